@@ -1,0 +1,1 @@
+//! A client of callpark that retries and resumes.

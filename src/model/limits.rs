@@ -1,0 +1,118 @@
+//! Every bound of the product, with its unit in the name. What can be set has its default here.
+
+/// Waits for a task that name no span, in seconds.
+pub const WAIT_SECONDS_DEFAULT: u64 = 60;
+/// The longest wait for a task, in seconds; a longer one is clamped to it.
+pub const WAIT_SECONDS_MAX: u64 = 540;
+/// How long a Cancel waits for the end unless it says otherwise, in seconds.
+pub const CANCEL_WAIT_SECONDS_DEFAULT: u64 = 10;
+/// How many tasks one WaitMany may name.
+pub const WAIT_MANY_TASKS_MAX: usize = 100;
+
+/// How long a call of a built-in command tool holds its caller, in seconds.
+pub const CALL_BUDGET_SECONDS_DEFAULT: u64 = 600;
+/// The longest span that a request may name for a budget or a limit, in seconds: 30 days.
+pub const SPAN_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// The hard limit of a run unless the call or the tool says otherwise, in seconds.
+pub const EXECUTION_TIMEOUT_SECONDS_DEFAULT: u64 = 3600;
+/// From TERM to KILL, in milliseconds.
+pub const GRACE_MS_DEFAULT: u64 = 5_000;
+/// The longest time from TERM to KILL, in milliseconds; a longer one is clamped to it.
+pub const GRACE_MS_MAX: u64 = 60_000;
+/// How long pipes are read after the process has exited, in milliseconds. What a grandchild that
+/// still holds them writes later is not read.
+pub const DRAIN_MS_DEFAULT: u64 = 2_000;
+/// Before the caller's deadline by this much a call is parked, in milliseconds, so that the
+/// answer arrives in time. Short deadlines give a fifth of themselves instead.
+pub const DEADLINE_MARGIN_MS: u64 = 100;
+
+/// Live calls a session, by default.
+pub const LIVE_TASKS_DEFAULT: u32 = 32;
+/// Live calls a session, at most.
+pub const LIVE_TASKS_MAX: u32 = 1_000;
+/// Running calls on this server, for each core. Calls beyond it wait as PENDING.
+pub const RUNNING_CALLS_PER_CORE: usize = 64;
+
+/// The largest coalesced piece of output, in bytes.
+pub const OUTPUT_CHUNK_BYTES_MAX: usize = 32 * 1024;
+/// How long output waits to be coalesced, in milliseconds.
+pub const OUTPUT_DELAY_MS: u64 = 50;
+/// Output kept for a call, head and tail together, in bytes: the default and the maximum. What
+/// lies between is dropped and counted.
+pub const OUTPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Of the kept output, how much is tail, in bytes.
+pub const OUTPUT_TAIL_BYTES_MAX: u64 = 1024 * 1024;
+/// Head of the output inside an answer, in bytes.
+pub const INLINE_HEAD_BYTES_MAX: u64 = 1024 * 1024;
+/// Tail of the output inside an answer, in bytes.
+pub const INLINE_TAIL_BYTES_MAX: u64 = 1024 * 1024;
+/// Head, and as much tail, of the output inside an event and a task's record, in bytes. An
+/// answer about one task takes the rest from the log.
+pub const RECORD_OUTPUT_BYTES_MAX: usize = 8 * 1024;
+/// The tail of the output in the answer to a Wait that came too early, in bytes.
+pub const WAIT_TAIL_BYTES_MAX: usize = 8 * 1024;
+/// The lines of that tail.
+pub const WAIT_TAIL_LINES_MAX: usize = 100;
+/// The largest answer to one ReadOutput, in bytes.
+pub const READ_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// The answer to a ReadOutput that names no size, in bytes.
+pub const READ_OUTPUT_BYTES_DEFAULT: usize = 64 * 1024;
+
+/// The payload of an event, in bytes.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+/// Arguments of a call, in bytes of JSON.
+pub const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
+/// Arguments told in an event, in bytes of JSON; larger ones are left out of it, and counted.
+pub const EVENT_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+/// Nesting of the arguments.
+pub const ARGUMENTS_DEPTH_MAX: usize = 64;
+/// Labels on a session or a call.
+pub const LABELS_MAX: usize = 64;
+/// A label's key, in bytes.
+pub const LABEL_KEY_BYTES_MAX: usize = 63;
+/// A label's value, in bytes.
+pub const LABEL_VALUE_BYTES_MAX: usize = 255;
+/// A description or a reason, in bytes.
+pub const TEXT_BYTES_MAX: usize = 4 * 1024;
+/// A system message, in bytes.
+pub const SYSTEM_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// A result in a summary for a model, in characters.
+pub const SUMMARY_RESULT_CHARACTERS_MAX: usize = 2_000;
+
+/// Entries of a page that names no size.
+pub const PAGE_SIZE_DEFAULT: u32 = 50;
+/// Entries of a page; more is clamped to it.
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// Events in one message of a stream.
+pub const UPDATE_EVENTS_MAX: usize = 64;
+/// Events in one message of a stream, in bytes; a single larger event travels alone.
+pub const UPDATE_BYTES_MAX: usize = 32 * 1024;
+/// Events that one read of the log looks at. A filter that keeps few costs more reads, never
+/// a longer one.
+pub const LOG_PAGE_EVENTS_MAX: usize = 512;
+/// Events that one read of the log returns, in bytes.
+pub const LOG_PAGE_BYTES_MAX: usize = 512 * 1024;
+/// A stream that has been silent for this long says so, in milliseconds.
+pub const HEARTBEAT_MS_DEFAULT: u64 = 15_000;
+
+/// Commands waiting for a session's actor. When it is full, senders wait: a pipe isn't read, a
+/// request takes longer.
+pub const ACTOR_INBOX_COMMANDS_MAX: usize = 256;
+/// Commands that the actor decides before one append.
+pub const ACTOR_BATCH_COMMANDS_MAX: usize = 64;
+/// An actor without work leaves memory after this long, in milliseconds.
+pub const ACTOR_IDLE_MS: u64 = 1_000;
+
+/// Appends waiting for the store's writer. When it is full, actors wait.
+pub const STORE_QUEUE_APPENDS_MAX: usize = 1_024;
+/// Appends in one commit.
+pub const STORE_COMMIT_APPENDS_MAX: usize = 64;
+/// Readers of the store at the same time.
+pub const STORE_READERS_MAX: usize = 4;
+
+/// Finished tasks and request ids are kept for this long, in seconds.
+pub const RETENTION_SECONDS_DEFAULT: u64 = 24 * 3600;
+/// Events kept of one session; older ones are trimmed, and readers are told of the gap.
+pub const SESSION_EVENTS_MAX_DEFAULT: u64 = 10_000_000;
+/// How often what has expired is removed, in milliseconds.
+pub const SWEEP_MS_DEFAULT: u64 = 60_000;

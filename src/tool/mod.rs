@@ -1,0 +1,74 @@
+//! The port to tools: what there is, and what a call of it means.
+
+mod built_in;
+mod command;
+mod registry;
+mod schema;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{ProcessSpec, Progress, Tool, ToolResult};
+
+pub use built_in::{bash, python};
+pub use command::{CommandTool, CommandToolConfig, CommandToolError};
+pub use registry::{Registry, RegistryError};
+
+/// Arguments of a call: a JSON object.
+pub type Arguments = Map<String, Value>;
+
+/// One fault in the arguments of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArgumentFault {
+    /// Where: a path from the arguments' root, such as `env.PATH` or `items[3]`; empty: the root.
+    pub path: String,
+    /// What is wrong there, and what would be right.
+    pub description: String,
+}
+
+/// What a call brings beside its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallContext {
+    /// Where command tools run unless they or their arguments say otherwise.
+    pub working_directory: Option<PathBuf>,
+    /// Variables of the server that tools may be allowed to see.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What a tool asks the engine to do for a call.
+pub enum Work {
+    /// Run this process; its output is the result.
+    Process(ProcessSpec),
+    /// Run this code inside the server.
+    InProcess(Box<dyn InProcess>),
+}
+
+/// Work that runs inside the server.
+#[async_trait]
+pub trait InProcess: Send {
+    /// Runs to the end. `stop` says that the result isn't wanted any more: return soon. Progress
+    /// may be told through the channel, which takes as much as the log can.
+    async fn run(
+        self: Box<Self>,
+        progress: mpsc::Sender<Progress>,
+        stop: CancellationToken,
+    ) -> ToolResult;
+}
+
+/// A tool.
+pub trait CallableTool: Send + Sync + 'static {
+    /// What it is and what it takes.
+    fn describe(&self) -> &Tool;
+
+    /// Turns checked arguments into work, or names every fault that the schema couldn't see.
+    fn prepare(
+        &self,
+        arguments: &Arguments,
+        context: &CallContext,
+    ) -> Result<Work, Vec<ArgumentFault>>;
+}
