@@ -104,6 +104,9 @@ pub struct CallPolicy {
     /// It must not run beside another call of the same tool in its session.
     #[serde(default)]
     pub exclusive: bool,
+    /// It must not run before the background tasks that its session had when it came.
+    #[serde(default)]
+    pub queued: bool,
 }
 
 /// How far a call says it is.
@@ -238,6 +241,8 @@ pub struct Call {
     pub labels: Labels,
     /// Limits and wishes.
     pub policy: CallPolicy,
+    /// The sequence of the event that tells of its acceptance: its own events follow.
+    pub start_sequence: u64,
     /// When somebody said that the result has arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledge_time: Option<Timestamp>,

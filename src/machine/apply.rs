@@ -1,0 +1,258 @@
+//! Changes become events and a new projection.
+
+use std::collections::BTreeSet;
+
+use super::{Change, Projection};
+use crate::model::{
+    Call, CallFinished, CallId, CallStarted, Event, ParkReason, Payload, SessionState, State,
+    StopCause, Stopping, Timestamp, TurnId,
+};
+
+/// What a run of changes has written, for the store.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Events, in order.
+    pub events: Vec<Event>,
+    /// Live calls whose record has changed.
+    pub changed: BTreeSet<CallId>,
+    /// Records of calls that aren't live any more.
+    pub settled: Vec<Call>,
+    /// Calls to forget.
+    pub deleted: Vec<CallId>,
+    /// Something was written, be it only the session's own record.
+    pub any: bool,
+}
+
+impl Projection {
+    /// Makes a change. The cost depends on the change alone.
+    pub fn apply(&mut self, change: Change, now: Timestamp, written: &mut Written) {
+        written.any = true;
+        self.session.update_time = now;
+        match change {
+            Change::Accepted { call, arguments, arguments_bytes } => {
+                let started = started(&call, arguments, arguments_bytes);
+                self.tell(&call, Payload::ToolCallStarted(Box::new(started)), now, written);
+                self.insert(*call, written);
+            }
+            Change::Began(id) => self.begin(id, now, written),
+            Change::Output(id, output) => {
+                self.tell_live(id, Payload::ToolOutput(output), now, written);
+            }
+            Change::Progressed(id, progress) => {
+                self.edit(id, now, written, |call| call.progress = Some(progress.clone()));
+                self.tell_live(id, Payload::ToolProgress(progress), now, written);
+            }
+            Change::Parked(id, reason) => self.park(id, reason, now, written),
+            Change::Cancelling { call_id, cancellation, force, evicted } => {
+                let payload = Payload::ToolCallCancelling {
+                    requested_by: cancellation.requested_by.clone(),
+                    reason: cancellation.reason.clone(),
+                    force,
+                    evicted,
+                };
+                self.edit(call_id, now, written, |call| {
+                    call.state = State::Cancelling;
+                    call.reason.clone_from(&cancellation.reason);
+                    call.cancellation = Some(cancellation);
+                    call.stopping
+                        .get_or_insert(Stopping { cause: StopCause::Cancel, time: now });
+                });
+                self.tell_live(call_id, payload, now, written);
+            }
+            Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
+                call.stopping.get_or_insert(Stopping { cause, time: now });
+            }),
+            Change::Ended { call_id, state, reason, outcome } => {
+                self.end(call_id, now, written, |call| {
+                    call.state = state;
+                    call.reason = reason;
+                    call.outcome = Some(outcome);
+                });
+            }
+            Change::Acknowledged(mut call) => {
+                call.acknowledge_time = Some(now);
+                touch(&mut call, now);
+                written.settled.push(*call);
+            }
+            Change::Deleted(id) => written.deleted.push(id),
+            Change::Closing { reason, cancelled_tasks } => {
+                self.session.state = SessionState::Closing;
+                self.session.close_time = Some(now);
+                self.session.close_reason = reason;
+                self.session.cancelled_tasks = cancelled_tasks;
+            }
+            Change::Closed => self.close(now, written),
+        }
+    }
+
+    fn insert(&mut self, mut call: Call, written: &mut Written) {
+        call.start_sequence = self.session.head_sequence;
+        if call.state == State::Pending {
+            self.pending += 1;
+        }
+        written.changed.insert(call.id);
+        self.live.insert(call.id, call);
+        self.count_live();
+    }
+
+    fn begin(&mut self, id: CallId, now: Timestamp, written: &mut Written) {
+        self.edit(id, now, written, |call| {
+            call.state = State::Running;
+            call.start_time = Some(now);
+        });
+    }
+
+    fn park(
+        &mut self,
+        id: CallId,
+        reason: ParkReason,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
+        self.edit(id, now, written, |call| {
+            call.park_time = Some(now);
+            call.park_reason = Some(reason);
+        });
+        let Some(call) = self.live.get(&id) else { return };
+        let payload = Payload::ToolCallParked {
+            tool: call.tool.clone(),
+            reason,
+            call_budget: call.policy.call_budget,
+        };
+        self.tell_live(id, payload, now, written);
+    }
+
+    fn end(
+        &mut self,
+        id: CallId,
+        now: Timestamp,
+        written: &mut Written,
+        change: impl FnOnce(&mut Call),
+    ) {
+        let Some(mut call) = self.live.remove(&id) else { return };
+        if call.state == State::Pending {
+            self.pending -= 1;
+        }
+        change(&mut call);
+        call.end_time = Some(now);
+        call.expire_time = Some(now.saturating_add(self.settings.retention));
+        if let (State::Cancelled, Some(cancellation)) = (call.state, &mut call.cancellation) {
+            cancellation.acknowledged_time = Some(now);
+        }
+        touch(&mut call, now);
+        if let Some(finished) = finished(&call, now) {
+            self.tell(&call, Payload::ToolCallFinished(Box::new(finished)), now, written);
+        }
+        written.changed.remove(&id);
+        written.settled.push(call);
+        self.count_live();
+    }
+
+    fn close(&mut self, now: Timestamp, written: &mut Written) {
+        self.session.state = SessionState::Closed;
+        let payload = Payload::SessionShutdown {
+            reason: self.session.close_reason.clone(),
+            cancelled_tasks: self.session.cancelled_tasks,
+        };
+        self.push_event(Header::default(), payload, now, written);
+    }
+
+    /// Changes the record of a live call.
+    fn edit(
+        &mut self,
+        id: CallId,
+        now: Timestamp,
+        written: &mut Written,
+        change: impl FnOnce(&mut Call),
+    ) {
+        let Some(call) = self.live.get_mut(&id) else { return };
+        let was_pending = call.state == State::Pending;
+        change(call);
+        touch(call, now);
+        if was_pending && call.state != State::Pending {
+            self.pending -= 1;
+        }
+        written.changed.insert(id);
+    }
+
+    fn tell_live(&mut self, id: CallId, payload: Payload, now: Timestamp, written: &mut Written) {
+        if let Some(header) = self.live.get(&id).map(Header::of) {
+            self.push_event(header, payload, now, written);
+        }
+    }
+
+    fn tell(&mut self, call: &Call, payload: Payload, now: Timestamp, written: &mut Written) {
+        self.push_event(Header::of(call), payload, now, written);
+    }
+
+    fn push_event(
+        &mut self,
+        header: Header,
+        payload: Payload,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
+        self.session.head_sequence += 1;
+        written.events.push(Event {
+            session_id: self.session.id,
+            sequence: self.session.head_sequence,
+            create_time: now,
+            turn_id: header.turn_id,
+            call_id: header.call_id,
+            attempt: header.attempt,
+            payload,
+        });
+    }
+
+    fn count_live(&mut self) {
+        self.session.live_tasks = u32::try_from(self.live.len()).unwrap_or(u32::MAX);
+    }
+}
+
+/// What an event says about its call.
+#[derive(Default)]
+struct Header {
+    turn_id: Option<TurnId>,
+    call_id: Option<CallId>,
+    attempt: u32,
+}
+
+impl Header {
+    fn of(call: &Call) -> Self {
+        Self { turn_id: call.turn_id, call_id: Some(call.id), attempt: call.attempt }
+    }
+}
+
+fn touch(call: &mut Call, now: Timestamp) {
+    call.update_time = now;
+    call.revision += 1;
+}
+
+fn started(
+    call: &Call,
+    arguments: Option<serde_json::Map<String, serde_json::Value>>,
+    arguments_bytes: u64,
+) -> CallStarted {
+    CallStarted {
+        tool: call.tool.clone(),
+        kind: call.kind,
+        description: call.description.clone(),
+        arguments_omitted_bytes: if arguments.is_some() { 0 } else { arguments_bytes },
+        arguments,
+        state: call.state,
+        background: call.is_task(),
+        call_budget: call.policy.call_budget,
+        execution_timeout: call.policy.execution_timeout,
+        idle_timeout: call.policy.idle_timeout,
+    }
+}
+
+fn finished(call: &Call, now: Timestamp) -> Option<CallFinished> {
+    Some(CallFinished {
+        state: call.state,
+        reason: call.reason.clone(),
+        outcome: call.outcome.clone()?,
+        background: call.is_task(),
+        elapsed: call.elapsed(now),
+    })
+}

@@ -1,0 +1,185 @@
+//! What a decision consists of.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::model::{
+    Call, CallId, Cancellation, Outcome, ParkReason, Progress, State, StopCause, ToolOutput,
+};
+
+/// A fact that a decision adds to the session. Most become an event; all change the projection.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A call was accepted.
+    Accepted {
+        /// The call.
+        call: Box<Call>,
+        /// Its arguments, unless they are too large to be told.
+        arguments: Option<Map<String, Value>>,
+        /// How large they are, in bytes of JSON.
+        arguments_bytes: u64,
+    },
+    /// The run of a pending call began.
+    Began(CallId),
+    /// A process wrote.
+    Output(CallId, ToolOutput),
+    /// A call said how far it is.
+    Progressed(CallId, Progress),
+    /// A call went to the background.
+    Parked(CallId, ParkReason),
+    /// Somebody asked a call to stop.
+    Cancelling {
+        /// The call.
+        call_id: CallId,
+        /// Who, when, why.
+        cancellation: Cancellation,
+        /// Killed at once.
+        force: bool,
+        /// To make room for another.
+        evicted: bool,
+    },
+    /// A run is being stopped by a limit.
+    Stopping(CallId, StopCause),
+    /// A call ended.
+    Ended {
+        /// The call.
+        call_id: CallId,
+        /// How.
+        state: State,
+        /// Why, where the state alone doesn't say.
+        reason: String,
+        /// What it gave.
+        outcome: Outcome,
+    },
+    /// The result of a finished task has arrived.
+    Acknowledged(Box<Call>),
+    /// A finished task is forgotten.
+    Deleted(CallId),
+    /// The session takes no more calls.
+    Closing {
+        /// Why.
+        reason: String,
+        /// How many tasks that cancelled.
+        cancelled_tasks: u32,
+    },
+    /// The log ends.
+    Closed,
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// The budget of the caller.
+    Budget,
+    /// The hard limit of the run.
+    Execution,
+    /// The limit of its silence.
+    Idle,
+}
+
+/// What to do once the changes are durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Run the call: a place is held for it.
+    Run(CallId),
+    /// Get a place for the call, then say [`super::Command::Begin`].
+    Reserve(CallId),
+    /// Give back the place that is held for a call that won't run.
+    Release(CallId),
+    /// Tell its process to stop, and kill it after the grace.
+    Terminate(CallId, Duration),
+    /// Kill its process.
+    Kill(CallId),
+    /// Set a timer, in place of an older one of the same kind.
+    Arm(CallId, Timer, Duration),
+    /// Take a timer back.
+    Disarm(CallId, Timer),
+}
+
+/// The answer to whoever gave the command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The command came for a call that isn't live here any more: its record tells the rest.
+    NotLive,
+    /// The session is closed, or will be once its calls have ended.
+    Closed {
+        /// How many tasks that cancelled.
+        cancelled_tasks: u32,
+        /// How many go on.
+        detached_tasks: u32,
+    },
+}
+
+/// Why a command was refused. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The session takes no more calls.
+    #[error("the session is closed: make a new one with CreateSession")]
+    SessionClosed,
+    /// The session is at its cap.
+    #[error(
+        "the session has {limit} live tasks, its limit: wait for one, cancel one, or give the \
+         session a higher max_live_tasks or the policy EVICT_OLDEST"
+    )]
+    TaskLimit {
+        /// The cap.
+        limit: u32,
+    },
+    /// The session has live tasks, and the new one was not to run beside them.
+    #[error(
+        "the session has {live} live background tasks and concurrency is REJECT: wait for them, \
+         or ask for QUEUE, REPLACE or ALLOW"
+    )]
+    Busy {
+        /// How many.
+        live: u32,
+    },
+    /// The task hasn't ended.
+    #[error("the task is still running: cancel it first, or wait for its end")]
+    TaskRunning,
+}
+
+/// What follows from a command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Facts, in order.
+    pub changes: Vec<Change>,
+    /// What to do once they are durable, in order.
+    pub effects: Vec<Effect>,
+    /// The answer.
+    pub reply: Result<Reply, Refusal>,
+}
+
+impl Decision {
+    /// Nothing follows but the answer that it is done.
+    pub fn nothing() -> Self {
+        Self { changes: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) }
+    }
+
+    /// The call isn't live any more.
+    pub fn not_live() -> Self {
+        Self { reply: Ok(Reply::NotLive), ..Self::nothing() }
+    }
+
+    /// Nothing follows but a refusal.
+    pub fn refused(refusal: Refusal) -> Self {
+        Self { reply: Err(refusal), ..Self::nothing() }
+    }
+
+    /// The same with one more change.
+    #[must_use]
+    pub fn change(mut self, change: Change) -> Self {
+        self.changes.push(change);
+        self
+    }
+
+    /// The same with one more effect.
+    #[must_use]
+    pub fn effect(mut self, effect: Effect) -> Self {
+        self.effects.push(effect);
+        self
+    }
+}

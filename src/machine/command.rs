@@ -1,0 +1,158 @@
+//! What a session can be told.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::model::{
+    Call, CallId, CallPolicy, Labels, ParkReason, Progress, StopCause, ToolKind, ToolOutput,
+    ToolResult, TurnId,
+};
+
+/// What a new background task does about those that its session already has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Concurrency {
+    /// It runs beside them.
+    #[default]
+    Allow,
+    /// It is refused.
+    Reject,
+    /// It waits for their end.
+    Queue,
+    /// They are cancelled; it runs once they have ended.
+    Replace,
+}
+
+/// A call to accept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// Its id.
+    pub call_id: CallId,
+    /// The tool.
+    pub tool: String,
+    /// What does the work.
+    pub kind: ToolKind,
+    /// What it is for.
+    pub description: String,
+    /// Its arguments.
+    pub arguments: Map<String, Value>,
+    /// How large they are as JSON, in bytes.
+    pub arguments_bytes: u64,
+    /// Limits and wishes.
+    pub policy: CallPolicy,
+    /// The caller's own marks.
+    pub labels: Labels,
+    /// The agent's turn that makes it.
+    pub turn_id: Option<TurnId>,
+    /// The task that makes it.
+    pub parent: Option<CallId>,
+    /// It is to be in the background from the start.
+    pub background: bool,
+    /// What to do about tasks that are there already.
+    pub concurrency: Concurrency,
+    /// A place among the running calls of this server is held for it.
+    pub has_slot: bool,
+}
+
+/// A call to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancel {
+    /// Which.
+    pub call_id: CallId,
+    /// Who asks.
+    pub requested_by: String,
+    /// Why.
+    pub reason: String,
+    /// Kill at once.
+    pub force: bool,
+    /// From TERM to KILL.
+    pub grace: Duration,
+}
+
+/// A session to close.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// Who asks.
+    pub requested_by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finish {
+    /// Whose.
+    pub call_id: CallId,
+    /// What it gave. Its times are filled in by the machine.
+    pub result: ToolResult,
+    /// A stop had been sent before it was seen to have ended.
+    pub stopped: bool,
+}
+
+/// What a session can be told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// A caller starts a call.
+    Start(Box<Start>),
+    /// A place to run is held for a pending call.
+    Begin {
+        /// The call.
+        call_id: CallId,
+    },
+    /// A process wrote.
+    Output {
+        /// Its call.
+        call_id: CallId,
+        /// What, and where it belongs.
+        output: ToolOutput,
+    },
+    /// A call says how far it is.
+    Progress {
+        /// The call.
+        call_id: CallId,
+        /// How far.
+        progress: Progress,
+    },
+    /// A run ended.
+    Finish(Box<Finish>),
+    /// The time for an answer is up.
+    Park {
+        /// The call.
+        call_id: CallId,
+        /// Why.
+        reason: ParkReason,
+    },
+    /// The last caller of a foreground call went away.
+    Disconnect {
+        /// The call.
+        call_id: CallId,
+    },
+    /// A limit of a run is reached.
+    Timeout {
+        /// The call.
+        call_id: CallId,
+        /// Which limit.
+        cause: StopCause,
+    },
+    /// Somebody stops a call.
+    Cancel(Cancel),
+    /// The work of a call is gone: nothing runs, nothing will report.
+    Lose {
+        /// The call.
+        call_id: CallId,
+    },
+    /// Somebody has the result of a finished task.
+    Acknowledge {
+        /// The task as it is stored.
+        call: Box<Call>,
+    },
+    /// A finished task is to be forgotten.
+    Delete {
+        /// The task.
+        call_id: CallId,
+    },
+    /// The session is to be closed.
+    Close(Close),
+    /// The session is to be stored as it is: it is new.
+    Create,
+}

@@ -1,0 +1,44 @@
+//! Somebody stops a call.
+
+use super::super::{Cancel, Change, Decision, Effect, Projection};
+use crate::model::{Cancellation, Outcome, State, Timestamp, ToolResult};
+
+/// A running call is told to stop and ends once its process has; a pending one ends at once. One
+/// that is being stopped already is only told again if it is to be killed now.
+pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) -> Decision {
+    let Some(call) = projection.call(cancel.call_id) else { return Decision::not_live() };
+    if call.stopping.is_some() {
+        return if cancel.force {
+            Decision::nothing().effect(Effect::Kill(cancel.call_id))
+        } else {
+            Decision::nothing()
+        };
+    }
+    let was_pending = call.state == State::Pending;
+    let reason = cancel.reason.clone();
+    let stop = stop(cancel, false, now);
+    if !was_pending {
+        return stop;
+    }
+    let call_id = call.id;
+    let result = ToolResult { is_error: true, end_time: now, ..ToolResult::default() };
+    let end =
+        super::end(projection, call_id, State::Cancelled, reason, Outcome::Result(result));
+    Decision {
+        changes: stop.changes.into_iter().chain(end.changes).collect(),
+        effects: [Effect::Release(call_id)].into_iter().chain(end.effects).collect(),
+        reply: end.reply,
+    }
+}
+
+/// Records the request and tells the process to stop.
+pub(super) fn stop(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
+    let Cancel { call_id, requested_by, reason, force, grace } = cancel;
+    let cancellation =
+        Cancellation { request_time: now, requested_by, reason, acknowledged_time: None };
+    let effect =
+        if force { Effect::Kill(call_id) } else { Effect::Terminate(call_id, grace) };
+    Decision::nothing()
+        .change(Change::Cancelling { call_id, cancellation, force, evicted })
+        .effect(effect)
+}

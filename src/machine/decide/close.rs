@@ -1,0 +1,46 @@
+//! The session is to be closed.
+
+use super::super::{Cancel, Change, Close, Decision, Projection, Reply};
+use super::cancel;
+use crate::model::{Call, SessionState, State, Timestamp};
+
+/// Takes no more calls, cancels those that aren't detached, and ends the log with the last of
+/// them. Closing again tells what closing did.
+pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> Decision {
+    let session = &projection.session;
+    let mut decision = Decision::nothing();
+    let detached = projection.live.values().filter(|call| call.policy.detached).count();
+    let detached_tasks = u32::try_from(detached).unwrap_or(u32::MAX);
+    if session.state != SessionState::Open {
+        let cancelled_tasks = session.cancelled_tasks;
+        decision.reply = Ok(Reply::Closed { cancelled_tasks, detached_tasks });
+        return decision;
+    }
+    let mut cancelled: Vec<&Call> =
+        projection.live.values().filter(|call| !call.policy.detached).collect();
+    cancelled.sort_by_key(|call| call.start_sequence);
+    let cancelled_tasks = u32::try_from(cancelled.len()).unwrap_or(u32::MAX);
+    decision = decision.change(Change::Closing { reason: close.reason, cancelled_tasks });
+    let mut ended = 0;
+    for call in cancelled {
+        ended += usize::from(call.state == State::Pending);
+        let stop = cancel::decide(projection, closing(projection, call, &close.requested_by), now);
+        decision.changes.extend(stop.changes);
+        decision.effects.extend(stop.effects);
+    }
+    if ended == projection.live.len() {
+        decision = decision.change(Change::Closed);
+    }
+    decision.reply = Ok(Reply::Closed { cancelled_tasks, detached_tasks });
+    decision
+}
+
+fn closing(projection: &Projection, call: &Call, requested_by: &str) -> Cancel {
+    Cancel {
+        call_id: call.id,
+        requested_by: requested_by.into(),
+        reason: "its session was closed".into(),
+        force: false,
+        grace: projection.settings.grace,
+    }
+}

@@ -1,0 +1,41 @@
+//! A run ended.
+
+use super::super::{Decision, Finish, Projection};
+use crate::model::{Call, Exit, Outcome, State, StopCause, Timestamp};
+
+/// The first end wins. A run that ended before the stop reached it has its own result: a cancel
+/// that lost the race changes nothing about it.
+pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) -> Decision {
+    let Finish { call_id, mut result, stopped } = finish;
+    let Some(call) = projection.call(call_id) else { return Decision::not_live() };
+    let cause = call.stopping.filter(|_| stopped).map(|stopping| stopping.cause);
+    let (state, reason) = match cause {
+        Some(StopCause::Cancel) => (State::Cancelled, call.reason.clone()),
+        Some(limit) => (State::TimedOut, limit_reason(call, limit)),
+        None if result.is_error => (State::Failed, failure_reason(&result)),
+        None => (State::Succeeded, String::new()),
+    };
+    result.is_error |= cause.is_some();
+    result.start_time = call.start_time;
+    result.end_time = now;
+    super::end(projection, call_id, state, reason, Outcome::Result(result))
+}
+
+fn limit_reason(call: &Call, cause: StopCause) -> String {
+    let (what, span) = match cause {
+        StopCause::IdleTimeout => ("no output for", call.policy.idle_timeout),
+        StopCause::ExecutionTimeout | StopCause::Cancel => {
+            ("timed out after", call.policy.execution_timeout)
+        }
+    };
+    format!("{what} {} s", span.unwrap_or_default().as_secs_f64())
+}
+
+fn failure_reason(result: &crate::model::ToolResult) -> String {
+    match result.exit {
+        _ if !result.error_message.is_empty() => result.error_message.clone(),
+        Some(Exit::Code(code)) => format!("exit code {code}"),
+        Some(Exit::Signal(signal)) => format!("ended by signal {signal}"),
+        None => "the tool says that it failed".into(),
+    }
+}

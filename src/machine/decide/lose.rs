@@ -1,0 +1,18 @@
+//! The work of a call is gone.
+
+use super::super::{Decision, Projection};
+use crate::model::{CallId, Failure, FailureCode, Outcome, State};
+
+/// Nothing of it is alive and there is no result: it ends as LOST.
+pub(super) fn decide(projection: &Projection, call_id: CallId) -> Decision {
+    let Some(call) = projection.call(call_id) else { return Decision::not_live() };
+    let message = if call.state == State::Pending {
+        "the server stopped before this call could run: start it again"
+    } else {
+        "the server stopped while this call ran, and its process with it: its output up to then \
+         can be read; start it again if it is safe to repeat"
+    };
+    let failure = Failure { code: FailureCode::HostLost, message: message.into() };
+    let reason = "the server stopped".into();
+    super::end(projection, call_id, State::Lost, reason, Outcome::Failure(failure))
+}

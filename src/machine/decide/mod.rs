@@ -1,0 +1,60 @@
+//! One command, one file.
+
+mod acknowledge;
+mod begin;
+mod cancel;
+mod close;
+mod create;
+mod delete;
+mod disconnect;
+mod finish;
+mod lose;
+mod output;
+mod park;
+mod progress;
+mod start;
+mod timeout;
+
+use super::{Change, Command, Decision, Effect, Projection};
+use crate::model::{CallId, Outcome, SessionState, State, Timestamp};
+
+/// What follows from `command` in the session that `projection` stands for.
+pub fn decide(projection: &Projection, command: Command, now: Timestamp) -> Decision {
+    match command {
+        Command::Start(start) => start::decide(projection, *start, now),
+        Command::Begin { call_id } => begin::decide(projection, call_id),
+        Command::Output { call_id, output } => output::decide(projection, call_id, output),
+        Command::Progress { call_id, progress } => progress::decide(projection, call_id, progress),
+        Command::Finish(finish) => finish::decide(projection, *finish, now),
+        Command::Park { call_id, reason } => park::decide(projection, call_id, reason),
+        Command::Disconnect { call_id } => disconnect::decide(projection, call_id, now),
+        Command::Timeout { call_id, cause } => timeout::decide(projection, call_id, cause),
+        Command::Cancel(cancel) => cancel::decide(projection, cancel, now),
+        Command::Lose { call_id } => lose::decide(projection, call_id),
+        Command::Acknowledge { call } => acknowledge::decide(call),
+        Command::Delete { call_id } => delete::decide(projection, call_id),
+        Command::Close(close) => close::decide(projection, close, now),
+        Command::Create => create::decide(),
+    }
+}
+
+/// The end of a live call, with what it sets free: calls that waited for it, and the session's
+/// log if this was the last call of a closed session.
+fn end(
+    projection: &Projection,
+    call_id: CallId,
+    state: State,
+    reason: String,
+    outcome: Outcome,
+) -> Decision {
+    let mut decision =
+        Decision::nothing().change(Change::Ended { call_id, state, reason, outcome });
+    for released in projection.released_by(call_id) {
+        decision = decision.effect(Effect::Reserve(released));
+    }
+    let is_last = projection.live.len() == 1;
+    if is_last && projection.session.state == SessionState::Closing {
+        decision = decision.change(Change::Closed);
+    }
+    decision
+}

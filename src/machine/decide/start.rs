@@ -1,0 +1,158 @@
+//! A caller starts a call.
+
+use super::super::{
+    Cancel, Change, Concurrency, Decision, Effect, Projection, Refusal, Start, Timer,
+};
+use super::{begin, cancel};
+use crate::model::limits::EVENT_ARGUMENTS_BYTES_MAX;
+use crate::model::{
+    Call, CallId, CallPolicy, ParkReason, SessionState, State, TaskLimitPolicy, Timestamp,
+};
+
+/// Refused, or accepted: running at once, or pending until those it must not run beside have
+/// ended and there is a place. A budget of zero parks it in the same commit.
+pub(super) fn decide(projection: &Projection, start: Start, now: Timestamp) -> Decision {
+    if projection.session.state != SessionState::Open {
+        return Decision::refused(Refusal::SessionClosed);
+    }
+    let mut decision = match admit(projection, &start, now) {
+        Ok(room) => room,
+        Err(refusal) => return Decision::refused(refusal),
+    };
+    if start.concurrency == Concurrency::Replace {
+        decision = replace(projection, decision, now);
+    }
+    accept(projection, decision, start, now)
+}
+
+/// Makes room, or says why there is none.
+fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decision, Refusal> {
+    if start.concurrency == Concurrency::Reject {
+        let live = projection.live.values().filter(|call| call.is_task()).count();
+        if live > 0 {
+            return Err(Refusal::Busy { live: u32::try_from(live).unwrap_or(u32::MAX) });
+        }
+    }
+    let session = &projection.session;
+    let limit = session.max_live_tasks;
+    if session.live_tasks < limit {
+        return Ok(Decision::nothing());
+    }
+    let full = Refusal::TaskLimit { limit };
+    // Those on their way out don't count, but only up to as many again: a session can't gather
+    // processes that ignore TERM without bound.
+    if session.task_limit_policy == TaskLimitPolicy::Reject
+        || session.live_tasks >= limit.saturating_mul(2)
+    {
+        return Err(full);
+    }
+    let staying = projection.live.values().filter(|call| call.stopping.is_none());
+    if staying.clone().count() < limit as usize {
+        return Ok(Decision::nothing());
+    }
+    let oldest = staying
+        .filter(|call| call.is_task() && call.state != State::Pending)
+        .min_by_key(|call| (call.park_time, call.start_sequence))
+        .ok_or(full)?;
+    let reason = "the session was at its limit and this was its oldest parked task";
+    Ok(cancel::stop(by_callpark(projection, oldest, reason), true, now))
+}
+
+/// Cancels the background tasks that the new one takes the place of.
+fn replace(projection: &Projection, mut decision: Decision, now: Timestamp) -> Decision {
+    for call in projection.live.values().filter(|call| call.is_task()) {
+        let reason = "replaced by a new task";
+        let stop = cancel::decide(projection, by_callpark(projection, call, reason), now);
+        decision.changes.extend(stop.changes);
+        decision.effects.extend(stop.effects);
+    }
+    decision
+}
+
+fn by_callpark(projection: &Projection, call: &Call, reason: &str) -> Cancel {
+    Cancel {
+        call_id: call.id,
+        requested_by: "callpark".into(),
+        reason: reason.into(),
+        force: false,
+        grace: projection.settings.grace,
+    }
+}
+
+fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timestamp) -> Decision {
+    let arguments_bytes = start.arguments_bytes;
+    let arguments = (arguments_bytes <= EVENT_ARGUMENTS_BYTES_MAX as u64)
+        .then(|| std::mem::take(&mut start.arguments));
+    let (call_id, has_slot) = (start.call_id, start.has_slot);
+    let mut call = new_call(projection, start, now);
+    let blocked = projection.is_blocked(&call, &ended_by(&made));
+    if !blocked && has_slot {
+        call.state = State::Running;
+        call.start_time = Some(now);
+    }
+    let parked = match call.policy.call_budget {
+        _ if call.park_time.is_some() => Some(ParkReason::BackgroundStart),
+        Some(budget) if budget.is_zero() => Some(ParkReason::Budget),
+        _ => None,
+    };
+    let mut decision = match (blocked, has_slot) {
+        (false, true) => begin::run(made, &call),
+        (false, false) => made.effect(Effect::Reserve(call_id)),
+        (true, true) => made.effect(Effect::Release(call_id)),
+        (true, false) => made,
+    };
+    if let (None, Some(budget)) = (parked, call.policy.call_budget) {
+        decision = decision.effect(Effect::Arm(call_id, Timer::Budget, budget));
+    }
+    decision =
+        decision.change(Change::Accepted { call: Box::new(call), arguments, arguments_bytes });
+    match parked {
+        Some(reason) => decision.change(Change::Parked(call_id, reason)),
+        None => decision,
+    }
+}
+
+/// The calls that end by what has been decided so far.
+fn ended_by(decision: &Decision) -> Vec<CallId> {
+    let ended = |change: &Change| match change {
+        Change::Ended { call_id, .. } => Some(*call_id),
+        _ => None,
+    };
+    decision.changes.iter().filter_map(ended).collect()
+}
+
+fn new_call(projection: &Projection, start: Start, now: Timestamp) -> Call {
+    let queued =
+        matches!(start.concurrency, Concurrency::Queue | Concurrency::Replace);
+    Call {
+        id: start.call_id,
+        session_id: projection.session.id,
+        tenant: projection.session.tenant.clone(),
+        turn_id: start.turn_id,
+        tool: start.tool,
+        kind: start.kind,
+        description: start.description,
+        state: State::Pending,
+        reason: String::new(),
+        create_time: now,
+        start_time: None,
+        park_time: start.background.then_some(now),
+        park_reason: None,
+        end_time: None,
+        update_time: now,
+        expire_time: None,
+        attempt: 1,
+        parent: start.parent,
+        progress: None,
+        outcome: None,
+        usage: None,
+        cancellation: None,
+        stopping: None,
+        labels: start.labels,
+        policy: CallPolicy { queued, ..start.policy },
+        // Newer than all: the place in the order is given with the event.
+        start_sequence: u64::MAX,
+        acknowledge_time: None,
+        revision: 1,
+    }
+}

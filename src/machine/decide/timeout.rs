@@ -1,0 +1,18 @@
+//! A limit of a run is reached.
+
+use super::super::{Change, Decision, Effect, Projection};
+use crate::model::{CallId, State, StopCause};
+
+/// The run is stopped, parked or not; its end will be TIMED_OUT. What is being stopped already
+/// keeps its first cause.
+pub(super) fn decide(projection: &Projection, call_id: CallId, cause: StopCause) -> Decision {
+    match projection.call(call_id) {
+        None => Decision::not_live(),
+        Some(call) if call.stopping.is_some() || call.state == State::Pending => {
+            Decision::nothing()
+        }
+        Some(_) => Decision::nothing()
+            .change(Change::Stopping(call_id, cause))
+            .effect(Effect::Terminate(call_id, projection.settings.grace)),
+    }
+}

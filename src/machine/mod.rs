@@ -1,0 +1,20 @@
+//! What follows from what: a pure function from a command to changes and effects.
+//!
+//! No I/O, no clock, no randomness, no async: the same projection and the same command always
+//! give the same decision. [`decide`] reads, [`Projection::apply`] writes; the engine appends
+//! what was written to the store and only then acts on the effects. One command, one file: the
+//! listing of `decide/` is the specification.
+
+mod apply;
+mod change;
+mod command;
+mod decide;
+mod projection;
+#[cfg(test)]
+mod tests;
+
+pub use apply::Written;
+pub use change::{Change, Decision, Effect, Refusal, Reply, Timer};
+pub use command::{Cancel, Close, Command, Concurrency, Finish, Start};
+pub use decide::decide;
+pub use projection::{Projection, Settings};

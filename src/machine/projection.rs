@@ -1,0 +1,82 @@
+//! What the log of a session adds up to, as far as decisions need it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::model::{Call, CallId, Session, State};
+
+/// Spans that the machine uses, from the server's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// From TERM to KILL where nobody said otherwise.
+    pub grace: Duration,
+    /// How long finished calls are kept.
+    pub retention: Duration,
+}
+
+/// A session and its live calls. Finished calls are in the store only, so the size of a
+/// projection, and the cost of a decision, doesn't grow with the session's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Projection {
+    /// The session.
+    pub session: Session,
+    /// Spans from the configuration.
+    pub settings: Settings,
+    pub(super) live: HashMap<CallId, Call>,
+    pub(super) pending: usize,
+}
+
+impl Projection {
+    /// The projection of a session that holds these live calls.
+    pub fn new(session: Session, live: Vec<Call>, settings: Settings) -> Self {
+        let pending = live.iter().filter(|call| call.state == State::Pending).count();
+        let live = live.into_iter().map(|call| (call.id, call)).collect();
+        Self { session, settings, live, pending }
+    }
+
+    /// A call that hasn't ended.
+    pub fn call(&self, id: CallId) -> Option<&Call> {
+        self.live.get(&id)
+    }
+
+    /// Calls that haven't ended, in no order.
+    pub fn live_calls(&self) -> impl Iterator<Item = &Call> {
+        self.live.values()
+    }
+
+    /// No call is live.
+    pub fn is_idle(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// Calls that are waiting for their turn and may have it now, oldest first, in a session
+    /// from which `ended` is going.
+    pub(super) fn released_by(&self, ended: CallId) -> Vec<CallId> {
+        if self.pending == 0 {
+            return Vec::new();
+        }
+        let mut free: Vec<&Call> = self
+            .live
+            .values()
+            .filter(|call| call.id != ended && call.state == State::Pending)
+            .filter(|call| !self.is_blocked(call, &[ended]))
+            .collect();
+        free.sort_by_key(|call| call.start_sequence);
+        free.into_iter().map(|call| call.id).collect()
+    }
+
+    /// An older call that `call` must not run beside is live, `ended` aside.
+    pub(super) fn is_blocked(&self, call: &Call, ended: &[CallId]) -> bool {
+        let policy = &call.policy;
+        if !policy.exclusive && !policy.queued {
+            return false;
+        }
+        self.live.values().any(|other| {
+            other.id != call.id
+                && !ended.contains(&other.id)
+                && other.start_sequence < call.start_sequence
+                && ((policy.exclusive && other.tool == call.tool)
+                    || (policy.queued && other.is_task()))
+        })
+    }
+}
