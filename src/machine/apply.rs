@@ -62,11 +62,14 @@ impl Projection {
             Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
                 call.stopping.get_or_insert(Stopping { cause, time: now });
             }),
-            Change::Ended { call_id, state, reason, outcome } => {
+            Change::Ended { call_id, state, reason, outcome, survivors } => {
                 self.end(call_id, now, written, |call| {
                     call.state = state;
                     call.reason = reason;
                     call.outcome = Some(outcome);
+                    if let Some(cancellation) = &mut call.cancellation {
+                        cancellation.survivors = survivors;
+                    }
                 });
             }
             Change::Acknowledged(mut call) => {
@@ -75,11 +78,12 @@ impl Projection {
                 written.settled.push(*call);
             }
             Change::Deleted(id) => written.deleted.push(id),
-            Change::Closing { reason, cancelled_tasks } => {
+            Change::Closing { reason, cancelled_tasks, detached_tasks } => {
                 self.session.state = SessionState::Closing;
                 self.session.close_time = Some(now);
                 self.session.close_reason = reason;
                 self.session.cancelled_tasks = cancelled_tasks;
+                self.session.detached_tasks = detached_tasks;
             }
             Change::Closed => self.close(now, written),
         }
@@ -100,6 +104,9 @@ impl Projection {
             call.state = State::Running;
             call.start_time = Some(now);
         });
+        let Some(call) = self.live.get(&id) else { return };
+        let started = started(call, None, 0);
+        self.tell_live(id, Payload::ToolCallStarted(Box::new(started)), now, written);
     }
 
     fn park(

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    Call, CallId, Cancellation, Outcome, ParkReason, Progress, State, StopCause, ToolOutput,
+    Call, CallId, Cancellation, Outcome, ParkReason, Progress, State, StopCause, Survivor,
+    ToolOutput,
 };
 
 /// A fact that a decision adds to the session. Most become an event; all change the projection.
@@ -51,6 +52,8 @@ pub enum Change {
         reason: String,
         /// What it gave.
         outcome: Outcome,
+        /// Processes that could not be killed.
+        survivors: Vec<Survivor>,
     },
     /// The result of a finished task has arrived.
     Acknowledged(Box<Call>),
@@ -62,6 +65,8 @@ pub enum Change {
         reason: String,
         /// How many tasks that cancelled.
         cancelled_tasks: u32,
+        /// How many detached ones go on.
+        detached_tasks: u32,
     },
     /// The log ends.
     Closed,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    Call, CallId, CallPolicy, Labels, ParkReason, Progress, StopCause, ToolKind, ToolOutput,
-    ToolResult, TurnId,
+    Call, CallId, CallPolicy, Labels, ParkReason, Progress, StopCause, Survivor, ToolKind,
+    ToolOutput, ToolResult, TurnId,
 };
 
 /// What a new background task does about those that its session already has.
@@ -87,6 +87,8 @@ pub struct Finish {
     pub result: ToolResult,
     /// A stop had been sent before it was seen to have ended.
     pub stopped: bool,
+    /// Processes that could not be killed.
+    pub survivors: Vec<Survivor>,
 }
 
 /// What a session can be told.

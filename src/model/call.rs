@@ -150,6 +150,18 @@ pub struct Cancellation {
     /// When the work had stopped.
     #[serde(default)]
     pub acknowledged_time: Option<Timestamp>,
+    /// Processes of the call that could not be killed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub survivors: Vec<Survivor>,
+}
+
+/// A process of a call that is still there although it was killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survivor {
+    /// Its process id.
+    pub pid: u32,
+    /// The name of its program.
+    pub command: String,
 }
 
 /// What made the server stop a run.

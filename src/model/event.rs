@@ -15,7 +15,7 @@ use super::{
 #[repr(u8)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadKind {
-    /// A call was accepted.
+    /// A call was accepted, or the run of a pending one began.
     ToolCallStarted = 1,
     /// A process wrote.
     ToolOutput = 2,
@@ -48,7 +48,7 @@ impl PayloadKind {
     }
 }
 
-/// A call was accepted.
+/// A call was accepted, or the run of a pending one began.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallStarted {
     /// The tool.
@@ -57,7 +57,7 @@ pub struct CallStarted {
     pub kind: ToolKind,
     /// What it is for.
     pub description: String,
-    /// Its arguments; none when they are too large for an event.
+    /// Its arguments; none when they are too large for an event, or were told before.
     pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
     /// How large arguments that aren't here are, in bytes of JSON.
     pub arguments_omitted_bytes: u64,
@@ -91,7 +91,7 @@ pub struct OutputPosition {
     pub offset: u64,
     /// Its offset in both streams together, in the order of arrival.
     pub combined_offset: u64,
-    /// Bytes that were thrown away between the piece before and this one, both streams together.
+    /// Bytes of its stream that were thrown away between the piece before and this one.
     pub dropped_bytes_before: u64,
 }
 

@@ -16,7 +16,7 @@ mod tool;
 
 pub use call::{
     Call, CallPolicy, Cancellation, FollowUpPolicy, OnDisconnect, ParkReason, Progress, State,
-    StopCause, Stopping, Usage,
+    StopCause, Stopping, Survivor, Usage,
 };
 pub use event::{
     CallFinished, CallStarted, Event, EventCodec, EventCorrupt, OutputPosition, Payload,

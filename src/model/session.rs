@@ -79,6 +79,9 @@ pub struct Session {
     /// How many tasks closing it cancelled.
     #[serde(default)]
     pub cancelled_tasks: u32,
+    /// How many detached tasks went on when it was closed.
+    #[serde(default)]
+    pub detached_tasks: u32,
     /// How many calls are neither ended nor lost.
     #[serde(default)]
     pub live_tasks: u32,

@@ -60,15 +60,8 @@ pub struct RequestRecord {
 pub enum RequestEffect {
     /// Made a session.
     SessionCreated(SessionId),
-    /// Closed one, and cancelled so many tasks while so many detached ones went on.
-    SessionClosed {
-        /// The session.
-        session_id: SessionId,
-        /// Tasks cancelled.
-        cancelled_tasks: u32,
-        /// Tasks that went on.
-        detached_tasks: u32,
-    },
+    /// Closed one.
+    SessionClosed(SessionId),
     /// Started a call.
     CallStarted {
         /// Its session.
@@ -88,7 +81,7 @@ impl RequestEffect {
     pub fn call_id(&self) -> Option<CallId> {
         match self {
             Self::CallStarted { call_id, .. } | Self::CallCancelled(call_id) => Some(*call_id),
-            Self::SessionCreated(_) | Self::SessionClosed { .. } | Self::CallDeleted(_) => None,
+            Self::SessionCreated(_) | Self::SessionClosed(_) | Self::CallDeleted(_) => None,
         }
     }
 }

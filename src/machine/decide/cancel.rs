@@ -22,8 +22,14 @@ pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) ->
     }
     let call_id = call.id;
     let result = ToolResult { is_error: true, end_time: now, ..ToolResult::default() };
-    let end =
-        super::end(projection, call_id, State::Cancelled, reason, Outcome::Result(result));
+    let end = super::End {
+        call_id,
+        state: State::Cancelled,
+        reason,
+        outcome: Outcome::Result(result),
+        survivors: Vec::new(),
+    };
+    let end = super::end(projection, end);
     Decision {
         changes: stop.changes.into_iter().chain(end.changes).collect(),
         effects: [Effect::Release(call_id)].into_iter().chain(end.effects).collect(),
@@ -35,7 +41,13 @@ pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) ->
 pub(super) fn stop(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
     let Cancel { call_id, requested_by, reason, force, grace } = cancel;
     let cancellation =
-        Cancellation { request_time: now, requested_by, reason, acknowledged_time: None };
+        Cancellation {
+            request_time: now,
+            requested_by,
+            reason,
+            acknowledged_time: None,
+            survivors: Vec::new(),
+        };
     let effect =
         if force { Effect::Kill(call_id) } else { Effect::Terminate(call_id, grace) };
     Decision::nothing()

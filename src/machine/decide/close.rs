@@ -9,10 +9,8 @@ use crate::model::{Call, SessionState, State, Timestamp};
 pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> Decision {
     let session = &projection.session;
     let mut decision = Decision::nothing();
-    let detached = projection.live.values().filter(|call| call.policy.detached).count();
-    let detached_tasks = u32::try_from(detached).unwrap_or(u32::MAX);
     if session.state != SessionState::Open {
-        let cancelled_tasks = session.cancelled_tasks;
+        let (cancelled_tasks, detached_tasks) = (session.cancelled_tasks, session.detached_tasks);
         decision.reply = Ok(Reply::Closed { cancelled_tasks, detached_tasks });
         return decision;
     }
@@ -20,7 +18,10 @@ pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> D
         projection.live.values().filter(|call| !call.policy.detached).collect();
     cancelled.sort_by_key(|call| call.start_sequence);
     let cancelled_tasks = u32::try_from(cancelled.len()).unwrap_or(u32::MAX);
-    decision = decision.change(Change::Closing { reason: close.reason, cancelled_tasks });
+    let detached = projection.live.len() - cancelled.len();
+    let detached_tasks = u32::try_from(detached).unwrap_or(u32::MAX);
+    let reason = close.reason;
+    decision = decision.change(Change::Closing { reason, cancelled_tasks, detached_tasks });
     let mut ended = 0;
     for call in cancelled {
         ended += usize::from(call.state == State::Pending);

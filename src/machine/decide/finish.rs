@@ -1,12 +1,12 @@
 //! A run ended.
 
 use super::super::{Decision, Finish, Projection};
-use crate::model::{Call, Exit, Outcome, State, StopCause, Timestamp};
+use crate::model::{Call, Exit, Outcome, State, StopCause, Timestamp, ToolResult};
 
 /// The first end wins. A run that ended before the stop reached it has its own result: a cancel
 /// that lost the race changes nothing about it.
 pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) -> Decision {
-    let Finish { call_id, mut result, stopped } = finish;
+    let Finish { call_id, mut result, stopped, survivors } = finish;
     let Some(call) = projection.call(call_id) else { return Decision::not_live() };
     let cause = call.stopping.filter(|_| stopped).map(|stopping| stopping.cause);
     let (state, reason) = match cause {
@@ -18,7 +18,8 @@ pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) ->
     result.is_error |= cause.is_some();
     result.start_time = call.start_time;
     result.end_time = now;
-    super::end(projection, call_id, state, reason, Outcome::Result(result))
+    let outcome = Outcome::Result(result);
+    super::end(projection, super::End { call_id, state, reason, outcome, survivors })
 }
 
 fn limit_reason(call: &Call, cause: StopCause) -> String {
@@ -31,7 +32,7 @@ fn limit_reason(call: &Call, cause: StopCause) -> String {
     format!("{what} {} s", span.unwrap_or_default().as_secs_f64())
 }
 
-fn failure_reason(result: &crate::model::ToolResult) -> String {
+fn failure_reason(result: &ToolResult) -> String {
     match result.exit {
         _ if !result.error_message.is_empty() => result.error_message.clone(),
         Some(Exit::Code(code)) => format!("exit code {code}"),

@@ -13,6 +13,12 @@ pub(super) fn decide(projection: &Projection, call_id: CallId) -> Decision {
          can be read; start it again if it is safe to repeat"
     };
     let failure = Failure { code: FailureCode::HostLost, message: message.into() };
-    let reason = "the server stopped".into();
-    super::end(projection, call_id, State::Lost, reason, Outcome::Failure(failure))
+    let end = super::End {
+        call_id,
+        state: State::Lost,
+        reason: "the server stopped".into(),
+        outcome: Outcome::Failure(failure),
+        survivors: Vec::new(),
+    };
+    super::end(projection, end)
 }

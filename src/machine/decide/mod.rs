@@ -16,7 +16,7 @@ mod start;
 mod timeout;
 
 use super::{Change, Command, Decision, Effect, Projection};
-use crate::model::{CallId, Outcome, SessionState, State, Timestamp};
+use crate::model::{CallId, Outcome, SessionState, State, Survivor, Timestamp};
 
 /// What follows from `command` in the session that `projection` stands for.
 pub fn decide(projection: &Projection, command: Command, now: Timestamp) -> Decision {
@@ -38,17 +38,26 @@ pub fn decide(projection: &Projection, command: Command, now: Timestamp) -> Deci
     }
 }
 
-/// The end of a live call, with what it sets free: calls that waited for it, and the session's
-/// log if this was the last call of a closed session.
-fn end(
-    projection: &Projection,
+/// How a live call ends.
+struct End {
     call_id: CallId,
     state: State,
     reason: String,
     outcome: Outcome,
-) -> Decision {
-    let mut decision =
-        Decision::nothing().change(Change::Ended { call_id, state, reason, outcome });
+    survivors: Vec<Survivor>,
+}
+
+/// The end of a live call, with what it sets free: calls that waited for it, and the session's
+/// log if this was the last call of a closed session.
+fn end(projection: &Projection, end: End) -> Decision {
+    let End { call_id, state, reason, outcome, survivors } = end;
+    let mut decision = Decision::nothing().change(Change::Ended {
+        call_id,
+        state,
+        reason,
+        outcome,
+        survivors,
+    });
     for released in projection.released_by(call_id) {
         decision = decision.effect(Effect::Reserve(released));
     }

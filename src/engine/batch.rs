@@ -1,0 +1,78 @@
+//! What one append of an actor is made of.
+
+use super::Error;
+use super::session::{Actor, Answer};
+use crate::machine::{Command, Effect, Projection, Reply, Written, decide};
+use crate::model::{Event, Payload, Timestamp};
+use crate::store::{Append, RequestRecord, StoredEvent};
+
+/// Commands that were decided together, and what follows from them.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) commands: usize,
+    pub(super) written: Written,
+    pub(super) effects: Vec<Effect>,
+    pub(super) answers: Vec<(Answer, Result<Reply, Error>)>,
+    pub(super) requests: Vec<RequestRecord>,
+    /// The commands that nobody would repeat, to be made again if the append fails.
+    pub(super) reports: Vec<Command>,
+}
+
+impl Batch {
+    /// Decides a command and applies what follows. False: it was refused.
+    pub(super) fn decide(
+        &mut self,
+        projection: &mut Projection,
+        command: Command,
+        now: Timestamp,
+        asked: Option<(Answer, Option<RequestRecord>)>,
+    ) -> bool {
+        self.commands += 1;
+        let decision = decide(projection, command, now);
+        for change in decision.changes {
+            projection.apply(change, now, &mut self.written);
+        }
+        self.effects.extend(decision.effects);
+        let accepted = decision.reply.is_ok();
+        if let Some((answer, request)) = asked {
+            if accepted {
+                self.requests.extend(request);
+            }
+            self.answers.push((answer, decision.reply.map_err(Error::from)));
+        }
+        accepted
+    }
+
+    /// There is something to append.
+    pub(super) fn is_written(&self) -> bool {
+        self.written.any || !self.requests.is_empty()
+    }
+
+    /// The append for all of it. Settled calls stay in the batch, for those who wait for them.
+    pub(super) fn append(&mut self, actor: &Actor) -> Append {
+        let session = actor.projection.session.clone();
+        let codec = actor.shared.codec.as_ref();
+        let events = std::mem::take(&mut self.written.events);
+        let stored = |event: Event| StoredEvent {
+            sequence: event.sequence,
+            kind: event.payload.kind(),
+            call_id: event.call_id,
+            output: match &event.payload {
+                Payload::ToolOutput(output) => Some((output.position, output.data.len() as u64)),
+                _ => None,
+            },
+            bytes: codec.encode(&event, &session.stream_epoch),
+        };
+        let changed = self.written.changed.iter().filter_map(|id| actor.projection.call(*id));
+        Append {
+            session_id: session.id,
+            expected_head: actor.stored_head,
+            events: events.into_iter().map(stored).collect(),
+            calls: changed.chain(&self.written.settled).cloned().collect(),
+            arguments: Vec::new(),
+            deleted_calls: std::mem::take(&mut self.written.deleted),
+            requests: std::mem::take(&mut self.requests),
+            session,
+        }
+    }
+}

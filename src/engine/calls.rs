@@ -1,0 +1,362 @@
+//! Starting calls, and holding on to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::directory::Handle;
+use super::requests::{Claim, Claimed};
+use super::session::{Message, Origin};
+use super::topics::Subscription;
+use super::{CallVersion, Engine, Error, NewSession, RequestKey};
+use crate::machine::{Command, Concurrency, Refusal, Start};
+use crate::model::limits::OUTPUT_BYTES_MAX;
+use crate::model::{
+    Call, CallId, CallPolicy, FollowUpPolicy, Labels, OnDisconnect, ParkReason, Principal, Session,
+    SessionId, SessionState, TaskLimitPolicy, Tool,
+};
+use crate::store::RequestEffect;
+use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
+
+/// A call that somebody wants.
+#[derive(Debug, Clone, Default)]
+pub struct CallRequest {
+    /// Its session; none: a new one.
+    pub session_id: Option<SessionId>,
+    /// The tool.
+    pub tool: String,
+    /// Its arguments.
+    pub arguments: Arguments,
+    /// What it is for.
+    pub description: String,
+    /// Its budget; none: the tool's.
+    pub call_budget: Option<Duration>,
+    /// Its hard limit; none: the tool's, or the server's.
+    pub execution_timeout: Option<Duration>,
+    /// Its limit of silence; none: there is none.
+    pub idle_timeout: Option<Duration>,
+    /// What happens when its last caller goes away.
+    pub on_disconnect: OnDisconnect,
+    /// When its end must be told.
+    pub follow_up: FollowUpPolicy,
+    /// It outlives its session's closing.
+    pub detached: bool,
+    /// How many bytes of its output are kept; none: as many as possible.
+    pub max_output_bytes: Option<u64>,
+    /// The caller's own marks.
+    pub labels: Labels,
+    /// The id of the request.
+    pub request: Option<RequestKey>,
+    /// It goes straight to the background.
+    pub background: bool,
+    /// What it does about tasks that are there.
+    pub concurrency: Concurrency,
+    /// Check everything, start nothing.
+    pub dry_run: bool,
+}
+
+/// What would have been started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DryRun {
+    /// The session that was named, if one was.
+    pub session_id: Option<SessionId>,
+}
+
+/// What came of a [`CallRequest`].
+#[derive(Debug)]
+pub enum Started {
+    /// A call.
+    Call(CallHandle),
+    /// Nothing, as was asked.
+    DryRun(DryRun),
+}
+
+/// A caller's hold on a call in the foreground. Dropping it before the call has settled says
+/// that the caller went away.
+#[derive(Debug)]
+pub struct CallHandle {
+    /// The session.
+    pub session_id: SessionId,
+    /// The call.
+    pub call_id: CallId,
+    /// An earlier request with the same id started it.
+    pub replayed: bool,
+    engine: Engine,
+    changes: Subscription<CallId, CallVersion>,
+    attachment: Option<Attachment>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Attachment {
+    engine: Engine,
+    handle: Handle,
+    call_id: CallId,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let (handle, call_id) = (self.handle.clone(), self.call_id);
+        if let Err(error) = handle.inbox.try_send(Message::Detach(call_id)) {
+            let message = error.into_inner();
+            self.engine.shared.tracker.spawn(async move {
+                // Without the actor there is no call to go away from.
+                let _ = handle.inbox.send(message).await;
+            });
+        }
+    }
+}
+
+impl CallHandle {
+    /// Waits until the call has ended or is in the background, and gives its record. When
+    /// `park_at` comes first, the call is parked: its caller's deadline is near.
+    pub async fn settled(&mut self, park_at: Option<Instant>) -> Result<Call, Error> {
+        let mut park_at = park_at;
+        let mut version = self.changes.newest();
+        loop {
+            if version.settled || self.replayed {
+                let call = self.engine.shared.store.call(self.call_id).await?;
+                let call = call.ok_or_else(|| {
+                    Error::Internal(format!("{} is not in the store", self.call_id))
+                })?;
+                if call.is_task() || call.state.is_terminal() {
+                    self.attachment = None;
+                    return Ok(call);
+                }
+            }
+            tokio::select! {
+                newer = self.changes.changed() => version = newer,
+                () = sleep_until(park_at) => {
+                    park_at = None;
+                    self.park(ParkReason::Deadline).await?;
+                    version = self.changes.newest();
+                }
+            }
+        }
+    }
+
+    /// Parks the call now, if it hasn't settled.
+    pub async fn park(&self, reason: ParkReason) -> Result<(), Error> {
+        if let Some(attachment) = &self.attachment {
+            let command = Command::Park { call_id: self.call_id, reason };
+            self.engine.command(&attachment.handle, command, None).await?;
+        }
+        Ok(())
+    }
+
+    /// The call's record as it is now.
+    pub async fn call(&self) -> Result<Option<Call>, Error> {
+        Ok(self.engine.shared.store.call(self.call_id).await?)
+    }
+
+    /// The call has settled as far as its caller is concerned: going away means nothing now.
+    pub fn release(&mut self) {
+        self.attachment = None;
+    }
+}
+
+/// Sleeps until then; for ever without one.
+pub(super) async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Engine {
+    /// The tools that this caller may use, in this session if one is named.
+    pub async fn tools(
+        &self,
+        who: &Principal,
+        session_id: Option<SessionId>,
+    ) -> Result<Vec<Tool>, Error> {
+        let allowed = match session_id {
+            Some(id) => self.own_session(who, id).await?.allowed_tools,
+            None => Vec::new(),
+        };
+        let tools = self.shared.tools.list().into_iter().map(|tool| tool.describe().clone());
+        Ok(tools.filter(|tool| allowed.is_empty() || allowed.contains(&tool.name)).collect())
+    }
+
+    /// Checks a request whole, then starts its call; or finds the call that an earlier request
+    /// with the same id started.
+    pub async fn start(&self, who: &Principal, request: CallRequest) -> Result<Started, Error> {
+        if self.shared.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        let tool = self.shared.tools.get(&request.tool);
+        let tool = tool.ok_or_else(|| Error::ToolNotFound(request.tool.clone()))?;
+        let claims = &self.shared.claims;
+        let store = self.shared.store.as_ref();
+        let key = request.request.as_ref().filter(|_| !request.dry_run);
+        let claim = match claims.claim(store, &who.tenant, key).await? {
+            Claimed::First(claim) => claim,
+            Claimed::Replay(effect) => return self.replay(who, effect, request.background).await,
+        };
+        let (handle, session) = match request.session_id {
+            Some(id) => {
+                let (handle, session) = self.own_actor(who, id).await?;
+                (Some(handle), session)
+            }
+            None => (None, Arc::new(self.new_session(who, NewSession::implicit()))),
+        };
+        let work = self.prepare(&session, tool.as_ref(), &request.arguments)?;
+        if request.dry_run {
+            self.check_open(who, &request).await?;
+            return Ok(Started::DryRun(DryRun { session_id: request.session_id }));
+        }
+        let handle = match handle {
+            Some(handle) => handle,
+            None => self.shared.actor(Origin::New(Box::new((*session).clone()))),
+        };
+        let start = self.start_command(tool.describe(), request);
+        self.accept(who, handle, session.id, start, work, claim).await
+    }
+
+    fn prepare(
+        &self,
+        session: &Session,
+        tool: &dyn CallableTool,
+        arguments: &Arguments,
+    ) -> Result<Work, Error> {
+        let name = &tool.describe().name;
+        if !session.allowed_tools.is_empty() && !session.allowed_tools.contains(name) {
+            return Err(Error::ToolNotFound(name.clone()));
+        }
+        let unfit = |faults: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), faults };
+        self.shared.tools.check(name, arguments).map_err(unfit)?;
+        let own = (!session.working_directory.is_empty())
+            .then(|| std::path::PathBuf::from(&session.working_directory));
+        let context = CallContext {
+            working_directory: own.or_else(|| self.shared.options.working_directory.clone()),
+            environment: self.shared.options.environment.clone(),
+        };
+        tool.prepare(arguments, &context).map_err(unfit)
+    }
+
+    /// What would refuse the call, for a dry run.
+    async fn check_open(&self, who: &Principal, request: &CallRequest) -> Result<(), Error> {
+        let Some(id) = request.session_id else { return Ok(()) };
+        let session = self.own_session(who, id).await?;
+        if session.state != SessionState::Open {
+            return Err(Refusal::SessionClosed.into());
+        }
+        let limit = session.max_live_tasks;
+        let rejects = session.task_limit_policy == TaskLimitPolicy::Reject;
+        if session.live_tasks >= limit && rejects {
+            return Err(Refusal::TaskLimit { limit }.into());
+        }
+        Ok(())
+    }
+
+    fn start_command(&self, tool: &Tool, request: CallRequest) -> Asked {
+        let arguments_bytes =
+            serde_json::to_vec(&request.arguments).map_or(0, |bytes| bytes.len() as u64);
+        let execution_timeout = request
+            .execution_timeout
+            .or(tool.execution_timeout)
+            .unwrap_or(self.shared.options.execution_timeout);
+        let policy = CallPolicy {
+            call_budget: request.call_budget.or(tool.call_budget),
+            execution_timeout: Some(execution_timeout),
+            idle_timeout: request.idle_timeout,
+            on_disconnect: request.on_disconnect,
+            follow_up: request.follow_up,
+            detached: request.detached,
+            max_output_bytes: request.max_output_bytes.unwrap_or(OUTPUT_BYTES_MAX),
+            exclusive: !tool.concurrent_safe,
+            queued: false,
+        };
+        let start = Start {
+            call_id: CallId::random(),
+            tool: request.tool,
+            kind: tool.kind,
+            description: request.description,
+            arguments: request.arguments,
+            arguments_bytes,
+            policy,
+            labels: request.labels,
+            turn_id: None,
+            parent: None,
+            background: request.background,
+            concurrency: request.concurrency,
+            has_slot: false,
+        };
+        Asked { start, request: request.request }
+    }
+
+    async fn accept(
+        &self,
+        who: &Principal,
+        handle: Handle,
+        session_id: SessionId,
+        asked: Asked,
+        work: Work,
+        claim: Option<Claim>,
+    ) -> Result<Started, Error> {
+        let Asked { start, request } = asked;
+        let call_id = start.call_id;
+        let attach = !start.background;
+        let effect = RequestEffect::CallStarted { session_id, call_id };
+        let record = self.record(who, request.as_ref(), effect);
+        let changes = self.shared.calls.subscribe(&call_id);
+        let (answer, answered) = oneshot::channel();
+        let start = Box::new(start);
+        let message = Message::Start { start, work, attach, request: record, answer };
+        // From here on the caller may leave at any time: then the attachment says so.
+        let attachment = attach
+            .then(|| Attachment { engine: self.clone(), handle: handle.clone(), call_id });
+        let sent = self.send(&handle, message, answered).await;
+        drop(claim);
+        sent?;
+        Ok(Started::Call(CallHandle {
+            session_id,
+            call_id,
+            replayed: false,
+            engine: self.clone(),
+            changes,
+            attachment,
+        }))
+    }
+
+    async fn replay(
+        &self,
+        who: &Principal,
+        effect: RequestEffect,
+        background: bool,
+    ) -> Result<Started, Error> {
+        let RequestEffect::CallStarted { session_id, call_id } = effect else {
+            return Err(Error::Internal("a start was recorded as something else".into()));
+        };
+        let changes = self.shared.calls.subscribe(&call_id);
+        let attachment = if background {
+            None
+        } else {
+            let (handle, _) = self.own_actor(who, session_id).await?;
+            // A call that has ended needs nobody to hold it.
+            handle.inbox.send(Message::Attach(call_id)).await.map_err(|_| Error::Draining)?;
+            Some(Attachment { engine: self.clone(), handle, call_id })
+        };
+        Ok(Started::Call(CallHandle {
+            session_id,
+            call_id,
+            replayed: true,
+            engine: self.clone(),
+            changes,
+            attachment,
+        }))
+    }
+}
+
+/// A start with the request that asked for it.
+struct Asked {
+    start: Start,
+    request: Option<RequestKey>,
+}

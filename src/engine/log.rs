@@ -1,0 +1,303 @@
+//! Reading a session's log as a stream: what is there, then what comes.
+//!
+//! A reader subscribes to the head first, then reads pages until it has the head, and then waits
+//! for a newer one: so there is no seam between replay and live, and a slow reader costs one page.
+
+use std::time::Duration;
+
+use async_stream::try_stream;
+use futures::Stream;
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::topics::Subscription;
+use super::{Engine, Error};
+use crate::model::limits::{
+    LOG_PAGE_BYTES_MAX, LOG_PAGE_EVENTS_MAX, UPDATE_BYTES_MAX, UPDATE_EVENTS_MAX,
+};
+use crate::model::{CallId, PayloadKind, Principal, Session, SessionId};
+use crate::store::{EventPage, EventQuery, StoredEvent};
+
+/// What happens when events that were asked for are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnGap {
+    /// The stream says so and goes on behind the gap.
+    #[default]
+    Signal,
+    /// The stream ends with an error.
+    Fail,
+}
+
+/// Which events of a session, and until when.
+#[derive(Debug, Clone)]
+pub struct LogQuery {
+    /// The session.
+    pub session_id: SessionId,
+    /// Behind this sequence; none: from the oldest that is left.
+    pub after: Option<u64>,
+    /// Only from now on.
+    pub from_now: bool,
+    /// The epoch that the caller knows; empty: any.
+    pub stream_epoch: String,
+    /// Only these kinds; empty: all.
+    pub kinds: Vec<PayloadKind>,
+    /// Go on when caught up.
+    pub follow: bool,
+    /// What to do about a gap.
+    pub on_gap: OnGap,
+}
+
+/// A step of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogItem {
+    /// The session as it is when the stream begins.
+    Snapshot(Box<Session>),
+    /// Events, at most so many as make one message.
+    Events(Vec<StoredEvent>),
+    /// All events up to this head have been given.
+    CaughtUp {
+        /// The head.
+        head: u64,
+    },
+    /// Events are missing.
+    Gap {
+        /// The first missing one.
+        from: u64,
+        /// The last missing one.
+        to: u64,
+    },
+    /// Nothing has happened for a while.
+    Heartbeat {
+        /// The newest sequence.
+        head: u64,
+    },
+    /// The stream is about to end before its end: attach again.
+    Draining {
+        /// After how long.
+        retry_after: Duration,
+        /// After which sequence.
+        last_sequence: u64,
+    },
+}
+
+/// How long a client that is told to come back should wait.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A position in a log that moves forward.
+struct Cursor {
+    engine: Engine,
+    query: EventQuery,
+    heads: Subscription<SessionId, u64>,
+    /// When the stream has been silent for long enough to say so.
+    heartbeat_due: Instant,
+    /// When the stream has lasted long enough.
+    expires: Instant,
+}
+
+/// Why a wait for events is over.
+enum Woken {
+    News,
+    Heartbeat,
+    Draining,
+}
+
+impl Cursor {
+    fn new(engine: &Engine, session_id: SessionId) -> Self {
+        let options = &engine.shared.options;
+        let age = options.stream_age.mul_f64(rand::rng().random_range(0.9..=1.1));
+        let query = EventQuery {
+            session_id,
+            after: 0,
+            kinds: Vec::new(),
+            call_id: None,
+            scan_max: LOG_PAGE_EVENTS_MAX,
+            bytes_max: LOG_PAGE_BYTES_MAX,
+        };
+        Self {
+            engine: engine.clone(),
+            query,
+            heads: engine.shared.heads.subscribe(&session_id),
+            heartbeat_due: Instant::now() + options.heartbeat,
+            expires: Instant::now() + age,
+        }
+    }
+
+    async fn page(&mut self) -> Result<EventPage, Error> {
+        self.heads.newest();
+        Ok(self.engine.shared.store.events(self.query.clone()).await?)
+    }
+
+    fn told(&mut self) {
+        self.heartbeat_due = Instant::now() + self.engine.shared.options.heartbeat;
+    }
+
+    async fn wait(&mut self) -> Woken {
+        tokio::select! {
+            _ = self.heads.changed() => Woken::News,
+            () = tokio::time::sleep_until(self.heartbeat_due) => {
+                self.told();
+                Woken::Heartbeat
+            }
+            () = tokio::time::sleep_until(self.expires) => Woken::Draining,
+            () = self.engine.shared.draining.cancelled() => Woken::Draining,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.engine.shared.draining.is_cancelled() || Instant::now() >= self.expires
+    }
+
+    fn draining(&self, last_sequence: u64) -> LogItem {
+        LogItem::Draining { retry_after: RETRY_AFTER, last_sequence }
+    }
+}
+
+impl Engine {
+    /// Streams a session: a snapshot first, then its events. Ends without an error only at the end
+    /// of the log, or, when it is not to follow, once it has caught up.
+    pub fn stream_session(
+        &self,
+        who: Principal,
+        query: LogQuery,
+    ) -> impl Stream<Item = Result<LogItem, Error>> + Send + use<> {
+        let engine = self.clone();
+        try_stream! {
+            let mut cursor = Cursor::new(&engine, query.session_id);
+            let session = engine.own_session(&who, query.session_id).await?;
+            let start = check_start(&session, &query)?;
+            yield LogItem::Snapshot(Box::new(session));
+            cursor.query.after = start;
+            cursor.query.kinds = query.kinds;
+            let mut caught_up = false;
+            loop {
+                let page = cursor.page().await?;
+                if let Some(gap) = gap(&page, cursor.query.after, query.on_gap)? {
+                    yield gap;
+                }
+                let up_to_date = page.scanned_to >= page.head;
+                let ended = page.closed && up_to_date;
+                cursor.query.after = page.scanned_to.max(cursor.query.after);
+                for events in messages(page.events) {
+                    cursor.told();
+                    yield LogItem::Events(events);
+                }
+                if up_to_date && !caught_up {
+                    caught_up = true;
+                    yield LogItem::CaughtUp { head: page.head };
+                }
+                if ended || (up_to_date && !query.follow) {
+                    break;
+                }
+                if !up_to_date && !cursor.is_over() {
+                    continue;
+                }
+                match cursor.wait().await {
+                    Woken::News => {}
+                    Woken::Heartbeat => yield LogItem::Heartbeat { head: page.head },
+                    Woken::Draining => {
+                        yield cursor.draining(cursor.query.after);
+                        Err(Error::Draining)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Streams one call's events behind `after`, up to and including the one that settles it:
+    /// its end, or its parking.
+    pub fn stream_call(
+        &self,
+        session_id: SessionId,
+        call_id: CallId,
+        after: u64,
+    ) -> impl Stream<Item = Result<LogItem, Error>> + Send + use<> {
+        let engine = self.clone();
+        try_stream! {
+            let mut cursor = Cursor::new(&engine, session_id);
+            cursor.query.after = after;
+            cursor.query.call_id = Some(call_id);
+            loop {
+                let page = cursor.page().await?;
+                let up_to_date = page.scanned_to >= page.head;
+                let head = page.head;
+                cursor.query.after = page.scanned_to.max(cursor.query.after);
+                let mut events = page.events;
+                let end = events.iter().position(settles);
+                if let Some(end) = end {
+                    events.truncate(end + 1);
+                }
+                for events in messages(events) {
+                    cursor.told();
+                    yield LogItem::Events(events);
+                }
+                if end.is_some() {
+                    break;
+                }
+                if !up_to_date && !cursor.is_over() {
+                    continue;
+                }
+                match cursor.wait().await {
+                    Woken::News => {}
+                    Woken::Heartbeat => yield LogItem::Heartbeat { head },
+                    Woken::Draining => {
+                        yield cursor.draining(cursor.query.after);
+                        Err(Error::Draining)?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn settles(event: &StoredEvent) -> bool {
+    matches!(event.kind, PayloadKind::ToolCallFinished | PayloadKind::ToolCallParked)
+}
+
+/// The sequence to begin behind, or why it can't be.
+fn check_start(session: &Session, query: &LogQuery) -> Result<u64, Error> {
+    if !query.stream_epoch.is_empty() && query.stream_epoch != session.stream_epoch {
+        return Err(Error::EpochMismatch {
+            asked: query.stream_epoch.clone(),
+            actual: session.stream_epoch.clone(),
+        });
+    }
+    let head = session.head_sequence;
+    match query.after {
+        _ if query.from_now => Ok(head),
+        Some(after) if after > head => Err(Error::SequenceAhead { after, head }),
+        Some(after) => Ok(after),
+        None => Ok(session.first_sequence.saturating_sub(1)),
+    }
+}
+
+fn gap(page: &EventPage, after: u64, on_gap: OnGap) -> Result<Option<LogItem>, Error> {
+    if after + 1 >= page.first || page.head == 0 {
+        return Ok(None);
+    }
+    match on_gap {
+        OnGap::Signal => Ok(Some(LogItem::Gap { from: after + 1, to: page.first - 1 })),
+        OnGap::Fail => Err(Error::SequenceTrimmed { after, first: page.first }),
+    }
+}
+
+/// Cuts a page into messages: few and large in a replay, one event each when little happens.
+fn messages(events: Vec<StoredEvent>) -> Vec<Vec<StoredEvent>> {
+    let mut messages: Vec<Vec<StoredEvent>> = Vec::new();
+    let mut bytes = 0;
+    for event in events {
+        let fits = |message: &Vec<StoredEvent>| {
+            message.len() < UPDATE_EVENTS_MAX && bytes + event.bytes.len() <= UPDATE_BYTES_MAX
+        };
+        match messages.last_mut().filter(|message| fits(message)) {
+            Some(message) => {
+                bytes += event.bytes.len();
+                message.push(event);
+            }
+            None => {
+                bytes = event.bytes.len();
+                messages.push(vec![event]);
+            }
+        }
+    }
+    messages
+}

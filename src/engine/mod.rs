@@ -1,0 +1,316 @@
+//! The engine: sessions, calls and background tasks, as the services need them.
+//!
+//! [`Engine`] is a cheap handle. Writes become commands in the inbox of the session's actor;
+//! reads go to the store, and those who wait are woken by the newest version of what they wait
+//! for. A handler owns no work: dropping one of the futures here never stops a call.
+
+mod batch;
+mod calls;
+mod cancel;
+mod clock;
+mod directory;
+mod error;
+mod log;
+mod output;
+mod read_output;
+mod recover;
+mod requests;
+mod result;
+mod runner;
+mod session;
+mod sessions;
+mod summary;
+mod tasks;
+mod topics;
+mod wait;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::exec::Executor;
+use crate::machine::{Command, Projection, Reply, Settings, Written};
+use crate::model::limits::ACTOR_INBOX_COMMANDS_MAX;
+use crate::model::{CallId, EventCodec, Principal, Session, SessionId, Tenant};
+use crate::store::{RequestEffect, RequestRecord, Store};
+use crate::telemetry::Metrics;
+use crate::tool::Registry;
+
+pub use calls::{CallHandle, CallRequest, DryRun, Started};
+pub use cancel::{CancelTask, Cancelled};
+pub use clock::{Clock, SystemClock};
+pub use error::Error;
+pub use log::{LogItem, LogQuery, OnGap};
+pub use read_output::{OutputRead, OutputSlice, OutputStart};
+pub use requests::RequestKey;
+pub use sessions::{ClosedSession, CreatedSession, NewSession};
+pub use summary::Summary;
+pub use wait::{ManyWaited, WaitMode, Waited};
+pub use watch::WatchItem;
+
+use directory::{Directory, Handle};
+use requests::Claims;
+use session::{Actor, Facts, Message, Origin};
+use topics::Topics;
+
+/// How the engine behaves.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Spans of the machine.
+    pub machine: Settings,
+    /// Calls that run at the same time on this server. More wait as PENDING.
+    pub running_calls_max: usize,
+    /// Live calls of a session that doesn't say.
+    pub live_tasks_default: u32,
+    /// The hard limit of a run that nobody set.
+    pub execution_timeout: Duration,
+    /// From TERM to KILL when the server stops.
+    pub stop_grace: Duration,
+    /// A stream that has been silent for this long says so.
+    pub heartbeat: Duration,
+    /// A stream is told to come back after this long, give or take a tenth.
+    pub stream_age: Duration,
+    /// Where command tools run when neither they nor the session say.
+    pub working_directory: Option<PathBuf>,
+    /// Variables of this server that tools may be allowed to see.
+    pub environment: BTreeMap<String, String>,
+    /// Events kept of a session.
+    pub session_events_max: u64,
+    /// How often what has expired is removed.
+    pub sweep_interval: Duration,
+}
+
+/// What the engine works with.
+pub struct EngineParts {
+    /// Durable state.
+    pub store: Arc<dyn Store>,
+    /// Events to bytes.
+    pub codec: Arc<dyn EventCodec>,
+    /// Processes.
+    pub executor: Arc<dyn Executor>,
+    /// Tools.
+    pub tools: Registry,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// How to behave.
+    pub options: EngineOptions,
+}
+
+/// The newest version of a call, for those who wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub(crate) struct CallVersion {
+    revision: u64,
+    settled: bool,
+    ended: bool,
+}
+
+/// Whose task changes somebody watches.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Watched {
+    Tenant(Tenant),
+    Session(SessionId),
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) codec: Arc<dyn EventCodec>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) tools: Registry,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    pub(crate) options: EngineOptions,
+    pub(crate) directory: Directory,
+    pub(crate) claims: Claims,
+    /// Newest sequences of logs.
+    pub(crate) heads: Topics<SessionId, u64>,
+    /// Newest versions of calls.
+    pub(crate) calls: Topics<CallId, CallVersion>,
+    /// Counts of task changes.
+    pub(crate) changes: Topics<Watched, u64>,
+    change_count: AtomicU64,
+    /// Places for running calls.
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) tracker: TaskTracker,
+    /// The server is about to stop: streams and waits end.
+    pub(crate) draining: CancellationToken,
+    /// The server stops: processes are stopped, nothing is recorded of their end.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// Sessions, calls and background tasks.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+impl Engine {
+    /// An engine over these parts. [`Engine::recover`] must run before calls are taken.
+    pub fn new(parts: EngineParts) -> Self {
+        let slots = parts.options.running_calls_max.min(Semaphore::MAX_PERMITS);
+        let shared = Shared {
+            store: parts.store,
+            codec: parts.codec,
+            executor: parts.executor,
+            tools: parts.tools,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            options: parts.options,
+            directory: Directory::default(),
+            claims: Claims::default(),
+            heads: Topics::default(),
+            calls: Topics::default(),
+            changes: Topics::default(),
+            change_count: AtomicU64::new(0),
+            slots: Arc::new(Semaphore::new(slots)),
+            tracker: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The wall clock that its times are of.
+    pub fn now(&self) -> crate::model::Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Cancelled when the server is about to stop.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.shared.draining
+    }
+
+    /// Says to streams and waits that the server is about to stop.
+    pub fn drain(&self) {
+        self.shared.draining.cancel();
+    }
+
+    /// Whether changes can be stored: an error says why not.
+    pub async fn check(&self) -> Result<(), Error> {
+        Ok(self.shared.store.check().await?)
+    }
+
+    /// Stops what runs and closes the store. Calls that have not ended are LOST when the next
+    /// server starts.
+    pub async fn stop(&self) {
+        self.shared.draining.cancel();
+        self.shared.stopping.cancel();
+        self.shared.tracker.close();
+        self.shared.tracker.wait().await;
+        self.shared.store.close().await;
+    }
+
+    /// The session, if it is this caller's.
+    async fn own_session(&self, who: &Principal, id: SessionId) -> Result<Session, Error> {
+        self.shared
+            .store
+            .session(id)
+            .await?
+            .filter(|session| session.tenant == who.tenant)
+            .ok_or_else(|| Error::SessionNotFound(id.to_string()))
+    }
+
+    /// The actor of the caller's session, with what is known of the session.
+    async fn own_actor(
+        &self,
+        who: &Principal,
+        id: SessionId,
+    ) -> Result<(Handle, Arc<Session>), Error> {
+        let mut handle = self.shared.actor(Origin::Stored(id));
+        let facts = handle.facts.wait_for(|facts| !matches!(facts, Facts::Loading)).await;
+        let facts = facts.map(|facts| facts.clone());
+        match facts {
+            Ok(Facts::Known(session)) if session.tenant == who.tenant => Ok((handle, session)),
+            Ok(Facts::Failed(error)) if !matches!(error, Error::SessionNotFound(_)) => Err(error),
+            _ => Err(Error::SessionNotFound(id.to_string())),
+        }
+    }
+
+    /// Gives the actor a command and waits for what came of it.
+    async fn command(
+        &self,
+        handle: &Handle,
+        command: Command,
+        request: Option<RequestRecord>,
+    ) -> Result<Reply, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.send(handle, Message::Command { command, request, answer }, answered).await
+    }
+
+    async fn send(
+        &self,
+        handle: &Handle,
+        message: Message,
+        answered: oneshot::Receiver<Result<Reply, Error>>,
+    ) -> Result<Reply, Error> {
+        let gone = || match &*handle.facts.borrow() {
+            Facts::Failed(error) => error.clone(),
+            Facts::Loading | Facts::Known(_) => Error::Draining,
+        };
+        handle.inbox.send(message).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    fn record(
+        &self,
+        who: &Principal,
+        request: Option<&RequestKey>,
+        effect: RequestEffect,
+    ) -> Option<RequestRecord> {
+        request.map(|key| RequestRecord {
+            tenant: who.tenant.clone(),
+            request_id: key.id.clone(),
+            fingerprint: key.fingerprint,
+            effect,
+            create_time: self.now(),
+        })
+    }
+}
+
+impl Shared {
+    /// The actor of a session, made if there is none.
+    fn actor(self: &Arc<Self>, origin: Origin) -> Handle {
+        let id = match &origin {
+            Origin::New(session) => session.id,
+            Origin::Stored(id) => *id,
+        };
+        let (handle, vacancy) = self.directory.get_or_insert(id, ACTOR_INBOX_COMMANDS_MAX);
+        if let Some(vacancy) = vacancy {
+            let inbox = handle.inbox.downgrade();
+            self.tracker.spawn(Actor::run(self.clone(), origin, vacancy, inbox));
+        }
+        handle
+    }
+
+    /// Tells readers what is new, now that it is durable.
+    fn tell(&self, projection: &Projection, written: &Written) {
+        if !written.any {
+            return;
+        }
+        let session = &projection.session;
+        self.heads.publish(&session.id, session.head_sequence);
+        let changed = written.changed.iter().filter_map(|id| projection.call(*id));
+        let mut tasks_changed = false;
+        for call in changed.chain(&written.settled) {
+            let ended = call.state.is_terminal();
+            let settled = ended || call.is_task();
+            tasks_changed |= call.is_task();
+            let version = CallVersion { revision: call.revision, settled, ended };
+            self.calls.publish(&call.id, version);
+            self.metrics.call_changed(call);
+        }
+        if tasks_changed {
+            let count = self.change_count.fetch_add(1, Ordering::Relaxed) + 1;
+            self.changes.publish(&Watched::Tenant(session.tenant.clone()), count);
+            self.changes.publish(&Watched::Session(session.id), count);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What is kept of a call's output: a head, and a tail that is known once the call has ended.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::model::limits::{OUTPUT_TAIL_BYTES_MAX, RECORD_OUTPUT_BYTES_MAX};
+use crate::model::{
+    Content, ContentKind, OutputPosition, OutputStream, OutputSummary, StreamSummary, ToolOutput,
+};
+
+/// Decides for every piece of output whether it goes to the log, waits as a part of the tail, or
+/// is dropped. Memory is bounded by the tail, and none is used until the head is full.
+#[derive(Debug)]
+pub(crate) struct OutputKeeper {
+    head_bytes_max: u64,
+    tail_bytes_max: u64,
+    totals: [u64; 2],
+    /// Behind the last kept piece, for each stream.
+    kept_to: [u64; 2],
+    kept: [u64; 2],
+    cut: [Option<u64>; 2],
+    combined_kept_to: u64,
+    combined_cut: Option<u64>,
+    tail: VecDeque<Piece>,
+    tail_bytes: u64,
+    record: Record,
+}
+
+#[derive(Debug, Clone)]
+struct Piece {
+    stream: OutputStream,
+    offset: u64,
+    combined_offset: u64,
+    data: Bytes,
+}
+
+impl OutputKeeper {
+    /// Keeps `max_bytes`, of which the tail is up to a half.
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        let tail_bytes_max = OUTPUT_TAIL_BYTES_MAX.min(max_bytes / 2);
+        Self {
+            head_bytes_max: max_bytes - tail_bytes_max,
+            tail_bytes_max,
+            totals: [0; 2],
+            kept_to: [0; 2],
+            kept: [0; 2],
+            cut: [None; 2],
+            combined_kept_to: 0,
+            combined_cut: None,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            record: Record::default(),
+        }
+    }
+
+    /// Takes a piece, and gives back what goes to the log now.
+    pub(crate) fn push(&mut self, stream: OutputStream, mut data: Bytes) -> Option<ToolOutput> {
+        let piece_at = |keeper: &Self, data: Bytes| Piece {
+            stream,
+            offset: keeper.totals[stream as usize],
+            combined_offset: keeper.totals.iter().sum(),
+            data,
+        };
+        let room = self.head_bytes_max.saturating_sub(self.totals.iter().sum());
+        let head = data.split_to(data.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+        let kept = (!head.is_empty()).then(|| piece_at(self, head));
+        if let Some(piece) = &kept {
+            self.totals[stream as usize] += piece.data.len() as u64;
+        }
+        if !data.is_empty() {
+            let piece = piece_at(self, data);
+            self.totals[stream as usize] += piece.data.len() as u64;
+            self.push_tail(piece);
+        }
+        kept.map(|piece| self.keep(piece))
+    }
+
+    /// Ends the output: the tail, in order, for the log.
+    pub(crate) fn finish(&mut self) -> Vec<ToolOutput> {
+        let tail = std::mem::take(&mut self.tail);
+        tail.into_iter().map(|piece| self.keep(piece)).collect()
+    }
+
+    /// The counts, right after [`OutputKeeper::finish`].
+    pub(crate) fn summary(&self) -> OutputSummary {
+        let stream = |index: usize| summary(self.totals[index], self.kept[index], self.cut[index]);
+        let combined =
+            summary(self.totals.iter().sum(), self.kept.iter().sum(), self.combined_cut);
+        OutputSummary {
+            stdout: stream(OutputStream::Stdout as usize),
+            stderr: stream(OutputStream::Stderr as usize),
+            combined,
+            inline_truncated: self.record.is_cut || combined.dropped_bytes > 0,
+        }
+    }
+
+    /// The output as far as a call's record holds it.
+    pub(crate) fn content(&self) -> Vec<Content> {
+        [OutputStream::Stdout, OutputStream::Stderr]
+            .into_iter()
+            .filter(|stream| !self.record.streams[*stream as usize].is_empty())
+            .map(|stream| {
+                content(stream, 0, Bytes::copy_from_slice(&self.record.streams[stream as usize]))
+            })
+            .collect()
+    }
+
+    fn push_tail(&mut self, piece: Piece) {
+        self.tail_bytes += piece.data.len() as u64;
+        self.tail.push_back(piece);
+        while self.tail_bytes > self.tail_bytes_max {
+            let over = self.tail_bytes - self.tail_bytes_max;
+            let Some(oldest) = self.tail.front_mut() else { break };
+            let cut = over.min(oldest.data.len() as u64);
+            // Cut in place: the rest of the piece keeps its offsets true.
+            let _ = oldest.data.split_to(usize::try_from(cut).unwrap_or(usize::MAX));
+            oldest.offset += cut;
+            oldest.combined_offset += cut;
+            self.tail_bytes -= cut;
+            if oldest.data.is_empty() {
+                self.tail.pop_front();
+            }
+        }
+    }
+
+    fn keep(&mut self, piece: Piece) -> ToolOutput {
+        let index = piece.stream as usize;
+        let length = piece.data.len() as u64;
+        let dropped = piece.offset - self.kept_to[index];
+        if dropped > 0 {
+            self.cut[index].get_or_insert(self.kept_to[index]);
+        }
+        if piece.combined_offset > self.combined_kept_to {
+            self.combined_cut.get_or_insert(self.combined_kept_to);
+        }
+        self.kept_to[index] = piece.offset + length;
+        self.combined_kept_to = piece.combined_offset + length;
+        self.kept[index] += length;
+        self.record.push(piece.stream, &piece.data);
+        ToolOutput {
+            position: OutputPosition {
+                stream: piece.stream,
+                offset: piece.offset,
+                combined_offset: piece.combined_offset,
+                dropped_bytes_before: dropped,
+            },
+            data: piece.data,
+        }
+    }
+}
+
+fn summary(total: u64, kept: u64, cut: Option<u64>) -> StreamSummary {
+    let dropped_bytes = total - kept;
+    // A stream whose very end was dropped has its cut where the kept part ends.
+    let cut_offset = if dropped_bytes > 0 { cut.or(Some(kept)) } else { None };
+    StreamSummary { total_bytes: total, kept_bytes: kept, dropped_bytes, cut_offset }
+}
+
+/// The first bytes of each stream, for the call's record.
+#[derive(Debug, Default)]
+struct Record {
+    streams: [Vec<u8>; 2],
+    is_cut: bool,
+}
+
+impl Record {
+    fn push(&mut self, stream: OutputStream, data: &Bytes) {
+        let held = &mut self.streams[stream as usize];
+        let room = RECORD_OUTPUT_BYTES_MAX - held.len();
+        self.is_cut |= data.len() > room;
+        held.extend_from_slice(&data[..data.len().min(room)]);
+    }
+}
+
+/// A piece of a stream as content: text where it is UTF-8, else the bytes as they are.
+///
+/// A piece that was cut out of a longer text may begin or end inside a character: then it is
+/// shortened to whole characters, so that a cut doesn't turn text into binary.
+pub(crate) fn content(stream: OutputStream, offset: u64, data: Bytes) -> Content {
+    let start = data.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
+    let start = if offset == 0 { 0 } else { start };
+    let body = &data[start..];
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => Some(text),
+        // Nothing wrong but an unfinished character at the end.
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
+            std::str::from_utf8(&body[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    };
+    match text {
+        Some(text) => Content {
+            kind: ContentKind::Text(text.to_owned()),
+            stream: Some(stream),
+            offset: offset + start as u64,
+        },
+        None => {
+            let media_type = "application/octet-stream".into();
+            let kind = ContentKind::Binary { media_type, data };
+            Content { kind, stream: Some(stream), offset }
+        }
+    }
+}
+
+fn is_continuation(byte: u8) -> bool {
+    byte & 0b1100_0000 == 0b1000_0000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use OutputStream::{Stderr, Stdout};
+
+    fn rebuilt(pieces: &[ToolOutput], stream: OutputStream) -> Vec<(u64, Vec<u8>)> {
+        let of = |piece: &&ToolOutput| piece.position.stream == stream;
+        pieces
+            .iter()
+            .filter(of)
+            .map(|piece| (piece.position.offset, piece.data.to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn all_is_kept_while_it_fits() {
+        let mut keeper = OutputKeeper::new(100);
+        let pieces = [(Stdout, "one"), (Stderr, "two"), (Stdout, "three")];
+        let mut kept: Vec<ToolOutput> = pieces
+            .iter()
+            .filter_map(|(stream, text)| keeper.push(*stream, Bytes::from_static(text.as_bytes())))
+            .collect();
+        kept.extend(keeper.finish());
+        assert_eq!(rebuilt(&kept, Stdout), [(0, b"one".to_vec()), (3, b"three".to_vec())]);
+        assert_eq!(kept[2].position.combined_offset, 6);
+        let summary = keeper.summary();
+        assert_eq!(summary.combined, super::summary(11, 11, None));
+        assert!(!summary.inline_truncated);
+    }
+
+    #[test]
+    fn the_middle_is_dropped_and_counted_and_head_and_tail_are_exact() {
+        for max in [0_u64, 1, 2, 7, 10, 31, 64] {
+            let mut keeper = OutputKeeper::new(max);
+            let written: Vec<u8> = (0..=255).collect();
+            let mut kept = Vec::new();
+            for piece in written.chunks(13) {
+                kept.extend(keeper.push(Stdout, Bytes::copy_from_slice(piece)));
+            }
+            kept.extend(keeper.finish());
+            for (offset, data) in rebuilt(&kept, Stdout) {
+                let offset = usize::try_from(offset).unwrap();
+                assert_eq!(written[offset..offset + data.len()], data, "max {max}");
+            }
+            let sizes: usize = kept.iter().map(|piece| piece.data.len()).sum();
+            let summary = keeper.summary();
+            assert_eq!(summary.stdout.kept_bytes, max);
+            assert_eq!(sizes as u64, max);
+            assert_eq!(summary.stdout.dropped_bytes, 256 - max);
+            assert_eq!(summary.stdout.cut_offset, Some(max - max / 2));
+            assert_eq!(summary.stdout, summary.combined);
+        }
+    }
+
+    #[test]
+    fn a_cut_inside_a_character_leaves_text() {
+        let euro = "ab\u{20ac}cd".as_bytes();
+        let head = content(Stdout, 0, Bytes::copy_from_slice(&euro[..4]));
+        assert_eq!(head.kind, ContentKind::Text("ab".into()));
+        let tail = content(Stdout, 3, Bytes::copy_from_slice(&euro[3..]));
+        assert_eq!((tail.kind, tail.offset), (ContentKind::Text("cd".into()), 5));
+        let wrong = content(Stdout, 0, Bytes::from_static(b"a\xffb"));
+        assert!(matches!(wrong.kind, ContentKind::Binary { .. }));
+    }
+}

@@ -1,0 +1,167 @@
+//! One run of a call: its process, or its code inside the server, becomes commands in the inbox
+//! of its session.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::output::OutputKeeper;
+use super::session::Message;
+use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
+use crate::machine::{Command, Finish};
+use crate::model::{CallId, OutputStream, ProcessSpec, Survivor, ToolOutput, ToolResult};
+use crate::tool::{InProcess, Work};
+
+/// Progress reports that wait for the log. A tool that reports faster waits.
+const PROGRESS_REPORTS_MAX: usize = 16;
+
+/// One run of a call.
+pub(super) struct Attempt {
+    pub(super) shared: Arc<Shared>,
+    pub(super) call_id: CallId,
+    pub(super) max_output_bytes: u64,
+    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) control: watch::Receiver<Option<Stop>>,
+    /// Its place among the running calls, free again when the run ends.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Attempt {
+    /// Runs the work and reports its end, whatever happens.
+    pub(super) async fn run(mut self, work: Work) {
+        let run = async {
+            match work {
+                Work::Process(spec) => self.run_process(spec).await,
+                Work::InProcess(code) => self.run_in_process(code).await,
+            }
+        };
+        let finish = match AssertUnwindSafe(run).catch_unwind().await {
+            Ok(finish) => finish,
+            Err(_) => Some(self.failed("the tool's code in the server broke: see the log".into())),
+        };
+        drop(self.slot.take());
+        if let Some(finish) = finish {
+            self.report(Command::Finish(Box::new(finish))).await;
+        }
+    }
+
+    /// None: the server stops, and the call stays unfinished in its record, to be LOST when the
+    /// next one starts.
+    async fn run_process(&mut self, spec: ProcessSpec) -> Option<Finish> {
+        let mut process = match self.shared.executor.start(self.call_id, spec) {
+            Ok(process) => process,
+            Err(error) => return Some(self.failed(error.to_string())),
+        };
+        let mut keeper = OutputKeeper::new(self.max_output_bytes);
+        let report = self.follow(process.as_mut(), &mut keeper).await?;
+        for output in keeper.finish() {
+            self.report_output(output).await;
+        }
+        let summary = keeper.summary();
+        self.shared.metrics.output_dropped(summary.combined.dropped_bytes);
+        let result = ToolResult {
+            content: keeper.content(),
+            is_error: !report.exit.is_success(),
+            exit: Some(report.exit),
+            output: summary,
+            ..ToolResult::default()
+        };
+        let survivor =
+            |survivor: crate::exec::Survivor| Survivor { pid: survivor.pid, command: survivor.command };
+        let survivors = report.survivors.into_iter().map(survivor).collect();
+        Some(Finish { call_id: self.call_id, result, stopped: report.stopped, survivors })
+    }
+
+    async fn follow(
+        &mut self,
+        process: &mut dyn Process,
+        keeper: &mut OutputKeeper,
+    ) -> Option<ExitReport> {
+        let stopping = self.shared.stopping.clone();
+        let mut leaving = false;
+        // The sender goes with the call's record, which stays until this run has ended.
+        let mut controlled = true;
+        loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled(), if !leaving => {
+                    leaving = true;
+                    process.stop(Stop::Graceful(self.shared.options.stop_grace));
+                }
+                changed = self.control.changed(), if controlled => {
+                    controlled = changed.is_ok();
+                    if let Some(stop) = *self.control.borrow_and_update() {
+                        process.stop(stop);
+                    }
+                }
+                event = process.next() => match event {
+                    ProcessEvent::Exited(report) => return (!leaving).then_some(report),
+                    ProcessEvent::Output { stream, data } => {
+                        self.keep(keeper, stream, data).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn keep(&mut self, keeper: &mut OutputKeeper, stream: OutputStream, data: Bytes) {
+        self.shared.metrics.output_read(data.len());
+        if let Some(output) = keeper.push(stream, data) {
+            self.report_output(output).await;
+        }
+    }
+
+    async fn run_in_process(&mut self, code: Box<dyn InProcess>) -> Option<Finish> {
+        let (progress, mut reports) = mpsc::channel(PROGRESS_REPORTS_MAX);
+        let stop = CancellationToken::new();
+        let stopping = self.shared.stopping.clone();
+        let mut running = code.run(progress, stop.clone());
+        let mut deadline = None;
+        let result = loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return None,
+                result = &mut running => break result,
+                Some(progress) = reports.recv() => {
+                    self.report(Command::Progress { call_id: self.call_id, progress }).await;
+                }
+                Ok(()) = self.control.changed() => {
+                    stop.cancel();
+                    let now = tokio::time::Instant::now();
+                    deadline = match *self.control.borrow_and_update() {
+                        Some(Stop::Graceful(grace)) => Some(now + grace),
+                        Some(Stop::Kill) => Some(now),
+                        None => None,
+                    };
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)),
+                    if deadline.is_some() => break ToolResult {
+                    error_message: "stopped".into(),
+                    is_error: true,
+                    ..ToolResult::default()
+                },
+            }
+        };
+        let stopped = stop.is_cancelled();
+        Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
+    }
+
+    fn failed(&self, error_message: String) -> Finish {
+        let result = ToolResult { is_error: true, error_message, ..ToolResult::default() };
+        Finish { call_id: self.call_id, result, stopped: false, survivors: Vec::new() }
+    }
+
+    async fn report_output(&self, output: ToolOutput) {
+        self.report(Command::Output { call_id: self.call_id, output }).await;
+    }
+
+    async fn report(&self, command: Command) {
+        // The actor outlives its live calls, but for a store that is gone: then nobody can hear.
+        let _ = self.inbox.send(Message::Report(command)).await;
+    }
+}

@@ -1,0 +1,464 @@
+//! The actor of a session: the one writer of its log.
+//!
+//! It takes what waits in its inbox, decides all of it, appends once, and only then acts and
+//! answers. While an append is under way the inbox fills, and senders wait: the runner of a
+//! process stops reading its pipes, so a slow store slows the process and costs no memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::time::{DelayQueue, delay_queue};
+
+use super::batch::Batch;
+use super::directory::Vacancy;
+use super::{Error, Shared, runner};
+use crate::exec::Stop;
+use crate::machine::{Command, Effect, Projection, Reply, Start, Timer};
+use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_INBOX_COMMANDS_MAX};
+use crate::model::{CallId, ParkReason, Session, SessionId, StopCause};
+use crate::store::{RequestRecord, StoreError};
+use crate::tool::Work;
+
+/// Where the answer to a command goes.
+pub(crate) type Answer = oneshot::Sender<Result<Reply, Error>>;
+
+/// What arrives in the inbox.
+pub(crate) enum Message {
+    /// Somebody commands and wants an answer.
+    Command {
+        /// What.
+        command: Command,
+        /// The request to record with it.
+        request: Option<RequestRecord>,
+        /// Who wants the answer.
+        answer: Answer,
+    },
+    /// Somebody starts a call.
+    Start {
+        /// The call.
+        start: Box<Start>,
+        /// What running it means.
+        work: Work,
+        /// Its caller waits for it: going away means something.
+        attach: bool,
+        /// The request to record with it.
+        request: Option<RequestRecord>,
+        /// Who wants the answer.
+        answer: Answer,
+    },
+    /// A runner reports. Never lost: reported again when the store is back.
+    Report(Command),
+    /// A place to run is there for a call.
+    Slot(CallId, OwnedSemaphorePermit),
+    /// One more caller waits for the call.
+    Attach(CallId),
+    /// One caller of the call went away.
+    Detach(CallId),
+}
+
+/// What the actor holds for a live call, beside its record.
+#[derive(Default)]
+struct Run {
+    /// Callers that wait for it in the foreground.
+    callers: u32,
+    /// What to run, until it runs.
+    work: Option<Work>,
+    /// Its place among the running calls, until it runs.
+    slot: Option<OwnedSemaphorePermit>,
+    /// Ends the search for a place.
+    search: Option<CancellationToken>,
+    /// How to stop it, while it runs.
+    control: Option<watch::Sender<Option<Stop>>>,
+    timers: [Option<delay_queue::Key>; 3],
+}
+
+/// What an actor begins with.
+pub(crate) enum Origin {
+    /// A session that isn't stored yet: the first append stores it.
+    New(Box<Session>),
+    /// A session that the store has.
+    Stored(SessionId),
+}
+
+/// What everybody may know of a session without asking its actor.
+#[derive(Debug, Clone)]
+pub(crate) enum Facts {
+    /// The actor is reading it.
+    Loading,
+    /// The session as it was when the actor came. Its tenant, tools and folder never change.
+    Known(Arc<Session>),
+    /// There is none, or it can't be read.
+    Failed(Error),
+}
+
+/// The actor of a session.
+pub(crate) struct Actor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) projection: Projection,
+    /// The head that the store has; none: the store doesn't know the session.
+    pub(super) stored_head: Option<u64>,
+    commands: mpsc::Receiver<Message>,
+    inbox: mpsc::WeakSender<Message>,
+    runs: HashMap<CallId, Run>,
+    timers: DelayQueue<(CallId, Timer)>,
+    /// Reports whose append failed, to be made again, and after how long.
+    unsaved: Vec<Command>,
+    retry_delay: Duration,
+}
+
+impl Actor {
+    /// Reads the session and runs until there has been nothing to do for a while.
+    pub(crate) async fn run(
+        shared: Arc<Shared>,
+        origin: Origin,
+        vacancy: Vacancy,
+        inbox: mpsc::WeakSender<Message>,
+    ) {
+        let facts = vacancy.facts;
+        let id = match &origin {
+            Origin::New(session) => session.id,
+            Origin::Stored(id) => *id,
+        };
+        let (projection, stored_head) = match load(&shared, origin).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                shared.directory.remove(id);
+                facts.send_replace(Facts::Failed(error));
+                return;
+            }
+        };
+        facts.send_replace(Facts::Known(Arc::new(projection.session.clone())));
+        let mut actor = Self {
+            shared: shared.clone(),
+            projection,
+            stored_head,
+            commands: vacancy.commands,
+            inbox,
+            runs: HashMap::new(),
+            timers: DelayQueue::new(),
+            unsaved: Vec::new(),
+            retry_delay: Duration::ZERO,
+        };
+        actor.serve().await;
+    }
+
+    async fn serve(&mut self) {
+        // What a server that died has left running is gone: its end is the first thing to tell.
+        let lost = self.projection.live_calls().map(|call| Command::Lose { call_id: call.id });
+        self.unsaved = lost.collect();
+        while let Some(batch) = self.next_batch().await {
+            if !self.commit(batch).await {
+                self.shared.directory.remove(self.projection.session.id);
+                return;
+            }
+        }
+    }
+
+    /// What is waiting, decided; none once nothing will come any more.
+    async fn next_batch(&mut self) -> Option<Batch> {
+        let mut batch = Batch::default();
+        if self.unsaved.is_empty() {
+            let first = self.next_message().await?;
+            self.take(first, &mut batch);
+        } else {
+            tokio::time::sleep(self.retry_delay).await;
+            for command in std::mem::take(&mut self.unsaved) {
+                self.take(Message::Report(command), &mut batch);
+            }
+        }
+        // While reports can't be saved they gather here, so no more than an inbox of them.
+        while batch.commands < ACTOR_BATCH_COMMANDS_MAX
+            && batch.reports.len() < ACTOR_INBOX_COMMANDS_MAX
+        {
+            let Ok(message) = self.commands.try_recv() else { break };
+            self.take(message, &mut batch);
+        }
+        Some(batch)
+    }
+
+    /// None: there is nothing to do, and the directory has let the actor go.
+    async fn next_message(&mut self) -> Option<Message> {
+        loop {
+            if let Some(message) = self.wait_for_message().await {
+                return Some(message);
+            }
+            let id = self.projection.session.id;
+            if self.shared.directory.retire(id, &self.commands) {
+                return None;
+            }
+        }
+    }
+
+    async fn wait_for_message(&mut self) -> Option<Message> {
+        let idle = tokio::time::sleep(Duration::from_millis(ACTOR_IDLE_MS));
+        tokio::select! {
+            message = self.commands.recv() => message,
+            Some(due) = self.timers.next(), if !self.timers.is_empty() => {
+                let (call_id, timer) = due.into_inner();
+                Some(Message::Report(self.due(call_id, timer)))
+            }
+            () = idle, if self.projection.is_idle() => None,
+        }
+    }
+
+    fn due(&mut self, call_id: CallId, timer: Timer) -> Command {
+        if let Some(run) = self.runs.get_mut(&call_id) {
+            run.timers[timer as usize] = None;
+        }
+        match timer {
+            Timer::Budget => Command::Park { call_id, reason: ParkReason::Budget },
+            Timer::Execution => Command::Timeout { call_id, cause: StopCause::ExecutionTimeout },
+            Timer::Idle => Command::Timeout { call_id, cause: StopCause::IdleTimeout },
+        }
+    }
+
+    /// Decides one message and keeps what follows in the batch.
+    fn take(&mut self, message: Message, batch: &mut Batch) {
+        match message {
+            Message::Command { command, request, answer } => {
+                let now = self.shared.clock.now();
+                batch.decide(&mut self.projection, command, now, Some((answer, request)));
+            }
+            Message::Start { start, work, attach, request, answer } => {
+                self.take_start(*start, work, attach, batch, (answer, request));
+            }
+            Message::Report(command) => self.take_report(command, batch),
+            Message::Slot(call_id, permit) => {
+                if let Some(run) = self.runs.get_mut(&call_id) {
+                    run.search = None;
+                    run.slot = Some(permit);
+                    self.take_report(Command::Begin { call_id }, batch);
+                }
+            }
+            Message::Attach(call_id) => {
+                if let Some(run) = self.runs.get_mut(&call_id) {
+                    run.callers += 1;
+                }
+            }
+            Message::Detach(call_id) => {
+                if let Some(run) = self.runs.get_mut(&call_id) {
+                    run.callers = run.callers.saturating_sub(1);
+                    if run.callers == 0 {
+                        self.take_report(Command::Disconnect { call_id }, batch);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_report(&mut self, command: Command, batch: &mut Batch) {
+        batch.reports.push(command.clone());
+        let now = self.shared.clock.now();
+        batch.decide(&mut self.projection, command, now, None);
+    }
+
+    fn take_start(
+        &mut self,
+        mut start: Start,
+        work: Work,
+        attach: bool,
+        batch: &mut Batch,
+        asked: (Answer, Option<RequestRecord>),
+    ) {
+        let call_id = start.call_id;
+        let slot = self.shared.slots.clone().try_acquire_owned().ok();
+        start.has_slot = slot.is_some();
+        let now = self.shared.clock.now();
+        let command = Command::Start(Box::new(start));
+        if batch.decide(&mut self.projection, command, now, Some(asked)) {
+            let callers = u32::from(attach);
+            let run = Run { callers, work: Some(work), slot, ..Run::default() };
+            self.runs.insert(call_id, run);
+        }
+    }
+
+    /// Appends the batch, then acts and answers. False: the session could not even be stored,
+    /// and there is nothing to be in charge of.
+    async fn commit(&mut self, mut batch: Batch) -> bool {
+        if !batch.is_written() && self.stored_head.is_some() {
+            self.act(batch);
+            return true;
+        }
+        let append = batch.append(self);
+        let head = append.session.head_sequence;
+        let events = append.events.len();
+        let began = tokio::time::Instant::now();
+        match self.shared.store.append(append).await {
+            Ok(()) => {
+                self.shared.metrics.appended(events, began.elapsed());
+                self.stored_head = Some(head);
+                self.retry_delay = Duration::ZERO;
+                self.act(batch);
+                true
+            }
+            Err(error) => self.fail(batch, error).await,
+        }
+    }
+
+    /// Nothing of the batch has happened: says so, and goes back to what the store has.
+    async fn fail(&mut self, batch: Batch, error: StoreError) -> bool {
+        let session_id = self.projection.session.id;
+        tracing::warn!(%session_id, %error, "an append failed");
+        let error = Error::from(error);
+        for (answer, _) in batch.answers {
+            // An asker who has left needs no answer.
+            let _ = answer.send(Err(error.clone()));
+        }
+        if self.stored_head.is_none() {
+            return false;
+        }
+        self.unsaved = batch.reports;
+        self.retry_delay =
+            (self.retry_delay * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        loop {
+            match load(&self.shared, Origin::Stored(session_id)).await {
+                Ok((projection, stored_head)) => {
+                    self.projection = projection;
+                    self.stored_head = stored_head;
+                    let live = &self.projection;
+                    self.runs.retain(|id, _| live.call(*id).is_some());
+                    return true;
+                }
+                Err(Error::SessionNotFound(_)) => return false,
+                Err(error) => {
+                    tracing::warn!(%session_id, %error, "the session can't be read back");
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                        () = self.shared.stopping.cancelled() => return false,
+                    }
+                }
+            }
+        }
+    }
+
+    /// What was decided is durable: it is done, told to readers, and answered.
+    fn act(&mut self, batch: Batch) {
+        for call in &batch.written.settled {
+            if let Some(run) = self.runs.remove(&call.id) {
+                self.forget(run);
+            }
+        }
+        self.shared.tell(&self.projection, &batch.written);
+        for effect in batch.effects {
+            self.perform(effect);
+        }
+        for (answer, reply) in batch.answers {
+            // An asker who has left needs no answer.
+            let _ = answer.send(reply);
+        }
+    }
+
+    fn forget(&mut self, run: Run) {
+        for key in run.timers.into_iter().flatten() {
+            self.timers.try_remove(&key);
+        }
+        if let Some(search) = run.search {
+            search.cancel();
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Run(call_id) => self.start_run(call_id),
+            Effect::Reserve(call_id) => self.search_slot(call_id),
+            Effect::Release(call_id) => {
+                if let Some(run) = self.runs.get_mut(&call_id) {
+                    run.slot = None;
+                }
+            }
+            Effect::Terminate(call_id, grace) => self.control(call_id, Stop::Graceful(grace)),
+            Effect::Kill(call_id) => self.control(call_id, Stop::Kill),
+            Effect::Arm(call_id, timer, after) => self.arm(call_id, timer, after),
+            Effect::Disarm(call_id, timer) => {
+                let key = self
+                    .runs
+                    .get_mut(&call_id)
+                    .and_then(|run| run.timers[timer as usize].take());
+                if let Some(key) = key {
+                    self.timers.try_remove(&key);
+                }
+            }
+        }
+    }
+
+    fn control(&mut self, call_id: CallId, stop: Stop) {
+        if let Some(control) = self.runs.get(&call_id).and_then(|run| run.control.as_ref()) {
+            control.send_replace(Some(stop));
+        }
+    }
+
+    fn arm(&mut self, call_id: CallId, timer: Timer, after: Duration) {
+        let Some(run) = self.runs.get_mut(&call_id) else { return };
+        match &run.timers[timer as usize] {
+            Some(key) => self.timers.reset(key, after),
+            empty => {
+                debug_assert!(empty.is_none());
+                run.timers[timer as usize] = Some(self.timers.insert((call_id, timer), after));
+            }
+        }
+    }
+
+    fn start_run(&mut self, call_id: CallId) {
+        let Some(call) = self.projection.call(call_id) else { return };
+        let (Some(run), Some(inbox)) = (self.runs.get_mut(&call_id), self.inbox.upgrade()) else {
+            return;
+        };
+        let Some(work) = run.work.take() else { return };
+        let (control, controlled) = watch::channel(None);
+        run.control = Some(control);
+        let attempt = runner::Attempt {
+            shared: self.shared.clone(),
+            call_id,
+            max_output_bytes: call.policy.max_output_bytes,
+            inbox,
+            control: controlled,
+            slot: run.slot.take(),
+        };
+        self.shared.tracker.spawn(attempt.run(work));
+    }
+
+    fn search_slot(&mut self, call_id: CallId) {
+        let (Some(run), Some(inbox)) = (self.runs.get_mut(&call_id), self.inbox.upgrade()) else {
+            return;
+        };
+        if run.search.is_some() || run.slot.is_some() {
+            return;
+        }
+        let found = CancellationToken::new();
+        run.search = Some(found.clone());
+        let shared = self.shared.clone();
+        self.shared.tracker.spawn(async move {
+            let slot = tokio::select! {
+                slot = shared.slots.clone().acquire_owned() => slot,
+                () = found.cancelled() => return,
+                () = shared.stopping.cancelled() => return,
+            };
+            if let Ok(slot) = slot {
+                // Without the actor there is no call that could use the place.
+                let _ = inbox.send(Message::Slot(call_id, slot)).await;
+            }
+        });
+    }
+}
+
+async fn load(
+    shared: &Shared,
+    origin: Origin,
+) -> Result<(Projection, Option<u64>), Error> {
+    match origin {
+        Origin::New(session) => {
+            Ok((Projection::new(*session, Vec::new(), shared.options.machine), None))
+        }
+        Origin::Stored(id) => {
+            let session = shared.store.session(id).await?;
+            let session = session.ok_or_else(|| Error::SessionNotFound(id.to_string()))?;
+            let live = shared.store.live_calls(id).await?;
+            let head = session.head_sequence;
+            Ok((Projection::new(session, live, shared.options.machine), Some(head)))
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Who waits for what to change.
+//!
+//! A topic carries the newest version of a thing, never the thing: a subscriber that is slow
+//! misses versions, not news, and reads the store when it is ready. Topics exist only while
+//! somebody subscribes to them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// Locks are held for a map look-up each; this many of them make waiting for one unlikely.
+const SHARDS: usize = 64;
+
+type Shard<K, V> = Mutex<HashMap<K, watch::Sender<V>>>;
+
+/// The topics of one kind of thing.
+#[derive(Debug)]
+pub struct Topics<K, V> {
+    shards: Arc<[Shard<K, V>]>,
+    hasher: RandomState,
+}
+
+impl<K, V> Clone for Topics<K, V> {
+    fn clone(&self) -> Self {
+        Self { shards: self.shards.clone(), hasher: self.hasher.clone() }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Default for Topics<K, V> {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
+        Self { shards, hasher: RandomState::new() }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
+    /// Hears of every version published from now on. Subscribe before reading what the versions
+    /// are of, or a change in between is missed.
+    pub fn subscribe(&self, key: &K) -> Subscription<K, V> {
+        let mut shard = self.shard(key);
+        let receiver = match shard.get(key) {
+            Some(sender) => sender.subscribe(),
+            None => {
+                let (sender, receiver) = watch::channel(V::default());
+                shard.insert(key.clone(), sender);
+                receiver
+            }
+        };
+        Subscription { topics: self.clone(), key: key.clone(), receiver: Some(receiver) }
+    }
+
+    /// Tells subscribers of a version, unless they have heard of a newer one.
+    pub fn publish(&self, key: &K, version: V) {
+        if let Some(sender) = self.shard(key).get(key) {
+            sender.send_if_modified(|newest| {
+                let newer = version > *newest;
+                if newer {
+                    *newest = version;
+                }
+                newer
+            });
+        }
+    }
+
+    fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, watch::Sender<V>>> {
+        let hash = self.hasher.hash_one(key) as usize;
+        let shard = &self.shards[hash % self.shards.len()];
+        // A map that a panic left behind is whole: every change to it is one call.
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An ear at one topic. The topic goes with its last subscription.
+#[derive(Debug)]
+pub struct Subscription<K: Hash + Eq + Clone, V: Default + PartialOrd> {
+    topics: Topics<K, V>,
+    key: K,
+    receiver: Option<watch::Receiver<V>>,
+}
+
+impl<K: Hash + Eq + Clone, V: Default + PartialOrd + Copy> Subscription<K, V> {
+    /// The newest version that was published since the topic began; at first the default.
+    pub fn newest(&mut self) -> V {
+        self.receiver.as_mut().map(|receiver| *receiver.borrow_and_update()).unwrap_or_default()
+    }
+
+    /// Waits for a version that [`Subscription::newest`] hasn't given yet, and gives it.
+    pub async fn changed(&mut self) -> V {
+        if let Some(receiver) = &mut self.receiver
+            && receiver.changed().await.is_ok()
+        {
+            return *receiver.borrow_and_update();
+        }
+        // The sender lives in the map for as long as this subscription does.
+        std::future::pending().await
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Drop for Subscription<K, V> {
+    fn drop(&mut self) {
+        let mut shard = self.topics.shard(&self.key);
+        drop(self.receiver.take());
+        if shard.get(&self.key).is_some_and(|sender| sender.receiver_count() == 0) {
+            shard.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_version_between_two_looks_is_not_missed() {
+        let topics = Topics::<u8, u64>::default();
+        let mut subscription = topics.subscribe(&1);
+        assert_eq!(subscription.newest(), 0);
+        topics.publish(&1, 7);
+        topics.publish(&2, 9);
+        assert_eq!(subscription.changed().await, 7);
+        topics.publish(&1, 6);
+        topics.publish(&1, 8);
+        assert_eq!(subscription.changed().await, 8);
+    }
+
+    #[test]
+    fn a_topic_goes_with_its_last_subscription() {
+        let topics = Topics::<u8, u64>::default();
+        let first = topics.subscribe(&1);
+        let second = topics.subscribe(&1);
+        drop(first);
+        assert_eq!(topics.shard(&1).len(), 1);
+        drop(second);
+        assert_eq!(topics.shard(&1).len(), 0);
+    }
+}
