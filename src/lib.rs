@@ -2,10 +2,15 @@
 //!
 //! A call that outlasts its budget is parked, never cancelled: its caller gets a background id
 //! and goes on. Writes go through the session's actor, reads come from the log. ARCHITECTURE.md
-//! tells how the floors below fit together.
+//! tells how the floors fit together; [`app::App`] is the server as a whole.
 
+pub mod app;
 pub mod auth;
+pub mod engine;
 pub mod exec;
+pub mod machine;
 pub mod model;
+pub mod rpc;
 pub mod store;
+pub mod telemetry;
 pub mod tool;

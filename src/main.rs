@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `callpark`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    callpark::cli::main()
+}

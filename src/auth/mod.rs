@@ -1,9 +1,11 @@
 //! The port to credentials: who is calling.
 
+mod open;
 mod token;
 
 use crate::model::Principal;
 
+pub use open::OpenVerifier;
 pub use token::{TokenError, TokenFile, TokenVerifier};
 
 /// Why a caller isn't let in. It never says which part of a credential was wrong.

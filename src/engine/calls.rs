@@ -122,10 +122,7 @@ impl CallHandle {
         let mut version = self.changes.newest();
         loop {
             if version.settled || self.replayed {
-                let call = self.engine.shared.store.call(self.call_id).await?;
-                let call = call.ok_or_else(|| {
-                    Error::Internal(format!("{} is not in the store", self.call_id))
-                })?;
+                let call = self.record().await?;
                 if call.is_task() || call.state.is_terminal() {
                     self.attachment = None;
                     return Ok(call);
@@ -151,9 +148,14 @@ impl CallHandle {
         Ok(())
     }
 
-    /// The call's record as it is now.
-    pub async fn call(&self) -> Result<Option<Call>, Error> {
-        Ok(self.engine.shared.store.call(self.call_id).await?)
+    /// The sequence of the event that tells of the call's acceptance.
+    pub async fn start_sequence(&self) -> Result<u64, Error> {
+        Ok(self.record().await?.start_sequence)
+    }
+
+    async fn record(&self) -> Result<Call, Error> {
+        let call = self.engine.shared.store.call(self.call_id).await?;
+        call.ok_or_else(|| Error::Internal(format!("{} is not in the store", self.call_id)))
     }
 
     /// The call has settled as far as its caller is concerned: going away means nothing now.
@@ -163,7 +165,7 @@ impl CallHandle {
 }
 
 /// Sleeps until then; for ever without one.
-pub(super) async fn sleep_until(when: Option<Instant>) {
+pub(crate) async fn sleep_until(when: Option<Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
@@ -181,7 +183,7 @@ impl Engine {
             Some(id) => self.own_session(who, id).await?.allowed_tools,
             None => Vec::new(),
         };
-        let tools = self.shared.tools.list().into_iter().map(|tool| tool.describe().clone());
+        let tools = self.shared.tools.list().cloned();
         Ok(tools.filter(|tool| allowed.is_empty() || allowed.contains(&tool.name)).collect())
     }
 

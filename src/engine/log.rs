@@ -39,8 +39,8 @@ pub struct LogQuery {
     pub from_now: bool,
     /// The epoch that the caller knows; empty: any.
     pub stream_epoch: String,
-    /// Only these kinds; empty: all.
-    pub kinds: Vec<PayloadKind>,
+    /// Only these kinds; none: all. An empty list lets nothing through.
+    pub kinds: Option<Vec<PayloadKind>>,
     /// Go on when caught up.
     pub follow: bool,
     /// What to do about a gap.
@@ -167,10 +167,14 @@ impl Engine {
             let start = check_start(&session, &query)?;
             yield LogItem::Snapshot(Box::new(session));
             cursor.query.after = start;
-            cursor.query.kinds = query.kinds;
+            let lets_nothing_through = query.kinds.as_ref().is_some_and(Vec::is_empty);
+            cursor.query.kinds = query.kinds.unwrap_or_default();
             let mut caught_up = false;
             loop {
-                let page = cursor.page().await?;
+                let mut page = cursor.page().await?;
+                if lets_nothing_through {
+                    page.events.clear();
+                }
                 if let Some(gap) = gap(&page, cursor.query.after, query.on_gap)? {
                     yield gap;
                 }

@@ -43,6 +43,7 @@ use crate::store::{RequestEffect, RequestRecord, Store};
 use crate::telemetry::Metrics;
 use crate::tool::Registry;
 
+pub(crate) use calls::sleep_until;
 pub use calls::{CallHandle, CallRequest, DryRun, Started};
 pub use cancel::{CancelTask, Cancelled};
 pub use clock::{Clock, SystemClock};
@@ -305,12 +306,28 @@ impl Shared {
             tasks_changed |= call.is_task();
             let version = CallVersion { revision: call.revision, settled, ended };
             self.calls.publish(&call.id, version);
-            self.metrics.call_changed(call);
         }
+        self.count(written);
         if tasks_changed {
             let count = self.change_count.fetch_add(1, Ordering::Relaxed) + 1;
             self.changes.publish(&Watched::Tenant(session.tenant.clone()), count);
             self.changes.publish(&Watched::Session(session.id), count);
         }
+    }
+
+    fn count(&self, written: &Written) {
+        for kind in &written.accepted {
+            self.metrics.call_started(*kind);
+        }
+        for kind in &written.parked {
+            self.metrics.call_parked(*kind);
+        }
+        let ended = written.settled.iter().filter(|call| call.acknowledge_time.is_none());
+        let mut change = i32::try_from(written.accepted.len()).unwrap_or(i32::MAX);
+        for call in ended {
+            self.metrics.call_finished(call.kind, call.state);
+            change -= 1;
+        }
+        self.metrics.live_calls_changed(change);
     }
 }

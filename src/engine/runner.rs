@@ -14,7 +14,9 @@ use super::output::OutputKeeper;
 use super::session::Message;
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
 use crate::machine::{Command, Finish};
-use crate::model::{CallId, OutputStream, ProcessSpec, Survivor, ToolOutput, ToolResult};
+use crate::model::{
+    CallId, OutputStream, ProcessSpec, StreamSummary, Survivor, ToolOutput, ToolResult,
+};
 use crate::tool::{InProcess, Work};
 
 /// Progress reports that wait for the log. A tool that reports faster waits.
@@ -34,6 +36,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Runs the work and reports its end, whatever happens.
     pub(super) async fn run(mut self, work: Work) {
+        let running = self.shared.metrics.running_call();
         let run = async {
             match work {
                 Work::Process(spec) => self.run_process(spec).await,
@@ -44,6 +47,7 @@ impl Attempt {
             Ok(finish) => finish,
             Err(_) => Some(self.failed("the tool's code in the server broke: see the log".into())),
         };
+        drop(running);
         drop(self.slot.take());
         if let Some(finish) = finish {
             self.report(Command::Finish(Box::new(finish))).await;
@@ -63,7 +67,8 @@ impl Attempt {
             self.report_output(output).await;
         }
         let summary = keeper.summary();
-        self.shared.metrics.output_dropped(summary.combined.dropped_bytes);
+        let StreamSummary { kept_bytes, dropped_bytes, .. } = summary.combined;
+        self.shared.metrics.output(kept_bytes, dropped_bytes);
         let result = ToolResult {
             content: keeper.content(),
             is_error: !report.exit.is_success(),
@@ -110,7 +115,6 @@ impl Attempt {
     }
 
     async fn keep(&mut self, keeper: &mut OutputKeeper, stream: OutputStream, data: Bytes) {
-        self.shared.metrics.output_read(data.len());
         if let Some(output) = keeper.push(stream, data) {
             self.report_output(output).await;
         }

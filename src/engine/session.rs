@@ -289,7 +289,8 @@ impl Actor {
         let began = tokio::time::Instant::now();
         match self.shared.store.append(append).await {
             Ok(()) => {
-                self.shared.metrics.appended(events, began.elapsed());
+                self.shared.metrics.events_appended(events as u64);
+                self.shared.metrics.store_appended(began.elapsed());
                 self.stored_head = Some(head);
                 self.retry_delay = Duration::ZERO;
                 self.act(batch);

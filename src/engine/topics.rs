@@ -18,7 +18,7 @@ type Shard<K, V> = Mutex<HashMap<K, watch::Sender<V>>>;
 
 /// The topics of one kind of thing.
 #[derive(Debug)]
-pub struct Topics<K, V> {
+pub(crate) struct Topics<K, V> {
     shards: Arc<[Shard<K, V>]>,
     hasher: RandomState,
 }
@@ -39,7 +39,7 @@ impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Default for Topics<K, V> {
 impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
     /// Hears of every version published from now on. Subscribe before reading what the versions
     /// are of, or a change in between is missed.
-    pub fn subscribe(&self, key: &K) -> Subscription<K, V> {
+    pub(crate) fn subscribe(&self, key: &K) -> Subscription<K, V> {
         let mut shard = self.shard(key);
         let receiver = match shard.get(key) {
             Some(sender) => sender.subscribe(),
@@ -53,7 +53,7 @@ impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
     }
 
     /// Tells subscribers of a version, unless they have heard of a newer one.
-    pub fn publish(&self, key: &K, version: V) {
+    pub(crate) fn publish(&self, key: &K, version: V) {
         if let Some(sender) = self.shard(key).get(key) {
             sender.send_if_modified(|newest| {
                 let newer = version > *newest;
@@ -75,7 +75,7 @@ impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
 
 /// An ear at one topic. The topic goes with its last subscription.
 #[derive(Debug)]
-pub struct Subscription<K: Hash + Eq + Clone, V: Default + PartialOrd> {
+pub(crate) struct Subscription<K: Hash + Eq + Clone, V: Default + PartialOrd> {
     topics: Topics<K, V>,
     key: K,
     receiver: Option<watch::Receiver<V>>,
@@ -83,12 +83,12 @@ pub struct Subscription<K: Hash + Eq + Clone, V: Default + PartialOrd> {
 
 impl<K: Hash + Eq + Clone, V: Default + PartialOrd + Copy> Subscription<K, V> {
     /// The newest version that was published since the topic began; at first the default.
-    pub fn newest(&mut self) -> V {
+    pub(crate) fn newest(&mut self) -> V {
         self.receiver.as_mut().map(|receiver| *receiver.borrow_and_update()).unwrap_or_default()
     }
 
     /// Waits for a version that [`Subscription::newest`] hasn't given yet, and gives it.
-    pub async fn changed(&mut self) -> V {
+    pub(crate) async fn changed(&mut self) -> V {
         if let Some(receiver) = &mut self.receiver
             && receiver.changed().await.is_ok()
         {

@@ -71,15 +71,14 @@ impl Engine {
                 if page.more {
                     continue;
                 }
-                loop {
-                    tokio::select! {
-                        _ = changes.changed() => break,
-                        () = tokio::time::sleep_until(due) => {
-                            due = Instant::now() + heartbeat;
-                            yield WatchItem::Heartbeat { change: after };
-                        }
-                        () = engine.shared.draining.cancelled() => Err(Error::Draining)?,
-                    }
+                let is_silent = tokio::select! {
+                    _ = changes.changed() => Ok(false),
+                    () = tokio::time::sleep_until(due) => Ok(true),
+                    () = engine.shared.draining.cancelled() => Err(Error::Draining),
+                };
+                if is_silent? {
+                    due = Instant::now() + heartbeat;
+                    yield WatchItem::Heartbeat { change: after };
                 }
             }
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
-pub use unix::UnixExecutor;
+pub use unix::{UnixExecutor, close_inherited_on_exec};
 
 /// How the processes of this executor are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Change, Projection};
 use crate::model::{
     Call, CallFinished, CallId, CallStarted, Event, ParkReason, Payload, SessionState, State,
-    StopCause, Stopping, Timestamp, TurnId,
+    StopCause, Stopping, Timestamp, ToolKind, TurnId,
 };
 
 /// What a run of changes has written, for the store.
@@ -19,6 +19,10 @@ pub struct Written {
     pub settled: Vec<Call>,
     /// Calls to forget.
     pub deleted: Vec<CallId>,
+    /// The kinds of the calls that were accepted.
+    pub accepted: Vec<ToolKind>,
+    /// The kinds of the calls that went to the background.
+    pub parked: Vec<ToolKind>,
     /// Something was written, be it only the session's own record.
     pub any: bool,
 }
@@ -94,6 +98,7 @@ impl Projection {
         if call.state == State::Pending {
             self.pending += 1;
         }
+        written.accepted.push(call.kind);
         written.changed.insert(call.id);
         self.live.insert(call.id, call);
         self.count_live();
@@ -121,6 +126,7 @@ impl Projection {
             call.park_reason = Some(reason);
         });
         let Some(call) = self.live.get(&id) else { return };
+        written.parked.push(call.kind);
         let payload = Payload::ToolCallParked {
             tool: call.tool.clone(),
             reason,

@@ -50,7 +50,7 @@ pub const INLINE_TAIL_BYTES_MAX: u64 = 1024 * 1024;
 /// answer about one task takes the rest from the log.
 pub const RECORD_OUTPUT_BYTES_MAX: usize = 8 * 1024;
 /// The tail of the output in the answer to a Wait that came too early, in bytes.
-pub const WAIT_TAIL_BYTES_MAX: usize = 8 * 1024;
+pub const WAIT_TAIL_BYTES_MAX: usize = 64 * 1024;
 /// The lines of that tail.
 pub const WAIT_TAIL_LINES_MAX: usize = 100;
 /// The largest answer to one ReadOutput, in bytes.

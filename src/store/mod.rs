@@ -8,6 +8,7 @@
 mod conformance;
 mod memory;
 mod query;
+mod rules;
 mod sqlite;
 
 use async_trait::async_trait;
@@ -22,7 +23,7 @@ pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, OutputFrom,
     OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
 };
-pub use sqlite::{SqliteOptions, SqliteStore};
+pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous};
 
 /// An event, encoded, with what a store must know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,8 @@ mod built_in;
 mod command;
 mod registry;
 mod schema;
+mod template;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::{ProcessSpec, Progress, Tool, ToolResult};
 
 pub use built_in::{bash, python};
-pub use command::{CommandTool, CommandToolConfig, CommandToolError};
+pub use command::{CallBudget, CommandTool, CommandToolConfig, CommandToolError};
 pub use registry::{Registry, RegistryError};
 
 /// Arguments of a call: a JSON object.

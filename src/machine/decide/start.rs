@@ -90,25 +90,22 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
         call.state = State::Running;
         call.start_time = Some(now);
     }
-    let parked = match call.policy.call_budget {
-        _ if call.park_time.is_some() => Some(ParkReason::BackgroundStart),
-        Some(budget) if budget.is_zero() => Some(ParkReason::Budget),
-        _ => None,
-    };
+    let no_budget_left = call.policy.call_budget.is_some_and(|budget| budget.is_zero());
+    let parked = call.is_task() || no_budget_left;
     let mut decision = match (blocked, has_slot) {
         (false, true) => begin::run(made, &call),
         (false, false) => made.effect(Effect::Reserve(call_id)),
         (true, true) => made.effect(Effect::Release(call_id)),
         (true, false) => made,
     };
-    if let (None, Some(budget)) = (parked, call.policy.call_budget) {
+    if let (false, Some(budget)) = (parked, call.policy.call_budget) {
         decision = decision.effect(Effect::Arm(call_id, Timer::Budget, budget));
     }
     decision =
         decision.change(Change::Accepted { call: Box::new(call), arguments, arguments_bytes });
     match parked {
-        Some(reason) => decision.change(Change::Parked(call_id, reason)),
-        None => decision,
+        true => decision.change(Change::Parked(call_id, ParkReason::BackgroundStart)),
+        false => decision,
     }
 }
 

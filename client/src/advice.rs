@@ -1,0 +1,113 @@
+//! Errors in words.
+
+use std::{error::Error as StdError, fmt};
+
+use tonic::Code;
+
+use crate::error::{Error, Origin, Violation};
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.rpc().is_empty() {
+            write!(f, "{}: ", self.rpc())?;
+        }
+        write!(f, "{} ({}", self.message(), name(self.code()))?;
+        if !self.reason().is_empty() {
+            write!(f, ", {}", self.reason())?;
+        }
+        if self.tries() > 1 {
+            write!(f, ", {} tries", self.tries())?;
+        }
+        f.write_str(")")?;
+        let details = self.details();
+        let broken = [&details.fields, &details.preconditions, &details.quotas];
+        for Violation { subject, description } in broken.into_iter().flatten() {
+            write!(f, "; {subject}: {description}")?;
+        }
+        if let Some(resource) = self.resource() {
+            write!(f, "; {} {}", resource.kind, resource.name)?;
+        }
+        f.write_str(". ")?;
+        f.write_str(self.advice())?;
+        if let Some(delay) = self.retry_delay() {
+            write!(f, " The server asks to wait for {delay:?}.")?;
+        }
+        if !details.request_id.is_empty() {
+            write!(f, " The server's log has it under {}.", details.request_id)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("rpc", &self.rpc())
+            .field("origin", &self.origin())
+            .field("code", &self.code())
+            .field("message", &self.message())
+            .field("details", self.details())
+            .field("tries", &self.tries())
+            .field("source", &self.source())
+            .finish()
+    }
+}
+
+impl Error {
+    /// What to do about it.
+    fn advice(&self) -> &'static str {
+        match self.origin() {
+            Origin::Server => self.advice_on_answer(),
+            Origin::Transport => "Check the endpoint and that the server runs, then try again.",
+            Origin::Silence | Origin::EndedEarly => {
+                "Check the server, then stream again after the last sequence."
+            }
+            Origin::Deadline => "Ask for the state of the work, or allow more time.",
+            Origin::Token => "Check where the token comes from.",
+            Origin::Options => "Correct the options.",
+            Origin::Answer => "Use a client and a server of the same version.",
+        }
+    }
+
+    fn advice_on_answer(&self) -> &'static str {
+        match self.code() {
+            Code::InvalidArgument => "Correct the request.",
+            Code::NotFound => "Check the id: it may have expired or never existed.",
+            Code::AlreadyExists => "Send other content with another request_id.",
+            Code::PermissionDenied => "Use credentials that may do this.",
+            Code::Unauthenticated => "Give a valid token.",
+            Code::ResourceExhausted => "Wait until there is room, then try again.",
+            Code::FailedPrecondition => "Bring the session or task into the right state first.",
+            Code::Aborted => "Wait until the session is free, then try again.",
+            Code::OutOfRange => "Start again from what the server still holds.",
+            Code::Unimplemented => "This server doesn't do it: use another one.",
+            Code::DeadlineExceeded => "Ask for the state of the work, or allow more time.",
+            Code::Unavailable => "Try again later.",
+            Code::Ok | Code::Cancelled => "Try again.",
+            Code::Unknown | Code::Internal | Code::DataLoss => "Look into the server's log.",
+        }
+    }
+}
+
+/// A code as the contract writes it.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,267 @@
+//! A stream over its cuts: opened, read, opened again after the last thing that it gave.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream, stream::BoxStream};
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    call::{Call, Context},
+    client::Client,
+    error::Error,
+    retry::Budget,
+};
+
+/// Missed heartbeats that make a cut.
+const HEARTBEATS_MISSED: u32 = 3;
+/// How long a stream that has given all may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What one sort of stream asks for and makes of its messages. It holds the cursor.
+pub(crate) trait Feed: Send + 'static {
+    /// The RPC, as `Service.Method`.
+    const RPC: &'static str;
+    type Request: Send;
+    type Message: Send;
+    type Item: Send;
+
+    /// The request that goes on after the cursor.
+    fn request(&self) -> Self::Request;
+
+    fn open(
+        client: &Client,
+        request: Request<Self::Request>,
+    ) -> impl Future<Output = Result<Response<Streaming<Self::Message>>, Status>> + Send;
+
+    /// Makes items of a message, and moves the cursor.
+    fn take(&mut self, message: Self::Message, items: &mut VecDeque<Self::Item>) -> Taken;
+
+    /// Whether there is more to come.
+    fn end(&self) -> End;
+
+    /// After what the stream goes on.
+    fn cursor(&self) -> Option<i64>;
+
+    /// The item that says that the stream is open again.
+    fn resumed(&self) -> Self::Item;
+
+    /// The server refused the request that goes on after the cursor. True: from now on the feed asks
+    /// for something else.
+    fn refused(&mut self, error: &Error) -> bool;
+
+    /// Notes an item that is handed out.
+    fn note(item: &Self::Item, position: &mut Position);
+}
+
+/// What a message did.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Something new came.
+    pub(crate) progressed: bool,
+    /// The server is alive and has nothing to say.
+    pub(crate) heartbeat: bool,
+    /// Events that had come before.
+    pub(crate) duplicates: u64,
+    /// The stream has to be opened again, because of this.
+    pub(crate) reopen: Option<Reopen>,
+}
+
+/// Why a stream that works has to be opened again.
+#[derive(Debug)]
+pub(crate) enum Reopen {
+    /// The server is about to end it.
+    Draining(Option<Duration>),
+    /// It gives what comes after the cursor in a log that is no more.
+    OtherEpoch,
+}
+
+/// Whether there is more to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Yes: an OK is a cut.
+    Ahead,
+    /// Only an OK is the end.
+    OnOk,
+    /// All has been given: whatever follows is the end.
+    Reached,
+}
+
+/// Where a stream stands, for its owner to ask.
+#[derive(Debug, Default)]
+pub(crate) struct Position {
+    pub(crate) cursor: Option<i64>,
+    pub(crate) epoch: String,
+    pub(crate) duplicates: u64,
+    pub(crate) tries: u32,
+}
+
+/// A stream with what its owner may ask of it.
+pub(crate) struct Followed<T> {
+    pub(crate) items: BoxStream<'static, Result<T, Error>>,
+    position: Arc<Mutex<Position>>,
+}
+
+impl<T> Followed<T> {
+    pub(crate) fn ask<A>(&self, question: impl FnOnce(&Position) -> A) -> A {
+        question(&self.position.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Follows a feed. Nothing happens until the first poll, nor between polls.
+pub(crate) fn follow<F: Feed>(client: &Client, feed: F) -> Followed<F::Item> {
+    let start = Position { cursor: feed.cursor(), ..Position::default() };
+    let position = Arc::new(Mutex::new(start));
+    let follower = Follower {
+        silence_max: client.options().heartbeat_interval.saturating_mul(HEARTBEATS_MISSED),
+        call: Call::new(client, F::RPC, Budget::Start),
+        feed,
+        stream: None,
+        items: VecDeque::new(),
+        reopen: None,
+        attached: Attached::Never,
+        alive: false,
+        done: false,
+        position: Arc::clone(&position),
+    };
+    let items = stream::unfold(follower, |mut follower| async move {
+        follower.next().await.map(|item| (item, follower))
+    });
+    Followed { items: items.fuse().boxed(), position }
+}
+
+/// Whether a stream has given messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attached {
+    /// No stream has.
+    Never,
+    /// An earlier one has, this one hasn't yet.
+    Before,
+    /// This one has.
+    Now,
+}
+
+struct Follower<F: Feed> {
+    call: Call,
+    feed: F,
+    silence_max: Duration,
+    stream: Option<Streaming<F::Message>>,
+    /// At most what one message makes: the next is read when they are handed out.
+    items: VecDeque<F::Item>,
+    /// To be done once the items are handed out.
+    reopen: Option<Reopen>,
+    attached: Attached,
+    /// This stream has given a heartbeat after its first message.
+    alive: bool,
+    done: bool,
+    position: Arc<Mutex<Position>>,
+}
+
+impl<F: Feed> Follower<F> {
+    async fn next(&mut self) -> Option<Result<F::Item, Error>> {
+        loop {
+            if let Some(item) = self.items.pop_front() {
+                self.note(|position| F::note(&item, position));
+                return Some(Ok(item));
+            }
+            if self.done {
+                return None;
+            }
+            let step = match (self.reopen.take(), self.stream.is_some()) {
+                (Some(reopen), _) => self.reopen(reopen).await,
+                (None, true) => self.read().await,
+                (None, false) => self.open().await,
+            };
+            if let Err(error) = step {
+                self.done = true;
+                self.stream = None;
+                return Some(Err(error));
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), Error> {
+        let request = self.call.request(self.feed.request()).await?;
+        let tries = self.call.tries();
+        self.note(|position| position.tries = tries);
+        let opening = timeout(self.silence_max, F::open(self.call.client(), request));
+        match self.call.bounded(opening).await? {
+            Ok(Ok(response)) => {
+                self.stream = Some(response.into_inner());
+                Ok(())
+            }
+            Ok(Err(status)) => self.cut(status.into()).await,
+            Err(_) => self.cut(Error::silence()).await,
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Error> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let end = self.feed.end();
+        let patience = if end == End::Reached { LAST_WORDS } else { self.silence_max };
+        let read = self.call.bounded(timeout(patience, stream.message())).await;
+        match read {
+            Ok(Ok(Ok(Some(message)))) => {
+                self.take(message);
+                Ok(())
+            }
+            _ if end == End::Reached => self.finish(),
+            Ok(Ok(Ok(None))) if end == End::OnOk => self.finish(),
+            Ok(Ok(Ok(None))) => self.cut(Error::ended_early()).await,
+            Ok(Ok(Err(status))) => self.cut(status.into()).await,
+            Ok(Err(_)) => self.cut(Error::silence()).await,
+            Err(deadline) => Err(deadline),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.done = true;
+        self.stream = None;
+        Ok(())
+    }
+
+    fn take(&mut self, message: F::Message) {
+        if self.attached == Attached::Before {
+            self.items.push_back(self.feed.resumed());
+        }
+        let first = self.attached != Attached::Now;
+        self.attached = Attached::Now;
+        self.call.started();
+        let taken = self.feed.take(message, &mut self.items);
+        if taken.progressed {
+            self.call.progressed();
+        }
+        self.alive |= taken.heartbeat && !first;
+        self.reopen = taken.reopen;
+        self.note(|position| position.duplicates += taken.duplicates);
+    }
+
+    async fn reopen(&mut self, reopen: Reopen) -> Result<(), Error> {
+        match reopen {
+            // The end of a stream that has reached its own.
+            Reopen::Draining(_) if self.feed.end() == End::Reached => self.finish(),
+            Reopen::Draining(delay) => self.cut(Error::draining(delay)).await,
+            Reopen::OtherEpoch => self.cut(Error::other_epoch()).await,
+        }
+    }
+
+    /// The stream is lost. Waits until it can be opened again, or gives the error back.
+    async fn cut(&mut self, error: Error) -> Result<(), Error> {
+        self.stream = None;
+        let alive = std::mem::take(&mut self.alive);
+        if self.attached == Attached::Now {
+            self.attached = Attached::Before;
+        }
+        let altered = self.feed.refused(&error);
+        let context = Context { altered, alive, after_sequence: self.feed.cursor() };
+        self.call.recover(self.call.failed(error), context).await
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Position)) {
+        change(&mut self.position.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

@@ -1,0 +1,219 @@
+//! Bearer tokens.
+
+use std::{
+    io,
+    path::Path,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::{io::AsyncReadExt as _, process, sync::Mutex, time::timeout};
+use tonic::metadata::{Ascii, MetadataValue};
+
+use crate::options::TokenSource;
+
+/// How long a command may take to write its token.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(30);
+/// A token that is longer is none.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// The tokens of one client. Calls share a token; one of them at a time fetches it.
+pub(crate) struct Tokens {
+    source: TokenSource,
+    current: Mutex<Option<Current>>,
+}
+
+#[derive(Clone)]
+struct Current {
+    bearer: Bearer,
+    /// The file that it was read from, as it was then.
+    stamp: Option<Stamp>,
+}
+
+type Stamp = (Option<SystemTime>, u64);
+
+/// A token as a header, with the number of the fetch that it came from.
+#[derive(Clone)]
+pub(crate) struct Bearer {
+    pub(crate) header: MetadataValue<Ascii>,
+    pub(crate) fetch: u64,
+}
+
+impl Tokens {
+    pub(crate) fn new(source: TokenSource) -> Self {
+        Self { source, current: Mutex::new(None) }
+    }
+
+    /// The token to send. `None`: none is sent.
+    pub(crate) async fn bearer(&self) -> io::Result<Option<Bearer>> {
+        if matches!(self.source, TokenSource::None) {
+            return Ok(None);
+        }
+        let mut current = self.current.lock().await;
+        if let Some(current) = &*current
+            && current.stamp == self.stamp().await?
+        {
+            return Ok(Some(current.bearer.clone()));
+        }
+        self.fetch(&mut current).await.map(Some)
+    }
+
+    /// The server refused the token of this fetch. True: there is another one to try.
+    pub(crate) async fn renew(&self, refused: &Bearer) -> io::Result<bool> {
+        let mut current = self.current.lock().await;
+        if current.as_ref().is_some_and(|current| current.bearer.fetch != refused.fetch) {
+            return Ok(true);
+        }
+        match self.source {
+            TokenSource::None | TokenSource::Value(_) => Ok(false),
+            TokenSource::File(_) => {
+                Ok(self.fetch(&mut current).await?.header.as_bytes() != refused.header.as_bytes())
+            }
+            TokenSource::Command { .. } => self.fetch(&mut current).await.map(|_| true),
+        }
+    }
+
+    async fn fetch(&self, current: &mut Option<Current>) -> io::Result<Bearer> {
+        // Taken before the file is read: a change in between makes it read again.
+        let stamp = self.stamp().await?;
+        let token = match &self.source {
+            TokenSource::None => SecretString::default(),
+            TokenSource::Value(token) => token.clone(),
+            TokenSource::File(file) => {
+                tokio::fs::read_to_string(file).await.map_err(|error| at(file, error))?.into()
+            }
+            TokenSource::Command { program, args } => {
+                run(program, args).await.map_err(|error| at(program, error))?
+            }
+        };
+        let fetch = current.as_ref().map_or(1, |current| current.bearer.fetch + 1);
+        let bearer = Bearer { header: header(&token)?, fetch };
+        *current = Some(Current { bearer: bearer.clone(), stamp });
+        Ok(bearer)
+    }
+
+    async fn stamp(&self) -> io::Result<Option<Stamp>> {
+        let TokenSource::File(file) = &self.source else { return Ok(None) };
+        let metadata = tokio::fs::metadata(file).await.map_err(|error| at(file, error))?;
+        Ok(Some((metadata.modified().ok(), metadata.len())))
+    }
+}
+
+fn at(place: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", place.display()))
+}
+
+/// What a command writes to its standard output. The command dies with the caller.
+async fn run(program: &Path, args: &[String]) -> io::Result<SecretString> {
+    let mut child = process::Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = child.stdout.take().ok_or_else(|| io::Error::other("has no output"))?;
+    let work = async {
+        let mut token = String::new();
+        stdout.take(TOKEN_BYTES_MAX as u64 + 1).read_to_string(&mut token).await?;
+        Ok::<_, io::Error>((SecretString::from(token), child.wait().await?))
+    };
+    let (token, status) = timeout(COMMAND_TIME_MAX, work)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "gave no token in 30 s"))??;
+    // A command that writes too much is cut off, and may fail because of that.
+    if status.success() || token.expose_secret().len() > TOKEN_BYTES_MAX {
+        Ok(token)
+    } else {
+        Err(io::Error::other(format!("ended with {status}")))
+    }
+}
+
+/// The error never shows the token.
+fn header(token: &SecretString) -> io::Result<MetadataValue<Ascii>> {
+    let token = token.expose_secret().trim();
+    let invalid = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    if token.is_empty() {
+        return invalid("the token is empty");
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        return invalid("the token is longer than 16 KiB");
+    }
+    match MetadataValue::try_from(format!("Bearer {token}")) {
+        Ok(mut header) => {
+            header.set_sensitive(true);
+            Ok(header)
+        }
+        Err(_) => invalid("the token has characters that a header can't carry"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sent(tokens: &Tokens) -> String {
+        tokens.bearer().await.unwrap().unwrap().header.to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn no_source_sends_nothing() {
+        assert!(Tokens::new(TokenSource::None).bearer().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_value_is_sent_and_cannot_be_renewed() {
+        let tokens = Tokens::new(TokenSource::Value("t0ken\n".into()));
+        assert_eq!(sent(&tokens).await, "Bearer t0ken");
+        let refused = tokens.bearer().await.unwrap().unwrap();
+        assert!(!tokens.renew(&refused).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_again_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "one").unwrap();
+        let tokens = Tokens::new(TokenSource::File(file.clone()));
+        assert_eq!(sent(&tokens).await, "Bearer one");
+
+        let refused = tokens.bearer().await.unwrap().unwrap();
+        assert!(!tokens.renew(&refused).await.unwrap(), "the same token isn't worth a try");
+
+        std::fs::write(&file, "second").unwrap();
+        assert_eq!(sent(&tokens).await, "Bearer second");
+        assert!(tokens.renew(&refused).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_command_runs_once_until_its_token_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().join("runs");
+        let script = format!("echo run >> {0}; wc -l < {0}", runs.display());
+        let args = vec!["-c".to_owned(), script];
+        let tokens = Tokens::new(TokenSource::Command { program: "/bin/sh".into(), args });
+        assert_eq!(sent(&tokens).await, "Bearer 1");
+        assert_eq!(sent(&tokens).await, "Bearer 1");
+
+        let refused = tokens.bearer().await.unwrap().unwrap();
+        let (first, second) = tokio::join!(tokens.renew(&refused), tokens.renew(&refused));
+        assert!(first.unwrap() && second.unwrap());
+        assert_eq!(sent(&tokens).await, "Bearer 2", "two that were refused share one run");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_token_is_an_error_that_does_not_show_it() {
+        for (output, why) in [
+            ("echo", "the token is empty"),
+            ("printf 'se\\001cret'", "characters that a header can't carry"),
+            ("head -c 20000 /dev/zero | tr '\\0' x", "longer than 16 KiB"),
+            ("echo secret; exit 3", "exit status: 3"),
+        ] {
+            let args = vec!["-c".to_owned(), output.to_owned()];
+            let source = TokenSource::Command { program: "/bin/sh".into(), args };
+            let error = Tokens::new(source).bearer().await.err().unwrap().to_string();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains("cret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Calls with one answer.
+
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::{
+    call::{Call, Context},
+    client::Client,
+    error::Error,
+    parked::RunOutcome,
+    retry::Budget,
+    v1,
+};
+
+/// Sends a request until it is answered, refused, or the budget is used up. Only for requests that
+/// are safe to repeat: reads, and those with a `request_id`.
+pub(crate) async fn send<Q, A, W>(
+    mut call: Call,
+    message: Q,
+    rpc: impl Fn(&Client, Request<Q>) -> W,
+) -> Result<A, Error>
+where
+    Q: Clone,
+    W: Future<Output = Result<Response<A>, Status>>,
+{
+    loop {
+        let request = call.request(message.clone()).await?;
+        let answer = rpc(call.client(), request);
+        match call.bounded(answer).await? {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) => call.recover(call.failed(status), Context::default()).await?,
+        }
+    }
+}
+
+/// A request that may carry an id under which it can be repeated.
+trait Identified {
+    fn request_id(&mut self) -> &mut String;
+}
+
+macro_rules! identified {
+    ($($request:ident),* $(,)?) => {
+        $(impl Identified for v1::$request {
+            fn request_id(&mut self) -> &mut String {
+                &mut self.request_id
+            }
+        })*
+    };
+}
+
+identified!(
+    CancelRequest,
+    CloseSessionRequest,
+    CreateSessionRequest,
+    DeleteRequest,
+    ResolveApprovalRequest,
+    RunToolRequest,
+    StartRequest,
+    StreamToolRequest,
+);
+
+/// Gives a request an id, unless the caller gave it one.
+#[expect(
+    private_bounds,
+    reason = "the trait lists the requests that have an id, for this function only"
+)]
+pub(crate) fn identify<Q: Identified>(mut request: Q) -> Q {
+    let id = request.request_id();
+    if id.is_empty() {
+        *id = new_request_id();
+    }
+    request
+}
+
+pub(crate) fn new_request_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// One method for each RPC: `name(Request) -> Answer, Service.Method, client`. `once` marks those that
+/// create or change, and therefore need an id.
+macro_rules! rpcs {
+    ($($(#[$doc:meta])* $(@$once:ident)? $name:ident($request:ident) -> $answer:ident, $rpc:literal, $client:ident;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                pub async fn $name(&self, request: v1::$request) -> Result<v1::$answer, Error> {
+                    $(let request = $once(request);)?
+                    let call = Call::new(self, $rpc, Budget::Start);
+                    send(call, request, |client, request| {
+                        let mut service = client.$client();
+                        async move { service.$name(request).await }
+                    })
+                    .await
+                }
+            )*
+        }
+    };
+}
+
+rpcs! {
+    /// Lists the tools that the caller may use.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`.
+    list_tools(ListToolsRequest) -> ListToolsResponse, "ToolRunner.ListTools", tool_runner;
+
+    /// Creates a session.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TOOL_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`; RESOURCE_EXHAUSTED
+    /// `SESSION_LIMIT` or `STORAGE_FULL`.
+    @identify create_session(CreateSessionRequest) -> CreateSessionResponse, "ToolRunner.CreateSession", tool_runner;
+
+    /// Reads a session.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`.
+    get_session(GetSessionRequest) -> GetSessionResponse, "ToolRunner.GetSession", tool_runner;
+
+    /// Lists the caller's sessions, newest first, in pages.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT `PAGE_TOKEN_INVALID`.
+    list_sessions(ListSessionsRequest) -> ListSessionsResponse, "ToolRunner.ListSessions", tool_runner;
+
+    /// Closes a session: it takes no new work, and its tasks that aren't detached are cancelled.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
+    @identify close_session(CloseSessionRequest) -> CloseSessionResponse, "ToolRunner.CloseSession", tool_runner;
+
+    /// Starts work straight in the background.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND` or `TOOL_NOT_FOUND`; INVALID_ARGUMENT `ARGUMENTS_INVALID`;
+    /// ALREADY_EXISTS `REQUEST_ID_REUSED`; ABORTED `SESSION_BUSY`; FAILED_PRECONDITION
+    /// `SESSION_CLOSED`; RESOURCE_EXHAUSTED `TASK_LIMIT`, `SESSION_LIMIT` or `STORAGE_FULL`. None of
+    /// them starts the work.
+    @identify start(StartRequest) -> StartResponse, "BackgroundTasks.Start", background_tasks;
+
+    /// Reads a task.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TASK_NOT_FOUND`.
+    get(GetRequest) -> GetResponse, "BackgroundTasks.Get", background_tasks;
+
+    /// Lists the caller's tasks, newest first, in pages.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`; INVALID_ARGUMENT `PAGE_TOKEN_INVALID`.
+    list(ListRequest) -> ListResponse, "BackgroundTasks.List", background_tasks;
+
+    /// Waits for the end of a task, for up to 540 s. [`ParkedCall::wait`](crate::ParkedCall::wait)
+    /// waits longer.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TASK_NOT_FOUND`.
+    wait(WaitRequest) -> WaitResponse, "BackgroundTasks.Wait", background_tasks;
+
+    /// Waits for the end of one or all of up to 100 tasks, for up to 540 s.
+    /// [`wait_any`](Self::wait_any) and [`wait_all`](Self::wait_all) take more tasks and wait longer.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TASK_NOT_FOUND` when one of the ids is unknown.
+    wait_many(WaitManyRequest) -> WaitManyResponse, "BackgroundTasks.WaitMany", background_tasks;
+
+    /// Cancels a task: TERM to its processes, the grace, then KILL; with `force`, KILL at once.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TASK_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
+    @identify cancel(CancelRequest) -> CancelResponse, "BackgroundTasks.Cancel", background_tasks;
+
+    /// Forgets a finished task, with its output.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TASK_NOT_FOUND`; FAILED_PRECONDITION `TASK_RUNNING`; ALREADY_EXISTS
+    /// `REQUEST_ID_REUSED`.
+    @identify delete(DeleteRequest) -> DeleteResponse, "BackgroundTasks.Delete", background_tasks;
+
+    /// Reads a part of a task's output. [`ParkedCall::output`](crate::ParkedCall::output) follows all
+    /// of it.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TASK_NOT_FOUND`.
+    read_output(ReadOutputRequest) -> ReadOutputResponse, "BackgroundTasks.ReadOutput", background_tasks;
+
+    /// Allows or denies a call that asks.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TASK_NOT_FOUND`; FAILED_PRECONDITION `APPROVAL_NOT_OPEN`; ALREADY_EXISTS
+    /// `REQUEST_ID_REUSED`.
+    @identify resolve_approval(ResolveApprovalRequest) -> ResolveApprovalResponse, "BackgroundTasks.ResolveApproval", background_tasks;
+
+    /// Says what a model and a person should know of a session's tasks.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`.
+    summarize(SummarizeRequest) -> SummarizeResponse, "BackgroundTasks.Summarize", background_tasks;
+}
+
+impl Client {
+    /// Runs one call of a tool. The outcome is the result when the call ends within its budget, else
+    /// a handle on the parked call. With a deadline shorter than the budget, the call is parked in
+    /// time. A tool's failure is a result.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND` or `TOOL_NOT_FOUND`; INVALID_ARGUMENT `ARGUMENTS_INVALID`;
+    /// ALREADY_EXISTS `REQUEST_ID_REUSED`; FAILED_PRECONDITION `SESSION_CLOSED`; RESOURCE_EXHAUSTED
+    /// `TASK_LIMIT`, `SESSION_LIMIT` or `STORAGE_FULL`. None of them starts the work.
+    pub async fn run_tool(&self, request: v1::RunToolRequest) -> Result<RunOutcome, Error> {
+        const RPC: &str = "ToolRunner.RunTool";
+        let call = Call::new(self, RPC, Budget::Start);
+        let answer = send(call, identify(request), |client, request| {
+            let mut service = client.tool_runner();
+            async move { service.run_tool(request).await }
+        })
+        .await?;
+        RunOutcome::new(self, answer)
+            .ok_or_else(|| Error::answer("the answer has no outcome").of(RPC, 1))
+    }
+}

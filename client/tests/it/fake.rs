@@ -1,0 +1,196 @@
+//! A server that does what a script says, over connections in memory.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use callpark_client::{BoxIo, Client, ClientOptions, Connector, v1};
+use callpark_proto::v1::{
+    background_tasks_server::BackgroundTasksServer, tool_runner_server::ToolRunnerServer,
+};
+use futures::FutureExt as _;
+use tokio::{
+    io::DuplexStream,
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, metadata::MetadataMap, transport::Server};
+
+use crate::service::Service;
+
+/// Long enough for everything in memory to arrive; paused time passes only when all are waiting.
+pub(crate) const SETTLE: Duration = Duration::from_millis(1);
+
+/// What the server does with one try.
+pub(crate) enum Play<T> {
+    Answer(T),
+    Fail(Status),
+    /// Waits, then answers.
+    After(Duration, T),
+    /// Takes the request in, and loses the connection before it answers.
+    Cut,
+    Never,
+}
+
+/// What the server does on one stream, step by step. After the last step it ends OK.
+pub(crate) enum Step<T> {
+    Send(T),
+    Wait(Duration),
+    Fail(Status),
+    Cut,
+    Hang,
+}
+
+/// One RPC: what is done at each try, and what was asked.
+pub(crate) struct Script<Q, P> {
+    plays: Mutex<VecDeque<P>>,
+    asked: Mutex<Vec<Asked<Q>>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Asked<Q> {
+    pub(crate) at: Instant,
+    pub(crate) request: Q,
+    pub(crate) metadata: MetadataMap,
+}
+
+impl<Q, P> Default for Script<Q, P> {
+    fn default() -> Self {
+        Self { plays: Mutex::default(), asked: Mutex::default() }
+    }
+}
+
+impl<Q: Clone, P> Script<Q, P> {
+    pub(crate) fn plays(&self, plays: impl IntoIterator<Item = P>) {
+        self.plays.lock().unwrap().extend(plays);
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked<Q>> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Q> {
+        self.asked().into_iter().map(|asked| asked.request).collect()
+    }
+
+    pub(crate) fn next(&self, request: Request<Q>) -> Result<P, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.asked.lock().unwrap().push(Asked { at: Instant::now(), request, metadata });
+        // A code that is never retried: a try too many is seen.
+        self.plays.lock().unwrap().pop_front().ok_or_else(|| Status::aborted("one try too many"))
+    }
+}
+
+pub(crate) type Unary<Q, A> = Script<Q, Play<A>>;
+pub(crate) type Streamed<Q, M> = Script<Q, Vec<Step<M>>>;
+
+#[derive(Default)]
+pub(crate) struct Scripts {
+    pub(crate) list_tools: Unary<v1::ListToolsRequest, v1::ListToolsResponse>,
+    pub(crate) run_tool: Unary<v1::RunToolRequest, v1::RunToolResponse>,
+    pub(crate) start: Unary<v1::StartRequest, v1::StartResponse>,
+    pub(crate) get: Unary<v1::GetRequest, v1::GetResponse>,
+    pub(crate) wait: Unary<v1::WaitRequest, v1::WaitResponse>,
+    pub(crate) wait_many: Unary<v1::WaitManyRequest, v1::WaitManyResponse>,
+    pub(crate) cancel: Unary<v1::CancelRequest, v1::CancelResponse>,
+    pub(crate) read_output: Unary<v1::ReadOutputRequest, v1::ReadOutputResponse>,
+    pub(crate) stream_session: Streamed<v1::StreamSessionRequest, v1::SessionUpdate>,
+    pub(crate) stream_tool: Streamed<v1::StreamToolRequest, v1::SessionUpdate>,
+    pub(crate) watch: Streamed<v1::WatchRequest, v1::WatchResponse>,
+}
+
+/// The server, and the network between it and its clients. Everything ends when it is dropped.
+#[derive(Clone)]
+pub(crate) struct Fake {
+    scripts: Arc<Scripts>,
+    wires: Arc<Wires>,
+}
+
+pub(crate) struct Wires {
+    tasks: Mutex<JoinSet<()>>,
+    open: Mutex<Vec<AbortHandle>>,
+    incoming: mpsc::Sender<io::Result<DuplexStream>>,
+    refusals: AtomicU32,
+}
+
+impl Fake {
+    pub(crate) fn start() -> Self {
+        let (incoming, connections) = mpsc::channel(64);
+        let wires = Arc::new(Wires {
+            tasks: Mutex::default(),
+            open: Mutex::default(),
+            incoming,
+            refusals: AtomicU32::new(0),
+        });
+        let fake = Self { scripts: Arc::default(), wires };
+        let service =
+            Service { scripts: Arc::clone(&fake.scripts), wires: Arc::downgrade(&fake.wires) };
+        let service = Arc::new(service);
+        let server = Server::builder()
+            .add_service(ToolRunnerServer::from_arc(Arc::clone(&service)))
+            .add_service(BackgroundTasksServer::from_arc(service))
+            .serve_with_incoming(ReceiverStream::new(connections));
+        fake.wires.tasks.lock().unwrap().spawn(server.map(|_| ()));
+        fake
+    }
+
+    /// The next connections, this many, are refused.
+    pub(crate) fn refuse(&self, connections: u32) {
+        self.wires.refusals.store(connections, Ordering::SeqCst);
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client_with(ClientOptions::default())
+    }
+
+    pub(crate) fn client_with(&self, options: ClientOptions) -> Client {
+        let wires = Arc::clone(&self.wires);
+        let connector: Connector = Arc::new(move || {
+            let wires = Arc::clone(&wires);
+            async move { wires.connect().await }.boxed()
+        });
+        Client::with_connector(options, connector).unwrap()
+    }
+}
+
+impl std::ops::Deref for Fake {
+    type Target = Scripts;
+
+    fn deref(&self) -> &Scripts {
+        &self.scripts
+    }
+}
+
+impl Wires {
+    /// Two pipes with a copier between them: ending the copier cuts the connection.
+    async fn connect(&self) -> io::Result<BoxIo> {
+        let left = self.refusals.load(Ordering::SeqCst);
+        if left > 0 {
+            self.refusals.store(left - 1, Ordering::SeqCst);
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let (client, mut near) = tokio::io::duplex(64 * 1024);
+        let (server, mut far) = tokio::io::duplex(64 * 1024);
+        let copying = async move {
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        };
+        let wire = self.tasks.lock().unwrap().spawn(copying);
+        self.open.lock().unwrap().push(wire);
+        self.incoming.send(Ok(server)).await.map_err(io::Error::other)?;
+        Ok(Box::new(client))
+    }
+
+    pub(crate) fn cut(&self) {
+        for wire in self.open.lock().unwrap().drain(..) {
+            wire.abort();
+        }
+    }
+}

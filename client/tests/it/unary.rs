@@ -1,0 +1,288 @@
+//! Calls with one answer.
+
+use std::{sync::Arc, time::Duration};
+
+use callpark_client::{Budget, ClientOptions, Code, Origin, RunOutcome, TokenSource, v1};
+use callpark_proto::v1::run_tool_response::Outcome;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    fake::{Fake, Play},
+    story::{Noted, Notes, refusal, seconds, unavailable},
+};
+
+fn start() -> v1::StartRequest {
+    v1::StartRequest { session_id: "ses-1".to_owned(), ..Default::default() }
+}
+
+fn list() -> v1::ListToolsRequest {
+    v1::ListToolsRequest::default()
+}
+
+fn run() -> v1::RunToolRequest {
+    v1::RunToolRequest { tool: "build".to_owned(), ..Default::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_answer_is_lost_is_sent_again_with_the_same_id() {
+    let fake = Fake::start();
+    let started = v1::StartResponse { replayed: true, ..Default::default() };
+    fake.start.plays([Play::Cut, Play::Cut, Play::Answer(started)]);
+    let answer = fake.client().start(start()).await.unwrap();
+    assert!(answer.replayed);
+
+    let asked = fake.start.requests();
+    assert_eq!(asked.len(), 3);
+    assert_eq!(uuid::Uuid::parse_str(&asked[0].request_id).unwrap().get_version_num(), 4);
+    assert!(asked.iter().all(|request| request == &asked[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_of_the_caller_is_kept_and_two_calls_have_two_ids() {
+    let fake = Fake::start();
+    fake.start.plays((0..3).map(|_| Play::Answer(v1::StartResponse::default())));
+    let client = fake.client();
+    client.start(v1::StartRequest { request_id: "mine".to_owned(), ..start() }).await.unwrap();
+    client.start(start()).await.unwrap();
+    client.start(start()).await.unwrap();
+    let ids: Vec<_> = fake.start.requests().into_iter().map(|asked| asked.request_id).collect();
+    assert_eq!(ids[0], "mine");
+    assert_ne!(ids[1], ids[2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_servers_delay_is_kept_and_noted() {
+    let fake = Fake::start();
+    let away = refusal(Code::Unavailable, "DRAINING", Some(seconds(33)));
+    fake.list_tools.plays([Play::Fail(away), Play::Answer(v1::ListToolsResponse::default())]);
+    let notes = Notes::default();
+    let began = Instant::now();
+    fake.client().with_on_retry(notes.taker()).list_tools(list()).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 33);
+    let noted =
+        Noted { tries: 1, budget: Some(Budget::Start), delay: seconds(33), after_sequence: None };
+    assert_eq!(notes.taken(), [noted]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_tries_and_no_more() {
+    let fake = Fake::start();
+    fake.list_tools.plays((0..9).map(|_| Play::Fail(unavailable())));
+    let notes = Notes::default();
+    let client = fake.client().with_on_retry(notes.taker());
+    let error = client.list_tools(list()).await.unwrap_err();
+    assert_eq!((error.code(), error.reason()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    assert_eq!((error.origin(), error.tries()), (Origin::Server, 5));
+    assert!(error.retryable());
+    assert_eq!(fake.list_tools.requests().len(), 5);
+    for (delay, most) in notes.delays().into_iter().zip([100, 200, 400, 800]) {
+        assert!(delay <= Duration::from_millis(most), "{delay:?}");
+    }
+    assert_eq!(
+        error.to_string(),
+        "ToolRunner.ListTools: as the script says (UNAVAILABLE, STORE_UNAVAILABLE, 5 tries). Try \
+         again later."
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_is_tried_again() {
+    let fake = Fake::start();
+    fake.refuse(3);
+    fake.list_tools.plays([Play::Answer(v1::ListToolsResponse::default())]);
+    fake.client().list_tools(list()).await.unwrap();
+
+    fake.refuse(5);
+    let error = fake.client().list_tools(list()).await.unwrap_err();
+    assert_eq!((error.origin(), error.code()), (Origin::Transport, Code::Unavailable));
+    assert_eq!(error.tries(), 5);
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_other_code_is_ever_tried_again() {
+    for code in (1..=16).map(Code::from_i32).filter(|code| *code != Code::Unavailable) {
+        let fake = Fake::start();
+        fake.start.plays([Play::Fail(refusal(code, "SOME_REASON", Some(seconds(1))))]);
+        let error = fake.client().start(start()).await.unwrap_err();
+        assert_eq!((error.code(), error.reason()), (code, "SOME_REASON"));
+        assert_eq!((error.tries(), fake.start.requests().len()), (1, 1), "{code:?}");
+        assert_eq!(error.retry_delay(), Some(seconds(1)));
+        assert!(error.retryable(), "the caller may send it again after the delay");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_holds_over_all_tries_and_is_sent() {
+    let fake = Fake::start();
+    let away = || refusal(Code::Unavailable, "NOT_OWNER", Some(seconds(4)));
+    fake.list_tools.plays([Play::Fail(away()), Play::Fail(away()), Play::Fail(away())]);
+    let client = fake.client().with_deadline(seconds(10));
+    let began = Instant::now();
+    let error = client.list_tools(list()).await.unwrap_err();
+    assert_eq!(error.reason(), "NOT_OWNER", "no try can follow: the last error says most");
+    assert_eq!((error.tries(), began.elapsed().as_secs()), (3, 8));
+
+    let left: Vec<_> = fake
+        .list_tools
+        .asked()
+        .iter()
+        .map(|asked| asked.metadata.get("grpc-timeout").unwrap().to_str().unwrap().to_owned())
+        .map(|left| left.trim_end_matches(char::is_alphabetic).parse::<f64>().unwrap())
+        .collect();
+    let unit = left[0] / 10.0;
+    for (left, expected) in left.iter().zip([10.0, 6.0, 2.0]) {
+        assert!((left / unit - expected).abs() < 0.1, "{left} of {expected}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_ends_with_the_deadline() {
+    let fake = Fake::start();
+    fake.list_tools.plays([Play::Never]);
+    let began = Instant::now();
+    let client =
+        fake.client_with(ClientOptions { deadline: Some(seconds(3)), ..ClientOptions::default() });
+    let error = client.list_tools(list()).await.unwrap_err();
+    assert_eq!((error.origin(), error.code()), (Origin::Deadline, Code::DeadlineExceeded));
+    assert_eq!((error.tries(), began.elapsed().as_secs()), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_deadline_none_is_sent() {
+    let fake = Fake::start();
+    fake.list_tools.plays([Play::Answer(v1::ListToolsResponse::default())]);
+    fake.client().with_deadline(seconds(1)).without_deadline().list_tools(list()).await.unwrap();
+    assert!(fake.list_tools.asked()[0].metadata.get("grpc-timeout").is_none());
+}
+
+/// In real time: a process runs.
+#[tokio::test]
+async fn a_refused_token_makes_its_command_run_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let script = format!("echo run >> {0}; echo token-$(wc -l < {0})", runs.display());
+    let token =
+        TokenSource::Command { program: "/bin/sh".into(), args: vec!["-c".to_owned(), script] };
+    let refused = || Play::Fail(refusal(Code::Unauthenticated, "TOKEN_EXPIRED", None));
+    let fake = Fake::start();
+    fake.list_tools.plays([refused(), Play::Answer(v1::ListToolsResponse::default())]);
+    fake.list_tools.plays([refused(), refused()]);
+    let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
+
+    client.list_tools(list()).await.unwrap();
+    let error = client.list_tools(list()).await.unwrap_err();
+    assert_eq!((error.code(), error.tries()), (Code::Unauthenticated, 2));
+    let sent: Vec<_> = fake
+        .list_tools
+        .asked()
+        .iter()
+        .map(|asked| asked.metadata.get("authorization").unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(sent, ["Bearer token-1", "Bearer token-2", "Bearer token-2", "Bearer token-3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_that_cannot_change_is_refused_once() {
+    let fake = Fake::start();
+    fake.list_tools.plays([Play::Fail(refusal(Code::Unauthenticated, "TOKEN_UNKNOWN", None))]);
+    let token = TokenSource::Value("t0ken".into());
+    let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
+    let error = client.list_tools(list()).await.unwrap_err();
+    assert_eq!((error.reason(), error.tries()), ("TOKEN_UNKNOWN", 1));
+}
+
+/// In real time: a file is read.
+#[tokio::test]
+async fn a_token_that_cannot_be_had_is_an_error_before_anything_is_sent() {
+    let fake = Fake::start();
+    let token = TokenSource::File("/nowhere/at/all".into());
+    let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
+    let error = client.list_tools(list()).await.unwrap_err();
+    assert_eq!((error.origin(), error.code()), (Origin::Token, Code::Unauthenticated));
+    assert_eq!(error.tries(), 0);
+    assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+    assert!(fake.list_tools.requests().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn details_are_typed() {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("TASK_NOT_FOUND", "callpark", [("tenant".to_owned(), "a".to_owned())]);
+    details.set_resource_info("task", "bg-1", "", "it may have expired or never existed");
+    details.add_bad_request_violation("background_id", "is unknown");
+    details.set_request_info("req-7", "");
+    let status = Status::with_error_details(Code::NotFound, "no such task", details);
+    let fake = Fake::start();
+    fake.get.plays([Play::Fail(status)]);
+    let error = fake.client().parked_call("bg-1").get().await.unwrap_err();
+    assert_eq!((error.rpc(), error.reason()), ("BackgroundTasks.Get", "TASK_NOT_FOUND"));
+    assert_eq!(error.resource().unwrap().name, "bg-1");
+    assert_eq!(error.field_violations()[0].subject, "background_id");
+    assert_eq!(error.details().metadata["tenant"], "a");
+    assert_eq!(error.details().request_id, "req-7");
+    assert!(!error.retryable());
+    assert_eq!(
+        error.to_string(),
+        "BackgroundTasks.Get: no such task (NOT_FOUND, TASK_NOT_FOUND); background_id: is unknown; \
+         task bg-1. Check the id: it may have expired or never existed. The server's log has it \
+         under req-7."
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_is_run_to_its_result_or_parked() {
+    let answer = |outcome| v1::RunToolResponse {
+        session_id: "ses-1".to_owned(),
+        call_id: "call-1".to_owned(),
+        outcome,
+        ..Default::default()
+    };
+    let failed = v1::ToolResult { is_error: true, ..Default::default() };
+    let parked = v1::ParkedCall { background_id: "bg-1".to_owned(), ..Default::default() };
+    let fake = Fake::start();
+    fake.run_tool.plays([
+        Play::Answer(answer(Some(Outcome::Result(failed.clone())))),
+        Play::Answer(answer(Some(Outcome::Parked(parked.clone())))),
+        Play::Answer(v1::RunToolResponse { dry_run: true, ..Default::default() }),
+        Play::Answer(answer(None)),
+    ]);
+    let client = fake.client();
+    let RunOutcome::Finished(call) = client.run_tool(run()).await.unwrap() else { panic!() };
+    assert_eq!((call.call_id.as_str(), &call.result), ("call-1", &failed));
+    let RunOutcome::Parked(call) = client.run_tool(run()).await.unwrap() else { panic!() };
+    assert_eq!((call.background_id(), call.notice()), ("bg-1", Some(&parked)));
+    assert_eq!(call.answer().unwrap().session_id, "ses-1");
+    assert!(matches!(client.run_tool(run()).await.unwrap(), RunOutcome::Checked(_)));
+    assert_eq!(client.run_tool(run()).await.unwrap_err().origin(), Origin::Answer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_that_are_no_good_are_refused_with_their_name() {
+    for (endpoint, why) in [
+        ("127.0.0.1:50051", "begins with none of"),
+        ("http://a b", "is no address"),
+        ("ftp://host", "begins with none of"),
+    ] {
+        let options = ClientOptions { endpoint: endpoint.to_owned(), ..ClientOptions::default() };
+        let error = callpark_client::Client::new(options).unwrap_err();
+        assert_eq!(error.origin(), Origin::Options);
+        let text = error.to_string();
+        assert!(text.contains(why) && text.contains(endpoint), "{text}");
+    }
+    let mut options = ClientOptions::default();
+    options.tls.ca_file = Some("/nowhere/ca.pem".into());
+    assert!(callpark_client::Client::new(options.clone()).is_err(), "certificates without https");
+    options.endpoint = "https://localhost".to_owned();
+    let text = callpark_client::Client::new(options).unwrap_err().to_string();
+    assert!(text.contains("/nowhere/ca.pem"), "{text}");
+}
+
+#[test]
+fn a_client_is_made_without_a_runtime_and_shared() {
+    fn check_shared<T: Clone + Send + Sync + 'static>(_: T) {}
+    let options = ClientOptions { on_retry: Some(Arc::new(|_| {})), ..ClientOptions::default() };
+    check_shared(callpark_client::Client::new(options).unwrap());
+}

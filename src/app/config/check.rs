@@ -1,0 +1,104 @@
+//! Settings that must go together.
+
+use std::net::SocketAddr;
+
+use super::settings::Config;
+use super::value::AuthMode;
+
+/// Settings that don't go together.
+pub(super) struct Conflict {
+    /// Their keys. Where one of them has a fault of its own, this may be no conflict at all.
+    pub(super) keys: &'static [&'static str],
+    /// What is wrong, and what would be right.
+    pub(super) reason: String,
+}
+
+/// What is wrong with settings that are good one by one.
+pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
+    let conflict = |keys, reason: Option<String>| Some(Conflict { keys, reason: reason? });
+    [
+        conflict(&["listen", "admin_listen"], listen(config)),
+        conflict(&["listen", "tls_cert", "tls_key", "allow_remote_plaintext"], plain_text(config)),
+        conflict(&["tls_cert", "tls_key", "tls_client_ca"], tls(config)),
+        conflict(&["auth", "listen"], auth(config)),
+        conflict(&["heartbeat", "stream_age"], streams(config)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What is permitted, and worth knowing.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let (None, Some(address)) = (&config.tls_cert, remote(&config.listen)) {
+        warnings.push(format!(
+            "{address} is reached without encryption (allow-remote-plaintext): tokens and output \
+             can be read on the way"
+        ));
+    }
+    if let Some(address) = config.admin_listen.filter(|address| !is_loopback(address)) {
+        warnings.push(format!("admin-listen {address}: whoever reaches it can read the metrics"));
+    }
+    warnings
+}
+
+fn listen(config: &Config) -> Option<String> {
+    if config.listen.is_empty() {
+        return Some("listen names no address: name one such as 127.0.0.1:50051".to_owned());
+    }
+    let addresses: Vec<_> = config.listen.iter().chain(&config.admin_listen).collect();
+    let twice = addresses
+        .iter()
+        .enumerate()
+        .find(|(index, address)| address.port() != 0 && addresses[..*index].contains(address));
+    twice.map(|(_, address)| {
+        format!("{address} is named twice in listen and admin-listen: each needs a port of its own")
+    })
+}
+
+fn plain_text(config: &Config) -> Option<String> {
+    let address = remote(&config.listen)?;
+    let is_safe = config.tls_cert.is_some() || config.tls_key.is_some();
+    (!is_safe && !config.allow_remote_plaintext).then(|| {
+        format!(
+            "listen = `{address}` is beyond this machine, and nothing would be encrypted: set \
+             tls-cert and tls-key, or listen on a loopback address such as 127.0.0.1:50051, or set \
+             allow-remote-plaintext where something else encrypts"
+        )
+    })
+}
+
+fn tls(config: &Config) -> Option<String> {
+    let reason = match (&config.tls_cert, &config.tls_key, &config.tls_client_ca) {
+        (Some(_), None, _) => "tls-cert needs tls-key, the file with the key of the certificate",
+        (None, Some(_), _) => "tls-key needs tls-cert, the file with the certificate of the key",
+        (None, None, Some(_)) => {
+            "tls-client-ca needs tls-cert and tls-key: without TLS nobody shows a certificate"
+        }
+        (Some(_), Some(_), _) | (None, None, None) => return None,
+    };
+    Some(reason.to_owned())
+}
+
+fn auth(config: &Config) -> Option<String> {
+    let address = remote(&config.listen).filter(|_| config.auth == AuthMode::None)?;
+    Some(format!(
+        "auth = `none` lets everybody who reaches {address} run commands here: use auth = \
+         `token`, or listen on a loopback address such as 127.0.0.1:50051"
+    ))
+}
+
+fn streams(config: &Config) -> Option<String> {
+    (config.heartbeat >= config.stream_age)
+        .then(|| "heartbeat must be shorter than stream-age".to_owned())
+}
+
+/// The first address that others than this machine can reach.
+fn remote(addresses: &[SocketAddr]) -> Option<&SocketAddr> {
+    addresses.iter().find(|address| !is_loopback(address))
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}

@@ -1,0 +1,205 @@
+//! Which server the client talks to, and the token that it shows.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use http::Uri;
+use secrecy::SecretString;
+
+use super::{Config, ConfigError, ENDPOINT_VARIABLE, Environment, LoadOptions, TOKEN_VARIABLE};
+
+/// The server that is used where none is named.
+const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:50051";
+
+/// What the flags of the client say.
+#[derive(Debug, Clone, Default)]
+pub struct ClientOptions {
+    /// The server; none: `CALLPARK_ENDPOINT`, else `http://127.0.0.1:50051`.
+    pub endpoint: Option<String>,
+    /// The file with the token; none: `CALLPARK_TOKEN`, else the file that a server with this
+    /// configuration writes.
+    pub token_file: Option<PathBuf>,
+    /// The server's configuration file, as in [`LoadOptions::config_file`].
+    pub config_file: Option<PathBuf>,
+    /// The variables of the process.
+    pub environment: Environment,
+}
+
+/// Which server, and with what token.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// The server: `http://` or `https://`, a host, and a port.
+    pub endpoint: String,
+    /// The token; none where nobody has named one, and no server has written one here.
+    pub token: Option<SecretString>,
+    /// The file that the token was looked for in; none where it wasn't looked for in a file.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Why the client can't know its server or its token.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientConfigError {
+    /// The endpoint is no URL of a server.
+    #[error(
+        "`{endpoint}` is no endpoint: a URL such as {ENDPOINT_DEFAULT} is expected from \
+         --endpoint or {ENDPOINT_VARIABLE}"
+    )]
+    Endpoint {
+        /// What was given.
+        endpoint: String,
+    },
+    /// The token's file can't be read.
+    #[error("cannot read the token in {}: {reason}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server's configuration, which names the token's file, can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl ClientConfig {
+    /// The server and the token in force.
+    ///
+    /// The token of this machine's own server is taken from its file only for an endpoint on this
+    /// machine: another one must not learn it.
+    ///
+    /// # Errors
+    /// The endpoint is no URL, a file can't be read, or the server's configuration has faults.
+    pub fn load(options: ClientOptions) -> Result<Self, ClientConfigError> {
+        let environment = &options.environment;
+        let endpoint = options
+            .endpoint
+            .or_else(|| environment.get(ENDPOINT_VARIABLE).map(str::to_owned))
+            .unwrap_or_else(|| ENDPOINT_DEFAULT.to_owned());
+        let is_local = is_local(&endpoint)?;
+        if let Some(path) = options.token_file {
+            let token = read_token(&path)?.ok_or_else(|| ClientConfigError::Token {
+                path: path.clone(),
+                reason: "there is no such file".to_owned(),
+            })?;
+            return Ok(Self { endpoint, token: Some(token), token_file: Some(path) });
+        }
+        if let Some(token) = environment.get(TOKEN_VARIABLE) {
+            return Ok(Self { endpoint, token: Some(token.into()), token_file: None });
+        }
+        if !is_local {
+            return Ok(Self { endpoint, token: None, token_file: None });
+        }
+        let path = server_token_file(options.config_file, options.environment)?;
+        Ok(Self { endpoint, token: read_token(&path)?, token_file: Some(path) })
+    }
+}
+
+fn server_token_file(
+    config_file: Option<PathBuf>,
+    environment: Environment,
+) -> Result<PathBuf, ConfigError> {
+    let options = LoadOptions { config_file, overrides: Vec::new(), environment };
+    Ok(Config::load(options)?.config.token_file)
+}
+
+/// None: the file doesn't exist.
+fn read_token(path: &Path) -> Result<Option<SecretString>, ClientConfigError> {
+    let error = |reason| ClientConfigError::Token { path: path.to_owned(), reason };
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => Err(error("it is empty".to_owned())),
+        Ok(text) => Ok(Some(text.trim().into())),
+        Err(failure) if failure.kind() == ErrorKind::NotFound => Ok(None),
+        Err(failure) => Err(error(failure.to_string())),
+    }
+}
+
+fn is_local(endpoint: &str) -> Result<bool, ClientConfigError> {
+    let refused = || ClientConfigError::Endpoint { endpoint: endpoint.to_owned() };
+    let uri: Uri = endpoint.parse().map_err(|_| refused())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(refused());
+    }
+    let host = uri.host().ok_or_else(refused)?.trim_matches(['[', ']']);
+    Ok(host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn environment(home: &Path, more: &[(&str, &str)]) -> Environment {
+        let home = ("HOME", home.to_str().expect("UTF-8"));
+        [home].into_iter().chain(more.iter().copied()).collect()
+    }
+
+    fn load(environment: Environment) -> ClientConfig {
+        ClientConfig::load(ClientOptions { environment, ..ClientOptions::default() })
+            .expect("a configuration")
+    }
+
+    fn shown(config: &ClientConfig) -> Option<&str> {
+        config.token.as_ref().map(ExposeSecret::expose_secret)
+    }
+
+    /// A home folder in which a server has written its token.
+    fn home_with_token() -> tempfile::TempDir {
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = home.path().join(".local/state/callpark");
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::write(folder.join("token"), "from-file\n").expect("written");
+        home
+    }
+
+    #[test]
+    fn the_token_of_the_local_server_is_found_without_a_word() {
+        let home = home_with_token();
+        let config = load(environment(home.path(), &[]));
+        assert_eq!(config.endpoint, "http://127.0.0.1:50051");
+        assert_eq!(shown(&config), Some("from-file"));
+    }
+
+    #[test]
+    fn a_variable_wins_over_the_file() {
+        let home = home_with_token();
+        let config = load(environment(home.path(), &[("CALLPARK_TOKEN", "from-variable")]));
+        assert_eq!(shown(&config), Some("from-variable"));
+        assert!(!format!("{config:?}").contains("from-variable"));
+    }
+
+    #[test]
+    fn another_machine_never_gets_the_local_token() {
+        let home = home_with_token();
+        for endpoint in
+            ["https://example.com:443", "http://localhost.example.com", "http://10.0.0.1"]
+        {
+            let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", endpoint)]));
+            assert_eq!(shown(&config), None, "{endpoint}");
+        }
+        for endpoint in ["http://localhost:1", "http://[::1]:50051", "http://127.9.9.9:1"] {
+            let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", endpoint)]));
+            assert_eq!(shown(&config), Some("from-file"), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn no_server_yet_is_no_error_and_tells_where_the_token_would_be() {
+        let home = tempfile::tempdir().expect("a folder");
+        let config = load(environment(home.path(), &[]));
+        assert_eq!(shown(&config), None);
+        let expected = home.path().join(".local/state/callpark/token");
+        assert_eq!(config.token_file, Some(expected));
+    }
+
+    #[test]
+    fn an_endpoint_without_a_scheme_is_refused_with_an_example() {
+        let options = ClientOptions {
+            endpoint: Some("localhost:50051".to_owned()),
+            ..ClientOptions::default()
+        };
+        let error = ClientConfig::load(options).expect_err("no scheme").to_string();
+        assert!(error.contains("`localhost:50051`") && error.contains("http://"), "{error}");
+    }
+}

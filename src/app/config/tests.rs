@@ -1,0 +1,277 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::*;
+use crate::model::limits;
+
+/// An environment with a home folder that doesn't exist, and these variables.
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    [("HOME", "/nowhere")].into_iter().chain(variables.iter().copied()).collect()
+}
+
+fn options(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> LoadOptions {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    LoadOptions {
+        config_file: None,
+        overrides: flags.iter().map(owned).collect(),
+        environment: environment(variables),
+    }
+}
+
+fn load(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> Loaded {
+    Config::load(options(flags, variables)).expect("a configuration")
+}
+
+fn error(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
+    Config::load(options(flags, variables)).expect_err("a fault").to_string()
+}
+
+/// A folder with this text as its `callpark.toml`.
+struct File {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn file(text: &str) -> File {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("callpark.toml");
+    std::fs::write(&path, text).expect("written");
+    File { _folder: folder, path }
+}
+
+impl File {
+    fn options(&self) -> LoadOptions {
+        LoadOptions { config_file: Some(self.path.clone()), ..options(&[], &[]) }
+    }
+
+    fn error(&self) -> String {
+        Config::load(self.options()).expect_err("a fault").to_string()
+    }
+}
+
+fn row<'a>(loaded: &'a Loaded, name: &str) -> (&'a str, String) {
+    let row = loaded.rows.iter().find(|row| row.name == name).expect("a row");
+    (&row.value, row.origin.to_string())
+}
+
+#[test]
+fn defaults_are_those_of_the_limits() {
+    let Loaded { config, .. } = load(&[], &[]);
+    assert_eq!(config.data_dir, Path::new("/nowhere/.local/state/callpark"));
+    assert_eq!(config.token_file, Path::new("/nowhere/.local/state/callpark/token"));
+    assert_eq!(config.call_budget.as_secs(), limits::CALL_BUDGET_SECONDS_DEFAULT);
+    assert_eq!(config.execution_timeout.as_secs(), limits::EXECUTION_TIMEOUT_SECONDS_DEFAULT);
+    assert_eq!(config.grace, Duration::from_millis(limits::GRACE_MS_DEFAULT));
+    assert_eq!(config.output_drain, Duration::from_millis(limits::DRAIN_MS_DEFAULT));
+    assert_eq!(config.max_live_tasks, limits::LIVE_TASKS_DEFAULT);
+    assert_eq!(config.max_running_calls % limits::RUNNING_CALLS_PER_CORE, 0);
+    assert_eq!(config.heartbeat, Duration::from_millis(limits::HEARTBEAT_MS_DEFAULT));
+    assert_eq!(config.retention.as_secs(), limits::RETENTION_SECONDS_DEFAULT);
+    assert_eq!(config.session_events_max, limits::SESSION_EVENTS_MAX_DEFAULT);
+    assert_eq!(config.sweep_interval, Duration::from_millis(limits::SWEEP_MS_DEFAULT));
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
+    let file = file("drain = \"1s\"\ngrace = \"1s\"\nheartbeat = \"1s\"\n");
+    let loaded = Config::load(LoadOptions {
+        config_file: Some(file.path.clone()),
+        ..options(
+            &[("drain", "3s")],
+            &[("CALLPARK_DRAIN", "2s"), ("CALLPARK_GRACE", "2s"), ("CALLPARK_STREAM_AGE", "")],
+        )
+    })
+    .expect("a configuration");
+    assert_eq!(row(&loaded, "drain"), ("3s", "flag --drain".to_owned()));
+    assert_eq!(row(&loaded, "grace"), ("2s", "environment CALLPARK_GRACE".to_owned()));
+    assert_eq!(row(&loaded, "heartbeat"), ("1s", format!("file {}:3", file.path.display())));
+    assert_eq!(row(&loaded, "stream-age"), ("1h", "default".to_owned()));
+    assert_eq!(loaded.config.drain, Duration::from_secs(3));
+    assert_eq!(loaded.file.as_deref(), Some(file.path.as_path()));
+}
+
+#[test]
+fn what_is_printed_can_be_written_and_means_the_same() {
+    let first = load(&[], &[]);
+    let flags: Vec<_> = first.rows.iter().map(|row| (row.name, row.value.as_str())).collect();
+    let again = load(&flags, &[]);
+    assert_eq!(first.rows.len(), settings().len());
+    assert!(
+        first.rows.iter().zip(&again.rows).all(|(a, b)| a.name == b.name && a.value == b.value)
+    );
+    assert!(again.rows.iter().all(|row| matches!(row.origin, Origin::Flag(_))));
+}
+
+#[test]
+fn rows_are_json_for_programs() {
+    let loaded = load(&[("listen", "127.0.0.1:0,[::1]:0")], &[]);
+    let json = serde_json::to_value(&loaded.rows[0]).expect("JSON");
+    let expected = serde_json::json!({
+        "name": "listen", "value": "127.0.0.1:0,[::1]:0", "origin": "flag --listen",
+    });
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn values_of_the_file_may_be_numbers_booleans_and_lists() {
+    let file = file(
+        "listen = ['127.0.0.1:1', '[::1]:2']\nmax_connections = 1_000\nmax_request = 0x100000\n\
+         allow_remote_plaintext = true\n",
+    );
+    let config = Config::load(file.options()).expect("a configuration").config;
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.max_connections, 1_000);
+    assert_eq!(config.max_request, ByteSize::new(1 << 20));
+    assert!(config.allow_remote_plaintext);
+}
+
+#[test]
+fn all_faults_are_told_at_once_with_their_places() {
+    let file = file("drain = \"soon\"\n  data-dir = \"/x\"\nmax_live_tasks = 5000\n");
+    let error = Config::load(LoadOptions {
+        config_file: Some(file.path.clone()),
+        ..options(&[("auth", "maybe"), ("gracee", "1s")], &[("CALLPARK_MAX_REQUEST", "big")])
+    })
+    .expect_err("faults")
+    .to_string();
+    let path = file.path.display();
+    for expected in [
+        "the configuration has 6 faults:".to_owned(),
+        format!("drain = `soon` (file {path}:1): a span of time such as 500ms"),
+        format!("{path}:2:3: there is no setting `data-dir`; did you mean `data_dir`?"),
+        format!("max-live-tasks = `5000` (file {path}:3): it must be from 1 to 1000"),
+        "auth = `maybe` (flag --auth): one of token, none is expected".to_owned(),
+        "flag --gracee: there is no setting `gracee`; did you mean `grace`?".to_owned(),
+        "max-request = `big` (environment CALLPARK_MAX_REQUEST): a size".to_owned(),
+    ] {
+        assert!(error.contains(&expected), "no `{expected}` in:\n{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_with_line_and_column() {
+    let file = file("drain = \"1s\"\ngrace = = \"1s\"\n");
+    let error = file.error();
+    assert!(error.contains(&format!("{}:2:9: ", file.path.display())), "{error}");
+}
+
+#[test]
+fn a_file_that_was_named_must_exist() {
+    let missing = [("CALLPARK_CONFIG", "/nowhere/callpark.toml")];
+    let error = error(&[], &missing);
+    assert!(error.contains("cannot read the configuration file /nowhere/callpark.toml"), "{error}");
+}
+
+#[test]
+fn the_file_of_the_user_is_read_where_xdg_says() {
+    let home = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(home.path().join("callpark")).expect("made");
+    std::fs::write(home.path().join("callpark/callpark.toml"), "drain = '7s'").expect("written");
+    let xdg = home.path().to_str().expect("UTF-8");
+    assert_eq!(load(&[], &[("XDG_CONFIG_HOME", xdg)]).config.drain, Duration::from_secs(7));
+}
+
+#[test]
+fn tools_are_carried_with_their_places() {
+    let file = file("drain = '1s'\n[[tools]]\nname = 'a'\n[[tools]]\nname = 'b'\ncolour = 1\n");
+    let config = Config::load(file.options()).expect("a configuration").config;
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Named {
+        name: String,
+    }
+    assert_eq!(config.tools[0].read::<Named>().expect("a tool").name, "a");
+    let error = config.tools[1].read::<Named>().expect_err("a colour").to_string();
+    let place = format!("tools = `b` (file {}:4): unknown field `colour`", file.path.display());
+    assert!(error.contains(&place), "{error}");
+}
+
+#[test]
+fn tools_that_are_no_tables_are_refused() {
+    let error = file("tools = ['bash']\n").error();
+    assert!(error.contains("begin it with a line `[[tools]]`"), "{error}");
+}
+
+#[test]
+fn a_misspelt_variable_is_a_warning_and_known_ones_are_not() {
+    let known = [("CALLPARK_CALL_ID", "call-1"), ("CALLPARK_TOKEN", "x")];
+    assert!(load(&[], &known).warnings.is_empty());
+    let warnings = load(&[], &[("CALLPARK_LISTN", "x")]).warnings;
+    assert_eq!(
+        warnings,
+        ["the environment variable CALLPARK_LISTN is no setting, and is ignored; did you mean \
+          CALLPARK_LISTEN?"]
+    );
+}
+
+#[test]
+fn plain_text_beyond_loopback_is_refused_with_the_ways_out() {
+    let error = error(&[("listen", "127.0.0.1:1,0.0.0.0:2")], &[]);
+    for way in ["`0.0.0.0:2`", "tls-cert and tls-key", "127.0.0.1:50051", "allow-remote-plaintext"]
+    {
+        assert!(error.contains(way), "no {way} in: {error}");
+    }
+    let loaded = load(&[("listen", "0.0.0.0:2"), ("allow-remote-plaintext", "true")], &[]);
+    assert!(loaded.warnings[0].contains("without encryption"), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_refused() {
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (&[("tls-cert", "c.pem")], "tls-cert needs tls-key"),
+        (&[("tls-key", "k.pem")], "tls-key needs tls-cert"),
+        (&[("tls-client-ca", "ca.pem")], "tls-client-ca needs"),
+        (&[("listen", "")], "listen names no address"),
+        (&[("listen", "127.0.0.1:1"), ("admin-listen", "127.0.0.1:1")], "is named twice"),
+        (&[("heartbeat", "1h"), ("stream-age", "1h")], "heartbeat must be shorter"),
+        (
+            &[("auth", "none"), ("listen", "0.0.0.0:1"), ("allow-remote-plaintext", "true")],
+            "auth = `none` lets everybody",
+        ),
+    ];
+    for (flags, expected) in cases {
+        let error = error(flags, &[]);
+        assert!(error.contains(expected), "no `{expected}` in: {error}");
+    }
+    load(&[("auth", "none")], &[]);
+    load(&[("listen", "127.0.0.1:0,127.0.0.1:0")], &[]);
+}
+
+#[test]
+fn a_conflict_is_told_beside_other_faults_but_not_of_a_faulty_setting() {
+    let error = error(&[("listen", "0.0.0.0:1"), ("drain", "x"), ("heartbeat", "2s")], &[]);
+    assert!(error.contains("2 faults") && error.contains("is beyond this machine"), "{error}");
+    let flags = [("tls-cert", "c.pem"), ("tls-key", "~/k.pem")];
+    let error = self::error(&flags, &[]);
+    assert!(error.contains("a fault: tls-key = `~/k.pem`"), "{error}");
+}
+
+#[test]
+fn without_a_home_the_data_dir_must_be_named() {
+    let bare = || LoadOptions { environment: Environment::default(), ..options(&[], &[]) };
+    let error = Config::load(bare()).expect_err("no home").to_string();
+    assert!(error.contains("data-dir") && error.contains("name a folder"), "{error}");
+    let overrides = vec![("data-dir".to_owned(), "/data".to_owned())];
+    let loaded = Config::load(LoadOptions { overrides, ..bare() }).expect("a configuration");
+    assert_eq!(loaded.config.token_file, Path::new("/data/token"));
+}
+
+#[test]
+fn every_setting_has_what_help_needs() {
+    for setting in settings() {
+        assert!(setting.help.ends_with('.') && !setting.value_name.is_empty(), "{}", setting.name);
+        assert_eq!(setting.is_switch, setting.name == "allow-remote-plaintext");
+        assert!(setting.variable.starts_with("CALLPARK_") && !setting.variable.contains('-'));
+    }
+    let auth = settings().iter().find(|setting| setting.name == "auth").expect("a setting");
+    assert_eq!(auth.choices, ["token", "none"]);
+}
+
+#[test]
+fn tools_see_only_the_variables_that_are_named() {
+    let environment = environment(&[("PATH", "/bin"), ("AWS_SECRET_ACCESS_KEY", "s3cret")]);
+    let config = load(&[], &[]).config;
+    let seen = environment.pick(&config.tool_environment);
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["HOME", "PATH"]);
+    assert!(!format!("{environment:?}").contains("s3cret"));
+}

@@ -1,0 +1,294 @@
+//! How the values of settings are read and written.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::telemetry::LogFormat;
+
+/// A type of values, as text in flags, variables and files.
+pub(super) trait Value: Sized {
+    /// The flag may stand alone, and then means `true`.
+    const IS_SWITCH: bool = false;
+    /// All values, where there are few.
+    const CHOICES: &[&str] = &[];
+
+    /// Reads a value, or says what is expected.
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// Writes it so that [`Value::parse`] reads the same.
+    fn show(&self) -> String;
+}
+
+/// A size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteSize(u32);
+
+/// Units of sizes, the largest first.
+const SIZE_UNITS: [(&str, u32); 4] =
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl ByteSize {
+    /// So many bytes; all sizes here are below 4 GiB.
+    pub const fn new(bytes: u32) -> Self {
+        Self(bytes)
+    }
+
+    /// In bytes.
+    pub const fn bytes(self) -> u32 {
+        self.0
+    }
+
+    /// In bytes, as lengths are counted.
+    pub const fn as_usize(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Value for ByteSize {
+    fn parse(text: &str) -> Result<Self, String> {
+        let expected = || "a size below 4 GiB such as 65536, 64KiB or 4MiB is expected".to_owned();
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = text[digits.len()..].to_ascii_lowercase();
+        let factor = SIZE_UNITS.iter().find(|(name, _)| name.to_ascii_lowercase() == unit);
+        let factor = match (unit.as_str(), factor) {
+            ("", _) => 1,
+            (_, Some((_, factor))) => *factor,
+            (_, None) => return Err(expected()),
+        };
+        let count: u32 = digits.trim().parse().map_err(|_| expected())?;
+        count.checked_mul(factor).map(Self).ok_or_else(expected)
+    }
+
+    fn show(&self) -> String {
+        let fits = |(_, factor): &&(&str, u32)| self.0 >= *factor && self.0.is_multiple_of(*factor);
+        match SIZE_UNITS.iter().find(fits) {
+            Some((unit, factor)) => format!("{}{unit}", self.0 / factor),
+            None => self.0.to_string(),
+        }
+    }
+}
+
+impl Value for Duration {
+    fn parse(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text).map_err(|error| {
+            format!("a span of time such as 500ms, 30s, 5m or 1h 30m is expected ({error})")
+        })
+    }
+
+    fn show(&self) -> String {
+        humantime::format_duration(*self).to_string()
+    }
+}
+
+impl Value for bool {
+    const IS_SWITCH: bool = true;
+    const CHOICES: &[&str] = &["true", "false"];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| "true or false is expected".to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty),+) => {$(
+        impl Value for $number {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| "a whole number is expected".to_owned())
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        }
+    )+};
+}
+
+numbers!(u32, u64, usize);
+
+impl Value for PathBuf {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("a path is expected".to_owned()),
+            _ if text == "~" || text.starts_with("~/") => {
+                Err("`~` is for shells: write the whole path".to_owned())
+            }
+            _ => Ok(text.into()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Value for SocketAddr {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| {
+            "an IP address and a port such as 127.0.0.1:50051, [::1]:50051 or 0.0.0.0:50051 is \
+             expected"
+                .to_owned()
+        })
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl<T: Value> Value for Vec<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(|item| T::parse(item).map_err(|error| format!("`{item}`: {error}"))).collect()
+    }
+
+    fn show(&self) -> String {
+        self.iter().map(T::show).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(None);
+        }
+        T::parse(text).map(Some).map_err(|error| format!("{error}, or `none`"))
+    }
+
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "none".to_owned(), T::show)
+    }
+}
+
+/// The name of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VariableName(String);
+
+impl AsRef<str> for VariableName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for VariableName {
+    fn parse(text: &str) -> Result<Self, String> {
+        let is_name = !text.is_empty() && !text.contains(['=', '\0']);
+        is_name.then(|| Self(text.to_owned())).ok_or_else(|| {
+            "names of environment variables are expected, such as PATH,HOME".to_owned()
+        })
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// Directives for the log that can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl AsRef<str> for LogFilter {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for LogFilter {
+    fn parse(text: &str) -> Result<Self, String> {
+        match EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => Err(format!(
+                "a level (error, warn, info, debug, trace) or directives such as \
+                 info,callpark::engine=debug are expected ({error})"
+            )),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// How callers show who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuthMode {
+    /// By the bearer token that stands in the token file.
+    Token,
+    /// Not at all. Only on loopback addresses.
+    None,
+}
+
+/// A type with a word for each value.
+macro_rules! words {
+    ($type:ty { $($word:literal => $value:expr),+ $(,)? }) => {
+        impl Value for $type {
+            const CHOICES: &[&str] = &[$($word),+];
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($word => Ok($value),)+
+                    _ => Err(format!("one of {} is expected", Self::CHOICES.join(", "))),
+                }
+            }
+
+            fn show(&self) -> String {
+                let words = [$(($word, $value)),+];
+                let own = words.into_iter().find(|(_, value)| value == self);
+                own.map_or_else(String::new, |(word, _)| word.to_owned())
+            }
+        }
+    };
+}
+
+words!(AuthMode { "token" => AuthMode::Token, "none" => AuthMode::None });
+words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    fn check_both_ways<T: Value + PartialEq + Debug>(text: &str, value: &T, shown: &str) {
+        assert_eq!(T::parse(text).as_ref(), Ok(value), "{text}");
+        assert_eq!(value.show(), shown);
+        assert_eq!(T::parse(shown).as_ref(), Ok(value), "{shown}");
+    }
+
+    #[test]
+    fn values_are_shown_as_they_can_be_written() {
+        check_both_ways("4194304", &ByteSize::new(4 << 20), "4MiB");
+        check_both_ways("16 kib", &ByteSize::new(16 << 10), "16KiB");
+        check_both_ways("1025", &ByteSize::new(1025), "1025B");
+        check_both_ways("0", &ByteSize::new(0), "0");
+        check_both_ways("90s", &Duration::from_secs(90), "1m 30s");
+        check_both_ways("0s", &Duration::ZERO, "0s");
+        check_both_ways("none", &None::<PathBuf>, "none");
+        check_both_ways(
+            "PATH, HOME,",
+            &Vec::<VariableName>::parse("PATH,HOME").expect("names"),
+            "PATH,HOME",
+        );
+        check_both_ways("json", &LogFormat::Json, "json");
+        check_both_ways("none", &AuthMode::None, "none");
+    }
+
+    #[test]
+    fn sizes_that_are_none_are_refused() {
+        for text in ["", "KiB", "-1", "4 MB", "4GiB", "99999999999", "1.5MiB"] {
+            assert!(ByteSize::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_item_of_a_list_is_named() {
+        let error = Vec::<SocketAddr>::parse("127.0.0.1:1,localhost:2").expect_err("a name");
+        assert!(error.starts_with("`localhost:2`: an IP address and a port"), "{error}");
+    }
+}

@@ -1,0 +1,137 @@
+//! A connection whose handshake is done.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::gate::Place;
+use crate::telemetry::Held;
+
+/// Who is at the other end. Handlers find it in the extensions of a request.
+#[derive(Debug, Clone)]
+pub struct PeerInfo {
+    /// The peer's address.
+    pub address: SocketAddr,
+    /// The connection is TLS.
+    pub is_tls: bool,
+    /// The certificates that the peer showed, its own first; empty without mTLS. They were
+    /// verified against the client certificate authority.
+    pub certificates: Arc<[CertificateDer<'static>]>,
+}
+
+pub(super) enum Io {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A connection for [`tonic::transport::Server`]. It keeps its place among the connections until
+/// it is dropped.
+pub struct Connection {
+    io: Io,
+    /// What the handshake has read and the HTTP/2 server hasn't seen yet.
+    unread: &'static [u8],
+    peer: PeerInfo,
+    _place: Place,
+    _counted: Held,
+}
+
+impl Connection {
+    pub(super) fn new(
+        io: Io,
+        unread: &'static [u8],
+        address: SocketAddr,
+        place: Place,
+        counted: Held,
+    ) -> Self {
+        let certificates = match &io {
+            Io::Plain(_) => None,
+            Io::Tls(stream) => stream.get_ref().1.peer_certificates(),
+        };
+        let peer = PeerInfo {
+            address,
+            is_tls: matches!(io, Io::Tls(_)),
+            certificates: certificates.unwrap_or_default().iter().cloned().collect(),
+        };
+        Self { io, unread, peer, _place: place, _counted: counted }
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = PeerInfo;
+
+    fn connect_info(&self) -> PeerInfo {
+        self.peer.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            return match &mut self.io {
+                Io::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+                Io::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            };
+        }
+        let (now, later) = self.unread.split_at(self.unread.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.unread = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_write(cx, data),
+            Io::Tls(stream) => Pin::new(stream).poll_write(cx, data),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, data),
+            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, data),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.io {
+            Io::Plain(stream) => stream.is_write_vectored(),
+            Io::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! How many connections there may be, in all and from one peer.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::telemetry::ConnectionRefusal;
+
+/// Counts connections, those whose handshake is under way included.
+#[derive(Clone)]
+pub(super) struct Gate(Arc<Shared>);
+
+struct Shared {
+    connections_max: usize,
+    connections_per_peer_max: usize,
+    counts: Mutex<Counts>,
+}
+
+/// Held for a few instructions by the accept loop and by each connection that ends.
+#[derive(Default)]
+struct Counts {
+    total: usize,
+    /// Only peers that have a connection: as many entries as connections, at most.
+    peers: HashMap<IpAddr, usize>,
+}
+
+impl Shared {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // The counts are whole at every step: a panic elsewhere doesn't spoil them.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    pub(super) fn new(connections_max: usize, connections_per_peer_max: usize) -> Self {
+        let counts = Mutex::default();
+        Self(Arc::new(Shared { connections_max, connections_per_peer_max, counts }))
+    }
+
+    /// A place for a connection from this address, or why there is none.
+    pub(super) fn enter(&self, address: IpAddr) -> Result<Place, ConnectionRefusal> {
+        let peer = peer(address);
+        let mut counts = self.0.counts();
+        if counts.total >= self.0.connections_max {
+            return Err(ConnectionRefusal::TooManyConnections);
+        }
+        let of_peer = counts.peers.get(&peer).copied().unwrap_or(0);
+        if of_peer >= self.0.connections_per_peer_max {
+            return Err(ConnectionRefusal::TooManyFromPeer);
+        }
+        counts.total += 1;
+        counts.peers.insert(peer, of_peer + 1);
+        Ok(Place { shared: self.0.clone(), peer })
+    }
+}
+
+/// A connection's place, given back when it is dropped.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    peer: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.shared.counts();
+        counts.total -= 1;
+        if let Some(of_peer) = counts.peers.get_mut(&self.peer) {
+            *of_peer -= 1;
+            if *of_peer == 0 {
+                counts.peers.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// What counts as one peer: an IPv4 address, however it is written, or the /64 network of an
+/// IPv6 address, all of which a single host usually owns.
+fn peer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_peer_at_its_cap_leaves_room_for_others() {
+        let gate = Gate::new(10, 2);
+        let _held = [gate.enter(ip("10.0.0.1")), gate.enter(ip("::ffff:10.0.0.1"))];
+        assert_eq!(gate.enter(ip("10.0.0.1")).err(), Some(ConnectionRefusal::TooManyFromPeer));
+        assert!(gate.enter(ip("10.0.0.2")).is_ok());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_peer() {
+        let gate = Gate::new(10, 1);
+        let _held = gate.enter(ip("2001:db8::1"));
+        assert_eq!(gate.enter(ip("2001:db8::2")).err(), Some(ConnectionRefusal::TooManyFromPeer));
+        assert!(gate.enter(ip("2001:db8:0:1::1")).is_ok());
+    }
+
+    #[test]
+    fn a_place_is_given_back_and_forgotten() {
+        let gate = Gate::new(1, 1);
+        let place = gate.enter(ip("10.0.0.1")).ok();
+        assert!(place.is_some());
+        assert_eq!(gate.enter(ip("10.0.0.2")).err(), Some(ConnectionRefusal::TooManyConnections));
+        drop(place);
+        assert!(gate.0.counts().peers.is_empty());
+        assert!(gate.enter(ip("10.0.0.2")).is_ok());
+    }
+}

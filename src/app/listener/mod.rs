@@ -1,0 +1,226 @@
+//! Sockets for the gRPC server: accepted, counted, and shaken hands with under a deadline.
+//!
+//! tonic's own accept loop has no cap on connections, waits for ever for a silent peer, and can
+//! end at an accept error. [`Incoming`] is the stream that takes its place. It is bounded
+//! everywhere: a connection over a cap is closed at once and counted, and nothing queues but in
+//! the kernel.
+
+mod bind;
+mod connection;
+mod gate;
+mod handshake;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::Stream;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+
+use crate::telemetry::{ConnectionRefusal, Metrics};
+use gate::Gate;
+use handshake::Handshake;
+
+pub use bind::{BindError, bind};
+pub use connection::{Connection, PeerInfo};
+
+/// How long accepting rests when the system is out of something, such as file descriptors.
+/// Others must get the chance to give some back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The bounds of a listener, and its TLS.
+#[derive(Debug, Clone)]
+pub struct ListenerOptions {
+    /// Connections at the same time, handshakes included.
+    pub connections_max: usize,
+    /// Those of one peer: an IPv4 address, or a /64 network of IPv6.
+    pub connections_per_peer_max: usize,
+    /// Handshakes at the same time.
+    pub pending_handshakes_max: usize,
+    /// From the accept to the end of TLS and the first 24 bytes of HTTP/2.
+    pub handshake_timeout: Duration,
+    /// TLS; none: plain text.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// Where sockets come from.
+trait Accept: Send {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>;
+}
+
+impl Accept for TcpListener {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        Self::poll_accept(self, cx)
+    }
+}
+
+/// The connections of one or several addresses, for `Server::serve_with_incoming`. It doesn't
+/// end and doesn't fail. Dropping it closes the addresses and breaks off the handshakes; the
+/// connections that it has yielded live on.
+pub struct Incoming {
+    listeners: Vec<Box<dyn Accept>>,
+    options: ListenerOptions,
+    gate: Gate,
+    metrics: Metrics,
+    /// One task a handshake, at most `pending_handshakes_max`, so that the arithmetic of TLS is
+    /// shared by all cores.
+    handshakes: JoinSet<Option<Connection>>,
+    /// Accepting rests until then.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// The last attempt to accept met a lack of something, and the log tells of it.
+    is_starved: bool,
+}
+
+impl Incoming {
+    /// The connections of these listeners, all under the same bounds.
+    pub fn new(listeners: Vec<TcpListener>, options: ListenerOptions, metrics: Metrics) -> Self {
+        let listeners = listeners.into_iter().map(|l| Box::new(l) as Box<dyn Accept>).collect();
+        Self::from_sources(listeners, options, metrics)
+    }
+
+    fn from_sources(
+        listeners: Vec<Box<dyn Accept>>,
+        options: ListenerOptions,
+        metrics: Metrics,
+    ) -> Self {
+        let gate = Gate::new(options.connections_max, options.connections_per_peer_max);
+        let handshakes = JoinSet::new();
+        Self { listeners, options, gate, metrics, handshakes, pause: None, is_starved: false }
+    }
+
+    /// The next handshake that ended well, if one has.
+    fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> Poll<Connection> {
+        loop {
+            match ready_some(self.handshakes.poll_join_next(cx)) {
+                Poll::Ready(Ok(Some(connection))) => return Poll::Ready(connection),
+                // Refused, and counted where it happened.
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Err(error)) => tracing::error!(%error, "a handshake broke down"),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes at most one socket from each listener; whether there was any.
+    fn accept_round(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut accepted = false;
+        for index in 0..self.listeners.len() {
+            match self.listeners[index].poll_accept(cx) {
+                Poll::Ready(Ok((stream, address))) => {
+                    accepted = true;
+                    self.is_starved = false;
+                    self.admit(stream, address);
+                }
+                Poll::Ready(Err(error)) => {
+                    accepted = true;
+                    self.failed(&error);
+                }
+                Poll::Pending => {}
+            }
+        }
+        accepted
+    }
+
+    /// Begins the handshake, or closes the socket where a cap is met.
+    fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
+        let place = if self.handshakes.len() >= self.options.pending_handshakes_max {
+            Err(ConnectionRefusal::TooManyHandshakes)
+        } else {
+            self.gate.enter(address.ip())
+        };
+        match place {
+            Ok(place) => {
+                let handshake = Handshake {
+                    stream,
+                    address,
+                    place,
+                    tls: self.options.tls.clone(),
+                    timeout: self.options.handshake_timeout,
+                    metrics: self.metrics.clone(),
+                };
+                self.handshakes.spawn(handshake.run());
+            }
+            Err(reason) => {
+                self.metrics.connection_refused(reason);
+                tracing::debug!(peer = %address, reason = reason.as_str(), "connection refused");
+            }
+        }
+    }
+
+    /// Rests where the system is out of something. A peer that has left already is no reason.
+    fn failed(&mut self, error: &io::Error) {
+        self.metrics.accept_failed();
+        if is_of_one_connection(error) {
+            tracing::debug!(%error, "a connection was gone before it was accepted");
+            return;
+        }
+        if !self.is_starved {
+            tracing::warn!(
+                %error,
+                "cannot accept connections: is the limit of open files (`ulimit -n`) too low for \
+                 `max-connections`? Trying again every {} ms",
+                ACCEPT_PAUSE.as_millis()
+            );
+        }
+        self.is_starved = true;
+        self.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
+    }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Stream for Incoming {
+    type Item = Result<Connection, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Poll::Ready(connection) = self.poll_handshakes(cx) {
+                return Poll::Ready(Some(Ok(connection)));
+            }
+            ready!(self.poll_pause(cx));
+            if !self.accept_round(cx) {
+                return Poll::Pending;
+            }
+            // Round again: a new handshake must be polled for once, or nobody would be woken
+            // when it ends.
+        }
+    }
+}
+
+/// An empty set of tasks is one from which nothing comes for now.
+fn ready_some<T>(polled: Poll<Option<T>>) -> Poll<T> {
+    match polled {
+        Poll::Ready(Some(value)) => Poll::Ready(value),
+        Poll::Ready(None) | Poll::Pending => Poll::Pending,
+    }
+}
+
+/// The error is about the connection that was to be accepted, not about the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+            | ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+    )
+}

@@ -1,0 +1,239 @@
+//! The server as a whole: built from a configuration, it serves until it is told to stop.
+
+pub mod admin;
+pub mod config;
+mod error;
+pub mod listener;
+pub mod tls;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
+use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
+use crate::exec::{ExecutorOptions, UnixExecutor};
+use crate::machine::Settings;
+use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
+use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
+use crate::store::{SqliteOptions, SqliteStore, Synchronous};
+use crate::telemetry::Metrics;
+use crate::tool::{self, CommandTool, CommandToolConfig, Registry};
+
+use config::{AuthMode, Config, Environment};
+pub use error::Error;
+use listener::{Incoming, bind};
+
+/// From TERM to KILL for what still runs when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// A server that holds its store and its addresses, and doesn't serve yet.
+pub struct App {
+    engine: Engine,
+    incoming: Incoming,
+    addresses: Vec<SocketAddr>,
+    admin: Option<(TcpListener, SocketAddr)>,
+    layer: RequestLayer,
+    metrics: Metrics,
+    token_file: Option<PathBuf>,
+    config: Config,
+}
+
+impl App {
+    /// Takes what the configuration names: the addresses, the store, the token; and ends what an
+    /// older server has left unfinished.
+    ///
+    /// # Errors
+    /// One of them can't be had: each says which, and what to do.
+    pub async fn build(config: Config) -> Result<Self, Error> {
+        let metrics = Metrics::new(rpc::methods());
+        let tools = registry(&config)?;
+        let listener_options = config.listener_options()?;
+        let listeners = bind(&config.listen, "listen").await?;
+        let addresses = addresses(&listeners)?;
+        let admin = admin_listener(&config).await?;
+        let options =
+            SqliteOptions { path: config.data_dir.clone(), synchronous: Synchronous::Full };
+        let store = SqliteStore::open(&options)?;
+        let (verifier, token_file) = verifier(&config)?;
+        let engine = Engine::new(EngineParts {
+            store: Arc::new(store),
+            codec: Arc::new(WireCodec),
+            executor: Arc::new(UnixExecutor::new(ExecutorOptions {
+                drain: config.output_drain,
+                chunk_bytes_max: OUTPUT_CHUNK_BYTES_MAX,
+                chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
+            })),
+            tools,
+            clock: Arc::new(SystemClock),
+            metrics: metrics.clone(),
+            options: engine_options(&config),
+        });
+        engine.recover().await?;
+        let read_timeout = config.request_read_timeout;
+        let options = RequestOptions { verifier, metrics: metrics.clone(), read_timeout };
+        Ok(Self {
+            engine,
+            incoming: Incoming::new(listeners, listener_options, metrics.clone()),
+            addresses,
+            admin,
+            layer: RequestLayer::new(options),
+            metrics,
+            token_file,
+            config,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where it answers operators.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+
+    /// The file with the token that callers must show; none when it asks for none.
+    pub fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
+
+    /// Serves until `stop`, then lets what is under way end: requests and streams within the
+    /// configured time, processes within two seconds more.
+    ///
+    /// # Errors
+    /// The transport failed.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let Self { engine, incoming, admin, layer, metrics, config, .. } = self;
+        let limits = MessageLimits {
+            request_bytes_max: config.max_request.as_usize(),
+            response_bytes_max: config.max_response.as_usize(),
+        };
+        let (ready, is_ready) = watch::channel(true);
+        let (health, routes) = with_health(rpc::routes(&engine, limits)).await?;
+        engine.sweep();
+        let serving = server(&config)
+            .layer(layer)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let over = CancellationToken::new();
+        let drained = async {
+            stop.cancelled().await;
+            ready.send_replace(false);
+            for service in rpc::SERVICES.into_iter().chain([""]) {
+                health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+            }
+            engine.drain();
+            tokio::time::sleep(config.drain).await;
+        };
+        let admin = async {
+            match admin {
+                Some((listener, _)) => {
+                    admin::serve(listener, metrics.clone(), is_ready, over.clone()).await;
+                }
+                None => over.cancelled().await,
+            }
+        };
+        let main = async {
+            let served = tokio::select! {
+                served = serving => served,
+                () = drained => {
+                    tracing::warn!("requests or streams were cut: they took longer than `drain`");
+                    Ok(())
+                }
+            };
+            engine.stop().await;
+            over.cancel();
+            served
+        };
+        let (served, (), ()) = tokio::join!(main, admin, metrics.upkeep(over.clone()));
+        Ok(served?)
+    }
+}
+
+fn server(config: &Config) -> Server {
+    Server::builder()
+        .max_concurrent_streams(Some(config.max_streams_per_connection))
+        .http2_max_local_error_reset_streams(Some(config.max_local_error_resets))
+        .http2_max_header_list_size(Some(config.max_header_list.bytes()))
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+}
+
+/// The services, with health and both versions of reflection.
+async fn with_health(routes: Routes) -> Result<(tonic_health::server::HealthReporter, Routes), Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in rpc::SERVICES.into_iter().chain([""]) {
+        health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(callpark_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let routes = routes
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    Ok((health, routes))
+}
+
+fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Error> {
+    let addresses: Result<Vec<_>, _> = listeners.iter().map(TcpListener::local_addr).collect();
+    addresses.map_err(Error::Address)
+}
+
+async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
+    let Some(address) = config.admin_listen else { return Ok(None) };
+    let mut listeners = bind(&[address], "admin-listen").await?;
+    let Some(listener) = listeners.pop() else { return Ok(None) };
+    let address = listener.local_addr().map_err(Error::Address)?;
+    Ok(Some((listener, address)))
+}
+
+fn verifier(config: &Config) -> Result<(Arc<dyn Verifier>, Option<PathBuf>), Error> {
+    match config.auth {
+        AuthMode::None => Ok((Arc::new(OpenVerifier::default()), None)),
+        AuthMode::Token => {
+            let token = TokenFile::load_or_create(&config.token_file)?;
+            let verifier = TokenVerifier::new(token.token().clone());
+            Ok((Arc::new(verifier), Some(config.token_file.clone())))
+        }
+    }
+}
+
+/// The built-in tools and those of the configuration.
+fn registry(config: &Config) -> Result<Registry, Error> {
+    let mut tools = vec![tool::bash(), tool::python()];
+    for table in &config.tools {
+        let wanted: CommandToolConfig = table.read()?;
+        let tool = CommandTool::new(wanted).map_err(|error| table.error(error.to_string()))?;
+        tools.push(Arc::new(tool));
+    }
+    Ok(Registry::new(tools)?)
+}
+
+fn engine_options(config: &Config) -> EngineOptions {
+    let environment = Environment::capture();
+    EngineOptions {
+        machine: Settings { grace: config.grace, retention: config.retention },
+        running_calls_max: config.max_running_calls,
+        live_tasks_default: config.max_live_tasks,
+        execution_timeout: config.execution_timeout,
+        stop_grace: STOP_GRACE,
+        heartbeat: config.heartbeat,
+        stream_age: config.stream_age,
+        working_directory: config.working_directory.clone(),
+        environment: environment.pick(&config.tool_environment),
+        session_events_max: config.session_events_max,
+        sweep_interval: config.sweep_interval,
+    }
+}

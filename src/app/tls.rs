@@ -1,0 +1,188 @@
+//! TLS for the listeners: certificates and keys from PEM files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+
+/// The files that TLS is made of, all PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, then those between it and its root.
+    pub certificate: PathBuf,
+    /// The key of that certificate: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+    /// Roots of the clients' certificates. Where it is set, a client without a certificate from
+    /// one of them is refused.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Why TLS couldn't be set up. Each error names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file can't be read, or isn't PEM.
+    #[error("cannot read the {what} in {}: {reason}", path.display())]
+    Read {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// Certificate and key don't fit, or can't be used.
+    #[error("cannot serve TLS with {} and {}: {source}; the key must be that of the first \
+             certificate in the file", certificate.display(), key.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// The roots of the clients' certificates can't be used.
+    #[error("cannot use the certificate authority in {}: {reason}", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The cryptography has no safe versions of the protocol.
+    #[error("cannot set up TLS: {0}")]
+    Provider(rustls::Error),
+}
+
+/// What the listeners need to serve TLS 1.2 and 1.3 with HTTP/2.
+///
+/// # Errors
+/// A file is missing or isn't what it should be, or key and certificate don't fit.
+pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let certificates = certificates("certificate", &files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| unreadable("private key", &files.key, &error))?;
+    // Named here, so that nothing depends on which provider the process installed.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?;
+    let builder = match &files.client_ca {
+        Some(path) => {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider)
+                    .build()
+                    .map_err(|error: VerifierBuilderError| TlsError::ClientCa {
+                        path: path.clone(),
+                        reason: error.to_string(),
+                    })?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(certificates, key).map_err(|source| {
+        let (certificate, key) = (files.certificate.clone(), files.key.clone());
+        TlsError::Pair { certificate, key, source }
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(what, path, &error))?;
+    if certificates.is_empty() {
+        return Err(unreadable(what, path, &PemError::NoItemsFound));
+    }
+    Ok(certificates)
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("client certificate authority", path)? {
+        roots.add(certificate).map_err(|error| TlsError::ClientCa {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(roots)
+}
+
+fn unreadable(what: &'static str, path: &Path, error: &PemError) -> TlsError {
+    let reason = match error {
+        PemError::Io(error) => error.to_string(),
+        PemError::NoItemsFound => {
+            format!("it holds none; a PEM block `-----BEGIN …-----` with a {what} is expected")
+        }
+        other => format!("it is not valid PEM ({other:?})"),
+    };
+    TlsError::Read { what, path: path.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(folder: &Path) -> TlsFiles {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        let files = TlsFiles {
+            certificate: folder.join("cert.pem"),
+            key: folder.join("key.pem"),
+            client_ca: None,
+        };
+        std::fs::write(&files.certificate, made.cert.pem()).expect("written");
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("written");
+        files
+    }
+
+    #[test]
+    fn a_good_pair_serves_http2_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = server_config(&files(folder.path())).expect("a configuration");
+        assert_eq!(config.alpn_protocols, [b"h2"]);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut files = files(folder.path());
+        files.key = folder.path().join("gone.pem");
+        let error = server_config(&files).expect_err("no key").to_string();
+        assert!(error.contains("private key") && error.contains("gone.pem"), "{error}");
+        assert!(error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn a_key_where_a_certificate_should_be_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut files = files(folder.path());
+        files.certificate.clone_from(&files.key);
+        let error = server_config(&files).expect_err("no certificate").to_string();
+        assert!(error.contains("it holds none") && error.contains("key.pem"), "{error}");
+    }
+
+    #[test]
+    fn a_foreign_key_is_refused() {
+        let (folder, other) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let mut files = files(folder.path());
+        files.key = self::files(other.path()).key;
+        let error = server_config(&files).expect_err("they don't fit").to_string();
+        assert!(error.contains("cert.pem") && error.contains("key.pem"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_client_authority_is_refused_and_not_ignored() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut files = files(folder.path());
+        let path = folder.path().join("ca.pem");
+        std::fs::write(&path, "").expect("written");
+        files.client_ca = Some(path);
+        let error = server_config(&files).expect_err("no roots").to_string();
+        assert!(error.contains("ca.pem"), "{error}");
+    }
+}

@@ -1,0 +1,349 @@
+//! One token for everybody who may use the server: the tenant `local`.
+
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use rustix::fs::OFlags;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use super::{AuthError, Verifier};
+use crate::model::{Principal, Tenant};
+
+/// The tenant, and the name, of everybody who has the token.
+const LOCAL: &str = "local";
+/// Random bytes in a new token: 256 bits.
+const TOKEN_RANDOM_BYTES: usize = 32;
+/// The shortest token that a file may hold, in characters.
+const TOKEN_CHARACTERS_MIN: usize = 32;
+/// The longest file that is read as a token, in bytes.
+const TOKEN_FILE_BYTES_MAX: u64 = 4 * 1024;
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file can't be read or written.
+    #[error("the token file {path} can't be {action}: {cause}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was tried: `created`, `read`…
+        action: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Others could have read it.
+    #[error(
+        "the token file {path} can be read or changed by others (mode {mode:04o}): its token may \
+         be known; delete the file for a new token, or make it private with `chmod 600`"
+    )]
+    NotPrivate {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// What it holds is no token.
+    #[error(
+        "the token file {path} {fault}: delete it, and the server writes a new one, or write a \
+         token of at least {TOKEN_CHARACTERS_MIN} characters into it, such as the output of \
+         `openssl rand -hex 32`"
+    )]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers for a token: {0}")]
+    Random(String),
+}
+
+/// The file that holds the server's token.
+#[derive(Debug, Clone)]
+pub struct TokenFile {
+    path: PathBuf,
+    token: SecretString,
+}
+
+impl TokenFile {
+    /// Reads the token, or writes a new one where there is no file. Of two servers that do so at
+    /// the same time, one writes and both read the same.
+    ///
+    /// The file and the directories that are made for it can be used by this user only.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with the file and what to do; a file that is there is never changed.
+    pub fn load_or_create(path: impl Into<PathBuf>) -> Result<Self, TokenError> {
+        let path = path.into();
+        if let Some(token) = read(&path)? {
+            return Ok(Self { path, token });
+        }
+        create(&path)?;
+        match read(&path)? {
+            Some(token) => Ok(Self { path, token }),
+            None => {
+                let cause = ErrorKind::NotFound.into();
+                Err(TokenError::File { path, action: "read", cause })
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it holds, without the spaces around it.
+    pub fn token(&self) -> &SecretString {
+        &self.token
+    }
+}
+
+/// Lets everybody in who has the token.
+#[derive(Debug, Clone)]
+pub struct TokenVerifier {
+    token: SecretString,
+    principal: Principal,
+}
+
+impl TokenVerifier {
+    /// A verifier of this token.
+    pub fn new(token: SecretString) -> Self {
+        let principal = Principal { tenant: Tenant::new(LOCAL), name: LOCAL.into() };
+        Self { token, principal }
+    }
+}
+
+impl Verifier for TokenVerifier {
+    /// As the port says. How long it takes tells nothing of the token but its length.
+    fn verify(&self, authorization: Option<&str>) -> Result<Principal, AuthError> {
+        let value = authorization.map(str::trim).filter(|value| !value.is_empty());
+        let value = value.ok_or(AuthError::Missing)?;
+        let token = bearer(value).ok_or(AuthError::Invalid)?;
+        let expected = self.token.expose_secret();
+        // An empty token would open the door to a bare `Bearer`.
+        let is_equal =
+            !expected.is_empty() && bool::from(token.as_bytes().ct_eq(expected.as_bytes()));
+        if is_equal { Ok(self.principal.clone()) } else { Err(AuthError::Invalid) }
+    }
+}
+
+/// The token of `Bearer <token>`. The scheme may be written in any case.
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+/// The token in the file; none if there is no file.
+fn read(path: &Path) -> Result<Option<SecretString>, TokenError> {
+    let failed = |cause| TokenError::File { path: path.to_owned(), action: "read", cause };
+    // A pipe in place of the file would block the start of the server.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let unusable = |fault| TokenError::Unusable { path: path.to_owned(), fault };
+    // Of the file that was opened, not of what the path names by now.
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(unusable("is not a plain file"));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(TokenError::NotPrivate { path: path.to_owned(), mode });
+    }
+    let mut text = String::new();
+    match file.take(TOKEN_FILE_BYTES_MAX + 1).read_to_string(&mut text) {
+        Ok(_) if text.len() as u64 > TOKEN_FILE_BYTES_MAX => Err(unusable("is too long")),
+        Ok(_) => check(&text).map_err(unusable).map(Some),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err(unusable("is not text")),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn check(text: &str) -> Result<SecretString, &'static str> {
+    let token = text.trim();
+    if token.is_empty() {
+        return Err("is empty");
+    }
+    if token.len() < TOKEN_CHARACTERS_MIN {
+        return Err("holds a token that is too short to be safe");
+    }
+    // Only these can travel in a header, and be pasted without surprises.
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("holds spaces or characters that can't be in a token");
+    }
+    Ok(SecretString::from(token))
+}
+
+/// Writes a new token, unless somebody else was faster.
+fn create(path: &Path) -> Result<(), TokenError> {
+    let failed = |cause| TokenError::File { path: path.to_owned(), action: "created", cause };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let token = random_token()?;
+    let draft = tempfile::Builder::new()
+        .prefix(".token-")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    writeln!(draft.as_file(), "{token}").map_err(failed)?;
+    draft.as_file().sync_all().map_err(failed)?;
+    // Appears under its name whole and only where nothing is: nobody reads half a token, and
+    // nobody's token is replaced.
+    match draft.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
+fn random_token() -> Result<String, TokenError> {
+    let mut bytes = [0; TOKEN_RANDOM_BYTES];
+    OsRng.try_fill_bytes(&mut bytes).map_err(|error| TokenError::Random(error.to_string()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    fn token_file(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        (folder, path)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_new_token_is_private_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/callpark/token");
+        let made = TokenFile::load_or_create(&path).unwrap();
+        assert_eq!(made.token().expose_secret().len(), 64);
+        assert_eq!(made.path(), path);
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(mode(path.parent().unwrap().parent().unwrap()), 0o700);
+        let read = TokenFile::load_or_create(&path).unwrap();
+        assert_eq!(read.token().expose_secret(), made.token().expose_secret());
+        let entries = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(entries, 1, "a draft is left");
+    }
+
+    #[test]
+    fn servers_that_start_together_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/token");
+        let tokens: Vec<String> = std::thread::scope(|scope| {
+            let load = || TokenFile::load_or_create(&path).unwrap();
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(load)).collect();
+            let files = threads.into_iter().map(|thread| thread.join().unwrap());
+            files.map(|file| file.token().expose_secret().to_owned()).collect()
+        });
+        assert!(tokens.iter().all(|token| *token == tokens[0]));
+    }
+
+    #[test]
+    fn tokens_differ() {
+        assert_ne!(random_token().unwrap(), random_token().unwrap());
+    }
+
+    #[test]
+    fn a_token_of_ones_own_is_taken() {
+        for mode in [0o600, 0o400] {
+            let (_folder, path) = token_file(format!(" {TOKEN}\n").as_bytes(), mode);
+            let file = TokenFile::load_or_create(&path).unwrap();
+            assert_eq!(file.token().expose_secret(), TOKEN);
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_use_is_refused() {
+        for mode in [0o640, 0o604, 0o660, 0o602, 0o644] {
+            let (_folder, path) = token_file(TOKEN.as_bytes(), mode);
+            let error = TokenFile::load_or_create(&path).unwrap_err();
+            assert!(matches!(error, TokenError::NotPrivate { .. }), "{error}");
+            let told = error.to_string();
+            assert!(told.contains(&format!("{mode:04o}")) && told.contains("chmod 600"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_good_token_is_refused_and_kept() {
+        let contents: [&[u8]; 6] = [
+            b"",
+            b" \n",
+            b"short",
+            b"\xff\xfe",
+            &[b'x'; 5000],
+            b"two words that are long enough 123",
+        ];
+        for content in contents {
+            let (_folder, path) = token_file(content, 0o600);
+            let error = TokenFile::load_or_create(&path).unwrap_err();
+            assert!(matches!(error, TokenError::Unusable { .. }), "{error}");
+            assert!(!error.to_string().contains("two words"));
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        assert!(TokenFile::load_or_create(folder.path()).is_err());
+        let error = TokenFile::load_or_create("/proc/nothing/token").unwrap_err();
+        assert!(error.to_string().contains("/proc/nothing/token can't be created"), "{error}");
+    }
+
+    #[test]
+    fn only_the_token_opens_the_door() {
+        let verifier = TokenVerifier::new(SecretString::from(TOKEN));
+        for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
+            let principal = verifier.verify(Some(&format!("{scheme} {TOKEN}"))).unwrap();
+            assert_eq!((principal.tenant.as_str(), &*principal.name), ("local", "local"));
+        }
+        for missing in [None, Some(""), Some(" ")] {
+            assert_eq!(verifier.verify(missing), Err(AuthError::Missing));
+        }
+        let upper = TOKEN.to_uppercase();
+        for wrong in ["", &TOKEN[1..], &upper, &format!("{TOKEN}0"), "ü", &format!("{TOKEN} x")] {
+            let refused = verifier.verify(Some(&format!("Bearer {wrong}")));
+            assert_eq!(refused, Err(AuthError::Invalid), "{wrong}");
+        }
+        for other in [TOKEN.to_owned(), format!("Basic {TOKEN}"), "Bearer".to_owned()] {
+            assert_eq!(verifier.verify(Some(&other)), Err(AuthError::Invalid), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_empty_token_opens_nothing() {
+        let verifier = TokenVerifier::new(SecretString::from(""));
+        assert_eq!(verifier.verify(Some("Bearer ")), Err(AuthError::Invalid));
+    }
+
+    #[test]
+    fn nobody_prints_the_token() {
+        let (_folder, path) = token_file(TOKEN.as_bytes(), 0o600);
+        let file = TokenFile::load_or_create(&path).unwrap();
+        let verifier = TokenVerifier::new(file.token().clone());
+        let printed = format!("{file:?} {verifier:?}");
+        assert!(!printed.contains(TOKEN), "{printed}");
+    }
+}

@@ -1,0 +1,42 @@
+//! `callpark close`: close sessions.
+
+use callpark_client::v1::{CloseSessionRequest, CloseSessionResponse};
+
+use super::{Context, each, print_each};
+use crate::cli::{exit::Exit, failure::Failure, ids, output::Out, words};
+
+/// Close sessions: they take no new work, and their tasks are cancelled
+///
+/// Tasks that were started with --keep go on.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CloseArgs {
+    /// The sessions
+    #[arg(required = true, value_name = "ID", value_parser = ids::session)]
+    ids: Vec<String>,
+
+    /// Why, for the log
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+pub(crate) async fn run(args: CloseArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let request = |id: &str| CloseSessionRequest {
+        session_id: id.to_owned(),
+        reason: args.reason.clone(),
+        ..Default::default()
+    };
+    let Context { client, out, connection } = context;
+    let answers = each(&args.ids, |id| client.close_session(request(id)));
+    print_each(answers, connection, out, print).await
+}
+
+async fn print(id: &str, answer: CloseSessionResponse, out: &mut Out) -> Result<Exit, Failure> {
+    if out.json {
+        out.json_line(&answer).await?;
+        return Ok(Exit::Success);
+    }
+    let CloseSessionResponse { session, cancelled_tasks, detached_tasks, .. } = answer;
+    let state = words::session_state(session.unwrap_or_default().state());
+    out.line(&format!("{id} {state}: {cancelled_tasks} cancelled, {detached_tasks} go on")).await?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,30 @@
+//! `callpark delete`: forget tasks that have ended.
+
+use callpark_client::v1::{DeleteRequest, DeleteResponse};
+
+use super::{Context, each, print_each};
+use crate::cli::{exit::Exit, failure::Failure, ids, output::Out};
+
+/// Forget tasks that have ended
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DeleteArgs {
+    /// The tasks
+    #[arg(required = true, value_name = "ID", value_parser = ids::task)]
+    ids: Vec<String>,
+}
+
+pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let request = |id: &str| DeleteRequest { background_id: id.to_owned(), ..Default::default() };
+    let Context { client, out, connection } = context;
+    let answers = each(&args.ids, |id| client.delete(request(id)));
+    print_each(answers, connection, out, print).await
+}
+
+async fn print(id: &str, answer: DeleteResponse, out: &mut Out) -> Result<Exit, Failure> {
+    if out.json {
+        out.json_line(&answer).await?;
+    } else {
+        out.line(&format!("{id} deleted")).await?;
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,163 @@
+//! The commands, a file each.
+
+mod cancel;
+mod close;
+pub(super) mod completions;
+pub(super) mod config;
+mod delete;
+pub(super) mod demo;
+mod events;
+mod list;
+mod output;
+mod run;
+pub(super) mod serve;
+mod sessions;
+mod settings;
+mod show;
+mod start;
+mod tools;
+mod wait;
+
+use callpark_client::{Client, Error};
+use futures::{Stream, StreamExt as _, stream};
+
+use super::{connect::Connection, exit::Exit, failure::Failure, output::Out, tell_failure};
+
+/// Requests under way at once when a command is given several ids.
+const REQUESTS_MAX: usize = 8;
+
+/// What `callpark` can do.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(super) enum Command {
+    Serve(serve::ServeArgs),
+    Demo(demo::DemoArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+    Config(config::ConfigArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// What `callpark` can do with a server.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(super) enum ClientCommand {
+    Tools(tools::ToolsArgs),
+    Run(run::RunArgs),
+    Start(start::StartArgs),
+    Wait(wait::WaitArgs),
+    Cancel(cancel::CancelArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Output(output::OutputArgs),
+    Delete(delete::DeleteArgs),
+    Sessions(sessions::SessionsArgs),
+    Events(events::EventsArgs),
+    Close(close::CloseArgs),
+}
+
+/// What a command works with.
+pub(super) struct Context {
+    client: Client,
+    out: Out,
+    connection: Connection,
+}
+
+impl Context {
+    pub(super) fn new(client: Client, out: Out, connection: Connection) -> Self {
+        Self { client, out, connection }
+    }
+}
+
+impl ClientCommand {
+    /// Runs the command. Ctrl-C ends it, and touches no work; `run` handles it itself.
+    pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+        if let Self::Run(args) = self {
+            return run::run(args, context).await;
+        }
+        tokio::select! {
+            ended = self.run_uninterrupted(context) => ended,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        }
+    }
+
+    async fn run_uninterrupted(self, context: &mut Context) -> Result<Exit, Failure> {
+        match self {
+            Self::Tools(args) => tools::run(args, context).await,
+            Self::Run(args) => run::run(args, context).await,
+            Self::Start(args) => start::run(args, context).await,
+            Self::Wait(args) => wait::run(args, context).await,
+            Self::Cancel(args) => cancel::run(args, context).await,
+            Self::List(args) => list::run(args, context).await,
+            Self::Show(args) => show::run(args, context).await,
+            Self::Output(args) => output::run(args, context).await,
+            Self::Delete(args) => delete::run(args, context).await,
+            Self::Sessions(args) => sessions::run(args, context).await,
+            Self::Events(args) => events::run(args, context).await,
+            Self::Close(args) => close::run(args, context).await,
+        }
+    }
+}
+
+/// Sends a request for each id, a few at once. Gives the answers in the order of the ids.
+fn each<'a, T, F>(
+    ids: &'a [String],
+    send: impl Fn(&'a str) -> F,
+) -> impl Stream<Item = (&'a str, Result<T, Error>)>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let sending = move |id: &'a String| {
+        let answer = send(id);
+        async move { (id.as_str(), answer.await) }
+    };
+    stream::iter(ids).map(sending).buffered(REQUESTS_MAX)
+}
+
+/// Prints the answer for each id. One that failed is told, and the others go on.
+async fn print_each<'a, T>(
+    answers: impl Stream<Item = (&'a str, Result<T, Error>)>,
+    connection: &Connection,
+    out: &mut Out,
+    print: impl AsyncFn(&str, T, &mut Out) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    let mut answers = std::pin::pin!(answers);
+    let mut exits = Vec::new();
+    while let Some((id, answer)) = answers.next().await {
+        let printed = match answer {
+            Ok(answer) => print(id, answer, out).await,
+            Err(error) => Err(error.into()),
+        };
+        exits.push(match printed {
+            Ok(exit) => exit,
+            Err(Failure::Closed) => return Err(Failure::Closed),
+            Err(failure) => {
+                tell_failure(&failure, connection);
+                failure.exit()
+            }
+        });
+    }
+    Ok(together(&exits))
+}
+
+/// How several ends exit together: as all of them, or as the only one that isn't a success; else as
+/// a failure.
+fn together(exits: &[Exit]) -> Exit {
+    let mut others = exits.iter().copied().filter(|&exit| exit != Exit::Success);
+    match others.next() {
+        None => Exit::Success,
+        Some(first) if others.all(|exit| exit == first) => first,
+        Some(_) => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_that_differ_are_a_failure() {
+        assert_eq!(together(&[Exit::Success, Exit::Success]), Exit::Success);
+        assert_eq!(together(&[Exit::Success, Exit::NotFound]), Exit::NotFound);
+        assert_eq!(together(&[Exit::NotFound, Exit::NotFound]), Exit::NotFound);
+        assert_eq!(together(&[Exit::NotFound, Exit::StillRunning]), Exit::Failed);
+    }
+}

@@ -1,0 +1,79 @@
+//! `callpark output`: what a task has written.
+
+use callpark_client::{
+    OutputChunk, OutputOptions,
+    v1::{OutputStream, ReadOutputResponse},
+};
+use futures::StreamExt as _;
+
+use super::Context;
+use crate::cli::{exit::Exit, failure::Failure, ids, output::Out, result::tell_skipped};
+
+/// Print the output of a task, byte for byte
+///
+/// Without --stdout or --stderr: both, in the order in which they came.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct OutputArgs {
+    /// The task
+    #[arg(value_name = "ID", value_parser = ids::task)]
+    id: String,
+
+    /// Go on until the task has ended
+    #[arg(short, long)]
+    follow: bool,
+
+    /// Only what was written to standard output
+    #[arg(long, conflicts_with = "stderr")]
+    stdout: bool,
+
+    /// Only what was written to standard error
+    #[arg(long)]
+    stderr: bool,
+
+    /// Begin at the last so many lines
+    #[arg(long, value_name = "LINES", conflicts_with = "offset",
+        value_parser = clap::value_parser!(i32).range(1..))]
+    tail: Option<i32>,
+
+    /// Begin at this byte
+    #[arg(long, value_name = "BYTES", default_value_t = 0,
+        value_parser = clap::value_parser!(i64).range(0..))]
+    offset: i64,
+}
+
+pub(crate) async fn run(args: OutputArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let stream = match (args.stdout, args.stderr) {
+        (true, _) => OutputStream::Stdout,
+        (_, true) => OutputStream::Stderr,
+        _ => OutputStream::Combined,
+    };
+    let options = OutputOptions {
+        stream,
+        offset: args.offset,
+        tail_lines: args.tail,
+        follow: args.follow,
+        ..Default::default()
+    };
+    let mut chunks = std::pin::pin!(context.client.parked_call(args.id).output(options));
+    while let Some(chunk) = chunks.next().await {
+        print(chunk?, &mut context.out).await?;
+    }
+    Ok(Exit::Success)
+}
+
+async fn print(chunk: OutputChunk, out: &mut Out) -> Result<(), Failure> {
+    tell_skipped(chunk.skipped_bytes);
+    if !out.json {
+        return out.bytes(&chunk.data).await;
+    }
+    let length = i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
+    let answer = ReadOutputResponse {
+        offset: chunk.offset,
+        next_offset: chunk.offset.saturating_add(length),
+        total_bytes: chunk.total_bytes,
+        eof: chunk.eof,
+        data: chunk.data,
+        ..Default::default()
+    };
+    out.json_line(&answer).await
+}

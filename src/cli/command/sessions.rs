@@ -1,0 +1,55 @@
+//! `callpark sessions`: the sessions.
+
+use callpark_client::v1::{ListSessionsRequest, ListSessionsResponse, SessionState};
+
+use super::{Context, list::page_size};
+use crate::cli::{arguments, exit::Exit, failure::Failure, output::tell, table, words};
+
+/// List sessions, newest first
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SessionsArgs {
+    /// Only those in this state: open, closing or closed
+    #[arg(long, value_name = "STATE", value_parser = words::parse_session_state)]
+    state: Option<SessionState>,
+
+    /// Only those with this label. Can be repeated: all must be there
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::pair)]
+    labels: Vec<(String, String)>,
+
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    limit: usize,
+}
+
+pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let mut request = ListSessionsRequest {
+        state: args.state.unwrap_or_default().into(),
+        labels: args.labels.into_iter().collect(),
+        ..Default::default()
+    };
+    let mut all = ListSessionsResponse::default();
+    while all.sessions.len() < args.limit {
+        request.page_size = page_size(args.limit - all.sessions.len());
+        let page = context.client.list_sessions(request.clone()).await?;
+        all.sessions.extend(page.sessions);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token.clone_from(&all.next_page_token);
+    }
+    if context.out.json {
+        context.out.document(&all).await?;
+        return Ok(Exit::Success);
+    }
+    let table = table::sessions(&all.sessions);
+    if table.is_empty() {
+        tell("callpark: there are no such sessions");
+        return Ok(Exit::Success);
+    }
+    context.out.table(&table).await?;
+    if !all.next_page_token.is_empty() {
+        tell("callpark: there are more; --limit shows them");
+    }
+    Ok(Exit::Success)
+}

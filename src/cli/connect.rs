@@ -1,0 +1,137 @@
+//! Which server the commands talk to, and with what token.
+
+use std::{path::PathBuf, sync::Arc};
+
+use callpark_client::{Budget, Client, ClientOptions, RetryNotice, TlsOptions, TokenSource};
+
+use super::{exit::Exit, failure::Failure, output::tell, time::span};
+use crate::app::config::{self, ClientConfig, ClientConfigError, Environment, TOKEN_VARIABLE};
+
+/// Flags of every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct ConnectArgs {
+    /// The server [default: $CALLPARK_ENDPOINT, else http://127.0.0.1:50051]
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+
+    /// The file with the token: a server writes it if it is missing, the other commands show what
+    /// it holds [default: $CALLPARK_TOKEN, else the file that the server of this machine writes]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// The server's configuration file [default: $CALLPARK_CONFIG, else
+    /// ~/.config/callpark/callpark.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// PEM file with the roots that an https server's certificate is checked against [default:
+    /// those of the system]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    ca_file: Option<PathBuf>,
+
+    /// PEM file with the certificate that is shown to an https server
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true, requires = "key_file")]
+    cert_file: Option<PathBuf>,
+
+    /// PEM file with the key of that certificate
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        hide_short_help = true,
+        requires = "cert_file"
+    )]
+    key_file: Option<PathBuf>,
+}
+
+/// Which server is talked to, for messages.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connection {
+    /// The server.
+    pub(crate) endpoint: String,
+    /// Where the token comes from.
+    pub(crate) token: TokenOrigin,
+}
+
+/// Where the token comes from.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum TokenOrigin {
+    /// There is none, and no file to look in: the server is another machine's.
+    #[default]
+    Nowhere,
+    /// There is none: this file doesn't exist.
+    Missing(PathBuf),
+    /// A variable.
+    Variable,
+    /// A file.
+    File(PathBuf),
+}
+
+impl TokenOrigin {
+    /// Where the token comes from, in words.
+    pub(crate) fn tell(&self) -> String {
+        match self {
+            Self::Nowhere => {
+                "no token was shown: that of this machine's server goes to no other one".to_owned()
+            }
+            Self::Missing(path) => {
+                format!("no token was shown: {} doesn't exist", path.display())
+            }
+            Self::Variable => format!("the token came from ${TOKEN_VARIABLE}"),
+            Self::File(path) => format!("the token came from {}", path.display()),
+        }
+    }
+}
+
+impl ConnectArgs {
+    /// A client for the server that the flags and the environment name. Connects to nothing yet.
+    pub(crate) fn client(self) -> Result<(Client, Connection), Failure> {
+        let found = ClientConfig::load(config::ClientOptions {
+            endpoint: self.endpoint,
+            token_file: self.token_file,
+            config_file: self.config,
+            environment: Environment::capture(),
+        })
+        .map_err(|error| misconfigured(&error))?;
+        let (token, origin) = match (found.token, found.token_file) {
+            // Read from the file again when it changes, as it does when a store is made anew.
+            (Some(_), Some(path)) => (TokenSource::File(path.clone()), TokenOrigin::File(path)),
+            (Some(token), None) => (TokenSource::Value(token), TokenOrigin::Variable),
+            (None, Some(path)) => (TokenSource::None, TokenOrigin::Missing(path)),
+            (None, None) => (TokenSource::None, TokenOrigin::Nowhere),
+        };
+        let connection = Connection { endpoint: found.endpoint.clone(), token: origin };
+        let client = Client::new(ClientOptions {
+            endpoint: found.endpoint,
+            token,
+            tls: TlsOptions {
+                ca_file: self.ca_file,
+                certificate_file: self.cert_file,
+                key_file: self.key_file,
+                server_name: None,
+            },
+            on_retry: Some(Arc::new(tell_of_retry)),
+            ..ClientOptions::default()
+        })?;
+        Ok((client, connection))
+    }
+}
+
+/// Starts fail or succeed within two seconds, and say so themselves. A stream that is cut may take
+/// longer to come back.
+fn tell_of_retry(notice: &RetryNotice<'_>) {
+    if notice.budget == Some(Budget::Resume) {
+        let delay = span(notice.delay);
+        tell(&format!("callpark: the connection was lost; trying again in {delay}"));
+    }
+}
+
+fn misconfigured(error: &ClientConfigError) -> Failure {
+    let exit = match error {
+        ClientConfigError::Endpoint { .. } => Exit::Usage,
+        ClientConfigError::Token { .. } => Exit::NotAllowed,
+        ClientConfigError::Config(_) => Exit::Config,
+    };
+    Failure::Told { exit, text: error.to_string() }
+}

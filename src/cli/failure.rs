@@ -1,0 +1,98 @@
+//! Why a command failed, in one or two lines that say what to do next.
+
+use std::io;
+
+use callpark_client::{Code, Error, Origin};
+
+use super::{connect::Connection, exit::Exit, output::clean};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nobody reads standard output any more. No error: who reads decides how much.
+    Closed,
+    /// A request to the server failed.
+    Client(Box<Error>),
+    /// Anything else.
+    Told {
+        /// The exit code.
+        exit: Exit,
+        /// One or two lines.
+        text: String,
+    },
+}
+
+impl Failure {
+    /// The command line, or what it names, is wrong.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::Told { exit: Exit::Usage, text: text.into() }
+    }
+
+    /// The server answered outside its contract.
+    pub(crate) fn answer(text: impl Into<String>) -> Self {
+        let text = format!("{}\nuse a client and a server of the same version", text.into());
+        Self::Told { exit: Exit::Internal, text }
+    }
+
+    /// Writing to standard output failed.
+    pub(crate) fn writing(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Told {
+                exit: Exit::Io,
+                text: format!("cannot write to standard output: {error}"),
+            },
+        }
+    }
+
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Closed => Exit::Success,
+            Self::Client(error) => Exit::of_error(error),
+            Self::Told { exit, .. } => *exit,
+        }
+    }
+
+    /// What to write to standard error. `None`: nothing.
+    pub(crate) fn text(&self, connection: &Connection) -> Option<String> {
+        let text = match self {
+            Self::Closed => return None,
+            Self::Told { text, .. } => text.clone(),
+            Self::Client(error) => match (error.origin(), error.code()) {
+                (Origin::Transport, _) => unreachable(error, connection),
+                (Origin::Token, _) | (Origin::Server, Code::Unauthenticated) => {
+                    refused(error, connection)
+                }
+                _ => error.to_string(),
+            },
+        };
+        Some(format!("error: {}", clean(&text)))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Client(Box::new(error))
+    }
+}
+
+fn unreachable(error: &Error, connection: &Connection) -> String {
+    format!(
+        "no server at {}: {}\nstart one with `callpark serve`, or name another with --endpoint",
+        connection.endpoint,
+        error.message(),
+    )
+}
+
+fn refused(error: &Error, connection: &Connection) -> String {
+    let what = match error.origin() {
+        Origin::Token => "the token can't be read",
+        _ => "the server refuses the token",
+    };
+    format!(
+        "{what}: {}\n{}; name another file with --token-file",
+        error.message(),
+        connection.token.tell()
+    )
+}

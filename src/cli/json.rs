@@ -1,0 +1,154 @@
+//! Messages as canonical protobuf JSON, and JSON values as messages.
+
+use std::sync::OnceLock;
+
+use callpark_client::{prost_types, v1};
+use prost_reflect::{DescriptorPool, DynamicMessage, prost::Message};
+use prost_types::{ListValue, Struct, Value, value::Kind};
+
+use super::failure::Failure;
+
+/// A message of `callpark.v1` that can be written as JSON.
+pub(crate) trait Named: Message {
+    /// Its full name in the contract.
+    const NAME: &'static str;
+}
+
+macro_rules! named {
+    ($($message:ident),+ $(,)?) => {$(
+        impl Named for v1::$message {
+            const NAME: &'static str = concat!("callpark.v1.", stringify!($message));
+        }
+    )+};
+}
+
+named!(
+    CancelResponse,
+    CloseSessionResponse,
+    DeleteResponse,
+    ListResponse,
+    ListSessionsResponse,
+    ListToolsResponse,
+    ReadOutputResponse,
+    Session,
+    SessionEvent,
+    StartResponse,
+    Task,
+);
+
+/// A message as canonical protobuf JSON: names in camel case, 64-bit numbers and bytes as strings,
+/// times in RFC 3339, nothing for what has its default.
+pub(crate) fn value<M: Named>(message: &M) -> Result<serde_json::Value, Failure> {
+    let fault = |error: String| Failure::answer(format!("{} is no JSON: {error}", M::NAME));
+    let descriptor = pool()?
+        .get_message_by_name(M::NAME)
+        .ok_or_else(|| fault("it isn't described".to_owned()))?;
+    let mut dynamic = DynamicMessage::new(descriptor);
+    dynamic.transcode_from(message).map_err(|error| fault(error.to_string()))?;
+    serde_json::to_value(&dynamic).map_err(|error| fault(error.to_string()))
+}
+
+/// The contract, as the proto package describes it.
+fn pool() -> Result<&'static DescriptorPool, Failure> {
+    static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();
+    let decode = || {
+        DescriptorPool::decode(callpark_proto::FILE_DESCRIPTOR_SET)
+            .map_err(|error| error.to_string())
+    };
+    let pool = POOL.get_or_init(decode).as_ref();
+    pool.map_err(|error| Failure::answer(format!("the contract can't be read: {error}")))
+}
+
+/// A JSON object as a message.
+pub(crate) fn to_struct(object: serde_json::Map<String, serde_json::Value>) -> Struct {
+    Struct { fields: object.into_iter().map(|(name, value)| (name, to_value(value))).collect() }
+}
+
+fn to_value(value: serde_json::Value) -> Value {
+    let kind = match value {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(value) => Kind::BoolValue(value),
+        // Numbers of the contract are doubles. Only numbers beyond their range have none.
+        serde_json::Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
+        serde_json::Value::String(value) => Kind::StringValue(value),
+        serde_json::Value::Array(values) => {
+            Kind::ListValue(ListValue { values: values.into_iter().map(to_value).collect() })
+        }
+        serde_json::Value::Object(object) => Kind::StructValue(to_struct(object)),
+    };
+    Value { kind: Some(kind) }
+}
+
+/// A message that holds any JSON value, as JSON.
+pub(crate) fn from_value(value: &Value) -> serde_json::Value {
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+        Some(Kind::BoolValue(value)) => (*value).into(),
+        Some(Kind::NumberValue(value)) => from_number(*value),
+        Some(Kind::StringValue(value)) => value.as_str().into(),
+        Some(Kind::ListValue(list)) => list.values.iter().map(from_value).collect(),
+        Some(Kind::StructValue(object)) => from_struct(object),
+    }
+}
+
+/// A message that holds a JSON object, as JSON.
+pub(crate) fn from_struct(object: &Struct) -> serde_json::Value {
+    let fields = object.fields.iter();
+    serde_json::Value::Object(
+        fields.map(|(name, value)| (name.clone(), from_value(value))).collect(),
+    )
+}
+
+/// Whole numbers are written as such: `3`, not `3.0`.
+fn from_number(value: f64) -> serde_json::Value {
+    /// Beyond it not every whole number is a double.
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= WHOLE_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
+        return (value as i64).into();
+    }
+    serde_json::Number::from_f64(value).map_or(serde_json::Value::Null, serde_json::Value::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_canonical_json() {
+        let event = v1::SessionEvent {
+            session_id: "ses-1".to_owned(),
+            sequence: 7,
+            create_time: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
+            payload: Some(v1::session_event::Payload::ToolOutput(v1::ToolOutput {
+                stream: v1::OutputStream::Stdout.into(),
+                data: vec![0xff, 0].into(),
+                ..Default::default()
+            })),
+            ..Default::default()
+        };
+        let expected = json!({
+            "sessionId": "ses-1",
+            "sequence": "7",
+            "createTime": "1970-01-01T00:00:01.500Z",
+            "toolOutput": { "stream": "OUTPUT_STREAM_STDOUT", "data": "/wA=" },
+        });
+        assert_eq!(value(&event).unwrap(), expected);
+    }
+
+    #[test]
+    fn every_named_message_is_described() {
+        assert_eq!(value(&v1::Task::default()).unwrap(), json!({}));
+        assert_eq!(value(&v1::ListToolsResponse::default()).unwrap(), json!({}));
+        assert_eq!(value(&v1::ReadOutputResponse::default()).unwrap(), json!({}));
+    }
+
+    #[test]
+    fn json_survives_the_way_there_and_back() {
+        let value = json!({ "a": [1, -2.5, true, null, "x"], "b": { "c": {} }, "d": 1e300 });
+        let object = value.as_object().unwrap().clone();
+        assert_eq!(from_struct(&to_struct(object)), value);
+    }
+}

@@ -1,0 +1,150 @@
+//! The main process of a call, and the group that it leads.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
+    waitid,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::unless_shut_down;
+use crate::model::Exit;
+
+/// The main process of a call.
+///
+/// Its exit is seen through the pidfd, without reaping it. While it isn't reaped its pid, and so
+/// the id of its group, can't be given to anybody else: that is what makes a kill of the group
+/// safe after the exit too.
+///
+/// Dropping it before it is reaped kills the group and leaves the reaping to a task.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pid: Pid,
+    /// None only while it is dropped.
+    pidfd: Option<AsyncFd<OwnedFd>>,
+    reaped: bool,
+    reaper: Reaper,
+}
+
+/// Where leaders go that are dropped alive.
+#[derive(Debug, Clone)]
+pub(super) struct Reaper {
+    pub(super) tasks: TaskTracker,
+    pub(super) runtime: Handle,
+}
+
+impl Leader {
+    /// Watches a child that leads its own group. If that is impossible, the group is killed.
+    pub(super) fn adopt(child: &Child, reaper: Reaper) -> io::Result<Self> {
+        let mut leader = Self { pid: Pid::from_child(child), pidfd: None, reaped: false, reaper };
+        let pidfd = pidfd_open(leader.pid, PidfdFlags::empty())?;
+        leader.pidfd = Some(watch(pidfd)?);
+        Ok(leader)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_pid().unsigned_abs()
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.reaper.runtime
+    }
+
+    /// Sends a signal to the whole group. Does nothing once the leader is reaped.
+    pub(super) fn signal_group(&self, signal: Signal) {
+        if !self.reaped {
+            signal_group(self.pid, signal);
+        }
+    }
+
+    /// Waits until the process has exited; [`Leader::exit`] tells how.
+    pub(super) async fn exited(&self) {
+        match &self.pidfd {
+            Some(pidfd) => exited(pidfd).await,
+            None => pending().await,
+        }
+    }
+
+    /// How the process ended, if it has. It stays to be reaped.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        self.wait(WaitIdOptions::NOWAIT)
+    }
+
+    /// Lets the process go if it has ended. From here on its id may be another's.
+    pub(super) fn reap(&mut self) {
+        if !self.reaped {
+            self.reaped = self.wait(WaitIdOptions::empty()).is_some();
+        }
+    }
+
+    fn wait(&self, options: WaitIdOptions) -> Option<Exit> {
+        let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::Pid(self.pid), options) {
+            Ok(status) => status.as_ref().map(exit_of),
+            // Somebody else reaped our child. It is gone, and its status with it.
+            Err(_) => Some(Exit::Code(EXIT_UNKNOWN)),
+        }
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.signal_group(Signal::KILL);
+        self.reap();
+        if self.reaped {
+            return;
+        }
+        let pid = self.pid;
+        match self.pidfd.take() {
+            Some(pidfd) => {
+                let reaping = async move {
+                    exited(&pidfd).await;
+                    let _status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+                };
+                // A runtime that is shutting down drops the task; init will reap the process.
+                self.reaper.tasks.spawn_on(reaping, &self.reaper.runtime);
+            }
+            // It was killed, so this takes as long as a process takes to die.
+            None => drop(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)),
+        }
+    }
+}
+
+/// The code of a process whose status was taken by somebody else, such as a handler that waits for
+/// every child of the server.
+const EXIT_UNKNOWN: i32 = 255;
+
+fn exit_of(status: &WaitIdStatus) -> Exit {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Code(EXIT_UNKNOWN),
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "sound for an OwnedFd, which always names the descriptor that it owns; what replaces \
+              it is unsafe, and there is no other way to wait for an exit without reaping"
+)]
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pidfd, Interest::READABLE)
+}
+
+/// Waits until the process behind the pidfd has exited. Its readiness is for ever.
+async fn exited(pidfd: &AsyncFd<OwnedFd>) {
+    unless_shut_down(pidfd.readable().await).await.retain_ready();
+}
+
+fn signal_group(leader: Pid, signal: Signal) {
+    // Fails when all members are gone already, or when none may be signalled: what is then still
+    // there is found by its mark and told as a survivor.
+    let _result = kill_process_group(leader, signal);
+}

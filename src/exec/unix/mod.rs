@@ -1,0 +1,113 @@
+//! Processes on Linux: one group for each call, watched through a pidfd and two pipes.
+//!
+//! Nothing here needs a thread or a task of its own: everything that happens to a process happens
+//! while somebody asks for its next event, so 50,000 silent processes are 50,000 small structs
+//! and no buffers.
+
+mod descendants;
+mod leader;
+mod output;
+mod process;
+mod spawn;
+mod stdin;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::{Executor, ExecutorOptions, Process, StartError, Survivor};
+use crate::model::{CallId, ProcessSpec};
+
+use descendants::Sweeper;
+use leader::Reaper;
+use process::UnixProcess;
+
+/// Keeps the descriptors that this process inherited from its own parent away from its children.
+///
+/// Descriptors that Rust opens are closed on exec anyway; one that a careless parent left open
+/// would reach every tool. Call it once, early: it marks every open descriptor above 2.
+pub fn close_inherited_on_exec() {
+    close_fds::set_fds_cloexec_threadsafe(3, &[]);
+}
+
+/// What an executor shares with the processes that it started.
+#[derive(Debug)]
+struct Shared {
+    options: ExecutorOptions,
+    sweeper: Arc<Sweeper>,
+    /// Waits for dropped processes, so that none stays a zombie.
+    reaping: TaskTracker,
+}
+
+/// Starts processes on this machine. Linux 5.3 or newer.
+///
+/// A call's processes are those of its group, and those that left the group but still carry the
+/// call's mark in their environment. When a call ends, its whole group is killed: a background
+/// child of a finished `bash -c 'sleep 100 &'` does not outlive its call.
+///
+/// Descendants whose parent is gone are reaped by the machine's init; in a container without one,
+/// run callpark under an init such as tini.
+#[derive(Debug, Clone)]
+pub struct UnixExecutor {
+    shared: Arc<Shared>,
+}
+
+impl UnixExecutor {
+    /// An executor that treats its processes like this.
+    pub fn new(options: ExecutorOptions) -> Self {
+        let options =
+            ExecutorOptions { chunk_bytes_max: options.chunk_bytes_max.max(1), ..options };
+        Self {
+            shared: Arc::new(Shared {
+                options,
+                sweeper: Arc::new(Sweeper::default()),
+                reaping: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// Waits until every process that was dropped before its end is dead and reaped. The last
+    /// thing to do with an executor; processes may still be started and dropped meanwhile.
+    pub async fn reaped(&self) {
+        self.shared.reaping.close();
+        self.shared.reaping.wait().await;
+    }
+}
+
+impl Executor for UnixExecutor {
+    /// As the port says. Blocks for about a millisecond, until the program has been executed.
+    fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError> {
+        let runtime = Handle::try_current().map_err(|error| StartError::System {
+            program: spec.argv.first().cloned().unwrap_or_default(),
+            cause: error.to_string(),
+        })?;
+        let reaper = Reaper { tasks: self.shared.reaping.clone(), runtime };
+        let spawned = spawn::spawn(call_id, &spec, reaper)?;
+        Ok(Box::new(UnixProcess::new(call_id, spawned, Arc::clone(&self.shared))))
+    }
+
+    /// As the port says. Blocks for a read of all of `/proc`, and up to about a second more when
+    /// something must be killed.
+    fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor> {
+        descendants::kill_marked(calls).into_iter().map(|(_, survivor)| survivor).collect()
+    }
+}
+
+/// What the wait for a descriptor gave. It fails only while the runtime is shutting down; then
+/// nothing will ever be ready, and whoever waits is about to be dropped.
+async fn unless_shut_down<T>(ready: io::Result<T>) -> T {
+    match ready {
+        Ok(ready) => ready,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Trying again later may help.
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,339 @@
+//! The life of one process, event by event.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustix::process::Signal;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use super::Shared;
+use super::leader::Leader;
+use super::output::OutputPipe;
+use super::spawn::Spawned;
+use super::stdin::StdinPipe;
+use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
+use crate::model::{CallId, Exit, OutputStream};
+
+/// How long pipes are read after everything that was found has been killed. What still holds them
+/// then was not found.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What is read of one pipe after a deadline, in bytes: no pipe holds more, unless an
+/// administrator raised the limit.
+const LATE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Where a process is in its life. It only moves forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It runs. A deadline is the end of its grace.
+    Running,
+    /// It has exited and is not reaped; its group may still write. The deadline is the drain's.
+    Draining,
+    /// Its group is dead, and it is looked for what left the group.
+    Sweeping,
+    /// All that was found is dead. The deadline is for pipes that are open all the same.
+    Settling,
+    /// Its end was told.
+    Done,
+}
+
+/// A process that this executor started.
+///
+/// Every field outlives the future of [`Process::next`], which may be dropped at any await.
+pub(super) struct UnixProcess {
+    call_id: CallId,
+    shared: Arc<Shared>,
+    /// Dropped with this struct: that kills the group, and gets the leader reaped.
+    leader: Leader,
+    stdin: Option<StdinPipe>,
+    stdout: OutputPipe,
+    stderr: OutputPipe,
+    phase: Phase,
+    deadline: Option<Instant>,
+    late_bytes: usize,
+    sweep: Option<oneshot::Receiver<Vec<Survivor>>>,
+    /// KILL was sent to the group while the process ran.
+    killed: bool,
+    report: ExitReport,
+}
+
+/// What a waiting process was woken by.
+enum Wake {
+    Readable(OutputStream),
+    Writable,
+    Exited,
+    Swept(Vec<Survivor>),
+    Time,
+}
+
+/// What is to be done when there is no output to give.
+enum Step {
+    Look,
+    Wait,
+    End,
+}
+
+impl UnixProcess {
+    pub(super) fn new(call_id: CallId, spawned: Spawned, shared: Arc<Shared>) -> Self {
+        let Spawned { leader, stdin, stdout, stderr } = spawned;
+        Self {
+            call_id,
+            shared,
+            leader,
+            stdin,
+            stdout,
+            stderr,
+            phase: Phase::Running,
+            deadline: None,
+            late_bytes: 0,
+            sweep: None,
+            killed: false,
+            report: ExitReport {
+                exit: Exit::Code(0),
+                stopped: false,
+                survivors: Vec::new(),
+                output_cut: false,
+            },
+        }
+    }
+
+    fn begin(&mut self, phase: Phase, deadline: Option<Instant>) {
+        self.phase = phase;
+        self.deadline = deadline;
+        self.late_bytes = LATE_BYTES_MAX;
+    }
+
+    fn is_past_deadline(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// What may have happened while time went by.
+    fn step(&mut self) -> Step {
+        let late = self.is_past_deadline();
+        match self.phase {
+            Phase::Running => {
+                if late {
+                    self.kill();
+                }
+                Step::Wait
+            }
+            Phase::Draining | Phase::Settling => {
+                let closed = self.stdout.is_closed() && self.stderr.is_closed();
+                if !closed && !late {
+                    return Step::Wait;
+                }
+                if !closed && self.read_late() {
+                    return Step::Look;
+                }
+                self.end_reading(closed)
+            }
+            Phase::Sweeping | Phase::Done => Step::Wait,
+        }
+    }
+
+    fn end_reading(&mut self, closed: bool) -> Step {
+        if self.phase == Phase::Settling {
+            self.report.output_cut |= !closed;
+            return Step::End;
+        }
+        // A process that was stopped is read once more after the sweep.
+        self.report.output_cut = !closed && !self.report.stopped;
+        self.end_group();
+        Step::Look
+    }
+
+    /// Reads what was in the pipes when a deadline passed: how fast somebody asks for events
+    /// decides when output is given, never whether. Returns whether it is worth to look again.
+    fn read_late(&mut self) -> bool {
+        if self.late_bytes == 0 {
+            return false;
+        }
+        let bytes_max = self.shared.options.chunk_bytes_max;
+        let count = self.stdout.read_now(bytes_max) + self.stderr.read_now(bytes_max);
+        self.late_bytes = self.late_bytes.saturating_sub(count);
+        count > 0 || (self.stdout.is_closed() && self.stderr.is_closed())
+    }
+
+    fn drain(&mut self, exit: Exit) {
+        let now = Instant::now();
+        self.report.exit = exit;
+        let grace = if self.killed { Some(now) } else { self.deadline };
+        let drain = now.checked_add(self.shared.options.drain);
+        self.begin(Phase::Draining, [grace, drain].into_iter().flatten().min());
+    }
+
+    fn kill(&mut self) {
+        self.killed = true;
+        self.deadline = None;
+        self.leader.signal_group(Signal::KILL);
+    }
+
+    /// Kills what is left of the group and reaps its leader. What left the group is looked for
+    /// only where there is a reason: that costs a read of all of `/proc`.
+    fn end_group(&mut self) {
+        self.leader.signal_group(Signal::KILL);
+        self.leader.reap();
+        self.stdin = None;
+        if self.report.stopped || self.report.output_cut {
+            self.sweep = Some(self.shared.sweeper.sweep(self.leader.runtime(), self.call_id));
+            self.begin(Phase::Sweeping, None);
+        } else {
+            self.begin(Phase::Settling, None);
+        }
+    }
+
+    /// A piece of output whose time has come.
+    fn due_output(&mut self) -> Option<ProcessEvent> {
+        let pipes = [&self.stdout, &self.stderr];
+        if pipes.iter().all(|pipe| pipe.since().is_none()) {
+            return None;
+        }
+        let options = self.shared.options;
+        let now = Instant::now();
+        let is_due = |pipe: &&OutputPipe| {
+            pipe.is_ripe(options.chunk_bytes_max)
+                || pipe.due(options.chunk_delay).is_some_and(|due| due <= now)
+        };
+        if pipes.iter().any(is_due) { self.oldest_output() } else { None }
+    }
+
+    /// The piece whose first byte came first, due or not, so that both streams together stay in
+    /// the order of arrival as far as it can be known.
+    fn oldest_output(&mut self) -> Option<ProcessEvent> {
+        let (stream, pipe) = match (self.stdout.since(), self.stderr.since()) {
+            (None, None) => return None,
+            (Some(out), Some(err)) if err < out => (OutputStream::Stderr, &mut self.stderr),
+            (None, Some(_)) => (OutputStream::Stderr, &mut self.stderr),
+            (Some(_), _) => (OutputStream::Stdout, &mut self.stdout),
+        };
+        let data = pipe.take(self.shared.options.chunk_bytes_max);
+        Some(ProcessEvent::Output { stream, data })
+    }
+
+    /// The last event, unless there is still output to give before it.
+    fn end(&mut self) -> ProcessEvent {
+        self.oldest_output().unwrap_or_else(|| {
+            self.begin(Phase::Done, None);
+            ProcessEvent::Exited(self.report.clone())
+        })
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let Self { leader, stdin, stdout, stderr, sweep, phase, deadline, shared, .. } = self;
+        let delay = shared.options.chunk_delay;
+        let times = [stdout.due(delay), stderr.due(delay), *deadline];
+        let time = times.into_iter().flatten().min();
+        tokio::select! {
+            () = stdout.readable() => Wake::Readable(OutputStream::Stdout),
+            () = stderr.readable() => Wake::Readable(OutputStream::Stderr),
+            () = writable(stdin.as_ref()) => Wake::Writable,
+            () = leader.exited(), if *phase == Phase::Running => Wake::Exited,
+            survivors = swept(sweep.as_mut()) => Wake::Swept(survivors),
+            () = reached(time) => Wake::Time,
+        }
+    }
+
+    fn handle(&mut self, wake: Wake) {
+        let bytes_max = self.shared.options.chunk_bytes_max;
+        match wake {
+            Wake::Readable(OutputStream::Stdout) => _ = self.stdout.read(bytes_max),
+            Wake::Readable(OutputStream::Stderr) => _ = self.stderr.read(bytes_max),
+            Wake::Writable => self.stdin = self.stdin.take().and_then(StdinPipe::write),
+            Wake::Exited => {
+                if let Some(exit) = self.leader.exit() {
+                    self.drain(exit);
+                }
+            }
+            Wake::Swept(survivors) => {
+                self.sweep = None;
+                self.report.survivors = survivors;
+                self.begin(Phase::Settling, Some(Instant::now() + SETTLE));
+            }
+            Wake::Time => {}
+        }
+    }
+
+    /// Stops a process that is not known to have exited.
+    fn stop_running(&mut self, stop: Stop) {
+        let first = !self.report.stopped;
+        self.report.stopped = true;
+        match stop {
+            _ if self.killed => {}
+            Stop::Kill => self.kill(),
+            Stop::Graceful(grace) => {
+                if first {
+                    self.leader.signal_group(Signal::TERM);
+                }
+                self.shorten_deadline(grace);
+            }
+        }
+    }
+
+    fn shorten_deadline(&mut self, span: Duration) {
+        let deadline = Instant::now().checked_add(span);
+        self.deadline = [self.deadline, deadline].into_iter().flatten().min();
+    }
+}
+
+#[async_trait]
+impl Process for UnixProcess {
+    fn pid(&self) -> u32 {
+        self.leader.pid()
+    }
+
+    async fn next(&mut self) -> ProcessEvent {
+        loop {
+            if let Some(output) = self.due_output() {
+                return output;
+            }
+            match self.step() {
+                Step::Look => {}
+                Step::End => return self.end(),
+                Step::Wait => {
+                    let wake = self.wait().await;
+                    self.handle(wake);
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        if self.phase == Phase::Running
+            && !self.report.stopped
+            && let Some(exit) = self.leader.exit()
+        {
+            self.drain(exit);
+        }
+        match (self.phase, stop) {
+            (Phase::Running, _) => self.stop_running(stop),
+            (Phase::Draining, Stop::Graceful(grace)) => self.shorten_deadline(grace),
+            (Phase::Draining, Stop::Kill) => self.shorten_deadline(Duration::ZERO),
+            (Phase::Sweeping | Phase::Settling | Phase::Done, _) => {}
+        }
+    }
+}
+
+async fn writable(stdin: Option<&StdinPipe>) {
+    match stdin {
+        Some(stdin) => stdin.writable().await,
+        None => pending().await,
+    }
+}
+
+/// What a sweep found; nothing, if the runtime is shutting down and there was none.
+async fn swept(sweep: Option<&mut oneshot::Receiver<Vec<Survivor>>>) -> Vec<Survivor> {
+    match sweep {
+        Some(sweep) => sweep.await.unwrap_or_default(),
+        None => pending().await,
+    }
+}
+
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,173 @@
+//! From a spec to a running process, or to the reason why not.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use rustix::fs::{Access, access};
+
+use super::leader::{Leader, Reaper};
+use super::output::OutputPipe;
+use super::stdin::StdinPipe;
+use crate::exec::StartError;
+use crate::model::{CallId, Environment, ProcessSpec};
+
+/// The variable by which the descendants of a call are found.
+pub(super) const MARK: &str = "CALLPARK_CALL_ID";
+
+/// Where programs are looked for when the environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A process that has just been started, and the server's ends of its pipes.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) leader: Leader,
+    pub(super) stdin: Option<StdinPipe>,
+    pub(super) stdout: OutputPipe,
+    pub(super) stderr: OutputPipe,
+}
+
+/// Starts the process. Must be called inside a Tokio runtime.
+///
+/// The program is looked up here, not by the standard library: with an environment of its own and
+/// a name to look up, `Command` falls back from `posix_spawn` to `fork`, which copies the page
+/// tables of a large server for every call.
+pub(super) fn spawn(
+    call_id: CallId,
+    spec: &ProcessSpec,
+    reaper: Reaper,
+) -> Result<Spawned, StartError> {
+    let Some(program) = spec.argv.first().cloned() else {
+        return Err(StartError::ProgramMissing { program: String::new() });
+    };
+    let directory = spec.working_directory.as_deref();
+    if let Some(path) = directory {
+        check_directory(path)?;
+    }
+    let path = find_program(&program, &spec.environment, directory)?;
+    let attempt = Attempt { program: &program, path: &path };
+    attempt.run(call_id, spec, reaper).map_err(|error| attempt.explain(&error))
+}
+
+/// One try to execute a program that was there a moment ago.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    /// As the caller wrote it.
+    program: &'a str,
+    /// Where it was found.
+    path: &'a Path,
+}
+
+impl Attempt<'_> {
+    fn run(self, call_id: CallId, spec: &ProcessSpec, reaper: Reaper) -> io::Result<Spawned> {
+        let (stdout, stdout_of_child) = io::pipe()?;
+        let (stderr, stderr_of_child) = io::pipe()?;
+        let (stdin, stdin_of_child) = stdin_pipe(spec.stdin.as_ref())?;
+        let mut command = Command::new(self.path);
+        command
+            .arg0(self.program)
+            .args(spec.argv.iter().skip(1))
+            .env_clear()
+            .envs(&spec.environment)
+            .env(MARK, call_id.to_string())
+            .process_group(0)
+            .stdin(stdin_of_child)
+            .stdout(stdout_of_child)
+            .stderr(stderr_of_child);
+        if let Some(directory) = &spec.working_directory {
+            command.current_dir(directory);
+        }
+        // Everything that can fail without a child is done before there is one.
+        let stdout = OutputPipe::new(OwnedFd::from(stdout))?;
+        let stderr = OutputPipe::new(OwnedFd::from(stderr))?;
+        let leader = Leader::adopt(&command.spawn()?, reaper)?;
+        // The child's ends of the pipes live in the command: with it gone, EOF can come.
+        drop(command);
+        Ok(Spawned { leader, stdin, stdout, stderr })
+    }
+
+    fn explain(self, error: &io::Error) -> StartError {
+        let program = self.program.to_owned();
+        match error.kind() {
+            ErrorKind::PermissionDenied => StartError::NotExecutable { program },
+            ErrorKind::NotFound => StartError::System {
+                program,
+                cause: format!(
+                    "{} is there, but what it needs to be run is not: look at the interpreter in \
+                     its first line",
+                    self.path.display()
+                ),
+            },
+            _ => StartError::System { program, cause: error.to_string() },
+        }
+    }
+}
+
+/// The server's end of standard input, if there is something to feed, and the child's.
+fn stdin_pipe(data: Option<&Bytes>) -> io::Result<(Option<StdinPipe>, Stdio)> {
+    let Some(data) = data.filter(|data| !data.is_empty()) else {
+        return Ok((None, Stdio::null()));
+    };
+    let (reader, writer) = io::pipe()?;
+    Ok((Some(StdinPipe::new(OwnedFd::from(writer), data.clone())?), Stdio::from(reader)))
+}
+
+fn check_directory(path: &Path) -> Result<(), StartError> {
+    let can_be_entered = path.is_dir() && access(path, Access::EXEC_OK).is_ok();
+    if can_be_entered {
+        return Ok(());
+    }
+    Err(StartError::WorkingDirectory { path: path.display().to_string() })
+}
+
+/// Finds the program as `execvp` would: a name with a slash is a path, seen from the process's
+/// working directory; another one is looked up in the `PATH` of the process's environment.
+fn find_program(
+    program: &str,
+    environment: &Environment,
+    directory: Option<&Path>,
+) -> Result<PathBuf, StartError> {
+    let missing = || StartError::ProgramMissing { program: program.to_owned() };
+    if program.is_empty() {
+        return Err(missing());
+    }
+    if program.contains('/') {
+        return match look_at(Path::new(program), directory) {
+            Candidate::Executable => Ok(PathBuf::from(program)),
+            Candidate::NotExecutable => {
+                Err(StartError::NotExecutable { program: program.to_owned() })
+            }
+            Candidate::Missing => Err(missing()),
+        };
+    }
+    let mut refused = false;
+    for folder in environment.get("PATH").map_or(DEFAULT_PATH, String::as_str).split(':') {
+        // As in every shell, an empty entry is the working directory.
+        let candidate = Path::new(if folder.is_empty() { "." } else { folder }).join(program);
+        match look_at(&candidate, directory) {
+            Candidate::Executable => return Ok(candidate),
+            Candidate::NotExecutable => refused = true,
+            Candidate::Missing => {}
+        }
+    }
+    Err(if refused { StartError::NotExecutable { program: program.to_owned() } } else { missing() })
+}
+
+enum Candidate {
+    Executable,
+    NotExecutable,
+    Missing,
+}
+
+fn look_at(candidate: &Path, directory: Option<&Path>) -> Candidate {
+    let seen = directory.map_or_else(|| candidate.to_owned(), |base| base.join(candidate));
+    // `access` first: of the many places where a program isn't, it is the only call.
+    match access(&seen, Access::EXEC_OK) {
+        Ok(()) if seen.is_file() => Candidate::Executable,
+        Ok(()) | Err(rustix::io::Errno::ACCESS) => Candidate::NotExecutable,
+        Err(_) => Candidate::Missing,
+    }
+}

@@ -1,0 +1,131 @@
+//! How processes end by themselves, and what is left of their group.
+
+use super::*;
+
+#[tokio::test]
+async fn codes_and_signals_are_told() {
+    for code in [0, 1, 42, 255] {
+        let story = run(bash(&format!("exit {code}"))).await;
+        let expected = ExitReport {
+            exit: Exit::Code(code),
+            stopped: false,
+            survivors: vec![],
+            output_cut: false,
+        };
+        assert_eq!(story.report, expected);
+    }
+    for signal in [9, 11, 15] {
+        let story = run(bash(&format!("kill -{signal} $$"))).await;
+        assert_eq!(story.report.exit, Exit::Signal(signal));
+        assert!(!story.report.stopped);
+    }
+}
+
+#[tokio::test]
+async fn after_the_end_nothing_comes() {
+    let mut process = start(spec(&["true"]));
+    follow(process.as_mut()).await;
+    let more = tokio::time::timeout(Duration::from_millis(20), process.next()).await;
+    assert!(more.is_err());
+}
+
+#[tokio::test]
+async fn a_process_without_open_pipes_is_still_waited_for() {
+    let story = run(bash("exec >&- 2>&-; sleep 0.2; exit 3")).await;
+    assert_eq!(story.report.exit, Exit::Code(3));
+}
+
+#[tokio::test]
+async fn a_grandchild_that_holds_the_pipe_delays_the_end_by_the_drain_only() {
+    let executor = executor_with(Duration::from_millis(300));
+    let mut process = executor.start(CallId::random(), bash("sleep 60 & echo $!; exit 5")).unwrap();
+    let begin = Instant::now();
+    let grandchild = pid_line(process.as_mut()).await;
+    let story = follow(process.as_mut()).await;
+    let took = begin.elapsed();
+    assert_eq!(story.report.exit, Exit::Code(5));
+    assert!(story.report.output_cut && !story.report.stopped);
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
+    gone(grandchild).await;
+}
+
+#[tokio::test]
+async fn what_a_grandchild_writes_during_the_drain_is_given() {
+    let story = run(bash("(sleep 0.2; echo late) & exit 0")).await;
+    assert_eq!(story.stdout(), "late\n");
+    assert!(!story.report.output_cut);
+}
+
+#[tokio::test]
+async fn a_grandchild_that_never_stops_writing_does_not_delay_the_end() {
+    let executor = executor_with(Duration::from_millis(200));
+    let mut process = executor.start(CallId::random(), bash("yes & exit 0")).unwrap();
+    let begin = Instant::now();
+    let story = follow(process.as_mut()).await;
+    assert!(story.report.output_cut && story.report.survivors.is_empty());
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_background_child_does_not_outlive_its_call() {
+    let mut process = start(bash("sleep 60 > /dev/null 2>&1 & echo $!"));
+    let child = pid_line(process.as_mut()).await;
+    let story = follow(process.as_mut()).await;
+    assert!(!story.report.output_cut);
+    gone(child).await;
+}
+
+#[tokio::test]
+async fn a_descendant_that_left_the_group_and_holds_the_pipe_is_killed_after_the_drain() {
+    let executor = executor_with(Duration::from_millis(200));
+    let script = "setsid bash -c 'echo $$; exec sleep 60' & exit 0";
+    let mut process = executor.start(CallId::random(), bash(script)).unwrap();
+    let descendant = pid_line(process.as_mut()).await;
+    let story = follow(process.as_mut()).await;
+    assert!(story.report.survivors.is_empty());
+    gone(descendant).await;
+}
+
+#[tokio::test]
+async fn dropping_a_process_kills_its_group_and_reaps_it() {
+    let executor = executor();
+    let mut process =
+        executor.start(CallId::random(), bash("sleep 60 & echo $!; trap '' TERM; wait")).unwrap();
+    let (leader, child) = (process.pid(), pid_line(process.as_mut()).await);
+    drop(process);
+    within(executor.reaped()).await;
+    assert!(!fs::exists(format!("/proc/{leader}")).unwrap(), "the leader is a zombie");
+    gone(child).await;
+}
+
+#[tokio::test]
+async fn dropping_a_process_that_has_exited_reaps_it() {
+    let executor = executor();
+    let process = executor.start(CallId::random(), spec(&["true"])).unwrap();
+    let pid = process.pid();
+    gone(pid).await;
+    drop(process);
+    assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
+    within(executor.reaped()).await;
+}
+
+#[tokio::test]
+async fn leftovers_of_a_dead_server_are_killed() {
+    let executor = executor();
+    let (dead, alive) = (CallId::random(), CallId::random());
+    let mut left =
+        executor.start(dead, bash("setsid -f bash -c 'echo $$; exec sleep 60'")).unwrap();
+    let mut other = executor.start(alive, bash("echo $$; exec sleep 60")).unwrap();
+    let mut stubborn =
+        executor.start(dead, bash("trap '' TERM; echo $$; while :; do sleep 1; done")).unwrap();
+    let left_pid = pid_line(left.as_mut()).await;
+    let stubborn_pid = pid_line(stubborn.as_mut()).await;
+    let other_pid = pid_line(other.as_mut()).await;
+    let sweeper = executor.clone();
+    let survivors = tokio::task::spawn_blocking(move || sweeper.kill_leftovers(&[dead]));
+    assert_eq!(within(survivors).await.unwrap(), []);
+    gone(left_pid).await;
+    gone(stubborn_pid).await;
+    assert!(is_alive(other_pid));
+    assert_eq!(executor.kill_leftovers(&[]), []);
+}

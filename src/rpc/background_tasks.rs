@@ -1,0 +1,416 @@
+//! `callpark.v1.BackgroundTasks`.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use callpark_proto::{stored, v1};
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, Fields, StartCall, fingerprint};
+use super::deadline::{answer_at, bounded, cap_wait};
+use super::layer::principal;
+use super::status::{invalid, status, unimplemented};
+use crate::engine::{
+    CancelTask, Engine, OutputRead, OutputStart, Started, WaitMode, WatchItem,
+};
+use crate::model::limits::{
+    CANCEL_WAIT_SECONDS_DEFAULT, GRACE_MS_MAX, READ_OUTPUT_BYTES_DEFAULT, READ_OUTPUT_BYTES_MAX,
+    TEXT_BYTES_MAX, WAIT_MANY_TASKS_MAX, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX,
+};
+use crate::model::{Call, CallId, State};
+use crate::store::OutputSelection;
+
+/// The service.
+pub(super) struct BackgroundTasks {
+    engine: Engine,
+}
+
+type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
+
+impl BackgroundTasks {
+    pub(super) fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// A task with as much of its output as an answer may hold.
+    async fn whole(&self, call: Call) -> Result<v1::Task, Status> {
+        let (call, summary) = self.engine.complete(call).await?;
+        Ok(convert::task_with_summary(call, summary, self.engine.now()))
+    }
+
+    /// A task as its record has it: one of many.
+    fn brief(&self, call: Call) -> v1::Task {
+        convert::task(call, self.engine.now())
+    }
+}
+
+fn background_id(text: &str) -> Result<CallId, Status> {
+    let mut fields = Fields::default();
+    let id = fields.background_id("background_id", text);
+    fields.finish(id).map_err(invalid)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[tonic::async_trait]
+impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
+    type WatchStream = WatchStream;
+
+    async fn start(
+        &self,
+        request: Request<v1::StartRequest>,
+    ) -> Result<Response<v1::StartResponse>, Status> {
+        let who = principal(&request)?;
+        let work = convert::work_request(request.into_inner()).map_err(invalid)?;
+        let StartCall::Call(wanted) = work else {
+            return Err(unimplemented("Start of an agent turn"));
+        };
+        match self.engine.start(&who, *wanted).await? {
+            Started::DryRun(_) => {
+                Ok(Response::new(v1::StartResponse { dry_run: true, ..Default::default() }))
+            }
+            Started::Call(handle) => {
+                let call = self.engine.task(&who, handle.call_id).await?;
+                let task = Some(self.whole(call).await?);
+                let replayed = handle.replayed;
+                Ok(Response::new(v1::StartResponse { task, replayed, dry_run: false }))
+            }
+        }
+    }
+
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::GetResponse>, Status> {
+        let who = principal(&request)?;
+        let v1::GetRequest { background_id: id } = request.into_inner();
+        let call = self.engine.task(&who, background_id(&id)?).await?;
+        Ok(Response::new(v1::GetResponse { task: Some(self.whole(call).await?) }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<v1::ListResponse>, Status> {
+        let who = principal(&request)?;
+        let (query, filters) = convert::list_query(&who, request.into_inner())?;
+        if let Some(id) = query.session_id {
+            self.engine.get_session(&who, id).await?;
+        }
+        let page = self.engine.list(query).await?;
+        Ok(Response::new(v1::ListResponse {
+            tasks: page.calls.into_iter().map(|call| self.brief(call)).collect(),
+            next_page_token: convert::next_call_token(page.next, filters),
+            watch_sequence: signed(page.change),
+        }))
+    }
+
+    async fn wait(
+        &self,
+        request: Request<v1::WaitRequest>,
+    ) -> Result<Response<v1::WaitResponse>, Status> {
+        let who = principal(&request)?;
+        let answer_at = answer_at(&request);
+        let v1::WaitRequest { background_id: id, wait, acknowledge } = request.into_inner();
+        let id = background_id(&id)?;
+        let wait = cap_wait(wait_span(wait), answer_at);
+        let waited = self.engine.wait(&who, id, wait, acknowledge).await?;
+        let still_running = !waited.call.state.is_terminal();
+        let output_tail = match still_running {
+            true => {
+                let (tail, dropped_bytes) = self.engine.output_tail(&waited.call).await?;
+                Some(convert::output_tail(tail, dropped_bytes))
+            }
+            false => None,
+        };
+        Ok(Response::new(v1::WaitResponse {
+            task: Some(self.whole(waited.call).await?),
+            still_running,
+            waited: Some(convert::duration(waited.waited)),
+            output_tail,
+        }))
+    }
+
+    async fn wait_many(
+        &self,
+        request: Request<v1::WaitManyRequest>,
+    ) -> Result<Response<v1::WaitManyResponse>, Status> {
+        let who = principal(&request)?;
+        let answer_at = answer_at(&request);
+        let v1::WaitManyRequest { background_ids, mode, wait, acknowledge } = request.into_inner();
+        let mut fields = Fields::default();
+        let ids = many_ids(&mut fields, &background_ids);
+        let mode = match fields.choice::<v1::WaitMode>("mode", mode) {
+            v1::WaitMode::Unspecified | v1::WaitMode::Any => WaitMode::Any,
+            v1::WaitMode::All => WaitMode::All,
+        };
+        let ids = fields.finish(ids).map_err(invalid)?;
+        let wait = cap_wait(wait_span(wait), answer_at);
+        let waited = self.engine.wait_many(&who, &ids, mode, wait, acknowledge).await?;
+        let tasks = |calls: Vec<Call>| calls.into_iter().map(|call| self.brief(call)).collect();
+        Ok(Response::new(v1::WaitManyResponse {
+            settled: tasks(waited.settled),
+            pending: tasks(waited.pending),
+            waited: Some(convert::duration(waited.waited)),
+        }))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<v1::CancelRequest>,
+    ) -> Result<Response<v1::CancelResponse>, Status> {
+        let who = principal(&request)?;
+        let answer_at = answer_at(&request);
+        let cancel = cancel_request(request.into_inner(), answer_at)?;
+        let dry_run = cancel.dry_run;
+        let mut cancelled = self.engine.cancel(&who, cancel).await?;
+        let survivors = cancelled.call.cancellation.iter_mut().flat_map(|c| c.survivors.drain(..));
+        let survivors: Vec<v1::Process> = survivors
+            .map(|process| v1::Process {
+                pid: i32::try_from(process.pid).unwrap_or(i32::MAX),
+                command: process.command,
+            })
+            .collect();
+        if dry_run && !cancelled.call.state.is_terminal() {
+            cancelled.call.state = State::Cancelled;
+            cancelled.call.reason = "[dry-run] would be cancelled; nothing was done".into();
+        }
+        let still_running = !cancelled.call.state.is_terminal();
+        Ok(Response::new(v1::CancelResponse {
+            task: Some(self.whole(cancelled.call).await?),
+            dry_run,
+            survivors,
+            still_running,
+            replayed: cancelled.replayed,
+        }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let who = principal(&request)?;
+        let mut request = request.into_inner();
+        let (request_id, digest) = fingerprint!("Delete", request);
+        let v1::DeleteRequest { background_id, request_id: _ } = request;
+        let mut fields = Fields::default();
+        let id = fields.background_id("background_id", &background_id);
+        let key = fields.request_id(request_id, digest);
+        let (id, key) = fields.finish((id, key)).map_err(invalid)?;
+        let replayed = self.engine.delete(&who, id, key.as_ref()).await?;
+        Ok(Response::new(v1::DeleteResponse { replayed }))
+    }
+
+    async fn read_output(
+        &self,
+        request: Request<v1::ReadOutputRequest>,
+    ) -> Result<Response<v1::ReadOutputResponse>, Status> {
+        let who = principal(&request)?;
+        let answer_at = answer_at(&request);
+        let mut read = output_request(request.into_inner())?;
+        read.wait = cap_wait(read.wait, answer_at);
+        let slice = self.engine.read_output(&who, read).await?;
+        Ok(Response::new(v1::ReadOutputResponse {
+            data: slice.data,
+            next_offset: signed(slice.next_offset),
+            total_bytes: signed(slice.total_bytes),
+            dropped_bytes: signed(slice.dropped_bytes),
+            eof: slice.eof,
+            offset: signed(slice.offset),
+        }))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
+        let who = principal(&request)?;
+        let end_at = answer_at(&request);
+        let v1::WatchRequest { session_id, watch_sequence } = request.into_inner();
+        let mut fields = Fields::default();
+        let session_id = fields.session_id("session_id", &session_id);
+        let after = watch_sequence.map(|number| fields.unsigned("watch_sequence", number));
+        let (session_id, after) = fields.finish((session_id, after)).map_err(invalid)?;
+        let engine = self.engine.clone();
+        let items = self.engine.watch(who, session_id, after);
+        let answers = items.map(move |item| item.map(|item| changes(item, &engine)).map_err(Status::from));
+        Ok(Response::new(bounded(answers, end_at).boxed()))
+    }
+
+    async fn resolve_approval(
+        &self,
+        request: Request<v1::ResolveApprovalRequest>,
+    ) -> Result<Response<v1::ResolveApprovalResponse>, Status> {
+        let who = principal(&request)?;
+        let v1::ResolveApprovalRequest {
+            background_id: id,
+            approval_id: _,
+            decision,
+            reason,
+            resolved_by,
+            request_id,
+        } = request.into_inner();
+        let mut fields = Fields::default();
+        let id = fields.background_id("background_id", &id);
+        if let v1::ApprovalDecision::Unspecified = fields.choice("decision", decision) {
+            fields.fault("decision", "must be ALLOW or DENY");
+        }
+        fields.text("reason", reason, TEXT_BYTES_MAX);
+        fields.text("resolved_by", resolved_by, TEXT_BYTES_MAX);
+        fields.request_id(request_id, convert::Fingerprint::none());
+        let id = fields.finish(id).map_err(invalid)?;
+        let call = self.engine.task(&who, id).await?;
+        let message = format!("{} doesn't ask for an approval", call.id.background());
+        Err(status(tonic::Code::FailedPrecondition, "APPROVAL_NOT_OPEN", message))
+    }
+
+    async fn summarize(
+        &self,
+        request: Request<v1::SummarizeRequest>,
+    ) -> Result<Response<v1::SummarizeResponse>, Status> {
+        let who = principal(&request)?;
+        let v1::SummarizeRequest { session_id } = request.into_inner();
+        let mut fields = Fields::default();
+        let session_id = fields.required_session_id("session_id", &session_id);
+        let session_id = fields.finish(session_id).map_err(invalid)?;
+        let summary = self.engine.summarize(&who, session_id).await?;
+        Ok(Response::new(v1::SummarizeResponse {
+            context: summary.context,
+            text: summary.text,
+            running: i32::try_from(summary.running).unwrap_or(i32::MAX),
+        }))
+    }
+
+    async fn list_follow_ups(
+        &self,
+        _request: Request<v1::ListFollowUpsRequest>,
+    ) -> Result<Response<v1::ListFollowUpsResponse>, Status> {
+        Err(unimplemented("ListFollowUps"))
+    }
+
+    async fn lease_follow_ups(
+        &self,
+        _request: Request<v1::LeaseFollowUpsRequest>,
+    ) -> Result<Response<v1::LeaseFollowUpsResponse>, Status> {
+        Err(unimplemented("LeaseFollowUps"))
+    }
+
+    async fn acknowledge_follow_up(
+        &self,
+        _request: Request<v1::AcknowledgeFollowUpRequest>,
+    ) -> Result<Response<v1::AcknowledgeFollowUpResponse>, Status> {
+        Err(unimplemented("AcknowledgeFollowUp"))
+    }
+
+    async fn retry_follow_up(
+        &self,
+        _request: Request<v1::RetryFollowUpRequest>,
+    ) -> Result<Response<v1::RetryFollowUpResponse>, Status> {
+        Err(unimplemented("RetryFollowUp"))
+    }
+}
+
+fn wait_span(wait: Option<prost_types::Duration>) -> Duration {
+    Fields::wait(wait, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX)
+}
+
+/// The ids of a WaitMany, each once, in the order of the question.
+fn many_ids(fields: &mut Fields, texts: &[String]) -> Vec<CallId> {
+    if texts.is_empty() || texts.len() > WAIT_MANY_TASKS_MAX {
+        let count = texts.len();
+        let fault = format!("must have 1 to {WAIT_MANY_TASKS_MAX} ids, has {count}");
+        fields.fault("background_ids", fault);
+        return Vec::new();
+    }
+    let mut ids = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let id = fields.background_id(&format!("background_ids[{index}]"), text);
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids
+}
+
+fn cancel_request(
+    mut request: v1::CancelRequest,
+    answer_at: Option<tokio::time::Instant>,
+) -> Result<CancelTask, Status> {
+    let (request_id, digest) = fingerprint!("Cancel", request);
+    let v1::CancelRequest {
+        background_id,
+        request_id: _,
+        force,
+        reason,
+        dry_run,
+        wait,
+        grace,
+    } = request;
+    let mut fields = Fields::default();
+    let grace = fields.span("grace", grace);
+    if grace.is_some_and(|grace| grace > Duration::from_millis(GRACE_MS_MAX)) {
+        fields.fault("grace", format!("must be at most {} s", GRACE_MS_MAX / 1_000));
+    }
+    let wait = Fields::wait(wait, CANCEL_WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX);
+    let cancel = CancelTask {
+        id: fields.background_id("background_id", &background_id),
+        request: fields.request_id(request_id, digest),
+        force,
+        reason: fields.text("reason", reason, TEXT_BYTES_MAX),
+        grace,
+        wait: cap_wait(wait, answer_at),
+        dry_run,
+    };
+    fields.finish(cancel).map_err(invalid)
+}
+
+fn output_request(request: v1::ReadOutputRequest) -> Result<OutputRead, Status> {
+    use v1::read_output_request::Position;
+    let v1::ReadOutputRequest { background_id, stream, position, max_bytes, wait } = request;
+    let mut fields = Fields::default();
+    let selection = match fields.choice::<v1::OutputStream>("stream", stream) {
+        v1::OutputStream::Unspecified | v1::OutputStream::Combined => OutputSelection::Combined,
+        v1::OutputStream::Stdout => OutputSelection::Stdout,
+        v1::OutputStream::Stderr => OutputSelection::Stderr,
+    };
+    let start = match position {
+        None => OutputStart::Offset(0),
+        Some(Position::Offset(offset)) => OutputStart::Offset(fields.unsigned("offset", offset)),
+        Some(Position::TailLines(lines)) => {
+            if lines < 1 {
+                fields.fault("tail_lines", "must be 1 or more");
+            }
+            OutputStart::TailLines(u32::try_from(lines).unwrap_or(1))
+        }
+    };
+    let bytes_max = match fields.unsigned("max_bytes", max_bytes.into()) {
+        0 => READ_OUTPUT_BYTES_DEFAULT,
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX).min(READ_OUTPUT_BYTES_MAX),
+    };
+    let read = OutputRead {
+        id: fields.background_id("background_id", &background_id),
+        selection,
+        start,
+        bytes_max,
+        wait: Fields::wait(wait, 0, WAIT_SECONDS_MAX),
+    };
+    fields.finish(read).map_err(invalid)
+}
+
+fn changes(item: WatchItem, engine: &Engine) -> v1::WatchResponse {
+    match item {
+        WatchItem::Changed { calls, change } => {
+            let now = engine.now();
+            let tasks = calls.into_iter().map(|call| convert::task(call, now)).collect();
+            v1::WatchResponse { tasks, watch_sequence: signed(change), heartbeat: false }
+        }
+        WatchItem::Heartbeat { change } => v1::WatchResponse {
+            tasks: Vec::new(),
+            watch_sequence: signed(change),
+            heartbeat: true,
+        },
+    }
+}

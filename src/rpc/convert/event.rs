@@ -1,0 +1,171 @@
+//! Events: encoded once, when they are stored.
+
+use bytes::Bytes;
+use callpark_proto::v1::{self, session_event::Payload as WirePayload};
+use prost::Message as _;
+
+use super::task::{failure, park_reason, parked_message, progress, state};
+use super::tool::{kind, signed, stream};
+use super::{duration, struct_from_map, timestamp, tool_result};
+use crate::model::{
+    CallFinished, CallId, CallStarted, Event, EventCodec, EventCorrupt, Outcome, OutputPosition,
+    OutputStream, Payload, ToolOutput,
+};
+
+/// Events as `callpark.v1.SessionEvent`, so that what is stored is what is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WireCodec;
+
+impl EventCodec for WireCodec {
+    fn encode(&self, event: &Event, stream_epoch: &str) -> Bytes {
+        let event = v1::SessionEvent {
+            session_id: event.session_id.to_string(),
+            stream_epoch: stream_epoch.to_owned(),
+            sequence: signed(event.sequence),
+            create_time: Some(timestamp(event.create_time)),
+            turn_id: event.turn_id.map(|id| id.to_string()).unwrap_or_default(),
+            call_id: event.call_id.map(|id| id.to_string()).unwrap_or_default(),
+            attempt: i32::try_from(event.attempt).unwrap_or(i32::MAX),
+            payload: Some(payload(event.call_id, &event.payload)),
+        };
+        event.encode_to_vec().into()
+    }
+
+    fn decode_output(
+        &self,
+        sequence: u64,
+        bytes: &Bytes,
+    ) -> Result<Option<ToolOutput>, EventCorrupt> {
+        let corrupt = |cause: String| EventCorrupt { sequence, cause };
+        // Decoding from `Bytes` shares its memory.
+        let event = v1::SessionEvent::decode(bytes.clone())
+            .map_err(|error| corrupt(error.to_string()))?;
+        let Some(WirePayload::ToolOutput(output)) = event.payload else { return Ok(None) };
+        let stream = match output.stream() {
+            v1::OutputStream::Stdout => OutputStream::Stdout,
+            v1::OutputStream::Stderr => OutputStream::Stderr,
+            other => return Err(corrupt(format!("output of stream {}", other.as_str_name()))),
+        };
+        let unsigned = |number: i64| {
+            u64::try_from(number).map_err(|_| corrupt("an offset below zero".into()))
+        };
+        let position = OutputPosition {
+            stream,
+            offset: unsigned(output.offset)?,
+            combined_offset: unsigned(output.combined_offset)?,
+            dropped_bytes_before: unsigned(output.dropped_bytes_before)?,
+        };
+        Ok(Some(ToolOutput { position, data: output.data }))
+    }
+}
+
+fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
+    let background_id = || call_id.map(|id| id.background()).unwrap_or_default();
+    match payload {
+        Payload::ToolCallStarted(call) => WirePayload::ToolCallStarted(started(call)),
+        Payload::ToolOutput(output) => WirePayload::ToolOutput(tool_output(output)),
+        Payload::ToolProgress(report) => WirePayload::ToolProgress(v1::ToolProgress {
+            progress: Some(progress(report.clone())),
+        }),
+        Payload::ToolCallParked { tool, reason, call_budget } => {
+            let ran = call_budget.unwrap_or_default();
+            WirePayload::ToolCallParked(v1::ToolCallParked {
+                message: parked_message(tool, &background_id(), ran),
+                background_id: background_id(),
+                reason: park_reason(*reason).into(),
+                call_budget: call_budget.map(duration),
+            })
+        }
+        Payload::ToolCallCancelling { requested_by, reason, force, evicted } => {
+            WirePayload::ToolCallCancelling(v1::ToolCallCancelling {
+                requested_by: requested_by.clone(),
+                reason: reason.clone(),
+                force: *force,
+                evicted: *evicted,
+            })
+        }
+        Payload::ToolCallFinished(call) => {
+            WirePayload::ToolCallFinished(finished(call, background_id()))
+        }
+        Payload::SessionShutdown { reason, cancelled_tasks } => {
+            WirePayload::SessionShutdown(v1::SessionShutdown {
+                reason: reason.clone(),
+                cancelled_tasks: i32::try_from(*cancelled_tasks).unwrap_or(i32::MAX),
+            })
+        }
+    }
+}
+
+fn started(call: &CallStarted) -> v1::ToolCallStarted {
+    v1::ToolCallStarted {
+        tool: call.tool.clone(),
+        kind: kind(call.kind).into(),
+        description: call.description.clone(),
+        arguments: call.arguments.clone().map(struct_from_map),
+        arguments_omitted_bytes: signed(call.arguments_omitted_bytes),
+        call_budget: call.call_budget.map(duration),
+        execution_timeout: call.execution_timeout.map(duration),
+        idle_timeout: call.idle_timeout.map(duration),
+        state: state(call.state).into(),
+        background: call.background,
+    }
+}
+
+fn tool_output(output: &ToolOutput) -> v1::ToolOutput {
+    let position = &output.position;
+    v1::ToolOutput {
+        stream: stream(position.stream).into(),
+        offset: signed(position.offset),
+        combined_offset: signed(position.combined_offset),
+        dropped_bytes_before: signed(position.dropped_bytes_before),
+        data: output.data.clone(),
+    }
+}
+
+fn finished(call: &CallFinished, background_id: String) -> v1::ToolCallFinished {
+    use v1::tool_call_finished::Outcome as WireOutcome;
+    let outcome = match call.outcome.clone() {
+        Outcome::Result(result) => WireOutcome::Result(tool_result(result)),
+        Outcome::Failure(lost) => WireOutcome::Error(failure(lost)),
+    };
+    v1::ToolCallFinished {
+        state: state(call.state).into(),
+        reason: call.reason.clone(),
+        outcome: Some(outcome),
+        background_id: if call.background { background_id } else { String::new() },
+        elapsed: Some(duration(call.elapsed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{SessionId, Timestamp};
+
+    #[test]
+    fn output_is_read_back_without_a_copy() {
+        let output = ToolOutput {
+            position: OutputPosition {
+                stream: OutputStream::Stderr,
+                offset: 7,
+                combined_offset: 9,
+                dropped_bytes_before: 2,
+            },
+            data: Bytes::from_static(b"\xff\0abc"),
+        };
+        let event = Event {
+            session_id: SessionId::random(),
+            sequence: 3,
+            create_time: Timestamp::from_micros(1),
+            turn_id: None,
+            call_id: Some(CallId::random()),
+            attempt: 1,
+            payload: Payload::ToolOutput(output.clone()),
+        };
+        let bytes = WireCodec.encode(&event, "epoch");
+        let decoded = WireCodec.decode_output(3, &bytes).expect("decodes").expect("is output");
+        assert_eq!(decoded, output);
+        let range = bytes.as_ptr_range();
+        assert!(range.contains(&decoded.data.as_ptr()), "the data was copied");
+    }
+}

@@ -1,0 +1,126 @@
+//! JSON values, which the wire has as messages.
+
+use prost_types::{ListValue, Struct, Value, value::Kind};
+use serde_json::{Map, Number, Value as Json};
+
+use super::Fields;
+use crate::model::limits::ARGUMENTS_DEPTH_MAX;
+
+/// A JSON object, from the wire.
+pub(crate) fn map_from_struct(
+    fields: &mut Fields,
+    path: &str,
+    value: Struct,
+) -> Map<String, Json> {
+    object(fields, path, value, 1)
+}
+
+fn object(fields: &mut Fields, path: &str, value: Struct, depth: usize) -> Map<String, Json> {
+    let member = |(key, value): (String, Value)| {
+        let path = format!("{path}.{key}");
+        let json = json(fields, &path, value, depth);
+        (key, json)
+    };
+    value.fields.into_iter().map(member).collect()
+}
+
+fn json(fields: &mut Fields, path: &str, value: Value, depth: usize) -> Json {
+    if depth > ARGUMENTS_DEPTH_MAX {
+        fields.fault(path, format!("is nested deeper than {ARGUMENTS_DEPTH_MAX} levels"));
+        return Json::Null;
+    }
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(value),
+        Some(Kind::StringValue(text)) => Json::String(text),
+        Some(Kind::NumberValue(number)) => match exact_number(number) {
+            Some(number) => Json::Number(number),
+            None => {
+                fields.fault(path, "must be a finite number: JSON has no NaN and no infinity");
+                Json::Null
+            }
+        },
+        Some(Kind::StructValue(value)) => Json::Object(object(fields, path, value, depth + 1)),
+        Some(Kind::ListValue(list)) => {
+            let items = list.values.into_iter().enumerate();
+            let item = |(index, value)| json(fields, &format!("{path}[{index}]"), value, depth + 1);
+            Json::Array(items.map(item).collect())
+        }
+    }
+}
+
+/// A whole number as such, for tools that count with it.
+fn exact_number(number: f64) -> Option<Number> {
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 2^53")]
+        return Some(Number::from(number as i64));
+    }
+    Number::from_f64(number)
+}
+
+/// A JSON object, for the wire.
+pub(crate) fn struct_from_map(map: Map<String, Json>) -> Struct {
+    Struct {
+        fields: map.into_iter().map(|(key, value)| (key, value_from_json(value))).collect(),
+    }
+}
+
+/// A JSON value, for the wire.
+pub(crate) fn value_from_json(json: Json) -> Value {
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(value),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Json::String(text) => Kind::StringValue(text),
+        Json::Array(items) => Kind::ListValue(ListValue {
+            values: items.into_iter().map(value_from_json).collect(),
+        }),
+        Json::Object(map) => Kind::StructValue(struct_from_map(map)),
+    };
+    Value { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn back_and_forth(json: Json) -> Json {
+        let mut fields = Fields::default();
+        let Json::Object(map) = json else { panic!("an object") };
+        let map = map_from_struct(&mut fields, "arguments", struct_from_map(map));
+        fields.finish(Json::Object(map)).expect("no faults")
+    }
+
+    #[test]
+    fn json_comes_back_as_it_went() {
+        let json = serde_json::json!({
+            "text": "a", "number": 3, "fraction": 0.5, "null": null, "list": [1, [true], {}],
+        });
+        assert_eq!(back_and_forth(json.clone()), json);
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_named() {
+        let mut fields = Fields::default();
+        let value = Struct {
+            fields: [("a".into(), Value { kind: Some(Kind::NumberValue(f64::NAN)) })].into(),
+        };
+        map_from_struct(&mut fields, "arguments", value);
+        let faults = fields.finish(()).unwrap_err().0;
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].0, "arguments.a");
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_named_once() {
+        let mut json = serde_json::json!({});
+        for _ in 0..ARGUMENTS_DEPTH_MAX {
+            json = serde_json::json!({ "a": json });
+        }
+        let mut fields = Fields::default();
+        let Json::Object(map) = json else { panic!("an object") };
+        map_from_struct(&mut fields, "arguments", struct_from_map(map));
+        assert_eq!(fields.finish(()).unwrap_err().0.len(), 1);
+    }
+}

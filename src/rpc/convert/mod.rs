@@ -1,0 +1,22 @@
+//! Between the wire and the model, in both directions. A request is destructured whole, so a new
+//! field can't be forgotten, and every bad field is named in one error.
+
+mod call;
+mod event;
+mod field;
+mod filter;
+mod json;
+mod session;
+mod task;
+mod time;
+mod tool;
+
+pub(crate) use call::{StartCall, call_request, stream_request, work_request};
+pub use event::WireCodec;
+pub(crate) use field::{Fields, Fingerprint, Invalid, fingerprint};
+pub(crate) use filter::{PageFault, list_query, list_sessions_query, next_call_token, next_session_token};
+pub(crate) use json::{struct_from_map, value_from_json};
+pub(crate) use session::{log_query, new_session, session};
+pub(crate) use task::{output_tail, parked_call, task, task_with_summary};
+pub(crate) use time::{duration, timestamp};
+pub(crate) use tool::{outcome_result, tool, tool_result};

@@ -1,0 +1,191 @@
+//! Background tasks.
+
+use std::time::Duration;
+
+use callpark_proto::{google, v1};
+
+use super::tool::{content, kind, output_summary, signed};
+use super::{duration, timestamp, tool_result};
+use crate::model::limits::WAIT_SECONDS_DEFAULT;
+use crate::model::{
+    Call, Cancellation, Content, Failure, FailureCode, FollowUpPolicy, Outcome, OutputSummary,
+    ParkReason, Progress, State, Timestamp, ToolKind, Usage,
+};
+use crate::rpc::status::error_info;
+
+pub(super) fn state(state: State) -> v1::State {
+    match state {
+        State::Pending => v1::State::Pending,
+        State::Running => v1::State::Running,
+        State::InputRequired => v1::State::InputRequired,
+        State::Cancelling => v1::State::Cancelling,
+        State::Succeeded => v1::State::Succeeded,
+        State::Failed => v1::State::Failed,
+        State::TimedOut => v1::State::TimedOut,
+        State::Cancelled => v1::State::Cancelled,
+        State::Lost => v1::State::Lost,
+    }
+}
+
+pub(super) fn state_from_wire(state: v1::State) -> Option<State> {
+    Some(match state {
+        v1::State::Unspecified => return None,
+        v1::State::Pending => State::Pending,
+        v1::State::Running => State::Running,
+        v1::State::InputRequired => State::InputRequired,
+        v1::State::Cancelling => State::Cancelling,
+        v1::State::Succeeded => State::Succeeded,
+        v1::State::Failed => State::Failed,
+        v1::State::TimedOut => State::TimedOut,
+        v1::State::Cancelled => State::Cancelled,
+        v1::State::Lost => State::Lost,
+    })
+}
+
+pub(super) fn kind_from_wire(kind: v1::Kind) -> Option<ToolKind> {
+    Some(match kind {
+        v1::Kind::Unspecified => return None,
+        v1::Kind::Command => ToolKind::Command,
+        v1::Kind::Mcp => ToolKind::Mcp,
+        v1::Kind::Agent => ToolKind::Agent,
+        v1::Kind::Worker => ToolKind::Worker,
+        v1::Kind::BuiltIn => ToolKind::BuiltIn,
+    })
+}
+
+pub(super) fn park_reason(reason: ParkReason) -> v1::ParkReason {
+    match reason {
+        ParkReason::Budget => v1::ParkReason::Budget,
+        ParkReason::Deadline => v1::ParkReason::Deadline,
+        ParkReason::Disconnected => v1::ParkReason::Disconnected,
+        ParkReason::BackgroundStart => v1::ParkReason::BackgroundStart,
+    }
+}
+
+fn follow_up(policy: FollowUpPolicy) -> v1::FollowUpPolicy {
+    match policy {
+        FollowUpPolicy::None => v1::FollowUpPolicy::None,
+        FollowUpPolicy::OnFinish => v1::FollowUpPolicy::OnFinish,
+        FollowUpPolicy::OnFailure => v1::FollowUpPolicy::OnFailure,
+    }
+}
+
+pub(super) fn progress(progress: Progress) -> v1::Progress {
+    v1::Progress { done: progress.done, total: progress.total, message: progress.message }
+}
+
+fn usage(usage: Usage) -> v1::Usage {
+    v1::Usage {
+        input_tokens: signed(usage.input_tokens),
+        cached_input_tokens: signed(usage.cached_input_tokens),
+        output_tokens: signed(usage.output_tokens),
+        requests: signed(usage.requests),
+        cost_usd: usage.cost_usd,
+    }
+}
+
+fn cancellation(cancellation: Cancellation) -> v1::Cancellation {
+    v1::Cancellation {
+        request_time: Some(timestamp(cancellation.request_time)),
+        requested_by: cancellation.requested_by,
+        reason: cancellation.reason,
+        acknowledged_time: cancellation.acknowledged_time.map(timestamp),
+    }
+}
+
+/// A call without a result, as an error that carries its reason as every error does.
+pub(super) fn failure(failure: Failure) -> google::rpc::Status {
+    let (code, reason) = match failure.code {
+        FailureCode::HostLost => (tonic::Code::Unavailable, "HOST_LOST"),
+    };
+    let details = vec![error_info(reason)];
+    google::rpc::Status { code: code.into(), message: failure.message, details }
+}
+
+/// A task, for the wire, as of `now`.
+pub(crate) fn task(call: Call, now: Timestamp) -> v1::Task {
+    task_with_summary(call, None, now)
+}
+
+/// A task, for the wire, with the counts of what a running one has written.
+pub(crate) fn task_with_summary(
+    call: Call,
+    summary: Option<OutputSummary>,
+    now: Timestamp,
+) -> v1::Task {
+    let elapsed = call.start_time.map(|_| duration(call.elapsed(now)));
+    let has_streams = call.kind == ToolKind::Command;
+    let (outcome, ended) = match call.outcome {
+        None => (None, None),
+        Some(Outcome::Failure(lost)) => (Some(v1::task::Outcome::Error(failure(lost))), None),
+        Some(Outcome::Result(result)) => {
+            let output = result.output;
+            (Some(v1::task::Outcome::Result(tool_result(result))), Some(output))
+        }
+    };
+    v1::Task {
+        background_id: call.id.background(),
+        session_id: call.session_id.to_string(),
+        call_id: call.id.to_string(),
+        tool: call.tool,
+        kind: kind(call.kind).into(),
+        description: call.description,
+        state: state(call.state).into(),
+        reason: call.reason,
+        create_time: Some(timestamp(call.create_time)),
+        start_time: call.start_time.map(timestamp),
+        park_time: call.park_time.map(timestamp),
+        end_time: call.end_time.map(timestamp),
+        update_time: Some(timestamp(call.update_time)),
+        expire_time: call.expire_time.map(timestamp),
+        elapsed,
+        attempt: i32::try_from(call.attempt).unwrap_or(i32::MAX),
+        parent_background_id: call.parent.map(|id| id.background()).unwrap_or_default(),
+        progress: call.progress.map(progress),
+        outcome,
+        usage: call.usage.map(usage),
+        cancellation: call.cancellation.map(cancellation),
+        output: summary.or(ended).filter(|_| has_streams).map(output_summary),
+        labels: call.labels,
+        detached: call.policy.detached,
+        revision: signed(call.revision),
+        call_budget: call.policy.call_budget.map(duration),
+        execution_timeout: call.policy.execution_timeout.map(duration),
+        park_reason: call.park_reason.map_or(v1::ParkReason::Unspecified, park_reason).into(),
+        follow_up: follow_up(call.policy.follow_up).into(),
+        approval: None,
+    }
+}
+
+/// What a caller gets instead of a result: the task, and a text for a model.
+pub(crate) fn parked_call(call: Call, now: Timestamp) -> v1::ParkedCall {
+    let ran = call.elapsed(now);
+    v1::ParkedCall {
+        r#type: "background".into(),
+        tool: call.tool.clone(),
+        call_budget: call.policy.call_budget.map(duration),
+        background_id: call.id.background(),
+        message: parked_message(&call.tool, &call.id.background(), ran),
+        suggested_wait: Some(duration(Duration::from_secs(WAIT_SECONDS_DEFAULT))),
+        task: Some(task(call, now)),
+    }
+}
+
+/// What to tell a model about a call that went to the background.
+pub(super) fn parked_message(tool: &str, background_id: &str, ran: Duration) -> String {
+    format!(
+        "`{tool}` is still running after {:.1} s and goes on in the background as \
+         {background_id}. Its result is not lost: go on with other work, then wait for it with \
+         Wait({background_id}), read what it has written with ReadOutput, or stop it with Cancel. \
+         Do not start it again.",
+        ran.as_secs_f64()
+    )
+}
+
+/// The last lines of a task's output, for the wire.
+pub(crate) fn output_tail(tail: Vec<Content>, dropped_bytes: u64) -> v1::OutputTail {
+    v1::OutputTail {
+        content: tail.into_iter().map(content).collect(),
+        dropped_bytes: signed(dropped_bytes),
+    }
+}

@@ -1,0 +1,138 @@
+//! One request through the layer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tracing::Instrument as _;
+
+use super::body::{Ending, EndingBody, TimedBody};
+use super::normal::normalise;
+use super::{Shared, is_open};
+use crate::rpc::deadline::Deadline;
+use crate::rpc::status::{status, unauthenticated};
+
+/// The header that names a request in the logs; made where the caller has none.
+const REQUEST_ID: &str = "x-request-id";
+
+/// The longest request id that is taken over from a caller, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// All services, behind the layer.
+#[derive(Clone)]
+pub struct RequestService<S> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) inner: S,
+}
+
+impl<S> tower::Service<Request<Body>> for RequestService<S>
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let request_id = request_id(request.headers());
+        let ending = self.ending(&method);
+        let admitted = self.admit(&mut request, &method);
+        // The service that was polled ready answers; its clone waits for the next request.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let span = tracing::info_span!("rpc", method, request_id = request_id.to_str().ok());
+        let answer = async move {
+            let response = match admitted {
+                Ok(()) => answer(inner.call(request)).await,
+                Err(status) => status.into_http(),
+            };
+            let response = normalise(&method, response);
+            Ok(finish(response, request_id, ending))
+        };
+        Box::pin(answer.instrument(span))
+    }
+}
+
+impl<S> RequestService<S> {
+    fn ending(&self, method: &str) -> Ending {
+        let metrics = &self.shared.options.metrics;
+        let stream = self.shared.streams.contains(method).then(|| metrics.open_stream());
+        Ending::new(metrics.clone(), method.to_owned(), stream)
+    }
+
+    /// Puts into the request who sends it and when it must be answered, or says why it may not
+    /// go on.
+    fn admit(&self, request: &mut Request<Body>, method: &str) -> Result<(), Status> {
+        let options = &self.shared.options;
+        if !is_open(request.uri().path()) {
+            let authorization = request.headers().get(http::header::AUTHORIZATION);
+            let authorization = authorization.and_then(|value| value.to_str().ok());
+            let principal = options.verifier.verify(authorization).map_err(unauthenticated)?;
+            request.extensions_mut().insert(principal);
+        }
+        let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
+        if let Some(deadline) = timeout.and_then(|text| Deadline::parse(text, Instant::now())) {
+            request.extensions_mut().insert(deadline);
+        }
+        if !is_open(request.uri().path()) && !self.shared.request_streams.contains(method) {
+            let body = std::mem::take(request.body_mut());
+            *request.body_mut() = Body::new(TimedBody::new(body, options.read_timeout));
+        }
+        Ok(())
+    }
+}
+
+/// The answer of a handler. One that panics is our defect, and the connection lives on.
+async fn answer(
+    handler: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Response<Body> {
+    match AssertUnwindSafe(handler).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            tracing::error!("a handler panicked");
+            status(Code::Internal, "INTERNAL", "internal error: see the server's log").into_http()
+        }
+    }
+}
+
+/// Names the answer, and counts it when it has been sent.
+fn finish(response: Response<Body>, request_id: HeaderValue, mut ending: Ending) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    head.headers.insert(REQUEST_ID, request_id);
+    if let Some(status) = Status::from_header_map(&head.headers) {
+        ending.ended(status.code());
+    }
+    Response::from_parts(head, Body::new(EndingBody::new(body, ending)))
+}
+
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID).filter(|value| {
+        let bytes = value.as_bytes();
+        !bytes.is_empty()
+            && bytes.len() <= REQUEST_ID_BYTES_MAX
+            && bytes.iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        // Hexadecimal digits are always a header value.
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    })
+}

@@ -1,0 +1,81 @@
+//! The wire: services over the engine, conversions at the edge, statuses, and what stands before
+//! every request.
+
+mod background_tasks;
+mod convert;
+mod deadline;
+mod layer;
+mod status;
+mod tool_runner;
+mod tool_worker;
+
+use callpark_proto::stored::background_tasks_server::BackgroundTasksServer;
+use callpark_proto::stored::tool_runner_server::ToolRunnerServer;
+use callpark_proto::stored::tool_worker_server::ToolWorkerServer;
+use tonic::service::Routes;
+
+use crate::engine::Engine;
+
+pub use convert::WireCodec;
+pub use layer::{RequestLayer, RequestOptions, RequestService};
+
+/// Sizes of messages, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageLimits {
+    /// A request.
+    pub request_bytes_max: usize,
+    /// An answer.
+    pub response_bytes_max: usize,
+}
+
+/// The names of the services, for health and reflection.
+pub const SERVICES: [&str; 3] =
+    ["callpark.v1.ToolRunner", "callpark.v1.BackgroundTasks", "callpark.v1.ToolWorker"];
+
+/// What kind of method a name stands for.
+pub(crate) struct MethodKind {
+    /// `package.Service/Method`.
+    pub(crate) name: String,
+    /// The answer is a stream.
+    pub(crate) server_streaming: bool,
+    /// The request is a stream.
+    pub(crate) client_streaming: bool,
+}
+
+/// All methods, read from the descriptors: so a new one can't be forgotten.
+pub(crate) fn method_kinds() -> Vec<MethodKind> {
+    use prost::Message as _;
+    let set = prost_types::FileDescriptorSet::decode(callpark_proto::FILE_DESCRIPTOR_SET);
+    let mut kinds = Vec::new();
+    for file in set.map(|set| set.file).unwrap_or_default() {
+        for service in &file.service {
+            let service_name = format!("{}.{}", file.package(), service.name());
+            kinds.extend(service.method.iter().map(|method| MethodKind {
+                name: format!("{service_name}/{}", method.name()),
+                server_streaming: method.server_streaming(),
+                client_streaming: method.client_streaming(),
+            }));
+        }
+    }
+    kinds
+}
+
+/// The names of all methods, as `package.Service/Method`.
+pub fn methods() -> Vec<String> {
+    method_kinds().into_iter().map(|kind| kind.name).collect()
+}
+
+/// All services over one engine.
+pub fn routes(engine: &Engine, limits: MessageLimits) -> Routes {
+    let MessageLimits { request_bytes_max, response_bytes_max } = limits;
+    let tool_runner = ToolRunnerServer::new(tool_runner::ToolRunner::new(engine.clone()))
+        .max_decoding_message_size(request_bytes_max)
+        .max_encoding_message_size(response_bytes_max);
+    let background_tasks =
+        BackgroundTasksServer::new(background_tasks::BackgroundTasks::new(engine.clone()))
+            .max_decoding_message_size(request_bytes_max)
+            .max_encoding_message_size(response_bytes_max);
+    let tool_worker = ToolWorkerServer::new(tool_worker::ToolWorker)
+        .max_decoding_message_size(request_bytes_max);
+    Routes::new(tool_runner).add_service(background_tasks).add_service(tool_worker)
+}

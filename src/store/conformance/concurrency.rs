@@ -1,0 +1,97 @@
+//! Many at once.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::super::{Append, CallQuery, ChangeQuery, Store, StoreError};
+use super::world::{Log, event, labels, read_log, sequences, tenant};
+use crate::model::{Call, State};
+
+pub(super) async fn many_sessions_are_written_at_once(store: &Arc<dyn Store>) {
+    let mut writers = JoinSet::new();
+    for n in 0..64 {
+        let store = Arc::clone(store);
+        writers.spawn(async move {
+            let mut log = Log::new(n);
+            let call = log.task(n);
+            log.put(&*store, &[call.clone()]).await;
+            for _ in 0..10 {
+                log.write(&*store, 2).await;
+            }
+            log.put(&*store, &[Call { state: State::Succeeded, ..call }]).await;
+            log
+        });
+    }
+    for log in writers.join_all().await {
+        let expected: Vec<u64> = (1..=20).collect();
+        assert_eq!(sequences(&read_log(&**store, log.id()).await), expected);
+        let session = store.session(log.id()).await.unwrap().unwrap();
+        assert_eq!((session.head_sequence, session.live_tasks), (20, 0));
+    }
+    let query = ChangeQuery { tenant: tenant(), session_id: None, after: 0, limit: 100 };
+    let page = store.changes(query).await.unwrap();
+    assert_eq!((page.calls.len(), page.change, page.more), (64, 128, false));
+}
+
+pub(super) async fn one_of_many_writers_wins(store: &Arc<dyn Store>) {
+    let mut log = Log::stored(&**store, 0).await;
+    for round in 0..5 {
+        let mut writers = JoinSet::new();
+        for n in 0..64 {
+            let store = Arc::clone(store);
+            let call = log.task(n);
+            let events = vec![event(round + 1)];
+            let append = Append { events, calls: vec![call.clone()], ..log.append() };
+            writers.spawn(async move { (call, store.append(append).await) });
+        }
+        let results = writers.join_all().await;
+        let (won, lost): (Vec<_>, Vec<_>) =
+            results.into_iter().partition(|(_, result)| result.is_ok());
+        assert_eq!((won.len(), lost.len()), (1, 63));
+        for (call, result) in lost {
+            assert_eq!(result, Err(StoreError::Conflict { head: Some(round + 1) }));
+            assert_eq!(store.call(call.id).await, Ok(None));
+        }
+        assert_eq!(store.call(won[0].0.id).await, Ok(Some(won[0].0.clone())));
+        log.head = Some(round + 1);
+    }
+    assert_eq!(sequences(&read_log(&**store, log.id()).await), [1, 2, 3, 4, 5]);
+}
+
+pub(super) async fn reads_see_whole_appends(store: &Arc<dyn Store>) {
+    let mut log = Log::stored(&**store, 0).await;
+    let id = log.id();
+    let mut writer = JoinSet::new();
+    let shared = Arc::clone(store);
+    writer.spawn(async move {
+        for n in 0..100 {
+            // Two events and one task each: whoever sees one sees all three.
+            let events = vec![event(2 * n + 1), event(2 * n + 2)];
+            let calls = vec![log.task(n as i64)];
+            log.commit(&*shared, Append { events, calls, ..log.append() }).await;
+        }
+    });
+    let query = CallQuery {
+        tenant: tenant(),
+        session_id: Some(id),
+        states: vec![],
+        kinds: vec![],
+        labels: labels(&[]),
+        created_after: None,
+        cursor: None,
+        limit: 1_000,
+    };
+    loop {
+        let page = read_log(&**store, id).await;
+        assert_eq!(page.events.len() as u64, page.head);
+        assert_eq!(page.head % 2, 0);
+        let tasks = store.calls(query.clone()).await.unwrap();
+        assert_eq!(tasks.calls.len() as u64, tasks.change);
+        assert!(tasks.calls.len() as u64 >= page.head / 2, "what was seen stays");
+        if page.head == 200 {
+            break;
+        }
+    }
+    writer.join_all().await;
+}

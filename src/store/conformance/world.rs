@@ -1,0 +1,264 @@
+//! Sessions, calls and events to test with.
+
+use bytes::Bytes;
+
+use super::super::{
+    Append, EventPage, EventQuery, ExpiryPolicy, RequestEffect, RequestRecord, Store, StoreError,
+    StoredEvent,
+};
+use crate::model::{
+    Call, CallId, CallPolicy, Labels, OutputPosition, OutputStream, ParkReason, PayloadKind,
+    Session, SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
+};
+
+/// The moment this many microseconds after the beginning of the test's time.
+pub(crate) fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(1_000_000 + micros)
+}
+
+pub(crate) fn tenant() -> Tenant {
+    Tenant::new("tenant")
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A session and its writer, which knows the head.
+pub(crate) struct Log {
+    pub(crate) session: Session,
+    pub(crate) head: Option<u64>,
+}
+
+impl Log {
+    /// A session that isn't stored yet.
+    pub(crate) fn new(create_time: i64) -> Self {
+        let session = Session {
+            id: SessionId::random(),
+            tenant: tenant(),
+            state: SessionState::Open,
+            description: String::new(),
+            labels: Labels::new(),
+            allowed_tools: Vec::new(),
+            model: String::new(),
+            system_message: String::new(),
+            max_rounds: 0,
+            working_directory: String::new(),
+            max_live_tasks: 32,
+            task_limit_policy: TaskLimitPolicy::Reject,
+            implicit: false,
+            stream_epoch: "epoch".to_owned(),
+            create_time: at(create_time),
+            update_time: at(create_time),
+            close_time: None,
+            close_reason: String::new(),
+            cancelled_tasks: 0,
+            detached_tasks: 0,
+            live_tasks: 0,
+            head_sequence: 0,
+            first_sequence: 1,
+        };
+        Self { session, head: None }
+    }
+
+    /// A session that is stored.
+    pub(crate) async fn stored(store: &dyn Store, create_time: i64) -> Self {
+        let mut log = Self::new(create_time);
+        log.commit(store, log.append()).await;
+        log
+    }
+
+    pub(crate) fn id(&self) -> SessionId {
+        self.session.id
+    }
+
+    /// An append that follows the head and changes nothing yet.
+    pub(crate) fn append(&self) -> Append {
+        Append {
+            session_id: self.session.id,
+            expected_head: self.head,
+            events: Vec::new(),
+            session: self.session.clone(),
+            calls: Vec::new(),
+            arguments: Vec::new(),
+            deleted_calls: Vec::new(),
+            requests: Vec::new(),
+        }
+    }
+
+    /// Makes an append, which must work.
+    pub(crate) async fn commit(&mut self, store: &dyn Store, append: Append) {
+        let head = self.head.unwrap_or(0) + append.events.len() as u64;
+        store.append(append).await.unwrap();
+        self.head = Some(head);
+    }
+
+    /// Puts calls.
+    pub(crate) async fn put(&mut self, store: &dyn Store, calls: &[Call]) {
+        let append = Append { calls: calls.to_vec(), ..self.append() };
+        self.commit(store, append).await;
+    }
+
+    /// Puts the session as it is now.
+    pub(crate) async fn save(&mut self, store: &dyn Store) {
+        self.commit(store, self.append()).await;
+    }
+
+    /// Appends so many events of no call.
+    pub(crate) async fn write(&mut self, store: &dyn Store, count: u64) {
+        let first = self.head.unwrap_or(0) + 1;
+        let events = (first..first + count).map(event).collect();
+        self.commit(store, Append { events, ..self.append() }).await;
+    }
+
+    /// Appends pieces of output: their stream, how much was dropped before, and their length.
+    pub(crate) async fn write_output(
+        &mut self,
+        store: &dyn Store,
+        call_id: CallId,
+        pieces: &[(OutputStream, u64, u64)],
+    ) -> Vec<StoredEvent> {
+        let first = self.head.unwrap_or(0) + 1;
+        let events = output_events(call_id, first, pieces);
+        self.commit(store, Append { events: events.clone(), ..self.append() }).await;
+        events
+    }
+
+    /// A call of this session that runs in the foreground.
+    pub(crate) fn call(&self, create_time: i64) -> Call {
+        Call {
+            id: CallId::random(),
+            session_id: self.session.id,
+            tenant: self.session.tenant.clone(),
+            turn_id: None,
+            tool: "bash".to_owned(),
+            kind: ToolKind::Command,
+            description: String::new(),
+            state: State::Running,
+            reason: String::new(),
+            create_time: at(create_time),
+            start_time: Some(at(create_time)),
+            park_time: None,
+            park_reason: None,
+            end_time: None,
+            update_time: at(create_time),
+            expire_time: None,
+            attempt: 1,
+            parent: None,
+            progress: None,
+            outcome: None,
+            usage: None,
+            cancellation: None,
+            stopping: None,
+            labels: Labels::new(),
+            policy: CallPolicy::default(),
+            start_sequence: 1,
+            acknowledge_time: None,
+            revision: 1,
+        }
+    }
+
+    /// A call of this session that runs in the background.
+    pub(crate) fn task(&self, create_time: i64) -> Call {
+        Call {
+            park_time: Some(at(create_time)),
+            park_reason: Some(ParkReason::Budget),
+            ..self.call(create_time)
+        }
+    }
+
+    /// A task that has ended and may be forgotten at that time.
+    pub(crate) fn ended(&self, create_time: i64, expire_time: i64) -> Call {
+        Call {
+            state: State::Succeeded,
+            end_time: Some(at(create_time)),
+            expire_time: Some(at(expire_time)),
+            ..self.task(create_time)
+        }
+    }
+}
+
+pub(crate) fn event(sequence: u64) -> StoredEvent {
+    let bytes = Bytes::from(format!("event {sequence}"));
+    StoredEvent {
+        sequence,
+        kind: PayloadKind::ToolProgress,
+        call_id: None,
+        output: None,
+        bytes,
+    }
+}
+
+/// Pieces of output from the beginning of a call's streams on.
+pub(crate) fn output_events(
+    call_id: CallId,
+    first: u64,
+    pieces: &[(OutputStream, u64, u64)],
+) -> Vec<StoredEvent> {
+    let mut ends = [0, 0];
+    let mut combined_offset = 0;
+    let mut events = Vec::new();
+    for (sequence, (stream, dropped_bytes_before, length)) in (first..).zip(pieces) {
+        let end = &mut ends[*stream as usize];
+        let offset = *end + dropped_bytes_before;
+        combined_offset += dropped_bytes_before;
+        let position = OutputPosition {
+            stream: *stream,
+            offset,
+            combined_offset,
+            dropped_bytes_before: *dropped_bytes_before,
+        };
+        *end = offset + length;
+        combined_offset += length;
+        events.push(StoredEvent {
+            kind: PayloadKind::ToolOutput,
+            call_id: Some(call_id),
+            output: Some((position, *length)),
+            ..event(sequence)
+        });
+    }
+    events
+}
+
+pub(crate) fn request(id: &str, effect: RequestEffect, create_time: i64) -> RequestRecord {
+    RequestRecord {
+        tenant: tenant(),
+        request_id: id.to_owned(),
+        fingerprint: [7; 32],
+        effect,
+        create_time: at(create_time),
+    }
+}
+
+/// Whether the request id is known.
+pub(crate) async fn knows_request(store: &dyn Store, id: &str) -> bool {
+    store.request(&tenant(), id).await.unwrap().is_some()
+}
+
+/// A question for the whole log.
+pub(crate) fn whole(session_id: SessionId) -> EventQuery {
+    let (scan_max, bytes_max) = (usize::MAX, usize::MAX);
+    EventQuery { session_id, after: 0, kinds: vec![], call_id: None, scan_max, bytes_max }
+}
+
+pub(crate) async fn read_log(store: &dyn Store, session_id: SessionId) -> EventPage {
+    store.events(whole(session_id)).await.unwrap()
+}
+
+pub(crate) fn sequences(page: &EventPage) -> Vec<u64> {
+    page.events.iter().map(|event| event.sequence).collect()
+}
+
+/// A policy that lets nothing go.
+pub(crate) fn keep_all() -> ExpiryPolicy {
+    ExpiryPolicy {
+        now: at(-1_000),
+        older_than: at(-1_000),
+        session_events_max: u64::MAX,
+        rows_max: u32::MAX,
+    }
+}
+
+pub(crate) fn conflict(head: Option<u64>) -> Result<(), StoreError> {
+    Err(StoreError::Conflict { head })
+}

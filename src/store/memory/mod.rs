@@ -1,0 +1,158 @@
+//! A store in memory, for tests and simulations: deterministic, without threads or clocks.
+
+mod append;
+mod expire;
+mod list;
+mod log;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::rules::OutputCounts;
+use super::{
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
+    ExpiryPolicy, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError, StoredEvent,
+};
+use crate::model::{Call, CallId, Session, SessionId, Tenant};
+
+/// A store that forgets everything when it is dropped.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    /// Held for the length of one operation, never across an await.
+    state: Mutex<State>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            return Err(StoreError::Unavailable("it is closed".to_owned()));
+        }
+        Ok(state)
+    }
+}
+
+/// Everything that is stored. An operation checks first and changes afterwards, so what it
+/// refuses leaves no trace.
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    /// The newest change number.
+    change: u64,
+    sessions: BTreeMap<SessionId, Log>,
+    calls: BTreeMap<CallId, Entry>,
+    arguments: BTreeMap<CallId, Bytes>,
+    outputs: BTreeMap<CallId, Output>,
+    requests: BTreeMap<(Tenant, String), Kept>,
+}
+
+/// A session and what its log still holds: the events `first_sequence` to `head_sequence`.
+#[derive(Debug)]
+struct Log {
+    session: Session,
+    events: VecDeque<StoredEvent>,
+}
+
+/// A call and the number of its last change.
+#[derive(Debug)]
+struct Entry {
+    call: Call,
+    change: u64,
+}
+
+/// Where a call's pieces of output are in the log of its session.
+#[derive(Debug)]
+struct Output {
+    session_id: SessionId,
+    counts: OutputCounts,
+    sequences: VecDeque<u64>,
+}
+
+/// A request and what it is kept with; with neither it goes by its age.
+#[derive(Debug)]
+struct Kept {
+    record: RequestRecord,
+    call_id: Option<CallId>,
+    session_id: Option<SessionId>,
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn append(&self, append: Append) -> Result<(), StoreError> {
+        self.open()?.append(append)
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        Ok(self.open()?.sessions.get(&id).map(|log| log.session.clone()))
+    }
+
+    async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
+        Ok(self.open()?.list_sessions(&query))
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        Ok(self.open()?.events(&query))
+    }
+
+    async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {
+        Ok(self.open()?.calls.get(&id).map(|entry| entry.call.clone()))
+    }
+
+    async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
+        Ok(self.open()?.live_calls(session_id))
+    }
+
+    async fn arguments(&self, id: CallId) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.open()?.arguments.get(&id).cloned())
+    }
+
+    async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {
+        Ok(self.open()?.list_calls(&query))
+    }
+
+    async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError> {
+        Ok(self.open()?.changes(&query))
+    }
+
+    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError> {
+        Ok(self.open()?.output(&query))
+    }
+
+    async fn request(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        let key = (tenant.clone(), request_id.to_owned());
+        Ok(self.open()?.requests.get(&key).map(|kept| kept.record.clone()))
+    }
+
+    async fn sessions_with_live_calls(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        Ok(self.open()?.sessions_with_live_calls(after, limit))
+    }
+
+    async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
+        Ok(self.open()?.expire(&policy))
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.open().map(|_| ())
+    }
+
+    async fn close(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+    }
+}

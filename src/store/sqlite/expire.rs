@@ -1,0 +1,224 @@
+//! One round of expiry, inside the writer's transaction.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::rules::OutputCounts;
+use super::super::{Expired, ExpiryPolicy};
+use super::heads::Columns;
+use super::output::{load_counts, save_counts};
+use super::row::{Count, Time, call_id, count, optional_call_id, stream_from_number, unreadable};
+use super::write::forget_call;
+use crate::model::{CallId, OutputStream};
+
+/// Removes at most `rows_max` rows of what may go.
+pub(super) fn expire(connection: &Connection, policy: &ExpiryPolicy) -> rusqlite::Result<Expired> {
+    let budget = u64::from(policy.rows_max.max(1));
+    let mut round = Round { connection, policy, budget, gone: Expired::default() };
+    round.expire_calls()?;
+    round.expire_sessions()?;
+    round.expire_requests()?;
+    round.trim_logs()?;
+    round.gone.more = round.expired_call()?.is_some()
+        || round.expired_session()?.is_some()
+        || round.expired_request()?
+        || round.long_log()?.is_some();
+    Ok(round.gone)
+}
+
+struct Round<'a> {
+    connection: &'a Connection,
+    policy: &'a ExpiryPolicy,
+    /// Rows that this round may still remove.
+    budget: u64,
+    gone: Expired,
+}
+
+impl Round<'_> {
+    /// A call's requests go first: when the budget ends among them the call is still found in
+    /// the next round.
+    fn expire_calls(&mut self) -> rusqlite::Result<()> {
+        while self.budget > 0
+            && let Some((id, session_key)) = self.expired_call()?
+        {
+            let requests = self.run(
+                "DELETE FROM requests WHERE key IN
+                     (SELECT key FROM requests WHERE call_id = ?1 LIMIT ?2)",
+                params![id.as_bytes(), Count(self.budget)],
+            )?;
+            self.gone.requests += requests;
+            self.budget -= requests;
+            if self.budget > 0 {
+                forget_call(self.connection, id)?;
+                self.run("UPDATE sessions SET calls = calls - 1 WHERE key = ?1", [session_key])?;
+                self.gone.calls += 1;
+                self.budget -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn expire_sessions(&mut self) -> rusqlite::Result<()> {
+        while self.budget > 0
+            && let Some(log) = self.expired_session()?
+        {
+            let trimmed = self.trim(log, self.budget)?;
+            self.budget -= trimmed;
+            if self.budget > 0 {
+                self.remove_session(log.key)?;
+                self.gone.sessions += 1;
+                self.budget -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The request that made it goes by its age from now on.
+    fn remove_session(&self, key: i64) -> rusqlite::Result<()> {
+        self.run(
+            "UPDATE requests SET session_id = NULL
+             WHERE session_id = (SELECT id FROM sessions WHERE key = ?1)",
+            [key],
+        )?;
+        self.run("DELETE FROM session_bodies WHERE session_key = ?1", [key])?;
+        self.run("DELETE FROM sessions WHERE key = ?1", [key])?;
+        Ok(())
+    }
+
+    fn expire_requests(&mut self) -> rusqlite::Result<()> {
+        let requests = self.run(
+            "DELETE FROM requests WHERE key IN
+                 (SELECT key FROM requests
+                  WHERE call_id IS NULL AND session_id IS NULL AND create_time < ?1 LIMIT ?2)",
+            params![Time(self.policy.older_than), Count(self.budget)],
+        )?;
+        self.gone.requests += requests;
+        self.budget -= requests;
+        Ok(())
+    }
+
+    fn trim_logs(&mut self) -> rusqlite::Result<()> {
+        while self.budget > 0
+            && let Some(log) = self.long_log()?
+        {
+            let excess = log.length().saturating_sub(self.policy.session_events_max);
+            let trimmed = self.trim(log, excess.min(self.budget))?;
+            self.gone.events += trimmed;
+            self.budget -= trimmed;
+        }
+        Ok(())
+    }
+
+    /// Removes so many of the oldest events, or all, with what output remembers of them.
+    fn trim(&self, log: Columns, events: u64) -> rusqlite::Result<u64> {
+        let events = events.min(log.length());
+        let log = Columns { first: log.first.saturating_add(events), ..log };
+        let mut counts: BTreeMap<CallId, Option<OutputCounts>> = BTreeMap::new();
+        {
+            let mut statement = self.connection.prepare_cached(
+                "DELETE FROM events WHERE session_key = ?1 AND sequence < ?2
+                 RETURNING call_id, stream, length",
+            )?;
+            let mut rows = statement.query(params![log.key, Count(log.first)])?;
+            while let Some(row) = rows.next()? {
+                let Some((id, stream, length)) = output_of(row)? else { continue };
+                if let Some(counts) = self.counts_of(&mut counts, id)? {
+                    counts.trim(stream, length);
+                }
+            }
+        }
+        for (id, counts) in counts {
+            if let Some(counts) = counts {
+                save_counts(self.connection, id, &counts)?;
+            }
+        }
+        self.run(
+            "UPDATE sessions SET first = ?2, log_digits = ?3 WHERE key = ?1",
+            params![log.key, Count(log.first), log.log_digits()],
+        )?;
+        Ok(events)
+    }
+
+    /// The counts of a call's output; none if the call is forgotten.
+    fn counts_of<'c>(
+        &self,
+        counts: &'c mut BTreeMap<CallId, Option<OutputCounts>>,
+        id: CallId,
+    ) -> rusqlite::Result<Option<&'c mut OutputCounts>> {
+        let counts = match counts.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(load_counts(self.connection, id)?),
+        };
+        Ok(counts.as_mut())
+    }
+
+    fn expired_call(&self) -> rusqlite::Result<Option<(CallId, i64)>> {
+        self.connection
+            .prepare_cached(
+                "SELECT id, session_key FROM calls
+                 WHERE live = 0 AND expire_time <= ?1 ORDER BY expire_time LIMIT 1",
+            )?
+            .query_row([Time(self.policy.now)], |row| Ok((call_id(row, 0)?, row.get(1)?)))
+            .optional()
+    }
+
+    fn expired_session(&self) -> rusqlite::Result<Option<Columns>> {
+        self.connection
+            .prepare_cached(
+                "SELECT key, head, first, live, calls FROM sessions
+                 WHERE calls = 0 AND (state = 3 OR implicit = 1) AND update_time < ?1
+                 ORDER BY update_time LIMIT 1",
+            )?
+            .query_row([Time(self.policy.older_than)], log)
+            .optional()
+    }
+
+    fn expired_request(&self) -> rusqlite::Result<bool> {
+        self.connection
+            .prepare_cached(
+                "SELECT 1 FROM requests
+                 WHERE call_id IS NULL AND session_id IS NULL AND create_time < ?1 LIMIT 1",
+            )?
+            .exists([Time(self.policy.older_than)])
+    }
+
+    /// A log that holds too many events. Only those with as many binary digits are looked at.
+    fn long_log(&self) -> rusqlite::Result<Option<Columns>> {
+        let max = self.policy.session_events_max;
+        let digits = u64::BITS - max.leading_zeros();
+        self.connection
+            .prepare_cached(
+                "SELECT key, head, first, live, calls FROM sessions
+                 WHERE log_digits >= ?1 AND head - first + 1 > ?2
+                 ORDER BY log_digits DESC LIMIT 1",
+            )?
+            .query_row(params![digits, Count(max)], log)
+            .optional()
+    }
+
+    fn run(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<u64> {
+        self.connection.prepare_cached(sql)?.execute(params).map(|rows| rows as u64)
+    }
+}
+
+fn log(row: &Row<'_>) -> rusqlite::Result<Columns> {
+    Ok(Columns {
+        key: row.get(0)?,
+        head: count(row, 1)?,
+        first: count(row, 2)?,
+        live: count(row, 3)?,
+        calls: count(row, 4)?,
+    })
+}
+
+/// Of a removed event: the piece of output that it was.
+fn output_of(row: &Row<'_>) -> rusqlite::Result<Option<(CallId, OutputStream, u64)>> {
+    let (Some(id), Some(stream)) = (optional_call_id(row, 0)?, row.get::<_, Option<u8>>(1)?)
+    else {
+        return Ok(None);
+    };
+    let stream = stream_from_number(stream).map_err(|cause| unreadable(1, cause))?;
+    Ok(Some((id, stream, count(row, 2)?)))
+}

@@ -1,0 +1,138 @@
+//! What the writer remembers of the sessions that it wrote to last.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Row};
+
+use super::error::{Error, corrupt};
+use super::row::{count, time};
+use crate::model::{Session, SessionId, Timestamp};
+
+/// Sessions remembered. The one beyond it makes the writer forget them all: they are read again
+/// when they are needed.
+const HEADS_MAX: usize = 4_096;
+/// JSON of the sessions remembered, in bytes; the same happens beyond it.
+const HEADS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A session's row, and its body as it was last written.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) row: Columns,
+    pub(super) body: Session,
+}
+
+/// What the writer needs of a session's row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns {
+    pub(super) key: i64,
+    pub(super) head: u64,
+    pub(super) first: u64,
+    pub(super) live: u64,
+    pub(super) calls: u64,
+}
+
+impl Columns {
+    /// Nothing but the head differs, and the log isn't longer by a binary digit.
+    pub(super) fn only_head_differs(self, other: Self) -> bool {
+        (self.live, self.calls, self.log_digits())
+            == (other.live, other.calls, other.log_digits())
+    }
+
+    /// Binary digits of the length of the log, by which long ones are found.
+    pub(super) fn log_digits(self) -> u32 {
+        u64::BITS - self.length().leading_zeros()
+    }
+
+    /// Events that the log holds.
+    pub(super) fn length(self) -> u64 {
+        self.head.saturating_add(1).saturating_sub(self.first)
+    }
+}
+
+/// The writer's copy of session rows. It is only right while nobody else writes: whoever changes
+/// sessions in another way than through it, or rolls back, clears it.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    known: HashMap<SessionId, Head>,
+    bytes: usize,
+}
+
+impl Heads {
+    /// The session's row, from memory or from the database.
+    pub(super) fn load(
+        &mut self,
+        connection: &Connection,
+        id: SessionId,
+    ) -> Result<Option<&mut Head>, Error> {
+        if !self.known.contains_key(&id) {
+            let Some((head, bytes)) = read(connection, id)? else { return Ok(None) };
+            self.insert(id, head, bytes);
+        }
+        Ok(self.known.get_mut(&id))
+    }
+
+    /// Remembers a row whose body is so long as JSON.
+    pub(super) fn insert(&mut self, id: SessionId, head: Head, bytes: usize) {
+        if self.known.len() >= HEADS_MAX || self.bytes.saturating_add(bytes) > HEADS_BYTES_MAX {
+            self.clear();
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.known.insert(id, head);
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+        self.bytes = 0;
+    }
+}
+
+/// The session without what stands in columns: equal as long as its JSON needn't be written.
+pub(super) fn body_of(session: Session) -> Session {
+    Session {
+        update_time: Timestamp::default(),
+        live_tasks: 0,
+        head_sequence: 0,
+        first_sequence: 1,
+        ..session
+    }
+}
+
+/// What [`session`] reads, in this order, of `sessions` as s and `session_bodies` as b.
+pub(super) const SESSION_COLUMNS: &str = "b.body, s.update_time, s.live, s.head, s.first";
+
+/// A session from a row of [`SESSION_COLUMNS`].
+pub(super) fn session(row: &Row<'_>) -> Result<Session, Error> {
+    let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+    let body: Session =
+        serde_json::from_str(body).map_err(|cause| corrupt("a session", &cause))?;
+    Ok(Session {
+        update_time: time(row, 1)?,
+        live_tasks: u32::try_from(count(row, 2)?).unwrap_or(u32::MAX),
+        head_sequence: count(row, 3)?,
+        first_sequence: count(row, 4)?,
+        ..body
+    })
+}
+
+fn read(connection: &Connection, id: SessionId) -> Result<Option<(Head, usize)>, Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {SESSION_COLUMNS}, s.key, s.calls
+         FROM sessions s JOIN session_bodies b ON b.session_key = s.key WHERE s.id = ?1"
+    ))?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    rows.next()?.map(head).transpose()
+}
+
+fn head(row: &Row<'_>) -> Result<(Head, usize), Error> {
+    let columns = Columns {
+        key: row.get(5)?,
+        head: count(row, 3)?,
+        first: count(row, 4)?,
+        live: count(row, 2)?,
+        calls: count(row, 6)?,
+    };
+    let head = Head { row: columns, body: body_of(session(row)?) };
+    let bytes = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?.len();
+    Ok((head, bytes))
+}

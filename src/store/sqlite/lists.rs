@@ -1,0 +1,210 @@
+//! Lists. A page costs what it shows, however many rows there are: the walk follows an index in
+//! the order of the list, several states are as many walks that SQLite merges, and whoever reads
+//! stops as soon as the page is full. Labels and kinds are judged row by row on the way.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Deserialize;
+
+use super::super::rules::has_labels;
+use super::super::{
+    CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
+    SessionQuery,
+};
+use super::error::{Error, corrupt};
+use super::heads::{self, SESSION_COLUMNS};
+use super::read::call_in;
+use super::row::{Count, Time, count, kind_mask, session_state_number, state_number};
+use crate::model::{Call, Labels, Session, SessionId, Timestamp};
+
+/// Sessions, newest first.
+pub(super) fn sessions(
+    connection: &Connection,
+    query: &SessionQuery,
+) -> Result<SessionPage, Error> {
+    let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
+    let (time, id) = behind(cursor);
+    let since = since(query.created_after);
+    let states = query.states.iter().map(|state| session_state_number(*state)).collect();
+    let mut statement = connection.prepare_cached(&sessions_sql(states))?;
+    let mut rows = statement.query(params![query.tenant.as_str(), time, id, since])?;
+    let (sessions, more) = fill(&mut rows, query.limit, |row| {
+        let wanted = labels_match(row, &query.labels)?;
+        wanted.then(|| heads::session(row)).transpose()
+    })?;
+    let last = sessions.last().filter(|_| more);
+    let next = last.map(|last: &Session| {
+        let Session { create_time, id, .. } = *last;
+        SessionCursor { create_time, id }
+    });
+    Ok(SessionPage { sessions, next })
+}
+
+/// Background tasks, newest first.
+pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPage, Error> {
+    let change = newest_change(connection)?;
+    let Some(scope) = scope(connection, query.session_id)? else {
+        return Ok(CallPage { calls: Vec::new(), next: None, change });
+    };
+    let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
+    let (time, id) = behind(cursor);
+    let since = since(query.created_after);
+    let kinds = kind_mask(&query.kinds);
+    let states = query.states.iter().map(|state| state_number(*state)).collect();
+    let mut statement = connection.prepare_cached(&calls_sql(scope, states))?;
+    let tenant = query.tenant.as_str();
+    let mut rows = statement.query(params![tenant, time, id, since, scope.key(), kinds])?;
+    let (calls, more) = fill(&mut rows, query.limit, |row| {
+        let wanted = labels_match(row, &query.labels)?;
+        wanted.then(|| call_in(row, 0)).transpose()
+    })?;
+    let last = calls.last().filter(|_| more);
+    let next = last.map(|last: &Call| CallCursor { create_time: last.create_time, id: last.id });
+    Ok(CallPage { calls, next, change })
+}
+
+/// Background tasks in the order of their last change.
+pub(super) fn changes(connection: &Connection, query: &ChangeQuery) -> Result<ChangePage, Error> {
+    let newest = newest_change(connection)?;
+    let Some(scope) = scope(connection, query.session_id)? else {
+        return Ok(ChangePage { calls: Vec::new(), change: newest, more: false });
+    };
+    let mut statement = connection.prepare_cached(&changes_sql(scope))?;
+    let tenant = query.tenant.as_str();
+    let mut rows = statement.query(params![tenant, Count(query.after), scope.key()])?;
+    let (found, more) =
+        fill(&mut rows, query.limit, |row| Ok(Some((count(row, 1)?, call_in(row, 0)?))))?;
+    let change = match found.last() {
+        _ if !more => newest,
+        Some((number, _)) => *number,
+        None => query.after,
+    };
+    Ok(ChangePage { calls: found.into_iter().map(|(_, call)| call).collect(), change, more })
+}
+
+/// The newest change number.
+pub(super) fn newest_change(connection: &Connection) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT value FROM counters WHERE name = 'change'")?
+        .query_row([], |row| count(row, 0))
+}
+
+/// Whose tasks.
+#[derive(Debug, Clone, Copy)]
+enum Scope {
+    Tenant,
+    /// The session with this key.
+    Session(i64),
+}
+
+impl Scope {
+    fn key(self) -> Option<i64> {
+        match self {
+            Self::Tenant => None,
+            Self::Session(key) => Some(key),
+        }
+    }
+
+    /// The condition that picks an index. The `+` keeps the tenant out of that choice.
+    fn condition(self, key: &str) -> String {
+        match self {
+            Self::Tenant => "tenant = ?1".to_owned(),
+            Self::Session(_) => format!("session_key = {key} AND +tenant = ?1"),
+        }
+    }
+}
+
+/// None: there is no such session, so it has no tasks.
+fn scope(connection: &Connection, id: Option<SessionId>) -> rusqlite::Result<Option<Scope>> {
+    let Some(id) = id else { return Ok(Some(Scope::Tenant)) };
+    let key = connection
+        .prepare_cached("SELECT key FROM sessions WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| row.get(0))
+        .optional()?;
+    Ok(key.map(Scope::Session))
+}
+
+fn sessions_sql(states: Vec<u8>) -> String {
+    let select = format!(
+        "SELECT {SESSION_COLUMNS}, s.create_time AS create_time, s.id AS id
+         FROM sessions s CROSS JOIN session_bodies b ON b.session_key = s.key
+         WHERE s.tenant = ?1 AND (s.create_time, s.id) < (?2, ?3) AND s.create_time >= ?4"
+    );
+    merged(&select, "s.state", states)
+}
+
+fn calls_sql(scope: Scope, states: Vec<u8>) -> String {
+    let scope = scope.condition("?5");
+    let select = format!(
+        "SELECT body, create_time, id FROM calls
+         WHERE is_task = 1 AND {scope} AND (create_time, id) < (?2, ?3) AND create_time >= ?4
+             AND ((?6 >> kind) & 1) = 1"
+    );
+    merged(&select, "state", states)
+}
+
+fn changes_sql(scope: Scope) -> String {
+    let scope = scope.condition("?3");
+    format!(
+        "SELECT body, change_number FROM calls
+         WHERE is_task = 1 AND {scope} AND change_number > ?2 ORDER BY change_number"
+    )
+}
+
+/// One walk for each state, or one for all, in the order of the list.
+fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String {
+    // A state that is named twice would show its rows twice.
+    states.sort_unstable();
+    states.dedup();
+    let walks: Vec<String> =
+        states.iter().map(|state| format!("{select} AND {column} = {state}")).collect();
+    let walks = match walks.is_empty() {
+        true => select.to_owned(),
+        false => walks.join(" UNION ALL "),
+    };
+    format!("{walks} ORDER BY create_time DESC, id DESC")
+}
+
+/// Where the page begins: behind the cursor, or behind a place that is later than any row's.
+fn behind(cursor: Option<(Timestamp, [u8; 16])>) -> (Time, Vec<u8>) {
+    let end = || (Time(Timestamp::from_micros(i64::MAX)), vec![u8::MAX; 17]);
+    cursor.map_or_else(end, |(time, id)| (Time(time), id.to_vec()))
+}
+
+/// The first moment that may be shown.
+fn since(created_after: Option<Timestamp>) -> i64 {
+    created_after.map_or(i64::MIN, |time| time.as_micros().saturating_add(1))
+}
+
+/// The part of a record that label filters read; the rest is skipped unparsed.
+#[derive(Deserialize)]
+struct Marks {
+    #[serde(default)]
+    labels: Labels,
+}
+
+/// Whether the record in the first column has all of these labels.
+fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, Error> {
+    if wanted.is_empty() {
+        return Ok(true);
+    }
+    let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+    let marks: Marks = serde_json::from_str(body).map_err(|cause| corrupt("labels", &cause))?;
+    Ok(has_labels(&marks.labels, wanted))
+}
+
+/// The first `limit` rows that `read` takes, and whether there is one more.
+fn fill<T>(
+    rows: &mut rusqlite::Rows<'_>,
+    limit: u32,
+    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, Error>,
+) -> Result<(Vec<T>, bool), Error> {
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let Some(item) = read(row)? else { continue };
+        if found.len() == limit as usize {
+            return Ok((found, true));
+        }
+        found.push(item);
+    }
+    Ok((found, false))
+}

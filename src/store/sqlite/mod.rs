@@ -1,0 +1,213 @@
+//! A store in one SQLite database.
+//!
+//! Write-ahead log, one writer thread with group commit, a few readers. An append that was
+//! acknowledged has been synced. Files: `callpark.db`, SQLite's own `-wal` and `-shm`, and
+//! `callpark.db.lock`, which is held for as long as the store is open.
+
+mod error;
+mod expire;
+mod heads;
+mod lists;
+mod open;
+mod output;
+mod pool;
+mod read;
+mod row;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod write;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use self::open::Opened;
+use self::pool::{Pool, READ_MAX};
+use self::write::Prepared;
+use self::writer::{Command, Pending, Writer};
+use super::{
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
+    ExpiryPolicy, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError,
+};
+use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
+use crate::model::{Call, CallId, Session, SessionId, Tenant};
+
+pub use self::open::OpenError;
+
+/// Where the store is and how it writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// The directory that holds the database, made if it isn't there; or the database itself, if
+    /// this ends in `.db`.
+    pub path: PathBuf,
+    /// When an append counts as durable.
+    pub synchronous: Synchronous,
+}
+
+/// When an append counts as durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Synchronous {
+    /// When it is on the disk: it survives a loss of power.
+    #[default]
+    Full,
+    /// When the operating system has it: it survives a crash of the server, not one of the
+    /// machine.
+    Normal,
+}
+
+/// A store in one SQLite database.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// None once the store is closing. When the queue is full, appends wait.
+    inbox: Mutex<Option<mpsc::Sender<Command>>>,
+    pool: Arc<Pool>,
+    /// Why nothing is written any more; the writer sets it.
+    broken: Arc<OnceLock<String>>,
+    /// Taken by the first who closes; the others wait for it.
+    writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SqliteStore {
+    /// Opens the store, or makes it. Blocks for as long as the disk takes.
+    pub fn open(options: &SqliteOptions) -> Result<Self, OpenError> {
+        Self::open_with(options, READ_MAX)
+    }
+
+    /// Like [`SqliteStore::open`], with another bound for reads.
+    fn open_with(options: &SqliteOptions, read_max: Duration) -> Result<Self, OpenError> {
+        let Opened { files, writer, lock } = open::open(options)?;
+        let unusable =
+            |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
+        let broken = Arc::new(OnceLock::new());
+        let writer = Writer::new(writer, lock, Arc::clone(&broken))
+            .map_err(|error| unusable(error.to_string()))?;
+        let (inbox, commands) = mpsc::channel(STORE_QUEUE_APPENDS_MAX);
+        let thread = std::thread::Builder::new().name("store-writer".to_owned());
+        let thread = thread
+            .spawn(move || writer.run(commands))
+            .map_err(|error| unusable(format!("no thread for its writer: {error}")))?;
+        Ok(Self {
+            inbox: Mutex::new(Some(inbox)),
+            pool: Arc::new(Pool::new(files, read_max)),
+            broken,
+            writer: tokio::sync::Mutex::new(Some(thread)),
+        })
+    }
+
+    fn inbox(&self) -> Result<mpsc::Sender<Command>, StoreError> {
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        inbox.ok_or_else(|| StoreError::Unavailable("it is closed".to_owned()))
+    }
+
+    /// Gives the writer a command and waits for its answer.
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let ended = || StoreError::Unavailable("its writer has ended".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let inbox = self.inbox()?;
+        inbox.send(command(reply)).await.map_err(|_| ended())?;
+        // Kept any longer, it would keep the writer from ending.
+        drop(inbox);
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn append(&self, append: Append) -> Result<(), StoreError> {
+        let prepared = Box::new(Prepared::new(append)?);
+        self.ask(|reply| Command::Append(Pending { prepared, reply })).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.pool.read(move |reader| read::session(reader, id)).await
+    }
+
+    async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
+        self.pool.read(move |reader| lists::sessions(reader, &query)).await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        self.pool.read(move |reader| read::events(reader, &query)).await
+    }
+
+    async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {
+        self.pool.read(move |reader| read::call(reader, id)).await
+    }
+
+    async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
+        self.pool.read(move |reader| read::live_calls(reader, session_id)).await
+    }
+
+    async fn arguments(&self, id: CallId) -> Result<Option<Bytes>, StoreError> {
+        let json = self.pool.read(move |reader| read::arguments(reader, id)).await?;
+        Ok(json.map(Bytes::from))
+    }
+
+    async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {
+        self.pool.read(move |reader| lists::calls(reader, &query)).await
+    }
+
+    async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError> {
+        self.pool.read(move |reader| lists::changes(reader, &query)).await
+    }
+
+    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError> {
+        self.pool.read(move |reader| output::output(reader, &query)).await
+    }
+
+    async fn request(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        let (tenant, request_id) = (tenant.clone(), request_id.to_owned());
+        self.pool.read(move |reader| read::request(reader, &tenant, &request_id)).await
+    }
+
+    async fn sessions_with_live_calls(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let find = move |reader: &_| read::sessions_with_live_calls(reader, after, limit);
+        self.pool.read(find).await
+    }
+
+    async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
+        self.ask(|reply| Command::Expire(policy, reply)).await
+    }
+
+    /// A full disk is no error here: the next append finds out whether there is space again.
+    async fn check(&self) -> Result<(), StoreError> {
+        if let Some(cause) = self.broken.get() {
+            return Err(StoreError::Broken(cause.clone()));
+        }
+        match self.inbox()?.is_closed() {
+            false => Ok(()),
+            true => Err(StoreError::Unavailable("its writer has ended".to_owned())),
+        }
+    }
+
+    async fn close(&self) {
+        drop(self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.pool.close().await;
+        let mut writer = self.writer.lock().await;
+        if let Some(thread) = writer.take() {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the store's writer has panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Output: its counts, and reads of its pieces.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
+
+use super::super::rules::OutputCounts;
+use super::super::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
+use super::error::Error;
+use super::row::{Count, EVENT_COLUMNS, count, event, stream_number};
+use crate::model::{CallId, OutputStream, StreamSummary};
+
+/// The counts of a call's output; none if it has no output or is forgotten.
+pub(super) fn load_counts(
+    connection: &Connection,
+    id: CallId,
+) -> rusqlite::Result<Option<OutputCounts>> {
+    connection
+        .prepare_cached(
+            "SELECT stdout_total, stdout_kept, stdout_cut, stderr_total, stderr_kept, stderr_cut,
+                 combined_total, combined_kept, combined_cut
+             FROM outputs WHERE call_id = ?1",
+        )?
+        .query_row([id.as_bytes()], |row| {
+            Ok(OutputCounts {
+                stdout: summary(row, 0)?,
+                stderr: summary(row, 3)?,
+                combined: summary(row, 6)?,
+            })
+        })
+        .optional()
+}
+
+fn summary(row: &Row<'_>, column: usize) -> rusqlite::Result<StreamSummary> {
+    let (total_bytes, kept_bytes) = (count(row, column)?, count(row, column + 1)?);
+    Ok(StreamSummary {
+        total_bytes,
+        kept_bytes,
+        dropped_bytes: total_bytes.saturating_sub(kept_bytes),
+        cut_offset: row.get::<_, Option<Count>>(column + 2)?.map(|Count(offset)| offset),
+    })
+}
+
+pub(super) fn save_counts(
+    connection: &Connection,
+    id: CallId,
+    counts: &OutputCounts,
+) -> rusqlite::Result<()> {
+    let OutputCounts { stdout, stderr, combined } = counts;
+    connection
+        .prepare_cached(
+            "INSERT INTO outputs (call_id, stdout_total, stdout_kept, stdout_cut, stderr_total,
+                 stderr_kept, stderr_cut, combined_total, combined_kept, combined_cut)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (call_id) DO UPDATE SET (stdout_total, stdout_kept, stdout_cut,
+                 stderr_total, stderr_kept, stderr_cut, combined_total, combined_kept,
+                 combined_cut) = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            id.as_bytes(),
+            Count(stdout.total_bytes),
+            Count(stdout.kept_bytes),
+            stdout.cut_offset.map(Count),
+            Count(stderr.total_bytes),
+            Count(stderr.kept_bytes),
+            stderr.cut_offset.map(Count),
+            Count(combined.total_bytes),
+            Count(combined.kept_bytes),
+            combined.cut_offset.map(Count),
+        ])
+        .map(|_| ())
+}
+
+/// Reads pieces of a call's output.
+pub(super) fn output(connection: &Connection, query: &OutputQuery) -> Result<OutputPage, Error> {
+    let counts = load_counts(connection, query.call_id)?;
+    let OutputCounts { stdout, stderr, combined } = counts.unwrap_or_default();
+    let mut page = OutputPage { pieces: Vec::new(), stdout, stderr, combined };
+    if counts.is_none() {
+        return Ok(page);
+    }
+    let stream = Stream { connection, call_id: query.call_id, selection: query.selection };
+    let start = match query.from {
+        OutputFrom::Offset(offset) => stream.first_from(offset)?,
+        OutputFrom::Tail(0) => return Ok(page),
+        OutputFrom::Tail(bytes) => stream.first_of_tail(bytes)?,
+    };
+    let columns = format!("{EVENT_COLUMNS} FROM events");
+    let mut statement = stream.prepare(&columns, ">= ?2", "ASC")?;
+    let mut rows = statement.query(params![query.call_id.as_bytes(), Count(start)])?;
+    let mut bytes: u64 = 0;
+    while let Some(row) = rows.next()? {
+        page.pieces.push(event(row)?);
+        bytes = bytes.saturating_add(count(row, LENGTH)?);
+        if bytes >= query.bytes_max {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// Where the length of a piece stands in [`EVENT_COLUMNS`].
+const LENGTH: usize = 7;
+
+/// The pieces of one selection of a call's output.
+struct Stream<'a> {
+    connection: &'a Connection,
+    call_id: CallId,
+    selection: OutputSelection,
+}
+
+impl<'a> Stream<'a> {
+    /// A walk through the pieces in the order of their offsets, which the index gives.
+    fn prepare(
+        &self,
+        columns: &str,
+        bound: &str,
+        direction: &str,
+    ) -> rusqlite::Result<CachedStatement<'a>> {
+        let (offset, pieces) = self.names();
+        self.connection.prepare_cached(&format!(
+            "SELECT {columns} WHERE call_id = ?1 AND {pieces} AND {offset} {bound}
+             ORDER BY {offset} {direction}, key {direction}"
+        ))
+    }
+
+    /// The column of the offset, and the condition that its index needs.
+    fn names(&self) -> (&'static str, String) {
+        let one = |stream| ("stream_offset", format!("stream = {}", stream_number(stream)));
+        match self.selection {
+            OutputSelection::Stdout => one(OutputStream::Stdout),
+            OutputSelection::Stderr => one(OutputStream::Stderr),
+            OutputSelection::Combined => ("combined_offset", "stream IS NOT NULL".to_owned()),
+        }
+    }
+
+    /// An offset from which on there is the piece that holds `wanted`, or else the next one.
+    fn first_from(&self, wanted: u64) -> Result<u64, Error> {
+        let (offset, _) = self.names();
+        let columns = format!("{offset}, length FROM events");
+        let mut statement = self.prepare(&columns, "<= ?2", "DESC")?;
+        let mut rows = statement.query(params![self.call_id.as_bytes(), Count(wanted)])?;
+        if let Some(row) = rows.next()? {
+            let (offset, length) = (count(row, 0)?, count(row, 1)?);
+            if offset.saturating_add(length) > wanted {
+                return Ok(offset);
+            }
+        }
+        Ok(wanted.saturating_add(1))
+    }
+
+    /// The offset of the last pieces that together have `wanted` bytes, or of all.
+    fn first_of_tail(&self, wanted: u64) -> Result<u64, Error> {
+        let (offset, _) = self.names();
+        let columns = format!("{offset}, length FROM events");
+        let mut statement = self.prepare(&columns, ">= 0", "DESC")?;
+        let mut rows = statement.query([self.call_id.as_bytes()])?;
+        let (mut start, mut bytes) = (0, 0_u64);
+        while bytes < wanted
+            && let Some(row) = rows.next()?
+        {
+            start = count(row, 0)?;
+            bytes = bytes.saturating_add(count(row, 1)?);
+        }
+        Ok(start)
+    }
+}

@@ -1,0 +1,144 @@
+//! Reads of single records and of logs. Each runs in one read transaction.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::{EventPage, EventQuery, RequestRecord};
+use super::error::{Error, corrupt};
+use super::heads::{self, SESSION_COLUMNS};
+use super::row::{
+    Count, EVENT_COLUMNS, count, event, optional_call_id, payload_kind, session_id,
+    session_state_number, time,
+};
+use crate::model::{Call, CallId, Session, SessionId, SessionState, Tenant};
+
+/// One session.
+pub(super) fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {SESSION_COLUMNS}
+         FROM sessions s JOIN session_bodies b ON b.session_key = s.key WHERE s.id = ?1"
+    ))?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    rows.next()?.map(heads::session).transpose()
+}
+
+/// One call.
+pub(super) fn call(connection: &Connection, id: CallId) -> Result<Option<Call>, Error> {
+    let mut statement = connection.prepare_cached("SELECT body FROM calls WHERE id = ?1")?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    rows.next()?.map(|row| call_in(row, 0)).transpose()
+}
+
+/// A call whose JSON stands in this column.
+pub(super) fn call_in(row: &Row<'_>, column: usize) -> Result<Call, Error> {
+    let body = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
+    serde_json::from_str(body).map_err(|cause| corrupt("a call", &cause))
+}
+
+/// Calls of one session that haven't ended, oldest first.
+pub(super) fn live_calls(connection: &Connection, id: SessionId) -> Result<Vec<Call>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT body FROM calls
+         WHERE live = 1 AND session_key = (SELECT key FROM sessions WHERE id = ?1)
+         ORDER BY create_time, id",
+    )?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    let mut calls = Vec::new();
+    while let Some(row) = rows.next()? {
+        calls.push(call_in(row, 0)?);
+    }
+    Ok(calls)
+}
+
+/// The arguments of a call.
+pub(super) fn arguments(connection: &Connection, id: CallId) -> Result<Option<Vec<u8>>, Error> {
+    let mut statement =
+        connection.prepare_cached("SELECT json FROM arguments WHERE call_id = ?1")?;
+    Ok(statement.query_row([id.as_bytes()], |row| row.get(0)).optional()?)
+}
+
+/// What a request id did.
+pub(super) fn request(
+    connection: &Connection,
+    tenant: &Tenant,
+    request_id: &str,
+) -> Result<Option<RequestRecord>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT fingerprint, effect, create_time FROM requests
+         WHERE tenant = ?1 AND request_id = ?2",
+    )?;
+    let mut rows = statement.query(params![tenant.as_str(), request_id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let effect = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+    Ok(Some(RequestRecord {
+        tenant: tenant.clone(),
+        request_id: request_id.to_owned(),
+        fingerprint: row.get(0)?,
+        effect: serde_json::from_str(effect).map_err(|cause| corrupt("a request", &cause))?,
+        create_time: time(row, 2)?,
+    }))
+}
+
+/// Sessions that hold a call that hasn't ended, in the order of their ids.
+pub(super) fn sessions_with_live_calls(
+    connection: &Connection,
+    after: Option<SessionId>,
+    limit: u32,
+) -> Result<Vec<SessionId>, Error> {
+    let mut statement = connection
+        .prepare_cached("SELECT id FROM sessions WHERE live > 0 AND id > ?1 ORDER BY id LIMIT ?2")?;
+    let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
+    let ids = statement.query_map(params![after, limit], |row| session_id(row, 0))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Events of one session.
+pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<EventPage, Error> {
+    let log = connection
+        .prepare_cached("SELECT key, head, first, state FROM sessions WHERE id = ?1")?
+        .query_row([query.session_id.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, count(row, 1)?, count(row, 2)?, row.get::<_, u8>(3)?))
+        })
+        .optional()?;
+    let Some((key, head, first, state)) = log else {
+        let (head, first, closed) = (0, 1, false);
+        let (events, scanned_to) = (Vec::new(), query.after);
+        return Ok(EventPage { events, scanned_to, head, first, closed });
+    };
+    let after = query.after.max(first.saturating_sub(1));
+    let closed = state == session_state_number(SessionState::Closed);
+    let mut page = EventPage { events: Vec::new(), scanned_to: after, head, first, closed };
+    scan(connection, key, query, &mut page)?;
+    Ok(page)
+}
+
+fn scan(
+    connection: &Connection,
+    session_key: i64,
+    query: &EventQuery,
+    page: &mut EventPage,
+) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {EVENT_COLUMNS} FROM events WHERE session_key = ?1 AND sequence > ?2
+         ORDER BY sequence LIMIT ?3"
+    ))?;
+    let scan_max = Count(query.scan_max as u64);
+    let mut rows = statement.query(params![session_key, Count(page.scanned_to), scan_max])?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        if matches(query, row)? {
+            let event = event(row)?;
+            bytes += event.bytes.len();
+            if bytes > query.bytes_max && !page.events.is_empty() {
+                break;
+            }
+            page.events.push(event);
+        }
+        page.scanned_to = count(row, 0)?;
+    }
+    Ok(())
+}
+
+fn matches(query: &EventQuery, row: &Row<'_>) -> rusqlite::Result<bool> {
+    let kind = query.kinds.is_empty() || query.kinds.contains(&payload_kind(row, 1)?);
+    Ok(kind && (query.call_id.is_none() || query.call_id == optional_call_id(row, 2)?))
+}

@@ -1,0 +1,157 @@
+//! How words of the model stand in columns. The numbers are in files: never reuse one.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Result, Row};
+
+use super::super::StoredEvent;
+use crate::model::{
+    CallId, OutputPosition, OutputStream, PayloadKind, SessionId, SessionState, State, Timestamp,
+    ToolKind,
+};
+
+/// A count or an offset. SQLite's integers have a sign: beyond 2^63 it stands at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count(pub(super) u64);
+
+impl ToSql for Count {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(i64::try_from(self.0).unwrap_or(i64::MAX).into())
+    }
+}
+
+impl FromSql for Count {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let number = value.as_i64()?;
+        u64::try_from(number).map(Self).map_err(|_| FromSqlError::OutOfRange(number))
+    }
+}
+
+/// A moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Time(pub(super) Timestamp);
+
+impl ToSql for Time {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
+        Ok(self.0.as_micros().into())
+    }
+}
+
+impl FromSql for Time {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(Timestamp::from_micros).map(Self)
+    }
+}
+
+pub(super) fn state_number(state: State) -> u8 {
+    match state {
+        State::Pending => 1,
+        State::Running => 2,
+        State::InputRequired => 3,
+        State::Cancelling => 4,
+        State::Succeeded => 5,
+        State::Failed => 6,
+        State::TimedOut => 7,
+        State::Cancelled => 8,
+        State::Lost => 9,
+    }
+}
+
+pub(super) fn session_state_number(state: SessionState) -> u8 {
+    match state {
+        SessionState::Open => 1,
+        SessionState::Closing => 2,
+        SessionState::Closed => 3,
+    }
+}
+
+/// At most 62: [`kind_mask`] has a bit for each.
+pub(super) fn kind_number(kind: ToolKind) -> u8 {
+    match kind {
+        ToolKind::Command => 1,
+        ToolKind::Mcp => 2,
+        ToolKind::Agent => 3,
+        ToolKind::Worker => 4,
+        ToolKind::BuiltIn => 5,
+    }
+}
+
+/// A bit for each of `kinds`; every bit when there is none.
+pub(super) fn kind_mask(kinds: &[ToolKind]) -> i64 {
+    match kinds {
+        [] => -1,
+        some => some.iter().fold(0, |mask, kind| mask | (1 << kind_number(*kind))),
+    }
+}
+
+pub(super) fn stream_number(stream: OutputStream) -> u8 {
+    match stream {
+        OutputStream::Stdout => 1,
+        OutputStream::Stderr => 2,
+    }
+}
+
+pub(super) fn stream_from_number(number: u8) -> FromSqlResult<OutputStream> {
+    match number {
+        1 => Ok(OutputStream::Stdout),
+        2 => Ok(OutputStream::Stderr),
+        other => Err(FromSqlError::OutOfRange(other.into())),
+    }
+}
+
+pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64> {
+    row.get(column).map(|Count(number)| number)
+}
+
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
+    row.get(column).map(|Time(time)| time)
+}
+
+pub(super) fn session_id(row: &Row<'_>, column: usize) -> Result<SessionId> {
+    row.get(column).map(SessionId::from_bytes)
+}
+
+pub(super) fn call_id(row: &Row<'_>, column: usize) -> Result<CallId> {
+    row.get(column).map(CallId::from_bytes)
+}
+
+pub(super) fn optional_call_id(row: &Row<'_>, column: usize) -> Result<Option<CallId>> {
+    row.get::<_, Option<_>>(column).map(|bytes| bytes.map(CallId::from_bytes))
+}
+
+pub(super) fn payload_kind(row: &Row<'_>, column: usize) -> Result<PayloadKind> {
+    let number: u8 = row.get(column)?;
+    let unknown = || unreadable(column, FromSqlError::OutOfRange(number.into()));
+    PayloadKind::from_number(number).ok_or_else(unknown)
+}
+
+/// What [`event`] reads, in this order.
+pub(super) const EVENT_COLUMNS: &str = "sequence, kind, call_id, stream, stream_offset, \
+     combined_offset, dropped_before, length, bytes";
+
+/// An event from a row of [`EVENT_COLUMNS`].
+pub(super) fn event(row: &Row<'_>) -> Result<StoredEvent> {
+    Ok(StoredEvent {
+        sequence: count(row, 0)?,
+        kind: payload_kind(row, 1)?,
+        call_id: optional_call_id(row, 2)?,
+        output: output(row)?,
+        bytes: row.get::<_, Vec<u8>>(8)?.into(),
+    })
+}
+
+fn output(row: &Row<'_>) -> Result<Option<(OutputPosition, u64)>> {
+    let Some(stream) = row.get::<_, Option<u8>>(3)? else { return Ok(None) };
+    let position = OutputPosition {
+        stream: stream_from_number(stream).map_err(|cause| unreadable(3, cause))?,
+        offset: count(row, 4)?,
+        combined_offset: count(row, 5)?,
+        dropped_bytes_before: count(row, 6)?,
+    };
+    Ok(Some((position, count(row, 7)?)))
+}
+
+/// A column that holds what it never should.
+pub(super) fn unreadable(column: usize, cause: FromSqlError) -> rusqlite::Error {
+    let kind = rusqlite::types::Type::Integer;
+    rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(cause))
+}

@@ -1,0 +1,426 @@
+//! One append, written inside the writer's transaction.
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+
+use super::super::rules::{self, OutputCounts};
+use super::super::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
+use super::error::Error;
+use super::heads::{Columns, Head, Heads, body_of};
+use super::output::{load_counts, save_counts};
+use super::row::{
+    Count, Time, kind_number, session_state_number, state_number, stream_number,
+};
+use crate::model::{Call, CallId, SessionId, Timestamp};
+
+/// An append with everything done that needs neither the database nor the writer's thread.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Its session is [`body_of`] the one that was given.
+    append: Append,
+    update_time: Timestamp,
+    /// The calls as JSON, in the order of the append.
+    call_bodies: Vec<String>,
+}
+
+impl Prepared {
+    pub(super) fn new(mut append: Append) -> Result<Self, StoreError> {
+        let update_time = append.session.update_time;
+        append.session = body_of(append.session);
+        let call_bodies = append.calls.iter().map(json).collect::<Result<_, _>>()?;
+        Ok(Self { append, update_time, call_bodies })
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value)
+        .map_err(|cause| StoreError::Unavailable(format!("a record can't be written: {cause}")))
+}
+
+/// A transaction of the writer, with what every append in it needs.
+pub(super) struct Batch<'a> {
+    connection: &'a Connection,
+    heads: &'a mut Heads,
+    /// The newest change number; saved by [`Batch::finish`].
+    change: &'a mut u64,
+    change_before: u64,
+    put_event: CachedStatement<'a>,
+    move_head: CachedStatement<'a>,
+}
+
+/// A call's row as it is before the append.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    key: i64,
+    live: bool,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn begin(
+        connection: &'a Connection,
+        heads: &'a mut Heads,
+        change: &'a mut u64,
+    ) -> rusqlite::Result<Self> {
+        Ok(Self {
+            connection,
+            heads,
+            change_before: *change,
+            change,
+            put_event: connection.prepare_cached(PUT_EVENT)?,
+            move_head: connection.prepare_cached(MOVE_HEAD)?,
+        })
+    }
+
+    /// Writes what outlasts the single appends.
+    pub(super) fn finish(self) -> rusqlite::Result<()> {
+        if *self.change != self.change_before {
+            self.connection
+                .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'change'")?
+                .execute([Count(*self.change)])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
+    /// Writes one append and says what its caller is told. After an error of SQLite the
+    /// transaction must be rolled back.
+    pub(super) fn settle(&mut self, prepared: &Prepared) -> rusqlite::Result<Result<(), StoreError>> {
+        match self.apply(prepared) {
+            Ok(()) => Ok(Ok(())),
+            Err(Error::Store(refused)) => Ok(Err(refused)),
+            Err(Error::Sql(error)) => Err(error),
+        }
+    }
+
+    /// Refuses the append before anything is written, or writes it.
+    fn apply(&mut self, prepared: &Prepared) -> Result<(), Error> {
+        let append = &prepared.append;
+        let before = self.heads.load(self.connection, append.session_id)?.map(|head| head.row);
+        let head = before.map(|row| row.head);
+        rules::check_append(append, head)?;
+        let known = self.find_calls(append, before)?;
+        self.check_requests(append)?;
+
+        let mut row = match before {
+            Some(row) => row,
+            None => self.create_session(prepared)?,
+        };
+        self.put_events(row.key, &append.events)?;
+        row.head = row.head.saturating_add(append.events.len() as u64);
+        for ((call, body), known) in append.calls.iter().zip(&prepared.call_bodies).zip(known) {
+            self.put_call(&mut row, call, body, known)?;
+        }
+        self.put_arguments(append)?;
+        for id in &append.deleted_calls {
+            self.delete_call(&mut row, *id)?;
+        }
+        for request in &append.requests {
+            self.put_request(request)?;
+        }
+        self.save_session(prepared, before, row)
+    }
+
+    fn find_calls(
+        &self,
+        append: &Append,
+        session: Option<Columns>,
+    ) -> Result<Vec<Option<Known>>, Error> {
+        let mut known = Vec::with_capacity(append.calls.len());
+        for call in &append.calls {
+            let found = find_call(self.connection, call.id)?;
+            let own = found.is_none_or(|(_, key)| session.is_some_and(|row| row.key == key));
+            if !own {
+                return Err(StoreError::Conflict { head: session.map(|row| row.head) }.into());
+            }
+            known.push(found.map(|(known, _)| known));
+        }
+        Ok(known)
+    }
+
+    fn check_requests(&self, append: &Append) -> Result<(), Error> {
+        rules::check_requests(append)?;
+        for RequestRecord { tenant, request_id, .. } in &append.requests {
+            let taken = self
+                .connection
+                .prepare_cached("SELECT 1 FROM requests WHERE tenant = ?1 AND request_id = ?2")?
+                .exists(params![tenant.as_str(), request_id])?;
+            if taken {
+                return Err(StoreError::RequestTaken { request_id: request_id.clone() }.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn create_session(&mut self, prepared: &Prepared) -> Result<Columns, Error> {
+        let session = &prepared.append.session;
+        let body = json(session)?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO sessions (id, tenant, state, implicit, create_time, update_time,
+                     head, first, live, calls, log_digits)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 1, 0, 0, 0)",
+            )?
+            .execute(params![
+                session.id.as_bytes(),
+                session.tenant.as_str(),
+                session_state_number(session.state),
+                session.implicit,
+                Time(session.create_time),
+                Time(prepared.update_time),
+            ])?;
+        let key = self.connection.last_insert_rowid();
+        self.connection
+            .prepare_cached("INSERT INTO session_bodies (session_key, body) VALUES (?1, ?2)")?
+            .execute(params![key, body])?;
+        let row = Columns { key, head: 0, first: 1, live: 0, calls: 0 };
+        self.heads.insert(session.id, Head { row, body: session.clone() }, body.len());
+        Ok(row)
+    }
+
+    fn put_events(&mut self, session_key: i64, events: &[StoredEvent]) -> Result<(), Error> {
+        let mut counts: Vec<(CallId, OutputCounts)> = Vec::new();
+        for event in events {
+            let output = event.output.as_ref();
+            let position = output.map(|(position, _)| position);
+            self.put_event.execute(params![
+                session_key,
+                Count(event.sequence),
+                event.kind as u8,
+                event.call_id.as_ref().map(CallId::as_bytes),
+                position.map(|position| stream_number(position.stream)),
+                position.map(|position| Count(position.offset)),
+                position.map(|position| Count(position.combined_offset)),
+                position.map(|position| Count(position.dropped_bytes_before)),
+                output.map(|(_, length)| Count(*length)),
+                &event.bytes[..],
+            ])?;
+            if let (Some(id), Some((position, length))) = (event.call_id, output) {
+                self.counts_of(&mut counts, id)?.add(position, *length);
+            }
+        }
+        for (id, counts) in counts {
+            save_counts(self.connection, id, &counts)?;
+        }
+        Ok(())
+    }
+
+    /// The counts of a call's output, read when the append touches the call for the first time.
+    fn counts_of<'c>(
+        &self,
+        counts: &'c mut Vec<(CallId, OutputCounts)>,
+        id: CallId,
+    ) -> Result<&'c mut OutputCounts, Error> {
+        let place = match counts.iter().position(|(known, _)| *known == id) {
+            Some(place) => place,
+            None => {
+                let stored = load_counts(self.connection, id)?.unwrap_or_default();
+                counts.push((id, stored));
+                counts.len() - 1
+            }
+        };
+        Ok(&mut counts[place].1)
+    }
+
+    fn put_call(
+        &mut self,
+        session: &mut Columns,
+        call: &Call,
+        body: &str,
+        known: Option<Known>,
+    ) -> Result<(), Error> {
+        *self.change = self.change.saturating_add(1);
+        let live = !call.state.is_terminal();
+        match known {
+            Some(known) => self.update_call(known.key, call, body)?,
+            None => self.insert_call(session.key, call, body)?,
+        }
+        let was_live = known.is_some_and(|known| known.live);
+        session.calls = session.calls.saturating_add(u64::from(known.is_none()));
+        session.live = session.live.saturating_add(u64::from(live && !was_live));
+        session.live = session.live.saturating_sub(u64::from(was_live && !live));
+        if !live {
+            forget_arguments(self.connection, call.id)?;
+        }
+        Ok(())
+    }
+
+    fn insert_call(&self, session_key: i64, call: &Call, body: &str) -> Result<(), Error> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO calls (id, session_key, tenant, is_task, live, state, kind,
+                     create_time, expire_time, change_number, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute(params![
+                call.id.as_bytes(),
+                session_key,
+                call.tenant.as_str(),
+                call.is_task(),
+                !call.state.is_terminal(),
+                state_number(call.state),
+                kind_number(call.kind),
+                Time(call.create_time),
+                call.expire_time.map(Time),
+                Count(*self.change),
+                body,
+            ])?;
+        Ok(())
+    }
+
+    fn update_call(&self, key: i64, call: &Call, body: &str) -> Result<(), Error> {
+        self.connection
+            .prepare_cached(
+                "UPDATE calls SET is_task = ?2, live = ?3, state = ?4, expire_time = ?5,
+                     change_number = ?6, body = ?7
+                 WHERE key = ?1",
+            )?
+            .execute(params![
+                key,
+                call.is_task(),
+                !call.state.is_terminal(),
+                state_number(call.state),
+                call.expire_time.map(Time),
+                Count(*self.change),
+                body,
+            ])?;
+        Ok(())
+    }
+
+    fn put_arguments(&self, append: &Append) -> Result<(), Error> {
+        for (id, json) in &append.arguments {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO arguments (call_id, json)
+                     SELECT id, ?2 FROM calls WHERE id = ?1 AND live = 1
+                     ON CONFLICT (call_id) DO UPDATE SET json = excluded.json",
+                )?
+                .execute(params![id.as_bytes(), &json[..]])?;
+        }
+        Ok(())
+    }
+
+    /// Requests about the call stay, so that repeating one gives the same answer, until they
+    /// are old.
+    fn delete_call(&self, session: &mut Columns, id: CallId) -> Result<(), Error> {
+        let Some((known, key)) = find_call(self.connection, id)? else { return Ok(()) };
+        if key != session.key {
+            return Ok(());
+        }
+        session.calls = session.calls.saturating_sub(1);
+        session.live = session.live.saturating_sub(u64::from(known.live));
+        self.connection
+            .prepare_cached("UPDATE requests SET call_id = NULL WHERE call_id = ?1")?
+            .execute([id.as_bytes()])?;
+        Ok(forget_call(self.connection, id)?)
+    }
+
+    fn put_request(&self, request: &RequestRecord) -> Result<(), Error> {
+        let call_id = request.effect.call_id();
+        let session_id = match request.effect {
+            RequestEffect::SessionCreated(id) => Some(id),
+            _ => None,
+        };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO requests (tenant, request_id, fingerprint, effect, create_time,
+                     call_id, session_id)
+                 VALUES (?1, ?2, ?3, ?4, ?5, (SELECT id FROM calls WHERE id = ?6),
+                     (SELECT id FROM sessions WHERE id = ?7))",
+            )?
+            .execute(params![
+                request.tenant.as_str(),
+                request.request_id,
+                request.fingerprint,
+                json(&request.effect)?,
+                Time(request.create_time),
+                call_id.as_ref().map(CallId::as_bytes),
+                session_id.as_ref().map(SessionId::as_bytes),
+            ])?;
+        Ok(())
+    }
+
+    fn save_session(
+        &mut self,
+        prepared: &Prepared,
+        before: Option<Columns>,
+        row: Columns,
+    ) -> Result<(), Error> {
+        let session = &prepared.append.session;
+        let Some(head) = self.heads.load(self.connection, session.id)? else { return Ok(()) };
+        head.row = row;
+        let same_body = head.body == *session;
+        if !same_body {
+            head.body = session.clone();
+        }
+        let same_columns = before.is_some_and(|before| before.only_head_differs(row));
+        match same_body && same_columns {
+            true => {
+                let update_time = Time(prepared.update_time);
+                self.move_head.execute(params![row.key, Count(row.head), update_time])?;
+            }
+            false => self.update_session(prepared, row)?,
+        }
+        if !same_body {
+            self.connection
+                .prepare_cached("UPDATE session_bodies SET body = ?2 WHERE session_key = ?1")?
+                .execute(params![row.key, json(session)?])?;
+        }
+        Ok(())
+    }
+
+    fn update_session(&self, prepared: &Prepared, row: Columns) -> Result<(), Error> {
+        self.connection
+            .prepare_cached(
+                "UPDATE sessions SET state = ?2, update_time = ?3, head = ?4, live = ?5,
+                     calls = ?6, log_digits = ?7
+                 WHERE key = ?1",
+            )?
+            .execute(params![
+                row.key,
+                session_state_number(prepared.append.session.state),
+                Time(prepared.update_time),
+                Count(row.head),
+                Count(row.live),
+                Count(row.calls),
+                row.log_digits(),
+            ])?;
+        Ok(())
+    }
+}
+
+const PUT_EVENT: &str = "INSERT INTO events (session_key, sequence, kind, call_id, stream,
+         stream_offset, combined_offset, dropped_before, length, bytes)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+/// What most appends change of a session, and nothing that an index of a live one knows.
+const MOVE_HEAD: &str = "UPDATE sessions SET head = ?2, update_time = ?3 WHERE key = ?1";
+
+/// A call's row, and the key of its session.
+fn find_call(connection: &Connection, id: CallId) -> rusqlite::Result<Option<(Known, i64)>> {
+    connection
+        .prepare_cached("SELECT key, live, session_key FROM calls WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| {
+            Ok((Known { key: row.get(0)?, live: row.get(1)? }, row.get(2)?))
+        })
+        .optional()
+}
+
+/// Removes all that is known of a call but its requests and its events.
+pub(super) fn forget_call(connection: &Connection, id: CallId) -> rusqlite::Result<()> {
+    for table in [
+        "DELETE FROM calls WHERE id = ?1",
+        "DELETE FROM outputs WHERE call_id = ?1",
+    ] {
+        connection.prepare_cached(table)?.execute([id.as_bytes()])?;
+    }
+    forget_arguments(connection, id)
+}
+
+fn forget_arguments(connection: &Connection, id: CallId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM arguments WHERE call_id = ?1")?
+        .execute([id.as_bytes()])
+        .map(|_| ())
+}

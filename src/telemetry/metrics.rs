@@ -1,0 +1,370 @@
+//! Handles to all that is counted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::label::{CallCap, ConnectionRefusal, KINDS, STATES, kind_label, state_label};
+use super::{RpcMetrics, name};
+use crate::model::{State, ToolKind};
+
+/// How often the samples of the histograms are put into their buckets.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// The method under which requests for unknown methods are counted: their names are the
+/// caller's, so they would be without end.
+const OTHER_METHOD: &str = "other";
+
+/// Where handles are registered.
+#[derive(Clone)]
+pub(super) struct Registry(Arc<PrometheusRecorder>);
+
+impl Registry {
+    fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+        let labels = labels.iter().map(|(key, value)| Label::new(*key, (*value).to_owned()));
+        Key::from_parts(name, labels.collect::<Vec<_>>())
+    }
+
+    fn metadata() -> Metadata<'static> {
+        Metadata::new(module_path!(), Level::INFO, Some(module_path!()))
+    }
+
+    pub(super) fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.0.register_counter(&Self::key(name, labels), &Self::metadata())
+    }
+
+    pub(super) fn histogram(
+        &self,
+        name: &'static str,
+        labels: &[(&'static str, &str)],
+    ) -> Histogram {
+        self.0.register_histogram(&Self::key(name, labels), &Self::metadata())
+    }
+
+    fn gauge(&self, name: &'static str) -> Gauge {
+        self.0.register_gauge(&Self::key(name, &[]), &Self::metadata())
+    }
+}
+
+/// One more of something for as long as this lives, such as an open stream.
+#[must_use = "it counts only as long as it is held"]
+pub struct Held(Gauge);
+
+impl Held {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// All that a server counts. A clone is a handle to the same counts; counting is an
+/// atomic addition on a counter that is registered already.
+#[derive(Clone)]
+pub struct Metrics(Arc<Handles>);
+
+struct Handles {
+    prometheus: PrometheusHandle,
+    calls_started: HashMap<ToolKind, Counter>,
+    calls_parked: HashMap<ToolKind, Counter>,
+    calls_finished: HashMap<(ToolKind, State), Counter>,
+    calls_refused: HashMap<CallCap, Counter>,
+    calls_live: Gauge,
+    calls_running: Gauge,
+    requests_replayed: Counter,
+    tasks_expired: Counter,
+    events_appended: Counter,
+    sequences_trimmed: Counter,
+    output_bytes_kept: Counter,
+    output_bytes_dropped: Counter,
+    store_append_seconds: Histogram,
+    store_commit_appends: Histogram,
+    rpcs: HashMap<String, RpcMetrics>,
+    other_rpcs: RpcMetrics,
+    streams_open: Gauge,
+    connections_open: Gauge,
+    connections_accepted: Counter,
+    connections_refused: HashMap<ConnectionRefusal, Counter>,
+    accept_errors: Counter,
+}
+
+impl Default for Metrics {
+    /// Counts without names of methods: all RPCs are counted as `other`.
+    fn default() -> Self {
+        Self::new(std::iter::empty::<String>())
+    }
+}
+
+impl Metrics {
+    /// Counts of a server that has these methods, each as `package.Service/Method`.
+    pub fn new(methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let recorder = recorder();
+        let prometheus = recorder.handle();
+        name::describe(&recorder);
+        let registry = Registry(Arc::new(recorder));
+        let of_kind =
+            |name| KINDS.map(|k| (k, registry.counter(name, &[("tool_kind", kind_label(k))])));
+        let output = |word| registry.counter(name::OUTPUT_BYTES, &[("disposition", word)]);
+        Self(Arc::new(Handles {
+            prometheus,
+            calls_started: of_kind(name::CALLS_STARTED).into(),
+            calls_parked: of_kind(name::CALLS_PARKED).into(),
+            calls_finished: calls_finished(&registry),
+            calls_refused: CallCap::ALL
+                .map(|c| (c, registry.counter(name::CALLS_REFUSED, &[("cap", c.as_str())])))
+                .into(),
+            calls_live: registry.gauge(name::CALLS_LIVE),
+            calls_running: registry.gauge(name::CALLS_RUNNING),
+            requests_replayed: registry.counter(name::REQUESTS_REPLAYED, &[]),
+            tasks_expired: registry.counter(name::TASKS_EXPIRED, &[]),
+            events_appended: registry.counter(name::EVENTS_APPENDED, &[]),
+            sequences_trimmed: registry.counter(name::SEQUENCES_TRIMMED, &[]),
+            output_bytes_kept: output("kept"),
+            output_bytes_dropped: output("dropped"),
+            store_append_seconds: registry.histogram(name::STORE_APPEND_SECONDS, &[]),
+            store_commit_appends: registry.histogram(name::STORE_COMMIT_APPENDS, &[]),
+            rpcs: methods
+                .into_iter()
+                .map(Into::into)
+                .map(|method: String| (method.clone(), RpcMetrics::new(&registry, &method)))
+                .collect(),
+            other_rpcs: RpcMetrics::new(&registry, OTHER_METHOD),
+            streams_open: registry.gauge(name::STREAMS_OPEN),
+            connections_open: registry.gauge(name::CONNECTIONS_OPEN),
+            connections_accepted: registry.counter(name::CONNECTIONS_ACCEPTED, &[]),
+            connections_refused: ConnectionRefusal::ALL
+                .map(|r| {
+                    (r, registry.counter(name::CONNECTIONS_REFUSED, &[("reason", r.as_str())]))
+                })
+                .into(),
+            accept_errors: registry.counter(name::ACCEPT_ERRORS, &[]),
+        }))
+    }
+
+    /// All counts in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        self.0.prometheus.render()
+    }
+
+    /// Puts the samples of the histograms into their buckets every five seconds until `stop`.
+    /// Without it they pile up between one [`Metrics::render`] and the next.
+    pub async fn upkeep(&self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL)).await.is_some() {
+            self.0.prometheus.run_upkeep();
+        }
+    }
+
+    /// A call was accepted.
+    pub fn call_started(&self, kind: ToolKind) {
+        increment(self.0.calls_started.get(&kind), 1);
+    }
+
+    /// A call went to the background.
+    pub fn call_parked(&self, kind: ToolKind) {
+        increment(self.0.calls_parked.get(&kind), 1);
+    }
+
+    /// A call ended in this terminal state; another state counts nothing.
+    pub fn call_finished(&self, kind: ToolKind, state: State) {
+        increment(self.0.calls_finished.get(&(kind, state)), 1);
+    }
+
+    /// A call was turned away before it started.
+    pub fn call_refused(&self, cap: CallCap) {
+        increment(self.0.calls_refused.get(&cap), 1);
+    }
+
+    /// So many calls more, or fewer, haven't ended.
+    pub fn live_calls_changed(&self, change: i32) {
+        self.0.calls_live.increment(f64::from(change));
+    }
+
+    /// A call's work runs for as long as the answer is held.
+    pub fn running_call(&self) -> Held {
+        Held::new(&self.0.calls_running)
+    }
+
+    /// A request was answered from the record of an earlier one.
+    pub fn request_replayed(&self) {
+        self.0.requests_replayed.increment(1);
+    }
+
+    /// Tasks were forgotten because their time was over.
+    pub fn tasks_expired(&self, tasks: u64) {
+        self.0.tasks_expired.increment(tasks);
+    }
+
+    /// Events were written to the log.
+    pub fn events_appended(&self, events: u64) {
+        self.0.events_appended.increment(events);
+    }
+
+    /// Events were removed from the beginning of a log.
+    pub fn sequences_trimmed(&self, sequences: u64) {
+        self.0.sequences_trimmed.increment(sequences);
+    }
+
+    /// A call wrote output: so many bytes of it are kept, so many are dropped.
+    pub fn output(&self, kept: u64, dropped: u64) {
+        self.0.output_bytes_kept.increment(kept);
+        self.0.output_bytes_dropped.increment(dropped);
+    }
+
+    /// An append was durable this long after it had been handed to the store.
+    pub fn store_appended(&self, elapsed: Duration) {
+        self.0.store_append_seconds.record(elapsed);
+    }
+
+    /// The store committed so many appends at once.
+    pub fn store_committed(&self, appends: usize) {
+        self.0.store_commit_appends.record(f64::from(u32::try_from(appends).unwrap_or(u32::MAX)));
+    }
+
+    /// The counts of a method, named as `package.Service/Method`; an unknown one is counted as
+    /// `other`.
+    pub fn rpc(&self, method: &str) -> &RpcMetrics {
+        self.0.rpcs.get(method).unwrap_or(&self.0.other_rpcs)
+    }
+
+    /// A stream of answers is open for as long as the answer is held.
+    pub fn open_stream(&self) -> Held {
+        Held::new(&self.0.streams_open)
+    }
+
+    /// A connection's handshake ended well; it is open for as long as the answer is held.
+    pub fn open_connection(&self) -> Held {
+        self.0.connections_accepted.increment(1);
+        Held::new(&self.0.connections_open)
+    }
+
+    /// A connection was closed before it could be used.
+    pub fn connection_refused(&self, reason: ConnectionRefusal) {
+        increment(self.0.connections_refused.get(&reason), 1);
+    }
+
+    /// The system failed to give out a connection.
+    pub fn accept_failed(&self) {
+        self.0.accept_errors.increment(1);
+    }
+}
+
+fn increment(counter: Option<&Counter>, by: u64) {
+    if let Some(counter) = counter {
+        counter.increment(by);
+    }
+}
+
+fn calls_finished(registry: &Registry) -> HashMap<(ToolKind, State), Counter> {
+    let mut counters = HashMap::new();
+    for kind in KINDS {
+        for state in STATES.into_iter().filter(|state| state.is_terminal()) {
+            let labels = [("tool_kind", kind_label(kind)), ("state", state_label(state))];
+            counters.insert((kind, state), registry.counter(name::CALLS_FINISHED, &labels));
+        }
+    }
+    counters
+}
+
+fn recorder() -> PrometheusRecorder {
+    let builder = [
+        (name::RPC_SECONDS, name::RPC_BUCKETS),
+        (name::STORE_APPEND_SECONDS, name::APPEND_BUCKETS),
+        (name::STORE_COMMIT_APPENDS, name::COMMIT_BUCKETS),
+    ]
+    .into_iter()
+    .try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
+    });
+    // Refused only for an empty list of buckets, and none of these is: summaries would do.
+    builder.unwrap_or_default().build_recorder()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_line(metrics: &Metrics, line: &str) {
+        let page = metrics.render();
+        assert!(page.lines().any(|l| l == line), "no line `{line}` in:\n{page}");
+    }
+
+    #[test]
+    fn two_servers_in_one_process_count_apart() {
+        let (one, other) = (Metrics::default(), Metrics::default());
+        one.call_started(ToolKind::Command);
+        check_line(&one, r#"callpark_calls_started_total{tool_kind="command"} 1"#);
+        check_line(&other, r#"callpark_calls_started_total{tool_kind="command"} 0"#);
+    }
+
+    #[test]
+    fn the_end_of_a_call_is_counted_by_kind_and_state() {
+        let metrics = Metrics::default();
+        metrics.call_finished(ToolKind::BuiltIn, State::TimedOut);
+        metrics.call_finished(ToolKind::BuiltIn, State::Running);
+        check_line(
+            &metrics,
+            r#"callpark_calls_finished_total{tool_kind="built_in",state="timed_out"} 1"#,
+        );
+        assert!(!metrics.render().contains(r#"state="running""#));
+    }
+
+    #[test]
+    fn a_gauge_falls_when_its_guard_is_dropped() {
+        let metrics = Metrics::default();
+        let stream = metrics.open_stream();
+        check_line(&metrics, "callpark_streams_open 1");
+        drop(stream);
+        check_line(&metrics, "callpark_streams_open 0");
+    }
+
+    #[test]
+    fn names_of_methods_that_a_caller_invents_add_no_series() {
+        let metrics = Metrics::new(["callpark.v1.ToolRunner/RunTool"]);
+        metrics.rpc("callpark.v1.ToolRunner/RunTool").finished(0, Duration::from_millis(3));
+        metrics.rpc("evil/Name").finished(12, Duration::from_millis(3));
+        metrics.rpc("evil/Other").finished(99, Duration::from_millis(3));
+        check_line(
+            &metrics,
+            r#"callpark_rpc_requests_total{method="callpark.v1.ToolRunner/RunTool",code="OK"} 1"#,
+        );
+        check_line(
+            &metrics,
+            r#"callpark_rpc_requests_total{method="other",code="UNIMPLEMENTED"} 1"#,
+        );
+        check_line(&metrics, r#"callpark_rpc_requests_total{method="other",code="UNKNOWN"} 1"#);
+        assert!(!metrics.render().contains("evil"));
+    }
+
+    #[test]
+    fn latencies_fall_into_buckets() {
+        let metrics = Metrics::default();
+        metrics.store_appended(Duration::from_micros(700));
+        metrics.store_committed(3);
+        check_line(&metrics, r#"callpark_store_append_duration_seconds_bucket{le="0.0005"} 0"#);
+        check_line(&metrics, r#"callpark_store_append_duration_seconds_bucket{le="0.001"} 1"#);
+        check_line(&metrics, r#"callpark_store_commit_appends_bucket{le="4"} 1"#);
+    }
+
+    #[test]
+    fn every_series_has_a_description() {
+        let metrics = Metrics::new(["a/B"]);
+        metrics.rpc("a/B").finished(0, Duration::ZERO);
+        metrics.store_appended(Duration::ZERO);
+        metrics.store_committed(1);
+        let page = metrics.render();
+        for line in page.lines().filter(|line| line.starts_with("# TYPE ")) {
+            let name = line.split(' ').nth(2).expect("a name");
+            assert!(page.contains(&format!("# HELP {name} ")), "{name} isn't described");
+        }
+    }
+}

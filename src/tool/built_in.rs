@@ -1,0 +1,219 @@
+//! The tools that every server has: a shell and Python.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::values::Faults;
+use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
+use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource, limits};
+
+/// The variables of the server that the built-in tools see.
+const VARIABLES: [&str; 9] =
+    ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+
+/// Runs a command line: `bash -c <command>`.
+pub fn bash() -> Arc<dyn CallableTool> {
+    Arc::new(Interpreter {
+        program: "bash",
+        code: "command",
+        tool: tool(
+            "bash",
+            "Runs a bash command line and returns what it writes to stdout and stderr, and its \
+             exit code.",
+            schema("command", "The command line, as for `bash -c`."),
+        ),
+    })
+}
+
+/// Runs a Python program: `python3 -c <code>`.
+pub fn python() -> Arc<dyn CallableTool> {
+    Arc::new(Interpreter {
+        program: "python3",
+        code: "code",
+        tool: tool(
+            "python",
+            "Runs a Python 3 program and returns what it writes to stdout and stderr, and its \
+             exit code.",
+            schema("code", "The program, as for `python3 -c`."),
+        ),
+    })
+}
+
+/// A tool that gives its code to an interpreter as one argument.
+struct Interpreter {
+    program: &'static str,
+    /// The name of the argument that holds the code.
+    code: &'static str,
+    tool: Tool,
+}
+
+impl CallableTool for Interpreter {
+    fn describe(&self) -> &Tool {
+        &self.tool
+    }
+
+    /// The process sees a few plain variables of the server and those in `env`, which win.
+    /// A relative `cwd` begins at the context's working directory.
+    fn prepare(
+        &self,
+        arguments: &Arguments,
+        context: &CallContext,
+    ) -> Result<Work, Vec<ArgumentFault>> {
+        let mut faults = Faults::default();
+        let code = faults.text(self.code, arguments.get(self.code)).unwrap_or_default();
+        if code.is_empty() {
+            faults.add(self.code, "is required and must not be empty");
+        }
+        faults.check_length(self.code, code.len());
+        let directory = faults.text("cwd", arguments.get("cwd"));
+        let stdin = faults.text("stdin", arguments.get("stdin"));
+        let mut environment = allowed(context);
+        environment.extend(faults.variables("env", arguments.get("env")));
+        let base = context.working_directory.clone();
+        faults.or(Work::Process(ProcessSpec {
+            argv: vec![self.program.to_owned(), "-c".to_owned(), code.to_owned()],
+            working_directory: match directory {
+                Some(directory) => Some(base.unwrap_or_default().join(directory)),
+                None => base,
+            },
+            environment,
+            stdin: stdin.map(|text| Bytes::copy_from_slice(text.as_bytes())),
+        }))
+    }
+}
+
+fn allowed(context: &CallContext) -> Environment {
+    let value_of = |name: &str| Some((name.to_owned(), context.environment.get(name)?.clone()));
+    VARIABLES.into_iter().filter_map(value_of).collect()
+}
+
+fn tool(name: &str, description: &str, input_schema: Value) -> Tool {
+    Tool {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        input_schema,
+        kind: ToolKind::Command,
+        read_only: false,
+        idempotent: false,
+        concurrent_safe: true,
+        call_budget: Some(Duration::from_secs(limits::CALL_BUDGET_SECONDS_DEFAULT)),
+        execution_timeout: None,
+        source: ToolSource::BuiltIn,
+    }
+}
+
+fn schema(code: &str, description: &str) -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            code: { "type": "string", "minLength": 1, "description": description },
+            "cwd": {
+                "type": "string",
+                "minLength": 1,
+                "description": "Where it runs. Default: the working directory of the session.",
+            },
+            "env": {
+                "type": "object",
+                "additionalProperties": { "type": "string" },
+                "description": "More environment variables.",
+            },
+            "stdin": { "type": "string", "description": "What it reads from standard input." },
+        },
+        "required": [code],
+        "additionalProperties": false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::tool::values::SYSTEM_STRING_BYTES_MAX;
+
+    fn context() -> CallContext {
+        let variables = [("PATH", "/bin"), ("HOME", "/root"), ("AWS_SECRET_ACCESS_KEY", "x")];
+        CallContext {
+            working_directory: Some(PathBuf::from("/srv/work")),
+            environment: variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        }
+    }
+
+    fn prepare(tool: &dyn CallableTool, arguments: Value) -> Result<ProcessSpec, Vec<String>> {
+        match tool.prepare(arguments.as_object().unwrap(), &context()) {
+            Ok(Work::Process(spec)) => Ok(spec),
+            Ok(Work::InProcess(_)) => panic!("not a process"),
+            Err(faults) => Err(faults.into_iter().map(|fault| fault.path).collect()),
+        }
+    }
+
+    #[test]
+    fn the_code_is_one_argument_of_the_interpreter() {
+        let spec = prepare(bash().as_ref(), json!({ "command": "ls | wc; echo $HOME" })).unwrap();
+        assert_eq!(spec.argv, ["bash", "-c", "ls | wc; echo $HOME"]);
+        assert_eq!(spec.working_directory, Some(PathBuf::from("/srv/work")));
+        assert_eq!(spec.stdin, None);
+        let spec = prepare(python().as_ref(), json!({ "code": "print(1)", "stdin": "x" })).unwrap();
+        assert_eq!(spec.argv, ["python3", "-c", "print(1)"]);
+        assert_eq!(spec.stdin, Some(Bytes::from_static(b"x")));
+    }
+
+    #[test]
+    fn only_plain_variables_of_the_server_are_seen() {
+        let arguments = json!({ "command": "env", "env": { "PATH": "/opt", "A": "=b" } });
+        let spec = prepare(bash().as_ref(), arguments).unwrap();
+        let seen: Vec<(&str, &str)> =
+            spec.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(seen, [("A", "=b"), ("HOME", "/root"), ("PATH", "/opt")]);
+    }
+
+    #[test]
+    fn a_working_directory_may_be_relative() {
+        for (cwd, expected) in [("sub/dir", "/srv/work/sub/dir"), ("/tmp", "/tmp")] {
+            let spec = prepare(bash().as_ref(), json!({ "command": "ls", "cwd": cwd })).unwrap();
+            assert_eq!(spec.working_directory, Some(PathBuf::from(expected)));
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let arguments = json!({
+            "command": "a\0b",
+            "cwd": "\0",
+            "env": { "": "x", "A=B": "x", "C": "\0", "CALLPARK_CALL_ID": "x", "D\0": "x", "E": 1 },
+            "stdin": "\0",
+        });
+        let paths = prepare(bash().as_ref(), arguments).unwrap_err();
+        let expected = [
+            "command",
+            "cwd",
+            "stdin",
+            "env.",
+            "env.A=B",
+            "env.C",
+            "env.CALLPARK_CALL_ID",
+            "env.D\0",
+            "env.E",
+        ];
+        assert_eq!(paths, expected);
+        assert_eq!(prepare(python().as_ref(), json!({})).unwrap_err(), ["code"]);
+    }
+
+    #[test]
+    fn what_is_too_long_for_the_system_is_told() {
+        let longest = "x".repeat(SYSTEM_STRING_BYTES_MAX);
+        assert!(prepare(bash().as_ref(), json!({ "command": longest })).is_ok());
+        let arguments = json!({ "command": format!("{longest}x"), "env": { "A": longest } });
+        assert_eq!(prepare(bash().as_ref(), arguments).unwrap_err(), ["command", "env.A"]);
+    }
+
+    #[test]
+    fn their_schemas_are_valid() {
+        for tool in [bash(), python()] {
+            crate::tool::schema::Schema::compile(&tool.describe().input_schema).unwrap();
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Tools that a server's configuration describes: a program with arguments from a template.
+
+mod config;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::template::Template;
+use super::values::{Faults, variable_name_fault};
+use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
+use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource, limits};
+
+pub use config::{CallBudget, CommandToolConfig};
+
+/// What is wrong with the description of a command tool.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandToolError {
+    /// There is no program.
+    #[error("tool `{tool}`: argv must begin with the program to run")]
+    ProgramMissing {
+        /// The tool.
+        tool: String,
+    },
+    /// The program would be chosen by whoever calls the tool.
+    #[error("tool `{tool}`: argv[0] must name a program; `{element}` takes it from an argument")]
+    ProgramFromArgument {
+        /// The tool.
+        tool: String,
+        /// The element.
+        element: String,
+    },
+    /// A template that can't be read.
+    #[error("tool `{tool}`: {key} `{element}`: {cause}")]
+    TemplateInvalid {
+        /// The tool.
+        tool: String,
+        /// Where the template is, such as `argv[2]` or `stdin`.
+        key: String,
+        /// The template.
+        element: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A placeholder for an argument that the tool doesn't take.
+    #[error(
+        "tool `{tool}`: {key} `{element}` names the argument `{argument}`, which is not among the \
+         properties of input_schema"
+    )]
+    ArgumentUnknown {
+        /// The tool.
+        tool: String,
+        /// Where the template is.
+        key: String,
+        /// The template.
+        element: String,
+        /// The argument that it names.
+        argument: String,
+    },
+    /// A variable that can't be passed on.
+    #[error("tool `{tool}`: {key}: `{variable}`: {cause}")]
+    VariableInvalid {
+        /// The tool.
+        tool: String,
+        /// `environment` or `set_environment`.
+        key: &'static str,
+        /// The variable's name.
+        variable: String,
+        /// What is wrong with it.
+        cause: &'static str,
+    },
+    /// Text that no program can be given.
+    #[error("tool `{tool}`: {key} must not contain a NUL character")]
+    Nul {
+        /// The tool.
+        tool: String,
+        /// Where it is.
+        key: String,
+    },
+    /// A span that makes no sense.
+    #[error("tool `{tool}`: {key} must be {expected}")]
+    SpanInvalid {
+        /// The tool.
+        tool: String,
+        /// `call_budget` or `execution_timeout`.
+        key: &'static str,
+        /// What would be right.
+        expected: String,
+    },
+}
+
+/// A tool that runs a program of the server's machine.
+///
+/// The program is started as it is, without a shell, so an argument's value is never more than
+/// one element of argv (or, with `{name...}`, one for each item). A value can still look like an
+/// option of the program: put `--` before free text where the program knows it.
+#[derive(Debug)]
+pub struct CommandTool {
+    tool: Tool,
+    argv: Vec<Template>,
+    stdin: Option<Template>,
+    environment: Vec<String>,
+    set_environment: Environment,
+    working_directory: Option<PathBuf>,
+}
+
+impl CommandTool {
+    /// The tool that this configuration describes.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that can't be right, with the tool and the key. The name and the schema
+    /// are checked by the [`Registry`](super::Registry).
+    pub fn new(config: CommandToolConfig) -> Result<Self, CommandToolError> {
+        let check = Check { tool: &config.name, input_schema: &config.input_schema };
+        let argv = check.argv(&config.argv)?;
+        let stdin = config.stdin.as_deref().map(|text| check.stdin(text)).transpose()?;
+        check.variables("environment", config.environment.iter())?;
+        check.variables("set_environment", config.set_environment.keys())?;
+        for (name, value) in &config.set_environment {
+            check.nul(&format!("set_environment.{name}"), value)?;
+        }
+        if let Some(directory) = &config.working_directory {
+            check.nul("working_directory", &directory.to_string_lossy())?;
+        }
+        let call_budget = check.call_budget(config.call_budget)?;
+        let execution_timeout = check.execution_timeout(config.execution_timeout)?;
+        Ok(Self {
+            argv,
+            stdin,
+            environment: config.environment,
+            set_environment: config.set_environment,
+            working_directory: config.working_directory,
+            tool: Tool {
+                name: config.name,
+                description: config.description,
+                input_schema: config.input_schema,
+                kind: ToolKind::Command,
+                read_only: config.read_only,
+                idempotent: config.idempotent,
+                concurrent_safe: config.concurrent_safe,
+                call_budget,
+                execution_timeout,
+                source: ToolSource::Config,
+            },
+        })
+    }
+
+    fn render_argv(&self, arguments: &Arguments, faults: &mut Faults) -> Vec<String> {
+        let mut argv = Vec::with_capacity(self.argv.len());
+        for template in &self.argv {
+            let elements = template.render(arguments, faults);
+            if let (Template::Text(_), Some(name)) = (template, template.names().first()) {
+                faults.check_length(name, elements.iter().map(String::len).sum());
+            }
+            argv.extend(elements);
+        }
+        argv
+    }
+
+    fn environment(&self, context: &CallContext) -> Environment {
+        let value_of = |name: &String| Some((name.clone(), context.environment.get(name)?.clone()));
+        let mut environment: Environment = self.environment.iter().filter_map(value_of).collect();
+        environment.extend(self.set_environment.clone());
+        environment
+    }
+}
+
+impl CallableTool for CommandTool {
+    fn describe(&self) -> &Tool {
+        &self.tool
+    }
+
+    /// A relative working directory of the tool begins at the context's.
+    fn prepare(
+        &self,
+        arguments: &Arguments,
+        context: &CallContext,
+    ) -> Result<Work, Vec<ArgumentFault>> {
+        let mut faults = Faults::default();
+        let argv = self.render_argv(arguments, &mut faults);
+        let stdin =
+            self.stdin.as_ref().and_then(|stdin| stdin.render(arguments, &mut faults).pop());
+        let base = context.working_directory.clone();
+        faults.or(Work::Process(ProcessSpec {
+            argv,
+            working_directory: match &self.working_directory {
+                Some(directory) => Some(base.unwrap_or_default().join(directory)),
+                None => base,
+            },
+            environment: self.environment(context),
+            stdin: stdin.map(Bytes::from),
+        }))
+    }
+}
+
+/// Checks the configuration of one tool.
+#[derive(Clone, Copy)]
+struct Check<'a> {
+    tool: &'a str,
+    input_schema: &'a Value,
+}
+
+impl Check<'_> {
+    fn argv(self, argv: &[String]) -> Result<Vec<Template>, CommandToolError> {
+        let tool = || self.tool.to_owned();
+        let templates: Vec<Template> = argv
+            .iter()
+            .enumerate()
+            .map(|(index, element)| self.template(format!("argv[{index}]"), element))
+            .collect::<Result<_, _>>()?;
+        match (templates.first(), argv.first()) {
+            (Some(template), Some(element)) if !template.names().is_empty() => {
+                Err(CommandToolError::ProgramFromArgument {
+                    tool: tool(),
+                    element: element.clone(),
+                })
+            }
+            (Some(_), Some(element)) if !element.is_empty() => Ok(templates),
+            _ => Err(CommandToolError::ProgramMissing { tool: tool() }),
+        }
+    }
+
+    fn stdin(self, text: &str) -> Result<Template, CommandToolError> {
+        match self.template("stdin".to_owned(), text)? {
+            Template::Spread(name) => Err(CommandToolError::TemplateInvalid {
+                tool: self.tool.to_owned(),
+                key: "stdin".to_owned(),
+                element: text.to_owned(),
+                cause: format!("standard input is one text: write `{{{name}}}`"),
+            }),
+            template @ Template::Text(_) => Ok(template),
+        }
+    }
+
+    fn template(self, key: String, element: &str) -> Result<Template, CommandToolError> {
+        self.nul(&key, element)?;
+        let (tool, element) = (self.tool.to_owned(), element.to_owned());
+        let template = match Template::parse(&element) {
+            Ok(template) => template,
+            Err(cause) => {
+                return Err(CommandToolError::TemplateInvalid { tool, key, element, cause });
+            }
+        };
+        let properties = self.input_schema.get("properties");
+        let is_unknown = |name: &&str| properties.and_then(|known| known.get(name)).is_none();
+        match template.names().into_iter().find(is_unknown).map(str::to_owned) {
+            Some(argument) => {
+                Err(CommandToolError::ArgumentUnknown { tool, key, element, argument })
+            }
+            None => Ok(template),
+        }
+    }
+
+    fn variables<'n>(
+        self,
+        key: &'static str,
+        names: impl Iterator<Item = &'n String>,
+    ) -> Result<(), CommandToolError> {
+        for name in names {
+            if let Some(cause) = variable_name_fault(name) {
+                let (tool, variable) = (self.tool.to_owned(), name.clone());
+                return Err(CommandToolError::VariableInvalid { tool, key, variable, cause });
+            }
+        }
+        Ok(())
+    }
+
+    fn nul(self, key: &str, text: &str) -> Result<(), CommandToolError> {
+        if text.contains('\0') {
+            let (tool, key) = (self.tool.to_owned(), key.to_owned());
+            return Err(CommandToolError::Nul { tool, key });
+        }
+        Ok(())
+    }
+
+    fn call_budget(self, budget: CallBudget) -> Result<Option<Duration>, CommandToolError> {
+        match budget {
+            CallBudget::Never => Ok(None),
+            CallBudget::After(span) => {
+                self.span("call_budget", span, Duration::ZERO)?;
+                Ok(Some(span))
+            }
+        }
+    }
+
+    fn execution_timeout(
+        self,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Duration>, CommandToolError> {
+        if let Some(span) = timeout {
+            self.span("execution_timeout", span, Duration::from_millis(1))?;
+        }
+        Ok(timeout)
+    }
+
+    fn span(
+        self,
+        key: &'static str,
+        span: Duration,
+        shortest: Duration,
+    ) -> Result<(), CommandToolError> {
+        let longest = Duration::from_secs(limits::SPAN_SECONDS_MAX);
+        if (shortest..=longest).contains(&span) {
+            return Ok(());
+        }
+        let (shortest, longest) =
+            (humantime::format_duration(shortest), humantime::format_duration(longest));
+        let expected = format!("between {shortest} and {longest}");
+        Err(CommandToolError::SpanInvalid { tool: self.tool.to_owned(), key, expected })
+    }
+}

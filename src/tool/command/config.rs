@@ -1,0 +1,165 @@
+//! How a command tool is written down in the server's configuration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
+
+use crate::model::limits;
+
+/// One `[[tools]]` table.
+///
+/// ```toml
+/// [[tools]]
+/// name = "grep"
+/// description = "Searches files for a regular expression."
+/// argv = ["grep", "--recursive", "--max-count={limit}", "--", "{pattern}", "{paths...}"]
+/// environment = ["PATH", "LANG"]
+/// call_budget = "90s"
+/// read_only = true
+///
+/// [tools.input_schema]
+/// type = "object"
+/// required = ["pattern", "paths"]
+/// additionalProperties = false
+///
+/// [tools.input_schema.properties]
+/// pattern = { type = "string" }
+/// paths = { type = "array", items = { type = "string" } }
+/// limit = { type = "integer", minimum = 1 }
+/// ```
+///
+/// Templates, in `argv` and `stdin`: `{name}` is the value of an argument, a string as it is and
+/// anything else as compact JSON; `{{` and `}}` are braces. An element that names an absent
+/// argument is left out as a whole. `{name...}`, alone in an element of `argv`, is one element
+/// for each item of an array. There is no shell; put `--` before free text, so that a value can't
+/// become an option of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandToolConfig {
+    /// The name that calls use: 1 to 64 of `a-z A-Z 0-9 _ - .`.
+    pub name: String,
+    /// What it does, for a model to read.
+    #[serde(default)]
+    pub description: String,
+    /// The program and its arguments, as templates. The program itself has no placeholder.
+    pub argv: Vec<String>,
+    /// The JSON Schema of its arguments; by default it takes none.
+    #[serde(default = "no_arguments")]
+    pub input_schema: Value,
+    /// How long a call holds its caller before it is parked: a span such as `90s` or `10m`, or
+    /// `never`. Default: 10 minutes.
+    #[serde(default)]
+    pub call_budget: CallBudget,
+    /// The hard limit of one run, such as `2h`; by default the server's.
+    #[serde(default, with = "span", skip_serializing_if = "Option::is_none")]
+    pub execution_timeout: Option<Duration>,
+    /// The variables of the server that it sees. No others.
+    #[serde(default)]
+    pub environment: Vec<String>,
+    /// Variables with values of their own; they win over those of the server.
+    #[serde(default)]
+    pub set_environment: BTreeMap<String, String>,
+    /// Where it runs, seen from the session's working directory; by default there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<PathBuf>,
+    /// What it reads from standard input, as a template; by default nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// It changes nothing.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Running it twice with the same arguments is as good as once: it may be run again after a
+    /// crash of the server.
+    #[serde(default)]
+    pub idempotent: bool,
+    /// Several calls in one session may run at the same time. Default: true.
+    #[serde(default = "yes")]
+    pub concurrent_safe: bool,
+}
+
+/// When a call of a tool is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallBudget {
+    /// Not by itself.
+    Never,
+    /// After this long.
+    After(Duration),
+}
+
+const NEVER: &str = "never";
+
+impl Default for CallBudget {
+    fn default() -> Self {
+        Self::After(Duration::from_secs(limits::CALL_BUDGET_SECONDS_DEFAULT))
+    }
+}
+
+impl fmt::Display for CallBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never => f.write_str(NEVER),
+            Self::After(span) => humantime::format_duration(*span).fmt(f),
+        }
+    }
+}
+
+impl Serialize for CallBudget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CallBudget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == NEVER {
+            return Ok(Self::Never);
+        }
+        span::parse(&text).map(Self::After).map_err(|error| {
+            D::Error::custom(format!("{error}; or `{NEVER}`, for a tool that is not parked"))
+        })
+    }
+}
+
+fn no_arguments() -> Value {
+    json!({ "type": "object", "additionalProperties": false })
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Spans as people write them.
+mod span {
+    use std::time::Duration;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn parse(text: &str) -> Result<Duration, String> {
+        humantime::parse_duration(text)
+            .map_err(|error| format!("`{text}` is not a span such as `90s` or `1h 30m`: {error}"))
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match span {
+            Some(span) => serializer.collect_str(&humantime::format_duration(*span)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).map(Some).map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,170 @@
+//! The tools of a server, by name.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::sync::Arc;
+
+use super::schema::Schema;
+use super::{ArgumentFault, Arguments, CallableTool};
+use crate::model::Tool;
+
+/// A tool's name, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Why these tools can't be offered together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// A name that calls couldn't use.
+    #[error("tool name `{name}` must be 1 to {NAME_BYTES_MAX} characters of a-z A-Z 0-9 _ - .")]
+    NameInvalid {
+        /// The name.
+        name: String,
+    },
+    /// Two tools with one name.
+    #[error("two tools are named `{name}`: rename or remove one of them")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// A schema that nothing can be checked against.
+    #[error("the input_schema of tool `{tool}` is not a valid JSON Schema: {cause}")]
+    SchemaInvalid {
+        /// The tool.
+        tool: String,
+        /// What is wrong with its schema, and where.
+        cause: String,
+    },
+}
+
+/// The tools of a server. It doesn't change while the server runs.
+#[derive(Debug)]
+pub struct Registry {
+    tools: BTreeMap<String, Registered>,
+}
+
+struct Registered {
+    tool: Arc<dyn CallableTool>,
+    schema: Schema,
+}
+
+impl Registry {
+    /// A registry of these tools: their names are checked and their schemas compiled.
+    ///
+    /// # Errors
+    ///
+    /// The first tool whose name is invalid or taken, or whose schema is invalid.
+    pub fn new(tools: Vec<Arc<dyn CallableTool>>) -> Result<Self, RegistryError> {
+        let mut registry = Self { tools: BTreeMap::new() };
+        for tool in tools {
+            registry.add(tool)?;
+        }
+        Ok(registry)
+    }
+
+    fn add(&mut self, tool: Arc<dyn CallableTool>) -> Result<(), RegistryError> {
+        let name = tool.describe().name.clone();
+        if !is_name(&name) {
+            return Err(RegistryError::NameInvalid { name });
+        }
+        let schema = Schema::compile(&tool.describe().input_schema)
+            .map_err(|cause| RegistryError::SchemaInvalid { tool: name.clone(), cause })?;
+        match self.tools.entry(name) {
+            Entry::Occupied(taken) => Err(RegistryError::NameTaken { name: taken.key().clone() }),
+            Entry::Vacant(free) => {
+                free.insert(Registered { tool, schema });
+                Ok(())
+            }
+        }
+    }
+
+    /// The tool of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn CallableTool>> {
+        self.tools.get(name).map(|registered| &registered.tool)
+    }
+
+    /// All tools, sorted by name.
+    pub fn list(&self) -> impl Iterator<Item = &Tool> {
+        self.tools.values().map(|registered| registered.tool.describe())
+    }
+
+    /// Checks arguments against the schema of a tool.
+    ///
+    /// # Errors
+    ///
+    /// Every fault, each with its path; of very many the first hundred, and how many more there
+    /// are. A tool that isn't here is a fault of the root.
+    pub fn check(&self, name: &str, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
+        let Some(registered) = self.tools.get(name) else {
+            let description = format!("there is no tool named `{name}`");
+            return Err(vec![ArgumentFault { path: String::new(), description }]);
+        };
+        registered.schema.check(arguments)
+    }
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tool.describe().fmt(f)
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::tool::{CommandTool, CommandToolConfig, bash, python};
+
+    fn tool(name: &str, input_schema: Value) -> Arc<dyn CallableTool> {
+        let config = json!({ "name": name, "argv": ["true"], "input_schema": input_schema });
+        let config: CommandToolConfig = serde_json::from_value(config).unwrap();
+        Arc::new(CommandTool::new(config).unwrap())
+    }
+
+    fn plain(name: &str) -> Arc<dyn CallableTool> {
+        tool(name, json!({ "type": "object" }))
+    }
+
+    #[test]
+    fn tools_are_found_and_listed_by_name() {
+        let registry = Registry::new(vec![plain("z"), python(), bash(), plain("A.b-c_9")]).unwrap();
+        let names: Vec<&str> = registry.list().map(|tool| tool.name.as_str()).collect();
+        assert_eq!(names, ["A.b-c_9", "bash", "python", "z"]);
+        assert_eq!(registry.get("bash").unwrap().describe().name, "bash");
+        assert!(registry.get("Bash").is_none());
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for name in ["", "a b", "a/b", "ü", &"x".repeat(65)] {
+            let error = Registry::new(vec![plain(name)]).unwrap_err();
+            assert_eq!(error, RegistryError::NameInvalid { name: name.to_owned() });
+        }
+        assert!(Registry::new(vec![plain(&"x".repeat(64))]).is_ok());
+        let error = Registry::new(vec![bash(), plain("bash")]).unwrap_err();
+        assert_eq!(error, RegistryError::NameTaken { name: "bash".to_owned() });
+    }
+
+    #[test]
+    fn a_bad_schema_names_its_tool() {
+        let error = Registry::new(vec![tool("deploy", json!({ "type": 7 }))]).unwrap_err();
+        assert!(error.to_string().contains("`deploy`"), "{error}");
+    }
+
+    #[test]
+    fn arguments_are_checked_against_the_schema_of_their_tool() {
+        let registry = Registry::new(vec![bash()]).unwrap();
+        let check = |arguments: Value| registry.check("bash", arguments.as_object().unwrap());
+        assert_eq!(check(json!({ "command": "ls" })), Ok(()));
+        let faults = check(json!({ "command": 1, "env": { "A": 2 } })).unwrap_err();
+        assert_eq!(faults.len(), 2);
+        let faults = registry.check("zsh", &Arguments::new()).unwrap_err();
+        assert!(faults[0].description.contains("zsh"));
+    }
+}

@@ -1,0 +1,191 @@
+//! JSON Schemas of arguments: compiled once, and their complaints in plain words.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::paths::{Location, LocationSegment};
+use jsonschema::{ValidationError, Validator};
+use serde_json::Value;
+
+use super::{ArgumentFault, Arguments};
+
+/// Faults of one call that are told one by one; the rest is only counted. A megabyte of arguments
+/// can hold half a million.
+const FAULTS_MAX: usize = 100;
+
+/// What stands for a value in a description: values may be secret, and descriptions are logged.
+const HIDDEN_VALUE: &str = "the value";
+
+/// A compiled schema.
+#[derive(Debug)]
+pub(super) struct Schema {
+    validator: Validator,
+}
+
+impl Schema {
+    /// Compiles a schema (draft 2020-12 unless it says otherwise; nothing is fetched for it), or
+    /// says what is wrong with it and where.
+    pub(super) fn compile(schema: &Value) -> Result<Self, String> {
+        if !schema.is_object() {
+            return Err("it must be a JSON object".to_owned());
+        }
+        let validator = jsonschema::validator_for(schema).map_err(|error| {
+            match path_of(error.instance_path(), None) {
+                path if path.is_empty() => error.to_string(),
+                path => format!("at `{path}`: {error}"),
+            }
+        })?;
+        Ok(Self { validator })
+    }
+
+    /// Names every fault, each with its path. Values are never repeated.
+    pub(super) fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
+        let arguments = Value::Object(arguments.clone());
+        let mut faults = Vec::new();
+        let mut more = 0_usize;
+        for fault in self.validator.iter_errors(&arguments).flat_map(|error| faults_of(&error)) {
+            if faults.len() < FAULTS_MAX {
+                faults.push(fault);
+            } else {
+                more += 1;
+            }
+        }
+        if more > 0 {
+            let description = format!("there are {more} more faults");
+            faults.push(ArgumentFault { path: String::new(), description });
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// The faults behind one complaint: one for each property that is missing or unknown.
+fn faults_of(error: &ValidationError<'_>) -> Vec<ArgumentFault> {
+    let at = |property: Option<&str>, description: &str| ArgumentFault {
+        path: path_of(error.instance_path(), property),
+        description: description.to_owned(),
+    };
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            vec![at(property.as_str(), "is required")]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let unknown = "is not known here: check its spelling or leave it out";
+            unexpected.iter().map(|property| at(Some(property), unknown)).collect()
+        }
+        ValidationErrorKind::Type { kind } => vec![at(None, &must_be(kind))],
+        _ => vec![at(None, &error.masked_with(HIDDEN_VALUE).to_string())],
+    }
+}
+
+fn must_be(kind: &TypeKind) -> String {
+    match kind {
+        TypeKind::Single(kind) => format!("must be of type {kind}"),
+        TypeKind::Multiple(kinds) => {
+            let kinds: Vec<String> = kinds.iter().map(|kind| kind.to_string()).collect();
+            format!("must be of one of the types {}", kinds.join(", "))
+        }
+    }
+}
+
+/// `items[3].name`, as people write it.
+fn path_of(location: &Location, property: Option<&str>) -> String {
+    let mut path = String::new();
+    let property = property.map(|name| LocationSegment::Property(name.into()));
+    for segment in location.segments().chain(property) {
+        match segment {
+            LocationSegment::Property(name) if path.is_empty() => path.push_str(&name),
+            LocationSegment::Property(name) => path.extend([".", &name]),
+            LocationSegment::Index(index) => path.push_str(&format!("[{index}]")),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn faults(schema: Value, arguments: Value) -> Vec<(String, String)> {
+        let Value::Object(arguments) = arguments else { panic!("not an object") };
+        let schema = Schema::compile(&schema).unwrap();
+        let mut faults: Vec<(String, String)> = schema
+            .check(&arguments)
+            .err()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|fault| (fault.path, fault.description))
+            .collect();
+        faults.sort();
+        faults
+    }
+
+    fn schema() -> Value {
+        json!({
+            "type": "object",
+            "properties": {
+                "command": { "type": "string", "minLength": 1 },
+                "env": { "type": "object", "additionalProperties": { "type": "string" } },
+                "items": { "type": "array", "items": {
+                    "type": "object", "required": ["id"], "properties": { "id": { "type": ["integer", "null"] } }
+                } },
+                "mode": { "enum": ["fast", "slow"] },
+            },
+            "required": ["command"],
+            "additionalProperties": false,
+        })
+    }
+
+    #[test]
+    fn good_arguments_pass() {
+        assert_eq!(faults(schema(), json!({ "command": "ls", "items": [{ "id": 1 }] })), []);
+    }
+
+    #[test]
+    fn every_fault_is_named_with_its_path() {
+        let arguments = json!({
+            "env": { "PATH": 1, "HOME": "/" },
+            "items": [{ "id": 1 }, {}, { "id": "x" }],
+            "mode": "hunter2",
+            "comand": "ls",
+        });
+        let faults = faults(schema(), arguments);
+        let paths: Vec<&str> = faults.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["comand", "command", "env.PATH", "items[1].id", "items[2].id", "mode"]);
+        assert_eq!(faults[1].1, "is required");
+        assert_eq!(faults[2].1, "must be of type string");
+        assert_eq!(faults[4].1, "must be of one of the types null, integer");
+    }
+
+    #[test]
+    fn values_are_not_repeated() {
+        for arguments in
+            [json!({ "command": "", "mode": "hunter2" }), json!({ "command": ["hunter2"] })]
+        {
+            let told = format!("{:?}", faults(schema(), arguments));
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+
+    #[test]
+    fn many_faults_are_counted() {
+        let items: Vec<Value> = (0..1000).map(|_| json!({})).collect();
+        let faults = faults(schema(), json!({ "command": "ls", "items": items }));
+        assert_eq!(faults.len(), FAULTS_MAX + 1);
+        assert_eq!(faults[0], (String::new(), "there are 900 more faults".to_owned()));
+    }
+
+    #[test]
+    fn a_bad_schema_is_refused() {
+        for (schema, told) in [
+            (json!({ "type": "objekt" }), "type"),
+            (json!({ "properties": { "a": { "minLength": -1 } } }), "properties.a.minLength"),
+            (json!({ "properties": { "a": { "pattern": "(" } } }), "pattern"),
+            (json!({ "$ref": "https://example.com/schema.json" }), "example.com"),
+            (json!(true), "object"),
+        ] {
+            let error = Schema::compile(&schema).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

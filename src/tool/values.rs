@@ -1,0 +1,100 @@
+//! Argument values on their way into a process: what the system can't pass on is a fault.
+
+use serde_json::Value;
+
+use super::{ArgumentFault, Arguments};
+
+/// The longest argument or variable that Linux passes to a program, in bytes, without its final
+/// NUL.
+pub(super) const SYSTEM_STRING_BYTES_MAX: usize = 128 * 1024 - 1;
+
+/// What the names of the server's own variables begin with.
+const RESERVED_PREFIX: &str = "CALLPARK_";
+
+/// Collects the faults of one call, so that all of them are told at once.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<ArgumentFault>);
+
+impl Faults {
+    pub(super) fn add(&mut self, path: &str, description: impl Into<String>) {
+        let fault = ArgumentFault { path: path.to_owned(), description: description.into() };
+        // An argument that is used twice is still one fault.
+        if !self.0.contains(&fault) {
+            self.0.push(fault);
+        }
+    }
+
+    /// The value, if there was no fault.
+    pub(super) fn or<T>(self, value: T) -> Result<T, Vec<ArgumentFault>> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+    }
+
+    /// The text at this path, if it is there and a program can be given it.
+    pub(super) fn text<'a>(&mut self, path: &str, value: Option<&'a Value>) -> Option<&'a str> {
+        match value? {
+            Value::String(text) => {
+                self.check_nul(path, text);
+                Some(text)
+            }
+            _ => {
+                self.add(path, "must be of type string");
+                None
+            }
+        }
+    }
+
+    pub(super) fn check_nul(&mut self, path: &str, text: &str) {
+        if text.contains('\0') {
+            self.add(path, "must not contain a NUL character");
+        }
+    }
+
+    pub(super) fn check_length(&mut self, path: &str, length: usize) {
+        if length > SYSTEM_STRING_BYTES_MAX {
+            let description = format!(
+                "is {length} bytes long, and Linux passes at most {SYSTEM_STRING_BYTES_MAX} bytes \
+                 to a program in one piece: pass it through stdin or a file"
+            );
+            self.add(path, description);
+        }
+    }
+
+    /// The variables in the object at this path.
+    pub(super) fn variables(&mut self, path: &str, value: Option<&Value>) -> Vec<(String, String)> {
+        match value {
+            None => Vec::new(),
+            Some(Value::Object(variables)) => self.pairs(path, variables),
+            Some(_) => {
+                self.add(path, "must be of type object");
+                Vec::new()
+            }
+        }
+    }
+
+    fn pairs(&mut self, path: &str, variables: &Arguments) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        for (name, value) in variables {
+            let path = format!("{path}.{name}");
+            if let Some(fault) = variable_name_fault(name) {
+                self.add(&path, fault);
+            }
+            if let Some(text) = self.text(&path, Some(value)) {
+                self.check_length(&path, name.len() + 1 + text.len());
+                pairs.push((name.clone(), text.to_owned()));
+            }
+        }
+        pairs
+    }
+}
+
+/// What is wrong with a variable's name, if anything.
+pub(super) fn variable_name_fault(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("the name of a variable must not be empty");
+    }
+    if name.contains(['=', '\0']) {
+        return Some("the name of a variable must not contain `=` or a NUL character");
+    }
+    name.starts_with(RESERVED_PREFIX)
+        .then_some("variables whose names begin with CALLPARK_ belong to the server")
+}

@@ -1,0 +1,8 @@
+//! The server as its users meet it: over the wire, with a real store and real processes.
+
+#![expect(unreachable_pub, reason = "the support modules are a small library of this program")]
+#![expect(clippy::expect_used, clippy::panic, reason = "that is how a test says what is wrong")]
+
+mod support;
+
+mod smoke;

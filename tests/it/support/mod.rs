@@ -1,0 +1,38 @@
+//! The language of the tests: a server of one's own, its clients, and waits with a bound.
+
+mod call;
+mod server;
+
+pub use call::{arguments, bash, python, result_of, stderr_of, stdout_of};
+pub use server::{Settings, TestServer, check_reason};
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use callpark_proto::v1;
+
+/// Longer than anything here may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same future, which must end within [`PATIENCE`].
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: nothing within {PATIENCE:?}"),
+    }
+}
+
+/// A span for a request.
+pub fn span(span: Duration) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration::try_from(span).expect("a span"))
+}
+
+/// A span of milliseconds for a request.
+pub fn millis(millis: u64) -> Option<prost_types::Duration> {
+    span(Duration::from_millis(millis))
+}
+
+/// A new request id.
+pub fn request_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

@@ -1,0 +1,174 @@
+//! A server in this process: a free port, a store of its own, a token.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use callpark::app::App;
+use callpark::app::config::{Config, Environment, LoadOptions};
+use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
+use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+use super::soon;
+
+/// Settings by name, as flags would give them.
+pub type Settings<'a> = &'a [(&'a str, &'a str)];
+
+/// Puts the token on every request.
+#[derive(Clone)]
+pub struct WithToken(MetadataValue<Ascii>);
+
+impl tonic::service::Interceptor for WithToken {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A channel that shows the token.
+pub type AuthorisedChannel = InterceptedService<Channel, WithToken>;
+
+/// A running server, stopped when it is told to or dropped.
+pub struct TestServer {
+    /// Services for tools and sessions.
+    pub tools: ToolRunnerClient<AuthorisedChannel>,
+    /// Services for background tasks.
+    pub tasks: BackgroundTasksClient<AuthorisedChannel>,
+    /// A connection without a token.
+    pub channel: Channel,
+    /// `http://127.0.0.1:PORT`.
+    pub endpoint: String,
+    token: String,
+    folder: PathBuf,
+    settings: Vec<(String, String)>,
+    stop: CancellationToken,
+    running: Option<JoinHandle<()>>,
+    /// Removed with the server that made it.
+    owned: Option<tempfile::TempDir>,
+}
+
+impl TestServer {
+    /// A server with the defaults.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A server with these settings beside the defaults.
+    pub async fn with(settings: Settings<'_>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let path = folder.path().to_owned();
+        Self::serve(path, settings, None, Some(folder)).await
+    }
+
+    /// A server that also has what this TOML configuration says, such as tools.
+    pub async fn with_config(toml: &str, settings: Settings<'_>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("callpark.toml");
+        std::fs::write(&file, toml).expect("written");
+        let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let path = folder.path().to_owned();
+        Self::serve(path, settings, Some(file), Some(folder)).await
+    }
+
+    async fn serve(
+        folder: PathBuf,
+        settings: Vec<(String, String)>,
+        file: Option<PathBuf>,
+        owned: Option<tempfile::TempDir>,
+    ) -> Self {
+        let config = config(&folder, &settings, file);
+        let app = App::build(config).await.expect("a server");
+        let token = std::fs::read_to_string(app.token_file().expect("a token file"));
+        let token = token.expect("a token").trim().to_owned();
+        let endpoint = format!("http://{}", app.addresses()[0]);
+        let channel = Endpoint::from_shared(endpoint.clone()).expect("an endpoint").connect_lazy();
+        let value = format!("Bearer {token}").parse().expect("a header");
+        let authorised = InterceptedService::new(channel.clone(), WithToken(value));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let running = tokio::task::spawn(async move {
+            app.run(stopped).await.expect("served");
+        });
+        Self {
+            tools: ToolRunnerClient::new(authorised.clone()).max_decoding_message_size(16 << 20),
+            tasks: BackgroundTasksClient::new(authorised).max_decoding_message_size(16 << 20),
+            channel,
+            endpoint,
+            token,
+            folder,
+            settings,
+            stop,
+            running: Some(running),
+            owned,
+        }
+    }
+
+    /// The token that callers show.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The folder of its store.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Tells it to stop and waits until it has.
+    pub async fn stop(&mut self) {
+        self.stop.cancel();
+        if let Some(running) = self.running.take() {
+            soon("the server's stop", running).await.expect("no panic");
+        }
+    }
+
+    /// Tells it to stop, and doesn't wait.
+    pub fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops it and starts another on the same store.
+    pub async fn restart(mut self) -> Self {
+        self.stop().await;
+        let (folder, settings) = (self.folder.clone(), self.settings.clone());
+        let owned = self.owned.take();
+        Self::serve(folder, settings, None, owned).await
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(running) = self.running.take() {
+            running.abort();
+        }
+    }
+}
+
+fn config(folder: &Path, settings: &[(String, String)], file: Option<PathBuf>) -> Config {
+    let mut overrides = vec![
+        ("listen".to_owned(), "127.0.0.1:0".to_owned()),
+        ("data-dir".to_owned(), folder.display().to_string()),
+        ("drain".to_owned(), "2s".to_owned()),
+    ];
+    overrides.extend_from_slice(settings);
+    let environment = Environment::capture();
+    let options = LoadOptions { config_file: file, overrides, environment };
+    Config::load(options).expect("a configuration").config
+}
+
+/// Checks the code and the reason of an error.
+#[track_caller]
+pub fn check_reason(status: &Status, code: Code, reason: &str) {
+    let info = status.get_details_error_info();
+    let found = info.as_ref().map(|info| info.reason.as_str());
+    assert_eq!((status.code(), found), (code, Some(reason)), "{status:?}");
+    assert_eq!(info.map(|info| info.domain), Some("callpark".to_owned()));
+}
+
