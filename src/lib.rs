@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod engine;
 pub mod exec;
 pub mod machine;

@@ -5,4 +5,15 @@
 
 mod support;
 
+mod access;
+mod admission;
+mod calls;
+mod errors;
+mod idempotency;
+mod output;
+mod park;
+mod processes;
+mod sessions;
 mod smoke;
+mod stream;
+mod tasks;

@@ -47,6 +47,8 @@ pub(crate) enum Step<T> {
     Fail(Status),
     Cut,
     Hang,
+    /// As the first step: the stream isn't even begun.
+    Never,
 }
 
 /// One RPC: what is done at each try, and what was asked.

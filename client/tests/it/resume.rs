@@ -65,9 +65,11 @@ async fn three_missed_heartbeats_are_a_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_never_answers_at_all_is_tried_five_times() {
-    let (told, fake) = play((0..5).map(|_| vec![Step::Hang])).await;
-    assert_eq!(told, ["Silence Unavailable "]);
-    assert_eq!(starts(&fake).len(), 5);
+    for silence in [|| vec![Step::Never], || vec![Step::Hang]] {
+        let (told, fake) = play((0..5).map(|_| silence())).await;
+        assert_eq!(told, ["Silence Unavailable "]);
+        assert_eq!(starts(&fake).len(), 5);
+    }
 }
 
 #[tokio::test(start_paused = true)]

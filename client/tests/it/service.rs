@@ -53,7 +53,7 @@ impl Service {
 
 type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn stream<Q: Clone, M: Send + 'static>(
+async fn stream<Q: Clone, M: Send + 'static>(
     service: &Arc<Scripts>,
     wires: &Weak<Wires>,
     script: impl FnOnce(&Scripts) -> &Streamed<Q, M>,
@@ -64,6 +64,9 @@ fn stream<Q: Clone, M: Send + 'static>(
     let mut steps = VecDeque::from(steps);
     if let Some(Step::Fail(status)) = steps.pop_front_if(|step| matches!(step, Step::Fail(_))) {
         return Err(status);
+    }
+    if let Some(Step::Never) = steps.front() {
+        std::future::pending().await
     }
     let service = Service { scripts: Arc::clone(service), wires: wires.clone() };
     let messages = futures::stream::unfold((steps, service), async |(mut steps, service)| {
@@ -79,7 +82,7 @@ fn stream<Q: Clone, M: Send + 'static>(
                     service.cut().await;
                     continue;
                 }
-                Step::Hang => std::future::pending().await,
+                Step::Hang | Step::Never => std::future::pending().await,
             };
             return Some((item, (steps, service)));
         }
@@ -113,7 +116,7 @@ impl ToolRunner for Service {
         &self,
         request: Request<v1::StreamToolRequest>,
     ) -> Result<Response<Self::StreamToolStream>, Status> {
-        stream(&self.scripts, &self.wires, |scripts| &scripts.stream_tool, request)
+        stream(&self.scripts, &self.wires, |scripts| &scripts.stream_tool, request).await
     }
 
     async fn create_session(
@@ -173,7 +176,7 @@ impl ToolRunner for Service {
         &self,
         request: Request<v1::StreamSessionRequest>,
     ) -> Result<Response<Self::StreamSessionStream>, Status> {
-        stream(&self.scripts, &self.wires, |scripts| &scripts.stream_session, request)
+        stream(&self.scripts, &self.wires, |scripts| &scripts.stream_session, request).await
     }
 }
 
@@ -241,7 +244,7 @@ impl BackgroundTasks for Service {
         &self,
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        stream(&self.scripts, &self.wires, |scripts| &scripts.watch, request)
+        stream(&self.scripts, &self.wires, |scripts| &scripts.watch, request).await
     }
 
     async fn resolve_approval(

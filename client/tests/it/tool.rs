@@ -109,6 +109,15 @@ async fn a_refused_start_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dry_run_that_is_cut_is_tried_again() {
+    let fake = Fake::start();
+    fake.stream_tool.plays([vec![Step::Cut], vec![Step::Hang], vec![]]);
+    let request = v1::StreamToolRequest { dry_run: true, ..request() };
+    assert!(told(&mut fake.client().stream_tool(request)).await.is_empty());
+    assert_eq!(fake.stream_tool.requests().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dry_run_ends_without_an_item_or_with_its_error() {
     for (step, expected) in [
         (vec![], vec![]),
