@@ -91,12 +91,14 @@ fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
 
 fn tls(options: &TlsOptions) -> Result<ClientTlsConfig, Error> {
     let mut tls = match &options.ca_file {
-        Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
+        Some(file) => {
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificates(file)?))
+        }
         None => ClientTlsConfig::new().with_native_roots(),
     };
     match (&options.certificate_file, &options.key_file) {
         (Some(certificate), Some(key)) => {
-            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+            tls = tls.identity(Identity::from_pem(certificates(certificate)?, read(key)?));
         }
         (None, None) => {}
         _ => return Err(Error::options("a client certificate and its key go together")),
@@ -105,6 +107,16 @@ fn tls(options: &TlsOptions) -> Result<ClientTlsConfig, Error> {
         tls = tls.domain_name(name);
     }
     Ok(tls)
+}
+
+/// A file without a certificate would be found out at the first connection only.
+fn certificates(file: &Path) -> Result<Vec<u8>, Error> {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    let pem = read(file)?;
+    if pem.windows(BEGIN.len()).any(|window| window == BEGIN) {
+        return Ok(pem);
+    }
+    Err(Error::options(format!("{} holds no certificate", file.display())))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Error> {

@@ -25,7 +25,7 @@ use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
-use crate::tool::{self, CommandTool, CommandToolConfig, Registry};
+use crate::tool::{self, BuiltInOptions, CommandTool, CommandToolConfig, Registry};
 
 use config::{AuthMode, Config, Environment};
 pub use error::Error;
@@ -169,7 +169,9 @@ fn server(config: &Config) -> Server {
 }
 
 /// The services, with health and both versions of reflection.
-async fn with_health(routes: Routes) -> Result<(tonic_health::server::HealthReporter, Routes), Error> {
+async fn with_health(
+    routes: Routes,
+) -> Result<(tonic_health::server::HealthReporter, Routes), Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in rpc::SERVICES.into_iter().chain([""]) {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
@@ -212,7 +214,11 @@ fn verifier(config: &Config) -> Result<(Arc<dyn Verifier>, Option<PathBuf>), Err
 
 /// The built-in tools and those of the configuration.
 fn registry(config: &Config) -> Result<Registry, Error> {
-    let mut tools = vec![tool::bash(), tool::python()];
+    let built_in = BuiltInOptions {
+        call_budget: config.call_budget,
+        environment: config.tool_environment.iter().map(|name| name.as_ref().to_owned()).collect(),
+    };
+    let mut tools = vec![tool::bash(built_in.clone()), tool::python(built_in)];
     for table in &config.tools {
         let wanted: CommandToolConfig = table.read()?;
         let tool = CommandTool::new(wanted).map_err(|error| table.error(error.to_string()))?;
@@ -222,7 +228,6 @@ fn registry(config: &Config) -> Result<Registry, Error> {
 }
 
 fn engine_options(config: &Config) -> EngineOptions {
-    let environment = Environment::capture();
     EngineOptions {
         machine: Settings { grace: config.grace, retention: config.retention },
         running_calls_max: config.max_running_calls,
@@ -232,7 +237,7 @@ fn engine_options(config: &Config) -> EngineOptions {
         heartbeat: config.heartbeat,
         stream_age: config.stream_age,
         working_directory: config.working_directory.clone(),
-        environment: environment.pick(&config.tool_environment),
+        environment: Arc::new(Environment::capture().for_tools()),
         session_events_max: config.session_events_max,
         sweep_interval: config.sweep_interval,
     }

@@ -30,9 +30,19 @@ use exit::Exit;
 use failure::Failure;
 use output::{Out, tell};
 
+/// The version, and what the binary was built from.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("CALLPARK_COMMIT"),
+    ", ",
+    env!("CALLPARK_PROFILE"),
+    ")"
+);
+
 /// Runs the tool calls of AI agents, and parks the slow ones: they go on in the background
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "callpark", version, arg_required_else_help = true, after_long_help = exit::HELP)]
+#[command(name = "callpark", version, long_version = VERSION, arg_required_else_help = true, after_long_help = exit::HELP)]
 struct Cli {
     #[command(flatten)]
     connect: ConnectArgs,

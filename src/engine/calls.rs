@@ -313,8 +313,8 @@ impl Engine {
         let start = Box::new(start);
         let message = Message::Start { start, work, attach, request: record, answer };
         // From here on the caller may leave at any time: then the attachment says so.
-        let attachment = attach
-            .then(|| Attachment { engine: self.clone(), handle: handle.clone(), call_id });
+        let attachment =
+            attach.then(|| Attachment { engine: self.clone(), handle: handle.clone(), call_id });
         let sent = self.send(&handle, message, answered).await;
         drop(claim);
         sent?;

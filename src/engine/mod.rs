@@ -81,7 +81,7 @@ pub struct EngineOptions {
     /// Where command tools run when neither they nor the session say.
     pub working_directory: Option<PathBuf>,
     /// Variables of this server that tools may be allowed to see.
-    pub environment: BTreeMap<String, String>,
+    pub environment: Arc<BTreeMap<String, String>>,
     /// Events kept of a session.
     pub session_events_max: u64,
     /// How often what has expired is removed.

@@ -85,8 +85,7 @@ impl OutputKeeper {
     /// The counts, right after [`OutputKeeper::finish`].
     pub(crate) fn summary(&self) -> OutputSummary {
         let stream = |index: usize| summary(self.totals[index], self.kept[index], self.cut[index]);
-        let combined =
-            summary(self.totals.iter().sum(), self.kept.iter().sum(), self.combined_cut);
+        let combined = summary(self.totals.iter().sum(), self.kept.iter().sum(), self.combined_cut);
         OutputSummary {
             stdout: stream(OutputStream::Stdout as usize),
             stderr: stream(OutputStream::Stderr as usize),
@@ -214,11 +213,7 @@ mod tests {
 
     fn rebuilt(pieces: &[ToolOutput], stream: OutputStream) -> Vec<(u64, Vec<u8>)> {
         let of = |piece: &&ToolOutput| piece.position.stream == stream;
-        pieces
-            .iter()
-            .filter(of)
-            .map(|piece| (piece.position.offset, piece.data.to_vec()))
-            .collect()
+        pieces.iter().filter(of).map(|piece| (piece.position.offset, piece.data.to_vec())).collect()
     }
 
     #[test]

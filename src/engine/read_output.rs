@@ -82,8 +82,7 @@ impl Engine {
             OutputStart::Offset(offset) => OutputFrom::Offset(offset),
             OutputStart::TailLines(_) => OutputFrom::Tail(bytes_max),
         };
-        let query =
-            OutputQuery { call_id: call.id, selection: read.selection, from, bytes_max };
+        let query = OutputQuery { call_id: call.id, selection: read.selection, from, bytes_max };
         let page = self.shared.store.output(query).await?;
         let totals = totals(&page, call, read.selection);
         let mut slice = Slice::new(match read.start {

@@ -92,8 +92,7 @@ impl Engine {
             let now = self.now();
             let options = &self.shared.options;
             let age = i64::try_from(options.machine.retention.as_micros()).unwrap_or(i64::MAX);
-            let older_than =
-                Timestamp::from_micros(now.as_micros().saturating_sub(age));
+            let older_than = Timestamp::from_micros(now.as_micros().saturating_sub(age));
             let policy = ExpiryPolicy {
                 now,
                 older_than,

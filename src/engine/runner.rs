@@ -76,8 +76,10 @@ impl Attempt {
             output: summary,
             ..ToolResult::default()
         };
-        let survivor =
-            |survivor: crate::exec::Survivor| Survivor { pid: survivor.pid, command: survivor.command };
+        let survivor = |survivor: crate::exec::Survivor| Survivor {
+            pid: survivor.pid,
+            command: survivor.command,
+        };
         let survivors = report.survivors.into_iter().map(survivor).collect();
         Some(Finish { call_id: self.call_id, result, stopped: report.stopped, survivors })
     }

@@ -375,10 +375,8 @@ impl Actor {
             Effect::Kill(call_id) => self.control(call_id, Stop::Kill),
             Effect::Arm(call_id, timer, after) => self.arm(call_id, timer, after),
             Effect::Disarm(call_id, timer) => {
-                let key = self
-                    .runs
-                    .get_mut(&call_id)
-                    .and_then(|run| run.timers[timer as usize].take());
+                let key =
+                    self.runs.get_mut(&call_id).and_then(|run| run.timers[timer as usize].take());
                 if let Some(key) = key {
                     self.timers.try_remove(&key);
                 }
@@ -446,10 +444,7 @@ impl Actor {
     }
 }
 
-async fn load(
-    shared: &Shared,
-    origin: Origin,
-) -> Result<(Projection, Option<u64>), Error> {
+async fn load(shared: &Shared, origin: Origin) -> Result<(Projection, Option<u64>), Error> {
     match origin {
         Origin::New(session) => {
             Ok((Projection::new(*session, Vec::new(), shared.options.machine), None))

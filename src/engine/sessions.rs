@@ -75,9 +75,7 @@ impl Engine {
             system_message: wanted.system_message,
             max_rounds: wanted.max_rounds,
             working_directory: wanted.working_directory,
-            max_live_tasks: wanted
-                .max_live_tasks
-                .unwrap_or(self.shared.options.live_tasks_default),
+            max_live_tasks: wanted.max_live_tasks.unwrap_or(self.shared.options.live_tasks_default),
             task_limit_policy: wanted.task_limit_policy,
             implicit: wanted.implicit,
             stream_epoch: uuid::Uuid::new_v4().simple().to_string(),
@@ -136,11 +134,11 @@ impl Engine {
         request: Option<&RequestKey>,
     ) -> Result<ClosedSession, Error> {
         let store = self.shared.store.as_ref();
-        let (_claim, replayed) =
-            match self.shared.claims.claim(store, &who.tenant, request).await? {
-                Claimed::First(claim) => (claim, false),
-                Claimed::Replay(_) => (None, true),
-            };
+        let (_claim, replayed) = match self.shared.claims.claim(store, &who.tenant, request).await?
+        {
+            Claimed::First(claim) => (claim, false),
+            Claimed::Replay(_) => (None, true),
+        };
         let (handle, _) = self.own_actor(who, id).await?;
         let record = match replayed {
             true => None,

@@ -58,8 +58,7 @@ impl Projection {
                     call.state = State::Cancelling;
                     call.reason.clone_from(&cancellation.reason);
                     call.cancellation = Some(cancellation);
-                    call.stopping
-                        .get_or_insert(Stopping { cause: StopCause::Cancel, time: now });
+                    call.stopping.get_or_insert(Stopping { cause: StopCause::Cancel, time: now });
                 });
                 self.tell_live(call_id, payload, now, written);
             }
@@ -114,13 +113,7 @@ impl Projection {
         self.tell_live(id, Payload::ToolCallStarted(Box::new(started)), now, written);
     }
 
-    fn park(
-        &mut self,
-        id: CallId,
-        reason: ParkReason,
-        now: Timestamp,
-        written: &mut Written,
-    ) {
+    fn park(&mut self, id: CallId, reason: ParkReason, now: Timestamp, written: &mut Written) {
         self.edit(id, now, written, |call| {
             call.park_time = Some(now);
             call.park_reason = Some(reason);

@@ -202,6 +202,9 @@ pub trait EventCodec: Send + Sync + 'static {
 
     /// The output that the bytes of a stored event carry; none if it is no output. The data
     /// shares the memory of `bytes`.
-    fn decode_output(&self, sequence: u64, bytes: &Bytes)
-    -> Result<Option<ToolOutput>, EventCorrupt>;
+    fn decode_output(
+        &self,
+        sequence: u64,
+        bytes: &Bytes,
+    ) -> Result<Option<ToolOutput>, EventCorrupt>;
 }

@@ -109,8 +109,8 @@ impl CallId {
 fn parse(text: &str, prefix: &'static str) -> Result<Uuid, IdError> {
     let error = IdError { prefix };
     let digits = text.strip_prefix(prefix).ok_or(error.clone())?;
-    let plain = digits.len() == 32
-        && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let plain =
+        digits.len() == 32 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if !plain {
         return Err(error);
     }

@@ -11,9 +11,7 @@ use super::convert::{self, Fields, StartCall, fingerprint};
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
 use super::status::{invalid, status, unimplemented};
-use crate::engine::{
-    CancelTask, Engine, OutputRead, OutputStart, Started, WaitMode, WatchItem,
-};
+use crate::engine::{CancelTask, Engine, OutputRead, OutputStart, Started, WaitMode, WatchItem};
 use crate::model::limits::{
     CANCEL_WAIT_SECONDS_DEFAULT, GRACE_MS_MAX, READ_OUTPUT_BYTES_DEFAULT, READ_OUTPUT_BYTES_MAX,
     TEXT_BYTES_MAX, WAIT_MANY_TASKS_MAX, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX,
@@ -236,7 +234,8 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let (session_id, after) = fields.finish((session_id, after)).map_err(invalid)?;
         let engine = self.engine.clone();
         let items = self.engine.watch(who, session_id, after);
-        let answers = items.map(move |item| item.map(|item| changes(item, &engine)).map_err(Status::from));
+        let answers =
+            items.map(move |item| item.map(|item| changes(item, &engine)).map_err(Status::from));
         Ok(Response::new(bounded(answers, end_at).boxed()))
     }
 
@@ -340,15 +339,8 @@ fn cancel_request(
     answer_at: Option<tokio::time::Instant>,
 ) -> Result<CancelTask, Status> {
     let (request_id, digest) = fingerprint!("Cancel", request);
-    let v1::CancelRequest {
-        background_id,
-        request_id: _,
-        force,
-        reason,
-        dry_run,
-        wait,
-        grace,
-    } = request;
+    let v1::CancelRequest { background_id, request_id: _, force, reason, dry_run, wait, grace } =
+        request;
     let mut fields = Fields::default();
     let grace = fields.span("grace", grace);
     if grace.is_some_and(|grace| grace > Duration::from_millis(GRACE_MS_MAX)) {
@@ -407,10 +399,8 @@ fn changes(item: WatchItem, engine: &Engine) -> v1::WatchResponse {
             let tasks = calls.into_iter().map(|call| convert::task(call, now)).collect();
             v1::WatchResponse { tasks, watch_sequence: signed(change), heartbeat: false }
         }
-        WatchItem::Heartbeat { change } => v1::WatchResponse {
-            tasks: Vec::new(),
-            watch_sequence: signed(change),
-            heartbeat: true,
-        },
+        WatchItem::Heartbeat { change } => {
+            v1::WatchResponse { tasks: Vec::new(), watch_sequence: signed(change), heartbeat: true }
+        }
     }
 }

@@ -75,7 +75,7 @@ pub fn routes(engine: &Engine, limits: MessageLimits) -> Routes {
         BackgroundTasksServer::new(background_tasks::BackgroundTasks::new(engine.clone()))
             .max_decoding_message_size(request_bytes_max)
             .max_encoding_message_size(response_bytes_max);
-    let tool_worker = ToolWorkerServer::new(tool_worker::ToolWorker)
-        .max_decoding_message_size(request_bytes_max);
+    let tool_worker =
+        ToolWorkerServer::new(tool_worker::ToolWorker).max_decoding_message_size(request_bytes_max);
     Routes::new(tool_runner).add_service(background_tasks).add_service(tool_worker)
 }

@@ -58,7 +58,11 @@ pub(crate) fn invalid(Invalid(faults): Invalid) -> Status {
 fn bad_request(reason: &str, what: &str, faults: Vec<(String, String)>) -> Status {
     let listed: Vec<String> = faults
         .iter()
-        .map(|(field, fault)| if field.is_empty() { fault.clone() } else { format!("{field}: {fault}") })
+        .map(
+            |(field, fault)| {
+                if field.is_empty() { fault.clone() } else { format!("{field}: {fault}") }
+            },
+        )
         .collect();
     let mut details = details(reason);
     for (field, fault) in faults {
@@ -114,8 +118,7 @@ impl From<Error> for Status {
                     path if path.starts_with('[') => format!("arguments{path}"),
                     path => format!("arguments.{path}"),
                 };
-                let faults =
-                    faults.into_iter().map(|fault| (field(fault.path), fault.description));
+                let faults = faults.into_iter().map(|fault| (field(fault.path), fault.description));
                 let what = format!("the arguments don't fit tool `{tool}`");
                 bad_request("ARGUMENTS_INVALID", &what, faults.collect())
             }
@@ -127,9 +130,7 @@ impl From<Error> for Status {
                 status(Code::OutOfRange, "STREAM_EPOCH_MISMATCH", message)
             }
             Error::Draining => retry(Code::Unavailable, "DRAINING", message, RETRY_AFTER),
-            Error::DeadlineExceeded => {
-                status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
-            }
+            Error::DeadlineExceeded => status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message),
             Error::Store(error) => store(&error, message),
             Error::Internal(cause) => {
                 tracing::error!(cause, "a defect of this server");
@@ -153,9 +154,7 @@ fn retry(code: Code, reason: &str, message: String, after: Duration) -> Status {
 
 fn refused(refusal: &Refusal, message: String) -> Status {
     match refusal {
-        Refusal::SessionClosed => {
-            precondition("SESSION_CLOSED", "callpark.v1.Session", message)
-        }
+        Refusal::SessionClosed => precondition("SESSION_CLOSED", "callpark.v1.Session", message),
         Refusal::TaskRunning => precondition("TASK_RUNNING", "callpark.v1.Task", message),
         Refusal::Busy { .. } => retry(Code::Aborted, "SESSION_BUSY", message, RETRY_AFTER_FULL),
         Refusal::TaskLimit { limit } => {

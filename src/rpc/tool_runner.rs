@@ -31,11 +31,7 @@ impl ToolRunner {
     }
 
     /// The answer to a call that has settled.
-    async fn run_answer(
-        &self,
-        call: Call,
-        replayed: bool,
-    ) -> Result<v1::RunToolResponse, Status> {
+    async fn run_answer(&self, call: Call, replayed: bool) -> Result<v1::RunToolResponse, Status> {
         use v1::run_tool_response::Outcome;
         let (session_id, call_id) = (call.session_id.to_string(), call.id.to_string());
         let outcome = if call.is_task() && !call.state.is_terminal() {
@@ -115,8 +111,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
     ) -> Result<Response<UpdateStream>, Status> {
         let who = principal(&request)?;
         let park_at = answer_at(&request);
-        let wanted: CallRequest =
-            convert::stream_request(request.into_inner()).map_err(invalid)?;
+        let wanted: CallRequest = convert::stream_request(request.into_inner()).map_err(invalid)?;
         let handle = match self.engine.start(&who, wanted).await? {
             Started::Call(handle) => handle,
             Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),

@@ -8,14 +8,19 @@ use serde_json::{Value, json};
 
 use super::values::Faults;
 use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
-use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource, limits};
+use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource};
 
-/// The variables of the server that the built-in tools see.
-const VARIABLES: [&str; 9] =
-    ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+/// How the built-in tools behave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltInOptions {
+    /// How long a call holds its caller before it is parked.
+    pub call_budget: Duration,
+    /// The names of the server's variables that the processes see.
+    pub environment: Vec<String>,
+}
 
 /// Runs a command line: `bash -c <command>`.
-pub fn bash() -> Arc<dyn CallableTool> {
+pub fn bash(options: BuiltInOptions) -> Arc<dyn CallableTool> {
     Arc::new(Interpreter {
         program: "bash",
         code: "command",
@@ -24,12 +29,14 @@ pub fn bash() -> Arc<dyn CallableTool> {
             "Runs a bash command line and returns what it writes to stdout and stderr, and its \
              exit code.",
             schema("command", "The command line, as for `bash -c`."),
+            options.call_budget,
         ),
+        environment: options.environment,
     })
 }
 
 /// Runs a Python program: `python3 -c <code>`.
-pub fn python() -> Arc<dyn CallableTool> {
+pub fn python(options: BuiltInOptions) -> Arc<dyn CallableTool> {
     Arc::new(Interpreter {
         program: "python3",
         code: "code",
@@ -38,7 +45,9 @@ pub fn python() -> Arc<dyn CallableTool> {
             "Runs a Python 3 program and returns what it writes to stdout and stderr, and its \
              exit code.",
             schema("code", "The program, as for `python3 -c`."),
+            options.call_budget,
         ),
+        environment: options.environment,
     })
 }
 
@@ -48,6 +57,15 @@ struct Interpreter {
     /// The name of the argument that holds the code.
     code: &'static str,
     tool: Tool,
+    /// Names of variables of the server.
+    environment: Vec<String>,
+}
+
+impl Interpreter {
+    fn allowed(&self, context: &CallContext) -> Environment {
+        let value_of = |name: &String| Some((name.clone(), context.environment.get(name)?.clone()));
+        self.environment.iter().filter_map(value_of).collect()
+    }
 }
 
 impl CallableTool for Interpreter {
@@ -70,7 +88,7 @@ impl CallableTool for Interpreter {
         faults.check_length(self.code, code.len());
         let directory = faults.text("cwd", arguments.get("cwd"));
         let stdin = faults.text("stdin", arguments.get("stdin"));
-        let mut environment = allowed(context);
+        let mut environment = self.allowed(context);
         environment.extend(faults.variables("env", arguments.get("env")));
         let base = context.working_directory.clone();
         faults.or(Work::Process(ProcessSpec {
@@ -85,12 +103,7 @@ impl CallableTool for Interpreter {
     }
 }
 
-fn allowed(context: &CallContext) -> Environment {
-    let value_of = |name: &str| Some((name.to_owned(), context.environment.get(name)?.clone()));
-    VARIABLES.into_iter().filter_map(value_of).collect()
-}
-
-fn tool(name: &str, description: &str, input_schema: Value) -> Tool {
+fn tool(name: &str, description: &str, input_schema: Value, call_budget: Duration) -> Tool {
     Tool {
         name: name.to_owned(),
         description: description.to_owned(),
@@ -99,7 +112,7 @@ fn tool(name: &str, description: &str, input_schema: Value) -> Tool {
         read_only: false,
         idempotent: false,
         concurrent_safe: true,
-        call_budget: Some(Duration::from_secs(limits::CALL_BUDGET_SECONDS_DEFAULT)),
+        call_budget: Some(call_budget),
         execution_timeout: None,
         source: ToolSource::BuiltIn,
     }
@@ -134,11 +147,16 @@ mod tests {
     use super::*;
     use crate::tool::values::SYSTEM_STRING_BYTES_MAX;
 
+    fn options() -> BuiltInOptions {
+        let environment = vec!["PATH".to_owned(), "HOME".to_owned(), "ABSENT".to_owned()];
+        BuiltInOptions { call_budget: Duration::from_secs(600), environment }
+    }
+
     fn context() -> CallContext {
         let variables = [("PATH", "/bin"), ("HOME", "/root"), ("AWS_SECRET_ACCESS_KEY", "x")];
         CallContext {
             working_directory: Some(PathBuf::from("/srv/work")),
-            environment: variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            environment: Arc::new(variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
         }
     }
 
@@ -152,11 +170,13 @@ mod tests {
 
     #[test]
     fn the_code_is_one_argument_of_the_interpreter() {
-        let spec = prepare(bash().as_ref(), json!({ "command": "ls | wc; echo $HOME" })).unwrap();
+        let spec =
+            prepare(bash(options()).as_ref(), json!({ "command": "ls | wc; echo $HOME" })).unwrap();
         assert_eq!(spec.argv, ["bash", "-c", "ls | wc; echo $HOME"]);
         assert_eq!(spec.working_directory, Some(PathBuf::from("/srv/work")));
         assert_eq!(spec.stdin, None);
-        let spec = prepare(python().as_ref(), json!({ "code": "print(1)", "stdin": "x" })).unwrap();
+        let spec = prepare(python(options()).as_ref(), json!({ "code": "print(1)", "stdin": "x" }))
+            .unwrap();
         assert_eq!(spec.argv, ["python3", "-c", "print(1)"]);
         assert_eq!(spec.stdin, Some(Bytes::from_static(b"x")));
     }
@@ -164,7 +184,7 @@ mod tests {
     #[test]
     fn only_plain_variables_of_the_server_are_seen() {
         let arguments = json!({ "command": "env", "env": { "PATH": "/opt", "A": "=b" } });
-        let spec = prepare(bash().as_ref(), arguments).unwrap();
+        let spec = prepare(bash(options()).as_ref(), arguments).unwrap();
         let seen: Vec<(&str, &str)> =
             spec.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(seen, [("A", "=b"), ("HOME", "/root"), ("PATH", "/opt")]);
@@ -173,7 +193,8 @@ mod tests {
     #[test]
     fn a_working_directory_may_be_relative() {
         for (cwd, expected) in [("sub/dir", "/srv/work/sub/dir"), ("/tmp", "/tmp")] {
-            let spec = prepare(bash().as_ref(), json!({ "command": "ls", "cwd": cwd })).unwrap();
+            let spec =
+                prepare(bash(options()).as_ref(), json!({ "command": "ls", "cwd": cwd })).unwrap();
             assert_eq!(spec.working_directory, Some(PathBuf::from(expected)));
         }
     }
@@ -186,7 +207,7 @@ mod tests {
             "env": { "": "x", "A=B": "x", "C": "\0", "CALLPARK_CALL_ID": "x", "D\0": "x", "E": 1 },
             "stdin": "\0",
         });
-        let paths = prepare(bash().as_ref(), arguments).unwrap_err();
+        let paths = prepare(bash(options()).as_ref(), arguments).unwrap_err();
         let expected = [
             "command",
             "cwd",
@@ -199,20 +220,20 @@ mod tests {
             "env.E",
         ];
         assert_eq!(paths, expected);
-        assert_eq!(prepare(python().as_ref(), json!({})).unwrap_err(), ["code"]);
+        assert_eq!(prepare(python(options()).as_ref(), json!({})).unwrap_err(), ["code"]);
     }
 
     #[test]
     fn what_is_too_long_for_the_system_is_told() {
         let longest = "x".repeat(SYSTEM_STRING_BYTES_MAX);
-        assert!(prepare(bash().as_ref(), json!({ "command": longest })).is_ok());
+        assert!(prepare(bash(options()).as_ref(), json!({ "command": longest })).is_ok());
         let arguments = json!({ "command": format!("{longest}x"), "env": { "A": longest } });
-        assert_eq!(prepare(bash().as_ref(), arguments).unwrap_err(), ["command", "env.A"]);
+        assert_eq!(prepare(bash(options()).as_ref(), arguments).unwrap_err(), ["command", "env.A"]);
     }
 
     #[test]
     fn their_schemas_are_valid() {
-        for tool in [bash(), python()] {
+        for tool in [bash(options()), python(options())] {
             crate::tool::schema::Schema::compile(&tool.describe().input_schema).unwrap();
         }
     }

@@ -9,6 +9,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{ProcessSpec, Progress, Tool, ToolResult};
 
-pub use built_in::{bash, python};
+pub use built_in::{BuiltInOptions, bash, python};
 pub use command::{CallBudget, CommandTool, CommandToolConfig, CommandToolError};
 pub use registry::{Registry, RegistryError};
 
@@ -38,8 +39,8 @@ pub struct ArgumentFault {
 pub struct CallContext {
     /// Where command tools run unless they or their arguments say otherwise.
     pub working_directory: Option<PathBuf>,
-    /// Variables of the server that tools may be allowed to see.
-    pub environment: BTreeMap<String, String>,
+    /// The server's variables: a tool sees those that it is allowed to, by name.
+    pub environment: Arc<BTreeMap<String, String>>,
 }
 
 /// What a tool asks the engine to do for a call.

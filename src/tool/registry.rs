@@ -116,10 +116,16 @@ fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::tool::{CommandTool, CommandToolConfig, bash, python};
+    use crate::tool::{BuiltInOptions, CommandTool, CommandToolConfig, bash, python};
+
+    fn options() -> BuiltInOptions {
+        BuiltInOptions { call_budget: Duration::from_secs(600), environment: Vec::new() }
+    }
 
     fn tool(name: &str, input_schema: Value) -> Arc<dyn CallableTool> {
         let config = json!({ "name": name, "argv": ["true"], "input_schema": input_schema });
@@ -133,7 +139,9 @@ mod tests {
 
     #[test]
     fn tools_are_found_and_listed_by_name() {
-        let registry = Registry::new(vec![plain("z"), python(), bash(), plain("A.b-c_9")]).unwrap();
+        let registry =
+            Registry::new(vec![plain("z"), python(options()), bash(options()), plain("A.b-c_9")])
+                .unwrap();
         let names: Vec<&str> = registry.list().map(|tool| tool.name.as_str()).collect();
         assert_eq!(names, ["A.b-c_9", "bash", "python", "z"]);
         assert_eq!(registry.get("bash").unwrap().describe().name, "bash");
@@ -147,7 +155,7 @@ mod tests {
             assert_eq!(error, RegistryError::NameInvalid { name: name.to_owned() });
         }
         assert!(Registry::new(vec![plain(&"x".repeat(64))]).is_ok());
-        let error = Registry::new(vec![bash(), plain("bash")]).unwrap_err();
+        let error = Registry::new(vec![bash(options()), plain("bash")]).unwrap_err();
         assert_eq!(error, RegistryError::NameTaken { name: "bash".to_owned() });
     }
 
@@ -159,7 +167,7 @@ mod tests {
 
     #[test]
     fn arguments_are_checked_against_the_schema_of_their_tool() {
-        let registry = Registry::new(vec![bash()]).unwrap();
+        let registry = Registry::new(vec![bash(options())]).unwrap();
         let check = |arguments: Value| registry.check("bash", arguments.as_object().unwrap());
         assert_eq!(check(json!({ "command": "ls" })), Ok(()));
         let faults = check(json!({ "command": 1, "env": { "A": 2 } })).unwrap_err();

@@ -19,10 +19,7 @@ async fn a_quick_call_gives_its_result_and_a_slow_one_is_parked_and_waited_for()
         panic!("not parked: {answer:?}");
     };
     assert_eq!(parked.r#type, "background");
-    let wait = v1::WaitRequest {
-        background_id: parked.background_id,
-        ..Default::default()
-    };
+    let wait = v1::WaitRequest { background_id: parked.background_id, ..Default::default() };
     let waited = soon("a wait", server.tasks.wait(wait)).await.expect("an answer").into_inner();
     assert!(!waited.still_running);
     let task = waited.task.expect("a task");

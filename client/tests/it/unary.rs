@@ -278,6 +278,13 @@ async fn options_that_are_no_good_are_refused_with_their_name() {
     options.endpoint = "https://localhost".to_owned();
     let text = callpark_client::Client::new(options).unwrap_err().to_string();
     assert!(text.contains("/nowhere/ca.pem"), "{text}");
+
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let mut options =
+        ClientOptions { endpoint: "https://localhost".to_owned(), ..ClientOptions::default() };
+    options.tls.ca_file = Some(empty.path().to_owned());
+    let text = callpark_client::Client::new(options).unwrap_err().to_string();
+    assert!(text.contains("holds no certificate"), "{text}");
 }
 
 #[test]

@@ -22,13 +22,22 @@ impl Environment {
         self.0.get(name)?.to_str().filter(|value| !value.is_empty())
     }
 
-    /// The variables of these names, as far as they are set and UTF-8: what tools may see.
+    /// The variables of these names, as far as they are set and UTF-8.
     pub fn pick(
         &self,
         names: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> BTreeMap<String, String> {
         let named = |name: &str| Some((name.to_owned(), self.0.get(name)?.to_str()?.to_owned()));
         names.into_iter().filter_map(|name| named(name.as_ref())).collect()
+    }
+
+    /// What tools may be allowed to see: every variable that is UTF-8, but for those of callpark,
+    /// of which one is a token.
+    pub fn for_tools(&self) -> BTreeMap<String, String> {
+        let all = self.0.iter().filter(|(name, _)| !name.starts_with("CALLPARK_"));
+        let readable =
+            all.filter_map(|(name, value)| Some((name.clone(), value.to_str()?.to_owned())));
+        readable.collect()
     }
 
     pub(super) fn is_readable(&self, name: &str) -> bool {

@@ -40,16 +40,14 @@ pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) ->
 /// Records the request and tells the process to stop.
 pub(super) fn stop(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
     let Cancel { call_id, requested_by, reason, force, grace } = cancel;
-    let cancellation =
-        Cancellation {
-            request_time: now,
-            requested_by,
-            reason,
-            acknowledged_time: None,
-            survivors: Vec::new(),
-        };
-    let effect =
-        if force { Effect::Kill(call_id) } else { Effect::Terminate(call_id, grace) };
+    let cancellation = Cancellation {
+        request_time: now,
+        requested_by,
+        reason,
+        acknowledged_time: None,
+        survivors: Vec::new(),
+    };
+    let effect = if force { Effect::Kill(call_id) } else { Effect::Terminate(call_id, grace) };
     Decision::nothing()
         .change(Change::Cancelling { call_id, cancellation, force, evicted })
         .effect(effect)

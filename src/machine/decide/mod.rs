@@ -51,13 +51,8 @@ struct End {
 /// log if this was the last call of a closed session.
 fn end(projection: &Projection, end: End) -> Decision {
     let End { call_id, state, reason, outcome, survivors } = end;
-    let mut decision = Decision::nothing().change(Change::Ended {
-        call_id,
-        state,
-        reason,
-        outcome,
-        survivors,
-    });
+    let mut decision =
+        Decision::nothing().change(Change::Ended { call_id, state, reason, outcome, survivors });
     for released in projection.released_by(call_id) {
         decision = decision.effect(Effect::Reserve(released));
     }

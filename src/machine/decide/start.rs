@@ -119,8 +119,7 @@ fn ended_by(decision: &Decision) -> Vec<CallId> {
 }
 
 fn new_call(projection: &Projection, start: Start, now: Timestamp) -> Call {
-    let queued =
-        matches!(start.concurrency, Concurrency::Queue | Concurrency::Replace);
+    let queued = matches!(start.concurrency, Concurrency::Queue | Concurrency::Replace);
     Call {
         id: start.call_id,
         session_id: projection.session.id,

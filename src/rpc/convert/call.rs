@@ -123,16 +123,14 @@ pub(crate) fn work_request(mut request: v1::StartRequest) -> Result<StartCall, I
     let session_id = fields.session_id("session_id", &session_id);
     let request = fields.request_id(request_id, digest);
     let work = match work {
-        Some(v1::start_request::Work::ToolCall(call)) => {
-            StartCall::Call(Box::new(CallRequest {
-                session_id,
-                request,
-                dry_run,
-                concurrency,
-                background: true,
-                ..tool_call(&mut fields, "tool_call.", call)
-            }))
-        }
+        Some(v1::start_request::Work::ToolCall(call)) => StartCall::Call(Box::new(CallRequest {
+            session_id,
+            request,
+            dry_run,
+            concurrency,
+            background: true,
+            ..tool_call(&mut fields, "tool_call.", call)
+        })),
         Some(v1::start_request::Work::AgentTurn(_)) => StartCall::Turn,
         None => {
             fields.fault("work", "tool_call or agent_turn must be set");

@@ -38,17 +38,16 @@ impl EventCodec for WireCodec {
     ) -> Result<Option<ToolOutput>, EventCorrupt> {
         let corrupt = |cause: String| EventCorrupt { sequence, cause };
         // Decoding from `Bytes` shares its memory.
-        let event = v1::SessionEvent::decode(bytes.clone())
-            .map_err(|error| corrupt(error.to_string()))?;
+        let event =
+            v1::SessionEvent::decode(bytes.clone()).map_err(|error| corrupt(error.to_string()))?;
         let Some(WirePayload::ToolOutput(output)) = event.payload else { return Ok(None) };
         let stream = match output.stream() {
             v1::OutputStream::Stdout => OutputStream::Stdout,
             v1::OutputStream::Stderr => OutputStream::Stderr,
             other => return Err(corrupt(format!("output of stream {}", other.as_str_name()))),
         };
-        let unsigned = |number: i64| {
-            u64::try_from(number).map_err(|_| corrupt("an offset below zero".into()))
-        };
+        let unsigned =
+            |number: i64| u64::try_from(number).map_err(|_| corrupt("an offset below zero".into()));
         let position = OutputPosition {
             stream,
             offset: unsigned(output.offset)?,
@@ -64,9 +63,9 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
     match payload {
         Payload::ToolCallStarted(call) => WirePayload::ToolCallStarted(started(call)),
         Payload::ToolOutput(output) => WirePayload::ToolOutput(tool_output(output)),
-        Payload::ToolProgress(report) => WirePayload::ToolProgress(v1::ToolProgress {
-            progress: Some(progress(report.clone())),
-        }),
+        Payload::ToolProgress(report) => {
+            WirePayload::ToolProgress(v1::ToolProgress { progress: Some(progress(report.clone())) })
+        }
         Payload::ToolCallParked { tool, reason, call_budget } => {
             let ran = call_budget.unwrap_or_default();
             WirePayload::ToolCallParked(v1::ToolCallParked {

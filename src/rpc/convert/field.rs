@@ -175,7 +175,11 @@ impl Fields {
     }
 
     /// A request's id: a UUID, or nothing.
-    pub(crate) fn request_id(&mut self, id: String, fingerprint: Fingerprint) -> Option<RequestKey> {
+    pub(crate) fn request_id(
+        &mut self,
+        id: String,
+        fingerprint: Fingerprint,
+    ) -> Option<RequestKey> {
         if id.is_empty() {
             return None;
         }
@@ -186,7 +190,12 @@ impl Fields {
     }
 
     /// An enum's value that must be one that is known and set, as a filter's must.
-    pub(crate) fn known<E, T>(&mut self, field: &str, number: i32, pick: fn(E) -> Option<T>) -> Option<T>
+    pub(crate) fn known<E, T>(
+        &mut self,
+        field: &str,
+        number: i32,
+        pick: fn(E) -> Option<T>,
+    ) -> Option<T>
     where
         E: TryFrom<i32>,
     {

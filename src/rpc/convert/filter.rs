@@ -55,15 +55,8 @@ pub(crate) fn list_query(
     let filter = v1::ListRequest { page_size: 0, page_token: String::new(), ..request.clone() };
     let filters = digest(&filter);
     let mut fields = Fields::default();
-    let v1::ListRequest {
-        session_id,
-        states,
-        kinds,
-        labels,
-        created_after,
-        page_size,
-        page_token,
-    } = request;
+    let v1::ListRequest { session_id, states, kinds, labels, created_after, page_size, page_token } =
+        request;
     let query = CallQuery {
         tenant: who.tenant.clone(),
         session_id: fields.session_id("session_id", &session_id),

@@ -7,11 +7,7 @@ use super::Fields;
 use crate::model::limits::ARGUMENTS_DEPTH_MAX;
 
 /// A JSON object, from the wire.
-pub(crate) fn map_from_struct(
-    fields: &mut Fields,
-    path: &str,
-    value: Struct,
-) -> Map<String, Json> {
+pub(crate) fn map_from_struct(fields: &mut Fields, path: &str, value: Struct) -> Map<String, Json> {
     object(fields, path, value, 1)
 }
 
@@ -61,9 +57,7 @@ fn exact_number(number: f64) -> Option<Number> {
 
 /// A JSON object, for the wire.
 pub(crate) fn struct_from_map(map: Map<String, Json>) -> Struct {
-    Struct {
-        fields: map.into_iter().map(|(key, value)| (key, value_from_json(value))).collect(),
-    }
+    Struct { fields: map.into_iter().map(|(key, value)| (key, value_from_json(value))).collect() }
 }
 
 /// A JSON value, for the wire.
@@ -73,9 +67,9 @@ pub(crate) fn value_from_json(json: Json) -> Value {
         Json::Bool(value) => Kind::BoolValue(value),
         Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         Json::String(text) => Kind::StringValue(text),
-        Json::Array(items) => Kind::ListValue(ListValue {
-            values: items.into_iter().map(value_from_json).collect(),
-        }),
+        Json::Array(items) => {
+            Kind::ListValue(ListValue { values: items.into_iter().map(value_from_json).collect() })
+        }
         Json::Object(map) => Kind::StructValue(struct_from_map(map)),
     };
     Value { kind: Some(kind) }

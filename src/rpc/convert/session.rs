@@ -59,12 +59,8 @@ pub(crate) fn session(session: Session) -> v1::Session {
 }
 
 /// A session that somebody wants, from the wire. The id of the request is read by the caller.
-pub(crate) fn new_session(
-    fields: &mut Fields,
-    request: v1::CreateSessionRequest,
-) -> NewSession {
-    let policy: v1::TaskLimitPolicy =
-        fields.choice("task_limit_policy", request.task_limit_policy);
+pub(crate) fn new_session(fields: &mut Fields, request: v1::CreateSessionRequest) -> NewSession {
+    let policy: v1::TaskLimitPolicy = fields.choice("task_limit_policy", request.task_limit_policy);
     let v1::CreateSessionRequest {
         request_id: _,
         description,
@@ -168,8 +164,7 @@ pub(crate) fn log_query(request: v1::StreamSessionRequest) -> Result<LogQuery, I
         on_gap,
     } = request;
     let session_id = fields.required_session_id("session_id", &session_id);
-    let after =
-        start_after_sequence.map(|number| fields.unsigned("start_after_sequence", number));
+    let after = start_after_sequence.map(|number| fields.unsigned("start_after_sequence", number));
     if from_now && after.is_some() {
         fields.fault("from_now", "can't be set together with start_after_sequence");
     }

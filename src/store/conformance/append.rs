@@ -1,13 +1,12 @@
 //! Appends: all or nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::{
-    Append, CallQuery, ChangeQuery, OutputFrom, OutputQuery, OutputSelection, RequestEffect,
-    Store, StoreError, StoredEvent,
+    Append, CallQuery, ChangeQuery, OutputFrom, OutputQuery, OutputSelection, RequestEffect, Store,
+    StoreError, StoredEvent,
 };
 use super::world::{
     Log, at, conflict, event, keep_all, knows_request, labels, read_log, request, sequences,
@@ -19,43 +18,46 @@ use crate::model::{
     Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
 };
 
-pub(super) async fn a_new_session_can_be_read(store: &Arc<dyn Store>) {
-    let log = Log::stored(&**store, 0).await;
+pub(super) async fn a_new_session_can_be_read(store: &dyn Store) {
+    let log = Log::stored(store, 0).await;
     assert_eq!(store.session(log.id()).await, Ok(Some(log.session.clone())));
     assert_eq!(store.session(Log::new(0).id()).await, Ok(None));
 }
 
-pub(super) async fn everything_in_an_append_can_be_read(store: &Arc<dyn Store>) {
+pub(super) async fn everything_in_an_append_can_be_read(store: &dyn Store) {
     let mut log = Log::new(0);
     let call = log.call(1);
     let made = request("made", RequestEffect::SessionCreated(log.id()), 0);
-    log.commit(&**store, Append {
-        events: vec![event(1), event(2)],
-        calls: vec![call.clone()],
-        arguments: vec![(call.id, Bytes::from_static(b"{\"x\":1}"))],
-        requests: vec![made.clone()],
-        ..log.append()
-    })
+    log.commit(
+        store,
+        Append {
+            events: vec![event(1), event(2)],
+            calls: vec![call.clone()],
+            arguments: vec![(call.id, Bytes::from_static(b"{\"x\":1}"))],
+            requests: vec![made.clone()],
+            ..log.append()
+        },
+    )
     .await;
     let session = Session { head_sequence: 2, live_tasks: 1, ..log.session.clone() };
     assert_eq!(store.session(log.id()).await, Ok(Some(session)));
-    assert_eq!(read_log(&**store, log.id()).await.events, [event(1), event(2)]);
+    assert_eq!(read_log(store, log.id()).await.events, [event(1), event(2)]);
     assert_eq!(store.call(call.id).await, Ok(Some(call.clone())));
     assert_eq!(store.arguments(call.id).await, Ok(Some(Bytes::from_static(b"{\"x\":1}"))));
     assert_eq!(store.request(&tenant(), "made").await, Ok(Some(made)));
 }
 
-pub(super) async fn every_field_comes_back(store: &Arc<dyn Store>) {
+pub(super) async fn every_field_comes_back(store: &dyn Store) {
     let mut log = Log::new(0);
     log.session = full_session(log.session);
     let call = full_call(log.call(3));
-    log.put(&**store, &[call.clone()]).await;
+    log.put_one(store, &call).await;
     assert_eq!(store.session(log.id()).await, Ok(Some(log.session.clone())));
     assert_eq!(store.call(call.id).await, Ok(Some(call)));
 
     log.session.description = "another".to_owned();
     log.session.update_time = at(9);
-    log.save(&**store).await;
+    log.save(store).await;
     assert_eq!(store.session(log.id()).await, Ok(Some(log.session.clone())));
 }
 
@@ -126,8 +128,8 @@ fn full_call(call: Call) -> Call {
     }
 }
 
-pub(super) async fn events_come_back_byte_for_byte(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn events_come_back_byte_for_byte(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let call_id = CallId::random();
     let kinds = (1..=u8::MAX).filter_map(PayloadKind::from_number);
     let mut events: Vec<StoredEvent> = kinds
@@ -137,15 +139,15 @@ pub(super) async fn events_come_back_byte_for_byte(store: &Arc<dyn Store>) {
     events[0].bytes = Bytes::new();
     events[1].bytes = (0..=u8::MAX).cycle().take(300_000).collect();
     events[2].call_id = None;
-    log.commit(&**store, Append { events: events.clone(), ..log.append() }).await;
-    assert_eq!(read_log(&**store, log.id()).await.events, events);
+    log.commit(store, Append { events: events.clone(), ..log.append() }).await;
+    assert_eq!(read_log(store, log.id()).await.events, events);
 }
 
-pub(super) async fn a_wrong_head_leaves_nothing(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn a_wrong_head_leaves_nothing(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let kept = log.call(0);
-    log.put(&**store, &[kept.clone()]).await;
-    log.write(&**store, 2).await;
+    log.put_one(store, &kept).await;
+    log.write(store, 2).await;
     let before = store.session(log.id()).await;
     let change = newest_change(store).await;
 
@@ -164,37 +166,37 @@ pub(super) async fn a_wrong_head_leaves_nothing(store: &Arc<dyn Store>) {
         assert_eq!(store.append(append).await, conflict(Some(2)), "{wrong:?}");
     }
     assert_eq!(store.session(log.id()).await, before);
-    assert_eq!(sequences(&read_log(&**store, log.id()).await), [1, 2]);
+    assert_eq!(sequences(&read_log(store, log.id()).await), [1, 2]);
     assert_eq!(store.call(new.id).await, Ok(None));
     assert_eq!(store.call(kept.id).await, Ok(Some(kept)));
     assert_eq!(store.arguments(new.id).await, Ok(None));
-    assert!(!knows_request(&**store, "r").await);
+    assert!(!knows_request(store, "r").await);
     assert_eq!(newest_change(store).await, change);
 }
 
-async fn newest_change(store: &Arc<dyn Store>) -> u64 {
+async fn newest_change(store: &dyn Store) -> u64 {
     let query = ChangeQuery { tenant: tenant(), session_id: None, after: 0, limit: 1_000 };
     store.changes(query).await.unwrap().change
 }
 
-pub(super) async fn a_session_is_made_once(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn a_session_is_made_once(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let again = Append { expected_head: None, ..log.append() };
     assert_eq!(store.append(again.clone()).await, conflict(Some(0)));
-    log.write(&**store, 3).await;
+    log.write(store, 3).await;
     assert_eq!(store.append(again).await, conflict(Some(3)));
 }
 
-pub(super) async fn an_unknown_session_has_no_head(store: &Arc<dyn Store>) {
+pub(super) async fn an_unknown_session_has_no_head(store: &dyn Store) {
     let log = Log::new(0);
     let append = Append { expected_head: Some(0), ..log.append() };
     assert_eq!(store.append(append).await, conflict(None));
     assert_eq!(store.session(log.id()).await, Ok(None));
 }
 
-pub(super) async fn sequences_have_no_gap(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    log.write(&**store, 2).await;
+pub(super) async fn sequences_have_no_gap(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    log.write(store, 2).await;
     for wrong in [&[2][..], &[4], &[3, 5], &[3, 3], &[4, 3], &[0], &[u64::MAX]] {
         let events = wrong.iter().copied().map(event).collect();
         let append = Append { events, ..log.append() };
@@ -203,15 +205,15 @@ pub(super) async fn sequences_have_no_gap(store: &Arc<dyn Store>) {
     let new = Log::new(0);
     let append = Append { events: vec![event(2)], ..new.append() };
     assert_eq!(store.append(append).await, conflict(None));
-    assert_eq!(sequences(&read_log(&**store, log.id()).await), [1, 2]);
+    assert_eq!(sequences(&read_log(store, log.id()).await), [1, 2]);
     assert_eq!(store.session(new.id()).await, Ok(None));
 }
 
-pub(super) async fn an_append_must_not_contradict_itself(store: &Arc<dyn Store>) {
-    let log = Log::stored(&**store, 0).await;
-    let mut other = Log::stored(&**store, 0).await;
+pub(super) async fn an_append_must_not_contradict_itself(store: &dyn Store) {
+    let log = Log::stored(store, 0).await;
+    let mut other = Log::stored(store, 0).await;
     let (call, foreign) = (log.call(1), other.call(1));
-    other.put(&**store, &[foreign.clone()]).await;
+    other.put_one(store, &foreign).await;
     let stolen = Call { session_id: log.id(), ..foreign.clone() };
     let of = |calls| Append { calls, ..log.append() };
     for wrong in [
@@ -226,76 +228,82 @@ pub(super) async fn an_append_must_not_contradict_itself(store: &Arc<dyn Store>)
     assert_eq!(store.call(foreign.id).await, Ok(Some(foreign)));
 }
 
-pub(super) async fn without_events_the_head_stays(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    log.write(&**store, 1).await;
+pub(super) async fn without_events_the_head_stays(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    log.write(store, 1).await;
     log.session.labels = labels(&[("new", "label")]);
-    log.save(&**store).await;
+    log.save(store).await;
     let session = store.session(log.id()).await.unwrap().unwrap();
     assert_eq!((session.head_sequence, session.labels), (1, labels(&[("new", "label")])));
-    log.write(&**store, 1).await;
-    assert_eq!(sequences(&read_log(&**store, log.id()).await), [1, 2]);
+    log.write(store, 1).await;
+    assert_eq!(sequences(&read_log(store, log.id()).await), [1, 2]);
 }
 
-pub(super) async fn the_store_knows_head_first_and_live(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn the_store_knows_head_first_and_live(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     // What a caller says of them is not what counts.
     log.session.head_sequence = 77;
     log.session.first_sequence = 55;
     log.session.live_tasks = 33;
     let (mut one, two) = (log.call(0), log.task(0));
-    log.write(&**store, 2).await;
-    log.put(&**store, &[one.clone(), two.clone()]).await;
+    log.write(store, 2).await;
+    log.put(store, &[one.clone(), two.clone()]).await;
     assert_eq!(counts(store, &log).await, (2, 1, 2));
-    log.put(&**store, &[two.clone()]).await;
+    log.put_one(store, &two).await;
     assert_eq!(counts(store, &log).await, (2, 1, 2), "an update is no second call");
     one.state = State::Failed;
-    log.put(&**store, &[one.clone()]).await;
+    log.put_one(store, &one).await;
     assert_eq!(counts(store, &log).await, (2, 1, 1));
     let deleted = Append { deleted_calls: vec![one.id, two.id], ..log.append() };
-    log.commit(&**store, deleted).await;
+    log.commit(store, deleted).await;
     assert_eq!(counts(store, &log).await, (2, 1, 0));
 }
 
-async fn counts(store: &Arc<dyn Store>, log: &Log) -> (u64, u64, u32) {
+async fn counts(store: &dyn Store, log: &Log) -> (u64, u64, u32) {
     let session = store.session(log.id()).await.unwrap().unwrap();
     (session.head_sequence, session.first_sequence, session.live_tasks)
 }
 
-pub(super) async fn arguments_go_when_the_call_ends(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn arguments_go_when_the_call_ends(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let (call, late) = (log.call(0), log.ended(0, 5));
     let json = Bytes::from_static(b"{\"deep\":[1,2]}");
     let arguments = vec![(call.id, json.clone()), (late.id, json.clone())];
     let calls = vec![call.clone(), late.clone()];
-    log.commit(&**store, Append { calls, arguments, ..log.append() }).await;
+    log.commit(store, Append { calls, arguments, ..log.append() }).await;
     assert_eq!(store.arguments(call.id).await, Ok(Some(json.clone())));
     assert_eq!(store.arguments(late.id).await, Ok(None), "it had ended already");
 
     let cancelling = Call { state: State::Cancelling, ..call.clone() };
-    log.put(&**store, &[cancelling]).await;
+    log.put(store, &[cancelling]).await;
     assert_eq!(store.arguments(call.id).await, Ok(Some(json)));
-    log.put(&**store, &[Call { state: State::Cancelled, ..call.clone() }]).await;
+    log.put(store, &[Call { state: State::Cancelled, ..call.clone() }]).await;
     assert_eq!(store.arguments(call.id).await, Ok(None));
 }
 
-pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let call = log.task(0);
-    log.commit(&**store, Append {
-        calls: vec![call.clone()],
-        arguments: vec![(call.id, Bytes::from_static(b"{}"))],
-        requests: vec![request("start", started(&log, &call), 0)],
-        ..log.append()
-    })
+    log.commit(
+        store,
+        Append {
+            calls: vec![call.clone()],
+            arguments: vec![(call.id, Bytes::from_static(b"{}"))],
+            requests: vec![request("start", started(&log, &call), 0)],
+            ..log.append()
+        },
+    )
     .await;
     let pieces = [(OutputStream::Stdout, 0, 4), (OutputStream::Stdout, 0, 4)];
-    let events = log.write_output(&**store, call.id, &pieces).await;
-    log.commit(&**store, Append {
-        deleted_calls: vec![call.id, CallId::random()],
-        requests: vec![request("delete", RequestEffect::CallDeleted(call.id), 0)],
-        ..log.append()
-    })
+    let events = log.write_output(store, call.id, &pieces).await;
+    log.commit(
+        store,
+        Append {
+            deleted_calls: vec![call.id, CallId::random()],
+            requests: vec![request("delete", RequestEffect::CallDeleted(call.id), 0)],
+            ..log.append()
+        },
+    )
     .await;
 
     assert_eq!(store.call(call.id).await, Ok(None));
@@ -311,8 +319,8 @@ pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &Arc<dyn S
     assert_eq!(store.events(of_call).await.unwrap().events, events);
     // So that a repetition of either gets the answer of the first time.
     store.expire(keep_all()).await.unwrap();
-    assert!(knows_request(&**store, "start").await);
-    assert!(knows_request(&**store, "delete").await);
+    assert!(knows_request(store, "start").await);
+    assert!(knows_request(store, "delete").await);
 }
 
 fn started(log: &Log, call: &Call) -> RequestEffect {
@@ -332,19 +340,19 @@ fn all_tasks() -> CallQuery {
     }
 }
 
-pub(super) async fn only_its_own_session_deletes_a_call(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    let mut other = Log::stored(&**store, 0).await;
+pub(super) async fn only_its_own_session_deletes_a_call(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    let mut other = Log::stored(store, 0).await;
     let call = log.call(0);
-    log.put(&**store, &[call.clone()]).await;
+    log.put_one(store, &call).await;
     let foreign = Append { deleted_calls: vec![call.id], ..other.append() };
-    other.commit(&**store, foreign).await;
+    other.commit(store, foreign).await;
     assert_eq!(store.call(call.id).await, Ok(Some(call)));
     assert_eq!(counts(store, &log).await, (0, 1, 1));
 }
 
-pub(super) async fn a_closed_store_says_so(store: &Arc<dyn Store>) {
-    let log = Log::stored(&**store, 0).await;
+pub(super) async fn a_closed_store_says_so(store: &dyn Store) {
+    let log = Log::stored(store, 0).await;
     assert_eq!(store.check().await, Ok(()));
     store.close().await;
     store.close().await;

@@ -1,7 +1,5 @@
 //! Change numbers: what changed since.
 
-use std::sync::Arc;
-
 use super::super::{CallQuery, ChangePage, ChangeQuery, Store};
 use super::world::{Log, at, labels, tenant};
 use crate::model::{Call, CallId, State, Tenant};
@@ -15,71 +13,71 @@ async fn changes(store: &dyn Store, query: ChangeQuery) -> (Vec<CallId>, u64, bo
     (calls.iter().map(|call| call.id).collect(), change, more)
 }
 
-pub(super) async fn tasks_come_in_the_order_of_their_last_change(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    assert_eq!(changes(&**store, after(0, 9)).await, (vec![], 0, false));
+pub(super) async fn tasks_come_in_the_order_of_their_last_change(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    assert_eq!(changes(store, after(0, 9)).await, (vec![], 0, false));
     let (one, two, three) = (log.task(3), log.task(1), log.task(2));
-    log.put(&**store, &[one.clone(), two.clone()]).await;
-    log.put(&**store, &[three.clone()]).await;
+    log.put(store, &[one.clone(), two.clone()]).await;
+    log.put_one(store, &three).await;
     let order = vec![one.id, two.id, three.id];
-    assert_eq!(changes(&**store, after(0, 9)).await, (order, 3, false));
+    assert_eq!(changes(store, after(0, 9)).await, (order, 3, false));
 
     let ended = Call { state: State::Failed, ..one.clone() };
-    log.put(&**store, &[ended.clone()]).await;
-    assert_eq!(changes(&**store, after(0, 9)).await, (vec![two.id, three.id, one.id], 4, false));
+    log.put_one(store, &ended).await;
+    assert_eq!(changes(store, after(0, 9)).await, (vec![two.id, three.id, one.id], 4, false));
     let page = store.changes(after(3, 9)).await.unwrap();
     assert_eq!(page.calls, [ended], "as it is now");
-    assert_eq!(changes(&**store, after(4, 9)).await, (vec![], 4, false));
+    assert_eq!(changes(store, after(4, 9)).await, (vec![], 4, false));
 }
 
-pub(super) async fn pages_follow_the_changes(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn pages_follow_the_changes(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let calls: Vec<Call> = (0..5).map(|n| log.task(n)).collect();
-    log.put(&**store, &calls).await;
-    log.put(&**store, &[log.call(9)]).await;
+    log.put(store, &calls).await;
+    log.put(store, &[log.call(9)]).await;
     let id = |n: usize| calls[n].id;
-    assert_eq!(changes(&**store, after(0, 2)).await, (vec![id(0), id(1)], 2, true));
-    assert_eq!(changes(&**store, after(2, 2)).await, (vec![id(2), id(3)], 4, true));
+    assert_eq!(changes(store, after(0, 2)).await, (vec![id(0), id(1)], 2, true));
+    assert_eq!(changes(store, after(2, 2)).await, (vec![id(2), id(3)], 4, true));
     // Nothing is left: then the number is the newest, which was no task's.
-    assert_eq!(changes(&**store, after(4, 2)).await, (vec![id(4)], 6, false));
-    assert_eq!(changes(&**store, after(3, 2)).await, (vec![id(3), id(4)], 6, false));
+    assert_eq!(changes(store, after(4, 2)).await, (vec![id(4)], 6, false));
+    assert_eq!(changes(store, after(3, 2)).await, (vec![id(3), id(4)], 6, false));
 }
 
-pub(super) async fn calls_in_the_foreground_count_but_are_not_shown(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn calls_in_the_foreground_count_but_are_not_shown(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let call = log.call(0);
-    log.put(&**store, &[call.clone()]).await;
-    log.put(&**store, &[call.clone()]).await;
-    assert_eq!(changes(&**store, after(0, 9)).await, (vec![], 2, false));
+    log.put_one(store, &call).await;
+    log.put_one(store, &call).await;
+    assert_eq!(changes(store, after(0, 9)).await, (vec![], 2, false));
     let parked = Call { park_time: Some(at(1)), ..call.clone() };
-    log.put(&**store, &[parked]).await;
-    assert_eq!(changes(&**store, after(2, 9)).await, (vec![call.id], 3, false));
+    log.put(store, &[parked]).await;
+    assert_eq!(changes(store, after(2, 9)).await, (vec![call.id], 3, false));
 }
 
-pub(super) async fn tenants_and_sessions_are_kept_apart(store: &Arc<dyn Store>) {
-    let mut one = Log::stored(&**store, 0).await;
-    let mut two = Log::stored(&**store, 0).await;
+pub(super) async fn tenants_and_sessions_are_kept_apart(store: &dyn Store) {
+    let mut one = Log::stored(store, 0).await;
+    let mut two = Log::stored(store, 0).await;
     let mut foreign = Log::new(0);
     foreign.session.tenant = Tenant::new("other");
     let mut of = Vec::new();
     for log in [&mut one, &mut two, &mut foreign] {
         let task = log.task(0);
-        log.put(&**store, &[task.clone()]).await;
+        log.put_one(store, &task).await;
         of.push(task.id);
     }
     let in_session = |log: &Log| ChangeQuery { session_id: Some(log.id()), ..after(0, 9) };
-    assert_eq!(changes(&**store, after(0, 9)).await.0, of[..2]);
-    assert_eq!(changes(&**store, in_session(&two)).await, (vec![of[1]], 3, false));
-    assert_eq!(changes(&**store, in_session(&foreign)).await, (vec![], 3, false));
-    assert_eq!(changes(&**store, in_session(&Log::new(0))).await, (vec![], 3, false));
+    assert_eq!(changes(store, after(0, 9)).await.0, of[..2]);
+    assert_eq!(changes(store, in_session(&two)).await, (vec![of[1]], 3, false));
+    assert_eq!(changes(store, in_session(&foreign)).await, (vec![], 3, false));
+    assert_eq!(changes(store, in_session(&Log::new(0))).await, (vec![], 3, false));
     let theirs = ChangeQuery { tenant: Tenant::new("other"), ..after(0, 9) };
-    assert_eq!(changes(&**store, theirs).await.0, of[2..]);
+    assert_eq!(changes(store, theirs).await.0, of[2..]);
 }
 
-pub(super) async fn a_list_and_its_changes_meet(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn a_list_and_its_changes_meet(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let old = log.task(0);
-    log.put(&**store, &[old.clone()]).await;
+    log.put_one(store, &old).await;
     let query = CallQuery {
         tenant: tenant(),
         session_id: None,
@@ -98,7 +96,7 @@ pub(super) async fn a_list_and_its_changes_meet(store: &Arc<dyn Store>) {
     assert_eq!(store.calls(of_no_session).await.unwrap().change, 1);
 
     let new = log.task(1);
-    log.put(&**store, &[new.clone(), old.clone()]).await;
-    let later = changes(&**store, after(list.change, 9)).await;
+    log.put(store, &[new.clone(), old.clone()]).await;
+    let later = changes(store, after(list.change, 9)).await;
     assert_eq!(later, (vec![new.id, old.id], 3, false));
 }

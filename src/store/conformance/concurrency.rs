@@ -15,7 +15,7 @@ pub(super) async fn many_sessions_are_written_at_once(store: &Arc<dyn Store>) {
         writers.spawn(async move {
             let mut log = Log::new(n);
             let call = log.task(n);
-            log.put(&*store, &[call.clone()]).await;
+            log.put_one(&*store, &call).await;
             for _ in 0..10 {
                 log.write(&*store, 2).await;
             }

@@ -1,19 +1,15 @@
 //! Reads of logs.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::super::{Append, EventPage, EventQuery, Store, StoredEvent};
 use super::world::{Log, event, read_log, sequences, whole};
 use crate::model::{CallId, PayloadKind, SessionId, SessionState};
 
-pub(super) async fn pages_follow_each_other(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    log.write(&**store, 10).await;
-    let page = |after, scan_max| {
-        store.events(EventQuery { after, scan_max, ..whole(log.id()) })
-    };
+pub(super) async fn pages_follow_each_other(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    log.write(store, 10).await;
+    let page = |after, scan_max| store.events(EventQuery { after, scan_max, ..whole(log.id()) });
     let first = page(0, 4).await.unwrap();
     assert_eq!((sequences(&first), first.scanned_to), (vec![1, 2, 3, 4], 4));
     assert_eq!((first.head, first.first, first.closed), (10, 1, false));
@@ -27,14 +23,13 @@ pub(super) async fn pages_follow_each_other(store: &Arc<dyn Store>) {
     }
 }
 
-pub(super) async fn the_first_event_may_be_larger_than_the_page(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    let sized = |sequence, size| StoredEvent { bytes: Bytes::from(vec![0; size]), ..event(sequence) };
+pub(super) async fn the_first_event_may_be_larger_than_the_page(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    let sized =
+        |sequence, size| StoredEvent { bytes: Bytes::from(vec![0; size]), ..event(sequence) };
     let events = vec![sized(1, 100), sized(2, 10), sized(3, 10), sized(4, 10)];
-    log.commit(&**store, Append { events, ..log.append() }).await;
-    let page = |after, bytes_max| {
-        store.events(EventQuery { after, bytes_max, ..whole(log.id()) })
-    };
+    log.commit(store, Append { events, ..log.append() }).await;
+    let page = |after, bytes_max| store.events(EventQuery { after, bytes_max, ..whole(log.id()) });
     for (after, bytes_max, expected) in [
         (0, 50, &[1][..]),
         (0, 109, &[1]),
@@ -50,8 +45,8 @@ pub(super) async fn the_first_event_may_be_larger_than_the_page(store: &Arc<dyn 
     }
 }
 
-pub(super) async fn filters_keep_what_matches_and_move_on(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn filters_keep_what_matches_and_move_on(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let (one, two) = (CallId::random(), CallId::random());
     let of = |sequence, kind, call_id| StoredEvent { kind, call_id, ..event(sequence) };
     let events = vec![
@@ -61,7 +56,7 @@ pub(super) async fn filters_keep_what_matches_and_move_on(store: &Arc<dyn Store>
         of(4, PayloadKind::ToolCallFinished, Some(one)),
         of(5, PayloadKind::SessionShutdown, None),
     ];
-    log.commit(&**store, Append { events, ..log.append() }).await;
+    log.commit(store, Append { events, ..log.append() }).await;
     let (started, output) = (PayloadKind::ToolCallStarted, PayloadKind::ToolOutput);
     for (kinds, call_id, scan_max, expected, scanned_to) in [
         (vec![], None, 9, &[1, 2, 3, 4, 5][..], 5),
@@ -82,34 +77,32 @@ pub(super) async fn filters_keep_what_matches_and_move_on(store: &Arc<dyn Store>
     assert_eq!(store.events(query).await.unwrap().scanned_to, 5);
 }
 
-pub(super) async fn an_unknown_session_is_an_empty_log(store: &Arc<dyn Store>) {
+pub(super) async fn an_unknown_session_is_an_empty_log(store: &dyn Store) {
     let query = EventQuery { after: 7, ..whole(SessionId::random()) };
     let (head, first, closed) = (0, 1, false);
     let empty = EventPage { events: vec![], scanned_to: 7, head, first, closed };
     assert_eq!(store.events(query).await, Ok(empty));
 }
 
-pub(super) async fn the_end_of_a_closed_log_is_told(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    log.write(&**store, 1).await;
-    for (state, closed) in [
-        (SessionState::Open, false),
-        (SessionState::Closing, false),
-        (SessionState::Closed, true),
-    ] {
+pub(super) async fn the_end_of_a_closed_log_is_told(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    log.write(store, 1).await;
+    for (state, closed) in
+        [(SessionState::Open, false), (SessionState::Closing, false), (SessionState::Closed, true)]
+    {
         log.session.state = state;
-        log.save(&**store).await;
-        assert_eq!(read_log(&**store, log.id()).await.closed, closed, "{state:?}");
+        log.save(store).await;
+        assert_eq!(read_log(store, log.id()).await.closed, closed, "{state:?}");
     }
 }
 
-pub(super) async fn sessions_do_not_mix(store: &Arc<dyn Store>) {
-    let mut one = Log::stored(&**store, 0).await;
-    let mut two = Log::stored(&**store, 0).await;
+pub(super) async fn sessions_do_not_mix(store: &dyn Store) {
+    let mut one = Log::stored(store, 0).await;
+    let mut two = Log::stored(store, 0).await;
     for _ in 0..3 {
-        one.write(&**store, 1).await;
-        two.write(&**store, 2).await;
+        one.write(store, 1).await;
+        two.write(store, 2).await;
     }
-    assert_eq!(sequences(&read_log(&**store, one.id()).await), [1, 2, 3]);
-    assert_eq!(sequences(&read_log(&**store, two.id()).await), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(sequences(&read_log(store, one.id()).await), [1, 2, 3]);
+    assert_eq!(sequences(&read_log(store, two.id()).await), [1, 2, 3, 4, 5, 6]);
 }

@@ -1,13 +1,11 @@
 //! Lists of tasks and sessions.
 
-use std::cmp::Reverse;
-use std::sync::Arc;
-
 use super::super::{
     Append, CallCursor, CallPage, CallQuery, SessionCursor, SessionPage, SessionQuery, Store,
 };
 use super::world::{Log, at, labels, tenant};
 use crate::model::{Call, CallId, Labels, Session, SessionState, State, Tenant, ToolKind};
+use std::cmp::Reverse;
 
 fn tasks(limit: u32) -> CallQuery {
     CallQuery {
@@ -39,28 +37,28 @@ async fn all_pages(store: &dyn Store, mut query: CallQuery) -> Vec<CallPage> {
     }
 }
 
-pub(super) async fn tasks_come_newest_first(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn tasks_come_newest_first(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     // Several of each moment: then the id decides.
     let mut calls: Vec<Call> = (0..20).map(|n| log.task(n / 3)).collect();
-    log.put(&**store, &calls).await;
+    log.put(store, &calls).await;
     calls.sort_by_key(|call| Reverse((call.create_time, call.id)));
     assert_eq!(store.calls(tasks(100)).await.unwrap().calls, calls);
 
-    let pages = all_pages(&**store, tasks(7)).await;
+    let pages = all_pages(store, tasks(7)).await;
     let sizes: Vec<usize> = pages.iter().map(|page| page.calls.len()).collect();
     assert_eq!(sizes, [7, 7, 6]);
     let paged: Vec<Call> = pages.into_iter().flat_map(|page| page.calls).collect();
     assert_eq!(paged, calls);
 }
 
-pub(super) async fn calls_in_the_foreground_are_not_listed(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn calls_in_the_foreground_are_not_listed(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let call = log.call(1);
-    log.put(&**store, &[call.clone()]).await;
+    log.put_one(store, &call).await;
     assert_eq!(store.calls(tasks(9)).await.unwrap().calls, []);
     let parked = Call { park_time: Some(at(5)), ..call };
-    log.put(&**store, &[parked.clone()]).await;
+    log.put_one(store, &parked).await;
     assert_eq!(store.calls(tasks(9)).await.unwrap().calls, [parked]);
 }
 
@@ -95,15 +93,15 @@ async fn many_tasks(store: &dyn Store) -> (Log, Vec<Call>) {
         call.state = STATES[n / 3 % 9];
         call.kind = KINDS[n / 7 % 5];
         call.labels = labels(&[("a", ["x", "y"][n / 2 % 2]), ("b", ["x", "y", "z"][n / 5 % 3])]);
-        log.put(store, &[call.clone()]).await;
+        log.put_one(store, &call).await;
         all.push(call);
     }
     all.sort_by_key(|call| Reverse((call.create_time, call.id)));
     (one, all)
 }
 
-pub(super) async fn tasks_are_filtered(store: &Arc<dyn Store>) {
-    let (log, all) = many_tasks(&**store).await;
+pub(super) async fn tasks_are_filtered(store: &dyn Store) {
+    let (log, all) = many_tasks(store).await;
     let middle = all.iter().filter(|call| call.tenant == tenant()).nth(60).unwrap();
     let base = tasks(7);
     let mut queries = vec![
@@ -141,7 +139,7 @@ pub(super) async fn tasks_are_filtered(store: &Arc<dyn Store>) {
     for query in queries {
         let expected: Vec<CallId> =
             all.iter().filter(|call| matches(&query, call)).map(|call| call.id).collect();
-        let pages = all_pages(&**store, query.clone()).await;
+        let pages = all_pages(store, query.clone()).await;
         let found: Vec<CallId> = pages.iter().flat_map(|page| ids(&page.calls)).collect();
         assert_eq!(found, expected, "{query:?}");
     }
@@ -156,10 +154,10 @@ fn matches(query: &CallQuery, call: &Call) -> bool {
         && query.created_after.is_none_or(|time| call.create_time > time)
 }
 
-pub(super) async fn a_full_page_at_the_end_has_no_next(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn a_full_page_at_the_end_has_no_next(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let calls: Vec<Call> = (0..4).map(|n| log.task(n)).collect();
-    log.put(&**store, &calls).await;
+    log.put(store, &calls).await;
     let page = store.calls(tasks(2)).await.unwrap();
     let last = &calls[2];
     assert_eq!(page.next, Some(CallCursor { create_time: last.create_time, id: last.id }));
@@ -167,10 +165,10 @@ pub(super) async fn a_full_page_at_the_end_has_no_next(store: &Arc<dyn Store>) {
     assert_eq!((ids(&page.calls), page.next), (vec![calls[1].id, calls[0].id], None));
 }
 
-pub(super) async fn pages_stay_stable_while_tasks_come_and_go(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn pages_stay_stable_while_tasks_come_and_go(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let calls: Vec<Call> = (0..30).map(|n| log.task(n / 2)).collect();
-    log.put(&**store, &calls).await;
+    log.put(store, &calls).await;
     let (going, staying) = calls.split_at(10);
     let mut going = going.iter();
     let mut seen = Vec::new();
@@ -187,7 +185,7 @@ pub(super) async fn pages_stay_stable_while_tasks_come_and_go(store: &Arc<dyn St
         let changed = staying.iter().map(|call| Call { revision: 9, ..call.clone() });
         let calls = changed.chain([comes]).collect();
         let deleted_calls = going.next().map(|call| call.id).into_iter().collect();
-        log.commit(&**store, Append { calls, deleted_calls, ..log.append() }).await;
+        log.commit(store, Append { calls, deleted_calls, ..log.append() }).await;
     }
     for call in staying {
         assert_eq!(seen.iter().filter(|id| **id == call.id).count(), 1);
@@ -223,22 +221,23 @@ async fn all_session_pages(store: &dyn Store, mut query: SessionQuery) -> Vec<Se
     }
 }
 
-pub(super) async fn sessions_come_newest_first_and_filtered(store: &Arc<dyn Store>) {
+pub(super) async fn sessions_come_newest_first_and_filtered(store: &dyn Store) {
     let mut all = Vec::new();
     for n in 0..30 {
         let mut log = Log::new(n as i64 / 3);
         log.session.tenant = Tenant::new(["tenant", "other"][n % 7 / 6]);
         log.session.labels = labels(&[("a", ["x", "y"][n % 2])]);
-        log.save(&**store).await;
+        log.save(store).await;
         // Filters see the state as it is now.
         log.session.state =
             [SessionState::Open, SessionState::Closing, SessionState::Closed][n % 3];
-        log.save(&**store).await;
+        log.save(store).await;
         all.push(log.session);
     }
     all.sort_by_key(|session| Reverse((session.create_time, session.id)));
     let base = all_sessions(4);
-    for states in [vec![], vec![SessionState::Closing], vec![SessionState::Open, SessionState::Closed]]
+    for states in
+        [vec![], vec![SessionState::Closing], vec![SessionState::Open, SessionState::Closed]]
     {
         for wanted in [labels(&[]), labels(&[("a", "y")])] {
             for created_after in [None, Some(at(4))] {
@@ -254,17 +253,17 @@ pub(super) async fn sessions_come_newest_first_and_filtered(store: &Arc<dyn Stor
                     .collect();
                 let (states, labels) = (states.clone(), wanted.clone());
                 let query = SessionQuery { states, labels, created_after, ..base.clone() };
-                let found = all_session_pages(&**store, query.clone()).await;
+                let found = all_session_pages(store, query.clone()).await;
                 assert_eq!(found, expected, "{query:?}");
             }
         }
     }
 }
 
-pub(super) async fn session_pages_show_current_counts(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    log.write(&**store, 3).await;
-    log.put(&**store, &[log.call(0)]).await;
+pub(super) async fn session_pages_show_current_counts(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    log.write(store, 3).await;
+    log.put(store, &[log.call(0)]).await;
     let page = store.sessions(all_sessions(5)).await.unwrap();
     let session = Session { head_sequence: 3, live_tasks: 1, ..log.session };
     assert_eq!(page.sessions, [session]);

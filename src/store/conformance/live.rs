@@ -1,43 +1,41 @@
 //! Calls that haven't ended, as recovery finds them.
 
-use std::sync::Arc;
-
 use super::super::Store;
 use super::world::Log;
 use crate::model::{Call, CallId, SessionId, State};
 
-pub(super) async fn live_calls_come_oldest_first(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    let mut other = Log::stored(&**store, 0).await;
-    other.put(&**store, &[other.call(0)]).await;
+pub(super) async fn live_calls_come_oldest_first(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    let mut other = Log::stored(store, 0).await;
+    other.put(store, &[other.call(0)]).await;
     let mut calls = vec![log.task(3), log.call(1), log.call(2), log.task(2), log.ended(0, 9)];
-    log.put(&**store, &calls).await;
+    log.put(store, &calls).await;
     let ended = calls.pop().unwrap();
     calls.sort_by_key(|call| (call.create_time, call.id));
     assert_eq!(store.live_calls(log.id()).await, Ok(calls.clone()));
 
     let ids = |calls: Vec<Call>| calls.iter().map(|call| call.id).collect::<Vec<CallId>>();
     let lost = Call { state: State::Lost, ..calls.remove(0) };
-    log.put(&**store, &[lost, ended]).await;
+    log.put(store, &[lost, ended]).await;
     assert_eq!(ids(store.live_calls(log.id()).await.unwrap()), ids(calls));
     assert_eq!(store.live_calls(Log::new(0).id()).await, Ok(vec![]));
 }
 
-pub(super) async fn sessions_with_live_calls_are_paged(store: &Arc<dyn Store>) {
+pub(super) async fn sessions_with_live_calls_are_paged(store: &dyn Store) {
     let mut live: Vec<SessionId> = Vec::new();
     for n in 0..12 {
-        let mut log = Log::stored(&**store, 0).await;
+        let mut log = Log::stored(store, 0).await;
         match n % 4 {
             0 => {}
-            1 => log.put(&**store, &[log.ended(0, 9)]).await,
+            1 => log.put(store, &[log.ended(0, 9)]).await,
             2 => {
-                log.put(&**store, &[log.call(0), log.task(0)]).await;
+                log.put(store, &[log.call(0), log.task(0)]).await;
                 live.push(log.id());
             }
             _ => {
                 let call = log.call(0);
-                log.put(&**store, &[call.clone()]).await;
-                log.put(&**store, &[Call { state: State::Succeeded, ..call }]).await;
+                log.put_one(store, &call).await;
+                log.put(store, &[Call { state: State::Succeeded, ..call }]).await;
             }
         }
     }

@@ -9,7 +9,7 @@ mod lists;
 mod live;
 mod output;
 mod requests;
-mod world;
+pub(super) mod world;
 
 use std::sync::Arc;
 

@@ -1,10 +1,6 @@
 //! Output: found by offset, from its tail, and counted.
 
-use std::sync::Arc;
-
-use super::super::{
-    OutputFrom, OutputPage, OutputQuery, OutputSelection, Store, StoredEvent,
-};
+use super::super::{OutputFrom, OutputPage, OutputQuery, OutputSelection, Store, StoredEvent};
 use super::world::{Log, output_events};
 use crate::model::OutputStream::{Stderr, Stdout};
 use crate::model::{CallId, OutputStream, StreamSummary};
@@ -29,7 +25,7 @@ const PIECES: [(OutputStream, u64, u64); 9] = [
 async fn written(store: &dyn Store) -> (CallId, Vec<StoredEvent>) {
     let mut log = Log::stored(store, 0).await;
     let call = log.task(0);
-    log.put(store, &[call.clone()]).await;
+    log.put_one(store, &call).await;
     let mut events = output_events(call.id, 1, &PIECES);
     for (n, event) in events.iter_mut().enumerate() {
         if n % 4 == 3 {
@@ -71,8 +67,8 @@ async fn read(
     store.output(query).await.unwrap().pieces
 }
 
-pub(super) async fn every_offset_finds_its_piece(store: &Arc<dyn Store>) {
-    let (call_id, events) = written(&**store).await;
+pub(super) async fn every_offset_finds_its_piece(store: &dyn Store) {
+    let (call_id, events) = written(store).await;
     for selection in SELECTIONS {
         let pieces = selected(&events, selection);
         let (_, offset, length) = pieces.last().unwrap();
@@ -83,14 +79,14 @@ pub(super) async fn every_offset_finds_its_piece(store: &Arc<dyn Store>) {
                 .map(|(event, ..)| event.clone())
                 .collect();
             let from = OutputFrom::Offset(wanted);
-            let found = read(&**store, call_id, selection, from, u64::MAX).await;
+            let found = read(store, call_id, selection, from, u64::MAX).await;
             assert_eq!(found, expected, "{selection:?} from {wanted}");
         }
     }
 }
 
-pub(super) async fn tails_hold_enough_bytes(store: &Arc<dyn Store>) {
-    let (call_id, events) = written(&**store).await;
+pub(super) async fn tails_hold_enough_bytes(store: &dyn Store) {
+    let (call_id, events) = written(store).await;
     for selection in SELECTIONS {
         let pieces = selected(&events, selection);
         let kept: u64 = pieces.iter().map(|(.., length)| length).sum();
@@ -104,18 +100,18 @@ pub(super) async fn tails_hold_enough_bytes(store: &Arc<dyn Store>) {
                 }
             }
             let from = OutputFrom::Tail(wanted);
-            let found = read(&**store, call_id, selection, from, u64::MAX).await;
+            let found = read(store, call_id, selection, from, u64::MAX).await;
             assert_eq!(found, expected, "{selection:?}, the last {wanted}");
         }
     }
 }
 
-pub(super) async fn pages_hold_enough_bytes(store: &Arc<dyn Store>) {
-    let (call_id, events) = written(&**store).await;
+pub(super) async fn pages_hold_enough_bytes(store: &dyn Store) {
+    let (call_id, events) = written(store).await;
     for selection in SELECTIONS {
         let all = selected(&events, selection);
         for start in [OutputFrom::Offset(0), OutputFrom::Tail(6)] {
-            let pieces = read(&**store, call_id, selection, start, u64::MAX).await;
+            let pieces = read(store, call_id, selection, start, u64::MAX).await;
             let lengths = pieces.iter().map(|event| event.output.unwrap().1);
             let ends: Vec<u64> = lengths
                 .scan(0, |end, length| {
@@ -126,7 +122,7 @@ pub(super) async fn pages_hold_enough_bytes(store: &Arc<dyn Store>) {
             for bytes_max in 0..=ends[ends.len() - 1] + 1 {
                 let enough = ends.iter().position(|end| *end >= bytes_max);
                 let count = enough.map_or(pieces.len(), |last| last + 1);
-                let found = read(&**store, call_id, selection, start, bytes_max).await;
+                let found = read(store, call_id, selection, start, bytes_max).await;
                 assert_eq!(found, pieces[..count], "{selection:?}, {start:?}, {bytes_max}");
             }
         }
@@ -135,7 +131,7 @@ pub(super) async fn pages_hold_enough_bytes(store: &Arc<dyn Store>) {
         let mut next = 0;
         loop {
             let from = OutputFrom::Offset(next);
-            let page = read(&**store, call_id, selection, from, 1).await;
+            let page = read(store, call_id, selection, from, 1).await;
             let Some(last) = page.last() else { break };
             let (_, offset, length) = all.iter().find(|(event, ..)| event == last).unwrap();
             next = offset + length;
@@ -146,17 +142,15 @@ pub(super) async fn pages_hold_enough_bytes(store: &Arc<dyn Store>) {
     }
 }
 
-pub(super) async fn counts_tell_what_is_kept_and_dropped(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn counts_tell_what_is_kept_and_dropped(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let call = log.task(0);
-    log.put(&**store, &[call.clone()]).await;
+    log.put_one(store, &call).await;
     let events = output_events(call.id, 1, &PIECES);
     for written in 1..=events.len() {
-        let append = super::super::Append {
-            events: vec![events[written - 1].clone()],
-            ..log.append()
-        };
-        log.commit(&**store, append).await;
+        let append =
+            super::super::Append { events: vec![events[written - 1].clone()], ..log.append() };
+        log.commit(store, append).await;
         // The counts are those of the whole log, whatever is asked for.
         for selection in SELECTIONS {
             let from = OutputFrom::Tail(0);
@@ -185,10 +179,10 @@ fn summary(pieces: &[(StoredEvent, u64, u64)]) -> StreamSummary {
     summary
 }
 
-pub(super) async fn a_call_without_output_is_empty(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn a_call_without_output_is_empty(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let call = log.task(0);
-    log.put(&**store, &[call.clone()]).await;
+    log.put_one(store, &call).await;
     let (stdout, stderr, combined) = Default::default();
     let empty = OutputPage { pieces: vec![], stdout, stderr, combined };
     for call_id in [call.id, CallId::random()] {
@@ -200,22 +194,22 @@ pub(super) async fn a_call_without_output_is_empty(store: &Arc<dyn Store>) {
         }
     }
     // One stream may be silent while the other is not.
-    log.write_output(&**store, call.id, &[(Stdout, 0, 3)]).await;
+    log.write_output(store, call.id, &[(Stdout, 0, 3)]).await;
     let from = OutputFrom::Offset(0);
-    assert_eq!(read(&**store, call.id, OutputSelection::Stderr, from, 9).await, []);
+    assert_eq!(read(store, call.id, OutputSelection::Stderr, from, 9).await, []);
 }
 
-pub(super) async fn calls_do_not_mix(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn calls_do_not_mix(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let (one, two) = (log.task(0), log.task(0));
-    log.put(&**store, &[one.clone(), two.clone()]).await;
-    let first = log.write_output(&**store, one.id, &[(Stdout, 0, 3), (Stdout, 0, 3)]).await;
+    log.put(store, &[one.clone(), two.clone()]).await;
+    let first = log.write_output(store, one.id, &[(Stdout, 0, 3), (Stdout, 0, 3)]).await;
     // One append with output of both.
     let mut mixed = output_events(two.id, 3, &[(Stdout, 0, 4)]);
     let last = &output_events(one.id, 2, &[(Stdout, 6, 1), (Stdout, 0, 1)])[1];
     mixed.push(StoredEvent { sequence: 4, ..last.clone() });
     let append = super::super::Append { events: mixed.clone(), ..log.append() };
-    log.commit(&**store, append).await;
+    log.commit(store, append).await;
     let all = |call_id| {
         let (selection, from) = (OutputSelection::Combined, OutputFrom::Offset(0));
         store.output(OutputQuery { call_id, selection, from, bytes_max: u64::MAX })

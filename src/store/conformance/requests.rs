@@ -8,8 +8,8 @@ use super::super::{Append, RequestEffect, RequestRecord, Store, StoreError};
 use super::world::{Log, event, knows_request, read_log, request, sequences, tenant};
 use crate::model::{CallId, Session, SessionId, Tenant};
 
-pub(super) async fn every_effect_comes_back(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn every_effect_comes_back(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let (session_id, call_id) = (SessionId::random(), CallId::random());
     let effects = [
         RequestEffect::SessionCreated(session_id),
@@ -21,15 +21,15 @@ pub(super) async fn every_effect_comes_back(store: &Arc<dyn Store>) {
     let numbered = effects.into_iter().zip(0..);
     let requests: Vec<_> =
         numbered.map(|(effect, n)| request(&format!("r{n}"), effect, n)).collect();
-    log.commit(&**store, Append { requests: requests.clone(), ..log.append() }).await;
+    log.commit(store, Append { requests: requests.clone(), ..log.append() }).await;
     for request in requests {
         assert_eq!(store.request(&tenant(), &request.request_id).await, Ok(Some(request)));
     }
     assert_eq!(store.request(&tenant(), "other").await, Ok(None));
 }
 
-pub(super) async fn tenants_do_not_share_ids(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn tenants_do_not_share_ids(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let mine = request("same", RequestEffect::SessionCreated(log.id()), 0);
     let theirs = RequestRecord {
         tenant: Tenant::new("other"),
@@ -38,17 +38,17 @@ pub(super) async fn tenants_do_not_share_ids(store: &Arc<dyn Store>) {
     };
     for record in [&mine, &theirs] {
         let append = Append { requests: vec![record.clone()], ..log.append() };
-        log.commit(&**store, append).await;
+        log.commit(store, append).await;
     }
     assert_eq!(store.request(&mine.tenant, "same").await, Ok(Some(mine.clone())));
     assert_eq!(store.request(&theirs.tenant, "same").await, Ok(Some(theirs.clone())));
     assert_eq!(store.request(&Tenant::new("third"), "same").await, Ok(None));
 }
 
-pub(super) async fn a_taken_id_leaves_nothing(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn a_taken_id_leaves_nothing(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let first = request("taken", RequestEffect::SessionCreated(log.id()), 0);
-    log.commit(&**store, Append { requests: vec![first.clone()], ..log.append() }).await;
+    log.commit(store, Append { requests: vec![first.clone()], ..log.append() }).await;
 
     let call = log.call(0);
     let append = Append {
@@ -64,30 +64,30 @@ pub(super) async fn a_taken_id_leaves_nothing(store: &Arc<dyn Store>) {
     let taken = StoreError::RequestTaken { request_id: "taken".to_owned() };
     assert_eq!(store.append(append).await, Err(taken));
     assert_eq!(store.request(&tenant(), "taken").await, Ok(Some(first)));
-    assert!(!knows_request(&**store, "free").await);
+    assert!(!knows_request(store, "free").await);
     assert_eq!(store.call(call.id).await, Ok(None));
     assert_eq!(store.session(log.id()).await, Ok(Some(log.session.clone())));
-    assert_eq!(read_log(&**store, log.id()).await.head, 0);
+    assert_eq!(read_log(store, log.id()).await.head, 0);
 
     let mut new = Log::new(0);
     let append = Append { requests: vec![request("taken", created(&new), 2)], ..new.append() };
     store.append(append).await.unwrap_err();
     assert_eq!(store.session(new.id()).await, Ok(None));
-    new.save(&**store).await;
+    new.save(store).await;
 }
 
 fn created(log: &Log) -> RequestEffect {
     RequestEffect::SessionCreated(log.id())
 }
 
-pub(super) async fn an_id_is_used_once_in_an_append(store: &Arc<dyn Store>) {
+pub(super) async fn an_id_is_used_once_in_an_append(store: &dyn Store) {
     let log = Log::new(0);
     let twice = request("twice", created(&log), 0);
     let append = Append { requests: vec![twice.clone(), twice], ..log.append() };
     let taken = StoreError::RequestTaken { request_id: "twice".to_owned() };
     assert_eq!(store.append(append).await, Err(taken));
     assert_eq!(store.session(log.id()).await, Ok(None));
-    assert!(!knows_request(&**store, "twice").await);
+    assert!(!knows_request(store, "twice").await);
 }
 
 pub(super) async fn neighbours_of_a_taken_id_go_on(store: &Arc<dyn Store>) {

@@ -99,6 +99,11 @@ impl Log {
         self.commit(store, append).await;
     }
 
+    /// Puts one call.
+    pub(crate) async fn put_one(&mut self, store: &dyn Store, call: &Call) {
+        self.put(store, std::slice::from_ref(call)).await;
+    }
+
     /// Puts the session as it is now.
     pub(crate) async fn save(&mut self, store: &dyn Store) {
         self.commit(store, self.append()).await;
@@ -180,13 +185,7 @@ impl Log {
 
 pub(crate) fn event(sequence: u64) -> StoredEvent {
     let bytes = Bytes::from(format!("event {sequence}"));
-    StoredEvent {
-        sequence,
-        kind: PayloadKind::ToolProgress,
-        call_id: None,
-        output: None,
-        bytes,
-    }
+    StoredEvent { sequence, kind: PayloadKind::ToolProgress, call_id: None, output: None, bytes }
 }
 
 /// Pieces of output from the beginning of a call's streams on.

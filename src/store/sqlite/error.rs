@@ -36,15 +36,16 @@ pub(super) fn for_reader(error: Error) -> StoreError {
         Error::Store(error) => return error,
         Error::Sql(error) => error,
     };
-    match error.sqlite_error_code() {
-        Some(ErrorCode::OperationInterrupted) => {
+    use rusqlite::Error as Sql;
+    match (&error, error.sqlite_error_code()) {
+        (_, Some(ErrorCode::OperationInterrupted)) => {
             StoreError::Unavailable("the query took too long: narrow its filter".to_owned())
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+        (_, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        | (Sql::FromSqlConversionFailure(..) | Sql::InvalidColumnType(..), _) => {
             StoreError::Corrupt(error.to_string())
         }
-        Some(_) => StoreError::Unavailable(error.to_string()),
-        None => StoreError::Corrupt(error.to_string()),
+        _ => StoreError::Unavailable(error.to_string()),
     }
 }
 

@@ -215,8 +215,7 @@ fn log(row: &Row<'_>) -> rusqlite::Result<Columns> {
 
 /// Of a removed event: the piece of output that it was.
 fn output_of(row: &Row<'_>) -> rusqlite::Result<Option<(CallId, OutputStream, u64)>> {
-    let (Some(id), Some(stream)) = (optional_call_id(row, 0)?, row.get::<_, Option<u8>>(1)?)
-    else {
+    let (Some(id), Some(stream)) = (optional_call_id(row, 0)?, row.get::<_, Option<u8>>(1)?) else {
         return Ok(None);
     };
     let stream = stream_from_number(stream).map_err(|cause| unreadable(1, cause))?;

@@ -34,8 +34,7 @@ pub(super) struct Columns {
 impl Columns {
     /// Nothing but the head differs, and the log isn't longer by a binary digit.
     pub(super) fn only_head_differs(self, other: Self) -> bool {
-        (self.live, self.calls, self.log_digits())
-            == (other.live, other.calls, other.log_digits())
+        (self.live, self.calls, self.log_digits()) == (other.live, other.calls, other.log_digits())
     }
 
     /// Binary digits of the length of the log, by which long ones are found.
@@ -104,8 +103,7 @@ pub(super) const SESSION_COLUMNS: &str = "b.body, s.update_time, s.live, s.head,
 /// A session from a row of [`SESSION_COLUMNS`].
 pub(super) fn session(row: &Row<'_>) -> Result<Session, Error> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-    let body: Session =
-        serde_json::from_str(body).map_err(|cause| corrupt("a session", &cause))?;
+    let body: Session = serde_json::from_str(body).map_err(|cause| corrupt("a session", &cause))?;
     Ok(Session {
         update_time: time(row, 1)?,
         live_tasks: u32::try_from(count(row, 2)?).unwrap_or(u32::MAX),

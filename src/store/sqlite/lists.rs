@@ -70,7 +70,7 @@ pub(super) fn changes(connection: &Connection, query: &ChangeQuery) -> Result<Ch
     };
     let mut statement = connection.prepare_cached(&changes_sql(scope))?;
     let tenant = query.tenant.as_str();
-    let mut rows = statement.query(params![tenant, Count(query.after), scope.key()])?;
+    let mut rows = statement.query(params![tenant, scope.key(), Count(query.after)])?;
     let (found, more) =
         fill(&mut rows, query.limit, |row| Ok(Some((count(row, 1)?, call_in(row, 0)?))))?;
     let change = match found.last() {
@@ -143,10 +143,10 @@ fn calls_sql(scope: Scope, states: Vec<u8>) -> String {
 }
 
 fn changes_sql(scope: Scope) -> String {
-    let scope = scope.condition("?3");
+    let scope = scope.condition("?2");
     format!(
         "SELECT body, change_number FROM calls
-         WHERE is_task = 1 AND {scope} AND change_number > ?2 ORDER BY change_number"
+         WHERE is_task = 1 AND {scope} AND change_number > ?3 ORDER BY change_number"
     )
 }
 
@@ -207,4 +207,18 @@ fn fill<T>(
         found.push(item);
     }
     Ok((found, false))
+}
+
+/// Every shape of list that can be asked for.
+#[cfg(test)]
+pub(super) fn every_sql() -> Vec<String> {
+    let mut all = Vec::new();
+    for states in [vec![], vec![3], (1..=9).collect::<Vec<u8>>()] {
+        all.push(sessions_sql(states.clone()));
+        for scope in [Scope::Tenant, Scope::Session(1)] {
+            all.push(calls_sql(scope, states.clone()));
+            all.push(changes_sql(scope));
+        }
+    }
+    all
 }

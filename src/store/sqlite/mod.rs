@@ -84,8 +84,7 @@ impl SqliteStore {
     /// Like [`SqliteStore::open`], with another bound for reads.
     fn open_with(options: &SqliteOptions, read_max: Duration) -> Result<Self, OpenError> {
         let Opened { files, writer, lock } = open::open(options)?;
-        let unusable =
-            |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
+        let unusable = |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
         let broken = Arc::new(OnceLock::new());
         let writer = Writer::new(writer, lock, Arc::clone(&broken))
             .map_err(|error| unusable(error.to_string()))?;

@@ -224,10 +224,14 @@ impl Files {
 fn set_up_writer(writer: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
     writer.busy_timeout(BUSY_MAX)?;
     writer.pragma_update(None, "journal_mode", "WAL")?;
-    writer.pragma_update(None, "synchronous", match synchronous {
-        Synchronous::Full => "FULL",
-        Synchronous::Normal => "NORMAL",
-    })?;
+    writer.pragma_update(
+        None,
+        "synchronous",
+        match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        },
+    )?;
     writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     writer.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT_MAX)?;
     writer.pragma_update(None, "temp_store", "MEMORY")?;

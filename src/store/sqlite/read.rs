@@ -84,8 +84,9 @@ pub(super) fn sessions_with_live_calls(
     after: Option<SessionId>,
     limit: u32,
 ) -> Result<Vec<SessionId>, Error> {
-    let mut statement = connection
-        .prepare_cached("SELECT id FROM sessions WHERE live > 0 AND id > ?1 ORDER BY id LIMIT ?2")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM sessions WHERE live > 0 AND id > ?1 ORDER BY id LIMIT ?2",
+    )?;
     let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
     let ids = statement.query_map(params![after, limit], |row| session_id(row, 0))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)

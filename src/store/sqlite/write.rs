@@ -7,9 +7,7 @@ use super::super::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent
 use super::error::Error;
 use super::heads::{Columns, Head, Heads, body_of};
 use super::output::{load_counts, save_counts};
-use super::row::{
-    Count, Time, kind_number, session_state_number, state_number, stream_number,
-};
+use super::row::{Count, Time, kind_number, session_state_number, state_number, stream_number};
 use crate::model::{Call, CallId, SessionId, Timestamp};
 
 /// An append with everything done that needs neither the database nor the writer's thread.
@@ -86,7 +84,10 @@ impl<'a> Batch<'a> {
 
     /// Writes one append and says what its caller is told. After an error of SQLite the
     /// transaction must be rolled back.
-    pub(super) fn settle(&mut self, prepared: &Prepared) -> rusqlite::Result<Result<(), StoreError>> {
+    pub(super) fn settle(
+        &mut self,
+        prepared: &Prepared,
+    ) -> rusqlite::Result<Result<(), StoreError>> {
         match self.apply(prepared) {
             Ok(()) => Ok(Ok(())),
             Err(Error::Store(refused)) => Ok(Err(refused)),
@@ -409,10 +410,7 @@ fn find_call(connection: &Connection, id: CallId) -> rusqlite::Result<Option<(Kn
 
 /// Removes all that is known of a call but its requests and its events.
 pub(super) fn forget_call(connection: &Connection, id: CallId) -> rusqlite::Result<()> {
-    for table in [
-        "DELETE FROM calls WHERE id = ?1",
-        "DELETE FROM outputs WHERE call_id = ?1",
-    ] {
+    for table in ["DELETE FROM calls WHERE id = ?1", "DELETE FROM outputs WHERE call_id = ?1"] {
         connection.prepare_cached(table)?.execute([id.as_bytes()])?;
     }
     forget_arguments(connection, id)

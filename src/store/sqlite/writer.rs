@@ -30,7 +30,7 @@ pub(super) enum Command {
     Expire(ExpiryPolicy, oneshot::Sender<Result<Expired, StoreError>>),
     /// Something that only tests do to the connection.
     #[cfg(test)]
-    Visit(Box<dyn FnOnce(&Connection) + Send>),
+    Visit(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
 /// An append and who waits for it. If nobody does any more, it is written all the same.
@@ -112,7 +112,7 @@ impl Writer {
             Command::Append(pending) => self.commit(&mut vec![pending]),
             Command::Expire(policy, reply) => drop(reply.send(self.expire(&policy))),
             #[cfg(test)]
-            Command::Visit(visit) => visit(&self.connection),
+            Command::Visit(visit) => visit(&mut self.connection),
         }
     }
 

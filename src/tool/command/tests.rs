@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -48,7 +49,7 @@ fn prepare(tool: &CommandTool, arguments: Value) -> Result<ProcessSpec, Vec<Argu
     let variables = [("PATH", "/bin"), ("HOME", "/root"), ("TOKEN", "x")];
     let context = CallContext {
         working_directory: Some(PathBuf::from("/srv")),
-        environment: variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        environment: Arc::new(variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
     };
     tool.prepare(arguments.as_object().unwrap(), &context).map(|work| match work {
         Work::Process(spec) => spec,

@@ -171,4 +171,3 @@ pub fn check_reason(status: &Status, code: Code, reason: &str) {
     assert_eq!((status.code(), found), (code, Some(reason)), "{status:?}");
     assert_eq!(info.map(|info| info.domain), Some("callpark".to_owned()));
 }
-

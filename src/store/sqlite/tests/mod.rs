@@ -1,0 +1,60 @@
+//! What only SQLite can do wrong. The rest is in the suite for every adapter.
+
+mod opening;
+mod reading;
+mod writing;
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::super::StoreError;
+use super::writer::Command;
+use super::{SqliteOptions, SqliteStore, Synchronous};
+
+fn options(path: &Path) -> SqliteOptions {
+    SqliteOptions { path: path.to_owned(), synchronous: Synchronous::Full }
+}
+
+/// A store in a directory of its own.
+fn store() -> (TempDir, SqliteStore) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&options(directory.path())).unwrap();
+    (directory, store)
+}
+
+/// Does something to the writer's connection, in turn with the appends.
+async fn visit(store: &SqliteStore, visit: impl FnOnce(&mut Connection) + Send + 'static) {
+    let (done, wait) = oneshot::channel();
+    let visit = |connection: &mut Connection| {
+        visit(connection);
+        done.send(()).unwrap();
+    };
+    store.inbox().unwrap().send(Command::Visit(Box::new(visit))).await.unwrap();
+    wait.await.unwrap();
+}
+
+/// Holds the writer up until the result is dropped, so that commands pile up behind it.
+async fn hold(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let wait = move |_: &mut Connection| {
+        // An error: the sender is gone, and so is the reason to wait.
+        let _ = held.recv();
+    };
+    store.inbox().unwrap().send(Command::Visit(Box::new(wait))).await.unwrap();
+    release
+}
+
+/// Puts an append into the queue without waiting for its answer.
+async fn queue(
+    store: &SqliteStore,
+    append: super::super::Append,
+) -> oneshot::Receiver<Result<(), StoreError>> {
+    let (reply, answer) = oneshot::channel();
+    let prepared = Box::new(super::Prepared::new(append).unwrap());
+    let command = Command::Append(super::Pending { prepared, reply });
+    store.inbox().unwrap().send(command).await.unwrap();
+    answer
+}

@@ -1,0 +1,97 @@
+//! Reads: bounded in time, and never a sort or a scan of a whole table.
+
+use std::time::Duration;
+
+use super::super::super::conformance::world::{Log, labels};
+use super::super::super::{CallQuery, Store, StoreError};
+use super::super::SqliteStore;
+use super::super::lists::every_sql;
+use super::{options, store, visit};
+
+fn tasks(log: &Log) -> CallQuery {
+    CallQuery {
+        tenant: log.session.tenant.clone(),
+        session_id: None,
+        states: vec![],
+        kinds: vec![],
+        labels: labels(&[]),
+        created_after: None,
+        cursor: None,
+        limit: 5,
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_takes_too_long_is_interrupted() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(directory.path());
+    let store = SqliteStore::open_with(&options, Duration::ZERO).unwrap();
+    let mut log = Log::stored(&store, 0).await;
+    for _ in 0..10 {
+        let calls: Vec<_> = (0..100).map(|n| log.task(n)).collect();
+        log.put(&store, &calls).await;
+    }
+    let wide = CallQuery { labels: labels(&[("no", "such")]), ..tasks(&log) };
+    for _ in 0..2 {
+        let error = store.calls(wide.clone()).await.unwrap_err();
+        let narrow = |cause: &str| cause.contains("narrow");
+        assert!(matches!(&error, StoreError::Unavailable(c) if narrow(c)), "{error:?}");
+    }
+    // The reader is still good, and what is short has time enough.
+    assert_eq!(store.calls(tasks(&log)).await.unwrap().calls.len(), 5);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn lists_follow_an_index() {
+    let (_directory, store) = store();
+    visit(&store, |connection| {
+        for sql in every_sql() {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let plan: Vec<String> = statement
+                .raw_query()
+                .mapped(|row| row.get(3))
+                .collect::<rusqlite::Result<_>>()
+                .unwrap();
+            let text = plan.join("\n");
+            assert!(!text.contains("TEMP B-TREE") && !text.contains("SCAN"), "{sql}\n{text}");
+        }
+    })
+    .await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn unreadable_records_are_named() {
+    let (_directory, store) = store();
+    let mut log = Log::stored(&store, 0).await;
+    let call = log.task(0);
+    log.put_one(&store, &call).await;
+    visit(&store, |connection| {
+        let spoil = "UPDATE calls SET body = '{}'; UPDATE session_bodies SET body = 'x'";
+        connection.execute_batch(spoil).unwrap();
+    })
+    .await;
+    let corrupt = |error: StoreError| matches!(error, StoreError::Corrupt(_));
+    assert!(corrupt(store.call(call.id).await.unwrap_err()));
+    assert!(corrupt(store.calls(tasks(&log)).await.unwrap_err()));
+    assert!(corrupt(store.session(log.id()).await.unwrap_err()));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn many_reads_share_few_readers() {
+    let (_directory, store) = store();
+    let store = std::sync::Arc::new(store);
+    let mut log = Log::stored(&*store, 0).await;
+    log.write(&*store, 5).await;
+    let mut reads = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (store, id) = (std::sync::Arc::clone(&store), log.id());
+        reads.spawn(async move { store.session(id).await });
+    }
+    for session in reads.join_all().await {
+        assert_eq!(session.unwrap().unwrap().head_sequence, 5);
+    }
+    store.close().await;
+}
