@@ -1,31 +1,25 @@
 //! Many at once.
 
-use std::sync::Arc;
-
-use tokio::task::JoinSet;
+use futures::future::join_all;
 
 use super::super::{Append, CallQuery, ChangeQuery, Store, StoreError};
 use super::world::{Log, event, labels, read_log, sequences, tenant};
 use crate::model::{Call, State};
 
-pub(super) async fn many_sessions_are_written_at_once(store: &Arc<dyn Store>) {
-    let mut writers = JoinSet::new();
-    for n in 0..64 {
-        let store = Arc::clone(store);
-        writers.spawn(async move {
-            let mut log = Log::new(n);
-            let call = log.task(n);
-            log.put_one(&*store, &call).await;
-            for _ in 0..10 {
-                log.write(&*store, 2).await;
-            }
-            log.put(&*store, &[Call { state: State::Succeeded, ..call }]).await;
-            log
-        });
-    }
-    for log in writers.join_all().await {
+pub(super) async fn many_sessions_are_written_at_once(store: &dyn Store) {
+    let write = |n| async move {
+        let mut log = Log::new(n);
+        let call = log.task(n);
+        log.put_one(store, &call).await;
+        for _ in 0..10 {
+            log.write(store, 2).await;
+        }
+        log.put(store, &[Call { state: State::Succeeded, ..call }]).await;
+        log
+    };
+    for log in join_all((0..64).map(write)).await {
         let expected: Vec<u64> = (1..=20).collect();
-        assert_eq!(sequences(&read_log(&**store, log.id()).await), expected);
+        assert_eq!(sequences(&read_log(store, log.id()).await), expected);
         let session = store.session(log.id()).await.unwrap().unwrap();
         assert_eq!((session.head_sequence, session.live_tasks), (20, 0));
     }
@@ -34,44 +28,42 @@ pub(super) async fn many_sessions_are_written_at_once(store: &Arc<dyn Store>) {
     assert_eq!((page.calls.len(), page.change, page.more), (64, 128, false));
 }
 
-pub(super) async fn one_of_many_writers_wins(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
-    for round in 0..5 {
-        let mut writers = JoinSet::new();
-        for n in 0..64 {
-            let store = Arc::clone(store);
+pub(super) async fn one_of_many_writers_wins(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    for sequence in 1..=5 {
+        let write = |n| {
             let call = log.task(n);
-            let events = vec![event(round + 1)];
-            let append = Append { events, calls: vec![call.clone()], ..log.append() };
-            writers.spawn(async move { (call, store.append(append).await) });
-        }
-        let results = writers.join_all().await;
+            let (events, calls) = (vec![event(sequence)], vec![call.clone()]);
+            let append = Append { events, calls, ..log.append() };
+            async move { (call, store.append(append).await) }
+        };
+        let results = join_all((0..64).map(write)).await;
         let (won, lost): (Vec<_>, Vec<_>) =
             results.into_iter().partition(|(_, result)| result.is_ok());
         assert_eq!((won.len(), lost.len()), (1, 63));
         for (call, result) in lost {
-            assert_eq!(result, Err(StoreError::Conflict { head: Some(round + 1) }));
+            assert_eq!(result, Err(StoreError::Conflict { head: Some(sequence) }));
             assert_eq!(store.call(call.id).await, Ok(None));
         }
         assert_eq!(store.call(won[0].0.id).await, Ok(Some(won[0].0.clone())));
-        log.head = Some(round + 1);
+        log.head = Some(sequence);
     }
-    assert_eq!(sequences(&read_log(&**store, log.id()).await), [1, 2, 3, 4, 5]);
+    assert_eq!(sequences(&read_log(store, log.id()).await), [1, 2, 3, 4, 5]);
 }
 
-pub(super) async fn reads_see_whole_appends(store: &Arc<dyn Store>) {
-    let mut log = Log::stored(&**store, 0).await;
+pub(super) async fn reads_see_whole_appends(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
     let id = log.id();
-    let mut writer = JoinSet::new();
-    let shared = Arc::clone(store);
-    writer.spawn(async move {
+    // Two events and one task each: whoever sees one sees all three.
+    let write = async {
         for n in 0..100 {
-            // Two events and one task each: whoever sees one sees all three.
             let events = vec![event(2 * n + 1), event(2 * n + 2)];
             let calls = vec![log.task(n as i64)];
-            log.commit(&*shared, Append { events, calls, ..log.append() }).await;
+            log.commit(store, Append { events, calls, ..log.append() }).await;
+            // A store in memory answers at once: the reader needs its turn.
+            tokio::task::yield_now().await;
         }
-    });
+    };
     let query = CallQuery {
         tenant: tenant(),
         session_id: Some(id),
@@ -82,18 +74,19 @@ pub(super) async fn reads_see_whole_appends(store: &Arc<dyn Store>) {
         cursor: None,
         limit: 1_000,
     };
-    loop {
-        let page = read_log(&**store, id).await;
-        assert_eq!(page.events.len() as u64, page.head);
-        assert_eq!(page.head % 2, 0);
-        let tasks = store.calls(query.clone()).await.unwrap();
-        assert_eq!(tasks.calls.len() as u64, tasks.change);
-        assert!(tasks.calls.len() as u64 >= page.head / 2, "what was seen stays");
-        // A store in memory answers at once: the writer needs its turn.
-        tokio::task::yield_now().await;
-        if page.head == 200 {
-            break;
+    let read = async {
+        loop {
+            let page = read_log(store, id).await;
+            assert_eq!(page.events.len() as u64, page.head);
+            assert_eq!(page.head % 2, 0);
+            let tasks = store.calls(query.clone()).await.unwrap();
+            assert_eq!(tasks.calls.len() as u64, tasks.change);
+            assert!(tasks.calls.len() as u64 >= page.head / 2, "what was seen stays");
+            if page.head == 200 {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
-    }
-    writer.join_all().await;
+    };
+    tokio::join!(write, read);
 }

@@ -11,19 +11,17 @@ mod output;
 mod requests;
 pub(super) mod world;
 
-use std::sync::Arc;
-
 use super::{MemoryStore, SqliteOptions, SqliteStore, Store, Synchronous};
 
 /// A store of its own for one case.
 struct Fixture {
-    store: Arc<dyn Store>,
+    store: Box<dyn Store>,
     /// Removed when the case is over.
     _directory: Option<tempfile::TempDir>,
 }
 
 fn in_memory() -> Fixture {
-    Fixture { store: Arc::new(MemoryStore::new()), _directory: None }
+    Fixture { store: Box::new(MemoryStore::new()), _directory: None }
 }
 
 fn in_sqlite() -> Fixture {
@@ -31,7 +29,7 @@ fn in_sqlite() -> Fixture {
     let path = directory.path().to_owned();
     // Nothing here is about a loss of power, and syncs make the suite slow.
     let options = SqliteOptions { path, synchronous: Synchronous::Normal };
-    let store = Arc::new(SqliteStore::open(&options).unwrap());
+    let store = Box::new(SqliteStore::open(&options).unwrap());
     Fixture { store, _directory: Some(directory) }
 }
 
@@ -43,7 +41,7 @@ macro_rules! run {
                     #[tokio::test]
                     async fn $case() {
                         let fixture = super::super::$open();
-                        super::super::$file::$case(&fixture.store).await;
+                        super::super::$file::$case(&*fixture.store).await;
                         fixture.store.close().await;
                     }
                 )*

@@ -1,8 +1,6 @@
 //! Request ids: each has at most one effect.
 
-use std::sync::Arc;
-
-use tokio::task::JoinSet;
+use futures::future::join_all;
 
 use super::super::{Append, RequestEffect, RequestRecord, Store, StoreError};
 use super::world::{Log, event, knows_request, read_log, request, sequences, tenant};
@@ -90,27 +88,23 @@ pub(super) async fn an_id_is_used_once_in_an_append(store: &dyn Store) {
     assert!(!knows_request(store, "twice").await);
 }
 
-pub(super) async fn neighbours_of_a_taken_id_go_on(store: &Arc<dyn Store>) {
-    let mut writers = JoinSet::new();
-    for n in 0..64 {
-        let store = Arc::clone(store);
-        writers.spawn(async move {
-            let mut log = Log::new(n);
-            // Every other one wants the same id.
-            let id = if n % 2 == 0 { "same".to_owned() } else { format!("own {n}") };
-            let requests = vec![request(&id, created(&log), n)];
-            let events = vec![event(1)];
-            let result = store.append(Append { requests, events, ..log.append() }).await;
-            if result.is_ok() {
-                log.head = Some(1);
-                log.write(&*store, 1).await;
-            }
-            (n, log.id(), result)
-        });
-    }
+pub(super) async fn neighbours_of_a_taken_id_go_on(store: &dyn Store) {
+    let write = |n: i64| async move {
+        let mut log = Log::new(n);
+        // Every other one wants the same id.
+        let id = if n % 2 == 0 { "same".to_owned() } else { format!("own {n}") };
+        let requests = vec![request(&id, created(&log), n)];
+        let events = vec![event(1)];
+        let result = store.append(Append { requests, events, ..log.append() }).await;
+        if result.is_ok() {
+            log.head = Some(1);
+            log.write(store, 1).await;
+        }
+        (n, log.id(), result)
+    };
     let mut winners = Vec::new();
-    for (n, id, result) in writers.join_all().await {
-        let stored = sequences(&read_log(&**store, id).await);
+    for (n, id, result) in join_all((0..64).map(write)).await {
+        let stored = sequences(&read_log(store, id).await);
         match result {
             Ok(()) => {
                 assert_eq!(stored, [1, 2]);
