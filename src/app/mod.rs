@@ -180,6 +180,8 @@ async fn with_health(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(callpark_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // The details of errors, so that generic clients can show them.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = routes
         .add_service(health_service)
