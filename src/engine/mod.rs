@@ -9,6 +9,7 @@ mod calls;
 mod cancel;
 mod clock;
 mod directory;
+mod effects;
 mod error;
 mod log;
 mod output;

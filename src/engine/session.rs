@@ -15,9 +15,9 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::batch::Batch;
 use super::directory::Vacancy;
-use super::{Error, Shared, runner};
+use super::{Error, Shared};
 use crate::exec::Stop;
-use crate::machine::{Command, Effect, Projection, Reply, Start, Timer};
+use crate::machine::{Command, Projection, Reply, Start, Timer};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_INBOX_COMMANDS_MAX};
 use crate::model::{CallId, ParkReason, Session, SessionId, StopCause};
 use crate::store::{RequestRecord, StoreError};
@@ -62,18 +62,18 @@ pub(crate) enum Message {
 
 /// What the actor holds for a live call, beside its record.
 #[derive(Default)]
-struct Run {
+pub(super) struct Run {
     /// Callers that wait for it in the foreground.
     callers: u32,
     /// What to run, until it runs.
-    work: Option<Work>,
+    pub(super) work: Option<Work>,
     /// Its place among the running calls, until it runs.
-    slot: Option<OwnedSemaphorePermit>,
+    pub(super) slot: Option<OwnedSemaphorePermit>,
     /// Ends the search for a place.
-    search: Option<CancellationToken>,
+    pub(super) search: Option<CancellationToken>,
     /// How to stop it, while it runs.
-    control: Option<watch::Sender<Option<Stop>>>,
-    timers: [Option<delay_queue::Key>; 3],
+    pub(super) control: Option<watch::Sender<Option<Stop>>>,
+    pub(super) timers: [Option<delay_queue::Key>; 3],
 }
 
 /// What an actor begins with.
@@ -102,9 +102,9 @@ pub(crate) struct Actor {
     /// The head that the store has; none: the store doesn't know the session.
     pub(super) stored_head: Option<u64>,
     commands: mpsc::Receiver<Message>,
-    inbox: mpsc::WeakSender<Message>,
-    runs: HashMap<CallId, Run>,
-    timers: DelayQueue<(CallId, Timer)>,
+    pub(super) inbox: mpsc::WeakSender<Message>,
+    pub(super) runs: HashMap<CallId, Run>,
+    pub(super) timers: DelayQueue<(CallId, Timer)>,
     /// Reports whose append failed, to be made again, and after how long.
     unsaved: Vec<Command>,
     retry_delay: Duration,
@@ -351,96 +351,6 @@ impl Actor {
             // An asker who has left needs no answer.
             let _ = answer.send(reply);
         }
-    }
-
-    fn forget(&mut self, run: Run) {
-        for key in run.timers.into_iter().flatten() {
-            self.timers.try_remove(&key);
-        }
-        if let Some(search) = run.search {
-            search.cancel();
-        }
-    }
-
-    fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::Run(call_id) => self.start_run(call_id),
-            Effect::Reserve(call_id) => self.search_slot(call_id),
-            Effect::Release(call_id) => {
-                if let Some(run) = self.runs.get_mut(&call_id) {
-                    run.slot = None;
-                }
-            }
-            Effect::Terminate(call_id, grace) => self.control(call_id, Stop::Graceful(grace)),
-            Effect::Kill(call_id) => self.control(call_id, Stop::Kill),
-            Effect::Arm(call_id, timer, after) => self.arm(call_id, timer, after),
-            Effect::Disarm(call_id, timer) => {
-                let key =
-                    self.runs.get_mut(&call_id).and_then(|run| run.timers[timer as usize].take());
-                if let Some(key) = key {
-                    self.timers.try_remove(&key);
-                }
-            }
-        }
-    }
-
-    fn control(&mut self, call_id: CallId, stop: Stop) {
-        if let Some(control) = self.runs.get(&call_id).and_then(|run| run.control.as_ref()) {
-            control.send_replace(Some(stop));
-        }
-    }
-
-    fn arm(&mut self, call_id: CallId, timer: Timer, after: Duration) {
-        let Some(run) = self.runs.get_mut(&call_id) else { return };
-        match &run.timers[timer as usize] {
-            Some(key) => self.timers.reset(key, after),
-            empty => {
-                debug_assert!(empty.is_none());
-                run.timers[timer as usize] = Some(self.timers.insert((call_id, timer), after));
-            }
-        }
-    }
-
-    fn start_run(&mut self, call_id: CallId) {
-        let Some(call) = self.projection.call(call_id) else { return };
-        let (Some(run), Some(inbox)) = (self.runs.get_mut(&call_id), self.inbox.upgrade()) else {
-            return;
-        };
-        let Some(work) = run.work.take() else { return };
-        let (control, controlled) = watch::channel(None);
-        run.control = Some(control);
-        let attempt = runner::Attempt {
-            shared: self.shared.clone(),
-            call_id,
-            max_output_bytes: call.policy.max_output_bytes,
-            inbox,
-            control: controlled,
-            slot: run.slot.take(),
-        };
-        self.shared.tracker.spawn(attempt.run(work));
-    }
-
-    fn search_slot(&mut self, call_id: CallId) {
-        let (Some(run), Some(inbox)) = (self.runs.get_mut(&call_id), self.inbox.upgrade()) else {
-            return;
-        };
-        if run.search.is_some() || run.slot.is_some() {
-            return;
-        }
-        let found = CancellationToken::new();
-        run.search = Some(found.clone());
-        let shared = self.shared.clone();
-        self.shared.tracker.spawn(async move {
-            let slot = tokio::select! {
-                slot = shared.slots.clone().acquire_owned() => slot,
-                () = found.cancelled() => return,
-                () = shared.stopping.cancelled() => return,
-            };
-            if let Ok(slot) = slot {
-                // Without the actor there is no call that could use the place.
-                let _ = inbox.send(Message::Slot(call_id, slot)).await;
-            }
-        });
     }
 }
 

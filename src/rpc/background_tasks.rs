@@ -1,23 +1,18 @@
 //! `callpark.v1.BackgroundTasks`.
 
 use std::pin::Pin;
-use std::time::Duration;
 
 use callpark_proto::{stored, v1};
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, Fields, StartCall, fingerprint};
+use super::convert::{self, Fields, StartCall, background_id, fingerprint};
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
 use super::status::{invalid, status, unimplemented};
-use crate::engine::{CancelTask, Engine, OutputRead, OutputStart, Started, WaitMode, WatchItem};
-use crate::model::limits::{
-    CANCEL_WAIT_SECONDS_DEFAULT, GRACE_MS_MAX, READ_OUTPUT_BYTES_DEFAULT, READ_OUTPUT_BYTES_MAX,
-    TEXT_BYTES_MAX, WAIT_MANY_TASKS_MAX, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX,
-};
-use crate::model::{Call, CallId, State};
-use crate::store::OutputSelection;
+use crate::engine::{Engine, Started, WaitMode, WatchItem};
+use crate::model::limits::TEXT_BYTES_MAX;
+use crate::model::{Call, State};
 
 /// The service.
 pub(super) struct BackgroundTasks {
@@ -41,12 +36,6 @@ impl BackgroundTasks {
     fn brief(&self, call: Call) -> v1::Task {
         convert::task(call, self.engine.now())
     }
-}
-
-fn background_id(text: &str) -> Result<CallId, Status> {
-    let mut fields = Fields::default();
-    let id = fields.background_id("background_id", text);
-    fields.finish(id).map_err(invalid)
 }
 
 fn signed(number: u64) -> i64 {
@@ -114,7 +103,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let answer_at = answer_at(&request);
         let v1::WaitRequest { background_id: id, wait, acknowledge } = request.into_inner();
         let id = background_id(&id)?;
-        let wait = cap_wait(wait_span(wait), answer_at);
+        let wait = cap_wait(convert::wait_span(wait), answer_at);
         let waited = self.engine.wait(&who, id, wait, acknowledge).await?;
         let still_running = !waited.call.state.is_terminal();
         let output_tail = match still_running {
@@ -140,13 +129,13 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let answer_at = answer_at(&request);
         let v1::WaitManyRequest { background_ids, mode, wait, acknowledge } = request.into_inner();
         let mut fields = Fields::default();
-        let ids = many_ids(&mut fields, &background_ids);
+        let ids = convert::many_ids(&mut fields, &background_ids);
         let mode = match fields.choice::<v1::WaitMode>("mode", mode) {
             v1::WaitMode::Unspecified | v1::WaitMode::Any => WaitMode::Any,
             v1::WaitMode::All => WaitMode::All,
         };
         let ids = fields.finish(ids).map_err(invalid)?;
-        let wait = cap_wait(wait_span(wait), answer_at);
+        let wait = cap_wait(convert::wait_span(wait), answer_at);
         let waited = self.engine.wait_many(&who, &ids, mode, wait, acknowledge).await?;
         let tasks = |calls: Vec<Call>| calls.into_iter().map(|call| self.brief(call)).collect();
         Ok(Response::new(v1::WaitManyResponse {
@@ -162,7 +151,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
     ) -> Result<Response<v1::CancelResponse>, Status> {
         let who = principal(&request)?;
         let answer_at = answer_at(&request);
-        let cancel = cancel_request(request.into_inner(), answer_at)?;
+        let cancel = convert::cancel_request(request.into_inner(), answer_at)?;
         let dry_run = cancel.dry_run;
         let mut cancelled = self.engine.cancel(&who, cancel).await?;
         let survivors = cancelled.call.cancellation.iter_mut().flat_map(|c| c.survivors.drain(..));
@@ -208,7 +197,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
     ) -> Result<Response<v1::ReadOutputResponse>, Status> {
         let who = principal(&request)?;
         let answer_at = answer_at(&request);
-        let mut read = output_request(request.into_inner())?;
+        let mut read = convert::output_request(request.into_inner())?;
         read.wait = cap_wait(read.wait, answer_at);
         let slice = self.engine.read_output(&who, read).await?;
         Ok(Response::new(v1::ReadOutputResponse {
@@ -310,86 +299,6 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
     ) -> Result<Response<v1::RetryFollowUpResponse>, Status> {
         Err(unimplemented("RetryFollowUp"))
     }
-}
-
-fn wait_span(wait: Option<prost_types::Duration>) -> Duration {
-    Fields::wait(wait, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX)
-}
-
-/// The ids of a WaitMany, each once, in the order of the question.
-fn many_ids(fields: &mut Fields, texts: &[String]) -> Vec<CallId> {
-    if texts.is_empty() || texts.len() > WAIT_MANY_TASKS_MAX {
-        let count = texts.len();
-        let fault = format!("must have 1 to {WAIT_MANY_TASKS_MAX} ids, has {count}");
-        fields.fault("background_ids", fault);
-        return Vec::new();
-    }
-    let mut ids = Vec::with_capacity(texts.len());
-    for (index, text) in texts.iter().enumerate() {
-        let id = fields.background_id(&format!("background_ids[{index}]"), text);
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    ids
-}
-
-fn cancel_request(
-    mut request: v1::CancelRequest,
-    answer_at: Option<tokio::time::Instant>,
-) -> Result<CancelTask, Status> {
-    let (request_id, digest) = fingerprint!("Cancel", request);
-    let v1::CancelRequest { background_id, request_id: _, force, reason, dry_run, wait, grace } =
-        request;
-    let mut fields = Fields::default();
-    let grace = fields.span("grace", grace);
-    if grace.is_some_and(|grace| grace > Duration::from_millis(GRACE_MS_MAX)) {
-        fields.fault("grace", format!("must be at most {} s", GRACE_MS_MAX / 1_000));
-    }
-    let wait = Fields::wait(wait, CANCEL_WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX);
-    let cancel = CancelTask {
-        id: fields.background_id("background_id", &background_id),
-        request: fields.request_id(request_id, digest),
-        force,
-        reason: fields.text("reason", reason, TEXT_BYTES_MAX),
-        grace,
-        wait: cap_wait(wait, answer_at),
-        dry_run,
-    };
-    fields.finish(cancel).map_err(invalid)
-}
-
-fn output_request(request: v1::ReadOutputRequest) -> Result<OutputRead, Status> {
-    use v1::read_output_request::Position;
-    let v1::ReadOutputRequest { background_id, stream, position, max_bytes, wait } = request;
-    let mut fields = Fields::default();
-    let selection = match fields.choice::<v1::OutputStream>("stream", stream) {
-        v1::OutputStream::Unspecified | v1::OutputStream::Combined => OutputSelection::Combined,
-        v1::OutputStream::Stdout => OutputSelection::Stdout,
-        v1::OutputStream::Stderr => OutputSelection::Stderr,
-    };
-    let start = match position {
-        None => OutputStart::Offset(0),
-        Some(Position::Offset(offset)) => OutputStart::Offset(fields.unsigned("offset", offset)),
-        Some(Position::TailLines(lines)) => {
-            if lines < 1 {
-                fields.fault("tail_lines", "must be 1 or more");
-            }
-            OutputStart::TailLines(u32::try_from(lines).unwrap_or(1))
-        }
-    };
-    let bytes_max = match fields.unsigned("max_bytes", max_bytes.into()) {
-        0 => READ_OUTPUT_BYTES_DEFAULT,
-        bytes => usize::try_from(bytes).unwrap_or(usize::MAX).min(READ_OUTPUT_BYTES_MAX),
-    };
-    let read = OutputRead {
-        id: fields.background_id("background_id", &background_id),
-        selection,
-        start,
-        bytes_max,
-        wait: Fields::wait(wait, 0, WAIT_SECONDS_MAX),
-    };
-    fields.finish(read).map_err(invalid)
 }
 
 fn changes(item: WatchItem, engine: &Engine) -> v1::WatchResponse {

@@ -208,6 +208,7 @@ impl Writer {
                     tracing::warn!(cause, "the disk that holds the store is full");
                 }
                 self.full = true;
+                self.make_room();
                 StoreError::Full(cause)
             }
             Fault::Broken(cause) => {
@@ -227,6 +228,13 @@ impl Writer {
         let kept = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         if let Err(error) = kept {
             tracing::error!(%error, "closing the store may write to it");
+        }
+    }
+
+    /// Empties the write-ahead log into the database, which may leave space for later appends.
+    fn make_room(&mut self) {
+        if self.wal_pages.swap(0, Ordering::Relaxed) > 0 {
+            self.checkpoint("TRUNCATE");
         }
     }
 

@@ -1,0 +1,17 @@
+//! Tests of the machine: a short story for each rule, and random lives of a session in which
+//! nothing may ever break an invariant.
+//!
+//! Every command goes through [`world::World::tell`], which checks the invariants after it, so
+//! each story tests them too.
+
+mod cancelling;
+mod checks;
+mod closing;
+mod concurrency;
+mod ending;
+mod limit;
+mod node;
+mod parking;
+mod random;
+mod starting;
+mod world;

@@ -1,0 +1,250 @@
+//! A session without a server: commands go in, and what follows is kept.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::{
+    Cancel, Change, Close, Command, Concurrency, Decision, Effect, Finish, Projection, Refusal,
+    Reply, Settings, Start, Written, decide,
+};
+use super::checks;
+use crate::model::{
+    Call, CallId, CallPolicy, Event, Exit, Labels, Payload, PayloadKind, Session, SessionId,
+    SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind, ToolResult,
+};
+
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub(super) const RETENTION: Duration = Duration::from_secs(3600);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+
+/// What followed from the last command.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) changes: Vec<Change>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) events: Vec<Event>,
+}
+
+/// A session, all that its log tells, and the records of its calls.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) projection: Projection,
+    pub(super) now: Timestamp,
+    pub(super) log: Vec<Event>,
+    pub(super) settled: BTreeMap<CallId, Call>,
+    /// Every call that was accepted, oldest first.
+    pub(super) accepted: Vec<CallId>,
+    pub(super) last: Step,
+    ids: u128,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with_limit(32, TaskLimitPolicy::Reject)
+    }
+
+    pub(super) fn with_limit(max_live_tasks: u32, task_limit_policy: TaskLimitPolicy) -> Self {
+        let now = Timestamp::from_micros(1_000_000);
+        let session = Session { max_live_tasks, task_limit_policy, ..new_session(now) };
+        let settings = Settings { grace: GRACE, retention: RETENTION };
+        Self {
+            projection: Projection::new(session, Vec::new(), settings),
+            now,
+            log: Vec::new(),
+            settled: BTreeMap::new(),
+            accepted: Vec::new(),
+            last: Step::default(),
+            ids: 0,
+        }
+    }
+
+    /// Decides a command, makes what follows from it true, and checks every invariant.
+    pub(super) fn tell(&mut self, command: Command) -> Result<Reply, Refusal> {
+        // Nothing happens at the very same moment, so an order by time is an order.
+        self.now = self.now.saturating_add(Duration::from_millis(1));
+        let decision = decide(&self.projection, command.clone(), self.now);
+        checks::check_pure(&self.projection, &command, self.now, &decision);
+        checks::check_refused_changes_nothing(&decision);
+        checks::check_stops_are_allowed(&self.projection, &command, &decision);
+        let Decision { changes, effects, reply } = decision;
+        let mut written = Written::default();
+        for change in &changes {
+            let before = self.projection.clone();
+            if let Change::Accepted { call, .. } = change {
+                self.accepted.push(call.id);
+            }
+            self.projection.apply(change.clone(), self.now, &mut written);
+            checks::check_moves(&before, &self.projection, &written);
+        }
+        let events = written.events;
+        for event in &events {
+            checks::check_event_follows(&self.log, event);
+            self.log.push(event.clone());
+        }
+        for call in written.settled {
+            checks::check_settled(&call, &self.log);
+            self.settled.insert(call.id, call);
+        }
+        for id in written.deleted {
+            self.settled.remove(&id);
+        }
+        self.last = Step { changes, effects, events };
+        checks::check_counts(self);
+        reply
+    }
+
+    /// A call to start in the foreground, with a place to run.
+    pub(super) fn call(&mut self, tool: &str) -> Start {
+        self.ids += 1;
+        Start {
+            call_id: CallId::from_bytes(self.ids.to_be_bytes()),
+            tool: tool.to_owned(),
+            kind: ToolKind::Command,
+            description: String::new(),
+            arguments: serde_json::Map::new(),
+            arguments_bytes: 2,
+            policy: CallPolicy::default(),
+            labels: Labels::new(),
+            turn_id: None,
+            parent: None,
+            background: false,
+            concurrency: Concurrency::Allow,
+            has_slot: true,
+        }
+    }
+
+    /// A task to start in the background, with a place to run.
+    pub(super) fn task(&mut self, tool: &str) -> Start {
+        Start { background: true, ..self.call(tool) }
+    }
+
+    /// A task that waits because the server is busy.
+    pub(super) fn waiting_task(&mut self, tool: &str) -> Start {
+        Start { has_slot: false, ..self.task(tool) }
+    }
+
+    pub(super) fn try_start(&mut self, start: Start) -> Result<CallId, Refusal> {
+        let id = start.call_id;
+        self.tell(Command::Start(Box::new(start))).map(|_| id)
+    }
+
+    /// Starts a call that nothing refuses.
+    pub(super) fn start(&mut self, start: Start) -> CallId {
+        self.try_start(start).expect("the call is accepted")
+    }
+
+    pub(super) fn begin(&mut self, call_id: CallId) {
+        assert_eq!(self.tell(Command::Begin { call_id }), Ok(Reply::Done));
+    }
+
+    /// The run ends by itself, well.
+    pub(super) fn succeed(&mut self, call_id: CallId) {
+        assert_eq!(self.finish(call_id, exited(0), false), Ok(Reply::Done));
+    }
+
+    /// The run ends because it was told to.
+    pub(super) fn stop(&mut self, call_id: CallId) {
+        let result = ToolResult { exit: Some(Exit::Signal(15)), ..exited(143) };
+        assert_eq!(self.finish(call_id, result, true), Ok(Reply::Done));
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        call_id: CallId,
+        result: ToolResult,
+        stopped: bool,
+    ) -> Result<Reply, Refusal> {
+        let finish = Finish { call_id, result, stopped, survivors: Vec::new() };
+        self.tell(Command::Finish(Box::new(finish)))
+    }
+
+    pub(super) fn cancel(&mut self, call_id: CallId) -> Result<Reply, Refusal> {
+        self.tell(Command::Cancel(cancel(call_id)))
+    }
+
+    pub(super) fn close(&mut self) -> Result<Reply, Refusal> {
+        let close = Close { requested_by: "anna".into(), reason: "enough".into() };
+        self.tell(Command::Close(close))
+    }
+
+    /// Time passes.
+    pub(super) fn later(&mut self, span: Duration) {
+        self.now = self.now.saturating_add(span);
+    }
+
+    /// The record of a call, live or not.
+    pub(super) fn record(&self, id: CallId) -> &Call {
+        let live = self.projection.call(id);
+        live.or_else(|| self.settled.get(&id)).expect("the call is known")
+    }
+
+    pub(super) fn state(&self, id: CallId) -> State {
+        self.record(id).state
+    }
+
+    pub(super) fn is_live(&self, id: CallId) -> bool {
+        self.projection.call(id).is_some()
+    }
+
+    /// What the last command has told about a call.
+    pub(super) fn told(&self, id: CallId) -> Vec<PayloadKind> {
+        let events = self.last.events.iter().filter(|event| event.call_id == Some(id));
+        events.map(|event| event.payload.kind()).collect()
+    }
+
+    /// Who was asked to stop by the last command, and whether to make room, in order.
+    pub(super) fn told_to_stop(&self) -> Vec<(CallId, bool)> {
+        let asked = |event: &Event| match (&event.payload, event.call_id) {
+            (Payload::ToolCallCancelling { evicted, .. }, Some(id)) => Some((id, *evicted)),
+            _ => None,
+        };
+        self.last.events.iter().filter_map(asked).collect()
+    }
+
+    pub(super) fn has_effect(&self, effect: &Effect) -> bool {
+        self.last.effects.contains(effect)
+    }
+}
+
+/// What a process gave that ended with this exit code.
+pub(super) fn exited(code: i32) -> ToolResult {
+    ToolResult { is_error: code != 0, exit: Some(Exit::Code(code)), ..ToolResult::default() }
+}
+
+pub(super) fn cancel(call_id: CallId) -> Cancel {
+    Cancel {
+        call_id,
+        requested_by: "anna".into(),
+        reason: "wrong branch".into(),
+        force: false,
+        grace: Duration::from_secs(2),
+    }
+}
+
+fn new_session(now: Timestamp) -> Session {
+    Session {
+        id: SessionId::from_bytes([7; 16]),
+        tenant: Tenant::new("tenant"),
+        state: SessionState::Open,
+        description: String::new(),
+        labels: Labels::new(),
+        allowed_tools: Vec::new(),
+        model: String::new(),
+        system_message: String::new(),
+        max_rounds: 0,
+        working_directory: String::new(),
+        max_live_tasks: 32,
+        task_limit_policy: TaskLimitPolicy::Reject,
+        implicit: false,
+        stream_epoch: "epoch".into(),
+        create_time: now,
+        update_time: now,
+        close_time: None,
+        close_reason: String::new(),
+        cancelled_tasks: 0,
+        detached_tasks: 0,
+        live_tasks: 0,
+        head_sequence: 0,
+        first_sequence: 1,
+    }
+}
