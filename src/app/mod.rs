@@ -19,7 +19,7 @@ use tonic::transport::Server;
 
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
-use crate::exec::{ExecutorOptions, UnixExecutor};
+use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
 use crate::machine::Settings;
 use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
@@ -53,6 +53,8 @@ impl App {
     /// # Errors
     /// One of them can't be had: each says which, and what to do.
     pub async fn build(config: Config) -> Result<Self, Error> {
+        // Descriptors that the server was born with are not for its tools.
+        close_inherited_on_exec();
         let metrics = Metrics::new(rpc::methods());
         let tools = registry(&config)?;
         let listener_options = config.listener_options()?;

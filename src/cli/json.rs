@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use callpark_client::{prost_types, v1};
 use prost_reflect::{DescriptorPool, DynamicMessage, prost::Message};
 use prost_types::{ListValue, Struct, Value, value::Kind};
+use serde::Serialize;
 
 use super::failure::Failure;
 
@@ -38,14 +39,14 @@ named!(
 
 /// A message as canonical protobuf JSON: names in camel case, 64-bit numbers and bytes as strings,
 /// times in RFC 3339, nothing for what has its default.
-pub(crate) fn value<M: Named>(message: &M) -> Result<serde_json::Value, Failure> {
+pub(crate) fn canonical<M: Named>(message: &M) -> Result<impl Serialize, Failure> {
     let fault = |error: String| Failure::answer(format!("{} is no JSON: {error}", M::NAME));
     let descriptor = pool()?
         .get_message_by_name(M::NAME)
         .ok_or_else(|| fault("it isn't described".to_owned()))?;
     let mut dynamic = DynamicMessage::new(descriptor);
     dynamic.transcode_from(message).map_err(|error| fault(error.to_string()))?;
-    serde_json::to_value(&dynamic).map_err(|error| fault(error.to_string()))
+    Ok(dynamic)
 }
 
 /// The contract, as the proto package describes it.
@@ -116,6 +117,10 @@ mod tests {
 
     use super::*;
 
+    fn value<M: Named>(message: &M) -> serde_json::Value {
+        serde_json::to_value(canonical(message).unwrap()).unwrap()
+    }
+
     #[test]
     fn a_message_is_canonical_json() {
         let event = v1::SessionEvent {
@@ -135,14 +140,14 @@ mod tests {
             "createTime": "1970-01-01T00:00:01.500Z",
             "toolOutput": { "stream": "OUTPUT_STREAM_STDOUT", "data": "/wA=" },
         });
-        assert_eq!(value(&event).unwrap(), expected);
+        assert_eq!(value(&event), expected);
     }
 
     #[test]
     fn every_named_message_is_described() {
-        assert_eq!(value(&v1::Task::default()).unwrap(), json!({}));
-        assert_eq!(value(&v1::ListToolsResponse::default()).unwrap(), json!({}));
-        assert_eq!(value(&v1::ReadOutputResponse::default()).unwrap(), json!({}));
+        assert_eq!(value(&v1::Task::default()), json!({}));
+        assert_eq!(value(&v1::ListToolsResponse::default()), json!({}));
+        assert_eq!(value(&v1::ReadOutputResponse::default()), json!({}));
     }
 
     #[test]

@@ -63,12 +63,12 @@ impl Out {
 
     /// Writes a message as one JSON document.
     pub(crate) async fn document<M: Named>(&mut self, message: &M) -> Result<(), Failure> {
-        self.json(&json::value(message)?, true).await
+        self.json(&json::canonical(message)?, true).await
     }
 
     /// Writes a message as one line of JSON.
     pub(crate) async fn json_line<M: Named>(&mut self, message: &M) -> Result<(), Failure> {
-        self.json(&json::value(message)?, false).await
+        self.json(&json::canonical(message)?, false).await
     }
 
     /// Writes a value as JSON: as a document, or in one line.

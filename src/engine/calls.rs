@@ -15,9 +15,10 @@ use crate::machine::{Command, Concurrency, Refusal, Start};
 use crate::model::limits::OUTPUT_BYTES_MAX;
 use crate::model::{
     Call, CallId, CallPolicy, FollowUpPolicy, Labels, OnDisconnect, ParkReason, Principal, Session,
-    SessionId, SessionState, TaskLimitPolicy, Tool,
+    SessionId, Tool,
 };
-use crate::store::RequestEffect;
+use crate::store::{RequestEffect, StoreError};
+use crate::telemetry::CallCap;
 use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
 
 /// A call that somebody wants.
@@ -183,7 +184,13 @@ impl Engine {
             Some(id) => self.own_session(who, id).await?.allowed_tools,
             None => Vec::new(),
         };
-        let tools = self.shared.tools.list().cloned();
+        // Every run has a hard limit: that of its tool, or the server's.
+        let limit = self.shared.options.execution_timeout;
+        let limited = |tool: &Tool| Tool {
+            execution_timeout: tool.execution_timeout.or(Some(limit)),
+            ..tool.clone()
+        };
+        let tools = self.shared.tools.list().map(limited);
         Ok(tools.filter(|tool| allowed.is_empty() || allowed.contains(&tool.name)).collect())
     }
 
@@ -191,6 +198,7 @@ impl Engine {
     /// with the same id started.
     pub async fn start(&self, who: &Principal, request: CallRequest) -> Result<Started, Error> {
         if self.shared.draining.is_cancelled() {
+            self.shared.metrics.call_refused(CallCap::Draining);
             return Err(Error::Draining);
         }
         let tool = self.shared.tools.get(&request.tool);
@@ -211,8 +219,13 @@ impl Engine {
         };
         let work = self.prepare(&session, tool.as_ref(), &request.arguments)?;
         if request.dry_run {
-            self.check_open(who, &request).await?;
-            return Ok(Started::DryRun(DryRun { session_id: request.session_id }));
+            let session_id = request.session_id;
+            if let Some(handle) = handle {
+                let start = Box::new(self.start_command(tool.describe(), request).start);
+                let (answer, answered) = oneshot::channel();
+                self.send(&handle, Message::Probe { start, answer }, answered).await?;
+            }
+            return Ok(Started::DryRun(DryRun { session_id }));
         }
         let handle = match handle {
             Some(handle) => handle,
@@ -233,29 +246,23 @@ impl Engine {
             return Err(Error::ToolNotFound(name.clone()));
         }
         let unfit = |faults: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), faults };
-        self.shared.tools.check(name, arguments).map_err(unfit)?;
+        let schema_faults = self.shared.tools.check(name, arguments).err().unwrap_or_default();
         let own = (!session.working_directory.is_empty())
             .then(|| std::path::PathBuf::from(&session.working_directory));
         let context = CallContext {
             working_directory: own.or_else(|| self.shared.options.working_directory.clone()),
             environment: self.shared.options.environment.clone(),
         };
-        tool.prepare(arguments, &context).map_err(unfit)
-    }
-
-    /// What would refuse the call, for a dry run.
-    async fn check_open(&self, who: &Principal, request: &CallRequest) -> Result<(), Error> {
-        let Some(id) = request.session_id else { return Ok(()) };
-        let session = self.own_session(who, id).await?;
-        if session.state != SessionState::Open {
-            return Err(Refusal::SessionClosed.into());
+        // What the schema has named isn't named again.
+        let is_new = |fault: &ArgumentFault| schema_faults.iter().all(|f| f.path != fault.path);
+        match tool.prepare(arguments, &context) {
+            Ok(work) if schema_faults.is_empty() => Ok(work),
+            Ok(_) => Err(unfit(schema_faults)),
+            Err(faults) => {
+                let more: Vec<_> = faults.into_iter().filter(is_new).collect();
+                Err(unfit(schema_faults.into_iter().chain(more).collect()))
+            }
         }
-        let limit = session.max_live_tasks;
-        let rejects = session.task_limit_policy == TaskLimitPolicy::Reject;
-        if session.live_tasks >= limit && rejects {
-            return Err(Refusal::TaskLimit { limit }.into());
-        }
-        Ok(())
     }
 
     fn start_command(&self, tool: &Tool, request: CallRequest) -> Asked {
@@ -317,7 +324,8 @@ impl Engine {
             attach.then(|| Attachment { engine: self.clone(), handle: handle.clone(), call_id });
         let sent = self.send(&handle, message, answered).await;
         drop(claim);
-        sent?;
+        sent.inspect_err(|error| self.count_refusal(error))?;
+        tracing::debug!(%session_id, %call_id, "call accepted");
         Ok(Started::Call(CallHandle {
             session_id,
             call_id,
@@ -328,6 +336,17 @@ impl Engine {
         }))
     }
 
+    fn count_refusal(&self, error: &Error) {
+        let cap = match error {
+            Error::Refused(Refusal::TaskLimit { .. }) => CallCap::LiveTasks,
+            Error::Refused(Refusal::Busy { .. }) => CallCap::Concurrency,
+            Error::Draining => CallCap::Draining,
+            Error::Store(StoreError::Full(_)) => CallCap::Storage,
+            _ => return,
+        };
+        self.shared.metrics.call_refused(cap);
+    }
+
     async fn replay(
         &self,
         who: &Principal,
@@ -335,8 +354,9 @@ impl Engine {
         background: bool,
     ) -> Result<Started, Error> {
         let RequestEffect::CallStarted { session_id, call_id } = effect else {
-            return Err(Error::Internal("a start was recorded as something else".into()));
+            return Err(super::sessions::recorded_otherwise());
         };
+        self.shared.metrics.request_replayed();
         let changes = self.shared.calls.subscribe(&call_id);
         let attachment = if background {
             None

@@ -51,6 +51,7 @@ impl Engine {
         let claim = match self.shared.claims.claim(store, &who.tenant, request).await? {
             Claimed::First(claim) => claim,
             Claimed::Replay(_) => {
+                self.shared.metrics.request_replayed();
                 let call = self.wait_until(who, cancel.id, until).await?;
                 return Ok(Cancelled { call, replayed: true });
             }
@@ -83,7 +84,10 @@ impl Engine {
         let store = self.shared.store.as_ref();
         let _claim = match self.shared.claims.claim(store, &who.tenant, request).await? {
             Claimed::First(claim) => claim,
-            Claimed::Replay(_) => return Ok(true),
+            Claimed::Replay(_) => {
+                self.shared.metrics.request_replayed();
+                return Ok(true);
+            }
         };
         let call = self.task(who, id).await?;
         if !call.state.is_terminal() {

@@ -72,9 +72,11 @@ impl Actor {
             shared: self.shared.clone(),
             call_id,
             max_output_bytes: call.policy.max_output_bytes,
+            idle_timeout: call.policy.idle_timeout,
             inbox,
             control: controlled,
             slot: run.slot.take(),
+            told_alive: None,
         };
         self.shared.tracker.spawn(attempt.run(work));
     }

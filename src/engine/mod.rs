@@ -207,6 +207,7 @@ impl Engine {
         self.shared.stopping.cancel();
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
+        self.shared.executor.reaped().await;
         self.shared.store.close().await;
     }
 

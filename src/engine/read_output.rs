@@ -58,12 +58,12 @@ impl Engine {
         read: OutputRead,
     ) -> Result<OutputSlice, Error> {
         let until = Instant::now() + read.wait;
-        let call = self.task(who, read.id).await?;
+        let call = self.own_call(who, read.id).await?;
         let mut heads = self.shared.heads.subscribe(&call.session_id);
         loop {
             heads.newest();
             // The call before its output: what it had written when it ended is all there is.
-            let call = self.task(who, read.id).await?;
+            let call = self.own_call(who, read.id).await?;
             let slice = self.output_slice(&call, &read).await?;
             if !slice.data.is_empty() || slice.eof || Instant::now() >= until {
                 return Ok(slice);

@@ -3,10 +3,12 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -27,10 +29,13 @@ pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
     pub(super) call_id: CallId,
     pub(super) max_output_bytes: u64,
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) control: watch::Receiver<Option<Stop>>,
     /// Its place among the running calls, free again when the run ends.
     pub(super) slot: Option<OwnedSemaphorePermit>,
+    /// When the last sign of life was told that isn't in the log.
+    pub(super) told_alive: Option<Instant>,
 }
 
 impl Attempt {
@@ -119,6 +124,13 @@ impl Attempt {
     async fn keep(&mut self, keeper: &mut OutputKeeper, stream: OutputStream, data: Bytes) {
         if let Some(output) = keeper.push(stream, data) {
             self.report_output(output).await;
+            return;
+        }
+        // What isn't kept is a sign of life all the same, told often enough for the idle limit.
+        let Some(limit) = self.idle_timeout else { return };
+        if self.told_alive.is_none_or(|told| told.elapsed() >= limit / 4) {
+            self.told_alive = Some(Instant::now());
+            self.report(Command::Alive { call_id: self.call_id }).await;
         }
     }
 

@@ -17,7 +17,7 @@ use super::batch::Batch;
 use super::directory::Vacancy;
 use super::{Error, Shared};
 use crate::exec::Stop;
-use crate::machine::{Command, Projection, Reply, Start, Timer};
+use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_INBOX_COMMANDS_MAX};
 use crate::model::{CallId, ParkReason, Session, SessionId, StopCause};
 use crate::store::{RequestRecord, StoreError};
@@ -48,6 +48,13 @@ pub(crate) enum Message {
         /// The request to record with it.
         request: Option<RequestRecord>,
         /// Who wants the answer.
+        answer: Answer,
+    },
+    /// Somebody asks what would become of a call.
+    Probe {
+        /// The call.
+        start: Box<Start>,
+        /// Who asks.
         answer: Answer,
     },
     /// A runner reports. Never lost: reported again when the store is back.
@@ -225,6 +232,11 @@ impl Actor {
             }
             Message::Start { start, work, attach, request, answer } => {
                 self.take_start(*start, work, attach, batch, (answer, request));
+            }
+            Message::Probe { start, answer } => {
+                let now = self.shared.clock.now();
+                let decision = decide(&self.projection, Command::Start(start), now);
+                batch.answers.push((answer, decision.reply.map_err(Error::from)));
             }
             Message::Report(command) => self.take_report(command, batch),
             Message::Slot(call_id, permit) => {

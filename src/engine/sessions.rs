@@ -102,6 +102,7 @@ impl Engine {
         let _claim = match self.shared.claims.claim(store, &who.tenant, request).await? {
             Claimed::First(claim) => claim,
             Claimed::Replay(RequestEffect::SessionCreated(id)) => {
+                self.shared.metrics.request_replayed();
                 let session = self.own_session(who, id).await?;
                 return Ok(CreatedSession { session, replayed: true });
             }
@@ -137,7 +138,10 @@ impl Engine {
         let (_claim, replayed) = match self.shared.claims.claim(store, &who.tenant, request).await?
         {
             Claimed::First(claim) => (claim, false),
-            Claimed::Replay(_) => (None, true),
+            Claimed::Replay(_) => {
+ self.shared.metrics.request_replayed();
+ (None, true)
+ }
         };
         let (handle, _) = self.own_actor(who, id).await?;
         let record = match replayed {

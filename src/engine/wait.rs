@@ -43,11 +43,14 @@ pub struct ManyWaited {
 impl Engine {
     /// A background task, as it is now.
     pub async fn task(&self, who: &Principal, id: CallId) -> Result<Call, Error> {
-        self.shared
-            .store
-            .call(id)
-            .await?
-            .filter(|call| call.tenant == who.tenant && call.is_task())
+        let call = self.own_call(who, id).await?;
+        if call.is_task() { Ok(call) } else { Err(Error::TaskNotFound(id.background())) }
+    }
+
+    /// A call, in the background or not, as it is now.
+    pub(super) async fn own_call(&self, who: &Principal, id: CallId) -> Result<Call, Error> {
+        let call = self.shared.store.call(id).await?;
+        call.filter(|call| call.tenant == who.tenant)
             .ok_or_else(|| Error::TaskNotFound(id.background()))
     }
 

@@ -117,6 +117,7 @@ pub trait Process: Send {
 }
 
 /// Starts processes.
+#[async_trait]
 pub trait Executor: Send + Sync + 'static {
     /// Starts a process for this call, as the leader of a new group.
     ///
@@ -127,4 +128,8 @@ pub trait Executor: Send + Sync + 'static {
     /// Kills every process on this machine that carries the mark of one of these calls: what a
     /// server that died has left behind. Returns those that could not be killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor>;
+
+    /// Waits until every process that was dropped before its end is dead and reaped. The last
+    /// thing to do with an executor.
+    async fn reaped(&self);
 }

@@ -108,6 +108,11 @@ pub enum Command {
         /// What, and where it belongs.
         output: ToolOutput,
     },
+    /// A process wrote what isn't kept.
+    Alive {
+        /// Its call.
+        call_id: CallId,
+    },
     /// A call says how far it is.
     Progress {
         /// The call.

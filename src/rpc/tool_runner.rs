@@ -41,14 +41,12 @@ impl ToolRunner {
             let outcome = call.outcome.map(convert::outcome_result);
             match outcome {
                 Some(Ok(result)) => Outcome::Result(result),
-                // A call that was lost in the foreground: its caller hears what became of it.
-                Some(Err(failure)) => {
-                    return Err(super::status::status(
-                        tonic::Code::Unavailable,
-                        "HOST_LOST",
-                        failure.message,
-                    ));
-                }
+                // A call that was lost in the foreground failed, as far as its caller goes.
+                Some(Err(failure)) => Outcome::Result(v1::ToolResult {
+                    is_error: true,
+                    error_message: failure.message,
+                    ..Default::default()
+                }),
                 None => {
                     let cause = format!("{call_id} has ended without an outcome");
                     return Err(crate::engine::Error::Internal(cause).into());

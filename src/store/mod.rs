@@ -113,7 +113,9 @@ pub struct Append {
 /// Why the store didn't do as it was asked. An append that failed has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Another writer has been there: the log's head is not the expected one.
+    /// Another writer has been there: the log's head is not the expected one. Also, by its
+    /// writer's mistake: the append contradicts itself, with a gap in its events, a call of
+    /// another session, or a call twice.
     #[error("the session's log has head {head:?}, not the one that its writer expected")]
     Conflict {
         /// The head that the log has; none if there is no such session.
@@ -129,6 +131,8 @@ pub enum StoreError {
     #[error("the disk that holds the store is full: {0}")]
     Full(String),
     /// The disk failed at a write. Nothing is written any more until the server is restarted.
+    /// Reads don't show the append that met the failure; only after the restart it is certain
+    /// whether it is there.
     #[error("the store failed and takes no more writes, restart the server: {0}")]
     Broken(String),
     /// The store can't be used now: it is closing, or a query failed.

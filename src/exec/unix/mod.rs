@@ -17,6 +17,7 @@ mod tests;
 use std::io;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -70,15 +71,9 @@ impl UnixExecutor {
             }),
         }
     }
-
-    /// Waits until every process that was dropped before its end is dead and reaped. The last
-    /// thing to do with an executor; processes may still be started and dropped meanwhile.
-    pub async fn reaped(&self) {
-        self.shared.reaping.close();
-        self.shared.reaping.wait().await;
-    }
 }
 
+#[async_trait]
 impl Executor for UnixExecutor {
     /// As the port says. Blocks for about a millisecond, until the program has been executed.
     fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError> {
@@ -95,6 +90,11 @@ impl Executor for UnixExecutor {
     /// something must be killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor> {
         descendants::kill_marked(calls).into_iter().map(|(_, survivor)| survivor).collect()
+    }
+
+    async fn reaped(&self) {
+        self.shared.reaping.close();
+        self.shared.reaping.wait().await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! One command, one file.
 
 mod acknowledge;
+mod alive;
 mod begin;
 mod cancel;
 mod close;
@@ -23,6 +24,7 @@ pub fn decide(projection: &Projection, command: Command, now: Timestamp) -> Deci
     match command {
         Command::Start(start) => start::decide(projection, *start, now),
         Command::Begin { call_id } => begin::decide(projection, call_id),
+        Command::Alive { call_id } => alive::decide(projection, call_id),
         Command::Output { call_id, output } => output::decide(projection, call_id, output),
         Command::Progress { call_id, progress } => progress::decide(projection, call_id, progress),
         Command::Finish(finish) => finish::decide(projection, *finish, now),

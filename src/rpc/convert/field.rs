@@ -53,6 +53,14 @@ impl Fields {
         parsed.unwrap_or_else(|| CallId::from_bytes([0; 16]))
     }
 
+    /// A call's id that must be there, as a call or as a background task.
+    pub(crate) fn call_id(&mut self, field: &str, text: &str) -> CallId {
+        match text.parse() {
+            Ok(id) => id,
+            Err(_) => self.background_id(field, text),
+        }
+    }
+
     fn parsed<T>(&mut self, field: &str, parsed: Result<T, IdError>) -> Option<T> {
         parsed.map_err(|error| self.fault(field, error.to_string())).ok()
     }

@@ -94,7 +94,7 @@ pub(crate) fn output_request(request: v1::ReadOutputRequest) -> Result<OutputRea
         bytes => usize::try_from(bytes).unwrap_or(usize::MAX).min(READ_OUTPUT_BYTES_MAX),
     };
     let read = OutputRead {
-        id: fields.background_id("background_id", &background_id),
+        id: fields.call_id("background_id", &background_id),
         selection,
         start,
         bytes_max,

@@ -62,12 +62,19 @@ pub(super) struct Ending {
     method: String,
     began: Instant,
     code: Option<Code>,
+    span: tracing::Span,
     _stream: Option<Held>,
 }
 
 impl Ending {
-    pub(super) fn new(metrics: Metrics, method: String, stream: Option<Held>) -> Self {
-        Self { metrics, method, began: Instant::now(), code: None, _stream: stream }
+    /// A request that begins now, told of in this span.
+    pub(super) fn new(
+        metrics: Metrics,
+        method: String,
+        span: tracing::Span,
+        stream: Option<Held>,
+    ) -> Self {
+        Self { metrics, method, began: Instant::now(), code: None, span, _stream: stream }
     }
 
     /// The answer ended with this code.
@@ -83,7 +90,8 @@ impl Drop for Ending {
         let elapsed = self.began.elapsed();
         self.metrics.rpc(&self.method).finished(code as i32, elapsed);
         if code != Code::Ok {
-            tracing::debug!(method = self.method, ?code, ?elapsed, "rpc ended");
+            let _in_span = self.span.enter();
+            tracing::debug!(?code, ?elapsed, "the rpc ended");
         }
     }
 }

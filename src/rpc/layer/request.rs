@@ -52,12 +52,12 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let request_id = request_id(request.headers());
-        let ending = self.ending(&method);
         let admitted = self.admit(&mut request, &method);
         // The service that was polled ready answers; its clone waits for the next request.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let span = tracing::info_span!("rpc", method, request_id = request_id.to_str().ok());
+        let ending = self.ending(&method, span.clone());
         let answer = async move {
             let response = match admitted {
                 Ok(()) => answer(inner.call(request)).await,
@@ -71,10 +71,10 @@ where
 }
 
 impl<S> RequestService<S> {
-    fn ending(&self, method: &str) -> Ending {
+    fn ending(&self, method: &str, span: tracing::Span) -> Ending {
         let metrics = &self.shared.options.metrics;
         let stream = self.shared.streams.contains(method).then(|| metrics.open_stream());
-        Ending::new(metrics.clone(), method.to_owned(), stream)
+        Ending::new(metrics.clone(), method.to_owned(), span, stream)
     }
 
     /// Puts into the request who sends it and when it must be answered, or says why it may not

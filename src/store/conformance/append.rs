@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::{
+use crate::store::{
     Append, CallQuery, ChangeQuery, OutputFrom, OutputQuery, OutputSelection, RequestEffect, Store,
     StoreError, StoredEvent,
 };
@@ -315,7 +315,7 @@ pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &dyn Store
     let output = OutputQuery { call_id: call.id, selection, from, bytes_max: 100 };
     let output = store.output(output).await.unwrap();
     assert_eq!((output.pieces, output.combined.total_bytes), (vec![], 0));
-    let of_call = super::super::EventQuery { call_id: Some(call.id), ..whole(log.id()) };
+    let of_call = crate::store::EventQuery { call_id: Some(call.id), ..whole(log.id()) };
     assert_eq!(store.events(of_call).await.unwrap().events, events);
     // So that a repetition of either gets the answer of the first time.
     store.expire(keep_all()).await.unwrap();

@@ -1,6 +1,6 @@
 //! Change numbers: what changed since.
 
-use super::super::{CallQuery, ChangePage, ChangeQuery, Store};
+use crate::store::{CallQuery, ChangePage, ChangeQuery, Store};
 use super::world::{Log, at, labels, tenant};
 use crate::model::{Call, CallId, State, Tenant};
 

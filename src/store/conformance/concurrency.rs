@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 
-use super::super::{Append, CallQuery, ChangeQuery, Store, StoreError};
+use crate::store::{Append, CallQuery, ChangeQuery, Store, StoreError};
 use super::world::{Log, event, labels, read_log, sequences, tenant};
 use crate::model::{Call, State};
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::{Append, EventPage, EventQuery, Store, StoredEvent};
+use crate::store::{Append, EventPage, EventQuery, Store, StoredEvent};
 use super::world::{Log, event, read_log, sequences, whole};
 use crate::model::{CallId, PayloadKind, SessionId, SessionState};
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::{
+use crate::store::{
     Append, ChangeQuery, Expired, ExpiryPolicy, OutputFrom, OutputPage, OutputQuery,
     OutputSelection, RequestEffect, Store,
 };
@@ -250,7 +250,7 @@ pub(super) async fn long_logs_lose_their_front(store: &dyn Store) {
 
     let page = read_log(store, long.id()).await;
     assert_eq!((sequences(&page), page.first, page.head), (vec![7, 8, 9, 10], 7, 10));
-    let scanned = super::super::EventQuery { scan_max: 0, ..whole(long.id()) };
+    let scanned = crate::store::EventQuery { scan_max: 0, ..whole(long.id()) };
     let scanned = store.events(scanned).await.unwrap();
     assert_eq!(scanned.scanned_to, 6, "a reader isn't sent through what is gone");
     assert_eq!(sequences(&read_log(store, short.id()).await), [1, 2, 3, 4]);

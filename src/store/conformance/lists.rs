@@ -1,6 +1,6 @@
 //! Lists of tasks and sessions.
 
-use super::super::{
+use crate::store::{
     Append, CallCursor, CallPage, CallQuery, SessionCursor, SessionPage, SessionQuery, Store,
 };
 use super::world::{Log, at, labels, tenant};

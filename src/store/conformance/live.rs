@@ -1,6 +1,6 @@
 //! Calls that haven't ended, as recovery finds them.
 
-use super::super::Store;
+use crate::store::Store;
 use super::world::Log;
 use crate::model::{Call, CallId, SessionId, State};
 

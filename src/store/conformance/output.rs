@@ -1,6 +1,6 @@
 //! Output: found by offset, from its tail, and counted.
 
-use super::super::{OutputFrom, OutputPage, OutputQuery, OutputSelection, Store, StoredEvent};
+use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection, Store, StoredEvent};
 use super::world::{Log, output_events};
 use crate::model::OutputStream::{Stderr, Stdout};
 use crate::model::{CallId, OutputStream, StreamSummary};
@@ -32,7 +32,7 @@ async fn written(store: &dyn Store) -> (CallId, Vec<StoredEvent>) {
             log.write(store, 1).await;
         }
         event.sequence = log.head.unwrap_or(0) + 1;
-        let append = super::super::Append { events: vec![event.clone()], ..log.append() };
+        let append = crate::store::Append { events: vec![event.clone()], ..log.append() };
         log.commit(store, append).await;
     }
     (call.id, events)
@@ -149,7 +149,7 @@ pub(super) async fn counts_tell_what_is_kept_and_dropped(store: &dyn Store) {
     let events = output_events(call.id, 1, &PIECES);
     for written in 1..=events.len() {
         let append =
-            super::super::Append { events: vec![events[written - 1].clone()], ..log.append() };
+            crate::store::Append { events: vec![events[written - 1].clone()], ..log.append() };
         log.commit(store, append).await;
         // The counts are those of the whole log, whatever is asked for.
         for selection in SELECTIONS {
@@ -208,7 +208,7 @@ pub(super) async fn calls_do_not_mix(store: &dyn Store) {
     let mut mixed = output_events(two.id, 3, &[(Stdout, 0, 4)]);
     let last = &output_events(one.id, 2, &[(Stdout, 6, 1), (Stdout, 0, 1)])[1];
     mixed.push(StoredEvent { sequence: 4, ..last.clone() });
-    let append = super::super::Append { events: mixed.clone(), ..log.append() };
+    let append = crate::store::Append { events: mixed.clone(), ..log.append() };
     log.commit(store, append).await;
     let all = |call_id| {
         let (selection, from) = (OutputSelection::Combined, OutputFrom::Offset(0));

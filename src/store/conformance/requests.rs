@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 
-use super::super::{Append, RequestEffect, RequestRecord, Store, StoreError};
+use crate::store::{Append, RequestEffect, RequestRecord, Store, StoreError};
 use super::world::{Log, event, knows_request, read_log, request, sequences, tenant};
 use crate::model::{CallId, Session, SessionId, Tenant};
 

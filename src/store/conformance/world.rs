@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::super::{
+use crate::store::{
     Append, EventPage, EventQuery, ExpiryPolicy, RequestEffect, RequestRecord, Store, StoreError,
     StoredEvent,
 };

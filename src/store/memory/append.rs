@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::super::rules::{self, OutputCounts};
-use super::super::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
+use crate::store::rules::{self, OutputCounts};
+use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
 use super::{Entry, Kept, Log, Output, State};
 use crate::model::{Call, CallId, Session, SessionId};
 

@@ -1,6 +1,6 @@
 //! Expiry in memory.
 
-use super::super::{Expired, ExpiryPolicy, rules::OutputCounts};
+use crate::store::{Expired, ExpiryPolicy, rules::OutputCounts};
 use super::{Log, State};
 use crate::model::{CallId, SessionId, SessionState, Tenant};
 

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::ops::Bound;
 
-use super::super::rules::has_labels;
-use super::super::{
+use crate::store::rules::has_labels;
+use crate::store::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
     SessionQuery,
 };

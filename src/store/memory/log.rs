@@ -1,7 +1,7 @@
 //! Reads of logs and of output in memory.
 
-use super::super::{EventPage, EventQuery, OutputFrom, OutputPage, OutputQuery, OutputSelection};
-use super::super::{StoredEvent, rules::OutputCounts};
+use crate::store::{EventPage, EventQuery, OutputFrom, OutputPage, OutputQuery, OutputSelection};
+use crate::store::{StoredEvent, rules::OutputCounts};
 use super::{Log, Output, State};
 use crate::model::{OutputStream, SessionState};
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{ErrorCode, ffi};
 
-use super::super::StoreError;
+use crate::store::StoreError;
 
 /// Why a read or an append inside a transaction ended.
 #[derive(Debug)]

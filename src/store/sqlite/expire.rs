@@ -5,12 +5,12 @@ use std::collections::btree_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::rules::OutputCounts;
-use super::super::{Expired, ExpiryPolicy};
+use crate::store::rules::OutputCounts;
+use crate::store::{Expired, ExpiryPolicy};
+use super::calls;
 use super::heads::Columns;
 use super::output::{load_counts, save_counts};
 use super::row::{Count, Time, call_id, count, optional_call_id, stream_from_number, unreadable};
-use super::write::forget_call;
 use crate::model::{CallId, OutputStream};
 
 /// Removes at most `rows_max` rows of what may go.
@@ -51,7 +51,7 @@ impl Round<'_> {
             self.gone.requests += requests;
             self.budget -= requests;
             if self.budget > 0 {
-                forget_call(self.connection, id)?;
+                calls::forget(self.connection, id)?;
                 self.run("UPDATE sessions SET calls = calls - 1 WHERE key = ?1", [session_key])?;
                 self.gone.calls += 1;
                 self.budget -= 1;

@@ -5,8 +5,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
 
-use super::super::rules::has_labels;
-use super::super::{
+use crate::store::rules::has_labels;
+use crate::store::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
     SessionQuery,
 };

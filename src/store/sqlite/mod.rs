@@ -4,6 +4,7 @@
 //! acknowledged has been synced. Files: `callpark.db`, SQLite's own `-wal` and `-shm`, and
 //! `callpark.db.lock`, which is held for as long as the store is open.
 
+mod calls;
 mod error;
 mod expire;
 mod heads;

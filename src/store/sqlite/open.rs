@@ -268,7 +268,8 @@ fn unwritable(path: &Path, cause: &io::Error) -> OpenError {
 
 /// The address of a database that SQLite reads without locks and without files beside it.
 fn immutable(path: &Path) -> String {
-    let mut address = "file:".to_owned();
+    // With an empty authority, so that no part of a path is taken for one.
+    let mut address = if path.is_absolute() { "file://" } else { "file:" }.to_owned();
     for byte in path.as_os_str().as_bytes() {
         match byte {
             b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {

@@ -2,8 +2,8 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use super::super::rules::OutputCounts;
-use super::super::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
+use crate::store::rules::OutputCounts;
+use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
 use super::error::Error;
 use super::row::{Count, EVENT_COLUMNS, count, event, stream_number};
 use crate::model::{CallId, OutputStream, StreamSummary};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::Semaphore;
 
-use super::super::StoreError;
+use crate::store::StoreError;
 use super::error::{Error, for_reader};
 use super::open::Files;
 use crate::model::limits::STORE_READERS_MAX;
@@ -71,9 +71,9 @@ impl Pool {
     pub(super) async fn close(&self) {
         let all = u32::try_from(STORE_READERS_MAX).unwrap_or(u32::MAX);
         // An error says that somebody else has closed it.
-        let waited = self.permits.acquire_many(all).await.is_ok();
+        let all = self.permits.acquire_many(all).await;
         self.permits.close();
-        if waited {
+        if all.is_ok() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }

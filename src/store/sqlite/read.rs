@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::{EventPage, EventQuery, RequestRecord};
+use crate::store::{EventPage, EventQuery, RequestRecord};
 use super::error::{Error, corrupt};
 use super::heads::{self, SESSION_COLUMNS};
 use super::row::{

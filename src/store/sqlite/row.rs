@@ -3,7 +3,7 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
 
-use super::super::StoredEvent;
+use crate::store::StoredEvent;
 use crate::model::{
     CallId, OutputPosition, OutputStream, PayloadKind, SessionId, SessionState, State, Timestamp,
     ToolKind,

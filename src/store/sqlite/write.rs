@@ -1,13 +1,14 @@
 //! One append, written inside the writer's transaction.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, params};
 
-use super::super::rules::{self, OutputCounts};
-use super::super::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
+use crate::store::rules::{self, OutputCounts};
+use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
+use super::calls::{self, Known};
 use super::error::Error;
 use super::heads::{Columns, Head, Heads, body_of};
 use super::output::{load_counts, save_counts};
-use super::row::{Count, Time, kind_number, session_state_number, state_number, stream_number};
+use super::row::{Count, Time, session_state_number, stream_number};
 use crate::model::{Call, CallId, SessionId, Timestamp};
 
 /// An append with everything done that needs neither the database nor the writer's thread.
@@ -43,13 +44,6 @@ pub(super) struct Batch<'a> {
     change_before: u64,
     put_event: CachedStatement<'a>,
     move_head: CachedStatement<'a>,
-}
-
-/// A call's row as it is before the append.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    key: i64,
-    live: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -130,12 +124,13 @@ impl<'a> Batch<'a> {
     ) -> Result<Vec<Option<Known>>, Error> {
         let mut known = Vec::with_capacity(append.calls.len());
         for call in &append.calls {
-            let found = find_call(self.connection, call.id)?;
-            let own = found.is_none_or(|(_, key)| session.is_some_and(|row| row.key == key));
+            let found = calls::find(self.connection, call.id)?;
+            let in_session = |known: Known| session.is_some_and(|row| row.key == known.session_key);
+            let own = found.is_none_or(in_session);
             if !own {
                 return Err(StoreError::Conflict { head: session.map(|row| row.head) }.into());
             }
-            known.push(found.map(|(known, _)| known));
+            known.push(found);
         }
         Ok(known)
     }
@@ -234,58 +229,16 @@ impl<'a> Batch<'a> {
         *self.change = self.change.saturating_add(1);
         let live = !call.state.is_terminal();
         match known {
-            Some(known) => self.update_call(known.key, call, body)?,
-            None => self.insert_call(session.key, call, body)?,
+            Some(known) => calls::update(self.connection, known.key, call, *self.change, body)?,
+            None => calls::insert(self.connection, session.key, call, *self.change, body)?,
         }
         let was_live = known.is_some_and(|known| known.live);
         session.calls = session.calls.saturating_add(u64::from(known.is_none()));
         session.live = session.live.saturating_add(u64::from(live && !was_live));
         session.live = session.live.saturating_sub(u64::from(was_live && !live));
         if !live {
-            forget_arguments(self.connection, call.id)?;
+            calls::forget_arguments(self.connection, call.id)?;
         }
-        Ok(())
-    }
-
-    fn insert_call(&self, session_key: i64, call: &Call, body: &str) -> Result<(), Error> {
-        self.connection
-            .prepare_cached(
-                "INSERT INTO calls (id, session_key, tenant, is_task, live, state, kind,
-                     create_time, expire_time, change_number, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?
-            .execute(params![
-                call.id.as_bytes(),
-                session_key,
-                call.tenant.as_str(),
-                call.is_task(),
-                !call.state.is_terminal(),
-                state_number(call.state),
-                kind_number(call.kind),
-                Time(call.create_time),
-                call.expire_time.map(Time),
-                Count(*self.change),
-                body,
-            ])?;
-        Ok(())
-    }
-
-    fn update_call(&self, key: i64, call: &Call, body: &str) -> Result<(), Error> {
-        self.connection
-            .prepare_cached(
-                "UPDATE calls SET is_task = ?2, live = ?3, state = ?4, expire_time = ?5,
-                     change_number = ?6, body = ?7
-                 WHERE key = ?1",
-            )?
-            .execute(params![
-                key,
-                call.is_task(),
-                !call.state.is_terminal(),
-                state_number(call.state),
-                call.expire_time.map(Time),
-                Count(*self.change),
-                body,
-            ])?;
         Ok(())
     }
 
@@ -305,8 +258,8 @@ impl<'a> Batch<'a> {
     /// Requests about the call stay, so that repeating one gives the same answer, until they
     /// are old.
     fn delete_call(&self, session: &mut Columns, id: CallId) -> Result<(), Error> {
-        let Some((known, key)) = find_call(self.connection, id)? else { return Ok(()) };
-        if key != session.key {
+        let Some(known) = calls::find(self.connection, id)? else { return Ok(()) };
+        if known.session_key != session.key {
             return Ok(());
         }
         session.calls = session.calls.saturating_sub(1);
@@ -314,7 +267,7 @@ impl<'a> Batch<'a> {
         self.connection
             .prepare_cached("UPDATE requests SET call_id = NULL WHERE call_id = ?1")?
             .execute([id.as_bytes()])?;
-        Ok(forget_call(self.connection, id)?)
+        Ok(calls::forget(self.connection, id)?)
     }
 
     fn put_request(&self, request: &RequestRecord) -> Result<(), Error> {
@@ -397,28 +350,3 @@ const PUT_EVENT: &str = "INSERT INTO events (session_key, sequence, kind, call_i
 
 /// What most appends change of a session, and nothing that an index of a live one knows.
 const MOVE_HEAD: &str = "UPDATE sessions SET head = ?2, update_time = ?3 WHERE key = ?1";
-
-/// A call's row, and the key of its session.
-fn find_call(connection: &Connection, id: CallId) -> rusqlite::Result<Option<(Known, i64)>> {
-    connection
-        .prepare_cached("SELECT key, live, session_key FROM calls WHERE id = ?1")?
-        .query_row([id.as_bytes()], |row| {
-            Ok((Known { key: row.get(0)?, live: row.get(1)? }, row.get(2)?))
-        })
-        .optional()
-}
-
-/// Removes all that is known of a call but its requests and its events.
-pub(super) fn forget_call(connection: &Connection, id: CallId) -> rusqlite::Result<()> {
-    for table in ["DELETE FROM calls WHERE id = ?1", "DELETE FROM outputs WHERE call_id = ?1"] {
-        connection.prepare_cached(table)?.execute([id.as_bytes()])?;
-    }
-    forget_arguments(connection, id)
-}
-
-fn forget_arguments(connection: &Connection, id: CallId) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM arguments WHERE call_id = ?1")?
-        .execute([id.as_bytes()])
-        .map(|_| ())
-}

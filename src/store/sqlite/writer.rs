@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{Expired, ExpiryPolicy, StoreError};
+use crate::store::{Expired, ExpiryPolicy, StoreError};
 use super::error::{Fault, at_commit, at_statement};
 use super::expire::expire;
 use super::heads::Heads;
@@ -95,9 +95,14 @@ impl Writer {
                             next = inbox.try_recv().ok();
                         }
                     }
-                    other => {
+                    Command::Expire(policy, reply) => {
                         self.commit(&mut batch);
-                        self.run_alone(other);
+                        drop(reply.send(self.expire(&policy)));
+                    }
+                    #[cfg(test)]
+                    Command::Visit(visit) => {
+                        self.commit(&mut batch);
+                        visit(&mut self.connection);
                     }
                 }
             }
@@ -105,15 +110,6 @@ impl Writer {
             self.checkpoint_if_due();
         }
         self.finish();
-    }
-
-    fn run_alone(&mut self, command: Command) {
-        match command {
-            Command::Append(pending) => self.commit(&mut vec![pending]),
-            Command::Expire(policy, reply) => drop(reply.send(self.expire(&policy))),
-            #[cfg(test)]
-            Command::Visit(visit) => visit(&mut self.connection),
-        }
     }
 
     /// Writes the batch and answers it.
@@ -208,7 +204,6 @@ impl Writer {
                     tracing::warn!(cause, "the disk that holds the store is full");
                 }
                 self.full = true;
-                self.make_room();
                 StoreError::Full(cause)
             }
             Fault::Broken(cause) => {
@@ -228,13 +223,6 @@ impl Writer {
         let kept = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         if let Err(error) = kept {
             tracing::error!(%error, "closing the store may write to it");
-        }
-    }
-
-    /// Empties the write-ahead log into the database, which may leave space for later appends.
-    fn make_room(&mut self) {
-        if self.wal_pages.swap(0, Ordering::Relaxed) > 0 {
-            self.checkpoint("TRUNCATE");
         }
     }
 

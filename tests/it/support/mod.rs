@@ -2,6 +2,8 @@
 
 mod call;
 mod server;
+pub mod streams;
+pub mod wire;
 
 pub use call::{arguments, bash, python, result_of, stderr_of, stdout_of};
 pub use server::{Settings, TestServer, check_reason};

@@ -44,9 +44,12 @@ pub struct TestServer {
     pub channel: Channel,
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,
+    /// Where it answers operators, if `admin-listen` is set.
+    pub admin: Option<std::net::SocketAddr>,
     token: String,
     folder: PathBuf,
     settings: Vec<(String, String)>,
+    file: Option<PathBuf>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
     /// Removed with the server that made it.
@@ -83,10 +86,11 @@ impl TestServer {
         file: Option<PathBuf>,
         owned: Option<tempfile::TempDir>,
     ) -> Self {
-        let config = config(&folder, &settings, file);
+        let config = config(&folder, &settings, file.clone());
         let app = App::build(config).await.expect("a server");
         let token = std::fs::read_to_string(app.token_file().expect("a token file"));
         let token = token.expect("a token").trim().to_owned();
+        let admin = app.admin_address();
         let endpoint = format!("http://{}", app.addresses()[0]);
         let channel = Endpoint::from_shared(endpoint.clone()).expect("an endpoint").connect_lazy();
         let value = format!("Bearer {token}").parse().expect("a header");
@@ -101,9 +105,11 @@ impl TestServer {
             tasks: BackgroundTasksClient::new(authorised).max_decoding_message_size(16 << 20),
             channel,
             endpoint,
+            admin,
             token,
             folder,
             settings,
+            file,
             stop,
             running: Some(running),
             owned,
@@ -137,8 +143,8 @@ impl TestServer {
     pub async fn restart(mut self) -> Self {
         self.stop().await;
         let (folder, settings) = (self.folder.clone(), self.settings.clone());
-        let owned = self.owned.take();
-        Self::serve(folder, settings, None, owned).await
+        let (file, owned) = (self.file.clone(), self.owned.take());
+        Self::serve(folder, settings, file, owned).await
     }
 }
 

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::super::StoreError;
+use crate::store::StoreError;
 use super::writer::Command;
 use super::{SqliteOptions, SqliteStore, Synchronous};
 
@@ -50,7 +50,7 @@ async fn hold(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
 /// Puts an append into the queue without waiting for its answer.
 async fn queue(
     store: &SqliteStore,
-    append: super::super::Append,
+    append: crate::store::Append,
 ) -> oneshot::Receiver<Result<(), StoreError>> {
     let (reply, answer) = oneshot::channel();
     let prepared = Box::new(super::Prepared::new(append).unwrap());

@@ -9,9 +9,9 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::super::super::conformance::world::{Log, read_log};
-use super::super::super::{ChangeQuery, Store};
-use super::super::{OpenError, SqliteStore};
+use crate::store::conformance::world::{Log, read_log};
+use crate::store::{ChangeQuery, Store};
+use crate::store::sqlite::{OpenError, SqliteStore};
 use super::{options, store};
 use crate::model::SessionState;
 
@@ -36,7 +36,7 @@ async fn a_store_opened_again_shows_all_and_goes_on() {
     let (one, two) = (log.task(0), log.task(1));
     log.put(&store, &[one.clone(), two.clone()]).await;
     let deleted_calls = vec![two.id];
-    let append = super::super::super::Append { deleted_calls, ..log.append() };
+    let append = crate::store::Append { deleted_calls, ..log.append() };
     log.commit(&store, append).await;
     let before = (store.session(log.id()).await, read_log(&store, log.id()).await);
     store.close().await;
@@ -172,7 +172,7 @@ async fn a_path_that_ends_in_db_is_the_database() {
 fn the_schema_knows_the_number_of_closed() {
     let (_directory, store) = store();
     let schema = include_str!("../migrations/V1__initial.sql");
-    let number = super::super::row::session_state_number(SessionState::Closed);
+    let number = crate::store::sqlite::row::session_state_number(SessionState::Closed);
     assert!(schema.contains(&format!("WHERE calls = 0 AND (state = {number} OR implicit = 1)")));
     drop(store);
 }

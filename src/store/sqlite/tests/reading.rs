@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::super::conformance::world::{Log, labels};
-use super::super::super::{CallQuery, Store, StoreError};
-use super::super::SqliteStore;
-use super::super::lists::every_sql;
+use crate::store::conformance::world::{Log, labels};
+use crate::store::{CallQuery, Store, StoreError};
+use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::lists::every_sql;
 use super::{options, store, visit};
 
 fn tasks(log: &Log) -> CallQuery {

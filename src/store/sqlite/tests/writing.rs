@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::Connection;
 
-use super::super::super::conformance::world::{Log, conflict, event, read_log, sequences};
-use super::super::super::{Append, Store, StoreError};
-use super::super::{SqliteOptions, SqliteStore, Synchronous};
+use crate::store::conformance::world::{Log, conflict, event, read_log, sequences};
+use crate::store::{Append, Store, StoreError};
+use crate::store::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use super::{hold, queue, store, visit};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
 
@@ -97,7 +97,7 @@ async fn a_bad_append_does_not_fail_its_neighbours() {
         }
     }
     let change = |connection: &mut Connection| {
-        let newest = super::super::lists::newest_change(connection);
+        let newest = crate::store::sqlite::lists::newest_change(connection);
         assert_eq!(newest, Ok(4), "the call that wasn't stored took no number");
     };
     visit(&store, change).await;
@@ -120,7 +120,7 @@ async fn writes_work_again_when_a_full_disk_has_space() {
     let large = |log: &Log| {
         let sequence = log.head.unwrap_or(0) + 1;
         let bytes = bytes::Bytes::from(vec![0; 100_000]);
-        let events = vec![super::super::super::StoredEvent { bytes, ..event(sequence) }];
+        let events = vec![crate::store::StoredEvent { bytes, ..event(sequence) }];
         Append { events, ..log.append() }
     };
     for _ in 0..2 {
@@ -153,7 +153,7 @@ async fn after_a_failed_commit_nothing_is_written_any_more() {
     assert!(broken(store.append(append).await.unwrap_err()));
     assert!(broken(store.append(Log::new(1).append()).await.unwrap_err()));
     assert!(broken(store.check().await.unwrap_err()));
-    let policy = super::super::super::conformance::world::keep_all();
+    let policy = crate::store::conformance::world::keep_all();
     assert!(broken(store.expire(policy).await.unwrap_err()));
     assert_eq!(sequences(&read_log(&store, log.id()).await), [1], "reads go on");
     let wal = directory.path().join("callpark.db-wal");
@@ -221,7 +221,7 @@ async fn the_write_ahead_log_stays_short() {
         let first = log.head.unwrap_or(0) + 1;
         let bytes = bytes::Bytes::from(vec![0; 256 * 1024]);
         let large =
-            |sequence| super::super::super::StoredEvent { bytes: bytes.clone(), ..event(sequence) };
+            |sequence| crate::store::StoredEvent { bytes: bytes.clone(), ..event(sequence) };
         let events = (first..first + 4).map(large).collect();
         log.commit(&store, Append { events, ..log.append() }).await;
     }

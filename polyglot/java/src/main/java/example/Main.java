@@ -1,0 +1,120 @@
+package example;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.Duration;
+import com.google.protobuf.Struct;
+import com.google.protobuf.Value;
+import com.google.rpc.ErrorInfo;
+import dev.callpark.v1.*;
+import io.grpc.*;
+import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.MetadataUtils;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+
+/**
+ * Uses a callpark server: a quick call, a slow one that is parked and waited for, the session's
+ * log, and an error's reason.
+ *
+ * <p>CALLPARK_ENDPOINT is the server, such as http://127.0.0.1:50051; CALLPARK_TOKEN is what the
+ * server wrote to its token file.
+ */
+public final class Main {
+  private final ToolRunnerGrpc.ToolRunnerBlockingStub tools;
+  private final BackgroundTasksGrpc.BackgroundTasksBlockingStub tasks;
+
+  private Main(Channel channel) {
+    tools = ToolRunnerGrpc.newBlockingStub(channel).withDeadlineAfter(30, TimeUnit.SECONDS);
+    tasks = BackgroundTasksGrpc.newBlockingStub(channel).withDeadlineAfter(30, TimeUnit.SECONDS);
+  }
+
+  public static void main(String[] args) throws Exception {
+    String target = System.getenv("CALLPARK_ENDPOINT").replaceFirst("^http://", "");
+    var headers = new Metadata();
+    headers.put(
+        Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER),
+        "Bearer " + System.getenv("CALLPARK_TOKEN"));
+    ManagedChannel channel =
+        Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
+            .intercept(MetadataUtils.newAttachHeadersInterceptor(headers))
+            .build();
+    try {
+      new Main(channel).run();
+    } finally {
+      channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
+    }
+  }
+
+  private void run() throws Exception {
+    // A call that ends within its budget gives its result. Without a session it gets a new one.
+    RunToolResponse quick = tools.runTool(bash("echo hello; exit 3", "").build());
+    ToolResult result = quick.getResult();
+    System.out.printf("exit code %d, stdout %s", result.getExitCode(), stdout(result));
+    check(result.getExitCode() == 3 && stdout(result).equals("hello\n"), "the result is another");
+
+    // One that outlasts its budget is parked: it goes on, and can be waited for by its id.
+    Duration budget = Duration.newBuilder().setNanos(100_000_000).build();
+    String session = quick.getSessionId();
+    RunToolResponse slow =
+        tools.runTool(bash("sleep 1; echo done", session).setCallBudget(budget).build());
+    check(slow.hasParked(), "the call was not parked");
+    String id = slow.getParked().getBackgroundId();
+    System.out.println("parked as " + id);
+    Task task = tasks.wait(WaitRequest.newBuilder().setBackgroundId(id).build()).getTask();
+    System.out.printf("%s, stdout %s", task.getState(), stdout(task.getResult()));
+    check(task.getState() == State.STATE_SUCCEEDED, "the task ended otherwise");
+    check(stdout(task.getResult()).equals("done\n"), "its output is another");
+
+    System.out.printf("events 1 to %d, without a gap%n", readLog(session));
+
+    // An error says what it is by a reason that stays the same, whatever its message.
+    try {
+      tasks.get(GetRequest.newBuilder().setBackgroundId("bg-" + "0".repeat(32)).build());
+      throw new IllegalStateException("there is such a task");
+    } catch (StatusRuntimeException error) {
+      String reason = reason(error);
+      System.out.println("no such task: " + reason);
+      check(reason.equals("TASK_NOT_FOUND"), "the reason is another");
+    }
+  }
+
+  /** Reads what the session's log holds, without waiting for more, and counts the events. */
+  private long readLog(String session) {
+    var request =
+        StreamSessionRequest.newBuilder().setSessionId(session).setFollow(false).build();
+    long last = 0;
+    for (var updates = tools.streamSession(request); updates.hasNext(); ) {
+      for (SessionEvent event : updates.next().getEventsList()) {
+        check(event.getSequence() == last + 1, "an event is missing after " + last);
+        last = event.getSequence();
+      }
+    }
+    check(last > 0, "the log is empty");
+    return last;
+  }
+
+  private static RunToolRequest.Builder bash(String command, String session) {
+    var text = Value.newBuilder().setStringValue(command).build();
+    var arguments = Struct.newBuilder().putFields("command", text);
+    return RunToolRequest.newBuilder().setSessionId(session).setTool("bash").setArguments(arguments);
+  }
+
+  private static String stdout(ToolResult result) {
+    return result.getContentList().stream()
+        .filter(part -> part.getStream() == OutputStream.OUTPUT_STREAM_STDOUT)
+        .map(Content::getText)
+        .collect(Collectors.joining());
+  }
+
+  /** The reason in grpc-status-details-bin. */
+  private static String reason(StatusRuntimeException error) throws Exception {
+    for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
+      if (detail.is(ErrorInfo.class)) return detail.unpack(ErrorInfo.class).getReason();
+    }
+    return "none";
+  }
+
+  private static void check(boolean holds, String fault) {
+    if (!holds) throw new IllegalStateException(fault);
+  }
+}
