@@ -7,9 +7,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 	"time"
@@ -26,94 +26,55 @@ import (
 )
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		os.Exit(1)
-	}
-}
-
-func run() error {
+	log.SetFlags(0)
 	target := strings.TrimPrefix(os.Getenv("CALLPARK_ENDPOINT"), "http://")
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
+	conn := must(grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials())))
 	tools, tasks := callpark.NewToolRunnerClient(conn), callpark.NewBackgroundTasksClient(conn)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+os.Getenv("CALLPARK_TOKEN"))
 
 	// A call that ends within its budget gives its result. Without a session it gets a new one.
-	quick, err := tools.RunTool(ctx, bash("echo hello; exit 3", "", nil))
-	if err != nil {
-		return err
-	}
-	fmt.Printf("exit code %d, stdout %q\n", quick.GetResult().GetExitCode(), stdout(quick.GetResult()))
-	if quick.GetResult().GetExitCode() != 3 || stdout(quick.GetResult()) != "hello\n" {
-		return errors.New("the call gave something else")
-	}
+	quick := must(tools.RunTool(ctx, bash("echo hello; exit 3", "", nil)))
+	result := quick.GetResult()
+	fmt.Printf("exit code %d, stdout %q\n", result.GetExitCode(), stdout(result))
+	check(result.GetExitCode() == 3 && stdout(result) == "hello\n", "the result is another")
 
 	// One that outlasts its budget is parked: it goes on, and can be waited for by its id.
 	budget := durationpb.New(100 * time.Millisecond)
-	slow, err := tools.RunTool(ctx, bash("sleep 1; echo done", quick.SessionId, budget))
-	if err != nil {
-		return err
-	}
-	id := slow.GetParked().GetBackgroundId()
-	if id == "" {
-		return errors.New("the call was not parked")
-	}
+	slow := must(tools.RunTool(ctx, bash("sleep 1; echo done", quick.SessionId, budget)))
+	check(slow.GetParked() != nil, "the call was not parked")
+	id := slow.GetParked().BackgroundId
 	fmt.Println("parked as", id)
-	waited, err := tasks.Wait(ctx, &callpark.WaitRequest{BackgroundId: id})
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%v, stdout %q\n", waited.Task.State, stdout(waited.Task.GetResult()))
-	if waited.Task.State != callpark.State_STATE_SUCCEEDED || stdout(waited.Task.GetResult()) != "done\n" {
-		return errors.New("the task ended otherwise")
-	}
-	if err := readLog(ctx, tools, quick.SessionId); err != nil {
-		return err
-	}
+	task := must(tasks.Wait(ctx, &callpark.WaitRequest{BackgroundId: id})).Task
+	fmt.Printf("%v, stdout %q\n", task.State, stdout(task.GetResult()))
+	check(task.State == callpark.State_STATE_SUCCEEDED, "the task ended otherwise")
+	check(stdout(task.GetResult()) == "done\n", "its output is another")
+
+	fmt.Printf("events 1 to %d, without a gap\n", readLog(ctx, tools, quick.SessionId))
 
 	// An error says what it is by a reason that stays the same, whatever its message.
-	_, err = tasks.Get(ctx, &callpark.GetRequest{BackgroundId: "bg-" + strings.Repeat("0", 32)})
-	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.Reason == "TASK_NOT_FOUND" {
-			fmt.Println("no such task:", info.Reason)
-			return nil
-		}
-	}
-	return fmt.Errorf("no ErrorInfo with TASK_NOT_FOUND, but %v", err)
+	_, err := tasks.Get(ctx, &callpark.GetRequest{BackgroundId: "bg-" + strings.Repeat("0", 32)})
+	fmt.Println("no such task:", reason(err))
+	check(reason(err) == "TASK_NOT_FOUND", "the reason is another")
 }
 
-// readLog reads what the session's log holds, without waiting for more.
-func readLog(ctx context.Context, tools callpark.ToolRunnerClient, session string) error {
-	follow, next := false, int64(1)
-	stream, err := tools.StreamSession(ctx, &callpark.StreamSessionRequest{SessionId: session, Follow: &follow})
-	if err != nil {
-		return err
-	}
+// readLog reads what the session's log holds, without waiting for more, and counts the events.
+func readLog(ctx context.Context, tools callpark.ToolRunnerClient, session string) (last int64) {
+	follow := false
+	request := &callpark.StreamSessionRequest{SessionId: session, Follow: &follow}
+	updates := must(tools.StreamSession(ctx, request))
 	for {
-		update, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return err
+		update, err := updates.Recv()
+		if err == io.EOF {
+			check(last > 0, "the log is empty")
+			return last
 		}
-		for _, event := range update.Events {
-			if event.Sequence != next {
-				return fmt.Errorf("event %d came where %d was due", event.Sequence, next)
-			}
-			next++
+		for _, event := range must(update, err).Events {
+			check(event.Sequence == last+1, fmt.Sprint("an event is missing after ", last))
+			last = event.Sequence
 		}
 	}
-	fmt.Printf("events 1 to %d, without a gap\n", next-1)
-	if next == 1 {
-		return errors.New("the log is empty")
-	}
-	return nil
 }
 
 func bash(command, session string, budget *durationpb.Duration) *callpark.RunToolRequest {
@@ -129,4 +90,27 @@ func stdout(result *callpark.ToolResult) string {
 		}
 	}
 	return text.String()
+}
+
+// reason is the one in grpc-status-details-bin.
+func reason(err error) string {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.Reason
+		}
+	}
+	return "none"
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal("error: ", err)
+	}
+	return value
+}
+
+func check(holds bool, fault string) {
+	if !holds {
+		log.Fatal("error: ", fault)
+	}
 }

@@ -136,8 +136,11 @@ fn end(finished: &ToolCallFinished) -> String {
         None => String::new(),
     };
     let state = words::state(finished.state());
-    let parts = [state, finished.reason.clone(), outcome, wire_span(finished.elapsed.as_ref())];
-    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let mut parts = vec![state, finished.reason.clone(), outcome];
+    // The reason of a failure is its exit.
+    parts.dedup();
+    parts.push(wire_span(finished.elapsed.as_ref()));
+    parts.retain(|part| !part.is_empty());
     parts.join(", ")
 }
 
@@ -183,6 +186,7 @@ mod tests {
         let exit = Some(tool_result::Exit::ExitCode(1));
         let finished = ToolCallFinished {
             state: State::Failed.into(),
+            reason: "exit code 1".into(),
             outcome: Some(Outcome::Result(ToolResult { exit, ..Default::default() })),
             ..Default::default()
         };

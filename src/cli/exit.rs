@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use callpark_client::{
     Code, Error, Origin,
-    v1::{State, Task, ToolResult, task::Outcome, tool_result},
+    v1::{State, Task, ToolResult, tool_result},
 };
+
+use super::result::result_of;
 
 /// The table of exit codes, for the help of `callpark` and of `callpark run`.
 pub(crate) const HELP: &str = "\
@@ -143,11 +145,7 @@ impl Exit {
 
     /// What the end of a task means.
     pub(crate) fn of_task(task: &Task) -> Self {
-        let result = match &task.outcome {
-            Some(Outcome::Result(result)) => Some(result),
-            Some(Outcome::Error(_)) | None => None,
-        };
-        Self::of_end(task.state(), result)
+        Self::of_end(task.state(), result_of(task))
     }
 
     /// A tool that failed never counts as a success, whatever it says of its exit.

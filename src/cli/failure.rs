@@ -2,9 +2,9 @@
 
 use std::io;
 
-use callpark_client::{Code, Error, Origin};
+use callpark_client::{Code, Error, Origin, Violation};
 
-use super::{connect::Connection, exit::Exit, output::clean};
+use super::{connect::Connection, exit::Exit, output::clean, time::span};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ impl Failure {
                 (Origin::Token, _) | (Origin::Server, Code::Unauthenticated) => {
                     refused(error, connection)
                 }
+                (Origin::Server, _) => answered(error),
                 _ => error.to_string(),
             },
         };
@@ -95,4 +96,47 @@ fn refused(error: &Error, connection: &Connection) -> String {
         error.message(),
         connection.token.tell()
     )
+}
+
+/// The server's own words, what they leave out, and the command that helps.
+fn answered(error: &Error) -> String {
+    let mut text = error.message().to_owned();
+    for Violation { subject, description, .. } in error.field_violations() {
+        if !text.contains(description.as_str()) {
+            text.push_str(&format!("; {subject}: {description}"));
+        }
+    }
+    if let Some(next) = next(error) {
+        text.push('\n');
+        text.push_str(&next);
+    }
+    text
+}
+
+/// What to do about an error of the server. `None`: its words say it all.
+fn next(error: &Error) -> Option<String> {
+    let next = match error.reason() {
+        "TASK_NOT_FOUND" => "`callpark list` shows the tasks there are",
+        "SESSION_NOT_FOUND" => "`callpark sessions` shows the sessions there are",
+        "TOOL_NOT_FOUND" => "`callpark tools` shows the tools there are",
+        "ARGUMENTS_INVALID" => "`callpark tools --json` shows what each tool takes",
+        "SESSION_CLOSED" => "name another session, or none: then the call gets a new one",
+        "TASK_RUNNING" => "`callpark cancel` stops it",
+        "TASK_LIMIT" => "`callpark list --state running` shows the tasks that could be cancelled",
+        _ => return later(error),
+    };
+    Some(next.to_owned())
+}
+
+fn later(error: &Error) -> Option<String> {
+    if let Some(delay) = error.retry_delay() {
+        return Some(format!("the server asks to try again in {}", span(delay)));
+    }
+    let id = &error.details().request_id;
+    match (error.code(), id.is_empty()) {
+        (Code::Internal | Code::Unknown, false) => {
+            Some(format!("the server's log has it under {id}"))
+        }
+        _ => None,
+    }
 }

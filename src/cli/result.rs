@@ -2,7 +2,10 @@
 
 use callpark_client::{
     OutputOptions, ParkedCall,
-    v1::{Content, OutputStream, State, Task, ToolResult, content, resource, task::Outcome},
+    v1::{
+        Content, OutputStream, State, Task, ToolResult, content, resource, task::Outcome,
+        tool_result,
+    },
 };
 use futures::StreamExt as _;
 
@@ -41,7 +44,7 @@ pub(crate) async fn print_task(
         Some(Outcome::Error(error)) => tell(&format!("callpark: {}", error.message)),
         None => {}
     }
-    tell_end(task.state(), &task.reason);
+    tell_end(task.state(), &task.reason, result_of(task));
     Ok(())
 }
 
@@ -69,14 +72,33 @@ pub(crate) async fn print_result(
 }
 
 /// Says how a call ended, where its output and exit code don't.
-pub(crate) fn tell_end(state: State, reason: &str) {
-    match state {
-        State::Succeeded | State::Failed => {}
-        _ => {
-            let state = words::state(state).replace('_', " ");
-            let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-            tell(&format!("callpark: the call is {state}{reason}"));
-        }
+pub(crate) fn tell_end(state: State, reason: &str, result: Option<&ToolResult>) {
+    let text = match state {
+        State::Succeeded => return,
+        State::Failed => match result.and_then(|result| result.exit) {
+            Some(tool_result::Exit::Signal(signal)) => format!("ended by signal {signal}"),
+            Some(tool_result::Exit::ExitCode(_)) | None => return,
+        },
+        _ => state_and_reason(state, reason),
+    };
+    tell(&format!("callpark: {text}"));
+}
+
+/// A state, and why it is so where that says more.
+fn state_and_reason(state: State, reason: &str) -> String {
+    let state = words::state(state).replace('_', " ");
+    match reason {
+        "" => state,
+        reason if reason.starts_with(&state) => reason.to_owned(),
+        reason => format!("{state}: {reason}"),
+    }
+}
+
+/// The result of a task that has one.
+pub(crate) fn result_of(task: &Task) -> Option<&ToolResult> {
+    match &task.outcome {
+        Some(Outcome::Result(result)) => Some(result),
+        Some(Outcome::Error(_)) | None => None,
     }
 }
 
@@ -94,10 +116,9 @@ pub(crate) fn summary(task: &Task) -> String {
 
 /// How a process ended, in words; empty for what is no process.
 pub(crate) fn exit(result: &ToolResult) -> String {
-    use callpark_client::v1::tool_result::Exit;
     match result.exit {
-        Some(Exit::ExitCode(code)) => format!("exit code {code}"),
-        Some(Exit::Signal(signal)) => format!("signal {signal}"),
+        Some(tool_result::Exit::ExitCode(code)) => format!("exit code {code}"),
+        Some(tool_result::Exit::Signal(signal)) => format!("signal {signal}"),
         None => String::new(),
     }
 }
@@ -160,7 +181,7 @@ async fn print_text(out: &mut Out, text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use callpark_client::v1::{Binary, tool_result::Exit};
+    use callpark_client::v1::Binary;
 
     use super::*;
 
@@ -174,8 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_is_not_told_twice() {
+        let told = |reason: &str| state_and_reason(State::TimedOut, reason);
+        assert_eq!(told(""), "timed out");
+        assert_eq!(told("timed out after 0.5 s"), "timed out after 0.5 s");
+        assert_eq!(told("no output"), "timed out: no output");
+    }
+
+    #[test]
     fn a_summary_says_how_and_how_long() {
-        let result = ToolResult { exit: Some(Exit::ExitCode(3)), ..Default::default() };
+        let result =
+            ToolResult { exit: Some(tool_result::Exit::ExitCode(3)), ..Default::default() };
         let task = Task {
             state: State::Failed.into(),
             elapsed: Some(time::to_wire(std::time::Duration::from_millis(3_200))),

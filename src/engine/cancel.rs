@@ -34,7 +34,7 @@ pub struct CancelTask {
 pub struct Cancelled {
     /// The task as it is now.
     pub call: Call,
-    /// An earlier request with the same id asked for it.
+    /// It had been asked for before.
     pub replayed: bool,
 }
 
@@ -56,8 +56,10 @@ impl Engine {
                 return Ok(Cancelled { call, replayed: true });
             }
         };
+        // Asked for before: cancelling twice gives the same answer.
+        let replayed = call.cancellation.is_some();
         if call.state.is_terminal() && request.is_none() {
-            return Ok(Cancelled { call, replayed: false });
+            return Ok(Cancelled { call, replayed });
         }
         let (handle, _) = self.own_actor(who, call.session_id).await?;
         let record = self.record(who, request, RequestEffect::CallCancelled(cancel.id));
@@ -71,7 +73,7 @@ impl Engine {
         self.command(&handle, command, record).await?;
         drop(claim);
         let call = self.wait_until(who, cancel.id, until).await?;
-        Ok(Cancelled { call, replayed: false })
+        Ok(Cancelled { call, replayed })
     }
 
     /// Forgets a finished task. True: an earlier request with the same id did.

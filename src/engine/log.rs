@@ -104,7 +104,6 @@ enum Woken {
 impl Cursor {
     fn new(engine: &Engine, session_id: SessionId) -> Self {
         let options = &engine.shared.options;
-        let age = options.stream_age.mul_f64(rand::rng().random_range(0.9..=1.1));
         let query = EventQuery {
             session_id,
             after: 0,
@@ -118,7 +117,7 @@ impl Cursor {
             query,
             heads: engine.shared.heads.subscribe(&session_id),
             heartbeat_due: Instant::now() + options.heartbeat,
-            expires: Instant::now() + age,
+            expires: engine.stream_expiry(),
         }
     }
 
@@ -153,6 +152,13 @@ impl Cursor {
 }
 
 impl Engine {
+    /// When a stream that begins now has lasted long enough: spread, so that streams that began
+    /// together don't all come back together.
+    pub(super) fn stream_expiry(&self) -> Instant {
+        let spread = rand::rng().random_range(0.9..=1.1);
+        Instant::now() + self.shared.options.stream_age.mul_f64(spread)
+    }
+
     /// Streams a session: a snapshot first, then its events. Ends without an error only at the end
     /// of the log, or, when it is not to follow, once it has caught up.
     pub fn stream_session(

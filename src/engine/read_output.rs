@@ -58,12 +58,12 @@ impl Engine {
         read: OutputRead,
     ) -> Result<OutputSlice, Error> {
         let until = Instant::now() + read.wait;
-        let call = self.own_call(who, read.id).await?;
+        let call = self.call(who, read.id).await?;
         let mut heads = self.shared.heads.subscribe(&call.session_id);
         loop {
             heads.newest();
             // The call before its output: what it had written when it ended is all there is.
-            let call = self.own_call(who, read.id).await?;
+            let call = self.call(who, read.id).await?;
             let slice = self.output_slice(&call, &read).await?;
             if !slice.data.is_empty() || slice.eof || Instant::now() >= until {
                 return Ok(slice);
@@ -106,7 +106,11 @@ impl Engine {
                 offset += skip as u64;
             }
         }
-        let next_offset = offset + data.len() as u64;
+        let mut next_offset = offset + data.len() as u64;
+        if page.pieces.is_empty() && call.state.is_terminal() {
+            // What the stream ended with was dropped: there is nothing more to come.
+            next_offset = next_offset.max(totals.total_bytes);
+        }
         let eof = call.state.is_terminal() && next_offset >= totals.total_bytes;
         let StreamSummary { total_bytes, dropped_bytes, .. } = totals;
         Ok(OutputSlice { data, offset, next_offset, total_bytes, dropped_bytes, eof })

@@ -57,7 +57,7 @@ pub struct ClosedSession {
     pub cancelled_tasks: u32,
     /// How many detached ones go on.
     pub detached_tasks: u32,
-    /// An earlier request with the same id closed it.
+    /// It had been closed before.
     pub replayed: bool,
 }
 
@@ -98,6 +98,10 @@ impl Engine {
         wanted: NewSession,
         request: Option<&RequestKey>,
     ) -> Result<CreatedSession, Error> {
+        let unknown = |name: &&String| self.shared.tools.get(name).is_none();
+        if let Some(name) = wanted.allowed_tools.iter().find(unknown) {
+            return Err(Error::ToolNotFound(name.clone()));
+        }
         let store = self.shared.store.as_ref();
         let _claim = match self.shared.claims.claim(store, &who.tenant, request).await? {
             Claimed::First(claim) => claim,
@@ -150,10 +154,11 @@ impl Engine {
         };
         let close = Close { requested_by: who.name.to_string(), reason };
         let reply = self.command(&handle, Command::Close(close), record).await?;
-        let Reply::Closed { cancelled_tasks, detached_tasks } = reply else {
+        let Reply::Closed { cancelled_tasks, detached_tasks, again } = reply else {
             return Err(Error::Internal("a session was closed without saying so".into()));
         };
         let session = self.own_session(who, id).await?;
+        let replayed = replayed || again;
         Ok(ClosedSession { session, cancelled_tasks, detached_tasks, replayed })
     }
 }

@@ -1,10 +1,11 @@
 //! What a model and a person should know of a session's background tasks.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use super::{Engine, Error};
 use crate::model::limits::{PAGE_SIZE_DEFAULT, SUMMARY_RESULT_CHARACTERS_MAX};
-use crate::model::{Call, ContentKind, Outcome, Principal, SessionId, State, Timestamp};
+use crate::model::{Call, CallId, ContentKind, Outcome, Principal, SessionId, State, Timestamp};
 use crate::store::CallQuery;
 
 /// A session's background tasks in words.
@@ -33,7 +34,12 @@ impl Engine {
             limit: PAGE_SIZE_DEFAULT,
         };
         let page = self.shared.store.calls(query).await?;
-        Ok(summarize(&page.calls, page.next.is_some(), self.now()))
+        // Tasks that run are told of however old they are.
+        let live = self.shared.store.live_calls(id).await?;
+        let shown: HashSet<CallId> = page.calls.iter().map(|call| call.id).collect();
+        let older = live.into_iter().filter(|call| call.is_task() && !shown.contains(&call.id));
+        let calls: Vec<Call> = page.calls.into_iter().chain(older).collect();
+        Ok(summarize(&calls, page.next.is_some(), self.now()))
     }
 }
 
@@ -53,9 +59,9 @@ fn summarize(calls: &[Call], more: bool, now: Timestamp) -> Summary {
         let _ = writeln!(context, "- {id} ({}): {what}: {}", call.tool, told(call, seconds));
     }
     if more {
-        let rest = format!("Only the newest {} are shown; List gives all.\n", calls.len());
-        context.push_str(&rest);
-        text.push_str(&rest);
+        let rest = "Of those that have ended only the newest are shown; List gives all.\n";
+        context.push_str(rest);
+        text.push_str(rest);
     }
     context.push_str(
         "Wait for a running task with its id rather than starting it again or cancelling it.\n",

@@ -43,12 +43,12 @@ pub struct ManyWaited {
 impl Engine {
     /// A background task, as it is now.
     pub async fn task(&self, who: &Principal, id: CallId) -> Result<Call, Error> {
-        let call = self.own_call(who, id).await?;
+        let call = self.call(who, id).await?;
         if call.is_task() { Ok(call) } else { Err(Error::TaskNotFound(id.background())) }
     }
 
     /// A call, in the background or not, as it is now.
-    pub(super) async fn own_call(&self, who: &Principal, id: CallId) -> Result<Call, Error> {
+    pub async fn call(&self, who: &Principal, id: CallId) -> Result<Call, Error> {
         let call = self.shared.store.call(id).await?;
         call.filter(|call| call.tenant == who.tenant)
             .ok_or_else(|| Error::TaskNotFound(id.background()))

@@ -58,6 +58,7 @@ impl Engine {
             yield WatchItem::Heartbeat { change: after };
             let heartbeat = engine.shared.options.heartbeat;
             let mut due = Instant::now() + heartbeat;
+            let expires = engine.stream_expiry();
             loop {
                 changes.newest();
                 let tenant = who.tenant.clone();
@@ -74,6 +75,7 @@ impl Engine {
                 let is_silent = tokio::select! {
                     _ = changes.changed() => Ok(false),
                     () = tokio::time::sleep_until(due) => Ok(true),
+                    () = tokio::time::sleep_until(expires) => Err(Error::Draining),
                     () = engine.shared.draining.cancelled() => Err(Error::Draining),
                 };
                 if is_silent? {

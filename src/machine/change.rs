@@ -115,6 +115,8 @@ pub enum Reply {
         cancelled_tasks: u32,
         /// How many go on.
         detached_tasks: u32,
+        /// It had been closed before.
+        again: bool,
     },
 }
 

@@ -49,6 +49,8 @@ pub const INLINE_TAIL_BYTES_MAX: u64 = 1024 * 1024;
 /// Head, and as much tail, of the output inside an event and a task's record, in bytes. An
 /// answer about one task takes the rest from the log.
 pub const RECORD_OUTPUT_BYTES_MAX: usize = 8 * 1024;
+/// The content of a result in a list or a watch, in bytes; more is left out of it.
+pub const LIST_CONTENT_BYTES_MAX: usize = 1024;
 /// The tail of the output in the answer to a Wait that came too early, in bytes.
 pub const WAIT_TAIL_BYTES_MAX: usize = 64 * 1024;
 /// The lines of that tail.
@@ -78,6 +80,14 @@ pub const TEXT_BYTES_MAX: usize = 4 * 1024;
 pub const SYSTEM_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// A result in a summary for a model, in characters.
 pub const SUMMARY_RESULT_CHARACTERS_MAX: usize = 2_000;
+
+/// Faults that one error names; the others are counted. With the sizes below it an error stays
+/// under the 16 KiB that clients take as metadata.
+pub const ERROR_FAULTS_MAX: usize = 16;
+/// A field's path, or an id that wasn't found, inside an error, in bytes.
+pub const ERROR_NAME_BYTES_MAX: usize = 80;
+/// What is wrong, inside an error, in bytes.
+pub const ERROR_TEXT_BYTES_MAX: usize = 160;
 
 /// Entries of a page that names no size.
 pub const PAGE_SIZE_DEFAULT: u32 = 50;

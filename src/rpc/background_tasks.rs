@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{self, Fields, StartCall, background_id, fingerprint};
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
-use super::status::{invalid, status, unimplemented};
+use super::status::{invalid, precondition, unimplemented};
 use crate::engine::{Engine, Started, WaitMode, WatchItem};
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Call, State};
@@ -32,8 +32,8 @@ impl BackgroundTasks {
         Ok(convert::task_with_summary(call, summary, self.engine.now()))
     }
 
-    /// A task as its record has it: one of many.
-    fn brief(&self, call: Call) -> v1::Task {
+    /// A task as its record has it.
+    fn recorded(&self, call: Call) -> v1::Task {
         convert::task(call, self.engine.now())
     }
 }
@@ -88,8 +88,9 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
             self.engine.get_session(&who, id).await?;
         }
         let page = self.engine.list(query).await?;
+        let now = self.engine.now();
         Ok(Response::new(v1::ListResponse {
-            tasks: page.calls.into_iter().map(|call| self.brief(call)).collect(),
+            tasks: page.calls.into_iter().map(|call| convert::brief_task(call, now)).collect(),
             next_page_token: convert::next_call_token(page.next, filters),
             watch_sequence: signed(page.change),
         }))
@@ -137,7 +138,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let ids = fields.finish(ids).map_err(invalid)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
         let waited = self.engine.wait_many(&who, &ids, mode, wait, acknowledge).await?;
-        let tasks = |calls: Vec<Call>| calls.into_iter().map(|call| self.brief(call)).collect();
+        let tasks = |calls: Vec<Call>| calls.into_iter().map(|call| self.recorded(call)).collect();
         Ok(Response::new(v1::WaitManyResponse {
             settled: tasks(waited.settled),
             pending: tasks(waited.pending),
@@ -242,7 +243,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
             request_id,
         } = request.into_inner();
         let mut fields = Fields::default();
-        let id = fields.background_id("background_id", &id);
+        let id = fields.call_id("background_id", &id);
         if let v1::ApprovalDecision::Unspecified = fields.choice("decision", decision) {
             fields.fault("decision", "must be ALLOW or DENY");
         }
@@ -250,9 +251,9 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         fields.text("resolved_by", resolved_by, TEXT_BYTES_MAX);
         fields.request_id(request_id, convert::Fingerprint::none());
         let id = fields.finish(id).map_err(invalid)?;
-        let call = self.engine.task(&who, id).await?;
+        let call = self.engine.call(&who, id).await?;
         let message = format!("{} doesn't ask for an approval", call.id.background());
-        Err(status(tonic::Code::FailedPrecondition, "APPROVAL_NOT_OPEN", message))
+        Err(precondition("APPROVAL_NOT_OPEN", "callpark.v1.Task", message))
     }
 
     async fn summarize(
@@ -305,7 +306,7 @@ fn changes(item: WatchItem, engine: &Engine) -> v1::WatchResponse {
     match item {
         WatchItem::Changed { calls, change } => {
             let now = engine.now();
-            let tasks = calls.into_iter().map(|call| convert::task(call, now)).collect();
+            let tasks = calls.into_iter().map(|call| convert::brief_task(call, now)).collect();
             v1::WatchResponse { tasks, watch_sequence: signed(change), heartbeat: false }
         }
         WatchItem::Heartbeat { change } => {

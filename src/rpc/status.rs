@@ -11,6 +11,7 @@ use super::convert::{Invalid, PageFault};
 use crate::auth::AuthError;
 use crate::engine::Error;
 use crate::machine::Refusal;
+use crate::model::limits::{ERROR_FAULTS_MAX, ERROR_NAME_BYTES_MAX, ERROR_TEXT_BYTES_MAX};
 use crate::store::StoreError;
 
 /// The domain of every reason.
@@ -55,24 +56,31 @@ pub(crate) fn invalid(Invalid(faults): Invalid) -> Status {
     bad_request("INVALID_FIELD", "invalid request", faults)
 }
 
-fn bad_request(reason: &str, what: &str, faults: Vec<(String, String)>) -> Status {
-    let listed: Vec<String> = faults
-        .iter()
-        .map(
-            |(field, fault)| {
-                if field.is_empty() { fault.clone() } else { format!("{field}: {fault}") }
-            },
-        )
-        .collect();
+fn bad_request(reason: &str, what: &str, mut faults: Vec<(String, String)>) -> Status {
+    let more = faults.len().saturating_sub(ERROR_FAULTS_MAX);
+    faults.truncate(ERROR_FAULTS_MAX);
     let mut details = details(reason);
+    let mut listed = Vec::with_capacity(faults.len());
     for (field, fault) in faults {
+        let field = short(&field, ERROR_NAME_BYTES_MAX);
+        let fault = short(&fault, ERROR_TEXT_BYTES_MAX);
+        listed.push(if field.is_empty() { fault.clone() } else { format!("{field}: {fault}") });
         details.add_bad_request_violation(field, fault);
     }
-    Status::with_error_details(
-        Code::InvalidArgument,
-        format!("{what}: {}", listed.join("; ")),
-        details,
-    )
+    if more > 0 {
+        listed.push(format!("and {more} more"));
+    }
+    let message = format!("{what}: {}", listed.join("; "));
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// The text, cut where it is longer than an error should repeat.
+fn short(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bytes_max);
+    format!("{}… ({} bytes)", &text[..end], text.len())
 }
 
 impl From<PageFault> for Status {
@@ -103,7 +111,7 @@ pub(crate) fn unauthenticated(error: AuthError) -> Status {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let message = error.to_string();
+        let message = short(&error.to_string(), 4 * ERROR_TEXT_BYTES_MAX);
         match error {
             Error::SessionNotFound(id) => {
                 not_found("SESSION_NOT_FOUND", "callpark.v1.Session", id, message)
@@ -119,6 +127,7 @@ impl From<Error> for Status {
                     path => format!("arguments.{path}"),
                 };
                 let faults = faults.into_iter().map(|fault| (field(fault.path), fault.description));
+                let tool = short(&tool, ERROR_NAME_BYTES_MAX);
                 let what = format!("the arguments don't fit tool `{tool}`");
                 bad_request("ARGUMENTS_INVALID", &what, faults.collect())
             }
@@ -142,6 +151,7 @@ impl From<Error> for Status {
 
 fn not_found(reason: &str, kind: &str, name: String, message: String) -> Status {
     let mut details = details(reason);
+    let name = short(&name, ERROR_NAME_BYTES_MAX);
     details.set_resource_info(kind, name, "", message.clone());
     Status::with_error_details(Code::NotFound, message, details)
 }
@@ -166,7 +176,8 @@ fn refused(refusal: &Refusal, message: String) -> Status {
     }
 }
 
-fn precondition(reason: &str, subject: &str, message: String) -> Status {
+/// A state that forbids what was asked.
+pub(crate) fn precondition(reason: &str, subject: &str, message: String) -> Status {
     let mut details = details(reason);
     details.add_precondition_failure_violation(reason, subject, message.clone());
     Status::with_error_details(Code::FailedPrecondition, message, details)

@@ -7,11 +7,16 @@ mod support;
 
 mod access;
 mod admission;
+mod admission_start;
 mod calls;
+mod calls_output;
+mod calls_tools;
 mod errors;
 mod idempotency;
 mod output;
 mod park;
+mod park_limits;
+mod park_stream;
 mod processes;
 mod sessions;
 mod smoke;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callpark_client::v1::{CancelRequest, CancelResponse, State, Task};
+use callpark_client::v1::{CancelRequest, CancelResponse, State};
 
 use super::{Context, each, print_each};
 use crate::cli::{
@@ -70,30 +70,52 @@ async fn print(id: &str, answer: CancelResponse, out: &mut Out) -> Result<Exit, 
         out.json_line(&answer).await?;
         return Ok(exit);
     }
-    let task = answer.task.unwrap_or_default();
-    out.line(&format!("{id} {}", verdict(&task, answer.dry_run, answer.still_running))).await?;
+    out.line(&format!("{id} {}", verdict(&answer))).await?;
     Ok(exit)
 }
 
 /// What the cancel came to, in words.
-fn verdict(task: &Task, dry_run: bool, still_running: bool) -> String {
-    match (dry_run, still_running, task.state()) {
-        (true, true, _) => format!("would be cancelled; it is {}", summary(task)),
-        (false, true, _) => format!("is being cancelled; it is {}", summary(task)),
-        (_, false, State::Cancelled) => "cancelled".to_owned(),
-        (_, false, _) => format!("had ended before: {}", summary(task)),
+fn verdict(answer: &CancelResponse) -> String {
+    let CancelResponse { task, dry_run, still_running, replayed, .. } = answer;
+    let task = task.as_ref();
+    let summary = task.map(summary).unwrap_or_default();
+    let is_cancelled = task.is_some_and(|task| task.state() == State::Cancelled);
+    match (dry_run, still_running) {
+        (true, true) => format!("would be cancelled: {summary}"),
+        // The answer to a dry run has the task as a cancel would leave it.
+        (true, false) if is_cancelled && !replayed => "would be cancelled".to_owned(),
+        (false, true) => format!("is being cancelled: {summary}"),
+        (false, false) if is_cancelled && !replayed => "cancelled".to_owned(),
+        (_, false) => format!("had ended before: {summary}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use callpark_client::v1::Task;
+
     use super::*;
+
+    fn answer(state: State) -> CancelResponse {
+        let task = Task { state: state.into(), ..Default::default() };
+        CancelResponse { task: Some(task), ..Default::default() }
+    }
 
     #[test]
     fn a_task_that_had_ended_keeps_its_result() {
-        let task = |state: State| Task { state: state.into(), ..Default::default() };
-        assert_eq!(verdict(&task(State::Cancelled), false, false), "cancelled");
-        assert_eq!(verdict(&task(State::Succeeded), false, false), "had ended before: succeeded");
-        assert_eq!(verdict(&task(State::Running), true, true), "would be cancelled; it is running");
+        assert_eq!(verdict(&answer(State::Succeeded)), "had ended before: succeeded");
+        let again = CancelResponse { replayed: true, ..answer(State::Cancelled) };
+        assert_eq!(verdict(&again), "had ended before: cancelled");
+    }
+
+    #[test]
+    fn a_cancel_that_isnt_done_says_so() {
+        assert_eq!(verdict(&answer(State::Cancelled)), "cancelled");
+        let slow = CancelResponse { still_running: true, ..answer(State::Cancelling) };
+        assert_eq!(verdict(&slow), "is being cancelled: cancelling");
+        let dry = CancelResponse { dry_run: true, ..answer(State::Cancelled) };
+        assert_eq!(verdict(&dry), "would be cancelled");
+        let dry = CancelResponse { dry_run: true, ..answer(State::Succeeded) };
+        assert_eq!(verdict(&dry), "had ended before: succeeded");
     }
 }

@@ -32,7 +32,7 @@ pub(super) enum Command {
     Serve(serve::ServeArgs),
     Demo(demo::DemoArgs),
     #[command(flatten)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
     Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
 }

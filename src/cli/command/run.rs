@@ -61,14 +61,25 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
     let mut request = call.into_stream(args.budget);
     request.set_on_disconnect(OnDisconnect::Park);
     let mut seen = Seen::default();
+    let items = context.client.stream_tool(request);
     let ended = tokio::select! {
-        ended = follow(context.client.stream_tool(request), &mut seen, &mut context.out) => Some(ended),
+        ended = follow(items, &mut seen, &mut context.out) => Some(ended),
         _ = interrupts.recv() => None,
     };
-    // The stream is dropped by now: the server parks the call.
+    // The stream is dropped by now: the server parks a call that hasn't ended.
     match ended {
+        Some(Err(Failure::Closed)) => {
+            tell("callpark: nobody reads the output any more");
+            leave(&context.client, &seen, interrupts).await;
+            Err(Failure::Closed)
+        }
         Some(ended) => ended,
-        None => Ok(leave(&context.client, seen, interrupts).await),
+        None => {
+            // Below the `^C` that the terminal shows.
+            tell("");
+            leave(&context.client, &seen, interrupts).await;
+            Ok(Exit::Interrupted)
+        }
     }
 }
 
@@ -155,7 +166,7 @@ async fn show_end(finished: ToolCallFinished, out: &mut Out) -> Result<Exit, Fai
     if let (Some(result), false) = (&result, out.json) {
         print_result(out, result, Parts::NoOutput).await?;
     }
-    tell_end(state, &finished.reason);
+    tell_end(state, &finished.reason, result.as_ref());
     Ok(Exit::of_end(state, result.as_ref()))
 }
 
@@ -168,27 +179,25 @@ fn tell_parked(parked: &ToolCallParked) {
 }
 
 /// Says what becomes of a call that its caller has left.
-async fn leave(client: &Client, seen: Seen, mut interrupts: Signal) -> Exit {
+async fn leave(client: &Client, seen: &Seen, mut interrupts: Signal) {
     let Some(id) = ids::task_of_call(&seen.call_id) else {
         tell(
             "callpark: left before the server answered; `callpark list` shows a call it has taken",
         );
-        return Exit::Interrupted;
+        return;
     };
-    tell("");
     let end = tokio::select! {
-        end = timeout(PARKING_TIME_MAX, parked_or_finished(client, &seen)) => end.ok().flatten(),
+        end = timeout(PARKING_TIME_MAX, parked_or_finished(client, seen)) => end.ok().flatten(),
         _ = interrupts.recv() => None,
     };
     match end {
         Some(Payload::ToolCallParked(parked)) => tell_parked(&parked),
-        Some(_) => tell("callpark: the call ended just before it could go to the background"),
+        Some(_) => tell("callpark: the call has ended"),
         None => tell(&format!(
             "callpark: left; the server hasn't said yet that the call goes on as {id}\n\
              callpark: to get its result: callpark wait {id}"
         )),
     }
-    Exit::Interrupted
 }
 
 /// The event that says where the call stands without its caller. `None`: the server can't be asked.
@@ -201,10 +210,9 @@ async fn parked_or_finished(client: &Client, seen: &Seen) -> Option<Payload> {
         ..Default::default()
     }));
     while let Some(item) = items.next().await {
-        if let SessionItem::Event(event) = item.ok()? {
-            if event.call_id == seen.call_id {
-                return event.payload;
-            }
+        match item.ok()? {
+            SessionItem::Event(event) if event.call_id == seen.call_id => return event.payload,
+            _ => {}
         }
     }
     None

@@ -119,7 +119,9 @@ fn outcome_lines(task: &Task) -> Lines {
     }
     match &task.outcome {
         Some(Outcome::Result(outcome)) => {
-            lines.push(("exit", result::exit(outcome)));
+            // The reason of a failure is its exit.
+            let exit = result::exit(outcome);
+            lines.push(("exit", if exit == task.reason { String::new() } else { exit }));
             lines.push(("error", outcome.error_message.clone()));
         }
         Some(Outcome::Error(error)) => lines.push(("error", error.message.clone())),

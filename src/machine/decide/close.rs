@@ -11,7 +11,7 @@ pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> D
     let mut decision = Decision::nothing();
     if session.state != SessionState::Open {
         let (cancelled_tasks, detached_tasks) = (session.cancelled_tasks, session.detached_tasks);
-        decision.reply = Ok(Reply::Closed { cancelled_tasks, detached_tasks });
+        decision.reply = Ok(Reply::Closed { cancelled_tasks, detached_tasks, again: true });
         return decision;
     }
     let mut cancelled: Vec<&Call> =
@@ -32,7 +32,7 @@ pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> D
     if ended == projection.live.len() {
         decision = decision.change(Change::Closed);
     }
-    decision.reply = Ok(Reply::Closed { cancelled_tasks, detached_tasks });
+    decision.reply = Ok(Reply::Closed { cancelled_tasks, detached_tasks, again: false });
     decision
 }
 

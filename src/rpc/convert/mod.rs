@@ -20,7 +20,7 @@ pub(crate) use filter::{
 };
 pub(crate) use json::{struct_from_map, value_from_json};
 pub(crate) use session::{log_query, new_session, session};
-pub(crate) use task::{output_tail, parked_call, task, task_with_summary};
+pub(crate) use task::{brief_task, output_tail, parked_call, task, task_with_summary};
 pub(crate) use task_request::{background_id, cancel_request, many_ids, output_request, wait_span};
 pub(crate) use time::{duration, timestamp};
 pub(crate) use tool::{outcome_result, tool, tool_result};

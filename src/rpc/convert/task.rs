@@ -6,9 +6,9 @@ use callpark_proto::{google, v1};
 
 use super::tool::{content, kind, output_summary, signed};
 use super::{duration, timestamp, tool_result};
-use crate::model::limits::WAIT_SECONDS_DEFAULT;
+use crate::model::limits::{LIST_CONTENT_BYTES_MAX, WAIT_SECONDS_DEFAULT};
 use crate::model::{
-    Call, Cancellation, Content, Failure, FailureCode, FollowUpPolicy, Outcome, OutputSummary,
+    Call, Cancellation, Content, ContentKind, Failure, FailureCode, FollowUpPolicy, Outcome, OutputSummary,
     ParkReason, Progress, State, Timestamp, ToolKind, Usage,
 };
 use crate::rpc::status::error_info;
@@ -154,6 +154,27 @@ pub(crate) fn task_with_summary(
         park_reason: call.park_reason.map_or(v1::ParkReason::Unspecified, park_reason).into(),
         follow_up: follow_up(call.policy.follow_up).into(),
         approval: None,
+    }
+}
+
+/// A task for a list, for the wire: without the content of its result unless that is short, so
+/// that a page of a thousand tasks fits into one answer.
+pub(crate) fn brief_task(mut call: Call, now: Timestamp) -> v1::Task {
+    if let Some(Outcome::Result(result)) = &mut call.outcome {
+        let size: usize = result.content.iter().map(content_size).sum();
+        if size > LIST_CONTENT_BYTES_MAX {
+            result.content.clear();
+            result.output.inline_truncated = true;
+        }
+    }
+    task(call, now)
+}
+
+fn content_size(content: &Content) -> usize {
+    match &content.kind {
+        ContentKind::Text(text) => text.len(),
+        ContentKind::Json(json) => json.to_string().len(),
+        ContentKind::Image { data, .. } | ContentKind::Binary { data, .. } => data.len(),
     }
 }
 

@@ -4,10 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::store::{
-    Append, CallQuery, ChangeQuery, OutputFrom, OutputQuery, OutputSelection, RequestEffect, Store,
-    StoreError, StoredEvent,
-};
 use super::world::{
     Log, at, conflict, event, keep_all, knows_request, labels, read_log, request, sequences,
     tenant, whole,
@@ -16,6 +12,10 @@ use crate::model::{
     Call, CallId, CallPolicy, Cancellation, Failure, FailureCode, FollowUpPolicy, OnDisconnect,
     Outcome, OutputStream, PayloadKind, Progress, Session, SessionState, State, StopCause,
     Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
+};
+use crate::store::{
+    Append, CallQuery, ChangeQuery, OutputFrom, OutputQuery, OutputSelection, RequestEffect, Store,
+    StoreError, StoredEvent,
 };
 
 pub(super) async fn a_new_session_can_be_read(store: &dyn Store) {
@@ -254,6 +254,8 @@ pub(super) async fn the_store_knows_head_first_and_live(store: &dyn Store) {
     one.state = State::Failed;
     log.put_one(store, &one).await;
     assert_eq!(counts(store, &log).await, (2, 1, 1));
+    log.put_one(store, &one).await;
+    assert_eq!(counts(store, &log).await, (2, 1, 1), "it ends once");
     let deleted = Append { deleted_calls: vec![one.id, two.id], ..log.append() };
     log.commit(store, deleted).await;
     assert_eq!(counts(store, &log).await, (2, 1, 0));

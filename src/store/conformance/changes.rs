@@ -1,8 +1,8 @@
 //! Change numbers: what changed since.
 
-use crate::store::{CallQuery, ChangePage, ChangeQuery, Store};
 use super::world::{Log, at, labels, tenant};
 use crate::model::{Call, CallId, State, Tenant};
+use crate::store::{CallQuery, ChangePage, ChangeQuery, Store};
 
 fn after(after: u64, limit: u32) -> ChangeQuery {
     ChangeQuery { tenant: tenant(), session_id: None, after, limit }

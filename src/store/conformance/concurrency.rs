@@ -2,9 +2,9 @@
 
 use futures::future::join_all;
 
-use crate::store::{Append, CallQuery, ChangeQuery, Store, StoreError};
 use super::world::{Log, event, labels, read_log, sequences, tenant};
 use crate::model::{Call, State};
+use crate::store::{Append, CallQuery, ChangeQuery, Store, StoreError};
 
 pub(super) async fn many_sessions_are_written_at_once(store: &dyn Store) {
     let write = |n| async move {

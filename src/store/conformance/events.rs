@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::store::{Append, EventPage, EventQuery, Store, StoredEvent};
 use super::world::{Log, event, read_log, sequences, whole};
 use crate::model::{CallId, PayloadKind, SessionId, SessionState};
+use crate::store::{Append, EventPage, EventQuery, Store, StoredEvent};
 
 pub(super) async fn pages_follow_each_other(store: &dyn Store) {
     let mut log = Log::stored(store, 0).await;

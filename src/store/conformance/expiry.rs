@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
+use super::world::{Log, at, keep_all, knows_request, read_log, request, sequences, tenant, whole};
+use crate::model::OutputStream::{Stderr, Stdout};
+use crate::model::{Call, CallId, Session, SessionState, State, StreamSummary};
 use crate::store::{
     Append, ChangeQuery, Expired, ExpiryPolicy, OutputFrom, OutputPage, OutputQuery,
     OutputSelection, RequestEffect, Store,
 };
-use super::world::{Log, at, keep_all, knows_request, read_log, request, sequences, tenant, whole};
-use crate::model::OutputStream::{Stderr, Stdout};
-use crate::model::{Call, CallId, Session, SessionState, State, StreamSummary};
 
 fn now(micros: i64) -> ExpiryPolicy {
     ExpiryPolicy { now: at(micros), ..keep_all() }

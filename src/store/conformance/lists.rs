@@ -1,10 +1,10 @@
 //! Lists of tasks and sessions.
 
+use super::world::{Log, at, labels, tenant};
+use crate::model::{Call, CallId, Labels, Session, SessionState, State, Tenant, ToolKind};
 use crate::store::{
     Append, CallCursor, CallPage, CallQuery, SessionCursor, SessionPage, SessionQuery, Store,
 };
-use super::world::{Log, at, labels, tenant};
-use crate::model::{Call, CallId, Labels, Session, SessionState, State, Tenant, ToolKind};
 use std::cmp::Reverse;
 
 fn tasks(limit: u32) -> CallQuery {

@@ -1,8 +1,8 @@
 //! Calls that haven't ended, as recovery finds them.
 
-use crate::store::Store;
 use super::world::Log;
 use crate::model::{Call, CallId, SessionId, State};
+use crate::store::Store;
 
 pub(super) async fn live_calls_come_oldest_first(store: &dyn Store) {
     let mut log = Log::stored(store, 0).await;

@@ -1,9 +1,9 @@
 //! Output: found by offset, from its tail, and counted.
 
-use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection, Store, StoredEvent};
 use super::world::{Log, output_events};
 use crate::model::OutputStream::{Stderr, Stdout};
 use crate::model::{CallId, OutputStream, StreamSummary};
+use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection, Store, StoredEvent};
 
 const SELECTIONS: [OutputSelection; 3] =
     [OutputSelection::Stdout, OutputSelection::Stderr, OutputSelection::Combined];

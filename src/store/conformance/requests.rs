@@ -2,9 +2,9 @@
 
 use futures::future::join_all;
 
-use crate::store::{Append, RequestEffect, RequestRecord, Store, StoreError};
 use super::world::{Log, event, knows_request, read_log, request, sequences, tenant};
 use crate::model::{CallId, Session, SessionId, Tenant};
+use crate::store::{Append, RequestEffect, RequestRecord, Store, StoreError};
 
 pub(super) async fn every_effect_comes_back(store: &dyn Store) {
     let mut log = Log::stored(store, 0).await;

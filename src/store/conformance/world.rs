@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use crate::store::{
-    Append, EventPage, EventQuery, ExpiryPolicy, RequestEffect, RequestRecord, Store, StoreError,
-    StoredEvent,
-};
 use crate::model::{
     Call, CallId, CallPolicy, Labels, OutputPosition, OutputStream, ParkReason, PayloadKind,
     Session, SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
+};
+use crate::store::{
+    Append, EventPage, EventQuery, ExpiryPolicy, RequestEffect, RequestRecord, Store, StoreError,
+    StoredEvent,
 };
 
 /// The moment this many microseconds after the beginning of the test's time.

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::store::rules::{self, OutputCounts};
-use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
 use super::{Entry, Kept, Log, Output, State};
 use crate::model::{Call, CallId, Session, SessionId};
+use crate::store::rules::{self, OutputCounts};
+use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
 
 impl State {
     pub(super) fn append(&mut self, append: Append) -> Result<(), StoreError> {

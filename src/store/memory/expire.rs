@@ -1,8 +1,8 @@
 //! Expiry in memory.
 
-use crate::store::{Expired, ExpiryPolicy, rules::OutputCounts};
 use super::{Log, State};
 use crate::model::{CallId, SessionId, SessionState, Tenant};
+use crate::store::{Expired, ExpiryPolicy, rules::OutputCounts};
 
 impl State {
     pub(super) fn expire(&mut self, policy: &ExpiryPolicy) -> Expired {

@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 use std::ops::Bound;
 
+use super::{Entry, State};
+use crate::model::{Call, Session, SessionId, Tenant};
 use crate::store::rules::has_labels;
 use crate::store::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
     SessionQuery,
 };
-use super::{Entry, State};
-use crate::model::{Call, Session, SessionId, Tenant};
 
 impl State {
     pub(super) fn list_sessions(&self, query: &SessionQuery) -> SessionPage {

@@ -1,9 +1,9 @@
 //! Reads of logs and of output in memory.
 
-use crate::store::{EventPage, EventQuery, OutputFrom, OutputPage, OutputQuery, OutputSelection};
-use crate::store::{StoredEvent, rules::OutputCounts};
 use super::{Log, Output, State};
 use crate::model::{OutputStream, SessionState};
+use crate::store::{EventPage, EventQuery, OutputFrom, OutputPage, OutputQuery, OutputSelection};
+use crate::store::{StoredEvent, rules::OutputCounts};
 
 impl State {
     pub(super) fn events(&self, query: &EventQuery) -> EventPage {

@@ -5,13 +5,13 @@ use std::collections::btree_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::store::rules::OutputCounts;
-use crate::store::{Expired, ExpiryPolicy};
 use super::calls;
 use super::heads::Columns;
 use super::output::{load_counts, save_counts};
 use super::row::{Count, Time, call_id, count, optional_call_id, stream_from_number, unreadable};
 use crate::model::{CallId, OutputStream};
+use crate::store::rules::OutputCounts;
+use crate::store::{Expired, ExpiryPolicy};
 
 /// Removes at most `rows_max` rows of what may go.
 pub(super) fn expire(connection: &Connection, policy: &ExpiryPolicy) -> rusqlite::Result<Expired> {

@@ -62,12 +62,12 @@ impl Heads {
         &mut self,
         connection: &Connection,
         id: SessionId,
-    ) -> Result<Option<&mut Head>, Error> {
+    ) -> Result<Option<&Head>, Error> {
         if !self.known.contains_key(&id) {
             let Some((head, bytes)) = read(connection, id)? else { return Ok(None) };
             self.insert(id, head, bytes);
         }
-        Ok(self.known.get_mut(&id))
+        Ok(self.known.get(&id))
     }
 
     /// Remembers a row whose body is so long as JSON.
@@ -77,6 +77,13 @@ impl Heads {
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.known.insert(id, head);
+    }
+
+    /// The session's row has changed, its body has not.
+    pub(super) fn set_row(&mut self, id: SessionId, row: Columns) {
+        if let Some(head) = self.known.get_mut(&id) {
+            head.row = row;
+        }
     }
 
     /// Forgets everything.

@@ -5,16 +5,16 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
 
-use crate::store::rules::has_labels;
-use crate::store::{
-    CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
-    SessionQuery,
-};
 use super::error::{Error, corrupt};
 use super::heads::{self, SESSION_COLUMNS};
 use super::read::call_in;
 use super::row::{Count, Time, count, kind_mask, session_state_number, state_number};
 use crate::model::{Call, Labels, Session, SessionId, Timestamp};
+use crate::store::rules::has_labels;
+use crate::store::{
+    CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
+    SessionQuery,
+};
 
 /// Sessions, newest first.
 pub(super) fn sessions(

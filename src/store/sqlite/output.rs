@@ -2,11 +2,11 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
-use crate::store::rules::OutputCounts;
-use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
 use super::error::Error;
 use super::row::{Count, EVENT_COLUMNS, count, event, stream_number};
 use crate::model::{CallId, OutputStream, StreamSummary};
+use crate::store::rules::OutputCounts;
+use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
 
 /// The counts of a call's output; none if it has no output or is forgotten.
 pub(super) fn load_counts(

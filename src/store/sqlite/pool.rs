@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::Semaphore;
 
-use crate::store::StoreError;
 use super::error::{Error, for_reader};
 use super::open::Files;
 use crate::model::limits::STORE_READERS_MAX;
+use crate::store::StoreError;
 
 /// A read that takes longer is interrupted: a snapshot that is held for long keeps the
 /// write-ahead log from being emptied.

@@ -2,7 +2,6 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::store::{EventPage, EventQuery, RequestRecord};
 use super::error::{Error, corrupt};
 use super::heads::{self, SESSION_COLUMNS};
 use super::row::{
@@ -10,6 +9,7 @@ use super::row::{
     session_state_number, time,
 };
 use crate::model::{Call, CallId, Session, SessionId, SessionState, Tenant};
+use crate::store::{EventPage, EventQuery, RequestRecord};
 
 /// One session.
 pub(super) fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Error> {

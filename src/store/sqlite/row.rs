@@ -3,11 +3,11 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
 
-use crate::store::StoredEvent;
 use crate::model::{
     CallId, OutputPosition, OutputStream, PayloadKind, SessionId, SessionState, State, Timestamp,
     ToolKind,
 };
+use crate::store::StoredEvent;
 
 /// A count or an offset. SQLite's integers have a sign: beyond 2^63 it stands at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,14 +2,14 @@
 
 use rusqlite::{CachedStatement, Connection, params};
 
-use crate::store::rules::{self, OutputCounts};
-use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
 use super::calls::{self, Known};
 use super::error::Error;
 use super::heads::{Columns, Head, Heads, body_of};
 use super::output::{load_counts, save_counts};
 use super::row::{Count, Time, session_state_number, stream_number};
 use crate::model::{Call, CallId, SessionId, Timestamp};
+use crate::store::rules::{self, OutputCounts};
+use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
 
 /// An append with everything done that needs neither the database nor the writer's thread.
 #[derive(Debug)]
@@ -19,6 +19,18 @@ pub(super) struct Prepared {
     update_time: Timestamp,
     /// The calls as JSON, in the order of the append.
     call_bodies: Vec<String>,
+    /// The effects of the requests as JSON, in the order of the append.
+    effects: Vec<String>,
+}
+
+/// An append that nothing speaks against.
+struct Checked {
+    /// The session's row before the append; none if the session is new.
+    row: Option<Columns>,
+    /// The rows of the append's calls, none of those that are new.
+    known: Vec<Option<Known>>,
+    /// The session as JSON, if that isn't what is stored.
+    body: Option<String>,
 }
 
 impl Prepared {
@@ -26,7 +38,9 @@ impl Prepared {
         let update_time = append.session.update_time;
         append.session = body_of(append.session);
         let call_bodies = append.calls.iter().map(json).collect::<Result<_, _>>()?;
-        Ok(Self { append, update_time, call_bodies })
+        let effects = append.requests.iter().map(|request| json(&request.effect));
+        let effects = effects.collect::<Result<_, _>>()?;
+        Ok(Self { append, update_time, call_bodies, effects })
     }
 }
 
@@ -76,45 +90,52 @@ impl<'a> Batch<'a> {
         self.connection
     }
 
-    /// Writes one append and says what its caller is told. After an error of SQLite the
-    /// transaction must be rolled back.
+    /// Writes one append, or says why not before anything of it is written. After an error of
+    /// SQLite the transaction must be rolled back.
     pub(super) fn settle(
         &mut self,
         prepared: &Prepared,
     ) -> rusqlite::Result<Result<(), StoreError>> {
-        match self.apply(prepared) {
-            Ok(()) => Ok(Ok(())),
+        match self.check(prepared) {
+            Ok(checked) => self.write(prepared, checked).map(Ok),
             Err(Error::Store(refused)) => Ok(Err(refused)),
             Err(Error::Sql(error)) => Err(error),
         }
     }
 
-    /// Refuses the append before anything is written, or writes it.
-    fn apply(&mut self, prepared: &Prepared) -> Result<(), Error> {
+    fn check(&mut self, prepared: &Prepared) -> Result<Checked, Error> {
         let append = &prepared.append;
-        let before = self.heads.load(self.connection, append.session_id)?.map(|head| head.row);
-        let head = before.map(|row| row.head);
-        rules::check_append(append, head)?;
-        let known = self.find_calls(append, before)?;
+        let head = self.heads.load(self.connection, append.session_id)?;
+        let changed = head.as_ref().is_none_or(|head| head.body != append.session);
+        let row = head.map(|head| head.row);
+        rules::check_append(append, row.map(|row| row.head))?;
+        let known = self.find_calls(append, row)?;
         self.check_requests(append)?;
+        let body = if changed { Some(json(&append.session)?) } else { None };
+        Ok(Checked { row, known, body })
+    }
 
-        let mut row = match before {
+    /// Everything that could be refused has been: what fails here is SQLite.
+    fn write(&mut self, prepared: &Prepared, checked: Checked) -> rusqlite::Result<()> {
+        let append = &prepared.append;
+        let mut row = match checked.row {
             Some(row) => row,
             None => self.create_session(prepared)?,
         };
         self.put_events(row.key, &append.events)?;
         row.head = row.head.saturating_add(append.events.len() as u64);
-        for ((call, body), known) in append.calls.iter().zip(&prepared.call_bodies).zip(known) {
+        let calls = append.calls.iter().zip(&prepared.call_bodies);
+        for ((call, body), known) in calls.zip(checked.known) {
             self.put_call(&mut row, call, body, known)?;
         }
         self.put_arguments(append)?;
         for id in &append.deleted_calls {
             self.delete_call(&mut row, *id)?;
         }
-        for request in &append.requests {
-            self.put_request(request)?;
+        for (request, effect) in append.requests.iter().zip(&prepared.effects) {
+            self.put_request(request, effect)?;
         }
-        self.save_session(prepared, before, row)
+        self.save_session(prepared, checked.row, row, checked.body)
     }
 
     fn find_calls(
@@ -149,9 +170,9 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn create_session(&mut self, prepared: &Prepared) -> Result<Columns, Error> {
+    /// Makes the session's row; what the append changes of it is saved at the end.
+    fn create_session(&mut self, prepared: &Prepared) -> rusqlite::Result<Columns> {
         let session = &prepared.append.session;
-        let body = json(session)?;
         self.connection
             .prepare_cached(
                 "INSERT INTO sessions (id, tenant, state, implicit, create_time, update_time,
@@ -167,15 +188,10 @@ impl<'a> Batch<'a> {
                 Time(prepared.update_time),
             ])?;
         let key = self.connection.last_insert_rowid();
-        self.connection
-            .prepare_cached("INSERT INTO session_bodies (session_key, body) VALUES (?1, ?2)")?
-            .execute(params![key, body])?;
-        let row = Columns { key, head: 0, first: 1, live: 0, calls: 0 };
-        self.heads.insert(session.id, Head { row, body: session.clone() }, body.len());
-        Ok(row)
+        Ok(Columns { key, head: 0, first: 1, live: 0, calls: 0 })
     }
 
-    fn put_events(&mut self, session_key: i64, events: &[StoredEvent]) -> Result<(), Error> {
+    fn put_events(&mut self, session_key: i64, events: &[StoredEvent]) -> rusqlite::Result<()> {
         let mut counts: Vec<(CallId, OutputCounts)> = Vec::new();
         for event in events {
             let output = event.output.as_ref();
@@ -207,7 +223,7 @@ impl<'a> Batch<'a> {
         &self,
         counts: &'c mut Vec<(CallId, OutputCounts)>,
         id: CallId,
-    ) -> Result<&'c mut OutputCounts, Error> {
+    ) -> rusqlite::Result<&'c mut OutputCounts> {
         let place = match counts.iter().position(|(known, _)| *known == id) {
             Some(place) => place,
             None => {
@@ -225,7 +241,7 @@ impl<'a> Batch<'a> {
         call: &Call,
         body: &str,
         known: Option<Known>,
-    ) -> Result<(), Error> {
+    ) -> rusqlite::Result<()> {
         *self.change = self.change.saturating_add(1);
         let live = !call.state.is_terminal();
         match known {
@@ -242,7 +258,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn put_arguments(&self, append: &Append) -> Result<(), Error> {
+    fn put_arguments(&self, append: &Append) -> rusqlite::Result<()> {
         for (id, json) in &append.arguments {
             self.connection
                 .prepare_cached(
@@ -257,7 +273,7 @@ impl<'a> Batch<'a> {
 
     /// Requests about the call stay, so that repeating one gives the same answer, until they
     /// are old.
-    fn delete_call(&self, session: &mut Columns, id: CallId) -> Result<(), Error> {
+    fn delete_call(&self, session: &mut Columns, id: CallId) -> rusqlite::Result<()> {
         let Some(known) = calls::find(self.connection, id)? else { return Ok(()) };
         if known.session_key != session.key {
             return Ok(());
@@ -267,10 +283,10 @@ impl<'a> Batch<'a> {
         self.connection
             .prepare_cached("UPDATE requests SET call_id = NULL WHERE call_id = ?1")?
             .execute([id.as_bytes()])?;
-        Ok(calls::forget(self.connection, id)?)
+        calls::forget(self.connection, id)
     }
 
-    fn put_request(&self, request: &RequestRecord) -> Result<(), Error> {
+    fn put_request(&self, request: &RequestRecord, effect: &str) -> rusqlite::Result<()> {
         let call_id = request.effect.call_id();
         let session_id = match request.effect {
             RequestEffect::SessionCreated(id) => Some(id),
@@ -287,7 +303,7 @@ impl<'a> Batch<'a> {
                 request.tenant.as_str(),
                 request.request_id,
                 request.fingerprint,
-                json(&request.effect)?,
+                effect,
                 Time(request.create_time),
                 call_id.as_ref().map(CallId::as_bytes),
                 session_id.as_ref().map(SessionId::as_bytes),
@@ -300,31 +316,31 @@ impl<'a> Batch<'a> {
         prepared: &Prepared,
         before: Option<Columns>,
         row: Columns,
-    ) -> Result<(), Error> {
+        body: Option<String>,
+    ) -> rusqlite::Result<()> {
         let session = &prepared.append.session;
-        let Some(head) = self.heads.load(self.connection, session.id)? else { return Ok(()) };
-        head.row = row;
-        let same_body = head.body == *session;
-        if !same_body {
-            head.body = session.clone();
-        }
-        let same_columns = before.is_some_and(|before| before.only_head_differs(row));
-        match same_body && same_columns {
-            true => {
+        let Some(body) = body else {
+            if before.is_some_and(|before| before.only_head_differs(row)) {
                 let update_time = Time(prepared.update_time);
                 self.move_head.execute(params![row.key, Count(row.head), update_time])?;
+            } else {
+                self.update_session(prepared, row)?;
             }
-            false => self.update_session(prepared, row)?,
-        }
-        if !same_body {
-            self.connection
-                .prepare_cached("UPDATE session_bodies SET body = ?2 WHERE session_key = ?1")?
-                .execute(params![row.key, json(session)?])?;
-        }
+            self.heads.set_row(session.id, row);
+            return Ok(());
+        };
+        self.update_session(prepared, row)?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO session_bodies (session_key, body) VALUES (?1, ?2)
+                 ON CONFLICT (session_key) DO UPDATE SET body = excluded.body",
+            )?
+            .execute(params![row.key, body])?;
+        self.heads.insert(session.id, Head { row, body: session.clone() }, body.len());
         Ok(())
     }
 
-    fn update_session(&self, prepared: &Prepared, row: Columns) -> Result<(), Error> {
+    fn update_session(&self, prepared: &Prepared, row: Columns) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "UPDATE sessions SET state = ?2, update_time = ?3, head = ?4, live = ?5,

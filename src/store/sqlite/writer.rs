@@ -11,13 +11,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::{Expired, ExpiryPolicy, StoreError};
 use super::error::{Fault, at_commit, at_statement};
 use super::expire::expire;
 use super::heads::Heads;
 use super::lists::newest_change;
 use super::write::{Batch, Prepared};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
+use crate::store::{Expired, ExpiryPolicy, StoreError};
 
 /// The write-ahead log is copied to the database whenever it has grown by so many pages.
 const CHECKPOINT_PAGES: u32 = 4_096;

@@ -2,6 +2,7 @@
 
 mod call;
 mod server;
+pub mod waiting;
 pub mod streams;
 pub mod wire;
 

@@ -106,7 +106,7 @@ fn config(folder: &Path) -> Result<Config, Failure> {
     let loaded = Config::load(LoadOptions {
         config_file: Some(file),
         overrides: flags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        environment: environment.pick(&VARIABLES.map(str::to_owned)).into_iter().collect(),
+        environment: environment.pick(VARIABLES.map(str::to_owned)).into_iter().collect(),
     });
     loaded.map(|loaded| loaded.config).map_err(|error| failed("configure its server", &error))
 }

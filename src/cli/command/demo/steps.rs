@@ -7,7 +7,7 @@ use callpark_client::{
     v1::{
         CreateSessionRequest, ListRequest, OutputStream, ParkReason, RunToolRequest, State,
         StreamToolRequest, Task, ToolCallFinished, ToolResult, content, session_event::Payload,
-        task::Outcome, tool_call_finished, tool_result,
+        tool_call_finished, tool_result,
     },
 };
 use futures::StreamExt as _;
@@ -139,10 +139,11 @@ pub(super) async fn wait(stage: &mut Stage<'_>, parked: &ParkedCall) -> Result<(
     stage.step("waiting for its result").await?;
     let answer = parked.wait(Some(Duration::from_secs(10))).await?;
     let task = answer.task.unwrap_or_default();
-    let stdout = task_result(&task).map(stdout_text).unwrap_or_default();
+    let stdout = result::result_of(&task).map(stdout_text).unwrap_or_default();
     stage.text("stdout", &stdout).await?;
     stage.say(&format!("{} {}", task.background_id, result::summary(&task))).await?;
-    let success = task.state() == State::Succeeded && exit_code(task_result(&task)) == Some(0);
+    let success =
+        task.state() == State::Succeeded && exit_code(result::result_of(&task)) == Some(0);
     stage.check("it succeeded with exit code 0", success && !answer.still_running).await?;
     stage
         .check("its output is whole, from before and after parking", stdout == SLOW_STDOUT)
@@ -235,13 +236,6 @@ fn arguments(command: &str) -> Option<callpark_client::prost_types::Struct> {
     match json!({ "command": command }) {
         Value::Object(object) => Some(json::to_struct(object)),
         _ => None,
-    }
-}
-
-fn task_result(task: &Task) -> Option<&ToolResult> {
-    match &task.outcome {
-        Some(Outcome::Result(result)) => Some(result),
-        Some(Outcome::Error(_)) | None => None,
     }
 }
 

@@ -10,9 +10,9 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use crate::store::StoreError;
 use super::writer::Command;
 use super::{SqliteOptions, SqliteStore, Synchronous};
+use crate::store::StoreError;
 
 fn options(path: &Path) -> SqliteOptions {
     SqliteOptions { path: path.to_owned(), synchronous: Synchronous::Full }

@@ -9,11 +9,11 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use crate::store::conformance::world::{Log, read_log};
-use crate::store::{ChangeQuery, Store};
-use crate::store::sqlite::{OpenError, SqliteStore};
 use super::{options, store};
 use crate::model::SessionState;
+use crate::store::conformance::world::{Log, read_log};
+use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::{ChangeQuery, Store};
 
 /// Every file in a directory and its bytes.
 fn files(directory: &Path) -> BTreeMap<OsString, Vec<u8>> {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::{options, store, visit};
 use crate::store::conformance::world::{Log, labels};
-use crate::store::{CallQuery, Store, StoreError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::lists::every_sql;
-use super::{options, store, visit};
+use crate::store::{CallQuery, Store, StoreError};
 
 fn tasks(log: &Log) -> CallQuery {
     CallQuery {

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::Connection;
 
-use crate::store::conformance::world::{Log, conflict, event, read_log, sequences};
-use crate::store::{Append, Store, StoreError};
-use crate::store::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use super::{hold, queue, store, visit};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
+use crate::store::conformance::world::{Log, conflict, event, read_log, sequences};
+use crate::store::sqlite::{SqliteOptions, SqliteStore, Synchronous};
+use crate::store::{Append, Store, StoreError};
 
 /// Counts the writer's commits from now on.
 async fn count_commits(store: &SqliteStore) -> Arc<AtomicU32> {

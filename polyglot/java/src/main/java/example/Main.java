@@ -1,14 +1,12 @@
 package example;
 
-import com.google.protobuf.Any;
-import com.google.protobuf.Duration;
-import com.google.protobuf.Struct;
-import com.google.protobuf.Value;
+import com.google.protobuf.*;
 import com.google.rpc.ErrorInfo;
 import dev.callpark.v1.*;
 import io.grpc.*;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.MetadataUtils;
+import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 
@@ -29,11 +27,10 @@ public final class Main {
   }
 
   public static void main(String[] args) throws Exception {
-    String target = System.getenv("CALLPARK_ENDPOINT").replaceFirst("^http://", "");
+    String target = variable("CALLPARK_ENDPOINT").replaceFirst("^http://", "");
+    var authorization = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
     var headers = new Metadata();
-    headers.put(
-        Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER),
-        "Bearer " + System.getenv("CALLPARK_TOKEN"));
+    headers.put(authorization, "Bearer " + variable("CALLPARK_TOKEN"));
     ManagedChannel channel =
         Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
             .intercept(MetadataUtils.newAttachHeadersInterceptor(headers))
@@ -55,8 +52,8 @@ public final class Main {
     // One that outlasts its budget is parked: it goes on, and can be waited for by its id.
     Duration budget = Duration.newBuilder().setNanos(100_000_000).build();
     String session = quick.getSessionId();
-    RunToolResponse slow =
-        tools.runTool(bash("sleep 1; echo done", session).setCallBudget(budget).build());
+    var request = bash("sleep 1; echo done", session).setCallBudget(budget).build();
+    RunToolResponse slow = tools.runTool(request);
     check(slow.hasParked(), "the call was not parked");
     String id = slow.getParked().getBackgroundId();
     System.out.println("parked as " + id);
@@ -72,18 +69,16 @@ public final class Main {
       tasks.get(GetRequest.newBuilder().setBackgroundId("bg-" + "0".repeat(32)).build());
       throw new IllegalStateException("there is such a task");
     } catch (StatusRuntimeException error) {
-      String reason = reason(error);
-      System.out.println("no such task: " + reason);
-      check(reason.equals("TASK_NOT_FOUND"), "the reason is another");
+      System.out.println("no such task: " + reason(error));
+      check(reason(error).equals("TASK_NOT_FOUND"), "the reason is another");
     }
   }
 
   /** Reads what the session's log holds, without waiting for more, and counts the events. */
   private long readLog(String session) {
-    var request =
-        StreamSessionRequest.newBuilder().setSessionId(session).setFollow(false).build();
+    var request = StreamSessionRequest.newBuilder().setSessionId(session).setFollow(false);
     long last = 0;
-    for (var updates = tools.streamSession(request); updates.hasNext(); ) {
+    for (var updates = tools.streamSession(request.build()); updates.hasNext(); ) {
       for (SessionEvent event : updates.next().getEventsList()) {
         check(event.getSequence() == last + 1, "an event is missing after " + last);
         last = event.getSequence();
@@ -112,6 +107,10 @@ public final class Main {
       if (detail.is(ErrorInfo.class)) return detail.unpack(ErrorInfo.class).getReason();
     }
     return "none";
+  }
+
+  private static String variable(String name) {
+    return Objects.requireNonNull(System.getenv(name), name + " is not set");
   }
 
   private static void check(boolean holds, String fault) {

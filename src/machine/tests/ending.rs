@@ -1,0 +1,218 @@
+//! A run ends: by itself, by a limit, or without a trace.
+
+use bytes::Bytes;
+
+use super::super::{Command, Effect, Finish, Reply, Start, Timer};
+use super::world::{GRACE, MINUTE, World, exited};
+use crate::model::{
+    CallId, CallPolicy, Exit, FailureCode, Outcome, OutputPosition, OutputStream, PayloadKind,
+    Progress, State, StopCause, Survivor, ToolOutput, ToolResult,
+};
+
+fn running() -> (World, CallId) {
+    let mut world = World::new();
+    let policy = CallPolicy {
+        execution_timeout: Some(MINUTE),
+        idle_timeout: Some(MINUTE / 2),
+        ..CallPolicy::default()
+    };
+    let start = Start { policy, ..world.call("shell") };
+    let call = world.start(start);
+    (world, call)
+}
+
+fn time_out(world: &mut World, call_id: CallId, cause: StopCause) {
+    assert_eq!(world.tell(Command::Timeout { call_id, cause }), Ok(Reply::Done));
+}
+
+fn lose(world: &mut World, call_id: CallId) {
+    assert_eq!(world.tell(Command::Lose { call_id }), Ok(Reply::Done));
+}
+
+fn output(call_id: CallId) -> Command {
+    let position = OutputPosition {
+        stream: OutputStream::Stdout,
+        offset: 0,
+        combined_offset: 0,
+        dropped_bytes_before: 0,
+    };
+    Command::Output { call_id, output: ToolOutput { position, data: Bytes::from_static(b"x") } }
+}
+
+fn progress(call_id: CallId) -> Command {
+    let progress = Progress { done: 1.0, total: None, message: String::new() };
+    Command::Progress { call_id, progress }
+}
+
+#[test]
+fn a_run_that_ends_well_has_succeeded() {
+    let (mut world, call) = running();
+    let began = world.now;
+    world.later(MINUTE / 4);
+    world.succeed(call);
+    assert_eq!((world.state(call), world.record(call).reason.as_str()), (State::Succeeded, ""));
+    let result = ToolResult { start_time: Some(began), end_time: world.now, ..exited(0) };
+    assert_eq!(world.record(call).outcome, Some(Outcome::Result(result)));
+    assert!(!world.is_live(call));
+}
+
+#[test]
+fn a_tool_that_fails_has_a_result_and_a_reason() {
+    let broken = |exit, error_message: &str| ToolResult {
+        is_error: true,
+        exit,
+        error_message: error_message.into(),
+        ..ToolResult::default()
+    };
+    for (result, reason) in [
+        (exited(3), "exit code 3"),
+        (broken(Some(Exit::Signal(9)), ""), "ended by signal 9"),
+        (broken(None, "no such program"), "no such program"),
+        (broken(None, ""), "the tool says that it failed"),
+    ] {
+        let (mut world, call) = running();
+        assert_eq!(world.finish(call, result, false), Ok(Reply::Done));
+        assert_eq!((world.state(call), world.record(call).reason.as_str()), (State::Failed, reason));
+    }
+}
+
+#[test]
+fn a_stop_that_nobody_asked_for_is_an_end_of_its_own() {
+    // The process says that it was told to stop, the log knows of no such request.
+    let (mut world, call) = running();
+    let _ = world.finish(call, exited(143), true);
+    assert_eq!(world.state(call), State::Failed);
+}
+
+#[test]
+fn a_run_ends_once() {
+    let (mut world, call) = running();
+    world.succeed(call);
+    let before = world.record(call).clone();
+    assert_eq!(world.finish(call, exited(1), false), Ok(Reply::NotLive));
+    assert_eq!(world.last.changes, []);
+    assert_eq!(world.record(call), &before);
+}
+
+#[test]
+fn processes_that_could_not_be_killed_are_named() {
+    let (mut world, call) = running();
+    let _ = world.cancel(call);
+    let survivors = vec![Survivor { pid: 77, command: "stuck".into() }];
+    let finish =
+        Finish { call_id: call, result: exited(0), stopped: true, survivors: survivors.clone() };
+    let _ = world.tell(Command::Finish(Box::new(finish)));
+    assert_eq!(world.record(call).cancellation.as_ref().unwrap().survivors, survivors);
+}
+
+#[test]
+fn a_run_that_reaches_a_limit_is_stopped_and_has_timed_out() {
+    for (cause, reason) in [
+        (StopCause::ExecutionTimeout, "timed out after 60 s"),
+        (StopCause::IdleTimeout, "no output for 30 s"),
+    ] {
+        let (mut world, call) = running();
+        time_out(&mut world, call, cause);
+        assert_eq!(world.last.effects, [Effect::Terminate(call, GRACE)]);
+        assert_eq!(world.state(call), State::Running, "it hasn't stopped yet");
+        world.stop(call);
+        let record = world.record(call);
+        assert_eq!((record.state, record.reason.as_str()), (State::TimedOut, reason));
+    }
+}
+
+#[test]
+fn a_run_that_ended_just_before_its_limit_has_its_own_result() {
+    let (mut world, call) = running();
+    time_out(&mut world, call, StopCause::ExecutionTimeout);
+    world.succeed(call);
+    assert_eq!(world.state(call), State::Succeeded);
+}
+
+#[test]
+fn the_first_cause_wins() {
+    let (mut world, call) = running();
+    time_out(&mut world, call, StopCause::IdleTimeout);
+    time_out(&mut world, call, StopCause::ExecutionTimeout);
+    assert_eq!((world.last.changes.len(), world.last.effects.len()), (0, 0));
+    let _ = world.cancel(call);
+    assert_eq!((world.last.changes.len(), world.last.effects.len()), (0, 0));
+    world.stop(call);
+    assert_eq!(world.record(call).reason, "no output for 30 s");
+
+    let (mut world, call) = running();
+    let _ = world.cancel(call);
+    time_out(&mut world, call, StopCause::ExecutionTimeout);
+    assert_eq!((world.last.changes.len(), world.last.effects.len()), (0, 0));
+    world.stop(call);
+    assert_eq!(world.state(call), State::Cancelled);
+}
+
+#[test]
+fn a_limit_of_a_run_means_nothing_before_it_and_after_it() {
+    let mut world = World::new();
+    let start = world.waiting_task("shell");
+    let call = world.start(start);
+    let cause = StopCause::ExecutionTimeout;
+    time_out(&mut world, call, cause);
+    assert_eq!((world.last.changes.len(), world.last.effects.len()), (0, 0));
+    world.begin(call);
+    world.succeed(call);
+    assert_eq!(world.tell(Command::Timeout { call_id: call, cause }), Ok(Reply::NotLive));
+}
+
+#[test]
+fn a_sign_of_life_starts_the_clock_of_silence_anew() {
+    let (mut world, call) = running();
+    let anew = [Effect::Arm(call, Timer::Idle, MINUTE / 2)];
+    let _ = world.tell(output(call));
+    assert_eq!((world.told(call), &world.last.effects[..]), (vec![PayloadKind::ToolOutput], &anew[..]));
+    let _ = world.tell(progress(call));
+    assert_eq!((world.told(call), &world.last.effects[..]), (vec![PayloadKind::ToolProgress], &anew[..]));
+    assert_eq!(world.record(call).progress.as_ref().unwrap().done, 1.0);
+
+    // What a run says while it is stopped is kept, but gives it no more time.
+    let _ = world.cancel(call);
+    let _ = world.tell(output(call));
+    assert_eq!((world.told(call), &world.last.effects[..]), (vec![PayloadKind::ToolOutput], &[][..]));
+    let _ = world.tell(progress(call));
+    assert_eq!((world.told(call), &world.last.effects[..]), (vec![PayloadKind::ToolProgress], &[][..]));
+}
+
+#[test]
+fn what_comes_after_the_end_is_dropped() {
+    let (mut world, call) = running();
+    world.succeed(call);
+    for late in [output(call), progress(call)] {
+        assert_eq!(world.tell(late), Ok(Reply::NotLive));
+        assert_eq!(world.last.changes, []);
+    }
+}
+
+#[test]
+fn work_that_is_gone_is_lost_without_a_result() {
+    let (mut world, call) = running();
+    let start = world.waiting_task("shell");
+    let waiting = world.start(start);
+    for id in [call, waiting] {
+        lose(&mut world, id);
+        assert_eq!(world.state(id), State::Lost);
+        let Some(Outcome::Failure(failure)) = &world.record(id).outcome else {
+            panic!("{:?}", world.record(id))
+        };
+        assert_eq!(failure.code, FailureCode::HostLost);
+    }
+    assert_eq!(world.tell(Command::Lose { call_id: call }), Ok(Reply::NotLive));
+}
+
+#[test]
+fn a_lost_call_lets_the_one_behind_it_run() {
+    let mut world = World::new();
+    let policy = CallPolicy { exclusive: true, ..CallPolicy::default() };
+    let start = Start { policy: policy.clone(), ..world.call("deploy") };
+    let first = world.start(start);
+    let start = Start { policy, ..world.call("deploy") };
+    let second = world.start(start);
+    lose(&mut world, first);
+    assert_eq!(world.last.effects, [Effect::Reserve(second)]);
+}
