@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod config;
 mod error;
+mod health;
 pub mod listener;
 pub mod tls;
 
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -29,6 +29,7 @@ use crate::tool::{self, BuiltInOptions, CommandTool, CommandToolConfig, Registry
 
 use config::{AuthMode, Config, Environment};
 pub use error::Error;
+use health::Health;
 use listener::{Incoming, bind};
 
 /// From TERM to KILL for what still runs when the server stops.
@@ -119,27 +120,23 @@ impl App {
             request_bytes_max: config.max_request.as_usize(),
             response_bytes_max: config.max_response.as_usize(),
         };
-        let (ready, is_ready) = watch::channel(true);
-        let (health, routes) = with_health(rpc::routes(&engine, limits)).await?;
+        let (health, routes) = Health::beside(rpc::routes(&engine, limits)).await?;
         engine.sweep();
         let serving = server(&config)
             .layer(layer)
-            .add_routes(routes)
+            .add_routes(with_reflection(routes)?)
             .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         let over = CancellationToken::new();
         let drained = async {
-            stop.cancelled().await;
-            ready.send_replace(false);
-            for service in rpc::SERVICES.into_iter().chain([""]) {
-                health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
-            }
+            health.follow(&engine, stop.clone()).await;
             engine.drain();
             tokio::time::sleep(config.drain).await;
         };
         let admin = async {
             match admin {
                 Some((listener, _)) => {
-                    admin::serve(listener, metrics.clone(), is_ready, over.clone()).await;
+                    let ready = health.ready();
+                    admin::serve(listener, metrics.clone(), ready, over.clone()).await;
                 }
                 None => over.cancelled().await,
             }
@@ -170,14 +167,8 @@ fn server(config: &Config) -> Server {
         .http2_keepalive_timeout(Some(config.keepalive_timeout))
 }
 
-/// The services, with health and both versions of reflection.
-async fn with_health(
-    routes: Routes,
-) -> Result<(tonic_health::server::HealthReporter, Routes), Error> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for service in rpc::SERVICES.into_iter().chain([""]) {
-        health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
-    }
+/// The services, with both versions of reflection.
+fn with_reflection(routes: Routes) -> Result<Routes, Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(callpark_proto::FILE_DESCRIPTOR_SET)
@@ -185,11 +176,8 @@ async fn with_health(
             // The details of errors, so that generic clients can show them.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let routes = routes
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
-    Ok((health, routes))
+    let v1 = reflection().build_v1()?;
+    Ok(routes.add_service(v1).add_service(reflection().build_v1alpha()?))
 }
 
 fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Error> {

@@ -24,7 +24,7 @@ pub(crate) struct Out {
     /// Write JSON, for programs.
     pub(crate) json: bool,
     /// Standard output is a terminal.
-    terminal: bool,
+    pub(crate) terminal: bool,
 }
 
 impl Out {

@@ -26,15 +26,22 @@ pub(crate) fn from_wire(span: Option<&prost_types::Duration>) -> Option<Duration
     Duration::try_from(*span?).ok()
 }
 
-/// A span in two units at most: `850ms`, `3.2s`, `1m05s`, `2h03m`, `3d04h`.
+/// A span in two units at most: `850ms`, `3.2s`, `10m`, `1m05s`, `2h03m`, `3d04h`.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0 => format!("{}ms", span.as_millis()),
         1..60 => format!("{seconds}.{}s", span.subsec_millis() / 100),
-        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+        60..3_600 => two_units(seconds / 60, 'm', seconds % 60, 's'),
+        3_600..86_400 => two_units(seconds / 3_600, 'h', seconds % 3_600 / 60, 'm'),
+        _ => two_units(seconds / 86_400, 'd', seconds % 86_400 / 3_600, 'h'),
+    }
+}
+
+fn two_units(large: u64, large_unit: char, small: u64, small_unit: char) -> String {
+    match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit}{small:02}{small_unit}"),
     }
 }
 
@@ -82,7 +89,9 @@ mod tests {
             (850, "850ms"),
             (3_250, "3.2s"),
             (59_999, "59.9s"),
+            (600_000, "10m"),
             (65_000, "1m05s"),
+            (3_601_000, "1h"),
             (7_380_000, "2h03m"),
             (273_600_000, "3d04h"),
         ] {

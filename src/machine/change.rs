@@ -176,6 +176,21 @@ impl Decision {
         Self { reply: Err(refusal), ..Self::nothing() }
     }
 
+    /// The calls that end by it.
+    pub(super) fn ended(&self) -> Vec<CallId> {
+        let ended = |change: &Change| match change {
+            Change::Ended { call_id, .. } => Some(*call_id),
+            _ => None,
+        };
+        self.changes.iter().filter_map(ended).collect()
+    }
+
+    /// It stops this call.
+    pub(super) fn stops(&self, id: CallId) -> bool {
+        let stops = |change: &Change| matches!(change, Change::Cancelling { call_id, .. } if *call_id == id);
+        self.changes.iter().any(stops)
+    }
+
     /// The same with one more change.
     #[must_use]
     pub fn change(mut self, change: Change) -> Self {

@@ -50,22 +50,22 @@ impl Projection {
     }
 
     /// Calls that are waiting for their turn and may have it now, oldest first, in a session
-    /// from which `ended` is going.
-    pub(super) fn released_by(&self, ended: CallId) -> Vec<CallId> {
+    /// from which `ended` are going.
+    pub(super) fn released_by(&self, ended: &[CallId]) -> Vec<CallId> {
         if self.pending == 0 {
             return Vec::new();
         }
         let mut free: Vec<&Call> = self
             .live
             .values()
-            .filter(|call| call.id != ended && call.state == State::Pending)
-            .filter(|call| !self.is_blocked(call, &[ended]))
+            .filter(|call| call.state == State::Pending && !ended.contains(&call.id))
+            .filter(|call| !self.is_blocked(call, ended))
             .collect();
         free.sort_by_key(|call| call.start_sequence);
         free.into_iter().map(|call| call.id).collect()
     }
 
-    /// An older call that `call` must not run beside is live, `ended` aside.
+    /// An older call that `call` must not run beside is live, those in `ended` aside.
     pub(super) fn is_blocked(&self, call: &Call, ended: &[CallId]) -> bool {
         let policy = &call.policy;
         if !policy.exclusive && !policy.queued {
@@ -76,7 +76,8 @@ impl Projection {
                 && !ended.contains(&other.id)
                 && other.start_sequence < call.start_sequence
                 && ((policy.exclusive && other.tool == call.tool)
-                    || (policy.queued && other.is_task()))
+                    || (policy.queued
+                        && other.park_time.is_some_and(|time| time <= call.create_time)))
         })
     }
 }

@@ -268,9 +268,10 @@ impl Call {
         self.park_time.is_some()
     }
 
-    /// How long it has run: from the start of the run to its end, or to `now`.
+    /// How long it has run: from the start of the run to its end, or to `now`. Nothing if it
+    /// never ran.
     pub fn elapsed(&self, now: Timestamp) -> Duration {
-        let start = self.start_time.unwrap_or(self.create_time);
-        self.end_time.unwrap_or(now).since(start)
+        let end = self.end_time.unwrap_or(now);
+        self.start_time.map(|start| end.since(start)).unwrap_or_default()
     }
 }

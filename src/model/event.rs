@@ -106,7 +106,7 @@ pub struct CallFinished {
     pub outcome: Outcome,
     /// It was in the background.
     pub background: bool,
-    /// From the start of the run to its end.
+    /// From the start of the run to its end; nothing if it never ran.
     pub elapsed: Duration,
 }
 

@@ -31,6 +31,9 @@ pub(crate) async fn launch(call: Call, context: &mut Context) -> Result<Exit, Fa
     }
     let task = answer.task.ok_or_else(|| Failure::answer("the answer names no task"))?;
     context.out.line(&task.background_id).await?;
-    tell(&format!("callpark: to get its result: callpark wait {}", task.background_id));
+    // In `id=$(callpark start …)` it would be in the way.
+    if context.out.terminal {
+        tell(&format!("callpark: to get its result: callpark wait {}", task.background_id));
+    }
     Ok(Exit::Success)
 }

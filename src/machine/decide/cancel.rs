@@ -6,6 +6,15 @@ use crate::model::{Cancellation, Outcome, State, Timestamp, ToolResult};
 /// A running call is told to stop and ends once its process has; a pending one ends at once. One
 /// that is being stopped already is only told again if it is to be killed now.
 pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) -> Decision {
+    stop(projection, cancel, false, now)
+}
+
+/// The same for a call that is to make room for another, which its event says.
+pub(super) fn evict(projection: &Projection, cancel: Cancel, now: Timestamp) -> Decision {
+    stop(projection, cancel, true, now)
+}
+
+fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
     let Some(call) = projection.call(cancel.call_id) else { return Decision::not_live() };
     if call.stopping.is_some() {
         return if cancel.force {
@@ -16,7 +25,7 @@ pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) ->
     }
     let was_pending = call.state == State::Pending;
     let reason = cancel.reason.clone();
-    let stop = stop(cancel, false, now);
+    let stop = tell(cancel, evicted, now);
     if !was_pending {
         return stop;
     }
@@ -38,7 +47,7 @@ pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) ->
 }
 
 /// Records the request and tells the process to stop.
-pub(super) fn stop(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
+fn tell(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
     let Cancel { call_id, requested_by, reason, force, grace } = cancel;
     let cancellation = Cancellation {
         request_time: now,

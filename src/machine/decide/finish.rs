@@ -1,7 +1,7 @@
 //! A run ended.
 
 use super::super::{Decision, Finish, Projection};
-use crate::model::{Call, Exit, Outcome, State, StopCause, Timestamp, ToolResult};
+use crate::model::{Call, Exit, Outcome, State, StopCause, Survivor, Timestamp, ToolResult};
 
 /// The first end wins. A run that ended before the stop reached it has its own result: a cancel
 /// that lost the race changes nothing about it.
@@ -11,7 +11,7 @@ pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) ->
     let cause = call.stopping.filter(|_| stopped).map(|stopping| stopping.cause);
     let (state, reason) = match cause {
         Some(StopCause::Cancel) => (State::Cancelled, call.reason.clone()),
-        Some(limit) => (State::TimedOut, limit_reason(call, limit)),
+        Some(limit) => (State::TimedOut, limit_reason(call, limit, &survivors)),
         None if result.is_error => (State::Failed, failure_reason(&result)),
         None => (State::Succeeded, String::new()),
     };
@@ -22,14 +22,22 @@ pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) ->
     super::end(projection, super::End { call_id, state, reason, outcome, survivors })
 }
 
-fn limit_reason(call: &Call, cause: StopCause) -> String {
+/// The limit, and the processes that outlived it: nobody asked for the stop, so there is no other
+/// record of them.
+fn limit_reason(call: &Call, cause: StopCause, survivors: &[Survivor]) -> String {
     let (what, span) = match cause {
         StopCause::IdleTimeout => ("no output for", call.policy.idle_timeout),
         StopCause::ExecutionTimeout | StopCause::Cancel => {
             ("timed out after", call.policy.execution_timeout)
         }
     };
-    format!("{what} {} s", span.unwrap_or_default().as_secs_f64())
+    let limit = format!("{what} {} s", span.unwrap_or_default().as_secs_f64());
+    if survivors.is_empty() {
+        return limit;
+    }
+    let left: Vec<String> =
+        survivors.iter().map(|s| format!("{} ({})", s.pid, s.command)).collect();
+    format!("{limit}; could not be killed: {}", left.join(", "))
 }
 
 fn failure_reason(result: &ToolResult) -> String {

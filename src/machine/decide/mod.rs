@@ -21,6 +21,17 @@ use crate::model::{CallId, Outcome, SessionState, State, Survivor, Timestamp};
 
 /// What follows from `command` in the session that `projection` stands for.
 pub fn decide(projection: &Projection, command: Command, now: Timestamp) -> Decision {
+    let mut decision = decide_alone(projection, command, now);
+    // Once for all that ends here: each end alone would leave waiting what waits for two.
+    let ended = decision.ended();
+    if !ended.is_empty() {
+        let released = projection.released_by(&ended);
+        decision.effects.extend(released.into_iter().map(Effect::Reserve));
+    }
+    decision
+}
+
+fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> Decision {
     match command {
         Command::Start(start) => start::decide(projection, *start, now),
         Command::Begin { call_id } => begin::decide(projection, call_id),
@@ -49,15 +60,11 @@ struct End {
     survivors: Vec<Survivor>,
 }
 
-/// The end of a live call, with what it sets free: calls that waited for it, and the session's
-/// log if this was the last call of a closed session.
+/// The end of a live call, and of the session's log if this was the last call of a closed session.
 fn end(projection: &Projection, end: End) -> Decision {
     let End { call_id, state, reason, outcome, survivors } = end;
     let mut decision =
         Decision::nothing().change(Change::Ended { call_id, state, reason, outcome, survivors });
-    for released in projection.released_by(call_id) {
-        decision = decision.effect(Effect::Reserve(released));
-    }
     let is_last = projection.live.len() == 1;
     if is_last && projection.session.state == SessionState::Closing {
         decision = decision.change(Change::Closed);

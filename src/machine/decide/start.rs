@@ -5,9 +5,7 @@ use super::super::{
 };
 use super::{begin, cancel};
 use crate::model::limits::EVENT_ARGUMENTS_BYTES_MAX;
-use crate::model::{
-    Call, CallId, CallPolicy, ParkReason, SessionState, State, TaskLimitPolicy, Timestamp,
-};
+use crate::model::{Call, CallPolicy, ParkReason, SessionState, State, TaskLimitPolicy, Timestamp};
 
 /// Refused, or accepted: running at once, or pending until those it must not run beside have
 /// ended and there is a place. A budget of zero parks it in the same commit.
@@ -51,16 +49,20 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
         return Ok(Decision::nothing());
     }
     let oldest = staying
-        .filter(|call| call.is_task() && call.state != State::Pending)
+        .filter(|call| call.is_task())
         .min_by_key(|call| (call.park_time, call.start_sequence))
         .ok_or(full)?;
     let reason = "the session was at its limit and this was its oldest parked task";
-    Ok(cancel::stop(by_callpark(projection, oldest, reason), true, now))
+    Ok(cancel::evict(projection, by_callpark(projection, oldest, reason), now))
 }
 
 /// Cancels the background tasks that the new one takes the place of.
 fn replace(projection: &Projection, mut decision: Decision, now: Timestamp) -> Decision {
-    for call in projection.live.values().filter(|call| call.is_task()) {
+    // Those that make room for the new one are stopped already.
+    let replaced = |call: &&Call| call.is_task() && !decision.stops(call.id);
+    let mut replaced: Vec<&Call> = projection.live.values().filter(replaced).collect();
+    replaced.sort_by_key(|call| call.start_sequence);
+    for call in replaced {
         let reason = "replaced by a new task";
         let stop = cancel::decide(projection, by_callpark(projection, call, reason), now);
         decision.changes.extend(stop.changes);
@@ -85,7 +87,7 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
         .then(|| std::mem::take(&mut start.arguments));
     let (call_id, has_slot) = (start.call_id, start.has_slot);
     let mut call = new_call(projection, start, now);
-    let blocked = projection.is_blocked(&call, &ended_by(&made));
+    let blocked = projection.is_blocked(&call, &made.ended());
     if !blocked && has_slot {
         call.state = State::Running;
         call.start_time = Some(now);
@@ -107,15 +109,6 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
         true => decision.change(Change::Parked(call_id, ParkReason::BackgroundStart)),
         false => decision,
     }
-}
-
-/// The calls that end by what has been decided so far.
-fn ended_by(decision: &Decision) -> Vec<CallId> {
-    let ended = |change: &Change| match change {
-        Change::Ended { call_id, .. } => Some(*call_id),
-        _ => None,
-    };
-    decision.changes.iter().filter_map(ended).collect()
 }
 
 fn new_call(projection: &Projection, start: Start, now: Timestamp) -> Call {

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{
-    Change, Command, Concurrency, Decision, Projection, Start, Written, decide,
-};
+use super::super::{Change, Command, Concurrency, Decision, Projection, Start, Written, decide};
 use super::world::{RETENTION, World};
 use crate::model::{
     Call, CallFinished, CallId, Event, OnDisconnect, Outcome, Payload, State, StopCause,

@@ -10,7 +10,11 @@ fn detached(world: &mut World) -> Start {
 }
 
 fn closed(cancelled_tasks: u32, detached_tasks: u32) -> Result<Reply, Refusal> {
-    Ok(Reply::Closed { cancelled_tasks, detached_tasks })
+    Ok(Reply::Closed { cancelled_tasks, detached_tasks, again: false })
+}
+
+fn closed_before(cancelled_tasks: u32, detached_tasks: u32) -> Result<Reply, Refusal> {
+    Ok(Reply::Closed { cancelled_tasks, detached_tasks, again: true })
 }
 
 fn last_event(world: &World) -> &Payload {
@@ -128,13 +132,13 @@ fn closing_twice_tells_the_same() {
     let task = world.start(start);
     let start = detached(&mut world);
     let other = world.start(start);
-    let first = world.close();
+    assert_eq!(world.close(), closed(1, 1));
     for end in [task, other] {
-        assert_eq!(world.close(), first);
+        assert_eq!(world.close(), closed_before(1, 1));
         assert_eq!((world.last.changes.len(), world.last.effects.len()), (0, 0));
         world.stop(end);
     }
-    assert_eq!(world.close(), first, "also when all have ended");
+    assert_eq!(world.close(), closed_before(1, 1), "also when all have ended");
     assert_eq!(world.last.changes, []);
 }
 

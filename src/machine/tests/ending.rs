@@ -44,6 +44,10 @@ fn progress(call_id: CallId) -> Command {
     Command::Progress { call_id, progress }
 }
 
+fn alive(call_id: CallId) -> Command {
+    Command::Alive { call_id }
+}
+
 #[test]
 fn a_run_that_ends_well_has_succeeded() {
     let (mut world, call) = running();
@@ -72,7 +76,10 @@ fn a_tool_that_fails_has_a_result_and_a_reason() {
     ] {
         let (mut world, call) = running();
         assert_eq!(world.finish(call, result, false), Ok(Reply::Done));
-        assert_eq!((world.state(call), world.record(call).reason.as_str()), (State::Failed, reason));
+        assert_eq!(
+            (world.state(call), world.record(call).reason.as_str()),
+            (State::Failed, reason)
+        );
     }
 }
 
@@ -163,27 +170,43 @@ fn a_limit_of_a_run_means_nothing_before_it_and_after_it() {
 
 #[test]
 fn a_sign_of_life_starts_the_clock_of_silence_anew() {
-    let (mut world, call) = running();
-    let anew = [Effect::Arm(call, Timer::Idle, MINUTE / 2)];
-    let _ = world.tell(output(call));
-    assert_eq!((world.told(call), &world.last.effects[..]), (vec![PayloadKind::ToolOutput], &anew[..]));
-    let _ = world.tell(progress(call));
-    assert_eq!((world.told(call), &world.last.effects[..]), (vec![PayloadKind::ToolProgress], &anew[..]));
-    assert_eq!(world.record(call).progress.as_ref().unwrap().done, 1.0);
+    let signs = [
+        (output as fn(CallId) -> Command, vec![PayloadKind::ToolOutput]),
+        (progress, vec![PayloadKind::ToolProgress]),
+        // Output that isn't kept: nothing to tell, and yet it isn't silence.
+        (alive, vec![]),
+    ];
+    for (sign, told) in signs {
+        let (mut world, call) = running();
+        let _ = world.tell(sign(call));
+        assert_eq!(world.told(call), told);
+        assert_eq!(world.last.effects, [Effect::Arm(call, Timer::Idle, MINUTE / 2)]);
 
-    // What a run says while it is stopped is kept, but gives it no more time.
-    let _ = world.cancel(call);
-    let _ = world.tell(output(call));
-    assert_eq!((world.told(call), &world.last.effects[..]), (vec![PayloadKind::ToolOutput], &[][..]));
-    let _ = world.tell(progress(call));
-    assert_eq!((world.told(call), &world.last.effects[..]), (vec![PayloadKind::ToolProgress], &[][..]));
+        // What a run says while it is stopped is kept, but gives it no more time.
+        let _ = world.cancel(call);
+        let _ = world.tell(sign(call));
+        assert_eq!(world.told(call), told);
+        assert_eq!(world.last.effects, []);
+    }
+}
+
+#[test]
+fn a_call_without_an_idle_limit_has_no_clock_of_silence() {
+    let mut world = World::new();
+    let start = world.call("shell");
+    let call = world.start(start);
+    for sign in [output(call), progress(call), alive(call)] {
+        assert_eq!(world.tell(sign), Ok(Reply::Done));
+        assert_eq!(world.last.effects, []);
+    }
+    assert_eq!(world.record(call).progress.as_ref().unwrap().done, 1.0);
 }
 
 #[test]
 fn what_comes_after_the_end_is_dropped() {
     let (mut world, call) = running();
     world.succeed(call);
-    for late in [output(call), progress(call)] {
+    for late in [output(call), progress(call), alive(call)] {
         assert_eq!(world.tell(late), Ok(Reply::NotLive));
         assert_eq!(world.last.changes, []);
     }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::super::{Command, Effect, Reply, Start, Timer};
 use super::world::{GRACE, MINUTE, World};
-use crate::model::{
-    CallId, CallPolicy, OnDisconnect, ParkReason, Payload, PayloadKind, State,
-};
+use crate::model::{CallId, CallPolicy, OnDisconnect, ParkReason, Payload, PayloadKind, State};
 
 pub(super) fn park(world: &mut World, call_id: CallId) {
     let park = Command::Park { call_id, reason: ParkReason::Budget };

@@ -1,0 +1,39 @@
+# Starts a server of its own, on a free port and with a new home folder, and stops it at the end of
+# the script that sources this file. Sets SERVER_HOME (that folder), CALLPARK_ENDPOINT and
+# CALLPARK_TOKEN.
+#
+# CALLPARK_BIN names the server's program; without it a debug build is made and used.
+
+stop_server() {
+    if [[ -n ${server_pid:-} ]]; then
+        kill "$server_pid" 2>/dev/null || true
+        wait "$server_pid" 2>/dev/null || true
+    fi
+    rm -rf "$home"
+}
+
+start_server() {
+    if [[ -z ${CALLPARK_BIN:-} ]]; then
+        cargo build --quiet --package callpark
+        CALLPARK_BIN=${CARGO_TARGET_DIR:-target}/debug/callpark
+    fi
+    home=$(mktemp -d)
+    trap stop_server EXIT
+    # Where a server keeps its data when nobody says otherwise.
+    local data=$home/.local/state/callpark
+    "$CALLPARK_BIN" serve --listen 127.0.0.1:0 --data-dir "$data" 2>"$home/log" </dev/null &
+    server_pid=$!
+    for ((tries = 0; tries < 300; tries++)); do
+        CALLPARK_ENDPOINT=$(sed -n 's/^callpark listens on //p' "$home/log")
+        if [[ -n $CALLPARK_ENDPOINT ]]; then
+            CALLPARK_TOKEN=$(<"$data/token")
+            export CALLPARK_ENDPOINT CALLPARK_TOKEN SERVER_HOME=$home
+            return
+        fi
+        kill -0 "$server_pid" 2>/dev/null || break
+        sleep 0.1
+    done
+    echo "the server doesn't start:" >&2
+    cat "$home/log" >&2
+    exit 1
+}
