@@ -15,13 +15,17 @@ pub(crate) struct ConnectArgs {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 
-    /// The file with the token: a server writes it if it is missing, the other commands show what
-    /// it holds [default: $CALLPARK_TOKEN, else the file that the server of this machine writes]
+    /// The file with the token [default: $CALLPARK_TOKEN, else that of this machine's server]
+    ///
+    /// A server writes it if it is missing; the other commands show what it holds. Without it, the
+    /// token of this machine's server is shown to servers on this machine only.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// The server's configuration file [default: $CALLPARK_CONFIG, else
-    /// ~/.config/callpark/callpark.toml]
+    /// The server's configuration file [default: $CALLPARK_CONFIG]
+    ///
+    /// Without either it is callpark/callpark.toml in $XDG_CONFIG_HOME or ~/.config, if it exists.
+    /// The other commands read it to find the server's token.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 

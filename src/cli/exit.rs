@@ -27,7 +27,7 @@ Exit codes:
   78   the server's configuration is wrong, or it can't start
   124  the tool was stopped at its time limit
   125  the task was cancelled
-  130  stopped by Ctrl-C; the call goes on
+  130  stopped by Ctrl-C; a call goes on
   143  the server was stopped at once by a second SIGTERM
 
 A tool may end with one of these codes itself. `--json` tells which it was: only a call that has

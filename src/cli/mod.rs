@@ -47,7 +47,10 @@ struct Cli {
     #[command(flatten)]
     connect: ConnectArgs,
 
-    /// Write JSON: one document, or a line of it for each part of what comes bit by bit
+    /// Write JSON, for programs
+    ///
+    /// One document, or a line of JSON for each part of what comes bit by bit and for each of
+    /// several ids. Messages are those of callpark.v1 in canonical protobuf JSON.
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
 

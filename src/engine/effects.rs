@@ -78,7 +78,7 @@ impl Actor {
             slot: run.slot.take(),
             told_alive: None,
         };
-        self.shared.tracker.spawn(attempt.run(work));
+        self.shared.runs.spawn(attempt.run(work));
     }
 
     fn search_slot(&mut self, call_id: CallId) {

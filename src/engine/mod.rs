@@ -141,11 +141,17 @@ pub(crate) struct Shared {
     change_count: AtomicU64,
     /// Places for running calls.
     pub(crate) slots: Arc<Semaphore>,
+    /// Runs of calls: the first to end when the server stops, so that those that end by
+    /// themselves are still recorded.
+    pub(crate) runs: TaskTracker,
+    /// All other tasks.
     pub(crate) tracker: TaskTracker,
     /// The server is about to stop: streams and waits end.
     pub(crate) draining: CancellationToken,
     /// The server stops: processes are stopped, nothing is recorded of their end.
     pub(crate) stopping: CancellationToken,
+    /// No run is left: actors leave.
+    pub(crate) closing: CancellationToken,
 }
 
 /// Sessions, calls and background tasks.
@@ -173,9 +179,11 @@ impl Engine {
             changes: Topics::default(),
             change_count: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(slots)),
+            runs: TaskTracker::new(),
             tracker: TaskTracker::new(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
+            closing: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -205,6 +213,9 @@ impl Engine {
     pub async fn stop(&self) {
         self.shared.draining.cancel();
         self.shared.stopping.cancel();
+        self.shared.runs.close();
+        self.shared.runs.wait().await;
+        self.shared.closing.cancel();
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
         self.shared.executor.reaped().await;

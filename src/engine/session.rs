@@ -172,7 +172,8 @@ impl Actor {
             let first = self.next_message().await?;
             self.take(first, &mut batch);
         } else {
-            tokio::time::sleep(self.retry_delay).await;
+            let pause = tokio::time::sleep(self.retry_delay);
+            self.shared.closing.run_until_cancelled(pause).await?;
             for command in std::mem::take(&mut self.unsaved) {
                 self.take(Message::Report(command), &mut batch);
             }
@@ -187,11 +188,14 @@ impl Actor {
         Some(batch)
     }
 
-    /// None: there is nothing to do, and the directory has let the actor go.
+    /// None: there is nothing to do and the directory has let the actor go, or the server stops.
     async fn next_message(&mut self) -> Option<Message> {
         loop {
             if let Some(message) = self.wait_for_message().await {
                 return Some(message);
+            }
+            if self.shared.closing.is_cancelled() {
+                return None;
             }
             let id = self.projection.session.id;
             if self.shared.directory.retire(id, &self.commands) {
@@ -203,12 +207,16 @@ impl Actor {
     async fn wait_for_message(&mut self) -> Option<Message> {
         let idle = tokio::time::sleep(Duration::from_millis(ACTOR_IDLE_MS));
         tokio::select! {
-            message = self.commands.recv() => message,
+            // Timers before messages, or a process that writes without end would keep its call
+            // from being parked; messages before the end, or the last reports would be lost.
+            biased;
             Some(due) = self.timers.next(), if !self.timers.is_empty() => {
                 let (call_id, timer) = due.into_inner();
                 Some(Message::Report(self.due(call_id, timer)))
             }
+            message = self.commands.recv() => message,
             () = idle, if self.projection.is_idle() => None,
+            () = self.shared.closing.cancelled() => None,
         }
     }
 
@@ -341,7 +349,7 @@ impl Actor {
                     tracing::warn!(%session_id, %error, "the session can't be read back");
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                        () = self.shared.stopping.cancelled() => return false,
+                        () = self.shared.closing.cancelled() => return false,
                     }
                 }
             }

@@ -90,8 +90,7 @@ async fn a_process_sees_only_the_allowed_variables() {
         .filter(|entry| !entry.is_empty())
         .map(|entry| String::from_utf8_lossy(entry).into_owned())
         .collect();
-    let allowed =
-        ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+    let allowed = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
     let mut expected: BTreeSet<String> = allowed
         .iter()
         .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)))
@@ -102,8 +101,7 @@ async fn a_process_sees_only_the_allowed_variables() {
 
 #[tokio::test]
 async fn the_setting_tool_environment_says_which_variables_are_seen() {
-    let server =
-        TestServer::with(&[("tool-environment", "PATH,CARGO_MANIFEST_DIR")]).await;
+    let server = TestServer::with(&[("tool-environment", "PATH,CARGO_MANIFEST_DIR")]).await;
     let command = "echo \"${CARGO_MANIFEST_DIR-none} ${HOME-none}\"";
     let answer = run(&server, bash(command)).await;
     let expected = format!("{} none\n", env!("CARGO_MANIFEST_DIR"));
@@ -254,9 +252,11 @@ async fn a_dry_run_checks_and_starts_nothing() {
     assert_eq!((started.task, started.dry_run, started.replayed), (None, true, false));
     for wrong in [json!({}), json!({ "command": 1 })] {
         let wrong = v1::RunToolRequest { dry_run: true, ..call("bash", wrong) };
-        check_fields(&refusal(&server, wrong.clone()).await, "ARGUMENTS_INVALID", &[
-            "arguments.command",
-        ]);
+        check_fields(
+            &refusal(&server, wrong.clone()).await,
+            "ARGUMENTS_INVALID",
+            &["arguments.command"],
+        );
         let status = server.tasks.clone().start(start_of(wrong)).await.expect_err("a refusal");
         check_reason(&status, Code::InvalidArgument, "ARGUMENTS_INVALID");
     }

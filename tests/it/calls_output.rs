@@ -15,7 +15,12 @@ fn writes_numbered(bytes: usize) -> v1::RunToolRequest {
     python(&format!("import sys; sys.stdout.write(''.join('%07d\\n' % n for n in range({lines})))"))
 }
 
-async fn read(server: &TestServer, id: &str, offset: i64, max_bytes: i32) -> v1::ReadOutputResponse {
+async fn read(
+    server: &TestServer,
+    id: &str,
+    offset: i64,
+    max_bytes: i32,
+) -> v1::ReadOutputResponse {
     let request = v1::ReadOutputRequest {
         background_id: id.into(),
         stream: v1::OutputStream::Stdout.into(),
@@ -147,10 +152,8 @@ async fn what_is_not_utf_8_comes_as_bytes() {
 async fn one_line_of_twenty_megabytes_is_kept_byte_exact() {
     const SIZE: usize = 20_000_000;
     let server = TestServer::start().await;
-    let code = format!(
-        "import sys; sys.stdout.write(''.join('%08d' % n for n in range({})))",
-        SIZE / 8
-    );
+    let code =
+        format!("import sys; sys.stdout.write(''.join('%08d' % n for n in range({})))", SIZE / 8);
     let id = park(&server, python(&code)).await;
     let task = ended(&server, &id).await;
     let result = outcome_of(&task);

@@ -7,9 +7,7 @@ use crate::support::waiting::{
     Gate, call, ended, event, lines_of, outcome_of, park, refusal, run, session, span_of, task,
     text_of,
 };
-use crate::support::{
-    TestServer, bash, check_reason, millis, result_of, soon, stdout_of, v1,
-};
+use crate::support::{TestServer, bash, check_reason, millis, result_of, soon, stdout_of, v1};
 
 const ECHO: &str = r#"
 [[tools]]

@@ -73,6 +73,14 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
             leave(&context.client, &seen, interrupts).await;
             Err(Failure::Closed)
         }
+        Some(Err(Failure::Client(error))) => {
+            if let (Exit::Unreachable, Some(id)) =
+                (Exit::of_error(&error), ids::task_of_call(&seen.call_id))
+            {
+                tell(&format!("callpark: if the server comes back: callpark show {id}"));
+            }
+            Err(Failure::Client(error))
+        }
         Some(ended) => ended,
         None => {
             // Below the `^C` that the terminal shows.

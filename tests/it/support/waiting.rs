@@ -187,8 +187,7 @@ pub async fn event<T>(
     session_id: &str,
     wanted: impl Fn(&v1::session_event::Payload) -> Option<T>,
 ) -> T {
-    let request =
-        v1::StreamSessionRequest { session_id: session_id.into(), ..Default::default() };
+    let request = v1::StreamSessionRequest { session_id: session_id.into(), ..Default::default() };
     let stream = soon("a stream", server.tools.clone().stream_session(request)).await;
     let mut stream = stream.expect("a stream").into_inner();
     loop {
