@@ -67,7 +67,8 @@ async fn output_is_read_from_every_byte_on() {
         assert!(answer.eof && answer.dropped_bytes == 0, "{answer:?}");
         for max_bytes in 1..=whole.len() - offset {
             let max = max_bytes as i32;
-            let request = v1::ReadOutputRequest { max_bytes: max, ..at(&task, Stdout, offset as i64) };
+            let request =
+                v1::ReadOutputRequest { max_bytes: max, ..at(&task, Stdout, offset as i64) };
             let answer = read(&server, request).await;
             let end = offset + max_bytes;
             assert_eq!(answer.data, whole[offset..end], "{max_bytes} from {offset}");
@@ -98,10 +99,8 @@ async fn streams_are_read_apart_and_together() {
             assert_eq!(answer.data, text[offset..], "{stream:?} from {offset}");
         }
     }
-    let unset = v1::ReadOutputRequest {
-        background_id: task.background_id.clone(),
-        ..Default::default()
-    };
+    let unset =
+        v1::ReadOutputRequest { background_id: task.background_id.clone(), ..Default::default() };
     assert_eq!(read(&server, unset).await.data, "one\ntwo\nthree\n");
 }
 
@@ -111,7 +110,12 @@ async fn the_last_lines_are_read_as_far_as_max_bytes_reaches() {
     let session_id = new_session(&server).await;
     let task = task(&server, &session_id, "printf 'one\ntwo\nthree\nend'; echo x >&2").await;
     ended(&server, &task.background_id).await;
-    let cases = [(1, "end"), (2, "three\nend"), (4, "one\ntwo\nthree\nend"), (i32::MAX, "one\ntwo\nthree\nend")];
+    let cases = [
+        (1, "end"),
+        (2, "three\nend"),
+        (4, "one\ntwo\nthree\nend"),
+        (i32::MAX, "one\ntwo\nthree\nend"),
+    ];
     for (lines, text) in cases {
         let answer = read(&server, tail(&task, Stdout, lines)).await;
         assert_eq!(answer.data, text, "{lines} lines");

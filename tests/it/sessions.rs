@@ -115,7 +115,8 @@ async fn sessions_are_listed_newest_first_and_by_every_filter() {
     let odd = ids(&[made[0].clone(), made[2].clone()]);
     assert_eq!(of(marked(&[("parity", "odd"), ("all", "yes")])).await, odd);
     assert!(of(marked(&[("parity", "odd"), ("all", "no")])).await.is_empty());
-    let later = v1::ListSessionsRequest { created_after: made[2].create_time, ..Default::default() };
+    let later =
+        v1::ListSessionsRequest { created_after: made[2].create_time, ..Default::default() };
     assert_eq!(of(later).await, ids(&made[..2]));
 }
 

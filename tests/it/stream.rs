@@ -180,7 +180,8 @@ async fn a_replay_has_many_events_in_a_message_and_a_quiet_stream_one() {
     assert!(sizes.iter().all(|size| *size <= 64), "{sizes:?}");
     assert!(sizes.len() <= 8, "few messages for 200 events: {sizes:?}");
     let gate = Gate::new(&server, "quiet");
-    let call = run(&server, &session_id, &gate.command());
+    let command = gate.command();
+    let call = run(&server, &session_id, &command);
     let watch = async {
         assert_eq!(reader.until_event(|event| kind_of(event) == "started").await.len(), 1);
         gate.open();
@@ -246,7 +247,8 @@ async fn a_trimmed_log_signals_its_gap_or_fails() {
     let fail = v1::StreamSessionRequest { on_gap: v1::OnGap::Fail.into(), ..after(20) };
     let (events, end) = Reader::open(&server, fail).await.rest().await;
     assert_eq!((events.len(), end.is_none()), (1000, true), "nothing is missing after 20");
-    let unset = v1::StreamSessionRequest { on_gap: v1::OnGap::Fail.into(), ..replay_of(&session_id) };
+    let unset =
+        v1::StreamSessionRequest { on_gap: v1::OnGap::Fail.into(), ..replay_of(&session_id) };
     let (events, end) = Reader::open(&server, unset).await.rest().await;
     assert_eq!((events.len(), end.is_none()), (1000, true), "unset is from the oldest");
 }

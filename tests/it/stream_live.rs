@@ -72,7 +72,8 @@ async fn a_stream_that_is_old_is_told_to_come_again() {
     assert!(draining.retry_after.is_some_and(|span| span.seconds > 0 || span.nanos > 0));
     check_cut(reader.next().await.expect_err("a cut"));
     let again = Some(draining.last_sequence);
-    let request = v1::StreamSessionRequest { start_after_sequence: again, ..stream_of(&session_id) };
+    let request =
+        v1::StreamSessionRequest { start_after_sequence: again, ..stream_of(&session_id) };
     let (events, head) = Reader::open(&server, request).await.until_caught_up().await;
     assert_eq!((events.len(), head), (0, 3));
 }
@@ -99,8 +100,10 @@ async fn streams_are_told_that_the_server_stops() {
     run(&server, &session_id, "echo one").await;
     let payloads = vec![v1::PayloadKind::ToolCallStarted.into()];
     let filtered = v1::StreamSessionRequest { payloads, ..stream_of(&session_id) };
-    let mut readers =
-        [Reader::open(&server, stream_of(&session_id)).await, Reader::open(&server, filtered).await];
+    let mut readers = [
+        Reader::open(&server, stream_of(&session_id)).await,
+        Reader::open(&server, filtered).await,
+    ];
     for reader in &mut readers {
         reader.until_caught_up().await;
     }
@@ -173,8 +176,7 @@ async fn readers_see_the_same_bytes_live_and_in_a_replay() {
         reader.until_event(both).await;
         close(&server, &session_id).await;
     };
-    let (first, second, ()) =
-        tokio::join!(raw_events(&mut first), raw_events(&mut second), work);
+    let (first, second, ()) = tokio::join!(raw_events(&mut first), raw_events(&mut second), work);
     let replayed = raw_events(&mut raw_stream(&server, &session_id).await).await;
     assert!(first.len() >= 10, "{}", first.len());
     assert_eq!(first, second);

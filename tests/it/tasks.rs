@@ -22,8 +22,7 @@ fn ids(tasks: &[v1::Task]) -> Vec<&str> {
 }
 
 async fn delete(server: &TestServer, background_id: &str) {
-    let request =
-        v1::DeleteRequest { background_id: background_id.into(), ..Default::default() };
+    let request = v1::DeleteRequest { background_id: background_id.into(), ..Default::default() };
     soon("a delete", server.tasks.clone().delete(request)).await.expect("deleted");
 }
 
@@ -139,8 +138,7 @@ async fn pages_show_each_task_that_was_there_throughout_once() {
     }
     let (mut seen, mut token, mut page_count) = (Vec::new(), String::new(), 0);
     loop {
-        let request =
-            v1::ListRequest { page_size: 3, page_token: token, ..Default::default() };
+        let request = v1::ListRequest { page_size: 3, page_token: token, ..Default::default() };
         let page = listed(&server, request).await;
         assert!(page.tasks.len() <= 3);
         seen.extend(page.tasks.into_iter().map(|task| task.background_id));
@@ -218,11 +216,13 @@ async fn a_forged_page_token_is_an_invalid_one_or_harmless() {
         .map(|index| u8::from_str_radix(&token[2 * index..2 * index + 2], 16).unwrap_or_default())
         .collect();
     let text = String::from_utf8(text).expect("text");
-    let digits: String = text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    let digits: String =
+        text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     for number in ["18446744073709551615", "9223372036854775807", "-9223372036854775808", "0"] {
         let forged = text.replacen(&digits, number, 1);
         let page_token = forged.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let answer = server.tasks.clone().list(v1::ListRequest { page_token, ..first.clone() }).await;
+        let answer =
+            server.tasks.clone().list(v1::ListRequest { page_token, ..first.clone() }).await;
         if let Err(status) = answer {
             check_reason(&status, Code::InvalidArgument, "PAGE_TOKEN_INVALID");
         }

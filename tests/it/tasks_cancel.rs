@@ -45,18 +45,19 @@ async fn a_cancelled_task_says_who_asked_and_why_and_keeps_its_output() {
     let Some(v1::task::Outcome::Result(result)) = &cancelled.outcome else { panic!() };
     assert_eq!(crate::support::stdout_of(result), b"before\n");
     assert_eq!(task_now(&server, &task.background_id).await, cancelled);
-    let kinds = log_of(&server, &session_id).await.into_iter().filter_map(|event| match event.payload {
-        Some(Payload::ToolCallCancelling(cancelling)) => {
-            assert_eq!(cancelling.requested_by, record.requested_by);
-            assert_eq!((cancelling.reason.as_str(), cancelling.force), ("not needed", false));
-            Some("cancelling")
-        }
-        Some(Payload::ToolCallFinished(finished)) => {
-            assert_eq!(finished.state(), State::Cancelled);
-            Some("finished")
-        }
-        _ => None,
-    });
+    let kinds =
+        log_of(&server, &session_id).await.into_iter().filter_map(|event| match event.payload {
+            Some(Payload::ToolCallCancelling(cancelling)) => {
+                assert_eq!(cancelling.requested_by, record.requested_by);
+                assert_eq!((cancelling.reason.as_str(), cancelling.force), ("not needed", false));
+                Some("cancelling")
+            }
+            Some(Payload::ToolCallFinished(finished)) => {
+                assert_eq!(finished.state(), State::Cancelled);
+                Some("finished")
+            }
+            _ => None,
+        });
     assert_eq!(kinds.collect::<Vec<_>>(), ["cancelling", "finished"]);
 }
 

@@ -150,7 +150,10 @@ async fn leaving_a_wait_touches_nothing_and_waiting_again_gives_the_same() {
         assert!(left.await.is_err(), "it still waits when its caller leaves");
     }
     let now = task_now(&server, &task.background_id).await;
-    assert_eq!((now.state(), now.revision, now.cancellation), (State::Running, task.revision, None));
+    assert_eq!(
+        (now.state(), now.revision, now.cancellation),
+        (State::Running, task.revision, None)
+    );
     gate.open();
     let first = wait(&server, wait_of(&task, None)).await.task.expect("a task");
     assert_eq!(first.state(), State::Failed);
@@ -159,7 +162,10 @@ async fn leaving_a_wait_touches_nothing_and_waiting_again_gives_the_same() {
     let acknowledged = v1::WaitRequest { acknowledge: true, ..wait_of(&task, None) };
     let third = wait(&server, acknowledged).await.task.expect("a task");
     assert_eq!(third.outcome, first.outcome);
-    assert_eq!(wait(&server, wait_of(&task, None)).await.task.expect("a task").outcome, first.outcome);
+    assert_eq!(
+        wait(&server, wait_of(&task, None)).await.task.expect("a task").outcome,
+        first.outcome
+    );
 }
 
 #[tokio::test]
@@ -173,11 +179,10 @@ async fn wait_many_waits_for_any_or_all_and_sorts_the_tasks() {
     }
     let [a, b, c] = [&tasks[0], &tasks[1], &tasks[2]];
     let none = wait_many(&server, many_of(&[c, a, b], WaitMode::Any, 0)).await;
-    assert_eq!((none.settled.len(), ids(&none.pending)), (0, vec![
-        c.background_id.as_str(),
-        a.background_id.as_str(),
-        b.background_id.as_str()
-    ]));
+    assert_eq!(
+        (none.settled.len(), ids(&none.pending)),
+        (0, vec![c.background_id.as_str(), a.background_id.as_str(), b.background_id.as_str()])
+    );
     let any = wait_many(&server, many_of(&[c, b, a, b], WaitMode::Any, 60_000));
     let open = async { gates[1].open() };
     let (any, ()) = tokio::join!(any, open);
@@ -207,7 +212,8 @@ async fn wait_many_takes_one_to_a_hundred_known_ids() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let known = task(&server, &session_id, "true").await;
-    let request = |ids: Vec<String>| v1::WaitManyRequest { background_ids: ids, ..Default::default() };
+    let request =
+        |ids: Vec<String>| v1::WaitManyRequest { background_ids: ids, ..Default::default() };
     for count in [0, 101] {
         let ids = vec![known.background_id.clone(); count];
         let status = many_error(&server, request(ids)).await;

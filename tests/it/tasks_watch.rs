@@ -113,9 +113,14 @@ async fn a_watch_is_resumed_where_it_was_cut() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let mut stream = watch(&server, "", None).await;
-    let mut last = beginning(&mut stream).await;
-    let first = task(&server, &session_id, "true").await;
-    while last == 0 || !is_over_in(&next(&mut stream).await, &first.background_id, &mut last) {}
+    beginning(&mut stream).await;
+    task(&server, &session_id, "true").await;
+    let last = loop {
+        let change = next(&mut stream).await;
+        if change.tasks.iter().any(is_over) {
+            break change.watch_sequence;
+        }
+    };
     drop(stream);
     let second = task(&server, &session_id, "true").await;
     ended(&server, &second.background_id).await;
@@ -123,11 +128,6 @@ async fn a_watch_is_resumed_where_it_was_cut() {
     beginning(&mut stream).await;
     let changes = until_ended(&mut stream, 1).await;
     assert!(changes.iter().all(|task| task.background_id == second.background_id), "{changes:?}");
-}
-
-fn is_over_in(change: &v1::WatchResponse, background_id: &str, last: &mut i64) -> bool {
-    *last = change.watch_sequence;
-    change.tasks.iter().any(|task| task.background_id == background_id && is_over(task))
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ const TOOLS: [&str; 2] = ["shell", "deploy"];
 enum Happening {
     Start(Wishes),
     PlaceFound(Index),
+    PlaceOffered(Index),
     Exit { process: Index, code: i32, by_itself: bool },
     TimerFires(Index),
     Output(Index),
@@ -87,6 +88,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         12 => wishes().prop_map(Start),
         6 => one().prop_map(PlaceFound),
+        1 => one().prop_map(PlaceOffered),
         6 => (one(), 0..2, any::<bool>())
             .prop_map(|(process, code, by_itself)| Exit { process, code, by_itself }),
         4 => one().prop_map(TimerFires),
@@ -134,6 +136,13 @@ impl Node {
             Happening::Start(wishes) => return self.start_as(wishes),
             Happening::PlaceFound(index) => {
                 if let Some(id) = pick(index, self.searching.iter().copied()) {
+                    self.grant(id);
+                }
+                return;
+            }
+            // A place for whoever doesn't look for one: too early, too late, or a second one.
+            Happening::PlaceOffered(index) => {
+                if let Some(id) = self.any_call(index) {
                     self.grant(id);
                 }
                 return;
@@ -213,8 +222,6 @@ fn progress(call_id: CallId) -> Command {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
-
     /// Every call that was accepted ends, once; nothing waits for nothing.
     #[test]
     fn a_session_comes_to_rest((policy, happenings) in life()) {

@@ -141,3 +141,22 @@ fn head(row: &Row<'_>) -> Result<(Head, usize), Error> {
     let bytes = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?.len();
     Ok((head, bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::world::Log;
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        for (count, bytes, most) in [(100, 1024 * 1024, 16), (HEADS_MAX + 10, 1, HEADS_MAX)] {
+            let mut heads = Heads::default();
+            for _ in 0..count {
+                let row = Columns { key: 1, head: 0, first: 1, live: 0, calls: 0 };
+                let body = Log::new(0).session;
+                heads.insert(body.id, Head { row, body }, bytes);
+                assert!(heads.known.len() <= most);
+            }
+        }
+    }
+}

@@ -104,11 +104,11 @@ impl Scope {
         }
     }
 
-    /// The condition that picks an index. The `+` keeps the tenant out of that choice.
+    /// Another tenant's session shows nothing.
     fn condition(self, key: &str) -> String {
         match self {
             Self::Tenant => "tenant = ?1".to_owned(),
-            Self::Session(_) => format!("session_key = {key} AND +tenant = ?1"),
+            Self::Session(_) => format!("session_key = {key} AND tenant = ?1"),
         }
     }
 }
@@ -124,18 +124,26 @@ fn scope(connection: &Connection, id: Option<SessionId>) -> rusqlite::Result<Opt
 }
 
 fn sessions_sql(states: Vec<u8>) -> String {
+    let index = if states.is_empty() { "sessions_by_tenant" } else { "sessions_by_state" };
     let select = format!(
         "SELECT {SESSION_COLUMNS}, s.create_time AS create_time, s.id AS id
-         FROM sessions s CROSS JOIN session_bodies b ON b.session_key = s.key
+         FROM sessions s INDEXED BY {index}
+             CROSS JOIN session_bodies b ON b.session_key = s.key
          WHERE s.tenant = ?1 AND (s.create_time, s.id) < (?2, ?3) AND s.create_time >= ?4"
     );
     merged(&select, "s.state", states)
 }
 
 fn calls_sql(scope: Scope, states: Vec<u8>) -> String {
+    let index = match (scope, states.is_empty()) {
+        (Scope::Tenant, true) => "tasks_by_tenant",
+        (Scope::Tenant, false) => "tasks_by_tenant_state",
+        (Scope::Session(_), true) => "tasks_by_session",
+        (Scope::Session(_), false) => "tasks_by_session_state",
+    };
     let scope = scope.condition("?5");
     let select = format!(
-        "SELECT body, create_time, id FROM calls
+        "SELECT body, create_time, id FROM calls INDEXED BY {index}
          WHERE is_task = 1 AND {scope} AND (create_time, id) < (?2, ?3) AND create_time >= ?4
              AND ((?6 >> kind) & 1) = 1"
     );
@@ -143,9 +151,13 @@ fn calls_sql(scope: Scope, states: Vec<u8>) -> String {
 }
 
 fn changes_sql(scope: Scope) -> String {
+    let index = match scope {
+        Scope::Tenant => "changes_by_tenant",
+        Scope::Session(_) => "changes_by_session",
+    };
     let scope = scope.condition("?2");
     format!(
-        "SELECT body, change_number FROM calls
+        "SELECT body, change_number FROM calls INDEXED BY {index}
          WHERE is_task = 1 AND {scope} AND change_number > ?3 ORDER BY change_number"
     )
 }
@@ -155,12 +167,9 @@ fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String {
     // A state that is named twice would show its rows twice.
     states.sort_unstable();
     states.dedup();
-    let walks: Vec<String> =
-        states.iter().map(|state| format!("{select} AND {column} = {state}")).collect();
-    let walks = match walks.is_empty() {
-        true => select.to_owned(),
-        false => walks.join(" UNION ALL "),
-    };
+    let walk = |state| format!("{select} AND {column} = {state}");
+    let walks: Vec<String> = states.iter().map(walk).collect();
+    let walks = if walks.is_empty() { select.to_owned() } else { walks.join(" UNION ALL ") };
     format!("{walks} ORDER BY create_time DESC, id DESC")
 }
 

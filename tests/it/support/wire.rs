@@ -52,9 +52,8 @@ pub fn methods() -> Vec<Method> {
 pub fn messages() -> BTreeMap<String, DescriptorProto> {
     let named = |file: prost_types::FileDescriptorProto| {
         let package = file.package().to_owned();
-        let full = move |message: DescriptorProto| {
-            (format!(".{package}.{}", message.name()), message)
-        };
+        let full =
+            move |message: DescriptorProto| (format!(".{package}.{}", message.name()), message);
         file.message_type.into_iter().map(full)
     };
     descriptors().file.into_iter().flat_map(named).collect()

@@ -55,6 +55,12 @@ async fn lists_follow_an_index() {
                 .unwrap();
             let text = plan.join("\n");
             assert!(!text.contains("TEMP B-TREE") && !text.contains("SCAN"), "{sql}\n{text}");
+            // The index gives the order, and the states where there are some.
+            let by_state = sql.contains("state = ");
+            for step in plan.iter().filter(|step| step.contains("_by_")) {
+                let ordered = step.contains("create_time") || step.contains("change_number");
+                assert!(ordered && by_state == step.contains("state=?"), "{sql}\n{text}");
+            }
         }
     })
     .await;

@@ -1,0 +1,46 @@
+# Shortcuts; `.ci/run` runs the same commands.
+
+# Lists the recipes.
+default:
+    @just --list
+
+# Everything that must hold before a change goes in.
+ci:
+    .ci/run
+
+# All tests of all packages; arguments go to cargo: `just test --test tidy`.
+test *arguments:
+    cargo test {{ arguments }}
+
+# Format and lints.
+lint:
+    .ci/run format clippy
+
+# Formats the Rust sources and the contract.
+format:
+    cargo fmt --all
+    .ci/buf format --write
+
+# The documentation of the packages, in target/doc.
+docs:
+    .ci/run docs
+
+# Lint and format of the contract.
+proto-lint:
+    .ci/run proto
+
+# Licences, sources and bans of the dependencies; needs cargo-deny.
+licences:
+    .ci/run licences
+
+# The main job on real processes, in a few seconds.
+demo:
+    cargo run -- demo
+
+# A server; arguments go to it: `just serve --listen 127.0.0.1:0`.
+serve *arguments:
+    cargo run -- serve {{ arguments }}
+
+# The examples in other languages against a server of their own: `just polyglot python go`.
+polyglot *languages:
+    polyglot/run {{ languages }}

@@ -1,0 +1,402 @@
+//! The program as its users start it: servers and commands as processes of their own.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
+use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use super::soon;
+
+/// The program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_callpark");
+
+/// What every process here sees beside its home, and nothing else of this process's variables.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A machine of one's own, as far as the program can tell: a home folder that nothing else uses.
+/// Whatever callpark has started with this home is killed with it.
+pub struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    /// An empty home.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("home")).expect("a home");
+        Self { folder }
+    }
+
+    /// The home folder.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// Where a server keeps its data unless it is told otherwise, and where commands look for
+    /// the token.
+    pub fn data(&self) -> PathBuf {
+        self.home().join(".local/state/callpark")
+    }
+
+    /// A folder for the test's own files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file of the test's own.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    }
+
+    /// The program with these arguments.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        command(&self.home(), PROGRAM, arguments)
+    }
+
+    /// Any program with these arguments.
+    pub fn other(&self, program: &str, arguments: &[&str]) -> Command {
+        command(&self.home(), program, arguments)
+    }
+
+    /// Runs the program to its end.
+    pub async fn run(&self, arguments: &[&str]) -> Ended {
+        run(self.command(arguments)).await
+    }
+
+    /// Starts a server on a free port with the store of this home.
+    pub async fn serve(&self, flags: &[&str]) -> Program {
+        let data = self.data().display().to_string();
+        let first = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data];
+        self.serve_with(self.command(&[&first, flags].concat())).await
+    }
+
+    /// Starts a server with any command that has its store in this home.
+    pub async fn serve_with(&self, command: Command) -> Program {
+        Program::started(Live::start(command), self.home(), &self.data()).await
+    }
+
+    /// The live processes of calls of this home's servers.
+    pub fn processes(&self) -> Vec<u32> {
+        marked(&self.home())
+    }
+
+    /// Waits until no process of a call is left.
+    pub async fn quiet(&self) {
+        let quiet = async {
+            while !self.processes().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon("the end of all processes", quiet).await;
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            send(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Tools see the home of their server, and the mark of their call.
+fn marked(home: &Path) -> Vec<u32> {
+    let home = format!("HOME={}", home.display());
+    let is_marked = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let has = |wanted: &dyn Fn(&[u8]) -> bool| environment.split(|byte| *byte == 0).any(wanted);
+        has(&|variable| variable == home.as_bytes())
+            && has(&|variable| variable.starts_with(b"CALLPARK_CALL_ID="))
+    };
+    let entries = std::fs::read_dir("/proc").expect("processes").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(is_marked).collect()
+}
+
+fn command(home: &Path, program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", PATH).env("HOME", home).args(arguments);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Runs a command to its end.
+pub async fn run(command: Command) -> Ended {
+    Live::start(command).ended().await
+}
+
+fn send(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    // It may have ended meanwhile.
+    let _gone = kill_process(pid, signal);
+}
+
+/// How a process ended, and all that it wrote.
+#[derive(Debug)]
+pub struct Ended {
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Ended {
+    /// The exit code, which there must be.
+    #[track_caller]
+    pub fn code(&self) -> i32 {
+        match self.status.code() {
+            Some(code) => code,
+            None => panic!("ended by signal {:?}: {self}", self.status.signal()),
+        }
+    }
+
+    /// Checks the exit code.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code(), code, "{self}");
+        self
+    }
+
+    /// The bytes on standard output.
+    pub fn bytes(&self) -> &[u8] {
+        &self.stdout
+    }
+
+    /// Standard output as text.
+    #[track_caller]
+    pub fn stdout(&self) -> &str {
+        std::str::from_utf8(&self.stdout).expect("text")
+    }
+
+    /// Standard error as text.
+    #[track_caller]
+    pub fn stderr(&self) -> &str {
+        std::str::from_utf8(&self.stderr).expect("text")
+    }
+
+    /// Standard output as one line.
+    #[track_caller]
+    pub fn line(&self) -> &str {
+        match self.stdout().strip_suffix('\n') {
+            Some(line) if !line.contains('\n') => line,
+            _ => panic!("not one line: {self}"),
+        }
+    }
+
+    /// Standard output as one JSON document.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        match serde_json::from_slice(&self.stdout) {
+            Ok(value) => value,
+            Err(error) => panic!("{error}: {self}"),
+        }
+    }
+
+    /// Standard output as a JSON document a line.
+    #[track_caller]
+    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+        let value = |line| serde_json::from_str(line).expect("JSON");
+        self.stdout().lines().map(value).collect()
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&self.stdout), text(&self.stderr));
+        write!(f, "{}\n--- stdout\n{stdout}--- stderr\n{stderr}---", self.status)
+    }
+}
+
+/// A process whose output can be watched. Killed when it is dropped.
+pub struct Live {
+    child: Child,
+    /// What it writes to standard output.
+    pub stdout: Written,
+    /// What it writes to standard error.
+    pub stderr: Written,
+}
+
+impl Live {
+    /// Starts it. Its output goes nowhere else, unless the command says so.
+    pub fn start(mut command: Command) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Self::watch(child.expect("started"))
+    }
+
+    /// Watches a process as far as its output comes here.
+    pub fn watch(mut child: Child) -> Self {
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        Self { stdout: Written::of(stdout), stderr: Written::of(stderr), child }
+    }
+
+    /// Its process id.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a process that hasn't ended")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        send(self.pid(), signal);
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> Ended {
+        let status = soon("the end of a process", self.child.wait()).await.expect("its end");
+        let (stdout, stderr) = (self.stdout.all().await, self.stderr.all().await);
+        Ended { status, stdout, stderr }
+    }
+}
+
+/// What a process writes, as it comes.
+pub struct Written(watch::Receiver<Vec<u8>>);
+
+impl Written {
+    fn of(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> Self {
+        let (sender, receiver) = watch::channel(Vec::new());
+        if let Some(mut pipe) = pipe {
+            tokio::task::spawn(async move {
+                let mut piece = vec![0; 64 << 10];
+                while let Ok(read @ 1..) = pipe.read(&mut piece).await {
+                    sender.send_modify(|all| all.extend_from_slice(&piece[..read]));
+                }
+            });
+        }
+        Self(receiver)
+    }
+
+    /// What there is once it has this text in it.
+    pub async fn until(&mut self, text: &str) -> String {
+        let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains(text);
+        let is_there = soon(&format!("`{text}`"), self.0.wait_for(has)).await.is_ok();
+        assert!(is_there, "ended without `{text}`: {}", self.now());
+        self.now()
+    }
+
+    /// Whether it is a server's and says where that listens, not an end before.
+    pub async fn started(&mut self) -> bool {
+        let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains("callpark listens");
+        soon("a start or an end", self.0.wait_for(has)).await.is_ok()
+    }
+
+    /// What there is by now.
+    pub fn now(&self) -> String {
+        String::from_utf8_lossy(&self.0.borrow()).into_owned()
+    }
+
+    async fn all(mut self) -> Vec<u8> {
+        // The sender goes at the end of the pipe.
+        let is_closed = soon("the end of the output", self.0.wait_for(|_| false)).await.is_err();
+        assert!(is_closed, "its end");
+        self.0.borrow().clone()
+    }
+}
+
+/// Puts the token on every request.
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// Clients on one connection.
+#[derive(Clone)]
+pub struct Clients {
+    /// Tools and sessions.
+    pub tools: ToolRunnerClient<InterceptedService<Channel, Bearer>>,
+    /// Background tasks.
+    pub tasks: BackgroundTasksClient<InterceptedService<Channel, Bearer>>,
+}
+
+/// A server in a process of its own. Killed when it is dropped.
+pub struct Program {
+    /// The process.
+    pub live: Live,
+    /// `http://127.0.0.1:PORT`.
+    pub endpoint: String,
+    /// What callers must show.
+    pub token: String,
+    home: PathBuf,
+}
+
+impl Program {
+    /// A server that says where it listens, with its data in this folder.
+    pub async fn started(mut live: Live, home: PathBuf, data: &Path) -> Self {
+        // The line after it, so that this one is whole.
+        live.stderr.until("callpark listens").await;
+        let text = live.stderr.until("data").await;
+        let endpoint = address(&text, "callpark listens");
+        let token = std::fs::read_to_string(data.join("token")).expect("a token");
+        Self { live, endpoint, token: token.trim().to_owned(), home }
+    }
+
+    /// The address behind these words in what it has said.
+    pub fn address(&self, words: &str) -> String {
+        address(&self.live.stderr.now(), words)
+    }
+
+    /// A connection without a token.
+    pub fn channel(&self) -> Channel {
+        Endpoint::from_shared(self.endpoint.clone()).expect("an endpoint").connect_lazy()
+    }
+
+    /// Clients on a connection of their own.
+    pub fn connect(&self) -> Clients {
+        let bearer = Bearer(format!("Bearer {}", self.token).parse().expect("a header"));
+        let service = InterceptedService::new(self.channel(), bearer);
+        let tools = ToolRunnerClient::new(service.clone()).max_decoding_message_size(16 << 20);
+        let tasks = BackgroundTasksClient::new(service).max_decoding_message_size(16 << 20);
+        Clients { tools, tasks }
+    }
+
+    /// A command that talks to it.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.home, PROGRAM, arguments);
+        command.env("CALLPARK_ENDPOINT", &self.endpoint);
+        command
+    }
+
+    /// Runs a command that talks to it.
+    pub async fn cli(&self, arguments: &[&str]) -> Ended {
+        run(self.command(arguments)).await
+    }
+
+    /// `kill -9`, and its end.
+    pub async fn kill(self) {
+        self.live.signal(Signal::KILL);
+        self.live.ended().await;
+    }
+
+    /// Sends TERM, and waits for the end: how it ended, and how long it took.
+    pub async fn terminate(self) -> (Ended, Duration) {
+        let began = Instant::now();
+        self.live.signal(Signal::TERM);
+        (self.live.ended().await, began.elapsed())
+    }
+}
+
+#[track_caller]
+fn address(text: &str, words: &str) -> String {
+    let rest = text.split_once(words).map(|(_, rest)| rest).unwrap_or_default();
+    let Some(at) = rest.find("http://") else { panic!("no address behind `{words}`: {text}") };
+    let is_part = |c: &char| c.is_ascii_alphanumeric() || ".:/".contains(*c);
+    rest[at..].chars().take_while(is_part).collect()
+}
