@@ -163,6 +163,7 @@ async fn one_line_of_twenty_megabytes_is_kept_byte_exact() {
         let digits: Vec<u8> = lines.flat_map(|n| format!("{n:08}").into_bytes()).collect();
         digits[at % 8..at % 8 + length].to_vec()
     };
+    eprintln!("{:?}", parts.iter().map(|(o, d)| (*o, d.len(), String::from_utf8_lossy(&d[..20]).into_owned())).collect::<Vec<_>>());eprintln!("{:?}", String::from_utf8_lossy(&expected(SIZE-MIB,20)));
     assert!(parts[0].1 == expected(0, MIB) && parts[1].1 == expected(SIZE - MIB, MIB));
     let combined = result.output.as_ref().and_then(|output| output.combined).expect("counts");
     assert_eq!((combined.total_bytes, combined.kept_bytes), (SIZE as i64, SIZE as i64));

@@ -240,40 +240,35 @@ async fn endless_output_is_cancelled_with_exact_counts() {
     assert!((tail.offset..).zip(&tail.data).all(right));
 }
 
-/// Children of this process that have ended and weren't waited for.
-fn zombies() -> Vec<u32> {
-    let own = std::process::id().to_string();
-    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter(|pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace());
-        fields.is_some_and(|mut fields| {
-            fields.next() == Some("Z") && fields.next() == Some(own.as_str())
-        })
-    })
-    .collect()
+/// The process is a child of this one that has ended and wasn't waited for.
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = rest.split_whitespace().take(2).collect();
+    fields == ["Z", &std::process::id().to_string()]
 }
 
 #[tokio::test]
 async fn no_process_that_has_ended_stays_a_zombie() {
     let server = TestServer::start().await;
     let file = server.folder().join("family");
+    let mut ours = Vec::new();
     for n in 0..10 {
-        run(&server, bash(&format!("exit {n}"))).await;
-        run(&server, bash("kill -9 $$")).await;
+        for command in [format!("echo $$; exit {n}"), "echo $$; kill -9 $$".into()] {
+            let answer = run(&server, bash(&command)).await;
+            ours.push(String::from_utf8_lossy(&stdout_of(result_of(&answer))).into_owned());
+        }
     }
     let id = park(&server, bash(&format!("{}; wait", family(&file)))).await;
-    lines_of(&file, FAMILY_SIZE).await;
+    ours.extend(lines_of(&file, FAMILY_SIZE).await);
     cancelled(cancel(&server, v1::CancelRequest { force: true, ..cancel_of(&id) }).await);
-    // Other tests end processes all the time: each of those that are seen must go, and soon.
-    let seen = zombies();
+    let ours = pids(&ours);
     let gone = async {
-        while zombies().iter().any(|pid| seen.contains(pid)) {
+        while ours.iter().any(|pid| is_zombie(*pid)) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    soon("the end of the zombies", gone).await;
+    tokio::time::timeout(Duration::from_secs(2), gone).await.expect("no zombie after 2 s");
 }
 
 #[tokio::test]
