@@ -146,6 +146,13 @@ impl Attempt {
                 () = stopping.cancelled() => return None,
                 result = &mut running => break result,
                 Some(progress) = reports.recv() => {
+                    // JSON, and so the record, has no NaN and no infinity.
+                    let is_number = progress.done.is_finite()
+                        && progress.total.is_none_or(f64::is_finite);
+                    if !is_number {
+                        tracing::debug!(call_id = %self.call_id, "progress that is no number");
+                        continue;
+                    }
                     self.report(Command::Progress { call_id: self.call_id, progress }).await;
                 }
                 Ok(()) = self.control.changed() => {

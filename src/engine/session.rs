@@ -50,6 +50,13 @@ pub(crate) enum Message {
         /// Who wants the answer.
         answer: Answer,
     },
+    /// Somebody has the result of a task that has ended.
+    Acknowledge {
+        /// The task.
+        call_id: CallId,
+        /// Who wants the answer.
+        answer: Answer,
+    },
     /// Somebody asks what would become of a call.
     Probe {
         /// The call.
@@ -109,6 +116,8 @@ pub(crate) struct Actor {
     /// The head that the store has; none: the store doesn't know the session.
     pub(super) stored_head: Option<u64>,
     commands: mpsc::Receiver<Message>,
+    /// A message that must not share a batch with those before it.
+    held: Option<Message>,
     pub(super) inbox: mpsc::WeakSender<Message>,
     pub(super) runs: HashMap<CallId, Run>,
     pub(super) timers: DelayQueue<(CallId, Timer)>,
@@ -144,6 +153,7 @@ impl Actor {
             projection,
             stored_head,
             commands: vacancy.commands,
+            held: None,
             inbox,
             runs: HashMap::new(),
             timers: DelayQueue::new(),
@@ -169,8 +179,12 @@ impl Actor {
     async fn next_batch(&mut self) -> Option<Batch> {
         let mut batch = Batch::default();
         if self.unsaved.is_empty() {
-            let first = self.next_message().await?;
-            self.take(first, &mut batch);
+            match self.next_message().await? {
+                Message::Acknowledge { call_id, answer } => {
+                    self.acknowledge(call_id, answer, &mut batch).await;
+                }
+                first => self.take(first, &mut batch),
+            }
         } else {
             let pause = tokio::time::sleep(self.retry_delay);
             self.shared.closing.run_until_cancelled(pause).await?;
@@ -183,13 +197,34 @@ impl Actor {
             && batch.reports.len() < ACTOR_INBOX_COMMANDS_MAX
         {
             let Ok(message) = self.commands.try_recv() else { break };
+            if matches!(message, Message::Acknowledge { .. }) {
+                self.held = Some(message);
+                break;
+            }
             self.take(message, &mut batch);
         }
         Some(batch)
     }
 
+    /// The record of a call that has ended is in the store only. It is read when all that came
+    /// before is there, so that one that was deleted in between doesn't come back.
+    async fn acknowledge(&mut self, call_id: CallId, answer: Answer, batch: &mut Batch) {
+        match self.shared.store.call(call_id).await {
+            Ok(Some(call)) => {
+                let command = Command::Acknowledge { call: Box::new(call) };
+                let now = self.shared.clock.now();
+                batch.decide(&mut self.projection, command, now, Some((answer, None)));
+            }
+            Ok(None) => batch.answers.push((answer, Ok(Reply::Done))),
+            Err(error) => batch.answers.push((answer, Err(error.into()))),
+        }
+    }
+
     /// None: there is nothing to do and the directory has let the actor go, or the server stops.
     async fn next_message(&mut self) -> Option<Message> {
+        if let Some(message) = self.held.take() {
+            return Some(message);
+        }
         loop {
             if let Some(message) = self.wait_for_message().await {
                 return Some(message);
@@ -246,6 +281,8 @@ impl Actor {
                 let decision = decide(&self.projection, Command::Start(start), now);
                 batch.answers.push((answer, decision.reply.map_err(Error::from)));
             }
+            // Never in a batch with others: see `next_batch`.
+            held @ Message::Acknowledge { .. } => self.held = Some(held),
             Message::Report(command) => self.take_report(command, batch),
             Message::Slot(call_id, permit) => {
                 if let Some(run) = self.runs.get_mut(&call_id) {

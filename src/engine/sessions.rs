@@ -143,9 +143,9 @@ impl Engine {
         {
             Claimed::First(claim) => (claim, false),
             Claimed::Replay(_) => {
- self.shared.metrics.request_replayed();
- (None, true)
- }
+                self.shared.metrics.request_replayed();
+                (None, true)
+            }
         };
         let (handle, _) = self.own_actor(who, id).await?;
         let record = match replayed {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::session::Message;
 use super::{Engine, Error};
-use crate::machine::Command;
 use crate::model::{Call, CallId, Principal};
 
 /// What came of a wait.
@@ -66,8 +67,9 @@ impl Engine {
         let call = self.wait_until(who, id, began + wait).await?;
         if acknowledge && call.state.is_terminal() && call.acknowledge_time.is_none() {
             let (handle, _) = self.own_actor(who, call.session_id).await?;
-            let command = Command::Acknowledge { call: Box::new(call.clone()) };
-            self.command(&handle, command, None).await?;
+            let (answer, answered) = oneshot::channel();
+            let message = Message::Acknowledge { call_id: call.id, answer };
+            self.send(&handle, message, answered).await?;
         }
         Ok(Waited { call, waited: began.elapsed() })
     }

@@ -1,7 +1,7 @@
 //! Large and odd output of calls.
 
-use crate::support::waiting::{ended, outcome_of, park, run};
-use crate::support::{TestServer, python, result_of, soon, stderr_of, stdout_of, v1};
+use crate::support::waiting::{Gate, ended, outcome_of, park, run};
+use crate::support::{TestServer, bash, millis, python, result_of, soon, stderr_of, stdout_of, v1};
 
 const MIB: usize = 1 << 20;
 
@@ -163,11 +163,40 @@ async fn one_line_of_twenty_megabytes_is_kept_byte_exact() {
         let digits: Vec<u8> = lines.flat_map(|n| format!("{n:08}").into_bytes()).collect();
         digits[at % 8..at % 8 + length].to_vec()
     };
-    eprintln!("{:?}", parts.iter().map(|(o, d)| (*o, d.len(), String::from_utf8_lossy(&d[..20]).into_owned())).collect::<Vec<_>>());eprintln!("{:?}", String::from_utf8_lossy(&expected(SIZE-MIB,20)));
     assert!(parts[0].1 == expected(0, MIB) && parts[1].1 == expected(SIZE - MIB, MIB));
     let combined = result.output.as_ref().and_then(|output| output.combined).expect("counts");
     assert_eq!((combined.total_bytes, combined.kept_bytes), (SIZE as i64, SIZE as i64));
     let middle = read(&server, &id, 10_000_003, 100_000).await;
     assert!(middle.data[..] == expected(10_000_003, 100_000));
     assert_eq!(middle.next_offset, 10_100_003);
+}
+
+#[tokio::test]
+async fn the_last_lines_are_the_end_of_the_output() {
+    let server = TestServer::start().await;
+    let mut gate = Gate::new(server.folder(), "gate");
+    // More than an answer may hold, in pieces that don't divide it.
+    let command = format!("seq -f %07.0f 0 24999; {}", gate.wait());
+    let id = park(&server, bash(&command)).await;
+    while read(&server, &id, 199_999, 1).await.data.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let wait = millis(0);
+    let request = v1::WaitRequest { background_id: id.clone(), wait, acknowledge: false };
+    let answer = server.tasks.clone().wait(request).await.expect("an answer").into_inner();
+    let tail = answer.output_tail.expect("a tail");
+    let [part] = &tail.content[..] else { panic!("{tail:?}") };
+    let lines: String = (24_900..25_000).map(|line| format!("{line:07}\n")).collect();
+    assert_eq!(part.kind, Some(v1::content::Kind::Text(lines)));
+    assert_eq!((part.offset, tail.dropped_bytes), (199_200, 199_200));
+    gate.open();
+    ended(&server, &id).await;
+    let request = v1::ReadOutputRequest {
+        background_id: id,
+        position: Some(v1::read_output_request::Position::TailLines(2)),
+        ..Default::default()
+    };
+    let last = server.tasks.clone().read_output(request).await.expect("an answer").into_inner();
+    assert_eq!(&last.data[..], b"0024998\n0024999\n");
+    assert_eq!((last.offset, last.next_offset, last.eof), (199_984, 200_000, true));
 }

@@ -2,6 +2,7 @@
 //! this server doesn't have.
 
 use bytes::Bytes;
+use callpark::model::limits::ARGUMENTS_DEPTH_MAX;
 use callpark_proto::v1::start_request::Work;
 use prost::Message;
 use prost::encoding::encode_varint;
@@ -156,14 +157,15 @@ async fn arguments_are_as_deep_as_documented_and_no_deeper() {
     for depth in [1, 20, 30] {
         raw(&server, "ToolRunner/RunTool", nested_call(depth)).await.expect("not too deep");
     }
-    for depth in [65, 200, 10_000, 100_000] {
+    for depth in [ARGUMENTS_DEPTH_MAX + 1, 200, 10_000, 100_000] {
         let began = Instant::now();
         let status = refused(&server, "ToolRunner/RunTool", nested_call(depth)).await;
         assert_eq!(status.code(), Code::InvalidArgument, "{depth}: {status:?}");
         assert!(only_reason(&status).is_some(), "{depth}: {status:?}");
         assert!(began.elapsed() < PATIENCE / 2, "{depth}: {:?}", began.elapsed());
     }
-    raw(&server, "ToolRunner/RunTool", nested_call(64)).await.expect("as deep as documented");
+    let deepest = nested_call(ARGUMENTS_DEPTH_MAX);
+    raw(&server, "ToolRunner/RunTool", deepest).await.expect("as deep as documented");
 }
 
 #[tokio::test]

@@ -141,11 +141,12 @@ async fn an_answer_holds_64_kib_by_default_and_a_mebibyte_at_most() {
     let task = started(&server, tool_start(&session_id, python(code))).await;
     ended(&server, &task.background_id).await;
     let whole: Vec<u8> = (0..1_500_000_u32).map(|i| (i * 7 % 251) as u8).collect();
-    for (asked, given) in [(0, 64 << 10), (1 << 20, 1 << 20), (i32::MAX, 1 << 20)] {
+    for (asked, most) in [(0, 64 << 10), (1 << 20, 1 << 20), (i32::MAX, 1 << 20)] {
         let request = v1::ReadOutputRequest { max_bytes: asked, ..at(&task, Stdout, 1) };
-        let answer = read(&server, request).await;
-        assert_eq!(answer.data.len(), given, "{asked}");
-        assert!(answer.data == whole[1..=given], "the bytes of {asked}");
+        let data = read(&server, request).await.data;
+        // An answer may end with the piece of output that makes it full, or nearly so.
+        assert!(data.len() <= most && data.len() > most - (32 << 10), "{asked}: {}", data.len());
+        assert!(data == whole[1..=data.len()], "the bytes of {asked}");
     }
     let request = v1::ReadOutputRequest { max_bytes: 70_001, ..at(&task, Combined, 0) };
     let (pieces, last) = followed(&server, request).await;

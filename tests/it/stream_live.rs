@@ -61,7 +61,7 @@ async fn a_silent_stream_says_that_it_is_alive() {
 
 #[tokio::test]
 async fn a_stream_that_is_old_is_told_to_come_again() {
-    let server = TestServer::with(&[("stream-age", "1s")]).await;
+    let server = TestServer::with(&[("stream-age", "1s"), ("heartbeat", "500ms")]).await;
     let session_id = new_session(&server).await;
     run(&server, &session_id, "echo one").await;
     let mut reader = Reader::open(&server, stream_of(&session_id)).await;
@@ -80,7 +80,7 @@ async fn a_stream_that_is_old_is_told_to_come_again() {
 
 #[tokio::test]
 async fn a_watch_that_is_old_is_told_to_come_again() {
-    let server = TestServer::with(&[("stream-age", "1s")]).await;
+    let server = TestServer::with(&[("stream-age", "1s"), ("heartbeat", "500ms")]).await;
     let watch = server.tasks.clone().watch(v1::WatchRequest::default()).await.expect("a watch");
     let mut watch = watch.into_inner();
     let end = async {

@@ -153,8 +153,8 @@ async fn a_cancel_that_races_the_end_leaves_one_terminal_state() {
     let tries = futures::stream::iter(0..200_u64).map(|number| {
         let (server, session_id) = (&server, &session_id);
         async move {
-            let task = task(server, session_id, "echo whole").await;
-            tokio::time::sleep(std::time::Duration::from_millis(number % 40)).await;
+            let task = task(server, session_id, "echo whole; sleep 0.02").await;
+            tokio::time::sleep(std::time::Duration::from_millis(number % 20 * 4)).await;
             let answer = cancel(server, cancel_of(&task)).await;
             let told = answer.task.expect("a task");
             let later = task_now(server, &task.background_id).await;

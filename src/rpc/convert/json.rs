@@ -20,8 +20,10 @@ fn object(fields: &mut Fields, path: &str, value: Struct, depth: usize) -> Map<S
     value.fields.into_iter().map(member).collect()
 }
 
+/// A value inside a container of this depth; the arguments themselves have depth 1.
 fn json(fields: &mut Fields, path: &str, value: Value, depth: usize) -> Json {
-    if depth > ARGUMENTS_DEPTH_MAX {
+    let is_container = matches!(value.kind, Some(Kind::StructValue(_) | Kind::ListValue(_)));
+    if is_container && depth >= ARGUMENTS_DEPTH_MAX {
         fields.fault(path, format!("is nested deeper than {ARGUMENTS_DEPTH_MAX} levels"));
         return Json::Null;
     }
