@@ -25,9 +25,9 @@ use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
-use crate::tool::{self, BuiltInOptions, CommandTool, CommandToolConfig, Registry};
+use crate::tool::{self, BuiltInOptions, Registry};
 
-use config::{AuthMode, Config, Environment};
+use config::{AuthMode, Config, Environment, command_tool};
 pub use error::Error;
 use health::Health;
 use listener::{Incoming, bind};
@@ -212,9 +212,7 @@ fn registry(config: &Config) -> Result<Registry, Error> {
     };
     let mut tools = vec![tool::bash(built_in.clone()), tool::python(built_in)];
     for table in &config.tools {
-        let wanted: CommandToolConfig = table.read()?;
-        let tool = CommandTool::new(wanted).map_err(|error| table.error(error.to_string()))?;
-        tools.push(Arc::new(tool));
+        tools.push(Arc::new(command_tool(table)?));
     }
     Ok(Registry::new(tools)?)
 }

@@ -66,8 +66,9 @@ pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 pub const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
 /// Arguments told in an event, in bytes of JSON; larger ones are left out of it, and counted.
 pub const EVENT_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
-/// Nesting of the arguments.
-pub const ARGUMENTS_DEPTH_MAX: usize = 64;
+/// Nesting of the arguments. A level of JSON is three levels of messages, and a message nested
+/// deeper than 100 can't be decoded at all.
+pub const ARGUMENTS_DEPTH_MAX: usize = 32;
 /// Labels on a session or a call.
 pub const LABELS_MAX: usize = 64;
 /// A label's key, in bytes.

@@ -34,12 +34,13 @@ impl ToolRunner {
     async fn run_answer(&self, call: Call, replayed: bool) -> Result<v1::RunToolResponse, Status> {
         use v1::run_tool_response::Outcome;
         let (session_id, call_id) = (call.session_id.to_string(), call.id.to_string());
-        let outcome = if call.is_task() && !call.state.is_terminal() {
+        // Once parked, always parked: what has ended since is in the task.
+        let is_parked = call.is_task();
+        let (call, _) = self.engine.complete(call).await?;
+        let outcome = if is_parked {
             Outcome::Parked(convert::parked_call(call, self.engine.now()))
         } else {
-            let (call, _) = self.engine.complete(call).await?;
-            let outcome = call.outcome.map(convert::outcome_result);
-            match outcome {
+            match call.outcome.map(convert::outcome_result) {
                 Some(Ok(result)) => Outcome::Result(result),
                 // A call that was lost in the foreground failed, as far as its caller goes.
                 Some(Err(failure)) => Outcome::Result(v1::ToolResult {

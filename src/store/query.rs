@@ -171,7 +171,8 @@ pub struct OutputQuery {
     pub selection: OutputSelection,
     /// From where.
     pub from: OutputFrom,
-    /// Pieces are returned until they hold this many bytes; at least one is, if there is any.
+    /// From an offset, pieces are returned until they hold this many bytes; at least one is, if
+    /// there is any. A tail is returned whole.
     pub bytes_max: u64,
 }
 

@@ -26,7 +26,7 @@ async fn read(
         stream: v1::OutputStream::Stdout.into(),
         position: Some(v1::read_output_request::Position::Offset(offset)),
         max_bytes,
-        ..Default::default()
+        wait: millis(25_000),
     };
     let answer = soon("a read", server.tasks.clone().read_output(request)).await;
     answer.expect("an answer").into_inner()
@@ -178,9 +178,7 @@ async fn the_last_lines_are_the_end_of_the_output() {
     // More than an answer may hold, in pieces that don't divide it.
     let command = format!("seq -f %07.0f 0 24999; {}", gate.wait());
     let id = park(&server, bash(&command)).await;
-    while read(&server, &id, 199_999, 1).await.data.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    assert_eq!(read(&server, &id, 199_999, 1).await.data.len(), 1);
     let wait = millis(0);
     let request = v1::WaitRequest { background_id: id.clone(), wait, acknowledge: false };
     let answer = server.tasks.clone().wait(request).await.expect("an answer").into_inner();

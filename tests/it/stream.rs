@@ -251,4 +251,7 @@ async fn a_trimmed_log_signals_its_gap_or_fails() {
         v1::StreamSessionRequest { on_gap: v1::OnGap::Fail.into(), ..replay_of(&session_id) };
     let (events, end) = Reader::open(&server, unset).await.rest().await;
     assert_eq!((events.len(), end.is_none()), (1000, true), "unset is from the oldest");
+    failing_calls(&server, &session_id, 1).await;
+    let first = session_now(&server, &session_id).await.first_sequence;
+    assert!([21, 23].contains(&first), "what is trimmed doesn't come back: {first}");
 }

@@ -10,7 +10,7 @@ use crate::support::streams::{
     Gate, Reader, ended, get, log_of, new_session, sequences, start_of, started, stream_of, task,
     task_now, tool_start,
 };
-use crate::support::{TestServer, bash, check_reason, soon, v1};
+use crate::support::{TestServer, bash, check_reason, millis, soon, v1};
 
 async fn output_of(server: &TestServer, task: &v1::Task) -> Result<v1::ReadOutputResponse, Status> {
     let request =
@@ -184,4 +184,32 @@ async fn a_task_that_does_not_ask_takes_no_answer() {
         }
     }
     gate.open();
+}
+
+#[tokio::test]
+async fn those_who_wait_are_told_that_the_server_stops() {
+    let mut server = TestServer::start().await;
+    let session_id = new_session(&server).await;
+    let task = task(&server, &session_id, "sleep 300").await;
+    let id = task.background_id.clone();
+    let (mut one, mut many, mut output) =
+        (server.tasks.clone(), server.tasks.clone(), server.tasks.clone());
+    let wait = v1::WaitRequest { background_id: id.clone(), ..Default::default() };
+    let wait_many = v1::WaitManyRequest { background_ids: vec![id.clone()], ..Default::default() };
+    let read =
+        v1::ReadOutputRequest { background_id: id, wait: millis(60_000), ..Default::default() };
+    let waits =
+        async { tokio::join!(one.wait(wait), many.wait_many(wait_many), output.read_output(read)) };
+    let stop = async {
+        // Long enough for the requests to have arrived.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        server.begin_stop();
+    };
+    let ((wait, wait_many, read), ()) = soon("answers", async { tokio::join!(waits, stop) }).await;
+    for status in [wait.err(), wait_many.err(), read.err()] {
+        let status = status.expect("an error");
+        check_reason(&status, Code::Unavailable, "DRAINING");
+        assert!(status.get_details_retry_info().is_some(), "{status:?}");
+    }
+    server.stop().await;
 }

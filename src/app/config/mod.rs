@@ -14,6 +14,7 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tool;
 mod value;
 
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub use error::{ConfigError, Fault, Origin};
 pub use file::ToolTable;
 pub use settings::Config;
 pub use table::{Row, Setting};
+pub(in crate::app) use tool::command_tool;
 pub use value::{AuthMode, ByteSize, LogFilter, VariableName};
 
 /// The variable that names the configuration file.
@@ -89,6 +91,8 @@ impl Config {
         let mut faults = std::mem::take(&mut file.faults);
         faults.extend(unknown_flags(&options.overrides));
         let tools = std::mem::take(&mut file.tools);
+        let unusable = tools.iter().filter_map(|table| command_tool(table).err());
+        faults.extend(unusable.flat_map(|error| error.faults));
         let mut reader = Reader {
             settings: settings().iter(),
             flags: &options.overrides,

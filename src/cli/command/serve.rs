@@ -40,7 +40,7 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     let stop = CancellationToken::new();
     let stopped_at_once = async {
         signals.next().await;
-        tell("callpark: stopping; once more stops at once");
+        announce_stop(config.log_format);
         stop.cancel();
         signals.next().await
     };
@@ -105,6 +105,14 @@ fn announce(app: &App, config: &Config, config_file: Option<&Path>) {
         lines.push(format!("  try    callpark run{flags} bash -- 'echo hello'"));
     }
     tell(&lines.join("\n"));
+}
+
+/// Says that the first signal was heard.
+fn announce_stop(format: LogFormat) {
+    match format {
+        LogFormat::Json => tracing::info!("stopping; once more stops at once"),
+        LogFormat::Text => tell("callpark: stopping; once more stops at once"),
+    }
 }
 
 fn url(address: SocketAddr, is_tls: bool) -> String {

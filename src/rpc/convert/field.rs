@@ -109,18 +109,15 @@ impl Fields {
         field: &str,
         span: Option<prost_types::Duration>,
     ) -> Option<Duration> {
-        let span = span?;
-        match Duration::try_from(span) {
-            Ok(span) if span.as_secs() <= SPAN_SECONDS_MAX => Some(span),
-            Ok(_) => {
-                self.fault(field, format!("must be at most {SPAN_SECONDS_MAX} s"));
-                None
-            }
-            Err(_) => {
-                self.fault(field, "must be a span of zero or more, with nanos below 1,000,000,000");
-                None
-            }
+        let Some(span) = exact_span(span?) else {
+            self.fault(field, "must be a span of zero or more, with nanos below 1,000,000,000");
+            return None;
+        };
+        if span.as_secs() > SPAN_SECONDS_MAX {
+            self.fault(field, format!("must be at most {SPAN_SECONDS_MAX} s"));
+            return None;
         }
+        Some(span)
     }
 
     /// A span of more than zero.
@@ -145,9 +142,9 @@ impl Fields {
         let max = Duration::from_secs(seconds_max);
         match wait {
             None => Duration::from_secs(default_seconds),
-            // A negative span, or one that is no span, is clamped to nothing.
+            // What is below zero is clamped as well.
             Some(wait) if wait.seconds < 0 || wait.nanos < 0 => Duration::ZERO,
-            Some(wait) => Duration::try_from(wait).unwrap_or(max).min(max),
+            Some(wait) => exact_span(wait).unwrap_or(max).min(max),
         }
     }
 
@@ -221,6 +218,13 @@ impl Fields {
             E::default()
         })
     }
+}
+
+/// The span that a message stands for, if it stands for one of zero or more.
+fn exact_span(span: prost_types::Duration) -> Option<Duration> {
+    let seconds = u64::try_from(span.seconds).ok()?;
+    let nanos = u32::try_from(span.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(Duration::new(seconds, nanos))
 }
 
 /// A digest of a method and a request's content, its id aside.

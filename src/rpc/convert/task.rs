@@ -8,8 +8,8 @@ use super::tool::{content, kind, output_summary, signed};
 use super::{duration, timestamp, tool_result};
 use crate::model::limits::{LIST_CONTENT_BYTES_MAX, WAIT_SECONDS_DEFAULT};
 use crate::model::{
-    Call, Cancellation, Content, ContentKind, Failure, FailureCode, FollowUpPolicy, Outcome, OutputSummary,
-    ParkReason, Progress, State, Timestamp, ToolKind, Usage,
+    Call, Cancellation, Content, ContentKind, Failure, FailureCode, FollowUpPolicy, Outcome,
+    OutputSummary, ParkReason, Progress, State, Timestamp, ToolKind, Usage,
 };
 use crate::rpc::status::error_info;
 

@@ -44,12 +44,14 @@ impl State {
             OutputFrom::Offset(offset) => first_from(&all, offset),
             OutputFrom::Tail(bytes) => first_of_tail(&all, bytes),
         };
+        let from_offset = matches!(query.from, OutputFrom::Offset(_));
         let mut bytes: u64 = 0;
         let mut pieces = Vec::new();
         for (event, _, length) in all.into_iter().skip(start) {
             pieces.push(event.clone());
             bytes = bytes.saturating_add(length);
-            if bytes >= query.bytes_max {
+            // A tail is as long as was asked for, whichever piece it begins in.
+            if from_offset && bytes >= query.bytes_max {
                 break;
             }
         }

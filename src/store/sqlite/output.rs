@@ -83,6 +83,7 @@ pub(super) fn output(connection: &Connection, query: &OutputQuery) -> Result<Out
         OutputFrom::Tail(0) => return Ok(page),
         OutputFrom::Tail(bytes) => stream.first_of_tail(bytes)?,
     };
+    let from_offset = matches!(query.from, OutputFrom::Offset(_));
     let columns = format!("{EVENT_COLUMNS} FROM events");
     let mut statement = stream.prepare(&columns, ">= ?2", "ASC")?;
     let mut rows = statement.query(params![query.call_id.as_bytes(), Count(start)])?;
@@ -90,7 +91,8 @@ pub(super) fn output(connection: &Connection, query: &OutputQuery) -> Result<Out
     while let Some(row) = rows.next()? {
         page.pieces.push(event(row)?);
         bytes = bytes.saturating_add(count(row, LENGTH)?);
-        if bytes >= query.bytes_max {
+        // A tail is as long as was asked for, whichever piece it begins in.
+        if from_offset && bytes >= query.bytes_max {
             break;
         }
     }

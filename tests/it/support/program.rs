@@ -287,6 +287,12 @@ impl Written {
         self.now()
     }
 
+    /// Waits until there are so many bytes.
+    pub async fn bytes(&mut self, count: usize) {
+        let is_there = soon("bytes", self.0.wait_for(|all| all.len() >= count)).await.is_ok();
+        assert!(is_there, "ended after {} of {count} bytes", self.0.borrow().len());
+    }
+
     /// Whether it is a server's and says where that listens, not an end before.
     pub async fn started(&mut self) -> bool {
         let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains("callpark listens");
