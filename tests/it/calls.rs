@@ -6,7 +6,7 @@ use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::waiting::{call, events_of, refusal, run, start_of, stream_of, time};
+use crate::support::waiting::{call, events_of, refusal, run, start_of, stream_of, time, variable};
 use crate::support::{
     TestServer, bash, check_reason, millis, python, result_of, soon, stderr_of, stdout_of, v1,
 };
@@ -82,7 +82,7 @@ async fn arguments_set_the_folder_the_variables_and_the_input() {
 async fn a_process_sees_only_the_allowed_variables() {
     let server = TestServer::start().await;
     // Cargo sets it for tests: a variable that must not come through.
-    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    assert!(variable("CARGO_MANIFEST_DIR").is_some());
     let answer = run(&server, bash("cat /proc/$$/environ; true")).await;
     let environment = stdout_of(result_of(&answer));
     let seen: BTreeSet<String> = environment
@@ -91,10 +91,8 @@ async fn a_process_sees_only_the_allowed_variables() {
         .map(|entry| String::from_utf8_lossy(entry).into_owned())
         .collect();
     let allowed = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
-    let mut expected: BTreeSet<String> = allowed
-        .iter()
-        .filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)))
-        .collect();
+    let mut expected: BTreeSet<String> =
+        allowed.iter().filter_map(|name| Some(format!("{name}={}", variable(name)?))).collect();
     expected.insert(format!("CALLPARK_CALL_ID={}", answer.call_id));
     assert_eq!(seen, expected);
 }
@@ -104,7 +102,7 @@ async fn the_setting_tool_environment_says_which_variables_are_seen() {
     let server = TestServer::with(&[("tool-environment", "PATH,CARGO_MANIFEST_DIR")]).await;
     let command = "echo \"${CARGO_MANIFEST_DIR-none} ${HOME-none}\"";
     let answer = run(&server, bash(command)).await;
-    let expected = format!("{} none\n", std::env::var("CARGO_MANIFEST_DIR").expect("cargo's"));
+    let expected = format!("{} none\n", variable("CARGO_MANIFEST_DIR").expect("it"));
     assert_eq!(stdout_of(result_of(&answer)), expected.as_bytes());
 }
 

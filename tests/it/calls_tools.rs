@@ -5,7 +5,7 @@ use tonic::Code;
 
 use crate::support::waiting::{
     Gate, call, ended, event, lines_of, outcome_of, park, refusal, run, session, span_of, task,
-    text_of,
+    text_of, variable,
 };
 use crate::support::{TestServer, bash, check_reason, millis, result_of, soon, stdout_of, v1};
 
@@ -103,7 +103,7 @@ properties = { what = { type = "string" } }
 async fn a_tool_runs_where_and_with_what_its_configuration_says() {
     let server = TestServer::with_config(SURROUNDINGS, &[]).await;
     let answer = run(&server, call("look", json!({ "what": "héllo" }))).await;
-    let home = std::env::var("HOME").expect("a home");
+    let home = variable("HOME").expect("a home");
     let expected = format!(
         "/tmp\nCALLPARK_CALL_ID={}\nCOLOUR=blue; red\nHOME={home}\nyou said héllo",
         answer.call_id

@@ -25,8 +25,10 @@ async fn session_of(server: &Program, id: &str) -> String {
 
 /// The lines of a table as cells, with its header first.
 fn table(ended: &Ended) -> Vec<Vec<String>> {
-    let cells = |line: &str| line.split("  ").filter(|cell| !cell.is_empty());
-    let cells = |line| cells(line).map(|cell| cell.trim().to_owned()).collect();
+    let cells = |line: &str| {
+        let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+        cells.map(str::to_owned).collect()
+    };
     ended.stdout().lines().map(cells).collect()
 }
 

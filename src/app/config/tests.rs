@@ -172,18 +172,18 @@ fn the_file_of_the_user_is_read_where_xdg_says() {
 }
 
 #[test]
-fn tools_are_carried_with_their_places() {
-    let file = file("drain = '1s'\n[[tools]]\nname = 'a'\n[[tools]]\nname = 'b'\ncolour = 1\n");
-    let config = Config::load(file.options()).expect("a configuration").config;
-    #[derive(Debug, serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Named {
-        name: String,
-    }
-    assert_eq!(config.tools[0].read::<Named>().expect("a tool").name, "a");
-    let error = config.tools[1].read::<Named>().expect_err("a colour").to_string();
-    let place = format!("tools = `b` (file {}:4): unknown field `colour`", file.path.display());
+fn the_faults_of_tools_are_told_with_their_places_beside_all_others() {
+    let good = "[[tools]]\nname = 'a'\nargv = ['true']\ninput_schema = { type = 'object' }\n";
+    let names = |file: &File| {
+        let config = Config::load(file.options()).expect("a configuration").config;
+        config.tools.iter().map(|tool| tool.table["name"].to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&file(good)), ["\"a\""]);
+    let file = file(&format!("drain = 'soon'\n{good}[[tools]]\nname = 'b'\ncolour = 1\n"));
+    let error = file.error();
+    let place = format!("tools = `b` (file {}:6): unknown field `colour`", file.path.display());
     assert!(error.contains(&place), "{error}");
+    assert!(error.contains("drain = `soon`"), "{error}");
 }
 
 #[test]

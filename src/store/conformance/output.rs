@@ -110,21 +110,26 @@ pub(super) async fn pages_hold_enough_bytes(store: &dyn Store) {
     let (call_id, events) = written(store).await;
     for selection in SELECTIONS {
         let all = selected(&events, selection);
-        for start in [OutputFrom::Offset(0), OutputFrom::Tail(6)] {
-            let pieces = read(store, call_id, selection, start, u64::MAX).await;
-            let lengths = pieces.iter().map(|event| event.output.unwrap().1);
-            let ends: Vec<u64> = lengths
-                .scan(0, |end, length| {
-                    *end += length;
-                    Some(*end)
-                })
-                .collect();
-            for bytes_max in 0..=ends[ends.len() - 1] + 1 {
-                let enough = ends.iter().position(|end| *end >= bytes_max);
-                let count = enough.map_or(pieces.len(), |last| last + 1);
-                let found = read(store, call_id, selection, start, bytes_max).await;
-                assert_eq!(found, pieces[..count], "{selection:?}, {start:?}, {bytes_max}");
-            }
+        let start = OutputFrom::Offset(0);
+        let pieces = read(store, call_id, selection, start, u64::MAX).await;
+        let lengths = pieces.iter().map(|event| event.output.unwrap().1);
+        let ends: Vec<u64> = lengths
+            .scan(0, |end, length| {
+                *end += length;
+                Some(*end)
+            })
+            .collect();
+        for bytes_max in 0..=ends[ends.len() - 1] + 1 {
+            let enough = ends.iter().position(|end| *end >= bytes_max);
+            let count = enough.map_or(pieces.len(), |last| last + 1);
+            let found = read(store, call_id, selection, start, bytes_max).await;
+            assert_eq!(found, pieces[..count], "{selection:?}, {bytes_max}");
+        }
+        // A tail comes whole, or its end would be missing.
+        let tail = read(store, call_id, selection, OutputFrom::Tail(6), u64::MAX).await;
+        for bytes_max in 0..=7 {
+            let found = read(store, call_id, selection, OutputFrom::Tail(6), bytes_max).await;
+            assert_eq!(found, tail, "{selection:?}, {bytes_max}");
         }
         // Page by page nothing is lost.
         let mut paged = Vec::new();

@@ -291,3 +291,8 @@ pub fn time(time: &Option<prost_types::Timestamp>) -> Duration {
 pub fn span_of(span: &Option<prost_types::Duration>) -> Duration {
     Duration::try_from(*span.as_ref().expect("a span")).expect("no negative one")
 }
+
+/// A variable of this process.
+pub fn variable(name: &str) -> Option<String> {
+    callpark::app::config::Environment::capture().pick([name]).remove(name)
+}
