@@ -79,9 +79,15 @@ impl From<Error> for Failure {
 }
 
 fn unreachable(error: &Error, connection: &Connection) -> String {
+    let Connection { endpoint, .. } = connection;
+    let roots = if endpoint.starts_with("https:") {
+        "; --ca-file names the roots of its certificate"
+    } else {
+        ""
+    };
     format!(
-        "no server at {}: {}\nstart one with `callpark serve`, or name another with --endpoint",
-        connection.endpoint,
+        "no server at {endpoint}: {}\n\
+         start one with `callpark serve`, or name another with --endpoint{roots}",
         error.message(),
     )
 }

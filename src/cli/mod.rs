@@ -42,7 +42,13 @@ const VERSION: &str = concat!(
 
 /// Runs the tool calls of AI agents, and parks the slow ones: they go on in the background
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "callpark", version, long_version = VERSION, arg_required_else_help = true, after_long_help = exit::HELP)]
+#[command(
+    name = "callpark",
+    version,
+    long_version = VERSION,
+    arg_required_else_help = true,
+    after_long_help = exit::HELP
+)]
 struct Cli {
     #[command(flatten)]
     connect: ConnectArgs,

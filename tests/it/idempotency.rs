@@ -6,8 +6,8 @@ use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::waiting::{
-    Gate, call, cancel, cancel_of, ended, events_of, is_alive, lines_of, outcome_of, park,
-    parked_of, pids, refusal, run, session, start_of, stream_of, task, text_of,
+    Gate, call, cancel, cancel_of, ended, events_of, is_alive, lines_of, park, parked_of, pids,
+    refusal, run, session, start_of, stream_of, task, text_of,
 };
 use crate::support::{
     TestServer, bash, check_reason, millis, request_id, result_of, soon, stdout_of, v1,
@@ -120,9 +120,10 @@ async fn a_parked_call_is_attached_to_again() {
     assert_eq!(parked_of(&again).call_budget, millis(50));
     gate.open();
     let task = ended(&server, id).await;
-    // By now there is a result to answer with.
+    // Once parked, always parked: what it came to is in the task.
     let last = run(&server, request).await;
-    assert_eq!((result_of(&last), last.replayed), (outcome_of(&task), true));
+    assert_eq!((parked_of(&last).task.as_ref(), last.replayed), (Some(&task), true));
+    assert!(!parked_of(&last).message.contains("still running"), "{last:?}");
     assert_eq!(last.call_id, first.call_id);
 }
 
@@ -258,6 +259,29 @@ async fn ids_are_known_after_a_restart() {
     assert_eq!((again.task, again.replayed), (Some(before.clone()), true));
     assert_eq!(task(&server, &started.background_id).await, before);
     assert_eq!((text_of(&quick), text_of(&slow)), ("ran\n".into(), "ran\n".into()));
+}
+
+#[tokio::test]
+async fn a_call_that_a_stop_has_ended_is_not_run_again() {
+    let server = TestServer::start().await;
+    let gate = Gate::new(server.folder(), "gate");
+    let file = server.folder().join("count");
+    let command = format!("echo ran >> {}; {}", file.display(), gate.wait());
+    let slow = || v1::RunToolRequest { request_id: request_id(), ..bash(&command) };
+    let (started, parked) =
+        (start_of(slow()), v1::RunToolRequest { call_budget: millis(0), ..slow() });
+    let first = server.tasks.clone().start(started.clone()).await.expect("an answer").into_inner();
+    let id = parked_of(&run(&server, parked.clone()).await).background_id.clone();
+    lines_of(&file, 2).await;
+    let server = server.restart().await;
+    let again = server.tasks.clone().start(started).await.expect("an answer").into_inner();
+    let (first, task) = (first.task.expect("a task"), again.task.expect("a task"));
+    assert_eq!((&task.background_id, task.state()), (&first.background_id, v1::State::Lost));
+    assert!(again.replayed);
+    let answer = run(&server, parked).await;
+    let lost = parked_of(&answer).task.as_ref().expect("a task");
+    assert_eq!((&lost.background_id, lost.state(), answer.replayed), (&id, v1::State::Lost, true));
+    assert_eq!(text_of(&file), "ran\nran\n");
 }
 
 #[track_caller]

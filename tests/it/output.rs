@@ -167,12 +167,12 @@ async fn a_read_waits_for_more_and_eof_comes_with_the_end_only() {
     let now = read(&server, at(&task, Stdout, 4)).await;
     assert!(now.data.is_empty() && !now.eof && now.next_offset == 4, "{now:?}");
     let next = v1::ReadOutputRequest { position: Some(Position::Offset(4)), ..wait.clone() };
-    let reading = tokio::task::spawn({
-        let mut tasks = server.tasks.clone();
-        async move { tasks.read_output(next).await.expect("output").into_inner() }
-    });
-    go.open();
-    let answer = soon("two", reading).await.expect("no panic");
+    let open = async {
+        // Long enough for the read to have begun.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        go.open();
+    };
+    let (answer, ()) = tokio::join!(read(&server, next), open);
     assert_eq!((answer.data.as_ref(), answer.eof), (&b"two\n"[..], false));
     let short = v1::ReadOutputRequest { wait: millis(300), ..at(&task, Stdout, 8) };
     let began = Instant::now();

@@ -63,6 +63,8 @@ fn check_snapshot(task: &v1::Task, answer: &v1::RunToolResponse) {
     assert!(time(&task.create_time) <= started);
     assert!(time(&task.park_time) >= started + Duration::from_millis(300));
     assert!(span_of(&task.elapsed) >= Duration::from_millis(300));
+    let output = task.output.as_ref().expect("a summary");
+    assert!(output.stdout.is_some() && output.combined.is_some(), "{output:?}");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ async fn a_session_is_read_back_as_it_was_created() {
     assert_eq!((session.max_live_tasks, session.task_limit_policy), (3, 2));
     assert_eq!(session_now(&server, &session.session_id).await, session);
     let list = listed(&server, v1::ListSessionsRequest::default()).await;
-    assert_eq!(list.sessions, [session.clone()]);
+    assert_eq!(list.sessions, std::slice::from_ref(&session));
     let server = server.restart().await;
     assert_eq!(session_now(&server, &session.session_id).await, session);
 }

@@ -125,7 +125,7 @@ async fn pages_show_each_task_that_was_there_throughout_once() {
     let session_id = new_session(&server).await;
     let gate = Gate::new(&server, "pages");
     let start = |number: usize| {
-        let command = if number % 5 == 0 { gate.command() } else { "true".into() };
+        let command = if number.is_multiple_of(5) { gate.command() } else { "true".into() };
         task_of(&server, &session_id, command)
     };
     let mut there = Vec::new();

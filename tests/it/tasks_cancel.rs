@@ -155,6 +155,9 @@ async fn a_cancel_that_races_the_end_leaves_one_terminal_state() {
         async move {
             let task = task(server, session_id, "echo whole; sleep 0.02").await;
             tokio::time::sleep(std::time::Duration::from_millis(number % 20 * 4)).await;
+            if number % 20 == 19 {
+                ended(server, &task.background_id).await;
+            }
             let answer = cancel(server, cancel_of(&task)).await;
             let told = answer.task.expect("a task");
             let later = task_now(server, &task.background_id).await;
@@ -187,5 +190,5 @@ async fn a_cancel_that_races_the_end_leaves_one_terminal_state() {
         }
     }
     let cancelled = tasks.iter().filter(|task| task.state() == State::Cancelled).count();
-    assert_ne!(cancelled, 0, "no race: all had ended");
+    assert!((1..=190).contains(&cancelled), "no race: {cancelled} of 200 were cancelled");
 }

@@ -3,8 +3,8 @@
 mod call;
 pub mod program;
 mod server;
-pub mod waiting;
 pub mod streams;
+pub mod waiting;
 pub mod wire;
 
 pub use call::{arguments, bash, python, result_of, stderr_of, stdout_of};

@@ -3,14 +3,14 @@
 use std::{path::Path, time::Duration};
 
 use callpark_client::{
-    Client, OutputOptions, ParkedCall, RunOutcome, SessionItem,
+    Client, Error, OutputOptions, ParkedCall, RunOutcome, SessionItem,
     v1::{
         CreateSessionRequest, ListRequest, OutputStream, ParkReason, RunToolRequest, State,
         StreamToolRequest, Task, ToolCallFinished, ToolResult, content, session_event::Payload,
         tool_call_finished, tool_result,
     },
 };
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -25,6 +25,9 @@ const STREAMS: &str =
     "for i in 1 2 3 4 5; do echo \"line $i\"; echo \"note $i\" >&2; sleep 0.1; done";
 const STREAMS_STDOUT: &str = "line 1\nline 2\nline 3\nline 4\nline 5\n";
 const STREAMS_STDERR: &str = "note 1\nnote 2\nnote 3\nnote 4\nnote 5\n";
+
+/// The first line comes at least so long before the end, which is 400 ms after it or more.
+const LIVE_TIME_MIN: Duration = Duration::from_millis(200);
 
 const SLOW: &str = "for i in 1 2 3 4; do echo \"part $i of 4\"; sleep 1; done; echo done";
 const SLOW_STDOUT: &str = "part 1 of 4\npart 2 of 4\npart 3 of 4\npart 4 of 4\ndone\n";
@@ -49,41 +52,60 @@ pub(super) async fn stream(
 ) -> Result<(), Failure> {
     stage.step("a command that ends within its budget, with its output as it comes").await?;
     stage.say(&format!("$ {STREAMS}")).await?;
-    let mut items = std::pin::pin!(client.stream_tool(StreamToolRequest {
+    let items = client.stream_tool(StreamToolRequest {
         session_id: session.to_owned(),
         tool: "bash".to_owned(),
         arguments: arguments(STREAMS),
         ..Default::default()
-    }));
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let mut first_output = None;
+    });
+    let Streamed { stdout, stderr, ahead, end } = follow(stage, items).await?;
+    let result = result_of_end(&end);
+    stage.say(result.map(|result| result.error_message.as_str()).unwrap_or_default()).await?;
+    let success = end.state() == State::Succeeded && exit_code(result) == Some(0);
+    stage.check("it succeeded with exit code 0", success).await?;
+    let is_live = ahead > LIVE_TIME_MIN;
+    stage.check(&format!("the first line came {} before the end", span(ahead)), is_live).await?;
+    let exact = stdout == STREAMS_STDOUT.as_bytes() && stderr == STREAMS_STDERR.as_bytes();
+    stage.check("both streams arrived byte for byte, apart", exact).await
+}
+
+/// What a stream of a call gave.
+#[derive(Default)]
+struct Streamed {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    /// How long before the end the first output came.
+    ahead: Duration,
+    end: ToolCallFinished,
+}
+
+async fn follow(
+    stage: &mut Stage<'_>,
+    items: impl Stream<Item = Result<SessionItem, Error>>,
+) -> Result<Streamed, Failure> {
+    let mut items = std::pin::pin!(items);
+    let mut streamed = Streamed::default();
+    let mut first = None;
     while let Some(item) = items.next().await {
         let SessionItem::Event(event) = item? else { continue };
         match event.payload {
             Some(Payload::ToolOutput(output)) => {
-                first_output.get_or_insert_with(Instant::now);
-                let whole =
-                    if output.stream() == OutputStream::Stderr { &mut stderr } else { &mut stdout };
-                whole.extend_from_slice(&output.data);
+                first.get_or_insert_with(Instant::now);
                 stage.output(&output).await?;
+                match output.stream() {
+                    OutputStream::Stderr => streamed.stderr.extend_from_slice(&output.data),
+                    _ => streamed.stdout.extend_from_slice(&output.data),
+                }
             }
-            Some(Payload::ToolCallFinished(finished)) => {
-                let ahead = first_output.map(|first| first.elapsed()).unwrap_or_default();
-                let is_live = ahead > Duration::from_millis(200);
-                stage
-                    .check(&format!("the first line came {} before the end", span(ahead)), is_live)
-                    .await?;
-                let success =
-                    finished.state() == State::Succeeded && exit_code(end(&finished)) == Some(0);
-                stage.check("it succeeded with exit code 0", success).await?;
-                let exact =
-                    stdout == STREAMS_STDOUT.as_bytes() && stderr == STREAMS_STDERR.as_bytes();
-                return stage.check("both streams arrived byte for byte, apart", exact).await;
+            Some(Payload::ToolCallFinished(end)) => {
+                let ahead = first.map(|first| first.elapsed()).unwrap_or_default();
+                return Ok(Streamed { ahead, end, ..streamed });
             }
             _ => {}
         }
     }
-    stage.check("the stream ends with the call", false).await
+    stage.check("the stream ends with the end of the call", false).await?;
+    Ok(streamed)
 }
 
 /// A command that outlasts its budget.
@@ -239,7 +261,7 @@ fn arguments(command: &str) -> Option<callpark_client::prost_types::Struct> {
     }
 }
 
-fn end(finished: &ToolCallFinished) -> Option<&ToolResult> {
+fn result_of_end(finished: &ToolCallFinished) -> Option<&ToolResult> {
     match &finished.outcome {
         Some(tool_call_finished::Outcome::Result(result)) => Some(result),
         Some(tool_call_finished::Outcome::Error(_)) | None => None,
