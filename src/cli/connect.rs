@@ -1,11 +1,19 @@
 //! Which server the commands talk to, and with what token.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use callpark_client::{Budget, Client, ClientOptions, RetryNotice, TlsOptions, TokenSource};
 
 use super::{exit::Exit, failure::Failure, output::tell, time::span};
 use crate::app::config::{self, ClientConfig, ClientConfigError, Environment, TOKEN_VARIABLE};
+
+/// A silent server is asked after this long whether it is still there, and has as long to answer.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// How often a call is tried before the command fails.
+const START_ATTEMPTS: u32 = 3;
 
 /// Flags of every command.
 #[derive(Clone, Debug, clap::Args)]
@@ -115,19 +123,28 @@ impl ConnectArgs {
                 key_file: self.key_file,
                 server_name: None,
             },
-            on_retry: Some(Arc::new(tell_of_retry)),
+            on_retry: Some(Arc::new(tell_of_retry(Instant::now()))),
+            // Somebody sits in front of it: a server that takes the connection and stays silent is
+            // told of after seconds, and given up after half a minute.
+            keepalive_interval: KEEPALIVE,
+            keepalive_timeout: KEEPALIVE,
+            start_attempts: START_ATTEMPTS,
             ..ClientOptions::default()
         })?;
         Ok((client, connection))
     }
 }
 
-/// Starts fail or succeed within two seconds, and say so themselves. A stream that is cut may take
-/// longer to come back.
-fn tell_of_retry(notice: &RetryNotice<'_>) {
-    if notice.budget == Some(Budget::Resume) {
+/// Tells of retries. A start that fails at once, as where there is no server, says so itself after
+/// its last try; one that the server lets wait is told of, as is a stream that was cut.
+fn tell_of_retry(began: Instant) -> impl Fn(&RetryNotice<'_>) {
+    move |notice| {
         let delay = span(notice.delay);
-        tell(&format!("callpark: the connection was lost; trying again in {delay}"));
+        if notice.budget == Some(Budget::Resume) {
+            tell(&format!("callpark: the connection was lost; trying again in {delay}"));
+        } else if began.elapsed() >= KEEPALIVE {
+            tell(&format!("callpark: no answer from the server yet; trying again in {delay}"));
+        }
     }
 }
 

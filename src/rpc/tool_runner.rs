@@ -36,9 +36,9 @@ impl ToolRunner {
         let (session_id, call_id) = (call.session_id.to_string(), call.id.to_string());
         // Once parked, always parked: what has ended since is in the task.
         let is_parked = call.is_task();
-        let (call, _) = self.engine.complete(call).await?;
+        let (call, summary) = self.engine.complete(call).await?;
         let outcome = if is_parked {
-            Outcome::Parked(convert::parked_call(call, self.engine.now()))
+            Outcome::Parked(convert::parked_call(call, summary, self.engine.now()))
         } else {
             match call.outcome.map(convert::outcome_result) {
                 Some(Ok(result)) => Outcome::Result(result),

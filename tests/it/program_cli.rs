@@ -71,8 +71,12 @@ async fn wait_takes_several_tasks_for_all_or_for_any() {
     let slow = start(&server, &gate.wait()).await;
     let failing = start(&server, "exit 9").await;
     let any = server.cli(&["wait", "--any", &slow, &quick]).await.exits(0);
-    let states: Vec<_> = table(&any)[1..].iter().map(|row| (row[0].clone(), row[2].clone())).collect();
-    assert_eq!(states, [(quick.clone(), "succeeded".to_owned()), (slow.clone(), "running".to_owned())]);
+    let states: Vec<_> =
+        table(&any)[1..].iter().map(|row| (row[0].clone(), row[2].clone())).collect();
+    assert_eq!(
+        states,
+        [(quick.clone(), "succeeded".to_owned()), (slow.clone(), "running".to_owned())]
+    );
     let words = ["wait", "--timeout", "100ms", &quick, &slow];
     let early = server.cli(&words).await.exits(75);
     assert!(early.stderr().contains(&slow) && !early.stderr().contains(&quick), "{early}");
@@ -153,7 +157,10 @@ async fn events_can_be_followed_to_the_end_of_the_session() {
     let mut live = Live::start(server.command(&["events", "-f", "--after", "1", &session]));
     live.stdout.until("tool_call_parked").await;
     let closed = server.cli(&["close", &session]).await.exits(0);
-    assert!(closed.line().starts_with(&session) && closed.line().contains("1 cancelled"), "{closed}");
+    assert!(
+        closed.line().starts_with(&session) && closed.line().contains("1 cancelled"),
+        "{closed}"
+    );
     let ended = live.ended().await.exits(0);
     let kinds: Vec<_> = table(&ended).into_iter().map(|row| row[2].clone()).collect();
     let last = ["tool_call_cancelling", "tool_call_finished", "session_shutdown"];
@@ -171,7 +178,8 @@ async fn output_is_followed_to_its_end_byte_for_byte() {
     let copy = site.folder().join("copy");
     let piece = |bytes| format!("head -c {bytes} /dev/urandom | tee -a {}", copy.display());
     let wait = gate.wait();
-    let id = start(&server, &format!("{}; echo mark >&2; {wait}; {}", piece(700_000), piece(9))).await;
+    let id =
+        start(&server, &format!("{}; echo mark >&2; {wait}; {}", piece(700_000), piece(9))).await;
     let mut live = Live::start(server.command(&["output", "-f", "--stdout", &id]));
     let mut marks = Live::start(server.command(&["output", "-f", "--stderr", &id]));
     marks.stdout.until("mark\n").await;
@@ -197,7 +205,8 @@ async fn output_can_begin_at_its_last_lines_and_be_json() {
     let tail = server.cli(&["output", "--tail", "2", &id]).await.exits(0);
     assert_eq!(tail.stdout(), "99\n100\n");
     let json = server.cli(&["output", "--json", &id]).await.exits(0).json_lines();
-    let pieces = json.iter().map(|line| message::<v1::ReadOutputResponse>("ReadOutputResponse", line));
+    let pieces =
+        json.iter().map(|line| message::<v1::ReadOutputResponse>("ReadOutputResponse", line));
     let pieces: Vec<_> = pieces.collect();
     let data: Vec<u8> = pieces.iter().flat_map(|piece| piece.data.to_vec()).collect();
     let expected: String = (1..=100).map(|line| format!("{line}\n")).collect();

@@ -27,7 +27,8 @@ async fn unread(mut command: tokio::process::Command) -> Ended {
 async fn no_server_is_said_with_the_way_to_one() {
     let site = Site::new();
     let endpoint = nowhere();
-    for words in [&["list"][..], &["run", "bash", "true"], &["wait", "bg-1"], &["events", "ses-1"]] {
+    for words in [&["list"][..], &["run", "bash", "true"], &["wait", "bg-1"], &["events", "ses-1"]]
+    {
         let ended = site.run(&[words, &["--endpoint", &endpoint]].concat()).await.exits(69);
         assert_eq!(ended.stdout(), "");
         assert!(ended.stderr().contains(&format!("no server at {endpoint}")), "{ended}");
@@ -35,6 +36,16 @@ async fn no_server_is_said_with_the_way_to_one() {
     }
     let bare = site.run(&["list", "--endpoint", "localhost"]).await.exits(2);
     assert!(bare.stderr().contains("http://"), "{bare}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_said_in_time() {
+    let site = Site::new();
+    // It takes connections, as far as the system can tell, and never looks at them.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
+    let ended = site.run(&["list", "--endpoint", &endpoint]).await.exits(69);
+    assert!(ended.stderr().contains(&endpoint), "{ended}");
 }
 
 #[tokio::test]
@@ -210,7 +221,10 @@ async fn config_shows_what_is_in_force_and_where_it_comes_from() {
     let rows = site.run(&[&words[..], &["--json"]].concat()).await.exits(0).json();
     let rows = rows.as_array().expect("a list");
     let grace = rows.iter().find(|row| row["name"] == "grace").expect("a row");
-    assert_eq!((&grace["value"], &grace["origin"]), (&"1s".into(), &format!("file {path}:2").into()));
+    assert_eq!(
+        (&grace["value"], &grace["origin"]),
+        (&"1s".into(), &format!("file {path}:2").into())
+    );
     assert!(!site.data().exists(), "it only looks");
 }
 

@@ -160,7 +160,10 @@ async fn json_is_an_event_a_line_and_nothing_else() {
     assert_eq!(events[0]["toolCallStarted"]["tool"], "bash", "{events:?}");
     assert_eq!(decode(&events[1]["toolOutput"]["data"]), b"\xff\0");
     let finished = &events[2]["toolCallFinished"];
-    assert_eq!((&finished["state"], &finished["result"]["exitCode"]), (&"STATE_FAILED".into(), &3.into()));
+    assert_eq!(
+        (&finished["state"], &finished["result"]["exitCode"]),
+        (&"STATE_FAILED".into(), &3.into())
+    );
 }
 
 #[tokio::test]

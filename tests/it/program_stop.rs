@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use callpark_proto::v1::session_update::Control;
 use rustix::process::Signal;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -125,7 +126,7 @@ async fn work_that_ends_in_time_is_answered_while_the_server_stops() {
         ready.display()
     );
     let mut tools = server.connect().tools;
-    let call = tokio::task::spawn(async move { tools.run_tool(bash(&command)).await });
+    let call = TaskTracker::new().spawn(async move { tools.run_tool(bash(&command)).await });
     lines_of(&ready, 1).await;
     let mut health = health(&server).await;
     server.live.signal(Signal::TERM);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use callpark_proto::v1::{self, session_event::Payload as WirePayload};
 use prost::Message as _;
 
-use super::task::{failure, park_reason, parked_message, progress, state};
+use super::task::{failure, park_reason, parked_event_message, progress, state};
 use super::tool::{kind, signed, stream};
 use super::{duration, struct_from_map, timestamp, tool_result};
 use crate::model::{
@@ -67,10 +67,10 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
             WirePayload::ToolProgress(v1::ToolProgress { progress: Some(progress(report.clone())) })
         }
         Payload::ToolCallParked { tool, reason, call_budget } => {
-            let ran = call_budget.unwrap_or_default();
+            let id = background_id();
             WirePayload::ToolCallParked(v1::ToolCallParked {
-                message: parked_message(tool, &background_id(), ran),
-                background_id: background_id(),
+                message: parked_event_message(tool, &id, *reason, *call_budget),
+                background_id: id,
                 reason: park_reason(*reason).into(),
                 call_budget: call_budget.map(duration),
             })

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -269,7 +270,7 @@ impl Written {
     fn of(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> Self {
         let (sender, receiver) = watch::channel(Vec::new());
         if let Some(mut pipe) = pipe {
-            tokio::task::spawn(async move {
+            TaskTracker::new().spawn(async move {
                 let mut piece = vec![0; 64 << 10];
                 while let Ok(read @ 1..) = pipe.read(&mut piece).await {
                     sender.send_modify(|all| all.extend_from_slice(&piece[..read]));

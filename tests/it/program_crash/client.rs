@@ -1,0 +1,185 @@
+//! A client that starts calls until its server is gone, and remembers what it was told.
+
+use std::path::PathBuf;
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use tonic::Status;
+
+use crate::support::program::Clients;
+use crate::support::streams::start_of;
+use crate::support::{bash, millis, request_id, soon, v1};
+use v1::run_tool_response::Outcome;
+
+/// Calls of one client, at most.
+const CALLS_MAX: u64 = 60;
+
+/// What a call does once it has left its effect and its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Exits with this code.
+    Quick(u8),
+    /// Goes on for longer than the test.
+    Slow,
+    /// Does so with a child in a session of its own, and doesn't listen to TERM.
+    Family,
+}
+
+/// A request that can be repeated.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Into the background.
+    Start(Box<v1::StartRequest>),
+    /// In the foreground, perhaps for no time.
+    Run(Box<v1::RunToolRequest>),
+}
+
+/// What a client was told of a call.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub session_id: String,
+    pub call_id: String,
+    pub replayed: bool,
+    outcome: Option<Outcome>,
+}
+
+impl Answer {
+    /// The id of the task; none of a call that ended in the foreground.
+    pub fn background_id(&self) -> Option<String> {
+        match &self.outcome {
+            Some(Outcome::Result(_)) => None,
+            _ => Some(self.call_id.replace("call-", "bg-")),
+        }
+    }
+
+    /// The result of a call that ended in the foreground.
+    pub fn result(&self) -> Option<&v1::ToolResult> {
+        match &self.outcome {
+            Some(Outcome::Result(result)) => Some(result),
+            _ => None,
+        }
+    }
+}
+
+impl Request {
+    /// Sends it, and checks that the answer fits together.
+    pub async fn send(self, clients: &mut Clients) -> Result<Answer, Status> {
+        match self {
+            Self::Start(request) => {
+                let answer = soon("a start", clients.tasks.start(*request)).await?.into_inner();
+                let task = answer.task.expect("a task");
+                assert_eq!(task.background_id, task.call_id.replace("call-", "bg-"));
+                let v1::Task { session_id, call_id, .. } = task;
+                Ok(Answer { session_id, call_id, replayed: answer.replayed, outcome: None })
+            }
+            Self::Run(request) => {
+                let answer = soon("a call", clients.tools.run_tool(*request)).await?.into_inner();
+                let v1::RunToolResponse { session_id, call_id, outcome, replayed, .. } = answer;
+                if let Some(Outcome::Parked(parked)) = &outcome {
+                    assert_eq!(parked.background_id, call_id.replace("call-", "bg-"));
+                }
+                Ok(Answer { session_id, call_id, replayed, outcome })
+            }
+        }
+    }
+}
+
+/// A request that was sent, and what came of it.
+#[derive(Debug)]
+pub struct Sent {
+    number: u64,
+    folder: PathBuf,
+    pub work: Work,
+    pub request: Request,
+    /// None: the server was killed before it came.
+    pub answer: Option<Answer>,
+    /// The end of its task, as far as the client has seen it.
+    pub seen: Option<v1::Task>,
+}
+
+impl Sent {
+    fn new(session_id: &str, folder: PathBuf, number: u64, random: &mut StdRng) -> Self {
+        let work = match random.random_range(0..10) {
+            0 => Work::Slow,
+            1 => Work::Family,
+            2 | 3 => Work::Quick(3),
+            _ => Work::Quick(0),
+        };
+        let effect = format!("echo >> {}/{number}; echo out-{number}", folder.display());
+        let command = match work {
+            Work::Quick(code) => format!("{effect}; exit {code}"),
+            Work::Slow => format!("{effect}; sleep 300"),
+            Work::Family => format!("trap '' TERM; setsid sleep 300 & {effect}; sleep 300"),
+        };
+        let session_id = if random.random_bool(0.7) { session_id } else { "" };
+        let is_start = work == Work::Slow || random.random_bool(0.5);
+        let request = if is_start {
+            let request = start_of(session_id, &command);
+            Request::Start(Box::new(v1::StartRequest { request_id: request_id(), ..request }))
+        } else {
+            Request::Run(Box::new(v1::RunToolRequest {
+                session_id: session_id.into(),
+                request_id: request_id(),
+                call_budget: millis(if random.random_bool(0.5) { 0 } else { 20 }),
+                ..bash(&command)
+            }))
+        };
+        Self { number, folder, work, request, answer: None, seen: None }
+    }
+
+    /// What it writes.
+    pub fn output(&self) -> String {
+        format!("out-{}\n", self.number)
+    }
+
+    /// How often it has run.
+    pub fn effects(&self) -> usize {
+        let path = self.folder.join(self.number.to_string());
+        std::fs::read(path).map_or(0, |lines| lines.len())
+    }
+}
+
+/// The standard output that a task has in its result.
+pub fn stdout_of(task: &v1::Task) -> String {
+    match &task.outcome {
+        Some(v1::task::Outcome::Result(result)) => {
+            String::from_utf8(crate::support::stdout_of(result)).expect("text")
+        }
+        other => panic!("no result but {other:?}"),
+    }
+}
+
+/// Starts calls until the server is gone, and now and then looks for the end of one.
+pub async fn load(
+    mut clients: Clients,
+    session_id: String,
+    folder: PathBuf,
+    first: u64,
+    mut random: StdRng,
+) -> Vec<Sent> {
+    let mut all: Vec<Sent> = Vec::new();
+    for number in first..first + CALLS_MAX {
+        let mut sent = Sent::new(&session_id, folder.clone(), number, &mut random);
+        let answer = sent.request.clone().send(&mut clients).await;
+        let is_gone = answer.is_err();
+        sent.answer = answer.ok();
+        all.push(sent);
+        if is_gone {
+            break;
+        }
+        let one = random.random_range(0..all.len());
+        look(&mut clients, &mut all[one]).await;
+    }
+    all
+}
+
+/// Keeps the end of a task, if it has come.
+async fn look(clients: &mut Clients, sent: &mut Sent) {
+    let Some(background_id) = sent.answer.as_ref().and_then(Answer::background_id) else { return };
+    let request = v1::WaitRequest { background_id, wait: millis(5), acknowledge: false };
+    let Ok(answer) = soon("a wait", clients.tasks.wait(request)).await else { return };
+    let answer = answer.into_inner();
+    if !answer.still_running {
+        sent.seen = answer.task;
+    }
+}
