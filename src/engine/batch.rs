@@ -69,7 +69,6 @@ impl Batch {
             expected_head: actor.stored_head,
             events: events.into_iter().map(stored).collect(),
             calls: changed.chain(&self.written.settled).cloned().collect(),
-            arguments: Vec::new(),
             deleted_calls: std::mem::take(&mut self.written.deleted),
             requests: std::mem::take(&mut self.requests),
             session,

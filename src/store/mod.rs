@@ -101,8 +101,6 @@ pub struct Append {
     pub session: Session,
     /// Calls that are new or have changed, as they are now.
     pub calls: Vec<Call>,
-    /// Arguments of new calls, as JSON. Kept until the call ends.
-    pub arguments: Vec<(CallId, Bytes)>,
     /// Calls to forget.
     pub deleted_calls: Vec<CallId>,
     /// Requests that this change answers. Refused with [`StoreError::RequestTaken`] if the
@@ -194,9 +192,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// Calls of one session that haven't ended, oldest first.
     async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError>;
-
-    /// The arguments of a call that hasn't ended, as JSON.
-    async fn arguments(&self, id: CallId) -> Result<Option<Bytes>, StoreError>;
 
     /// Background tasks, newest first, with the change number as of the same moment.
     async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError>;

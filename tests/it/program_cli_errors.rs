@@ -44,8 +44,10 @@ async fn a_server_that_says_nothing_is_said_in_time() {
     // It takes connections, as far as the system can tell, and never looks at them.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
-    let ended = site.run(&["list", "--endpoint", &endpoint]).await.exits(69);
-    assert!(ended.stderr().contains(&endpoint), "{ended}");
+    let mut live = Live::start(site.command(&["list", "--endpoint", &endpoint]));
+    live.stderr.until("trying again").await;
+    let ended = live.ended_within(Duration::from_secs(60)).await.exits(69);
+    assert!(ended.stderr().contains(&format!("no server at {endpoint}")), "{ended}");
 }
 
 #[tokio::test]

@@ -33,7 +33,6 @@ pub(super) async fn everything_in_an_append_can_be_read(store: &dyn Store) {
         Append {
             events: vec![event(1), event(2)],
             calls: vec![call.clone()],
-            arguments: vec![(call.id, Bytes::from_static(b"{\"x\":1}"))],
             requests: vec![made.clone()],
             ..log.append()
         },
@@ -43,7 +42,6 @@ pub(super) async fn everything_in_an_append_can_be_read(store: &dyn Store) {
     assert_eq!(store.session(log.id()).await, Ok(Some(session)));
     assert_eq!(read_log(store, log.id()).await.events, [event(1), event(2)]);
     assert_eq!(store.call(call.id).await, Ok(Some(call.clone())));
-    assert_eq!(store.arguments(call.id).await, Ok(Some(Bytes::from_static(b"{\"x\":1}"))));
     assert_eq!(store.request(&tenant(), "made").await, Ok(Some(made)));
 }
 
@@ -158,7 +156,6 @@ pub(super) async fn a_wrong_head_leaves_nothing(store: &dyn Store) {
             events: vec![event(wrong.unwrap_or(0) + 1)],
             session: Session { description: "changed".to_owned(), ..log.session.clone() },
             calls: vec![new.clone()],
-            arguments: vec![(new.id, Bytes::from_static(b"{}"))],
             deleted_calls: vec![kept.id],
             requests: vec![request("r", RequestEffect::CallDeleted(kept.id), 0)],
             ..log.append()
@@ -169,7 +166,6 @@ pub(super) async fn a_wrong_head_leaves_nothing(store: &dyn Store) {
     assert_eq!(sequences(&read_log(store, log.id()).await), [1, 2]);
     assert_eq!(store.call(new.id).await, Ok(None));
     assert_eq!(store.call(kept.id).await, Ok(Some(kept)));
-    assert_eq!(store.arguments(new.id).await, Ok(None));
     assert!(!knows_request(store, "r").await);
     assert_eq!(newest_change(store).await, change);
 }
@@ -266,23 +262,6 @@ async fn counts(store: &dyn Store, log: &Log) -> (u64, u64, u32) {
     (session.head_sequence, session.first_sequence, session.live_tasks)
 }
 
-pub(super) async fn arguments_go_when_the_call_ends(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
-    let (call, late) = (log.call(0), log.ended(0, 5));
-    let json = Bytes::from_static(b"{\"deep\":[1,2]}");
-    let arguments = vec![(call.id, json.clone()), (late.id, json.clone())];
-    let calls = vec![call.clone(), late.clone()];
-    log.commit(store, Append { calls, arguments, ..log.append() }).await;
-    assert_eq!(store.arguments(call.id).await, Ok(Some(json.clone())));
-    assert_eq!(store.arguments(late.id).await, Ok(None), "it had ended already");
-
-    let cancelling = Call { state: State::Cancelling, ..call.clone() };
-    log.put(store, &[cancelling]).await;
-    assert_eq!(store.arguments(call.id).await, Ok(Some(json)));
-    log.put(store, &[Call { state: State::Cancelled, ..call.clone() }]).await;
-    assert_eq!(store.arguments(call.id).await, Ok(None));
-}
-
 pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &dyn Store) {
     let mut log = Log::stored(store, 0).await;
     let call = log.task(0);
@@ -290,7 +269,6 @@ pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &dyn Store
         store,
         Append {
             calls: vec![call.clone()],
-            arguments: vec![(call.id, Bytes::from_static(b"{}"))],
             requests: vec![request("start", started(&log, &call), 0)],
             ..log.append()
         },
@@ -309,7 +287,6 @@ pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &dyn Store
     .await;
 
     assert_eq!(store.call(call.id).await, Ok(None));
-    assert_eq!(store.arguments(call.id).await, Ok(None));
     assert_eq!(store.live_calls(log.id()).await, Ok(vec![]));
     let listed = store.calls(all_tasks()).await.unwrap();
     assert_eq!(listed.calls, []);

@@ -1,7 +1,5 @@
 //! What may go, and what stays.
 
-use bytes::Bytes;
-
 use super::world::{Log, at, keep_all, knows_request, read_log, request, sequences, tenant, whole};
 use crate::model::OutputStream::{Stderr, Stdout};
 use crate::model::{Call, CallId, Session, SessionState, State, StreamSummary};
@@ -51,8 +49,6 @@ pub(super) async fn ended_calls_go_at_their_time(store: &dyn Store) {
     let live = Call { expire_time: Some(at(1)), ..log.task(0) };
     let all = [&ended, &in_foreground, &later, &for_ever, &live].map(Clone::clone);
     log.put(store, &all).await;
-    let append = Append { arguments: vec![(live.id, Bytes::new())], ..log.append() };
-    log.commit(store, append).await;
     log.write_output(store, ended.id, &[(Stdout, 0, 1)]).await;
 
     assert_eq!(expire(store, now(9)).await, calls(0));
@@ -66,7 +62,6 @@ pub(super) async fn ended_calls_go_at_their_time(store: &dyn Store) {
     assert!(!knows_call(store, later.id).await);
     assert!(knows_call(store, for_ever.id).await);
     assert!(knows_call(store, live.id).await);
-    assert_eq!(store.arguments(live.id).await, Ok(Some(Bytes::new())));
     assert_eq!(store.session(log.id()).await.unwrap().unwrap().live_tasks, 1);
 }
 

@@ -70,7 +70,6 @@ suite! {
         an_append_must_not_contradict_itself
         without_events_the_head_stays
         the_store_knows_head_first_and_live
-        arguments_go_when_the_call_ends
         a_deleted_call_is_gone_but_its_events_stay
         only_its_own_session_deletes_a_call
         a_closed_store_says_so

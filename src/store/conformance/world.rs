@@ -80,7 +80,6 @@ impl Log {
             events: Vec::new(),
             session: self.session.clone(),
             calls: Vec::new(),
-            arguments: Vec::new(),
             deleted_calls: Vec::new(),
             requests: Vec::new(),
         }

@@ -16,11 +16,6 @@ impl State {
         for call in append.calls {
             self.put_call(call);
         }
-        for (id, json) in append.arguments {
-            if self.is_live(id) {
-                self.arguments.insert(id, json);
-            }
-        }
         for id in append.deleted_calls {
             self.delete_call(session_id, id);
         }
@@ -80,14 +75,7 @@ impl State {
 
     fn put_call(&mut self, call: Call) {
         self.change = self.change.saturating_add(1);
-        if call.state.is_terminal() {
-            self.arguments.remove(&call.id);
-        }
         self.calls.insert(call.id, Entry { call, change: self.change });
-    }
-
-    fn is_live(&self, id: CallId) -> bool {
-        self.calls.get(&id).is_some_and(|entry| !entry.call.state.is_terminal())
     }
 
     /// Requests about the call stay, so that repeating one gives the same answer, until they
@@ -105,7 +93,6 @@ impl State {
     /// Removes all that is known of a call but its requests and its events.
     pub(super) fn forget_call(&mut self, id: CallId) {
         self.calls.remove(&id);
-        self.arguments.remove(&id);
         self.outputs.remove(&id);
     }
 

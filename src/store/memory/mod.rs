@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use super::rules::OutputCounts;
 use super::{
@@ -50,7 +49,6 @@ struct State {
     change: u64,
     sessions: BTreeMap<SessionId, Log>,
     calls: BTreeMap<CallId, Entry>,
-    arguments: BTreeMap<CallId, Bytes>,
     outputs: BTreeMap<CallId, Output>,
     requests: BTreeMap<(Tenant, String), Kept>,
 }
@@ -109,10 +107,6 @@ impl Store for MemoryStore {
 
     async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
         Ok(self.open()?.live_calls(session_id))
-    }
-
-    async fn arguments(&self, id: CallId) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.open()?.arguments.get(&id).cloned())
     }
 
     async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {

@@ -82,12 +82,5 @@ pub(super) fn forget(connection: &Connection, id: CallId) -> rusqlite::Result<()
     for sql in ["DELETE FROM calls WHERE id = ?1", "DELETE FROM outputs WHERE call_id = ?1"] {
         connection.prepare_cached(sql)?.execute([id.as_bytes()])?;
     }
-    forget_arguments(connection, id)
-}
-
-pub(super) fn forget_arguments(connection: &Connection, id: CallId) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM arguments WHERE call_id = ?1")?
-        .execute([id.as_bytes()])
-        .map(|_| ())
+    Ok(())
 }

@@ -26,7 +26,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use self::open::Opened;
@@ -147,11 +146,6 @@ impl Store for SqliteStore {
 
     async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
         self.pool.read(move |reader| read::live_calls(reader, session_id)).await
-    }
-
-    async fn arguments(&self, id: CallId) -> Result<Option<Bytes>, StoreError> {
-        let json = self.pool.read(move |reader| read::arguments(reader, id)).await?;
-        Ok(json.map(Bytes::from))
     }
 
     async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {

@@ -49,13 +49,6 @@ pub(super) fn live_calls(connection: &Connection, id: SessionId) -> Result<Vec<C
     Ok(calls)
 }
 
-/// The arguments of a call.
-pub(super) fn arguments(connection: &Connection, id: CallId) -> Result<Option<Vec<u8>>, Error> {
-    let mut statement =
-        connection.prepare_cached("SELECT json FROM arguments WHERE call_id = ?1")?;
-    Ok(statement.query_row([id.as_bytes()], |row| row.get(0)).optional()?)
-}
-
 /// What a request id did.
 pub(super) fn request(
     connection: &Connection,

@@ -128,7 +128,6 @@ impl<'a> Batch<'a> {
         for ((call, body), known) in calls.zip(checked.known) {
             self.put_call(&mut row, call, body, known)?;
         }
-        self.put_arguments(append)?;
         for id in &append.deleted_calls {
             self.delete_call(&mut row, *id)?;
         }
@@ -252,22 +251,6 @@ impl<'a> Batch<'a> {
         session.calls = session.calls.saturating_add(u64::from(known.is_none()));
         session.live = session.live.saturating_add(u64::from(live && !was_live));
         session.live = session.live.saturating_sub(u64::from(was_live && !live));
-        if !live {
-            calls::forget_arguments(self.connection, call.id)?;
-        }
-        Ok(())
-    }
-
-    fn put_arguments(&self, append: &Append) -> rusqlite::Result<()> {
-        for (id, json) in &append.arguments {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO arguments (call_id, json)
-                     SELECT id, ?2 FROM calls WHERE id = ?1 AND live = 1
-                     ON CONFLICT (call_id) DO UPDATE SET json = excluded.json",
-                )?
-                .execute(params![id.as_bytes(), &json[..]])?;
-        }
         Ok(())
     }
 

@@ -1,17 +1,13 @@
 //! The program as its users start it: servers and commands as processes of their own.
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
 use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::{Child, Command};
-use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
+use rustix::process::Signal;
+use tokio::process::Command;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -19,6 +15,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::soon;
+use live::send;
+pub use live::{Ended, Live, run};
+
+mod live;
 
 /// The program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_callpark");
@@ -133,184 +133,6 @@ fn command(home: &Path, program: &str, arguments: &[&str]) -> Command {
     command.env_clear().env("PATH", PATH).env("HOME", home).args(arguments);
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
-}
-
-/// Runs a command to its end.
-pub async fn run(command: Command) -> Ended {
-    Live::start(command).ended().await
-}
-
-fn send(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-    // It may have ended meanwhile.
-    let _gone = kill_process(pid, signal);
-}
-
-/// How a process ended, and all that it wrote.
-#[derive(Debug)]
-pub struct Ended {
-    status: ExitStatus,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-impl Ended {
-    /// The exit code, which there must be.
-    #[track_caller]
-    pub fn code(&self) -> i32 {
-        match self.status.code() {
-            Some(code) => code,
-            None => panic!("ended by signal {:?}: {self}", self.status.signal()),
-        }
-    }
-
-    /// Checks the exit code.
-    #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code(), code, "{self}");
-        self
-    }
-
-    /// The bytes on standard output.
-    pub fn bytes(&self) -> &[u8] {
-        &self.stdout
-    }
-
-    /// Standard output as text.
-    #[track_caller]
-    pub fn stdout(&self) -> &str {
-        std::str::from_utf8(&self.stdout).expect("text")
-    }
-
-    /// Standard error as text.
-    #[track_caller]
-    pub fn stderr(&self) -> &str {
-        std::str::from_utf8(&self.stderr).expect("text")
-    }
-
-    /// Standard output as one line.
-    #[track_caller]
-    pub fn line(&self) -> &str {
-        match self.stdout().strip_suffix('\n') {
-            Some(line) if !line.contains('\n') => line,
-            _ => panic!("not one line: {self}"),
-        }
-    }
-
-    /// Standard output as one JSON document.
-    #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
-        match serde_json::from_slice(&self.stdout) {
-            Ok(value) => value,
-            Err(error) => panic!("{error}: {self}"),
-        }
-    }
-
-    /// Standard output as a JSON document a line.
-    #[track_caller]
-    pub fn json_lines(&self) -> Vec<serde_json::Value> {
-        let value = |line| serde_json::from_str(line).expect("JSON");
-        self.stdout().lines().map(value).collect()
-    }
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        let (stdout, stderr) = (text(&self.stdout), text(&self.stderr));
-        write!(f, "{}\n--- stdout\n{stdout}--- stderr\n{stderr}---", self.status)
-    }
-}
-
-/// A process whose output can be watched. Killed when it is dropped.
-pub struct Live {
-    child: Child,
-    /// What it writes to standard output.
-    pub stdout: Written,
-    /// What it writes to standard error.
-    pub stderr: Written,
-}
-
-impl Live {
-    /// Starts it. Its output goes nowhere else, unless the command says so.
-    pub fn start(mut command: Command) -> Self {
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Self::watch(child.expect("started"))
-    }
-
-    /// Watches a process as far as its output comes here.
-    pub fn watch(mut child: Child) -> Self {
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        Self { stdout: Written::of(stdout), stderr: Written::of(stderr), child }
-    }
-
-    /// Its process id.
-    #[track_caller]
-    pub fn pid(&self) -> u32 {
-        self.child.id().expect("a process that hasn't ended")
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        send(self.pid(), signal);
-    }
-
-    /// Waits for its end.
-    pub async fn ended(mut self) -> Ended {
-        let status = soon("the end of a process", self.child.wait()).await.expect("its end");
-        let (stdout, stderr) = (self.stdout.all().await, self.stderr.all().await);
-        Ended { status, stdout, stderr }
-    }
-}
-
-/// What a process writes, as it comes.
-pub struct Written(watch::Receiver<Vec<u8>>);
-
-impl Written {
-    fn of(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> Self {
-        let (sender, receiver) = watch::channel(Vec::new());
-        if let Some(mut pipe) = pipe {
-            TaskTracker::new().spawn(async move {
-                let mut piece = vec![0; 64 << 10];
-                while let Ok(read @ 1..) = pipe.read(&mut piece).await {
-                    sender.send_modify(|all| all.extend_from_slice(&piece[..read]));
-                }
-            });
-        }
-        Self(receiver)
-    }
-
-    /// What there is once it has this text in it.
-    pub async fn until(&mut self, text: &str) -> String {
-        let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains(text);
-        let is_there = soon(&format!("`{text}`"), self.0.wait_for(has)).await.is_ok();
-        assert!(is_there, "ended without `{text}`: {}", self.now());
-        self.now()
-    }
-
-    /// Waits until there are so many bytes.
-    pub async fn bytes(&mut self, count: usize) {
-        let is_there = soon("bytes", self.0.wait_for(|all| all.len() >= count)).await.is_ok();
-        assert!(is_there, "ended after {} of {count} bytes", self.0.borrow().len());
-    }
-
-    /// Whether it is a server's and says where that listens, not an end before.
-    pub async fn started(&mut self) -> bool {
-        let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains("callpark listens");
-        soon("a start or an end", self.0.wait_for(has)).await.is_ok()
-    }
-
-    /// What there is by now.
-    pub fn now(&self) -> String {
-        String::from_utf8_lossy(&self.0.borrow()).into_owned()
-    }
-
-    async fn all(mut self) -> Vec<u8> {
-        // The sender goes at the end of the pipe.
-        let is_closed = soon("the end of the output", self.0.wait_for(|_| false)).await.is_err();
-        assert!(is_closed, "its end");
-        self.0.borrow().clone()
-    }
 }
 
 /// Puts the token on every request.

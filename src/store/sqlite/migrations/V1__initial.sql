@@ -109,13 +109,6 @@ CREATE INDEX changes_by_session ON calls (session_key, change_number) WHERE is_t
 CREATE INDEX calls_live ON calls (session_key, create_time, id) WHERE live = 1;
 CREATE INDEX calls_ended ON calls (expire_time) WHERE live = 0 AND expire_time IS NOT NULL;
 
--- Arguments of calls that haven't ended, as JSON.
-CREATE TABLE arguments (
-    key INTEGER PRIMARY KEY,
-    call_id BLOB NOT NULL UNIQUE,
-    json BLOB NOT NULL
-) STRICT;
-
 CREATE TABLE requests (
     key INTEGER PRIMARY KEY,
     tenant TEXT NOT NULL,
