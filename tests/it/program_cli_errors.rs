@@ -27,9 +27,17 @@ async fn unread(mut command: tokio::process::Command) -> Ended {
 async fn no_server_is_said_with_the_way_to_one() {
     let site = Site::new();
     let endpoint = nowhere();
-    for words in [&["list"][..], &["run", "bash", "true"], &["wait", "bg-1"], &["events", "ses-1"]]
-    {
-        let ended = site.run(&[words, &["--endpoint", &endpoint]].concat()).await.exits(69);
+    for words in [
+        &["list"][..],
+        &["run", "bash", "true"],
+        &["start", "bash", "true"],
+        &["wait", "bg-1"],
+        &["wait", "bg-1", "bg-2"],
+        &["output", "-f", "bg-1"],
+        &["events", "ses-1"],
+    ] {
+        let live = Live::start(site.command(&[words, &["--endpoint", &endpoint]].concat()));
+        let ended = live.ended_within(Duration::from_secs(10)).await.exits(69);
         assert_eq!(ended.stdout(), "");
         assert!(ended.stderr().contains(&format!("no server at {endpoint}")), "{ended}");
         assert!(ended.stderr().contains("`callpark serve`"), "{ended}");

@@ -7,8 +7,8 @@ pub mod streams;
 pub mod waiting;
 pub mod wire;
 
-pub use call::{arguments, bash, python, result_of, stderr_of, stdout_of};
-pub use server::{Settings, TestServer, check_reason};
+pub use call::{bash, python, result_of, stderr_of, stdout_of};
+pub use server::{TestServer, check_reason};
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! A server in this process: a free port, a store of its own, a token.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use callpark::app::App;
 use callpark::app::config::{Config, Environment, LoadOptions};
@@ -9,6 +8,7 @@ use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
 use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -97,7 +97,7 @@ impl TestServer {
         let authorised = InterceptedService::new(channel.clone(), WithToken(value));
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let running = tokio::task::spawn(async move {
+        let running = TaskTracker::new().spawn(async move {
             app.run(stopped).await.expect("served");
         });
         Self {
