@@ -1,6 +1,9 @@
 //! One call or stream, over all its tries.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Request};
@@ -30,6 +33,8 @@ pub(crate) struct Call {
     rpc: &'static str,
     deadline: Option<Instant>,
     retries: Retries,
+    /// A connection that was there and is cut draws on the resume budget.
+    resumes: bool,
     bearer: Option<Bearer>,
     /// The token was fetched anew since the last answer.
     renewed: bool,
@@ -42,9 +47,18 @@ impl Call {
             rpc,
             deadline: client.deadline(),
             retries: Retries::new(client.options(), budget),
+            resumes: false,
             bearer: None,
             renewed: false,
         }
+    }
+
+    /// A part of something that goes on, such as a long wait. It has the patience of a stream that
+    /// was cut, once the server has been there: before that, of a start.
+    pub(crate) fn resumed(client: &Client, rpc: &'static str) -> Self {
+        let answered = client.core().answered.load(Ordering::Relaxed);
+        let budget = if answered { Budget::Resume } else { Budget::Start };
+        Self { resumes: true, ..Self::new(client, rpc, budget) }
     }
 
     /// The same call, over at this time.
@@ -96,8 +110,14 @@ impl Call {
 
     /// The first message of a stream has come.
     pub(crate) fn started(&mut self) {
+        self.answered();
         self.retries.started();
         self.renewed = false;
+    }
+
+    /// The server has answered.
+    pub(crate) fn answered(&self) {
+        self.client.core().answered.store(true, Ordering::Relaxed);
     }
 
     /// Something new has come.
@@ -114,6 +134,10 @@ impl Call {
         }
         if !error.passes() && !context.altered {
             return Err(error);
+        }
+        let was_there = error.origin() == Origin::Server || error.was_connected();
+        if self.resumes && was_there {
+            self.started();
         }
         let failure = Failure {
             retry_delay: error.retry_delay(),

@@ -1,6 +1,10 @@
 //! The client.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use callpark_proto::v1::{
     background_tasks_client::BackgroundTasksClient, tool_runner_client::ToolRunnerClient,
@@ -40,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) options: ClientOptions,
     pub(crate) channels: Channels,
     pub(crate) tokens: Tokens,
+    /// The server has answered something: it was there.
+    pub(crate) answered: AtomicBool,
 }
 
 impl Client {
@@ -65,7 +71,9 @@ impl Client {
         let channels = Channels::new(&options, connector)?;
         let tokens = Tokens::new(options.token.clone());
         let (deadline, on_retry) = (options.deadline, options.on_retry.clone());
-        Ok(Self { core: Arc::new(Core { options, channels, tokens }), deadline, on_retry })
+        let answered = AtomicBool::new(false);
+        let core = Arc::new(Core { options, channels, tokens, answered });
+        Ok(Self { core, deadline, on_retry })
     }
 
     /// The options that the client was built from.

@@ -157,6 +157,18 @@ impl Error {
         }
     }
 
+    /// There was a connection, and it was cut: unlike one that couldn't be made, or whose other
+    /// end doesn't even answer pings.
+    pub(crate) fn was_connected(&self) -> bool {
+        let source = self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        let mut causes = std::iter::successors(source, |cause| StdError::source(*cause));
+        let never = |cause: &(dyn StdError + 'static)| {
+            cause.is::<tonic::ConnectError>()
+                || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout)
+        };
+        self.inner.origin == Origin::Transport && !causes.any(never)
+    }
+
     pub(crate) fn new(origin: Origin, code: Code, message: impl Into<String>) -> Self {
         let inner = Inner {
             rpc: "",

@@ -12,7 +12,7 @@ use callpark_proto::v1::read_output_request::Position;
 use futures::{Stream, StreamExt as _, stream, stream::BoxStream};
 use tokio::time::{Instant, sleep};
 
-use crate::{call::Call, client::Client, error::Error, retry::Budget, unary::send, v1};
+use crate::{call::Call, client::Client, error::Error, unary::send, v1};
 
 /// How long the server waits for more output before it answers without.
 const FOLLOW_WAIT_SECONDS: i64 = 30;
@@ -154,7 +154,7 @@ impl Reading {
             max_bytes: self.options.chunk_bytes_max,
             wait: Some(prost_types::Duration { seconds, nanos: 0 }),
         };
-        let call = Call::new(&self.client, "BackgroundTasks.ReadOutput", Budget::Resume);
+        let call = Call::resumed(&self.client, "BackgroundTasks.ReadOutput");
         send(call.until(self.over), request, |client, request| {
             let mut service = client.background_tasks();
             async move { service.read_output(request).await }

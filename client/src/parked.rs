@@ -10,7 +10,6 @@ use crate::{
     client::Client,
     error::Error,
     output::{OutputOptions, OutputReader},
-    retry::Budget,
     unary::send,
     v1,
 };
@@ -152,7 +151,7 @@ impl ParkedCall {
                 wait: wait.field(),
                 acknowledge,
             };
-            let call = Call::new(&self.client, "BackgroundTasks.Wait", Budget::Resume);
+            let call = Call::resumed(&self.client, "BackgroundTasks.Wait");
             let mut answer = send(call.until(patience.over), request, |client, request| {
                 let mut service = client.background_tasks();
                 async move { service.wait(request).await }

@@ -27,7 +27,10 @@ where
         let request = call.request(message.clone()).await?;
         let answer = rpc(call.client(), request);
         match call.bounded(answer).await? {
-            Ok(answer) => return Ok(answer.into_inner()),
+            Ok(answer) => {
+                call.answered();
+                return Ok(answer.into_inner());
+            }
             Err(status) => call.recover(call.failed(status), Context::default()).await?,
         }
     }

@@ -13,7 +13,6 @@ use crate::{
     client::Client,
     error::Error,
     parked::{Patience, Wait},
-    retry::Budget,
     unary::send,
     v1,
 };
@@ -135,7 +134,7 @@ impl Client {
             wait: wait.field(),
             acknowledge: false,
         };
-        let call = Call::new(self, RPC, Budget::Resume).until(patience.over);
+        let call = Call::resumed(self, RPC).until(patience.over);
         send(call, request, |client, request| {
             let mut service = client.background_tasks();
             async move { service.wait_many(request).await }

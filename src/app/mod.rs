@@ -64,7 +64,7 @@ impl App {
         let admin = admin_listener(&config).await?;
         let options =
             SqliteOptions { path: config.data_dir.clone(), synchronous: Synchronous::Full };
-        let store = SqliteStore::open(&options)?;
+        let store = SqliteStore::open(&options, metrics.clone())?;
         let (verifier, token_file) = verifier(&config)?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(store),

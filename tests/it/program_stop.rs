@@ -86,11 +86,17 @@ async fn a_first_signal_lets_streams_end_and_leaves_no_process() {
     let request = tool_stream_of(bash(&format!("{say}; sleep 300")));
     let call = soon("a call", clients.tools.clone().stream_tool(request)).await;
     let call = call.expect("a stream").into_inner();
-    lines_of(&ready, 4).await;
+    let foreground = bash(&format!("{say}; sleep 300"));
+    let mut tools = clients.tools.clone();
+    let foreground = TaskTracker::new().spawn(async move { tools.run_tool(foreground).await });
+    let (mut tasks, id) = (clients.tasks.clone(), ids[0].clone());
+    let wait = v1::WaitRequest { background_id: id, ..Default::default() };
+    let wait = TaskTracker::new().spawn(async move { tasks.wait(wait).await });
+    lines_of(&ready, 5).await;
     let log = soon("a stream", clients.tools.clone().stream_session(stream_of(&session_id))).await;
     let log = log.expect("a stream").into_inner();
     let mut health = health(&server).await;
-    assert!(site.processes().len() >= 4, "{:?}", site.processes());
+    assert!(site.processes().len() >= 5, "{:?}", site.processes());
 
     let began = Instant::now();
     server.live.signal(Signal::TERM);
@@ -98,12 +104,16 @@ async fn a_first_signal_lets_streams_end_and_leaves_no_process() {
     assert_eq!(status.status(), ServingStatus::NotServing);
     let log = rest(log).await;
     let call = rest(call).await;
+    let wait = soon("the wait", wait).await.expect("no panic").expect_err("not ended");
+    check_reason(&wait, Code::Unavailable, "DRAINING");
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     let head = log.0.iter().flat_map(|update| &update.events).map(|event| event.sequence).max();
     check_drained(&log, head.expect("events"));
     check_drained(&call, 1);
     server.live.ended().await.exits(0);
     let took = began.elapsed();
+    let foreground = soon("the call", foreground).await.expect("no panic");
+    check_reason(&foreground.expect_err("not ended"), Code::Unavailable, "DRAINING");
     assert!(took <= Duration::from_secs(2 + 5), "{took:?}");
     assert_eq!(site.processes(), [0; 0]);
 

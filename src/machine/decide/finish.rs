@@ -16,6 +16,10 @@ pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) ->
         None => (State::Succeeded, String::new()),
     };
     result.is_error |= cause.is_some();
+    if state == State::TimedOut && result.error_message.is_empty() {
+        // A caller in the foreground sees the result only.
+        result.error_message.clone_from(&reason);
+    }
     result.start_time = call.start_time;
     result.end_time = now;
     let outcome = Outcome::Result(result);

@@ -12,6 +12,7 @@ mod requests;
 pub(super) mod world;
 
 use super::{MemoryStore, SqliteOptions, SqliteStore, Store, Synchronous};
+use crate::telemetry::Metrics;
 
 /// A store of its own for one case.
 struct Fixture {
@@ -29,7 +30,7 @@ fn in_sqlite() -> Fixture {
     let path = directory.path().to_owned();
     // Nothing here is about a loss of power, and syncs make the suite slow.
     let options = SqliteOptions { path, synchronous: Synchronous::Normal };
-    let store = Box::new(SqliteStore::open(&options).unwrap());
+    let store = Box::new(SqliteStore::open(&options, Metrics::default()).unwrap());
     Fixture { store, _directory: Some(directory) }
 }
 

@@ -39,6 +39,7 @@ use super::{
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
 use crate::model::{Call, CallId, Session, SessionId, Tenant};
+use crate::telemetry::Metrics;
 
 pub use self::open::OpenError;
 
@@ -76,17 +77,21 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the store, or makes it. Blocks for as long as the disk takes.
-    pub fn open(options: &SqliteOptions) -> Result<Self, OpenError> {
-        Self::open_with(options, READ_MAX)
+    /// Opens the store, or makes it; its commits are counted. Blocks for as long as the disk takes.
+    pub fn open(options: &SqliteOptions, metrics: Metrics) -> Result<Self, OpenError> {
+        Self::open_with(options, metrics, READ_MAX)
     }
 
     /// Like [`SqliteStore::open`], with another bound for reads.
-    fn open_with(options: &SqliteOptions, read_max: Duration) -> Result<Self, OpenError> {
+    fn open_with(
+        options: &SqliteOptions,
+        metrics: Metrics,
+        read_max: Duration,
+    ) -> Result<Self, OpenError> {
         let Opened { files, writer, lock } = open::open(options)?;
         let unusable = |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
         let broken = Arc::new(OnceLock::new());
-        let writer = Writer::new(writer, lock, Arc::clone(&broken))
+        let writer = Writer::new(writer, lock, Arc::clone(&broken), metrics)
             .map_err(|error| unusable(error.to_string()))?;
         let (inbox, commands) = mpsc::channel(STORE_QUEUE_APPENDS_MAX);
         let thread = std::thread::Builder::new().name("store-writer".to_owned());

@@ -18,6 +18,7 @@ use super::lists::newest_change;
 use super::write::{Batch, Prepared};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
 use crate::store::{Expired, ExpiryPolicy, StoreError};
+use crate::telemetry::Metrics;
 
 /// The write-ahead log is copied to the database whenever it has grown by so many pages.
 const CHECKPOINT_PAGES: u32 = 4_096;
@@ -53,6 +54,7 @@ pub(super) struct Writer {
     checkpoint_pages: u32,
     /// The last transaction found the disk full.
     full: bool,
+    metrics: Metrics,
     _lock: File,
 }
 
@@ -61,6 +63,7 @@ impl Writer {
         mut connection: Connection,
         lock: File,
         broken: Arc<OnceLock<String>>,
+        metrics: Metrics,
     ) -> rusqlite::Result<Self> {
         let change = newest_change(&connection)?;
         let wal_pages = Arc::new(AtomicU32::new(0));
@@ -78,6 +81,7 @@ impl Writer {
             wal_pages,
             checkpoint_pages: 0,
             full: false,
+            metrics,
             _lock: lock,
         })
     }
@@ -118,6 +122,7 @@ impl Writer {
             0 => return,
             _ => self.write(batch),
         };
+        self.metrics.store_committed(batch.len());
         for (pending, result) in batch.drain(..).zip(results) {
             // Nobody listens any more: the caller has gone away.
             drop(pending.reply.send(result));

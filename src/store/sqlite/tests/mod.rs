@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::writer::Command;
 use super::{SqliteOptions, SqliteStore, Synchronous};
 use crate::store::StoreError;
+use crate::telemetry::Metrics;
 
 fn options(path: &Path) -> SqliteOptions {
     SqliteOptions { path: path.to_owned(), synchronous: Synchronous::Full }
@@ -21,7 +22,7 @@ fn options(path: &Path) -> SqliteOptions {
 /// A store in a directory of its own.
 fn store() -> (TempDir, SqliteStore) {
     let directory = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&options(directory.path())).unwrap();
+    let store = SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap();
     (directory, store)
 }
 

@@ -14,6 +14,7 @@ use crate::model::SessionState;
 use crate::store::conformance::world::{Log, read_log};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{ChangeQuery, Store};
+use crate::telemetry::Metrics;
 
 /// Every file in a directory and its bytes.
 fn files(directory: &Path) -> BTreeMap<OsString, Vec<u8>> {
@@ -42,7 +43,7 @@ async fn a_store_opened_again_shows_all_and_goes_on() {
     store.close().await;
     assert!(!directory.path().join("callpark.db-wal").exists(), "all is in the database");
 
-    let store = SqliteStore::open(&options(directory.path())).unwrap();
+    let store = SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap();
     assert_eq!((store.session(log.id()).await, read_log(&store, log.id()).await), before);
     assert_eq!(store.call(one.id).await, Ok(Some(one)));
     assert_eq!(changes(&store, &log).await, (1, 2), "the number of a deleted call isn't free");
@@ -56,14 +57,14 @@ async fn a_store_opened_again_shows_all_and_goes_on() {
 #[tokio::test]
 async fn a_second_server_is_refused_and_the_first_unharmed() {
     let (directory, store) = store();
-    let error = SqliteStore::open(&options(directory.path())).unwrap_err();
+    let error = SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap_err();
     assert!(matches!(error, OpenError::Locked { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains(&directory.path().display().to_string()), "{text}");
     assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     Log::stored(&store, 0).await;
     store.close().await;
-    SqliteStore::open(&options(directory.path())).unwrap().close().await;
+    SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap().close().await;
 }
 
 #[tokio::test]
@@ -99,7 +100,7 @@ fn refused_as_newer(directory: &Path) {
         files
     };
     let before = without_index(directory);
-    let error = SqliteStore::open(&options(directory)).unwrap_err();
+    let error = SqliteStore::open(&options(directory), Metrics::default()).unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 4000, known: 1, .. }), "{error:?}");
     assert!(error.to_string().contains("callpark.db"), "{error}");
     assert_eq!(without_index(directory), before);
@@ -114,7 +115,7 @@ fn somebody_elses_file_is_refused_and_left_as_it_is() {
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
     for path in [text, other] {
         let before = fs::read(&path).unwrap();
-        let error = SqliteStore::open(&options(&path)).unwrap_err();
+        let error = SqliteStore::open(&options(&path), Metrics::default()).unwrap_err();
         assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
@@ -134,7 +135,7 @@ fn a_place_that_cannot_be_written_is_named() {
         places.push((closed.clone(), closed));
     }
     for (place, named) in places {
-        let error = SqliteStore::open(&options(&place)).unwrap_err();
+        let error = SqliteStore::open(&options(&place), Metrics::default()).unwrap_err();
         assert!(matches!(error, OpenError::Unwritable { .. }), "{error:?}");
         assert!(error.to_string().contains(&named.display().to_string()), "{error}");
         assert!(!place.exists() || fs::read_dir(&place).unwrap().count() == 0);
@@ -145,7 +146,7 @@ fn a_place_that_cannot_be_written_is_named() {
 async fn files_are_for_their_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("deep").join("store");
-    let store = SqliteStore::open(&options(&path)).unwrap();
+    let store = SqliteStore::open(&options(&path), Metrics::default()).unwrap();
     Log::stored(&store, 0).await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o700);
@@ -161,7 +162,7 @@ async fn a_path_that_ends_in_db_is_the_database() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("with space, ä and %41?x=1#.db");
     for _ in 0..2 {
-        let store = SqliteStore::open(&options(&path)).unwrap();
+        let store = SqliteStore::open(&options(&path), Metrics::default()).unwrap();
         Log::stored(&store, 0).await;
         store.close().await;
     }

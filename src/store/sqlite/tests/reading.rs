@@ -7,6 +7,7 @@ use crate::store::conformance::world::{Log, labels};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::lists::every_sql;
 use crate::store::{CallQuery, Store, StoreError};
+use crate::telemetry::Metrics;
 
 fn tasks(log: &Log) -> CallQuery {
     CallQuery {
@@ -25,7 +26,7 @@ fn tasks(log: &Log) -> CallQuery {
 async fn a_read_that_takes_too_long_is_interrupted() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
-    let store = SqliteStore::open_with(&options, Duration::ZERO).unwrap();
+    let store = SqliteStore::open_with(&options, Metrics::default(), Duration::ZERO).unwrap();
     let mut log = Log::stored(&store, 0).await;
     for _ in 0..10 {
         let calls: Vec<_> = (0..100).map(|n| log.task(n)).collect();

@@ -10,6 +10,7 @@ use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
 use crate::store::conformance::world::{Log, conflict, event, read_log, sequences};
 use crate::store::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use crate::store::{Append, Store, StoreError};
+use crate::telemetry::Metrics;
 
 /// Counts the writer's commits from now on.
 async fn count_commits(store: &SqliteStore) -> Arc<AtomicU32> {
@@ -161,7 +162,7 @@ async fn after_a_failed_commit_nothing_is_written_any_more() {
     store.close().await;
     assert_eq!(std::fs::read(&wal).unwrap(), before, "not even at the end");
 
-    let store = SqliteStore::open(&super::options(directory.path())).unwrap();
+    let store = SqliteStore::open(&super::options(directory.path()), Metrics::default()).unwrap();
     log.write(&store, 1).await;
     store.close().await;
 }
@@ -180,7 +181,7 @@ async fn closing_writes_what_waits() {
     for answer in answers {
         assert_eq!(answer.await, Ok(Ok(())));
     }
-    let store = SqliteStore::open(&super::options(directory.path())).unwrap();
+    let store = SqliteStore::open(&super::options(directory.path()), Metrics::default()).unwrap();
     for log in &logs {
         assert!(store.session(log.id()).await.unwrap().is_some());
     }
@@ -192,7 +193,7 @@ async fn more_sessions_are_written_than_are_remembered() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
     let options = SqliteOptions { path, synchronous: Synchronous::Normal };
-    let store = SqliteStore::open(&options).unwrap();
+    let store = SqliteStore::open(&options, Metrics::default()).unwrap();
     // Bodies of 256 KiB: 80 of them are more than the writer keeps.
     let mut logs: Vec<Log> = (0..80).map(Log::new).collect();
     for log in &mut logs {
