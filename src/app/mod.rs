@@ -35,6 +35,9 @@ use listener::{Incoming, bind};
 /// From TERM to KILL for what still runs when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// How long the last answers may take once `drain` is over.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// A server that holds its store and its addresses, and doesn't serve yet.
 pub struct App {
     engine: Engine,
@@ -142,14 +145,25 @@ impl App {
             }
         };
         let main = async {
+            let mut serving = std::pin::pin!(serving);
             let served = tokio::select! {
-                served = serving => served,
-                () = drained => {
-                    tracing::warn!("requests or streams were cut: they took longer than `drain`");
-                    Ok(())
+                served = &mut serving => Some(served),
+                () = drained => None,
+            };
+            // What is still waited for is answered while the engine stops: the transport has a
+            // moment to send it.
+            let last = async {
+                match served {
+                    Some(served) => served,
+                    None => {
+                        tokio::time::timeout(LAST_ANSWERS, serving).await.unwrap_or_else(|_| {
+                            tracing::warn!("requests were cut: they took longer than `drain`");
+                            Ok(())
+                        })
+                    }
                 }
             };
-            engine.stop().await;
+            let (served, ()) = tokio::join!(last, engine.stop());
             over.cancel();
             served
         };

@@ -1,7 +1,8 @@
 //! What one append of an actor is made of.
 
 use super::Error;
-use super::session::{Actor, Answer};
+use super::inbox::Answer;
+use super::session::Actor;
 use crate::machine::{Command, Effect, Projection, Reply, Written, decide};
 use crate::model::{Event, Payload, Timestamp};
 use crate::store::{Append, RequestRecord, StoredEvent};

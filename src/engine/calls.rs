@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::directory::Handle;
+use super::inbox::{Message, Origin};
 use super::requests::{Claim, Claimed};
-use super::session::{Message, Origin};
 use super::topics::Subscription;
 use super::{CallVersion, Engine, Error, NewSession, RequestKey};
 use crate::machine::{Command, Concurrency, Refusal, Start};
@@ -131,6 +131,8 @@ impl CallHandle {
             }
             tokio::select! {
                 newer = self.changes.changed() => version = newer,
+                // Its process is being stopped: what becomes of it is for the next server to say.
+                () = self.engine.shared.stopping.cancelled() => return Err(Error::Draining),
                 () = sleep_until(park_at) => {
                     park_at = None;
                     self.park(ParkReason::Deadline).await?;

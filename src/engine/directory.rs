@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
-use super::session::{Facts, Message};
+use super::inbox::{Facts, Message};
 use crate::model::SessionId;
 
 /// How to reach the actor of a session. While a handle is held, the actor stays.

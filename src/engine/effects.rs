@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::inbox::Message;
 use super::runner;
-use super::session::{Actor, Message, Run};
+use super::session::{Actor, Run};
 use crate::exec::Stop;
 use crate::machine::{Effect, Timer};
 use crate::model::CallId;

@@ -11,6 +11,7 @@ mod clock;
 mod directory;
 mod effects;
 mod error;
+mod inbox;
 mod log;
 mod output;
 mod read_output;
@@ -58,8 +59,9 @@ pub use wait::{ManyWaited, WaitMode, Waited};
 pub use watch::WatchItem;
 
 use directory::{Directory, Handle};
+use inbox::{Facts, Message, Origin};
 use requests::Claims;
-use session::{Actor, Facts, Message, Origin};
+use session::Actor;
 use topics::Topics;
 
 /// How the engine behaves.

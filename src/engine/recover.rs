@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::session::Origin;
+use super::inbox::Origin;
 use super::{Engine, Error};
 use crate::model::{CallId, Timestamp};
 use crate::store::ExpiryPolicy;

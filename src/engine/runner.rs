@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::inbox::Message;
 use super::output::OutputKeeper;
-use super::session::Message;
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
 use crate::machine::{Command, Finish};
 use crate::model::{

@@ -1,7 +1,7 @@
 //! Making, finding and closing sessions.
 
+use super::inbox::Origin;
 use super::requests::Claimed;
-use super::session::Origin;
 use super::{Engine, Error, RequestKey};
 use crate::machine::{Close, Command, Reply};
 use crate::model::{Labels, Principal, Session, SessionId, SessionState, TaskLimitPolicy};

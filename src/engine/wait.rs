@@ -8,7 +8,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::session::Message;
+use super::inbox::Message;
 use super::{Engine, Error};
 use crate::model::{Call, CallId, Principal};
 

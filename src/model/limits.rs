@@ -46,8 +46,8 @@ pub const OUTPUT_TAIL_BYTES_MAX: u64 = 1024 * 1024;
 pub const INLINE_HEAD_BYTES_MAX: u64 = 1024 * 1024;
 /// Tail of the output inside an answer, in bytes.
 pub const INLINE_TAIL_BYTES_MAX: u64 = 1024 * 1024;
-/// Head, and as much tail, of the output inside an event and a task's record, in bytes. An
-/// answer about one task takes the rest from the log.
+/// The first bytes of each output stream inside an event and a task's record. An answer about one
+/// task takes the rest from the log.
 pub const RECORD_OUTPUT_BYTES_MAX: usize = 8 * 1024;
 /// The content of a result in a list or a watch, in bytes; more is left out of it.
 pub const LIST_CONTENT_BYTES_MAX: usize = 1024;

@@ -38,8 +38,8 @@ async fn visit(store: &SqliteStore, visit: impl FnOnce(&mut Connection) + Send +
 }
 
 /// Holds the writer up until the result is dropped, so that commands pile up behind it.
-async fn hold(store: &SqliteStore) -> std::sync::mpsc::Sender<()> {
-    let (release, held) = std::sync::mpsc::channel::<()>();
+async fn hold(store: &SqliteStore) -> std::sync::mpsc::SyncSender<()> {
+    let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
     let wait = move |_: &mut Connection| {
         // An error: the sender is gone, and so is the reason to wait.
         let _ = held.recv();
