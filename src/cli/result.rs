@@ -79,6 +79,10 @@ pub(crate) fn tell_end(state: State, reason: &str, result: Option<&ToolResult>) 
             Some(tool_result::Exit::Signal(signal)) => format!("ended by signal {signal}"),
             Some(tool_result::Exit::ExitCode(_)) | None => return,
         },
+        // The result has said so itself.
+        _ if result.is_some_and(|result| !reason.is_empty() && result.error_message == reason) => {
+            return;
+        }
         _ => state_and_reason(state, reason),
     };
     tell(&format!("callpark: {text}"));

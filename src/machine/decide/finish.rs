@@ -30,7 +30,7 @@ pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) ->
 /// record of them.
 fn limit_reason(call: &Call, cause: StopCause, survivors: &[Survivor]) -> String {
     let (what, span) = match cause {
-        StopCause::IdleTimeout => ("no output for", call.policy.idle_timeout),
+        StopCause::IdleTimeout => ("timed out: no output for", call.policy.idle_timeout),
         StopCause::ExecutionTimeout | StopCause::Cancel => {
             ("timed out after", call.policy.execution_timeout)
         }

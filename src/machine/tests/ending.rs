@@ -116,7 +116,7 @@ fn processes_that_could_not_be_killed_are_named() {
 fn a_run_that_reaches_a_limit_is_stopped_and_has_timed_out() {
     for (cause, reason) in [
         (StopCause::ExecutionTimeout, "timed out after 60 s"),
-        (StopCause::IdleTimeout, "no output for 30 s"),
+        (StopCause::IdleTimeout, "timed out: no output for 30 s"),
     ] {
         let (mut world, call) = running();
         time_out(&mut world, call, cause);
@@ -145,7 +145,7 @@ fn the_first_cause_wins() {
     let _ = world.cancel(call);
     assert_eq!((world.last.changes.len(), world.last.effects.len()), (0, 0));
     world.stop(call);
-    assert_eq!(world.record(call).reason, "no output for 30 s");
+    assert_eq!(world.record(call).reason, "timed out: no output for 30 s");
 
     let (mut world, call) = running();
     let _ = world.cancel(call);
