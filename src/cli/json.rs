@@ -49,13 +49,15 @@ pub(crate) fn canonical<M: Named>(message: &M) -> Result<impl Serialize, Failure
     Ok(dynamic)
 }
 
-/// The contract, as the proto package describes it.
+/// The contract, as the proto package describes it, and the details that errors carry.
 fn pool() -> Result<&'static DescriptorPool, Failure> {
     static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();
     let decode = || {
-        DescriptorPool::decode(callpark_proto::FILE_DESCRIPTOR_SET)
-            .map_err(|error| error.to_string())
+        let mut pool = DescriptorPool::decode(callpark_proto::FILE_DESCRIPTOR_SET)?;
+        pool.decode_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
+        Ok(pool)
     };
+    let decode = || decode().map_err(|error: prost_reflect::DescriptorError| error.to_string());
     let pool = POOL.get_or_init(decode).as_ref();
     pool.map_err(|error| Failure::answer(format!("the contract can't be read: {error}")))
 }
@@ -119,6 +121,27 @@ mod tests {
 
     fn value<M: Named>(message: &M) -> serde_json::Value {
         serde_json::to_value(canonical(message).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_details_of_an_error_are_json_too() {
+        let info = tonic_types::pb::ErrorInfo {
+            reason: "HOST_LOST".to_owned(),
+            domain: "callpark".to_owned(),
+            ..Default::default()
+        };
+        let detail = prost_types::Any {
+            type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
+            value: info.encode_to_vec(),
+        };
+        let error = callpark_client::google::rpc::Status {
+            code: 14,
+            message: "gone".to_owned(),
+            details: vec![detail],
+        };
+        let outcome = Some(v1::task::Outcome::Error(error));
+        let task = value(&v1::Task { outcome, ..Default::default() });
+        assert_eq!(task["error"]["details"][0]["reason"], "HOST_LOST");
     }
 
     #[test]
