@@ -48,7 +48,8 @@ fn builder() -> Builder {
         .btree_map(".")
 }
 
-/// The files of callpark.v1, in the same order on every machine.
+/// The files of callpark.v1, in the same order on every machine, and the details of errors, which
+/// travel in a trailer and so are named by none of them.
 fn sources() -> std::io::Result<Vec<PathBuf>> {
     let mut sources = Vec::new();
     for entry in fs::read_dir("callpark/v1")? {
@@ -58,5 +59,6 @@ fn sources() -> std::io::Result<Vec<PathBuf>> {
         }
     }
     sources.sort();
+    sources.push(PathBuf::from("google/rpc/error_details.proto"));
     Ok(sources)
 }

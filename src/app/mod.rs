@@ -187,8 +187,6 @@ fn with_reflection(routes: Routes) -> Result<Routes, Error> {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(callpark_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // The details of errors, so that generic clients can show them.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let v1 = reflection().build_v1()?;
     Ok(routes.add_service(v1).add_service(reflection().build_v1alpha()?))

@@ -49,15 +49,13 @@ pub(crate) fn canonical<M: Named>(message: &M) -> Result<impl Serialize, Failure
     Ok(dynamic)
 }
 
-/// The contract, as the proto package describes it, and the details that errors carry.
+/// The contract, as the proto package describes it, with the details that errors carry.
 fn pool() -> Result<&'static DescriptorPool, Failure> {
     static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();
     let decode = || {
-        let mut pool = DescriptorPool::decode(callpark_proto::FILE_DESCRIPTOR_SET)?;
-        pool.decode_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
-        Ok(pool)
+        DescriptorPool::decode(callpark_proto::FILE_DESCRIPTOR_SET)
+            .map_err(|error| error.to_string())
     };
-    let decode = || decode().map_err(|error: prost_reflect::DescriptorError| error.to_string());
     let pool = POOL.get_or_init(decode).as_ref();
     pool.map_err(|error| Failure::answer(format!("the contract can't be read: {error}")))
 }
@@ -125,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_details_of_an_error_are_json_too() {
-        let info = tonic_types::pb::ErrorInfo {
+        let info = callpark_client::google::rpc::ErrorInfo {
             reason: "HOST_LOST".to_owned(),
             domain: "callpark".to_owned(),
             ..Default::default()

@@ -11,7 +11,7 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("tonic", &["src/rpc/", "src/app/"]),
     ("tonic_health", &["src/app/"]),
     ("tonic_reflection", &["src/app/"]),
-    ("tonic_types", &["src/rpc/", "src/app/", "src/cli/json.rs"]),
+    ("tonic_types", &["src/rpc/", "src/app/"]),
     ("prost", &["src/rpc/", "src/app/"]),
     ("prost_types", &["src/rpc/", "src/app/", "src/cli/"]),
     ("prost_reflect", &["src/cli/json.rs"]),
