@@ -13,6 +13,9 @@ use super::{
 /// The longest cell of a table on a terminal, in characters.
 const CELL_CHARACTERS_MAX: usize = 60;
 
+/// What always stays of the last cell of a line on a terminal, however narrow, in characters.
+const LAST_CELL_CHARACTERS_MIN: usize = 10;
+
 /// Standard output, and how to write to it.
 ///
 /// Everything is flushed as it is written, so that what a tool wrote to its two streams arrives in
@@ -57,8 +60,13 @@ impl Out {
 
     /// Writes a table for people. On a terminal long cells are cut.
     pub(crate) async fn table(&mut self, table: &Table) -> Result<(), Failure> {
-        let cell = if self.terminal { CELL_CHARACTERS_MAX } else { usize::MAX };
-        self.bytes(table.render(cell).as_bytes()).await
+        let text = if self.terminal {
+            let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+            table.render(CELL_CHARACTERS_MAX, width.unwrap_or(usize::MAX))
+        } else {
+            table.render(usize::MAX, usize::MAX)
+        };
+        self.bytes(text.as_bytes()).await
     }
 
     /// Writes a message as one JSON document.
@@ -137,9 +145,10 @@ impl Table {
         self.rows.len() <= 1
     }
 
-    /// The lines, with columns two spaces apart and no space at the end of a line.
-    fn render(&self, cell_characters_max: usize) -> String {
-        let rows: Vec<Vec<String>> = self
+    /// The lines, with columns two spaces apart and no space at the end of a line. What a line is
+    /// too long by is cut from its last cell, of which a little always stays.
+    fn render(&self, cell_characters_max: usize, line_characters_max: usize) -> String {
+        let mut rows: Vec<Vec<String>> = self
             .rows
             .iter()
             .map(|row| {
@@ -151,6 +160,12 @@ impl Table {
             rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
         };
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+        let left = line_characters_max.saturating_sub(before).max(LAST_CELL_CHARACTERS_MIN);
+        for last in rows.iter_mut().filter(|row| row.len() == columns).filter_map(|r| r.last_mut())
+        {
+            *last = first_line(last, left);
+        }
         rows.iter().map(|row| line(row, &widths)).collect()
     }
 }
@@ -171,7 +186,7 @@ mod tests {
         table.row(["1".into(), "running".into(), String::new()]);
         table.row(["äöü".into(), "lost".into(), "why".into()]);
         let expected = "ID   STATE    TEXT\n1    running\näöü  lost     why\n";
-        assert_eq!(table.render(usize::MAX), expected);
+        assert_eq!(table.render(usize::MAX, usize::MAX), expected);
     }
 
     #[test]
@@ -179,7 +194,7 @@ mod tests {
         let mut table = Table::new(["TEXT"]);
         table.row(["abcdefgh".into()]);
         table.row(["ab\ncd".into()]);
-        assert_eq!(table.render(4), "TEXT\nabc…\nab…\n");
+        assert_eq!(table.render(4, usize::MAX), "TEXT\nabc…\nab…\n");
     }
 
     #[test]
@@ -187,7 +202,7 @@ mod tests {
         assert_eq!(clean("a\x1b[2Jb\r\n\tc"), "a\u{fffd}[2Jb\u{fffd}\n\u{fffd}c");
         let mut table = Table::new(["TEXT"]);
         table.row(["\x1b]0;x\x07".into()]);
-        assert!(!table.render(usize::MAX).contains('\x1b'));
+        assert!(!table.render(usize::MAX, usize::MAX).contains('\x1b'));
     }
 
     #[test]
@@ -195,5 +210,14 @@ mod tests {
         assert_eq!(first_line("abc", 3), "abc");
         assert_eq!(first_line("", 3), "");
         assert_eq!(first_line("abcd", 3), "ab…");
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_the_terminal_is_wide() {
+        let mut table = Table::new(["ID", "DESCRIPTION"]);
+        table.row(["bg-1".into(), "a description that is long".into()]);
+        let lines = |width| table.render(usize::MAX, width);
+        assert_eq!(lines(20), "ID    DESCRIPTION\nbg-1  a description…\n");
+        assert_eq!(lines(5), "ID    DESCRIPTI…\nbg-1  a descrip…\n");
     }
 }

@@ -41,7 +41,13 @@ pub(crate) async fn print_task(
             }
             print_result(out, result, if is_cut { Parts::NoOutput } else { Parts::All }).await?;
         }
-        Some(Outcome::Error(error)) => tell(&format!("callpark: {}", error.message)),
+        Some(Outcome::Error(error)) => {
+            // What it had written before it was lost.
+            print_stream(out, call, OutputStream::Stdout).await?;
+            print_stream(out, call, OutputStream::Stderr).await?;
+            tell(&format!("callpark: {}", error.message));
+            return Ok(());
+        }
         None => {}
     }
     tell_end(task.state(), &task.reason, result_of(task));

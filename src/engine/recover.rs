@@ -51,7 +51,7 @@ impl Engine {
         for id in &calls {
             self.until_ended(*id).await?;
         }
-        tracing::warn!(calls = calls.len(), "calls of a server that died are lost");
+        tracing::warn!(calls = calls.len(), "calls that ran when the last server stopped are lost");
         Ok(calls.len())
     }
 

@@ -15,11 +15,11 @@ use crate::model::{
 use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
 
 impl Engine {
-    /// Gives the call's result the output that its record is too small for, and a running call
-    /// the counts of what it has written.
+    /// Gives the call's result the output that its record is too small for, and a call without a
+    /// result, running or lost, the counts of what it has written.
     pub async fn complete(&self, call: Call) -> Result<(Call, Option<OutputSummary>), Error> {
         match &call.outcome {
-            None => {
+            None | Some(Outcome::Failure(_)) => {
                 let page = self.output_page(&call, OutputFrom::Tail(1), 1).await?;
                 let summary = OutputSummary {
                     stdout: page.stdout,
@@ -33,7 +33,7 @@ impl Engine {
                 let content = self.output_content(&call, result).await?;
                 Ok((with_content(call, content), None))
             }
-            Some(_) => Ok((call, None)),
+            Some(Outcome::Result(_)) => Ok((call, None)),
         }
     }
 

@@ -65,8 +65,9 @@ impl Projection {
             Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
                 call.stopping.get_or_insert(Stopping { cause, time: now });
             }),
-            Change::Ended { call_id, state, reason, outcome, survivors } => {
+            Change::Ended { call_id, state, reason, outcome, survivors, end_time } => {
                 self.end(call_id, now, written, |call| {
+                    call.end_time = Some(end_time);
                     call.state = state;
                     call.reason = reason;
                     call.outcome = Some(outcome);
@@ -140,7 +141,6 @@ impl Projection {
             self.pending -= 1;
         }
         change(&mut call);
-        call.end_time = Some(now);
         call.expire_time = Some(now.saturating_add(self.settings.retention));
         if let (State::Cancelled, Some(cancellation)) = (call.state, &mut call.cancellation) {
             cancellation.acknowledged_time = Some(now);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{
     Call, CallId, Cancellation, Outcome, ParkReason, Progress, State, StopCause, Survivor,
-    ToolOutput,
+    Timestamp, ToolOutput,
 };
 
 /// A fact that a decision adds to the session. Most become an event; all change the projection.
@@ -54,6 +54,8 @@ pub enum Change {
         outcome: Outcome,
         /// Processes that could not be killed.
         survivors: Vec<Survivor>,
+        /// When the work ended.
+        end_time: Timestamp,
     },
     /// The result of a finished task has arrived.
     Acknowledged(Box<Call>),

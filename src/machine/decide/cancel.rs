@@ -37,6 +37,7 @@ fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) 
         reason,
         outcome: Outcome::Result(result),
         survivors: Vec::new(),
+        end_time: now,
     };
     let end = super::end(projection, end);
     Decision {

@@ -23,7 +23,7 @@ pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) ->
     result.start_time = call.start_time;
     result.end_time = now;
     let outcome = Outcome::Result(result);
-    super::end(projection, super::End { call_id, state, reason, outcome, survivors })
+    super::end(projection, super::End { call_id, state, reason, outcome, survivors, end_time: now })
 }
 
 /// The limit, and the processes that outlived it: nobody asked for the stop, so there is no other

@@ -19,6 +19,8 @@ pub(super) fn decide(projection: &Projection, call_id: CallId) -> Decision {
         reason: "the server stopped".into(),
         outcome: Outcome::Failure(failure),
         survivors: Vec::new(),
+        // Nobody saw it end: the last that is known of it is the last that its session wrote.
+        end_time: call.update_time.max(projection.read_time),
     };
     super::end(projection, end)
 }

@@ -58,13 +58,20 @@ struct End {
     reason: String,
     outcome: Outcome,
     survivors: Vec<Survivor>,
+    end_time: Timestamp,
 }
 
 /// The end of a live call, and of the session's log if this was the last call of a closed session.
 fn end(projection: &Projection, end: End) -> Decision {
-    let End { call_id, state, reason, outcome, survivors } = end;
-    let mut decision =
-        Decision::nothing().change(Change::Ended { call_id, state, reason, outcome, survivors });
+    let End { call_id, state, reason, outcome, survivors, end_time } = end;
+    let mut decision = Decision::nothing().change(Change::Ended {
+        call_id,
+        state,
+        reason,
+        outcome,
+        survivors,
+        end_time,
+    });
     let is_last = projection.live.len() == 1;
     if is_last && projection.session.state == SessionState::Closing {
         decision = decision.change(Change::Closed);
