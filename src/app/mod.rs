@@ -35,6 +35,9 @@ use listener::{Incoming, bind};
 /// From TERM to KILL for what still runs when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// How long the engine may take to stop, whatever its store and its processes do.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
 /// How long the last answers may take once `drain` is over.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -163,7 +166,12 @@ impl App {
                     }
                 }
             };
-            let (served, ()) = tokio::join!(last, engine.stop());
+            let stopped = async {
+                if tokio::time::timeout(STOP_MAX, engine.stop()).await.is_err() {
+                    tracing::warn!("not all work has stopped: what is left is lost");
+                }
+            };
+            let (served, ()) = tokio::join!(last, stopped);
             over.cancel();
             served
         };

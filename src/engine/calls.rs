@@ -100,10 +100,15 @@ struct Attachment {
     engine: Engine,
     handle: Handle,
     call_id: CallId,
+    /// Dropping it says nothing.
+    is_silent: bool,
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        if self.is_silent {
+            return;
+        }
         let (handle, call_id) = (self.handle.clone(), self.call_id);
         if let Err(error) = handle.inbox.try_send(Message::Detach(call_id)) {
             let message = error.into_inner();
@@ -132,7 +137,10 @@ impl CallHandle {
             tokio::select! {
                 newer = self.changes.changed() => version = newer,
                 // Its process is being stopped: what becomes of it is for the next server to say.
-                () = self.engine.shared.stopping.cancelled() => return Err(Error::Draining),
+                () = self.engine.shared.stopping.cancelled() => {
+                    self.stay();
+                    return Err(Error::Draining);
+                }
                 () = sleep_until(park_at) => {
                     park_at = None;
                     self.park(ParkReason::Deadline).await?;
@@ -158,7 +166,15 @@ impl CallHandle {
 
     async fn record(&self) -> Result<Call, Error> {
         let call = self.engine.shared.store.call(self.call_id).await?;
-        call.ok_or_else(|| Error::Internal(format!("{} is not in the store", self.call_id)))
+        // Deleted since, or expired.
+        call.ok_or_else(|| Error::TaskNotFound(self.call_id.background()))
+    }
+
+    /// It is the server that ends the request: nobody has gone away from the call.
+    pub fn stay(&mut self) {
+        if let Some(attachment) = &mut self.attachment {
+            attachment.is_silent = true;
+        }
     }
 
     /// The call has settled as far as its caller is concerned: going away means nothing now.
@@ -322,8 +338,12 @@ impl Engine {
         let start = Box::new(start);
         let message = Message::Start { start, work, attach, request: record, answer };
         // From here on the caller may leave at any time: then the attachment says so.
-        let attachment =
-            attach.then(|| Attachment { engine: self.clone(), handle: handle.clone(), call_id });
+        let attachment = attach.then(|| Attachment {
+            engine: self.clone(),
+            handle: handle.clone(),
+            call_id,
+            is_silent: false,
+        });
         let sent = self.send(&handle, message, answered).await;
         drop(claim);
         sent.inspect_err(|error| self.count_refusal(error))?;
@@ -366,7 +386,7 @@ impl Engine {
             let (handle, _) = self.own_actor(who, session_id).await?;
             // A call that has ended needs nobody to hold it.
             handle.inbox.send(Message::Attach(call_id)).await.map_err(|_| Error::Draining)?;
-            Some(Attachment { engine: self.clone(), handle, call_id })
+            Some(Attachment { engine: self.clone(), handle, call_id, is_silent: false })
         };
         Ok(Started::Call(CallHandle {
             session_id,

@@ -63,9 +63,7 @@ impl Actor {
 
     fn start_run(&mut self, call_id: CallId) {
         let Some(call) = self.projection.call(call_id) else { return };
-        let (Some(run), Some(inbox)) = (self.runs.get_mut(&call_id), self.inbox.upgrade()) else {
-            return;
-        };
+        let Some(run) = self.runs.get_mut(&call_id) else { return };
         let Some(work) = run.work.take() else { return };
         let (control, controlled) = watch::channel(None);
         run.control = Some(control);
@@ -74,7 +72,7 @@ impl Actor {
             call_id,
             max_output_bytes: call.policy.max_output_bytes,
             idle_timeout: call.policy.idle_timeout,
-            inbox,
+            reports: self.report_to.clone(),
             control: controlled,
             slot: run.slot.take(),
             told_alive: None,
@@ -83,15 +81,13 @@ impl Actor {
     }
 
     fn search_slot(&mut self, call_id: CallId) {
-        let (Some(run), Some(inbox)) = (self.runs.get_mut(&call_id), self.inbox.upgrade()) else {
-            return;
-        };
+        let Some(run) = self.runs.get_mut(&call_id) else { return };
         if run.search.is_some() || run.slot.is_some() {
             return;
         }
         let found = CancellationToken::new();
         run.search = Some(found.clone());
-        let shared = self.shared.clone();
+        let (shared, reports) = (self.shared.clone(), self.report_to.clone());
         self.shared.tracker.spawn(async move {
             let slot = tokio::select! {
                 slot = shared.slots.clone().acquire_owned() => slot,
@@ -100,7 +96,7 @@ impl Actor {
             };
             if let Ok(slot) = slot {
                 // Without the actor there is no call that could use the place.
-                let _ = inbox.send(Message::Slot(call_id, slot)).await;
+                let _ = reports.send(Message::Slot(call_id, slot)).await;
             }
         });
     }

@@ -65,8 +65,8 @@ pub enum Error {
         /// What it is.
         actual: String,
     },
-    /// The server is stopping.
-    #[error("the server is stopping: try again, it or another will be there soon")]
+    /// The server ends the request, to stop or because a stream has lasted long enough.
+    #[error("the server ends this in good order, to stop or to spread its load: ask again")]
     Draining,
     /// The caller's deadline came before an answer.
     #[error("the deadline passed before the answer; the work goes on")]

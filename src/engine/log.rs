@@ -10,6 +10,7 @@ use futures::Stream;
 use rand::Rng;
 use tokio::time::Instant;
 
+use super::calls::sleep_until;
 use super::topics::Subscription;
 use super::{Engine, Error};
 use crate::model::limits::{
@@ -90,8 +91,8 @@ struct Cursor {
     heads: Subscription<SessionId, u64>,
     /// When the stream has been silent for long enough to say so.
     heartbeat_due: Instant,
-    /// When the stream has lasted long enough.
-    expires: Instant,
+    /// When the stream has lasted long enough, if it ever has.
+    expires: Option<Instant>,
 }
 
 /// Why a wait for events is over.
@@ -117,7 +118,7 @@ impl Cursor {
             query,
             heads: engine.shared.heads.subscribe(&session_id),
             heartbeat_due: Instant::now() + options.heartbeat,
-            expires: engine.stream_expiry(),
+            expires: Some(engine.stream_expiry()),
         }
     }
 
@@ -137,13 +138,14 @@ impl Cursor {
                 self.told();
                 Woken::Heartbeat
             }
-            () = tokio::time::sleep_until(self.expires) => Woken::Draining,
+            () = sleep_until(self.expires) => Woken::Draining,
             () = self.engine.shared.draining.cancelled() => Woken::Draining,
         }
     }
 
     fn is_over(&self) -> bool {
-        self.engine.shared.draining.is_cancelled() || Instant::now() >= self.expires
+        self.engine.shared.draining.is_cancelled()
+            || self.expires.is_some_and(|expires| Instant::now() >= expires)
     }
 
     fn draining(&self, last_sequence: u64) -> LogItem {
@@ -226,6 +228,8 @@ impl Engine {
             let mut cursor = Cursor::new(&engine, session_id);
             cursor.query.after = after;
             cursor.query.call_id = Some(call_id);
+            // It ends with its call's time in the foreground, not with an age of its own.
+            cursor.expires = None;
             loop {
                 let page = cursor.page().await?;
                 let up_to_date = page.scanned_to >= page.head;

@@ -300,8 +300,7 @@ impl Shared {
         };
         let (handle, vacancy) = self.directory.get_or_insert(id, ACTOR_INBOX_COMMANDS_MAX);
         if let Some(vacancy) = vacancy {
-            let inbox = handle.inbox.downgrade();
-            self.tracker.spawn(Actor::run(self.clone(), origin, vacancy, inbox));
+            self.tracker.spawn(Actor::run(self.clone(), origin, vacancy));
         }
         handle
     }

@@ -24,13 +24,16 @@ use crate::tool::{InProcess, Work};
 /// Progress reports that wait for the log. A tool that reports faster waits.
 const PROGRESS_REPORTS_MAX: usize = 16;
 
+/// How long a report may take once the server stops.
+const LAST_REPORT: Duration = Duration::from_secs(1);
+
 /// One run of a call.
 pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
     pub(super) call_id: CallId,
     pub(super) max_output_bytes: u64,
     pub(super) idle_timeout: Option<Duration>,
-    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) reports: mpsc::Sender<Message>,
     pub(super) control: watch::Receiver<Option<Stop>>,
     /// Its place among the running calls, free again when the run ends.
     pub(super) slot: Option<OwnedSemaphorePermit>,
@@ -185,8 +188,21 @@ impl Attempt {
         self.report(Command::Output { call_id: self.call_id, output }).await;
     }
 
+    /// Waits for as long as the log does, but not much longer once the server stops: then the
+    /// call will be LOST whatever is told here.
     async fn report(&self, command: Command) {
-        // The actor outlives its live calls, but for a store that is gone: then nobody can hear.
-        let _ = self.inbox.send(Message::Report(command)).await;
+        let report = self.reports.send(Message::Report(command));
+        let too_late = async {
+            self.shared.stopping.cancelled().await;
+            tokio::time::sleep(LAST_REPORT).await;
+        };
+        tokio::select! {
+            biased;
+            // The actor outlives its live calls, but for a store that is gone: then nobody hears.
+            _ = report => {}
+            () = too_late => {
+                tracing::warn!(call_id = %self.call_id, "a report was lost: the store takes none");
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::{Error, Shared};
 use crate::exec::Stop;
 use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_INBOX_COMMANDS_MAX};
-use crate::model::{CallId, ParkReason, StopCause};
+use crate::model::{Call, CallId, ParkReason, StopCause};
 use crate::store::{RequestRecord, StoreError};
 use crate::tool::Work;
 
@@ -49,7 +49,11 @@ pub(crate) struct Actor {
     commands: mpsc::Receiver<Message>,
     /// A message that must not share a batch with those before it.
     held: Option<Message>,
-    pub(super) inbox: mpsc::WeakSender<Message>,
+    /// What runners report. Apart from the inbox: a request never waits behind output that can't
+    /// be saved.
+    reports: mpsc::Receiver<Message>,
+    /// For runners.
+    pub(super) report_to: mpsc::Sender<Message>,
     pub(super) runs: HashMap<CallId, Run>,
     pub(super) timers: DelayQueue<(CallId, Timer)>,
     /// Reports whose append failed, to be made again, and after how long.
@@ -59,12 +63,7 @@ pub(crate) struct Actor {
 
 impl Actor {
     /// Reads the session and runs until there has been nothing to do for a while.
-    pub(crate) async fn run(
-        shared: Arc<Shared>,
-        origin: Origin,
-        vacancy: Vacancy,
-        inbox: mpsc::WeakSender<Message>,
-    ) {
+    pub(crate) async fn run(shared: Arc<Shared>, origin: Origin, vacancy: Vacancy) {
         let facts = vacancy.facts;
         let id = match &origin {
             Origin::New(session) => session.id,
@@ -79,13 +78,18 @@ impl Actor {
             }
         };
         facts.send_replace(Facts::Known(Arc::new(projection.session.clone())));
+        // Their ends will be counted here; their starts were by the server that died.
+        let live = i32::try_from(projection.live_calls().count()).unwrap_or(i32::MAX);
+        shared.metrics.live_calls_changed(live);
+        let (report_to, reports) = mpsc::channel(ACTOR_INBOX_COMMANDS_MAX);
         let mut actor = Self {
             shared: shared.clone(),
             projection,
             stored_head,
             commands: vacancy.commands,
             held: None,
-            inbox,
+            reports,
+            report_to,
             runs: HashMap::new(),
             timers: DelayQueue::new(),
             unsaved: Vec::new(),
@@ -96,7 +100,9 @@ impl Actor {
 
     async fn serve(&mut self) {
         // What a server that died has left running is gone: its end is the first thing to tell.
-        let lost = self.projection.live_calls().map(|call| Command::Lose { call_id: call.id });
+        let last_known = self.projection.session.update_time;
+        let lose = |call: &Call| Command::Lose { call_id: call.id, last_known };
+        let lost = self.projection.live_calls().map(lose);
         self.unsaved = lost.collect();
         while let Some(batch) = self.next_batch().await {
             if !self.commit(batch).await {
@@ -123,16 +129,18 @@ impl Actor {
                 self.take(Message::Report(command), &mut batch);
             }
         }
-        // While reports can't be saved they gather here, so no more than an inbox of them.
-        while batch.commands < ACTOR_BATCH_COMMANDS_MAX
-            && batch.reports.len() < ACTOR_INBOX_COMMANDS_MAX
-        {
+        while batch.commands < ACTOR_BATCH_COMMANDS_MAX + batch.reports.len() {
             let Ok(message) = self.commands.try_recv() else { break };
             if matches!(message, Message::Acknowledge { .. }) {
                 self.held = Some(message);
                 break;
             }
             self.take(message, &mut batch);
+        }
+        // While reports can't be saved they gather here: then the others wait, and runners too.
+        while batch.reports.len() < ACTOR_BATCH_COMMANDS_MAX {
+            let Ok(report) = self.reports.try_recv() else { break };
+            self.take(report, &mut batch);
         }
         Some(batch)
     }
@@ -181,6 +189,7 @@ impl Actor {
                 Some(Message::Report(self.due(call_id, timer)))
             }
             message = self.commands.recv() => message,
+            report = self.reports.recv() => report,
             () = idle, if self.projection.is_idle() => None,
             () = self.shared.closing.cancelled() => None,
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    Call, CallId, CallPolicy, Labels, ParkReason, Progress, StopCause, Survivor, ToolKind,
-    ToolOutput, ToolResult, TurnId,
+    Call, CallId, CallPolicy, Labels, ParkReason, Progress, StopCause, Survivor, Timestamp,
+    ToolKind, ToolOutput, ToolResult, TurnId,
 };
 
 /// What a new background task does about those that its session already has.
@@ -147,6 +147,8 @@ pub enum Command {
     Lose {
         /// The call.
         call_id: CallId,
+        /// When something was last known of it, or of its session.
+        last_known: Timestamp,
     },
     /// Somebody has the result of a finished task.
     Acknowledge {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::model::{Call, CallId, Session, State, Timestamp};
+use crate::model::{Call, CallId, Session, State};
 
 /// Spans that the machine uses, from the server's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,6 @@ pub struct Projection {
     pub session: Session,
     /// Spans from the configuration.
     pub settings: Settings,
-    /// When the session had last changed before it was read from the store.
-    pub(super) read_time: Timestamp,
     pub(super) live: HashMap<CallId, Call>,
     pub(super) pending: usize,
 }
@@ -33,8 +31,7 @@ impl Projection {
     pub fn new(session: Session, live: Vec<Call>, settings: Settings) -> Self {
         let pending = live.iter().filter(|call| call.state == State::Pending).count();
         let live = live.into_iter().map(|call| (call.id, call)).collect();
-        let read_time = session.update_time;
-        Self { session, settings, read_time, live, pending }
+        Self { session, settings, live, pending }
     }
 
     /// A call that hasn't ended.

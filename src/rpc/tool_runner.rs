@@ -14,7 +14,7 @@ use super::convert::{self, Fields, fingerprint};
 use super::deadline::{answer_at, bounded};
 use super::layer::principal;
 use super::status::{invalid, unimplemented};
-use crate::engine::{CallHandle, CallRequest, Engine, LogItem, Started};
+use crate::engine::{CallHandle, CallRequest, Engine, Error, LogItem, Started};
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Call, ParkReason};
 
@@ -50,7 +50,7 @@ impl ToolRunner {
                 }),
                 None => {
                     let cause = format!("{call_id} has ended without an outcome");
-                    return Err(crate::engine::Error::Internal(cause).into());
+                    return Err(Error::Internal(cause).into());
                 }
             }
         };
@@ -240,7 +240,13 @@ fn call_updates(
                 () = crate::engine::sleep_until(park_at) => None,
             };
             match step {
-                Some(Some(item)) => yield update(item?),
+                Some(Some(Ok(item))) => yield update(item),
+                Some(Some(Err(error))) => {
+                    if error == Error::Draining {
+                        handle.stay();
+                    }
+                    Err(error)?;
+                }
                 Some(None) => break,
                 None => {
                     park_at = None;

@@ -1,10 +1,10 @@
 //! The work of a call is gone.
 
 use super::super::{Decision, Projection};
-use crate::model::{CallId, Failure, FailureCode, Outcome, State};
+use crate::model::{CallId, Failure, FailureCode, Outcome, State, Timestamp};
 
 /// Nothing of it is alive and there is no result: it ends as LOST.
-pub(super) fn decide(projection: &Projection, call_id: CallId) -> Decision {
+pub(super) fn decide(projection: &Projection, call_id: CallId, last_known: Timestamp) -> Decision {
     let Some(call) = projection.call(call_id) else { return Decision::not_live() };
     let message = if call.state == State::Pending {
         "the server stopped before this call could run: start it again"
@@ -19,8 +19,8 @@ pub(super) fn decide(projection: &Projection, call_id: CallId) -> Decision {
         reason: "the server stopped".into(),
         outcome: Outcome::Failure(failure),
         survivors: Vec::new(),
-        // Nobody saw it end: the last that is known of it is the last that its session wrote.
-        end_time: call.update_time.max(projection.read_time),
+        // Nobody saw it end: its end is the last that is known of it.
+        end_time: call.update_time.max(last_known),
     };
     super::end(projection, end)
 }

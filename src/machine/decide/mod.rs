@@ -43,7 +43,7 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
         Command::Disconnect { call_id } => disconnect::decide(projection, call_id, now),
         Command::Timeout { call_id, cause } => timeout::decide(projection, call_id, cause),
         Command::Cancel(cancel) => cancel::decide(projection, cancel, now),
-        Command::Lose { call_id } => lose::decide(projection, call_id),
+        Command::Lose { call_id, last_known } => lose::decide(projection, call_id, last_known),
         Command::Acknowledge { call } => acknowledge::decide(call),
         Command::Delete { call_id } => delete::decide(projection, call_id),
         Command::Close(close) => close::decide(projection, close, now),

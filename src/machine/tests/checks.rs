@@ -48,7 +48,7 @@ pub(super) fn check_stops_are_allowed(
         let call = projection.call(id).expect("only a live call can be stopped");
         let may = match command {
             Command::Finish(finish) => finish.call_id == id && ends,
-            Command::Lose { call_id } => *call_id == id && ends,
+            Command::Lose { call_id, .. } => *call_id == id && ends,
             Command::Timeout { call_id, .. } => *call_id == id && !ends,
             Command::Cancel(cancel) => cancel.call_id == id,
             Command::Disconnect { call_id } => {

@@ -6,7 +6,7 @@ use super::super::{Command, Effect, Finish, Reply, Start, Timer};
 use super::world::{GRACE, MINUTE, World, exited};
 use crate::model::{
     CallId, CallPolicy, Exit, FailureCode, Outcome, OutputPosition, OutputStream, PayloadKind,
-    Progress, State, StopCause, Survivor, ToolOutput, ToolResult,
+    Progress, State, StopCause, Survivor, Timestamp, ToolOutput, ToolResult,
 };
 
 fn running() -> (World, CallId) {
@@ -26,7 +26,10 @@ fn time_out(world: &mut World, call_id: CallId, cause: StopCause) {
 }
 
 fn lose(world: &mut World, call_id: CallId) {
-    assert_eq!(world.tell(Command::Lose { call_id }), Ok(Reply::Done));
+    assert_eq!(
+        world.tell(Command::Lose { call_id, last_known: Timestamp::default() }),
+        Ok(Reply::Done)
+    );
 }
 
 fn output(call_id: CallId) -> Command {
@@ -225,7 +228,10 @@ fn work_that_is_gone_is_lost_without_a_result() {
         };
         assert_eq!(failure.code, FailureCode::HostLost);
     }
-    assert_eq!(world.tell(Command::Lose { call_id: call }), Ok(Reply::NotLive));
+    assert_eq!(
+        world.tell(Command::Lose { call_id: call, last_known: Timestamp::default() }),
+        Ok(Reply::NotLive)
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Command, Concurrency, Effect, Refusal, Reply, Start, Timer};
 use super::world::{World, exited};
-use crate::model::{Call, CallId, ParkReason, SessionState, State, StopCause};
+use crate::model::{Call, CallId, ParkReason, SessionState, State, StopCause, Timestamp};
 
 /// A session and what the server has at work for it.
 pub(super) struct Node {
@@ -145,7 +145,7 @@ impl Node {
         for call_id in live {
             self.places.remove(&call_id);
             self.processes.remove(&call_id);
-            let lost = self.world.tell(Command::Lose { call_id });
+            let lost = self.world.tell(Command::Lose { call_id, last_known: Timestamp::default() });
             assert_eq!(lost, Ok(Reply::Done));
         }
         assert!(self.world.projection.is_idle());

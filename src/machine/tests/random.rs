@@ -11,7 +11,7 @@ use super::node::Node;
 use super::world::{MINUTE, World, cancel};
 use crate::model::{
     CallId, CallPolicy, OnDisconnect, OutputPosition, OutputStream, ParkReason, Progress,
-    TaskLimitPolicy, ToolOutput,
+    TaskLimitPolicy, Timestamp, ToolOutput,
 };
 
 /// Few calls a session, so that limits and races are near.
@@ -175,7 +175,9 @@ impl Node {
             Happening::DeadlineNears(index) => self
                 .any_call(index)
                 .map(|call_id| Command::Park { call_id, reason: ParkReason::Deadline }),
-            Happening::Lose(index) => self.any_call(index).map(|call_id| Command::Lose { call_id }),
+            Happening::Lose(index) => self
+                .any_call(index)
+                .map(|call_id| Command::Lose { call_id, last_known: Timestamp::default() }),
             Happening::Acknowledge(index) => pick(index, self.world.settled.values().cloned())
                 .map(|call| Command::Acknowledge { call: Box::new(call) }),
             Happening::Delete(index) => {

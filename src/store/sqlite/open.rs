@@ -130,7 +130,7 @@ impl Files {
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .and_then(|()| sync_directory(directory.parent().unwrap_or(Path::new("/"))))
+            .and_then(|()| sync_directory(parent(directory)))
             .map_err(|cause| unwritable(directory, &cause))
     }
 
@@ -279,4 +279,13 @@ fn immutable(path: &Path) -> String {
         }
     }
     address + "?immutable=1"
+}
+
+/// The directory that holds this one; for a relative path of one part, the current one.
+fn parent(directory: &Path) -> &Path {
+    match directory.parent() {
+        None => Path::new("/"),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+    }
 }
