@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::inbox::Answer;
+use super::requests::Claim;
 use super::session::Actor;
 use crate::machine::{Command, Effect, Projection, Reply, Written, decide};
 use crate::model::{Event, Payload, Timestamp};
@@ -15,6 +16,8 @@ pub(super) struct Batch {
     pub(super) effects: Vec<Effect>,
     pub(super) answers: Vec<(Answer, Result<Reply, Error>)>,
     pub(super) requests: Vec<RequestRecord>,
+    /// Given back when the batch is done with, whatever came of it.
+    pub(super) claims: Vec<Claim>,
     /// The commands that nobody would repeat, to be made again if the append fails.
     pub(super) reports: Vec<Command>,
 }

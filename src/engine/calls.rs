@@ -200,7 +200,7 @@ impl Engine {
     ) -> Result<Vec<Tool>, Error> {
         let allowed = match session_id {
             Some(id) => self.own_session(who, id).await?.allowed_tools,
-            None => Vec::new(),
+            None => Arc::default(),
         };
         // Every run has a hard limit: that of its tool, or the server's.
         let limit = self.shared.options.execution_timeout;
@@ -336,7 +336,7 @@ impl Engine {
         let changes = self.shared.calls.subscribe(&call_id);
         let (answer, answered) = oneshot::channel();
         let start = Box::new(start);
-        let message = Message::Start { start, work, attach, request: record, answer };
+        let message = Message::Start { start, work, attach, request: record, claim, answer };
         // From here on the caller may leave at any time: then the attachment says so.
         let attachment = attach.then(|| Attachment {
             engine: self.clone(),
@@ -345,7 +345,6 @@ impl Engine {
             is_silent: false,
         });
         let sent = self.send(&handle, message, answered).await;
-        drop(claim);
         sent.inspect_err(|error| self.count_refusal(error))?;
         tracing::debug!(%session_id, %call_id, "call accepted");
         Ok(Started::Call(CallHandle {

@@ -52,8 +52,9 @@ impl Directory {
     /// yes nothing can reach the actor any more, and the next caller makes a new one.
     pub(crate) fn retire(&self, id: SessionId, commands: &mpsc::Receiver<Message>) -> bool {
         let mut actors = self.lock();
-        let unused = commands.is_empty()
-            && actors.get(&id).is_none_or(|handle| handle.inbox.strong_count() == 1);
+        // Handles first: what one of them has sent is in the inbox before it is dropped.
+        let unused = actors.get(&id).is_none_or(|handle| handle.inbox.strong_count() == 1)
+            && commands.is_empty();
         if unused {
             actors.remove(&id);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Error;
+use super::requests::Claim;
 use crate::machine::{Command, Reply, Start};
 use crate::model::{CallId, Session, SessionId};
 use crate::store::RequestRecord;
@@ -34,6 +35,8 @@ pub(crate) enum Message {
         attach: bool,
         /// The request to record with it.
         request: Option<RequestRecord>,
+        /// Held until the record is stored, even if the asker leaves before.
+        claim: Option<Claim>,
         /// Who wants the answer.
         answer: Answer,
     },

@@ -232,6 +232,11 @@ impl Engine {
             cursor.expires = None;
             loop {
                 let page = cursor.page().await?;
+                if cursor.query.after + 1 < page.first {
+                    // The event that it would end with may be among those that are gone.
+                    let after = cursor.query.after;
+                    Err(Error::SequenceTrimmed { after, first: page.first })?;
+                }
                 let up_to_date = page.scanned_to >= page.head;
                 let head = page.head;
                 cursor.query.after = page.scanned_to.max(cursor.query.after);

@@ -28,11 +28,13 @@ mod wait;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -300,7 +302,15 @@ impl Shared {
         };
         let (handle, vacancy) = self.directory.get_or_insert(id, ACTOR_INBOX_COMMANDS_MAX);
         if let Some(vacancy) = vacancy {
-            self.tracker.spawn(Actor::run(self.clone(), origin, vacancy));
+            let shared = self.clone();
+            self.tracker.spawn(async move {
+                let actor = Actor::run(shared.clone(), origin, vacancy);
+                if AssertUnwindSafe(actor).catch_unwind().await.is_err() {
+                    // The next one begins with what the store has.
+                    tracing::error!(session_id = %id, "an actor broke");
+                    shared.directory.remove(id);
+                }
+            });
         }
         handle
     }

@@ -90,6 +90,7 @@ impl OutputKeeper {
             stdout: stream(OutputStream::Stdout as usize),
             stderr: stream(OutputStream::Stderr as usize),
             combined,
+            incomplete: false,
             inline_truncated: self.record.is_cut || combined.dropped_bytes > 0,
         }
     }

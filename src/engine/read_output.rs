@@ -145,16 +145,17 @@ pub(super) fn offset_of(output: &ToolOutput, selection: OutputSelection) -> u64 
 struct Slice {
     wanted: u64,
     offset: u64,
+    /// Behind the last part.
+    end: u64,
     parts: Vec<Bytes>,
 }
 
 impl Slice {
     fn new(wanted: u64) -> Self {
-        Self { wanted, offset: wanted, parts: Vec::new() }
+        Self { wanted, offset: wanted, end: wanted, parts: Vec::new() }
     }
 
     fn push(&mut self, offset: u64, mut data: Bytes) {
-        let length: u64 = self.parts.iter().map(|part| part.len() as u64).sum();
         if self.parts.is_empty() {
             if offset < self.wanted {
                 let skip = usize::try_from(self.wanted - offset).unwrap_or(usize::MAX);
@@ -164,9 +165,11 @@ impl Slice {
                 return;
             }
             self.offset = offset.max(self.wanted);
-        } else if offset != self.offset + length {
+            self.end = self.offset;
+        } else if offset != self.end {
             return;
         }
+        self.end += data.len() as u64;
         self.parts.push(data);
     }
 

@@ -25,7 +25,7 @@ impl Engine {
                     stdout: page.stdout,
                     stderr: page.stderr,
                     combined: page.combined,
-                    inline_truncated: false,
+                    ..OutputSummary::default()
                 };
                 Ok((call, Some(summary)))
             }

@@ -17,7 +17,8 @@ use super::output::OutputKeeper;
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
 use crate::machine::{Command, Finish};
 use crate::model::{
-    CallId, OutputStream, ProcessSpec, StreamSummary, Survivor, ToolOutput, ToolResult,
+    CallId, OutputStream, OutputSummary, ProcessSpec, StreamSummary, Survivor, ToolOutput,
+    ToolResult,
 };
 use crate::tool::{InProcess, Work};
 
@@ -74,7 +75,7 @@ impl Attempt {
         for output in keeper.finish() {
             self.report_output(output).await;
         }
-        let summary = keeper.summary();
+        let summary = OutputSummary { incomplete: report.output_cut, ..keeper.summary() };
         let StreamSummary { kept_bytes, dropped_bytes, .. } = summary.combined;
         self.shared.metrics.output(kept_bytes, dropped_bytes);
         let result = ToolResult {
@@ -99,8 +100,6 @@ impl Attempt {
     ) -> Option<ExitReport> {
         let stopping = self.shared.stopping.clone();
         let mut leaving = false;
-        // The sender goes with the call's record, which stays until this run has ended.
-        let mut controlled = true;
         loop {
             tokio::select! {
                 biased;
@@ -108,12 +107,16 @@ impl Attempt {
                     leaving = true;
                     process.stop(Stop::Graceful(self.shared.options.stop_grace));
                 }
-                changed = self.control.changed(), if controlled => {
-                    controlled = changed.is_ok();
-                    if let Some(stop) = *self.control.borrow_and_update() {
+                changed = self.control.changed(), if !leaving => match changed {
+                    Ok(()) => if let Some(stop) = *self.control.borrow_and_update() {
                         process.stop(stop);
+                    },
+                    // The actor broke: the next one takes the call for lost, so it must be.
+                    Err(_) => {
+                        leaving = true;
+                        process.stop(Stop::Kill);
                     }
-                }
+                },
                 event = process.next() => match event {
                     ProcessEvent::Exited(report) => return (!leaving).then_some(report),
                     ProcessEvent::Output { stream, data } => {

@@ -129,7 +129,8 @@ impl Actor {
                 self.take(Message::Report(command), &mut batch);
             }
         }
-        while batch.commands < ACTOR_BATCH_COMMANDS_MAX + batch.reports.len() {
+        while self.held.is_none() && batch.commands < ACTOR_BATCH_COMMANDS_MAX + batch.reports.len()
+        {
             let Ok(message) = self.commands.try_recv() else { break };
             if matches!(message, Message::Acknowledge { .. }) {
                 self.held = Some(message);
@@ -213,7 +214,8 @@ impl Actor {
                 let now = self.shared.clock.now();
                 batch.decide(&mut self.projection, command, now, Some((answer, request)));
             }
-            Message::Start { start, work, attach, request, answer } => {
+            Message::Start { start, work, attach, request, claim, answer } => {
+                batch.claims.extend(claim);
                 self.take_start(*start, work, attach, batch, (answer, request));
             }
             Message::Probe { start, answer } => {

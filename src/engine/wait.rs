@@ -113,6 +113,10 @@ impl Engine {
             }
         }
         drop(waits);
+        // What still runs is told of as it is now, not as it was when the wait began.
+        for call in calls.iter_mut().filter(|call| !call.state.is_terminal()) {
+            *call = self.task(who, call.id).await?;
+        }
         if acknowledge {
             for call in calls.iter().filter(|call| call.state.is_terminal()) {
                 self.wait(who, call.id, Duration::ZERO, true).await?;

@@ -9,6 +9,10 @@ pub const CANCEL_WAIT_SECONDS_DEFAULT: u64 = 10;
 /// How many tasks one WaitMany may name.
 pub const WAIT_MANY_TASKS_MAX: usize = 100;
 
+/// Up to this many tasks of a WaitMany come with what their records hold of their output; of more
+/// each comes as in a list.
+pub const WAIT_MANY_WHOLE_TASKS_MAX: usize = 50;
+
 /// How long a call of a built-in command tool holds its caller, in seconds.
 pub const CALL_BUDGET_SECONDS_DEFAULT: u64 = 600;
 /// The longest span that a request may name for a budget or a limit, in seconds: 30 days.
@@ -51,6 +55,9 @@ pub const INLINE_TAIL_BYTES_MAX: u64 = 1024 * 1024;
 pub const RECORD_OUTPUT_BYTES_MAX: usize = 8 * 1024;
 /// The content of a result in a list or a watch, in bytes; more is left out of it.
 pub const LIST_CONTENT_BYTES_MAX: usize = 1024;
+/// Pieces of output in one read of the store: of many small ones a read gives fewer bytes than it
+/// was asked for, and the next one goes on.
+pub const OUTPUT_PAGE_PIECES_MAX: usize = 4_096;
 /// The tail of the output in the answer to a Wait that came too early, in bytes.
 pub const WAIT_TAIL_BYTES_MAX: usize = 64 * 1024;
 /// The lines of that tail.
@@ -78,7 +85,9 @@ pub const LABEL_VALUE_BYTES_MAX: usize = 255;
 /// A description or a reason, in bytes.
 pub const TEXT_BYTES_MAX: usize = 4 * 1024;
 /// A system message, in bytes.
-pub const SYSTEM_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+pub const SYSTEM_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Names in a session's list of allowed tools.
+pub const ALLOWED_TOOLS_MAX: usize = 1_000;
 /// A result in a summary for a model, in characters.
 pub const SUMMARY_RESULT_CHARACTERS_MAX: usize = 2_000;
 
@@ -94,6 +103,8 @@ pub const ERROR_TEXT_BYTES_MAX: usize = 160;
 pub const PAGE_SIZE_DEFAULT: u32 = 50;
 /// Entries of a page; more is clamped to it.
 pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// A page of a list, in bytes; a page ends where it would be larger, and the next one goes on there.
+pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Events in one message of a stream.
 pub const UPDATE_EVENTS_MAX: usize = 64;
 /// Events in one message of a stream, in bytes; a single larger event travels alone.

@@ -92,6 +92,9 @@ pub struct OutputSummary {
     pub stderr: StreamSummary,
     /// Both, in the order of arrival.
     pub combined: StreamSummary,
+    /// Somebody still held the pipes when reading ended: what was written later isn't here.
+    #[serde(default)]
+    pub incomplete: bool,
     /// The content beside this summary holds less than what is kept.
     #[serde(default)]
     pub inline_truncated: bool,

@@ -1,5 +1,7 @@
 //! A session: what its calls share, and the owner of one event log.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Labels, SessionId, Tenant, Timestamp};
@@ -44,13 +46,13 @@ pub struct Session {
     pub labels: Labels,
     /// The tools that its calls may use; empty: all.
     #[serde(default)]
-    pub allowed_tools: Vec<String>,
+    pub allowed_tools: Arc<[String]>,
     /// The model of its agent; empty: the default one.
     #[serde(default)]
     pub model: String,
     /// The system message of its agent.
     #[serde(default)]
-    pub system_message: String,
+    pub system_message: Arc<str>,
     /// The rounds that a turn of its agent may take; 0: the default.
     #[serde(default)]
     pub max_rounds: u32,

@@ -11,8 +11,9 @@ use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
 use super::status::{invalid, precondition, unimplemented};
 use crate::engine::{Engine, Started, WaitMode, WatchItem};
-use crate::model::limits::TEXT_BYTES_MAX;
+use crate::model::limits::{TEXT_BYTES_MAX, WAIT_MANY_WHOLE_TASKS_MAX};
 use crate::model::{Call, State};
+use crate::store::CallCursor;
 
 /// The service.
 pub(super) struct BackgroundTasks {
@@ -89,9 +90,12 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         }
         let page = self.engine.list(query).await?;
         let now = self.engine.now();
+        let behind = |call: &Call| CallCursor { create_time: call.create_time, id: call.id };
+        let brief = |call| convert::brief_task(call, now);
+        let (tasks, next) = convert::fit(page.calls, page.next, brief, behind);
         Ok(Response::new(v1::ListResponse {
-            tasks: page.calls.into_iter().map(|call| convert::brief_task(call, now)).collect(),
-            next_page_token: convert::next_call_token(page.next, filters),
+            tasks,
+            next_page_token: convert::next_call_token(next, filters),
             watch_sequence: signed(page.change),
         }))
     }
@@ -138,7 +142,11 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let ids = fields.finish(ids).map_err(invalid)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
         let waited = self.engine.wait_many(&who, &ids, mode, wait, acknowledge).await?;
-        let tasks = |calls: Vec<Call>| calls.into_iter().map(|call| self.recorded(call)).collect();
+        // Of many, each must be short for all to fit into one answer.
+        let now = self.engine.now();
+        let few = ids.len() <= WAIT_MANY_WHOLE_TASKS_MAX;
+        let one = |call| if few { self.recorded(call) } else { convert::brief_task(call, now) };
+        let tasks = |calls: Vec<Call>| calls.into_iter().map(one).collect();
         Ok(Response::new(v1::WaitManyResponse {
             settled: tasks(waited.settled),
             pending: tasks(waited.pending),

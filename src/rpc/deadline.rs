@@ -42,6 +42,11 @@ impl Deadline {
         Some(Self { began: now, at: now + span })
     }
 
+    /// When a handler that hasn't answered by itself is cut, so that its caller still hears why.
+    pub(crate) fn last_call(&self) -> Instant {
+        self.at - (self.at - self.answer_at()) / 5
+    }
+
     /// When to answer, so that the answer arrives: before the deadline by a margin, or by a fifth
     /// of a short one.
     pub(crate) fn answer_at(&self) -> Instant {

@@ -16,7 +16,8 @@ use super::layer::principal;
 use super::status::{invalid, unimplemented};
 use crate::engine::{CallHandle, CallRequest, Engine, Error, LogItem, Started};
 use crate::model::limits::TEXT_BYTES_MAX;
-use crate::model::{Call, ParkReason};
+use crate::model::{Call, ParkReason, Session};
+use crate::store::SessionCursor;
 
 /// The service.
 pub(super) struct ToolRunner {
@@ -159,10 +160,12 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let who = principal(&request)?;
         let (query, filters) = convert::list_sessions_query(&who, request.into_inner())?;
         let page = self.engine.list_sessions(query).await?;
-        Ok(Response::new(v1::ListSessionsResponse {
-            sessions: page.sessions.into_iter().map(convert::session).collect(),
-            next_page_token: convert::next_session_token(page.next, filters),
-        }))
+        let behind =
+            |session: &Session| SessionCursor { create_time: session.create_time, id: session.id };
+        let (sessions, next) =
+            convert::fit(page.sessions, page.next, convert::brief_session, behind);
+        let next_page_token = convert::next_session_token(next, filters);
+        Ok(Response::new(v1::ListSessionsResponse { sessions, next_page_token }))
     }
 
     async fn close_session(

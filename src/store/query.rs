@@ -172,7 +172,8 @@ pub struct OutputQuery {
     /// From where.
     pub from: OutputFrom,
     /// From an offset, pieces are returned until they hold this many bytes; at least one is, if
-    /// there is any. A tail is returned whole.
+    /// there is any. A tail is returned whole. Either way no more than
+    /// [`OUTPUT_PAGE_PIECES_MAX`](crate::model::limits::OUTPUT_PAGE_PIECES_MAX) pieces.
     pub bytes_max: u64,
 }
 

@@ -35,7 +35,10 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::new().map_err(|error| cannot_start(&error))?;
-    let app = App::build(config.clone()).await.map_err(|error| cannot_start(&error))?;
+    let app = tokio::select! {
+        app = App::build(config.clone()) => app.map_err(|error| cannot_start(&error))?,
+        exit = signals.next() => return Ok(exit),
+    };
     announce(&app, &config, config_file.as_deref());
     let stop = CancellationToken::new();
     let stopped_at_once = async {

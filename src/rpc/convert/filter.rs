@@ -8,6 +8,7 @@ use super::session::session_states;
 use super::task::{kind_from_wire, state_from_wire};
 use super::{Fields, Invalid};
 use crate::model::Principal;
+use crate::model::limits::PAGE_BYTES_MAX;
 use crate::store::{CallCursor, CallQuery, SessionCursor, SessionQuery};
 
 /// A page token: where the page before ended, and for which filters.
@@ -113,4 +114,44 @@ pub(crate) fn list_sessions_query(
 /// The token of the page behind this one.
 pub(crate) fn next_session_token(next: Option<SessionCursor>, filters: String) -> String {
     next.map(|cursor| write(cursor, filters)).unwrap_or_default()
+}
+
+/// As much of a page as fits into an answer, at least one entry, and where the next one begins.
+pub(crate) fn fit<R, M: prost::Message, C>(
+    records: Vec<R>,
+    next: Option<C>,
+    convert: impl Fn(R) -> M,
+    cursor: impl Fn(&R) -> C,
+) -> (Vec<M>, Option<C>) {
+    let mut page = Vec::with_capacity(records.len());
+    let (mut bytes, mut last) = (0, None);
+    for record in records {
+        let behind = cursor(&record);
+        let message = convert(record);
+        bytes += message.encoded_len();
+        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
+            return (page, last);
+        }
+        page.push(message);
+        last = Some(behind);
+    }
+    (page, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_where_it_would_be_too_large() {
+        let entry = |number: u32| v1::Task {
+            description: "x".repeat(PAGE_BYTES_MAX / 3),
+            attempt: i32::try_from(number).unwrap(),
+            ..Default::default()
+        };
+        let (page, next) = fit(vec![1, 2, 3, 4], None, entry, |number| *number);
+        assert_eq!((page.len(), next), (2, Some(2)));
+        let (page, next) = fit(vec![3, 4], Some(9), entry, |number| *number);
+        assert_eq!((page.len(), next), (2, Some(9)));
+    }
 }

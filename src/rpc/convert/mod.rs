@@ -16,10 +16,10 @@ pub(crate) use call::{StartCall, call_request, stream_request, work_request};
 pub use event::WireCodec;
 pub(crate) use field::{Fields, Fingerprint, Invalid, fingerprint};
 pub(crate) use filter::{
-    PageFault, list_query, list_sessions_query, next_call_token, next_session_token,
+    PageFault, fit, list_query, list_sessions_query, next_call_token, next_session_token,
 };
 pub(crate) use json::{struct_from_map, value_from_json};
-pub(crate) use session::{log_query, new_session, session};
+pub(crate) use session::{brief_session, log_query, new_session, session};
 pub(crate) use task::{brief_task, output_tail, parked_call, task, task_with_summary};
 pub(crate) use task_request::{background_id, cancel_request, many_ids, output_request, wait_span};
 pub(crate) use time::{duration, timestamp};

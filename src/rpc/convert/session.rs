@@ -1,11 +1,15 @@
 //! Sessions and their streams.
 
+use std::collections::BTreeSet;
+
 use callpark_proto::v1;
 
 use super::tool::signed;
 use super::{Fields, Invalid, timestamp};
 use crate::engine::{LogQuery, NewSession, OnGap};
-use crate::model::limits::{LIVE_TASKS_MAX, SYSTEM_MESSAGE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::model::limits::{
+    ALLOWED_TOOLS_MAX, LIVE_TASKS_MAX, SYSTEM_MESSAGE_BYTES_MAX, TEXT_BYTES_MAX,
+};
 use crate::model::{PayloadKind, Session, SessionState, TaskLimitPolicy};
 
 fn session_state(state: SessionState) -> v1::SessionState {
@@ -43,9 +47,9 @@ pub(crate) fn session(session: Session) -> v1::Session {
         create_time: Some(timestamp(session.create_time)),
         update_time: Some(timestamp(session.update_time)),
         close_time: session.close_time.map(timestamp),
-        allowed_tools: session.allowed_tools,
+        allowed_tools: session.allowed_tools.to_vec(),
         model: session.model,
-        system_message: session.system_message,
+        system_message: session.system_message.to_string(),
         max_rounds: count(session.max_rounds),
         working_directory: session.working_directory,
         max_live_tasks: count(session.max_live_tasks),
@@ -56,6 +60,12 @@ pub(crate) fn session(session: Session) -> v1::Session {
         live_tasks: count(session.live_tasks),
         usage: None,
     }
+}
+
+/// A session for a list, for the wire: without its system message, which is long.
+pub(crate) fn brief_session(mut listed: Session) -> v1::Session {
+    listed.system_message = Default::default();
+    session(listed)
 }
 
 /// A session that somebody wants, from the wire. The id of the request is read by the caller.
@@ -83,11 +93,17 @@ pub(crate) fn new_session(fields: &mut Fields, request: v1::CreateSessionRequest
     if max_live_tasks > u64::from(LIVE_TASKS_MAX) {
         fields.fault("max_live_tasks", format!("must be at most {LIVE_TASKS_MAX}"));
     }
+    let allowed_tools: BTreeSet<String> = allowed_tools.into_iter().collect();
+    if allowed_tools.len() > ALLOWED_TOOLS_MAX {
+        let count = allowed_tools.len();
+        let fault = format!("must have at most {ALLOWED_TOOLS_MAX} names, has {count}");
+        fields.fault("allowed_tools", fault);
+    }
     let max_rounds = fields.unsigned("max_rounds", max_rounds.into());
     NewSession {
         description: fields.text("description", description, TEXT_BYTES_MAX),
         labels: fields.labels("labels", labels),
-        allowed_tools,
+        allowed_tools: allowed_tools.into_iter().collect(),
         model: fields.text("model", model, TEXT_BYTES_MAX),
         system_message: fields.text("system_message", system_message, SYSTEM_MESSAGE_BYTES_MAX),
         max_rounds: u32::try_from(max_rounds).unwrap_or(u32::MAX),

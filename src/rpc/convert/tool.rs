@@ -73,6 +73,7 @@ pub(super) fn output_summary(summary: OutputSummary) -> v1::OutputSummary {
         stderr: Some(stream_summary(summary.stderr)),
         combined: Some(stream_summary(summary.combined)),
         inline_truncated: summary.inline_truncated,
+        incomplete: summary.incomplete,
     }
 }
 

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use super::body::{Ending, EndingBody, TimedBody};
 use super::normal::normalise;
 use super::{Shared, is_open};
+use crate::engine::Error;
 use crate::rpc::deadline::Deadline;
 use crate::rpc::status::{status, unauthenticated};
 
@@ -60,7 +61,10 @@ where
         let ending = self.ending(&method, span.clone());
         let answer = async move {
             let response = match admitted {
-                Ok(()) => answer(inner.call(request)).await,
+                Ok(()) => {
+                    let last_call = request.extensions().get().map(Deadline::last_call);
+                    in_time(answer(inner.call(request)), last_call).await
+                }
                 Err(status) => status.into_http(),
             };
             let response = normalise(&method, response);
@@ -97,6 +101,17 @@ impl<S> RequestService<S> {
         }
         Ok(())
     }
+}
+
+/// The answer, or that there was none before the caller's deadline. tonic cuts such a handler too,
+/// later and without a reason.
+async fn in_time(
+    answer: impl Future<Output = Response<Body>>,
+    last_call: Option<Instant>,
+) -> Response<Body> {
+    let Some(last_call) = last_call else { return answer.await };
+    let answer = tokio::time::timeout_at(last_call, answer).await;
+    answer.unwrap_or_else(|_| Status::from(Error::DeadlineExceeded).into_http())
 }
 
 /// The answer of a handler. One that panics is our defect, and the connection lives on.

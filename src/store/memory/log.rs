@@ -1,6 +1,7 @@
 //! Reads of logs and of output in memory.
 
 use super::{Log, Output, State};
+use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
 use crate::model::{OutputStream, SessionState};
 use crate::store::{EventPage, EventQuery, OutputFrom, OutputPage, OutputQuery, OutputSelection};
 use crate::store::{StoredEvent, rules::OutputCounts};
@@ -51,7 +52,8 @@ impl State {
             pieces.push(event.clone());
             bytes = bytes.saturating_add(length);
             // A tail is as long as was asked for, whichever piece it begins in.
-            if from_offset && bytes >= query.bytes_max {
+            let is_full = bytes >= query.bytes_max || pieces.len() >= OUTPUT_PAGE_PIECES_MAX;
+            if from_offset && is_full {
                 break;
             }
         }
@@ -105,7 +107,7 @@ fn first_from(pieces: &[Piece<'_>], wanted: u64) -> usize {
 fn first_of_tail(pieces: &[Piece<'_>], wanted: u64) -> usize {
     let mut bytes: u64 = 0;
     let mut start = pieces.len();
-    for (_, _, length) in pieces.iter().rev() {
+    for (_, _, length) in pieces.iter().rev().take(OUTPUT_PAGE_PIECES_MAX) {
         if bytes >= wanted {
             break;
         }

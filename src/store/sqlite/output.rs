@@ -4,6 +4,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::error::Error;
 use super::row::{Count, EVENT_COLUMNS, count, event, stream_number};
+use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
 use crate::model::{CallId, OutputStream, StreamSummary};
 use crate::store::rules::OutputCounts;
 use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
@@ -92,7 +93,8 @@ pub(super) fn output(connection: &Connection, query: &OutputQuery) -> Result<Out
         page.pieces.push(event(row)?);
         bytes = bytes.saturating_add(count(row, LENGTH)?);
         // A tail is as long as was asked for, whichever piece it begins in.
-        if from_offset && bytes >= query.bytes_max {
+        let is_full = bytes >= query.bytes_max || page.pieces.len() >= OUTPUT_PAGE_PIECES_MAX;
+        if from_offset && is_full {
             break;
         }
     }
@@ -149,16 +151,19 @@ impl<'a> Stream<'a> {
         Ok(wanted.saturating_add(1))
     }
 
-    /// The offset of the last pieces that together have `wanted` bytes, or of all.
+    /// The offset of the last pieces that together have `wanted` bytes, or of all; of no more than
+    /// a page holds.
     fn first_of_tail(&self, wanted: u64) -> Result<u64, Error> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");
         let mut statement = self.prepare(&columns, ">= 0", "DESC")?;
         let mut rows = statement.query([self.call_id.as_bytes()])?;
-        let (mut start, mut bytes) = (0, 0_u64);
+        let (mut start, mut bytes, mut pieces) = (0, 0_u64, 0);
         while bytes < wanted
+            && pieces < OUTPUT_PAGE_PIECES_MAX
             && let Some(row) = rows.next()?
         {
+            pieces += 1;
             start = count(row, 0)?;
             bytes = bytes.saturating_add(count(row, 1)?);
         }

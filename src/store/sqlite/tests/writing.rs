@@ -197,12 +197,12 @@ async fn more_sessions_are_written_than_are_remembered() {
     // Bodies of 256 KiB: 80 of them are more than the writer keeps.
     let mut logs: Vec<Log> = (0..80).map(Log::new).collect();
     for log in &mut logs {
-        log.session.system_message = "x".repeat(256 * 1024);
+        log.session.system_message = "x".repeat(256 * 1024).into();
         log.write(&store, 1).await;
     }
     for log in &mut logs {
         log.write(&store, 1).await;
-        log.session.system_message.push('y');
+        log.session.system_message = format!("{}y", log.session.system_message).into();
         log.save(&store).await;
     }
     for log in &logs {
