@@ -124,7 +124,9 @@ fn next(error: &Error) -> Option<String> {
     let next = match error.reason() {
         "TASK_NOT_FOUND" => "`callpark list` shows the tasks there are",
         "SESSION_NOT_FOUND" => "`callpark sessions` shows the sessions there are",
-        "TOOL_NOT_FOUND" => "`callpark tools` shows the tools there are",
+        "TOOL_NOT_FOUND" => {
+            "`callpark tools` shows the tools there are, with `--session` those that it allows"
+        }
         "ARGUMENTS_INVALID" => "`callpark tools --json` shows what each tool takes",
         "SESSION_CLOSED" => "name another session, or none: then the call gets a new one",
         "TASK_RUNNING" => "`callpark cancel` stops it",

@@ -45,7 +45,7 @@ pub(crate) async fn print_task(
             // What it had written before it was lost.
             print_stream(out, call, OutputStream::Stdout).await?;
             print_stream(out, call, OutputStream::Stderr).await?;
-            tell(&format!("callpark: {}", error.message));
+            tell(&format!("callpark: {}: {}", words::state(task.state()), error.message));
             return Ok(());
         }
         None => {}

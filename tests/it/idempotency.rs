@@ -321,3 +321,16 @@ async fn an_id_that_is_no_uuid_is_refused() {
         check_request_id(tasks.delete(delete).await);
     }
 }
+
+#[tokio::test]
+async fn a_repetition_after_the_task_was_deleted_is_told_so() {
+    let server = TestServer::start().await;
+    let request =
+        v1::RunToolRequest { call_budget: millis(0), request_id: request_id(), ..bash("true") };
+    let id = park(&server, request.clone()).await;
+    ended(&server, &id).await;
+    let delete = v1::DeleteRequest { background_id: id, ..Default::default() };
+    soon("a delete", server.tasks.clone().delete(delete)).await.expect("deleted");
+    let refused = refusal(&server, request).await;
+    check_reason(&refused, Code::NotFound, "TASK_NOT_FOUND");
+}

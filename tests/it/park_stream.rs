@@ -9,7 +9,7 @@ use crate::support::waiting::{
     Gate, ended, event, events_of, first_end, is_alive, lines_of, outcome_of, pids, session,
     stream_of,
 };
-use crate::support::{TestServer, bash, millis, soon, stdout_of, v1};
+use crate::support::{TestServer, bash, check_reason, millis, soon, stdout_of, v1};
 
 use v1::session_event::Payload;
 
@@ -144,4 +144,46 @@ async fn dropping_a_stream_cancels_its_call_where_that_is_wanted() {
     let pid = abandon(&server, request, &mark).await;
     assert_eq!(first_end(&server, &session_id).await.state(), v1::State::Cancelled);
     assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn a_stream_that_the_server_cuts_does_not_cancel_its_call() {
+    let server = TestServer::with(&[("drain", "200ms")]).await;
+    let mark = server.folder().join("mark");
+    let session_id = session(&server, Default::default()).await;
+    let request = v1::RunToolRequest {
+        session_id: session_id.clone(),
+        on_disconnect: v1::OnDisconnect::Cancel.into(),
+        ..bash(&format!("echo $$ > {}; sleep 300", mark.display()))
+    };
+    let mut stream = open(&server, request).await;
+    lines_of(&mark, 1).await;
+    server.begin_stop();
+    let cut = soon("the cut", async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("ended as if the call had"),
+                Err(status) => return status,
+            }
+        }
+    })
+    .await;
+    check_reason(&cut, tonic::Code::Unavailable, "DRAINING");
+    // The caller had not gone away: what became of the call is that its server stopped.
+    let server = server.restart().await;
+    assert_eq!(first_end(&server, &session_id).await.state(), v1::State::Lost);
+}
+
+#[tokio::test]
+async fn the_stream_of_a_call_has_no_age() {
+    let server = TestServer::with(&[("stream-age", "1s"), ("heartbeat", "200ms")]).await;
+    let request = v1::RunToolRequest {
+        on_disconnect: v1::OnDisconnect::Cancel.into(),
+        ..bash("sleep 2; echo done")
+    };
+    let events = events_of(open(&server, request).await).await;
+    let payloads = payloads_of(&events);
+    assert_eq!(output_of(&payloads, v1::OutputStream::Stdout), b"done\n");
+    assert!(matches!(payloads.last(), Some(Payload::ToolCallFinished(_))));
 }

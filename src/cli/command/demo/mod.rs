@@ -6,6 +6,7 @@ mod steps;
 
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::{
@@ -42,6 +43,8 @@ pub(crate) async fn run(args: DemoArgs, out: &mut Out) -> Result<Exit, Failure> 
         .prefix("callpark-demo-")
         .tempdir()
         .map_err(|error| server::failed("make a folder for its store", &error))?;
+    let mut terminated = signal(SignalKind::terminate())
+        .map_err(|error| server::failed("listen for signals", &error))?;
     let mut server = Server::start(folder.path()).await?;
     let mut stage = Stage::new(out);
     let played = tokio::select! {
@@ -51,6 +54,10 @@ pub(crate) async fn run(args: DemoArgs, out: &mut Out) -> Result<Exit, Failure> 
         _ = tokio::signal::ctrl_c() => {
             tell("callpark: stopping");
             Ok(Exit::Interrupted)
+        }
+        _ = terminated.recv() => {
+            tell("callpark: stopping");
+            Ok(Exit::Terminated)
         }
     };
     // Also after a failure, so that no process of the demo is left.
