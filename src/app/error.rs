@@ -1,5 +1,7 @@
 //! Why a server can't start, or stopped.
 
+use std::path::PathBuf;
+
 use crate::app::config::ConfigError;
 use crate::app::listener::BindError;
 use crate::app::tls::TlsError;
@@ -19,6 +21,9 @@ pub enum Error {
     /// An address that was taken can't be told.
     #[error("the address of a listener can't be read: {0}")]
     Address(std::io::Error),
+    /// The folder of command tools.
+    #[error("working-directory {0} is no folder that can be entered: make it, or name another")]
+    WorkingDirectory(PathBuf),
     /// The files of TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),

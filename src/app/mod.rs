@@ -25,7 +25,7 @@ use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
-use crate::tool::{self, BuiltInOptions, Registry};
+use crate::tool::{self, BuiltInOptions, CallableTool, Registry};
 
 use config::{AuthMode, Config, Environment, command_tool};
 pub use error::Error;
@@ -60,10 +60,24 @@ impl App {
     /// # Errors
     /// One of them can't be had: each says which, and what to do.
     pub async fn build(config: Config) -> Result<Self, Error> {
+        Self::build_with(config, Vec::new()).await
+    }
+
+    /// The same with more tools: those of a program that has callpark inside.
+    ///
+    /// # Errors
+    /// As [`App::build`]; a tool of this name is there already.
+    pub async fn build_with(
+        config: Config,
+        more_tools: Vec<Arc<dyn CallableTool>>,
+    ) -> Result<Self, Error> {
         // Descriptors that the server was born with are not for its tools.
         close_inherited_on_exec();
         let metrics = Metrics::new(rpc::methods());
-        let tools = registry(&config)?;
+        if let Some(folder) = config.working_directory.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(Error::WorkingDirectory(folder.clone()));
+        }
+        let tools = registry(&config, more_tools)?;
         let listener_options = config.listener_options()?;
         let listeners = bind(&config.listen, "listen").await?;
         let addresses = addresses(&listeners)?;
@@ -224,8 +238,8 @@ fn verifier(config: &Config) -> Result<(Arc<dyn Verifier>, Option<PathBuf>), Err
     }
 }
 
-/// The built-in tools and those of the configuration.
-fn registry(config: &Config) -> Result<Registry, Error> {
+/// The built-in tools, those of the configuration, and more.
+fn registry(config: &Config, more_tools: Vec<Arc<dyn CallableTool>>) -> Result<Registry, Error> {
     let built_in = BuiltInOptions {
         call_budget: config.call_budget,
         environment: config.tool_environment.iter().map(|name| name.as_ref().to_owned()).collect(),
@@ -234,6 +248,7 @@ fn registry(config: &Config) -> Result<Registry, Error> {
     for table in &config.tools {
         tools.push(Arc::new(command_tool(table)?));
     }
+    tools.extend(more_tools);
     Ok(Registry::new(tools)?)
 }
 

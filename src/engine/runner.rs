@@ -12,13 +12,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::calls::sleep_until;
 use super::inbox::Message;
 use super::output::OutputKeeper;
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
 use crate::machine::{Command, Finish};
 use crate::model::{
-    CallId, OutputStream, OutputSummary, ProcessSpec, StreamSummary, Survivor, ToolOutput,
-    ToolResult,
+    CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor,
+    ToolOutput, ToolResult,
 };
 use crate::tool::{InProcess, Work};
 
@@ -140,6 +141,7 @@ impl Attempt {
         }
     }
 
+    /// None: as for a process, or the actor broke.
     async fn run_in_process(&mut self, code: Box<dyn InProcess>) -> Option<Finish> {
         let (progress, mut reports) = mpsc::channel(PROGRESS_REPORTS_MAX);
         let stop = CancellationToken::new();
@@ -150,36 +152,39 @@ impl Attempt {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return None,
+                Some(progress) = reports.recv() => self.report_progress(progress).await,
                 result = &mut running => break result,
-                Some(progress) = reports.recv() => {
-                    // JSON, and so the record, has no NaN and no infinity.
-                    let is_number = progress.done.is_finite()
-                        && progress.total.is_none_or(f64::is_finite);
-                    if !is_number {
-                        tracing::debug!(call_id = %self.call_id, "progress that is no number");
-                        continue;
-                    }
-                    self.report(Command::Progress { call_id: self.call_id, progress }).await;
-                }
-                Ok(()) = self.control.changed() => {
+                changed = self.control.changed() => {
+                    changed.ok()?;
                     stop.cancel();
-                    let now = tokio::time::Instant::now();
-                    deadline = match *self.control.borrow_and_update() {
-                        Some(Stop::Graceful(grace)) => Some(now + grace),
-                        Some(Stop::Kill) => Some(now),
-                        None => None,
-                    };
+                    deadline = self.control.borrow_and_update().map(|stop| match stop {
+                        Stop::Graceful(grace) => Instant::now() + grace,
+                        Stop::Kill => Instant::now(),
+                    });
                 }
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)),
-                    if deadline.is_some() => break ToolResult {
-                    error_message: "stopped".into(),
+                () = sleep_until(deadline) => break ToolResult {
+                    error_message: "it was told to stop and didn't: its result is not waited for"
+                        .into(),
                     is_error: true,
                     ..ToolResult::default()
                 },
             }
         };
+        while let Ok(progress) = reports.try_recv() {
+            self.report_progress(progress).await;
+        }
         let stopped = stop.is_cancelled();
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
+    }
+
+    async fn report_progress(&self, progress: Progress) {
+        // JSON, and so the record, has no NaN and no infinity.
+        let is_number = progress.done.is_finite() && progress.total.is_none_or(f64::is_finite);
+        if is_number {
+            self.report(Command::Progress { call_id: self.call_id, progress }).await;
+        } else {
+            tracing::warn!(call_id = %self.call_id, "progress that is no number was dropped");
+        }
     }
 
     fn failed(&self, error_message: String) -> Finish {

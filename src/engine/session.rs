@@ -19,7 +19,7 @@ use super::inbox::{Answer, Facts, Message, Origin};
 use super::{Error, Shared};
 use crate::exec::Stop;
 use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
-use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_INBOX_COMMANDS_MAX};
+use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_REPORTS_MAX};
 use crate::model::{Call, CallId, ParkReason, StopCause};
 use crate::store::{RequestRecord, StoreError};
 use crate::tool::Work;
@@ -81,7 +81,7 @@ impl Actor {
         // Their ends will be counted here; their starts were by the server that died.
         let live = i32::try_from(projection.live_calls().count()).unwrap_or(i32::MAX);
         shared.metrics.live_calls_changed(live);
-        let (report_to, reports) = mpsc::channel(ACTOR_INBOX_COMMANDS_MAX);
+        let (report_to, reports) = mpsc::channel(ACTOR_REPORTS_MAX);
         let mut actor = Self {
             shared: shared.clone(),
             projection,

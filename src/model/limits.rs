@@ -117,9 +117,11 @@ pub const LOG_PAGE_BYTES_MAX: usize = 512 * 1024;
 /// A stream that has been silent for this long says so, in milliseconds.
 pub const HEARTBEAT_MS_DEFAULT: u64 = 15_000;
 
-/// Commands waiting for a session's actor. When it is full, senders wait: a pipe isn't read, a
-/// request takes longer.
+/// Requests waiting for a session's actor. When it is full, they take longer.
 pub const ACTOR_INBOX_COMMANDS_MAX: usize = 256;
+/// Reports of runners that wait for the actor: 2 MiB of output at most. When it is full, runners
+/// wait, and pipes aren't read.
+pub const ACTOR_REPORTS_MAX: usize = 64;
 /// Commands that the actor decides before one append.
 pub const ACTOR_BATCH_COMMANDS_MAX: usize = 64;
 /// An actor without work leaves memory after this long, in milliseconds.

@@ -14,6 +14,7 @@ mod calls_tools;
 mod errors;
 mod errors_fields;
 mod idempotency;
+mod in_process;
 mod output;
 mod park;
 mod park_limits;

@@ -1,9 +1,11 @@
 //! A server in this process: a free port, a store of its own, a token.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use callpark::app::App;
 use callpark::app::config::{Config, Environment, LoadOptions};
+use callpark::tool::CallableTool;
 use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
 use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
 use tokio::task::JoinHandle;
@@ -80,6 +82,15 @@ impl TestServer {
         Self::serve(path, settings, Some(file), Some(folder)).await
     }
 
+    /// A server that also has these tools.
+    pub async fn with_tools(tools: Vec<Arc<dyn CallableTool>>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_owned();
+        let config = config(&path, &[], None);
+        let app = App::build_with(config, tools).await.expect("a server");
+        Self::run(app, path, Vec::new(), None, Some(folder))
+    }
+
     async fn serve(
         folder: PathBuf,
         settings: Vec<(String, String)>,
@@ -88,6 +99,16 @@ impl TestServer {
     ) -> Self {
         let config = config(&folder, &settings, file.clone());
         let app = App::build(config).await.expect("a server");
+        Self::run(app, folder, settings, file, owned)
+    }
+
+    fn run(
+        app: App,
+        folder: PathBuf,
+        settings: Vec<(String, String)>,
+        file: Option<PathBuf>,
+        owned: Option<tempfile::TempDir>,
+    ) -> Self {
         let token = std::fs::read_to_string(app.token_file().expect("a token file"));
         let token = token.expect("a token").trim().to_owned();
         let admin = app.admin_address();

@@ -1,0 +1,127 @@
+//! Tools whose work is code inside the server, as a program that has callpark inside may add.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
+use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::waiting::{
+    call, cancel, cancel_of, ended, log_of, outcome_of, park, run, session,
+};
+use crate::support::{TestServer, millis, result_of, v1};
+
+/// Counts to three and says so, or does what its argument `then` says.
+struct Count {
+    tool: Tool,
+}
+
+struct Counting {
+    then: String,
+}
+
+impl CallableTool for Count {
+    fn describe(&self) -> &Tool {
+        &self.tool
+    }
+
+    fn prepare(
+        &self,
+        arguments: &Arguments,
+        _context: &CallContext,
+    ) -> Result<Work, Vec<ArgumentFault>> {
+        let then = arguments.get("then").and_then(|then| then.as_str()).unwrap_or_default();
+        Ok(Work::InProcess(Box::new(Counting { then: then.to_owned() })))
+    }
+}
+
+#[async_trait]
+impl InProcess for Counting {
+    async fn run(
+        self: Box<Self>,
+        progress: mpsc::Sender<Progress>,
+        stop: CancellationToken,
+    ) -> ToolResult {
+        for done in 1..=3_u8 {
+            let report =
+                Progress { done: f64::from(done), total: Some(3.0), message: String::new() };
+            progress.send(report).await.expect("a listener");
+        }
+        match self.then.as_str() {
+            "panic" => panic!("as it was told to"),
+            "wait" => stop.cancelled().await,
+            "wait for ever" => std::future::pending().await,
+            _ => {}
+        }
+        let kind = ContentKind::Json(json!({ "counted": 3 }));
+        let content = vec![Content { kind, stream: None, offset: 0 }];
+        ToolResult { content, ..ToolResult::default() }
+    }
+}
+
+async fn server() -> TestServer {
+    let tool = Tool {
+        name: "count".into(),
+        description: "Counts to three.".into(),
+        input_schema: json!({ "type": "object" }),
+        kind: ToolKind::BuiltIn,
+        read_only: true,
+        idempotent: true,
+        concurrent_safe: true,
+        call_budget: Some(Duration::from_secs(600)),
+        execution_timeout: None,
+        source: ToolSource::BuiltIn,
+    };
+    TestServer::with_tools(vec![Arc::new(Count { tool })]).await
+}
+
+#[tokio::test]
+async fn its_progress_is_in_the_log_before_its_result() {
+    let server = server().await;
+    let session_id = session(&server, Default::default()).await;
+    let request = v1::RunToolRequest { session_id: session_id.clone(), ..call("count", json!({})) };
+    let answer = run(&server, request).await;
+    let result = result_of(&answer);
+    assert!(!result.is_error);
+    assert!(matches!(result.content[0].kind, Some(v1::content::Kind::Json(_))));
+    assert!(result.output.is_none(), "it has no streams");
+    let done: Vec<f64> = log_of(&server, &session_id)
+        .await
+        .into_iter()
+        .filter_map(|event| match event.payload {
+            Some(v1::session_event::Payload::ToolProgress(report)) => report.progress,
+            _ => None,
+        })
+        .map(|progress| progress.done)
+        .collect();
+    assert_eq!(done, [1.0, 2.0, 3.0]);
+}
+
+#[tokio::test]
+async fn code_that_breaks_fails_its_call_and_nothing_else() {
+    let server = server().await;
+    let answer = run(&server, call("count", json!({ "then": "panic" }))).await;
+    let result = result_of(&answer);
+    assert!(result.is_error && result.error_message.contains("broke"), "{result:?}");
+    assert!(!result_of(&run(&server, call("count", json!({}))).await).is_error);
+}
+
+#[tokio::test]
+async fn a_cancel_stops_it_whether_it_listens_or_not() {
+    let server = server().await;
+    for then in ["wait", "wait for ever"] {
+        let request =
+            v1::RunToolRequest { call_budget: millis(0), ..call("count", json!({ "then": then })) };
+        let id = park(&server, request).await;
+        let asked = v1::CancelRequest { grace: millis(100), ..cancel_of(&id) };
+        cancel(&server, asked).await;
+        let task = ended(&server, &id).await;
+        assert_eq!(task.state(), v1::State::Cancelled, "{then}");
+        assert!(outcome_of(&task).is_error);
+        assert_eq!(task.progress.expect("progress").done, 3.0);
+    }
+}
