@@ -1,21 +1,19 @@
-//! Starting calls, and holding on to them.
+//! Starting calls.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::directory::Handle;
+use super::handle::{Attachment, CallHandle};
 use super::inbox::{Message, Origin};
 use super::requests::{Claim, Claimed};
-use super::topics::Subscription;
-use super::{CallVersion, Engine, Error, NewSession, RequestKey};
-use crate::machine::{Command, Concurrency, Refusal, Start};
+use super::{Engine, Error, NewSession, RequestKey};
+use crate::machine::{Concurrency, Refusal, Start};
 use crate::model::limits::OUTPUT_BYTES_MAX;
 use crate::model::{
-    Call, CallId, CallPolicy, FollowUpPolicy, Labels, OnDisconnect, ParkReason, Principal, Session,
-    SessionId, Tool,
+    CallId, CallPolicy, FollowUpPolicy, Labels, OnDisconnect, Principal, Session, SessionId, Tool,
 };
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
@@ -72,123 +70,6 @@ pub enum Started {
     Call(CallHandle),
     /// Nothing, as was asked.
     DryRun(DryRun),
-}
-
-/// A caller's hold on a call in the foreground. Dropping it before the call has settled says
-/// that the caller went away.
-#[derive(Debug)]
-pub struct CallHandle {
-    /// The session.
-    pub session_id: SessionId,
-    /// The call.
-    pub call_id: CallId,
-    /// An earlier request with the same id started it.
-    pub replayed: bool,
-    engine: Engine,
-    changes: Subscription<CallId, CallVersion>,
-    attachment: Option<Attachment>,
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug)]
-struct Attachment {
-    engine: Engine,
-    handle: Handle,
-    call_id: CallId,
-    /// Dropping it says nothing.
-    is_silent: bool,
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        if self.is_silent {
-            return;
-        }
-        let (handle, call_id) = (self.handle.clone(), self.call_id);
-        if let Err(error) = handle.inbox.try_send(Message::Detach(call_id)) {
-            let message = error.into_inner();
-            self.engine.shared.tracker.spawn(async move {
-                // Without the actor there is no call to go away from.
-                let _ = handle.inbox.send(message).await;
-            });
-        }
-    }
-}
-
-impl CallHandle {
-    /// Waits until the call has ended or is in the background, and gives its record. When
-    /// `park_at` comes first, the call is parked: its caller's deadline is near.
-    pub async fn settled(&mut self, park_at: Option<Instant>) -> Result<Call, Error> {
-        let mut park_at = park_at;
-        let mut version = self.changes.newest();
-        loop {
-            if version.settled || self.replayed {
-                let call = self.record().await?;
-                if call.is_task() || call.state.is_terminal() {
-                    self.attachment = None;
-                    return Ok(call);
-                }
-            }
-            tokio::select! {
-                newer = self.changes.changed() => version = newer,
-                // Its process is being stopped: what becomes of it is for the next server to say.
-                () = self.engine.shared.stopping.cancelled() => {
-                    self.stay();
-                    return Err(Error::Draining);
-                }
-                () = sleep_until(park_at) => {
-                    park_at = None;
-                    self.park(ParkReason::Deadline).await?;
-                    version = self.changes.newest();
-                }
-            }
-        }
-    }
-
-    /// Parks the call now, if it hasn't settled.
-    pub async fn park(&self, reason: ParkReason) -> Result<(), Error> {
-        if let Some(attachment) = &self.attachment {
-            let command = Command::Park { call_id: self.call_id, reason };
-            self.engine.command(&attachment.handle, command, None).await?;
-        }
-        Ok(())
-    }
-
-    /// The sequence of the event that tells of the call's acceptance.
-    pub async fn start_sequence(&self) -> Result<u64, Error> {
-        Ok(self.record().await?.start_sequence)
-    }
-
-    async fn record(&self) -> Result<Call, Error> {
-        let call = self.engine.shared.store.call(self.call_id).await?;
-        // Deleted since, or expired.
-        call.ok_or_else(|| Error::TaskNotFound(self.call_id.background()))
-    }
-
-    /// It is the server that ends the request: nobody has gone away from the call.
-    pub fn stay(&mut self) {
-        if let Some(attachment) = &mut self.attachment {
-            attachment.is_silent = true;
-        }
-    }
-
-    /// The call has settled as far as its caller is concerned: going away means nothing now.
-    pub fn release(&mut self) {
-        self.attachment = None;
-    }
-}
-
-/// Sleeps until then; for ever without one.
-pub(crate) async fn sleep_until(when: Option<Instant>) {
-    match when {
-        Some(when) => tokio::time::sleep_until(when).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Engine {

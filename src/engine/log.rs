@@ -10,7 +10,7 @@ use futures::Stream;
 use rand::Rng;
 use tokio::time::Instant;
 
-use super::calls::sleep_until;
+use super::handle::sleep_until;
 use super::topics::Subscription;
 use super::{Engine, Error};
 use crate::model::limits::{

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::calls::sleep_until;
+use super::handle::sleep_until;
 use super::inbox::Message;
 use super::output::OutputKeeper;
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop};

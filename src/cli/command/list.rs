@@ -28,12 +28,12 @@ pub(crate) struct ListArgs {
     labels: Vec<(String, String)>,
 
     /// At most so many
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
-    limit: usize,
+    #[arg(long, value_name = "COUNT", default_value = "50")]
+    limit: std::num::NonZeroUsize,
 }
 
 pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let limit = args.limit;
+    let limit = args.limit.get();
     let mut request = ListRequest {
         session_id: args.session.unwrap_or_default(),
         states: args.states.into_iter().map(Into::into).collect(),

@@ -17,8 +17,8 @@ pub(crate) struct SessionsArgs {
     labels: Vec<(String, String)>,
 
     /// At most so many
-    #[arg(long, value_name = "COUNT", default_value_t = 50)]
-    limit: usize,
+    #[arg(long, value_name = "COUNT", default_value = "50")]
+    limit: std::num::NonZeroUsize,
 }
 
 pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exit, Failure> {
@@ -28,8 +28,8 @@ pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exi
         ..Default::default()
     };
     let mut all = ListSessionsResponse::default();
-    while all.sessions.len() < args.limit {
-        request.page_size = page_size(args.limit - all.sessions.len());
+    while all.sessions.len() < args.limit.get() {
+        request.page_size = page_size(args.limit.get() - all.sessions.len());
         let page = context.client.list_sessions(request.clone()).await?;
         all.sessions.extend(page.sessions);
         all.next_page_token = page.next_page_token;
