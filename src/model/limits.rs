@@ -27,8 +27,8 @@ pub const GRACE_MS_MAX: u64 = 60_000;
 /// still holds them writes later is not read.
 pub const DRAIN_MS_DEFAULT: u64 = 2_000;
 /// Before the caller's deadline by this much a call is parked, in milliseconds, so that the
-/// answer arrives in time. Short deadlines give a fifth of themselves instead.
-pub const DEADLINE_MARGIN_MS: u64 = 100;
+/// answer arrives in time. Short deadlines give a third of themselves instead.
+pub const DEADLINE_MARGIN_MS: u64 = 150;
 
 /// Live calls a session, by default.
 pub const LIVE_TASKS_DEFAULT: u32 = 32;

@@ -47,11 +47,11 @@ impl Deadline {
         self.at - (self.at - self.answer_at()) / 5
     }
 
-    /// When to answer, so that the answer arrives: before the deadline by a margin, or by a fifth
+    /// When to answer, so that the answer arrives: before the deadline by a margin, or by a third
     /// of a short one.
     pub(crate) fn answer_at(&self) -> Instant {
         let span = self.at - self.began;
-        let margin = Duration::from_millis(DEADLINE_MARGIN_MS).min(span / 5);
+        let margin = Duration::from_millis(DEADLINE_MARGIN_MS).min(span / 3);
         self.at - margin
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     async fn an_answer_is_due_before_the_deadline() {
         let now = Instant::now();
         let due = |value: &str| Deadline::parse(value, now).map(|d| d.answer_at() - now);
-        assert_eq!(due("300m"), Some(Duration::from_millis(240)));
-        assert_eq!(due("10S"), Some(Duration::from_millis(9_900)));
+        assert_eq!(due("300m"), Some(Duration::from_millis(200)));
+        assert_eq!(due("10S"), Some(Duration::from_millis(9_850)));
     }
 }
