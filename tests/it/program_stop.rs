@@ -166,7 +166,10 @@ async fn nothing_new_begins_while_it_stops() {
     let marker = site.folder().join("marker");
     let request = start_of(&session_id, &format!("touch {}", marker.display()));
     let refused = soon("a refusal", clients.tasks.clone().start(request)).await;
-    assert_eq!(refused.expect_err("a refusal").code(), Code::Unavailable);
+    let refused = refused.expect_err("a refusal");
+    // The server says so, or its GOAWAY was faster: then the transport of the client does.
+    let by_transport = std::error::Error::source(&refused).is_some();
+    assert!(refused.code() == Code::Unavailable || by_transport, "{refused:?}");
     drop((health, clients));
     server.live.ended().await.exits(0);
     assert!(!marker.exists());
