@@ -1,0 +1,65 @@
+//! The cases.
+
+mod calls;
+mod follow;
+mod store;
+mod streams;
+
+use std::time::Duration;
+
+use callpark_proto::stored::SessionUpdate;
+use tonic::Streaming;
+
+use crate::table::{HEAD, Row};
+use crate::{Result, child};
+
+/// How long a rate is measured in a round.
+const SPAN: Duration = Duration::from_secs(2);
+
+/// A base line, callpark, and how often.
+pub struct Bench {
+    /// Rounds of each case.
+    rounds: usize,
+}
+
+impl Bench {
+    async fn bare(&self) -> Result<child::Server> {
+        child::Server::bare().await
+    }
+
+    async fn callpark(&self) -> Result<child::Server> {
+        child::Server::callpark().await
+    }
+}
+
+/// Runs the cases of these names, or all, and prints the table.
+pub async fn run(rounds: usize, names: &[String]) -> Result<()> {
+    let bench = Bench { rounds };
+    println!("{HEAD}");
+    macro_rules! case {
+        ($name:literal, $case:expr) => {
+            if names.is_empty() || names.iter().any(|name| name == $name) {
+                let rows: Vec<Row> = $case.await?;
+                for row in rows {
+                    println!("{}", row.line());
+                }
+            }
+        };
+    }
+    case!("run-many", calls::many(&bench));
+    case!("run-one", calls::one(&bench));
+    case!("process", calls::process(&bench));
+    case!("replay", streams::replay(&bench));
+    case!("follow", follow::one_session(&bench));
+    case!("fan-out", streams::fan_out(&bench));
+    Ok(())
+}
+
+/// Reads a stream to its end and counts its events.
+async fn until_caught_up(mut stream: Streaming<SessionUpdate>) -> Result<u64> {
+    let mut count = 0;
+    while let Some(update) = stream.message().await? {
+        count += update.events.len() as u64;
+    }
+    Ok(count)
+}

@@ -1,0 +1,97 @@
+//! The store without the service.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use callpark::model::{
+    Labels, PayloadKind, Session, SessionId, SessionState, TaskLimitPolicy, Tenant, Timestamp,
+};
+use callpark::store::{Append, SqliteOptions, SqliteStore, Store, StoredEvent, Synchronous};
+use callpark::telemetry::Metrics;
+use tempfile::TempDir;
+
+use crate::bare::EVENT_BYTES;
+use crate::{Result, child};
+
+/// A store that nobody else uses.
+#[derive(Clone)]
+pub struct Bare {
+    store: Arc<SqliteStore>,
+    _folder: Arc<TempDir>,
+}
+
+impl Bare {
+    /// An empty one.
+    pub fn new() -> Result<Self> {
+        let folder = child::folder()?;
+        let options =
+            SqliteOptions { path: folder.path().to_owned(), synchronous: Synchronous::Full };
+        let store = SqliteStore::open(&options, Metrics::new([""; 0]))?;
+        Ok(Self { store: Arc::new(store), _folder: Arc::new(folder) })
+    }
+}
+
+/// A session's log in it.
+pub struct Log {
+    store: Bare,
+    session: Session,
+    is_stored: bool,
+}
+
+impl Log {
+    /// An empty log.
+    pub fn new(store: &Bare) -> Self {
+        let time = Timestamp::from_micros(1);
+        let session = Session {
+            id: SessionId::random(),
+            tenant: Tenant::new("bench"),
+            state: SessionState::Open,
+            description: String::new(),
+            labels: Labels::new(),
+            allowed_tools: Arc::default(),
+            model: String::new(),
+            system_message: "".into(),
+            max_rounds: 0,
+            working_directory: String::new(),
+            max_live_tasks: 32,
+            task_limit_policy: TaskLimitPolicy::Reject,
+            implicit: false,
+            stream_epoch: "epoch".to_owned(),
+            create_time: time,
+            update_time: time,
+            close_time: None,
+            close_reason: String::new(),
+            cancelled_tasks: 0,
+            detached_tasks: 0,
+            live_tasks: 0,
+            head_sequence: 0,
+            first_sequence: 1,
+        };
+        Self { store: store.clone(), session, is_stored: false }
+    }
+
+    /// Appends so many events and returns when they are durable.
+    pub async fn append(&mut self, count: u64) -> Result<()> {
+        let head = self.session.head_sequence;
+        let event = |sequence| StoredEvent {
+            sequence,
+            kind: PayloadKind::ToolProgress,
+            call_id: None,
+            output: None,
+            bytes: Bytes::from(vec![b'x'; EVENT_BYTES]),
+        };
+        self.session.head_sequence = head + count;
+        let append = Append {
+            session_id: self.session.id,
+            expected_head: self.is_stored.then_some(head),
+            events: (head + 1..=head + count).map(event).collect(),
+            session: self.session.clone(),
+            calls: Vec::new(),
+            deleted_calls: Vec::new(),
+            requests: Vec::new(),
+        };
+        self.store.store.append(append).await?;
+        self.is_stored = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! Reading logs that are there.
+
+use std::time::Instant;
+
+use callpark_proto::v1;
+use futures::future::try_join_all;
+
+use super::{Bench, until_caught_up};
+use crate::Result;
+use crate::client::{Client, log_request};
+use crate::measure::in_turns;
+use crate::table::{Goal, Row};
+use crate::tools::REPORT;
+
+/// Events of the stored session.
+const EVENTS: u64 = 100_000;
+
+/// Readers of one session.
+const READERS: usize = 100;
+
+/// Events of the session that many read.
+const SHARED_EVENTS: u64 = 10_000;
+
+/// A stored session to one client.
+pub async fn replay(bench: &Bench) -> Result<Vec<Row>> {
+    let (bare, server) = (bench.bare().await?, bench.callpark().await?);
+    let base = Client::new(bare.connect().await?);
+    let client = Client::new(server.connect().await?);
+    let session = stored_session(client.clone(), EVENTS).await?;
+    let bare = || bare_rate(&base, EVENTS, 1);
+    let case = || replay_rate(&client, &session, 1);
+    let (base_samples, case_samples) = in_turns(bench.rounds, bare, case).await?;
+    Ok(vec![Row {
+        case: format!("replay of {EVENTS} stored events to one client"),
+        unit: "events/s",
+        case_samples,
+        base: "bare stream".into(),
+        base_samples,
+        goal: Goal::AtLeast(0.6),
+    }])
+}
+
+/// A stored session to many clients at once.
+pub async fn fan_out(bench: &Bench) -> Result<Vec<Row>> {
+    let (bare, server) = (bench.bare().await?, bench.callpark().await?);
+    let base = Client::new(bare.connect().await?);
+    let client = Client::new(server.connect().await?);
+    let session = stored_session(client.clone(), SHARED_EVENTS).await?;
+    let bare = || bare_rate(&base, SHARED_EVENTS, READERS);
+    let case = || replay_rate(&client, &session, READERS);
+    let (base_samples, case_samples) = in_turns(bench.rounds, bare, case).await?;
+    let rate = Row {
+        case: format!("replay of {SHARED_EVENTS} events to {READERS} readers at once"),
+        unit: "events/s",
+        case_samples,
+        base: "bare streams".into(),
+        base_samples,
+        goal: Goal::AtLeast(0.7),
+    };
+    Ok(vec![rate])
+}
+
+/// A session that holds at least so many events.
+async fn stored_session(mut client: Client, events: u64) -> Result<String> {
+    let session = client.session().await?;
+    let task = client.start(&session, REPORT, &[("count", events as f64)]).await?;
+    client.wait(&task).await?;
+    Ok(session)
+}
+
+async fn bare_rate(client: &Client, events: u64, readers: usize) -> Result<f64> {
+    let began = Instant::now();
+    let read = |_| async {
+        let request = v1::StreamSessionRequest {
+            start_after_sequence: i64::try_from(events).ok(),
+            ..Default::default()
+        };
+        until_caught_up(client.stream(request).await?).await
+    };
+    let counts = try_join_all((0..readers).map(read)).await?;
+    Ok(counts.into_iter().sum::<u64>() as f64 / began.elapsed().as_secs_f64())
+}
+
+async fn replay_rate(client: &Client, session: &str, readers: usize) -> Result<f64> {
+    let began = Instant::now();
+    let read = |_| async {
+        until_caught_up(client.stream(log_request(session, false, false)).await?).await
+    };
+    let counts = try_join_all((0..readers).map(read)).await?;
+    Ok(counts.into_iter().sum::<u64>() as f64 / began.elapsed().as_secs_f64())
+}

@@ -1,0 +1,128 @@
+//! Requests, and what their answers say.
+
+use std::collections::BTreeMap;
+
+use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
+use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
+use callpark_proto::{stored, v1};
+use prost_types::{Struct, Value, value::Kind};
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use crate::{Result, tools};
+
+/// A connection to both services.
+#[derive(Clone)]
+pub struct Client {
+    /// Tools and sessions.
+    pub tools: ToolRunnerClient<Channel>,
+    /// Background tasks.
+    pub tasks: BackgroundTasksClient<Channel>,
+    channel: Channel,
+}
+
+impl Client {
+    /// Both services over one connection.
+    pub fn new(channel: Channel) -> Self {
+        Self {
+            tools: ToolRunnerClient::new(channel.clone()),
+            tasks: BackgroundTasksClient::new(channel.clone()),
+            channel,
+        }
+    }
+
+    /// A new session.
+    pub async fn session(&mut self) -> Result<String> {
+        let request = v1::CreateSessionRequest::default();
+        let session = self.tools.create_session(request).await?.into_inner().session;
+        Ok(session.ok_or("no session")?.session_id)
+    }
+
+    /// Calls the tool that does nothing.
+    pub async fn run_nothing(&mut self, session_id: &str) -> Result<()> {
+        let request = request(session_id, tools::NOTHING, &[]);
+        self.tools.run_tool(request).await?;
+        Ok(())
+    }
+
+    /// Calls `bash`.
+    pub async fn run_bash(&mut self, command: &str) -> Result<()> {
+        let command = Value { kind: Some(Kind::StringValue(command.to_owned())) };
+        let fields = BTreeMap::from([("command".to_owned(), command)]);
+        let arguments = Some(Struct { fields });
+        let request =
+            v1::RunToolRequest { tool: "bash".to_owned(), arguments, ..Default::default() };
+        self.tools.run_tool(request).await?;
+        Ok(())
+    }
+
+    /// Starts a tool in the background and gives its id.
+    pub async fn start(
+        &mut self,
+        session_id: &str,
+        tool: &str,
+        arguments: &[(&str, f64)],
+    ) -> Result<String> {
+        let v1::RunToolRequest { session_id, tool, arguments, .. } =
+            request(session_id, tool, arguments);
+        let call = v1::ToolCall { tool, arguments, ..Default::default() };
+        let work = Some(v1::start_request::Work::ToolCall(call));
+        let request = v1::StartRequest { session_id, work, ..Default::default() };
+        let task = self.tasks.start(request).await?.into_inner().task;
+        Ok(task.ok_or("no task")?.background_id)
+    }
+
+    /// Waits for a task's end.
+    pub async fn wait(&mut self, background_id: &str) -> Result<()> {
+        let wait = Some(prost_types::Duration { seconds: 500, nanos: 0 });
+        let background_id = background_id.to_owned();
+        let request = v1::WaitRequest { background_id, wait, acknowledge: false };
+        self.tasks.wait(request).await?;
+        Ok(())
+    }
+
+    /// Ends a task.
+    pub async fn cancel(&mut self, background_id: &str) -> Result<()> {
+        let background_id = background_id.to_owned();
+        self.tasks.cancel(v1::CancelRequest { background_id, ..Default::default() }).await?;
+        Ok(())
+    }
+
+    /// A session's events as the bytes that were stored: what a client does with them isn't the
+    /// server's speed.
+    pub async fn stream(
+        &self,
+        request: v1::StreamSessionRequest,
+    ) -> Result<Streaming<stored::SessionUpdate>> {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        grpc = grpc.max_decoding_message_size(64 << 20);
+        grpc.ready().await?;
+        let path = http::uri::PathAndQuery::from_static("/callpark.v1.ToolRunner/StreamSession");
+        let codec = tonic_prost::ProstCodec::default();
+        let answer = grpc.server_streaming(tonic::Request::new(request), path, codec).await?;
+        Ok(answer.into_inner())
+    }
+}
+
+/// A call of a tool of the benchmark.
+pub fn request(session_id: &str, tool: &str, arguments: &[(&str, f64)]) -> v1::RunToolRequest {
+    let number = |value: f64| Value { kind: Some(Kind::NumberValue(value)) };
+    let fields: BTreeMap<_, _> =
+        arguments.iter().map(|(name, value)| ((*name).to_owned(), number(*value))).collect();
+    v1::RunToolRequest {
+        session_id: session_id.to_owned(),
+        tool: tool.to_owned(),
+        arguments: Some(Struct { fields }),
+        ..Default::default()
+    }
+}
+
+/// Reads a session's log from its start, or from now on.
+pub fn log_request(session_id: &str, from_now: bool, follow: bool) -> v1::StreamSessionRequest {
+    v1::StreamSessionRequest {
+        session_id: session_id.to_owned(),
+        from_now,
+        follow: Some(follow),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,49 @@
+//! How fast the server is, each case beside its base line in the same run.
+//!
+//! `cargo bench --bench speed [-- [--rounds N] [case]...]`. BENCHMARKS.md explains the table that
+//! this prints.
+
+mod bare;
+mod cases;
+mod child;
+mod client;
+mod measure;
+mod serve;
+mod table;
+mod tools;
+
+use std::process::ExitCode;
+
+/// What a case or a server may fail with.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Rounds of a case unless `--rounds` says otherwise.
+const ROUNDS: usize = 5;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the benchmark failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|argument| argument == child::SERVE).is_some() {
+        return runtime.block_on(serve::serve(arguments));
+    }
+    let (mut rounds, mut names) = (ROUNDS, Vec::new());
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--rounds" => rounds = arguments.next().unwrap_or_default().parse()?,
+            // What cargo tells every benchmark.
+            "--bench" => {}
+            name => names.push(name.to_owned()),
+        }
+    }
+    runtime.block_on(cases::run(rounds, &names))
+}

@@ -1,0 +1,54 @@
+//! The servers, in a process of their own.
+
+use std::path::Path;
+
+use callpark::app::App;
+use callpark::app::config::{Config, Environment, LoadOptions};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Result, bare, tools};
+
+/// Serves until it is killed. The first line that it says is its address.
+pub async fn serve(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+    let kind = arguments.next().ok_or("which server?")?;
+    let folder = arguments.next().ok_or("where?")?;
+    match kind.as_str() {
+        "callpark" => serve_callpark(Path::new(&folder)).await,
+        _ => serve_bare().await,
+    }
+}
+
+async fn serve_callpark(folder: &Path) -> Result<()> {
+    let settings = [
+        ("listen", "127.0.0.1:0"),
+        ("auth", "none"),
+        ("log-filter", "warn"),
+        ("max-connections-per-peer", "10000"),
+        ("max-streams-per-connection", "10000"),
+        ("max-live-tasks", "1000"),
+        ("max-running-calls", "100000"),
+        ("data-dir", &folder.display().to_string()),
+    ];
+    let overrides = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let environment = Environment::capture();
+    let options = LoadOptions { config_file: None, overrides, environment };
+    let app = App::build_with(Config::load(options)?.config, tools::all()).await?;
+    println!("http://{}", app.addresses()[0]);
+    app.run(CancellationToken::new()).await?;
+    Ok(())
+}
+
+async fn serve_bare() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("http://{}", listener.local_addr()?);
+    tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .add_service(bare::ToolRunner(bare::Bare))
+        .add_service(bare::BackgroundTasks(bare::Bare))
+        .serve_with_incoming(TcpListenerStream::new(listener))
+        .await?;
+    Ok(())
+}
