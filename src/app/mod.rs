@@ -23,7 +23,7 @@ use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
 use crate::machine::Settings;
 use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
-use crate::store::{SqliteOptions, SqliteStore, Synchronous};
+use crate::store::{RecentStore, SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
 use crate::tool::{self, BuiltInOptions, CallableTool, Registry};
 
@@ -85,6 +85,7 @@ impl App {
         let options =
             SqliteOptions { path: config.data_dir.clone(), synchronous: Synchronous::Full };
         let store = SqliteStore::open(&options, metrics.clone())?;
+        let store = RecentStore::new(Arc::new(store), metrics.clone());
         let (verifier, token_file) = verifier(&config)?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(store),

@@ -8,6 +8,7 @@
 mod conformance;
 mod memory;
 mod query;
+mod recent;
 mod rules;
 mod sqlite;
 
@@ -23,6 +24,7 @@ pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, OutputFrom,
     OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
 };
+pub use recent::RecentStore;
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous};
 
 /// An event, encoded, with what a store must know of it.

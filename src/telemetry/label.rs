@@ -74,6 +74,27 @@ impl CallCap {
     }
 }
 
+/// Where a page of a log came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LogSource {
+    /// The store read it.
+    Store,
+    /// It was remembered.
+    Memory,
+}
+
+impl LogSource {
+    pub(super) const ALL: [Self; 2] = [Self::Store, Self::Memory];
+
+    /// The word for it in the label `source`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 pub(super) const KINDS: [ToolKind; 5] =
     [ToolKind::Command, ToolKind::Mcp, ToolKind::Agent, ToolKind::Worker, ToolKind::BuiltIn];
 

@@ -10,7 +10,9 @@ use metrics_exporter_prometheus::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::label::{CallCap, ConnectionRefusal, KINDS, STATES, kind_label, state_label};
+use super::label::{
+    CallCap, ConnectionRefusal, KINDS, LogSource, STATES, kind_label, state_label,
+};
 use super::{RpcMetrics, name};
 use crate::model::{State, ToolKind};
 
@@ -89,6 +91,7 @@ struct Handles {
     output_bytes_dropped: Counter,
     store_append_seconds: Histogram,
     store_commit_appends: Histogram,
+    log_reads: HashMap<LogSource, Counter>,
     rpcs: HashMap<String, RpcMetrics>,
     other_rpcs: RpcMetrics,
     streams_open: Gauge,
@@ -133,6 +136,9 @@ impl Metrics {
             output_bytes_dropped: output("dropped"),
             store_append_seconds: registry.histogram(name::STORE_APPEND_SECONDS, &[]),
             store_commit_appends: registry.histogram(name::STORE_COMMIT_APPENDS, &[]),
+            log_reads: LogSource::ALL
+                .map(|s| (s, registry.counter(name::LOG_READS, &[("source", s.as_str())])))
+                .into(),
             rpcs: methods
                 .into_iter()
                 .map(Into::into)
@@ -228,6 +234,11 @@ impl Metrics {
     /// The store committed so many appends at once.
     pub fn store_committed(&self, appends: usize) {
         self.0.store_commit_appends.record(f64::from(u32::try_from(appends).unwrap_or(u32::MAX)));
+    }
+
+    /// A reader asked for a page of a log and got it from here.
+    pub fn log_read(&self, source: LogSource) {
+        increment(self.0.log_reads.get(&source), 1);
     }
 
     /// The counts of a method, named as `package.Service/Method`; an unknown one is counted as

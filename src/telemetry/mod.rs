@@ -9,7 +9,7 @@ mod metrics;
 pub mod name;
 mod rpc;
 
-pub use label::{CallCap, ConnectionRefusal};
+pub use label::{CallCap, ConnectionRefusal, LogSource};
 pub use log::{LogFormat, TelemetryError, init_tracing};
 pub use metrics::{Held, Metrics};
 pub use rpc::RpcMetrics;

@@ -29,6 +29,8 @@ pub const OUTPUT_BYTES: &str = "callpark_output_bytes_total";
 pub const STORE_APPEND_SECONDS: &str = "callpark_store_append_duration_seconds";
 /// Appends in one commit of the store.
 pub const STORE_COMMIT_APPENDS: &str = "callpark_store_commit_appends";
+/// Pages of logs that readers asked for. Labels: `source`, which is `store` or `memory`.
+pub const LOG_READS: &str = "callpark_log_reads_total";
 
 /// RPCs that ended. Labels: `method`, `code`.
 pub const RPC_REQUESTS: &str = "callpark_rpc_requests_total";
@@ -65,6 +67,7 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (EVENTS_APPENDED, Unit::Count, "Events written to the log"),
     (SEQUENCES_TRIMMED, Unit::Count, "Events removed from the beginning of a session's log"),
     (OUTPUT_BYTES, Unit::Bytes, "Output of calls, kept or dropped"),
+    (LOG_READS, Unit::Count, "Pages of logs that readers asked for, by where they came from"),
     (RPC_REQUESTS, Unit::Count, "RPCs that ended, by their status code"),
     (CONNECTIONS_ACCEPTED, Unit::Count, "Connections whose handshake ended well"),
     (CONNECTIONS_REFUSED, Unit::Count, "Connections closed before they could be used"),

@@ -11,7 +11,9 @@ mod output;
 mod requests;
 pub(super) mod world;
 
-use super::{MemoryStore, SqliteOptions, SqliteStore, Store, Synchronous};
+use std::sync::Arc;
+
+use super::{MemoryStore, RecentStore, SqliteOptions, SqliteStore, Store, Synchronous};
 use crate::telemetry::Metrics;
 
 /// A store of its own for one case.
@@ -32,6 +34,12 @@ fn in_sqlite() -> Fixture {
     let options = SqliteOptions { path, synchronous: Synchronous::Normal };
     let store = Box::new(SqliteStore::open(&options, Metrics::default()).unwrap());
     Fixture { store, _directory: Some(directory) }
+}
+
+/// With a memory in front, which must not be noticed.
+fn in_memory_remembered() -> Fixture {
+    let store = RecentStore::new(Arc::new(MemoryStore::new()), Metrics::default());
+    Fixture { store: Box::new(store), _directory: None }
 }
 
 macro_rules! run {
@@ -55,6 +63,7 @@ macro_rules! suite {
     ($($cases:tt)*) => {
         run!(memory, in_memory, $($cases)*);
         run!(sqlite, in_sqlite, $($cases)*);
+        run!(remembered, in_memory_remembered, $($cases)*);
     };
 }
 

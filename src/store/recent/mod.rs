@@ -1,0 +1,154 @@
+//! A store that remembers what was read or appended last.
+//!
+//! Whoever follows a log, and whoever waits for a call, wants what has just been committed: that
+//! comes from memory, without a thread, a lock on the database, or JSON. It is a cache and nothing
+//! else: what it gives is what the store behind it has acknowledged, and forgetting all of it
+//! changes no answer.
+//!
+//! What an append touches is forgotten before it and remembered after it: in between, readers
+//! ask the store. So nobody is shown the past after somebody has seen the present.
+
+mod calls;
+mod generations;
+mod pages;
+mod tails;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::calls::Calls;
+use self::pages::Pages;
+use self::tails::Tails;
+use super::{
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
+    ExpiryPolicy, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError,
+};
+use crate::model::{Call, CallId, Session, SessionId, Tenant};
+use crate::telemetry::{LogSource, Metrics};
+
+/// A store in front of another.
+pub struct RecentStore {
+    inner: Arc<dyn Store>,
+    calls: Calls,
+    tails: Tails,
+    pages: Pages,
+    metrics: Metrics,
+}
+
+impl RecentStore {
+    /// Remembers what this store gives and takes; reads of logs are counted.
+    pub fn new(inner: Arc<dyn Store>, metrics: Metrics) -> Self {
+        Self {
+            inner,
+            calls: Calls::default(),
+            tails: Tails::default(),
+            pages: Pages::default(),
+            metrics,
+        }
+    }
+
+    /// Asks the store, and begins to remember the end of the log if the answer reaches it.
+    async fn read_events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        let forming = self.tails.form(query.session_id);
+        self.metrics.log_read(LogSource::Store);
+        let page = self.inner.events(query).await?;
+        forming.complete(&page);
+        Ok(page)
+    }
+}
+
+#[async_trait]
+impl Store for RecentStore {
+    async fn append(&self, append: Append) -> Result<(), StoreError> {
+        let calls = self.calls.begin(&append);
+        let news = self.tails.begin(&append);
+        self.inner.append(append).await?;
+        self.calls.complete(calls);
+        news.complete();
+        Ok(())
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        if let Some(page) = self.tails.read(&query) {
+            self.metrics.log_read(LogSource::Memory);
+            return Ok(page);
+        }
+        if !Pages::holds(&query) {
+            return self.read_events(query).await;
+        }
+        let (page, is_shared) = self.pages.read(&query, self.read_events(query.clone())).await?;
+        // The end of a log that somebody else read may be older than what this reader has heard.
+        if is_shared && page.scanned_to >= page.head {
+            return self.read_events(query).await;
+        }
+        if is_shared {
+            self.metrics.log_read(LogSource::Memory);
+        }
+        Ok(page)
+    }
+
+    async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {
+        match self.calls.get(id) {
+            Some(call) => Ok(Some(Call::clone(&call))),
+            None => self.inner.call(id).await,
+        }
+    }
+
+    async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
+        let expired = self.inner.expire(policy).await;
+        self.calls.clear();
+        self.tails.clear();
+        self.pages.clear();
+        expired
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.inner.session(id).await
+    }
+
+    async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
+        self.inner.sessions(query).await
+    }
+
+    async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
+        self.inner.live_calls(session_id).await
+    }
+
+    async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {
+        self.inner.calls(query).await
+    }
+
+    async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError> {
+        self.inner.changes(query).await
+    }
+
+    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError> {
+        self.inner.output(query).await
+    }
+
+    async fn request(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        self.inner.request(tenant, request_id).await
+    }
+
+    async fn sessions_with_live_calls(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.inner.sessions_with_live_calls(after, limit).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

@@ -1,0 +1,228 @@
+//! The newest events of the sessions that somebody follows.
+//!
+//! A tail begins when a reader has come to the head of a log, and ends when events go by that
+//! nobody reads.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::model::limits::{
+    RECENT_LOG_BYTES_MAX, RECENT_LOG_EVENTS_MAX, RECENT_LOGS_BYTES_MAX, RECENT_LOGS_MAX,
+};
+use crate::model::{SessionId, SessionState};
+use crate::store::{Append, EventPage, EventQuery, StoredEvent};
+
+/// The tails.
+#[derive(Debug, Default)]
+pub(super) struct Tails(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    logs: HashMap<SessionId, Log>,
+    bytes: usize,
+    /// The number of the newest reader.
+    readers: u64,
+}
+
+#[derive(Debug)]
+enum Log {
+    /// The reader of this number is reading the log, which must not move until it has.
+    Forming(u64),
+    Known(Tail),
+}
+
+/// Events up to the head without a gap.
+#[derive(Debug)]
+struct Tail {
+    events: VecDeque<StoredEvent>,
+    bytes: usize,
+    /// Events that came since somebody last read.
+    unread: usize,
+    head: u64,
+    /// The oldest sequence of the log, not of the tail.
+    first: u64,
+    closed: bool,
+}
+
+/// What an append will have added once it is durable. Dropped without that, it makes the log
+/// forgotten: nobody knows what became of the append.
+pub(super) struct News<'a> {
+    tails: &'a Tails,
+    session_id: SessionId,
+    /// None if nobody follows the session.
+    events: Option<Vec<StoredEvent>>,
+    closed: bool,
+    is_told: bool,
+}
+
+/// A read of a log that may become its tail.
+pub(super) struct Forming<'a> {
+    tails: &'a Tails,
+    session_id: SessionId,
+    reader: u64,
+}
+
+impl Tails {
+    /// The page, if all of it is here.
+    pub(super) fn read(&self, query: &EventQuery) -> Option<EventPage> {
+        match self.lock().logs.get_mut(&query.session_id)? {
+            Log::Forming(_) => None,
+            Log::Known(tail) => tail.read(query),
+        }
+    }
+
+    /// Somebody is about to read this log from the store.
+    pub(super) fn form(&self, session_id: SessionId) -> Forming<'_> {
+        let mut inner = self.lock();
+        if inner.logs.len() >= RECENT_LOGS_MAX {
+            inner.clear();
+        }
+        inner.readers += 1;
+        let reader = inner.readers;
+        match inner.logs.entry(session_id).or_insert(Log::Forming(reader)) {
+            Log::Known(_) => {}
+            Log::Forming(newest) => *newest = reader,
+        }
+        Forming { tails: self, session_id, reader }
+    }
+
+    /// Keeps the events of an append that is under way, if somebody follows the session.
+    pub(super) fn begin(&self, append: &Append) -> News<'_> {
+        let is_followed = self.lock().logs.contains_key(&append.session_id);
+        News {
+            tails: self,
+            session_id: append.session_id,
+            events: is_followed.then(|| append.events.clone()),
+            closed: append.session.state == SessionState::Closed,
+            is_told: false,
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn forget(&mut self, session_id: SessionId) {
+        if let Some(Log::Known(tail)) = self.logs.remove(&session_id) {
+            self.bytes -= tail.bytes;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.logs.clear();
+        self.bytes = 0;
+    }
+}
+
+impl News<'_> {
+    /// The append is durable.
+    pub(super) fn complete(mut self) {
+        let mut inner = self.tails.lock();
+        let Inner { logs, bytes, .. } = &mut *inner;
+        // What a reader is reading right now may or may not have it.
+        let Some(Log::Known(tail)) = logs.get_mut(&self.session_id) else { return };
+        let Some(events) = self.events.take() else { return };
+        *bytes -= tail.bytes;
+        let is_whole = tail.push(events, self.closed);
+        *bytes += tail.bytes;
+        self.is_told = is_whole && tail.unread <= 2 * RECENT_LOG_EVENTS_MAX;
+        if *bytes > RECENT_LOGS_BYTES_MAX {
+            inner.clear();
+        }
+    }
+}
+
+impl Drop for News<'_> {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.tails.lock().forget(self.session_id);
+        }
+    }
+}
+
+impl Forming<'_> {
+    /// What was read. If it reaches the head, and nothing was appended meanwhile, the tail begins
+    /// there.
+    pub(super) fn complete(self, page: &EventPage) {
+        let mut inner = self.tails.lock();
+        let mine = match inner.logs.get(&self.session_id) {
+            Some(Log::Forming(newest)) => *newest == self.reader,
+            _ => false,
+        };
+        if mine && page.scanned_to == page.head && page.head > 0 {
+            let EventPage { head, first, closed, .. } = *page;
+            let events = VecDeque::new();
+            let tail = Tail { events, bytes: 0, unread: 0, head, first, closed };
+            inner.logs.insert(self.session_id, Log::Known(tail));
+        }
+    }
+}
+
+impl Drop for Forming<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.tails.lock();
+        if let Some(Log::Forming(newest)) = inner.logs.get(&self.session_id)
+            && *newest == self.reader
+        {
+            inner.logs.remove(&self.session_id);
+        }
+    }
+}
+
+impl Tail {
+    fn read(&mut self, query: &EventQuery) -> Option<EventPage> {
+        let oldest = self.head + 1 - self.events.len() as u64;
+        if query.after > self.head || query.after + 1 < oldest {
+            return None;
+        }
+        self.unread = 0;
+        let EventQuery { bytes_max, scan_max, .. } = *query;
+        let mut page = EventPage {
+            events: Vec::new(),
+            scanned_to: query.after,
+            head: self.head,
+            first: self.first,
+            closed: self.closed,
+        };
+        let skipped = usize::try_from(query.after + 1 - oldest).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        for event in self.events.iter().skip(skipped).take(scan_max) {
+            let is_asked_for = query.kinds.is_empty() || query.kinds.contains(&event.kind);
+            if is_asked_for && (query.call_id.is_none() || query.call_id == event.call_id) {
+                bytes += event.bytes.len();
+                if bytes > bytes_max && !page.events.is_empty() {
+                    break;
+                }
+                page.events.push(event.clone());
+            }
+            page.scanned_to = event.sequence;
+        }
+        Some(page)
+    }
+
+    /// Adds events, and says whether they follow what is here.
+    fn push(&mut self, events: Vec<StoredEvent>, closed: bool) -> bool {
+        let known = self.head;
+        for event in events.into_iter().skip_while(|event| event.sequence <= known) {
+            if event.sequence != self.head + 1 {
+                return false;
+            }
+            self.head = event.sequence;
+            self.unread += 1;
+            self.bytes += event.bytes.len();
+            self.events.push_back(event);
+        }
+        while self.events.len() > RECENT_LOG_EVENTS_MAX || self.bytes > RECENT_LOG_BYTES_MAX {
+            let Some(oldest) = self.events.pop_front() else { break };
+            self.bytes -= oldest.bytes.len();
+        }
+        self.closed |= closed;
+        true
+    }
+}
