@@ -18,21 +18,21 @@ use tonic_prost::ProstCodec;
 /// Answers `RunTool` and `Wait` at once, and `StreamSession` with so many events as the request
 /// says behind which sequence to begin.
 #[derive(Debug, Clone, Copy)]
-pub struct Bare;
+pub(crate) struct Bare;
 
 /// Events in a message, as the server sends them in a replay.
 const EVENTS: usize = 64;
 
 /// The size of an event in bytes.
-pub const EVENT_BYTES: usize = 200;
+pub(crate) const EVENT_BYTES: usize = 200;
 
 /// A service under the name of one of the contract's.
 #[derive(Debug, Clone, Copy)]
-pub struct ToolRunner(pub Bare);
+pub(crate) struct ToolRunner(pub(crate) Bare);
 
 /// The other.
 #[derive(Debug, Clone, Copy)]
-pub struct BackgroundTasks(pub Bare);
+pub(crate) struct BackgroundTasks(pub(crate) Bare);
 
 impl NamedService for ToolRunner {
     const NAME: &'static str = "callpark.v1.ToolRunner";
@@ -84,7 +84,8 @@ fn answer(bare: Bare, request: Request<Body>) -> Answer {
                 Grpc::new(codec).unary(bare, request).await
             }
             "/callpark.v1.ToolRunner/StreamSession" => {
-                let codec = ProstCodec::<stored::SessionUpdate, v1::StreamSessionRequest>::default();
+                let codec =
+                    ProstCodec::<stored::SessionUpdate, v1::StreamSessionRequest>::default();
                 Grpc::new(codec).server_streaming(bare, request).await
             }
             _ => Status::new(Code::Unimplemented, "not a part of the base line").into_http(),

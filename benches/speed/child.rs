@@ -1,34 +1,36 @@
 //! Servers as processes of their own.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Result;
 
 /// The first argument of this program when it is to be a server.
-pub const SERVE: &str = "--serve";
+pub(crate) const SERVE: &str = "--serve";
 
 /// A server that ends when it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     endpoint: String,
-    /// Its store.
-    folder: TempDir,
+    /// Where it answers operators.
+    admin: String,
+    /// Its store, removed with it.
+    _folder: TempDir,
 }
 
 impl Server {
     /// callpark, with the tools of the benchmark.
-    pub async fn callpark() -> Result<Self> {
+    pub(crate) async fn callpark() -> Result<Self> {
         Self::start("callpark").await
     }
 
     /// The base line: a tonic service with the same messages and nothing behind it.
-    pub async fn bare() -> Result<Self> {
+    pub(crate) async fn bare() -> Result<Self> {
         Self::start("bare").await
     }
 
@@ -42,30 +44,38 @@ impl Server {
             .kill_on_drop(true)
             .spawn()?;
         let stdout = child.stdout.take().ok_or("no standard output")?;
-        let endpoint = BufReader::new(stdout).lines().next_line().await?;
-        let endpoint = endpoint.ok_or_else(|| format!("the server {kind} said nothing"))?;
-        Ok(Self { child, endpoint, folder })
+        let line = BufReader::new(stdout).lines().next_line().await?;
+        let line = line.ok_or_else(|| format!("the server {kind} said nothing"))?;
+        let (endpoint, admin) = line.split_once(' ').unwrap_or((&line, ""));
+        let (endpoint, admin) = (endpoint.to_owned(), admin.to_owned());
+        Ok(Self { child, endpoint, admin, _folder: folder })
     }
 
     /// A new connection.
-    pub async fn connect(&self) -> Result<Channel> {
+    pub(crate) async fn connect(&self) -> Result<Channel> {
         let endpoint = Endpoint::from_shared(self.endpoint.clone())?;
         // A stream that isn't read must not hold up the others.
         let endpoint = endpoint.initial_connection_window_size(64 << 20);
         Ok(endpoint.tcp_nodelay(true).connect().await?)
     }
 
-    /// The store's folder.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// Memory in use, in bytes.
-    pub fn resident_bytes(&self) -> Result<f64> {
+    pub(crate) fn resident_bytes(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
         Ok(kib.parse::<f64>()? * 1024.0)
+    }
+
+    /// Pages of logs that were read from the store until now.
+    pub(crate) async fn log_reads(&self) -> Result<f64> {
+        let mut admin = TcpStream::connect(&self.admin).await?;
+        admin.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut page = String::new();
+        admin.read_to_string(&mut page).await?;
+        let name = "callpark_log_reads_total{source=\"store\"} ";
+        let count = page.lines().find_map(|line| line.strip_prefix(name));
+        Ok(count.ok_or("the reads aren't counted")?.parse()?)
     }
 
     fn pid(&self) -> Result<u32> {
@@ -74,6 +84,6 @@ impl Server {
 }
 
 /// A folder on the disk of the build.
-pub fn folder() -> Result<TempDir> {
+pub(crate) fn folder() -> Result<TempDir> {
     Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
 }

@@ -13,17 +13,17 @@ use crate::{Result, tools};
 
 /// A connection to both services.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     /// Tools and sessions.
-    pub tools: ToolRunnerClient<Channel>,
+    pub(crate) tools: ToolRunnerClient<Channel>,
     /// Background tasks.
-    pub tasks: BackgroundTasksClient<Channel>,
+    pub(crate) tasks: BackgroundTasksClient<Channel>,
     channel: Channel,
 }
 
 impl Client {
     /// Both services over one connection.
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self {
             tools: ToolRunnerClient::new(channel.clone()),
             tasks: BackgroundTasksClient::new(channel.clone()),
@@ -32,21 +32,21 @@ impl Client {
     }
 
     /// A new session.
-    pub async fn session(&mut self) -> Result<String> {
+    pub(crate) async fn session(&mut self) -> Result<String> {
         let request = v1::CreateSessionRequest::default();
         let session = self.tools.create_session(request).await?.into_inner().session;
         Ok(session.ok_or("no session")?.session_id)
     }
 
     /// Calls the tool that does nothing.
-    pub async fn run_nothing(&mut self, session_id: &str) -> Result<()> {
+    pub(crate) async fn run_nothing(&mut self, session_id: &str) -> Result<()> {
         let request = request(session_id, tools::NOTHING, &[]);
         self.tools.run_tool(request).await?;
         Ok(())
     }
 
     /// Calls `bash`.
-    pub async fn run_bash(&mut self, command: &str) -> Result<()> {
+    pub(crate) async fn run_bash(&mut self, command: &str) -> Result<()> {
         let command = Value { kind: Some(Kind::StringValue(command.to_owned())) };
         let fields = BTreeMap::from([("command".to_owned(), command)]);
         let arguments = Some(Struct { fields });
@@ -57,32 +57,53 @@ impl Client {
     }
 
     /// Starts a tool in the background and gives its id.
-    pub async fn start(
+    pub(crate) async fn start(
         &mut self,
         session_id: &str,
         tool: &str,
         arguments: &[(&str, f64)],
     ) -> Result<String> {
-        let v1::RunToolRequest { session_id, tool, arguments, .. } =
-            request(session_id, tool, arguments);
+        let v1::RunToolRequest { tool, arguments, .. } = request(session_id, tool, arguments);
         let call = v1::ToolCall { tool, arguments, ..Default::default() };
+        self.start_call(session_id, call).await
+    }
+
+    /// Starts a command in the background.
+    pub(crate) async fn start_bash(&mut self, session_id: &str, command: &str) -> Result<String> {
+        let command = Value { kind: Some(Kind::StringValue(command.to_owned())) };
+        let fields = BTreeMap::from([("command".to_owned(), command)]);
+        let call = v1::ToolCall {
+            tool: "bash".to_owned(),
+            arguments: Some(Struct { fields }),
+            ..Default::default()
+        };
+        self.start_call(session_id, call).await
+    }
+
+    async fn start_call(&mut self, session_id: &str, call: v1::ToolCall) -> Result<String> {
         let work = Some(v1::start_request::Work::ToolCall(call));
+        let session_id = session_id.to_owned();
         let request = v1::StartRequest { session_id, work, ..Default::default() };
         let task = self.tasks.start(request).await?.into_inner().task;
         Ok(task.ok_or("no task")?.background_id)
     }
 
-    /// Waits for a task's end.
-    pub async fn wait(&mut self, background_id: &str) -> Result<()> {
+    /// Waits for a task's end and gives it.
+    pub(crate) async fn wait(&mut self, background_id: &str) -> Result<v1::Task> {
         let wait = Some(prost_types::Duration { seconds: 500, nanos: 0 });
         let background_id = background_id.to_owned();
         let request = v1::WaitRequest { background_id, wait, acknowledge: false };
-        self.tasks.wait(request).await?;
-        Ok(())
+        let task = self.tasks.wait(request).await?.into_inner().task;
+        Ok(task.unwrap_or_default())
+    }
+
+    /// Lists the newest tasks.
+    pub(crate) async fn list(&mut self) -> Result<usize> {
+        Ok(self.tasks.list(v1::ListRequest::default()).await?.into_inner().tasks.len())
     }
 
     /// Ends a task.
-    pub async fn cancel(&mut self, background_id: &str) -> Result<()> {
+    pub(crate) async fn cancel(&mut self, background_id: &str) -> Result<()> {
         let background_id = background_id.to_owned();
         self.tasks.cancel(v1::CancelRequest { background_id, ..Default::default() }).await?;
         Ok(())
@@ -90,7 +111,7 @@ impl Client {
 
     /// A session's events as the bytes that were stored: what a client does with them isn't the
     /// server's speed.
-    pub async fn stream(
+    pub(crate) async fn stream(
         &self,
         request: v1::StreamSessionRequest,
     ) -> Result<Streaming<stored::SessionUpdate>> {
@@ -105,7 +126,11 @@ impl Client {
 }
 
 /// A call of a tool of the benchmark.
-pub fn request(session_id: &str, tool: &str, arguments: &[(&str, f64)]) -> v1::RunToolRequest {
+pub(crate) fn request(
+    session_id: &str,
+    tool: &str,
+    arguments: &[(&str, f64)],
+) -> v1::RunToolRequest {
     let number = |value: f64| Value { kind: Some(Kind::NumberValue(value)) };
     let fields: BTreeMap<_, _> =
         arguments.iter().map(|(name, value)| ((*name).to_owned(), number(*value))).collect();
@@ -118,7 +143,11 @@ pub fn request(session_id: &str, tool: &str, arguments: &[(&str, f64)]) -> v1::R
 }
 
 /// Reads a session's log from its start, or from now on.
-pub fn log_request(session_id: &str, from_now: bool, follow: bool) -> v1::StreamSessionRequest {
+pub(crate) fn log_request(
+    session_id: &str,
+    from_now: bool,
+    follow: bool,
+) -> v1::StreamSessionRequest {
     v1::StreamSessionRequest {
         session_id: session_id.to_owned(),
         from_now,

@@ -10,27 +10,27 @@ use crate::Result;
 
 /// One figure of each round.
 #[derive(Debug, Clone, Default)]
-pub struct Samples(pub Vec<f64>);
+pub(crate) struct Samples(pub(crate) Vec<f64>);
 
 impl Samples {
     /// The figure in the middle.
-    pub fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         percentile(&self.0, 0.5)
     }
 
     /// The smallest.
-    pub fn min(&self) -> f64 {
+    pub(crate) fn min(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
     /// The largest.
-    pub fn max(&self) -> f64 {
+    pub(crate) fn max(&self) -> f64 {
         self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 }
 
 /// The value that this share of all values doesn't exceed.
-pub fn percentile(values: &[f64], share: f64) -> f64 {
+pub(crate) fn percentile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1));
@@ -38,7 +38,7 @@ pub fn percentile(values: &[f64], share: f64) -> f64 {
 }
 
 /// Measures a base line and a case in turns: what disturbs one round disturbs both.
-pub async fn in_turns<B, C>(
+pub(crate) async fn in_turns<B, C>(
     rounds: usize,
     mut base: impl FnMut() -> B,
     mut case: impl FnMut() -> C,
@@ -60,7 +60,7 @@ where
 
 /// Does `work` again and again for a while, so many at a time, and gives how long each took, in
 /// microseconds, and how many there were a second.
-pub async fn load<W>(
+pub(crate) async fn load<W>(
     in_flight: usize,
     span: Duration,
     work: impl Fn(usize) -> W,

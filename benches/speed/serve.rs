@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Result, bare, tools};
 
 /// Serves until it is killed. The first line that it says is its address.
-pub async fn serve(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+pub(crate) async fn serve(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let kind = arguments.next().ok_or("which server?")?;
     let folder = arguments.next().ok_or("where?")?;
     match kind.as_str() {
@@ -24,6 +24,7 @@ pub async fn serve(mut arguments: impl Iterator<Item = String>) -> Result<()> {
 async fn serve_callpark(folder: &Path) -> Result<()> {
     let settings = [
         ("listen", "127.0.0.1:0"),
+        ("admin-listen", "127.0.0.1:0"),
         ("auth", "none"),
         ("log-filter", "warn"),
         ("max-connections-per-peer", "10000"),
@@ -36,7 +37,8 @@ async fn serve_callpark(folder: &Path) -> Result<()> {
     let environment = Environment::capture();
     let options = LoadOptions { config_file: None, overrides, environment };
     let app = App::build_with(Config::load(options)?.config, tools::all()).await?;
-    println!("http://{}", app.addresses()[0]);
+    let admin = app.admin_address().ok_or("no address for operators")?;
+    println!("http://{} {admin}", app.addresses()[0]);
     app.run(CancellationToken::new()).await?;
     Ok(())
 }

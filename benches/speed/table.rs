@@ -4,7 +4,7 @@ use crate::measure::Samples;
 
 /// What a figure must be.
 #[derive(Debug, Clone, Copy)]
-pub enum Goal {
+pub(crate) enum Goal {
     /// At least this share of the base line.
     AtLeast(f64),
     /// At most so many times the base line.
@@ -17,24 +17,24 @@ pub enum Goal {
 
 /// A case and what came of it.
 #[derive(Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// What was measured.
-    pub case: String,
+    pub(crate) case: String,
     /// Of what, such as `calls/s`.
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
     /// One figure a round.
-    pub case_samples: Samples,
+    pub(crate) case_samples: Samples,
     /// What the base line is; empty: there is none.
-    pub base: String,
+    pub(crate) base: String,
     /// Its figures.
-    pub base_samples: Samples,
+    pub(crate) base_samples: Samples,
     /// What must hold of the medians.
-    pub goal: Goal,
+    pub(crate) goal: Goal,
 }
 
 impl Row {
     /// The goal is reached.
-    pub fn is_met(&self) -> bool {
+    pub(crate) fn is_met(&self) -> bool {
         let (case, base) = (self.case_samples.median(), self.base_samples.median());
         match self.goal {
             Goal::AtLeast(share) => case >= share * base,
@@ -45,7 +45,7 @@ impl Row {
     }
 
     /// As a line of a Markdown table.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let Self { case, unit, base, .. } = self;
         let goal = match self.goal {
             Goal::AtLeast(share) => format!("≥ {share} × base"),
@@ -66,7 +66,8 @@ impl Row {
 }
 
 /// The head of the table.
-pub const HEAD: &str = "| case | unit | callpark: median (min to max) | base line | ratio | goal | met |
+pub(crate) const HEAD: &str =
+    "| case | unit | callpark: median (min to max) | base line | ratio | goal | met |
 | --- | --- | --- | --- | --- | --- | --- |";
 
 fn figures(samples: &Samples) -> String {

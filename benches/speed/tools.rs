@@ -12,16 +12,16 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Ends at once.
-pub const NOTHING: &str = "nothing";
-/// Never ends, unless it is cancelled.
-pub const REST: &str = "rest";
+pub(crate) const NOTHING: &str = "nothing";
+/// Ends after `seconds`; without them never, unless it is cancelled.
+pub(crate) const REST: &str = "rest";
 /// Reports progress `count` times, `rate` times a second, or as fast as it can.
-pub const REPORT: &str = "report";
+pub(crate) const REPORT: &str = "report";
 /// Makes an event of a report about 200 bytes long.
 const MESSAGE: &str = "0123456789abcdef0123456789abcd";
 
 /// All of them.
-pub fn all() -> Vec<Arc<dyn CallableTool>> {
+pub(crate) fn all() -> Vec<Arc<dyn CallableTool>> {
     [NOTHING, REST, REPORT].map(|name| Arc::new(BenchTool::new(name)) as Arc<_>).to_vec()
 }
 
@@ -49,15 +49,11 @@ impl CallableTool for BenchTool {
         &self.0
     }
 
-    fn prepare(
-        &self,
-        arguments: &Arguments,
-        _: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
         let number = |name| arguments.get(name).and_then(|value| value.as_f64());
         Ok(Work::InProcess(match self.0.name.as_str() {
             NOTHING => Box::new(Nothing),
-            REST => Box::new(Rest),
+            REST => Box::new(Rest(number("seconds").map(Duration::from_secs_f64))),
             _ => Box::new(Report {
                 count: number("count").unwrap_or_default() as u64,
                 period: number("rate").map(|rate| Duration::from_secs_f64(1.0 / rate)),
@@ -75,12 +71,19 @@ impl InProcess for Nothing {
     }
 }
 
-struct Rest;
+struct Rest(Option<Duration>);
 
 #[async_trait]
 impl InProcess for Rest {
-    async fn run(self: Box<Self>, _: mpsc::Sender<Progress>, stop: CancellationToken) -> ToolResult {
-        stop.cancelled().await;
+    async fn run(
+        self: Box<Self>,
+        _: mpsc::Sender<Progress>,
+        stop: CancellationToken,
+    ) -> ToolResult {
+        match self.0 {
+            Some(span) => drop(stop.run_until_cancelled(tokio::time::sleep(span)).await),
+            None => stop.cancelled().await,
+        }
         ToolResult::default()
     }
 }

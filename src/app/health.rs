@@ -10,6 +10,7 @@ use tonic_health::server::HealthReporter;
 
 use super::Error;
 use crate::engine::Engine;
+use crate::model::limits::OPEN_REQUEST_BYTES_MAX;
 use crate::rpc::SERVICES;
 
 /// How often the store is asked whether it still takes writes.
@@ -25,6 +26,7 @@ impl Health {
     /// The services with health beside them: serving, each and all.
     pub(super) async fn beside(routes: Routes) -> Result<(Self, Routes), Error> {
         let (reporter, service) = tonic_health::server::health_reporter();
+        let service = service.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
         let health = Self { reporter, ready: watch::Sender::new(false) };
         health.set(true).await;
         Ok((health, routes.add_service(service)))

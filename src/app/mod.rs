@@ -21,7 +21,7 @@ use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
 use crate::machine::Settings;
-use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
+use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{RecentStore, SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
@@ -211,8 +211,9 @@ fn with_reflection(routes: Routes) -> Result<Routes, Error> {
             .register_encoded_file_descriptor_set(callpark_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let v1 = reflection().build_v1()?;
-    Ok(routes.add_service(v1).add_service(reflection().build_v1alpha()?))
+    let v1 = reflection().build_v1()?.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+    let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+    Ok(routes.add_service(v1).add_service(v1alpha))
 }
 
 fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Error> {

@@ -47,6 +47,19 @@ impl Batch {
         accepted
     }
 
+    /// A request to stop a call is made again, too, if its append fails: whoever asked is told of
+    /// the failure, and the call is stopped all the same.
+    pub(super) fn keep_stop(&mut self, command: &Command) {
+        let Command::Cancel(cancel) = command else { return };
+        let is_new = |report: &Command| match report {
+            Command::Cancel(other) => other.call_id != cancel.call_id || other.force < cancel.force,
+            _ => true,
+        };
+        if self.reports.iter().all(is_new) {
+            self.reports.push(command.clone());
+        }
+    }
+
     /// There is something to append.
     pub(super) fn is_written(&self) -> bool {
         self.written.any || !self.requests.is_empty()

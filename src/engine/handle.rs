@@ -87,11 +87,20 @@ impl CallHandle {
     }
 
     /// Parks the call now, if it hasn't settled.
+    ///
+    /// The command is given by a task of its own: the caller may be the body of an answer, which
+    /// nobody polls while its client has no window, and which must not hold a place in the queue
+    /// of the session's inbox then.
     pub async fn park(&self, reason: ParkReason) -> Result<(), Error> {
-        if let Some(attachment) = &self.attachment {
-            let command = Command::Park { call_id: self.call_id, reason };
-            self.engine.command(&attachment.handle, command, None).await?;
-        }
+        let Some(attachment) = &self.attachment else { return Ok(()) };
+        let command = Command::Park { call_id: self.call_id, reason };
+        let (engine, handle) = (self.engine.clone(), attachment.handle.clone());
+        let parked = self
+            .engine
+            .shared
+            .tracker
+            .spawn(async move { engine.command(&handle, command, None).await });
+        parked.await.map_err(|cause| Error::Internal(cause.to_string()))??;
         Ok(())
     }
 

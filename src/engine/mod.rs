@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::exec::Executor;
 use crate::machine::{Command, Projection, Reply, Settings, Written};
-use crate::model::limits::ACTOR_INBOX_COMMANDS_MAX;
+use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS};
 use crate::model::{CallId, EventCodec, Principal, Session, SessionId, Tenant};
 use crate::store::{RequestEffect, RequestRecord, Store};
 use crate::telemetry::Metrics;
@@ -308,9 +308,14 @@ impl Shared {
             self.tracker.spawn(async move {
                 let actor = Actor::run(shared.clone(), origin, vacancy);
                 if AssertUnwindSafe(actor).catch_unwind().await.is_err() {
-                    // The next one begins with what the store has.
                     tracing::error!(session_id = %id, "an actor broke");
                     shared.directory.remove(id);
+                    // The next one begins with what the store has, and tells those who wait what
+                    // has been lost. Not at once: what breaks it may be there again.
+                    let pause = tokio::time::sleep(Duration::from_millis(ACTOR_REPLACEMENT_MS));
+                    if shared.closing.run_until_cancelled(pause).await.is_some() {
+                        shared.actor(Origin::Stored(id));
+                    }
                 }
             });
         }

@@ -76,6 +76,12 @@ impl OutputKeeper {
         kept.map(|piece| self.keep(piece))
     }
 
+    /// Nothing more goes to the head: there is nobody to take it, and the process is to end all
+    /// the same. What comes from now on is tail.
+    pub(crate) fn end_head(&mut self) {
+        self.head_bytes_max = self.head_bytes_max.min(self.totals.iter().sum());
+    }
+
     /// Ends the output: the tail, in order, for the log.
     pub(crate) fn finish(&mut self) -> Vec<ToolOutput> {
         let tail = std::mem::take(&mut self.tail);
@@ -137,7 +143,7 @@ impl OutputKeeper {
         self.kept_to[index] = piece.offset + length;
         self.combined_kept_to = piece.combined_offset + length;
         self.kept[index] += length;
-        self.record.push(piece.stream, &piece.data);
+        self.record.push(piece.stream, piece.offset, &piece.data);
         ToolOutput {
             position: OutputPosition {
                 stream: piece.stream,
@@ -165,9 +171,11 @@ struct Record {
 }
 
 impl Record {
-    fn push(&mut self, stream: OutputStream, data: &Bytes) {
+    fn push(&mut self, stream: OutputStream, offset: u64, data: &Bytes) {
         let held = &mut self.streams[stream as usize];
-        let room = RECORD_OUTPUT_BYTES_MAX - held.len();
+        // Behind a hole it would pass for what was written there.
+        let follows = offset == held.len() as u64;
+        let room = if follows { RECORD_OUTPUT_BYTES_MAX - held.len() } else { 0 };
         self.is_cut |= data.len() > room;
         held.extend_from_slice(&data[..data.len().min(room)]);
     }

@@ -18,8 +18,7 @@ use super::output::OutputKeeper;
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
 use crate::machine::{Command, Finish};
 use crate::model::{
-    CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor,
-    ToolOutput, ToolResult,
+    CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor, ToolResult,
 };
 use crate::tool::{InProcess, Work};
 
@@ -74,7 +73,7 @@ impl Attempt {
         let mut keeper = OutputKeeper::new(self.max_output_bytes);
         let report = self.follow(process.as_mut(), &mut keeper).await?;
         for output in keeper.finish() {
-            self.report_output(output).await;
+            self.report(Command::Output { call_id: self.call_id, output }).await;
         }
         let summary = OutputSummary { incomplete: report.output_cut, ..keeper.summary() };
         let StreamSummary { kept_bytes, dropped_bytes, .. } = summary.combined;
@@ -94,51 +93,82 @@ impl Attempt {
         Some(Finish { call_id: self.call_id, result, stopped: report.stopped, survivors })
     }
 
+    /// Reads the process to its end. While the log takes no more, the process isn't read, and
+    /// blocks; but one that is to stop is read on, or it could not come to its end.
     async fn follow(
         &mut self,
         process: &mut dyn Process,
         keeper: &mut OutputKeeper,
     ) -> Option<ExitReport> {
         let stopping = self.shared.stopping.clone();
-        let mut leaving = false;
+        let reports = self.reports.clone();
+        let (mut leaving, mut stopped) = (false, false);
+        // What the log has no room for yet.
+        let mut held: Option<Command> = None;
         loop {
             tokio::select! {
                 biased;
                 () = stopping.cancelled(), if !leaving => {
-                    leaving = true;
+                    (leaving, stopped) = (true, true);
                     process.stop(Stop::Graceful(self.shared.options.stop_grace));
                 }
                 changed = self.control.changed(), if !leaving => match changed {
                     Ok(()) => if let Some(stop) = *self.control.borrow_and_update() {
+                        stopped = true;
                         process.stop(stop);
                     },
                     // The actor broke: the next one takes the call for lost, so it must be.
                     Err(_) => {
-                        leaving = true;
+                        (leaving, stopped) = (true, true);
                         process.stop(Stop::Kill);
                     }
                 },
-                event = process.next() => match event {
-                    ProcessEvent::Exited(report) => return (!leaving).then_some(report),
+                place = reports.reserve(), if held.is_some() => match (place, held.take()) {
+                    (Ok(place), Some(command)) => place.send(Message::Report(command)),
+                    // As above.
+                    _ => {
+                        (leaving, stopped) = (true, true);
+                        process.stop(Stop::Kill);
+                    }
+                },
+                event = process.next(), if held.is_none() || stopped => match event {
+                    ProcessEvent::Exited(_) if leaving => return None,
+                    ProcessEvent::Exited(report) => {
+                        if let Some(command) = held {
+                            self.report(command).await;
+                        }
+                        return Some(report);
+                    }
                     ProcessEvent::Output { stream, data } => {
-                        self.keep(keeper, stream, data).await;
+                        if held.is_some() {
+                            keeper.end_head();
+                        }
+                        let kept = self.keep(keeper, stream, data);
+                        held = held.or(kept);
                     }
                 }
             }
         }
     }
 
-    async fn keep(&mut self, keeper: &mut OutputKeeper, stream: OutputStream, data: Bytes) {
+    /// What the log must be told of a piece of output, if anything.
+    fn keep(
+        &mut self,
+        keeper: &mut OutputKeeper,
+        stream: OutputStream,
+        data: Bytes,
+    ) -> Option<Command> {
+        let call_id = self.call_id;
         if let Some(output) = keeper.push(stream, data) {
-            self.report_output(output).await;
-            return;
+            return Some(Command::Output { call_id, output });
         }
         // What isn't kept is a sign of life all the same, told often enough for the idle limit.
-        let Some(limit) = self.idle_timeout else { return };
-        if self.told_alive.is_none_or(|told| told.elapsed() >= limit / 4) {
+        let limit = self.idle_timeout?;
+        let is_due = self.told_alive.is_none_or(|told| told.elapsed() >= limit / 4);
+        is_due.then(|| {
             self.told_alive = Some(Instant::now());
-            self.report(Command::Alive { call_id: self.call_id }).await;
-        }
+            Command::Alive { call_id }
+        })
     }
 
     /// None: as for a process, or the actor broke.
@@ -148,11 +178,21 @@ impl Attempt {
         let stopping = self.shared.stopping.clone();
         let mut running = code.run(progress, stop.clone());
         let mut deadline = None;
+        let log = self.reports.clone();
+        // What the log has no room for yet. A tool that reports more waits.
+        let mut held: Option<Command> = None;
         let result = loop {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return None,
-                Some(progress) = reports.recv() => self.report_progress(progress).await,
+                place = log.reserve(), if held.is_some() => {
+                    if let Some(command) = held.take() {
+                        place.ok()?.send(Message::Report(command));
+                    }
+                }
+                Some(progress) = reports.recv(), if held.is_none() => {
+                    held = self.progress_report(progress);
+                }
                 result = &mut running => break result,
                 changed = self.control.changed() => {
                     changed.ok()?;
@@ -170,30 +210,30 @@ impl Attempt {
                 },
             }
         };
-        while let Ok(progress) = reports.try_recv() {
-            self.report_progress(progress).await;
+        let mut next = held;
+        loop {
+            if let Some(command) = next {
+                self.report(command).await;
+            }
+            let Ok(progress) = reports.try_recv() else { break };
+            next = self.progress_report(progress);
         }
         let stopped = stop.is_cancelled();
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
     }
 
-    async fn report_progress(&self, progress: Progress) {
+    fn progress_report(&self, progress: Progress) -> Option<Command> {
         // JSON, and so the record, has no NaN and no infinity.
         let is_number = progress.done.is_finite() && progress.total.is_none_or(f64::is_finite);
-        if is_number {
-            self.report(Command::Progress { call_id: self.call_id, progress }).await;
-        } else {
+        if !is_number {
             tracing::warn!(call_id = %self.call_id, "progress that is no number was dropped");
         }
+        is_number.then_some(Command::Progress { call_id: self.call_id, progress })
     }
 
     fn failed(&self, error_message: String) -> Finish {
         let result = ToolResult { is_error: true, error_message, ..ToolResult::default() };
         Finish { call_id: self.call_id, result, stopped: false, survivors: Vec::new() }
-    }
-
-    async fn report_output(&self, output: ToolOutput) {
-        self.report(Command::Output { call_id: self.call_id, output }).await;
     }
 
     /// Waits for as long as the log does, but not much longer once the server stops: then the

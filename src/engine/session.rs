@@ -18,7 +18,7 @@ use super::directory::Vacancy;
 use super::inbox::{Answer, Facts, Message, Origin};
 use super::{Error, Shared};
 use crate::exec::Stop;
-use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
+use crate::machine::{Command, Effect, Projection, Reply, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_REPORTS_MAX};
 use crate::model::{Call, CallId, ParkReason, StopCause};
 use crate::store::{RequestRecord, StoreError};
@@ -123,8 +123,7 @@ impl Actor {
                 first => self.take(first, &mut batch),
             }
         } else {
-            let pause = tokio::time::sleep(self.retry_delay);
-            self.shared.closing.run_until_cancelled(pause).await?;
+            self.pause().await?;
             for command in std::mem::take(&mut self.unsaved) {
                 self.take(Message::Report(command), &mut batch);
             }
@@ -144,6 +143,24 @@ impl Actor {
             self.take(report, &mut batch);
         }
         Some(batch)
+    }
+
+    /// Waits before reports are made again. A timer that fires meanwhile is one more: limits hold
+    /// also while nothing can be saved. None: the server stops.
+    async fn pause(&mut self) -> Option<()> {
+        let closing = self.shared.closing.clone();
+        let pause = tokio::time::sleep(self.retry_delay);
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => return None,
+            Some(due) = self.timers.next(), if !self.timers.is_empty() => {
+                let (call_id, timer) = due.into_inner();
+                let command = self.due(call_id, timer);
+                self.unsaved.push(command);
+            }
+            () = pause => {}
+        }
+        Some(())
     }
 
     /// The record of a call that has ended is in the store only. It is read when all that came
@@ -211,6 +228,7 @@ impl Actor {
     fn take(&mut self, message: Message, batch: &mut Batch) {
         match message {
             Message::Command { command, request, answer } => {
+                batch.keep_stop(&command);
                 let now = self.shared.clock.now();
                 batch.decide(&mut self.projection, command, now, Some((answer, request)));
             }
@@ -299,7 +317,8 @@ impl Actor {
         }
     }
 
-    /// Nothing of the batch has happened: says so, and goes back to what the store has.
+    /// Nothing of the batch has happened: says so, and goes back to what the store has. But what
+    /// was to be stopped is stopped at once, and the reason is recorded when it can be.
     async fn fail(&mut self, batch: Batch, error: StoreError) -> bool {
         let session_id = self.projection.session.id;
         tracing::warn!(%session_id, %error, "an append failed");
@@ -310,6 +329,15 @@ impl Actor {
         }
         if self.stored_head.is_none() {
             return false;
+        }
+        for effect in batch.effects {
+            let stops = match &effect {
+                Effect::Terminate(id, _) | Effect::Kill(id) => Some(*id),
+                _ => None,
+            };
+            if batch.reports.iter().any(|report| stops.is_some() && report.stops() == stops) {
+                self.perform(effect);
+            }
         }
         self.unsaved = batch.reports;
         self.retry_delay =

@@ -259,6 +259,6 @@ fn finished(call: &Call, now: Timestamp) -> Option<CallFinished> {
         reason: call.reason.clone(),
         outcome: call.outcome.clone()?,
         background: call.is_task(),
-        elapsed: call.elapsed(now),
+        elapsed: call.start_time.map(|_| call.elapsed(now)),
     })
 }

@@ -165,3 +165,14 @@ pub enum Command {
     /// The session is to be stored as it is: it is new.
     Create,
 }
+
+impl Command {
+    /// The call that it stops.
+    pub fn stops(&self) -> Option<CallId> {
+        match self {
+            Self::Cancel(cancel) => Some(cancel.call_id),
+            Self::Timeout { call_id, .. } => Some(*call_id),
+            _ => None,
+        }
+    }
+}

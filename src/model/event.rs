@@ -106,8 +106,8 @@ pub struct CallFinished {
     pub outcome: Outcome,
     /// It was in the background.
     pub background: bool,
-    /// From the start of the run to its end; nothing if it never ran.
-    pub elapsed: Duration,
+    /// From the start of the run to its end; none if it never ran.
+    pub elapsed: Option<Duration>,
 }
 
 /// What happened.

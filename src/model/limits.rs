@@ -99,6 +99,8 @@ pub const ERROR_NAME_BYTES_MAX: usize = 80;
 /// What is wrong, inside an error, in bytes.
 pub const ERROR_TEXT_BYTES_MAX: usize = 160;
 
+/// A request for health or reflection, in bytes: anybody may send one, without a token.
+pub const OPEN_REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Entries of a page that names no size.
 pub const PAGE_SIZE_DEFAULT: u32 = 50;
 /// Entries of a page; more is clamped to it.
@@ -127,6 +129,8 @@ pub const ACTOR_BATCH_COMMANDS_MAX: usize = 64;
 /// An actor without work leaves memory after this long, in milliseconds.
 pub const ACTOR_IDLE_MS: u64 = 1_000;
 
+/// An actor that broke is replaced after this long, in milliseconds.
+pub const ACTOR_REPLACEMENT_MS: u64 = 1_000;
 /// Appends waiting for the store's writer. When it is full, actors wait.
 pub const STORE_QUEUE_APPENDS_MAX: usize = 1_024;
 /// Appends in one commit.

@@ -75,7 +75,7 @@ fn bad_request(reason: &str, what: &str, mut faults: Vec<(String, String)>) -> S
 }
 
 /// The text, cut where it is longer than an error should repeat.
-fn short(text: &str, bytes_max: usize) -> String {
+pub(crate) fn short(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }

@@ -10,9 +10,7 @@ use metrics_exporter_prometheus::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::label::{
-    CallCap, ConnectionRefusal, KINDS, LogSource, STATES, kind_label, state_label,
-};
+use super::label::{CallCap, ConnectionRefusal, KINDS, LogSource, STATES, kind_label, state_label};
 use super::{RpcMetrics, name};
 use crate::model::{State, ToolKind};
 

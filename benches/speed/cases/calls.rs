@@ -18,7 +18,7 @@ const IN_FLIGHT: usize = 64;
 const PROCESSES: usize = 8;
 
 /// Calls that do nothing, many at a time, each in a session of its own.
-pub async fn many(bench: &Bench) -> Result<Vec<Row>> {
+pub(crate) async fn many(bench: &Bench) -> Result<Vec<Row>> {
     let (bare, server) = (bench.bare().await?, bench.callpark().await?);
     let base = Client::new(bare.connect().await?);
     let mut client = Client::new(server.connect().await?);
@@ -55,7 +55,7 @@ async fn rate(client: &Client, sessions: &[String]) -> Result<f64> {
 }
 
 /// Calls that do nothing, one after the other.
-pub async fn one(bench: &Bench) -> Result<Vec<Row>> {
+pub(crate) async fn one(bench: &Bench) -> Result<Vec<Row>> {
     let (bare, server) = (bench.bare().await?, bench.callpark().await?);
     let mut base = Client::new(bare.connect().await?);
     let mut client = Client::new(server.connect().await?);
@@ -83,7 +83,10 @@ pub async fn one(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// How long each took, in microseconds.
-async fn times(span: Duration, mut work: impl AsyncFnMut() -> Result<()>) -> Result<Vec<f64>> {
+pub(crate) async fn times(
+    span: Duration,
+    mut work: impl AsyncFnMut() -> Result<()>,
+) -> Result<Vec<f64>> {
     let began = Instant::now();
     let mut times = Vec::new();
     while began.elapsed() < span {
@@ -95,7 +98,7 @@ async fn times(span: Duration, mut work: impl AsyncFnMut() -> Result<()>) -> Res
 }
 
 /// Calls of a program that does nothing.
-pub async fn process(bench: &Bench) -> Result<Vec<Row>> {
+pub(crate) async fn process(bench: &Bench) -> Result<Vec<Row>> {
     let server = bench.callpark().await?;
     let client = Client::new(server.connect().await?);
     let bare = || async {

@@ -2,8 +2,12 @@
 
 mod calls;
 mod follow;
+mod growth;
+mod memory;
+mod noise;
 mod store;
 mod streams;
+mod waits;
 
 use std::time::Duration;
 
@@ -17,7 +21,7 @@ use crate::{Result, child};
 const SPAN: Duration = Duration::from_secs(2);
 
 /// A base line, callpark, and how often.
-pub struct Bench {
+pub(crate) struct Bench {
     /// Rounds of each case.
     rounds: usize,
 }
@@ -33,7 +37,7 @@ impl Bench {
 }
 
 /// Runs the cases of these names, or all, and prints the table.
-pub async fn run(rounds: usize, names: &[String]) -> Result<()> {
+pub(crate) async fn run(rounds: usize, names: &[String]) -> Result<()> {
     let bench = Bench { rounds };
     println!("{HEAD}");
     macro_rules! case {
@@ -51,7 +55,15 @@ pub async fn run(rounds: usize, names: &[String]) -> Result<()> {
     case!("process", calls::process(&bench));
     case!("replay", streams::replay(&bench));
     case!("follow", follow::one_session(&bench));
+    case!("follow-many", follow::many_sessions(&bench));
     case!("fan-out", streams::fan_out(&bench));
+    case!("wait", waits::one(&bench));
+    case!("wait-together", waits::together(&bench));
+    case!("memory", memory::memory(&bench));
+    case!("list", growth::list(&bench));
+    case!("parked", growth::parked(&bench));
+    case!("long", growth::long(&bench));
+    case!("noise", noise::noise(&bench));
     Ok(())
 }
 
@@ -62,4 +74,14 @@ async fn until_caught_up(mut stream: Streaming<SessionUpdate>) -> Result<u64> {
         count += update.events.len() as u64;
     }
     Ok(count)
+}
+
+/// The time of this machine, which the server's times are of.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the server's events bear the time of the wall clock"
+)]
+fn wall_micros() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64() * 1e6
 }

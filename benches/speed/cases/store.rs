@@ -15,14 +15,14 @@ use crate::{Result, child};
 
 /// A store that nobody else uses.
 #[derive(Clone)]
-pub struct Bare {
+pub(crate) struct Bare {
     store: Arc<SqliteStore>,
     _folder: Arc<TempDir>,
 }
 
 impl Bare {
     /// An empty one.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let folder = child::folder()?;
         let options =
             SqliteOptions { path: folder.path().to_owned(), synchronous: Synchronous::Full };
@@ -32,7 +32,7 @@ impl Bare {
 }
 
 /// A session's log in it.
-pub struct Log {
+pub(crate) struct Log {
     store: Bare,
     session: Session,
     is_stored: bool,
@@ -40,7 +40,7 @@ pub struct Log {
 
 impl Log {
     /// An empty log.
-    pub fn new(store: &Bare) -> Self {
+    pub(crate) fn new(store: &Bare) -> Self {
         let time = Timestamp::from_micros(1);
         let session = Session {
             id: SessionId::random(),
@@ -71,7 +71,7 @@ impl Log {
     }
 
     /// Appends so many events and returns when they are durable.
-    pub async fn append(&mut self, count: u64) -> Result<()> {
+    pub(crate) async fn append(&mut self, count: u64) -> Result<()> {
         let head = self.session.head_sequence;
         let event = |sequence| StoredEvent {
             sequence,

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use super::{Bench, until_caught_up};
 use crate::Result;
 use crate::client::{Client, log_request};
-use crate::measure::in_turns;
+use crate::measure::{Samples, in_turns};
 use crate::table::{Goal, Row};
 use crate::tools::REPORT;
 
@@ -22,7 +22,7 @@ const READERS: usize = 100;
 const SHARED_EVENTS: u64 = 10_000;
 
 /// A stored session to one client.
-pub async fn replay(bench: &Bench) -> Result<Vec<Row>> {
+pub(crate) async fn replay(bench: &Bench) -> Result<Vec<Row>> {
     let (bare, server) = (bench.bare().await?, bench.callpark().await?);
     let base = Client::new(bare.connect().await?);
     let client = Client::new(server.connect().await?);
@@ -41,7 +41,7 @@ pub async fn replay(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// A stored session to many clients at once.
-pub async fn fan_out(bench: &Bench) -> Result<Vec<Row>> {
+pub(crate) async fn fan_out(bench: &Bench) -> Result<Vec<Row>> {
     let (bare, server) = (bench.bare().await?, bench.callpark().await?);
     let base = Client::new(bare.connect().await?);
     let client = Client::new(server.connect().await?);
@@ -57,7 +57,25 @@ pub async fn fan_out(bench: &Bench) -> Result<Vec<Row>> {
         base_samples,
         goal: Goal::AtLeast(0.7),
     };
-    Ok(vec![rate])
+    let (mut of_one, mut of_many) = (Samples::default(), Samples::default());
+    for _ in 0..bench.rounds {
+        // Each in a session of its own: nothing of it is remembered.
+        for (readers, reads) in [(1, &mut of_one), (READERS, &mut of_many)] {
+            let session = stored_session(client.clone(), SHARED_EVENTS).await?;
+            let before = server.log_reads().await?;
+            replay_rate(&client, &session, readers).await?;
+            reads.0.push(server.log_reads().await? - before);
+        }
+    }
+    let reads = Row {
+        case: "the same: reads of the store".into(),
+        unit: "reads",
+        case_samples: of_many,
+        base: "of one reader".into(),
+        base_samples: of_one,
+        goal: Goal::AtMost(1.2),
+    };
+    Ok(vec![rate, reads])
 }
 
 /// A session that holds at least so many events.

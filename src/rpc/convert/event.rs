@@ -132,7 +132,7 @@ fn finished(call: &CallFinished, background_id: String) -> v1::ToolCallFinished 
         reason: call.reason.clone(),
         outcome: Some(outcome),
         background_id: if call.background { background_id } else { String::new() },
-        elapsed: (!call.elapsed.is_zero()).then(|| duration(call.elapsed)),
+        elapsed: call.elapsed.map(duration),
     }
 }
 

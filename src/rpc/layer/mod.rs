@@ -18,6 +18,12 @@ use crate::telemetry::Metrics;
 
 pub use request::RequestService;
 
+/// The methods of reflection, whose requests are streams.
+const REFLECTION: [&str; 2] = [
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
 /// What the layer works with.
 #[derive(Clone)]
 pub struct RequestOptions {
@@ -51,7 +57,8 @@ impl RequestLayer {
             methods.iter().filter(|kind| choose(kind)).map(|kind| kind.name.clone()).collect()
         };
         let streams = pick(|kind| kind.server_streaming);
-        let request_streams = pick(|kind| kind.client_streaming);
+        let mut request_streams: HashSet<_> = pick(|kind| kind.client_streaming);
+        request_streams.extend(REFLECTION.map(str::to_owned));
         Self { shared: Arc::new(Shared { options, streams, request_streams }) }
     }
 }

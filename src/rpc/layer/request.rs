@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -23,6 +23,9 @@ use crate::rpc::status::{status, unauthenticated};
 
 /// The header that names a request in the logs; made where the caller has none.
 const REQUEST_ID: &str = "x-request-id";
+
+/// How the content type of every gRPC request begins.
+const GRPC: &[u8] = b"application/grpc";
 
 /// The longest request id that is taken over from a caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -53,6 +56,9 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let request_id = request_id(request.headers());
+        if let Some(refusal) = refuse_other_protocols(&request) {
+            return Box::pin(std::future::ready(Ok(refusal)));
+        }
         let admitted = self.admit(&mut request, &method);
         // The service that was polled ready answers; its clone waits for the next request.
         let clone = self.inner.clone();
@@ -95,11 +101,31 @@ impl<S> RequestService<S> {
         if let Some(deadline) = timeout.and_then(|text| Deadline::parse(text, Instant::now())) {
             request.extensions_mut().insert(deadline);
         }
-        if !is_open(request.uri().path()) && !self.shared.request_streams.contains(method) {
+        if !self.shared.request_streams.contains(method) {
             let body = std::mem::take(request.body_mut());
             *request.body_mut() = Body::new(TimedBody::new(body, options.read_timeout));
         }
         Ok(())
+    }
+}
+
+/// The answer to what isn't gRPC, as gRPC asks for. It is also what keeps a web page from sending
+/// requests through a browser, which may send plain text to anybody without asking first.
+fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
+    let mut refusal = Response::new(Body::empty());
+    if request.method() != Method::POST {
+        *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        refusal.headers_mut().insert(http::header::ALLOW, HeaderValue::from_static("POST"));
+        return Some(refusal);
+    }
+    let content_type = request.headers().get(http::header::CONTENT_TYPE);
+    let subtype = content_type.and_then(|value| value.as_bytes().strip_prefix(GRPC));
+    match subtype {
+        Some([] | [b'+' | b';', ..]) => None,
+        _ => {
+            *refusal.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Some(refusal)
+        }
     }
 }
 

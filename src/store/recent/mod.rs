@@ -16,6 +16,8 @@ mod tails;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use self::calls::Calls;
 use self::pages::Pages;
@@ -49,13 +51,10 @@ impl RecentStore {
         }
     }
 
-    /// Asks the store, and begins to remember the end of the log if the answer reaches it.
-    async fn read_events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
-        let forming = self.tails.form(query.session_id);
+    fn read_store(&self, query: EventQuery) -> BoxFuture<'static, Result<EventPage, StoreError>> {
         self.metrics.log_read(LogSource::Store);
-        let page = self.inner.events(query).await?;
-        forming.complete(&page);
-        Ok(page)
+        let inner = self.inner.clone();
+        async move { inner.events(query).await }.boxed()
     }
 }
 
@@ -75,18 +74,29 @@ impl Store for RecentStore {
             self.metrics.log_read(LogSource::Memory);
             return Ok(page);
         }
+        // If the answer reaches the end of the log, what comes then is remembered.
+        let forming = self.tails.form(query.session_id);
         if !Pages::holds(&query) {
-            return self.read_events(query).await;
+            let page = self.read_store(query.clone()).await?;
+            forming.complete(&query, &page);
+            return Ok(page);
         }
-        let (page, is_shared) = self.pages.read(&query, self.read_events(query.clone())).await?;
-        // The end of a log that somebody else read may be older than what this reader has heard.
-        if is_shared && page.scanned_to >= page.head {
-            return self.read_events(query).await;
+        let read = || self.read_store(query.clone());
+        let (page, is_shared) = self.pages.read(&query, read).await?;
+        if !is_shared {
+            forming.complete(&query, &page);
+            return Ok(EventPage::clone(&page));
         }
-        if is_shared {
+        if page.scanned_to < page.head {
             self.metrics.log_read(LogSource::Memory);
+            return Ok(EventPage::clone(&page));
         }
-        Ok(page)
+        // The end of a log that somebody else read may be older than what this reader has heard.
+        if let Some(page) = self.tails.read(&query) {
+            self.metrics.log_read(LogSource::Memory);
+            return Ok(page);
+        }
+        self.read_store(query).await
     }
 
     async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {

@@ -1,9 +1,9 @@
 //! Pages of logs that were read last: many readers of one session cost one read of the store.
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OnceCell;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 
 use super::generations::Generations;
 use crate::model::SessionId;
@@ -12,7 +12,11 @@ use crate::store::{EventPage, EventQuery, StoreError};
 
 /// The pages.
 #[derive(Debug)]
-pub(super) struct Pages(Mutex<Generations<Key, Arc<OnceCell<EventPage>>>>);
+pub(super) struct Pages(Mutex<Generations<Key, Page>>);
+
+/// A page, or the read that gives it. Whoever waits for it drives it: the first who asked may be
+/// the body of an answer that nobody polls.
+type Page = Shared<BoxFuture<'static, Result<Arc<EventPage>, StoreError>>>;
 
 /// What a page depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,39 +44,35 @@ impl Pages {
     pub(super) async fn read(
         &self,
         query: &EventQuery,
-        read: impl Future<Output = Result<EventPage, StoreError>>,
-    ) -> Result<(EventPage, bool), StoreError> {
+        read: impl FnOnce() -> BoxFuture<'static, Result<EventPage, StoreError>>,
+    ) -> Result<(Arc<EventPage>, bool), StoreError> {
         let EventQuery { session_id, after, scan_max, bytes_max, .. } = *query;
         let key = Key { session_id, after, scan_max, bytes_max };
-        let cell = {
+        let (page, is_shared) = {
             let mut pages = self.lock();
             match pages.get(&key) {
-                Some(cell) => cell.clone(),
+                Some(page) => (page.clone(), true),
                 None => {
-                    let cell = Arc::new(OnceCell::new());
-                    pages.insert(key.clone(), cell.clone());
-                    cell
+                    let page = read().map(|page| page.map(Arc::new)).boxed().shared();
+                    pages.insert(key.clone(), page.clone());
+                    (page, false)
                 }
             }
         };
-        let mut is_shared = true;
-        let own = async {
-            is_shared = false;
-            read.await
-        };
-        let page = cell.get_or_try_init(|| own).await?.clone();
-        // The end of a log will be another.
-        if !is_shared && page.scanned_to >= page.head {
-            self.lock().remove(&key);
+        let page = page.await;
+        // The end of a log will be another, and an error may pass.
+        if !is_shared && page.as_ref().is_ok_and(|page| page.scanned_to < page.head) {
+            return Ok((page?, false));
         }
-        Ok((page, is_shared))
+        self.lock().remove(&key);
+        Ok((page?, is_shared))
     }
 
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generations<Key, Arc<OnceCell<EventPage>>>> {
+    fn lock(&self) -> MutexGuard<'_, Generations<Key, Page>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -79,10 +79,8 @@ impl Tails {
         }
         inner.readers += 1;
         let reader = inner.readers;
-        match inner.logs.entry(session_id).or_insert(Log::Forming(reader)) {
-            Log::Known(_) => {}
-            Log::Forming(newest) => *newest = reader,
-        }
+        // The first reader's: those that come while it reads may be given what it reads.
+        inner.logs.entry(session_id).or_insert(Log::Forming(reader));
         Forming { tails: self, session_id, reader }
     }
 
@@ -148,17 +146,23 @@ impl Drop for News<'_> {
 
 impl Forming<'_> {
     /// What was read. If it reaches the head, and nothing was appended meanwhile, the tail begins
-    /// there.
-    pub(super) fn complete(self, page: &EventPage) {
+    /// with it.
+    pub(super) fn complete(self, query: &EventQuery, page: &EventPage) {
         let mut inner = self.tails.lock();
         let mine = match inner.logs.get(&self.session_id) {
-            Some(Log::Forming(newest)) => *newest == self.reader,
+            Some(Log::Forming(reader)) => *reader == self.reader,
             _ => false,
         };
         if mine && page.scanned_to == page.head && page.head > 0 {
             let EventPage { head, first, closed, .. } = *page;
             let events = VecDeque::new();
-            let tail = Tail { events, bytes: 0, unread: 0, head, first, closed };
+            let mut tail = Tail { events, bytes: 0, unread: 0, head, first, closed };
+            // What a filter has left has holes.
+            if query.kinds.is_empty() && query.call_id.is_none() {
+                tail.head = head - page.events.len() as u64;
+                tail.push(page.events.clone(), closed);
+            }
+            inner.bytes += tail.bytes;
             inner.logs.insert(self.session_id, Log::Known(tail));
         }
     }
@@ -167,8 +171,8 @@ impl Forming<'_> {
 impl Drop for Forming<'_> {
     fn drop(&mut self) {
         let mut inner = self.tails.lock();
-        if let Some(Log::Forming(newest)) = inner.logs.get(&self.session_id)
-            && *newest == self.reader
+        if let Some(Log::Forming(reader)) = inner.logs.get(&self.session_id)
+            && *reader == self.reader
         {
             inner.logs.remove(&self.session_id);
         }

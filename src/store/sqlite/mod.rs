@@ -88,10 +88,10 @@ impl SqliteStore {
         metrics: Metrics,
         read_max: Duration,
     ) -> Result<Self, OpenError> {
-        let Opened { files, writer, lock } = open::open(options)?;
+        let Opened { files, writer, lock, identity } = open::open(options)?;
         let unusable = |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
         let broken = Arc::new(OnceLock::new());
-        let writer = Writer::new(writer, lock, Arc::clone(&broken), metrics)
+        let writer = Writer::new(writer, lock, identity, Arc::clone(&broken), metrics)
             .map_err(|error| unusable(error.to_string()))?;
         let (inbox, commands) = mpsc::channel(STORE_QUEUE_APPENDS_MAX);
         let thread = std::thread::Builder::new().name("store-writer".to_owned());

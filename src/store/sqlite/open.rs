@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -87,6 +87,31 @@ pub(super) struct Opened {
     pub(super) writer: Connection,
     /// The advisory lock goes when this is closed: keep it longer than the writer.
     pub(super) lock: File,
+    pub(super) identity: Identity,
+}
+
+/// Which file the database is, to notice that somebody has taken it away: SQLite goes on writing
+/// to a file that has no name any more, and what it writes there is gone with the server.
+#[derive(Debug)]
+pub(super) struct Identity {
+    database: PathBuf,
+    device_and_inode: Option<(u64, u64)>,
+}
+
+impl Identity {
+    fn of(database: &Path) -> Self {
+        Self { database: database.to_owned(), device_and_inode: device_and_inode(database) }
+    }
+
+    /// The database is still where it was opened.
+    pub(super) fn is_there(&self) -> bool {
+        device_and_inode(&self.database) == self.device_and_inode
+    }
+}
+
+fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Opens or makes the store.
@@ -96,7 +121,8 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, OpenError> {
     let lock = files.lock()?;
     files.check_schema()?;
     let writer = files.open_writer(options.synchronous)?;
-    Ok(Opened { files, writer, lock })
+    let identity = Identity::of(&files.database);
+    Ok(Opened { files, writer, lock, identity })
 }
 
 impl Files {

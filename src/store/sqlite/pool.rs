@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::task::JoinHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::error::{Error, for_reader};
 use super::open::Files;
@@ -24,6 +26,8 @@ pub(super) struct Pool {
     read_max: Duration,
     /// One permit for each reader. When there is none, reads wait.
     permits: Arc<Semaphore>,
+    /// Reads that wait for a permit.
+    turns: TaskTracker,
     /// Readers that nobody uses. Opened when they are first needed.
     idle: Mutex<Vec<Connection>>,
 }
@@ -31,25 +35,49 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(files: Files, read_max: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(STORE_READERS_MAX));
-        Self { files, read_max, permits, idle: Mutex::default() }
+        Self { files, read_max, permits, turns: TaskTracker::new(), idle: Mutex::default() }
     }
 
     /// Runs `read` in one read transaction on a thread where it may block. When the caller goes
     /// away, the read ends by itself and its reader comes back.
+    ///
+    /// The wait for a reader is a task of its own. The caller may be the body of an answer, which
+    /// nobody polls while its client has no window: a permit that such a future was given in its
+    /// turn would be lost to all others.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let closed = |_| StoreError::Unavailable("it is closed".to_owned());
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
+        let closed = || StoreError::Unavailable("it is closed".to_owned());
+        let failed = |cause| StoreError::Unavailable(format!("a read failed: {cause}"));
+        let result = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => self.read_blocking(permit, read).await,
+            Err(TryAcquireError::Closed) => return Err(closed()),
+            Err(TryAcquireError::NoPermits) => {
+                let pool = Arc::clone(self);
+                let turn = self.turns.spawn(async move {
+                    let permit = Arc::clone(&pool.permits).acquire_owned().await;
+                    let permit = permit.map_err(|_| closed())?;
+                    Ok(pool.read_blocking(permit, read).await)
+                });
+                // Who goes away gives up its turn.
+                AbortOnDropHandle::new(turn).await.map_err(failed)??
+            }
+        };
+        result.map_err(failed)?.map_err(for_reader)
+    }
+
+    fn read_blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> JoinHandle<Result<T, Error>> {
         let pool = Arc::clone(self);
-        let task = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let result = pool.read_now(read);
             drop(permit);
             result
-        });
-        let failed = |cause| StoreError::Unavailable(format!("a read failed: {cause}"));
-        task.await.map_err(failed)?.map_err(for_reader)
+        })
     }
 
     fn read_now<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
@@ -73,6 +101,8 @@ impl Pool {
         // An error says that somebody else has closed it.
         let all = self.permits.acquire_many(all).await;
         self.permits.close();
+        self.turns.close();
+        self.turns.wait().await;
         if all.is_ok() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }

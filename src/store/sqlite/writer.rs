@@ -15,6 +15,7 @@ use super::error::{Fault, at_commit, at_statement};
 use super::expire::expire;
 use super::heads::Heads;
 use super::lists::newest_change;
+use super::open::Identity;
 use super::write::{Batch, Prepared};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
 use crate::store::{Expired, ExpiryPolicy, StoreError};
@@ -55,6 +56,7 @@ pub(super) struct Writer {
     /// The last transaction found the disk full.
     full: bool,
     metrics: Metrics,
+    identity: Identity,
     _lock: File,
 }
 
@@ -62,6 +64,7 @@ impl Writer {
     pub(super) fn new(
         mut connection: Connection,
         lock: File,
+        identity: Identity,
         broken: Arc<OnceLock<String>>,
         metrics: Metrics,
     ) -> rusqlite::Result<Self> {
@@ -82,6 +85,7 @@ impl Writer {
             checkpoint_pages: 0,
             full: false,
             metrics,
+            identity,
             _lock: lock,
         })
     }
@@ -171,6 +175,9 @@ impl Writer {
     ) -> Result<T, Fault> {
         if let Some(cause) = self.broken.get() {
             return Err(Fault::Broken(cause.clone()));
+        }
+        if !self.identity.is_there() {
+            return Err(Fault::Broken("somebody has deleted or replaced its file".to_owned()));
         }
         let change = self.change;
         let result = self.try_transact(work);

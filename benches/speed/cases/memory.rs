@@ -1,0 +1,101 @@
+//! Memory of the server for what only waits.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+
+use super::Bench;
+use super::waits::waiting;
+use crate::Result;
+use crate::child::Server;
+use crate::client::{Client, log_request};
+use crate::measure::Samples;
+use crate::table::{Goal, Row};
+
+/// Processes of parked calls.
+const PROCESSES: usize = 1_000;
+
+/// Waits for tasks.
+const WAITS: usize = 5_000;
+
+/// Streams of sessions where nothing happens.
+const STREAMS: usize = 5_000;
+
+/// What a parked call, a wait and a stream take.
+pub(crate) async fn memory(bench: &Bench) -> Result<Vec<Row>> {
+    let (mut parked, mut waits, mut streams) =
+        (Samples::default(), Samples::default(), Samples::default());
+    for _ in 0..bench.rounds {
+        parked.0.push(parked_kib(&bench.callpark().await?).await?);
+        waits.0.push(wait_kib(&bench.callpark().await?).await?);
+        streams.0.push(stream_kib(&bench.callpark().await?).await?);
+    }
+    let row = |case: &str, case_samples, most| Row {
+        case: format!("memory of {case}"),
+        unit: "KiB",
+        case_samples,
+        base: String::new(),
+        base_samples: Samples::default(),
+        goal: Goal::Absolute(most),
+    };
+    Ok(vec![
+        row("a parked call beside its process", parked, 4.0),
+        row("a pending Wait and the task that it waits for", waits, 5.0),
+        row("an idle stream", streams, 8.0),
+    ])
+}
+
+async fn parked_kib(server: &Server) -> Result<f64> {
+    let mut client = Client::new(server.connect().await?);
+    let sleep = "exec sleep 1000";
+    for _ in 0..2 {
+        let session = client.session().await?;
+        for _ in 0..100 {
+            client.start_bash(&session, sleep).await?;
+        }
+    }
+    let before = settled_bytes(server).await?;
+    for _ in 0..PROCESSES / 500 {
+        let session = client.session().await?;
+        for _ in 0..500 {
+            client.start_bash(&session, sleep).await?;
+        }
+    }
+    Ok((settled_bytes(server).await? - before) / 1024.0 / PROCESSES as f64)
+}
+
+async fn wait_kib(server: &Server) -> Result<f64> {
+    let some = waiting(server, 500).await?;
+    let before = settled_bytes(server).await?;
+    let more = waiting(server, WAITS).await?;
+    let after = settled_bytes(server).await?;
+    drop((some, more));
+    Ok((after - before) / 1024.0 / WAITS as f64)
+}
+
+async fn stream_kib(server: &Server) -> Result<f64> {
+    let mut client = Client::new(server.connect().await?);
+    let session = client.session().await?;
+    let open = async |count: usize| {
+        let open = |_| async {
+            let mut stream = client.stream(log_request(&session, true, true)).await?;
+            // The snapshot, and that it has caught up.
+            stream.message().await?;
+            stream.message().await?;
+            Result::Ok(stream)
+        };
+        try_join_all((0..count).map(open)).await
+    };
+    let some = open(500).await?;
+    let before = settled_bytes(server).await?;
+    let more = open(STREAMS).await?;
+    let after = settled_bytes(server).await?;
+    drop((some, more));
+    Ok((after - before) / 1024.0 / STREAMS as f64)
+}
+
+/// Memory once idle actors have left.
+async fn settled_bytes(server: &Server) -> Result<f64> {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    server.resident_bytes()
+}
