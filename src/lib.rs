@@ -13,5 +13,6 @@ pub mod machine;
 pub mod model;
 pub mod rpc;
 pub mod store;
+mod sync;
 pub mod telemetry;
 pub mod tool;

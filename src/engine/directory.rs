@@ -2,12 +2,12 @@
 //! when it has had nothing to do for a while.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
 use super::inbox::{Facts, Message};
 use crate::model::SessionId;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How to reach the actor of a session. While a handle is held, the actor stays.
 #[derive(Debug, Clone)]

@@ -1,13 +1,14 @@
 //! Request ids: the same id has its effect once, however often and however quickly it comes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::Error;
 use crate::model::Tenant;
 use crate::store::{RequestEffect, Store};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A request id as a caller sent it, with a digest of what it came with.
 #[derive(Debug, Clone, PartialEq, Eq)]

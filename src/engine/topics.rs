@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks are held for a map look-up each; this many of them make waiting for one unlikely.
 const SHARDS: usize = 64;
@@ -126,8 +128,8 @@ mod tests {
         assert_eq!(subscription.changed().await, 8);
     }
 
-    #[test]
-    fn a_topic_goes_with_its_last_subscription() {
+    #[tokio::test]
+    async fn a_topic_goes_with_its_last_subscription() {
         let topics = Topics::<u8, u64>::default();
         let first = topics.subscribe(&1);
         let second = topics.subscribe(&1);

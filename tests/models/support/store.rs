@@ -1,0 +1,142 @@
+//! The store in memory, with time for others before and after each of its operations.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use shuttle::rand::Rng;
+
+use super::pause;
+use crate::model::{Call, CallId, PayloadKind, Session, SessionId, Tenant};
+use crate::store::{
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
+    ExpiryPolicy, MemoryStore, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
+    Store, StoreError,
+};
+
+/// The store, and what was appended to it.
+#[derive(Debug, Default)]
+pub struct Log {
+    store: MemoryStore,
+    events: Mutex<HashMap<CallId, Vec<PayloadKind>>>,
+    breaks: AtomicBool,
+}
+
+impl Log {
+    /// Breaks whoever makes the next append, before or after it is stored.
+    pub fn break_next(&self) {
+        self.breaks.store(true, Ordering::SeqCst);
+    }
+
+    fn break_now(&self) {
+        if self.breaks.load(Ordering::SeqCst) && shuttle::rand::thread_rng().r#gen() {
+            self.breaks.store(false, Ordering::SeqCst);
+            // Without the words of a panic: it is what the model wants.
+            std::panic::resume_unwind(Box::new("a break"));
+        }
+    }
+
+    /// How often the log tells this of the call.
+    pub fn count(&self, call_id: CallId, kind: PayloadKind) -> usize {
+        let events = self.events();
+        events.get(&call_id).map_or(0, |kinds| kinds.iter().filter(|k| **k == kind).count())
+    }
+
+    /// The calls that the log tells of.
+    pub fn calls(&self) -> Vec<CallId> {
+        self.events().keys().copied().collect()
+    }
+
+    fn events(&self) -> MutexGuard<'_, HashMap<CallId, Vec<PayloadKind>>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An operation takes effect between two moments at which others may do something.
+macro_rules! between {
+    ($operation:expr) => {{
+        pause().await;
+        let done = $operation.await;
+        pause().await;
+        done
+    }};
+}
+
+#[async_trait]
+impl Store for Log {
+    async fn append(&self, append: Append) -> Result<(), StoreError> {
+        let told: Vec<_> =
+            append.events.iter().filter_map(|e| Some((e.call_id?, e.kind))).collect();
+        between!(async {
+            self.break_now();
+            let appended = self.store.append(append).await;
+            if appended.is_ok() {
+                let mut events = self.events();
+                told.into_iter().for_each(|(id, kind)| events.entry(id).or_default().push(kind));
+            }
+            self.break_now();
+            appended
+        })
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        between!(self.store.session(id))
+    }
+
+    async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
+        between!(self.store.sessions(query))
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        between!(self.store.events(query))
+    }
+
+    async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {
+        between!(self.store.call(id))
+    }
+
+    async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
+        between!(self.store.live_calls(session_id))
+    }
+
+    async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {
+        between!(self.store.calls(query))
+    }
+
+    async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError> {
+        between!(self.store.changes(query))
+    }
+
+    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError> {
+        between!(self.store.output(query))
+    }
+
+    async fn request(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        between!(self.store.request(tenant, request_id))
+    }
+
+    async fn sessions_with_live_calls(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        between!(self.store.sessions_with_live_calls(after, limit))
+    }
+
+    async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
+        between!(self.store.expire(policy))
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        between!(self.store.check())
+    }
+
+    async fn close(&self) {
+        between!(self.store.close());
+    }
+}
