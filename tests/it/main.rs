@@ -13,6 +13,7 @@ mod calls_output;
 mod calls_tools;
 mod errors;
 mod errors_fields;
+mod faults_races;
 mod idempotency;
 mod in_process;
 mod output;

@@ -1,6 +1,7 @@
 //! The language of the tests: a server of one's own, its clients, and waits with a bound.
 
 mod call;
+pub mod nap;
 pub mod program;
 mod server;
 pub mod streams;
