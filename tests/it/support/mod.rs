@@ -3,7 +3,10 @@
 mod call;
 pub mod nap;
 pub mod program;
+pub mod proxy;
+pub mod remote;
 mod server;
+pub mod small_disk;
 pub mod streams;
 pub mod waiting;
 pub mod wire;
