@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use super::program::{Live, PROGRAM, Program, Site, run};
+use super::program::{Live, PROGRAM, Program, Site};
 use super::waiting::variable;
 
 /// Set to 1 where neither a user namespace nor a mount can be had: then what needs a small disk
@@ -100,13 +100,5 @@ impl SmallDisk {
     /// Starts a server that has its data there.
     pub async fn serve(&self, site: &Site, flags: &[&str]) -> Program {
         Program::started(Live::start(self.server(site, flags)), site.home(), site.folder()).await
-    }
-
-    /// Runs a command where the disk is.
-    pub async fn run(&self, site: &Site, command: &[&str]) -> super::program::Ended {
-        let (program, enter) = self.enter.split_first().expect("a command");
-        let mut arguments: Vec<&str> = enter.iter().map(String::as_str).collect();
-        arguments.extend(command);
-        run(site.other(program, &arguments)).await
     }
 }
