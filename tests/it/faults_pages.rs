@@ -14,10 +14,13 @@ use crate::support::{TestServer, request_id, soon, v1};
 const THERE: usize = 40;
 const ROUNDS: usize = 25;
 
+/// More pages than there can be of anything here: a list that goes on is going round.
+const PAGES_MAX: usize = 10_000;
+
 /// All ids that the pages of a list give, in their order.
 async fn listed(server: &TestServer, request: &v1::ListRequest) -> Vec<String> {
     let (mut ids, mut request) = (Vec::new(), request.clone());
-    loop {
+    for _ in 0..PAGES_MAX {
         let page = soon("a page", server.tasks.clone().list(request.clone())).await;
         let page = page.expect("a page").into_inner();
         assert!(page.tasks.len() <= usize::try_from(request.page_size).expect("a size"));
@@ -27,12 +30,13 @@ async fn listed(server: &TestServer, request: &v1::ListRequest) -> Vec<String> {
             return ids;
         }
     }
+    panic!("{PAGES_MAX} pages and no end");
 }
 
 /// The same of sessions.
 async fn listed_sessions(server: &TestServer, page_size: i32) -> Vec<String> {
     let (mut ids, mut page_token) = (Vec::new(), String::new());
-    loop {
+    for _ in 0..PAGES_MAX {
         let request = v1::ListSessionsRequest { page_size, page_token, ..Default::default() };
         let page = soon("a page", server.tools.clone().list_sessions(request)).await;
         let page = page.expect("a page").into_inner();
@@ -42,6 +46,7 @@ async fn listed_sessions(server: &TestServer, page_size: i32) -> Vec<String> {
             return ids;
         }
     }
+    panic!("{PAGES_MAX} pages and no end");
 }
 
 /// None is there twice, and those that were there throughout are there, in their order.

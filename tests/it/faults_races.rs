@@ -202,6 +202,11 @@ async fn wait(server: &TestServer, task: &v1::Task, way: u64) -> Duration {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "it is compared with times that the server tells")]
+fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time")
+}
+
 /// Tasks that end when somebody begins to wait for them: how many had ended before, and how many
 /// ended during the wait.
 async fn race_waits(server: &TestServer) -> (u64, u64) {
@@ -212,7 +217,7 @@ async fn race_waits(server: &TestServer) -> (u64, u64) {
         let call = nap(number, meeting.at(number));
         let call = v1::RunToolRequest { session_id: session_id.clone(), ..call };
         let task = start(server, start_of(call)).await;
-        let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
+        let began = wall_clock();
         let waited = wait(server, &task, number % 3).await;
         assert!(waited < Duration::from_millis(WAIT_MS / 2), "{waited:?}");
         let task = ended(server, &task.background_id).await;

@@ -38,7 +38,7 @@ impl SmallDisk {
             let mut holder = Live::start(site.other("unshare", &arguments));
             if holder.stdout.has("mounted").await {
                 let target = holder.pid().to_string();
-                let users = (flags == "-Urm").then(|| ["-U", "--preserve-credentials"]);
+                let users = (flags == "-Urm").then_some(["-U", "--preserve-credentials"]);
                 let mut enter: Vec<String> =
                     ["nsenter", "-m", "-t", &target].map(Into::into).into();
                 enter.extend(users.into_iter().flatten().map(Into::into));
@@ -58,14 +58,14 @@ impl SmallDisk {
     }
 
     /// Where it is for this process.
-    fn from_here(&self) -> PathBuf {
+    fn seen_from_here(&self) -> PathBuf {
         let root = format!("/proc/{}/root", self.holder.pid());
         Path::new(&root).join(self.folder.strip_prefix("/").expect("a whole path"))
     }
 
     /// Fills all that is free, but for so many bytes.
     pub fn fill(&self, free: usize) {
-        let path = self.from_here().join("ballast");
+        let path = self.seen_from_here().join("ballast");
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("a file");
         let mut piece = 64 << 10;
         while piece > 0 {
@@ -81,7 +81,7 @@ impl SmallDisk {
 
     /// Gives back what was filled.
     pub fn free(&self) {
-        fs::remove_file(self.from_here().join("ballast")).expect("a file that can be removed");
+        fs::remove_file(self.seen_from_here().join("ballast")).expect("a file that can be removed");
     }
 
     /// The command for a server that has its data there, and its token elsewhere.
