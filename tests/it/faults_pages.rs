@@ -15,7 +15,7 @@ const THERE: usize = 40;
 const ROUNDS: usize = 25;
 
 /// More pages than there can be of anything here: a list that goes on is going round.
-const PAGES_MAX: usize = 10_000;
+const PAGES_MAX: usize = 5_000;
 
 /// All ids that the pages of a list give, in their order.
 async fn listed(server: &TestServer, request: &v1::ListRequest) -> Vec<String> {
