@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::json;
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 use v1::State;
 
 use crate::support::program::{Clients, Live, Program, Site};
 use crate::support::small_disk::SmallDisk;
-use crate::support::waiting::{
-    Gate, cancel_of, is_alive, lines_of, outcome_of, pids, start_of, stream_of,
+use crate::support::waiting::{Gate, is_alive, lines_of, outcome_of, pids, start_of, stream_of};
+use crate::support::{
+    bash, check_reason, millis, python, remote, request_id, result_of, soon, stdout_of, v1,
 };
-use crate::support::{bash, check_reason, millis, python, remote, request_id, soon, stdout_of, v1};
 
 const SIZE: &str = "size=16m";
 
@@ -150,10 +152,16 @@ async fn a_full_disk_refuses_starts_serves_reads_and_needs_nothing_but_space() {
         }
     };
     soon("the first bytes", begun).await;
+    let said = site.folder().join("said");
+    let call = here(bash(&format!("echo x > {}; {}; echo done", said.display(), gate.wait())));
+    let mut tools = clients.tools.clone();
+    let caller = TaskTracker::new().spawn(async move { tools.run_tool(call).await });
+    lines_of(&said, 1).await;
     let mut accepted = fill(&disk, &clients, &session_id).await;
     // What was accepted last can't be ended now.
     let before = seen(&clients, &session_id, &ended.background_id).await;
     check_starts(&clients, &session_id, &site.folder().join("mark")).await;
+    gate.open();
     gate.open();
     tap.open();
     let request = v1::WaitRequest {
@@ -164,6 +172,7 @@ async fn a_full_disk_refuses_starts_serves_reads_and_needs_nothing_but_space() {
     let answer = soon("a wait", clients.tasks.clone().wait(request)).await.expect("an answer");
     assert!(answer.get_ref().still_running, "an end that isn't saved is none: {answer:?}");
     assert_eq!(seen(&clients, &session_id, &ended.background_id).await, before);
+    assert!(!caller.is_finished(), "its end is not saved, either");
     disk.free();
     accepted.push(healed(&clients, &session_id).await);
     assert!(!site.folder().join("mark").exists(), "what was refused has run");
@@ -171,6 +180,8 @@ async fn a_full_disk_refuses_starts_serves_reads_and_needs_nothing_but_space() {
         let task = remote::ended(&clients, &task.background_id).await;
         assert_eq!(task.state(), State::Succeeded, "{task:?}");
     }
+    let answer = soon("the caller's answer", caller).await.expect("no panic").expect("an answer");
+    assert_eq!(stdout_of(result_of(answer.get_ref())), b"done\n");
     let end = remote::ended(&clients, &waits.background_id).await;
     assert_eq!((end.state(), stdout_of(outcome_of(&end))), (State::Succeeded, b"done\n".to_vec()));
     let end = remote::ended(&clients, &writes.background_id).await;
@@ -187,16 +198,18 @@ async fn a_full_disk_refuses_starts_serves_reads_and_needs_nothing_but_space() {
 async fn running(
     site: &Site,
     disk: &SmallDisk,
-    commands: &[&str],
+    calls: Vec<v1::RunToolRequest>,
 ) -> (Program, String, Vec<(String, u32)>) {
     let server = disk.serve(site, &["--drain", "2s", "--max-live-tasks", "1000"]).await;
     let clients = server.connect();
     let session_id = remote::session(&clients).await;
     let mut runs = Vec::new();
-    for (number, command) in commands.iter().enumerate() {
+    for (number, call) in calls.into_iter().enumerate() {
         let file = site.folder().join(format!("pid-{number}"));
-        let call = bash(&format!("echo $$ > {}; {command}", file.display()));
-        let call = v1::RunToolRequest { session_id: session_id.clone(), ..call };
+        let environment = json!({ "PID_FILE": file.to_str() });
+        let mut call = v1::RunToolRequest { session_id: session_id.clone(), ..call };
+        let variables = crate::support::waiting::json(json!({ "env": environment }));
+        call.arguments.as_mut().expect("arguments").fields.extend(variables.expect("one").fields);
         let id = remote::start(&clients, call).await.background_id;
         runs.push((id, pids(&lines_of(&file, 1).await)[0]));
     }
@@ -204,38 +217,39 @@ async fn running(
     (server, session_id, runs)
 }
 
-async fn gone(pid: u32, within: Duration) {
+/// A call that says its process id before it does this.
+fn says_pid(command: &str) -> v1::RunToolRequest {
+    bash(&format!("echo $$ > $PID_FILE; {command}"))
+}
+
+/// Doesn't listen to TERM.
+const STUBBORN: &str = "trap '' TERM; while :; do sleep 0.1; done";
+
+async fn gone(pid: u32, what: &str, within: Duration) {
     let wait = async {
         while is_alive(pid) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let is_gone = tokio::time::timeout(within, wait).await;
-    assert!(is_gone.is_ok(), "process {pid} goes on after {within:?}");
+    assert!(is_gone.is_ok(), "`{what}` goes on after {within:?}");
 }
 
-#[tokio::test]
-async fn a_cancel_on_a_full_disk_stops_the_process_all_the_same() {
+/// Cancels tasks on a full disk: each process is gone, and each end is told once there is space.
+async fn check_cancels(commands: &[&str], cancel: impl Fn(usize) -> v1::CancelRequest) {
     let site = Site::new();
     let Some(disk) = SmallDisk::new(&site, SIZE).await else { return };
-    let stubborn = "trap '' TERM; while :; do sleep 0.1; done";
-    let commands = ["sleep 300", stubborn, "sleep 300", "yes"];
-    let (server, session_id, runs) = running(&site, &disk, &commands).await;
+    let calls = commands.iter().map(|command| says_pid(command)).collect();
+    let (server, session_id, runs) = running(&site, &disk, calls).await;
     let clients = server.connect();
     for (number, (id, pid)) in runs.iter().enumerate() {
-        let request = v1::CancelRequest {
-            grace: millis(300),
-            wait: millis(500),
-            force: number == 2,
-            // An id that can't be saved now doesn't keep it from being done.
-            request_id: if number == 3 { request_id() } else { String::new() },
-            ..cancel_of(id)
-        };
+        let wait = millis(500);
+        let request = v1::CancelRequest { background_id: id.clone(), wait, ..cancel(number) };
         // That it is recorded can't be told now; what it asks for is done all the same.
         if let Err(status) = soon("a cancel", clients.tasks.clone().cancel(request)).await {
             check_full::<()>(Err(status));
         }
-        gone(*pid, Duration::from_secs(10)).await;
+        gone(*pid, commands[number], Duration::from_secs(10)).await;
     }
     disk.free();
     healed(&clients, &session_id).await;
@@ -247,11 +261,53 @@ async fn a_cancel_on_a_full_disk_stops_the_process_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_cancel_on_a_full_disk_stops_the_process_all_the_same() {
+    let commands = ["sleep 300", STUBBORN, "sleep 300", "sleep 300"];
+    let cancel = |number| v1::CancelRequest {
+        grace: millis(300),
+        force: number == 2,
+        // An id that can't be saved now doesn't keep it from being done.
+        request_id: if number == 3 { request_id() } else { String::new() },
+        ..Default::default()
+    };
+    check_cancels(&commands, cancel).await;
+}
+
+#[tokio::test]
+async fn a_cancel_on_a_full_disk_stops_a_process_whose_output_waits_for_space() {
+    let cancel = |number| v1::CancelRequest { force: number == 1, ..Default::default() };
+    check_cancels(&["yes", "yes"], cancel).await;
+}
+
+#[tokio::test]
+async fn a_hard_limit_on_a_full_disk_stops_the_process_all_the_same() {
+    let site = Site::new();
+    let Some(disk) = SmallDisk::new(&site, SIZE).await else { return };
+    let commands = ["sleep 300", "yes"];
+    let limited = |command: &&str| v1::RunToolRequest {
+        execution_timeout: millis(4_000),
+        ..says_pid(command)
+    };
+    let calls = commands.iter().map(limited).collect();
+    let (server, session_id, runs) = running(&site, &disk, calls).await;
+    let clients = server.connect();
+    for (number, (_, pid)) in runs.iter().enumerate() {
+        gone(*pid, commands[number], Duration::from_secs(15)).await;
+    }
+    disk.free();
+    healed(&clients, &session_id).await;
+    for (id, _) in &runs {
+        let task = remote::ended(&clients, id).await;
+        assert_eq!(task.state(), State::TimedOut, "{task:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_stops_in_time_on_a_full_disk_and_loses_nothing_that_it_told() {
     let site = Site::new();
     let Some(disk) = SmallDisk::new(&site, SIZE).await else { return };
-    let stubborn = "trap '' TERM; while :; do sleep 0.1; done";
-    let (server, session_id, runs) = running(&site, &disk, &["sleep 300", stubborn, "yes"]).await;
+    let calls = ["sleep 300", STUBBORN, "yes"].map(says_pid).into();
+    let (server, session_id, runs) = running(&site, &disk, calls).await;
     let clients = server.connect();
     let known = remote::tasks(&clients).await;
     let log = remote::log(&clients, &session_id).await;
@@ -279,7 +335,7 @@ async fn a_server_stops_in_time_on_a_full_disk_and_loses_nothing_that_it_told() 
 async fn a_second_signal_ends_a_server_on_a_full_disk_at_once() {
     let site = Site::new();
     let Some(disk) = SmallDisk::new(&site, SIZE).await else { return };
-    let (mut server, _, _) = running(&site, &disk, &["trap '' TERM; sleep 300", "yes"]).await;
+    let (mut server, _, _) = running(&site, &disk, [STUBBORN, "yes"].map(says_pid).into()).await;
     server.live.signal(Signal::TERM);
     server.live.stderr.until("stopping").await;
     let began = Instant::now();
