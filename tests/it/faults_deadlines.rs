@@ -10,7 +10,7 @@ use v1::{ParkReason, State, WaitMode};
 
 use crate::support::streams::stream_of as session_stream_of;
 use crate::support::waiting::{
-    ended, lines_of, log_of, outcome_of, park, parked_of, session, span_of, stream_of, task,
+    Gate, ended, lines_of, log_of, outcome_of, park, parked_of, session, span_of, stream_of, task,
 };
 use crate::support::wire::only_reason;
 use crate::support::{PATIENCE, TestServer, bash, millis, soon, stdout_of, v1};
@@ -20,6 +20,8 @@ const DEADLINE: Duration = Duration::from_millis(300);
 /// A machine that is busy with other things may be late: one of so many must be in time.
 const TRIES: usize = 12;
 const WORK: &str = "echo begun; sleep 3; echo ok";
+/// How long that takes.
+const WORK_TIME: Duration = Duration::from_secs(3);
 
 /// A request with the deadline.
 fn hurried<T>(message: T) -> Request<T> {
@@ -43,9 +45,10 @@ async fn in_time<'a, T>(what: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, St
     panic!("{what}: no answer within {DEADLINE:?}: {late:#?}");
 }
 
-/// The work in the background, once it has begun to write.
-async fn working(server: &TestServer, session_id: &str) -> String {
-    let work = v1::RunToolRequest { session_id: session_id.into(), ..bash(WORK) };
+/// Work in the background that lasts until the gate is open, once it has begun to write.
+async fn working(server: &TestServer, session_id: &str, gate: &Gate) -> String {
+    let work = bash(&format!("echo begun; {}; echo ok", gate.wait()));
+    let work = v1::RunToolRequest { session_id: session_id.into(), ..work };
     let id = park(server, work).await;
     let begun = async {
         while task(server, &id).await.output.and_then(|output| output.stdout).is_none_or(is_empty) {
@@ -61,12 +64,11 @@ fn is_empty(summary: v1::StreamSummary) -> bool {
 }
 
 /// The task has ended in its own time and with all of its output, as if nobody had asked.
-async fn check_untouched(server: &TestServer, id: &str) {
+async fn check_untouched(server: &TestServer, id: &str) -> Duration {
     let task = ended(server, id).await;
     assert_eq!(task.state(), State::Succeeded);
     assert_eq!((&task.cancellation, task.reason.as_str()), (&None, ""));
     assert_eq!(stdout_of(outcome_of(&task)), b"begun\nok\n");
-    assert!(span_of(&task.elapsed) >= Duration::from_secs(3), "{task:?}");
     let log = log_of(server, &task.session_id).await;
     let payloads = log.iter().filter(|event| event.call_id == task.call_id);
     let kinds = payloads.map(|event| match event.payload.as_ref().expect("a payload") {
@@ -79,13 +81,15 @@ async fn check_untouched(server: &TestServer, id: &str) {
     let mut kinds: Vec<_> = kinds.collect();
     kinds.sort_unstable();
     assert_eq!(kinds, ["finished", "output", "output", "parked", "started"]);
+    span_of(&task.elapsed)
 }
 
 #[tokio::test]
 async fn waits_and_reads_answer_before_a_deadline_that_is_shorter_than_the_work() {
     let server = TestServer::start().await;
     let session_id = session(&server, Default::default()).await;
-    let id = &working(&server, &session_id).await;
+    let mut gate = Gate::new(server.folder(), "gate");
+    let id = &working(&server, &session_id, &gate).await;
     let wait = millis(60_000);
     let ask = || {
         let request = v1::WaitRequest { background_id: id.clone(), wait, acknowledge: true };
@@ -114,6 +118,7 @@ async fn waits_and_reads_answer_before_a_deadline_that_is_shorter_than_the_work(
     };
     let answer = in_time("ReadOutput", ask).await.into_inner();
     assert!(answer.data.is_empty() && !answer.eof && answer.next_offset == 6, "{answer:?}");
+    gate.open();
     check_untouched(&server, id).await;
 }
 
@@ -129,7 +134,7 @@ async fn calls_are_parked_before_a_deadline_that_is_shorter_than_the_work() {
     let answer = in_time("RunTool", ask).await.into_inner();
     let parked = parked_of(&answer);
     assert_eq!(parked.task.as_ref().expect("a task").park_reason(), ParkReason::Deadline);
-    check_untouched(&server, &parked.background_id).await;
+    assert!(check_untouched(&server, &parked.background_id).await >= WORK_TIME);
     let ask = || {
         let (mut tools, request) = (server.tools.clone(), hurried(stream_of(work.clone())));
         let all = async move { Ok(rest(tools.stream_tool(request).await?.into_inner()).await) };
@@ -142,7 +147,7 @@ async fn calls_are_parked_before_a_deadline_that_is_shorter_than_the_work() {
         panic!("{events:?}");
     };
     assert_eq!(parked.reason(), ParkReason::Deadline);
-    check_untouched(&server, &parked.background_id).await;
+    assert!(check_untouched(&server, &parked.background_id).await >= WORK_TIME);
     // Whoever was late lost nothing either.
     let request = v1::ListRequest { session_id, ..Default::default() };
     let tasks = server.tasks.clone().list(request).await.expect("an answer").into_inner().tasks;
@@ -174,7 +179,8 @@ fn cut<T>((messages, end): (Vec<T>, Option<Status>)) -> Result<Vec<T>, Status> {
 async fn open_streams_say_that_their_deadline_has_come() {
     let server = TestServer::start().await;
     let session_id = session(&server, Default::default()).await;
-    let id = working(&server, &session_id).await;
+    let mut gate = Gate::new(server.folder(), "gate");
+    let id = working(&server, &session_id, &gate).await;
     let ask = || {
         let request = hurried(session_stream_of(&session_id));
         let mut tools = server.tools.clone();
@@ -192,6 +198,7 @@ async fn open_streams_say_that_their_deadline_has_come() {
     };
     let changes = in_time("Watch", ask).await;
     assert!(changes.iter().any(|change| !change.tasks.is_empty()), "{changes:?}");
+    gate.open();
     check_untouched(&server, &id).await;
 }
 

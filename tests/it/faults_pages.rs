@@ -12,7 +12,7 @@ use crate::support::waiting::{cancel, cancel_of, ended, session, start, start_of
 use crate::support::{TestServer, request_id, soon, v1};
 
 const THERE: usize = 40;
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 20;
 
 /// More pages than there can be of anything here: a list that goes on is going round.
 const PAGES_MAX: usize = 5_000;

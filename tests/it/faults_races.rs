@@ -15,7 +15,7 @@ use crate::support::{TestServer, millis, soon, v1};
 /// Sessions that race, at the same time.
 const LANES: u64 = 25;
 /// Races of one session.
-const TRIES: u64 = 100;
+const TRIES: u64 = 80;
 
 /// What the log has of one call.
 #[derive(Debug, Default)]

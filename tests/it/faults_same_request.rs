@@ -113,7 +113,7 @@ async fn check_kill(make: fn(&Clients, &v1::RunToolRequest) -> Vec<Ask>) {
         remote::session(&clients).await;
         let asks = join_all(make(&clients, &request));
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..40))).await;
             server.kill().await;
         };
         let (answers, ()) = soon("the answers", async { tokio::join!(asks, kill) }).await;
