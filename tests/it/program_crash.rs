@@ -18,7 +18,7 @@ use v1::session_event::Payload;
 mod client;
 
 /// Kills of one run.
-const CYCLES: u32 = 20;
+const CYCLES: u32 = 50;
 /// Clients at the same time, each on a connection of its own.
 const CONNECTIONS: u64 = 3;
 /// More calls than can run at once, so that some are killed while they wait for their turn.
@@ -50,7 +50,7 @@ async fn what_was_acknowledged_is_true_after_every_kill() {
         }
         let reader = TaskTracker::new().spawn(follow(server.connect(), shared.clone()));
         // The moment is the subject of the test.
-        tokio::time::sleep(Duration::from_millis(random.random_range(10..300))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..300))).await;
         server.kill().await;
         let mut sent: Vec<Sent> =
             soon("the clients", clients.join_all()).await.into_iter().flatten().collect();
@@ -75,9 +75,17 @@ async fn what_was_acknowledged_is_true_after_every_kill() {
         let runs = sent.effects();
         assert!(runs <= 1, "{runs} effects of {sent:?}");
     }
-    let (sent, ends) = (all.len(), all.iter().filter(|sent| sent.seen.is_some()).count());
-    println!("{sent} calls; {ends} ends seen before a kill, {orphans} processes left by one");
-    assert!(sent > 100 && ends > 20 && orphans > 20, "too little has happened to tell");
+    let count = |what: fn(&&Sent) -> bool| all.iter().filter(what).count();
+    let ends = count(|sent| sent.seen.is_some());
+    let cancels = count(|sent| sent.is_cancelled);
+    let open = count(|sent| sent.answer.as_ref().is_some_and(|answer| answer.is_open));
+    println!(
+        "{} calls; {ends} ends seen before a kill, {cancels} cancels, {open} streams open, \
+         {orphans} processes left by a kill",
+        all.len()
+    );
+    let is_enough = all.len() > 250 && ends > 50 && cancels > 20 && orphans > 50;
+    assert!(is_enough, "too little has happened to tell");
 }
 
 async fn create_session(clients: &Clients) -> String {
@@ -141,6 +149,9 @@ async fn check_task(clients: &Clients, sent: &Sent) {
         }
         (v1::State::Failed, Work::Quick(3)) => assert_eq!(exit, code(3), "{task:?}"),
         (v1::State::Lost, _) => assert_eq!(exit, None, "{task:?}"),
+        (v1::State::Cancelled, _) => {
+            assert!(sent.is_cancelled && task.cancellation.is_some(), "{task:?}");
+        }
         other => panic!("{other:?}: {task:?}"),
     }
     if let Some(seen) = &sent.seen {
@@ -197,7 +208,9 @@ async fn repeat(clients: &Clients, sent: &mut Sent) {
             assert!(again.replayed, "{again:?}: {sent:?}");
             let ids = |answer: &Answer| (answer.session_id.clone(), answer.call_id.clone());
             assert_eq!(ids(&again), ids(first));
-            assert_eq!(again.result(), first.result(), "another result: {sent:?}");
+            if !first.is_open {
+                assert_eq!(again.result(), first.result(), "another result: {sent:?}");
+            }
         }
         // Whether it had come to the server nobody knows: from now on it has.
         None => sent.answer = Some(again),

@@ -8,8 +8,10 @@ use tonic::Status;
 
 use crate::support::program::Clients;
 use crate::support::streams::start_of;
+use crate::support::waiting::stream_of;
 use crate::support::{bash, millis, request_id, soon, v1};
 use v1::run_tool_response::Outcome;
+use v1::session_event::Payload;
 
 /// Calls of one client, at most.
 const CALLS_MAX: u64 = 60;
@@ -32,6 +34,8 @@ pub enum Request {
     Start(Box<v1::StartRequest>),
     /// In the foreground, perhaps for no time.
     Run(Box<v1::RunToolRequest>),
+    /// The same as a stream.
+    Stream(Box<v1::StreamToolRequest>),
 }
 
 /// What a client was told of a call.
@@ -40,14 +44,17 @@ pub struct Answer {
     pub session_id: String,
     pub call_id: String,
     pub replayed: bool,
+    /// The stream was cut before it told how the call had come out, or the call was lost.
+    pub is_open: bool,
     outcome: Option<Outcome>,
 }
 
 impl Answer {
-    /// The id of the task; none of a call that ended in the foreground.
+    /// The id of the task; none of a call that ended in the foreground, or may have.
     pub fn background_id(&self) -> Option<String> {
         match &self.outcome {
             Some(Outcome::Result(_)) => None,
+            None if self.is_open => None,
             _ => Some(self.call_id.replace("call-", "bg-")),
         }
     }
@@ -70,7 +77,8 @@ impl Request {
                 let task = answer.task.expect("a task");
                 assert_eq!(task.background_id, task.call_id.replace("call-", "bg-"));
                 let v1::Task { session_id, call_id, .. } = task;
-                Ok(Answer { session_id, call_id, replayed: answer.replayed, outcome: None })
+                let (replayed, is_open) = (answer.replayed, false);
+                Ok(Answer { session_id, call_id, replayed, is_open, outcome: None })
             }
             Self::Run(request) => {
                 let answer = soon("a call", clients.tools.run_tool(*request)).await?.into_inner();
@@ -78,9 +86,46 @@ impl Request {
                 if let Some(Outcome::Parked(parked)) = &outcome {
                     assert_eq!(parked.background_id, call_id.replace("call-", "bg-"));
                 }
-                Ok(Answer { session_id, call_id, replayed, outcome })
+                Ok(Answer { session_id, call_id, replayed, is_open: false, outcome })
             }
+            Self::Stream(request) => streamed(clients, *request).await,
         }
+    }
+}
+
+/// Reads the stream of a call as far as it goes.
+async fn streamed(clients: &mut Clients, request: v1::StreamToolRequest) -> Result<Answer, Status> {
+    let mut stream = soon("a stream", clients.tools.stream_tool(request)).await?.into_inner();
+    let mut answer = None::<Answer>;
+    loop {
+        let update = match (soon("an update", stream.message()).await, &answer) {
+            (Ok(Some(update)), _) => update,
+            (Ok(None), _) => return Ok(answer.expect("events before a good end")),
+            (Err(status), None) => return Err(status),
+            // It was cut, but what it has told stays true.
+            (Err(_), Some(answer)) => return Ok(answer.clone()),
+        };
+        for event in update.events {
+            let v1::SessionEvent { session_id, call_id, payload, .. } = event;
+            let outcome = payload.and_then(outcome);
+            // A stream doesn't tell whether it is of an earlier request.
+            let (replayed, is_open) = (true, outcome.is_none());
+            answer = Some(Answer { session_id, call_id, replayed, is_open, outcome });
+        }
+    }
+}
+
+/// What the last event of a stream says of the call's outcome.
+fn outcome(payload: Payload) -> Option<Outcome> {
+    match payload {
+        Payload::ToolCallParked(v1::ToolCallParked { background_id, .. }) => {
+            Some(Outcome::Parked(v1::ParkedCall { background_id, ..Default::default() }))
+        }
+        Payload::ToolCallFinished(finished) => match finished.outcome? {
+            v1::tool_call_finished::Outcome::Result(result) => Some(Outcome::Result(result)),
+            v1::tool_call_finished::Outcome::Error(_) => None,
+        },
+        _ => None,
     }
 }
 
@@ -93,6 +138,8 @@ pub struct Sent {
     pub request: Request,
     /// None: the server was killed before it came.
     pub answer: Option<Answer>,
+    /// Somebody may have asked it to stop.
+    pub is_cancelled: bool,
     /// The end of its task, as far as the client has seen it.
     pub seen: Option<v1::Task>,
 }
@@ -117,14 +164,19 @@ impl Sent {
             let request = start_of(session_id, &command);
             Request::Start(Box::new(v1::StartRequest { request_id: request_id(), ..request }))
         } else {
-            Request::Run(Box::new(v1::RunToolRequest {
+            let request = v1::RunToolRequest {
                 session_id: session_id.into(),
                 request_id: request_id(),
                 call_budget: millis(if random.random_bool(0.5) { 0 } else { 20 }),
                 ..bash(&command)
-            }))
+            };
+            if random.random_bool(0.3) {
+                Request::Stream(Box::new(stream_of(request)))
+            } else {
+                Request::Run(Box::new(request))
+            }
         };
-        Self { number, folder, work, request, answer: None, seen: None }
+        Self { number, folder, work, request, answer: None, is_cancelled: false, seen: None }
     }
 
     /// What it writes.
@@ -168,7 +220,11 @@ pub async fn load(
             break;
         }
         let one = random.random_range(0..all.len());
-        look(&mut clients, &mut all[one]).await;
+        if random.random_bool(0.2) {
+            cancel(&mut clients, &mut all[one]).await;
+        } else {
+            look(&mut clients, &mut all[one]).await;
+        }
     }
     all
 }
@@ -178,6 +234,19 @@ async fn look(clients: &mut Clients, sent: &mut Sent) {
     let Some(background_id) = sent.answer.as_ref().and_then(Answer::background_id) else { return };
     let request = v1::WaitRequest { background_id, wait: millis(5), acknowledge: false };
     let Ok(answer) = soon("a wait", clients.tasks.wait(request)).await else { return };
+    let answer = answer.into_inner();
+    if !answer.still_running {
+        sent.seen = answer.task;
+    }
+}
+
+/// Asks a task to stop, and keeps its end, if it has come.
+async fn cancel(clients: &mut Clients, sent: &mut Sent) {
+    let Some(background_id) = sent.answer.as_ref().and_then(Answer::background_id) else { return };
+    sent.is_cancelled = true;
+    let (grace, wait) = (millis(10), millis(20));
+    let request = v1::CancelRequest { background_id, grace, wait, ..Default::default() };
+    let Ok(answer) = soon("a cancel", clients.tasks.cancel(request)).await else { return };
     let answer = answer.into_inner();
     if !answer.still_running {
         sent.seen = answer.task;

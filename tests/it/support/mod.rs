@@ -1,8 +1,12 @@
 //! The language of the tests: a server of one's own, its clients, and waits with a bound.
 
 mod call;
+pub mod nap;
 pub mod program;
+pub mod proxy;
+pub mod remote;
 mod server;
+pub mod small_disk;
 pub mod streams;
 pub mod waiting;
 pub mod wire;

@@ -181,10 +181,15 @@ impl Written {
         assert!(is_there, "ended after {} of {count} bytes", self.0.borrow().len());
     }
 
+    /// Whether this text comes, not an end before.
+    pub async fn has(&mut self, text: &str) -> bool {
+        let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains(text);
+        soon("a text or an end", self.0.wait_for(has)).await.is_ok()
+    }
+
     /// Whether it is a server's and says where that listens, not an end before.
     pub async fn started(&mut self) -> bool {
-        let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains("callpark listens");
-        soon("a start or an end", self.0.wait_for(has)).await.is_ok()
+        self.has("callpark listens").await
     }
 
     /// What there is by now.

@@ -1,0 +1,181 @@
+//! Connections that are cut after any number of bytes: the client's log is whole all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callpark::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
+use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use callpark_client::{Client, ClientOptions, SessionItem, TokenSource};
+use futures::StreamExt as _;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::proxy::Proxy;
+use crate::support::streams::{close, log_of, sequences};
+use crate::support::waiting::{call, ended, session, start, start_of};
+use crate::support::{TestServer, bash, soon, v1};
+
+const EVENTS: i64 = 10_000;
+const CUTS: usize = 200;
+/// A log of so many events has about 180 bytes an event, so that even 200 of the longest
+/// connections carry less than all of it.
+const LENGTH_MAX: usize = 8_000;
+
+/// Of this run, or of the one that `CALLPARK_TEST_SEED` repeats.
+fn seed() -> u64 {
+    let given = option_env!("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
+    let seed = given.unwrap_or_else(rand::random);
+    println!("CALLPARK_TEST_SEED={seed}");
+    seed
+}
+
+/// Reports progress as often as its number says.
+struct Talk {
+    tool: Tool,
+}
+
+struct Talking(u32);
+
+impl CallableTool for Talk {
+    fn describe(&self) -> &Tool {
+        &self.tool
+    }
+
+    fn prepare(
+        &self,
+        arguments: &Arguments,
+        _context: &CallContext,
+    ) -> Result<Work, Vec<ArgumentFault>> {
+        let reports = arguments.get("reports").and_then(serde_json::Value::as_f64);
+        Ok(Work::InProcess(Box::new(Talking(reports.map_or(0, |reports| reports as u32)))))
+    }
+}
+
+#[async_trait]
+impl InProcess for Talking {
+    async fn run(
+        self: Box<Self>,
+        progress: mpsc::Sender<Progress>,
+        _stop: CancellationToken,
+    ) -> ToolResult {
+        for done in 1..=self.0 {
+            let report = Progress { done: f64::from(done), total: None, message: String::new() };
+            progress.send(report).await.expect("a listener");
+        }
+        ToolResult::default()
+    }
+}
+
+async fn server() -> TestServer {
+    let tool = Tool {
+        name: "talk".into(),
+        description: "Reports progress.".into(),
+        input_schema: json!({ "type": "object" }),
+        kind: ToolKind::BuiltIn,
+        read_only: true,
+        idempotent: true,
+        concurrent_safe: true,
+        call_budget: None,
+        execution_timeout: None,
+        source: ToolSource::BuiltIn,
+    };
+    TestServer::with_tools(vec![Arc::new(Talk { tool })]).await
+}
+
+/// A proxy that cuts after a random number of bytes, from none to more than a few messages, and
+/// now and then within the first ones.
+async fn proxy(server: &TestServer, cuts: usize, length_max: usize) -> Proxy {
+    let mut random = StdRng::seed_from_u64(seed());
+    let length = move || match random.random_range(0..8) {
+        0 => random.random_range(0..200),
+        _ => random.random_range(0..length_max),
+    };
+    Proxy::start(&server.endpoint, cuts, Box::new(length)).await
+}
+
+fn client(server: &TestServer, proxy: &Proxy) -> Client {
+    let options = ClientOptions {
+        endpoint: proxy.endpoint.clone(),
+        token: TokenSource::Value(server.token().to_owned().into()),
+        start_attempts: 1_000,
+        resume_attempts: 1_000,
+        backoff: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(2),
+        ..ClientOptions::default()
+    };
+    Client::new(options).expect("a client")
+}
+
+/// Follows a session to its end: its events.
+async fn follow(client: &Client, session_id: &str) -> Vec<v1::SessionEvent> {
+    let request = v1::StreamSessionRequest { session_id: session_id.into(), ..Default::default() };
+    let mut stream = client.stream_session(request);
+    let mut events = Vec::new();
+    while let Some(item) = soon("an item", stream.next()).await {
+        match item.expect("no error") {
+            SessionItem::Event(event) => events.push(*event),
+            item @ (SessionItem::Gap { .. } | SessionItem::EpochChanged { .. }) => {
+                panic!("{item:?}")
+            }
+            _ => {}
+        }
+    }
+    println!("{} tries, {} events came twice", stream.tries(), stream.duplicates());
+    events
+}
+
+/// Makes a log of so many events, the shutdown included.
+async fn talk(server: &TestServer, session_id: &str) {
+    let reports = EVENTS - 4;
+    let request = v1::RunToolRequest {
+        session_id: session_id.into(),
+        ..call("talk", json!({ "reports": reports }))
+    };
+    let task = start(server, start_of(request)).await;
+    assert_eq!(ended(server, &task.background_id).await.state(), v1::State::Succeeded);
+    close(server, session_id).await;
+}
+
+/// The events that a client has seen are those of the log, each once.
+async fn check(server: &TestServer, session_id: &str, events: &[v1::SessionEvent]) {
+    assert_eq!(sequences(events), (1..=EVENTS).collect::<Vec<_>>());
+    assert!(events == log_of(server, session_id).await, "not the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_two_hundred_cuts_a_log_comes_whole_live_and_in_a_replay() {
+    let server = server().await;
+    let session_id = session(&server, Default::default()).await;
+    let live = proxy(&server, CUTS, LENGTH_MAX).await;
+    let client_of_live = client(&server, &live);
+    let events = follow(&client_of_live, &session_id);
+    let (events, ()) = tokio::join!(events, talk(&server, &session_id));
+    check(&server, &session_id, &events).await;
+    let replay = proxy(&server, CUTS, LENGTH_MAX).await;
+    let events = follow(&client(&server, &replay), &session_id).await;
+    check(&server, &session_id, &events).await;
+    assert_eq!((live.cuts(), replay.cuts()), (CUTS, CUTS), "the log was longer than what was cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_is_read_over_cuts_comes_whole() {
+    const NUMBERS: usize = 60_000;
+    let server = server().await;
+    let request = bash(&format!("seq 1 {NUMBERS}"));
+    let id = start(&server, start_of(request)).await.background_id;
+    let proxy = proxy(&server, 50, 12_000).await;
+    let parked = client(&server, &proxy).parked_call(&id);
+    let options = callpark_client::OutputOptions { chunk_bytes_max: 4_096, ..Default::default() };
+    let mut output = parked.output(options);
+    let mut all = Vec::new();
+    while let Some(chunk) = soon("output", output.next()).await {
+        all.extend_from_slice(&chunk.expect("no error").data);
+    }
+    let expected: String = (1..=NUMBERS).map(|number| format!("{number}\n")).collect();
+    assert!(all == expected.as_bytes(), "{} of {} bytes", all.len(), expected.len());
+    assert_eq!(proxy.cuts(), 50);
+}
