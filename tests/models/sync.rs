@@ -32,6 +32,10 @@ pub mod mpsc {
             self.sender.send(message).await
         }
 
+        pub async fn reserve(&self) -> Result<inner::Permit<'_, T>, SendError<()>> {
+            self.sender.reserve().await
+        }
+
         pub fn try_send(&self, message: T) -> Result<(), Unsent<T>> {
             self.sender.try_send(message).map_err(Unsent)
         }
