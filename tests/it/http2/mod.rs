@@ -2,7 +2,9 @@
 //! them is met in order, and nobody else on the server notices.
 
 mod bodies;
+mod crowd;
 mod faults;
+mod floods;
 mod flow;
 mod frames;
 mod gzip;
@@ -12,3 +14,4 @@ mod hpack;
 mod neighbour;
 mod requests;
 mod resets;
+mod unread;
