@@ -1,0 +1,17 @@
+//! The server below gRPC: frames of HTTP/2 and bytes of TCP that no client would send. Each of
+//! them is met in order, and nobody else on the server notices.
+
+mod bodies;
+mod crowd;
+mod faults;
+mod floods;
+mod flow;
+mod frames;
+mod gzip;
+mod handshakes;
+mod heads;
+mod hpack;
+mod neighbour;
+mod requests;
+mod resets;
+mod unread;

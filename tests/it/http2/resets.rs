@@ -1,0 +1,93 @@
+//! Streams that are reset, by their caller or for their mistakes, and too many of them.
+
+use super::frames::{
+    CANCEL, END_STREAM, ENHANCE_YOUR_CALM, End, Peer, REFUSED_STREAM, body, headers, reset,
+};
+use super::hpack::Head;
+use super::neighbour::Neighbour;
+use super::requests::dry_run;
+use crate::support::TestServer;
+
+/// The ids of a client's streams.
+fn streams(count: u32) -> impl Iterator<Item = u32> {
+    (0..count).map(|index| 2 * index + 1)
+}
+
+#[tokio::test]
+async fn streams_that_are_opened_and_reset_at_once_end_their_connection_and_no_other() {
+    let server = TestServer::start().await;
+    let neighbour = Neighbour::of(&server).await;
+    let head = Head::of("ToolRunner/RunTool", server.token());
+    let both = |stream| [headers(stream, 0, &head), reset(stream, CANCEL)].concat();
+    let flood: Vec<u8> = streams(20_000).flat_map(both).collect();
+    let mut peer = Peer::connect(&server.endpoint).await;
+    let fate = peer.flood(&flood).await;
+    assert!(fate.is_closed && [Some(ENHANCE_YOUR_CALM), None].contains(&fate.goaway), "{fate:?}");
+    neighbour.unharmed().await;
+}
+
+/// How many requests without a path are answered by a reset before the connection is ended.
+async fn resets_before_the_end(server: &TestServer) -> usize {
+    let head = Head::of("ToolRunner/RunTool", server.token()).without(":path");
+    let mut peer = Peer::connect(&server.endpoint).await;
+    for stream in streams(20_000) {
+        peer.request(stream, &head, &[]).await;
+        match peer.answer(stream).await.end {
+            Some(End::Reset(_)) => {}
+            None => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(peer.fate.goaway, Some(ENHANCE_YOUR_CALM), "{:?}", peer.fate);
+    peer.fate.resets
+}
+
+#[tokio::test]
+async fn malformed_requests_end_their_connection_after_as_many_as_are_allowed() {
+    let server = TestServer::start().await;
+    let neighbour = Neighbour::of(&server).await;
+    assert_eq!(resets_before_the_end(&server).await, 128);
+    // Another connection begins again at nothing.
+    assert_eq!(resets_before_the_end(&server).await, 128);
+    neighbour.unharmed().await;
+    let strict = TestServer::with(&[("max-local-error-resets", "3")]).await;
+    assert_eq!(resets_before_the_end(&strict).await, 3);
+}
+
+#[tokio::test]
+async fn a_stream_over_the_limit_is_refused_and_those_below_it_are_answered() {
+    let server = TestServer::start().await;
+    let head = Head::of("ToolRunner/RunTool", server.token());
+    let mut peer = Peer::connect(&server.endpoint).await;
+    for stream in streams(130) {
+        peer.send(&headers(stream, 0, &head)).await;
+    }
+    for stream in streams(130).skip(128) {
+        assert_eq!(peer.answer(stream).await.end, Some(End::Reset(REFUSED_STREAM)));
+    }
+    for stream in streams(128) {
+        peer.send(&body(stream, &dry_run())).await;
+    }
+    for stream in streams(128) {
+        let answer = peer.answer(stream).await;
+        assert_eq!((answer.end, answer.status()), (Some(End::Whole), Some(0)), "{answer:?}");
+    }
+    // There is room again.
+    peer.request(261, &head, &dry_run()).await;
+    assert_eq!(peer.answer(261).await.status(), Some(0));
+    assert!(!peer.fate.is_refused(), "{:?}", peer.fate);
+}
+
+/// The head has ended the stream, so each byte more is a mistake.
+#[tokio::test]
+async fn bodies_after_the_end_of_their_stream_harm_nobody_else() {
+    let server = TestServer::start().await;
+    let neighbour = Neighbour::of(&server).await;
+    let head = Head::of("ToolRunner/RunTool", server.token());
+    let mut peer = Peer::connect(&server.endpoint).await;
+    let late = |stream| [headers(stream, END_STREAM, &head), body(stream, &dry_run())].concat();
+    let flood: Vec<u8> = streams(2_000).flat_map(late).collect();
+    let fate = peer.flood(&flood).await;
+    assert!(fate.is_closed, "{fate:?}");
+    neighbour.unharmed().await;
+}
