@@ -44,3 +44,7 @@ serve *arguments:
 # The examples in other languages against a server of their own: `just polyglot python go`.
 polyglot *languages:
     polyglot/run {{ languages }}
+
+# What comes from outside, with random bytes, 60 s each target; or `just fuzz page_tokens 600`.
+fuzz target='' seconds='60':
+    fuzz/run '{{ target }}' {{ seconds }}

@@ -4,6 +4,9 @@
 mod background_tasks;
 mod convert;
 mod deadline;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layer;
 mod status;
 mod tool_runner;

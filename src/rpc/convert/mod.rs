@@ -18,6 +18,8 @@ pub(crate) use field::{Fields, Fingerprint, Invalid, fingerprint};
 pub(crate) use filter::{
     PageFault, fit, list_query, list_sessions_query, next_call_token, next_session_token,
 };
+#[cfg(fuzzing)]
+pub(crate) use json::map_from_struct;
 pub(crate) use json::{struct_from_map, value_from_json};
 pub(crate) use session::{brief_session, log_query, new_session, session};
 pub(crate) use task::{brief_task, output_tail, parked_call, task, task_with_summary};

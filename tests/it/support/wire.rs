@@ -1,10 +1,8 @@
 //! The wire below the clients: methods from the descriptors, and requests of any bytes.
 
-use std::collections::BTreeMap;
-
 use bytes::{Buf, BufMut, Bytes};
 use prost::Message as _;
-use prost_types::{DescriptorProto, FileDescriptorSet};
+use prost_types::FileDescriptorSet;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
@@ -19,8 +17,6 @@ use super::{TestServer, soon};
 pub struct Method {
     /// `ToolRunner/RunTool`.
     pub name: String,
-    /// The full name of the request, with a dot before it.
-    pub input: String,
 }
 
 impl Method {
@@ -39,24 +35,15 @@ fn descriptors() -> FileDescriptorSet {
 pub fn methods() -> Vec<Method> {
     let mut methods = Vec::new();
     for service in descriptors().file.iter().flat_map(|file| &file.service) {
-        methods.extend(service.method.iter().map(|method| Method {
-            name: format!("{}/{}", service.name(), method.name()),
-            input: method.input_type().to_owned(),
-        }));
+        methods.extend(
+            service
+                .method
+                .iter()
+                .map(|method| Method { name: format!("{}/{}", service.name(), method.name()) }),
+        );
     }
     assert!(methods.len() > 20, "{methods:?}");
     methods
-}
-
-/// All messages of the contract, by their full name with a dot before it.
-pub fn messages() -> BTreeMap<String, DescriptorProto> {
-    let named = |file: prost_types::FileDescriptorProto| {
-        let package = file.package().to_owned();
-        let full =
-            move |message: DescriptorProto| (format!(".{package}.{}", message.name()), message);
-        file.message_type.into_iter().map(full)
-    };
-    descriptors().file.into_iter().flat_map(named).collect()
 }
 
 /// Bytes are messages.

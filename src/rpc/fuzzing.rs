@@ -1,0 +1,120 @@
+//! Ways in for the fuzz targets of `fuzz/`, which are a crate of their own: what is private to this
+//! floor, under public names. There is nothing of it in a normal build.
+
+use callpark_proto::v1;
+use prost::Message;
+use prost_types::Struct;
+use serde_json::{Map, Value};
+use tonic::Status;
+
+use super::convert::{self, Fields, Fingerprint};
+use super::status::invalid;
+use crate::model::Principal;
+use crate::store::{CallCursor, SessionCursor};
+
+/// Decodes a request and converts it. Nothing comes of bytes that can't be decoded.
+pub type Reader = fn(&[u8]) -> Option<Result<(), Status>>;
+
+/// Readers of all requests that have a conversion, by the name of their message.
+pub const READERS: &[(&str, Reader)] = &[
+    ("RunToolRequest", |bytes| {
+        read(bytes, |request| convert::call_request(request).map_err(invalid))
+    }),
+    ("StreamToolRequest", |bytes| {
+        read(bytes, |request| convert::stream_request(request).map_err(invalid))
+    }),
+    ("StartRequest", |bytes| {
+        read(bytes, |request| convert::work_request(request).map_err(invalid))
+    }),
+    ("CreateSessionRequest", |bytes| read(bytes, create_session)),
+    ("StreamSessionRequest", |bytes| {
+        read(bytes, |request| convert::log_query(request).map_err(invalid))
+    }),
+    ("ListRequest", |bytes| read(bytes, |request| call_page(&principal(), request))),
+    ("ListSessionsRequest", |bytes| read(bytes, |request| session_page(&principal(), request))),
+    ("CancelRequest", |bytes| read(bytes, |request| convert::cancel_request(request, None))),
+    ("ReadOutputRequest", |bytes| read(bytes, convert::output_request)),
+    ("WaitManyRequest", |bytes| read(bytes, wait_many)),
+    ("GetRequest", |bytes| {
+        read(bytes, |request: v1::GetRequest| convert::background_id(&request.background_id))
+    }),
+];
+
+fn read<M: Message + Default, T>(
+    bytes: &[u8],
+    convert: impl FnOnce(M) -> Result<T, Status>,
+) -> Option<Result<(), Status>> {
+    let request = M::decode(bytes).ok()?;
+    Some(convert(request).map(|_| ()))
+}
+
+fn principal() -> Principal {
+    Principal { tenant: crate::model::Tenant::new("fuzz"), name: "fuzz".into() }
+}
+
+fn create_session(mut request: v1::CreateSessionRequest) -> Result<(), Status> {
+    let mut fields = Fields::default();
+    let request_id = std::mem::take(&mut request.request_id);
+    fields.request_id(request_id, Fingerprint::none());
+    convert::new_session(&mut fields, request);
+    fields.finish(()).map_err(invalid)
+}
+
+fn wait_many(request: v1::WaitManyRequest) -> Result<(), Status> {
+    let mut fields = Fields::default();
+    convert::many_ids(&mut fields, &request.background_ids);
+    convert::wait_span(request.wait);
+    fields.finish(()).map_err(invalid)
+}
+
+/// Where a page of tasks begins, and the filters that its token is for.
+///
+/// # Errors
+///
+/// As a List gives them.
+pub fn call_page(
+    who: &Principal,
+    request: v1::ListRequest,
+) -> Result<(Option<CallCursor>, String), Status> {
+    let (query, filters) = convert::list_query(who, request)?;
+    Ok((query.cursor, filters))
+}
+
+/// The token for a page of tasks.
+pub fn call_token(cursor: CallCursor, filters: String) -> String {
+    convert::next_call_token(Some(cursor), filters)
+}
+
+/// Where a page of sessions begins, and the filters that its token is for.
+///
+/// # Errors
+///
+/// As a ListSessions gives them.
+pub fn session_page(
+    who: &Principal,
+    request: v1::ListSessionsRequest,
+) -> Result<(Option<SessionCursor>, String), Status> {
+    let (query, filters) = convert::list_sessions_query(who, request)?;
+    Ok((query.cursor, filters))
+}
+
+/// The token for a page of sessions.
+pub fn session_token(cursor: SessionCursor, filters: String) -> String {
+    convert::next_session_token(Some(cursor), filters)
+}
+
+/// A JSON object from the wire.
+///
+/// # Errors
+///
+/// Names every value that JSON or a tool can't have.
+pub fn map_from_struct(value: Struct) -> Result<Map<String, Value>, Status> {
+    let mut fields = Fields::default();
+    let map = convert::map_from_struct(&mut fields, "arguments", value);
+    fields.finish(map).map_err(invalid)
+}
+
+/// A JSON object for the wire.
+pub fn struct_from_map(map: Map<String, Value>) -> Struct {
+    convert::struct_from_map(map)
+}

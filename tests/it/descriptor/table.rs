@@ -1,0 +1,233 @@
+//! What the contract says of every field of every request. The numbers are those of the comments in
+//! `proto/callpark/v1`; where these have none, those of `src/model/limits.rs`.
+
+use Rule::*;
+
+/// What a field takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// The id of a session; an optional one may be empty.
+    Session { required: bool },
+    /// The id of a background task.
+    Task,
+    /// The id of a background task, or of a call.
+    TaskOrCall,
+    /// Ids of background tasks, at least one.
+    Tasks { count_max: usize },
+    /// A UUID, or nothing.
+    RequestId,
+    /// The name of a tool.
+    Tool,
+    /// Names of tools, or none.
+    Tools { count_max: usize },
+    /// A text, or nothing.
+    Text { bytes_max: usize },
+    /// A text of any size that nothing is done with.
+    AnyText,
+    /// An absolute path, or nothing.
+    Path { bytes_max: usize },
+    /// What an answer gave to go on with, or nothing.
+    PageToken,
+    /// What an answer gave to compare with, or nothing.
+    Epoch,
+    /// At most 64 labels.
+    Labels,
+    /// A JSON object of at most 1 MiB and 32 levels.
+    Arguments,
+    /// A whole number. Without a maximum any number is fine, or is clamped.
+    Whole { min: i64, max: Option<i64> },
+    /// The number of an event or a change: what is beyond the newest is out of range.
+    Sequence,
+    /// A span that is refused when it is out of bounds.
+    Span { positive: bool, seconds_max: i64 },
+    /// A span that is clamped and never refused.
+    Wait,
+    /// A moment.
+    Time,
+    /// A value of an enum; a required one may not be unspecified.
+    Choice { required: bool },
+    /// Values of an enum, none of them unspecified.
+    Choices,
+    /// A flag.
+    Flag,
+    /// A message whose fields have rules of their own, and which isn't complete when it is empty.
+    Fields,
+    /// A choice between fields.
+    OneOf { required: bool },
+    /// Answered UNIMPLEMENTED, whatever is in it.
+    NotServed,
+}
+
+const TEXT: Rule = Text { bytes_max: 4 << 10 };
+const OPTIONAL_SESSION: Rule = Session { required: false };
+const SESSION: Rule = Session { required: true };
+const CHOICE: Rule = Choice { required: false };
+/// 0 is a default, and what is above the maximum is clamped.
+const CLAMPED: Rule = Whole { min: 0, max: None };
+const OUTPUT_BYTES: Rule = Whole { min: 0, max: Some(64 << 20) };
+/// 30 days.
+const SPAN_SECONDS_MAX: i64 = 30 * 24 * 3600;
+const BUDGET: Rule = Span { positive: false, seconds_max: SPAN_SECONDS_MAX };
+const TIMEOUT: Rule = Span { positive: true, seconds_max: SPAN_SECONDS_MAX };
+
+/// A message, its fields and choices, and their rules.
+pub type Row = (&'static str, &'static [(&'static str, Rule)]);
+
+/// The fields of the messages that a served RPC takes.
+pub const TABLE: &[Row] = &[
+    ("ListToolsRequest", &[("session_id", OPTIONAL_SESSION)]),
+    ("RunToolRequest", CALL),
+    ("StreamToolRequest", CALL),
+    (
+        "CreateSessionRequest",
+        &[
+            ("request_id", RequestId),
+            ("description", TEXT),
+            ("labels", Labels),
+            ("allowed_tools", Tools { count_max: 1_000 }),
+            ("model", TEXT),
+            ("system_message", Text { bytes_max: 64 << 10 }),
+            ("max_rounds", Whole { min: 0, max: None }),
+            ("working_directory", Path { bytes_max: 4 << 10 }),
+            ("max_live_tasks", Whole { min: 0, max: Some(1_000) }),
+            ("task_limit_policy", CHOICE),
+        ],
+    ),
+    ("GetSessionRequest", &[("session_id", SESSION)]),
+    (
+        "ListSessionsRequest",
+        &[
+            ("page_size", CLAMPED),
+            ("page_token", PageToken),
+            ("state", CHOICE),
+            ("labels", Labels),
+            ("created_after", Time),
+        ],
+    ),
+    (
+        "CloseSessionRequest",
+        &[("session_id", SESSION), ("request_id", RequestId), ("reason", TEXT)],
+    ),
+    (
+        "StreamSessionRequest",
+        &[
+            ("session_id", SESSION),
+            ("start_after_sequence", Sequence),
+            ("stream_epoch", Epoch),
+            ("from_now", Flag),
+            ("payloads", Choices),
+            ("follow", Flag),
+            ("on_gap", CHOICE),
+        ],
+    ),
+    (
+        "StartRequest",
+        &[
+            ("session_id", OPTIONAL_SESSION),
+            ("request_id", RequestId),
+            ("concurrency", CHOICE),
+            ("work", OneOf { required: true }),
+            ("tool_call", Fields),
+            ("agent_turn", NotServed),
+            ("dry_run", Flag),
+        ],
+    ),
+    (
+        "ToolCall",
+        &[
+            ("tool", Tool),
+            ("arguments", Arguments),
+            ("description", TEXT),
+            ("execution_timeout", TIMEOUT),
+            ("idle_timeout", TIMEOUT),
+            ("follow_up", CHOICE),
+            ("detached", Flag),
+            ("max_output_bytes", OUTPUT_BYTES),
+            ("labels", Labels),
+        ],
+    ),
+    ("GetRequest", &[("background_id", Task)]),
+    (
+        "ListRequest",
+        &[
+            ("session_id", OPTIONAL_SESSION),
+            ("states", Choices),
+            ("kinds", Choices),
+            ("labels", Labels),
+            ("created_after", Time),
+            ("page_size", CLAMPED),
+            ("page_token", PageToken),
+        ],
+    ),
+    ("WaitRequest", &[("background_id", Task), ("wait", Wait), ("acknowledge", Flag)]),
+    (
+        "WaitManyRequest",
+        &[
+            ("background_ids", Tasks { count_max: 100 }),
+            ("mode", CHOICE),
+            ("wait", Wait),
+            ("acknowledge", Flag),
+        ],
+    ),
+    (
+        "CancelRequest",
+        &[
+            ("background_id", Task),
+            ("request_id", RequestId),
+            ("force", Flag),
+            ("reason", TEXT),
+            ("dry_run", Flag),
+            ("wait", Wait),
+            ("grace", Span { positive: false, seconds_max: 60 }),
+        ],
+    ),
+    ("DeleteRequest", &[("background_id", Task), ("request_id", RequestId)]),
+    (
+        "ReadOutputRequest",
+        &[
+            ("background_id", TaskOrCall),
+            ("stream", CHOICE),
+            ("position", OneOf { required: false }),
+            ("offset", Whole { min: 0, max: None }),
+            ("tail_lines", Whole { min: 1, max: None }),
+            ("max_bytes", CLAMPED),
+            ("wait", Wait),
+        ],
+    ),
+    ("WatchRequest", &[("session_id", OPTIONAL_SESSION), ("watch_sequence", Sequence)]),
+    (
+        "ResolveApprovalRequest",
+        &[
+            ("background_id", TaskOrCall),
+            ("approval_id", AnyText),
+            ("decision", Choice { required: true }),
+            ("reason", TEXT),
+            ("resolved_by", TEXT),
+            ("request_id", RequestId),
+        ],
+    ),
+    ("SummarizeRequest", &[("session_id", SESSION)]),
+];
+
+const CALL: &[(&str, Rule)] = &[
+    ("session_id", OPTIONAL_SESSION),
+    ("tool", Tool),
+    ("arguments", Arguments),
+    ("request_id", RequestId),
+    ("call_budget", BUDGET),
+    ("execution_timeout", TIMEOUT),
+    ("idle_timeout", TIMEOUT),
+    ("on_disconnect", CHOICE),
+    ("follow_up", CHOICE),
+    ("detached", Flag),
+    ("max_output_bytes", OUTPUT_BYTES),
+    ("labels", Labels),
+    ("dry_run", Flag),
+    ("description", TEXT),
+];
+
+/// The rule of a field or a choice, if the table has it.
+pub fn rule_of(message: &str, field: &str) -> Option<Rule> {
+    let (_, fields) = TABLE.iter().find(|(name, _)| *name == message)?;
+    fields.iter().find(|(name, _)| *name == field).map(|(_, rule)| *rule)
+}

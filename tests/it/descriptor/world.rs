@@ -1,0 +1,106 @@
+//! Requests that are good, so that what comes of one comes from the field that was changed.
+
+use callpark_proto::v1::start_request::Work;
+use prost::Message as _;
+use tonic::Code;
+
+use super::answers::Answer;
+use crate::support::streams::{close, ended, new_session, task};
+use crate::support::{TestServer, v1};
+
+/// Takes anything, so that only the bounds of arguments in general stand in the way.
+pub const CONFIG: &str = r#"
+[[tools]]
+name = "any"
+argv = ["true"]
+
+[tools.input_schema]
+type = "object"
+"#;
+
+/// What good requests are about.
+pub struct World {
+    session_id: String,
+    closed_id: String,
+    /// A task that has ended.
+    pub background_id: String,
+}
+
+impl World {
+    /// A session with a task that has ended, and a closed session.
+    pub async fn new(server: &TestServer) -> Self {
+        let session_id = new_session(server).await;
+        let closed_id = new_session(server).await;
+        close(server, &closed_id).await;
+        let background_id = task(server, &session_id, "echo one").await.background_id;
+        ended(server, &background_id).await;
+        Self { session_id, closed_id, background_id }
+    }
+
+    /// A good request of a method.
+    pub fn good(&self, method: &str) -> Vec<u8> {
+        let Self { session_id, closed_id, background_id } = self;
+        let (session_id, background_id) = (session_id.clone(), background_id.clone());
+        let tool = "any".to_owned();
+        match method {
+            "ToolRunner/ListTools" => v1::ListToolsRequest { session_id }.encode_to_vec(),
+            "ToolRunner/GetSession" => v1::GetSessionRequest { session_id }.encode_to_vec(),
+            "ToolRunner/CloseSession" => {
+                let session_id = closed_id.clone();
+                v1::CloseSessionRequest { session_id, ..Default::default() }.encode_to_vec()
+            }
+            "ToolRunner/RunTool" => {
+                let call = v1::RunToolRequest { tool, dry_run: true, ..Default::default() };
+                call.encode_to_vec()
+            }
+            "ToolRunner/StreamTool" => {
+                let call = v1::StreamToolRequest { tool, dry_run: true, ..Default::default() };
+                call.encode_to_vec()
+            }
+            "ToolRunner/StreamSession" => {
+                let follow = Some(false);
+                let stream = v1::StreamSessionRequest { session_id, follow, ..Default::default() };
+                stream.encode_to_vec()
+            }
+            "ToolRunner/CreateSession" | "ToolRunner/ListSessions" | "BackgroundTasks/List" => {
+                Vec::new()
+            }
+            "BackgroundTasks/Start" => {
+                let work = Some(Work::ToolCall(v1::ToolCall { tool, ..Default::default() }));
+                v1::StartRequest { work, dry_run: true, ..Default::default() }.encode_to_vec()
+            }
+            "BackgroundTasks/Delete" => {
+                let background_id = "bg-00000000000040008000000000000001".to_owned();
+                v1::DeleteRequest { background_id, ..Default::default() }.encode_to_vec()
+            }
+            "BackgroundTasks/WaitMany" => {
+                let background_ids = vec![background_id];
+                v1::WaitManyRequest { background_ids, ..Default::default() }.encode_to_vec()
+            }
+            "BackgroundTasks/ResolveApproval" => {
+                let decision = v1::ApprovalDecision::Allow.into();
+                v1::ResolveApprovalRequest { background_id, decision, ..Default::default() }
+                    .encode_to_vec()
+            }
+            "BackgroundTasks/Watch" | "BackgroundTasks/Summarize" => {
+                v1::SummarizeRequest { session_id }.encode_to_vec()
+            }
+            "BackgroundTasks/Get"
+            | "BackgroundTasks/Wait"
+            | "BackgroundTasks/Cancel"
+            | "BackgroundTasks/ReadOutput" => v1::GetRequest { background_id }.encode_to_vec(),
+            other => panic!("{other} is new: say in {} how a good request looks", file!()),
+        }
+    }
+}
+
+/// How the good request of a method is answered.
+pub fn good_answer(method: &str) -> Answer {
+    match method {
+        "BackgroundTasks/Delete" => Err((Code::NotFound, Some("TASK_NOT_FOUND".into()))),
+        "BackgroundTasks/ResolveApproval" => {
+            Err((Code::FailedPrecondition, Some("APPROVAL_NOT_OPEN".into())))
+        }
+        _ => Ok(()),
+    }
+}
