@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use tonic::Code;
 use v1::State;
 
+use crate::history::check_everything;
 use crate::support::streams::{
     Gate, Reader, ended, log_of, new_session, stream_of, task, task_now,
 };
@@ -191,4 +192,5 @@ async fn a_cancel_that_races_the_end_leaves_one_terminal_state() {
     }
     let cancelled = tasks.iter().filter(|task| task.state() == State::Cancelled).count();
     assert!((1..=190).contains(&cancelled), "no race: {cancelled} of 200 were cancelled");
+    check_everything(&server.connect(), 0).await;
 }
