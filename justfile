@@ -44,3 +44,7 @@ serve *arguments:
 # The examples in other languages against a server of their own: `just polyglot python go`.
 polyglot *languages:
     polyglot/run {{ languages }}
+
+# Mixed load on the real server for ten minutes, or for so many seconds: `just soak 60`.
+soak seconds="600":
+    CALLPARK_SOAK_SECONDS={{ seconds }} cargo test --release --test it soak -- --ignored --nocapture

@@ -21,6 +21,7 @@ mod readers;
 mod recorder;
 mod resources;
 mod sample;
+mod soak;
 mod state;
 mod views;
 mod wait;
