@@ -47,4 +47,4 @@ polyglot *languages:
 
 # Mixed load on the real server for ten minutes, or for so many seconds: `just soak 60`.
 soak seconds="600":
-    CALLPARK_SOAK_SECONDS={{ seconds }} cargo test --release --test it soak -- --ignored --nocapture
+    CALLPARK_SOAK_SECONDS={{ seconds }} cargo test --release -p callpark --test it soak -- --ignored --nocapture

@@ -38,10 +38,11 @@ pub fn none_is_left(history: &History) -> Vec<Violation> {
     left.map(|sighting| violation(sighting, "is left".into())).collect()
 }
 
-/// No zombie is older than 2 s, and children hold the descriptors 0, 1 and 2 and no other.
+/// No zombie is older than 2 s and the slack, and children hold the descriptors 0, 1 and 2 and no
+/// other.
 pub fn children_are_in_order(history: &History) -> Vec<Violation> {
     let wrong = history.processes.iter().filter_map(|sighting| match &sighting.what {
-        Seen::Unreaped(age) if *age > ZOMBIE_AGE_MAX => {
+        Seen::Unreaped(age) if *age > ZOMBIE_AGE_MAX + history.slack => {
             Some(violation(sighting, format!("unreaped for {age:?}")))
         }
         Seen::Open(open) if *open != DESCRIPTORS => {
@@ -90,7 +91,7 @@ pub fn descriptors(processes: &[(u32, String)]) -> Vec<Sighting> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample::check_fails;
+    use super::super::sample::{check_fails, sample};
     use super::*;
 
     fn add(what: Seen) -> impl Fn(&mut History) {
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn zombies_and_inherited_descriptors_are_found() {
-        let old = Seen::Unreaped(ZOMBIE_AGE_MAX + Duration::from_millis(1));
+        let old = Seen::Unreaped(ZOMBIE_AGE_MAX + sample().slack * 2);
         check_fails(children_are_in_order, "unreaped", add(old));
         check_fails(children_are_in_order, "open", add(Seen::Open(vec![0, 1, 2, 9])));
         check_fails(children_are_in_order, "open", add(Seen::Open(vec![1, 2])));
