@@ -115,9 +115,11 @@ mod tests {
     use super::super::sample::check_fails;
     use super::*;
 
+    type Break = fn(&mut Figures);
+
     #[test]
     fn what_is_not_given_back_is_found() {
-        let breaks: [(&str, fn(&mut Figures)); 8] = [
+        let breaks: [(&str, Break); 8] = [
             ("KiB", |figures| figures.resident_kib += 5_000),
             ("descriptors", |figures| figures.descriptors += 1),
             ("threads", |figures| figures.threads += 1),
