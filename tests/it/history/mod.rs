@@ -280,22 +280,26 @@ pub const INVARIANTS: [(&str, Checker); 25] = [
     ("what was taken is given back", resources::all_is_given_back),
 ];
 
+/// Violations of one invariant that are told; the others are counted.
+const TOLD_MAX: usize = 5;
+
 impl History {
-    /// All that is wrong, a line each.
-    pub fn violations(&self) -> Vec<String> {
-        let lines = INVARIANTS.iter().flat_map(|(invariant, check)| {
-            let line =
-                move |found: Violation| format!("{invariant}: {}: {}", found.subject, found.detail);
-            check(self).into_iter().map(line)
-        });
-        lines.collect()
+    /// All that is wrong: each invariant that is broken, with what breaks it.
+    pub fn violations(&self) -> Vec<(&'static str, Vec<Violation>)> {
+        let found = INVARIANTS.iter().map(|(invariant, check)| (*invariant, check(self)));
+        found.filter(|(_, violations)| !violations.is_empty()).collect()
     }
 
-    /// Panics with all that is wrong.
+    /// Panics with what is wrong.
     #[track_caller]
     pub fn assert_holds(&self) {
-        let violations = self.violations();
-        let shown = violations.iter().take(20).cloned().collect::<Vec<_>>().join("\n  ");
-        assert!(violations.is_empty(), "{} violations\n  {shown}\n", violations.len());
+        let mut text = String::new();
+        for (invariant, violations) in self.violations() {
+            text += &format!("\n  {invariant}: {} violations", violations.len());
+            for Violation { subject, detail } in violations.iter().take(TOLD_MAX) {
+                text += &format!("\n    {subject}: {detail}");
+            }
+        }
+        assert!(text.is_empty(), "a broken history{text}\n");
     }
 }

@@ -372,7 +372,9 @@ fn a_history_in_which_all_is_well_breaks_no_invariant() {
 }
 
 #[test]
-#[should_panic(expected = "1 violations\n  nothing of a call is left at rest: process 7 of call-1")]
+#[should_panic(
+    expected = "nothing of a call is left at rest: 1 violations\n    process 7 of call-1"
+)]
 fn a_violation_is_told_with_its_invariant_and_its_place() {
     let mut history = sample();
     let call_id = "call-1".to_owned();
