@@ -48,3 +48,7 @@ polyglot *languages:
 # What comes from outside, with random bytes, 60 s each target; or `just fuzz page_tokens 600`.
 fuzz target='' seconds='60':
     fuzz/run '{{ target }}' {{ seconds }}
+
+# Mixed load on the real server for ten minutes, or for so many seconds: `just soak 60`.
+soak seconds="600":
+    CALLPARK_SOAK_SECONDS={{ seconds }} cargo test --release -p callpark --test it soak -- --ignored --nocapture

@@ -5,6 +5,7 @@ use serde_json::json;
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt as _;
 
+use crate::history::check_everything;
 use crate::support::waiting::{
     Gate, call, cancel, cancel_of, ended, events_of, is_alive, lines_of, park, parked_of, pids,
     refusal, run, session, start_of, stream_of, task, text_of,
@@ -35,6 +36,7 @@ async fn of_fifty_equal_calls_at_once_one_runs() {
         assert_eq!(answer.outcome, answers[0].outcome);
         assert_eq!(stdout_of(result_of(answer)), b"done\n");
     }
+    check_everything(&server.connect(), 0).await;
 }
 
 #[tokio::test]
@@ -54,6 +56,7 @@ async fn of_fifty_equal_calls_and_streams_at_once_one_runs() {
     // Every stream has the call's events from the first one on.
     assert!(streams.iter().all(|events| *events == streams[0]));
     assert!(streams[0].iter().all(|event| event.call_id == answers[0].call_id));
+    check_everything(&server.connect(), 0).await;
 }
 
 #[tokio::test]

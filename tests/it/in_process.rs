@@ -63,7 +63,8 @@ impl InProcess for Counting {
     }
 }
 
-async fn server() -> TestServer {
+/// A tool whose work is code inside the server: it counts, and then does what it is told to.
+pub fn count() -> Arc<dyn CallableTool> {
     let tool = Tool {
         name: "count".into(),
         description: "Counts to three.".into(),
@@ -76,7 +77,11 @@ async fn server() -> TestServer {
         execution_timeout: None,
         source: ToolSource::BuiltIn,
     };
-    TestServer::with_tools(vec![Arc::new(Count { tool })]).await
+    Arc::new(Count { tool })
+}
+
+async fn server() -> TestServer {
+    TestServer::with_tools(vec![count()]).await
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ mod faults_same_request;
 mod faults_start;
 mod faults_stop;
 mod faults_store;
+mod history;
 mod http2;
 mod idempotency;
 mod in_process;

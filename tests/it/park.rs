@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tonic::Request;
 
+use crate::history::check_everything;
 use crate::support::waiting::{
     Gate, call, ended, event, first_end, is_alive, lines_of, outcome_of, parked_of, pids, run,
     session, span_of, time,
@@ -282,6 +283,7 @@ async fn a_call_that_ends_with_its_budget_is_a_result_or_parked_and_never_both()
     let parked: usize = counts.iter().map(|(_, parked)| parked).sum();
     assert_eq!(results + parked, 200);
     assert!(results > 20 && parked > 20, "{results} results, {parked} parked");
+    check_everything(&server.connect(), 0).await;
 }
 
 /// Every call has ended once, and those that were parked are those whose callers were told.

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use v1::State;
 
+use crate::history::check_everything;
 use crate::support::streams::{
     Gate, Reader, ended, get, log_of, new_session, sequences, start_of, started, stream_of, task,
     task_now, tool_start,
@@ -63,6 +64,7 @@ async fn finished_results_outlive_a_restart_and_running_tasks_are_lost() {
     let Some(v1::session_event::Payload::ToolCallFinished(end)) = end else { panic!("{end:?}") };
     assert_eq!(end.state(), State::Lost);
     assert_eq!(end.outcome, Some(v1::tool_call_finished::Outcome::Error(error.clone())));
+    check_everything(&server.connect(), 1).await;
 }
 
 #[tokio::test]

@@ -153,6 +153,20 @@ pub struct Clients {
     pub tools: ToolRunnerClient<InterceptedService<Channel, Bearer>>,
     /// Background tasks.
     pub tasks: BackgroundTasksClient<InterceptedService<Channel, Bearer>>,
+    /// What both of them use.
+    pub service: InterceptedService<Channel, Bearer>,
+}
+
+impl Clients {
+    /// Clients that show this token, on a connection of their own.
+    pub fn new(endpoint: &str, token: &str) -> Self {
+        let bearer = Bearer(format!("Bearer {token}").parse().expect("a header"));
+        let endpoint = Endpoint::from_shared(endpoint.to_owned()).expect("an endpoint");
+        let service = InterceptedService::new(endpoint.connect_lazy(), bearer);
+        let tools = ToolRunnerClient::new(service.clone()).max_decoding_message_size(16 << 20);
+        let tasks = BackgroundTasksClient::new(service.clone()).max_decoding_message_size(16 << 20);
+        Self { tools, tasks, service }
+    }
 }
 
 /// A server in a process of its own. Killed when it is dropped.
@@ -189,11 +203,7 @@ impl Program {
 
     /// Clients on a connection of their own.
     pub fn connect(&self) -> Clients {
-        let bearer = Bearer(format!("Bearer {}", self.token).parse().expect("a header"));
-        let service = InterceptedService::new(self.channel(), bearer);
-        let tools = ToolRunnerClient::new(service.clone()).max_decoding_message_size(16 << 20);
-        let tasks = BackgroundTasksClient::new(service).max_decoding_message_size(16 << 20);
-        Clients { tools, tasks }
+        Clients::new(&self.endpoint, &self.token)
     }
 
     /// A command that talks to it.

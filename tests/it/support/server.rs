@@ -17,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
+use super::program::Clients;
 use super::soon;
 
 /// Settings by name, as flags would give them.
@@ -52,6 +53,7 @@ pub struct TestServer {
     folder: PathBuf,
     settings: Vec<(String, String)>,
     file: Option<PathBuf>,
+    more_tools: Vec<Arc<dyn CallableTool>>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
     /// Removed with the server that made it.
@@ -69,7 +71,7 @@ impl TestServer {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let path = folder.path().to_owned();
-        Self::serve(path, settings, None, Some(folder)).await
+        Self::serve(path, settings, None, Vec::new(), Some(folder)).await
     }
 
     /// A server that also has what this TOML configuration says, such as tools.
@@ -79,36 +81,31 @@ impl TestServer {
         std::fs::write(&file, toml).expect("written");
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let path = folder.path().to_owned();
-        Self::serve(path, settings, Some(file), Some(folder)).await
+        Self::serve(path, settings, Some(file), Vec::new(), Some(folder)).await
     }
 
     /// A server that also has these tools.
     pub async fn with_tools(tools: Vec<Arc<dyn CallableTool>>) -> Self {
+        Self::with_tools_and(tools, &[]).await
+    }
+
+    /// A server that also has these tools, with these settings beside the defaults.
+    pub async fn with_tools_and(tools: Vec<Arc<dyn CallableTool>>, settings: Settings<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().to_owned();
-        let config = config(&path, &[], None);
-        let app = App::build_with(config, tools).await.expect("a server");
-        Self::run(app, path, Vec::new(), None, Some(folder))
+        let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Self::serve(path, settings, None, tools, Some(folder)).await
     }
 
     async fn serve(
         folder: PathBuf,
         settings: Vec<(String, String)>,
         file: Option<PathBuf>,
+        more_tools: Vec<Arc<dyn CallableTool>>,
         owned: Option<tempfile::TempDir>,
     ) -> Self {
         let config = config(&folder, &settings, file.clone());
-        let app = App::build(config).await.expect("a server");
-        Self::run(app, folder, settings, file, owned)
-    }
-
-    fn run(
-        app: App,
-        folder: PathBuf,
-        settings: Vec<(String, String)>,
-        file: Option<PathBuf>,
-        owned: Option<tempfile::TempDir>,
-    ) -> Self {
+        let app = App::build_with(config, more_tools.clone()).await.expect("a server");
         let token = std::fs::read_to_string(app.token_file().expect("a token file"));
         let token = token.expect("a token").trim().to_owned();
         let admin = app.admin_address();
@@ -131,6 +128,7 @@ impl TestServer {
             folder,
             settings,
             file,
+            more_tools,
             stop,
             running: Some(running),
             owned,
@@ -140,6 +138,11 @@ impl TestServer {
     /// The token that callers show.
     pub fn token(&self) -> &str {
         &self.token
+    }
+
+    /// Clients on a connection of their own.
+    pub fn connect(&self) -> Clients {
+        Clients::new(&self.endpoint, &self.token)
     }
 
     /// The folder of its store.
@@ -165,7 +168,8 @@ impl TestServer {
         self.stop().await;
         let (folder, settings) = (self.folder.clone(), self.settings.clone());
         let (file, owned) = (self.file.clone(), self.owned.take());
-        Self::serve(folder, settings, file, owned).await
+        let more_tools = std::mem::take(&mut self.more_tools);
+        Self::serve(folder, settings, file, more_tools, owned).await
     }
 }
 
