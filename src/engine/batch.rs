@@ -52,7 +52,9 @@ impl Batch {
     pub(super) fn keep_stop(&mut self, command: &Command) {
         let Command::Cancel(cancel) = command else { return };
         let is_new = |report: &Command| match report {
-            Command::Cancel(other) => other.call_id != cancel.call_id || other.force < cancel.force,
+            Command::Cancel(other) => {
+                other.call_id != cancel.call_id || (!other.force && cancel.force)
+            }
             _ => true,
         };
         if self.reports.iter().all(is_new) {

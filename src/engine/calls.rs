@@ -165,8 +165,9 @@ impl Engine {
     }
 
     fn start_command(&self, tool: &Tool, request: CallRequest) -> Asked {
-        let arguments_bytes =
-            serde_json::to_vec(&request.arguments).map_or(0, |bytes| bytes.len() as u64);
+        let mut arguments_bytes = Count(0);
+        // A count takes everything.
+        let _ = serde_json::to_writer(&mut arguments_bytes, &request.arguments);
         let execution_timeout = request
             .execution_timeout
             .or(tool.execution_timeout)
@@ -188,7 +189,7 @@ impl Engine {
             kind: tool.kind,
             description: request.description,
             arguments: request.arguments,
-            arguments_bytes,
+            arguments_bytes: arguments_bytes.0,
             policy,
             labels: request.labels,
             turn_id: None,
@@ -283,4 +284,18 @@ impl Engine {
 struct Asked {
     start: Start,
     request: Option<RequestKey>,
+}
+
+/// Counts what is written to it, in bytes.
+struct Count(u64);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -9,6 +9,7 @@ use async_stream::try_stream;
 use futures::Stream;
 use rand::Rng;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::handle::sleep_until;
 use super::topics::Subscription;
@@ -17,7 +18,7 @@ use crate::model::limits::{
     LOG_PAGE_BYTES_MAX, LOG_PAGE_EVENTS_MAX, UPDATE_BYTES_MAX, UPDATE_EVENTS_MAX,
 };
 use crate::model::{CallId, PayloadKind, Principal, Session, SessionId};
-use crate::store::{EventPage, EventQuery, StoredEvent};
+use crate::store::{EventPage, EventQuery, StoreError, StoredEvent};
 
 /// What happens when events that were asked for are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,6 +90,8 @@ struct Cursor {
     engine: Engine,
     query: EventQuery,
     heads: Subscription<SessionId, u64>,
+    /// The page behind the newest one.
+    ahead: Option<AbortOnDropHandle<Result<EventPage, StoreError>>>,
     /// When the stream has been silent for long enough to say so.
     heartbeat_due: Instant,
     /// When the stream has lasted long enough, if it ever has.
@@ -117,14 +120,30 @@ impl Cursor {
             engine: engine.clone(),
             query,
             heads: engine.shared.heads.subscribe(&session_id),
+            ahead: None,
             heartbeat_due: Instant::now() + options.heartbeat,
             expires: Some(engine.stream_expiry()),
         }
     }
 
+    /// The next page. While it is sent, the one behind it is read, if there is one.
     async fn page(&mut self) -> Result<EventPage, Error> {
-        self.heads.newest();
-        Ok(self.engine.shared.store.events(self.query.clone()).await?)
+        let page = match self.ahead.take() {
+            Some(read) => read.await.map_err(|cause| Error::Internal(cause.to_string()))??,
+            None => {
+                self.heads.newest();
+                self.engine.shared.store.events(self.query.clone()).await?
+            }
+        };
+        if page.scanned_to < page.head {
+            // What is published from here on is news to that read.
+            self.heads.newest();
+            let store = self.engine.shared.store.clone();
+            let query = EventQuery { after: page.scanned_to, ..self.query.clone() };
+            let read = async move { store.events(query).await };
+            self.ahead = Some(AbortOnDropHandle::new(self.engine.shared.tracker.spawn(read)));
+        }
+        Ok(page)
     }
 
     fn told(&mut self) {

@@ -202,31 +202,31 @@ pub struct Call {
     /// What does the work.
     pub kind: ToolKind,
     /// What it is for, in a person's words.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Where it is.
     pub state: State,
     /// Why it is there, where that isn't plain.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// When it was accepted.
     pub create_time: Timestamp,
     /// When its run began.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Timestamp>,
     /// When it went to the background: from then on it is a task.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub park_time: Option<Timestamp>,
     /// Why it went there.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub park_reason: Option<ParkReason>,
     /// When it ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Timestamp>,
     /// When anything here last changed.
     pub update_time: Timestamp,
     /// When it may be forgotten.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire_time: Option<Timestamp>,
     /// Which run this is, from 1.
     pub attempt: u32,
@@ -249,7 +249,7 @@ pub struct Call {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<Stopping>,
     /// The caller's own marks.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// Limits and wishes.
     pub policy: CallPolicy,

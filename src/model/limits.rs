@@ -113,7 +113,7 @@ pub const UPDATE_EVENTS_MAX: usize = 64;
 pub const UPDATE_BYTES_MAX: usize = 32 * 1024;
 /// Events that one read of the log looks at. A filter that keeps few costs more reads, never
 /// a longer one.
-pub const LOG_PAGE_EVENTS_MAX: usize = 512;
+pub const LOG_PAGE_EVENTS_MAX: usize = 2_048;
 /// Events that one read of the log returns, in bytes.
 pub const LOG_PAGE_BYTES_MAX: usize = 512 * 1024;
 /// A stream that has been silent for this long says so, in milliseconds.
@@ -152,7 +152,7 @@ pub const RECENT_LOG_BYTES_MAX: usize = 64 * 1024;
 /// The newest events of all followed sessions, in bytes; beyond it they are all forgotten.
 pub const RECENT_LOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Pages of logs that are remembered for other readers, each of [`LOG_PAGE_BYTES_MAX`] at most.
-pub const RECENT_PAGES_MAX: usize = 16;
+pub const RECENT_PAGES_MAX: usize = 32;
 /// Finished tasks and request ids are kept for this long, in seconds.
 pub const RETENTION_SECONDS_DEFAULT: u64 = 24 * 3600;
 /// Events kept of one session; older ones are trimmed, and readers are told of the gap.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use callpark::model::{
-    Labels, PayloadKind, Session, SessionId, SessionState, TaskLimitPolicy, Tenant, Timestamp,
+    Call, CallId, CallPolicy, Labels, Outcome, PayloadKind, Session, SessionId, SessionState, State,
+    TaskLimitPolicy, Tenant, Timestamp, ToolKind, ToolResult,
 };
 use callpark::store::{Append, SqliteOptions, SqliteStore, Store, StoredEvent, Synchronous};
 use callpark::telemetry::Metrics;
@@ -72,6 +73,59 @@ impl Log {
 
     /// Appends so many events and returns when they are durable.
     pub(crate) async fn append(&mut self, count: u64) -> Result<()> {
+        self.append_with(count, Vec::new()).await
+    }
+
+    /// What a call writes: its start and its end, each with an event.
+    pub(crate) async fn append_call(&mut self) -> Result<()> {
+        let call = self.call();
+        let ended = Call {
+            state: State::Succeeded,
+            end_time: Some(call.create_time),
+            expire_time: Some(call.create_time),
+            outcome: Some(Outcome::Result(ToolResult::default())),
+            revision: 2,
+            ..call.clone()
+        };
+        self.append_with(1, vec![call]).await?;
+        self.append_with(1, vec![ended]).await
+    }
+
+    fn call(&self) -> Call {
+        let time = self.session.create_time;
+        Call {
+            id: CallId::random(),
+            session_id: self.session.id,
+            tenant: self.session.tenant.clone(),
+            turn_id: None,
+            tool: "nothing".to_owned(),
+            kind: ToolKind::BuiltIn,
+            description: String::new(),
+            state: State::Running,
+            reason: String::new(),
+            create_time: time,
+            start_time: Some(time),
+            park_time: None,
+            park_reason: None,
+            end_time: None,
+            update_time: time,
+            expire_time: None,
+            attempt: 1,
+            parent: None,
+            progress: None,
+            outcome: None,
+            usage: None,
+            cancellation: None,
+            stopping: None,
+            labels: Labels::new(),
+            policy: CallPolicy::default(),
+            start_sequence: self.session.head_sequence + 1,
+            acknowledge_time: None,
+            revision: 1,
+        }
+    }
+
+    async fn append_with(&mut self, count: u64, calls: Vec<Call>) -> Result<()> {
         let head = self.session.head_sequence;
         let event = |sequence| StoredEvent {
             sequence,
@@ -86,7 +140,7 @@ impl Log {
             expected_head: self.is_stored.then_some(head),
             events: (head + 1..=head + count).map(event).collect(),
             session: self.session.clone(),
-            calls: Vec::new(),
+            calls,
             deleted_calls: Vec::new(),
             requests: Vec::new(),
         };

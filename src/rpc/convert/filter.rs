@@ -36,16 +36,22 @@ fn write<C: Serialize>(cursor: C, filters: String) -> String {
     json.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read<C: for<'a> Deserialize<'a>>(token: &str, filters: &str) -> Result<C, PageFault> {
+fn read<C>(text: &str, filters: &str) -> Result<C, PageFault>
+where
+    C: Clone + Serialize + for<'a> Deserialize<'a>,
+{
     // Longer than any of ours: not worth a look.
-    if token.len() > 1_024 || !token.is_ascii() || !token.len().is_multiple_of(2) {
+    if text.len() > 1_024 || !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err(PageFault::Token);
     }
-    let digit = |index: usize| u8::from_str_radix(&token[index..index + 2], 16);
-    let bytes: Result<Vec<u8>, _> = (0..token.len()).step_by(2).map(digit).collect();
+    let digit = |index: usize| u8::from_str_radix(&text[index..index + 2], 16);
+    let bytes: Result<Vec<u8>, _> = (0..text.len()).step_by(2).map(digit).collect();
     let bytes = bytes.map_err(|_| PageFault::Token)?;
-    let token: Token<C> = serde_json::from_slice(&bytes).map_err(|_| PageFault::Token)?;
-    if token.filters == filters { Ok(token.cursor) } else { Err(PageFault::Token) }
+    let Token { cursor, .. }: Token<C> =
+        serde_json::from_slice(&bytes).map_err(|_| PageFault::Token)?;
+    // Other filters, and every other spelling of the same cursor, give another text.
+    let ours = write(cursor.clone(), filters.to_owned());
+    if ours == text { Ok(cursor) } else { Err(PageFault::Token) }
 }
 
 /// The question behind a List, and what its tokens must be for.

@@ -82,21 +82,21 @@ impl Store for RecentStore {
             return Ok(page);
         }
         let read = || self.read_store(query.clone());
-        let (page, is_shared) = self.pages.read(&query, read).await?;
-        if !is_shared {
-            forming.complete(&query, &page);
-            return Ok(EventPage::clone(&page));
+        let (mut page, mut is_shared) = self.pages.read(&query, read).await?;
+        // The end of a log that somebody else began to read may be older than what this reader has
+        // heard. What is begun after that is not.
+        if is_shared && page.scanned_to >= page.head {
+            if let Some(page) = self.tails.read(&query) {
+                self.metrics.log_read(LogSource::Memory);
+                return Ok(page);
+            }
+            (page, is_shared) = self.pages.read(&query, read).await?;
         }
-        if page.scanned_to < page.head {
-            self.metrics.log_read(LogSource::Memory);
-            return Ok(EventPage::clone(&page));
+        match is_shared {
+            true => self.metrics.log_read(LogSource::Memory),
+            false => forming.complete(&query, &page),
         }
-        // The end of a log that somebody else read may be older than what this reader has heard.
-        if let Some(page) = self.tails.read(&query) {
-            self.metrics.log_read(LogSource::Memory);
-            return Ok(page);
-        }
-        self.read_store(query).await
+        Ok(EventPage::clone(&page))
     }
 
     async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {

@@ -61,11 +61,25 @@ impl Pages {
         };
         let page = page.await;
         // The end of a log will be another, and an error may pass.
-        if !is_shared && page.as_ref().is_ok_and(|page| page.scanned_to < page.head) {
-            return Ok((page?, false));
+        let lasts = page.as_ref().is_ok_and(|page| page.scanned_to < page.head);
+        if !lasts {
+            self.forget(&key, &page);
         }
-        self.lock().remove(&key);
         Ok((page?, is_shared))
+    }
+
+    /// Forgets a page that was read, but not one that somebody has begun to read since.
+    fn forget(&self, key: &Key, page: &Result<Arc<EventPage>, StoreError>) {
+        let mut pages = self.lock();
+        let is_same = pages.get(key).and_then(|known| known.peek()).is_some_and(|known| {
+            match (known, page) {
+                (Ok(known), Ok(page)) => Arc::ptr_eq(known, page),
+                (known, page) => known.is_err() && page.is_err(),
+            }
+        });
+        if is_same {
+            pages.remove(key);
+        }
     }
 
     pub(super) fn clear(&self) {

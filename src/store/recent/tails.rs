@@ -6,6 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
 use crate::model::limits::{
     RECENT_LOG_BYTES_MAX, RECENT_LOG_EVENTS_MAX, RECENT_LOGS_BYTES_MAX, RECENT_LOGS_MAX,
 };
@@ -160,7 +162,14 @@ impl Forming<'_> {
             // What a filter has left has holes.
             if query.kinds.is_empty() && query.call_id.is_none() {
                 tail.head = head - page.events.len() as u64;
-                tail.push(page.events.clone(), closed);
+                // The bytes of a page are one piece of memory: a tail would hold all of it.
+                let own = |event: &StoredEvent| StoredEvent {
+                    bytes: Bytes::copy_from_slice(&event.bytes),
+                    ..event.clone()
+                };
+                let newest = page.events.len().saturating_sub(RECENT_LOG_EVENTS_MAX);
+                tail.head += newest as u64;
+                tail.push(page.events[newest..].iter().map(own).collect(), closed);
             }
             inner.bytes += tail.bytes;
             inner.logs.insert(self.session_id, Log::Known(tail));

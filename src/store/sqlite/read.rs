@@ -1,12 +1,13 @@
 //! Reads of single records and of logs. Each runs in one read transaction.
 
+use bytes::BytesMut;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::{Error, corrupt};
 use super::heads::{self, SESSION_COLUMNS};
 use super::row::{
-    Count, EVENT_COLUMNS, count, event, optional_call_id, payload_kind, session_id,
-    session_state_number, time,
+    Count, EVENT_BYTES_COLUMN, EVENT_COLUMNS, count, event_without_bytes, optional_call_id,
+    payload_kind, session_id, session_state_number, time,
 };
 use crate::model::{Call, CallId, Session, SessionId, SessionState, Tenant};
 use crate::store::{EventPage, EventQuery, RequestRecord};
@@ -78,7 +79,9 @@ pub(super) fn sessions_with_live_calls(
     limit: u32,
 ) -> Result<Vec<SessionId>, Error> {
     let mut statement = connection.prepare_cached(
-        "SELECT id FROM sessions WHERE live > 0 AND id > ?1 ORDER BY id LIMIT ?2",
+        "SELECT id FROM sessions
+         WHERE key IN (SELECT session_key FROM calls WHERE live = 1) AND id > ?1
+         ORDER BY id LIMIT ?2",
     )?;
     let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
     let ids = statement.query_map(params![after, limit], |row| session_id(row, 0))?;
@@ -117,17 +120,25 @@ fn scan(
     ))?;
     let scan_max = Count(query.scan_max as u64);
     let mut rows = statement.query(params![session_key, Count(page.scanned_to), scan_max])?;
-    let mut bytes = 0;
+    // One piece of memory for the bytes of all events of the page.
+    let mut bytes = BytesMut::new();
+    let mut lengths = Vec::new();
     while let Some(row) = rows.next()? {
         if matches(query, row)? {
-            let event = event(row)?;
-            bytes += event.bytes.len();
-            if bytes > query.bytes_max && !page.events.is_empty() {
+            let event =
+                row.get_ref(EVENT_BYTES_COLUMN)?.as_blob().map_err(rusqlite::Error::from)?;
+            if bytes.len() + event.len() > query.bytes_max && !page.events.is_empty() {
                 break;
             }
-            page.events.push(event);
+            bytes.extend_from_slice(event);
+            lengths.push(event.len());
+            page.events.push(event_without_bytes(row)?);
         }
         page.scanned_to = count(row, 0)?;
+    }
+    let mut bytes = bytes.freeze();
+    for (event, length) in page.events.iter_mut().zip(lengths) {
+        event.bytes = bytes.split_to(length);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! How words of the model stand in columns. The numbers are in files: never reuse one.
 
+use bytes::Bytes;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
 
@@ -128,14 +129,23 @@ pub(super) fn payload_kind(row: &Row<'_>, column: usize) -> Result<PayloadKind> 
 pub(super) const EVENT_COLUMNS: &str = "sequence, kind, call_id, stream, stream_offset, \
      combined_offset, dropped_before, length, bytes";
 
+/// The place of the bytes among [`EVENT_COLUMNS`].
+pub(super) const EVENT_BYTES_COLUMN: usize = 8;
+
 /// An event from a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<StoredEvent> {
+    let bytes = row.get::<_, Vec<u8>>(EVENT_BYTES_COLUMN)?.into();
+    Ok(StoredEvent { bytes, ..event_without_bytes(row)? })
+}
+
+/// The same for a caller that takes the bytes in another way.
+pub(super) fn event_without_bytes(row: &Row<'_>) -> Result<StoredEvent> {
     Ok(StoredEvent {
         sequence: count(row, 0)?,
         kind: payload_kind(row, 1)?,
         call_id: optional_call_id(row, 2)?,
         output: output(row)?,
-        bytes: row.get::<_, Vec<u8>>(8)?.into(),
+        bytes: Bytes::new(),
     })
 }
 
