@@ -45,6 +45,14 @@ serve *arguments:
 polyglot *languages:
     polyglot/run {{ languages }}
 
+# How fast it is, as in BENCHMARKS.md; names of cases run those only: `just bench replay`.
+bench *cases:
+    cargo bench --bench speed -- {{ cases }}
+
+# How many instructions the hot paths take; `just instructions --keep` writes them down.
+instructions *arguments:
+    cargo bench --bench instructions -- {{ arguments }}
+
 # What comes from outside, with random bytes, 60 s each target; or `just fuzz page_tokens 600`.
 fuzz target='' seconds='60':
     fuzz/run '{{ target }}' {{ seconds }}

@@ -9,6 +9,8 @@ mod child;
 mod client;
 mod measure;
 mod serve;
+#[path = "../support/session.rs"]
+mod session;
 mod table;
 mod tools;
 

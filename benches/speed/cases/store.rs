@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use callpark::model::{
-    Call, CallId, CallPolicy, Labels, Outcome, PayloadKind, Session, SessionId, SessionState, State,
-    TaskLimitPolicy, Tenant, Timestamp, ToolKind, ToolResult,
+    Call, CallId, CallPolicy, Labels, Outcome, PayloadKind, Session, State, ToolKind, ToolResult,
 };
 use callpark::store::{Append, SqliteOptions, SqliteStore, Store, StoredEvent, Synchronous};
 use callpark::telemetry::Metrics;
 use tempfile::TempDir;
 
 use crate::bare::EVENT_BYTES;
+use crate::session::session;
 use crate::{Result, child};
 
 /// A store that nobody else uses.
@@ -42,32 +42,7 @@ pub(crate) struct Log {
 impl Log {
     /// An empty log.
     pub(crate) fn new(store: &Bare) -> Self {
-        let time = Timestamp::from_micros(1);
-        let session = Session {
-            id: SessionId::random(),
-            tenant: Tenant::new("bench"),
-            state: SessionState::Open,
-            description: String::new(),
-            labels: Labels::new(),
-            allowed_tools: Arc::default(),
-            model: String::new(),
-            system_message: "".into(),
-            max_rounds: 0,
-            working_directory: String::new(),
-            max_live_tasks: 32,
-            task_limit_policy: TaskLimitPolicy::Reject,
-            implicit: false,
-            stream_epoch: "epoch".to_owned(),
-            create_time: time,
-            update_time: time,
-            close_time: None,
-            close_reason: String::new(),
-            cancelled_tasks: 0,
-            detached_tasks: 0,
-            live_tasks: 0,
-            head_sequence: 0,
-            first_sequence: 1,
-        };
+        let session = session();
         Self { store: store.clone(), session, is_stored: false }
     }
 
