@@ -12,6 +12,8 @@ mod calls;
 mod generations;
 mod pages;
 mod tails;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

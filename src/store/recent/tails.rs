@@ -22,14 +22,19 @@ pub(super) struct Tails(Mutex<Inner>);
 struct Inner {
     logs: HashMap<SessionId, Log>,
     bytes: usize,
-    /// The number of the newest reader.
-    readers: u64,
+    /// How many logs have begun to be read.
+    readings: u64,
 }
 
 #[derive(Debug)]
 enum Log {
-    /// The reader of this number is reading the log, which must not move until it has.
-    Forming(u64),
+    /// Somebody is reading the log. An append ends it: what is being read then may or may not have
+    /// its events.
+    Forming {
+        /// Tells it from one that began after an append.
+        reading: u64,
+        readers: usize,
+    },
     Known(Tail),
 }
 
@@ -61,14 +66,15 @@ pub(super) struct News<'a> {
 pub(super) struct Forming<'a> {
     tails: &'a Tails,
     session_id: SessionId,
-    reader: u64,
+    /// None if the log has a tail, which the read lies before.
+    reading: Option<u64>,
 }
 
 impl Tails {
     /// The page, if all of it is here.
     pub(super) fn read(&self, query: &EventQuery) -> Option<EventPage> {
         match self.lock().logs.get_mut(&query.session_id)? {
-            Log::Forming(_) => None,
+            Log::Forming { .. } => None,
             Log::Known(tail) => tail.read(query),
         }
     }
@@ -79,11 +85,17 @@ impl Tails {
         if inner.logs.len() >= RECENT_LOGS_MAX {
             inner.clear();
         }
-        inner.readers += 1;
-        let reader = inner.readers;
-        // The first reader's: those that come while it reads may be given what it reads.
-        inner.logs.entry(session_id).or_insert(Log::Forming(reader));
-        Forming { tails: self, session_id, reader }
+        inner.readings += 1;
+        let newest = inner.readings;
+        let forming = Log::Forming { reading: newest, readers: 0 };
+        let reading = match inner.logs.entry(session_id).or_insert(forming) {
+            Log::Known(_) => None,
+            Log::Forming { reading, readers } => {
+                *readers += 1;
+                Some(*reading)
+            }
+        };
+        Forming { tails: self, session_id, reading }
     }
 
     /// Keeps the events of an append that is under way, if somebody follows the session.
@@ -152,7 +164,7 @@ impl Forming<'_> {
     pub(super) fn complete(self, query: &EventQuery, page: &EventPage) {
         let mut inner = self.tails.lock();
         let mine = match inner.logs.get(&self.session_id) {
-            Some(Log::Forming(reader)) => *reader == self.reader,
+            Some(Log::Forming { reading, .. }) => Some(*reading) == self.reading,
             _ => false,
         };
         if mine && page.scanned_to == page.head && page.head > 0 {
@@ -180,10 +192,14 @@ impl Forming<'_> {
 impl Drop for Forming<'_> {
     fn drop(&mut self) {
         let mut inner = self.tails.lock();
-        if let Some(Log::Forming(reader)) = inner.logs.get(&self.session_id)
-            && *reader == self.reader
-        {
-            inner.logs.remove(&self.session_id);
+        let Some(Log::Forming { reading, readers }) = inner.logs.get_mut(&self.session_id) else {
+            return;
+        };
+        if Some(*reading) == self.reading {
+            *readers -= 1;
+            if *readers == 0 {
+                inner.logs.remove(&self.session_id);
+            }
         }
     }
 }

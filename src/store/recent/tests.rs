@@ -1,0 +1,187 @@
+//! That the memory is never behind what somebody has seen. That it gives what a store gives is what
+//! the conformance suite shows.
+
+use std::sync::Arc;
+
+use super::RecentStore;
+use super::calls::Calls;
+use super::pages::Pages;
+use super::tails::Tails;
+use crate::model::SessionId;
+use crate::model::limits::{RECENT_LOG_EVENTS_MAX, RECENT_PAGES_MAX};
+use crate::store::conformance::world::{Log, event};
+use crate::store::{Append, EventPage, EventQuery, MemoryStore, Store};
+use crate::telemetry::Metrics;
+
+fn query(session_id: SessionId, after: u64) -> EventQuery {
+    EventQuery {
+        session_id,
+        after,
+        kinds: Vec::new(),
+        call_id: None,
+        scan_max: 100,
+        bytes_max: 1 << 20,
+    }
+}
+
+fn append(log: &Log, from: u64, to: u64) -> Append {
+    Append { events: (from..=to).map(event).collect(), ..log.append() }
+}
+
+fn page(from: u64, head: u64) -> EventPage {
+    let events = (from..=head).map(event).collect();
+    EventPage { events, scanned_to: head, head, first: 1, closed: false }
+}
+
+fn sequences(page: Option<EventPage>) -> Option<Vec<u64>> {
+    page.map(|page| page.events.iter().map(|event| event.sequence).collect())
+}
+
+/// The tails with one that ends at this head.
+fn followed(log: &Log, head: u64) -> Tails {
+    let tails = Tails::default();
+    tails.form(log.id()).complete(&query(log.id(), 0), &page(1, head));
+    tails
+}
+
+#[test]
+fn who_has_come_to_the_head_reads_what_follows_from_memory() {
+    let log = Log::new(0);
+    let tails = followed(&log, 3);
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
+    tails.begin(&append(&log, 4, 6)).complete();
+    assert_eq!(sequences(tails.read(&query(log.id(), 4))), Some(vec![5, 6]));
+    // Nor is anybody told of a head that the reader is beyond.
+    assert_eq!(sequences(tails.read(&query(log.id(), 7))), None);
+}
+
+#[test]
+fn nothing_is_shown_before_it_is_durable() {
+    let log = Log::new(0);
+    let tails = followed(&log, 3);
+    let news = tails.begin(&append(&log, 4, 4));
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
+    // Nobody knows what became of it: the store must be asked.
+    drop(news);
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
+}
+
+#[test]
+fn a_read_that_an_append_has_overtaken_is_not_remembered() {
+    let log = Log::new(0);
+    let tails = Tails::default();
+    let slow = tails.form(log.id());
+    tails.begin(&append(&log, 4, 4)).complete();
+    let quick = tails.form(log.id());
+    slow.complete(&query(log.id(), 0), &page(1, 3));
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
+    quick.complete(&query(log.id(), 0), &page(1, 4));
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![4]));
+}
+
+#[test]
+fn an_append_that_began_before_its_log_was_followed_makes_it_forgotten() {
+    let log = Log::new(0);
+    let tails = Tails::default();
+    let news = tails.begin(&append(&log, 4, 4));
+    tails.form(log.id()).complete(&query(log.id(), 0), &page(1, 3));
+    news.complete();
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
+}
+
+#[test]
+fn what_a_filter_has_left_out_is_asked_of_the_store() {
+    let log = Log::new(0);
+    let tails = Tails::default();
+    let filtered = EventQuery { kinds: vec![event(1).kind], ..query(log.id(), 0) };
+    let some = EventPage { events: vec![event(2)], ..page(1, 3) };
+    tails.form(log.id()).complete(&filtered, &some);
+    assert_eq!(sequences(tails.read(&query(log.id(), 0))), None);
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
+}
+
+#[test]
+fn a_tail_is_bounded_and_ends_when_nobody_reads_it() {
+    let log = Log::new(0);
+    let tails = followed(&log, 1);
+    let most = RECENT_LOG_EVENTS_MAX as u64;
+    tails.begin(&append(&log, 2, most + 11)).complete();
+    assert_eq!(sequences(tails.read(&query(log.id(), 10))), None);
+    assert!(tails.read(&query(log.id(), 11)).is_some());
+    for round in 0..3 {
+        let from = (round + 1) * most + 12;
+        tails.begin(&append(&log, from, from + most - 1)).complete();
+    }
+    assert_eq!(sequences(tails.read(&query(log.id(), 4 * most + 11))), None);
+}
+
+#[tokio::test]
+async fn the_record_of_a_call_is_never_older_than_what_was_read() {
+    let (memory, log) = (MemoryStore::new(), Log::new(0));
+    let store = RecentStore::new(Arc::new(memory), Metrics::default());
+    let call = log.call(1);
+    store.append(Append { calls: vec![call.clone()], ..log.append() }).await.unwrap();
+    assert_eq!(store.call(call.id).await.unwrap().as_ref(), Some(&call));
+    let calls = Calls::default();
+    let newer = crate::model::Call { revision: call.revision + 1, ..call.clone() };
+    let first = calls.begin(&Append { calls: vec![call.clone()], ..log.append() });
+    let second = calls.begin(&Append { calls: vec![newer.clone()], ..log.append() });
+    calls.complete(second);
+    calls.complete(first);
+    assert_eq!(calls.get(call.id).as_deref(), Some(&newer));
+    let under_way = calls.begin(&Append { calls: vec![call.clone()], ..log.append() });
+    assert_eq!(calls.get(call.id), None);
+    // What expired meanwhile doesn't come back.
+    calls.clear();
+    calls.complete(under_way);
+    assert_eq!(calls.get(call.id), None);
+}
+
+#[tokio::test]
+async fn many_readers_of_a_page_cost_one_read_and_its_end_is_read_again() {
+    use futures::FutureExt;
+    let pages = Pages::default();
+    let log = Log::new(0);
+    let read = |head| {
+        let page = EventPage { head, ..page(1, 3) };
+        move || async move { Ok(page) }.boxed()
+    };
+    let whole = query(log.id(), 0);
+    assert!(!pages.read(&whole, read(9)).await.unwrap().1);
+    let (again, is_shared) = pages.read(&whole, read(10)).await.unwrap();
+    assert_eq!((again.head, is_shared), (9, true));
+    let end = query(log.id(), 1);
+    for head in [3, 3] {
+        assert!(!pages.read(&end, read(head)).await.unwrap().1, "the end was remembered");
+    }
+    for after in 10..10 + RECENT_PAGES_MAX as u64 {
+        pages.read(&query(log.id(), after), read(9)).await.unwrap();
+    }
+    assert!(!pages.read(&whole, read(9)).await.unwrap().1, "it is bounded");
+}
+
+/// The first who asked may be the body of an answer whose client has gone to sleep.
+#[tokio::test]
+async fn a_reader_that_is_not_polled_holds_up_nobody() {
+    use futures::FutureExt;
+    use std::task::Poll;
+    let pages = Pages::default();
+    let log = Log::new(0);
+    let whole = query(log.id(), 0);
+    let slow = || {
+        async {
+            tokio::task::yield_now().await;
+            Ok(EventPage { head: 9, ..page(1, 3) })
+        }
+        .boxed()
+    };
+    let mut asleep = Box::pin(pages.read(&whole, slow));
+    let once = futures::future::poll_fn(|context| {
+        assert!(asleep.poll_unpin(context).is_pending());
+        Poll::Ready(())
+    });
+    once.await;
+    let (_, is_shared) = pages.read(&whole, slow).await.unwrap();
+    assert!(is_shared);
+    drop(asleep);
+}
