@@ -147,7 +147,8 @@ async fn a_stop_leaves_no_process_also_none_without_the_mark() {
     }
     let (ended, _) = server.terminate().await;
     ended.exits(0);
-    call.ended().await;
+    // It would try to reach the server for a while.
+    drop(call);
     assert_eq!(site.processes(), [0; 0]);
     assert!(!all.iter().any(|pid| is_alive(*pid)), "{all:?}");
 }

@@ -1,8 +1,8 @@
 //! Processes on Linux: one group for each call, watched through a pidfd and two pipes.
 //!
-//! Nothing here needs a thread or a task of its own: everything that happens to a process happens
+//! No process needs a thread or a task of its own: everything that happens to a process happens
 //! while somebody asks for its next event, so 50,000 silent processes are 50,000 small structs
-//! and no buffers.
+//! and no buffers. What calls have left behind is looked for by a task for all of them.
 
 mod descendants;
 mod leader;

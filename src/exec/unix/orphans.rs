@@ -285,3 +285,77 @@ fn kill_orphan(pid: Pid) {
 fn parse_pid(text: &str) -> Option<Pid> {
     text.parse().ok().and_then(Pid::from_raw)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn child(argv: [&str; 2]) -> (Child, Pid) {
+        let child = Command::new(argv[0]).arg(argv[1]).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        (child, pid)
+    }
+
+    fn until_zombie(pid: Pid) {
+        let begin = Instant::now();
+        while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
+            assert!(begin.elapsed() < Duration::from_secs(30), "it has not ended");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn orphans_are_reaped_and_leaders_are_not() {
+        // A thread of its own, for its children are all that there are then.
+        let story = || {
+            let file = File::open("/proc/thread-self/children").unwrap();
+            let mut children = Children::new(file);
+            let (mut leader, leader_pid) = child(["false", ""]);
+            let (mut orphan, orphan_pid) = child(["true", ""]);
+            let (mut alive, alive_pid) = child(["sleep", "60"]);
+            children.leaders.insert(leader_pid, CallId::random());
+            [leader_pid, orphan_pid].into_iter().for_each(until_zombie);
+
+            children.starting_on_main = 1;
+            assert_eq!(children.reap(), [], "any of them may be a leader that has just begun");
+            until_zombie(orphan_pid);
+            children.starting_on_main = 0;
+            assert_eq!(children.reap(), [alive_pid], "the only new one that lives");
+            orphan.wait().expect_err("it is reaped");
+            assert_eq!(leader.wait().unwrap().code(), Some(1), "its end is still to be had");
+            alive.kill().unwrap();
+            alive.wait().unwrap();
+        };
+        thread::spawn(story).join().unwrap();
+    }
+
+    #[test]
+    fn what_is_left_by_a_call_is_told_from_what_others_have_left() {
+        let story = || {
+            let file = File::open("/proc/thread-self/children").unwrap();
+            let mut children = Children::new(file);
+            let (this, other) = (CallId::random(), CallId::random());
+            assert!(!children.may_be_left_by(this) && !children.has_orphans());
+            let (mut alive, pid) = child(["sleep", "60"]);
+            assert!(children.may_be_left_by(this), "nobody knows whose it is");
+            children.known.insert(pid, Some(other));
+            assert!(!children.may_be_left_by(this) && children.may_be_left_by(other));
+            children.known.insert(pid, None);
+            assert!(!children.may_be_left_by(this) && children.has_orphans());
+            children.known.clear();
+            children.inherited.insert(pid);
+            assert!(!children.may_be_left_by(this) && !children.has_orphans());
+
+            children.kill(&[this]);
+            children.kill_when_quiet();
+            assert!(alive.try_wait().unwrap().is_none(), "it is nobody's");
+            children.known.insert(pid, Some(this));
+            children.kill(&[this]);
+            assert!(!alive.wait().unwrap().success());
+        };
+        thread::spawn(story).join().unwrap();
+    }
+}
