@@ -24,7 +24,7 @@ fn away(file: &Path, prefix: &str) -> String {
 
 /// The same, for a call that goes on until there is another file.
 fn away_until(file: &Path, gate: &Path) -> String {
-    format!("{}\nuntil [ -e {} ]; do sleep 0.02; done", away(file, ""), gate.display())
+    format!("{}\nuntil [ -e {} ]; do sleep 0.02; done", away(file, "setsid -f"), gate.display())
 }
 
 async fn run(server: &Program, command: &str) {

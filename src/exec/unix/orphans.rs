@@ -353,6 +353,8 @@ mod tests {
             children.kill_when_quiet();
             assert!(alive.try_wait().unwrap().is_none(), "it is nobody's");
             children.known.insert(pid, Some(this));
+            children.kill(&[other]);
+            assert!(alive.try_wait().unwrap().is_none(), "it is another's");
             children.kill(&[this]);
             assert!(!alive.wait().unwrap().success());
         };
