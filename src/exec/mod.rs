@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
-pub use unix::{UnixExecutor, close_inherited_on_exec};
+pub use unix::{UnixExecutor, adopt_orphans, close_inherited_on_exec};
 
 /// How the processes of this executor are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +129,7 @@ pub trait Executor: Send + Sync + 'static {
     /// server that died has left behind. Returns those that could not be killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor>;
 
-    /// Waits until every process that was dropped before its end is dead and reaped. The last
-    /// thing to do with an executor.
+    /// Waits until every process that was dropped before its end is dead and reaped, and so is
+    /// what calls have left. The last thing to do with an executor.
     async fn reaped(&self);
 }

@@ -119,6 +119,9 @@ pub const LOG_PAGE_BYTES_MAX: usize = 512 * 1024;
 /// A stream that has been silent for this long says so, in milliseconds.
 pub const HEARTBEAT_MS_DEFAULT: u64 = 15_000;
 
+/// Ended calls whose descendants are to be searched for together. When it is full, a call's end waits
+/// for a search of its own.
+pub const SEARCH_CALLS_MAX: usize = 65_536;
 /// Requests waiting for a session's actor. When it is full, they take longer.
 pub const ACTOR_INBOX_COMMANDS_MAX: usize = 256;
 /// Reports of runners that wait for the actor: 2 MiB of output at most. When it is full, runners

@@ -9,7 +9,7 @@ use v1::tool_result::Exit;
 use crate::support::waiting::{
     cancel, cancel_of, ended, is_alive, lines_of, outcome_of, park, pids, text_of, time,
 };
-use crate::support::{TestServer, bash, millis, stdout_of, v1};
+use crate::support::{TestServer, bash, millis, soon, stdout_of, v1};
 
 /// How long after the exit of its process a call may still be open.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -57,6 +57,12 @@ impl Family {
     }
 }
 
+async fn until_dead(pids: &[u32]) {
+    while pids.iter().any(|pid| is_alive(*pid)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// What holds standard output for longer than the head lives, inside its group and out of it.
 const HOLDERS: [&str; 4] = [
     "bash -c '{child}; sleep 300; echo late' &",
@@ -97,11 +103,16 @@ async fn background_children_that_hold_no_output_delay_nothing_and_are_gone() {
         "bash -c '{child}; sleep 300' {away}
          bash -c \"trap '' TERM HUP INT; {}; while :; do sleep 1; done\" {away}
          nohup bash -c '{child}; sleep 300' {away}
-         (bash -c '{child}; sleep 300' {away})",
+         (bash -c '{child}; sleep 300' {away})
+         setsid bash -c '{child}; sleep 300' {away}",
         child.replace('$', "\\$")
     );
-    let id = park(&server, bash(&family.head(&children, 4))).await;
-    let open = family.check(&ended(&server, &id).await, 4).await;
+    let id = park(&server, bash(&family.head(&children, 5))).await;
+    let task = ended(&server, &id).await;
+    // The one that left the group is looked for after the end.
+    let all = pids(&lines_of(&family.pids, 5).await);
+    soon("the end of all", until_dead(&all)).await;
+    let open = family.check(&task, 5).await;
     assert!(open < DRAIN, "there was nothing to wait for: {open:?}");
 }
 

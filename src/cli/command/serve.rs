@@ -12,6 +12,7 @@ use crate::{
         config::{ClientConfig, ClientOptions, Config, Environment, Loaded},
     },
     cli::{connect::ConnectArgs, exit::Exit, failure::Failure, output::tell},
+    exec::adopt_orphans,
     telemetry::{LogFormat, init_tracing},
 };
 
@@ -34,6 +35,8 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    // This program starts nothing but calls.
+    adopt_orphans();
     let mut signals = Signals::new().map_err(|error| cannot_start(&error))?;
     let app = tokio::select! {
         app = App::build(config.clone()) => app.map_err(|error| cannot_start(&error))?,

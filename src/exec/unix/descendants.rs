@@ -11,10 +11,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::sleep_until;
 
+use super::leader::Reaper;
+use super::orphans;
 use super::spawn::MARK;
 use crate::exec::Survivor;
 use crate::model::CallId;
+use crate::model::limits::SEARCH_CALLS_MAX;
 
 /// How long killed processes get to disappear before they count as survivors.
 const DEATH_WAIT: Duration = Duration::from_millis(1_000);
@@ -23,19 +27,34 @@ const ROUNDS_MAX: usize = 8;
 /// How often it is looked whether the killed ones have disappeared.
 const DEATH_POLL: Duration = Duration::from_millis(2);
 
-/// Sweeps for calls that were stopped. A read of all of `/proc` takes long where there are many
-/// processes, so there is one at a time, and all calls that wait meanwhile share the next.
+/// How long after the end of a call it is looked for what may have outlived it, at least.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The same where a search takes long.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A pause is so many times as long as the search before it: searches for calls that nothing is
+/// known of take 2 % of one core at most.
+const PAUSE_FACTOR: u32 = 50;
+
+/// Sweeps for calls whose descendants may have left the group. A read of all of `/proc` takes long
+/// where there are many processes, so there is one at a time, and all calls that wait meanwhile
+/// share the next. Calls that don't wait share a search that comes now and then.
 #[derive(Debug, Default)]
 pub(super) struct Sweeper {
     queue: Mutex<Queue>,
 }
 
-/// At most one entry for each call that is being stopped.
+/// At most one entry for each call that is being ended, and a bounded number that have ended.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<Waiting>,
     /// A thread is at work and will look here again before it ends.
     sweeping: bool,
+    /// Calls that have ended, to be searched for together.
+    ended: Vec<CallId>,
+    /// A task will search for those.
+    pausing: bool,
+    /// When the next search for those is due.
+    next: Option<tokio::time::Instant>,
 }
 
 #[derive(Debug)]
@@ -63,10 +82,46 @@ impl Sweeper {
         answer
     }
 
+    /// Kills all that carries the mark of this call, some time after its end. Returns false when
+    /// too many calls wait for that already.
+    pub(super) fn sweep_later(self: &Arc<Self>, reaper: &Reaper, call_id: CallId) -> bool {
+        let mut queue = self.lock();
+        if queue.ended.len() >= SEARCH_CALLS_MAX {
+            return false;
+        }
+        queue.ended.push(call_id);
+        if std::mem::replace(&mut queue.pausing, true) {
+            return true;
+        }
+        let soon = tokio::time::Instant::now() + PAUSE_MIN;
+        let time = queue.next.map_or(soon, |next| next.max(soon));
+        let (sweeper, own) = (Arc::clone(self), reaper.clone());
+        let task = async move {
+            own.closing.run_until_cancelled(sleep_until(time)).await;
+            // It fails only while the runtime is shutting down.
+            let _result = own.runtime.spawn_blocking(move || sweeper.sweep_ended()).await;
+        };
+        reaper.tasks.spawn_on(task, &reaper.runtime);
+        true
+    }
+
+    fn sweep_ended(&self) {
+        let calls = {
+            let mut queue = self.lock();
+            queue.pausing = false;
+            std::mem::take(&mut queue.ended)
+        };
+        let begin = Instant::now();
+        kill_marked(&calls);
+        let pause = (begin.elapsed() * PAUSE_FACTOR).min(PAUSE_MAX);
+        self.lock().next = Some(tokio::time::Instant::now() + pause);
+    }
+
     fn run(&self) {
         while let Some(batch) = self.next_batch() {
             let calls: Vec<CallId> = batch.iter().map(|waiting| waiting.call_id).collect();
             let survivors = kill_marked(&calls);
+            orphans::kill(&calls);
             for Waiting { call_id, survivors: answer } in batch {
                 let own = survivors.iter().filter(|(of, _)| *of == call_id);
                 // Who asked may be gone.
@@ -161,18 +216,9 @@ impl Seeker {
             .collect()
     }
 
-    /// The call that this process belongs to, if it is one of those that are looked for. Dead
-    /// processes have no environment any more, also while nobody has reaped them.
+    /// The call that this process belongs to, if it is one of those that are looked for.
     fn mark_of(&mut self, pid: Pid) -> Option<CallId> {
-        self.environment.clear();
-        let mut file = File::open(format!("/proc/{pid}/environ")).ok()?;
-        file.read_to_end(&mut self.environment).ok()?;
-        let value = self
-            .environment
-            .split(|byte| *byte == 0)
-            .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
-        let call_id = std::str::from_utf8(value).ok()?.parse().ok()?;
-        self.calls.contains(&call_id).then_some(call_id)
+        read_mark(pid, &mut self.environment).filter(|call_id| self.calls.contains(call_id))
     }
 
     fn is_there(&mut self, marked: Marked) -> bool {
@@ -189,4 +235,16 @@ impl Seeker {
         }
         matches!(pidfd_send_signal(&pidfd, Signal::KILL), Ok(()) | Err(Errno::SRCH))
     }
+}
+
+/// The call whose mark this process carries. Dead processes have no environment any more, also
+/// while nobody has reaped them.
+pub(super) fn read_mark(pid: Pid, environment: &mut Vec<u8>) -> Option<CallId> {
+    environment.clear();
+    let mut file = File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.read_to_end(environment).ok()?;
+    let value = environment
+        .split(|byte| *byte == 0)
+        .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
 }

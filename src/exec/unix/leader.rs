@@ -4,16 +4,19 @@ use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Child;
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
-    waitid,
+    Pid, PidfdFlags, Signal, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::orphans::wait_for_leader;
 use super::unless_shut_down;
 use crate::model::Exit;
 
@@ -33,11 +36,13 @@ pub(super) struct Leader {
     reaper: Reaper,
 }
 
-/// Where leaders go that are dropped alive.
+/// Where leaders go that are dropped alive, and where it is looked for what calls have left.
 #[derive(Debug, Clone)]
 pub(super) struct Reaper {
     pub(super) tasks: TaskTracker,
     pub(super) runtime: Handle,
+    /// Nothing is to be put off any more.
+    pub(super) closing: CancellationToken,
 }
 
 impl Leader {
@@ -53,8 +58,8 @@ impl Leader {
         self.pid.as_raw_pid().unsigned_abs()
     }
 
-    pub(super) fn runtime(&self) -> &Handle {
-        &self.reaper.runtime
+    pub(super) fn reaper(&self) -> &Reaper {
+        &self.reaper
     }
 
     /// Sends a signal to the whole group. Does nothing once the leader is reaped.
@@ -86,7 +91,7 @@ impl Leader {
 
     fn wait(&self, options: WaitIdOptions) -> Option<Exit> {
         let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match waitid(WaitId::Pid(self.pid), options) {
+        match wait_for_leader(self.pid, options) {
             Ok(status) => status.as_ref().map(exit_of),
             // Somebody else reaped our child. It is gone, and its status with it.
             Err(_) => Some(Exit::Code(EXIT_UNKNOWN)),
@@ -106,16 +111,25 @@ impl Drop for Leader {
             Some(pidfd) => {
                 let reaping = async move {
                     exited(&pidfd).await;
-                    let _status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+                    let _status = wait_for_leader(pid, REAP);
                 };
                 // A runtime that is shutting down drops the task; init will reap the process.
                 self.reaper.tasks.spawn_on(reaping, &self.reaper.runtime);
             }
             // It was killed, so this takes as long as a process takes to die.
-            None => drop(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED)),
+            None => {
+                while matches!(wait_for_leader(pid, REAP), Ok(None)) {
+                    thread::sleep(DEATH_POLL);
+                }
+            }
         }
     }
 }
+
+/// Reaps what has ended, and waits for nothing.
+const REAP: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
+/// How often it is looked whether a killed process that can't be watched has ended.
+const DEATH_POLL: Duration = Duration::from_millis(1);
 
 /// The code of a process whose status was taken by somebody else, such as a handler that waits for
 /// every child of the server.

@@ -1,11 +1,12 @@
 //! Processes on Linux: one group for each call, watched through a pidfd and two pipes.
 //!
-//! Nothing here needs a thread or a task of its own: everything that happens to a process happens
+//! No process needs a thread or a task of its own: everything that happens to a process happens
 //! while somebody asks for its next event, so 50,000 silent processes are 50,000 small structs
-//! and no buffers.
+//! and no buffers. What calls have left behind is looked for by a task for all of them.
 
 mod descendants;
 mod leader;
+mod orphans;
 mod output;
 mod process;
 mod spawn;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Executor, ExecutorOptions, Process, StartError, Survivor};
@@ -26,6 +28,7 @@ use crate::model::{CallId, ProcessSpec};
 
 use descendants::Sweeper;
 use leader::Reaper;
+pub use orphans::adopt_orphans;
 use process::UnixProcess;
 
 /// Keeps the descriptors that this process inherited from its own parent away from its children.
@@ -41,8 +44,11 @@ pub fn close_inherited_on_exec() {
 struct Shared {
     options: ExecutorOptions,
     sweeper: Arc<Sweeper>,
-    /// Waits for dropped processes, so that none stays a zombie.
+    /// Waits for dropped processes, so that none stays a zombie, and looks for what calls have
+    /// left.
     reaping: TaskTracker,
+    /// Cancelled when that must end.
+    closing: CancellationToken,
 }
 
 /// Starts processes on this machine. Linux 5.3 or newer.
@@ -51,8 +57,8 @@ struct Shared {
 /// call's mark in their environment. When a call ends, its whole group is killed: a background
 /// child of a finished `bash -c 'sleep 100 &'` does not outlive its call.
 ///
-/// Descendants whose parent is gone are reaped by the machine's init; in a container without one,
-/// run callpark under an init such as tini.
+/// Descendants whose parent is gone are reaped by the machine's init, or by this program after
+/// [`adopt_orphans`].
 #[derive(Debug, Clone)]
 pub struct UnixExecutor {
     shared: Arc<Shared>,
@@ -68,6 +74,7 @@ impl UnixExecutor {
                 options,
                 sweeper: Arc::new(Sweeper::default()),
                 reaping: TaskTracker::new(),
+                closing: CancellationToken::new(),
             }),
         }
     }
@@ -81,7 +88,8 @@ impl Executor for UnixExecutor {
             program: spec.argv.first().cloned().unwrap_or_default(),
             cause: error.to_string(),
         })?;
-        let reaper = Reaper { tasks: self.shared.reaping.clone(), runtime };
+        let (tasks, closing) = (self.shared.reaping.clone(), self.shared.closing.clone());
+        let reaper = Reaper { tasks, runtime, closing };
         let spawned = spawn::spawn(call_id, &spec, reaper)?;
         Ok(Box::new(UnixProcess::new(call_id, spawned, Arc::clone(&self.shared))))
     }
@@ -93,8 +101,11 @@ impl Executor for UnixExecutor {
     }
 
     async fn reaped(&self) {
+        self.shared.closing.cancel();
         self.shared.reaping.close();
         self.shared.reaping.wait().await;
+        // It fails only while the runtime is shutting down.
+        let _result = tokio::task::spawn_blocking(orphans::settle).await;
     }
 }
 

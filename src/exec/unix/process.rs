@@ -9,11 +9,11 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::Shared;
 use super::leader::Leader;
 use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
+use super::{Shared, orphans};
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
 use crate::model::{CallId, Exit, OutputStream};
 
@@ -171,18 +171,29 @@ impl UnixProcess {
         self.leader.signal_group(Signal::KILL);
     }
 
-    /// Kills what is left of the group and reaps its leader. What left the group is looked for
-    /// only where there is a reason: that costs a read of all of `/proc`.
+    /// Kills what is left of the group and reaps its leader. What left the group is waited for
+    /// only where there is a reason: to find it costs a read of all of `/proc`.
     fn end_group(&mut self) {
         self.leader.signal_group(Signal::KILL);
         self.leader.reap();
         self.stdin = None;
-        if self.report.stopped || self.report.output_cut {
-            self.sweep = Some(self.shared.sweeper.sweep(self.leader.runtime(), self.call_id));
+        if self.report.stopped || self.report.output_cut || self.may_have_left_more() {
+            let runtime = &self.leader.reaper().runtime;
+            self.sweep = Some(self.shared.sweeper.sweep(runtime, self.call_id));
             self.begin(Phase::Sweeping, None);
         } else {
             self.begin(Phase::Settling, None);
         }
+    }
+
+    /// There may be descendants that are worth a wait. Where nobody can tell, it is looked for
+    /// them later.
+    fn may_have_left_more(&self) -> bool {
+        orphans::may_be_left_by(self.call_id).unwrap_or_else(|| !self.sweep_later())
+    }
+
+    fn sweep_later(&self) -> bool {
+        self.shared.sweeper.sweep_later(self.leader.reaper(), self.call_id)
     }
 
     /// A piece of output whose time has come.
@@ -312,6 +323,15 @@ impl Process for UnixProcess {
             (Phase::Draining, Stop::Graceful(grace)) => self.shorten_deadline(grace),
             (Phase::Draining, Stop::Kill) => self.shorten_deadline(Duration::ZERO),
             (Phase::Sweeping | Phase::Settling | Phase::Done, _) => {}
+        }
+    }
+}
+
+impl Drop for UnixProcess {
+    fn drop(&mut self) {
+        if matches!(self.phase, Phase::Running | Phase::Draining) {
+            // Too many wait for it only where calls end faster than anything can be looked for.
+            let _queued = self.sweep_later();
         }
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rustix::fs::{Access, access};
 
 use super::leader::{Leader, Reaper};
+use super::orphans;
 use super::output::OutputPipe;
 use super::stdin::StdinPipe;
 use crate::exec::StartError;
@@ -83,7 +84,8 @@ impl Attempt<'_> {
         // Everything that can fail without a child is done before there is one.
         let stdout = OutputPipe::new(OwnedFd::from(stdout))?;
         let stderr = OutputPipe::new(OwnedFd::from(stderr))?;
-        let leader = Leader::adopt(&command.spawn()?, reaper)?;
+        let child = orphans::start(&mut command, call_id, &reaper)?;
+        let leader = Leader::adopt(&child, reaper)?;
         // The child's ends of the pipes live in the command: with it gone, EOF can come.
         drop(command);
         Ok(Spawned { leader, stdin, stdout, stderr })

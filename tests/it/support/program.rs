@@ -15,8 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::soon;
-use live::send;
-pub use live::{Ended, Live, run};
+pub use live::{Ended, Live, run, send};
 
 mod live;
 

@@ -86,6 +86,35 @@ async fn a_descendant_that_left_the_group_and_holds_the_pipe_is_killed_after_the
     gone(descendant).await;
 }
 
+/// A child that is no member of the group and holds no output; the script says its id.
+const AWAY: &str = "setsid -f bash -c 'echo $$ >&3; exec sleep 60 3>&-' 3>&1 > /dev/null 2>&1";
+
+#[tokio::test]
+async fn a_descendant_that_left_the_group_and_holds_nothing_goes_soon_after_its_call() {
+    let executor = executor();
+    let mut other = executor.start(CallId::random(), bash(&format!("{AWAY}; sleep 60"))).unwrap();
+    let mut process = executor.start(CallId::random(), bash(AWAY)).unwrap();
+    let (descendant, of_other) = (pid_line(process.as_mut()).await, pid_line(other.as_mut()).await);
+    let story = follow(process.as_mut()).await;
+    assert!(!story.report.stopped && !story.report.output_cut);
+    gone(descendant).await;
+    assert!(is_alive(of_other), "its call runs");
+    other.stop(Stop::Kill);
+    follow(other.as_mut()).await;
+}
+
+#[tokio::test]
+async fn an_executor_that_goes_leaves_nothing_of_calls_that_have_ended_or_were_dropped() {
+    let executor = executor();
+    let mut ended = executor.start(CallId::random(), bash(AWAY)).unwrap();
+    let mut dropped = executor.start(CallId::random(), bash(&format!("{AWAY}; sleep 60"))).unwrap();
+    let pids = [pid_line(ended.as_mut()).await, pid_line(dropped.as_mut()).await];
+    follow(ended.as_mut()).await;
+    drop(dropped);
+    within(executor.reaped()).await;
+    assert!(!pids.into_iter().any(is_alive), "{pids:?}");
+}
+
 #[tokio::test]
 async fn dropping_a_process_kills_its_group_and_reaps_it() {
     let executor = executor();

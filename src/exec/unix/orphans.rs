@@ -1,0 +1,369 @@
+//! Descendants of calls whose own parent has ended, where this program is their next one.
+//!
+//! While a call has any descendant, one of them is a child of this program: the leader, or an
+//! orphan. So one small file tells whether a call has left something behind.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, kill_process, set_child_subreaper,
+    waitid,
+};
+
+use super::descendants::read_mark;
+use super::leader::Reaper;
+use crate::model::CallId;
+
+/// How often it is looked for orphans that have ended, while a call runs or an orphan is there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the last orphans may take to die, and how often it is looked at them.
+const LAST_LOOKS: usize = 100;
+const LAST_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Of the whole program, as its children are.
+static ORPHANS: OnceLock<Orphans> = OnceLock::new();
+
+/// Makes this program the next parent of every descendant that loses its own, and reap all of its
+/// children. Only for a program that starts no processes but those of calls, and waits for none:
+/// it would never learn how one of its own has ended.
+///
+/// Call it once, early, on the main thread. Where the kernel doesn't list the children of a
+/// process (`CONFIG_PROC_CHILDREN`), nothing changes.
+pub fn adopt_orphans() {
+    let pid = getpid();
+    let path = format!("/proc/self/task/{pid}/children");
+    let Ok(file) = File::open(path) else { return };
+    if set_child_subreaper(Some(pid)).is_err() {
+        return;
+    }
+    let mut children = Children::new(file);
+    let inherited: HashSet<Pid> = children.list().into_iter().collect();
+    // The first process of a container gets the orphans of all others in it.
+    children.only_calls = pid != Pid::INIT && inherited.is_empty();
+    children.inherited = inherited;
+    let main = thread::current().id();
+    let orphans = Orphans { children: Mutex::new(children), looking: Mutex::default(), main };
+    // Whoever was first is as good.
+    let _result = ORPHANS.set(orphans);
+}
+
+/// Starts the leader of a group.
+pub(super) fn start(command: &mut Command, call_id: CallId, reaper: &Reaper) -> io::Result<Child> {
+    match ORPHANS.get() {
+        Some(orphans) => orphans.start(command, call_id, reaper),
+        None => command.spawn(),
+    }
+}
+
+/// Waits for a leader. Once it is reaped its id may be another's.
+pub(super) fn wait_for_leader(
+    pid: Pid,
+    options: WaitIdOptions,
+) -> rustix::io::Result<Option<WaitIdStatus>> {
+    let Some(orphans) = ORPHANS.get() else { return waitid(WaitId::Pid(pid), options) };
+    // Under the lock, so that nobody takes the next owner of the id for this one.
+    let mut children = orphans.lock();
+    let status = waitid(WaitId::Pid(pid), options);
+    let is_there = matches!(status, Ok(None)) || options.contains(WaitIdOptions::NOWAIT);
+    if !is_there {
+        children.leaders.remove(&pid);
+    }
+    status
+}
+
+/// Whether a call whose leader is reaped may have left processes behind. None when only a read of
+/// all of `/proc` can tell.
+pub(super) fn may_be_left_by(call_id: CallId) -> Option<bool> {
+    ORPHANS.get().map(|orphans| orphans.lock().may_be_left_by(call_id))
+}
+
+/// Kills the orphans of these calls, also those that have put off the mark, and reaps what has
+/// ended. Blocks.
+pub(super) fn kill(calls: &[CallId]) {
+    if let Some(orphans) = ORPHANS.get() {
+        orphans.lock().kill(calls);
+        orphans.look();
+    }
+}
+
+/// Waits a moment until no call has left anything. Blocks.
+pub(super) fn settle() {
+    let Some(orphans) = ORPHANS.get() else { return };
+    for _ in 0..LAST_LOOKS {
+        if !orphans.lock().has_orphans() {
+            break;
+        }
+        orphans.look();
+        thread::sleep(LAST_LOOK_INTERVAL);
+    }
+}
+
+#[derive(Debug)]
+struct Orphans {
+    children: Mutex<Children>,
+    /// Held for a whole look. Nobody else reaps orphans: the id of one that was seen stays its own
+    /// as long as this is held.
+    looking: Mutex<()>,
+    /// Orphans are children of this thread. Children of other threads become its own only when
+    /// those end.
+    main: ThreadId,
+}
+
+impl Orphans {
+    fn lock(&self) -> MutexGuard<'_, Children> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, command: &mut Command, call_id: CallId, reaper: &Reaper) -> io::Result<Child> {
+        let on_main = usize::from(thread::current().id() == self.main);
+        {
+            let mut children = self.lock();
+            children.starting += 1;
+            children.starting_on_main += on_main;
+        }
+        let child = command.spawn();
+        let mut children = self.lock();
+        children.starting -= 1;
+        children.starting_on_main -= on_main;
+        if let Ok(child) = &child {
+            children.leaders.insert(Pid::from_child(child), call_id);
+        }
+        if !std::mem::replace(&mut children.watched, true) {
+            reaper.tasks.spawn_on(watch(reaper.clone()), &reaper.runtime);
+        }
+        child
+    }
+
+    /// Reaps the orphans that have ended, learns whose the others are, and kills those that can't
+    /// be of a call that runs. Blocks as long as it takes to read an environment.
+    fn look(&self) {
+        let _turn = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = self.lock().reap();
+        let mut environment = Vec::new();
+        let marks = new.into_iter().map(|pid| (pid, read_mark(pid, &mut environment)));
+        let marks: Vec<_> = marks.collect();
+        let mut children = self.lock();
+        children.known.extend(marks);
+        children.kill_when_quiet();
+    }
+}
+
+/// Looks at the orphans once in a while, until there is nothing to look at.
+async fn watch(reaper: Reaper) {
+    let Some(orphans) = ORPHANS.get() else { return };
+    loop {
+        let pause = tokio::time::sleep(LOOK_INTERVAL);
+        let stopped = reaper.closing.run_until_cancelled(pause).await.is_none();
+        let has_orphans = {
+            let mut children = orphans.lock();
+            let has_orphans = children.has_orphans();
+            let idle = !has_orphans && children.leaders.is_empty() && children.starting == 0;
+            children.watched = !(idle || stopped);
+            if !children.watched {
+                return;
+            }
+            has_orphans
+        };
+        if has_orphans {
+            let looking = reaper.runtime.spawn_blocking(|| orphans.look());
+            // It fails only while the runtime is shutting down.
+            let _result = looking.await;
+        }
+    }
+}
+
+/// The children of this program, as far as it must tell them apart.
+#[derive(Debug)]
+struct Children {
+    /// The ids of the main thread's children. No entry goes while the lock is held, which makes
+    /// a read of it whole.
+    file: File,
+    text: String,
+    leaders: HashMap<Pid, CallId>,
+    /// Leaders that may be there and aren't among the `leaders` yet.
+    starting: usize,
+    starting_on_main: usize,
+    /// Orphans that were seen alive, with the call by whose mark they were known. One that hasn't
+    /// a mark may be the work of any call.
+    known: HashMap<Pid, Option<CallId>>,
+    /// Started by whatever program this process was before it became callpark.
+    inherited: HashSet<Pid>,
+    /// Every orphan is the work of a call.
+    only_calls: bool,
+    /// A task looks at the orphans.
+    watched: bool,
+}
+
+impl Children {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            text: String::new(),
+            leaders: HashMap::new(),
+            starting: 0,
+            starting_on_main: 0,
+            known: HashMap::new(),
+            inherited: HashSet::new(),
+            only_calls: false,
+            watched: false,
+        }
+    }
+
+    /// The children of the main thread.
+    fn list(&mut self) -> Vec<Pid> {
+        self.text.clear();
+        let read = self.file.rewind().and_then(|()| self.file.read_to_string(&mut self.text));
+        match read {
+            Ok(_) => self.text.split_ascii_whitespace().filter_map(parse_pid).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Those that no call has as its leader.
+    fn list_orphans(&mut self) -> Vec<Pid> {
+        let mut pids = self.list();
+        pids.retain(|pid| !self.leaders.contains_key(pid));
+        pids
+    }
+
+    fn has_orphans(&mut self) -> bool {
+        self.list_orphans().iter().any(|pid| !self.inherited.contains(pid))
+    }
+
+    fn may_be_left_by(&mut self, call_id: CallId) -> bool {
+        self.list_orphans().iter().any(|pid| match self.known.get(pid) {
+            Some(mark) => *mark == Some(call_id),
+            None => !self.inherited.contains(pid),
+        })
+    }
+
+    /// Reaps the orphans that have ended. Returns those that live and weren't known.
+    fn reap(&mut self) -> Vec<Pid> {
+        if self.starting_on_main > 0 {
+            return Vec::new();
+        }
+        let mut orphans = self.list_orphans();
+        orphans.retain(|pid| {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            let is_there = matches!(waitid(WaitId::Pid(*pid), options), Ok(None));
+            if !is_there {
+                self.known.remove(pid);
+                self.inherited.remove(pid);
+            }
+            is_there && !self.known.contains_key(pid) && !self.inherited.contains(pid)
+        });
+        orphans
+    }
+
+    fn kill(&mut self, calls: &[CallId]) {
+        let is_theirs = |mark: &Option<CallId>| mark.is_some_and(|mark| calls.contains(&mark));
+        let theirs = self.known.iter().filter(|(_, mark)| is_theirs(mark));
+        theirs.for_each(|(pid, _)| kill_orphan(*pid));
+    }
+
+    /// Where no call runs, whatever is there was left by one that has ended.
+    fn kill_when_quiet(&mut self) {
+        if self.only_calls && self.leaders.is_empty() && self.starting == 0 {
+            self.list().into_iter().for_each(kill_orphan);
+        }
+    }
+}
+
+/// Must be called under the lock: nobody has reaped it, so nobody else has its id.
+fn kill_orphan(pid: Pid) {
+    // Fails when it may not be killed: a program of another user.
+    let _result = kill_process(pid, Signal::KILL);
+}
+
+fn parse_pid(text: &str) -> Option<Pid> {
+    text.parse().ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn child(argv: [&str; 2]) -> (Child, Pid) {
+        let child = Command::new(argv[0]).arg(argv[1]).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        (child, pid)
+    }
+
+    fn until_zombie(pid: Pid) {
+        let begin = Instant::now();
+        while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
+            assert!(begin.elapsed() < Duration::from_secs(30), "it has not ended");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Longer than it takes to die.
+    fn stays(child: &mut Child) -> bool {
+        thread::sleep(Duration::from_millis(100));
+        child.try_wait().unwrap().is_none()
+    }
+
+    #[test]
+    fn orphans_are_reaped_and_leaders_are_not() {
+        // A thread of its own, for its children are all that there are then.
+        let story = || {
+            let file = File::open("/proc/thread-self/children").unwrap();
+            let mut children = Children::new(file);
+            let (mut leader, leader_pid) = child(["false", ""]);
+            let (mut orphan, orphan_pid) = child(["true", ""]);
+            let (mut alive, alive_pid) = child(["sleep", "60"]);
+            children.leaders.insert(leader_pid, CallId::random());
+            [leader_pid, orphan_pid].into_iter().for_each(until_zombie);
+
+            children.starting_on_main = 1;
+            assert_eq!(children.reap(), [], "any of them may be a leader that has just begun");
+            until_zombie(orphan_pid);
+            children.starting_on_main = 0;
+            assert_eq!(children.reap(), [alive_pid], "the only new one that lives");
+            orphan.wait().expect_err("it is reaped");
+            assert_eq!(leader.wait().unwrap().code(), Some(1), "its end is still to be had");
+            alive.kill().unwrap();
+            alive.wait().unwrap();
+        };
+        thread::spawn(story).join().unwrap();
+    }
+
+    #[test]
+    fn what_is_left_by_a_call_is_told_from_what_others_have_left() {
+        let story = || {
+            let file = File::open("/proc/thread-self/children").unwrap();
+            let mut children = Children::new(file);
+            let (this, other) = (CallId::random(), CallId::random());
+            assert!(!children.may_be_left_by(this) && !children.has_orphans());
+            let (mut alive, pid) = child(["sleep", "60"]);
+            assert!(children.may_be_left_by(this), "nobody knows whose it is");
+            children.known.insert(pid, Some(other));
+            assert!(!children.may_be_left_by(this) && children.may_be_left_by(other));
+            children.known.insert(pid, None);
+            assert!(!children.may_be_left_by(this) && children.has_orphans());
+            children.known.clear();
+            children.inherited.insert(pid);
+            assert!(!children.may_be_left_by(this) && !children.has_orphans());
+
+            children.kill(&[this]);
+            children.kill_when_quiet();
+            assert!(stays(&mut alive), "it is nobody's");
+            children.known.insert(pid, Some(this));
+            children.kill(&[other]);
+            assert!(stays(&mut alive), "it is another's");
+            children.kill(&[this]);
+            assert!(!alive.wait().unwrap().success());
+        };
+        thread::spawn(story).join().unwrap();
+    }
+}
