@@ -22,6 +22,8 @@ pub(crate) async fn serve(mut arguments: impl Iterator<Item = String>) -> Result
 }
 
 async fn serve_callpark(folder: &Path) -> Result<()> {
+    // As the program does.
+    callpark::exec::adopt_orphans();
     let settings = [
         ("listen", "127.0.0.1:0"),
         ("admin-listen", "127.0.0.1:0"),
