@@ -43,6 +43,7 @@ fn builder() -> Builder {
     tonic_prost_build::configure()
         // The crate knows no transport: a client is made from any channel.
         .build_transport(false)
+        .codec_path("crate::codec::SmallCodec")
         .bytes(".")
         // The same message is always the same bytes.
         .btree_map(".")

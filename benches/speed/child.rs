@@ -78,6 +78,13 @@ impl Server {
         Ok(count.ok_or("the reads aren't counted")?.parse()?)
     }
 
+    /// Ends the server and all that it runs.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        Command::new("kill").arg(self.pid()?.to_string()).status().await?;
+        self.child.wait().await?;
+        Ok(())
+    }
+
     fn pid(&self) -> Result<u32> {
         Ok(self.child.id().ok_or("the server has ended")?)
     }

@@ -6,6 +6,7 @@ use callpark::app::App;
 use callpark::app::config::{Config, Environment, LoadOptions};
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,7 @@ async fn serve_callpark(folder: &Path) -> Result<()> {
         ("admin-listen", "127.0.0.1:0"),
         ("auth", "none"),
         ("log-filter", "warn"),
+        ("drain", "1s"),
         ("max-connections-per-peer", "10000"),
         ("max-streams-per-connection", "10000"),
         ("max-live-tasks", "1000"),
@@ -41,8 +43,14 @@ async fn serve_callpark(folder: &Path) -> Result<()> {
     let app = App::build_with(Config::load(options)?.config, tools::all()).await?;
     let admin = app.admin_address().ok_or("no address for operators")?;
     println!("http://{} {admin}", app.addresses()[0]);
-    app.run(CancellationToken::new()).await?;
-    Ok(())
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let told = async {
+        terminate.recv().await;
+        stop.cancel();
+    };
+    let (ran, ()) = tokio::join!(app.run(stop.clone()), told);
+    Ok(ran?)
 }
 
 async fn serve_bare() -> Result<()> {

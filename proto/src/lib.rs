@@ -45,6 +45,8 @@ pub mod google {
     }
 }
 
+#[cfg(any(feature = "client", feature = "server"))]
+pub mod codec;
 #[cfg(feature = "server")]
 pub mod stored;
 

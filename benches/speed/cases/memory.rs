@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 
 use super::Bench;
-use super::waits::waiting;
+use super::waits::{start, wait_for};
 use crate::Result;
 use crate::child::Server;
 use crate::client::{Client, log_request};
@@ -26,7 +26,10 @@ pub(crate) async fn memory(bench: &Bench) -> Result<Vec<Row>> {
     let (mut parked, mut waits, mut streams) =
         (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..bench.rounds {
-        parked.0.push(parked_kib(&bench.callpark().await?).await?);
+        let server = bench.callpark().await?;
+        parked.0.push(parked_kib(&server).await?);
+        // With its processes.
+        server.stop().await?;
         waits.0.push(wait_kib(&bench.callpark().await?).await?);
         streams.0.push(stream_kib(&bench.callpark().await?).await?);
     }
@@ -40,34 +43,34 @@ pub(crate) async fn memory(bench: &Bench) -> Result<Vec<Row>> {
     };
     Ok(vec![
         row("a parked call beside its process", parked, 4.0),
-        row("a pending Wait and the task that it waits for", waits, 5.0),
+        row("a pending Wait", waits, 5.0),
         row("an idle stream", streams, 8.0),
     ])
 }
 
 async fn parked_kib(server: &Server) -> Result<f64> {
     let mut client = Client::new(server.connect().await?);
-    let sleep = "exec sleep 1000";
-    for _ in 0..2 {
-        let session = client.session().await?;
-        for _ in 0..100 {
-            client.start_bash(&session, sleep).await?;
+    let mut start = async || {
+        for _ in 0..PROCESSES / 500 {
+            let session = client.session().await?;
+            for _ in 0..500 {
+                client.start_bash(&session, "exec sleep 1000").await?;
+            }
         }
-    }
+        Result::Ok(())
+    };
+    // The first ones also fill the store's caches.
+    start().await?;
     let before = settled_bytes(server).await?;
-    for _ in 0..PROCESSES / 500 {
-        let session = client.session().await?;
-        for _ in 0..500 {
-            client.start_bash(&session, sleep).await?;
-        }
-    }
+    start().await?;
     Ok((settled_bytes(server).await? - before) / 1024.0 / PROCESSES as f64)
 }
 
 async fn wait_kib(server: &Server) -> Result<f64> {
-    let some = waiting(server, 500).await?;
+    let (some, more) = (start(server, 500).await?, start(server, WAITS).await?);
+    let some = wait_for(server, some).await?;
     let before = settled_bytes(server).await?;
-    let more = waiting(server, WAITS).await?;
+    let more = wait_for(server, more).await?;
     let after = settled_bytes(server).await?;
     drop((some, more));
     Ok((after - before) / 1024.0 / WAITS as f64)

@@ -26,6 +26,7 @@ pub(crate) async fn noise(bench: &Bench) -> Result<Vec<Row>> {
         let beside = times(SPAN, async || client.run_nothing(&other).await).await?;
         memory.0.push((server.resident_bytes()? - before) / f64::from(1 << 20));
         client.cancel(&task).await?;
+        server.stop().await?;
         quiet.0.push(percentile(&alone, 0.99));
         loud.0.push(percentile(&beside, 0.99));
     }

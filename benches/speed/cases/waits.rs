@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use callpark_proto::v1;
 use futures::future::try_join_all;
+use tokio::task::JoinSet;
 
 use super::store::{Bare, Log};
 use super::{Bench, wall_micros};
 use crate::Result;
+use crate::child::Server;
 use crate::client::Client;
 use crate::measure::{Samples, load, percentile};
 use crate::table::{Goal, Row};
@@ -112,23 +114,34 @@ fn end_micros(task: &v1::Task) -> Result<f64> {
 }
 
 /// So many who wait for a task each, until they are dropped.
-pub(crate) async fn waiting(
-    server: &crate::child::Server,
-    count: usize,
-) -> Result<tokio::task::JoinSet<()>> {
-    let mut waiting = tokio::task::JoinSet::new();
-    let mut clients = Vec::new();
-    for _ in 0..CONNECTIONS {
-        clients.push(Client::new(server.connect().await?));
-    }
-    let mut session = String::new();
+async fn waiting(server: &Server, count: usize) -> Result<JoinSet<()>> {
+    let tasks = start(server, count).await?;
+    wait_for(server, tasks).await
+}
+
+/// Starts so many tasks that don't end.
+pub(crate) async fn start(server: &Server, count: usize) -> Result<Vec<String>> {
+    let mut client = Client::new(server.connect().await?);
+    let (mut tasks, mut session) = (Vec::new(), String::new());
     for index in 0..count {
-        let mut client = clients[index % CONNECTIONS].clone();
         // A session takes a thousand live tasks.
         if index % 500 == 0 {
             session = client.session().await?;
         }
-        let task = client.start(&session, REST, &[]).await?;
+        tasks.push(client.start(&session, REST, &[]).await?);
+    }
+    Ok(tasks)
+}
+
+/// Waits for each of them until it is dropped.
+pub(crate) async fn wait_for(server: &Server, tasks: Vec<String>) -> Result<JoinSet<()>> {
+    let mut waiting = JoinSet::new();
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        clients.push(Client::new(server.connect().await?));
+    }
+    for (index, task) in tasks.into_iter().enumerate() {
+        let mut client = clients[index % CONNECTIONS].clone();
         waiting.spawn(async move {
             // It ends with the server.
             drop(client.wait(&task).await);
