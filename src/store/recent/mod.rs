@@ -53,6 +53,19 @@ impl RecentStore {
         }
     }
 
+    /// A page that somebody else has read, as it would be read now. One that came to the end of the
+    /// log may be older than what this reader has heard of: the tail says what has followed.
+    fn up_to_now(&self, query: &EventQuery, page: &EventPage) -> Option<EventPage> {
+        let mut page = page.clone();
+        if page.scanned_to < page.head {
+            return Some(page);
+        }
+        let rest = EventQuery { after: page.scanned_to, ..query.clone() };
+        let rest = self.tails.read(&rest)?;
+        page.events.extend(rest.events);
+        Some(EventPage { events: page.events, ..rest })
+    }
+
     fn read_store(&self, query: EventQuery) -> BoxFuture<'static, Result<EventPage, StoreError>> {
         self.metrics.log_read(LogSource::Store);
         let inner = self.inner.clone();
@@ -84,20 +97,17 @@ impl Store for RecentStore {
             return Ok(page);
         }
         let read = || self.read_store(query.clone());
-        let (mut page, mut is_shared) = self.pages.read(&query, read).await?;
-        // The end of a log that somebody else began to read may be older than what this reader has
-        // heard. What is begun after that is not.
-        if is_shared && page.scanned_to >= page.head {
-            if let Some(page) = self.tails.read(&query) {
+        let (mut page, is_shared) = self.pages.read(&query, read).await?;
+        if is_shared {
+            if let Some(page) = self.up_to_now(&query, &page) {
                 self.metrics.log_read(LogSource::Memory);
                 return Ok(page);
             }
-            (page, is_shared) = self.pages.read(&query, read).await?;
+            // What is begun from here on is new enough.
+            self.pages.forget(&query, &page);
+            (page, _) = self.pages.read(&query, read).await?;
         }
-        match is_shared {
-            true => self.metrics.log_read(LogSource::Memory),
-            false => forming.complete(&query, &page),
-        }
+        forming.complete(&query, &page);
         Ok(EventPage::clone(&page))
     }
 

@@ -27,6 +27,13 @@ struct Key {
     bytes_max: usize,
 }
 
+impl Key {
+    fn of(query: &EventQuery) -> Self {
+        let EventQuery { session_id, after, scan_max, bytes_max, .. } = *query;
+        Self { session_id, after, scan_max, bytes_max }
+    }
+}
+
 impl Default for Pages {
     fn default() -> Self {
         Self(Mutex::new(Generations::new(RECENT_PAGES_MAX / 2)))
@@ -46,8 +53,7 @@ impl Pages {
         query: &EventQuery,
         read: impl FnOnce() -> BoxFuture<'static, Result<EventPage, StoreError>>,
     ) -> Result<(Arc<EventPage>, bool), StoreError> {
-        let EventQuery { session_id, after, scan_max, bytes_max, .. } = *query;
-        let key = Key { session_id, after, scan_max, bytes_max };
+        let key = Key::of(query);
         let (page, is_shared) = {
             let mut pages = self.lock();
             match pages.get(&key) {
@@ -60,25 +66,20 @@ impl Pages {
             }
         };
         let page = page.await;
-        // The end of a log will be another, and an error may pass.
-        let lasts = page.as_ref().is_ok_and(|page| page.scanned_to < page.head);
-        if !lasts {
-            self.forget(&key, &page);
+        if page.is_err() {
+            // It may pass.
+            self.lock().remove(&key);
         }
         Ok((page?, is_shared))
     }
 
-    /// Forgets a page that was read, but not one that somebody has begun to read since.
-    fn forget(&self, key: &Key, page: &Result<Arc<EventPage>, StoreError>) {
+    /// Forgets a page, but not one that somebody has begun to read since.
+    pub(super) fn forget(&self, query: &EventQuery, page: &Arc<EventPage>) {
+        let key = Key::of(query);
         let mut pages = self.lock();
-        let is_same = pages.get(key).and_then(|known| known.peek()).is_some_and(|known| {
-            match (known, page) {
-                (Ok(known), Ok(page)) => Arc::ptr_eq(known, page),
-                (known, page) => known.is_err() && page.is_err(),
-            }
-        });
-        if is_same {
-            pages.remove(key);
+        let known = pages.get(&key).and_then(|known| known.peek());
+        if known.is_some_and(|known| known.as_ref().is_ok_and(|known| Arc::ptr_eq(known, page))) {
+            pages.remove(&key);
         }
     }
 
