@@ -87,7 +87,12 @@ async fn stream_kib(server: &Server) -> Result<f64> {
             stream.message().await?;
             Result::Ok(stream)
         };
-        try_join_all((0..count).map(open)).await
+        let mut streams = Vec::new();
+        // HTTP/2 takes many unread answers at once for an attack.
+        for _ in 0..count / 100 {
+            streams.extend(try_join_all((0..100).map(open)).await?);
+        }
+        Result::Ok(streams)
     };
     let some = open(500).await?;
     let before = settled_bytes(server).await?;
