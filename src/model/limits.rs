@@ -141,20 +141,23 @@ pub const STORE_COMMIT_APPENDS_MAX: usize = 64;
 /// Readers of the store at the same time.
 pub const STORE_READERS_MAX: usize = 4;
 
-/// Records of calls that are remembered in memory after they were stored.
+/// Records of calls that are remembered in memory after they were stored; the oldest are forgotten
+/// for newer ones.
 pub const RECENT_CALLS_MAX: usize = 512;
 /// The variable parts of such a record, in bytes; a larger one isn't remembered.
 pub const RECENT_CALL_BYTES_MAX: usize = 64 * 1024;
 /// Sessions whose newest events are remembered, because somebody follows them. One more makes them
 /// all forgotten: those that are still followed are remembered again.
 pub const RECENT_LOGS_MAX: usize = 4_096;
-/// The newest events of a followed session, in number.
+/// The newest events of a followed session, in number; a reader that is further behind asks the
+/// store.
 pub const RECENT_LOG_EVENTS_MAX: usize = 512;
-/// The newest events of a followed session, in bytes.
+/// The same in bytes.
 pub const RECENT_LOG_BYTES_MAX: usize = 64 * 1024;
 /// The newest events of all followed sessions, in bytes; beyond it they are all forgotten.
 pub const RECENT_LOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Pages of logs that are remembered for other readers, each of [`LOG_PAGE_BYTES_MAX`] at most.
+/// Pages of logs that are remembered for other readers, each of [`LOG_PAGE_BYTES_MAX`] at most; the
+/// oldest are forgotten for newer ones.
 pub const RECENT_PAGES_MAX: usize = 32;
 /// Finished tasks and request ids are kept for this long, in seconds.
 pub const RETENTION_SECONDS_DEFAULT: u64 = 24 * 3600;
