@@ -194,7 +194,8 @@ async fn a_full_disk_refuses_starts_serves_reads_and_needs_nothing_but_space() {
     assert_eq!(seen(&server.connect(), &session_id, &ended.background_id).await, last);
 }
 
-/// A server on a full disk with these calls running, each of which says its process id first.
+/// A server on a full disk with these calls running, each of which has said its process id. They go
+/// on once all are there: one that writes would fill the disk before the next could start.
 async fn running(
     site: &Site,
     disk: &SmallDisk,
@@ -203,23 +204,25 @@ async fn running(
     let server = disk.serve(site, &["--drain", "2s", "--max-live-tasks", "1000"]).await;
     let clients = server.connect();
     let session_id = remote::session(&clients).await;
+    let mut gate = Gate::new(site.folder(), "all-there");
     let mut runs = Vec::new();
     for (number, call) in calls.into_iter().enumerate() {
         let file = site.folder().join(format!("pid-{number}"));
-        let environment = json!({ "PID_FILE": file.to_str() });
+        let environment = json!({ "PID_FILE": file.to_str(), "GATE": gate.path().to_str() });
         let mut call = v1::RunToolRequest { session_id: session_id.clone(), ..call };
         let variables = crate::support::waiting::json(json!({ "env": environment }));
         call.arguments.as_mut().expect("arguments").fields.extend(variables.expect("one").fields);
         let id = remote::start(&clients, call).await.background_id;
         runs.push((id, pids(&lines_of(&file, 1).await)[0]));
     }
+    runs.iter().for_each(|_| gate.open());
     fill(disk, &clients, &session_id).await;
     (server, session_id, runs)
 }
 
-/// A call that says its process id before it does this.
+/// A call that says its process id, and does this once the gate is open.
 fn says_pid(command: &str) -> v1::RunToolRequest {
-    bash(&format!("echo $$ > $PID_FILE; {command}"))
+    bash(&format!("echo $$ > $PID_FILE; read -r _ < $GATE; {command}"))
 }
 
 /// Doesn't listen to TERM.

@@ -123,12 +123,16 @@ async fn exactly(end: Instant) {
 pub struct Meeting {
     centre: Duration,
     step: Duration,
+    went_later: Option<bool>,
 }
 
 impl Meeting {
+    const STEP_MIN: Duration = Duration::from_micros(400);
+    const STEP_MAX: Duration = Duration::from_millis(25);
+
     /// Begins with this guess.
     pub fn new(centre: Duration) -> Self {
-        Self { centre, step: Duration::from_micros(400) }
+        Self { centre, step: Self::STEP_MIN, went_later: None }
     }
 
     /// The moment for the try with this number.
@@ -140,11 +144,22 @@ impl Meeting {
 
     /// The try was too late: the next ones go earlier.
     pub fn earlier(&mut self) {
+        self.adapt(false);
         self.centre = self.centre.saturating_sub(self.step);
     }
 
     /// The try was too early: the next ones go later.
     pub fn later(&mut self) {
+        self.adapt(true);
         self.centre += self.step;
+    }
+
+    /// Goes faster in one direction, so that a busy machine, on which all takes longer, is caught
+    /// up with in a few tries; and slower after a turn.
+    fn adapt(&mut self, later: bool) {
+        self.step = match self.went_later.replace(later) {
+            Some(before) if before == later => (self.step * 2).min(Self::STEP_MAX),
+            _ => (self.step / 2).max(Self::STEP_MIN),
+        };
     }
 }
