@@ -70,9 +70,11 @@ impl Neighbour {
 
     /// Waits until it has run so many calls more.
     pub async fn more(&mut self, calls: usize) {
-        let wanted = *self.count.borrow() + calls;
-        let run = self.count.wait_for(|count| *count >= wanted);
-        soon("more calls", run).await.expect("calls that are answered");
+        let run = *self.count.borrow();
+        for wanted in run + 1..=run + calls {
+            let next = self.count.wait_for(|count| *count >= wanted);
+            soon("one more call", next).await.expect("calls that are answered");
+        }
     }
 
     /// Lets it run one more call, and checks that none of them took long. How long each took.
