@@ -83,7 +83,7 @@ impl Engine {
             OutputStart::TailLines(_) => OutputFrom::Tail(bytes_max),
         };
         let query = OutputQuery { call_id: call.id, selection: read.selection, from, bytes_max };
-        let page = self.shared.store.output(query).await?;
+        let page = self.output_page(query).await?;
         let totals = totals(&page, call, read.selection);
         let mut slice = Slice::new(match read.start {
             OutputStart::Offset(offset) => offset,

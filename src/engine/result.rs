@@ -20,7 +20,7 @@ impl Engine {
     pub async fn complete(&self, call: Call) -> Result<(Call, Option<OutputSummary>), Error> {
         match &call.outcome {
             None | Some(Outcome::Failure(_)) => {
-                let page = self.output_page(&call, OutputFrom::Tail(1), 1).await?;
+                let page = self.output_of(&call, OutputFrom::Tail(1), 1).await?;
                 let summary = OutputSummary {
                     stdout: page.stdout,
                     stderr: page.stderr,
@@ -40,7 +40,7 @@ impl Engine {
     /// The last lines of both streams, each stream by itself.
     pub async fn output_tail(&self, call: &Call) -> Result<(Vec<Content>, u64), Error> {
         let bytes_max = WAIT_TAIL_BYTES_MAX as u64;
-        let page = self.output_page(call, OutputFrom::Tail(bytes_max), bytes_max).await?;
+        let page = self.output_of(call, OutputFrom::Tail(bytes_max), bytes_max).await?;
         let total = page.combined.total_bytes;
         let mut runs = Runs::default();
         for output in self.decode(&page)? {
@@ -63,12 +63,12 @@ impl Engine {
         let total = result.output.combined.total_bytes;
         let mut runs = Runs::default();
         let (head, tail) = (INLINE_HEAD_BYTES_MAX, INLINE_TAIL_BYTES_MAX);
-        let page = self.output_page(call, OutputFrom::Offset(0), head).await?;
+        let page = self.output_of(call, OutputFrom::Offset(0), head).await?;
         for output in self.decode(&page)? {
             runs.push(output, 0, head);
         }
         if total > head {
-            let page = self.output_page(call, OutputFrom::Tail(tail), tail).await?;
+            let page = self.output_of(call, OutputFrom::Tail(tail), tail).await?;
             for output in self.decode(&page)? {
                 runs.push(output, head.max(total.saturating_sub(tail)), total);
             }
@@ -77,15 +77,21 @@ impl Engine {
         Ok(runs.map(|(stream, offset, data)| content(stream, offset, data)).collect())
     }
 
-    async fn output_page(
+    async fn output_of(
         &self,
         call: &Call,
         from: OutputFrom,
         bytes_max: u64,
     ) -> Result<OutputPage, Error> {
         let selection = OutputSelection::Combined;
-        let query = OutputQuery { call_id: call.id, selection, from, bytes_max };
-        Ok(self.shared.store.output(query).await?)
+        self.output_page(OutputQuery { call_id: call.id, selection, from, bytes_max }).await
+    }
+
+    /// A call whose record was there a moment ago may be forgotten by now. Its output went with
+    /// it: then it isn't found, rather than shown without its output.
+    pub(super) async fn output_page(&self, query: OutputQuery) -> Result<OutputPage, Error> {
+        let page = self.shared.store.output(query).await?;
+        page.ok_or_else(|| Error::TaskNotFound(query.call_id.background()))
     }
 
     fn decode(&self, page: &OutputPage) -> Result<Vec<ToolOutput>, Error> {

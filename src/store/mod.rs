@@ -201,8 +201,8 @@ pub trait Store: Send + Sync + 'static {
     /// Background tasks that changed after a change number, in the order of their last change.
     async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError>;
 
-    /// Pieces of a call's output.
-    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError>;
+    /// Pieces of a call's output; none if there is no such call, or none any more.
+    async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError>;
 
     /// What a request id did.
     async fn request(

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
+use tonic::Code;
 use v1::session_event::Payload;
 use v1::{State, WaitMode};
 
 use crate::support::nap::{Meeting, REPORTS, check_nap, nap, server};
 use crate::support::waiting::{cancel, cancel_of, ended, log_of, outcome_of, run, session};
 use crate::support::waiting::{span_of, start, start_of, time};
-use crate::support::{TestServer, millis, soon, v1};
+use crate::support::{TestServer, bash, check_reason, millis, soon, stdout_of, v1};
 
 /// Sessions that race, at the same time.
 const LANES: u64 = 25;
@@ -239,4 +240,61 @@ async fn of_thousands_of_waits_none_misses_an_end_that_comes_as_it_begins() {
     let server = server().await;
     let counts = join_all((0..LANES).map(|_| race_waits(&server))).await;
     check_raced(&counts, "waits after and during the run");
+}
+
+/// Reads of a task while it is deleted: how many came before, and how many found nothing.
+async fn race_deletes(server: &TestServer) -> (u64, u64) {
+    let (mut whole, mut nothing) = (0, 0);
+    // More than a record holds: the rest comes from the log.
+    let task = start(server, start_of(bash("seq 1 4000"))).await;
+    let task = ended(server, &task.background_id).await;
+    let id = &task.background_id;
+    let reads = join_all((0..8).map(|_| async {
+        let request = v1::GetRequest { background_id: id.clone() };
+        match soon("a get", server.tasks.clone().get(request)).await {
+            Ok(answer) => {
+                let seen = answer.into_inner().task.expect("a task");
+                assert_eq!(outcome_of(&seen), outcome_of(&task), "what was told stays");
+                true
+            }
+            Err(status) => {
+                check_reason(&status, Code::NotFound, "TASK_NOT_FOUND");
+                false
+            }
+        }
+    }));
+    let outputs = join_all((0..8).map(|_| async {
+        let request = v1::ReadOutputRequest { background_id: id.clone(), ..Default::default() };
+        match soon("a read", server.tasks.clone().read_output(request)).await {
+            Ok(answer) => {
+                assert_eq!(answer.into_inner().data, stdout_of(outcome_of(&task)));
+                true
+            }
+            Err(status) => {
+                check_reason(&status, Code::NotFound, "TASK_NOT_FOUND");
+                false
+            }
+        }
+    }));
+    let request = v1::DeleteRequest { background_id: id.clone(), ..Default::default() };
+    let delete = async { soon("a delete", server.tasks.clone().delete(request)).await };
+    let (reads, outputs, deleted) = futures::join!(reads, outputs, delete);
+    deleted.expect("it has ended");
+    for found in reads.into_iter().chain(outputs) {
+        if found { whole += 1 } else { nothing += 1 }
+    }
+    (whole, nothing)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_thousands_of_reads_of_tasks_that_are_deleted_each_is_whole_or_finds_nothing() {
+    let server = server().await;
+    let (mut whole, mut nothing) = (0, 0);
+    for _ in 0..200 {
+        let counts = race_deletes(&server).await;
+        whole += counts.0;
+        nothing += counts.1;
+    }
+    println!("{whole} whole reads and {nothing} that found nothing");
+    assert!(whole > 20 && nothing > 20, "no race: {whole} and {nothing}");
 }

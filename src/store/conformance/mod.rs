@@ -124,7 +124,7 @@ suite! {
         tails_hold_enough_bytes
         pages_hold_enough_bytes
         counts_tell_what_is_kept_and_dropped
-        a_call_without_output_is_empty
+        a_call_without_output_is_empty_and_one_that_is_not_there_is_none
         calls_do_not_mix
     }
     expiry {

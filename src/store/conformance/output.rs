@@ -64,7 +64,7 @@ async fn read(
     bytes_max: u64,
 ) -> Vec<StoredEvent> {
     let query = OutputQuery { call_id, selection, from, bytes_max };
-    store.output(query).await.unwrap().pieces
+    store.output(query).await.unwrap().unwrap().pieces
 }
 
 pub(super) async fn every_offset_finds_its_piece(store: &dyn Store) {
@@ -160,7 +160,7 @@ pub(super) async fn counts_tell_what_is_kept_and_dropped(store: &dyn Store) {
         for selection in SELECTIONS {
             let from = OutputFrom::Tail(0);
             let query = OutputQuery { call_id: call.id, selection, from, bytes_max: 1 };
-            let page = store.output(query).await.unwrap();
+            let page = store.output(query).await.unwrap().unwrap();
             let of = |selection| summary(&selected(&events[..written], selection));
             assert_eq!(page.stdout, of(OutputSelection::Stdout));
             assert_eq!(page.stderr, of(OutputSelection::Stderr));
@@ -184,17 +184,19 @@ fn summary(pieces: &[(StoredEvent, u64, u64)]) -> StreamSummary {
     summary
 }
 
-pub(super) async fn a_call_without_output_is_empty(store: &dyn Store) {
+pub(super) async fn a_call_without_output_is_empty_and_one_that_is_not_there_is_none(
+    store: &dyn Store,
+) {
     let mut log = Log::stored(store, 0).await;
     let call = log.task(0);
     log.put_one(store, &call).await;
     let (stdout, stderr, combined) = Default::default();
     let empty = OutputPage { pieces: vec![], stdout, stderr, combined };
-    for call_id in [call.id, CallId::random()] {
+    for (call_id, expected) in [(call.id, Some(empty)), (CallId::random(), None)] {
         for selection in SELECTIONS {
             for from in [OutputFrom::Offset(0), OutputFrom::Tail(1)] {
                 let query = OutputQuery { call_id, selection, from, bytes_max: 1 };
-                assert_eq!(store.output(query).await, Ok(empty.clone()));
+                assert_eq!(store.output(query).await, Ok(expected.clone()));
             }
         }
     }
@@ -219,9 +221,9 @@ pub(super) async fn calls_do_not_mix(store: &dyn Store) {
         let (selection, from) = (OutputSelection::Combined, OutputFrom::Offset(0));
         store.output(OutputQuery { call_id, selection, from, bytes_max: u64::MAX })
     };
-    let of_one = all(one.id).await.unwrap();
+    let of_one = all(one.id).await.unwrap().unwrap();
     assert_eq!(of_one.pieces, [first, vec![mixed[1].clone()]].concat());
     assert_eq!((of_one.stdout.total_bytes, of_one.stdout.dropped_bytes), (8, 1));
-    let of_two = all(two.id).await.unwrap();
+    let of_two = all(two.id).await.unwrap().unwrap();
     assert_eq!((of_two.pieces, of_two.stdout.total_bytes), (vec![mixed[0].clone()], 4));
 }

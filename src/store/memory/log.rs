@@ -36,9 +36,10 @@ impl State {
         }
     }
 
-    pub(super) fn output(&self, query: &OutputQuery) -> OutputPage {
+    pub(super) fn output(&self, query: &OutputQuery) -> Option<OutputPage> {
         let Some(output) = self.outputs.get(&query.call_id) else {
-            return page(Vec::new(), &OutputCounts::default());
+            let is_known = self.calls.contains_key(&query.call_id);
+            return is_known.then(|| page(Vec::new(), &OutputCounts::default()));
         };
         let all = self.pieces(output, query.selection);
         let start = match query.from {
@@ -57,7 +58,7 @@ impl State {
                 break;
             }
         }
-        page(pieces, &output.counts)
+        Some(page(pieces, &output.counts))
     }
 
     /// The pieces of the selected stream, each with its offset there and its length.

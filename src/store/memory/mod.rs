@@ -117,7 +117,7 @@ impl Store for MemoryStore {
         Ok(self.open()?.changes(&query))
     }
 
-    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError> {
+    async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         Ok(self.open()?.output(&query))
     }
 

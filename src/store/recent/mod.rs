@@ -146,7 +146,7 @@ impl Store for RecentStore {
         self.inner.changes(query).await
     }
 
-    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError> {
+    async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         self.inner.output(query).await
     }
 

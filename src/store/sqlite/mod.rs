@@ -161,7 +161,7 @@ impl Store for SqliteStore {
         self.pool.read(move |reader| lists::changes(reader, &query)).await
     }
 
-    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError> {
+    async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         self.pool.read(move |reader| output::output(reader, &query)).await
     }
 

@@ -2,6 +2,7 @@
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
+use super::calls;
 use super::error::Error;
 use super::row::{Count, EVENT_COLUMNS, count, event, stream_number};
 use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
@@ -70,18 +71,21 @@ pub(super) fn save_counts(
         .map(|_| ())
 }
 
-/// Reads pieces of a call's output.
-pub(super) fn output(connection: &Connection, query: &OutputQuery) -> Result<OutputPage, Error> {
+/// Reads pieces of a call's output; none if the call isn't there.
+pub(super) fn output(
+    connection: &Connection,
+    query: &OutputQuery,
+) -> Result<Option<OutputPage>, Error> {
     let counts = load_counts(connection, query.call_id)?;
     let OutputCounts { stdout, stderr, combined } = counts.unwrap_or_default();
     let mut page = OutputPage { pieces: Vec::new(), stdout, stderr, combined };
     if counts.is_none() {
-        return Ok(page);
+        return Ok(calls::find(connection, query.call_id)?.map(|_| page));
     }
     let stream = Stream { connection, call_id: query.call_id, selection: query.selection };
     let start = match query.from {
         OutputFrom::Offset(offset) => stream.first_from(offset)?,
-        OutputFrom::Tail(0) => return Ok(page),
+        OutputFrom::Tail(0) => return Ok(Some(page)),
         OutputFrom::Tail(bytes) => stream.first_of_tail(bytes)?,
     };
     let from_offset = matches!(query.from, OutputFrom::Offset(_));
@@ -98,7 +102,7 @@ pub(super) fn output(connection: &Connection, query: &OutputQuery) -> Result<Out
             break;
         }
     }
-    Ok(page)
+    Ok(Some(page))
 }
 
 /// Where the length of a piece stands in [`EVENT_COLUMNS`].

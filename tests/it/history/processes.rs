@@ -72,14 +72,25 @@ pub fn marked(call_ids: &BTreeSet<&str>) -> Vec<(u32, String)> {
     pids.filter_map(of_call).collect()
 }
 
-/// What the programs named `sleep` among these processes have open. A shell opens files of its
-/// own for a moment; a program that it starts has what the shell was given.
+/// Where a program finds what it opens itself as it starts: libraries, and the words of its
+/// language. A server has nothing open there.
+const OWN_FILES: [&str; 3] = ["/usr", "/lib", "/etc"];
+
+/// What the programs named `sleep` among these processes have open, but for files of their own. A
+/// shell opens files of its own for a moment; a program that it starts has what the shell was
+/// given.
 pub fn descriptors(processes: &[(u32, String)]) -> Vec<Sighting> {
     let seen = processes.iter().filter_map(|(pid, call_id)| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-        let open = entries.map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let mut open: Vec<u32> = open.collect::<Option<_>>()?;
+        let mut open = Vec::new();
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).ok()? {
+            let entry = entry.ok()?;
+            // One that has been closed since it was listed was opened by the program itself.
+            let target = entry.path().read_link().unwrap_or_else(|_| OWN_FILES[0].into());
+            if !OWN_FILES.iter().any(|folder| target.starts_with(folder)) {
+                open.push(entry.file_name().to_str()?.parse().ok()?);
+            }
+        }
         open.sort_unstable();
         // One that ends at this moment has nothing open any more.
         let is_program = name.trim() == "sleep" && !open.is_empty();

@@ -19,8 +19,14 @@ pub fn outcomes_stay(history: &History) -> Vec<Violation> {
         if end(first.entry(id).or_insert(task)) != end(task) {
             wrong.push(Violation::new(id, "was shown with two ends"));
         }
-        if !is_brief && whole.entry(id).or_insert(task).outcome != task.outcome {
-            wrong.push(Violation::new(id, "was shown with two outcomes"));
+        if is_brief {
+            continue;
+        }
+        let known = *whole.entry(id).or_insert(task);
+        if known.outcome != task.outcome {
+            let (one, other) = (&known.outcome, &task.outcome);
+            let fault = format!("was shown with two outcomes: {one:?} and {other:?}");
+            wrong.push(Violation::new(id, fault));
         }
     }
     wrong

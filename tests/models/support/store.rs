@@ -108,7 +108,7 @@ impl Store for Log {
         between!(self.store.changes(query))
     }
 
-    async fn output(&self, query: OutputQuery) -> Result<OutputPage, StoreError> {
+    async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         between!(self.store.output(query))
     }
 
