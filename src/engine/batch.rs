@@ -1,12 +1,33 @@
 //! What one append of an actor is made of.
 
-use super::Error;
 use super::inbox::Answer;
 use super::requests::Claim;
 use super::session::Actor;
+use super::{CallVersion, Error};
 use crate::machine::{Command, Effect, Projection, Reply, Written, decide};
-use crate::model::{Event, Payload, Timestamp};
+use crate::model::{Call, CallId, Event, Payload, Timestamp};
 use crate::store::{Append, RequestRecord, StoredEvent};
+
+/// What readers hear of a batch once it is durable. It is noted when the batch is decided: by the
+/// time when it is told, the session may have been decided further.
+#[derive(Default)]
+pub(super) struct News {
+    /// The head that the batch leaves, if there is anything to tell.
+    pub(super) head: Option<u64>,
+    /// Calls that it changes.
+    pub(super) calls: Vec<(CallId, CallVersion)>,
+    /// Background tasks are among them.
+    pub(super) tasks_changed: bool,
+}
+
+impl News {
+    fn add(&mut self, call: &Call) {
+        let ended = call.state.is_terminal();
+        let settled = ended || call.is_task();
+        self.tasks_changed |= call.is_task();
+        self.calls.push((call.id, CallVersion { revision: call.revision, settled, ended }));
+    }
+}
 
 /// Commands that were decided together, and what follows from them.
 #[derive(Default)]
@@ -20,6 +41,9 @@ pub(super) struct Batch {
     pub(super) claims: Vec<Claim>,
     /// The commands that nobody would repeat, to be made again if the append fails.
     pub(super) reports: Vec<Command>,
+    pub(super) news: News,
+    /// Events among what is appended.
+    event_count: usize,
 }
 
 impl Batch {
@@ -67,6 +91,11 @@ impl Batch {
         self.written.any || !self.requests.is_empty()
     }
 
+    /// Its append adds events to the log.
+    pub(super) fn moves_head(&self) -> bool {
+        self.event_count > 0
+    }
+
     /// The append for all of it. Settled calls stay in the batch, for those who wait for them.
     pub(super) fn append(&mut self, actor: &Actor) -> Append {
         let session = actor.projection.session.clone();
@@ -83,11 +112,17 @@ impl Batch {
             bytes: codec.encode(&event, &session.stream_epoch),
         };
         let changed = self.written.changed.iter().filter_map(|id| actor.projection.call(*id));
+        let calls: Vec<Call> = changed.chain(&self.written.settled).cloned().collect();
+        if self.written.any {
+            self.news.head = Some(session.head_sequence);
+            calls.iter().for_each(|call| self.news.add(call));
+        }
+        self.event_count = events.len();
         Append {
             session_id: session.id,
-            expected_head: actor.stored_head,
+            expected_head: actor.decided_head,
             events: events.into_iter().map(stored).collect(),
-            calls: changed.chain(&self.written.settled).cloned().collect(),
+            calls,
             deleted_calls: std::mem::take(&mut self.written.deleted),
             requests: std::mem::take(&mut self.requests),
             session,

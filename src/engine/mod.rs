@@ -4,6 +4,7 @@
 //! reads go to the store, and those who wait are woken by the newest version of what they wait
 //! for. A handler owns no work: dropping one of the futures here never stops a call.
 
+mod appends;
 mod batch;
 mod calls;
 mod cancel;
@@ -22,6 +23,7 @@ mod result;
 mod runner;
 mod session;
 mod sessions;
+mod settle;
 mod summary;
 mod tasks;
 mod topics;
@@ -41,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::exec::Executor;
-use crate::machine::{Command, Projection, Reply, Settings, Written};
+use crate::machine::{Command, Reply, Settings, Written};
 use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS};
 use crate::model::{CallId, EventCodec, Principal, Session, SessionId, Tenant};
 use crate::store::{RequestEffect, RequestRecord, Store};
@@ -62,6 +64,7 @@ pub use summary::Summary;
 pub use wait::{ManyWaited, WaitMode, Waited};
 pub use watch::WatchItem;
 
+use batch::Batch;
 use directory::{Directory, Handle};
 use inbox::{Facts, Message, Origin};
 use requests::Claims;
@@ -323,23 +326,14 @@ impl Shared {
     }
 
     /// Tells readers what is new, now that it is durable.
-    fn tell(&self, projection: &Projection, written: &Written) {
-        if !written.any {
-            return;
+    fn tell(&self, session: &Session, batch: &Batch) {
+        let Some(head) = batch.news.head else { return };
+        self.heads.publish(&session.id, head);
+        for (id, version) in &batch.news.calls {
+            self.calls.publish(id, *version);
         }
-        let session = &projection.session;
-        self.heads.publish(&session.id, session.head_sequence);
-        let changed = written.changed.iter().filter_map(|id| projection.call(*id));
-        let mut tasks_changed = false;
-        for call in changed.chain(&written.settled) {
-            let ended = call.state.is_terminal();
-            let settled = ended || call.is_task();
-            tasks_changed |= call.is_task();
-            let version = CallVersion { revision: call.revision, settled, ended };
-            self.calls.publish(&call.id, version);
-        }
-        self.count(written);
-        if tasks_changed {
+        self.count(&batch.written);
+        if batch.news.tasks_changed {
             let count = self.change_count.fetch_add(1, Ordering::Relaxed) + 1;
             self.changes.publish(&Watched::Tenant(session.tenant.clone()), count);
             self.changes.publish(&Watched::Session(session.id), count);

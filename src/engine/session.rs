@@ -1,8 +1,9 @@
 //! The actor of a session: the one writer of its log.
 //!
-//! It takes what waits in its inbox, decides all of it, appends once, and only then acts and
-//! answers. While an append is under way the inbox fills, and senders wait: the runner of a
-//! process stops reading its pipes, so a slow store slows the process and costs no memory.
+//! It takes what waits in its inbox, decides all of it, and appends once; only when that is durable
+//! it acts and answers. While the store writes, one batch more is decided and appended; then the
+//! inbox fills, and senders wait: the runner of a process stops reading its pipes, so a slow store
+//! slows the process and costs no memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,15 +14,17 @@ use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use super::appends::{Appended, Appends};
 use super::batch::Batch;
 use super::directory::Vacancy;
 use super::inbox::{Answer, Facts, Message, Origin};
+use super::settle::load;
 use super::{Error, Shared};
 use crate::exec::Stop;
-use crate::machine::{Command, Effect, Projection, Reply, Start, Timer, decide};
+use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_REPORTS_MAX};
 use crate::model::{Call, CallId, ParkReason, StopCause};
-use crate::store::{RequestRecord, StoreError};
+use crate::store::RequestRecord;
 use crate::tool::Work;
 
 /// What the actor holds for a live call, beside its record.
@@ -40,14 +43,28 @@ pub(super) struct Run {
     pub(super) timers: [Option<delay_queue::Key>; 3],
 }
 
+/// What an actor does next.
+enum Next {
+    /// Decides this, and what waits behind it.
+    Message(Message),
+    /// Decides again what couldn't be saved.
+    Unsaved,
+    /// Acts on what came of the oldest append.
+    Appended(Batch, Appended),
+}
+
 /// The actor of a session.
 pub(crate) struct Actor {
     pub(super) shared: Arc<Shared>,
     pub(super) projection: Projection,
-    /// The head that the store has; none: the store doesn't know the session.
-    pub(super) stored_head: Option<u64>,
+    /// The head that the store has once it has done what is under way; none: it has not been asked
+    /// to store the session.
+    pub(super) decided_head: Option<u64>,
+    /// The store has the session.
+    pub(super) is_stored: bool,
+    pub(super) appends: Appends,
     commands: mpsc::Receiver<Message>,
-    /// A message that must not share a batch with those before it.
+    /// A message that waits until all that came before it is durable.
     held: Option<Message>,
     /// What runners report. Apart from the inbox: a request never waits behind output that can't
     /// be saved.
@@ -57,8 +74,8 @@ pub(crate) struct Actor {
     pub(super) runs: HashMap<CallId, Run>,
     pub(super) timers: DelayQueue<(CallId, Timer)>,
     /// Reports whose append failed, to be made again, and after how long.
-    unsaved: Vec<Command>,
-    retry_delay: Duration,
+    pub(super) unsaved: Vec<Command>,
+    pub(super) retry_delay: Duration,
 }
 
 impl Actor {
@@ -85,7 +102,9 @@ impl Actor {
         let mut actor = Self {
             shared: shared.clone(),
             projection,
-            stored_head,
+            decided_head: stored_head,
+            is_stored: stored_head.is_some(),
+            appends: Appends::default(),
             commands: vacancy.commands,
             held: None,
             reports,
@@ -104,45 +123,113 @@ impl Actor {
         let lose = |call: &Call| Command::Lose { call_id: call.id, last_known };
         let lost = self.projection.live_calls().map(lose);
         self.unsaved = lost.collect();
-        while let Some(batch) = self.next_batch().await {
-            if !self.commit(batch).await {
+        while let Some(next) = self.next().await {
+            let goes_on = match next {
+                Next::Message(message) => {
+                    let batch = self.gather(message).await;
+                    self.append(batch);
+                    true
+                }
+                Next::Unsaved => {
+                    let batch = self.gather_unsaved();
+                    self.append(batch);
+                    true
+                }
+                Next::Appended(batch, result) => self.settle(batch, result).await,
+            };
+            if !goes_on {
                 self.shared.directory.remove(self.projection.session.id);
                 return;
             }
         }
     }
 
-    /// What is waiting, decided; none once nothing will come any more.
-    async fn next_batch(&mut self) -> Option<Batch> {
-        let mut batch = Batch::default();
-        if self.unsaved.is_empty() {
-            match self.next_message().await? {
-                Message::Acknowledge { call_id, answer } => {
-                    self.acknowledge(call_id, answer, &mut batch).await;
+    /// What comes next. None: there is nothing to do and the directory has let the actor go, or
+    /// the server stops.
+    async fn next(&mut self) -> Option<Next> {
+        loop {
+            if self.appends.is_empty() {
+                if !self.unsaved.is_empty() {
+                    self.pause().await?;
+                    return Some(Next::Unsaved);
                 }
-                first => self.take(first, &mut batch),
+                if let Some(message) = self.held.take() {
+                    return Some(Next::Message(message));
+                }
             }
-        } else {
-            self.pause().await?;
-            for command in std::mem::take(&mut self.unsaved) {
-                self.take(Message::Report(command), &mut batch);
+            if let Some(next) = self.wait().await {
+                return Some(next);
+            }
+            if self.shared.closing.is_cancelled() {
+                return None;
+            }
+            let id = self.projection.session.id;
+            if self.shared.directory.retire(id, &self.commands) {
+                return None;
             }
         }
+    }
+
+    /// Waits for the oldest append and, if there may be one more, for a message. None: there has
+    /// been nothing for a while, or the server stops.
+    async fn wait(&mut self) -> Option<Next> {
+        let is_quiet = self.appends.is_empty();
+        // While nothing can be saved, one at a time: what could not be saved doesn't pile up.
+        let is_saving = is_quiet || self.retry_delay.is_zero();
+        let takes_more = is_saving && self.appends.take_more() && self.held.is_none();
+        let idle = tokio::time::sleep(Duration::from_millis(ACTOR_IDLE_MS));
+        tokio::select! {
+            // Timers before messages, or a process that writes without end would keep its call
+            // from being parked; messages before the end, or the last reports would be lost.
+            biased;
+            (batch, result) = self.appends.next(), if !is_quiet => {
+                Some(Next::Appended(batch, result))
+            }
+            Some(due) = self.timers.next(), if takes_more && !self.timers.is_empty() => {
+                let (call_id, timer) = due.into_inner();
+                Some(Next::Message(Message::Report(self.due(call_id, timer))))
+            }
+            Some(message) = self.commands.recv(), if takes_more => Some(Next::Message(message)),
+            Some(report) = self.reports.recv(), if takes_more => Some(Next::Message(report)),
+            () = idle, if is_quiet && self.projection.is_idle() => None,
+            () = self.shared.closing.cancelled(), if is_quiet => None,
+        }
+    }
+
+    /// Decides this message and what is waiting behind it.
+    async fn gather(&mut self, first: Message) -> Batch {
+        let mut batch = Batch::default();
+        match first {
+            Message::Acknowledge { call_id, answer } if self.appends.is_empty() => {
+                self.acknowledge(call_id, answer, &mut batch).await;
+            }
+            first => self.take(first, &mut batch),
+        }
+        self.gather_more(&mut batch);
+        batch
+    }
+
+    /// Decides again what couldn't be saved, and what is waiting.
+    fn gather_unsaved(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        for command in std::mem::take(&mut self.unsaved) {
+            self.take(Message::Report(command), &mut batch);
+        }
+        self.gather_more(&mut batch);
+        batch
+    }
+
+    fn gather_more(&mut self, batch: &mut Batch) {
         while self.held.is_none() && batch.commands < ACTOR_BATCH_COMMANDS_MAX + batch.reports.len()
         {
             let Ok(message) = self.commands.try_recv() else { break };
-            if matches!(message, Message::Acknowledge { .. }) {
-                self.held = Some(message);
-                break;
-            }
-            self.take(message, &mut batch);
+            self.take(message, batch);
         }
         // While reports can't be saved they gather here: then the others wait, and runners too.
         while batch.reports.len() < ACTOR_BATCH_COMMANDS_MAX {
             let Ok(report) = self.reports.try_recv() else { break };
-            self.take(report, &mut batch);
+            self.take(report, batch);
         }
-        Some(batch)
     }
 
     /// Waits before reports are made again. A timer that fires meanwhile is one more: limits hold
@@ -177,42 +264,6 @@ impl Actor {
         }
     }
 
-    /// None: there is nothing to do and the directory has let the actor go, or the server stops.
-    async fn next_message(&mut self) -> Option<Message> {
-        if let Some(message) = self.held.take() {
-            return Some(message);
-        }
-        loop {
-            if let Some(message) = self.wait_for_message().await {
-                return Some(message);
-            }
-            if self.shared.closing.is_cancelled() {
-                return None;
-            }
-            let id = self.projection.session.id;
-            if self.shared.directory.retire(id, &self.commands) {
-                return None;
-            }
-        }
-    }
-
-    async fn wait_for_message(&mut self) -> Option<Message> {
-        let idle = tokio::time::sleep(Duration::from_millis(ACTOR_IDLE_MS));
-        tokio::select! {
-            // Timers before messages, or a process that writes without end would keep its call
-            // from being parked; messages before the end, or the last reports would be lost.
-            biased;
-            Some(due) = self.timers.next(), if !self.timers.is_empty() => {
-                let (call_id, timer) = due.into_inner();
-                Some(Message::Report(self.due(call_id, timer)))
-            }
-            message = self.commands.recv() => message,
-            report = self.reports.recv() => report,
-            () = idle, if self.projection.is_idle() => None,
-            () = self.shared.closing.cancelled() => None,
-        }
-    }
-
     fn due(&mut self, call_id: CallId, timer: Timer) -> Command {
         if let Some(run) = self.runs.get_mut(&call_id) {
             run.timers[timer as usize] = None;
@@ -241,7 +292,7 @@ impl Actor {
                 let decision = decide(&self.projection, Command::Start(start), now);
                 batch.answers.push((answer, decision.reply.map_err(Error::from)));
             }
-            // Never in a batch with others: see `next_batch`.
+            // It is taken once all that came before is durable: see `gather`.
             held @ Message::Acknowledge { .. } => self.held = Some(held),
             Message::Report(command) => self.take_report(command, batch),
             Message::Slot(call_id, permit) => {
@@ -290,108 +341,6 @@ impl Actor {
             let callers = u32::from(attach);
             let run = Run { callers, work: Some(work), slot, ..Run::default() };
             self.runs.insert(call_id, run);
-        }
-    }
-
-    /// Appends the batch, then acts and answers. False: the session could not even be stored,
-    /// and there is nothing to be in charge of.
-    async fn commit(&mut self, mut batch: Batch) -> bool {
-        if !batch.is_written() && self.stored_head.is_some() {
-            self.act(batch);
-            return true;
-        }
-        let append = batch.append(self);
-        let head = append.session.head_sequence;
-        let events = append.events.len();
-        let began = tokio::time::Instant::now();
-        match self.shared.store.append(append).await {
-            Ok(()) => {
-                self.shared.metrics.events_appended(events as u64);
-                self.shared.metrics.store_appended(began.elapsed());
-                self.stored_head = Some(head);
-                self.retry_delay = Duration::ZERO;
-                self.act(batch);
-                true
-            }
-            Err(error) => self.fail(batch, error).await,
-        }
-    }
-
-    /// Nothing of the batch has happened: says so, and goes back to what the store has. But what
-    /// was to be stopped is stopped at once, and the reason is recorded when it can be.
-    async fn fail(&mut self, batch: Batch, error: StoreError) -> bool {
-        let session_id = self.projection.session.id;
-        tracing::warn!(%session_id, %error, "an append failed");
-        let error = Error::from(error);
-        for (answer, _) in batch.answers {
-            // An asker who has left needs no answer.
-            let _ = answer.send(Err(error.clone()));
-        }
-        if self.stored_head.is_none() {
-            return false;
-        }
-        for effect in batch.effects {
-            let stops = match &effect {
-                Effect::Terminate(id, _) | Effect::Kill(id) => Some(*id),
-                _ => None,
-            };
-            if batch.reports.iter().any(|report| stops.is_some() && report.stops() == stops) {
-                self.perform(effect);
-            }
-        }
-        self.unsaved = batch.reports;
-        self.retry_delay =
-            (self.retry_delay * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
-        loop {
-            match load(&self.shared, Origin::Stored(session_id)).await {
-                Ok((projection, stored_head)) => {
-                    self.projection = projection;
-                    self.stored_head = stored_head;
-                    let live = &self.projection;
-                    self.runs.retain(|id, _| live.call(*id).is_some());
-                    return true;
-                }
-                Err(Error::SessionNotFound(_)) => return false,
-                Err(error) => {
-                    tracing::warn!(%session_id, %error, "the session can't be read back");
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                        () = self.shared.closing.cancelled() => return false,
-                    }
-                }
-            }
-        }
-    }
-
-    /// What was decided is durable: it is done, told to readers, and answered.
-    fn act(&mut self, batch: Batch) {
-        for call in &batch.written.settled {
-            if let Some(run) = self.runs.remove(&call.id) {
-                self.forget(run);
-            }
-        }
-        self.shared.tell(&self.projection, &batch.written);
-        for effect in batch.effects {
-            self.perform(effect);
-        }
-        for (answer, reply) in batch.answers {
-            // An asker who has left needs no answer.
-            let _ = answer.send(reply);
-        }
-    }
-}
-
-async fn load(shared: &Shared, origin: Origin) -> Result<(Projection, Option<u64>), Error> {
-    match origin {
-        Origin::New(session) => {
-            Ok((Projection::new(*session, Vec::new(), shared.options.machine), None))
-        }
-        Origin::Stored(id) => {
-            let session = shared.store.session(id).await?;
-            let session = session.ok_or_else(|| Error::SessionNotFound(id.to_string()))?;
-            let live = shared.store.live_calls(id).await?;
-            let head = session.head_sequence;
-            Ok((Projection::new(session, live, shared.options.machine), Some(head)))
         }
     }
 }

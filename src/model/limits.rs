@@ -127,6 +127,9 @@ pub const ACTOR_INBOX_COMMANDS_MAX: usize = 256;
 /// Reports of runners that wait for the actor: 2 MiB of output at most. When it is full, runners
 /// wait, and pipes aren't read.
 pub const ACTOR_REPORTS_MAX: usize = 64;
+/// Appends of one session that are under way at the same time. Then what comes next waits in the
+/// inbox.
+pub const ACTOR_APPENDS_MAX: usize = 2;
 /// Commands that the actor decides before one append.
 pub const ACTOR_BATCH_COMMANDS_MAX: usize = 64;
 /// An actor without work leaves memory after this long, in milliseconds.

@@ -178,6 +178,10 @@ pub struct ExpiryPolicy {
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Makes one change, and returns once it is durable.
+    ///
+    /// Appends of one session may be under way at the same time. They are made in the order in
+    /// which they were first polled: one whose head the one before it would have left is refused
+    /// if that one has failed.
     async fn append(&self, append: Append) -> Result<(), StoreError>;
 
     /// A session with its current head, first sequence and number of live calls.

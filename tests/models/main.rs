@@ -3,8 +3,8 @@
 //! This program compiles the sources of `src/engine/` and `src/tool/` a second time, word for
 //! word, against primitives whose every step a scheduler of shuttle's chooses: `tokio` and
 //! `tokio_util` are this crate itself, [`sync`] and [`time`] say what stands for what. The floors
-//! below are the library's. A model is a story with an end that must hold in every order. For each
-//! race one story has a mistake, `it_is_found_when…`: the checker must find it. Where the outcome of
+//! below are the library's. A model is a story with an end that must hold in every order. For most
+//! races one story has a mistake, `it_is_found_when…`: the checker must find it. Where the outcome of
 //! a race is open, a model fails that never sees both.
 //!
 //! The unit tests of the compiled files run here as well, those with a clock or a lock in many
@@ -38,6 +38,7 @@ mod task;
 mod time;
 
 mod admission;
+mod appends;
 mod directories;
 mod endings;
 mod parking;

@@ -1,5 +1,6 @@
 //! Records of calls that were appended last.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::generations::Generations;
@@ -14,21 +15,39 @@ pub(super) struct Calls(Mutex<Inner>);
 #[derive(Debug)]
 struct Inner {
     known: Generations<CallId, Arc<Call>>,
+    /// Calls that appends under way touch.
+    touched: HashMap<CallId, Touched>,
     /// How often everything was forgotten: what was under way then isn't remembered.
     clears: u64,
 }
 
-/// What an append will have changed once it is durable.
+#[derive(Debug, Default)]
+struct Touched {
+    /// By how many appends.
+    count: usize,
+    /// The newest revision that one of them has made durable.
+    revision: u64,
+}
+
+/// What a call that is deleted has for a revision: none is newer.
+const DELETED: u64 = u64::MAX;
+
+/// What an append will have changed once it is durable. Dropped without that, it leaves the calls
+/// forgotten.
 #[derive(Debug)]
-pub(super) struct Pending {
-    calls: Vec<Arc<Call>>,
+pub(super) struct Pending<'a> {
+    calls: &'a Calls,
+    /// All that the append touches, with the revisions that it makes.
+    touched: Vec<(CallId, u64)>,
+    /// Those that are worth remembering.
+    records: Vec<Arc<Call>>,
     clears: u64,
 }
 
 impl Default for Calls {
     fn default() -> Self {
         let known = Generations::new(RECENT_CALLS_MAX / 2);
-        Self(Mutex::new(Inner { known, clears: 0 }))
+        Self(Mutex::new(Inner { known, touched: HashMap::new(), clears: 0 }))
     }
 }
 
@@ -38,28 +57,18 @@ impl Calls {
     }
 
     /// Forgets what the append touches.
-    pub(super) fn begin(&self, append: &Append) -> Pending {
+    pub(super) fn begin(&self, append: &Append) -> Pending<'_> {
         let is_small = |call: &&Call| weight_bytes(call) <= RECENT_CALL_BYTES_MAX;
-        let calls = append.calls.iter().filter(is_small).cloned().map(Arc::new).collect();
+        let records = append.calls.iter().filter(is_small).cloned().map(Arc::new).collect();
+        let changed = append.calls.iter().map(|call| (call.id, call.revision));
+        let deleted = append.deleted_calls.iter().map(|id| (*id, DELETED));
+        let touched: Vec<(CallId, u64)> = changed.chain(deleted).collect();
         let mut inner = self.lock();
-        for id in append.calls.iter().map(|call| call.id).chain(append.deleted_calls.clone()) {
-            inner.known.remove(&id);
+        for (id, _) in &touched {
+            inner.known.remove(id);
+            inner.touched.entry(*id).or_default().count += 1;
         }
-        Pending { calls, clears: inner.clears }
-    }
-
-    /// The append is durable.
-    pub(super) fn complete(&self, pending: Pending) {
-        let mut inner = self.lock();
-        if inner.clears != pending.clears {
-            return;
-        }
-        for call in pending.calls {
-            // A newer one was faster.
-            if inner.known.get(&call.id).is_none_or(|known| known.revision <= call.revision) {
-                inner.known.insert(call.id, call);
-            }
-        }
+        Pending { calls: self, touched, records, clears: inner.clears }
     }
 
     pub(super) fn clear(&self) {
@@ -71,6 +80,43 @@ impl Calls {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // What a panic left behind is whole: a map of records that are each true.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending<'_> {
+    /// The append is durable. What another one touches that is still under way isn't remembered:
+    /// that one may be durable, too, and have been seen.
+    pub(super) fn complete(self) {
+        let mut inner = self.calls.lock();
+        for (id, revision) in &self.touched {
+            if let Some(touched) = inner.touched.get_mut(id) {
+                touched.revision = touched.revision.max(*revision);
+            }
+        }
+        if inner.clears != self.clears {
+            return;
+        }
+        for call in &self.records {
+            let newest =
+                |touched: &Touched| touched.count == 1 && touched.revision == call.revision;
+            if inner.touched.get(&call.id).is_some_and(newest) {
+                inner.known.insert(call.id, call.clone());
+            }
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.calls.lock();
+        for (id, _) in &self.touched {
+            if let Some(touched) = inner.touched.get_mut(id) {
+                touched.count -= 1;
+                if touched.count == 0 {
+                    inner.touched.remove(id);
+                }
+            }
+        }
     }
 }
 

@@ -79,7 +79,7 @@ impl Store for RecentStore {
         let calls = self.calls.begin(&append);
         let news = self.tails.begin(&append);
         self.inner.append(append).await?;
-        self.calls.complete(calls);
+        calls.complete();
         news.complete();
         Ok(())
     }

@@ -123,18 +123,60 @@ async fn the_record_of_a_call_is_never_older_than_what_was_read() {
     store.append(Append { calls: vec![call.clone()], ..log.append() }).await.unwrap();
     assert_eq!(store.call(call.id).await.unwrap().as_ref(), Some(&call));
     let calls = Calls::default();
-    let newer = crate::model::Call { revision: call.revision + 1, ..call.clone() };
-    let first = calls.begin(&Append { calls: vec![call.clone()], ..log.append() });
-    let second = calls.begin(&Append { calls: vec![newer.clone()], ..log.append() });
-    calls.complete(second);
-    calls.complete(first);
-    assert_eq!(calls.get(call.id).as_deref(), Some(&newer));
     let under_way = calls.begin(&Append { calls: vec![call.clone()], ..log.append() });
     assert_eq!(calls.get(call.id), None);
     // What expired meanwhile doesn't come back.
     calls.clear();
-    calls.complete(under_way);
+    under_way.complete();
     assert_eq!(calls.get(call.id), None);
+}
+
+#[test]
+fn of_two_appends_under_way_none_is_remembered_that_the_other_may_have_overtaken() {
+    let log = Log::new(0);
+    let older = log.call(1);
+    let newer = crate::model::Call { revision: older.revision + 1, ..older.clone() };
+    let changes = [&older, &newer].map(|call| Append { calls: vec![call.clone()], ..log.append() });
+    let deletes = Append { deleted_calls: vec![older.id], ..log.append() };
+    let known = |calls: &Calls| calls.get(older.id).map(|call| call.revision);
+
+    let calls = Calls::default();
+    let [first, second] = changes.each_ref().map(|append| calls.begin(append));
+    first.complete();
+    assert_eq!(known(&calls), None, "the second may have been seen");
+    second.complete();
+    assert_eq!(known(&calls), Some(newer.revision));
+
+    let [first, second] = changes.each_ref().map(|append| calls.begin(append));
+    second.complete();
+    first.complete();
+    assert_eq!(known(&calls), None, "it is older than what is stored");
+
+    let [first, second] = changes.each_ref().map(|append| calls.begin(append));
+    drop(second);
+    first.complete();
+    assert_eq!(known(&calls), Some(older.revision), "the second has failed");
+
+    let (first, second) = (calls.begin(&changes[0]), calls.begin(&deletes));
+    second.complete();
+    first.complete();
+    assert_eq!(known(&calls), None, "it is deleted");
+}
+
+#[test]
+fn a_tail_takes_appends_in_their_order_only() {
+    let log = Log::new(0);
+    let tails = followed(&log, 3);
+    let [first, second] = [(4, 5), (6, 7)].map(|(from, to)| tails.begin(&append(&log, from, to)));
+    first.complete();
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![4, 5]));
+    second.complete();
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![4, 5, 6, 7]));
+    let [first, second] = [(8, 8), (9, 9)].map(|(from, to)| tails.begin(&append(&log, from, to)));
+    second.complete();
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), None, "it has a hole");
+    first.complete();
+    assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
 }
 
 #[tokio::test]

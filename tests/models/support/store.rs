@@ -1,7 +1,7 @@
 //! The store in memory, with time for others before and after each of its operations.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ pub struct Log {
     store: MemoryStore,
     events: Mutex<HashMap<CallId, Vec<PayloadKind>>>,
     breaks: AtomicBool,
+    fails: AtomicUsize,
 }
 
 impl Log {
@@ -35,6 +36,20 @@ impl Log {
             // Without the words of a panic: it is what the model wants.
             std::panic::resume_unwind(Box::new("a break"));
         }
+    }
+
+    /// Of the next appends so many find no room; which ones is for chance to say.
+    pub fn fail_some(&self, count: usize) {
+        self.fails.store(count, Ordering::SeqCst);
+    }
+
+    fn has_room(&self) -> Result<(), StoreError> {
+        let fails = self.fails.load(Ordering::SeqCst);
+        if fails > 0 && shuttle::rand::thread_rng().r#gen() {
+            self.fails.store(fails - 1, Ordering::SeqCst);
+            return Err(StoreError::Full("a model".into()));
+        }
+        Ok(())
     }
 
     /// How often the log tells this of the call.
@@ -70,6 +85,7 @@ impl Store for Log {
             append.events.iter().filter_map(|e| Some((e.call_id?, e.kind))).collect();
         between!(async {
             self.break_now();
+            self.has_room()?;
             let appended = self.store.append(append).await;
             if appended.is_ok() {
                 let mut events = self.events();
