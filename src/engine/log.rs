@@ -90,7 +90,9 @@ struct Cursor {
     engine: Engine,
     query: EventQuery,
     heads: Subscription<SessionId, u64>,
-    /// The page behind the newest one.
+    /// Where the page behind the newest one begins, if there is one.
+    next: Option<u64>,
+    /// That page, once its read has begun.
     ahead: Option<AbortOnDropHandle<Result<EventPage, StoreError>>>,
     /// When the stream has been silent for long enough to say so.
     heartbeat_due: Instant,
@@ -120,13 +122,14 @@ impl Cursor {
             engine: engine.clone(),
             query,
             heads: engine.shared.heads.subscribe(&session_id),
+            next: None,
             ahead: None,
             heartbeat_due: Instant::now() + options.heartbeat,
             expires: Some(engine.stream_expiry()),
         }
     }
 
-    /// The next page. While it is sent, the one behind it is read, if there is one.
+    /// The next page.
     async fn page(&mut self) -> Result<EventPage, Error> {
         let page = match self.ahead.take() {
             Some(read) => read.await.map_err(|cause| Error::Internal(cause.to_string()))??,
@@ -135,19 +138,26 @@ impl Cursor {
                 self.engine.shared.store.events(self.query.clone()).await?
             }
         };
-        if page.scanned_to < page.head {
-            // What is published from here on is news to that read.
-            self.heads.newest();
-            let store = self.engine.shared.store.clone();
-            let query = EventQuery { after: page.scanned_to, ..self.query.clone() };
-            let read = async move { store.events(query).await };
-            self.ahead = Some(AbortOnDropHandle::new(self.engine.shared.tracker.spawn(read)));
-        }
+        self.next = (page.scanned_to < page.head).then_some(page.scanned_to);
         Ok(page)
     }
 
+    /// Begins to read the page behind the newest one, if there is one. Whoever takes a message of
+    /// one page will soon want the next; for a client that takes none, none is read.
+    fn read_ahead(&mut self) {
+        let Some(after) = self.next.take() else { return };
+        // What is published from here on is news to that read.
+        self.heads.newest();
+        let store = self.engine.shared.store.clone();
+        let query = EventQuery { after, ..self.query.clone() };
+        let read = async move { store.events(query).await };
+        self.ahead = Some(AbortOnDropHandle::new(self.engine.shared.tracker.spawn(read)));
+    }
+
+    /// The client has taken a message.
     fn told(&mut self) {
         self.heartbeat_due = Instant::now() + self.engine.shared.options.heartbeat;
+        self.read_ahead();
     }
 
     async fn wait(&mut self) -> Woken {
@@ -209,8 +219,8 @@ impl Engine {
                 let ended = page.closed && up_to_date;
                 cursor.query.after = page.scanned_to.max(cursor.query.after);
                 for events in messages(page.events) {
-                    cursor.told();
                     yield LogItem::Events(events);
+                    cursor.told();
                 }
                 if up_to_date && !caught_up {
                     caught_up = true;
@@ -265,8 +275,8 @@ impl Engine {
                     events.truncate(end + 1);
                 }
                 for events in messages(events) {
-                    cursor.told();
                     yield LogItem::Events(events);
+                    cursor.told();
                 }
                 if end.is_some() {
                     break;
