@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_stream::try_stream;
+use bytes::Bytes;
 use futures::Stream;
 use rand::Rng;
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use crate::model::limits::{
     LOG_PAGE_BYTES_MAX, LOG_PAGE_EVENTS_MAX, UPDATE_BYTES_MAX, UPDATE_EVENTS_MAX,
 };
 use crate::model::{CallId, PayloadKind, Principal, Session, SessionId};
-use crate::store::{EventPage, EventQuery, StoreError, StoredEvent};
+use crate::store::{EventPage, EventQuery, LogEvent, StoreError};
 
 /// What happens when events that were asked for are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +55,8 @@ pub struct LogQuery {
 pub enum LogItem {
     /// The session as it is when the stream begins.
     Snapshot(Box<Session>),
-    /// Events, at most so many as make one message.
-    Events(Vec<StoredEvent>),
+    /// Encoded events, at most so many as make one message.
+    Events(Vec<Bytes>),
     /// All events up to this head have been given.
     CaughtUp {
         /// The head.
@@ -297,7 +298,7 @@ impl Engine {
     }
 }
 
-fn settles(event: &StoredEvent) -> bool {
+fn settles(event: &LogEvent) -> bool {
     matches!(event.kind, PayloadKind::ToolCallFinished | PayloadKind::ToolCallParked)
 }
 
@@ -329,23 +330,19 @@ fn gap(page: &EventPage, after: u64, on_gap: OnGap) -> Result<Option<LogItem>, E
 }
 
 /// Cuts a page into messages: few and large in a replay, one event each when little happens.
-fn messages(events: Vec<StoredEvent>) -> Vec<Vec<StoredEvent>> {
-    let mut messages: Vec<Vec<StoredEvent>> = Vec::new();
-    let mut bytes = 0;
-    for event in events {
-        let fits = |message: &Vec<StoredEvent>| {
-            message.len() < UPDATE_EVENTS_MAX && bytes + event.bytes.len() <= UPDATE_BYTES_MAX
-        };
-        match messages.last_mut().filter(|message| fits(message)) {
-            Some(message) => {
-                bytes += event.bytes.len();
-                message.push(event);
+fn messages(events: Vec<LogEvent>) -> impl Iterator<Item = Vec<Bytes>> + Send {
+    let mut events = events.into_iter();
+    std::iter::from_fn(move || {
+        let mut count = 0;
+        let mut bytes = 0;
+        for event in events.as_slice().iter().take(UPDATE_EVENTS_MAX) {
+            bytes += event.bytes.len();
+            if bytes > UPDATE_BYTES_MAX && count > 0 {
+                break;
             }
-            None => {
-                bytes = event.bytes.len();
-                messages.push(vec![event]);
-            }
+            count += 1;
         }
-    }
-    messages
+        let message = events.by_ref().take(count).map(|event| event.bytes);
+        (count > 0).then(|| message.collect())
+    })
 }

@@ -266,7 +266,6 @@ fn update(item: LogItem) -> SessionUpdate {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let control = match item {
         LogItem::Events(events) => {
-            let events = events.into_iter().map(|event| event.bytes).collect();
             return SessionUpdate { events, control: None };
         }
         LogItem::Snapshot(session) => Control::Snapshot(v1::Snapshot {

@@ -42,6 +42,26 @@ pub struct StoredEvent {
     pub bytes: Bytes,
 }
 
+/// An event as a reader of its log gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEvent {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// What kind of payload it has.
+    pub kind: PayloadKind,
+    /// The call that it belongs to.
+    pub call_id: Option<CallId>,
+    /// The encoded event, sent to readers as it is.
+    pub bytes: Bytes,
+}
+
+impl From<&StoredEvent> for LogEvent {
+    fn from(event: &StoredEvent) -> Self {
+        let StoredEvent { sequence, kind, call_id, output: _, ref bytes } = *event;
+        Self { sequence, kind, call_id, bytes: bytes.clone() }
+    }
+}
+
 /// What became of a request that carried an id.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RequestRecord {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StoredEvent;
+use super::{LogEvent, StoredEvent};
 use crate::model::{
     Call, CallId, Labels, PayloadKind, Session, SessionId, SessionState, State, StreamSummary,
     Tenant, Timestamp, ToolKind,
@@ -29,7 +29,7 @@ pub struct EventQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventPage {
     /// Those that match, in order.
-    pub events: Vec<StoredEvent>,
+    pub events: Vec<LogEvent>,
     /// The last sequence that was looked at: ask on after it. At least the question's `after`.
     pub scanned_to: u64,
     /// The newest sequence of the log.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::world::{
-    Log, at, conflict, event, keep_all, knows_request, labels, read_log, request, sequences,
-    tenant, whole,
+    Log, at, conflict, event, keep_all, knows_request, labels, log_event, read_log, request,
+    sequences, tenant, whole,
 };
 use crate::model::{
     Call, CallId, CallPolicy, Cancellation, Failure, FailureCode, FollowUpPolicy, OnDisconnect,
@@ -14,8 +14,8 @@ use crate::model::{
     Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
 };
 use crate::store::{
-    Append, CallQuery, ChangeQuery, OutputFrom, OutputQuery, OutputSelection, RequestEffect, Store,
-    StoreError, StoredEvent,
+    Append, CallQuery, ChangeQuery, LogEvent, OutputFrom, OutputQuery, OutputSelection,
+    RequestEffect, Store, StoreError, StoredEvent,
 };
 
 pub(super) async fn a_new_session_can_be_read(store: &dyn Store) {
@@ -40,7 +40,7 @@ pub(super) async fn everything_in_an_append_can_be_read(store: &dyn Store) {
     .await;
     let session = Session { head_sequence: 2, live_tasks: 1, ..log.session.clone() };
     assert_eq!(store.session(log.id()).await, Ok(Some(session)));
-    assert_eq!(read_log(store, log.id()).await.events, [event(1), event(2)]);
+    assert_eq!(read_log(store, log.id()).await.events, [log_event(1), log_event(2)]);
     assert_eq!(store.call(call.id).await, Ok(Some(call.clone())));
     assert_eq!(store.request(&tenant(), "made").await, Ok(Some(made)));
 }
@@ -138,7 +138,8 @@ pub(super) async fn events_come_back_byte_for_byte(store: &dyn Store) {
     events[1].bytes = (0..=u8::MAX).cycle().take(300_000).collect();
     events[2].call_id = None;
     log.commit(store, Append { events: events.clone(), ..log.append() }).await;
-    assert_eq!(read_log(store, log.id()).await.events, events);
+    let read: Vec<LogEvent> = events.iter().map(LogEvent::from).collect();
+    assert_eq!(read_log(store, log.id()).await.events, read);
 }
 
 pub(super) async fn a_wrong_head_leaves_nothing(store: &dyn Store) {
@@ -294,7 +295,8 @@ pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &dyn Store
     let output = OutputQuery { call_id: call.id, selection, from, bytes_max: 100 };
     assert_eq!(store.output(output).await, Ok(None));
     let of_call = crate::store::EventQuery { call_id: Some(call.id), ..whole(log.id()) };
-    assert_eq!(store.events(of_call).await.unwrap().events, events);
+    let read: Vec<LogEvent> = events.iter().map(LogEvent::from).collect();
+    assert_eq!(store.events(of_call).await.unwrap().events, read);
     // So that a repetition of either gets the answer of the first time.
     store.expire(keep_all()).await.unwrap();
     assert!(knows_request(store, "start").await);

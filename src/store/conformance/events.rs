@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::world::{Log, event, read_log, sequences, whole};
+use super::world::{Log, event, keep_all, log_event, read_log, sequences, whole};
 use crate::model::{CallId, PayloadKind, SessionId, SessionState};
-use crate::store::{Append, EventPage, EventQuery, Store, StoredEvent};
+use crate::store::{Append, EventPage, EventQuery, ExpiryPolicy, Store, StoredEvent};
 
 pub(super) async fn pages_follow_each_other(store: &dyn Store) {
     let mut log = Log::stored(store, 0).await;
@@ -105,4 +105,33 @@ pub(super) async fn sessions_do_not_mix(store: &dyn Store) {
     }
     assert_eq!(sequences(&read_log(store, one.id()).await), [1, 2, 3]);
     assert_eq!(sequences(&read_log(store, two.id()).await), [1, 2, 3, 4, 5, 6]);
+}
+
+/// Whether its rows lie together or far apart, page by page, and with the oldest of them gone.
+pub(super) async fn a_log_among_others_is_whole(store: &dyn Store) {
+    for foreign_events in [0, 1, 3, 9] {
+        let mut log = Log::stored(store, 0).await;
+        let mut other = Log::stored(store, 0).await;
+        for count in 1..=6 {
+            log.write(store, count).await;
+            other.write(store, count * foreign_events).await;
+        }
+        let policy = ExpiryPolicy { session_events_max: 19, ..keep_all() };
+        for first in [1, 3] {
+            let expected: Vec<_> = (first..=21).map(log_event).collect();
+            for scan_max in [1, 2, 7, 19, 21, 22, usize::MAX] {
+                let mut read = Vec::new();
+                let mut after = 0;
+                while after < 21 {
+                    let query = EventQuery { after, scan_max, ..whole(log.id()) };
+                    let page = store.events(query).await.unwrap();
+                    assert_eq!((page.head, page.first), (21, first));
+                    after = page.scanned_to;
+                    read.extend(page.events);
+                }
+                assert_eq!(read, expected, "{foreign_events} between, {scan_max} at a time");
+            }
+            while store.expire(policy).await.unwrap().more {}
+        }
+    }
 }

@@ -98,6 +98,7 @@ suite! {
         an_unknown_session_is_an_empty_log
         the_end_of_a_closed_log_is_told
         sessions_do_not_mix
+        a_log_among_others_is_whole
     }
     lists {
         tasks_come_newest_first

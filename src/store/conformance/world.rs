@@ -7,8 +7,8 @@ use crate::model::{
     Session, SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
 };
 use crate::store::{
-    Append, EventPage, EventQuery, ExpiryPolicy, RequestEffect, RequestRecord, Store, StoreError,
-    StoredEvent,
+    Append, EventPage, EventQuery, ExpiryPolicy, LogEvent, RequestEffect, RequestRecord, Store,
+    StoreError, StoredEvent,
 };
 
 /// The moment this many microseconds after the beginning of the test's time.
@@ -185,6 +185,11 @@ impl Log {
 pub(crate) fn event(sequence: u64) -> StoredEvent {
     let bytes = Bytes::from(format!("event {sequence}"));
     StoredEvent { sequence, kind: PayloadKind::ToolProgress, call_id: None, output: None, bytes }
+}
+
+/// The same event as a reader gets it.
+pub(crate) fn log_event(sequence: u64) -> LogEvent {
+    LogEvent::from(&event(sequence))
 }
 
 /// Pieces of output from the beginning of a call's streams on.

@@ -22,7 +22,7 @@ impl State {
                 if bytes > query.bytes_max && !events.is_empty() {
                     break;
                 }
-                events.push(event.clone());
+                events.push(event.into());
             }
             scanned_to = event.sequence;
         }

@@ -12,7 +12,7 @@ use crate::model::limits::{
     RECENT_LOG_BYTES_MAX, RECENT_LOG_EVENTS_MAX, RECENT_LOGS_BYTES_MAX, RECENT_LOGS_MAX,
 };
 use crate::model::{SessionId, SessionState};
-use crate::store::{Append, EventPage, EventQuery, StoredEvent};
+use crate::store::{Append, EventPage, EventQuery, LogEvent};
 
 /// The tails.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ enum Log {
 /// Events up to the head without a gap.
 #[derive(Debug)]
 struct Tail {
-    events: VecDeque<StoredEvent>,
+    events: VecDeque<LogEvent>,
     bytes: usize,
     /// Events that came since somebody last read.
     unread: usize,
@@ -57,7 +57,7 @@ pub(super) struct News<'a> {
     tails: &'a Tails,
     session_id: SessionId,
     /// None if nobody follows the session.
-    events: Option<Vec<StoredEvent>>,
+    events: Option<Vec<LogEvent>>,
     closed: bool,
     is_told: bool,
 }
@@ -104,7 +104,7 @@ impl Tails {
         News {
             tails: self,
             session_id: append.session_id,
-            events: is_followed.then(|| append.events.clone()),
+            events: is_followed.then(|| append.events.iter().map(LogEvent::from).collect()),
             closed: append.session.state == SessionState::Closed,
             is_told: false,
         }
@@ -175,9 +175,9 @@ impl Forming<'_> {
             if query.kinds.is_empty() && query.call_id.is_none() {
                 tail.head = head - page.events.len() as u64;
                 // The bytes of a page are one piece of memory: a tail would hold all of it.
-                let own = |event: &StoredEvent| StoredEvent {
+                let own = |event: &LogEvent| LogEvent {
                     bytes: Bytes::copy_from_slice(&event.bytes),
-                    ..event.clone()
+                    ..*event
                 };
                 let newest = page.events.len().saturating_sub(RECENT_LOG_EVENTS_MAX);
                 tail.head += newest as u64;
@@ -236,7 +236,7 @@ impl Tail {
     }
 
     /// Adds events, and says whether they follow what is here.
-    fn push(&mut self, events: Vec<StoredEvent>, closed: bool) -> bool {
+    fn push(&mut self, events: Vec<LogEvent>, closed: bool) -> bool {
         let known = self.head;
         for event in events.into_iter().skip_while(|event| event.sequence <= known) {
             if event.sequence != self.head + 1 {

@@ -9,7 +9,7 @@ use super::pages::Pages;
 use super::tails::Tails;
 use crate::model::SessionId;
 use crate::model::limits::{RECENT_LOG_EVENTS_MAX, RECENT_PAGES_MAX};
-use crate::store::conformance::world::{Log, event};
+use crate::store::conformance::world::{Log, event, log_event};
 use crate::store::{Append, EventPage, EventQuery, MemoryStore, Store};
 use crate::telemetry::Metrics;
 
@@ -29,7 +29,7 @@ fn append(log: &Log, from: u64, to: u64) -> Append {
 }
 
 fn page(from: u64, head: u64) -> EventPage {
-    let events = (from..=head).map(event).collect();
+    let events = (from..=head).map(log_event).collect();
     EventPage { events, scanned_to: head, head, first: 1, closed: false }
 }
 
@@ -94,7 +94,7 @@ fn what_a_filter_has_left_out_is_asked_of_the_store() {
     let log = Log::new(0);
     let tails = Tails::default();
     let filtered = EventQuery { kinds: vec![event(1).kind], ..query(log.id(), 0) };
-    let some = EventPage { events: vec![event(2)], ..page(1, 3) };
+    let some = EventPage { events: vec![log_event(2)], ..page(1, 3) };
     tails.form(log.id()).complete(&filtered, &some);
     assert_eq!(sequences(tails.read(&query(log.id(), 0))), None);
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));

@@ -8,7 +8,7 @@ use crate::model::{
     CallId, OutputPosition, OutputStream, PayloadKind, SessionId, SessionState, State, Timestamp,
     ToolKind,
 };
-use crate::store::StoredEvent;
+use crate::store::{LogEvent, StoredEvent};
 
 /// A count or an offset. SQLite's integers have a sign: beyond 2^63 it stands at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,27 +125,34 @@ pub(super) fn payload_kind(row: &Row<'_>, column: usize) -> Result<PayloadKind> 
     PayloadKind::from_number(number).ok_or_else(unknown)
 }
 
+/// What [`log_event`] reads, in this order.
+pub(super) const LOG_COLUMNS: &str = "sequence, kind, call_id, bytes";
+
+/// The place of the bytes among [`LOG_COLUMNS`].
+pub(super) const LOG_BYTES_COLUMN: usize = 3;
+
+/// An event from a row of [`LOG_COLUMNS`], but for its bytes, which the caller takes.
+pub(super) fn log_event(row: &Row<'_>) -> Result<LogEvent> {
+    Ok(LogEvent {
+        sequence: count(row, 0)?,
+        kind: payload_kind(row, 1)?,
+        call_id: optional_call_id(row, 2)?,
+        bytes: Bytes::new(),
+    })
+}
+
 /// What [`event`] reads, in this order.
 pub(super) const EVENT_COLUMNS: &str = "sequence, kind, call_id, stream, stream_offset, \
      combined_offset, dropped_before, length, bytes";
 
-/// The place of the bytes among [`EVENT_COLUMNS`].
-pub(super) const EVENT_BYTES_COLUMN: usize = 8;
-
 /// An event from a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<StoredEvent> {
-    let bytes = row.get::<_, Vec<u8>>(EVENT_BYTES_COLUMN)?.into();
-    Ok(StoredEvent { bytes, ..event_without_bytes(row)? })
-}
-
-/// The same for a caller that takes the bytes in another way.
-pub(super) fn event_without_bytes(row: &Row<'_>) -> Result<StoredEvent> {
     Ok(StoredEvent {
         sequence: count(row, 0)?,
         kind: payload_kind(row, 1)?,
         call_id: optional_call_id(row, 2)?,
         output: output(row)?,
-        bytes: Bytes::new(),
+        bytes: row.get::<_, Vec<u8>>(8)?.into(),
     })
 }
 
