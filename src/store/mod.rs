@@ -49,16 +49,13 @@ pub struct LogEvent {
     pub sequence: u64,
     /// What kind of payload it has.
     pub kind: PayloadKind,
-    /// The call that it belongs to.
-    pub call_id: Option<CallId>,
     /// The encoded event, sent to readers as it is.
     pub bytes: Bytes,
 }
 
 impl From<&StoredEvent> for LogEvent {
     fn from(event: &StoredEvent) -> Self {
-        let StoredEvent { sequence, kind, call_id, output: _, ref bytes } = *event;
-        Self { sequence, kind, call_id, bytes: bytes.clone() }
+        Self { sequence: event.sequence, kind: event.kind, bytes: event.bytes.clone() }
     }
 }
 

@@ -93,7 +93,7 @@ impl Store for RecentStore {
         let forming = self.tails.form(query.session_id);
         if !Pages::holds(&query) {
             let page = self.read_store(query.clone()).await?;
-            forming.complete(&query, &page);
+            forming.complete(&page);
             return Ok(page);
         }
         let read = || self.read_store(query.clone());
@@ -107,7 +107,7 @@ impl Store for RecentStore {
             self.pages.forget(&query, &page);
             (page, _) = self.pages.read(&query, read).await?;
         }
-        forming.complete(&query, &page);
+        forming.complete(&page);
         Ok(EventPage::clone(&page))
     }
 

@@ -6,13 +6,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
 use crate::model::limits::{
     RECENT_LOG_BYTES_MAX, RECENT_LOG_EVENTS_MAX, RECENT_LOGS_BYTES_MAX, RECENT_LOGS_MAX,
 };
 use crate::model::{SessionId, SessionState};
-use crate::store::{Append, EventPage, EventQuery, LogEvent};
+use crate::store::{Append, EventPage, EventQuery, StoredEvent};
 
 /// The tails.
 #[derive(Debug, Default)]
@@ -41,7 +39,7 @@ enum Log {
 /// Events up to the head without a gap.
 #[derive(Debug)]
 struct Tail {
-    events: VecDeque<LogEvent>,
+    events: VecDeque<StoredEvent>,
     bytes: usize,
     /// Events that came since somebody last read.
     unread: usize,
@@ -57,7 +55,7 @@ pub(super) struct News<'a> {
     tails: &'a Tails,
     session_id: SessionId,
     /// None if nobody follows the session.
-    events: Option<Vec<LogEvent>>,
+    events: Option<Vec<StoredEvent>>,
     closed: bool,
     is_told: bool,
 }
@@ -104,7 +102,7 @@ impl Tails {
         News {
             tails: self,
             session_id: append.session_id,
-            events: is_followed.then(|| append.events.iter().map(LogEvent::from).collect()),
+            events: is_followed.then(|| append.events.clone()),
             closed: append.session.state == SessionState::Closed,
             is_told: false,
         }
@@ -161,7 +159,7 @@ impl Drop for News<'_> {
 impl Forming<'_> {
     /// What was read. If it reaches the head, and nothing was appended meanwhile, the tail begins
     /// with it.
-    pub(super) fn complete(self, query: &EventQuery, page: &EventPage) {
+    pub(super) fn complete(self, page: &EventPage) {
         let mut inner = self.tails.lock();
         let mine = match inner.logs.get(&self.session_id) {
             Some(Log::Forming { reading, .. }) => Some(*reading) == self.reading,
@@ -170,20 +168,7 @@ impl Forming<'_> {
         if mine && page.scanned_to == page.head && page.head > 0 {
             let EventPage { head, first, closed, .. } = *page;
             let events = VecDeque::new();
-            let mut tail = Tail { events, bytes: 0, unread: 0, head, first, closed };
-            // What a filter has left has holes.
-            if query.kinds.is_empty() && query.call_id.is_none() {
-                tail.head = head - page.events.len() as u64;
-                // The bytes of a page are one piece of memory: a tail would hold all of it.
-                let own = |event: &LogEvent| LogEvent {
-                    bytes: Bytes::copy_from_slice(&event.bytes),
-                    ..*event
-                };
-                let newest = page.events.len().saturating_sub(RECENT_LOG_EVENTS_MAX);
-                tail.head += newest as u64;
-                tail.push(page.events[newest..].iter().map(own).collect(), closed);
-            }
-            inner.bytes += tail.bytes;
+            let tail = Tail { events, bytes: 0, unread: 0, head, first, closed };
             inner.logs.insert(self.session_id, Log::Known(tail));
         }
     }
@@ -228,7 +213,7 @@ impl Tail {
                 if bytes > bytes_max && !page.events.is_empty() {
                     break;
                 }
-                page.events.push(event.clone());
+                page.events.push(event.into());
             }
             page.scanned_to = event.sequence;
         }
@@ -236,7 +221,7 @@ impl Tail {
     }
 
     /// Adds events, and says whether they follow what is here.
-    fn push(&mut self, events: Vec<LogEvent>, closed: bool) -> bool {
+    fn push(&mut self, events: Vec<StoredEvent>, closed: bool) -> bool {
         let known = self.head;
         for event in events.into_iter().skip_while(|event| event.sequence <= known) {
             if event.sequence != self.head + 1 {

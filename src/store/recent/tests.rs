@@ -7,10 +7,10 @@ use super::RecentStore;
 use super::calls::Calls;
 use super::pages::Pages;
 use super::tails::Tails;
-use crate::model::SessionId;
 use crate::model::limits::{RECENT_LOG_EVENTS_MAX, RECENT_PAGES_MAX};
+use crate::model::{CallId, PayloadKind, SessionId};
 use crate::store::conformance::world::{Log, event, log_event};
-use crate::store::{Append, EventPage, EventQuery, MemoryStore, Store};
+use crate::store::{Append, EventPage, EventQuery, MemoryStore, Store, StoredEvent};
 use crate::telemetry::Metrics;
 
 fn query(session_id: SessionId, after: u64) -> EventQuery {
@@ -40,7 +40,7 @@ fn sequences(page: Option<EventPage>) -> Option<Vec<u64>> {
 /// The tails with one that ends at this head.
 fn followed(log: &Log, head: u64) -> Tails {
     let tails = Tails::default();
-    tails.form(log.id()).complete(&query(log.id(), 0), &page(1, head));
+    tails.form(log.id()).complete(&page(1, head));
     tails
 }
 
@@ -73,10 +73,10 @@ fn a_read_that_an_append_has_overtaken_is_not_remembered() {
     let slow = tails.form(log.id());
     tails.begin(&append(&log, 4, 4)).complete();
     let quick = tails.form(log.id());
-    slow.complete(&query(log.id(), 0), &page(1, 3));
+    slow.complete(&page(1, 3));
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
-    quick.complete(&query(log.id(), 0), &page(1, 4));
-    assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![4]));
+    quick.complete(&page(1, 4));
+    assert_eq!(sequences(tails.read(&query(log.id(), 4))), Some(vec![]));
 }
 
 #[test]
@@ -84,20 +84,38 @@ fn an_append_that_began_before_its_log_was_followed_makes_it_forgotten() {
     let log = Log::new(0);
     let tails = Tails::default();
     let news = tails.begin(&append(&log, 4, 4));
-    tails.form(log.id()).complete(&query(log.id(), 0), &page(1, 3));
+    tails.form(log.id()).complete(&page(1, 3));
     news.complete();
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
 }
 
 #[test]
-fn what_a_filter_has_left_out_is_asked_of_the_store() {
+fn what_came_before_a_log_was_followed_is_asked_of_the_store() {
     let log = Log::new(0);
-    let tails = Tails::default();
-    let filtered = EventQuery { kinds: vec![event(1).kind], ..query(log.id(), 0) };
-    let some = EventPage { events: vec![log_event(2)], ..page(1, 3) };
-    tails.form(log.id()).complete(&filtered, &some);
-    assert_eq!(sequences(tails.read(&query(log.id(), 0))), None);
-    assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
+    let tails = followed(&log, 3);
+    for (after, known) in [(0, None), (2, None), (3, Some(vec![]))] {
+        assert_eq!(sequences(tails.read(&query(log.id(), after))), known);
+    }
+}
+
+#[test]
+fn filters_leave_out_what_does_not_match() {
+    let log = Log::new(0);
+    let tails = followed(&log, 1);
+    let (kind, call_id) = (PayloadKind::ToolOutput, Some(CallId::random()));
+    let events =
+        vec![event(2), StoredEvent { kind, ..event(3) }, StoredEvent { call_id, ..event(4) }];
+    tails.begin(&Append { events, ..log.append() }).complete();
+    for (kinds, call_id, expected) in [
+        (vec![], None, vec![2, 3, 4]),
+        (vec![kind], None, vec![3]),
+        (vec![], call_id, vec![4]),
+        (vec![kind], call_id, vec![]),
+    ] {
+        let page = tails.read(&EventQuery { kinds, call_id, ..query(log.id(), 1) });
+        assert_eq!(page.as_ref().map(|page| page.scanned_to), Some(4));
+        assert_eq!(sequences(page), Some(expected));
+    }
 }
 
 #[test]

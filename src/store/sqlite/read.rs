@@ -1,16 +1,15 @@
 //! Reads of single records and of logs. Each runs in one read transaction.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::{Error, corrupt};
 use super::heads::{self, SESSION_COLUMNS};
 use super::row::{
-    Count, LOG_BYTES_COLUMN, LOG_COLUMNS, count, log_event, optional_call_id, payload_kind,
-    session_id, session_state_number, time,
+    Count, count, optional_call_id, payload_kind, session_id, session_state_number, time,
 };
-use crate::model::{Call, CallId, Session, SessionId, SessionState, Tenant};
-use crate::store::{EventPage, EventQuery, RequestRecord};
+use crate::model::{Call, CallId, PayloadKind, Session, SessionId, SessionState, Tenant};
+use crate::store::{EventPage, EventQuery, LogEvent, RequestRecord};
 
 /// One session.
 pub(super) fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Error> {
@@ -115,35 +114,50 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<Even
 /// through the index.
 const FOREIGN_ROWS_MAX: i64 = 2;
 
-/// The rows that a page may come from.
+/// The rows that a page may come from: those of consecutive sequences.
 #[derive(Clone, Copy)]
 enum Rows {
     /// All between these keys. Rows get growing keys as they are written: those of a log that was
     /// written at once lie together.
-    Between(i64, i64),
+    All { first: i64, last: i64 },
+    /// Those of the log between these keys.
+    Among { first: i64, last: i64 },
     /// So many behind a sequence, through the index.
-    Indexed(u64, u64),
+    Indexed { after: u64, count: u64 },
 }
 
-/// Where the rows of the page are that begins here.
-fn locate(
-    connection: &Connection,
-    session_key: i64,
-    query: &EventQuery,
-    page: &EventPage,
-) -> Result<Rows, Error> {
-    let count = (page.head - page.scanned_to).min(query.scan_max as u64);
-    let mut find = connection
-        .prepare_cached("SELECT key FROM events WHERE session_key = ?1 AND sequence = ?2")?;
-    let mut key = |sequence: u64| {
-        find.query_row(params![session_key, Count(sequence)], |row| row.get::<_, i64>(0))
-    };
-    let (first, last) = (key(page.scanned_to + 1)?, key(page.scanned_to + count)?);
-    let most = i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(1 + FOREIGN_ROWS_MAX);
-    Ok(match last - first < most {
-        true => Rows::Between(first, last),
-        false => Rows::Indexed(page.scanned_to, count),
-    })
+impl Rows {
+    /// Those of the page that begins here.
+    fn of(
+        connection: &Connection,
+        session_key: i64,
+        query: &EventQuery,
+        page: &EventPage,
+    ) -> Result<Self, Error> {
+        let count = (page.head - page.scanned_to).min(query.scan_max as u64);
+        let mut find = connection
+            .prepare_cached("SELECT key FROM events WHERE session_key = ?1 AND sequence = ?2")?;
+        let mut key = |sequence: u64| {
+            find.query_row(params![session_key, Count(sequence)], |row| row.get::<_, i64>(0))
+        };
+        let (first, last) = (key(page.scanned_to + 1)?, key(page.scanned_to + count)?);
+        let rows = i64::try_from(count).unwrap_or(i64::MAX);
+        let span = last.saturating_sub(first).saturating_add(1);
+        Ok(match span {
+            _ if span == rows => Self::All { first, last },
+            _ if span <= rows.saturating_mul(1 + FOREIGN_ROWS_MAX) => Self::Among { first, last },
+            _ => Self::Indexed { after: page.scanned_to, count },
+        })
+    }
+
+    fn condition(self) -> &'static str {
+        match self {
+            Self::All { .. } => "key BETWEEN ?1 AND ?2 ORDER BY key",
+            // The sign keeps the index of sessions out of it.
+            Self::Among { .. } => "key BETWEEN ?1 AND ?2 AND +session_key = ?3 ORDER BY key",
+            Self::Indexed { .. } => "sequence > ?1 AND session_key = ?3 ORDER BY sequence LIMIT ?2",
+        }
+    }
 }
 
 fn scan(
@@ -152,34 +166,42 @@ fn scan(
     query: &EventQuery,
     page: &mut EventPage,
 ) -> Result<(), Error> {
-    let way = locate(connection, session_key, query, page)?;
-    let condition = match way {
-        // The sign keeps the index of sessions out of it.
-        Rows::Between(..) => "+session_key = ?1 AND key BETWEEN ?2 AND ?3 ORDER BY key",
-        Rows::Indexed(..) => "session_key = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3",
-    };
+    let rows = Rows::of(connection, session_key, query, page)?;
+    let condition = rows.condition();
+    // Not read where nobody asks for it.
+    let call_id = if query.call_id.is_some() { "call_id" } else { "NULL" };
     let mut statement = connection
-        .prepare_cached(&format!("SELECT {LOG_COLUMNS} FROM events WHERE {condition}"))?;
-    let mut rows = match way {
-        Rows::Between(first, last) => statement.query([session_key, first, last])?,
-        Rows::Indexed(after, count) => {
-            statement.query(params![session_key, Count(after), Count(count)])?
+        .prepare_cached(&format!("SELECT kind, {call_id}, bytes FROM events WHERE {condition}"))?;
+    let mut rows = match rows {
+        Rows::All { first, last } => statement.query([first, last])?,
+        Rows::Among { first, last } => statement.query([first, last, session_key])?,
+        Rows::Indexed { after, count } => {
+            statement.query(params![Count(after), Count(count), session_key])?
         }
     };
     // One piece of memory for the bytes of all events of the page.
     let mut bytes = BytesMut::new();
     let mut lengths = Vec::new();
     while let Some(row) = rows.next()? {
-        if matches(query, row)? {
-            let event = row.get_ref(LOG_BYTES_COLUMN)?.as_blob().map_err(rusqlite::Error::from)?;
+        // No sequence is left out, so it needn't be read.
+        let sequence = page.scanned_to + 1;
+        let kind = payload_kind(row, 0)?;
+        if matches(query, kind, row)? {
+            let event = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
             if bytes.len() + event.len() > query.bytes_max && !page.events.is_empty() {
                 break;
             }
+            if page.events.is_empty() {
+                // The events of a log are of a size, more or less.
+                let count = (page.head - page.scanned_to).min(query.scan_max as u64);
+                let count = usize::try_from(count).unwrap_or(usize::MAX);
+                bytes.reserve(event.len().saturating_mul(count).min(query.bytes_max));
+            }
             bytes.extend_from_slice(event);
             lengths.push(event.len());
-            page.events.push(log_event(row)?);
+            page.events.push(LogEvent { sequence, kind, bytes: Bytes::new() });
         }
-        page.scanned_to = count(row, 0)?;
+        page.scanned_to = sequence;
     }
     let mut bytes = bytes.freeze();
     for (event, length) in page.events.iter_mut().zip(lengths) {
@@ -188,7 +210,7 @@ fn scan(
     Ok(())
 }
 
-fn matches(query: &EventQuery, row: &Row<'_>) -> rusqlite::Result<bool> {
-    let kind = query.kinds.is_empty() || query.kinds.contains(&payload_kind(row, 1)?);
-    Ok(kind && (query.call_id.is_none() || query.call_id == optional_call_id(row, 2)?))
+fn matches(query: &EventQuery, kind: PayloadKind, row: &Row<'_>) -> rusqlite::Result<bool> {
+    let is_kind = query.kinds.is_empty() || query.kinds.contains(&kind);
+    Ok(is_kind && (query.call_id.is_none() || query.call_id == optional_call_id(row, 1)?))
 }

@@ -1,6 +1,5 @@
 //! How words of the model stand in columns. The numbers are in files: never reuse one.
 
-use bytes::Bytes;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
 
@@ -8,7 +7,7 @@ use crate::model::{
     CallId, OutputPosition, OutputStream, PayloadKind, SessionId, SessionState, State, Timestamp,
     ToolKind,
 };
-use crate::store::{LogEvent, StoredEvent};
+use crate::store::StoredEvent;
 
 /// A count or an offset. SQLite's integers have a sign: beyond 2^63 it stands at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,25 +119,9 @@ pub(super) fn optional_call_id(row: &Row<'_>, column: usize) -> Result<Option<Ca
 }
 
 pub(super) fn payload_kind(row: &Row<'_>, column: usize) -> Result<PayloadKind> {
-    let number: u8 = row.get(column)?;
-    let unknown = || unreadable(column, FromSqlError::OutOfRange(number.into()));
-    PayloadKind::from_number(number).ok_or_else(unknown)
-}
-
-/// What [`log_event`] reads, in this order.
-pub(super) const LOG_COLUMNS: &str = "sequence, kind, call_id, bytes";
-
-/// The place of the bytes among [`LOG_COLUMNS`].
-pub(super) const LOG_BYTES_COLUMN: usize = 3;
-
-/// An event from a row of [`LOG_COLUMNS`], but for its bytes, which the caller takes.
-pub(super) fn log_event(row: &Row<'_>) -> Result<LogEvent> {
-    Ok(LogEvent {
-        sequence: count(row, 0)?,
-        kind: payload_kind(row, 1)?,
-        call_id: optional_call_id(row, 2)?,
-        bytes: Bytes::new(),
-    })
+    let number = row.get_ref(column)?.as_i64()?;
+    let unknown = || unreadable(column, FromSqlError::OutOfRange(number));
+    u8::try_from(number).ok().and_then(PayloadKind::from_number).ok_or_else(unknown)
 }
 
 /// What [`event`] reads, in this order.
