@@ -44,10 +44,10 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// Runs the work and reports its end, whatever happens.
-    pub(super) async fn run(mut self, work: Work) {
+    pub(super) async fn run(mut self, work: Box<Work>) {
         let running = self.shared.metrics.running_call();
         let run = async {
-            match work {
+            match *work {
                 Work::Process(spec) => self.run_process(spec).await,
                 Work::InProcess(code) => self.run_in_process(code).await,
             }
@@ -59,7 +59,7 @@ impl Attempt {
         drop(running);
         drop(self.slot.take());
         if let Some(finish) = finish {
-            self.report(Command::Finish(Box::new(finish))).await;
+            self.report(Command::Finish(Box::new(finish))).boxed().await;
         }
     }
 
@@ -73,7 +73,7 @@ impl Attempt {
         let mut keeper = OutputKeeper::new(self.max_output_bytes);
         let report = self.follow(process.as_mut(), &mut keeper).await?;
         for output in keeper.finish() {
-            self.report(Command::Output { call_id: self.call_id, output }).await;
+            self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
         }
         let summary = OutputSummary { incomplete: report.output_cut, ..keeper.summary() };
         let StreamSummary { kept_bytes, dropped_bytes, .. } = summary.combined;
@@ -135,7 +135,9 @@ impl Attempt {
                     ProcessEvent::Exited(_) if leaving => return None,
                     ProcessEvent::Exited(report) => {
                         if let Some(command) = held {
-                            self.report(command).await;
+                            // On the heap, as all that comes after the run: a run that goes on
+                            // for hours holds no room for it.
+                            self.report(command).boxed().await;
                         }
                         return Some(report);
                     }
@@ -213,7 +215,7 @@ impl Attempt {
         let mut next = held;
         loop {
             if let Some(command) = next {
-                self.report(command).await;
+                self.report(command).boxed().await;
             }
             let Ok(progress) = reports.try_recv() else { break };
             next = self.progress_report(progress);
@@ -239,7 +241,8 @@ impl Attempt {
     /// Waits for as long as the log does, but not much longer once the server stops: then the
     /// call will be LOST whatever is told here.
     async fn report(&self, command: Command) {
-        let report = self.reports.send(Message::Report(command));
+        // The message goes where its place is, and not through the future that waits for it.
+        let place = self.reports.reserve();
         let too_late = async {
             self.shared.stopping.cancelled().await;
             tokio::time::sleep(LAST_REPORT).await;
@@ -247,7 +250,9 @@ impl Attempt {
         tokio::select! {
             biased;
             // The actor outlives its live calls, but for a store that is gone: then nobody hears.
-            _ = report => {}
+            place = place => if let Ok(place) = place {
+                place.send(Message::Report(command));
+            },
             () = too_late => {
                 tracing::warn!(call_id = %self.call_id, "a report was lost: the store takes none");
             }

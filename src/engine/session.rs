@@ -33,7 +33,7 @@ pub(super) struct Run {
     /// Callers that wait for it in the foreground.
     callers: u32,
     /// What to run, until it runs.
-    pub(super) work: Option<Work>,
+    pub(super) work: Option<Box<Work>>,
     /// Its place among the running calls, until it runs.
     pub(super) slot: Option<OwnedSemaphorePermit>,
     /// Ends the search for a place.
@@ -339,7 +339,7 @@ impl Actor {
         let command = Command::Start(Box::new(start));
         if batch.decide(&mut self.projection, command, now, Some(asked)) {
             let callers = u32::from(attach);
-            let run = Run { callers, work: Some(work), slot, ..Run::default() };
+            let run = Run { callers, work: Some(Box::new(work)), slot, ..Run::default() };
             self.runs.insert(call_id, run);
         }
     }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -66,12 +66,18 @@ impl Engine {
         let began = Instant::now();
         let call = self.wait_until(who, id, began + wait).await?;
         if acknowledge && call.state.is_terminal() && call.acknowledge_time.is_none() {
-            let (handle, _) = self.own_actor(who, call.session_id).await?;
-            let (answer, answered) = oneshot::channel();
-            let message = Message::Acknowledge { call_id: call.id, answer };
-            self.send(&handle, message, answered).await?;
+            // On the heap: most waits don't come here, and none needs room for it while it waits.
+            self.acknowledge(who, &call).boxed().await?;
         }
         Ok(Waited { call, waited: began.elapsed() })
+    }
+
+    async fn acknowledge(&self, who: &Principal, call: &Call) -> Result<(), Error> {
+        let (handle, _) = self.own_actor(who, call.session_id).await?;
+        let (answer, answered) = oneshot::channel();
+        let message = Message::Acknowledge { call_id: call.id, answer };
+        self.send(&handle, message, answered).await?;
+        Ok(())
     }
 
     /// Waits for one or all of several tasks. An id that isn't known is an error at once.
@@ -135,12 +141,13 @@ impl Engine {
         // Subscribe, then read: an end in between is heard.
         let mut changes = self.shared.calls.subscribe(&id);
         loop {
-            let seen = changes.newest();
-            let call = self.task(who, id).await?;
-            if call.state.is_terminal() || Instant::now() >= until {
-                return Ok(call);
+            let mut version = changes.newest();
+            {
+                let call = self.task(who, id).await?;
+                if call.state.is_terminal() || Instant::now() >= until {
+                    return Ok(call);
+                }
             }
-            let mut version = seen;
             while !version.ended {
                 tokio::select! {
                     newer = changes.changed() => version = newer,

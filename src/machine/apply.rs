@@ -36,7 +36,7 @@ impl Projection {
             Change::Accepted { call, arguments, arguments_bytes } => {
                 let started = started(&call, arguments, arguments_bytes);
                 self.tell(&call, Payload::ToolCallStarted(Box::new(started)), now, written);
-                self.insert(*call, written);
+                self.insert(call, written);
             }
             Change::Began(id) => self.begin(id, now, written),
             Change::Output(id, output) => {
@@ -93,7 +93,7 @@ impl Projection {
         }
     }
 
-    fn insert(&mut self, mut call: Call, written: &mut Written) {
+    fn insert(&mut self, mut call: Box<Call>, written: &mut Written) {
         call.start_sequence = self.session.head_sequence;
         if call.state == State::Pending {
             self.pending += 1;
@@ -150,7 +150,7 @@ impl Projection {
             self.tell(&call, Payload::ToolCallFinished(Box::new(finished)), now, written);
         }
         written.changed.remove(&id);
-        written.settled.push(call);
+        written.settled.push(*call);
         self.count_live();
     }
 
@@ -182,7 +182,7 @@ impl Projection {
     }
 
     fn tell_live(&mut self, id: CallId, payload: Payload, now: Timestamp, written: &mut Written) {
-        if let Some(header) = self.live.get(&id).map(Header::of) {
+        if let Some(header) = self.call(id).map(Header::of) {
             self.push_event(header, payload, now, written);
         }
     }

@@ -22,7 +22,8 @@ pub struct Projection {
     pub session: Session,
     /// Spans from the configuration.
     pub settings: Settings,
-    pub(super) live: HashMap<CallId, Call>,
+    /// A record is large, and a table has room for more than it holds.
+    pub(super) live: HashMap<CallId, Box<Call>>,
     pub(super) pending: usize,
 }
 
@@ -30,18 +31,18 @@ impl Projection {
     /// The projection of a session that holds these live calls.
     pub fn new(session: Session, live: Vec<Call>, settings: Settings) -> Self {
         let pending = live.iter().filter(|call| call.state == State::Pending).count();
-        let live = live.into_iter().map(|call| (call.id, call)).collect();
+        let live = live.into_iter().map(|call| (call.id, Box::new(call))).collect();
         Self { session, settings, live, pending }
     }
 
     /// A call that hasn't ended.
     pub fn call(&self, id: CallId) -> Option<&Call> {
-        self.live.get(&id)
+        self.live.get(&id).map(Box::as_ref)
     }
 
     /// Calls that haven't ended, in no order.
-    pub fn live_calls(&self) -> impl Iterator<Item = &Call> {
-        self.live.values()
+    pub fn live_calls(&self) -> impl Iterator<Item = &Call> + Clone {
+        self.live.values().map(Box::as_ref)
     }
 
     /// No call is live.
@@ -56,8 +57,7 @@ impl Projection {
             return Vec::new();
         }
         let mut free: Vec<&Call> = self
-            .live
-            .values()
+            .live_calls()
             .filter(|call| call.state == State::Pending && !ended.contains(&call.id))
             .filter(|call| !self.is_blocked(call, ended))
             .collect();
@@ -71,7 +71,7 @@ impl Projection {
         if !policy.exclusive && !policy.queued {
             return false;
         }
-        self.live.values().any(|other| {
+        self.live_calls().any(|other| {
             other.id != call.id
                 && !ended.contains(&other.id)
                 && other.start_sequence < call.start_sequence

@@ -3,14 +3,15 @@
 use std::pin::Pin;
 
 use callpark_proto::{stored, v1};
-use futures::{Stream, StreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, Fields, StartCall, background_id, fingerprint};
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
 use super::status::{invalid, precondition, unimplemented};
-use crate::engine::{Engine, Started, WaitMode, WatchItem};
+use crate::engine::{Engine, Started, WaitMode, Waited, WatchItem};
 use crate::model::limits::{TEXT_BYTES_MAX, WAIT_MANY_WHOLE_TASKS_MAX};
 use crate::model::{Call, State};
 use crate::store::CallCursor;
@@ -27,10 +28,35 @@ impl BackgroundTasks {
         Self { engine }
     }
 
-    /// A task with as much of its output as an answer may hold.
-    async fn whole(&self, call: Call) -> Result<v1::Task, Status> {
-        let (call, summary) = self.engine.complete(call).await?;
-        Ok(convert::task_with_summary(call, summary, self.engine.now()))
+    /// A task with as much of its output as an answer may hold. On the heap, for it comes last: a
+    /// handler that waits holds no room for it.
+    fn whole(&self, call: Call) -> BoxFuture<'_, Result<v1::Task, Status>> {
+        async move {
+            let (call, summary) = self.engine.complete(call).await?;
+            Ok(convert::task_with_summary(call, summary, self.engine.now()))
+        }
+        .boxed()
+    }
+
+    /// The answer to a Wait, on the heap as above.
+    fn wait_answer(&self, waited: Waited) -> BoxFuture<'_, Result<v1::WaitResponse, Status>> {
+        async move {
+            let still_running = !waited.call.state.is_terminal();
+            let output_tail = match still_running {
+                true => {
+                    let (tail, dropped_bytes) = self.engine.output_tail(&waited.call).await?;
+                    Some(convert::output_tail(tail, dropped_bytes))
+                }
+                false => None,
+            };
+            Ok(v1::WaitResponse {
+                task: Some(self.whole(waited.call).await?),
+                still_running,
+                waited: Some(convert::duration(waited.waited)),
+                output_tail,
+            })
+        }
+        .boxed()
     }
 
     /// A task as its record has it.
@@ -110,20 +136,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let id = background_id(&id)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
         let waited = self.engine.wait(&who, id, wait, acknowledge).await?;
-        let still_running = !waited.call.state.is_terminal();
-        let output_tail = match still_running {
-            true => {
-                let (tail, dropped_bytes) = self.engine.output_tail(&waited.call).await?;
-                Some(convert::output_tail(tail, dropped_bytes))
-            }
-            false => None,
-        };
-        Ok(Response::new(v1::WaitResponse {
-            task: Some(self.whole(waited.call).await?),
-            still_running,
-            waited: Some(convert::duration(waited.waited)),
-            output_tail,
-        }))
+        Ok(Response::new(self.wait_answer(waited).await?))
     }
 
     async fn wait_many(

@@ -6,7 +6,7 @@ use async_stream::try_stream;
 use callpark_proto::stored::SessionUpdate;
 use callpark_proto::v1::session_update::Control;
 use callpark_proto::{stored, v1};
-use futures::{Stream, StreamExt};
+use futures::{FutureExt as _, Stream, StreamExt};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -31,7 +31,8 @@ impl ToolRunner {
         Self { engine }
     }
 
-    /// The answer to a call that has settled.
+    /// The answer to a call that has settled. Its future is large: a handler that waits puts it on
+    /// the heap when its time has come.
     async fn run_answer(&self, call: Call, replayed: bool) -> Result<v1::RunToolResponse, Status> {
         use v1::run_tool_response::Outcome;
         let (session_id, call_id) = (call.session_id.to_string(), call.id.to_string());
@@ -92,7 +93,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let who = principal(&request)?;
         let park_at = answer_at(&request);
         let wanted = convert::call_request(request.into_inner()).map_err(invalid)?;
-        let mut handle = match self.engine.start(&who, wanted).await? {
+        let mut handle = match self.engine.start(&who, wanted).boxed().await? {
             Started::Call(handle) => handle,
             Started::DryRun(dry_run) => {
                 let session_id = dry_run.session_id.map(|id| id.to_string()).unwrap_or_default();
@@ -102,7 +103,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
             }
         };
         let call = handle.settled(park_at).await?;
-        Ok(Response::new(self.run_answer(call, handle.replayed).await?))
+        Ok(Response::new(self.run_answer(call, handle.replayed).boxed().await?))
     }
 
     async fn stream_tool(

@@ -15,7 +15,7 @@ pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> D
         return decision;
     }
     let mut cancelled: Vec<&Call> =
-        projection.live.values().filter(|call| !call.policy.detached).collect();
+        projection.live_calls().filter(|call| !call.policy.detached).collect();
     cancelled.sort_by_key(|call| call.start_sequence);
     let cancelled_tasks = u32::try_from(cancelled.len()).unwrap_or(u32::MAX);
     let detached = projection.live.len() - cancelled.len();

@@ -26,7 +26,7 @@ pub(super) fn decide(projection: &Projection, start: Start, now: Timestamp) -> D
 /// Makes room, or says why there is none.
 fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decision, Refusal> {
     if start.concurrency == Concurrency::Reject {
-        let live = projection.live.values().filter(|call| call.is_task()).count();
+        let live = projection.live_calls().filter(|call| call.is_task()).count();
         if live > 0 {
             return Err(Refusal::Busy { live: u32::try_from(live).unwrap_or(u32::MAX) });
         }
@@ -44,7 +44,7 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
     {
         return Err(full);
     }
-    let staying = projection.live.values().filter(|call| call.stopping.is_none());
+    let staying = projection.live_calls().filter(|call| call.stopping.is_none());
     if staying.clone().count() < limit as usize {
         return Ok(Decision::nothing());
     }
@@ -60,7 +60,7 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
 fn replace(projection: &Projection, mut decision: Decision, now: Timestamp) -> Decision {
     // Those that make room for the new one are stopped already.
     let replaced = |call: &&Call| call.is_task() && !decision.stops(call.id);
-    let mut replaced: Vec<&Call> = projection.live.values().filter(replaced).collect();
+    let mut replaced: Vec<&Call> = projection.live_calls().filter(replaced).collect();
     replaced.sort_by_key(|call| call.start_sequence);
     for call in replaced {
         let reason = "replaced by a new task";

@@ -69,7 +69,8 @@ where
             let response = match admitted {
                 Ok(()) => {
                     let last_call = request.extensions().get().map(Deadline::last_call);
-                    in_time(answer(inner.call(request)), last_call).await
+                    let handler = AssertUnwindSafe(inner.call(request)).catch_unwind();
+                    in_time(std::pin::pin!(handler.map(answer)), last_call).await
                 }
                 Err(status) => status.into_http(),
             };
@@ -132,7 +133,7 @@ fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
 /// The answer, or that there was none before the caller's deadline. tonic cuts such a handler too,
 /// later and without a reason.
 async fn in_time(
-    answer: impl Future<Output = Response<Body>>,
+    answer: Pin<&mut impl Future<Output = Response<Body>>>,
     last_call: Option<Instant>,
 ) -> Response<Body> {
     let Some(last_call) = last_call else { return answer.await };
@@ -141,10 +142,8 @@ async fn in_time(
 }
 
 /// The answer of a handler. One that panics is our defect, and the connection lives on.
-async fn answer(
-    handler: impl Future<Output = Result<Response<Body>, Infallible>>,
-) -> Response<Body> {
-    match AssertUnwindSafe(handler).catch_unwind().await {
+fn answer(handled: std::thread::Result<Result<Response<Body>, Infallible>>) -> Response<Body> {
+    match handled {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => {

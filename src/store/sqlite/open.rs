@@ -16,7 +16,7 @@ use super::{SqliteOptions, Synchronous};
 /// How long a connection waits for a lock of SQLite that somebody else holds, such as a backup.
 const BUSY_MAX: Duration = Duration::from_secs(5);
 /// The writer's page cache, in KiB.
-const WRITER_CACHE_KIB: i64 = 32 * 1024;
+const WRITER_CACHE_KIB: i64 = 16 * 1024;
 /// The write-ahead log is cut back to this after it was longer, in bytes.
 const WAL_BYTES_KEPT_MAX: i64 = 64 * 1024 * 1024;
 
