@@ -94,6 +94,7 @@ impl App {
                 drain: config.output_drain,
                 chunk_bytes_max: OUTPUT_CHUNK_BYTES_MAX,
                 chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
+                niceness: config.tool_niceness,
             })),
             tools,
             clock: Arc::new(SystemClock),

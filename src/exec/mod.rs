@@ -20,6 +20,9 @@ pub struct ExecutorOptions {
     pub chunk_bytes_max: usize,
     /// How long output waits to be coalesced into a larger piece.
     pub chunk_delay: Duration,
+    /// By how many steps of `nice` processes stand behind the server, 0 to 19: one that never
+    /// sleeps must not keep the server from answering others.
+    pub niceness: u32,
 }
 
 /// Why a process couldn't be started: the caller's matter, told as the call's result.

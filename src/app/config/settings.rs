@@ -99,6 +99,9 @@ settings! {
         /// Where command tools run unless they or their calls say otherwise; none: where the
         /// server runs.
         working_directory: Option<PathBuf> = "none", "FOLDER";
+        /// How far processes of tools stand behind the server when both want a core: the steps of
+        /// `nice` by which theirs is above the server's own.
+        tool_niceness: u32 = "5", "STEPS" in 0..=19;
         /// Names of the server's variables that tools see.
         tool_environment: Vec<VariableName> =
             "PATH,HOME,LANG,LC_ALL,TZ,USER,LOGNAME,SHELL,TMPDIR", "NAME[,NAME]";

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
+    setpriority_pgrp,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -67,6 +68,13 @@ impl Leader {
         if !self.reaped {
             signal_group(self.pid, signal);
         }
+    }
+
+    /// Gives the whole group this niceness, and so what its members start from now on. It runs
+    /// already, and may have started something: that is in the group.
+    pub(super) fn set_niceness(&self, niceness: i32) {
+        // Fails when all members have ended.
+        let _result = setpriority_pgrp(Some(self.pid), niceness);
     }
 
     /// Waits until the process has exited; [`Leader::exit`] tells how.

@@ -19,6 +19,7 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use rustix::process::getpriority_process;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +44,8 @@ pub fn close_inherited_on_exec() {
 #[derive(Debug)]
 struct Shared {
     options: ExecutorOptions,
+    /// What processes get as their niceness. None: the server's own.
+    niceness: Option<i32>,
     sweeper: Arc<Sweeper>,
     /// Waits for dropped processes, so that none stays a zombie, and looks for what calls have
     /// left.
@@ -72,6 +75,7 @@ impl UnixExecutor {
         Self {
             shared: Arc::new(Shared {
                 options,
+                niceness: absolute_niceness(options.niceness),
                 sweeper: Arc::new(Sweeper::default()),
                 reaping: TaskTracker::new(),
                 closing: CancellationToken::new(),
@@ -91,6 +95,9 @@ impl Executor for UnixExecutor {
         let (tasks, closing) = (self.shared.reaping.clone(), self.shared.closing.clone());
         let reaper = Reaper { tasks, runtime, closing };
         let spawned = spawn::spawn(call_id, &spec, reaper)?;
+        if let Some(niceness) = self.shared.niceness {
+            spawned.leader.set_niceness(niceness);
+        }
         Ok(Box::new(UnixProcess::new(call_id, spawned, Arc::clone(&self.shared))))
     }
 
@@ -108,6 +115,17 @@ impl Executor for UnixExecutor {
         let _result = tokio::task::spawn_blocking(orphans::settle).await;
     }
 }
+
+/// The niceness of what stands so many steps behind this program. None: as far as it is, or one
+/// that can't be told.
+fn absolute_niceness(steps: u32) -> Option<i32> {
+    let own = getpriority_process(None).ok()?;
+    let niceness = own.saturating_add_unsigned(steps).min(NICENESS_MAX);
+    (niceness > own).then_some(niceness)
+}
+
+/// The last step that `nice` knows.
+const NICENESS_MAX: i32 = 19;
 
 /// What the wait for a descriptor gave. It fails only while the runtime is shutting down; then
 /// nothing will ever be ready, and whoever waits is about to be dropped.

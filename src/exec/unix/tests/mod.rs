@@ -31,6 +31,7 @@ fn executor_with(drain: Duration) -> UnixExecutor {
         drain,
         chunk_bytes_max: CHUNK_BYTES,
         chunk_delay: Duration::from_millis(50),
+        niceness: 5,
     })
 }
 

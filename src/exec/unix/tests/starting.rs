@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::getpriority_process;
 
 use super::*;
 use crate::exec::close_inherited_on_exec;
@@ -45,6 +46,14 @@ async fn a_process_leads_its_own_group() {
     let mut process = start(bash("cut -d' ' -f1,5 /proc/$$/stat"));
     let pid = process.pid();
     assert_eq!(follow(process.as_mut()).await.stdout().trim(), format!("{pid} {pid}"));
+}
+
+#[tokio::test]
+async fn a_process_and_what_it_starts_stand_behind_the_server() {
+    let niceness = (getpriority_process(None).unwrap() + 5).min(19);
+    // It gets its place when it runs already.
+    let story = run(bash(&format!("until [ $(nice) = {niceness} ]; do :; done; setsid nice"))).await;
+    assert_eq!(story.stdout().trim(), niceness.to_string());
 }
 
 #[tokio::test]
