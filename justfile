@@ -41,7 +41,7 @@ demo:
 serve *arguments:
     cargo run -- serve {{ arguments }}
 
-# The examples in other languages against a server of their own: `just polyglot python go`.
+# The examples in Rust and other languages against a server of their own: `just polyglot python go`.
 polyglot *languages:
     polyglot/run {{ languages }}
 
@@ -56,6 +56,10 @@ instructions *arguments:
 # What comes from outside, with random bytes, 60 s each target; or `just fuzz page_tokens 600`.
 fuzz target='' seconds='60':
     fuzz/run '{{ target }}' {{ seconds }}
+
+# Client and server in a simulated network, with so many random seeds: `just simulate 100`.
+simulate runs="5000":
+    SIMULATION_RUNS={{ runs }} cargo test --test simulation every -- --nocapture
 
 # Mixed load on the real server for ten minutes, or for so many seconds: `just soak 60`.
 soak seconds="600":

@@ -1,5 +1,6 @@
 //! Connections that are cut after any number of bytes: the client's log is whole all the same.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Fate, Proxy};
 use crate::support::streams::{close, log_of, sequences};
 use crate::support::waiting::{call, ended, session, start, start_of};
 use crate::support::{TestServer, bash, soon, v1};
@@ -87,14 +88,21 @@ async fn server() -> TestServer {
 }
 
 /// A proxy that cuts after a random number of bytes, from none to more than a few messages, and
-/// now and then within the first ones.
-async fn proxy(server: &TestServer, cuts: usize, length_max: usize) -> Proxy {
+/// now and then within the first ones. Some connections it stalls, throttles or closes by half.
+async fn proxy(server: &TestServer, damaged_max: usize, length_max: usize) -> Proxy {
     let mut random = StdRng::seed_from_u64(seed());
-    let length = move || match random.random_range(0..8) {
-        0 => random.random_range(0..200),
-        _ => random.random_range(0..length_max),
+    let fate = move || {
+        let length = match random.random_range(0..8) {
+            0 => random.random_range(0..200),
+            _ => random.random_range(0..length_max),
+        };
+        match random.random_range(0..40) {
+            0 => Fate::Stall(length),
+            1..4 => Fate::HalfClose(length),
+            _ => Fate::CutDown(length),
+        }
     };
-    Proxy::start(&server.endpoint, cuts, Box::new(length)).await
+    Proxy::start(&server.endpoint, damaged_max, Box::new(fate)).await
 }
 
 fn client(server: &TestServer, proxy: &Proxy) -> Client {
@@ -105,6 +113,9 @@ fn client(server: &TestServer, proxy: &Proxy) -> Client {
         resume_attempts: 1_000,
         backoff: Duration::from_millis(1),
         backoff_max: Duration::from_millis(2),
+        // What is stalled is found by this.
+        keepalive_interval: Duration::from_millis(200),
+        keepalive_timeout: Duration::from_millis(200),
         ..ClientOptions::default()
     };
     Client::new(options).expect("a client")
@@ -158,7 +169,8 @@ async fn over_two_hundred_cuts_a_log_comes_whole_live_and_in_a_replay() {
     let replay = proxy(&server, CUTS, LENGTH_MAX).await;
     let events = follow(&client(&server, &replay), &session_id).await;
     check(&server, &session_id, &events).await;
-    assert_eq!((live.cuts(), replay.cuts()), (CUTS, CUTS), "the log was longer than what was cut");
+    let damaged = (live.damaged(), replay.damaged());
+    assert_eq!(damaged, (CUTS, CUTS), "the log was longer than what was cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,5 +189,58 @@ async fn output_that_is_read_over_cuts_comes_whole() {
     }
     let expected: String = (1..=NUMBERS).map(|number| format!("{number}\n")).collect();
     assert!(all == expected.as_bytes(), "{} of {} bytes", all.len(), expected.len());
-    assert_eq!(proxy.cuts(), 50);
+    assert_eq!(proxy.damaged(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_stream_comes_whole() {
+    let server = server().await;
+    let session_id = session(&server, Default::default()).await;
+    talk(&server, &session_id).await;
+    let proxy = Proxy::start(&server.endpoint, 1, Box::new(|| Fate::Throttle(2_000))).await;
+    let events = follow(&client(&server, &proxy), &session_id).await;
+    check(&server, &session_id, &events).await;
+    assert_eq!(proxy.damaged(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_thousand_starts_over_a_lossy_connection_each_is_one_call() {
+    const STARTS: usize = 1_000;
+    const AT_ONCE: usize = 8;
+    let server = server().await;
+    let session_id = session(&server, Default::default()).await;
+    let mut random = StdRng::seed_from_u64(seed());
+    // From before the first answer to behind some of them; both ways, so that the request is lost
+    // as often as its answer.
+    let fate = move || match random.random_range(0..20) {
+        0 => Fate::Stall(random.random_range(0..2_000)),
+        1..8 => Fate::CutUp(random.random_range(0..4_000)),
+        _ => Fate::CutDown(random.random_range(0..2_000)),
+    };
+    let proxy = Proxy::start(&server.endpoint, usize::MAX, Box::new(fate)).await;
+    let client = client(&server, &proxy);
+    let starts = (0..STARTS).map(|number| {
+        let request = v1::RunToolRequest {
+            session_id: session_id.clone(),
+            description: format!("mark-{number}"),
+            ..call("talk", json!({ "reports": 0 }))
+        };
+        let (client, request) = (client.clone(), start_of(request));
+        async move { client.start(request).await.expect("a task").task.expect("a task").call_id }
+    });
+    let starts = futures::stream::iter(starts).buffer_unordered(AT_ONCE);
+    let told: BTreeSet<String> = starts.collect().await;
+    close(&server, &session_id).await;
+    let mut marks = BTreeMap::<String, BTreeSet<String>>::new();
+    for event in log_of(&server, &session_id).await {
+        let Some(v1::session_event::Payload::ToolCallStarted(started)) = event.payload else {
+            continue;
+        };
+        marks.entry(started.description).or_default().insert(event.call_id);
+    }
+    let kept: BTreeSet<String> = marks.values().flatten().cloned().collect();
+    assert_eq!((marks.len(), kept.len()), (STARTS, STARTS), "a call for each start");
+    assert_eq!(told, kept, "what the clients were told");
+    println!("{} connections were damaged", proxy.damaged());
+    assert!(proxy.damaged() > STARTS / 10, "too few cuts to tell");
 }

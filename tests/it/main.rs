@@ -39,6 +39,7 @@ mod program_cli;
 mod program_cli_errors;
 mod program_cli_run;
 mod program_crash;
+mod program_crash_follow;
 mod program_orphans;
 mod program_server;
 mod program_start;

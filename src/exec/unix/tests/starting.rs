@@ -52,7 +52,8 @@ async fn a_process_leads_its_own_group() {
 async fn a_process_and_what_it_starts_stand_behind_the_server() {
     let niceness = (getpriority_process(None).unwrap() + 5).min(19);
     // It gets its place when it runs already.
-    let story = run(bash(&format!("until [ $(nice) = {niceness} ]; do :; done; setsid nice"))).await;
+    let story =
+        run(bash(&format!("until [ $(nice) = {niceness} ]; do :; done; setsid nice"))).await;
     assert_eq!(story.stdout().trim(), niceness.to_string());
 }
 

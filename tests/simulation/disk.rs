@@ -1,0 +1,132 @@
+//! A store that outlives its server, takes its time, and fails when it is told to.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callpark::model::{Call, CallId, Session, SessionId, Tenant};
+use callpark::store::{
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
+    ExpiryPolicy, MemoryStore, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
+    Store, StoreError,
+};
+use rand::Rng as _;
+use rand::rngs::StdRng;
+
+/// How long an append takes to become durable, and how long until its writer hears of it, at most.
+const DELAY_MAX_MS: u64 = 8;
+
+/// What is stored, and how the storing goes.
+pub struct Disk {
+    pub store: MemoryStore,
+    delays: Mutex<StdRng>,
+    /// Appends fail, and change nothing.
+    fails: AtomicBool,
+}
+
+impl Disk {
+    pub fn new(delays: StdRng) -> Self {
+        Self { store: MemoryStore::new(), delays: Mutex::new(delays), fails: false.into() }
+    }
+
+    /// From now on appends fail, or don't.
+    pub fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::Relaxed);
+    }
+
+    fn delay(&self) -> Duration {
+        let mut delays = self.delays.lock().expect("no panic");
+        Duration::from_millis(delays.random_range(0..=DELAY_MAX_MS))
+    }
+}
+
+/// The disk, as one life of the server sees it.
+pub struct Mounted {
+    disk: Arc<Disk>,
+    /// Appends become durable in the order in which they are made.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Mounted {
+    pub fn new(disk: &Arc<Disk>) -> Self {
+        Self { disk: disk.clone(), turn: tokio::sync::Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Store for Mounted {
+    async fn append(&self, append: Append) -> Result<(), StoreError> {
+        let appended = {
+            let _turn = self.turn.lock().await;
+            tokio::time::sleep(self.disk.delay()).await;
+            if self.disk.fails.load(Ordering::Relaxed) {
+                return Err(StoreError::Unavailable("the simulation says so".to_owned()));
+            }
+            self.disk.store.append(append).await
+        };
+        // A crash in this span: durable, and nobody has heard of it.
+        tokio::time::sleep(self.disk.delay()).await;
+        appended
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.disk.store.session(id).await
+    }
+
+    async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
+        self.disk.store.sessions(query).await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        self.disk.store.events(query).await
+    }
+
+    async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {
+        self.disk.store.call(id).await
+    }
+
+    async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
+        self.disk.store.live_calls(session_id).await
+    }
+
+    async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {
+        self.disk.store.calls(query).await
+    }
+
+    async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError> {
+        self.disk.store.changes(query).await
+    }
+
+    async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
+        self.disk.store.output(query).await
+    }
+
+    async fn request(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        self.disk.store.request(tenant, request_id).await
+    }
+
+    async fn sessions_with_live_calls(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.disk.store.sessions_with_live_calls(after, limit).await
+    }
+
+    async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
+        self.disk.store.expire(policy).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.disk.store.check().await
+    }
+
+    /// The disk stays: the next life of the server finds it.
+    async fn close(&self) {}
+}

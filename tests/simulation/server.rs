@@ -1,0 +1,125 @@
+//! The server above its store: services, engine, HTTP/2.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callpark::auth::OpenVerifier;
+use callpark::engine::{Clock, Engine, EngineOptions, EngineParts};
+use callpark::exec::{Executor, Process, StartError, Survivor};
+use callpark::machine::Settings;
+use callpark::model::{CallId, ProcessSpec, Timestamp};
+use callpark::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
+use callpark::store::RecentStore;
+use callpark::telemetry::Metrics;
+use callpark::tool::Registry;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::disk::{Disk, Mounted};
+use crate::network;
+use crate::tool::{Effects, WorkTool};
+
+/// How often a silent stream hears from the server.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How often a connection is probed, and how long the answer may take.
+pub const KEEPALIVE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(2)];
+
+/// What stays when the server dies.
+#[derive(Clone)]
+pub struct Site {
+    pub disk: Arc<Disk>,
+    pub effects: Effects,
+    pub metrics: Metrics,
+    /// The life that serves now, to be told that it will end.
+    pub drain: Arc<std::sync::Mutex<CancellationToken>>,
+}
+
+/// One life of the server, from its recovery on.
+pub async fn serve(site: Site) -> turmoil::Result {
+    let store = RecentStore::new(Arc::new(Mounted::new(&site.disk)), site.metrics.clone());
+    let engine = Engine::new(EngineParts {
+        store: Arc::new(store),
+        codec: Arc::new(WireCodec),
+        executor: Arc::new(NoProcesses),
+        tools: Registry::new(vec![Arc::new(WorkTool::new(site.effects.clone()))])?,
+        clock: Arc::new(SimulatedClock),
+        metrics: site.metrics.clone(),
+        options: options(),
+    });
+    while let Err(error) = engine.recover().await {
+        tracing::warn!(%error, "the store fails: try again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let drain = CancellationToken::new();
+    site.drain.lock().expect("no panic").clone_from(&drain);
+    let limits = MessageLimits { request_bytes_max: 4 << 20, response_bytes_max: 8 << 20 };
+    let layer = RequestLayer::new(RequestOptions {
+        verifier: Arc::new(OpenVerifier::default()),
+        metrics: site.metrics,
+        read_timeout: Duration::from_secs(30),
+    });
+    let serving = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE[0]))
+        .http2_keepalive_timeout(Some(KEEPALIVE[1]))
+        .layer(layer)
+        .add_routes(rpc::routes(&engine, limits))
+        .serve_with_incoming_shutdown(network::incoming().await?, drain.clone().cancelled_owned());
+    let draining = async {
+        drain.cancelled().await;
+        engine.drain();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = draining => {}
+    }
+    // A server that has nothing more to answer waits to be killed.
+    std::future::pending().await
+}
+
+fn options() -> EngineOptions {
+    EngineOptions {
+        machine: Settings {
+            grace: Duration::from_millis(100),
+            retention: Duration::from_secs(3_600),
+        },
+        running_calls_max: 8,
+        live_tasks_default: 32,
+        execution_timeout: Duration::from_secs(3_600),
+        stop_grace: Duration::from_millis(100),
+        heartbeat: HEARTBEAT,
+        stream_age: Duration::from_secs(15),
+        working_directory: None,
+        environment: Arc::default(),
+        session_events_max: 1_000_000,
+        sweep_interval: Duration::from_secs(60),
+    }
+}
+
+/// The time of the simulation, which goes on over the lives of a server.
+struct SimulatedClock;
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        let since_epoch = turmoil::since_epoch().unwrap_or_default().as_micros();
+        Timestamp::from_micros(i64::try_from(since_epoch).unwrap_or(i64::MAX))
+    }
+}
+
+/// The tool of the simulation has no processes.
+struct NoProcesses;
+
+#[async_trait]
+impl Executor for NoProcesses {
+    fn start(&self, _: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError> {
+        Err(StartError::ProgramMissing { program: spec.argv.concat() })
+    }
+
+    fn kill_leftovers(&self, _: &[CallId]) -> Vec<Survivor> {
+        Vec::new()
+    }
+
+    async fn reaped(&self) {}
+}

@@ -1,0 +1,101 @@
+//! The tool of the simulation: it takes its time, says so, and counts its effects.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
+use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Its name.
+pub const WORK: &str = "work";
+
+/// How often the work of each mark has begun, over all lives of the server.
+#[derive(Clone, Default)]
+pub struct Effects(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Effects {
+    /// All that were counted.
+    pub fn counted(&self) -> BTreeMap<String, usize> {
+        self.0.lock().expect("no panic").clone()
+    }
+
+    fn count(&self, mark: &str) {
+        *self.0.lock().expect("no panic").entry(mark.to_owned()).or_default() += 1;
+    }
+}
+
+/// Works for `milliseconds`, reports `reports` times meanwhile, and gives its `mark` back.
+pub struct WorkTool {
+    tool: Tool,
+    effects: Effects,
+}
+
+impl WorkTool {
+    pub fn new(effects: Effects) -> Self {
+        let tool = Tool {
+            name: WORK.to_owned(),
+            description: "Takes its time.".to_owned(),
+            input_schema: json!({ "type": "object" }),
+            kind: ToolKind::BuiltIn,
+            read_only: false,
+            idempotent: false,
+            concurrent_safe: true,
+            call_budget: None,
+            execution_timeout: None,
+            source: ToolSource::BuiltIn,
+        };
+        Self { tool, effects }
+    }
+}
+
+impl CallableTool for WorkTool {
+    fn describe(&self) -> &Tool {
+        &self.tool
+    }
+
+    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+        let number = |name| arguments.get(name).and_then(serde_json::Value::as_f64);
+        let mark = arguments.get("mark").and_then(serde_json::Value::as_str);
+        Ok(Work::InProcess(Box::new(Working {
+            mark: mark.unwrap_or_default().to_owned(),
+            span: Duration::from_millis(number("milliseconds").unwrap_or_default() as u64),
+            reports: number("reports").unwrap_or_default() as u32,
+            effects: self.effects.clone(),
+        })))
+    }
+}
+
+struct Working {
+    mark: String,
+    span: Duration,
+    reports: u32,
+    effects: Effects,
+}
+
+#[async_trait]
+impl InProcess for Working {
+    async fn run(
+        self: Box<Self>,
+        progress: mpsc::Sender<Progress>,
+        stop: CancellationToken,
+    ) -> ToolResult {
+        self.effects.count(&self.mark);
+        let work = async {
+            for done in 1..=self.reports {
+                tokio::time::sleep(self.span / (self.reports + 1)).await;
+                let report = Progress { done: done.into(), total: None, message: String::new() };
+                // The call may have ended.
+                let _ = progress.send(report).await;
+            }
+            tokio::time::sleep(self.span / (self.reports + 1)).await;
+        };
+        stop.run_until_cancelled(work).await;
+        let content = Content { kind: ContentKind::Text(self.mark), stream: None, offset: 0 };
+        ToolResult { content: vec![content], ..ToolResult::default() }
+    }
+}
