@@ -51,6 +51,11 @@ impl Server {
         Ok(Self { child, endpoint, admin, _folder: folder })
     }
 
+    /// Where it listens.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// A new connection.
     pub(crate) async fn connect(&self) -> Result<Channel> {
         let endpoint = Endpoint::from_shared(self.endpoint.clone())?;

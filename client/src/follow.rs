@@ -128,7 +128,7 @@ pub(crate) fn follow<F: Feed>(client: &Client, feed: F) -> Followed<F::Item> {
         done: false,
         position: Arc::clone(&position),
     };
-    let items = stream::unfold(follower, |mut follower| async move {
+    let items = stream::unfold(Box::new(follower), |mut follower| async move {
         follower.next().await.map(|item| (item, follower))
     });
     Followed { items: items.fuse().boxed(), position }

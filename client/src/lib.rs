@@ -14,30 +14,74 @@
 //!   order; a hole in the log or another log is an item of its own.
 //! - A parked call is a [`ParkedCall`]: wait for it, for any time, cancel it, follow its output.
 //!
-//! ```no_run
-//! use callpark_client::{Client, ClientOptions, RunOutcome, v1};
-//! use futures::StreamExt as _;
+//! ```
+//! use std::collections::BTreeMap;
 //!
-//! # async fn example() -> Result<(), callpark_client::Error> {
+//! use callpark_client::{Client, ClientOptions, OutputOptions, RunOutcome, SessionItem, TokenSource, v1};
+//! use futures::TryStreamExt as _;
+//! use prost_types::{Duration, Struct, Value, value::Kind};
+//!
+//! # use callpark::app::{App, config::{Config, Environment, LoadOptions}};
+//! #
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let overrides = vec![
+//! #     ("listen".to_owned(), "127.0.0.1:0".to_owned()),
+//! #     ("data-dir".to_owned(), folder.path().display().to_string()),
+//! # ];
+//! # let options = LoadOptions { config_file: None, overrides, environment: Environment::capture() };
+//! # let app = App::build(Config::load(options)?.config).await?;
+//! # let endpoint = format!("http://{}", app.addresses()[0]);
+//! # let token_file = app.token_file().ok_or("no token file")?.to_owned();
+//! # let stop = tokio_util::sync::CancellationToken::new();
+//! # let server = tokio::spawn(app.run(stop.clone()));
 //! let client = Client::new(ClientOptions {
-//!     endpoint: "http://127.0.0.1:50051".to_owned(),
+//!     endpoint, // such as http://127.0.0.1:50051
+//!     token: TokenSource::File(token_file),
 //!     ..ClientOptions::default()
 //! })?;
 //!
-//! let request = v1::RunToolRequest { tool: "build".to_owned(), ..Default::default() };
-//! match client.run_tool(request).await? {
-//!     RunOutcome::Finished(call) => println!("{:?}", call.result.content),
-//!     RunOutcome::Parked(call) => {
-//!         println!("{} goes on in the background", call.background_id());
-//!         let mut output = call.output(Default::default());
-//!         while let Some(chunk) = output.next().await {
-//!             print!("{}", String::from_utf8_lossy(&chunk?.data));
-//!         }
-//!         let answer = call.wait(None).await?;
-//!         println!("{:?}", answer.task);
-//!     }
-//!     RunOutcome::Checked(_) => println!("nothing was started"),
+//! // A call that outlasts its budget is parked: it goes on, and has an id.
+//! let command = Kind::StringValue("echo one; sleep 0.3; echo two".to_owned());
+//! let fields = BTreeMap::from([("command".to_owned(), Value { kind: Some(command) })]);
+//! let request = v1::RunToolRequest {
+//!     tool: "bash".to_owned(),
+//!     arguments: Some(Struct { fields }),
+//!     call_budget: Some(Duration { seconds: 0, nanos: 100_000_000 }),
+//!     ..v1::RunToolRequest::default()
+//! };
+//! let RunOutcome::Parked(parked) = client.run_tool(request).await? else { panic!("it was quick") };
+//!
+//! // Its output can be followed, and its end waited for, for any time.
+//! let mut output = parked.output(OutputOptions::default());
+//! let mut text = Vec::new();
+//! while let Some(chunk) = output.try_next().await? {
+//!     text.extend_from_slice(&chunk.data);
 //! }
+//! assert_eq!(text, b"one\ntwo\n");
+//! let task = parked.wait(None).await?.task.unwrap_or_default();
+//! assert_eq!(task.state(), v1::State::Succeeded);
+//!
+//! // What has happened is in the log of its session. Without `follow`, a stream ends at the head.
+//! let request = v1::StreamSessionRequest {
+//!     session_id: task.session_id,
+//!     follow: Some(false),
+//!     ..v1::StreamSessionRequest::default()
+//! };
+//! let mut stream = client.stream_session(request);
+//! let mut sequences = Vec::new();
+//! while let Some(item) = stream.try_next().await? {
+//!     match item {
+//!         SessionItem::Event(event) => sequences.push(event.sequence),
+//!         SessionItem::Gap { from, to } => println!("{from} to {to} are no longer kept"),
+//!         SessionItem::Resumed { .. } => println!("the connection was lost, and is back"),
+//!         _ => {}
+//!     }
+//! }
+//! assert!(sequences.is_sorted() && sequences.len() > 3);
+//! # stop.cancel();
+//! # server.await??;
 //! # Ok(())
 //! # }
 //! ```

@@ -1,8 +1,11 @@
 //! Reading logs that are there.
 
+use std::hint::black_box;
 use std::time::Instant;
 
+use callpark_client::SessionItem;
 use callpark_proto::v1;
+use futures::StreamExt as _;
 use futures::future::try_join_all;
 
 use super::{Bench, until_caught_up};
@@ -76,6 +79,45 @@ pub(crate) async fn fan_out(bench: &Bench) -> Result<Vec<Row>> {
         goal: Goal::AtMost(1.2),
     };
     Ok(vec![rate, reads])
+}
+
+/// The same log through `callpark-client`, beside the generated stub that it is built on.
+pub(crate) async fn through_client(bench: &Bench) -> Result<Vec<Row>> {
+    let server = bench.callpark().await?;
+    let stub = Client::new(server.connect().await?);
+    let session = stored_session(stub.clone(), EVENTS).await?;
+    let client = callpark_client::Client::new(callpark_client::ClientOptions {
+        endpoint: server.endpoint().to_owned(),
+        ..Default::default()
+    })?;
+    let base = || async {
+        let mut tools = stub.tools.clone();
+        let began = Instant::now();
+        let mut stream = tools.stream_session(log_request(&session, false, false)).await?;
+        let mut count = 0;
+        while let Some(update) = stream.get_mut().message().await? {
+            count += update.events.into_iter().map(black_box).count();
+        }
+        Ok(count as f64 / began.elapsed().as_secs_f64())
+    };
+    let case = || async {
+        let began = Instant::now();
+        let mut stream = client.stream_session(log_request(&session, false, false));
+        let mut count = 0;
+        while let Some(item) = stream.next().await {
+            count += usize::from(matches!(black_box(item)?, SessionItem::Event(_)));
+        }
+        Ok(count as f64 / began.elapsed().as_secs_f64())
+    };
+    let (base_samples, case_samples) = in_turns(bench.rounds, base, case).await?;
+    Ok(vec![Row {
+        case: format!("{EVENTS} stored events through the client, decoded"),
+        unit: "events/s",
+        case_samples,
+        base: "through the generated stub".into(),
+        base_samples,
+        goal: Goal::AtLeast(0.95),
+    }])
 }
 
 /// A session that holds at least so many events.
