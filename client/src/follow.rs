@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    call::{Call, Context},
+    call::{self, Call},
     client::Client,
     error::Error,
     retry::Budget,
@@ -29,6 +30,8 @@ pub(crate) trait Feed: Send + 'static {
     type Request: Send;
     type Message: Send;
     type Item: Send;
+    /// An item that is not handed out yet.
+    type Queued: Send + From<Self::Item> + Into<Self::Item>;
 
     /// The request that goes on after the cursor.
     fn request(&self) -> Self::Request;
@@ -39,7 +42,7 @@ pub(crate) trait Feed: Send + 'static {
     ) -> impl Future<Output = Result<Response<Streaming<Self::Message>>, Status>> + Send;
 
     /// Makes items of a message, and moves the cursor.
-    fn take(&mut self, message: Self::Message, items: &mut VecDeque<Self::Item>) -> Taken;
+    fn take(&mut self, message: Self::Message, items: &mut VecDeque<Self::Queued>) -> Taken;
 
     /// Whether there is more to come.
     fn end(&self) -> End;
@@ -91,31 +94,63 @@ pub(crate) enum End {
     Reached,
 }
 
-/// Where a stream stands, for its owner to ask.
+/// Where a stream stands, by what it has handed out.
 #[derive(Debug, Default)]
 pub(crate) struct Position {
     pub(crate) cursor: Option<i64>,
     pub(crate) epoch: String,
+}
+
+/// What a stream has met so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
     pub(crate) duplicates: u64,
     pub(crate) tries: u32,
 }
 
 /// A stream with what its owner may ask of it.
-pub(crate) struct Followed<T> {
-    pub(crate) items: BoxStream<'static, Result<T, Error>>,
-    position: Arc<Mutex<Position>>,
+///
+/// A message makes many items. They are handed out from here, one by one and without asking anybody
+/// else: the next message is read when none is left.
+pub(crate) struct Followed<F: Feed> {
+    batches: BoxStream<'static, Result<VecDeque<F::Queued>, Error>>,
+    items: VecDeque<F::Queued>,
+    position: Position,
+    counts: Arc<Mutex<Counts>>,
 }
 
-impl<T> Followed<T> {
-    pub(crate) fn ask<A>(&self, question: impl FnOnce(&Position) -> A) -> A {
-        question(&self.position.lock().unwrap_or_else(PoisonError::into_inner))
+impl<F: Feed> Followed<F> {
+    pub(crate) fn position(&self) -> &Position {
+        &self.position
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<F::Item, Error>>> {
+        loop {
+            if let Some(queued) = self.items.pop_front() {
+                let item = queued.into();
+                F::note(&item, &mut self.position);
+                return Poll::Ready(Some(Ok(item)));
+            }
+            match ready!(self.batches.poll_next_unpin(cx)) {
+                Some(Ok(batch)) => self.items = batch,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
     }
 }
 
 /// Follows a feed. Nothing happens until the first poll, nor between polls.
-pub(crate) fn follow<F: Feed>(client: &Client, feed: F) -> Followed<F::Item> {
-    let start = Position { cursor: feed.cursor(), ..Position::default() };
-    let position = Arc::new(Mutex::new(start));
+pub(crate) fn follow<F: Feed>(client: &Client, feed: F) -> Followed<F> {
+    let position = Position { cursor: feed.cursor(), ..Position::default() };
+    let counts = Arc::<Mutex<Counts>>::default();
     let follower = Follower {
         silence_max: client.options().heartbeat_interval.saturating_mul(HEARTBEATS_MISSED),
         call: Call::new(client, F::RPC, Budget::Start),
@@ -126,12 +161,13 @@ pub(crate) fn follow<F: Feed>(client: &Client, feed: F) -> Followed<F::Item> {
         attached: Attached::Never,
         alive: false,
         done: false,
-        position: Arc::clone(&position),
+        counts: Arc::clone(&counts),
     };
-    let items = stream::unfold(Box::new(follower), |mut follower| async move {
-        follower.next().await.map(|item| (item, follower))
+    let batches = stream::unfold(follower, |mut follower| async move {
+        follower.next().await.map(|batch| (batch, follower))
     });
-    Followed { items: items.fuse().boxed(), position }
+    let batches = batches.fuse().boxed();
+    Followed { batches, items: VecDeque::new(), position, counts }
 }
 
 /// Whether a stream has given messages.
@@ -150,23 +186,22 @@ struct Follower<F: Feed> {
     feed: F,
     silence_max: Duration,
     stream: Option<Streaming<F::Message>>,
-    /// At most what one message makes: the next is read when they are handed out.
-    items: VecDeque<F::Item>,
+    /// At most what one message makes, and is handed out before the next is read.
+    items: VecDeque<F::Queued>,
     /// To be done once the items are handed out.
     reopen: Option<Reopen>,
     attached: Attached,
     /// This stream has given a heartbeat after its first message.
     alive: bool,
     done: bool,
-    position: Arc<Mutex<Position>>,
+    counts: Arc<Mutex<Counts>>,
 }
 
 impl<F: Feed> Follower<F> {
-    async fn next(&mut self) -> Option<Result<F::Item, Error>> {
+    async fn next(&mut self) -> Option<Result<VecDeque<F::Queued>, Error>> {
         loop {
-            if let Some(item) = self.items.pop_front() {
-                self.note(|position| F::note(&item, position));
-                return Some(Ok(item));
+            if !self.items.is_empty() {
+                return Some(Ok(std::mem::take(&mut self.items)));
             }
             if self.done {
                 return None;
@@ -187,7 +222,7 @@ impl<F: Feed> Follower<F> {
     async fn open(&mut self) -> Result<(), Error> {
         let request = self.call.request(self.feed.request()).await?;
         let tries = self.call.tries();
-        self.note(|position| position.tries = tries);
+        self.count(|counts| counts.tries = tries);
         let opening = timeout(self.silence_max, F::open(self.call.client(), request));
         match self.call.bounded(opening).await? {
             Ok(Ok(response)) => {
@@ -226,7 +261,7 @@ impl<F: Feed> Follower<F> {
 
     fn take(&mut self, message: F::Message) {
         if self.attached == Attached::Before {
-            self.items.push_back(self.feed.resumed());
+            self.items.push_back(self.feed.resumed().into());
         }
         let first = self.attached != Attached::Now;
         self.attached = Attached::Now;
@@ -237,7 +272,7 @@ impl<F: Feed> Follower<F> {
         }
         self.alive |= taken.heartbeat && !first;
         self.reopen = taken.reopen;
-        self.note(|position| position.duplicates += taken.duplicates);
+        self.count(|counts| counts.duplicates += taken.duplicates);
     }
 
     async fn reopen(&mut self, reopen: Reopen) -> Result<(), Error> {
@@ -257,11 +292,11 @@ impl<F: Feed> Follower<F> {
             self.attached = Attached::Before;
         }
         let altered = self.feed.refused(&error);
-        let context = Context { altered, alive, after_sequence: self.feed.cursor() };
+        let context = call::Context { altered, alive, after_sequence: self.feed.cursor() };
         self.call.recover(self.call.failed(error), context).await
     }
 
-    fn note(&self, change: impl FnOnce(&mut Position)) {
-        change(&mut self.position.lock().unwrap_or_else(PoisonError::into_inner));
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

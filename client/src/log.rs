@@ -22,7 +22,7 @@ pub(crate) struct Cursor {
 /// What became of an event.
 pub(crate) enum Admitted {
     /// It is new.
-    New(Box<v1::SessionEvent>),
+    New,
     /// It is new, and its payload isn't known to this client.
     Unknown,
     /// It has come before.
@@ -59,11 +59,11 @@ impl Cursor {
         (from < next).then(|| SessionItem::Gap { from, to: next - 1 })
     }
 
-    pub(crate) fn admit(&mut self, event: v1::SessionEvent) -> Admitted {
+    pub(crate) fn admit(&mut self, event: &v1::SessionEvent) -> Admitted {
         match (self.advance(event.sequence), event.payload.is_some()) {
             (false, _) => Admitted::Duplicate,
             (true, false) => Admitted::Unknown,
-            (true, true) => Admitted::New(Box::new(event)),
+            (true, true) => Admitted::New,
         }
     }
 
@@ -80,7 +80,8 @@ pub(crate) fn note(item: &SessionItem, position: &mut Position) {
     match item {
         SessionItem::Event(event) => {
             position.cursor = Some(event.sequence);
-            if !event.stream_epoch.is_empty() {
+            // It is the same one but for once in a log's life.
+            if !event.stream_epoch.is_empty() && event.stream_epoch != position.epoch {
                 position.epoch.clone_from(&event.stream_epoch);
             }
         }
@@ -110,5 +111,28 @@ pub(crate) fn draining(draining: v1::Draining, taken: &mut Taken) {
     taken.reopen = Some(Reopen::Draining(delay));
 }
 
+/// An item that is not handed out yet. An event gets its box only then, which the allocator has at
+/// hand: of all that one message makes it would not.
+#[expect(clippy::large_enum_variant, reason = "almost all of them are events")]
+pub(crate) enum Queued {
+    Event(v1::SessionEvent),
+    Item(SessionItem),
+}
+
+impl From<SessionItem> for Queued {
+    fn from(item: SessionItem) -> Self {
+        Self::Item(item)
+    }
+}
+
+impl From<Queued> for SessionItem {
+    fn from(queued: Queued) -> Self {
+        match queued {
+            Queued::Event(event) => Self::Event(Box::new(event)),
+            Queued::Item(item) => item,
+        }
+    }
+}
+
 /// Items in the order in which they are handed out.
-pub(crate) type Items = VecDeque<SessionItem>;
+pub(crate) type Items = VecDeque<Queued>;

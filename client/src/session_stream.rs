@@ -7,14 +7,14 @@ use std::{
 };
 
 use callpark_proto::v1::session_update::Control;
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     client::Client,
     error::Error,
     follow::{End, Feed, Followed, Position, Reopen, Taken, follow},
-    log::{self, Admitted, Cursor, Items},
+    log::{self, Admitted, Cursor, Items, Queued},
     v1,
 };
 
@@ -61,7 +61,7 @@ pub enum SessionItem {
 /// and gives each event once. It ends after an error, or after its true end: `session_shutdown`, or
 /// `CaughtUp` when the request says not to follow or the session is closed.
 pub struct SessionStream {
-    followed: Followed<SessionItem>,
+    followed: Followed<SessionFeed>,
 }
 
 impl SessionStream {
@@ -72,22 +72,22 @@ impl SessionStream {
     /// The sequence to resume after: that of the last event or gap handed out, or what the request
     /// began after. `None`: there is none yet.
     pub fn cursor(&self) -> Option<i64> {
-        self.followed.ask(|position| position.cursor)
+        self.followed.position().cursor
     }
 
     /// The epoch that the cursor counts in. Empty: it isn't known yet.
     pub fn stream_epoch(&self) -> String {
-        self.followed.ask(|position| position.epoch.clone())
+        self.followed.position().epoch.clone()
     }
 
     /// How many events came again and were dropped.
     pub fn duplicates(&self) -> u64 {
-        self.followed.ask(|position| position.duplicates)
+        self.followed.counts().duplicates
     }
 
     /// How often the stream was opened or tried.
     pub fn tries(&self) -> u32 {
-        self.followed.ask(|position| position.tries)
+        self.followed.counts().tries
     }
 }
 
@@ -95,7 +95,7 @@ impl Stream for SessionStream {
     type Item = Result<SessionItem, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.followed.items.poll_next_unpin(cx)
+        self.followed.poll_next(cx)
     }
 }
 
@@ -152,7 +152,7 @@ impl SessionFeed {
     fn enter(&mut self, epoch: &str, items: &mut Items, taken: &mut Taken) -> bool {
         let from_start = self.cursor.sequence.is_none();
         let Some(changed) = self.cursor.enter(epoch) else { return true };
-        items.push_back(changed);
+        items.push_back(changed.into());
         if !from_start {
             taken.reopen = Some(Reopen::OtherEpoch);
         }
@@ -161,21 +161,21 @@ impl SessionFeed {
 
     fn event(&mut self, event: v1::SessionEvent, items: &mut Items, taken: &mut Taken) {
         let hole = if self.filters() { None } else { self.cursor.hole(event.sequence) };
-        match self.cursor.admit(event) {
+        match self.cursor.admit(&event) {
             Admitted::Duplicate => taken.duplicates += 1,
             Admitted::Unknown => {
                 taken.progressed = true;
-                items.extend(hole);
+                items.extend(hole.map(Queued::from));
             }
-            Admitted::New(event) => {
+            Admitted::New => {
                 taken.progressed = true;
-                items.extend(hole);
+                items.extend(hole.map(Queued::from));
                 let shutdown = log::is_shutdown(&event);
                 if shutdown {
                     self.end = End::Reached;
                 }
                 if !(shutdown && self.hides_shutdown) {
-                    items.push_back(SessionItem::Event(event));
+                    items.push_back(Queued::Event(event));
                 }
             }
         }
@@ -192,7 +192,7 @@ impl SessionFeed {
         self.anew = false;
         let state = snapshot.session.as_ref().map(v1::Session::state);
         self.closed = state == Some(v1::SessionState::Closed);
-        items.push_back(SessionItem::Snapshot(Box::new(snapshot)));
+        items.push_back(SessionItem::Snapshot(Box::new(snapshot)).into());
     }
 
     fn caught_up(&mut self, head_sequence: i64, items: &mut Items, taken: &mut Taken) {
@@ -203,7 +203,7 @@ impl SessionFeed {
         if self.closed || self.request.follow == Some(false) {
             self.end = End::Reached;
         }
-        items.push_back(SessionItem::CaughtUp { head_sequence });
+        items.push_back(SessionItem::CaughtUp { head_sequence }.into());
     }
 
     fn control(&mut self, control: Control, items: &mut Items, taken: &mut Taken) {
@@ -216,7 +216,7 @@ impl SessionFeed {
             Control::Gap(gap) => {
                 let gap = self.cursor.skip(gap);
                 taken.progressed |= gap.is_some();
-                items.extend(gap);
+                items.extend(gap.map(Queued::from));
             }
             Control::Draining(draining) => {
                 if self.filters() {
@@ -233,6 +233,7 @@ impl Feed for SessionFeed {
     type Request = v1::StreamSessionRequest;
     type Message = v1::SessionUpdate;
     type Item = SessionItem;
+    type Queued = Queued;
 
     fn request(&self) -> v1::StreamSessionRequest {
         let mut request = self.request.clone();

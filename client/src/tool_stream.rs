@@ -7,14 +7,14 @@ use std::{
 };
 
 use callpark_proto::v1::session_update::Control;
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     client::Client,
     error::Error,
     follow::{End, Feed, Followed, Position, Taken, follow},
-    log::{self, Admitted, Cursor, Items},
+    log::{self, Admitted, Cursor, Items, Queued},
     session_stream::SessionItem,
     unary::identify,
     v1,
@@ -28,7 +28,7 @@ use crate::{
 /// `tool_call_parked`; with `dry_run`, without an item.
 pub struct ToolStream {
     request_id: String,
-    followed: Followed<SessionItem>,
+    followed: Followed<ToolFeed>,
 }
 
 impl ToolStream {
@@ -47,17 +47,17 @@ impl ToolStream {
 
     /// The sequence of the last event handed out. `None`: none was.
     pub fn cursor(&self) -> Option<i64> {
-        self.followed.ask(|position| position.cursor)
+        self.followed.position().cursor
     }
 
     /// How many events came again and were dropped.
     pub fn duplicates(&self) -> u64 {
-        self.followed.ask(|position| position.duplicates)
+        self.followed.counts().duplicates
     }
 
     /// How often the stream was opened or tried.
     pub fn tries(&self) -> u32 {
-        self.followed.ask(|position| position.tries)
+        self.followed.counts().tries
     }
 }
 
@@ -65,7 +65,7 @@ impl Stream for ToolStream {
     type Item = Result<SessionItem, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.followed.items.poll_next_unpin(cx)
+        self.followed.poll_next(cx)
     }
 }
 
@@ -90,6 +90,7 @@ impl Feed for ToolFeed {
     type Request = v1::StreamToolRequest;
     type Message = v1::SessionUpdate;
     type Item = SessionItem;
+    type Queued = Queued;
 
     fn request(&self) -> v1::StreamToolRequest {
         self.request.clone()
@@ -107,22 +108,22 @@ impl Feed for ToolFeed {
         let mut taken = Taken::default();
         for event in message.events {
             // The call's events come from the first one on, in any epoch.
-            items.extend(self.cursor.enter(&event.stream_epoch));
-            match self.cursor.admit(event) {
+            items.extend(self.cursor.enter(&event.stream_epoch).map(Queued::from));
+            match self.cursor.admit(&event) {
                 Admitted::Duplicate => taken.duplicates += 1,
                 Admitted::Unknown => taken.progressed = true,
-                Admitted::New(event) => {
+                Admitted::New => {
                     taken.progressed = true;
                     if log::answers_call(&event) {
                         self.end = End::Reached;
                     }
-                    items.push_back(SessionItem::Event(event));
+                    items.push_back(Queued::Event(event));
                 }
             }
         }
         match message.control {
             Some(Control::Heartbeat(_)) => taken.heartbeat = true,
-            Some(Control::Gap(gap)) => items.extend(self.cursor.skip(gap)),
+            Some(Control::Gap(gap)) => items.extend(self.cursor.skip(gap).map(Queued::from)),
             Some(Control::Draining(draining)) => log::draining(draining, &mut taken),
             Some(Control::Snapshot(_) | Control::CaughtUp(_)) | None => {}
         }

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -43,7 +43,7 @@ pub enum WatchItem {
 /// Changes of tasks: a `Stream` of `Result<WatchItem, Error>`. It goes on over cuts, and misses
 /// nothing. It ends after an error only.
 pub struct WatchStream {
-    followed: Followed<WatchItem>,
+    followed: Followed<WatchFeed>,
 }
 
 impl WatchStream {
@@ -56,12 +56,12 @@ impl WatchStream {
     /// The change to watch from: the last one handed out, or what the request began after. `None`:
     /// there is none yet.
     pub fn cursor(&self) -> Option<i64> {
-        self.followed.ask(|position| position.cursor)
+        self.followed.position().cursor
     }
 
     /// How often the watch was opened or tried.
     pub fn tries(&self) -> u32 {
-        self.followed.ask(|position| position.tries)
+        self.followed.counts().tries
     }
 }
 
@@ -69,7 +69,7 @@ impl Stream for WatchStream {
     type Item = Result<WatchItem, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.followed.items.poll_next_unpin(cx)
+        self.followed.poll_next(cx)
     }
 }
 
@@ -93,6 +93,7 @@ impl Feed for WatchFeed {
     type Request = v1::WatchRequest;
     type Message = v1::WatchResponse;
     type Item = WatchItem;
+    type Queued = WatchItem;
 
     fn request(&self) -> v1::WatchRequest {
         v1::WatchRequest { session_id: self.session_id.clone(), watch_sequence: self.cursor }
