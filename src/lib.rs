@@ -10,6 +10,7 @@ pub mod cli;
 pub mod engine;
 pub mod exec;
 pub mod machine;
+pub mod mcp;
 pub mod model;
 pub mod rpc;
 pub mod store;

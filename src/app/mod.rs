@@ -21,13 +21,14 @@ use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
 use crate::machine::Settings;
+use crate::mcp::{McpServer, Surroundings};
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{RecentStore, SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
-use crate::tool::{self, BuiltInOptions, CallableTool, Registry};
+use crate::tool::{self, BuiltInOptions, CallableTool, Registry, ToolProvider, Toolbox};
 
-use config::{AuthMode, Config, Environment, command_tool};
+use config::{AuthMode, Config, Environment, command_tool, mcp_server};
 pub use error::Error;
 use health::Health;
 use listener::{Incoming, bind};
@@ -77,7 +78,13 @@ impl App {
         if let Some(folder) = config.working_directory.as_ref().filter(|folder| !folder.is_dir()) {
             return Err(Error::WorkingDirectory(folder.clone()));
         }
-        let tools = registry(&config, more_tools)?;
+        let executor = UnixExecutor::new(ExecutorOptions {
+            drain: config.output_drain,
+            chunk_bytes_max: OUTPUT_CHUNK_BYTES_MAX,
+            chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
+            niceness: config.tool_niceness,
+        });
+        let tools = toolbox(&config, more_tools, &executor)?;
         let listener_options = config.listener_options()?;
         let listeners = bind(&config.listen, "listen").await?;
         let addresses = addresses(&listeners)?;
@@ -90,12 +97,7 @@ impl App {
         let engine = Engine::new(EngineParts {
             store: Arc::new(store),
             codec: Arc::new(WireCodec),
-            executor: Arc::new(UnixExecutor::new(ExecutorOptions {
-                drain: config.output_drain,
-                chunk_bytes_max: OUTPUT_CHUNK_BYTES_MAX,
-                chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
-                niceness: config.tool_niceness,
-            })),
+            executor: Arc::new(executor),
             tools,
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
@@ -241,8 +243,12 @@ fn verifier(config: &Config) -> Result<(Arc<dyn Verifier>, Option<PathBuf>), Err
     }
 }
 
-/// The built-in tools, those of the configuration, and more.
-fn registry(config: &Config, more_tools: Vec<Arc<dyn CallableTool>>) -> Result<Registry, Error> {
+/// The built-in tools, those of the configuration, more, and those of MCP servers.
+fn toolbox(
+    config: &Config,
+    more_tools: Vec<Arc<dyn CallableTool>>,
+    executor: &UnixExecutor,
+) -> Result<Toolbox, Error> {
     let built_in = BuiltInOptions {
         call_budget: config.call_budget,
         environment: config.tool_environment.iter().map(|name| name.as_ref().to_owned()).collect(),
@@ -252,7 +258,15 @@ fn registry(config: &Config, more_tools: Vec<Arc<dyn CallableTool>>) -> Result<R
         tools.push(Arc::new(command_tool(table)?));
     }
     tools.extend(more_tools);
-    Ok(Registry::new(tools)?)
+    let surroundings = Surroundings {
+        executor: executor.clone(),
+        environment: Arc::new(Environment::capture().for_tools()),
+    };
+    let mut providers: Vec<Arc<dyn ToolProvider>> = Vec::new();
+    for table in &config.mcp_servers {
+        providers.push(Arc::new(McpServer::new(mcp_server(table)?, surroundings.clone())));
+    }
+    Ok(Toolbox::new(Registry::new(tools)?, providers)?)
 }
 
 fn engine_options(config: &Config) -> EngineOptions {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
 use super::directory::Handle;
@@ -17,7 +18,7 @@ use crate::model::{
 };
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
-use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
+use crate::tool::{ArgumentFault, Arguments, CallContext, Found, Unavailable, Work};
 
 /// A call that somebody wants.
 #[derive(Debug, Clone, Default)]
@@ -73,24 +74,24 @@ pub enum Started {
 }
 
 impl Engine {
-    /// The tools that this caller may use, in this session if one is named.
+    /// The tools that this caller may use, in this session if one is named; and the providers that
+    /// offer none now.
     pub async fn tools(
         &self,
         who: &Principal,
         session_id: Option<SessionId>,
-    ) -> Result<Vec<Tool>, Error> {
+    ) -> Result<(Vec<Tool>, Vec<Unavailable>), Error> {
         let allowed = match session_id {
             Some(id) => self.own_session(who, id).await?.allowed_tools,
             None => Arc::default(),
         };
         // Every run has a hard limit: that of its tool, or the server's.
         let limit = self.shared.options.execution_timeout;
-        let limited = |tool: &Tool| Tool {
-            execution_timeout: tool.execution_timeout.or(Some(limit)),
-            ..tool.clone()
-        };
-        let tools = self.shared.tools.list().map(limited);
-        Ok(tools.filter(|tool| allowed.is_empty() || allowed.contains(&tool.name)).collect())
+        let limited =
+            |tool: Tool| Tool { execution_timeout: tool.execution_timeout.or(Some(limit)), ..tool };
+        let (tools, unavailable) = self.shared.tools.list().await;
+        let is_allowed = |tool: &Tool| allowed.is_empty() || allowed.contains(&tool.name);
+        Ok((tools.into_iter().filter(is_allowed).map(limited).collect(), unavailable))
     }
 
     /// Checks a request whole, then starts its call; or finds the call that an earlier request
@@ -100,8 +101,8 @@ impl Engine {
             self.shared.metrics.call_refused(CallCap::Draining);
             return Err(Error::Draining);
         }
-        let tool = self.shared.tools.get(&request.tool);
-        let tool = tool.ok_or_else(|| Error::ToolNotFound(request.tool.clone()))?;
+        let found = self.shared.tools.find(&request.tool).boxed().await;
+        let found = found.ok_or_else(|| Error::ToolNotFound(request.tool.clone()))?;
         let claims = &self.shared.claims;
         let store = self.shared.store.as_ref();
         let key = request.request.as_ref().filter(|_| !request.dry_run);
@@ -116,7 +117,8 @@ impl Engine {
             }
             None => (None, Arc::new(self.new_session(who, NewSession::implicit()))),
         };
-        let work = self.prepare(&session, tool.as_ref(), &request.arguments)?;
+        let work = self.prepare(&session, &found, &request.arguments)?;
+        let tool = found.tool();
         if request.dry_run {
             let session_id = request.session_id;
             if let Some(handle) = handle {
@@ -137,15 +139,16 @@ impl Engine {
     fn prepare(
         &self,
         session: &Session,
-        tool: &dyn CallableTool,
+        found: &Found,
         arguments: &Arguments,
     ) -> Result<Work, Error> {
+        let tool = found.tool();
         let name = &tool.describe().name;
         if !session.allowed_tools.is_empty() && !session.allowed_tools.contains(name) {
             return Err(Error::ToolNotFound(name.clone()));
         }
         let unfit = |faults: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), faults };
-        let schema_faults = self.shared.tools.check(name, arguments).err().unwrap_or_default();
+        let schema_faults = found.check(arguments).err().unwrap_or_default();
         let own = (!session.working_directory.is_empty())
             .then(|| std::path::PathBuf::from(&session.working_directory));
         let context = CallContext {

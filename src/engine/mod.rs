@@ -48,7 +48,7 @@ use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS};
 use crate::model::{CallId, EventCodec, Principal, Session, SessionId, Tenant};
 use crate::store::{RequestEffect, RequestRecord, Store};
 use crate::telemetry::Metrics;
-use crate::tool::Registry;
+use crate::tool::Toolbox;
 
 pub use calls::{CallRequest, DryRun, Started};
 pub use cancel::{CancelTask, Cancelled};
@@ -107,7 +107,7 @@ pub struct EngineParts {
     /// Processes.
     pub executor: Arc<dyn Executor>,
     /// Tools.
-    pub tools: Registry,
+    pub tools: Toolbox,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Counters.
@@ -135,7 +135,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) codec: Arc<dyn EventCodec>,
     pub(crate) executor: Arc<dyn Executor>,
-    pub(crate) tools: Registry,
+    pub(crate) tools: Toolbox,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) options: EngineOptions,
@@ -227,6 +227,7 @@ impl Engine {
         self.shared.closing.cancel();
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
+        self.shared.tools.close().await;
         self.shared.executor.reaped().await;
         self.shared.store.close().await;
     }

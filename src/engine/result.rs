@@ -117,7 +117,8 @@ fn length(kind: &ContentKind) -> u64 {
     match kind {
         ContentKind::Text(text) => text.len() as u64,
         ContentKind::Image { data, .. } | ContentKind::Binary { data, .. } => data.len() as u64,
-        ContentKind::Json(_) => 0,
+        // Of processes' output there is none.
+        ContentKind::Json(_) | ContentKind::Resource { .. } => 0,
     }
 }
 

@@ -98,9 +98,10 @@ impl Engine {
         wanted: NewSession,
         request: Option<&RequestKey>,
     ) -> Result<CreatedSession, Error> {
-        let unknown = |name: &&String| self.shared.tools.get(name).is_none();
-        if let Some(name) = wanted.allowed_tools.iter().find(unknown) {
-            return Err(Error::ToolNotFound(name.clone()));
+        for name in &wanted.allowed_tools {
+            if self.shared.tools.find(name).await.is_none() {
+                return Err(Error::ToolNotFound(name.clone()));
+            }
         }
         let store = self.shared.store.as_ref();
         let _claim = match self.shared.claims.claim(store, &who.tenant, request).await? {

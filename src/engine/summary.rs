@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use super::{Engine, Error};
 use crate::model::limits::{PAGE_SIZE_DEFAULT, SUMMARY_RESULT_CHARACTERS_MAX};
-use crate::model::{Call, CallId, ContentKind, Outcome, Principal, SessionId, State, Timestamp};
+use crate::model::{
+    Call, CallId, ContentKind, Outcome, Principal, ResourceBody, SessionId, State, Timestamp,
+};
 use crate::store::CallQuery;
 
 /// A session's background tasks in words.
@@ -93,6 +95,8 @@ fn result_text(call: &Call) -> String {
         ContentKind::Image { media_type, data } | ContentKind::Binary { media_type, data } => {
             format!("[{} bytes of {media_type}]", data.len())
         }
+        ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => text.clone(),
+        ContentKind::Resource { uri, .. } => format!("[{uri}]"),
     });
     let all = texts.collect::<Vec<_>>().join("\n");
     if all.trim().is_empty() {

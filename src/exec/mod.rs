@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
-pub use unix::{UnixExecutor, adopt_orphans, close_inherited_on_exec};
+pub use unix::{Peer, PeerLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
 
 /// How the processes of this executor are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -168,3 +168,14 @@ pub const RETENTION_SECONDS_DEFAULT: u64 = 24 * 3600;
 pub const SESSION_EVENTS_MAX_DEFAULT: u64 = 10_000_000;
 /// How often what has expired is removed, in milliseconds.
 pub const SWEEP_MS_DEFAULT: u64 = 60_000;
+
+/// Content of a result of a tool that isn't a process, in its record and its event. What is more is
+/// cut, and a note says how much.
+pub const RESULT_CONTENT_BYTES_MAX: usize = 192 * 1024;
+
+/// Tools that one MCP server may offer. The others are left out, and ListTools says so.
+pub const MCP_TOOLS_MAX: usize = 1_000;
+
+/// The schemas of one tool of an MCP server. A tool with larger ones is left out, and ListTools says
+/// so.
+pub const MCP_SCHEMA_BYTES_MAX: usize = 256 * 1024;

@@ -25,7 +25,7 @@ pub use event::{
 pub use id::{CallId, IdError, SessionId, TurnId};
 pub use outcome::{
     Content, ContentKind, Exit, Failure, FailureCode, Outcome, OutputStream, OutputSummary,
-    StreamSummary, ToolResult,
+    ResourceBody, StreamSummary, ToolResult,
 };
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};

@@ -54,6 +54,44 @@ pub enum ContentKind {
         /// The bytes.
         data: Bytes,
     },
+    /// A document with an address.
+    Resource {
+        /// The address.
+        uri: String,
+        /// The media type of the body; empty when not known.
+        media_type: String,
+        /// The document; none: only the address is given.
+        body: Option<ResourceBody>,
+    },
+}
+
+/// What a document holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceBody {
+    /// A text.
+    Text(String),
+    /// Any other bytes.
+    Blob(Bytes),
+}
+
+impl ContentKind {
+    /// How much of an answer it takes, but for what goes around it.
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Json(json) => json.to_string().len(),
+            Self::Image { data, .. } | Self::Binary { data, .. } => data.len(),
+            Self::Resource { uri, body, .. } => {
+                uri.len()
+                    + match body {
+                        Some(ResourceBody::Text(text)) => text.len(),
+                        Some(ResourceBody::Blob(data)) => data.len(),
+                        None => 0,
+                    }
+            }
+        }
+    }
 }
 
 /// A piece of a result.
@@ -106,6 +144,9 @@ pub struct ToolResult {
     /// The pieces; of a process: its output.
     #[serde(default)]
     pub content: Vec<Content>,
+    /// The result as one JSON object, from a tool that gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structured: Option<Box<serde_json::Map<String, serde_json::Value>>>,
     /// The tool failed.
     pub is_error: bool,
     /// How its process ended, if it had one that ended.

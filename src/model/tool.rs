@@ -41,10 +41,14 @@ pub struct Tool {
     pub description: String,
     /// The JSON Schema that its arguments must satisfy.
     pub input_schema: serde_json::Value,
+    /// The JSON Schema of its structured results, if it declares one.
+    pub output_schema: Option<serde_json::Value>,
     /// What does the work.
     pub kind: ToolKind,
     /// It changes nothing.
     pub read_only: bool,
+    /// What it changes may be lost by that, as far as is known.
+    pub destructive: bool,
     /// Running it twice with the same arguments is as good as once.
     pub idempotent: bool,
     /// Several calls in one session may run at the same time.

@@ -81,9 +81,10 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let mut fields = Fields::default();
         let session_id = fields.session_id("session_id", &session_id);
         let session_id = fields.finish(session_id).map_err(invalid)?;
-        let tools = self.engine.tools(&who, session_id).await?;
+        let (tools, unavailable) = self.engine.tools(&who, session_id).await?;
         let tools = tools.into_iter().map(convert::tool).collect();
-        Ok(Response::new(v1::ListToolsResponse { tools }))
+        let unavailable = unavailable.into_iter().map(convert::unavailable).collect();
+        Ok(Response::new(v1::ListToolsResponse { tools, unavailable }))
     }
 
     async fn run_tool(

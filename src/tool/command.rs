@@ -16,6 +16,7 @@ use super::values::{Faults, variable_name_fault};
 use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
 use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource, limits};
 
+pub(crate) use config::span;
 pub use config::{CallBudget, CommandToolConfig};
 
 /// What is wrong with the description of a command tool.
@@ -140,8 +141,10 @@ impl CommandTool {
                 name: config.name,
                 description: config.description,
                 input_schema: config.input_schema,
+                output_schema: None,
                 kind: ToolKind::Command,
                 read_only: config.read_only,
+                destructive: config.destructive.unwrap_or(!config.read_only),
                 idempotent: config.idempotent,
                 concurrent_safe: config.concurrent_safe,
                 call_budget,

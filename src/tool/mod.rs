@@ -5,6 +5,7 @@ mod command;
 mod registry;
 mod schema;
 mod template;
+mod toolbox;
 mod values;
 
 use std::collections::BTreeMap;
@@ -19,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::model::{ProcessSpec, Progress, Tool, ToolResult};
 
 pub use built_in::{BuiltInOptions, bash, python};
+pub(crate) use command::span;
 pub use command::{CallBudget, CommandTool, CommandToolConfig, CommandToolError};
 pub use registry::{Registry, RegistryError};
+pub use toolbox::{Found, Offer, PROVIDER_SEPARATOR, ToolProvider, Toolbox, Unavailable};
 
 /// Arguments of a call: a JSON object.
 pub type Arguments = Map<String, Value>;

@@ -38,7 +38,7 @@ pub enum RegistryError {
 }
 
 /// The tools of a server. It doesn't change while the server runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registry {
     tools: BTreeMap<String, Registered>,
 }
@@ -60,6 +60,13 @@ impl Registry {
             registry.add(tool)?;
         }
         Ok(registry)
+    }
+
+    /// A registry of those of these tools that can be in one, and why the others can't.
+    pub fn of_first(tools: Vec<Arc<dyn CallableTool>>) -> (Self, Vec<RegistryError>) {
+        let mut registry = Self::default();
+        let refused = tools.into_iter().filter_map(|tool| registry.add(tool).err()).collect();
+        (registry, refused)
     }
 
     fn add(&mut self, tool: Arc<dyn CallableTool>) -> Result<(), RegistryError> {

@@ -30,6 +30,7 @@ mod history;
 mod http2;
 mod idempotency;
 mod in_process;
+mod mcp;
 mod output;
 mod park;
 mod park_limits;

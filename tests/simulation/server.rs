@@ -43,7 +43,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         store: Arc::new(store),
         codec: Arc::new(WireCodec),
         executor: Arc::new(NoProcesses),
-        tools: Registry::new(vec![Arc::new(WorkTool::new(site.effects.clone()))])?,
+        tools: Registry::new(vec![Arc::new(WorkTool::new(site.effects.clone()))])?.into(),
         clock: Arc::new(SimulatedClock),
         metrics: site.metrics.clone(),
         options: options(),

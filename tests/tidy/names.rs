@@ -6,7 +6,7 @@ use crate::paths::paths;
 use crate::{check, rust, sources};
 
 /// A path, and where in `src/` it may be named.
-const HOMES: [(&str, &[&str]); 24] = [
+const HOMES: [(&str, &[&str]); 26] = [
     // The wire. The command line gets messages from callpark-client, and their JSON by reflection.
     ("tonic", &["src/rpc/", "src/app/"]),
     ("tonic_health", &["src/app/"]),
@@ -19,9 +19,11 @@ const HOMES: [(&str, &[&str]); 24] = [
     ("callpark_client", &["src/cli/"]),
     ("axum", &["src/app/"]),
     ("hyper", &["src/app/"]),
-    ("rustls", &["src/app/"]),
+    ("rustls", &["src/app/", "src/mcp/"]),
     // The database.
     ("rusqlite", &["src/store/sqlite/"]),
+    ("rmcp", &["src/mcp/"]),
+    ("reqwest", &["src/mcp/"]),
     ("refinery", &["src/store/sqlite/"]),
     // Processes.
     ("tokio::process", &["src/exec/"]),

@@ -14,22 +14,28 @@ use super::nearest::nearest;
 use super::table::Setting;
 
 /// The key of the tools: an array of tables.
-const TOOLS: &str = "tools";
+pub(super) const TOOLS: &str = "tools";
+/// The key of the MCP servers: another one.
+pub(super) const MCP_SERVERS: &str = "mcp_servers";
+/// All keys of arrays of tables.
+const TABLES: [&str; 2] = [TOOLS, MCP_SERVERS];
 
-/// One `[[tools]]` of the configuration file, as it stands there.
+/// One table of an array, such as one `[[tools]]` of the configuration file, as it stands there.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ToolTable {
+pub struct NamedTable {
+    /// The array that it belongs to.
+    pub key: &'static str,
     /// What it says.
     pub table: toml::Table,
     /// Where it begins.
     pub origin: Origin,
 }
 
-impl ToolTable {
+impl NamedTable {
     /// Reads it as what it should be.
     ///
     /// # Errors
-    /// A key is missing, unknown, or of another type. The error names tool, file and line.
+    /// A key is missing, unknown, or of another type. The error names table, file and line.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         self.table.clone().try_into().map_err(|error| self.error(error.message().trim().to_owned()))
     }
@@ -38,7 +44,7 @@ impl ToolTable {
     pub fn error(&self, reason: String) -> ConfigError {
         let name = self.table.get("name").and_then(toml::Value::as_str);
         let value = name.unwrap_or("without a name").to_owned();
-        let (setting, origin) = (TOOLS, self.origin.clone());
+        let (setting, origin) = (self.key, self.origin.clone());
         ConfigError { faults: vec![Fault::Value { setting, value, origin, reason }] }
     }
 }
@@ -47,7 +53,7 @@ impl ToolTable {
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
     pub(super) path: Option<PathBuf>,
-    pub(super) tools: Vec<ToolTable>,
+    tables: Vec<NamedTable>,
     pub(super) faults: Vec<Fault>,
     /// Values by key, with their line.
     values: BTreeMap<&'static str, (String, usize)>,
@@ -69,6 +75,11 @@ impl FileSettings {
         Self::parse(path, &text, settings)
     }
 
+    /// Takes out the tables of one array.
+    pub(super) fn take_tables(&mut self, key: &str) -> Vec<NamedTable> {
+        self.tables.extract_if(.., |table| table.key == key).collect()
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<(String, Origin)> {
         let (value, line) = self.values.get(key)?;
         let path = self.path.clone()?;
@@ -88,8 +99,8 @@ impl FileSettings {
             return file;
         }
         for (key, value) in document.get_ref() {
-            if key.get_ref() == TOOLS {
-                file.take_tools(&path, text, value);
+            if let Some(key) = TABLES.into_iter().find(|name| name == key.get_ref()) {
+                file.read_tables(key, &path, text, value);
                 continue;
             }
             let (line, column) = position(text, key.span());
@@ -98,7 +109,7 @@ impl FileSettings {
                     file.values.insert(setting.key, (scalar(text, value), line));
                 }
                 None => {
-                    let names = settings.iter().map(|s| s.key).chain([TOOLS]);
+                    let names = settings.iter().map(|s| s.key).chain(TABLES);
                     file.faults.push(Fault::Unknown {
                         name: key.get_ref().to_string(),
                         place: format!("{}:{line}:{column}", path.display()),
@@ -110,29 +121,35 @@ impl FileSettings {
         file
     }
 
-    fn take_tools(&mut self, path: &Path, text: &str, value: &Spanned<DeValue<'_>>) {
+    fn read_tables(
+        &mut self,
+        key: &'static str,
+        path: &Path,
+        text: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) {
         let origin = |span: Range<usize>| Origin::File {
             path: path.to_owned(),
             line: position(text, span).0,
         };
         // The parsed document knows where things stand, the plain one can be kept.
-        let plain = toml::from_str::<toml::Table>(text).ok().and_then(|mut t| t.remove(TOOLS));
+        let plain = toml::from_str::<toml::Table>(text).ok().and_then(|mut t| t.remove(key));
         let places = value.get_ref().as_array();
-        let (Some(toml::Value::Array(tools)), Some(places)) = (plain, places) else {
-            return self.refuse_tools(origin(value.span()));
+        let (Some(toml::Value::Array(tables)), Some(places)) = (plain, places) else {
+            return self.refuse_tables(key, origin(value.span()));
         };
-        for (tool, place) in tools.into_iter().zip(places.iter()) {
+        for (table, place) in tables.into_iter().zip(places.iter()) {
             let origin = origin(place.span());
-            match tool {
-                toml::Value::Table(table) => self.tools.push(ToolTable { table, origin }),
-                _ => self.refuse_tools(origin),
+            match table {
+                toml::Value::Table(table) => self.tables.push(NamedTable { key, table, origin }),
+                _ => self.refuse_tables(key, origin),
             }
         }
     }
 
-    fn refuse_tools(&mut self, origin: Origin) {
-        let reason = "each tool is a table: begin it with a line `[[tools]]`".to_owned();
-        self.faults.push(Fault::Value { setting: TOOLS, value: "…".to_owned(), origin, reason });
+    fn refuse_tables(&mut self, key: &'static str, origin: Origin) {
+        let reason = format!("each of them is a table: begin it with a line `[[{key}]]`");
+        self.faults.push(Fault::Value { setting: key, value: "…".to_owned(), origin, reason });
     }
 }
 

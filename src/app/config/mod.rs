@@ -28,10 +28,10 @@ use table::Reader;
 pub use client::{ClientConfig, ClientConfigError, ClientOptions};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault, Origin};
-pub use file::ToolTable;
+pub use file::NamedTable;
 pub use settings::Config;
 pub use table::{Row, Setting};
-pub(in crate::app) use tool::command_tool;
+pub(in crate::app) use tool::{command_tool, mcp_server};
 pub use value::{AuthMode, ByteSize, LogFilter, VariableName};
 
 /// The variable that names the configuration file.
@@ -90,8 +90,11 @@ impl Config {
         let mut file = configuration_file(&options);
         let mut faults = std::mem::take(&mut file.faults);
         faults.extend(unknown_flags(&options.overrides));
-        let tools = std::mem::take(&mut file.tools);
+        let tools = file.take_tables(file::TOOLS);
         let unusable = tools.iter().filter_map(|table| command_tool(table).err());
+        faults.extend(unusable.flat_map(|error| error.faults));
+        let mcp_servers = file.take_tables(file::MCP_SERVERS);
+        let unusable = mcp_servers.iter().filter_map(|table| mcp_server(table).err());
         faults.extend(unusable.flat_map(|error| error.faults));
         let mut reader = Reader {
             settings: settings().iter(),
@@ -101,7 +104,7 @@ impl Config {
             rows: Vec::with_capacity(settings().len()),
             faults,
         };
-        let config = Self::read(&mut reader, tools);
+        let config = Self::read(&mut reader, tools, mcp_servers);
         let Reader { rows, mut faults, .. } = reader;
         let conflicts = config.iter().flat_map(check::conflicts).filter(|conflict| {
             // A row is missing where a value has a fault: its default stands in for it.

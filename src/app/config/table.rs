@@ -180,21 +180,24 @@ macro_rules! settings {
                 pub $key: $type,
             )+)+
             /// The tools of the configuration file, one for each `[[tools]]`.
-            pub tools: Vec<$crate::app::config::ToolTable>,
+            pub tools: Vec<$crate::app::config::NamedTable>,
+            /// The MCP servers of the configuration file, one for each `[[mcp_servers]]`.
+            pub mcp_servers: Vec<$crate::app::config::NamedTable>,
         }
 
         impl Config {
             /// All settings, as far as the reader can tell; what is wrong stands there.
             pub(super) fn read(
                 reader: &mut $crate::app::config::table::Reader<'_>,
-                tools: Vec<$crate::app::config::ToolTable>,
+                tools: Vec<$crate::app::config::NamedTable>,
+                mcp_servers: Vec<$crate::app::config::NamedTable>,
             ) -> Option<Self> {
                 // Every setting is read before the first `?`, so that all faults are found.
                 $($(let $key = reader.next::<$type>(
                     settings!(@derive $($derive)?),
                     settings!(@check $($range)?),
                 );)+)+
-                Some(Self { $($($key: $key?,)+)+ tools })
+                Some(Self { $($($key: $key?,)+)+ tools, mcp_servers })
             }
         }
 

@@ -1,13 +1,24 @@
 //! Tools that the configuration describes.
 
-use super::{ConfigError, ToolTable};
+use super::{ConfigError, NamedTable};
+use crate::mcp::ServerConfig;
 use crate::tool::{CommandTool, CommandToolConfig};
 
 /// The tool that a table describes.
 ///
 /// # Errors
 /// A key is missing, unknown or wrong. The error names tool, file and line.
-pub(in crate::app) fn command_tool(table: &ToolTable) -> Result<CommandTool, ConfigError> {
+pub(in crate::app) fn command_tool(table: &NamedTable) -> Result<CommandTool, ConfigError> {
     let config: CommandToolConfig = table.read()?;
     CommandTool::new(config).map_err(|error| table.error(error.to_string()))
+}
+
+/// The MCP server that a table describes.
+///
+/// # Errors
+/// A key is missing, unknown or wrong. The error names server, file and line.
+pub(in crate::app) fn mcp_server(table: &NamedTable) -> Result<ServerConfig, ConfigError> {
+    let config: ServerConfig = table.read()?;
+    config.check().map_err(|reason| table.error(reason))?;
+    Ok(config)
 }

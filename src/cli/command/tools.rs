@@ -26,5 +26,11 @@ pub(crate) async fn run(args: ToolsArgs, context: &mut Context) -> Result<Exit, 
     } else {
         context.out.table(&table::tools(&answer.tools)).await?;
     }
+    if !context.out.json {
+        for source in answer.unavailable {
+            let name = source.source.unwrap_or_default().name;
+            tell(&format!("callpark: {name}: {}", source.message));
+        }
+    }
     Ok(Exit::Success)
 }

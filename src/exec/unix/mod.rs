@@ -8,6 +8,7 @@ mod descendants;
 mod leader;
 mod orphans;
 mod output;
+mod peer;
 mod process;
 mod spawn;
 mod stdin;
@@ -30,6 +31,7 @@ use crate::model::{CallId, ProcessSpec};
 use descendants::Sweeper;
 use leader::Reaper;
 pub use orphans::adopt_orphans;
+pub use peer::{Peer, PeerLife};
 use process::UnixProcess;
 
 /// Keeps the descriptors that this process inherited from its own parent away from its children.
@@ -82,18 +84,36 @@ impl UnixExecutor {
             }),
         }
     }
+
+    /// Starts a process to be talked to over its standard input and output, in a group of its own.
+    /// It belongs to no call; what the spec has as standard input isn't used. Blocks for about a
+    /// millisecond. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// The process could not be started: why, and what to do.
+    pub fn connect(&self, spec: &ProcessSpec) -> Result<Peer, StartError> {
+        let connected = spawn::connect(CallId::random(), spec, self.reaper(spec)?)?;
+        if let Some(niceness) = self.shared.niceness {
+            connected.leader.set_niceness(niceness);
+        }
+        Ok(Peer::new(connected))
+    }
+
+    fn reaper(&self, spec: &ProcessSpec) -> Result<Reaper, StartError> {
+        let runtime = Handle::try_current().map_err(|error| StartError::System {
+            program: spec.argv.first().cloned().unwrap_or_default(),
+            cause: error.to_string(),
+        })?;
+        let (tasks, closing) = (self.shared.reaping.clone(), self.shared.closing.clone());
+        Ok(Reaper { tasks, runtime, closing })
+    }
 }
 
 #[async_trait]
 impl Executor for UnixExecutor {
     /// As the port says. Blocks for about a millisecond, until the program has been executed.
     fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError> {
-        let runtime = Handle::try_current().map_err(|error| StartError::System {
-            program: spec.argv.first().cloned().unwrap_or_default(),
-            cause: error.to_string(),
-        })?;
-        let (tasks, closing) = (self.shared.reaping.clone(), self.shared.closing.clone());
-        let reaper = Reaper { tasks, runtime, closing };
+        let reaper = self.reaper(&spec)?;
         let spawned = spawn::spawn(call_id, &spec, reaper)?;
         if let Some(niceness) = self.shared.niceness {
             spawned.leader.set_niceness(niceness);

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use rustix::fs::{Access, access};
+use tokio::net::unix::pipe;
 
 use super::leader::{Leader, Reaper};
 use super::orphans;
@@ -41,6 +42,33 @@ pub(super) fn spawn(
     spec: &ProcessSpec,
     reaper: Reaper,
 ) -> Result<Spawned, StartError> {
+    attempt(spec, |attempt| attempt.run(call_id, spec, reaper))
+}
+
+/// A process that has just been started to be talked to, and the server's ends of its pipes.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) leader: Leader,
+    pub(super) stdin: pipe::Sender,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
+}
+
+/// Starts a process to be talked to; what the spec has as standard input isn't used. Must be called
+/// inside a Tokio runtime.
+pub(super) fn connect(
+    mark: CallId,
+    spec: &ProcessSpec,
+    reaper: Reaper,
+) -> Result<Connected, StartError> {
+    attempt(spec, |attempt| attempt.connect(mark, spec, reaper))
+}
+
+/// Finds the program and tries to execute it.
+fn attempt<T>(
+    spec: &ProcessSpec,
+    run: impl FnOnce(Attempt<'_>) -> io::Result<T>,
+) -> Result<T, StartError> {
     let Some(program) = spec.argv.first().cloned() else {
         return Err(StartError::ProgramMissing { program: String::new() });
     };
@@ -50,7 +78,7 @@ pub(super) fn spawn(
     }
     let path = find_program(&program, &spec.environment, directory)?;
     let attempt = Attempt { program: &program, path: &path };
-    attempt.run(call_id, spec, reaper).map_err(|error| attempt.explain(&error))
+    run(attempt).map_err(|error| attempt.explain(&error))
 }
 
 /// One try to execute a program that was there a moment ago.
@@ -67,20 +95,8 @@ impl Attempt<'_> {
         let (stdout, stdout_of_child) = io::pipe()?;
         let (stderr, stderr_of_child) = io::pipe()?;
         let (stdin, stdin_of_child) = stdin_pipe(spec.stdin.as_ref())?;
-        let mut command = Command::new(self.path);
-        command
-            .arg0(self.program)
-            .args(spec.argv.iter().skip(1))
-            .env_clear()
-            .envs(&spec.environment)
-            .env(MARK, call_id.to_string())
-            .process_group(0)
-            .stdin(stdin_of_child)
-            .stdout(stdout_of_child)
-            .stderr(stderr_of_child);
-        if let Some(directory) = &spec.working_directory {
-            command.current_dir(directory);
-        }
+        let mut command = self.command(call_id, spec);
+        command.stdin(stdin_of_child).stdout(stdout_of_child).stderr(stderr_of_child);
         // Everything that can fail without a child is done before there is one.
         let stdout = OutputPipe::new(OwnedFd::from(stdout))?;
         let stderr = OutputPipe::new(OwnedFd::from(stderr))?;
@@ -89,6 +105,37 @@ impl Attempt<'_> {
         // The child's ends of the pipes live in the command: with it gone, EOF can come.
         drop(command);
         Ok(Spawned { leader, stdin, stdout, stderr })
+    }
+
+    fn connect(self, mark: CallId, spec: &ProcessSpec, reaper: Reaper) -> io::Result<Connected> {
+        let (stdout, stdout_of_child) = io::pipe()?;
+        let (stderr, stderr_of_child) = io::pipe()?;
+        let (stdin_of_child, stdin) = io::pipe()?;
+        let mut command = self.command(mark, spec);
+        command.stdin(stdin_of_child).stdout(stdout_of_child).stderr(stderr_of_child);
+        let stdin = pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?;
+        let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
+        let stderr = pipe::Receiver::from_owned_fd(OwnedFd::from(stderr))?;
+        let child = orphans::start(&mut command, mark, &reaper)?;
+        let leader = Leader::adopt(&child, reaper)?;
+        drop(command);
+        Ok(Connected { leader, stdin, stdout, stderr })
+    }
+
+    /// The program with its arguments, its variables and its folder, as the leader of a group.
+    fn command(self, mark: CallId, spec: &ProcessSpec) -> Command {
+        let mut command = Command::new(self.path);
+        command
+            .arg0(self.program)
+            .args(spec.argv.iter().skip(1))
+            .env_clear()
+            .envs(&spec.environment)
+            .env(MARK, mark.to_string())
+            .process_group(0);
+        if let Some(directory) = &spec.working_directory {
+            command.current_dir(directory);
+        }
+        command
     }
 
     fn explain(self, error: &io::Error) -> StartError {

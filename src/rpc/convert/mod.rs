@@ -25,4 +25,4 @@ pub(crate) use session::{brief_session, log_query, new_session, session};
 pub(crate) use task::{brief_task, output_tail, parked_call, task, task_with_summary};
 pub(crate) use task_request::{background_id, cancel_request, many_ids, output_request, wait_span};
 pub(crate) use time::{duration, timestamp};
-pub(crate) use tool::{outcome_result, tool, tool_result};
+pub(crate) use tool::{outcome_result, tool, tool_result, unavailable};

@@ -8,8 +8,8 @@ use super::tool::{content, kind, output_summary, signed};
 use super::{duration, timestamp, tool_result};
 use crate::model::limits::{LIST_CONTENT_BYTES_MAX, WAIT_SECONDS_DEFAULT};
 use crate::model::{
-    Call, Cancellation, Content, ContentKind, Failure, FailureCode, FollowUpPolicy, Outcome,
-    OutputSummary, ParkReason, Progress, State, Timestamp, ToolKind, Usage,
+    Call, Cancellation, Content, Failure, FailureCode, FollowUpPolicy, Outcome, OutputSummary,
+    ParkReason, Progress, State, Timestamp, ToolKind, Usage,
 };
 use crate::rpc::status::error_info;
 
@@ -161,21 +161,13 @@ pub(crate) fn task_with_summary(
 /// that a page of a thousand tasks fits into one answer.
 pub(crate) fn brief_task(mut call: Call, now: Timestamp) -> v1::Task {
     if let Some(Outcome::Result(result)) = &mut call.outcome {
-        let size: usize = result.content.iter().map(content_size).sum();
+        let size: usize = result.content.iter().map(|content| content.kind.size_bytes()).sum();
         if size > LIST_CONTENT_BYTES_MAX {
             result.content.clear();
             result.output.inline_truncated = true;
         }
     }
     task(call, now)
-}
-
-fn content_size(content: &Content) -> usize {
-    match &content.kind {
-        ContentKind::Text(text) => text.len(),
-        ContentKind::Json(json) => json.to_string().len(),
-        ContentKind::Image { data, .. } | ContentKind::Binary { data, .. } => data.len(),
-    }
 }
 
 /// What a caller gets instead of a result: the task, and a text for a model.

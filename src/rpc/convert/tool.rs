@@ -4,16 +4,13 @@ use callpark_proto::v1;
 
 use super::{duration, struct_from_map, timestamp, value_from_json};
 use crate::model::{
-    Content, ContentKind, Exit, Outcome, OutputStream, OutputSummary, StreamSummary, Timestamp,
-    Tool, ToolKind, ToolResult, ToolSource,
+    Content, ContentKind, Exit, Outcome, OutputStream, OutputSummary, ResourceBody, StreamSummary,
+    Timestamp, Tool, ToolKind, ToolResult, ToolSource,
 };
+use crate::tool::Unavailable;
 
 /// A tool, for the wire.
 pub(crate) fn tool(tool: Tool) -> v1::Tool {
-    let input_schema = match tool.input_schema {
-        serde_json::Value::Object(map) => Some(struct_from_map(map)),
-        _ => None,
-    };
     let (origin, name) = match tool.source {
         ToolSource::BuiltIn => (v1::ToolOrigin::BuiltIn, String::new()),
         ToolSource::Config => (v1::ToolOrigin::Config, String::new()),
@@ -22,9 +19,10 @@ pub(crate) fn tool(tool: Tool) -> v1::Tool {
     v1::Tool {
         name: tool.name,
         description: tool.description,
-        input_schema,
+        input_schema: object(tool.input_schema),
         kind: kind(tool.kind).into(),
         read_only: tool.read_only,
+        destructive: tool.destructive,
         idempotent: tool.idempotent,
         concurrent_safe: tool.concurrent_safe,
         call_budget: tool.call_budget.map(duration),
@@ -32,7 +30,24 @@ pub(crate) fn tool(tool: Tool) -> v1::Tool {
         source: Some(v1::ToolSource { origin: origin.into(), name }),
         idle_timeout: None,
         requires_approval: false,
-        output_schema: None,
+        output_schema: tool.output_schema.and_then(object),
+    }
+}
+
+/// A provider that offers no tools now, for the wire.
+pub(crate) fn unavailable(unavailable: Unavailable) -> v1::UnavailableSource {
+    let Unavailable { provider, reason } = unavailable;
+    let origin = v1::ToolOrigin::McpServer.into();
+    v1::UnavailableSource {
+        source: Some(v1::ToolSource { origin, name: provider }),
+        message: reason,
+    }
+}
+
+fn object(value: serde_json::Value) -> Option<prost_types::Struct> {
+    match value {
+        serde_json::Value::Object(map) => Some(struct_from_map(map)),
+        _ => None,
     }
 }
 
@@ -84,6 +99,13 @@ pub(super) fn content(content: Content) -> v1::Content {
         ContentKind::Json(json) => Kind::Json(value_from_json(json)),
         ContentKind::Image { media_type, data } => Kind::Image(v1::Image { media_type, data }),
         ContentKind::Binary { media_type, data } => Kind::Binary(v1::Binary { media_type, data }),
+        ContentKind::Resource { uri, media_type, body } => {
+            let body = body.map(|body| match body {
+                ResourceBody::Text(text) => v1::resource::Body::Text(text),
+                ResourceBody::Blob(data) => v1::resource::Body::Blob(data),
+            });
+            Kind::Resource(v1::Resource { uri, media_type, body })
+        }
     };
     v1::Content {
         kind: Some(kind),
@@ -107,7 +129,7 @@ pub(crate) fn tool_result(result: ToolResult) -> v1::ToolResult {
         output: has_streams.then(|| output_summary(result.output)),
         start_time: result.start_time.map(timestamp),
         end_time: (result.end_time != Timestamp::default()).then(|| timestamp(result.end_time)),
-        structured: None,
+        structured: result.structured.map(|map| struct_from_map(*map)),
     }
 }
 

@@ -125,12 +125,12 @@ fn weight_bytes(call: &Call) -> usize {
     let outcome = match &call.outcome {
         Some(Outcome::Result(result)) => {
             let content = result.content.iter().map(|content| match &content.kind {
-                ContentKind::Text(text) => text.len(),
-                ContentKind::Image { data, .. } | ContentKind::Binary { data, .. } => data.len(),
                 // Its size isn't known without writing it.
                 ContentKind::Json(_) => RECENT_CALL_BYTES_MAX,
+                kind => kind.size_bytes(),
             });
-            content.sum::<usize>() + result.error_message.len()
+            let structured = result.structured.as_ref().map_or(0, |_| RECENT_CALL_BYTES_MAX);
+            content.sum::<usize>() + structured + result.error_message.len()
         }
         Some(Outcome::Failure(failure)) => failure.message.len(),
         None => 0,

@@ -73,6 +73,9 @@ pub struct CommandToolConfig {
     /// It changes nothing.
     #[serde(default)]
     pub read_only: bool,
+    /// What it changes may be lost by that. Default: unless it changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destructive: Option<bool>,
     /// Running it twice with the same arguments is as good as once: it may be run again after a
     /// crash of the server.
     #[serde(default)]
@@ -135,7 +138,7 @@ fn yes() -> bool {
 }
 
 /// Spans as people write them.
-mod span {
+pub(crate) mod span {
     use std::time::Duration;
 
     use serde::de::Error as _;
@@ -146,7 +149,7 @@ mod span {
             .map_err(|error| format!("`{text}` is not a span such as `90s` or `1h 30m`: {error}"))
     }
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         span: &Option<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -156,7 +159,7 @@ mod span {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -1,0 +1,36 @@
+//! What callpark says of itself, and what a server tells that concerns no call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rmcp::ClientHandler;
+use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::service::{NotificationContext, RoleClient};
+
+/// The client's side of one connection.
+#[derive(Clone, Default)]
+pub(super) struct Handler(Arc<AtomicBool>);
+
+impl Handler {
+    /// Whether the tools have changed since this was asked last.
+    pub(super) fn take_tools_changed(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+
+    /// The tools have changed, or aren't known.
+    pub(super) fn note_tools_changed(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ClientHandler for Handler {
+    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.note_tools_changed();
+    }
+
+    fn get_info(&self) -> ClientConfig {
+        let callpark = Implementation::new("callpark", env!("CARGO_PKG_VERSION"));
+        ClientConfig::new(ClientCapabilities::default(), callpark)
+            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+    }
+}

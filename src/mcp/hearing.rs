@@ -1,0 +1,149 @@
+//! What a server tells while it works: the progress of its calls, in order and before their results.
+//!
+//! rmcp gives each notification to a task of its own, so that they overtake one another and come
+//! after the result. So they are taken where they are read, between the transport and rmcp.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rmcp::model::{
+    ClientRequest, JsonRpcMessage, ProgressNotificationParam, ProgressToken, RequestMetaObject,
+    ServerNotification,
+};
+use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::Progress;
+
+/// Reports of one call that wait for its log. One more is left out: a newer one will follow.
+const REPORTS_MAX: usize = 64;
+
+/// Who listens to which call.
+#[derive(Clone, Default)]
+pub(super) struct Hearing(Arc<Mutex<HashMap<ProgressToken, Channel>>>);
+
+struct Channel {
+    sender: mpsc::Sender<Progress>,
+    /// Until somebody listens.
+    receiver: Option<mpsc::Receiver<Progress>>,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel(REPORTS_MAX);
+        Self { sender, receiver: Some(receiver) }
+    }
+}
+
+impl Hearing {
+    /// From now on hears of this call, also of what was told before.
+    pub(super) fn listen(&self, token: &ProgressToken) -> Listening {
+        let receiver = self.lock().entry(token.clone()).or_default().receiver.take();
+        Listening { receiver, token: token.clone(), hearing: self.clone() }
+    }
+
+    fn sent(&self, token: ProgressToken) {
+        self.lock().entry(token).or_default();
+    }
+
+    fn heard(&self, params: &ProgressNotificationParam) {
+        let sender = self.lock().get(&params.progress_token).map(|channel| channel.sender.clone());
+        let Some(sender) = sender else { return };
+        let progress = Progress {
+            done: params.progress,
+            total: params.total,
+            message: params.message.clone().unwrap_or_default(),
+        };
+        if sender.try_send(progress).is_err() {
+            tracing::debug!("a report of progress was left out: the log takes no more");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProgressToken, Channel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody listens to a call, until this is dropped.
+pub(super) struct Listening {
+    receiver: Option<mpsc::Receiver<Progress>>,
+    token: ProgressToken,
+    hearing: Hearing,
+}
+
+impl Listening {
+    /// The next report. For ever, if there is none.
+    pub(super) async fn next(&mut self) -> Progress {
+        let report = match &mut self.receiver {
+            Some(receiver) => receiver.recv().await,
+            None => None,
+        };
+        match report {
+            Some(report) => report,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next report, if it is there.
+    pub(super) fn try_next(&mut self) -> Option<Progress> {
+        self.receiver.as_mut()?.try_recv().ok()
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.hearing.lock().remove(&self.token);
+    }
+}
+
+/// A transport that is listened to.
+pub(super) struct Tapped<T> {
+    pub(super) inner: T,
+    pub(super) hearing: Hearing,
+    /// The server will say nothing more.
+    pub(super) gone: CancellationToken,
+}
+
+impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
+    type Error = T::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        if let Some(token) = token_of_call(&item) {
+            self.hearing.sent(token);
+        }
+        self.inner.send(item)
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let message = self.inner.receive().await;
+        // From here on nothing is awaited: what was read isn't lost when this is dropped.
+        match &message {
+            None => self.gone.cancel(),
+            Some(JsonRpcMessage::Notification(notification)) => {
+                if let ServerNotification::ProgressNotification(progress) =
+                    &notification.notification
+                {
+                    self.hearing.heard(&progress.params);
+                }
+            }
+            Some(_) => {}
+        }
+        message
+    }
+
+    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        self.inner.close()
+    }
+}
+
+/// The token that rmcp has given a call.
+fn token_of_call(message: &TxJsonRpcMessage<RoleClient>) -> Option<ProgressToken> {
+    let JsonRpcMessage::Request(request) = message else { return None };
+    let ClientRequest::CallToolRequest(call) = &request.request else { return None };
+    call.extensions.get::<RequestMetaObject>()?.get_progress_token()
+}

@@ -1,0 +1,148 @@
+//! What a process says, read with a bound on its lines.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// The longest line that is read: one message, in bytes.
+pub(super) const LINE_BYTES_MAX: usize = 16 << 20;
+
+/// A reader that fails at a line that is too long, where whoever waits for an answer in it would
+/// wait for ever.
+pub(super) struct Lines<R> {
+    reader: R,
+    /// Of the line that isn't complete.
+    length: usize,
+    fault: Fault,
+}
+
+/// Why reading has failed, for others to ask.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fault(Arc<Mutex<Option<String>>>);
+
+impl Fault {
+    /// Notes the first fault.
+    pub(super) fn note(&self, fault: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+    }
+
+    /// The fault, if there is one.
+    pub(super) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<R> Lines<R> {
+    pub(super) fn new(reader: R, fault: Fault) -> Self {
+        Self { reader, length: 0, fault }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Lines<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.reader).poll_read(cx, buffer))?;
+        let read = &buffer.filled()[before..];
+        let (first, last) = match read.iter().rposition(|byte| *byte == b'\n') {
+            Some(at) => {
+                let first = read.iter().position(|byte| *byte == b'\n').unwrap_or(at);
+                (self.length + first, read.len() - at - 1)
+            }
+            None => (self.length + read.len(), self.length + read.len()),
+        };
+        self.length = last;
+        if first.max(last) > LINE_BYTES_MAX {
+            let fault = format!("it sent a message of more than {} MiB", LINE_BYTES_MAX >> 20);
+            self.fault.note(fault.clone());
+            // With an error nothing is read.
+            buffer.set_filled(before);
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The last lines of what a process says to people.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
+
+/// Lines that are remembered, and how much of each, in bytes.
+const LAST_LINES_MAX: usize = 5;
+const LAST_LINE_BYTES_MAX: usize = 400;
+
+impl LastLines {
+    /// One more line, without its end.
+    pub(super) fn push(&self, line: &[u8]) {
+        let line = &line[..line.len().min(LAST_LINE_BYTES_MAX)];
+        let line = String::from_utf8_lossy(line).trim_end().to_owned();
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == LAST_LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    /// All that is remembered, as the end of a sentence; empty: nothing.
+    pub(super) fn told(&self) -> String {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.is_empty() {
+            return String::new();
+        }
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        format!("; its last words were: {}", lines.join(" | "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    async fn read(text: Vec<u8>) -> (io::Result<usize>, Option<String>) {
+        let fault = Fault::default();
+        let mut lines = Lines::new(io::Cursor::new(text), fault.clone());
+        let read = lines.read_to_end(&mut Vec::new()).await;
+        (read, fault.get())
+    }
+
+    #[tokio::test]
+    async fn many_lines_may_be_longer_than_one() {
+        let mut text = vec![b'x'; LINE_BYTES_MAX];
+        text.push(b'\n');
+        let twice = text.repeat(2);
+        let length = twice.len();
+        let (read, fault) = read(twice).await;
+        assert_eq!((read.unwrap(), fault), (length, None));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_a_fault() {
+        for end in ["", "\n", "\nmore"] {
+            let mut text = vec![b'x'; LINE_BYTES_MAX + 1];
+            text.extend_from_slice(end.as_bytes());
+            let (read, fault) = read(text).await;
+            assert!(read.is_err());
+            assert_eq!(fault.unwrap(), "it sent a message of more than 16 MiB");
+        }
+    }
+
+    #[test]
+    fn the_last_words_are_the_last_lines() {
+        let lines = LastLines::default();
+        assert_eq!(lines.told(), "");
+        (1..=9).for_each(|number| lines.push(format!("line {number}\n").as_bytes()));
+        assert_eq!(
+            lines.told(),
+            "; its last words were: line 5 | line 6 | line 7 | line 8 | line 9"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! From the configuration of a server to a link.
+
+use std::sync::Arc;
+
+use rmcp::service::{ClientInitializeError, RoleClient, serve_client};
+use rmcp::transport::async_rw::AsyncRwTransport;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Surroundings;
+use super::config::ServerConfig;
+use super::handler::Handler;
+use super::hearing::{Hearing, Tapped};
+use super::lines::{Fault, LINE_BYTES_MAX, LastLines, Lines};
+use super::link::{LAST_WORDS, Link, Running, exit_words};
+use crate::exec::Peer;
+use crate::model::ProcessSpec;
+
+/// Starts or reaches the server, and learns what it offers. An error says, as the end of a sentence,
+/// why there is none.
+pub(super) async fn open(
+    config: &Arc<ServerConfig>,
+    surroundings: &Surroundings,
+    tasks: &TaskTracker,
+) -> Result<(Arc<Link>, Running), String> {
+    let limit = config.start_timeout();
+    let opening = async {
+        let running = match &config.url {
+            Some(url) => super::remote::reach(config, url).await?,
+            None => start(config, surroundings, tasks).await?,
+        };
+        let link = Link::new(config, &running);
+        link.offer().await?;
+        Ok((link, running))
+    };
+    timeout(limit, opening).await.unwrap_or_else(|_| {
+        Err(format!("it wasn't there {limit:?} after its start (start_timeout)"))
+    })
+}
+
+/// Starts a process and shakes hands with it.
+async fn start(
+    config: &ServerConfig,
+    surroundings: &Surroundings,
+    tasks: &TaskTracker,
+) -> Result<Running, String> {
+    let spec = spec(config, surroundings);
+    let peer = surroundings.executor.connect(&spec).map_err(|error| error.to_string())?;
+    let Peer { stdin, stdout, stderr, life } = peer;
+    let (fault, last_lines) = (Fault::default(), LastLines::default());
+    let lines = Lines::new(stdout, fault.clone());
+    // The lines have a bound of their own, which ends the connection.
+    let pipes = AsyncRwTransport::<RoleClient, _, _>::new_client(lines, stdin)
+        .with_max_line_length(LINE_BYTES_MAX.saturating_mul(2));
+    let (hearing, gone) = (Hearing::default(), CancellationToken::new());
+    let transport = Tapped { inner: pipes, hearing: hearing.clone(), gone: gone.clone() };
+    let listening = listen(stderr, config.name.clone(), last_lines.clone());
+    let listening = tasks.spawn(listening);
+    let served = tokio::select! {
+        served = serve_client(Handler::default(), transport) => served,
+        // What it says to people tells more than a connection that is closed.
+        exit = life.ended() => {
+            let _read = listening.await;
+            return Err(format!("it ended with {}{}", exit_words(exit), last_lines.told()));
+        }
+    };
+    match served {
+        Ok(service) => Ok(Running { service, hearing, gone, life: Some(life), fault, last_lines }),
+        Err(error) => {
+            let is_silent = matches!(
+                error,
+                ClientInitializeError::ConnectionClosed(_)
+                    | ClientInitializeError::TransportError { .. }
+            );
+            let reason = match fault.get() {
+                Some(fault) => fault,
+                // It is probably about to end, and how it does says more.
+                None if is_silent => match timeout(LAST_WORDS, life.ended()).await {
+                    Ok(exit) => format!("it ended with {}", exit_words(exit)),
+                    Err(_) => handshake_fault(&error),
+                },
+                None => handshake_fault(&error),
+            };
+            life.end().await;
+            // Its end has closed what it says to people.
+            let _read = timeout(LAST_WORDS, listening).await;
+            Err(format!("{reason}{}", last_lines.told()))
+        }
+    }
+}
+
+fn spec(config: &ServerConfig, surroundings: &Surroundings) -> ProcessSpec {
+    let own = surroundings.environment.iter();
+    let seen = own.filter(|(name, _)| config.environment.contains(name));
+    let seen = seen.map(|(name, value)| (name.clone(), value.clone()));
+    let set = config.set_environment.clone();
+    ProcessSpec {
+        argv: config.argv.clone(),
+        working_directory: config.working_directory.clone(),
+        environment: seen.chain(set).collect(),
+        stdin: None,
+    }
+}
+
+/// Why no hands were shaken, as the end of a sentence.
+pub(super) fn handshake_fault(error: &ClientInitializeError) -> String {
+    match error {
+        ClientInitializeError::JsonRpcError(error) => {
+            format!("it refused to initialize: {} ({})", error.message, error.code.0)
+        }
+        ClientInitializeError::ConnectionClosed(_) => {
+            "it closed the connection before it was initialized".to_owned()
+        }
+        other => format!("it doesn't speak MCP as it should: {other}"),
+    }
+}
+
+/// Reads what a process says to people, until nobody can write there any more.
+async fn listen(stderr: impl AsyncRead + Unpin, server: String, last_lines: LastLines) {
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        let (length, is_whole) = match reader.fill_buf().await {
+            Ok([]) | Err(_) => break,
+            Ok(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
+                Some(at) => {
+                    keep(&mut line, &bytes[..at]);
+                    (at + 1, true)
+                }
+                None => {
+                    keep(&mut line, bytes);
+                    (bytes.len(), false)
+                }
+            },
+        };
+        reader.consume(length);
+        if is_whole {
+            tell(&server, &line, &last_lines);
+            line.clear();
+        }
+    }
+    if !line.is_empty() {
+        tell(&server, &line, &last_lines);
+    }
+}
+
+/// The beginning of a line is enough to know it by.
+const LINE_BEGINNING_BYTES: usize = 1_000;
+
+fn keep(line: &mut Vec<u8>, bytes: &[u8]) {
+    let room = LINE_BEGINNING_BYTES.saturating_sub(line.len());
+    line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+fn tell(server: &str, line: &[u8], last_lines: &LastLines) {
+    tracing::debug!(server, line = %String::from_utf8_lossy(line), "an MCP server says");
+    last_lines.push(line);
+}

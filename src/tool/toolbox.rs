@@ -1,0 +1,209 @@
+//! All tools of a server: its own, and those of providers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, RegistryError, Work,
+};
+use crate::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
+
+/// Stands between a provider's name and that of its tool.
+pub const PROVIDER_SEPARATOR: &str = "__";
+
+/// Why a provider offers no tools now, or not all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// The provider.
+    pub provider: String,
+    /// What is wrong, and what to do, for whoever calls a tool.
+    pub reason: String,
+}
+
+/// What a provider offers.
+#[derive(Debug, Default)]
+pub struct Offer {
+    /// Its tools.
+    pub registry: Registry,
+    /// Those that can't be offered, and why: one sentence each.
+    pub left_out: Vec<String>,
+}
+
+/// Offers tools that aren't known before somebody asks. Their names begin with its own, and
+/// [`PROVIDER_SEPARATOR`].
+#[async_trait]
+pub trait ToolProvider: Send + Sync + 'static {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// What it offers now; connects first where that must be.
+    async fn offer(&self) -> Result<Arc<Offer>, Unavailable>;
+
+    /// Ends what it holds.
+    async fn close(&self);
+}
+
+/// All tools of a server.
+#[derive(Clone)]
+pub struct Toolbox {
+    own: Arc<Offer>,
+    providers: Arc<[Arc<dyn ToolProvider>]>,
+}
+
+/// A tool that was asked for by its name.
+pub struct Found {
+    offer: Arc<Offer>,
+    tool: Arc<dyn CallableTool>,
+}
+
+impl Toolbox {
+    /// These tools, and those of the providers.
+    ///
+    /// # Errors
+    ///
+    /// Two providers have one name, or a tool is named as if it were one of a provider.
+    pub fn new(
+        own: Registry,
+        providers: Vec<Arc<dyn ToolProvider>>,
+    ) -> Result<Self, RegistryError> {
+        let mut prefixes = BTreeSet::new();
+        for provider in &providers {
+            let prefix = format!("{}{PROVIDER_SEPARATOR}", provider.name());
+            let taken = own.list().find(|tool| tool.name.starts_with(&prefix));
+            let taken = taken.map(|tool| tool.name.clone());
+            if let Some(name) = taken.or(prefixes.replace(prefix)) {
+                return Err(RegistryError::NameTaken { name });
+            }
+        }
+        Ok(Self::of(own, providers))
+    }
+
+    fn of(own: Registry, providers: Vec<Arc<dyn ToolProvider>>) -> Self {
+        let own = Arc::new(Offer { registry: own, left_out: Vec::new() });
+        Self { own, providers: providers.into() }
+    }
+
+    /// The tool of this name. One of a provider that isn't available is found, too: its calls say
+    /// why they fail.
+    pub async fn find(&self, name: &str) -> Option<Found> {
+        if let Some(found) = Found::among(&self.own, name) {
+            return Some(found);
+        }
+        let (provider, _) = name.split_once(PROVIDER_SEPARATOR)?;
+        let provider = self.providers.iter().find(|candidate| candidate.name() == provider)?;
+        match provider.offer().await {
+            Ok(offer) => Found::among(&offer, name),
+            Err(unavailable) => absent(name, unavailable),
+        }
+    }
+
+    /// All tools, sorted by name, and the providers that offer none now.
+    pub async fn list(&self) -> (Vec<Tool>, Vec<Unavailable>) {
+        let offers = join_all(self.providers.iter().map(|provider| provider.offer())).await;
+        let mut tools: Vec<Tool> = self.own.registry.list().cloned().collect();
+        let mut unavailable = Vec::new();
+        for (provider, offer) in self.providers.iter().zip(offers) {
+            match offer {
+                Ok(offer) => {
+                    tools.extend(offer.registry.list().cloned());
+                    if !offer.left_out.is_empty() {
+                        let provider = provider.name().to_owned();
+                        let reason = format!("left out: {}", offer.left_out.join("; "));
+                        unavailable.push(Unavailable { provider, reason });
+                    }
+                }
+                Err(why) => unavailable.push(why),
+            }
+        }
+        tools.sort_by(|one, other| one.name.cmp(&other.name));
+        (tools, unavailable)
+    }
+
+    /// Ends what the providers hold.
+    pub async fn close(&self) {
+        join_all(self.providers.iter().map(|provider| provider.close())).await;
+    }
+}
+
+impl From<Registry> for Toolbox {
+    fn from(own: Registry) -> Self {
+        Self::of(own, Vec::new())
+    }
+}
+
+impl Found {
+    fn among(offer: &Arc<Offer>, name: &str) -> Option<Self> {
+        let tool = offer.registry.get(name)?.clone();
+        Some(Self { offer: offer.clone(), tool })
+    }
+
+    /// The tool.
+    pub fn tool(&self) -> &dyn CallableTool {
+        self.tool.as_ref()
+    }
+
+    /// Checks arguments against its schema.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::check`].
+    pub fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
+        self.offer.registry.check(&self.tool.describe().name, arguments)
+    }
+}
+
+/// A tool that stands for one of a provider that isn't there. None: no tool could be named so.
+fn absent(name: &str, unavailable: Unavailable) -> Option<Found> {
+    let Unavailable { provider, reason } = unavailable;
+    let tool = Tool {
+        name: name.to_owned(),
+        description: String::new(),
+        input_schema: json!({}),
+        output_schema: None,
+        kind: ToolKind::Mcp,
+        read_only: false,
+        destructive: false,
+        idempotent: false,
+        concurrent_safe: true,
+        call_budget: None,
+        execution_timeout: None,
+        source: ToolSource::McpServer(provider),
+    };
+    let registry = Registry::new(vec![Arc::new(Absent { tool, reason })]).ok()?;
+    Found::among(&Arc::new(Offer { registry, left_out: Vec::new() }), name)
+}
+
+struct Absent {
+    tool: Tool,
+    reason: String,
+}
+
+impl CallableTool for Absent {
+    fn describe(&self) -> &Tool {
+        &self.tool
+    }
+
+    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+        Ok(Work::InProcess(Box::new(Failing(self.reason.clone()))))
+    }
+}
+
+/// Fails at once, with this reason.
+struct Failing(String);
+
+#[async_trait]
+impl InProcess for Failing {
+    async fn run(
+        self: Box<Self>,
+        _progress: mpsc::Sender<Progress>,
+        _stop: CancellationToken,
+    ) -> ToolResult {
+        ToolResult { is_error: true, error_message: self.0, ..ToolResult::default() }
+    }
+}

@@ -1,0 +1,140 @@
+//! What the tools of an MCP server are, and what calls of them give.
+
+use callpark_proto::v1::session_event::Payload;
+use serde_json::json;
+use tonic::Code;
+
+use super::{echo, lines, list, odd, result, text};
+use crate::support::waiting::{
+    call, cancel, cancel_of, ended, is_alive, lines_of, log_of, outcome_of, park, pids, refusal,
+    run, session, variable,
+};
+use crate::support::{check_reason, result_of, v1};
+
+#[tokio::test]
+async fn its_tools_are_listed_with_what_is_known_of_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = odd(folder.path(), "", "call_budget = '7s'").await;
+    assert_eq!(lines(folder.path(), "starts"), [""; 0], "nobody has asked for it");
+    let answer = list(&server).await;
+    let tool = |name: &str| answer.tools.iter().find(|tool| tool.name == name).expect("a tool");
+    let echo = tool("odd__echo");
+    assert_eq!((echo.kind(), echo.description.as_str()), (v1::Kind::Mcp, "Says it again."));
+    assert_eq!((echo.read_only, echo.destructive, echo.idempotent), (true, false, true));
+    let source = echo.source.as_ref().expect("a source");
+    assert_eq!((source.origin(), source.name.as_str()), (v1::ToolOrigin::McpServer, "odd"));
+    assert_eq!(echo.call_budget.as_ref().expect("a budget").seconds, 7);
+    assert!(echo.input_schema.as_ref().expect("a schema").fields.contains_key("required"));
+    let write = tool("odd__write");
+    assert_eq!((write.read_only, write.destructive, write.idempotent), (false, false, true));
+    let fail = tool("odd__fail");
+    assert_eq!((fail.read_only, fail.destructive, fail.idempotent), (false, true, false));
+    assert!(tool("odd__structured").output_schema.is_some());
+    assert!(answer.tools.iter().any(|tool| tool.name == "bash"), "beside the server's own");
+    assert!(answer.tools.is_sorted_by_key(|tool| &tool.name));
+
+    let [left_out] = &answer.unavailable[..] else { panic!("{:?}", answer.unavailable) };
+    assert!(left_out.message.contains("odd__no name at all"), "{}", left_out.message);
+    assert!(left_out.message.contains("odd__bad_schema"), "{}", left_out.message);
+    assert_eq!(lines(folder.path(), "starts").len(), 1, "it is started once");
+}
+
+#[tokio::test]
+async fn a_call_gives_what_the_tool_gives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = odd(folder.path(), "", "").await;
+    let answer = echo(&server, "hällo").await;
+    assert_eq!((text(&answer).as_str(), answer.is_error), ("hällo", false));
+    let answer = result(&server, "structured", json!({})).await;
+    assert!(answer.structured.expect("an object").fields.contains_key("sum"));
+
+    let answer = result(&server, "fail", json!({})).await;
+    assert_eq!((text(&answer).as_str(), answer.is_error), ("it went wrong", true));
+    let id = park(&server, call("odd__fail", json!({}))).await;
+    let task = ended(&server, &id).await;
+    assert_eq!((task.state(), task.kind()), (v1::State::Failed, v1::Kind::Mcp));
+    assert_eq!(text(outcome_of(&task)), "it went wrong");
+    assert_eq!(lines(folder.path(), "starts").len(), 1, "one server for all calls");
+}
+
+#[tokio::test]
+async fn arguments_and_names_are_checked_before_the_server_is_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = odd(folder.path(), "", "tools = ['echo', 'fail']").await;
+    let status = refusal(&server, call("odd__echo", json!({ "text": 7 }))).await;
+    check_reason(&status, Code::InvalidArgument, "ARGUMENTS_INVALID");
+    for name in ["odd__nothing", "odd__write", "other__echo", "odd_echo"] {
+        let status = refusal(&server, call(name, json!({}))).await;
+        check_reason(&status, Code::NotFound, "TOOL_NOT_FOUND");
+    }
+}
+
+#[tokio::test]
+async fn progress_becomes_events() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = odd(folder.path(), "", "").await;
+    let session_id = session(&server, Default::default()).await;
+    let request = v1::RunToolRequest {
+        session_id: session_id.clone(),
+        ..call("odd__count", json!({ "to": 5 }))
+    };
+    assert_eq!(text(result_of(&run(&server, request).await)), "counted");
+    let log = log_of(&server, &session_id).await;
+    let reports = log.into_iter().filter_map(|event| match event.payload {
+        Some(Payload::ToolProgress(progress)) => progress.progress,
+        _ => None,
+    });
+    let reports: Vec<_> =
+        reports.map(|report| (report.done, report.total, report.message)).collect();
+    // The first one may come before anybody listens.
+    let expected: Vec<_> =
+        (1..=5).map(|done| (f64::from(done), Some(5.0), format!("step {done}"))).collect();
+    assert!(reports.len() >= 4 && expected.ends_with(&reports), "{reports:?}");
+}
+
+#[tokio::test]
+async fn a_slow_call_is_parked_and_a_cancel_is_passed_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = odd(folder.path(), "", "").await;
+    let id = park(&server, call("odd__hang", json!({}))).await;
+    assert_eq!(text(&echo(&server, "meanwhile").await), "meanwhile");
+    cancel(&server, v1::CancelRequest { reason: "enough".into(), ..cancel_of(&id) }).await;
+    assert_eq!(ended(&server, &id).await.state(), v1::State::Cancelled);
+    let told = lines_of(&folder.path().join("cancelled"), 1).await;
+    assert_eq!(told, ["the caller wants no result any more"]);
+}
+
+#[tokio::test]
+async fn tools_that_come_later_are_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = odd(folder.path(), "", "").await;
+    let status = refusal(&server, call("odd__new", json!({}))).await;
+    check_reason(&status, Code::NotFound, "TOOL_NOT_FOUND");
+    assert_eq!(text(&result(&server, "change", json!({})).await), "changed");
+    assert_eq!(text(&result(&server, "new", json!({})).await), "new");
+    assert!(list(&server).await.tools.iter().any(|tool| tool.name == "odd__new"));
+}
+
+#[tokio::test]
+async fn it_sees_the_variables_that_it_may_see() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = odd(folder.path(), "", "set_environment = { COLOUR = 'blue' }").await;
+    let seen = text(&result(&server, "environment", json!({})).await);
+    let seen: Vec<&str> = seen.lines().collect();
+    for name in ["CALLPARK_CALL_ID", "COLOUR", "PATH"] {
+        assert!(seen.contains(&name), "no {name}: {seen:?}");
+    }
+    // A launcher of Python may add some of its own; of the server's nothing else is there.
+    assert!(variable("HOME").is_some() && !seen.contains(&"HOME"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn it_ends_with_callpark() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = odd(folder.path(), "", "").await;
+    echo(&server, "there").await;
+    let [pid] = pids(&lines(folder.path(), "starts"))[..] else { panic!("one life") };
+    assert!(is_alive(pid));
+    server.stop().await;
+    assert!(!is_alive(pid));
+}
