@@ -36,6 +36,14 @@ async fn a_data_folder_that_is_deleted_changes_nothing_of_what_was_told() {
     assert_eq!(remote::task(&clients, &before.background_id).await, before);
     assert_eq!(stdout_of(outcome_of(&before)), b"before\n");
     assert_eq!(remote::log(&clients, &before.session_id).await, log);
+    // So many at once that every reader of the store is needed.
+    let lists = (0..16).map(|_| {
+        let mut tasks = clients.tasks.clone();
+        async move { tasks.list(v1::ListRequest::default()).await }
+    });
+    for list in soon("the lists", futures::future::join_all(lists)).await {
+        assert_eq!(list.expect("a list").into_inner().tasks.len(), 2);
+    }
     gate.open();
     let request = v1::WaitRequest {
         background_id: runs.background_id.clone(),

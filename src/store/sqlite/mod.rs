@@ -90,6 +90,7 @@ impl SqliteStore {
     ) -> Result<Self, OpenError> {
         let Opened { files, writer, lock, identity } = open::open(options)?;
         let unusable = |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
+        let pool = Pool::new(files, read_max).map_err(|error| unusable(error.to_string()))?;
         let broken = Arc::new(OnceLock::new());
         let writer = Writer::new(writer, lock, identity, Arc::clone(&broken), metrics)
             .map_err(|error| unusable(error.to_string()))?;
@@ -100,7 +101,7 @@ impl SqliteStore {
             .map_err(|error| unusable(format!("no thread for its writer: {error}")))?;
         Ok(Self {
             inbox: Mutex::new(Some(inbox)),
-            pool: Arc::new(Pool::new(files, read_max)),
+            pool: Arc::new(pool),
             broken,
             writer: tokio::sync::Mutex::new(Some(thread)),
         })

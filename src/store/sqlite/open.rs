@@ -229,6 +229,8 @@ impl Files {
         reader.busy_timeout(BUSY_MAX)?;
         reader.pragma_update(None, "temp_store", "MEMORY")?;
         reader.set_prepared_statement_cache_capacity(64);
+        // The first read opens all files that there are.
+        reader.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(reader)
     }
 

@@ -28,14 +28,17 @@ pub(super) struct Pool {
     permits: Arc<Semaphore>,
     /// Reads that wait for a permit.
     turns: TaskTracker,
-    /// Readers that nobody uses. Opened when they are first needed.
+    /// Readers that nobody uses. All of them are opened at the start: what they read from can be
+    /// read also when its files have lost their names.
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Pool {
-    pub(super) fn new(files: Files, read_max: Duration) -> Self {
+    pub(super) fn new(files: Files, read_max: Duration) -> rusqlite::Result<Self> {
         let permits = Arc::new(Semaphore::new(STORE_READERS_MAX));
-        Self { files, read_max, permits, turns: TaskTracker::new(), idle: Mutex::default() }
+        let idle = (0..STORE_READERS_MAX).map(|_| files.open_reader());
+        let idle = Mutex::new(idle.collect::<Result<_, _>>()?);
+        Ok(Self { files, read_max, permits, turns: TaskTracker::new(), idle })
     }
 
     /// Runs `read` in one read transaction on a thread where it may block. When the caller goes
@@ -84,6 +87,7 @@ impl Pool {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut reader = match idle {
             Some(reader) => reader,
+            // One that failed is gone.
             None => self.files.open_reader()?,
         };
         let (start, read_max) = (Instant::now(), self.read_max);
