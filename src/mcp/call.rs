@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::convert::{failure, result, service_fault};
+use super::convert::{failure, result, root_cause, service_fault};
 use super::link::Link;
 use crate::model::{Progress, Tool, ToolResult};
 use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
@@ -129,7 +129,7 @@ async fn lost(link: &Link, error: &ServiceError) -> String {
             link.closed().await.to_owned()
         }
         ServiceError::TransportSend(cause) => {
-            link.give_up(&format!("it can't be reached: {cause}"));
+            link.give_up(&format!("it can't be talked to: {}", root_cause(cause.error.as_ref())));
             link.closed().await.to_owned()
         }
         other => service_fault(other),

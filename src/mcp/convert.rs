@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
 use rmcp::service::ServiceError;
+use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::Value;
 
 use crate::model::limits::RESULT_CONTENT_BYTES_MAX;
@@ -44,6 +45,18 @@ pub(super) fn result(result: CallToolResult) -> ToolResult {
 /// A result that says why there is none.
 pub(super) fn failure(error_message: String) -> ToolResult {
     ToolResult { is_error: true, error_message, ..ToolResult::default() }
+}
+
+/// What is at the bottom of an error of a transport. Those above it name types of rmcp's and the
+/// URL again.
+pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    // It doesn't say that it has a cause.
+    let error = match error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+        Some(StreamableHttpError::Client(cause)) => cause,
+        Some(_) | None => error,
+    };
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// What a server answered wrongly, as the end of a sentence.

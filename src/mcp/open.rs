@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Surroundings;
 use super::config::ServerConfig;
+use super::convert::root_cause;
 use super::handler::Handler;
 use super::hearing::{Hearing, Tapped};
 use super::lines::{Fault, LINE_BYTES_MAX, LastLines, Lines};
@@ -112,6 +113,9 @@ pub(super) fn handshake_fault(error: &ClientInitializeError) -> String {
         }
         ClientInitializeError::ConnectionClosed(_) => {
             "it closed the connection before it was initialized".to_owned()
+        }
+        ClientInitializeError::TransportError { error, .. } => {
+            format!("it can't be talked to: {}", root_cause(error.error.as_ref()))
         }
         other => format!("it doesn't speak MCP as it should: {other}"),
     }

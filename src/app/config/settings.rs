@@ -48,7 +48,7 @@ settings! {
         /// How the lines of the log on standard error are written.
         log_format: LogFormat = "text", "FORMAT";
         /// What is logged: a level, or directives such as info,callpark::engine=debug.
-        log_filter: LogFilter = "info,refinery_core=warn,rmcp=warn", "FILTER";
+        log_filter: LogFilter = "info,refinery_core=warn,rmcp=off", "FILTER";
     }
     "Connections" {
         /// Connections at the same time; one more is closed.

@@ -128,6 +128,19 @@ async fn a_program_that_is_missing_is_told() {
 }
 
 #[tokio::test]
+async fn a_url_where_nobody_listens_is_told_in_plain_words() {
+    // A port that was free a moment ago.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/mcp", listener.local_addr().expect("an address"));
+    drop(listener);
+    let toml = format!("[[mcp_servers]]\nname = 'odd'\nurl = '{url}'\n");
+    let server = TestServer::with_config(&toml, &[]).await;
+    let result = echo(&server, "x").await;
+    check_blamed(&result, &["it can't be talked to", "Connection refused", &url]);
+    assert!(!result.error_message.contains("::"), "{}", result.error_message);
+}
+
+#[tokio::test]
 async fn a_call_that_is_never_answered_ends_at_its_limit() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = odd(folder.path(), "", "").await;
