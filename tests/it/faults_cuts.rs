@@ -18,21 +18,13 @@ use tokio_util::sync::CancellationToken;
 use crate::support::proxy::{Fate, Proxy};
 use crate::support::streams::{close, log_of, sequences};
 use crate::support::waiting::{call, ended, session, start, start_of};
-use crate::support::{TestServer, bash, soon, v1};
+use crate::support::{TestServer, bash, seed, soon, v1};
 
 const EVENTS: i64 = 10_000;
 const CUTS: usize = 200;
 /// A log of so many events has about 180 bytes an event, so that even 200 of the longest
 /// connections carry less than all of it.
 const LENGTH_MAX: usize = 8_000;
-
-/// Of this run, or of the one that `CALLPARK_TEST_SEED` repeats.
-fn seed() -> u64 {
-    let given = option_env!("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
-    let seed = given.unwrap_or_else(rand::random);
-    println!("CALLPARK_TEST_SEED={seed}");
-    seed
-}
 
 /// Reports progress as often as its number says.
 struct Talk {

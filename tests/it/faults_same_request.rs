@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::support::program::{Clients, Site};
 use crate::support::waiting::{ended, parked_of, run, start_of, stream_of, text_of};
-use crate::support::{TestServer, bash, millis, remote, request_id, soon, v1};
+use crate::support::{TestServer, bash, millis, remote, request_id, seed, soon, v1};
 
 const EQUAL: usize = 50;
 
@@ -98,10 +98,7 @@ fn starts(clients: &Clients, request: &v1::RunToolRequest) -> Vec<Ask> {
 
 /// Asks all at once, kills the server meanwhile, and asks another one again.
 async fn check_kill(make: fn(&Clients, &v1::RunToolRequest) -> Vec<Ask>) {
-    let seed = option_env!("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
-    let seed = seed.unwrap_or_else(rand::random);
-    println!("CALLPARK_TEST_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = StdRng::seed_from_u64(seed());
     let site = Site::new();
     let mut server = site.serve(&[]).await;
     let (mut told_before, mut ran) = (0, 0);

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::program::{Clients, Live, Program, Site};
 use crate::support::streams::{replay_of, sequences, stream_of};
-use crate::support::{request_id, soon, v1};
+use crate::support::{request_id, seed, soon, v1};
 use client::{Answer, Sent, Work, load};
 use v1::session_event::Payload;
 
@@ -23,14 +23,6 @@ const CYCLES: u32 = 50;
 const CONNECTIONS: u64 = 3;
 /// More calls than can run at once, so that some are killed while they wait for their turn.
 const FLAGS: [&str; 4] = ["--max-running-calls", "16", "--max-live-tasks", "1000"];
-
-/// Of this run, or of the one that `CALLPARK_TEST_SEED` repeats.
-fn seed() -> u64 {
-    let given = option_env!("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
-    let seed = given.unwrap_or_else(rand::random);
-    println!("CALLPARK_TEST_SEED={seed}");
-    seed
-}
 
 #[tokio::test]
 async fn what_was_acknowledged_is_true_after_every_kill() {

@@ -15,7 +15,7 @@ use v1::session_event::Payload;
 
 use crate::support::program::{Program, Site};
 use crate::support::waiting::{call, start_of};
-use crate::support::{soon, v1};
+use crate::support::{seed, soon, v1};
 
 const KILLS: u32 = 20;
 /// Calls that are under way at the same time.
@@ -23,14 +23,6 @@ const STARTERS: usize = 3;
 /// Events that a life of the server must have given on the average, so that the kills meet
 /// something.
 const EVENTS_OF_A_LIFE: usize = 20;
-
-/// Of this run, or of the one that `CALLPARK_TEST_SEED` repeats.
-fn seed() -> u64 {
-    let given = option_env!("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
-    let seed = given.unwrap_or_else(rand::random);
-    println!("CALLPARK_TEST_SEED={seed}");
-    seed
-}
 
 /// A client that is patient enough for twenty starts of a server on a busy machine.
 fn client(site: &Site, server: &Program) -> Client {

@@ -40,6 +40,14 @@ pub fn millis(millis: u64) -> Option<prost_types::Duration> {
     span(Duration::from_millis(millis))
 }
 
+/// The seed of this run, or of the one that `CALLPARK_TEST_SEED` repeats.
+pub fn seed() -> u64 {
+    let given = option_env!("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
+    let seed = given.unwrap_or_else(rand::random);
+    println!("CALLPARK_TEST_SEED={seed}");
+    seed
+}
+
 /// A new request id.
 pub fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
