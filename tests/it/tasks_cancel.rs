@@ -11,6 +11,7 @@ use crate::history::check_everything;
 use crate::support::streams::{
     Gate, Reader, ended, log_of, new_session, stream_of, task, task_now,
 };
+use crate::support::waiting::lines_of;
 use crate::support::wire::bad_fields;
 use crate::support::{TestServer, check_reason, millis, soon, v1};
 
@@ -66,7 +67,11 @@ async fn a_cancelled_task_says_who_asked_and_why_and_keeps_its_output() {
 async fn cancelling_twice_answers_the_same() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
-    let stubborn = task(&server, &session_id, "trap '' TERM; while :; do sleep 0.1; done").await;
+    let ready = server.folder().join("ready");
+    let command = format!("trap '' TERM; echo > {}; while :; do sleep 0.1; done", ready.display());
+    let stubborn = task(&server, &session_id, &command).await;
+    // A TERM that comes before the trap would end it.
+    lines_of(&ready, 1).await;
     let now = v1::CancelRequest { wait: millis(0), grace: millis(60_000), ..cancel_of(&stubborn) };
     let first = cancel(&server, now.clone()).await;
     assert!(first.still_running && !first.replayed, "{first:?}");
