@@ -45,6 +45,10 @@ fn builder() -> Builder {
         .build_transport(false)
         .codec_path("crate::codec::SmallCodec")
         .bytes(".")
+        // The largest payloads of an event, and the rarest: without this, every piece of text and
+        // output would take as much room as an event can.
+        .boxed(".callpark.v1.SessionEvent.payload.tool_call_started")
+        .boxed(".callpark.v1.SessionEvent.payload.tool_call_finished")
         // The same message is always the same bytes.
         .btree_map(".")
 }

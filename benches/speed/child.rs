@@ -51,9 +51,11 @@ impl Server {
         Ok(Self { child, endpoint, admin, _folder: folder })
     }
 
-    /// Where it listens.
-    pub(crate) fn endpoint(&self) -> &str {
-        &self.endpoint
+    /// A `callpark-client` as its options stand by default.
+    pub(crate) fn client(&self) -> Result<callpark_client::Client> {
+        let endpoint = self.endpoint.clone();
+        let options = callpark_client::ClientOptions { endpoint, ..Default::default() };
+        Ok(callpark_client::Client::new(options)?)
     }
 
     /// A new connection.

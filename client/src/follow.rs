@@ -15,6 +15,7 @@ use crate::{
     call::{self, Call},
     client::Client,
     error::Error,
+    log::Admitted,
     retry::Budget,
 };
 
@@ -29,9 +30,7 @@ pub(crate) trait Feed: Send + 'static {
     const RPC: &'static str;
     type Request: Send;
     type Message: Send;
-    type Item: Send;
-    /// An item that is not handed out yet.
-    type Queued: Send + From<Self::Item> + Into<Self::Item>;
+    type Items: Queue + Default + Send;
 
     /// The request that goes on after the cursor.
     fn request(&self) -> Self::Request;
@@ -42,7 +41,7 @@ pub(crate) trait Feed: Send + 'static {
     ) -> impl Future<Output = Result<Response<Streaming<Self::Message>>, Status>> + Send;
 
     /// Makes items of a message, and moves the cursor.
-    fn take(&mut self, message: Self::Message, items: &mut VecDeque<Self::Queued>) -> Taken;
+    fn take(&mut self, message: Self::Message, items: &mut Self::Items) -> Taken;
 
     /// Whether there is more to come.
     fn end(&self) -> End;
@@ -51,15 +50,45 @@ pub(crate) trait Feed: Send + 'static {
     fn cursor(&self) -> Option<i64>;
 
     /// The item that says that the stream is open again.
-    fn resumed(&self) -> Self::Item;
+    fn resumed(&self) -> Item<Self>;
 
     /// The server refused the request that goes on after the cursor. True: from now on the feed asks
     /// for something else.
     fn refused(&mut self, error: &Error) -> bool;
 
     /// Notes an item that is handed out.
-    fn note(item: &Self::Item, position: &mut Position);
+    fn note(item: &Item<Self>, position: &mut Position);
 }
+
+/// Items in the order in which they are handed out.
+pub(crate) trait Queue {
+    type Item;
+
+    fn push(&mut self, item: Self::Item);
+
+    fn pop(&mut self) -> Option<Self::Item>;
+
+    fn is_empty(&self) -> bool;
+}
+
+impl<T> Queue for VecDeque<T> {
+    type Item = T;
+
+    fn push(&mut self, item: T) {
+        self.push_back(item);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        self.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// What a feed hands out.
+pub(crate) type Item<F> = <<F as Feed>::Items as Queue>::Item;
 
 /// What a message did.
 #[derive(Debug, Default)]
@@ -72,6 +101,16 @@ pub(crate) struct Taken {
     pub(crate) duplicates: u64,
     /// The stream has to be opened again, because of this.
     pub(crate) reopen: Option<Reopen>,
+}
+
+impl Taken {
+    /// Counts an event in.
+    pub(crate) fn count(&mut self, admitted: Admitted) {
+        match admitted {
+            Admitted::Duplicate => self.duplicates += 1,
+            Admitted::New | Admitted::Unknown => self.progressed = true,
+        }
+    }
 }
 
 /// Why a stream that works has to be opened again.
@@ -113,8 +152,8 @@ pub(crate) struct Counts {
 /// A message makes many items. They are handed out from here, one by one and without asking anybody
 /// else: the next message is read when none is left.
 pub(crate) struct Followed<F: Feed> {
-    batches: BoxStream<'static, Result<VecDeque<F::Queued>, Error>>,
-    items: VecDeque<F::Queued>,
+    batches: BoxStream<'static, Result<F::Items, Error>>,
+    items: F::Items,
     position: Position,
     counts: Arc<Mutex<Counts>>,
 }
@@ -131,10 +170,9 @@ impl<F: Feed> Followed<F> {
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<F::Item, Error>>> {
+    ) -> Poll<Option<Result<Item<F>, Error>>> {
         loop {
-            if let Some(queued) = self.items.pop_front() {
-                let item = queued.into();
+            if let Some(item) = self.items.pop() {
                 F::note(&item, &mut self.position);
                 return Poll::Ready(Some(Ok(item)));
             }
@@ -156,7 +194,7 @@ pub(crate) fn follow<F: Feed>(client: &Client, feed: F) -> Followed<F> {
         call: Call::new(client, F::RPC, Budget::Start),
         feed,
         stream: None,
-        items: VecDeque::new(),
+        items: F::Items::default(),
         reopen: None,
         attached: Attached::Never,
         alive: false,
@@ -167,7 +205,7 @@ pub(crate) fn follow<F: Feed>(client: &Client, feed: F) -> Followed<F> {
         follower.next().await.map(|batch| (batch, follower))
     });
     let batches = batches.fuse().boxed();
-    Followed { batches, items: VecDeque::new(), position, counts }
+    Followed { batches, items: F::Items::default(), position, counts }
 }
 
 /// Whether a stream has given messages.
@@ -187,7 +225,7 @@ struct Follower<F: Feed> {
     silence_max: Duration,
     stream: Option<Streaming<F::Message>>,
     /// At most what one message makes, and is handed out before the next is read.
-    items: VecDeque<F::Queued>,
+    items: F::Items,
     /// To be done once the items are handed out.
     reopen: Option<Reopen>,
     attached: Attached,
@@ -198,7 +236,7 @@ struct Follower<F: Feed> {
 }
 
 impl<F: Feed> Follower<F> {
-    async fn next(&mut self) -> Option<Result<VecDeque<F::Queued>, Error>> {
+    async fn next(&mut self) -> Option<Result<F::Items, Error>> {
         loop {
             if !self.items.is_empty() {
                 return Some(Ok(std::mem::take(&mut self.items)));
@@ -261,7 +299,7 @@ impl<F: Feed> Follower<F> {
 
     fn take(&mut self, message: F::Message) {
         if self.attached == Attached::Before {
-            self.items.push_back(self.feed.resumed().into());
+            self.items.push(self.feed.resumed());
         }
         let first = self.attached != Attached::Now;
         self.attached = Attached::Now;

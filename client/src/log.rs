@@ -1,11 +1,11 @@
 //! Where a reader stands in a session's log.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, vec};
 
 use callpark_proto::v1::session_event::Payload;
 
 use crate::{
-    follow::{Position, Reopen, Taken},
+    follow::{Position, Queue, Reopen, Taken},
     session_stream::SessionItem,
     v1,
 };
@@ -20,6 +20,7 @@ pub(crate) struct Cursor {
 }
 
 /// What became of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admitted {
     /// It is new.
     New,
@@ -111,28 +112,84 @@ pub(crate) fn draining(draining: v1::Draining, taken: &mut Taken) {
     taken.reopen = Some(Reopen::Draining(delay));
 }
 
-/// An item that is not handed out yet. An event gets its box only then, which the allocator has at
-/// hand: of all that one message makes it would not.
-#[expect(clippy::large_enum_variant, reason = "almost all of them are events")]
-pub(crate) enum Queued {
-    Event(v1::SessionEvent),
+/// What one message made, in the order in which it is handed out.
+///
+/// Its events stay in the message's own vector until they are asked for: they are large, and moving
+/// them once more would cost a good part of what decoding them does.
+#[derive(Default)]
+pub(crate) struct Items {
+    events: vec::IntoIter<v1::SessionEvent>,
+    steps: VecDeque<Step>,
+}
+
+enum Step {
+    /// Hand out so many events.
+    Give(usize),
+    /// Drop so many events.
+    Pass(usize),
+    /// Hand out something else.
     Item(SessionItem),
 }
 
-impl From<SessionItem> for Queued {
-    fn from(item: SessionItem) -> Self {
-        Self::Item(item)
+impl Items {
+    /// Takes a message's events in. What becomes of each is said, in their order, by `give` and
+    /// `pass`; what isn't said is dropped.
+    pub(crate) fn hold(&mut self, events: Vec<v1::SessionEvent>) {
+        self.events = events.into_iter();
     }
-}
 
-impl From<Queued> for SessionItem {
-    fn from(queued: Queued) -> Self {
-        match queued {
-            Queued::Event(event) => Self::Event(Box::new(event)),
-            Queued::Item(item) => item,
+    /// The next event is to be handed out.
+    pub(crate) fn give(&mut self) {
+        match self.steps.back_mut() {
+            Some(Step::Give(count)) => *count += 1,
+            _ => self.steps.push_back(Step::Give(1)),
         }
     }
+
+    /// The next event is to be dropped.
+    pub(crate) fn pass(&mut self) {
+        match self.steps.back_mut() {
+            Some(Step::Pass(count)) => *count += 1,
+            _ => self.steps.push_back(Step::Pass(1)),
+        }
+    }
+
+    /// If there is an item, it is handed out next.
+    pub(crate) fn insert(&mut self, item: Option<SessionItem>) {
+        self.steps.extend(item.map(Step::Item));
+    }
 }
 
-/// Items in the order in which they are handed out.
-pub(crate) type Items = VecDeque<Queued>;
+impl Queue for Items {
+    type Item = SessionItem;
+
+    fn push(&mut self, item: SessionItem) {
+        self.steps.push_back(Step::Item(item));
+    }
+
+    fn pop(&mut self) -> Option<SessionItem> {
+        loop {
+            match self.steps.front_mut()? {
+                Step::Give(count @ 1..) => {
+                    *count -= 1;
+                    if let Some(event) = self.events.next() {
+                        return Some(SessionItem::Event(Box::new(event)));
+                    }
+                }
+                Step::Pass(count @ 1..) => {
+                    self.events.nth(*count - 1);
+                    *count = 0;
+                }
+                _ => {
+                    if let Some(Step::Item(item)) = self.steps.pop_front() {
+                        return Some(item);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}

@@ -53,12 +53,12 @@ pub struct ClientOptions {
     pub keepalive_timeout: Duration,
 
     /// How much of one stream may be on its way or unread, in bytes. A replay waits for its client
-    /// where it is smaller. Default: 1 MiB.
+    /// where it is smaller. Default: 2 MiB.
     pub stream_window_bytes: u32,
 
     /// How much of all streams of the client together may be on its way or unread, in bytes. With at
     /// least `stream_window_bytes` for each open stream, no unread stream stalls its neighbours.
-    /// Default: 128 MiB, which is enough for 128 streams.
+    /// Default: 256 MiB, which is enough for 128 streams.
     pub connection_window_bytes: u32,
 
     /// The largest message that is accepted, in bytes. Default: 8 MiB.
@@ -84,8 +84,8 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
-            stream_window_bytes: 1024 * 1024,
-            connection_window_bytes: 128 * 1024 * 1024,
+            stream_window_bytes: 2 * 1024 * 1024,
+            connection_window_bytes: 256 * 1024 * 1024,
             message_bytes_max: 8 * 1024 * 1024,
             on_retry: None,
         }

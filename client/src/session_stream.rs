@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     client::Client,
     error::Error,
-    follow::{End, Feed, Followed, Position, Reopen, Taken, follow},
-    log::{self, Admitted, Cursor, Items, Queued},
+    follow::{End, Feed, Followed, Position, Queue as _, Reopen, Taken, follow},
+    log::{self, Admitted, Cursor, Items},
     v1,
 };
 
@@ -152,32 +152,28 @@ impl SessionFeed {
     fn enter(&mut self, epoch: &str, items: &mut Items, taken: &mut Taken) -> bool {
         let from_start = self.cursor.sequence.is_none();
         let Some(changed) = self.cursor.enter(epoch) else { return true };
-        items.push_back(changed.into());
+        items.push(changed);
         if !from_start {
             taken.reopen = Some(Reopen::OtherEpoch);
         }
         from_start
     }
 
-    fn event(&mut self, event: v1::SessionEvent, items: &mut Items, taken: &mut Taken) {
+    fn event(&mut self, event: &v1::SessionEvent, items: &mut Items, taken: &mut Taken) {
         let hole = if self.filters() { None } else { self.cursor.hole(event.sequence) };
-        match self.cursor.admit(&event) {
-            Admitted::Duplicate => taken.duplicates += 1,
-            Admitted::Unknown => {
-                taken.progressed = true;
-                items.extend(hole.map(Queued::from));
-            }
-            Admitted::New => {
-                taken.progressed = true;
-                items.extend(hole.map(Queued::from));
-                let shutdown = log::is_shutdown(&event);
-                if shutdown {
-                    self.end = End::Reached;
-                }
-                if !(shutdown && self.hides_shutdown) {
-                    items.push_back(Queued::Event(event));
-                }
-            }
+        let admitted = self.cursor.admit(event);
+        taken.count(admitted);
+        if admitted != Admitted::Duplicate {
+            items.insert(hole);
+        }
+        let shutdown = admitted == Admitted::New && log::is_shutdown(event);
+        if shutdown {
+            self.end = End::Reached;
+        }
+        if admitted == Admitted::New && !(shutdown && self.hides_shutdown) {
+            items.give();
+        } else {
+            items.pass();
         }
     }
 
@@ -192,7 +188,7 @@ impl SessionFeed {
         self.anew = false;
         let state = snapshot.session.as_ref().map(v1::Session::state);
         self.closed = state == Some(v1::SessionState::Closed);
-        items.push_back(SessionItem::Snapshot(Box::new(snapshot)).into());
+        items.push(SessionItem::Snapshot(Box::new(snapshot)));
     }
 
     fn caught_up(&mut self, head_sequence: i64, items: &mut Items, taken: &mut Taken) {
@@ -203,7 +199,7 @@ impl SessionFeed {
         if self.closed || self.request.follow == Some(false) {
             self.end = End::Reached;
         }
-        items.push_back(SessionItem::CaughtUp { head_sequence }.into());
+        items.push(SessionItem::CaughtUp { head_sequence });
     }
 
     fn control(&mut self, control: Control, items: &mut Items, taken: &mut Taken) {
@@ -216,7 +212,7 @@ impl SessionFeed {
             Control::Gap(gap) => {
                 let gap = self.cursor.skip(gap);
                 taken.progressed |= gap.is_some();
-                items.extend(gap.map(Queued::from));
+                items.insert(gap);
             }
             Control::Draining(draining) => {
                 if self.filters() {
@@ -232,8 +228,7 @@ impl Feed for SessionFeed {
     const RPC: &'static str = "ToolRunner.StreamSession";
     type Request = v1::StreamSessionRequest;
     type Message = v1::SessionUpdate;
-    type Item = SessionItem;
-    type Queued = Queued;
+    type Items = Items;
 
     fn request(&self) -> v1::StreamSessionRequest {
         let mut request = self.request.clone();
@@ -255,12 +250,14 @@ impl Feed for SessionFeed {
 
     fn take(&mut self, message: v1::SessionUpdate, items: &mut Items) -> Taken {
         let mut taken = Taken::default();
-        for event in message.events {
+        for event in &message.events {
             if !self.enter(&event.stream_epoch, items, &mut taken) {
+                items.hold(message.events);
                 return taken;
             }
             self.event(event, items, &mut taken);
         }
+        items.hold(message.events);
         if let Some(control) = message.control {
             self.control(control, items, &mut taken);
         }

@@ -14,7 +14,7 @@ use crate::{
     client::Client,
     error::Error,
     follow::{End, Feed, Followed, Position, Taken, follow},
-    log::{self, Admitted, Cursor, Items, Queued},
+    log::{self, Admitted, Cursor, Items},
     session_stream::SessionItem,
     unary::identify,
     v1,
@@ -89,8 +89,7 @@ impl Feed for ToolFeed {
     const RPC: &'static str = "ToolRunner.StreamTool";
     type Request = v1::StreamToolRequest;
     type Message = v1::SessionUpdate;
-    type Item = SessionItem;
-    type Queued = Queued;
+    type Items = Items;
 
     fn request(&self) -> v1::StreamToolRequest {
         self.request.clone()
@@ -106,24 +105,24 @@ impl Feed for ToolFeed {
     /// The events of a call have holes, where those of its neighbours are.
     fn take(&mut self, message: v1::SessionUpdate, items: &mut Items) -> Taken {
         let mut taken = Taken::default();
-        for event in message.events {
+        for event in &message.events {
             // The call's events come from the first one on, in any epoch.
-            items.extend(self.cursor.enter(&event.stream_epoch).map(Queued::from));
-            match self.cursor.admit(&event) {
-                Admitted::Duplicate => taken.duplicates += 1,
-                Admitted::Unknown => taken.progressed = true,
-                Admitted::New => {
-                    taken.progressed = true;
-                    if log::answers_call(&event) {
-                        self.end = End::Reached;
-                    }
-                    items.push_back(Queued::Event(event));
+            items.insert(self.cursor.enter(&event.stream_epoch));
+            let admitted = self.cursor.admit(event);
+            taken.count(admitted);
+            if admitted == Admitted::New {
+                if log::answers_call(event) {
+                    self.end = End::Reached;
                 }
+                items.give();
+            } else {
+                items.pass();
             }
         }
+        items.hold(message.events);
         match message.control {
             Some(Control::Heartbeat(_)) => taken.heartbeat = true,
-            Some(Control::Gap(gap)) => items.extend(self.cursor.skip(gap).map(Queued::from)),
+            Some(Control::Gap(gap)) => items.insert(self.cursor.skip(gap)),
             Some(Control::Draining(draining)) => log::draining(draining, &mut taken),
             Some(Control::Snapshot(_) | Control::CaughtUp(_)) | None => {}
         }

@@ -92,8 +92,7 @@ impl Feed for WatchFeed {
     const RPC: &'static str = "BackgroundTasks.Watch";
     type Request = v1::WatchRequest;
     type Message = v1::WatchResponse;
-    type Item = WatchItem;
-    type Queued = WatchItem;
+    type Items = VecDeque<WatchItem>;
 
     fn request(&self) -> v1::WatchRequest {
         v1::WatchRequest { session_id: self.session_id.clone(), watch_sequence: self.cursor }

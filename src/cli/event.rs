@@ -190,7 +190,9 @@ mod tests {
             outcome: Some(Outcome::Result(ToolResult { exit, ..Default::default() })),
             ..Default::default()
         };
-        assert!(told(Payload::ToolCallFinished(finished)).ends_with("failed, exit code 1"));
+        assert!(
+            told(Payload::ToolCallFinished(Box::new(finished))).ends_with("failed, exit code 1")
+        );
     }
 
     #[test]

@@ -40,7 +40,7 @@ async fn told(server: &TestServer, session_id: &str) -> BTreeMap<String, Told> {
             Payload::ToolProgress(_) => call.reports += 1,
             Payload::ToolCallParked(_) => call.parked += 1,
             Payload::ToolCallCancelling(_) => call.cancelling += 1,
-            Payload::ToolCallFinished(end) => call.ends.push(end.clone()),
+            Payload::ToolCallFinished(end) => call.ends.push((**end).clone()),
             _ => panic!("{event:?}"),
         }
     }

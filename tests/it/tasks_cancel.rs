@@ -179,7 +179,7 @@ async fn a_cancel_that_races_the_end_leaves_one_terminal_state() {
     for event in log_of(&server, &session_id).await {
         match event.payload {
             Some(Payload::ToolCallFinished(end)) => {
-                finished.entry(event.call_id).or_default().push(end);
+                finished.entry(event.call_id).or_default().push(*end);
             }
             Some(Payload::ToolCallCancelling(_)) => {
                 *cancelling.entry(event.call_id).or_default() += 1;

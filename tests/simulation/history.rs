@@ -113,7 +113,7 @@ impl History {
     /// How a call has ended.
     pub fn end_of(&self, call_id: &str) -> Option<&v1::ToolCallFinished> {
         self.events_of(call_id).into_iter().find_map(|event| match &event.payload {
-            Some(Payload::ToolCallFinished(finished)) => Some(finished),
+            Some(Payload::ToolCallFinished(finished)) => Some(finished.as_ref()),
             _ => None,
         })
     }

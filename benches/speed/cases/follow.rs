@@ -1,8 +1,11 @@
 //! Reading logs while they grow.
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use callpark_client::SessionItem;
 use callpark_proto::v1::SessionEvent;
+use futures::StreamExt as _;
 use futures::future::try_join_all;
 use prost::Message as _;
 use tokio::task::JoinSet;
@@ -69,6 +72,50 @@ pub(crate) async fn one_session(bench: &Bench) -> Result<Vec<Row>> {
         base: format!("the store alone, {BATCH} events an append"),
         base_samples,
         goal: Goal::AtLeast(0.8),
+    }])
+}
+
+/// The same with `callpark-client`, beside the generated stub that it is built on, both decoded.
+pub(crate) async fn through_client(bench: &Bench) -> Result<Vec<Row>> {
+    let server = bench.callpark().await?;
+    let stub = Client::new(server.connect().await?);
+    let client = server.client()?;
+    let base = || async {
+        let mut stub = stub.clone();
+        let session = stub.session().await?;
+        let mut stream = stub.tools.stream_session(log_request(&session, true, true)).await?;
+        stream.get_mut().message().await?;
+        let began = Instant::now();
+        stub.start(&session, REPORT, &[("count", EVENTS as f64)]).await?;
+        let mut seen = 0;
+        while seen < EVENTS {
+            let update = stream.get_mut().message().await?.ok_or("the stream has ended")?;
+            seen += update.events.into_iter().map(black_box).count() as u64;
+        }
+        Ok(seen as f64 / began.elapsed().as_secs_f64())
+    };
+    let case = || async {
+        let mut stub = stub.clone();
+        let session = stub.session().await?;
+        let mut stream = client.stream_session(log_request(&session, true, true));
+        stream.next().await.ok_or("the stream has ended")??;
+        let began = Instant::now();
+        stub.start(&session, REPORT, &[("count", EVENTS as f64)]).await?;
+        let mut seen = 0;
+        while seen < EVENTS {
+            let item = stream.next().await.ok_or("the stream has ended")??;
+            seen += u64::from(matches!(black_box(item), SessionItem::Event(_)));
+        }
+        Ok(seen as f64 / began.elapsed().as_secs_f64())
+    };
+    let (base_samples, case_samples) = in_turns(bench.rounds, base, case).await?;
+    Ok(vec![Row {
+        case: "one session followed live through the client, decoded".into(),
+        unit: "events/s",
+        case_samples,
+        base: "through the generated stub".into(),
+        base_samples,
+        goal: Goal::AtLeast(0.95),
     }])
 }
 

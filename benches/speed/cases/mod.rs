@@ -55,6 +55,7 @@ pub(crate) async fn run(rounds: usize, names: &[String]) -> Result<()> {
     case!("process", calls::process(&bench));
     case!("replay", streams::replay(&bench));
     case!("client", streams::through_client(&bench));
+    case!("client-live", follow::through_client(&bench));
     case!("follow", follow::one_session(&bench));
     case!("follow-many", follow::many_sessions(&bench));
     case!("fan-out", streams::fan_out(&bench));

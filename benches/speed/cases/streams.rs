@@ -86,10 +86,7 @@ pub(crate) async fn through_client(bench: &Bench) -> Result<Vec<Row>> {
     let server = bench.callpark().await?;
     let stub = Client::new(server.connect().await?);
     let session = stored_session(stub.clone(), EVENTS).await?;
-    let client = callpark_client::Client::new(callpark_client::ClientOptions {
-        endpoint: server.endpoint().to_owned(),
-        ..Default::default()
-    })?;
+    let client = server.client()?;
     let base = || async {
         let mut tools = stub.tools.clone();
         let began = Instant::now();

@@ -16,7 +16,7 @@ fn request() -> v1::StreamToolRequest {
 }
 
 fn finished(sequence: i64) -> v1::SessionEvent {
-    event_with(sequence, Payload::ToolCallFinished(v1::ToolCallFinished::default()))
+    event_with(sequence, Payload::ToolCallFinished(Box::default()))
 }
 
 fn parked(sequence: i64) -> v1::SessionEvent {

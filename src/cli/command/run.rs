@@ -145,7 +145,7 @@ async fn show(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>, Failur
             return Ok(Some(Exit::StillRunning));
         }
         Some(Payload::ToolCallFinished(finished)) => {
-            return show_end(finished, out).await.map(Some);
+            return show_end(*finished, out).await.map(Some);
         }
         _ => {}
     }

@@ -61,7 +61,7 @@ impl EventCodec for WireCodec {
 fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
     let background_id = || call_id.map(|id| id.background()).unwrap_or_default();
     match payload {
-        Payload::ToolCallStarted(call) => WirePayload::ToolCallStarted(started(call)),
+        Payload::ToolCallStarted(call) => WirePayload::ToolCallStarted(Box::new(started(call))),
         Payload::ToolOutput(output) => WirePayload::ToolOutput(tool_output(output)),
         Payload::ToolProgress(report) => {
             WirePayload::ToolProgress(v1::ToolProgress { progress: Some(progress(report.clone())) })
@@ -84,7 +84,7 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
             })
         }
         Payload::ToolCallFinished(call) => {
-            WirePayload::ToolCallFinished(finished(call, background_id()))
+            WirePayload::ToolCallFinished(Box::new(finished(call, background_id())))
         }
         Payload::SessionShutdown { reason, cancelled_tasks } => {
             WirePayload::SessionShutdown(v1::SessionShutdown {

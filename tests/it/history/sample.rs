@@ -46,14 +46,14 @@ fn event(sequence: i64, call: u32, payload: Payload) -> Event {
 }
 
 fn started(call: u32, state: State) -> Payload {
-    Payload::ToolCallStarted(v1::ToolCallStarted {
+    Payload::ToolCallStarted(Box::new(v1::ToolCallStarted {
         tool: "bash".into(),
         kind: v1::Kind::Command.into(),
         description: format!("mark-{call}"),
         execution_timeout: crate::support::millis(150),
         state: state.into(),
         ..Default::default()
-    })
+    }))
 }
 
 fn parked(call: u32) -> Payload {
@@ -99,12 +99,12 @@ fn result(exit: Option<Exit>, run: (i64, i64), stdout: [i64; 2], shown: &str) ->
 }
 
 fn finished(state: State, run: (i64, i64), outcome: Outcome) -> Payload {
-    Payload::ToolCallFinished(v1::ToolCallFinished {
+    Payload::ToolCallFinished(Box::new(v1::ToolCallFinished {
         state: state.into(),
         outcome: Some(outcome),
         elapsed: since(run.0, run.1),
         ..Default::default()
-    })
+    }))
 }
 
 fn signal_result(run: (i64, i64), total: i64, shown: &str) -> v1::ToolResult {

@@ -37,7 +37,7 @@ impl<'a> CallLog<'a> {
 
     fn starts(&self) -> impl Iterator<Item = (&'a v1::SessionEvent, &'a v1::ToolCallStarted)> {
         self.payloads().filter_map(|(event, payload)| match payload {
-            Payload::ToolCallStarted(started) => Some((event, started)),
+            Payload::ToolCallStarted(started) => Some((event, started.as_ref())),
             _ => None,
         })
     }
@@ -61,7 +61,7 @@ impl<'a> CallLog<'a> {
     /// Its ends, of which there should be one.
     pub fn ends(&self) -> Vec<(&'a v1::SessionEvent, &'a v1::ToolCallFinished)> {
         let ends = self.payloads().filter_map(|(event, payload)| match payload {
-            Payload::ToolCallFinished(finished) => Some((event, finished)),
+            Payload::ToolCallFinished(finished) => Some((event, finished.as_ref())),
             _ => None,
         });
         ends.collect()

@@ -204,7 +204,7 @@ pub async fn event<T>(
 pub async fn first_end(server: &TestServer, session_id: &str) -> v1::ToolCallFinished {
     use v1::session_event::Payload;
     let finished = |payload: &Payload| match payload {
-        Payload::ToolCallFinished(finished) => Some(finished.clone()),
+        Payload::ToolCallFinished(finished) => Some((**finished).clone()),
         _ => None,
     };
     event(server, session_id, finished).await

@@ -99,7 +99,7 @@ async fn follow(
             }
             Some(Payload::ToolCallFinished(end)) => {
                 let ahead = first.map(|first| first.elapsed()).unwrap_or_default();
-                return Ok(Streamed { ahead, end, ..streamed });
+                return Ok(Streamed { ahead, end: *end, ..streamed });
             }
             _ => {}
         }
