@@ -36,6 +36,9 @@ pub enum Error {
     /// A tool.
     #[error(transparent)]
     Tools(#[from] RegistryError),
+    /// The models.
+    #[error("the models can't be used together: {0}")]
+    Models(String),
     /// What an older server left.
     #[error("what an older server left could not be put in order: {0}")]
     Recover(#[from] crate::engine::Error),

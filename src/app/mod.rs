@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::agent::{Model, Models, OpenAiModel};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
@@ -28,7 +29,7 @@ use crate::store::{RecentStore, SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
 use crate::tool::{self, BuiltInOptions, CallableTool, Registry, ToolProvider, Toolbox};
 
-use config::{AuthMode, Config, Environment, command_tool, mcp_server};
+use config::{AuthMode, Config, Environment, command_tool, mcp_server, model};
 pub use error::Error;
 use health::Health;
 use listener::{Incoming, bind};
@@ -99,6 +100,7 @@ impl App {
             codec: Arc::new(WireCodec),
             executor: Arc::new(executor),
             tools,
+            models: models(&config)?,
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             options: engine_options(&config),
@@ -269,6 +271,19 @@ fn toolbox(
     Ok(Toolbox::new(Registry::new(tools)?, providers)?)
 }
 
+/// The models of the configuration.
+fn models(config: &Config) -> Result<Models, Error> {
+    let mut all: Vec<Arc<dyn Model>> = Vec::new();
+    for table in &config.models {
+        let config = model(table)?;
+        let environment = Environment::capture().pick(&config.api_key_environment);
+        let model = OpenAiModel::new(config, &environment);
+        all.push(Arc::new(model.map_err(|reason| table.error(reason))?));
+    }
+    let (default, background) = (config.default_model.clone(), config.background_model.clone());
+    Models::new(all, default, background).map_err(Error::Models)
+}
+
 fn engine_options(config: &Config) -> EngineOptions {
     EngineOptions {
         machine: Settings { grace: config.grace, retention: config.retention },
@@ -280,6 +295,8 @@ fn engine_options(config: &Config) -> EngineOptions {
         stream_age: config.stream_age,
         working_directory: config.working_directory.clone(),
         environment: Arc::new(Environment::capture().for_tools()),
+        model_retry_delay: config.model_retry_delay,
+        system_message: config.system_message.clone().unwrap_or_default(),
         session_events_max: config.session_events_max,
         sweep_interval: config.sweep_interval,
     }

@@ -5,8 +5,8 @@ use super::requests::Claim;
 use super::session::Actor;
 use super::{CallVersion, Error};
 use crate::machine::{Command, Effect, Projection, Reply, Written, decide};
-use crate::model::{Call, CallId, Event, Payload, Timestamp};
-use crate::store::{Append, RequestRecord, StoredEvent};
+use crate::model::{Call, CallId, Event, Message, Payload, Timestamp};
+use crate::store::{Append, RequestRecord, StoredEvent, StoredMessage};
 
 /// What readers hear of a batch once it is durable. It is noted when the batch is decided: by the
 /// time when it is told, the session may have been decided further.
@@ -117,6 +117,7 @@ impl Batch {
             self.news.head = Some(session.head_sequence);
             calls.iter().for_each(|call| self.news.add(call));
         }
+        let messages = std::mem::take(&mut self.written.messages);
         self.event_count = events.len();
         Append {
             session_id: session.id,
@@ -124,8 +125,15 @@ impl Batch {
             events: events.into_iter().map(stored).collect(),
             calls,
             deleted_calls: std::mem::take(&mut self.written.deleted),
+            messages: messages.into_iter().filter_map(stored_message).collect(),
             requests: std::mem::take(&mut self.requests),
             session,
         }
     }
+}
+
+fn stored_message((number, message): (u64, Message)) -> Option<StoredMessage> {
+    // Strings, numbers and bytes always become JSON.
+    let body = serde_json::to_string(&message).ok()?;
+    Some(StoredMessage { number, body })
 }

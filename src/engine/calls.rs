@@ -15,6 +15,7 @@ use crate::machine::{Concurrency, Refusal, Start};
 use crate::model::limits::OUTPUT_BYTES_MAX;
 use crate::model::{
     CallId, CallPolicy, FollowUpPolicy, Labels, OnDisconnect, Principal, Session, SessionId, Tool,
+    TurnId,
 };
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
@@ -55,6 +56,8 @@ pub struct CallRequest {
     pub concurrency: Concurrency,
     /// Check everything, start nothing.
     pub dry_run: bool,
+    /// The agent's turn that makes it, and the id that it gave the call.
+    pub of_turn: Option<(TurnId, CallId)>,
 }
 
 /// What would have been started.
@@ -110,13 +113,7 @@ impl Engine {
             Claimed::First(claim) => claim,
             Claimed::Replay(effect) => return self.replay(who, effect, request.background).await,
         };
-        let (handle, session) = match request.session_id {
-            Some(id) => {
-                let (handle, session) = self.own_actor(who, id).await?;
-                (Some(handle), session)
-            }
-            None => (None, Arc::new(self.new_session(who, NewSession::implicit()))),
-        };
+        let (handle, session) = self.session_of(who, request.session_id).await?;
         let work = self.prepare(&session, &found, &request.arguments)?;
         let tool = found.tool();
         if request.dry_run {
@@ -134,6 +131,21 @@ impl Engine {
         };
         let start = self.start_command(tool.describe(), request);
         self.accept(who, handle, session.id, start, work, claim).await
+    }
+
+    /// The session that is named, with its actor; none is named: a new one, which has none yet.
+    pub(super) async fn session_of(
+        &self,
+        who: &Principal,
+        session_id: Option<SessionId>,
+    ) -> Result<(Option<Handle>, Arc<Session>), Error> {
+        match session_id {
+            Some(id) => {
+                let (handle, session) = self.own_actor(who, id).await?;
+                Ok((Some(handle), session))
+            }
+            None => Ok((None, Arc::new(self.new_session(who, NewSession::implicit())))),
+        }
     }
 
     fn prepare(
@@ -186,8 +198,9 @@ impl Engine {
             exclusive: !tool.concurrent_safe,
             queued: false,
         };
+        let (turn_id, call_id) = request.of_turn.unzip();
         let start = Start {
-            call_id: CallId::random(),
+            call_id: call_id.unwrap_or_else(CallId::random),
             tool: request.tool,
             kind: tool.kind,
             description: request.description,
@@ -195,16 +208,18 @@ impl Engine {
             arguments_bytes: arguments_bytes.0,
             policy,
             labels: request.labels,
-            turn_id: None,
+            turn_id,
+            turn: None,
             parent: None,
             background: request.background,
             concurrency: request.concurrency,
+            is_control: false,
             has_slot: false,
         };
         Asked { start, request: request.request }
     }
 
-    async fn accept(
+    pub(super) async fn accept(
         &self,
         who: &Principal,
         handle: Handle,
@@ -253,7 +268,7 @@ impl Engine {
         self.shared.metrics.call_refused(cap);
     }
 
-    async fn replay(
+    pub(super) async fn replay(
         &self,
         who: &Principal,
         effect: RequestEffect,
@@ -284,9 +299,9 @@ impl Engine {
 }
 
 /// A start with the request that asked for it.
-struct Asked {
-    start: Start,
-    request: Option<RequestKey>,
+pub(super) struct Asked {
+    pub(super) start: Start,
+    pub(super) request: Option<RequestKey>,
 }
 
 /// Counts what is written to it, in bytes.

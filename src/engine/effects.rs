@@ -81,6 +81,8 @@ impl Actor {
     }
 
     fn search_slot(&mut self, call_id: CallId) {
+        let Some(call) = self.projection.call(call_id) else { return };
+        let slots = self.shared.slots_of(call.kind).clone();
         let Some(run) = self.runs.get_mut(&call_id) else { return };
         if run.search.is_some() || run.slot.is_some() {
             return;
@@ -90,7 +92,7 @@ impl Actor {
         let (shared, reports) = (self.shared.clone(), self.report_to.clone());
         self.shared.tracker.spawn(async move {
             let slot = tokio::select! {
-                slot = shared.slots.clone().acquire_owned() => slot,
+                slot = slots.acquire_owned() => slot,
                 () = found.cancelled() => return,
                 () = shared.stopping.cancelled() => return,
             };

@@ -19,6 +19,14 @@ pub enum Error {
     /// No such tool for this caller.
     #[error("tool `{0}` was not found: ListTools gives those that can be used")]
     ToolNotFound(String),
+    /// No such model.
+    #[error("model `{name}` was not found: this server has {}", known(.models))]
+    ModelNotFound {
+        /// What was asked for; empty: the default one.
+        name: String,
+        /// Those that there are.
+        models: Vec<String>,
+    },
     /// The arguments don't fit the tool.
     #[error("the arguments don't fit tool `{tool}`: {}", listed(.faults))]
     Arguments {
@@ -77,6 +85,13 @@ pub enum Error {
     /// A defect of this server.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+fn known(models: &[String]) -> String {
+    match models {
+        [] => "none: add [[models]] to its configuration".to_owned(),
+        models => models.join(", "),
+    }
 }
 
 fn listed(faults: &[ArgumentFault]) -> String {

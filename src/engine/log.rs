@@ -18,7 +18,7 @@ use super::{Engine, Error};
 use crate::model::limits::{
     LOG_PAGE_BYTES_MAX, LOG_PAGE_EVENTS_MAX, UPDATE_BYTES_MAX, UPDATE_EVENTS_MAX,
 };
-use crate::model::{CallId, PayloadKind, Principal, Session, SessionId};
+use crate::model::{CallId, EventCodec, PayloadKind, Principal, Session, SessionId, TurnId};
 use crate::store::{EventPage, EventQuery, LogEvent, StoreError};
 
 /// What happens when events that were asked for are gone.
@@ -253,12 +253,32 @@ impl Engine {
         call_id: CallId,
         after: u64,
     ) -> impl Stream<Item = Result<LogItem, Error>> + Send + use<> {
+        self.stream_part(session_id, Part::Call(call_id), after)
+    }
+
+    /// Streams one turn's events behind `after`, those of its calls among them, up to and including
+    /// the one that ends it.
+    pub fn stream_turn(
+        &self,
+        session_id: SessionId,
+        turn_id: TurnId,
+        after: u64,
+    ) -> impl Stream<Item = Result<LogItem, Error>> + Send + use<> {
+        self.stream_part(session_id, Part::Turn(turn_id), after)
+    }
+
+    fn stream_part(
+        &self,
+        session_id: SessionId,
+        part: Part,
+        after: u64,
+    ) -> impl Stream<Item = Result<LogItem, Error>> + Send + use<> {
         let engine = self.clone();
         try_stream! {
             let mut cursor = Cursor::new(&engine, session_id);
             cursor.query.after = after;
-            cursor.query.call_id = Some(call_id);
-            // It ends with its call's time in the foreground, not with an age of its own.
+            cursor.query.call_id = part.call_id();
+            // It ends with its part of the log, not with an age of its own.
             cursor.expires = None;
             loop {
                 let page = cursor.page().await?;
@@ -270,8 +290,8 @@ impl Engine {
                 let up_to_date = page.scanned_to >= page.head;
                 let head = page.head;
                 cursor.query.after = page.scanned_to.max(cursor.query.after);
-                let mut events = page.events;
-                let end = events.iter().position(settles);
+                let mut events = part.of(page.events, engine.shared.codec.as_ref())?;
+                let end = events.iter().position(|event| part.ends_with(event));
                 if let Some(end) = end {
                     events.truncate(end + 1);
                 }
@@ -298,8 +318,52 @@ impl Engine {
     }
 }
 
-fn settles(event: &LogEvent) -> bool {
-    matches!(event.kind, PayloadKind::ToolCallFinished | PayloadKind::ToolCallParked)
+/// A part of a session's log that has an end of its own.
+#[derive(Clone, Copy)]
+enum Part {
+    /// What a caller of a tool hears.
+    Call(CallId),
+    /// What a caller of an agent hears.
+    Turn(TurnId),
+}
+
+impl Part {
+    fn call_id(self) -> Option<CallId> {
+        match self {
+            Self::Call(id) => Some(id),
+            Self::Turn(_) => None,
+        }
+    }
+
+    /// The events that belong to it.
+    fn of(
+        self,
+        mut events: Vec<LogEvent>,
+        codec: &dyn EventCodec,
+    ) -> Result<Vec<LogEvent>, Error> {
+        // The store has left out those of other calls.
+        let Self::Turn(own) = self else { return Ok(events) };
+        let mut fault = None;
+        events.retain(|event| match codec.decode_turn(event.sequence, &event.bytes) {
+            Ok(turn) => turn == Some(own),
+            Err(error) => {
+                fault = Some(Error::Internal(error.to_string()));
+                false
+            }
+        });
+        fault.map_or(Ok(events), Err)
+    }
+
+    fn ends_with(self, event: &LogEvent) -> bool {
+        match self {
+            Self::Call(_) => {
+                matches!(event.kind, PayloadKind::ToolCallFinished | PayloadKind::ToolCallParked)
+            }
+            Self::Turn(_) => {
+                matches!(event.kind, PayloadKind::SessionIdle | PayloadKind::SessionError)
+            }
+        }
+    }
 }
 
 /// The sequence to begin behind, or why it can't be.

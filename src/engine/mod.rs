@@ -27,8 +27,10 @@ mod settle;
 mod summary;
 mod tasks;
 mod topics;
+mod turn;
 mod wait;
 mod watch;
+mod words;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -42,10 +44,11 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agent::Models;
 use crate::exec::Executor;
 use crate::machine::{Command, Reply, Settings, Written};
-use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS};
-use crate::model::{CallId, EventCodec, Principal, Session, SessionId, Tenant};
+use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS, RUNNING_TURNS_MAX};
+use crate::model::{CallId, EventCodec, Principal, Session, SessionId, Tenant, ToolKind};
 use crate::store::{RequestEffect, RequestRecord, Store};
 use crate::telemetry::Metrics;
 use crate::tool::Toolbox;
@@ -61,6 +64,7 @@ pub use read_output::{OutputRead, OutputSlice, OutputStart};
 pub use requests::RequestKey;
 pub use sessions::{ClosedSession, CreatedSession, NewSession};
 pub use summary::Summary;
+pub use turn::{CancelledTurn, TurnOutcome, TurnRequest};
 pub use wait::{ManyWaited, WaitMode, Waited};
 pub use watch::WatchItem;
 
@@ -92,6 +96,11 @@ pub struct EngineOptions {
     pub working_directory: Option<PathBuf>,
     /// Variables of this server that tools may be allowed to see.
     pub environment: Arc<BTreeMap<String, String>>,
+    /// Before the second attempt at a request to a model; it doubles with each, up to ten times as
+    /// much, and is jittered downwards to a half.
+    pub model_retry_delay: Duration,
+    /// The system message of turns whose session has none.
+    pub system_message: String,
     /// Events kept of a session.
     pub session_events_max: u64,
     /// How often what has expired is removed.
@@ -108,6 +117,8 @@ pub struct EngineParts {
     pub executor: Arc<dyn Executor>,
     /// Tools.
     pub tools: Toolbox,
+    /// Models.
+    pub models: Models,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Counters.
@@ -136,6 +147,7 @@ pub(crate) struct Shared {
     pub(crate) codec: Arc<dyn EventCodec>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) tools: Toolbox,
+    pub(crate) models: Models,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) options: EngineOptions,
@@ -150,6 +162,8 @@ pub(crate) struct Shared {
     change_count: AtomicU64,
     /// Places for running calls.
     pub(crate) slots: Arc<Semaphore>,
+    /// Places for running turns: apart, or turns could hold all places that their calls wait for.
+    pub(crate) turn_slots: Arc<Semaphore>,
     /// Runs of calls: the first to end when the server stops, so that those that end by
     /// themselves are still recorded.
     pub(crate) runs: TaskTracker,
@@ -178,6 +192,7 @@ impl Engine {
             codec: parts.codec,
             executor: parts.executor,
             tools: parts.tools,
+            models: parts.models,
             clock: parts.clock,
             metrics: parts.metrics,
             options: parts.options,
@@ -188,6 +203,7 @@ impl Engine {
             changes: Topics::default(),
             change_count: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(slots)),
+            turn_slots: Arc::new(Semaphore::new(RUNNING_TURNS_MAX)),
             runs: TaskTracker::new(),
             tracker: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -324,6 +340,14 @@ impl Shared {
             });
         }
         handle
+    }
+
+    /// The places that calls of this kind run in.
+    pub(crate) fn slots_of(&self, kind: ToolKind) -> &Arc<Semaphore> {
+        match kind {
+            ToolKind::Agent => &self.turn_slots,
+            _ => &self.slots,
+        }
     }
 
     /// Tells readers what is new, now that it is durable.

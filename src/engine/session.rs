@@ -333,7 +333,8 @@ impl Actor {
         asked: (Answer, Option<RequestRecord>),
     ) {
         let call_id = start.call_id;
-        let slot = self.shared.slots.clone().try_acquire_owned().ok();
+        let slots = self.shared.slots_of(start.kind);
+        let slot = slots.clone().try_acquire_owned().ok();
         start.has_slot = slot.is_some();
         let now = self.shared.clock.now();
         let command = Command::Start(Box::new(start));

@@ -86,6 +86,8 @@ impl Engine {
             cancelled_tasks: 0,
             detached_tasks: 0,
             live_tasks: 0,
+            usage: None,
+            messages: 0,
             head_sequence: 0,
             first_sequence: 1,
         }

@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
+use super::words::{self, state_name};
 use super::{Engine, Error};
 use crate::model::limits::{PAGE_SIZE_DEFAULT, SUMMARY_RESULT_CHARACTERS_MAX};
-use crate::model::{
-    Call, CallId, ContentKind, Outcome, Principal, ResourceBody, SessionId, State, Timestamp,
-};
+use crate::model::{Call, CallId, Outcome, Principal, SessionId, State, Timestamp};
 use crate::store::CallQuery;
 
 /// A session's background tasks in words.
@@ -89,16 +88,7 @@ fn told(call: &Call, seconds: u64) -> String {
 /// The text of the result, cut to what a model can use.
 fn result_text(call: &Call) -> String {
     let Some(Outcome::Result(result)) = &call.outcome else { return "(none)".into() };
-    let texts = result.content.iter().map(|content| match &content.kind {
-        ContentKind::Text(text) => text.clone(),
-        ContentKind::Json(value) => value.to_string(),
-        ContentKind::Image { media_type, data } | ContentKind::Binary { media_type, data } => {
-            format!("[{} bytes of {media_type}]", data.len())
-        }
-        ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => text.clone(),
-        ContentKind::Resource { uri, .. } => format!("[{uri}]"),
-    });
-    let all = texts.collect::<Vec<_>>().join("\n");
+    let all = words::content(&result.content);
     if all.trim().is_empty() {
         return "(no output)".into();
     }
@@ -109,18 +99,4 @@ fn result_text(call: &Call) -> String {
     let cut: String = all.chars().take(SUMMARY_RESULT_CHARACTERS_MAX).collect();
     let left_out = characters - SUMMARY_RESULT_CHARACTERS_MAX;
     format!("{cut}\n[{left_out} more characters: ReadOutput gives them]")
-}
-
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Pending => "pending",
-        State::Running => "running",
-        State::InputRequired => "waiting",
-        State::Cancelling => "cancelling",
-        State::Succeeded => "succeeded",
-        State::Failed => "failed",
-        State::TimedOut => "timed out",
-        State::Cancelled => "cancelled",
-        State::Lost => "lost",
-    }
 }

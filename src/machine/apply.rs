@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Change, Projection};
 use crate::model::{
-    Call, CallFinished, CallId, CallStarted, Event, ParkReason, Payload, SessionState, State,
-    StopCause, Stopping, Timestamp, ToolKind, TurnId,
+    Call, CallFinished, CallId, CallStarted, Event, Message, ParkReason, Payload, SessionState,
+    State, StopCause, Stopping, Timestamp, ToolKind, TurnId,
 };
 
 /// What a run of changes has written, for the store.
@@ -19,6 +19,8 @@ pub struct Written {
     pub settled: Vec<Call>,
     /// Calls to forget.
     pub deleted: Vec<CallId>,
+    /// Messages for the session's history, with their numbers, from 1.
+    pub messages: Vec<(u64, Message)>,
     /// The kinds of the calls that were accepted.
     pub accepted: Vec<ToolKind>,
     /// The kinds of the calls that went to the background.
@@ -46,6 +48,7 @@ impl Projection {
                 self.edit(id, now, written, |call| call.progress = Some(progress.clone()));
                 self.tell_live(id, Payload::ToolProgress(progress), now, written);
             }
+            Change::Turn(id, report) => self.report_turn(id, report, now, written),
             Change::Parked(id, reason) => self.park(id, reason, now, written),
             Change::Cancelling { call_id, cancellation, force, evicted } => {
                 let payload = Payload::ToolCallCancelling {
@@ -65,7 +68,14 @@ impl Projection {
             Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
                 call.stopping.get_or_insert(Stopping { cause, time: now });
             }),
-            Change::Ended { call_id, state, reason, outcome, survivors, end_time } => {
+            Change::Ended {
+                call_id,
+                state,
+                reason,
+                outcome,
+                survivors,
+                end_time,
+            } => {
                 self.end(call_id, now, written, |call| {
                     call.end_time = Some(end_time);
                     call.state = state;
@@ -146,6 +156,10 @@ impl Projection {
             cancellation.acknowledged_time = Some(now);
         }
         touch(&mut call, now);
+        if let Some(turn) = &call.turn {
+            let ended = self.turn_ended(&call, turn);
+            self.tell(&call, ended, now, written);
+        }
         if let Some(finished) = finished(&call, now) {
             self.tell(&call, Payload::ToolCallFinished(Box::new(finished)), now, written);
         }
@@ -164,7 +178,7 @@ impl Projection {
     }
 
     /// Changes the record of a live call.
-    fn edit(
+    pub(super) fn edit(
         &mut self,
         id: CallId,
         now: Timestamp,
@@ -181,7 +195,7 @@ impl Projection {
         written.changed.insert(id);
     }
 
-    fn tell_live(&mut self, id: CallId, payload: Payload, now: Timestamp, written: &mut Written) {
+    pub(super) fn tell_live(&mut self, id: CallId, payload: Payload, now: Timestamp, written: &mut Written) {
         if let Some(header) = self.call(id).map(Header::of) {
             self.push_event(header, payload, now, written);
         }

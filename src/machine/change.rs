@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{
     Call, CallId, Cancellation, Outcome, ParkReason, Progress, State, StopCause, Survivor,
-    Timestamp, ToolOutput,
+    Timestamp, ToolOutput, TurnReport,
 };
 
 /// A fact that a decision adds to the session. Most become an event; all change the projection.
@@ -27,6 +27,8 @@ pub enum Change {
     Output(CallId, ToolOutput),
     /// A call said how far it is.
     Progressed(CallId, Progress),
+    /// A turn reported.
+    Turn(CallId, TurnReport),
     /// A call went to the background.
     Parked(CallId, ParkReason),
     /// Somebody asked a call to stop.
@@ -146,6 +148,12 @@ pub enum Refusal {
         /// How many.
         live: u32,
     },
+    /// The session runs a turn.
+    #[error(
+        "the session runs a turn already and busy_policy is REJECT: wait for its end, or ask for \
+         ENQUEUE or INTERRUPT"
+    )]
+    TurnRunning,
     /// The task hasn't ended.
     #[error("the task is still running: cancel it first, or wait for its end")]
     TaskRunning,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    Call, CallId, CallPolicy, Labels, ParkReason, Progress, StopCause, Survivor, Timestamp,
-    ToolKind, ToolOutput, ToolResult, TurnId,
+    BusyPolicy, Call, CallId, CallPolicy, Labels, ParkReason, Progress, StopCause, Survivor,
+    Timestamp, ToolKind, ToolOutput, ToolResult, TurnId, TurnReport,
 };
 
 /// What a new background task does about those that its session already has.
@@ -42,16 +42,29 @@ pub struct Start {
     pub policy: CallPolicy,
     /// The caller's own marks.
     pub labels: Labels,
-    /// The agent's turn that makes it.
+    /// The agent's turn that makes it, or that it is.
     pub turn_id: Option<TurnId>,
+    /// It is a turn.
+    pub turn: Option<StartTurn>,
     /// The task that makes it.
     pub parent: Option<CallId>,
     /// It is to be in the background from the start.
     pub background: bool,
     /// What to do about tasks that are there already.
     pub concurrency: Concurrency,
+    /// It looks after tasks that are there: the session's cap doesn't hold for it.
+    pub is_control: bool,
     /// A place among the running calls of this server is held for it.
     pub has_slot: bool,
+}
+
+/// A turn to accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartTurn {
+    /// The model to ask.
+    pub model: String,
+    /// What happens if the session runs a turn already.
+    pub busy_policy: BusyPolicy,
 }
 
 /// A call to stop.
@@ -119,6 +132,13 @@ pub enum Command {
         call_id: CallId,
         /// How far.
         progress: Progress,
+    },
+    /// A turn reports.
+    Turn {
+        /// The call that it is.
+        call_id: CallId,
+        /// What.
+        report: TurnReport,
     },
     /// A run ended.
     Finish(Box<Finish>),

@@ -12,9 +12,11 @@ mod decide;
 mod projection;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use apply::Written;
 pub use change::{Change, Decision, Effect, Refusal, Reply, Timer};
-pub use command::{Cancel, Close, Command, Concurrency, Finish, Start};
+pub use command::{Cancel, Close, Command, Concurrency, Finish, Start, StartTurn};
 pub use decide::decide;
 pub use projection::{Projection, Settings};
+pub use turn::turn_stop;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::tool::{CallBudget, PROVIDER_SEPARATOR, span};
+use crate::model::span;
+use crate::tool::{CallBudget, PROVIDER_SEPARATOR};
 
 /// A server's name, in bytes: there must be room for those of its tools.
 const NAME_BYTES_MAX: usize = 30;

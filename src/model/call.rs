@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, Labels, Outcome, SessionId, Tenant, Timestamp, ToolKind, TurnId};
+use super::{CallId, Labels, Outcome, SessionId, Tenant, Timestamp, ToolKind, Turn, TurnId};
 
 /// Where a call is. The first terminal state wins, and there is exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -137,6 +137,17 @@ pub struct Usage {
     pub cost_usd: f64,
 }
 
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, more: Self) {
+        self.input_tokens = self.input_tokens.saturating_add(more.input_tokens);
+        self.cached_input_tokens =
+            self.cached_input_tokens.saturating_add(more.cached_input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(more.output_tokens);
+        self.requests = self.requests.saturating_add(more.requests);
+        self.cost_usd += more.cost_usd;
+    }
+}
+
 /// A request to stop a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {
@@ -239,6 +250,9 @@ pub struct Call {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// Of a turn of an agent: what only turns have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Box<Turn>>,
     /// What models have used for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallId, Outcome, OutputStream, ParkReason, Progress, SessionId, State, Timestamp, ToolKind,
-    TurnId,
+    CallId, Outcome, OutputStream, ParkReason, Progress, SessionId, State, StopReason, Timestamp,
+    ToolKind, TurnError, TurnId, Usage,
 };
 
 /// The kinds of payload, for filters. The numbers are what stores keep: never reuse one.
@@ -29,6 +29,22 @@ pub enum PayloadKind {
     ToolCallFinished = 6,
     /// The log ended.
     SessionShutdown = 7,
+    /// A turn began.
+    TurnStarted = 8,
+    /// A model added text to its answer.
+    AssistantDelta = 9,
+    /// A model added text to its reasoning.
+    ReasoningDelta = 10,
+    /// A model finished a message.
+    AssistantMessage = 11,
+    /// A request to a model failed, and another follows.
+    TurnRetrying = 12,
+    /// A request to a model was counted.
+    UsageReported = 13,
+    /// A turn ended well.
+    SessionIdle = 14,
+    /// A turn ended otherwise.
+    SessionError = 15,
 }
 
 impl PayloadKind {
@@ -42,6 +58,14 @@ impl PayloadKind {
             Self::ToolCallCancelling,
             Self::ToolCallFinished,
             Self::SessionShutdown,
+            Self::TurnStarted,
+            Self::AssistantDelta,
+            Self::ReasoningDelta,
+            Self::AssistantMessage,
+            Self::TurnRetrying,
+            Self::UsageReported,
+            Self::SessionIdle,
+            Self::SessionError,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
@@ -148,6 +172,81 @@ pub enum Payload {
         /// How many tasks closing it cancelled.
         cancelled_tasks: u32,
     },
+    /// A turn began.
+    TurnStarted {
+        /// What was asked.
+        prompt: String,
+        /// How many attachments came with it.
+        attachments: usize,
+        /// The model asked.
+        model: String,
+    },
+    /// A model added text to its answer.
+    AssistantDelta(String),
+    /// A model added text to its reasoning.
+    ReasoningDelta(String),
+    /// A model finished a message.
+    AssistantMessage {
+        /// The whole text, as far as an event has room for it.
+        text: String,
+        /// The calls that it asks for.
+        call_ids: Vec<CallId>,
+        /// How much of the text is left out, in bytes.
+        omitted_bytes: usize,
+    },
+    /// A request to a model failed, and another follows.
+    TurnRetrying {
+        /// The attempt that follows.
+        attempt: u32,
+        /// When.
+        delay: Duration,
+        /// Why.
+        error: TurnError,
+    },
+    /// A request to a model was counted.
+    UsageReported {
+        /// What it used.
+        usage: Usage,
+        /// The model.
+        model: String,
+    },
+    /// A turn ended well.
+    SessionIdle(Box<TurnEnded>),
+    /// A turn ended otherwise.
+    SessionError {
+        /// Why.
+        error: TurnError,
+        /// Its calls that hadn't ended.
+        unresolved: Vec<Unresolved>,
+    },
+}
+
+/// A turn ended well.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TurnEnded {
+    /// The model's last message, as far as an event has room for it.
+    pub final_text: String,
+    /// How much of that text is left out, in bytes.
+    pub omitted_bytes: usize,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// What its models have used.
+    pub usage: Usage,
+    /// Its calls that go on in the background.
+    pub running: Vec<CallId>,
+    /// Messages of the history that its last request left out.
+    pub history_omitted: u64,
+}
+
+/// A call that hadn't ended when its turn did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The call.
+    pub call_id: CallId,
+    /// Its tool.
+    pub tool: String,
+    /// It is in the background.
+    pub is_task: bool,
 }
 
 impl Payload {
@@ -161,6 +260,14 @@ impl Payload {
             Self::ToolCallCancelling { .. } => PayloadKind::ToolCallCancelling,
             Self::ToolCallFinished(_) => PayloadKind::ToolCallFinished,
             Self::SessionShutdown { .. } => PayloadKind::SessionShutdown,
+            Self::TurnStarted { .. } => PayloadKind::TurnStarted,
+            Self::AssistantDelta(_) => PayloadKind::AssistantDelta,
+            Self::ReasoningDelta(_) => PayloadKind::ReasoningDelta,
+            Self::AssistantMessage { .. } => PayloadKind::AssistantMessage,
+            Self::TurnRetrying { .. } => PayloadKind::TurnRetrying,
+            Self::UsageReported { .. } => PayloadKind::UsageReported,
+            Self::SessionIdle(_) => PayloadKind::SessionIdle,
+            Self::SessionError { .. } => PayloadKind::SessionError,
         }
     }
 }
@@ -207,4 +314,7 @@ pub trait EventCodec: Send + Sync + 'static {
         sequence: u64,
         bytes: &Bytes,
     ) -> Result<Option<ToolOutput>, EventCorrupt>;
+
+    /// The turn that a stored event belongs to; none if it is none's.
+    fn decode_turn(&self, sequence: u64, bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt>;
 }

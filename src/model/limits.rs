@@ -179,3 +179,49 @@ pub const MCP_TOOLS_MAX: usize = 1_000;
 /// The schemas of one tool of an MCP server. A tool with larger ones is left out, and ListTools says
 /// so.
 pub const MCP_SCHEMA_BYTES_MAX: usize = 256 * 1024;
+
+/// The rounds with its model that a turn may take unless it or its session says otherwise.
+pub const TURN_ROUNDS_DEFAULT: u32 = 50;
+/// The rounds that a turn may take at most.
+pub const TURN_ROUNDS_MAX: u32 = 1_000;
+/// The attempts at one request to a model unless the turn says otherwise.
+pub const TURN_ATTEMPTS_DEFAULT: u32 = 3;
+/// The attempts at one request to a model, at most.
+pub const TURN_ATTEMPTS_MAX: u32 = 10;
+/// A turn that has shown nothing for this long ends, in seconds.
+pub const TURN_IDLE_SECONDS: u64 = 30 * 60;
+/// The hard limit of a turn in the foreground, in seconds: a day.
+pub const TURN_SECONDS_DEFAULT: u64 = 24 * 3600;
+/// The hard limit of a turn that was started in the background, in seconds.
+pub const BACKGROUND_TURN_SECONDS: u64 = 600;
+/// A prompt, in bytes.
+pub const PROMPT_BYTES_MAX: usize = 128 * 1024;
+/// What comes with a prompt, in bytes.
+pub const ATTACHMENTS_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Attachments of a prompt.
+pub const ATTACHMENTS_MAX: usize = 32;
+/// Text of a model in one event, in bytes. Text that comes faster than it is stored is joined up to
+/// this.
+pub const DELTA_BYTES_MAX: usize = 32 * 1024;
+/// How long text of a model waits for more, in milliseconds.
+pub const DELTA_DELAY_MS: u64 = 10;
+/// The text of a message in an event, in bytes. What is more is left out of the event, and counted.
+pub const MESSAGE_EVENT_BYTES_MAX: usize = 128 * 1024;
+/// The answer of a model to one request, in bytes: text, reasoning and calls.
+pub const MODEL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same as it comes from the endpoint, in bytes, with all that goes around each piece.
+pub const MODEL_STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The calls that one message of a model may ask for.
+pub const MODEL_CALLS_MAX: usize = 64;
+/// What a model is told of the result of a call, in bytes; the middle of a longer one is left out,
+/// and a note says how much.
+pub const MODEL_RESULT_BYTES_MAX: usize = 64 * 1024;
+/// Messages kept of a session's history; the oldest are forgotten for newer ones.
+pub const HISTORY_MESSAGES_MAX: u64 = 2_000;
+/// How much of the history a request to a model holds, in bytes. What is older is left out, and
+/// counted.
+pub const HISTORY_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Turns that run at the same time on this server. More wait as PENDING.
+pub const RUNNING_TURNS_MAX: usize = 1_000;
+/// A failing call that a model repeats word for word so often ends its turn.
+pub const REPEATED_FAILURES_MAX: u32 = 3;

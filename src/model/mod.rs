@@ -3,6 +3,7 @@
 //! Plain data that every floor above shares. Nothing here does I/O, reads a clock or knows a
 //! wire format.
 
+mod base64;
 mod call;
 mod event;
 mod id;
@@ -11,8 +12,10 @@ mod outcome;
 mod principal;
 mod process;
 mod session;
+pub(crate) mod span;
 mod time;
 mod tool;
+mod turn;
 
 pub use call::{
     Call, CallPolicy, Cancellation, FollowUpPolicy, OnDisconnect, ParkReason, Progress, State,
@@ -20,7 +23,7 @@ pub use call::{
 };
 pub use event::{
     CallFinished, CallStarted, Event, EventCodec, EventCorrupt, OutputPosition, Payload,
-    PayloadKind, ToolOutput,
+    PayloadKind, ToolOutput, TurnEnded, Unresolved,
 };
 pub use id::{CallId, IdError, SessionId, TurnId};
 pub use outcome::{
@@ -32,6 +35,9 @@ pub use process::{Environment, ProcessSpec};
 pub use session::{Session, SessionState, TaskLimitPolicy};
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};
+pub use turn::{
+    BusyPolicy, Message, ModelCall, StopReason, Turn, TurnEnd, TurnError, TurnReport,
+};
 
 /// Free-form key and value pairs that a caller puts on a session or a call and filters by.
 pub type Labels = std::collections::BTreeMap<String, String>;

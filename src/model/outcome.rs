@@ -45,6 +45,7 @@ pub enum ContentKind {
         /// Its media type, such as `image/png`.
         media_type: String,
         /// Its bytes.
+        #[serde(with = "super::base64")]
         data: Bytes,
     },
     /// Any other bytes.
@@ -52,6 +53,7 @@ pub enum ContentKind {
         /// Their media type.
         media_type: String,
         /// The bytes.
+        #[serde(with = "super::base64")]
         data: Bytes,
     },
     /// A document with an address.
@@ -72,7 +74,7 @@ pub enum ResourceBody {
     /// A text.
     Text(String),
     /// Any other bytes.
-    Blob(Bytes),
+    Blob(#[serde(with = "super::base64")] Bytes),
 }
 
 impl ContentKind {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, SessionId, Tenant, Timestamp};
+use super::{Labels, SessionId, Tenant, Timestamp, Usage};
 
 /// Where a session is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -87,6 +87,12 @@ pub struct Session {
     /// How many calls are neither ended nor lost.
     #[serde(default)]
     pub live_tasks: u32,
+    /// What models have used in its turns; none: there was no request to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// How many messages its history has had.
+    #[serde(default)]
+    pub messages: u64,
     /// The newest sequence of its log; 0 while it is empty.
     #[serde(default)]
     pub head_sequence: u64,

@@ -79,10 +79,11 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
     ) -> Result<Response<v1::StartResponse>, Status> {
         let who = principal(&request)?;
         let work = convert::work_request(request.into_inner()).map_err(invalid)?;
-        let StartCall::Call(wanted) = work else {
-            return Err(unimplemented("Start of an agent turn"));
+        let started = match work {
+            StartCall::Call(wanted) => self.engine.start(&who, *wanted).await?,
+            StartCall::Turn(wanted) => self.engine.start_turn(&who, *wanted).boxed().await?,
         };
-        match self.engine.start(&who, *wanted).await? {
+        match started {
             Started::DryRun(_) => {
                 Ok(Response::new(v1::StartResponse { dry_run: true, ..Default::default() }))
             }

@@ -120,6 +120,9 @@ impl From<Error> for Status {
             Error::ToolNotFound(name) => {
                 not_found("TOOL_NOT_FOUND", "callpark.v1.Tool", name, message)
             }
+            Error::ModelNotFound { name, .. } => {
+                not_found("MODEL_NOT_FOUND", "callpark.v1.Model", name, message)
+            }
             Error::Arguments { tool, faults } => {
                 let field = |path: String| match path.as_str() {
                     "" => "arguments".to_owned(),
@@ -166,7 +169,9 @@ fn refused(refusal: &Refusal, message: String) -> Status {
     match refusal {
         Refusal::SessionClosed => precondition("SESSION_CLOSED", "callpark.v1.Session", message),
         Refusal::TaskRunning => precondition("TASK_RUNNING", "callpark.v1.Task", message),
-        Refusal::Busy { .. } => retry(Code::Aborted, "SESSION_BUSY", message, RETRY_AFTER_FULL),
+        Refusal::Busy { .. } | Refusal::TurnRunning => {
+            retry(Code::Aborted, "SESSION_BUSY", message, RETRY_AFTER_FULL)
+        }
         Refusal::TaskLimit { limit } => {
             let mut details = details("TASK_LIMIT");
             details.add_quota_failure_violation("max_live_tasks", format!("at most {limit}"));

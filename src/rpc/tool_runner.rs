@@ -13,10 +13,10 @@ use tonic::{Request, Response, Status};
 use super::convert::{self, Fields, fingerprint};
 use super::deadline::{answer_at, bounded};
 use super::layer::principal;
-use super::status::{invalid, unimplemented};
-use crate::engine::{CallHandle, CallRequest, Engine, Error, LogItem, Started};
+use super::status::invalid;
+use crate::engine::{CallHandle, CallRequest, Engine, Error, LogItem, Started, TurnRequest};
 use crate::model::limits::TEXT_BYTES_MAX;
-use crate::model::{Call, ParkReason, Session};
+use crate::model::{Call, CallId, ParkReason, Principal, Session};
 use crate::store::SessionCursor;
 
 /// The service.
@@ -29,6 +29,17 @@ type UpdateStream = Pin<Box<dyn Stream<Item = Result<SessionUpdate, Status>> + S
 impl ToolRunner {
     pub(super) fn new(engine: Engine) -> Self {
         Self { engine }
+    }
+
+    async fn start_turn(
+        &self,
+        who: &Principal,
+        wanted: TurnRequest,
+    ) -> Result<CallHandle, Status> {
+        match self.engine.start_turn(who, wanted).boxed().await? {
+            Started::Call(handle) => Ok(handle),
+            Started::DryRun(_) => Err(Error::Internal("a turn was not started".into()).into()),
+        }
     }
 
     /// The answer to a call that has settled. Its future is large: a handler that waits puts it on
@@ -195,23 +206,51 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
 
     async fn run_turn(
         &self,
-        _request: Request<v1::RunTurnRequest>,
+        request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<v1::RunTurnResponse>, Status> {
-        Err(unimplemented("RunTurn"))
+        let who = principal(&request)?;
+        let until = answer_at(&request);
+        let wanted = convert::turn_request(request.into_inner()).map_err(invalid)?;
+        let mut handle = self.start_turn(&who, wanted).await?;
+        let call = handle.ended(until).await?;
+        let outcome = self.engine.turn_outcome(call).boxed().await?;
+        Ok(Response::new(convert::turn_response(outcome, handle.replayed)))
     }
 
     async fn stream_turn(
         &self,
-        _request: Request<v1::StreamTurnRequest>,
+        request: Request<v1::StreamTurnRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
-        Err(unimplemented("StreamTurn"))
+        let who = principal(&request)?;
+        let end_at = answer_at(&request);
+        let wanted = convert::stream_turn_request(request.into_inner()).map_err(invalid)?;
+        let handle = self.start_turn(&who, wanted).await?;
+        let after = handle.start_sequence().await?.saturating_sub(1);
+        let updates = turn_updates(self.engine.clone(), handle, after);
+        Ok(Response::new(bounded(updates, end_at).boxed()))
     }
 
     async fn cancel_turn(
         &self,
-        _request: Request<v1::CancelTurnRequest>,
+        request: Request<v1::CancelTurnRequest>,
     ) -> Result<Response<v1::CancelTurnResponse>, Status> {
-        Err(unimplemented("CancelTurn"))
+        let who = principal(&request)?;
+        let v1::CancelTurnRequest { session_id, turn_id, request_id, reason } =
+            request.into_inner();
+        let mut fields = Fields::default();
+        let session_id = fields.required_session_id("session_id", &session_id);
+        let turn_id = fields.turn_id("turn_id", &turn_id);
+        // Stopping twice changes nothing, with an id or without one.
+        fields.request_id(request_id, convert::Fingerprint::none());
+        let reason = fields.text("reason", reason, TEXT_BYTES_MAX);
+        let wanted = fields.finish((session_id, turn_id, reason)).map_err(invalid)?;
+        let (session_id, turn_id, reason) = wanted;
+        let cancelled = self.engine.cancel_turn(&who, session_id, turn_id, reason).await?;
+        Ok(Response::new(v1::CancelTurnResponse {
+            turn_id: cancelled.turn_id.map(|id| id.to_string()).unwrap_or_default(),
+            running_background_ids: cancelled.running.iter().map(CallId::background).collect(),
+            replayed: cancelled.replayed,
+        }))
     }
 
     async fn stream_session(
@@ -256,6 +295,30 @@ fn call_updates(
                 None => {
                     park_at = None;
                     handle.park(ParkReason::Deadline).await?;
+                }
+            }
+        }
+        handle.release();
+    }
+}
+
+/// The events of a turn while its caller listens. Going away before its end parks it.
+fn turn_updates(
+    engine: Engine,
+    mut handle: CallHandle,
+    after: u64,
+) -> impl Stream<Item = Result<SessionUpdate, Status>> + Send {
+    try_stream! {
+        let items = engine.stream_turn(handle.session_id, handle.turn_id(), after);
+        let mut items = std::pin::pin!(items);
+        while let Some(item) = items.next().await {
+            match item {
+                Ok(item) => yield update(item),
+                Err(error) => {
+                    if error == Error::Draining {
+                        handle.stay();
+                    }
+                    Err(error)?;
                 }
             }
         }

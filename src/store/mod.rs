@@ -59,6 +59,24 @@ impl From<&StoredEvent> for LogEvent {
     }
 }
 
+/// A message of a session's history, encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its place in the history, from 1.
+    pub number: u64,
+    /// The message, as JSON.
+    pub body: String,
+}
+
+/// The newest messages of a session's history.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MessagePage {
+    /// The messages, oldest first, without a gap up to the newest.
+    pub messages: Vec<StoredMessage>,
+    /// How many older ones there were: forgotten, or beyond the size that was asked for.
+    pub omitted: u64,
+}
+
 /// What became of a request that carried an id.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RequestRecord {
@@ -122,6 +140,9 @@ pub struct Append {
     pub calls: Vec<Call>,
     /// Calls to forget.
     pub deleted_calls: Vec<CallId>,
+    /// New messages of the session's history, each with the number after the one before. Of those
+    /// that are there the oldest are forgotten: `HISTORY_MESSAGES_MAX` are kept.
+    pub messages: Vec<StoredMessage>,
     /// Requests that this change answers. Refused with [`StoreError::RequestTaken`] if the
     /// tenant has used one of the ids before.
     pub requests: Vec<RequestRecord>,
@@ -224,6 +245,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Pieces of a call's output; none if there is no such call, or none any more.
     async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError>;
+
+    /// The newest messages of a session's history that together take at most `bytes_max`; of a
+    /// session that isn't known there are none.
+    async fn messages(
+        &self,
+        session_id: SessionId,
+        bytes_max: u64,
+    ) -> Result<MessagePage, StoreError>;
 
     /// What a request id did.
     async fn request(

@@ -1,6 +1,7 @@
 //! What every adapter judges in the same way.
 
-use super::{Append, StoreError};
+use super::{Append, MessagePage, StoreError, StoredMessage};
+use crate::model::limits::HISTORY_MESSAGES_MAX;
 use crate::model::{Labels, OutputPosition, OutputStream, StreamSummary};
 
 /// Refuses an append that doesn't follow `head`, the end of the log that there is, or that
@@ -12,7 +13,8 @@ pub(super) fn check_append(append: &Append, head: Option<u64>) -> Result<(), Sto
         && append.calls.iter().all(|call| call.session_id == append.session_id);
     let ids = || append.calls.iter().map(|call| call.id).enumerate();
     let distinct = ids().all(|(n, id)| ids().take(n).all(|(_, earlier)| earlier != id));
-    if append.expected_head == head && gapless && own && distinct {
+    let numbered = append.messages.windows(2).all(|pair| pair[0].number + 1 == pair[1].number);
+    if append.expected_head == head && gapless && own && distinct && numbered {
         Ok(())
     } else {
         Err(StoreError::Conflict { head })
@@ -28,6 +30,31 @@ pub(super) fn check_requests(append: &Append) -> Result<(), StoreError> {
         }
         None => Ok(()),
     }
+}
+
+/// Whether a message is too old to be kept beside the newest.
+pub(super) fn is_forgotten(number: u64, newest: u64) -> bool {
+    number.saturating_add(HISTORY_MESSAGES_MAX) <= newest
+}
+
+/// Of messages, newest first, those that together take at most `bytes_max`.
+pub(super) fn newest_that_fit(
+    messages: impl Iterator<Item = StoredMessage>,
+    bytes_max: u64,
+) -> MessagePage {
+    let mut room = bytes_max;
+    let mut page = MessagePage::default();
+    for message in messages {
+        let Some(left) = room.checked_sub(message.body.len() as u64) else {
+            page.omitted = page.omitted.max(message.number);
+            break;
+        };
+        room = left;
+        page.omitted = message.number.saturating_sub(1);
+        page.messages.push(message);
+    }
+    page.messages.reverse();
+    page
 }
 
 /// Whether `labels` holds every one that is wanted.

@@ -16,7 +16,6 @@ use super::values::{Faults, variable_name_fault};
 use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
 use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource, limits};
 
-pub(crate) use config::span;
 pub use config::{CallBudget, CommandToolConfig};
 
 /// What is wrong with the description of a command tool.

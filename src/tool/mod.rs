@@ -20,9 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::model::{ProcessSpec, Progress, Tool, ToolResult};
 
 pub use built_in::{BuiltInOptions, bash, python};
-pub(crate) use command::span;
 pub use command::{CallBudget, CommandTool, CommandToolConfig, CommandToolError};
-pub use registry::{Registry, RegistryError};
+pub use registry::{Registry, RegistryError, check_arguments};
 pub use toolbox::{Found, Offer, PROVIDER_SEPARATOR, ToolProvider, Toolbox, Unavailable};
 
 /// Arguments of a call: a JSON object.

@@ -110,6 +110,16 @@ impl Registry {
     }
 }
 
+/// Checks arguments against the schema of a tool that is in no registry.
+///
+/// # Errors
+///
+/// As [`Registry::check`]; the schema is no schema.
+pub fn check_arguments(tool: &Tool, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
+    let unfit = |description| vec![ArgumentFault { path: String::new(), description }];
+    Schema::compile(&tool.input_schema).map_err(unfit)?.check(arguments)
+}
+
 impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.tool.describe().fmt(f)

@@ -17,8 +17,10 @@ use super::table::Setting;
 pub(super) const TOOLS: &str = "tools";
 /// The key of the MCP servers: another one.
 pub(super) const MCP_SERVERS: &str = "mcp_servers";
+/// The key of the models: another one.
+pub(super) const MODELS: &str = "models";
 /// All keys of arrays of tables.
-const TABLES: [&str; 2] = [TOOLS, MCP_SERVERS];
+const TABLES: [&str; 3] = [TOOLS, MCP_SERVERS, MODELS];
 
 /// One table of an array, such as one `[[tools]]` of the configuration file, as it stands there.
 #[derive(Debug, Clone, PartialEq)]

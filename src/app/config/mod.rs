@@ -31,7 +31,7 @@ pub use error::{ConfigError, Fault, Origin};
 pub use file::NamedTable;
 pub use settings::Config;
 pub use table::{Row, Setting};
-pub(in crate::app) use tool::{command_tool, mcp_server};
+pub(in crate::app) use tool::{command_tool, mcp_server, model};
 pub use value::{AuthMode, ByteSize, LogFilter, VariableName};
 
 /// The variable that names the configuration file.
@@ -96,6 +96,9 @@ impl Config {
         let mcp_servers = file.take_tables(file::MCP_SERVERS);
         let unusable = mcp_servers.iter().filter_map(|table| mcp_server(table).err());
         faults.extend(unusable.flat_map(|error| error.faults));
+        let models = file.take_tables(file::MODELS);
+        let unusable = models.iter().filter_map(|table| model(table).err());
+        faults.extend(unusable.flat_map(|error| error.faults));
         let mut reader = Reader {
             settings: settings().iter(),
             flags: &options.overrides,
@@ -104,7 +107,7 @@ impl Config {
             rows: Vec::with_capacity(settings().len()),
             faults,
         };
-        let config = Self::read(&mut reader, tools, mcp_servers);
+        let config = Self::read(&mut reader, tools, mcp_servers, models);
         let Reader { rows, mut faults, .. } = reader;
         let conflicts = config.iter().flat_map(check::conflicts).filter(|conflict| {
             // A row is missing where a value has a fault: its default stands in for it.

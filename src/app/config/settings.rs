@@ -106,6 +106,18 @@ settings! {
         tool_environment: Vec<VariableName> =
             "PATH,HOME,LANG,LC_ALL,TZ,USER,LOGNAME,SHELL,TMPDIR", "NAME[,NAME]";
     }
+    "Agents" {
+        /// The model of turns whose session names none, by its name among [[models]]; none: the
+        /// first of them.
+        default_model: Option<String> = "none", "NAME";
+        /// The same for turns that are started in the background; none: that of other turns.
+        background_model: Option<String> = "none", "NAME";
+        /// The system message of turns whose session has none.
+        system_message: Option<String> = "none", "TEXT";
+        /// Pause before the second attempt at a request to a model. It doubles with each one, up to
+        /// ten times as much; half of it or more is waited for, by chance.
+        model_retry_delay: Duration = "3s", "TIME" in SECOND / 1000..=MINUTE;
+    }
     "Lifetimes" {
         /// How long finished tasks and request ids are kept.
         retention: Duration = "1day", "TIME" in SECOND..=SPAN_MAX * 12;

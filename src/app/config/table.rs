@@ -183,6 +183,8 @@ macro_rules! settings {
             pub tools: Vec<$crate::app::config::NamedTable>,
             /// The MCP servers of the configuration file, one for each `[[mcp_servers]]`.
             pub mcp_servers: Vec<$crate::app::config::NamedTable>,
+            /// The models of the configuration file, one for each `[[models]]`.
+            pub models: Vec<$crate::app::config::NamedTable>,
         }
 
         impl Config {
@@ -191,13 +193,14 @@ macro_rules! settings {
                 reader: &mut $crate::app::config::table::Reader<'_>,
                 tools: Vec<$crate::app::config::NamedTable>,
                 mcp_servers: Vec<$crate::app::config::NamedTable>,
+                models: Vec<$crate::app::config::NamedTable>,
             ) -> Option<Self> {
                 // Every setting is read before the first `?`, so that all faults are found.
                 $($(let $key = reader.next::<$type>(
                     settings!(@derive $($derive)?),
                     settings!(@check $($range)?),
                 );)+)+
-                Some(Self { $($($key: $key?,)+)+ tools, mcp_servers })
+                Some(Self { $($($key: $key?,)+)+ tools, mcp_servers, models })
             }
         }
 

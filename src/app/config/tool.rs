@@ -1,6 +1,7 @@
-//! Tools that the configuration describes.
+//! Tools and models that the configuration describes.
 
 use super::{ConfigError, NamedTable};
+use crate::agent::ModelConfig;
 use crate::mcp::ServerConfig;
 use crate::tool::{CommandTool, CommandToolConfig};
 
@@ -19,6 +20,16 @@ pub(in crate::app) fn command_tool(table: &NamedTable) -> Result<CommandTool, Co
 /// A key is missing, unknown or wrong. The error names server, file and line.
 pub(in crate::app) fn mcp_server(table: &NamedTable) -> Result<ServerConfig, ConfigError> {
     let config: ServerConfig = table.read()?;
+    config.check().map_err(|reason| table.error(reason))?;
+    Ok(config)
+}
+
+/// The model that a table describes.
+///
+/// # Errors
+/// A key is missing, unknown or wrong. The error names model, file and line.
+pub(in crate::app) fn model(table: &NamedTable) -> Result<ModelConfig, ConfigError> {
+    let config: ModelConfig = table.read()?;
     config.check().map_err(|reason| table.error(reason))?;
     Ok(config)
 }

@@ -128,6 +128,19 @@ impl Value for PathBuf {
     }
 }
 
+impl Value for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("some text is expected".to_owned()),
+            text => Ok(text.to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
 impl Value for SocketAddr {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| {

@@ -23,13 +23,17 @@ pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) ->
     result.start_time = call.start_time;
     result.end_time = now;
     let outcome = Outcome::Result(result);
-    super::end(projection, super::End { call_id, state, reason, outcome, survivors, end_time: now })
+    let end = super::End { call_id, state, reason, outcome, survivors, end_time: now };
+    super::end(projection, end)
 }
 
 /// The limit, and the processes that outlived it: nobody asked for the stop, so there is no other
 /// record of them.
 fn limit_reason(call: &Call, cause: StopCause, survivors: &[Survivor]) -> String {
     let (what, span) = match cause {
+        StopCause::IdleTimeout if call.turn.is_some() => {
+            ("timed out: the model showed nothing for", call.policy.idle_timeout)
+        }
         StopCause::IdleTimeout => ("timed out: no output for", call.policy.idle_timeout),
         StopCause::ExecutionTimeout | StopCause::Cancel => {
             ("timed out after", call.policy.execution_timeout)

@@ -15,6 +15,7 @@ mod park;
 mod progress;
 mod start;
 mod timeout;
+mod turn;
 
 use super::{Change, Command, Decision, Effect, Projection};
 use crate::model::{CallId, Outcome, SessionState, State, Survivor, Timestamp};
@@ -38,6 +39,7 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
         Command::Alive { call_id } => alive::decide(projection, call_id),
         Command::Output { call_id, output } => output::decide(projection, call_id, output),
         Command::Progress { call_id, progress } => progress::decide(projection, call_id, progress),
+        Command::Turn { call_id, report } => turn::decide(projection, call_id, report),
         Command::Finish(finish) => finish::decide(projection, *finish, now),
         Command::Park { call_id, reason } => park::decide(projection, call_id, reason),
         Command::Disconnect { call_id } => disconnect::decide(projection, call_id, now),

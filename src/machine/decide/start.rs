@@ -5,7 +5,9 @@ use super::super::{
 };
 use super::{begin, cancel};
 use crate::model::limits::EVENT_ARGUMENTS_BYTES_MAX;
-use crate::model::{Call, CallPolicy, ParkReason, SessionState, State, TaskLimitPolicy, Timestamp};
+use crate::model::{
+    BusyPolicy, Call, CallPolicy, ParkReason, SessionState, State, TaskLimitPolicy, Timestamp, Turn,
+};
 
 /// Refused, or accepted: running at once, or pending until those it must not run beside have
 /// ended and there is a place. A budget of zero parks it in the same commit.
@@ -13,12 +15,19 @@ pub(super) fn decide(projection: &Projection, start: Start, now: Timestamp) -> D
     if projection.session.state != SessionState::Open {
         return Decision::refused(Refusal::SessionClosed);
     }
+    let busy_policy = start.turn.as_ref().map(|turn| turn.busy_policy);
+    if busy_policy == Some(BusyPolicy::Reject) && projection.live_calls().any(is_turn) {
+        return Decision::refused(Refusal::TurnRunning);
+    }
     let mut decision = match admit(projection, &start, now) {
         Ok(room) => room,
         Err(refusal) => return Decision::refused(refusal),
     };
     if start.concurrency == Concurrency::Replace {
-        decision = replace(projection, decision, now);
+        decision = stop_all(projection, decision, Call::is_task, "replaced by a new task", now);
+    }
+    if busy_policy == Some(BusyPolicy::Interrupt) {
+        decision = stop_all(projection, decision, is_turn, "interrupted by a new turn", now);
     }
     accept(projection, decision, start, now)
 }
@@ -33,7 +42,10 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
     }
     let session = &projection.session;
     let limit = session.max_live_tasks;
-    if session.live_tasks < limit {
+    // However full the session is, its agent can be asked to look at what is there.
+    let looks_after = start.is_control
+        || (start.turn.is_some() && !projection.live_calls().any(is_turn));
+    if session.live_tasks < limit || looks_after {
         return Ok(Decision::nothing());
     }
     let full = Refusal::TaskLimit { limit };
@@ -56,14 +68,23 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
     Ok(cancel::evict(projection, by_callpark(projection, oldest, reason), now))
 }
 
-/// Cancels the background tasks that the new one takes the place of.
-fn replace(projection: &Projection, mut decision: Decision, now: Timestamp) -> Decision {
+fn is_turn(call: &Call) -> bool {
+    call.turn.is_some()
+}
+
+/// Cancels those that the new call takes the place of.
+fn stop_all(
+    projection: &Projection,
+    mut decision: Decision,
+    is_replaced: fn(&Call) -> bool,
+    reason: &str,
+    now: Timestamp,
+) -> Decision {
     // Those that make room for the new one are stopped already.
-    let replaced = |call: &&Call| call.is_task() && !decision.stops(call.id);
+    let replaced = |call: &&Call| is_replaced(call) && !decision.stops(call.id);
     let mut replaced: Vec<&Call> = projection.live_calls().filter(replaced).collect();
     replaced.sort_by_key(|call| call.start_sequence);
     for call in replaced {
-        let reason = "replaced by a new task";
         let stop = cancel::decide(projection, by_callpark(projection, call, reason), now);
         decision.changes.extend(stop.changes);
         decision.effects.extend(stop.effects);
@@ -134,6 +155,7 @@ fn new_call(projection: &Projection, start: Start, now: Timestamp) -> Call {
         parent: start.parent,
         progress: None,
         outcome: None,
+        turn: start.turn.map(|turn| Box::new(Turn { model: turn.model, end: None })),
         usage: None,
         cancellation: None,
         stopping: None,

@@ -4,18 +4,19 @@ use callpark_proto::v1;
 
 use super::field::{Fingerprint, fingerprint};
 use super::json::map_from_struct;
+use super::turn_request::agent_turn;
 use super::{Fields, Invalid};
-use crate::engine::CallRequest;
+use crate::engine::{CallRequest, TurnRequest};
 use crate::machine::Concurrency;
 use crate::model::limits::{ARGUMENTS_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::model::{FollowUpPolicy, OnDisconnect};
 
-/// A call to start in the background, or an agent's turn, which this server doesn't run.
+/// Work to start in the background.
 pub(crate) enum StartCall {
     /// A call of a tool.
     Call(Box<CallRequest>),
-    /// A turn.
-    Turn,
+    /// A turn of an agent.
+    Turn(Box<TurnRequest>),
 }
 
 /// A call in the foreground, from the wire.
@@ -131,10 +132,15 @@ pub(crate) fn work_request(mut request: v1::StartRequest) -> Result<StartCall, I
             background: true,
             ..tool_call(&mut fields, "tool_call.", call)
         })),
-        Some(v1::start_request::Work::AgentTurn(_)) => StartCall::Turn,
+        Some(v1::start_request::Work::AgentTurn(turn)) => StartCall::Turn(Box::new(TurnRequest {
+            session_id,
+            request,
+            dry_run,
+            ..agent_turn(&mut fields, turn, concurrency)
+        })),
         None => {
             fields.fault("work", "tool_call or agent_turn must be set");
-            StartCall::Turn
+            StartCall::Call(Box::default())
         }
     };
     fields.finish(work)

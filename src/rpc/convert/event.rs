@@ -6,10 +6,11 @@ use prost::Message as _;
 
 use super::task::{failure, park_reason, parked_event_message, progress, state};
 use super::tool::{kind, signed, stream};
+use super::turn;
 use super::{duration, struct_from_map, timestamp, tool_result};
 use crate::model::{
-    CallFinished, CallId, CallStarted, Event, EventCodec, EventCorrupt, Outcome, OutputPosition,
-    OutputStream, Payload, ToolOutput,
+    CallFinished, CallId, CallStarted, Event, EventCodec, EventCorrupt, IdError, Outcome,
+    OutputPosition, OutputStream, Payload, ToolOutput, TurnId,
 };
 
 /// Events as `callpark.v1.SessionEvent`, so that what is stored is what is sent.
@@ -56,6 +57,22 @@ impl EventCodec for WireCodec {
         };
         Ok(Some(ToolOutput { position, data: output.data }))
     }
+
+    fn decode_turn(&self, sequence: u64, bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt> {
+        let corrupt = |cause: String| EventCorrupt { sequence, cause };
+        let header = Header::decode(bytes).map_err(|error| corrupt(error.to_string()))?;
+        match header.turn_id.as_str() {
+            "" => Ok(None),
+            id => id.parse().map(Some).map_err(|error: IdError| corrupt(error.to_string())),
+        }
+    }
+}
+
+/// What of a stored event says whose it is: the rest is passed over.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Header {
+    #[prost(string, tag = "5")]
+    turn_id: String,
 }
 
 fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
@@ -92,6 +109,14 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
                 cancelled_tasks: i32::try_from(*cancelled_tasks).unwrap_or(i32::MAX),
             })
         }
+        Payload::TurnStarted { .. }
+        | Payload::AssistantDelta(_)
+        | Payload::ReasoningDelta(_)
+        | Payload::AssistantMessage { .. }
+        | Payload::TurnRetrying { .. }
+        | Payload::UsageReported { .. }
+        | Payload::SessionIdle(_)
+        | Payload::SessionError { .. } => turn::payload(payload),
     }
 }
 

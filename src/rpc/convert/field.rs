@@ -10,7 +10,7 @@ use crate::model::limits::{
     LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX,
     SPAN_SECONDS_MAX,
 };
-use crate::model::{CallId, IdError, Labels, SessionId, Timestamp};
+use crate::model::{CallId, IdError, Labels, SessionId, Timestamp, TurnId};
 
 /// Faults of a request: the path of a field, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,6 +59,14 @@ impl Fields {
             Ok(id) => id,
             Err(_) => self.background_id(field, text),
         }
+    }
+
+    /// A turn's id, if one is given.
+    pub(crate) fn turn_id(&mut self, field: &str, text: &str) -> Option<TurnId> {
+        if text.is_empty() {
+            return None;
+        }
+        self.parsed(field, text.parse())
     }
 
     fn parsed<T>(&mut self, field: &str, parsed: Result<T, IdError>) -> Option<T> {

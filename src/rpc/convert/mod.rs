@@ -11,6 +11,8 @@ mod task;
 mod task_request;
 mod time;
 mod tool;
+mod turn;
+mod turn_request;
 
 pub(crate) use call::{StartCall, call_request, stream_request, work_request};
 pub use event::WireCodec;
@@ -26,3 +28,5 @@ pub(crate) use task::{brief_task, output_tail, parked_call, task, task_with_summ
 pub(crate) use task_request::{background_id, cancel_request, many_ids, output_request, wait_span};
 pub(crate) use time::{duration, timestamp};
 pub(crate) use tool::{outcome_result, tool, tool_result, unavailable};
+pub(crate) use turn::turn_response;
+pub(crate) use turn_request::{stream_turn_request, turn_request};

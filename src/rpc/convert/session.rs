@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use callpark_proto::v1;
 
+use super::task::usage;
 use super::tool::signed;
 use super::{Fields, Invalid, timestamp};
 use crate::engine::{LogQuery, NewSession, OnGap};
@@ -58,7 +59,7 @@ pub(crate) fn session(session: Session) -> v1::Session {
         head_sequence: signed(session.head_sequence),
         first_sequence: signed(session.first_sequence),
         live_tasks: count(session.live_tasks),
-        usage: None,
+        usage: session.usage.map(usage),
     }
 }
 
@@ -150,20 +151,20 @@ fn stored_kind(kind: v1::PayloadKind) -> Option<PayloadKind> {
         Wire::ToolCallCancelling => Some(PayloadKind::ToolCallCancelling),
         Wire::ToolCallFinished => Some(PayloadKind::ToolCallFinished),
         Wire::SessionShutdown => Some(PayloadKind::SessionShutdown),
+        Wire::TurnStarted => Some(PayloadKind::TurnStarted),
+        Wire::AssistantDelta => Some(PayloadKind::AssistantDelta),
+        Wire::ReasoningDelta => Some(PayloadKind::ReasoningDelta),
+        Wire::AssistantMessage => Some(PayloadKind::AssistantMessage),
+        Wire::TurnRetrying => Some(PayloadKind::TurnRetrying),
+        Wire::UsageReported => Some(PayloadKind::UsageReported),
+        Wire::SessionIdle => Some(PayloadKind::SessionIdle),
+        Wire::SessionError => Some(PayloadKind::SessionError),
         Wire::Unspecified
-        | Wire::TurnStarted
-        | Wire::AssistantDelta
-        | Wire::ReasoningDelta
-        | Wire::AssistantMessage
-        | Wire::TurnRetrying
         | Wire::ApprovalRequested
         | Wire::ApprovalResolved
-        | Wire::UsageReported
         | Wire::FollowUpScheduled
         | Wire::FollowUpStarted
-        | Wire::FollowUpFinished
-        | Wire::SessionIdle
-        | Wire::SessionError => None,
+        | Wire::FollowUpFinished => None,
     }
 }
 

@@ -74,7 +74,8 @@ pub(super) fn progress(progress: Progress) -> v1::Progress {
     v1::Progress { done: progress.done, total: progress.total, message: progress.message }
 }
 
-fn usage(usage: Usage) -> v1::Usage {
+/// What models have used.
+pub(crate) fn usage(usage: Usage) -> v1::Usage {
     v1::Usage {
         input_tokens: signed(usage.input_tokens),
         cached_input_tokens: signed(usage.cached_input_tokens),

@@ -55,6 +55,8 @@ impl Log {
             cancelled_tasks: 0,
             detached_tasks: 0,
             live_tasks: 0,
+            usage: None,
+            messages: 0,
             head_sequence: 0,
             first_sequence: 1,
         };
@@ -81,6 +83,7 @@ impl Log {
             session: self.session.clone(),
             calls: Vec::new(),
             deleted_calls: Vec::new(),
+            messages: Vec::new(),
             requests: Vec::new(),
         }
     }

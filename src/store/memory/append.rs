@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use super::{Entry, Kept, Log, Output, State};
 use crate::model::{Call, CallId, Session, SessionId};
-use crate::store::rules::{self, OutputCounts};
-use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
+use crate::store::rules::{self, OutputCounts, is_forgotten};
+use crate::store::{
+    Append, RequestEffect, RequestRecord, StoreError, StoredEvent, StoredMessage,
+};
 
 impl State {
     pub(super) fn append(&mut self, append: Append) -> Result<(), StoreError> {
@@ -19,6 +21,7 @@ impl State {
         for id in append.deleted_calls {
             self.delete_call(session_id, id);
         }
+        self.put_messages(session_id, append.messages);
         for request in append.requests {
             self.put_request(request);
         }
@@ -66,11 +69,21 @@ impl State {
         let log = self.sessions.entry(session.id).or_insert_with(|| Log {
             session: Session { head_sequence: 0, first_sequence: 1, ..session.clone() },
             events: VecDeque::new(),
+            messages: VecDeque::new(),
         });
         let head_sequence = log.session.head_sequence.saturating_add(events.len() as u64);
         let first_sequence = log.session.first_sequence;
         log.session = Session { head_sequence, first_sequence, ..session };
         log.events.extend(events);
+    }
+
+    fn put_messages(&mut self, session_id: SessionId, messages: Vec<StoredMessage>) {
+        let Some(log) = self.sessions.get_mut(&session_id) else { return };
+        log.messages.extend(messages);
+        let newest = log.messages.back().map_or(0, |message| message.number);
+        while log.messages.front().is_some_and(|oldest| is_forgotten(oldest.number, newest)) {
+            log.messages.pop_front();
+        }
     }
 
     fn put_call(&mut self, call: Call) {

@@ -43,7 +43,13 @@ impl State {
             && let Some(id) = self.expired_session(policy)
         {
             *budget -= self.trim(id, *budget);
-            let empty = self.sessions.get(&id).is_none_or(|log| log.events.is_empty());
+            let mut empty = true;
+            if let Some(log) = self.sessions.get_mut(&id) {
+                let count = log.messages.len().min(*budget);
+                log.messages.drain(..count);
+                *budget -= count;
+                empty = log.events.is_empty() && log.messages.is_empty();
+            }
             if *budget > 0 && empty {
                 self.sessions.remove(&id);
                 for kept in self.requests.values_mut().filter(|kept| kept.session_id == Some(id)) {
@@ -77,7 +83,7 @@ impl State {
 
     /// Removes so many of the oldest events, or all, with what output remembers of them.
     fn trim(&mut self, id: SessionId, count: usize) -> usize {
-        let Some(Log { session, events }) = self.sessions.get_mut(&id) else { return 0 };
+        let Some(Log { session, events, .. }) = self.sessions.get_mut(&id) else { return 0 };
         let count = count.min(events.len());
         session.first_sequence += count as u64;
         for event in events.drain(..count) {

@@ -10,11 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::rules::OutputCounts;
+use super::rules::{self, OutputCounts};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError, StoredEvent,
+    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError, StoredEvent, StoredMessage,
 };
 use crate::model::{Call, CallId, Session, SessionId, Tenant};
 
@@ -58,6 +58,8 @@ struct State {
 struct Log {
     session: Session,
     events: VecDeque<StoredEvent>,
+    /// The newest of its history.
+    messages: VecDeque<StoredMessage>,
 }
 
 /// A call and the number of its last change.
@@ -119,6 +121,16 @@ impl Store for MemoryStore {
 
     async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         Ok(self.open()?.output(&query))
+    }
+
+    async fn messages(
+        &self,
+        session_id: SessionId,
+        bytes_max: u64,
+    ) -> Result<MessagePage, StoreError> {
+        let state = self.open()?;
+        let Some(log) = state.sessions.get(&session_id) else { return Ok(MessagePage::default()) };
+        Ok(rules::newest_that_fit(log.messages.iter().rev().cloned(), bytes_max))
     }
 
     async fn request(

@@ -26,7 +26,7 @@ use self::pages::Pages;
 use self::tails::Tails;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
     StoreError,
 };
 use crate::model::{Call, CallId, Session, SessionId, Tenant};
@@ -148,6 +148,14 @@ impl Store for RecentStore {
 
     async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         self.inner.output(query).await
+    }
+
+    async fn messages(
+        &self,
+        session_id: SessionId,
+        bytes_max: u64,
+    ) -> Result<MessagePage, StoreError> {
+        self.inner.messages(session_id, bytes_max).await
     }
 
     async fn request(

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::calls;
 use super::heads::Columns;
+use super::messages;
 use super::output::{load_counts, save_counts};
 use super::row::{Count, Time, call_id, count, optional_call_id, stream_from_number, unreadable};
 use crate::model::{CallId, OutputStream};
@@ -66,6 +67,7 @@ impl Round<'_> {
         {
             let trimmed = self.trim(log, self.budget)?;
             self.budget -= trimmed;
+            self.budget -= messages::remove(self.connection, log.key, self.budget)?;
             if self.budget > 0 {
                 self.remove_session(log.key)?;
                 self.gone.sessions += 1;

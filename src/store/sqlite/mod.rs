@@ -9,6 +9,7 @@ mod error;
 mod expire;
 mod heads;
 mod lists;
+mod messages;
 mod open;
 mod output;
 mod pool;
@@ -34,7 +35,7 @@ use self::write::Prepared;
 use self::writer::{Command, Pending, Writer};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
     StoreError,
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
@@ -164,6 +165,14 @@ impl Store for SqliteStore {
 
     async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         self.pool.read(move |reader| output::output(reader, &query)).await
+    }
+
+    async fn messages(
+        &self,
+        session_id: SessionId,
+        bytes_max: u64,
+    ) -> Result<MessagePage, StoreError> {
+        self.pool.read(move |reader| messages::newest(reader, session_id, bytes_max)).await
     }
 
     async fn request(

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 const STEPS: &[(&str, &str)] = &[
     ("V1__initial", include_str!("migrations/V1__initial.sql")),
     ("V2__fewer_indexes", include_str!("migrations/V2__fewer_indexes.sql")),
+    ("V3__messages", include_str!("migrations/V3__messages.sql")),
 ];
 
 /// The version that this build writes.

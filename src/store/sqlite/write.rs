@@ -5,6 +5,7 @@ use rusqlite::{CachedStatement, Connection, params};
 use super::calls::{self, Known};
 use super::error::Error;
 use super::heads::{Columns, Head, Heads, body_of};
+use super::messages;
 use super::output::{load_counts, save_counts};
 use super::row::{Count, Time, session_state_number, stream_number};
 use crate::model::{Call, CallId, SessionId, Timestamp};
@@ -131,6 +132,7 @@ impl<'a> Batch<'a> {
         for id in &append.deleted_calls {
             self.delete_call(&mut row, *id)?;
         }
+        messages::put(self.connection, row.key, &append.messages)?;
         for (request, effect) in append.requests.iter().zip(&prepared.effects) {
             self.put_request(request, effect)?;
         }

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::model::limits;
+use crate::model::{limits, span};
 
 /// One `[[tools]]` table.
 ///
@@ -135,34 +135,4 @@ fn no_arguments() -> Value {
 
 fn yes() -> bool {
     true
-}
-
-/// Spans as people write them.
-pub(crate) mod span {
-    use std::time::Duration;
-
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn parse(text: &str) -> Result<Duration, String> {
-        humantime::parse_duration(text)
-            .map_err(|error| format!("`{text}` is not a span such as `90s` or `1h 30m`: {error}"))
-    }
-
-    pub(crate) fn serialize<S: Serializer>(
-        span: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match span {
-            Some(span) => serializer.collect_str(&humantime::format_duration(*span)),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse(&text).map(Some).map_err(D::Error::custom)
-    }
 }

@@ -1,0 +1,189 @@
+//! What a model is shown of its session's past.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::play::failure;
+use crate::engine::Error;
+use crate::model::limits::HISTORY_BYTES_MAX;
+use crate::model::{ContentKind, Message, ModelCall, ResourceBody, TurnError};
+use crate::store::MessagePage;
+
+/// What is told of a call whose turn ended before its result came.
+const UNANSWERED: &str = "[the turn ended before this call had a result: look for its background \
+                          task, or ask what became of it]";
+
+/// The newest messages of a session, as many as a request may hold.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    messages: VecDeque<(usize, Arc<Message>)>,
+    bytes: usize,
+    omitted: u64,
+}
+
+impl History {
+    /// What is stored. Calls without a result get one that says so, because no endpoint takes them
+    /// otherwise.
+    pub(super) fn read(page: MessagePage) -> Result<Self, TurnError> {
+        let mut history = Self { omitted: page.omitted, ..Self::default() };
+        let mut open: Vec<ModelCall> = Vec::new();
+        for stored in page.messages {
+            let message = serde_json::from_str(&stored.body).map_err(|cause| {
+                let number = stored.number;
+                failure(&Error::Internal(format!("message {number} can't be read: {cause}")))
+            })?;
+            match &message {
+                Message::Tool { id, .. } => match open.iter().position(|call| call.id == *id) {
+                    Some(index) => drop(open.remove(index)),
+                    // What it answers was left out.
+                    None => {
+                        history.omitted += 1;
+                        continue;
+                    }
+                },
+                Message::Assistant { calls, .. } => {
+                    history.answer(&mut open);
+                    open.clone_from(calls);
+                }
+                Message::User { .. } => history.answer(&mut open),
+            }
+            history.push(message);
+        }
+        history.answer(&mut open);
+        Ok(history)
+    }
+
+    fn answer(&mut self, open: &mut Vec<ModelCall>) {
+        for call in open.drain(..) {
+            self.push(Message::Tool { id: call.id, text: UNANSWERED.into() });
+        }
+    }
+
+    /// Adds a message; the oldest go, where there is no room for all.
+    pub(super) fn push(&mut self, message: Message) {
+        let bytes = size_bytes(&message);
+        self.bytes += bytes;
+        self.messages.push_back((bytes, Arc::new(message)));
+        let max = usize::try_from(HISTORY_BYTES_MAX).unwrap_or(usize::MAX);
+        while self.bytes > max && self.messages.len() > 1 {
+            self.forget_oldest();
+        }
+        // A conversation doesn't begin with the result of a call.
+        while matches!(self.messages.front(), Some((_, first)) if is_tool(first)) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((bytes, _)) = self.messages.pop_front() {
+            self.bytes -= bytes;
+            self.omitted += 1;
+        }
+    }
+
+    /// The messages, oldest first.
+    pub(super) fn messages(&self) -> Vec<Arc<Message>> {
+        self.messages.iter().map(|(_, message)| message.clone()).collect()
+    }
+
+    /// How many older ones are left out.
+    pub(super) fn omitted(&self) -> u64 {
+        self.omitted
+    }
+}
+
+fn is_tool(message: &Message) -> bool {
+    matches!(message, Message::Tool { .. })
+}
+
+/// What it takes in a request, about.
+fn size_bytes(message: &Message) -> usize {
+    match message {
+        Message::User { text, attachments } => {
+            let attached = attachments.iter().map(|content| match &content.kind {
+                ContentKind::Image { data, .. } => data.len().div_ceil(3) * 4,
+                ContentKind::Text(text) => text.len(),
+                ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => text.len(),
+                _ => 100,
+            });
+            text.len() + attached.sum::<usize>()
+        }
+        Message::Assistant { text, calls } => {
+            let calls = calls.iter().map(|call| call.tool.len() + call.arguments.len() + 100);
+            text.len() + calls.sum::<usize>()
+        }
+        Message::Tool { text, .. } => text.len() + 100,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::CallId;
+    use crate::store::StoredMessage;
+
+    fn user(text: &str) -> Message {
+        Message::User { text: text.into(), attachments: Vec::new() }
+    }
+
+    fn asks(ids: &[&str]) -> Message {
+        let call = |id: &&str| ModelCall {
+            id: (*id).to_owned(),
+            tool: "t".into(),
+            arguments: "{}".into(),
+            call_id: CallId::random(),
+        };
+        Message::Assistant { text: String::new(), calls: ids.iter().map(call).collect() }
+    }
+
+    fn answers(id: &str) -> Message {
+        Message::Tool { id: id.into(), text: "done".into() }
+    }
+
+    fn read(omitted: u64, messages: &[Message]) -> History {
+        let stored = |(number, message): (u64, &Message)| StoredMessage {
+            number,
+            body: serde_json::to_string(message).expect("becomes JSON"),
+        };
+        let messages = (omitted + 1..).zip(messages).map(stored).collect();
+        History::read(MessagePage { messages, omitted }).expect("can be read")
+    }
+
+    fn shown(history: &History) -> Vec<Message> {
+        history.messages().iter().map(|message| (**message).clone()).collect()
+    }
+
+    #[test]
+    fn a_call_without_a_result_gets_one_that_says_so() {
+        let two = asks(&["a", "b"]);
+        let history = read(0, &[user("1"), two.clone(), answers("b"), user("2")]);
+        let unanswered = Message::Tool { id: "a".into(), text: UNANSWERED.into() };
+        assert_eq!(shown(&history), [user("1"), two, answers("b"), unanswered, user("2")]);
+        assert_eq!(history.omitted(), 0);
+    }
+
+    #[test]
+    fn a_result_whose_call_is_gone_is_left_out_and_counted() {
+        let history = read(7, &[answers("gone"), user("2")]);
+        assert_eq!(shown(&history), [user("2")]);
+        assert_eq!(history.omitted(), 8);
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_is_no_room_for_all() {
+        let half = "x".repeat(usize::try_from(HISTORY_BYTES_MAX).expect("fits") / 2);
+        let mut history = read(0, &[user(&half), asks(&["a"]), answers("a")]);
+        history.push(user(&half));
+        assert_eq!(shown(&history), [asks_like(&history), answers("a"), user(&half)]);
+        history.push(user(&half));
+        assert_eq!(shown(&history), [user(&half), user(&half)]);
+        assert_eq!(history.omitted(), 3);
+    }
+
+    /// The first message, which has an id of its own.
+    fn asks_like(history: &History) -> Message {
+        let first = shown(history).remove(0);
+        assert!(matches!(first, Message::Assistant { .. }), "{first:?}");
+        first
+    }
+}

@@ -1,0 +1,173 @@
+//! One turn, from its prompt to its end.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::calls::Repetitions;
+use super::control::{self, NOTES};
+use super::history::History;
+use crate::agent::{Finish, Model};
+use crate::engine::directory::Handle;
+use crate::engine::words::without_middle;
+use crate::engine::{Engine, Error};
+use crate::machine::{Command, Reply};
+use crate::model::limits::{HISTORY_BYTES_MAX, MODEL_RESULT_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
+use crate::model::{
+    CallId, Content, ContentKind, Message, ModelCall, Principal, Progress, SessionId, StopReason,
+    Tool, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
+};
+use crate::tool::InProcess;
+
+/// What a turn needs.
+pub(super) struct Play {
+    pub(super) engine: Engine,
+    pub(super) who: Principal,
+    pub(super) handle: Handle,
+    pub(super) session_id: SessionId,
+    pub(super) call_id: CallId,
+    pub(super) turn_id: TurnId,
+    pub(super) model: Arc<dyn Model>,
+    pub(super) system: String,
+    pub(super) prompt: String,
+    pub(super) attachments: Vec<Content>,
+    pub(super) rounds_max: u32,
+    pub(super) attempts_max: u32,
+}
+
+/// A turn while it runs.
+pub(super) struct Turn {
+    pub(super) play: Play,
+    pub(super) history: History,
+    pub(super) tools: Vec<Tool>,
+    /// Which attempt at a request this is, counted over the whole turn.
+    pub(super) attempt: u32,
+    /// The model's last message.
+    final_text: String,
+}
+
+#[async_trait]
+impl InProcess for Play {
+    async fn run(
+        self: Box<Self>,
+        _progress: mpsc::Sender<Progress>,
+        stop: CancellationToken,
+    ) -> ToolResult {
+        let mut turn = Turn {
+            play: *self,
+            history: History::default(),
+            tools: Vec::new(),
+            attempt: 1,
+            final_text: String::new(),
+        };
+        // Calls that it waits for go to the background when it is stopped.
+        let played = stop.run_until_cancelled(turn.play_out()).await;
+        turn.result(played).await
+    }
+}
+
+impl Turn {
+    async fn play_out(&mut self) -> Result<StopReason, TurnError> {
+        self.begin().await?;
+        let mut repetitions = Repetitions::default();
+        for _ in 0..self.play.rounds_max {
+            let answer = self.ask().await?;
+            let calls: Vec<ModelCall> = answer.calls.into_iter().map(named).collect();
+            self.final_text.clone_from(&answer.text);
+            self.tell(TurnReport::Message { text: answer.text.clone(), calls: calls.clone() })
+                .await?;
+            let message = Message::Assistant { text: answer.text, calls: calls.clone() };
+            self.history.push(message);
+            if calls.is_empty() {
+                return Ok(match answer.finish {
+                    Finish::Done => StopReason::EndTurn,
+                    Finish::Length => StopReason::MaxTokens,
+                    Finish::Refused => StopReason::Refusal,
+                });
+            }
+            let answers = self.run_calls(&calls).await;
+            for (call, answer) in calls.iter().zip(answers) {
+                let failed = answer.failed;
+                let text = without_middle(&answer.text, MODEL_RESULT_BYTES_MAX);
+                let report = TurnReport::Answered { id: call.id.clone(), text: text.clone() };
+                self.tell(report).await?;
+                self.history.push(Message::Tool { id: call.id.clone(), text });
+                repetitions.note(call, failed)?;
+            }
+        }
+        Ok(StopReason::MaxRounds)
+    }
+
+    async fn begin(&mut self) -> Result<(), TurnError> {
+        let Play { engine, session_id, prompt, attachments, .. } = &mut self.play;
+        let (prompt, attachments) = (std::mem::take(prompt), std::mem::take(attachments));
+        let page = engine.shared.store.messages(*session_id, HISTORY_BYTES_MAX).await;
+        self.history = History::read(page.map_err(|error| failure(&error.into()))?)?;
+        let message = Message::User { text: prompt.clone(), attachments: attachments.clone() };
+        self.tell(TurnReport::Started { prompt, attachments }).await?;
+        self.history.push(message);
+        let Play { engine, who, session_id, .. } = &self.play;
+        let (tools, unavailable) =
+            engine.tools(who, Some(*session_id)).await.map_err(|error| failure(&error))?;
+        for source in unavailable {
+            tracing::warn!(turn_id = %self.play.turn_id, provider = source.provider,
+                reason = source.reason, "the model doesn't see all tools");
+        }
+        let own = tools.into_iter().filter(|tool| !control::is_control(&tool.name));
+        self.tools = own.chain(control::tools()).collect();
+        let separator = if self.play.system.is_empty() { "" } else { "\n\n" };
+        self.play.system.push_str(separator);
+        self.play.system.push_str(NOTES);
+        Ok(())
+    }
+
+    /// Puts a report into the log. It is durable when this returns.
+    pub(super) async fn tell(&self, report: TurnReport) -> Result<(), TurnError> {
+        let Play { engine, handle, call_id, .. } = &self.play;
+        let command = Command::Turn { call_id: *call_id, report };
+        match engine.command(handle, command, None).await {
+            Ok(Reply::NotLive) => Err(failure(&Error::Internal("the turn has ended before".into()))),
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure(&error)),
+        }
+    }
+
+    /// None: it was stopped.
+    async fn result(self, played: Option<Result<StopReason, TurnError>>) -> ToolResult {
+        let error = match &played {
+            Some(Err(error)) => Some(error.message.clone()),
+            Some(Ok(_)) | None => None,
+        };
+        let is_error = !matches!(played, Some(Ok(_)));
+        if let Some(stop) = played {
+            let end = TurnEnd { stop, history_omitted: self.history.omitted() };
+            // What can't be told now is seen by the result: it ended, well or not.
+            let _ = self.tell(TurnReport::Ended(end)).await;
+        }
+        let text = without_middle(&self.final_text, RESULT_CONTENT_BYTES_MAX);
+        let content = Content { kind: ContentKind::Text(text), stream: None, offset: 0 };
+        ToolResult {
+            content: if self.final_text.is_empty() { Vec::new() } else { vec![content] },
+            is_error,
+            error_message: error.unwrap_or_default(),
+            ..ToolResult::default()
+        }
+    }
+}
+
+fn named(call: crate::agent::WantedCall) -> ModelCall {
+    let crate::agent::WantedCall { id, tool, arguments } = call;
+    ModelCall { id, tool, arguments, call_id: CallId::random() }
+}
+
+/// A turn that can't go on because of the server.
+pub(super) fn failure(error: &Error) -> TurnError {
+    let (code, retryable) = match error {
+        Error::Store(_) => ("store_unavailable", true),
+        Error::Draining => ("draining", true),
+        _ => ("internal", false),
+    };
+    TurnError { code: code.into(), message: error.to_string(), retryable }
+}

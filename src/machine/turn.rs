@@ -1,0 +1,142 @@
+//! What a turn reports becomes events, messages of the history, and counts.
+
+use super::{Projection, Written};
+use crate::model::limits::MESSAGE_EVENT_BYTES_MAX;
+use crate::model::{
+    Call, CallId, ContentKind, Message, Outcome, Payload, State, StopCause, StopReason, Timestamp,
+    Turn, TurnEnded, TurnError, TurnReport, Unresolved,
+};
+
+impl Projection {
+    pub(super) fn report_turn(
+        &mut self,
+        id: CallId,
+        report: TurnReport,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
+        match report {
+            TurnReport::Started { prompt, attachments } => {
+                let model = self.model_of(id);
+                let payload = Payload::TurnStarted {
+                    prompt: prompt.clone(),
+                    attachments: attachments.len(),
+                    model,
+                };
+                self.remember(Message::User { text: prompt, attachments }, written);
+                self.tell_live(id, payload, now, written);
+            }
+            TurnReport::Text(text) => {
+                self.tell_live(id, Payload::AssistantDelta(text), now, written);
+            }
+            TurnReport::Reasoning(text) => {
+                self.tell_live(id, Payload::ReasoningDelta(text), now, written);
+            }
+            TurnReport::Message { text, calls } => {
+                let call_ids = calls.iter().map(|call| call.call_id).collect();
+                let (shown, omitted_bytes) = shown(&text);
+                let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
+                self.remember(Message::Assistant { text, calls }, written);
+                self.tell_live(id, payload, now, written);
+            }
+            TurnReport::Answered { id: model_id, text } => {
+                self.remember(Message::Tool { id: model_id, text }, written);
+            }
+            TurnReport::Retrying { attempt, delay, error } => {
+                let payload = Payload::TurnRetrying { attempt, delay, error };
+                self.tell_live(id, payload, now, written);
+                self.edit(id, now, written, |call| call.attempt = attempt);
+            }
+            TurnReport::Ended(end) => self.edit(id, now, written, |call| {
+                if let Some(turn) = &mut call.turn {
+                    turn.end = Some(end);
+                }
+            }),
+            TurnReport::Used { usage, model } => {
+                *self.session.usage.get_or_insert_default() += usage;
+                self.edit(id, now, written, |call| *call.usage.get_or_insert_default() += usage);
+                self.tell_live(id, Payload::UsageReported { usage, model }, now, written);
+            }
+        }
+    }
+
+    fn model_of(&self, id: CallId) -> String {
+        let turn = self.call(id).and_then(|call| call.turn.as_ref());
+        turn.map(|turn| turn.model.clone()).unwrap_or_default()
+    }
+
+    fn remember(&mut self, message: Message, written: &mut Written) {
+        self.session.messages += 1;
+        written.messages.push((self.session.messages, message));
+    }
+
+    /// How the turn that this call is has ended. The call isn't among the live ones any more.
+    pub(super) fn turn_ended(&self, call: &Call, turn: &Turn) -> Payload {
+        let own = self.live_calls().filter(|other| other.turn_id == call.turn_id);
+        match turn_stop(call) {
+            Ok(stop_reason) => {
+                let running = own.filter(|call| call.is_task()).map(|call| call.id).collect();
+                let (final_text, omitted_bytes) = shown(final_text(call));
+                Payload::SessionIdle(Box::new(TurnEnded {
+                    final_text,
+                    omitted_bytes,
+                    stop_reason,
+                    usage: call.usage.unwrap_or_default(),
+                    running,
+                    history_omitted: turn.end.as_ref().map(|end| end.history_omitted).unwrap_or_default(),
+                }))
+            }
+            Err(error) => {
+                let unresolved = |call: &Call| Unresolved {
+                    call_id: call.id,
+                    tool: call.tool.clone(),
+                    is_task: call.is_task(),
+                };
+                Payload::SessionError { error, unresolved: own.map(unresolved).collect() }
+            }
+        }
+    }
+}
+
+/// Why a turn that has ended did: well, or not.
+pub fn turn_stop(call: &Call) -> Result<StopReason, TurnError> {
+    let end = call.turn.as_ref().and_then(|turn| turn.end.as_ref());
+    match (call.state, end.map(|end| &end.stop)) {
+        (State::Cancelled, _) => Ok(StopReason::Cancelled),
+        (State::Succeeded | State::Failed, Some(stop)) => stop.clone(),
+        _ => Err(error_of(call)),
+    }
+}
+
+/// The text of the model's last message.
+fn final_text(call: &Call) -> &str {
+    let Some(Outcome::Result(result)) = &call.outcome else { return "" };
+    let texts = result.content.iter().find_map(|content| match &content.kind {
+        ContentKind::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    texts.unwrap_or_default()
+}
+
+/// Why a turn that did not end by itself ended.
+fn error_of(call: &Call) -> TurnError {
+    let limit = call.stopping.map(|stopping| stopping.cause);
+    let code = match (call.state, limit) {
+        (State::TimedOut, Some(StopCause::IdleTimeout)) => "idle_timeout",
+        (State::TimedOut, _) => "execution_timeout",
+        (State::Lost, _) => "host_lost",
+        _ => "internal",
+    };
+    let message = match &call.outcome {
+        Some(Outcome::Failure(failure)) => failure.message.clone(),
+        _ => call.reason.clone(),
+    };
+    let retryable = matches!(call.state, State::TimedOut | State::Lost);
+    TurnError { code: code.into(), message, retryable }
+}
+
+/// As much of a text as an event has room for, and how many bytes are left out.
+fn shown(text: &str) -> (String, usize) {
+    let end = text.floor_char_boundary(MESSAGE_EVENT_BYTES_MAX);
+    (text[..end].to_owned(), text.len() - end)
+}

@@ -1,0 +1,128 @@
+//! What turns tell.
+
+use callpark_proto::google;
+use callpark_proto::v1::{self, session_event::Payload as WirePayload};
+
+use super::duration;
+use super::task::usage;
+use super::tool::signed;
+use crate::engine::TurnOutcome;
+use crate::model::{
+    CallId, ContentKind, Outcome, Payload, StopReason, TurnEnded, TurnError, Unresolved,
+};
+use crate::rpc::status::error_info;
+
+/// The payload of an event that a turn gives. Any other: that of an empty delta.
+pub(super) fn payload(payload: &Payload) -> WirePayload {
+    match payload {
+        Payload::TurnStarted { prompt, attachments, model } => {
+            WirePayload::TurnStarted(v1::TurnStarted {
+                prompt: prompt.clone(),
+                attachments: i32::try_from(*attachments).unwrap_or(i32::MAX),
+                model: model.clone(),
+                follow_up_ids: Vec::new(),
+            })
+        }
+        Payload::ReasoningDelta(text) => {
+            WirePayload::ReasoningDelta(v1::ReasoningDelta { text: text.clone() })
+        }
+        Payload::AssistantMessage { text, call_ids, omitted_bytes } => {
+            WirePayload::AssistantMessage(v1::AssistantMessage {
+                text: text.clone(),
+                call_ids: call_ids.iter().map(CallId::to_string).collect(),
+                text_omitted_bytes: signed(*omitted_bytes as u64),
+            })
+        }
+        Payload::TurnRetrying { attempt, delay, error } => {
+            WirePayload::TurnRetrying(v1::TurnRetrying {
+                attempt: i32::try_from(*attempt).unwrap_or(i32::MAX),
+                delay: Some(duration(*delay)),
+                error: Some(google::rpc::Status {
+                    code: tonic::Code::Unavailable.into(),
+                    message: error.message.clone(),
+                    details: vec![error_info(&error.code.to_uppercase())],
+                }),
+            })
+        }
+        Payload::UsageReported { usage: used, model } => {
+            WirePayload::UsageReported(v1::UsageReported {
+                usage: Some(usage(*used)),
+                model: model.clone(),
+            })
+        }
+        Payload::SessionIdle(ended) => WirePayload::SessionIdle(idle(ended)),
+        Payload::SessionError { error, unresolved } => {
+            WirePayload::SessionError(session_error(error, unresolved))
+        }
+        Payload::AssistantDelta(text) => {
+            WirePayload::AssistantDelta(v1::AssistantDelta { text: text.clone() })
+        }
+        _ => WirePayload::AssistantDelta(v1::AssistantDelta::default()),
+    }
+}
+
+fn idle(ended: &TurnEnded) -> v1::SessionIdle {
+    v1::SessionIdle {
+        final_text: ended.final_text.clone(),
+        stop_reason: stop_reason(ended.stop_reason).into(),
+        usage: Some(usage(ended.usage)),
+        running_background_ids: ended.running.iter().map(CallId::background).collect(),
+        final_text_omitted_bytes: signed(ended.omitted_bytes as u64),
+        history_messages_omitted: signed(ended.history_omitted),
+    }
+}
+
+/// Why a turn failed, with its calls that hadn't ended.
+fn session_error(error: &TurnError, unresolved: &[Unresolved]) -> v1::SessionError {
+    let call = |call: &Unresolved| v1::UnresolvedCall {
+        call_id: call.call_id.to_string(),
+        tool: call.tool.clone(),
+        background_id: if call.is_task { call.call_id.background() } else { String::new() },
+    };
+    v1::SessionError {
+        code: error.code.clone(),
+        message: error.message.clone(),
+        retryable: error.retryable,
+        unresolved_calls: unresolved.iter().map(call).collect(),
+    }
+}
+
+/// Why a turn ended well.
+fn stop_reason(reason: StopReason) -> v1::StopReason {
+    match reason {
+        StopReason::EndTurn => v1::StopReason::EndTurn,
+        StopReason::MaxRounds => v1::StopReason::MaxRounds,
+        StopReason::MaxTokens => v1::StopReason::MaxTokens,
+        StopReason::Refusal => v1::StopReason::Refusal,
+        StopReason::Cancelled => v1::StopReason::Cancelled,
+    }
+}
+
+/// What a turn came to.
+pub(crate) fn turn_response(outcome: TurnOutcome, replayed: bool) -> v1::RunTurnResponse {
+    let TurnOutcome { call, stop, unresolved } = outcome;
+    let running = unresolved.iter().filter(|call| call.is_task).map(|call| call.call_id.background());
+    let (reason, error) = match &stop {
+        Ok(reason) => (stop_reason(*reason), None),
+        Err(error) => (v1::StopReason::Unspecified, Some(session_error(error, &unresolved))),
+    };
+    let text = match call.outcome {
+        Some(Outcome::Result(result)) => {
+            result.content.into_iter().find_map(|content| match content.kind {
+                ContentKind::Text(text) => Some(text),
+                _ => None,
+            })
+        }
+        _ => None,
+    };
+    v1::RunTurnResponse {
+        session_id: call.session_id.to_string(),
+        turn_id: call.turn_id.map(|id| id.to_string()).unwrap_or_default(),
+        final_text: text.unwrap_or_default(),
+        stop_reason: reason.into(),
+        usage: Some(usage(call.usage.unwrap_or_default())),
+        running_background_ids: running.collect(),
+        error,
+        replayed,
+    }
+}

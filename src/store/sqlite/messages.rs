@@ -1,0 +1,69 @@
+//! The history of a session.
+
+use rusqlite::{Connection, params};
+
+use super::error::Error;
+use super::row::{Count, count};
+use crate::model::SessionId;
+use crate::model::limits::HISTORY_MESSAGES_MAX;
+use crate::store::{MessagePage, StoredMessage, rules};
+
+/// Adds messages, and forgets those that are too old then.
+pub(super) fn put(
+    connection: &Connection,
+    session_key: i64,
+    messages: &[StoredMessage],
+) -> rusqlite::Result<()> {
+    let Some(newest) = messages.last() else { return Ok(()) };
+    let mut insert = connection
+        .prepare_cached("INSERT INTO messages (session_key, number, body) VALUES (?1, ?2, ?3)")?;
+    for message in messages {
+        insert.execute(params![session_key, Count(message.number), message.body])?;
+    }
+    let forgotten = newest.number.saturating_sub(HISTORY_MESSAGES_MAX);
+    connection
+        .prepare_cached("DELETE FROM messages WHERE session_key = ?1 AND number <= ?2")?
+        .execute(params![session_key, Count(forgotten)])?;
+    Ok(())
+}
+
+/// Removes so many of a session's messages.
+pub(super) fn remove(
+    connection: &Connection,
+    session_key: i64,
+    rows_max: u64,
+) -> rusqlite::Result<u64> {
+    let removed = connection
+        .prepare_cached(
+            "DELETE FROM messages WHERE key IN
+                 (SELECT key FROM messages WHERE session_key = ?1 LIMIT ?2)",
+        )?
+        .execute(params![session_key, Count(rows_max)])?;
+    Ok(removed as u64)
+}
+
+/// The newest messages that together take at most `bytes_max`.
+pub(super) fn newest(
+    connection: &Connection,
+    session_id: SessionId,
+    bytes_max: u64,
+) -> Result<MessagePage, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT number, body FROM messages
+         WHERE session_key = (SELECT key FROM sessions WHERE id = ?1) ORDER BY number DESC",
+    )?;
+    let mut rows = statement.query([session_id.as_bytes()])?;
+    let mut failed = None;
+    let read = std::iter::from_fn(|| {
+        let row = rows.next().transpose()?;
+        let message = row.and_then(|row| {
+            Ok(StoredMessage { number: count(row, 0)?, body: row.get(1)? })
+        });
+        message.map_err(|error| failed = Some(error)).ok()
+    });
+    let page = rules::newest_that_fit(read, bytes_max);
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(page),
+    }
+}
