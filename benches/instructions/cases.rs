@@ -148,6 +148,7 @@ async fn grow(
         session: session.clone(),
         calls: Vec::new(),
         deleted_calls: Vec::new(),
+        messages: Vec::new(),
         requests: Vec::new(),
     };
     Ok(store.append(append).await?)
@@ -188,6 +189,8 @@ fn start() -> Start {
         policy: CallPolicy::default(),
         labels: Labels::new(),
         turn_id: None,
+        turn: None,
+        is_control: false,
         parent: None,
         background: false,
         concurrency: Concurrency::default(),

@@ -31,6 +31,8 @@ pub(crate) fn session() -> Session {
         cancelled_tasks: 0,
         detached_tasks: 0,
         live_tasks: 0,
+        usage: None,
+        messages: 0,
         head_sequence: 0,
         first_sequence: 1,
     }

@@ -83,7 +83,8 @@ impl ModelConfig {
         if self.name.is_empty() || self.name.chars().count() > 100 {
             return Err("name must be 1 to 100 characters".to_owned());
         }
-        let is_http = ["http://", "https://"].iter().any(|scheme| self.endpoint.starts_with(scheme));
+        let is_http =
+            ["http://", "https://"].iter().any(|scheme| self.endpoint.starts_with(scheme));
         if !is_http || reqwest::Url::parse(&self.endpoint).is_err() {
             return Err("endpoint must be a URL that begins with http:// or https://".to_owned());
         }

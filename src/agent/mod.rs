@@ -110,10 +110,7 @@ impl ModelErrorCode {
     /// The same request may succeed when it is sent again at once or soon. Pauses that an endpoint
     /// asks for have been made before [`Self::RateLimited`] is given.
     pub fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::Connection | Self::Timeout | Self::Server | Self::Cut | Self::Garbled
-        )
+        matches!(self, Self::Connection | Self::Timeout | Self::Server | Self::Cut | Self::Garbled)
     }
 }
 

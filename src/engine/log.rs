@@ -336,11 +336,7 @@ impl Part {
     }
 
     /// The events that belong to it.
-    fn of(
-        self,
-        mut events: Vec<LogEvent>,
-        codec: &dyn EventCodec,
-    ) -> Result<Vec<LogEvent>, Error> {
+    fn of(self, mut events: Vec<LogEvent>, codec: &dyn EventCodec) -> Result<Vec<LogEvent>, Error> {
         // The store has left out those of other calls.
         let Self::Turn(own) = self else { return Ok(events) };
         let mut fault = None;

@@ -68,14 +68,7 @@ impl Projection {
             Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
                 call.stopping.get_or_insert(Stopping { cause, time: now });
             }),
-            Change::Ended {
-                call_id,
-                state,
-                reason,
-                outcome,
-                survivors,
-                end_time,
-            } => {
+            Change::Ended { call_id, state, reason, outcome, survivors, end_time } => {
                 self.end(call_id, now, written, |call| {
                     call.end_time = Some(end_time);
                     call.state = state;
@@ -195,7 +188,13 @@ impl Projection {
         written.changed.insert(id);
     }
 
-    pub(super) fn tell_live(&mut self, id: CallId, payload: Payload, now: Timestamp, written: &mut Written) {
+    pub(super) fn tell_live(
+        &mut self,
+        id: CallId,
+        payload: Payload,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
         if let Some(header) = self.call(id).map(Header::of) {
             self.push_event(header, payload, now, written);
         }

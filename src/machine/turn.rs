@@ -83,7 +83,11 @@ impl Projection {
                     stop_reason,
                     usage: call.usage.unwrap_or_default(),
                     running,
-                    history_omitted: turn.end.as_ref().map(|end| end.history_omitted).unwrap_or_default(),
+                    history_omitted: turn
+                        .end
+                        .as_ref()
+                        .map(|end| end.history_omitted)
+                        .unwrap_or_default(),
                 }))
             }
             Err(error) => {

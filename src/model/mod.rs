@@ -12,7 +12,7 @@ mod outcome;
 mod principal;
 mod process;
 mod session;
-pub(crate) mod span;
+pub mod span;
 mod time;
 mod tool;
 mod turn;
@@ -35,9 +35,7 @@ pub use process::{Environment, ProcessSpec};
 pub use session::{Session, SessionState, TaskLimitPolicy};
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};
-pub use turn::{
-    BusyPolicy, Message, ModelCall, StopReason, Turn, TurnEnd, TurnError, TurnReport,
-};
+pub use turn::{BusyPolicy, Message, ModelCall, StopReason, Turn, TurnEnd, TurnError, TurnReport};
 
 /// Free-form key and value pairs that a caller puts on a session or a call and filters by.
 pub type Labels = std::collections::BTreeMap<String, String>;

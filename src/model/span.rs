@@ -6,22 +6,21 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 
 /// Reads one. An error says what is wrong with it.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("`{text}` is not a span such as `90s` or `1h 30m`: {error}"))
 }
 
-pub(crate) fn serialize<S: Serializer>(
-    span: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+/// Writes one, if there is one.
+pub fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match span {
         Some(span) => serializer.collect_str(&humantime::format_duration(*span)),
         None => serializer.serialize_none(),
     }
 }
 
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+/// Reads one that is there.
+pub fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;

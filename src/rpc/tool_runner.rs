@@ -31,11 +31,7 @@ impl ToolRunner {
         Self { engine }
     }
 
-    async fn start_turn(
-        &self,
-        who: &Principal,
-        wanted: TurnRequest,
-    ) -> Result<CallHandle, Status> {
+    async fn start_turn(&self, who: &Principal, wanted: TurnRequest) -> Result<CallHandle, Status> {
         match self.engine.start_turn(who, wanted).boxed().await? {
             Started::Call(handle) => Ok(handle),
             Started::DryRun(_) => Err(Error::Internal("a turn was not started".into()).into()),

@@ -2,7 +2,6 @@
 //! that this server doesn't have. What is wrong with single fields is tried in `descriptor`.
 
 use bytes::Bytes;
-use callpark_proto::v1::start_request::Work;
 use prost::Message;
 use prost_types::{Struct, Value, value::Kind};
 use tokio::time::Instant;
@@ -118,7 +117,7 @@ async fn an_unknown_method_is_unimplemented() {
 }
 
 #[tokio::test]
-async fn turns_and_follow_ups_are_unimplemented_and_nothing_else_is() {
+async fn follow_ups_and_workers_are_unimplemented_and_nothing_else_is() {
     let server = TestServer::start().await;
     let mut left_out = 0;
     for method in methods() {
@@ -135,11 +134,7 @@ async fn turns_and_follow_ups_are_unimplemented_and_nothing_else_is() {
             assert!(!bad_fields(&status).is_empty(), "{}: {status:?}", method.name);
         }
     }
-    assert_eq!(left_out, 8, "RunTurn, StreamTurn, CancelTurn, four of follow-ups, Connect");
-    let turn = v1::AgentTurn { prompt: "do it".into(), ..Default::default() };
-    let start = v1::StartRequest { work: Some(Work::AgentTurn(turn)), ..Default::default() };
-    let status = server.tasks.clone().start(start).await.expect_err("refused");
-    check_reason(&status, Code::Unimplemented, "NOT_IMPLEMENTED");
+    assert_eq!(left_out, 5, "four of follow-ups, Connect");
     let list = v1::ListSessionsRequest::default();
     let list = server.tools.clone().list_sessions(Request::new(list)).await.expect("a list");
     assert_eq!(list.into_inner().sessions.len(), 1, "only what an empty CreateSession made");

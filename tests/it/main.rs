@@ -54,3 +54,4 @@ mod tasks_cancel;
 mod tasks_life;
 mod tasks_wait;
 mod tasks_watch;
+mod turns;

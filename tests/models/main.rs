@@ -45,5 +45,5 @@ mod parking;
 mod requests;
 mod waits;
 
-use callpark::{exec, machine, model, store, telemetry};
+use callpark::{agent, exec, machine, model, store, telemetry};
 use shuttle_tokio::{select, test};

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use callpark::model::{Call, CallId, Session, SessionId, Tenant};
 use callpark::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MemoryStore, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError,
+    ExpiryPolicy, MemoryStore, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage,
+    SessionQuery, Store, StoreError,
 };
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -101,6 +101,14 @@ impl Store for Mounted {
 
     async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         self.disk.store.output(query).await
+    }
+
+    async fn messages(
+        &self,
+        session_id: SessionId,
+        bytes_max: u64,
+    ) -> Result<MessagePage, StoreError> {
+        self.disk.store.messages(session_id, bytes_max).await
     }
 
     async fn request(

@@ -44,6 +44,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         codec: Arc::new(WireCodec),
         executor: Arc::new(NoProcesses),
         tools: Registry::new(vec![Arc::new(WorkTool::new(site.effects.clone()))])?.into(),
+        models: Default::default(),
         clock: Arc::new(SimulatedClock),
         metrics: site.metrics.clone(),
         options: options(),
@@ -93,6 +94,8 @@ fn options() -> EngineOptions {
         stream_age: Duration::from_secs(15),
         working_directory: None,
         environment: Arc::default(),
+        model_retry_delay: Duration::from_secs(3),
+        system_message: String::new(),
         session_events_max: 1_000_000,
         sweep_interval: Duration::from_secs(60),
     }

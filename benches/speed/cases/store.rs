@@ -89,6 +89,7 @@ impl Log {
             parent: None,
             progress: None,
             outcome: None,
+            turn: None,
             usage: None,
             cancellation: None,
             stopping: None,
@@ -117,6 +118,7 @@ impl Log {
             session: self.session.clone(),
             calls,
             deleted_calls: Vec::new(),
+            messages: Vec::new(),
             requests: Vec::new(),
         };
         self.store.store.append(append).await?;

@@ -90,7 +90,8 @@ impl Assembly {
 
     /// Takes one piece in, and gives what can be shown of it.
     pub(super) fn take(&mut self, data: &str, at: &str) -> Result<Vec<ModelEvent>, ModelError> {
-        let chunk: Chunk = serde_json::from_str(data).map_err(|cause| error::garbled(&cause, at))?;
+        let chunk: Chunk =
+            serde_json::from_str(data).map_err(|cause| error::garbled(&cause, at))?;
         if let Some(fault) = chunk.error.filter(|fault| !fault.is_null()) {
             return Err(error::of_body(&fault, at));
         }
@@ -142,11 +143,8 @@ impl Assembly {
         }
         let sizes = [&delta.id, &name, &arguments].into_iter().flatten().map(String::len);
         self.count(sizes.sum(), at)?;
-        let empty = || WantedCall {
-            id: String::new(),
-            tool: String::new(),
-            arguments: String::new(),
-        };
+        let empty =
+            || WantedCall { id: String::new(), tool: String::new(), arguments: String::new() };
         let call = self.calls.entry(delta.index).or_insert_with(empty);
         if let Some(id) = delta.id.filter(|id| !id.is_empty()) {
             call.id = id;

@@ -65,9 +65,10 @@ pub(super) async fn of_response(mut response: Response, at: &str) -> ModelError 
     };
     let (code, advice) = match status {
         StatusCode::TOO_MANY_REQUESTS => (ModelErrorCode::RateLimited, "try later"),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            (ModelErrorCode::Unauthenticated, "see api_key_environment or api_key_file of the model")
-        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
+            ModelErrorCode::Unauthenticated,
+            "see api_key_environment or api_key_file of the model",
+        ),
         StatusCode::REQUEST_TIMEOUT => (ModelErrorCode::Timeout, "try again"),
         status if status.is_server_error() => (ModelErrorCode::Server, "try again"),
         _ => (ModelErrorCode::Refused, "see endpoint and model of the model, and the prompt"),

@@ -19,7 +19,9 @@ use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::config::READ_TIMEOUT_DEFAULT;
-use super::{AnswerStream, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent, ModelRequest};
+use super::{
+    AnswerStream, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent, ModelRequest,
+};
 use crate::model::Usage;
 use crate::model::limits::MODEL_STREAM_BYTES_MAX;
 use answer::Assembly;

@@ -25,10 +25,7 @@ impl Names {
     }
 
     /// The tools that the endpoint can be told of, each with its name there.
-    pub(super) fn shown<'t>(
-        &self,
-        tools: &'t [Tool],
-    ) -> impl Iterator<Item = (String, &'t Tool)> {
+    pub(super) fn shown<'t>(&self, tools: &'t [Tool]) -> impl Iterator<Item = (String, &'t Tool)> {
         tools.iter().filter_map(|tool| {
             let name = spelled(&tool.name);
             (self.own.get(&name) == Some(&tool.name)).then_some((name, tool))

@@ -41,12 +41,12 @@ impl Turn {
         });
         let all = join_all(answers);
         // Calls have limits of their own: while they run, the turn isn't idle.
-        let mut signs = tokio::time::interval(Duration::from_secs(TURN_IDLE_SECONDS / 4));
+        let pause = Duration::from_secs(TURN_IDLE_SECONDS / 4);
         let mut all = std::pin::pin!(all);
         loop {
             tokio::select! {
                 answers = &mut all => return answers,
-                _ = signs.tick() => self.is_alive().await,
+                () = tokio::time::sleep(pause) => self.is_alive().await,
             }
         }
     }
@@ -95,10 +95,7 @@ impl Turn {
                 return Ok(parked(&call, call.elapsed(self.play.engine.now())));
             }
             let (call, _) = self.play.engine.complete(call).await?;
-            Ok::<_, Error>(Told {
-                failed: call.state != State::Succeeded,
-                text: result(&call),
-            })
+            Ok::<_, Error>(Told { failed: call.state != State::Succeeded, text: result(&call) })
         };
         told.await.unwrap_or_else(|error| Told::failure(error.to_string()))
     }
@@ -144,7 +141,8 @@ pub(super) fn result(call: &Call) -> String {
                 Some(Exit::Code(code)) => format!("exit code {code}"),
                 Some(Exit::Signal(signal)) => format!("ended by signal {signal}"),
             };
-            let why = if result.error_message.is_empty() { exit } else { result.error_message.clone() };
+            let why =
+                if result.error_message.is_empty() { exit } else { result.error_message.clone() };
             (words::content(&result.content), why)
         }
         Some(Outcome::Failure(failure)) => (String::new(), failure.message.clone()),

@@ -83,8 +83,12 @@ pub(super) fn tools() -> [Tool; 2] {
         "additionalProperties": false,
     });
     [
-        tool(CHECK, "Waits for a background task and gives its result, lists the tasks of this \
-                     session, or cancels one.", check),
+        tool(
+            CHECK,
+            "Waits for a background task and gives its result, lists the tasks of this \
+                     session, or cancels one.",
+            check,
+        ),
         tool(READ, "Reads what a background task has written so far.", read),
     ]
 }
@@ -157,16 +161,12 @@ enum Order {
 }
 
 impl Order {
-    fn read(
-        tool: &str,
-        arguments: &Arguments,
-    ) -> Result<Self, Vec<ArgumentFault>> {
+    fn read(tool: &str, arguments: &Arguments) -> Result<Self, Vec<ArgumentFault>> {
         for described in tools().iter().filter(|described| described.name == tool) {
             check_arguments(described, arguments)?;
         }
-        let fault = |description: String| {
-            vec![ArgumentFault { path: "background_id".into(), description }]
-        };
+        let fault =
+            |description: String| vec![ArgumentFault { path: "background_id".into(), description }];
         let action = arguments.get("action").and_then(Value::as_str).unwrap_or("wait");
         if tool == CHECK && action == "list" {
             return Ok(Self::List);
@@ -175,7 +175,10 @@ impl Order {
         let id = CallId::parse_background(id).map_err(|error| fault(error.to_string()))?;
         if tool == READ {
             let offset = arguments.get("offset").and_then(Value::as_u64);
-            return Ok(Self::Read(id, offset.map_or(OutputStart::TailLines(100), OutputStart::Offset)));
+            return Ok(Self::Read(
+                id,
+                offset.map_or(OutputStart::TailLines(100), OutputStart::Offset),
+            ));
         }
         if action == "cancel" {
             return Ok(Self::Cancel(id));

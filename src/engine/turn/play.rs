@@ -128,7 +128,9 @@ impl Turn {
         let Play { engine, handle, call_id, .. } = &self.play;
         let command = Command::Turn { call_id: *call_id, report };
         match engine.command(handle, command, None).await {
-            Ok(Reply::NotLive) => Err(failure(&Error::Internal("the turn has ended before".into()))),
+            Ok(Reply::NotLive) => {
+                Err(failure(&Error::Internal("the turn has ended before".into())))
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(failure(&error)),
         }

@@ -43,8 +43,8 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
     let session = &projection.session;
     let limit = session.max_live_tasks;
     // However full the session is, its agent can be asked to look at what is there.
-    let looks_after = start.is_control
-        || (start.turn.is_some() && !projection.live_calls().any(is_turn));
+    let looks_after =
+        start.is_control || (start.turn.is_some() && !projection.live_calls().any(is_turn));
     if session.live_tasks < limit || looks_after {
         return Ok(Decision::nothing());
     }

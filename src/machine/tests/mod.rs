@@ -14,4 +14,5 @@ mod node;
 mod parking;
 mod random;
 mod starting;
+mod turns;
 mod world;

@@ -106,6 +106,8 @@ impl World {
             policy: CallPolicy::default(),
             labels: Labels::new(),
             turn_id: None,
+            turn: None,
+            is_control: false,
             parent: None,
             background: false,
             concurrency: Concurrency::Allow,
@@ -244,6 +246,8 @@ fn new_session(now: Timestamp) -> Session {
         cancelled_tasks: 0,
         detached_tasks: 0,
         live_tasks: 0,
+        usage: None,
+        messages: 0,
         head_sequence: 0,
         first_sequence: 1,
     }

@@ -101,7 +101,8 @@ fn stop_reason(reason: StopReason) -> v1::StopReason {
 /// What a turn came to.
 pub(crate) fn turn_response(outcome: TurnOutcome, replayed: bool) -> v1::RunTurnResponse {
     let TurnOutcome { call, stop, unresolved } = outcome;
-    let running = unresolved.iter().filter(|call| call.is_task).map(|call| call.call_id.background());
+    let running =
+        unresolved.iter().filter(|call| call.is_task).map(|call| call.call_id.background());
     let (reason, error) = match &stop {
         Ok(reason) => (stop_reason(*reason), None),
         Err(error) => (v1::StopReason::Unspecified, Some(session_error(error, &unresolved))),

@@ -7,6 +7,7 @@ mod events;
 mod expiry;
 mod lists;
 mod live;
+mod messages;
 mod output;
 mod requests;
 pub(super) mod world;
@@ -119,6 +120,12 @@ suite! {
     live {
         live_calls_come_oldest_first
         sessions_with_live_calls_are_paged
+    }
+    messages {
+        the_newest_that_fit_come_back_in_order
+        the_oldest_are_forgotten
+        messages_go_in_with_the_rest_or_not_at_all
+        a_history_goes_with_its_session
     }
     output {
         every_offset_finds_its_piece

@@ -154,6 +154,7 @@ impl Log {
             parent: None,
             progress: None,
             outcome: None,
+            turn: None,
             usage: None,
             cancellation: None,
             stopping: None,

@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 use super::{Entry, Kept, Log, Output, State};
 use crate::model::{Call, CallId, Session, SessionId};
 use crate::store::rules::{self, OutputCounts, is_forgotten};
-use crate::store::{
-    Append, RequestEffect, RequestRecord, StoreError, StoredEvent, StoredMessage,
-};
+use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent, StoredMessage};
 
 impl State {
     pub(super) fn append(&mut self, append: Append) -> Result<(), StoreError> {

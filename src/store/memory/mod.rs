@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use super::rules::{self, OutputCounts};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError, StoredEvent, StoredMessage,
+    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
+    Store, StoreError, StoredEvent, StoredMessage,
 };
 use crate::model::{Call, CallId, Session, SessionId, Tenant};
 

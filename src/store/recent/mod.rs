@@ -26,8 +26,8 @@ use self::pages::Pages;
 use self::tails::Tails;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError,
+    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
+    Store, StoreError,
 };
 use crate::model::{Call, CallId, Session, SessionId, Tenant};
 use crate::telemetry::{LogSource, Metrics};

@@ -56,9 +56,8 @@ pub(super) fn newest(
     let mut failed = None;
     let read = std::iter::from_fn(|| {
         let row = rows.next().transpose()?;
-        let message = row.and_then(|row| {
-            Ok(StoredMessage { number: count(row, 0)?, body: row.get(1)? })
-        });
+        let message =
+            row.and_then(|row| Ok(StoredMessage { number: count(row, 0)?, body: row.get(1)? }));
         message.map_err(|error| failed = Some(error)).ok()
     });
     let page = rules::newest_that_fit(read, bytes_max);

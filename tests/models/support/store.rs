@@ -11,8 +11,8 @@ use super::pause;
 use crate::model::{Call, CallId, PayloadKind, Session, SessionId, Tenant};
 use crate::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MemoryStore, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError,
+    ExpiryPolicy, MemoryStore, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage,
+    SessionQuery, Store, StoreError,
 };
 
 /// The store, and what was appended to it.
@@ -126,6 +126,14 @@ impl Store for Log {
 
     async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
         between!(self.store.output(query))
+    }
+
+    async fn messages(
+        &self,
+        session_id: SessionId,
+        bytes_max: u64,
+    ) -> Result<MessagePage, StoreError> {
+        between!(self.store.messages(session_id, bytes_max))
     }
 
     async fn request(

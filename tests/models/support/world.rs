@@ -16,7 +16,7 @@ use crate::engine::{
 use crate::machine::Settings;
 use crate::model::{
     Call, CallId, Event, EventCodec, EventCorrupt, PayloadKind, Principal, ProcessSpec, SessionId,
-    Tenant, Timestamp, Tool, ToolKind, ToolOutput, ToolSource,
+    Tenant, Timestamp, Tool, ToolKind, ToolOutput, ToolSource, TurnId,
 };
 use crate::telemetry::Metrics;
 use crate::time::Instant;
@@ -52,6 +52,7 @@ impl World {
             codec: Arc::new(NoCodec),
             executor: processes.clone(),
             tools: Registry::new(tools).expect("a registry").into(),
+            models: Default::default(),
             clock: Arc::new(ModelClock),
             metrics: METRICS.with(Metrics::clone),
             options: EngineOptions {
@@ -64,6 +65,8 @@ impl World {
                 stream_age: Duration::from_secs(3600),
                 working_directory: None,
                 environment: Arc::default(),
+                model_retry_delay: millis(20),
+                system_message: String::new(),
                 session_events_max: 1000,
                 sweep_interval: Duration::from_secs(60),
             },
@@ -184,6 +187,10 @@ impl EventCodec for NoCodec {
         _sequence: u64,
         _bytes: &Bytes,
     ) -> Result<Option<ToolOutput>, EventCorrupt> {
+        Ok(None)
+    }
+
+    fn decode_turn(&self, _sequence: u64, _bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt> {
         Ok(None)
     }
 }
