@@ -17,9 +17,9 @@ use crate::{
     error::Error,
     options::{ClientOptions, OnRetry},
     parked::ParkedCall,
+    part_stream::{ToolStream, TurnStream},
     session_stream::SessionStream,
     token::Tokens,
-    tool_stream::ToolStream,
     v1,
     watch::WatchStream,
 };
@@ -123,6 +123,15 @@ impl Client {
     /// The items may end with one of the errors of [`run_tool`](Self::run_tool).
     pub fn stream_tool(&self, request: v1::StreamToolRequest) -> ToolStream {
         ToolStream::new(self, request)
+    }
+
+    /// Sends a prompt to an agent and streams the events of its turn. Opens at the first poll.
+    ///
+    /// A cut in between parks the turn, which goes on; the resumed stream gives the rest of it.
+    ///
+    /// The items may end with one of the errors of [`run_turn`](Self::run_turn).
+    pub fn stream_turn(&self, request: v1::StreamTurnRequest) -> TurnStream {
+        TurnStream::new(self, request)
     }
 
     /// Streams the changes of tasks. Opens at the first poll.

@@ -9,7 +9,8 @@
 //!   else. Rate limits and every other code come back as an [`Error`] at once. A `request_id` that
 //!   the caller left empty is made by the client and kept over all tries, so that a call whose answer
 //!   was lost never runs twice.
-//! - A stream ([`Client::stream_session`], [`Client::stream_tool`], [`Client::watch`]) goes on after
+//! - A stream ([`Client::stream_session`], [`Client::stream_tool`], [`Client::stream_turn`],
+//!   [`Client::watch`]) goes on after
 //!   cuts, restarts of the server, drains and missed heartbeats. Each event is handed out once, in
 //!   order; a hole in the log or another log is an item of its own.
 //! - A parked call is a [`ParkedCall`]: wait for it, for any time, cancel it, follow its output.
@@ -96,10 +97,10 @@ mod log;
 mod options;
 mod output;
 mod parked;
+mod part_stream;
 mod retry;
 mod session_stream;
 mod token;
-mod tool_stream;
 mod unary;
 mod wait_many;
 mod watch;
@@ -116,8 +117,8 @@ pub use crate::{
     options::{ClientOptions, OnRetry, RetryNotice, TlsOptions, TokenSource},
     output::{OutputChunk, OutputOptions, OutputReader},
     parked::{FinishedCall, ParkedCall, RunOutcome},
+    part_stream::{PartStream, ToolStream, TurnStream},
     retry::Budget,
     session_stream::{SessionItem, SessionStream},
-    tool_stream::ToolStream,
     watch::{WatchItem, WatchStream},
 };

@@ -106,6 +106,14 @@ pub(crate) fn answers_call(event: &v1::SessionEvent) -> bool {
     matches!(event.payload, Some(Payload::ToolCallFinished(_) | Payload::ToolCallParked(_)))
 }
 
+/// Whether an event is the last that concerns who asked an agent.
+pub(crate) fn ends_turn(event: &v1::SessionEvent) -> bool {
+    matches!(
+        event.payload,
+        Some(Payload::SessionIdle(_) | Payload::SessionError(_) | Payload::SessionShutdown(_))
+    )
+}
+
 /// What a draining message asks for.
 pub(crate) fn draining(draining: v1::Draining, taken: &mut Taken) {
     let delay = draining.retry_after.and_then(|delay| delay.try_into().ok());

@@ -37,7 +37,8 @@ where
 }
 
 /// A request that may carry an id under which it can be repeated.
-trait Identified {
+pub trait Identified {
+    /// The id. Empty: none yet.
     fn request_id(&mut self) -> &mut String;
 }
 
@@ -60,13 +61,12 @@ identified!(
     RunToolRequest,
     StartRequest,
     StreamToolRequest,
+    RunTurnRequest,
+    StreamTurnRequest,
+    CancelTurnRequest,
 );
 
 /// Gives a request an id, unless the caller gave it one.
-#[expect(
-    private_bounds,
-    reason = "the trait lists the requests that have an id, for this function only"
-)]
 pub(crate) fn identify<Q: Identified>(mut request: Q) -> Q {
     let id = request.request_id();
     if id.is_empty() {
@@ -113,6 +113,22 @@ rpcs! {
     /// NOT_FOUND `TOOL_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`; RESOURCE_EXHAUSTED
     /// `SESSION_LIMIT` or `STORAGE_FULL`.
     @identify create_session(CreateSessionRequest) -> CreateSessionResponse, "ToolRunner.CreateSession", tool_runner;
+
+    /// Sends a prompt to an agent and gives what its turn came to, well or not: a turn that fails is
+    /// an answer with its error. A deadline or a cut parks the turn, which goes on; sent again it
+    /// attaches to the same turn.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `SESSION_BUSY`; ALREADY_EXISTS
+    /// `REQUEST_ID_REUSED`; FAILED_PRECONDITION `SESSION_CLOSED`; RESOURCE_EXHAUSTED `SESSION_LIMIT`,
+    /// `TASK_LIMIT` or `STORAGE_FULL`.
+    @identify run_turn(RunTurnRequest) -> RunTurnResponse, "ToolRunner.RunTurn", tool_runner;
+
+    /// Stops a turn, and waits for its end.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`.
+    @identify cancel_turn(CancelTurnRequest) -> CancelTurnResponse, "ToolRunner.CancelTurn", tool_runner;
 
     /// Reads a session.
     ///

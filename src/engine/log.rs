@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::handle::sleep_until;
+use super::part::Part;
 use super::topics::Subscription;
 use super::{Engine, Error};
 use crate::model::limits::{
     LOG_PAGE_BYTES_MAX, LOG_PAGE_EVENTS_MAX, UPDATE_BYTES_MAX, UPDATE_EVENTS_MAX,
 };
-use crate::model::{CallId, EventCodec, PayloadKind, Principal, Session, SessionId, TurnId};
+use crate::model::{CallId, PayloadKind, Principal, Session, SessionId, TurnId};
 use crate::store::{EventPage, EventQuery, LogEvent, StoreError};
 
 /// What happens when events that were asked for are gone.
@@ -313,50 +314,6 @@ impl Engine {
                         Err(Error::Draining)?;
                     }
                 }
-            }
-        }
-    }
-}
-
-/// A part of a session's log that has an end of its own.
-#[derive(Clone, Copy)]
-enum Part {
-    /// What a caller of a tool hears.
-    Call(CallId),
-    /// What a caller of an agent hears.
-    Turn(TurnId),
-}
-
-impl Part {
-    fn call_id(self) -> Option<CallId> {
-        match self {
-            Self::Call(id) => Some(id),
-            Self::Turn(_) => None,
-        }
-    }
-
-    /// The events that belong to it.
-    fn of(self, mut events: Vec<LogEvent>, codec: &dyn EventCodec) -> Result<Vec<LogEvent>, Error> {
-        // The store has left out those of other calls.
-        let Self::Turn(own) = self else { return Ok(events) };
-        let mut fault = None;
-        events.retain(|event| match codec.decode_turn(event.sequence, &event.bytes) {
-            Ok(turn) => turn == Some(own),
-            Err(error) => {
-                fault = Some(Error::Internal(error.to_string()));
-                false
-            }
-        });
-        fault.map_or(Ok(events), Err)
-    }
-
-    fn ends_with(self, event: &LogEvent) -> bool {
-        match self {
-            Self::Call(_) => {
-                matches!(event.kind, PayloadKind::ToolCallFinished | PayloadKind::ToolCallParked)
-            }
-            Self::Turn(_) => {
-                matches!(event.kind, PayloadKind::SessionIdle | PayloadKind::SessionError)
             }
         }
     }

@@ -16,6 +16,7 @@ mod handle;
 mod inbox;
 mod log;
 mod output;
+mod part;
 mod read_output;
 mod recover;
 mod requests;

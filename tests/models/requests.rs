@@ -116,6 +116,7 @@ async fn acts_once(until: Claim, failures: u32) {
             session,
             calls: Vec::new(),
             deleted_calls: Vec::new(),
+            messages: Vec::new(),
             requests: vec![record],
         };
         spawn(act(claims.clone(), log.clone(), append, until, failures.clone()))

@@ -6,7 +6,7 @@ use crate::paths::paths;
 use crate::{check, rust, sources};
 
 /// A path, and where in `src/` it may be named.
-const HOMES: [(&str, &[&str]); 26] = [
+const HOMES: [(&str, &[&str]); 27] = [
     // The wire. The command line gets messages from callpark-client, and their JSON by reflection.
     ("tonic", &["src/rpc/", "src/app/"]),
     ("tonic_health", &["src/app/"]),
@@ -19,11 +19,12 @@ const HOMES: [(&str, &[&str]); 26] = [
     ("callpark_client", &["src/cli/"]),
     ("axum", &["src/app/"]),
     ("hyper", &["src/app/"]),
-    ("rustls", &["src/app/", "src/mcp/"]),
+    ("rustls", &["src/app/", "src/mcp/", "src/agent/openai/"]),
     // The database.
     ("rusqlite", &["src/store/sqlite/"]),
     ("rmcp", &["src/mcp/"]),
-    ("reqwest", &["src/mcp/"]),
+    ("reqwest", &["src/mcp/", "src/agent/"]),
+    ("eventsource_stream", &["src/agent/openai/"]),
     ("refinery", &["src/store/sqlite/"]),
     // Processes.
     ("tokio::process", &["src/exec/"]),

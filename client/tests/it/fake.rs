@@ -106,6 +106,7 @@ pub(crate) struct Scripts {
     pub(crate) read_output: Unary<v1::ReadOutputRequest, v1::ReadOutputResponse>,
     pub(crate) stream_session: Streamed<v1::StreamSessionRequest, v1::SessionUpdate>,
     pub(crate) stream_tool: Streamed<v1::StreamToolRequest, v1::SessionUpdate>,
+    pub(crate) stream_turn: Streamed<v1::StreamTurnRequest, v1::SessionUpdate>,
     pub(crate) watch: Streamed<v1::WatchRequest, v1::WatchResponse>,
 }
 

@@ -15,5 +15,6 @@ mod service;
 mod session;
 mod story;
 mod tool;
+mod turn;
 mod unary;
 mod watch;

@@ -158,9 +158,9 @@ impl ToolRunner for Service {
 
     async fn stream_turn(
         &self,
-        _: Request<v1::StreamTurnRequest>,
+        request: Request<v1::StreamTurnRequest>,
     ) -> Result<Response<Self::StreamTurnStream>, Status> {
-        none()
+        stream(&self.scripts, &self.wires, |scripts| &scripts.stream_turn, request).await
     }
 
     async fn cancel_turn(

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::{Change, Command, Concurrency, Decision, Projection, Start, Written, decide};
 use super::world::{RETENTION, World};
 use crate::model::{
-    Call, CallFinished, CallId, Event, OnDisconnect, Outcome, Payload, State, StopCause,
-    TaskLimitPolicy, Timestamp,
+    BusyPolicy, Call, CallFinished, CallId, Event, OnDisconnect, Outcome, Payload, State,
+    StopCause, TaskLimitPolicy, Timestamp,
 };
 
 /// The same projection and the same command give the same decision, also when the projection
@@ -56,7 +56,9 @@ pub(super) fn check_stops_are_allowed(
                     && !call.is_task()
                     && call.policy.on_disconnect == OnDisconnect::Cancel
             }
-            Command::Start(start) => call.is_task() && may_make_room(projection, start),
+            Command::Start(start) => {
+                (call.is_task() && may_make_room(projection, start)) || interrupts(start, call)
+            }
             Command::Close(_) => !call.policy.detached,
             _ => false,
         };
@@ -70,6 +72,12 @@ fn may_make_room(projection: &Projection, start: &Start) -> bool {
     let evicts = session.task_limit_policy == TaskLimitPolicy::EvictOldest
         && session.live_tasks >= session.max_live_tasks;
     start.concurrency == Concurrency::Replace || evicts
+}
+
+/// A turn that takes the place of one that is there.
+fn interrupts(start: &Start, call: &Call) -> bool {
+    let policy = start.turn.as_ref().map(|turn| turn.busy_policy);
+    policy == Some(BusyPolicy::Interrupt) && call.turn.is_some()
 }
 
 /// Only what doesn't run can be ended by somebody else than its run.

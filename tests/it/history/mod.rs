@@ -252,7 +252,7 @@ impl Violation {
 pub type Checker = fn(&History) -> Vec<Violation>;
 
 /// All invariants.
-pub const INVARIANTS: [(&str, Checker); 25] = [
+pub const INVARIANTS: [(&str, Checker); 26] = [
     ("the sequences of a session are 1 to its head", log::sequences_have_no_gap),
     ("nothing follows the end of a log", log::the_shutdown_is_last),
     ("an event never changes once it was delivered", log::delivered_events_never_change),
@@ -260,6 +260,7 @@ pub const INVARIANTS: [(&str, Checker); 25] = [
     ("a reader misses nothing", log::readers_miss_nothing),
     ("a stream ends OK only after its end", log::streams_end_ok_after_their_end),
     ("a call has one terminal event", state::each_call_ends_once),
+    ("a turn has one end", state::each_turn_ends_once),
     ("a call moves along the diagram", state::moves_are_in_the_diagram),
     ("what is told of a task never goes back", state::what_is_told_goes_forward),
     ("the record of a task says what its log says", state::records_are_the_logs),

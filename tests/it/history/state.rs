@@ -34,6 +34,28 @@ pub fn each_call_ends_once(history: &History) -> Vec<Violation> {
     wrong
 }
 
+/// A turn has one end, right before that of the call that it is. A call of a tool has none.
+pub fn each_turn_ends_once(history: &History) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for call in history.calls().values() {
+        let is_end = |event: &&&v1::SessionEvent| {
+            matches!(event.payload, Some(Payload::SessionIdle(_) | Payload::SessionError(_)))
+        };
+        let is_turn = call.accepted().is_some_and(|(_, start)| start.kind() == v1::Kind::Agent);
+        let ends = call.events.iter().filter(is_end).count();
+        let before_last = call.events.iter().rev().nth(1);
+        let wanted = usize::from(is_turn && !call.ends().is_empty());
+        if ends != wanted {
+            let detail = format!("{ends} ends of a turn, and not {wanted}");
+            wrong.push(Violation::new(call.id, detail));
+        } else if wanted == 1 && !before_last.is_some_and(|event| is_end(&event)) {
+            wrong
+                .push(Violation::new(call.id, "the end of the turn isn't right before the call's"));
+        }
+    }
+    wrong
+}
+
 /// The events of a call move it along the diagram of states.
 pub fn moves_are_in_the_diagram(history: &History) -> Vec<Violation> {
     let wrong = history.calls().into_values().filter_map(|call| {
@@ -65,7 +87,16 @@ impl Life {
                 return is_first;
             }
             Payload::ToolOutput(_) | Payload::ToolProgress(_) => None,
-            // Of a session or a turn, not of a call.
+            Payload::TurnStarted(_)
+            | Payload::AssistantDelta(_)
+            | Payload::ReasoningDelta(_)
+            | Payload::AssistantMessage(_)
+            | Payload::TurnRetrying(_)
+            | Payload::UsageReported(_) => None,
+            Payload::SessionIdle(_) | Payload::SessionError(_) => {
+                return self.state.is_some_and(|state| !is_terminal(state));
+            }
+            // Of a session, not of a call.
             _ => return false,
         };
         let Some(to) = to else { return matches!(self.state, Some(Running | Cancelling)) };
@@ -229,6 +260,25 @@ mod tests {
         check_fails(moves_are_in_the_diagram, "Pending", |history| {
             let output = history.logs[0].events[2].message.payload.clone();
             change_event(history, 6, |event| event.payload = output);
+        });
+    }
+
+    #[test]
+    fn a_turn_without_its_end_is_found() {
+        let becomes_turn = |history: &mut History| {
+            change_event(history, 1, |event| match &mut event.payload {
+                Some(Payload::ToolCallStarted(started)) => started.set_kind(v1::Kind::Agent),
+                other => panic!("no start but {other:?}"),
+            });
+        };
+        let idle = || Some(Payload::SessionIdle(v1::SessionIdle::default()));
+        check_fails(each_turn_ends_once, "0 ends of a turn", becomes_turn);
+        check_fails(each_turn_ends_once, "1 ends of a turn, and not 0", |history| {
+            change_event(history, 3, |event| event.payload = idle());
+        });
+        check_fails(each_turn_ends_once, "right before", |history| {
+            becomes_turn(history);
+            change_event(history, 2, |event| event.payload = idle());
         });
     }
 

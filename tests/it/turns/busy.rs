@@ -1,0 +1,188 @@
+//! One turn a session at a time: what a second prompt does, and what stops a turn.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use super::*;
+use crate::support::check_reason;
+use crate::support::streams::{close, log_of, new_session};
+use v1::BusyPolicy;
+
+/// An answer that isn't whole before the test says so.
+fn held(text: &str) -> (Script, Arc<Notify>) {
+    let go_on = Arc::new(Notify::new());
+    let pieces = vec![
+        Piece::Text("I ".into()),
+        Piece::Wait(go_on.clone()),
+        Piece::Text(text.into()),
+        Piece::Finish("stop"),
+    ];
+    (Script::Stream(pieces), go_on)
+}
+
+/// A turn that runs until it is let go or stopped.
+fn running(
+    server: &TestServer,
+    request: v1::RunTurnRequest,
+) -> impl Future<Output = Result<v1::RunTurnResponse, tonic::Status>> + use<> {
+    let mut tools = server.tools.clone();
+    let mut turns = JoinSet::new();
+    turns.spawn(async move { tools.run_turn(request).await.map(tonic::Response::into_inner) });
+    async move {
+        let answer = soon("a turn", turns.join_next()).await;
+        answer.expect("an answer").expect("no panic")
+    }
+}
+
+fn policy(session: &str, text: &str, policy: BusyPolicy) -> v1::RunTurnRequest {
+    v1::RunTurnRequest { busy_policy: policy.into(), ..prompt(session, text) }
+}
+
+async fn cancel(server: &TestServer, session: &str, turn_id: &str) -> v1::CancelTurnResponse {
+    let request = v1::CancelTurnRequest {
+        session_id: session.into(),
+        turn_id: turn_id.into(),
+        reason: "enough".into(),
+        ..Default::default()
+    };
+    let answer = soon("a cancel", server.tools.clone().cancel_turn(request)).await;
+    answer.expect("an answer").into_inner()
+}
+
+#[tokio::test]
+async fn a_second_prompt_is_refused_by_default() {
+    let (script, go_on) = held("am done");
+    let endpoint = Endpoint::new(vec![script]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let first = running(&server, prompt(&session, "1"));
+    endpoint.asked(1).await;
+    let status = server.tools.clone().run_turn(prompt(&session, "2")).await.expect_err("busy");
+    check_reason(&status, Code::Aborted, "SESSION_BUSY");
+    go_on.notify_one();
+    assert_eq!(first.await.expect("an answer").final_text, "I am done");
+    assert_eq!(endpoint.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_enqueued_prompt_waits_for_its_turn() {
+    let (script, go_on) = held("am done");
+    let endpoint = Endpoint::new(vec![script, says("me too")]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let first = running(&server, prompt(&session, "1"));
+    endpoint.asked(1).await;
+    let request = stream_of(policy(&session, "2", BusyPolicy::Enqueue));
+    let mut second =
+        server.tools.clone().stream_turn(request).await.expect("a stream").into_inner();
+    let accepted = soon("its acceptance", second.message()).await.expect("an event");
+    let accepted = accepted.expect("an event").events.remove(0).payload;
+    let Some(Payload::ToolCallStarted(started)) = accepted else { panic!("{accepted:?}") };
+    assert_eq!(started.state(), v1::State::Pending);
+    go_on.notify_one();
+    assert_eq!(first.await.expect("an answer").final_text, "I am done");
+    let mut events = Vec::new();
+    while let Some(update) = soon("an event", second.message()).await.expect("no error") {
+        events.extend(update.events);
+    }
+    assert_eq!(short(&events).last().expect("an end"), "idle STOP_REASON_END_TURN \"me too\"");
+    assert_eq!(endpoint.messages(1).len(), 4, "it knows of the first");
+}
+
+#[tokio::test]
+async fn an_interrupting_prompt_stops_the_turn_that_runs() {
+    let (script, _never) = held("am done");
+    let endpoint = Endpoint::new(vec![script, says("I am next")]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let first = running(&server, prompt(&session, "1"));
+    endpoint.asked(1).await;
+    let second = turn(&server, policy(&session, "2", BusyPolicy::Interrupt)).await;
+    assert_eq!(second.final_text, "I am next");
+    let first = first.await.expect("an answer");
+    assert_eq!(first.stop_reason(), v1::StopReason::Cancelled);
+    assert_eq!(first.error, None);
+}
+
+#[tokio::test]
+async fn a_cancelled_turn_ends_once_and_its_session_goes_on() {
+    let (script, _never) = held("am done");
+    let endpoint = Endpoint::new(vec![script, says("fine")]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let first = running(&server, prompt(&session, "1"));
+    endpoint.asked(1).await;
+    let stopped = cancel(&server, &session, "").await;
+    assert!(!stopped.replayed);
+    let first = first.await.expect("an answer");
+    assert_eq!(first.stop_reason(), v1::StopReason::Cancelled);
+    assert_eq!(first.turn_id, stopped.turn_id);
+    let again = cancel(&server, &session, &stopped.turn_id).await;
+    assert_eq!((again.turn_id, again.replayed), (stopped.turn_id, true));
+    assert_eq!(cancel(&server, &session, "").await.turn_id, "", "none runs");
+    assert_eq!(turn(&server, prompt(&session, "2")).await.final_text, "fine");
+    let ends = log_of(&server, &session).await.into_iter().filter(|event| {
+        matches!(event.payload, Some(Payload::SessionIdle(_) | Payload::SessionError(_)))
+    });
+    assert_eq!(ends.count(), 2);
+}
+
+#[tokio::test]
+async fn closing_its_session_ends_a_turn_before_the_log_ends() {
+    let (script, _never) = held("am done");
+    let endpoint = Endpoint::new(vec![script]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let first = running(&server, prompt(&session, "1"));
+    endpoint.asked(1).await;
+    close(&server, &session).await;
+    assert_eq!(first.await.expect("an answer").stop_reason(), v1::StopReason::Cancelled);
+    let events = short(&log_of(&server, &session).await);
+    let idle = events.iter().position(|event| event.starts_with("idle STOP_REASON_CANCELLED"));
+    let shutdown = events.iter().position(|event| event.starts_with("SessionShutdown"));
+    assert!(idle.is_some() && idle < shutdown, "{events:?}");
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_call_and_not_the_turn() {
+    let (script, go_on) = held("am done");
+    let endpoint = Endpoint::new(vec![script]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let request =
+        v1::RunTurnRequest { request_id: crate::support::request_id(), ..prompt(&session, "1") };
+    let mut impatient = tonic::Request::new(request.clone());
+    impatient.set_timeout(std::time::Duration::from_millis(700));
+    let status = server.tools.clone().run_turn(impatient).await.expect_err("a deadline");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    go_on.notify_one();
+    let answer = turn(&server, request).await;
+    assert!(answer.replayed);
+    assert_eq!(answer.final_text, "I am done");
+    assert_eq!(endpoint.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_turn_that_its_server_left_is_lost_and_says_so() {
+    let (script, _never) = held("am done");
+    let endpoint = Endpoint::new(vec![script, says("here I am")]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let first = running(&server, prompt(&session, "1"));
+    endpoint.asked(1).await;
+    let server = server.restart().await;
+    assert!(first.await.is_err());
+    let events = log_of(&server, &session).await;
+    let end = events.iter().find_map(|event| match &event.payload {
+        Some(Payload::SessionError(error)) => Some(error.clone()),
+        _ => None,
+    });
+    let error = end.expect("an end");
+    assert_eq!((error.code.as_str(), error.retryable), ("host_lost", true));
+    assert_eq!(turn(&server, prompt(&session, "2")).await.final_text, "here I am");
+    let messages = endpoint.messages(1);
+    assert_eq!(messages.len(), 3, "the prompt of the lost turn is remembered: {messages:?}");
+}
