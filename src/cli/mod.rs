@@ -14,6 +14,7 @@ mod failure;
 mod ids;
 mod json;
 mod output;
+mod own_server;
 mod result;
 mod spinner;
 mod table;
@@ -104,6 +105,9 @@ impl Cli {
         let command = match command {
             Command::Serve(args) => return command::serve::run(args, connect).await,
             Command::Demo(args) => return command::demo::run(args, &mut out).await,
+            Command::Chat(args) => {
+                return command::chat::run(args, connect, connection, &mut out).await;
+            }
             Command::Config(args) => return command::config::run(args, connect, &mut out).await,
             Command::Completions(args) => return command::completions::run(args, &mut out).await,
             Command::Client(command) => command,
@@ -137,6 +141,8 @@ mod tests {
             "callpark --json --endpoint http://127.0.0.1:1 run python 'print(1)'",
             "callpark wait bg-1 call-2 --any --timeout 5s",
             "callpark output bg-1 -f --stdout --tail 5 --endpoint http://127.0.0.1:1",
+            "callpark chat --model-endpoint http://127.0.0.1:1/v1 --model m what is it?",
+            "callpark chat --session ses-1",
             "callpark serve --listen 127.0.0.1:0 --data-dir /x --token-file /y",
         ] {
             let words = line.split(' ');
@@ -154,6 +160,8 @@ mod tests {
             "callpark run bash --detach --budget 1s x",
             "callpark output bg-1 --stdout --stderr",
             "callpark list --state done",
+            "callpark chat --model-endpoint http://127.0.0.1:1/v1 hello",
+            "callpark chat --session ses-1 --model-endpoint http://127.0.0.1:1/v1 --model m",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

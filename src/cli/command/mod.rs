@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod cancel;
+pub(super) mod chat;
 mod close;
 pub(super) mod completions;
 pub(super) mod config;
@@ -31,6 +32,7 @@ const REQUESTS_MAX: usize = 8;
 pub(super) enum Command {
     Serve(serve::ServeArgs),
     Demo(demo::DemoArgs),
+    Chat(chat::ChatArgs),
     #[command(flatten)]
     Client(Box<ClientCommand>),
     Config(config::ConfigArgs),

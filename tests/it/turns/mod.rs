@@ -6,6 +6,7 @@ use crate::support::streams::session_now;
 use crate::support::{TestServer, soon, v1};
 
 mod busy;
+mod chat;
 mod endpoint;
 mod faults;
 mod plain;

@@ -1,6 +1,5 @@
 //! `callpark demo`: the main job on real work, with nothing to set up.
 
-mod server;
 mod stage;
 mod steps;
 
@@ -14,15 +13,18 @@ use crate::{
         exit::Exit,
         failure::Failure,
         output::{Out, tell},
+        own_server::{OwnServer, Server, failed},
         time::span,
     },
     telemetry::{LogFormat, init_tracing},
 };
-use server::Server;
 use stage::Stage;
 
 /// The whole demo takes at most so long.
 const DEMO_TIME_MAX: Duration = Duration::from_secs(25);
+
+/// Every request takes at most so long.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Show what callpark does, on a server of its own that is gone afterwards
 ///
@@ -42,10 +44,11 @@ pub(crate) async fn run(args: DemoArgs, out: &mut Out) -> Result<Exit, Failure> 
     let folder = tempfile::Builder::new()
         .prefix("callpark-demo-")
         .tempdir()
-        .map_err(|error| server::failed("make a folder for its store", &error))?;
-    let mut terminated = signal(SignalKind::terminate())
-        .map_err(|error| server::failed("listen for signals", &error))?;
-    let mut server = Server::start(folder.path()).await?;
+        .map_err(|error| failed("make a folder for its store", &error))?;
+    let mut terminated =
+        signal(SignalKind::terminate()).map_err(|error| failed("listen for signals", &error))?;
+    let own = OwnServer { folder: folder.path().to_owned(), ..OwnServer::default() };
+    let mut server = Server::start(own).await?;
     let mut stage = Stage::new(out);
     let played = tokio::select! {
         played = timeout(DEMO_TIME_MAX, play(&mut server, &mut stage)) => {
@@ -74,8 +77,8 @@ fn too_long() -> Failure {
 
 async fn play(server: &mut Server, stage: &mut Stage<'_>) -> Result<Exit, Failure> {
     stage.say(&format!("a server of its own on {}", server.endpoint)).await?;
-    stage.say(&format!("its store in {}", server.folder.display())).await?;
-    let client = server.client()?;
+    stage.say(&format!("its store in {}", server.own.folder.display())).await?;
+    let client = server.client(Some(REQUEST_TIME_MAX))?;
     let session = steps::session(&client).await?;
     steps::stream(stage, &client, &session).await?;
     let parked = steps::park(stage, &client, &session).await?;

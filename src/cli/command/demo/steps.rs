@@ -14,10 +14,12 @@ use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{server::Server, stage::Stage};
+use super::{REQUEST_TIME_MAX, stage::Stage};
 use crate::cli::{
     failure::Failure,
-    json, result, table,
+    json,
+    own_server::Server,
+    result, table,
     time::{from_wire, span, to_wire},
 };
 
@@ -210,7 +212,7 @@ pub(super) async fn restart(
     }
     server.restart().await?;
     stage.say(&format!("a new server on {}", server.endpoint)).await?;
-    let client = server.client()?;
+    let client = server.client(Some(REQUEST_TIME_MAX))?;
     for (task, bytes) in before {
         let call = client.parked_call(task.background_id.as_str());
         let same_task = call.get().await? == task;

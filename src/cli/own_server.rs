@@ -1,4 +1,4 @@
-//! The demo's server: in this process, with a store in a folder of its own.
+//! A server of a command's own: in this process, with a store in a folder of its own.
 
 use std::{
     error::Error,
@@ -18,20 +18,36 @@ use crate::{
     cli::{exit::Exit, failure::Failure},
 };
 
-/// Every request takes at most so long.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 /// Stopping takes at most so long.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Variables that the demo's server sees: none of ours, so that it is the same for everybody.
+/// Variables that the server sees: none of ours, so that it is the same for everybody.
 const VARIABLES: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TZ"];
 
+/// What such a server is to be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnServer {
+    /// Where its store goes.
+    pub(crate) folder: PathBuf,
+    /// What its configuration file says.
+    pub(crate) configuration: String,
+    /// More variables that it sees.
+    pub(crate) variables: Vec<String>,
+}
+
+impl OwnServer {
+    /// Whether the process has a variable of this name that isn't empty.
+    pub(crate) fn has_variable(name: &str) -> bool {
+        Environment::capture().get(name).is_some()
+    }
+}
+
 /// A server that runs, or has been stopped.
-pub(super) struct Server {
+pub(crate) struct Server {
     /// Where it listens.
-    pub(super) endpoint: String,
-    /// Where its store is.
-    pub(super) folder: PathBuf,
+    pub(crate) endpoint: String,
+    /// What it is.
+    pub(crate) own: OwnServer,
     token: TokenSource,
     running: Option<Running>,
 }
@@ -42,9 +58,9 @@ struct Running {
 }
 
 impl Server {
-    /// Starts a server on any free port, with its store and token in `folder`.
-    pub(super) async fn start(folder: &Path) -> Result<Self, Failure> {
-        let config = config(folder)?;
+    /// Starts a server on any free port.
+    pub(crate) async fn start(own: OwnServer) -> Result<Self, Failure> {
+        let config = config(&own)?;
         let app = App::build(config).await.map_err(|error| failed("start its server", &error))?;
         let address = app.addresses().first().copied();
         let token = app.token_file().map(Path::to_owned);
@@ -54,24 +70,24 @@ impl Server {
         let endpoint = address.map(|address| format!("http://{address}")).unwrap_or_default();
         Ok(Self {
             endpoint,
-            folder: folder.to_owned(),
+            own,
             token: token.map_or(TokenSource::None, TokenSource::File),
             running: Some(Running { stop, serving }),
         })
     }
 
-    /// A client of it.
-    pub(super) fn client(&self) -> Result<Client, Failure> {
+    /// A client of it, whose requests take at most so long.
+    pub(crate) fn client(&self, deadline: Option<Duration>) -> Result<Client, Failure> {
         Ok(Client::new(ClientOptions {
             endpoint: self.endpoint.clone(),
             token: self.token.clone(),
-            deadline: Some(REQUEST_TIME_MAX),
+            deadline,
             ..ClientOptions::default()
         })?)
     }
 
     /// Stops it, if it runs, and waits until it has let go of its store.
-    pub(super) async fn stop(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         let Some(Running { stop, serving }) = self.running.take() else { return Ok(()) };
         stop.cancel();
         match timeout(STOP_TIME_MAX, serving).await {
@@ -83,30 +99,32 @@ impl Server {
     }
 
     /// Stops it and starts another one with the same store.
-    pub(super) async fn restart(&mut self) -> Result<(), Failure> {
+    pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
         self.stop().await?;
-        *self = Self::start(&self.folder.clone()).await?;
+        *self = Self::start(self.own.clone()).await?;
         Ok(())
     }
 }
 
-/// The demo can't do something.
-pub(super) fn failed(what: &str, error: &dyn Error) -> Failure {
-    Failure::Told { exit: Exit::Config, text: format!("the demo can't {what}: {error}") }
+/// The command can't do something that it needs for its server.
+pub(crate) fn failed(what: &str, error: &dyn Error) -> Failure {
+    Failure::Told { exit: Exit::Config, text: format!("the command can't {what}: {error}") }
 }
 
-fn config(folder: &Path) -> Result<Config, Failure> {
-    // An empty one of its own, so that the user's isn't read.
-    let file = folder.join("callpark.toml");
-    std::fs::write(&file, "").map_err(|error| failed("write its configuration", &error))?;
-    let store = folder.join("store");
+fn config(own: &OwnServer) -> Result<Config, Failure> {
+    // A file of its own, so that the user's isn't read.
+    let file = own.folder.join("callpark.toml");
+    std::fs::write(&file, &own.configuration)
+        .map_err(|error| failed("write its configuration", &error))?;
+    let store = own.folder.join("store");
     let flags =
         [("listen", "127.0.0.1:0"), ("data-dir", &store.to_string_lossy()), ("drain", "2s")];
     let environment = Environment::capture();
+    let variables = VARIABLES.map(str::to_owned).into_iter().chain(own.variables.iter().cloned());
     let loaded = Config::load(LoadOptions {
         config_file: Some(file),
         overrides: flags.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        environment: environment.pick(VARIABLES.map(str::to_owned)).into_iter().collect(),
+        environment: environment.pick(variables).into_iter().collect(),
     });
     loaded.map(|loaded| loaded.config).map_err(|error| failed("configure its server", &error))
 }

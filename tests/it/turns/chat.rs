@@ -1,0 +1,96 @@
+//! `callpark chat` as its users meet it.
+
+use std::sync::Arc;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::support::program::{Live, Program, Site, run};
+
+/// A server with this model, whose bash parks soon.
+async fn serve_program(site: &Site, endpoint: &Endpoint) -> Program {
+    let file = site.write("callpark.toml", &config(endpoint, ""));
+    let file = file.display().to_string();
+    site.serve(&["--config", &file, "--call-budget", "200ms"]).await
+}
+
+#[tokio::test]
+async fn an_endpoint_and_a_model_are_enough() {
+    let bash = json!({ "command": "pwd; exit 3" });
+    let endpoint = Endpoint::new(vec![calls(&[("c", "bash", bash)]), says("it failed")]).await;
+    let site = Site::new();
+    let words =
+        ["chat", "--model-endpoint", &endpoint.url, "--model", "small", "where", "are", "we?"];
+    let ended = site.run(&words).await.exits(0);
+    assert_eq!(ended.stdout(), "it failed\n");
+    let expected = [
+        "callpark: bash {\"command\":\"pwd; exit 3\"}",
+        "callpark: bash failed: exit code 3",
+        "callpark: 200 tokens in, 20 out, 2 requests",
+    ];
+    assert_eq!(ended.stderr().lines().collect::<Vec<_>>(), expected);
+    assert_eq!(endpoint.requests()[0]["model"], "small");
+    assert_eq!(endpoint.messages(0)[1]["content"], "where are we?");
+    site.quiet().await;
+}
+
+#[tokio::test]
+async fn each_line_is_a_prompt_of_one_session() {
+    let endpoint = Endpoint::new(vec![says("one"), says("two")]).await;
+    let site = Site::new();
+    let server = serve_program(&site, &endpoint).await;
+    let mut command = server.command(&["chat"]);
+    let lines = site.write("lines", "first\n\nsecond\n");
+    command.stdin(std::fs::File::open(lines).expect("a file"));
+    assert_eq!(run(command).await.exits(0).stdout(), "one\ntwo\n");
+    assert_eq!(endpoint.messages(1).len(), 4, "the second knows of the first");
+}
+
+#[tokio::test]
+async fn what_parks_and_what_fails_is_told() {
+    let bash = json!({ "command": "sleep 1000" });
+    let failing = Script::Status(401, vec![], "{}".into());
+    let endpoint = Endpoint::new(vec![calls(&[("c", "bash", bash)]), says("later"), failing]).await;
+    let site = Site::new();
+    let server = serve_program(&site, &endpoint).await;
+    let ended = server.cli(&["chat", "go"]).await.exits(0);
+    assert_eq!(ended.stdout(), "later\n");
+    let notes = ended.stderr();
+    assert!(
+        notes.contains("callpark: it takes long and goes on in the background as bg-"),
+        "{notes}"
+    );
+    assert!(notes.lines().any(|line| line.ends_with(" goes on in the background")), "{notes}");
+    assert!(notes.contains("2 requests, $0.00"), "{notes}");
+    let ended = server.cli(&["chat", "go"]).await.exits(1);
+    assert!(ended.stderr().contains("the turn failed (model_unauthenticated)"), "{ended}");
+    let ended = server.cli(&["chat", "--model", "absent", "go"]).await.exits(66);
+    assert!(ended.stderr().contains("this server has main"), "{ended}");
+}
+
+#[tokio::test]
+async fn ctrl_c_once_leaves_the_turn_and_twice_cancels_it() {
+    let never = Arc::new(Notify::new());
+    let held = Script::Stream(vec![Piece::Text("I am".into()), Piece::Wait(never)]);
+    let endpoint = Endpoint::new(vec![held.clone(), held]).await;
+    let site = Site::new();
+    let server = serve_program(&site, &endpoint).await;
+    let mut live = Live::start(server.command(&["chat", "go"]));
+    live.stdout.until("I am").await;
+    live.signal(Signal::INT);
+    live.stderr.until("Ctrl-C again cancels it").await;
+    let ended = live.ended().await.exits(130);
+    assert!(ended.stderr().contains("callpark events ses-"), "{ended}");
+    let tasks = server.cli(&["--json", "list"]).await.exits(0).json();
+    assert_eq!(tasks["tasks"][0]["state"], "STATE_RUNNING", "{tasks}");
+
+    let mut live = Live::start(server.command(&["chat", "go"]));
+    live.stdout.until("I am").await;
+    live.signal(Signal::INT);
+    live.stderr.until("Ctrl-C again cancels it").await;
+    live.signal(Signal::INT);
+    let ended = live.ended().await.exits(125);
+    assert!(ended.stderr().contains("the turn is cancelled"), "{ended}");
+}
