@@ -8,6 +8,7 @@ use tonic::{Code, Request, Status, Streaming};
 use v1::session_event::Payload;
 use v1::{ParkReason, State, WaitMode};
 
+use crate::history::check_everything;
 use crate::support::streams::stream_of as session_stream_of;
 use crate::support::waiting::{
     Gate, ended, lines_of, log_of, outcome_of, park, parked_of, session, span_of, stream_of, task,
@@ -120,6 +121,7 @@ async fn waits_and_reads_answer_before_a_deadline_that_is_shorter_than_the_work(
     assert!(answer.data.is_empty() && !answer.eof && answer.next_offset == 6, "{answer:?}");
     gate.open();
     check_untouched(&server, id).await;
+    check_everything(&server.connect(), 0).await;
 }
 
 #[tokio::test]
@@ -154,6 +156,7 @@ async fn calls_are_parked_before_a_deadline_that_is_shorter_than_the_work() {
     for task in tasks {
         assert_eq!(ended(&server, &task.background_id).await.state(), State::Succeeded);
     }
+    check_everything(&server.connect(), 0).await;
 }
 
 /// What a stream gives to its end, and the error that it ends with.
@@ -227,4 +230,5 @@ async fn a_cancel_answers_before_its_deadline_and_goes_on() {
     assert_eq!(outcome_of(&task).exit, Some(v1::tool_result::Exit::ExitCode(7)));
     assert_eq!(stdout_of(outcome_of(&task)), b"bye\n");
     assert!(span_of(&task.elapsed) < PATIENCE);
+    check_everything(&server.connect(), 0).await;
 }

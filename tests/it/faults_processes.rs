@@ -6,6 +6,7 @@ use std::time::Duration;
 use v1::State;
 use v1::tool_result::Exit;
 
+use crate::history::check_everything;
 use crate::support::waiting::{
     cancel, cancel_of, ended, is_alive, lines_of, outcome_of, park, pids, text_of, time,
 };
@@ -91,6 +92,7 @@ async fn a_call_ends_within_the_drain_whoever_holds_its_output() {
         }
     });
     futures::future::join_all(families).await;
+    check_everything(&server.connect(), 0).await;
 }
 
 #[tokio::test]
@@ -114,6 +116,7 @@ async fn background_children_that_hold_no_output_delay_nothing_and_are_gone() {
     soon("the end of all", until_dead(&all)).await;
     let open = family.check(&task, 5).await;
     assert!(open < DRAIN, "there was nothing to wait for: {open:?}");
+    check_everything(&server.connect(), 0).await;
 }
 
 #[tokio::test]
@@ -140,4 +143,5 @@ async fn a_child_that_ignores_term_goes_with_a_head_that_heeds_it() {
     let exit: f64 = text_of(&family.exit).trim().parse().expect("a time");
     let open = time(&task.end_time).as_secs_f64() - exit;
     assert!(open < (DRAIN + SLACK).as_secs_f64(), "{open} s after the exit");
+    check_everything(&server.connect(), 0).await;
 }

@@ -8,6 +8,7 @@ use tonic::Code;
 use v1::session_event::Payload;
 use v1::{State, WaitMode};
 
+use crate::history::check_everything;
 use crate::support::nap::{Meeting, REPORTS, check_nap, nap, server};
 use crate::support::waiting::{cancel, cancel_of, ended, log_of, outcome_of, run, session};
 use crate::support::waiting::{span_of, start, start_of, time};
@@ -105,6 +106,7 @@ async fn race_budgets(server: &TestServer) -> (u64, u64) {
 async fn of_thousands_of_calls_that_end_with_their_budget_each_is_a_result_or_parked() {
     let server = server().await;
     let counts = join_all((0..LANES).map(|_| race_budgets(&server))).await;
+    check_everything(&server.connect(), 0).await;
     check_raced(&counts, "results and parked calls");
 }
 
@@ -166,6 +168,7 @@ async fn race_cancels(server: &TestServer) -> (u64, u64) {
 async fn of_thousands_of_cancels_that_race_an_end_each_leaves_one_terminal_state() {
     let server = server().await;
     let counts = join_all((0..LANES).map(|_| race_cancels(&server))).await;
+    check_everything(&server.connect(), 0).await;
     check_raced(&counts, "successes and cancellations");
 }
 
@@ -239,6 +242,7 @@ async fn race_waits(server: &TestServer) -> (u64, u64) {
 async fn of_thousands_of_waits_none_misses_an_end_that_comes_as_it_begins() {
     let server = server().await;
     let counts = join_all((0..LANES).map(|_| race_waits(&server))).await;
+    check_everything(&server.connect(), 0).await;
     check_raced(&counts, "waits after and during the run");
 }
 

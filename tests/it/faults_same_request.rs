@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tonic::Status;
 
+use crate::history::check_everything;
 use crate::support::program::{Clients, Site};
 use crate::support::waiting::{ended, parked_of, run, start_of, stream_of, text_of};
 use crate::support::{TestServer, bash, millis, remote, request_id, seed, soon, v1};
@@ -39,6 +40,7 @@ async fn fifty_equal_starts_at_once_are_one_task() {
         ended(&server, ids.first().expect("one")).await;
         assert_eq!(text_of(&file), "ran\n");
     }
+    check_everything(&server.connect(), 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,6 +132,7 @@ async fn check_kill(make: fn(&Clients, &v1::RunToolRequest) -> Vec<Ask>) {
         ran += runs;
     }
     println!("{told_before} ids told before a kill, {ran} of 6 calls ran");
+    check_everything(&server.connect(), 6).await;
 }
 
 /// Waits until a call, which may be no task, has ended: all of its output is there.

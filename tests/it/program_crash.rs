@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use crate::history::check_everything;
 use crate::support::program::{Clients, Live, Program, Site};
 use crate::support::streams::{replay_of, sequences, stream_of};
 use crate::support::{request_id, seed, soon, v1};
@@ -67,6 +68,7 @@ async fn what_was_acknowledged_is_true_after_every_kill() {
         let runs = sent.effects();
         assert!(runs <= 1, "{runs} effects of {sent:?}");
     }
+    check_everything(&clients, CYCLES + 1).await;
     let count = |what: fn(&&Sent) -> bool| all.iter().filter(what).count();
     let ends = count(|sent| sent.seen.is_some());
     let cancels = count(|sent| sent.is_cancelled);
