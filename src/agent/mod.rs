@@ -17,11 +17,11 @@ pub use openai::OpenAiModel;
 #[derive(Debug, Clone, Default)]
 pub struct ModelRequest {
     /// How it should behave. Empty: nothing is said.
-    pub system: String,
+    pub system: Arc<str>,
     /// The conversation, oldest first. Each call that a message asks for is answered right behind it.
     pub messages: Vec<Arc<Message>>,
     /// The tools that it may call.
-    pub tools: Vec<Tool>,
+    pub tools: Arc<[Tool]>,
 }
 
 /// A piece of a model's answer.

@@ -260,7 +260,7 @@ impl Engine {
     fn count_refusal(&self, error: &Error) {
         let cap = match error {
             Error::Refused(Refusal::TaskLimit { .. }) => CallCap::LiveTasks,
-            Error::Refused(Refusal::Busy { .. }) => CallCap::Concurrency,
+            Error::Refused(Refusal::Busy { .. } | Refusal::TurnRunning) => CallCap::Concurrency,
             Error::Draining => CallCap::Draining,
             Error::Store(StoreError::Full(_)) => CallCap::Storage,
             _ => return,

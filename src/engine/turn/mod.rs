@@ -150,7 +150,7 @@ impl Engine {
     ) -> Play {
         let own = [wanted.system_message.as_str(), &session.system_message];
         let system = own.into_iter().find(|text| !text.is_empty());
-        let system = system.unwrap_or(&self.shared.options.system_message).to_owned();
+        let system = system.unwrap_or(&self.shared.options.system_message).into();
         let rounds = [wanted.max_rounds, session.max_rounds].into_iter().find(|count| *count > 0);
         let attempts = Some(wanted.max_attempts).filter(|count| *count > 0);
         Play {

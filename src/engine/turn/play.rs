@@ -30,7 +30,7 @@ pub(super) struct Play {
     pub(super) call_id: CallId,
     pub(super) turn_id: TurnId,
     pub(super) model: Arc<dyn Model>,
-    pub(super) system: String,
+    pub(super) system: Arc<str>,
     pub(super) prompt: String,
     pub(super) attachments: Vec<Content>,
     pub(super) rounds_max: u32,
@@ -41,7 +41,7 @@ pub(super) struct Play {
 pub(super) struct Turn {
     pub(super) play: Play,
     pub(super) history: History,
-    pub(super) tools: Vec<Tool>,
+    pub(super) tools: Arc<[Tool]>,
     /// Which attempt at a request this is, counted over the whole turn.
     pub(super) attempt: u32,
     /// The model's last message.
@@ -58,7 +58,7 @@ impl InProcess for Play {
         let mut turn = Turn {
             play: *self,
             history: History::default(),
-            tools: Vec::new(),
+            tools: Arc::default(),
             attempt: 1,
             final_text: String::new(),
         };
@@ -118,8 +118,7 @@ impl Turn {
         let own = tools.into_iter().filter(|tool| !control::is_control(&tool.name));
         self.tools = own.chain(control::tools()).collect();
         let separator = if self.play.system.is_empty() { "" } else { "\n\n" };
-        self.play.system.push_str(separator);
-        self.play.system.push_str(NOTES);
+        self.play.system = format!("{}{separator}{NOTES}", self.play.system).into();
         Ok(())
     }
 

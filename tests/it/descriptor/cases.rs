@@ -77,6 +77,9 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         | Rule::TaskOrCall
         | Rule::Tasks { .. }
         | Rule::RequestId
+        | Rule::Turn
+        | Rule::Prompt { .. }
+        | Rule::Attachments { .. }
         | Rule::Tool
         | Rule::Tools { .. }
         | Rule::Text { .. }

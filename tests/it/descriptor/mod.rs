@@ -28,6 +28,8 @@ use crate::support::wire::methods;
 struct Rpc {
     /// `ToolRunner/RunTool`.
     name: String,
+    /// Names its good request.
+    good: String,
     method: MethodDescriptor,
     is_served: bool,
     targets: Vec<Target>,
@@ -44,9 +46,9 @@ fn rpcs() -> Vec<Rpc> {
         let descriptor = methods.find(|method| method.name() == short).expect("a method");
         let is_served = !method.is_left_out();
         let targets = targets(&descriptor.input(), is_served, &mut unknown);
-        Rpc { name: method.name, method: descriptor, is_served, targets }
+        Rpc { good: method.name.clone(), name: method.name, method: descriptor, is_served, targets }
     };
-    let rpcs: Vec<Rpc> = methods().into_iter().map(rpc).collect();
+    let rpcs: Vec<Rpc> = methods().into_iter().map(rpc).flat_map(by_work).collect();
     assert!(
         unknown.is_empty(),
         "the contract has fields without a rule: {}. Add them to TABLE in \
@@ -55,6 +57,23 @@ fn rpcs() -> Vec<Rpc> {
     );
     check_for_stale_rules(&pool);
     rpcs
+}
+
+/// What Start takes is one of two: each has a good request of its own.
+fn by_work(rpc: Rpc) -> Vec<Rpc> {
+    if rpc.name != "BackgroundTasks/Start" {
+        return vec![rpc];
+    }
+    let is_of_turn = |target: &Target| target.path.starts_with("agent_turn.");
+    let (of_turn, others) = rpc.targets.into_iter().partition(is_of_turn);
+    let turn = Rpc {
+        good: "BackgroundTasks/Start of a turn".into(),
+        targets: of_turn,
+        name: rpc.name.clone(),
+        method: rpc.method.clone(),
+        is_served: rpc.is_served,
+    };
+    vec![Rpc { targets: others, ..rpc }, turn]
 }
 
 fn check_for_stale_rules(pool: &DescriptorPool) {
@@ -71,7 +90,7 @@ fn check_for_stale_rules(pool: &DescriptorPool) {
 
 /// A good request, for a message in which fields are replaced.
 fn good_request(rpc: &Rpc, world: &World) -> DynamicMessage {
-    let bytes = if rpc.is_served { world.good(&rpc.name) } else { Vec::new() };
+    let bytes = if rpc.is_served { world.good(&rpc.good) } else { Vec::new() };
     DynamicMessage::decode(rpc.method.input(), bytes.as_slice()).expect("a message")
 }
 
@@ -84,7 +103,7 @@ async fn try_rpc(
     cases_of: impl Fn(&Target) -> Vec<Case>,
 ) -> (usize, Vec<String>) {
     let good = good_request(rpc, world);
-    let answer = good_answer(&rpc.name);
+    let answer = good_answer(&rpc.good);
     if rpc.is_served {
         let found = ask(server, &rpc.name, prost::Message::encode_to_vec(&good)).await;
         let found = found.expect("an answer to a good request");

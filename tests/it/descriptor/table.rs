@@ -18,6 +18,12 @@ pub enum Rule {
     RequestId,
     /// The name of a tool.
     Tool,
+    /// The id of a turn, or nothing.
+    Turn,
+    /// A text that must not be empty.
+    Prompt { bytes_max: usize },
+    /// What comes with a prompt, whose fields have no rules of their own.
+    Attachments { count_max: usize, bytes_max: usize },
     /// Names of tools, or none.
     Tools { count_max: usize },
     /// A text, or nothing.
@@ -128,7 +134,7 @@ pub const TABLE: &[Row] = &[
             ("concurrency", CHOICE),
             ("work", OneOf { required: true }),
             ("tool_call", Fields),
-            ("agent_turn", NotServed),
+            ("agent_turn", Fields),
             ("dry_run", Flag),
         ],
     ),
@@ -145,6 +151,28 @@ pub const TABLE: &[Row] = &[
             ("max_output_bytes", OUTPUT_BYTES),
             ("labels", Labels),
         ],
+    ),
+    (
+        "AgentTurn",
+        &[
+            ("prompt", PROMPT),
+            ("attachments", ATTACHMENTS),
+            ("model", TEXT),
+            ("system_message", Text { bytes_max: 64 << 10 }),
+            ("max_rounds", CLAMPED),
+            ("max_attempts", CLAMPED),
+            ("description", TEXT),
+            ("execution_timeout", TIMEOUT),
+            ("follow_up", CHOICE),
+            ("detached", Flag),
+            ("labels", Labels),
+        ],
+    ),
+    ("RunTurnRequest", TURN),
+    ("StreamTurnRequest", TURN),
+    (
+        "CancelTurnRequest",
+        &[("session_id", SESSION), ("turn_id", Turn), ("request_id", RequestId), ("reason", TEXT)],
     ),
     ("GetRequest", &[("background_id", Task)]),
     (
@@ -207,6 +235,21 @@ pub const TABLE: &[Row] = &[
         ],
     ),
     ("SummarizeRequest", &[("session_id", SESSION)]),
+];
+
+const PROMPT: Rule = Prompt { bytes_max: 128 << 10 };
+const ATTACHMENTS: Rule = Attachments { count_max: 32, bytes_max: 2 << 20 };
+
+const TURN: &[(&str, Rule)] = &[
+    ("session_id", OPTIONAL_SESSION),
+    ("prompt", PROMPT),
+    ("attachments", ATTACHMENTS),
+    ("model", TEXT),
+    ("system_message", Text { bytes_max: 64 << 10 }),
+    ("max_rounds", CLAMPED),
+    ("request_id", RequestId),
+    ("busy_policy", CHOICE),
+    ("max_attempts", CLAMPED),
 ];
 
 const CALL: &[(&str, Rule)] = &[

@@ -98,6 +98,9 @@ impl Walk<'_> {
         }
         for field in message.fields() {
             let rule = self.add(message, field.name(), Place::Field(field.clone()), is_served);
+            if matches!(rule, Some(Rule::Attachments { .. })) {
+                continue;
+            }
             let Some(inner) = walked(&field) else { continue };
             let is_inside_itself = self.parents.iter().any(|parent| parent.kind() == field.kind());
             if !is_inside_itself {

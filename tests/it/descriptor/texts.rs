@@ -1,5 +1,7 @@
 //! What is tried with texts, names, ids and labels.
 
+use callpark_proto::v1::{self, content::Kind};
+use prost::Message as _;
 use tonic::Code;
 
 use super::cases::{Case, Expected, HUGE, MANY, NAMED, case};
@@ -38,6 +40,14 @@ pub fn cases(rule: Rule, at: u32) -> Vec<Case> {
             cases.push(case("new", delimited(at, new.as_bytes()), AS_GOOD));
             cases
         }
+        Rule::Turn => id(at, "turn-", AS_GOOD, AS_GOOD),
+        Rule::Prompt { bytes_max } => {
+            let mut cases = odd(at, NAMED, AS_GOOD);
+            cases.retain(|case| case.how != "huge");
+            cases.extend(bound(at, "", bytes_max));
+            cases
+        }
+        Rule::Attachments { count_max, bytes_max } => attachments(at, count_max, bytes_max),
         Rule::Tool => odd(at, NAMED, TOOL_NOT_FOUND),
         Rule::Tools { count_max } => tools(at, count_max),
         Rule::Text { bytes_max } => {
@@ -88,6 +98,33 @@ fn bound(at: u32, begin: &str, bytes_max: usize) -> Vec<Case> {
         case("one over the bound", delimited(at, &text(bytes_max + 1)), NAMED),
         case("over the bound in bytes alone", delimited(at, wide.as_bytes()), NAMED),
         case("huge", delimited(at, &text(HUGE)), NAMED),
+    ]
+}
+
+fn attachments(at: u32, count_max: usize, bytes_max: usize) -> Vec<Case> {
+    let content = |kind: Kind| {
+        let content = v1::Content { kind: Some(kind), ..Default::default() };
+        delimited(at, &content.encode_to_vec())
+    };
+    let text = |text: &str| content(Kind::Text(text.into()));
+    let image = |media_type: &str| {
+        let media_type = media_type.to_owned();
+        content(Kind::Image(v1::Image { media_type, data: b"\0\xff"[..].into() }))
+    };
+    let binary = v1::Binary { media_type: "image/png".into(), data: b"x"[..].into() };
+    let half = "x".repeat(bytes_max / 2);
+    vec![
+        case("none", Vec::new(), AS_GOOD),
+        case("a text", text("a\0b\x1b[31m"), AS_GOOD),
+        case("an image", image("image/png"), AS_GOOD),
+        case("an image that is none", image("text/html"), NAMED),
+        case("nothing in it", delimited(at, b""), NAMED),
+        case("bytes", content(Kind::Binary(binary)), NAMED),
+        case("at the bound", text("x").repeat(count_max), AS_GOOD),
+        case("one over the bound", text("x").repeat(count_max + 1), NAMED),
+        case("many", text("x").repeat(MANY), NAMED),
+        case("at the bound in bytes", text(&half).repeat(2), AS_GOOD),
+        case("over the bound in bytes", [text(&half).repeat(2), text("x")].concat(), NAMED),
     ]
 }
 

@@ -69,6 +69,19 @@ impl World {
                 let work = Some(Work::ToolCall(v1::ToolCall { tool, ..Default::default() }));
                 v1::StartRequest { work, dry_run: true, ..Default::default() }.encode_to_vec()
             }
+            // There is no model, and so no turn: what is wrong with a request is found before.
+            "BackgroundTasks/Start of a turn" => {
+                let turn = v1::AgentTurn { prompt: "well?".into(), ..Default::default() };
+                let work = Some(Work::AgentTurn(turn));
+                v1::StartRequest { work, ..Default::default() }.encode_to_vec()
+            }
+            "ToolRunner/RunTurn" | "ToolRunner/StreamTurn" => {
+                let prompt = "well?".to_owned();
+                v1::RunTurnRequest { prompt, ..Default::default() }.encode_to_vec()
+            }
+            "ToolRunner/CancelTurn" => {
+                v1::CancelTurnRequest { session_id, ..Default::default() }.encode_to_vec()
+            }
             "BackgroundTasks/Delete" => {
                 let background_id = "bg-00000000000040008000000000000001".to_owned();
                 v1::DeleteRequest { background_id, ..Default::default() }.encode_to_vec()
@@ -98,6 +111,9 @@ impl World {
 pub fn good_answer(method: &str) -> Answer {
     match method {
         "BackgroundTasks/Delete" => Err((Code::NotFound, Some("TASK_NOT_FOUND".into()))),
+        "ToolRunner/RunTurn" | "ToolRunner/StreamTurn" | "BackgroundTasks/Start of a turn" => {
+            Err((Code::NotFound, Some("MODEL_NOT_FOUND".into())))
+        }
         "BackgroundTasks/ResolveApproval" => {
             Err((Code::FailedPrecondition, Some("APPROVAL_NOT_OPEN".into())))
         }
