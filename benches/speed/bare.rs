@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,10 +16,15 @@ use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-/// Answers `RunTool` and `Wait` at once, and `StreamSession` with so many events as the request
-/// says behind which sequence to begin.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Bare;
+use crate::model::proxied;
+
+/// Answers `RunTool` and `Wait` at once, `StreamSession` with so many events as the request says
+/// behind which sequence to begin, and `StreamTurn` with what its model says.
+#[derive(Debug, Clone)]
+pub(crate) struct Bare {
+    /// Where the model is.
+    pub(crate) model: Arc<str>,
+}
 
 /// Events in a message, as the server sends them in a replay.
 const EVENTS: usize = 64;
@@ -27,11 +33,11 @@ const EVENTS: usize = 64;
 pub(crate) const EVENT_BYTES: usize = 200;
 
 /// A service under the name of one of the contract's.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct ToolRunner(pub(crate) Bare);
 
 /// The other.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct BackgroundTasks(pub(crate) Bare);
 
 impl NamedService for ToolRunner {
@@ -54,7 +60,7 @@ impl tower::Service<Request<Body>> for ToolRunner {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        answer(self.0, request)
+        answer(self.0.clone(), request)
     }
 }
 
@@ -68,7 +74,7 @@ impl tower::Service<Request<Body>> for BackgroundTasks {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        answer(self.0, request)
+        answer(self.0.clone(), request)
     }
 }
 
@@ -86,6 +92,10 @@ fn answer(bare: Bare, request: Request<Body>) -> Answer {
             "/callpark.v1.ToolRunner/StreamSession" => {
                 let codec =
                     ProstCodec::<stored::SessionUpdate, v1::StreamSessionRequest>::default();
+                Grpc::new(codec).server_streaming(bare, request).await
+            }
+            "/callpark.v1.ToolRunner/StreamTurn" => {
+                let codec = ProstCodec::<stored::SessionUpdate, v1::StreamTurnRequest>::default();
                 Grpc::new(codec).server_streaming(bare, request).await
             }
             _ => Status::new(Code::Unimplemented, "not a part of the base line").into_http(),
@@ -133,5 +143,21 @@ impl ServerStreamingService<v1::StreamSessionRequest> for Bare {
         });
         let messages = stream::iter(messages).boxed();
         async move { Ok(tonic::Response::new(messages)) }.boxed()
+    }
+}
+
+impl ServerStreamingService<v1::StreamTurnRequest> for Bare {
+    type Response = stored::SessionUpdate;
+    type ResponseStream = BoxStream<'static, Result<stored::SessionUpdate, Status>>;
+    type Future = Answered<Self::ResponseStream>;
+
+    fn call(&mut self, request: tonic::Request<v1::StreamTurnRequest>) -> Self::Future {
+        let (model, prompt) = (self.model.clone(), request.into_inner().prompt);
+        async move {
+            let updates = proxied(&model, &prompt).await;
+            let updates = updates.map_err(|error| Status::unavailable(error.to_string()))?;
+            Ok(tonic::Response::new(updates))
+        }
+        .boxed()
     }
 }

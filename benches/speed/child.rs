@@ -24,21 +24,32 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// callpark, with the tools of the benchmark.
-    pub(crate) async fn callpark() -> Result<Self> {
-        Self::start("callpark").await
+    /// callpark, with the tools of the benchmark, and the model at this endpoint, if one is named.
+    pub(crate) async fn callpark(model: &str) -> Result<Self> {
+        Self::start("callpark", model).await
     }
 
     /// The base line: a tonic service with the same messages and nothing behind it.
     pub(crate) async fn bare() -> Result<Self> {
-        Self::start("bare").await
+        Self::start("bare", "").await
     }
 
-    async fn start(kind: &str) -> Result<Self> {
+    /// A model endpoint.
+    pub(crate) async fn model() -> Result<Self> {
+        Self::start("model", "").await
+    }
+
+    /// The base line for turns: passes on what the model at this endpoint says.
+    pub(crate) async fn proxy(model: &str) -> Result<Self> {
+        Self::start("bare", model).await
+    }
+
+    async fn start(kind: &str, model: &str) -> Result<Self> {
         let folder = folder()?;
         let mut child = Command::new(std::env::current_exe()?)
             .args([SERVE, kind])
             .arg(folder.path())
+            .arg(model)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -49,6 +60,11 @@ impl Server {
         let (endpoint, admin) = line.split_once(' ').unwrap_or((&line, ""));
         let (endpoint, admin) = (endpoint.to_owned(), admin.to_owned());
         Ok(Self { child, endpoint, admin, _folder: folder })
+    }
+
+    /// Where it listens.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// A `callpark-client` as its options stand by default.

@@ -8,6 +8,7 @@ mod cases;
 mod child;
 mod client;
 mod measure;
+mod model;
 mod serve;
 #[path = "../support/session.rs"]
 mod session;
@@ -48,4 +49,14 @@ fn run() -> Result<()> {
         }
     }
     runtime.block_on(cases::run(rounds, &names))
+}
+
+/// The time of this machine, which the server's times are of.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the server's events bear the time of the wall clock"
+)]
+pub(crate) fn wall_micros() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64() * 1e6
 }

@@ -10,19 +10,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Result, bare, tools};
+use crate::{Result, bare, model, tools};
 
 /// Serves until it is killed. The first line that it says is its address.
 pub(crate) async fn serve(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let kind = arguments.next().ok_or("which server?")?;
     let folder = arguments.next().ok_or("where?")?;
+    let model = arguments.next().unwrap_or_default();
     match kind.as_str() {
-        "callpark" => serve_callpark(Path::new(&folder)).await,
-        _ => serve_bare().await,
+        "callpark" => serve_callpark(Path::new(&folder), &model).await,
+        "model" => model::serve().await,
+        _ => serve_bare(model).await,
     }
 }
 
-async fn serve_callpark(folder: &Path) -> Result<()> {
+async fn serve_callpark(folder: &Path, model: &str) -> Result<()> {
     // As the program does.
     callpark::exec::adopt_orphans();
     let settings = [
@@ -39,7 +41,13 @@ async fn serve_callpark(folder: &Path) -> Result<()> {
     ];
     let overrides = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let environment = Environment::capture();
-    let options = LoadOptions { config_file: None, overrides, environment };
+    let file = folder.join("callpark.toml");
+    let models = match model {
+        "" => String::new(),
+        endpoint => format!("[[models]]\nname = 'words'\nendpoint = '{endpoint}'\n"),
+    };
+    std::fs::write(&file, models)?;
+    let options = LoadOptions { config_file: Some(file), overrides, environment };
     let app = App::build_with(Config::load(options)?.config, tools::all()).await?;
     let admin = app.admin_address().ok_or("no address for operators")?;
     println!("http://{} {admin}", app.addresses()[0]);
@@ -53,13 +61,16 @@ async fn serve_callpark(folder: &Path) -> Result<()> {
     Ok(ran?)
 }
 
-async fn serve_bare() -> Result<()> {
+async fn serve_bare(model: String) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}", listener.local_addr()?);
+    // For the proxy's requests; another one may be there already.
+    let _result = rustls::crypto::ring::default_provider().install_default();
+    let bare = bare::Bare { model: model.into() };
     tonic::transport::Server::builder()
         .tcp_nodelay(true)
-        .add_service(bare::ToolRunner(bare::Bare))
-        .add_service(bare::BackgroundTasks(bare::Bare))
+        .add_service(bare::ToolRunner(bare.clone()))
+        .add_service(bare::BackgroundTasks(bare))
         .serve_with_incoming(TcpListenerStream::new(listener))
         .await?;
     Ok(())

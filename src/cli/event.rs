@@ -116,7 +116,11 @@ fn start(started: &ToolCallStarted) -> String {
         (None, bytes) => format!("({bytes} bytes of arguments)"),
     };
     let arguments = first_line(&arguments, TEXT_CHARACTERS_MAX);
-    format!("{}{waits} {arguments}", started.tool).trim_end().to_owned()
+    let tool = match started.tool.as_str() {
+        "" => words::kind(started.kind()),
+        tool => tool.to_owned(),
+    };
+    format!("{tool}{waits} {arguments}").trim_end().to_owned()
 }
 
 fn piece(output: &ToolOutput) -> String {

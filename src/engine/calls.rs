@@ -118,11 +118,8 @@ impl Engine {
         let tool = found.tool();
         if request.dry_run {
             let session_id = request.session_id;
-            if let Some(handle) = handle {
-                let start = Box::new(self.start_command(tool.describe(), request).start);
-                let (answer, answered) = oneshot::channel();
-                self.send(&handle, Message::Probe { start, answer }, answered).await?;
-            }
+            let start = self.start_command(tool.describe(), request).start;
+            self.probe(handle, start).await?;
             return Ok(Started::DryRun(DryRun { session_id }));
         }
         let handle = match handle {
@@ -146,6 +143,14 @@ impl Engine {
             }
             None => Ok((None, Arc::new(self.new_session(who, NewSession::implicit())))),
         }
+    }
+
+    /// Asks the session whether it would take this; a new one takes everything.
+    pub(super) async fn probe(&self, handle: Option<Handle>, start: Start) -> Result<(), Error> {
+        let Some(handle) = handle else { return Ok(()) };
+        let (start, (answer, answered)) = (Box::new(start), oneshot::channel());
+        self.send(&handle, Message::Probe { start, answer }, answered).await?;
+        Ok(())
     }
 
     fn prepare(

@@ -23,6 +23,16 @@ pub struct Summary {
 impl Engine {
     /// Sums up the newest background tasks of a session.
     pub async fn summarize(&self, who: &Principal, id: SessionId) -> Result<Summary, Error> {
+        self.summarize_but(who, id, None).await
+    }
+
+    /// The same without one of them: the turn that asks.
+    pub(super) async fn summarize_but(
+        &self,
+        who: &Principal,
+        id: SessionId,
+        asking: Option<CallId>,
+    ) -> Result<Summary, Error> {
         self.own_session(who, id).await?;
         let query = CallQuery {
             tenant: who.tenant.clone(),
@@ -39,7 +49,8 @@ impl Engine {
         let live = self.shared.store.live_calls(id).await?;
         let shown: HashSet<CallId> = page.calls.iter().map(|call| call.id).collect();
         let older = live.into_iter().filter(|call| call.is_task() && !shown.contains(&call.id));
-        let calls: Vec<Call> = page.calls.into_iter().chain(older).collect();
+        let all = page.calls.into_iter().chain(older);
+        let calls: Vec<Call> = all.filter(|call| Some(call.id) != asking).collect();
         Ok(summarize(&calls, page.next.is_some(), self.now()))
     }
 }
@@ -54,10 +65,11 @@ fn summarize(calls: &[Call], more: bool, now: Timestamp) -> Summary {
     for call in calls {
         let id = call.id.background();
         let seconds = call.elapsed(now).as_secs();
-        let what = if call.description.is_empty() { &call.tool } else { &call.description };
+        let tool = if call.turn.is_some() { "agent" } else { call.tool.as_str() };
+        let what = if call.description.is_empty() { tool } else { &call.description };
         // Writing to a String can't fail.
         let _ = writeln!(text, "{id}  {:<10} {seconds:>6} s  {what}", state_name(call.state));
-        let _ = writeln!(context, "- {id} ({}): {what}: {}", call.tool, told(call, seconds));
+        let _ = writeln!(context, "- {id} ({tool}): {what}: {}", told(call, seconds));
     }
     if more {
         let rest = "Of those that have ended only the newest are shown; List gives all.\n";

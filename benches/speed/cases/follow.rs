@@ -10,13 +10,13 @@ use futures::future::try_join_all;
 use prost::Message as _;
 use tokio::task::JoinSet;
 
+use super::Bench;
 use super::store::{Bare, Log};
-use super::{Bench, wall_micros};
-use crate::Result;
 use crate::client::{Client, log_request};
 use crate::measure::{Samples, in_turns, percentile};
 use crate::table::{Goal, Row};
 use crate::tools::REPORT;
+use crate::{Result, wall_micros};
 
 /// Events appended to the one session in a round.
 const EVENTS: u64 = 100_000;

@@ -7,6 +7,7 @@ mod memory;
 mod noise;
 mod store;
 mod streams;
+mod turns;
 mod waits;
 
 use std::time::Duration;
@@ -32,7 +33,20 @@ impl Bench {
     }
 
     async fn callpark(&self) -> Result<child::Server> {
-        child::Server::callpark().await
+        child::Server::callpark("").await
+    }
+
+    /// callpark with this model.
+    async fn callpark_with(&self, model: &str) -> Result<child::Server> {
+        child::Server::callpark(model).await
+    }
+
+    async fn model(&self) -> Result<child::Server> {
+        child::Server::model().await
+    }
+
+    async fn proxy(&self, model: &str) -> Result<child::Server> {
+        child::Server::proxy(model).await
     }
 }
 
@@ -66,6 +80,7 @@ pub(crate) async fn run(rounds: usize, names: &[String]) -> Result<()> {
     case!("parked", growth::parked(&bench));
     case!("long", growth::long(&bench));
     case!("noise", noise::noise(&bench));
+    case!("turns", turns::turns(&bench));
     Ok(())
 }
 
@@ -76,14 +91,4 @@ async fn until_caught_up(mut stream: Streaming<SessionUpdate>) -> Result<u64> {
         count += update.events.len() as u64;
     }
     Ok(count)
-}
-
-/// The time of this machine, which the server's times are of.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the server's events bear the time of the wall clock"
-)]
-fn wall_micros() -> f64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs_f64() * 1e6
 }

@@ -6,14 +6,14 @@ use callpark_proto::v1;
 use futures::future::try_join_all;
 use tokio::task::JoinSet;
 
+use super::Bench;
 use super::store::{Bare, Log};
-use super::{Bench, wall_micros};
-use crate::Result;
 use crate::child::Server;
 use crate::client::Client;
 use crate::measure::{Samples, load, percentile};
 use crate::table::{Goal, Row};
 use crate::tools::REST;
+use crate::{Result, wall_micros};
 
 /// Ends in a round.
 const ENDS: usize = 200;

@@ -23,7 +23,7 @@ use super::{
     AnswerStream, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent, ModelRequest,
 };
 use crate::model::Usage;
-use crate::model::limits::MODEL_STREAM_BYTES_MAX;
+use crate::model::limits::{MODEL_ANSWER_BYTES_MAX, MODEL_STREAM_BYTES_MAX};
 use answer::Assembly;
 use names::Names;
 
@@ -207,10 +207,16 @@ impl Shared {
     /// The data of each event of the answer, up to the one that says that it is done.
     fn chunks(&self, response: Response) -> impl Stream<Item = Result<String, ModelError>> + Send {
         let at = self.at().to_owned();
-        let mut room = MODEL_STREAM_BYTES_MAX;
+        let (mut room, mut line) = (MODEL_STREAM_BYTES_MAX, 0);
         let bounded = response.bytes_stream().map(move |bytes| {
             let bytes = bytes.map_err(|error| error::of_transport(&error, &at))?;
-            room = room.checked_sub(bytes.len()).ok_or_else(|| error::too_large(&at))?;
+            // The reader of events keeps a line until it is whole.
+            line = match bytes.iter().rposition(|byte| *byte == b'\n') {
+                Some(end) => bytes.len() - end - 1,
+                None => line + bytes.len(),
+            };
+            let left = room.checked_sub(bytes.len()).filter(|_| line <= MODEL_ANSWER_BYTES_MAX);
+            room = left.ok_or_else(|| error::too_large(&at))?;
             Ok(bytes)
         });
         let at = self.at().to_owned();
@@ -231,7 +237,9 @@ enum Fault {
 
 fn asked_pause(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    text.parse().ok().filter(|seconds| *seconds >= 0.0).map(Duration::from_secs_f64)
+    // One that is too long for a span is too long for us.
+    let seconds: f64 = text.parse().ok().filter(|seconds| *seconds >= 0.0)?;
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// The pause before the request is sent again; none: it isn't. What the endpoint asks for is

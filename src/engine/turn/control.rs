@@ -225,7 +225,10 @@ impl InProcess for Control {
 impl Control {
     async fn carry_out(&self) -> Result<String, Error> {
         match self.order {
-            Order::List => Ok(self.engine.summarize(&self.who, self.session_id).await?.text),
+            Order::List => {
+                let (session_id, asking) = (self.session_id, Some(self.turn));
+                Ok(self.engine.summarize_but(&self.who, session_id, asking).await?.text)
+            }
             Order::Wait(id, wait) => {
                 self.own_task(id).await?;
                 let waited = self.engine.wait(&self.who, id, wait, false).await?;

@@ -21,7 +21,7 @@ use super::directory::Handle;
 use super::handle::sleep_until;
 use super::inbox::Origin;
 use super::requests::Claimed;
-use super::{CallHandle, Engine, Error, RequestKey, Started};
+use super::{CallHandle, DryRun, Engine, Error, RequestKey, Started};
 use crate::agent::Model;
 use crate::machine::{Cancel, Command, Concurrency, Start, StartTurn, turn_stop};
 use crate::model::limits::{
@@ -114,15 +114,16 @@ impl Engine {
         };
         let (handle, session) = self.session_of(who, wanted.session_id).await?;
         let model = self.model_for(&session, &wanted)?;
+        let start = start_command(&wanted, model.name());
         if wanted.dry_run {
-            return Ok(Started::DryRun(super::DryRun { session_id: wanted.session_id }));
+            self.probe(handle, start).await?;
+            return Ok(Started::DryRun(DryRun { session_id: wanted.session_id }));
         }
         let handle = match handle {
             Some(handle) => handle,
             None => self.shared.actor(Origin::New(Box::new((*session).clone()))),
         };
         let session_id = session.id;
-        let start = start_command(&wanted, model.name());
         let request = wanted.request.clone();
         let play = self.play(who, &handle, &session, start.call_id, model, wanted);
         let work = Work::InProcess(Box::new(play));

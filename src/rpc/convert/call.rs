@@ -170,11 +170,7 @@ fn tool_call(fields: &mut Fields, path: &str, call: v1::ToolCall) -> CallRequest
     } else {
         map_from_struct(fields, &at("arguments"), arguments)
     };
-    let follow_up = match fields.choice::<v1::FollowUpPolicy>(&at("follow_up"), follow_up) {
-        v1::FollowUpPolicy::Unspecified | v1::FollowUpPolicy::None => FollowUpPolicy::None,
-        v1::FollowUpPolicy::OnFinish => FollowUpPolicy::OnFinish,
-        v1::FollowUpPolicy::OnFailure => FollowUpPolicy::OnFailure,
-    };
+    let follow_up = follow_up_policy(fields, &at("follow_up"), follow_up);
     let max_output_bytes =
         max_output_bytes.map(|bytes| fields.unsigned(&at("max_output_bytes"), bytes));
     if max_output_bytes.is_some_and(|bytes| bytes > OUTPUT_BYTES_MAX) {
@@ -191,5 +187,14 @@ fn tool_call(fields: &mut Fields, path: &str, call: v1::ToolCall) -> CallRequest
         max_output_bytes,
         labels: fields.labels(&at("labels"), labels),
         ..CallRequest::default()
+    }
+}
+
+/// When the end of a task must be told.
+pub(super) fn follow_up_policy(fields: &mut Fields, path: &str, number: i32) -> FollowUpPolicy {
+    match fields.choice::<v1::FollowUpPolicy>(path, number) {
+        v1::FollowUpPolicy::Unspecified | v1::FollowUpPolicy::None => FollowUpPolicy::None,
+        v1::FollowUpPolicy::OnFinish => FollowUpPolicy::OnFinish,
+        v1::FollowUpPolicy::OnFailure => FollowUpPolicy::OnFailure,
     }
 }

@@ -194,8 +194,9 @@ fn parked_message(call: &Call, now: Timestamp) -> String {
     if call.state.is_terminal() {
         let state = state(call.state).as_str_name().trim_start_matches("STATE_");
         return format!(
-            "`{tool}` went to the background as {id} and has ended since: {state}. Its result is in \
-             `task`, and Wait({id}) gives it again."
+            "{} went to the background as {id} and has ended since: {state}. Its result is in \
+             `task`, and Wait({id}) gives it again.",
+            named(tool)
         );
     }
     let ran = call.elapsed(now).as_secs_f64();
@@ -226,10 +227,16 @@ pub(super) fn parked_event_message(
 
 fn in_background(tool: &str, id: &str, so_far: &str) -> String {
     format!(
-        "`{tool}` {so_far} in the background as {id}. Its result is not lost: go on with other \
+        "{} {so_far} in the background as {id}. Its result is not lost: go on with other \
          work, then wait for it with Wait({id}), read what it has written with ReadOutput, or stop \
-         it with Cancel. Do not start it again."
+         it with Cancel. Do not start it again.",
+        named(tool)
     )
+}
+
+/// What a call is, at the beginning of a sentence.
+fn named(tool: &str) -> String {
+    if tool.is_empty() { "The turn".to_owned() } else { format!("`{tool}`") }
 }
 
 /// The last lines of a task's output, for the wire.

@@ -2,6 +2,7 @@
 
 use callpark_proto::v1;
 
+use super::call::follow_up_policy;
 use super::field::fingerprint;
 use super::{Fields, Invalid};
 use crate::engine::TurnRequest;
@@ -10,7 +11,7 @@ use crate::model::limits::{
     ATTACHMENTS_BYTES_MAX, ATTACHMENTS_MAX, PROMPT_BYTES_MAX, SYSTEM_MESSAGE_BYTES_MAX,
     TEXT_BYTES_MAX,
 };
-use crate::model::{BusyPolicy, Content, ContentKind, FollowUpPolicy, ResourceBody};
+use crate::model::{BusyPolicy, Content, ContentKind, ResourceBody};
 
 /// A turn in the foreground, from the wire.
 pub(crate) fn turn_request(mut request: v1::RunTurnRequest) -> Result<TurnRequest, Invalid> {
@@ -93,11 +94,7 @@ pub(super) fn agent_turn(
         detached,
         labels,
     } = turn;
-    let follow_up = match fields.choice::<v1::FollowUpPolicy>("agent_turn.follow_up", follow_up) {
-        v1::FollowUpPolicy::Unspecified | v1::FollowUpPolicy::None => FollowUpPolicy::None,
-        v1::FollowUpPolicy::OnFinish => FollowUpPolicy::OnFinish,
-        v1::FollowUpPolicy::OnFailure => FollowUpPolicy::OnFailure,
-    };
+    let follow_up = follow_up_policy(fields, "agent_turn.follow_up", follow_up);
     let system_message =
         fields.text("agent_turn.system_message", system_message, SYSTEM_MESSAGE_BYTES_MAX);
     TurnRequest {

@@ -62,6 +62,18 @@ async fn a_second_prompt_is_refused_by_default() {
     endpoint.asked(1).await;
     let status = server.tools.clone().run_turn(prompt(&session, "2")).await.expect_err("busy");
     check_reason(&status, Code::Aborted, "SESSION_BUSY");
+    let agent = v1::AgentTurn { prompt: "2".into(), ..Default::default() };
+    let dry = v1::StartRequest {
+        session_id: session.clone(),
+        concurrency: v1::Concurrency::Reject.into(),
+        work: Some(v1::start_request::Work::AgentTurn(agent)),
+        dry_run: true,
+        ..Default::default()
+    };
+    let status = server.tasks.clone().start(dry.clone()).await.expect_err("busy");
+    check_reason(&status, Code::Aborted, "SESSION_BUSY");
+    let dry = v1::StartRequest { concurrency: v1::Concurrency::Queue.into(), ..dry };
+    assert!(server.tasks.clone().start(dry).await.expect("would be taken").into_inner().dry_run);
     go_on.notify_one();
     assert_eq!(first.await.expect("an answer").final_text, "I am done");
     assert_eq!(endpoint.requests().len(), 1);

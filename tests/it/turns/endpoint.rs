@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::support::PATIENCE;
+
 /// One piece of an answer.
 #[derive(Clone)]
 pub enum Piece {
@@ -78,10 +80,27 @@ struct Shared {
     requests: Mutex<Vec<Value>>,
     heads: Mutex<Vec<String>>,
     asked: Notify,
+    told: Notify,
+}
+
+impl Shared {
+    /// The next script, which the test may still be about to write.
+    async fn next(&self) -> Option<Script> {
+        let next = async {
+            loop {
+                let told = self.told.notified();
+                if let Some(script) = self.scripts.lock().expect("a lock").pop_front() {
+                    return script;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, next).await.ok()
+    }
 }
 
 impl Endpoint {
-    /// An endpoint that answers so, request by request. One request more is refused.
+    /// An endpoint that answers so, request by request. One request more waits for another script.
     pub async fn new(scripts: Vec<Script>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
@@ -104,6 +123,7 @@ impl Endpoint {
     /// One more answer.
     pub fn then(&self, script: Script) {
         self.shared.scripts.lock().expect("a lock").push_back(script);
+        self.shared.told.notify_one();
     }
 
     /// The bodies of the requests so far.
@@ -157,8 +177,7 @@ async fn serve(connection: TcpStream, shared: &Shared) -> std::io::Result<()> {
         shared.requests.lock().expect("a lock").push(request);
         shared.heads.lock().expect("a lock").push(head);
         shared.asked.notify_waiters();
-        let script = shared.scripts.lock().expect("a lock").pop_front();
-        let goes_on = match script {
+        let goes_on = match shared.next().await {
             Some(Script::Stream(pieces)) => stream(&mut connection, pieces, true).await?,
             Some(Script::Unmarked(pieces)) => stream(&mut connection, pieces, false).await?,
             Some(Script::Status(code, headers, body)) => {

@@ -170,6 +170,35 @@ async fn a_rate_limit_is_obeyed_by_the_client_of_the_model() {
 }
 
 #[tokio::test]
+async fn an_answer_without_bounds_is_given_up() {
+    let line = Script::Stream(vec![Piece::Data("x".repeat(5 << 20))]);
+    let text = Script::Stream(vec![Piece::Text("x".repeat(1 << 20)); 5]);
+    for script in [line, text] {
+        let endpoint = Endpoint::new(vec![script]).await;
+        let server = serve(&endpoint).await;
+        let answer = turn(&server, prompt("", "go")).await;
+        let error = error_of(&answer);
+        assert_eq!((error.code.as_str(), error.retryable), ("model_answer_too_large", false));
+        assert_eq!(endpoint.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_that_makes_no_sense_is_not_made() {
+    for asked in ["inf", "1e300", "NaN", "-1", "soon"] {
+        let limited = Script::Status(429, vec![("retry-after", asked.into())], "{}".into());
+        let endpoint = Endpoint::new(vec![limited, says("well")]).await;
+        let server = serve(&endpoint).await;
+        let answer = turn(&server, prompt("", "go")).await;
+        match answer.error {
+            // More than is waited for.
+            Some(error) => assert_eq!(error.code, "model_rate_limited", "{asked}"),
+            None => assert_eq!(answer.final_text, "well", "{asked}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_is_not_there_is_named() {
     let mut endpoint = Endpoint::new(vec![]).await;
     endpoint.url = "http://127.0.0.1:9/v1".into();
