@@ -107,7 +107,7 @@ settings! {
             "PATH,HOME,LANG,LC_ALL,TZ,USER,LOGNAME,SHELL,TMPDIR", "NAME[,NAME]";
     }
     "Agents" {
-        /// The model of turns whose session names none, by its name among [[models]]; none: the
+        /// The model of turns whose session names none, by its name in the tables `models`; none: the
         /// first of them.
         default_model: Option<String> = "none", "NAME";
         /// The same for turns that are started in the background; none: that of other turns.
