@@ -23,7 +23,10 @@ pub(super) fn of_transport(cause: &reqwest::Error, at: &str) -> ModelError {
     let causes = std::iter::successors(Some(cause as &dyn std::error::Error), |e| e.source());
     let root = causes.last().map(ToString::to_string).unwrap_or_default();
     if cause.is_connect() {
-        return error(ModelErrorCode::Connection, format!("{at} can't be reached: {root}"));
+        return error(
+            ModelErrorCode::Connection,
+            format!("{at} can't be reached: {root}; see that it runs, and endpoint of the model"),
+        );
     }
     error(ModelErrorCode::Connection, format!("the connection to {at} was lost: {root}"))
 }

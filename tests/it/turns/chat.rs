@@ -66,6 +66,9 @@ async fn what_parks_and_what_fails_is_told() {
     assert!(notes.contains("2 requests, $0.00"), "{notes}");
     let ended = server.cli(&["chat", "go"]).await.exits(1);
     assert!(ended.stderr().contains("the turn failed (model_unauthenticated)"), "{ended}");
+    let words = ["chat", "--model-endpoint", "localhost:1", "--model", "m", "go"];
+    let ended = server.cli(&words).await.exits(2);
+    assert!(ended.stderr().contains("--model-endpoint localhost:1 is no URL"), "{ended}");
     let ended = server.cli(&["chat", "--model", "absent", "go"]).await.exits(66);
     assert!(ended.stderr().contains("this server has main"), "{ended}");
 }

@@ -67,6 +67,12 @@ pub(crate) async fn run(
         connection.clone_from(&known);
         return chat(&args, &client, out, "").await;
     };
+    // Said here of the flag: the server would say it of a file that nobody has written.
+    if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+        return Err(Failure::usage(format!(
+            "--model-endpoint {endpoint} is no URL: one such as http://127.0.0.1:11434/v1 is expected"
+        )));
+    }
     let folder = tempfile::Builder::new()
         .prefix("callpark-chat-")
         .tempdir()
