@@ -23,6 +23,7 @@ pub(crate) fn session() -> Session {
         max_live_tasks: 32,
         task_limit_policy: TaskLimitPolicy::Reject,
         implicit: false,
+        depth: 0,
         stream_epoch: "epoch".to_owned(),
         create_time: time,
         update_time: time,

@@ -296,6 +296,7 @@ fn engine_options(config: &Config) -> EngineOptions {
         working_directory: config.working_directory.clone(),
         environment: Arc::new(Environment::capture().for_tools()),
         model_retry_delay: config.model_retry_delay,
+        agent_call_budget: config.call_budget,
         system_message: config.system_message.clone().unwrap_or_default(),
         session_events_max: config.session_events_max,
         sweep_interval: config.sweep_interval,

@@ -65,7 +65,7 @@ pub use read_output::{OutputRead, OutputSlice, OutputStart};
 pub use requests::RequestKey;
 pub use sessions::{ClosedSession, CreatedSession, NewSession};
 pub use summary::Summary;
-pub use turn::{CancelledTurn, TurnOutcome, TurnRequest};
+pub use turn::{CancelledTurn, SubSession, TurnOutcome, TurnRequest};
 pub use wait::{ManyWaited, WaitMode, Waited};
 pub use watch::WatchItem;
 
@@ -100,6 +100,8 @@ pub struct EngineOptions {
     /// Before the second attempt at a request to a model; it doubles with each, up to ten times as
     /// much, and is jittered downwards to a half.
     pub model_retry_delay: Duration,
+    /// How long an agent that works for another one holds it before it goes to the background.
+    pub agent_call_budget: Duration,
     /// The system message of turns whose session has none.
     pub system_message: String,
     /// Events kept of a session.

@@ -2,6 +2,7 @@
 
 use super::inbox::Origin;
 use super::requests::Claimed;
+use super::turn::AGENT;
 use super::{Engine, Error, RequestKey};
 use crate::machine::{Close, Command, Reply};
 use crate::model::{Labels, Principal, Session, SessionId, SessionState, TaskLimitPolicy};
@@ -30,6 +31,8 @@ pub struct NewSession {
     pub task_limit_policy: TaskLimitPolicy,
     /// Made by a call that named no session.
     pub implicit: bool,
+    /// How many agents stand above it.
+    pub depth: u32,
 }
 
 impl NewSession {
@@ -78,6 +81,7 @@ impl Engine {
             max_live_tasks: wanted.max_live_tasks.unwrap_or(self.shared.options.live_tasks_default),
             task_limit_policy: wanted.task_limit_policy,
             implicit: wanted.implicit,
+            depth: wanted.depth,
             stream_epoch: uuid::Uuid::new_v4().simple().to_string(),
             create_time: now,
             update_time: now,
@@ -101,7 +105,7 @@ impl Engine {
         request: Option<&RequestKey>,
     ) -> Result<CreatedSession, Error> {
         for name in &wanted.allowed_tools {
-            if self.shared.tools.find(name).await.is_none() {
+            if name != AGENT && self.shared.tools.find(name).await.is_none() {
                 return Err(Error::ToolNotFound(name.clone()));
             }
         }

@@ -19,4 +19,4 @@ pub use change::{Change, Decision, Effect, Refusal, Reply, Timer};
 pub use command::{Cancel, Close, Command, Concurrency, Finish, Start, StartTurn};
 pub use decide::decide;
 pub use projection::{Projection, Settings};
-pub use turn::turn_stop;
+pub use turn::{final_text, turn_stop};

@@ -54,10 +54,22 @@ impl Projection {
             }),
             TurnReport::Used { usage, model } => {
                 *self.session.usage.get_or_insert_default() += usage;
-                self.edit(id, now, written, |call| *call.usage.get_or_insert_default() += usage);
+                // An agent that works for a turn adds to its own call, and to the turn.
+                for id in [Some(id), self.turn_above(id)].into_iter().flatten() {
+                    self.edit(id, now, written, |call| {
+                        *call.usage.get_or_insert_default() += usage;
+                    });
+                }
                 self.tell_live(id, Payload::UsageReported { usage, model }, now, written);
             }
         }
+    }
+
+    /// The turn that made this call, if it still runs.
+    fn turn_above(&self, id: CallId) -> Option<CallId> {
+        let turn_id = self.call(id)?.turn_id;
+        let turn = self.live_calls().find(|call| call.turn.is_some() && call.turn_id == turn_id);
+        turn.map(|turn| turn.id).filter(|turn| *turn != id)
     }
 
     fn model_of(&self, id: CallId) -> String {
@@ -112,8 +124,8 @@ pub fn turn_stop(call: &Call) -> Result<StopReason, TurnError> {
     }
 }
 
-/// The text of the model's last message.
-fn final_text(call: &Call) -> &str {
+/// The text of the last message of a turn that has ended; empty if there was none.
+pub fn final_text(call: &Call) -> &str {
     let Some(Outcome::Result(result)) = &call.outcome else { return "" };
     let texts = result.content.iter().find_map(|content| match &content.kind {
         ContentKind::Text(text) => Some(text.as_str()),

@@ -194,6 +194,13 @@ pub const TURN_IDLE_SECONDS: u64 = 30 * 60;
 pub const TURN_SECONDS_DEFAULT: u64 = 24 * 3600;
 /// The hard limit of a turn that was started in the background, in seconds.
 pub const BACKGROUND_TURN_SECONDS: u64 = 600;
+
+/// How deep agents may be nested: one that a turn starts is at 1, one that it starts at 2.
+pub const SUB_SESSION_DEPTH_MAX: u32 = 3;
+
+/// Agents that work for one session at the same time.
+pub const SUB_SESSIONS_MAX: usize = 8;
+
 /// A prompt, in bytes.
 pub const PROMPT_BYTES_MAX: usize = 128 * 1024;
 /// What comes with a prompt, in bytes.

@@ -66,6 +66,9 @@ pub struct Session {
     /// Made by a call that named no session: removed with its last task.
     #[serde(default)]
     pub implicit: bool,
+    /// How many agents stand above it: 0 unless an agent works here for another one.
+    #[serde(default)]
+    pub depth: u32,
     /// Names this very log: another epoch means that sequences of before mean nothing.
     pub stream_epoch: String,
     /// When it was made.

@@ -95,6 +95,7 @@ fn options() -> EngineOptions {
         working_directory: None,
         environment: Arc::default(),
         model_retry_delay: Duration::from_secs(3),
+        agent_call_budget: Duration::from_secs(600),
         system_message: String::new(),
         session_events_max: 1_000_000,
         sweep_interval: Duration::from_secs(60),

@@ -68,6 +68,9 @@ impl Turn {
             let text = format!("there is no tool `{}`: there are {names}", call.tool);
             return Err(Told::failure(text));
         }
+        if self.is_agent(&call.tool) {
+            return self.start_agent(call, arguments).await;
+        }
         let engine = &self.play.engine;
         let started = if control::is_control(&call.tool) {
             self.start_control(call, arguments).await

@@ -129,25 +129,44 @@ impl Turn {
             turn: play.call_id,
             order,
         };
+        let tool = self.tools.iter().find(|tool| tool.name == call.tool);
+        let tool = tool.ok_or_else(|| Error::ToolNotFound(call.tool.clone()))?;
+        self.start_own(call, tool, arguments, Work::InProcess(Box::new(work))).await
+    }
+
+    /// Starts a call of a tool that only turns have.
+    pub(super) async fn start_own(
+        &self,
+        call: &ModelCall,
+        tool: &Tool,
+        arguments: Arguments,
+        work: Work,
+    ) -> Result<Started, Error> {
+        let play = &self.play;
+        let limit = tool.execution_timeout.unwrap_or(play.engine.shared.options.execution_timeout);
+        let policy = CallPolicy {
+            call_budget: tool.call_budget,
+            execution_timeout: Some(limit),
+            ..CallPolicy::default()
+        };
         let start = Start {
             call_id: call.call_id,
             tool: call.tool.clone(),
-            kind: ToolKind::BuiltIn,
+            kind: tool.kind,
             description: String::new(),
             arguments_bytes: call.arguments.len() as u64,
             arguments,
-            policy: CallPolicy { execution_timeout: Some(LIMIT), ..CallPolicy::default() },
+            policy,
             labels: Labels::new(),
             turn_id: Some(play.turn_id),
             turn: None,
             parent: None,
             background: false,
             concurrency: Concurrency::Allow,
-            is_control: true,
+            is_control: is_control(&call.tool),
             has_slot: false,
         };
-        let asked = Asked { start, request: None };
-        let (handle, work) = (play.handle.clone(), Work::InProcess(Box::new(work)));
+        let (asked, handle) = (Asked { start, request: None }, play.handle.clone());
         play.engine.accept(&play.who, handle, play.session_id, asked, work, None).await
     }
 }

@@ -10,6 +10,7 @@ mod control;
 mod history;
 mod play;
 mod round;
+mod sub_session;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::directory::Handle;
 use super::handle::sleep_until;
 use super::inbox::Origin;
 use super::requests::Claimed;
-use super::{CallHandle, DryRun, Engine, Error, RequestKey, Started};
+use super::{CallHandle, DryRun, Engine, Error, NewSession, RequestKey, Started};
 use crate::agent::Model;
 use crate::machine::{Cancel, Command, Concurrency, Start, StartTurn, turn_stop};
 use crate::model::limits::{
@@ -36,6 +37,8 @@ use crate::model::{
 use crate::telemetry::CallCap;
 use crate::tool::Work;
 use play::Play;
+pub(super) use sub_session::AGENT;
+pub use sub_session::SubSession;
 
 /// A turn that somebody wants.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +77,8 @@ pub struct TurnRequest {
     pub labels: Labels,
     /// Check everything, start nothing.
     pub dry_run: bool,
+    /// It works for a call of another session, in one that is made for it.
+    pub sub_session: Option<Box<SubSession>>,
 }
 
 /// How a turn ended.
@@ -112,7 +117,10 @@ impl Engine {
             Claimed::First(claim) => claim,
             Claimed::Replay(effect) => return self.replay(who, effect, wanted.background).await,
         };
-        let (handle, session) = self.session_of(who, wanted.session_id).await?;
+        let (handle, session) = match &wanted.sub_session {
+            Some(sub) => (None, Arc::new(self.new_session(who, sub.session.clone()))),
+            None => self.session_of(who, wanted.session_id).await?,
+        };
         let model = self.model_for(&session, &wanted)?;
         let start = start_command(&wanted, model.name());
         if wanted.dry_run {
@@ -125,7 +133,7 @@ impl Engine {
         };
         let session_id = session.id;
         let request = wanted.request.clone();
-        let play = self.play(who, &handle, &session, start.call_id, model, wanted);
+        let play = self.play(who, &handle, session, start.call_id, model, wanted);
         let work = Work::InProcess(Box::new(play));
         self.accept(who, handle, session_id, Asked { start, request }, work, claim).await
     }
@@ -144,7 +152,7 @@ impl Engine {
         &self,
         who: &Principal,
         handle: &Handle,
-        session: &Session,
+        session: Arc<Session>,
         call_id: CallId,
         model: Arc<dyn Model>,
         wanted: TurnRequest,
@@ -159,6 +167,7 @@ impl Engine {
             who: who.clone(),
             handle: handle.clone(),
             session_id: session.id,
+            session,
             call_id,
             turn_id: turn_of(call_id),
             model,
@@ -324,7 +333,7 @@ fn start_command(wanted: &TurnRequest, model: &str) -> Start {
         labels: wanted.labels.clone(),
         turn_id: Some(turn_of(call_id)),
         turn: Some(StartTurn { model: model.to_owned(), busy_policy: wanted.busy_policy }),
-        parent: None,
+        parent: wanted.sub_session.as_ref().map(|sub| sub.parent),
         background: wanted.background,
         concurrency: wanted.concurrency,
         is_control: false,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::calls::Repetitions;
 use super::control::{self, NOTES};
 use super::history::History;
+use super::sub_session;
 use crate::agent::{Finish, Model};
 use crate::engine::directory::Handle;
 use crate::engine::words::without_middle;
@@ -16,8 +17,8 @@ use crate::engine::{Engine, Error};
 use crate::machine::{Command, Reply};
 use crate::model::limits::{HISTORY_BYTES_MAX, MODEL_RESULT_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
-    CallId, Content, ContentKind, Message, ModelCall, Principal, Progress, SessionId, StopReason,
-    Tool, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
+    CallId, Content, ContentKind, Message, ModelCall, Principal, Progress, Session, SessionId,
+    StopReason, Tool, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
 };
 use crate::tool::InProcess;
 
@@ -27,6 +28,8 @@ pub(super) struct Play {
     pub(super) who: Principal,
     pub(super) handle: Handle,
     pub(super) session_id: SessionId,
+    /// As it was when the turn was asked for.
+    pub(super) session: Arc<Session>,
     pub(super) call_id: CallId,
     pub(super) turn_id: TurnId,
     pub(super) model: Arc<dyn Model>,
@@ -116,7 +119,9 @@ impl Turn {
                 reason = source.reason, "the model doesn't see all tools");
         }
         let own = tools.into_iter().filter(|tool| !control::is_control(&tool.name));
-        self.tools = own.chain(control::tools()).collect();
+        let mut tools: Vec<Tool> = own.collect();
+        tools.extend(sub_session::tool(&self.play, &tools));
+        self.tools = tools.into_iter().chain(control::tools()).collect();
         let separator = if self.play.system.is_empty() { "" } else { "\n\n" };
         self.play.system = format!("{}{separator}{NOTES}", self.play.system).into();
         Ok(())

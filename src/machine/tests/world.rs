@@ -238,6 +238,7 @@ fn new_session(now: Timestamp) -> Session {
         max_live_tasks: 32,
         task_limit_policy: TaskLimitPolicy::Reject,
         implicit: false,
+        depth: 0,
         stream_epoch: "epoch".into(),
         create_time: now,
         update_time: now,

@@ -117,6 +117,7 @@ pub(crate) fn new_session(fields: &mut Fields, request: v1::CreateSessionRequest
             v1::TaskLimitPolicy::EvictOldest => TaskLimitPolicy::EvictOldest,
         },
         implicit: false,
+        depth: 0,
     }
 }
 

@@ -72,6 +72,7 @@ fn full_session(session: Session) -> Session {
         max_live_tasks: 3,
         task_limit_policy: TaskLimitPolicy::EvictOldest,
         implicit: true,
+        depth: 2,
         close_time: Some(at(5)),
         close_reason: "done".to_owned(),
         cancelled_tasks: 2,

@@ -47,6 +47,7 @@ impl Log {
             max_live_tasks: 32,
             task_limit_policy: TaskLimitPolicy::Reject,
             implicit: false,
+            depth: 0,
             stream_epoch: "epoch".to_owned(),
             create_time: at(create_time),
             update_time: at(create_time),

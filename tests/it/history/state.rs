@@ -41,7 +41,10 @@ pub fn each_turn_ends_once(history: &History) -> Vec<Violation> {
         let is_end = |event: &&&v1::SessionEvent| {
             matches!(event.payload, Some(Payload::SessionIdle(_) | Payload::SessionError(_)))
         };
-        let is_turn = call.accepted().is_some_and(|(_, start)| start.kind() == v1::Kind::Agent);
+        // Of the calls of agents those are turns that name no tool.
+        let is_turn = call
+            .accepted()
+            .is_some_and(|(_, start)| start.kind() == v1::Kind::Agent && start.tool.is_empty());
         let ends = call.events.iter().filter(is_end).count();
         let before_last = call.events.iter().rev().nth(1);
         let wanted = usize::from(is_turn && !call.ends().is_empty());
@@ -267,7 +270,10 @@ mod tests {
     fn a_turn_without_its_end_is_found() {
         let becomes_turn = |history: &mut History| {
             change_event(history, 1, |event| match &mut event.payload {
-                Some(Payload::ToolCallStarted(started)) => started.set_kind(v1::Kind::Agent),
+                Some(Payload::ToolCallStarted(started)) => {
+                    started.tool.clear();
+                    started.set_kind(v1::Kind::Agent);
+                }
                 other => panic!("no start but {other:?}"),
             });
         };

@@ -5,6 +5,7 @@ use callpark_proto::v1::session_event::Payload;
 use crate::support::streams::session_now;
 use crate::support::{TestServer, soon, v1};
 
+mod agents;
 mod busy;
 mod chat;
 mod endpoint;

@@ -66,6 +66,7 @@ impl World {
                 working_directory: None,
                 environment: Arc::default(),
                 model_retry_delay: millis(20),
+                agent_call_budget: millis(600_000),
                 system_message: String::new(),
                 session_events_max: 1000,
                 sweep_interval: Duration::from_secs(60),
