@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use callpark::app::App;
 use callpark::app::config::{Config, Environment, LoadOptions};
+use callpark::app::{Additions, App};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,7 +48,8 @@ async fn serve_callpark(folder: &Path, model: &str) -> Result<()> {
     };
     std::fs::write(&file, models)?;
     let options = LoadOptions { config_file: Some(file), overrides, environment };
-    let app = App::build_with(Config::load(options)?.config, tools::all()).await?;
+    let more = Additions { tools: tools::all(), ..Additions::default() };
+    let app = App::build_with(Config::load(options)?.config, more).await?;
     let admin = app.admin_address().ok_or("no address for operators")?;
     println!("http://{} {admin}", app.addresses()[0]);
     let stop = CancellationToken::new();

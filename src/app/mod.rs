@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::agent::{Model, Models, OpenAiModel};
+use crate::agent::{Agent, Models, OpenAiModel, Player};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
@@ -43,6 +43,15 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// How long the last answers may take once `drain` is over.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
+/// What a program that has callpark inside adds to what the configuration says.
+#[derive(Clone, Default)]
+pub struct Additions {
+    /// Tools.
+    pub tools: Vec<Arc<dyn CallableTool>>,
+    /// Agents, which sessions name where they would name a model.
+    pub agents: Vec<Arc<dyn Agent>>,
+}
+
 /// A server that holds its store and its addresses, and doesn't serve yet.
 pub struct App {
     engine: Engine,
@@ -62,17 +71,14 @@ impl App {
     /// # Errors
     /// One of them can't be had: each says which, and what to do.
     pub async fn build(config: Config) -> Result<Self, Error> {
-        Self::build_with(config, Vec::new()).await
+        Self::build_with(config, Additions::default()).await
     }
 
-    /// The same with more tools: those of a program that has callpark inside.
+    /// The same with the tools and agents of a program that has callpark inside.
     ///
     /// # Errors
-    /// As [`App::build`]; a tool of this name is there already.
-    pub async fn build_with(
-        config: Config,
-        more_tools: Vec<Arc<dyn CallableTool>>,
-    ) -> Result<Self, Error> {
+    /// As [`App::build`]; a tool, a model or an agent of this name is there already.
+    pub async fn build_with(config: Config, more: Additions) -> Result<Self, Error> {
         // Descriptors that the server was born with are not for its tools.
         close_inherited_on_exec();
         let metrics = Metrics::new(rpc::methods());
@@ -85,7 +91,7 @@ impl App {
             chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
             niceness: config.tool_niceness,
         });
-        let tools = toolbox(&config, more_tools, &executor)?;
+        let tools = toolbox(&config, more.tools, &executor)?;
         let listener_options = config.listener_options()?;
         let listeners = bind(&config.listen, "listen").await?;
         let addresses = addresses(&listeners)?;
@@ -100,7 +106,7 @@ impl App {
             codec: Arc::new(WireCodec),
             executor: Arc::new(executor),
             tools,
-            models: models(&config)?,
+            models: models(&config, more.agents)?,
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             options: engine_options(&config),
@@ -271,15 +277,17 @@ fn toolbox(
     Ok(Toolbox::new(Registry::new(tools)?, providers)?)
 }
 
-/// The models of the configuration.
-fn models(config: &Config) -> Result<Models, Error> {
-    let mut all: Vec<Arc<dyn Model>> = Vec::new();
+/// The models of the configuration, and agents.
+fn models(config: &Config, agents: Vec<Arc<dyn Agent>>) -> Result<Models, Error> {
+    let mut all: Vec<Player> = Vec::new();
     for table in &config.models {
         let config = model(table)?;
         let environment = Environment::capture().pick(&config.api_key_environment);
         let model = OpenAiModel::new(config, &environment);
-        all.push(Arc::new(model.map_err(|reason| table.error(reason))?));
+        let model = model.map_err(|reason| table.error(reason))?;
+        all.push(Player::Model(Arc::new(model)));
     }
+    all.extend(agents.into_iter().map(Player::Agent));
     let (default, background) = (config.default_model.clone(), config.background_model.clone());
     Models::new(all, default, background).map_err(Error::Models)
 }

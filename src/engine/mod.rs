@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::join_all;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -247,6 +248,7 @@ impl Engine {
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
         self.shared.tools.close().await;
+        join_all(self.shared.models.agents().map(|agent| agent.close())).await;
         self.shared.executor.reaped().await;
         self.shared.store.close().await;
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::machine::{Command, Finish};
 use crate::model::{
     CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor, ToolResult,
 };
-use crate::tool::{InProcess, Work};
+use crate::tool::{InProcess, Work, WorkEvent};
 
 /// Progress reports that wait for the log. A tool that reports faster waits.
 const PROGRESS_REPORTS_MAX: usize = 16;
@@ -50,6 +51,7 @@ impl Attempt {
             match *work {
                 Work::Process(spec) => self.run_process(spec).await,
                 Work::InProcess(code) => self.run_in_process(code).await,
+                Work::Followed(events) => self.run_elsewhere(events).await,
             }
         };
         let finish = match AssertUnwindSafe(run).catch_unwind().await {
@@ -221,6 +223,47 @@ impl Attempt {
             next = self.progress_report(progress);
         }
         let stopped = stop.is_cancelled();
+        Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
+    }
+
+    /// None: as for a process, or the actor broke.
+    async fn run_elsewhere(&mut self, mut events: BoxStream<'static, WorkEvent>) -> Option<Finish> {
+        let stopping = self.shared.stopping.clone();
+        let mut keeper = OutputKeeper::new(self.max_output_bytes);
+        let mut stopped = false;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => return None,
+                changed = self.control.changed() => {
+                    changed.ok()?;
+                    stopped = true;
+                    break None;
+                }
+                event = events.next() => match event {
+                    // While the log takes no more, nothing more is asked for.
+                    Some(WorkEvent::Output(data)) => {
+                        if let Some(command) = self.keep(&mut keeper, OutputStream::Stdout, data) {
+                            self.report(command).boxed().await;
+                        }
+                    }
+                    Some(WorkEvent::Ended(result)) => break Some(*result),
+                    None => break None,
+                }
+            }
+        };
+        for output in keeper.finish() {
+            self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
+        }
+        let summary = keeper.summary();
+        self.shared.metrics.output(summary.combined.kept_bytes, summary.combined.dropped_bytes);
+        let mut result = ended.unwrap_or_else(|| ToolResult {
+            is_error: true,
+            error_message: "it isn't followed any more: its end was never told".into(),
+            ..ToolResult::default()
+        });
+        result.content.splice(..0, keeper.content());
+        result.output = summary;
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
     }
 

@@ -334,8 +334,10 @@ impl Actor {
     ) {
         let call_id = start.call_id;
         let slots = self.shared.slots_of(start.kind);
-        let slot = slots.clone().try_acquire_owned().ok();
-        start.has_slot = slot.is_some();
+        // What is done elsewhere takes no place here.
+        let is_elsewhere = matches!(work, Work::Followed(_));
+        let slot = if is_elsewhere { None } else { slots.clone().try_acquire_owned().ok() };
+        start.has_slot = is_elsewhere || slot.is_some();
         let now = self.shared.clock.now();
         let command = Command::Start(Box::new(start));
         if batch.decide(&mut self.projection, command, now, Some(asked)) {

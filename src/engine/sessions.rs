@@ -164,6 +164,10 @@ impl Engine {
         let Reply::Closed { cancelled_tasks, detached_tasks, again } = reply else {
             return Err(Error::Internal("a session was closed without saying so".into()));
         };
+        for agent in self.shared.models.agents() {
+            let agent = agent.clone();
+            self.shared.tracker.spawn(async move { agent.forget(id).await });
+        }
         let session = self.own_session(who, id).await?;
         let replayed = replayed || again;
         Ok(ClosedSession { session, cancelled_tasks, detached_tasks, replayed })

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +53,18 @@ pub enum Work {
     Process(ProcessSpec),
     /// Run this code inside the server.
     InProcess(Box<dyn InProcess>),
+    /// Tell what comes of work that is done elsewhere. Stopping the call stops telling, and no more.
+    /// A stream that ends without [`WorkEvent::Ended`] is a failure.
+    Followed(BoxStream<'static, WorkEvent>),
+}
+
+/// What comes of work that is done elsewhere.
+#[derive(Debug)]
+pub enum WorkEvent {
+    /// More output.
+    Output(Bytes),
+    /// It ended. The result holds nothing that was told as output before.
+    Ended(Box<ToolResult>),
 }
 
 /// Work that runs inside the server.

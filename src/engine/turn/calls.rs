@@ -51,13 +51,13 @@ impl Turn {
         }
     }
 
-    async fn is_alive(&self) {
+    pub(super) async fn is_alive(&self) {
         let command = Command::Alive { call_id: self.play.call_id };
         // A turn that isn't live any more is being stopped.
         let _ = self.play.engine.command(&self.play.handle, command, None).await;
     }
 
-    async fn start_call(&self, call: &ModelCall) -> Result<CallHandle, Told> {
+    pub(super) async fn start_call(&self, call: &ModelCall) -> Result<CallHandle, Told> {
         let arguments = match arguments(&call.arguments) {
             Ok(arguments) => arguments,
             Err(fault) => return Err(Told::failure(fault)),
@@ -91,7 +91,7 @@ impl Turn {
         }
     }
 
-    async fn answer(&self, mut handle: CallHandle) -> Told {
+    pub(super) async fn answer(&self, mut handle: CallHandle) -> Told {
         let told = async {
             let call = handle.settled(None).await?;
             if call.is_task() {

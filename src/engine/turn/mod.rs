@@ -9,6 +9,7 @@ mod calls;
 mod control;
 mod history;
 mod play;
+mod relay;
 mod round;
 mod sub_session;
 
@@ -23,7 +24,7 @@ use super::handle::sleep_until;
 use super::inbox::Origin;
 use super::requests::Claimed;
 use super::{CallHandle, DryRun, Engine, Error, NewSession, RequestKey, Started};
-use crate::agent::Model;
+use crate::agent::Player;
 use crate::machine::{Cancel, Command, Concurrency, Start, StartTurn, turn_stop};
 use crate::model::limits::{
     BACKGROUND_TURN_SECONDS, TURN_ATTEMPTS_DEFAULT, TURN_ATTEMPTS_MAX, TURN_IDLE_SECONDS,
@@ -121,8 +122,8 @@ impl Engine {
             Some(sub) => (None, Arc::new(self.new_session(who, sub.session.clone()))),
             None => self.session_of(who, wanted.session_id).await?,
         };
-        let model = self.model_for(&session, &wanted)?;
-        let start = start_command(&wanted, model.name());
+        let player = self.model_for(&session, &wanted)?;
+        let start = start_command(&wanted, player.name());
         if wanted.dry_run {
             self.probe(handle, start).await?;
             return Ok(Started::DryRun(DryRun { session_id: wanted.session_id }));
@@ -133,12 +134,12 @@ impl Engine {
         };
         let session_id = session.id;
         let request = wanted.request.clone();
-        let play = self.play(who, &handle, session, start.call_id, model, wanted);
+        let play = self.play(who, &handle, session, start.call_id, player, wanted);
         let work = Work::InProcess(Box::new(play));
         self.accept(who, handle, session_id, Asked { start, request }, work, claim).await
     }
 
-    fn model_for(&self, session: &Session, wanted: &TurnRequest) -> Result<Arc<dyn Model>, Error> {
+    fn model_for(&self, session: &Session, wanted: &TurnRequest) -> Result<Player, Error> {
         let name = [&wanted.model, &session.model].into_iter().find(|name| !name.is_empty());
         let name = name.map(String::as_str).unwrap_or_default();
         let models = &self.shared.models;
@@ -154,7 +155,7 @@ impl Engine {
         handle: &Handle,
         session: Arc<Session>,
         call_id: CallId,
-        model: Arc<dyn Model>,
+        player: Player,
         wanted: TurnRequest,
     ) -> Play {
         let own = [wanted.system_message.as_str(), &session.system_message];
@@ -170,7 +171,7 @@ impl Engine {
             session,
             call_id,
             turn_id: turn_of(call_id),
-            model,
+            player,
             system,
             prompt: wanted.prompt,
             attachments: wanted.attachments,

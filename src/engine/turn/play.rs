@@ -10,7 +10,7 @@ use super::calls::Repetitions;
 use super::control::{self, NOTES};
 use super::history::History;
 use super::sub_session;
-use crate::agent::{Finish, Model};
+use crate::agent::{Finish, Model, Player};
 use crate::engine::directory::Handle;
 use crate::engine::words::without_middle;
 use crate::engine::{Engine, Error};
@@ -32,12 +32,22 @@ pub(super) struct Play {
     pub(super) session: Arc<Session>,
     pub(super) call_id: CallId,
     pub(super) turn_id: TurnId,
-    pub(super) model: Arc<dyn Model>,
+    pub(super) player: Player,
     pub(super) system: Arc<str>,
     pub(super) prompt: String,
     pub(super) attachments: Vec<Content>,
     pub(super) rounds_max: u32,
     pub(super) attempts_max: u32,
+}
+
+/// What a turn begins with.
+pub(super) struct Begun {
+    /// The history before it, as much as there is room for.
+    pub(super) messages: Vec<Arc<Message>>,
+    /// How many messages the session had before it.
+    pub(super) messages_before: u64,
+    pub(super) prompt: String,
+    pub(super) attachments: Vec<Content>,
 }
 
 /// A turn while it runs.
@@ -48,7 +58,7 @@ pub(super) struct Turn {
     /// Which attempt at a request this is, counted over the whole turn.
     pub(super) attempt: u32,
     /// The model's last message.
-    final_text: String,
+    pub(super) final_text: String,
 }
 
 #[async_trait]
@@ -73,10 +83,17 @@ impl InProcess for Play {
 
 impl Turn {
     async fn play_out(&mut self) -> Result<StopReason, TurnError> {
-        self.begin().await?;
+        let begun = self.begin().await?;
+        match self.play.player.clone() {
+            Player::Model(model) => self.play_rounds(model.as_ref()).await,
+            Player::Agent(agent) => self.relay(agent.as_ref(), begun).await,
+        }
+    }
+
+    async fn play_rounds(&mut self, model: &dyn Model) -> Result<StopReason, TurnError> {
         let mut repetitions = Repetitions::default();
         for _ in 0..self.play.rounds_max {
-            let answer = self.ask().await?;
+            let answer = self.ask(model).await?;
             let calls: Vec<ModelCall> = answer.calls.into_iter().map(named).collect();
             self.final_text.clone_from(&answer.text);
             self.tell(TurnReport::Message { text: answer.text.clone(), calls: calls.clone() })
@@ -103,13 +120,19 @@ impl Turn {
         Ok(StopReason::MaxRounds)
     }
 
-    async fn begin(&mut self) -> Result<(), TurnError> {
+    /// Reads the history, tells that the turn begins, and finds the tools.
+    async fn begin(&mut self) -> Result<Begun, TurnError> {
         let Play { engine, session_id, prompt, attachments, .. } = &mut self.play;
         let (prompt, attachments) = (std::mem::take(prompt), std::mem::take(attachments));
         let page = engine.shared.store.messages(*session_id, HISTORY_BYTES_MAX).await;
-        self.history = History::read(page.map_err(|error| failure(&error.into()))?)?;
+        let page = page.map_err(|error| failure(&error.into()))?;
+        let messages_before = page.omitted + page.messages.len() as u64;
+        self.history = History::read(page)?;
+        let messages = self.history.messages();
         let message = Message::User { text: prompt.clone(), attachments: attachments.clone() };
-        self.tell(TurnReport::Started { prompt, attachments }).await?;
+        let started =
+            TurnReport::Started { prompt: prompt.clone(), attachments: attachments.clone() };
+        self.tell(started).await?;
         self.history.push(message);
         let Play { engine, who, session_id, .. } = &self.play;
         let (tools, unavailable) =
@@ -124,7 +147,7 @@ impl Turn {
         self.tools = tools.into_iter().chain(control::tools()).collect();
         let separator = if self.play.system.is_empty() { "" } else { "\n\n" };
         self.play.system = format!("{}{separator}{NOTES}", self.play.system).into();
-        Ok(())
+        Ok(Begun { messages, messages_before, prompt, attachments })
     }
 
     /// Puts a report into the log. It is durable when this returns.

@@ -7,7 +7,9 @@ use rand::Rng as _;
 use tokio::time::Instant;
 
 use super::play::Turn;
-use crate::agent::{Finish, ModelError, ModelErrorCode, ModelEvent, ModelRequest, WantedCall};
+use crate::agent::{
+    Finish, Model, ModelError, ModelErrorCode, ModelEvent, ModelRequest, WantedCall,
+};
 use crate::engine::handle::sleep_until;
 use crate::model::limits::{DELTA_BYTES_MAX, DELTA_DELAY_MS};
 use crate::model::{TurnError, TurnReport};
@@ -38,10 +40,10 @@ impl From<TurnError> for Fault {
 
 impl Turn {
     /// Asks the model, as often as it may be asked.
-    pub(super) async fn ask(&mut self) -> Result<Answer, TurnError> {
+    pub(super) async fn ask(&mut self, model: &dyn Model) -> Result<Answer, TurnError> {
         let mut failures = 0;
         loop {
-            let fault = match self.ask_once().await {
+            let fault = match self.ask_once(model).await {
                 Ok(answer) => return Ok(answer),
                 Err(Fault::Model(error)) => error,
                 Err(Fault::Turn(error)) => return Err(error),
@@ -58,19 +60,19 @@ impl Turn {
         }
     }
 
-    fn pause(&self, failures: u32) -> Duration {
+    pub(super) fn pause(&self, failures: u32) -> Duration {
         let growth = 2u32.saturating_pow(failures - 1).min(PAUSE_GROWTH_MAX);
         let base = self.play.engine.shared.options.model_retry_delay * growth;
         base.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
-    async fn ask_once(&mut self) -> Result<Answer, Fault> {
-        let mut stream = self.play.model.answer(ModelRequest {
+    async fn ask_once(&mut self, model: &dyn Model) -> Result<Answer, Fault> {
+        let mut stream = model.answer(ModelRequest {
             system: self.play.system.clone(),
             messages: self.history.messages(),
             tools: self.tools.clone(),
         });
-        let model = self.play.model.name().to_owned();
+        let model = model.name().to_owned();
         let mut delta = Delta::default();
         let mut whole = String::new();
         loop {
@@ -112,7 +114,12 @@ impl Turn {
         }
     }
 
-    async fn add(&self, delta: &mut Delta, sort: Sort, text: &str) -> Result<(), TurnError> {
+    pub(super) async fn add(
+        &self,
+        delta: &mut Delta,
+        sort: Sort,
+        text: &str,
+    ) -> Result<(), TurnError> {
         let is_full = delta.text.len() + text.len() > DELTA_BYTES_MAX;
         if !delta.text.is_empty() && (delta.sort != sort || is_full) {
             self.show(delta).await?;
@@ -130,7 +137,7 @@ impl Turn {
     }
 
     /// Tells what has gathered. While it is being stored the endpoint isn't read.
-    async fn show(&self, delta: &mut Delta) -> Result<(), TurnError> {
+    pub(super) async fn show(&self, delta: &mut Delta) -> Result<(), TurnError> {
         if delta.text.is_empty() {
             return Ok(());
         }
@@ -146,7 +153,7 @@ impl Turn {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Sort {
+pub(super) enum Sort {
     #[default]
     Text,
     Reasoning,
@@ -154,7 +161,7 @@ enum Sort {
 
 /// Text that waits to be told.
 #[derive(Default)]
-struct Delta {
+pub(super) struct Delta {
     sort: Sort,
     text: String,
     /// When the text before it was told.
@@ -163,7 +170,7 @@ struct Delta {
 
 impl Delta {
     /// When it is to be told: at once, unless text was told just before. None: there is none.
-    fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         if self.text.is_empty() {
             return None;
         }
@@ -172,7 +179,7 @@ impl Delta {
     }
 }
 
-fn turn_error(error: &ModelError) -> TurnError {
+pub(super) fn turn_error(error: &ModelError) -> TurnError {
     let ModelError { code, message } = error;
     let retryable = code.is_transient() || *code == ModelErrorCode::RateLimited;
     TurnError { code: code.name().into(), message: message.clone(), retryable }

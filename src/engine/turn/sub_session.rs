@@ -141,7 +141,7 @@ impl Turn {
             return Err(Told::failure(format!("tools names `{name}`, which you don't have")));
         }
         let model = match text("model") {
-            "" => self.play.model.name(),
+            "" => self.play.player.name(),
             named => named,
         };
         let all = || session.allowed_tools.to_vec();

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use callpark::app::App;
 use callpark::app::config::{Config, Environment, LoadOptions};
+use callpark::app::{Additions, App};
 use callpark::tool::CallableTool;
 use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
 use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
@@ -53,7 +53,7 @@ pub struct TestServer {
     folder: PathBuf,
     settings: Vec<(String, String)>,
     file: Option<PathBuf>,
-    more_tools: Vec<Arc<dyn CallableTool>>,
+    more: Additions,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
     /// Removed with the server that made it.
@@ -71,7 +71,7 @@ impl TestServer {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let path = folder.path().to_owned();
-        Self::serve(path, settings, None, Vec::new(), Some(folder)).await
+        Self::serve(path, settings, None, Additions::default(), Some(folder)).await
     }
 
     /// A server that also has what this TOML configuration says, such as tools.
@@ -81,7 +81,7 @@ impl TestServer {
         std::fs::write(&file, toml).expect("written");
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let path = folder.path().to_owned();
-        Self::serve(path, settings, Some(file), Vec::new(), Some(folder)).await
+        Self::serve(path, settings, Some(file), Additions::default(), Some(folder)).await
     }
 
     /// A server that also has these tools.
@@ -91,21 +91,26 @@ impl TestServer {
 
     /// A server that also has these tools, with these settings beside the defaults.
     pub async fn with_tools_and(tools: Vec<Arc<dyn CallableTool>>, settings: Settings<'_>) -> Self {
+        Self::with_more(Additions { tools, ..Additions::default() }, settings).await
+    }
+
+    /// A server that also has these tools and agents, with these settings beside the defaults.
+    pub async fn with_more(more: Additions, settings: Settings<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().to_owned();
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        Self::serve(path, settings, None, tools, Some(folder)).await
+        Self::serve(path, settings, None, more, Some(folder)).await
     }
 
     async fn serve(
         folder: PathBuf,
         settings: Vec<(String, String)>,
         file: Option<PathBuf>,
-        more_tools: Vec<Arc<dyn CallableTool>>,
+        more: Additions,
         owned: Option<tempfile::TempDir>,
     ) -> Self {
         let config = config(&folder, &settings, file.clone());
-        let app = App::build_with(config, more_tools.clone()).await.expect("a server");
+        let app = App::build_with(config, more.clone()).await.expect("a server");
         let token = std::fs::read_to_string(app.token_file().expect("a token file"));
         let token = token.expect("a token").trim().to_owned();
         let admin = app.admin_address();
@@ -128,7 +133,7 @@ impl TestServer {
             folder,
             settings,
             file,
-            more_tools,
+            more,
             stop,
             running: Some(running),
             owned,
@@ -168,8 +173,8 @@ impl TestServer {
         self.stop().await;
         let (folder, settings) = (self.folder.clone(), self.settings.clone());
         let (file, owned) = (self.file.clone(), self.owned.take());
-        let more_tools = std::mem::take(&mut self.more_tools);
-        Self::serve(folder, settings, file, more_tools, owned).await
+        let more = std::mem::take(&mut self.more);
+        Self::serve(folder, settings, file, more, owned).await
     }
 }
 

@@ -11,6 +11,7 @@ mod chat;
 mod endpoint;
 mod faults;
 mod plain;
+mod relayed;
 mod story;
 
 pub use endpoint::{Endpoint, Piece, Script, calls, says};

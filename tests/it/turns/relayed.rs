@@ -1,0 +1,245 @@
+//! Turns of agents that run their own loop, told by one that says what a test wants.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use callpark::agent::{
+    Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, ModelErrorCode, OwnCall,
+    OwnCallEvent, WantedCall,
+};
+use callpark::app::Additions;
+use callpark::model::{Message, SessionId, StopReason, ToolResult, Usage};
+use futures::StreamExt as _;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::support::streams::{Reader, close, ended, log_of, new_session, session_now, task_now};
+
+type Said = Result<AgentEvent, ModelError>;
+
+/// An agent whose turns are scripts: each the events of one attempt, as they come.
+#[derive(Default)]
+struct Scripted {
+    turns: Mutex<VecDeque<mpsc::Receiver<Said>>>,
+    requests: Mutex<Vec<AgentRequest>>,
+    forgotten: Mutex<Vec<SessionId>>,
+}
+
+impl Scripted {
+    /// The next attempt: what is sent is what the agent says.
+    fn next(&self) -> mpsc::Sender<Said> {
+        let (say, said) = mpsc::channel(16);
+        self.turns.lock().expect("a lock").push_back(said);
+        say
+    }
+
+    /// An attempt that says all this.
+    async fn says(&self, events: Vec<Said>) {
+        let say = self.next();
+        for event in events {
+            say.send(event).await.expect("room");
+        }
+    }
+
+    fn request(&self, index: usize) -> AgentRequest {
+        self.requests.lock().expect("a lock")[index].clone()
+    }
+}
+
+#[async_trait]
+impl Agent for Scripted {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn turn(&self, request: AgentRequest) -> AgentStream {
+        self.requests.lock().expect("a lock").push(request);
+        let said = self.turns.lock().expect("a lock").pop_front().expect("a script");
+        tokio_stream::wrappers::ReceiverStream::new(said).boxed()
+    }
+
+    async fn forget(&self, session_id: SessionId) {
+        self.forgotten.lock().expect("a lock").push(session_id);
+    }
+
+    async fn close(&self) {}
+}
+
+async fn serve_agent(settings: &[(&str, &str)]) -> (TestServer, Arc<Scripted>) {
+    let agent = Arc::new(Scripted::default());
+    let more = Additions { agents: vec![agent.clone()], ..Additions::default() };
+    let settings = [&[("model-retry-delay", "20ms")], settings].concat();
+    (TestServer::with_more(more, &settings).await, agent)
+}
+
+fn text(text: &str) -> Said {
+    Ok(AgentEvent::Text(text.into()))
+}
+
+fn done() -> Said {
+    Ok(AgentEvent::Finished(StopReason::EndTurn))
+}
+
+fn dies() -> Said {
+    Err(ModelError { code: ModelErrorCode::Connection, message: "the agent died".into() })
+}
+
+/// A call of a tool of the agent's own, and where to say what comes of it.
+fn own_call() -> (Said, mpsc::Sender<OwnCallEvent>) {
+    let (say, events) = mpsc::channel(4);
+    let arguments = json!({ "command": "make" }).as_object().expect("an object").clone();
+    let (tool, description) = ("scripted__execute".to_owned(), "builds it".to_owned());
+    (Ok(AgentEvent::OwnCall(OwnCall { tool, description, arguments, events })), say)
+}
+
+/// A call of bash, and its answer.
+fn bash(command: &str) -> (Said, oneshot::Receiver<CallAnswer>) {
+    let (answer, answered) = oneshot::channel();
+    let arguments = json!({ "command": command }).to_string();
+    let wanted = WantedCall { id: "1".into(), tool: "bash".into(), arguments };
+    (Ok(AgentEvent::Call(wanted, answer)), answered)
+}
+
+#[tokio::test]
+async fn what_an_agent_tells_becomes_events_and_its_last_words_history() {
+    let (server, agent) = serve_agent(&[]).await;
+    let session = new_session(&server).await;
+    let (call, events) = own_call();
+    events.send(OwnCallEvent::Output("one\n".into())).await.expect("room");
+    events.send(OwnCallEvent::Output("two\n".into())).await.expect("room");
+    events.send(OwnCallEvent::Ended(Box::new(ToolResult::default()))).await.expect("room");
+    let usage = Usage { input_tokens: 7, output_tokens: 3, requests: 2, ..Usage::default() };
+    let events = vec![text("Let me "), call, text("see."), Ok(AgentEvent::Used(usage)), done()];
+    agent.says(events).await;
+    let events = short(&streamed(&server, prompt(&session, "build")).await);
+    let has = |wanted: &str| events.iter().filter(|event| *event == wanted).count();
+    for wanted in [
+        "started scripted build",
+        "text Let me ",
+        "call scripted__execute",
+        "text see.",
+        "used 2 of scripted",
+        "message \"Let me see.\" 0 calls",
+        "ended STATE_SUCCEEDED",
+        "idle STOP_REASON_END_TURN \"Let me see.\"",
+    ] {
+        assert_eq!(has(wanted), 1, "{wanted} in {events:?}");
+    }
+    let output: Vec<&str> =
+        events.iter().filter_map(|event| event.strip_prefix("output ")).collect();
+    assert_eq!(output.concat().replace('\n', ""), "onetwo");
+
+    agent.says(vec![text("yes"), done()]).await;
+    assert_eq!(turn(&server, prompt(&session, "again")).await.final_text, "yes");
+    let request = agent.request(1);
+    assert_eq!((request.messages_before, request.messages.len()), (2, 2));
+    let said = Message::Assistant { text: "Let me see.".into(), calls: Vec::new() };
+    assert_eq!(*request.messages[1], said);
+    let usage = session_now(&server, &session).await.usage.expect("usage");
+    assert_eq!((usage.requests, usage.input_tokens), (2, 7));
+    crate::history::check_everything(&server.connect(), 0).await;
+    close(&server, &session).await;
+    let is_forgotten = || !agent.forgotten.lock().expect("a lock").is_empty();
+    soon("the agent to hear that its session is over", async {
+        while !is_forgotten() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
+    let (server, agent) = serve_agent(&[("call-budget", "200ms")]).await;
+    let session = new_session(&server).await;
+    let (say, (quick, answered), (slow, parked)) = (agent.next(), bash("echo hi"), bash("sleep 9"));
+    let playing = turn(&server, prompt(&session, "go"));
+    let saying = async {
+        say.send(quick).await.expect("room");
+        let answer = soon("an answer", answered).await.expect("an answer");
+        assert_eq!(answer, CallAnswer { text: "hi\n".into(), failed: false });
+        say.send(slow).await.expect("room");
+        let answer = soon("an answer", parked).await.expect("an answer");
+        let told: serde_json::Value = serde_json::from_str(&answer.text).expect("JSON");
+        assert_eq!((&told["type"], answer.failed), (&json!("background"), false));
+        say.send(text("I went on")).await.expect("room");
+        say.send(done()).await.expect("room");
+        told["background_id"].as_str().expect("an id").to_owned()
+    };
+    let (answer, id) = tokio::join!(playing, saying);
+    assert_eq!(answer.final_text, "I went on");
+    assert_eq!(answer.running_background_ids, [id.clone()]);
+    assert_eq!(task_now(&server, &id).await.state(), v1::State::Running);
+    let names: Vec<String> = agent.request(0).tools.iter().map(|tool| tool.name.clone()).collect();
+    assert!(names.contains(&"check_background_task".to_owned()), "{names:?}");
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
+    let (server, agent) = serve_agent(&[]).await;
+    let session = new_session(&server).await;
+    agent.says(vec![text("Let"), dies()]).await;
+    agent.says(vec![text("Let us"), done()]).await;
+    let events = short(&streamed(&server, prompt(&session, "go")).await);
+    assert!(events.contains(&"retrying 2".to_owned()), "{events:?}");
+    assert_eq!(events.last().expect("an end"), "idle STOP_REASON_END_TURN \"Let us\"");
+
+    let (call, events) = own_call();
+    drop(events);
+    agent.says(vec![call, dies()]).await;
+    let answer = turn(&server, prompt(&session, "go")).await;
+    let error = error_of(&answer);
+    assert_eq!((error.code.as_str(), error.retryable), ("model_connection", true));
+    // A call whose end the agent never told has failed, and says so.
+    let log = log_of(&server, &session).await;
+    let failed = log.iter().find_map(|event| match &event.payload {
+        Some(Payload::ToolCallFinished(end)) if end.state() == v1::State::Failed => Some(end),
+        _ => None,
+    });
+    let told = format!("{:?}", failed.expect("a failed call").outcome);
+    assert!(told.contains("its end was never told"), "{told}");
+}
+
+#[tokio::test]
+async fn stopping_the_turn_gives_the_agent_up_and_parks_what_it_had_called() {
+    let (server, agent) = serve_agent(&[]).await;
+    let session = new_session(&server).await;
+    let (say, (own, _events), (slow, _answered)) = (agent.next(), own_call(), bash("sleep 1000"));
+    say.send(own).await.expect("room");
+    say.send(slow).await.expect("room");
+    let playing = turn(&server, prompt(&session, "go"));
+    let stopping = async {
+        let mut stream = Reader::open(&server, crate::support::streams::stream_of(&session)).await;
+        let is_bash = |event: &v1::SessionEvent| match &event.payload {
+            Some(Payload::ToolCallStarted(started)) => started.tool == "bash",
+            _ => false,
+        };
+        stream.until_event(is_bash).await;
+        let request = v1::CancelTurnRequest { session_id: session.clone(), ..Default::default() };
+        let answer = soon("a cancel", server.tools.clone().cancel_turn(request)).await;
+        answer.expect("an answer").into_inner()
+    };
+    let (answer, stopped) = tokio::join!(playing, stopping);
+    assert_eq!(answer.stop_reason(), v1::StopReason::Cancelled);
+    // The agent hears of it by its stream.
+    soon("the stream to be given up", say.closed()).await;
+    let [id] = stopped.running_background_ids.as_slice() else { panic!("{stopped:?}") };
+    let task = task_now(&server, id).await;
+    assert_eq!((task.state(), task.tool.as_str()), (v1::State::Running, "bash"));
+    let own = || async {
+        let log = short(&log_of(&server, &session).await);
+        log.contains(&"ended STATE_CANCELLED".to_owned())
+    };
+    soon("the agent's own call to end", async {
+        while !own().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let cancel = v1::CancelRequest { background_id: id.clone(), ..Default::default() };
+    soon("a cancel", server.tasks.clone().cancel(cancel)).await.expect("an answer");
+    ended(&server, id).await;
+    crate::history::check_everything(&server.connect(), 0).await;
+}
