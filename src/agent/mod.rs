@@ -1,7 +1,9 @@
-//! The port to models: what a model is asked, and what it answers, piece by piece.
+//! The ports to models, which answer one request, and to agents, which run a whole turn by
+//! themselves.
 
 mod config;
 mod openai;
+mod runner;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +14,9 @@ use crate::model::{Message, Tool, Usage};
 
 pub use config::{ModelConfig, PriceConfig};
 pub use openai::OpenAiModel;
+pub use runner::{
+    Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, OwnCall, OwnCallEvent,
+};
 
 /// What a model is asked.
 #[derive(Debug, Clone, Default)]
@@ -143,35 +148,56 @@ impl fmt::Debug for dyn Model {
     }
 }
 
-/// The models of a server.
+/// What plays the turns of a session.
+#[derive(Debug, Clone)]
+pub enum Player {
+    /// A model, which is asked round by round, and whose calls are run between the rounds.
+    Model(Arc<dyn Model>),
+    /// An agent that runs its own loop.
+    Agent(Arc<dyn Agent>),
+}
+
+impl Player {
+    /// The name that sessions call it by.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Model(model) => model.name(),
+            Self::Agent(agent) => agent.name(),
+        }
+    }
+}
+
+/// The models and agents of a server.
 #[derive(Debug, Clone, Default)]
 pub struct Models {
-    all: Arc<[Arc<dyn Model>]>,
+    all: Arc<[Player]>,
     default: String,
     background: String,
 }
 
 impl Models {
-    /// These models. The default one, and the one of turns that are started in the background, are
-    /// the first one where nobody says.
+    /// These models and agents. The default one, and the one of turns that are started in the
+    /// background, are the first one where nobody says.
     ///
     /// # Errors
     ///
     /// Two have one name, or a name that is given is none of theirs.
     pub fn new(
-        all: Vec<Arc<dyn Model>>,
+        all: Vec<Player>,
         default: Option<String>,
         background: Option<String>,
     ) -> Result<Self, String> {
-        for (index, model) in all.iter().enumerate() {
-            if all[..index].iter().any(|earlier| earlier.name() == model.name()) {
-                return Err(format!("two models have the name `{}`", model.name()));
+        for (index, player) in all.iter().enumerate() {
+            if all[..index].iter().any(|earlier| earlier.name() == player.name()) {
+                return Err(format!("two models or agents have the name `{}`", player.name()));
             }
         }
-        let first = all.first().map(|model| model.name().to_owned()).unwrap_or_default();
+        let first = all.first().map(|player| player.name().to_owned()).unwrap_or_default();
         let chosen = |name: Option<String>, other: &str| match name {
-            Some(name) if all.iter().any(|model| model.name() == name) => Ok(name),
-            Some(name) => Err(format!("there is no model `{name}` among [[models]]")),
+            Some(name) if all.iter().any(|player| player.name() == name) => Ok(name),
+            Some(name) => {
+                Err(format!("there is no model `{name}` among [[models]] and [[agents]]"))
+            }
             None => Ok(other.to_owned()),
         };
         let default = chosen(default, &first)?;
@@ -179,18 +205,26 @@ impl Models {
         Ok(Self { all: all.into(), default, background })
     }
 
-    /// The model of this name; of no name, the default one.
-    pub fn find(&self, name: &str, in_background: bool) -> Option<Arc<dyn Model>> {
+    /// The model or agent of this name; of no name, the default one.
+    pub fn find(&self, name: &str, in_background: bool) -> Option<Player> {
         let name = match (name, in_background) {
             ("", true) => &self.background,
             ("", false) => &self.default,
             (name, _) => name,
         };
-        self.all.iter().find(|model| model.name() == name).cloned()
+        self.all.iter().find(|player| player.name() == name).cloned()
     }
 
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.all.iter().map(|model| model.name())
+        self.all.iter().map(Player::name)
+    }
+
+    /// The agents among them.
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<dyn Agent>> {
+        self.all.iter().filter_map(|player| match player {
+            Player::Agent(agent) => Some(agent),
+            Player::Model(_) => None,
+        })
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::agent::{Model, Models, OpenAiModel};
+use crate::agent::{Models, OpenAiModel, Player};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
@@ -273,12 +273,13 @@ fn toolbox(
 
 /// The models of the configuration.
 fn models(config: &Config) -> Result<Models, Error> {
-    let mut all: Vec<Arc<dyn Model>> = Vec::new();
+    let mut all: Vec<Player> = Vec::new();
     for table in &config.models {
         let config = model(table)?;
         let environment = Environment::capture().pick(&config.api_key_environment);
         let model = OpenAiModel::new(config, &environment);
-        all.push(Arc::new(model.map_err(|reason| table.error(reason))?));
+        let model = model.map_err(|reason| table.error(reason))?;
+        all.push(Player::Model(Arc::new(model)));
     }
     let (default, background) = (config.default_model.clone(), config.background_model.clone());
     Models::new(all, default, background).map_err(Error::Models)

@@ -22,7 +22,7 @@ use super::handle::sleep_until;
 use super::inbox::Origin;
 use super::requests::Claimed;
 use super::{CallHandle, DryRun, Engine, Error, RequestKey, Started};
-use crate::agent::Model;
+use crate::agent::{Model, Player};
 use crate::machine::{Cancel, Command, Concurrency, Start, StartTurn, turn_stop};
 use crate::model::limits::{
     BACKGROUND_TURN_SECONDS, TURN_ATTEMPTS_DEFAULT, TURN_ATTEMPTS_MAX, TURN_IDLE_SECONDS,
@@ -134,10 +134,13 @@ impl Engine {
         let name = [&wanted.model, &session.model].into_iter().find(|name| !name.is_empty());
         let name = name.map(String::as_str).unwrap_or_default();
         let models = &self.shared.models;
-        models.find(name, wanted.background).ok_or_else(|| Error::ModelNotFound {
-            name: name.to_owned(),
-            models: models.names().map(str::to_owned).collect(),
-        })
+        match models.find(name, wanted.background) {
+            Some(Player::Model(model)) => Ok(model),
+            Some(Player::Agent(_)) | None => Err(Error::ModelNotFound {
+                name: name.to_owned(),
+                models: models.names().map(str::to_owned).collect(),
+            }),
+        }
     }
 
     fn play(
