@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::acp::{self, AcpAgent};
 use crate::agent::{Models, OpenAiModel, Player};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
@@ -29,7 +30,7 @@ use crate::store::{RecentStore, SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
 use crate::tool::{self, BuiltInOptions, CallableTool, Registry, ToolProvider, Toolbox};
 
-use config::{AuthMode, Config, Environment, command_tool, mcp_server, model};
+use config::{AuthMode, Config, Environment, agent, command_tool, mcp_server, model};
 pub use error::Error;
 use health::Health;
 use listener::{Incoming, bind};
@@ -46,6 +47,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// A server that holds its store and its addresses, and doesn't serve yet.
 pub struct App {
     engine: Engine,
+    /// For its agents, which end with the server.
+    models: Models,
     incoming: Incoming,
     addresses: Vec<SocketAddr>,
     admin: Option<(TcpListener, SocketAddr)>,
@@ -95,12 +98,13 @@ impl App {
         let store = SqliteStore::open(&options, metrics.clone())?;
         let store = RecentStore::new(Arc::new(store), metrics.clone());
         let (verifier, token_file) = verifier(&config)?;
+        let models = models(&config, &executor)?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(store),
             codec: Arc::new(WireCodec),
             executor: Arc::new(executor),
             tools,
-            models: models(&config)?,
+            models: models.clone(),
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             options: engine_options(&config),
@@ -110,6 +114,7 @@ impl App {
         let options = RequestOptions { verifier, metrics: metrics.clone(), read_timeout };
         Ok(Self {
             engine,
+            models,
             incoming: Incoming::new(listeners, listener_options, metrics.clone()),
             addresses,
             admin,
@@ -141,7 +146,7 @@ impl App {
     /// # Errors
     /// The transport failed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { engine, incoming, admin, layer, metrics, config, .. } = self;
+        let Self { engine, models, incoming, admin, layer, metrics, config, .. } = self;
         let limits = MessageLimits {
             request_bytes_max: config.max_request.as_usize(),
             response_bytes_max: config.max_response.as_usize(),
@@ -187,7 +192,9 @@ impl App {
                 }
             };
             let stopped = async {
-                if tokio::time::timeout(STOP_MAX, engine.stop()).await.is_err() {
+                // The engine has given up its turns when its future is polled first.
+                let stopping = async { tokio::join!(engine.stop(), close_agents(&models)) };
+                if tokio::time::timeout(STOP_MAX, stopping).await.is_err() {
                     tracing::warn!("not all work has stopped: what is left is lost");
                 }
             };
@@ -271,8 +278,8 @@ fn toolbox(
     Ok(Toolbox::new(Registry::new(tools)?, providers)?)
 }
 
-/// The models of the configuration.
-fn models(config: &Config) -> Result<Models, Error> {
+/// The models and agents of the configuration.
+fn models(config: &Config, executor: &UnixExecutor) -> Result<Models, Error> {
     let mut all: Vec<Player> = Vec::new();
     for table in &config.models {
         let config = model(table)?;
@@ -281,8 +288,22 @@ fn models(config: &Config) -> Result<Models, Error> {
         let model = model.map_err(|reason| table.error(reason))?;
         all.push(Player::Model(Arc::new(model)));
     }
+    let surroundings = acp::Surroundings {
+        executor: executor.clone(),
+        environment: Arc::new(Environment::capture().for_tools()),
+    };
+    for table in &config.agents {
+        let agent = AcpAgent::new(agent(table)?, surroundings.clone());
+        all.push(Player::Agent(Arc::new(agent)));
+    }
     let (default, background) = (config.default_model.clone(), config.background_model.clone());
     Models::new(all, default, background).map_err(Error::Models)
+}
+
+/// Ends what the agents hold, at the same time.
+async fn close_agents(models: &Models) {
+    let closing = models.agents().map(|agent| agent.close());
+    futures::future::join_all(closing).await;
 }
 
 fn engine_options(config: &Config) -> EngineOptions {
