@@ -4,6 +4,7 @@
 //! and goes on. Writes go through the session's actor, reads come from the log. ARCHITECTURE.md
 //! tells how the floors fit together; [`app::App`] is the server as a whole.
 
+pub mod acp;
 pub mod agent;
 pub mod app;
 pub mod auth;

@@ -14,7 +14,9 @@ use crate::model::{Message, Tool, Usage};
 
 pub use config::{ModelConfig, PriceConfig};
 pub use openai::OpenAiModel;
-pub use runner::{Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, OwnCall, OwnCallEvent};
+pub use runner::{
+    Agent, AgentEvent, AgentRequest, AgentStream, Answering, CallAnswer, OwnCall, OwnCallEvent,
+};
 
 /// What a model is asked.
 #[derive(Debug, Clone, Default)]

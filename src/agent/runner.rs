@@ -50,12 +50,15 @@ pub enum AgentEvent {
     Used(Usage),
     /// It calls a tool of callpark's, and waits for the answer. A sender that is dropped is an answer
     /// that never comes.
-    Call(WantedCall, oneshot::Sender<CallAnswer>),
+    Call(WantedCall, Answering),
     /// It has begun to use a tool of its own.
     OwnCall(OwnCall),
     /// The turn is over. Nothing follows.
     Finished(StopReason),
 }
+
+/// Where the answer to a call of an agent goes.
+pub type Answering = oneshot::Sender<CallAnswer>;
 
 /// What an agent is told of a call of a tool of callpark's.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use crate::acp::{self, AcpAgent};
 use crate::agent::{Agent, Models, OpenAiModel, Player};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
@@ -29,7 +30,7 @@ use crate::store::{RecentStore, SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
 use crate::tool::{self, BuiltInOptions, CallableTool, Registry, ToolProvider, Toolbox};
 
-use config::{AuthMode, Config, Environment, command_tool, mcp_server, model};
+use config::{AuthMode, Config, Environment, agent, command_tool, mcp_server, model};
 pub use error::Error;
 use health::Health;
 use listener::{Incoming, bind};
@@ -101,12 +102,13 @@ impl App {
         let store = SqliteStore::open(&options, metrics.clone())?;
         let store = RecentStore::new(Arc::new(store), metrics.clone());
         let (verifier, token_file) = verifier(&config)?;
+        let models = models(&config, more.agents, &executor)?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(store),
             codec: Arc::new(WireCodec),
             executor: Arc::new(executor),
             tools,
-            models: models(&config, more.agents)?,
+            models,
             clock: Arc::new(SystemClock),
             metrics: metrics.clone(),
             options: engine_options(&config),
@@ -277,8 +279,12 @@ fn toolbox(
     Ok(Toolbox::new(Registry::new(tools)?, providers)?)
 }
 
-/// The models of the configuration, and agents.
-fn models(config: &Config, agents: Vec<Arc<dyn Agent>>) -> Result<Models, Error> {
+/// The models and agents of the configuration, and more agents.
+fn models(
+    config: &Config,
+    more_agents: Vec<Arc<dyn Agent>>,
+    executor: &UnixExecutor,
+) -> Result<Models, Error> {
     let mut all: Vec<Player> = Vec::new();
     for table in &config.models {
         let config = model(table)?;
@@ -287,7 +293,15 @@ fn models(config: &Config, agents: Vec<Arc<dyn Agent>>) -> Result<Models, Error>
         let model = model.map_err(|reason| table.error(reason))?;
         all.push(Player::Model(Arc::new(model)));
     }
-    all.extend(agents.into_iter().map(Player::Agent));
+    let surroundings = acp::Surroundings {
+        executor: executor.clone(),
+        environment: Arc::new(Environment::capture().for_tools()),
+    };
+    for table in &config.agents {
+        let agent = AcpAgent::new(agent(table)?, surroundings.clone());
+        all.push(Player::Agent(Arc::new(agent)));
+    }
+    all.extend(more_agents.into_iter().map(Player::Agent));
     let (default, background) = (config.default_model.clone(), config.background_model.clone());
     Models::new(all, default, background).map_err(Error::Models)
 }

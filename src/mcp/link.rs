@@ -11,9 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::config::ServerConfig;
 use super::handler::Handler;
 use super::hearing::Hearing;
-use super::lines::{Fault, LastLines};
 use super::offer::offer;
-use crate::exec::PeerLife;
+use crate::exec::{Fault, LastLines, PeerLife, exit_words};
 use crate::model::Exit;
 use crate::tool::Offer;
 
@@ -174,12 +173,5 @@ async fn ended(life: Option<&PeerLife>) -> Exit {
     match life {
         Some(life) => life.ended().await,
         None => std::future::pending().await,
-    }
-}
-
-pub(super) fn exit_words(exit: Exit) -> String {
-    match exit {
-        Exit::Code(code) => format!("exit code {code}"),
-        Exit::Signal(signal) => format!("signal {signal}"),
     }
 }

@@ -10,7 +10,6 @@ mod config;
 mod convert;
 mod handler;
 mod hearing;
-mod lines;
 mod link;
 mod offer;
 mod open;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rmcp::service::{ClientInitializeError, RoleClient, serve_client};
 use rmcp::transport::async_rw::AsyncRwTransport;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,9 +13,8 @@ use super::config::ServerConfig;
 use super::convert::root_cause;
 use super::handler::Handler;
 use super::hearing::{Hearing, Tapped};
-use super::lines::{Fault, LINE_BYTES_MAX, LastLines, Lines};
-use super::link::{LAST_WORDS, Link, Running, exit_words};
-use crate::exec::Peer;
+use super::link::{LAST_WORDS, Link, Running};
+use crate::exec::{Fault, LINE_BYTES_MAX, LastLines, Lines, Peer, exit_words};
 use crate::model::ProcessSpec;
 
 /// Starts or reaches the server, and learns what it offers. An error says, as the end of a sentence,
@@ -57,8 +55,11 @@ async fn start(
         .with_max_line_length(LINE_BYTES_MAX.saturating_mul(2));
     let (hearing, gone) = (Hearing::default(), CancellationToken::new());
     let transport = Tapped { inner: pipes, hearing: hearing.clone(), gone: gone.clone() };
-    let listening = listen(stderr, config.name.clone(), last_lines.clone());
-    let listening = tasks.spawn(listening);
+    let (server, heard) = (config.name.clone(), last_lines.clone());
+    let listening = tasks.spawn(async move {
+        let tell = |line: &str| tracing::debug!(server, line, "an MCP server says");
+        heard.follow(stderr, tell).await;
+    });
     let served = tokio::select! {
         served = serve_client(Handler::default(), transport) => served,
         // What it says to people tells more than a connection that is closed.
@@ -119,46 +120,4 @@ pub(super) fn handshake_fault(error: &ClientInitializeError) -> String {
         }
         other => format!("it doesn't speak MCP as it should: {other}"),
     }
-}
-
-/// Reads what a process says to people, until nobody can write there any more.
-async fn listen(stderr: impl AsyncRead + Unpin, server: String, last_lines: LastLines) {
-    let mut reader = BufReader::new(stderr);
-    let mut line = Vec::new();
-    loop {
-        let (length, is_whole) = match reader.fill_buf().await {
-            Ok([]) | Err(_) => break,
-            Ok(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
-                Some(at) => {
-                    keep(&mut line, &bytes[..at]);
-                    (at + 1, true)
-                }
-                None => {
-                    keep(&mut line, bytes);
-                    (bytes.len(), false)
-                }
-            },
-        };
-        reader.consume(length);
-        if is_whole {
-            tell(&server, &line, &last_lines);
-            line.clear();
-        }
-    }
-    if !line.is_empty() {
-        tell(&server, &line, &last_lines);
-    }
-}
-
-/// The beginning of a line is enough to know it by.
-const LINE_BEGINNING_BYTES: usize = 1_000;
-
-fn keep(line: &mut Vec<u8>, bytes: &[u8]) {
-    let room = LINE_BEGINNING_BYTES.saturating_sub(line.len());
-    line.extend_from_slice(&bytes[..bytes.len().min(room)]);
-}
-
-fn tell(server: &str, line: &[u8], last_lines: &LastLines) {
-    tracing::debug!(server, line = %String::from_utf8_lossy(line), "an MCP server says");
-    last_lines.push(line);
 }

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::config::ServerConfig;
 use super::handler::Handler;
 use super::hearing::{Hearing, Tapped};
-use super::lines::{Fault, LINE_BYTES_MAX, LastLines};
 use super::link::Running;
 use super::open::handshake_fault;
+use crate::exec::{Fault, LINE_BYTES_MAX, LastLines};
 
 /// How long connecting may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

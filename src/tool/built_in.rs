@@ -165,7 +165,7 @@ mod tests {
     fn prepare(tool: &dyn CallableTool, arguments: Value) -> Result<ProcessSpec, Vec<String>> {
         match tool.prepare(arguments.as_object().unwrap(), &context()) {
             Ok(Work::Process(spec)) => Ok(spec),
-            Ok(Work::InProcess(_)) => panic!("not a process"),
+            Ok(_) => panic!("not a process"),
             Err(faults) => Err(faults.into_iter().map(|fault| fault.path).collect()),
         }
     }

@@ -6,7 +6,7 @@ use crate::paths::paths;
 use crate::{check, rust, sources};
 
 /// A path, and where in `src/` it may be named.
-const HOMES: [(&str, &[&str]); 27] = [
+const HOMES: [(&str, &[&str]); 28] = [
     // The wire. The command line gets messages from callpark-client, and their JSON by reflection.
     ("tonic", &["src/rpc/", "src/app/"]),
     ("tonic_health", &["src/app/"]),
@@ -17,12 +17,13 @@ const HOMES: [(&str, &[&str]); 27] = [
     ("prost_reflect", &["src/cli/json.rs"]),
     ("callpark_proto", &["src/rpc/", "src/app/", "src/cli/json.rs"]),
     ("callpark_client", &["src/cli/"]),
-    ("axum", &["src/app/"]),
+    ("axum", &["src/app/", "src/acp/"]),
     ("hyper", &["src/app/"]),
     ("rustls", &["src/app/", "src/mcp/", "src/agent/openai/"]),
     // The database.
     ("rusqlite", &["src/store/sqlite/"]),
-    ("rmcp", &["src/mcp/"]),
+    ("rmcp", &["src/mcp/", "src/acp/"]),
+    ("agent_client_protocol", &["src/acp/"]),
     ("reqwest", &["src/mcp/", "src/agent/"]),
     ("eventsource_stream", &["src/agent/openai/"]),
     ("refinery", &["src/store/sqlite/"]),

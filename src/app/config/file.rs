@@ -19,8 +19,10 @@ pub(super) const TOOLS: &str = "tools";
 pub(super) const MCP_SERVERS: &str = "mcp_servers";
 /// The key of the models: another one.
 pub(super) const MODELS: &str = "models";
+/// The key of the agents: another one.
+pub(super) const AGENTS: &str = "agents";
 /// All keys of arrays of tables.
-const TABLES: [&str; 3] = [TOOLS, MCP_SERVERS, MODELS];
+const TABLES: [&str; 4] = [TOOLS, MCP_SERVERS, MODELS, AGENTS];
 
 /// One table of an array, such as one `[[tools]]` of the configuration file, as it stands there.
 #[derive(Debug, Clone, PartialEq)]

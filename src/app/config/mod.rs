@@ -23,7 +23,7 @@ use crate::app::listener::ListenerOptions;
 use crate::app::tls::{TlsError, TlsFiles, server_config};
 use file::FileSettings;
 use nearest::nearest;
-use table::Reader;
+use table::{Reader, Tables};
 
 pub use client::{ClientConfig, ClientConfigError, ClientOptions};
 pub use environment::Environment;
@@ -31,7 +31,7 @@ pub use error::{ConfigError, Fault, Origin};
 pub use file::NamedTable;
 pub use settings::Config;
 pub use table::{Row, Setting};
-pub(in crate::app) use tool::{command_tool, mcp_server, model};
+pub(in crate::app) use tool::{agent, command_tool, mcp_server, model};
 pub use value::{AuthMode, ByteSize, LogFilter, VariableName};
 
 /// The variable that names the configuration file.
@@ -99,6 +99,9 @@ impl Config {
         let models = file.take_tables(file::MODELS);
         let unusable = models.iter().filter_map(|table| model(table).err());
         faults.extend(unusable.flat_map(|error| error.faults));
+        let agents = file.take_tables(file::AGENTS);
+        let unusable = agents.iter().filter_map(|table| agent(table).err());
+        faults.extend(unusable.flat_map(|error| error.faults));
         let mut reader = Reader {
             settings: settings().iter(),
             flags: &options.overrides,
@@ -107,7 +110,7 @@ impl Config {
             rows: Vec::with_capacity(settings().len()),
             faults,
         };
-        let config = Self::read(&mut reader, tools, mcp_servers, models);
+        let config = Self::read(&mut reader, Tables { tools, mcp_servers, models, agents });
         let Reader { rows, mut faults, .. } = reader;
         let conflicts = config.iter().flat_map(check::conflicts).filter(|conflict| {
             // A row is missing where a value has a fault: its default stands in for it.

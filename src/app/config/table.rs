@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::environment::Environment;
 use super::error::{Fault, Origin};
-use super::file::FileSettings;
+use super::file::{FileSettings, NamedTable};
 use super::value::Value;
 
 /// One setting, as flags, variables, files and help show it.
@@ -161,6 +161,14 @@ impl Reader<'_> {
     }
 }
 
+/// The arrays of tables of a configuration file.
+pub(super) struct Tables {
+    pub(super) tools: Vec<NamedTable>,
+    pub(super) mcp_servers: Vec<NamedTable>,
+    pub(super) models: Vec<NamedTable>,
+    pub(super) agents: Vec<NamedTable>,
+}
+
 /// Declares the settings: the struct `Config` with a field for each, its reading from a
 /// [`Reader`], and the list of [`Setting`]s, all in the same order.
 ///
@@ -185,22 +193,24 @@ macro_rules! settings {
             pub mcp_servers: Vec<$crate::app::config::NamedTable>,
             /// The models of the configuration file, one for each `[[models]]`.
             pub models: Vec<$crate::app::config::NamedTable>,
+            /// The agents of the configuration file, one for each `[[agents]]`.
+            pub agents: Vec<$crate::app::config::NamedTable>,
         }
 
         impl Config {
             /// All settings, as far as the reader can tell; what is wrong stands there.
             pub(super) fn read(
                 reader: &mut $crate::app::config::table::Reader<'_>,
-                tools: Vec<$crate::app::config::NamedTable>,
-                mcp_servers: Vec<$crate::app::config::NamedTable>,
-                models: Vec<$crate::app::config::NamedTable>,
+                tables: $crate::app::config::table::Tables,
             ) -> Option<Self> {
+                let $crate::app::config::table::Tables { tools, mcp_servers, models, agents } =
+                    tables;
                 // Every setting is read before the first `?`, so that all faults are found.
                 $($(let $key = reader.next::<$type>(
                     settings!(@derive $($derive)?),
                     settings!(@check $($range)?),
                 );)+)+
-                Some(Self { $($($key: $key?,)+)+ tools, mcp_servers, models })
+                Some(Self { $($($key: $key?,)+)+ tools, mcp_servers, models, agents })
             }
         }
 

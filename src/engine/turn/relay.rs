@@ -8,15 +8,14 @@ use std::time::Duration;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::Map;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::calls::Told;
 use super::play::{Begun, Turn};
 use super::round::{Delta, Sort, turn_error};
 use crate::agent::{
-    Agent, AgentEvent, AgentRequest, CallAnswer, ModelError, ModelErrorCode, OwnCall, OwnCallEvent,
-    WantedCall,
+    Agent, AgentEvent, AgentRequest, Answering, CallAnswer, ModelError, ModelErrorCode, OwnCall,
+    OwnCallEvent, WantedCall,
 };
 use crate::engine::calls::Asked;
 use crate::engine::handle::sleep_until;
@@ -176,7 +175,7 @@ impl Turn {
 
     /// Runs a call of a tool of callpark's. An agent that doesn't wait for the answer any more
     /// leaves the call to the background.
-    async fn answer_agent(&self, wanted: WantedCall, mut answer: oneshot::Sender<CallAnswer>) {
+    async fn answer_agent(&self, wanted: WantedCall, mut answer: Answering) {
         let WantedCall { id, tool, arguments } = wanted;
         let call = ModelCall { id, tool, arguments, call_id: CallId::random() };
         let running = async {

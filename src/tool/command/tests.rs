@@ -53,7 +53,7 @@ fn prepare(tool: &CommandTool, arguments: Value) -> Result<ProcessSpec, Vec<Argu
     };
     tool.prepare(arguments.as_object().unwrap(), &context).map(|work| match work {
         Work::Process(spec) => spec,
-        Work::InProcess(_) => panic!("not a process"),
+        _ => panic!("not a process"),
     })
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::{list, text};
 use crate::support::waiting::{call, cancel, cancel_of, ended, log_of, park, run, session};
-use crate::support::{TestServer, result_of, soon, v1};
+use crate::support::{TestServer, npm, result_of, soon, v1};
 use v1::content::Kind;
 
 /// Where its program is, installed with npm from the registry.
@@ -21,22 +21,8 @@ async fn program() -> &'static Path {
 }
 
 async fn install() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("everything");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    for name in ["package.json", "package-lock.json"] {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/mcp/everything").join(name);
-        std::fs::copy(from, folder.join(name)).expect("copied");
-    }
-    let program = folder.join("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
-    if !program.exists() {
-        let npm = Command::new("npm")
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
-            .current_dir(&folder)
-            .status();
-        let status = npm.await.expect("npm");
-        assert!(status.success(), "npm ci ended with {status}");
-    }
-    program
+    let folder = npm::install("tests/it/mcp/everything").await;
+    folder.join("node_modules/@modelcontextprotocol/server-everything/dist/index.js")
 }
 
 /// A server that has it as `everything`, as these lines say.

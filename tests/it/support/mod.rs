@@ -2,6 +2,7 @@
 
 mod call;
 pub mod nap;
+pub mod npm;
 pub mod program;
 pub mod proxy;
 pub mod remote;

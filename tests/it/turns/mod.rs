@@ -8,6 +8,7 @@ use crate::support::{TestServer, soon, v1};
 mod agents;
 mod busy;
 mod chat;
+mod copilot;
 mod endpoint;
 mod faults;
 mod plain;

@@ -1,4 +1,4 @@
-//! What a process says, read with a bound on its lines.
+//! What a process that is talked to says, read with a bound on its lines.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,14 +6,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, ReadBuf};
+
+use crate::model::Exit;
 
 /// The longest line that is read: one message, in bytes.
-pub(super) const LINE_BYTES_MAX: usize = 16 << 20;
+pub const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// A reader that fails at a line that is too long, where whoever waits for an answer in it would
 /// wait for ever.
-pub(super) struct Lines<R> {
+#[derive(Debug)]
+pub struct Lines<R> {
     reader: R,
     /// Of the line that isn't complete.
     length: usize,
@@ -22,22 +25,23 @@ pub(super) struct Lines<R> {
 
 /// Why reading has failed, for others to ask.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fault(Arc<Mutex<Option<String>>>);
+pub struct Fault(Arc<Mutex<Option<String>>>);
 
 impl Fault {
     /// Notes the first fault.
-    pub(super) fn note(&self, fault: String) {
+    pub fn note(&self, fault: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
     }
 
     /// The fault, if there is one.
-    pub(super) fn get(&self) -> Option<String> {
+    pub fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl<R> Lines<R> {
-    pub(super) fn new(reader: R, fault: Fault) -> Self {
+    /// Reads from `reader`, and notes what goes wrong in `fault`.
+    pub fn new(reader: R, fault: Fault) -> Self {
         Self { reader, length: 0, fault }
     }
 }
@@ -72,7 +76,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Lines<R> {
 
 /// The last lines of what a process says to people.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastLines(Arc<Mutex<VecDeque<String>>>);
+pub struct LastLines(Arc<Mutex<VecDeque<String>>>);
 
 /// Lines that are remembered, and how much of each, in bytes.
 const LAST_LINES_MAX: usize = 5;
@@ -80,7 +84,7 @@ const LAST_LINE_BYTES_MAX: usize = 400;
 
 impl LastLines {
     /// One more line, without its end.
-    pub(super) fn push(&self, line: &[u8]) {
+    pub fn push(&self, line: &[u8]) {
         let line = &line[..line.len().min(LAST_LINE_BYTES_MAX)];
         let line = String::from_utf8_lossy(line).trim_end().to_owned();
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,13 +95,63 @@ impl LastLines {
     }
 
     /// All that is remembered, as the end of a sentence; empty: nothing.
-    pub(super) fn told(&self) -> String {
+    pub fn told(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.is_empty() {
             return String::new();
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         format!("; its last words were: {}", lines.join(" | "))
+    }
+
+    /// Reads what a process says to people, until nobody can write there any more. Each line is
+    /// told, too; its beginning is enough to know it by.
+    pub async fn follow(&self, stderr: impl AsyncRead + Unpin, tell: impl Fn(&str)) {
+        let mut reader = BufReader::new(stderr);
+        let mut line = Vec::new();
+        let note = |line: &[u8]| {
+            tell(&String::from_utf8_lossy(line));
+            self.push(line);
+        };
+        loop {
+            let (length, is_whole) = match reader.fill_buf().await {
+                Ok([]) | Err(_) => break,
+                Ok(bytes) => match bytes.iter().position(|byte| *byte == b'\n') {
+                    Some(at) => {
+                        keep(&mut line, &bytes[..at]);
+                        (at + 1, true)
+                    }
+                    None => {
+                        keep(&mut line, bytes);
+                        (bytes.len(), false)
+                    }
+                },
+            };
+            reader.consume(length);
+            if is_whole {
+                note(&line);
+                line.clear();
+            }
+        }
+        if !line.is_empty() {
+            note(&line);
+        }
+    }
+}
+
+/// How much of a line is kept.
+const LINE_BEGINNING_BYTES: usize = 1_000;
+
+fn keep(line: &mut Vec<u8>, bytes: &[u8]) {
+    let room = LINE_BEGINNING_BYTES.saturating_sub(line.len());
+    line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+/// How a process ended, for a sentence.
+pub fn exit_words(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal(signal) => format!("signal {signal}"),
     }
 }
 
