@@ -240,6 +240,10 @@ async fn a_process_ends_with_its_session_and_with_the_agent() {
     assert_ne!(first, second, "each session has its own");
     soon(agent.forget(one)).await;
     assert!(!is_there(&first) && is_there(&second));
+    let mut waiting = until_said(agent.turn(request(one, 2, "wait")), "waiting").await;
+    soon(agent.forget(one)).await;
+    let error = soon(waiting.next()).await.unwrap().unwrap_err();
+    assert!(error.message.contains("the session is over"), "{error}");
     soon(agent.close()).await;
     assert!(!is_there(&second));
     let told = play(&agent, request(one, 2, "pid")).await;
