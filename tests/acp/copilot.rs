@@ -10,8 +10,9 @@ use callpark::model::{SessionId, StopReason};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::support::{config, echo, play, request, with};
+use crate::support::{config, echo, play, request, soon, with};
 
 /// Where its program is: by the variable `CALLPARK_COPILOT`, or on the path.
 fn program() -> Option<PathBuf> {
@@ -61,12 +62,12 @@ async fn complete(State(asked): State<Asked>, body: String) -> impl IntoResponse
 }
 
 /// The endpoint's port. It ends with the token.
-async fn endpoint(asked: Asked, stop: CancellationToken) -> u16 {
+async fn endpoint(asked: Asked, tasks: &TaskTracker, stop: CancellationToken) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let router = axum::Router::new().fallback(complete).with_state(asked);
     let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
-    tokio::task::spawn(async move { serving.await.unwrap() });
+    tasks.spawn(async move { serving.await.unwrap() });
     port
 }
 
@@ -93,7 +94,8 @@ async fn the_copilot_cli_uses_its_own_tools_and_callparks() {
         return;
     };
     let (asked, stop) = (Asked::default(), CancellationToken::new());
-    let port = endpoint(asked.clone(), stop.clone()).await;
+    let tasks = TaskTracker::new();
+    let port = endpoint(asked.clone(), &tasks, stop.clone()).await;
     let home = tempfile::tempdir().unwrap();
     let agent = with(copilot(&program, home.path(), port));
     let mut request = request(SessionId::random(), 0, "go");
@@ -119,4 +121,6 @@ async fn the_copilot_cli_uses_its_own_tools_and_callparks() {
     assert!(messages.contains("all done") && messages.matches("Be brief.").count() == 1);
     agent.close().await;
     stop.cancel();
+    tasks.close();
+    soon(tasks.wait()).await;
 }

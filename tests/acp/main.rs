@@ -1,5 +1,12 @@
 //! Agents that speak ACP, through the port to agents, with real processes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "that is how a test says what is wrong"
+)]
+
 mod copilot;
 mod faults;
 mod support;

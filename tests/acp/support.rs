@@ -15,6 +15,7 @@ use callpark::model::{SessionId, StopReason, Tool, ToolKind, ToolResult, ToolSou
 use futures::StreamExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -156,7 +157,7 @@ pub(crate) async fn play_with(agent: &AcpAgent, request: AgentRequest, answer: A
 
 async fn to_the_end(mut stream: AgentStream, answer: Answer) -> Told {
     let mut told = Told::default();
-    let mut seeing = Vec::new();
+    let (seeing, mut seen) = (TaskTracker::new(), Vec::new());
     while let Some(event) = stream.next().await {
         assert!(told.end.is_none(), "{event:?} after the end");
         match event {
@@ -167,14 +168,14 @@ async fn to_the_end(mut stream: AgentStream, answer: Answer) -> Told {
                 answer(&call, sender);
                 told.calls.push(call);
             }
-            Ok(AgentEvent::OwnCall(call)) => seeing.push(tokio::task::spawn(see(call))),
+            Ok(AgentEvent::OwnCall(call)) => seen.push(seeing.spawn(see(call))),
             Ok(AgentEvent::Finished(reason)) => told.end = Some(Ok(reason)),
             Err(error) => told.end = Some(Err(error)),
         }
     }
     drop(stream);
-    for seen in seeing {
-        told.own_calls.push(seen.await.expect("seen"));
+    for call in seen {
+        told.own_calls.push(call.await.expect("seen"));
     }
     told
 }
