@@ -39,7 +39,13 @@ pub(super) enum Incoming {
     /// What it does.
     Update(Box<SessionNotification>),
     /// It asks whether it may do something.
-    Permission(Box<RequestPermissionRequest>, Responder<RequestPermissionResponse>),
+    Permission(Box<Asked>),
+}
+
+/// What an agent asks, and where the answer goes.
+pub(super) struct Asked {
+    pub(super) request: RequestPermissionRequest,
+    pub(super) responder: Responder<RequestPermissionResponse>,
 }
 
 /// A process that has shaken hands.
@@ -233,7 +239,7 @@ where
         )
         .on_receive_request(
             async move |request: RequestPermissionRequest, responder, _| {
-                let permission = Incoming::Permission(Box::new(request), responder);
+                let permission = Incoming::Permission(Box::new(Asked { request, responder }));
                 pass(&said, &gate, permission).await;
                 Ok(())
             },

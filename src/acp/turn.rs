@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::calls::Calls;
 use super::config::AgentConfig;
 use super::permission::{answer, is_allowed, tool_name};
-use super::process::{Incoming, Process};
+use super::process::{Asked, Incoming, Process};
 use super::prompt::blocks;
 use super::telling::{Halt, Telling};
 use super::tools::{OpenDesk, Pass, SERVER_NAME};
@@ -220,7 +220,8 @@ impl Stage<'_> {
     ) -> Result<(), Halt> {
         match incoming {
             Incoming::Update(notification) => self.update(*notification, calls).await,
-            Incoming::Permission(asked, responder) => {
+            Incoming::Permission(asked) => {
+                let Asked { request: asked, responder } = *asked;
                 let (kind, is_callparks) = calls.asked_for(&asked.tool_call);
                 let (permissions, tool) =
                     (self.config.permissions, tool_name(&self.config.name, kind));
@@ -311,10 +312,10 @@ async fn beside<T>(process: &mut Process, work: impl Future<Output = T>) -> T {
 pub(super) fn let_go(incoming: Incoming) {
     match incoming {
         Incoming::Update(update) => tracing::trace!(?update, "an agent speaks out of turn"),
-        Incoming::Permission(_, responder) => {
+        Incoming::Permission(asked) => {
             let outcome = RequestPermissionOutcome::Cancelled;
             // One that can't be answered any more has ended.
-            let _sent = responder.respond(RequestPermissionResponse::new(outcome));
+            let _sent = asked.responder.respond(RequestPermissionResponse::new(outcome));
         }
     }
 }

@@ -105,15 +105,22 @@ impl Worker {
     /// Plays a turn. Gives back what is left for the next one.
     async fn turn(&self, order: Order, held: Option<Held>) -> Option<Held> {
         let Order { request, events } = order;
+        // It was given up while it waited.
+        if events.is_closed() {
+            return held;
+        }
         let telling = Telling { events, stop: self.stop.clone() };
         let (held, played) = self.play(&request, held, &telling).await;
         let error = match played {
-            Ok(()) => return held,
-            Err(Halt::Dropped) => return held,
-            Err(Halt::Stopped) => self.stopped(),
+            Ok(()) | Err(Halt::Dropped) => return held,
+            Err(Halt::Stopped) => {
+                // The end waits for nobody: who is far behind finds the channel closed.
+                let _told = telling.events.try_send(Err(self.stopped()));
+                return held;
+            }
             Err(Halt::Failed(error)) => error,
         };
-        // What failed is told to whoever still listens.
+        // Nobody may listen any more.
         let _told = telling.heard(telling.events.send(Err(error.clone()))).await;
         tracing::debug!(session = %self.session_id, %error, "an agent's turn failed");
         held
@@ -125,16 +132,13 @@ impl Worker {
         held: Option<Held>,
         telling: &Telling,
     ) -> (Option<Held>, Result<(), Halt>) {
-        let starting = async {
-            match held {
-                Some(held) => Ok(held),
-                None => self.start().await,
-            }
-        };
-        let mut held = match telling.heard(starting).await {
-            Ok(Ok(held)) => held,
-            Ok(Err(error)) => return (None, Err(Halt::Failed(error))),
-            Err(halt) => return (None, Err(halt)),
+        let mut held = match held {
+            Some(held) => held,
+            None => match telling.heard(self.start()).await {
+                Ok(Ok(held)) => held,
+                Ok(Err(error)) => return (None, Err(Halt::Failed(error))),
+                Err(halt) => return (None, Err(halt)),
+            },
         };
         let last = held.conversation.take();
         let Held { process, pass, .. } = &mut held;

@@ -1,0 +1,89 @@
+//! What an agent can do wrong.
+
+use std::time::Duration;
+
+use callpark::agent::{Agent as _, ModelErrorCode};
+use callpark::model::SessionId;
+
+use crate::support::{agent, config, is_there, play, request, with};
+
+/// The error of a first turn with the agent in this manner.
+#[track_caller]
+fn check(error: &callpark::agent::ModelError, code: ModelErrorCode, words: &[&str]) {
+    assert_eq!(error.code, code, "{error}");
+    for word in words {
+        assert!(error.message.contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
+    for (manner, code, words) in [
+        ("exits", ModelErrorCode::Connection, ["exit code 3", "no licence was found"]),
+        ("silent", ModelErrorCode::Timeout, ["start_timeout", "500ms"]),
+        ("garbage", ModelErrorCode::Garbled, ["start_timeout", "what is no message: Welcome"]),
+        ("version", ModelErrorCode::Refused, ["version 99", "version 1"]),
+        ("login", ModelErrorCode::Unauthenticated, ["Authentication required", "log in"]),
+    ] {
+        let mut config = config(manner);
+        match manner {
+            "silent" => config.start_timeout = Some(Duration::from_millis(500)),
+            // It must have time to write it.
+            "garbage" => config.start_timeout = Some(Duration::from_secs(5)),
+            _ => {}
+        }
+        let agent = with(config);
+        let told = play(&agent, request(SessionId::random(), 0, "say x")).await;
+        check(told.error(), code, &words);
+        agent.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_is_named() {
+    let mut config = config("");
+    config.argv = vec!["no-such-agent".to_owned()];
+    let agent = with(config);
+    let told = play(&agent, request(SessionId::random(), 0, "say x")).await;
+    check(told.error(), ModelErrorCode::Connection, &["`no-such-agent` was not found"]);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_in_a_turn_ends_it_and_the_next_turn_has_a_new_one() {
+    let agent = agent();
+    let session = SessionId::random();
+    let pid = play(&agent, request(session, 0, "pid")).await.text;
+    let told = play(&agent, request(session, 2, "say so far\ndie")).await;
+    assert_eq!(told.text, "so far");
+    let words = ["the agent `script` failed", "exit code 7", "the reason is written here"];
+    check(told.error(), ModelErrorCode::Connection, &words);
+    let other = play(&agent, request(session, 4, "pid")).await.text;
+    assert!(pid != other && !is_there(&pid));
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn a_line_of_100_megabytes_ends_the_process() {
+    let agent = agent();
+    let told = play(&agent, request(SessionId::random(), 0, "say x\nlong")).await;
+    check(told.error(), ModelErrorCode::Garbled, &["a message of more than 16 MiB"]);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_error_is_told_by_its_kind_and_costs_no_process() {
+    let agent = agent();
+    let session = SessionId::random();
+    let pid = play(&agent, request(session, 0, "pid")).await.text;
+    for (number, code) in [
+        ("-32603", ModelErrorCode::Server),
+        ("-32602", ModelErrorCode::Refused),
+        ("-32000", ModelErrorCode::Unauthenticated),
+    ] {
+        let told = play(&agent, request(session, 2, &format!("error {number}"))).await;
+        check(told.error(), code, &["the prompt", number]);
+    }
+    assert_eq!(play(&agent, request(session, 2, "pid")).await.text, pid);
+    agent.close().await;
+}

@@ -1,0 +1,14 @@
+//! Agents that speak ACP, through the port to agents, with real processes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "that is how a test says what is wrong"
+)]
+
+mod copilot;
+mod faults;
+mod support;
+mod tools;
+mod turns;

@@ -1,0 +1,218 @@
+//! The words in which these tests are written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use callpark::acp::{AcpAgent, AgentConfig, Permissions, Surroundings};
+use callpark::agent::{
+    Agent as _, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, OwnCall,
+    OwnCallEvent, WantedCall,
+};
+use callpark::exec::{ExecutorOptions, UnixExecutor};
+use callpark::model::{SessionId, StopReason, Tool, ToolKind, ToolResult, ToolSource, Usage};
+use futures::StreamExt as _;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+
+/// How long anything here may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
+    timeout(LIMIT, work).await.expect("it takes too long")
+}
+
+/// Waits until something is so.
+pub(crate) async fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let limit = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < limit, "it takes too long");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) fn surroundings() -> Surroundings {
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let executor = UnixExecutor::new(ExecutorOptions {
+        drain: Duration::from_millis(100),
+        chunk_bytes_max: 32 * 1024,
+        chunk_delay: Duration::from_millis(10),
+        niceness: 0,
+    });
+    Surroundings { executor, environment: Arc::new(environment) }
+}
+
+/// The scripted agent in one of its manners.
+pub(crate) fn config(manner: &str) -> AgentConfig {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/acp/agent.py");
+    AgentConfig {
+        name: "script".to_owned(),
+        argv: vec!["python3".to_owned(), script.display().to_string(), manner.to_owned()],
+        environment: vec!["PATH".to_owned()],
+        set_environment: BTreeMap::new(),
+        working_directory: None,
+        permissions: Permissions::Allow,
+        start_timeout: Some(Duration::from_secs(30)),
+        idle_timeout: None,
+        max_processes: None,
+    }
+}
+
+pub(crate) fn agent() -> AcpAgent {
+    with(config(""))
+}
+
+pub(crate) fn with(config: AgentConfig) -> AcpAgent {
+    config.check().expect("a configuration");
+    AcpAgent::new(config, surroundings())
+}
+
+pub(crate) fn request(session_id: SessionId, messages_before: u64, prompt: &str) -> AgentRequest {
+    AgentRequest {
+        session_id,
+        system: "Be brief.".into(),
+        messages: Vec::new(),
+        messages_before,
+        prompt: prompt.to_owned(),
+        attachments: Vec::new(),
+        tools: Arc::default(),
+        working_directory: None,
+        allowed_tools: Arc::default(),
+    }
+}
+
+/// The tool `echo`.
+pub(crate) fn echo() -> Arc<[Tool]> {
+    let tool = Tool {
+        name: "echo".to_owned(),
+        description: "Says it again.".to_owned(),
+        input_schema: serde_json::json!({
+            "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]
+        }),
+        output_schema: None,
+        kind: ToolKind::BuiltIn,
+        read_only: true,
+        destructive: false,
+        idempotent: true,
+        concurrent_safe: true,
+        call_budget: None,
+        execution_timeout: None,
+        source: ToolSource::BuiltIn,
+    };
+    Arc::new([tool])
+}
+
+/// A tool of the agent's own, as it was told of.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) tool: String,
+    pub(crate) description: String,
+    pub(crate) arguments: String,
+    pub(crate) output: String,
+    pub(crate) result: Option<ToolResult>,
+}
+
+/// What a turn has told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) text: String,
+    pub(crate) reasoning: String,
+    pub(crate) used: Vec<Usage>,
+    pub(crate) calls: Vec<WantedCall>,
+    pub(crate) own_calls: Vec<Seen>,
+    pub(crate) end: Option<Result<StopReason, ModelError>>,
+}
+
+impl Told {
+    #[track_caller]
+    pub(crate) fn error(&self) -> &ModelError {
+        self.end.as_ref().expect("an end").as_ref().expect_err("an error")
+    }
+
+    #[track_caller]
+    pub(crate) fn reason(&self) -> StopReason {
+        let end = self.end.as_ref().expect("an end");
+        *end.as_ref().unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+pub(crate) type Answer = fn(&WantedCall, oneshot::Sender<CallAnswer>);
+
+/// Says of a call what it was given.
+pub(crate) fn answered(call: &WantedCall, answer: oneshot::Sender<CallAnswer>) {
+    let text = format!("{} got {}", call.tool, call.arguments);
+    answer.send(CallAnswer { text, failed: false }).expect("somebody waits");
+}
+
+/// Plays a turn to its end.
+pub(crate) async fn play(agent: &AcpAgent, request: AgentRequest) -> Told {
+    play_with(agent, request, answered).await
+}
+
+pub(crate) async fn play_with(agent: &AcpAgent, request: AgentRequest, answer: Answer) -> Told {
+    soon(to_the_end(agent.turn(request), answer)).await
+}
+
+async fn to_the_end(mut stream: AgentStream, answer: Answer) -> Told {
+    let mut told = Told::default();
+    let (seeing, mut seen) = (TaskTracker::new(), Vec::new());
+    while let Some(event) = stream.next().await {
+        assert!(told.end.is_none(), "{event:?} after the end");
+        match event {
+            Ok(AgentEvent::Text(text)) => told.text.push_str(&text),
+            Ok(AgentEvent::Reasoning(text)) => told.reasoning.push_str(&text),
+            Ok(AgentEvent::Used(usage)) => told.used.push(usage),
+            Ok(AgentEvent::Call(call, sender)) => {
+                answer(&call, sender);
+                told.calls.push(call);
+            }
+            Ok(AgentEvent::OwnCall(call)) => seen.push(seeing.spawn(see(call))),
+            Ok(AgentEvent::Finished(reason)) => told.end = Some(Ok(reason)),
+            Err(error) => told.end = Some(Err(error)),
+        }
+    }
+    drop(stream);
+    for call in seen {
+        told.own_calls.push(call.await.expect("seen"));
+    }
+    told
+}
+
+async fn see(mut call: OwnCall) -> Seen {
+    let (mut output, mut result) = (Vec::new(), None);
+    while let Some(event) = call.events.recv().await {
+        match event {
+            OwnCallEvent::Output(more) => output.extend_from_slice(&more),
+            OwnCallEvent::Ended(ended) => result = Some(*ended),
+        }
+    }
+    Seen {
+        tool: call.tool,
+        description: call.description,
+        arguments: serde_json::Value::Object(call.arguments).to_string(),
+        output: String::from_utf8(output).expect("text"),
+        result,
+    }
+}
+
+/// Polls a turn until it has said this much, and gives back the rest of it.
+pub(crate) async fn until_said(mut stream: AgentStream, words: &str) -> AgentStream {
+    let mut said = String::new();
+    while !said.contains(words) {
+        match soon(stream.next()).await {
+            Some(Ok(AgentEvent::Text(text))) => said.push_str(&text),
+            other => panic!("{other:?} before `{words}`"),
+        }
+    }
+    stream
+}
+
+/// Whether a process is there, and no zombie.
+pub(crate) fn is_there(pid: &str) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => !stat.contains(") Z "),
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,89 @@
+//! Callpark's tools, as agents find them.
+
+use callpark::agent::{Agent as _, CallAnswer};
+use callpark::model::SessionId;
+
+use crate::support::{agent, config, echo, play, play_with, request, wait_until, with};
+
+#[tokio::test]
+async fn an_agent_finds_and_calls_tools_of_callparks() {
+    let agent = agent();
+    let session = SessionId::random();
+    let mut asked = request(session, 0, "tools");
+    asked.tools = echo();
+    let told = play(&agent, asked.clone()).await;
+    for words in ["\"echo\"", "Says it again.", "\"required\""] {
+        assert!(told.text.contains(words), "{}", told.text);
+    }
+    (asked.messages_before, asked.prompt) = (2, "echo hello".to_owned());
+    let told = play(&agent, asked.clone()).await;
+    let [call] = &told.calls[..] else { panic!("{told:?}") };
+    assert_eq!((call.tool.as_str(), call.arguments.as_str()), ("echo", r#"{"text":"hello"}"#));
+    assert!(told.text.contains("echo got"), "{}", told.text);
+    assert!(told.text.contains(r#""isError": false"#), "{}", told.text);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_failed_or_was_never_answered_is_an_error_for_the_agent() {
+    let agent = agent();
+    let session = SessionId::random();
+    let mut asked = request(session, 0, "echo hello");
+    asked.tools = echo();
+    let told = play_with(&agent, asked.clone(), |_, answer| {
+        let _sent = answer.send(CallAnswer { text: "it broke".to_owned(), failed: true });
+    });
+    let told = told.await;
+    assert!(told.text.contains("it broke"), "{}", told.text);
+    assert!(told.text.contains(r#""isError": true"#), "{}", told.text);
+    asked.messages_before = 2;
+    let told = play_with(&agent, asked, |_, answer| drop(answer)).await;
+    assert!(told.text.contains("before the call was answered"), "{}", told.text);
+    assert!(told.text.contains(r#""isError": true"#), "{}", told.text);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn whoever_shows_no_token_of_an_agent_is_sent_away() {
+    let agent = agent();
+    let mut asked = request(SessionId::random(), 0, "intrude");
+    asked.tools = echo();
+    assert_eq!(play(&agent, asked).await.text, r#"{"status": 401}"#);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn a_call_outside_of_a_turn_is_told_so() {
+    let agent = agent();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("answer");
+    let mut asked = request(SessionId::random(), 0, &format!("later {}", file.display()));
+    asked.tools = echo();
+    play(&agent, asked).await.reason();
+    wait_until(|| file.exists()).await;
+    let answer = std::fs::read_to_string(&file).unwrap();
+    assert!(answer.contains("no turn of this session runs"), "{answer}");
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn a_call_of_callparks_tool_is_no_call_of_the_agents_own() {
+    let agent = agent();
+    let mut asked = request(SessionId::random(), 0, "ours");
+    asked.tools = echo();
+    let told = play(&agent, asked.clone()).await;
+    assert!(told.own_calls.is_empty(), "{told:?}");
+    // Without such a tool it is one of the agent's own.
+    (asked.tools, asked.messages_before) = (Default::default(), 2);
+    assert_eq!(play(&agent, asked).await.own_calls.len(), 1);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_takes_no_tools_by_http_gets_none() {
+    let agent = with(config("no-http"));
+    let mut asked = request(SessionId::random(), 0, "say well");
+    asked.tools = echo();
+    assert_eq!(play(&agent, asked).await.text, "well");
+    agent.close().await;
+}

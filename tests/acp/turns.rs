@@ -1,0 +1,279 @@
+//! How turns go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callpark::acp::Permissions;
+use callpark::agent::{Agent as _, AgentEvent};
+use callpark::model::{Message, SessionId, StopReason};
+use futures::StreamExt as _;
+
+use crate::support::{agent, config, is_there, play, request, soon, until_said, wait_until, with};
+
+#[tokio::test]
+async fn an_answer_comes_with_its_reasoning_and_its_end() {
+    let agent = agent();
+    let session = SessionId::random();
+    let told = play(&agent, request(session, 0, "think Hm.\nplan\nsay Hello\nsay , you")).await;
+    assert_eq!((told.text.as_str(), told.reasoning.as_str()), ("Hello, you", "Hm."));
+    assert_eq!(told.reason(), StopReason::EndTurn);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn each_reason_to_stop_has_its_own() {
+    let agent = agent();
+    let session = SessionId::random();
+    for (reason, stop_reason) in [
+        ("max_tokens", StopReason::MaxTokens),
+        ("max_turn_requests", StopReason::MaxRounds),
+        ("refusal", StopReason::Refusal),
+        ("cancelled", StopReason::Cancelled),
+    ] {
+        let told = play(&agent, request(session, 0, &format!("stop {reason}"))).await;
+        assert_eq!(told.reason(), stop_reason);
+    }
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn of_a_growing_output_only_what_is_new_is_told() {
+    let agent = agent();
+    let told = play(&agent, request(SessionId::random(), 0, "growing")).await;
+    let [seen] = &told.own_calls[..] else { panic!("{told:?}") };
+    assert_eq!((seen.tool.as_str(), seen.description.as_str()), ("script__execute", "count"));
+    assert_eq!(seen.arguments, r#"{"command":"count"}"#);
+    assert_eq!(seen.output, "line 1\nline 2\n<exit 0>\n");
+    let result = seen.result.as_ref().unwrap();
+    assert!(!result.is_error && result.content.is_empty());
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn output_that_was_replaced_is_told_whole_behind_a_line_that_says_so() {
+    let agent = agent();
+    let told = play(&agent, request(SessionId::random(), 0, "rewriting")).await;
+    let separator = "\n--- the agent has replaced its output; all of it follows ---\n";
+    assert_eq!(told.own_calls[0].output, format!("old\n{separator}new\nmore\n"));
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn a_tool_that_failed_says_why_and_one_without_an_end_has_none() {
+    let agent = agent();
+    let session = SessionId::random();
+    let told = play(&agent, request(session, 0, "failing")).await;
+    let result = told.own_calls[0].result.as_ref().unwrap();
+    assert!(result.is_error);
+    assert_eq!(result.error_message, "no such file");
+    let told = play(&agent, request(session, 2, "unended")).await;
+    assert_eq!(told.own_calls[0].output, "line 1\n");
+    assert_eq!(told.own_calls[0].result, None);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn a_permission_is_given_by_the_kind_of_the_option_where_the_session_allows_the_tool() {
+    let agent = agent();
+    let session = SessionId::random();
+    let told = play(&agent, request(session, 0, "may execute")).await;
+    assert!(told.text.contains(r#""optionId": "oallow_once""#), "{}", told.text);
+    let mut narrow = request(session, 2, "may execute");
+    narrow.allowed_tools = Arc::new(["script__read".to_owned()]);
+    let told = play(&agent, narrow.clone()).await;
+    assert!(told.text.contains(r#""optionId": "oreject_once""#), "{}", told.text);
+    narrow.prompt = "may read".to_owned();
+    let told = play(&agent, narrow).await;
+    assert!(told.text.contains(r#""optionId": "oallow_once""#), "{}", told.text);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_without_permissions_may_nothing() {
+    let mut config = config("");
+    config.permissions = Permissions::Reject;
+    let agent = with(config);
+    let told = play(&agent, request(SessionId::random(), 0, "may execute")).await;
+    assert!(told.text.contains(r#""optionId": "oreject_once""#), "{}", told.text);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn files_and_terminals_are_no_methods() {
+    let agent = agent();
+    let told = play(&agent, request(SessionId::random(), 0, "files")).await;
+    assert_eq!(told.text, "-32601 -32601");
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn what_a_turn_has_used_is_what_the_sums_have_grown_by() {
+    let agent = agent();
+    let session = SessionId::random();
+    for messages_before in [0, 2, 4] {
+        let told = play(&agent, request(session, messages_before, "say x")).await;
+        let [used] = told.used[..] else { panic!("{told:?}") };
+        let counts = (used.input_tokens, used.cached_input_tokens, used.output_tokens);
+        assert_eq!(counts, (100, 40, 10));
+    }
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn the_history_is_told_only_to_who_does_not_know_it() {
+    let agent = agent();
+    let session = SessionId::random();
+    let user = Message::User { text: "Hello".to_owned(), attachments: Vec::new() };
+    let assistant = Message::Assistant { text: "Hi".to_owned(), calls: Vec::new() };
+    let messages = vec![Arc::new(user), Arc::new(assistant)];
+    let ask = |messages_before| {
+        let mut request = request(session, messages_before, "prompt");
+        request.messages = messages.clone();
+        play(&agent, request)
+    };
+    let whole = r#"["Be brief.", "[user]: Hello\n[assistant]: Hi", "prompt"]"#;
+    assert_eq!(ask(2).await.text, whole, "a new process knows nothing");
+    assert_eq!(ask(4).await.text, r#"["prompt"]"#, "it knows its own turns");
+    assert_eq!(ask(8).await.text, whole, "another one has spoken between");
+    assert_eq!(ask(10).await.text, r#"["prompt"]"#);
+    assert!(play(&agent, request(session, 12, "error -32603")).await.end.unwrap().is_err());
+    assert_eq!(ask(12).await.text, whole, "the last turn failed");
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn it_works_where_the_session_says() {
+    let agent = agent();
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = request(SessionId::random(), 0, "cwd");
+    request.working_directory = Some(folder.path().to_owned());
+    assert_eq!(play(&agent, request).await.text, folder.path().display().to_string());
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_started_before_the_first_poll() {
+    let mut config = config("");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("started");
+    let script = format!("touch {}; exec python3 \"$0\"", file.display());
+    let program = config.argv[1].clone();
+    config.argv = vec!["sh".to_owned(), "-c".to_owned(), script, program];
+    let agent = with(config);
+    let stream = agent.turn(request(SessionId::random(), 0, "say x\nwait"));
+    tokio::task::yield_now().await;
+    assert!(!file.exists());
+    let _turn = until_said(stream, "waiting").await;
+    assert!(file.exists());
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn a_turn_that_is_dropped_is_cancelled_and_the_process_goes_on() {
+    let agent = agent();
+    let session = SessionId::random();
+    let pid = play(&agent, request(session, 0, "pid")).await.text;
+    drop(until_said(agent.turn(request(session, 2, "wait")), "waiting").await);
+    let told = play(&agent, request(session, 4, "pid\nsay  \nprompt")).await;
+    assert!(told.text.starts_with(&format!("{pid} ")), "another process: {}", told.text);
+    assert!(
+        told.text.contains("Be brief."),
+        "a turn that was cancelled isn't known: {}",
+        told.text
+    );
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_end_a_cancelled_turn_is_ended() {
+    let agent = agent();
+    let session = SessionId::random();
+    let pid = play(&agent, request(session, 0, "pid")).await.text;
+    drop(until_said(agent.turn(request(session, 2, "stubborn")), "waiting").await);
+    let other = play(&agent, request(session, 4, "pid")).await.text;
+    assert_ne!(pid, other);
+    assert!(!is_there(&pid));
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_writes_no_faster_than_it_is_read() {
+    let agent = agent();
+    let folder = tempfile::tempdir().unwrap();
+    let mut asked = request(SessionId::random(), 0, "say first\nflood 2000");
+    asked.working_directory = Some(folder.path().to_owned());
+    let mut stream = until_said(agent.turn(asked), "first").await;
+    let flooded = || {
+        let file = std::fs::read_to_string(folder.path().join("flooded"));
+        file.ok().and_then(|count| count.parse::<usize>().ok()).unwrap_or_default()
+    };
+    // It stands still when nothing has changed for a while.
+    let (mut before, mut still) = (0, 0);
+    soon(async {
+        while still < 50 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let now = flooded();
+            still = if now == before && now > 0 { still + 1 } else { 0 };
+            before = now;
+        }
+    })
+    .await;
+    assert!(before < 1000, "{before} messages of 10 kB were taken that nobody reads");
+    let mut bytes = 0;
+    while let Some(event) = soon(stream.next()).await {
+        match event.unwrap() {
+            AgentEvent::Text(text) => bytes += text.len(),
+            AgentEvent::Finished(_) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(bytes, 2000 * 10_000, "all of it arrives");
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn a_process_ends_with_its_session_and_with_the_agent() {
+    let agent = agent();
+    let (one, other) = (SessionId::random(), SessionId::random());
+    let first = play(&agent, request(one, 0, "pid")).await.text;
+    let second = play(&agent, request(other, 0, "pid")).await.text;
+    assert_ne!(first, second, "each session has its own");
+    soon(agent.forget(one)).await;
+    assert!(!is_there(&first) && is_there(&second));
+    let mut waiting = until_said(agent.turn(request(one, 2, "wait")), "waiting").await;
+    soon(agent.forget(one)).await;
+    let error = soon(waiting.next()).await.unwrap().unwrap_err();
+    assert!(error.message.contains("the session is over"), "{error}");
+    soon(agent.close()).await;
+    assert!(!is_there(&second));
+    let told = play(&agent, request(one, 2, "pid")).await;
+    assert!(told.error().message.contains("callpark stops"), "{}", told.error());
+}
+
+#[tokio::test]
+async fn a_process_that_is_idle_for_too_long_ends() {
+    let mut config = config("");
+    config.idle_timeout = Some(Duration::from_millis(50));
+    let agent = with(config);
+    let pid = play(&agent, request(SessionId::random(), 0, "pid")).await.text;
+    wait_until(|| !is_there(&pid)).await;
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn one_process_too_many_ends_the_longest_idle_one_or_is_refused() {
+    let mut config = config("");
+    config.max_processes = Some(2);
+    let agent = with(config);
+    let ids = [SessionId::random(), SessionId::random(), SessionId::random()];
+    let first = play(&agent, request(ids[0], 0, "pid")).await.text;
+    let second = play(&agent, request(ids[1], 0, "pid")).await.text;
+    let third = until_said(agent.turn(request(ids[2], 0, "wait")), "waiting").await;
+    assert!(!is_there(&first) && is_there(&second));
+    let first = until_said(agent.turn(request(ids[0], 2, "wait")), "waiting").await;
+    let told = play(&agent, request(ids[1], 2, "pid")).await;
+    assert!(told.error().code.is_transient());
+    assert!(told.error().message.contains("all of its 2 processes"), "{}", told.error());
+    drop((first, third));
+    agent.close().await;
+}
