@@ -7,7 +7,6 @@
     reason = "that is how a test says what is wrong"
 )]
 
-mod copilot;
 mod faults;
 mod support;
 mod tools;
