@@ -136,11 +136,11 @@ mod tests {
     }
 
     fn texts(blocks: &[ContentBlock]) -> Vec<&str> {
-        let text = |block| match block {
-            &ContentBlock::Text(ref text) => text.text.as_str(),
+        let texts = blocks.iter().map(|block| match block {
+            ContentBlock::Text(text) => text.text.as_str(),
             _ => "an image",
-        };
-        blocks.iter().map(text).collect()
+        });
+        texts.collect()
     }
 
     #[test]
