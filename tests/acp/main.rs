@@ -1,11 +1,6 @@
 //! Agents that speak ACP, through the port to agents, with real processes.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "that is how a test says what is wrong"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "that is how a test says what is wrong")]
 
 mod faults;
 mod support;
