@@ -109,14 +109,20 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
                 cancelled_tasks: i32::try_from(*cancelled_tasks).unwrap_or(i32::MAX),
             })
         }
-        Payload::TurnStarted { .. }
-        | Payload::AssistantDelta(_)
-        | Payload::ReasoningDelta(_)
-        | Payload::AssistantMessage { .. }
-        | Payload::TurnRetrying { .. }
-        | Payload::UsageReported { .. }
-        | Payload::SessionIdle(_)
-        | Payload::SessionError { .. } => turn::payload(payload),
+        Payload::TurnStarted { prompt, attachments, model } => {
+            turn::started(prompt, *attachments, model)
+        }
+        Payload::AssistantDelta(text) => turn::assistant_delta(text),
+        Payload::ReasoningDelta(text) => turn::reasoning_delta(text),
+        Payload::AssistantMessage { text, call_ids, omitted_bytes } => {
+            turn::assistant_message(text, call_ids, *omitted_bytes)
+        }
+        Payload::TurnRetrying { attempt, delay, error } => turn::retrying(*attempt, *delay, error),
+        Payload::UsageReported { usage, model } => turn::usage_reported(*usage, model),
+        Payload::SessionIdle(ended) => WirePayload::SessionIdle(turn::idle(ended)),
+        Payload::SessionError { error, unresolved } => {
+            WirePayload::SessionError(turn::session_error(error, unresolved))
+        }
     }
 }
 

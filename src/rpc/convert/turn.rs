@@ -1,5 +1,7 @@
 //! What turns tell.
 
+use std::time::Duration;
+
 use callpark_proto::google;
 use callpark_proto::v1::{self, session_event::Payload as WirePayload};
 
@@ -8,60 +10,66 @@ use super::task::usage;
 use super::tool::signed;
 use crate::engine::TurnOutcome;
 use crate::model::{
-    CallId, ContentKind, Outcome, Payload, StopReason, TurnEnded, TurnError, Unresolved,
+    CallId, ContentKind, Outcome, StopReason, TurnEnded, TurnError, Unresolved, Usage,
 };
 use crate::rpc::status::error_info;
 
-/// The payload of an event that a turn gives. Any other: that of an empty delta.
-pub(super) fn payload(payload: &Payload) -> WirePayload {
-    match payload {
-        Payload::TurnStarted { prompt, attachments, model } => {
-            WirePayload::TurnStarted(v1::TurnStarted {
-                prompt: prompt.clone(),
-                attachments: i32::try_from(*attachments).unwrap_or(i32::MAX),
-                model: model.clone(),
-                follow_up_ids: Vec::new(),
-            })
-        }
-        Payload::ReasoningDelta(text) => {
-            WirePayload::ReasoningDelta(v1::ReasoningDelta { text: text.clone() })
-        }
-        Payload::AssistantMessage { text, call_ids, omitted_bytes } => {
-            WirePayload::AssistantMessage(v1::AssistantMessage {
-                text: text.clone(),
-                call_ids: call_ids.iter().map(CallId::to_string).collect(),
-                text_omitted_bytes: signed(*omitted_bytes as u64),
-            })
-        }
-        Payload::TurnRetrying { attempt, delay, error } => {
-            WirePayload::TurnRetrying(v1::TurnRetrying {
-                attempt: i32::try_from(*attempt).unwrap_or(i32::MAX),
-                delay: Some(duration(*delay)),
-                error: Some(google::rpc::Status {
-                    code: tonic::Code::Unavailable.into(),
-                    message: error.message.clone(),
-                    details: vec![error_info(&error.code.to_uppercase())],
-                }),
-            })
-        }
-        Payload::UsageReported { usage: used, model } => {
-            WirePayload::UsageReported(v1::UsageReported {
-                usage: Some(usage(*used)),
-                model: model.clone(),
-            })
-        }
-        Payload::SessionIdle(ended) => WirePayload::SessionIdle(idle(ended)),
-        Payload::SessionError { error, unresolved } => {
-            WirePayload::SessionError(session_error(error, unresolved))
-        }
-        Payload::AssistantDelta(text) => {
-            WirePayload::AssistantDelta(v1::AssistantDelta { text: text.clone() })
-        }
-        _ => WirePayload::AssistantDelta(v1::AssistantDelta::default()),
-    }
+/// A turn begins.
+pub(super) fn started(prompt: &str, attachments: usize, model: &str) -> WirePayload {
+    WirePayload::TurnStarted(v1::TurnStarted {
+        prompt: prompt.to_owned(),
+        attachments: i32::try_from(attachments).unwrap_or(i32::MAX),
+        model: model.to_owned(),
+        follow_up_ids: Vec::new(),
+    })
 }
 
-fn idle(ended: &TurnEnded) -> v1::SessionIdle {
+/// More text of the answer.
+pub(super) fn assistant_delta(text: &str) -> WirePayload {
+    WirePayload::AssistantDelta(v1::AssistantDelta { text: text.to_owned() })
+}
+
+/// More reasoning.
+pub(super) fn reasoning_delta(text: &str) -> WirePayload {
+    WirePayload::ReasoningDelta(v1::ReasoningDelta { text: text.to_owned() })
+}
+
+/// A message is whole.
+pub(super) fn assistant_message(
+    text: &str,
+    call_ids: &[CallId],
+    omitted_bytes: usize,
+) -> WirePayload {
+    WirePayload::AssistantMessage(v1::AssistantMessage {
+        text: text.to_owned(),
+        call_ids: call_ids.iter().map(CallId::to_string).collect(),
+        text_omitted_bytes: signed(omitted_bytes as u64),
+    })
+}
+
+/// An attempt failed, and another follows.
+pub(super) fn retrying(attempt: u32, delay: Duration, error: &TurnError) -> WirePayload {
+    WirePayload::TurnRetrying(v1::TurnRetrying {
+        attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
+        delay: Some(duration(delay)),
+        error: Some(google::rpc::Status {
+            code: tonic::Code::Unavailable.into(),
+            message: error.message.clone(),
+            details: vec![error_info(&error.code.to_uppercase())],
+        }),
+    })
+}
+
+/// What a request has used.
+pub(super) fn usage_reported(used: Usage, model: &str) -> WirePayload {
+    WirePayload::UsageReported(v1::UsageReported {
+        usage: Some(usage(used)),
+        model: model.to_owned(),
+    })
+}
+
+/// A turn ended well.
+pub(super) fn idle(ended: &TurnEnded) -> v1::SessionIdle {
     v1::SessionIdle {
         final_text: ended.final_text.clone(),
         stop_reason: stop_reason(ended.stop_reason).into(),
@@ -73,7 +81,7 @@ fn idle(ended: &TurnEnded) -> v1::SessionIdle {
 }
 
 /// Why a turn failed, with its calls that hadn't ended.
-fn session_error(error: &TurnError, unresolved: &[Unresolved]) -> v1::SessionError {
+pub(super) fn session_error(error: &TurnError, unresolved: &[Unresolved]) -> v1::SessionError {
     let call = |call: &Unresolved| v1::UnresolvedCall {
         call_id: call.call_id.to_string(),
         tool: call.tool.clone(),

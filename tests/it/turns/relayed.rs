@@ -9,7 +9,7 @@ use callpark::agent::{
     OwnCallEvent, WantedCall,
 };
 use callpark::app::Additions;
-use callpark::model::{Message, SessionId, StopReason, ToolResult, Usage};
+use callpark::model::{Message, SessionId, StopReason, Usage};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -109,7 +109,7 @@ async fn what_an_agent_tells_becomes_events_and_its_last_words_history() {
     let (call, events) = own_call();
     events.send(OwnCallEvent::Output("one\n".into())).await.expect("room");
     events.send(OwnCallEvent::Output("two\n".into())).await.expect("room");
-    events.send(OwnCallEvent::Ended(Box::new(ToolResult::default()))).await.expect("room");
+    events.send(OwnCallEvent::Ended(Box::default())).await.expect("room");
     let usage = Usage { input_tokens: 7, output_tokens: 3, requests: 2, ..Usage::default() };
     let events = vec![text("Let me "), call, text("see."), Ok(AgentEvent::Used(usage)), done()];
     agent.says(events).await;
@@ -170,7 +170,7 @@ async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
     };
     let (answer, id) = tokio::join!(playing, saying);
     assert_eq!(answer.final_text, "I went on");
-    assert_eq!(answer.running_background_ids, [id.clone()]);
+    assert_eq!(answer.running_background_ids, std::slice::from_ref(&id));
     assert_eq!(task_now(&server, &id).await.state(), v1::State::Running);
     let names: Vec<String> = agent.request(0).tools.iter().map(|tool| tool.name.clone()).collect();
     assert!(names.contains(&"check_background_task".to_owned()), "{names:?}");
