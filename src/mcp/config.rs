@@ -131,6 +131,12 @@ impl ServerConfig {
     pub(super) fn start_timeout(&self) -> Duration {
         self.start_timeout.unwrap_or(START_TIMEOUT_DEFAULT)
     }
+
+    /// How long it may take to say what it speaks before it is pinged. One that leaves that open
+    /// needs some of its time for the older beginning.
+    pub(super) fn question_patience(&self) -> Duration {
+        self.start_timeout() / 2
+    }
 }
 
 #[cfg(test)]

@@ -29,8 +29,13 @@ impl ClientHandler for Handler {
     }
 
     fn get_info(&self) -> ClientConfig {
-        let callpark = Implementation::new("callpark", env!("CARGO_PKG_VERSION"));
-        ClientConfig::new(ClientCapabilities::default(), callpark)
+        let (capabilities, information) = callpark();
+        ClientConfig::new(capabilities, information)
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
     }
+}
+
+/// What callpark understands, and its name.
+pub(super) fn callpark() -> (ClientCapabilities, Implementation) {
+    (ClientCapabilities::default(), Implementation::new("callpark", env!("CARGO_PKG_VERSION")))
 }

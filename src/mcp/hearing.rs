@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::{
-    ClientRequest, JsonRpcMessage, ProgressNotificationParam, ProgressToken, RequestMetaObject,
-    ServerNotification,
+    ClientRequest, JsonRpcMessage, ProgressNotificationParam, ProgressToken, RequestId,
+    RequestMetaObject, ServerNotification,
 };
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -19,6 +19,16 @@ use crate::model::Progress;
 
 /// Reports of one call that wait for its log. One more is left out: a newer one will follow.
 const REPORTS_MAX: usize = 64;
+
+/// The id of the question what a server speaks. rmcp's own ids are numbers.
+pub(super) fn question() -> RequestId {
+    RequestId::String("what do you speak".into())
+}
+
+/// The id of the ping of a server that hasn't answered that question.
+pub(super) fn ping_id() -> RequestId {
+    RequestId::String("are you there".into())
+}
 
 /// Who listens to which call.
 #[derive(Clone, Default)]
@@ -49,7 +59,10 @@ impl Hearing {
     }
 
     fn heard(&self, params: &ProgressNotificationParam) {
-        let sender = self.lock().get(&params.progress_token).map(|channel| channel.sender.clone());
+        let sender = {
+            let heard = self.lock();
+            heard.get(&params.progress_token).map(|channel| channel.sender.clone())
+        };
         let Some(sender) = sender else { return };
         let progress = Progress {
             done: params.progress,
@@ -100,10 +113,33 @@ impl Drop for Listening {
 
 /// A transport that is listened to.
 pub(super) struct Tapped<T> {
-    pub(super) inner: T,
+    inner: T,
     pub(super) hearing: Hearing,
     /// The server will say nothing more.
     pub(super) gone: CancellationToken,
+    /// Whether an answer to the question what it speaks, or to the ping, comes too late.
+    is_met: bool,
+}
+
+impl<T> Tapped<T> {
+    pub(super) fn new(inner: T) -> Self {
+        let (hearing, gone) = (Hearing::default(), CancellationToken::new());
+        Self { inner, hearing, gone, is_met: false }
+    }
+
+    /// Nobody waits for an answer to the question or the ping any more.
+    pub(super) fn pass_over_late_answers(&mut self) {
+        self.is_met = true;
+    }
+
+    fn is_late(&self, message: &RxJsonRpcMessage<RoleClient>) -> bool {
+        let id = match message {
+            JsonRpcMessage::Response(response) => Some(&response.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref(),
+            _ => None,
+        };
+        self.is_met && id.is_some_and(|id| *id == question() || *id == ping_id())
+    }
 }
 
 impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
@@ -120,17 +156,21 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        let message = self.inner.receive().await;
+        let message = loop {
+            match self.inner.receive().await {
+                Some(message) if self.is_late(&message) => {}
+                message => break message,
+            }
+        };
         // From here on nothing is awaited: what was read isn't lost when this is dropped.
         match &message {
             None => self.gone.cancel(),
-            Some(JsonRpcMessage::Notification(notification)) => {
-                if let ServerNotification::ProgressNotification(progress) =
-                    &notification.notification
-                {
+            Some(JsonRpcMessage::Notification(notification)) => match &notification.notification {
+                ServerNotification::ProgressNotification(progress) => {
                     self.hearing.heard(&progress.params);
                 }
-            }
+                _ => {}
+            },
             Some(_) => {}
         }
         message

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::ServerConfig;
 use super::handler::Handler;
 use super::hearing::Hearing;
+use super::news::listen;
 use super::offer::offer;
 use crate::exec::{Fault, LastLines, PeerLife, exit_words};
 use crate::model::Exit;
@@ -121,6 +122,7 @@ impl Link {
         let Running { service, life, last_lines, gone, .. } = running;
         let stop = service.cancellation_token();
         let mut quit = Box::pin(service.waiting());
+        let listening = listen(&self.peer, &self.handler);
         let (reason, is_quit) = tokio::select! {
             // A process that has ended says more than its silence.
             biased;
@@ -131,6 +133,7 @@ impl Link {
             _ = &mut quit => (self.parting(life.as_ref(), &last_lines).await, true),
             () = gone.cancelled() => (self.parting(life.as_ref(), &last_lines).await, false),
             () = closing.cancelled() => ("callpark stops".to_owned(), false),
+            never = listening => match never {},
         };
         if !closing.is_cancelled() {
             tracing::warn!(server = self.config.name, reason, "an MCP server is gone");

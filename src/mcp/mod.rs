@@ -8,9 +8,11 @@
 mod call;
 mod config;
 mod convert;
+mod greeting;
 mod handler;
 mod hearing;
 mod link;
+mod news;
 mod offer;
 mod open;
 mod remote;

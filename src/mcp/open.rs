@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
-use rmcp::service::{ClientInitializeError, RoleClient, serve_client};
+use rmcp::service::{
+    ClientCacheConfig, ClientInitializeError, ClientLifecycleMode, RoleClient,
+    serve_client_with_lifecycle,
+};
+use rmcp::transport::Transport;
 use rmcp::transport::async_rw::AsyncRwTransport;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Surroundings;
 use super::config::ServerConfig;
 use super::convert::root_cause;
+use super::greeting::ask;
 use super::handler::Handler;
-use super::hearing::{Hearing, Tapped};
+use super::hearing::Tapped;
 use super::link::{LAST_WORDS, Link, Running};
-use crate::exec::{Fault, LINE_BYTES_MAX, LastLines, Lines, Peer, exit_words};
+use crate::exec::{Fault, LINE_BYTES_MAX, LastLines, Lines, Peer, PeerLife, exit_words};
 use crate::model::ProcessSpec;
 
 /// Starts or reaches the server, and learns what it offers. An error says, as the end of a sentence,
@@ -31,6 +36,9 @@ pub(super) async fn open(
             None => start(config, surroundings, tasks).await?,
         };
         let link = Link::new(config, &running);
+        // The link remembers what it offers until it changes. A memory below it, by the clock, would
+        // answer with what was there before the change, and for a server that says nothing.
+        link.peer.set_response_cache_config(ClientCacheConfig::disabled()).await;
         link.offer().await?;
         Ok((link, running))
     };
@@ -45,6 +53,39 @@ async fn start(
     surroundings: &Surroundings,
     tasks: &TaskTracker,
 ) -> Result<Running, String> {
+    let mut process = launch(config, surroundings, tasks)?;
+    let asked = tokio::select! {
+        asked = ask(&mut process.transport, config.question_patience()) => asked,
+        _ = process.life.ended() => None,
+    };
+    let lifecycle = match asked {
+        Some(lifecycle) => lifecycle,
+        None => {
+            // A server from before there was the question may end at it. One that ends whatever it
+            // hears tells its reason the second time.
+            process.life.end().await;
+            process = launch(config, surroundings, tasks)?;
+            ClientLifecycleMode::Initialize
+        }
+    };
+    meet(process, lifecycle).await
+}
+
+/// A process that is talked to.
+struct Process<T> {
+    transport: Tapped<T>,
+    life: PeerLife,
+    /// Reads what it says to people.
+    listening: JoinHandle<()>,
+    fault: Fault,
+    last_lines: LastLines,
+}
+
+fn launch(
+    config: &ServerConfig,
+    surroundings: &Surroundings,
+    tasks: &TaskTracker,
+) -> Result<Process<impl Transport<RoleClient> + use<>>, String> {
     let spec = spec(config, surroundings);
     let peer = surroundings.executor.connect(&spec).map_err(|error| error.to_string())?;
     let Peer { stdin, stdout, stderr, life } = peer;
@@ -53,15 +94,22 @@ async fn start(
     // The lines have a bound of their own, which ends the connection.
     let pipes = AsyncRwTransport::<RoleClient, _, _>::new_client(lines, stdin)
         .with_max_line_length(LINE_BYTES_MAX.saturating_mul(2));
-    let (hearing, gone) = (Hearing::default(), CancellationToken::new());
-    let transport = Tapped { inner: pipes, hearing: hearing.clone(), gone: gone.clone() };
     let (server, heard) = (config.name.clone(), last_lines.clone());
     let listening = tasks.spawn(async move {
         let tell = |line: &str| tracing::debug!(server, line, "an MCP server says");
         heard.follow(stderr, tell).await;
     });
+    Ok(Process { transport: Tapped::new(pipes), life, listening, fault, last_lines })
+}
+
+async fn meet<T: Transport<RoleClient> + 'static>(
+    process: Process<T>,
+    lifecycle: ClientLifecycleMode,
+) -> Result<Running, String> {
+    let Process { transport, life, listening, fault, last_lines } = process;
+    let (hearing, gone) = (transport.hearing.clone(), transport.gone.clone());
     let served = tokio::select! {
-        served = serve_client(Handler::default(), transport) => served,
+        served = serve_client_with_lifecycle(Handler::default(), transport, lifecycle) => served,
         // What it says to people tells more than a connection that is closed.
         exit = life.ended() => {
             let _read = listening.await;

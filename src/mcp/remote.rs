@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use rmcp::service::serve_client;
+use rmcp::service::{ClientLifecycleMode, serve_client_with_lifecycle};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::common::client_side_sse::NeverRetry;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use tokio_util::sync::CancellationToken;
 
 use super::config::ServerConfig;
+use super::greeting::ask;
 use super::handler::Handler;
-use super::hearing::{Hearing, Tapped};
+use super::hearing::Tapped;
 use super::link::Running;
 use super::open::handshake_fault;
 use crate::exec::{Fault, LINE_BYTES_MAX, LastLines};
@@ -43,10 +43,21 @@ pub(super) async fn reach(config: &ServerConfig, url: &str) -> Result<Running, S
     // A connection that is cut is made again by the supervisor, and the calls on it fail: by default
     // it would be tried for ever.
     options.retry_config = Arc::new(NeverRetry::default());
-    let http = StreamableHttpClientTransport::with_client(client, options);
-    let (hearing, gone) = (Hearing::default(), CancellationToken::new());
-    let transport = Tapped { inner: http, hearing: hearing.clone(), gone: gone.clone() };
-    let service = serve_client(Handler::default(), transport).await;
+    let connect = || {
+        let http = StreamableHttpClientTransport::with_client(client.clone(), options.clone());
+        Tapped::new(http)
+    };
+    let mut transport = connect();
+    let lifecycle = match ask(&mut transport, config.question_patience()).await {
+        Some(lifecycle) => lifecycle,
+        None => {
+            // Why it can't be talked to is told by the next try, which is the older beginning.
+            transport = connect();
+            ClientLifecycleMode::Initialize
+        }
+    };
+    let (hearing, gone) = (transport.hearing.clone(), transport.gone.clone());
+    let service = serve_client_with_lifecycle(Handler::default(), transport, lifecycle).await;
     let service = service.map_err(|error| format!("{} at {url}", handshake_fault(&error)))?;
     let (fault, last_lines) = (Fault::default(), LastLines::default());
     Ok(Running { service, hearing, gone, life: None, fault, last_lines })

@@ -8,6 +8,7 @@ use crate::support::waiting::{call, run};
 use crate::support::{TestServer, result_of, soon, v1};
 use v1::content::Kind;
 
+mod beginnings;
 mod everything;
 mod faults;
 mod tools;

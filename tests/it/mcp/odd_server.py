@@ -3,13 +3,20 @@
     odd_server.py FOLDER [MANNER]
 
 Its tools misbehave as their names say. What it notices it writes into FOLDER: a line into `starts` for
-each of its lives, and into `cancelled` for each cancel that it hears of. With a MANNER it misbehaves
-from the start:
+each of its lives, into `cancelled` for each cancel that it hears of, into `cancelled_tasks` for each of
+a task, and into `listens` for each who listens to what changes. With a MANNER it misbehaves from the
+start:
 
     silent    never answers anything
     refuses   answers `initialize` with an error
     leaves    says something to people, and exits with 7
     chatters  writes lines between its messages that are no messages
+    deaf      leaves what it doesn't know without an answer, and pings
+    late      answers what it doesn't know once it has been initialized
+    old       exits with 9 if it isn't initialized first
+    tasks     speaks the protocol without `initialize`, and has tasks
+    slow      does so too, and says it when it is pinged
+    handles   speaks it, offers no tasks, and has them all the same
 """
 
 import json
@@ -20,8 +27,15 @@ import time
 
 FOLDER = sys.argv[1]
 MANNER = sys.argv[2] if len(sys.argv) > 2 else ""
+MODERN = MANNER in ("tasks", "slow", "handles")
+TASKS = "io.modelcontextprotocol/tasks"
+SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 LOCK = threading.Lock()
 EXTRA = []
+# What is to come of each task, one act for each look at it.
+ACTS = {}
+LISTENERS = []
+LATE = []
 
 
 def schema(**properties):
@@ -44,6 +58,9 @@ TOOLS = [
     {"name": "structured", "inputSchema": schema(), "outputSchema": schema(sum={"type": "number"})},
     {"name": "no name at all", "inputSchema": schema()},
     {"name": "bad_schema", "inputSchema": {"type": 7}},
+    {"name": "job", "inputSchema": {"type": "object", "properties": {
+        "acts": {"type": "array"}, "interval": {"type": "integer"}, "ttl": {"type": "integer"}}}},
+    {"name": "news", "inputSchema": schema()},
 ]
 
 
@@ -61,11 +78,17 @@ def send(message):
 
 
 def answer(request, result):
+    if MODERN:
+        result = {"resultType": "complete", **result}
     send({"jsonrpc": "2.0", "id": request["id"], "result": result})
 
 
-def refuse(request, message):
-    send({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32603, "message": message}})
+def refuse(request, message, code=-32603):
+    send({"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": message}})
+
+
+def tell(method, params):
+    send({"jsonrpc": "2.0", "method": method, "params": params})
 
 
 def text(value, **more):
@@ -75,7 +98,57 @@ def text(value, **more):
 def progress(request, done, total):
     token = request["params"].get("_meta", {}).get("progressToken")
     params = {"progressToken": token, "progress": done, "total": total, "message": f"step {done}"}
-    send({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+    tell("notifications/progress", params)
+
+
+def task(name, status, **more):
+    arguments = ACTS[name]["arguments"]
+    return {"taskId": name, "status": status, "createdAt": "2026-07-28T10:00:00Z",
+            "lastUpdatedAt": "2026-07-28T10:00:00Z", "ttlMs": arguments.get("ttl"),
+            "pollIntervalMs": arguments.get("interval", 1), **more}
+
+
+def start_task(request, arguments):
+    declared = request["params"]["_meta"].get("io.modelcontextprotocol/clientCapabilities", {})
+    if TASKS not in declared.get("extensions", {}):
+        refuse(request, "this needs the tasks extension", -32021)
+        return
+    name = f"task {len(ACTS) + 1}"
+    ACTS[name] = {"arguments": arguments, "acts": list(arguments["acts"])}
+    answer(request, {"resultType": "task", **task(name, "working", statusMessage="accepted")})
+
+
+def look_at_task(request):
+    name = request["params"]["taskId"]
+    acts = ACTS[name]["acts"]
+    # The last act goes on for ever.
+    act = acts.pop(0) if len(acts) > 1 else acts[0]
+    if act == "completed":
+        answer(request, task(name, act, result=text("done")))
+    elif act == "completed with an error":
+        answer(request, task(name, "completed", result=text("it went wrong", isError=True)))
+    elif act == "completed with nonsense":
+        answer(request, task(name, "completed", result={"content": 7}))
+    elif act == "failed":
+        answer(request, task(name, act, error={"code": -32000, "message": "out of paper"}))
+    elif act == "cancelled":
+        answer(request, task(name, act, statusMessage="the shop has closed"))
+    elif act == "input_required":
+        form = {"message": "Your name?", "requestedSchema": {"type": "object", "properties": {}}}
+        asked = {"name": {"method": "elicitation/create", "params": {"mode": "form", **form}}}
+        answer(request, task(name, act, inputRequests=asked))
+    elif act == "forgotten":
+        refuse(request, "Task not found", -32602)
+    elif act == "refused":
+        refuse(request, "try later")
+    elif act == "nonsense":
+        answer(request, {"taskId": 7})
+    elif act == "another":
+        answer(request, {**task(name, "working"), "taskId": "task of another"})
+    elif act == "death":
+        os._exit(3)
+    else:
+        answer(request, task(name, "working", statusMessage=act))
 
 
 def call(request):
@@ -112,20 +185,75 @@ def call(request):
         answer(request, text("\n".join(sorted(os.environ))))
     elif name == "change":
         EXTRA.append({"name": "new", "inputSchema": schema()})
-        send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        if not MODERN:
+            tell("notifications/tools/list_changed", {})
+        for listener in LISTENERS:
+            tell("notifications/tools/list_changed", {"_meta": {SUBSCRIPTION: listener}})
         answer(request, text("changed"))
     elif name == "new":
         answer(request, text("new"))
     elif name == "structured":
         answer(request, text("3", structuredContent={"sum": 3}))
+    elif name == "job":
+        start_task(request, arguments)
+    elif name == "news":
+        for name in ACTS:
+            tell("notifications/tasks", task(name, "working"))
+        answer(request, text("told"))
 
 
 def initialize(request):
+    for other in LATE:
+        refuse(other, "Method not found", -32601)
     answer(request, {
         "protocolVersion": request["params"]["protocolVersion"],
         "capabilities": {"tools": {"listChanged": True}},
         "serverInfo": {"name": "odd", "version": "1"},
     })
+
+
+def discover(request):
+    capabilities = {"tools": {"listChanged": True}}
+    if MANNER != "handles":
+        capabilities["extensions"] = {TASKS: {}}
+    answer(request, {"supportedVersions": ["2026-07-28"], "capabilities": capabilities,
+                     "ttlMs": 3600000, "cacheScope": "public"})
+
+
+def listen(request):
+    LISTENERS.append(request["id"])
+    wanted = request["params"]["notifications"]
+    tell("notifications/subscriptions/acknowledged",
+         {"notifications": wanted, "_meta": {SUBSCRIPTION: request["id"]}})
+    note("listens", json.dumps(wanted))
+
+
+def cancel_task(request):
+    note("cancelled_tasks", request["params"]["taskId"])
+    answer(request, {})
+
+
+def modern(message):
+    """Whether it is something that only the newer protocol knows."""
+    method = message.get("method")
+    known = {"server/discover": discover, "subscriptions/listen": listen, "tasks/get": look_at_task,
+             "tasks/cancel": cancel_task}
+    if not MODERN or method not in known:
+        return False
+    if MANNER == "slow" and not LATE:
+        LATE.append(message)
+        return True
+    known[method](message)
+    return True
+
+
+def unknown(message):
+    if "id" not in message or MANNER == "deaf":
+        return
+    if MANNER == "late":
+        LATE.append(message)
+    else:
+        refuse(message, "Method not found", -32601)
 
 
 def main():
@@ -136,11 +264,13 @@ def main():
     for line in sys.stdin:
         message = json.loads(line)
         method = message.get("method")
-        if MANNER == "silent":
+        if MANNER == "silent" or modern(message):
             continue
+        if MANNER == "old" and method == "server/discover":
+            sys.exit(9)
         if method == "initialize" and MANNER == "refuses":
             refuse(message, "no more clients")
-        elif method == "initialize":
+        elif method == "initialize" and not MODERN:
             initialize(message)
         elif method == "tools/list":
             # In pages, as it may.
@@ -149,13 +279,19 @@ def main():
             page = {"tools": tools[begin:begin + 5]}
             if begin + 5 < len(tools):
                 page["nextCursor"] = str(begin + 5)
-            answer(message, page)
+            # As long as it likes: whoever heard of a change knows better.
+            answer(message, {**page, "ttlMs": 3600000, "cacheScope": "public"} if MODERN else page)
         elif method == "tools/call":
             threading.Thread(target=call, args=(message,), daemon=True).start()
         elif method == "notifications/cancelled":
             note("cancelled", str(message["params"].get("reason")))
-        elif method == "ping":
+        elif method == "ping" and MANNER == "slow":
+            refuse(message, "Method not found", -32601)
+            discover(LATE[0])
+        elif method == "ping" and MANNER != "deaf":
             answer(message, {})
+        else:
+            unknown(message)
 
 
 main()
