@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::convert::{failure, result, root_cause, service_fault};
 use super::link::Link;
+use super::remote_task::follow;
 use crate::model::{Progress, Tool, ToolResult};
 use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
 
 /// How long a server may take to hear that a call is cancelled.
-const TELLING: Duration = Duration::from_secs(1);
+pub(super) const TELLING: Duration = Duration::from_secs(1);
 
 /// A tool of a server.
 pub(super) struct McpTool {
@@ -92,6 +93,10 @@ async fn call(
     let answer = loop {
         tokio::select! {
             biased;
+            // First, since a cancel of a call that was answered with a task would end nothing.
+            answer = &mut sent.rx => {
+                break answer.unwrap_or(Err(ServiceError::TransportClosed));
+            }
             () = stop.cancelled() => {
                 // Told for a moment: a server that doesn't read needs not hear it.
                 let telling = sent.cancel(Some("the caller wants no result any more".to_owned()));
@@ -102,9 +107,6 @@ async fn call(
                 // The log may be full; then there may be no need to wait for it any more.
                 let _sent = stop.run_until_cancelled(progress.send(report)).await;
             }
-            answer = &mut sent.rx => {
-                break answer.unwrap_or(Err(ServiceError::TransportClosed));
-            }
             reason = link.closed() => return Err(reason.to_owned()),
         }
     };
@@ -113,8 +115,16 @@ async fn call(
     }
     match answer {
         Ok(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
+        Ok(ServerResult::CreateTaskResult(answer)) => {
+            follow(link, answer.task, progress, stop).await
+        }
+        Ok(ServerResult::InputRequiredResult(_)) => {
+            Err("it asks for input, and there is nobody here to give it".to_owned())
+        }
         // What rmcp makes of an answer without content.
-        Ok(ServerResult::EmptyResult(_)) => Ok(ToolResult::default()),
+        Ok(ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)) => {
+            Ok(ToolResult::default())
+        }
         Ok(_) => Err(service_fault(&ServiceError::UnexpectedResponse)),
         Err(error @ ServiceError::McpError(_)) => Err(service_fault(&error)),
         Err(error) => Err(lost(link, &error).await),
@@ -122,7 +132,7 @@ async fn call(
 }
 
 /// Why a connection didn't bring the answer: what the link says, once it knows.
-async fn lost(link: &Link, error: &ServiceError) -> String {
+pub(super) async fn lost(link: &Link, error: &ServiceError) -> String {
     match error {
         ServiceError::TransportClosed => {
             link.give_up("the connection is closed");

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rmcp::ClientHandler;
-use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, Implementation, JsonObject, ProtocolVersion,
+    TASKS_EXTENSION_ID,
+};
 use rmcp::service::{NotificationContext, RoleClient};
 
 /// The client's side of one connection.
@@ -37,5 +40,9 @@ impl ClientHandler for Handler {
 
 /// What callpark understands, and its name.
 pub(super) fn callpark() -> (ClientCapabilities, Implementation) {
-    (ClientCapabilities::default(), Implementation::new("callpark", env!("CARGO_PKG_VERSION")))
+    // A server answers with the handle of a task only to those who say that they understand it.
+    let tasks = (TASKS_EXTENSION_ID.to_owned(), JsonObject::new());
+    let mut capabilities = ClientCapabilities::default();
+    capabilities.extensions = Some([tasks].into());
+    (capabilities, Implementation::new("callpark", env!("CARGO_PKG_VERSION")))
 }

@@ -1,4 +1,5 @@
-//! What a server tells while it works: the progress of its calls, in order and before their results.
+//! What a server tells while it works: the progress of its calls, in order and before their results,
+//! and that there is news of a task.
 //!
 //! rmcp gives each notification to a task of its own, so that they overtake one another and come
 //! after the result. So they are taken where they are read, between the transport and rmcp.
@@ -12,7 +13,7 @@ use rmcp::model::{
 };
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Progress;
@@ -30,9 +31,15 @@ pub(super) fn ping_id() -> RequestId {
     RequestId::String("are you there".into())
 }
 
-/// Who listens to which call.
+/// Who listens to which call, and who waits for which task.
 #[derive(Clone, Default)]
-pub(super) struct Hearing(Arc<Mutex<HashMap<ProgressToken, Channel>>>);
+pub(super) struct Hearing(Arc<Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    calls: HashMap<ProgressToken, Channel>,
+    tasks: HashMap<String, Arc<Notify>>,
+}
 
 struct Channel {
     sender: mpsc::Sender<Progress>,
@@ -50,18 +57,25 @@ impl Default for Channel {
 impl Hearing {
     /// From now on hears of this call, also of what was told before.
     pub(super) fn listen(&self, token: &ProgressToken) -> Listening {
-        let receiver = self.lock().entry(token.clone()).or_default().receiver.take();
+        let receiver = self.lock().calls.entry(token.clone()).or_default().receiver.take();
         Listening { receiver, token: token.clone(), hearing: self.clone() }
     }
 
+    /// From now on hears that there is news of this task of the server's. Of two who wait for the
+    /// same one, which no server should cause, one may hear nothing.
+    pub(super) fn watch(&self, task: &str) -> Watching {
+        let news = self.lock().tasks.entry(task.to_owned()).or_default().clone();
+        Watching { news, task: task.to_owned(), hearing: self.clone() }
+    }
+
     fn sent(&self, token: ProgressToken) {
-        self.lock().entry(token).or_default();
+        self.lock().calls.entry(token).or_default();
     }
 
     fn heard(&self, params: &ProgressNotificationParam) {
         let sender = {
             let heard = self.lock();
-            heard.get(&params.progress_token).map(|channel| channel.sender.clone())
+            heard.calls.get(&params.progress_token).map(|channel| channel.sender.clone())
         };
         let Some(sender) = sender else { return };
         let progress = Progress {
@@ -74,7 +88,13 @@ impl Hearing {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProgressToken, Channel>> {
+    fn told_of(&self, task: &str) {
+        if let Some(news) = self.lock().tasks.get(task) {
+            news.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,7 +127,27 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.hearing.lock().remove(&self.token);
+        self.hearing.lock().calls.remove(&self.token);
+    }
+}
+
+/// Somebody waits for a task of the server's, until this is dropped.
+pub(super) struct Watching {
+    news: Arc<Notify>,
+    task: String,
+    hearing: Hearing,
+}
+
+impl Watching {
+    /// Waits until there is news of it. What it is the server must be asked: it may be old already.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.hearing.lock().tasks.remove(&self.task);
     }
 }
 
@@ -168,6 +208,9 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
             Some(JsonRpcMessage::Notification(notification)) => match &notification.notification {
                 ServerNotification::ProgressNotification(progress) => {
                     self.hearing.heard(&progress.params);
+                }
+                ServerNotification::TaskStatusNotification(news) => {
+                    self.hearing.told_of(&news.params.task.task.task_id);
                 }
                 _ => {}
             },

@@ -16,6 +16,7 @@ mod news;
 mod offer;
 mod open;
 mod remote;
+mod remote_task;
 mod supervisor;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use v1::content::Kind;
 mod beginnings;
 mod everything;
 mod faults;
+mod tasks;
 mod tools;
 
 /// A server with the odd MCP server, which has this folder and this manner.
