@@ -214,7 +214,8 @@ pub const DELTA_BYTES_MAX: usize = 32 * 1024;
 pub const DELTA_DELAY_MS: u64 = 10;
 /// The text of a message in an event, in bytes. What is more is left out of the event, and counted.
 pub const MESSAGE_EVENT_BYTES_MAX: usize = 128 * 1024;
-/// The answer of a model to one request, in bytes: text, reasoning and calls.
+/// The answer of a model to one request, in bytes: text, reasoning and calls; and all that an agent
+/// that runs its own loop says in one turn. More ends it as failed.
 pub const MODEL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same as it comes from the endpoint, in bytes, with all that goes around each piece.
 pub const MODEL_STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -10,7 +10,7 @@ use super::play::Turn;
 use crate::engine::words::{self, state_name};
 use crate::engine::{CallHandle, CallRequest, Error, Started};
 use crate::machine::Command;
-use crate::model::limits::{REPEATED_FAILURES_MAX, TURN_IDLE_SECONDS};
+use crate::model::limits::{ARGUMENTS_DEPTH_MAX, REPEATED_FAILURES_MAX, TURN_IDLE_SECONDS};
 use crate::model::{Call, Exit, ModelCall, Outcome, State, TurnError};
 use crate::tool::Arguments;
 
@@ -110,10 +110,26 @@ fn arguments(text: &str) -> Result<Arguments, String> {
         return Ok(Arguments::new());
     }
     match serde_json::from_str(text) {
+        Ok(Value::Object(arguments)) if is_too_deep(&arguments) => {
+            Err(format!("the arguments are nested deeper than {ARGUMENTS_DEPTH_MAX} levels"))
+        }
         Ok(Value::Object(arguments)) => Ok(arguments),
         Ok(_) => Err("the arguments must be a JSON object".into()),
         Err(error) => Err(format!("the arguments are no JSON: {error}")),
     }
+}
+
+/// Nobody could decode the event that holds them.
+pub(super) fn is_too_deep(arguments: &Arguments) -> bool {
+    fn fits(value: &Value, levels: usize) -> bool {
+        match value {
+            Value::Object(members) => levels > 0 && members.values().all(|v| fits(v, levels - 1)),
+            Value::Array(items) => levels > 0 && items.iter().all(|item| fits(item, levels - 1)),
+            _ => true,
+        }
+    }
+    // The arguments are a level themselves.
+    !arguments.values().all(|value| fits(value, ARGUMENTS_DEPTH_MAX - 1))
 }
 
 /// What a model is told of a call that went to the background.
@@ -230,5 +246,9 @@ mod tests {
         assert_eq!(arguments("{\"a\":1}").map(|a| a.len()), Ok(1));
         assert!(arguments("[1]").is_err_and(|fault| fault.contains("object")));
         assert!(arguments("{\"a\":").is_err_and(|fault| fault.contains("no JSON")));
+        let nested = |levels: usize| "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
+        assert!(arguments(&nested(ARGUMENTS_DEPTH_MAX)).is_ok());
+        let deeper = arguments(&nested(ARGUMENTS_DEPTH_MAX + 1));
+        assert!(deeper.is_err_and(|fault| fault.contains("deeper than 32 levels")));
     }
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use serde_json::Map;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::calls::Told;
+use super::calls::{Told, is_too_deep};
 use super::play::{Begun, Turn};
 use super::round::{Delta, Sort, turn_error};
 use crate::agent::{
@@ -22,7 +22,10 @@ use crate::engine::handle::sleep_until;
 use crate::engine::words::without_middle;
 use crate::engine::{CallHandle, Error, Started};
 use crate::machine::{Concurrency, Start};
-use crate::model::limits::{MODEL_RESULT_BYTES_MAX, OUTPUT_BYTES_MAX, TURN_IDLE_SECONDS};
+use crate::model::limits::{
+    MODEL_ANSWER_BYTES_MAX, MODEL_RESULT_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX,
+    TURN_IDLE_SECONDS,
+};
 use crate::model::{
     CallId, CallPolicy, Labels, ModelCall, OnDisconnect, StopReason, ToolKind, TurnError,
     TurnReport,
@@ -133,6 +136,9 @@ impl Turn {
             };
             match event {
                 Some(Ok(AgentEvent::Text(text))) => {
+                    if whole.len() + text.len() > MODEL_ANSWER_BYTES_MAX {
+                        break Err(too_large(agent));
+                    }
                     whole.push_str(&text);
                     self.add(&mut delta, Sort::Text, &text).await?;
                 }
@@ -196,7 +202,11 @@ impl Turn {
 
     /// Shows a call that the agent makes by itself.
     async fn start_followed(&self, own: OwnCall) -> Result<CallHandle, TurnError> {
-        let OwnCall { tool, description, arguments, events } = own;
+        let OwnCall { tool, description, mut arguments, events } = own;
+        if is_too_deep(&arguments) {
+            let text = Value::Object(arguments).to_string();
+            arguments = Map::from_iter([("json".to_owned(), text.into())]);
+        }
         let play = &self.play;
         let policy = CallPolicy {
             execution_timeout: Some(play.engine.shared.options.execution_timeout),
@@ -209,7 +219,7 @@ impl Turn {
             call_id: CallId::random(),
             tool,
             kind: ToolKind::Agent,
-            description,
+            description: without_middle(&description, TEXT_BYTES_MAX),
             arguments_bytes: size_bytes(&arguments),
             arguments,
             policy,
@@ -226,7 +236,10 @@ impl Turn {
         let events = futures::stream::unfold(events, |mut events| async move {
             let event = match events.recv().await? {
                 OwnCallEvent::Output(data) => WorkEvent::Output(data),
-                OwnCallEvent::Ended(result) => WorkEvent::Ended(result),
+                OwnCallEvent::Ended(mut result) => {
+                    result.error_message = without_middle(&result.error_message, TEXT_BYTES_MAX);
+                    WorkEvent::Ended(result)
+                }
             };
             Some((event, events))
         });
@@ -249,6 +262,14 @@ async fn until_settled(mut handle: CallHandle) {
     }
 }
 
-fn size_bytes(arguments: &Map<String, serde_json::Value>) -> u64 {
+fn too_large(agent: &dyn Agent) -> ModelError {
+    let message = format!(
+        "the agent {} said more than {MODEL_ANSWER_BYTES_MAX} bytes in one turn",
+        agent.name()
+    );
+    ModelError { code: ModelErrorCode::TooLarge, message }
+}
+
+fn size_bytes(arguments: &Map<String, Value>) -> u64 {
     serde_json::to_vec(arguments).map_or(0, |bytes| bytes.len() as u64)
 }

@@ -9,7 +9,7 @@ use callpark::agent::{
     OwnCallEvent, WantedCall,
 };
 use callpark::app::Additions;
-use callpark::model::{Message, SessionId, StopReason, Usage};
+use callpark::model::{Message, SessionId, StopReason, ToolResult, Usage};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -242,4 +242,48 @@ async fn stopping_the_turn_gives_the_agent_up_and_parks_what_it_had_called() {
     soon("a cancel", server.tasks.clone().cancel(cancel)).await.expect("an answer");
     ended(&server, id).await;
     crate::history::check_everything(&server.connect(), 0).await;
+}
+
+#[tokio::test]
+async fn what_an_agent_says_without_end_or_nests_without_end_is_bounded() {
+    let (server, agent) = serve_agent(&[]).await;
+    let session = new_session(&server).await;
+    let megabyte = "x".repeat(1 << 20);
+    agent.says((0..5).map(|_| text(&megabyte)).collect()).await;
+    let answer = turn(&server, prompt(&session, "go")).await;
+    let error = error_of(&answer);
+    assert_eq!((error.code.as_str(), error.retryable), ("model_answer_too_large", false));
+
+    let (say, events) = mpsc::channel(1);
+    let mut arguments = json!({});
+    for _ in 0..100 {
+        arguments = json!({ "a": arguments });
+    }
+    let arguments = arguments.as_object().expect("an object").clone();
+    let (tool, description) = ("scripted__execute".to_owned(), "long ".repeat(10_000));
+    let own = OwnCall { tool, description, arguments, events };
+    let result = ToolResult { error_message: megabyte, is_error: true, ..ToolResult::default() };
+    say.send(OwnCallEvent::Ended(Box::new(result))).await.expect("room");
+    agent.says(vec![Ok(AgentEvent::OwnCall(own)), done()]).await;
+    turn(&server, prompt(&session, "go")).await;
+    // It can be read, and is as short as a caller's.
+    let log = log_of(&server, &session).await;
+    let started = log.iter().find_map(|event| match &event.payload {
+        Some(Payload::ToolCallStarted(started)) if !started.tool.is_empty() => Some(started),
+        _ => None,
+    });
+    let started = started.expect("a start");
+    assert!(started.description.len() < 5_000, "{}", started.description.len());
+    let arguments = started.arguments.as_ref().expect("arguments");
+    assert!(arguments.fields.contains_key("json"), "{arguments:?}");
+    let told = format!(
+        "{:?}",
+        log.iter().rev().find_map(|event| match &event.payload {
+            Some(Payload::ToolCallFinished(end)) if end.state() == v1::State::Failed => {
+                end.outcome.clone()
+            }
+            _ => None,
+        })
+    );
+    assert!(told.contains("xxx") && told.len() < 10_000, "{}", told.len());
 }
