@@ -27,21 +27,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::agent::{Agent, AgentEvent, AgentRequest, AgentStream, ModelErrorCode};
-use crate::exec::UnixExecutor;
-use crate::model::{Environment, SessionId};
+use crate::exec::Surroundings;
+use crate::model::SessionId;
 
 pub use config::{AgentConfig, Permissions};
 use failure::blame;
 use pool::Pool;
-
-/// What all agents of this server share.
-#[derive(Debug, Clone)]
-pub struct Surroundings {
-    /// Starts their processes.
-    pub executor: UnixExecutor,
-    /// Variables of this server that they may be allowed to see.
-    pub environment: Arc<Environment>,
-}
 
 /// An agent that speaks ACP.
 pub struct AcpAgent {

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Surroundings;
 use super::config::AgentConfig;
 use super::failure::blame;
 use super::telling::EVENTS_MAX;
 use super::tools::ToolServer;
 use super::worker::{Order, Worker};
 use crate::agent::{AgentEvent, AgentRequest, ModelError, ModelErrorCode};
+use crate::exec::Surroundings;
 use crate::model::SessionId;
 
 /// Turns of one session that wait for the one before them, which is being cancelled, to end.

@@ -20,12 +20,11 @@ use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::Surroundings;
 use super::config::AgentConfig;
 use super::failure::{blame, refusal};
 use super::reader::{Gate, Gated, Strange};
 use crate::agent::{ModelError, ModelErrorCode};
-use crate::exec::{Fault, LastLines, Lines, Peer, PeerLife, exit_words};
+use crate::exec::{Fault, LastLines, Lines, Peer, PeerLife, Surroundings, exit_words};
 use crate::model::ProcessSpec;
 
 /// Messages of an agent that wait to be looked at. More are left in the pipe.
@@ -298,14 +297,11 @@ async fn shake_hands(
 }
 
 fn spec(config: &AgentConfig, surroundings: &Surroundings) -> ProcessSpec {
-    let own = surroundings.environment.iter();
-    let seen = own.filter(|(name, _)| config.environment.contains(name));
-    let seen = seen.map(|(name, value)| (name.clone(), value.clone()));
-    let set = config.set_environment.clone();
+    let (allowed, own) = (&config.environment, &config.set_environment);
     ProcessSpec {
         argv: config.argv.clone(),
         working_directory: config.working_directory.clone(),
-        environment: seen.chain(set).collect(),
+        environment: surroundings.environment_with(allowed, own),
         stdin: None,
     }
 }

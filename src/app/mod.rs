@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::acp::{self, AcpAgent};
+use crate::acp::AcpAgent;
 use crate::agent::{Agent, Models, OpenAiModel, Player};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
-use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
+use crate::exec::{ExecutorOptions, Surroundings, UnixExecutor, close_inherited_on_exec};
 use crate::machine::Settings;
-use crate::mcp::{McpServer, Surroundings};
+use crate::mcp::McpServer;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{RecentStore, SqliteOptions, SqliteStore, Synchronous};
@@ -268,15 +268,17 @@ fn toolbox(
         tools.push(Arc::new(command_tool(table)?));
     }
     tools.extend(more_tools);
-    let surroundings = Surroundings {
-        executor: executor.clone(),
-        environment: Arc::new(Environment::capture().for_tools()),
-    };
+    let surroundings = surroundings(executor);
     let mut providers: Vec<Arc<dyn ToolProvider>> = Vec::new();
     for table in &config.mcp_servers {
         providers.push(Arc::new(McpServer::new(mcp_server(table)?, surroundings.clone())));
     }
     Ok(Toolbox::new(Registry::new(tools)?, providers)?)
+}
+
+fn surroundings(executor: &UnixExecutor) -> Surroundings {
+    let environment = Arc::new(Environment::capture().for_tools());
+    Surroundings { executor: executor.clone(), environment }
 }
 
 /// The models and agents of the configuration, and more agents.
@@ -293,10 +295,7 @@ fn models(
         let model = model.map_err(|reason| table.error(reason))?;
         all.push(Player::Model(Arc::new(model)));
     }
-    let surroundings = acp::Surroundings {
-        executor: executor.clone(),
-        environment: Arc::new(Environment::capture().for_tools()),
-    };
+    let surroundings = surroundings(executor);
     for table in &config.agents {
         let agent = AcpAgent::new(agent(table)?, surroundings.clone());
         all.push(Player::Agent(Arc::new(agent)));

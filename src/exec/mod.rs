@@ -1,6 +1,7 @@
 //! The port to processes: start one, read what it writes, stop it, learn how it ended.
 
 mod lines;
+mod surroundings;
 mod unix;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
 pub use lines::{Fault, LINE_BYTES_MAX, LastLines, Lines, exit_words};
+pub use surroundings::Surroundings;
 pub use unix::{Peer, PeerLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
 
 /// How the processes of this executor are treated.

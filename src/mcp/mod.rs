@@ -23,21 +23,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::exec::UnixExecutor;
-use crate::model::Environment;
+use crate::exec::Surroundings;
 use crate::tool::{Offer, ToolProvider, Unavailable};
 
 pub use config::ServerConfig;
 use supervisor::Supervisor;
-
-/// What all MCP servers of this server share.
-#[derive(Debug, Clone)]
-pub struct Surroundings {
-    /// Starts their processes.
-    pub executor: UnixExecutor,
-    /// Variables of this server that they may be allowed to see.
-    pub environment: Arc<Environment>,
-}
 
 /// An MCP server, as a provider of tools.
 pub struct McpServer {

@@ -12,14 +12,15 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::Surroundings;
 use super::config::ServerConfig;
 use super::convert::root_cause;
 use super::greeting::ask;
 use super::handler::Handler;
 use super::hearing::Tapped;
 use super::link::{LAST_WORDS, Link, Running};
-use crate::exec::{Fault, LINE_BYTES_MAX, LastLines, Lines, Peer, PeerLife, exit_words};
+use crate::exec::{
+    Fault, LINE_BYTES_MAX, LastLines, Lines, Peer, PeerLife, Surroundings, exit_words,
+};
 use crate::model::ProcessSpec;
 
 /// Starts or reaches the server, and learns what it offers. An error says, as the end of a sentence,
@@ -142,14 +143,11 @@ async fn meet<T: Transport<RoleClient> + 'static>(
 }
 
 fn spec(config: &ServerConfig, surroundings: &Surroundings) -> ProcessSpec {
-    let own = surroundings.environment.iter();
-    let seen = own.filter(|(name, _)| config.environment.contains(name));
-    let seen = seen.map(|(name, value)| (name.clone(), value.clone()));
-    let set = config.set_environment.clone();
+    let (allowed, own) = (&config.environment, &config.set_environment);
     ProcessSpec {
         argv: config.argv.clone(),
         working_directory: config.working_directory.clone(),
-        environment: seen.chain(set).collect(),
+        environment: surroundings.environment_with(allowed, own),
         stdin: None,
     }
 }

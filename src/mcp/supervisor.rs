@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Surroundings;
 use super::config::ServerConfig;
 use super::link::{Link, blame};
 use super::open::open;
+use crate::exec::Surroundings;
 
 /// The pause after the second failure; it doubles with each further one. After the first there is
 /// none.

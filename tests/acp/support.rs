@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callpark::acp::{AcpAgent, AgentConfig, Permissions, Surroundings};
+use callpark::acp::{AcpAgent, AgentConfig, Permissions};
 use callpark::agent::{
     Agent as _, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, OwnCall,
     OwnCallEvent, WantedCall,
 };
-use callpark::exec::{ExecutorOptions, UnixExecutor};
+use callpark::exec::{ExecutorOptions, Surroundings, UnixExecutor};
 use callpark::model::{SessionId, StopReason, Tool, ToolKind, ToolResult, ToolSource, Usage};
 use futures::StreamExt as _;
 use tokio::sync::oneshot;

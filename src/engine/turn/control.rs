@@ -12,13 +12,13 @@ use super::play::Turn;
 use crate::engine::calls::Asked;
 use crate::engine::words::state_name;
 use crate::engine::{CancelTask, Engine, Error, OutputRead, OutputStart, Started};
-use crate::machine::{Concurrency, Start};
+use crate::machine::Start;
 use crate::model::limits::{
     CANCEL_WAIT_SECONDS_DEFAULT, READ_OUTPUT_BYTES_DEFAULT, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX,
 };
 use crate::model::{
-    Call, CallId, CallPolicy, Content, ContentKind, Labels, ModelCall, Principal, Progress,
-    SessionId, Tool, ToolKind, ToolResult, ToolSource,
+    Call, CallId, CallPolicy, Content, ContentKind, ModelCall, Principal, Progress, SessionId,
+    Tool, ToolKind, ToolResult, ToolSource,
 };
 use crate::store::OutputSelection;
 use crate::tool::{ArgumentFault, Arguments, InProcess, Work, check_arguments};
@@ -150,21 +150,10 @@ impl Turn {
             ..CallPolicy::default()
         };
         let start = Start {
-            call_id: call.call_id,
-            tool: call.tool.clone(),
-            kind: tool.kind,
-            description: String::new(),
             arguments_bytes: call.arguments.len() as u64,
             arguments,
-            policy,
-            labels: Labels::new(),
-            turn_id: Some(play.turn_id),
-            turn: None,
-            parent: None,
-            background: false,
-            concurrency: Concurrency::Allow,
             is_control: is_control(&call.tool),
-            has_slot: false,
+            ..play.start_of(call.call_id, &call.tool, tool.kind, policy)
         };
         let (asked, handle) = (Asked { start, request: None }, play.handle.clone());
         play.engine.accept(&play.who, handle, play.session_id, asked, work, None).await

@@ -14,13 +14,14 @@ use crate::agent::{Finish, Model, Player};
 use crate::engine::directory::Handle;
 use crate::engine::words::without_middle;
 use crate::engine::{Engine, Error};
-use crate::machine::{Command, Reply};
+use crate::machine::{Command, Concurrency, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, MODEL_RESULT_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
-    CallId, Content, ContentKind, Message, ModelCall, Principal, Progress, Session, SessionId,
-    StopReason, Tool, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
+    CallId, CallPolicy, Content, ContentKind, Labels, Message, ModelCall, Principal, Progress,
+    Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
+    TurnReport,
 };
-use crate::tool::InProcess;
+use crate::tool::{Arguments, InProcess};
 
 /// What a turn needs.
 pub(super) struct Play {
@@ -189,6 +190,35 @@ impl Turn {
 fn named(call: crate::agent::WantedCall) -> ModelCall {
     let crate::agent::WantedCall { id, tool, arguments } = call;
     ModelCall { id, tool, arguments, call_id: CallId::random() }
+}
+
+impl Play {
+    /// A call in the foreground that the turn makes beside those of tools that callers have.
+    pub(super) fn start_of(
+        &self,
+        call_id: CallId,
+        tool: &str,
+        kind: ToolKind,
+        policy: CallPolicy,
+    ) -> Start {
+        Start {
+            call_id,
+            tool: tool.to_owned(),
+            kind,
+            description: String::new(),
+            arguments: Arguments::new(),
+            arguments_bytes: 0,
+            policy,
+            labels: Labels::new(),
+            turn_id: Some(self.turn_id),
+            turn: None,
+            parent: None,
+            background: false,
+            concurrency: Concurrency::Allow,
+            is_control: false,
+            has_slot: false,
+        }
+    }
 }
 
 /// A turn that can't go on because of the server.

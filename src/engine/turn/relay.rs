@@ -21,14 +21,13 @@ use crate::engine::calls::Asked;
 use crate::engine::handle::sleep_until;
 use crate::engine::words::without_middle;
 use crate::engine::{CallHandle, Error, Started};
-use crate::machine::{Concurrency, Start};
+use crate::machine::Start;
 use crate::model::limits::{
     MODEL_ANSWER_BYTES_MAX, MODEL_RESULT_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX,
     TURN_IDLE_SECONDS,
 };
 use crate::model::{
-    CallId, CallPolicy, Labels, ModelCall, OnDisconnect, StopReason, ToolKind, TurnError,
-    TurnReport,
+    CallId, CallPolicy, ModelCall, OnDisconnect, StopReason, ToolKind, TurnError, TurnReport,
 };
 use crate::tool::{Work, WorkEvent};
 
@@ -216,22 +215,12 @@ impl Turn {
             ..CallPolicy::default()
         };
         let start = Start {
-            call_id: CallId::random(),
-            tool,
-            kind: ToolKind::Agent,
             description: without_middle(&description, TEXT_BYTES_MAX),
             arguments_bytes: size_bytes(&arguments),
             arguments,
-            policy,
-            labels: Labels::new(),
-            turn_id: Some(play.turn_id),
-            turn: None,
-            parent: None,
-            background: false,
-            concurrency: Concurrency::Allow,
             // It runs already, however full the session is.
             is_control: true,
-            has_slot: false,
+            ..play.start_of(CallId::random(), &tool, ToolKind::Agent, policy)
         };
         let events = futures::stream::unfold(events, |mut events| async move {
             let event = match events.recv().await? {
