@@ -161,11 +161,7 @@ impl Turn {
                 }
                 Some(Ok(AgentEvent::Finished(stop))) => break Ok(stop),
                 Some(Err(error)) => break Err(error),
-                None => {
-                    let message =
-                        format!("the agent {} ended its turn without an end", agent.name());
-                    break Err(ModelError { code: ModelErrorCode::Cut, message });
-                }
+                None => break Err(cut(agent)),
             }
         };
         self.show(&mut delta).await?;
@@ -249,6 +245,11 @@ async fn until_settled(mut handle: CallHandle) {
     if let Err(error) = handle.settled(None).await {
         tracing::debug!(call_id = %handle.call_id, %error, "an agent's call isn't followed to its end");
     }
+}
+
+fn cut(agent: &dyn Agent) -> ModelError {
+    let message = format!("the agent {} ended its turn without an end", agent.name());
+    ModelError { code: ModelErrorCode::Cut, message }
 }
 
 fn too_large(agent: &dyn Agent) -> ModelError {
