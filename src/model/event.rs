@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallId, Outcome, OutputStream, ParkReason, Progress, SessionId, State, StopReason, Timestamp,
+    CallId, DeliveryError, FollowUpState, Outcome, OutputStream, ParkReason, Progress, SessionId, State, StopReason, Timestamp,
     ToolKind, TurnError, TurnId, Usage,
 };
 
@@ -45,6 +45,12 @@ pub enum PayloadKind {
     SessionIdle = 14,
     /// A turn ended otherwise.
     SessionError = 15,
+    /// A task ended that the agent must hear of.
+    FollowUpScheduled = 16,
+    /// A follow-up was handed out.
+    FollowUpStarted = 17,
+    /// An attempt to deliver a follow-up ended.
+    FollowUpFinished = 18,
 }
 
 impl PayloadKind {
@@ -66,6 +72,9 @@ impl PayloadKind {
             Self::UsageReported,
             Self::SessionIdle,
             Self::SessionError,
+            Self::FollowUpScheduled,
+            Self::FollowUpStarted,
+            Self::FollowUpFinished,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
@@ -180,6 +189,8 @@ pub enum Payload {
         attachments: usize,
         /// The model asked.
         model: String,
+        /// The tasks whose follow-ups it delivers.
+        follow_ups: Vec<CallId>,
     },
     /// A model added text to its answer.
     AssistantDelta(String),
@@ -218,6 +229,22 @@ pub enum Payload {
         error: TurnError,
         /// Its calls that hadn't ended.
         unresolved: Vec<Unresolved>,
+    },
+    /// A task ended that the agent must hear of. The event is the task's.
+    FollowUpScheduled,
+    /// A follow-up was handed out. The event is its task's.
+    FollowUpStarted {
+        /// The attempt at delivery, from 1.
+        attempt: u32,
+    },
+    /// An attempt to deliver a follow-up ended, or it needs none. The event is its task's.
+    FollowUpFinished {
+        /// The attempt at delivery, from 1; 0: there was none.
+        attempt: u32,
+        /// Where it stands.
+        state: FollowUpState,
+        /// Why the attempt failed, or why nobody needs to hear of it.
+        error: Option<DeliveryError>,
     },
 }
 
@@ -268,6 +295,9 @@ impl Payload {
             Self::UsageReported { .. } => PayloadKind::UsageReported,
             Self::SessionIdle(_) => PayloadKind::SessionIdle,
             Self::SessionError { .. } => PayloadKind::SessionError,
+            Self::FollowUpScheduled => PayloadKind::FollowUpScheduled,
+            Self::FollowUpStarted { .. } => PayloadKind::FollowUpStarted,
+            Self::FollowUpFinished { .. } => PayloadKind::FollowUpFinished,
         }
     }
 }

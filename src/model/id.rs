@@ -100,6 +100,19 @@ impl CallId {
         format!("{}{}", Self::BACKGROUND_PREFIX, self.0.simple())
     }
 
+    /// What the name of a follow-up begins with.
+    pub const FOLLOW_UP_PREFIX: &'static str = "fu-";
+
+    /// The name of the follow-up of the task that this call is.
+    pub fn follow_up(&self) -> String {
+        format!("{}{}", Self::FOLLOW_UP_PREFIX, self.0.simple())
+    }
+
+    /// Reads the name of a follow-up: the call whose it is.
+    pub fn parse_follow_up(text: &str) -> Result<Self, IdError> {
+        parse(text, Self::FOLLOW_UP_PREFIX).map(Self)
+    }
+
     /// Reads the background form of the id.
     pub fn parse_background(text: &str) -> Result<Self, IdError> {
         parse(text, Self::BACKGROUND_PREFIX).map(Self)
@@ -126,6 +139,7 @@ mod tests {
         let id = CallId::random();
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(CallId::parse_background(&id.background()), Ok(id));
+        assert_eq!(CallId::parse_follow_up(&id.follow_up()), Ok(id));
         assert_eq!(id.to_string()[5..], id.background()[3..]);
     }
 

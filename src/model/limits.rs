@@ -233,3 +233,38 @@ pub const HISTORY_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const RUNNING_TURNS_MAX: usize = 1_000;
 /// A failing call that a model repeats word for word so often ends its turn.
 pub const REPEATED_FAILURES_MAX: u32 = 3;
+
+/// Attempts at delivering a follow-up after which it is given up.
+pub const FOLLOW_UP_ATTEMPTS_MAX: u32 = 10;
+/// Before the second attempt at delivering a follow-up, at most, in milliseconds; it doubles with
+/// each attempt.
+pub const FOLLOW_UP_DELAY_MS: u64 = 1_000;
+/// Where that doubling ends, in milliseconds.
+pub const FOLLOW_UP_DELAY_MS_MAX: u64 = 300_000;
+/// A lease of a follow-up that names no time, in seconds.
+pub const FOLLOW_UP_LEASE_SECONDS_DEFAULT: u64 = 60;
+/// The longest lease of a follow-up, in seconds.
+pub const FOLLOW_UP_LEASE_SECONDS_MAX: u64 = 3_600;
+/// Follow-ups that one LeaseFollowUps takes at most.
+pub const FOLLOW_UPS_LEASED_MAX: u32 = 100;
+/// Follow-ups that one turn tells of at most; the others get the next one.
+pub const FOLLOW_UPS_TOLD_MAX: u32 = 32;
+/// The output of a task inside the message of a follow-up, in bytes; of more the middle is left out.
+pub const FOLLOW_UP_OUTPUT_BYTES_MAX: usize = 8 * 1024;
+/// The rounds of a turn that delivers follow-ups.
+pub const FOLLOW_UP_ROUNDS_MAX: u32 = 12;
+/// What is kept with a message of the history about what a follow-up told, and about each tool that
+/// was used, in characters.
+pub const FOLLOW_UP_NOTE_CHARACTERS_MAX: usize = 4_000;
+/// Tools that are kept with such a message; the last ones are left out.
+pub const FOLLOW_UP_NOTE_TOOLS_MAX: usize = 64;
+/// Turns that deliver follow-ups at the same time on this server.
+pub const FOLLOW_UP_TURNS_MAX: usize = 128;
+/// The same for one tenant.
+pub const FOLLOW_UP_TURNS_TENANT_MAX: usize = 64;
+/// Sessions with follow-ups that wait for a place; others are found by the next sweep.
+pub const FOLLOW_UP_SESSIONS_MAX: usize = 10_000;
+/// How often the outbox is looked through for what nobody was woken for, in milliseconds.
+pub const FOLLOW_UP_SWEEP_MS: u64 = 5_000;
+/// Dead letters are kept so many times as long as what was delivered.
+pub const DEAD_LETTER_RETENTIONS: u32 = 7;

@@ -6,6 +6,7 @@
 mod base64;
 mod call;
 mod event;
+mod follow_up;
 mod id;
 pub mod limits;
 mod outcome;
@@ -24,6 +25,9 @@ pub use call::{
 pub use event::{
     CallFinished, CallStarted, Event, EventCodec, EventCorrupt, OutputPosition, Payload,
     PayloadKind, ToolOutput, TurnEnded, Unresolved,
+};
+pub use follow_up::{
+    Delivery, DeliveryError, FollowUp, FollowUpNote, FollowUpPut, FollowUpState, Lease, ToolNote,
 };
 pub use id::{CallId, IdError, SessionId, TurnId};
 pub use outcome::{

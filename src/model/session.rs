@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, SessionId, Tenant, Timestamp, Usage};
+use super::{FollowUpPolicy, Labels, SessionId, Tenant, Timestamp, Usage};
 
 /// Where a session is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Session {
     pub max_live_tasks: u32,
     /// What happens at the cap.
     pub task_limit_policy: TaskLimitPolicy,
+    /// Which ends of its agent's calls the agent must hear of.
+    #[serde(default = "always")]
+    pub follow_up: FollowUpPolicy,
     /// Made by a call that named no session: removed with its last task.
     #[serde(default)]
     pub implicit: bool,
@@ -101,4 +104,9 @@ pub struct Session {
     pub head_sequence: u64,
     /// The oldest sequence that can still be read; 1 until the log is trimmed.
     pub first_sequence: u64,
+}
+
+/// What sessions had no word for once.
+fn always() -> FollowUpPolicy {
+    FollowUpPolicy::OnFinish
 }

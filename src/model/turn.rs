@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, Content, Usage};
+use super::{CallId, Content, FollowUp, FollowUpNote, Usage};
 
 /// What happens to a prompt when its session runs a turn already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -52,6 +52,13 @@ pub struct Turn {
     /// How it ended; none until then, and of one that ended otherwise than by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<TurnEnd>,
+    /// It was started to deliver follow-ups: only its last message goes into the history.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delivers: bool,
+    /// The follow-ups that it delivers, as they were stored when it took them. Nobody else changes
+    /// them before it has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub follow_ups: Vec<FollowUp>,
 }
 
 /// How a turn ended.
@@ -62,6 +69,9 @@ pub struct TurnEnd {
     /// Messages of the session's history that its last request left out.
     #[serde(default)]
     pub history_omitted: u64,
+    /// Of a turn that was started to deliver follow-ups: what it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Box<FollowUpNote>>,
 }
 
 /// A call of a tool that a model asks for.
@@ -96,6 +106,9 @@ pub enum Message {
         /// The calls that it asks for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<ModelCall>,
+        /// Why it said so, if nobody had asked: tasks had ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<Box<FollowUpNote>>,
     },
     /// What a call came to.
     Tool {

@@ -16,13 +16,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::{
-    Call, CallId, OutputPosition, PayloadKind, Session, SessionId, Tenant, Timestamp,
+    Call, CallId, FollowUp, FollowUpPut, OutputPosition, PayloadKind, Session, SessionId, Tenant,
+    Timestamp,
 };
 
 pub use memory::MemoryStore;
 pub use query::{
-    CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, OutputFrom,
-    OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
+    CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueScope,
+    DueSessions, EventPage, EventQuery, FollowUpPage, FollowUpQuery, OutputFrom, OutputPage,
+    OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery, ToldFollowUp,
 };
 pub use recent::RecentStore;
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous};
@@ -111,6 +113,12 @@ pub enum RequestEffect {
     CallCancelled(CallId),
     /// Forgot a finished task.
     CallDeleted(CallId),
+    /// Leased follow-ups: those that have its id.
+    FollowUpsLeased,
+    /// Said how the delivery of a task's follow-up went.
+    FollowUpAcknowledged(CallId),
+    /// Brought a task's follow-up back.
+    FollowUpRetried(CallId),
 }
 
 impl RequestEffect {
@@ -119,7 +127,13 @@ impl RequestEffect {
     pub fn call_id(&self) -> Option<CallId> {
         match self {
             Self::CallStarted { call_id, .. } | Self::CallCancelled(call_id) => Some(*call_id),
-            Self::SessionCreated(_) | Self::SessionClosed(_) | Self::CallDeleted(_) => None,
+            // A follow-up may outlast its task.
+            Self::SessionCreated(_)
+            | Self::SessionClosed(_)
+            | Self::CallDeleted(_)
+            | Self::FollowUpsLeased
+            | Self::FollowUpAcknowledged(_)
+            | Self::FollowUpRetried(_) => None,
         }
     }
 }
@@ -143,6 +157,9 @@ pub struct Append {
     /// New messages of the session's history, each with the number after the one before. Of those
     /// that are there the oldest are forgotten: `HISTORY_MESSAGES_MAX` are kept.
     pub messages: Vec<StoredMessage>,
+    /// Follow-ups that are new or have changed, in the order of their changes; one that changes twice
+    /// stands here twice. A new one has its task.
+    pub follow_ups: Vec<FollowUpPut>,
     /// Requests that this change answers. Refused with [`StoreError::RequestTaken`] if the
     /// tenant has used one of the ids before.
     pub requests: Vec<RequestRecord>,
@@ -190,6 +207,8 @@ pub struct Expired {
     pub requests: u64,
     /// Sessions with their logs.
     pub sessions: u64,
+    /// Follow-ups.
+    pub follow_ups: u64,
     /// Events trimmed from the front of long logs.
     pub events: u64,
     /// There is more to remove: call again.
@@ -253,6 +272,33 @@ pub trait Store: Send + Sync + 'static {
         session_id: SessionId,
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError>;
+
+    /// The record of a task's follow-up.
+    async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError>;
+
+    /// A follow-up with its task as it ended.
+    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError>;
+
+    /// Follow-ups with their tasks, newest first.
+    async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError>;
+
+    /// Follow-ups that something is due for.
+    async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError>;
+
+    /// Sessions with a follow-up that the engine is to deliver and that is due, those that have
+    /// waited the longest first.
+    async fn sessions_with_due_follow_ups(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<DueSessions, StoreError>;
+
+    /// Follow-ups of a tenant that are leased for the request with this id, oldest first.
+    async fn leased_follow_ups(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Vec<FollowUp>, StoreError>;
 
     /// What a request id did.
     async fn request(

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LogEvent, StoredEvent};
 use crate::model::{
-    Call, CallId, Labels, PayloadKind, Session, SessionId, SessionState, State, StreamSummary,
+    Call, CallId, FollowUp, FollowUpState, Labels, PayloadKind, Session, SessionId, SessionState, State, StreamSummary,
     Tenant, Timestamp, ToolKind,
 };
 
@@ -189,4 +189,82 @@ pub struct OutputPage {
     pub stderr: StreamSummary,
     /// Both.
     pub combined: StreamSummary,
+}
+
+/// Which follow-ups. Order: `create_time`, then the task's id, both descending, neither of which ever
+/// changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowUpQuery {
+    /// Whose.
+    pub tenant: Tenant,
+    /// In this session.
+    pub session_id: Option<SessionId>,
+    /// In one of these states; empty: any.
+    pub states: Vec<FollowUpState>,
+    /// Behind this one.
+    pub cursor: Option<CallCursor>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// A follow-up with its task as it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToldFollowUp {
+    /// The record.
+    pub record: FollowUp,
+    /// The task.
+    pub task: Call,
+}
+
+/// Follow-ups, newest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FollowUpPage {
+    /// The follow-ups. Those that can't be read back are left out.
+    pub follow_ups: Vec<ToldFollowUp>,
+    /// The tasks of those that can't be read back.
+    pub unreadable: Vec<CallId>,
+    /// There are more: ask on behind this one.
+    pub next: Option<CallCursor>,
+}
+
+/// Among which follow-ups something is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DueScope {
+    /// Those of a session that are pending and that the engine delivers.
+    Session(SessionId),
+    /// Those of a tenant, in one session if it is named, that are pending and wait for a lease.
+    Lease(Tenant, Option<SessionId>),
+    /// Those whose lease has a time: it has run out.
+    Leased,
+}
+
+/// Which follow-ups something is due for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueQuery {
+    /// Among which.
+    pub scope: DueScope,
+    /// The time.
+    pub now: Timestamp,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Follow-ups that something is due for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DueFollowUps {
+    /// Those whose `due_time` is not after `now`, in its order.
+    pub records: Vec<FollowUp>,
+    /// The tasks of those among them that can't be read back: they hold nothing up.
+    pub unreadable: Vec<CallId>,
+    /// When the next one will be due, of those that aren't yet.
+    pub next: Option<Timestamp>,
+}
+
+/// Sessions with follow-ups that are due.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DueSessions {
+    /// The sessions, each once.
+    pub sessions: Vec<(Tenant, SessionId)>,
+    /// When the next follow-up will be due, of those that aren't yet.
+    pub next: Option<Timestamp>,
 }
