@@ -226,7 +226,8 @@ rpcs! {
     list_follow_ups(ListFollowUpsRequest) -> ListFollowUpsResponse, "BackgroundTasks.ListFollowUps", background_tasks;
 
     /// Leases follow-ups, and waits for one for up to 540 s when there is none. Sent again with the
-    /// same `request_id` it renews its leases.
+    /// same `request_id` it renews its leases. [`follow_ups`](Self::follow_ups) leases, renews and
+    /// acknowledges by itself.
     ///
     /// # Errors
     /// NOT_FOUND `SESSION_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`.

@@ -35,6 +35,8 @@ pub(crate) enum Play<T> {
     Fail(Status),
     /// Waits, then answers.
     After(Duration, T),
+    /// Waits, then fails.
+    FailAfter(Duration, Status),
     /// Takes the request in, and loses the connection before it answers.
     Cut,
     Never,

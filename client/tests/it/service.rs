@@ -42,6 +42,10 @@ impl Service {
                 sleep(delay).await;
                 Ok(Response::new(answer))
             }
+            Play::FailAfter(delay, status) => {
+                sleep(delay).await;
+                Err(status)
+            }
             Play::Cut => {
                 self.cut().await;
                 Err(Status::aborted("cut"))
