@@ -14,6 +14,8 @@
 //!   cuts, restarts of the server, drains and missed heartbeats. Each event is handed out once, in
 //!   order; a hole in the log or another log is an item of its own.
 //! - A parked call is a [`ParkedCall`]: wait for it, for any time, cancel it, follow its output.
+//! - [`FollowUps`] hears of tasks that ended: it leases their follow-ups, hands each to a handler,
+//!   renews its lease meanwhile and acknowledges it. It alone waits rate limits out.
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -93,6 +95,8 @@ mod client;
 mod connect;
 mod error;
 mod follow;
+mod follow_ups;
+mod lease;
 mod log;
 mod options;
 mod output;
@@ -114,6 +118,7 @@ pub use crate::{
     client::Client,
     connect::{BoxIo, Connector, Io},
     error::{Details, Error, Origin, Resource, Violation},
+    follow_ups::{FollowUps, FollowUpsDone},
     options::{ClientOptions, OnRetry, RetryNotice, TlsOptions, TokenSource},
     output::{OutputChunk, OutputOptions, OutputReader},
     parked::{FinishedCall, ParkedCall, RunOutcome},

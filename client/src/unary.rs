@@ -53,11 +53,14 @@ macro_rules! identified {
 }
 
 identified!(
+    AcknowledgeFollowUpRequest,
     CancelRequest,
     CloseSessionRequest,
     CreateSessionRequest,
     DeleteRequest,
+    LeaseFollowUpsRequest,
     ResolveApprovalRequest,
+    RetryFollowUpRequest,
     RunToolRequest,
     StartRequest,
     StreamToolRequest,
@@ -215,6 +218,34 @@ rpcs! {
     /// # Errors
     /// NOT_FOUND `SESSION_NOT_FOUND`.
     summarize(SummarizeRequest) -> SummarizeResponse, "BackgroundTasks.Summarize", background_tasks;
+
+    /// Lists follow-ups, newest first, in pages.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`; INVALID_ARGUMENT `PAGE_TOKEN_INVALID`.
+    list_follow_ups(ListFollowUpsRequest) -> ListFollowUpsResponse, "BackgroundTasks.ListFollowUps", background_tasks;
+
+    /// Leases follow-ups, and waits for one for up to 540 s when there is none. Sent again with the
+    /// same `request_id` it renews its leases. [`follow_ups`](Self::follow_ups) leases, renews and
+    /// acknowledges by itself.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
+    @identify lease_follow_ups(LeaseFollowUpsRequest) -> LeaseFollowUpsResponse, "BackgroundTasks.LeaseFollowUps", background_tasks;
+
+    /// Says how the delivery of a leased follow-up went.
+    ///
+    /// # Errors
+    /// NOT_FOUND `FOLLOW_UP_NOT_FOUND`; FAILED_PRECONDITION `LEASE_EXPIRED`; ALREADY_EXISTS
+    /// `REQUEST_ID_REUSED`.
+    @identify acknowledge_follow_up(AcknowledgeFollowUpRequest) -> AcknowledgeFollowUpResponse, "BackgroundTasks.AcknowledgeFollowUp", background_tasks;
+
+    /// Puts a dead-lettered follow-up back into the outbox.
+    ///
+    /// # Errors
+    /// NOT_FOUND `FOLLOW_UP_NOT_FOUND`; FAILED_PRECONDITION `FOLLOW_UP_NOT_DEAD_LETTERED` or
+    /// `SESSION_CLOSED`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
+    @identify retry_follow_up(RetryFollowUpRequest) -> RetryFollowUpResponse, "BackgroundTasks.RetryFollowUp", background_tasks;
 }
 
 impl Client {

@@ -35,6 +35,8 @@ pub(crate) enum Play<T> {
     Fail(Status),
     /// Waits, then answers.
     After(Duration, T),
+    /// Waits, then fails.
+    FailAfter(Duration, Status),
     /// Takes the request in, and loses the connection before it answers.
     Cut,
     Never,
@@ -104,6 +106,11 @@ pub(crate) struct Scripts {
     pub(crate) wait_many: Unary<v1::WaitManyRequest, v1::WaitManyResponse>,
     pub(crate) cancel: Unary<v1::CancelRequest, v1::CancelResponse>,
     pub(crate) read_output: Unary<v1::ReadOutputRequest, v1::ReadOutputResponse>,
+    pub(crate) list_follow_ups: Unary<v1::ListFollowUpsRequest, v1::ListFollowUpsResponse>,
+    pub(crate) lease_follow_ups: Unary<v1::LeaseFollowUpsRequest, v1::LeaseFollowUpsResponse>,
+    pub(crate) acknowledge_follow_up:
+        Unary<v1::AcknowledgeFollowUpRequest, v1::AcknowledgeFollowUpResponse>,
+    pub(crate) retry_follow_up: Unary<v1::RetryFollowUpRequest, v1::RetryFollowUpResponse>,
     pub(crate) stream_session: Streamed<v1::StreamSessionRequest, v1::SessionUpdate>,
     pub(crate) stream_tool: Streamed<v1::StreamToolRequest, v1::SessionUpdate>,
     pub(crate) stream_turn: Streamed<v1::StreamTurnRequest, v1::SessionUpdate>,

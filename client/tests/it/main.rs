@@ -9,6 +9,8 @@
 )]
 
 mod fake;
+mod follow_ups;
+mod leases;
 mod parked;
 mod resume;
 mod service;

@@ -42,6 +42,10 @@ impl Service {
                 sleep(delay).await;
                 Ok(Response::new(answer))
             }
+            Play::FailAfter(delay, status) => {
+                sleep(delay).await;
+                Err(status)
+            }
             Play::Cut => {
                 self.cut().await;
                 Err(Status::aborted("cut"))
@@ -263,29 +267,29 @@ impl BackgroundTasks for Service {
 
     async fn list_follow_ups(
         &self,
-        _: Request<v1::ListFollowUpsRequest>,
+        request: Request<v1::ListFollowUpsRequest>,
     ) -> Result<Response<v1::ListFollowUpsResponse>, Status> {
-        none()
+        self.play(&self.scripts.list_follow_ups, request).await
     }
 
     async fn lease_follow_ups(
         &self,
-        _: Request<v1::LeaseFollowUpsRequest>,
+        request: Request<v1::LeaseFollowUpsRequest>,
     ) -> Result<Response<v1::LeaseFollowUpsResponse>, Status> {
-        none()
+        self.play(&self.scripts.lease_follow_ups, request).await
     }
 
     async fn acknowledge_follow_up(
         &self,
-        _: Request<v1::AcknowledgeFollowUpRequest>,
+        request: Request<v1::AcknowledgeFollowUpRequest>,
     ) -> Result<Response<v1::AcknowledgeFollowUpResponse>, Status> {
-        none()
+        self.play(&self.scripts.acknowledge_follow_up, request).await
     }
 
     async fn retry_follow_up(
         &self,
-        _: Request<v1::RetryFollowUpRequest>,
+        request: Request<v1::RetryFollowUpRequest>,
     ) -> Result<Response<v1::RetryFollowUpResponse>, Status> {
-        none()
+        self.play(&self.scripts.retry_follow_up, request).await
     }
 }

@@ -40,6 +40,29 @@ async fn a_start_whose_answer_is_lost_is_sent_again_with_the_same_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_for_follow_ups_are_sent_again_with_the_same_id() {
+    let fake = Fake::start();
+    let client = fake.client();
+    fake.list_follow_ups.plays([Play::Cut, Play::Answer(Default::default())]);
+    client.list_follow_ups(v1::ListFollowUpsRequest::default()).await.unwrap();
+
+    fake.lease_follow_ups.plays([Play::Cut, Play::Answer(Default::default())]);
+    client.lease_follow_ups(v1::LeaseFollowUpsRequest::default()).await.unwrap();
+    let asked = fake.lease_follow_ups.requests();
+    assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
+
+    fake.acknowledge_follow_up.plays([Play::Cut, Play::Answer(Default::default())]);
+    client.acknowledge_follow_up(v1::AcknowledgeFollowUpRequest::default()).await.unwrap();
+    let asked = fake.acknowledge_follow_up.requests();
+    assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
+
+    fake.retry_follow_up.plays([Play::Cut, Play::Answer(Default::default())]);
+    client.retry_follow_up(v1::RetryFollowUpRequest::default()).await.unwrap();
+    let asked = fake.retry_follow_up.requests();
+    assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_id_of_the_caller_is_kept_and_two_calls_have_two_ids() {
     let fake = Fake::start();
     fake.start.plays((0..3).map(|_| Play::Answer(v1::StartResponse::default())));
