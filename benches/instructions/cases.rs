@@ -149,6 +149,7 @@ async fn grow(
         calls: Vec::new(),
         deleted_calls: Vec::new(),
         messages: Vec::new(),
+        follow_ups: Vec::new(),
         requests: Vec::new(),
     };
     Ok(store.append(append).await?)
@@ -199,7 +200,10 @@ fn start() -> Start {
 }
 
 fn projection() -> Projection {
-    let settings =
-        Settings { grace: Duration::from_secs(5), retention: Duration::from_secs(3_600) };
+    let settings = Settings {
+        grace: Duration::from_secs(5),
+        retention: Duration::from_secs(3_600),
+        follow_up_delay: Duration::from_secs(1),
+    };
     Projection::new(session(), Vec::new(), settings)
 }

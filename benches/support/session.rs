@@ -14,6 +14,7 @@ pub(crate) fn session() -> Session {
         tenant: Tenant::new("bench"),
         state: SessionState::Open,
         description: String::new(),
+        follow_up: callpark::model::FollowUpPolicy::OnFinish,
         labels: Labels::new(),
         allowed_tools: Arc::default(),
         model: String::new(),

@@ -119,7 +119,8 @@ mod tests {
 
     fn request() -> AgentRequest {
         let user = |text: &str, attachments| Message::User { text: text.to_owned(), attachments };
-        let assistant = |text: &str| Message::Assistant { text: text.to_owned(), calls: vec![] };
+        let assistant =
+            |text: &str| Message::Assistant { text: text.to_owned(), calls: vec![], note: None };
         let tool = Message::Tool { id: "1".to_owned(), text: "ok".to_owned() };
         let said = [user("Hello", vec![image(), image()]), assistant(""), tool, assistant("Hi")];
         AgentRequest {
@@ -127,6 +128,7 @@ mod tests {
             system: "Be brief.".into(),
             messages: said.into_iter().map(Arc::new).collect(),
             messages_before: 4,
+            messages_after: 6,
             prompt: "Go on".to_owned(),
             attachments: vec![image()],
             tools: Arc::default(),

@@ -34,8 +34,8 @@ const LAST_ANSWER: Duration = Duration::from_secs(1);
 pub(super) struct Conversation {
     id: ProtocolSessionId,
     known: Known,
-    /// How many messages the session had before the last turn, which ended well.
-    messages_before: u64,
+    /// How many messages the session had after the last turn, which ended well.
+    messages_after: u64,
     /// What all of its turns have used, as the agent counts.
     used: Counts,
 }
@@ -107,7 +107,7 @@ impl Stage<'_> {
             }
         };
         self.telling.tell(AgentEvent::Finished(reason)).await?;
-        conversation.messages_before = request.messages_before;
+        conversation.messages_after = request.messages_after;
         Ok(goes_on.then_some(conversation))
     }
 
@@ -128,7 +128,7 @@ impl Stage<'_> {
         let known = Known { system, tools, working_directory };
         if let Some(last) = last
             && last.known == known
-            && request.messages_before.checked_sub(2) == Some(last.messages_before)
+            && request.messages_before == last.messages_after
         {
             return Ok(Opened { conversation: last, is_new: false });
         }
@@ -147,7 +147,7 @@ impl Stage<'_> {
             }
         };
         let (id, used) = (opened.session_id, Counts::default());
-        let conversation = Conversation { id, known, messages_before: 0, used };
+        let conversation = Conversation { id, known, messages_after: 0, used };
         Ok(Opened { conversation, is_new: true })
     }
 

@@ -22,10 +22,13 @@ pub struct AgentRequest {
     pub system: Arc<str>,
     /// The conversation before this turn, oldest first, as much of it as there is room for.
     pub messages: Vec<Arc<Message>>,
-    /// How many messages the session had before this turn, those that were left out, too. A turn
-    /// that ends well adds two: the prompt, and all that the agent said. So an agent whose last turn
-    /// in this session began with two fewer knows the whole conversation; any other is told it.
+    /// How many messages the session had before this turn, those that were left out, too. An agent
+    /// whose last turn in this session said that there would be so many after it knows the whole
+    /// conversation; any other is told it.
     pub messages_before: u64,
+    /// How many it will have once this turn has ended well. A turn adds the prompt, and all that the
+    /// agent said; one that tells of background tasks only the latter.
+    pub messages_after: u64,
     /// What is asked.
     pub prompt: String,
     /// What comes with it.

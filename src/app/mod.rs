@@ -156,6 +156,7 @@ impl App {
         };
         let (health, routes) = Health::beside(rpc::routes(&engine, limits)).await?;
         engine.sweep();
+        engine.deliver_follow_ups();
         let serving = server(&config)
             .layer(layer)
             .add_routes(with_reflection(routes)?)
@@ -307,7 +308,11 @@ fn models(
 
 fn engine_options(config: &Config) -> EngineOptions {
     EngineOptions {
-        machine: Settings { grace: config.grace, retention: config.retention },
+        machine: Settings {
+            grace: config.grace,
+            retention: config.retention,
+            follow_up_delay: config.follow_up_delay,
+        },
         running_calls_max: config.max_running_calls,
         live_tasks_default: config.max_live_tasks,
         execution_timeout: config.execution_timeout,

@@ -5,7 +5,9 @@ use super::requests::Claim;
 use super::session::Actor;
 use super::{CallVersion, Error};
 use crate::machine::{Command, Effect, Projection, Reply, Written, decide};
-use crate::model::{Call, CallId, Event, Message, Payload, Timestamp};
+use crate::model::{
+    Call, CallId, Delivery, Event, FollowUpPut, FollowUpState, Message, Payload, Timestamp,
+};
 use crate::store::{Append, RequestRecord, StoredEvent, StoredMessage};
 
 /// What readers hear of a batch once it is durable. It is noted when the batch is decided: by the
@@ -18,6 +20,21 @@ pub(super) struct News {
     pub(super) calls: Vec<(CallId, CallVersion)>,
     /// Background tasks are among them.
     pub(super) tasks_changed: bool,
+    /// A turn has ended among them.
+    pub(super) turn_ended: bool,
+    /// What has become of follow-ups.
+    pub(super) follow_ups: Vec<FollowUpNews>,
+}
+
+/// What has become of a follow-up.
+pub(super) struct FollowUpNews {
+    pub(super) delivery: Delivery,
+    pub(super) state: FollowUpState,
+    pub(super) due_time: Option<Timestamp>,
+    /// It was made just now.
+    pub(super) is_new: bool,
+    /// An attempt has failed.
+    pub(super) failed: bool,
 }
 
 impl News {
@@ -25,7 +42,19 @@ impl News {
         let ended = call.state.is_terminal();
         let settled = ended || call.is_task();
         self.tasks_changed |= call.is_task();
+        self.turn_ended |= ended && call.turn.is_some();
         self.calls.push((call.id, CallVersion { revision: call.revision, settled, ended }));
+    }
+
+    fn add_follow_up(&mut self, put: &FollowUpPut) {
+        let FollowUpPut { record, task } = put;
+        self.follow_ups.push(FollowUpNews {
+            delivery: record.delivery,
+            state: record.state,
+            due_time: record.due_time,
+            is_new: task.is_some(),
+            failed: record.state != FollowUpState::Leased && record.last_error.is_some(),
+        });
     }
 }
 
@@ -118,6 +147,8 @@ impl Batch {
             calls.iter().for_each(|call| self.news.add(call));
         }
         let messages = std::mem::take(&mut self.written.messages);
+        let follow_ups = std::mem::take(&mut self.written.follow_ups);
+        follow_ups.iter().for_each(|put| self.news.add_follow_up(put));
         self.event_count = events.len();
         Append {
             session_id: session.id,
@@ -126,6 +157,7 @@ impl Batch {
             calls,
             deleted_calls: std::mem::take(&mut self.written.deleted),
             messages: messages.into_iter().filter_map(stored_message).collect(),
+            follow_ups,
             requests: std::mem::take(&mut self.requests),
             session,
         }

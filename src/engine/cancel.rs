@@ -98,6 +98,7 @@ impl Engine {
         let (handle, _) = self.own_actor(who, call.session_id).await?;
         let record = self.record(who, request, RequestEffect::CallDeleted(id));
         self.command(&handle, Command::Delete { call_id: id }, record).await?;
+        self.suppress_follow_up(id, "its task was deleted").await?;
         Ok(false)
     }
 }

@@ -16,6 +16,9 @@ pub enum Error {
         "background task `{0}` was not found: it may have expired, been deleted, or never existed"
     )]
     TaskNotFound(String),
+    /// No such follow-up for this caller.
+    #[error("follow-up `{0}` was not found: it may have expired, or never existed")]
+    FollowUpNotFound(String),
     /// No such tool for this caller.
     #[error("tool `{0}` was not found: ListTools gives those that can be used")]
     ToolNotFound(String),

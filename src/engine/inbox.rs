@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Error;
 use super::requests::Claim;
-use crate::machine::{Command, Reply, Start};
+use crate::machine::{Command, FollowUpOrder, Reply, Start};
 use crate::model::{CallId, Session, SessionId};
 use crate::store::RequestRecord;
 use crate::tool::Work;
@@ -47,6 +47,26 @@ pub(crate) enum Message {
         /// Who wants the answer.
         answer: Answer,
     },
+    /// Something is to become of a follow-up.
+    FollowUp {
+        /// Its task.
+        call_id: CallId,
+        /// What.
+        order: FollowUpOrder,
+        /// The request to record with it.
+        request: Option<RequestRecord>,
+        /// Who wants the answer.
+        answer: Answer,
+    },
+    /// A turn wants to tell of follow-ups.
+    TakeFollowUps {
+        /// The call that the turn is.
+        turn: CallId,
+        /// The tasks.
+        call_ids: Vec<CallId>,
+        /// Who wants the answer.
+        answer: Answer,
+    },
     /// Somebody asks what would become of a call.
     Probe {
         /// The call.
@@ -62,6 +82,20 @@ pub(crate) enum Message {
     Attach(CallId),
     /// One caller of the call went away.
     Detach(CallId),
+}
+
+impl Message {
+    /// It rests on records that are in the store only: it is taken once all that came before it is
+    /// there.
+    pub(super) fn is_about_stored(&self) -> bool {
+        match self {
+            Self::Acknowledge { .. } | Self::FollowUp { .. } | Self::TakeFollowUps { .. } => true,
+            Self::Start { start, .. } => {
+                start.turn.as_ref().is_some_and(|turn| turn.follow_ups.is_some())
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What an actor begins with.

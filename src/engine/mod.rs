@@ -12,13 +12,16 @@ mod clock;
 mod directory;
 mod effects;
 mod error;
+mod follow_up;
 mod handle;
 mod inbox;
 mod log;
+mod look_up;
 mod output;
 mod part;
 mod read_output;
 mod recover;
+mod redact;
 mod requests;
 mod result;
 mod runner;
@@ -50,7 +53,9 @@ use crate::agent::Models;
 use crate::exec::Executor;
 use crate::machine::{Command, Reply, Settings, Written};
 use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS, RUNNING_TURNS_MAX};
-use crate::model::{CallId, EventCodec, Principal, Session, SessionId, Tenant, ToolKind};
+use crate::model::{
+    CallId, Delivery, EventCodec, FollowUpState, Principal, Session, SessionId, Tenant, ToolKind,
+};
 use crate::store::{RequestEffect, RequestRecord, Store};
 use crate::telemetry::Metrics;
 use crate::tool::Toolbox;
@@ -59,6 +64,7 @@ pub use calls::{CallRequest, DryRun, Started};
 pub use cancel::{CancelTask, Cancelled};
 pub use clock::{Clock, SystemClock};
 pub use error::Error;
+pub use follow_up::{ChangedFollowUp, LeaseFollowUps, Leases};
 pub use handle::CallHandle;
 pub(crate) use handle::sleep_until;
 pub use log::{LogItem, LogQuery, OnGap};
@@ -70,8 +76,9 @@ pub use turn::{CancelledTurn, SubSession, TurnOutcome, TurnRequest};
 pub use wait::{ManyWaited, WaitMode, Waited};
 pub use watch::WatchItem;
 
-use batch::Batch;
+use batch::{Batch, News};
 use directory::{Directory, Handle};
+use follow_up::Outbox;
 use inbox::{Facts, Message, Origin};
 use requests::Claims;
 use session::Actor;
@@ -163,6 +170,10 @@ pub(crate) struct Shared {
     pub(crate) calls: Topics<CallId, CallVersion>,
     /// Counts of task changes.
     pub(crate) changes: Topics<Watched, u64>,
+    /// The same of follow-ups that wait for a lease.
+    pub(crate) leases: Topics<Watched, u64>,
+    /// Sessions whose follow-ups the engine is to deliver.
+    pub(crate) outbox: Outbox,
     change_count: AtomicU64,
     /// Places for running calls.
     pub(crate) slots: Arc<Semaphore>,
@@ -205,6 +216,8 @@ impl Engine {
             heads: Topics::default(),
             calls: Topics::default(),
             changes: Topics::default(),
+            leases: Topics::default(),
+            outbox: Outbox::default(),
             change_count: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(slots)),
             turn_slots: Arc::new(Semaphore::new(RUNNING_TURNS_MAX)),
@@ -367,6 +380,30 @@ impl Shared {
             let count = self.change_count.fetch_add(1, Ordering::Relaxed) + 1;
             self.changes.publish(&Watched::Tenant(session.tenant.clone()), count);
             self.changes.publish(&Watched::Session(session.id), count);
+        }
+        self.tell_follow_ups(session, &batch.news);
+    }
+
+    /// Wakes whoever delivers. The end of a turn is news, too: what it left waiting can be told now.
+    fn tell_follow_ups(&self, session: &Session, news: &News) {
+        let now = self.clock.now();
+        let (mut is_ready, mut is_for_lease) = (news.turn_ended, false);
+        for follow_up in &news.follow_ups {
+            self.metrics.follow_up(follow_up.is_new, follow_up.failed, follow_up.state);
+            let is_pending = follow_up.state == FollowUpState::Pending;
+            is_for_lease |= is_pending && follow_up.delivery == Delivery::Lease;
+            match follow_up.due_time {
+                Some(due) if due > now => self.outbox.arm(due),
+                _ => is_ready |= is_pending && follow_up.delivery == Delivery::Engine,
+            }
+        }
+        if is_ready && !self.outbox.wake(&session.tenant, session.id) {
+            tracing::debug!(session_id = %session.id, "its follow-ups wait for the next sweep");
+        }
+        if is_for_lease {
+            let count = self.change_count.fetch_add(1, Ordering::Relaxed) + 1;
+            self.leases.publish(&Watched::Tenant(session.tenant.clone()), count);
+            self.leases.publish(&Watched::Session(session.id), count);
         }
     }
 

@@ -21,7 +21,7 @@ use super::inbox::{Answer, Facts, Message, Origin};
 use super::settle::load;
 use super::{Error, Shared};
 use crate::exec::Stop;
-use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
+use crate::machine::{Command, Projection, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_REPORTS_MAX};
 use crate::model::{Call, CallId, ParkReason, StopCause};
 use crate::store::RequestRecord;
@@ -199,11 +199,10 @@ impl Actor {
     /// Decides this message and what is waiting behind it.
     async fn gather(&mut self, first: Message) -> Batch {
         let mut batch = Batch::default();
-        match first {
-            Message::Acknowledge { call_id, answer } if self.appends.is_empty() => {
-                self.acknowledge(call_id, answer, &mut batch).await;
-            }
-            first => self.take(first, &mut batch),
+        if first.is_about_stored() && self.appends.is_empty() {
+            self.look_up(first, &mut batch).await;
+        } else {
+            self.take(first, &mut batch);
         }
         self.gather_more(&mut batch);
         batch
@@ -250,20 +249,6 @@ impl Actor {
         Some(())
     }
 
-    /// The record of a call that has ended is in the store only. It is read when all that came
-    /// before is there, so that one that was deleted in between doesn't come back.
-    async fn acknowledge(&mut self, call_id: CallId, answer: Answer, batch: &mut Batch) {
-        match self.shared.store.call(call_id).await {
-            Ok(Some(call)) => {
-                let command = Command::Acknowledge { call: Box::new(call) };
-                let now = self.shared.clock.now();
-                batch.decide(&mut self.projection, command, now, Some((answer, None)));
-            }
-            Ok(None) => batch.answers.push((answer, Ok(Reply::Done))),
-            Err(error) => batch.answers.push((answer, Err(error.into()))),
-        }
-    }
-
     fn due(&mut self, call_id: CallId, timer: Timer) -> Command {
         if let Some(run) = self.runs.get_mut(&call_id) {
             run.timers[timer as usize] = None;
@@ -276,7 +261,12 @@ impl Actor {
     }
 
     /// Decides one message and keeps what follows in the batch.
-    fn take(&mut self, message: Message, batch: &mut Batch) {
+    pub(super) fn take(&mut self, message: Message, batch: &mut Batch) {
+        if message.is_about_stored() {
+            // It is taken once all that came before is durable: see `gather`.
+            self.held = Some(message);
+            return;
+        }
         match message {
             Message::Command { command, request, answer } => {
                 batch.keep_stop(&command);
@@ -292,8 +282,9 @@ impl Actor {
                 let decision = decide(&self.projection, Command::Start(start), now);
                 batch.answers.push((answer, decision.reply.map_err(Error::from)));
             }
-            // It is taken once all that came before is durable: see `gather`.
-            held @ Message::Acknowledge { .. } => self.held = Some(held),
+            Message::Acknowledge { .. }
+            | Message::FollowUp { .. }
+            | Message::TakeFollowUps { .. } => {}
             Message::Report(command) => self.take_report(command, batch),
             Message::Slot(call_id, permit) => {
                 if let Some(run) = self.runs.get_mut(&call_id) {
@@ -324,7 +315,7 @@ impl Actor {
         batch.decide(&mut self.projection, command, now, None);
     }
 
-    fn take_start(
+    pub(super) fn take_start(
         &mut self,
         mut start: Start,
         work: Work,

@@ -5,7 +5,9 @@ use super::requests::Claimed;
 use super::turn::AGENT;
 use super::{Engine, Error, RequestKey};
 use crate::machine::{Close, Command, Reply};
-use crate::model::{Labels, Principal, Session, SessionId, SessionState, TaskLimitPolicy};
+use crate::model::{
+    FollowUpPolicy, Labels, Principal, Session, SessionId, SessionState, TaskLimitPolicy,
+};
 use crate::store::{RequestEffect, SessionPage, SessionQuery};
 
 /// A session that somebody wants.
@@ -29,6 +31,8 @@ pub struct NewSession {
     pub max_live_tasks: Option<u32>,
     /// What happens at the cap.
     pub task_limit_policy: TaskLimitPolicy,
+    /// Which ends of its agent's calls the agent must hear of; none: all.
+    pub follow_up: Option<FollowUpPolicy>,
     /// Made by a call that named no session.
     pub implicit: bool,
     /// How many agents stand above it.
@@ -80,6 +84,7 @@ impl Engine {
             working_directory: wanted.working_directory,
             max_live_tasks: wanted.max_live_tasks.unwrap_or(self.shared.options.live_tasks_default),
             task_limit_policy: wanted.task_limit_policy,
+            follow_up: wanted.follow_up.unwrap_or(FollowUpPolicy::OnFinish),
             implicit: wanted.implicit,
             depth: wanted.depth,
             stream_epoch: uuid::Uuid::new_v4().simple().to_string(),
@@ -168,6 +173,13 @@ impl Engine {
             let agent = agent.clone();
             self.shared.tracker.spawn(async move { agent.forget(id).await });
         }
+        let (engine, caller) = (self.clone(), who.clone());
+        self.shared.tracker.spawn(async move {
+            let done = engine.suppress_all(&caller, id, "its session is closed").await;
+            if let Err(error) = done {
+                tracing::warn!(session_id = %id, %error, "follow-ups of a closed session wait still");
+            }
+        });
         let session = self.own_session(who, id).await?;
         let replayed = replayed || again;
         Ok(ClosedSession { session, cancelled_tasks, detached_tasks, replayed })

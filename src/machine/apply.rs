@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Change, Projection};
 use crate::model::{
-    Call, CallFinished, CallId, CallStarted, Event, Message, ParkReason, Payload, SessionState,
-    State, StopCause, Stopping, Timestamp, ToolKind, TurnId,
+    Call, CallFinished, CallId, CallStarted, Event, FollowUpPut, Message, ParkReason, Payload,
+    SessionState, State, StopCause, Stopping, Timestamp, ToolKind, TurnId,
 };
 
 /// What a run of changes has written, for the store.
@@ -21,6 +21,8 @@ pub struct Written {
     pub deleted: Vec<CallId>,
     /// Messages for the session's history, with their numbers, from 1.
     pub messages: Vec<(u64, Message)>,
+    /// Follow-ups that are new or have changed, in the order of their changes.
+    pub follow_ups: Vec<FollowUpPut>,
     /// The kinds of the calls that were accepted.
     pub accepted: Vec<ToolKind>,
     /// The kinds of the calls that went to the background.
@@ -84,6 +86,8 @@ impl Projection {
                 touch(&mut call, now);
                 written.settled.push(*call);
             }
+            Change::FollowUp { record, told } => self.put_follow_up(*record, told, now, written),
+            Change::Told { call_id, record } => self.tell_follow_up(call_id, *record, now, written),
             Change::Deleted(id) => written.deleted.push(id),
             Change::Closing { reason, cancelled_tasks, detached_tasks } => {
                 self.session.state = SessionState::Closing;
@@ -149,13 +153,13 @@ impl Projection {
             cancellation.acknowledged_time = Some(now);
         }
         touch(&mut call, now);
-        if let Some(turn) = &call.turn {
-            let ended = self.turn_ended(&call, turn);
-            self.tell(&call, ended, now, written);
+        if let Some(turn) = call.turn.take() {
+            call.turn = Some(self.end_turn(&call, turn, now, written));
         }
         if let Some(finished) = finished(&call, now) {
             self.tell(&call, Payload::ToolCallFinished(Box::new(finished)), now, written);
         }
+        self.schedule_follow_up(&call, now, written);
         written.changed.remove(&id);
         written.settled.push(*call);
         self.count_live();
@@ -200,11 +204,17 @@ impl Projection {
         }
     }
 
-    fn tell(&mut self, call: &Call, payload: Payload, now: Timestamp, written: &mut Written) {
+    pub(super) fn tell(
+        &mut self,
+        call: &Call,
+        payload: Payload,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
         self.push_event(Header::of(call), payload, now, written);
     }
 
-    fn push_event(
+    pub(super) fn push_event(
         &mut self,
         header: Header,
         payload: Payload,
@@ -230,10 +240,10 @@ impl Projection {
 
 /// What an event says about its call.
 #[derive(Default)]
-struct Header {
-    turn_id: Option<TurnId>,
-    call_id: Option<CallId>,
-    attempt: u32,
+pub(super) struct Header {
+    pub(super) turn_id: Option<TurnId>,
+    pub(super) call_id: Option<CallId>,
+    pub(super) attempt: u32,
 }
 
 impl Header {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    Call, CallId, Cancellation, Outcome, ParkReason, Progress, State, StopCause, Survivor,
-    Timestamp, ToolOutput, TurnReport,
+    Call, CallId, Cancellation, FollowUp, FollowUpState, Outcome, ParkReason, Payload, Progress,
+    State, StopCause, Survivor, Timestamp, ToolOutput, TurnReport,
 };
 
 /// A fact that a decision adds to the session. Most become an event; all change the projection.
@@ -61,6 +61,20 @@ pub enum Change {
     },
     /// The result of a finished task has arrived.
     Acknowledged(Box<Call>),
+    /// A follow-up has changed.
+    FollowUp {
+        /// The follow-up.
+        record: Box<FollowUp>,
+        /// What is told of it; none: nothing.
+        told: Option<Payload>,
+    },
+    /// A turn tells of a follow-up.
+    Told {
+        /// The call that the turn is.
+        call_id: CallId,
+        /// The follow-up as it was before.
+        record: Box<FollowUp>,
+    },
     /// A finished task is forgotten.
     Deleted(CallId),
     /// The session takes no more calls.
@@ -113,6 +127,15 @@ pub enum Reply {
     Done,
     /// The command came for a call that isn't live here any more: its record tells the rest.
     NotLive,
+    /// A follow-up as it is now.
+    FollowUp {
+        /// The follow-up.
+        record: Box<FollowUp>,
+        /// It had been done before.
+        again: bool,
+    },
+    /// A turn has taken the follow-ups of these tasks.
+    Taken(Vec<CallId>),
     /// The session is closed, or will be once its calls have ended.
     Closed {
         /// How many tasks that cancelled.
@@ -154,9 +177,34 @@ pub enum Refusal {
          ENQUEUE or INTERRUPT"
     )]
     TurnRunning,
+    /// Somebody else has the follow-up, or has had it.
+    #[error("the follow-up is not to be had: somebody else delivers it, or has")]
+    FollowUpTaken,
+    /// The lease isn't the current one.
+    #[error(
+        "the lease is not the current one: it ran out and the follow-up was handed out again, or \
+         it was acknowledged otherwise; lease anew"
+    )]
+    LeaseExpired,
+    /// The follow-up wasn't given up.
+    #[error("the follow-up is {}, not DEAD_LETTERED: there is nothing to bring back", word(*.state))]
+    FollowUpNotDeadLettered {
+        /// Where it stands.
+        state: FollowUpState,
+    },
     /// The task hasn't ended.
     #[error("the task is still running: cancel it first, or wait for its end")]
     TaskRunning,
+}
+
+fn word(state: FollowUpState) -> &'static str {
+    match state {
+        FollowUpState::Pending => "PENDING",
+        FollowUpState::Leased => "LEASED",
+        FollowUpState::Delivered => "DELIVERED",
+        FollowUpState::Suppressed => "SUPPRESSED",
+        FollowUpState::DeadLettered => "DEAD_LETTERED",
+    }
 }
 
 /// What follows from a command.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::follow_up::Step;
 use crate::model::{
-    BusyPolicy, Call, CallId, CallPolicy, Labels, ParkReason, Progress, StopCause, Survivor,
-    Timestamp, ToolKind, ToolOutput, ToolResult, TurnId, TurnReport,
+    BusyPolicy, Call, CallId, CallPolicy, DeliveryError, FollowUp, Labels, Lease, ParkReason,
+    Progress, StopCause, Survivor, Timestamp, ToolKind, ToolOutput, ToolResult, TurnId, TurnReport,
 };
 
 /// What a new background task does about those that its session already has.
@@ -59,12 +60,74 @@ pub struct Start {
 }
 
 /// A turn to accept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StartTurn {
     /// The model to ask.
     pub model: String,
     /// What happens if the session runs a turn already.
     pub busy_policy: BusyPolicy,
+    /// It is to deliver these follow-ups, as they are stored. None: it is a caller's.
+    pub follow_ups: Option<Vec<FollowUp>>,
+}
+
+/// What is to become of a follow-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FollowUpOrder {
+    /// Somebody takes it.
+    Lease {
+        /// Who.
+        lease: Lease,
+        /// For how long.
+        until: Timestamp,
+    },
+    /// Whoever has it needs it for longer.
+    Renew {
+        /// The request that took it.
+        request_id: String,
+        /// For how long.
+        until: Timestamp,
+    },
+    /// Whoever has it says how the delivery went.
+    Acknowledge {
+        /// What the holder shows.
+        token: String,
+        /// How it went.
+        outcome: DeliveryOutcome,
+    },
+    /// Its lease has run out.
+    Lapse,
+    /// It is brought back.
+    Retry,
+    /// Nobody needs to hear of it.
+    Suppress {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a delivery went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    /// The agent has heard.
+    Delivered,
+    /// It failed.
+    Failed(DeliveryError),
+    /// It wasn't tried.
+    GivenBack,
+}
+
+impl DeliveryOutcome {
+    pub(super) fn is_delivered(&self) -> bool {
+        *self == Self::Delivered
+    }
+
+    pub(super) fn step(self, record: FollowUp) -> Step {
+        match self {
+            Self::Delivered => Step::Deliver(record),
+            Self::Failed(error) => Step::Fail(record, error),
+            Self::GivenBack => Step::GiveBack(record),
+        }
+    }
 }
 
 /// A call to stop.
@@ -174,6 +237,22 @@ pub enum Command {
     Acknowledge {
         /// The task as it is stored.
         call: Box<Call>,
+        /// Its follow-up as it is stored, if it has one.
+        follow_up: Option<Box<FollowUp>>,
+    },
+    /// Something is to become of a follow-up.
+    FollowUp {
+        /// The follow-up as it is stored.
+        record: Box<FollowUp>,
+        /// What.
+        order: FollowUpOrder,
+    },
+    /// A turn takes follow-ups that it hasn't been told of.
+    TakeFollowUps {
+        /// The call that the turn is.
+        call_id: CallId,
+        /// The follow-ups as they are stored.
+        records: Vec<FollowUp>,
     },
     /// A finished task is to be forgotten.
     Delete {

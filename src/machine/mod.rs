@@ -9,6 +9,7 @@ mod apply;
 mod change;
 mod command;
 mod decide;
+mod follow_up;
 mod projection;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,9 @@ mod turn;
 
 pub use apply::Written;
 pub use change::{Change, Decision, Effect, Refusal, Reply, Timer};
-pub use command::{Cancel, Close, Command, Concurrency, Finish, Start, StartTurn};
+pub use command::{
+    Cancel, Close, Command, Concurrency, DeliveryOutcome, Finish, FollowUpOrder, Start, StartTurn,
+};
 pub use decide::decide;
 pub use projection::{Projection, Settings};
 pub use turn::{final_text, turn_stop};

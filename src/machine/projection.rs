@@ -12,6 +12,8 @@ pub struct Settings {
     pub grace: Duration,
     /// How long finished calls are kept.
     pub retention: Duration,
+    /// Half of what lies between the first attempt at delivering a follow-up and the second, at most.
+    pub follow_up_delay: Duration,
 }
 
 /// A session and its live calls. Finished calls are in the store only, so the size of a

@@ -18,12 +18,14 @@ impl Projection {
         match report {
             TurnReport::Started { prompt, attachments } => {
                 let model = self.model_of(id);
+                let follow_ups = self.told_by(id);
                 let payload = Payload::TurnStarted {
                     prompt: prompt.clone(),
                     attachments: attachments.len(),
                     model,
+                    follow_ups,
                 };
-                self.remember(Message::User { text: prompt, attachments }, written);
+                self.remember(id, Message::User { text: prompt, attachments }, written);
                 self.tell_live(id, payload, now, written);
             }
             TurnReport::Text(text) => {
@@ -36,11 +38,11 @@ impl Projection {
                 let call_ids = calls.iter().map(|call| call.call_id).collect();
                 let (shown, omitted_bytes) = shown(&text);
                 let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
-                self.remember(Message::Assistant { text, calls }, written);
+                self.remember(id, Message::Assistant { text, calls, note: None }, written);
                 self.tell_live(id, payload, now, written);
             }
             TurnReport::Answered { id: model_id, text } => {
-                self.remember(Message::Tool { id: model_id, text }, written);
+                self.remember(id, Message::Tool { id: model_id, text }, written);
             }
             TurnReport::Retrying { attempt, delay, error } => {
                 let payload = Payload::TurnRetrying { attempt, delay, error };
@@ -72,20 +74,39 @@ impl Projection {
         turn.map(|turn| turn.id).filter(|turn| *turn != id)
     }
 
+    fn told_by(&self, id: CallId) -> Vec<CallId> {
+        let turn = self.call(id).and_then(|call| call.turn.as_ref());
+        turn.map(|turn| turn.follow_ups.iter().map(|record| record.call_id).collect())
+            .unwrap_or_default()
+    }
+
     fn model_of(&self, id: CallId) -> String {
         let turn = self.call(id).and_then(|call| call.turn.as_ref());
         turn.map(|turn| turn.model.clone()).unwrap_or_default()
     }
 
-    fn remember(&mut self, message: Message, written: &mut Written) {
+    /// Of a turn that delivers follow-ups the end decides what is kept.
+    fn remember(&mut self, id: CallId, message: Message, written: &mut Written) {
+        let turn = self.call(id).and_then(|call| call.turn.as_ref());
+        if turn.is_none_or(|turn| !turn.delivers) {
+            self.keep(message, written);
+        }
+    }
+
+    pub(super) fn keep(&mut self, message: Message, written: &mut Written) {
         self.session.messages += 1;
         written.messages.push((self.session.messages, message));
     }
 
     /// How the turn that this call is has ended. The call isn't among the live ones any more.
-    pub(super) fn turn_ended(&self, call: &Call, turn: &Turn) -> Payload {
+    pub(super) fn turn_ended(
+        &self,
+        call: &Call,
+        turn: &Turn,
+        stop: Result<StopReason, TurnError>,
+    ) -> Payload {
         let own = self.live_calls().filter(|other| other.turn_id == call.turn_id);
-        match turn_stop(call) {
+        match stop {
             Ok(stop_reason) => {
                 let running = own.filter(|call| call.is_task()).map(|call| call.id).collect();
                 let (final_text, omitted_bytes) = shown(final_text(call));
@@ -116,7 +137,12 @@ impl Projection {
 
 /// Why a turn that has ended did: well, or not.
 pub fn turn_stop(call: &Call) -> Result<StopReason, TurnError> {
-    let end = call.turn.as_ref().and_then(|turn| turn.end.as_ref());
+    stop_of(call, call.turn.as_deref())
+}
+
+/// The same of a call whose turn is held apart.
+pub(super) fn stop_of(call: &Call, turn: Option<&Turn>) -> Result<StopReason, TurnError> {
+    let end = turn.and_then(|turn| turn.end.as_ref());
     match (call.state, end.map(|end| &end.stop)) {
         (State::Cancelled, _) => Ok(StopReason::Cancelled),
         (State::Succeeded | State::Failed, Some(stop)) => stop.clone(),

@@ -161,6 +161,9 @@ pub struct Cancellation {
     /// When the work had stopped.
     #[serde(default)]
     pub acknowledged_time: Option<Timestamp>,
+    /// Nobody asked: its session was full, and it had to make room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evicted: bool,
     /// Processes of the call that could not be killed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub survivors: Vec<Survivor>,

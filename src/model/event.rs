@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallId, DeliveryError, FollowUpState, Outcome, OutputStream, ParkReason, Progress, SessionId, State, StopReason, Timestamp,
-    ToolKind, TurnError, TurnId, Usage,
+    CallId, DeliveryError, FollowUpState, Outcome, OutputStream, ParkReason, Progress, SessionId,
+    State, StopReason, Timestamp, ToolKind, TurnError, TurnId, Usage,
 };
 
 /// The kinds of payload, for filters. The numbers are what stores keep: never reuse one.

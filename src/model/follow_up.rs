@@ -64,7 +64,7 @@ pub struct DeliveryError {
 
 /// The record that tells an agent of a task that ended. A task has one at most, and it goes by the
 /// task's id.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowUp {
     /// The task.
     pub call_id: CallId,
@@ -117,7 +117,7 @@ pub struct FollowUpPut {
 }
 
 /// What a turn did that told of follow-ups, kept with its message in the history.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowUpNote {
     /// The model or agent that said it.
     pub model: String,
@@ -131,7 +131,7 @@ pub struct FollowUpNote {
 }
 
 /// A tool that a turn used.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolNote {
     /// The round of the turn, from 1.
     pub round: u32,

@@ -236,10 +236,7 @@ pub const REPEATED_FAILURES_MAX: u32 = 3;
 
 /// Attempts at delivering a follow-up after which it is given up.
 pub const FOLLOW_UP_ATTEMPTS_MAX: u32 = 10;
-/// Before the second attempt at delivering a follow-up, at most, in milliseconds; it doubles with
-/// each attempt.
-pub const FOLLOW_UP_DELAY_MS: u64 = 1_000;
-/// Where that doubling ends, in milliseconds.
+/// Before the next attempt at delivering a follow-up, at most, in milliseconds.
 pub const FOLLOW_UP_DELAY_MS_MAX: u64 = 300_000;
 /// A lease of a follow-up that names no time, in seconds.
 pub const FOLLOW_UP_LEASE_SECONDS_DEFAULT: u64 = 60;

@@ -7,14 +7,14 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, Fields, StartCall, background_id, fingerprint};
+use super::convert::{self, Acknowledgement, Fields, StartCall, background_id, fingerprint};
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
-use super::status::{invalid, precondition, unimplemented};
+use super::status::{invalid, precondition};
 use crate::engine::{Engine, Started, WaitMode, Waited, WatchItem};
 use crate::model::limits::{TEXT_BYTES_MAX, WAIT_MANY_WHOLE_TASKS_MAX};
 use crate::model::{Call, State};
-use crate::store::CallCursor;
+use crate::store::{CallCursor, ToldFollowUp};
 
 /// The service.
 pub(super) struct BackgroundTasks {
@@ -297,30 +297,67 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
 
     async fn list_follow_ups(
         &self,
-        _request: Request<v1::ListFollowUpsRequest>,
+        request: Request<v1::ListFollowUpsRequest>,
     ) -> Result<Response<v1::ListFollowUpsResponse>, Status> {
-        Err(unimplemented("ListFollowUps"))
+        let who = principal(&request)?;
+        let (query, filters) = convert::follow_ups_query(&who, request.into_inner())?;
+        if let Some(id) = query.session_id {
+            self.engine.get_session(&who, id).await?;
+        }
+        let page = self.engine.list_follow_ups(query).await?;
+        let now = self.engine.now();
+        let behind = |told: &ToldFollowUp| CallCursor {
+            create_time: told.record.create_time,
+            id: told.record.call_id,
+        };
+        let brief = |told| convert::brief_follow_up(told, now);
+        let (follow_ups, next) = convert::fit(page.follow_ups, page.next, brief, behind);
+        let next_page_token = convert::next_call_token(next, filters);
+        Ok(Response::new(v1::ListFollowUpsResponse { follow_ups, next_page_token }))
     }
 
     async fn lease_follow_ups(
         &self,
-        _request: Request<v1::LeaseFollowUpsRequest>,
+        request: Request<v1::LeaseFollowUpsRequest>,
     ) -> Result<Response<v1::LeaseFollowUpsResponse>, Status> {
-        Err(unimplemented("LeaseFollowUps"))
+        let who = principal(&request)?;
+        let answer_at = answer_at(&request);
+        let mut wanted = convert::lease_request(request.into_inner())?;
+        wanted.wait = cap_wait(wanted.wait, answer_at);
+        let leases = self.engine.lease_follow_ups(&who, wanted).boxed().await?;
+        let now = self.engine.now();
+        let leased = |leased| convert::leased_follow_up(leased, now);
+        Ok(Response::new(v1::LeaseFollowUpsResponse {
+            follow_ups: leases.follow_ups.into_iter().map(leased).collect(),
+            replayed: leases.replayed,
+        }))
     }
 
     async fn acknowledge_follow_up(
         &self,
-        _request: Request<v1::AcknowledgeFollowUpRequest>,
+        request: Request<v1::AcknowledgeFollowUpRequest>,
     ) -> Result<Response<v1::AcknowledgeFollowUpResponse>, Status> {
-        Err(unimplemented("AcknowledgeFollowUp"))
+        let who = principal(&request)?;
+        let Acknowledgement { id, token, outcome, request } =
+            convert::acknowledge_request(request.into_inner())?;
+        let acknowledge =
+            self.engine.acknowledge_follow_up(&who, id, token, outcome, request.as_ref());
+        let changed = acknowledge.boxed().await?;
+        let follow_up = Some(convert::told_follow_up(changed.follow_up, self.engine.now()));
+        let replayed = changed.replayed;
+        Ok(Response::new(v1::AcknowledgeFollowUpResponse { follow_up, replayed }))
     }
 
     async fn retry_follow_up(
         &self,
-        _request: Request<v1::RetryFollowUpRequest>,
+        request: Request<v1::RetryFollowUpRequest>,
     ) -> Result<Response<v1::RetryFollowUpResponse>, Status> {
-        Err(unimplemented("RetryFollowUp"))
+        let who = principal(&request)?;
+        let (id, request) = convert::retry_request(request.into_inner())?;
+        let changed = self.engine.retry_follow_up(&who, id, request.as_ref()).boxed().await?;
+        let follow_up = Some(convert::told_follow_up(changed.follow_up, self.engine.now()));
+        let replayed = changed.replayed;
+        Ok(Response::new(v1::RetryFollowUpResponse { follow_up, replayed }))
     }
 }
 

@@ -117,6 +117,9 @@ impl From<Error> for Status {
                 not_found("SESSION_NOT_FOUND", "callpark.v1.Session", id, message)
             }
             Error::TaskNotFound(id) => not_found("TASK_NOT_FOUND", "callpark.v1.Task", id, message),
+            Error::FollowUpNotFound(id) => {
+                not_found("FOLLOW_UP_NOT_FOUND", "callpark.v1.FollowUp", id, message)
+            }
             Error::ToolNotFound(name) => {
                 not_found("TOOL_NOT_FOUND", "callpark.v1.Tool", name, message)
             }
@@ -168,6 +171,12 @@ fn retry(code: Code, reason: &str, message: String, after: Duration) -> Status {
 fn refused(refusal: &Refusal, message: String) -> Status {
     match refusal {
         Refusal::SessionClosed => precondition("SESSION_CLOSED", "callpark.v1.Session", message),
+        // Nobody who asks hears of it: what somebody else has is passed over.
+        Refusal::FollowUpTaken => retry(Code::Aborted, "FOLLOW_UP_TAKEN", message, RETRY_AFTER),
+        Refusal::LeaseExpired => precondition("LEASE_EXPIRED", "callpark.v1.FollowUp", message),
+        Refusal::FollowUpNotDeadLettered { .. } => {
+            precondition("FOLLOW_UP_NOT_DEAD_LETTERED", "callpark.v1.FollowUp", message)
+        }
         Refusal::TaskRunning => precondition("TASK_RUNNING", "callpark.v1.Task", message),
         Refusal::Busy { .. } | Refusal::TurnRunning => {
             retry(Code::Aborted, "SESSION_BUSY", message, RETRY_AFTER_FULL)

@@ -152,13 +152,14 @@ pub struct Append {
     pub session: Session,
     /// Calls that are new or have changed, as they are now.
     pub calls: Vec<Call>,
-    /// Calls to forget.
+    /// Calls to forget. Their follow-ups stay.
     pub deleted_calls: Vec<CallId>,
     /// New messages of the session's history, each with the number after the one before. Of those
     /// that are there the oldest are forgotten: `HISTORY_MESSAGES_MAX` are kept.
     pub messages: Vec<StoredMessage>,
-    /// Follow-ups that are new or have changed, in the order of their changes; one that changes twice
-    /// stands here twice. A new one has its task.
+    /// Follow-ups that are new or have changed, in the order of their changes; one that changes
+    /// twice stands here twice. A new one has its task, which stays as it is then: a later one is
+    /// ignored. A record that can't be read back may be put again like any other.
     pub follow_ups: Vec<FollowUpPut>,
     /// Requests that this change answers. Refused with [`StoreError::RequestTaken`] if the
     /// tenant has used one of the ids before.
@@ -170,7 +171,7 @@ pub struct Append {
 pub enum StoreError {
     /// Another writer has been there: the log's head is not the expected one. Also, by its
     /// writer's mistake: the append contradicts itself, with a gap in its events, a call of
-    /// another session, or a call twice.
+    /// another session, a call twice, or a new follow-up without its task.
     #[error("the session's log has head {head:?}, not the one that its writer expected")]
     Conflict {
         /// The head that the log has; none if there is no such session.
@@ -218,10 +219,11 @@ pub struct Expired {
 /// What may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpiryPolicy {
-    /// The time: calls whose `expire_time` is not after it go, with their requests.
+    /// The time: calls and follow-ups whose `expire_time` is not after it go, calls with their
+    /// requests.
     pub now: Timestamp,
-    /// Requests about no call, sessions closed, and implicit sessions that hold no call any more
-    /// go when their last change is older than this.
+    /// Requests about no call, and closed or implicit sessions that hold no call and no follow-up
+    /// any more, go when their last change is older than this.
     pub older_than: Timestamp,
     /// Events kept of a session: beyond it the oldest are trimmed.
     pub session_events_max: u64,
@@ -273,10 +275,11 @@ pub trait Store: Send + Sync + 'static {
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError>;
 
-    /// The record of a task's follow-up.
+    /// The record of a task's follow-up. One that can't be read back is [`StoreError::Corrupt`].
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError>;
 
-    /// A follow-up with its task as it ended.
+    /// A follow-up with its task as it ended. If either can't be read back, that is
+    /// [`StoreError::Corrupt`].
     async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError>;
 
     /// Follow-ups with their tasks, newest first.
@@ -293,7 +296,8 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<DueSessions, StoreError>;
 
-    /// Follow-ups of a tenant that are leased for the request with this id, oldest first.
+    /// Follow-ups of a tenant that are leased for the request with this id, oldest first. Those
+    /// that can't be read back are left out.
     async fn leased_follow_ups(
         &self,
         tenant: &Tenant,

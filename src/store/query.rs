@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{LogEvent, StoredEvent};
 use crate::model::{
-    Call, CallId, FollowUp, FollowUpState, Labels, PayloadKind, Session, SessionId, SessionState, State, StreamSummary,
-    Tenant, Timestamp, ToolKind,
+    Call, CallId, FollowUp, FollowUpState, Labels, PayloadKind, Session, SessionId, SessionState,
+    State, StreamSummary, Tenant, Timestamp, ToolKind,
 };
 
 /// Which events of a session.
@@ -191,8 +191,8 @@ pub struct OutputPage {
     pub combined: StreamSummary,
 }
 
-/// Which follow-ups. Order: `create_time`, then the task's id, both descending, neither of which ever
-/// changes.
+/// Which follow-ups. Order: `create_time`, then the task's id, both descending, neither of which
+/// ever changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowUpQuery {
     /// Whose.
@@ -219,9 +219,9 @@ pub struct ToldFollowUp {
 /// Follow-ups, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FollowUpPage {
-    /// The follow-ups. Those that can't be read back are left out.
+    /// The follow-ups. Those that can't be read back, or whose task can't, are left out.
     pub follow_ups: Vec<ToldFollowUp>,
-    /// The tasks of those that can't be read back.
+    /// The tasks of those that are left out. They count as a part of the page.
     pub unreadable: Vec<CallId>,
     /// There are more: ask on behind this one.
     pub next: Option<CallCursor>,
@@ -252,9 +252,11 @@ pub struct DueQuery {
 /// Follow-ups that something is due for.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DueFollowUps {
-    /// Those whose `due_time` is not after `now`, in its order.
+    /// Those whose `due_time` is not after `now`, in its order; of one moment in the order in which
+    /// they were first stored.
     pub records: Vec<FollowUp>,
-    /// The tasks of those among them that can't be read back: they hold nothing up.
+    /// The tasks of those between them that can't be read back. They don't count, so that they hold
+    /// nothing up, and stay due until they are put again.
     pub unreadable: Vec<CallId>,
     /// When the next one will be due, of those that aren't yet.
     pub next: Option<Timestamp>,

@@ -2,15 +2,20 @@
 
 use super::{Append, MessagePage, StoreError, StoredMessage};
 use crate::model::limits::HISTORY_MESSAGES_MAX;
-use crate::model::{Labels, OutputPosition, OutputStream, StreamSummary};
+use crate::model::{
+    CallId, Delivery, FollowUp, FollowUpPut, FollowUpState, Labels, OutputPosition, OutputStream,
+    SessionId, StreamSummary, Timestamp,
+};
 
 /// Refuses an append that doesn't follow `head`, the end of the log that there is, or that
-/// contradicts itself: events with a gap, a session or a call of another log, a call twice.
+/// contradicts itself: events with a gap, a session, a call or a follow-up of another log, a call
+/// twice.
 pub(super) fn check_append(append: &Append, head: Option<u64>) -> Result<(), StoreError> {
     let next = head.unwrap_or(0).saturating_add(1);
     let gapless = append.events.iter().zip(next..).all(|(event, place)| event.sequence == place);
     let own = append.session.id == append.session_id
-        && append.calls.iter().all(|call| call.session_id == append.session_id);
+        && append.calls.iter().all(|call| call.session_id == append.session_id)
+        && append.follow_ups.iter().all(|put| is_own(put, append.session_id));
     let ids = || append.calls.iter().map(|call| call.id).enumerate();
     let distinct = ids().all(|(n, id)| ids().take(n).all(|(_, earlier)| earlier != id));
     let numbered = append.messages.windows(2).all(|pair| pair[0].number + 1 == pair[1].number);
@@ -19,6 +24,66 @@ pub(super) fn check_append(append: &Append, head: Option<u64>) -> Result<(), Sto
     } else {
         Err(StoreError::Conflict { head })
     }
+}
+
+/// Of this session, and of its own task.
+fn is_own(put: &FollowUpPut, session_id: SessionId) -> bool {
+    let of_task = put.task.as_ref().is_none_or(|task| task.id == put.record.call_id);
+    put.record.session_id == session_id && of_task
+}
+
+/// Refuses a follow-up of another session, and a new one without its task. `owner` tells whose
+/// one is that is there.
+pub(super) fn check_follow_ups<E: From<StoreError>>(
+    append: &Append,
+    head: Option<u64>,
+    mut owner: impl FnMut(CallId) -> Result<Option<SessionId>, E>,
+) -> Result<(), E> {
+    let mut new = Vec::new();
+    for FollowUpPut { record, task } in &append.follow_ups {
+        let fits = match owner(record.call_id)? {
+            Some(session_id) => session_id == append.session_id,
+            None if task.is_some() => {
+                new.push(record.call_id);
+                true
+            }
+            None => new.contains(&record.call_id),
+        };
+        if !fits {
+            return Err(StoreError::Conflict { head }.into());
+        }
+    }
+    Ok(())
+}
+
+/// What can be due of a follow-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The engine delivers it.
+    Delivery,
+    /// Somebody may lease it.
+    Lease,
+    /// Its lease has run out.
+    Lapse,
+}
+
+/// What is due of a follow-up, and when.
+pub(super) fn due(record: &FollowUp) -> Option<(Due, Timestamp)> {
+    let what = match (record.state, record.delivery) {
+        (FollowUpState::Pending, Delivery::Engine) => Due::Delivery,
+        (FollowUpState::Pending, Delivery::Lease) => Due::Lease,
+        (FollowUpState::Leased, Delivery::Engine | Delivery::Lease) => Due::Lapse,
+        (FollowUpState::Delivered | FollowUpState::Suppressed | FollowUpState::DeadLettered, _) => {
+            return None;
+        }
+    };
+    record.due_time.map(|time| (what, time))
+}
+
+/// The request that a follow-up is leased for.
+pub(super) fn lease_request(record: &FollowUp) -> Option<&str> {
+    let lease = record.lease.as_ref().filter(|_| record.state == FollowUpState::Leased)?;
+    lease.request_id.as_deref()
 }
 
 /// Refuses an append that uses a request id twice.

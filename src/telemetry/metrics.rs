@@ -12,13 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::label::{CallCap, ConnectionRefusal, KINDS, LogSource, STATES, kind_label, state_label};
 use super::{RpcMetrics, name};
-use crate::model::{State, ToolKind};
+use crate::model::{FollowUpState, State, ToolKind};
 
 /// How often the samples of the histograms are put into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// The method under which requests for unknown methods are counted: their names are the
 /// caller's, so they would be without end.
 const OTHER_METHOD: &str = "other";
+/// What can become of a follow-up, in the order of [`Handles::follow_ups`].
+const FOLLOW_UP_OUTCOMES: [&str; 5] =
+    ["scheduled", "delivered", "suppressed", "dead_lettered", "failed"];
 
 /// Where handles are registered.
 #[derive(Clone)]
@@ -83,6 +86,8 @@ struct Handles {
     calls_running: Gauge,
     requests_replayed: Counter,
     tasks_expired: Counter,
+    follow_ups: [Counter; FOLLOW_UP_OUTCOMES.len()],
+    follow_ups_unreadable: Counter,
     events_appended: Counter,
     sequences_trimmed: Counter,
     output_bytes_kept: Counter,
@@ -128,6 +133,9 @@ impl Metrics {
             calls_running: registry.gauge(name::CALLS_RUNNING),
             requests_replayed: registry.counter(name::REQUESTS_REPLAYED, &[]),
             tasks_expired: registry.counter(name::TASKS_EXPIRED, &[]),
+            follow_ups: FOLLOW_UP_OUTCOMES
+                .map(|word| registry.counter(name::FOLLOW_UPS, &[("outcome", word)])),
+            follow_ups_unreadable: registry.counter(name::FOLLOW_UPS_UNREADABLE, &[]),
             events_appended: registry.counter(name::EVENTS_APPENDED, &[]),
             sequences_trimmed: registry.counter(name::SEQUENCES_TRIMMED, &[]),
             output_bytes_kept: output("kept"),
@@ -206,6 +214,26 @@ impl Metrics {
     /// Tasks were forgotten because their time was over.
     pub fn tasks_expired(&self, tasks: u64) {
         self.0.tasks_expired.increment(tasks);
+    }
+
+    /// A follow-up was made, an attempt at it failed, or it has come to this state.
+    pub fn follow_up(&self, is_new: bool, failed: bool, state: FollowUpState) {
+        let [scheduled, delivered, suppressed, dead_lettered, failures] = &self.0.follow_ups;
+        if is_new {
+            scheduled.increment(1);
+        }
+        match state {
+            FollowUpState::Delivered => delivered.increment(1),
+            FollowUpState::Suppressed => suppressed.increment(1),
+            FollowUpState::DeadLettered => dead_lettered.increment(1),
+            FollowUpState::Pending if failed => failures.increment(1),
+            FollowUpState::Pending | FollowUpState::Leased => {}
+        }
+    }
+
+    /// A follow-up could not be read back.
+    pub fn follow_up_unreadable(&self) {
+        self.0.follow_ups_unreadable.increment(1);
     }
 
     /// Events were written to the log.

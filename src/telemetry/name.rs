@@ -19,6 +19,12 @@ pub const REQUESTS_REPLAYED: &str = "callpark_requests_replayed_total";
 /// Tasks forgotten because their time was over.
 pub const TASKS_EXPIRED: &str = "callpark_tasks_expired_total";
 
+/// What became of follow-ups. Labels: `outcome`, which is `scheduled`, `delivered`, `suppressed`,
+/// `dead_lettered`, or `failed` for an attempt.
+pub const FOLLOW_UPS: &str = "callpark_follow_ups_total";
+/// Follow-ups that could not be read back when they were looked at.
+pub const FOLLOW_UPS_UNREADABLE: &str = "callpark_follow_ups_unreadable_total";
+
 /// Events written to the log.
 pub const EVENTS_APPENDED: &str = "callpark_events_appended_total";
 /// Events removed from the beginning of a session's log.
@@ -64,6 +70,8 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (CALLS_REFUSED, Unit::Count, "Calls turned away before they started, by the cap they met"),
     (REQUESTS_REPLAYED, Unit::Count, "Requests answered from the record of an earlier one"),
     (TASKS_EXPIRED, Unit::Count, "Tasks forgotten because their retention was over"),
+    (FOLLOW_UPS, Unit::Count, "What became of follow-ups"),
+    (FOLLOW_UPS_UNREADABLE, Unit::Count, "Follow-ups that could not be read back"),
     (EVENTS_APPENDED, Unit::Count, "Events written to the log"),
     (SEQUENCES_TRIMMED, Unit::Count, "Events removed from the beginning of a session's log"),
     (OUTPUT_BYTES, Unit::Bytes, "Output of calls, kept or dropped"),

@@ -75,6 +75,7 @@ pub(crate) fn request(session_id: SessionId, messages_before: u64, prompt: &str)
         system: "Be brief.".into(),
         messages: Vec::new(),
         messages_before,
+        messages_after: messages_before + 2,
         prompt: prompt.to_owned(),
         attachments: Vec::new(),
         tools: Arc::default(),

@@ -15,7 +15,8 @@ async fn an_agent_finds_and_calls_tools_of_callparks() {
     for words in ["\"echo\"", "Says it again.", "\"required\""] {
         assert!(told.text.contains(words), "{}", told.text);
     }
-    (asked.messages_before, asked.prompt) = (2, "echo hello".to_owned());
+    (asked.messages_before, asked.messages_after) = (2, 4);
+    asked.prompt = "echo hello".to_owned();
     let told = play(&agent, asked.clone()).await;
     let [call] = &told.calls[..] else { panic!("{told:?}") };
     assert_eq!((call.tool.as_str(), call.arguments.as_str()), ("echo", r#"{"text":"hello"}"#));
@@ -36,7 +37,7 @@ async fn a_call_that_failed_or_was_never_answered_is_an_error_for_the_agent() {
     let told = told.await;
     assert!(told.text.contains("it broke"), "{}", told.text);
     assert!(told.text.contains(r#""isError": true"#), "{}", told.text);
-    asked.messages_before = 2;
+    (asked.messages_before, asked.messages_after) = (2, 4);
     let told = play_with(&agent, asked, |_, answer| drop(answer)).await;
     assert!(told.text.contains("before the call was answered"), "{}", told.text);
     assert!(told.text.contains(r#""isError": true"#), "{}", told.text);
@@ -74,7 +75,8 @@ async fn a_call_of_callparks_tool_is_no_call_of_the_agents_own() {
     let told = play(&agent, asked.clone()).await;
     assert!(told.own_calls.is_empty(), "{told:?}");
     // Without such a tool it is one of the agent's own.
-    (asked.tools, asked.messages_before) = (Default::default(), 2);
+    (asked.messages_before, asked.messages_after) = (2, 4);
+    asked.tools = Default::default();
     assert_eq!(play(&agent, asked).await.own_calls.len(), 1);
     agent.close().await;
 }

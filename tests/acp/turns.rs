@@ -124,7 +124,7 @@ async fn the_history_is_told_only_to_who_does_not_know_it() {
     let agent = agent();
     let session = SessionId::random();
     let user = Message::User { text: "Hello".to_owned(), attachments: Vec::new() };
-    let assistant = Message::Assistant { text: "Hi".to_owned(), calls: Vec::new() };
+    let assistant = Message::Assistant { text: "Hi".to_owned(), calls: Vec::new(), note: None };
     let messages = vec![Arc::new(user), Arc::new(assistant)];
     let ask = |messages_before| {
         let mut request = request(session, messages_before, "prompt");

@@ -26,6 +26,7 @@ mod faults_same_request;
 mod faults_start;
 mod faults_stop;
 mod faults_store;
+mod follow_ups;
 mod history;
 mod http2;
 mod idempotency;

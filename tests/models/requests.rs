@@ -117,6 +117,7 @@ async fn acts_once(until: Claim, failures: u32) {
             calls: Vec::new(),
             deleted_calls: Vec::new(),
             messages: Vec::new(),
+            follow_ups: Vec::new(),
             requests: vec![record],
         };
         spawn(act(claims.clone(), log.clone(), append, until, failures.clone()))

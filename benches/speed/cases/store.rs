@@ -119,6 +119,7 @@ impl Log {
             calls,
             deleted_calls: Vec::new(),
             messages: Vec::new(),
+            follow_ups: Vec::new(),
             requests: Vec::new(),
         };
         self.store.store.append(append).await?;

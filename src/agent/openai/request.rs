@@ -57,10 +57,10 @@ fn message(message: &Message) -> Value {
                 [text_part(text)].into_iter().chain(attachments.iter().map(part)).collect();
             json!({ "role": "user", "content": parts })
         }
-        Message::Assistant { text, calls } if calls.is_empty() => {
+        Message::Assistant { text, calls, note: _ } if calls.is_empty() => {
             json!({ "role": "assistant", "content": text })
         }
-        Message::Assistant { text, calls } => {
+        Message::Assistant { text, calls, note: _ } => {
             let content = if text.is_empty() { Value::Null } else { text.as_str().into() };
             let calls: Vec<Value> = calls.iter().map(call).collect();
             json!({ "role": "assistant", "content": content, "tool_calls": calls })

@@ -117,6 +117,9 @@ settings! {
         /// Pause before the second attempt at a request to a model. It doubles with each one, up to
         /// ten times as much; half of it or more is waited for, by chance.
         model_retry_delay: Duration = "3s", "TIME" in SECOND / 1000..=MINUTE;
+        /// Half of the longest pause before the second attempt at delivering a follow-up. It doubles
+        /// with each attempt, up to 5 min; a part of it is waited for, by chance.
+        follow_up_delay: Duration = "1s", "TIME" in SECOND / 1000..=MINUTE;
     }
     "Lifetimes" {
         /// How long finished tasks and request ids are kept.

@@ -18,11 +18,13 @@ use crate::tool::Arguments;
 pub(super) struct Told {
     pub(super) text: String,
     pub(super) failed: bool,
+    /// Of a process that ended with one.
+    pub(super) exit_code: Option<i32>,
 }
 
 impl Told {
     pub(super) fn failure(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failed: true }
+        Self { text: text.into(), failed: true, exit_code: None }
     }
 }
 
@@ -80,6 +82,7 @@ impl Turn {
                 tool: call.tool.clone(),
                 arguments,
                 of_turn: Some((self.play.turn_id, call.call_id)),
+                follow_up: self.play.session.follow_up,
                 ..CallRequest::default()
             };
             engine.start(&self.play.who, request).await
@@ -98,7 +101,8 @@ impl Turn {
                 return Ok(parked(&call, call.elapsed(self.play.engine.now())));
             }
             let (call, _) = self.play.engine.complete(call).await?;
-            Ok::<_, Error>(Told { failed: call.state != State::Succeeded, text: result(&call) })
+            let failed = call.state != State::Succeeded;
+            Ok::<_, Error>(Told { failed, text: result(&call), exit_code: exit_code(&call) })
         };
         told.await.unwrap_or_else(|error| Told::failure(error.to_string()))
     }
@@ -148,7 +152,17 @@ fn parked(call: &Call, ran: Duration) -> Told {
         "background_id": id,
         "message": message,
     });
-    Told { text: text.to_string(), failed: false }
+    Told { text: text.to_string(), failed: false, exit_code: None }
+}
+
+fn exit_code(call: &Call) -> Option<i32> {
+    match &call.outcome {
+        Some(Outcome::Result(result)) => match result.exit {
+            Some(Exit::Code(code)) => Some(code),
+            Some(Exit::Signal(_)) | None => None,
+        },
+        Some(Outcome::Failure(_)) | None => None,
+    }
 }
 
 /// What a model is told of a call that has ended.

@@ -17,8 +17,8 @@ use crate::model::limits::{
     CANCEL_WAIT_SECONDS_DEFAULT, READ_OUTPUT_BYTES_DEFAULT, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX,
 };
 use crate::model::{
-    Call, CallId, CallPolicy, Content, ContentKind, ModelCall, Principal, Progress, SessionId,
-    Tool, ToolKind, ToolResult, ToolSource,
+    Call, CallId, CallPolicy, Content, ContentKind, FollowUpPolicy, ModelCall, Principal, Progress,
+    SessionId, Tool, ToolKind, ToolResult, ToolSource,
 };
 use crate::store::OutputSelection;
 use crate::tool::{ArgumentFault, Arguments, InProcess, Work, check_arguments};
@@ -147,6 +147,10 @@ impl Turn {
         let policy = CallPolicy {
             call_budget: tool.call_budget,
             execution_timeout: Some(limit),
+            follow_up: match is_control(&call.tool) {
+                true => FollowUpPolicy::None,
+                false => play.session.follow_up,
+            },
             ..CallPolicy::default()
         };
         let start = Start {
@@ -239,7 +243,8 @@ impl Control {
             }
             Order::Wait(id, wait) => {
                 self.own_task(id).await?;
-                let waited = self.engine.wait(&self.who, id, wait, false).await?;
+                // What the model hears here it needn't be told again.
+                let waited = self.engine.wait(&self.who, id, wait, true).await?;
                 self.told(waited.call).await
             }
             Order::Cancel(id) => {
@@ -253,8 +258,9 @@ impl Control {
                     wait: Duration::from_secs(CANCEL_WAIT_SECONDS_DEFAULT),
                     dry_run: false,
                 };
-                let cancelled = self.engine.cancel(&self.who, cancel).await?;
-                self.told(cancelled.call).await
+                self.engine.cancel(&self.who, cancel).await?;
+                let ended = self.engine.wait(&self.who, id, Duration::ZERO, true).await?;
+                self.told(ended.call).await
             }
             Order::Read(id, start) => {
                 self.own_task(id).await?;

@@ -108,7 +108,7 @@ fn size_bytes(message: &Message) -> usize {
             });
             text.len() + attached.sum::<usize>()
         }
-        Message::Assistant { text, calls } => {
+        Message::Assistant { text, calls, note: _ } => {
             let calls = calls.iter().map(|call| call.tool.len() + call.arguments.len() + 100);
             text.len() + calls.sum::<usize>()
         }
@@ -133,7 +133,11 @@ mod tests {
             arguments: "{}".into(),
             call_id: CallId::random(),
         };
-        Message::Assistant { text: String::new(), calls: ids.iter().map(call).collect() }
+        Message::Assistant {
+            text: String::new(),
+            calls: ids.iter().map(call).collect(),
+            note: None,
+        }
     }
 
     fn answers(id: &str) -> Message {

@@ -12,6 +12,7 @@ mod play;
 mod relay;
 mod round;
 mod sub_session;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use crate::model::limits::{
     TURN_ROUNDS_DEFAULT, TURN_ROUNDS_MAX, TURN_SECONDS_DEFAULT,
 };
 use crate::model::{
-    BusyPolicy, Call, CallId, CallPolicy, Content, FollowUpPolicy, Labels, OnDisconnect,
+    BusyPolicy, Call, CallId, CallPolicy, Content, FollowUp, FollowUpPolicy, Labels, OnDisconnect,
     ParkReason, Principal, Session, SessionId, State, StopReason, ToolKind, TurnError, TurnId,
     Unresolved,
 };
@@ -78,6 +79,8 @@ pub struct TurnRequest {
     pub labels: Labels,
     /// Check everything, start nothing.
     pub dry_run: bool,
+    /// It is to deliver these follow-ups; none: it is a caller's.
+    pub follow_ups: Option<Vec<FollowUp>>,
     /// It works for a call of another session, in one that is made for it.
     pub sub_session: Option<Box<SubSession>>,
 }
@@ -175,6 +178,8 @@ impl Engine {
             system,
             prompt: wanted.prompt,
             attachments: wanted.attachments,
+            delivers: wanted.follow_ups.is_some(),
+            background: wanted.background,
             rounds_max: rounds.unwrap_or(TURN_ROUNDS_DEFAULT).min(TURN_ROUNDS_MAX),
             attempts_max: attempts.unwrap_or(TURN_ATTEMPTS_DEFAULT).min(TURN_ATTEMPTS_MAX),
         }
@@ -333,7 +338,11 @@ fn start_command(wanted: &TurnRequest, model: &str) -> Start {
         policy,
         labels: wanted.labels.clone(),
         turn_id: Some(turn_of(call_id)),
-        turn: Some(StartTurn { model: model.to_owned(), busy_policy: wanted.busy_policy }),
+        turn: Some(StartTurn {
+            model: model.to_owned(),
+            busy_policy: wanted.busy_policy,
+            follow_ups: wanted.follow_ups.clone(),
+        }),
         parent: wanted.sub_session.as_ref().map(|sub| sub.parent),
         background: wanted.background,
         concurrency: wanted.concurrency,

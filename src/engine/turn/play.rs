@@ -10,6 +10,7 @@ use super::calls::Repetitions;
 use super::control::{self, NOTES};
 use super::history::History;
 use super::sub_session;
+use super::told::{BACKGROUND_NOTES, Notes};
 use crate::agent::{Finish, Model, Player};
 use crate::engine::directory::Handle;
 use crate::engine::words::without_middle;
@@ -22,6 +23,9 @@ use crate::model::{
     TurnReport,
 };
 use crate::tool::{Arguments, InProcess};
+
+/// The result of a turn in the background that said nothing.
+const NO_OUTPUT: &str = "Task completed but produced no output.";
 
 /// What a turn needs.
 pub(super) struct Play {
@@ -37,6 +41,10 @@ pub(super) struct Play {
     pub(super) system: Arc<str>,
     pub(super) prompt: String,
     pub(super) attachments: Vec<Content>,
+    /// It was started to deliver follow-ups.
+    pub(super) delivers: bool,
+    /// It was started in the background: nobody reads along.
+    pub(super) background: bool,
     pub(super) rounds_max: u32,
     pub(super) attempts_max: u32,
 }
@@ -60,6 +68,8 @@ pub(super) struct Turn {
     pub(super) attempt: u32,
     /// The model's last message.
     pub(super) final_text: String,
+    /// What is to be kept of what it does.
+    pub(super) notes: Notes,
 }
 
 #[async_trait]
@@ -69,8 +79,10 @@ impl InProcess for Play {
         _progress: mpsc::Sender<Progress>,
         stop: CancellationToken,
     ) -> ToolResult {
+        let notes = Notes::of(&self);
         let mut turn = Turn {
             play: *self,
+            notes,
             history: History::default(),
             tools: Arc::default(),
             attempt: 1,
@@ -93,13 +105,15 @@ impl Turn {
 
     async fn play_rounds(&mut self, model: &dyn Model) -> Result<StopReason, TurnError> {
         let mut repetitions = Repetitions::default();
-        for _ in 0..self.play.rounds_max {
+        for round in 1..=self.play.rounds_max {
+            self.hear_follow_ups().await?;
             let answer = self.ask(model).await?;
             let calls: Vec<ModelCall> = answer.calls.into_iter().map(named).collect();
             self.final_text.clone_from(&answer.text);
             self.tell(TurnReport::Message { text: answer.text.clone(), calls: calls.clone() })
                 .await?;
-            let message = Message::Assistant { text: answer.text, calls: calls.clone() };
+            let message =
+                Message::Assistant { text: answer.text, calls: calls.clone(), note: None };
             self.history.push(message);
             if calls.is_empty() {
                 return Ok(match answer.finish {
@@ -111,6 +125,7 @@ impl Turn {
             let answers = self.run_calls(&calls).await;
             for (call, answer) in calls.iter().zip(answers) {
                 let failed = answer.failed;
+                self.notes.add(round, call, &answer);
                 let text = without_middle(&answer.text, MODEL_RESULT_BYTES_MAX);
                 let report = TurnReport::Answered { id: call.id.clone(), text: text.clone() };
                 self.tell(report).await?;
@@ -146,8 +161,10 @@ impl Turn {
         let mut tools: Vec<Tool> = own.collect();
         tools.extend(sub_session::tool(&self.play, &tools));
         self.tools = tools.into_iter().chain(control::tools()).collect();
-        let separator = if self.play.system.is_empty() { "" } else { "\n\n" };
-        self.play.system = format!("{}{separator}{NOTES}", self.play.system).into();
+        let background = if self.play.background { BACKGROUND_NOTES } else { "" };
+        let parts = [&*self.play.system, NOTES, background].into_iter();
+        let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+        self.play.system = parts.join("\n\n").into();
         Ok(Begun { messages, messages_before, prompt, attachments })
     }
 
@@ -165,21 +182,26 @@ impl Turn {
     }
 
     /// None: it was stopped.
-    async fn result(self, played: Option<Result<StopReason, TurnError>>) -> ToolResult {
+    async fn result(mut self, played: Option<Result<StopReason, TurnError>>) -> ToolResult {
         let error = match &played {
             Some(Err(error)) => Some(error.message.clone()),
             Some(Ok(_)) | None => None,
         };
         let is_error = !matches!(played, Some(Ok(_)));
         if let Some(stop) = played {
-            let end = TurnEnd { stop, history_omitted: self.history.omitted() };
+            let note = self.notes.take(self.play.player.name());
+            let end = TurnEnd { stop, history_omitted: self.history.omitted(), note };
             // What can't be told now is seen by the result: it ended, well or not.
             let _ = self.tell(TurnReport::Ended(end)).await;
         }
-        let text = without_middle(&self.final_text, RESULT_CONTENT_BYTES_MAX);
+        // Whoever waits for background work hears that there is nothing more to come.
+        let is_silent = self.final_text.is_empty() && self.play.background && !is_error;
+        let said = if is_silent { NO_OUTPUT } else { self.final_text.as_str() };
+        let text = without_middle(said, RESULT_CONTENT_BYTES_MAX);
+        let is_empty = text.is_empty();
         let content = Content { kind: ContentKind::Text(text), stream: None, offset: 0 };
         ToolResult {
-            content: if self.final_text.is_empty() { Vec::new() } else { vec![content] },
+            content: if is_empty { Vec::new() } else { vec![content] },
             is_error,
             error_message: error.unwrap_or_default(),
             ..ToolResult::default()

@@ -96,6 +96,7 @@ impl Turn {
             system: self.play.system.clone(),
             messages: begun.messages,
             messages_before: begun.messages_before,
+            messages_after: begun.messages_before + if self.play.delivers { 1 } else { 2 },
             prompt: begun.prompt,
             attachments: begun.attachments,
             tools: self.tools.clone(),
@@ -189,7 +190,7 @@ impl Turn {
             told = running => told,
             () = answer.closed() => return,
         };
-        let Told { text, failed } = told;
+        let Told { text, failed, .. } = told;
         let text = without_middle(&text, MODEL_RESULT_BYTES_MAX);
         // Nobody waits: the log has the result.
         let _ = answer.send(CallAnswer { text, failed });

@@ -1,12 +1,24 @@
 //! Somebody says that the result of a finished task has arrived.
 
-use super::super::{Change, Decision};
-use crate::model::Call;
+use super::super::{Change, Decision, Projection, Reply};
+use super::follow_up;
+use crate::model::{Call, FollowUp, Timestamp};
 
-/// Marks the record, once. The result stays until it expires.
-pub(super) fn decide(call: Box<Call>) -> Decision {
+/// Marks the record, once, and spares the agent its follow-up if nobody delivers that yet. The result
+/// stays until it expires.
+pub(super) fn decide(
+    projection: &Projection,
+    call: Box<Call>,
+    record: Option<Box<FollowUp>>,
+    now: Timestamp,
+) -> Decision {
     if call.acknowledge_time.is_some() || !call.state.is_terminal() {
         return Decision::nothing();
     }
-    Decision::nothing().change(Change::Acknowledged(call))
+    let mut decision = match record {
+        Some(record) => follow_up::acknowledged(projection, *record, now),
+        None => Decision::nothing(),
+    };
+    decision.reply = Ok(Reply::Done);
+    decision.change(Change::Acknowledged(call))
 }

@@ -55,6 +55,7 @@ fn tell(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
         requested_by,
         reason,
         acknowledged_time: None,
+        evicted,
         survivors: Vec::new(),
     };
     let effect = if force { Effect::Kill(call_id) } else { Effect::Terminate(call_id, grace) };

@@ -9,6 +9,7 @@ mod create;
 mod delete;
 mod disconnect;
 mod finish;
+mod follow_up;
 mod lose;
 mod output;
 mod park;
@@ -46,7 +47,13 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
         Command::Timeout { call_id, cause } => timeout::decide(projection, call_id, cause),
         Command::Cancel(cancel) => cancel::decide(projection, cancel, now),
         Command::Lose { call_id, last_known } => lose::decide(projection, call_id, last_known),
-        Command::Acknowledge { call } => acknowledge::decide(call),
+        Command::Acknowledge { call, follow_up } => {
+            acknowledge::decide(projection, call, follow_up, now)
+        }
+        Command::FollowUp { record, order } => follow_up::decide(projection, *record, order, now),
+        Command::TakeFollowUps { call_id, records } => {
+            follow_up::take(projection, call_id, records)
+        }
         Command::Delete { call_id } => delete::decide(projection, call_id),
         Command::Close(close) => close::decide(projection, close, now),
         Command::Create => create::decide(),

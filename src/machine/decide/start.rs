@@ -1,12 +1,14 @@
 //! A caller starts a call.
 
+use super::super::follow_up::CALLPARK;
 use super::super::{
     Cancel, Change, Concurrency, Decision, Effect, Projection, Refusal, Start, Timer,
 };
 use super::{begin, cancel};
 use crate::model::limits::EVENT_ARGUMENTS_BYTES_MAX;
 use crate::model::{
-    BusyPolicy, Call, CallPolicy, ParkReason, SessionState, State, TaskLimitPolicy, Timestamp, Turn,
+    BusyPolicy, Call, CallPolicy, FollowUpState, ParkReason, SessionState, State, TaskLimitPolicy,
+    Timestamp, Turn,
 };
 
 /// Refused, or accepted: running at once, or pending until those it must not run beside have
@@ -14,6 +16,10 @@ use crate::model::{
 pub(super) fn decide(projection: &Projection, start: Start, now: Timestamp) -> Decision {
     if projection.session.state != SessionState::Open {
         return Decision::refused(Refusal::SessionClosed);
+    }
+    let told = start.turn.as_ref().and_then(|turn| turn.follow_ups.as_ref());
+    if told.is_some_and(|told| told.iter().all(|record| record.state != FollowUpState::Pending)) {
+        return Decision::refused(Refusal::FollowUpTaken);
     }
     let busy_policy = start.turn.as_ref().map(|turn| turn.busy_policy);
     if busy_policy == Some(BusyPolicy::Reject) && projection.live_calls().any(is_turn) {
@@ -95,7 +101,7 @@ fn stop_all(
 fn by_callpark(projection: &Projection, call: &Call, reason: &str) -> Cancel {
     Cancel {
         call_id: call.id,
-        requested_by: "callpark".into(),
+        requested_by: CALLPARK.into(),
         reason: reason.into(),
         force: false,
         grace: projection.settings.grace,
@@ -107,6 +113,8 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
     let arguments = (arguments_bytes <= EVENT_ARGUMENTS_BYTES_MAX as u64)
         .then(|| std::mem::take(&mut start.arguments));
     let (call_id, has_slot) = (start.call_id, start.has_slot);
+    let told = start.turn.as_mut().and_then(|turn| turn.follow_ups.as_mut());
+    let told = told.map(std::mem::take).unwrap_or_default();
     let mut call = new_call(projection, start, now);
     let blocked = projection.is_blocked(&call, &made.ended());
     if !blocked && has_slot {
@@ -126,6 +134,9 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
     }
     decision =
         decision.change(Change::Accepted { call: Box::new(call), arguments, arguments_bytes });
+    for record in told.into_iter().filter(|record| record.state == FollowUpState::Pending) {
+        decision = decision.change(Change::Told { call_id, record: Box::new(record) });
+    }
     match parked {
         true => decision.change(Change::Parked(call_id, ParkReason::BackgroundStart)),
         false => decision,
@@ -155,7 +166,10 @@ fn new_call(projection: &Projection, start: Start, now: Timestamp) -> Call {
         parent: start.parent,
         progress: None,
         outcome: None,
-        turn: start.turn.map(|turn| Box::new(Turn { model: turn.model, end: None })),
+        turn: start.turn.map(|turn| {
+            let delivers = turn.follow_ups.is_some();
+            Box::new(Turn { model: turn.model, end: None, delivers, follow_ups: Vec::new() })
+        }),
         usage: None,
         cancellation: None,
         stopping: None,

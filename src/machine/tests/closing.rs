@@ -23,7 +23,7 @@ fn last_event(world: &World) -> &Payload {
 
 fn acknowledge(world: &mut World, call_id: CallId) {
     let call = Box::new(world.record(call_id).clone());
-    assert_eq!(world.tell(Command::Acknowledge { call }), Ok(Reply::Done));
+    assert_eq!(world.tell(Command::Acknowledge { call, follow_up: None }), Ok(Reply::Done));
 }
 
 #[test]

@@ -179,7 +179,7 @@ impl Node {
                 .any_call(index)
                 .map(|call_id| Command::Lose { call_id, last_known: Timestamp::default() }),
             Happening::Acknowledge(index) => pick(index, self.world.settled.values().cloned())
-                .map(|call| Command::Acknowledge { call: Box::new(call) }),
+                .map(|call| Command::Acknowledge { call: Box::new(call), follow_up: None }),
             Happening::Delete(index) => {
                 self.any_call(index).map(|call_id| Command::Delete { call_id })
             }

@@ -12,7 +12,7 @@ fn turn(world: &mut World, busy_policy: BusyPolicy) -> Start {
     Start {
         kind: ToolKind::Agent,
         turn_id: Some(TurnId::from_bytes(*call.call_id.as_bytes())),
-        turn: Some(StartTurn { model: "m".into(), busy_policy }),
+        turn: Some(StartTurn { model: "m".into(), busy_policy, follow_ups: None }),
         policy: CallPolicy { exclusive: true, ..call.policy },
         ..call
     }
@@ -68,7 +68,7 @@ fn reports_become_events_messages_and_sums() {
     let text = String::from("hello");
     report(&mut world, id, TurnReport::Message { text, calls: Vec::new() });
     assert_eq!(world.projection.session.messages, 1);
-    let end = TurnEnd { stop: Ok(StopReason::MaxTokens), history_omitted: 7 };
+    let end = TurnEnd { stop: Ok(StopReason::MaxTokens), history_omitted: 7, note: None };
     report(&mut world, id, TurnReport::Ended(end));
     world.succeed(id);
     let [Payload::SessionIdle(end)] = ends(&world, id)[..] else { panic!("one end") };
@@ -105,7 +105,7 @@ fn every_way_to_end_is_told_once() {
     let failed = TurnError { code: "c".into(), message: "m".into(), retryable: false };
     let mut world = World::new();
     let id = start(&mut world, BusyPolicy::Reject);
-    let end = TurnEnd { stop: Err(failed.clone()), history_omitted: 0 };
+    let end = TurnEnd { stop: Err(failed.clone()), history_omitted: 0, note: None };
     report(&mut world, id, TurnReport::Ended(end));
     world.finish(id, exited(1), false).expect("taken");
     let [Payload::SessionError { error, .. }] = ends(&world, id)[..] else { panic!("one end") };

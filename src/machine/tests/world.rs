@@ -9,8 +9,8 @@ use super::super::{
 };
 use super::checks;
 use crate::model::{
-    Call, CallId, CallPolicy, Event, Exit, Labels, Payload, PayloadKind, Session, SessionId,
-    SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind, ToolResult,
+    Call, CallId, CallPolicy, Event, Exit, FollowUpPolicy, Labels, Payload, PayloadKind, Session,
+    SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind, ToolResult,
 };
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -46,7 +46,11 @@ impl World {
     pub(super) fn with_limit(max_live_tasks: u32, task_limit_policy: TaskLimitPolicy) -> Self {
         let now = Timestamp::from_micros(1_000_000);
         let session = Session { max_live_tasks, task_limit_policy, ..new_session(now) };
-        let settings = Settings { grace: GRACE, retention: RETENTION };
+        let settings = Settings {
+            grace: GRACE,
+            retention: RETENTION,
+            follow_up_delay: Duration::from_secs(1),
+        };
         Self {
             projection: Projection::new(session, Vec::new(), settings),
             now,
@@ -229,6 +233,7 @@ fn new_session(now: Timestamp) -> Session {
         tenant: Tenant::new("tenant"),
         state: SessionState::Open,
         description: String::new(),
+        follow_up: FollowUpPolicy::OnFinish,
         labels: Labels::new(),
         allowed_tools: Default::default(),
         model: String::new(),

@@ -6,8 +6,8 @@ use prost::Message as _;
 
 use super::task::{failure, park_reason, parked_event_message, progress, state};
 use super::tool::{kind, signed, stream};
-use super::turn;
 use super::{duration, struct_from_map, timestamp, tool_result};
+use super::{follow_up, turn};
 use crate::model::{
     CallFinished, CallId, CallStarted, Event, EventCodec, EventCorrupt, IdError, Outcome,
     OutputPosition, OutputStream, Payload, ToolOutput, TurnId,
@@ -109,8 +109,8 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
                 cancelled_tasks: i32::try_from(*cancelled_tasks).unwrap_or(i32::MAX),
             })
         }
-        Payload::TurnStarted { prompt, attachments, model } => {
-            turn::started(prompt, *attachments, model)
+        Payload::TurnStarted { prompt, attachments, model, follow_ups } => {
+            turn::started(prompt, *attachments, model, follow_ups)
         }
         Payload::AssistantDelta(text) => turn::assistant_delta(text),
         Payload::ReasoningDelta(text) => turn::reasoning_delta(text),
@@ -122,6 +122,11 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
         Payload::SessionIdle(ended) => WirePayload::SessionIdle(turn::idle(ended)),
         Payload::SessionError { error, unresolved } => {
             WirePayload::SessionError(turn::session_error(error, unresolved))
+        }
+        Payload::FollowUpScheduled => follow_up::scheduled(call_id),
+        Payload::FollowUpStarted { attempt } => follow_up::started(call_id, *attempt),
+        Payload::FollowUpFinished { attempt, state, error } => {
+            follow_up::finished(call_id, *attempt, *state, error.as_ref())
         }
     }
 }

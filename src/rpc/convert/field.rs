@@ -53,6 +53,12 @@ impl Fields {
         parsed.unwrap_or_else(|| CallId::from_bytes([0; 16]))
     }
 
+    /// The name of a follow-up that must be there: the id of its task's call.
+    pub(crate) fn follow_up_id(&mut self, field: &str, text: &str) -> CallId {
+        let parsed = self.parsed(field, CallId::parse_follow_up(text));
+        parsed.unwrap_or_else(|| CallId::from_bytes([0; 16]))
+    }
+
     /// A call's id that must be there, as a call or as a background task.
     pub(crate) fn call_id(&mut self, field: &str, text: &str) -> CallId {
         match text.parse() {

@@ -26,7 +26,7 @@ pub(crate) enum PageFault {
     Token,
 }
 
-fn digest(message: &impl prost::Message) -> String {
+pub(super) fn digest(message: &impl prost::Message) -> String {
     let digest = sha2::Sha256::digest(message.encode_to_vec());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -36,7 +36,7 @@ fn write<C: Serialize>(cursor: C, filters: String) -> String {
     json.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read<C>(text: &str, filters: &str) -> Result<C, PageFault>
+pub(super) fn read<C>(text: &str, filters: &str) -> Result<C, PageFault>
 where
     C: Clone + Serialize + for<'a> Deserialize<'a>,
 {

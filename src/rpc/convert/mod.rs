@@ -5,6 +5,7 @@ mod call;
 mod event;
 mod field;
 mod filter;
+mod follow_up;
 mod json;
 mod session;
 mod task;
@@ -19,6 +20,10 @@ pub use event::WireCodec;
 pub(crate) use field::{Fields, Fingerprint, Invalid, fingerprint};
 pub(crate) use filter::{
     PageFault, fit, list_query, list_sessions_query, next_call_token, next_session_token,
+};
+pub(crate) use follow_up::{
+    Acknowledgement, acknowledge_request, brief_follow_up, follow_ups_query, lease_request,
+    leased_follow_up, retry_request, told_follow_up,
 };
 #[cfg(fuzzing)]
 pub(crate) use json::map_from_struct;

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use callpark_proto::v1;
 
-use super::task::usage;
+use super::task::{follow_up_policy, usage};
 use super::tool::signed;
 use super::{Fields, Invalid, timestamp};
 use crate::engine::{LogQuery, NewSession, OnGap};
 use crate::model::limits::{
     ALLOWED_TOOLS_MAX, LIVE_TASKS_MAX, SYSTEM_MESSAGE_BYTES_MAX, TEXT_BYTES_MAX,
 };
-use crate::model::{PayloadKind, Session, SessionState, TaskLimitPolicy};
+use crate::model::{FollowUpPolicy, PayloadKind, Session, SessionState, TaskLimitPolicy};
 
 fn session_state(state: SessionState) -> v1::SessionState {
     match state {
@@ -60,6 +60,7 @@ pub(crate) fn session(session: Session) -> v1::Session {
         first_sequence: signed(session.first_sequence),
         live_tasks: count(session.live_tasks),
         usage: session.usage.map(usage),
+        follow_up: follow_up_policy(session.follow_up).into(),
     }
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn brief_session(mut listed: Session) -> v1::Session {
 /// A session that somebody wants, from the wire. The id of the request is read by the caller.
 pub(crate) fn new_session(fields: &mut Fields, request: v1::CreateSessionRequest) -> NewSession {
     let policy: v1::TaskLimitPolicy = fields.choice("task_limit_policy", request.task_limit_policy);
+    let follow_up: v1::FollowUpPolicy = fields.choice("follow_up", request.follow_up);
     let v1::CreateSessionRequest {
         request_id: _,
         description,
@@ -83,6 +85,7 @@ pub(crate) fn new_session(fields: &mut Fields, request: v1::CreateSessionRequest
         working_directory,
         max_live_tasks,
         task_limit_policy: _,
+        follow_up: _,
     } = request;
     if !working_directory.is_empty() && !working_directory.starts_with('/') {
         fields.fault("working_directory", "must be an absolute path, or empty");
@@ -115,6 +118,12 @@ pub(crate) fn new_session(fields: &mut Fields, request: v1::CreateSessionRequest
                 TaskLimitPolicy::Reject
             }
             v1::TaskLimitPolicy::EvictOldest => TaskLimitPolicy::EvictOldest,
+        },
+        follow_up: match follow_up {
+            v1::FollowUpPolicy::Unspecified => None,
+            v1::FollowUpPolicy::None => Some(FollowUpPolicy::None),
+            v1::FollowUpPolicy::OnFinish => Some(FollowUpPolicy::OnFinish),
+            v1::FollowUpPolicy::OnFailure => Some(FollowUpPolicy::OnFailure),
         },
         implicit: false,
         depth: 0,
@@ -160,12 +169,10 @@ fn stored_kind(kind: v1::PayloadKind) -> Option<PayloadKind> {
         Wire::UsageReported => Some(PayloadKind::UsageReported),
         Wire::SessionIdle => Some(PayloadKind::SessionIdle),
         Wire::SessionError => Some(PayloadKind::SessionError),
-        Wire::Unspecified
-        | Wire::ApprovalRequested
-        | Wire::ApprovalResolved
-        | Wire::FollowUpScheduled
-        | Wire::FollowUpStarted
-        | Wire::FollowUpFinished => None,
+        Wire::FollowUpScheduled => Some(PayloadKind::FollowUpScheduled),
+        Wire::FollowUpStarted => Some(PayloadKind::FollowUpStarted),
+        Wire::FollowUpFinished => Some(PayloadKind::FollowUpFinished),
+        Wire::Unspecified | Wire::ApprovalRequested | Wire::ApprovalResolved => None,
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn park_reason(reason: ParkReason) -> v1::ParkReason {
     }
 }
 
-fn follow_up(policy: FollowUpPolicy) -> v1::FollowUpPolicy {
+pub(super) fn follow_up_policy(policy: FollowUpPolicy) -> v1::FollowUpPolicy {
     match policy {
         FollowUpPolicy::None => v1::FollowUpPolicy::None,
         FollowUpPolicy::OnFinish => v1::FollowUpPolicy::OnFinish,
@@ -153,7 +153,7 @@ pub(crate) fn task_with_summary(
         call_budget: call.policy.call_budget.map(duration),
         execution_timeout: call.policy.execution_timeout.map(duration),
         park_reason: call.park_reason.map_or(v1::ParkReason::Unspecified, park_reason).into(),
-        follow_up: follow_up(call.policy.follow_up).into(),
+        follow_up: follow_up_policy(call.policy.follow_up).into(),
         approval: None,
     }
 }

@@ -15,12 +15,17 @@ use crate::model::{
 use crate::rpc::status::error_info;
 
 /// A turn begins.
-pub(super) fn started(prompt: &str, attachments: usize, model: &str) -> WirePayload {
+pub(super) fn started(
+    prompt: &str,
+    attachments: usize,
+    model: &str,
+    follow_ups: &[CallId],
+) -> WirePayload {
     WirePayload::TurnStarted(v1::TurnStarted {
         prompt: prompt.to_owned(),
         attachments: i32::try_from(attachments).unwrap_or(i32::MAX),
         model: model.to_owned(),
-        follow_up_ids: Vec::new(),
+        follow_up_ids: follow_ups.iter().map(CallId::follow_up).collect(),
     })
 }
 

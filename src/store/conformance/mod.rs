@@ -3,8 +3,10 @@
 mod append;
 mod changes;
 mod concurrency;
+mod due;
 mod events;
 mod expiry;
+mod follow_ups;
 mod lists;
 mod live;
 mod messages;
@@ -146,6 +148,23 @@ suite! {
         long_logs_lose_their_front
         trimmed_output_is_counted_as_dropped
         change_numbers_do_not_go_back
+    }
+    follow_ups {
+        every_field_comes_back
+        puts_of_one_append_follow_each_other
+        a_task_stays_as_it_was_first_stored
+        an_append_that_fails_leaves_none
+        lists_come_newest_first_and_filtered
+        pages_stay_stable_while_follow_ups_come_and_change
+        they_go_at_their_time
+        a_follow_up_keeps_its_session
+    }
+    due {
+        what_is_due_comes_in_the_order_of_its_times
+        each_scope_sees_only_its_own
+        what_changes_is_due_as_it_is_now
+        leased_ones_are_found_by_the_request
+        sessions_that_wait_the_longest_come_first
     }
     concurrency {
         many_sessions_are_written_at_once

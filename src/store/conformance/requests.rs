@@ -15,6 +15,9 @@ pub(super) async fn every_effect_comes_back(store: &dyn Store) {
         RequestEffect::CallStarted { session_id, call_id },
         RequestEffect::CallCancelled(call_id),
         RequestEffect::CallDeleted(call_id),
+        RequestEffect::FollowUpsLeased,
+        RequestEffect::FollowUpAcknowledged(call_id),
+        RequestEffect::FollowUpRetried(call_id),
     ];
     let numbered = effects.into_iter().zip(0..);
     let requests: Vec<_> =

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use crate::model::{
-    Call, CallId, CallPolicy, Labels, OutputPosition, OutputStream, ParkReason, PayloadKind,
-    Session, SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
+    Call, CallId, CallPolicy, Delivery, FollowUp, FollowUpPolicy, FollowUpPut, FollowUpState,
+    Labels, OutputPosition, OutputStream, ParkReason, PayloadKind, Session, SessionId,
+    SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
 };
 use crate::store::{
     Append, EventPage, EventQuery, ExpiryPolicy, LogEvent, RequestEffect, RequestRecord, Store,
@@ -46,6 +47,7 @@ impl Log {
             working_directory: String::new(),
             max_live_tasks: 32,
             task_limit_policy: TaskLimitPolicy::Reject,
+            follow_up: FollowUpPolicy::OnFinish,
             implicit: false,
             depth: 0,
             stream_epoch: "epoch".to_owned(),
@@ -85,6 +87,7 @@ impl Log {
             calls: Vec::new(),
             deleted_calls: Vec::new(),
             messages: Vec::new(),
+            follow_ups: Vec::new(),
             requests: Vec::new(),
         }
     }
@@ -105,6 +108,23 @@ impl Log {
     /// Puts one call.
     pub(crate) async fn put_one(&mut self, store: &dyn Store, call: &Call) {
         self.put(store, std::slice::from_ref(call)).await;
+    }
+
+    /// Puts a follow-up of this task, which it has none of yet.
+    pub(crate) async fn add_follow_up(
+        &mut self,
+        store: &dyn Store,
+        record: &FollowUp,
+        task: &Call,
+    ) {
+        let follow_ups = vec![new_put(record, task)];
+        self.commit(store, Append { follow_ups, ..self.append() }).await;
+    }
+
+    /// Puts follow-ups that are there as they are now.
+    pub(crate) async fn put_follow_ups(&mut self, store: &dyn Store, records: &[FollowUp]) {
+        let follow_ups = records.iter().map(later_put).collect();
+        self.commit(store, Append { follow_ups, ..self.append() }).await;
     }
 
     /// Puts the session as it is now.
@@ -185,6 +205,39 @@ impl Log {
             ..self.task(create_time)
         }
     }
+
+    /// A follow-up of a task of this session, which the engine is to deliver at that time.
+    pub(crate) fn follow_up(&self, task: &Call, due_time: i64) -> FollowUp {
+        let create_time = task.end_time.unwrap_or(task.create_time);
+        FollowUp {
+            call_id: task.id,
+            call_attempt: task.attempt,
+            session_id: self.session.id,
+            tenant: self.session.tenant.clone(),
+            delivery: Delivery::Engine,
+            state: FollowUpState::Pending,
+            reason: String::new(),
+            attempt: 0,
+            attempts_max: 10,
+            create_time,
+            update_time: create_time,
+            due_time: Some(at(due_time)),
+            lease: None,
+            turn_id: None,
+            last_error: None,
+            expire_time: None,
+        }
+    }
+}
+
+/// A follow-up that is new, with its task.
+pub(crate) fn new_put(record: &FollowUp, task: &Call) -> FollowUpPut {
+    FollowUpPut { record: record.clone(), task: Some(Box::new(task.clone())) }
+}
+
+/// A follow-up that is there, as it is now.
+pub(crate) fn later_put(record: &FollowUp) -> FollowUpPut {
+    FollowUpPut { record: record.clone(), task: None }
 }
 
 pub(crate) fn event(sequence: u64) -> StoredEvent {

@@ -20,6 +20,9 @@ impl State {
             self.delete_call(session_id, id);
         }
         self.put_messages(session_id, append.messages);
+        for put in append.follow_ups {
+            self.put_follow_up(put);
+        }
         for request in append.requests {
             self.put_request(request);
         }
@@ -37,6 +40,10 @@ impl State {
         if append.calls.iter().any(foreign) {
             return Err(StoreError::Conflict { head });
         }
+        let owner = |id: CallId| {
+            Ok::<_, StoreError>(self.follow_ups.get(&id).map(|known| known.told.record.session_id))
+        };
+        rules::check_follow_ups(append, head, owner)?;
         rules::check_requests(append)?;
         for request in &append.requests {
             let key = (request.tenant.clone(), request.request_id.clone());

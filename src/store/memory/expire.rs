@@ -9,10 +9,12 @@ impl State {
         let mut budget = policy.rows_max.max(1) as usize;
         let mut gone = Expired::default();
         self.expire_calls(policy, &mut budget, &mut gone);
+        self.expire_follow_ups(policy, &mut budget, &mut gone);
         self.expire_sessions(policy, &mut budget, &mut gone);
         self.expire_requests(policy, &mut budget, &mut gone);
         self.trim_logs(policy, &mut budget, &mut gone);
         gone.more = self.expired_call(policy).is_some()
+            || self.expired_follow_up(policy).is_some()
             || self.expired_session(policy).is_some()
             || self.expired_request(policy).is_some()
             || self.long_log(policy).is_some();
@@ -35,6 +37,16 @@ impl State {
                 *budget -= 1;
                 gone.calls += 1;
             }
+        }
+    }
+
+    fn expire_follow_ups(&mut self, policy: &ExpiryPolicy, budget: &mut usize, gone: &mut Expired) {
+        while *budget > 0
+            && let Some(id) = self.expired_follow_up(policy)
+        {
+            self.follow_ups.remove(&id);
+            *budget -= 1;
+            gone.follow_ups += 1;
         }
     }
 
@@ -103,14 +115,24 @@ impl State {
         ended.filter(|call| call.expire_time.is_some_and(due)).map(|call| call.id).next()
     }
 
+    fn expired_follow_up(&self, policy: &ExpiryPolicy) -> Option<CallId> {
+        let records = self.follow_ups.values().map(|outgoing| &outgoing.told.record);
+        let due = |time| time <= policy.now;
+        let mut expired = records.filter(|record| record.expire_time.is_some_and(due));
+        expired.next().map(|record| record.call_id)
+    }
+
     fn expired_session(&self, policy: &ExpiryPolicy) -> Option<SessionId> {
         let sessions = self.sessions.values().map(|log| &log.session);
-        let mut old = sessions.filter(|session| {
+        let old = sessions.filter(|session| {
             (session.state == SessionState::Closed || session.implicit)
                 && session.update_time < policy.older_than
         });
         let holds_call = |id| self.calls.values().any(|entry| entry.call.session_id == id);
-        old.find(|session| !holds_call(session.id)).map(|session| session.id)
+        let holds_follow_up =
+            |id| self.follow_ups.values().any(|outgoing| outgoing.told.record.session_id == id);
+        let mut empty = old.filter(|session| !holds_call(session.id));
+        empty.find(|session| !holds_follow_up(session.id)).map(|session| session.id)
     }
 
     fn expired_request(&self, policy: &ExpiryPolicy) -> Option<(Tenant, String)> {

@@ -99,7 +99,7 @@ impl State {
 }
 
 /// The first `limit` of what was found, and whether that leaves some out.
-fn page<T: Clone>(mut found: Vec<&T>, limit: u32) -> (Vec<T>, bool) {
+pub(super) fn page<T: Clone>(mut found: Vec<&T>, limit: u32) -> (Vec<T>, bool) {
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     (found.into_iter().cloned().collect(), more)

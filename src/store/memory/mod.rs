@@ -2,6 +2,7 @@
 
 mod append;
 mod expire;
+mod follow_ups;
 mod list;
 mod log;
 
@@ -12,11 +13,12 @@ use async_trait::async_trait;
 
 use super::rules::{self, OutputCounts};
 use super::{
-    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError, StoredEvent, StoredMessage,
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MessagePage,
+    OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store, StoreError,
+    StoredEvent, StoredMessage, ToldFollowUp,
 };
-use crate::model::{Call, CallId, Session, SessionId, Tenant};
+use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 
 /// A store that forgets everything when it is dropped.
 #[derive(Debug, Default)]
@@ -50,6 +52,9 @@ struct State {
     sessions: BTreeMap<SessionId, Log>,
     calls: BTreeMap<CallId, Entry>,
     outputs: BTreeMap<CallId, Output>,
+    /// The number of the newest follow-up.
+    follow_up: u64,
+    follow_ups: BTreeMap<CallId, Outgoing>,
     requests: BTreeMap<(Tenant, String), Kept>,
 }
 
@@ -75,6 +80,13 @@ struct Output {
     session_id: SessionId,
     counts: OutputCounts,
     sequences: VecDeque<u64>,
+}
+
+/// A follow-up with its task, and its number in the order in which they were first stored.
+#[derive(Debug)]
+struct Outgoing {
+    told: ToldFollowUp,
+    number: u64,
 }
 
 /// A request and what it is kept with; with neither it goes by its age.
@@ -131,6 +143,38 @@ impl Store for MemoryStore {
         let state = self.open()?;
         let Some(log) = state.sessions.get(&session_id) else { return Ok(MessagePage::default()) };
         Ok(rules::newest_that_fit(log.messages.iter().rev().cloned(), bytes_max))
+    }
+
+    async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
+        Ok(self.open()?.follow_ups.get(&id).map(|outgoing| outgoing.told.record.clone()))
+    }
+
+    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
+        Ok(self.open()?.follow_ups.get(&id).map(|outgoing| outgoing.told.clone()))
+    }
+
+    async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
+        Ok(self.open()?.list_follow_ups(&query))
+    }
+
+    async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
+        Ok(self.open()?.due_follow_ups(&query))
+    }
+
+    async fn sessions_with_due_follow_ups(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<DueSessions, StoreError> {
+        Ok(self.open()?.sessions_with_due_follow_ups(now, limit))
+    }
+
+    async fn leased_follow_ups(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Vec<FollowUp>, StoreError> {
+        Ok(self.open()?.leased_follow_ups(tenant, request_id))
     }
 
     async fn request(

@@ -25,11 +25,12 @@ use self::calls::Calls;
 use self::pages::Pages;
 use self::tails::Tails;
 use super::{
-    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError,
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MessagePage,
+    OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store, StoreError,
+    ToldFollowUp,
 };
-use crate::model::{Call, CallId, Session, SessionId, Tenant};
+use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::{LogSource, Metrics};
 
 /// A store in front of another.
@@ -156,6 +157,38 @@ impl Store for RecentStore {
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError> {
         self.inner.messages(session_id, bytes_max).await
+    }
+
+    async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
+        self.inner.follow_up(id).await
+    }
+
+    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
+        self.inner.told_follow_up(id).await
+    }
+
+    async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
+        self.inner.follow_ups(query).await
+    }
+
+    async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
+        self.inner.due_follow_ups(query).await
+    }
+
+    async fn sessions_with_due_follow_ups(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<DueSessions, StoreError> {
+        self.inner.sessions_with_due_follow_ups(now, limit).await
+    }
+
+    async fn leased_follow_ups(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Vec<FollowUp>, StoreError> {
+        self.inner.leased_follow_ups(tenant, request_id).await
     }
 
     async fn request(

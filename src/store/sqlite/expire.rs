@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::calls;
+use super::follow_ups;
 use super::heads::Columns;
 use super::messages;
 use super::output::{load_counts, save_counts};
@@ -19,10 +20,12 @@ pub(super) fn expire(connection: &Connection, policy: &ExpiryPolicy) -> rusqlite
     let budget = u64::from(policy.rows_max.max(1));
     let mut round = Round { connection, policy, budget, gone: Expired::default() };
     round.expire_calls()?;
+    round.expire_follow_ups()?;
     round.expire_sessions()?;
     round.expire_requests()?;
     round.trim_logs()?;
     round.gone.more = round.expired_call()?.is_some()
+        || round.expired_follow_up()?.is_some()
         || round.expired_session()?.is_some()
         || round.expired_request()?
         || round.long_log()?.is_some();
@@ -53,12 +56,29 @@ impl Round<'_> {
             self.budget -= requests;
             if self.budget > 0 {
                 calls::forget(self.connection, id)?;
-                self.run("UPDATE sessions SET calls = calls - 1 WHERE key = ?1", [session_key])?;
+                self.release(session_key)?;
                 self.gone.calls += 1;
                 self.budget -= 1;
             }
         }
         Ok(())
+    }
+
+    fn expire_follow_ups(&mut self) -> rusqlite::Result<()> {
+        while self.budget > 0
+            && let Some((key, session_key)) = self.expired_follow_up()?
+        {
+            follow_ups::forget(self.connection, key)?;
+            self.release(session_key)?;
+            self.gone.follow_ups += 1;
+            self.budget -= 1;
+        }
+        Ok(())
+    }
+
+    /// A session keeps one call or follow-up less.
+    fn release(&self, session_key: i64) -> rusqlite::Result<()> {
+        self.run("UPDATE sessions SET calls = calls - 1 WHERE key = ?1", [session_key]).map(|_| ())
     }
 
     fn expire_sessions(&mut self) -> rusqlite::Result<()> {
@@ -163,6 +183,17 @@ impl Round<'_> {
                  WHERE live = 0 AND expire_time <= ?1 ORDER BY expire_time LIMIT 1",
             )?
             .query_row([Time(self.policy.now)], |row| Ok((call_id(row, 0)?, row.get(1)?)))
+            .optional()
+    }
+
+    /// Its key, and that of its session.
+    fn expired_follow_up(&self) -> rusqlite::Result<Option<(i64, i64)>> {
+        self.connection
+            .prepare_cached(
+                "SELECT key, session_key FROM follow_ups
+                 WHERE expire_time <= ?1 ORDER BY expire_time LIMIT 1",
+            )?
+            .query_row([Time(self.policy.now)], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
     }
 

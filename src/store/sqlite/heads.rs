@@ -28,6 +28,7 @@ pub(super) struct Columns {
     pub(super) head: u64,
     pub(super) first: u64,
     pub(super) live: u64,
+    /// Calls and follow-ups that are kept: with any of them the session is.
     pub(super) calls: u64,
 }
 

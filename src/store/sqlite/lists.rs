@@ -88,16 +88,16 @@ pub(super) fn newest_change(connection: &Connection) -> rusqlite::Result<u64> {
         .query_row([], |row| count(row, 0))
 }
 
-/// Whose tasks.
+/// Whose tasks, or follow-ups.
 #[derive(Debug, Clone, Copy)]
-enum Scope {
+pub(super) enum Scope {
     Tenant,
     /// The session with this key.
     Session(i64),
 }
 
 impl Scope {
-    fn key(self) -> Option<i64> {
+    pub(super) fn key(self) -> Option<i64> {
         match self {
             Self::Tenant => None,
             Self::Session(key) => Some(key),
@@ -105,7 +105,7 @@ impl Scope {
     }
 
     /// Another tenant's session shows nothing.
-    fn condition(self, key: &str) -> String {
+    pub(super) fn condition(self, key: &str) -> String {
         match self {
             Self::Tenant => "tenant = ?1".to_owned(),
             Self::Session(_) => format!("session_key = {key} AND tenant = ?1"),
@@ -113,8 +113,11 @@ impl Scope {
     }
 }
 
-/// None: there is no such session, so it has no tasks.
-fn scope(connection: &Connection, id: Option<SessionId>) -> rusqlite::Result<Option<Scope>> {
+/// None: there is no such session, so it has nothing to list.
+pub(super) fn scope(
+    connection: &Connection,
+    id: Option<SessionId>,
+) -> rusqlite::Result<Option<Scope>> {
     let Some(id) = id else { return Ok(Some(Scope::Tenant)) };
     let key = connection
         .prepare_cached("SELECT key FROM sessions WHERE id = ?1")?
@@ -163,7 +166,7 @@ fn changes_sql(scope: Scope) -> String {
 }
 
 /// One walk for each state, or one for all, in the order of the list.
-fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String {
+pub(super) fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String {
     // A state that is named twice would show its rows twice.
     states.sort_unstable();
     states.dedup();
@@ -174,7 +177,7 @@ fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String {
 }
 
 /// Where the page begins: behind the cursor, or behind a place that is later than any row's.
-fn behind(cursor: Option<(Timestamp, [u8; 16])>) -> (Time, Vec<u8>) {
+pub(super) fn behind(cursor: Option<(Timestamp, [u8; 16])>) -> (Time, Vec<u8>) {
     let end = || (Time(Timestamp::from_micros(i64::MAX)), vec![u8::MAX; 17]);
     cursor.map_or_else(end, |(time, id)| (Time(time), id.to_vec()))
 }
@@ -202,7 +205,7 @@ fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, Error> {
 }
 
 /// The first `limit` rows that `read` takes, and whether there is one more.
-fn fill<T>(
+pub(super) fn fill<T>(
     rows: &mut rusqlite::Rows<'_>,
     limit: u32,
     mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, Error>,

@@ -7,10 +7,12 @@
 mod calls;
 mod error;
 mod expire;
+mod follow_ups;
 mod heads;
 mod lists;
 mod messages;
 mod open;
+mod outbox;
 mod output;
 mod pool;
 mod read;
@@ -34,12 +36,13 @@ use self::pool::{Pool, READ_MAX};
 use self::write::Prepared;
 use self::writer::{Command, Pending, Writer};
 use super::{
-    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError,
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MessagePage,
+    OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store, StoreError,
+    ToldFollowUp,
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
-use crate::model::{Call, CallId, Session, SessionId, Tenant};
+use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::Metrics;
 
 pub use self::open::OpenError;
@@ -173,6 +176,39 @@ impl Store for SqliteStore {
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError> {
         self.pool.read(move |reader| messages::newest(reader, session_id, bytes_max)).await
+    }
+
+    async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
+        self.pool.read(move |reader| follow_ups::record(reader, id)).await
+    }
+
+    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
+        self.pool.read(move |reader| follow_ups::told(reader, id)).await
+    }
+
+    async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
+        self.pool.read(move |reader| outbox::list(reader, &query)).await
+    }
+
+    async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
+        self.pool.read(move |reader| outbox::due(reader, &query)).await
+    }
+
+    async fn sessions_with_due_follow_ups(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<DueSessions, StoreError> {
+        self.pool.read(move |reader| outbox::sessions(reader, now, limit)).await
+    }
+
+    async fn leased_follow_ups(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Vec<FollowUp>, StoreError> {
+        let (tenant, request_id) = (tenant.clone(), request_id.to_owned());
+        self.pool.read(move |reader| outbox::leased(reader, &tenant, &request_id)).await
     }
 
     async fn request(

@@ -4,10 +4,11 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Result, Row};
 
 use crate::model::{
-    CallId, OutputPosition, OutputStream, PayloadKind, SessionId, SessionState, State, Timestamp,
-    ToolKind,
+    CallId, FollowUpState, OutputPosition, OutputStream, PayloadKind, SessionId, SessionState,
+    State, Timestamp, ToolKind,
 };
 use crate::store::StoredEvent;
+use crate::store::rules::Due;
 
 /// A count or an offset. SQLite's integers have a sign: beyond 2^63 it stands at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,24 @@ pub(super) fn session_state_number(state: SessionState) -> u8 {
         SessionState::Open => 1,
         SessionState::Closing => 2,
         SessionState::Closed => 3,
+    }
+}
+
+pub(super) fn follow_up_state_number(state: FollowUpState) -> u8 {
+    match state {
+        FollowUpState::Pending => 1,
+        FollowUpState::Leased => 2,
+        FollowUpState::Delivered => 3,
+        FollowUpState::Suppressed => 4,
+        FollowUpState::DeadLettered => 5,
+    }
+}
+
+pub(super) fn due_number(what: Due) -> u8 {
+    match what {
+        Due::Delivery => 1,
+        Due::Lease => 2,
+        Due::Lapse => 3,
     }
 }
 

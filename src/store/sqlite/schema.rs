@@ -8,6 +8,7 @@ const STEPS: &[(&str, &str)] = &[
     ("V1__initial", include_str!("migrations/V1__initial.sql")),
     ("V2__fewer_indexes", include_str!("migrations/V2__fewer_indexes.sql")),
     ("V3__messages", include_str!("migrations/V3__messages.sql")),
+    ("V4__follow_ups", include_str!("migrations/V4__follow_ups.sql")),
 ];
 
 /// The version that this build writes.

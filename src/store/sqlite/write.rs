@@ -4,11 +4,12 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::calls::{self, Known};
 use super::error::Error;
+use super::follow_ups;
 use super::heads::{Columns, Head, Heads, body_of};
 use super::messages;
 use super::output::{load_counts, save_counts};
 use super::row::{Count, Time, session_state_number, stream_number};
-use crate::model::{Call, CallId, SessionId, Timestamp};
+use crate::model::{Call, CallId, FollowUpPut, SessionId, Timestamp};
 use crate::store::rules::{self, OutputCounts};
 use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
 
@@ -20,6 +21,8 @@ pub(super) struct Prepared {
     update_time: Timestamp,
     /// The calls as JSON, in the order of the append.
     call_bodies: Vec<String>,
+    /// The follow-ups as JSON, in the order of the append.
+    follow_ups: Vec<follow_ups::Bodies>,
     /// The effects of the requests as JSON, in the order of the append.
     effects: Vec<String>,
 }
@@ -39,10 +42,16 @@ impl Prepared {
         let update_time = append.session.update_time;
         append.session = body_of(append.session);
         let call_bodies = append.calls.iter().map(json).collect::<Result<_, _>>()?;
+        let follow_ups = append.follow_ups.iter().map(bodies).collect::<Result<_, _>>()?;
         let effects = append.requests.iter().map(|request| json(&request.effect));
         let effects = effects.collect::<Result<_, _>>()?;
-        Ok(Self { append, update_time, call_bodies, effects })
+        Ok(Self { append, update_time, call_bodies, follow_ups, effects })
     }
+}
+
+fn bodies(put: &FollowUpPut) -> Result<follow_ups::Bodies, StoreError> {
+    let task = put.task.as_ref().map(json).transpose()?;
+    Ok(follow_ups::Bodies { record: json(&put.record)?, task })
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
@@ -111,6 +120,8 @@ impl<'a> Batch<'a> {
         let row = head.map(|head| head.row);
         rules::check_append(append, row.map(|row| row.head))?;
         let known = self.find_calls(append, row)?;
+        let owner = |id| follow_ups::owner(self.connection, id).map_err(Error::from);
+        rules::check_follow_ups(append, row.map(|row| row.head), owner)?;
         self.check_requests(append)?;
         let body = if changed { Some(json(&append.session)?) } else { None };
         Ok(Checked { row, known, body })
@@ -133,6 +144,10 @@ impl<'a> Batch<'a> {
             self.delete_call(&mut row, *id)?;
         }
         messages::put(self.connection, row.key, &append.messages)?;
+        for (put, bodies) in append.follow_ups.iter().zip(&prepared.follow_ups) {
+            let is_new = follow_ups::put(self.connection, row.key, &put.record, bodies)?;
+            row.calls = row.calls.saturating_add(u64::from(is_new));
+        }
         for (request, effect) in append.requests.iter().zip(&prepared.effects) {
             self.put_request(request, effect)?;
         }

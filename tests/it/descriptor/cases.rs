@@ -75,6 +75,7 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         Rule::Session { .. }
         | Rule::Task
         | Rule::TaskOrCall
+        | Rule::FollowUp
         | Rule::Tasks { .. }
         | Rule::RequestId
         | Rule::Turn
@@ -99,6 +100,12 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         ],
         Rule::Span { positive, seconds_max } => span(at, positive, seconds_max),
         Rule::Wait => moments(at, &[AS_GOOD; 8]),
+        Rule::Poll => vec![
+            case("zero", moment(at, 0, 0), AS_GOOD),
+            case("negative", moment(at, -1, 0), AS_GOOD),
+        ],
+        Rule::Optional => vec![case("empty", delimited(at, b""), AS_GOOD)],
+        Rule::Opaque => vec![case("unset", Vec::new(), AS_GOOD)],
         Rule::Time => {
             // Before 1970, and with nanos that say more than the seconds, but never below zero.
             moments(at, &[AS_GOOD, AS_GOOD, NAMED, NAMED, NAMED, NAMED, NAMED, NAMED])

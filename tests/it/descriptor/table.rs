@@ -12,6 +12,8 @@ pub enum Rule {
     Task,
     /// The id of a background task, or of a call.
     TaskOrCall,
+    /// The name of a follow-up.
+    FollowUp,
     /// Ids of background tasks, at least one.
     Tasks { count_max: usize },
     /// A UUID, or nothing.
@@ -48,6 +50,8 @@ pub enum Rule {
     Span { positive: bool, seconds_max: i64 },
     /// A span that is clamped and never refused.
     Wait,
+    /// The same where every moment of it is waited for: only what is clamped to none is tried.
+    Poll,
     /// A moment.
     Time,
     /// A value of an enum; a required one may not be unspecified.
@@ -58,6 +62,10 @@ pub enum Rule {
     Flag,
     /// A message whose fields have rules of their own, and which isn't complete when it is empty.
     Fields,
+    /// A message that may be empty.
+    Optional,
+    /// Values that nothing is done with.
+    Opaque,
     /// A choice between fields.
     OneOf { required: bool },
     /// Answered UNIMPLEMENTED, whatever is in it.
@@ -97,6 +105,7 @@ pub const TABLE: &[Row] = &[
             ("working_directory", Path { bytes_max: 4 << 10 }),
             ("max_live_tasks", Whole { min: 0, max: Some(1_000) }),
             ("task_limit_policy", CHOICE),
+            ("follow_up", CHOICE),
         ],
     ),
     ("GetSessionRequest", &[("session_id", SESSION)]),
@@ -235,6 +244,40 @@ pub const TABLE: &[Row] = &[
         ],
     ),
     ("SummarizeRequest", &[("session_id", SESSION)]),
+    (
+        "ListFollowUpsRequest",
+        &[
+            ("session_id", OPTIONAL_SESSION),
+            ("states", Choices),
+            ("page_size", CLAMPED),
+            ("page_token", PageToken),
+        ],
+    ),
+    (
+        "LeaseFollowUpsRequest",
+        &[
+            ("session_id", OPTIONAL_SESSION),
+            ("request_id", RequestId),
+            ("max_follow_ups", Whole { min: 0, max: Some(100) }),
+            ("lease_duration", Span { positive: true, seconds_max: 3_600 }),
+            ("wait", Poll),
+            ("consumer", TEXT),
+        ],
+    ),
+    (
+        "AcknowledgeFollowUpRequest",
+        &[
+            ("follow_up_id", FollowUp),
+            ("lease_token", Prompt { bytes_max: 4 << 10 }),
+            ("request_id", RequestId),
+            ("error", Optional),
+        ],
+    ),
+    (
+        "Status",
+        &[("code", Whole { min: 0, max: Some(16) }), ("message", TEXT), ("details", Opaque)],
+    ),
+    ("RetryFollowUpRequest", &[("follow_up_id", FollowUp), ("request_id", RequestId)]),
 ];
 
 const PROMPT: Rule = Prompt { bytes_max: 128 << 10 };

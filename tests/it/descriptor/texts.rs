@@ -12,6 +12,7 @@ const AS_GOOD: Expected = Expected::AsGood;
 const TOOL_NOT_FOUND: Expected = Expected::Refused(Code::NotFound, "TOOL_NOT_FOUND");
 const SESSION_NOT_FOUND: Expected = Expected::Refused(Code::NotFound, "SESSION_NOT_FOUND");
 const TASK_NOT_FOUND: Expected = Expected::Refused(Code::NotFound, "TASK_NOT_FOUND");
+const FOLLOW_UP_NOT_FOUND: Expected = Expected::Refused(Code::NotFound, "FOLLOW_UP_NOT_FOUND");
 const PAGE_TOKEN_INVALID: Expected = Expected::Refused(Code::InvalidArgument, "PAGE_TOKEN_INVALID");
 const EPOCH_MISMATCH: Expected = Expected::Refused(Code::OutOfRange, "STREAM_EPOCH_MISMATCH");
 
@@ -32,6 +33,7 @@ pub fn cases(rule: Rule, at: u32) -> Vec<Case> {
             cases.push(case("unknown call", delimited(at, call.as_bytes()), TASK_NOT_FOUND));
             cases
         }
+        Rule::FollowUp => id(at, "fu-", NAMED, FOLLOW_UP_NOT_FOUND),
         Rule::Tasks { count_max } => ids(at, count_max),
         Rule::RequestId => {
             let mut cases = odd(at, AS_GOOD, NAMED);

@@ -6,7 +6,7 @@ use tonic::Code;
 
 use super::answers::Answer;
 use crate::support::streams::{close, ended, new_session, task};
-use crate::support::{TestServer, v1};
+use crate::support::{TestServer, millis, v1};
 
 /// Takes anything, so that only the bounds of arguments in general stand in the way.
 pub const CONFIG: &str = r#"
@@ -17,6 +17,9 @@ argv = ["true"]
 [tools.input_schema]
 type = "object"
 "#;
+
+/// The name of a follow-up that there isn't.
+const NO_FOLLOW_UP: &str = "fu-00000000000040008000000000000001";
 
 /// What good requests are about.
 pub struct World {
@@ -95,6 +98,21 @@ impl World {
                 v1::ResolveApprovalRequest { background_id, decision, ..Default::default() }
                     .encode_to_vec()
             }
+            "BackgroundTasks/ListFollowUps" => Vec::new(),
+            // There is nothing to lease, and nobody waits for it.
+            "BackgroundTasks/LeaseFollowUps" => {
+                let wait = millis(0);
+                v1::LeaseFollowUpsRequest { wait, ..Default::default() }.encode_to_vec()
+            }
+            "BackgroundTasks/AcknowledgeFollowUp" => {
+                let (follow_up_id, lease_token) = (NO_FOLLOW_UP.to_owned(), "a lease".to_owned());
+                v1::AcknowledgeFollowUpRequest { follow_up_id, lease_token, ..Default::default() }
+                    .encode_to_vec()
+            }
+            "BackgroundTasks/RetryFollowUp" => {
+                let follow_up_id = NO_FOLLOW_UP.to_owned();
+                v1::RetryFollowUpRequest { follow_up_id, ..Default::default() }.encode_to_vec()
+            }
             "BackgroundTasks/Watch" | "BackgroundTasks/Summarize" => {
                 v1::SummarizeRequest { session_id }.encode_to_vec()
             }
@@ -110,6 +128,9 @@ impl World {
 /// How the good request of a method is answered.
 pub fn good_answer(method: &str) -> Answer {
     match method {
+        "BackgroundTasks/AcknowledgeFollowUp" | "BackgroundTasks/RetryFollowUp" => {
+            Err((Code::NotFound, Some("FOLLOW_UP_NOT_FOUND".into())))
+        }
         "BackgroundTasks/Delete" => Err((Code::NotFound, Some("TASK_NOT_FOUND".into()))),
         "ToolRunner/RunTurn" | "ToolRunner/StreamTurn" | "BackgroundTasks/Start of a turn" => {
             Err((Code::NotFound, Some("MODEL_NOT_FOUND".into())))

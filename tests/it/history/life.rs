@@ -224,6 +224,8 @@ impl Life {
     async fn leave(&self, random: &mut StdRng) -> Result<(), Status> {
         let mut request = self.call(random);
         request.call_budget = None;
+        // The server may hear of it after all others have gone, and nobody could end it then.
+        request.detached = false;
         request.set_on_disconnect(match random.random_bool(0.5) {
             true => v1::OnDisconnect::Park,
             false => v1::OnDisconnect::Cancel,
@@ -316,7 +318,15 @@ impl Life {
         if self.is_cut.is_cancelled() {
             return false;
         }
-        self.end_all(&self.recorded).await;
+        // A call that its client has left goes to the background by and by; one that is detached
+        // would outlive the session's closing, for as long as it likes.
+        soon("the end of all calls", async {
+            while self.is_busy().await {
+                self.end_all(&self.recorded).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
         if !(may_close || self.world.closes) {
             return false;
         }
@@ -326,6 +336,16 @@ impl Life {
             reason: "done".into(),
         };
         self.recorded.close(request).await.is_ok()
+    }
+
+    /// Some call of the session hasn't ended.
+    async fn is_busy(&self) -> bool {
+        let request = v1::GetSessionRequest { session_id: self.session_id.clone() };
+        let mut runner = self.recorded.clients.tools.clone();
+        let answer = soon("a session", runner.get_session(request)).await;
+        answer.is_ok_and(|answer| {
+            answer.into_inner().session.is_some_and(|session| session.live_tasks > 0)
+        })
     }
 
     /// Kills what still runs in the background.

@@ -23,7 +23,7 @@ impl Method {
     /// Whether this server doesn't have it, as its documentation says.
     pub fn is_left_out(&self) -> bool {
         let (_, method) = self.name.split_once('/').expect("a method");
-        method.contains("FollowUp") || method == "Connect"
+        method == "Connect"
     }
 }
 

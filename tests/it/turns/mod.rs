@@ -18,7 +18,7 @@ mod story;
 pub use endpoint::{Endpoint, Piece, Script, calls, says};
 
 /// The models and the tools of the servers here.
-fn config(endpoint: &Endpoint, more: &str) -> String {
+pub fn config(endpoint: &Endpoint, more: &str) -> String {
     format!(
         "[[models]]\nname = 'main'\nendpoint = '{}'\nmodel = 'fake-1'\n\
          price = {{ input = 2.0, cached_input = 0.5, output = 10.0 }}\n{more}\n",
@@ -31,12 +31,12 @@ async fn serve(endpoint: &Endpoint) -> TestServer {
     serve_with(endpoint, "").await
 }
 
-async fn serve_with(endpoint: &Endpoint, more: &str) -> TestServer {
+pub async fn serve_with(endpoint: &Endpoint, more: &str) -> TestServer {
     TestServer::with_config(&config(endpoint, more), &[("model-retry-delay", "20ms")]).await
 }
 
 /// A prompt in this session.
-fn prompt(session_id: &str, text: &str) -> v1::RunTurnRequest {
+pub fn prompt(session_id: &str, text: &str) -> v1::RunTurnRequest {
     v1::RunTurnRequest { session_id: session_id.into(), prompt: text.into(), ..Default::default() }
 }
 
@@ -55,7 +55,7 @@ fn stream_of(request: v1::RunTurnRequest) -> v1::StreamTurnRequest {
 }
 
 /// Runs a turn that must be answered.
-async fn turn(server: &TestServer, request: v1::RunTurnRequest) -> v1::RunTurnResponse {
+pub async fn turn(server: &TestServer, request: v1::RunTurnRequest) -> v1::RunTurnResponse {
     let answer = soon("a turn", server.tools.clone().run_turn(request)).await;
     answer.expect("an answer").into_inner()
 }
@@ -78,7 +78,7 @@ fn error_of(answer: &v1::RunTurnResponse) -> &v1::SessionError {
 }
 
 /// Events in short: what they are, and what is peculiar about each.
-fn short(events: &[v1::SessionEvent]) -> Vec<String> {
+pub fn short(events: &[v1::SessionEvent]) -> Vec<String> {
     events.iter().map(|event| shorten(event.payload.as_ref().expect("a payload"))).collect()
 }
 

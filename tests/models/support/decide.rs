@@ -30,7 +30,11 @@ pub struct Decided {
 /// Sends these commands about a call that runs, each by a task of its own, and decides them.
 pub async fn decide_all(commands: &dyn Fn(CallId) -> Vec<Command>, basis: Basis) -> Decided {
     let (session, call) = running().await;
-    let settings = Settings { grace: millis(1), retention: Duration::from_secs(1) };
+    let settings = Settings {
+        grace: millis(1),
+        retention: Duration::from_secs(1),
+        follow_up_delay: millis(1),
+    };
     let projection = Projection::new(session, vec![call.clone()], settings);
     let (inbox, mut waiting) = mpsc::channel(8);
     for command in commands(call.id) {

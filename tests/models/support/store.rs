@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use shuttle::rand::Rng;
 
 use super::pause;
-use crate::model::{Call, CallId, PayloadKind, Session, SessionId, Tenant};
+use crate::model::{Call, CallId, FollowUp, PayloadKind, Session, SessionId, Tenant, Timestamp};
 use crate::store::{
-    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MemoryStore, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage,
-    SessionQuery, Store, StoreError,
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MemoryStore,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError, ToldFollowUp,
 };
 
 /// The store, and what was appended to it.
@@ -134,6 +135,38 @@ impl Store for Log {
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError> {
         between!(self.store.messages(session_id, bytes_max))
+    }
+
+    async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
+        between!(self.store.follow_up(id))
+    }
+
+    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
+        between!(self.store.told_follow_up(id))
+    }
+
+    async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
+        between!(self.store.follow_ups(query))
+    }
+
+    async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
+        between!(self.store.due_follow_ups(query))
+    }
+
+    async fn sessions_with_due_follow_ups(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<DueSessions, StoreError> {
+        between!(self.store.sessions_with_due_follow_ups(now, limit))
+    }
+
+    async fn leased_follow_ups(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Vec<FollowUp>, StoreError> {
+        between!(self.store.leased_follow_ups(tenant, request_id))
     }
 
     async fn request(

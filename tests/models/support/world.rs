@@ -56,7 +56,11 @@ impl World {
             clock: Arc::new(ModelClock),
             metrics: METRICS.with(Metrics::clone),
             options: EngineOptions {
-                machine: Settings { grace: millis(100), retention: Duration::from_secs(3600) },
+                machine: Settings {
+                    grace: millis(100),
+                    retention: Duration::from_secs(3600),
+                    follow_up_delay: millis(1),
+                },
                 running_calls_max: rules.running_calls_max,
                 live_tasks_default: rules.live_tasks_max,
                 execution_timeout: Duration::from_secs(3600),

@@ -1,6 +1,7 @@
 //! What only SQLite can do wrong. The rest is in the suite for every adapter.
 
 mod opening;
+mod outbox;
 mod reading;
 mod writing;
 
@@ -35,6 +36,13 @@ async fn visit(store: &SqliteStore, visit: impl FnOnce(&mut Connection) + Send +
     };
     store.inbox().unwrap().send(Command::Visit(Box::new(visit))).await.unwrap();
     wait.await.unwrap();
+}
+
+/// How SQLite would answer a question, step by step.
+fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let steps = statement.raw_query().mapped(|row| row.get(3));
+    steps.collect::<rusqlite::Result<_>>().unwrap()
 }
 
 /// Holds the writer up until the result is dropped, so that commands pile up behind it.

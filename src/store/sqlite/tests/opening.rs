@@ -55,6 +55,29 @@ async fn a_store_opened_again_shows_all_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_store_from_before_follow_ups_gets_them() {
+    let (directory, store) = store();
+    let mut log = Log::stored(&store, 0).await;
+    let task = log.ended(0, 9);
+    log.put_one(&store, &task).await;
+    store.close().await;
+    let older = Connection::open(directory.path().join("callpark.db")).unwrap();
+    older.execute_batch(BEFORE_FOLLOW_UPS).unwrap();
+    older.close().unwrap();
+
+    let store = SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap();
+    assert_eq!(store.session(log.id()).await, Ok(Some(log.session.clone())));
+    let record = log.follow_up(&task, 5);
+    log.add_follow_up(&store, &record, &task).await;
+    assert_eq!(store.follow_up(task.id).await, Ok(Some(record)));
+    store.close().await;
+}
+
+const BEFORE_FOLLOW_UPS: &str = "DROP TABLE follow_ups; DROP TABLE follow_up_tasks;
+     DELETE FROM refinery_schema_history WHERE version = 4;
+     UPDATE session_bodies SET body = json_remove(body, '$.follow_up');";
+
+#[tokio::test]
 async fn a_second_server_is_refused_and_the_first_unharmed() {
     let (directory, store) = store();
     let error = SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap_err();

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{options, store, visit};
+use super::{options, plan, store, visit};
 use crate::store::conformance::world::{Log, labels};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::lists::every_sql;
+use crate::store::sqlite::outbox::every_list_sql;
 use crate::store::{CallQuery, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -47,13 +48,8 @@ async fn a_read_that_takes_too_long_is_interrupted() {
 async fn lists_follow_an_index() {
     let (_directory, store) = store();
     visit(&store, |connection| {
-        for sql in every_sql() {
-            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let plan: Vec<String> = statement
-                .raw_query()
-                .mapped(|row| row.get(3))
-                .collect::<rusqlite::Result<_>>()
-                .unwrap();
+        for sql in every_sql().into_iter().chain(every_list_sql()) {
+            let plan = plan(connection, &sql);
             let text = plan.join("\n");
             assert!(!text.contains("TEMP B-TREE") && !text.contains("SCAN"), "{sql}\n{text}");
             // The index gives the order, and the states where there are some.

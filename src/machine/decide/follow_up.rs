@@ -1,0 +1,99 @@
+//! Somebody takes a follow-up, or says how its delivery went.
+
+use super::super::follow_up::Step;
+use super::super::{Change, Decision, FollowUpOrder, Projection, Refusal, Reply};
+use crate::model::{CallId, FollowUp, FollowUpState, Payload, SessionState, Timestamp};
+
+/// `record` is the follow-up as it is stored. Whoever comes second finds it in another state, and
+/// changes nothing.
+pub(super) fn decide(
+    projection: &Projection,
+    record: FollowUp,
+    order: FollowUpOrder,
+    now: Timestamp,
+) -> Decision {
+    let is_pending = record.state == FollowUpState::Pending;
+    let is_leased = record.state == FollowUpState::Leased && record.lease.is_some();
+    let is_open = projection.session.state == SessionState::Open;
+    let holds = |token: &str| record.lease.as_ref().is_some_and(|lease| lease.token == token);
+    match order {
+        FollowUpOrder::Lease { .. } if !is_pending => Decision::refused(Refusal::FollowUpTaken),
+        FollowUpOrder::Lease { .. } if !is_open => {
+            step(projection, Step::Suppress(record, "its session is closed".into()), now)
+        }
+        FollowUpOrder::Lease { lease, until } => {
+            let record = record.leased(lease, until, now);
+            let told = Payload::FollowUpStarted { attempt: record.attempt };
+            put(record, Some(told))
+        }
+        FollowUpOrder::Renew { request_id, until } => {
+            let lease = record.lease.as_ref().filter(|_| is_leased);
+            if lease.is_none_or(|lease| lease.request_id.as_ref() != Some(&request_id)) {
+                return Decision::refused(Refusal::FollowUpTaken);
+            }
+            put(FollowUp { due_time: Some(until), update_time: now, ..record }, None)
+        }
+        FollowUpOrder::Acknowledge { token, outcome } => match (is_leased, holds(&token)) {
+            (true, true) => step(projection, outcome.step(record), now),
+            // The same acknowledgement again.
+            (false, true) if outcome.is_delivered() && record.state == FollowUpState::Delivered => {
+                again(record)
+            }
+            _ => Decision::refused(Refusal::LeaseExpired),
+        },
+        FollowUpOrder::Lapse => match record.due_time {
+            Some(due) if is_leased && due <= now => step(projection, Step::Lapse(record), now),
+            _ => Decision::nothing(),
+        },
+        FollowUpOrder::Retry => match record.state {
+            FollowUpState::Pending => again(record),
+            FollowUpState::DeadLettered if !is_open => Decision::refused(Refusal::SessionClosed),
+            FollowUpState::DeadLettered => {
+                put(record.revived(now), Some(Payload::FollowUpScheduled))
+            }
+            state => Decision::refused(Refusal::FollowUpNotDeadLettered { state }),
+        },
+        FollowUpOrder::Suppress { reason } if is_pending => {
+            step(projection, Step::Suppress(record, reason), now)
+        }
+        FollowUpOrder::Suppress { .. } => Decision::nothing(),
+    }
+}
+
+/// A turn takes those that are still pending.
+pub(super) fn take(projection: &Projection, call_id: CallId, records: Vec<FollowUp>) -> Decision {
+    let takes = |call: &&crate::model::Call| call.turn.is_some() && call.stopping.is_none();
+    if projection.call(call_id).filter(takes).is_none() {
+        return Decision::not_live();
+    }
+    let mut decision = Decision::nothing();
+    let mut taken = Vec::new();
+    for record in records.into_iter().filter(|record| record.state == FollowUpState::Pending) {
+        taken.push(record.call_id);
+        decision = decision.change(Change::Told { call_id, record: Box::new(record) });
+    }
+    decision.reply = Ok(Reply::Taken(taken));
+    decision
+}
+
+/// What an acknowledged result does to a follow-up of it.
+pub(super) fn acknowledged(projection: &Projection, record: FollowUp, now: Timestamp) -> Decision {
+    let order = FollowUpOrder::Suppress { reason: "its result was acknowledged".into() };
+    decide(projection, record, order, now)
+}
+
+fn step(projection: &Projection, step: Step, now: Timestamp) -> Decision {
+    let (record, told) = step.take(projection.settings, now);
+    put(record, Some(told))
+}
+
+fn put(record: FollowUp, told: Option<Payload>) -> Decision {
+    let reply = Reply::FollowUp { record: Box::new(record.clone()), again: false };
+    let change = Change::FollowUp { record: Box::new(record), told };
+    Decision { reply: Ok(reply), ..Decision::nothing().change(change) }
+}
+
+fn again(record: FollowUp) -> Decision {
+    let reply = Reply::FollowUp { record: Box::new(record), again: true };
+    Decision { reply: Ok(reply), ..Decision::nothing() }
+}

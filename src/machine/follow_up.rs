@@ -1,0 +1,340 @@
+//! Follow-ups: when the end of a task makes one, and where it goes from there.
+
+use std::time::Duration;
+
+use super::apply::{Header, Written};
+use super::projection::{Projection, Settings};
+use super::turn::{final_text, stop_of};
+use crate::model::limits::{
+    DEAD_LETTER_RETENTIONS, FOLLOW_UP_ATTEMPTS_MAX, FOLLOW_UP_DELAY_MS_MAX,
+};
+use crate::model::{
+    Call, CallId, Delivery, DeliveryError, FollowUp, FollowUpPolicy, FollowUpPut, FollowUpState,
+    Lease, Message, Payload, Session, SessionState, State, StopReason, Timestamp, Turn, TurnError,
+    TurnId,
+};
+
+/// Who asks for what nobody else has asked for.
+pub(super) const CALLPARK: &str = "callpark";
+
+/// Numbers of `google.rpc.Code`.
+const CODE_UNKNOWN: i32 = 2;
+const CODE_DEADLINE_EXCEEDED: i32 = 4;
+const CODE_UNAVAILABLE: i32 = 14;
+
+const CLOSED: &str = "its session is closed";
+
+impl Projection {
+    /// Writes the follow-up of a call that has just ended, if there is to be one.
+    pub(super) fn schedule_follow_up(
+        &mut self,
+        call: &Call,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
+        let Some(record) = scheduled(call, &self.session, self.settings, now) else { return };
+        self.tell(call, Payload::FollowUpScheduled, now, written);
+        if record.state == FollowUpState::Suppressed {
+            let error = Some(DeliveryError { code: 0, message: record.reason.clone() });
+            let told = Payload::FollowUpFinished { attempt: 0, state: record.state, error };
+            self.tell(call, told, now, written);
+        }
+        written.follow_ups.push(FollowUpPut { record, task: Some(Box::new(call.clone())) });
+    }
+
+    pub(super) fn put_follow_up(
+        &mut self,
+        record: FollowUp,
+        told: Option<Payload>,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
+        if let Some(told) = told {
+            let header = Header {
+                turn_id: record.turn_id,
+                call_id: Some(record.call_id),
+                attempt: record.call_attempt,
+            };
+            self.push_event(header, told, now, written);
+        }
+        written.follow_ups.push(FollowUpPut { record, task: None });
+    }
+
+    /// Gives a follow-up to a turn.
+    pub(super) fn tell_follow_up(
+        &mut self,
+        turn: CallId,
+        record: FollowUp,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
+        let turn_id = self.call(turn).and_then(|call| call.turn_id);
+        let record = record.told_by(turn_id, now);
+        let told = Payload::FollowUpStarted { attempt: record.attempt };
+        self.edit(turn, now, written, |call| {
+            if let Some(turn) = &mut call.turn {
+                turn.follow_ups.push(record.clone());
+            }
+        });
+        self.put_follow_up(record, Some(told), now, written);
+    }
+
+    /// Tells that a turn has ended, and what becomes of the follow-ups that it told of. The call isn't
+    /// among the live ones any more.
+    pub(super) fn end_turn(
+        &mut self,
+        call: &Call,
+        mut turn: Box<Turn>,
+        now: Timestamp,
+        written: &mut Written,
+    ) -> Box<Turn> {
+        let stop = stop_of(call, Some(&turn));
+        let told = std::mem::take(&mut turn.follow_ups);
+        let tasks = told.iter().map(|record| record.call_id).collect();
+        for record in told {
+            let step = after_turn(record, call, &turn, &stop, &self.session);
+            let (record, told) = step.take(self.settings, now);
+            self.put_follow_up(record, Some(told), now, written);
+        }
+        let is_heard = stop.as_ref().is_ok_and(|reason| is_heard(*reason));
+        if turn.delivers && is_heard {
+            let text = match final_text(call) {
+                "" => NOTHING_SAID,
+                text => text,
+            };
+            let mut note = turn.end.as_mut().and_then(|end| end.note.take());
+            if let Some(note) = &mut note {
+                note.tasks = tasks;
+            }
+            self.keep(Message::Assistant { text: text.into(), calls: Vec::new(), note }, written);
+        }
+        let ended = self.turn_ended(call, &turn, stop);
+        self.tell(call, ended, now, written);
+        turn
+    }
+}
+
+/// What the history keeps of a turn that had nothing to say.
+const NOTHING_SAID: &str = "(I have seen the results of my background tasks.)";
+
+/// The follow-up of a call that has just ended, if its policy asks for one.
+pub(super) fn scheduled(
+    call: &Call,
+    session: &Session,
+    settings: Settings,
+    now: Timestamp,
+) -> Option<FollowUp> {
+    let is_wanted = match (call.policy.follow_up, call.state) {
+        (FollowUpPolicy::OnFinish, _) => true,
+        (FollowUpPolicy::OnFailure, State::Failed | State::TimedOut | State::Lost) => true,
+        (FollowUpPolicy::OnFailure | FollowUpPolicy::None, _) => false,
+    };
+    if !is_wanted || !call.is_task() {
+        return None;
+    }
+    // The agent of a session hears of what runs beside its turns. Of a turn somebody else wants to
+    // hear: whoever started it.
+    let has_agent = session.messages > 0 && call.turn.is_none();
+    let record = FollowUp {
+        call_id: call.id,
+        call_attempt: call.attempt,
+        session_id: call.session_id,
+        tenant: call.tenant.clone(),
+        delivery: if has_agent { Delivery::Engine } else { Delivery::Lease },
+        state: FollowUpState::Pending,
+        reason: String::new(),
+        attempt: 0,
+        attempts_max: FOLLOW_UP_ATTEMPTS_MAX,
+        create_time: now,
+        update_time: now,
+        due_time: Some(now),
+        lease: None,
+        turn_id: None,
+        last_error: None,
+        expire_time: None,
+    };
+    let on_purpose = call.cancellation.as_ref().filter(|cancellation| !cancellation.evicted);
+    let needless = match (call.state, on_purpose) {
+        _ if session.state != SessionState::Open => Some(CLOSED.to_owned()),
+        (State::Cancelled, Some(cancellation)) => {
+            Some(format!("it was cancelled by {}", cancellation.requested_by))
+        }
+        _ => None,
+    };
+    Some(match needless {
+        Some(reason) => record.suppressed(reason, settings, now),
+        None => record,
+    })
+}
+
+/// Where a follow-up goes when the turn that told of it ends.
+pub(super) fn after_turn(
+    record: FollowUp,
+    call: &Call,
+    turn: &Turn,
+    stop: &Result<StopReason, TurnError>,
+    session: &Session,
+) -> Step {
+    if session.state != SessionState::Open && !matches!(stop, Ok(reason) if is_heard(*reason)) {
+        return Step::Suppress(record, CLOSED.to_owned());
+    }
+    let by_callpark = |call: &Call| {
+        call.cancellation.as_ref().is_none_or(|cancelled| cancelled.requested_by == CALLPARK)
+    };
+    match stop {
+        Ok(reason) if is_heard(*reason) => Step::Deliver(record),
+        // Nobody wants to hear: told again at once it would be cancelled again.
+        Ok(_) if turn.delivers && !by_callpark(call) => {
+            Step::Suppress(record, "the turn that told of it was cancelled".to_owned())
+        }
+        Ok(_) => Step::GiveBack(record),
+        Err(error) => {
+            let code = if error.retryable { CODE_UNAVAILABLE } else { CODE_UNKNOWN };
+            let message = format!("{}: {}", error.code, error.message);
+            Step::Fail(record, DeliveryError { code, message })
+        }
+    }
+}
+
+fn is_heard(reason: StopReason) -> bool {
+    match reason {
+        StopReason::EndTurn
+        | StopReason::MaxRounds
+        | StopReason::MaxTokens
+        | StopReason::Refusal => true,
+        StopReason::Cancelled => false,
+    }
+}
+
+/// What becomes of a follow-up.
+pub(super) enum Step {
+    /// The agent has heard.
+    Deliver(FollowUp),
+    /// Nobody needs to hear.
+    Suppress(FollowUp, String),
+    /// It wasn't tried: somebody else may, at once.
+    GiveBack(FollowUp),
+    /// The attempt failed.
+    Fail(FollowUp, DeliveryError),
+    /// The lease ran out.
+    Lapse(FollowUp),
+}
+
+impl Step {
+    /// The record behind the step, and the event that tells of it.
+    pub(super) fn take(self, settings: Settings, now: Timestamp) -> (FollowUp, Payload) {
+        let (record, error) = match self {
+            Self::Deliver(record) => {
+                (record.settled(FollowUpState::Delivered, settings, now), None)
+            }
+            Self::Suppress(record, reason) => {
+                let error = DeliveryError { code: 0, message: reason.clone() };
+                (record.suppressed(reason, settings, now), Some(error))
+            }
+            Self::GiveBack(record) => {
+                let attempt = record.attempt.saturating_sub(1);
+                (FollowUp { attempt, ..record.pending(now, now) }, None)
+            }
+            Self::Fail(record, error) => {
+                let due = now.saturating_add(pause(&record, settings.follow_up_delay));
+                (record.failed(error.clone(), due, settings, now), Some(error))
+            }
+            Self::Lapse(record) => {
+                let message = "the lease ran out before it was acknowledged".to_owned();
+                let error = DeliveryError { code: CODE_DEADLINE_EXCEEDED, message };
+                (record.failed(error.clone(), now, settings, now), Some(error))
+            }
+        };
+        let told =
+            Payload::FollowUpFinished { attempt: record.attempt, state: record.state, error };
+        (record, told)
+    }
+}
+
+impl FollowUp {
+    /// Handed out to whoever has this lease.
+    pub(super) fn leased(self, lease: Lease, until: Timestamp, now: Timestamp) -> Self {
+        Self {
+            state: FollowUpState::Leased,
+            attempt: self.attempt.saturating_add(1),
+            due_time: Some(until),
+            lease: Some(lease),
+            turn_id: None,
+            update_time: now,
+            ..self
+        }
+    }
+
+    /// Handed out to a turn.
+    pub(super) fn told_by(self, turn_id: Option<TurnId>, now: Timestamp) -> Self {
+        Self {
+            state: FollowUpState::Leased,
+            attempt: self.attempt.saturating_add(1),
+            due_time: None,
+            lease: None,
+            turn_id,
+            update_time: now,
+            ..self
+        }
+    }
+
+    /// Brought back by hand.
+    pub(super) fn revived(self, now: Timestamp) -> Self {
+        Self { attempt: 0, reason: String::new(), expire_time: None, ..self.pending(now, now) }
+    }
+
+    fn pending(self, due: Timestamp, now: Timestamp) -> Self {
+        Self { state: FollowUpState::Pending, due_time: Some(due), update_time: now, ..self }
+    }
+
+    fn failed(
+        self,
+        error: DeliveryError,
+        due: Timestamp,
+        settings: Settings,
+        now: Timestamp,
+    ) -> Self {
+        let reason = error.message.clone();
+        let failed = Self { last_error: Some(error), ..self };
+        if failed.attempt < failed.attempts_max {
+            return failed.pending(due, now);
+        }
+        let tried = failed.attempt;
+        let reason = format!("given up after {tried} attempts, the last one: {reason}");
+        let settings =
+            Settings { retention: settings.retention * DEAD_LETTER_RETENTIONS, ..settings };
+        Self { reason, ..failed.settled(FollowUpState::DeadLettered, settings, now) }
+    }
+
+    fn suppressed(self, reason: String, settings: Settings, now: Timestamp) -> Self {
+        Self { reason, ..self.settled(FollowUpState::Suppressed, settings, now) }
+    }
+
+    fn settled(self, state: FollowUpState, settings: Settings, now: Timestamp) -> Self {
+        Self {
+            state,
+            due_time: None,
+            update_time: now,
+            expire_time: Some(now.saturating_add(settings.retention)),
+            ..self
+        }
+    }
+}
+
+/// Before the next attempt: a random part of the delay × 2ⁿ behind attempt n, of 5 min at most. The machine
+/// throws no dice: the id's digits are random, and mixed with the attempt they give a new number each
+/// time (the finalizer of SplitMix64, Steele, Lea and Flood 2014).
+fn pause(record: &FollowUp, delay: Duration) -> Duration {
+    let doublings = record.attempt.min(16);
+    let max = Duration::from_millis(FOLLOW_UP_DELAY_MS_MAX);
+    let whole = delay.saturating_mul(1 << doublings).min(max).as_micros();
+    let whole = u64::try_from(whole).unwrap_or(u64::MAX - 1);
+    let (_, digits) = record.call_id.as_bytes().split_at(8);
+    let seed = digits.iter().fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    let mut mixed =
+        seed.wrapping_add(u64::from(record.attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    Duration::from_micros(mixed % (whole + 1))
+}

@@ -1,0 +1,105 @@
+//! Follow-ups in memory.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use super::list::page;
+use super::{Outgoing, State};
+use crate::model::{FollowUp, FollowUpPut, Tenant, Timestamp};
+use crate::store::rules::{self, Due};
+use crate::store::{
+    CallCursor, DueFollowUps, DueQuery, DueScope, DueSessions, FollowUpPage, FollowUpQuery,
+    ToldFollowUp,
+};
+
+impl State {
+    /// The task of one that is there stays as it was first stored.
+    pub(super) fn put_follow_up(&mut self, put: FollowUpPut) {
+        let FollowUpPut { record, task } = put;
+        if let Some(known) = self.follow_ups.get_mut(&record.call_id) {
+            known.told.record = record;
+        } else if let Some(task) = task {
+            self.follow_up = self.follow_up.saturating_add(1);
+            let (id, number) = (record.call_id, self.follow_up);
+            let told = ToldFollowUp { record, task: *task };
+            self.follow_ups.insert(id, Outgoing { told, number });
+        }
+    }
+
+    pub(super) fn list_follow_ups(&self, query: &FollowUpQuery) -> FollowUpPage {
+        let place = |record: &FollowUp| (record.create_time, record.call_id);
+        let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
+        let matches = |told: &&ToldFollowUp| {
+            let record = &told.record;
+            record.tenant == query.tenant
+                && query.session_id.is_none_or(|id| record.session_id == id)
+                && (query.states.is_empty() || query.states.contains(&record.state))
+                && behind.is_none_or(|behind| place(record) < behind)
+        };
+        let all = self.follow_ups.values().map(|outgoing| &outgoing.told);
+        let mut found: Vec<&ToldFollowUp> = all.filter(matches).collect();
+        found.sort_by_key(|told| Reverse(place(&told.record)));
+        let (follow_ups, more) = page(found, query.limit);
+        let last = follow_ups.last().filter(|_| more).map(|told| place(&told.record));
+        let next = last.map(|(create_time, id)| CallCursor { create_time, id });
+        FollowUpPage { follow_ups, unreadable: Vec::new(), next }
+    }
+
+    pub(super) fn due_follow_ups(&self, query: &DueQuery) -> DueFollowUps {
+        let all = self.in_order_of_time(|record, what| match &query.scope {
+            DueScope::Session(id) => what == Due::Delivery && record.session_id == *id,
+            DueScope::Lease(tenant, id) => {
+                what == Due::Lease
+                    && record.tenant == *tenant
+                    && id.is_none_or(|id| record.session_id == id)
+            }
+            DueScope::Leased => what == Due::Lapse,
+        });
+        let (due, next) = up_to(all, query.now);
+        let records = due.into_iter().take(query.limit as usize).cloned().collect();
+        DueFollowUps { records, unreadable: Vec::new(), next }
+    }
+
+    pub(super) fn sessions_with_due_follow_ups(&self, now: Timestamp, limit: u32) -> DueSessions {
+        let all = self.in_order_of_time(|_, what| what == Due::Delivery);
+        let (due, next) = up_to(all, now);
+        let mut seen = BTreeSet::new();
+        let first_of_each = due.into_iter().filter(|record| seen.insert(record.session_id));
+        let sessions = first_of_each.map(|record| (record.tenant.clone(), record.session_id));
+        DueSessions { sessions: sessions.take(limit as usize).collect(), next }
+    }
+
+    pub(super) fn leased_follow_ups(&self, tenant: &Tenant, request_id: &str) -> Vec<FollowUp> {
+        let records = self.follow_ups.values().map(|outgoing| &outgoing.told.record);
+        let taken = records.filter(|record| {
+            record.tenant == *tenant && rules::lease_request(record) == Some(request_id)
+        });
+        let mut found: Vec<FollowUp> = taken.cloned().collect();
+        found.sort_by_key(|record| (record.create_time, record.call_id));
+        found
+    }
+
+    /// Follow-ups that something is due for at some time, with that time.
+    fn in_order_of_time(
+        &self,
+        mut wanted: impl FnMut(&FollowUp, Due) -> bool,
+    ) -> Vec<(Timestamp, &FollowUp)> {
+        let mut found = Vec::new();
+        for Outgoing { told: ToldFollowUp { record, .. }, number } in self.follow_ups.values() {
+            if let Some((what, time)) = rules::due(record)
+                && wanted(record, what)
+            {
+                found.push((time, *number, record));
+            }
+        }
+        found.sort_by_key(|(time, number, _)| (*time, *number));
+        found.into_iter().map(|(time, _, record)| (time, record)).collect()
+    }
+}
+
+/// Those whose time has come, and the time of the next one.
+fn up_to(all: Vec<(Timestamp, &FollowUp)>, now: Timestamp) -> (Vec<&FollowUp>, Option<Timestamp>) {
+    let place = all.partition_point(|(time, _)| *time <= now);
+    let next = all.get(place).map(|(time, _)| *time);
+    (all.into_iter().take(place).map(|(_, record)| record).collect(), next)
+}

@@ -1,0 +1,135 @@
+//! Rows of follow-ups, as the writer changes them, and reads of single ones.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::error::{Error, corrupt};
+use super::read::call_in;
+use super::row::{Time, due_number, follow_up_state_number, session_id};
+use crate::model::{CallId, FollowUp, SessionId};
+use crate::store::{ToldFollowUp, rules};
+
+/// A follow-up as JSON.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    pub(super) record: String,
+    /// Its task, if it came with it.
+    pub(super) task: Option<String>,
+}
+
+/// The session of a task's follow-up; none if it has none.
+pub(super) fn owner(connection: &Connection, id: CallId) -> rusqlite::Result<Option<SessionId>> {
+    connection
+        .prepare_cached("SELECT session_id FROM follow_ups WHERE call_id = ?1")?
+        .query_row([id.as_bytes()], |row| session_id(row, 0))
+        .optional()
+}
+
+/// Puts a follow-up as it is now, and says whether it is new. The task of one that is there stays
+/// as it was first written.
+pub(super) fn put(
+    connection: &Connection,
+    session_key: i64,
+    record: &FollowUp,
+    bodies: &Bodies,
+) -> rusqlite::Result<bool> {
+    if update(connection, record, &bodies.record)? {
+        return Ok(false);
+    }
+    insert(connection, session_key, record, &bodies.record)?;
+    if let Some(task) = &bodies.task {
+        connection
+            .prepare_cached("INSERT INTO follow_up_tasks (key, body) VALUES (?1, ?2)")?
+            .execute(params![connection.last_insert_rowid(), task])?;
+    }
+    Ok(true)
+}
+
+/// Changes what may change of a follow-up: its task, owner and time of creation never do. False:
+/// it isn't there.
+fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::Result<bool> {
+    let due = rules::due(record);
+    let rows = connection
+        .prepare_cached(
+            "UPDATE follow_ups SET state = ?2, due_kind = ?3, due_time = ?4, expire_time = ?5,
+                 lease_request = ?6, body = ?7
+             WHERE call_id = ?1",
+        )?
+        .execute(params![
+            record.call_id.as_bytes(),
+            follow_up_state_number(record.state),
+            due.map(|(what, _)| due_number(what)),
+            due.map(|(_, time)| Time(time)),
+            record.expire_time.map(Time),
+            rules::lease_request(record),
+            body,
+        ])?;
+    Ok(rows > 0)
+}
+
+fn insert(
+    connection: &Connection,
+    session_key: i64,
+    record: &FollowUp,
+    body: &str,
+) -> rusqlite::Result<()> {
+    let due = rules::due(record);
+    connection
+        .prepare_cached(
+            "INSERT INTO follow_ups (call_id, session_key, session_id, tenant, state, create_time,
+                 due_kind, due_time, expire_time, lease_request, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            record.call_id.as_bytes(),
+            session_key,
+            record.session_id.as_bytes(),
+            record.tenant.as_str(),
+            follow_up_state_number(record.state),
+            Time(record.create_time),
+            due.map(|(what, _)| due_number(what)),
+            due.map(|(_, time)| Time(time)),
+            record.expire_time.map(Time),
+            rules::lease_request(record),
+            body,
+        ])
+        .map(|_| ())
+}
+
+/// Removes the follow-up with this key, and its task.
+pub(super) fn forget(connection: &Connection, key: i64) -> rusqlite::Result<()> {
+    for sql in
+        ["DELETE FROM follow_ups WHERE key = ?1", "DELETE FROM follow_up_tasks WHERE key = ?1"]
+    {
+        connection.prepare_cached(sql)?.execute([key])?;
+    }
+    Ok(())
+}
+
+/// The record of a task's follow-up.
+pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<FollowUp>, Error> {
+    let mut statement =
+        connection.prepare_cached("SELECT body FROM follow_ups WHERE call_id = ?1")?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    rows.next()?.map(record_in).transpose()
+}
+
+/// A follow-up with its task.
+pub(super) fn told(connection: &Connection, id: CallId) -> Result<Option<ToldFollowUp>, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT f.body, t.body
+         FROM follow_ups f LEFT JOIN follow_up_tasks t ON t.key = f.key WHERE f.call_id = ?1",
+    )?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    rows.next()?.map(told_in).transpose()
+}
+
+/// A record whose JSON stands in the first column.
+pub(super) fn record_in(row: &Row<'_>) -> Result<FollowUp, Error> {
+    let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+    serde_json::from_str(body).map_err(|cause| corrupt("a follow-up", &cause))
+}
+
+/// A record in the first column, and its task in the second.
+pub(super) fn told_in(row: &Row<'_>) -> Result<ToldFollowUp, Error> {
+    Ok(ToldFollowUp { record: record_in(row)?, task: call_in(row, 1)? })
+}

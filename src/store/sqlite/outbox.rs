@@ -1,0 +1,215 @@
+//! Pages of follow-ups: lists, and what is due. One that can't be read back is named, and never
+//! withholds the others.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::error::{Error, for_reader};
+use super::follow_ups::{record_in, told_in};
+use super::lists::{Scope, behind, fill, merged, scope};
+use super::row::{Time, call_id, due_number, follow_up_state_number, session_id, time};
+use crate::model::{FollowUp, SessionId, Tenant, Timestamp};
+use crate::store::rules::Due;
+use crate::store::{
+    CallCursor, DueFollowUps, DueQuery, DueScope, DueSessions, FollowUpPage, FollowUpQuery,
+    StoreError,
+};
+
+/// Follow-ups with their tasks, newest first. Those that can't be read back take their places on
+/// the page.
+pub(super) fn list(connection: &Connection, query: &FollowUpQuery) -> Result<FollowUpPage, Error> {
+    let mut page = FollowUpPage { follow_ups: Vec::new(), unreadable: Vec::new(), next: None };
+    let Some(scope) = scope(connection, query.session_id)? else { return Ok(page) };
+    let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
+    let (before, id) = behind(cursor);
+    let states = query.states.iter().map(|state| follow_up_state_number(*state)).collect();
+    let mut statement = connection.prepare_cached(&list_sql(scope, states))?;
+    let tenant = query.tenant.as_str();
+    let mut rows = statement.query(params![tenant, scope.key(), before, id])?;
+    let (found, more) = fill(&mut rows, query.limit, |row| {
+        // The columns say where it stands, whatever its body says.
+        let place = CallCursor { create_time: time(row, 2)?, id: call_id(row, 3)? };
+        Ok(Some((place, readable(told_in(row))?)))
+    })?;
+    page.next = found.last().filter(|_| more).map(|(place, _)| *place);
+    for (place, told) in found {
+        match told {
+            Some(told) => page.follow_ups.push(told),
+            None => page.unreadable.push(place.id),
+        }
+    }
+    Ok(page)
+}
+
+/// Follow-ups that something is due for, in the order of their times. Those that can't be read
+/// back don't count: they stay due, and would fill the page for ever.
+pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollowUps, Error> {
+    let (tenant, session_id) = match &query.scope {
+        DueScope::Session(id) => (None, Some(id)),
+        DueScope::Lease(tenant, id) => (Some(tenant.as_str()), id.as_ref()),
+        DueScope::Leased => (None, None),
+    };
+    let session_id = session_id.map(SessionId::as_bytes);
+    let params = params![tenant, session_id, Time(query.now)];
+    let mut page = DueFollowUps::default();
+    let mut statement = connection.prepare_cached(&due_sql(&query.scope))?;
+    let mut rows = statement.query(params)?;
+    while page.records.len() < query.limit as usize
+        && let Some(row) = rows.next()?
+    {
+        match readable(record_in(row))? {
+            Some(record) => page.records.push(record),
+            None => page.unreadable.push(call_id(row, 1)?),
+        }
+    }
+    page.next = first_time(connection, &next_sql(&query.scope), params)?;
+    Ok(page)
+}
+
+/// Sessions with a follow-up that the engine is to deliver and that is due.
+pub(super) fn sessions(
+    connection: &Connection,
+    now: Timestamp,
+    limit: u32,
+) -> Result<DueSessions, Error> {
+    let mut page = DueSessions::default();
+    let mut seen = HashSet::new();
+    let mut statement = connection.prepare_cached(&sessions_sql())?;
+    let mut rows = statement.query([Time(now)])?;
+    while page.sessions.len() < limit as usize
+        && let Some(row) = rows.next()?
+    {
+        let id = session_id(row, 1)?;
+        if seen.insert(id) {
+            let tenant = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
+            page.sessions.push((Tenant::new(tenant), id));
+        }
+    }
+    page.next = first_time(connection, &next_session_sql(), [Time(now)])?;
+    Ok(page)
+}
+
+/// Follow-ups that are leased for a request, oldest first: no more than one request may take, so
+/// they are put in order here.
+pub(super) fn leased(
+    connection: &Connection,
+    tenant: &Tenant,
+    request_id: &str,
+) -> Result<Vec<FollowUp>, Error> {
+    let mut statement = connection.prepare_cached(LEASED_SQL)?;
+    let mut rows = statement.query(params![tenant.as_str(), request_id])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.extend(readable(record_in(row))?);
+    }
+    found.sort_by_key(|record| (record.create_time, record.call_id));
+    Ok(found)
+}
+
+/// None: it can't be read back.
+fn readable<T>(read: Result<T, Error>) -> Result<Option<T>, StoreError> {
+    match read.map_err(for_reader) {
+        Ok(item) => Ok(Some(item)),
+        Err(StoreError::Corrupt(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn first_time(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> rusqlite::Result<Option<Timestamp>> {
+    connection.prepare_cached(sql)?.query_row(params, |row| time(row, 0)).optional()
+}
+
+fn list_sql(scope: Scope, states: Vec<u8>) -> String {
+    let index = match (scope, states.is_empty()) {
+        (Scope::Tenant, true) => "follow_ups_by_tenant",
+        (Scope::Tenant, false) => "follow_ups_by_tenant_state",
+        (Scope::Session(_), true) => "follow_ups_by_session",
+        (Scope::Session(_), false) => "follow_ups_by_session_state",
+    };
+    let scope = scope.condition("?2");
+    let select = format!(
+        "SELECT f.body, t.body, f.create_time AS create_time, f.call_id AS id
+         FROM follow_ups f INDEXED BY {index} LEFT JOIN follow_up_tasks t ON t.key = f.key
+         WHERE {scope} AND (f.create_time, f.call_id) < (?3, ?4)"
+    );
+    merged(&select, "f.state", states)
+}
+
+/// Those of a scope, through the index that has them in the order of their times. Parameters: the
+/// tenant, the session, and the time, which all questions have.
+fn among(scope: &DueScope) -> String {
+    let of_session = " AND session_key = (SELECT key FROM sessions WHERE id = ?2)";
+    let (index, what, whose) = match scope {
+        DueScope::Session(_) => ("follow_ups_due_in_session", Due::Delivery, of_session.to_owned()),
+        DueScope::Lease(_, Some(_)) => {
+            ("follow_ups_due_in_session", Due::Lease, format!("{of_session} AND tenant = ?1"))
+        }
+        DueScope::Lease(_, None) => {
+            ("follow_ups_to_lease", Due::Lease, " AND tenant = ?1".to_owned())
+        }
+        DueScope::Leased => ("follow_ups_to_lapse", Due::Lapse, String::new()),
+    };
+    let kind = due_number(what);
+    format!("follow_ups INDEXED BY {index} WHERE due_kind = {kind}{whose}")
+}
+
+fn due_sql(scope: &DueScope) -> String {
+    let among = among(scope);
+    format!("SELECT body, call_id FROM {among} AND due_time <= ?3 ORDER BY due_time, key")
+}
+
+fn next_sql(scope: &DueScope) -> String {
+    let among = among(scope);
+    format!("SELECT due_time FROM {among} AND due_time > ?3 ORDER BY due_time LIMIT 1")
+}
+
+/// Those that the engine is to deliver, of all sessions.
+fn to_deliver() -> String {
+    let kind = due_number(Due::Delivery);
+    format!("follow_ups INDEXED BY follow_ups_to_deliver WHERE due_kind = {kind}")
+}
+
+fn sessions_sql() -> String {
+    let to_deliver = to_deliver();
+    format!("SELECT tenant, session_id FROM {to_deliver} AND due_time <= ?1 ORDER BY due_time, key")
+}
+
+fn next_session_sql() -> String {
+    let to_deliver = to_deliver();
+    format!("SELECT due_time FROM {to_deliver} AND due_time > ?1 ORDER BY due_time LIMIT 1")
+}
+
+const LEASED_SQL: &str = "SELECT body FROM follow_ups INDEXED BY follow_ups_of_request
+     WHERE tenant = ?1 AND lease_request = ?2";
+
+/// Every shape of list that can be asked for.
+#[cfg(test)]
+pub(super) fn every_list_sql() -> Vec<String> {
+    let mut all = Vec::new();
+    for states in [vec![], vec![3], (1..=5).collect::<Vec<u8>>()] {
+        for scope in [Scope::Tenant, Scope::Session(1)] {
+            all.push(list_sql(scope, states.clone()));
+        }
+    }
+    all
+}
+
+/// Every other question.
+#[cfg(test)]
+pub(super) fn every_due_sql() -> Vec<String> {
+    let (session, tenant) = (SessionId::random(), Tenant::new("tenant"));
+    let scopes = [
+        DueScope::Session(session),
+        DueScope::Lease(tenant.clone(), None),
+        DueScope::Lease(tenant, Some(session)),
+        DueScope::Leased,
+    ];
+    let of_scopes = scopes.iter().flat_map(|scope| [due_sql(scope), next_sql(scope)]);
+    let of_all = [sessions_sql(), next_session_sql(), LEASED_SQL.to_owned()];
+    of_scopes.chain(of_all).collect()
+}

@@ -1,0 +1,230 @@
+//! Agents that work here are woken: a turn tells them of what has ended.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::support::streams::{Gate, close, ended, log_of, new_session};
+use crate::turns::{Endpoint, calls, config, prompt, says, short, turn};
+
+async fn serve(endpoint: &Endpoint) -> TestServer {
+    TestServer::with_config(&config(endpoint, PARKS), &QUICK).await
+}
+
+/// Bash that goes to the background at once.
+const PARKS: &str = "
+[[tools]]
+name = 'parks'
+argv = ['bash', '-c', '{{command}}']
+call_budget = '0s'
+input_schema = { type = 'object', properties = { command = { type = 'string' } } }
+";
+
+/// A session whose agent has said hello.
+async fn agent_session(server: &TestServer, endpoint: &Endpoint) -> String {
+    let session = new_session(server).await;
+    endpoint.then(says("hello"));
+    assert_eq!(turn(server, prompt(&session, "hi")).await.final_text, "hello");
+    session
+}
+
+/// Who says what in a request: the role and the text.
+fn conversation(messages: &[Value]) -> Vec<(&str, &str)> {
+    messages
+        .iter()
+        .filter(|message| message["role"] != "system")
+        .map(|message| {
+            (
+                message["role"].as_str().unwrap_or_default(),
+                message["content"].as_str().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_call_that_parked_wakes_its_agent_when_it_ends() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let gate = Gate::new(&server, "a");
+    let command = json!({ "command": format!("{}; echo the result; exit 3", gate.command()) });
+    endpoint.then(calls(&[("c", "parks", command)]));
+    endpoint.then(says("I come back to it"));
+    let answer = turn(&server, prompt(&session, "do it")).await;
+    let id = answer.running_background_ids[0].clone();
+    gate.open();
+    endpoint.then(says("it failed, as it should"));
+    let events = until(&server, &session, 1, State::Delivered).await;
+    assert_eq!(story(&events), ["scheduled", "started 1", "DELIVERED 1"]);
+    // Its turn tells what it heard, as a tool's words and not as a person's.
+    let told = endpoint.messages(2);
+    let told = conversation(&told);
+    let (role, text) = told[told.len() - 1];
+    assert_eq!(role, "user");
+    for word in [&id, "failed", "exit code 3", "the result", "not from a person", "data"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let follow_up = list(&server, &session).await.remove(0);
+    assert_eq!((follow_up.state(), follow_up.attempt), (State::Delivered, 1));
+    assert_eq!(follow_up.delivery(), v1::FollowUpDelivery::Engine);
+    let events = log_of(&server, &session).await;
+    let starts = events.iter().filter_map(|event| match &event.payload {
+        Some(Payload::TurnStarted(started)) => Some((&event.turn_id, &started.follow_up_ids)),
+        _ => None,
+    });
+    let (turn_id, told) = starts.last().expect("a turn");
+    assert_eq!((&follow_up.turn_id, told), (turn_id, &vec![follow_up_of(&id)]));
+    let last = short(&events);
+    let last = last.iter().rfind(|line| line.starts_with("idle")).expect("an end");
+    assert_eq!(last, "idle STOP_REASON_END_TURN \"it failed, as it should\"");
+    // The history keeps what the agent made of it, and nothing that nobody has said.
+    endpoint.then(says("yes"));
+    turn(&server, prompt(&session, "well?")).await;
+    let history = endpoint.messages(3);
+    let roles: Vec<&str> = conversation(&history).iter().map(|(role, _)| *role).collect();
+    assert_eq!(roles, ["user", "assistant", "tool", "assistant", "assistant", "user"]);
+    assert_eq!(conversation(&history)[4].1, "it failed, as it should");
+}
+
+#[tokio::test]
+async fn three_ends_at_once_are_one_turn() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let session = agent_session(&server, &endpoint).await;
+    // Until the turn that runs has ended nobody is told; then all are told together.
+    let (hold, gate) = (Gate::new(&server, "hold"), Gate::new(&server, "go"));
+    let mut ids = Vec::new();
+    for number in 1..=3 {
+        let command = format!("{}; echo result {number}", gate.command());
+        ids.push(followed(&server, &session, &command).await);
+    }
+    endpoint.then(calls(&[("c", "bash", json!({ "command": hold.command() }))]));
+    let running = turn(&server, prompt(&session, "hold"));
+    let meanwhile = async {
+        endpoint.asked(2).await;
+        gate.open();
+        for id in &ids {
+            ended(&server, id).await;
+        }
+        // The next round begins when the call has ended.
+        endpoint.then(says("held, and heard"));
+        hold.open();
+    };
+    let (answer, ()) = tokio::join!(running, meanwhile);
+    assert_eq!(answer.final_text, "held, and heard");
+    let events = until(&server, &session, 3, State::Delivered).await;
+    assert_eq!(endpoint.requests().len(), 3, "no other turn tells of them");
+    let messages = endpoint.messages(2);
+    let (_, text) = *conversation(&messages).last().expect("a message");
+    assert!((1..=3).all(|number| text.contains(&format!("result {number}"))), "{text}");
+    let told = story(&events);
+    assert_eq!(
+        told[3..],
+        ["started 1", "started 1", "started 1", "DELIVERED 1", "DELIVERED 1", "DELIVERED 1"]
+    );
+}
+
+#[tokio::test]
+async fn ends_while_a_turn_says_its_last_words_are_one_turn_after_it() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let session = agent_session(&server, &endpoint).await;
+    let gate = Gate::new(&server, "go");
+    let mut ids = Vec::new();
+    for number in 1..=3 {
+        let command = format!("{}; echo result {number}", gate.command());
+        ids.push(followed(&server, &session, &command).await);
+    }
+    let last_words = std::sync::Arc::new(tokio::sync::Notify::new());
+    endpoint.then(crate::turns::Script::Stream(vec![
+        crate::turns::Piece::Text("bye".into()),
+        crate::turns::Piece::Wait(last_words.clone()),
+        crate::turns::Piece::Finish("stop"),
+    ]));
+    let running = turn(&server, prompt(&session, "say bye"));
+    let meanwhile = async {
+        endpoint.asked(2).await;
+        gate.open();
+        for id in &ids {
+            ended(&server, id).await;
+        }
+        endpoint.then(says("all three are there"));
+        last_words.notify_one();
+    };
+    let (answer, ()) = tokio::join!(running, meanwhile);
+    assert_eq!(answer.final_text, "bye");
+    until(&server, &session, 3, State::Delivered).await;
+    assert_eq!(endpoint.requests().len(), 3, "one turn for all");
+    let log = short(&log_of(&server, &session).await);
+    assert_eq!(log.iter().filter(|line| line.starts_with("idle")).count(), 3);
+}
+
+#[tokio::test]
+async fn what_the_agent_has_waited_for_it_is_not_told_again() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    endpoint.then(calls(&[("c", "parks", json!({ "command": "echo quick" }))]));
+    let running = turn(&server, prompt(&session, "do it"));
+    let meanwhile = async {
+        endpoint.asked(2).await;
+        let messages = endpoint.messages(1);
+        let (_, text) = *conversation(&messages).last().expect("an answer");
+        let parked: Value = serde_json::from_str(text).expect("JSON");
+        let wait = json!({ "background_id": parked["background_id"], "wait_seconds": 30 });
+        endpoint.then(calls(&[("w", "check_background_task", wait)]));
+        endpoint.then(says("quick"));
+    };
+    let (answer, ()) = tokio::join!(running, meanwhile);
+    assert_eq!(answer.final_text, "quick");
+    // It may have ended before the model came to wait: then it was told between the rounds.
+    let follow_up = list(&server, &session).await.remove(0);
+    let is_settled = matches!(follow_up.state(), State::Suppressed | State::Delivered);
+    assert!(is_settled, "{follow_up:?}");
+    assert_eq!(endpoint.requests().len(), 3, "nobody is woken for it");
+}
+
+#[tokio::test]
+async fn a_session_may_do_without() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let request = v1::CreateSessionRequest {
+        follow_up: v1::FollowUpPolicy::OnFailure.into(),
+        ..Default::default()
+    };
+    let session = crate::support::streams::created(&server, request).await;
+    assert_eq!(session.follow_up(), v1::FollowUpPolicy::OnFailure);
+    let session = session.session_id;
+    endpoint.then(calls(&[("c", "parks", json!({ "command": "echo fine" }))]));
+    endpoint.then(says("gone"));
+    let answer = turn(&server, prompt(&session, "do it")).await;
+    for id in answer.running_background_ids {
+        ended(&server, &id).await;
+    }
+    assert_eq!(list(&server, &session).await, []);
+    close(&server, &session).await;
+}
+
+#[tokio::test]
+async fn a_turn_in_the_background_is_told_to_whoever_started_it() {
+    let endpoint = Endpoint::new(vec![says("")]).await;
+    let server = serve(&endpoint).await;
+    let turn = v1::AgentTurn {
+        prompt: "work".into(),
+        follow_up: v1::FollowUpPolicy::OnFinish.into(),
+        ..Default::default()
+    };
+    let request = v1::StartRequest {
+        work: Some(v1::start_request::Work::AgentTurn(turn)),
+        ..Default::default()
+    };
+    let task = started(&server, request).await;
+    let lease = leased(&server, &task.session_id).await;
+    let message = &record(&lease).message;
+    assert!(message.contains("Task completed but produced no output."), "{message}");
+    let task = record(&lease).task.as_ref().expect("a task");
+    assert_eq!(task.usage.expect("usage").requests, 1, "kept without a text");
+    let system = endpoint.messages(0)[0]["content"].as_str().expect("text").to_owned();
+    assert!(system.contains("You work in the background"), "{system}");
+    acknowledge(&server, &lease, None).await.expect("taken");
+}

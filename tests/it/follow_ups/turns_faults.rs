@@ -1,0 +1,149 @@
+//! Agents that fail while they are told, and records that can't be told of.
+
+use super::*;
+use crate::support::streams::{ended, log_of, new_session};
+use crate::turns::{Endpoint, Script, config, prompt, says, short, turn};
+
+fn refuses() -> Script {
+    Script::Status(400, Vec::new(), "{\"error\":{\"message\":\"no\"}}".into())
+}
+
+async fn serve(endpoint: &Endpoint) -> TestServer {
+    TestServer::with_config(&config(endpoint, ""), &QUICK).await
+}
+
+async fn agent_session(server: &TestServer, endpoint: &Endpoint) -> String {
+    let session = new_session(server).await;
+    endpoint.then(says("hello"));
+    assert_eq!(turn(server, prompt(&session, "hi")).await.final_text, "hello");
+    session
+}
+
+#[tokio::test]
+async fn a_turn_that_fails_is_tried_again_and_leaves_nothing_in_the_history() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let session = agent_session(&server, &endpoint).await;
+    for _ in 0..3 {
+        endpoint.then(refuses());
+    }
+    endpoint.then(says("heard"));
+    followed(&server, &session, "echo x").await;
+    let events = until(&server, &session, 1, State::Delivered).await;
+    let told = story(&events);
+    assert_eq!(told[told.len() - 3..], ["PENDING 3", "started 4", "DELIVERED 4"]);
+    let follow_up = list(&server, &session).await.remove(0);
+    let error = follow_up.last_error.expect("an error");
+    assert!(error.message.starts_with("model_request_refused: "), "{error:?}");
+    endpoint.then(says("yes"));
+    turn(&server, prompt(&session, "well?")).await;
+    let requests = endpoint.requests().len();
+    let said: Vec<String> = endpoint
+        .messages(requests - 1)
+        .iter()
+        .filter(|message| message["role"] == "assistant")
+        .map(|message| message["content"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(said, ["hello", "heard"]);
+}
+
+#[tokio::test]
+async fn one_that_nobody_can_be_told_of_is_given_up() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let session = agent_session(&server, &endpoint).await;
+    for _ in 0..10 {
+        endpoint.then(refuses());
+    }
+    followed(&server, &session, "echo x").await;
+    until(&server, &session, 1, State::DeadLettered).await;
+    let dead = list(&server, &session).await.remove(0);
+    assert_eq!((dead.state(), dead.attempt), (State::DeadLettered, 10));
+    assert!(dead.reason.contains("after 10 attempts"), "{}", dead.reason);
+    let request =
+        v1::RetryFollowUpRequest { follow_up_id: dead.follow_up_id, ..Default::default() };
+    endpoint.then(says("heard at last"));
+    server.tasks.clone().retry_follow_up(request).await.expect("brought back");
+    until(&server, &session, 1, State::Delivered).await;
+}
+
+/// What fails in company is tried alone: so a bad one costs the others an attempt, and no more.
+#[tokio::test]
+async fn a_bad_one_does_not_hold_up_the_others() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let session = agent_session(&server, &endpoint).await;
+    // The session is busy while three end, so that they are told together.
+    let busy = std::sync::Arc::new(tokio::sync::Notify::new());
+    endpoint.then(Script::Stream(vec![
+        crate::turns::Piece::Text("bye".into()),
+        crate::turns::Piece::Wait(busy.clone()),
+        crate::turns::Piece::Finish("stop"),
+    ]));
+    let running = turn(&server, prompt(&session, "wait"));
+    let meanwhile = async {
+        endpoint.asked(2).await;
+        for number in 0..3 {
+            let id = followed(&server, &session, &format!("echo result {number}")).await;
+            ended(&server, &id).await;
+        }
+        // All together, and then one alone that stays bad.
+        endpoint.then(refuses());
+        endpoint.then(refuses());
+        for _ in 0..3 {
+            endpoint.then(says("heard"));
+        }
+        busy.notify_one();
+    };
+    tokio::join!(running, meanwhile);
+    until(&server, &session, 3, State::Delivered).await;
+    let told: Vec<usize> = (2..endpoint.requests().len())
+        .map(|request| {
+            let messages = endpoint.messages(request);
+            let text = messages.last().expect("a message")["content"].to_string();
+            text.matches("<output of=").count()
+        })
+        .collect();
+    assert_eq!(told, [3, 1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_record_that_can_not_be_read_is_left_alone_and_the_others_are_told() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let mut server = serve(&endpoint).await;
+    let session = agent_session(&server, &endpoint).await;
+    // Nobody can be told while the endpoint says no; the server stops with three pending.
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        endpoint.then(Script::Stream(vec![crate::turns::Piece::Hang]));
+    }
+    for number in 0..3 {
+        ids.push(followed(&server, &session, &format!("echo result {number}")).await);
+    }
+    for id in &ids {
+        ended(&server, id).await;
+    }
+    server.stop().await;
+    let path = server.folder().join("callpark.db");
+    let store = rusqlite::Connection::open(path).expect("the store");
+    let digits = ids[1].trim_start_matches("bg-");
+    let spoil = format!(
+        "UPDATE follow_up_tasks SET body = '{{' WHERE key =
+             (SELECT key FROM follow_ups WHERE call_id = x'{digits}')"
+    );
+    assert_eq!(store.execute(&spoil, []).expect("spoiled"), 1);
+    drop(store);
+    // What was asked for before the stop is answered by nobody.
+    let endpoint_requests = endpoint.requests().len();
+    let server = server.restart().await;
+    for _ in 0..12 {
+        endpoint.then(says("heard"));
+    }
+    until(&server, &session, 2, State::Delivered).await;
+    assert!(endpoint.requests().len() > endpoint_requests);
+    until(&server, &session, 1, State::DeadLettered).await;
+    let log = log_of(&server, &session).await;
+    assert!(short(&log).iter().any(|line| line.contains("heard")));
+    let readable = list(&server, &session).await;
+    assert_eq!(readable.len(), 2, "the third can't be shown");
+}
