@@ -101,8 +101,8 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         Rule::Span { positive, seconds_max } => span(at, positive, seconds_max),
         Rule::Wait => moments(at, &[AS_GOOD; 8]),
         Rule::Poll => vec![
-            case("zero", moment(at, 0, 0), AS_GOOD),
-            case("negative", moment(at, -1, 0), AS_GOOD),
+            case("zero", delimited(at, &moment(0, 0)), AS_GOOD),
+            case("negative", delimited(at, &moment(-1, 0)), AS_GOOD),
         ],
         Rule::Optional => vec![case("empty", delimited(at, b""), AS_GOOD)],
         Rule::Opaque => vec![case("unset", Vec::new(), AS_GOOD)],

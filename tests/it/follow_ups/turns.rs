@@ -14,7 +14,7 @@ async fn serve(endpoint: &Endpoint) -> TestServer {
 const PARKS: &str = "
 [[tools]]
 name = 'parks'
-argv = ['bash', '-c', '{{command}}']
+argv = ['bash', '-c', '{command}']
 call_budget = '0s'
 input_schema = { type = 'object', properties = { command = { type = 'string' } } }
 ";

@@ -135,7 +135,7 @@ async fn what_an_agent_tells_becomes_events_and_its_last_words_history() {
     assert_eq!(turn(&server, prompt(&session, "again")).await.final_text, "yes");
     let request = agent.request(1);
     assert_eq!((request.messages_before, request.messages.len()), (2, 2));
-    let said = Message::Assistant { text: "Let me see.".into(), calls: Vec::new() };
+    let said = Message::Assistant { text: "Let me see.".into(), calls: Vec::new(), note: None };
     assert_eq!(*request.messages[1], said);
     let usage = session_now(&server, &session).await.usage.expect("usage");
     assert_eq!((usage.requests, usage.input_tokens), (2, 7));
