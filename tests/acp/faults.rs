@@ -40,13 +40,25 @@ async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_missing_is_named() {
-    let mut config = config("");
-    config.argv = vec!["no-such-agent".to_owned()];
-    let agent = with(config);
-    let told = play(&agent, request(SessionId::random(), 0, "say x")).await;
-    check(told.error(), ModelErrorCode::Connection, &["`no-such-agent` was not found"]);
-    agent.close().await;
+async fn what_can_not_be_started_as_it_is_configured_is_named_and_not_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("plain");
+    std::fs::write(&plain, "").expect("written");
+    let nowhere = folder.path().join("nowhere");
+    for (program, directory, words) in [
+        ("no-such-agent", None, "`no-such-agent` was not found"),
+        (plain.to_str().expect("text"), None, "may not be executed: check its permissions"),
+        ("python3", Some(nowhere), "nowhere` is not a directory"),
+    ] {
+        let mut config = config("");
+        config.argv = vec![program.to_owned()];
+        config.working_directory = directory;
+        let agent = with(config);
+        let told = play(&agent, request(SessionId::random(), 0, "say x")).await;
+        check(told.error(), ModelErrorCode::NotStartable, &["the agent `script` failed", words]);
+        assert!(!told.error().code.is_transient());
+        agent.close().await;
+    }
 }
 
 #[tokio::test]
