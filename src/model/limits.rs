@@ -173,6 +173,10 @@ pub const SWEEP_MS_DEFAULT: u64 = 60_000;
 /// cut, and a note says how much.
 pub const RESULT_CONTENT_BYTES_MAX: usize = 192 * 1024;
 
+/// How long a list of tools waits for each provider, in seconds. One that hasn't answered by then is
+/// told as unavailable, and goes on starting for the next list.
+pub const OFFER_WAIT_SECONDS_MAX: u64 = 10;
+
 /// Tools that one MCP server may offer. The others are left out, and ListTools says so.
 pub const MCP_TOOLS_MAX: usize = 1_000;
 
