@@ -9,6 +9,7 @@ mod batch;
 mod calls;
 mod cancel;
 mod clock;
+mod depth;
 mod directory;
 mod effects;
 mod error;

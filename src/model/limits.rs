@@ -76,6 +76,9 @@ pub const EVENT_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 /// Nesting of the arguments. A level of JSON is three levels of messages, and a message nested
 /// deeper than 100 can't be decoded at all.
 pub const ARGUMENTS_DEPTH_MAX: usize = 32;
+/// Nesting of JSON in a result, which lies two messages deeper in an event than arguments do. What is
+/// nested deeper is told as text.
+pub const RESULT_DEPTH_MAX: usize = 30;
 /// Labels on a session or a call.
 pub const LABELS_MAX: usize = 64;
 /// A label's key, in bytes.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::control;
 use super::play::Turn;
+use crate::engine::depth::are_too_deep;
 use crate::engine::words::{self, state_name};
 use crate::engine::{CallHandle, CallRequest, Error, Started};
 use crate::machine::Command;
@@ -110,26 +111,13 @@ fn arguments(text: &str) -> Result<Arguments, String> {
         return Ok(Arguments::new());
     }
     match serde_json::from_str(text) {
-        Ok(Value::Object(arguments)) if is_too_deep(&arguments) => {
+        Ok(Value::Object(arguments)) if are_too_deep(&arguments) => {
             Err(format!("the arguments are nested deeper than {ARGUMENTS_DEPTH_MAX} levels"))
         }
         Ok(Value::Object(arguments)) => Ok(arguments),
         Ok(_) => Err("the arguments must be a JSON object".into()),
         Err(error) => Err(format!("the arguments are no JSON: {error}")),
     }
-}
-
-/// Nobody could decode the event that holds them.
-pub(super) fn is_too_deep(arguments: &Arguments) -> bool {
-    fn fits(value: &Value, levels: usize) -> bool {
-        match value {
-            Value::Object(members) => levels > 0 && members.values().all(|v| fits(v, levels - 1)),
-            Value::Array(items) => levels > 0 && items.iter().all(|item| fits(item, levels - 1)),
-            _ => true,
-        }
-    }
-    // The arguments are a level themselves.
-    !arguments.values().all(|value| fits(value, ARGUMENTS_DEPTH_MAX - 1))
 }
 
 /// What a model is told of a call that went to the background.

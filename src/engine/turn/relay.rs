@@ -10,7 +10,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::calls::{Told, is_too_deep};
+use super::calls::Told;
 use super::play::{Begun, Turn};
 use super::round::{Delta, Sort, turn_error};
 use crate::agent::{
@@ -18,6 +18,7 @@ use crate::agent::{
     OwnCallEvent, WantedCall,
 };
 use crate::engine::calls::Asked;
+use crate::engine::depth::are_too_deep;
 use crate::engine::handle::sleep_until;
 use crate::engine::words::without_middle;
 use crate::engine::{CallHandle, Error, Started};
@@ -198,7 +199,7 @@ impl Turn {
     /// Shows a call that the agent makes by itself.
     async fn start_followed(&self, own: OwnCall) -> Result<CallHandle, TurnError> {
         let OwnCall { tool, description, mut arguments, events } = own;
-        if is_too_deep(&arguments) {
+        if are_too_deep(&arguments) {
             let text = Value::Object(arguments).to_string();
             arguments = Map::from_iter([("json".to_owned(), text.into())]);
         }
