@@ -39,8 +39,8 @@ impl Projection {
                 self.remember(Message::Assistant { text, calls }, written);
                 self.tell_live(id, payload, now, written);
             }
-            TurnReport::Answered { id: model_id, text } => {
-                self.remember(Message::Tool { id: model_id, text }, written);
+            TurnReport::Answered { id: model_id, text, pictures } => {
+                self.remember(Message::Tool { id: model_id, text, pictures }, written);
             }
             TurnReport::Retrying { attempt, delay, error } => {
                 let payload = Payload::TurnRetrying { attempt, delay, error };

@@ -231,6 +231,9 @@ pub const MODEL_CALLS_MAX: usize = 64;
 /// What a model is told of the result of a call, in bytes; the middle of a longer one is left out,
 /// and a note says how much.
 pub const MODEL_RESULT_BYTES_MAX: usize = 64 * 1024;
+/// The pictures that a model is shown of the results of the calls of one message, in bytes. Those that
+/// are too many are told of in words, and a note says so.
+pub const MODEL_PICTURES_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Messages kept of a session's history; the oldest are forgotten for newer ones.
 pub const HISTORY_MESSAGES_MAX: u64 = 2_000;
 /// How much of the history a request to a model holds, in bytes. What is older is left out, and

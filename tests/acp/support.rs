@@ -143,7 +143,7 @@ pub(crate) type Answer = fn(&WantedCall, oneshot::Sender<CallAnswer>);
 /// Says of a call what it was given.
 pub(crate) fn answered(call: &WantedCall, answer: oneshot::Sender<CallAnswer>) {
     let text = format!("{} got {}", call.tool, call.arguments);
-    answer.send(CallAnswer { text, failed: false }).expect("somebody waits");
+    answer.send(CallAnswer { text, pictures: Vec::new(), failed: false }).expect("somebody waits");
 }
 
 /// Plays a turn to its end.

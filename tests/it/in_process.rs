@@ -64,6 +64,11 @@ impl InProcess for Counting {
             let content = of(ContentKind::Json(value));
             return ToolResult { content, structured, ..ToolResult::default() };
         }
+        if self.then == "draw" {
+            let data = b"\x89PNG\r\n\x1a\n"[..].into();
+            let content = of(ContentKind::Image { media_type: "image/png".into(), data });
+            return ToolResult { content, ..ToolResult::default() };
+        }
         let content = of(ContentKind::Json(json!({ "counted": 3 })));
         ToolResult { content, ..ToolResult::default() }
     }

@@ -6,24 +6,41 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::control;
+use super::pictures::{self, Room, is_picture};
 use super::play::Turn;
 use crate::engine::depth::are_too_deep;
-use crate::engine::words::{self, state_name};
+use crate::engine::words::{self, state_name, without_middle};
 use crate::engine::{CallHandle, CallRequest, Error, Started};
 use crate::machine::Command;
-use crate::model::limits::{ARGUMENTS_DEPTH_MAX, REPEATED_FAILURES_MAX, TURN_IDLE_SECONDS};
-use crate::model::{Call, Exit, ModelCall, Outcome, State, TurnError};
+use crate::model::limits::{
+    ARGUMENTS_DEPTH_MAX, MODEL_RESULT_BYTES_MAX, REPEATED_FAILURES_MAX, TURN_IDLE_SECONDS,
+};
+use crate::model::{Call, Content, Exit, ModelCall, Outcome, Picture, State, TurnError};
 use crate::tool::Arguments;
 
 /// What a model is told of a call.
 pub(super) struct Told {
     pub(super) text: String,
+    pub(super) pictures: Vec<Picture>,
     pub(super) failed: bool,
 }
 
 impl Told {
     pub(super) fn failure(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failed: true }
+        Self { text: text.into(), pictures: Vec::new(), failed: true }
+    }
+
+    /// Of a call that has ended.
+    fn result(call: &Call) -> Self {
+        let failed = call.state != State::Succeeded;
+        Self { text: result(call), pictures: pictures::of(call), failed }
+    }
+
+    /// As much of it as a model is told and shown.
+    pub(super) fn cut(self, room: &mut Room) -> Self {
+        let mut text = without_middle(&self.text, MODEL_RESULT_BYTES_MAX);
+        let pictures = room.take(self.pictures, &mut text);
+        Self { text, pictures, failed: self.failed }
     }
 }
 
@@ -99,7 +116,7 @@ impl Turn {
                 return Ok(parked(&call, call.elapsed(self.play.engine.now())));
             }
             let (call, _) = self.play.engine.complete(call).await?;
-            Ok::<_, Error>(Told { failed: call.state != State::Succeeded, text: result(&call) })
+            Ok::<_, Error>(Told::result(&call))
         };
         told.await.unwrap_or_else(|error| Told::failure(error.to_string()))
     }
@@ -136,11 +153,25 @@ fn parked(call: &Call, ran: Duration) -> Told {
         "background_id": id,
         "message": message,
     });
-    Told { text: text.to_string(), failed: false }
+    Told { text: text.to_string(), pictures: Vec::new(), failed: false }
 }
 
 /// What a model is told of a call that has ended.
 pub(super) fn result(call: &Call) -> String {
+    in_words(call, |content| words::content(content))
+}
+
+/// The same without a word of the pictures, for whoever shows them beside it.
+pub(super) fn result_beside_pictures(call: &Call) -> String {
+    in_words(call, |content| {
+        let others = content.iter().filter(|piece| !is_picture(piece));
+        let text = words::content(others);
+        let is_all = text.trim().is_empty() && content.iter().any(is_picture);
+        if is_all { "(only pictures)".to_owned() } else { text }
+    })
+}
+
+fn in_words(call: &Call, content: impl Fn(&[Content]) -> String) -> String {
     let (text, why) = match &call.outcome {
         Some(Outcome::Result(result)) => {
             let exit = match result.exit {
@@ -150,7 +181,7 @@ pub(super) fn result(call: &Call) -> String {
             };
             let why =
                 if result.error_message.is_empty() { exit } else { result.error_message.clone() };
-            (words::content(&result.content), why)
+            (content(&result.content), why)
         }
         Some(Outcome::Failure(failure)) => (String::new(), failure.message.clone()),
         None => (String::new(), String::new()),

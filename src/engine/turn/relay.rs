@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::calls::Told;
+use super::pictures::Room;
 use super::play::{Begun, Turn};
 use super::round::{Delta, Sort, turn_error};
 use crate::agent::{
@@ -24,8 +25,7 @@ use crate::engine::words::without_middle;
 use crate::engine::{CallHandle, Error, Started};
 use crate::machine::Start;
 use crate::model::limits::{
-    MODEL_ANSWER_BYTES_MAX, MODEL_RESULT_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX,
-    TURN_IDLE_SECONDS,
+    MODEL_ANSWER_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX, TURN_IDLE_SECONDS,
 };
 use crate::model::{
     CallId, CallPolicy, ModelCall, OnDisconnect, StopReason, ToolKind, TurnError, TurnReport,
@@ -190,10 +190,9 @@ impl Turn {
             told = running => told,
             () = answer.closed() => return,
         };
-        let Told { text, failed } = told;
-        let text = without_middle(&text, MODEL_RESULT_BYTES_MAX);
+        let Told { text, pictures, failed } = told.cut(&mut Room::default());
         // Nobody waits: the log has the result.
-        let _ = answer.send(CallAnswer { text, failed });
+        let _ = answer.send(CallAnswer { text, pictures, failed });
     }
 
     /// Shows a call that the agent makes by itself.

@@ -11,6 +11,7 @@ mod chat;
 mod copilot;
 mod endpoint;
 mod faults;
+mod pictures;
 mod plain;
 mod relayed;
 mod story;
