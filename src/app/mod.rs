@@ -92,7 +92,7 @@ impl App {
             chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
             niceness: config.tool_niceness,
         });
-        let tools = toolbox(&config, more.tools, &executor)?;
+        let tools = toolbox(&config, more.tools, &executor, &metrics)?;
         let listener_options = config.listener_options()?;
         let listeners = bind(&config.listen, "listen").await?;
         let addresses = addresses(&listeners)?;
@@ -258,6 +258,7 @@ fn toolbox(
     config: &Config,
     more_tools: Vec<Arc<dyn CallableTool>>,
     executor: &UnixExecutor,
+    metrics: &Metrics,
 ) -> Result<Toolbox, Error> {
     let built_in = BuiltInOptions {
         call_budget: config.call_budget,
@@ -271,7 +272,8 @@ fn toolbox(
     let surroundings = surroundings(executor);
     let mut providers: Vec<Arc<dyn ToolProvider>> = Vec::new();
     for table in &config.mcp_servers {
-        providers.push(Arc::new(McpServer::new(mcp_server(table)?, surroundings.clone())));
+        let (config, surroundings) = (mcp_server(table)?, surroundings.clone());
+        providers.push(Arc::new(McpServer::new(config, surroundings, metrics.clone())));
     }
     Ok(Toolbox::new(Registry::new(tools)?, providers)?)
 }

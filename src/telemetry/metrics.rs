@@ -75,6 +75,7 @@ pub struct Metrics(Arc<Handles>);
 
 struct Handles {
     prometheus: PrometheusHandle,
+    registry: Registry,
     calls_started: HashMap<ToolKind, Counter>,
     calls_parked: HashMap<ToolKind, Counter>,
     calls_finished: HashMap<(ToolKind, State), Counter>,
@@ -152,7 +153,12 @@ impl Metrics {
                 })
                 .into(),
             accept_errors: registry.counter(name::ACCEPT_ERRORS, &[]),
+            registry,
         }))
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.0.registry
     }
 
     /// All counts in the text format of Prometheus.

@@ -3,6 +3,7 @@
 //! Every server has a registry of its own in its [`Metrics`]: nothing here is global but the
 //! subscriber of the logs, so several servers in one process count apart.
 
+mod configured;
 mod label;
 mod log;
 mod metrics;

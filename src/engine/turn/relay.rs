@@ -63,10 +63,12 @@ impl Turn {
         begun: Begun,
     ) -> Result<StopReason, TurnError> {
         let request = self.agent_request(begun);
+        let metrics = self.play.engine.shared.metrics.clone();
         let mut failures = 0;
         loop {
             let Fault { error, has_called } = match self.relay_once(agent, request.clone()).await {
                 Ok((stop, text)) => {
+                    metrics.model_request(agent.name(), Ok(()));
                     let report = TurnReport::Message { text: text.clone(), calls: Vec::new() };
                     self.tell(report).await?;
                     self.final_text = text;
@@ -75,6 +77,7 @@ impl Turn {
                 Err(Broken::Agent(fault)) => fault,
                 Err(Broken::Turn(error)) => return Err(error),
             };
+            metrics.model_request(agent.name(), Err(error.code.name()));
             failures += 1;
             let told = turn_error(&error);
             if has_called || !error.code.is_transient() || failures >= self.play.attempts_max {
@@ -146,8 +149,7 @@ impl Turn {
                     self.add(&mut delta, Sort::Reasoning, &text).await?;
                 }
                 Some(Ok(AgentEvent::Used(usage))) => {
-                    let model = agent.name().to_owned();
-                    self.tell(TurnReport::Used { usage, model }).await?;
+                    self.used(usage, agent.name()).await?;
                 }
                 Some(Ok(AgentEvent::Call(wanted, answer))) => {
                     has_called = true;

@@ -183,7 +183,7 @@ async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
 
 #[tokio::test]
 async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
-    let (server, agent) = serve_agent(&[]).await;
+    let (server, agent) = serve_agent(&[("admin-listen", "127.0.0.1:0")]).await;
     let session = new_session(&server).await;
     agent.says(vec![text("Let"), dies()]).await;
     agent.says(vec![text("Let us"), done()]).await;
@@ -205,6 +205,14 @@ async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
     });
     let told = format!("{:?}", failed.expect("a failed call").outcome);
     assert!(told.contains("its end was never told"), "{told}");
+    check_counts(
+        &server,
+        &[
+            r#"callpark_model_requests_total{model="scripted",outcome="ok"} 1"#,
+            r#"callpark_model_requests_total{model="scripted",outcome="model_connection"} 2"#,
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
