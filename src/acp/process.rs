@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::config::AgentConfig;
 use super::failure::{blame, refusal, start_code};
-use super::reader::{Gate, Gated, Strange};
+use super::reader::{Gate, Gated, Noting, Strange};
 use crate::agent::{ModelError, ModelErrorCode};
 use crate::exec::{Fault, LastLines, Lines, Peer, PeerLife, Surroundings, exit_words};
 use crate::model::ProcessSpec;
@@ -196,6 +196,7 @@ fn open(
     let lines = Lines::new(Gated::new(stdout, gate.clone(), strange.clone()), fault.clone());
     let (there, connection) = oneshot::channel();
     let stop = CancellationToken::new();
+    let stdin = Noting::new(stdin, gate.clone());
     let serving = serve(Serving { stdin, lines, said, gate, there });
     let (stopped, noted) = (stop.clone(), fault.clone());
     let serving = tasks.spawn(async move {

@@ -1,7 +1,7 @@
 //! The words in which these tests are written.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,6 +207,25 @@ pub(crate) async fn until_said(mut stream: AgentStream, words: &str) -> AgentStr
         }
     }
     stream
+}
+
+/// Waits until an agent that works here sends nothing more for a while; how much it has sent.
+pub(crate) async fn until_still(folder: &Path) -> usize {
+    let sent = || {
+        let file = std::fs::read_to_string(folder.join("sent"));
+        file.ok().and_then(|count| count.parse::<usize>().ok()).unwrap_or_default()
+    };
+    let (mut before, mut still) = (0, 0);
+    soon(async {
+        while still < 50 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let now = sent();
+            still = if now == before && now > 0 { still + 1 } else { 0 };
+            before = now;
+        }
+    })
+    .await;
+    before
 }
 
 /// Whether a process is there, and no zombie.
