@@ -102,7 +102,7 @@ impl App {
         let store = SqliteStore::open(&options, metrics.clone())?;
         let store = RecentStore::new(Arc::new(store), metrics.clone());
         let (verifier, token_file) = verifier(&config)?;
-        let models = models(&config, more.agents, &executor)?;
+        let models = models(&config, more.agents, &executor, &metrics)?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(store),
             codec: Arc::new(WireCodec),
@@ -288,6 +288,7 @@ fn models(
     config: &Config,
     more_agents: Vec<Arc<dyn Agent>>,
     executor: &UnixExecutor,
+    metrics: &Metrics,
 ) -> Result<Models, Error> {
     let mut all: Vec<Player> = Vec::new();
     for table in &config.models {
@@ -299,7 +300,7 @@ fn models(
     }
     let surroundings = surroundings(executor);
     for table in &config.agents {
-        let agent = AcpAgent::new(agent(table)?, surroundings.clone());
+        let agent = AcpAgent::new(agent(table)?, surroundings.clone(), metrics.clone());
         all.push(Player::Agent(Arc::new(agent)));
     }
     all.extend(more_agents.into_iter().map(Player::Agent));

@@ -31,6 +31,11 @@ impl Metrics {
         self.count(name::MCP_STARTS, &[("server", server), ("outcome", outcome)], 1);
     }
 
+    /// This agent made a call with a tool of its own that isn't told of.
+    pub fn agent_call_left_out(&self, agent: &str) {
+        self.count(name::AGENT_CALLS_LEFT_OUT, &[("model", agent)], 1);
+    }
+
     fn count(&self, name: &'static str, labels: &[(&'static str, &str)], by: u64) {
         self.registry().counter(name, labels).increment(by);
     }
@@ -56,6 +61,7 @@ mod tests {
         metrics.model_used("main", &usage);
         metrics.mcp_start("files", true);
         metrics.mcp_start("files", false);
+        metrics.agent_call_left_out("copilot");
         let page = metrics.render();
         for line in [
             r#"callpark_model_requests_total{model="main",outcome="ok"} 2"#,
@@ -65,6 +71,7 @@ mod tests {
             r#"callpark_model_tokens_total{model="main",direction="output"} 20"#,
             r#"callpark_mcp_starts_total{server="files",outcome="started"} 1"#,
             r#"callpark_mcp_starts_total{server="files",outcome="failed"} 1"#,
+            r#"callpark_agent_calls_left_out_total{model="copilot"} 1"#,
         ] {
             assert!(page.lines().any(|l| l == line), "no line `{line}` in:\n{page}");
         }

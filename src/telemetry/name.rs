@@ -41,6 +41,9 @@ pub const MODEL_TOKENS: &str = "callpark_model_tokens_total";
 /// Starts of MCP servers, and connections to them. Labels: `server`, and `outcome`, which is `started`
 /// or `failed`.
 pub const MCP_STARTS: &str = "callpark_mcp_starts_total";
+/// Calls that agents made with tools of their own and that aren't told of, because a turn had too many.
+/// Labels: `model`.
+pub const AGENT_CALLS_LEFT_OUT: &str = "callpark_agent_calls_left_out_total";
 
 /// RPCs that ended. Labels: `method`, `code`.
 pub const RPC_REQUESTS: &str = "callpark_rpc_requests_total";
@@ -81,6 +84,11 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (MODEL_REQUESTS, Unit::Count, "Attempts at requests to models, by how they ended"),
     (MODEL_TOKENS, Unit::Count, "Tokens that models have used"),
     (MCP_STARTS, Unit::Count, "Starts of MCP servers, by how they ended"),
+    (
+        AGENT_CALLS_LEFT_OUT,
+        Unit::Count,
+        "Calls of agents that aren't told of, in turns with too many",
+    ),
     (RPC_REQUESTS, Unit::Count, "RPCs that ended, by their status code"),
     (CONNECTIONS_ACCEPTED, Unit::Count, "Connections whose handshake ended well"),
     (CONNECTIONS_REFUSED, Unit::Count, "Connections closed before they could be used"),

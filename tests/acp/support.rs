@@ -12,6 +12,7 @@ use callpark::agent::{
 };
 use callpark::exec::{ExecutorOptions, Surroundings, UnixExecutor};
 use callpark::model::{SessionId, StopReason, Tool, ToolKind, ToolResult, ToolSource, Usage};
+use callpark::telemetry::Metrics;
 use futures::StreamExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -66,7 +67,7 @@ pub(crate) fn agent() -> AcpAgent {
 
 pub(crate) fn with(config: AgentConfig) -> AcpAgent {
     config.check().expect("a configuration");
-    AcpAgent::new(config, surroundings())
+    AcpAgent::new(config, surroundings(), Metrics::default())
 }
 
 pub(crate) fn request(session_id: SessionId, messages_before: u64, prompt: &str) -> AgentRequest {
