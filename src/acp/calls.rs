@@ -16,10 +16,11 @@ use super::tools::SERVER_NAME;
 use crate::agent::{AgentEvent, OwnCall, OwnCallEvent};
 use crate::model::limits::OUTPUT_CHUNK_BYTES_MAX;
 use crate::model::{Tool, ToolResult};
+use crate::telemetry::Metrics;
 
 /// Events of one call that wait to be read.
 const EVENTS_MAX: usize = 16;
-/// Calls of one turn that are remembered. Those beyond aren't told of.
+/// Calls of one turn that are remembered. Those beyond aren't told of, and counted.
 const CALLS_MAX: usize = 10_000;
 
 /// What stands before output that doesn't continue what was told before. Then all of it is told.
@@ -31,6 +32,8 @@ pub(super) struct Calls {
     /// Callpark's, which the agent may call, too.
     tools: std::sync::Arc<[Tool]>,
     known: HashMap<ToolCallId, Known>,
+    metrics: Metrics,
+    has_left_out: bool,
 }
 
 struct Known {
@@ -47,13 +50,29 @@ struct Open {
 }
 
 impl Calls {
-    pub(super) fn new(agent: &str, tools: std::sync::Arc<[Tool]>) -> Self {
-        Self { agent: agent.to_owned(), tools, known: HashMap::new() }
+    pub(super) fn new(agent: &str, tools: std::sync::Arc<[Tool]>, metrics: Metrics) -> Self {
+        let (agent, known) = (agent.to_owned(), HashMap::new());
+        Self { agent, tools, known, metrics, has_left_out: false }
     }
 
     /// The agent has begun to use a tool.
     pub(super) async fn begun(&mut self, call: ToolCall, telling: &Telling) -> Result<(), Halt> {
+        if self.known.len() >= CALLS_MAX && !self.known.contains_key(&call.tool_call_id) {
+            self.leave_out();
+            return Ok(());
+        }
         self.changed(call.into(), telling).await
+    }
+
+    fn leave_out(&mut self) {
+        self.metrics.agent_call_left_out(&self.agent);
+        if !std::mem::replace(&mut self.has_left_out, true) {
+            let agent = &self.agent;
+            tracing::warn!(
+                agent,
+                "a turn has more than {CALLS_MAX} calls: the others aren't told of"
+            );
+        }
     }
 
     /// It tells more of it.
@@ -64,8 +83,8 @@ impl Calls {
     ) -> Result<(), Halt> {
         let (id, fields) = (update.tool_call_id, update.fields);
         if !self.known.contains_key(&id) {
+            // It was left out when it began.
             if self.known.len() >= CALLS_MAX {
-                tracing::warn!(agent = self.agent, "calls of an agent are left out: too many");
                 return Ok(());
             }
             let known = self.begin(&fields, telling).await?;
@@ -192,5 +211,43 @@ fn reason(raw_output: Option<&Value>) -> String {
             _ => Value::Object(fields.clone()).to_string(),
         },
         _ => "the agent says that it failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_beyond_the_bound_are_counted() {
+        let metrics = Metrics::default();
+        let (events, mut told) = mpsc::channel(1);
+        let telling = Telling { events, stop: CancellationToken::new() };
+        let mut calls = Calls::new("copilot", std::sync::Arc::default(), metrics.clone());
+        let telling = async {
+            for number in 0..CALLS_MAX + 3 {
+                let call = ToolCall::new(format!("t{number}"), "look");
+                assert!(calls.begun(call, &telling).await.is_ok());
+            }
+            // What is told of one that is known, or isn't, counts no more.
+            for id in ["t1", "t10001"] {
+                let update = ToolCallUpdate::new(id, ToolCallUpdateFields::new());
+                assert!(calls.changed(update, &telling).await.is_ok());
+            }
+            drop(telling);
+        };
+        let listening = async {
+            let mut count = 0;
+            while told.recv().await.is_some() {
+                count += 1;
+            }
+            count
+        };
+        let ((), count) = tokio::join!(telling, listening);
+        assert_eq!(count, CALLS_MAX);
+        let line = r#"callpark_agent_calls_left_out_total{model="copilot"} 3"#;
+        assert!(metrics.render().lines().any(|l| l == line), "{}", metrics.render());
     }
 }

@@ -3,10 +3,22 @@
 use agent_client_protocol::ErrorCode;
 
 use crate::agent::{ModelError, ModelErrorCode};
+use crate::exec::StartError;
 
 /// A sentence about what an agent did wrong.
 pub(super) fn blame(agent: &str, code: ModelErrorCode, reason: &str) -> ModelError {
     ModelError { code, message: format!("the agent `{agent}` failed: {reason}") }
+}
+
+/// What kind of failure it is that an agent's process can't be started. What is wrong with its
+/// configuration is still wrong a moment later; what the system lacks it may have then.
+pub(super) fn start_code(error: &StartError) -> ModelErrorCode {
+    match error {
+        StartError::ProgramMissing { .. }
+        | StartError::NotExecutable { .. }
+        | StartError::WorkingDirectory { .. } => ModelErrorCode::NotStartable,
+        StartError::System { .. } => ModelErrorCode::Connection,
+    }
 }
 
 /// What an agent answered to `what` with an error: the code, and the end of a sentence.

@@ -29,6 +29,7 @@ use async_trait::async_trait;
 use crate::agent::{Agent, AgentEvent, AgentRequest, AgentStream, ModelErrorCode};
 use crate::exec::Surroundings;
 use crate::model::SessionId;
+use crate::telemetry::Metrics;
 
 pub use config::{AgentConfig, Permissions};
 use failure::blame;
@@ -41,8 +42,8 @@ pub struct AcpAgent {
 
 impl AcpAgent {
     /// An agent that nobody has asked for anything. Its configuration has been checked.
-    pub fn new(config: AgentConfig, surroundings: Surroundings) -> Self {
-        Self { pool: Arc::new(Pool::new(config, surroundings)) }
+    pub fn new(config: AgentConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
+        Self { pool: Arc::new(Pool::new(config, surroundings, metrics)) }
     }
 }
 

@@ -17,6 +17,7 @@ use super::worker::{Order, Worker};
 use crate::agent::{AgentEvent, AgentRequest, ModelError, ModelErrorCode};
 use crate::exec::Surroundings;
 use crate::model::SessionId;
+use crate::telemetry::Metrics;
 
 /// Turns of one session that wait for the one before them, which is being cancelled, to end.
 const ORDERS_MAX: usize = 8;
@@ -25,6 +26,7 @@ const ORDERS_MAX: usize = 8;
 pub(super) struct Pool {
     pub(super) config: AgentConfig,
     pub(super) surroundings: Surroundings,
+    pub(super) metrics: Metrics,
     pub(super) tools: ToolServer,
     pub(super) tasks: TaskTracker,
     pub(super) closing: CancellationToken,
@@ -57,11 +59,12 @@ impl Seat {
 }
 
 impl Pool {
-    pub(super) fn new(config: AgentConfig, surroundings: Surroundings) -> Self {
+    pub(super) fn new(config: AgentConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
         let places = Arc::new(Semaphore::new(config.max_processes()));
         Self {
             config,
             surroundings,
+            metrics,
             tools: ToolServer::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

@@ -21,8 +21,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::config::AgentConfig;
-use super::failure::{blame, refusal};
-use super::reader::{Gate, Gated, Strange};
+use super::failure::{blame, refusal, start_code};
+use super::reader::{Gate, Gated, Noting, Strange};
 use crate::agent::{ModelError, ModelErrorCode};
 use crate::exec::{Fault, LastLines, Lines, Peer, PeerLife, Surroundings, exit_words};
 use crate::model::ProcessSpec;
@@ -80,7 +80,7 @@ impl Process {
     ) -> Result<Self, ModelError> {
         let fail = |code, reason: &str| blame(&config.name, code, reason);
         let peer = surroundings.executor.connect(&spec(config, surroundings));
-        let peer = peer.map_err(|error| fail(ModelErrorCode::Connection, &error.to_string()))?;
+        let peer = peer.map_err(|error| fail(start_code(&error), &error.to_string()))?;
         let (said, incoming) = mpsc::channel(MESSAGES_MAX);
         let (pipes, connection) = open(peer, &config.name, said, tasks);
         let limit = config.start_timeout();
@@ -196,6 +196,7 @@ fn open(
     let lines = Lines::new(Gated::new(stdout, gate.clone(), strange.clone()), fault.clone());
     let (there, connection) = oneshot::channel();
     let stop = CancellationToken::new();
+    let stdin = Noting::new(stdin, gate.clone());
     let serving = serve(Serving { stdin, lines, said, gate, there });
     let (stopped, noted) = (stop.clone(), fault.clone());
     let serving = tasks.spawn(async move {

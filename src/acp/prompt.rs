@@ -121,7 +121,8 @@ mod tests {
         let user = |text: &str, attachments| Message::User { text: text.to_owned(), attachments };
         let assistant =
             |text: &str| Message::Assistant { text: text.to_owned(), calls: vec![], note: None };
-        let tool = Message::Tool { id: "1".to_owned(), text: "ok".to_owned() };
+        let (id, ok) = ("1".to_owned(), "ok".to_owned());
+        let tool = Message::Tool { id, text: ok, pictures: Vec::new() };
         let said = [user("Hello", vec![image(), image()]), assistant(""), tool, assistant("Hi")];
         AgentRequest {
             session_id: SessionId::random(),

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{StatusCode, header};
 use rmcp::ServerHandler;
 use rmcp::model::{
@@ -25,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::{CallAnswer, WantedCall};
-use crate::model::Tool;
 use crate::model::limits::ARGUMENTS_BYTES_MAX;
+use crate::model::{Picture, Tool};
 
 /// What agents call the server; some put it before the names of its tools.
 pub(super) const SERVER_NAME: &str = "callpark";
@@ -226,13 +228,20 @@ impl ServerHandler for Handler {
         // Whoever has left needs no answer: what waits for it is dropped with this.
         let answer = context.ct.run_until_cancelled(asking).await.flatten();
         Ok(match answer {
-            Some(CallAnswer { text, failed: false }) => {
-                CallToolResult::success(vec![ContentBlock::text(text)]).into()
-            }
-            Some(CallAnswer { text, failed: true }) => failed(text).into(),
+            Some(answer) => result(answer).into(),
             None => failed("the turn ended before the call was answered").into(),
         })
     }
+}
+
+/// The words, then the pictures.
+fn result(answer: CallAnswer) -> CallToolResult {
+    let CallAnswer { text, pictures, failed } = answer;
+    let pictures = pictures
+        .into_iter()
+        .map(|Picture { media_type, data }| ContentBlock::image(STANDARD.encode(data), media_type));
+    let content = [ContentBlock::text(text)].into_iter().chain(pictures).collect();
+    if failed { CallToolResult::error(content) } else { CallToolResult::success(content) }
 }
 
 fn failed(text: impl Into<String>) -> CallToolResult {

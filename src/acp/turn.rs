@@ -23,6 +23,7 @@ use super::tools::{OpenDesk, Pass, SERVER_NAME};
 use super::usage::{Counts, since};
 use crate::agent::{AgentEvent, AgentRequest, ModelErrorCode};
 use crate::model::{StopReason, Tool};
+use crate::telemetry::Metrics;
 
 /// How long an agent may take to end a turn that is cancelled.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
@@ -54,6 +55,7 @@ pub(super) struct Stage<'a> {
     pub(super) process: &'a mut Process,
     pub(super) pass: &'a Pass,
     pub(super) telling: &'a Telling,
+    pub(super) metrics: &'a Metrics,
 }
 
 /// A conversation that is about to go on.
@@ -76,7 +78,7 @@ impl Stage<'_> {
         let takes_images = self.process.capabilities.prompt_capabilities.image;
         let prompt = blocks(request, opened.is_new, takes_images);
         let prompt = PromptRequest::new(conversation.id.clone(), prompt);
-        let mut calls = Calls::new(&self.config.name, request.tools.clone());
+        let mut calls = Calls::new(&self.config.name, request.tools.clone(), self.metrics.clone());
         let asking = self.process.connection.send_request(prompt).block_task();
         let mut asking = std::pin::pin!(asking);
         let listened = self.listen(request, &mut desk, &mut calls, asking.as_mut()).await;

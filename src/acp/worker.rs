@@ -142,7 +142,8 @@ impl Worker {
         };
         let last = held.conversation.take();
         let Held { process, pass, .. } = &mut held;
-        let stage = Stage { config: &self.pool.config, process, pass, telling };
+        let Pool { config, metrics, .. } = self.pool.as_ref();
+        let stage = Stage { config, process, pass, telling, metrics };
         match stage.play(request, last).await {
             Ok(conversation) => {
                 held.conversation = conversation;

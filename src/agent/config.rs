@@ -45,6 +45,14 @@ pub struct ModelConfig {
     /// How long the endpoint may say nothing before the request counts as failed. Default: 5 min.
     #[serde(default, with = "span", skip_serializing_if = "Option::is_none")]
     pub read_timeout: Option<Duration>,
+    /// It takes pictures: those that come with a prompt, and those in the results of its calls, which
+    /// are PNG, JPEG, GIF or WebP. One that doesn't is told of them in words. Default: true.
+    #[serde(default = "yes")]
+    pub pictures: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Prices in US dollars for a million tokens.
@@ -131,6 +139,7 @@ mod tests {
             price: PriceConfig::default(),
             max_output_tokens: None,
             read_timeout: None,
+            pictures: true,
         };
         assert_eq!(good.check(), Ok(()));
         let bad = [

@@ -94,6 +94,8 @@ pub enum ModelErrorCode {
     Unauthenticated,
     /// It doesn't take the request.
     Refused,
+    /// An agent's process can't be started as it is configured.
+    NotStartable,
 }
 
 impl ModelErrorCode {
@@ -109,6 +111,7 @@ impl ModelErrorCode {
             Self::TooLarge => "model_answer_too_large",
             Self::Unauthenticated => "model_unauthenticated",
             Self::Refused => "model_request_refused",
+            Self::NotStartable => "agent_not_startable",
         }
     }
 

@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{ModelError, WantedCall};
-use crate::model::{Content, Message, SessionId, StopReason, Tool, ToolResult, Usage};
+use crate::model::{Content, Message, Picture, SessionId, StopReason, Tool, ToolResult, Usage};
 
 /// One turn that an agent is asked for.
 #[derive(Clone)]
@@ -66,8 +66,10 @@ pub type Answering = oneshot::Sender<CallAnswer>;
 /// What an agent is told of a call of a tool of callpark's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallAnswer {
-    /// The result, in words.
+    /// The result, in words, which name the pictures, too.
     pub text: String,
+    /// The pictures in it.
+    pub pictures: Vec<Picture>,
     /// The call failed.
     pub failed: bool,
 }

@@ -92,7 +92,7 @@ impl App {
             chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
             niceness: config.tool_niceness,
         });
-        let tools = toolbox(&config, more.tools, &executor)?;
+        let tools = toolbox(&config, more.tools, &executor, &metrics)?;
         let listener_options = config.listener_options()?;
         let listeners = bind(&config.listen, "listen").await?;
         let addresses = addresses(&listeners)?;
@@ -102,7 +102,7 @@ impl App {
         let store = SqliteStore::open(&options, metrics.clone())?;
         let store = RecentStore::new(Arc::new(store), metrics.clone());
         let (verifier, token_file) = verifier(&config)?;
-        let models = models(&config, more.agents, &executor)?;
+        let models = models(&config, more.agents, &executor, &metrics)?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(store),
             codec: Arc::new(WireCodec),
@@ -259,6 +259,7 @@ fn toolbox(
     config: &Config,
     more_tools: Vec<Arc<dyn CallableTool>>,
     executor: &UnixExecutor,
+    metrics: &Metrics,
 ) -> Result<Toolbox, Error> {
     let built_in = BuiltInOptions {
         call_budget: config.call_budget,
@@ -272,7 +273,8 @@ fn toolbox(
     let surroundings = surroundings(executor);
     let mut providers: Vec<Arc<dyn ToolProvider>> = Vec::new();
     for table in &config.mcp_servers {
-        providers.push(Arc::new(McpServer::new(mcp_server(table)?, surroundings.clone())));
+        let (config, surroundings) = (mcp_server(table)?, surroundings.clone());
+        providers.push(Arc::new(McpServer::new(config, surroundings, metrics.clone())));
     }
     Ok(Toolbox::new(Registry::new(tools)?, providers)?)
 }
@@ -287,6 +289,7 @@ fn models(
     config: &Config,
     more_agents: Vec<Arc<dyn Agent>>,
     executor: &UnixExecutor,
+    metrics: &Metrics,
 ) -> Result<Models, Error> {
     let mut all: Vec<Player> = Vec::new();
     for table in &config.models {
@@ -298,7 +301,7 @@ fn models(
     }
     let surroundings = surroundings(executor);
     for table in &config.agents {
-        let agent = AcpAgent::new(agent(table)?, surroundings.clone());
+        let agent = AcpAgent::new(agent(table)?, surroundings.clone(), metrics.clone());
         all.push(Player::Agent(Arc::new(agent)));
     }
     all.extend(more_agents.into_iter().map(Player::Agent));

@@ -9,6 +9,7 @@ mod batch;
 mod calls;
 mod cancel;
 mod clock;
+mod depth;
 mod directory;
 mod effects;
 mod error;
@@ -17,6 +18,7 @@ mod handle;
 mod inbox;
 mod log;
 mod look_up;
+mod news;
 mod output;
 mod part;
 mod read_output;
@@ -40,7 +42,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -51,11 +53,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent::Models;
 use crate::exec::Executor;
-use crate::machine::{Command, Reply, Settings, Written};
+use crate::machine::{Command, Reply, Settings};
 use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS, RUNNING_TURNS_MAX};
-use crate::model::{
-    CallId, Delivery, EventCodec, FollowUpState, Principal, Session, SessionId, Tenant, ToolKind,
-};
+use crate::model::{CallId, EventCodec, Principal, Session, SessionId, Tenant, ToolKind};
 use crate::store::{RequestEffect, RequestRecord, Store};
 use crate::telemetry::Metrics;
 use crate::tool::Toolbox;
@@ -76,7 +76,6 @@ pub use turn::{CancelledTurn, SubSession, TurnOutcome, TurnRequest};
 pub use wait::{ManyWaited, WaitMode, Waited};
 pub use watch::WatchItem;
 
-use batch::{Batch, News};
 use directory::{Directory, Handle};
 use follow_up::Outbox;
 use inbox::{Facts, Message, Origin};
@@ -366,60 +365,5 @@ impl Shared {
             ToolKind::Agent => &self.turn_slots,
             _ => &self.slots,
         }
-    }
-
-    /// Tells readers what is new, now that it is durable.
-    fn tell(&self, session: &Session, batch: &Batch) {
-        let Some(head) = batch.news.head else { return };
-        self.heads.publish(&session.id, head);
-        for (id, version) in &batch.news.calls {
-            self.calls.publish(id, *version);
-        }
-        self.count(&batch.written);
-        if batch.news.tasks_changed {
-            let count = self.change_count.fetch_add(1, Ordering::Relaxed) + 1;
-            self.changes.publish(&Watched::Tenant(session.tenant.clone()), count);
-            self.changes.publish(&Watched::Session(session.id), count);
-        }
-        self.tell_follow_ups(session, &batch.news);
-    }
-
-    /// Wakes whoever delivers. The end of a turn is news, too: what it left waiting can be told now.
-    fn tell_follow_ups(&self, session: &Session, news: &News) {
-        let now = self.clock.now();
-        let (mut is_ready, mut is_for_lease) = (news.turn_ended, false);
-        for follow_up in &news.follow_ups {
-            self.metrics.follow_up(follow_up.is_new, follow_up.failed, follow_up.state);
-            let is_pending = follow_up.state == FollowUpState::Pending;
-            is_for_lease |= is_pending && follow_up.delivery == Delivery::Lease;
-            match follow_up.due_time {
-                Some(due) if due > now => self.outbox.arm(due),
-                _ => is_ready |= is_pending && follow_up.delivery == Delivery::Engine,
-            }
-        }
-        if is_ready && !self.outbox.wake(&session.tenant, session.id) {
-            tracing::debug!(session_id = %session.id, "its follow-ups wait for the next sweep");
-        }
-        if is_for_lease {
-            let count = self.change_count.fetch_add(1, Ordering::Relaxed) + 1;
-            self.leases.publish(&Watched::Tenant(session.tenant.clone()), count);
-            self.leases.publish(&Watched::Session(session.id), count);
-        }
-    }
-
-    fn count(&self, written: &Written) {
-        for kind in &written.accepted {
-            self.metrics.call_started(*kind);
-        }
-        for kind in &written.parked {
-            self.metrics.call_parked(*kind);
-        }
-        let ended = written.settled.iter().filter(|call| call.acknowledge_time.is_none());
-        let mut change = i32::try_from(written.accepted.len()).unwrap_or(i32::MAX);
-        for call in ended {
-            self.metrics.call_finished(call.kind, call.state);
-            change -= 1;
-        }
-        self.metrics.live_calls_changed(change);
     }
 }

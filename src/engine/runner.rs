@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::depth::flattened;
 use super::handle::sleep_until;
 use super::inbox::Message;
 use super::output::OutputKeeper;
@@ -60,7 +61,8 @@ impl Attempt {
         };
         drop(running);
         drop(self.slot.take());
-        if let Some(finish) = finish {
+        if let Some(mut finish) = finish {
+            finish.result = flattened(finish.result);
             self.report(Command::Finish(Box::new(finish))).boxed().await;
         }
     }

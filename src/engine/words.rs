@@ -3,8 +3,8 @@
 use crate::model::{Content, ContentKind, ResourceBody, State};
 
 /// The text of a result's pieces. What is no text is told of.
-pub(super) fn content(pieces: &[Content]) -> String {
-    let texts = pieces.iter().map(|content| match &content.kind {
+pub(super) fn content<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String {
+    let texts = pieces.into_iter().map(|content| match &content.kind {
         ContentKind::Text(text) => text.clone(),
         ContentKind::Json(value) => value.to_string(),
         ContentKind::Image { media_type, data } | ContentKind::Binary { media_type, data } => {

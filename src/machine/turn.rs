@@ -41,8 +41,8 @@ impl Projection {
                 self.remember(id, Message::Assistant { text, calls, note: None }, written);
                 self.tell_live(id, payload, now, written);
             }
-            TurnReport::Answered { id: model_id, text } => {
-                self.remember(id, Message::Tool { id: model_id, text }, written);
+            TurnReport::Answered { id: model_id, text, pictures } => {
+                self.remember(id, Message::Tool { id: model_id, text, pictures }, written);
             }
             TurnReport::Retrying { attempt, delay, error } => {
                 let payload = Payload::TurnRetrying { attempt, delay, error };

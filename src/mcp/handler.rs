@@ -15,14 +15,32 @@ use rmcp::service::{NotificationContext, RoleClient};
 pub(super) struct Handler(Arc<AtomicBool>);
 
 impl Handler {
-    /// Whether the tools have changed since this was asked last.
-    pub(super) fn take_tools_changed(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+    /// A question for the tools, if they have changed since the last one that was answered.
+    pub(super) fn question(&self) -> Option<Question<'_>> {
+        self.0.swap(false, Ordering::Relaxed).then_some(Question { handler: self })
     }
 
     /// The tools have changed, or aren't known.
     pub(super) fn note_tools_changed(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A question for the tools. One that is dropped without an answer is asked again by the next one.
+pub(super) struct Question<'a> {
+    handler: &'a Handler,
+}
+
+impl Question<'_> {
+    /// The tools are known, but for what has changed since it was asked.
+    pub(super) fn answered(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.handler.note_tools_changed();
     }
 }
 
@@ -45,4 +63,23 @@ pub(super) fn callpark() -> (ClientCapabilities, Implementation) {
     let mut capabilities = ClientCapabilities::default();
     capabilities.extensions = Some([tasks].into());
     (capabilities, Implementation::new("callpark", env!("CARGO_PKG_VERSION")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_asked_until_it_is_answered() {
+        let handler = Handler::default();
+        assert!(handler.question().is_none(), "nothing has changed");
+        handler.note_tools_changed();
+        // Whoever asked has stopped waiting.
+        drop(handler.question().expect("a question"));
+        let question = handler.question().expect("it is still open");
+        handler.note_tools_changed();
+        question.answered();
+        handler.question().expect("another change").answered();
+        assert!(handler.question().is_none());
+    }
 }

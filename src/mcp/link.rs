@@ -99,15 +99,14 @@ impl Link {
     pub(super) async fn offer(self: &Arc<Self>) -> Result<Arc<Offer>, String> {
         // Held over the question: the answer is waited for by all who ask.
         let mut offered = self.offer.lock().await;
-        if self.handler.take_tools_changed() {
+        if let Some(question) = self.handler.question() {
             let asking = offer(&self.peer, &self.config, Arc::downgrade(self));
             let asking = timeout(self.config.start_timeout(), asking);
             let asked = asking.await.unwrap_or_else(|_| {
                 Err(format!("it didn't list its tools in {:?}", self.config.start_timeout()))
             });
-            // What is asked for again by the next one.
-            let asked = asked.inspect_err(|_| self.handler.note_tools_changed());
             *offered = Arc::new(asked.map_err(|reason| self.blame(&reason))?);
+            question.answered();
         }
         Ok(offered.clone())
     }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::exec::Surroundings;
+use crate::telemetry::Metrics;
 use crate::tool::{Offer, ToolProvider, Unavailable};
 
 pub use config::ServerConfig;
@@ -36,8 +37,8 @@ pub struct McpServer {
 
 impl McpServer {
     /// A server that nobody has asked for yet.
-    pub fn new(config: ServerConfig, surroundings: Surroundings) -> Self {
-        Self { supervisor: Arc::new(Supervisor::new(config, surroundings)) }
+    pub fn new(config: ServerConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
+        Self { supervisor: Arc::new(Supervisor::new(config, surroundings, metrics)) }
     }
 }
 

@@ -12,6 +12,7 @@ use super::config::ServerConfig;
 use super::link::{Link, blame};
 use super::open::open;
 use crate::exec::Surroundings;
+use crate::telemetry::Metrics;
 
 /// The pause after the second failure; it doubles with each further one. After the first there is
 /// none.
@@ -28,6 +29,7 @@ type Started = Result<Arc<Link>, String>;
 pub(super) struct Supervisor {
     config: Arc<ServerConfig>,
     surroundings: Surroundings,
+    metrics: Metrics,
     state: Mutex<State>,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -54,10 +56,11 @@ enum Phase {
 }
 
 impl Supervisor {
-    pub(super) fn new(config: ServerConfig, surroundings: Surroundings) -> Self {
+    pub(super) fn new(config: ServerConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
         Self {
             config: Arc::new(config),
             surroundings,
+            metrics,
             state: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -112,7 +115,10 @@ impl Supervisor {
     async fn start(self: Arc<Self>, started: watch::Sender<Option<Started>>) {
         let opening = open(&self.config, &self.surroundings, &self.tasks);
         let opened = match self.closing.run_until_cancelled(opening).await {
-            Some(opened) => opened.map_err(|reason| blame(&self.config.name, &reason)),
+            Some(opened) => {
+                self.metrics.mcp_start(&self.config.name, opened.is_ok());
+                opened.map_err(|reason| blame(&self.config.name, &reason))
+            }
             None => Err(blame(&self.config.name, "callpark stops")),
         };
         let now = Instant::now();

@@ -76,6 +76,9 @@ pub const EVENT_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 /// Nesting of the arguments. A level of JSON is three levels of messages, and a message nested
 /// deeper than 100 can't be decoded at all.
 pub const ARGUMENTS_DEPTH_MAX: usize = 32;
+/// Nesting of JSON in a result, which lies two messages deeper in an event than arguments do. What is
+/// nested deeper is told as text.
+pub const RESULT_DEPTH_MAX: usize = 30;
 /// Labels on a session or a call.
 pub const LABELS_MAX: usize = 64;
 /// A label's key, in bytes.
@@ -173,6 +176,10 @@ pub const SWEEP_MS_DEFAULT: u64 = 60_000;
 /// cut, and a note says how much.
 pub const RESULT_CONTENT_BYTES_MAX: usize = 192 * 1024;
 
+/// How long a list of tools waits for each provider, in seconds. One that hasn't answered by then is
+/// told as unavailable, and goes on starting for the next list.
+pub const OFFER_WAIT_SECONDS_MAX: u64 = 10;
+
 /// Tools that one MCP server may offer. The others are left out, and ListTools says so.
 pub const MCP_TOOLS_MAX: usize = 1_000;
 
@@ -224,6 +231,9 @@ pub const MODEL_CALLS_MAX: usize = 64;
 /// What a model is told of the result of a call, in bytes; the middle of a longer one is left out,
 /// and a note says how much.
 pub const MODEL_RESULT_BYTES_MAX: usize = 64 * 1024;
+/// The pictures that a model is shown of the results of the calls of one message, in bytes. Those that
+/// are too many are told of in words, and a note says so.
+pub const MODEL_PICTURES_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Messages kept of a session's history; the oldest are forgotten for newer ones.
 pub const HISTORY_MESSAGES_MAX: u64 = 2_000;
 /// How much of the history a request to a model holds, in bytes. What is older is left out, and

@@ -39,7 +39,9 @@ pub use process::{Environment, ProcessSpec};
 pub use session::{Session, SessionState, TaskLimitPolicy};
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};
-pub use turn::{BusyPolicy, Message, ModelCall, StopReason, Turn, TurnEnd, TurnError, TurnReport};
+pub use turn::{
+    BusyPolicy, Message, ModelCall, Picture, StopReason, Turn, TurnEnd, TurnError, TurnReport,
+};
 
 /// Free-form key and value pairs that a caller puts on a session or a call and filters by.
 pub type Labels = std::collections::BTreeMap<String, String>;

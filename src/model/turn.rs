@@ -1,5 +1,6 @@
 //! An agent's turn: a prompt, the rounds with its model, and how it ends.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{CallId, Content, FollowUp, FollowUpNote, Usage};
@@ -87,6 +88,16 @@ pub struct ModelCall {
     pub call_id: CallId,
 }
 
+/// A picture in the result of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// Its media type, such as `image/png`.
+    pub media_type: String,
+    /// Its bytes.
+    #[serde(with = "super::base64")]
+    pub data: Bytes,
+}
+
 /// One message of a session's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -114,8 +125,11 @@ pub enum Message {
     Tool {
         /// The model's own name for the call.
         id: String,
-        /// What the model is told.
+        /// What the model is told. It names the pictures, too.
         text: String,
+        /// The pictures that the model is shown beside it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pictures: Vec<Picture>,
     },
 }
 
@@ -146,6 +160,8 @@ pub enum TurnReport {
         id: String,
         /// What it is told.
         text: String,
+        /// What it is shown.
+        pictures: Vec<Picture>,
     },
     /// A request to the model failed, and another follows.
     Retrying {

@@ -11,17 +11,14 @@ use metrics_exporter_prometheus::{
 use tokio_util::sync::CancellationToken;
 
 use super::label::{CallCap, ConnectionRefusal, KINDS, LogSource, STATES, kind_label, state_label};
-use super::{RpcMetrics, name};
-use crate::model::{FollowUpState, State, ToolKind};
+use super::{FollowUpMetrics, RpcMetrics, name};
+use crate::model::{State, ToolKind};
 
 /// How often the samples of the histograms are put into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// The method under which requests for unknown methods are counted: their names are the
 /// caller's, so they would be without end.
 const OTHER_METHOD: &str = "other";
-/// What can become of a follow-up, in the order of [`Handles::follow_ups`].
-const FOLLOW_UP_OUTCOMES: [&str; 5] =
-    ["scheduled", "delivered", "suppressed", "dead_lettered", "failed"];
 
 /// Where handles are registered.
 #[derive(Clone)]
@@ -78,6 +75,7 @@ pub struct Metrics(Arc<Handles>);
 
 struct Handles {
     prometheus: PrometheusHandle,
+    registry: Registry,
     calls_started: HashMap<ToolKind, Counter>,
     calls_parked: HashMap<ToolKind, Counter>,
     calls_finished: HashMap<(ToolKind, State), Counter>,
@@ -86,8 +84,7 @@ struct Handles {
     calls_running: Gauge,
     requests_replayed: Counter,
     tasks_expired: Counter,
-    follow_ups: [Counter; FOLLOW_UP_OUTCOMES.len()],
-    follow_ups_unreadable: Counter,
+    follow_ups: FollowUpMetrics,
     events_appended: Counter,
     sequences_trimmed: Counter,
     output_bytes_kept: Counter,
@@ -133,9 +130,7 @@ impl Metrics {
             calls_running: registry.gauge(name::CALLS_RUNNING),
             requests_replayed: registry.counter(name::REQUESTS_REPLAYED, &[]),
             tasks_expired: registry.counter(name::TASKS_EXPIRED, &[]),
-            follow_ups: FOLLOW_UP_OUTCOMES
-                .map(|word| registry.counter(name::FOLLOW_UPS, &[("outcome", word)])),
-            follow_ups_unreadable: registry.counter(name::FOLLOW_UPS_UNREADABLE, &[]),
+            follow_ups: FollowUpMetrics::new(&registry),
             events_appended: registry.counter(name::EVENTS_APPENDED, &[]),
             sequences_trimmed: registry.counter(name::SEQUENCES_TRIMMED, &[]),
             output_bytes_kept: output("kept"),
@@ -160,7 +155,12 @@ impl Metrics {
                 })
                 .into(),
             accept_errors: registry.counter(name::ACCEPT_ERRORS, &[]),
+            registry,
         }))
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.0.registry
     }
 
     /// All counts in the text format of Prometheus.
@@ -216,24 +216,9 @@ impl Metrics {
         self.0.tasks_expired.increment(tasks);
     }
 
-    /// A follow-up was made, an attempt at it failed, or it has come to this state.
-    pub fn follow_up(&self, is_new: bool, failed: bool, state: FollowUpState) {
-        let [scheduled, delivered, suppressed, dead_lettered, failures] = &self.0.follow_ups;
-        if is_new {
-            scheduled.increment(1);
-        }
-        match state {
-            FollowUpState::Delivered => delivered.increment(1),
-            FollowUpState::Suppressed => suppressed.increment(1),
-            FollowUpState::DeadLettered => dead_lettered.increment(1),
-            FollowUpState::Pending if failed => failures.increment(1),
-            FollowUpState::Pending | FollowUpState::Leased => {}
-        }
-    }
-
-    /// A follow-up could not be read back.
-    pub fn follow_up_unreadable(&self) {
-        self.0.follow_ups_unreadable.increment(1);
+    /// The counts of follow-ups.
+    pub fn follow_ups(&self) -> &FollowUpMetrics {
+        &self.0.follow_ups
     }
 
     /// Events were written to the log.

@@ -38,6 +38,19 @@ pub const STORE_COMMIT_APPENDS: &str = "callpark_store_commit_appends";
 /// Pages of logs that readers asked for. Labels: `source`, which is `store` or `memory`.
 pub const LOG_READS: &str = "callpark_log_reads_total";
 
+/// Attempts at requests to models that came to an end, and attempts at turns of agents that run their
+/// own loop. Labels: `model`, and `outcome`, which is `ok` or the name of the error.
+pub const MODEL_REQUESTS: &str = "callpark_model_requests_total";
+/// Tokens that models and agents have used. Labels: `model`, and `direction`, which is `input`,
+/// `cached_input`, a part of the input, or `output`.
+pub const MODEL_TOKENS: &str = "callpark_model_tokens_total";
+/// Starts of MCP servers, and connections to them. Labels: `server`, and `outcome`, which is `started`
+/// or `failed`.
+pub const MCP_STARTS: &str = "callpark_mcp_starts_total";
+/// Calls that agents made with tools of their own and that aren't told of, because a turn had too many.
+/// Labels: `model`.
+pub const AGENT_CALLS_LEFT_OUT: &str = "callpark_agent_calls_left_out_total";
+
 /// RPCs that ended. Labels: `method`, `code`.
 pub const RPC_REQUESTS: &str = "callpark_rpc_requests_total";
 /// From the head of a request to the end of its answer. Labels: `method`.
@@ -76,6 +89,14 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (SEQUENCES_TRIMMED, Unit::Count, "Events removed from the beginning of a session's log"),
     (OUTPUT_BYTES, Unit::Bytes, "Output of calls, kept or dropped"),
     (LOG_READS, Unit::Count, "Pages of logs that readers asked for, by where they came from"),
+    (MODEL_REQUESTS, Unit::Count, "Attempts at requests to models, by how they ended"),
+    (MODEL_TOKENS, Unit::Count, "Tokens that models have used"),
+    (MCP_STARTS, Unit::Count, "Starts of MCP servers, by how they ended"),
+    (
+        AGENT_CALLS_LEFT_OUT,
+        Unit::Count,
+        "Calls of agents that aren't told of, in turns with too many",
+    ),
     (RPC_REQUESTS, Unit::Count, "RPCs that ended, by their status code"),
     (CONNECTIONS_ACCEPTED, Unit::Count, "Connections whose handshake ended well"),
     (CONNECTIONS_REFUSED, Unit::Count, "Connections closed before they could be used"),

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, RegistryError, Work,
 };
+use crate::model::limits::OFFER_WAIT_SECONDS_MAX;
 use crate::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
 
 /// Stands between a provider's name and that of its tool.
@@ -42,7 +45,8 @@ pub trait ToolProvider: Send + Sync + 'static {
     /// Its name.
     fn name(&self) -> &str;
 
-    /// What it offers now; connects first where that must be.
+    /// What it offers now; connects first where that must be. Whoever asks may stop waiting: a start
+    /// must go on then, or one that is slow would never come to its end.
     async fn offer(&self) -> Result<Arc<Offer>, Unavailable>;
 
     /// Ends what it holds.
@@ -103,9 +107,11 @@ impl Toolbox {
         }
     }
 
-    /// All tools, sorted by name, and the providers that offer none now.
+    /// All tools, sorted by name, and the providers that offer none now. One that is silent is among
+    /// these after [`OFFER_WAIT_SECONDS_MAX`]: whoever lists tools doesn't need all of them.
     pub async fn list(&self) -> (Vec<Tool>, Vec<Unavailable>) {
-        let offers = join_all(self.providers.iter().map(|provider| provider.offer())).await;
+        let offers = self.providers.iter().map(|provider| offer_soon(provider.as_ref()));
+        let offers = join_all(offers).await;
         let mut tools: Vec<Tool> = self.own.registry.list().cloned().collect();
         let mut unavailable = Vec::new();
         for (provider, offer) in self.providers.iter().zip(offers) {
@@ -155,6 +161,22 @@ impl Found {
     /// As [`Registry::check`].
     pub fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
         self.offer.registry.check(&self.tool.describe().name, arguments)
+    }
+}
+
+/// What a provider offers, if it says so soon.
+async fn offer_soon(provider: &dyn ToolProvider) -> Result<Arc<Offer>, Unavailable> {
+    tokio::select! {
+        biased;
+        offer = provider.offer() => offer,
+        () = sleep(Duration::from_secs(OFFER_WAIT_SECONDS_MAX)) => {
+            let reason = format!(
+                "`{}` is still starting, or hasn't told its tools for {OFFER_WAIT_SECONDS_MAX} s: \
+                 list the tools again in a while, and they may be there",
+                provider.name()
+            );
+            Err(Unavailable { provider: provider.name().to_owned(), reason })
+        }
     }
 }
 

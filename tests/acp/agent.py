@@ -77,6 +77,11 @@ def mcp(method, params, token=None):
     return {"unread": answer}
 
 
+def count(session, sent):
+    with open(sessions[session]["cwd"] + "/sent", "w") as file:
+        file.write(str(sent))
+
+
 def cancelled(session):
     while True:
         message = receive()
@@ -167,8 +172,13 @@ def step(session, words):
             say(session, "0123456789" * 1000)
             sys.stderr.write(f"{number}\n")
             sys.stderr.flush()
-            with open(sessions[session]["cwd"] + "/flooded", "w") as file:
-                file.write(str(number + 1))
+            count(session, number + 1)
+    elif name == "nag":
+        # It reads none of the answers.
+        params = {"sessionId": session, "path": "x" * 1000}
+        for number in range(int(rest)):
+            send({"id": f"nag {number}", "method": "fs/read_text_file", "params": params})
+            count(session, number + 1)
     elif name == "error":
         return {"code": int(rest), "message": "no"}
     elif name == "stop":

@@ -5,7 +5,7 @@ use std::time::Duration;
 use callpark::agent::{Agent as _, ModelErrorCode};
 use callpark::model::SessionId;
 
-use crate::support::{agent, config, is_there, play, request, with};
+use crate::support::{agent, config, is_there, play, request, until_said, until_still, with};
 
 /// The error of a first turn with the agent in this manner.
 #[track_caller]
@@ -40,13 +40,25 @@ async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_missing_is_named() {
-    let mut config = config("");
-    config.argv = vec!["no-such-agent".to_owned()];
-    let agent = with(config);
-    let told = play(&agent, request(SessionId::random(), 0, "say x")).await;
-    check(told.error(), ModelErrorCode::Connection, &["`no-such-agent` was not found"]);
-    agent.close().await;
+async fn what_can_not_be_started_as_it_is_configured_is_named_and_not_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plain = folder.path().join("plain");
+    std::fs::write(&plain, "").expect("written");
+    let nowhere = folder.path().join("nowhere");
+    for (program, directory, words) in [
+        ("no-such-agent", None, "`no-such-agent` was not found"),
+        (plain.to_str().expect("text"), None, "may not be executed: check its permissions"),
+        ("python3", Some(nowhere), "nowhere` is not a directory"),
+    ] {
+        let mut config = config("");
+        config.argv = vec![program.to_owned()];
+        config.working_directory = directory;
+        let agent = with(config);
+        let told = play(&agent, request(SessionId::random(), 0, "say x")).await;
+        check(told.error(), ModelErrorCode::NotStartable, &["the agent `script` failed", words]);
+        assert!(!told.error().code.is_transient());
+        agent.close().await;
+    }
 }
 
 #[tokio::test]
@@ -85,5 +97,22 @@ async fn an_error_is_told_by_its_kind_and_costs_no_process() {
         check(told.error(), code, &["the prompt", number]);
     }
     assert_eq!(play(&agent, request(session, 2, "pid")).await.text, pid);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_without_end_and_reads_nothing_is_held_back() {
+    let agent = agent();
+    let session = SessionId::random();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut asked = request(session, 0, "say first\nnag 10000");
+    asked.working_directory = Some(folder.path().to_owned());
+    let stream = until_said(agent.turn(asked), "first").await;
+    let sent = until_still(folder.path()).await;
+    assert!(sent < 3_000, "{sent} answers are kept that nobody reads");
+    // It can't hear of a cancel, and is ended.
+    drop(stream);
+    let told = play(&agent, request(session, 2, "say well")).await;
+    assert_eq!(told.text, "well");
     agent.close().await;
 }

@@ -1,7 +1,7 @@
 //! The words in which these tests are written.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use callpark::agent::{
 };
 use callpark::exec::{ExecutorOptions, Surroundings, UnixExecutor};
 use callpark::model::{SessionId, StopReason, Tool, ToolKind, ToolResult, ToolSource, Usage};
+use callpark::telemetry::Metrics;
 use futures::StreamExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -66,7 +67,7 @@ pub(crate) fn agent() -> AcpAgent {
 
 pub(crate) fn with(config: AgentConfig) -> AcpAgent {
     config.check().expect("a configuration");
-    AcpAgent::new(config, surroundings())
+    AcpAgent::new(config, surroundings(), Metrics::default())
 }
 
 pub(crate) fn request(session_id: SessionId, messages_before: u64, prompt: &str) -> AgentRequest {
@@ -144,7 +145,7 @@ pub(crate) type Answer = fn(&WantedCall, oneshot::Sender<CallAnswer>);
 /// Says of a call what it was given.
 pub(crate) fn answered(call: &WantedCall, answer: oneshot::Sender<CallAnswer>) {
     let text = format!("{} got {}", call.tool, call.arguments);
-    answer.send(CallAnswer { text, failed: false }).expect("somebody waits");
+    answer.send(CallAnswer { text, pictures: Vec::new(), failed: false }).expect("somebody waits");
 }
 
 /// Plays a turn to its end.
@@ -208,6 +209,25 @@ pub(crate) async fn until_said(mut stream: AgentStream, words: &str) -> AgentStr
         }
     }
     stream
+}
+
+/// Waits until an agent that works here sends nothing more for a while; how much it has sent.
+pub(crate) async fn until_still(folder: &Path) -> usize {
+    let sent = || {
+        let file = std::fs::read_to_string(folder.join("sent"));
+        file.ok().and_then(|count| count.parse::<usize>().ok()).unwrap_or_default()
+    };
+    let (mut before, mut still) = (0, 0);
+    soon(async {
+        while still < 50 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let now = sent();
+            still = if now == before && now > 0 { still + 1 } else { 0 };
+            before = now;
+        }
+    })
+    .await;
+    before
 }
 
 /// Whether a process is there, and no zombie.

@@ -1,7 +1,7 @@
 //! Callpark's tools, as agents find them.
 
 use callpark::agent::{Agent as _, CallAnswer};
-use callpark::model::SessionId;
+use callpark::model::{Picture, SessionId};
 
 use crate::support::{agent, config, echo, play, play_with, request, wait_until, with};
 
@@ -32,7 +32,7 @@ async fn a_call_that_failed_or_was_never_answered_is_an_error_for_the_agent() {
     let mut asked = request(session, 0, "echo hello");
     asked.tools = echo();
     let told = play_with(&agent, asked.clone(), |_, answer| {
-        let _sent = answer.send(CallAnswer { text: "it broke".to_owned(), failed: true });
+        let _sent = answer.send(failure("it broke"));
     });
     let told = told.await;
     assert!(told.text.contains("it broke"), "{}", told.text);
@@ -41,6 +41,30 @@ async fn a_call_that_failed_or_was_never_answered_is_an_error_for_the_agent() {
     let told = play_with(&agent, asked, |_, answer| drop(answer)).await;
     assert!(told.text.contains("before the call was answered"), "{}", told.text);
     assert!(told.text.contains(r#""isError": true"#), "{}", told.text);
+    agent.close().await;
+}
+
+fn failure(text: &str) -> CallAnswer {
+    CallAnswer { text: text.to_owned(), pictures: Vec::new(), failed: true }
+}
+
+#[tokio::test]
+async fn an_agent_gets_pictures_beside_the_words() {
+    let agent = agent();
+    let mut asked = request(SessionId::random(), 0, "echo hello");
+    asked.tools = echo();
+    let told = play_with(&agent, asked, |_, answer| {
+        let picture =
+            Picture { media_type: "image/png".to_owned(), data: b"\x01\x02\x03"[..].into() };
+        let text = "[3 bytes of image/png]".to_owned();
+        let _sent = answer.send(CallAnswer { text, pictures: vec![picture], failed: false });
+    });
+    let told: serde_json::Value = serde_json::from_str(&told.await.text).expect("JSON");
+    let expected = serde_json::json!([
+        { "type": "text", "text": "[3 bytes of image/png]" },
+        { "type": "image", "data": "AQID", "mimeType": "image/png" },
+    ]);
+    assert_eq!(told["result"]["content"], expected);
     agent.close().await;
 }
 

@@ -8,7 +8,9 @@ use callpark::agent::{Agent as _, AgentEvent};
 use callpark::model::{Message, SessionId, StopReason};
 use futures::StreamExt as _;
 
-use crate::support::{agent, config, is_there, play, request, soon, until_said, wait_until, with};
+use crate::support::{
+    agent, config, is_there, play, request, soon, until_said, until_still, wait_until, with,
+};
 
 #[tokio::test]
 async fn an_answer_comes_with_its_reasoning_and_its_end() {
@@ -203,22 +205,8 @@ async fn an_agent_writes_no_faster_than_it_is_read() {
     let mut asked = request(SessionId::random(), 0, "say first\nflood 2000");
     asked.working_directory = Some(folder.path().to_owned());
     let mut stream = until_said(agent.turn(asked), "first").await;
-    let flooded = || {
-        let file = std::fs::read_to_string(folder.path().join("flooded"));
-        file.ok().and_then(|count| count.parse::<usize>().ok()).unwrap_or_default()
-    };
-    // It stands still when nothing has changed for a while.
-    let (mut before, mut still) = (0, 0);
-    soon(async {
-        while still < 50 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            let now = flooded();
-            still = if now == before && now > 0 { still + 1 } else { 0 };
-            before = now;
-        }
-    })
-    .await;
-    assert!(before < 1000, "{before} messages of 10 kB were taken that nobody reads");
+    let sent = until_still(folder.path()).await;
+    assert!(sent < 1000, "{sent} messages of 10 kB were taken that nobody reads");
     let mut bytes = 0;
     while let Some(event) = soon(stream.next()).await {
         match event.unwrap() {

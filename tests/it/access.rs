@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -93,13 +92,13 @@ async fn health_says_that_the_server_drains() {
         assert_eq!(first.status(), ServingStatus::Serving, "{service}");
         watches.push(watch);
     }
-    assert!(http(&server, "/readyz").await.starts_with("HTTP/1.1 200"));
+    assert!(server.http("/readyz").await.starts_with("HTTP/1.1 200"));
     server.begin_stop();
     for watch in &mut watches {
         let next = soon("health", watch.message()).await.expect("health").expect("health");
         assert_eq!(next.status(), ServingStatus::NotServing);
     }
-    assert!(http(&server, "/readyz").await.starts_with("HTTP/1.1 503"));
+    assert!(server.http("/readyz").await.starts_with("HTTP/1.1 503"));
 }
 
 /// Reflection has no client in tonic-reflection: field 7 of the request is list_services.
@@ -146,19 +145,6 @@ async fn a_request_keeps_its_name_and_gets_one_if_it_has_none() {
     assert_eq!(status.metadata().get("x-request-id").expect("a name"), "mine");
 }
 
-async fn http(server: &TestServer, path: &str) -> String {
-    let address = server.admin.expect("an address");
-    let answer = async {
-        let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("written");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("read");
-        answer
-    };
-    soon(path, answer).await
-}
-
 #[tokio::test]
 async fn metrics_count_calls_and_requests_and_tell_nothing_of_callers() {
     let server = TestServer::with(&[("admin-listen", "127.0.0.1:0")]).await;
@@ -173,7 +159,7 @@ async fn metrics_count_calls_and_requests_and_tell_nothing_of_callers() {
     check_reason(&status, Code::NotFound, "TOOL_NOT_FOUND");
     let counted = async {
         loop {
-            let page = http(&server, "/metrics").await;
+            let page = server.http("/metrics").await;
             let count = |name: &str, labels: &[&str]| -> Option<f64> {
                 let line = page.lines().find(|line| {
                     line.starts_with(name) && labels.iter().all(|label| line.contains(label))

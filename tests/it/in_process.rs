@@ -57,10 +57,26 @@ impl InProcess for Counting {
             "wait for ever" => std::future::pending().await,
             _ => {}
         }
-        let kind = ContentKind::Json(json!({ "counted": 3 }));
-        let content = vec![Content { kind, stream: None, offset: 0 }];
+        let of = |kind| vec![Content { kind, stream: None, offset: 0 }];
+        if let Some(levels) = self.then.strip_prefix("nest ") {
+            let value = nested(levels.parse().expect("a number"));
+            let structured = value.as_object().cloned().map(Box::new);
+            let content = of(ContentKind::Json(value));
+            return ToolResult { content, structured, ..ToolResult::default() };
+        }
+        if self.then == "draw" {
+            let data = b"\x89PNG\r\n\x1a\n"[..].into();
+            let content = of(ContentKind::Image { media_type: "image/png".into(), data });
+            return ToolResult { content, ..ToolResult::default() };
+        }
+        let content = of(ContentKind::Json(json!({ "counted": 3 })));
         ToolResult { content, ..ToolResult::default() }
     }
+}
+
+/// An object of so many levels.
+fn nested(levels: usize) -> serde_json::Value {
+    (1..levels).fold(json!({ "a": 1 }), |inner, _| json!({ "a": inner }))
 }
 
 /// A tool whose work is code inside the server: it counts, and then does what it is told to.
@@ -130,5 +146,44 @@ async fn a_cancel_stops_it_whether_it_listens_or_not() {
         assert_eq!(task.state(), v1::State::Cancelled, "{then}");
         assert!(outcome_of(&task).is_error);
         assert_eq!(task.progress.expect("progress").done, 3.0);
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_is_nested_too_deep_is_text_and_its_log_can_be_read() {
+    let server = server().await;
+    let session_id = session(&server, Default::default()).await;
+    for levels in [30, 60] {
+        let request = v1::RunToolRequest {
+            session_id: session_id.clone(),
+            ..call("count", json!({ "then": format!("nest {levels}") }))
+        };
+        let answer = run(&server, request).await;
+        let log = log_of(&server, &session_id).await;
+        let logged = log.into_iter().rev().find_map(|event| match event.payload {
+            Some(v1::session_event::Payload::ToolCallFinished(end)) => end.outcome,
+            _ => None,
+        });
+        let Some(v1::tool_call_finished::Outcome::Result(logged)) = logged else {
+            panic!("{logged:?}")
+        };
+        let result = result_of(&answer);
+        assert_eq!(result.content, logged.content);
+        assert_eq!(result.structured, logged.structured);
+        let whole = nested(levels).to_string();
+        let texts: Vec<&str> = logged
+            .content
+            .iter()
+            .filter_map(|content| match &content.kind {
+                Some(v1::content::Kind::Text(text)) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        let is_deep = levels > 30;
+        assert_eq!(logged.structured.is_none(), is_deep);
+        assert_eq!(texts.len(), if is_deep { 2 } else { 0 }, "{texts:?}");
+        for text in texts {
+            assert!(text.contains("deeper than 30 levels") && text.ends_with(&whole), "{text}");
+        }
     }
 }

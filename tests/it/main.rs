@@ -55,4 +55,5 @@ mod tasks_cancel;
 mod tasks_life;
 mod tasks_wait;
 mod tasks_watch;
+mod toolbox;
 mod turns;

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callpark::model::{Call, CallId, Session, SessionId, Tenant};
+use callpark::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use callpark::store::{
-    Append, CallPage, CallQuery, ChangePage, ChangeQuery, EventPage, EventQuery, Expired,
-    ExpiryPolicy, MemoryStore, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage,
-    SessionQuery, Store, StoreError,
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MemoryStore,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError, ToldFollowUp,
 };
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -69,6 +70,38 @@ impl Store for Mounted {
         // A crash in this span: durable, and nobody has heard of it.
         tokio::time::sleep(self.disk.delay()).await;
         appended
+    }
+
+    async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
+        self.disk.store.follow_up(id).await
+    }
+
+    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
+        self.disk.store.told_follow_up(id).await
+    }
+
+    async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
+        self.disk.store.follow_ups(query).await
+    }
+
+    async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
+        self.disk.store.due_follow_ups(query).await
+    }
+
+    async fn sessions_with_due_follow_ups(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<DueSessions, StoreError> {
+        self.disk.store.sessions_with_due_follow_ups(now, limit).await
+    }
+
+    async fn leased_follow_ups(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Vec<FollowUp>, StoreError> {
+        self.disk.store.leased_follow_ups(tenant, request_id).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {

@@ -85,6 +85,7 @@ fn options() -> EngineOptions {
         machine: Settings {
             grace: Duration::from_millis(100),
             retention: Duration::from_secs(3_600),
+            follow_up_delay: Duration::from_secs(1),
         },
         running_calls_max: 8,
         live_tasks_default: 32,

@@ -112,8 +112,7 @@ impl Shared {
     ) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Send {
         try_stream! {
             let names = Names::new(&request.tools);
-            let model = self.config.model.as_ref().unwrap_or(&self.config.name);
-            let body = request::body(model, self.config.max_output_tokens, &request, &names);
+            let body = request::body(&self.config, &request, &names);
             drop(request);
             let mut requests = 0;
             let response = loop {

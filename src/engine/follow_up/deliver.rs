@@ -45,7 +45,7 @@ impl Engine {
                 if Instant::now() >= sweep_at {
                     sweep_at = engine.sweep_outbox().await;
                 }
-                news.mark_unchanged();
+                news.borrow_and_update();
                 let outbox = &engine.shared.outbox;
                 while let Some(turn) = outbox.next() {
                     engine.shared.tracker.spawn(engine.clone().deliver(turn));

@@ -296,7 +296,7 @@ impl Engine {
 
     fn tell_unreadable(&self, ids: &[CallId]) {
         for id in ids {
-            self.shared.metrics.follow_up_unreadable();
+            self.shared.metrics.follow_ups().unreadable();
             let follow_up_id = id.follow_up();
             tracing::error!(follow_up_id, "a follow-up can't be read back: it isn't delivered");
         }

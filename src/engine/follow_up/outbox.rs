@@ -15,7 +15,7 @@ use crate::model::{SessionId, Tenant, Timestamp};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Sessions that wait for a delivery.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Counts what there is to look at.
@@ -42,6 +42,12 @@ struct State {
 pub(super) struct Turn {
     pub(super) tenant: Tenant,
     pub(super) session_id: SessionId,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { state: Mutex::default(), news: watch::channel(0).0 }
+    }
 }
 
 impl Outbox {

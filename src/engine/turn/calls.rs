@@ -6,17 +6,22 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::control;
+use super::pictures::{self, Room, is_picture};
 use super::play::Turn;
-use crate::engine::words::{self, state_name};
+use crate::engine::depth::are_too_deep;
+use crate::engine::words::{self, state_name, without_middle};
 use crate::engine::{CallHandle, CallRequest, Error, Started};
 use crate::machine::Command;
-use crate::model::limits::{ARGUMENTS_DEPTH_MAX, REPEATED_FAILURES_MAX, TURN_IDLE_SECONDS};
-use crate::model::{Call, Exit, ModelCall, Outcome, State, TurnError};
+use crate::model::limits::{
+    ARGUMENTS_DEPTH_MAX, MODEL_RESULT_BYTES_MAX, REPEATED_FAILURES_MAX, TURN_IDLE_SECONDS,
+};
+use crate::model::{Call, Content, Exit, ModelCall, Outcome, Picture, State, TurnError};
 use crate::tool::Arguments;
 
 /// What a model is told of a call.
 pub(super) struct Told {
     pub(super) text: String,
+    pub(super) pictures: Vec<Picture>,
     pub(super) failed: bool,
     /// Of a process that ended with one.
     pub(super) exit_code: Option<i32>,
@@ -24,7 +29,24 @@ pub(super) struct Told {
 
 impl Told {
     pub(super) fn failure(text: impl Into<String>) -> Self {
-        Self { text: text.into(), failed: true, exit_code: None }
+        Self { text: text.into(), pictures: Vec::new(), failed: true, exit_code: None }
+    }
+
+    /// Of a call that has ended.
+    fn result(call: &Call) -> Self {
+        Self {
+            text: result(call),
+            pictures: pictures::of(call),
+            failed: call.state != State::Succeeded,
+            exit_code: exit_code(call),
+        }
+    }
+
+    /// As much of it as a model is told and shown.
+    pub(super) fn cut(self, room: &mut Room) -> Self {
+        let mut text = without_middle(&self.text, MODEL_RESULT_BYTES_MAX);
+        let pictures = room.take(self.pictures, &mut text);
+        Self { text, pictures, ..self }
     }
 }
 
@@ -101,8 +123,7 @@ impl Turn {
                 return Ok(parked(&call, call.elapsed(self.play.engine.now())));
             }
             let (call, _) = self.play.engine.complete(call).await?;
-            let failed = call.state != State::Succeeded;
-            Ok::<_, Error>(Told { failed, text: result(&call), exit_code: exit_code(&call) })
+            Ok::<_, Error>(Told::result(&call))
         };
         told.await.unwrap_or_else(|error| Told::failure(error.to_string()))
     }
@@ -114,26 +135,13 @@ fn arguments(text: &str) -> Result<Arguments, String> {
         return Ok(Arguments::new());
     }
     match serde_json::from_str(text) {
-        Ok(Value::Object(arguments)) if is_too_deep(&arguments) => {
+        Ok(Value::Object(arguments)) if are_too_deep(&arguments) => {
             Err(format!("the arguments are nested deeper than {ARGUMENTS_DEPTH_MAX} levels"))
         }
         Ok(Value::Object(arguments)) => Ok(arguments),
         Ok(_) => Err("the arguments must be a JSON object".into()),
         Err(error) => Err(format!("the arguments are no JSON: {error}")),
     }
-}
-
-/// Nobody could decode the event that holds them.
-pub(super) fn is_too_deep(arguments: &Arguments) -> bool {
-    fn fits(value: &Value, levels: usize) -> bool {
-        match value {
-            Value::Object(members) => levels > 0 && members.values().all(|v| fits(v, levels - 1)),
-            Value::Array(items) => levels > 0 && items.iter().all(|item| fits(item, levels - 1)),
-            _ => true,
-        }
-    }
-    // The arguments are a level themselves.
-    !arguments.values().all(|value| fits(value, ARGUMENTS_DEPTH_MAX - 1))
 }
 
 /// What a model is told of a call that went to the background.
@@ -152,7 +160,7 @@ fn parked(call: &Call, ran: Duration) -> Told {
         "background_id": id,
         "message": message,
     });
-    Told { text: text.to_string(), failed: false, exit_code: None }
+    Told { text: text.to_string(), pictures: Vec::new(), failed: false, exit_code: None }
 }
 
 fn exit_code(call: &Call) -> Option<i32> {
@@ -167,6 +175,20 @@ fn exit_code(call: &Call) -> Option<i32> {
 
 /// What a model is told of a call that has ended.
 pub(super) fn result(call: &Call) -> String {
+    in_words(call, |content| words::content(content))
+}
+
+/// The same without a word of the pictures, for whoever shows them beside it.
+pub(super) fn result_beside_pictures(call: &Call) -> String {
+    in_words(call, |content| {
+        let others = content.iter().filter(|piece| !is_picture(piece));
+        let text = words::content(others);
+        let is_all = text.trim().is_empty() && content.iter().any(is_picture);
+        if is_all { "(only pictures)".to_owned() } else { text }
+    })
+}
+
+fn in_words(call: &Call, content: impl Fn(&[Content]) -> String) -> String {
     let (text, why) = match &call.outcome {
         Some(Outcome::Result(result)) => {
             let exit = match result.exit {
@@ -176,7 +198,7 @@ pub(super) fn result(call: &Call) -> String {
             };
             let why =
                 if result.error_message.is_empty() { exit } else { result.error_message.clone() };
-            (words::content(&result.content), why)
+            (content(&result.content), why)
         }
         Some(Outcome::Failure(failure)) => (String::new(), failure.message.clone()),
         None => (String::new(), String::new()),

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::calls::result;
+use super::calls::result_beside_pictures;
+use super::pictures::{self, Room};
 use super::play::Turn;
 use crate::engine::calls::Asked;
 use crate::engine::words::state_name;
@@ -220,10 +221,7 @@ impl InProcess for Control {
     ) -> ToolResult {
         let done = stop.run_until_cancelled(self.carry_out()).await;
         match done {
-            Some(Ok(text)) => {
-                let content = Content { kind: ContentKind::Text(text), stream: None, offset: 0 };
-                ToolResult { content: vec![content], ..ToolResult::default() }
-            }
+            Some(Ok(content)) => ToolResult { content, ..ToolResult::default() },
             Some(Err(error)) => ToolResult {
                 is_error: true,
                 error_message: error.to_string(),
@@ -235,11 +233,13 @@ impl InProcess for Control {
 }
 
 impl Control {
-    async fn carry_out(&self) -> Result<String, Error> {
+    async fn carry_out(&self) -> Result<Vec<Content>, Error> {
         match self.order {
             Order::List => {
                 let (session_id, asking) = (self.session_id, Some(self.turn));
-                Ok(self.engine.summarize_but(&self.who, session_id, asking).await?.text)
+                Ok(vec![plain(
+                    self.engine.summarize_but(&self.who, session_id, asking).await?.text,
+                )])
             }
             Order::Wait(id, wait) => {
                 self.own_task(id).await?;
@@ -273,14 +273,14 @@ impl Control {
                 };
                 let slice = self.engine.read_output(&self.who, read).await?;
                 let end = if slice.eof { "that is all" } else { "there may be more" };
-                Ok(format!(
+                Ok(vec![plain(format!(
                     "{}\n[bytes {} to {} of {}; {} dropped; {end}]",
                     String::from_utf8_lossy(&slice.data),
                     slice.offset,
                     slice.next_offset,
                     slice.total_bytes,
                     slice.dropped_bytes,
-                ))
+                ))])
             }
         }
     }
@@ -292,18 +292,28 @@ impl Control {
         if is_own { Ok(()) } else { Err(Error::TaskNotFound(id.background())) }
     }
 
-    async fn told(&self, call: Call) -> Result<String, Error> {
+    async fn told(&self, call: Call) -> Result<Vec<Content>, Error> {
         let id = call.id.background();
         if call.state.is_terminal() {
             let (call, _) = self.engine.complete(call).await?;
             let seconds = call.elapsed(self.engine.now()).as_secs();
             let state = state_name(call.state);
-            return Ok(format!("{id}: {state} after {seconds} s\n{}", result(&call)));
+            let told = result_beside_pictures(&call);
+            let mut text = format!("{id}: {state} after {seconds} s\n{told}");
+            let pictures = Room::default().take(pictures::of(&call), &mut text);
+            let pictures = pictures.into_iter().map(pictures::content);
+            return Ok([plain(text)].into_iter().chain(pictures).collect());
         }
         let seconds = call.elapsed(self.engine.now()).as_secs();
         let (tail, _) = self.engine.output_tail(&call).await?;
         let tail = crate::engine::words::content(&tail);
         let state = state_name(call.state);
-        Ok(format!("{id}: still {state} after {seconds} s. The end of its output so far:\n{tail}"))
+        let text =
+            format!("{id}: still {state} after {seconds} s. The end of its output so far:\n{tail}");
+        Ok(vec![plain(text)])
     }
+}
+
+fn plain(text: String) -> Content {
+    Content { kind: ContentKind::Text(text), stream: None, offset: 0 }
 }

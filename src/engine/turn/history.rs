@@ -55,7 +55,8 @@ impl History {
 
     fn answer(&mut self, open: &mut Vec<ModelCall>) {
         for call in open.drain(..) {
-            self.push(Message::Tool { id: call.id, text: UNANSWERED.into() });
+            let (id, text) = (call.id, UNANSWERED.into());
+            self.push(Message::Tool { id, text, pictures: Vec::new() });
         }
     }
 
@@ -101,7 +102,7 @@ fn size_bytes(message: &Message) -> usize {
     match message {
         Message::User { text, attachments } => {
             let attached = attachments.iter().map(|content| match &content.kind {
-                ContentKind::Image { data, .. } => data.len().div_ceil(3) * 4,
+                ContentKind::Image { data, .. } => base64_bytes(data),
                 ContentKind::Text(text) => text.len(),
                 ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => text.len(),
                 _ => 100,
@@ -112,14 +113,22 @@ fn size_bytes(message: &Message) -> usize {
             let calls = calls.iter().map(|call| call.tool.len() + call.arguments.len() + 100);
             text.len() + calls.sum::<usize>()
         }
-        Message::Tool { text, .. } => text.len() + 100,
+        Message::Tool { text, pictures, .. } => {
+            let pictures = pictures.iter().map(|picture| base64_bytes(&picture.data) + 100);
+            text.len() + 100 + pictures.sum::<usize>()
+        }
     }
+}
+
+/// What bytes take as text.
+fn base64_bytes(data: &[u8]) -> usize {
+    data.len().div_ceil(3) * 4
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::CallId;
+    use crate::model::{CallId, Picture};
     use crate::store::StoredMessage;
 
     fn user(text: &str) -> Message {
@@ -141,7 +150,7 @@ mod tests {
     }
 
     fn answers(id: &str) -> Message {
-        Message::Tool { id: id.into(), text: "done".into() }
+        Message::Tool { id: id.into(), text: "done".into(), pictures: Vec::new() }
     }
 
     fn read(omitted: u64, messages: &[Message]) -> History {
@@ -161,7 +170,8 @@ mod tests {
     fn a_call_without_a_result_gets_one_that_says_so() {
         let two = asks(&["a", "b"]);
         let history = read(0, &[user("1"), two.clone(), answers("b"), user("2")]);
-        let unanswered = Message::Tool { id: "a".into(), text: UNANSWERED.into() };
+        let (id, text) = ("a".into(), UNANSWERED.into());
+        let unanswered = Message::Tool { id, text, pictures: Vec::new() };
         assert_eq!(shown(&history), [user("1"), two, answers("b"), unanswered, user("2")]);
         assert_eq!(history.omitted(), 0);
     }
@@ -182,6 +192,25 @@ mod tests {
         history.push(user(&half));
         assert_eq!(shown(&history), [user(&half), user(&half)]);
         assert_eq!(history.omitted(), 3);
+    }
+
+    #[test]
+    fn pictures_need_room_too() {
+        let data = vec![0; usize::try_from(HISTORY_BYTES_MAX).expect("fits") / 4 * 3];
+        let picture = Picture { media_type: "image/png".into(), data: data.into() };
+        let shows = Message::Tool { id: "a".into(), text: "p".into(), pictures: vec![picture] };
+        let mut history = read(0, &[asks(&["a"]), shows]);
+        assert_eq!(history.omitted(), 2, "neither the call nor its result has room");
+        history.push(user("2"));
+        assert_eq!(shown(&history), [user("2")]);
+    }
+
+    #[test]
+    fn a_result_from_before_there_were_pictures_can_be_read() {
+        let body = r#"{"tool":{"id":"a","text":"done"}}"#.to_owned();
+        let message: Message = serde_json::from_str(&body).expect("can be read");
+        assert_eq!(message, answers("a"));
+        assert_eq!(serde_json::to_string(&message).expect("becomes JSON"), body);
     }
 
     /// The first message, which has an id of its own.

@@ -8,6 +8,7 @@
 mod calls;
 mod control;
 mod history;
+mod pictures;
 mod play;
 mod relay;
 mod round;

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::calls::Repetitions;
+use super::calls::{Repetitions, Told};
 use super::control::{self, NOTES};
 use super::history::History;
+use super::pictures::Room;
 use super::sub_session;
 use super::told::{BACKGROUND_NOTES, Notes};
 use crate::agent::{Finish, Model, Player};
@@ -16,7 +17,7 @@ use crate::engine::directory::Handle;
 use crate::engine::words::without_middle;
 use crate::engine::{Engine, Error};
 use crate::machine::{Command, Concurrency, Reply, Start};
-use crate::model::limits::{HISTORY_BYTES_MAX, MODEL_RESULT_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
+use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
     CallId, CallPolicy, Content, ContentKind, Labels, Message, ModelCall, Principal, Progress,
     Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
@@ -123,13 +124,18 @@ impl Turn {
                 });
             }
             let answers = self.run_calls(&calls).await;
+            let mut room = Room::default();
             for (call, answer) in calls.iter().zip(answers) {
-                let failed = answer.failed;
                 self.notes.add(round, call, &answer);
-                let text = without_middle(&answer.text, MODEL_RESULT_BYTES_MAX);
-                let report = TurnReport::Answered { id: call.id.clone(), text: text.clone() };
+                let Told { text, pictures, failed, .. } = answer.cut(&mut room);
+                let id = call.id.clone();
+                let report = TurnReport::Answered {
+                    id: id.clone(),
+                    text: text.clone(),
+                    pictures: pictures.clone(),
+                };
                 self.tell(report).await?;
-                self.history.push(Message::Tool { id: call.id.clone(), text });
+                self.history.push(Message::Tool { id, text, pictures });
                 repetitions.note(call, failed)?;
             }
         }

@@ -10,7 +10,8 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::calls::{Told, is_too_deep};
+use super::calls::Told;
+use super::pictures::Room;
 use super::play::{Begun, Turn};
 use super::round::{Delta, Sort, turn_error};
 use crate::agent::{
@@ -18,13 +19,13 @@ use crate::agent::{
     OwnCallEvent, WantedCall,
 };
 use crate::engine::calls::Asked;
+use crate::engine::depth::are_too_deep;
 use crate::engine::handle::sleep_until;
 use crate::engine::words::without_middle;
 use crate::engine::{CallHandle, Error, Started};
 use crate::machine::Start;
 use crate::model::limits::{
-    MODEL_ANSWER_BYTES_MAX, MODEL_RESULT_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX,
-    TURN_IDLE_SECONDS,
+    MODEL_ANSWER_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX, TURN_IDLE_SECONDS,
 };
 use crate::model::{
     CallId, CallPolicy, ModelCall, OnDisconnect, StopReason, ToolKind, TurnError, TurnReport,
@@ -62,10 +63,12 @@ impl Turn {
         begun: Begun,
     ) -> Result<StopReason, TurnError> {
         let request = self.agent_request(begun);
+        let metrics = self.play.engine.shared.metrics.clone();
         let mut failures = 0;
         loop {
             let Fault { error, has_called } = match self.relay_once(agent, request.clone()).await {
                 Ok((stop, text)) => {
+                    metrics.model_request(agent.name(), Ok(()));
                     let report = TurnReport::Message { text: text.clone(), calls: Vec::new() };
                     self.tell(report).await?;
                     self.final_text = text;
@@ -74,6 +77,7 @@ impl Turn {
                 Err(Broken::Agent(fault)) => fault,
                 Err(Broken::Turn(error)) => return Err(error),
             };
+            metrics.model_request(agent.name(), Err(error.code.name()));
             failures += 1;
             let told = turn_error(&error);
             if has_called || !error.code.is_transient() || failures >= self.play.attempts_max {
@@ -146,8 +150,7 @@ impl Turn {
                     self.add(&mut delta, Sort::Reasoning, &text).await?;
                 }
                 Some(Ok(AgentEvent::Used(usage))) => {
-                    let model = agent.name().to_owned();
-                    self.tell(TurnReport::Used { usage, model }).await?;
+                    self.used(usage, agent.name()).await?;
                 }
                 Some(Ok(AgentEvent::Call(wanted, answer))) => {
                     has_called = true;
@@ -190,16 +193,15 @@ impl Turn {
             told = running => told,
             () = answer.closed() => return,
         };
-        let Told { text, failed, .. } = told;
-        let text = without_middle(&text, MODEL_RESULT_BYTES_MAX);
+        let Told { text, pictures, failed, .. } = told.cut(&mut Room::default());
         // Nobody waits: the log has the result.
-        let _ = answer.send(CallAnswer { text, failed });
+        let _ = answer.send(CallAnswer { text, pictures, failed });
     }
 
     /// Shows a call that the agent makes by itself.
     async fn start_followed(&self, own: OwnCall) -> Result<CallHandle, TurnError> {
         let OwnCall { tool, description, mut arguments, events } = own;
-        if is_too_deep(&arguments) {
+        if are_too_deep(&arguments) {
             let text = Value::Object(arguments).to_string();
             arguments = Map::from_iter([("json".to_owned(), text.into())]);
         }

@@ -12,7 +12,7 @@ use crate::agent::{
 };
 use crate::engine::handle::sleep_until;
 use crate::model::limits::{DELTA_BYTES_MAX, DELTA_DELAY_MS};
-use crate::model::{TurnError, TurnReport};
+use crate::model::{TurnError, TurnReport, Usage};
 
 /// The longest pause between two attempts, in pauses of the first kind.
 const PAUSE_GROWTH_MAX: u32 = 10;
@@ -41,13 +41,18 @@ impl From<TurnError> for Fault {
 impl Turn {
     /// Asks the model, as often as it may be asked.
     pub(super) async fn ask(&mut self, model: &dyn Model) -> Result<Answer, TurnError> {
+        let metrics = self.play.engine.shared.metrics.clone();
         let mut failures = 0;
         loop {
             let fault = match self.ask_once(model).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    metrics.model_request(model.name(), Ok(()));
+                    return Ok(answer);
+                }
                 Err(Fault::Model(error)) => error,
                 Err(Fault::Turn(error)) => return Err(error),
             };
+            metrics.model_request(model.name(), Err(fault.code.name()));
             failures += 1;
             let error = turn_error(&fault);
             if !fault.code.is_transient() || failures >= self.play.attempts_max {
@@ -94,7 +99,7 @@ impl Turn {
                 }
                 Some(Ok(ModelEvent::Used(usage))) => {
                     self.show(&mut delta).await?;
-                    self.tell(TurnReport::Used { usage, model: model.clone() }).await?;
+                    self.used(usage, &model).await?;
                 }
                 Some(Ok(ModelEvent::Finished(answer))) => {
                     self.show(&mut delta).await?;
@@ -112,6 +117,11 @@ impl Turn {
                 }
             }
         }
+    }
+
+    pub(super) async fn used(&self, usage: Usage, model: &str) -> Result<(), TurnError> {
+        self.play.engine.shared.metrics.model_used(model, &usage);
+        self.tell(TurnReport::Used { usage, model: model.to_owned() }).await
     }
 
     pub(super) async fn add(

@@ -2,7 +2,7 @@
 
 use super::super::follow_up::Step;
 use super::super::{Change, Decision, FollowUpOrder, Projection, Refusal, Reply};
-use crate::model::{CallId, FollowUp, FollowUpState, Payload, SessionState, Timestamp};
+use crate::model::{FollowUp, FollowUpState, Payload, SessionState, Timestamp};
 
 /// `record` is the follow-up as it is stored. Whoever comes second finds it in another state, and
 /// changes nothing.
@@ -58,22 +58,6 @@ pub(super) fn decide(
         }
         FollowUpOrder::Suppress { .. } => Decision::nothing(),
     }
-}
-
-/// A turn takes those that are still pending.
-pub(super) fn take(projection: &Projection, call_id: CallId, records: Vec<FollowUp>) -> Decision {
-    let takes = |call: &&crate::model::Call| call.turn.is_some() && call.stopping.is_none();
-    if projection.call(call_id).filter(takes).is_none() {
-        return Decision::not_live();
-    }
-    let mut decision = Decision::nothing();
-    let mut taken = Vec::new();
-    for record in records.into_iter().filter(|record| record.state == FollowUpState::Pending) {
-        taken.push(record.call_id);
-        decision = decision.change(Change::Told { call_id, record: Box::new(record) });
-    }
-    decision.reply = Ok(Reply::Taken(taken));
-    decision
 }
 
 /// What an acknowledged result does to a follow-up of it.

@@ -15,6 +15,7 @@ mod output;
 mod park;
 mod progress;
 mod start;
+mod take_follow_ups;
 mod timeout;
 mod turn;
 
@@ -52,7 +53,7 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
         }
         Command::FollowUp { record, order } => follow_up::decide(projection, *record, order, now),
         Command::TakeFollowUps { call_id, records } => {
-            follow_up::take(projection, call_id, records)
+            take_follow_ups::decide(projection, call_id, records)
         }
         Command::Delete { call_id } => delete::decide(projection, call_id),
         Command::Close(close) => close::decide(projection, close, now),

@@ -45,6 +45,9 @@ impl World {
         let Self { session_id, closed_id, background_id } = self;
         let (session_id, background_id) = (session_id.clone(), background_id.clone());
         let tool = "any".to_owned();
+        if method.contains("FollowUp") {
+            return good_of_follow_ups(method);
+        }
         match method {
             "ToolRunner/ListTools" => v1::ListToolsRequest { session_id }.encode_to_vec(),
             "ToolRunner/GetSession" => v1::GetSessionRequest { session_id }.encode_to_vec(),
@@ -98,21 +101,6 @@ impl World {
                 v1::ResolveApprovalRequest { background_id, decision, ..Default::default() }
                     .encode_to_vec()
             }
-            "BackgroundTasks/ListFollowUps" => Vec::new(),
-            // There is nothing to lease, and nobody waits for it.
-            "BackgroundTasks/LeaseFollowUps" => {
-                let wait = millis(0);
-                v1::LeaseFollowUpsRequest { wait, ..Default::default() }.encode_to_vec()
-            }
-            "BackgroundTasks/AcknowledgeFollowUp" => {
-                let (follow_up_id, lease_token) = (NO_FOLLOW_UP.to_owned(), "a lease".to_owned());
-                v1::AcknowledgeFollowUpRequest { follow_up_id, lease_token, ..Default::default() }
-                    .encode_to_vec()
-            }
-            "BackgroundTasks/RetryFollowUp" => {
-                let follow_up_id = NO_FOLLOW_UP.to_owned();
-                v1::RetryFollowUpRequest { follow_up_id, ..Default::default() }.encode_to_vec()
-            }
             "BackgroundTasks/Watch" | "BackgroundTasks/Summarize" => {
                 v1::SummarizeRequest { session_id }.encode_to_vec()
             }
@@ -122,6 +110,28 @@ impl World {
             | "BackgroundTasks/ReadOutput" => v1::GetRequest { background_id }.encode_to_vec(),
             other => panic!("{other} is new: say in {} how a good request looks", file!()),
         }
+    }
+}
+
+/// A good request of a method of follow-ups, of which there are none.
+fn good_of_follow_ups(method: &str) -> Vec<u8> {
+    let follow_up_id = NO_FOLLOW_UP.to_owned();
+    match method {
+        "BackgroundTasks/ListFollowUps" => Vec::new(),
+        // Nobody waits for one.
+        "BackgroundTasks/LeaseFollowUps" => {
+            let wait = millis(0);
+            v1::LeaseFollowUpsRequest { wait, ..Default::default() }.encode_to_vec()
+        }
+        "BackgroundTasks/AcknowledgeFollowUp" => {
+            let lease_token = "a lease".to_owned();
+            v1::AcknowledgeFollowUpRequest { follow_up_id, lease_token, ..Default::default() }
+                .encode_to_vec()
+        }
+        "BackgroundTasks/RetryFollowUp" => {
+            v1::RetryFollowUpRequest { follow_up_id, ..Default::default() }.encode_to_vec()
+        }
+        other => panic!("{other} is new: say in {} how a good request looks", file!()),
     }
 }
 

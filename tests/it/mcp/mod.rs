@@ -16,13 +16,17 @@ mod tools;
 
 /// A server with the odd MCP server, which has this folder and this manner.
 async fn odd(folder: &Path, manner: &str, more: &str) -> TestServer {
-    let toml = format!(
+    TestServer::with_config(&toml(folder, manner, more), &[]).await
+}
+
+/// The odd MCP server in a configuration.
+pub fn toml(folder: &Path, manner: &str, more: &str) -> String {
+    format!(
         "[[mcp_servers]]\nname = 'odd'\nargv = ['python3', '{script}', '{folder}', '{manner}']\n\
          environment = ['PATH']\n{more}\n",
         script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/mcp/odd_server.py"),
         folder = folder.display(),
-    );
-    TestServer::with_config(&toml, &[]).await
+    )
 }
 
 async fn list(server: &TestServer) -> v1::ListToolsResponse {

@@ -30,6 +30,8 @@ MANNER = sys.argv[2] if len(sys.argv) > 2 else ""
 MODERN = MANNER in ("tasks", "slow", "handles")
 TASKS = "io.modelcontextprotocol/tasks"
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+# As a picture begins.
+PNG = "iVBORw0KGgo="
 LOCK = threading.Lock()
 EXTRA = []
 # What is to come of each task, one act for each look at it.
@@ -56,6 +58,7 @@ TOOLS = [
     {"name": "environment", "inputSchema": schema()},
     {"name": "change", "inputSchema": schema()},
     {"name": "structured", "inputSchema": schema(), "outputSchema": schema(sum={"type": "number"})},
+    {"name": "picture", "inputSchema": schema()},
     {"name": "no name at all", "inputSchema": schema()},
     {"name": "bad_schema", "inputSchema": {"type": 7}},
     {"name": "job", "inputSchema": {"type": "object", "properties": {
@@ -194,6 +197,9 @@ def call(request):
         answer(request, text("new"))
     elif name == "structured":
         answer(request, text("3", structuredContent={"sum": 3}))
+    elif name == "picture":
+        image = {"type": "image", "data": PNG, "mimeType": "image/png"}
+        answer(request, {"content": [{"type": "text", "text": "look"}, image]})
     elif name == "job":
         start_task(request, arguments)
     elif name == "news":

@@ -8,6 +8,8 @@ use callpark::app::{Additions, App};
 use callpark::tool::CallableTool;
 use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
 use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -153,6 +155,20 @@ impl TestServer {
     /// The folder of its store.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What it answers operators, head and all.
+    pub async fn http(&self, path: &str) -> String {
+        let address = self.admin.expect("an address");
+        let answer = async {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("written");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("read");
+            answer
+        };
+        soon(path, answer).await
     }
 
     /// Tells it to stop and waits until it has.

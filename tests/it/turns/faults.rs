@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::support::streams::new_session;
+use crate::support::streams::{log_of, new_session};
 
 /// The events of a turn in a new session, in short.
 async fn events(endpoint: &Endpoint) -> (TestServer, Vec<v1::SessionEvent>) {
@@ -270,4 +270,17 @@ async fn slow_words_come_as_they_are_said() {
         }
     }
     assert_eq!(words, ["one ", "two ", "three"]);
+}
+
+#[tokio::test]
+async fn an_agent_whose_program_is_missing_ends_its_turn_at_once() {
+    let toml = "[[agents]]\nname = 'gone'\nargv = ['no-such-agent']\n";
+    let server = TestServer::with_config(toml, &[("model-retry-delay", "20ms")]).await;
+    let session = new_session(&server).await;
+    let answer = turn(&server, prompt(&session, "go")).await;
+    let error = error_of(&answer);
+    assert_eq!((error.code.as_str(), error.retryable), ("agent_not_startable", false));
+    assert!(error.message.contains("`no-such-agent` was not found"), "{}", error.message);
+    let log = short(&log_of(&server, &session).await);
+    assert!(!log.iter().any(|event| event.starts_with("retrying")), "{log:?}");
 }

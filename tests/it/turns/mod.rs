@@ -9,8 +9,10 @@ mod agents;
 mod busy;
 mod chat;
 mod copilot;
+mod counted;
 mod endpoint;
 mod faults;
+mod pictures;
 mod plain;
 mod relayed;
 mod story;
@@ -75,6 +77,14 @@ async fn streamed(server: &TestServer, request: v1::RunTurnRequest) -> Vec<v1::S
 #[track_caller]
 fn error_of(answer: &v1::RunTurnResponse) -> &v1::SessionError {
     answer.error.as_ref().expect("an error")
+}
+
+/// Checks lines of what operators see.
+async fn check_counts(server: &TestServer, lines: &[&str]) {
+    let page = server.http("/metrics").await;
+    for line in lines {
+        assert!(page.lines().any(|l| l == *line), "no line `{line}` in:\n{page}");
+    }
 }
 
 /// Events in short: what they are, and what is peculiar about each.

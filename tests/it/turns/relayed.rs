@@ -69,7 +69,7 @@ impl Agent for Scripted {
 
 async fn serve_agent(settings: &[(&str, &str)]) -> (TestServer, Arc<Scripted>) {
     let agent = Arc::new(Scripted::default());
-    let more = Additions { agents: vec![agent.clone()], ..Additions::default() };
+    let more = Additions { agents: vec![agent.clone()], tools: vec![crate::in_process::count()] };
     let settings = [&[("model-retry-delay", "20ms")], settings].concat();
     (TestServer::with_more(more, &settings).await, agent)
 }
@@ -96,9 +96,14 @@ fn own_call() -> (Said, mpsc::Sender<OwnCallEvent>) {
 
 /// A call of bash, and its answer.
 fn bash(command: &str) -> (Said, oneshot::Receiver<CallAnswer>) {
+    ours("bash", json!({ "command": command }))
+}
+
+/// A call of a tool of callpark's, and its answer.
+fn ours(tool: &str, arguments: serde_json::Value) -> (Said, oneshot::Receiver<CallAnswer>) {
     let (answer, answered) = oneshot::channel();
-    let arguments = json!({ "command": command }).to_string();
-    let wanted = WantedCall { id: "1".into(), tool: "bash".into(), arguments };
+    let arguments = arguments.to_string();
+    let wanted = WantedCall { id: "1".into(), tool: tool.into(), arguments };
     (Ok(AgentEvent::Call(wanted, answer)), answered)
 }
 
@@ -159,7 +164,7 @@ async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
     let saying = async {
         say.send(quick).await.expect("room");
         let answer = soon("an answer", answered).await.expect("an answer");
-        assert_eq!(answer, CallAnswer { text: "hi\n".into(), failed: false });
+        assert_eq!(answer, CallAnswer { text: "hi\n".into(), pictures: vec![], failed: false });
         say.send(slow).await.expect("room");
         let answer = soon("an answer", parked).await.expect("an answer");
         let told: serde_json::Value = serde_json::from_str(&answer.text).expect("JSON");
@@ -178,7 +183,7 @@ async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
 
 #[tokio::test]
 async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
-    let (server, agent) = serve_agent(&[]).await;
+    let (server, agent) = serve_agent(&[("admin-listen", "127.0.0.1:0")]).await;
     let session = new_session(&server).await;
     agent.says(vec![text("Let"), dies()]).await;
     agent.says(vec![text("Let us"), done()]).await;
@@ -200,6 +205,14 @@ async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
     });
     let told = format!("{:?}", failed.expect("a failed call").outcome);
     assert!(told.contains("its end was never told"), "{told}");
+    check_counts(
+        &server,
+        &[
+            r#"callpark_model_requests_total{model="scripted",outcome="ok"} 1"#,
+            r#"callpark_model_requests_total{model="scripted",outcome="model_connection"} 2"#,
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -286,4 +299,23 @@ async fn what_an_agent_says_without_end_or_nests_without_end_is_bounded() {
         })
     );
     assert!(told.contains("xxx") && told.len() < 10_000, "{}", told.len());
+}
+
+#[tokio::test]
+async fn an_agent_gets_the_pictures_of_a_result() {
+    let (server, agent) = serve_agent(&[]).await;
+    let session = new_session(&server).await;
+    let say = agent.next();
+    let (call, answered) = ours("count", json!({ "then": "draw" }));
+    say.send(call).await.expect("room");
+    let playing = turn(&server, prompt(&session, "look"));
+    let answering = async {
+        let answer = soon("an answer", answered).await.expect("an answer");
+        say.send(done()).await.expect("room");
+        answer
+    };
+    let (_, answer) = tokio::join!(playing, answering);
+    let [picture] = &answer.pictures[..] else { panic!("{answer:?}") };
+    assert_eq!(picture.media_type, "image/png");
+    assert_eq!(answer.text, "[8 bytes of image/png]");
 }
