@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, News};
 use super::{Shared, Watched};
-use crate::machine::Written;
-use crate::model::{Delivery, FollowUpState, Session};
+use crate::machine::{Projection, Written};
+use crate::model::{Delivery, FollowUpState};
 
 impl Shared {
     /// Tells readers what is new, now that it is durable.
-    pub(super) fn tell(&self, session: &Session, batch: &Batch) {
+    pub(super) fn tell(&self, projection: &Projection, batch: &Batch) {
+        let session = &projection.session;
         let Some(head) = batch.news.head else { return };
         self.heads.publish(&session.id, head);
         for (id, version) in &batch.news.calls {
@@ -22,11 +23,17 @@ impl Shared {
             self.changes.publish(&Watched::Tenant(session.tenant.clone()), count);
             self.changes.publish(&Watched::Session(session.id), count);
         }
-        self.tell_follow_ups(session, &batch.news);
+        self.tell_follow_ups(projection, &batch.news);
     }
 
-    /// Wakes whoever delivers. The end of a turn is news, too: what it left waiting can be told now.
-    fn tell_follow_ups(&self, session: &Session, news: &News) {
+    /// Wakes whoever delivers. While a turn runs nobody is woken: it takes them between two rounds, and
+    /// its end is news, too: what it left waiting can be told then.
+    fn tell_follow_ups(&self, projection: &Projection, news: &News) {
+        if news.follow_ups.is_empty() && !news.turn_ended {
+            return;
+        }
+        let session = &projection.session;
+        let is_busy = projection.live_calls().any(|call| call.turn.is_some());
         let now = self.clock.now();
         let (mut is_ready, mut is_for_lease) = (news.turn_ended, false);
         for follow_up in &news.follow_ups {
@@ -38,7 +45,7 @@ impl Shared {
                 _ => is_ready |= is_pending && follow_up.delivery == Delivery::Engine,
             }
         }
-        if is_ready && !self.outbox.wake(&session.tenant, session.id) {
+        if is_ready && !is_busy && !self.outbox.wake(&session.tenant, session.id) {
             tracing::debug!(session_id = %session.id, "its follow-ups wait for the next sweep");
         }
         if is_for_lease {

@@ -110,7 +110,7 @@ impl Actor {
                 self.forget(run);
             }
         }
-        self.shared.tell(&self.projection.session, &batch);
+        self.shared.tell(&self.projection, &batch);
         for effect in batch.effects {
             self.perform(effect);
         }

@@ -260,9 +260,10 @@ pub const FOLLOW_UPS_TOLD_MAX: u32 = 32;
 pub const FOLLOW_UP_OUTPUT_BYTES_MAX: usize = 8 * 1024;
 /// The rounds of a turn that delivers follow-ups.
 pub const FOLLOW_UP_ROUNDS_MAX: u32 = 12;
-/// What is kept with a message of the history about what a follow-up told, and about each tool that
-/// was used, in characters.
+/// What is kept with a message of the history about what a follow-up told, in characters.
 pub const FOLLOW_UP_NOTE_CHARACTERS_MAX: usize = 4_000;
+/// What is kept with it of the arguments and of the output of each tool that was used, in characters.
+pub const FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX: usize = 1_000;
 /// Tools that are kept with such a message; the last ones are left out.
 pub const FOLLOW_UP_NOTE_TOOLS_MAX: usize = 64;
 /// Turns that deliver follow-ups at the same time on this server.

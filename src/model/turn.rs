@@ -117,8 +117,9 @@ pub enum Message {
         /// The calls that it asks for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<ModelCall>,
-        /// Why it said so, if nobody had asked: tasks had ended.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        /// Why it said so, if nobody had asked: tasks had ended. It is kept for people, and isn't read
+        /// back with the history.
+        #[serde(default, skip_serializing_if = "Option::is_none", skip_deserializing)]
         note: Option<Box<FollowUpNote>>,
     },
     /// What a call came to.

@@ -103,14 +103,14 @@ impl Engine {
     async fn deliver(self, turn: Turn) {
         let done = Done { outbox: &self.shared.outbox, turn };
         let Turn { tenant, session_id } = &done.turn;
-        loop {
-            match self.deliver_once(tenant, *session_id).await {
-                Ok(Attempted::Told) => {}
-                Ok(Attempted::Idle) => return,
-                Err(error) => {
-                    tracing::warn!(%session_id, %error, "follow-ups can't be delivered now");
-                    return;
-                }
+        match self.deliver_once(tenant, *session_id).await {
+            // What more there is waits behind what other sessions have.
+            Ok(Attempted::Told) => {
+                self.shared.outbox.wake(tenant, *session_id);
+            }
+            Ok(Attempted::Idle) => {}
+            Err(error) => {
+                tracing::warn!(%session_id, %error, "follow-ups can't be delivered now");
             }
         }
     }

@@ -8,7 +8,9 @@ use super::play::{Play, Turn, failure};
 use crate::engine::inbox::Message as ActorMessage;
 use crate::engine::redact::redacted;
 use crate::machine::Reply;
-use crate::model::limits::{FOLLOW_UP_NOTE_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOLS_MAX};
+use crate::model::limits::{
+    FOLLOW_UP_NOTE_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOLS_MAX,
+};
 use crate::model::{FollowUpNote, Message, ModelCall, ToolNote, TurnError};
 
 /// What an agent is told when nobody reads along.
@@ -51,7 +53,7 @@ impl Notes {
             model: String::new(),
             tasks: Vec::new(),
             tools: Vec::new(),
-            told: cut(&play.prompt),
+            told: cut(&play.prompt, FOLLOW_UP_NOTE_CHARACTERS_MAX),
         }))
     }
 
@@ -64,8 +66,8 @@ impl Notes {
         note.tools.push(ToolNote {
             round,
             tool: call.tool.clone(),
-            arguments: cut(&redacted(&call.arguments)),
-            output: cut(&told.text),
+            arguments: cut(&redacted(&call.arguments), FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX),
+            output: cut(&told.text, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX),
             exit_code: told.exit_code,
         });
     }
@@ -75,8 +77,8 @@ impl Notes {
     }
 }
 
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(FOLLOW_UP_NOTE_CHARACTERS_MAX) {
+fn cut(text: &str, characters_max: usize) -> String {
+    match text.char_indices().nth(characters_max) {
         Some((end, _)) => {
             let left_out = text[end..].chars().count();
             format!("{}\n[{left_out} more characters]", &text[..end])

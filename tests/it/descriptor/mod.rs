@@ -78,7 +78,8 @@ fn by_work(rpc: Rpc) -> Vec<Rpc> {
 
 fn check_for_stale_rules(pool: &DescriptorPool) {
     for (name, fields) in TABLE {
-        let message = pool.get_message_by_name(&format!("callpark.v1.{name}"));
+        let found = |package| pool.get_message_by_name(&format!("{package}.{name}"));
+        let message = found("callpark.v1").or_else(|| found("google.rpc"));
         let message = message.unwrap_or_else(|| panic!("TABLE has {name}, the contract hasn't"));
         for (field, _) in *fields {
             let is_there = message.get_field_by_name(field).is_some()

@@ -6,9 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use callpark::agent::{Agent, AgentEvent, AgentRequest, AgentStream};
 use callpark::app::Additions;
-use callpark::model::{SessionId, StopReason};
+use callpark::model::{Progress, SessionId, StopReason, Tool, ToolResult};
+use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
 use futures::StreamExt as _;
 use futures::stream;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::support::streams::{log_of, new_session};
@@ -19,8 +24,11 @@ const ENDS: usize = 100;
 /// The longest that a session may have to wait for another.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// An agent that says the same whatever it hears, but hangs in a session whose prompt says so.
-struct Brief;
+/// An agent that says the same whatever it hears. A prompt may hold it until it is let go, or for
+/// ever.
+struct Brief {
+    let_go: watch::Sender<bool>,
+}
 
 #[async_trait]
 impl Agent for Brief {
@@ -34,8 +42,17 @@ impl Agent for Brief {
         if is_slow {
             return stream::pending().boxed();
         }
-        let told = [AgentEvent::Text("heard".into()), AgentEvent::Finished(StopReason::EndTurn)];
-        stream::iter(told.map(Ok)).boxed()
+        let (mut let_go, holds) = (self.let_go.subscribe(), request.prompt == "hold");
+        let held = async move {
+            if holds {
+                let_go.wait_for(|let_go| *let_go).await.expect("a test");
+            }
+            stream::iter([
+                Ok(AgentEvent::Text("heard".into())),
+                Ok(AgentEvent::Finished(StopReason::EndTurn)),
+            ])
+        };
+        stream::once(held).flatten().boxed()
     }
 
     async fn forget(&self, _: SessionId) {}
@@ -43,14 +60,40 @@ impl Agent for Brief {
     async fn close(&self) {}
 }
 
-async fn serve() -> TestServer {
-    let more = Additions { agents: vec![Arc::new(Brief)], tools: vec![crate::in_process::count()] };
-    TestServer::with_more(more, &QUICK).await
+/// A tool that does nothing.
+struct Nothing(Tool);
+
+impl CallableTool for Nothing {
+    fn describe(&self) -> &Tool {
+        &self.0
+    }
+
+    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+        Ok(Work::InProcess(Box::new(Done)))
+    }
 }
 
-fn counted(session_id: &str) -> v1::StartRequest {
+struct Done;
+
+#[async_trait]
+impl InProcess for Done {
+    async fn run(self: Box<Self>, _: Sender<Progress>, _: CancellationToken) -> ToolResult {
+        ToolResult::default()
+    }
+}
+
+async fn serve() -> (TestServer, Arc<Brief>) {
+    let agent = Arc::new(Brief { let_go: watch::channel(false).0 });
+    let described =
+        Tool { name: "nothing".into(), ..crate::in_process::count().describe().clone() };
+    let tools: Vec<Arc<dyn CallableTool>> = vec![Arc::new(Nothing(described))];
+    let more = Additions { agents: vec![agent.clone()], tools };
+    (TestServer::with_more(more, &QUICK).await, agent)
+}
+
+fn nothing(session_id: &str) -> v1::StartRequest {
     let call = v1::ToolCall {
-        tool: "count".into(),
+        tool: "nothing".into(),
         follow_up: v1::FollowUpPolicy::OnFinish.into(),
         ..Default::default()
     };
@@ -63,60 +106,54 @@ fn counted(session_id: &str) -> v1::StartRequest {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_ends_in_a_hundred_sessions_are_all_told_of_in_time() {
-    let server = serve().await;
+    let (server, agent) = serve().await;
     let mut sessions = Vec::new();
+    let mut holding = JoinSet::new();
     for _ in 0..SESSIONS {
         let session = new_session(&server).await;
-        turn(&server, prompt(&session, "hi")).await;
+        let (mut tools, request) = (server.tools.clone(), prompt(&session, "hold"));
+        holding.spawn(async move { tools.run_turn(request).await.expect("an answer") });
         sessions.push(session);
     }
-    // Session by session, so that those that come first are told of while the others end.
+    for session in &sessions {
+        let begun =
+            |event: &v1::SessionEvent| matches!(event.payload, Some(Payload::TurnStarted(_)));
+        Reader::open(&server, stream_of(session)).await.until_event(begun).await;
+    }
+    // All end while their sessions are busy, and then all wait at once.
     let starts = (0..ENDS).flat_map(|_| &sessions);
-    let started = stream::iter(starts.map(|session| started(&server, counted(session))));
-    let count = started.buffer_unordered(32).count().await;
-    assert_eq!(count, SESSIONS * ENDS);
+    let started = stream::iter(starts.map(|session| started(&server, nothing(session))));
+    assert_eq!(started.buffer_unordered(32).count().await, SESSIONS * ENDS);
+    agent.let_go.send_replace(true);
+    soon("the turns", holding.join_all()).await;
     let mut longest = Duration::ZERO;
     for session in &sessions {
         let events = until(&server, session, ENDS, State::Delivered).await;
-        longest = longest.max(longest_wait(&events));
+        longest = longest.max(wait(&events));
     }
     println!("the longest wait was {longest:?}");
     assert!(longest < WAIT_MAX, "{longest:?}");
 }
 
-/// From the end of a task to the turn that told of it.
-fn longest_wait(events: &[v1::SessionEvent]) -> Duration {
-    let mut scheduled = std::collections::HashMap::new();
-    let mut longest = Duration::ZERO;
-    let time = |event: &v1::SessionEvent| {
-        let time = event.create_time.expect("a time");
+/// From the end of the turn that held a session to the first one that told of something.
+fn wait(events: &[v1::SessionEvent]) -> Duration {
+    let time = |wanted: fn(&Payload) -> bool| {
+        let event = events.iter().find(|event| event.payload.as_ref().is_some_and(wanted));
+        let time = event.expect("an event").create_time.expect("a time");
         Duration::new(time.seconds.unsigned_abs(), time.nanos.unsigned_abs())
     };
-    for event in events {
-        match &event.payload {
-            Some(Payload::FollowUpScheduled(one)) => {
-                scheduled.insert(&one.follow_up_id, time(event));
-            }
-            Some(Payload::FollowUpStarted(one)) => {
-                if let Some(end) = scheduled.remove(&one.follow_up_id) {
-                    longest = longest.max(time(event).saturating_sub(end));
-                }
-            }
-            _ => {}
-        }
-    }
-    assert!(scheduled.is_empty(), "{scheduled:?}");
-    longest
+    let idle = time(|payload| matches!(payload, Payload::SessionIdle(_)));
+    time(|payload| matches!(payload, Payload::FollowUpStarted(_))).saturating_sub(idle)
 }
 
 #[tokio::test]
 async fn a_session_that_hangs_holds_up_no_other() {
-    let server = serve().await;
+    let (server, _agent) = serve().await;
     let (slow, quick) = (new_session(&server).await, new_session(&server).await);
     turn(&server, prompt(&slow, "slow")).await;
     turn(&server, prompt(&quick, "hi")).await;
-    started(&server, counted(&slow)).await;
-    started(&server, counted(&quick)).await;
+    started(&server, nothing(&slow)).await;
+    started(&server, nothing(&quick)).await;
     until(&server, &quick, 1, State::Delivered).await;
     let events = log_of(&server, &slow).await;
     assert!(!story(&events).iter().any(|word| word.starts_with("DELIVERED")), "it hangs");

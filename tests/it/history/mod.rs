@@ -13,6 +13,7 @@ use crate::support::v1;
 mod collect;
 mod durability;
 mod ends;
+mod follow_ups;
 mod life;
 mod log;
 mod output;
@@ -252,7 +253,7 @@ impl Violation {
 pub type Checker = fn(&History) -> Vec<Violation>;
 
 /// All invariants.
-pub const INVARIANTS: [(&str, Checker); 26] = [
+pub const INVARIANTS: [(&str, Checker); 27] = [
     ("the sequences of a session are 1 to its head", log::sequences_have_no_gap),
     ("nothing follows the end of a log", log::the_shutdown_is_last),
     ("an event never changes once it was delivered", log::delivered_events_never_change),
@@ -264,6 +265,7 @@ pub const INVARIANTS: [(&str, Checker); 26] = [
     ("a call moves along the diagram", state::moves_are_in_the_diagram),
     ("what is told of a task never goes back", state::what_is_told_goes_forward),
     ("the record of a task says what its log says", state::records_are_the_logs),
+    ("a follow-up is told once", follow_ups::follow_ups_are_told_once),
     ("SUCCEEDED needs a recorded exit", ends::succeeded_has_an_exit),
     ("CANCELLED needs a recorded request", ends::cancelled_was_asked_for),
     ("LOST means a stop and no result", ends::lost_has_no_result),

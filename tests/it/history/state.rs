@@ -8,7 +8,7 @@ use crate::support::v1;
 use v1::State::{self, Cancelled, Cancelling, Failed, Lost, Pending, Running, Succeeded, TimedOut};
 use v1::session_event::Payload;
 
-/// A call has one terminal event, which is its last one; calls without one are those that the
+/// A call has one terminal event, which is its last one but for those of its follow-up; calls without one are those that the
 /// session counts as live.
 pub fn each_call_ends_once(history: &History) -> Vec<Violation> {
     let mut wrong = Vec::new();
@@ -18,7 +18,7 @@ pub fn each_call_ends_once(history: &History) -> Vec<Violation> {
             |event: &&v1::SessionEvent| matches!(event.payload, Some(Payload::ToolCallFinished(_)));
         match call.ends().len() {
             0 => *open.entry(&call.log.session.session_id).or_default() += 1,
-            1 if call.events.last().is_some_and(is_end) => {}
+            1 if call.events.iter().rfind(|event| !is_of_follow_up(event)).is_some_and(is_end) => {}
             1 => wrong.push(Violation::new(call.id, "its end isn't its last event")),
             ends => wrong.push(Violation::new(call.id, format!("{ends} ends"))),
         }
@@ -34,6 +34,18 @@ pub fn each_call_ends_once(history: &History) -> Vec<Violation> {
     wrong
 }
 
+/// Whether the event tells of the follow-up of its call.
+fn is_of_follow_up(event: &v1::SessionEvent) -> bool {
+    matches!(
+        event.payload,
+        Some(
+            Payload::FollowUpScheduled(_)
+                | Payload::FollowUpStarted(_)
+                | Payload::FollowUpFinished(_)
+        )
+    )
+}
+
 /// A turn has one end, right before that of the call that it is. A call of a tool has none.
 pub fn each_turn_ends_once(history: &History) -> Vec<Violation> {
     let mut wrong = Vec::new();
@@ -46,7 +58,8 @@ pub fn each_turn_ends_once(history: &History) -> Vec<Violation> {
             .accepted()
             .is_some_and(|(_, start)| start.kind() == v1::Kind::Agent && start.tool.is_empty());
         let ends = call.events.iter().filter(is_end).count();
-        let before_last = call.events.iter().rev().nth(1);
+        let own = call.events.iter().filter(|event| !is_of_follow_up(event));
+        let before_last = own.rev().nth(1);
         let wanted = usize::from(is_turn && !call.ends().is_empty());
         if ends != wanted {
             let detail = format!("{ends} ends of a turn, and not {wanted}");
@@ -63,7 +76,8 @@ pub fn each_turn_ends_once(history: &History) -> Vec<Violation> {
 pub fn moves_are_in_the_diagram(history: &History) -> Vec<Violation> {
     let wrong = history.calls().into_values().filter_map(|call| {
         let mut life = Life::default();
-        let bad = call.payloads().find(|(_, payload)| !life.takes(payload));
+        let own = call.payloads().filter(|(event, _)| !is_of_follow_up(event));
+        let bad = own.into_iter().find(|(_, payload)| !life.takes(payload));
         let (event, _) = bad?;
         Some(Violation::new(call.id, format!("{life:?} doesn't allow {event:?}")))
     });
