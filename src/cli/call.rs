@@ -12,6 +12,7 @@ use super::{
     ids, json,
     output::clean,
     time::{parse_span, to_wire},
+    words,
 };
 
 /// The description of a call that has none of its own, at most, in characters.
@@ -56,6 +57,11 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 
+    /// Which ends of the call, once it is in the background, tell an agent: on_finish, on_failure or
+    /// none. `callpark follow-ups` shows what became of it [default: none]
+    #[arg(long, value_name = "ENDS", value_parser = words::parse_follow_up_policy)]
+    follow_up: Option<v1::FollowUpPolicy>,
+
     /// The task goes on when its session is closed
     #[arg(long)]
     keep: bool,
@@ -79,6 +85,7 @@ impl CallArgs {
                 idle_timeout: self.idle.map(to_wire),
                 detached: self.keep,
                 labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),
+                follow_up: self.follow_up.unwrap_or_default().into(),
                 ..Default::default()
             },
         })
@@ -147,6 +154,7 @@ impl Call {
             idle_timeout: call.idle_timeout,
             detached: call.detached,
             labels: call.labels,
+            follow_up: call.follow_up,
             ..Default::default()
         }
     }

@@ -92,7 +92,7 @@ fn describe_rest(payload: &Payload) -> (&'static str, String) {
             ("follow_up_started", format!("attempt {}", follow_up.delivery_attempt))
         }
         Payload::FollowUpFinished(follow_up) => {
-            let state = words::word("FOLLOW_UP_STATE_", follow_up.state().as_str_name());
+            let state = words::follow_up_state(follow_up.state());
             ("follow_up_finished", state)
         }
         Payload::SessionIdle(idle) => ("session_idle", quote(&idle.final_text)),

@@ -16,13 +16,13 @@ Exit codes:
   N    run, wait: the tool's own exit code; 128+N: it was ended by signal N
   1    the tool failed without an exit code; one of several ids failed
   2    wrong usage, or arguments that the tool or the server refuses
-  66   no such session, task or tool
+  66   no such session, task, tool or follow-up
   69   no server is reachable, or it stops
   70   something unexpected, in the server or here
   71   the task was lost: its host died and left no result
   73   the server refuses for now: a limit is reached, the session is closed or busy
   74   reading or writing here failed
-  75   not ended yet: the call was parked, or the wait was over before the task
+  75   not ended yet: the call was parked, or the wait was over before the task or the follow-up
   77   no permission: the token is missing, wrong, or not enough
   78   the server's configuration is wrong, or it can't start
   124  the tool was stopped at its time limit
@@ -42,7 +42,7 @@ pub(crate) enum Exit {
     Failed,
     /// The command line, or what it says, is wrong.
     Usage,
-    /// No such session, task or tool.
+    /// No such session, task, tool or follow-up.
     NotFound,
     /// No server answers.
     Unreachable,

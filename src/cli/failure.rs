@@ -124,6 +124,7 @@ fn next(error: &Error) -> Option<String> {
     let next = match error.reason() {
         "TASK_NOT_FOUND" => "`callpark list` shows the tasks there are",
         "SESSION_NOT_FOUND" => "`callpark sessions` shows the sessions there are",
+        "FOLLOW_UP_NOT_FOUND" => "`callpark follow-ups` shows the follow-ups there are",
         "TOOL_NOT_FOUND" => {
             "`callpark tools` shows the tools there are, with `--session` those that it allows"
         }

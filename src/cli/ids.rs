@@ -20,6 +20,16 @@ pub(crate) fn task(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads the id of a follow-up. That of its task or its call will do: they have the same digits.
+pub(crate) fn follow_up(text: &str) -> Result<String, String> {
+    match text.split_once('-') {
+        Some(("fu" | "bg" | "call", digits)) => Ok(format!("fu-{digits}")),
+        _ => Err("the id of a follow-up is expected: `fu-` and 32 digits; \
+                  `callpark follow-ups` lists them"
+            .to_owned()),
+    }
+}
+
 /// Reads the id of a session or a task.
 pub(crate) fn any(text: &str) -> Result<String, String> {
     session(text).or_else(|_| task(text)).map_err(|_| {
@@ -55,6 +65,14 @@ mod tests {
         assert_eq!(task("call-12").unwrap(), "bg-12");
         assert_eq!(task_of_call(""), None);
         assert!(task("ses-12").unwrap_err().contains("callpark list"));
+    }
+
+    #[test]
+    fn a_follow_up_has_the_digits_of_its_task() {
+        for text in ["fu-12", "bg-12", "call-12"] {
+            assert_eq!(follow_up(text).unwrap(), "fu-12");
+        }
+        assert!(follow_up("ses-12").unwrap_err().contains("callpark follow-ups"));
     }
 
     #[test]

@@ -143,6 +143,11 @@ mod tests {
             "callpark output bg-1 -f --stdout --tail 5 --endpoint http://127.0.0.1:1",
             "callpark chat --model-endpoint http://127.0.0.1:1/v1 --model m what is it?",
             "callpark chat --session ses-1",
+            "callpark start --follow-up on-finish bash sleep",
+            "callpark follow-ups --session ses-1 --state dead_lettered",
+            "callpark follow-ups list --state pending --json",
+            "callpark follow-ups wait --timeout 5s",
+            "callpark follow-ups retry fu-1 bg-2",
             "callpark serve --listen 127.0.0.1:0 --data-dir /x --token-file /y",
         ] {
             let words = line.split(' ');
@@ -160,6 +165,10 @@ mod tests {
             "callpark run bash --detach --budget 1s x",
             "callpark output bg-1 --stdout --stderr",
             "callpark list --state done",
+            "callpark start --follow-up always bash sleep",
+            "callpark follow-ups --state running",
+            "callpark follow-ups --session ses-1 retry fu-1",
+            "callpark follow-ups retry",
             "callpark chat --model-endpoint http://127.0.0.1:1/v1 hello",
             "callpark chat --session ses-1 --model-endpoint http://127.0.0.1:1/v1 --model m",
         ] {

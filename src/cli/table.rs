@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use callpark_client::v1::{Session, Task, Tool};
+use callpark_client::v1::{FollowUp, Session, Task, Tool};
 
 use super::{
     output::Table,
@@ -16,7 +16,7 @@ pub(crate) fn tasks(tasks: &[Task]) -> Table {
     for task in tasks {
         table.row([
             task.background_id.clone(),
-            if task.tool.is_empty() { words::kind(task.kind()) } else { task.tool.clone() },
+            tool(task),
             words::state(task.state()),
             wire_span(task.elapsed.as_ref()),
             moment(task.create_time.as_ref()),
@@ -40,6 +40,38 @@ pub(crate) fn sessions(sessions: &[Session]) -> Table {
         ]);
     }
     table
+}
+
+/// A line a follow-up.
+pub(crate) fn follow_ups(follow_ups: &[FollowUp]) -> Table {
+    let mut table = Table::new(["ID", "TOOL", "STATE", "ATTEMPTS", "CREATED", "NEXT", "WHY"]);
+    for follow_up in follow_ups {
+        table.row([
+            follow_up.follow_up_id.clone(),
+            follow_up.task.as_ref().map(tool).unwrap_or_default(),
+            words::follow_up_state(follow_up.state()),
+            format!("{} of {}", follow_up.attempt, follow_up.max_attempts),
+            moment(follow_up.create_time.as_ref()),
+            // When it is handed out, as it is or if nobody acknowledges it.
+            moment(follow_up.next_attempt_time.as_ref().or(follow_up.lease_expire_time.as_ref())),
+            why(follow_up),
+        ]);
+    }
+    table
+}
+
+/// Why a follow-up stands where it does: its reason, else what the last attempt failed of.
+fn why(follow_up: &FollowUp) -> String {
+    let error = || follow_up.last_error.as_ref().map(|error| error.message.clone());
+    match follow_up.reason.as_str() {
+        "" => error().unwrap_or_default(),
+        reason => reason.to_owned(),
+    }
+}
+
+/// The tool of a task; of one that has none, its kind.
+fn tool(task: &Task) -> String {
+    if task.tool.is_empty() { words::kind(task.kind()) } else { task.tool.clone() }
 }
 
 /// A line a tool.

@@ -1,6 +1,6 @@
 //! Values of the contract's enumerations, in the words of the command line.
 
-use callpark_client::v1::{Kind, PayloadKind, SessionState, State};
+use callpark_client::v1::{FollowUpPolicy, FollowUpState, Kind, PayloadKind, SessionState, State};
 
 /// The states a task can be in.
 pub(crate) const STATES: [State; 9] = [
@@ -20,6 +20,17 @@ const KINDS: [Kind; 5] = [Kind::Command, Kind::Mcp, Kind::Agent, Kind::Worker, K
 const SESSION_STATES: [SessionState; 3] =
     [SessionState::Open, SessionState::Closing, SessionState::Closed];
 
+const FOLLOW_UP_STATES: [FollowUpState; 5] = [
+    FollowUpState::Pending,
+    FollowUpState::Leased,
+    FollowUpState::Delivered,
+    FollowUpState::Suppressed,
+    FollowUpState::DeadLettered,
+];
+
+const FOLLOW_UP_POLICIES: [FollowUpPolicy; 3] =
+    [FollowUpPolicy::OnFinish, FollowUpPolicy::OnFailure, FollowUpPolicy::None];
+
 /// A state, in lower case.
 pub(crate) fn state(state: State) -> String {
     word("STATE_", state.as_str_name())
@@ -33,6 +44,16 @@ pub(crate) fn kind(kind: Kind) -> String {
 /// The state of a session, in lower case.
 pub(crate) fn session_state(state: SessionState) -> String {
     word("SESSION_STATE_", state.as_str_name())
+}
+
+/// The state of a follow-up, in lower case.
+pub(crate) fn follow_up_state(state: FollowUpState) -> String {
+    word("FOLLOW_UP_STATE_", state.as_str_name())
+}
+
+/// Which ends give a follow-up, in lower case.
+pub(crate) fn follow_up_policy(policy: FollowUpPolicy) -> String {
+    word("FOLLOW_UP_POLICY_", policy.as_str_name())
 }
 
 /// Any value, in lower case and without the prefix of its enumeration.
@@ -53,6 +74,16 @@ pub(crate) fn parse_kind(text: &str) -> Result<Kind, String> {
 /// Reads the state of a session.
 pub(crate) fn parse_session_state(text: &str) -> Result<SessionState, String> {
     parse(text, &SESSION_STATES, session_state)
+}
+
+/// Reads the state of a follow-up.
+pub(crate) fn parse_follow_up_state(text: &str) -> Result<FollowUpState, String> {
+    parse(text, &FOLLOW_UP_STATES, follow_up_state)
+}
+
+/// Reads which ends give a follow-up.
+pub(crate) fn parse_follow_up_policy(text: &str) -> Result<FollowUpPolicy, String> {
+    parse(text, &FOLLOW_UP_POLICIES, follow_up_policy)
 }
 
 /// Reads the name of a payload, as it stands in `SessionEvent`.
@@ -86,6 +117,12 @@ mod tests {
         for each in SESSION_STATES {
             assert_eq!(parse_session_state(&session_state(each)), Ok(each));
         }
+        for each in FOLLOW_UP_STATES {
+            assert_eq!(parse_follow_up_state(&follow_up_state(each)), Ok(each));
+        }
+        for each in FOLLOW_UP_POLICIES {
+            assert_eq!(parse_follow_up_policy(&follow_up_policy(each)), Ok(each));
+        }
     }
 
     #[test]
@@ -108,5 +145,9 @@ mod tests {
         assert_eq!((1..100).filter(|&number| known(number)).count(), STATES.len());
         let known = |number| Kind::try_from(number).is_ok();
         assert_eq!((1..100).filter(|&number| known(number)).count(), KINDS.len());
+        let known = |number| FollowUpState::try_from(number).is_ok();
+        assert_eq!((1..100).filter(|&number| known(number)).count(), FOLLOW_UP_STATES.len());
+        let known = |number| FollowUpPolicy::try_from(number).is_ok();
+        assert_eq!((1..100).filter(|&number| known(number)).count(), FOLLOW_UP_POLICIES.len());
     }
 }

@@ -39,6 +39,7 @@ mod park_stream;
 mod processes;
 mod program_cli;
 mod program_cli_errors;
+mod program_cli_follow_ups;
 mod program_cli_run;
 mod program_crash;
 mod program_crash_follow;

@@ -8,6 +8,7 @@ pub(super) mod config;
 mod delete;
 pub(super) mod demo;
 mod events;
+mod follow_ups;
 mod list;
 mod output;
 mod run;
@@ -54,6 +55,7 @@ pub(super) enum ClientCommand {
     Sessions(sessions::SessionsArgs),
     Events(events::EventsArgs),
     Close(close::CloseArgs),
+    FollowUps(follow_ups::FollowUpsArgs),
 }
 
 /// What a command works with.
@@ -95,6 +97,7 @@ impl ClientCommand {
             Self::Sessions(args) => sessions::run(args, context).await,
             Self::Events(args) => events::run(args, context).await,
             Self::Close(args) => close::run(args, context).await,
+            Self::FollowUps(args) => follow_ups::run(args, context).await,
         }
     }
 }

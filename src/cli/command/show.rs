@@ -88,8 +88,7 @@ fn task_lines(task: &Task) -> Lines {
         lines.push(("kept", "goes on when its session is closed".to_owned()));
     }
     if !matches!(task.follow_up(), FollowUpPolicy::Unspecified | FollowUpPolicy::None) {
-        let policy = words::word("FOLLOW_UP_POLICY_", task.follow_up().as_str_name());
-        lines.push(("follow-up", policy));
+        lines.push(("follow-up", words::follow_up_policy(task.follow_up())));
     }
     lines.extend(outcome_lines(task));
     lines

@@ -1,0 +1,208 @@
+//! `callpark follow-ups`: what agents are told of tasks that ended.
+
+use std::time::Duration;
+
+use callpark_client::v1::{
+    AcknowledgeFollowUpRequest, FollowUp, FollowUpState, LeaseFollowUpsRequest, LeasedFollowUp,
+    ListFollowUpsRequest, ListFollowUpsResponse, RetryFollowUpRequest, RetryFollowUpResponse,
+};
+use callpark_client::{Client, Code, google::rpc::Status};
+use tokio::time::Instant;
+
+use super::{Context, each, list::page_size, print_each};
+use crate::cli::{
+    exit::Exit,
+    failure::Failure,
+    ids,
+    output::{Out, tell},
+    spinner::Spinner,
+    table,
+    time::{parse_span, to_wire},
+    words,
+};
+
+/// How long one request waits for a follow-up; the next one waits on.
+const WAIT_PER_REQUEST: Duration = Duration::from_secs(60);
+
+/// List follow-ups, wait for one, or bring one back
+///
+/// A follow-up tells an agent that a background task has ended. It is made by the task's end, where
+/// the call asked for it with --follow-up. In a session where turns run, the server gives the agent a
+/// turn for it; elsewhere whoever leases it delivers it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct FollowUpsArgs {
+    #[command(subcommand)]
+    command: Option<FollowUpsCommand>,
+
+    #[command(flatten)]
+    list: ListFollowUpsArgs,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum FollowUpsCommand {
+    List(ListFollowUpsArgs),
+    Wait(WaitFollowUpArgs),
+    Retry(RetryFollowUpArgs),
+}
+
+/// List follow-ups, newest first; so does the command without `list`
+#[derive(Clone, Debug, clap::Args)]
+struct ListFollowUpsArgs {
+    /// Only those of this session
+    #[arg(long, value_name = "ID", value_parser = ids::session)]
+    session: Option<String>,
+
+    /// Only those in this state, such as pending or dead_lettered. Can be repeated
+    #[arg(long = "state", value_name = "STATE", value_parser = words::parse_follow_up_state)]
+    states: Vec<FollowUpState>,
+
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value = "50")]
+    limit: std::num::NonZeroUsize,
+}
+
+/// Wait for a follow-up, and print its message for the agent
+///
+/// Takes only those that the server doesn't deliver by itself. What was printed counts as delivered;
+/// if printing fails, the follow-up comes again.
+#[derive(Clone, Debug, clap::Args)]
+struct WaitFollowUpArgs {
+    /// Only one of this session
+    #[arg(long, value_name = "ID", value_parser = ids::session)]
+    session: Option<String>,
+
+    /// Wait for so long at most, then end with 75 [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    timeout: Option<Duration>,
+}
+
+/// Bring back follow-ups that were given up, with their attempts counted anew
+#[derive(Clone, Debug, clap::Args)]
+struct RetryFollowUpArgs {
+    /// The follow-ups
+    #[arg(required = true, value_name = "ID", value_parser = ids::follow_up)]
+    ids: Vec<String>,
+}
+
+pub(crate) async fn run(args: FollowUpsArgs, context: &mut Context) -> Result<Exit, Failure> {
+    match args.command {
+        None => list(args.list, context).await,
+        Some(FollowUpsCommand::List(args)) => list(args, context).await,
+        Some(FollowUpsCommand::Wait(args)) => wait(args, context).await,
+        Some(FollowUpsCommand::Retry(args)) => retry(args, context).await,
+    }
+}
+
+async fn list(args: ListFollowUpsArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let limit = args.limit.get();
+    let mut request = ListFollowUpsRequest {
+        session_id: args.session.unwrap_or_default(),
+        states: args.states.into_iter().map(Into::into).collect(),
+        ..Default::default()
+    };
+    let mut all = ListFollowUpsResponse::default();
+    while all.follow_ups.len() < limit {
+        request.page_size = page_size(limit - all.follow_ups.len());
+        let page = context.client.list_follow_ups(request.clone()).await?;
+        all.follow_ups.extend(page.follow_ups);
+        all.next_page_token = page.next_page_token;
+        if all.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token.clone_from(&all.next_page_token);
+    }
+    if context.out.json {
+        context.out.document(&all).await?;
+        return Ok(Exit::Success);
+    }
+    let table = table::follow_ups(&all.follow_ups);
+    if table.is_empty() {
+        tell("callpark: there are no such follow-ups");
+        return Ok(Exit::Success);
+    }
+    context.out.table(&table).await?;
+    if !all.next_page_token.is_empty() {
+        tell("callpark: there are more; --limit shows them");
+    }
+    Ok(Exit::Success)
+}
+
+async fn wait(args: WaitFollowUpArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let spinner = Spinner::start("waiting for a follow-up".to_owned());
+    let lease = lease(args, &context.client).await?;
+    drop(spinner);
+    let Some(LeasedFollowUp { follow_up, lease_token }) = lease else {
+        tell("callpark: no follow-up came in time");
+        return Ok(Exit::StillRunning);
+    };
+    let follow_up = follow_up.ok_or_else(|| Failure::answer("the lease has no follow-up"))?;
+    let printed = print_message(&follow_up, &mut context.out).await;
+    let error = printed.is_err().then(|| Status {
+        code: Code::Cancelled.into(),
+        message: "its message couldn't be printed".to_owned(),
+        ..Default::default()
+    });
+    let follow_up_id = follow_up.follow_up_id;
+    let acknowledgement =
+        AcknowledgeFollowUpRequest { follow_up_id, lease_token, error, ..Default::default() };
+    let acknowledged = context.client.acknowledge_follow_up(acknowledgement).await;
+    printed?;
+    acknowledged?;
+    Ok(Exit::Success)
+}
+
+/// Takes a follow-up for a minute. None: none came in time.
+async fn lease(args: WaitFollowUpArgs, client: &Client) -> Result<Option<LeasedFollowUp>, Failure> {
+    // A time that no clock can tell is no limit.
+    let until = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut request = LeaseFollowUpsRequest {
+        session_id: args.session.unwrap_or_default(),
+        max_follow_ups: 1,
+        consumer: "callpark follow-ups wait".to_owned(),
+        ..Default::default()
+    };
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let wait = left.map_or(WAIT_PER_REQUEST, |left| left.min(WAIT_PER_REQUEST));
+        request.wait = Some(to_wire(wait));
+        let answer = client.lease_follow_ups(request.clone()).await?;
+        if let Some(lease) = answer.follow_ups.into_iter().next() {
+            return Ok(Some(lease));
+        }
+        if left.is_some_and(|left| left <= wait) {
+            return Ok(None);
+        }
+    }
+}
+
+async fn print_message(follow_up: &FollowUp, out: &mut Out) -> Result<(), Failure> {
+    match (out.json, out.terminal) {
+        (true, _) => out.document(follow_up).await,
+        (false, true) => out.line(&follow_up.message).await,
+        // For an agent, as it is.
+        (false, false) => out.bytes(format!("{}\n", follow_up.message).as_bytes()).await,
+    }
+}
+
+async fn retry(args: RetryFollowUpArgs, context: &mut Context) -> Result<Exit, Failure> {
+    let Context { client, out, connection } = context;
+    let request =
+        |id: &str| RetryFollowUpRequest { follow_up_id: id.to_owned(), ..Default::default() };
+    let answers = each(&args.ids, |id| client.retry_follow_up(request(id)));
+    print_each(answers, connection, out, print_state).await
+}
+
+async fn print_state(
+    id: &str,
+    answer: RetryFollowUpResponse,
+    out: &mut Out,
+) -> Result<Exit, Failure> {
+    if out.json {
+        out.json_line(&answer).await?;
+        return Ok(Exit::Success);
+    }
+    let follow_up = answer.follow_up.ok_or_else(|| Failure::answer("the answer is empty"))?;
+    out.line(&format!("{id} {}", words::follow_up_state(follow_up.state()))).await?;
+    Ok(Exit::Success)
+}
