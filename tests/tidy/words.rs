@@ -66,6 +66,7 @@ fn the_docs_say_what_is() {
         "benches",
         "client",
         "docs",
+        "examples",
         "polyglot",
         "proto",
         "src",

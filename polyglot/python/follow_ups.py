@@ -1,0 +1,77 @@
+"""Tries examples/python/follow_ups.py: it hears of a task that outlasted its call, and what it fails
+to handle comes again.
+
+CALLPARK_ENDPOINT and CALLPARK_TOKEN are as in main.py; PYTHONPATH names the stubs.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+from callpark.v1 import background_tasks_pb2_grpc, follow_up_pb2, task_pb2
+from callpark.v1 import tool_runner_pb2, tool_runner_pb2_grpc
+from google.protobuf import duration_pb2, struct_pb2
+
+EXAMPLE = Path(__file__).parents[2] / "examples/python/follow_ups.py"
+TOKEN = (("authorization", f"Bearer {os.environ['CALLPARK_TOKEN']}"),)
+TIMEOUT = 30
+
+
+def main() -> None:
+    target = os.environ["CALLPARK_ENDPOINT"].removeprefix("http://")
+    with grpc.insecure_channel(target) as channel:
+        tools = tool_runner_pb2_grpc.ToolRunnerStub(channel)
+        tasks = background_tasks_pb2_grpc.BackgroundTasksStub(channel)
+        arguments = struct_pb2.Struct()
+        arguments["command"] = "sleep 1; echo the result"
+        request = tool_runner_pb2.RunToolRequest(
+            tool="bash",
+            arguments=arguments,
+            call_budget=duration_pb2.Duration(nanos=100_000_000),
+            follow_up=task_pb2.FOLLOW_UP_POLICY_ON_FINISH,
+        )
+        call = tools.RunTool(request, TIMEOUT, TOKEN)
+        check(call.HasField("parked"), "the call was not parked")
+
+        # A device that is always full: printing the message fails.
+        with open("/dev/full", "w") as full:
+            consume(stdout=full, stderr=subprocess.DEVNULL)
+        record = only_record(tasks, call.session_id)
+        check(state(record) == "FOLLOW_UP_STATE_PENDING", f"a failure left it {state(record)}")
+        why = record.last_error.message
+        check("No space left" in why, f"the failure is told as {why!r}")
+
+        heard = consume(stdout=subprocess.PIPE, text=True).stdout
+        check(call.parked.background_id in heard and "the result" in heard, f"it heard {heard!r}")
+        record = only_record(tasks, call.session_id)
+        check(state(record) == "FOLLOW_UP_STATE_DELIVERED", f"it is {state(record)}")
+        check(record.attempt == 2, f"{record.attempt} attempts")
+        print(f"{record.follow_up_id} came again after a failure, and is delivered")
+
+
+def consume(**streams) -> subprocess.CompletedProcess:
+    """Runs the example until it has handled one."""
+    return subprocess.run([sys.executable, EXAMPLE, "1"], timeout=TIMEOUT, **streams)
+
+
+def only_record(
+    tasks: background_tasks_pb2_grpc.BackgroundTasksStub, session_id: str
+) -> follow_up_pb2.FollowUp:
+    request = follow_up_pb2.ListFollowUpsRequest(session_id=session_id)
+    (record,) = tasks.ListFollowUps(request, TIMEOUT, TOKEN).follow_ups
+    return record
+
+
+def state(record: follow_up_pb2.FollowUp) -> str:
+    return follow_up_pb2.FollowUpState.Name(record.state)
+
+
+def check(holds: bool, fault: str) -> None:
+    if not holds:
+        sys.exit(f"error: {fault}")
+
+
+if __name__ == "__main__":
+    main()
