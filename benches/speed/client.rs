@@ -80,7 +80,12 @@ impl Client {
         self.start_call(session_id, call).await
     }
 
-    async fn start_call(&mut self, session_id: &str, call: v1::ToolCall) -> Result<String> {
+    /// Starts this call in the background and gives its id.
+    pub(crate) async fn start_call(
+        &mut self,
+        session_id: &str,
+        call: v1::ToolCall,
+    ) -> Result<String> {
         let work = Some(v1::start_request::Work::ToolCall(call));
         let session_id = session_id.to_owned();
         let request = v1::StartRequest { session_id, work, ..Default::default() };

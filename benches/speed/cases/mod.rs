@@ -2,6 +2,7 @@
 
 mod calls;
 mod follow;
+mod follow_ups;
 mod growth;
 mod memory;
 mod noise;
@@ -81,6 +82,7 @@ pub(crate) async fn run(rounds: usize, names: &[String]) -> Result<()> {
     case!("long", growth::long(&bench));
     case!("noise", noise::noise(&bench));
     case!("turns", turns::turns(&bench));
+    case!("follow-ups", follow_ups::follow_ups(&bench));
     Ok(())
 }
 
