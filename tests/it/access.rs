@@ -9,7 +9,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::streams::{ended, new_session, task};
-use crate::support::wire::{first_answer, methods, only_reason, send, with_token};
+use crate::support::wire::{first_answer, least_request, methods, only_reason, send, with_token};
 use crate::support::{TestServer, bash, check_reason, soon};
 
 const SERVICES: [&str; 3] =
@@ -46,7 +46,8 @@ async fn every_rpc_asks_for_the_token() {
             assert!(only_reason(&status).is_some(), "{name} {header:?}: {status:?}");
             assert!(!format!("{status:?}").contains(&right), "{name}: the token is told");
         }
-        let answer = first_answer(&server.channel, &name, with_token(&server, Bytes::new())).await;
+        let request = with_token(&server, least_request(&name));
+        let answer = first_answer(&server.channel, &name, request).await;
         let refused = answer.is_err_and(|status| status.code() == Code::Unauthenticated);
         assert!(!refused, "{name} refuses the token");
     }

@@ -7,7 +7,9 @@ use prost_types::{Struct, Value, value::Kind};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
-use crate::support::wire::{bad_fields, first_answer, methods, only_reason, send, with_token};
+use crate::support::wire::{
+    bad_fields, first_answer, least_request, methods, only_reason, send, with_token,
+};
 use crate::support::{PATIENCE, TestServer, bash, check_reason, millis, v1};
 
 async fn raw(server: &TestServer, method: &str, body: impl Into<Bytes>) -> Result<(), Status> {
@@ -121,13 +123,7 @@ async fn workers_are_unimplemented_and_nothing_else_is() {
     let server = TestServer::start().await;
     let mut left_out = 0;
     for method in methods() {
-        // Nobody waits here for what there is to lease.
-        let wait = v1::LeaseFollowUpsRequest { wait: millis(0), ..Default::default() };
-        let body = match method.name.ends_with("/LeaseFollowUps") {
-            true => wait.encode_to_vec().into(),
-            false => Bytes::new(),
-        };
-        let answer = raw(&server, &method.name, body).await;
+        let answer = raw(&server, &method.name, least_request(&method.name)).await;
         if method.is_left_out() {
             left_out += 1;
             let status = answer.expect_err(&method.name);

@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetail, StatusExt as _};
 
-use super::{TestServer, soon};
+use super::{TestServer, millis, soon, v1};
 
 /// One RPC of the contract.
 #[derive(Debug, Clone)]
@@ -29,6 +29,15 @@ impl Method {
 
 fn descriptors() -> FileDescriptorSet {
     FileDescriptorSet::decode(callpark_proto::FILE_DESCRIPTOR_SET).expect("descriptors")
+}
+
+/// A request with nothing in it; of a method that waits by itself, one that says not to.
+pub fn least_request(method: &str) -> Bytes {
+    if !method.ends_with("/LeaseFollowUps") {
+        return Bytes::new();
+    }
+    let request = v1::LeaseFollowUpsRequest { wait: millis(0), ..Default::default() };
+    request.encode_to_vec().into()
 }
 
 /// All RPCs of the contract.
