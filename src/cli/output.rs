@@ -69,6 +69,30 @@ impl Out {
         self.bytes(text.as_bytes()).await
     }
 
+    /// Shows a list: as one JSON document, or as a table of `what`, such as `sessions`, which says
+    /// when there are more.
+    pub(crate) async fn list<M: Named>(
+        &mut self,
+        list: &M,
+        table: impl FnOnce(&M) -> Table,
+        what: &str,
+        has_more: bool,
+    ) -> Result<(), Failure> {
+        if self.json {
+            return self.document(list).await;
+        }
+        let table = table(list);
+        if table.is_empty() {
+            tell(&format!("callpark: there are no such {what}"));
+            return Ok(());
+        }
+        self.table(&table).await?;
+        if has_more {
+            tell("callpark: there are more; --limit shows them");
+        }
+        Ok(())
+    }
+
     /// Writes a message as one JSON document.
     pub(crate) async fn document<M: Named>(&mut self, message: &M) -> Result<(), Failure> {
         self.json(&json::canonical(message)?, true).await

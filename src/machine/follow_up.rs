@@ -49,6 +49,8 @@ impl Projection {
         now: Timestamp,
         written: &mut Written,
     ) {
+        // Nothing follows the end of a log: then the record alone knows.
+        let told = told.filter(|_| self.session.state != SessionState::Closed);
         if let Some(told) = told {
             let header = Header {
                 turn_id: record.turn_id,
@@ -188,6 +190,8 @@ pub(super) fn after_turn(
             Step::Suppress(record, "the turn that told of it was cancelled".to_owned())
         }
         Ok(_) => Step::GiveBack(record),
+        // The server's end is not the follow-up's fault: it could be given up for nothing else.
+        Err(_) if call.state == State::Lost => Step::GiveBack(record),
         Err(error) => {
             let code = if error.retryable { CODE_UNAVAILABLE } else { CODE_UNKNOWN };
             let message = format!("{}: {}", error.code, error.message);

@@ -126,6 +126,9 @@ pub struct FollowUpNote {
     /// Tools that it used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolNote>,
+    /// How many more it used.
+    #[serde(default)]
+    pub tools_omitted: u32,
     /// What it was told, cut to so many characters as limits.rs says.
     pub told: String,
 }
@@ -133,7 +136,7 @@ pub struct FollowUpNote {
 /// A tool that a turn used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolNote {
-    /// The round of the turn, from 1.
+    /// The round of the turn, from 1; 0: an agent that runs its own loop doesn't tell.
     pub round: u32,
     /// The tool.
     pub tool: String,

@@ -112,19 +112,16 @@ async fn list(args: ListFollowUpsArgs, context: &mut Context) -> Result<Exit, Fa
         }
         request.page_token.clone_from(&all.next_page_token);
     }
-    if context.out.json {
-        context.out.document(&all).await?;
-        return Ok(Exit::Success);
-    }
-    let table = table::follow_ups(&all.follow_ups);
-    if table.is_empty() {
-        tell("callpark: there are no such follow-ups");
-        return Ok(Exit::Success);
-    }
-    context.out.table(&table).await?;
-    if !all.next_page_token.is_empty() {
-        tell("callpark: there are more; --limit shows them");
-    }
+    let has_more = !all.next_page_token.is_empty();
+    context
+        .out
+        .list(
+            &all,
+            |all: &ListFollowUpsResponse| table::follow_ups(&all.follow_ups),
+            "follow-ups",
+            has_more,
+        )
+        .await?;
     Ok(Exit::Success)
 }
 

@@ -3,7 +3,7 @@
 use callpark_client::v1::{Kind, ListRequest, ListResponse, State};
 
 use super::Context;
-use crate::cli::{arguments, exit::Exit, failure::Failure, ids, output::tell, table, words};
+use crate::cli::{arguments, exit::Exit, failure::Failure, ids, table, words};
 
 /// Tasks asked for at once, at most.
 const PAGE_SIZE_MAX: usize = 1_000;
@@ -56,19 +56,11 @@ pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, F
         }
         request.page_token.clone_from(&all.next_page_token);
     }
-    if context.out.json {
-        context.out.document(&all).await?;
-        return Ok(Exit::Success);
-    }
-    let table = table::tasks(&all.tasks);
-    if table.is_empty() {
-        tell("callpark: there are no such tasks");
-        return Ok(Exit::Success);
-    }
-    context.out.table(&table).await?;
-    if !all.next_page_token.is_empty() {
-        tell("callpark: there are more; --limit shows them");
-    }
+    let has_more = !all.next_page_token.is_empty();
+    context
+        .out
+        .list(&all, |all: &ListResponse| table::tasks(&all.tasks), "tasks", has_more)
+        .await?;
     Ok(Exit::Success)
 }
 

@@ -3,7 +3,7 @@
 use callpark_client::v1::{ListSessionsRequest, ListSessionsResponse, SessionState};
 
 use super::{Context, list::page_size};
-use crate::cli::{arguments, exit::Exit, failure::Failure, output::tell, table, words};
+use crate::cli::{arguments, exit::Exit, failure::Failure, table, words};
 
 /// List sessions, newest first
 #[derive(Clone, Debug, clap::Args)]
@@ -38,18 +38,15 @@ pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exi
         }
         request.page_token.clone_from(&all.next_page_token);
     }
-    if context.out.json {
-        context.out.document(&all).await?;
-        return Ok(Exit::Success);
-    }
-    let table = table::sessions(&all.sessions);
-    if table.is_empty() {
-        tell("callpark: there are no such sessions");
-        return Ok(Exit::Success);
-    }
-    context.out.table(&table).await?;
-    if !all.next_page_token.is_empty() {
-        tell("callpark: there are more; --limit shows them");
-    }
+    let has_more = !all.next_page_token.is_empty();
+    context
+        .out
+        .list(
+            &all,
+            |all: &ListSessionsResponse| table::sessions(&all.sessions),
+            "sessions",
+            has_more,
+        )
+        .await?;
     Ok(Exit::Success)
 }

@@ -163,7 +163,7 @@ fn parked(call: &Call, ran: Duration) -> Told {
     Told { text: text.to_string(), pictures: Vec::new(), failed: false, exit_code: None }
 }
 
-fn exit_code(call: &Call) -> Option<i32> {
+pub(super) fn exit_code(call: &Call) -> Option<i32> {
     match &call.outcome {
         Some(Outcome::Result(result)) => match result.exit {
             Some(Exit::Code(code)) => Some(code),

@@ -126,7 +126,7 @@ impl Turn {
             let answers = self.run_calls(&calls).await;
             let mut room = Room::default();
             for (call, answer) in calls.iter().zip(answers) {
-                self.notes.add(round, call, &answer);
+                self.notes.add(round, &call.tool, &call.arguments, &answer.text, answer.exit_code);
                 let Told { text, pictures, failed, .. } = answer.cut(&mut room);
                 let id = call.id.clone();
                 let report = TurnReport::Answered {
@@ -188,7 +188,7 @@ impl Turn {
     }
 
     /// None: it was stopped.
-    async fn result(mut self, played: Option<Result<StopReason, TurnError>>) -> ToolResult {
+    async fn result(self, played: Option<Result<StopReason, TurnError>>) -> ToolResult {
         let error = match &played {
             Some(Err(error)) => Some(error.message.clone()),
             Some(Ok(_)) | None => None,

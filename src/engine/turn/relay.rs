@@ -10,7 +10,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::calls::Told;
+use super::calls::{Told, exit_code, result};
 use super::pictures::Room;
 use super::play::{Begun, Turn};
 use super::round::{Delta, Sort, turn_error};
@@ -160,8 +160,9 @@ impl Turn {
                 Some(Ok(AgentEvent::OwnCall(own))) => {
                     has_called = true;
                     self.show(&mut delta).await?;
+                    let arguments = Value::Object(own.arguments.clone()).to_string();
                     let handle = self.start_followed(own).await?;
-                    beside.push(until_settled(handle).boxed());
+                    beside.push(self.note_when_settled(handle, arguments).boxed());
                 }
                 Some(Ok(AgentEvent::Finished(stop))) => break Ok(stop),
                 Some(Err(error)) => break Err(error),
@@ -193,9 +194,22 @@ impl Turn {
             told = running => told,
             () = answer.closed() => return,
         };
+        self.notes.add(0, &call.tool, &call.arguments, &told.text, told.exit_code);
         let Told { text, pictures, failed, .. } = told.cut(&mut Room::default());
         // Nobody waits: the log has the result.
         let _ = answer.send(CallAnswer { text, pictures, failed });
+    }
+
+    async fn note_when_settled(&self, mut handle: CallHandle, arguments: String) {
+        match handle.settled(None).await {
+            Ok(call) => {
+                self.notes.add(0, &call.tool, &arguments, &result(&call), exit_code(&call));
+            }
+            Err(error) => {
+                let call_id = handle.call_id;
+                tracing::debug!(%call_id, %error, "an agent's call isn't followed to its end");
+            }
+        }
     }
 
     /// Shows a call that the agent makes by itself.
@@ -241,12 +255,6 @@ impl Turn {
             }
             Err(error) => Err(super::play::failure(&error)),
         }
-    }
-}
-
-async fn until_settled(mut handle: CallHandle) {
-    if let Err(error) = handle.settled(None).await {
-        tracing::debug!(call_id = %handle.call_id, %error, "an agent's call isn't followed to its end");
     }
 }
 

@@ -3,7 +3,6 @@
 
 use tokio::sync::oneshot;
 
-use super::calls::Told;
 use super::play::{Play, Turn, failure};
 use crate::engine::inbox::Message as ActorMessage;
 use crate::engine::redact::redacted;
@@ -11,7 +10,8 @@ use crate::machine::Reply;
 use crate::model::limits::{
     FOLLOW_UP_NOTE_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOLS_MAX,
 };
-use crate::model::{FollowUpNote, Message, ModelCall, ToolNote, TurnError};
+use crate::model::{FollowUpNote, Message, ToolNote, TurnError};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What an agent is told when nobody reads along.
 pub(super) const BACKGROUND_NOTES: &str = "\
@@ -44,36 +44,53 @@ impl Turn {
     }
 }
 
-/// What is kept of a turn that was started to deliver follow-ups; of another one nothing.
-pub(super) struct Notes(Option<FollowUpNote>);
+/// What is kept of a turn that was started to deliver follow-ups; of another one nothing. Calls that
+/// run beside each other note what came of them.
+pub(super) struct Notes(Mutex<Option<FollowUpNote>>);
 
 impl Notes {
     pub(super) fn of(play: &Play) -> Self {
-        Self(play.delivers.then(|| FollowUpNote {
+        Self(Mutex::new(play.delivers.then(|| FollowUpNote {
             model: String::new(),
             tasks: Vec::new(),
             tools: Vec::new(),
+            tools_omitted: 0,
             told: cut(&play.prompt, FOLLOW_UP_NOTE_CHARACTERS_MAX),
-        }))
+        })))
     }
 
-    /// A call has been answered.
-    pub(super) fn add(&mut self, round: u32, call: &ModelCall, told: &Told) {
-        let Some(note) = &mut self.0 else { return };
+    /// A call has come to this. The round is 0 where an agent runs its own.
+    pub(super) fn add(
+        &self,
+        round: u32,
+        tool: &str,
+        arguments: &str,
+        output: &str,
+        exit_code: Option<i32>,
+    ) {
+        let mut note = self.lock();
+        let Some(note) = note.as_mut() else { return };
         if note.tools.len() == FOLLOW_UP_NOTE_TOOLS_MAX {
+            note.tools_omitted += 1;
             return;
         }
         note.tools.push(ToolNote {
             round,
-            tool: call.tool.clone(),
-            arguments: cut(&redacted(&call.arguments), FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX),
-            output: cut(&told.text, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX),
-            exit_code: told.exit_code,
+            tool: tool.to_owned(),
+            arguments: cut(&redacted(arguments), FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX),
+            output: cut(output, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX),
+            exit_code,
         });
     }
 
-    pub(super) fn take(&mut self, model: &str) -> Option<Box<FollowUpNote>> {
-        self.0.take().map(|note| Box::new(FollowUpNote { model: model.to_owned(), ..note }))
+    pub(super) fn take(&self, model: &str) -> Option<Box<FollowUpNote>> {
+        let note = self.lock().take();
+        note.map(|note| Box::new(FollowUpNote { model: model.to_owned(), ..note }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<FollowUpNote>> {
+        // A note that a panic left behind is whole: every change to it is one call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

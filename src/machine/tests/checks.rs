@@ -116,13 +116,16 @@ fn is_move(from: State, to: State) -> bool {
     }
 }
 
-/// Sequences are 1, 2, 3…, nothing of a call comes after its end, nothing at all after the
-/// end of the log, and a call is told only once that it shall stop.
+/// Sequences are 1, 2, 3…, nothing of a call comes after its end but what becomes of its follow-up,
+/// nothing at all after the end of the log, and a call is told only once that it shall stop.
 pub(super) fn check_event_follows(log: &[Event], event: &Event) {
     assert_eq!(event.sequence, log.len() as u64 + 1, "no gap");
     if let Some(last) = log.last() {
         assert!(!matches!(last.payload, Payload::SessionShutdown { .. }), "{event:?}");
         assert!(last.create_time <= event.create_time);
+    }
+    if is_of_follow_up(&event.payload) {
+        return;
     }
     let same_call = |other: &&Event| event.call_id.is_some() && other.call_id == event.call_id;
     for earlier in log.iter().filter(same_call) {
@@ -131,6 +134,15 @@ pub(super) fn check_event_follows(log: &[Event], event: &Event) {
         let asked = matches!(event.payload, Payload::ToolCallCancelling { .. });
         assert!(!asked || earlier.payload.kind() != kind, "asked to stop twice: {event:?}");
     }
+}
+
+fn is_of_follow_up(payload: &Payload) -> bool {
+    matches!(
+        payload,
+        Payload::FollowUpScheduled
+            | Payload::FollowUpStarted { .. }
+            | Payload::FollowUpFinished { .. }
+    )
 }
 
 /// The record of an ended call says how it ended, and the log says the same.

@@ -9,6 +9,7 @@ mod checks;
 mod closing;
 mod concurrency;
 mod ending;
+mod follow_ups;
 mod limit;
 mod node;
 mod parking;

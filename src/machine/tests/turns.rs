@@ -7,7 +7,7 @@ use crate::model::{
     TurnEnd, TurnError, TurnId, TurnReport, Usage,
 };
 
-fn turn(world: &mut World, busy_policy: BusyPolicy) -> Start {
+pub(super) fn turn(world: &mut World, busy_policy: BusyPolicy) -> Start {
     let call = world.call("");
     Start {
         kind: ToolKind::Agent,
@@ -18,12 +18,12 @@ fn turn(world: &mut World, busy_policy: BusyPolicy) -> Start {
     }
 }
 
-fn start(world: &mut World, busy_policy: BusyPolicy) -> CallId {
+pub(super) fn start(world: &mut World, busy_policy: BusyPolicy) -> CallId {
     let turn = turn(world, busy_policy);
     world.start(turn)
 }
 
-fn report(world: &mut World, call_id: CallId, report: TurnReport) {
+pub(super) fn report(world: &mut World, call_id: CallId, report: TurnReport) {
     world.tell(Command::Turn { call_id, report }).expect("taken");
 }
 

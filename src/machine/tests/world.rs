@@ -9,8 +9,9 @@ use super::super::{
 };
 use super::checks;
 use crate::model::{
-    Call, CallId, CallPolicy, Event, Exit, FollowUpPolicy, Labels, Payload, PayloadKind, Session,
-    SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind, ToolResult,
+    Call, CallId, CallPolicy, Event, Exit, FollowUp, FollowUpPolicy, Labels, Payload, PayloadKind,
+    Session, SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
+    ToolResult,
 };
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -32,6 +33,8 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) log: Vec<Event>,
     pub(super) settled: BTreeMap<CallId, Call>,
+    /// Follow-ups as they are stored.
+    pub(super) follow_ups: BTreeMap<CallId, FollowUp>,
     /// Every call that was accepted, oldest first.
     pub(super) accepted: Vec<CallId>,
     pub(super) last: Step,
@@ -56,6 +59,7 @@ impl World {
             now,
             log: Vec::new(),
             settled: BTreeMap::new(),
+            follow_ups: BTreeMap::new(),
             accepted: Vec::new(),
             last: Step::default(),
             ids: 0,
@@ -88,6 +92,11 @@ impl World {
         for call in written.settled {
             checks::check_settled(&call, &self.log);
             self.settled.insert(call.id, call);
+        }
+        for put in written.follow_ups {
+            let id = put.record.call_id;
+            let before = self.follow_ups.insert(id, put.record);
+            assert_eq!(before.is_none(), put.task.is_some(), "a new one has its task");
         }
         for id in written.deleted {
             self.settled.remove(&id);

@@ -126,5 +126,7 @@ async fn until(
         }
         left.get() == 0
     };
-    Reader::open(server, stream_of(session_id)).await.until_event(is_last).await
+    let mut reader = Reader::open(server, stream_of(session_id)).await;
+    // Heartbeats go on for ever.
+    soon("the last follow-up", reader.until_event(is_last)).await
 }

@@ -228,3 +228,36 @@ async fn a_turn_in_the_background_is_told_to_whoever_started_it() {
     assert!(system.contains("You work in the background"), "{system}");
     acknowledge(&server, &lease, None).await.expect("taken");
 }
+
+#[tokio::test]
+async fn what_a_turn_did_is_kept_with_its_message() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let mut server = serve(&endpoint).await;
+    let session = agent_session(&server, &endpoint).await;
+    let command = "echo used --password=hunter2 > /dev/null; echo seen; exit 4";
+    endpoint.then(calls(&[("c", "bash", json!({ "command": command }))]));
+    endpoint.then(says("I looked"));
+    let id = followed(&server, &session, "seq 100000").await;
+    until(&server, &session, 1, State::Delivered).await;
+    server.stop().await;
+    let store = rusqlite::Connection::open(server.folder().join("callpark.db")).expect("a store");
+    let newest = "SELECT body FROM messages ORDER BY key DESC LIMIT 1";
+    let body: String = store.query_row(newest, [], |row| row.get(0)).expect("a message");
+    let message: Value = serde_json::from_str(&body).expect("JSON");
+    let said = &message["assistant"];
+    assert_eq!(said["text"], "I looked");
+    let note = &said["note"];
+    assert_eq!(note["model"], "main");
+    assert_eq!(note["tasks"], json!([id.replace("bg-", "call-")]));
+    let [tool] = &note["tools"].as_array().expect("tools")[..] else { panic!("{note}") };
+    assert_eq!(
+        (&tool["round"], &tool["tool"], &tool["exit_code"]),
+        (&json!(1), &json!("bash"), &json!(4))
+    );
+    assert_eq!(tool["output"], "[failed: exit code 4]\nseen\n");
+    let arguments = tool["arguments"].as_str().expect("text");
+    assert!(arguments.contains("--password=[redacted]"), "{arguments}");
+    assert!(!body.contains("hunter2"), "{body}");
+    let told = note["told"].as_str().expect("text");
+    assert!(told.contains("more characters]") && told.chars().count() < 4_100, "{told}");
+}

@@ -121,6 +121,7 @@ async fn a_record_that_can_not_be_read_is_left_alone_and_the_others_are_told() {
     for id in &ids {
         ended(&server, id).await;
     }
+    endpoint.asked(2).await;
     server.stop().await;
     let path = server.folder().join("callpark.db");
     let store = rusqlite::Connection::open(path).expect("the store");
