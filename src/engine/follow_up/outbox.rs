@@ -61,9 +61,8 @@ impl Outbox {
 
     /// Something will be due at that time.
     pub(crate) fn arm(&self, due_time: Timestamp) {
-        let mut state = self.lock();
-        if state.due_time.is_none_or(|known| due_time < known) {
-            state.due_time = Some(due_time);
+        let is_earlier = self.lock().arm(due_time);
+        if is_earlier {
             self.tell();
         }
     }
@@ -100,6 +99,15 @@ impl Outbox {
 }
 
 impl State {
+    /// True: nothing was known to be due so early.
+    fn arm(&mut self, due_time: Timestamp) -> bool {
+        let is_earlier = self.due_time.is_none_or(|known| due_time < known);
+        if is_earlier {
+            self.due_time = Some(due_time);
+        }
+        is_earlier
+    }
+
     fn wake(&mut self, tenant: &Tenant, session_id: SessionId) -> bool {
         if let Some(again) = self.busy.get_mut(&session_id) {
             *again = true;
@@ -166,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_session_is_delivered_to_by_one_at_a_time_and_again_when_it_was_woken_meanwhile() {
-        let (outbox, tenant) = (Outbox::default(), Tenant::new("a"));
+        let (mut outbox, tenant) = (State::default(), Tenant::new("a"));
         let session_id = SessionId::random();
         assert!(outbox.wake(&tenant, session_id) && outbox.wake(&tenant, session_id));
         let turn = outbox.next().expect("waits");
@@ -181,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_tenant_with_many_sessions_leaves_room_for_others() {
-        let (outbox, many, few) = (Outbox::default(), Tenant::new("many"), Tenant::new("few"));
+        let (mut outbox, many, few) = (State::default(), Tenant::new("many"), Tenant::new("few"));
         for _ in 0..=FOLLOW_UP_TURNS_TENANT_MAX {
             outbox.wake(&many, SessionId::random());
         }
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn more_sessions_than_there_is_room_for_are_left_to_the_sweep() {
-        let (outbox, tenant) = (Outbox::default(), Tenant::new("a"));
+        let (mut outbox, tenant) = (State::default(), Tenant::new("a"));
         for _ in 0..FOLLOW_UP_SESSIONS_MAX {
             assert!(outbox.wake(&tenant, SessionId::random()));
         }
@@ -205,11 +213,9 @@ mod tests {
 
     #[test]
     fn the_earliest_time_counts() {
-        let outbox = Outbox::default();
-        for micros in [5, 3, 4] {
-            outbox.arm(Timestamp::from_micros(micros));
-        }
-        assert_eq!(outbox.take_due_time(), Some(Timestamp::from_micros(3)));
-        assert_eq!(outbox.take_due_time(), None);
+        let mut outbox = State::default();
+        let earlier = [5, 3, 4].map(|micros| outbox.arm(Timestamp::from_micros(micros)));
+        assert_eq!(earlier, [true, true, false]);
+        assert_eq!(outbox.due_time, Some(Timestamp::from_micros(3)));
     }
 }

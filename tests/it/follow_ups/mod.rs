@@ -10,6 +10,7 @@ use crate::support::streams::{Reader, start_of, started, stream_of};
 use crate::support::{TestServer, millis, soon, v1};
 use v1::FollowUpState as State;
 
+mod consumer;
 mod crash;
 mod crowd;
 mod leases;
