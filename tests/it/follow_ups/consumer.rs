@@ -35,7 +35,7 @@ async fn a_handler_is_given_each_until_it_has_succeeded_once() {
     let (tries, succeeded, all) = (Mutex::new(HashMap::new()), Mutex::new(0), Notify::new());
     let handle = async |follow_up: v1::FollowUp| {
         let what = ids[&follow_up.dedupe_key];
-        assert!(follow_up.message.contains(&format!("echo {what}")), "{}", follow_up.message);
+        assert!(follow_up.message.contains(&format!("\n{what}\n")), "{}", follow_up.message);
         let tried = {
             let mut tries = tries.lock().expect("a lock");
             *tries.entry(what).and_modify(|count| *count += 1).or_insert(1)
