@@ -9,10 +9,11 @@ import os
 import sys
 
 import grpc
-from callpark.v1 import background_tasks_pb2_grpc
+from callpark.v1.background_tasks_pb2_grpc import BackgroundTasksStub
 from callpark.v1.follow_up_pb2 import AcknowledgeFollowUpRequest, FollowUp, LeaseFollowUpsRequest
 from google.rpc.status_pb2 import Status
 
+ADDRESS = os.environ["CALLPARK_ENDPOINT"].removeprefix("http://")
 TOKEN = (("authorization", f"Bearer {os.environ['CALLPARK_TOKEN']}"),)
 
 
@@ -24,25 +25,19 @@ def handle(follow_up: FollowUp) -> None:
 
 def main() -> None:
     left = int(sys.argv[1]) if len(sys.argv) > 1 else -1
-    with grpc.insecure_channel(os.environ["CALLPARK_ENDPOINT"].removeprefix("http://")) as channel:
-        tasks = background_tasks_pb2_grpc.BackgroundTasksStub(channel)
-        while left != 0:
-            # Waits for 60 s, then answers without any.
-            request = LeaseFollowUpsRequest(consumer="follow_ups.py")
-            for lease in tasks.LeaseFollowUps(request, timeout=90, metadata=TOKEN).follow_ups:
-                error = None
-                try:
-                    handle(lease.follow_up)
-                except Exception as exception:
-                    # It is handed out again later, up to ten times in all.
-                    error = Status(code=2, message=repr(exception)[:1000])
-                acknowledgement = AcknowledgeFollowUpRequest(
-                    follow_up_id=lease.follow_up.follow_up_id,
-                    lease_token=lease.lease_token,
-                    error=error,
-                )
-                tasks.AcknowledgeFollowUp(acknowledgement, timeout=30, metadata=TOKEN)
-                left -= 1
+    tasks = BackgroundTasksStub(grpc.insecure_channel(ADDRESS))
+    while left != 0:
+        request = LeaseFollowUpsRequest(consumer="follow_ups.py")  # waits for 60 s
+        for lease in tasks.LeaseFollowUps(request, timeout=90, metadata=TOKEN).follow_ups:
+            acknowledgement = AcknowledgeFollowUpRequest(
+                follow_up_id=lease.follow_up.follow_up_id, lease_token=lease.lease_token
+            )
+            try:
+                handle(lease.follow_up)
+            except Exception as failure:  # It is handed out again later, ten times in all.
+                acknowledgement.error.CopyFrom(Status(code=2, message=repr(failure)[:1000]))
+            tasks.AcknowledgeFollowUp(acknowledgement, timeout=30, metadata=TOKEN)
+            left -= 1
 
 
 if __name__ == "__main__":
