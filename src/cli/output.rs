@@ -74,19 +74,18 @@ impl Out {
     pub(crate) async fn list<M: Named>(
         &mut self,
         list: &M,
-        table: impl FnOnce(&M) -> Table,
+        table: &Table,
         what: &str,
         has_more: bool,
     ) -> Result<(), Failure> {
         if self.json {
             return self.document(list).await;
         }
-        let table = table(list);
         if table.is_empty() {
             tell(&format!("callpark: there are no such {what}"));
             return Ok(());
         }
-        self.table(&table).await?;
+        self.table(table).await?;
         if has_more {
             tell("callpark: there are more; --limit shows them");
         }

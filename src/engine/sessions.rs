@@ -4,7 +4,7 @@ use super::inbox::Origin;
 use super::requests::Claimed;
 use super::turn::AGENT;
 use super::{Engine, Error, RequestKey};
-use crate::machine::{Close, Command, Reply};
+use crate::machine::{Close, Command, Reply, SESSION_CLOSED};
 use crate::model::{
     FollowUpPolicy, Labels, Principal, Session, SessionId, SessionState, TaskLimitPolicy,
 };
@@ -175,7 +175,7 @@ impl Engine {
         }
         let (engine, caller) = (self.clone(), who.clone());
         self.shared.tracker.spawn(async move {
-            let done = engine.suppress_all(&caller, id, "its session is closed").await;
+            let done = engine.suppress_all(&caller, id, SESSION_CLOSED).await;
             if let Err(error) = done {
                 tracing::warn!(session_id = %id, %error, "follow-ups of a closed session wait still");
             }

@@ -22,7 +22,8 @@ const CODE_UNKNOWN: i32 = 2;
 const CODE_DEADLINE_EXCEEDED: i32 = 4;
 const CODE_UNAVAILABLE: i32 = 14;
 
-const CLOSED: &str = "its session is closed";
+/// Why nobody hears of what waits in a session that is closed.
+pub const SESSION_CLOSED: &str = "its session is closed";
 
 impl Projection {
     /// Writes the follow-up of a call that has just ended, if there is to be one.
@@ -157,7 +158,7 @@ pub(super) fn scheduled(
     };
     let on_purpose = call.cancellation.as_ref().filter(|cancellation| !cancellation.evicted);
     let needless = match (call.state, on_purpose) {
-        _ if session.state != SessionState::Open => Some(CLOSED.to_owned()),
+        _ if session.state != SessionState::Open => Some(SESSION_CLOSED.to_owned()),
         (State::Cancelled, Some(cancellation)) => {
             Some(format!("it was cancelled by {}", cancellation.requested_by))
         }
@@ -178,7 +179,7 @@ pub(super) fn after_turn(
     session: &Session,
 ) -> Step {
     if session.state != SessionState::Open && !matches!(stop, Ok(reason) if is_heard(*reason)) {
-        return Step::Suppress(record, CLOSED.to_owned());
+        return Step::Suppress(record, SESSION_CLOSED.to_owned());
     }
     let by_callpark = |call: &Call| {
         call.cancellation.as_ref().is_none_or(|cancelled| cancelled.requested_by == CALLPARK)

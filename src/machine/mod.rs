@@ -21,5 +21,6 @@ pub use command::{
     Cancel, Close, Command, Concurrency, DeliveryOutcome, Finish, FollowUpOrder, Start, StartTurn,
 };
 pub use decide::decide;
+pub use follow_up::SESSION_CLOSED;
 pub use projection::{Projection, Settings};
 pub use turn::{final_text, turn_stop};

@@ -256,6 +256,8 @@ pub const FOLLOW_UP_LEASE_SECONDS_MAX: u64 = 3_600;
 pub const FOLLOW_UPS_LEASED_MAX: u32 = 100;
 /// Follow-ups that one turn tells of at most; the others get the next one.
 pub const FOLLOW_UPS_TOLD_MAX: u32 = 32;
+/// Follow-ups that a turn takes between its rounds at most; the others wait for its end.
+pub const FOLLOW_UPS_OF_TURN_MAX: usize = 256;
 /// The output of a task inside the message of a follow-up, in bytes; of more the middle is left out.
 pub const FOLLOW_UP_OUTPUT_BYTES_MAX: usize = 8 * 1024;
 /// The rounds of a turn that delivers follow-ups.

@@ -113,15 +113,8 @@ async fn list(args: ListFollowUpsArgs, context: &mut Context) -> Result<Exit, Fa
         request.page_token.clone_from(&all.next_page_token);
     }
     let has_more = !all.next_page_token.is_empty();
-    context
-        .out
-        .list(
-            &all,
-            |all: &ListFollowUpsResponse| table::follow_ups(&all.follow_ups),
-            "follow-ups",
-            has_more,
-        )
-        .await?;
+    let table = table::follow_ups(&all.follow_ups);
+    context.out.list(&all, &table, "follow-ups", has_more).await?;
     Ok(Exit::Success)
 }
 

@@ -57,10 +57,8 @@ pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, F
         request.page_token.clone_from(&all.next_page_token);
     }
     let has_more = !all.next_page_token.is_empty();
-    context
-        .out
-        .list(&all, |all: &ListResponse| table::tasks(&all.tasks), "tasks", has_more)
-        .await?;
+    let table = table::tasks(&all.tasks);
+    context.out.list(&all, &table, "tasks", has_more).await?;
     Ok(Exit::Success)
 }
 

@@ -39,14 +39,7 @@ pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exi
         request.page_token.clone_from(&all.next_page_token);
     }
     let has_more = !all.next_page_token.is_empty();
-    context
-        .out
-        .list(
-            &all,
-            |all: &ListSessionsResponse| table::sessions(&all.sessions),
-            "sessions",
-            has_more,
-        )
-        .await?;
+    let table = table::sessions(&all.sessions);
+    context.out.list(&all, &table, "sessions", has_more).await?;
     Ok(Exit::Success)
 }

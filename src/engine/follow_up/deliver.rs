@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use super::outbox::{Outbox, Turn};
 use super::words;
 use crate::engine::{Engine, Error, Started, TurnRequest};
-use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal};
+use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, SESSION_CLOSED};
 use crate::model::limits::{
     FOLLOW_UP_ROUNDS_MAX, FOLLOW_UP_SESSIONS_MAX, FOLLOW_UP_SWEEP_MS, FOLLOW_UPS_TOLD_MAX,
 };
 use crate::model::{
-    BusyPolicy, CallId, DeliveryError, FollowUp, Lease, Principal, SessionId, Tenant, Timestamp,
+    BusyPolicy, Call, DeliveryError, FollowUp, Lease, Principal, SessionId, Tenant, Timestamp,
 };
 use crate::store::{DueQuery, DueScope, StoreError};
 
@@ -123,6 +123,10 @@ impl Engine {
         let Some((records, prompt)) = self.pick(session_id).await? else {
             return Ok(Attempted::Idle);
         };
+        // None of them could be told of: others may.
+        if records.is_empty() {
+            return Ok(Attempted::Told);
+        }
         let who = Principal { tenant: tenant.clone(), name: DELIVERER.into() };
         let request = TurnRequest {
             session_id: Some(session_id),
@@ -139,9 +143,8 @@ impl Engine {
             Err(Error::Refused(Refusal::TurnRunning)) => return Ok(Attempted::Idle),
             Err(Error::Refused(Refusal::FollowUpTaken)) => return Ok(Attempted::Told),
             Err(Error::Refused(Refusal::SessionClosed)) => {
-                let reason = "its session is closed".to_owned();
                 for record in &records {
-                    let order = FollowUpOrder::Suppress { reason: reason.clone() };
+                    let order = FollowUpOrder::Suppress { reason: SESSION_CLOSED.to_owned() };
                     self.order(record, order, None).await?;
                 }
                 return Ok(Attempted::Told);
@@ -159,7 +162,7 @@ impl Engine {
         Ok(Attempted::Told)
     }
 
-    /// Those to tell of next, with the words for it: all that were never tried, in one; else one that
+    /// Those to tell of next, of which none may be left, with the words for it: all that were never tried, in one; else one that
     /// was, by itself, so that a bad one can't make others fail with it again.
     async fn pick(&self, session_id: SessionId) -> Result<Option<(Vec<FollowUp>, String)>, Error> {
         let mut ready = self.ready_follow_ups(session_id).await?;
@@ -168,13 +171,16 @@ impl Engine {
         } else {
             ready.truncate(1);
         }
+        if ready.is_empty() {
+            return Ok(None);
+        }
         let mut told = Vec::with_capacity(ready.len());
         let mut tasks = Vec::with_capacity(ready.len());
         for record in ready {
-            match self.told(record.clone()).await {
-                Ok((follow_up, _)) => {
-                    told.push(follow_up.record);
-                    tasks.push(follow_up.task);
+            match self.task_of(record.call_id).await {
+                Ok(task) => {
+                    told.push(record);
+                    tasks.push(task);
                 }
                 // Whatever its task is, nobody can be told of it: that is a failed attempt, too.
                 Err(error @ Error::Store(StoreError::Corrupt(_))) => {
@@ -184,7 +190,7 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        Ok((!told.is_empty()).then(|| (told, words::message(&tasks))))
+        Ok(Some((told, words::message(&tasks))))
     }
 
     async fn ready_follow_ups(&self, session_id: SessionId) -> Result<Vec<FollowUp>, Error> {
@@ -198,28 +204,25 @@ impl Engine {
         Ok(due.records)
     }
 
-    /// What a running turn can be told between two rounds: those that were never tried.
+    /// What a running turn can be told between two rounds: tasks of follow-ups that were never tried.
+    /// One whose task can't be read back isn't among them: no turn could tell of it.
     pub(in crate::engine) async fn untold(
         &self,
         session_id: SessionId,
-    ) -> Result<Vec<CallId>, Error> {
-        let ready = self.ready_follow_ups(session_id).await?;
-        let fresh = ready.into_iter().filter(|record| record.attempt == 0);
-        Ok(fresh.map(|record| record.call_id).collect())
-    }
-
-    /// The words for these tasks, of those that can be told of.
-    pub(in crate::engine) async fn words_for(&self, ids: &[CallId]) -> Result<String, Error> {
-        let mut tasks = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.shared.store.told_follow_up(*id).await {
-                Ok(Some(told)) => tasks.push(self.whole_task(told.task).await?),
-                Ok(None) => {}
-                Err(StoreError::Corrupt(_)) => self.tell_unreadable(&[*id]),
-                Err(error) => return Err(error.into()),
+    ) -> Result<Vec<Call>, Error> {
+        let mut ready = self.ready_follow_ups(session_id).await?;
+        ready.retain(|record| record.attempt == 0);
+        let mut tasks = Vec::with_capacity(ready.len());
+        for record in ready {
+            match self.task_of(record.call_id).await {
+                Ok(task) => tasks.push(task),
+                Err(Error::Store(StoreError::Corrupt(_))) => {
+                    self.tell_unreadable(&[record.call_id]);
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(words::message(&tasks))
+        Ok(tasks)
     }
 
     /// Counts an attempt that came to no turn.

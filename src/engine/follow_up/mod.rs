@@ -3,7 +3,7 @@
 
 mod deliver;
 mod outbox;
-mod words;
+pub(super) mod words;
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::sessions::recorded_otherwise;
 use super::{Engine, Error, RequestKey, Watched};
 use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, Reply};
 use crate::model::limits::PAGE_SIZE_DEFAULT;
-use crate::model::{CallId, FollowUp, FollowUpState, Lease, Principal, SessionId};
+use crate::model::{Call, CallId, FollowUp, FollowUpState, Lease, Principal, SessionId};
 use crate::store::{
     DueQuery, DueScope, FollowUpPage, FollowUpQuery, RequestEffect, RequestRecord, ToldFollowUp,
 };
@@ -241,16 +241,16 @@ impl Engine {
 
     /// A follow-up with its task, and what to tell of it.
     async fn told(&self, record: FollowUp) -> Result<(ToldFollowUp, String), Error> {
-        let id = record.call_id;
-        let told = self.shared.store.told_follow_up(id).await?;
-        let task = told.ok_or_else(|| Error::FollowUpNotFound(id.follow_up()))?.task;
-        let task = self.whole_task(task).await?;
+        let task = self.task_of(record.call_id).await?;
         let message = words::message([&task]);
         Ok((ToldFollowUp { record, task }, message))
     }
 
-    /// The task with more of its output than its record has, if that is there still.
-    async fn whole_task(&self, task: crate::model::Call) -> Result<crate::model::Call, Error> {
+    /// The task of a follow-up as it ended, with more of its output than its record has, if that is
+    /// there still.
+    async fn task_of(&self, id: CallId) -> Result<Call, Error> {
+        let told = self.shared.store.told_follow_up(id).await?;
+        let task = told.ok_or_else(|| Error::FollowUpNotFound(id.follow_up()))?.task;
         match self.complete(task.clone()).await {
             Ok((whole, _)) => Ok(whole),
             Err(Error::TaskNotFound(_)) => Ok(task),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::engine::words::{content, state_name, without_middle};
-use crate::model::limits::FOLLOW_UP_OUTPUT_BYTES_MAX;
+use crate::model::limits::{FOLLOW_UP_OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX};
 use crate::model::{Call, Exit, Outcome};
 
 /// What stands before the results: who speaks, and what is wanted.
@@ -18,19 +18,28 @@ const AFTER: &str = "\
 these tasks again unless they failed and you have reason to. If the task that you were given is \
 complete, give its final result now; if nothing remains to be done, say so in a sentence.]";
 
+/// The outputs of all tasks of one message, in bytes: with what stands around them they are a prompt.
+const OUTPUTS_BYTES_MAX: usize = PROMPT_BYTES_MAX * 3 / 4;
+
+/// The description of a task, and the reason of its end, in bytes each.
+const WORDS_BYTES_MAX: usize = 400;
+
 /// The message about these tasks.
-pub(super) fn message<'a>(tasks: impl IntoIterator<Item = &'a Call>) -> String {
+pub(in crate::engine) fn message<'a>(tasks: impl IntoIterator<Item = &'a Call>) -> String {
+    let tasks: Vec<&Call> = tasks.into_iter().collect();
+    // All of it is one prompt: many tasks have less room each.
+    let output_bytes_max = FOLLOW_UP_OUTPUT_BYTES_MAX.min(OUTPUTS_BYTES_MAX / tasks.len().max(1));
     let mut message = String::from(BEFORE);
     for task in tasks {
         message.push_str("\n\n");
-        describe(task, &mut message);
+        describe(task, output_bytes_max, &mut message);
     }
     message.push_str("\n\n");
     message.push_str(AFTER);
     message
 }
 
-fn describe(task: &Call, message: &mut String) {
+fn describe(task: &Call, output_bytes_max: usize, message: &mut String) {
     let id = task.id.background();
     let tool = if task.turn.is_some() { "agent" } else { task.tool.as_str() };
     let ran = task.end_time.zip(task.start_time).map(|(end, start)| end.since(start).as_secs());
@@ -40,13 +49,14 @@ fn describe(task: &Call, message: &mut String) {
         let _ = write!(message, " after {seconds} s");
     }
     if let Some(how) = ending(task) {
-        let _ = write!(message, ": {how}");
+        let _ = write!(message, ": {}", without_middle(&how, WORDS_BYTES_MAX));
     }
     message.push_str(".\n");
     if !task.description.is_empty() {
-        let _ = writeln!(message, "It was to do this: {}", task.description);
+        let description = without_middle(&task.description, WORDS_BYTES_MAX);
+        let _ = writeln!(message, "It was to do this: {description}");
     }
-    let text = output(task);
+    let text = output(task, output_bytes_max);
     let text = match text.trim() {
         "" => "(no output)",
         text => text,
@@ -72,10 +82,10 @@ fn ending(task: &Call) -> Option<String> {
     }
 }
 
-fn output(task: &Call) -> String {
+fn output(task: &Call, bytes_max: usize) -> String {
     let Some(Outcome::Result(result)) = &task.outcome else { return String::new() };
     let text = content(&result.content);
-    let kept = without_middle(&text, FOLLOW_UP_OUTPUT_BYTES_MAX);
+    let kept = without_middle(&text, bytes_max);
     let rest = result.output.combined.total_bytes.saturating_sub(text.len() as u64);
     match result.output.inline_truncated && rest > 0 {
         true => format!(

@@ -71,6 +71,8 @@ pub(super) struct Turn {
     pub(super) final_text: String,
     /// What is to be kept of what it does.
     pub(super) notes: Notes,
+    /// Follow-ups that it has taken between its rounds.
+    pub(super) heard: usize,
 }
 
 #[async_trait]
@@ -84,6 +86,7 @@ impl InProcess for Play {
         let mut turn = Turn {
             play: *self,
             notes,
+            heard: 0,
             history: History::default(),
             tools: Arc::default(),
             attempt: 1,

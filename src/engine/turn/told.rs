@@ -4,11 +4,13 @@
 use tokio::sync::oneshot;
 
 use super::play::{Play, Turn, failure};
+use crate::engine::follow_up::words::message;
 use crate::engine::inbox::Message as ActorMessage;
 use crate::engine::redact::redacted;
 use crate::machine::Reply;
 use crate::model::limits::{
     FOLLOW_UP_NOTE_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOLS_MAX,
+    FOLLOW_UPS_OF_TURN_MAX,
 };
 use crate::model::{FollowUpNote, Message, ToolNote, TurnError};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,22 +25,31 @@ impl Turn {
     /// Tells the model of tasks that have ended and that nobody was told of. The log knows it; the
     /// history doesn't: it keeps what the model makes of it.
     pub(super) async fn hear_follow_ups(&mut self) -> Result<(), TurnError> {
-        let Play { engine, handle, call_id, session_id, .. } = &self.play;
-        let fresh = engine.untold(*session_id).await.map_err(|error| failure(&error))?;
-        if fresh.is_empty() {
+        // Its record names them all, and is written again with every change of the turn.
+        let room = FOLLOW_UPS_OF_TURN_MAX.saturating_sub(self.heard);
+        if room == 0 {
             return Ok(());
         }
+        let Play { engine, handle, call_id, session_id, .. } = &self.play;
+        let mut tasks = engine.untold(*session_id).await.map_err(|error| failure(&error))?;
+        tasks.truncate(room);
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let call_ids = tasks.iter().map(|task| task.id).collect();
         let (answer, answered) = oneshot::channel();
-        let take = ActorMessage::TakeFollowUps { turn: *call_id, call_ids: fresh, answer };
+        let take = ActorMessage::TakeFollowUps { turn: *call_id, call_ids, answer };
         let taken = match engine.send(handle, take, answered).await {
             Ok(Reply::Taken(taken)) => taken,
             // The turn is being stopped.
             Ok(_) => return Ok(()),
             Err(error) => return Err(failure(&error)),
         };
-        if !taken.is_empty() {
-            let text = engine.words_for(&taken).await.map_err(|error| failure(&error))?;
-            self.history.push(Message::User { text, attachments: Vec::new() });
+        tasks.retain(|task| taken.contains(&task.id));
+        if !tasks.is_empty() {
+            self.heard += tasks.len();
+            let (text, attachments) = (message(&tasks), Vec::new());
+            self.history.push(Message::User { text, attachments });
         }
         Ok(())
     }

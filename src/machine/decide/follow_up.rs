@@ -1,6 +1,6 @@
 //! Somebody takes a follow-up, or says how its delivery went.
 
-use super::super::follow_up::Step;
+use super::super::follow_up::{SESSION_CLOSED, Step};
 use super::super::{Change, Decision, FollowUpOrder, Projection, Refusal, Reply};
 use crate::model::{FollowUp, FollowUpState, Payload, SessionState, Timestamp};
 
@@ -19,7 +19,7 @@ pub(super) fn decide(
     match order {
         FollowUpOrder::Lease { .. } if !is_pending => Decision::refused(Refusal::FollowUpTaken),
         FollowUpOrder::Lease { .. } if !is_open => {
-            step(projection, Step::Suppress(record, "its session is closed".into()), now)
+            step(projection, Step::Suppress(record, SESSION_CLOSED.into()), now)
         }
         FollowUpOrder::Lease { lease, until } => {
             let record = record.leased(lease, until, now);

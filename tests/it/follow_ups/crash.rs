@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use tonic::Streaming;
 
 use super::*;
 use crate::support::program::{Clients, Program, Site};
@@ -58,20 +59,16 @@ impl World {
         Some(answer.into_inner().task.expect("a task").background_id)
     }
 
-    /// Reads the log as it comes, up to an event that is wanted.
-    async fn read_up_to(&self, clients: &Clients, wanted: impl Fn(&v1::SessionEvent) -> bool) {
+    /// Reads the log from now on. What happens behind the first message is in it.
+    async fn read(&self, clients: &Clients) -> Streaming<v1::SessionUpdate> {
         let request = v1::StreamSessionRequest {
             from_now: true,
             ..crate::support::streams::stream_of(&self.session_id)
         };
         let stream = clients.tools.clone().stream_session(request).await.expect("a stream");
         let mut stream = stream.into_inner();
-        while let Some(update) = soon("an update", stream.message()).await.expect("no error") {
-            if update.events.iter().any(&wanted) {
-                return;
-            }
-        }
-        panic!("the log has ended");
+        soon("the snapshot", stream.message()).await.expect("no error").expect("a snapshot");
+        stream
     }
 
     async fn log(&self, clients: &Clients) -> Vec<v1::SessionEvent> {
@@ -159,15 +156,14 @@ async fn a_kill_at_every_step_loses_nothing_and_repeats_nothing() {
     let mut ids = Vec::new();
     for (step, is_step) in steps {
         let clients = server.connect();
-        let reading =
-            world.read_up_to(&clients, |event| event.payload.as_ref().is_some_and(is_step));
-        let starting = async {
-            // Not before somebody reads.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            world.start(&clients, "echo x").await.expect("started")
+        let mut stream = world.read(&clients).await;
+        ids.push(world.start(&clients, "echo x").await.expect("started"));
+        let is_there = |update: &v1::SessionUpdate| {
+            update.events.iter().any(|event| event.payload.as_ref().is_some_and(is_step))
         };
-        let ((), id) = tokio::join!(reading, starting);
-        ids.push(id);
+        let reading =
+            async { while !is_there(&stream.message().await.expect("no error").expect("more")) {} };
+        soon(step, reading).await;
         server.kill().await;
         server = world.serve().await;
         println!("killed at {step}");

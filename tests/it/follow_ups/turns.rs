@@ -1,5 +1,6 @@
 //! Agents that work here are woken: a turn tells them of what has ended.
 
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -260,4 +261,41 @@ async fn what_a_turn_did_is_kept_with_its_message() {
     assert!(!body.contains("hunter2"), "{body}");
     let told = note["told"].as_str().expect("text");
     assert!(told.contains("more characters]") && told.chars().count() < 4_100, "{told}");
+}
+
+/// However much they have written, and whatever they were for, all fit into one event.
+#[tokio::test]
+async fn many_that_say_much_are_one_prompt() {
+    let endpoint = Endpoint::new(vec![]).await;
+    let server = serve(&endpoint).await;
+    let session = agent_session(&server, &endpoint).await;
+    let hold = std::sync::Arc::new(tokio::sync::Notify::new());
+    endpoint.then(crate::turns::Script::Stream(vec![
+        crate::turns::Piece::Text("bye".into()),
+        crate::turns::Piece::Wait(hold.clone()),
+        crate::turns::Piece::Finish("stop"),
+    ]));
+    const TASKS: usize = 32;
+    let running = turn(&server, prompt(&session, "hold"));
+    let meanwhile = async {
+        endpoint.asked(2).await;
+        for _ in 0..TASKS {
+            let mut request = follow(&session, "seq 100000");
+            if let Some(v1::start_request::Work::ToolCall(call)) = &mut request.work {
+                call.description = "x".repeat(4_000);
+            }
+            ended(&server, &started(&server, request).await.background_id).await;
+        }
+        endpoint.then(says("much"));
+        hold.notify_one();
+    };
+    tokio::join!(running, meanwhile);
+    let events = until(&server, &session, TASKS, State::Delivered).await;
+    let told = events.iter().rev().find_map(|event| match &event.payload {
+        Some(Payload::TurnStarted(started)) => Some((event.encoded_len(), started)),
+        _ => None,
+    });
+    let (bytes, started) = told.expect("a turn");
+    assert_eq!(started.follow_up_ids.len(), TASKS);
+    assert!(bytes < 256 * 1024, "{bytes}");
 }
