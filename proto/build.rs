@@ -47,7 +47,7 @@ fn builder() -> Builder {
         .bytes(".")
         // The largest payloads of an event, and the rarest: without this, every piece of text and
         // output would take as much room as an event can.
-        .boxed(".callpark.v1.SessionEvent.payload.tool_call_started")
+        .boxed(".callpark.v1.SessionEvent.payload.tool_call_accepted")
         .boxed(".callpark.v1.SessionEvent.payload.tool_call_finished")
         // The same message is always the same bytes.
         .btree_map(".")

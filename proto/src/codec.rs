@@ -6,11 +6,11 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// What a buffer holds before it grows, in bytes. tonic's own 8 KiB, once for the request and once
+/// The initial capacity of a buffer, in bytes. tonic's own 8 KiB, once for the request and once
 /// for the answer, are most of what a waiting RPC or an idle stream takes.
 const BUFFER_BYTES: usize = 512;
 
-/// How much is encoded before it is handed to the transport, in bytes: tonic's default.
+/// The amount that is encoded before it is passed to the transport, in bytes: tonic's default.
 const YIELD_BYTES: usize = 32 * 1024;
 
 /// prost, with buffers that are small until more is needed.
