@@ -1,4 +1,4 @@
-//! `callpark.v1.BackgroundTasks`.
+//! The service `callpark.v1.BackgroundTasks`.
 
 use std::pin::Pin;
 
@@ -7,16 +7,17 @@ use futures::future::BoxFuture;
 use futures::{FutureExt as _, Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, Acknowledgement, Fields, StartCall, background_id, fingerprint};
+use super::convert::{
+    self, Acknowledgement, BackgroundWork, FieldReader, background_id, fingerprint,
+};
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
-use super::status::{invalid, precondition};
-use crate::engine::{Engine, Started, WaitMode, Waited, WatchItem};
-use crate::model::limits::{TEXT_BYTES_MAX, WAIT_MANY_WHOLE_TASKS_MAX};
+use crate::engine::{Engine, Started, TaskUpdate, WaitMode, Waited};
+use crate::model::limits::WAIT_MANY_WHOLE_TASKS_MAX;
 use crate::model::{Call, State};
-use crate::store::{CallCursor, ToldFollowUp};
+use crate::store::{CallCursor, FollowUpWithTask};
 
-/// The service.
+/// The implementation of the service.
 pub(super) struct BackgroundTasks {
     engine: Engine,
 }
@@ -28,29 +29,30 @@ impl BackgroundTasks {
         Self { engine }
     }
 
-    /// A task with as much of its output as an answer may hold. On the heap, for it comes last: a
-    /// handler that waits holds no room for it.
-    fn whole(&self, call: Call) -> BoxFuture<'_, Result<v1::Task, Status>> {
+    /// Returns a task with as much of its output as an answer may hold. Boxed, so that a handler that
+    /// waits does not hold memory for it.
+    fn full_task(&self, call: Call) -> BoxFuture<'_, Result<v1::Task, Status>> {
         async move {
-            let (call, summary) = self.engine.complete(call).await?;
+            let (call, summary) = self.engine.calls().with_full_output(call).await?;
             Ok(convert::task_with_summary(call, summary, self.engine.now()))
         }
         .boxed()
     }
 
-    /// The answer to a Wait, on the heap as above.
+    /// Returns the answer to a Wait. Boxed for the same reason.
     fn wait_answer(&self, waited: Waited) -> BoxFuture<'_, Result<v1::WaitResponse, Status>> {
         async move {
             let still_running = !waited.call.state.is_terminal();
             let output_tail = match still_running {
                 true => {
-                    let (tail, dropped_bytes) = self.engine.output_tail(&waited.call).await?;
+                    let (tail, dropped_bytes) =
+                        self.engine.calls().output_tail(&waited.call).await?;
                     Some(convert::output_tail(tail, dropped_bytes))
                 }
                 false => None,
             };
             Ok(v1::WaitResponse {
-                task: Some(self.whole(waited.call).await?),
+                task: Some(self.full_task(waited.call).await?),
                 still_running,
                 waited: Some(convert::duration(waited.waited)),
                 output_tail,
@@ -59,8 +61,8 @@ impl BackgroundTasks {
         .boxed()
     }
 
-    /// A task as its record has it.
-    fn recorded(&self, call: Call) -> v1::Task {
+    /// Returns a task with the output of its record only.
+    fn recorded_task(&self, call: Call) -> v1::Task {
         convert::task(call, self.engine.now())
     }
 }
@@ -77,19 +79,21 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::StartRequest>,
     ) -> Result<Response<v1::StartResponse>, Status> {
-        let who = principal(&request)?;
-        let work = convert::work_request(request.into_inner()).map_err(invalid)?;
+        let principal = principal(&request)?;
+        let work = convert::start_request(request.into_inner())?;
         let started = match work {
-            StartCall::Call(wanted) => self.engine.start(&who, *wanted).await?,
-            StartCall::Turn(wanted) => self.engine.start_turn(&who, *wanted).boxed().await?,
+            BackgroundWork::Call(call) => self.engine.calls().start(&principal, *call).await?,
+            BackgroundWork::Turn(turn) => {
+                self.engine.turns().start(&principal, *turn).boxed().await?
+            }
         };
         match started {
             Started::DryRun(_) => {
                 Ok(Response::new(v1::StartResponse { dry_run: true, ..Default::default() }))
             }
             Started::Call(handle) => {
-                let call = self.engine.task(&who, handle.call_id).await?;
-                let task = Some(self.whole(call).await?);
+                let call = self.engine.calls().get_task(&principal, handle.call_id).await?;
+                let task = Some(self.full_task(call).await?);
                 let replayed = handle.replayed;
                 Ok(Response::new(v1::StartResponse { task, replayed, dry_run: false }))
             }
@@ -100,29 +104,29 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let v1::GetRequest { background_id: id } = request.into_inner();
-        let call = self.engine.task(&who, background_id(&id)?).await?;
-        Ok(Response::new(v1::GetResponse { task: Some(self.whole(call).await?) }))
+        let call = self.engine.calls().get_task(&principal, background_id(&id)?).await?;
+        Ok(Response::new(v1::GetResponse { task: Some(self.full_task(call).await?) }))
     }
 
     async fn list(
         &self,
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
-        let who = principal(&request)?;
-        let (query, filters) = convert::list_query(&who, request.into_inner())?;
+        let principal = principal(&request)?;
+        let (query, filters) = convert::list_query(&principal, request.into_inner())?;
         if let Some(id) = query.session_id {
-            self.engine.get_session(&who, id).await?;
+            self.engine.sessions().get(&principal, id).await?;
         }
-        let page = self.engine.list(query).await?;
+        let page = self.engine.calls().list(query).await?;
         let now = self.engine.now();
-        let behind = |call: &Call| CallCursor { create_time: call.create_time, id: call.id };
-        let brief = |call| convert::brief_task(call, now);
-        let (tasks, next) = convert::fit(page.calls, page.next, brief, behind);
+        let cursor = |call: &Call| CallCursor { create_time: call.create_time, id: call.id };
+        let summary = |call| convert::summary_task(call, now);
+        let (tasks, next) = convert::fit_page(page.calls, page.next, summary, cursor);
         Ok(Response::new(v1::ListResponse {
             tasks,
-            next_page_token: convert::next_call_token(next, filters),
+            next_page_token: convert::next_page_token(next, filters),
             watch_sequence: signed(page.change),
         }))
     }
@@ -131,12 +135,12 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::WaitRequest>,
     ) -> Result<Response<v1::WaitResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let answer_at = answer_at(&request);
         let v1::WaitRequest { background_id: id, wait, acknowledge } = request.into_inner();
         let id = background_id(&id)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
-        let waited = self.engine.wait(&who, id, wait, acknowledge).await?;
+        let waited = self.engine.calls().wait(&principal, id, wait, acknowledge).await?;
         Ok(Response::new(self.wait_answer(waited).await?))
     }
 
@@ -144,22 +148,22 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::WaitManyRequest>,
     ) -> Result<Response<v1::WaitManyResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let answer_at = answer_at(&request);
         let v1::WaitManyRequest { background_ids, mode, wait, acknowledge } = request.into_inner();
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let ids = convert::many_ids(&mut fields, &background_ids);
         let mode = match fields.choice::<v1::WaitMode>("mode", mode) {
             v1::WaitMode::Unspecified | v1::WaitMode::Any => WaitMode::Any,
             v1::WaitMode::All => WaitMode::All,
         };
-        let ids = fields.finish(ids).map_err(invalid)?;
+        let ids = fields.finish(ids)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
-        let waited = self.engine.wait_many(&who, &ids, mode, wait, acknowledge).await?;
-        // Of many, each must be short for all to fit into one answer.
+        let waited = self.engine.calls().wait_many(&principal, &ids, mode, wait, acknowledge).await?;
+        // Many tasks must be short to fit into one answer.
         let now = self.engine.now();
         let few = ids.len() <= WAIT_MANY_WHOLE_TASKS_MAX;
-        let one = |call| if few { self.recorded(call) } else { convert::brief_task(call, now) };
+        let one = |call| if few { self.recorded_task(call) } else { convert::summary_task(call, now) };
         let tasks = |calls: Vec<Call>| calls.into_iter().map(one).collect();
         Ok(Response::new(v1::WaitManyResponse {
             settled: tasks(waited.settled),
@@ -172,11 +176,11 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::CancelRequest>,
     ) -> Result<Response<v1::CancelResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let answer_at = answer_at(&request);
         let cancel = convert::cancel_request(request.into_inner(), answer_at)?;
         let dry_run = cancel.dry_run;
-        let mut cancelled = self.engine.cancel(&who, cancel).await?;
+        let mut cancelled = self.engine.calls().cancel(&principal, cancel).await?;
         let survivors = cancelled.call.cancellation.iter_mut().flat_map(|c| c.survivors.drain(..));
         let survivors: Vec<v1::Process> = survivors
             .map(|process| v1::Process {
@@ -186,11 +190,11 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
             .collect();
         if dry_run && !cancelled.call.state.is_terminal() {
             cancelled.call.state = State::Cancelled;
-            cancelled.call.reason = "[dry-run] would be cancelled; nothing was done".into();
+            cancelled.call.reason = "[dry-run] would be cancelled; nothing was changed".into();
         }
         let still_running = !cancelled.call.state.is_terminal();
         Ok(Response::new(v1::CancelResponse {
-            task: Some(self.whole(cancelled.call).await?),
+            task: Some(self.full_task(cancelled.call).await?),
             dry_run,
             survivors,
             still_running,
@@ -202,15 +206,15 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let mut request = request.into_inner();
         let (request_id, digest) = fingerprint!("Delete", request);
         let v1::DeleteRequest { background_id, request_id: _ } = request;
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let id = fields.background_id("background_id", &background_id);
-        let key = fields.request_id(request_id, digest);
-        let (id, key) = fields.finish((id, key)).map_err(invalid)?;
-        let replayed = self.engine.delete(&who, id, key.as_ref()).await?;
+        let key = fields.request_id("request_id", request_id, digest);
+        let (id, key) = fields.finish((id, key))?;
+        let replayed = self.engine.calls().delete(&principal, id, key.as_ref()).await?;
         Ok(Response::new(v1::DeleteResponse { replayed }))
     }
 
@@ -218,11 +222,11 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::ReadOutputRequest>,
     ) -> Result<Response<v1::ReadOutputResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let answer_at = answer_at(&request);
         let mut read = convert::output_request(request.into_inner())?;
         read.wait = cap_wait(read.wait, answer_at);
-        let slice = self.engine.read_output(&who, read).await?;
+        let slice = self.engine.calls().read_output(&principal, read).await?;
         Ok(Response::new(v1::ReadOutputResponse {
             data: slice.data,
             next_offset: signed(slice.next_offset),
@@ -237,57 +241,30 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<WatchStream>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let end_at = answer_at(&request);
         let v1::WatchRequest { session_id, watch_sequence } = request.into_inner();
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let session_id = fields.session_id("session_id", &session_id);
         let after = watch_sequence.map(|number| fields.unsigned("watch_sequence", number));
-        let (session_id, after) = fields.finish((session_id, after)).map_err(invalid)?;
+        let (session_id, after) = fields.finish((session_id, after))?;
         let engine = self.engine.clone();
-        let items = self.engine.watch(who, session_id, after);
+        let items = self.engine.events().task_changes(principal, session_id, after);
         let answers =
             items.map(move |item| item.map(|item| changes(item, &engine)).map_err(Status::from));
         Ok(Response::new(bounded(answers, end_at).boxed()))
-    }
-
-    async fn resolve_approval(
-        &self,
-        request: Request<v1::ResolveApprovalRequest>,
-    ) -> Result<Response<v1::ResolveApprovalResponse>, Status> {
-        let who = principal(&request)?;
-        let v1::ResolveApprovalRequest {
-            background_id: id,
-            approval_id: _,
-            decision,
-            reason,
-            resolved_by,
-            request_id,
-        } = request.into_inner();
-        let mut fields = Fields::default();
-        let id = fields.call_id("background_id", &id);
-        if let v1::ApprovalDecision::Unspecified = fields.choice("decision", decision) {
-            fields.fault("decision", "must be ALLOW or DENY");
-        }
-        fields.text("reason", reason, TEXT_BYTES_MAX);
-        fields.text("resolved_by", resolved_by, TEXT_BYTES_MAX);
-        fields.request_id(request_id, convert::Fingerprint::none());
-        let id = fields.finish(id).map_err(invalid)?;
-        let call = self.engine.call(&who, id).await?;
-        let message = format!("{} doesn't ask for an approval", call.id.background());
-        Err(precondition("APPROVAL_NOT_OPEN", "callpark.v1.Task", message))
     }
 
     async fn summarize(
         &self,
         request: Request<v1::SummarizeRequest>,
     ) -> Result<Response<v1::SummarizeResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let v1::SummarizeRequest { session_id } = request.into_inner();
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let session_id = fields.required_session_id("session_id", &session_id);
-        let session_id = fields.finish(session_id).map_err(invalid)?;
-        let summary = self.engine.summarize(&who, session_id).await?;
+        let session_id = fields.finish(session_id)?;
+        let summary = self.engine.calls().summarize(&principal, session_id).await?;
         Ok(Response::new(v1::SummarizeResponse {
             context: summary.context,
             text: summary.text,
@@ -299,20 +276,20 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::ListFollowUpsRequest>,
     ) -> Result<Response<v1::ListFollowUpsResponse>, Status> {
-        let who = principal(&request)?;
-        let (query, filters) = convert::follow_ups_query(&who, request.into_inner())?;
+        let principal = principal(&request)?;
+        let (query, filters) = convert::follow_ups_query(&principal, request.into_inner())?;
         if let Some(id) = query.session_id {
-            self.engine.get_session(&who, id).await?;
+            self.engine.sessions().get(&principal, id).await?;
         }
-        let page = self.engine.list_follow_ups(query).await?;
+        let page = self.engine.follow_ups().list(query).await?;
         let now = self.engine.now();
-        let behind = |told: &ToldFollowUp| CallCursor {
-            create_time: told.record.create_time,
-            id: told.record.call_id,
+        let cursor = |entry: &FollowUpWithTask| CallCursor {
+            create_time: entry.record.create_time,
+            id: entry.record.call_id,
         };
-        let brief = |told| convert::brief_follow_up(told, now);
-        let (follow_ups, next) = convert::fit(page.follow_ups, page.next, brief, behind);
-        let next_page_token = convert::next_call_token(next, filters);
+        let summary = |entry| convert::summary_follow_up(entry, now);
+        let (follow_ups, next) = convert::fit_page(page.follow_ups, page.next, summary, cursor);
+        let next_page_token = convert::next_page_token(next, filters);
         Ok(Response::new(v1::ListFollowUpsResponse { follow_ups, next_page_token }))
     }
 
@@ -320,11 +297,11 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::LeaseFollowUpsRequest>,
     ) -> Result<Response<v1::LeaseFollowUpsResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let answer_at = answer_at(&request);
-        let mut wanted = convert::lease_request(request.into_inner())?;
-        wanted.wait = cap_wait(wanted.wait, answer_at);
-        let leases = self.engine.lease_follow_ups(&who, wanted).boxed().await?;
+        let mut lease = convert::lease_request(request.into_inner())?;
+        lease.wait = cap_wait(lease.wait, answer_at);
+        let leases = self.engine.follow_ups().lease(&principal, lease).boxed().await?;
         let now = self.engine.now();
         let leased = |leased| convert::leased_follow_up(leased, now);
         Ok(Response::new(v1::LeaseFollowUpsResponse {
@@ -337,13 +314,13 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::AcknowledgeFollowUpRequest>,
     ) -> Result<Response<v1::AcknowledgeFollowUpResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let Acknowledgement { id, token, outcome, request } =
             convert::acknowledge_request(request.into_inner())?;
-        let acknowledge =
-            self.engine.acknowledge_follow_up(&who, id, token, outcome, request.as_ref());
+        let follow_ups = self.engine.follow_ups();
+        let acknowledge = follow_ups.acknowledge(&principal, id, token, outcome, request.as_ref());
         let changed = acknowledge.boxed().await?;
-        let follow_up = Some(convert::told_follow_up(changed.follow_up, self.engine.now()));
+        let follow_up = Some(convert::follow_up_with_message(changed.follow_up, self.engine.now()));
         let replayed = changed.replayed;
         Ok(Response::new(v1::AcknowledgeFollowUpResponse { follow_up, replayed }))
     }
@@ -352,23 +329,23 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         &self,
         request: Request<v1::RetryFollowUpRequest>,
     ) -> Result<Response<v1::RetryFollowUpResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let (id, request) = convert::retry_request(request.into_inner())?;
-        let changed = self.engine.retry_follow_up(&who, id, request.as_ref()).boxed().await?;
-        let follow_up = Some(convert::told_follow_up(changed.follow_up, self.engine.now()));
+        let changed = self.engine.follow_ups().retry(&principal, id, request.as_ref()).boxed().await?;
+        let follow_up = Some(convert::follow_up_with_message(changed.follow_up, self.engine.now()));
         let replayed = changed.replayed;
         Ok(Response::new(v1::RetryFollowUpResponse { follow_up, replayed }))
     }
 }
 
-fn changes(item: WatchItem, engine: &Engine) -> v1::WatchResponse {
+fn changes(item: TaskUpdate, engine: &Engine) -> v1::WatchResponse {
     match item {
-        WatchItem::Changed { calls, change } => {
+        TaskUpdate::Changed { calls, change } => {
             let now = engine.now();
-            let tasks = calls.into_iter().map(|call| convert::brief_task(call, now)).collect();
+            let tasks = calls.into_iter().map(|call| convert::summary_task(call, now)).collect();
             v1::WatchResponse { tasks, watch_sequence: signed(change), heartbeat: false }
         }
-        WatchItem::Heartbeat { change } => {
+        TaskUpdate::Heartbeat { change } => {
             v1::WatchResponse { tasks: Vec::new(), watch_sequence: signed(change), heartbeat: true }
         }
     }

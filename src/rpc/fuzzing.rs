@@ -7,8 +7,7 @@ use prost_types::Struct;
 use serde_json::{Map, Value};
 use tonic::Status;
 
-use super::convert::{self, Fields, Fingerprint};
-use super::status::invalid;
+use super::convert::{self, FieldReader, Fingerprint};
 use crate::model::Principal;
 use crate::store::{CallCursor, SessionCursor};
 
@@ -18,17 +17,17 @@ pub type Reader = fn(&[u8]) -> Option<Result<(), Status>>;
 /// Readers of all requests that have a conversion, by the name of their message.
 pub const READERS: &[(&str, Reader)] = &[
     ("RunToolRequest", |bytes| {
-        read(bytes, |request| convert::call_request(request).map_err(invalid))
+        read(bytes, |request| convert::call_request(request).map_err(Status::from))
     }),
     ("StreamToolRequest", |bytes| {
-        read(bytes, |request| convert::stream_request(request).map_err(invalid))
+        read(bytes, |request| convert::stream_request(request).map_err(Status::from))
     }),
     ("StartRequest", |bytes| {
-        read(bytes, |request| convert::work_request(request).map_err(invalid))
+        read(bytes, |request| convert::work_request(request).map_err(Status::from))
     }),
     ("CreateSessionRequest", |bytes| read(bytes, create_session)),
     ("StreamSessionRequest", |bytes| {
-        read(bytes, |request| convert::log_query(request).map_err(invalid))
+        read(bytes, |request| convert::log_query(request).map_err(Status::from))
     }),
     ("ListRequest", |bytes| read(bytes, |request| call_page(&principal(), request))),
     ("ListSessionsRequest", |bytes| read(bytes, |request| session_page(&principal(), request))),
@@ -53,18 +52,18 @@ fn principal() -> Principal {
 }
 
 fn create_session(mut request: v1::CreateSessionRequest) -> Result<(), Status> {
-    let mut fields = Fields::default();
+    let mut fields = FieldReader::default();
     let request_id = std::mem::take(&mut request.request_id);
-    fields.request_id(request_id, Fingerprint::none());
+    fields.request_id("request_id", request_id, Fingerprint::none());
     convert::new_session(&mut fields, request);
-    fields.finish(()).map_err(invalid)
+    fields.finish(()).map_err(Status::from)
 }
 
 fn wait_many(request: v1::WaitManyRequest) -> Result<(), Status> {
-    let mut fields = Fields::default();
+    let mut fields = FieldReader::default();
     convert::many_ids(&mut fields, &request.background_ids);
     convert::wait_span(request.wait);
-    fields.finish(()).map_err(invalid)
+    fields.finish(()).map_err(Status::from)
 }
 
 /// Where a page of tasks begins, and the filters that its token is for.
@@ -82,7 +81,7 @@ pub fn call_page(
 
 /// The token for a page of tasks.
 pub fn call_token(cursor: CallCursor, filters: String) -> String {
-    convert::next_call_token(Some(cursor), filters)
+    convert::encode_token(cursor, filters)
 }
 
 /// Where a page of sessions begins, and the filters that its token is for.
@@ -100,7 +99,7 @@ pub fn session_page(
 
 /// The token for a page of sessions.
 pub fn session_token(cursor: SessionCursor, filters: String) -> String {
-    convert::next_session_token(Some(cursor), filters)
+    convert::encode_token(cursor, filters)
 }
 
 /// A JSON object from the wire.
@@ -109,9 +108,9 @@ pub fn session_token(cursor: SessionCursor, filters: String) -> String {
 ///
 /// Names every value that JSON or a tool can't have.
 pub fn map_from_struct(value: Struct) -> Result<Map<String, Value>, Status> {
-    let mut fields = Fields::default();
+    let mut fields = FieldReader::default();
     let map = convert::map_from_struct(&mut fields, "arguments", value);
-    fields.finish(map).map_err(invalid)
+    fields.finish(map).map_err(Status::from)
 }
 
 /// A JSON object for the wire.

@@ -1,5 +1,4 @@
-//! The wire: services over the engine, conversions at the edge, statuses, and what stands before
-//! every request.
+//! The gRPC services over the engine, with conversions, statuses, and the layer around every request.
 
 mod background_tasks;
 mod convert;
@@ -9,18 +8,19 @@ mod deadline;
 pub mod fuzzing;
 mod layer;
 mod status;
+mod server_info;
 mod tool_runner;
-mod tool_worker;
+mod updates;
 
 use callpark_proto::stored::background_tasks_server::BackgroundTasksServer;
 use callpark_proto::stored::tool_runner_server::ToolRunnerServer;
-use callpark_proto::stored::tool_worker_server::ToolWorkerServer;
 use tonic::service::Routes;
 
 use crate::engine::Engine;
 
 pub use convert::WireCodec;
 pub use layer::{RequestLayer, RequestOptions, RequestService};
+pub use server_info::ServerInfo;
 
 /// Sizes of messages, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,9 @@ pub struct MessageLimits {
 }
 
 /// The names of the services, for health and reflection.
-pub const SERVICES: [&str; 3] =
-    ["callpark.v1.ToolRunner", "callpark.v1.BackgroundTasks", "callpark.v1.ToolWorker"];
+pub const SERVICES: [&str; 2] = ["callpark.v1.ToolRunner", "callpark.v1.BackgroundTasks"];
 
-/// What kind of method a name stands for.
+/// A method of a service.
 pub(crate) struct MethodKind {
     /// `package.Service/Method`.
     pub(crate) name: String,
@@ -45,7 +44,7 @@ pub(crate) struct MethodKind {
     pub(crate) client_streaming: bool,
 }
 
-/// All methods, read from the descriptors: so a new one can't be forgotten.
+/// Returns all methods, from the descriptors, so that a new one cannot be forgotten.
 pub(crate) fn method_kinds() -> Vec<MethodKind> {
     use prost::Message as _;
     let set = prost_types::FileDescriptorSet::decode(callpark_proto::FILE_DESCRIPTOR_SET);
@@ -63,22 +62,20 @@ pub(crate) fn method_kinds() -> Vec<MethodKind> {
     kinds
 }
 
-/// The names of all methods, as `package.Service/Method`.
+/// Returns the names of all methods, as `package.Service/Method`.
 pub fn methods() -> Vec<String> {
     method_kinds().into_iter().map(|kind| kind.name).collect()
 }
 
-/// All services over one engine.
-pub fn routes(engine: &Engine, limits: MessageLimits) -> Routes {
-    let MessageLimits { request_bytes_max, response_bytes_max } = limits;
-    let tool_runner = ToolRunnerServer::new(tool_runner::ToolRunner::new(engine.clone()))
+/// Returns all services over one engine.
+pub fn routes(engine: &Engine, info: ServerInfo) -> Routes {
+    let MessageLimits { request_bytes_max, response_bytes_max } = info.limits;
+    let tool_runner = ToolRunnerServer::new(tool_runner::ToolRunner::new(engine.clone(), info))
         .max_decoding_message_size(request_bytes_max)
         .max_encoding_message_size(response_bytes_max);
     let background_tasks =
         BackgroundTasksServer::new(background_tasks::BackgroundTasks::new(engine.clone()))
             .max_decoding_message_size(request_bytes_max)
             .max_encoding_message_size(response_bytes_max);
-    let tool_worker =
-        ToolWorkerServer::new(tool_worker::ToolWorker).max_decoding_message_size(request_bytes_max);
-    Routes::new(tool_runner).add_service(background_tasks).add_service(tool_worker)
+    Routes::new(tool_runner).add_service(background_tasks)
 }

@@ -1,38 +1,107 @@
-//! Errors become statuses: a code for the program, a reason that stays the same, and details.
+//! Conversion of errors to gRPC statuses: a code, a stable reason with metadata, and details.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use callpark_proto::v1::ErrorReason;
 use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::convert::{Invalid, PageFault};
+use super::convert::{InvalidRequest, PageError, Violation, ViolationReason};
 use crate::auth::AuthError;
 use crate::engine::Error;
 use crate::machine::Refusal;
 use crate::model::limits::{ERROR_FAULTS_MAX, ERROR_NAME_BYTES_MAX, ERROR_TEXT_BYTES_MAX};
 use crate::store::StoreError;
 
-/// The domain of every reason.
+/// The domain of all reasons.
 pub(crate) const DOMAIN: &str = "callpark";
 
-/// When a caller that was turned away for a moment should come back.
+/// The time after which a caller should repeat a request that was refused for a moment.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// The same where a full session or disk is waited for.
+/// The same for a caller that waits for room in a session or on the disk.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 
-fn details(reason: &str) -> ErrorDetails {
-    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new())
+/// An error with a reason, to which metadata and details can be added.
+pub(crate) struct ErrorStatus {
+    code: Code,
+    reason: ErrorReason,
+    message: String,
+    metadata: HashMap<String, String>,
+    details: ErrorDetails,
 }
 
-/// A status with a reason and nothing else.
-pub(crate) fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
-    Status::with_error_details(code, message, details(reason))
+impl ErrorStatus {
+    pub(crate) fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
+        let (message, metadata) = (message.into(), HashMap::new());
+        Self { code, reason, message, metadata, details: ErrorDetails::new() }
+    }
+
+    /// Adds an entry to the metadata of the `ErrorInfo`.
+    pub(crate) fn metadata(mut self, key: &str, value: impl ToString) -> Self {
+        self.metadata.insert(key.into(), truncate(&value.to_string(), ERROR_NAME_BYTES_MAX));
+        self
+    }
+
+    fn retry_after(mut self, delay: Duration) -> Self {
+        self.details.set_retry_info(Some(delay));
+        self
+    }
+
+    fn resource(mut self, kind: &str, name: &str) -> Self {
+        let name = truncate(name, ERROR_NAME_BYTES_MAX);
+        self.details.set_resource_info(kind, name, "", self.message.clone());
+        self
+    }
+
+    fn precondition(mut self, subject: &str) -> Self {
+        let (kind, description) = (reason_name(self.reason), self.message.clone());
+        self.details.add_precondition_failure_violation(kind, subject, description);
+        self
+    }
+
+    fn violations(mut self, title: &str, mut violations: Vec<Violation>) -> Self {
+        let omitted = violations.len().saturating_sub(ERROR_FAULTS_MAX);
+        violations.truncate(ERROR_FAULTS_MAX);
+        let mut listed = Vec::with_capacity(violations.len());
+        let mut fields = Vec::with_capacity(violations.len());
+        for Violation { field, reason, description } in violations {
+            let field = truncate(&field, ERROR_NAME_BYTES_MAX);
+            let description = truncate(&description, ERROR_TEXT_BYTES_MAX);
+            listed.push(match field.as_str() {
+                "" => description.clone(),
+                _ => format!("{field}: {description}"),
+            });
+            let mut violation = tonic_types::FieldViolation::new(field, description);
+            violation.reason = reason.as_str().into();
+            fields.push(violation);
+        }
+        if omitted > 0 {
+            listed.push(format!("and {omitted} more"));
+        }
+        self.message = format!("{title}: {}", listed.join("; "));
+        self.details.set_bad_request(fields);
+        self
+    }
 }
 
-/// The reason as a detail of an error inside a message.
+impl From<ErrorStatus> for Status {
+    fn from(error: ErrorStatus) -> Self {
+        let ErrorStatus { code, reason, message, metadata, mut details } = error;
+        details.set_error_info(reason_name(reason), DOMAIN, metadata);
+        Self::with_error_details(code, message, details)
+    }
+}
+
+/// Returns the reason as it is sent: the name of its value without the prefix of the enum.
+pub(crate) fn reason_name(reason: ErrorReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+/// Returns the reason as a detail of an error inside a message.
 pub(crate) fn error_info(reason: &str) -> Any {
     let info = tonic_types::pb::ErrorInfo {
         reason: reason.into(),
@@ -45,37 +114,13 @@ pub(crate) fn error_info(reason: &str) -> Any {
     }
 }
 
-/// An RPC that this server doesn't have.
-pub(crate) fn unimplemented(what: &str) -> Status {
-    let message = format!("{what} is not part of this server: it runs tools and background tasks");
-    status(Code::Unimplemented, "NOT_IMPLEMENTED", message)
+/// Returns a status with a reason and no other details.
+pub(crate) fn status(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
+    ErrorStatus::new(code, reason, message).into()
 }
 
-/// Bad fields, all of them.
-pub(crate) fn invalid(Invalid(faults): Invalid) -> Status {
-    bad_request("INVALID_FIELD", "invalid request", faults)
-}
-
-fn bad_request(reason: &str, what: &str, mut faults: Vec<(String, String)>) -> Status {
-    let more = faults.len().saturating_sub(ERROR_FAULTS_MAX);
-    faults.truncate(ERROR_FAULTS_MAX);
-    let mut details = details(reason);
-    let mut listed = Vec::with_capacity(faults.len());
-    for (field, fault) in faults {
-        let field = short(&field, ERROR_NAME_BYTES_MAX);
-        let fault = short(&fault, ERROR_TEXT_BYTES_MAX);
-        listed.push(if field.is_empty() { fault.clone() } else { format!("{field}: {fault}") });
-        details.add_bad_request_violation(field, fault);
-    }
-    if more > 0 {
-        listed.push(format!("and {more} more"));
-    }
-    let message = format!("{what}: {}", listed.join("; "));
-    Status::with_error_details(Code::InvalidArgument, message, details)
-}
-
-/// The text, cut where it is longer than an error should repeat.
-pub(crate) fn short(text: &str, bytes_max: usize) -> String {
+/// Returns the text, truncated to what an error may repeat.
+pub(crate) fn truncate(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
@@ -83,133 +128,199 @@ pub(crate) fn short(text: &str, bytes_max: usize) -> String {
     format!("{}… ({} bytes)", &text[..end], text.len())
 }
 
-impl From<PageFault> for Status {
-    fn from(fault: PageFault) -> Self {
-        match fault {
-            PageFault::Fields(faults) => invalid(faults),
-            PageFault::Token => {
-                let fault = "is not a next_page_token of an answer to the same filters: begin \
-                             again without one";
-                bad_request(
-                    "PAGE_TOKEN_INVALID",
-                    "invalid page token",
-                    vec![("page_token".into(), fault.into())],
-                )
+impl From<InvalidRequest> for Status {
+    fn from(InvalidRequest(violations): InvalidRequest) -> Self {
+        ErrorStatus::new(Code::InvalidArgument, ErrorReason::InvalidField, "")
+            .violations("invalid request", violations)
+            .into()
+    }
+}
+
+impl From<PageError> for Status {
+    fn from(error: PageError) -> Self {
+        match error {
+            PageError::Invalid(request) => request.into(),
+            PageError::Token => {
+                let description = "is not the next_page_token of an answer to the same filters: \
+                                   start again without a token";
+                let violation = Violation {
+                    field: "page_token".into(),
+                    reason: ViolationReason::InvalidFormat,
+                    description: description.into(),
+                };
+                ErrorStatus::new(Code::InvalidArgument, ErrorReason::PageTokenInvalid, "")
+                    .violations("invalid page token", vec![violation])
+                    .into()
             }
         }
     }
 }
 
-/// Credentials that are missing or wrong.
-pub(crate) fn unauthenticated(error: AuthError) -> Status {
-    let reason = match error {
-        AuthError::Missing => "CREDENTIALS_MISSING",
-        AuthError::Invalid => "CREDENTIALS_INVALID",
-    };
-    status(Code::Unauthenticated, reason, error.to_string())
+impl From<AuthError> for Status {
+    fn from(error: AuthError) -> Self {
+        let reason = match error {
+            AuthError::Missing => ErrorReason::CredentialsMissing,
+            AuthError::Invalid => ErrorReason::CredentialsInvalid,
+        };
+        status(Code::Unauthenticated, reason, error.to_string())
+    }
 }
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let message = short(&error.to_string(), 4 * ERROR_TEXT_BYTES_MAX);
-        match error {
+        let message = truncate(&error.to_string(), 4 * ERROR_TEXT_BYTES_MAX);
+        let error_status = |code, reason| ErrorStatus::new(code, reason, message.clone());
+        let not_found = |reason, kind: &str, key: &str, id: &str| {
+            error_status(Code::NotFound, reason)
+                .resource(&format!("callpark.v1.{kind}"), id)
+                .metadata(key, id)
+        };
+        let status = match error {
             Error::SessionNotFound(id) => {
-                not_found("SESSION_NOT_FOUND", "callpark.v1.Session", id, message)
+                not_found(ErrorReason::SessionNotFound, "Session", "session_id", &id)
             }
-            Error::TaskNotFound(id) => not_found("TASK_NOT_FOUND", "callpark.v1.Task", id, message),
+            Error::TaskNotFound(id) => {
+                not_found(ErrorReason::TaskNotFound, "Task", "background_id", &id)
+            }
             Error::FollowUpNotFound(id) => {
-                not_found("FOLLOW_UP_NOT_FOUND", "callpark.v1.FollowUp", id, message)
+                not_found(ErrorReason::FollowUpNotFound, "FollowUp", "follow_up_id", &id)
             }
             Error::ToolNotFound(name) => {
-                not_found("TOOL_NOT_FOUND", "callpark.v1.Tool", name, message)
+                not_found(ErrorReason::ToolNotFound, "Tool", "tool", &name)
             }
             Error::ModelNotFound { name, .. } => {
-                not_found("MODEL_NOT_FOUND", "callpark.v1.Model", name, message)
+                not_found(ErrorReason::ModelNotFound, "Model", "model", &name)
+            }
+            Error::ToolNotAllowed { tool, session_id } => {
+                error_status(Code::PermissionDenied, ErrorReason::ToolNotAllowed)
+                    .metadata("tool", tool)
+                    .metadata("session_id", session_id)
             }
             Error::Arguments { tool, faults } => {
-                let field = |path: String| match path.as_str() {
-                    "" => "arguments".to_owned(),
-                    path if path.starts_with('[') => format!("arguments{path}"),
-                    path => format!("arguments.{path}"),
-                };
-                let faults = faults.into_iter().map(|fault| (field(fault.path), fault.description));
-                let tool = short(&tool, ERROR_NAME_BYTES_MAX);
-                let what = format!("the arguments don't fit tool `{tool}`");
-                bad_request("ARGUMENTS_INVALID", &what, faults.collect())
+                let violations = faults.into_iter().map(|fault| Violation {
+                    field: argument_path(fault.path),
+                    reason: ViolationReason::SchemaMismatch,
+                    description: fault.description,
+                });
+                let shown = truncate(&tool, ERROR_NAME_BYTES_MAX);
+                let title = format!("the arguments do not satisfy the schema of tool `{shown}`");
+                error_status(Code::InvalidArgument, ErrorReason::ArgumentsInvalid)
+                    .violations(&title, violations.collect())
+                    .metadata("tool", tool)
             }
-            Error::RequestIdReused(_) => status(Code::AlreadyExists, "REQUEST_ID_REUSED", message),
+            Error::RequestIdReused(id) => {
+                error_status(Code::AlreadyExists, ErrorReason::RequestIdReused)
+                    .metadata("request_id", id)
+            }
             Error::Refused(refusal) => refused(&refusal, message),
-            Error::SequenceTrimmed { .. } => status(Code::OutOfRange, "SEQUENCE_TRIMMED", message),
-            Error::SequenceAhead { .. } => status(Code::OutOfRange, "SEQUENCE_AHEAD", message),
-            Error::EpochMismatch { .. } => {
-                status(Code::OutOfRange, "STREAM_EPOCH_MISMATCH", message)
+            Error::SequenceTrimmed { after, first } => {
+                error_status(Code::OutOfRange, ErrorReason::SequenceTrimmed)
+                    .metadata("sequence", after)
+                    .metadata("first_sequence", first)
             }
-            Error::Draining => retry(Code::Unavailable, "DRAINING", message, RETRY_AFTER),
-            Error::DeadlineExceeded => status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message),
+            Error::SequenceAhead { after, head } => {
+                error_status(Code::OutOfRange, ErrorReason::SequenceAhead)
+                    .metadata("sequence", after)
+                    .metadata("head_sequence", head)
+            }
+            Error::EpochMismatch { actual, .. } => {
+                error_status(Code::OutOfRange, ErrorReason::StreamEpochMismatch)
+                    .metadata("stream_epoch", actual)
+            }
+            Error::Draining => {
+                error_status(Code::Unavailable, ErrorReason::Draining).retry_after(RETRY_AFTER)
+            }
+            Error::DeadlineExceeded => {
+                error_status(Code::DeadlineExceeded, ErrorReason::DeadlineExceeded)
+            }
             Error::Store(error) => store(&error, message),
             Error::Internal(cause) => {
-                tracing::error!(cause, "a defect of this server");
-                status(Code::Internal, "INTERNAL", "internal error: see the server's log")
+                tracing::error!(cause, "internal error");
+                let message = "internal error: see the server's log";
+                ErrorStatus::new(Code::Internal, ErrorReason::Internal, message)
             }
-        }
+        };
+        status.into()
     }
 }
 
-fn not_found(reason: &str, kind: &str, name: String, message: String) -> Status {
-    let mut details = details(reason);
-    let name = short(&name, ERROR_NAME_BYTES_MAX);
-    details.set_resource_info(kind, name, "", message.clone());
-    Status::with_error_details(Code::NotFound, message, details)
+/// Returns the path of an argument as a field of the request.
+fn argument_path(path: String) -> String {
+    match path.as_str() {
+        "" => "arguments".to_owned(),
+        path if path.starts_with('[') => format!("arguments{path}"),
+        path => format!("arguments.{path}"),
+    }
 }
 
-fn retry(code: Code, reason: &str, message: String, after: Duration) -> Status {
-    let mut details = details(reason);
-    details.set_retry_info(Some(after));
-    Status::with_error_details(code, message, details)
-}
-
-fn refused(refusal: &Refusal, message: String) -> Status {
+fn refused(refusal: &Refusal, message: String) -> ErrorStatus {
+    let error_status = |code, reason| ErrorStatus::new(code, reason, message);
     match refusal {
-        Refusal::SessionClosed => precondition("SESSION_CLOSED", "callpark.v1.Session", message),
-        // Nobody who asks hears of it: what somebody else has is passed over.
-        Refusal::FollowUpTaken => retry(Code::Aborted, "FOLLOW_UP_TAKEN", message, RETRY_AFTER),
-        Refusal::LeaseExpired => precondition("LEASE_EXPIRED", "callpark.v1.FollowUp", message),
-        Refusal::FollowUpNotDeadLettered { .. } => {
-            precondition("FOLLOW_UP_NOT_DEAD_LETTERED", "callpark.v1.FollowUp", message)
+        Refusal::SessionClosed { session_id } => {
+            error_status(Code::FailedPrecondition, ErrorReason::SessionClosed)
+                .precondition("callpark.v1.Session")
+                .metadata("session_id", session_id)
         }
-        Refusal::TaskRunning => precondition("TASK_RUNNING", "callpark.v1.Task", message),
-        Refusal::Busy { .. } | Refusal::TurnRunning => {
-            retry(Code::Aborted, "SESSION_BUSY", message, RETRY_AFTER_FULL)
+        Refusal::FollowUpTaken { call_id } => {
+            error_status(Code::Aborted, ErrorReason::FollowUpTaken)
+                .retry_after(RETRY_AFTER)
+                .metadata("follow_up_id", call_id.follow_up())
         }
-        Refusal::TaskLimit { limit } => {
-            let mut details = details("TASK_LIMIT");
-            details.add_quota_failure_violation("max_live_tasks", format!("at most {limit}"));
-            details.set_retry_info(Some(RETRY_AFTER_FULL));
-            Status::with_error_details(Code::ResourceExhausted, message, details)
+        Refusal::LeaseExpired { call_id } => {
+            error_status(Code::FailedPrecondition, ErrorReason::LeaseExpired)
+                .precondition("callpark.v1.FollowUp")
+                .metadata("follow_up_id", call_id.follow_up())
+        }
+        Refusal::FollowUpNotDeadLettered { call_id, state } => {
+            error_status(Code::FailedPrecondition, ErrorReason::FollowUpNotDeadLettered)
+                .precondition("callpark.v1.FollowUp")
+                .metadata("follow_up_id", call_id.follow_up())
+                .metadata("state", super::convert::follow_up_state_name(*state))
+        }
+        Refusal::TaskRunning { call_id } => {
+            error_status(Code::FailedPrecondition, ErrorReason::TaskRunning)
+                .precondition("callpark.v1.Task")
+                .metadata("background_id", call_id.background())
+        }
+        Refusal::Busy { session_id, live } => {
+            error_status(Code::Aborted, ErrorReason::SessionBusy)
+                .retry_after(RETRY_AFTER_FULL)
+                .metadata("session_id", session_id)
+                .metadata("live_tasks", live)
+        }
+        Refusal::TurnRunning { session_id } => {
+            error_status(Code::Aborted, ErrorReason::SessionBusy)
+                .retry_after(RETRY_AFTER_FULL)
+                .metadata("session_id", session_id)
+        }
+        Refusal::TaskLimit { session_id, limit } => {
+            let mut status = error_status(Code::ResourceExhausted, ErrorReason::TaskLimit)
+                .retry_after(RETRY_AFTER_FULL)
+                .metadata("session_id", session_id)
+                .metadata("limit", limit);
+            let description = format!("at most {limit} live tasks in a session");
+            status.details.add_quota_failure_violation("max_live_tasks", description);
+            status
         }
     }
 }
 
-/// A state that forbids what was asked.
-pub(crate) fn precondition(reason: &str, subject: &str, message: String) -> Status {
-    let mut details = details(reason);
-    details.add_precondition_failure_violation(reason, subject, message.clone());
-    Status::with_error_details(Code::FailedPrecondition, message, details)
-}
-
-fn store(error: &StoreError, message: String) -> Status {
+fn store(error: &StoreError, message: String) -> ErrorStatus {
     match error {
         StoreError::Full(_) => {
-            retry(Code::ResourceExhausted, "STORAGE_FULL", message, RETRY_AFTER_FULL)
+            ErrorStatus::new(Code::ResourceExhausted, ErrorReason::StorageFull, message)
+                .retry_after(RETRY_AFTER_FULL)
         }
-        // Another server has taken the session over, or has used the id: ask again.
+        // Another server has taken over the session, or has used the id: the caller asks again.
         StoreError::Conflict { .. } | StoreError::RequestTaken { .. } => {
-            retry(Code::Unavailable, "NOT_OWNER", message, RETRY_AFTER)
+            ErrorStatus::new(Code::Unavailable, ErrorReason::NotOwner, message)
+                .retry_after(RETRY_AFTER)
         }
         StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
             tracing::error!(%error, "the store failed");
-            let told = "the store can't be used now: see the server's log".into();
-            retry(Code::Unavailable, "STORE_UNAVAILABLE", told, RETRY_AFTER_FULL)
+            let message = "the store cannot be used at the moment: see the server's log";
+            ErrorStatus::new(Code::Unavailable, ErrorReason::StoreUnavailable, message)
+                .retry_after(RETRY_AFTER_FULL)
         }
     }
 }

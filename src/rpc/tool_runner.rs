@@ -1,70 +1,73 @@
-//! `callpark.v1.ToolRunner`.
+//! The service `callpark.v1.ToolRunner`.
 
 use std::pin::Pin;
 
-use async_stream::try_stream;
 use callpark_proto::stored::SessionUpdate;
-use callpark_proto::v1::session_update::Control;
 use callpark_proto::{stored, v1};
 use futures::{FutureExt as _, Stream, StreamExt};
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::convert::{self, Fields, fingerprint};
+use super::convert::{self, FieldReader, ToolView, fingerprint};
 use super::deadline::{answer_at, bounded};
 use super::layer::principal;
-use super::status::invalid;
-use crate::engine::{CallHandle, CallRequest, Engine, Error, LogItem, Started, TurnRequest};
+use super::server_info::ServerInfo;
+use super::updates::{call_updates, session_update, turn_updates};
+use crate::engine::{Engine, Error, Started};
 use crate::model::limits::TEXT_BYTES_MAX;
-use crate::model::{Call, CallId, ParkReason, Principal, Session};
+use crate::model::{Call, CallId, Session, Tool};
 use crate::store::SessionCursor;
 
-/// The service.
+/// The implementation of the service.
 pub(super) struct ToolRunner {
     engine: Engine,
+    info: ServerInfo,
 }
 
 type UpdateStream = Pin<Box<dyn Stream<Item = Result<SessionUpdate, Status>> + Send>>;
 
 impl ToolRunner {
-    pub(super) fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub(super) fn new(engine: Engine, info: ServerInfo) -> Self {
+        Self { engine, info }
     }
 
-    async fn start_turn(&self, who: &Principal, wanted: TurnRequest) -> Result<CallHandle, Status> {
-        match self.engine.start_turn(who, wanted).boxed().await? {
-            Started::Call(handle) => Ok(handle),
-            Started::DryRun(_) => Err(Error::Internal("a turn was not started".into()).into()),
-        }
-    }
-
-    /// The answer to a call that has settled. Its future is large: a handler that waits puts it on
-    /// the heap when its time has come.
-    async fn run_answer(&self, call: Call, replayed: bool) -> Result<v1::RunToolResponse, Status> {
+    /// Returns the answer to a call that has settled. Its future is large: a handler that waits boxes
+    /// it when it needs it.
+    async fn call_answer(&self, call: Call, replayed: bool) -> Result<v1::RunToolResponse, Status> {
         use v1::run_tool_response::Outcome;
         let (session_id, call_id) = (call.session_id.to_string(), call.id.to_string());
-        // Once parked, always parked: what has ended since is in the task.
+        // A call that was parked is answered as parked, also if it has ended since.
         let is_parked = call.is_task();
-        let (call, summary) = self.engine.complete(call).await?;
+        let (call, summary) = self.engine.calls().with_full_output(call).await?;
         let outcome = if is_parked {
             Outcome::Parked(convert::parked_call(call, summary, self.engine.now()))
         } else {
-            match call.outcome.map(convert::outcome_result) {
-                Some(Ok(result)) => Outcome::Result(result),
-                // A call that was lost in the foreground failed, as far as its caller goes.
-                Some(Err(failure)) => Outcome::Result(v1::ToolResult {
-                    is_error: true,
-                    error_message: failure.message,
-                    ..Default::default()
-                }),
-                None => {
-                    let cause = format!("{call_id} has ended without an outcome");
-                    return Err(Error::Internal(cause).into());
-                }
-            }
+            let result = convert::foreground_result(call).ok_or_else(|| {
+                Error::Internal(format!("{call_id} has ended without an outcome"))
+            })?;
+            Outcome::Result(result)
         };
         Ok(v1::RunToolResponse {
             session_id,
+            call_id,
+            outcome: Some(outcome),
+            replayed,
+            dry_run: false,
+        })
+    }
+
+    /// Returns the answer to a turn that has settled.
+    async fn turn_answer(&self, call: Call, replayed: bool) -> Result<v1::RunTurnResponse, Status> {
+        use v1::run_turn_response::Outcome;
+        let (session_id, call_id) = (call.session_id.to_string(), call.id.to_string());
+        let turn_id = call.turn_id.map(|id| id.to_string()).unwrap_or_default();
+        let outcome = if call.is_task() {
+            Outcome::Parked(convert::parked_call(call, None, self.engine.now()))
+        } else {
+            Outcome::Result(convert::turn_result(self.engine.turns().outcome(call).await?))
+        };
+        Ok(v1::RunTurnResponse {
+            session_id,
+            turn_id,
             call_id,
             outcome: Some(outcome),
             replayed,
@@ -83,25 +86,39 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         &self,
         request: Request<v1::ListToolsRequest>,
     ) -> Result<Response<v1::ListToolsResponse>, Status> {
-        let who = principal(&request)?;
-        let v1::ListToolsRequest { session_id } = request.into_inner();
-        let mut fields = Fields::default();
-        let session_id = fields.session_id("session_id", &session_id);
-        let session_id = fields.finish(session_id).map_err(invalid)?;
-        let (tools, unavailable) = self.engine.tools(&who, session_id).await?;
-        let tools = tools.into_iter().map(convert::tool).collect();
-        let unavailable = unavailable.into_iter().map(convert::unavailable).collect();
-        Ok(Response::new(v1::ListToolsResponse { tools, unavailable }))
+        let principal = principal(&request)?;
+        let (query, view) = convert::list_tools_query(request.into_inner())?;
+        let (mut tools, unavailable) =
+            self.engine.calls().list_tools(&principal, query.session_id).await?;
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        let unavailable = match &query.cursor {
+            None => unavailable.into_iter().map(convert::unavailable).collect(),
+            Some(_) => Vec::new(),
+        };
+        if let Some(last) = &query.cursor {
+            tools.retain(|tool| tool.name > *last);
+        }
+        let limit = query.limit as usize;
+        let next = (tools.len() > limit).then(|| tools[limit - 1].name.clone());
+        tools.truncate(limit);
+        let convert_tool = |tool| match view {
+            ToolView::Full => convert::tool(tool),
+            ToolView::Basic => convert::summary_tool(tool),
+        };
+        let (tools, next) =
+            convert::fit_page(tools, next, convert_tool, |tool: &Tool| tool.name.clone());
+        let next_page_token = convert::next_page_token(next, query.filters);
+        Ok(Response::new(v1::ListToolsResponse { tools, unavailable, next_page_token }))
     }
 
     async fn run_tool(
         &self,
         request: Request<v1::RunToolRequest>,
     ) -> Result<Response<v1::RunToolResponse>, Status> {
-        let who = principal(&request)?;
-        let park_at = answer_at(&request);
-        let wanted = convert::call_request(request.into_inner()).map_err(invalid)?;
-        let mut handle = match self.engine.start(&who, wanted).boxed().await? {
+        let principal = principal(&request)?;
+        let leave_at = answer_at(&request);
+        let call = convert::call_request(request.into_inner())?;
+        let mut handle = match self.engine.calls().start(&principal, call).boxed().await? {
             Started::Call(handle) => handle,
             Started::DryRun(dry_run) => {
                 let session_id = dry_run.session_id.map(|id| id.to_string()).unwrap_or_default();
@@ -110,23 +127,22 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
                 return Ok(Response::new(answer));
             }
         };
-        let call = handle.settled(park_at).await?;
-        Ok(Response::new(self.run_answer(call, handle.replayed).boxed().await?))
+        let call = handle.wait_settled(leave_at).await?;
+        Ok(Response::new(self.call_answer(call, handle.replayed).boxed().await?))
     }
 
     async fn stream_tool(
         &self,
-        request: Request<v1::StreamToolRequest>,
+        request: Request<v1::RunToolRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
-        let who = principal(&request)?;
-        let park_at = answer_at(&request);
-        let wanted: CallRequest = convert::stream_request(request.into_inner()).map_err(invalid)?;
-        let handle = match self.engine.start(&who, wanted).await? {
+        let principal = principal(&request)?;
+        let leave_at = answer_at(&request);
+        let call = convert::call_request(request.into_inner())?;
+        let handle = match self.engine.calls().start(&principal, call).await? {
             Started::Call(handle) => handle,
             Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),
         };
-        let after = handle.start_sequence().await?.saturating_sub(1);
-        let updates = call_updates(self.engine.clone(), handle, after, park_at);
+        let updates = call_updates(self.engine.clone(), handle, leave_at).await?;
         Ok(Response::new(updates.boxed()))
     }
 
@@ -134,14 +150,14 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         &self,
         request: Request<v1::CreateSessionRequest>,
     ) -> Result<Response<v1::CreateSessionResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let mut request = request.into_inner();
         let (request_id, digest) = fingerprint!("CreateSession", request);
-        let mut fields = Fields::default();
-        let key = fields.request_id(request_id, digest);
-        let wanted = convert::new_session(&mut fields, request);
-        let wanted = fields.finish(wanted).map_err(invalid)?;
-        let created = self.engine.create_session(&who, wanted, key.as_ref()).await?;
+        let mut fields = FieldReader::default();
+        let key = fields.request_id("request_id", request_id, digest);
+        let session = convert::new_session(&mut fields, request);
+        let session = fields.finish(session)?;
+        let created = self.engine.sessions().create(&principal, session, key.as_ref()).await?;
         Ok(Response::new(v1::CreateSessionResponse {
             session: Some(convert::session(created.session)),
             replayed: created.replayed,
@@ -152,12 +168,12 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         &self,
         request: Request<v1::GetSessionRequest>,
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let v1::GetSessionRequest { session_id } = request.into_inner();
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let session_id = fields.required_session_id("session_id", &session_id);
-        let session_id = fields.finish(session_id).map_err(invalid)?;
-        let session = self.engine.get_session(&who, session_id).await?;
+        let session_id = fields.finish(session_id)?;
+        let session = self.engine.sessions().get(&principal, session_id).await?;
         let session = Some(convert::session(session));
         Ok(Response::new(v1::GetSessionResponse { session }))
     }
@@ -166,31 +182,46 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         &self,
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
-        let who = principal(&request)?;
-        let (query, filters) = convert::list_sessions_query(&who, request.into_inner())?;
-        let page = self.engine.list_sessions(query).await?;
-        let behind =
+        let principal = principal(&request)?;
+        let (query, filters) = convert::list_sessions_query(&principal, request.into_inner())?;
+        let page = self.engine.sessions().list(query).await?;
+        let cursor =
             |session: &Session| SessionCursor { create_time: session.create_time, id: session.id };
         let (sessions, next) =
-            convert::fit(page.sessions, page.next, convert::brief_session, behind);
-        let next_page_token = convert::next_session_token(next, filters);
+            convert::fit_page(page.sessions, page.next, convert::summary_session, cursor);
+        let next_page_token = convert::next_page_token(next, filters);
         Ok(Response::new(v1::ListSessionsResponse { sessions, next_page_token }))
+    }
+
+    async fn update_session(
+        &self,
+        request: Request<v1::UpdateSessionRequest>,
+    ) -> Result<Response<v1::UpdateSessionResponse>, Status> {
+        let principal = principal(&request)?;
+        let (session_id, update, key) = convert::update_session_request(request.into_inner())?;
+        let updated =
+            self.engine.sessions().update(&principal, session_id, update, key.as_ref()).await?;
+        Ok(Response::new(v1::UpdateSessionResponse {
+            session: Some(convert::session(updated.session)),
+            replayed: updated.replayed,
+        }))
     }
 
     async fn close_session(
         &self,
         request: Request<v1::CloseSessionRequest>,
     ) -> Result<Response<v1::CloseSessionResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let mut request = request.into_inner();
         let (request_id, digest) = fingerprint!("CloseSession", request);
         let v1::CloseSessionRequest { session_id, request_id: _, reason } = request;
-        let mut fields = Fields::default();
-        let key = fields.request_id(request_id, digest);
+        let mut fields = FieldReader::default();
+        let key = fields.request_id("request_id", request_id, digest);
         let session_id = fields.required_session_id("session_id", &session_id);
         let reason = fields.text("reason", reason, TEXT_BYTES_MAX);
-        let (session_id, reason) = fields.finish((session_id, reason)).map_err(invalid)?;
-        let closed = self.engine.close_session(&who, session_id, reason, key.as_ref()).await?;
+        let (session_id, reason) = fields.finish((session_id, reason))?;
+        let closed =
+            self.engine.sessions().close(&principal, session_id, reason, key.as_ref()).await?;
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         Ok(Response::new(v1::CloseSessionResponse {
             session: Some(convert::session(closed.session)),
@@ -200,48 +231,71 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         }))
     }
 
+    async fn list_messages(
+        &self,
+        request: Request<v1::ListMessagesRequest>,
+    ) -> Result<Response<v1::ListMessagesResponse>, Status> {
+        let principal = principal(&request)?;
+        let (session_id, query) = convert::list_messages_query(request.into_inner())?;
+        let after = query.cursor.unwrap_or(0);
+        let page = self.engine.sessions().messages(&principal, session_id, after, query.limit);
+        let page = page.await?;
+        let (messages, next) =
+            convert::fit_page(page.messages, page.next, convert::message, |message| message.0);
+        let next_page_token = convert::next_page_token(next, query.filters);
+        Ok(Response::new(v1::ListMessagesResponse { messages, next_page_token }))
+    }
+
     async fn run_turn(
         &self,
         request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<v1::RunTurnResponse>, Status> {
-        let who = principal(&request)?;
-        let until = answer_at(&request);
-        let wanted = convert::turn_request(request.into_inner()).map_err(invalid)?;
-        let mut handle = self.start_turn(&who, wanted).await?;
-        let call = handle.ended(until).await?;
-        let outcome = self.engine.turn_outcome(call).boxed().await?;
-        Ok(Response::new(convert::turn_response(outcome, handle.replayed)))
+        let principal = principal(&request)?;
+        let leave_at = answer_at(&request);
+        let turn = convert::turn_request(request.into_inner())?;
+        let mut handle = match self.engine.turns().start(&principal, turn).boxed().await? {
+            Started::Call(handle) => handle,
+            Started::DryRun(dry_run) => {
+                let session_id = dry_run.session_id.map(|id| id.to_string()).unwrap_or_default();
+                let answer =
+                    v1::RunTurnResponse { session_id, dry_run: true, ..Default::default() };
+                return Ok(Response::new(answer));
+            }
+        };
+        let call = handle.wait_settled(leave_at).await?;
+        Ok(Response::new(self.turn_answer(call, handle.replayed).boxed().await?))
     }
 
     async fn stream_turn(
         &self,
-        request: Request<v1::StreamTurnRequest>,
+        request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
-        let who = principal(&request)?;
-        let end_at = answer_at(&request);
-        let wanted = convert::stream_turn_request(request.into_inner()).map_err(invalid)?;
-        let handle = self.start_turn(&who, wanted).await?;
-        let after = handle.start_sequence().await?.saturating_sub(1);
-        let updates = turn_updates(self.engine.clone(), handle, after);
-        Ok(Response::new(bounded(updates, end_at).boxed()))
+        let principal = principal(&request)?;
+        let leave_at = answer_at(&request);
+        let turn = convert::turn_request(request.into_inner())?;
+        let handle = match self.engine.turns().start(&principal, turn).boxed().await? {
+            Started::Call(handle) => handle,
+            Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),
+        };
+        let updates = turn_updates(self.engine.clone(), handle, leave_at).await?;
+        Ok(Response::new(updates.boxed()))
     }
 
     async fn cancel_turn(
         &self,
         request: Request<v1::CancelTurnRequest>,
     ) -> Result<Response<v1::CancelTurnResponse>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let v1::CancelTurnRequest { session_id, turn_id, request_id, reason } =
             request.into_inner();
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let session_id = fields.required_session_id("session_id", &session_id);
         let turn_id = fields.turn_id("turn_id", &turn_id);
-        // Stopping twice changes nothing, with an id or without one.
-        fields.request_id(request_id, convert::Fingerprint::none());
+        // Stopping twice changes nothing, with or without an id.
+        fields.request_id("request_id", request_id, convert::Fingerprint::none());
         let reason = fields.text("reason", reason, TEXT_BYTES_MAX);
-        let wanted = fields.finish((session_id, turn_id, reason)).map_err(invalid)?;
-        let (session_id, turn_id, reason) = wanted;
-        let cancelled = self.engine.cancel_turn(&who, session_id, turn_id, reason).await?;
+        let (session_id, turn_id, reason) = fields.finish((session_id, turn_id, reason))?;
+        let cancelled = self.engine.turns().cancel(&principal, session_id, turn_id, reason).await?;
         Ok(Response::new(v1::CancelTurnResponse {
             turn_id: cancelled.turn_id.map(|id| id.to_string()).unwrap_or_default(),
             running_background_ids: cancelled.running.iter().map(CallId::background).collect(),
@@ -253,101 +307,20 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         &self,
         request: Request<v1::StreamSessionRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
-        let who = principal(&request)?;
+        let principal = principal(&request)?;
         let end_at = answer_at(&request);
-        let query = convert::log_query(request.into_inner()).map_err(invalid)?;
-        let items = self.engine.stream_session(who, query);
-        let updates = items.map(|item| item.map(update).map_err(Status::from));
+        let query = convert::stream_query(request.into_inner())?;
+        let items = self.engine.events().session(principal, query);
+        let updates = items.map(|item| item.map(session_update).map_err(Status::from));
         Ok(Response::new(bounded(updates, end_at).boxed()))
     }
-}
 
-/// The events of a call while its caller listens. Going away before it has settled counts as going
-/// away from the call, because the handle goes with the stream.
-fn call_updates(
-    engine: Engine,
-    mut handle: CallHandle,
-    after: u64,
-    park_at: Option<Instant>,
-) -> impl Stream<Item = Result<SessionUpdate, Status>> + Send {
-    try_stream! {
-        let items = engine.stream_call(handle.session_id, handle.call_id, after);
-        let mut items = std::pin::pin!(items);
-        let mut park_at = park_at;
-        loop {
-            let step = tokio::select! {
-                item = items.next() => Some(item),
-                () = crate::engine::sleep_until(park_at) => None,
-            };
-            match step {
-                Some(Some(Ok(item))) => yield update(item),
-                Some(Some(Err(error))) => {
-                    if error == Error::Draining {
-                        handle.stay();
-                    }
-                    Err(error)?;
-                }
-                Some(None) => break,
-                None => {
-                    park_at = None;
-                    handle.park(ParkReason::Deadline).await?;
-                }
-            }
-        }
-        handle.release();
+    async fn get_server_info(
+        &self,
+        request: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+        principal(&request)?;
+        let v1::GetServerInfoRequest {} = request.into_inner();
+        Ok(Response::new(self.info.response(self.engine.now())))
     }
-}
-
-/// The events of a turn while its caller listens. Going away before its end parks it.
-fn turn_updates(
-    engine: Engine,
-    mut handle: CallHandle,
-    after: u64,
-) -> impl Stream<Item = Result<SessionUpdate, Status>> + Send {
-    try_stream! {
-        let items = engine.stream_turn(handle.session_id, handle.turn_id(), after);
-        let mut items = std::pin::pin!(items);
-        while let Some(item) = items.next().await {
-            match item {
-                Ok(item) => yield update(item),
-                Err(error) => {
-                    if error == Error::Draining {
-                        handle.stay();
-                    }
-                    Err(error)?;
-                }
-            }
-        }
-        handle.release();
-    }
-}
-
-/// A step of a stream as a message. The events travel as the bytes that were stored.
-fn update(item: LogItem) -> SessionUpdate {
-    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let control = match item {
-        LogItem::Events(events) => {
-            return SessionUpdate { events, control: None };
-        }
-        LogItem::Snapshot(session) => Control::Snapshot(v1::Snapshot {
-            head_sequence: signed(session.head_sequence),
-            first_sequence: signed(session.first_sequence),
-            stream_epoch: session.stream_epoch.clone(),
-            session: Some(convert::session(*session)),
-        }),
-        LogItem::CaughtUp { head } => {
-            Control::CaughtUp(v1::CaughtUp { head_sequence: signed(head) })
-        }
-        LogItem::Heartbeat { head } => {
-            Control::Heartbeat(v1::Heartbeat { head_sequence: signed(head) })
-        }
-        LogItem::Gap { from, to } => {
-            Control::Gap(v1::Gap { from_sequence: signed(from), to_sequence: signed(to) })
-        }
-        LogItem::Draining { retry_after, last_sequence } => Control::Draining(v1::Draining {
-            retry_after: Some(convert::duration(retry_after)),
-            last_sequence: signed(last_sequence),
-        }),
-    };
-    SessionUpdate { events: Vec::new(), control: Some(control) }
 }

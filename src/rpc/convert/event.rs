@@ -1,19 +1,19 @@
-//! Events: encoded once, when they are stored.
+//! The encoding of events. An event is encoded once, when it is stored.
 
 use bytes::Bytes;
 use callpark_proto::v1::{self, session_event::Payload as WirePayload};
 use prost::Message as _;
 
 use super::task::{failure, park_reason, parked_event_message, progress, state};
-use super::tool::{kind, signed, stream};
+use super::tool::{end_reason, kind, signed, stream};
 use super::{duration, struct_from_map, timestamp, tool_result};
 use super::{follow_up, turn};
 use crate::model::{
-    CallFinished, CallId, CallStarted, Event, EventCodec, EventCorrupt, IdError, Outcome,
+    CallAccepted, CallFinished, CallId, Event, EventCodec, EventCorrupt, IdError, Outcome,
     OutputPosition, OutputStream, Payload, ToolOutput, TurnId,
 };
 
-/// Events as `callpark.v1.SessionEvent`, so that what is stored is what is sent.
+/// Encodes events as `callpark.v1.SessionEvent`, so that the stored bytes are the sent bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WireCodec;
 
@@ -68,7 +68,7 @@ impl EventCodec for WireCodec {
     }
 }
 
-/// What of a stored event says whose it is: the rest is passed over.
+/// The fields of a stored event that identify its turn. The others are skipped.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Header {
     #[prost(string, tag = "5")]
@@ -78,7 +78,11 @@ struct Header {
 fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
     let background_id = || call_id.map(|id| id.background()).unwrap_or_default();
     match payload {
-        Payload::ToolCallStarted(call) => WirePayload::ToolCallStarted(Box::new(started(call))),
+        Payload::ToolCallAccepted(call) => WirePayload::ToolCallAccepted(Box::new(accepted(call))),
+        Payload::ToolCallStarted { tool, kind: tool_kind } => {
+            let kind = kind(*tool_kind).into();
+            WirePayload::ToolCallStarted(v1::ToolCallStarted { tool: tool.clone(), kind })
+        }
         Payload::ToolOutput(output) => WirePayload::ToolOutput(tool_output(output)),
         Payload::ToolProgress(report) => {
             WirePayload::ToolProgress(v1::ToolProgress { progress: Some(progress(report.clone())) })
@@ -109,8 +113,14 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
                 cancelled_tasks: i32::try_from(*cancelled_tasks).unwrap_or(i32::MAX),
             })
         }
-        Payload::TurnStarted { prompt, attachments, model, follow_ups } => {
-            turn::started(prompt, *attachments, model, follow_ups)
+        Payload::SessionUpdated { fields, requested_by } => {
+            WirePayload::SessionUpdated(v1::SessionUpdated {
+                update_paths: fields.iter().map(|field| (*field).to_owned()).collect(),
+                requested_by: requested_by.clone(),
+            })
+        }
+        Payload::TurnStarted { prompt, attachments, model, follow_ups, origin } => {
+            turn::started(prompt, *attachments, model, follow_ups, *origin)
         }
         Payload::AssistantDelta(text) => turn::assistant_delta(text),
         Payload::ReasoningDelta(text) => turn::reasoning_delta(text),
@@ -131,8 +141,8 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
     }
 }
 
-fn started(call: &CallStarted) -> v1::ToolCallStarted {
-    v1::ToolCallStarted {
+fn accepted(call: &CallAccepted) -> v1::ToolCallAccepted {
+    v1::ToolCallAccepted {
         tool: call.tool.clone(),
         kind: kind(call.kind).into(),
         description: call.description.clone(),
@@ -141,7 +151,6 @@ fn started(call: &CallStarted) -> v1::ToolCallStarted {
         call_budget: call.call_budget.map(duration),
         execution_timeout: call.execution_timeout.map(duration),
         idle_timeout: call.idle_timeout.map(duration),
-        state: state(call.state).into(),
         background: call.background,
     }
 }
@@ -160,7 +169,7 @@ fn tool_output(output: &ToolOutput) -> v1::ToolOutput {
 fn finished(call: &CallFinished, background_id: String) -> v1::ToolCallFinished {
     use v1::tool_call_finished::Outcome as WireOutcome;
     let outcome = match call.outcome.clone() {
-        Outcome::Result(result) => WireOutcome::Result(tool_result(result)),
+        Outcome::Result(result) => WireOutcome::Result(tool_result(result, Some(call.end_reason))),
         Outcome::Failure(lost) => WireOutcome::Error(failure(lost)),
     };
     v1::ToolCallFinished {
@@ -169,6 +178,7 @@ fn finished(call: &CallFinished, background_id: String) -> v1::ToolCallFinished 
         outcome: Some(outcome),
         background_id: if call.background { background_id } else { String::new() },
         elapsed: call.elapsed.map(duration),
+        end_reason: end_reason(Some(call.end_reason)).into(),
     }
 }
 

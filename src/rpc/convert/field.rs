@@ -1,4 +1,4 @@
-//! Checks of fields: each fault is noted, and the request fails once, with all of them.
+//! Reading and checking the fields of requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,59 +7,107 @@ use prost_types::Timestamp as WireTimestamp;
 
 use crate::engine::RequestKey;
 use crate::model::limits::{
-    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX,
+    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PAGE_SIZE_MAX,
     SPAN_SECONDS_MAX,
 };
 use crate::model::{CallId, IdError, Labels, SessionId, Timestamp, TurnId};
 
-/// Faults of a request: the path of a field, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Invalid(pub(crate) Vec<(String, String)>);
-
-/// Notes the faults of a request while its fields are read.
-#[derive(Debug, Default)]
-pub(crate) struct Fields {
-    faults: Vec<(String, String)>,
+/// An invalid field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The path of the field, such as `arguments.env`; empty for the request as a whole.
+    pub(crate) field: String,
+    pub(crate) reason: ViolationReason,
+    pub(crate) description: String,
 }
 
-impl Fields {
-    /// Notes a fault.
-    pub(crate) fn fault(&mut self, field: &str, description: impl Into<String>) {
-        self.faults.push((field.to_owned(), description.into()));
+/// The kind of a violation. The names are part of the contract, as `FieldViolation.reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ViolationReason {
+    Required,
+    InvalidFormat,
+    OutOfRange,
+    TooLarge,
+    UnknownValue,
+    Conflict,
+    SchemaMismatch,
+}
+
+impl ViolationReason {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "REQUIRED",
+            Self::InvalidFormat => "INVALID_FORMAT",
+            Self::OutOfRange => "OUT_OF_RANGE",
+            Self::TooLarge => "TOO_LARGE",
+            Self::UnknownValue => "UNKNOWN_VALUE",
+            Self::Conflict => "CONFLICT",
+            Self::SchemaMismatch => "SCHEMA_MISMATCH",
+        }
+    }
+}
+
+/// A request with at least one invalid field.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct InvalidRequest(pub(crate) Vec<Violation>);
+
+impl InvalidRequest {
+    /// Returns an invalid request whose body as a whole is the violation.
+    pub(crate) fn whole(reason: ViolationReason, description: String) -> Self {
+        Self(vec![Violation { field: "request".into(), reason, description }])
+    }
+}
+
+/// Reads the fields of a request and collects their violations, so that one error names all of them.
+#[derive(Debug, Default)]
+pub(crate) struct FieldReader {
+    violations: Vec<Violation>,
+}
+
+impl FieldReader {
+    /// Adds a violation.
+    pub(crate) fn violation(
+        &mut self,
+        field: &str,
+        reason: ViolationReason,
+        description: impl Into<String>,
+    ) {
+        let (field, description) = (field.to_owned(), description.into());
+        self.violations.push(Violation { field, reason, description });
     }
 
-    /// The value, if there was no fault.
-    pub(crate) fn finish<T>(self, value: T) -> Result<T, Invalid> {
-        if self.faults.is_empty() { Ok(value) } else { Err(Invalid(self.faults)) }
+    /// Returns the value if there was no violation.
+    pub(crate) fn finish<T>(self, value: T) -> Result<T, InvalidRequest> {
+        if self.violations.is_empty() { Ok(value) } else { Err(InvalidRequest(self.violations)) }
     }
 
-    /// A session's id, which may be missing.
+    /// Reads an optional session id.
     pub(crate) fn session_id(&mut self, field: &str, text: &str) -> Option<SessionId> {
         if text.is_empty() {
             return None;
         }
-        self.parsed(field, text.parse())
+        self.parsed(field, text, str::parse)
     }
 
-    /// A session's id that must be there. Any id stands for it when it isn't: the fault is noted.
+    /// Reads a required session id. After a violation the returned id is meaningless.
     pub(crate) fn required_session_id(&mut self, field: &str, text: &str) -> SessionId {
-        let parsed = self.parsed(field, text.parse());
+        let parsed = self.parsed(field, text, str::parse);
         parsed.unwrap_or_else(|| SessionId::from_bytes([0; 16]))
     }
 
-    /// A background task's id that must be there.
+    /// Reads the required id of a background task.
     pub(crate) fn background_id(&mut self, field: &str, text: &str) -> CallId {
-        let parsed = self.parsed(field, CallId::parse_background(text));
+        let parsed = self.parsed(field, text, CallId::parse_background);
         parsed.unwrap_or_else(|| CallId::from_bytes([0; 16]))
     }
 
-    /// The name of a follow-up that must be there: the id of its task's call.
+    /// Reads the required id of a follow-up, which has the digits of its task's call.
     pub(crate) fn follow_up_id(&mut self, field: &str, text: &str) -> CallId {
-        let parsed = self.parsed(field, CallId::parse_follow_up(text));
+        let parsed = self.parsed(field, text, CallId::parse_follow_up);
         parsed.unwrap_or_else(|| CallId::from_bytes([0; 16]))
     }
 
-    /// A call's id that must be there, as a call or as a background task.
+    /// Reads the required id of a call, in its form as a call or as a background task.
     pub(crate) fn call_id(&mut self, field: &str, text: &str) -> CallId {
         match text.parse() {
             Ok(id) => id,
@@ -67,74 +115,95 @@ impl Fields {
         }
     }
 
-    /// A turn's id, if one is given.
+    /// Reads an optional turn id.
     pub(crate) fn turn_id(&mut self, field: &str, text: &str) -> Option<TurnId> {
         if text.is_empty() {
             return None;
         }
-        self.parsed(field, text.parse())
+        self.parsed(field, text, str::parse)
     }
 
-    fn parsed<T>(&mut self, field: &str, parsed: Result<T, IdError>) -> Option<T> {
-        parsed.map_err(|error| self.fault(field, error.to_string())).ok()
+    fn parsed<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<T, IdError>,
+    ) -> Option<T> {
+        if text.is_empty() {
+            self.violation(field, ViolationReason::Required, "is required");
+            return None;
+        }
+        let invalid = |error: IdError| {
+            self.violation(field, ViolationReason::InvalidFormat, error.to_string());
+        };
+        parse(text).map_err(Status::from).ok()
     }
 
-    /// A text that must not be empty.
+    /// Reads a required text.
     pub(crate) fn required(&mut self, field: &str, text: String) -> String {
         if text.is_empty() {
-            self.fault(field, "must not be empty");
+            self.violation(field, ViolationReason::Required, "is required");
         }
         text
     }
 
-    /// A text of at most so many bytes.
+    /// Reads a text of at most `bytes_max` bytes.
     pub(crate) fn text(&mut self, field: &str, text: String, bytes_max: usize) -> String {
         if text.len() > bytes_max {
             let size = text.len();
-            self.fault(field, format!("must be at most {bytes_max} bytes, has {size}"));
+            let description = format!("must be at most {bytes_max} bytes, but has {size}");
+            self.violation(field, ViolationReason::TooLarge, description);
         }
         text
     }
 
-    /// Labels: their number and sizes.
+    /// Reads labels, with checks of their number and sizes.
     pub(crate) fn labels(&mut self, field: &str, labels: BTreeMap<String, String>) -> Labels {
         if labels.len() > LABELS_MAX {
             let count = labels.len();
-            self.fault(field, format!("must have at most {LABELS_MAX} labels, has {count}"));
+            let description = format!("must have at most {LABELS_MAX} labels, but has {count}");
+            self.violation(field, ViolationReason::TooLarge, description);
         }
         for (key, value) in labels.iter().take(LABELS_MAX) {
             if key.is_empty() || key.len() > LABEL_KEY_BYTES_MAX {
                 let shown: String = key.chars().take(20).collect();
                 let path = format!("{field}[{shown}]");
-                self.fault(&path, format!("a key must have 1 to {LABEL_KEY_BYTES_MAX} bytes"));
+                let description = format!("a key must have 1 to {LABEL_KEY_BYTES_MAX} bytes");
+                self.violation(&path, ViolationReason::OutOfRange, description);
             }
             if value.len() > LABEL_VALUE_BYTES_MAX {
                 let shown: String = key.chars().take(20).collect();
                 let path = format!("{field}[{shown}]");
-                self.fault(&path, format!("must be at most {LABEL_VALUE_BYTES_MAX} bytes"));
+                let description = format!("must be at most {LABEL_VALUE_BYTES_MAX} bytes");
+                self.violation(&path, ViolationReason::TooLarge, description);
             }
         }
         labels
     }
 
-    /// A span of zero or more.
+    /// Reads a duration of zero or more.
     pub(crate) fn span(
         &mut self,
         field: &str,
         span: Option<prost_types::Duration>,
     ) -> Option<Duration> {
         let Some(span) = exact_span(span?) else {
-            self.fault(field, "must be a span of zero or more, with nanos below 1,000,000,000");
+            self.violation(
+                field,
+                ViolationReason::OutOfRange,
+                "must be a duration of zero or more, with nanos below 1,000,000,000",
+            );
             return None;
         };
         if span.as_secs() > SPAN_SECONDS_MAX {
-            self.fault(field, format!("must be at most {SPAN_SECONDS_MAX} s"));
+            let description = format!("must be at most {SPAN_SECONDS_MAX} s");
+            self.violation(field, ViolationReason::OutOfRange, description);
             return None;
         }
         Some(span)
     }
 
-    /// A span of more than zero.
+    /// Reads a duration of more than zero.
     pub(crate) fn positive_span(
         &mut self,
         field: &str,
@@ -142,12 +211,12 @@ impl Fields {
     ) -> Option<Duration> {
         let span = self.span(field, span)?;
         if span.is_zero() {
-            self.fault(field, "must be more than zero");
+            self.violation(field, ViolationReason::OutOfRange, "must be more than zero");
         }
         Some(span)
     }
 
-    /// How long to wait: the default where nothing is said, clamped rather than refused.
+    /// Reads the time to wait: the default where it is unset, clamped rather than refused.
     pub(crate) fn wait(
         wait: Option<prost_types::Duration>,
         default_seconds: u64,
@@ -156,46 +225,48 @@ impl Fields {
         let max = Duration::from_secs(seconds_max);
         match wait {
             None => Duration::from_secs(default_seconds),
-            // What is below zero is clamped as well.
+            // Negative values are clamped, too.
             Some(wait) if wait.seconds < 0 || wait.nanos < 0 => Duration::ZERO,
             Some(wait) => exact_span(wait).unwrap_or(max).min(max),
         }
     }
 
-    /// A moment.
+    /// Reads a point in time.
     pub(crate) fn time(&mut self, field: &str, time: Option<WireTimestamp>) -> Option<Timestamp> {
         let time = time?;
         if !(0..1_000_000_000).contains(&time.nanos) {
-            self.fault(field, "nanos must be from 0 to 999,999,999");
+            let description = "nanos must be from 0 to 999,999,999";
+            self.violation(field, ViolationReason::OutOfRange, description);
             return None;
         }
         let micros = time.seconds.checked_mul(1_000_000);
         let micros = micros.and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000));
         if micros.is_none() {
-            self.fault(field, "is too far from now");
+            self.violation(field, ViolationReason::OutOfRange, "is too far from now");
         }
         micros.map(Timestamp::from_micros)
     }
 
-    /// A number of zero or more.
+    /// Reads a number of zero or more.
     pub(crate) fn unsigned(&mut self, field: &str, number: i64) -> u64 {
         u64::try_from(number).unwrap_or_else(|_| {
-            self.fault(field, "must be zero or more");
+            self.violation(field, ViolationReason::OutOfRange, "must be zero or more");
             0
         })
     }
 
-    /// The size of a page: a default for 0, and a maximum that more is clamped to.
-    pub(crate) fn page_size(&mut self, field: &str, size: i32) -> u32 {
+    /// Reads the size of a page: `default` for 0, clamped to the maximum.
+    pub(crate) fn page_size(&mut self, field: &str, size: i32, default: u32) -> u32 {
         match self.unsigned(field, size.into()) {
-            0 => PAGE_SIZE_DEFAULT,
+            0 => default,
             size => u32::try_from(size).unwrap_or(u32::MAX).min(PAGE_SIZE_MAX),
         }
     }
 
-    /// A request's id: a UUID, or nothing.
+    /// Reads the optional id of a request, a UUID.
     pub(crate) fn request_id(
         &mut self,
+        field: &str,
         id: String,
         fingerprint: Fingerprint,
     ) -> Option<RequestKey> {
@@ -203,12 +274,13 @@ impl Fields {
             return None;
         }
         if uuid::Uuid::try_parse(&id).is_err() {
-            self.fault("request_id", "must be a UUID, or empty");
+            let description = "must be a UUID, or empty";
+            self.violation(field, ViolationReason::InvalidFormat, description);
         }
         Some(RequestKey { id, fingerprint: fingerprint.0 })
     }
 
-    /// An enum's value that must be one that is known and set, as a filter's must.
+    /// Reads a value of an enum that must be known and set, as in a filter.
     pub(crate) fn known<E, T>(
         &mut self,
         field: &str,
@@ -220,34 +292,39 @@ impl Fields {
     {
         let value = E::try_from(number).ok().and_then(pick);
         if value.is_none() {
-            self.fault(field, format!("{number} is not a value that can be asked for"));
+            let description = format!("{number} is not a value that can be used here");
+            self.violation(field, ViolationReason::UnknownValue, description);
         }
         value
     }
 
-    /// An enum's value; an unknown number is a fault, and counts as not set.
+    /// Reads a value of an enum. An unknown number is a violation.
     pub(crate) fn choice<E: TryFrom<i32> + Default>(&mut self, field: &str, number: i32) -> E {
         E::try_from(number).unwrap_or_else(|_| {
-            self.fault(field, format!("{number} is not one of the values of this enum"));
+            let description = format!("{number} is not one of the values of this enum");
+            self.violation(field, ViolationReason::UnknownValue, description);
             E::default()
         })
     }
 }
 
-/// The span that a message stands for, if it stands for one of zero or more.
+/// Returns the duration, or `None` if it is negative or malformed.
 fn exact_span(span: prost_types::Duration) -> Option<Duration> {
     let seconds = u64::try_from(span.seconds).ok()?;
     let nanos = u32::try_from(span.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
     Some(Duration::new(seconds, nanos))
 }
 
-/// A digest of a method and a request's content, its id aside.
+/// A digest of a method and the content of a request without its id.
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The digest of this request, whose id must have been taken out. Maps are encoded in the order
-    /// of their keys, so equal requests have equal digests.
-    pub(crate) fn of(method: &str, request: &impl prost::Message) -> Self {
+    /// Returns the digest of a request whose id has been removed; none without an id. Maps are encoded in the
+    /// order of their keys, so that equal requests have equal digests.
+    pub(crate) fn of(method: &str, request: &impl prost::Message, request_id: &str) -> Self {
+        if request_id.is_empty() {
+            return Self::none();
+        }
         use sha2::Digest as _;
         let mut digest = sha2::Sha256::new();
         digest.update(method.as_bytes());
@@ -256,21 +333,17 @@ impl Fingerprint {
         Self(digest.finalize().into())
     }
 
-    /// No digest: the request has no id that it could be compared under.
+    /// Returns the digest for requests without an id, which are never compared.
     pub(crate) fn none() -> Self {
         Self([0; 32])
     }
 }
 
-/// Takes the id out of a request and digests the rest.
+/// Removes the id from a request and returns it with the digest of the rest.
 macro_rules! fingerprint {
     ($method:literal, $request:ident) => {{
         let id = std::mem::take(&mut $request.request_id);
-        let digest = if id.is_empty() {
-            $crate::rpc::convert::Fingerprint::none()
-        } else {
-            $crate::rpc::convert::Fingerprint::of($method, &$request)
-        };
+        let digest = $crate::rpc::convert::Fingerprint::of($method, &$request, &id);
         (id, digest)
     }};
 }

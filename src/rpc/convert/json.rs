@@ -3,15 +3,15 @@
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Number, Value as Json};
 
-use super::Fields;
+use super::{FieldReader, ViolationReason};
 use crate::model::limits::ARGUMENTS_DEPTH_MAX;
 
 /// A JSON object, from the wire.
-pub(crate) fn map_from_struct(fields: &mut Fields, path: &str, value: Struct) -> Map<String, Json> {
+pub(crate) fn map_from_struct(fields: &mut FieldReader, path: &str, value: Struct) -> Map<String, Json> {
     object(fields, path, value, 1)
 }
 
-fn object(fields: &mut Fields, path: &str, value: Struct, depth: usize) -> Map<String, Json> {
+fn object(fields: &mut FieldReader, path: &str, value: Struct, depth: usize) -> Map<String, Json> {
     let member = |(key, value): (String, Value)| {
         let path = format!("{path}.{key}");
         let json = json(fields, &path, value, depth);
@@ -21,10 +21,11 @@ fn object(fields: &mut Fields, path: &str, value: Struct, depth: usize) -> Map<S
 }
 
 /// A value inside a container of this depth; the arguments themselves have depth 1.
-fn json(fields: &mut Fields, path: &str, value: Value, depth: usize) -> Json {
+fn json(fields: &mut FieldReader, path: &str, value: Value, depth: usize) -> Json {
     let is_container = matches!(value.kind, Some(Kind::StructValue(_) | Kind::ListValue(_)));
     if is_container && depth >= ARGUMENTS_DEPTH_MAX {
-        fields.fault(path, format!("is nested deeper than {ARGUMENTS_DEPTH_MAX} levels"));
+        let description = format!("is nested deeper than {ARGUMENTS_DEPTH_MAX} levels");
+        fields.violation(path, ViolationReason::TooLarge, description);
         return Json::Null;
     }
     match value.kind {
@@ -34,7 +35,8 @@ fn json(fields: &mut Fields, path: &str, value: Value, depth: usize) -> Json {
         Some(Kind::NumberValue(number)) => match exact_number(number) {
             Some(number) => Json::Number(number),
             None => {
-                fields.fault(path, "must be a finite number: JSON has no NaN and no infinity");
+                let description = "must be a finite number: JSON has no NaN and no infinity";
+                fields.violation(path, ViolationReason::InvalidFormat, description);
                 Json::Null
             }
         },
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     fn back_and_forth(json: Json) -> Json {
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let Json::Object(map) = json else { panic!("an object") };
         let map = map_from_struct(&mut fields, "arguments", struct_from_map(map));
         fields.finish(Json::Object(map)).expect("no faults")
@@ -98,14 +100,14 @@ mod tests {
 
     #[test]
     fn numbers_that_json_does_not_have_are_named() {
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let value = Struct {
             fields: [("a".into(), Value { kind: Some(Kind::NumberValue(f64::NAN)) })].into(),
         };
         map_from_struct(&mut fields, "arguments", value);
         let faults = fields.finish(()).unwrap_err().0;
         assert_eq!(faults.len(), 1);
-        assert_eq!(faults[0].0, "arguments.a");
+        assert_eq!(faults[0].field, "arguments.a");
     }
 
     #[test]
@@ -114,7 +116,7 @@ mod tests {
         for _ in 0..ARGUMENTS_DEPTH_MAX {
             json = serde_json::json!({ "a": json });
         }
-        let mut fields = Fields::default();
+        let mut fields = FieldReader::default();
         let Json::Object(map) = json else { panic!("an object") };
         map_from_struct(&mut fields, "arguments", struct_from_map(map));
         assert_eq!(fields.finish(()).unwrap_err().0.len(), 1);

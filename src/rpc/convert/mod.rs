@@ -1,5 +1,5 @@
-//! Between the wire and the model, in both directions. A request is destructured whole, so a new
-//! field can't be forgotten, and every bad field is named in one error.
+//! Conversions between the wire and the model. A request is destructured whole, so that a new field
+//! cannot be forgotten, and one error names every invalid field.
 
 mod call;
 mod event;
@@ -7,6 +7,8 @@ mod field;
 mod filter;
 mod follow_up;
 mod json;
+mod message;
+mod page;
 mod session;
 mod task;
 mod task_request;
@@ -15,23 +17,29 @@ mod tool;
 mod turn;
 mod turn_request;
 
-pub(crate) use call::{StartCall, call_request, stream_request, work_request};
+pub(crate) use call::{BackgroundWork, call_request, start_request};
 pub use event::WireCodec;
-pub(crate) use field::{Fields, Fingerprint, Invalid, fingerprint};
-pub(crate) use filter::{
-    PageFault, fit, list_query, list_sessions_query, next_call_token, next_session_token,
+pub(crate) use field::{
+    FieldReader, Fingerprint, InvalidRequest, Violation, ViolationReason, fingerprint,
 };
+pub(crate) use filter::{
+    PageQuery, ToolView, list_messages_query, list_query, list_sessions_query, list_tools_query,
+};
+pub(crate) use page::{PageError, fit_page, next_page_token};
 pub(crate) use follow_up::{
-    Acknowledgement, acknowledge_request, brief_follow_up, follow_ups_query, lease_request,
-    leased_follow_up, retry_request, told_follow_up,
+    Acknowledgement, acknowledge_request, follow_up_state_name, follow_up_with_message,
+    follow_ups_query, lease_request, leased_follow_up, retry_request, summary_follow_up,
 };
 #[cfg(fuzzing)]
 pub(crate) use json::map_from_struct;
 pub(crate) use json::{struct_from_map, value_from_json};
-pub(crate) use session::{brief_session, log_query, new_session, session};
-pub(crate) use task::{brief_task, output_tail, parked_call, task, task_with_summary};
+pub(crate) use message::message;
+pub(crate) use session::{
+    new_session, session, stream_query, summary_session, update_session_request,
+};
+pub(crate) use task::{summary_task, output_tail, parked_call, task, task_with_summary};
 pub(crate) use task_request::{background_id, cancel_request, many_ids, output_request, wait_span};
 pub(crate) use time::{duration, timestamp};
-pub(crate) use tool::{outcome_result, tool, tool_result, unavailable};
-pub(crate) use turn::turn_response;
-pub(crate) use turn_request::{stream_turn_request, turn_request};
+pub(crate) use tool::{foreground_result, summary_tool, tool, tool_result, unavailable};
+pub(crate) use turn::turn_result;
+pub(crate) use turn_request::turn_request;

@@ -1,17 +1,20 @@
-//! Sessions and their streams.
+//! Sessions, and requests for their events.
 
 use std::collections::BTreeSet;
 
 use callpark_proto::v1;
 
+use super::field::fingerprint;
 use super::task::{follow_up_policy, usage};
 use super::tool::signed;
-use super::{Fields, Invalid, timestamp};
-use crate::engine::{LogQuery, NewSession, OnGap};
+use super::{FieldReader, InvalidRequest, ViolationReason, timestamp};
+use crate::engine::{GapPolicy, NewSession, RequestKey, StreamQuery};
 use crate::model::limits::{
     ALLOWED_TOOLS_MAX, LIVE_TASKS_MAX, SYSTEM_MESSAGE_BYTES_MAX, TEXT_BYTES_MAX,
 };
-use crate::model::{FollowUpPolicy, PayloadKind, Session, SessionState, TaskLimitPolicy};
+use crate::model::{
+    FollowUpPolicy, PayloadKind, Session, SessionId, SessionState, SessionUpdate, TaskLimitPolicy,
+};
 
 fn session_state(state: SessionState) -> v1::SessionState {
     match state {
@@ -34,7 +37,7 @@ fn count(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// A session, for the wire.
+/// Converts a session.
 pub(crate) fn session(session: Session) -> v1::Session {
     let policy = match session.task_limit_policy {
         TaskLimitPolicy::Reject => v1::TaskLimitPolicy::Reject,
@@ -64,16 +67,17 @@ pub(crate) fn session(session: Session) -> v1::Session {
     }
 }
 
-/// A session for a list, for the wire: without its system message, which is long.
-pub(crate) fn brief_session(mut listed: Session) -> v1::Session {
+/// Converts a session for a list, without its system message, which may be long.
+pub(crate) fn summary_session(mut listed: Session) -> v1::Session {
     listed.system_message = Default::default();
     session(listed)
 }
 
-/// A session that somebody wants, from the wire. The id of the request is read by the caller.
-pub(crate) fn new_session(fields: &mut Fields, request: v1::CreateSessionRequest) -> NewSession {
-    let policy: v1::TaskLimitPolicy = fields.choice("task_limit_policy", request.task_limit_policy);
-    let follow_up: v1::FollowUpPolicy = fields.choice("follow_up", request.follow_up);
+/// Reads the settings of a new session. The caller reads the id of the request.
+pub(crate) fn new_session(
+    fields: &mut FieldReader,
+    request: v1::CreateSessionRequest,
+) -> NewSession {
     let v1::CreateSessionRequest {
         request_id: _,
         description,
@@ -84,56 +88,146 @@ pub(crate) fn new_session(fields: &mut Fields, request: v1::CreateSessionRequest
         max_rounds,
         working_directory,
         max_live_tasks,
-        task_limit_policy: _,
-        follow_up: _,
+        task_limit_policy,
+        follow_up,
     } = request;
     if !working_directory.is_empty() && !working_directory.starts_with('/') {
-        fields.fault("working_directory", "must be an absolute path, or empty");
+        let description = "must be an absolute path, or empty";
+        fields.violation("working_directory", ViolationReason::InvalidFormat, description);
     }
     if working_directory.contains('\0') {
-        fields.fault("working_directory", "must not contain a NUL byte");
+        let description = "must not contain a NUL byte";
+        fields.violation("working_directory", ViolationReason::InvalidFormat, description);
     }
-    let max_live_tasks = fields.unsigned("max_live_tasks", max_live_tasks.into());
-    if max_live_tasks > u64::from(LIVE_TASKS_MAX) {
-        fields.fault("max_live_tasks", format!("must be at most {LIVE_TASKS_MAX}"));
-    }
-    let allowed_tools: BTreeSet<String> = allowed_tools.into_iter().collect();
-    if allowed_tools.len() > ALLOWED_TOOLS_MAX {
-        let count = allowed_tools.len();
-        let fault = format!("must have at most {ALLOWED_TOOLS_MAX} names, has {count}");
-        fields.fault("allowed_tools", fault);
-    }
-    let max_rounds = fields.unsigned("max_rounds", max_rounds.into());
     NewSession {
         description: fields.text("description", description, TEXT_BYTES_MAX),
         labels: fields.labels("labels", labels),
-        allowed_tools: allowed_tools.into_iter().collect(),
+        allowed_tools: tool_names(fields, "allowed_tools", allowed_tools),
         model: fields.text("model", model, TEXT_BYTES_MAX),
         system_message: fields.text("system_message", system_message, SYSTEM_MESSAGE_BYTES_MAX),
-        max_rounds: u32::try_from(max_rounds).unwrap_or(u32::MAX),
+        max_rounds: rounds(fields, "max_rounds", max_rounds),
         working_directory: fields.text("working_directory", working_directory, TEXT_BYTES_MAX),
-        max_live_tasks: u32::try_from(max_live_tasks).ok().filter(|count| *count > 0),
-        task_limit_policy: match policy {
-            v1::TaskLimitPolicy::Unspecified | v1::TaskLimitPolicy::Reject => {
-                TaskLimitPolicy::Reject
-            }
-            v1::TaskLimitPolicy::EvictOldest => TaskLimitPolicy::EvictOldest,
-        },
-        follow_up: match follow_up {
-            v1::FollowUpPolicy::Unspecified => None,
-            v1::FollowUpPolicy::None => Some(FollowUpPolicy::None),
-            v1::FollowUpPolicy::OnFinish => Some(FollowUpPolicy::OnFinish),
-            v1::FollowUpPolicy::OnFailure => Some(FollowUpPolicy::OnFailure),
-        },
+        max_live_tasks: live_tasks(fields, "max_live_tasks", max_live_tasks),
+        task_limit_policy: limit_policy(fields, "task_limit_policy", task_limit_policy),
+        follow_up: session_follow_up(fields, "follow_up", follow_up),
         implicit: false,
         depth: 0,
     }
 }
 
-/// The kinds of stored events that a filter names. A kind that this server never stores is fine:
-/// nothing matches it.
+/// Reads an UpdateSession: the session, its new settings, and the request's key.
+pub(crate) fn update_session_request(
+    mut request: v1::UpdateSessionRequest,
+) -> Result<(SessionId, SessionUpdate, Option<RequestKey>), InvalidRequest> {
+    let (request_id, digest) = fingerprint!("UpdateSession", request);
+    let v1::UpdateSessionRequest { session, update_mask, request_id: _ } = request;
+    let mut fields = FieldReader::default();
+    let key = fields.request_id("request_id", request_id, digest);
+    let session = session.unwrap_or_default();
+    let session_id = fields.required_session_id("session.session_id", &session.session_id);
+    let paths = update_mask.unwrap_or_default().paths;
+    if paths.is_empty() {
+        let description = "must name at least one field";
+        fields.violation("update_mask", ViolationReason::Required, description);
+    }
+    let mut update = SessionUpdate::default();
+    for path in &paths {
+        update_field(&mut fields, &mut update, &session, path);
+    }
+    fields.finish((session_id, update, key))
+}
+
+/// Reads the field of a session that `path` names.
+fn update_field(
+    fields: &mut FieldReader,
+    update: &mut SessionUpdate,
+    session: &v1::Session,
+    path: &str,
+) {
+    let at = format!("session.{path}");
+    match path {
+        "description" => {
+            let text = session.description.clone();
+            update.description = Some(fields.text(&at, text, TEXT_BYTES_MAX));
+        }
+        "labels" => update.labels = Some(fields.labels(&at, session.labels.clone())),
+        "allowed_tools" => {
+            let names = session.allowed_tools.clone();
+            update.allowed_tools = Some(tool_names(fields, &at, names));
+        }
+        "model" => {
+            let text = session.model.clone();
+            update.model = Some(fields.text(&at, text, TEXT_BYTES_MAX));
+        }
+        "system_message" => {
+            let text = session.system_message.clone();
+            update.system_message = Some(fields.text(&at, text, SYSTEM_MESSAGE_BYTES_MAX));
+        }
+        "max_rounds" => update.max_rounds = Some(rounds(fields, &at, session.max_rounds)),
+        "max_live_tasks" => {
+            update.max_live_tasks = Some(live_tasks(fields, &at, session.max_live_tasks));
+        }
+        "task_limit_policy" => {
+            update.task_limit_policy = Some(limit_policy(fields, &at, session.task_limit_policy));
+        }
+        "follow_up" => {
+            let policy = session_follow_up(fields, &at, session.follow_up);
+            update.follow_up = Some(policy.unwrap_or(FollowUpPolicy::OnFinish));
+        }
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            let description = format!("`{shown}` is not a field that can be updated");
+            fields.violation("update_mask", ViolationReason::UnknownValue, description);
+        }
+    }
+}
+
+fn tool_names(fields: &mut FieldReader, path: &str, names: Vec<String>) -> Vec<String> {
+    let names: BTreeSet<String> = names.into_iter().collect();
+    if names.len() > ALLOWED_TOOLS_MAX {
+        let count = names.len();
+        let description = format!("must have at most {ALLOWED_TOOLS_MAX} names, but has {count}");
+        fields.violation(path, ViolationReason::TooLarge, description);
+    }
+    names.into_iter().collect()
+}
+
+fn rounds(fields: &mut FieldReader, path: &str, number: i32) -> u32 {
+    u32::try_from(fields.unsigned(path, number.into())).unwrap_or(u32::MAX)
+}
+
+fn live_tasks(fields: &mut FieldReader, path: &str, number: i32) -> Option<u32> {
+    let number = fields.unsigned(path, number.into());
+    if number > u64::from(LIVE_TASKS_MAX) {
+        let description = format!("must be at most {LIVE_TASKS_MAX}");
+        fields.violation(path, ViolationReason::OutOfRange, description);
+    }
+    u32::try_from(number).ok().filter(|number| *number > 0)
+}
+
+fn limit_policy(fields: &mut FieldReader, path: &str, number: i32) -> TaskLimitPolicy {
+    match fields.choice::<v1::TaskLimitPolicy>(path, number) {
+        v1::TaskLimitPolicy::Unspecified | v1::TaskLimitPolicy::Reject => TaskLimitPolicy::Reject,
+        v1::TaskLimitPolicy::EvictOldest => TaskLimitPolicy::EvictOldest,
+    }
+}
+
+fn session_follow_up(
+    fields: &mut FieldReader,
+    path: &str,
+    number: i32,
+) -> Option<FollowUpPolicy> {
+    match fields.choice::<v1::FollowUpPolicy>(path, number) {
+        v1::FollowUpPolicy::Unspecified => None,
+        v1::FollowUpPolicy::None => Some(FollowUpPolicy::None),
+        v1::FollowUpPolicy::OnFinish => Some(FollowUpPolicy::OnFinish),
+        v1::FollowUpPolicy::OnFailure => Some(FollowUpPolicy::OnFailure),
+    }
+}
+
+/// Reads the kinds of stored events that a filter names.
 fn session_event_kinds(
-    fields: &mut Fields,
+    fields: &mut FieldReader,
     field: &str,
     numbers: &[i32],
 ) -> Option<Vec<PayloadKind>> {
@@ -142,7 +236,8 @@ fn session_event_kinds(
         match v1::PayloadKind::try_from(*number) {
             Ok(v1::PayloadKind::Unspecified) | Err(_) => {
                 let field = format!("{field}[{index}]");
-                fields.fault(&field, format!("{number} is not a kind of payload"));
+                let description = format!("{number} is not a kind of payload");
+                fields.violation(&field, ViolationReason::UnknownValue, description);
             }
             Ok(kind) => kinds.extend(stored_kind(kind)),
         }
@@ -172,13 +267,15 @@ fn stored_kind(kind: v1::PayloadKind) -> Option<PayloadKind> {
         Wire::FollowUpScheduled => Some(PayloadKind::FollowUpScheduled),
         Wire::FollowUpStarted => Some(PayloadKind::FollowUpStarted),
         Wire::FollowUpFinished => Some(PayloadKind::FollowUpFinished),
-        Wire::Unspecified | Wire::ApprovalRequested | Wire::ApprovalResolved => None,
+        Wire::Unspecified => None,
+        Wire::ToolCallAccepted => Some(PayloadKind::ToolCallAccepted),
+        Wire::SessionUpdated => Some(PayloadKind::SessionUpdated),
     }
 }
 
-/// Which part of a log to stream, from the wire.
-pub(crate) fn log_query(request: v1::StreamSessionRequest) -> Result<LogQuery, Invalid> {
-    let mut fields = Fields::default();
+/// Reads a StreamSession.
+pub(crate) fn stream_query(request: v1::StreamSessionRequest) -> Result<StreamQuery, InvalidRequest> {
+    let mut fields = FieldReader::default();
     let v1::StreamSessionRequest {
         session_id,
         start_after_sequence,
@@ -191,13 +288,14 @@ pub(crate) fn log_query(request: v1::StreamSessionRequest) -> Result<LogQuery, I
     let session_id = fields.required_session_id("session_id", &session_id);
     let after = start_after_sequence.map(|number| fields.unsigned("start_after_sequence", number));
     if from_now && after.is_some() {
-        fields.fault("from_now", "can't be set together with start_after_sequence");
+        let description = "cannot be set together with start_after_sequence";
+        fields.violation("from_now", ViolationReason::Conflict, description);
     }
     let kinds = session_event_kinds(&mut fields, "payloads", &payloads);
     let on_gap = match fields.choice::<v1::OnGap>("on_gap", on_gap) {
-        v1::OnGap::Unspecified | v1::OnGap::Signal => OnGap::Signal,
-        v1::OnGap::Fail => OnGap::Fail,
+        v1::OnGap::Unspecified | v1::OnGap::Signal => GapPolicy::Signal,
+        v1::OnGap::Fail => GapPolicy::Fail,
     };
     let follow = follow.unwrap_or(true);
-    fields.finish(LogQuery { session_id, after, from_now, stream_epoch, kinds, follow, on_gap })
+    fields.finish(StreamQuery { session_id, after, from_now, stream_epoch, kinds, follow, on_gap })
 }

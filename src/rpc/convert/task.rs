@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
+use callpark_proto::v1::ErrorReason;
 use callpark_proto::{google, v1};
 
-use super::tool::{content, kind, output_summary, signed};
+use super::tool::{content, end_reason, kind, output_summary, signed};
 use super::{duration, timestamp, tool_result};
 use crate::model::limits::{LIST_CONTENT_BYTES_MAX, WAIT_SECONDS_DEFAULT};
 use crate::model::{
-    Call, Cancellation, Content, Failure, FailureCode, FollowUpPolicy, Outcome, OutputSummary,
-    ParkReason, Progress, State, Timestamp, ToolKind, Usage,
+    Call, Cancellation, Content, Failure, FailureCode, FollowUpPolicy, Origin, Outcome,
+    OutputSummary, ParkReason, Progress, State, Timestamp, ToolKind, Usage,
 };
-use crate::rpc::status::error_info;
+use crate::rpc::status::{error_info, reason_name};
 
 pub(super) fn state(state: State) -> v1::State {
     match state {
         State::Pending => v1::State::Pending,
         State::Running => v1::State::Running,
-        State::InputRequired => v1::State::InputRequired,
         State::Cancelling => v1::State::Cancelling,
         State::Succeeded => v1::State::Succeeded,
         State::Failed => v1::State::Failed,
@@ -32,7 +32,6 @@ pub(super) fn state_from_wire(state: v1::State) -> Option<State> {
         v1::State::Unspecified => return None,
         v1::State::Pending => State::Pending,
         v1::State::Running => State::Running,
-        v1::State::InputRequired => State::InputRequired,
         v1::State::Cancelling => State::Cancelling,
         v1::State::Succeeded => State::Succeeded,
         v1::State::Failed => State::Failed,
@@ -48,7 +47,6 @@ pub(super) fn kind_from_wire(kind: v1::Kind) -> Option<ToolKind> {
         v1::Kind::Command => ToolKind::Command,
         v1::Kind::Mcp => ToolKind::Mcp,
         v1::Kind::Agent => ToolKind::Agent,
-        v1::Kind::Worker => ToolKind::Worker,
         v1::Kind::BuiltIn => ToolKind::BuiltIn,
     })
 }
@@ -74,7 +72,7 @@ pub(super) fn progress(progress: Progress) -> v1::Progress {
     v1::Progress { done: progress.done, total: progress.total, message: progress.message }
 }
 
-/// What models have used.
+/// Converts the usage of models.
 pub(crate) fn usage(usage: Usage) -> v1::Usage {
     v1::Usage {
         input_tokens: signed(usage.input_tokens),
@@ -94,21 +92,21 @@ fn cancellation(cancellation: Cancellation) -> v1::Cancellation {
     }
 }
 
-/// A call without a result, as an error that carries its reason as every error does.
+/// Converts the failure of a call without a result to an error with its reason.
 pub(super) fn failure(failure: Failure) -> google::rpc::Status {
     let (code, reason) = match failure.code {
-        FailureCode::HostLost => (tonic::Code::Unavailable, "HOST_LOST"),
+        FailureCode::HostLost => (tonic::Code::Unavailable, ErrorReason::ServerLost),
     };
-    let details = vec![error_info(reason)];
+    let details = vec![error_info(reason_name(reason))];
     google::rpc::Status { code: code.into(), message: failure.message, details }
 }
 
-/// A task, for the wire, as of `now`.
+/// Converts a task as of `now`.
 pub(crate) fn task(call: Call, now: Timestamp) -> v1::Task {
     task_with_summary(call, None, now)
 }
 
-/// A task, for the wire, with the counts of what a running one has written.
+/// Converts a task, with the amount of output of a running one.
 pub(crate) fn task_with_summary(
     call: Call,
     summary: Option<OutputSummary>,
@@ -116,12 +114,13 @@ pub(crate) fn task_with_summary(
 ) -> v1::Task {
     let elapsed = call.start_time.map(|_| duration(call.elapsed(now)));
     let has_streams = call.kind == ToolKind::Command;
+    let reason = call.end_reason();
     let (outcome, ended) = match call.outcome {
         None => (None, None),
         Some(Outcome::Failure(lost)) => (Some(v1::task::Outcome::Error(failure(lost))), None),
         Some(Outcome::Result(result)) => {
             let output = result.output;
-            (Some(v1::task::Outcome::Result(tool_result(result))), Some(output))
+            (Some(v1::task::Outcome::Result(tool_result(result, reason))), Some(output))
         }
     };
     v1::Task {
@@ -154,13 +153,14 @@ pub(crate) fn task_with_summary(
         execution_timeout: call.policy.execution_timeout.map(duration),
         park_reason: call.park_reason.map_or(v1::ParkReason::Unspecified, park_reason).into(),
         follow_up: follow_up_policy(call.policy.follow_up).into(),
-        approval: None,
+        end_reason: end_reason(reason).into(),
+        idle_timeout: call.policy.idle_timeout.map(duration),
     }
 }
 
 /// A task for a list, for the wire: without the content of its result unless that is short, so
 /// that a page of a thousand tasks fits into one answer.
-pub(crate) fn brief_task(mut call: Call, now: Timestamp) -> v1::Task {
+pub(crate) fn summary_task(mut call: Call, now: Timestamp) -> v1::Task {
     if let Some(Outcome::Result(result)) = &mut call.outcome {
         let size: usize = result.content.iter().map(|content| content.kind.size_bytes()).sum();
         if size > LIST_CONTENT_BYTES_MAX {
@@ -239,10 +239,10 @@ fn named(tool: &str) -> String {
     if tool.is_empty() { "The turn".to_owned() } else { format!("`{tool}`") }
 }
 
-/// The last lines of a task's output, for the wire.
+/// Converts the last lines of a task's output.
 pub(crate) fn output_tail(tail: Vec<Content>, dropped_bytes: u64) -> v1::OutputTail {
     v1::OutputTail {
-        content: tail.into_iter().map(content).collect(),
+        content: tail.into_iter().map(|part| content(part, Origin::Tool)).collect(),
         dropped_bytes: signed(dropped_bytes),
     }
 }

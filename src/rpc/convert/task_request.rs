@@ -5,7 +5,7 @@ use std::time::Duration;
 use callpark_proto::v1;
 use tonic::Status;
 
-use super::Fields;
+use super::{FieldReader, ViolationReason};
 use super::field::fingerprint;
 use crate::engine::{CancelTask, OutputRead, OutputStart};
 use crate::model::CallId;
@@ -14,25 +14,24 @@ use crate::model::limits::{
     TEXT_BYTES_MAX, WAIT_MANY_TASKS_MAX, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX,
 };
 use crate::rpc::deadline::cap_wait;
-use crate::rpc::status::invalid;
 use crate::store::OutputSelection;
 
 pub(crate) fn background_id(text: &str) -> Result<CallId, Status> {
-    let mut fields = Fields::default();
+    let mut fields = FieldReader::default();
     let id = fields.background_id("background_id", text);
-    fields.finish(id).map_err(invalid)
+    fields.finish(id).map_err(Status::from)
 }
 
 pub(crate) fn wait_span(wait: Option<prost_types::Duration>) -> Duration {
-    Fields::wait(wait, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX)
+    FieldReader::wait(wait, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX)
 }
 
 /// The ids of a WaitMany, each once, in the order of the question.
-pub(crate) fn many_ids(fields: &mut Fields, texts: &[String]) -> Vec<CallId> {
+pub(crate) fn many_ids(fields: &mut FieldReader, texts: &[String]) -> Vec<CallId> {
     if texts.is_empty() || texts.len() > WAIT_MANY_TASKS_MAX {
         let count = texts.len();
-        let fault = format!("must have 1 to {WAIT_MANY_TASKS_MAX} ids, has {count}");
-        fields.fault("background_ids", fault);
+        let description = format!("must have 1 to {WAIT_MANY_TASKS_MAX} ids, but has {count}");
+        fields.violation("background_ids", ViolationReason::OutOfRange, description);
         return Vec::new();
     }
     let mut ids = Vec::with_capacity(texts.len());
@@ -52,28 +51,29 @@ pub(crate) fn cancel_request(
     let (request_id, digest) = fingerprint!("Cancel", request);
     let v1::CancelRequest { background_id, request_id: _, force, reason, dry_run, wait, grace } =
         request;
-    let mut fields = Fields::default();
+    let mut fields = FieldReader::default();
     let grace = fields.span("grace", grace);
     if grace.is_some_and(|grace| grace > Duration::from_millis(GRACE_MS_MAX)) {
-        fields.fault("grace", format!("must be at most {} s", GRACE_MS_MAX / 1_000));
+        let description = format!("must be at most {} s", GRACE_MS_MAX / 1_000);
+        fields.violation("grace", ViolationReason::OutOfRange, description);
     }
-    let wait = Fields::wait(wait, CANCEL_WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX);
+    let wait = FieldReader::wait(wait, CANCEL_WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX);
     let cancel = CancelTask {
         id: fields.background_id("background_id", &background_id),
-        request: fields.request_id(request_id, digest),
+        request: fields.request_id("request_id", request_id, digest),
         force,
         reason: fields.text("reason", reason, TEXT_BYTES_MAX),
         grace,
         wait: cap_wait(wait, answer_at),
         dry_run,
     };
-    fields.finish(cancel).map_err(invalid)
+    fields.finish(cancel).map_err(Status::from)
 }
 
 pub(crate) fn output_request(request: v1::ReadOutputRequest) -> Result<OutputRead, Status> {
     use v1::read_output_request::Position;
     let v1::ReadOutputRequest { background_id, stream, position, max_bytes, wait } = request;
-    let mut fields = Fields::default();
+    let mut fields = FieldReader::default();
     let selection = match fields.choice::<v1::OutputStream>("stream", stream) {
         v1::OutputStream::Unspecified | v1::OutputStream::Combined => OutputSelection::Combined,
         v1::OutputStream::Stdout => OutputSelection::Stdout,
@@ -84,7 +84,7 @@ pub(crate) fn output_request(request: v1::ReadOutputRequest) -> Result<OutputRea
         Some(Position::Offset(offset)) => OutputStart::Offset(fields.unsigned("offset", offset)),
         Some(Position::TailLines(lines)) => {
             if lines < 1 {
-                fields.fault("tail_lines", "must be 1 or more");
+                fields.violation("tail_lines", ViolationReason::OutOfRange, "must be 1 or more");
             }
             OutputStart::TailLines(u32::try_from(lines).unwrap_or(1))
         }
@@ -98,7 +98,7 @@ pub(crate) fn output_request(request: v1::ReadOutputRequest) -> Result<OutputRea
         selection,
         start,
         bytes_max,
-        wait: Fields::wait(wait, 0, WAIT_SECONDS_MAX),
+        wait: FieldReader::wait(wait, 0, WAIT_SECONDS_MAX),
     };
-    fields.finish(read).map_err(invalid)
+    fields.finish(read).map_err(Status::from)
 }

@@ -1,15 +1,15 @@
-//! Tools and their results.
+//! Tools and results.
 
 use callpark_proto::v1;
 
 use super::{duration, struct_from_map, timestamp, value_from_json};
 use crate::model::{
-    Content, ContentKind, Exit, Outcome, OutputStream, OutputSummary, ResourceBody, StreamSummary,
-    Timestamp, Tool, ToolKind, ToolResult, ToolSource,
+    Call, Content, ContentKind, EndReason, Exit, Origin, Outcome, OutputStream, OutputSummary,
+    ResourceBody, StreamSummary, Timestamp, Tool, ToolKind, ToolResult, ToolSource,
 };
-use crate::tool::Unavailable;
+use crate::tool::ProviderUnavailable;
 
-/// A tool, for the wire.
+/// Converts a tool.
 pub(crate) fn tool(tool: Tool) -> v1::Tool {
     let (origin, name) = match tool.source {
         ToolSource::BuiltIn => (v1::ToolOrigin::BuiltIn, String::new()),
@@ -28,15 +28,18 @@ pub(crate) fn tool(tool: Tool) -> v1::Tool {
         call_budget: tool.call_budget.map(duration),
         execution_timeout: tool.execution_timeout.map(duration),
         source: Some(v1::ToolSource { origin: origin.into(), name }),
-        idle_timeout: None,
-        requires_approval: false,
         output_schema: tool.output_schema.and_then(object),
     }
 }
 
-/// A provider that offers no tools now, for the wire.
-pub(crate) fn unavailable(unavailable: Unavailable) -> v1::UnavailableSource {
-    let Unavailable { provider, reason } = unavailable;
+/// Converts a tool for a list without schemas.
+pub(crate) fn summary_tool(summary: Tool) -> v1::Tool {
+    tool(Tool { input_schema: serde_json::Value::Null, output_schema: None, ..summary })
+}
+
+/// Converts a provider that offers no tools now.
+pub(crate) fn unavailable(unavailable: ProviderUnavailable) -> v1::UnavailableSource {
+    let ProviderUnavailable { provider, reason } = unavailable;
     let origin = v1::ToolOrigin::McpServer.into();
     v1::UnavailableSource {
         source: Some(v1::ToolSource { origin, name: provider }),
@@ -56,7 +59,6 @@ pub(super) fn kind(kind: ToolKind) -> v1::Kind {
         ToolKind::Command => v1::Kind::Command,
         ToolKind::Mcp => v1::Kind::Mcp,
         ToolKind::Agent => v1::Kind::Agent,
-        ToolKind::Worker => v1::Kind::Worker,
         ToolKind::BuiltIn => v1::Kind::BuiltIn,
     }
 }
@@ -68,7 +70,7 @@ pub(super) fn stream(stream: OutputStream) -> v1::OutputStream {
     }
 }
 
-/// A count or an offset, for the wire.
+/// Converts a count or an offset.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -92,7 +94,7 @@ pub(super) fn output_summary(summary: OutputSummary) -> v1::OutputSummary {
     }
 }
 
-pub(super) fn content(content: Content) -> v1::Content {
+pub(super) fn content(content: Content, origin: Origin) -> v1::Content {
     use v1::content::Kind;
     let kind = match content.kind {
         ContentKind::Text(text) => Kind::Text(text),
@@ -111,15 +113,16 @@ pub(super) fn content(content: Content) -> v1::Content {
         kind: Some(kind),
         stream: content.stream.map_or(v1::OutputStream::Unspecified, stream).into(),
         offset: signed(content.offset),
+        origin: self::origin(origin).into(),
     }
 }
 
-/// A result, for the wire. Output is told of where there can be some: of processes.
-pub(crate) fn tool_result(result: ToolResult) -> v1::ToolResult {
+/// Converts a result. Only results of processes have a summary of their output.
+pub(crate) fn tool_result(result: ToolResult, end_reason: Option<EndReason>) -> v1::ToolResult {
     use v1::tool_result::Exit as WireExit;
     let has_streams = result.exit.is_some();
     v1::ToolResult {
-        content: result.content.into_iter().map(content).collect(),
+        content: result.content.into_iter().map(|part| content(part, Origin::Tool)).collect(),
         is_error: result.is_error,
         exit: result.exit.map(|exit| match exit {
             Exit::Code(code) => WireExit::ExitCode(code),
@@ -130,13 +133,52 @@ pub(crate) fn tool_result(result: ToolResult) -> v1::ToolResult {
         start_time: result.start_time.map(timestamp),
         end_time: (result.end_time != Timestamp::default()).then(|| timestamp(result.end_time)),
         structured: result.structured.map(|map| struct_from_map(*map)),
+        end_reason: self::end_reason(end_reason).into(),
     }
 }
 
-/// The result of a call that ended with one, for the wire.
-pub(crate) fn outcome_result(outcome: Outcome) -> Result<v1::ToolResult, crate::model::Failure> {
-    match outcome {
-        Outcome::Result(result) => Ok(tool_result(result)),
-        Outcome::Failure(failure) => Err(failure),
+/// Converts the outcome of a call that ended in the foreground, or returns `None` if there is none. A
+/// call that was lost is a failed result: an error that may be retried would repeat for ever.
+pub(crate) fn foreground_result(call: Call) -> Option<v1::ToolResult> {
+    let reason = call.end_reason();
+    Some(match call.outcome? {
+        Outcome::Result(result) => tool_result(result, reason),
+        Outcome::Failure(failure) => v1::ToolResult {
+            is_error: true,
+            error_message: failure.message,
+            end_reason: end_reason(reason).into(),
+            ..Default::default()
+        },
+    })
+}
+
+/// Converts the reason for the end of a call.
+pub(super) fn end_reason(reason: Option<EndReason>) -> v1::EndReason {
+    match reason {
+        None => v1::EndReason::Unspecified,
+        Some(EndReason::Completed) => v1::EndReason::Completed,
+        Some(EndReason::ExitCode) => v1::EndReason::ExitCode,
+        Some(EndReason::Signal) => v1::EndReason::Signal,
+        Some(EndReason::SpawnFailed) => v1::EndReason::SpawnFailed,
+        Some(EndReason::ToolError) => v1::EndReason::ToolError,
+        Some(EndReason::TurnError) => v1::EndReason::TurnError,
+        Some(EndReason::ExecutionTimeout) => v1::EndReason::ExecutionTimeout,
+        Some(EndReason::IdleTimeout) => v1::EndReason::IdleTimeout,
+        Some(EndReason::CancelledByRequest) => v1::EndReason::CancelledByRequest,
+        Some(EndReason::CallerGone) => v1::EndReason::CallerGone,
+        Some(EndReason::Evicted) => v1::EndReason::Evicted,
+        Some(EndReason::Replaced) => v1::EndReason::Replaced,
+        Some(EndReason::SessionClosed) => v1::EndReason::SessionClosed,
+        Some(EndReason::ServerLost) => v1::EndReason::ServerLost,
+    }
+}
+
+/// Converts the author of a content.
+pub(super) fn origin(origin: Origin) -> v1::Origin {
+    match origin {
+        Origin::Person => v1::Origin::Person,
+        Origin::Tool => v1::Origin::Tool,
+        Origin::Callpark => v1::Origin::Callpark,
+        Origin::Model => v1::Origin::Model,
     }
 }

@@ -1,4 +1,4 @@
-//! What turns tell.
+//! Turns and their events.
 
 use std::time::Duration;
 
@@ -7,39 +7,37 @@ use callpark_proto::v1::{self, session_event::Payload as WirePayload};
 
 use super::duration;
 use super::task::usage;
-use super::tool::signed;
+use super::tool::{self, signed};
 use crate::engine::TurnOutcome;
 use crate::model::{
-    CallId, ContentKind, Outcome, StopReason, TurnEnded, TurnError, Unresolved, Usage,
+    CallId, ContentKind, Origin, Outcome, StopReason, TurnEnded, TurnError, Unresolved, Usage,
 };
 use crate::rpc::status::error_info;
 
-/// A turn begins.
 pub(super) fn started(
     prompt: &str,
     attachments: usize,
     model: &str,
     follow_ups: &[CallId],
+    origin: Origin,
 ) -> WirePayload {
     WirePayload::TurnStarted(v1::TurnStarted {
         prompt: prompt.to_owned(),
         attachments: i32::try_from(attachments).unwrap_or(i32::MAX),
         model: model.to_owned(),
         follow_up_ids: follow_ups.iter().map(CallId::follow_up).collect(),
+        origin: tool::origin(origin).into(),
     })
 }
 
-/// More text of the answer.
 pub(super) fn assistant_delta(text: &str) -> WirePayload {
     WirePayload::AssistantDelta(v1::AssistantDelta { text: text.to_owned() })
 }
 
-/// More reasoning.
 pub(super) fn reasoning_delta(text: &str) -> WirePayload {
     WirePayload::ReasoningDelta(v1::ReasoningDelta { text: text.to_owned() })
 }
 
-/// A message is whole.
 pub(super) fn assistant_message(
     text: &str,
     call_ids: &[CallId],
@@ -52,7 +50,6 @@ pub(super) fn assistant_message(
     })
 }
 
-/// An attempt failed, and another follows.
 pub(super) fn retrying(attempt: u32, delay: Duration, error: &TurnError) -> WirePayload {
     WirePayload::TurnRetrying(v1::TurnRetrying {
         attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
@@ -65,7 +62,6 @@ pub(super) fn retrying(attempt: u32, delay: Duration, error: &TurnError) -> Wire
     })
 }
 
-/// What a request has used.
 pub(super) fn usage_reported(used: Usage, model: &str) -> WirePayload {
     WirePayload::UsageReported(v1::UsageReported {
         usage: Some(usage(used)),
@@ -73,7 +69,6 @@ pub(super) fn usage_reported(used: Usage, model: &str) -> WirePayload {
     })
 }
 
-/// A turn ended well.
 pub(super) fn idle(ended: &TurnEnded) -> v1::SessionIdle {
     v1::SessionIdle {
         final_text: ended.final_text.clone(),
@@ -85,7 +80,6 @@ pub(super) fn idle(ended: &TurnEnded) -> v1::SessionIdle {
     }
 }
 
-/// Why a turn failed, with its calls that hadn't ended.
 pub(super) fn session_error(error: &TurnError, unresolved: &[Unresolved]) -> v1::SessionError {
     let call = |call: &Unresolved| v1::UnresolvedCall {
         call_id: call.call_id.to_string(),
@@ -100,7 +94,6 @@ pub(super) fn session_error(error: &TurnError, unresolved: &[Unresolved]) -> v1:
     }
 }
 
-/// Why a turn ended well.
 fn stop_reason(reason: StopReason) -> v1::StopReason {
     match reason {
         StopReason::EndTurn => v1::StopReason::EndTurn,
@@ -111,9 +104,10 @@ fn stop_reason(reason: StopReason) -> v1::StopReason {
     }
 }
 
-/// What a turn came to.
-pub(crate) fn turn_response(outcome: TurnOutcome, replayed: bool) -> v1::RunTurnResponse {
+/// Converts the result of a turn.
+pub(crate) fn turn_result(outcome: TurnOutcome) -> v1::TurnResult {
     let TurnOutcome { call, stop, unresolved } = outcome;
+    let end_reason = call.end_reason();
     let running =
         unresolved.iter().filter(|call| call.is_task).map(|call| call.call_id.background());
     let (reason, error) = match &stop {
@@ -129,14 +123,12 @@ pub(crate) fn turn_response(outcome: TurnOutcome, replayed: bool) -> v1::RunTurn
         }
         _ => None,
     };
-    v1::RunTurnResponse {
-        session_id: call.session_id.to_string(),
-        turn_id: call.turn_id.map(|id| id.to_string()).unwrap_or_default(),
+    v1::TurnResult {
         final_text: text.unwrap_or_default(),
         stop_reason: reason.into(),
         usage: Some(usage(call.usage.unwrap_or_default())),
         running_background_ids: running.collect(),
         error,
-        replayed,
+        end_reason: tool::end_reason(end_reason).into(),
     }
 }

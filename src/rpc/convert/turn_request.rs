@@ -2,9 +2,9 @@
 
 use callpark_proto::v1;
 
-use super::call::follow_up_policy;
+use super::call::{follow_up_policy, on_disconnect_policy};
 use super::field::fingerprint;
-use super::{Fields, Invalid};
+use super::{FieldReader, InvalidRequest, ViolationReason};
 use crate::engine::TurnRequest;
 use crate::machine::Concurrency;
 use crate::model::limits::{
@@ -13,9 +13,23 @@ use crate::model::limits::{
 };
 use crate::model::{BusyPolicy, Content, ContentKind, ResourceBody};
 
-/// A turn in the foreground, from the wire.
-pub(crate) fn turn_request(mut request: v1::RunTurnRequest) -> Result<TurnRequest, Invalid> {
+/// Reads a turn in the foreground, of RunTurn or StreamTurn. One request id means one turn for both.
+pub(crate) fn turn_request(mut request: v1::RunTurnRequest) -> Result<TurnRequest, InvalidRequest> {
     let (request_id, digest) = fingerprint!("RunTurn", request);
+    let mut fields = FieldReader::default();
+    let turn = turn(&mut fields, "", request, None);
+    let request = fields.request_id("request_id", request_id, digest);
+    fields.finish(TurnRequest { request, ..turn })
+}
+
+/// Reads a turn without its request id. `path` is the prefix of its fields in violations. `background`
+/// is the concurrency of a turn in the background, from which an unset busy policy follows.
+pub(super) fn turn(
+    fields: &mut FieldReader,
+    path: &str,
+    request: v1::RunTurnRequest,
+    background: Option<Concurrency>,
+) -> TurnRequest {
     let v1::RunTurnRequest {
         session_id,
         prompt,
@@ -26,129 +40,85 @@ pub(crate) fn turn_request(mut request: v1::RunTurnRequest) -> Result<TurnReques
         request_id: _,
         busy_policy,
         max_attempts,
-    } = request;
-    let mut fields = Fields::default();
-    let busy_policy = match fields.choice::<v1::BusyPolicy>("busy_policy", busy_policy) {
-        v1::BusyPolicy::Unspecified | v1::BusyPolicy::Reject => BusyPolicy::Reject,
-        v1::BusyPolicy::Enqueue => BusyPolicy::Enqueue,
-        v1::BusyPolicy::Interrupt => BusyPolicy::Interrupt,
-    };
-    let turn = TurnRequest {
-        session_id: fields.session_id("session_id", &session_id),
-        prompt: prompt_of(&mut fields, "prompt", prompt),
-        attachments: attached(&mut fields, "attachments", attachments),
-        model: fields.text("model", model, TEXT_BYTES_MAX),
-        system_message: fields.text("system_message", system_message, SYSTEM_MESSAGE_BYTES_MAX),
-        max_rounds: count(&mut fields, "max_rounds", max_rounds),
-        max_attempts: count(&mut fields, "max_attempts", max_attempts),
-        busy_policy,
-        request: fields.request_id(request_id, digest),
-        ..TurnRequest::default()
-    };
-    fields.finish(turn)
-}
-
-/// The same of a stream. It has the same fields, and one id means one turn for both methods.
-pub(crate) fn stream_turn_request(request: v1::StreamTurnRequest) -> Result<TurnRequest, Invalid> {
-    let v1::StreamTurnRequest {
-        session_id,
-        prompt,
-        attachments,
-        model,
-        system_message,
-        max_rounds,
-        request_id,
-        busy_policy,
-        max_attempts,
-    } = request;
-    turn_request(v1::RunTurnRequest {
-        session_id,
-        prompt,
-        attachments,
-        model,
-        system_message,
-        max_rounds,
-        request_id,
-        busy_policy,
-        max_attempts,
-    })
-}
-
-/// A turn in the background, from the wire. What it does about tasks that are there says also what
-/// it does about a turn that is there.
-pub(super) fn agent_turn(
-    fields: &mut Fields,
-    turn: v1::AgentTurn,
-    concurrency: Concurrency,
-) -> TurnRequest {
-    let v1::AgentTurn {
-        prompt,
-        attachments,
-        model,
-        system_message,
-        max_rounds,
-        max_attempts,
-        description,
+        call_budget,
         execution_timeout,
+        on_disconnect,
         follow_up,
         detached,
         labels,
-    } = turn;
-    let follow_up = follow_up_policy(fields, "agent_turn.follow_up", follow_up);
-    let system_message =
-        fields.text("agent_turn.system_message", system_message, SYSTEM_MESSAGE_BYTES_MAX);
+        description,
+        dry_run,
+    } = request;
+    let at = |name: &str| format!("{path}{name}");
+    let busy_policy = match fields.choice::<v1::BusyPolicy>(&at("busy_policy"), busy_policy) {
+        v1::BusyPolicy::Unspecified => busy_policy_of(background),
+        v1::BusyPolicy::Reject => BusyPolicy::Reject,
+        v1::BusyPolicy::Enqueue => BusyPolicy::Enqueue,
+        v1::BusyPolicy::Interrupt => BusyPolicy::Interrupt,
+    };
+    let prompt = fields.text(&at("prompt"), prompt, PROMPT_BYTES_MAX);
     TurnRequest {
-        prompt: prompt_of(fields, "agent_turn.prompt", prompt),
-        attachments: attached(fields, "agent_turn.attachments", attachments),
-        model: fields.text("agent_turn.model", model, TEXT_BYTES_MAX),
-        system_message,
-        max_rounds: count(fields, "agent_turn.max_rounds", max_rounds),
-        max_attempts: count(fields, "agent_turn.max_attempts", max_attempts),
-        busy_policy: match concurrency {
-            Concurrency::Reject => BusyPolicy::Reject,
-            Concurrency::Replace => BusyPolicy::Interrupt,
-            Concurrency::Allow | Concurrency::Queue => BusyPolicy::Enqueue,
-        },
-        background: true,
-        concurrency,
-        description: fields.text("agent_turn.description", description, TEXT_BYTES_MAX),
-        execution_timeout: fields.positive_span("agent_turn.execution_timeout", execution_timeout),
-        follow_up,
+        session_id: fields.session_id(&at("session_id"), &session_id),
+        prompt: fields.required(&at("prompt"), prompt),
+        attachments: attached(fields, &at("attachments"), attachments),
+        model: fields.text(&at("model"), model, TEXT_BYTES_MAX),
+        system_message: fields.text(
+            &at("system_message"),
+            system_message,
+            SYSTEM_MESSAGE_BYTES_MAX,
+        ),
+        max_rounds: count(fields, &at("max_rounds"), max_rounds),
+        max_attempts: count(fields, &at("max_attempts"), max_attempts),
+        busy_policy,
+        call_budget: fields.span(&at("call_budget"), call_budget),
+        execution_timeout: fields.positive_span(&at("execution_timeout"), execution_timeout),
+        on_disconnect: on_disconnect_policy(fields, &at("on_disconnect"), on_disconnect),
+        follow_up: follow_up_policy(fields, &at("follow_up"), follow_up),
         detached,
-        labels: fields.labels("agent_turn.labels", labels),
+        labels: fields.labels(&at("labels"), labels),
+        description: fields.text(&at("description"), description, TEXT_BYTES_MAX),
+        dry_run,
+        background: background.is_some(),
+        concurrency: background.unwrap_or_default(),
         ..TurnRequest::default()
     }
 }
 
-fn prompt_of(fields: &mut Fields, path: &str, prompt: String) -> String {
-    let prompt = fields.text(path, prompt, PROMPT_BYTES_MAX);
-    fields.required(path, prompt)
+fn busy_policy_of(background: Option<Concurrency>) -> BusyPolicy {
+    match background {
+        None | Some(Concurrency::Reject) => BusyPolicy::Reject,
+        Some(Concurrency::Replace) => BusyPolicy::Interrupt,
+        Some(Concurrency::Allow | Concurrency::Queue) => BusyPolicy::Enqueue,
+    }
 }
 
-fn count(fields: &mut Fields, path: &str, number: i32) -> u32 {
+fn count(fields: &mut FieldReader, path: &str, number: i32) -> u32 {
     u32::try_from(fields.unsigned(path, number.into())).unwrap_or(u32::MAX)
 }
 
-fn attached(fields: &mut Fields, path: &str, contents: Vec<v1::Content>) -> Vec<Content> {
+fn attached(fields: &mut FieldReader, path: &str, contents: Vec<v1::Content>) -> Vec<Content> {
     if contents.len() > ATTACHMENTS_MAX {
-        let has = contents.len();
-        fields.fault(path, format!("must have at most {ATTACHMENTS_MAX}, has {has}"));
+        let count = contents.len();
+        let description = format!("must have at most {ATTACHMENTS_MAX}, but has {count}");
+        fields.violation(path, ViolationReason::TooLarge, description);
         return Vec::new();
     }
     let mut attached = Vec::with_capacity(contents.len());
     for (index, content) in contents.into_iter().enumerate() {
         match content_kind(content) {
             Some(kind) => attached.push(Content { kind, stream: None, offset: 0 }),
-            None => fields.fault(
+            None => fields.violation(
                 &format!("{path}[{index}]"),
-                "must be a text, an image, or a resource with a text: the model takes no other",
+                ViolationReason::InvalidFormat,
+                "must be a text, an image or a resource with a text: models accept nothing else",
             ),
         }
     }
     let size: usize = attached.iter().map(|content| content.kind.size_bytes()).sum();
     if size > ATTACHMENTS_BYTES_MAX {
-        let fault = format!("must be at most {ATTACHMENTS_BYTES_MAX} bytes together, has {size}");
-        fields.fault(path, fault);
+        let description =
+            format!("must be at most {ATTACHMENTS_BYTES_MAX} bytes together, but has {size}");
+        fields.violation(path, ViolationReason::TooLarge, description);
     }
     attached
 }

@@ -10,8 +10,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::rpc::convert::Invalid;
-use crate::rpc::status::invalid;
+use crate::rpc::convert::{InvalidRequest, ViolationReason};
 use crate::telemetry::{Held, Metrics};
 
 /// A request's body that must have arrived after a while: a caller that sends a byte a second
@@ -43,8 +42,9 @@ impl http_body::Body for TimedBody {
         let timeout = self.timeout;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(sleep.as_mut().poll(cx));
-        let fault = format!("must have arrived after {} s", timeout.as_secs_f64());
-        Poll::Ready(Some(Err(invalid(Invalid(vec![("request".into(), fault)])))))
+        let description = format!("must arrive within {} s", timeout.as_secs_f64());
+        let violation = InvalidRequest::whole(ViolationReason::OutOfRange, description);
+        Poll::Ready(Some(Err(violation.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,7 +13,6 @@ use tonic::{Request, Status};
 
 use crate::auth::{AuthError, Verifier};
 use crate::model::Principal;
-use crate::rpc::status::unauthenticated;
 use crate::telemetry::Metrics;
 
 pub use request::RequestService;
@@ -79,5 +78,5 @@ fn is_open(path: &str) -> bool {
 /// Who sends this request.
 pub(crate) fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
     let principal = request.extensions().get::<Principal>();
-    principal.cloned().ok_or_else(|| unauthenticated(AuthError::Missing))
+    principal.cloned().ok_or_else(|| Status::from(AuthError::Missing))
 }

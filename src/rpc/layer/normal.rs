@@ -1,20 +1,20 @@
-//! Errors that don't come from a handler get the reason that every error has, and a caller's
-//! mistake isn't called a defect of ours: tonic answers INTERNAL when a message can't be decoded,
-//! and OUT_OF_RANGE when one is too large.
+//! Reasons for errors that do not come from a handler. A caller's mistake is not reported as a defect
+//! of the server: tonic answers INTERNAL for a message that cannot be decoded, and OUT_OF_RANGE for
+//! one that is too large.
 
+use callpark_proto::v1::ErrorReason;
 use http::Response;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::is_open;
 use crate::model::limits::{ARGUMENTS_DEPTH_MAX, ERROR_NAME_BYTES_MAX, ERROR_TEXT_BYTES_MAX};
-use crate::rpc::convert::Invalid;
-use crate::rpc::status::{invalid, short, status};
+use crate::rpc::status::{ErrorStatus, status, truncate};
 
-/// The compressions that the server understands.
+/// The header that names the compressions that the server supports.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-/// The same answer, with a reason if it is an error without one.
+/// Returns the same answer, with a reason if it is an error without one.
 pub(super) fn normalise(method: &str, response: Response<Body>) -> Response<Body> {
     if is_open(&format!("/{method}")) {
         return response;
@@ -23,42 +23,62 @@ pub(super) fn normalise(method: &str, response: Response<Body>) -> Response<Body
     if found.code() == Code::Ok || !found.details().is_empty() {
         return response;
     }
-    let told = match found.code() {
-        Code::Internal => fault(undecodable(found.message())),
-        Code::OutOfRange => fault(format!("is too large: {}", found.message())),
-        // The router's own has no message; the others are about compression.
-        Code::Unimplemented if found.message().is_empty() => {
-            let message =
-                format!("there is no method {} here", short(method, ERROR_NAME_BYTES_MAX));
-            status(Code::Unimplemented, "NOT_IMPLEMENTED", message)
-        }
-        Code::Unimplemented => status(Code::Unimplemented, "NOT_IMPLEMENTED", found.message()),
-        Code::DeadlineExceeded => {
-            status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", found.message())
-        }
-        other => status(other, "TRANSPORT", found.message()),
-    };
-    let mut told = told.into_http();
-    // What the client may send instead.
+    let mut explained = explain(method, &found).into_http();
+    // The compressions that the client may use instead.
     if let Some(accepted) = response.headers().get(ACCEPT_ENCODING) {
-        told.headers_mut().insert(ACCEPT_ENCODING, accepted.clone());
+        explained.headers_mut().insert(ACCEPT_ENCODING, accepted.clone());
     }
-    told
+    explained
 }
 
-fn fault(text: String) -> Status {
-    invalid(Invalid(vec![("request".into(), text)]))
+fn explain(method: &str, found: &Status) -> Status {
+    match found.code() {
+        Code::Internal => malformed(found.message()),
+        Code::OutOfRange => too_large(found.message()),
+        // The router's own error has no message; the others are about compression.
+        Code::Unimplemented if found.message().is_empty() => {
+            let method = truncate(method, ERROR_NAME_BYTES_MAX);
+            let message = format!("the server has no method {method}");
+            ErrorStatus::new(Code::Unimplemented, ErrorReason::UnknownMethod, message)
+                .metadata("method", method)
+                .into()
+        }
+        code @ Code::Unimplemented => {
+            status(code, ErrorReason::UnsupportedEncoding, found.message())
+        }
+        code @ Code::DeadlineExceeded => {
+            status(code, ErrorReason::DeadlineExceeded, found.message())
+        }
+        code @ Code::Cancelled => status(code, ErrorReason::Cancelled, found.message()),
+        code => status(code, ErrorReason::Internal, found.message()),
+    }
 }
 
-/// The cause stands at the end, behind a path that can be long.
-fn undecodable(cause: &str) -> String {
-    if cause.ends_with("recursion limit reached") {
-        return format!(
-            "is nested too deep to be decoded: arguments may be {ARGUMENTS_DEPTH_MAX} levels deep"
-        );
-    }
-    let room = ERROR_TEXT_BYTES_MAX - "can't be decoded: …".len();
-    let start = cause.ceil_char_boundary(cause.len().saturating_sub(room));
-    let cut = if start > 0 { "…" } else { "" };
-    format!("can't be decoded: {cut}{}", &cause[start..])
+/// tonic reports "decoded message length too large: found 5 bytes, the limit is: 4 bytes".
+fn too_large(cause: &str) -> Status {
+    let mut numbers = cause.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+    let (size, limit) = (numbers.next(), numbers.next());
+    let (Some(size), Some(limit)) = (size, limit) else {
+        let message = format!("the request is too large: {cause}");
+        return status(Code::ResourceExhausted, ErrorReason::MessageTooLarge, message);
+    };
+    let message = format!("the request has {size} bytes, and the server accepts {limit} at most");
+    ErrorStatus::new(Code::ResourceExhausted, ErrorReason::MessageTooLarge, message)
+        .metadata("size_bytes", size)
+        .metadata("limit_bytes", limit)
+        .into()
+}
+
+/// The cause is at the end of tonic's message, behind a path that can be long.
+fn malformed(cause: &str) -> Status {
+    let message = if cause.ends_with("recursion limit reached") {
+        format!(
+            "the request is nested too deep: arguments may be {ARGUMENTS_DEPTH_MAX} levels deep"
+        )
+    } else {
+        let start = cause.ceil_char_boundary(cause.len().saturating_sub(ERROR_TEXT_BYTES_MAX));
+        let ellipsis = if start > 0 { "…" } else { "" };
+        format!("the request cannot be decoded: {ellipsis}{}", &cause[start..])
+    };
+    status(Code::InvalidArgument, ErrorReason::MalformedMessage, message)
 }

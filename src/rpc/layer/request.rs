@@ -19,7 +19,7 @@ use super::normal::normalise;
 use super::{Shared, is_open};
 use crate::engine::Error;
 use crate::rpc::deadline::Deadline;
-use crate::rpc::status::{status, unauthenticated};
+use crate::rpc::status::status;
 
 /// The header that names a request in the logs; made where the caller has none.
 const REQUEST_ID: &str = "x-request-id";
@@ -95,7 +95,7 @@ impl<S> RequestService<S> {
         if !is_open(request.uri().path()) {
             let authorization = request.headers().get(http::header::AUTHORIZATION);
             let authorization = authorization.and_then(|value| value.to_str().ok());
-            let principal = options.verifier.verify(authorization).map_err(unauthenticated)?;
+            let principal = options.verifier.verify(authorization)?;
             request.extensions_mut().insert(principal);
         }
         let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
@@ -148,7 +148,7 @@ fn answer(handled: std::thread::Result<Result<Response<Body>, Infallible>>) -> R
         Ok(Err(never)) => match never {},
         Err(_) => {
             tracing::error!("a handler panicked");
-            status(Code::Internal, "INTERNAL", "internal error: see the server's log").into_http()
+            status(Code::Internal, ErrorReason::Internal, "internal error: see the server's log").into_http()
         }
     }
 }

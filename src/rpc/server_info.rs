@@ -1,0 +1,70 @@
+//! The answer of GetServerInfo.
+
+use std::time::Duration;
+
+use callpark_proto::v1;
+
+use super::MessageLimits;
+use super::convert::{duration, timestamp};
+use crate::model::Timestamp;
+use crate::model::limits::{
+    ARGUMENTS_BYTES_MAX, ARGUMENTS_DEPTH_MAX, CALL_BUDGET_SECONDS_DEFAULT, EVENT_BYTES_MAX,
+    LIVE_TASKS_MAX, OUTPUT_BYTES_MAX, PAGE_SIZE_MAX, WAIT_SECONDS_MAX,
+};
+
+/// Facts about this server that its callers may ask for.
+#[derive(Debug, Clone)]
+pub struct ServerInfo {
+    /// The kind of store, such as `sqlite`.
+    pub store: &'static str,
+    /// The sizes of messages.
+    pub limits: MessageLimits,
+    /// The number of calls that may run at the same time.
+    pub running_calls_max: usize,
+    /// The default of the longest time that a call may run.
+    pub execution_timeout: Duration,
+    /// The time for which finished tasks are kept.
+    pub retention: Duration,
+    /// The time at which the server started.
+    pub start_time: Timestamp,
+}
+
+/// The optional parts that the server was built with.
+const FEATURES: &[&str] = &[
+    #[cfg(feature = "acp")]
+    "acp",
+    #[cfg(feature = "mcp")]
+    "mcp",
+    #[cfg(feature = "openai")]
+    "openai",
+];
+
+impl ServerInfo {
+    pub(super) fn response(&self, now: Timestamp) -> v1::GetServerInfoResponse {
+        let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+        let seconds = |seconds: u64| Some(duration(Duration::from_secs(seconds)));
+        let limits = v1::ServerLimits {
+            request_bytes_max: bytes(self.limits.request_bytes_max),
+            arguments_bytes_max: bytes(ARGUMENTS_BYTES_MAX),
+            arguments_depth_max: i32::try_from(ARGUMENTS_DEPTH_MAX).unwrap_or(i32::MAX),
+            output_bytes_max: i64::try_from(OUTPUT_BYTES_MAX).unwrap_or(i64::MAX),
+            event_bytes_max: bytes(EVENT_BYTES_MAX),
+            page_size_max: count(PAGE_SIZE_MAX),
+            running_calls_max: bytes(self.running_calls_max),
+            live_tasks_max: count(LIVE_TASKS_MAX),
+            call_budget_default: seconds(CALL_BUDGET_SECONDS_DEFAULT),
+            execution_timeout_default: Some(duration(self.execution_timeout)),
+            wait_max: seconds(WAIT_SECONDS_MAX),
+            retention: Some(duration(self.retention)),
+        };
+        v1::GetServerInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            features: FEATURES.iter().map(|name| (*name).to_owned()).collect(),
+            store: self.store.to_owned(),
+            limits: Some(limits),
+            start_time: Some(timestamp(self.start_time)),
+            current_time: Some(timestamp(now)),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Messages of the session streams.
+
+use async_stream::try_stream;
+use callpark_proto::stored::SessionUpdate;
+use callpark_proto::v1;
+use callpark_proto::v1::session_update::Control;
+use futures::{Stream, StreamExt};
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::convert;
+use crate::engine::{CallHandle, Engine, Error, StreamItem};
+
+/// Streams the events of a call from its acceptance until it has settled.
+pub(super) async fn call_updates(
+    engine: Engine,
+    handle: CallHandle,
+    leave_at: Option<Instant>,
+) -> Result<impl Stream<Item = Result<SessionUpdate, Status>> + Send, Error> {
+    let after = handle.accept_sequence().await?.saturating_sub(1);
+    let items = engine.events().call(handle.session_id, handle.call_id, after);
+    Ok(attached(items, handle, leave_at))
+}
+
+/// Streams the events of a turn from its acceptance until it has ended, or was parked for its budget
+/// or its caller's deadline.
+pub(super) async fn turn_updates(
+    engine: Engine,
+    handle: CallHandle,
+    leave_at: Option<Instant>,
+) -> Result<impl Stream<Item = Result<SessionUpdate, Status>> + Send, Error> {
+    let after = handle.accept_sequence().await?.saturating_sub(1);
+    let items = engine.events().turn(handle.session_id, handle.turn_id(), handle.call_id, after);
+    Ok(attached(items, handle, leave_at))
+}
+
+/// Streams the items while their caller listens. A stream that is dropped before the call has settled
+/// drops its handle, which applies `on_disconnect`; so does the deadline at `leave_at`.
+fn attached(
+    items: impl Stream<Item = Result<StreamItem, Error>> + Send,
+    mut handle: CallHandle,
+    leave_at: Option<Instant>,
+) -> impl Stream<Item = Result<SessionUpdate, Status>> + Send {
+    try_stream! {
+        let mut items = std::pin::pin!(items);
+        let mut leave_at = leave_at;
+        loop {
+            let step = tokio::select! {
+                item = items.next() => Some(item),
+                () = crate::engine::sleep_until(leave_at) => None,
+            };
+            match step {
+                Some(Some(Ok(item))) => yield session_update(item),
+                Some(Some(Err(error))) => {
+                    if error == Error::Draining {
+                        handle.detach_silently();
+                    }
+                    Err(error)?;
+                }
+                Some(None) => break,
+                None => {
+                    leave_at = None;
+                    handle.leave_for_deadline().await?;
+                }
+            }
+        }
+        handle.detach();
+    }
+}
+
+/// Returns an item of a stream as a message. The events keep the bytes that were stored.
+pub(super) fn session_update(item: StreamItem) -> SessionUpdate {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let control = match item {
+        StreamItem::Events(events) => {
+            return SessionUpdate { events, control: None };
+        }
+        StreamItem::Snapshot(session) => Control::Snapshot(v1::Snapshot {
+            head_sequence: signed(session.head_sequence),
+            first_sequence: signed(session.first_sequence),
+            stream_epoch: session.stream_epoch.clone(),
+            session: Some(convert::session(*session)),
+        }),
+        StreamItem::CaughtUp { head } => {
+            Control::CaughtUp(v1::CaughtUp { head_sequence: signed(head) })
+        }
+        StreamItem::Heartbeat { head } => {
+            Control::Heartbeat(v1::Heartbeat { head_sequence: signed(head) })
+        }
+        StreamItem::Gap { from, to } => {
+            Control::Gap(v1::Gap { from_sequence: signed(from), to_sequence: signed(to) })
+        }
+        StreamItem::Draining { retry_after, last_sequence } => Control::Draining(v1::Draining {
+            retry_after: Some(convert::duration(retry_after)),
+            last_sequence: signed(last_sequence),
+        }),
+    };
+    SessionUpdate { events: Vec::new(), control: Some(control) }
+}
