@@ -13,12 +13,12 @@ fn main() {
     }
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=CALLPARK_COMMIT={commit}");
-    #[expect(clippy::disallowed_methods, reason = "cargo tells a build script its profile there")]
+    #[expect(clippy::disallowed_methods, reason = "cargo passes the profile to a build script there")]
     let profile = std::env::var("PROFILE").unwrap_or_else(|_| "unknown".to_owned());
     println!("cargo:rustc-env=CALLPARK_PROFILE={profile}");
 }
 
-/// What git says in one line; none without git or outside a checkout.
+/// Returns the one line that git prints, or `None` without git or outside a checkout.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=google");
     #[expect(
         clippy::disallowed_methods,
-        reason = "cargo tells a build script its folder by the environment"
+        reason = "cargo passes the folder to a build script by the environment"
     )]
     let out = PathBuf::from(env::var("OUT_DIR")?);
 

@@ -1,4 +1,4 @@
-//! How many instructions the hot paths take. They repeat to within a percent where times don't.
+//! Instruction counts of the hot paths. They repeat to within a percent where times do not.
 //!
 //! `cargo bench --bench instructions [-- --keep]` runs each case under callgrind, once with few and
 //! once with more repetitions: the difference is what a repetition takes, without what came before.
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-/// What a case may fail with.
+/// The error of a case.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The first argument of this program when it is to run a case.
@@ -85,9 +85,9 @@ fn count(name: &str, repetitions: u64) -> Result<u64> {
         .arg(std::env::current_exe()?)
         .args([CASE, name, &repetitions.to_string()])
         .output()?;
-    let told = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     // "Collected : 123456" stands at the end.
-    let count = told.lines().find_map(|line| line.split_once("Collected :"));
-    let (_, count) = count.ok_or_else(|| format!("callgrind says no count of {name}: {told}"))?;
+    let count = stderr.lines().find_map(|line| line.split_once("Collected :"));
+    let (_, count) = count.ok_or_else(|| format!("callgrind printed no count of {name}: {stderr}"))?;
     Ok(count.trim().parse()?)
 }

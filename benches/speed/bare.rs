@@ -22,7 +22,7 @@ use crate::model::proxied;
 /// behind which sequence to begin, and `StreamTurn` with what its model says.
 #[derive(Debug, Clone)]
 pub(crate) struct Bare {
-    /// Where the model is.
+    /// The address of the model.
     pub(crate) model: Arc<str>,
 }
 

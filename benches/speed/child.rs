@@ -17,9 +17,9 @@ pub(crate) const SERVE: &str = "--serve";
 pub(crate) struct Server {
     child: Child,
     endpoint: String,
-    /// Where it answers operators.
+    /// The address of the operators' page.
     admin: String,
-    /// Its store, removed with it.
+    /// The folder of the store, removed with the server.
     _folder: TempDir,
 }
 
@@ -62,7 +62,7 @@ impl Server {
         Ok(Self { child, endpoint, admin, _folder: folder })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }

@@ -1,4 +1,4 @@
-//! How fast the server is, each case beside its base line in the same run.
+//! The speed of the server, each case beside its base line in the same run.
 //!
 //! `cargo bench --bench speed [-- [--rounds N] [case]...]`. BENCHMARKS.md explains the table that
 //! this prints.
@@ -17,7 +17,7 @@ mod tools;
 
 use std::process::ExitCode;
 
-/// What a case or a server may fail with.
+/// The error of a case or a server.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Rounds of a case unless `--rounds` says otherwise.
@@ -43,7 +43,7 @@ fn run() -> Result<()> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--rounds" => rounds = arguments.next().unwrap_or_default().parse()?,
-            // What cargo tells every benchmark.
+            // cargo passes this flag to every benchmark.
             "--bench" => {}
             name => names.push(name.to_owned()),
         }

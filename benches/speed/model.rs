@@ -26,7 +26,7 @@ pub(crate) async fn serve() -> Result<()> {
         let (connection, _) = listener.accept().await?;
         connection.set_nodelay(true)?;
         connections.spawn(async move {
-            // Who leaves in mid-answer has heard enough.
+            // A client may leave in the middle of an answer.
             let _ = answer_all(connection).await;
         });
     }

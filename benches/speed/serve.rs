@@ -54,11 +54,11 @@ async fn serve_callpark(folder: &Path, model: &str) -> Result<()> {
     println!("http://{} {admin}", app.addresses()[0]);
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
-    let told = async {
+    let stop_at_signal = async {
         terminate.recv().await;
         stop.cancel();
     };
-    let (ran, ()) = tokio::join!(app.run(stop.clone()), told);
+    let (ran, ()) = tokio::join!(app.run(stop.clone()), stop_at_signal);
     Ok(ran?)
 }
 

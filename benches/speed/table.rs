@@ -2,7 +2,7 @@
 
 use crate::measure::Samples;
 
-/// What a figure must be.
+/// The goal of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Goal {
     /// At least this share of the base line.
@@ -18,17 +18,17 @@ pub(crate) enum Goal {
 /// A case and what came of it.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// What was measured.
+    /// A measured case.
     pub(crate) case: String,
     /// Of what, such as `calls/s`.
     pub(crate) unit: &'static str,
     /// One figure a round.
     pub(crate) case_samples: Samples,
-    /// What the base line is; empty: there is none.
+    /// The name of the base line; empty if there is none.
     pub(crate) base: String,
-    /// Its figures.
+    /// The figures of the base line.
     pub(crate) base_samples: Samples,
-    /// What must hold of the medians.
+    /// The condition on the medians.
     pub(crate) goal: Goal,
 }
 

@@ -1,8 +1,8 @@
-"""Hears of background tasks that end, and hands each to an agent that lives outside the server.
+"""Consumes follow-ups of finished background tasks, for an agent outside the server.
 
 CALLPARK_ENDPOINT is the server, such as http://127.0.0.1:50051; CALLPARK_TOKEN is what the server
-wrote to its token file. It goes on until it is stopped, or for as many follow-ups as its argument
-says. One that it didn't acknowledge is handed out again when the lease, of 60 s, has run out.
+wrote to its token file. It runs until it is stopped, or for as many follow-ups as its argument says.
+A follow-up that it does not acknowledge is delivered again when the lease of 60 s has expired.
 """
 
 import os
@@ -18,8 +18,7 @@ TOKEN = (("authorization", f"Bearer {os.environ['CALLPARK_TOKEN']}"),)
 
 
 def handle(follow_up: FollowUp) -> None:
-    """What stands here prompts the agent. One that must not hear of a task twice remembers the
-    dedupe_key."""
+    """Prompts the agent. To apply each effect once, store follow_up.dedupe_key with it."""
     print(follow_up.message, flush=True)
 
 
@@ -34,7 +33,7 @@ def main() -> None:
             )
             try:
                 handle(lease.follow_up)
-            except Exception as failure:  # It is handed out again later, ten times in all.
+            except Exception as failure:  # It is delivered again later, up to ten times.
                 acknowledgement.error.CopyFrom(Status(code=2, message=repr(failure)[:1000]))
             tasks.AcknowledgeFollowUp(acknowledgement, timeout=30, metadata=TOKEN)
             left -= 1

@@ -1,5 +1,5 @@
-"""Tries examples/python/follow_ups.py: it hears of a task that outlasted its call, and what it fails
-to handle comes again.
+"""Tests examples/python/follow_ups.py: it receives the follow-up of a parked call, and one that it fails
+to handle is delivered again.
 
 CALLPARK_ENDPOINT and CALLPARK_TOKEN are as in main.py; PYTHONPATH names the stubs.
 """
@@ -40,11 +40,11 @@ def main() -> None:
             consume(stdout=full, stderr=subprocess.DEVNULL)
         record = only_record(tasks, call.session_id)
         check(state(record) == "FOLLOW_UP_STATE_PENDING", f"a failure left it {state(record)}")
-        why = record.last_error.message
-        check("No space left" in why, f"the failure is told as {why!r}")
+        error = record.last_error.message
+        check("No space left" in error, f"the error is {error!r}")
 
-        heard = consume(stdout=subprocess.PIPE, text=True).stdout
-        check(call.parked.background_id in heard and "the result" in heard, f"it heard {heard!r}")
+        printed = consume(stdout=subprocess.PIPE, text=True).stdout
+        check(call.parked.background_id in printed and "the result" in printed, f"the example printed {printed!r}")
         record = only_record(tasks, call.session_id)
         check(state(record) == "FOLLOW_UP_STATE_DELIVERED", f"it is {state(record)}")
         check(record.attempt == 2, f"{record.attempt} attempts")

@@ -5,7 +5,7 @@
 //! would cost more than all the rest of a replay, and would lose the fields of an event that a newer
 //! version wrote. [`SessionUpdate`] here holds the events as bytes instead. On the wire it is the
 //! [`SessionUpdate`](crate::v1::SessionUpdate) of `v1`: an embedded message and a `bytes` field are
-//! both a length and that many bytes, so no client can tell the difference.
+//! both a length and that many bytes, so that clients see no difference.
 //!
 //! All other messages are those of [`v1`].
 

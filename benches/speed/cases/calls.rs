@@ -82,7 +82,7 @@ pub(crate) async fn one(bench: &Bench) -> Result<Vec<Row>> {
     }])
 }
 
-/// How long each took, in microseconds.
+/// Returns the duration of each call, in microseconds.
 pub(crate) async fn times(
     span: Duration,
     mut work: impl AsyncFnMut() -> Result<()>,

@@ -146,7 +146,7 @@ pub(crate) async fn many_sessions(bench: &Bench) -> Result<Vec<Row>> {
     }])
 }
 
-/// How long each append took when as many logs grow at the same rate, in microseconds.
+/// Returns the duration of each append when as many logs grow at the same rate, in microseconds.
 async fn commit_times(store: &Bare) -> Result<Vec<f64>> {
     let write = |_| async {
         let mut log = Log::new(store);

@@ -1,4 +1,4 @@
-//! How soon an agent hears of a task that has ended.
+//! The time from the end of a task to its delivery to an agent.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::{Result, tools};
 /// Tasks that end one after the other, each in a session that does nothing else.
 const TASKS: usize = 200;
 
-/// From the end of a task to the first event of the turn that tells of it.
+/// The time from the end of a task to the first event of the turn that delivers its follow-up.
 pub(crate) async fn follow_ups(bench: &Bench) -> Result<Vec<Row>> {
     let model = bench.model().await?;
     let server = bench.callpark_with(model.endpoint()).await?;
@@ -24,7 +24,7 @@ pub(crate) async fn follow_ups(bench: &Bench) -> Result<Vec<Row>> {
     let (base_samples, case_samples): (Samples, Samples) =
         in_turns(bench.rounds, base, case).await?;
     Ok(vec![Row {
-        case: format!("{TASKS} ends of tasks: from the end to the turn that tells of it, p99"),
+        case: format!("{TASKS} ends of tasks: from the end to the turn that delivers it, p99"),
         unit: "ms",
         case_samples,
         base: "one commit of the store alone, p99".into(),

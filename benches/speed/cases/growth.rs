@@ -1,4 +1,4 @@
-//! What must cost the same however much there is.
+//! Costs that must not grow with the amount of data.
 
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,7 @@ pub(crate) async fn long(bench: &Bench) -> Result<Vec<Row>> {
     }])
 }
 
-/// How long an event takes, in microseconds.
+/// Returns the duration of an event, in microseconds.
 async fn append(client: &Client, session: &str, events: u64) -> Result<f64> {
     let mut client = client.clone();
     let began = Instant::now();

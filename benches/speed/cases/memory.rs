@@ -25,7 +25,7 @@ const CACHED_EVENTS: f64 = 150_000.0;
 /// Streams of sessions where nothing happens.
 const STREAMS: usize = 5_000;
 
-/// What a parked call, a wait and a stream take.
+/// The memory of a parked call, a wait and a stream.
 pub(crate) async fn memory(bench: &Bench) -> Result<Vec<Row>> {
     let (mut parked, mut waits, mut streams) =
         (Samples::default(), Samples::default(), Samples::default());

@@ -19,7 +19,7 @@ use tonic::Streaming;
 use crate::table::{HEAD, Row};
 use crate::{Result, child};
 
-/// How long a rate is measured in a round.
+/// The time for which a rate is measured in a round.
 const SPAN: Duration = Duration::from_secs(2);
 
 /// A base line, callpark, and how often.

@@ -9,10 +9,10 @@ use crate::client::Client;
 use crate::measure::{Samples, percentile};
 use crate::table::{Goal, Row};
 
-/// How long it writes.
+/// The time for which it writes.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// What it costs the server's memory and another caller.
+/// Measures the cost to the server's memory and to another caller.
 pub(crate) async fn noise(bench: &Bench) -> Result<Vec<Row>> {
     let (mut quiet, mut loud, mut memory) =
         (Samples::default(), Samples::default(), Samples::default());

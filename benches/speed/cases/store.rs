@@ -14,7 +14,7 @@ use crate::bare::EVENT_BYTES;
 use crate::session::session;
 use crate::{Result, child};
 
-/// A store that nobody else uses.
+/// A store of the benchmark's own.
 #[derive(Clone)]
 pub(crate) struct Bare {
     store: Arc<SqliteStore>,
@@ -51,7 +51,7 @@ impl Log {
         self.append_with(count, Vec::new()).await
     }
 
-    /// What a call writes: its start and its end, each with an event.
+    /// The appends of a call: its start and its end, each with an event.
     pub(crate) async fn append_call(&mut self) -> Result<()> {
         let call = self.call();
         let ended = Call {

@@ -19,7 +19,7 @@ const RATE: f64 = 50.0;
 const WORDS: u64 = 200;
 /// Connections that their readers share.
 const CONNECTIONS: usize = 8;
-/// Words of one that speaks as fast as it is heard.
+/// The words of a model without pauses.
 const FAST_WORDS: u64 = 50_000;
 
 /// Many slow models: how long a word takes to its reader; and one fast one.
@@ -57,7 +57,7 @@ pub(crate) async fn turns(bench: &Bench) -> Result<Vec<Row>> {
     let (base, case) = (|| rate(proxied[0].clone()), || rate(clients[0].clone()));
     let (base_samples, case_samples) = in_turns(bench.rounds, base, case).await?;
     let fast = Row {
-        case: "a turn whose model speaks as fast as it is heard".into(),
+        case: "a turn whose model answers without pauses".into(),
         unit: "words/s",
         case_samples,
         base: "through a proxy that keeps nothing".into(),
@@ -72,7 +72,7 @@ async fn word_times(clients: &[Client]) -> Result<Vec<f64>> {
     Ok(try_join_all(turns).await?.concat())
 }
 
-/// How long each word of a turn took to get here, in microseconds.
+/// Returns the delay of each word of a turn, in microseconds.
 async fn turn(mut client: Client, words: u64, rate: f64) -> Result<Vec<f64>> {
     let prompt = format!("{words} {rate}");
     let request = v1::StreamTurnRequest { prompt, ..Default::default() };

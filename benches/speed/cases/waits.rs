@@ -1,4 +1,4 @@
-//! From the end of a task to those who wait for it.
+//! The time from the end of a task to the answers of its waits.
 
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ fn end_micros(task: &v1::Task) -> Result<f64> {
     Ok(time.seconds as f64 * 1e6 + f64::from(time.nanos) / 1e3)
 }
 
-/// So many who wait for a task each, until they are dropped.
+/// Starts waits for a task each, which last until they are dropped.
 async fn waiting(server: &Server, count: usize) -> Result<JoinSet<()>> {
     let tasks = start(server, count).await?;
     wait_for(server, tasks).await
