@@ -39,16 +39,16 @@ impl Projection {
         match change {
             Change::Accepted { call, arguments, arguments_bytes } => {
                 let started = started(&call, arguments, arguments_bytes);
-                self.tell(&call, Payload::ToolCallStarted(Box::new(started)), now, written);
+                self.emit(&call, Payload::ToolCallStarted(Box::new(started)), now, written);
                 self.insert(call, written);
             }
             Change::Began(id) => self.begin(id, now, written),
             Change::Output(id, output) => {
-                self.tell_live(id, Payload::ToolOutput(output), now, written);
+                self.emit_live(id, Payload::ToolOutput(output), now, written);
             }
             Change::Progressed(id, progress) => {
                 self.edit(id, now, written, |call| call.progress = Some(progress.clone()));
-                self.tell_live(id, Payload::ToolProgress(progress), now, written);
+                self.emit_live(id, Payload::ToolProgress(progress), now, written);
             }
             Change::Turn(id, report) => self.report_turn(id, report, now, written),
             Change::Parked(id, reason) => self.park(id, reason, now, written),
@@ -65,7 +65,7 @@ impl Projection {
                     call.cancellation = Some(cancellation);
                     call.stopping.get_or_insert(Stopping { cause: StopCause::Cancel, time: now });
                 });
-                self.tell_live(call_id, payload, now, written);
+                self.emit_live(call_id, payload, now, written);
             }
             Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
                 call.stopping.get_or_insert(Stopping { cause, time: now });
@@ -87,7 +87,9 @@ impl Projection {
                 written.settled.push(*call);
             }
             Change::FollowUp { record, told } => self.put_follow_up(*record, told, now, written),
-            Change::Told { call_id, record } => self.tell_follow_up(call_id, *record, now, written),
+            Change::FollowUpClaimed { call_id, record } => {
+                self.claim_follow_up(call_id, *record, now, written)
+            }
             Change::Deleted(id) => written.deleted.push(id),
             Change::Closing { reason, cancelled_tasks, detached_tasks } => {
                 self.session.state = SessionState::Closing;
@@ -118,7 +120,7 @@ impl Projection {
         });
         let Some(call) = self.live.get(&id) else { return };
         let started = started(call, None, 0);
-        self.tell_live(id, Payload::ToolCallStarted(Box::new(started)), now, written);
+        self.emit_live(id, Payload::ToolCallStarted(Box::new(started)), now, written);
     }
 
     fn park(&mut self, id: CallId, reason: ParkReason, now: Timestamp, written: &mut Written) {
@@ -133,7 +135,7 @@ impl Projection {
             reason,
             call_budget: call.policy.call_budget,
         };
-        self.tell_live(id, payload, now, written);
+        self.emit_live(id, payload, now, written);
     }
 
     fn end(
@@ -157,7 +159,7 @@ impl Projection {
             call.turn = Some(self.end_turn(&call, turn, now, written));
         }
         if let Some(finished) = finished(&call, now) {
-            self.tell(&call, Payload::ToolCallFinished(Box::new(finished)), now, written);
+            self.emit(&call, Payload::ToolCallFinished(Box::new(finished)), now, written);
         }
         self.schedule_follow_up(&call, now, written);
         written.changed.remove(&id);
@@ -192,7 +194,7 @@ impl Projection {
         written.changed.insert(id);
     }
 
-    pub(super) fn tell_live(
+    pub(super) fn emit_live(
         &mut self,
         id: CallId,
         payload: Payload,
@@ -204,7 +206,7 @@ impl Projection {
         }
     }
 
-    pub(super) fn tell(
+    pub(super) fn emit(
         &mut self,
         call: &Call,
         payload: Payload,

@@ -69,7 +69,7 @@ pub enum Change {
         told: Option<Payload>,
     },
     /// A turn tells of a follow-up.
-    Told {
+    FollowUpClaimed {
         /// The call that the turn is.
         call_id: CallId,
         /// The follow-up as it was before.

@@ -95,7 +95,7 @@ pub enum FollowUpOrder {
         outcome: DeliveryOutcome,
     },
     /// Its lease has run out.
-    Lapse,
+    LeaseExpired,
     /// It is brought back.
     Retry,
     /// Nobody needs to hear of it.
@@ -113,7 +113,7 @@ pub enum DeliveryOutcome {
     /// It failed.
     Failed(DeliveryError),
     /// It wasn't tried.
-    GivenBack,
+    Released,
 }
 
 impl DeliveryOutcome {
@@ -125,7 +125,7 @@ impl DeliveryOutcome {
         match self {
             Self::Delivered => Step::Deliver(record),
             Self::Failed(error) => Step::Fail(record, error),
-            Self::GivenBack => Step::GiveBack(record),
+            Self::Released => Step::Release(record),
         }
     }
 }

@@ -34,11 +34,11 @@ impl Projection {
         written: &mut Written,
     ) {
         let Some(record) = scheduled(call, &self.session, self.settings, now) else { return };
-        self.tell(call, Payload::FollowUpScheduled, now, written);
+        self.emit(call, Payload::FollowUpScheduled, now, written);
         if record.state == FollowUpState::Suppressed {
             let error = Some(DeliveryError { code: 0, message: record.reason.clone() });
             let told = Payload::FollowUpFinished { attempt: 0, state: record.state, error };
-            self.tell(call, told, now, written);
+            self.emit(call, told, now, written);
         }
         written.follow_ups.push(FollowUpPut { record, task: Some(Box::new(call.clone())) });
     }
@@ -64,7 +64,7 @@ impl Projection {
     }
 
     /// Gives a follow-up to a turn.
-    pub(super) fn tell_follow_up(
+    pub(super) fn claim_follow_up(
         &mut self,
         turn: CallId,
         record: FollowUp,
@@ -72,7 +72,7 @@ impl Projection {
         written: &mut Written,
     ) {
         let turn_id = self.call(turn).and_then(|call| call.turn_id);
-        let record = record.told_by(turn_id, now);
+        let record = record.claimed_by(turn_id, now);
         let told = Payload::FollowUpStarted { attempt: record.attempt };
         self.edit(turn, now, written, |call| {
             if let Some(turn) = &mut call.turn {
@@ -109,10 +109,13 @@ impl Projection {
             if let Some(note) = &mut note {
                 note.tasks = tasks;
             }
-            self.keep(Message::Assistant { text: text.into(), calls: Vec::new(), note }, written);
+            self.push_message(
+                Message::Assistant { text: text.into(), calls: Vec::new(), note },
+                written,
+            );
         }
         let ended = self.turn_ended(call, &turn, stop);
-        self.tell(call, ended, now, written);
+        self.emit(call, ended, now, written);
         turn
     }
 }
@@ -190,9 +193,9 @@ pub(super) fn after_turn(
         Ok(_) if turn.delivers && !by_callpark(call) => {
             Step::Suppress(record, "the turn that told of it was cancelled".to_owned())
         }
-        Ok(_) => Step::GiveBack(record),
+        Ok(_) => Step::Release(record),
         // The server's end is not the follow-up's fault: it could be given up for nothing else.
-        Err(_) if call.state == State::Lost => Step::GiveBack(record),
+        Err(_) if call.state == State::Lost => Step::Release(record),
         Err(error) => {
             let code = if error.retryable { CODE_UNAVAILABLE } else { CODE_UNKNOWN };
             let message = format!("{}: {}", error.code, error.message);
@@ -218,11 +221,11 @@ pub(super) enum Step {
     /// Nobody needs to hear.
     Suppress(FollowUp, String),
     /// It wasn't tried: somebody else may, at once.
-    GiveBack(FollowUp),
+    Release(FollowUp),
     /// The attempt failed.
     Fail(FollowUp, DeliveryError),
     /// The lease ran out.
-    Lapse(FollowUp),
+    LeaseExpired(FollowUp),
 }
 
 impl Step {
@@ -236,7 +239,7 @@ impl Step {
                 let error = DeliveryError { code: 0, message: reason.clone() };
                 (record.suppressed(reason, settings, now), Some(error))
             }
-            Self::GiveBack(record) => {
+            Self::Release(record) => {
                 let attempt = record.attempt.saturating_sub(1);
                 (FollowUp { attempt, ..record.pending(now, now) }, None)
             }
@@ -244,7 +247,7 @@ impl Step {
                 let due = now.saturating_add(pause(&record, settings.follow_up_delay));
                 (record.failed(error.clone(), due, settings, now), Some(error))
             }
-            Self::Lapse(record) => {
+            Self::LeaseExpired(record) => {
                 let message = "the lease ran out before it was acknowledged".to_owned();
                 let error = DeliveryError { code: CODE_DEADLINE_EXCEEDED, message };
                 (record.failed(error.clone(), now, settings, now), Some(error))
@@ -271,7 +274,7 @@ impl FollowUp {
     }
 
     /// Handed out to a turn.
-    pub(super) fn told_by(self, turn_id: Option<TurnId>, now: Timestamp) -> Self {
+    pub(super) fn claimed_by(self, turn_id: Option<TurnId>, now: Timestamp) -> Self {
         Self {
             state: FollowUpState::Leased,
             attempt: self.attempt.saturating_add(1),

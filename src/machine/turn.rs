@@ -18,7 +18,7 @@ impl Projection {
         match report {
             TurnReport::Started { prompt, attachments } => {
                 let model = self.model_of(id);
-                let follow_ups = self.told_by(id);
+                let follow_ups = self.follow_ups_claimed_by(id);
                 let payload = Payload::TurnStarted {
                     prompt: prompt.clone(),
                     attachments: attachments.len(),
@@ -26,27 +26,27 @@ impl Projection {
                     follow_ups,
                 };
                 self.remember(id, Message::User { text: prompt, attachments }, written);
-                self.tell_live(id, payload, now, written);
+                self.emit_live(id, payload, now, written);
             }
             TurnReport::Text(text) => {
-                self.tell_live(id, Payload::AssistantDelta(text), now, written);
+                self.emit_live(id, Payload::AssistantDelta(text), now, written);
             }
             TurnReport::Reasoning(text) => {
-                self.tell_live(id, Payload::ReasoningDelta(text), now, written);
+                self.emit_live(id, Payload::ReasoningDelta(text), now, written);
             }
             TurnReport::Message { text, calls } => {
                 let call_ids = calls.iter().map(|call| call.call_id).collect();
                 let (shown, omitted_bytes) = shown(&text);
                 let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
                 self.remember(id, Message::Assistant { text, calls, note: None }, written);
-                self.tell_live(id, payload, now, written);
+                self.emit_live(id, payload, now, written);
             }
             TurnReport::Answered { id: model_id, text, pictures } => {
                 self.remember(id, Message::Tool { id: model_id, text, pictures }, written);
             }
             TurnReport::Retrying { attempt, delay, error } => {
                 let payload = Payload::TurnRetrying { attempt, delay, error };
-                self.tell_live(id, payload, now, written);
+                self.emit_live(id, payload, now, written);
                 self.edit(id, now, written, |call| call.attempt = attempt);
             }
             TurnReport::Ended(end) => self.edit(id, now, written, |call| {
@@ -62,7 +62,7 @@ impl Projection {
                         *call.usage.get_or_insert_default() += usage;
                     });
                 }
-                self.tell_live(id, Payload::UsageReported { usage, model }, now, written);
+                self.emit_live(id, Payload::UsageReported { usage, model }, now, written);
             }
         }
     }
@@ -74,7 +74,7 @@ impl Projection {
         turn.map(|turn| turn.id).filter(|turn| *turn != id)
     }
 
-    fn told_by(&self, id: CallId) -> Vec<CallId> {
+    fn follow_ups_claimed_by(&self, id: CallId) -> Vec<CallId> {
         let turn = self.call(id).and_then(|call| call.turn.as_ref());
         turn.map(|turn| turn.follow_ups.iter().map(|record| record.call_id).collect())
             .unwrap_or_default()
@@ -89,11 +89,11 @@ impl Projection {
     fn remember(&mut self, id: CallId, message: Message, written: &mut Written) {
         let turn = self.call(id).and_then(|call| call.turn.as_ref());
         if turn.is_none_or(|turn| !turn.delivers) {
-            self.keep(message, written);
+            self.push_message(message, written);
         }
     }
 
-    pub(super) fn keep(&mut self, message: Message, written: &mut Written) {
+    pub(super) fn push_message(&mut self, message: Message, written: &mut Written) {
         self.session.messages += 1;
         written.messages.push((self.session.messages, message));
     }

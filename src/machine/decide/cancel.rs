@@ -25,7 +25,7 @@ fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) 
     }
     let was_pending = call.state == State::Pending;
     let reason = cancel.reason.clone();
-    let stop = tell(cancel, evicted, now);
+    let stop = request_stop(cancel, evicted, now);
     if !was_pending {
         return stop;
     }
@@ -48,7 +48,7 @@ fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) 
 }
 
 /// Records the request and tells the process to stop.
-fn tell(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
+fn request_stop(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
     let Cancel { call_id, requested_by, reason, force, grace } = cancel;
     let cancellation = Cancellation {
         request_time: now,

@@ -41,8 +41,10 @@ pub(super) fn decide(
             }
             _ => Decision::refused(Refusal::LeaseExpired),
         },
-        FollowUpOrder::Lapse => match record.due_time {
-            Some(due) if is_leased && due <= now => step(projection, Step::Lapse(record), now),
+        FollowUpOrder::LeaseExpired => match record.due_time {
+            Some(due) if is_leased && due <= now => {
+                step(projection, Step::LeaseExpired(record), now)
+            }
             _ => Decision::nothing(),
         },
         FollowUpOrder::Retry => match record.state {

@@ -135,7 +135,7 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
     decision =
         decision.change(Change::Accepted { call: Box::new(call), arguments, arguments_bytes });
     for record in told.into_iter().filter(|record| record.state == FollowUpState::Pending) {
-        decision = decision.change(Change::Told { call_id, record: Box::new(record) });
+        decision = decision.change(Change::FollowUpClaimed { call_id, record: Box::new(record) });
     }
     match parked {
         true => decision.change(Change::Parked(call_id, ParkReason::BackgroundStart)),

@@ -13,7 +13,7 @@ pub(super) fn decide(projection: &Projection, call_id: CallId, records: Vec<Foll
     let mut taken = Vec::new();
     for record in records.into_iter().filter(|record| record.state == FollowUpState::Pending) {
         taken.push(record.call_id);
-        decision = decision.change(Change::Told { call_id, record: Box::new(record) });
+        decision = decision.change(Change::FollowUpClaimed { call_id, record: Box::new(record) });
     }
     decision.reply = Ok(Reply::Taken(taken));
     decision

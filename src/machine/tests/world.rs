@@ -67,7 +67,7 @@ impl World {
     }
 
     /// Decides a command, makes what follows from it true, and checks every invariant.
-    pub(super) fn tell(&mut self, command: Command) -> Result<Reply, Refusal> {
+    pub(super) fn send(&mut self, command: Command) -> Result<Reply, Refusal> {
         // Nothing happens at the very same moment, so an order by time is an order.
         self.now = self.now.saturating_add(Duration::from_millis(1));
         let decision = decide(&self.projection, command.clone(), self.now);
@@ -140,7 +140,7 @@ impl World {
 
     pub(super) fn try_start(&mut self, start: Start) -> Result<CallId, Refusal> {
         let id = start.call_id;
-        self.tell(Command::Start(Box::new(start))).map(|_| id)
+        self.send(Command::Start(Box::new(start))).map(|_| id)
     }
 
     /// Starts a call that nothing refuses.
@@ -149,7 +149,7 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, call_id: CallId) {
-        assert_eq!(self.tell(Command::Begin { call_id }), Ok(Reply::Done));
+        assert_eq!(self.send(Command::Begin { call_id }), Ok(Reply::Done));
     }
 
     /// The run ends by itself, well.
@@ -170,16 +170,16 @@ impl World {
         stopped: bool,
     ) -> Result<Reply, Refusal> {
         let finish = Finish { call_id, result, stopped, survivors: Vec::new() };
-        self.tell(Command::Finish(Box::new(finish)))
+        self.send(Command::Finish(Box::new(finish)))
     }
 
     pub(super) fn cancel(&mut self, call_id: CallId) -> Result<Reply, Refusal> {
-        self.tell(Command::Cancel(cancel(call_id)))
+        self.send(Command::Cancel(cancel(call_id)))
     }
 
     pub(super) fn close(&mut self) -> Result<Reply, Refusal> {
         let close = Close { requested_by: "anna".into(), reason: "enough".into() };
-        self.tell(Command::Close(close))
+        self.send(Command::Close(close))
     }
 
     /// Time passes.
@@ -202,13 +202,13 @@ impl World {
     }
 
     /// What the last command has told about a call.
-    pub(super) fn told(&self, id: CallId) -> Vec<PayloadKind> {
+    pub(super) fn emitted(&self, id: CallId) -> Vec<PayloadKind> {
         let events = self.last.events.iter().filter(|event| event.call_id == Some(id));
         events.map(|event| event.payload.kind()).collect()
     }
 
     /// Who was asked to stop by the last command, and whether to make room, in order.
-    pub(super) fn told_to_stop(&self) -> Vec<(CallId, bool)> {
+    pub(super) fn asked_to_stop(&self) -> Vec<(CallId, bool)> {
         let asked = |event: &Event| match (&event.payload, event.call_id) {
             (Payload::ToolCallCancelling { evicted, .. }, Some(id)) => Some((id, *evicted)),
             _ => None,
