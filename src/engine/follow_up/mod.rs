@@ -18,7 +18,7 @@ use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, Reply};
 use crate::model::limits::PAGE_SIZE_DEFAULT;
 use crate::model::{Call, CallId, FollowUp, FollowUpState, Lease, Principal, SessionId};
 use crate::store::{
-    DueQuery, DueScope, FollowUpPage, FollowUpQuery, RequestEffect, RequestRecord, FollowUpWithTask,
+    DueQuery, DueScope, FollowUpPage, FollowUpQuery, FollowUpWithTask, RequestEffect, RequestRecord,
 };
 
 pub(crate) use outbox::Outbox;

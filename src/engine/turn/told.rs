@@ -66,7 +66,7 @@ impl Notes {
             tasks: Vec::new(),
             tools: Vec::new(),
             tools_omitted: 0,
-            told: cut(&play.prompt, FOLLOW_UP_NOTE_CHARACTERS_MAX),
+            prompt: cut(&play.prompt, FOLLOW_UP_NOTE_CHARACTERS_MAX),
         })))
     }
 

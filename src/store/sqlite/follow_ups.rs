@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::{Error, corrupt};
 use super::read::call_in;
-use super::row::{Time, due_number, follow_up_state_number, session_id};
+use super::row::{Time, due_number, session_id};
 use crate::model::{CallId, FollowUp, SessionId};
 use crate::store::{FollowUpWithTask, rules};
 
@@ -56,7 +56,7 @@ fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::R
         )?
         .execute(params![
             record.call_id.as_bytes(),
-            follow_up_state_number(record.state),
+            record.state.number(),
             due.map(|(what, _)| due_number(what)),
             due.map(|(_, time)| Time(time)),
             record.expire_time.map(Time),
@@ -84,7 +84,7 @@ fn insert(
             session_key,
             record.session_id.as_bytes(),
             record.tenant.as_str(),
-            follow_up_state_number(record.state),
+            record.state.number(),
             Time(record.create_time),
             due.map(|(what, _)| due_number(what)),
             due.map(|(_, time)| Time(time)),
