@@ -75,7 +75,7 @@ fn a_tool_that_fails_has_a_result_and_a_reason() {
         (exited(3), "exit code 3"),
         (broken(Some(Exit::Signal(9)), ""), "ended by signal 9"),
         (broken(None, "no such program"), "no such program"),
-        (broken(None, ""), "the tool says that it failed"),
+        (broken(None, ""), "the tool reported a failure"),
     ] {
         let (mut world, call) = running();
         assert_eq!(world.finish(call, result, false), Ok(Reply::Done));

@@ -225,7 +225,7 @@ fn a_turn_that_a_prompt_interrupts_gives_back_what_it_told_of() {
     world.begin(prompt);
     let records = vec![given_back];
     let taken = world.send(Command::TakeFollowUps { call_id: prompt, records });
-    assert_eq!(taken, Ok(Reply::Taken(vec![id])));
+    assert_eq!(taken, Ok(Reply::Claimed(vec![id])));
     end_turn(&mut world, prompt, Ok(StopReason::EndTurn));
     assert_eq!(state(&world, id), FollowUpState::Delivered);
 }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::{
-    Cancel, Change, Close, Command, Concurrency, Decision, Effect, Finish, Projection, Refusal,
-    Reply, Settings, Start, Written, decide,
+    Cancel, Change, Close, Command, Decision, Effect, Finish, Projection, Refusal, Reply, Settings,
+    Start, Written, decide,
 };
 use super::checks;
 use crate::model::{
-    Call, CallId, CallPolicy, Event, Exit, FollowUp, FollowUpPolicy, Labels, Payload, PayloadKind,
-    Session, SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
-    ToolResult,
+    Call, CallId, Event, Exit, FollowUp, Payload, PayloadKind, Session, SessionId, State,
+    TaskLimitPolicy, Tenant, Timestamp, ToolKind, ToolResult,
 };
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -109,23 +108,8 @@ impl World {
     /// A call to start in the foreground, with a place to run.
     pub(super) fn call(&mut self, tool: &str) -> Start {
         self.ids += 1;
-        Start {
-            call_id: CallId::from_bytes(self.ids.to_be_bytes()),
-            tool: tool.to_owned(),
-            kind: ToolKind::Command,
-            description: String::new(),
-            arguments: serde_json::Map::new(),
-            arguments_bytes: 2,
-            policy: CallPolicy::default(),
-            labels: Labels::new(),
-            turn_id: None,
-            turn: None,
-            is_control: false,
-            parent: None,
-            background: false,
-            concurrency: Concurrency::Allow,
-            has_slot: true,
-        }
+        let call_id = CallId::from_bytes(self.ids.to_be_bytes());
+        Start { arguments_bytes: 2, has_slot: true, ..Start::new(call_id, tool, ToolKind::Command) }
     }
 
     /// A task to start in the background, with a place to run.
@@ -227,43 +211,9 @@ pub(super) fn exited(code: i32) -> ToolResult {
 }
 
 pub(super) fn cancel(call_id: CallId) -> Cancel {
-    Cancel {
-        call_id,
-        requested_by: "anna".into(),
-        reason: "wrong branch".into(),
-        force: false,
-        grace: Duration::from_secs(2),
-    }
+    Cancel::new(call_id, "anna", "wrong branch", Duration::from_secs(2))
 }
 
 fn new_session(now: Timestamp) -> Session {
-    Session {
-        id: SessionId::from_bytes([7; 16]),
-        tenant: Tenant::new("tenant"),
-        state: SessionState::Open,
-        description: String::new(),
-        follow_up: FollowUpPolicy::OnFinish,
-        labels: Labels::new(),
-        allowed_tools: Default::default(),
-        model: String::new(),
-        system_message: "".into(),
-        max_rounds: 0,
-        working_directory: String::new(),
-        max_live_tasks: 32,
-        task_limit_policy: TaskLimitPolicy::Reject,
-        implicit: false,
-        depth: 0,
-        stream_epoch: "epoch".into(),
-        create_time: now,
-        update_time: now,
-        close_time: None,
-        close_reason: String::new(),
-        cancelled_tasks: 0,
-        detached_tasks: 0,
-        live_tasks: 0,
-        usage: None,
-        messages: 0,
-        head_sequence: 0,
-        first_sequence: 1,
-    }
+    Session::new(SessionId::from_bytes([7; 16]), Tenant::new("tenant"), "epoch", now)
 }
