@@ -205,21 +205,15 @@ impl Engine {
         };
         let (turn_id, call_id) = request.of_turn.unzip();
         let start = Start {
-            call_id: call_id.unwrap_or_else(CallId::random),
-            tool: request.tool,
-            kind: tool.kind,
             description: request.description,
             arguments: request.arguments,
             arguments_bytes: arguments_bytes.0,
             policy,
             labels: request.labels,
             turn_id,
-            turn: None,
-            parent: None,
             background: request.background,
             concurrency: request.concurrency,
-            is_control: false,
-            has_slot: false,
+            ..Start::new(call_id.unwrap_or_else(CallId::random), request.tool, tool.kind)
         };
         Asked { start, request: request.request }
     }

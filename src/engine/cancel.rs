@@ -63,12 +63,10 @@ impl Engine {
         }
         let (handle, _) = self.own_actor(who, call.session_id).await?;
         let record = self.record(who, request, RequestEffect::CallCancelled(cancel.id));
+        let grace = cancel.grace.unwrap_or(self.shared.options.machine.grace);
         let command = Command::Cancel(Cancel {
-            call_id: cancel.id,
-            requested_by: who.name.to_string(),
-            reason: cancel.reason,
             force: cancel.force,
-            grace: cancel.grace.unwrap_or(self.shared.options.machine.grace),
+            ..Cancel::new(cancel.id, &*who.name, cancel.reason, grace)
         });
         self.command(&handle, command, record).await?;
         drop(claim);

@@ -5,9 +5,7 @@ use super::requests::Claimed;
 use super::turn::AGENT;
 use super::{Engine, Error, RequestKey};
 use crate::machine::{Close, Command, Reply, SESSION_CLOSED};
-use crate::model::{
-    FollowUpPolicy, Labels, Principal, Session, SessionId, SessionState, TaskLimitPolicy,
-};
+use crate::model::{FollowUpPolicy, Labels, Principal, Session, SessionId, TaskLimitPolicy};
 use crate::store::{RequestEffect, SessionPage, SessionQuery};
 
 /// A session that somebody wants.
@@ -70,11 +68,10 @@ pub struct ClosedSession {
 
 impl Engine {
     pub(super) fn new_session(&self, who: &Principal, wanted: NewSession) -> Session {
-        let now = self.now();
+        let stream_epoch = uuid::Uuid::new_v4().simple().to_string();
+        let session =
+            Session::new(SessionId::random(), who.tenant.clone(), stream_epoch, self.now());
         Session {
-            id: SessionId::random(),
-            tenant: who.tenant.clone(),
-            state: SessionState::Open,
             description: wanted.description,
             labels: wanted.labels,
             allowed_tools: wanted.allowed_tools.into(),
@@ -84,21 +81,10 @@ impl Engine {
             working_directory: wanted.working_directory,
             max_live_tasks: wanted.max_live_tasks.unwrap_or(self.shared.options.live_tasks_default),
             task_limit_policy: wanted.task_limit_policy,
-            follow_up: wanted.follow_up.unwrap_or(FollowUpPolicy::OnFinish),
+            follow_up: wanted.follow_up.unwrap_or(session.follow_up),
             implicit: wanted.implicit,
             depth: wanted.depth,
-            stream_epoch: uuid::Uuid::new_v4().simple().to_string(),
-            create_time: now,
-            update_time: now,
-            close_time: None,
-            close_reason: String::new(),
-            cancelled_tasks: 0,
-            detached_tasks: 0,
-            live_tasks: 0,
-            usage: None,
-            messages: 0,
-            head_sequence: 0,
-            first_sequence: 1,
+            ..session
         }
     }
 

@@ -17,18 +17,8 @@ pub(super) fn content<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> Stri
 }
 
 /// The name of a state.
-pub(super) fn state_name(state: State) -> &'static str {
-    match state {
-        State::Pending => "pending",
-        State::Running => "running",
-        State::InputRequired => "waiting",
-        State::Cancelling => "cancelling",
-        State::Succeeded => "succeeded",
-        State::Failed => "failed",
-        State::TimedOut => "timed out",
-        State::Cancelled => "cancelled",
-        State::Lost => "lost",
-    }
+pub(super) fn state_name(state: State) -> String {
+    state.as_str().replace('_', " ")
 }
 
 /// A text of at most so many bytes: the middle of a longer one is left out, and the text says how

@@ -1,4 +1,4 @@
-//! Changes become events and a new projection.
+//! The application of changes: they become events and a new projection.
 
 use std::collections::BTreeSet;
 
@@ -8,47 +8,47 @@ use crate::model::{
     SessionState, State, StopCause, Stopping, Timestamp, ToolKind, TurnId,
 };
 
-/// What a run of changes has written, for the store.
+/// The records that a series of changes has written, for the store.
 #[derive(Debug, Default)]
 pub struct Written {
     /// Events, in order.
     pub events: Vec<Event>,
-    /// Live calls whose record has changed.
+    /// Live calls whose records have changed.
     pub changed: BTreeSet<CallId>,
-    /// Records of calls that aren't live any more.
+    /// The records of calls that are no longer live.
     pub settled: Vec<Call>,
-    /// Calls to forget.
+    /// Calls to remove.
     pub deleted: Vec<CallId>,
-    /// Messages for the session's history, with their numbers, from 1.
+    /// Messages for the session's history with their numbers, from 1.
     pub messages: Vec<(u64, Message)>,
     /// Follow-ups that are new or have changed, in the order of their changes.
     pub follow_ups: Vec<FollowUpPut>,
     /// The kinds of the calls that were accepted.
     pub accepted: Vec<ToolKind>,
-    /// The kinds of the calls that went to the background.
+    /// The kinds of the calls that were parked.
     pub parked: Vec<ToolKind>,
-    /// Something was written, be it only the session's own record.
+    /// `true` if anything was written, including the session's record.
     pub any: bool,
 }
 
 impl Projection {
-    /// Makes a change. The cost depends on the change alone.
+    /// Applies a change. The cost depends only on the change.
     pub fn apply(&mut self, change: Change, now: Timestamp, written: &mut Written) {
         written.any = true;
         self.session.update_time = now;
         match change {
             Change::Accepted { call, arguments, arguments_bytes } => {
                 let started = started(&call, arguments, arguments_bytes);
-                self.tell(&call, Payload::ToolCallStarted(Box::new(started)), now, written);
+                self.emit(&call, Payload::ToolCallStarted(Box::new(started)), now, written);
                 self.insert(call, written);
             }
             Change::Began(id) => self.begin(id, now, written),
             Change::Output(id, output) => {
-                self.tell_live(id, Payload::ToolOutput(output), now, written);
+                self.emit_live(id, Payload::ToolOutput(output), now, written);
             }
             Change::Progressed(id, progress) => {
                 self.edit(id, now, written, |call| call.progress = Some(progress.clone()));
-                self.tell_live(id, Payload::ToolProgress(progress), now, written);
+                self.emit_live(id, Payload::ToolProgress(progress), now, written);
             }
             Change::Turn(id, report) => self.report_turn(id, report, now, written),
             Change::Parked(id, reason) => self.park(id, reason, now, written),
@@ -65,7 +65,7 @@ impl Projection {
                     call.cancellation = Some(cancellation);
                     call.stopping.get_or_insert(Stopping { cause: StopCause::Cancel, time: now });
                 });
-                self.tell_live(call_id, payload, now, written);
+                self.emit_live(call_id, payload, now, written);
             }
             Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
                 call.stopping.get_or_insert(Stopping { cause, time: now });
@@ -86,8 +86,10 @@ impl Projection {
                 touch(&mut call, now);
                 written.settled.push(*call);
             }
-            Change::FollowUp { record, told } => self.put_follow_up(*record, told, now, written),
-            Change::Told { call_id, record } => self.tell_follow_up(call_id, *record, now, written),
+            Change::FollowUp { record, event } => self.put_follow_up(*record, event, now, written),
+            Change::FollowUpClaimed { call_id, record } => {
+                self.claim_follow_up(call_id, *record, now, written)
+            }
             Change::Deleted(id) => written.deleted.push(id),
             Change::Closing { reason, cancelled_tasks, detached_tasks } => {
                 self.session.state = SessionState::Closing;
@@ -118,7 +120,7 @@ impl Projection {
         });
         let Some(call) = self.live.get(&id) else { return };
         let started = started(call, None, 0);
-        self.tell_live(id, Payload::ToolCallStarted(Box::new(started)), now, written);
+        self.emit_live(id, Payload::ToolCallStarted(Box::new(started)), now, written);
     }
 
     fn park(&mut self, id: CallId, reason: ParkReason, now: Timestamp, written: &mut Written) {
@@ -133,7 +135,7 @@ impl Projection {
             reason,
             call_budget: call.policy.call_budget,
         };
-        self.tell_live(id, payload, now, written);
+        self.emit_live(id, payload, now, written);
     }
 
     fn end(
@@ -157,7 +159,7 @@ impl Projection {
             call.turn = Some(self.end_turn(&call, turn, now, written));
         }
         if let Some(finished) = finished(&call, now) {
-            self.tell(&call, Payload::ToolCallFinished(Box::new(finished)), now, written);
+            self.emit(&call, Payload::ToolCallFinished(Box::new(finished)), now, written);
         }
         self.schedule_follow_up(&call, now, written);
         written.changed.remove(&id);
@@ -171,10 +173,10 @@ impl Projection {
             reason: self.session.close_reason.clone(),
             cancelled_tasks: self.session.cancelled_tasks,
         };
-        self.push_event(Header::default(), payload, now, written);
+        self.push_event(EventHeader::default(), payload, now, written);
     }
 
-    /// Changes the record of a live call.
+    /// Edits the record of a live call.
     pub(super) fn edit(
         &mut self,
         id: CallId,
@@ -192,31 +194,31 @@ impl Projection {
         written.changed.insert(id);
     }
 
-    pub(super) fn tell_live(
+    pub(super) fn emit_live(
         &mut self,
         id: CallId,
         payload: Payload,
         now: Timestamp,
         written: &mut Written,
     ) {
-        if let Some(header) = self.call(id).map(Header::of) {
+        if let Some(header) = self.call(id).map(EventHeader::of) {
             self.push_event(header, payload, now, written);
         }
     }
 
-    pub(super) fn tell(
+    pub(super) fn emit(
         &mut self,
         call: &Call,
         payload: Payload,
         now: Timestamp,
         written: &mut Written,
     ) {
-        self.push_event(Header::of(call), payload, now, written);
+        self.push_event(EventHeader::of(call), payload, now, written);
     }
 
     pub(super) fn push_event(
         &mut self,
-        header: Header,
+        header: EventHeader,
         payload: Payload,
         now: Timestamp,
         written: &mut Written,
@@ -238,15 +240,15 @@ impl Projection {
     }
 }
 
-/// What an event says about its call.
+/// The part of an event that names its call.
 #[derive(Default)]
-pub(super) struct Header {
+pub(super) struct EventHeader {
     pub(super) turn_id: Option<TurnId>,
     pub(super) call_id: Option<CallId>,
     pub(super) attempt: u32,
 }
 
-impl Header {
+impl EventHeader {
     fn of(call: &Call) -> Self {
         Self { turn_id: call.turn_id, call_id: Some(call.id), attempt: call.attempt }
     }

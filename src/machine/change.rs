@@ -1,4 +1,4 @@
-//! What a decision consists of.
+//! The parts of a decision: changes, effects and a reply.
 
 use std::time::Duration;
 
@@ -16,159 +16,159 @@ pub enum Change {
     Accepted {
         /// The call.
         call: Box<Call>,
-        /// Its arguments, unless they are too large to be told.
+        /// The arguments, or `None` if they are too large for an event.
         arguments: Option<Map<String, Value>>,
-        /// How large they are, in bytes of JSON.
+        /// The size of the arguments, in bytes of JSON.
         arguments_bytes: u64,
     },
     /// The run of a pending call began.
     Began(CallId),
-    /// A process wrote.
+    /// A process wrote output.
     Output(CallId, ToolOutput),
-    /// A call said how far it is.
+    /// A call reported its progress.
     Progressed(CallId, Progress),
     /// A turn reported.
     Turn(CallId, TurnReport),
-    /// A call went to the background.
+    /// A call was parked.
     Parked(CallId, ParkReason),
-    /// Somebody asked a call to stop.
+    /// A call was asked to stop.
     Cancelling {
         /// The call.
         call_id: CallId,
-        /// Who, when, why.
+        /// The request.
         cancellation: Cancellation,
-        /// Killed at once.
+        /// `true` if it is killed at once.
         force: bool,
-        /// To make room for another.
+        /// `true` if it makes room for another call.
         evicted: bool,
     },
-    /// A run is being stopped by a limit.
+    /// A timeout stops a run.
     Stopping(CallId, StopCause),
     /// A call ended.
     Ended {
         /// The call.
         call_id: CallId,
-        /// How.
+        /// The terminal state.
         state: State,
-        /// Why, where the state alone doesn't say.
+        /// The reason, if the state alone doesn't say it.
         reason: String,
-        /// What it gave.
+        /// The outcome.
         outcome: Outcome,
         /// Processes that could not be killed.
         survivors: Vec<Survivor>,
-        /// When the work ended.
+        /// The time at which the work ended.
         end_time: Timestamp,
     },
-    /// The result of a finished task has arrived.
+    /// The receipt of a task's result was acknowledged.
     Acknowledged(Box<Call>),
     /// A follow-up has changed.
     FollowUp {
         /// The follow-up.
         record: Box<FollowUp>,
-        /// What is told of it; none: nothing.
-        told: Option<Payload>,
+        /// The event of the change, or `None` if the change has none.
+        event: Option<Payload>,
     },
-    /// A turn tells of a follow-up.
-    Told {
-        /// The call that the turn is.
+    /// A turn claimed a follow-up for delivery.
+    FollowUpClaimed {
+        /// The call of the turn.
         call_id: CallId,
-        /// The follow-up as it was before.
+        /// The follow-up before the claim.
         record: Box<FollowUp>,
     },
-    /// A finished task is forgotten.
+    /// A finished task is to be removed.
     Deleted(CallId),
-    /// The session takes no more calls.
+    /// The session accepts no more calls.
     Closing {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// How many tasks that cancelled.
+        /// The number of tasks that are cancelled by closing it.
         cancelled_tasks: u32,
-        /// How many detached ones go on.
+        /// The number of detached tasks that go on.
         detached_tasks: u32,
     },
-    /// The log ends.
+    /// The log ended.
     Closed,
 }
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Timer {
-    /// The budget of the caller.
+    /// The end of the call budget.
     Budget,
-    /// The hard limit of the run.
+    /// The execution timeout.
     Execution,
-    /// The limit of its silence.
+    /// The idle timeout.
     Idle,
 }
 
-/// What to do once the changes are durable.
+/// An effect to run once the changes are durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Run the call: a place is held for it.
+    /// Runs the call, which has a slot.
     Run(CallId),
-    /// Get a place for the call, then say [`super::Command::Begin`].
+    /// Acquires a slot for the call and then sends [`super::Command::Begin`].
     Reserve(CallId),
-    /// Give back the place that is held for a call that won't run.
+    /// Releases the slot of a call that won't run.
     Release(CallId),
-    /// Tell its process to stop, and kill it after the grace.
+    /// Asks the process to stop, and kills it after the grace period.
     Terminate(CallId, Duration),
-    /// Kill its process.
+    /// Kills the process.
     Kill(CallId),
-    /// Set a timer, in place of an older one of the same kind.
+    /// Sets a timer, which replaces an earlier one of the same purpose.
     Arm(CallId, Timer, Duration),
-    /// Take a timer back.
+    /// Cancels a timer.
     Disarm(CallId, Timer),
 }
 
-/// The answer to whoever gave the command.
+/// The reply to the sender of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// It is done.
+    /// The command is done.
     Done,
-    /// The command came for a call that isn't live here any more: its record tells the rest.
+    /// The call of the command isn't live. Its stored record shows the end.
     NotLive,
-    /// A follow-up as it is now.
+    /// A follow-up as it is after the command.
     FollowUp {
         /// The follow-up.
         record: Box<FollowUp>,
-        /// It had been done before.
+        /// `true` if an earlier command had the same effect.
         again: bool,
     },
-    /// A turn has taken the follow-ups of these tasks.
-    Taken(Vec<CallId>),
+    /// A turn has claimed the follow-ups of these tasks.
+    Claimed(Vec<CallId>),
     /// The session is closed, or will be once its calls have ended.
     Closed {
-        /// How many tasks that cancelled.
+        /// The number of tasks that were cancelled by closing it.
         cancelled_tasks: u32,
-        /// How many go on.
+        /// The number of detached tasks that go on.
         detached_tasks: u32,
-        /// It had been closed before.
+        /// `true` if it had been closed before.
         again: bool,
     },
 }
 
-/// Why a command was refused. Nothing has changed.
+/// The reason why a command was refused. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The session takes no more calls.
-    #[error("the session is closed: make a new one with CreateSession")]
+    /// The session accepts no more calls.
+    #[error("the session is closed: create a new one with CreateSession")]
     SessionClosed,
-    /// The session is at its cap.
+    /// The session has as many live tasks as it may.
     #[error(
         "the session has {limit} live tasks, its limit: wait for one, cancel one, or give the \
          session a higher max_live_tasks or the policy EVICT_OLDEST"
     )]
     TaskLimit {
-        /// The cap.
+        /// The limit.
         limit: u32,
     },
-    /// The session has live tasks, and the new one was not to run beside them.
+    /// The session has live tasks, and the new one was to be refused then.
     #[error(
         "the session has {live} live background tasks and concurrency is REJECT: wait for them, \
          or ask for QUEUE, REPLACE or ALLOW"
     )]
     Busy {
-        /// How many.
+        /// The number of live tasks.
         live: u32,
     },
     /// The session runs a turn.
@@ -177,19 +177,22 @@ pub enum Refusal {
          ENQUEUE or INTERRUPT"
     )]
     TurnRunning,
-    /// Somebody else has the follow-up, or has had it.
-    #[error("the follow-up is not to be had: somebody else delivers it, or has")]
+    /// The follow-up is claimed or delivered already.
+    #[error("the follow-up cannot be leased: it is being delivered or was delivered already")]
     FollowUpTaken,
     /// The lease isn't the current one.
     #[error(
-        "the lease is not the current one: it ran out and the follow-up was handed out again, or \
-         it was acknowledged otherwise; lease anew"
+        "the lease is not the current one: it expired, or the follow-up was acknowledged \
+         otherwise; lease the follow-up again"
     )]
     LeaseExpired,
-    /// The follow-up wasn't given up.
-    #[error("the follow-up is {}, not DEAD_LETTERED: there is nothing to bring back", word(*.state))]
+    /// The follow-up isn't dead-lettered.
+    #[error(
+        "the follow-up is {}, not DEAD_LETTERED: it cannot be retried",
+        .state.as_str().to_uppercase()
+    )]
     FollowUpNotDeadLettered {
-        /// Where it stands.
+        /// The state of the follow-up.
         state: FollowUpState,
     },
     /// The task hasn't ended.
@@ -197,44 +200,34 @@ pub enum Refusal {
     TaskRunning,
 }
 
-fn word(state: FollowUpState) -> &'static str {
-    match state {
-        FollowUpState::Pending => "PENDING",
-        FollowUpState::Leased => "LEASED",
-        FollowUpState::Delivered => "DELIVERED",
-        FollowUpState::Suppressed => "SUPPRESSED",
-        FollowUpState::DeadLettered => "DEAD_LETTERED",
-    }
-}
-
-/// What follows from a command.
+/// The decision about a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// Facts, in order.
+    /// The changes, in order.
     pub changes: Vec<Change>,
-    /// What to do once they are durable, in order.
+    /// The effects to run once the changes are durable, in order.
     pub effects: Vec<Effect>,
-    /// The answer.
+    /// The reply to the sender.
     pub reply: Result<Reply, Refusal>,
 }
 
 impl Decision {
-    /// Nothing follows but the answer that it is done.
+    /// Creates a decision that changes nothing and replies that the command is done.
     pub fn nothing() -> Self {
         Self { changes: Vec::new(), effects: Vec::new(), reply: Ok(Reply::Done) }
     }
 
-    /// The call isn't live any more.
+    /// Creates a decision that changes nothing and replies that the call isn't live.
     pub fn not_live() -> Self {
         Self { reply: Ok(Reply::NotLive), ..Self::nothing() }
     }
 
-    /// Nothing follows but a refusal.
+    /// Creates a decision that refuses the command.
     pub fn refused(refusal: Refusal) -> Self {
         Self { reply: Err(refusal), ..Self::nothing() }
     }
 
-    /// The calls that end by it.
+    /// Returns the calls that the decision ends.
     pub(super) fn ended(&self) -> Vec<CallId> {
         let ended = |change: &Change| match change {
             Change::Ended { call_id, .. } => Some(*call_id),
@@ -243,20 +236,20 @@ impl Decision {
         self.changes.iter().filter_map(ended).collect()
     }
 
-    /// It stops this call.
+    /// Returns `true` if the decision asks this call to stop.
     pub(super) fn stops(&self, id: CallId) -> bool {
         let stops = |change: &Change| matches!(change, Change::Cancelling { call_id, .. } if *call_id == id);
         self.changes.iter().any(stops)
     }
 
-    /// The same with one more change.
+    /// Adds a change.
     #[must_use]
     pub fn change(mut self, change: Change) -> Self {
         self.changes.push(change);
         self
     }
 
-    /// The same with one more effect.
+    /// Adds an effect.
     #[must_use]
     pub fn effect(mut self, effect: Effect) -> Self {
         self.effects.push(effect);

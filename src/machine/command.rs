@@ -1,4 +1,4 @@
-//! What a session can be told.
+//! The commands that a session decides.
 
 use std::time::Duration;
 
@@ -10,110 +10,133 @@ use crate::model::{
     Progress, StopCause, Survivor, Timestamp, ToolKind, ToolOutput, ToolResult, TurnId, TurnReport,
 };
 
-/// What a new background task does about those that its session already has.
+/// The behavior of a new background task towards those that its session has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Concurrency {
-    /// It runs beside them.
+    /// The task runs beside them.
     #[default]
     Allow,
-    /// It is refused.
+    /// The task is refused.
     Reject,
-    /// It waits for their end.
+    /// The task waits for their end.
     Queue,
-    /// They are cancelled; it runs once they have ended.
+    /// They are cancelled, and the task runs once they have ended.
     Replace,
 }
 
 /// A call to accept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Start {
-    /// Its id.
+    /// The id.
     pub call_id: CallId,
-    /// The tool.
+    /// The name of the tool.
     pub tool: String,
-    /// What does the work.
+    /// The kind of the tool.
     pub kind: ToolKind,
-    /// What it is for.
+    /// The caller's description of the call.
     pub description: String,
-    /// Its arguments.
+    /// The arguments.
     pub arguments: Map<String, Value>,
-    /// How large they are as JSON, in bytes.
+    /// The size of the arguments as JSON, in bytes.
     pub arguments_bytes: u64,
-    /// Limits and wishes.
+    /// The limits and options.
     pub policy: CallPolicy,
-    /// The caller's own marks.
+    /// The caller's labels.
     pub labels: Labels,
-    /// The agent's turn that makes it, or that it is.
+    /// The agent's turn that starts the call, or that it is.
     pub turn_id: Option<TurnId>,
-    /// It is a turn.
+    /// The turn that the call is, or `None` for a call of a tool.
     pub turn: Option<StartTurn>,
-    /// The task that makes it.
+    /// The task that starts the call.
     pub parent: Option<CallId>,
-    /// It is to be in the background from the start.
+    /// `true` if the call is in the background from the start.
     pub background: bool,
-    /// What to do about tasks that are there already.
+    /// The behavior towards tasks that the session has.
     pub concurrency: Concurrency,
-    /// It looks after tasks that are there: the session's cap doesn't hold for it.
+    /// `true` if the call manages other tasks. Then the session's limit of live calls doesn't apply.
     pub is_control: bool,
-    /// A place among the running calls of this server is held for it.
+    /// `true` if the call has a slot among the running calls of the server.
     pub has_slot: bool,
+}
+
+impl Start {
+    /// Creates a foreground call without arguments, limits or a slot.
+    pub fn new(call_id: CallId, tool: impl Into<String>, kind: ToolKind) -> Self {
+        Self {
+            call_id,
+            tool: tool.into(),
+            kind,
+            description: String::new(),
+            arguments: Map::new(),
+            arguments_bytes: 0,
+            policy: CallPolicy::default(),
+            labels: Labels::new(),
+            turn_id: None,
+            turn: None,
+            parent: None,
+            background: false,
+            concurrency: Concurrency::Allow,
+            is_control: false,
+            has_slot: false,
+        }
+    }
 }
 
 /// A turn to accept.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StartTurn {
-    /// The model to ask.
+    /// The name of the model.
     pub model: String,
-    /// What happens if the session runs a turn already.
+    /// The behavior if the session runs a turn already.
     pub busy_policy: BusyPolicy,
-    /// It is to deliver these follow-ups, as they are stored. None: it is a caller's.
+    /// The follow-ups to deliver, as they are stored, or `None` for a turn of a caller.
     pub follow_ups: Option<Vec<FollowUp>>,
 }
 
-/// What is to become of a follow-up.
+/// A command to a follow-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FollowUpOrder {
-    /// Somebody takes it.
+    /// Leases it to a consumer.
     Lease {
-        /// Who.
+        /// The claim of the consumer.
         lease: Lease,
-        /// For how long.
+        /// The time at which the lease expires.
         until: Timestamp,
     },
-    /// Whoever has it needs it for longer.
+    /// Extends the lease.
     Renew {
-        /// The request that took it.
+        /// The id of the request that made the lease.
         request_id: String,
-        /// For how long.
+        /// The new time at which the lease expires.
         until: Timestamp,
     },
-    /// Whoever has it says how the delivery went.
+    /// Ends the lease with the outcome of the delivery.
     Acknowledge {
-        /// What the holder shows.
+        /// The token of the lease.
         token: String,
-        /// How it went.
+        /// The outcome.
         outcome: DeliveryOutcome,
     },
-    /// Its lease has run out.
-    Lapse,
-    /// It is brought back.
+    /// Ends a lease that has expired.
+    LeaseExpired,
+    /// Makes a dead letter pending again.
     Retry,
-    /// Nobody needs to hear of it.
+    /// Suppresses it.
     Suppress {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// How a delivery went.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryOutcome {
-    /// The agent has heard.
+    /// The agent was notified.
     Delivered,
-    /// It failed.
+    /// The delivery failed.
     Failed(DeliveryError),
-    /// It wasn't tried.
-    GivenBack,
+    /// The follow-up was given back without an attempt.
+    Released,
 }
 
 impl DeliveryOutcome {
@@ -125,7 +148,7 @@ impl DeliveryOutcome {
         match self {
             Self::Delivered => Step::Deliver(record),
             Self::Failed(error) => Step::Fail(record, error),
-            Self::GivenBack => Step::GiveBack(record),
+            Self::Released => Step::Release(record),
         }
     }
 }
@@ -133,140 +156,158 @@ impl DeliveryOutcome {
 /// A call to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cancel {
-    /// Which.
+    /// The call.
     pub call_id: CallId,
-    /// Who asks.
+    /// The name of the requester.
     pub requested_by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Kill at once.
+    /// `true` to kill it at once.
     pub force: bool,
-    /// From TERM to KILL.
+    /// The time between TERM and KILL.
     pub grace: Duration,
+}
+
+impl Cancel {
+    /// Creates a request to stop a call with a grace period.
+    pub fn new(
+        call_id: CallId,
+        requested_by: impl Into<String>,
+        reason: impl Into<String>,
+        grace: Duration,
+    ) -> Self {
+        Self {
+            call_id,
+            requested_by: requested_by.into(),
+            reason: reason.into(),
+            force: false,
+            grace,
+        }
+    }
 }
 
 /// A session to close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
-    /// Who asks.
+    /// The name of the requester.
     pub requested_by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
 /// The end of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finish {
-    /// Whose.
+    /// The call.
     pub call_id: CallId,
-    /// What it gave. Its times are filled in by the machine.
+    /// The result. The machine sets its times.
     pub result: ToolResult,
-    /// A stop had been sent before it was seen to have ended.
+    /// `true` if a stop was sent before the end was noticed.
     pub stopped: bool,
     /// Processes that could not be killed.
     pub survivors: Vec<Survivor>,
 }
 
-/// What a session can be told.
+/// A command to a session.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
-    /// A caller starts a call.
+    /// Starts a call.
     Start(Box<Start>),
-    /// A place to run is held for a pending call.
+    /// Begins the run of a pending call, which has acquired a slot.
     Begin {
         /// The call.
         call_id: CallId,
     },
-    /// A process wrote.
+    /// Records output of a process.
     Output {
-        /// Its call.
+        /// The call.
         call_id: CallId,
-        /// What, and where it belongs.
+        /// The output and its position.
         output: ToolOutput,
     },
-    /// A process wrote what isn't kept.
+    /// Restarts the idle timeout, because a process wrote output that isn't kept.
     Alive {
-        /// Its call.
+        /// The call.
         call_id: CallId,
     },
-    /// A call says how far it is.
+    /// Records the progress of a call.
     Progress {
         /// The call.
         call_id: CallId,
-        /// How far.
+        /// The progress.
         progress: Progress,
     },
-    /// A turn reports.
+    /// Records a report of a turn.
     Turn {
-        /// The call that it is.
+        /// The call of the turn.
         call_id: CallId,
-        /// What.
+        /// The report.
         report: TurnReport,
     },
-    /// A run ended.
+    /// Ends a call whose run has ended.
     Finish(Box<Finish>),
-    /// The time for an answer is up.
+    /// Parks a foreground call.
     Park {
         /// The call.
         call_id: CallId,
-        /// Why.
+        /// The reason.
         reason: ParkReason,
     },
-    /// The last caller of a foreground call went away.
+    /// Parks or cancels a foreground call whose last caller has disconnected.
     Disconnect {
         /// The call.
         call_id: CallId,
     },
-    /// A limit of a run is reached.
+    /// Stops a run that has reached a timeout.
     Timeout {
         /// The call.
         call_id: CallId,
-        /// Which limit.
+        /// The timeout.
         cause: StopCause,
     },
-    /// Somebody stops a call.
+    /// Stops a call on request.
     Cancel(Cancel),
-    /// The work of a call is gone: nothing runs, nothing will report.
+    /// Ends a call whose work is lost, so that no report of its end will come.
     Lose {
         /// The call.
         call_id: CallId,
-        /// When something was last known of it, or of its session.
+        /// The time of the last activity of the call or its session.
         last_known: Timestamp,
     },
-    /// Somebody has the result of a finished task.
+    /// Acknowledges the receipt of a task's result.
     Acknowledge {
         /// The task as it is stored.
         call: Box<Call>,
-        /// Its follow-up as it is stored, if it has one.
+        /// The follow-up of the task as it is stored, if it has one.
         follow_up: Option<Box<FollowUp>>,
     },
-    /// Something is to become of a follow-up.
+    /// Changes a follow-up.
     FollowUp {
         /// The follow-up as it is stored.
         record: Box<FollowUp>,
-        /// What.
+        /// The command to it.
         order: FollowUpOrder,
     },
-    /// A turn takes follow-ups that it hasn't been told of.
+    /// Claims follow-ups for a running turn.
     TakeFollowUps {
-        /// The call that the turn is.
+        /// The call of the turn.
         call_id: CallId,
         /// The follow-ups as they are stored.
         records: Vec<FollowUp>,
     },
-    /// A finished task is to be forgotten.
+    /// Removes a finished task.
     Delete {
         /// The task.
         call_id: CallId,
     },
-    /// The session is to be closed.
+    /// Closes the session.
     Close(Close),
-    /// The session is to be stored as it is: it is new.
+    /// Stores a new session.
     Create,
 }
 
 impl Command {
-    /// The call that it stops.
+    /// Returns the call that the command stops, or `None` if it stops none.
     pub fn stops(&self) -> Option<CallId> {
         match self {
             Self::Cancel(cancel) => Some(cancel.call_id),

@@ -1,32 +1,34 @@
-//! Follow-ups: when the end of a task makes one, and where it goes from there.
+//! The life of follow-ups: scheduling at the end of a task, claims, attempts and ends.
 
 use std::time::Duration;
 
-use super::apply::{Header, Written};
+use super::apply::{EventHeader, Written};
 use super::projection::{Projection, Settings};
 use super::turn::{final_text, stop_of};
-use crate::model::limits::{
-    DEAD_LETTER_RETENTIONS, FOLLOW_UP_ATTEMPTS_MAX, FOLLOW_UP_DELAY_MS_MAX,
-};
 use crate::model::{
     Call, CallId, Delivery, DeliveryError, FollowUp, FollowUpPolicy, FollowUpPut, FollowUpState,
     Lease, Message, Payload, Session, SessionState, State, StopReason, Timestamp, Turn, TurnError,
     TurnId,
 };
 
-/// Who asks for what nobody else has asked for.
+/// The requester of what the server does by itself.
 pub(super) const CALLPARK: &str = "callpark";
 
-/// Numbers of `google.rpc.Code`.
+/// The longest pause before the next attempt to deliver a follow-up, in milliseconds.
+const FOLLOW_UP_DELAY_MS_MAX: u64 = 300_000;
+/// Dead letters are kept for this many times the retention of other follow-ups.
+const DEAD_LETTER_RETENTIONS: u32 = 7;
+
+// Numbers of `google.rpc.Code`.
 const CODE_UNKNOWN: i32 = 2;
 const CODE_DEADLINE_EXCEEDED: i32 = 4;
 const CODE_UNAVAILABLE: i32 = 14;
 
-/// Why nobody hears of what waits in a session that is closed.
+/// The reason why the follow-ups of a closed session are suppressed.
 pub const SESSION_CLOSED: &str = "its session is closed";
 
 impl Projection {
-    /// Writes the follow-up of a call that has just ended, if there is to be one.
+    /// Schedules the follow-up of a call that has just ended, if its policy asks for one.
     pub(super) fn schedule_follow_up(
         &mut self,
         call: &Call,
@@ -34,11 +36,11 @@ impl Projection {
         written: &mut Written,
     ) {
         let Some(record) = scheduled(call, &self.session, self.settings, now) else { return };
-        self.tell(call, Payload::FollowUpScheduled, now, written);
+        self.emit(call, Payload::FollowUpScheduled, now, written);
         if record.state == FollowUpState::Suppressed {
             let error = Some(DeliveryError { code: 0, message: record.reason.clone() });
-            let told = Payload::FollowUpFinished { attempt: 0, state: record.state, error };
-            self.tell(call, told, now, written);
+            let finished = Payload::FollowUpFinished { attempt: 0, state: record.state, error };
+            self.emit(call, finished, now, written);
         }
         written.follow_ups.push(FollowUpPut { record, task: Some(Box::new(call.clone())) });
     }
@@ -46,25 +48,25 @@ impl Projection {
     pub(super) fn put_follow_up(
         &mut self,
         record: FollowUp,
-        told: Option<Payload>,
+        event: Option<Payload>,
         now: Timestamp,
         written: &mut Written,
     ) {
-        // Nothing follows the end of a log: then the record alone knows.
-        let told = told.filter(|_| self.session.state != SessionState::Closed);
-        if let Some(told) = told {
-            let header = Header {
+        // No event follows the end of a log: then only the record shows the change.
+        let event = event.filter(|_| self.session.state != SessionState::Closed);
+        if let Some(event) = event {
+            let header = EventHeader {
                 turn_id: record.turn_id,
                 call_id: Some(record.call_id),
                 attempt: record.call_attempt,
             };
-            self.push_event(header, told, now, written);
+            self.push_event(header, event, now, written);
         }
         written.follow_ups.push(FollowUpPut { record, task: None });
     }
 
-    /// Gives a follow-up to a turn.
-    pub(super) fn tell_follow_up(
+    /// Claims a follow-up for a turn.
+    pub(super) fn claim_follow_up(
         &mut self,
         turn: CallId,
         record: FollowUp,
@@ -72,18 +74,18 @@ impl Projection {
         written: &mut Written,
     ) {
         let turn_id = self.call(turn).and_then(|call| call.turn_id);
-        let record = record.told_by(turn_id, now);
-        let told = Payload::FollowUpStarted { attempt: record.attempt };
+        let record = record.claimed_by(turn_id, now);
+        let started = Payload::FollowUpStarted { attempt: record.attempt };
         self.edit(turn, now, written, |call| {
             if let Some(turn) = &mut call.turn {
                 turn.follow_ups.push(record.clone());
             }
         });
-        self.put_follow_up(record, Some(told), now, written);
+        self.put_follow_up(record, Some(started), now, written);
     }
 
-    /// Tells that a turn has ended, and what becomes of the follow-ups that it told of. The call isn't
-    /// among the live ones any more.
+    /// Emits the end of a turn and ends the delivery of the follow-ups that it claimed. The call is no
+    /// longer live.
     pub(super) fn end_turn(
         &mut self,
         call: &Call,
@@ -92,15 +94,15 @@ impl Projection {
         written: &mut Written,
     ) -> Box<Turn> {
         let stop = stop_of(call, Some(&turn));
-        let told = std::mem::take(&mut turn.follow_ups);
-        let tasks = told.iter().map(|record| record.call_id).collect();
-        for record in told {
+        let claimed = std::mem::take(&mut turn.follow_ups);
+        let tasks = claimed.iter().map(|record| record.call_id).collect();
+        for record in claimed {
             let step = after_turn(record, call, &turn, &stop, &self.session);
-            let (record, told) = step.take(self.settings, now);
-            self.put_follow_up(record, Some(told), now, written);
+            let (record, event) = step.take(self.settings, now);
+            self.put_follow_up(record, Some(event), now, written);
         }
-        let is_heard = stop.as_ref().is_ok_and(|reason| is_heard(*reason));
-        if turn.delivers && is_heard {
+        let is_delivered = stop.as_ref().is_ok_and(|reason| delivers(*reason));
+        if turn.delivers && is_delivered {
             let text = match final_text(call) {
                 "" => NOTHING_SAID,
                 text => text,
@@ -109,68 +111,55 @@ impl Projection {
             if let Some(note) = &mut note {
                 note.tasks = tasks;
             }
-            self.keep(Message::Assistant { text: text.into(), calls: Vec::new(), note }, written);
+            self.push_message(
+                Message::Assistant { text: text.into(), calls: Vec::new(), note },
+                written,
+            );
         }
         let ended = self.turn_ended(call, &turn, stop);
-        self.tell(call, ended, now, written);
+        self.emit(call, ended, now, written);
         turn
     }
 }
 
-/// What the history keeps of a turn that had nothing to say.
+/// The message in the history of a turn without a final message.
 const NOTHING_SAID: &str = "(I have seen the results of my background tasks.)";
 
-/// The follow-up of a call that has just ended, if its policy asks for one.
+/// Returns the follow-up of a call that has just ended, or `None` if its policy asks for none.
 pub(super) fn scheduled(
     call: &Call,
     session: &Session,
     settings: Settings,
     now: Timestamp,
 ) -> Option<FollowUp> {
-    let is_wanted = match (call.policy.follow_up, call.state) {
+    let is_requested = match (call.policy.follow_up, call.state) {
         (FollowUpPolicy::OnFinish, _) => true,
         (FollowUpPolicy::OnFailure, State::Failed | State::TimedOut | State::Lost) => true,
         (FollowUpPolicy::OnFailure | FollowUpPolicy::None, _) => false,
     };
-    if !is_wanted || !call.is_task() {
+    if !is_requested || !call.is_task() {
         return None;
     }
-    // The agent of a session hears of what runs beside its turns. Of a turn somebody else wants to
-    // hear: whoever started it.
+    // The agent of a session is notified of tasks other than its own turns. The follow-up of a turn is
+    // for the caller that started the turn.
     let has_agent = session.messages > 0 && call.turn.is_none();
-    let record = FollowUp {
-        call_id: call.id,
-        call_attempt: call.attempt,
-        session_id: call.session_id,
-        tenant: call.tenant.clone(),
-        delivery: if has_agent { Delivery::Engine } else { Delivery::Lease },
-        state: FollowUpState::Pending,
-        reason: String::new(),
-        attempt: 0,
-        attempts_max: FOLLOW_UP_ATTEMPTS_MAX,
-        create_time: now,
-        update_time: now,
-        due_time: Some(now),
-        lease: None,
-        turn_id: None,
-        last_error: None,
-        expire_time: None,
-    };
+    let delivery = if has_agent { Delivery::Engine } else { Delivery::Lease };
+    let record = FollowUp::new(call, delivery, now);
     let on_purpose = call.cancellation.as_ref().filter(|cancellation| !cancellation.evicted);
-    let needless = match (call.state, on_purpose) {
+    let suppression = match (call.state, on_purpose) {
         _ if session.state != SessionState::Open => Some(SESSION_CLOSED.to_owned()),
         (State::Cancelled, Some(cancellation)) => {
             Some(format!("it was cancelled by {}", cancellation.requested_by))
         }
         _ => None,
     };
-    Some(match needless {
+    Some(match suppression {
         Some(reason) => record.suppressed(reason, settings, now),
         None => record,
     })
 }
 
-/// Where a follow-up goes when the turn that told of it ends.
+/// Returns the step of a follow-up when the turn that claimed it ends.
 pub(super) fn after_turn(
     record: FollowUp,
     call: &Call,
@@ -178,21 +167,21 @@ pub(super) fn after_turn(
     stop: &Result<StopReason, TurnError>,
     session: &Session,
 ) -> Step {
-    if session.state != SessionState::Open && !matches!(stop, Ok(reason) if is_heard(*reason)) {
+    if session.state != SessionState::Open && !matches!(stop, Ok(reason) if delivers(*reason)) {
         return Step::Suppress(record, SESSION_CLOSED.to_owned());
     }
     let by_callpark = |call: &Call| {
         call.cancellation.as_ref().is_none_or(|cancelled| cancelled.requested_by == CALLPARK)
     };
     match stop {
-        Ok(reason) if is_heard(*reason) => Step::Deliver(record),
-        // Nobody wants to hear: told again at once it would be cancelled again.
+        Ok(reason) if delivers(*reason) => Step::Deliver(record),
+        // A caller doesn't want it: another turn at once would be cancelled again.
         Ok(_) if turn.delivers && !by_callpark(call) => {
-            Step::Suppress(record, "the turn that told of it was cancelled".to_owned())
+            Step::Suppress(record, "the turn that delivered it was cancelled".to_owned())
         }
-        Ok(_) => Step::GiveBack(record),
-        // The server's end is not the follow-up's fault: it could be given up for nothing else.
-        Err(_) if call.state == State::Lost => Step::GiveBack(record),
+        Ok(_) => Step::Release(record),
+        // A stop of the server is no failed attempt: restarts alone must not make a dead letter.
+        Err(_) if call.state == State::Lost => Step::Release(record),
         Err(error) => {
             let code = if error.retryable { CODE_UNAVAILABLE } else { CODE_UNKNOWN };
             let message = format!("{}: {}", error.code, error.message);
@@ -201,7 +190,8 @@ pub(super) fn after_turn(
     }
 }
 
-fn is_heard(reason: StopReason) -> bool {
+/// Returns `true` if a turn that ended for this reason has delivered its follow-ups.
+fn delivers(reason: StopReason) -> bool {
     match reason {
         StopReason::EndTurn
         | StopReason::MaxRounds
@@ -211,22 +201,22 @@ fn is_heard(reason: StopReason) -> bool {
     }
 }
 
-/// What becomes of a follow-up.
+/// A step in the life of a follow-up.
 pub(super) enum Step {
-    /// The agent has heard.
+    /// The agent was notified.
     Deliver(FollowUp),
-    /// Nobody needs to hear.
+    /// The follow-up isn't needed.
     Suppress(FollowUp, String),
-    /// It wasn't tried: somebody else may, at once.
-    GiveBack(FollowUp),
+    /// The claim ended without an attempt. The follow-up is due at once.
+    Release(FollowUp),
     /// The attempt failed.
     Fail(FollowUp, DeliveryError),
-    /// The lease ran out.
-    Lapse(FollowUp),
+    /// The lease expired.
+    LeaseExpired(FollowUp),
 }
 
 impl Step {
-    /// The record behind the step, and the event that tells of it.
+    /// Returns the record after the step and the event of the step.
     pub(super) fn take(self, settings: Settings, now: Timestamp) -> (FollowUp, Payload) {
         let (record, error) = match self {
             Self::Deliver(record) => {
@@ -236,7 +226,7 @@ impl Step {
                 let error = DeliveryError { code: 0, message: reason.clone() };
                 (record.suppressed(reason, settings, now), Some(error))
             }
-            Self::GiveBack(record) => {
+            Self::Release(record) => {
                 let attempt = record.attempt.saturating_sub(1);
                 (FollowUp { attempt, ..record.pending(now, now) }, None)
             }
@@ -244,20 +234,20 @@ impl Step {
                 let due = now.saturating_add(pause(&record, settings.follow_up_delay));
                 (record.failed(error.clone(), due, settings, now), Some(error))
             }
-            Self::Lapse(record) => {
-                let message = "the lease ran out before it was acknowledged".to_owned();
+            Self::LeaseExpired(record) => {
+                let message = "the lease expired before the follow-up was acknowledged".to_owned();
                 let error = DeliveryError { code: CODE_DEADLINE_EXCEEDED, message };
                 (record.failed(error.clone(), now, settings, now), Some(error))
             }
         };
-        let told =
+        let event =
             Payload::FollowUpFinished { attempt: record.attempt, state: record.state, error };
-        (record, told)
+        (record, event)
     }
 }
 
 impl FollowUp {
-    /// Handed out to whoever has this lease.
+    /// Returns the record after a consumer has leased it.
     pub(super) fn leased(self, lease: Lease, until: Timestamp, now: Timestamp) -> Self {
         Self {
             state: FollowUpState::Leased,
@@ -270,8 +260,8 @@ impl FollowUp {
         }
     }
 
-    /// Handed out to a turn.
-    pub(super) fn told_by(self, turn_id: Option<TurnId>, now: Timestamp) -> Self {
+    /// Returns the record after a turn has claimed it.
+    pub(super) fn claimed_by(self, turn_id: Option<TurnId>, now: Timestamp) -> Self {
         Self {
             state: FollowUpState::Leased,
             attempt: self.attempt.saturating_add(1),
@@ -283,7 +273,7 @@ impl FollowUp {
         }
     }
 
-    /// Brought back by hand.
+    /// Returns the record of a dead letter that is pending again.
     pub(super) fn revived(self, now: Timestamp) -> Self {
         Self { attempt: 0, reason: String::new(), expire_time: None, ..self.pending(now, now) }
     }
@@ -305,7 +295,7 @@ impl FollowUp {
             return failed.pending(due, now);
         }
         let tried = failed.attempt;
-        let reason = format!("given up after {tried} attempts, the last one: {reason}");
+        let reason = format!("given up after {tried} attempts; the last error: {reason}");
         let settings =
             Settings { retention: settings.retention * DEAD_LETTER_RETENTIONS, ..settings };
         Self { reason, ..failed.settled(FollowUpState::DeadLettered, settings, now) }
@@ -326,9 +316,11 @@ impl FollowUp {
     }
 }
 
-/// Before the next attempt: a random part of the delay × 2ⁿ behind attempt n, of 5 min at most. The machine
-/// throws no dice: the id's digits are random, and mixed with the attempt they give a new number each
-/// time (the finalizer of SplitMix64, Steele, Lea and Flood 2014).
+/// Returns the pause before the next attempt: after attempt n a random part of the delay × 2ⁿ, and 5 min
+/// at most.
+///
+/// The machine has no source of randomness. The digits of the id are random, and mixed with the attempt
+/// they give a new number each time (the finalizer of SplitMix64, Steele, Lea and Flood 2014).
 fn pause(record: &FollowUp, delay: Duration) -> Duration {
     let doublings = record.attempt.min(16);
     let max = Duration::from_millis(FOLLOW_UP_DELAY_MS_MAX);

@@ -1,9 +1,9 @@
-//! What follows from what: a pure function from a command to changes and effects.
+//! The state machine of a session: a pure function from a command to changes and effects.
 //!
-//! No I/O, no clock, no randomness, no async: the same projection and the same command always
-//! give the same decision. [`decide`] reads, [`Projection::apply`] writes; the engine appends
-//! what was written to the store and only then acts on the effects. One command, one file: the
-//! listing of `decide/` is the specification.
+//! It has no I/O, clock, randomness or async: the same projection and the same command always give
+//! the same decision. [`decide`] reads, [`Projection::apply`] writes. The engine appends the written
+//! records to the store and only then runs the effects. Each command has its own file: the listing
+//! of `decide/` is the specification.
 
 mod apply;
 mod change;

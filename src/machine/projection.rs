@@ -1,59 +1,60 @@
-//! What the log of a session adds up to, as far as decisions need it.
+//! The projection of a session's log that decisions need.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::model::{Call, CallId, Session, State};
 
-/// Spans that the machine uses, from the server's configuration.
+/// The durations of the server's configuration that the machine uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// From TERM to KILL where nobody said otherwise.
+    /// The time between TERM and KILL, unless a request says otherwise.
     pub grace: Duration,
-    /// How long finished calls are kept.
+    /// The time for which finished calls are kept.
     pub retention: Duration,
-    /// Half of what lies between the first attempt at delivering a follow-up and the second, at most.
+    /// Half of the longest pause between the first and the second attempt to deliver a follow-up.
     pub follow_up_delay: Duration,
 }
 
-/// A session and its live calls. Finished calls are in the store only, so the size of a
-/// projection, and the cost of a decision, doesn't grow with the session's history.
+/// A session and its live calls.
+///
+/// Finished calls are only in the store. So neither the size of a projection nor the cost of a
+/// decision grows with the session's history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projection {
     /// The session.
     pub session: Session,
-    /// Spans from the configuration.
+    /// The durations of the configuration.
     pub settings: Settings,
-    /// A record is large, and a table has room for more than it holds.
+    /// Boxed, because records are large and a hash table has unused entries.
     pub(super) live: HashMap<CallId, Box<Call>>,
     pub(super) pending: usize,
 }
 
 impl Projection {
-    /// The projection of a session that holds these live calls.
+    /// Creates the projection of a session with these live calls.
     pub fn new(session: Session, live: Vec<Call>, settings: Settings) -> Self {
         let pending = live.iter().filter(|call| call.state == State::Pending).count();
         let live = live.into_iter().map(|call| (call.id, Box::new(call))).collect();
         Self { session, settings, live, pending }
     }
 
-    /// A call that hasn't ended.
+    /// Returns a live call, or `None` if no live call has this id.
     pub fn call(&self, id: CallId) -> Option<&Call> {
         self.live.get(&id).map(Box::as_ref)
     }
 
-    /// Calls that haven't ended, in no order.
+    /// Returns the live calls in no particular order.
     pub fn live_calls(&self) -> impl Iterator<Item = &Call> + Clone {
         self.live.values().map(Box::as_ref)
     }
 
-    /// No call is live.
+    /// Returns `true` if no call is live.
     pub fn is_idle(&self) -> bool {
         self.live.is_empty()
     }
 
-    /// Calls that are waiting for their turn and may have it now, oldest first, in a session
-    /// from which `ended` are going.
+    /// Returns the pending calls that nothing blocks once `ended` have ended, oldest first.
     pub(super) fn released_by(&self, ended: &[CallId]) -> Vec<CallId> {
         if self.pending == 0 {
             return Vec::new();
@@ -67,7 +68,7 @@ impl Projection {
         free.into_iter().map(|call| call.id).collect()
     }
 
-    /// An older call that `call` must not run beside is live, those in `ended` aside.
+    /// Returns `true` if an older live call that isn't in `ended` blocks the run of `call`.
     pub(super) fn is_blocked(&self, call: &Call, ended: &[CallId]) -> bool {
         let policy = &call.policy;
         if !policy.exclusive && !policy.queued {

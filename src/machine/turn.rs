@@ -1,11 +1,13 @@
-//! What a turn reports becomes events, messages of the history, and counts.
+//! The reports of turns: they become events, messages of the history, and sums of usage.
 
 use super::{Projection, Written};
-use crate::model::limits::MESSAGE_EVENT_BYTES_MAX;
 use crate::model::{
     Call, CallId, ContentKind, Message, Outcome, Payload, State, StopCause, StopReason, Timestamp,
     Turn, TurnEnded, TurnError, TurnReport, Unresolved,
 };
+
+/// The limit of a message's text in an event, in bytes. The rest is left out and counted.
+const MESSAGE_EVENT_BYTES_MAX: usize = 128 * 1024;
 
 impl Projection {
     pub(super) fn report_turn(
@@ -18,7 +20,7 @@ impl Projection {
         match report {
             TurnReport::Started { prompt, attachments } => {
                 let model = self.model_of(id);
-                let follow_ups = self.told_by(id);
+                let follow_ups = self.follow_ups_claimed_by(id);
                 let payload = Payload::TurnStarted {
                     prompt: prompt.clone(),
                     attachments: attachments.len(),
@@ -26,27 +28,27 @@ impl Projection {
                     follow_ups,
                 };
                 self.remember(id, Message::User { text: prompt, attachments }, written);
-                self.tell_live(id, payload, now, written);
+                self.emit_live(id, payload, now, written);
             }
             TurnReport::Text(text) => {
-                self.tell_live(id, Payload::AssistantDelta(text), now, written);
+                self.emit_live(id, Payload::AssistantDelta(text), now, written);
             }
             TurnReport::Reasoning(text) => {
-                self.tell_live(id, Payload::ReasoningDelta(text), now, written);
+                self.emit_live(id, Payload::ReasoningDelta(text), now, written);
             }
             TurnReport::Message { text, calls } => {
                 let call_ids = calls.iter().map(|call| call.call_id).collect();
-                let (shown, omitted_bytes) = shown(&text);
+                let (shown, omitted_bytes) = truncate(&text);
                 let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
                 self.remember(id, Message::Assistant { text, calls, note: None }, written);
-                self.tell_live(id, payload, now, written);
+                self.emit_live(id, payload, now, written);
             }
             TurnReport::Answered { id: model_id, text, pictures } => {
                 self.remember(id, Message::Tool { id: model_id, text, pictures }, written);
             }
             TurnReport::Retrying { attempt, delay, error } => {
                 let payload = Payload::TurnRetrying { attempt, delay, error };
-                self.tell_live(id, payload, now, written);
+                self.emit_live(id, payload, now, written);
                 self.edit(id, now, written, |call| call.attempt = attempt);
             }
             TurnReport::Ended(end) => self.edit(id, now, written, |call| {
@@ -56,25 +58,25 @@ impl Projection {
             }),
             TurnReport::Used { usage, model } => {
                 *self.session.usage.get_or_insert_default() += usage;
-                // An agent that works for a turn adds to its own call, and to the turn.
+                // The usage of an agent that works for a turn counts for its call and for the turn.
                 for id in [Some(id), self.turn_above(id)].into_iter().flatten() {
                     self.edit(id, now, written, |call| {
                         *call.usage.get_or_insert_default() += usage;
                     });
                 }
-                self.tell_live(id, Payload::UsageReported { usage, model }, now, written);
+                self.emit_live(id, Payload::UsageReported { usage, model }, now, written);
             }
         }
     }
 
-    /// The turn that made this call, if it still runs.
+    /// Returns the live turn that started this call.
     fn turn_above(&self, id: CallId) -> Option<CallId> {
         let turn_id = self.call(id)?.turn_id;
         let turn = self.live_calls().find(|call| call.turn.is_some() && call.turn_id == turn_id);
         turn.map(|turn| turn.id).filter(|turn| *turn != id)
     }
 
-    fn told_by(&self, id: CallId) -> Vec<CallId> {
+    fn follow_ups_claimed_by(&self, id: CallId) -> Vec<CallId> {
         let turn = self.call(id).and_then(|call| call.turn.as_ref());
         turn.map(|turn| turn.follow_ups.iter().map(|record| record.call_id).collect())
             .unwrap_or_default()
@@ -85,20 +87,20 @@ impl Projection {
         turn.map(|turn| turn.model.clone()).unwrap_or_default()
     }
 
-    /// Of a turn that delivers follow-ups the end decides what is kept.
+    /// Adds a message to the history, unless the turn delivers follow-ups: its end adds one.
     fn remember(&mut self, id: CallId, message: Message, written: &mut Written) {
         let turn = self.call(id).and_then(|call| call.turn.as_ref());
         if turn.is_none_or(|turn| !turn.delivers) {
-            self.keep(message, written);
+            self.push_message(message, written);
         }
     }
 
-    pub(super) fn keep(&mut self, message: Message, written: &mut Written) {
+    pub(super) fn push_message(&mut self, message: Message, written: &mut Written) {
         self.session.messages += 1;
         written.messages.push((self.session.messages, message));
     }
 
-    /// How the turn that this call is has ended. The call isn't among the live ones any more.
+    /// Returns the event of the end of a turn, whose call is no longer live.
     pub(super) fn turn_ended(
         &self,
         call: &Call,
@@ -109,7 +111,7 @@ impl Projection {
         match stop {
             Ok(stop_reason) => {
                 let running = own.filter(|call| call.is_task()).map(|call| call.id).collect();
-                let (final_text, omitted_bytes) = shown(final_text(call));
+                let (final_text, omitted_bytes) = truncate(final_text(call));
                 Payload::SessionIdle(Box::new(TurnEnded {
                     final_text,
                     omitted_bytes,
@@ -135,12 +137,12 @@ impl Projection {
     }
 }
 
-/// Why a turn that has ended did: well, or not.
+/// Returns the reason of the end of a turn, or its error.
 pub fn turn_stop(call: &Call) -> Result<StopReason, TurnError> {
     stop_of(call, call.turn.as_deref())
 }
 
-/// The same of a call whose turn is held apart.
+/// Returns the reason of the end of `turn`, which is the turn of `call`, or its error.
 pub(super) fn stop_of(call: &Call, turn: Option<&Turn>) -> Result<StopReason, TurnError> {
     let end = turn.and_then(|turn| turn.end.as_ref());
     match (call.state, end.map(|end| &end.stop)) {
@@ -150,7 +152,7 @@ pub(super) fn stop_of(call: &Call, turn: Option<&Turn>) -> Result<StopReason, Tu
     }
 }
 
-/// The text of the last message of a turn that has ended; empty if there was none.
+/// Returns the text of the last message of a turn that has ended, or an empty text if it has none.
 pub fn final_text(call: &Call) -> &str {
     let Some(Outcome::Result(result)) = &call.outcome else { return "" };
     let texts = result.content.iter().find_map(|content| match &content.kind {
@@ -160,7 +162,7 @@ pub fn final_text(call: &Call) -> &str {
     texts.unwrap_or_default()
 }
 
-/// Why a turn that did not end by itself ended.
+/// Returns the error of a turn that the server ended.
 fn error_of(call: &Call) -> TurnError {
     let limit = call.stopping.map(|stopping| stopping.cause);
     let code = match (call.state, limit) {
@@ -177,8 +179,8 @@ fn error_of(call: &Call) -> TurnError {
     TurnError { code: code.into(), message, retryable }
 }
 
-/// As much of a text as an event has room for, and how many bytes are left out.
-fn shown(text: &str) -> (String, usize) {
+/// Returns `text` truncated to the limit of an event, and the size of the rest.
+fn truncate(text: &str) -> (String, usize) {
     let end = text.floor_char_boundary(MESSAGE_EVENT_BYTES_MAX);
     (text[..end].to_owned(), text.len() - end)
 }

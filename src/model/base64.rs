@@ -1,4 +1,4 @@
-//! Bytes inside JSON: as base64, a third of what an array of numbers takes.
+//! Serde of bytes as base64, which takes a third of the space of a JSON array of numbers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-    /// Either form: records that were stored as arrays of numbers can still be read.
+    /// Earlier versions stored arrays of numbers.
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Form {

@@ -4,34 +4,37 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, Labels, Outcome, SessionId, Tenant, Timestamp, ToolKind, Turn, TurnId};
+use super::{
+    CallId, Labels, Outcome, Session, SessionId, Tenant, Timestamp, ToolKind, Turn, TurnId,
+    enum_table,
+};
 
-/// Where a call is. The first terminal state wins, and there is exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Accepted, waiting for its turn to run.
-    Pending,
-    /// Running.
-    Running,
-    /// Waiting for somebody's answer.
-    InputRequired,
-    /// Asked to stop, not stopped yet.
-    Cancelling,
-    /// Ended well.
-    Succeeded,
-    /// Ended badly by itself.
-    Failed,
-    /// Ended by its hard limit or its idle limit.
-    TimedOut,
-    /// Ended because somebody asked.
-    Cancelled,
-    /// Gone without a result.
-    Lost,
+enum_table! {
+    /// The state of a call. The first terminal state is final.
+    pub enum State {
+        /// Accepted and waiting to run.
+        Pending => (1, "pending"),
+        /// Running.
+        Running => (2, "running"),
+        /// Waiting for a person's answer.
+        InputRequired => (3, "input_required"),
+        /// Asked to stop, and not stopped yet.
+        Cancelling => (4, "cancelling"),
+        /// Ended without an error.
+        Succeeded => (5, "succeeded"),
+        /// Ended by itself with an error.
+        Failed => (6, "failed"),
+        /// Stopped by its execution timeout or its idle timeout.
+        TimedOut => (7, "timed_out"),
+        /// Stopped on request.
+        Cancelled => (8, "cancelled"),
+        /// Ended without a result because its server stopped.
+        Lost => (9, "lost"),
+    }
 }
 
 impl State {
-    /// Nothing follows.
+    /// Returns `true` if no other state follows this one.
     pub fn is_terminal(self) -> bool {
         match self {
             Self::Pending | Self::Running | Self::InputRequired | Self::Cancelling => false,
@@ -40,100 +43,102 @@ impl State {
     }
 }
 
-/// What happens to a call in the foreground when its last caller goes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnDisconnect {
-    /// It goes to the background.
-    #[default]
-    Park,
-    /// It is cancelled.
-    Cancel,
+enum_table! {
+    /// The fate of a foreground call whose last caller disconnects.
+    #[derive(Default)]
+    pub enum OnDisconnect {
+        /// The call is parked.
+        #[default]
+        Park => "park",
+        /// The call is cancelled.
+        Cancel => "cancel",
+    }
 }
 
-/// When the end of a task must be told to its agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FollowUpPolicy {
-    /// Never.
-    #[default]
-    None,
-    /// However it ends.
-    OnFinish,
-    /// When it doesn't end well.
-    OnFailure,
+enum_table! {
+    /// The ends of a background task that schedule a follow-up.
+    #[derive(Default)]
+    pub enum FollowUpPolicy {
+        /// No end.
+        #[default]
+        None => "none",
+        /// Every end.
+        OnFinish => "on_finish",
+        /// An end as failed, timed out or lost.
+        OnFailure => "on_failure",
+    }
 }
 
-/// Why a call went to the background.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ParkReason {
-    /// Its budget ran out.
-    Budget,
-    /// Its caller's deadline came near.
-    Deadline,
-    /// Its last caller went away.
-    Disconnected,
-    /// It was started there.
-    BackgroundStart,
+enum_table! {
+    /// The reason why a call was parked.
+    pub enum ParkReason {
+        /// The budget was used up.
+        Budget => "budget",
+        /// The deadline of its caller was near.
+        Deadline => "deadline",
+        /// The last caller disconnected.
+        Disconnected => "disconnected",
+        /// The call was started in the background.
+        BackgroundStart => "background_start",
+    }
 }
 
-/// The limits and wishes that came with a call.
+/// The limits and options that were requested with a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CallPolicy {
-    /// How long it may hold its caller; none: for ever.
+    /// The time after which the call is parked, or `None` if it is never parked by time.
     #[serde(default)]
     pub call_budget: Option<Duration>,
-    /// How long it may run; counted from the start of the run, parked or not.
+    /// The longest time that the call may run, parked or not, or `None` if there is no limit.
     #[serde(default)]
     pub execution_timeout: Option<Duration>,
-    /// How long it may stay silent.
+    /// The longest time that the call may run without output, or `None` if there is no limit.
     #[serde(default)]
     pub idle_timeout: Option<Duration>,
-    /// What happens when its last caller goes away.
+    /// The fate of the call when its last caller disconnects.
     #[serde(default)]
     pub on_disconnect: OnDisconnect,
-    /// When its end must be told.
+    /// The ends that schedule a follow-up.
     #[serde(default)]
     pub follow_up: FollowUpPolicy,
-    /// It outlives its session's closing.
+    /// `true` if the call goes on when its session is closed.
     #[serde(default)]
     pub detached: bool,
-    /// How many bytes of its output are kept.
+    /// The size of the output that is kept, in bytes.
     pub max_output_bytes: u64,
-    /// It must not run beside another call of the same tool in its session.
+    /// `true` if the call must not run beside another call of the same tool in its session.
     #[serde(default)]
     pub exclusive: bool,
-    /// It must not run before the background tasks that its session had when it came.
+    /// `true` if the call runs after the background tasks that its session had when it arrived.
     #[serde(default)]
     pub queued: bool,
 }
 
-/// How far a call says it is.
+/// The progress that a call reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is done, in units of the tool's own.
+    /// The work done so far, in units of the tool.
     pub done: f64,
-    /// What there is to do, if known.
+    /// The whole work in the same units, or `None` if it isn't known.
     #[serde(default)]
     pub total: Option<f64>,
-    /// What it is doing.
+    /// A description of the current step.
     #[serde(default)]
     pub message: String,
 }
 
-/// What the models behind a call have used.
+/// The usage of models by a call, a turn or a session.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens read.
     pub input_tokens: u64,
-    /// Those of them that came from a cache.
+    /// The part of the tokens read that came from a cache.
     pub cached_input_tokens: u64,
     /// Tokens written.
     pub output_tokens: u64,
     /// Requests made.
     pub requests: u64,
-    /// What it cost, in US dollars.
+    /// The cost in US dollars.
     pub cost_usd: f64,
 }
 
@@ -151,17 +156,17 @@ impl std::ops::AddAssign for Usage {
 /// A request to stop a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {
-    /// When it came.
+    /// The time of the request.
     pub request_time: Timestamp,
-    /// Who asked.
+    /// The name of the requester.
     pub requested_by: String,
-    /// Why.
+    /// The reason that was given.
     #[serde(default)]
     pub reason: String,
-    /// When the work had stopped.
+    /// The time at which the work had stopped, or `None` if it hasn't.
     #[serde(default)]
     pub acknowledged_time: Option<Timestamp>,
-    /// Nobody asked: its session was full, and it had to make room.
+    /// `true` if the call was stopped to make room in a full session.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub evicted: bool,
     /// Processes of the call that could not be killed.
@@ -169,124 +174,168 @@ pub struct Cancellation {
     pub survivors: Vec<Survivor>,
 }
 
-/// A process of a call that is still there although it was killed.
+/// A process of a call that still exists although it was killed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survivor {
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// The name of its program.
+    /// The name of the program.
     pub command: String,
 }
 
-/// What made the server stop a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StopCause {
-    /// Somebody asked.
-    Cancel,
-    /// It ran longer than its hard limit.
-    ExecutionTimeout,
-    /// It was silent for longer than its idle limit.
-    IdleTimeout,
+enum_table! {
+    /// The cause for which the server stops a run.
+    pub enum StopCause {
+        /// A request to cancel the call.
+        Cancel => "cancel",
+        /// The execution timeout.
+        ExecutionTimeout => "execution_timeout",
+        /// The idle timeout.
+        IdleTimeout => "idle_timeout",
+    }
 }
 
-/// A run that is being stopped. The first cause wins.
+/// The stop of a run that is under way. The first cause is final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopping {
-    /// Why.
+    /// The cause.
     pub cause: StopCause,
-    /// Since when.
+    /// The time at which the stop began.
     pub time: Timestamp,
 }
 
 /// One call of a tool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call {
-    /// Its id.
+    /// The id.
     pub id: CallId,
-    /// The session whose log tells of it.
+    /// The session whose log has the events of the call.
     pub session_id: SessionId,
-    /// Who owns it.
+    /// The owner.
     pub tenant: Tenant,
-    /// The agent's turn that made it.
+    /// The agent's turn that made the call or that it is, or `None` outside of turns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn_id: Option<TurnId>,
-    /// The tool.
+    /// The name of the tool.
     pub tool: String,
-    /// What does the work.
+    /// The kind of the tool.
     pub kind: ToolKind,
-    /// What it is for, in a person's words.
+    /// The caller's description of the call.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Where it is.
+    /// The state.
     pub state: State,
-    /// Why it is there, where that isn't plain.
+    /// The reason for the state, if the state alone doesn't say it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// When it was accepted.
+    /// The time at which the call was accepted.
     pub create_time: Timestamp,
-    /// When its run began.
+    /// The time at which its run began, or `None` if it hasn't run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Timestamp>,
-    /// When it went to the background: from then on it is a task.
+    /// The time at which the call was parked, or `None` if it is in the foreground. From then on
+    /// it is a background task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub park_time: Option<Timestamp>,
-    /// Why it went there.
+    /// The reason why it was parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub park_reason: Option<ParkReason>,
-    /// When it ended.
+    /// The time at which the call ended, or `None` if it is live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_time: Option<Timestamp>,
-    /// When anything here last changed.
+    /// The time of the last change of this record.
     pub update_time: Timestamp,
-    /// When it may be forgotten.
+    /// The time from which the record may be removed, or `None` if the call is live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire_time: Option<Timestamp>,
-    /// Which run this is, from 1.
+    /// The number of the current run, from 1.
     pub attempt: u32,
-    /// The task that started it.
+    /// The task that started the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<CallId>,
-    /// How far it says it is.
+    /// The progress that was last reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// How it ended.
+    /// The outcome, or `None` if the call is live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// Of a turn of an agent: what only turns have.
+    /// The turn that this call is, or `None` for a call of a tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<Box<Turn>>,
-    /// What models have used for it.
+    /// The usage of models, or `None` if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// The request to stop it.
+    /// The request to stop the call, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancellation: Option<Cancellation>,
-    /// Its run is being stopped.
+    /// The stop of the run, if one is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<Stopping>,
-    /// The caller's own marks.
+    /// The caller's labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// Limits and wishes.
+    /// The limits and options.
     pub policy: CallPolicy,
-    /// The sequence of the event that tells of its acceptance: its own events follow.
+    /// The sequence of the event of the call's acceptance. The call's other events follow it.
     pub start_sequence: u64,
-    /// When somebody said that the result has arrived.
+    /// The time at which the receipt of the result was acknowledged, or `None` if it wasn't.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledge_time: Option<Timestamp>,
-    /// Counts its changes, from 1.
+    /// The number of changes of this record, from 1.
     pub revision: u64,
 }
 
 impl Call {
-    /// It is in the background, so it can be waited for and listed.
+    /// Creates a pending foreground call of `session` that is accepted at `now`.
+    ///
+    /// Its start sequence is the largest possible one until its first event has a sequence.
+    pub fn new(
+        id: CallId,
+        session: &Session,
+        tool: impl Into<String>,
+        kind: ToolKind,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            session_id: session.id,
+            tenant: session.tenant.clone(),
+            turn_id: None,
+            tool: tool.into(),
+            kind,
+            description: String::new(),
+            state: State::Pending,
+            reason: String::new(),
+            create_time: now,
+            start_time: None,
+            park_time: None,
+            park_reason: None,
+            end_time: None,
+            update_time: now,
+            expire_time: None,
+            attempt: 1,
+            parent: None,
+            progress: None,
+            outcome: None,
+            turn: None,
+            usage: None,
+            cancellation: None,
+            stopping: None,
+            labels: Labels::new(),
+            policy: CallPolicy::default(),
+            start_sequence: u64::MAX,
+            acknowledge_time: None,
+            revision: 1,
+        }
+    }
+
+    /// Returns `true` if the call is a background task, which can be waited for and listed.
     pub fn is_task(&self) -> bool {
         self.park_time.is_some()
     }
 
-    /// How long it has run: from the start of the run to its end, or to `now`. Nothing if it
-    /// never ran.
+    /// Returns the time from the start of the run to its end, or to `now` if it runs. The time is
+    /// zero if the call never ran.
     pub fn elapsed(&self, now: Timestamp) -> Duration {
         let end = self.end_time.unwrap_or(now);
         self.start_time.map(|start| end.since(start)).unwrap_or_default()

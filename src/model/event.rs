@@ -1,193 +1,163 @@
-//! What the log of a session tells.
+//! The events of a session's log.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::{
     CallId, DeliveryError, FollowUpState, Outcome, OutputStream, ParkReason, Progress, SessionId,
-    State, StopReason, Timestamp, ToolKind, TurnError, TurnId, Usage,
+    State, StopReason, Timestamp, ToolKind, TurnError, TurnId, Usage, enum_table,
 };
 
-/// The kinds of payload, for filters. The numbers are what stores keep: never reuse one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[repr(u8)]
-#[serde(rename_all = "snake_case")]
-pub enum PayloadKind {
-    /// A call was accepted, or the run of a pending one began.
-    ToolCallStarted = 1,
-    /// A process wrote.
-    ToolOutput = 2,
-    /// A call said how far it is.
-    ToolProgress = 3,
-    /// A call went to the background.
-    ToolCallParked = 4,
-    /// A call was asked to stop.
-    ToolCallCancelling = 5,
-    /// A call ended.
-    ToolCallFinished = 6,
-    /// The log ended.
-    SessionShutdown = 7,
-    /// A turn began.
-    TurnStarted = 8,
-    /// A model added text to its answer.
-    AssistantDelta = 9,
-    /// A model added text to its reasoning.
-    ReasoningDelta = 10,
-    /// A model finished a message.
-    AssistantMessage = 11,
-    /// A request to a model failed, and another follows.
-    TurnRetrying = 12,
-    /// A request to a model was counted.
-    UsageReported = 13,
-    /// A turn ended well.
-    SessionIdle = 14,
-    /// A turn ended otherwise.
-    SessionError = 15,
-    /// A task ended that the agent must hear of.
-    FollowUpScheduled = 16,
-    /// A follow-up was handed out.
-    FollowUpStarted = 17,
-    /// An attempt to deliver a follow-up ended.
-    FollowUpFinished = 18,
-}
-
-impl PayloadKind {
-    /// The kind that a store has kept as this number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [
-            Self::ToolCallStarted,
-            Self::ToolOutput,
-            Self::ToolProgress,
-            Self::ToolCallParked,
-            Self::ToolCallCancelling,
-            Self::ToolCallFinished,
-            Self::SessionShutdown,
-            Self::TurnStarted,
-            Self::AssistantDelta,
-            Self::ReasoningDelta,
-            Self::AssistantMessage,
-            Self::TurnRetrying,
-            Self::UsageReported,
-            Self::SessionIdle,
-            Self::SessionError,
-            Self::FollowUpScheduled,
-            Self::FollowUpStarted,
-            Self::FollowUpFinished,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u8 == number)
+enum_table! {
+    /// The kind of an event's payload, for filters.
+    pub enum PayloadKind {
+        /// A call was accepted, or the run of a pending one began.
+        ToolCallStarted => (1, "tool_call_started"),
+        /// A process wrote output.
+        ToolOutput => (2, "tool_output"),
+        /// A call reported its progress.
+        ToolProgress => (3, "tool_progress"),
+        /// A call was parked.
+        ToolCallParked => (4, "tool_call_parked"),
+        /// A call was asked to stop.
+        ToolCallCancelling => (5, "tool_call_cancelling"),
+        /// A call ended.
+        ToolCallFinished => (6, "tool_call_finished"),
+        /// The log ended.
+        SessionShutdown => (7, "session_shutdown"),
+        /// A turn began.
+        TurnStarted => (8, "turn_started"),
+        /// A model added text to its answer.
+        AssistantDelta => (9, "assistant_delta"),
+        /// A model added text to its reasoning.
+        ReasoningDelta => (10, "reasoning_delta"),
+        /// A model finished a message.
+        AssistantMessage => (11, "assistant_message"),
+        /// A request to a model failed, and another attempt follows.
+        TurnRetrying => (12, "turn_retrying"),
+        /// A request to a model was counted.
+        UsageReported => (13, "usage_reported"),
+        /// A turn ended without an error.
+        SessionIdle => (14, "session_idle"),
+        /// A turn ended with an error.
+        SessionError => (15, "session_error"),
+        /// A task ended whose agent is to be notified.
+        FollowUpScheduled => (16, "follow_up_scheduled"),
+        /// A follow-up was claimed for delivery.
+        FollowUpStarted => (17, "follow_up_started"),
+        /// An attempt to deliver a follow-up ended.
+        FollowUpFinished => (18, "follow_up_finished"),
     }
 }
 
-/// A call was accepted, or the run of a pending one began.
+/// The start of a call: its acceptance, or the beginning of its run after it was pending.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallStarted {
-    /// The tool.
+    /// The name of the tool.
     pub tool: String,
-    /// What does the work.
+    /// The kind of the tool.
     pub kind: ToolKind,
-    /// What it is for.
+    /// The caller's description of the call.
     pub description: String,
-    /// Its arguments; none when they are too large for an event, or were told before.
+    /// The arguments, or `None` if they are too large for an event or in an earlier one.
     pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
-    /// How large arguments that aren't here are, in bytes of JSON.
+    /// The size of arguments that are left out, in bytes of JSON.
     pub arguments_omitted_bytes: u64,
-    /// Running, or pending behind another call.
+    /// The state: running or pending.
     pub state: State,
-    /// It was started in the background.
+    /// `true` if it was started in the background.
     pub background: bool,
-    /// How long it may hold its caller.
+    /// The time after which it is parked, or `None` if it is never parked by time.
     pub call_budget: Option<Duration>,
-    /// How long it may run.
+    /// The longest time that it may run, or `None` if there is no limit.
     pub execution_timeout: Option<Duration>,
-    /// How long it may stay silent.
+    /// The longest time that it may run without output, or `None` if there is no limit.
     pub idle_timeout: Option<Duration>,
 }
 
-/// A process wrote.
+/// A piece of output of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolOutput {
-    /// Where the bytes belong.
+    /// The position in the streams.
     pub position: OutputPosition,
     /// The bytes, as they were written.
     pub data: Bytes,
 }
 
-/// Where a piece of output belongs, in bytes.
+/// The position of a piece of output, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputPosition {
-    /// Its stream.
+    /// The stream.
     pub stream: OutputStream,
-    /// Its offset in that stream.
+    /// The offset in that stream.
     pub offset: u64,
-    /// Its offset in both streams together, in the order of arrival.
+    /// The offset in both streams together, in the order of arrival.
     pub combined_offset: u64,
-    /// Bytes of its stream that were thrown away between the piece before and this one.
+    /// The bytes of the stream that were dropped between the piece before and this one.
     pub dropped_bytes_before: u64,
 }
 
-/// A call ended.
+/// The end of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallFinished {
-    /// How.
+    /// The terminal state.
     pub state: State,
-    /// Why, where the state alone doesn't say.
+    /// The reason, if the state alone doesn't say it.
     pub reason: String,
-    /// What it gave.
+    /// The outcome.
     pub outcome: Outcome,
-    /// It was in the background.
+    /// `true` if it was in the background.
     pub background: bool,
-    /// From the start of the run to its end; none if it never ran.
+    /// The time from the start of the run to its end, or `None` if it never ran.
     pub elapsed: Option<Duration>,
 }
 
-/// What happened.
+/// The payload of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Payload {
-    /// A call was accepted.
+    /// A call was accepted, or the run of a pending one began.
     ToolCallStarted(Box<CallStarted>),
-    /// A process wrote.
+    /// A process wrote output.
     ToolOutput(ToolOutput),
-    /// A call said how far it is.
+    /// A call reported its progress.
     ToolProgress(Progress),
-    /// A call went to the background.
+    /// A call was parked.
     ToolCallParked {
-        /// The tool.
+        /// The name of the tool.
         tool: String,
-        /// Why.
+        /// The reason.
         reason: ParkReason,
-        /// The budget that it had.
+        /// The budget of the call.
         call_budget: Option<Duration>,
     },
     /// A call was asked to stop.
     ToolCallCancelling {
-        /// Who asked.
+        /// The name of the requester.
         requested_by: String,
-        /// Why.
+        /// The reason that was given.
         reason: String,
-        /// Killed at once, without a grace.
+        /// `true` if it is killed at once, without a grace period.
         force: bool,
-        /// The session was at its cap, and this was its oldest parked task.
+        /// `true` if it was the oldest parked task of a full session.
         evicted: bool,
     },
     /// A call ended.
     ToolCallFinished(Box<CallFinished>),
-    /// The log ended: nothing follows.
+    /// The log ended. No event follows.
     SessionShutdown {
-        /// Why the session was closed.
+        /// The reason why the session was closed.
         reason: String,
-        /// How many tasks closing it cancelled.
+        /// The number of tasks that were cancelled by closing it.
         cancelled_tasks: u32,
     },
     /// A turn began.
     TurnStarted {
-        /// What was asked.
+        /// The prompt.
         prompt: String,
-        /// How many attachments came with it.
+        /// The number of attachments.
         attachments: usize,
-        /// The model asked.
+        /// The name of the model.
         model: String,
         /// The tasks whose follow-ups it delivers.
         follow_ups: Vec<CallId>,
@@ -198,70 +168,71 @@ pub enum Payload {
     ReasoningDelta(String),
     /// A model finished a message.
     AssistantMessage {
-        /// The whole text, as far as an event has room for it.
+        /// The text, truncated to the limit of an event.
         text: String,
         /// The calls that it asks for.
         call_ids: Vec<CallId>,
-        /// How much of the text is left out, in bytes.
+        /// The size of the rest of the text, in bytes.
         omitted_bytes: usize,
     },
-    /// A request to a model failed, and another follows.
+    /// A request to a model failed, and another attempt follows.
     TurnRetrying {
-        /// The attempt that follows.
+        /// The number of the attempt that follows.
         attempt: u32,
-        /// When.
+        /// The pause before it.
         delay: Duration,
-        /// Why.
+        /// The error of the attempt that failed.
         error: TurnError,
     },
     /// A request to a model was counted.
     UsageReported {
-        /// What it used.
+        /// The usage of that request.
         usage: Usage,
-        /// The model.
+        /// The name of the model.
         model: String,
     },
-    /// A turn ended well.
+    /// A turn ended without an error.
     SessionIdle(Box<TurnEnded>),
-    /// A turn ended otherwise.
+    /// A turn ended with an error.
     SessionError {
-        /// Why.
+        /// The error.
         error: TurnError,
-        /// Its calls that hadn't ended.
+        /// The calls of the turn that hadn't ended.
         unresolved: Vec<Unresolved>,
     },
-    /// A task ended that the agent must hear of. The event is the task's.
+    /// A task ended whose agent is to be notified. The event is one of the task.
     FollowUpScheduled,
-    /// A follow-up was handed out. The event is its task's.
+    /// A follow-up was claimed for delivery. The event is one of its task.
     FollowUpStarted {
-        /// The attempt at delivery, from 1.
+        /// The number of the attempt, from 1.
         attempt: u32,
     },
-    /// An attempt to deliver a follow-up ended, or it needs none. The event is its task's.
+    /// An attempt to deliver a follow-up ended, or the follow-up was suppressed. The event is one of
+    /// its task.
     FollowUpFinished {
-        /// The attempt at delivery, from 1; 0: there was none.
+        /// The number of the attempt, from 1, or 0 if there was none.
         attempt: u32,
-        /// Where it stands.
+        /// The new state of the follow-up.
         state: FollowUpState,
-        /// Why the attempt failed, or why nobody needs to hear of it.
+        /// The error of a failed attempt, or the reason of a suppression.
         error: Option<DeliveryError>,
     },
 }
 
-/// A turn ended well.
+/// The end of a turn without an error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TurnEnded {
-    /// The model's last message, as far as an event has room for it.
+    /// The model's last message, truncated to the limit of an event.
     pub final_text: String,
-    /// How much of that text is left out, in bytes.
+    /// The size of the rest of that message, in bytes.
     pub omitted_bytes: usize,
-    /// Why it ended.
+    /// The reason of the end.
     pub stop_reason: StopReason,
-    /// What its models have used.
+    /// The usage of models by the turn.
     pub usage: Usage,
-    /// Its calls that go on in the background.
+    /// The calls of the turn that go on in the background.
     pub running: Vec<CallId>,
-    /// Messages of the history that its last request left out.
+    /// The number of messages of the history that the last request left out.
     pub history_omitted: u64,
 }
 
@@ -270,14 +241,14 @@ pub struct TurnEnded {
 pub struct Unresolved {
     /// The call.
     pub call_id: CallId,
-    /// Its tool.
+    /// The name of its tool.
     pub tool: String,
-    /// It is in the background.
+    /// `true` if it is in the background.
     pub is_task: bool,
 }
 
 impl Payload {
-    /// The kind of this payload.
+    /// Returns the kind of this payload.
     pub fn kind(&self) -> PayloadKind {
         match self {
             Self::ToolCallStarted(_) => PayloadKind::ToolCallStarted,
@@ -307,37 +278,39 @@ impl Payload {
 pub struct Event {
     /// The session.
     pub session_id: SessionId,
-    /// Its place: 1, 2, 3… without a gap.
+    /// The position in the log: 1, 2, 3… without a gap.
     pub sequence: u64,
-    /// When it happened.
+    /// The time of the event.
     pub create_time: Timestamp,
-    /// The agent's turn that it belongs to.
+    /// The agent's turn that it belongs to, if any.
     pub turn_id: Option<TurnId>,
-    /// The call that it belongs to.
+    /// The call that it belongs to, if any.
     pub call_id: Option<CallId>,
-    /// The run of that call, from 1.
+    /// The number of the run of that call, from 1.
     pub attempt: u32,
-    /// What happened.
+    /// The payload.
     pub payload: Payload,
 }
 
-/// Bytes of the log that can't be read back.
+/// An event of the log that cannot be decoded.
 #[derive(Debug, thiserror::Error)]
-#[error("event {sequence} of the log can't be read: {cause}")]
+#[error("event {sequence} of the log cannot be read: {cause}")]
 pub struct EventCorrupt {
-    /// Its sequence.
+    /// The sequence of the event.
     pub sequence: u64,
-    /// What the decoder said.
+    /// The error of the decoder.
     pub cause: String,
 }
 
-/// How events become the bytes that are stored and sent. The wire's floor implements it, so that
-/// a stored event is sent as it is, and nothing below needs to know the wire format.
+/// The encoding of events, in which they are stored and sent.
+///
+/// The layer of the wire format implements it. So a stored event is sent as it is, and no lower
+/// layer knows the wire format.
 pub trait EventCodec: Send + Sync + 'static {
-    /// The bytes of `event` in the log whose epoch is `stream_epoch`.
+    /// Encodes `event` of the log whose epoch is `stream_epoch`.
     fn encode(&self, event: &Event, stream_epoch: &str) -> Bytes;
 
-    /// The output that the bytes of a stored event carry; none if it is no output. The data
+    /// Decodes the output of a stored event, or returns `None` if the event isn't output. The data
     /// shares the memory of `bytes`.
     fn decode_output(
         &self,
@@ -345,6 +318,6 @@ pub trait EventCodec: Send + Sync + 'static {
         bytes: &Bytes,
     ) -> Result<Option<ToolOutput>, EventCorrupt>;
 
-    /// The turn that a stored event belongs to; none if it is none's.
+    /// Decodes the turn of a stored event, or returns `None` if it belongs to no turn.
     fn decode_turn(&self, sequence: u64, bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt>;
 }

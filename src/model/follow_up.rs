@@ -1,37 +1,38 @@
-//! Follow-ups: what an agent must hear of a task that ended.
+//! Follow-ups: records that notify an agent of a background task that ended.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Call, CallId, SessionId, Tenant, Timestamp, TurnId};
+use super::limits::FOLLOW_UP_ATTEMPTS_MAX;
+use super::{Call, CallId, SessionId, Tenant, Timestamp, TurnId, enum_table};
 
-/// Who delivers a follow-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Delivery {
-    /// The engine, in a turn of the session's agent.
-    Engine,
-    /// Whoever leases it: the agent lives elsewhere.
-    Lease,
+enum_table! {
+    /// The way in which a follow-up is delivered.
+    pub enum Delivery {
+        /// By the engine, in a turn of the session's agent.
+        Engine => "engine",
+        /// By a consumer that leases it, for an agent outside of callpark.
+        Lease => "lease",
+    }
 }
 
-/// Where a follow-up stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FollowUpState {
-    /// Waits to be handed out.
-    Pending,
-    /// Handed out, and not acknowledged yet.
-    Leased,
-    /// The agent has heard of it.
-    Delivered,
-    /// Nobody needs to hear of it.
-    Suppressed,
-    /// Given up.
-    DeadLettered,
+enum_table! {
+    /// The state of a follow-up.
+    pub enum FollowUpState {
+        /// Waiting to be claimed.
+        Pending => (1, "pending"),
+        /// Claimed by a consumer or a turn, and not acknowledged yet.
+        Leased => (2, "leased"),
+        /// Delivered to the agent.
+        Delivered => (3, "delivered"),
+        /// Not needed any more.
+        Suppressed => (4, "suppressed"),
+        /// Given up after too many failed attempts.
+        DeadLettered => (5, "dead_lettered"),
+    }
 }
 
 impl FollowUpState {
-    /// It is to be delivered, or is being delivered.
+    /// Returns `true` if the delivery hasn't ended.
     pub fn is_open(self) -> bool {
         match self {
             Self::Pending | Self::Leased => true,
@@ -40,111 +41,137 @@ impl FollowUpState {
     }
 }
 
-/// Who has a follow-up, or had it last.
+/// The claim of a consumer on a follow-up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// What the holder shows.
+    /// The token that proves the claim.
     pub token: String,
-    /// The id of the request that took it; none: it had none.
+    /// The id of the request that made the claim, or `None` if it had no id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// Who took it, in its own words.
+    /// The name that the consumer gave itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub consumer: String,
 }
 
-/// Why an attempt at delivery failed.
+/// The error of an attempt at delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryError {
-    /// A number of `google.rpc.Code`.
+    /// The number in `google.rpc.Code`.
     pub code: i32,
-    /// What went wrong.
+    /// The message.
     pub message: String,
 }
 
-/// The record that tells an agent of a task that ended. A task has one at most, and it goes by the
-/// task's id.
+/// The record that notifies an agent of a background task that ended. A task has one at most, and
+/// the record has the id of the task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowUp {
     /// The task.
     pub call_id: CallId,
-    /// The run of the task that ended it.
+    /// The number of the run that ended the task.
     pub call_attempt: u32,
-    /// Its session.
+    /// The session of the task.
     pub session_id: SessionId,
-    /// Who owns it.
+    /// The owner.
     pub tenant: Tenant,
-    /// Who delivers it.
+    /// The way in which it is delivered.
     pub delivery: Delivery,
-    /// Where it stands.
+    /// The state.
     pub state: FollowUpState,
-    /// Why it was suppressed or given up.
+    /// The reason why it was suppressed or dead-lettered.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Deliveries that were begun.
+    /// The number of deliveries that were begun.
     pub attempt: u32,
-    /// After so many it is given up.
+    /// The number of failed attempts after which it is dead-lettered.
     pub attempts_max: u32,
-    /// When the task ended.
+    /// The time at which the task ended.
     pub create_time: Timestamp,
-    /// When anything here last changed.
+    /// The time of the last change.
     pub update_time: Timestamp,
-    /// When something is due: of a pending one its delivery, of a lease its end. A turn that
-    /// delivers it has no such time: it has limits of its own.
+    /// The time at which a pending follow-up is due for delivery or a lease expires, or `None` if
+    /// nothing is due. A follow-up that a turn delivers has no such time, because turns have limits
+    /// of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_time: Option<Timestamp>,
-    /// Who has it, or had it last.
+    /// The last lease, or `None` if there was none or a turn claimed it last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
-    /// The turn that the last attempt was.
+    /// The turn of the last attempt, if a turn made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn_id: Option<TurnId>,
-    /// Why the last attempt failed.
+    /// The error of the last failed attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<DeliveryError>,
-    /// When it may be forgotten; none while it is open.
+    /// The time from which it may be removed, or `None` while the delivery hasn't ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire_time: Option<Timestamp>,
 }
 
-/// A follow-up to store, with its task the first time.
+impl FollowUp {
+    /// Creates a pending follow-up of `task`, which ended at `now`. It is due at once.
+    pub fn new(task: &Call, delivery: Delivery, now: Timestamp) -> Self {
+        Self {
+            call_id: task.id,
+            call_attempt: task.attempt,
+            session_id: task.session_id,
+            tenant: task.tenant.clone(),
+            delivery,
+            state: FollowUpState::Pending,
+            reason: String::new(),
+            attempt: 0,
+            attempts_max: FOLLOW_UP_ATTEMPTS_MAX,
+            create_time: now,
+            update_time: now,
+            due_time: Some(now),
+            lease: None,
+            turn_id: None,
+            last_error: None,
+            expire_time: None,
+        }
+    }
+}
+
+/// A follow-up to store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FollowUpPut {
     /// The follow-up as it is now.
     pub record: FollowUp,
-    /// The task as it ended, for a follow-up that is new.
+    /// The task as it ended, or `None` if the follow-up was stored before.
     pub task: Option<Box<Call>>,
 }
 
-/// What a turn did that told of follow-ups, kept with its message in the history.
+/// A note about a turn that delivered follow-ups, kept with its message in the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowUpNote {
-    /// The model or agent that said it.
+    /// The name of the model or agent.
     pub model: String,
-    /// The tasks that it was told of.
+    /// The tasks whose follow-ups the turn delivered.
     pub tasks: Vec<CallId>,
-    /// Tools that it used.
+    /// The tools that it used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolNote>,
-    /// How many more it used.
+    /// The number of further tools that it used.
     #[serde(default)]
     pub tools_omitted: u32,
-    /// What it was told, cut to so many characters as limits.rs says.
-    pub told: String,
+    /// The prompt of the turn, truncated.
+    #[serde(rename = "told")]
+    pub prompt: String,
 }
 
 /// A tool that a turn used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolNote {
-    /// The round of the turn, from 1; 0: an agent that runs its own loop doesn't tell.
+    /// The round of the turn, from 1, or 0 for an agent that runs its own loop.
     pub round: u32,
-    /// The tool.
+    /// The name of the tool.
     pub tool: String,
-    /// Its arguments as JSON, without what looks like a secret, and cut.
+    /// The arguments as JSON, without what looks like a secret, and truncated.
     pub arguments: String,
-    /// What the model was told of it, cut.
+    /// The result that the model was shown, truncated.
     pub output: String,
-    /// Its exit code, if it was a process that ended with one.
+    /// The exit code, if it was a process that ended with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
 }

@@ -1,4 +1,4 @@
-//! Ids: 122 random bits, written as a prefix and 32 lower-case hexadecimal digits.
+//! Ids of 122 random bits, written as a prefix and 32 lower-case hexadecimal digits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Why a string is not an id of the kind that was asked for.
+/// The error of a string that isn't an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be `{prefix}` followed by 32 lower-case hexadecimal digits")]
 pub struct IdError {
@@ -20,20 +20,20 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// What the written form begins with.
+            /// The prefix of the written form.
             pub const PREFIX: &'static str = $prefix;
 
-            /// A new id that nobody can guess.
+            /// Creates a random id, which cannot be guessed.
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
             }
 
-            /// The 16 bytes behind the written form, as a store keeps them.
+            /// Returns the 16 bytes of the id, as a store keeps them.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
-            /// The id with these 16 bytes.
+            /// Creates the id with these 16 bytes.
             pub fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(Uuid::from_bytes(bytes))
             }
@@ -75,45 +75,45 @@ macro_rules! id {
 }
 
 id!(
-    /// A session: the owner of one event log.
+    /// The id of a session.
     SessionId,
     "ses-"
 );
 id!(
-    /// One call of a tool. Once the call is in the background its task goes by the same digits
-    /// behind `bg-`; see [`CallId::background`].
+    /// The id of a call. The background task of a parked call has the same digits after `bg-`; see
+    /// [`CallId::background`].
     CallId,
     "call-"
 );
 id!(
-    /// One turn of an agent.
+    /// The id of an agent's turn.
     TurnId,
     "turn-"
 );
 
 impl CallId {
-    /// What the background form of the id begins with.
+    /// The prefix of a background task's id.
     pub const BACKGROUND_PREFIX: &'static str = "bg-";
 
-    /// The name of the background task that this call is, or may become.
+    /// Returns the id of the background task that this call is or may become.
     pub fn background(&self) -> String {
         format!("{}{}", Self::BACKGROUND_PREFIX, self.0.simple())
     }
 
-    /// What the name of a follow-up begins with.
+    /// The prefix of a follow-up's id.
     pub const FOLLOW_UP_PREFIX: &'static str = "fu-";
 
-    /// The name of the follow-up of the task that this call is.
+    /// Returns the id of the follow-up of this call's background task.
     pub fn follow_up(&self) -> String {
         format!("{}{}", Self::FOLLOW_UP_PREFIX, self.0.simple())
     }
 
-    /// Reads the name of a follow-up: the call whose it is.
+    /// Parses the id of a follow-up and returns the id of its call.
     pub fn parse_follow_up(text: &str) -> Result<Self, IdError> {
         parse(text, Self::FOLLOW_UP_PREFIX).map(Self)
     }
 
-    /// Reads the background form of the id.
+    /// Parses the id of a background task and returns the id of its call.
     pub fn parse_background(text: &str) -> Result<Self, IdError> {
         parse(text, Self::BACKGROUND_PREFIX).map(Self)
     }

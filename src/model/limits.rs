@@ -67,8 +67,6 @@ pub const READ_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// The answer to a ReadOutput that names no size, in bytes.
 pub const READ_OUTPUT_BYTES_DEFAULT: usize = 64 * 1024;
 
-/// The payload of an event, in bytes.
-pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// Arguments of a call, in bytes of JSON.
 pub const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
 /// Arguments told in an event, in bytes of JSON; larger ones are left out of it, and counted.
@@ -219,8 +217,6 @@ pub const ATTACHMENTS_MAX: usize = 32;
 pub const DELTA_BYTES_MAX: usize = 32 * 1024;
 /// How long text of a model waits for more, in milliseconds.
 pub const DELTA_DELAY_MS: u64 = 10;
-/// The text of a message in an event, in bytes. What is more is left out of the event, and counted.
-pub const MESSAGE_EVENT_BYTES_MAX: usize = 128 * 1024;
 /// The answer of a model to one request, in bytes: text, reasoning and calls; and all that an agent
 /// that runs its own loop says in one turn. More ends it as failed.
 pub const MODEL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -246,8 +242,6 @@ pub const REPEATED_FAILURES_MAX: u32 = 3;
 
 /// Attempts at delivering a follow-up after which it is given up.
 pub const FOLLOW_UP_ATTEMPTS_MAX: u32 = 10;
-/// Before the next attempt at delivering a follow-up, at most, in milliseconds.
-pub const FOLLOW_UP_DELAY_MS_MAX: u64 = 300_000;
 /// A lease of a follow-up that names no time, in seconds.
 pub const FOLLOW_UP_LEASE_SECONDS_DEFAULT: u64 = 60;
 /// The longest lease of a follow-up, in seconds.
@@ -276,5 +270,3 @@ pub const FOLLOW_UP_TURNS_TENANT_MAX: usize = 64;
 pub const FOLLOW_UP_SESSIONS_MAX: usize = 10_000;
 /// How often the outbox is looked through for what nobody was woken for, in milliseconds.
 pub const FOLLOW_UP_SWEEP_MS: u64 = 5_000;
-/// Dead letters are kept so many times as long as what was delivered.
-pub const DEAD_LETTER_RETENTIONS: u32 = 7;

@@ -1,10 +1,11 @@
-//! The words of the domain: ids, sessions, calls, outcomes, events, tools, principals, limits.
+//! The types of the domain: ids, sessions, calls, outcomes, events, tools, principals, limits.
 //!
 //! Plain data that every floor above shares. Nothing here does I/O, reads a clock or knows a
 //! wire format.
 
 mod base64;
 mod call;
+mod enum_table;
 mod event;
 mod follow_up;
 mod id;
@@ -22,6 +23,7 @@ pub use call::{
     Call, CallPolicy, Cancellation, FollowUpPolicy, OnDisconnect, ParkReason, Progress, State,
     StopCause, Stopping, Survivor, Usage,
 };
+pub(crate) use enum_table::enum_table;
 pub use event::{
     CallFinished, CallStarted, Event, EventCodec, EventCorrupt, OutputPosition, Payload,
     PayloadKind, ToolOutput, TurnEnded, Unresolved,
@@ -43,5 +45,5 @@ pub use turn::{
     BusyPolicy, Message, ModelCall, Picture, StopReason, Turn, TurnEnd, TurnError, TurnReport,
 };
 
-/// Free-form key and value pairs that a caller puts on a session or a call and filters by.
+/// Free-form key-value pairs that a caller sets on a session or a call and filters by.
 pub type Labels = std::collections::BTreeMap<String, String>;

@@ -1,38 +1,38 @@
-//! How a call ended, and what it gave.
+//! The outcome of a call: a result or a failure.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{Timestamp, enum_table};
 
-/// A stream of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutputStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
+enum_table! {
+    /// An output stream of a process.
+    pub enum OutputStream {
+        /// Standard output.
+        Stdout => (1, "stdout"),
+        /// Standard error.
+        Stderr => (2, "stderr"),
+    }
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
-    /// It exited by itself with this code, 0 to 255.
+    /// An exit with this code, 0 to 255.
     Code(i32),
-    /// This signal ended it.
+    /// An end by this signal.
     Signal(i32),
 }
 
 impl Exit {
-    /// Exit code 0.
+    /// Returns `true` for exit code 0.
     pub fn is_success(self) -> bool {
         self == Self::Code(0)
     }
 }
 
-/// What a piece of content is.
+/// The kind of a piece of content, with its value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContentKind {
@@ -40,17 +40,17 @@ pub enum ContentKind {
     Text(String),
     /// A JSON value.
     Json(serde_json::Value),
-    /// A picture.
+    /// An image.
     Image {
-        /// Its media type, such as `image/png`.
+        /// The media type, such as `image/png`.
         media_type: String,
-        /// Its bytes.
+        /// The bytes.
         #[serde(with = "super::base64")]
         data: Bytes,
     },
     /// Any other bytes.
     Binary {
-        /// Their media type.
+        /// The media type.
         media_type: String,
         /// The bytes.
         #[serde(with = "super::base64")]
@@ -60,14 +60,14 @@ pub enum ContentKind {
     Resource {
         /// The address.
         uri: String,
-        /// The media type of the body; empty when not known.
+        /// The media type of the body, or an empty string if it isn't known.
         media_type: String,
-        /// The document; none: only the address is given.
+        /// The document, or `None` if only the address is given.
         body: Option<ResourceBody>,
     },
 }
 
-/// What a document holds.
+/// The body of a document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceBody {
@@ -78,7 +78,7 @@ pub enum ResourceBody {
 }
 
 impl ContentKind {
-    /// How much of an answer it takes, but for what goes around it.
+    /// Returns the size of the value in an answer, in bytes, without framing.
     pub fn size_bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -99,12 +99,12 @@ impl ContentKind {
 /// A piece of a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Content {
-    /// What it is.
+    /// The kind, with the value.
     pub kind: ContentKind,
-    /// The process's stream that it came from.
+    /// The output stream that it comes from, or `None` if it is no output of a process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<OutputStream>,
-    /// Where in that stream it begins, in bytes.
+    /// The offset in that stream at which it begins, in bytes.
     #[serde(default)]
     pub offset: u64,
 }
@@ -112,13 +112,13 @@ pub struct Content {
 /// Counts of one output stream, in bytes. `total = kept + dropped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StreamSummary {
-    /// What the process wrote.
+    /// The bytes that the process wrote.
     pub total_bytes: u64,
-    /// What can be read.
+    /// The bytes that can be read.
     pub kept_bytes: u64,
-    /// What was thrown away between the kept head and the kept tail.
+    /// The bytes that were dropped between the head and the tail.
     pub dropped_bytes: u64,
-    /// Where the dropped part begins; none when nothing was dropped.
+    /// The offset at which the dropped part begins, or `None` if nothing was dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_offset: Option<u64>,
 }
@@ -132,65 +132,66 @@ pub struct OutputSummary {
     pub stderr: StreamSummary,
     /// Both, in the order of arrival.
     pub combined: StreamSummary,
-    /// Somebody still held the pipes when reading ended: what was written later isn't here.
+    /// `true` if another process still held the pipes when reading ended. What it wrote later is
+    /// missing.
     #[serde(default)]
     pub incomplete: bool,
-    /// The content beside this summary holds less than what is kept.
+    /// `true` if the content beside this summary has less than the kept bytes.
     #[serde(default)]
     pub inline_truncated: bool,
 }
 
-/// What a tool gave. A tool's failure is a result too.
+/// The result of a tool. A failure of the tool is a result, too.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ToolResult {
-    /// The pieces; of a process: its output.
+    /// The pieces of content. For a process this is its output.
     #[serde(default)]
     pub content: Vec<Content>,
-    /// The result as one JSON object, from a tool that gives one.
+    /// The result as one JSON object, if the tool gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured: Option<Box<serde_json::Map<String, serde_json::Value>>>,
-    /// The tool failed.
+    /// `true` if the tool failed.
     pub is_error: bool,
-    /// How its process ended, if it had one that ended.
+    /// The end of its process, or `None` if it had none or didn't end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// Why it failed where no exit says so, such as a program that is missing.
+    /// The reason of a failure that the exit doesn't show, such as a missing program.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error_message: String,
-    /// Counts of the output.
+    /// The counts of the output.
     #[serde(default)]
     pub output: OutputSummary,
-    /// When the run began; none if it never did.
+    /// The time at which the run began, or `None` if it never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Timestamp>,
-    /// When it ended.
+    /// The time at which the call ended.
     #[serde(default)]
     pub end_time: Timestamp,
 }
 
-/// Why a call has no result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureCode {
-    /// The server that ran it stopped without recording an end.
-    HostLost,
+enum_table! {
+    /// The reason why a call has no result.
+    pub enum FailureCode {
+        /// The server that ran it stopped without recording an end.
+        HostLost => "host_lost",
+    }
 }
 
 /// A call that ended without a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure.
+    /// The reason.
     pub code: FailureCode,
-    /// What happened and what to do, in a sentence.
+    /// A sentence that says what happened and what to do.
     pub message: String,
 }
 
-/// How a call ended.
+/// The outcome of a call that has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// With a result, good or bad.
+    /// A result, of a success or a failure of the tool.
     Result(ToolResult),
-    /// Without one.
+    /// No result.
     Failure(Failure),
 }

@@ -1,22 +1,22 @@
-//! Who is calling.
+//! The identity of callers.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The owner of sessions, tasks and request ids. Another tenant's ids answer as unknown ones do.
+/// The owner of sessions, tasks and request ids. Ids of another tenant are treated as unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Tenant(Arc<str>);
 
 impl Tenant {
-    /// The tenant with this name.
+    /// Creates the tenant with this name.
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -28,11 +28,11 @@ impl fmt::Display for Tenant {
     }
 }
 
-/// A caller whose credentials were good.
+/// A caller with valid credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
-    /// Whose things the caller may see and touch.
+    /// The tenant whose sessions and tasks the caller may see and change.
     pub tenant: Tenant,
-    /// Who it is, for records such as "cancelled by".
+    /// The name of the caller, for records such as "cancelled by".
     pub name: Arc<str>,
 }

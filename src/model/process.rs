@@ -1,23 +1,23 @@
-//! What it takes to start a process.
+//! The description of a process to start.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 
-/// The variables that a process sees: those named here, and nothing else.
+/// The complete environment of a process.
 pub type Environment = BTreeMap<String, String>;
 
-/// A process to start: a program and its arguments, never a line for a shell.
+/// A process to start, without a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessSpec {
-    /// The program (looked up in the `PATH` of [`ProcessSpec::environment`] when it has no
-    /// slash), then its arguments.
+    /// The program and its arguments. A program without a slash is looked up in the `PATH` of
+    /// [`ProcessSpec::environment`].
     pub argv: Vec<String>,
-    /// Where it runs; none: the server's own working directory.
+    /// The working directory, or `None` for that of the server.
     pub working_directory: Option<PathBuf>,
-    /// The whole of its environment.
+    /// The environment. No variable of the server is inherited.
     pub environment: Environment,
-    /// What it reads from standard input before the end of the file; none: nothing.
+    /// The content of standard input, or `None` if it is empty.
     pub stdin: Option<Bytes>,
 }

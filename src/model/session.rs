@@ -1,112 +1,154 @@
-//! A session: what its calls share, and the owner of one event log.
+//! A session: the settings that its calls share, and the owner of one event log.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FollowUpPolicy, Labels, SessionId, Tenant, Timestamp, Usage};
+use super::limits::LIVE_TASKS_DEFAULT;
+use super::{FollowUpPolicy, Labels, SessionId, Tenant, Timestamp, Usage, enum_table};
 
-/// Where a session is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionState {
-    /// Takes new calls.
-    Open,
-    /// Closed for new calls; some still run.
-    Closing,
-    /// Closed, nothing runs, the log has ended.
-    Closed,
+enum_table! {
+    /// The state of a session.
+    pub enum SessionState {
+        /// Accepts new calls.
+        Open => (1, "open"),
+        /// Closed for new calls, while earlier ones still run.
+        Closing => (2, "closing"),
+        /// Closed, without live calls. The log is complete.
+        Closed => (3, "closed"),
+    }
 }
 
-/// What happens when a session that is at its cap of live tasks is asked to start one more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskLimitPolicy {
-    /// The new call is refused.
-    #[default]
-    Reject,
-    /// The oldest parked task is cancelled to make room.
-    EvictOldest,
+enum_table! {
+    /// The fate of a new call in a session that has as many live calls as it may.
+    #[derive(Default)]
+    pub enum TaskLimitPolicy {
+        /// The new call is refused.
+        #[default]
+        Reject => "reject",
+        /// The oldest parked task is cancelled to make room.
+        EvictOldest => "evict_oldest",
+    }
 }
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
-    /// Its id.
+    /// The id.
     pub id: SessionId,
-    /// Who owns it.
+    /// The owner.
     pub tenant: Tenant,
-    /// Where it is in its life.
+    /// The state.
     pub state: SessionState,
-    /// What it is for, in a person's words.
+    /// The caller's description of the session.
     #[serde(default)]
     pub description: String,
-    /// The caller's own marks.
+    /// The caller's labels.
     #[serde(default)]
     pub labels: Labels,
-    /// The tools that its calls may use; empty: all.
+    /// The tools that calls may use. If it is empty, calls may use all.
     #[serde(default)]
     pub allowed_tools: Arc<[String]>,
-    /// The model of its agent; empty: the default one.
+    /// The model of the session's agent. If it is empty, the default model is used.
     #[serde(default)]
     pub model: String,
-    /// The system message of its agent.
+    /// The system message of the session's agent.
     #[serde(default)]
     pub system_message: Arc<str>,
-    /// The rounds that a turn of its agent may take; 0: the default.
+    /// The number of rounds that a turn of the agent may take, or 0 for the default.
     #[serde(default)]
     pub max_rounds: u32,
-    /// The working directory of its command tools; empty: the server's default.
+    /// The working directory of command tools. If it is empty, the server's is used.
     #[serde(default)]
     pub working_directory: String,
-    /// The cap of live calls.
+    /// The largest number of live calls.
     pub max_live_tasks: u32,
-    /// What happens at the cap.
+    /// The fate of a new call at that number.
     pub task_limit_policy: TaskLimitPolicy,
-    /// Which ends of its agent's calls the agent must hear of.
-    #[serde(default = "always")]
+    /// The ends of the agent's background tasks that schedule a follow-up.
+    #[serde(default = "follow_up_before_it_was_stored")]
     pub follow_up: FollowUpPolicy,
-    /// Made by a call that named no session: removed with its last task.
+    /// `true` if a call that named no session created it. It is removed with its last task.
     #[serde(default)]
     pub implicit: bool,
-    /// How many agents stand above it: 0 unless an agent works here for another one.
+    /// The number of agents above this session: 0 unless its agent works for another one.
     #[serde(default)]
     pub depth: u32,
-    /// Names this very log: another epoch means that sequences of before mean nothing.
+    /// The name of this log. With another epoch, earlier sequences are void.
     pub stream_epoch: String,
-    /// When it was made.
+    /// The time at which the session was created.
     pub create_time: Timestamp,
-    /// When anything in it last changed.
+    /// The time of the last change.
     pub update_time: Timestamp,
-    /// When it was closed for new calls.
+    /// The time at which the session was closed for new calls, or `None` if it is open.
     #[serde(default)]
     pub close_time: Option<Timestamp>,
-    /// Why it was closed.
+    /// The reason for which it was closed.
     #[serde(default)]
     pub close_reason: String,
-    /// How many tasks closing it cancelled.
+    /// The number of tasks that were cancelled by closing it.
     #[serde(default)]
     pub cancelled_tasks: u32,
-    /// How many detached tasks went on when it was closed.
+    /// The number of detached tasks that went on when it was closed.
     #[serde(default)]
     pub detached_tasks: u32,
-    /// How many calls are neither ended nor lost.
+    /// The number of live calls.
     #[serde(default)]
     pub live_tasks: u32,
-    /// What models have used in its turns; none: there was no request to one.
+    /// The usage of models by the session's turns, or `None` if no model was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// How many messages its history has had.
+    /// The number of messages that its history has had.
     #[serde(default)]
     pub messages: u64,
-    /// The newest sequence of its log; 0 while it is empty.
+    /// The newest sequence of the log, or 0 while the log is empty.
     #[serde(default)]
     pub head_sequence: u64,
-    /// The oldest sequence that can still be read; 1 until the log is trimmed.
+    /// The oldest sequence that can still be read: 1 until the log is trimmed.
     pub first_sequence: u64,
 }
 
-/// What sessions had no word for once.
-fn always() -> FollowUpPolicy {
+impl Session {
+    /// Creates an open session at `now`, with an empty log and the default limits.
+    pub fn new(
+        id: SessionId,
+        tenant: Tenant,
+        stream_epoch: impl Into<String>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            tenant,
+            state: SessionState::Open,
+            description: String::new(),
+            labels: Labels::new(),
+            allowed_tools: Arc::default(),
+            model: String::new(),
+            system_message: Arc::default(),
+            max_rounds: 0,
+            working_directory: String::new(),
+            max_live_tasks: LIVE_TASKS_DEFAULT,
+            task_limit_policy: TaskLimitPolicy::default(),
+            follow_up: FollowUpPolicy::OnFinish,
+            implicit: false,
+            depth: 0,
+            stream_epoch: stream_epoch.into(),
+            create_time: now,
+            update_time: now,
+            close_time: None,
+            close_reason: String::new(),
+            cancelled_tasks: 0,
+            detached_tasks: 0,
+            live_tasks: 0,
+            usage: None,
+            messages: 0,
+            head_sequence: 0,
+            first_sequence: 1,
+        }
+    }
+}
+
+/// The policy of sessions that were stored before they had one.
+fn follow_up_before_it_was_stored() -> FollowUpPolicy {
     FollowUpPolicy::OnFinish
 }

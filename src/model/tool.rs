@@ -1,62 +1,91 @@
-//! What a tool is, for those who choose one.
+//! The description of a tool.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What does the work of a tool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ToolKind {
-    /// A process of its own.
-    Command,
-    /// A tool of an MCP server.
-    Mcp,
-    /// An agent.
-    Agent,
-    /// A worker that connected to this server.
-    Worker,
-    /// Code inside the server.
-    BuiltIn,
+use super::enum_table;
+
+enum_table! {
+    /// The kind of a tool, by what does the work.
+    pub enum ToolKind {
+        /// A process of its own.
+        Command => (1, "command"),
+        /// An MCP server.
+        Mcp => (2, "mcp"),
+        /// An agent.
+        Agent => (3, "agent"),
+        /// A worker that is connected to this server.
+        Worker => (4, "worker"),
+        /// Code inside the server.
+        BuiltIn => (5, "built_in"),
+    }
 }
 
-/// Where a tool comes from.
+/// The origin of a tool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolSource {
     /// Part of callpark.
     BuiltIn,
-    /// Described in the server's configuration.
+    /// Defined in the server's configuration.
     Config,
     /// Offered by the MCP server of this name.
     McpServer(String),
 }
 
-/// What a tool is, what it takes, and how its calls are treated.
+/// A tool: its purpose, its arguments, and the limits of its calls.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
     /// The name that calls use: 1 to 64 of `a-z A-Z 0-9 _ - .`.
     pub name: String,
-    /// What it does, for a model to read.
+    /// The description that models read.
     pub description: String,
-    /// The JSON Schema that its arguments must satisfy.
+    /// The JSON Schema of the arguments.
     pub input_schema: serde_json::Value,
-    /// The JSON Schema of its structured results, if it declares one.
+    /// The JSON Schema of the structured results, or `None` if the tool declares none.
     pub output_schema: Option<serde_json::Value>,
-    /// What does the work.
+    /// The kind.
     pub kind: ToolKind,
-    /// It changes nothing.
+    /// `true` if the tool changes nothing.
     pub read_only: bool,
-    /// What it changes may be lost by that, as far as is known.
+    /// `true` if the tool may delete or overwrite data, as far as is known.
     pub destructive: bool,
-    /// Running it twice with the same arguments is as good as once.
+    /// `true` if a second call with the same arguments has no further effect.
     pub idempotent: bool,
-    /// Several calls in one session may run at the same time.
+    /// `true` if several calls may run in one session at the same time.
     pub concurrent_safe: bool,
-    /// How long a call may hold its caller before it is parked; none: it never parks by itself.
+    /// The time after which a call is parked, or `None` if it is never parked by time.
     pub call_budget: Option<Duration>,
-    /// The hard limit of one run; none: the server's default.
+    /// The longest time that a call may run, or `None` for the server's default.
     pub execution_timeout: Option<Duration>,
-    /// Where it comes from.
+    /// The origin.
     pub source: ToolSource,
+}
+
+impl Tool {
+    /// Creates a tool without limits of its own, whose calls may run at the same time, and which
+    /// claims to be neither read-only, destructive nor idempotent.
+    pub fn new(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        input_schema: serde_json::Value,
+        kind: ToolKind,
+        source: ToolSource,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            description: description.into(),
+            input_schema,
+            output_schema: None,
+            kind,
+            read_only: false,
+            destructive: false,
+            idempotent: false,
+            concurrent_safe: true,
+            call_budget: None,
+            execution_timeout: None,
+            source,
+        }
+    }
 }

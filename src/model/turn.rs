@@ -1,76 +1,78 @@
-//! An agent's turn: a prompt, the rounds with its model, and how it ends.
+//! An agent's turn: a prompt, rounds with a model, and an end.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, Content, FollowUp, FollowUpNote, Usage};
+use super::{CallId, Content, FollowUp, FollowUpNote, Usage, enum_table};
 
-/// What happens to a prompt when its session runs a turn already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BusyPolicy {
-    /// The prompt is refused.
-    #[default]
-    Reject,
-    /// The turn begins after those before it.
-    Enqueue,
-    /// Those before it are stopped, and it begins after them.
-    Interrupt,
+enum_table! {
+    /// The fate of a prompt for a session that already runs a turn.
+    #[derive(Default)]
+    pub enum BusyPolicy {
+        /// The prompt is refused.
+        #[default]
+        Reject => "reject",
+        /// The turn begins after the earlier ones.
+        Enqueue => "enqueue",
+        /// The earlier turns are stopped, and the turn begins after them.
+        Interrupt => "interrupt",
+    }
 }
 
-/// Why a turn ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StopReason {
-    /// The model had said all that it had to say.
-    EndTurn,
-    /// The turn had made as many rounds as it may.
-    MaxRounds,
-    /// The model's answer reached its limit of tokens.
-    MaxTokens,
-    /// The model refused to answer.
-    Refusal,
-    /// Somebody stopped it.
-    Cancelled,
+enum_table! {
+    /// The reason why a turn ended without an error.
+    pub enum StopReason {
+        /// The model finished its answer.
+        EndTurn => "end_turn",
+        /// The turn reached its limit of rounds.
+        MaxRounds => "max_rounds",
+        /// The model's answer reached its limit of tokens.
+        MaxTokens => "max_tokens",
+        /// The model refused to answer.
+        Refusal => "refusal",
+        /// The turn was cancelled.
+        Cancelled => "cancelled",
+    }
 }
 
-/// Why a turn failed.
+/// The error of a turn that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnError {
-    /// A stable name.
+    /// The stable name of the error.
     pub code: String,
-    /// What went wrong, and what to do, for a person.
+    /// A message for people that says what went wrong and what to do.
     pub message: String,
-    /// The same prompt may succeed when it is sent again.
+    /// `true` if the same prompt may succeed when it is sent again.
     pub retryable: bool,
 }
 
-/// What the record of a turn's call holds beside that of any call.
+/// The part of a call's record that only turns have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Turn {
-    /// The model asked.
+    /// The name of the model.
     pub model: String,
-    /// How it ended; none until then, and of one that ended otherwise than by itself.
+    /// The end that the turn reported, or `None` if it runs or was ended by the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<TurnEnd>,
-    /// It was started to deliver follow-ups: only its last message goes into the history.
+    /// `true` if the turn was started to deliver follow-ups. Then only its last message goes into
+    /// the history.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delivers: bool,
-    /// The follow-ups that it delivers, as they were stored when it took them. Nobody else changes
-    /// them before it has ended.
+    /// The follow-ups that the turn delivers, as it claimed them. Nothing else changes them before
+    /// it has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub follow_ups: Vec<FollowUp>,
 }
 
-/// How a turn ended.
+/// The end of a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnEnd {
-    /// Well, for this reason; or not.
+    /// The reason, or the error of a turn that failed.
     pub stop: Result<StopReason, TurnError>,
-    /// Messages of the session's history that its last request left out.
+    /// The number of messages of the history that the last request left out.
     #[serde(default)]
     pub history_omitted: u64,
-    /// Of a turn that was started to deliver follow-ups: what it did.
+    /// A note about a turn that was started to deliver follow-ups, or `None` for other turns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<Box<FollowUpNote>>,
 }
@@ -78,22 +80,22 @@ pub struct TurnEnd {
 /// A call of a tool that a model asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCall {
-    /// The model's own name for it.
+    /// The model's id for the call.
     pub id: String,
-    /// The tool.
+    /// The name of the tool.
     pub tool: String,
-    /// The arguments as the model wrote them: JSON, if it kept to the rules.
+    /// The arguments as the model wrote them, which may be invalid JSON.
     pub arguments: String,
-    /// Our name for it.
+    /// The id of the call here.
     pub call_id: CallId,
 }
 
-/// A picture in the result of a call.
+/// An image in the result of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
-    /// Its media type, such as `image/png`.
+    /// The media type, such as `image/png`.
     pub media_type: String,
-    /// Its bytes.
+    /// The bytes.
     #[serde(with = "super::base64")]
     pub data: Bytes,
 }
@@ -102,46 +104,46 @@ pub struct Picture {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// What a caller said.
+    /// A message of a caller.
     User {
         /// The text.
         text: String,
-        /// What came with it.
+        /// The attachments.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         attachments: Vec<Content>,
     },
-    /// What the model said.
+    /// A message of the model.
     Assistant {
         /// The text.
         text: String,
         /// The calls that it asks for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<ModelCall>,
-        /// Why it said so, if nobody had asked: tasks had ended. It is kept for people, and isn't read
-        /// back with the history.
+        /// A note about the follow-ups that led to the message, or `None` if a caller's prompt did.
+        /// People read it in the store; the history is read back without it.
         #[serde(default, skip_serializing_if = "Option::is_none", skip_deserializing)]
         note: Option<Box<FollowUpNote>>,
     },
-    /// What a call came to.
+    /// The result of a call.
     Tool {
-        /// The model's own name for the call.
+        /// The model's id for the call.
         id: String,
-        /// What the model is told. It names the pictures, too.
+        /// The text for the model, which names the images, too.
         text: String,
-        /// The pictures that the model is shown beside it.
+        /// The images that are sent to the model with it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pictures: Vec<Picture>,
     },
 }
 
-/// What a turn reports while it runs.
+/// A report of a turn while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TurnReport {
-    /// It begins.
+    /// The turn began.
     Started {
-        /// What was asked.
+        /// The prompt.
         prompt: String,
-        /// What came with it.
+        /// The attachments of the prompt.
         attachments: Vec<Content>,
     },
     /// The model added text to its answer.
@@ -155,31 +157,31 @@ pub enum TurnReport {
         /// The calls that it asks for.
         calls: Vec<ModelCall>,
     },
-    /// The model is told what a call came to.
+    /// The result of a call goes back to the model.
     Answered {
-        /// The model's own name for the call.
+        /// The model's id for the call.
         id: String,
-        /// What it is told.
+        /// The text for the model.
         text: String,
-        /// What it is shown.
+        /// The images for the model.
         pictures: Vec<Picture>,
     },
     /// A request to the model failed, and another follows.
     Retrying {
-        /// The attempt that follows.
+        /// The number of the attempt that follows.
         attempt: u32,
-        /// When.
+        /// The pause before it.
         delay: std::time::Duration,
-        /// Why.
+        /// The error of the attempt that failed.
         error: TurnError,
     },
-    /// It is about to end by itself: its result follows.
+    /// The turn ends by itself, and its result follows.
     Ended(TurnEnd),
     /// A request to the model was counted.
     Used {
-        /// What it used.
+        /// The usage of that request.
         usage: Usage,
-        /// The model.
+        /// The name of the model.
         model: String,
     },
 }

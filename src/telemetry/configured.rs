@@ -1,20 +1,20 @@
-//! What is counted by names of the configuration: models, agents and MCP servers.
+//! Metrics by names of the configuration: models, agents and MCP servers.
 //!
-//! A series begins with its first count. Callers give no names of their own here: a label would have
-//! values without end.
+//! A series begins with its first count. Names that callers choose are never labels, because their
+//! number has no bound.
 
 use super::{Metrics, name};
 use crate::model::Usage;
 
 impl Metrics {
-    /// An attempt at a request to this model, or at a turn of this agent, came to an end: well, or with
-    /// an error of this stable name.
+    /// Counts an attempt at a request to `model`, or at a turn of the agent of this name, with the
+    /// stable name of its error if it failed.
     pub fn model_request(&self, model: &str, outcome: Result<(), &'static str>) {
         let outcome = outcome.err().unwrap_or("ok");
         self.count(name::MODEL_REQUESTS, &[("model", model), ("outcome", outcome)], 1);
     }
 
-    /// This model or agent told what it has used.
+    /// Counts the usage that a model or an agent reported.
     pub fn model_used(&self, model: &str, usage: &Usage) {
         for (direction, tokens) in [
             ("input", usage.input_tokens),
@@ -25,13 +25,13 @@ impl Metrics {
         }
     }
 
-    /// This MCP server was started or reached, or could not be.
+    /// Counts an attempt to start or reach the MCP server `server`.
     pub fn mcp_start(&self, server: &str, is_there: bool) {
         let outcome = if is_there { "started" } else { "failed" };
         self.count(name::MCP_STARTS, &[("server", server), ("outcome", outcome)], 1);
     }
 
-    /// This agent made a call with a tool of its own that isn't told of.
+    /// Counts a call that an agent made with its own tool and that was left out of the log.
     pub fn agent_call_left_out(&self, agent: &str) {
         self.count(name::AGENT_CALLS_LEFT_OUT, &[("model", agent)], 1);
     }
@@ -77,7 +77,7 @@ mod tests {
         }
         for line in page.lines().filter(|line| line.starts_with("# TYPE ")) {
             let name = line.split(' ').nth(2).expect("a name");
-            assert!(page.contains(&format!("# HELP {name} ")), "{name} isn't described");
+            assert!(page.contains(&format!("# HELP {name} ")), "{name} has no description");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted of follow-ups.
+//! The metrics of follow-ups.
 
 use metrics::Counter;
 
@@ -6,7 +6,7 @@ use super::metrics::Registry;
 use super::name;
 use crate::model::FollowUpState;
 
-/// Counts of what becomes of follow-ups.
+/// The counters of follow-ups by outcome.
 pub struct FollowUpMetrics {
     scheduled: Counter,
     delivered: Counter,
@@ -18,7 +18,7 @@ pub struct FollowUpMetrics {
 
 impl FollowUpMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
-        let outcome = |word| registry.counter(name::FOLLOW_UPS, &[("outcome", word)]);
+        let outcome = |outcome| registry.counter(name::FOLLOW_UPS, &[("outcome", outcome)]);
         Self {
             scheduled: outcome("scheduled"),
             delivered: outcome("delivered"),
@@ -29,7 +29,7 @@ impl FollowUpMetrics {
         }
     }
 
-    /// A follow-up was made, an attempt at it failed, or it has come to this state.
+    /// Counts a follow-up that was scheduled, whose attempt failed, or that has reached `state`.
     pub fn changed(&self, is_new: bool, failed: bool, state: FollowUpState) {
         if is_new {
             self.scheduled.increment(1);
@@ -43,7 +43,7 @@ impl FollowUpMetrics {
         }
     }
 
-    /// A follow-up could not be read back.
+    /// Counts a follow-up that could not be read back.
     pub fn unreadable(&self) {
         self.unreadable.increment(1);
     }

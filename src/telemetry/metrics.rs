@@ -1,6 +1,7 @@
-//! Handles to all that is counted.
+//! The counters, gauges and histograms of a server.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,17 +11,16 @@ use metrics_exporter_prometheus::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::label::{CallCap, ConnectionRefusal, KINDS, LogSource, STATES, kind_label, state_label};
+use super::label::{CallCap, ConnectionRefusal, LogSource};
 use super::{FollowUpMetrics, RpcMetrics, name};
 use crate::model::{State, ToolKind};
 
-/// How often the samples of the histograms are put into their buckets.
+/// The pause between two moves of histogram samples into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// The method under which requests for unknown methods are counted: their names are the
-/// caller's, so they would be without end.
+/// The method under which requests for unknown methods are counted. Callers choose their names, so
+/// a series for each would have no bound.
 const OTHER_METHOD: &str = "other";
 
-/// Where handles are registered.
 #[derive(Clone)]
 pub(super) struct Registry(Arc<PrometheusRecorder>);
 
@@ -51,25 +51,27 @@ impl Registry {
     }
 }
 
-/// One more of something for as long as this lives, such as an open stream.
-#[must_use = "it counts only as long as it is held"]
-pub struct Held(Gauge);
+/// A gauge that is one higher until this guard is dropped.
+#[must_use = "the gauge falls when the guard is dropped"]
+pub struct GaugeGuard(Gauge);
 
-impl Held {
+impl GaugeGuard {
     fn new(gauge: &Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge.clone())
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.decrement(1.0);
     }
 }
 
-/// All that a server counts. A clone is a handle to the same counts; counting is an
-/// atomic addition on a counter that is registered already.
+/// The metrics of a server.
+///
+/// A clone is a handle to the same metrics. Counting is an atomic addition to a counter that is
+/// registered already.
 #[derive(Clone)]
 pub struct Metrics(Arc<Handles>);
 
@@ -102,30 +104,32 @@ struct Handles {
 }
 
 impl Default for Metrics {
-    /// Counts without names of methods: all RPCs are counted as `other`.
+    /// Creates metrics without names of methods: all RPCs are counted as `other`.
     fn default() -> Self {
         Self::new(std::iter::empty::<String>())
     }
 }
 
 impl Metrics {
-    /// Counts of a server that has these methods, each as `package.Service/Method`.
+    /// Creates the metrics of a server that has these methods, each as `package.Service/Method`.
     pub fn new(methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let recorder = recorder();
         let prometheus = recorder.handle();
         name::describe(&recorder);
         let registry = Registry(Arc::new(recorder));
-        let of_kind =
-            |name| KINDS.map(|k| (k, registry.counter(name, &[("tool_kind", kind_label(k))])));
-        let output = |word| registry.counter(name::OUTPUT_BYTES, &[("disposition", word)]);
+        let of_kind = |name| {
+            by_value(ToolKind::ALL, |kind| registry.counter(name, &[("tool_kind", kind.as_str())]))
+        };
+        let output =
+            |disposition| registry.counter(name::OUTPUT_BYTES, &[("disposition", disposition)]);
         Self(Arc::new(Handles {
             prometheus,
-            calls_started: of_kind(name::CALLS_STARTED).into(),
-            calls_parked: of_kind(name::CALLS_PARKED).into(),
+            calls_started: of_kind(name::CALLS_STARTED),
+            calls_parked: of_kind(name::CALLS_PARKED),
             calls_finished: calls_finished(&registry),
-            calls_refused: CallCap::ALL
-                .map(|c| (c, registry.counter(name::CALLS_REFUSED, &[("cap", c.as_str())])))
-                .into(),
+            calls_refused: by_value(CallCap::ALL, |cap| {
+                registry.counter(name::CALLS_REFUSED, &[("cap", cap.as_str())])
+            }),
             calls_live: registry.gauge(name::CALLS_LIVE),
             calls_running: registry.gauge(name::CALLS_RUNNING),
             requests_replayed: registry.counter(name::REQUESTS_REPLAYED, &[]),
@@ -137,9 +141,9 @@ impl Metrics {
             output_bytes_dropped: output("dropped"),
             store_append_seconds: registry.histogram(name::STORE_APPEND_SECONDS, &[]),
             store_commit_appends: registry.histogram(name::STORE_COMMIT_APPENDS, &[]),
-            log_reads: LogSource::ALL
-                .map(|s| (s, registry.counter(name::LOG_READS, &[("source", s.as_str())])))
-                .into(),
+            log_reads: by_value(LogSource::ALL, |source| {
+                registry.counter(name::LOG_READS, &[("source", source.as_str())])
+            }),
             rpcs: methods
                 .into_iter()
                 .map(Into::into)
@@ -149,11 +153,9 @@ impl Metrics {
             streams_open: registry.gauge(name::STREAMS_OPEN),
             connections_open: registry.gauge(name::CONNECTIONS_OPEN),
             connections_accepted: registry.counter(name::CONNECTIONS_ACCEPTED, &[]),
-            connections_refused: ConnectionRefusal::ALL
-                .map(|r| {
-                    (r, registry.counter(name::CONNECTIONS_REFUSED, &[("reason", r.as_str())]))
-                })
-                .into(),
+            connections_refused: by_value(ConnectionRefusal::ALL, |reason| {
+                registry.counter(name::CONNECTIONS_REFUSED, &[("reason", reason.as_str())])
+            }),
             accept_errors: registry.counter(name::ACCEPT_ERRORS, &[]),
             registry,
         }))
@@ -163,118 +165,119 @@ impl Metrics {
         &self.0.registry
     }
 
-    /// All counts in the text format of Prometheus.
+    /// Renders all metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
         self.0.prometheus.render()
     }
 
-    /// Puts the samples of the histograms into their buckets every five seconds until `stop`.
-    /// Without it they pile up between one [`Metrics::render`] and the next.
+    /// Moves the samples of the histograms into their buckets every five seconds until `stop`.
+    /// Without it they accumulate between one [`Metrics::render`] and the next.
     pub async fn upkeep(&self, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL)).await.is_some() {
             self.0.prometheus.run_upkeep();
         }
     }
 
-    /// A call was accepted.
+    /// Counts a call that was accepted.
     pub fn call_started(&self, kind: ToolKind) {
         increment(self.0.calls_started.get(&kind), 1);
     }
 
-    /// A call went to the background.
+    /// Counts a call that was parked.
     pub fn call_parked(&self, kind: ToolKind) {
         increment(self.0.calls_parked.get(&kind), 1);
     }
 
-    /// A call ended in this terminal state; another state counts nothing.
+    /// Counts a call that ended in this terminal state. Other states are ignored.
     pub fn call_finished(&self, kind: ToolKind, state: State) {
         increment(self.0.calls_finished.get(&(kind, state)), 1);
     }
 
-    /// A call was turned away before it started.
+    /// Counts a call that was refused before it started.
     pub fn call_refused(&self, cap: CallCap) {
         increment(self.0.calls_refused.get(&cap), 1);
     }
 
-    /// So many calls more, or fewer, haven't ended.
+    /// Adds `change` to the number of live calls.
     pub fn live_calls_changed(&self, change: i32) {
         self.0.calls_live.increment(f64::from(change));
     }
 
-    /// A call's work runs for as long as the answer is held.
-    pub fn running_call(&self) -> Held {
-        Held::new(&self.0.calls_running)
+    /// Counts a call as running until the guard is dropped.
+    pub fn running_call(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.0.calls_running)
     }
 
-    /// A request was answered from the record of an earlier one.
+    /// Counts a request that was answered from the record of an earlier one.
     pub fn request_replayed(&self) {
         self.0.requests_replayed.increment(1);
     }
 
-    /// Tasks were forgotten because their time was over.
+    /// Counts tasks that were removed after their retention.
     pub fn tasks_expired(&self, tasks: u64) {
         self.0.tasks_expired.increment(tasks);
     }
 
-    /// The counts of follow-ups.
+    /// Returns the metrics of follow-ups.
     pub fn follow_ups(&self) -> &FollowUpMetrics {
         &self.0.follow_ups
     }
 
-    /// Events were written to the log.
+    /// Counts events that were appended to a log.
     pub fn events_appended(&self, events: u64) {
         self.0.events_appended.increment(events);
     }
 
-    /// Events were removed from the beginning of a log.
+    /// Counts events that were removed from the beginning of a log.
     pub fn sequences_trimmed(&self, sequences: u64) {
         self.0.sequences_trimmed.increment(sequences);
     }
 
-    /// A call wrote output: so many bytes of it are kept, so many are dropped.
+    /// Counts bytes of output that are kept and dropped.
     pub fn output(&self, kept: u64, dropped: u64) {
         self.0.output_bytes_kept.increment(kept);
         self.0.output_bytes_dropped.increment(dropped);
     }
 
-    /// An append was durable this long after it had been handed to the store.
+    /// Records the time from sending an append to the store until it was durable.
     pub fn store_appended(&self, elapsed: Duration) {
         self.0.store_append_seconds.record(elapsed);
     }
 
-    /// The store committed so many appends at once.
+    /// Records the number of appends in one commit of the store.
     pub fn store_committed(&self, appends: usize) {
         self.0.store_commit_appends.record(f64::from(u32::try_from(appends).unwrap_or(u32::MAX)));
     }
 
-    /// A reader asked for a page of a log and got it from here.
+    /// Counts a page of a log that was read from `source`.
     pub fn log_read(&self, source: LogSource) {
         increment(self.0.log_reads.get(&source), 1);
     }
 
-    /// The counts of a method, named as `package.Service/Method`; an unknown one is counted as
-    /// `other`.
+    /// Returns the metrics of a method, named as `package.Service/Method`, or those of `other` if it
+    /// is unknown.
     pub fn rpc(&self, method: &str) -> &RpcMetrics {
         self.0.rpcs.get(method).unwrap_or(&self.0.other_rpcs)
     }
 
-    /// A stream of answers is open for as long as the answer is held.
-    pub fn open_stream(&self) -> Held {
-        Held::new(&self.0.streams_open)
+    /// Counts a response stream as open until the guard is dropped.
+    pub fn open_stream(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.0.streams_open)
     }
 
-    /// A connection's handshake ended well; it is open for as long as the answer is held.
-    pub fn open_connection(&self) -> Held {
+    /// Counts a connection whose handshake succeeded, and counts it as open until the guard is
+    /// dropped.
+    pub fn open_connection(&self) -> GaugeGuard {
         self.0.connections_accepted.increment(1);
-        Held::new(&self.0.connections_open)
+        GaugeGuard::new(&self.0.connections_open)
     }
 
-    /// A connection was closed before it could be used.
+    /// Counts a connection that was closed before it could be used.
     pub fn connection_refused(&self, reason: ConnectionRefusal) {
         increment(self.0.connections_refused.get(&reason), 1);
     }
 
-    /// The system failed to give out a connection.
+    /// Counts a failure of the operating system to accept a connection.
     pub fn accept_failed(&self) {
         self.0.accept_errors.increment(1);
     }
@@ -286,12 +289,19 @@ fn increment(counter: Option<&Counter>, by: u64) {
     }
 }
 
+fn by_value<T: Copy + Eq + Hash>(
+    values: &[T],
+    counter: impl Fn(T) -> Counter,
+) -> HashMap<T, Counter> {
+    values.iter().map(|value| (*value, counter(*value))).collect()
+}
+
 fn calls_finished(registry: &Registry) -> HashMap<(ToolKind, State), Counter> {
     let mut counters = HashMap::new();
-    for kind in KINDS {
-        for state in STATES.into_iter().filter(|state| state.is_terminal()) {
-            let labels = [("tool_kind", kind_label(kind)), ("state", state_label(state))];
-            counters.insert((kind, state), registry.counter(name::CALLS_FINISHED, &labels));
+    for kind in ToolKind::ALL {
+        for state in State::ALL.iter().filter(|state| state.is_terminal()) {
+            let labels = [("tool_kind", kind.as_str()), ("state", state.as_str())];
+            counters.insert((*kind, *state), registry.counter(name::CALLS_FINISHED, &labels));
         }
     }
     counters
@@ -307,7 +317,7 @@ fn recorder() -> PrometheusRecorder {
     .try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
         builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
     });
-    // Refused only for an empty list of buckets, and none of these is: summaries would do.
+    // This fails only for an empty list of buckets, and none of these is empty.
     builder.unwrap_or_default().build_recorder()
 }
 
@@ -350,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_methods_that_a_caller_invents_add_no_series() {
+    fn unknown_methods_add_no_series() {
         let metrics = Metrics::new(["callpark.v1.ToolRunner/RunTool"]);
         metrics.rpc("callpark.v1.ToolRunner/RunTool").finished(0, Duration::from_millis(3));
         metrics.rpc("evil/Name").finished(12, Duration::from_millis(3));
@@ -386,7 +396,7 @@ mod tests {
         let page = metrics.render();
         for line in page.lines().filter(|line| line.starts_with("# TYPE ")) {
             let name = line.split(' ').nth(2).expect("a name");
-            assert!(page.contains(&format!("# HELP {name} ")), "{name} isn't described");
+            assert!(page.contains(&format!("# HELP {name} ")), "{name} has no description");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What the server tells of itself: metrics and logs.
+//! Metrics and logs.
 //!
-//! Every server has a registry of its own in its [`Metrics`]: nothing here is global but the
-//! subscriber of the logs, so several servers in one process count apart.
+//! Every server has a registry of its own in its [`Metrics`]. Only the subscriber of the logs is
+//! global, so several servers in one process have separate metrics.
 
 mod configured;
 mod follow_ups;
@@ -14,5 +14,5 @@ mod rpc;
 pub use follow_ups::FollowUpMetrics;
 pub use label::{CallCap, ConnectionRefusal, LogSource};
 pub use log::{LogFormat, TelemetryError, init_tracing};
-pub use metrics::{Held, Metrics};
+pub use metrics::{GaugeGuard, Metrics};
 pub use rpc::RpcMetrics;

@@ -1,14 +1,14 @@
-//! The names of all metrics, what they mean, and the buckets of the histograms.
+//! The names and descriptions of all metrics, and the buckets of the histograms.
 
 use metrics::{KeyName, Recorder, Unit};
 
 /// Calls accepted. Labels: `tool_kind`.
 pub const CALLS_STARTED: &str = "callpark_calls_started_total";
-/// Calls that went to the background. Labels: `tool_kind`.
+/// Calls that were parked. Labels: `tool_kind`.
 pub const CALLS_PARKED: &str = "callpark_calls_parked_total";
 /// Calls that ended. Labels: `tool_kind`, `state`.
 pub const CALLS_FINISHED: &str = "callpark_calls_finished_total";
-/// Calls turned away before they started. Labels: `cap`.
+/// Calls refused before they started. Labels: `cap`.
 pub const CALLS_REFUSED: &str = "callpark_calls_refused_total";
 /// Calls that haven't ended.
 pub const CALLS_LIVE: &str = "callpark_calls_live";
@@ -16,10 +16,10 @@ pub const CALLS_LIVE: &str = "callpark_calls_live";
 pub const CALLS_RUNNING: &str = "callpark_calls_running";
 /// Requests answered from the record of an earlier one with the same request id.
 pub const REQUESTS_REPLAYED: &str = "callpark_requests_replayed_total";
-/// Tasks forgotten because their time was over.
+/// Tasks removed after their retention.
 pub const TASKS_EXPIRED: &str = "callpark_tasks_expired_total";
 
-/// What became of follow-ups. Labels: `outcome`, which is `scheduled`, `delivered`, `suppressed`,
+/// Follow-ups by outcome. Labels: `outcome`, which is `scheduled`, `delivered`, `suppressed`,
 /// `dead_lettered`, or `failed` for an attempt.
 pub const FOLLOW_UPS: &str = "callpark_follow_ups_total";
 /// Follow-ups that could not be read back when they were looked at.
@@ -31,15 +31,14 @@ pub const EVENTS_APPENDED: &str = "callpark_events_appended_total";
 pub const SEQUENCES_TRIMMED: &str = "callpark_sequences_trimmed_total";
 /// Output of calls. Labels: `disposition`, which is `kept` or `dropped`.
 pub const OUTPUT_BYTES: &str = "callpark_output_bytes_total";
-/// From handing an append to the store until it is durable.
+/// The time from sending an append to the store until it is durable.
 pub const STORE_APPEND_SECONDS: &str = "callpark_store_append_duration_seconds";
 /// Appends in one commit of the store.
 pub const STORE_COMMIT_APPENDS: &str = "callpark_store_commit_appends";
 /// Pages of logs that readers asked for. Labels: `source`, which is `store` or `memory`.
 pub const LOG_READS: &str = "callpark_log_reads_total";
 
-/// Attempts at requests to models that came to an end, and attempts at turns of agents that run their
-/// own loop. Labels: `model`, and `outcome`, which is `ok` or the name of the error.
+/// Finished attempts at requests to models, and at turns of agents that run their own loop. Labels: `model`, and `outcome`, which is `ok` or the name of the error.
 pub const MODEL_REQUESTS: &str = "callpark_model_requests_total";
 /// Tokens that models and agents have used. Labels: `model`, and `direction`, which is `input`,
 /// `cached_input`, a part of the input, or `output`.
@@ -47,76 +46,81 @@ pub const MODEL_TOKENS: &str = "callpark_model_tokens_total";
 /// Starts of MCP servers, and connections to them. Labels: `server`, and `outcome`, which is `started`
 /// or `failed`.
 pub const MCP_STARTS: &str = "callpark_mcp_starts_total";
-/// Calls that agents made with tools of their own and that aren't told of, because a turn had too many.
+/// Calls that agents made with their own tools and that were left out of the log, because a turn had
+/// too many.
 /// Labels: `model`.
 pub const AGENT_CALLS_LEFT_OUT: &str = "callpark_agent_calls_left_out_total";
 
 /// RPCs that ended. Labels: `method`, `code`.
 pub const RPC_REQUESTS: &str = "callpark_rpc_requests_total";
-/// From the head of a request to the end of its answer. Labels: `method`.
+/// The time from the head of a request to the end of its response. Labels: `method`.
 pub const RPC_SECONDS: &str = "callpark_rpc_duration_seconds";
-/// Streams of answers that are open.
+/// Open response streams.
 pub const STREAMS_OPEN: &str = "callpark_streams_open";
 
-/// Connections that are open, from the end of their handshake.
+/// Open connections, from the end of their handshake.
 pub const CONNECTIONS_OPEN: &str = "callpark_connections_open";
-/// Connections whose handshake ended well.
+/// Connections whose handshake succeeded.
 pub const CONNECTIONS_ACCEPTED: &str = "callpark_connections_accepted_total";
 /// Connections closed before they could be used. Labels: `reason`.
 pub const CONNECTIONS_REFUSED: &str = "callpark_connections_refused_total";
-/// Failures of the operating system to give out a connection, such as too many open files.
+/// Failures of the operating system to accept a connection, such as too many open files.
 pub const ACCEPT_ERRORS: &str = "callpark_accept_errors_total";
 
-/// Seconds: from the quick answer from memory to the longest wait.
+/// In seconds: from a quick answer from memory to the longest wait.
 pub(super) const RPC_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0];
-/// Seconds: a durable write takes a fraction of a millisecond on a good disk.
+/// In seconds: a durable write takes a fraction of a millisecond on a good disk.
 pub(super) const APPEND_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-/// Appends.
+/// In appends.
 pub(super) const COMMIT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 const COUNTERS: &[(&str, Unit, &str)] = &[
     (CALLS_STARTED, Unit::Count, "Calls accepted"),
-    (CALLS_PARKED, Unit::Count, "Calls that went to the background"),
-    (CALLS_FINISHED, Unit::Count, "Calls that ended, by their last state"),
-    (CALLS_REFUSED, Unit::Count, "Calls turned away before they started, by the cap they met"),
+    (CALLS_PARKED, Unit::Count, "Calls that were parked"),
+    (CALLS_FINISHED, Unit::Count, "Calls that ended, by terminal state"),
+    (CALLS_REFUSED, Unit::Count, "Calls refused before they started, by limit"),
     (REQUESTS_REPLAYED, Unit::Count, "Requests answered from the record of an earlier one"),
-    (TASKS_EXPIRED, Unit::Count, "Tasks forgotten because their retention was over"),
-    (FOLLOW_UPS, Unit::Count, "What became of follow-ups"),
+    (TASKS_EXPIRED, Unit::Count, "Tasks removed after their retention"),
+    (FOLLOW_UPS, Unit::Count, "Follow-ups by outcome"),
     (FOLLOW_UPS_UNREADABLE, Unit::Count, "Follow-ups that could not be read back"),
     (EVENTS_APPENDED, Unit::Count, "Events written to the log"),
     (SEQUENCES_TRIMMED, Unit::Count, "Events removed from the beginning of a session's log"),
     (OUTPUT_BYTES, Unit::Bytes, "Output of calls, kept or dropped"),
-    (LOG_READS, Unit::Count, "Pages of logs that readers asked for, by where they came from"),
-    (MODEL_REQUESTS, Unit::Count, "Attempts at requests to models, by how they ended"),
+    (LOG_READS, Unit::Count, "Pages of logs that readers asked for, by source"),
+    (MODEL_REQUESTS, Unit::Count, "Attempts at requests to models, by outcome"),
     (MODEL_TOKENS, Unit::Count, "Tokens that models have used"),
-    (MCP_STARTS, Unit::Count, "Starts of MCP servers, by how they ended"),
+    (MCP_STARTS, Unit::Count, "Starts of MCP servers, by outcome"),
     (
         AGENT_CALLS_LEFT_OUT,
         Unit::Count,
-        "Calls of agents that aren't told of, in turns with too many",
+        "Calls of agents left out of the log, in turns with too many",
     ),
-    (RPC_REQUESTS, Unit::Count, "RPCs that ended, by their status code"),
+    (RPC_REQUESTS, Unit::Count, "RPCs that ended, by status code"),
     (CONNECTIONS_ACCEPTED, Unit::Count, "Connections whose handshake ended well"),
     (CONNECTIONS_REFUSED, Unit::Count, "Connections closed before they could be used"),
-    (ACCEPT_ERRORS, Unit::Count, "Failures of the system to give out a connection"),
+    (ACCEPT_ERRORS, Unit::Count, "Failures of the system to accept a connection"),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
     (CALLS_LIVE, "Calls that haven't ended"),
     (CALLS_RUNNING, "Calls whose work is running"),
-    (STREAMS_OPEN, "Streams of answers that are open"),
-    (CONNECTIONS_OPEN, "Connections that are open"),
+    (STREAMS_OPEN, "Open response streams"),
+    (CONNECTIONS_OPEN, "Open connections"),
 ];
 
 const HISTOGRAMS: &[(&str, Unit, &str)] = &[
-    (RPC_SECONDS, Unit::Seconds, "From the head of a request to the end of its answer"),
-    (STORE_APPEND_SECONDS, Unit::Seconds, "From handing over an append until it is durable"),
+    (RPC_SECONDS, Unit::Seconds, "Time from the head of a request to the end of its response"),
+    (
+        STORE_APPEND_SECONDS,
+        Unit::Seconds,
+        "Time from sending an append to the store until it is durable",
+    ),
     (STORE_COMMIT_APPENDS, Unit::Count, "Appends in one commit of the store"),
 ];
 
-/// Tells the recorder what each metric means.
+/// Registers the description of each metric.
 pub(super) fn describe(recorder: &impl Recorder) {
     for (name, unit, help) in COUNTERS {
         recorder.describe_counter(KeyName::from(*name), Some(*unit), (*help).into());

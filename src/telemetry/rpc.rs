@@ -1,4 +1,4 @@
-//! What is counted of one method.
+//! The metrics of one RPC method.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use metrics::{Counter, Histogram};
 use super::metrics::Registry;
 use super::name;
 
-/// The codes of gRPC, by their number.
+/// The names of the gRPC status codes, by number.
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -28,15 +28,14 @@ const CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
-/// The number of UNKNOWN, which also takes numbers that gRPC doesn't have.
+/// The number of UNKNOWN, which also stands for numbers that gRPC doesn't define.
 const UNKNOWN: usize = 2;
 
-/// The counters of one method. Keep it beside the method: it needs no look-up.
+/// The metrics of one method.
 pub struct RpcMetrics {
     method: Arc<str>,
     registry: Registry,
-    /// Registered at the first use: most methods meet few of the codes, and a page of zeros
-    /// helps nobody.
+    /// Registered at the first use, because most methods return few of the codes.
     requests: [OnceLock<Counter>; CODES.len()],
     seconds: Histogram,
 }
@@ -51,8 +50,8 @@ impl RpcMetrics {
         }
     }
 
-    /// A request ended with this code of gRPC (0 to 16; others count as UNKNOWN), `elapsed` after
-    /// its head had come.
+    /// Counts a request that ended with this gRPC code, `elapsed` after its head had arrived. Numbers
+    /// outside of 0 to 16 count as UNKNOWN.
     pub fn finished(&self, code: i32, elapsed: Duration) {
         let code = usize::try_from(code).ok().filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN);
         self.requests[code]

@@ -105,18 +105,9 @@ impl CallableTool for Interpreter {
 
 fn tool(name: &str, description: &str, input_schema: Value, call_budget: Duration) -> Tool {
     Tool {
-        name: name.to_owned(),
-        description: description.to_owned(),
-        input_schema,
-        output_schema: None,
-        kind: ToolKind::Command,
-        read_only: false,
         destructive: true,
-        idempotent: false,
-        concurrent_safe: true,
         call_budget: Some(call_budget),
-        execution_timeout: None,
-        source: ToolSource::BuiltIn,
+        ..Tool::new(name, description, input_schema, ToolKind::Command, ToolSource::BuiltIn)
     }
 }
 

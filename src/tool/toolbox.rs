@@ -183,20 +183,8 @@ async fn offer_soon(provider: &dyn ToolProvider) -> Result<Arc<Offer>, Unavailab
 /// A tool that stands for one of a provider that isn't there. None: no tool could be named so.
 fn absent(name: &str, unavailable: Unavailable) -> Option<Found> {
     let Unavailable { provider, reason } = unavailable;
-    let tool = Tool {
-        name: name.to_owned(),
-        description: String::new(),
-        input_schema: json!({}),
-        output_schema: None,
-        kind: ToolKind::Mcp,
-        read_only: false,
-        destructive: false,
-        idempotent: false,
-        concurrent_safe: true,
-        call_budget: None,
-        execution_timeout: None,
-        source: ToolSource::McpServer(provider),
-    };
+    let source = ToolSource::McpServer(provider);
+    let tool = Tool::new(name, "", json!({}), ToolKind::Mcp, source);
     let registry = Registry::new(vec![Arc::new(Absent { tool, reason })]).ok()?;
     Found::among(&Arc::new(Offer { registry, left_out: Vec::new() }), name)
 }

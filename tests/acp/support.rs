@@ -87,21 +87,13 @@ pub(crate) fn request(session_id: SessionId, messages_before: u64, prompt: &str)
 
 /// The tool `echo`.
 pub(crate) fn echo() -> Arc<[Tool]> {
+    let schema = serde_json::json!({
+        "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]
+    });
     let tool = Tool {
-        name: "echo".to_owned(),
-        description: "Says it again.".to_owned(),
-        input_schema: serde_json::json!({
-            "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]
-        }),
-        output_schema: None,
-        kind: ToolKind::BuiltIn,
         read_only: true,
-        destructive: false,
         idempotent: true,
-        concurrent_safe: true,
-        call_budget: None,
-        execution_timeout: None,
-        source: ToolSource::BuiltIn,
+        ..Tool::new("echo", "Says it again.", schema, ToolKind::BuiltIn, ToolSource::BuiltIn)
     };
     Arc::new([tool])
 }

@@ -64,19 +64,11 @@ impl InProcess for Talking {
 }
 
 async fn server() -> TestServer {
+    let schema = json!({ "type": "object" });
     let tool = Tool {
-        name: "talk".into(),
-        description: "Reports progress.".into(),
-        input_schema: json!({ "type": "object" }),
-        output_schema: None,
-        kind: ToolKind::BuiltIn,
         read_only: true,
-        destructive: false,
         idempotent: true,
-        concurrent_safe: true,
-        call_budget: None,
-        execution_timeout: None,
-        source: ToolSource::BuiltIn,
+        ..Tool::new("talk", "Reports progress.", schema, ToolKind::BuiltIn, ToolSource::BuiltIn)
     };
     TestServer::with_tools(vec![Arc::new(Talk { tool })]).await
 }

@@ -81,19 +81,12 @@ fn nested(levels: usize) -> serde_json::Value {
 
 /// A tool whose work is code inside the server: it counts, and then does what it is told to.
 pub fn count() -> Arc<dyn CallableTool> {
+    let schema = json!({ "type": "object" });
     let tool = Tool {
-        name: "count".into(),
-        description: "Counts to three.".into(),
-        input_schema: json!({ "type": "object" }),
-        output_schema: None,
-        kind: ToolKind::BuiltIn,
         read_only: true,
-        destructive: false,
         idempotent: true,
-        concurrent_safe: true,
         call_budget: Some(Duration::from_secs(600)),
-        execution_timeout: None,
-        source: ToolSource::BuiltIn,
+        ..Tool::new("count", "Counts to three.", schema, ToolKind::BuiltIn, ToolSource::BuiltIn)
     };
     Arc::new(Count { tool })
 }

@@ -117,7 +117,7 @@ async fn what_was_given_up_comes_back() {
     let list = table(&server.cli(&["follow-ups", "--state", "dead-lettered"]).await.exits(0));
     assert_eq!(list[1][2..4], ["dead_lettered", "10 of 10"]);
     let why = list[1].last().expect("a cell");
-    assert_eq!(why, "given up after 10 attempts, the last one: nobody is home");
+    assert_eq!(why, "given up after 10 attempts; the last error: nobody is home");
 
     let name = follow_up_of(&id);
     let back = server.cli(&["follow-ups", "retry", &id]).await.exits(0);

@@ -37,19 +37,10 @@ pub struct WorkTool {
 
 impl WorkTool {
     pub fn new(effects: Effects) -> Self {
+        let schema = json!({ "type": "object" });
         let tool = Tool {
-            name: WORK.to_owned(),
-            description: "Takes its time.".to_owned(),
-            input_schema: json!({ "type": "object" }),
-            output_schema: None,
-            kind: ToolKind::BuiltIn,
-            read_only: false,
             destructive: true,
-            idempotent: false,
-            concurrent_safe: true,
-            call_budget: None,
-            execution_timeout: None,
-            source: ToolSource::BuiltIn,
+            ..Tool::new(WORK, "Takes its time.", schema, ToolKind::BuiltIn, ToolSource::BuiltIn)
         };
         Self { tool, effects }
     }

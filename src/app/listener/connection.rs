@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::gate::Place;
-use crate::telemetry::Held;
+use crate::telemetry::GaugeGuard;
 
 /// Who is at the other end. Handlers find it in the extensions of a request.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Connection {
     unread: &'static [u8],
     peer: PeerInfo,
     _place: Place,
-    _counted: Held,
+    _counted: GaugeGuard,
 }
 
 impl Connection {
@@ -49,7 +49,7 @@ impl Connection {
         unread: &'static [u8],
         address: SocketAddr,
         place: Place,
-        counted: Held,
+        counted: GaugeGuard,
     ) -> Self {
         let certificates = match &io {
             Io::Plain(_) => None,

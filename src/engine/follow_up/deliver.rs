@@ -92,7 +92,7 @@ impl Engine {
             let lapsed = store.due_follow_ups(query).await?;
             self.tell_unreadable(&lapsed.unreadable);
             for record in &lapsed.records {
-                self.order(record, FollowUpOrder::Lapse, None).await?;
+                self.order(record, FollowUpOrder::LeaseExpired, None).await?;
             }
             if lapsed.records.is_empty() {
                 return Ok([due.next, lapsed.next].into_iter().flatten().min());

@@ -96,18 +96,10 @@ pub(super) fn tools() -> [Tool; 2] {
 
 fn tool(name: &str, description: &str, input_schema: Value) -> Tool {
     Tool {
-        name: name.into(),
-        description: description.into(),
-        input_schema,
-        output_schema: None,
-        kind: ToolKind::BuiltIn,
         read_only: name == READ,
-        destructive: false,
         idempotent: true,
-        concurrent_safe: true,
-        call_budget: None,
         execution_timeout: Some(LIMIT),
-        source: ToolSource::BuiltIn,
+        ..Tool::new(name, description, input_schema, ToolKind::BuiltIn, ToolSource::BuiltIn)
     }
 }
 

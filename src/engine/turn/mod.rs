@@ -227,13 +227,8 @@ impl Engine {
             return Ok(CancelledTurn { turn_id: own.and(turn_id), running, replayed });
         };
         let mut changes = self.shared.calls.subscribe(&turn.id);
-        let command = Command::Cancel(Cancel {
-            call_id: turn.id,
-            requested_by: who.name.to_string(),
-            reason,
-            force: false,
-            grace: self.shared.options.machine.grace,
-        });
+        let grace = self.shared.options.machine.grace;
+        let command = Command::Cancel(Cancel::new(turn.id, &*who.name, reason, grace));
         self.command(&handle, command, None).await?;
         self.until_over(turn.id, &mut changes, None).await?;
         let running = self.running_tasks(session_id, turn.turn_id).await?;
@@ -330,12 +325,7 @@ fn start_command(wanted: &TurnRequest, model: &str) -> Start {
         queued: false,
     };
     Start {
-        call_id,
-        tool: String::new(),
-        kind: ToolKind::Agent,
         description: wanted.description.clone(),
-        arguments: serde_json::Map::new(),
-        arguments_bytes: 0,
         policy,
         labels: wanted.labels.clone(),
         turn_id: Some(turn_of(call_id)),
@@ -347,7 +337,6 @@ fn start_command(wanted: &TurnRequest, model: &str) -> Start {
         parent: wanted.sub_session.as_ref().map(|sub| sub.parent),
         background: wanted.background,
         concurrency: wanted.concurrency,
-        is_control: false,
-        has_slot: false,
+        ..Start::new(call_id, "", ToolKind::Agent)
     }
 }

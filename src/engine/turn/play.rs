@@ -16,14 +16,13 @@ use crate::agent::{Finish, Model, Player};
 use crate::engine::directory::Handle;
 use crate::engine::words::without_middle;
 use crate::engine::{Engine, Error};
-use crate::machine::{Command, Concurrency, Reply, Start};
+use crate::machine::{Command, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
-    CallId, CallPolicy, Content, ContentKind, Labels, Message, ModelCall, Principal, Progress,
-    Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
-    TurnReport,
+    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Principal, Progress, Session,
+    SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
 };
-use crate::tool::{Arguments, InProcess};
+use crate::tool::InProcess;
 
 /// The result of a turn in the background that said nothing.
 const NO_OUTPUT: &str = "Task completed but produced no output.";
@@ -232,23 +231,7 @@ impl Play {
         kind: ToolKind,
         policy: CallPolicy,
     ) -> Start {
-        Start {
-            call_id,
-            tool: tool.to_owned(),
-            kind,
-            description: String::new(),
-            arguments: Arguments::new(),
-            arguments_bytes: 0,
-            policy,
-            labels: Labels::new(),
-            turn_id: Some(self.turn_id),
-            turn: None,
-            parent: None,
-            background: false,
-            concurrency: Concurrency::Allow,
-            is_control: false,
-            has_slot: false,
-        }
+        Start { policy, turn_id: Some(self.turn_id), ..Start::new(call_id, tool, kind) }
     }
 }
 

@@ -69,22 +69,11 @@ pub(super) fn tool(play: &Play, others: &[Tool]) -> Option<Tool> {
         "required": ["prompt"],
         "additionalProperties": false,
     });
+    let description = "Gives a task to another agent, which works on it in a session of its own, and \
+                      returns its final answer. Several can work at the same time.";
     Some(Tool {
-        name: AGENT.into(),
-        description:
-            "Gives a task to another agent, which works on it in a session of its own, and \
-                      returns its final answer. Several can work at the same time."
-                .into(),
-        input_schema,
-        output_schema: None,
-        kind: ToolKind::Agent,
-        read_only: false,
-        destructive: false,
-        idempotent: false,
-        concurrent_safe: true,
         call_budget: Some(play.engine.shared.options.agent_call_budget),
-        execution_timeout: None,
-        source: ToolSource::BuiltIn,
+        ..Tool::new(AGENT, description, input_schema, ToolKind::Agent, ToolSource::BuiltIn)
     })
 }
 

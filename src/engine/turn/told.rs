@@ -40,7 +40,7 @@ impl Turn {
         let (answer, answered) = oneshot::channel();
         let take = ActorMessage::TakeFollowUps { turn: *call_id, call_ids, answer };
         let taken = match engine.send(handle, take, answered).await {
-            Ok(Reply::Taken(taken)) => taken,
+            Ok(Reply::Claimed(taken)) => taken,
             // The turn is being stopped.
             Ok(_) => return Ok(()),
             Err(error) => return Err(failure(&error)),
@@ -66,7 +66,7 @@ impl Notes {
             tasks: Vec::new(),
             tools: Vec::new(),
             tools_omitted: 0,
-            told: cut(&play.prompt, FOLLOW_UP_NOTE_CHARACTERS_MAX),
+            prompt: cut(&play.prompt, FOLLOW_UP_NOTE_CHARACTERS_MAX),
         })))
     }
 

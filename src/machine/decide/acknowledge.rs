@@ -1,11 +1,11 @@
-//! Somebody says that the result of a finished task has arrived.
+//! `Acknowledge`: the receipt of a finished task's result is acknowledged.
 
 use super::super::{Change, Decision, Projection, Reply};
 use super::follow_up;
 use crate::model::{Call, FollowUp, Timestamp};
 
-/// Marks the record, once, and spares the agent its follow-up if nobody delivers that yet. The result
-/// stays until it expires.
+/// Marks the record once, and suppresses the follow-up if it is still pending. The result is kept until
+/// it expires.
 pub(super) fn decide(
     projection: &Projection,
     call: Box<Call>,

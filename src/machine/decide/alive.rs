@@ -1,9 +1,9 @@
-//! A process wrote what isn't kept.
+//! `Alive`: a process wrote output that isn't kept.
 
 use super::super::{Decision, Effect, Projection, Timer};
 use crate::model::CallId;
 
-/// A sign of life: the clock of the call's silence starts anew, and nothing else happens.
+/// Restarts the idle timeout, and changes nothing else.
 pub(super) fn decide(projection: &Projection, call_id: CallId) -> Decision {
     let Some(call) = projection.call(call_id) else { return Decision::not_live() };
     match call.policy.idle_timeout {

@@ -1,21 +1,21 @@
-//! A place to run is held for a pending call.
+//! `Begin`: a pending call has acquired a slot.
 
 use super::super::{Change, Decision, Effect, Projection, Timer};
 use crate::model::{Call, CallId, State};
 
-/// The run begins, unless the call is gone or has to wait after all: then the place is free again.
+/// Begins the run, or releases the slot if the call has ended or is blocked.
 pub(super) fn decide(projection: &Projection, call_id: CallId) -> Decision {
-    let free = |decision: Decision| decision.effect(Effect::Release(call_id));
+    let release = |decision: Decision| decision.effect(Effect::Release(call_id));
     match projection.call(call_id) {
-        None => free(Decision::not_live()),
+        None => release(Decision::not_live()),
         Some(call) if call.state != State::Pending || projection.is_blocked(call, &[]) => {
-            free(Decision::nothing())
+            release(Decision::nothing())
         }
         Some(call) => run(Decision::nothing().change(Change::Began(call_id)), call),
     }
 }
 
-/// Adds what the beginning of a run needs: the run and its clocks.
+/// Adds the effects of the beginning of a run: the run and its timers.
 pub(super) fn run(decision: Decision, call: &Call) -> Decision {
     let mut decision = decision.effect(Effect::Run(call.id));
     if let Some(span) = call.policy.execution_timeout {

@@ -1,15 +1,15 @@
-//! Somebody stops a call.
+//! `Cancel`: a call is stopped on request.
 
 use super::super::{Cancel, Change, Decision, Effect, Projection};
 use crate::model::{Cancellation, Outcome, State, Timestamp, ToolResult};
 
-/// A running call is told to stop and ends once its process has; a pending one ends at once. One
-/// that is being stopped already is only told again if it is to be killed now.
+/// Asks a running call to stop, which ends when its process does, and ends a pending call at once. A
+/// call that is being stopped is asked again only if it is to be killed now.
 pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) -> Decision {
     stop(projection, cancel, false, now)
 }
 
-/// The same for a call that is to make room for another, which its event says.
+/// Cancels a call to make room for another one, which is marked in the event.
 pub(super) fn evict(projection: &Projection, cancel: Cancel, now: Timestamp) -> Decision {
     stop(projection, cancel, true, now)
 }
@@ -25,13 +25,13 @@ fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) 
     }
     let was_pending = call.state == State::Pending;
     let reason = cancel.reason.clone();
-    let stop = tell(cancel, evicted, now);
+    let stop = request_stop(cancel, evicted, now);
     if !was_pending {
         return stop;
     }
     let call_id = call.id;
     let result = ToolResult { is_error: true, end_time: now, ..ToolResult::default() };
-    let end = super::End {
+    let end = super::CallEnd {
         call_id,
         state: State::Cancelled,
         reason,
@@ -47,8 +47,8 @@ fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) 
     }
 }
 
-/// Records the request and tells the process to stop.
-fn tell(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
+/// Records the request and stops the process.
+fn request_stop(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
     let Cancel { call_id, requested_by, reason, force, grace } = cancel;
     let cancellation = Cancellation {
         request_time: now,

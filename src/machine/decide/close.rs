@@ -1,11 +1,11 @@
-//! The session is to be closed.
+//! `Close`: the session is closed.
 
 use super::super::{Cancel, Change, Close, Decision, Projection, Reply};
 use super::cancel;
 use crate::model::{Call, SessionState, State, Timestamp};
 
-/// Takes no more calls, cancels those that aren't detached, and ends the log with the last of
-/// them. Closing again tells what closing did.
+/// Closes the session for new calls and cancels those that aren't detached. The log ends with the last
+/// live call. Closing it again returns the same reply.
 pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> Decision {
     let session = &projection.session;
     let mut decision = Decision::nothing();
@@ -37,11 +37,6 @@ pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> D
 }
 
 fn closing(projection: &Projection, call: &Call, requested_by: &str) -> Cancel {
-    Cancel {
-        call_id: call.id,
-        requested_by: requested_by.into(),
-        reason: "its session was closed".into(),
-        force: false,
-        grace: projection.settings.grace,
-    }
+    let reason = "its session was closed";
+    Cancel::new(call.id, requested_by, reason, projection.settings.grace)
 }

@@ -1,8 +1,8 @@
-//! A new session is stored.
+//! `Create`: a new session is stored.
 
 use super::super::Decision;
 
-/// Nothing changes: a new session's first append stores it, and this makes one happen.
+/// Changes nothing: the append of this decision stores the session.
 pub(super) fn decide() -> Decision {
     Decision::nothing()
 }

@@ -1,9 +1,9 @@
-//! A finished task is to be forgotten.
+//! `Delete`: a finished task is removed.
 
 use super::super::{Change, Decision, Projection, Refusal};
 use crate::model::CallId;
 
-/// A live task is refused: it must end first.
+/// Removes the task, or refuses if it is live.
 pub(super) fn decide(projection: &Projection, call_id: CallId) -> Decision {
     if projection.call(call_id).is_some() {
         return Decision::refused(Refusal::TaskRunning);

@@ -1,10 +1,9 @@
-//! A run ended.
+//! `Finish`: a run has ended.
 
 use super::super::{Decision, Finish, Projection};
 use crate::model::{Call, Exit, Outcome, State, StopCause, Survivor, Timestamp, ToolResult};
 
-/// The first end wins. A run that ended before the stop reached it has its own result: a cancel
-/// that lost the race changes nothing about it.
+/// Ends the call. A run that ended before a stop reached it keeps its own result.
 pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) -> Decision {
     let Finish { call_id, mut result, stopped, survivors } = finish;
     let Some(call) = projection.call(call_id) else { return Decision::not_live() };
@@ -17,22 +16,22 @@ pub(super) fn decide(projection: &Projection, finish: Finish, now: Timestamp) ->
     };
     result.is_error |= cause.is_some();
     if state == State::TimedOut && result.error_message.is_empty() {
-        // A caller in the foreground sees the result only.
+        // A caller in the foreground gets only the result.
         result.error_message.clone_from(&reason);
     }
     result.start_time = call.start_time;
     result.end_time = now;
     let outcome = Outcome::Result(result);
-    let end = super::End { call_id, state, reason, outcome, survivors, end_time: now };
+    let end = super::CallEnd { call_id, state, reason, outcome, survivors, end_time: now };
     super::end(projection, end)
 }
 
-/// The limit, and the processes that outlived it: nobody asked for the stop, so there is no other
-/// record of them.
+/// Describes the timeout and the processes that could not be killed. A timeout has no cancellation
+/// record that could hold them.
 fn limit_reason(call: &Call, cause: StopCause, survivors: &[Survivor]) -> String {
     let (what, span) = match cause {
         StopCause::IdleTimeout if call.turn.is_some() => {
-            ("timed out: the model showed nothing for", call.policy.idle_timeout)
+            ("timed out: no output of the model for", call.policy.idle_timeout)
         }
         StopCause::IdleTimeout => ("timed out: no output for", call.policy.idle_timeout),
         StopCause::ExecutionTimeout | StopCause::Cancel => {
@@ -43,9 +42,9 @@ fn limit_reason(call: &Call, cause: StopCause, survivors: &[Survivor]) -> String
     if survivors.is_empty() {
         return limit;
     }
-    let left: Vec<String> =
+    let survivors: Vec<String> =
         survivors.iter().map(|s| format!("{} ({})", s.pid, s.command)).collect();
-    format!("{limit}; could not be killed: {}", left.join(", "))
+    format!("{limit}; could not be killed: {}", survivors.join(", "))
 }
 
 fn failure_reason(result: &ToolResult) -> String {
@@ -53,6 +52,6 @@ fn failure_reason(result: &ToolResult) -> String {
         _ if !result.error_message.is_empty() => result.error_message.clone(),
         Some(Exit::Code(code)) => format!("exit code {code}"),
         Some(Exit::Signal(signal)) => format!("ended by signal {signal}"),
-        None => "the tool says that it failed".into(),
+        None => "the tool reported a failure".into(),
     }
 }

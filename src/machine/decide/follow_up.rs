@@ -1,11 +1,11 @@
-//! Somebody takes a follow-up, or says how its delivery went.
+//! `FollowUp`: a follow-up is leased, acknowledged, retried or suppressed.
 
 use super::super::follow_up::{SESSION_CLOSED, Step};
 use super::super::{Change, Decision, FollowUpOrder, Projection, Refusal, Reply};
 use crate::model::{FollowUp, FollowUpState, Payload, SessionState, Timestamp};
 
-/// `record` is the follow-up as it is stored. Whoever comes second finds it in another state, and
-/// changes nothing.
+/// Decides on `record`, the follow-up as it is stored. Of two competing commands the second finds
+/// another state and changes nothing.
 pub(super) fn decide(
     projection: &Projection,
     record: FollowUp,
@@ -23,8 +23,8 @@ pub(super) fn decide(
         }
         FollowUpOrder::Lease { lease, until } => {
             let record = record.leased(lease, until, now);
-            let told = Payload::FollowUpStarted { attempt: record.attempt };
-            put(record, Some(told))
+            let started = Payload::FollowUpStarted { attempt: record.attempt };
+            put(record, Some(started))
         }
         FollowUpOrder::Renew { request_id, until } => {
             let lease = record.lease.as_ref().filter(|_| is_leased);
@@ -35,14 +35,16 @@ pub(super) fn decide(
         }
         FollowUpOrder::Acknowledge { token, outcome } => match (is_leased, holds(&token)) {
             (true, true) => step(projection, outcome.step(record), now),
-            // The same acknowledgement again.
+            // A repeated acknowledgement.
             (false, true) if outcome.is_delivered() && record.state == FollowUpState::Delivered => {
                 again(record)
             }
             _ => Decision::refused(Refusal::LeaseExpired),
         },
-        FollowUpOrder::Lapse => match record.due_time {
-            Some(due) if is_leased && due <= now => step(projection, Step::Lapse(record), now),
+        FollowUpOrder::LeaseExpired => match record.due_time {
+            Some(due) if is_leased && due <= now => {
+                step(projection, Step::LeaseExpired(record), now)
+            }
             _ => Decision::nothing(),
         },
         FollowUpOrder::Retry => match record.state {
@@ -60,20 +62,20 @@ pub(super) fn decide(
     }
 }
 
-/// What an acknowledged result does to a follow-up of it.
+/// Suppresses the pending follow-up of a task whose result was acknowledged.
 pub(super) fn acknowledged(projection: &Projection, record: FollowUp, now: Timestamp) -> Decision {
     let order = FollowUpOrder::Suppress { reason: "its result was acknowledged".into() };
     decide(projection, record, order, now)
 }
 
 fn step(projection: &Projection, step: Step, now: Timestamp) -> Decision {
-    let (record, told) = step.take(projection.settings, now);
-    put(record, Some(told))
+    let (record, event) = step.take(projection.settings, now);
+    put(record, Some(event))
 }
 
-fn put(record: FollowUp, told: Option<Payload>) -> Decision {
+fn put(record: FollowUp, event: Option<Payload>) -> Decision {
     let reply = Reply::FollowUp { record: Box::new(record.clone()), again: false };
-    let change = Change::FollowUp { record: Box::new(record), told };
+    let change = Change::FollowUp { record: Box::new(record), event };
     Decision { reply: Ok(reply), ..Decision::nothing().change(change) }
 }
 

@@ -1,4 +1,4 @@
-//! One command, one file.
+//! The decisions: one file for each command.
 
 mod acknowledge;
 mod alive;
@@ -22,10 +22,10 @@ mod turn;
 use super::{Change, Command, Decision, Effect, Projection};
 use crate::model::{CallId, Outcome, SessionState, State, Survivor, Timestamp};
 
-/// What follows from `command` in the session that `projection` stands for.
+/// Decides `command` in the session of `projection`.
 pub fn decide(projection: &Projection, command: Command, now: Timestamp) -> Decision {
     let mut decision = decide_alone(projection, command, now);
-    // Once for all that ends here: each end alone would leave waiting what waits for two.
+    // Looked up once for all calls that end here: a call may be blocked by two of them.
     let ended = decision.ended();
     if !ended.is_empty() {
         let released = projection.released_by(&ended);
@@ -61,8 +61,8 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
     }
 }
 
-/// How a live call ends.
-struct End {
+/// The end of a live call.
+struct CallEnd {
     call_id: CallId,
     state: State,
     reason: String,
@@ -71,9 +71,9 @@ struct End {
     end_time: Timestamp,
 }
 
-/// The end of a live call, and of the session's log if this was the last call of a closed session.
-fn end(projection: &Projection, end: End) -> Decision {
-    let End { call_id, state, reason, outcome, survivors, end_time } = end;
+/// Ends a live call, and the log too if this was the last call of a closing session.
+fn end(projection: &Projection, end: CallEnd) -> Decision {
+    let CallEnd { call_id, state, reason, outcome, survivors, end_time } = end;
     let mut decision = Decision::nothing().change(Change::Ended {
         call_id,
         state,

@@ -1,11 +1,11 @@
-//! A process wrote.
+//! `Output`: a process wrote output.
 
 use super::super::{Change, Decision, Projection};
 use super::alive;
 use crate::model::{CallId, ToolOutput};
 
-/// The bytes go into the log, and the clock of the call's silence starts anew. Output of a call
-/// that has ended is dropped: its end has been told with all that came before.
+/// Appends the output to the log and restarts the idle timeout. Output of a call that has ended is
+/// dropped, because its terminal event must stay the last one.
 pub(super) fn decide(projection: &Projection, call_id: CallId, output: ToolOutput) -> Decision {
     if projection.call(call_id).is_none() {
         return Decision::not_live();

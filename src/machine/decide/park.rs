@@ -1,10 +1,9 @@
-//! The time for an answer is up.
+//! `Park`: a foreground call moves to the background.
 
 use super::super::{Change, Decision, Effect, Projection, Timer};
 use crate::model::{CallId, ParkReason};
 
-/// Parking is a state, not a place: one event is appended, and the work goes on where it is. A
-/// call that has ended, or is parked already, stays as it is.
+/// Marks the call as parked. Its process and its run are not touched.
 pub(super) fn decide(projection: &Projection, call_id: CallId, reason: ParkReason) -> Decision {
     match projection.call(call_id) {
         None => Decision::not_live(),

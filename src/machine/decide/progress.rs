@@ -1,10 +1,10 @@
-//! A call says how far it is.
+//! `Progress`: a call reports its progress.
 
 use super::super::{Change, Decision, Projection};
 use super::alive;
 use crate::model::{CallId, Progress};
 
-/// Progress is a sign of life, as output is.
+/// Records the progress, which restarts the idle timeout as output does.
 pub(super) fn decide(projection: &Projection, call_id: CallId, progress: Progress) -> Decision {
     if projection.call(call_id).is_none() {
         return Decision::not_live();

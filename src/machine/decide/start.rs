@@ -1,4 +1,4 @@
-//! A caller starts a call.
+//! `Start`: a call is accepted or refused.
 
 use super::super::follow_up::CALLPARK;
 use super::super::{
@@ -7,18 +7,19 @@ use super::super::{
 use super::{begin, cancel};
 use crate::model::limits::EVENT_ARGUMENTS_BYTES_MAX;
 use crate::model::{
-    BusyPolicy, Call, CallPolicy, FollowUpState, ParkReason, SessionState, State, TaskLimitPolicy,
-    Timestamp, Turn,
+    BusyPolicy, Call, CallPolicy, FollowUp, FollowUpState, ParkReason, SessionState, State,
+    TaskLimitPolicy, Timestamp, Turn,
 };
 
-/// Refused, or accepted: running at once, or pending until those it must not run beside have
-/// ended and there is a place. A budget of zero parks it in the same commit.
+/// Refuses the call or accepts it. An accepted call runs at once, or is pending until the calls that
+/// block it have ended and it has a slot. A budget of zero parks it in the same commit.
 pub(super) fn decide(projection: &Projection, start: Start, now: Timestamp) -> Decision {
     if projection.session.state != SessionState::Open {
         return Decision::refused(Refusal::SessionClosed);
     }
-    let told = start.turn.as_ref().and_then(|turn| turn.follow_ups.as_ref());
-    if told.is_some_and(|told| told.iter().all(|record| record.state != FollowUpState::Pending)) {
+    let follow_ups = start.turn.as_ref().and_then(|turn| turn.follow_ups.as_ref());
+    let is_pending = |record: &FollowUp| record.state == FollowUpState::Pending;
+    if follow_ups.is_some_and(|records| !records.iter().any(is_pending)) {
         return Decision::refused(Refusal::FollowUpTaken);
     }
     let busy_policy = start.turn.as_ref().map(|turn| turn.busy_policy);
@@ -26,7 +27,7 @@ pub(super) fn decide(projection: &Projection, start: Start, now: Timestamp) -> D
         return Decision::refused(Refusal::TurnRunning);
     }
     let mut decision = match admit(projection, &start, now) {
-        Ok(room) => room,
+        Ok(decision) => decision,
         Err(refusal) => return Decision::refused(refusal),
     };
     if start.concurrency == Concurrency::Replace {
@@ -38,7 +39,7 @@ pub(super) fn decide(projection: &Projection, start: Start, now: Timestamp) -> D
     accept(projection, decision, start, now)
 }
 
-/// Makes room, or says why there is none.
+/// Checks the limit of live calls, and evicts a task if the policy of the session says so.
 fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decision, Refusal> {
     if start.concurrency == Concurrency::Reject {
         let live = projection.live_calls().filter(|call| call.is_task()).count();
@@ -48,15 +49,15 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
     }
     let session = &projection.session;
     let limit = session.max_live_tasks;
-    // However full the session is, its agent can be asked to look at what is there.
-    let looks_after =
+    // A full session still accepts calls that manage its tasks, and one turn of its agent.
+    let is_exempt =
         start.is_control || (start.turn.is_some() && !projection.live_calls().any(is_turn));
-    if session.live_tasks < limit || looks_after {
+    if session.live_tasks < limit || is_exempt {
         return Ok(Decision::nothing());
     }
     let full = Refusal::TaskLimit { limit };
-    // Those on their way out don't count, but only up to as many again: a session can't gather
-    // processes that ignore TERM without bound.
+    // Calls that are being stopped don't count, up to the same number again: processes that ignore
+    // TERM must not accumulate without bound.
     if session.task_limit_policy == TaskLimitPolicy::Reject
         || session.live_tasks >= limit.saturating_mul(2)
     {
@@ -78,7 +79,7 @@ fn is_turn(call: &Call) -> bool {
     call.turn.is_some()
 }
 
-/// Cancels those that the new call takes the place of.
+/// Cancels the calls that the new one replaces.
 fn stop_all(
     projection: &Projection,
     mut decision: Decision,
@@ -86,7 +87,7 @@ fn stop_all(
     reason: &str,
     now: Timestamp,
 ) -> Decision {
-    // Those that make room for the new one are stopped already.
+    // A call that was evicted for the new one is stopped already.
     let replaced = |call: &&Call| is_replaced(call) && !decision.stops(call.id);
     let mut replaced: Vec<&Call> = projection.live_calls().filter(replaced).collect();
     replaced.sort_by_key(|call| call.start_sequence);
@@ -99,13 +100,7 @@ fn stop_all(
 }
 
 fn by_callpark(projection: &Projection, call: &Call, reason: &str) -> Cancel {
-    Cancel {
-        call_id: call.id,
-        requested_by: CALLPARK.into(),
-        reason: reason.into(),
-        force: false,
-        grace: projection.settings.grace,
-    }
+    Cancel::new(call.id, CALLPARK, reason, projection.settings.grace)
 }
 
 fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timestamp) -> Decision {
@@ -113,8 +108,8 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
     let arguments = (arguments_bytes <= EVENT_ARGUMENTS_BYTES_MAX as u64)
         .then(|| std::mem::take(&mut start.arguments));
     let (call_id, has_slot) = (start.call_id, start.has_slot);
-    let told = start.turn.as_mut().and_then(|turn| turn.follow_ups.as_mut());
-    let told = told.map(std::mem::take).unwrap_or_default();
+    let follow_ups = start.turn.as_mut().and_then(|turn| turn.follow_ups.as_mut());
+    let follow_ups = follow_ups.map(std::mem::take).unwrap_or_default();
     let mut call = new_call(projection, start, now);
     let blocked = projection.is_blocked(&call, &made.ended());
     if !blocked && has_slot {
@@ -134,8 +129,8 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
     }
     decision =
         decision.change(Change::Accepted { call: Box::new(call), arguments, arguments_bytes });
-    for record in told.into_iter().filter(|record| record.state == FollowUpState::Pending) {
-        decision = decision.change(Change::Told { call_id, record: Box::new(record) });
+    for record in follow_ups.into_iter().filter(|record| record.state == FollowUpState::Pending) {
+        decision = decision.change(Change::FollowUpClaimed { call_id, record: Box::new(record) });
     }
     match parked {
         true => decision.change(Change::Parked(call_id, ParkReason::BackgroundStart)),
@@ -145,39 +140,18 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
 
 fn new_call(projection: &Projection, start: Start, now: Timestamp) -> Call {
     let queued = matches!(start.concurrency, Concurrency::Queue | Concurrency::Replace);
+    let turn = start.turn.map(|turn| {
+        let delivers = turn.follow_ups.is_some();
+        Box::new(Turn { model: turn.model, end: None, delivers, follow_ups: Vec::new() })
+    });
     Call {
-        id: start.call_id,
-        session_id: projection.session.id,
-        tenant: projection.session.tenant.clone(),
         turn_id: start.turn_id,
-        tool: start.tool,
-        kind: start.kind,
         description: start.description,
-        state: State::Pending,
-        reason: String::new(),
-        create_time: now,
-        start_time: None,
         park_time: start.background.then_some(now),
-        park_reason: None,
-        end_time: None,
-        update_time: now,
-        expire_time: None,
-        attempt: 1,
         parent: start.parent,
-        progress: None,
-        outcome: None,
-        turn: start.turn.map(|turn| {
-            let delivers = turn.follow_ups.is_some();
-            Box::new(Turn { model: turn.model, end: None, delivers, follow_ups: Vec::new() })
-        }),
-        usage: None,
-        cancellation: None,
-        stopping: None,
+        turn,
         labels: start.labels,
         policy: CallPolicy { queued, ..start.policy },
-        // Newer than all: the place in the order is given with the event.
-        start_sequence: u64::MAX,
-        acknowledge_time: None,
-        revision: 1,
+        ..Call::new(start.call_id, &projection.session, start.tool, start.kind, now)
     }
 }

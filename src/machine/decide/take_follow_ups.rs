@@ -1,20 +1,20 @@
-//! A turn tells of tasks that have ended.
+//! `TakeFollowUps`: a running turn claims follow-ups.
 
 use super::super::{Change, Decision, Projection, Reply};
 use crate::model::{Call, CallId, FollowUp, FollowUpState};
 
-/// It takes those that are still pending.
+/// Claims the follow-ups that are still pending.
 pub(super) fn decide(projection: &Projection, call_id: CallId, records: Vec<FollowUp>) -> Decision {
-    let takes = |call: &&Call| call.turn.is_some() && call.stopping.is_none();
-    if projection.call(call_id).filter(takes).is_none() {
+    let may_claim = |call: &&Call| call.turn.is_some() && call.stopping.is_none();
+    if projection.call(call_id).filter(may_claim).is_none() {
         return Decision::not_live();
     }
     let mut decision = Decision::nothing();
-    let mut taken = Vec::new();
+    let mut claimed = Vec::new();
     for record in records.into_iter().filter(|record| record.state == FollowUpState::Pending) {
-        taken.push(record.call_id);
-        decision = decision.change(Change::Told { call_id, record: Box::new(record) });
+        claimed.push(record.call_id);
+        decision = decision.change(Change::FollowUpClaimed { call_id, record: Box::new(record) });
     }
-    decision.reply = Ok(Reply::Taken(taken));
+    decision.reply = Ok(Reply::Claimed(claimed));
     decision
 }

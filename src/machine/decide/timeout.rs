@@ -1,10 +1,9 @@
-//! A limit of a run is reached.
+//! `Timeout`: a run has reached a timeout.
 
 use super::super::{Change, Decision, Effect, Projection};
 use crate::model::{CallId, State, StopCause};
 
-/// The run is stopped, parked or not; its end will be TIMED_OUT. What is being stopped already
-/// keeps its first cause.
+/// Stops the run, parked or not. A run that is being stopped keeps its first cause.
 pub(super) fn decide(projection: &Projection, call_id: CallId, cause: StopCause) -> Decision {
     match projection.call(call_id) {
         None => Decision::not_live(),

@@ -1,10 +1,11 @@
-//! A turn reports.
+//! `Turn`: a turn reports.
 
 use super::super::{Change, Decision, Projection};
 use super::alive;
 use crate::model::{CallId, TurnReport};
 
-/// What a model says is a sign of life, as output is. A retry is none: nothing came of the attempt.
+/// Records the report, which restarts the idle timeout as output does. A retry doesn't, because its
+/// attempt produced nothing.
 pub(super) fn decide(projection: &Projection, call_id: CallId, report: TurnReport) -> Decision {
     if projection.call(call_id).is_none() {
         return Decision::not_live();

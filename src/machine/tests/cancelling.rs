@@ -15,7 +15,7 @@ fn running() -> (World, CallId) {
 
 fn kill(world: &mut World, call: CallId) {
     let kill = Command::Cancel(Cancel { force: true, ..cancel(call) });
-    assert_eq!(world.tell(kill), Ok(Reply::Done));
+    assert_eq!(world.send(kill), Ok(Reply::Done));
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_running_call_is_told_to_stop_and_ends_once_it_has() {
     let (mut world, call) = running();
     assert_eq!(world.cancel(call), Ok(Reply::Done));
     assert_eq!(world.state(call), State::Cancelling);
-    assert_eq!(world.told(call), [PayloadKind::ToolCallCancelling]);
+    assert_eq!(world.emitted(call), [PayloadKind::ToolCallCancelling]);
     assert_eq!(world.last.effects, [Effect::Terminate(call, Duration::from_secs(2))]);
     let asked = world.now;
 
@@ -43,7 +43,7 @@ fn a_pending_call_is_cancelled_at_once() {
     assert_eq!(world.cancel(call), Ok(Reply::Done));
     assert_eq!(world.state(call), State::Cancelled);
     let told = [PayloadKind::ToolCallCancelling, PayloadKind::ToolCallFinished];
-    assert_eq!(world.told(call), told);
+    assert_eq!(world.emitted(call), told);
     assert_eq!(world.last.effects, [Effect::Release(call)], "there is nothing to terminate");
     assert_eq!(world.record(call).start_time, None);
 }
@@ -54,7 +54,7 @@ fn asking_again_changes_nothing() {
     let _ = world.cancel(call);
     let before = world.record(call).clone();
     let again = Cancel { requested_by: "bert".into(), ..cancel(call) };
-    assert_eq!(world.tell(Command::Cancel(again)), Ok(Reply::Done));
+    assert_eq!(world.send(Command::Cancel(again)), Ok(Reply::Done));
     assert_eq!(world.last.changes, []);
     assert_eq!(world.last.effects, []);
     assert_eq!(world.record(call), &before);
@@ -83,7 +83,7 @@ fn force_kills_what_has_not_stopped_yet() {
     // The same for a run that a limit is stopping, which stays the cause.
     let (mut world, call) = running();
     let cause = StopCause::ExecutionTimeout;
-    let _ = world.tell(Command::Timeout { call_id: call, cause });
+    let _ = world.send(Command::Timeout { call_id: call, cause });
     kill(&mut world, call);
     assert_eq!(world.last.effects, [Effect::Kill(call)]);
     world.stop(call);

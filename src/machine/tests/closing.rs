@@ -23,7 +23,7 @@ fn last_event(world: &World) -> &Payload {
 
 fn acknowledge(world: &mut World, call_id: CallId) {
     let call = Box::new(world.record(call_id).clone());
-    assert_eq!(world.tell(Command::Acknowledge { call, follow_up: None }), Ok(Reply::Done));
+    assert_eq!(world.send(Command::Acknowledge { call, follow_up: None }), Ok(Reply::Done));
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn closing_stops_what_runs_and_ends_the_log_with_the_last_end() {
     let waiting = world.start(start);
 
     assert_eq!(world.close(), closed(3, 0));
-    let told: Vec<_> = world.told_to_stop().into_iter().map(|(id, _)| id).collect();
+    let told: Vec<_> = world.asked_to_stop().into_iter().map(|(id, _)| id).collect();
     assert_eq!(told, [running, foreground, waiting]);
     assert!(world.has_effect(&Effect::Terminate(running, GRACE)));
     assert!(world.has_effect(&Effect::Terminate(foreground, GRACE)));
@@ -167,11 +167,11 @@ fn only_a_finished_task_can_be_deleted() {
     let start = world.task("shell");
     let task = world.start(start);
     let delete = Command::Delete { call_id: task };
-    assert_eq!(world.tell(delete.clone()), Err(Refusal::TaskRunning));
+    assert_eq!(world.send(delete.clone()), Err(Refusal::TaskRunning));
     assert!(world.is_live(task));
 
     world.succeed(task);
-    assert_eq!(world.tell(delete), Ok(Reply::Done));
+    assert_eq!(world.send(delete), Ok(Reply::Done));
     assert!(!world.settled.contains_key(&task));
     assert_eq!(world.last.events, [], "its log stays as it is");
 }
@@ -179,6 +179,6 @@ fn only_a_finished_task_can_be_deleted() {
 #[test]
 fn a_new_session_is_stored_without_an_event() {
     let mut world = World::new();
-    assert_eq!(world.tell(Command::Create), Ok(Reply::Done));
+    assert_eq!(world.send(Command::Create), Ok(Reply::Done));
     assert_eq!((world.last.changes.len(), world.last.effects.len()), (0, 0));
 }

@@ -60,7 +60,7 @@ fn replace_stops_the_running_and_runs_once_they_have_ended() {
     let old = start(&mut world, Concurrency::Allow);
     let new = start(&mut world, Concurrency::Replace);
 
-    assert_eq!(world.told_to_stop(), [(old, false)]);
+    assert_eq!(world.asked_to_stop(), [(old, false)]);
     assert_eq!(world.last.effects, [Effect::Terminate(old, GRACE), Effect::Release(new)]);
     assert_eq!(world.state(foreground), State::Running);
     assert_eq!(world.state(new), State::Pending);
@@ -100,7 +100,7 @@ fn replace_stops_the_old_ones_in_the_order_they_came() {
     let old: Vec<_> = (0..8).map(|_| start(&mut world, Concurrency::Allow)).collect();
     start(&mut world, Concurrency::Replace);
     // An order that the memory's layout gives would be another after a restart.
-    let stopped: Vec<_> = world.told_to_stop().into_iter().map(|(id, _)| id).collect();
+    let stopped: Vec<_> = world.asked_to_stop().into_iter().map(|(id, _)| id).collect();
     assert_eq!(stopped, old);
 }
 

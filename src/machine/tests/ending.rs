@@ -22,12 +22,12 @@ fn running() -> (World, CallId) {
 }
 
 fn time_out(world: &mut World, call_id: CallId, cause: StopCause) {
-    assert_eq!(world.tell(Command::Timeout { call_id, cause }), Ok(Reply::Done));
+    assert_eq!(world.send(Command::Timeout { call_id, cause }), Ok(Reply::Done));
 }
 
 fn lose(world: &mut World, call_id: CallId) {
     assert_eq!(
-        world.tell(Command::Lose { call_id, last_known: Timestamp::default() }),
+        world.send(Command::Lose { call_id, last_known: Timestamp::default() }),
         Ok(Reply::Done)
     );
 }
@@ -75,7 +75,7 @@ fn a_tool_that_fails_has_a_result_and_a_reason() {
         (exited(3), "exit code 3"),
         (broken(Some(Exit::Signal(9)), ""), "ended by signal 9"),
         (broken(None, "no such program"), "no such program"),
-        (broken(None, ""), "the tool says that it failed"),
+        (broken(None, ""), "the tool reported a failure"),
     ] {
         let (mut world, call) = running();
         assert_eq!(world.finish(call, result, false), Ok(Reply::Done));
@@ -111,7 +111,7 @@ fn processes_that_could_not_be_killed_are_named() {
     let survivors = vec![Survivor { pid: 77, command: "stuck".into() }];
     let finish =
         Finish { call_id: call, result: exited(0), stopped: true, survivors: survivors.clone() };
-    let _ = world.tell(Command::Finish(Box::new(finish)));
+    let _ = world.send(Command::Finish(Box::new(finish)));
     assert_eq!(world.record(call).cancellation.as_ref().unwrap().survivors, survivors);
 }
 
@@ -168,7 +168,7 @@ fn a_limit_of_a_run_means_nothing_before_it_and_after_it() {
     assert_eq!((world.last.changes.len(), world.last.effects.len()), (0, 0));
     world.begin(call);
     world.succeed(call);
-    assert_eq!(world.tell(Command::Timeout { call_id: call, cause }), Ok(Reply::NotLive));
+    assert_eq!(world.send(Command::Timeout { call_id: call, cause }), Ok(Reply::NotLive));
 }
 
 #[test]
@@ -181,14 +181,14 @@ fn a_sign_of_life_starts_the_clock_of_silence_anew() {
     ];
     for (sign, told) in signs {
         let (mut world, call) = running();
-        let _ = world.tell(sign(call));
-        assert_eq!(world.told(call), told);
+        let _ = world.send(sign(call));
+        assert_eq!(world.emitted(call), told);
         assert_eq!(world.last.effects, [Effect::Arm(call, Timer::Idle, MINUTE / 2)]);
 
         // What a run says while it is stopped is kept, but gives it no more time.
         let _ = world.cancel(call);
-        let _ = world.tell(sign(call));
-        assert_eq!(world.told(call), told);
+        let _ = world.send(sign(call));
+        assert_eq!(world.emitted(call), told);
         assert_eq!(world.last.effects, []);
     }
 }
@@ -199,7 +199,7 @@ fn a_call_without_an_idle_limit_has_no_clock_of_silence() {
     let start = world.call("shell");
     let call = world.start(start);
     for sign in [output(call), progress(call), alive(call)] {
-        assert_eq!(world.tell(sign), Ok(Reply::Done));
+        assert_eq!(world.send(sign), Ok(Reply::Done));
         assert_eq!(world.last.effects, []);
     }
     assert_eq!(world.record(call).progress.as_ref().unwrap().done, 1.0);
@@ -210,7 +210,7 @@ fn what_comes_after_the_end_is_dropped() {
     let (mut world, call) = running();
     world.succeed(call);
     for late in [output(call), progress(call), alive(call)] {
-        assert_eq!(world.tell(late), Ok(Reply::NotLive));
+        assert_eq!(world.send(late), Ok(Reply::NotLive));
         assert_eq!(world.last.changes, []);
     }
 }
@@ -229,7 +229,7 @@ fn work_that_is_gone_is_lost_without_a_result() {
         assert_eq!(failure.code, FailureCode::HostLost);
     }
     assert_eq!(
-        world.tell(Command::Lose { call_id: call, last_known: Timestamp::default() }),
+        world.send(Command::Lose { call_id: call, last_known: Timestamp::default() }),
         Ok(Reply::NotLive)
     );
 }

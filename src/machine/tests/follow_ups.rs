@@ -33,7 +33,7 @@ fn state(world: &World, id: CallId) -> FollowUpState {
 
 fn order(world: &mut World, id: CallId, order: FollowUpOrder) -> Result<Reply, Refusal> {
     let record = Box::new(record(world, id));
-    world.tell(Command::FollowUp { record, order })
+    world.send(Command::FollowUp { record, order })
 }
 
 fn lease(token: &str, world: &World) -> FollowUpOrder {
@@ -78,12 +78,12 @@ fn the_end_that_is_asked_for_gives_one_behind_it() {
     let mut world = World::new();
     let id = task(&mut world, FollowUpPolicy::OnFailure);
     world.finish(id, exited(3), false).expect("ended");
-    assert_eq!(world.told(id), [PayloadKind::ToolCallFinished, PayloadKind::FollowUpScheduled]);
+    assert_eq!(world.emitted(id), [PayloadKind::ToolCallFinished, PayloadKind::FollowUpScheduled]);
     assert_eq!(record(&world, id).delivery, Delivery::Lease);
     let fine = task(&mut world, FollowUpPolicy::OnFailure);
     world.succeed(fine);
     let stopped = task(&mut world, FollowUpPolicy::OnFailure);
-    world.tell(Command::Cancel(cancel(stopped))).expect("stopped");
+    world.send(Command::Cancel(cancel(stopped))).expect("stopped");
     world.stop(stopped);
     assert_eq!(world.follow_ups.len(), 1, "CANCELLED is no failure");
     let call = world.call("bash");
@@ -121,7 +121,7 @@ fn attempts_are_counted_up_to_the_dead_letter() {
         assert_eq!(state(&world, id), FollowUpState::Pending);
         let lease = lease("t", &world);
         order(&mut world, id, lease).expect("leased");
-        let back = acknowledge("t", DeliveryOutcome::GivenBack);
+        let back = acknowledge("t", DeliveryOutcome::Released);
         order(&mut world, id, back).expect("given back");
         assert_eq!(record(&world, id).attempt, attempt - 1, "that was none");
         let lease = super::follow_ups::lease("t", &world);
@@ -161,10 +161,10 @@ fn a_lease_lapses_when_its_time_has_come_and_not_before() {
     let id = ended(&mut world);
     let lease = lease("t", &world);
     order(&mut world, id, lease).expect("leased");
-    order(&mut world, id, FollowUpOrder::Lapse).expect("looked at");
+    order(&mut world, id, FollowUpOrder::LeaseExpired).expect("looked at");
     assert_eq!(state(&world, id), FollowUpState::Leased);
     world.later(MINUTE);
-    order(&mut world, id, FollowUpOrder::Lapse).expect("ended");
+    order(&mut world, id, FollowUpOrder::LeaseExpired).expect("ended");
     let record = record(&world, id);
     assert_eq!((record.state, record.attempt), (FollowUpState::Pending, 1));
     assert_eq!(record.due_time, Some(record.update_time), "at once");
@@ -224,8 +224,8 @@ fn a_turn_that_a_prompt_interrupts_gives_back_what_it_told_of() {
     assert_eq!((given_back.state, given_back.attempt), (FollowUpState::Pending, 0));
     world.begin(prompt);
     let records = vec![given_back];
-    let taken = world.tell(Command::TakeFollowUps { call_id: prompt, records });
-    assert_eq!(taken, Ok(Reply::Taken(vec![id])));
+    let taken = world.send(Command::TakeFollowUps { call_id: prompt, records });
+    assert_eq!(taken, Ok(Reply::Claimed(vec![id])));
     end_turn(&mut world, prompt, Ok(StopReason::EndTurn));
     assert_eq!(state(&world, id), FollowUpState::Delivered);
 }
@@ -238,7 +238,7 @@ fn a_turn_that_is_lost_with_its_server_was_no_attempt() {
         let telling = telling(&mut world, id);
         let telling = world.start(telling);
         let lost = Command::Lose { call_id: telling, last_known: world.now };
-        world.tell(lost).expect("lost");
+        world.send(lost).expect("lost");
         let record = record(&world, id);
         assert_eq!((record.state, record.attempt), (FollowUpState::Pending, 0));
     }
@@ -265,7 +265,7 @@ fn what_is_needless_is_suppressed_but_not_under_the_hands_of_who_has_it() {
     let acknowledge = |world: &mut World, id: CallId| {
         let call = Box::new(world.record(id).clone());
         let follow_up = Some(Box::new(record(world, id)));
-        world.tell(Command::Acknowledge { call, follow_up }).expect("acknowledged");
+        world.send(Command::Acknowledge { call, follow_up }).expect("acknowledged");
     };
     let heard = ended(&mut world);
     acknowledge(&mut world, heard);

@@ -21,7 +21,7 @@ fn the_oldest_parked_task_is_evicted_and_an_event_says_so() {
     let new = world.call("shell");
     let new = world.start(new);
 
-    assert_eq!(world.told_to_stop(), [(oldest, true)]);
+    assert_eq!(world.asked_to_stop(), [(oldest, true)]);
     assert_eq!(world.last.effects, [Effect::Terminate(oldest, GRACE), Effect::Run(new)]);
     assert_eq!(world.state(oldest), State::Cancelling);
     assert_eq!(world.state(other), State::Running);
@@ -42,7 +42,7 @@ fn the_oldest_is_the_one_that_was_parked_first() {
 
     let new = world.call("shell");
     world.start(new);
-    assert_eq!(world.told_to_stop(), [(background, true)], "it has been parked for longer");
+    assert_eq!(world.asked_to_stop(), [(background, true)], "it has been parked for longer");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_parked_task_that_waits_for_its_turn_makes_room_too() {
 
     let new = world.call("shell");
     assert!(world.try_start(new).is_ok());
-    assert_eq!(world.told_to_stop(), [(oldest, true)]);
+    assert_eq!(world.asked_to_stop(), [(oldest, true)]);
     assert_eq!(world.state(oldest), State::Cancelled, "nothing of it has to stop first");
 }
 
@@ -76,7 +76,7 @@ fn tasks_that_ignore_their_eviction_gather_up_to_twice_the_limit() {
     for evicted in [first, second] {
         let new = world.task("shell");
         world.start(new);
-        assert_eq!(world.told_to_stop(), [(evicted, true)], "none is evicted twice");
+        assert_eq!(world.asked_to_stop(), [(evicted, true)], "none is evicted twice");
     }
     assert_eq!(world.projection.session.live_tasks, 4);
     let new = world.task("shell");
@@ -93,7 +93,7 @@ fn a_task_on_its_way_out_leaves_its_place_to_the_next() {
     let _ = world.cancel(first);
     let new = world.task("shell");
     world.start(new);
-    assert_eq!(world.told_to_stop(), [], "there was room");
+    assert_eq!(world.asked_to_stop(), [], "there was room");
     assert_eq!(world.state(second), State::Running);
 }
 
@@ -103,6 +103,6 @@ fn a_task_that_replaces_all_at_the_limit_stops_each_of_them_once() {
     let start = Start { concurrency: Concurrency::Replace, ..world.task("shell") };
     world.start(start);
 
-    let stopped: Vec<_> = world.told_to_stop().into_iter().map(|(id, _)| id).collect();
+    let stopped: Vec<_> = world.asked_to_stop().into_iter().map(|(id, _)| id).collect();
     assert_eq!(stopped, tasks);
 }

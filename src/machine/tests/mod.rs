@@ -1,7 +1,7 @@
 //! Tests of the machine: a short story for each rule, and random lives of a session in which
 //! nothing may ever break an invariant.
 //!
-//! Every command goes through [`world::World::tell`], which checks the invariants after it, so
+//! Every command goes through [`world::World::send`], which checks the invariants after it, so
 //! each story tests them too.
 
 mod cancelling;

@@ -33,8 +33,8 @@ impl Node {
     }
 
     /// Tells the session something, does what follows, and checks that all fits together.
-    pub(super) fn tell(&mut self, command: Command) -> Result<Reply, Refusal> {
-        let reply = self.world.tell(command);
+    pub(super) fn send(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let reply = self.world.send(command);
         // As in the engine: what belongs to ended calls is gone before the effects come.
         let world = &self.world;
         self.searching.retain(|id| world.is_live(*id));
@@ -92,7 +92,7 @@ impl Node {
         if start.has_slot {
             self.places.insert(id);
         }
-        let reply = self.tell(Command::Start(Box::new(start)));
+        let reply = self.send(Command::Start(Box::new(start)));
         assert_eq!(reply.is_ok(), self.world.accepted.contains(&id));
     }
 
@@ -100,7 +100,7 @@ impl Node {
     pub(super) fn grant(&mut self, id: CallId) {
         self.searching.remove(&id);
         self.places.insert(id);
-        let _ = self.tell(Command::Begin { call_id: id });
+        let _ = self.send(Command::Begin { call_id: id });
     }
 
     /// A process ends: because it was told to, or by itself before the signal came.
@@ -123,7 +123,7 @@ impl Node {
             stopped,
             survivors: Vec::new(),
         };
-        self.tell(Command::Finish(Box::new(finish)))
+        self.send(Command::Finish(Box::new(finish)))
     }
 
     pub(super) fn fire(&mut self, call_id: CallId, timer: Timer) {
@@ -133,7 +133,7 @@ impl Node {
             Timer::Execution => Command::Timeout { call_id, cause: StopCause::ExecutionTimeout },
             Timer::Idle => Command::Timeout { call_id, cause: StopCause::IdleTimeout },
         };
-        let _ = self.tell(command);
+        let _ = self.send(command);
     }
 
     /// The server stopped: all its work is gone, and the next one says so first.
@@ -145,7 +145,7 @@ impl Node {
         for call_id in live {
             self.places.remove(&call_id);
             self.processes.remove(&call_id);
-            let lost = self.world.tell(Command::Lose { call_id, last_known: Timestamp::default() });
+            let lost = self.world.send(Command::Lose { call_id, last_known: Timestamp::default() });
             assert_eq!(lost, Ok(Reply::Done));
         }
         assert!(self.world.projection.is_idle());

@@ -8,11 +8,11 @@ use crate::model::{CallId, CallPolicy, OnDisconnect, ParkReason, Payload, Payloa
 
 pub(super) fn park(world: &mut World, call_id: CallId) {
     let park = Command::Park { call_id, reason: ParkReason::Budget };
-    assert_eq!(world.tell(park), Ok(Reply::Done));
+    assert_eq!(world.send(park), Ok(Reply::Done));
 }
 
 fn disconnect(world: &mut World, call_id: CallId) {
-    assert_eq!(world.tell(Command::Disconnect { call_id }), Ok(Reply::Done));
+    assert_eq!(world.send(Command::Disconnect { call_id }), Ok(Reply::Done));
 }
 
 fn start_with_budget(world: &mut World, budget: Duration) -> CallId {
@@ -31,7 +31,7 @@ fn start_with_on_disconnect(world: &mut World, on_disconnect: OnDisconnect) -> C
 fn a_budget_of_zero_parks_in_the_same_decision() {
     let mut world = World::new();
     let call = start_with_budget(&mut world, Duration::ZERO);
-    assert_eq!(world.told(call), [PayloadKind::ToolCallStarted, PayloadKind::ToolCallParked]);
+    assert_eq!(world.emitted(call), [PayloadKind::ToolCallStarted, PayloadKind::ToolCallParked]);
     assert_eq!(world.record(call).park_reason, Some(ParkReason::BackgroundStart));
     assert_eq!(world.last.effects, [Effect::Run(call)], "no clock for a budget that is used up");
 }
@@ -42,7 +42,7 @@ fn a_background_start_parks_in_the_same_decision() {
     let policy = CallPolicy { call_budget: Some(MINUTE), ..CallPolicy::default() };
     let start = Start { policy, ..world.task("shell") };
     let task = world.start(start);
-    assert_eq!(world.told(task), [PayloadKind::ToolCallStarted, PayloadKind::ToolCallParked]);
+    assert_eq!(world.emitted(task), [PayloadKind::ToolCallStarted, PayloadKind::ToolCallParked]);
     assert_eq!(world.record(task).park_reason, Some(ParkReason::BackgroundStart));
     assert_eq!(world.last.effects, [Effect::Run(task)], "it holds no caller");
     let Payload::ToolCallStarted(started) = &world.last.events[0].payload else {
@@ -56,7 +56,7 @@ fn parking_is_one_event_and_the_run_goes_on() {
     let mut world = World::new();
     let call = start_with_budget(&mut world, MINUTE);
     park(&mut world, call);
-    assert_eq!(world.told(call), [PayloadKind::ToolCallParked]);
+    assert_eq!(world.emitted(call), [PayloadKind::ToolCallParked]);
     assert_eq!(world.last.effects, [Effect::Disarm(call, Timer::Budget)]);
     assert_eq!(world.state(call), State::Running);
     assert_eq!(world.record(call).park_reason, Some(ParkReason::Budget));
@@ -68,7 +68,7 @@ fn a_call_is_parked_once() {
     let call = start_with_budget(&mut world, MINUTE);
     park(&mut world, call);
     let again = Command::Park { call_id: call, reason: ParkReason::Deadline };
-    assert_eq!(world.tell(again), Ok(Reply::Done));
+    assert_eq!(world.send(again), Ok(Reply::Done));
     assert_eq!(world.last.changes, []);
     assert_eq!(world.record(call).park_reason, Some(ParkReason::Budget));
 }
@@ -79,7 +79,7 @@ fn a_call_that_ended_within_its_budget_is_not_parked_after_it() {
     let call = start_with_budget(&mut world, MINUTE);
     world.succeed(call);
     let late = Command::Park { call_id: call, reason: ParkReason::Budget };
-    assert_eq!(world.tell(late), Ok(Reply::NotLive));
+    assert_eq!(world.send(late), Ok(Reply::NotLive));
     assert_eq!(world.last.changes, []);
     assert!(!world.record(call).is_task());
 }
@@ -101,7 +101,7 @@ fn a_call_whose_caller_left_is_parked() {
     let mut world = World::new();
     let call = start_with_on_disconnect(&mut world, OnDisconnect::Park);
     disconnect(&mut world, call);
-    assert_eq!(world.told(call), [PayloadKind::ToolCallParked]);
+    assert_eq!(world.emitted(call), [PayloadKind::ToolCallParked]);
     assert_eq!(world.record(call).park_reason, Some(ParkReason::Disconnected));
 }
 
@@ -110,7 +110,7 @@ fn a_call_that_nobody_else_wants_is_cancelled_when_its_caller_left() {
     let mut world = World::new();
     let call = start_with_on_disconnect(&mut world, OnDisconnect::Cancel);
     disconnect(&mut world, call);
-    assert_eq!(world.told(call), [PayloadKind::ToolCallCancelling]);
+    assert_eq!(world.emitted(call), [PayloadKind::ToolCallCancelling]);
     assert_eq!(world.last.effects, [Effect::Terminate(call, GRACE)]);
     world.stop(call);
     assert_eq!(world.state(call), State::Cancelled);
@@ -132,6 +132,6 @@ fn a_caller_that_leaves_after_the_end_changes_nothing() {
     let mut world = World::new();
     let call = start_with_on_disconnect(&mut world, OnDisconnect::Cancel);
     world.succeed(call);
-    assert_eq!(world.tell(Command::Disconnect { call_id: call }), Ok(Reply::NotLive));
+    assert_eq!(world.send(Command::Disconnect { call_id: call }), Ok(Reply::NotLive));
     assert_eq!(world.last.changes, []);
 }

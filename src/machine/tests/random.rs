@@ -188,7 +188,7 @@ impl Node {
             }
         };
         if let Some(command) = command {
-            let _ = self.tell(command);
+            let _ = self.send(command);
         }
     }
 

@@ -25,7 +25,7 @@ fn a_call_with_a_place_runs_at_once_and_its_clocks_with_it() {
 
     assert_eq!(world.state(call), State::Running);
     assert_eq!(world.record(call).start_time, Some(world.now));
-    assert_eq!(world.told(call), [PayloadKind::ToolCallStarted]);
+    assert_eq!(world.emitted(call), [PayloadKind::ToolCallStarted]);
     let effects = [
         Effect::Run(call),
         Effect::Arm(call, Timer::Execution, 2 * MINUTE),
@@ -49,7 +49,7 @@ fn without_a_place_a_call_is_pending_until_it_has_one() {
     world.begin(call);
     assert_eq!(world.state(call), State::Running);
     assert_eq!(world.record(call).start_time, Some(world.now));
-    assert_eq!(world.told(call), [PayloadKind::ToolCallStarted]);
+    assert_eq!(world.emitted(call), [PayloadKind::ToolCallStarted]);
     let effects = [Effect::Run(call), Effect::Arm(call, Timer::Execution, MINUTE)];
     assert_eq!(world.last.effects, effects);
 }
@@ -64,7 +64,7 @@ fn a_place_for_a_call_that_no_longer_needs_one_is_given_back() {
     world.begin(call);
     assert_eq!(world.last.effects, [Effect::Release(call)], "it runs already");
     world.succeed(call);
-    let _ = world.tell(Command::Begin { call_id: call });
+    let _ = world.send(Command::Begin { call_id: call });
     assert_eq!(world.last.effects, [Effect::Release(call)], "it has ended");
 }
 

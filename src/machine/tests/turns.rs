@@ -24,7 +24,7 @@ pub(super) fn start(world: &mut World, busy_policy: BusyPolicy) -> CallId {
 }
 
 pub(super) fn report(world: &mut World, call_id: CallId, report: TurnReport) {
-    world.tell(Command::Turn { call_id, report }).expect("taken");
+    world.send(Command::Turn { call_id, report }).expect("taken");
 }
 
 /// The end that the log tells of a turn.
@@ -116,7 +116,7 @@ fn every_way_to_end_is_told_once() {
         (StopCause::ExecutionTimeout, "execution_timeout"),
     ] {
         let id = start(&mut world, BusyPolicy::Reject);
-        world.tell(Command::Timeout { call_id: id, cause }).expect("taken");
+        world.send(Command::Timeout { call_id: id, cause }).expect("taken");
         world.stop(id);
         let [Payload::SessionError { error, .. }] = ends(&world, id)[..] else { panic!("one end") };
         assert_eq!((error.code.as_str(), error.retryable), (code, true));
@@ -126,7 +126,7 @@ fn every_way_to_end_is_told_once() {
     let call = Start { turn_id: world.record(id).turn_id, ..world.call("shell") };
     let call = world.start(call);
     let last_known = world.now;
-    world.tell(Command::Lose { call_id: id, last_known }).expect("taken");
+    world.send(Command::Lose { call_id: id, last_known }).expect("taken");
     let [Payload::SessionError { error, unresolved }] = ends(&world, id)[..] else {
         panic!("one end")
     };
@@ -147,5 +147,5 @@ fn a_full_session_takes_a_turn_but_no_queue_of_them() {
     let control = world.start(control);
     let finish =
         Finish { call_id: control, result: exited(0), stopped: false, survivors: Vec::new() };
-    world.tell(Command::Finish(Box::new(finish))).expect("taken");
+    world.send(Command::Finish(Box::new(finish))).expect("taken");
 }

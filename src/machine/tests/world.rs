@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::{
-    Cancel, Change, Close, Command, Concurrency, Decision, Effect, Finish, Projection, Refusal,
-    Reply, Settings, Start, Written, decide,
+    Cancel, Change, Close, Command, Decision, Effect, Finish, Projection, Refusal, Reply, Settings,
+    Start, Written, decide,
 };
 use super::checks;
 use crate::model::{
-    Call, CallId, CallPolicy, Event, Exit, FollowUp, FollowUpPolicy, Labels, Payload, PayloadKind,
-    Session, SessionId, SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
-    ToolResult,
+    Call, CallId, Event, Exit, FollowUp, Payload, PayloadKind, Session, SessionId, State,
+    TaskLimitPolicy, Tenant, Timestamp, ToolKind, ToolResult,
 };
 
 pub(super) const GRACE: Duration = Duration::from_secs(5);
@@ -67,7 +66,7 @@ impl World {
     }
 
     /// Decides a command, makes what follows from it true, and checks every invariant.
-    pub(super) fn tell(&mut self, command: Command) -> Result<Reply, Refusal> {
+    pub(super) fn send(&mut self, command: Command) -> Result<Reply, Refusal> {
         // Nothing happens at the very same moment, so an order by time is an order.
         self.now = self.now.saturating_add(Duration::from_millis(1));
         let decision = decide(&self.projection, command.clone(), self.now);
@@ -109,23 +108,8 @@ impl World {
     /// A call to start in the foreground, with a place to run.
     pub(super) fn call(&mut self, tool: &str) -> Start {
         self.ids += 1;
-        Start {
-            call_id: CallId::from_bytes(self.ids.to_be_bytes()),
-            tool: tool.to_owned(),
-            kind: ToolKind::Command,
-            description: String::new(),
-            arguments: serde_json::Map::new(),
-            arguments_bytes: 2,
-            policy: CallPolicy::default(),
-            labels: Labels::new(),
-            turn_id: None,
-            turn: None,
-            is_control: false,
-            parent: None,
-            background: false,
-            concurrency: Concurrency::Allow,
-            has_slot: true,
-        }
+        let call_id = CallId::from_bytes(self.ids.to_be_bytes());
+        Start { arguments_bytes: 2, has_slot: true, ..Start::new(call_id, tool, ToolKind::Command) }
     }
 
     /// A task to start in the background, with a place to run.
@@ -140,7 +124,7 @@ impl World {
 
     pub(super) fn try_start(&mut self, start: Start) -> Result<CallId, Refusal> {
         let id = start.call_id;
-        self.tell(Command::Start(Box::new(start))).map(|_| id)
+        self.send(Command::Start(Box::new(start))).map(|_| id)
     }
 
     /// Starts a call that nothing refuses.
@@ -149,7 +133,7 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, call_id: CallId) {
-        assert_eq!(self.tell(Command::Begin { call_id }), Ok(Reply::Done));
+        assert_eq!(self.send(Command::Begin { call_id }), Ok(Reply::Done));
     }
 
     /// The run ends by itself, well.
@@ -170,16 +154,16 @@ impl World {
         stopped: bool,
     ) -> Result<Reply, Refusal> {
         let finish = Finish { call_id, result, stopped, survivors: Vec::new() };
-        self.tell(Command::Finish(Box::new(finish)))
+        self.send(Command::Finish(Box::new(finish)))
     }
 
     pub(super) fn cancel(&mut self, call_id: CallId) -> Result<Reply, Refusal> {
-        self.tell(Command::Cancel(cancel(call_id)))
+        self.send(Command::Cancel(cancel(call_id)))
     }
 
     pub(super) fn close(&mut self) -> Result<Reply, Refusal> {
         let close = Close { requested_by: "anna".into(), reason: "enough".into() };
-        self.tell(Command::Close(close))
+        self.send(Command::Close(close))
     }
 
     /// Time passes.
@@ -202,13 +186,13 @@ impl World {
     }
 
     /// What the last command has told about a call.
-    pub(super) fn told(&self, id: CallId) -> Vec<PayloadKind> {
+    pub(super) fn emitted(&self, id: CallId) -> Vec<PayloadKind> {
         let events = self.last.events.iter().filter(|event| event.call_id == Some(id));
         events.map(|event| event.payload.kind()).collect()
     }
 
     /// Who was asked to stop by the last command, and whether to make room, in order.
-    pub(super) fn told_to_stop(&self) -> Vec<(CallId, bool)> {
+    pub(super) fn asked_to_stop(&self) -> Vec<(CallId, bool)> {
         let asked = |event: &Event| match (&event.payload, event.call_id) {
             (Payload::ToolCallCancelling { evicted, .. }, Some(id)) => Some((id, *evicted)),
             _ => None,
@@ -227,43 +211,9 @@ pub(super) fn exited(code: i32) -> ToolResult {
 }
 
 pub(super) fn cancel(call_id: CallId) -> Cancel {
-    Cancel {
-        call_id,
-        requested_by: "anna".into(),
-        reason: "wrong branch".into(),
-        force: false,
-        grace: Duration::from_secs(2),
-    }
+    Cancel::new(call_id, "anna", "wrong branch", Duration::from_secs(2))
 }
 
 fn new_session(now: Timestamp) -> Session {
-    Session {
-        id: SessionId::from_bytes([7; 16]),
-        tenant: Tenant::new("tenant"),
-        state: SessionState::Open,
-        description: String::new(),
-        follow_up: FollowUpPolicy::OnFinish,
-        labels: Labels::new(),
-        allowed_tools: Default::default(),
-        model: String::new(),
-        system_message: "".into(),
-        max_rounds: 0,
-        working_directory: String::new(),
-        max_live_tasks: 32,
-        task_limit_policy: TaskLimitPolicy::Reject,
-        implicit: false,
-        depth: 0,
-        stream_epoch: "epoch".into(),
-        create_time: now,
-        update_time: now,
-        close_time: None,
-        close_reason: String::new(),
-        cancelled_tasks: 0,
-        detached_tasks: 0,
-        live_tasks: 0,
-        usage: None,
-        messages: 0,
-        head_sequence: 0,
-        first_sequence: 1,
-    }
+    Session::new(SessionId::from_bytes([7; 16]), Tenant::new("tenant"), "epoch", now)
 }

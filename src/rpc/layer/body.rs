@@ -63,7 +63,7 @@ pub(super) struct Ending {
     began: Instant,
     code: Option<Code>,
     span: tracing::Span,
-    _stream: Option<Held>,
+    _stream: Option<GaugeGuard>,
 }
 
 impl Ending {
@@ -72,7 +72,7 @@ impl Ending {
         metrics: Metrics,
         method: String,
         span: tracing::Span,
-        stream: Option<Held>,
+        stream: Option<GaugeGuard>,
     ) -> Self {
         Self { metrics, method, began: Instant::now(), code: None, span, _stream: stream }
     }

@@ -3,9 +3,8 @@
 use bytes::Bytes;
 
 use crate::model::{
-    Call, CallId, CallPolicy, Delivery, FollowUp, FollowUpPolicy, FollowUpPut, FollowUpState,
-    Labels, OutputPosition, OutputStream, ParkReason, PayloadKind, Session, SessionId,
-    SessionState, State, TaskLimitPolicy, Tenant, Timestamp, ToolKind,
+    Call, CallId, Delivery, FollowUp, FollowUpPut, Labels, OutputPosition, OutputStream,
+    ParkReason, PayloadKind, Session, SessionId, State, Tenant, Timestamp, ToolKind,
 };
 use crate::store::{
     Append, EventPage, EventQuery, ExpiryPolicy, LogEvent, RequestEffect, RequestRecord, Store,
@@ -34,35 +33,7 @@ pub(crate) struct Log {
 impl Log {
     /// A session that isn't stored yet.
     pub(crate) fn new(create_time: i64) -> Self {
-        let session = Session {
-            id: SessionId::random(),
-            tenant: tenant(),
-            state: SessionState::Open,
-            description: String::new(),
-            labels: Labels::new(),
-            allowed_tools: Default::default(),
-            model: String::new(),
-            system_message: "".into(),
-            max_rounds: 0,
-            working_directory: String::new(),
-            max_live_tasks: 32,
-            task_limit_policy: TaskLimitPolicy::Reject,
-            follow_up: FollowUpPolicy::OnFinish,
-            implicit: false,
-            depth: 0,
-            stream_epoch: "epoch".to_owned(),
-            create_time: at(create_time),
-            update_time: at(create_time),
-            close_time: None,
-            close_reason: String::new(),
-            cancelled_tasks: 0,
-            detached_tasks: 0,
-            live_tasks: 0,
-            usage: None,
-            messages: 0,
-            head_sequence: 0,
-            first_sequence: 1,
-        };
+        let session = Session::new(SessionId::random(), tenant(), "epoch", at(create_time));
         Self { session, head: None }
     }
 
@@ -154,36 +125,12 @@ impl Log {
 
     /// A call of this session that runs in the foreground.
     pub(crate) fn call(&self, create_time: i64) -> Call {
+        let now = at(create_time);
         Call {
-            id: CallId::random(),
-            session_id: self.session.id,
-            tenant: self.session.tenant.clone(),
-            turn_id: None,
-            tool: "bash".to_owned(),
-            kind: ToolKind::Command,
-            description: String::new(),
             state: State::Running,
-            reason: String::new(),
-            create_time: at(create_time),
-            start_time: Some(at(create_time)),
-            park_time: None,
-            park_reason: None,
-            end_time: None,
-            update_time: at(create_time),
-            expire_time: None,
-            attempt: 1,
-            parent: None,
-            progress: None,
-            outcome: None,
-            turn: None,
-            usage: None,
-            cancellation: None,
-            stopping: None,
-            labels: Labels::new(),
-            policy: CallPolicy::default(),
+            start_time: Some(now),
             start_sequence: 1,
-            acknowledge_time: None,
-            revision: 1,
+            ..Call::new(CallId::random(), &self.session, "bash", ToolKind::Command, now)
         }
     }
 
@@ -210,22 +157,8 @@ impl Log {
     pub(crate) fn follow_up(&self, task: &Call, due_time: i64) -> FollowUp {
         let create_time = task.end_time.unwrap_or(task.create_time);
         FollowUp {
-            call_id: task.id,
-            call_attempt: task.attempt,
-            session_id: self.session.id,
-            tenant: self.session.tenant.clone(),
-            delivery: Delivery::Engine,
-            state: FollowUpState::Pending,
-            reason: String::new(),
-            attempt: 0,
-            attempts_max: 10,
-            create_time,
-            update_time: create_time,
             due_time: Some(at(due_time)),
-            lease: None,
-            turn_id: None,
-            last_error: None,
-            expire_time: None,
+            ..FollowUp::new(task, Delivery::Engine, create_time)
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{FollowUp, FollowUpPut, Tenant, Timestamp};
 use crate::store::rules::{self, Due};
 use crate::store::{
     CallCursor, DueFollowUps, DueQuery, DueScope, DueSessions, FollowUpPage, FollowUpQuery,
-    ToldFollowUp,
+    FollowUpWithTask,
 };
 
 impl State {
@@ -21,7 +21,7 @@ impl State {
         } else if let Some(task) = task {
             self.follow_up = self.follow_up.saturating_add(1);
             let (id, number) = (record.call_id, self.follow_up);
-            let told = ToldFollowUp { record, task: *task };
+            let told = FollowUpWithTask { record, task: *task };
             self.follow_ups.insert(id, Outgoing { told, number });
         }
     }
@@ -29,7 +29,7 @@ impl State {
     pub(super) fn list_follow_ups(&self, query: &FollowUpQuery) -> FollowUpPage {
         let place = |record: &FollowUp| (record.create_time, record.call_id);
         let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
-        let matches = |told: &&ToldFollowUp| {
+        let matches = |told: &&FollowUpWithTask| {
             let record = &told.record;
             record.tenant == query.tenant
                 && query.session_id.is_none_or(|id| record.session_id == id)
@@ -37,7 +37,7 @@ impl State {
                 && behind.is_none_or(|behind| place(record) < behind)
         };
         let all = self.follow_ups.values().map(|outgoing| &outgoing.told);
-        let mut found: Vec<&ToldFollowUp> = all.filter(matches).collect();
+        let mut found: Vec<&FollowUpWithTask> = all.filter(matches).collect();
         found.sort_by_key(|told| Reverse(place(&told.record)));
         let (follow_ups, more) = page(found, query.limit);
         let last = follow_ups.last().filter(|_| more).map(|told| place(&told.record));
@@ -85,7 +85,7 @@ impl State {
         mut wanted: impl FnMut(&FollowUp, Due) -> bool,
     ) -> Vec<(Timestamp, &FollowUp)> {
         let mut found = Vec::new();
-        for Outgoing { told: ToldFollowUp { record, .. }, number } in self.follow_ups.values() {
+        for Outgoing { told: FollowUpWithTask { record, .. }, number } in self.follow_ups.values() {
             if let Some((what, time)) = rules::due(record)
                 && wanted(record, what)
             {

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use super::rules::{self, OutputCounts};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
-    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MessagePage,
-    OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store, StoreError,
-    StoredEvent, StoredMessage, ToldFollowUp,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError, StoredEvent, StoredMessage,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 
@@ -85,7 +85,7 @@ struct Output {
 /// A follow-up with its task, and its number in the order in which they were first stored.
 #[derive(Debug)]
 struct Outgoing {
-    told: ToldFollowUp,
+    told: FollowUpWithTask,
     number: u64,
 }
 
@@ -149,7 +149,10 @@ impl Store for MemoryStore {
         Ok(self.open()?.follow_ups.get(&id).map(|outgoing| outgoing.told.record.clone()))
     }
 
-    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
+    async fn follow_up_with_task(
+        &self,
+        id: CallId,
+    ) -> Result<Option<FollowUpWithTask>, StoreError> {
         Ok(self.open()?.follow_ups.get(&id).map(|outgoing| outgoing.told.clone()))
     }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::row::{Count, Time, kind_number, state_number};
+use super::row::{Count, Time};
 use crate::model::{Call, CallId};
 
 /// A call's row as it is before an append.
@@ -41,8 +41,8 @@ pub(super) fn insert(
             call.tenant.as_str(),
             call.is_task(),
             !call.state.is_terminal(),
-            state_number(call.state),
-            kind_number(call.kind),
+            call.state.number(),
+            call.kind.number(),
             Time(call.create_time),
             call.expire_time.map(Time),
             Count(change),
@@ -69,7 +69,7 @@ pub(super) fn update(
             key,
             call.is_task(),
             !call.state.is_terminal(),
-            state_number(call.state),
+            call.state.number(),
             call.expire_time.map(Time),
             Count(change),
             body,

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::{Error, corrupt};
 use super::read::call_in;
-use super::row::{Time, due_number, follow_up_state_number, session_id};
+use super::row::{Time, due_number, session_id};
 use crate::model::{CallId, FollowUp, SessionId};
-use crate::store::{ToldFollowUp, rules};
+use crate::store::{FollowUpWithTask, rules};
 
 /// A follow-up as JSON.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::R
         )?
         .execute(params![
             record.call_id.as_bytes(),
-            follow_up_state_number(record.state),
+            record.state.number(),
             due.map(|(what, _)| due_number(what)),
             due.map(|(_, time)| Time(time)),
             record.expire_time.map(Time),
@@ -84,7 +84,7 @@ fn insert(
             session_key,
             record.session_id.as_bytes(),
             record.tenant.as_str(),
-            follow_up_state_number(record.state),
+            record.state.number(),
             Time(record.create_time),
             due.map(|(what, _)| due_number(what)),
             due.map(|(_, time)| Time(time)),
@@ -114,7 +114,7 @@ pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<Follo
 }
 
 /// A follow-up with its task.
-pub(super) fn told(connection: &Connection, id: CallId) -> Result<Option<ToldFollowUp>, Error> {
+pub(super) fn told(connection: &Connection, id: CallId) -> Result<Option<FollowUpWithTask>, Error> {
     let mut statement = connection.prepare_cached(
         "SELECT f.body, t.body
          FROM follow_ups f LEFT JOIN follow_up_tasks t ON t.key = f.key WHERE f.call_id = ?1",
@@ -130,6 +130,6 @@ pub(super) fn record_in(row: &Row<'_>) -> Result<FollowUp, Error> {
 }
 
 /// A record in the first column, and its task in the second.
-pub(super) fn told_in(row: &Row<'_>) -> Result<ToldFollowUp, Error> {
-    Ok(ToldFollowUp { record: record_in(row)?, task: call_in(row, 1)? })
+pub(super) fn told_in(row: &Row<'_>) -> Result<FollowUpWithTask, Error> {
+    Ok(FollowUpWithTask { record: record_in(row)?, task: call_in(row, 1)? })
 }

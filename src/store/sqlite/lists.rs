@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::error::{Error, corrupt};
 use super::heads::{self, SESSION_COLUMNS};
 use super::read::call_in;
-use super::row::{Count, Time, count, kind_mask, session_state_number, state_number};
+use super::row::{Count, Time, count, kind_mask};
 use crate::model::{Call, Labels, Session, SessionId, Timestamp};
 use crate::store::rules::has_labels;
 use crate::store::{
@@ -24,7 +24,7 @@ pub(super) fn sessions(
     let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
     let (time, id) = behind(cursor);
     let since = since(query.created_after);
-    let states = query.states.iter().map(|state| session_state_number(*state)).collect();
+    let states = query.states.iter().map(|state| state.number()).collect();
     let mut statement = connection.prepare_cached(&sessions_sql(states))?;
     let mut rows = statement.query(params![query.tenant.as_str(), time, id, since])?;
     let (sessions, more) = fill(&mut rows, query.limit, |row| {
@@ -49,7 +49,7 @@ pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPa
     let (time, id) = behind(cursor);
     let since = since(query.created_after);
     let kinds = kind_mask(&query.kinds);
-    let states = query.states.iter().map(|state| state_number(*state)).collect();
+    let states = query.states.iter().map(|state| state.number()).collect();
     let mut statement = connection.prepare_cached(&calls_sql(scope, states))?;
     let tenant = query.tenant.as_str();
     let mut rows = statement.query(params![tenant, time, id, since, scope.key(), kinds])?;

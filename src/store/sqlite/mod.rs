@@ -37,9 +37,9 @@ use self::write::Prepared;
 use self::writer::{Command, Pending, Writer};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
-    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MessagePage,
-    OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store, StoreError,
-    ToldFollowUp,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError,
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
@@ -182,7 +182,10 @@ impl Store for SqliteStore {
         self.pool.read(move |reader| follow_ups::record(reader, id)).await
     }
 
-    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
+    async fn follow_up_with_task(
+        &self,
+        id: CallId,
+    ) -> Result<Option<FollowUpWithTask>, StoreError> {
         self.pool.read(move |reader| follow_ups::told(reader, id)).await
     }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::{Error, for_reader};
 use super::follow_ups::{record_in, told_in};
 use super::lists::{Scope, behind, fill, merged, scope};
-use super::row::{Time, call_id, due_number, follow_up_state_number, session_id, time};
+use super::row::{Time, call_id, due_number, session_id, time};
 use crate::model::{FollowUp, SessionId, Tenant, Timestamp};
 use crate::store::rules::Due;
 use crate::store::{
@@ -23,7 +23,7 @@ pub(super) fn list(connection: &Connection, query: &FollowUpQuery) -> Result<Fol
     let Some(scope) = scope(connection, query.session_id)? else { return Ok(page) };
     let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
     let (before, id) = behind(cursor);
-    let states = query.states.iter().map(|state| follow_up_state_number(*state)).collect();
+    let states = query.states.iter().map(|state| state.number()).collect();
     let mut statement = connection.prepare_cached(&list_sql(scope, states))?;
     let tenant = query.tenant.as_str();
     let mut rows = statement.query(params![tenant, scope.key(), before, id])?;

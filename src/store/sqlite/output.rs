@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::calls;
 use super::error::Error;
-use super::row::{Count, EVENT_COLUMNS, count, event, stream_number};
+use super::row::{Count, EVENT_COLUMNS, count, event};
 use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
 use crate::model::{CallId, OutputStream, StreamSummary};
 use crate::store::rules::OutputCounts;
@@ -132,7 +132,7 @@ impl<'a> Stream<'a> {
 
     /// The column of the offset, and the condition that its index needs.
     fn names(&self) -> (&'static str, String) {
-        let one = |stream| ("stream_offset", format!("stream = {}", stream_number(stream)));
+        let one = |stream: OutputStream| ("stream_offset", format!("stream = {}", stream.number()));
         match self.selection {
             OutputSelection::Stdout => one(OutputStream::Stdout),
             OutputSelection::Stderr => one(OutputStream::Stderr),

@@ -5,9 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::{Error, corrupt};
 use super::heads::{self, SESSION_COLUMNS};
-use super::row::{
-    Count, count, optional_call_id, payload_kind, session_id, session_state_number, time,
-};
+use super::row::{Count, count, optional_call_id, payload_kind, session_id, time};
 use crate::model::{Call, CallId, PayloadKind, Session, SessionId, SessionState, Tenant};
 use crate::store::{EventPage, EventQuery, LogEvent, RequestRecord};
 
@@ -101,7 +99,7 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<Even
         return Ok(EventPage { events, scanned_to, head, first, closed });
     };
     let after = query.after.max(first.saturating_sub(1));
-    let closed = state == session_state_number(SessionState::Closed);
+    let closed = state == SessionState::Closed.number();
     let mut page = EventPage { events: Vec::new(), scanned_to: after, head, first, closed };
     if after < head && query.scan_max > 0 {
         scan(connection, key, query, &mut page)?;

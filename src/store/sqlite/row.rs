@@ -4,8 +4,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Result, Row};
 
 use crate::model::{
-    CallId, FollowUpState, OutputPosition, OutputStream, PayloadKind, SessionId, SessionState,
-    State, Timestamp, ToolKind,
+    CallId, OutputPosition, OutputStream, PayloadKind, SessionId, Timestamp, ToolKind,
 };
 use crate::store::StoredEvent;
 use crate::store::rules::Due;
@@ -43,38 +42,6 @@ impl FromSql for Time {
     }
 }
 
-pub(super) fn state_number(state: State) -> u8 {
-    match state {
-        State::Pending => 1,
-        State::Running => 2,
-        State::InputRequired => 3,
-        State::Cancelling => 4,
-        State::Succeeded => 5,
-        State::Failed => 6,
-        State::TimedOut => 7,
-        State::Cancelled => 8,
-        State::Lost => 9,
-    }
-}
-
-pub(super) fn session_state_number(state: SessionState) -> u8 {
-    match state {
-        SessionState::Open => 1,
-        SessionState::Closing => 2,
-        SessionState::Closed => 3,
-    }
-}
-
-pub(super) fn follow_up_state_number(state: FollowUpState) -> u8 {
-    match state {
-        FollowUpState::Pending => 1,
-        FollowUpState::Leased => 2,
-        FollowUpState::Delivered => 3,
-        FollowUpState::Suppressed => 4,
-        FollowUpState::DeadLettered => 5,
-    }
-}
-
 pub(super) fn due_number(what: Due) -> u8 {
     match what {
         Due::Delivery => 1,
@@ -83,38 +50,16 @@ pub(super) fn due_number(what: Due) -> u8 {
     }
 }
 
-/// At most 62: [`kind_mask`] has a bit for each.
-pub(super) fn kind_number(kind: ToolKind) -> u8 {
-    match kind {
-        ToolKind::Command => 1,
-        ToolKind::Mcp => 2,
-        ToolKind::Agent => 3,
-        ToolKind::Worker => 4,
-        ToolKind::BuiltIn => 5,
-    }
-}
-
-/// A bit for each of `kinds`; every bit when there is none.
+/// A bit for each of `kinds`, by its number, which must be 62 at most; every bit when there is none.
 pub(super) fn kind_mask(kinds: &[ToolKind]) -> i64 {
     match kinds {
         [] => -1,
-        some => some.iter().fold(0, |mask, kind| mask | (1 << kind_number(*kind))),
-    }
-}
-
-pub(super) fn stream_number(stream: OutputStream) -> u8 {
-    match stream {
-        OutputStream::Stdout => 1,
-        OutputStream::Stderr => 2,
+        some => some.iter().fold(0, |mask, kind| mask | (1 << kind.number())),
     }
 }
 
 pub(super) fn stream_from_number(number: u8) -> FromSqlResult<OutputStream> {
-    match number {
-        1 => Ok(OutputStream::Stdout),
-        2 => Ok(OutputStream::Stderr),
-        other => Err(FromSqlError::OutOfRange(other.into())),
-    }
+    OutputStream::from_number(number).ok_or(FromSqlError::OutOfRange(number.into()))
 }
 
 pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64> {

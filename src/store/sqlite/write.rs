@@ -8,7 +8,7 @@ use super::follow_ups;
 use super::heads::{Columns, Head, Heads, body_of};
 use super::messages;
 use super::output::{load_counts, save_counts};
-use super::row::{Count, Time, session_state_number, stream_number};
+use super::row::{Count, Time};
 use crate::model::{Call, CallId, FollowUpPut, SessionId, Timestamp};
 use crate::store::rules::{self, OutputCounts};
 use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
@@ -198,7 +198,7 @@ impl<'a> Batch<'a> {
             .execute(params![
                 session.id.as_bytes(),
                 session.tenant.as_str(),
-                session_state_number(session.state),
+                session.state.number(),
                 session.implicit,
                 Time(session.create_time),
                 Time(prepared.update_time),
@@ -215,9 +215,9 @@ impl<'a> Batch<'a> {
             self.put_event.execute(params![
                 session_key,
                 Count(event.sequence),
-                event.kind as u8,
+                event.kind.number(),
                 event.call_id.as_ref().map(CallId::as_bytes),
-                position.map(|position| stream_number(position.stream)),
+                position.map(|position| position.stream.number()),
                 position.map(|position| Count(position.offset)),
                 position.map(|position| Count(position.combined_offset)),
                 position.map(|position| Count(position.dropped_bytes_before)),
@@ -349,7 +349,7 @@ impl<'a> Batch<'a> {
             )?
             .execute(params![
                 row.key,
-                session_state_number(prepared.append.session.state),
+                prepared.append.session.state.number(),
                 Time(prepared.update_time),
                 Count(row.head),
                 Count(row.live),

@@ -49,7 +49,7 @@ async fn one_that_always_fails_is_given_up_and_can_be_brought_back() {
     }
     let dead = list(&server, &session).await.remove(0);
     assert_eq!((dead.state(), dead.attempt), (State::DeadLettered, 10));
-    assert_eq!(dead.reason, "given up after 10 attempts, the last one: no luck");
+    assert_eq!(dead.reason, "given up after 10 attempts; the last error: no luck");
     assert!(dead.expire_time.is_some() && dead.next_attempt_time.is_none());
     let alive = retry(&server, &follow_up_of(&id)).await.expect("brought back");
     assert_eq!((alive.state(), alive.attempt), (State::Pending, 0));

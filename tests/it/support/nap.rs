@@ -25,19 +25,13 @@ struct Nap {
 
 /// A server that has the tool `nap`.
 pub async fn server() -> Arc<TestServer> {
+    let schema = json!({ "type": "object" });
+    let description = "Ends after so many microseconds.";
     let tool = Tool {
-        name: "nap".into(),
-        description: "Ends after so many microseconds.".into(),
-        input_schema: json!({ "type": "object" }),
-        output_schema: None,
-        kind: ToolKind::BuiltIn,
         read_only: true,
-        destructive: false,
         idempotent: true,
-        concurrent_safe: true,
         call_budget: Some(Duration::from_secs(600)),
-        execution_timeout: None,
-        source: ToolSource::BuiltIn,
+        ..Tool::new("nap", description, schema, ToolKind::BuiltIn, ToolSource::BuiltIn)
     };
     Arc::new(TestServer::with_tools(vec![Arc::new(Nap { tool })]).await)
 }

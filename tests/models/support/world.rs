@@ -205,19 +205,11 @@ struct StepsTool(Tool);
 
 impl StepsTool {
     fn new() -> Self {
+        let schema = json!({ "type": "object" });
         Self(Tool {
-            name: "steps".into(),
-            description: "takes steps".into(),
-            input_schema: json!({ "type": "object" }),
-            output_schema: None,
-            kind: ToolKind::Command,
             read_only: true,
-            destructive: false,
             idempotent: true,
-            concurrent_safe: true,
-            call_budget: None,
-            execution_timeout: None,
-            source: ToolSource::Config,
+            ..Tool::new("steps", "takes steps", schema, ToolKind::Command, ToolSource::Config)
         })
     }
 }

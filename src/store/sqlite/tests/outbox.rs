@@ -54,7 +54,7 @@ async fn a_list_names_what_cannot_be_read() {
 
     for (n, id) in tasks.iter().enumerate() {
         assert_eq!(is_corrupt(store.follow_up(*id).await), [0, 2, 4].contains(&n), "{n}");
-        assert_eq!(is_corrupt(store.told_follow_up(*id).await), ![3, 6].contains(&n), "{n}");
+        assert_eq!(is_corrupt(store.follow_up_with_task(*id).await), ![3, 6].contains(&n), "{n}");
     }
     let states = vec![FollowUpState::Pending, FollowUpState::Leased];
     for session_id in [None, Some(log.id())] {
