@@ -11,7 +11,7 @@ use super::convert::{self, Acknowledgement, Fields, StartCall, background_id, fi
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
 use super::status::{invalid, precondition};
-use crate::engine::{Engine, Started, WaitMode, Waited, WatchItem};
+use crate::engine::{Engine, Started, TaskUpdate, WaitMode, Waited};
 use crate::model::limits::{TEXT_BYTES_MAX, WAIT_MANY_WHOLE_TASKS_MAX};
 use crate::model::{Call, State};
 use crate::store::{CallCursor, ToldFollowUp};
@@ -32,7 +32,7 @@ impl BackgroundTasks {
     /// handler that waits holds no room for it.
     fn whole(&self, call: Call) -> BoxFuture<'_, Result<v1::Task, Status>> {
         async move {
-            let (call, summary) = self.engine.complete(call).await?;
+            let (call, summary) = self.engine.calls().with_full_output(call).await?;
             Ok(convert::task_with_summary(call, summary, self.engine.now()))
         }
         .boxed()
@@ -44,7 +44,8 @@ impl BackgroundTasks {
             let still_running = !waited.call.state.is_terminal();
             let output_tail = match still_running {
                 true => {
-                    let (tail, dropped_bytes) = self.engine.output_tail(&waited.call).await?;
+                    let (tail, dropped_bytes) =
+                        self.engine.calls().output_tail(&waited.call).await?;
                     Some(convert::output_tail(tail, dropped_bytes))
                 }
                 false => None,
@@ -80,15 +81,15 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let who = principal(&request)?;
         let work = convert::work_request(request.into_inner()).map_err(invalid)?;
         let started = match work {
-            StartCall::Call(wanted) => self.engine.start(&who, *wanted).await?,
-            StartCall::Turn(wanted) => self.engine.start_turn(&who, *wanted).boxed().await?,
+            StartCall::Call(wanted) => self.engine.calls().start(&who, *wanted).await?,
+            StartCall::Turn(wanted) => self.engine.turns().start(&who, *wanted).boxed().await?,
         };
         match started {
             Started::DryRun(_) => {
                 Ok(Response::new(v1::StartResponse { dry_run: true, ..Default::default() }))
             }
             Started::Call(handle) => {
-                let call = self.engine.task(&who, handle.call_id).await?;
+                let call = self.engine.calls().get_task(&who, handle.call_id).await?;
                 let task = Some(self.whole(call).await?);
                 let replayed = handle.replayed;
                 Ok(Response::new(v1::StartResponse { task, replayed, dry_run: false }))
@@ -102,7 +103,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
     ) -> Result<Response<v1::GetResponse>, Status> {
         let who = principal(&request)?;
         let v1::GetRequest { background_id: id } = request.into_inner();
-        let call = self.engine.task(&who, background_id(&id)?).await?;
+        let call = self.engine.calls().get_task(&who, background_id(&id)?).await?;
         Ok(Response::new(v1::GetResponse { task: Some(self.whole(call).await?) }))
     }
 
@@ -113,9 +114,9 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let who = principal(&request)?;
         let (query, filters) = convert::list_query(&who, request.into_inner())?;
         if let Some(id) = query.session_id {
-            self.engine.get_session(&who, id).await?;
+            self.engine.sessions().get(&who, id).await?;
         }
-        let page = self.engine.list(query).await?;
+        let page = self.engine.calls().list(query).await?;
         let now = self.engine.now();
         let behind = |call: &Call| CallCursor { create_time: call.create_time, id: call.id };
         let brief = |call| convert::brief_task(call, now);
@@ -136,7 +137,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let v1::WaitRequest { background_id: id, wait, acknowledge } = request.into_inner();
         let id = background_id(&id)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
-        let waited = self.engine.wait(&who, id, wait, acknowledge).await?;
+        let waited = self.engine.calls().wait(&who, id, wait, acknowledge).await?;
         Ok(Response::new(self.wait_answer(waited).await?))
     }
 
@@ -155,7 +156,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         };
         let ids = fields.finish(ids).map_err(invalid)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
-        let waited = self.engine.wait_many(&who, &ids, mode, wait, acknowledge).await?;
+        let waited = self.engine.calls().wait_many(&who, &ids, mode, wait, acknowledge).await?;
         // Of many, each must be short for all to fit into one answer.
         let now = self.engine.now();
         let few = ids.len() <= WAIT_MANY_WHOLE_TASKS_MAX;
@@ -176,7 +177,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let answer_at = answer_at(&request);
         let cancel = convert::cancel_request(request.into_inner(), answer_at)?;
         let dry_run = cancel.dry_run;
-        let mut cancelled = self.engine.cancel(&who, cancel).await?;
+        let mut cancelled = self.engine.calls().cancel(&who, cancel).await?;
         let survivors = cancelled.call.cancellation.iter_mut().flat_map(|c| c.survivors.drain(..));
         let survivors: Vec<v1::Process> = survivors
             .map(|process| v1::Process {
@@ -210,7 +211,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let id = fields.background_id("background_id", &background_id);
         let key = fields.request_id(request_id, digest);
         let (id, key) = fields.finish((id, key)).map_err(invalid)?;
-        let replayed = self.engine.delete(&who, id, key.as_ref()).await?;
+        let replayed = self.engine.calls().delete(&who, id, key.as_ref()).await?;
         Ok(Response::new(v1::DeleteResponse { replayed }))
     }
 
@@ -222,7 +223,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let answer_at = answer_at(&request);
         let mut read = convert::output_request(request.into_inner())?;
         read.wait = cap_wait(read.wait, answer_at);
-        let slice = self.engine.read_output(&who, read).await?;
+        let slice = self.engine.calls().read_output(&who, read).await?;
         Ok(Response::new(v1::ReadOutputResponse {
             data: slice.data,
             next_offset: signed(slice.next_offset),
@@ -245,7 +246,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let after = watch_sequence.map(|number| fields.unsigned("watch_sequence", number));
         let (session_id, after) = fields.finish((session_id, after)).map_err(invalid)?;
         let engine = self.engine.clone();
-        let items = self.engine.watch(who, session_id, after);
+        let items = self.engine.events().task_changes(who, session_id, after);
         let answers =
             items.map(move |item| item.map(|item| changes(item, &engine)).map_err(Status::from));
         Ok(Response::new(bounded(answers, end_at).boxed()))
@@ -273,7 +274,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         fields.text("resolved_by", resolved_by, TEXT_BYTES_MAX);
         fields.request_id(request_id, convert::Fingerprint::none());
         let id = fields.finish(id).map_err(invalid)?;
-        let call = self.engine.call(&who, id).await?;
+        let call = self.engine.calls().get(&who, id).await?;
         let message = format!("{} doesn't ask for an approval", call.id.background());
         Err(precondition("APPROVAL_NOT_OPEN", "callpark.v1.Task", message))
     }
@@ -287,7 +288,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let mut fields = Fields::default();
         let session_id = fields.required_session_id("session_id", &session_id);
         let session_id = fields.finish(session_id).map_err(invalid)?;
-        let summary = self.engine.summarize(&who, session_id).await?;
+        let summary = self.engine.calls().summarize(&who, session_id).await?;
         Ok(Response::new(v1::SummarizeResponse {
             context: summary.context,
             text: summary.text,
@@ -302,9 +303,9 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let who = principal(&request)?;
         let (query, filters) = convert::follow_ups_query(&who, request.into_inner())?;
         if let Some(id) = query.session_id {
-            self.engine.get_session(&who, id).await?;
+            self.engine.sessions().get(&who, id).await?;
         }
-        let page = self.engine.list_follow_ups(query).await?;
+        let page = self.engine.follow_ups().list(query).await?;
         let now = self.engine.now();
         let behind = |told: &ToldFollowUp| CallCursor {
             create_time: told.record.create_time,
@@ -324,7 +325,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let answer_at = answer_at(&request);
         let mut wanted = convert::lease_request(request.into_inner())?;
         wanted.wait = cap_wait(wanted.wait, answer_at);
-        let leases = self.engine.lease_follow_ups(&who, wanted).boxed().await?;
+        let leases = self.engine.follow_ups().lease(&who, wanted).boxed().await?;
         let now = self.engine.now();
         let leased = |leased| convert::leased_follow_up(leased, now);
         Ok(Response::new(v1::LeaseFollowUpsResponse {
@@ -340,8 +341,8 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let who = principal(&request)?;
         let Acknowledgement { id, token, outcome, request } =
             convert::acknowledge_request(request.into_inner())?;
-        let acknowledge =
-            self.engine.acknowledge_follow_up(&who, id, token, outcome, request.as_ref());
+        let follow_ups = self.engine.follow_ups();
+        let acknowledge = follow_ups.acknowledge(&who, id, token, outcome, request.as_ref());
         let changed = acknowledge.boxed().await?;
         let follow_up = Some(convert::told_follow_up(changed.follow_up, self.engine.now()));
         let replayed = changed.replayed;
@@ -354,21 +355,21 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
     ) -> Result<Response<v1::RetryFollowUpResponse>, Status> {
         let who = principal(&request)?;
         let (id, request) = convert::retry_request(request.into_inner())?;
-        let changed = self.engine.retry_follow_up(&who, id, request.as_ref()).boxed().await?;
+        let changed = self.engine.follow_ups().retry(&who, id, request.as_ref()).boxed().await?;
         let follow_up = Some(convert::told_follow_up(changed.follow_up, self.engine.now()));
         let replayed = changed.replayed;
         Ok(Response::new(v1::RetryFollowUpResponse { follow_up, replayed }))
     }
 }
 
-fn changes(item: WatchItem, engine: &Engine) -> v1::WatchResponse {
+fn changes(item: TaskUpdate, engine: &Engine) -> v1::WatchResponse {
     match item {
-        WatchItem::Changed { calls, change } => {
+        TaskUpdate::Changed { calls, change } => {
             let now = engine.now();
             let tasks = calls.into_iter().map(|call| convert::brief_task(call, now)).collect();
             v1::WatchResponse { tasks, watch_sequence: signed(change), heartbeat: false }
         }
-        WatchItem::Heartbeat { change } => {
+        TaskUpdate::Heartbeat { change } => {
             v1::WatchResponse { tasks: Vec::new(), watch_sequence: signed(change), heartbeat: true }
         }
     }

@@ -14,7 +14,7 @@ use super::convert::{self, Fields, fingerprint};
 use super::deadline::{answer_at, bounded};
 use super::layer::principal;
 use super::status::invalid;
-use crate::engine::{CallHandle, CallRequest, Engine, Error, LogItem, Started, TurnRequest};
+use crate::engine::{CallHandle, CallRequest, Engine, Error, Started, StreamItem, TurnRequest};
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Call, CallId, ParkReason, Principal, Session};
 use crate::store::SessionCursor;
@@ -32,7 +32,7 @@ impl ToolRunner {
     }
 
     async fn start_turn(&self, who: &Principal, wanted: TurnRequest) -> Result<CallHandle, Status> {
-        match self.engine.start_turn(who, wanted).boxed().await? {
+        match self.engine.turns().start(who, wanted).boxed().await? {
             Started::Call(handle) => Ok(handle),
             Started::DryRun(_) => Err(Error::Internal("a turn was not started".into()).into()),
         }
@@ -45,7 +45,7 @@ impl ToolRunner {
         let (session_id, call_id) = (call.session_id.to_string(), call.id.to_string());
         // Once parked, always parked: what has ended since is in the task.
         let is_parked = call.is_task();
-        let (call, summary) = self.engine.complete(call).await?;
+        let (call, summary) = self.engine.calls().with_full_output(call).await?;
         let outcome = if is_parked {
             Outcome::Parked(convert::parked_call(call, summary, self.engine.now()))
         } else {
@@ -88,7 +88,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let mut fields = Fields::default();
         let session_id = fields.session_id("session_id", &session_id);
         let session_id = fields.finish(session_id).map_err(invalid)?;
-        let (tools, unavailable) = self.engine.tools(&who, session_id).await?;
+        let (tools, unavailable) = self.engine.calls().list_tools(&who, session_id).await?;
         let tools = tools.into_iter().map(convert::tool).collect();
         let unavailable = unavailable.into_iter().map(convert::unavailable).collect();
         Ok(Response::new(v1::ListToolsResponse { tools, unavailable }))
@@ -101,7 +101,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let who = principal(&request)?;
         let park_at = answer_at(&request);
         let wanted = convert::call_request(request.into_inner()).map_err(invalid)?;
-        let mut handle = match self.engine.start(&who, wanted).boxed().await? {
+        let mut handle = match self.engine.calls().start(&who, wanted).boxed().await? {
             Started::Call(handle) => handle,
             Started::DryRun(dry_run) => {
                 let session_id = dry_run.session_id.map(|id| id.to_string()).unwrap_or_default();
@@ -110,7 +110,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
                 return Ok(Response::new(answer));
             }
         };
-        let call = handle.settled(park_at).await?;
+        let call = handle.wait_settled(park_at).await?;
         Ok(Response::new(self.run_answer(call, handle.replayed).boxed().await?))
     }
 
@@ -121,7 +121,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let who = principal(&request)?;
         let park_at = answer_at(&request);
         let wanted: CallRequest = convert::stream_request(request.into_inner()).map_err(invalid)?;
-        let handle = match self.engine.start(&who, wanted).await? {
+        let handle = match self.engine.calls().start(&who, wanted).await? {
             Started::Call(handle) => handle,
             Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),
         };
@@ -141,7 +141,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let key = fields.request_id(request_id, digest);
         let wanted = convert::new_session(&mut fields, request);
         let wanted = fields.finish(wanted).map_err(invalid)?;
-        let created = self.engine.create_session(&who, wanted, key.as_ref()).await?;
+        let created = self.engine.sessions().create(&who, wanted, key.as_ref()).await?;
         Ok(Response::new(v1::CreateSessionResponse {
             session: Some(convert::session(created.session)),
             replayed: created.replayed,
@@ -157,7 +157,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let mut fields = Fields::default();
         let session_id = fields.required_session_id("session_id", &session_id);
         let session_id = fields.finish(session_id).map_err(invalid)?;
-        let session = self.engine.get_session(&who, session_id).await?;
+        let session = self.engine.sessions().get(&who, session_id).await?;
         let session = Some(convert::session(session));
         Ok(Response::new(v1::GetSessionResponse { session }))
     }
@@ -168,7 +168,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         let who = principal(&request)?;
         let (query, filters) = convert::list_sessions_query(&who, request.into_inner())?;
-        let page = self.engine.list_sessions(query).await?;
+        let page = self.engine.sessions().list(query).await?;
         let behind =
             |session: &Session| SessionCursor { create_time: session.create_time, id: session.id };
         let (sessions, next) =
@@ -190,7 +190,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let session_id = fields.required_session_id("session_id", &session_id);
         let reason = fields.text("reason", reason, TEXT_BYTES_MAX);
         let (session_id, reason) = fields.finish((session_id, reason)).map_err(invalid)?;
-        let closed = self.engine.close_session(&who, session_id, reason, key.as_ref()).await?;
+        let closed = self.engine.sessions().close(&who, session_id, reason, key.as_ref()).await?;
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         Ok(Response::new(v1::CloseSessionResponse {
             session: Some(convert::session(closed.session)),
@@ -208,8 +208,8 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let until = answer_at(&request);
         let wanted = convert::turn_request(request.into_inner()).map_err(invalid)?;
         let mut handle = self.start_turn(&who, wanted).await?;
-        let call = handle.ended(until).await?;
-        let outcome = self.engine.turn_outcome(call).boxed().await?;
+        let call = handle.wait_ended(until).await?;
+        let outcome = self.engine.turns().outcome(call).boxed().await?;
         Ok(Response::new(convert::turn_response(outcome, handle.replayed)))
     }
 
@@ -241,7 +241,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let reason = fields.text("reason", reason, TEXT_BYTES_MAX);
         let wanted = fields.finish((session_id, turn_id, reason)).map_err(invalid)?;
         let (session_id, turn_id, reason) = wanted;
-        let cancelled = self.engine.cancel_turn(&who, session_id, turn_id, reason).await?;
+        let cancelled = self.engine.turns().cancel(&who, session_id, turn_id, reason).await?;
         Ok(Response::new(v1::CancelTurnResponse {
             turn_id: cancelled.turn_id.map(|id| id.to_string()).unwrap_or_default(),
             running_background_ids: cancelled.running.iter().map(CallId::background).collect(),
@@ -256,7 +256,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let who = principal(&request)?;
         let end_at = answer_at(&request);
         let query = convert::log_query(request.into_inner()).map_err(invalid)?;
-        let items = self.engine.stream_session(who, query);
+        let items = self.engine.events().session(who, query);
         let updates = items.map(|item| item.map(update).map_err(Status::from));
         Ok(Response::new(bounded(updates, end_at).boxed()))
     }
@@ -271,7 +271,7 @@ fn call_updates(
     park_at: Option<Instant>,
 ) -> impl Stream<Item = Result<SessionUpdate, Status>> + Send {
     try_stream! {
-        let items = engine.stream_call(handle.session_id, handle.call_id, after);
+        let items = engine.events().call(handle.session_id, handle.call_id, after);
         let mut items = std::pin::pin!(items);
         let mut park_at = park_at;
         loop {
@@ -283,7 +283,7 @@ fn call_updates(
                 Some(Some(Ok(item))) => yield update(item),
                 Some(Some(Err(error))) => {
                     if error == Error::Draining {
-                        handle.stay();
+                        handle.detach_silently();
                     }
                     Err(error)?;
                 }
@@ -294,7 +294,7 @@ fn call_updates(
                 }
             }
         }
-        handle.release();
+        handle.detach();
     }
 }
 
@@ -305,46 +305,46 @@ fn turn_updates(
     after: u64,
 ) -> impl Stream<Item = Result<SessionUpdate, Status>> + Send {
     try_stream! {
-        let items = engine.stream_turn(handle.session_id, handle.turn_id(), after);
+        let items = engine.events().turn(handle.session_id, handle.turn_id(), after);
         let mut items = std::pin::pin!(items);
         while let Some(item) = items.next().await {
             match item {
                 Ok(item) => yield update(item),
                 Err(error) => {
                     if error == Error::Draining {
-                        handle.stay();
+                        handle.detach_silently();
                     }
                     Err(error)?;
                 }
             }
         }
-        handle.release();
+        handle.detach();
     }
 }
 
 /// A step of a stream as a message. The events travel as the bytes that were stored.
-fn update(item: LogItem) -> SessionUpdate {
+fn update(item: StreamItem) -> SessionUpdate {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let control = match item {
-        LogItem::Events(events) => {
+        StreamItem::Events(events) => {
             return SessionUpdate { events, control: None };
         }
-        LogItem::Snapshot(session) => Control::Snapshot(v1::Snapshot {
+        StreamItem::Snapshot(session) => Control::Snapshot(v1::Snapshot {
             head_sequence: signed(session.head_sequence),
             first_sequence: signed(session.first_sequence),
             stream_epoch: session.stream_epoch.clone(),
             session: Some(convert::session(*session)),
         }),
-        LogItem::CaughtUp { head } => {
+        StreamItem::CaughtUp { head } => {
             Control::CaughtUp(v1::CaughtUp { head_sequence: signed(head) })
         }
-        LogItem::Heartbeat { head } => {
+        StreamItem::Heartbeat { head } => {
             Control::Heartbeat(v1::Heartbeat { head_sequence: signed(head) })
         }
-        LogItem::Gap { from, to } => {
+        StreamItem::Gap { from, to } => {
             Control::Gap(v1::Gap { from_sequence: signed(from), to_sequence: signed(to) })
         }
-        LogItem::Draining { retry_after, last_sequence } => Control::Draining(v1::Draining {
+        StreamItem::Draining { retry_after, last_sequence } => Control::Draining(v1::Draining {
             retry_after: Some(convert::duration(retry_after)),
             last_sequence: signed(last_sequence),
         }),

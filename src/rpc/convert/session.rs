@@ -7,7 +7,7 @@ use callpark_proto::v1;
 use super::task::{follow_up_policy, usage};
 use super::tool::signed;
 use super::{Fields, Invalid, timestamp};
-use crate::engine::{LogQuery, NewSession, OnGap};
+use crate::engine::{GapPolicy, NewSession, StreamQuery};
 use crate::model::limits::{
     ALLOWED_TOOLS_MAX, LIVE_TASKS_MAX, SYSTEM_MESSAGE_BYTES_MAX, TEXT_BYTES_MAX,
 };
@@ -177,7 +177,7 @@ fn stored_kind(kind: v1::PayloadKind) -> Option<PayloadKind> {
 }
 
 /// Which part of a log to stream, from the wire.
-pub(crate) fn log_query(request: v1::StreamSessionRequest) -> Result<LogQuery, Invalid> {
+pub(crate) fn log_query(request: v1::StreamSessionRequest) -> Result<StreamQuery, Invalid> {
     let mut fields = Fields::default();
     let v1::StreamSessionRequest {
         session_id,
@@ -195,9 +195,9 @@ pub(crate) fn log_query(request: v1::StreamSessionRequest) -> Result<LogQuery, I
     }
     let kinds = session_event_kinds(&mut fields, "payloads", &payloads);
     let on_gap = match fields.choice::<v1::OnGap>("on_gap", on_gap) {
-        v1::OnGap::Unspecified | v1::OnGap::Signal => OnGap::Signal,
-        v1::OnGap::Fail => OnGap::Fail,
+        v1::OnGap::Unspecified | v1::OnGap::Signal => GapPolicy::Signal,
+        v1::OnGap::Fail => GapPolicy::Fail,
     };
     let follow = follow.unwrap_or(true);
-    fields.finish(LogQuery { session_id, after, from_now, stream_epoch, kinds, follow, on_gap })
+    fields.finish(StreamQuery { session_id, after, from_now, stream_epoch, kinds, follow, on_gap })
 }
