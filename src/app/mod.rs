@@ -156,7 +156,7 @@ impl App {
         };
         let (health, routes) = Health::beside(rpc::routes(&engine, limits)).await?;
         engine.sweep();
-        engine.deliver_follow_ups();
+        engine.follow_ups().start_delivery();
         let serving = server(&config)
             .layer(layer)
             .add_routes(with_reflection(routes)?)

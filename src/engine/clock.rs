@@ -1,12 +1,14 @@
-//! The wall clock, read here and nowhere else.
+//! The wall clock, which is read here and nowhere else, and sleeping until a deadline.
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::model::Timestamp;
 
-/// Where the engine gets the time from.
+/// A source of the wall-clock time.
 pub trait Clock: Send + Sync + 'static {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -18,5 +20,13 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
+    }
+}
+
+/// Sleeps until the deadline, or forever if there is none.
+pub(crate) async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }

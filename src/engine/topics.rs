@@ -1,8 +1,7 @@
-//! Who waits for what to change.
+//! Topics: subscriptions to the newest version of a value.
 //!
-//! A topic carries the newest version of a thing, never the thing: a subscriber that is slow
-//! misses versions, not news, and reads the store when it is ready. Topics exist only while
-//! somebody subscribes to them.
+//! A topic carries the version, never the value. A slow subscriber misses versions but not the
+//! newest one, and reads the store when it is ready. A topic exists only while it has a subscriber.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -13,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks are held for a map look-up each; this many of them make waiting for one unlikely.
+/// The number of locks. Each is held for a map look-up only, so waiting for one is unlikely.
 const SHARDS: usize = 64;
 
 type Shard<K, V> = Mutex<HashMap<K, watch::Sender<V>>>;
 
-/// The topics of one kind of thing.
+/// The topics of one kind of value.
 #[derive(Debug)]
 pub(crate) struct Topics<K, V> {
     shards: Arc<[Shard<K, V>]>,
@@ -39,8 +38,8 @@ impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Default for Topics<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
-    /// Hears of every version published from now on. Subscribe before reading what the versions
-    /// are of, or a change in between is missed.
+    /// Subscribes to the versions that are published from now on. Subscribe before reading the value,
+    /// or a change in between is missed.
     pub(crate) fn subscribe(&self, key: &K) -> Subscription<K, V> {
         let mut shard = self.shard(key);
         let receiver = match shard.get(key) {
@@ -54,7 +53,7 @@ impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
         Subscription { topics: self.clone(), key: key.clone(), receiver: Some(receiver) }
     }
 
-    /// Tells subscribers of a version, unless they have heard of a newer one.
+    /// Publishes a version to subscribers, unless a newer one has been published.
     pub(crate) fn publish(&self, key: &K, version: V) {
         if let Some(sender) = self.shard(key).get(key) {
             sender.send_if_modified(|newest| {
@@ -70,12 +69,12 @@ impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
     fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, watch::Sender<V>>> {
         let hash = self.hasher.hash_one(key) as usize;
         let shard = &self.shards[hash % self.shards.len()];
-        // A map that a panic left behind is whole: every change to it is one call.
+        // The map is consistent after a panic: every change to it is one call.
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An ear at one topic. The topic goes with its last subscription.
+/// A subscription to one topic. The topic is removed with its last subscription.
 #[derive(Debug)]
 pub(crate) struct Subscription<K: Hash + Eq + Clone, V: Default + PartialOrd> {
     topics: Topics<K, V>,
@@ -84,19 +83,20 @@ pub(crate) struct Subscription<K: Hash + Eq + Clone, V: Default + PartialOrd> {
 }
 
 impl<K: Hash + Eq + Clone, V: Default + PartialOrd + Copy> Subscription<K, V> {
-    /// The newest version that was published since the topic began; at first the default.
+    /// Returns the newest version that was published since the topic was created, or the default if
+    /// there was none.
     pub(crate) fn newest(&mut self) -> V {
         self.receiver.as_mut().map(|receiver| *receiver.borrow_and_update()).unwrap_or_default()
     }
 
-    /// Waits for a version that [`Subscription::newest`] hasn't given yet, and gives it.
+    /// Waits for a version that [`Subscription::newest`] has not returned yet, and returns it.
     pub(crate) async fn changed(&mut self) -> V {
         if let Some(receiver) = &mut self.receiver
             && receiver.changed().await.is_ok()
         {
             return *receiver.borrow_and_update();
         }
-        // The sender lives in the map for as long as this subscription does.
+        // The map holds the sender while this subscription exists.
         std::future::pending().await
     }
 }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_version_between_two_looks_is_not_missed() {
+    async fn a_version_between_two_reads_is_not_missed() {
         let topics = Topics::<u8, u64>::default();
         let mut subscription = topics.subscribe(&1);
         assert_eq!(subscription.newest(), 0);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_topic_goes_with_its_last_subscription() {
+    async fn a_topic_is_removed_with_its_last_subscription() {
         let topics = Topics::<u8, u64>::default();
         let first = topics.subscribe(&1);
         let second = topics.subscribe(&1);

@@ -90,9 +90,9 @@ fn of_calls_at_once_a_session_takes_as_many_as_its_cap() {
             let world = world.clone();
             calls.push(spawn(async move {
                 let request = World::request(Some(session), FOR_EVER);
-                match world.engine.start(&who(), request).await {
+                match world.engine.calls().start(&who(), request).await {
                     Ok(Started::Call(mut handle)) => {
-                        handle.stay();
+                        handle.detach_silently();
                         true
                     }
                     Err(Error::Refused(Refusal::TaskLimit { limit: 2 })) => false,

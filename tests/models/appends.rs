@@ -13,7 +13,7 @@ use crate::support::{Rules, World, check, check_both, millis, saw, who};
 /// The id of a task that was accepted; none if the store had no room for it.
 async fn try_start(world: &World, request: CallRequest) -> Option<CallId> {
     let request = CallRequest { background: true, ..request };
-    match world.engine.start(&who(), request).await {
+    match world.engine.calls().start(&who(), request).await {
         Ok(Started::Call(handle)) => Some(handle.call_id),
         Err(Error::Store(StoreError::Full(_))) => None,
         other => panic!("{other:?}"),

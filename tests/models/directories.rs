@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use shuttle::future::{spawn, yield_now};
 
-use crate::kernels::directory::{Directory, Vacancy};
-use crate::kernels::inbox::Message;
+use crate::kernels::directory::{ActorSeed, Directory};
+use crate::kernels::inbox::ActorMessage;
 use crate::model::{SessionId, State};
 use crate::support::{Rules, World, check, finds};
 
@@ -44,29 +44,29 @@ struct Office {
 /// How an idle actor leaves.
 #[derive(Clone, Copy)]
 enum Leaving {
-    /// As `Actor::next_message` does.
+    /// As `SessionActor::next` does.
     Retire,
     /// By its inbox alone, whoever holds a handle: the mistake.
     Remove,
 }
 
 impl Office {
-    /// `Shared::actor` and `Engine::send`, without the answer.
+    /// `Shared::actor` and `ActorHandle::ask`, without the answer.
     async fn tell(self: &Arc<Self>, id: SessionId, leaving: Leaving) {
-        let (handle, vacancy) = self.directory.get_or_insert(id, 1);
-        if let Some(vacancy) = vacancy {
+        let (handle, seed) = self.directory.get_or_insert(id, 1);
+        if let Some(seed) = seed {
             let office = self.clone();
-            drop(spawn(async move { office.serve(id, vacancy, leaving).await }));
+            drop(spawn(async move { office.serve(id, seed, leaving).await }));
         }
         yield_now().await;
-        handle.inbox.send(Message(1)).await.expect("nothing is sent into the void");
+        handle.inbox.send(ActorMessage(1)).await.expect("nothing is sent into the void");
     }
 
-    /// `Actor::serve` with `Actor::next_message`, whose time without a message is a step.
-    async fn serve(&self, id: SessionId, vacancy: Vacancy, leaving: Leaving) {
-        let mut commands = vacancy.commands;
+    /// `SessionActor::serve` with `SessionActor::next`, whose time without a message is a step.
+    async fn serve(&self, id: SessionId, seed: ActorSeed, leaving: Leaving) {
+        let mut commands = seed.inbox;
         loop {
-            while let Ok(Message(count)) = commands.try_recv() {
+            while let Ok(ActorMessage(count)) = commands.try_recv() {
                 self.heard.fetch_add(count, Ordering::SeqCst);
             }
             let left = match leaving {

@@ -25,7 +25,7 @@ fn a_cancel_a_kill_a_limit_a_close_and_the_end_leave_one_terminal_event() {
         let cancel = spawn(async move { canceller.cancel(id, false).await });
         let kill = spawn(async move { killer.cancel(id, true).await });
         let close = spawn(async move {
-            closer.engine.close_session(&who(), session, String::new(), None).await
+            closer.engine.sessions().close(&who(), session, String::new(), None).await
         });
         let ended = world.ended(id).await;
         for asked in [cancel, kill] {

@@ -2,23 +2,30 @@
 //! small messages.
 
 #[expect(dead_code, reason = "a kernel is tried without the rest of its actor")]
-#[path = "../../src/engine/directory.rs"]
+#[path = "../../src/engine/actor/directory.rs"]
 pub mod directory;
 #[expect(dead_code, reason = "a key is made by its fields")]
-#[path = "../../src/engine/requests.rs"]
-pub mod requests;
+#[path = "../../src/engine/idempotency.rs"]
+pub mod idempotency;
 #[path = "../../src/engine/topics.rs"]
 pub mod topics;
 
-use crate::engine::Error;
-
-/// What an actor is told.
+/// The messages of an actor.
 pub mod inbox {
+    use crate::sync::{mpsc, watch};
+
     #[derive(Debug)]
-    pub struct Message(pub u32);
+    pub struct ActorMessage(pub u32);
 
     #[derive(Debug, Clone)]
-    pub enum Facts {
+    pub enum SessionSnapshot {
         Loading,
+    }
+
+    #[derive(Debug, Clone)]
+    pub struct ActorHandle {
+        pub inbox: mpsc::Sender<ActorMessage>,
+        #[expect(dead_code, reason = "the directory only hands it on")]
+        pub snapshot: watch::Receiver<SessionSnapshot>,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use shuttle::future::spawn;
 
 use crate::engine::{CallRequest, RequestKey};
-use crate::kernels::requests as kernel;
+use crate::kernels::idempotency as kernel;
 use crate::model::{PayloadKind, Session, SessionId};
 use crate::store::{Append, RequestEffect, RequestRecord, Store as _};
 use crate::support::{Log, Rules, World, check, finds, pause, who};
@@ -69,7 +69,7 @@ enum Claim {
 /// How many of the requests fail before they act.
 type Failures = Arc<AtomicU32>;
 
-/// Acts unless it was done, as `Engine::start` does. True: it did.
+/// Acts unless it was done, as `Calls::start` does. True: it did.
 async fn act(
     claims: kernel::Claims,
     log: Arc<Log>,
@@ -133,7 +133,7 @@ async fn acts_once(until: Claim, failures: u32) {
 async fn session() -> Session {
     let world = World::new(Rules::default());
     let id = world.session().await;
-    let session = world.engine.get_session(&who(), id).await.expect("a session");
+    let session = world.engine.sessions().get(&who(), id).await.expect("a session");
     world.engine.stop().await;
     session
 }

@@ -1,5 +1,5 @@
-//! A wait that begins while the end commits. All of it is the engine's own: `Engine::wait`,
-//! `Engine::wait_many`, the actor with its append, `Topics`.
+//! A wait that begins while the end commits. All of it is the engine's own: `Calls::wait`,
+//! `Calls::wait_many`, the actor with its append, `Topics`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,10 +43,11 @@ fn a_wait_for_several_hears_of_the_first_and_of_the_last() {
         let world = World::new(Rules::default());
         let ids =
             [world.task(World::request(None, 1)).await, world.task(World::request(None, 3)).await];
+        let calls = world.engine.calls();
         let (who, long) = (who(), Duration::from_secs(1_000_000));
-        let any = world.engine.wait_many(&who, &ids, WaitMode::Any, long, true);
+        let any = calls.wait_many(&who, &ids, WaitMode::Any, long, true);
         assert!(!any.await.expect("an answer").settled.is_empty(), "one has ended");
-        let all = world.engine.wait_many(&who, &ids, WaitMode::All, long, true);
+        let all = calls.wait_many(&who, &ids, WaitMode::All, long, true);
         assert_eq!(all.await.expect("an answer").settled.len(), 2, "all have ended");
         world.leave().await;
     });

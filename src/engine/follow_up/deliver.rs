@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::outbox::{Outbox, Turn};
-use super::words;
-use crate::engine::{Engine, Error, Started, TurnRequest};
+use super::{FollowUps, words};
+use crate::engine::turn::Turns;
+use crate::engine::{Error, Started, TurnRequest};
 use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, SESSION_CLOSED};
 use crate::model::limits::{
     FOLLOW_UP_ROUNDS_MAX, FOLLOW_UP_SESSIONS_MAX, FOLLOW_UP_SWEEP_MS, FOLLOW_UPS_TOLD_MAX,
@@ -33,30 +34,30 @@ enum Attempted {
     Idle,
 }
 
-impl Engine {
+impl FollowUps {
     /// Delivers follow-ups of sessions in which turns run, until the engine stops: woken by the
     /// commit that makes one, with a sweep behind it for what nobody was woken for.
-    pub fn deliver_follow_ups(&self) {
-        let engine = self.clone();
+    pub fn start_delivery(&self) {
+        let follow_ups = self.clone();
         self.shared.tracker.spawn(async move {
-            let mut news = engine.shared.outbox.listen();
+            let mut news = follow_ups.shared.outbox.listen();
             let mut sweep_at = Instant::now();
-            while !engine.shared.stopping.is_cancelled() {
+            while !follow_ups.shared.stopping.is_cancelled() {
                 if Instant::now() >= sweep_at {
-                    sweep_at = engine.sweep_outbox().await;
+                    sweep_at = follow_ups.sweep_outbox().await;
                 }
                 news.borrow_and_update();
-                let outbox = &engine.shared.outbox;
+                let outbox = &follow_ups.shared.outbox;
                 while let Some(turn) = outbox.next() {
-                    engine.shared.tracker.spawn(engine.clone().deliver(turn));
+                    follow_ups.shared.tracker.spawn(follow_ups.clone().deliver(turn));
                 }
                 if let Some(due) = outbox.take_due_time() {
-                    sweep_at = sweep_at.min(Instant::now() + due.since(engine.now()));
+                    sweep_at = sweep_at.min(Instant::now() + due.since(follow_ups.shared.now()));
                 }
                 tokio::select! {
                     _ = news.changed() => {}
                     () = tokio::time::sleep_until(sweep_at) => {}
-                    () = engine.shared.stopping.cancelled() => return,
+                    () = follow_ups.shared.stopping.cancelled() => return,
                 }
             }
         });
@@ -73,7 +74,7 @@ impl Engine {
                 None
             }
         };
-        let until = next.map_or(pause, |next| next.since(self.now()).min(pause));
+        let until = next.map_or(pause, |next| next.since(self.shared.now()).min(pause));
         // A time that has come by now is looked at in a moment, not at once: the store's clock is
         // finer than the timer's.
         Instant::now() + until.max(Duration::from_millis(1))
@@ -82,13 +83,16 @@ impl Engine {
     async fn sweep_due(&self) -> Result<Option<Timestamp>, Error> {
         let store = &self.shared.store;
         let limit = u32::try_from(FOLLOW_UP_SESSIONS_MAX).unwrap_or(u32::MAX);
-        let due = store.sessions_with_due_follow_ups(self.now(), limit).await?;
+        let due = store.sessions_with_due_follow_ups(self.shared.now(), limit).await?;
         for (tenant, session_id) in &due.sessions {
             self.shared.outbox.wake(tenant, *session_id);
         }
         loop {
-            let query =
-                DueQuery { scope: DueScope::Leased, now: self.now(), limit: LAPSED_PER_STEP };
+            let query = DueQuery {
+                scope: DueScope::Leased,
+                now: self.shared.now(),
+                limit: LAPSED_PER_STEP,
+            };
             let lapsed = store.due_follow_ups(query).await?;
             self.tell_unreadable(&lapsed.unreadable);
             for record in &lapsed.records {
@@ -136,7 +140,7 @@ impl Engine {
             follow_ups: Some(records.clone()),
             ..TurnRequest::default()
         };
-        let mut handle = match self.start_turn(&who, request).await {
+        let mut handle = match Turns::new(&self.shared).start(&who, request).await {
             Ok(Started::Call(handle)) => handle,
             Ok(Started::DryRun(_)) => return Ok(Attempted::Idle),
             // The turn that runs takes them between two rounds, or its end wakes the session again.
@@ -158,7 +162,7 @@ impl Engine {
                 return Ok(Attempted::Told);
             }
         };
-        handle.ended(None).await?;
+        handle.wait_ended(None).await?;
         Ok(Attempted::Told)
     }
 
@@ -196,7 +200,7 @@ impl Engine {
     async fn ready_follow_ups(&self, session_id: SessionId) -> Result<Vec<FollowUp>, Error> {
         let query = DueQuery {
             scope: DueScope::Session(session_id),
-            now: self.now(),
+            now: self.shared.now(),
             limit: FOLLOW_UPS_TOLD_MAX,
         };
         let due = self.shared.store.due_follow_ups(query).await?;
@@ -230,7 +234,7 @@ impl Engine {
         let token = uuid::Uuid::new_v4().simple().to_string();
         let lease =
             Lease { token: token.clone(), request_id: None, consumer: DELIVERER.to_owned() };
-        let until = self.now().saturating_add(Duration::from_millis(FOLLOW_UP_SWEEP_MS));
+        let until = self.shared.now().saturating_add(Duration::from_millis(FOLLOW_UP_SWEEP_MS));
         match self.order(record, FollowUpOrder::Lease { lease, until }, None).await {
             Ok(_) => {}
             Err(Error::Refused(Refusal::FollowUpTaken)) => return Ok(()),

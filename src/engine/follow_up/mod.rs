@@ -5,15 +5,15 @@ mod deliver;
 mod outbox;
 pub(super) mod words;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::inbox::{Message, Origin};
-use super::requests::Claimed;
-use super::sessions::recorded_otherwise;
-use super::{Engine, Error, RequestKey, Watched};
+use super::actor::{ActorMessage, ActorSource};
+use super::call::Calls;
+use super::idempotency::{Claimed, unexpected_effect};
+use super::{Error, RequestKey, Shared, Watched};
 use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, Reply};
 use crate::model::limits::PAGE_SIZE_DEFAULT;
 use crate::model::{Call, CallId, FollowUp, FollowUpState, Lease, Principal, SessionId};
@@ -58,9 +58,19 @@ pub struct ChangedFollowUp {
     pub replayed: bool,
 }
 
-impl Engine {
+/// The follow-ups of an engine.
+#[derive(Debug, Clone)]
+pub struct FollowUps {
+    shared: Arc<Shared>,
+}
+
+impl FollowUps {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone() }
+    }
+
     /// Follow-ups, newest first.
-    pub async fn list_follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, Error> {
+    pub async fn list(&self, query: FollowUpQuery) -> Result<FollowUpPage, Error> {
         let page = self.shared.store.follow_ups(query).await?;
         self.tell_unreadable(&page.unreadable);
         Ok(page)
@@ -68,13 +78,9 @@ impl Engine {
 
     /// Takes follow-ups for a while, and waits for one when there is none. With the id of an earlier
     /// request: renews what it took and nobody has acknowledged.
-    pub async fn lease_follow_ups(
-        &self,
-        who: &Principal,
-        wanted: LeaseFollowUps,
-    ) -> Result<Leases, Error> {
+    pub async fn lease(&self, who: &Principal, wanted: LeaseFollowUps) -> Result<Leases, Error> {
         if let Some(id) = wanted.session_id {
-            self.own_session(who, id).await?;
+            self.shared.own_session(who, id).await?;
         }
         let store = self.shared.store.as_ref();
         let _claim =
@@ -83,7 +89,7 @@ impl Engine {
                 Claimed::Replay(RequestEffect::FollowUpsLeased) => {
                     return self.renew(who, &wanted).await;
                 }
-                Claimed::Replay(_) => return Err(recorded_otherwise()),
+                Claimed::Replay(_) => return Err(unexpected_effect()),
             };
         let topic = match wanted.session_id {
             Some(id) => Watched::Session(id),
@@ -95,7 +101,7 @@ impl Engine {
         loop {
             news.newest();
             let scope = DueScope::Lease(who.tenant.clone(), wanted.session_id);
-            let query = DueQuery { scope, now: self.now(), limit: wanted.limit };
+            let query = DueQuery { scope, now: self.shared.now(), limit: wanted.limit };
             let due = store.due_follow_ups(query).await?;
             self.tell_unreadable(&due.unreadable);
             let found = !due.records.is_empty();
@@ -107,7 +113,7 @@ impl Engine {
             if found {
                 continue;
             }
-            let next = due.next.map(|next| Instant::now() + next.since(self.now()));
+            let next = due.next.map(|next| Instant::now() + next.since(self.shared.now()));
             tokio::select! {
                 _ = news.changed() => {}
                 () = tokio::time::sleep_until(next.map_or(until, |next| next.min(until))) => {}
@@ -123,14 +129,18 @@ impl Engine {
         records: Vec<FollowUp>,
     ) -> Result<Leases, Error> {
         let mut leases = Leases { follow_ups: Vec::new(), replayed: false };
-        let mut request = self.record(who, wanted.request.as_ref(), RequestEffect::FollowUpsLeased);
+        let mut request = self.shared.request_record(
+            who,
+            wanted.request.as_ref(),
+            RequestEffect::FollowUpsLeased,
+        );
         for record in records {
             let lease = Lease {
                 token: uuid::Uuid::new_v4().simple().to_string(),
                 request_id: wanted.request.as_ref().map(|request| request.id.clone()),
                 consumer: wanted.consumer.clone(),
             };
-            let until = self.now().saturating_add(wanted.lease);
+            let until = self.shared.now().saturating_add(wanted.lease);
             let order = FollowUpOrder::Lease { lease, until };
             let leased = match self.order(&record, order, request.clone()).await {
                 Ok((leased, _)) => leased,
@@ -156,7 +166,7 @@ impl Engine {
         let Some(request) = &wanted.request else { return Ok(leases) };
         let held = self.shared.store.leased_follow_ups(&who.tenant, &request.id).await?;
         for record in held {
-            let until = self.now().saturating_add(wanted.lease);
+            let until = self.shared.now().saturating_add(wanted.lease);
             let order = FollowUpOrder::Renew { request_id: request.id.clone(), until };
             match self.order(&record, order, None).await {
                 Ok((renewed, _)) => leases.follow_ups.push(self.told(renewed).await?),
@@ -169,7 +179,7 @@ impl Engine {
     }
 
     /// Says how the delivery of a leased follow-up went.
-    pub async fn acknowledge_follow_up(
+    pub async fn acknowledge(
         &self,
         who: &Principal,
         id: CallId,
@@ -183,7 +193,7 @@ impl Engine {
     }
 
     /// Brings back a follow-up that was given up.
-    pub async fn retry_follow_up(
+    pub async fn retry(
         &self,
         who: &Principal,
         id: CallId,
@@ -211,7 +221,7 @@ impl Engine {
             }
         };
         let record = self.own_follow_up(who, id).await?;
-        let request = self.record(who, request, effect);
+        let request = self.shared.request_record(who, request, effect);
         let (record, replayed) = self.order(&record, order, request).await?;
         Ok(ChangedFollowUp { follow_up: self.told(record).await?, replayed })
     }
@@ -230,10 +240,10 @@ impl Engine {
         order: FollowUpOrder,
         request: Option<RequestRecord>,
     ) -> Result<(FollowUp, bool), Error> {
-        let handle = self.shared.actor(Origin::Stored(record.session_id));
-        let (answer, answered) = oneshot::channel();
-        let message = Message::FollowUp { call_id: record.call_id, order, request, answer };
-        match self.send(&handle, message, answered).await? {
+        let handle = self.shared.actor(ActorSource::Stored(record.session_id));
+        let call_id = record.call_id;
+        let message = |answer| ActorMessage::FollowUp { call_id, order, request, answer };
+        match handle.ask(message).await? {
             Reply::FollowUp { record, again } => Ok((*record, again)),
             _ => Ok((record.clone(), true)),
         }
@@ -251,7 +261,7 @@ impl Engine {
     async fn task_of(&self, id: CallId) -> Result<Call, Error> {
         let told = self.shared.store.follow_up_with_task(id).await?;
         let task = told.ok_or_else(|| Error::FollowUpNotFound(id.follow_up()))?.task;
-        match self.complete(task.clone()).await {
+        match Calls::new(&self.shared).with_full_output(task.clone()).await {
             Ok((whole, _)) => Ok(whole),
             Err(Error::TaskNotFound(_)) => Ok(task),
             Err(error) => Err(error),

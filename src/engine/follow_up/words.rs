@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::engine::words::{content, state_name, without_middle};
+use crate::engine::text::{content, state_name, truncate_middle};
 use crate::model::limits::{FOLLOW_UP_OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX};
 use crate::model::{Call, Exit, Outcome};
 
@@ -49,11 +49,11 @@ fn describe(task: &Call, output_bytes_max: usize, message: &mut String) {
         let _ = write!(message, " after {seconds} s");
     }
     if let Some(how) = ending(task) {
-        let _ = write!(message, ": {}", without_middle(&how, WORDS_BYTES_MAX));
+        let _ = write!(message, ": {}", truncate_middle(&how, WORDS_BYTES_MAX));
     }
     message.push_str(".\n");
     if !task.description.is_empty() {
-        let description = without_middle(&task.description, WORDS_BYTES_MAX);
+        let description = truncate_middle(&task.description, WORDS_BYTES_MAX);
         let _ = writeln!(message, "It was to do this: {description}");
     }
     let text = output(task, output_bytes_max);
@@ -85,7 +85,7 @@ fn ending(task: &Call) -> Option<String> {
 fn output(task: &Call, bytes_max: usize) -> String {
     let Some(Outcome::Result(result)) = &task.outcome else { return String::new() };
     let text = content(&result.content);
-    let kept = without_middle(&text, bytes_max);
+    let kept = truncate_middle(&text, bytes_max);
     let rest = result.output.combined.total_bytes.saturating_sub(text.len() as u64);
     match result.output.inline_truncated && rest > 0 {
         true => format!(

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::control;
 use super::pictures::{self, Room, is_picture};
 use super::play::Turn;
-use crate::engine::depth::are_too_deep;
-use crate::engine::words::{self, state_name, without_middle};
+use crate::engine::run::json_depth::are_too_deep;
+use crate::engine::text::{self, state_name, truncate_middle};
 use crate::engine::{CallHandle, CallRequest, Error, Started};
 use crate::machine::Command;
 use crate::model::limits::{
@@ -44,7 +44,7 @@ impl Told {
 
     /// As much of it as a model is told and shown.
     pub(super) fn cut(self, room: &mut Room) -> Self {
-        let mut text = without_middle(&self.text, MODEL_RESULT_BYTES_MAX);
+        let mut text = truncate_middle(&self.text, MODEL_RESULT_BYTES_MAX);
         let pictures = room.take(self.pictures, &mut text);
         Self { text, pictures, ..self }
     }
@@ -78,7 +78,7 @@ impl Turn {
     pub(super) async fn is_alive(&self) {
         let command = Command::Alive { call_id: self.play.call_id };
         // A turn that isn't live any more is being stopped.
-        let _ = self.play.engine.command(&self.play.handle, command, None).await;
+        let _ = self.play.handle.command(command, None).await;
     }
 
     pub(super) async fn start_call(&self, call: &ModelCall) -> Result<CallHandle, Told> {
@@ -107,7 +107,7 @@ impl Turn {
                 follow_up: self.play.session.follow_up,
                 ..CallRequest::default()
             };
-            engine.start(&self.play.who, request).await
+            engine.calls().start(&self.play.who, request).await
         };
         match started {
             Ok(Started::Call(handle)) => Ok(handle),
@@ -118,11 +118,11 @@ impl Turn {
 
     pub(super) async fn answer(&self, mut handle: CallHandle) -> Told {
         let told = async {
-            let call = handle.settled(None).await?;
+            let call = handle.wait_settled(None).await?;
             if call.is_task() {
                 return Ok(parked(&call, call.elapsed(self.play.engine.now())));
             }
-            let (call, _) = self.play.engine.complete(call).await?;
+            let (call, _) = self.play.engine.calls().with_full_output(call).await?;
             Ok::<_, Error>(Told::result(&call))
         };
         told.await.unwrap_or_else(|error| Told::failure(error.to_string()))
@@ -175,14 +175,14 @@ pub(super) fn exit_code(call: &Call) -> Option<i32> {
 
 /// What a model is told of a call that has ended.
 pub(super) fn result(call: &Call) -> String {
-    in_words(call, |content| words::content(content))
+    in_words(call, |content| text::content(content))
 }
 
 /// The same without a word of the pictures, for whoever shows them beside it.
 pub(super) fn result_beside_pictures(call: &Call) -> String {
     in_words(call, |content| {
         let others = content.iter().filter(|piece| !is_picture(piece));
-        let text = words::content(others);
+        let text = text::content(others);
         let is_all = text.trim().is_empty() && content.iter().any(is_picture);
         if is_all { "(only pictures)".to_owned() } else { text }
     })

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::calls::result_beside_pictures;
 use super::pictures::{self, Room};
 use super::play::Turn;
-use crate::engine::calls::Asked;
-use crate::engine::words::state_name;
+use crate::engine::call::StartRequest;
+use crate::engine::text::state_name;
 use crate::engine::{CancelTask, Engine, Error, OutputRead, OutputStart, Started};
 use crate::machine::Start;
 use crate::model::limits::{
@@ -152,8 +152,8 @@ impl Turn {
             is_control: is_control(&call.tool),
             ..play.start_of(call.call_id, &call.tool, tool.kind, policy)
         };
-        let (asked, handle) = (Asked { start, request: None }, play.handle.clone());
-        play.engine.accept(&play.who, handle, play.session_id, asked, work, None).await
+        let (asked, handle) = (StartRequest { start, request: None }, play.handle.clone());
+        play.engine.calls().accept(&play.who, handle, play.session_id, asked, work, None).await
     }
 }
 
@@ -230,13 +230,17 @@ impl Control {
             Order::List => {
                 let (session_id, asking) = (self.session_id, Some(self.turn));
                 Ok(vec![plain(
-                    self.engine.summarize_but(&self.who, session_id, asking).await?.text,
+                    self.engine
+                        .calls()
+                        .summarize_without(&self.who, session_id, asking)
+                        .await?
+                        .text,
                 )])
             }
             Order::Wait(id, wait) => {
                 self.own_task(id).await?;
                 // What the model hears here it needn't be told again.
-                let waited = self.engine.wait(&self.who, id, wait, true).await?;
+                let waited = self.engine.calls().wait(&self.who, id, wait, true).await?;
                 self.told(waited.call).await
             }
             Order::Cancel(id) => {
@@ -250,8 +254,8 @@ impl Control {
                     wait: Duration::from_secs(CANCEL_WAIT_SECONDS_DEFAULT),
                     dry_run: false,
                 };
-                self.engine.cancel(&self.who, cancel).await?;
-                let ended = self.engine.wait(&self.who, id, Duration::ZERO, true).await?;
+                self.engine.calls().cancel(&self.who, cancel).await?;
+                let ended = self.engine.calls().wait(&self.who, id, Duration::ZERO, true).await?;
                 self.told(ended.call).await
             }
             Order::Read(id, start) => {
@@ -263,7 +267,7 @@ impl Control {
                     bytes_max: READ_OUTPUT_BYTES_DEFAULT,
                     wait: Duration::ZERO,
                 };
-                let slice = self.engine.read_output(&self.who, read).await?;
+                let slice = self.engine.calls().read_output(&self.who, read).await?;
                 let end = if slice.eof { "that is all" } else { "there may be more" };
                 Ok(vec![plain(format!(
                     "{}\n[bytes {} to {} of {}; {} dropped; {end}]",
@@ -279,7 +283,7 @@ impl Control {
 
     /// A task of another session is as one that isn't there.
     async fn own_task(&self, id: CallId) -> Result<(), Error> {
-        let call = self.engine.task(&self.who, id).await?;
+        let call = self.engine.calls().get_task(&self.who, id).await?;
         let is_own = call.session_id == self.session_id && id != self.turn;
         if is_own { Ok(()) } else { Err(Error::TaskNotFound(id.background())) }
     }
@@ -287,7 +291,7 @@ impl Control {
     async fn told(&self, call: Call) -> Result<Vec<Content>, Error> {
         let id = call.id.background();
         if call.state.is_terminal() {
-            let (call, _) = self.engine.complete(call).await?;
+            let (call, _) = self.engine.calls().with_full_output(call).await?;
             let seconds = call.elapsed(self.engine.now()).as_secs();
             let state = state_name(call.state);
             let told = result_beside_pictures(&call);
@@ -297,8 +301,8 @@ impl Control {
             return Ok([plain(text)].into_iter().chain(pictures).collect());
         }
         let seconds = call.elapsed(self.engine.now()).as_secs();
-        let (tail, _) = self.engine.output_tail(&call).await?;
-        let tail = crate::engine::words::content(&tail);
+        let (tail, _) = self.engine.calls().output_tail(&call).await?;
+        let tail = crate::engine::text::content(&tail);
         let state = state_name(call.state);
         let text =
             format!("{id}: still {state} after {seconds} s. The end of its output so far:\n{tail}");

@@ -10,6 +10,7 @@ mod control;
 mod history;
 mod pictures;
 mod play;
+mod redact;
 mod relay;
 mod round;
 mod sub_session;
@@ -18,14 +19,10 @@ mod told;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::calls::Asked;
-use super::directory::Handle;
-use super::handle::sleep_until;
-use super::inbox::Origin;
-use super::requests::Claimed;
-use super::{CallHandle, DryRun, Engine, Error, NewSession, RequestKey, Started};
+use super::actor::{ActorHandle, ActorSource};
+use super::call::{CallWatch, Calls, StartRequest, turn_of};
+use super::idempotency::Claimed;
+use super::{DryRun, Engine, Error, NewSession, RequestKey, Shared, Started};
 use crate::agent::Player;
 use crate::machine::{Cancel, Command, Concurrency, Start, StartTurn, turn_stop};
 use crate::model::limits::{
@@ -34,13 +31,11 @@ use crate::model::limits::{
 };
 use crate::model::{
     BusyPolicy, Call, CallId, CallPolicy, Content, FollowUp, FollowUpPolicy, Labels, OnDisconnect,
-    ParkReason, Principal, Session, SessionId, State, StopReason, ToolKind, TurnError, TurnId,
-    Unresolved,
+    Principal, Session, SessionId, State, StopReason, ToolKind, TurnError, TurnId, Unresolved,
 };
 use crate::telemetry::CallCap;
 use crate::tool::Work;
 use play::Play;
-pub(super) use sub_session::AGENT;
 pub use sub_session::SubSession;
 
 /// A turn that somebody wants.
@@ -108,39 +103,50 @@ pub struct CancelledTurn {
     pub replayed: bool,
 }
 
-impl Engine {
+/// The turns of an engine.
+#[derive(Debug, Clone)]
+pub struct Turns {
+    shared: Arc<Shared>,
+}
+
+impl Turns {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone() }
+    }
+
     /// Checks a request whole, then starts its turn; or finds the one that an earlier request with
     /// the same id started.
-    pub async fn start_turn(&self, who: &Principal, wanted: TurnRequest) -> Result<Started, Error> {
+    pub async fn start(&self, who: &Principal, wanted: TurnRequest) -> Result<Started, Error> {
         if self.shared.draining.is_cancelled() {
             self.shared.metrics.call_refused(CallCap::Draining);
             return Err(Error::Draining);
         }
+        let calls = Calls::new(&self.shared);
         let store = self.shared.store.as_ref();
         let key = wanted.request.as_ref().filter(|_| !wanted.dry_run);
         let claim = match self.shared.claims.claim(store, &who.tenant, key).await? {
             Claimed::First(claim) => claim,
-            Claimed::Replay(effect) => return self.replay(who, effect, wanted.background).await,
+            Claimed::Replay(effect) => return calls.replay(who, effect, wanted.background).await,
         };
         let (handle, session) = match &wanted.sub_session {
-            Some(sub) => (None, Arc::new(self.new_session(who, sub.session.clone()))),
-            None => self.session_of(who, wanted.session_id).await?,
+            Some(sub) => (None, Arc::new(sub.session.clone().build(&self.shared, who))),
+            None => calls.session_of(who, wanted.session_id).await?,
         };
         let player = self.model_for(&session, &wanted)?;
         let start = start_command(&wanted, player.name());
         if wanted.dry_run {
-            self.probe(handle, start).await?;
+            calls.probe(handle, start).await?;
             return Ok(Started::DryRun(DryRun { session_id: wanted.session_id }));
         }
         let handle = match handle {
             Some(handle) => handle,
-            None => self.shared.actor(Origin::New(Box::new((*session).clone()))),
+            None => self.shared.actor(ActorSource::New(Box::new((*session).clone()))),
         };
         let session_id = session.id;
         let request = wanted.request.clone();
         let play = self.play(who, &handle, session, start.call_id, player, wanted);
         let work = Work::InProcess(Box::new(play));
-        self.accept(who, handle, session_id, Asked { start, request }, work, claim).await
+        calls.accept(who, handle, session_id, StartRequest { start, request }, work, claim).await
     }
 
     fn model_for(&self, session: &Session, wanted: &TurnRequest) -> Result<Player, Error> {
@@ -156,7 +162,7 @@ impl Engine {
     fn play(
         &self,
         who: &Principal,
-        handle: &Handle,
+        handle: &ActorHandle,
         session: Arc<Session>,
         call_id: CallId,
         player: Player,
@@ -168,7 +174,7 @@ impl Engine {
         let rounds = [wanted.max_rounds, session.max_rounds].into_iter().find(|count| *count > 0);
         let attempts = Some(wanted.max_attempts).filter(|count| *count > 0);
         Play {
-            engine: self.clone(),
+            engine: Engine { shared: self.shared.clone() },
             who: who.clone(),
             handle: handle.clone(),
             session_id: session.id,
@@ -187,7 +193,7 @@ impl Engine {
     }
 
     /// How the turn of a call that has ended went.
-    pub async fn turn_outcome(&self, call: Call) -> Result<TurnOutcome, Error> {
+    pub async fn outcome(&self, call: Call) -> Result<TurnOutcome, Error> {
         let live = self.shared.store.live_calls(call.session_id).await?;
         let own = live.into_iter().filter(|other| other.turn_id == call.turn_id);
         let unresolved = own
@@ -202,14 +208,14 @@ impl Engine {
     }
 
     /// Stops a turn, and waits for its end; without an id the one that runs.
-    pub async fn cancel_turn(
+    pub async fn cancel(
         &self,
         who: &Principal,
         session_id: SessionId,
         turn_id: Option<TurnId>,
         reason: String,
     ) -> Result<CancelledTurn, Error> {
-        let (handle, _) = self.own_actor(who, session_id).await?;
+        let (handle, _) = self.shared.own_actor(who, session_id).await?;
         let live = self.shared.store.live_calls(session_id).await?;
         let is_meant = |call: &&Call| match turn_id {
             Some(id) => call.turn_id == Some(id),
@@ -226,11 +232,11 @@ impl Engine {
             let replayed = own.as_ref().is_some_and(|call| call.cancellation.is_some());
             return Ok(CancelledTurn { turn_id: own.and(turn_id), running, replayed });
         };
-        let mut changes = self.shared.calls.subscribe(&turn.id);
+        let mut watch = CallWatch::new(&self.shared, turn.id);
         let grace = self.shared.options.machine.grace;
         let command = Command::Cancel(Cancel::new(turn.id, &*who.name, reason, grace));
-        self.command(&handle, command, None).await?;
-        self.until_over(turn.id, &mut changes, None).await?;
+        handle.command(command, None).await?;
+        watch.wait_until(|version| version.ended, None, &self.shared.draining).await?;
         let running = self.running_tasks(session_id, turn.turn_id).await?;
         let replayed = turn.cancellation.is_some();
         Ok(CancelledTurn { turn_id: turn.turn_id, running, replayed })
@@ -245,64 +251,6 @@ impl Engine {
         let own = live.iter().filter(|call| call.turn_id.is_some() && call.turn_id == turn_id);
         Ok(own.filter(|call| call.is_task()).map(|call| call.id).collect())
     }
-
-    /// Waits for the end of a call, in the background or not. True: the time was up before.
-    async fn until_over(
-        &self,
-        id: CallId,
-        changes: &mut super::topics::Subscription<CallId, super::CallVersion>,
-        until: Option<Instant>,
-    ) -> Result<bool, Error> {
-        loop {
-            let mut version = changes.newest();
-            let call = self.shared.store.call(id).await?;
-            // Deleted since, or expired: it has ended.
-            if call.is_none_or(|call| call.state.is_terminal()) {
-                return Ok(false);
-            }
-            while !version.ended {
-                tokio::select! {
-                    newer = changes.changed() => version = newer,
-                    () = sleep_until(until) => return Ok(true),
-                    () = self.shared.draining.cancelled() => return Err(Error::Draining),
-                }
-            }
-        }
-    }
-}
-
-impl CallHandle {
-    /// The turn that the call is.
-    pub fn turn_id(&self) -> TurnId {
-        turn_of(self.call_id)
-    }
-
-    /// Waits for the end of a turn, in the background or not. When `until` comes first, the turn is
-    /// parked and goes on.
-    pub async fn ended(&mut self, until: Option<Instant>) -> Result<Call, Error> {
-        let (engine, id) = (self.engine.clone(), self.call_id);
-        match engine.until_over(id, &mut self.changes, until).await {
-            Ok(false) => {
-                self.release();
-                let call = engine.shared.store.call(id).await?;
-                call.ok_or_else(|| Error::TaskNotFound(id.background()))
-            }
-            Ok(true) => {
-                self.park(ParkReason::Deadline).await?;
-                self.release();
-                Err(Error::DeadlineExceeded)
-            }
-            Err(error) => {
-                self.stay();
-                Err(error)
-            }
-        }
-    }
-}
-
-/// The turn that a call is goes by the same digits.
-fn turn_of(call_id: CallId) -> TurnId {
-    TurnId::from_bytes(*call_id.as_bytes())
 }
 
 fn call_of(turn_id: TurnId) -> CallId {

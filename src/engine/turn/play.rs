@@ -13,8 +13,8 @@ use super::pictures::Room;
 use super::sub_session;
 use super::told::{BACKGROUND_NOTES, Notes};
 use crate::agent::{Finish, Model, Player};
-use crate::engine::directory::Handle;
-use crate::engine::words::without_middle;
+use crate::engine::actor::ActorHandle;
+use crate::engine::text::truncate_middle;
 use crate::engine::{Engine, Error};
 use crate::machine::{Command, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
@@ -31,7 +31,7 @@ const NO_OUTPUT: &str = "Task completed but produced no output.";
 pub(super) struct Play {
     pub(super) engine: Engine,
     pub(super) who: Principal,
-    pub(super) handle: Handle,
+    pub(super) handle: ActorHandle,
     pub(super) session_id: SessionId,
     /// As it was when the turn was asked for.
     pub(super) session: Arc<Session>,
@@ -159,8 +159,11 @@ impl Turn {
         self.tell(started).await?;
         self.history.push(message);
         let Play { engine, who, session_id, .. } = &self.play;
-        let (tools, unavailable) =
-            engine.tools(who, Some(*session_id)).await.map_err(|error| failure(&error))?;
+        let (tools, unavailable) = engine
+            .calls()
+            .list_tools(who, Some(*session_id))
+            .await
+            .map_err(|error| failure(&error))?;
         for source in unavailable {
             tracing::warn!(turn_id = %self.play.turn_id, provider = source.provider,
                 reason = source.reason, "the model doesn't see all tools");
@@ -178,9 +181,9 @@ impl Turn {
 
     /// Puts a report into the log. It is durable when this returns.
     pub(super) async fn tell(&self, report: TurnReport) -> Result<(), TurnError> {
-        let Play { engine, handle, call_id, .. } = &self.play;
+        let Play { handle, call_id, .. } = &self.play;
         let command = Command::Turn { call_id: *call_id, report };
-        match engine.command(handle, command, None).await {
+        match handle.command(command, None).await {
             Ok(Reply::NotLive) => {
                 Err(failure(&Error::Internal("the turn has ended before".into())))
             }
@@ -205,7 +208,7 @@ impl Turn {
         // Whoever waits for background work hears that there is nothing more to come.
         let is_silent = self.final_text.is_empty() && self.play.background && !is_error;
         let said = if is_silent { NO_OUTPUT } else { self.final_text.as_str() };
-        let text = without_middle(said, RESULT_CONTENT_BYTES_MAX);
+        let text = truncate_middle(said, RESULT_CONTENT_BYTES_MAX);
         let is_empty = text.is_empty();
         let content = Content { kind: ContentKind::Text(text), stream: None, offset: 0 };
         ToolResult {

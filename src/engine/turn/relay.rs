@@ -18,10 +18,10 @@ use crate::agent::{
     Agent, AgentEvent, AgentRequest, Answering, CallAnswer, ModelError, ModelErrorCode, OwnCall,
     OwnCallEvent, WantedCall,
 };
-use crate::engine::calls::Asked;
-use crate::engine::depth::are_too_deep;
-use crate::engine::handle::sleep_until;
-use crate::engine::words::without_middle;
+use crate::engine::call::StartRequest;
+use crate::engine::run::json_depth::are_too_deep;
+use crate::engine::sleep_until;
+use crate::engine::text::truncate_middle;
 use crate::engine::{CallHandle, Error, Started};
 use crate::machine::Start;
 use crate::model::limits::{
@@ -201,7 +201,7 @@ impl Turn {
     }
 
     async fn note_when_settled(&self, mut handle: CallHandle, arguments: String) {
-        match handle.settled(None).await {
+        match handle.wait_settled(None).await {
             Ok(call) => {
                 self.notes.add(0, &call.tool, &arguments, &result(&call), exit_code(&call));
             }
@@ -228,7 +228,7 @@ impl Turn {
             ..CallPolicy::default()
         };
         let start = Start {
-            description: without_middle(&description, TEXT_BYTES_MAX),
+            description: truncate_middle(&description, TEXT_BYTES_MAX),
             arguments_bytes: size_bytes(&arguments),
             arguments,
             // It runs already, however full the session is.
@@ -239,15 +239,16 @@ impl Turn {
             let event = match events.recv().await? {
                 OwnCallEvent::Output(data) => WorkEvent::Output(data),
                 OwnCallEvent::Ended(mut result) => {
-                    result.error_message = without_middle(&result.error_message, TEXT_BYTES_MAX);
+                    result.error_message = truncate_middle(&result.error_message, TEXT_BYTES_MAX);
                     WorkEvent::Ended(result)
                 }
             };
             Some((event, events))
         });
-        let (asked, handle) = (Asked { start, request: None }, play.handle.clone());
+        let (asked, handle) = (StartRequest { start, request: None }, play.handle.clone());
         let work = Work::Followed(events.boxed());
-        let started = play.engine.accept(&play.who, handle, play.session_id, asked, work, None);
+        let calls = play.engine.calls();
+        let started = calls.accept(&play.who, handle, play.session_id, asked, work, None);
         match started.await {
             Ok(Started::Call(handle)) => Ok(handle),
             Ok(Started::DryRun(_)) => {

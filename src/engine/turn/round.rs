@@ -10,7 +10,7 @@ use super::play::Turn;
 use crate::agent::{
     Finish, Model, ModelError, ModelErrorCode, ModelEvent, ModelRequest, WantedCall,
 };
-use crate::engine::handle::sleep_until;
+use crate::engine::sleep_until;
 use crate::model::limits::{DELTA_BYTES_MAX, DELTA_DELAY_MS};
 use crate::model::{TurnError, TurnReport, Usage};
 

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::calls::Told;
 use super::play::{Play, Turn};
 use super::{NewSession, TurnRequest};
-use crate::engine::directory::Handle;
+use crate::engine::actor::ActorHandle;
+use crate::engine::session::AGENT_TOOL;
 use crate::engine::{CallHandle, Engine, Error, Started};
 use crate::machine::{Command, final_text};
 use crate::model::limits::{PROMPT_BYTES_MAX, SUB_SESSION_DEPTH_MAX, SUB_SESSIONS_MAX};
@@ -20,9 +21,6 @@ use crate::model::{
     Tool, ToolKind, ToolResult, ToolSource, TurnReport,
 };
 use crate::tool::{Arguments, InProcess, Work, check_arguments};
-
-/// The tool that runs an agent.
-pub(in crate::engine) const AGENT: &str = "agent";
 
 /// Places among the running turns that one such call takes: its own, and that of its agent's turn.
 const PLACES: usize = 2;
@@ -40,9 +38,9 @@ pub struct SubSession {
 pub(super) fn tool(play: &Play, others: &[Tool]) -> Option<Tool> {
     let session = &play.session;
     let allowed = &session.allowed_tools;
-    let is_allowed = allowed.is_empty() || allowed.iter().any(|name| name == AGENT);
+    let is_allowed = allowed.is_empty() || allowed.iter().any(|name| name == AGENT_TOOL);
     // A tool of the configuration goes before ours.
-    let is_taken = others.iter().any(|tool| tool.name == AGENT);
+    let is_taken = others.iter().any(|tool| tool.name == AGENT_TOOL);
     if !is_allowed || is_taken || session.depth >= SUB_SESSION_DEPTH_MAX {
         return None;
     }
@@ -73,7 +71,7 @@ pub(super) fn tool(play: &Play, others: &[Tool]) -> Option<Tool> {
                       returns its final answer. Several can work at the same time.";
     Some(Tool {
         call_budget: Some(play.engine.shared.options.agent_call_budget),
-        ..Tool::new(AGENT, description, input_schema, ToolKind::Agent, ToolSource::BuiltIn)
+        ..Tool::new(AGENT_TOOL, description, input_schema, ToolKind::Agent, ToolSource::BuiltIn)
     })
 }
 
@@ -81,7 +79,7 @@ impl Turn {
     /// The call is for this session's own tool, and not for one of the configuration.
     pub(super) fn is_agent(&self, tool: &str) -> bool {
         let found = self.tools.iter().find(|candidate| candidate.name == tool);
-        tool == AGENT && found.is_some_and(|tool| tool.kind == ToolKind::Agent)
+        tool == AGENT_TOOL && found.is_some_and(|tool| tool.kind == ToolKind::Agent)
     }
 
     pub(super) async fn start_agent(
@@ -90,11 +88,11 @@ impl Turn {
         arguments: Arguments,
     ) -> Result<CallHandle, Told> {
         let play = &self.play;
-        let Some(tool) = self.tools.iter().find(|tool| tool.name == AGENT) else {
+        let Some(tool) = self.tools.iter().find(|tool| tool.name == AGENT_TOOL) else {
             return Err(Told::failure("there is no tool `agent` in this session"));
         };
         let told = |error: Error| Told::failure(error.to_string());
-        let unfit = |faults| told(Error::Arguments { tool: AGENT.into(), faults });
+        let unfit = |faults| told(Error::Arguments { tool: AGENT_TOOL.into(), faults });
         check_arguments(tool, &arguments).map_err(unfit)?;
         let request = self.request_of(call, &arguments)?;
         self.check_room().await?;
@@ -159,7 +157,8 @@ impl Turn {
         let Play { engine, session_id, .. } = &self.play;
         let live = engine.shared.store.live_calls(*session_id).await;
         let live = live.map_err(|error| Told::failure(Error::from(error).to_string()))?;
-        let agents = live.iter().filter(|call| call.tool == AGENT && call.turn.is_none()).count();
+        let agents =
+            live.iter().filter(|call| call.tool == AGENT_TOOL && call.turn.is_none()).count();
         if agents >= SUB_SESSIONS_MAX {
             return Err(Told::failure(format!(
                 "{agents} agents work for this session, which is as many as there may be: wait for \
@@ -180,7 +179,7 @@ struct SubAgent {
     engine: Engine,
     who: Principal,
     /// The session of the call.
-    parent: Handle,
+    parent: ActorHandle,
     call_id: CallId,
     model: String,
     request: TurnRequest,
@@ -211,19 +210,19 @@ impl SubAgent {
         stop: CancellationToken,
     ) -> Result<ToolResult, Error> {
         let request = std::mem::take(&mut self.request);
-        let Started::Call(mut turn) = self.engine.start_turn(&self.who, request).await? else {
+        let Started::Call(mut turn) = self.engine.turns().start(&self.who, request).await? else {
             return Err(Error::Internal("an agent's turn wasn't started".into()));
         };
         let message = format!("an agent works in the session {}", turn.session_id);
         // Whoever doesn't hear of it finds the session by its task.
         let _ = progress.send(Progress { done: 0.0, total: None, message }).await;
-        let ended = stop.run_until_cancelled(turn.ended(None)).await;
+        let ended = stop.run_until_cancelled(turn.wait_ended(None)).await;
         let (ended, left) = match ended {
             Some(ended) => (ended?, self.end_session(turn.session_id, "its agent is done").await?),
             None => {
                 let reason = "the call that it worked for was stopped";
                 let left = self.end_session(turn.session_id, reason).await?;
-                (turn.ended(None).await?, left)
+                (turn.wait_ended(None).await?, left)
             }
         };
         self.add_usage(&ended).await;
@@ -232,7 +231,7 @@ impl SubAgent {
 
     /// Closes the session of the agent, and says how many calls that ended.
     async fn end_session(&self, id: SessionId, reason: &str) -> Result<u32, Error> {
-        let closed = self.engine.close_session(&self.who, id, reason.to_owned(), None).await?;
+        let closed = self.engine.sessions().close(&self.who, id, reason.to_owned(), None).await?;
         Ok(closed.cancelled_tasks)
     }
 
@@ -241,14 +240,14 @@ impl SubAgent {
         let Some(usage) = ended.usage else { return };
         let report = TurnReport::Used { usage, model: self.model.clone() };
         let command = Command::Turn { call_id: self.call_id, report };
-        if let Err(error) = self.engine.command(&self.parent, command, None).await {
+        if let Err(error) = self.parent.command(command, None).await {
             tracing::warn!(call_id = %self.call_id, %error, "an agent's usage was not counted");
         }
     }
 
     async fn result(&self, ended: Call, left: u32) -> Result<ToolResult, Error> {
         let mut text = final_text(&ended).to_owned();
-        let outcome = self.engine.turn_outcome(ended).await?;
+        let outcome = self.engine.turns().outcome(ended).await?;
         let note = match &outcome.stop {
             Ok(StopReason::EndTurn) if text.is_empty() => "the agent ended without a word",
             Ok(StopReason::EndTurn | StopReason::Cancelled) | Err(_) => "",

@@ -1,12 +1,10 @@
 //! What a turn hears of background tasks that ended while it ran, and what is kept of a turn that was
 //! started to tell of some.
 
-use tokio::sync::oneshot;
-
 use super::play::{Play, Turn, failure};
+use super::redact::redacted;
+use crate::engine::actor::ActorMessage;
 use crate::engine::follow_up::words::message;
-use crate::engine::inbox::Message as ActorMessage;
-use crate::engine::redact::redacted;
 use crate::machine::Reply;
 use crate::model::limits::{
     FOLLOW_UP_NOTE_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOLS_MAX,
@@ -31,15 +29,15 @@ impl Turn {
             return Ok(());
         }
         let Play { engine, handle, call_id, session_id, .. } = &self.play;
-        let mut tasks = engine.untold(*session_id).await.map_err(|error| failure(&error))?;
+        let mut tasks =
+            engine.follow_ups().untold(*session_id).await.map_err(|error| failure(&error))?;
         tasks.truncate(room);
         if tasks.is_empty() {
             return Ok(());
         }
         let call_ids = tasks.iter().map(|task| task.id).collect();
-        let (answer, answered) = oneshot::channel();
-        let take = ActorMessage::TakeFollowUps { turn: *call_id, call_ids, answer };
-        let taken = match engine.send(handle, take, answered).await {
+        let take = |answer| ActorMessage::TakeFollowUps { turn: *call_id, call_ids, answer };
+        let taken = match handle.ask(take).await {
             Ok(Reply::Claimed(taken)) => taken,
             // The turn is being stopped.
             Ok(_) => return Ok(()),

@@ -204,7 +204,7 @@ async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
         _ => None,
     });
     let told = format!("{:?}", failed.expect("a failed call").outcome);
-    assert!(told.contains("its end was never told"), "{told}");
+    assert!(told.contains("its end was never reported"), "{told}");
     check_counts(
         &server,
         &[

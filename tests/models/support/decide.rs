@@ -1,4 +1,4 @@
-//! The machine behind an inbox, without the rest of the actor: a model of `Actor::next_batch` with
+//! The machine behind an inbox, without the rest of the actor: a model of `SessionActor::gather` with
 //! `Batch::decide`, which decide and apply the commands that are waiting one by one.
 
 use std::time::Duration;
@@ -67,7 +67,7 @@ async fn running() -> (Session, Call) {
     let world = World::new(Rules::default());
     let session = world.session().await;
     let mut handle = world.start(World::request(Some(session), FOR_EVER)).await;
-    handle.stay();
+    handle.detach_silently();
     let id = handle.call_id;
     let session = world.log.session(session).await.expect("the store").expect("a session");
     let call = world.log.call(id).await.expect("the store").expect("a call");

@@ -81,7 +81,7 @@ impl World {
 
     /// A new session.
     pub async fn session(&self) -> SessionId {
-        let made = self.engine.create_session(&who(), NewSession::default(), None).await;
+        let made = self.engine.sessions().create(&who(), NewSession::default(), None).await;
         made.expect("a session").session.id
     }
 
@@ -92,7 +92,7 @@ impl World {
     }
 
     pub async fn start(&self, request: CallRequest) -> CallHandle {
-        match self.engine.start(&who(), request).await.expect("a call") {
+        match self.engine.calls().start(&who(), request).await.expect("a call") {
             Started::Call(handle) => handle,
             Started::DryRun(_) => panic!("a call was asked for"),
         }
@@ -105,7 +105,7 @@ impl World {
 
     /// Waits for the end of a task, at most so long.
     pub async fn wait(&self, id: CallId, wait: Duration) -> Call {
-        self.engine.wait(&who(), id, wait, false).await.expect("a task").call
+        self.engine.calls().wait(&who(), id, wait, false).await.expect("a task").call
     }
 
     /// A wait of so long is refused by no clock: it ends with the task, or shuttle says that
@@ -132,13 +132,13 @@ impl World {
             wait: Duration::ZERO,
             dry_run: false,
         };
-        Ok(self.engine.cancel(&who(), cancel).await?.call)
+        Ok(self.engine.calls().cancel(&who(), cancel).await?.call)
     }
 
     /// Waits for the end in the record, as somebody does to whom nothing is told.
     pub async fn recorded_end(&self, id: CallId) -> Call {
         loop {
-            let call = self.engine.call(&who(), id).await.expect("a call");
+            let call = self.engine.calls().get(&who(), id).await.expect("a call");
             if call.state.is_terminal() {
                 return call;
             }

@@ -1,9 +1,9 @@
-//! Calls and their results in words, for people and models.
+//! Calls and their results as text, for people and models.
 
 use crate::model::{Content, ContentKind, ResourceBody, State};
 
-/// The text of a result's pieces. What is no text is told of.
-pub(super) fn content<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String {
+/// Returns the text of a result's pieces, with a note for each piece that is not text.
+pub(crate) fn content<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String {
     let texts = pieces.into_iter().map(|content| match &content.kind {
         ContentKind::Text(text) => text.clone(),
         ContentKind::Json(value) => value.to_string(),
@@ -21,9 +21,9 @@ pub(super) fn state_name(state: State) -> String {
     state.as_str().replace('_', " ")
 }
 
-/// A text of at most so many bytes: the middle of a longer one is left out, and the text says how
-/// much of it.
-pub(super) fn without_middle(text: &str, bytes_max: usize) -> String {
+/// Returns a text of at most `bytes_max` bytes and a note: the middle of a longer text is left out,
+/// and the note gives its size.
+pub(crate) fn truncate_middle(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
@@ -39,9 +39,9 @@ mod tests {
 
     #[test]
     fn the_middle_of_a_long_text_is_left_out_and_counted() {
-        assert_eq!(without_middle("short", 5), "short");
-        assert_eq!(without_middle("abcdefghij", 4), "ab\n[6 bytes are left out here]\nij");
-        // A character is left out whole.
-        assert_eq!(without_middle("ää-öö", 6), "ä\n[5 bytes are left out here]\nö");
+        assert_eq!(truncate_middle("short", 5), "short");
+        assert_eq!(truncate_middle("abcdefghij", 4), "ab\n[6 bytes are left out here]\nij");
+        // Characters are never split.
+        assert_eq!(truncate_middle("ää-öö", 6), "ä\n[5 bytes are left out here]\nö");
     }
 }

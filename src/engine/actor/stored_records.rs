@@ -1,24 +1,25 @@
-//! Commands about records that are in the store only: those of calls that have ended, and of
-//! follow-ups. They are read when all that came before is there, so that nothing is decided by a
-//! record that has changed since, and one that was deleted doesn't come back.
+//! Decisions on records that are in the store only: calls that have ended, and follow-ups.
+//!
+//! The records are read once every earlier append is durable. So no decision uses a record that has
+//! changed since, and a deleted one does not come back.
 
-use super::Error;
+use super::SessionActor;
 use super::batch::Batch;
-use super::inbox::{Answer, Message};
-use super::session::Actor;
+use super::inbox::{ActorMessage, Answer};
+use crate::engine::Error;
 use crate::machine::{Command, Reply};
 use crate::model::{CallId, FollowUp};
 use crate::store::{RequestRecord, Store, StoreError};
 
-impl Actor {
-    /// Reads what the message is about, and decides.
-    pub(super) async fn look_up(&mut self, message: Message, batch: &mut Batch) {
+impl SessionActor {
+    /// Reads the records that the message needs, and decides it.
+    pub(super) async fn decide_on_stored(&mut self, message: ActorMessage, batch: &mut Batch) {
         match message {
-            Message::Acknowledge { call_id, answer } => {
+            ActorMessage::Acknowledge { call_id, answer } => {
                 let command = acknowledge(self.shared.store.as_ref(), call_id).await;
                 self.decide_stored(command, answer, None, batch);
             }
-            Message::FollowUp { call_id, order, request, answer } => {
+            ActorMessage::FollowUp { call_id, order, request, answer } => {
                 let record = self.shared.store.follow_up(call_id).await;
                 let command = match record {
                     Ok(Some(record)) => {
@@ -29,32 +30,32 @@ impl Actor {
                 };
                 self.decide_stored(command, answer, request, batch);
             }
-            Message::TakeFollowUps { turn, call_ids, answer } => {
+            ActorMessage::TakeFollowUps { turn, call_ids, answer } => {
                 let records = follow_ups(self.shared.store.as_ref(), call_ids).await;
                 let take = |records| Some(Command::TakeFollowUps { call_id: turn, records });
                 let command = records.map(take).map_err(Error::from);
                 self.decide_stored(command, answer, None, batch);
             }
-            Message::Start { mut start, work, attach, request, claim, answer } => {
+            ActorMessage::Start { mut start, work, attach, request, claim, answer } => {
                 batch.claims.extend(claim);
-                let told = start.turn.as_mut().and_then(|turn| turn.follow_ups.as_mut());
-                if let Some(told) = told {
-                    let ids = told.iter().map(|record| record.call_id).collect();
+                let records = start.turn.as_mut().and_then(|turn| turn.follow_ups.as_mut());
+                if let Some(records) = records {
+                    let ids = records.iter().map(|record| record.call_id).collect();
                     match follow_ups(self.shared.store.as_ref(), ids).await {
-                        Ok(records) => *told = records,
+                        Ok(stored) => *records = stored,
                         Err(error) => {
                             batch.answers.push((answer, Err(error.into())));
                             return;
                         }
                     }
                 }
-                self.take_start(*start, work, attach, batch, (answer, request));
+                self.decide_start(*start, work, attach, batch, (answer, request));
             }
-            other => self.take(other, batch),
+            other => self.decide(other, batch),
         }
     }
 
-    /// Decides a command; without one there is nothing to do.
+    /// Decides a command; if there is none, the answer is that nothing is left to do.
     fn decide_stored(
         &mut self,
         command: Result<Option<Command>, Error>,
@@ -64,7 +65,7 @@ impl Actor {
     ) {
         match command {
             Ok(Some(command)) => {
-                let now = self.shared.clock.now();
+                let now = self.shared.now();
                 batch.decide(&mut self.projection, command, now, Some((answer, request)));
             }
             Ok(None) => batch.answers.push((answer, Ok(Reply::Done))),
@@ -73,10 +74,10 @@ impl Actor {
     }
 }
 
-/// None: there is no such call any more.
+/// Returns the command for an acknowledgement, or `None` if the call no longer exists.
 async fn acknowledge(store: &dyn Store, call_id: CallId) -> Result<Option<Command>, Error> {
     let Some(call) = store.call(call_id).await? else { return Ok(None) };
-    // One that can't be read back is no reason not to acknowledge the task.
+    // The task is acknowledged even if its follow-up cannot be read back.
     let follow_up = match store.follow_up(call_id).await {
         Ok(follow_up) => follow_up.map(Box::new),
         Err(StoreError::Corrupt(_)) => None,

@@ -1,4 +1,4 @@
-//! What is kept of a call's output: a head, and a tail that is known once the call has ended.
+//! The part of a call's output that is kept: a head, and a tail that is known once the call ends.
 
 use std::collections::VecDeque;
 
@@ -9,22 +9,22 @@ use crate::model::{
     Content, ContentKind, OutputPosition, OutputStream, OutputSummary, StreamSummary, ToolOutput,
 };
 
-/// Decides for every piece of output whether it goes to the log, waits as a part of the tail, or
-/// is dropped. Memory is bounded by the tail, and none is used until the head is full.
+/// A filter that decides for each piece of output whether it goes to the log, waits as a part of the
+/// tail, or is dropped. Memory is bounded by the tail, and none is used until the head is full.
 #[derive(Debug)]
 pub(crate) struct OutputKeeper {
     head_bytes_max: u64,
     tail_bytes_max: u64,
     totals: [u64; 2],
-    /// Behind the last kept piece, for each stream.
+    /// The offset after the last kept piece of each stream.
     kept_to: [u64; 2],
     kept: [u64; 2],
-    cut: [Option<u64>; 2],
+    cut_offsets: [Option<u64>; 2],
     combined_kept_to: u64,
-    combined_cut: Option<u64>,
+    combined_cut_offset: Option<u64>,
     tail: VecDeque<Piece>,
     tail_bytes: u64,
-    record: Record,
+    record: RecordedOutput,
 }
 
 #[derive(Debug, Clone)]
@@ -36,25 +36,25 @@ struct Piece {
 }
 
 impl OutputKeeper {
-    /// Keeps `max_bytes`, of which the tail is up to a half.
-    pub(crate) fn new(max_bytes: u64) -> Self {
-        let tail_bytes_max = OUTPUT_TAIL_BYTES_MAX.min(max_bytes / 2);
+    /// Creates a keeper of `bytes_max` bytes, of which the tail is up to a half.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        let tail_bytes_max = OUTPUT_TAIL_BYTES_MAX.min(bytes_max / 2);
         Self {
-            head_bytes_max: max_bytes - tail_bytes_max,
+            head_bytes_max: bytes_max - tail_bytes_max,
             tail_bytes_max,
             totals: [0; 2],
             kept_to: [0; 2],
             kept: [0; 2],
-            cut: [None; 2],
+            cut_offsets: [None; 2],
             combined_kept_to: 0,
-            combined_cut: None,
+            combined_cut_offset: None,
             tail: VecDeque::new(),
             tail_bytes: 0,
-            record: Record::default(),
+            record: RecordedOutput::default(),
         }
     }
 
-    /// Takes a piece, and gives back what goes to the log now.
+    /// Adds a piece, and returns the part of it that goes to the log now.
     pub(crate) fn push(&mut self, stream: OutputStream, mut data: Bytes) -> Option<ToolOutput> {
         let piece_at = |keeper: &Self, data: Bytes| Piece {
             stream,
@@ -76,38 +76,44 @@ impl OutputKeeper {
         kept.map(|piece| self.keep(piece))
     }
 
-    /// Nothing more goes to the head: there is nobody to take it, and the process is to end all
-    /// the same. What comes from now on is tail.
+    /// Ends the head: the output from now on belongs to the tail. It is used while the log accepts
+    /// nothing from a process that must end.
     pub(crate) fn end_head(&mut self) {
         self.head_bytes_max = self.head_bytes_max.min(self.totals.iter().sum());
     }
 
-    /// Ends the output: the tail, in order, for the log.
+    /// Ends the output and returns the tail, in order.
     pub(crate) fn finish(&mut self) -> Vec<ToolOutput> {
         let tail = std::mem::take(&mut self.tail);
         tail.into_iter().map(|piece| self.keep(piece)).collect()
     }
 
-    /// The counts, right after [`OutputKeeper::finish`].
+    /// Returns the counts. It must be called after [`OutputKeeper::finish`].
     pub(crate) fn summary(&self) -> OutputSummary {
-        let stream = |index: usize| summary(self.totals[index], self.kept[index], self.cut[index]);
-        let combined = summary(self.totals.iter().sum(), self.kept.iter().sum(), self.combined_cut);
+        let stream =
+            |index: usize| summary(self.totals[index], self.kept[index], self.cut_offsets[index]);
+        let combined =
+            summary(self.totals.iter().sum(), self.kept.iter().sum(), self.combined_cut_offset);
         OutputSummary {
             stdout: stream(OutputStream::Stdout as usize),
             stderr: stream(OutputStream::Stderr as usize),
             combined,
             incomplete: false,
-            inline_truncated: self.record.is_cut || combined.dropped_bytes > 0,
+            inline_truncated: self.record.is_truncated || combined.dropped_bytes > 0,
         }
     }
 
-    /// The output as far as a call's record holds it.
+    /// Returns the part of the output that a call's record holds.
     pub(crate) fn content(&self) -> Vec<Content> {
         [OutputStream::Stdout, OutputStream::Stderr]
             .into_iter()
             .filter(|stream| !self.record.streams[*stream as usize].is_empty())
             .map(|stream| {
-                content(stream, 0, Bytes::copy_from_slice(&self.record.streams[stream as usize]))
+                output_content(
+                    stream,
+                    0,
+                    Bytes::copy_from_slice(&self.record.streams[stream as usize]),
+                )
             })
             .collect()
     }
@@ -118,12 +124,11 @@ impl OutputKeeper {
         while self.tail_bytes > self.tail_bytes_max {
             let over = self.tail_bytes - self.tail_bytes_max;
             let Some(oldest) = self.tail.front_mut() else { break };
-            let cut = over.min(oldest.data.len() as u64);
-            // Cut in place: the rest of the piece keeps its offsets true.
-            let _ = oldest.data.split_to(usize::try_from(cut).unwrap_or(usize::MAX));
-            oldest.offset += cut;
-            oldest.combined_offset += cut;
-            self.tail_bytes -= cut;
+            let dropped = over.min(oldest.data.len() as u64);
+            let _ = oldest.data.split_to(usize::try_from(dropped).unwrap_or(usize::MAX));
+            oldest.offset += dropped;
+            oldest.combined_offset += dropped;
+            self.tail_bytes -= dropped;
             if oldest.data.is_empty() {
                 self.tail.pop_front();
             }
@@ -135,10 +140,10 @@ impl OutputKeeper {
         let length = piece.data.len() as u64;
         let dropped = piece.offset - self.kept_to[index];
         if dropped > 0 {
-            self.cut[index].get_or_insert(self.kept_to[index]);
+            self.cut_offsets[index].get_or_insert(self.kept_to[index]);
         }
         if piece.combined_offset > self.combined_kept_to {
-            self.combined_cut.get_or_insert(self.combined_kept_to);
+            self.combined_cut_offset.get_or_insert(self.combined_kept_to);
         }
         self.kept_to[index] = piece.offset + length;
         self.combined_kept_to = piece.combined_offset + length;
@@ -156,42 +161,42 @@ impl OutputKeeper {
     }
 }
 
-fn summary(total: u64, kept: u64, cut: Option<u64>) -> StreamSummary {
+fn summary(total: u64, kept: u64, cut_offset: Option<u64>) -> StreamSummary {
     let dropped_bytes = total - kept;
-    // A stream whose very end was dropped has its cut where the kept part ends.
-    let cut_offset = if dropped_bytes > 0 { cut.or(Some(kept)) } else { None };
+    // If the end of the stream was dropped, nothing kept follows the cut.
+    let cut_offset = if dropped_bytes > 0 { cut_offset.or(Some(kept)) } else { None };
     StreamSummary { total_bytes: total, kept_bytes: kept, dropped_bytes, cut_offset }
 }
 
 /// The first bytes of each stream, for the call's record.
 #[derive(Debug, Default)]
-struct Record {
+struct RecordedOutput {
     streams: [Vec<u8>; 2],
-    is_cut: bool,
+    is_truncated: bool,
 }
 
-impl Record {
+impl RecordedOutput {
     fn push(&mut self, stream: OutputStream, offset: u64, data: &Bytes) {
         let held = &mut self.streams[stream as usize];
-        // Behind a hole it would pass for what was written there.
+        // A piece after a gap would appear to stand in the gap.
         let follows = offset == held.len() as u64;
         let room = if follows { RECORD_OUTPUT_BYTES_MAX - held.len() } else { 0 };
-        self.is_cut |= data.len() > room;
+        self.is_truncated |= data.len() > room;
         held.extend_from_slice(&data[..data.len().min(room)]);
     }
 }
 
-/// A piece of a stream as content: text where it is UTF-8, else the bytes as they are.
+/// Returns a piece of a stream as content: text if it is UTF-8, and otherwise the bytes.
 ///
-/// A piece that was cut out of a longer text may begin or end inside a character: then it is
-/// shortened to whole characters, so that a cut doesn't turn text into binary.
-pub(crate) fn content(stream: OutputStream, offset: u64, data: Bytes) -> Content {
+/// A piece of a longer text may begin or end inside a character. It is then shortened to whole
+/// characters, so that the division does not turn text into binary.
+pub(crate) fn output_content(stream: OutputStream, offset: u64, data: Bytes) -> Content {
     let start = data.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
     let start = if offset == 0 { 0 } else { start };
     let body = &data[start..];
     let text = match std::str::from_utf8(body) {
         Ok(text) => Some(text),
-        // Nothing wrong but an unfinished character at the end.
+        // The only error is an incomplete character at the end.
         Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
             std::str::from_utf8(&body[..error.valid_up_to()]).ok()
         }
@@ -268,11 +273,11 @@ mod tests {
     #[test]
     fn a_cut_inside_a_character_leaves_text() {
         let euro = "ab\u{20ac}cd".as_bytes();
-        let head = content(Stdout, 0, Bytes::copy_from_slice(&euro[..4]));
+        let head = output_content(Stdout, 0, Bytes::copy_from_slice(&euro[..4]));
         assert_eq!(head.kind, ContentKind::Text("ab".into()));
-        let tail = content(Stdout, 3, Bytes::copy_from_slice(&euro[3..]));
+        let tail = output_content(Stdout, 3, Bytes::copy_from_slice(&euro[3..]));
         assert_eq!((tail.kind, tail.offset), (ContentKind::Text("cd".into()), 5));
-        let wrong = content(Stdout, 0, Bytes::from_static(b"a\xffb"));
+        let wrong = output_content(Stdout, 0, Bytes::from_static(b"a\xffb"));
         assert!(matches!(wrong.kind, ContentKind::Binary { .. }));
     }
 }

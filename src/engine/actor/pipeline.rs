@@ -1,10 +1,9 @@
-//! What the actor has given to the store and hasn't heard of yet.
+//! The appends of an actor that are under way.
 //!
-//! Two appends may be under way, so that the store has work while the actor decides what comes
-//! next. The second one is made on the word of the first: it names the head that the first will
-//! leave, so the store refuses it if the first fails, and nothing is stored of a session that never
-//! was. That takes events in the first; behind an append that only changes records, the actor
-//! waits.
+//! Two appends may be under way, so that the store has work while the actor decides the next batch.
+//! The second one depends on the first: it names the head that the first will leave, so the store
+//! refuses it if the first fails. That only works if the first one adds events. After an append that
+//! only changes records, the actor waits.
 
 use std::collections::VecDeque;
 
@@ -15,49 +14,49 @@ use super::batch::Batch;
 use crate::model::limits::ACTOR_APPENDS_MAX;
 use crate::store::StoreError;
 
-/// What came of an append.
+/// The result of an append.
 pub(super) type Appended = Result<(), StoreError>;
 
 /// Batches in the order in which they were decided, each with its append.
 #[derive(Default)]
-pub(super) struct Appends {
+pub(super) struct AppendPipeline {
     batches: VecDeque<Batch>,
     results: FuturesOrdered<BoxFuture<'static, Appended>>,
-    /// One of them doesn't move the head: what would come next could be stored without it.
-    is_loose: bool,
+    /// One of the appends does not move the head, so a later one could be stored although it failed.
+    is_unordered: bool,
 }
 
-impl Appends {
-    /// Nothing is under way.
+impl AppendPipeline {
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
-    /// One more batch may be decided.
-    pub(super) fn take_more(&self) -> bool {
-        self.is_empty() || (self.batches.len() < ACTOR_APPENDS_MAX && !self.is_loose)
+    /// Returns whether one more batch may be decided.
+    pub(super) fn allows_next(&self) -> bool {
+        self.is_empty() || (self.batches.len() < ACTOR_APPENDS_MAX && !self.is_unordered)
     }
 
-    /// A batch whose append has just been made.
+    /// Adds a batch whose append has just been created.
     pub(super) fn push(&mut self, batch: Batch, append: BoxFuture<'static, Appended>) {
-        self.is_loose |= !batch.moves_head();
+        self.is_unordered |= !batch.moves_head();
         self.batches.push_back(batch);
         self.results.push_back(append);
     }
 
-    /// A batch without anything to store. It is answered in its turn: what it answers may rest on
-    /// what isn't durable yet.
+    /// Adds a batch with nothing to store. Its answers wait for the appends before it, because they
+    /// may depend on what is not durable yet.
     pub(super) fn push_empty(&mut self, batch: Batch) {
         self.batches.push_back(batch);
         self.results.push_back(futures::future::ready(Ok(())).boxed());
     }
 
-    /// The oldest batch, once it is known what came of it. Never, if there is none.
+    /// Waits for the oldest append and returns its batch with the result. Never returns if nothing
+    /// is under way.
     pub(super) async fn next(&mut self) -> (Batch, Appended) {
         match self.results.next().await {
             Some(result) => {
                 let batch = self.batches.pop_front().unwrap_or_default();
-                self.is_loose &= !self.is_empty();
+                self.is_unordered &= !self.is_empty();
                 (batch, result)
             }
             None => std::future::pending().await,

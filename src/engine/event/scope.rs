@@ -1,20 +1,20 @@
-//! Parts of a session's log.
+//! Scopes of a session's log: the events of one call or turn.
 
-use super::Error;
+use crate::engine::Error;
 use crate::model::{CallId, EventCodec, PayloadKind, TurnId};
 use crate::store::LogEvent;
 
-/// A part of a session's log that has an end of its own.
+/// A scope of a session's log that has an end of its own.
 #[derive(Clone, Copy)]
-pub(super) enum Part {
-    /// What a caller of a tool hears.
+pub(super) enum EventScope {
+    /// The events of a call, up to its end or its parking.
     Call(CallId),
-    /// What a caller of an agent hears.
+    /// The events of a turn and of its calls, up to the turn's end.
     Turn(TurnId),
 }
 
-impl Part {
-    /// The call that all of it belongs to.
+impl EventScope {
+    /// Returns the call to which all events of the scope belong, or `None` if there are several.
     pub(super) fn call_id(self) -> Option<CallId> {
         match self {
             Self::Call(id) => Some(id),
@@ -22,26 +22,26 @@ impl Part {
         }
     }
 
-    /// The events that belong to it.
-    pub(super) fn of(
+    /// Returns the events that belong to the scope.
+    pub(super) fn filter(
         self,
         mut events: Vec<LogEvent>,
         codec: &dyn EventCodec,
     ) -> Result<Vec<LogEvent>, Error> {
-        // The store has left out those of other calls.
+        // The store has left out the events of other calls.
         let Self::Turn(own) = self else { return Ok(events) };
-        let mut fault = None;
+        let mut error = None;
         events.retain(|event| match codec.decode_turn(event.sequence, &event.bytes) {
             Ok(turn) => turn == Some(own),
-            Err(error) => {
-                fault = Some(Error::Internal(error.to_string()));
+            Err(cause) => {
+                error = Some(Error::Internal(cause.to_string()));
                 false
             }
         });
-        fault.map_or(Ok(events), Err)
+        error.map_or(Ok(events), Err)
     }
 
-    /// Nothing of it follows this event.
+    /// Returns whether the event is the last one of the scope.
     pub(super) fn ends_with(self, event: &LogEvent) -> bool {
         match self {
             Self::Call(_) => {

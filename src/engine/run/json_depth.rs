@@ -1,20 +1,20 @@
-//! How deep JSON is nested. What is nested deeper than a message may be can be written into the log,
-//! and never be read there by anybody.
+//! The nesting depth of JSON. A value that is nested deeper than a message may be could be written
+//! to the log, but never be read from it.
 
 use serde_json::Value;
 
-use super::words::without_middle;
+use crate::engine::text::truncate_middle;
 use crate::model::limits::{ARGUMENTS_DEPTH_MAX, RESULT_CONTENT_BYTES_MAX, RESULT_DEPTH_MAX};
 use crate::model::{Content, ContentKind, ToolResult};
 use crate::tool::Arguments;
 
-/// The arguments are nested deeper than those of a caller may be.
-pub(super) fn are_too_deep(arguments: &Arguments) -> bool {
-    // The arguments are a level themselves.
+/// Returns whether the arguments are nested deeper than those of a caller may be.
+pub(crate) fn are_too_deep(arguments: &Arguments) -> bool {
+    // The arguments themselves are a level.
     arguments.values().any(|value| is_deeper(value, ARGUMENTS_DEPTH_MAX - 1))
 }
 
-/// It has more levels of objects and lists than so many.
+/// Returns whether the value has more than `levels` levels of objects and lists.
 fn is_deeper(value: &Value, levels: usize) -> bool {
     match value {
         Value::Object(members) => {
@@ -25,7 +25,7 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// The result with all that is nested too deep as text, which says so.
+/// Returns the result with all values that are nested too deep as text, with a note.
 pub(super) fn flattened(mut result: ToolResult) -> ToolResult {
     for content in &mut result.content {
         if let ContentKind::Json(value) = &content.kind
@@ -43,10 +43,10 @@ pub(super) fn flattened(mut result: ToolResult) -> ToolResult {
     result
 }
 
-fn text(what: &str, json: &str) -> ContentKind {
-    let json = without_middle(json, RESULT_CONTENT_BYTES_MAX);
+fn text(name: &str, json: &str) -> ContentKind {
+    let json = truncate_middle(json, RESULT_CONTENT_BYTES_MAX);
     ContentKind::Text(format!(
-        "[{what} is nested deeper than {RESULT_DEPTH_MAX} levels; it follows as text]\n{json}"
+        "[{name} is nested deeper than {RESULT_DEPTH_MAX} levels; it follows as text]\n{json}"
     ))
 }
 
@@ -56,7 +56,7 @@ mod tests {
 
     use super::*;
 
-    /// A value of so many levels, of both kinds.
+    /// Returns a value of this many levels of both kinds.
     fn nested(levels: usize) -> Value {
         (0..levels).fold(json!(1), |inner, level| match level % 2 {
             0 => json!([inner]),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_too_deep_is_told_as_text() {
+    fn values_that_are_nested_too_deep_become_text() {
         let result = |levels| ToolResult {
             content: vec![Content {
                 kind: ContentKind::Json(nested(levels)),
@@ -105,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_too_long_is_cut_and_says_so() {
+    fn a_text_that_is_too_long_is_truncated_with_a_note() {
         let value = (0..=RESULT_DEPTH_MAX)
             .fold(json!("x".repeat(RESULT_CONTENT_BYTES_MAX)), |inner, _| json!([inner]));
         let content = Content { kind: ContentKind::Json(value), stream: None, offset: 0 };
         let result = flattened(ToolResult { content: vec![content], ..ToolResult::default() });
         let ContentKind::Text(text) = &result.content[0].kind else { panic!("{result:?}") };
         assert!(text.len() < RESULT_CONTENT_BYTES_MAX + 200, "{}", text.len());
-        assert!(text.contains("bytes are left out here]"), "it doesn't say so");
+        assert!(text.contains("bytes are left out here]"), "the note is missing");
     }
 }

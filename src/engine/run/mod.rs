@@ -1,5 +1,8 @@
-//! One run of a call: its process, or its code inside the server, becomes commands in the inbox
-//! of its session.
+//! One run of a call: reports of its process, or of its code inside the server, become commands of
+//! its session's actor.
+
+pub(crate) mod json_depth;
+mod output_keeper;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,52 +15,55 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
-use super::depth::flattened;
-use super::handle::sleep_until;
-use super::inbox::Message;
-use super::output::OutputKeeper;
+use super::actor::ActorMessage;
+use super::{Shared, sleep_until};
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
 use crate::machine::{Command, Finish};
 use crate::model::{
     CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor, ToolResult,
 };
 use crate::tool::{InProcess, Work, WorkEvent};
+use json_depth::flattened;
+use output_keeper::OutputKeeper;
 
-/// Progress reports that wait for the log. A tool that reports faster waits.
+pub(crate) use output_keeper::output_content;
+
+/// Progress reports that wait to be stored. A tool that reports faster waits.
 const PROGRESS_REPORTS_MAX: usize = 16;
 
-/// How long a report may take once the server stops.
+/// The maximum time for a report once the server stops.
 const LAST_REPORT: Duration = Duration::from_secs(1);
 
 /// One run of a call.
-pub(super) struct Attempt {
+pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
     pub(super) call_id: CallId,
     pub(super) max_output_bytes: u64,
     pub(super) idle_timeout: Option<Duration>,
-    pub(super) reports: mpsc::Sender<Message>,
-    pub(super) control: watch::Receiver<Option<Stop>>,
-    /// Its place among the running calls, free again when the run ends.
+    pub(super) reports: mpsc::Sender<ActorMessage>,
+    pub(super) stops: watch::Receiver<Option<Stop>>,
+    /// The slot, which is released when the run ends, or `None` if the run needs none.
     pub(super) slot: Option<OwnedSemaphorePermit>,
-    /// When the last sign of life was told that isn't in the log.
-    pub(super) told_alive: Option<Instant>,
+    /// The time of the last `Alive` report, or `None` if there was none.
+    pub(super) last_alive: Option<Instant>,
 }
 
-impl Attempt {
-    /// Runs the work and reports its end, whatever happens.
+impl Run {
+    /// Runs the work and reports its end, even if its code panics.
     pub(super) async fn run(mut self, work: Box<Work>) {
         let running = self.shared.metrics.running_call();
         let run = async {
             match *work {
                 Work::Process(spec) => self.run_process(spec).await,
                 Work::InProcess(code) => self.run_in_process(code).await,
-                Work::Followed(events) => self.run_elsewhere(events).await,
+                Work::Followed(events) => self.follow_events(events).await,
             }
         };
         let finish = match AssertUnwindSafe(run).catch_unwind().await {
             Ok(finish) => finish,
-            Err(_) => Some(self.failed("the tool's code in the server broke: see the log".into())),
+            Err(_) => {
+                Some(self.failed("the tool's code in the server panicked: see the log".into()))
+            }
         };
         drop(running);
         drop(self.slot.take());
@@ -67,15 +73,15 @@ impl Attempt {
         }
     }
 
-    /// None: the server stops, and the call stays unfinished in its record, to be LOST when the
-    /// next one starts.
+    /// Runs a process. Returns `None` if the server stops: the call stays unfinished in its record,
+    /// and becomes LOST when the next server starts.
     async fn run_process(&mut self, spec: ProcessSpec) -> Option<Finish> {
         let mut process = match self.shared.executor.start(self.call_id, spec) {
             Ok(process) => process,
             Err(error) => return Some(self.failed(error.to_string())),
         };
         let mut keeper = OutputKeeper::new(self.max_output_bytes);
-        let report = self.follow(process.as_mut(), &mut keeper).await?;
+        let report = self.follow_process(process.as_mut(), &mut keeper).await?;
         for output in keeper.finish() {
             self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
         }
@@ -97,9 +103,10 @@ impl Attempt {
         Some(Finish { call_id: self.call_id, result, stopped: report.stopped, survivors })
     }
 
-    /// Reads the process to its end. While the log takes no more, the process isn't read, and
-    /// blocks; but one that is to stop is read on, or it could not come to its end.
-    async fn follow(
+    /// Reads the output of the process to its end. While a report waits to be stored, the process is
+    /// not read, and blocks. A process that is being stopped is read all the same, or it could not
+    /// end. Returns `None` if the server stops or the actor has ended.
+    async fn follow_process(
         &mut self,
         process: &mut dyn Process,
         keeper: &mut OutputKeeper,
@@ -107,7 +114,7 @@ impl Attempt {
         let stopping = self.shared.stopping.clone();
         let reports = self.reports.clone();
         let (mut leaving, mut stopped) = (false, false);
-        // What the log has no room for yet.
+        // A report that waits to be stored.
         let mut held: Option<Command> = None;
         loop {
             tokio::select! {
@@ -116,20 +123,20 @@ impl Attempt {
                     (leaving, stopped) = (true, true);
                     process.stop(Stop::Graceful(self.shared.options.stop_grace));
                 }
-                changed = self.control.changed(), if !leaving => match changed {
-                    Ok(()) => if let Some(stop) = *self.control.borrow_and_update() {
+                changed = self.stops.changed(), if !leaving => match changed {
+                    Ok(()) => if let Some(stop) = *self.stops.borrow_and_update() {
                         stopped = true;
                         process.stop(stop);
                     },
-                    // The actor broke: the next one takes the call for lost, so it must be.
+                    // The actor panicked. The next one regards the call as lost, so its run ends.
                     Err(_) => {
                         (leaving, stopped) = (true, true);
                         process.stop(Stop::Kill);
                     }
                 },
-                place = reports.reserve(), if held.is_some() => match (place, held.take()) {
-                    (Ok(place), Some(command)) => place.send(Message::Report(command)),
-                    // As above.
+                permit = reports.reserve(), if held.is_some() => match (permit, held.take()) {
+                    (Ok(permit), Some(command)) => permit.send(ActorMessage::Report(command)),
+                    // The actor panicked, as above.
                     _ => {
                         (leaving, stopped) = (true, true);
                         process.stop(Stop::Kill);
@@ -139,8 +146,8 @@ impl Attempt {
                     ProcessEvent::Exited(_) if leaving => return None,
                     ProcessEvent::Exited(report) => {
                         if let Some(command) = held {
-                            // On the heap, as all that comes after the run: a run that goes on
-                            // for hours holds no room for it.
+                            // Boxed, like everything after the run, so that a run that lasts for
+                            // hours holds no memory for it.
                             self.report(command).boxed().await;
                         }
                         return Some(report);
@@ -157,7 +164,7 @@ impl Attempt {
         }
     }
 
-    /// What the log must be told of a piece of output, if anything.
+    /// Returns the report for a piece of output, or `None` if it needs none now.
     fn keep(
         &mut self,
         keeper: &mut OutputKeeper,
@@ -168,16 +175,16 @@ impl Attempt {
         if let Some(output) = keeper.push(stream, data) {
             return Some(Command::Output { call_id, output });
         }
-        // What isn't kept is a sign of life all the same, told often enough for the idle limit.
+        // Output that is not kept is a sign of life, reported often enough for the idle timeout.
         let limit = self.idle_timeout?;
-        let is_due = self.told_alive.is_none_or(|told| told.elapsed() >= limit / 4);
+        let is_due = self.last_alive.is_none_or(|last| last.elapsed() >= limit / 4);
         is_due.then(|| {
-            self.told_alive = Some(Instant::now());
+            self.last_alive = Some(Instant::now());
             Command::Alive { call_id }
         })
     }
 
-    /// None: as for a process, or the actor broke.
+    /// Runs code inside the server. Returns `None` if the server stops or the actor has ended.
     async fn run_in_process(&mut self, code: Box<dyn InProcess>) -> Option<Finish> {
         let (progress, mut reports) = mpsc::channel(PROGRESS_REPORTS_MAX);
         let stop = CancellationToken::new();
@@ -185,31 +192,31 @@ impl Attempt {
         let mut running = code.run(progress, stop.clone());
         let mut deadline = None;
         let log = self.reports.clone();
-        // What the log has no room for yet. A tool that reports more waits.
+        // A report that waits to be stored. Further reports wait behind it.
         let mut held: Option<Command> = None;
         let result = loop {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return None,
-                place = log.reserve(), if held.is_some() => {
+                permit = log.reserve(), if held.is_some() => {
                     if let Some(command) = held.take() {
-                        place.ok()?.send(Message::Report(command));
+                        permit.ok()?.send(ActorMessage::Report(command));
                     }
                 }
                 Some(progress) = reports.recv(), if held.is_none() => {
                     held = self.progress_report(progress);
                 }
                 result = &mut running => break result,
-                changed = self.control.changed() => {
+                changed = self.stops.changed() => {
                     changed.ok()?;
                     stop.cancel();
-                    deadline = self.control.borrow_and_update().map(|stop| match stop {
+                    deadline = self.stops.borrow_and_update().map(|stop| match stop {
                         Stop::Graceful(grace) => Instant::now() + grace,
                         Stop::Kill => Instant::now(),
                     });
                 }
                 () = sleep_until(deadline) => break ToolResult {
-                    error_message: "it was told to stop and didn't: its result is not waited for"
+                    error_message: "the tool was asked to stop and did not: its result is not waited for"
                         .into(),
                     is_error: true,
                     ..ToolResult::default()
@@ -228,8 +235,9 @@ impl Attempt {
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
     }
 
-    /// None: as for a process, or the actor broke.
-    async fn run_elsewhere(&mut self, mut events: BoxStream<'static, WorkEvent>) -> Option<Finish> {
+    /// Follows work that runs outside of this server. Returns `None` if the server stops or the actor
+    /// has ended.
+    async fn follow_events(&mut self, mut events: BoxStream<'static, WorkEvent>) -> Option<Finish> {
         let stopping = self.shared.stopping.clone();
         let mut keeper = OutputKeeper::new(self.max_output_bytes);
         let mut stopped = false;
@@ -237,13 +245,13 @@ impl Attempt {
             tokio::select! {
                 biased;
                 () = stopping.cancelled() => return None,
-                changed = self.control.changed() => {
+                changed = self.stops.changed() => {
                     changed.ok()?;
                     stopped = true;
                     break None;
                 }
                 event = events.next() => match event {
-                    // While the log takes no more, nothing more is asked for.
+                    // No further event is read until the report is stored.
                     Some(WorkEvent::Output(data)) => {
                         if let Some(command) = self.keep(&mut keeper, OutputStream::Stdout, data) {
                             self.report(command).boxed().await;
@@ -261,7 +269,7 @@ impl Attempt {
         self.shared.metrics.output(summary.combined.kept_bytes, summary.combined.dropped_bytes);
         let mut result = ended.unwrap_or_else(|| ToolResult {
             is_error: true,
-            error_message: "it isn't followed any more: its end was never told".into(),
+            error_message: "the call is no longer followed: its end was never reported".into(),
             ..ToolResult::default()
         });
         result.content.splice(..0, keeper.content());
@@ -270,10 +278,10 @@ impl Attempt {
     }
 
     fn progress_report(&self, progress: Progress) -> Option<Command> {
-        // JSON, and so the record, has no NaN and no infinity.
+        // JSON, and so the record, has neither NaN nor infinity.
         let is_number = progress.done.is_finite() && progress.total.is_none_or(f64::is_finite);
         if !is_number {
-            tracing::warn!(call_id = %self.call_id, "progress that is no number was dropped");
+            tracing::warn!(call_id = %self.call_id, "progress that is not a finite number was dropped");
         }
         is_number.then_some(Command::Progress { call_id: self.call_id, progress })
     }
@@ -283,23 +291,23 @@ impl Attempt {
         Finish { call_id: self.call_id, result, stopped: false, survivors: Vec::new() }
     }
 
-    /// Waits for as long as the log does, but not much longer once the server stops: then the
-    /// call will be LOST whatever is told here.
+    /// Sends a report to the actor, and waits while the actor is busy. Once the server stops, it waits
+    /// only briefly: the call will then be LOST in any case.
     async fn report(&self, command: Command) {
-        // The message goes where its place is, and not through the future that waits for it.
-        let place = self.reports.reserve();
+        // The permit is awaited without the message, which keeps the future small.
+        let permit = self.reports.reserve();
         let too_late = async {
             self.shared.stopping.cancelled().await;
             tokio::time::sleep(LAST_REPORT).await;
         };
         tokio::select! {
             biased;
-            // The actor outlives its live calls, but for a store that is gone: then nobody hears.
-            place = place => if let Ok(place) = place {
-                place.send(Message::Report(command));
+            // The actor outlives its live calls, unless the store is gone.
+            permit = permit => if let Ok(permit) = permit {
+                permit.send(ActorMessage::Report(command));
             },
             () = too_late => {
-                tracing::warn!(call_id = %self.call_id, "a report was lost: the store takes none");
+                tracing::warn!(call_id = %self.call_id, "a report was lost: the store does not accept changes");
             }
         }
     }

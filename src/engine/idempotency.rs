@@ -1,52 +1,55 @@
-//! Request ids: the same id has its effect once, however often and however quickly it comes.
+//! Idempotency of requests: a request id has its effect once, however often it is sent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::Error;
+use crate::engine::Error;
 use crate::model::Tenant;
 use crate::store::{RequestEffect, Store};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A request id as a caller sent it, with a digest of what it came with.
+/// A request id of a caller, with a fingerprint of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
-    /// The id.
+    /// The request id.
     pub id: String,
-    /// A digest of the method and the content.
+    /// The digest of the method and the content.
     pub fingerprint: [u8; 32],
 }
 
 type Key = (Tenant, String);
 
-/// The ids whose requests are under way.
+/// The ids of the requests that are under way.
 ///
-/// A repetition waits until the first has its record in the store, or has failed; so of fifty
-/// equal requests one acts, and the others read what it did. One entry a request under way.
+/// A repetition waits until the first request has its record in the store, or has failed. So of
+/// fifty equal requests one acts, and the others read its result. The map has one entry for each
+/// request that is under way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Claims {
     under_way: Arc<Mutex<HashMap<Key, watch::Sender<()>>>>,
 }
 
-/// The right to act for a request id, until it is dropped.
+/// The exclusive right to act for a request id, released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Claims,
     key: Key,
 }
 
-/// What to do about a request.
+/// The result of a claim.
 pub(crate) enum Claimed {
-    /// Act, and keep the claim until the record is in the store. None: it has no id.
+    /// The request is new: act, and hold the claim until the record is in the store. The claim is
+    /// `None` if the request has no id.
     First(Option<Claim>),
-    /// It was done before: answer by this.
+    /// The request has had this effect before: answer from it.
     Replay(RequestEffect),
 }
 
 impl Claims {
-    /// Waits for an equal request that is under way, then says whether this one is to act.
+    /// Waits for an equal request that is under way, then claims the id unless that request has had
+    /// its effect.
     pub(crate) async fn claim(
         &self,
         store: &dyn Store,
@@ -54,7 +57,7 @@ impl Claims {
         request: Option<&RequestKey>,
     ) -> Result<Claimed, Error> {
         let Some(request) = request else { return Ok(Claimed::First(None)) };
-        let claim = self.take(tenant, &request.id).await;
+        let claim = self.acquire(tenant, &request.id).await;
         match store.request(tenant, &request.id).await? {
             None => Ok(Claimed::First(Some(claim))),
             Some(record) if record.fingerprint == request.fingerprint => {
@@ -64,7 +67,7 @@ impl Claims {
         }
     }
 
-    async fn take(&self, tenant: &Tenant, id: &str) -> Claim {
+    async fn acquire(&self, tenant: &Tenant, id: &str) -> Claim {
         let key = (tenant.clone(), id.to_owned());
         loop {
             let mut ended = {
@@ -77,13 +80,13 @@ impl Claims {
                     }
                 }
             };
-            // Ends with an error when the holder drops its claim: that is the news.
+            // The sender is dropped with the claim, so this ends with an error.
             let _ = ended.changed().await;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, watch::Sender<()>>> {
-        // A map that a panic left behind is whole: every change to it is one call.
+        // The map is consistent after a panic: every change to it is one call.
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,4 +95,10 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.claims.lock().remove(&self.key);
     }
+}
+
+/// Returns the error for a recorded effect of another method. The fingerprint includes the method,
+/// so this is a defect of the server.
+pub(crate) fn unexpected_effect() -> Error {
+    Error::Internal("the request is recorded with the effect of another method".into())
 }

@@ -1,76 +1,82 @@
-//! Reading what a task has written.
+//! Reading the output of a call.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::{Engine, Error};
+use super::Calls;
+use crate::engine::Error;
 use crate::model::{Call, CallId, Principal, StreamSummary, ToolOutput};
 use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
 
-/// Where to begin.
+/// The start of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputStart {
-    /// At this offset, in bytes.
+    /// The offset in the stream, in bytes.
     Offset(u64),
-    /// So many lines before the end.
+    /// The number of lines before the end of the stream.
     TailLines(u32),
 }
 
-/// What to read.
+/// A request to read output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputRead {
-    /// The task.
+    /// The call.
     pub id: CallId,
-    /// Of which stream.
+    /// The stream.
     pub selection: OutputSelection,
-    /// From where.
+    /// The start of the read.
     pub start: OutputStart,
-    /// How much at most, in bytes.
+    /// The maximum number of bytes to return.
     pub bytes_max: usize,
-    /// How long to wait for something behind the offset, or for the end.
+    /// The maximum time to wait for output after the start, or for the end of the call.
     pub wait: Duration,
 }
 
-/// A part of a stream.
+/// A slice of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputSlice {
     /// The bytes.
     pub data: Bytes,
-    /// The offset of the first of them.
+    /// The offset of the first byte.
     pub offset: u64,
-    /// Read on from here.
+    /// The offset at which the next read starts.
     pub next_offset: u64,
-    /// What the call has written to the stream, in bytes.
+    /// The number of bytes that the call has written to the stream.
     pub total_bytes: u64,
-    /// What of it was thrown away.
+    /// The number of these bytes that were dropped.
     pub dropped_bytes: u64,
-    /// The call has ended, and nothing is left behind `next_offset`.
+    /// Whether the call has ended and nothing follows `next_offset`.
     pub eof: bool,
 }
 
-impl Engine {
-    /// Reads a part of a task's output, waiting for it if asked to.
+impl Calls {
+    /// Reads a slice of a call's output, and waits for output if the request says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TaskNotFound`] if the caller has no such call, and [`Error::Draining`] if the server
+    /// stops during the wait.
     pub async fn read_output(
         &self,
-        who: &Principal,
+        principal: &Principal,
         read: OutputRead,
     ) -> Result<OutputSlice, Error> {
-        let until = Instant::now() + read.wait;
-        let call = self.call(who, read.id).await?;
+        let deadline = Instant::now() + read.wait;
+        let call = self.get(principal, read.id).await?;
         let mut heads = self.shared.heads.subscribe(&call.session_id);
         loop {
             heads.newest();
-            // The call before its output: what it had written when it ended is all there is.
-            let call = self.call(who, read.id).await?;
+            // The call is read before its output: once it has ended, its output is complete.
+            let call = self.get(principal, read.id).await?;
             let slice = self.output_slice(&call, &read).await?;
-            if !slice.data.is_empty() || slice.eof || Instant::now() >= until {
+            if !slice.data.is_empty() || slice.eof || Instant::now() >= deadline {
                 return Ok(slice);
             }
             tokio::select! {
                 _ = heads.changed() => {}
-                () = tokio::time::sleep_until(until) => {}
+                () = tokio::time::sleep_until(deadline) => {}
                 () = self.shared.draining.cancelled() => return Err(Error::Draining),
             }
         }
@@ -85,7 +91,7 @@ impl Engine {
         let query = OutputQuery { call_id: call.id, selection: read.selection, from, bytes_max };
         let page = self.output_page(query).await?;
         let totals = totals(&page, call, read.selection);
-        let mut slice = Slice::new(match read.start {
+        let mut slice = SliceBuilder::new(match read.start {
             OutputStart::Offset(offset) => offset,
             OutputStart::TailLines(_) => 0,
         });
@@ -108,7 +114,7 @@ impl Engine {
         }
         let mut next_offset = offset + data.len() as u64;
         if page.pieces.is_empty() && call.state.is_terminal() {
-            // What the stream ended with was dropped: there is nothing more to come.
+            // The end of the stream was dropped, so nothing follows.
             next_offset = next_offset.max(totals.total_bytes);
         }
         let eof = call.state.is_terminal() && next_offset >= totals.total_bytes;
@@ -117,8 +123,8 @@ impl Engine {
     }
 }
 
-/// The counts of the selected stream: the final ones of a call that has ended, else those of what
-/// is in the log.
+/// Returns the counts of the selected stream: the final ones if the call has ended, or else those
+/// of the log.
 fn totals(page: &OutputPage, call: &Call, selection: OutputSelection) -> StreamSummary {
     let ended = match &call.outcome {
         Some(crate::model::Outcome::Result(result)) => Some(&result.output),
@@ -134,37 +140,37 @@ fn totals(page: &OutputPage, call: &Call, selection: OutputSelection) -> StreamS
     }
 }
 
-pub(super) fn offset_of(output: &ToolOutput, selection: OutputSelection) -> u64 {
+fn offset_of(output: &ToolOutput, selection: OutputSelection) -> u64 {
     match selection {
         OutputSelection::Combined => output.position.combined_offset,
         OutputSelection::Stdout | OutputSelection::Stderr => output.position.offset,
     }
 }
 
-/// Pieces without a hole between them. What lies behind a hole is for the next read.
-struct Slice {
-    wanted: u64,
+/// A builder of a slice from adjacent pieces. Pieces after a gap are left to the next read.
+struct SliceBuilder {
+    start: u64,
     offset: u64,
-    /// Behind the last part.
+    /// The offset after the last part.
     end: u64,
     parts: Vec<Bytes>,
 }
 
-impl Slice {
-    fn new(wanted: u64) -> Self {
-        Self { wanted, offset: wanted, end: wanted, parts: Vec::new() }
+impl SliceBuilder {
+    fn new(start: u64) -> Self {
+        Self { start, offset: start, end: start, parts: Vec::new() }
     }
 
     fn push(&mut self, offset: u64, mut data: Bytes) {
         if self.parts.is_empty() {
-            if offset < self.wanted {
-                let skip = usize::try_from(self.wanted - offset).unwrap_or(usize::MAX);
+            if offset < self.start {
+                let skip = usize::try_from(self.start - offset).unwrap_or(usize::MAX);
                 data = data.slice(skip.min(data.len())..);
             }
             if data.is_empty() {
                 return;
             }
-            self.offset = offset.max(self.wanted);
+            self.offset = offset.max(self.start);
             self.end = self.offset;
         } else if offset != self.end {
             return;
@@ -185,7 +191,7 @@ impl Slice {
     }
 }
 
-/// Where the last `lines` lines of `data` begin, but no more than `bytes_max` before its end.
+/// Returns the start of the last `lines` lines of `data`, but at most `bytes_max` before its end.
 pub(super) fn tail_start(data: &[u8], lines: u32, bytes_max: usize) -> usize {
     let least = data.len().saturating_sub(bytes_max);
     if lines == 0 {
@@ -213,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_begins_where_it_was_asked_to_and_ends_at_a_hole() {
-        let mut slice = Slice::new(2);
+    fn a_slice_begins_at_the_requested_offset_and_ends_at_a_gap() {
+        let mut slice = SliceBuilder::new(2);
         slice.push(0, Bytes::from_static(b"abcd"));
         slice.push(4, Bytes::from_static(b"ef"));
         slice.push(9, Bytes::from_static(b"zz"));
         assert_eq!(slice.into_parts(), (2, Bytes::from_static(b"cdef")));
-        let mut behind = Slice::new(5);
-        behind.push(9, Bytes::from_static(b"zz"));
-        assert_eq!(behind.into_parts(), (9, Bytes::from_static(b"zz")));
+        let mut after_gap = SliceBuilder::new(5);
+        after_gap.push(9, Bytes::from_static(b"zz"));
+        assert_eq!(after_gap.into_parts(), (9, Bytes::from_static(b"zz")));
     }
 }

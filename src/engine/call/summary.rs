@@ -1,41 +1,46 @@
-//! What a model and a person should know of a session's background tasks.
+//! Summaries of a session's background tasks, for models and people.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use super::words::{self, state_name};
-use super::{Engine, Error};
+use super::Calls;
+use crate::engine::Error;
+use crate::engine::text::{self, state_name};
 use crate::model::limits::{PAGE_SIZE_DEFAULT, SUMMARY_RESULT_CHARACTERS_MAX};
 use crate::model::{Call, CallId, Outcome, Principal, SessionId, State, Timestamp};
 use crate::store::CallQuery;
 
-/// A session's background tasks in words.
+/// A summary of a session's background tasks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// For the system message of a model; empty when there are no tasks.
+    /// The text for the system message of a model, empty if there are no tasks.
     pub context: String,
-    /// For a person.
+    /// The text for people.
     pub text: String,
-    /// How many have not ended.
+    /// The number of tasks that have not ended.
     pub running: u32,
 }
 
-impl Engine {
-    /// Sums up the newest background tasks of a session.
-    pub async fn summarize(&self, who: &Principal, id: SessionId) -> Result<Summary, Error> {
-        self.summarize_but(who, id, None).await
+impl Calls {
+    /// Summarizes the newest background tasks of a session.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SessionNotFound`] if the caller has no such session.
+    pub async fn summarize(&self, principal: &Principal, id: SessionId) -> Result<Summary, Error> {
+        self.summarize_without(principal, id, None).await
     }
 
-    /// The same without one of them: the turn that asks.
-    pub(super) async fn summarize_but(
+    /// Summarizes the tasks without one of them: the turn that asks for the summary.
+    pub(crate) async fn summarize_without(
         &self,
-        who: &Principal,
+        principal: &Principal,
         id: SessionId,
-        asking: Option<CallId>,
+        excluded: Option<CallId>,
     ) -> Result<Summary, Error> {
-        self.own_session(who, id).await?;
+        self.shared.own_session(principal, id).await?;
         let query = CallQuery {
-            tenant: who.tenant.clone(),
+            tenant: principal.tenant.clone(),
             session_id: Some(id),
             states: Vec::new(),
             kinds: Vec::new(),
@@ -45,13 +50,13 @@ impl Engine {
             limit: PAGE_SIZE_DEFAULT,
         };
         let page = self.shared.store.calls(query).await?;
-        // Tasks that run are told of however old they are.
+        // Running tasks are included however old they are.
         let live = self.shared.store.live_calls(id).await?;
         let shown: HashSet<CallId> = page.calls.iter().map(|call| call.id).collect();
         let older = live.into_iter().filter(|call| call.is_task() && !shown.contains(&call.id));
         let all = page.calls.into_iter().chain(older);
-        let calls: Vec<Call> = all.filter(|call| Some(call.id) != asking).collect();
-        Ok(summarize(&calls, page.next.is_some(), self.now()))
+        let calls: Vec<Call> = all.filter(|call| Some(call.id) != excluded).collect();
+        Ok(summarize(&calls, page.next.is_some(), self.shared.now()))
     }
 }
 
@@ -66,10 +71,10 @@ fn summarize(calls: &[Call], more: bool, now: Timestamp) -> Summary {
         let id = call.id.background();
         let seconds = call.elapsed(now).as_secs();
         let tool = if call.turn.is_some() { "agent" } else { call.tool.as_str() };
-        let what = if call.description.is_empty() { tool } else { &call.description };
-        // Writing to a String can't fail.
-        let _ = writeln!(text, "{id}  {:<10} {seconds:>6} s  {what}", state_name(call.state));
-        let _ = writeln!(context, "- {id} ({tool}): {what}: {}", told(call, seconds));
+        let label = if call.description.is_empty() { tool } else { &call.description };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{id}  {:<10} {seconds:>6} s  {label}", state_name(call.state));
+        let _ = writeln!(context, "- {id} ({tool}): {label}: {}", progress(call, seconds));
     }
     if more {
         let rest = "Of those that have ended only the newest are shown; List gives all.\n";
@@ -82,7 +87,7 @@ fn summarize(calls: &[Call], more: bool, now: Timestamp) -> Summary {
     Summary { context, text, running: u32::try_from(running).unwrap_or(u32::MAX) }
 }
 
-fn told(call: &Call, seconds: u64) -> String {
+fn progress(call: &Call, seconds: u64) -> String {
     match call.state {
         State::Pending => "waiting to start".into(),
         State::Running => format!("running for {seconds} s"),
@@ -97,10 +102,10 @@ fn told(call: &Call, seconds: u64) -> String {
     }
 }
 
-/// The text of the result, cut to what a model can use.
+/// Returns the text of the result, truncated for the context of a model.
 fn result_text(call: &Call) -> String {
     let Some(Outcome::Result(result)) = &call.outcome else { return "(none)".into() };
-    let all = words::content(&result.content);
+    let all = text::content(&result.content);
     if all.trim().is_empty() {
         return "(no output)".into();
     }
@@ -108,7 +113,7 @@ fn result_text(call: &Call) -> String {
     if characters <= SUMMARY_RESULT_CHARACTERS_MAX {
         return all;
     }
-    let cut: String = all.chars().take(SUMMARY_RESULT_CHARACTERS_MAX).collect();
+    let shown: String = all.chars().take(SUMMARY_RESULT_CHARACTERS_MAX).collect();
     let left_out = characters - SUMMARY_RESULT_CHARACTERS_MAX;
-    format!("{cut}\n[{left_out} more characters: ReadOutput gives them]")
+    format!("{shown}\n[{left_out} more characters: ReadOutput gives them]")
 }

@@ -1,0 +1,25 @@
+//! Loading of a session for its actor.
+
+use super::inbox::ActorSource;
+use crate::engine::{Error, Shared};
+use crate::machine::Projection;
+
+/// Returns a session with its live calls, and the head that the store has, or `None` if the session
+/// is not stored yet.
+pub(super) async fn load(
+    shared: &Shared,
+    source: ActorSource,
+) -> Result<(Projection, Option<u64>), Error> {
+    match source {
+        ActorSource::New(session) => {
+            Ok((Projection::new(*session, Vec::new(), shared.options.machine), None))
+        }
+        ActorSource::Stored(id) => {
+            let session = shared.store.session(id).await?;
+            let session = session.ok_or_else(|| Error::SessionNotFound(id.to_string()))?;
+            let live = shared.store.live_calls(id).await?;
+            let head = session.head_sequence;
+            Ok((Projection::new(session, live, shared.options.machine), Some(head)))
+        }
+    }
+}

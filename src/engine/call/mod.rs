@@ -1,0 +1,96 @@
+//! Calls: one use of a tool each, from its acceptance to its terminal state.
+
+mod cancel;
+mod full_result;
+mod handle;
+mod output;
+mod request;
+mod start;
+mod summary;
+mod wait;
+
+use std::sync::Arc;
+
+use super::{Error, Shared};
+use crate::model::{Call, CallId, Principal, SessionId, Tool};
+use crate::store::{CallPage, CallQuery};
+use crate::tool::Unavailable;
+
+pub(crate) use handle::turn_of;
+pub(crate) use request::StartRequest;
+pub(crate) use wait::CallWatch;
+
+pub use cancel::{CancelTask, Cancelled};
+pub use handle::CallHandle;
+pub use output::{OutputRead, OutputSlice, OutputStart};
+pub use request::{CallRequest, DryRun, Started};
+pub use summary::Summary;
+pub use wait::{ManyWaited, WaitMode, Waited};
+
+/// The calls of an engine. A call that was parked, or started in the background, is a task.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    shared: Arc<Shared>,
+}
+
+impl Calls {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone() }
+    }
+
+    /// Returns a call, in the background or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TaskNotFound`] if the caller has no such call.
+    pub async fn get(&self, principal: &Principal, id: CallId) -> Result<Call, Error> {
+        let call = self.shared.store.call(id).await?;
+        call.filter(|call| call.tenant == principal.tenant)
+            .ok_or_else(|| Error::TaskNotFound(id.background()))
+    }
+
+    /// Returns a background task.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TaskNotFound`] if the caller has no such task.
+    pub async fn get_task(&self, principal: &Principal, id: CallId) -> Result<Call, Error> {
+        let call = self.get(principal, id).await?;
+        if call.is_task() { Ok(call) } else { Err(Error::TaskNotFound(id.background())) }
+    }
+
+    /// Returns a page of background tasks, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] if the tasks cannot be read.
+    pub async fn list(&self, query: CallQuery) -> Result<CallPage, Error> {
+        Ok(self.shared.store.calls(query).await?)
+    }
+
+    /// Returns the tools that the caller may use, in the session if one is given, and the providers
+    /// whose tools are unavailable now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SessionNotFound`] if the caller has no such session.
+    pub async fn list_tools(
+        &self,
+        principal: &Principal,
+        session_id: Option<SessionId>,
+    ) -> Result<(Vec<Tool>, Vec<Unavailable>), Error> {
+        let allowed = match session_id {
+            Some(id) => self.shared.own_session(principal, id).await?.allowed_tools,
+            None => Arc::default(),
+        };
+        // Every run has an execution timeout: that of its tool, or the server's.
+        let timeout = self.shared.options.execution_timeout;
+        let with_timeout = |tool: Tool| Tool {
+            execution_timeout: tool.execution_timeout.or(Some(timeout)),
+            ..tool
+        };
+        let (tools, unavailable) = self.shared.tools.list().await;
+        let is_allowed = |tool: &Tool| allowed.is_empty() || allowed.contains(&tool.name);
+        Ok((tools.into_iter().filter(is_allowed).map(with_timeout).collect(), unavailable))
+    }
+}

@@ -1,0 +1,240 @@
+//! The start of a call.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+
+use super::handle::{Attachment, CallHandle};
+use super::wait::CallWatch;
+use super::{CallRequest, Calls, DryRun, StartRequest, Started};
+use crate::engine::actor::{ActorHandle, ActorMessage, ActorSource};
+use crate::engine::idempotency::{Claim, Claimed, unexpected_effect};
+use crate::engine::{Error, NewSession};
+use crate::machine::{Refusal, Start};
+use crate::model::limits::OUTPUT_BYTES_MAX;
+use crate::model::{CallId, CallPolicy, Principal, Session, SessionId, Tool};
+use crate::store::{RequestEffect, StoreError};
+use crate::telemetry::CallCap;
+use crate::tool::{ArgumentFault, Arguments, CallContext, Found, Work};
+
+impl Calls {
+    /// Checks the whole request and starts its call, or returns the call that an earlier request
+    /// with the same id started.
+    ///
+    /// # Errors
+    ///
+    /// An error for each reason that a caller would act on: see [`Error`].
+    pub async fn start(
+        &self,
+        principal: &Principal,
+        request: CallRequest,
+    ) -> Result<Started, Error> {
+        if self.shared.draining.is_cancelled() {
+            self.shared.metrics.call_refused(CallCap::Draining);
+            return Err(Error::Draining);
+        }
+        let found = self.shared.tools.find(&request.tool).boxed().await;
+        let found = found.ok_or_else(|| Error::ToolNotFound(request.tool.clone()))?;
+        let claims = &self.shared.claims;
+        let store = self.shared.store.as_ref();
+        let key = request.request.as_ref().filter(|_| !request.dry_run);
+        let claim = match claims.claim(store, &principal.tenant, key).await? {
+            Claimed::First(claim) => claim,
+            Claimed::Replay(effect) => {
+                return self.replay(principal, effect, request.background).await;
+            }
+        };
+        let (handle, session) = self.session_of(principal, request.session_id).await?;
+        let work = self.prepare(&session, &found, &request.arguments)?;
+        let tool = found.tool();
+        if request.dry_run {
+            let session_id = request.session_id;
+            let start = self.start_request(tool.describe(), request).start;
+            self.probe(handle, start).await?;
+            return Ok(Started::DryRun(DryRun { session_id }));
+        }
+        let handle = match handle {
+            Some(handle) => handle,
+            None => self.shared.actor(ActorSource::New(Box::new((*session).clone()))),
+        };
+        let start = self.start_request(tool.describe(), request);
+        self.accept(principal, handle, session.id, start, work, claim).await
+    }
+
+    /// Returns the session with its actor, or, if none is given, a new session that has no actor yet.
+    pub(crate) async fn session_of(
+        &self,
+        principal: &Principal,
+        session_id: Option<SessionId>,
+    ) -> Result<(Option<ActorHandle>, Arc<Session>), Error> {
+        match session_id {
+            Some(id) => {
+                let (handle, session) = self.shared.own_actor(principal, id).await?;
+                Ok((Some(handle), session))
+            }
+            None => {
+                let session = NewSession::implicit().build(&self.shared, principal);
+                Ok((None, Arc::new(session)))
+            }
+        }
+    }
+
+    /// Checks whether the session would accept the call. A new session accepts every call.
+    pub(crate) async fn probe(
+        &self,
+        handle: Option<ActorHandle>,
+        start: Start,
+    ) -> Result<(), Error> {
+        let Some(handle) = handle else { return Ok(()) };
+        let start = Box::new(start);
+        handle.ask(|answer| ActorMessage::Probe { start, answer }).await?;
+        Ok(())
+    }
+
+    fn prepare(
+        &self,
+        session: &Session,
+        found: &Found,
+        arguments: &Arguments,
+    ) -> Result<Work, Error> {
+        let tool = found.tool();
+        let name = &tool.describe().name;
+        if !session.allowed_tools.is_empty() && !session.allowed_tools.contains(name) {
+            return Err(Error::ToolNotFound(name.clone()));
+        }
+        let unfit = |faults: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), faults };
+        let schema_faults = found.check(arguments).err().unwrap_or_default();
+        let own = (!session.working_directory.is_empty())
+            .then(|| std::path::PathBuf::from(&session.working_directory));
+        let context = CallContext {
+            working_directory: own.or_else(|| self.shared.options.working_directory.clone()),
+            environment: self.shared.options.environment.clone(),
+        };
+        // A path is reported once: by the schema, if both find it.
+        let is_new = |fault: &ArgumentFault| schema_faults.iter().all(|f| f.path != fault.path);
+        match tool.prepare(arguments, &context) {
+            Ok(work) if schema_faults.is_empty() => Ok(work),
+            Ok(_) => Err(unfit(schema_faults)),
+            Err(faults) => {
+                let more: Vec<_> = faults.into_iter().filter(is_new).collect();
+                Err(unfit(schema_faults.into_iter().chain(more).collect()))
+            }
+        }
+    }
+
+    fn start_request(&self, tool: &Tool, request: CallRequest) -> StartRequest {
+        let mut arguments_bytes = ByteCount(0);
+        // Writing to a counter cannot fail.
+        let _ = serde_json::to_writer(&mut arguments_bytes, &request.arguments);
+        let execution_timeout = request
+            .execution_timeout
+            .or(tool.execution_timeout)
+            .unwrap_or(self.shared.options.execution_timeout);
+        let policy = CallPolicy {
+            call_budget: request.call_budget.or(tool.call_budget),
+            execution_timeout: Some(execution_timeout),
+            idle_timeout: request.idle_timeout,
+            on_disconnect: request.on_disconnect,
+            follow_up: request.follow_up,
+            detached: request.detached,
+            max_output_bytes: request.max_output_bytes.unwrap_or(OUTPUT_BYTES_MAX),
+            exclusive: !tool.concurrent_safe,
+            queued: false,
+        };
+        let (turn_id, call_id) = request.of_turn.unzip();
+        let start = Start {
+            call_id: call_id.unwrap_or_else(CallId::random),
+            tool: request.tool,
+            kind: tool.kind,
+            description: request.description,
+            arguments: request.arguments,
+            arguments_bytes: arguments_bytes.0,
+            policy,
+            labels: request.labels,
+            turn_id,
+            turn: None,
+            parent: None,
+            background: request.background,
+            concurrency: request.concurrency,
+            is_control: false,
+            has_slot: false,
+        };
+        StartRequest { start, request: request.request }
+    }
+
+    /// Sends the start to the session's actor and returns a handle of the call, once it is accepted.
+    pub(crate) async fn accept(
+        &self,
+        principal: &Principal,
+        handle: ActorHandle,
+        session_id: SessionId,
+        start: StartRequest,
+        work: Work,
+        claim: Option<Claim>,
+    ) -> Result<Started, Error> {
+        let StartRequest { start, request } = start;
+        let call_id = start.call_id;
+        let attach = !start.background;
+        let effect = RequestEffect::CallStarted { session_id, call_id };
+        let request = self.shared.request_record(principal, request.as_ref(), effect);
+        let watch = CallWatch::of_new_call(&self.shared, call_id);
+        // From here on the caller may leave at any time. The attachment then notifies the actor.
+        let attachment = attach.then(|| Attachment::new(&self.shared, handle.clone(), call_id));
+        let start = Box::new(start);
+        handle
+            .ask(|answer| ActorMessage::Start { start, work, attach, request, claim, answer })
+            .await
+            .inspect_err(|error| self.count_refusal(error))?;
+        tracing::debug!(%session_id, %call_id, "call accepted");
+        Ok(Started::Call(CallHandle { session_id, call_id, replayed: false, watch, attachment }))
+    }
+
+    fn count_refusal(&self, error: &Error) {
+        let cap = match error {
+            Error::Refused(Refusal::TaskLimit { .. }) => CallCap::LiveTasks,
+            Error::Refused(Refusal::Busy { .. } | Refusal::TurnRunning) => CallCap::Concurrency,
+            Error::Draining => CallCap::Draining,
+            Error::Store(StoreError::Full(_)) => CallCap::Storage,
+            _ => return,
+        };
+        self.shared.metrics.call_refused(cap);
+    }
+
+    /// Returns a handle of the call that an earlier request with the same id started.
+    pub(crate) async fn replay(
+        &self,
+        principal: &Principal,
+        effect: RequestEffect,
+        background: bool,
+    ) -> Result<Started, Error> {
+        let RequestEffect::CallStarted { session_id, call_id } = effect else {
+            return Err(unexpected_effect());
+        };
+        self.shared.metrics.request_replayed();
+        let watch = CallWatch::new(&self.shared, call_id);
+        let attachment = if background {
+            None
+        } else {
+            let (handle, _) = self.shared.own_actor(principal, session_id).await?;
+            // The actor ignores the message if the call has ended.
+            let attach = ActorMessage::Attach(call_id);
+            handle.inbox.send(attach).await.map_err(|_| Error::Draining)?;
+            Some(Attachment::new(&self.shared, handle, call_id))
+        };
+        Ok(Started::Call(CallHandle { session_id, call_id, replayed: true, watch, attachment }))
+    }
+}
+
+/// A writer that counts bytes.
+struct ByteCount(u64);
+
+impl std::io::Write for ByteCount {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
