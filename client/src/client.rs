@@ -117,11 +117,11 @@ impl Client {
     /// Runs one call of a tool and streams its events. Opens at the first poll.
     ///
     /// A cut in between is the going away that
-    /// [`on_disconnect`](v1::StreamToolRequest::on_disconnect) is about: by default the call is parked
+    /// [`on_disconnect`](v1::RunToolRequest::on_disconnect) is about: by default the call is parked
     /// then, and the resumed stream ends with `tool_call_parked`.
     ///
     /// The items may end with one of the errors of [`run_tool`](Self::run_tool).
-    pub fn stream_tool(&self, request: v1::StreamToolRequest) -> ToolStream {
+    pub fn stream_tool(&self, request: v1::RunToolRequest) -> ToolStream {
         ToolStream::new(self, request)
     }
 
@@ -130,7 +130,7 @@ impl Client {
     /// A cut in between parks the turn, which goes on; the resumed stream gives the rest of it.
     ///
     /// The items may end with one of the errors of [`run_turn`](Self::run_turn).
-    pub fn stream_turn(&self, request: v1::StreamTurnRequest) -> TurnStream {
+    pub fn stream_turn(&self, request: v1::RunTurnRequest) -> TurnStream {
         TurnStream::new(self, request)
     }
 

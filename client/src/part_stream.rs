@@ -26,14 +26,14 @@ use crate::{
 /// the same call and gives the call's events from the first one on, and those that have been handed
 /// out are dropped. The stream ends after an error, or after `tool_call_finished` or
 /// `tool_call_parked`; with `dry_run`, without an item.
-pub type ToolStream = PartStream<v1::StreamToolRequest>;
+pub type ToolStream = PartStream<v1::RunToolRequest>;
 
 /// The events of one turn of an agent, those of its calls among them: a `Stream` of
 /// `Result<SessionItem, Error>`.
 ///
 /// It goes on after cuts as a [`ToolStream`] does, and never asks the agent twice. It ends after an
 /// error of the client's, or after `session_idle`, `session_error` or `session_shutdown`.
-pub type TurnStream = PartStream<v1::StreamTurnRequest>;
+pub type TurnStream = PartStream<v1::RunTurnRequest>;
 
 /// The events of a part of a session's log that a request has begun: see [`ToolStream`] and
 /// [`TurnStream`].
@@ -63,7 +63,7 @@ pub trait Part: Identified + Clone + Send + Sync + 'static {
     fn ends_with(event: &v1::SessionEvent) -> bool;
 }
 
-impl Part for v1::StreamToolRequest {
+impl Part for v1::RunToolRequest {
     const RPC: &'static str = "ToolRunner.StreamTool";
 
     fn is_dry(&self) -> bool {
@@ -82,7 +82,7 @@ impl Part for v1::StreamToolRequest {
     }
 }
 
-impl Part for v1::StreamTurnRequest {
+impl Part for v1::RunTurnRequest {
     const RPC: &'static str = "ToolRunner.StreamTurn";
 
     fn is_dry(&self) -> bool {

@@ -59,15 +59,23 @@ identified!(
     CreateSessionRequest,
     DeleteRequest,
     LeaseFollowUpsRequest,
-    ResolveApprovalRequest,
     RetryFollowUpRequest,
     RunToolRequest,
-    StartRequest,
-    StreamToolRequest,
     RunTurnRequest,
-    StreamTurnRequest,
+    UpdateSessionRequest,
     CancelTurnRequest,
 );
+
+impl Identified for v1::StartRequest {
+    fn request_id(&mut self) -> &mut String {
+        use v1::start_request::Work;
+        let work = self.work.get_or_insert_with(|| Work::ToolCall(v1::RunToolRequest::default()));
+        match work {
+            Work::ToolCall(call) => &mut call.request_id,
+            Work::Turn(turn) => &mut turn.request_id,
+        }
+    }
+}
 
 /// Gives a request an id, unless the caller gave it one.
 pub(crate) fn identify<Q: Identified>(mut request: Q) -> Q {
@@ -205,13 +213,6 @@ rpcs! {
     /// # Errors
     /// NOT_FOUND `TASK_NOT_FOUND`.
     read_output(ReadOutputRequest) -> ReadOutputResponse, "BackgroundTasks.ReadOutput", background_tasks;
-
-    /// Allows or denies a call that asks.
-    ///
-    /// # Errors
-    /// NOT_FOUND `TASK_NOT_FOUND`; FAILED_PRECONDITION `APPROVAL_NOT_OPEN`; ALREADY_EXISTS
-    /// `REQUEST_ID_REUSED`.
-    @identify resolve_approval(ResolveApprovalRequest) -> ResolveApprovalResponse, "BackgroundTasks.ResolveApproval", background_tasks;
 
     /// Says what a model and a person should know of a session's tasks.
     ///
