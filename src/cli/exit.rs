@@ -28,7 +28,7 @@ Exit codes:
   130  stopped by Ctrl-C; a call keeps running in the background
   143  the server was stopped immediately by a second SIGTERM
 
-A tool can exit with one of these codes itself. To tell the two apart, use --json: only a call that
+A tool can exit with one of these codes itself. To distinguish the two, use --json: only a call that
 has finished prints `toolCallFinished` or a task with an outcome.";
 
 /// The way in which a command ended.

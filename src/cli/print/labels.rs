@@ -6,7 +6,7 @@ use callpark_client::v1::{
 };
 
 /// The highest number of a value in any enumeration of the contract.
-const NUMBER_MAX: i32 = 64;
+const NUMBER_MAX: i32 = 255;
 
 /// An enumeration of the contract whose values have names on the command line.
 pub(crate) trait Labeled: Copy + PartialEq + TryFrom<i32> {

@@ -27,7 +27,7 @@ pub(crate) fn count<N: Display + PartialEq + From<u8>>(number: N, noun: &str) ->
 
 /// Returns the beginning of an id, for lines in which the whole id would take too much room.
 pub(crate) fn short_id(id: &str) -> String {
-    /// Enough to tell apart the ids of one session.
+    /// Enough to distinguish the ids of one session.
     const DIGITS: usize = 8;
     match id.split_once('-') {
         Some((kind, digits)) => {
