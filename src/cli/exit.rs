@@ -28,8 +28,8 @@ Exit codes:
   130  stopped by Ctrl-C; a call keeps running in the background
   143  the server was stopped immediately by a second SIGTERM
 
-A tool can exit with one of these codes itself. To distinguish the two, use --json: only a call that
-has finished prints `toolCallFinished` or a task with an outcome.";
+A tool can exit with one of these codes itself. To distinguish its codes from those of callpark, use
+--json: only a call that has finished prints `toolCallFinished` or a task with an outcome.";
 
 /// The way in which a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //! programs; everything else goes to standard error. The commands talk to a server through
 //! [`callpark_client`] alone; `serve`, `demo` and `chat` can run one themselves.
 //!
-//! `error` and `exit` know no other module here. `print` uses them, `args` uses both, and each file
-//! of `command` is one command.
+//! `exit`, `error` and `connection` are the ground on which `print` builds; `args` builds on `print`.
+//! `command` has a file or a folder for each command.
 
 mod args;
 mod command;

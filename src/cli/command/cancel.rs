@@ -20,7 +20,7 @@ use crate::cli::{
 
 /// Cancel tasks: send TERM to their processes, then KILL after a grace period
 ///
-/// A task that has already finished keeps its result, which the command prints in short. The exit
+/// A task that has already finished keeps its result, and the command prints how it ended. The exit
 /// code is 75 if a task has not finished within the time of --wait.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CancelArgs {
@@ -33,7 +33,7 @@ pub(crate) struct CancelArgs {
     force: bool,
 
     /// Reason to record in the task and the log
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
 
     /// Print what would be cancelled, without cancelling it

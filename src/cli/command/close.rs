@@ -20,7 +20,7 @@ pub(crate) struct CloseArgs {
     ids: Vec<String>,
 
     /// Reason to record in the log
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
 }
 

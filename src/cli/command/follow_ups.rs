@@ -31,8 +31,9 @@ const WAIT_PER_REQUEST: Duration = Duration::from_secs(60);
 /// List follow-ups, wait for one, or re-queue dead-lettered ones
 ///
 /// A follow-up is a message to an agent that a background task has finished. The server creates it
-/// if the call was started with --follow-up. In a session with turns, the server delivers it to the
-/// agent as a new turn; otherwise a consumer leases it, such as `callpark follow-ups wait`.
+/// for a call that was started with --follow-up or by an agent that runs in callpark. If an agent
+/// runs in the session, the server delivers the message to it; otherwise a consumer fetches the
+/// message, such as `callpark follow-ups wait`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct FollowUpsArgs {
@@ -76,7 +77,7 @@ struct WaitFollowUpArgs {
     #[arg(long, value_name = "ID", value_parser = ids::session)]
     session: Option<String>,
 
-    /// Maximum time to wait; after that, exit with code 75 [default: no limit]
+    /// Maximum time to wait, such as 30s or 5m; after that, exit with code 75 [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
 }

@@ -43,7 +43,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     call: CallArgs,
 
-    /// Time to wait for the result before the call is parked [default: the tool's own]
+    /// Time to wait for the result, such as 30s or 5m, before the call is parked [default: the
+    /// tool's own]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "detach")]
     budget: Option<Duration>,
 

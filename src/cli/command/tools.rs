@@ -12,8 +12,8 @@ use crate::cli::{
 
 /// List the tools that can be run
 ///
-/// BUDGET is the time that `callpark run` waits before the call is parked; TIMEOUT is the time that
-/// the tool may run. Arguments in brackets are optional. --json prints the full schemas.
+/// BUDGET is the time that `callpark run` waits before it parks a call; TIMEOUT is the time after
+/// which the tool is stopped. Arguments in brackets are optional. --json prints the full schemas.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ToolsArgs {
     /// List only the tools that this session allows

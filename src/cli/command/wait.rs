@@ -32,7 +32,7 @@ pub(crate) struct WaitArgs {
     #[arg(long)]
     any: bool,
 
-    /// Maximum time to wait; after that, exit with code 75 [default: no limit]
+    /// Maximum time to wait, such as 30s or 5m; after that, exit with code 75 [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
 }

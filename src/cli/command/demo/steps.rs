@@ -168,7 +168,7 @@ pub(super) async fn list(
 
 /// Waits for the result of a parked call.
 pub(super) async fn wait(script: &mut Script<'_>, parked: &ParkedCall) -> Result<(), Failure> {
-    script.step("the result of the parked command is waited for").await?;
+    script.step("the result of the parked command arrives").await?;
     let answer = parked.wait(Some(Duration::from_secs(10))).await?;
     let task = answer.task.unwrap_or_default();
     let stdout = result_of(&task).map(stdout_text).unwrap_or_default();
