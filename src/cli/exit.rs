@@ -1,52 +1,49 @@
-//! Exit codes: what each command's end means to a program.
+//! Exit codes, for programs that run a command.
 
 use std::process::ExitCode;
 
 use callpark_client::{
     Code, Error, Origin,
-    v1::{State, Task, ToolResult, tool_result},
+    v1::{State, ToolResult, tool_result},
 };
 
-use super::result::result_of;
-
-/// The table of exit codes, for the help of `callpark` and of `callpark run`.
+/// The table of exit codes in the help of `callpark` and of `callpark run`.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0    done
-  N    run, wait: the tool's own exit code; 128+N: it was ended by signal N
-  1    the tool failed without an exit code; one of several ids failed
-  2    wrong usage, or arguments that the tool or the server refuses
-  66   no such session, task, tool or follow-up
-  69   no server is reachable, or it stops
-  70   something unexpected, in the server or here
-  71   the task was lost: its host died and left no result
-  73   the server refuses for now: a limit is reached, the session is closed or busy
-  74   reading or writing here failed
-  75   not ended yet: the call was parked, or the wait was over before the task or the follow-up
-  77   no permission: the token is missing, wrong, or not enough
-  78   the server's configuration is wrong, or it can't start
+  0    success
+  N    run, wait: the tool's own exit code; 128+N if signal N ended it
+  1    the tool failed without an exit code, or one of several ids failed
+  2    wrong usage, or arguments that the tool or the server rejects
+  66   the session, task, tool or follow-up does not exist
+  69   no server can be reached, or the server is stopping
+  70   unexpected error in the server or in this program
+  71   the task was lost: its server stopped before the task had a result
+  73   the server refuses for now: a limit is reached, or the session is closed or busy
+  74   reading or writing failed on this side
+  75   not finished: the call was parked, or the wait reached its timeout
+  77   permission denied: the token is missing, wrong or insufficient
+  78   the server cannot start, or its configuration is invalid
   124  the tool was stopped at its time limit
   125  the task was cancelled
-  130  stopped by Ctrl-C; a call goes on
-  143  the server was stopped at once by a second SIGTERM
+  130  stopped by Ctrl-C; a call keeps running in the background
+  143  the server was stopped immediately by a second SIGTERM
 
-A tool may end with one of these codes itself. `--json` tells which it was: only a call that has
-ended gives `toolCallFinished` or a task with an outcome.";
+A tool can exit with one of these codes itself. To distinguish its codes from those of callpark, use
+--json: only a call that has finished prints `toolCallFinished` or a task with an outcome.";
 
-/// How a command ended.
+/// The way in which a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done.
     Success,
-    /// The tool failed and gave no exit code, or one of several ids failed.
+    /// The tool failed without an exit code, or one of several ids failed.
     Failed,
-    /// The command line, or what it says, is wrong.
+    /// The command line, or something that it refers to, is wrong.
     Usage,
-    /// No such session, task, tool or follow-up.
+    /// The session, task, tool or follow-up does not exist.
     NotFound,
     /// No server answers.
     Unreachable,
-    /// Something unexpected.
+    /// An unexpected error.
     Internal,
     /// The task was lost.
     Lost,
@@ -54,26 +51,26 @@ pub(crate) enum Exit {
     Refused,
     /// Reading or writing failed on this side.
     Io,
-    /// The work hasn't ended yet.
+    /// The work has not finished yet.
     StillRunning,
-    /// The token is missing, wrong, or not enough.
+    /// The token is missing, wrong or insufficient.
     NotAllowed,
-    /// The server can't start as it is configured.
+    /// The server cannot start with its configuration.
     Config,
     /// The tool was stopped at its time limit.
     TimedOut,
     /// The task was cancelled.
     Cancelled,
-    /// Stopped by Ctrl-C.
+    /// Ctrl-C.
     Interrupted,
-    /// Stopped by SIGTERM.
+    /// SIGTERM.
     Terminated,
     /// The tool's own exit code.
     Tool(u8),
 }
 
 impl Exit {
-    /// The number that the process ends with.
+    /// Returns the exit code of the process.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Success => 0,
@@ -96,7 +93,7 @@ impl Exit {
         }
     }
 
-    /// What a failed request means.
+    /// Returns the exit for a failed request.
     pub(crate) fn of_error(error: &Error) -> Self {
         match (error.origin(), error.code()) {
             (Origin::Options, _) => Self::Usage,
@@ -128,7 +125,7 @@ impl Exit {
         }
     }
 
-    /// What the end of a call means. `result`: what it gave back, if anything.
+    /// Returns the exit for the state of a call and its result.
     pub(crate) fn of_end(state: State, result: Option<&ToolResult>) -> Self {
         match state {
             State::Succeeded => Self::Success,
@@ -143,12 +140,7 @@ impl Exit {
         }
     }
 
-    /// What the end of a task means.
-    pub(crate) fn of_task(task: &Task) -> Self {
-        Self::of_end(task.state(), result_of(task))
-    }
-
-    /// A tool that failed never counts as a success, whatever it says of its exit.
+    /// Returns the exit for a failed tool, which is never a success, even if its exit code is 0.
     fn of_failure(result: &ToolResult) -> Self {
         let code = match result.exit {
             Some(tool_result::Exit::ExitCode(code)) => u8::try_from(code).unwrap_or(1),
@@ -177,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tools_own_code_is_passed_on() {
+    fn the_exit_code_of_a_tool_is_kept() {
         assert_eq!(failed(Some(tool_result::Exit::ExitCode(3))), 3);
         assert_eq!(failed(Some(tool_result::Exit::Signal(9))), 137);
         assert_eq!(failed(Some(tool_result::Exit::Signal(200))), 255);
@@ -192,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_says_more_than_the_signal_that_brought_it_about() {
+    fn the_state_takes_precedence_over_the_signal() {
         let exit = Some(tool_result::Exit::Signal(15));
         let result = ToolResult { is_error: true, exit, ..Default::default() };
         assert_eq!(Exit::of_end(State::TimedOut, Some(&result)).code(), 124);
@@ -202,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_stands_in_the_help() {
+    fn every_code_is_in_the_help() {
         let all = [
             Exit::Success,
             Exit::Failed,

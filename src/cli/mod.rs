@@ -2,36 +2,34 @@
 //!
 //! Data goes to standard output, as tables and text for people or, with `--json`, as JSON for
 //! programs; everything else goes to standard error. The commands talk to a server through
-//! [`callpark_client`] alone; `serve` and `demo` run one themselves.
+//! [`callpark_client`] alone; `serve`, `demo` and `chat` can run one themselves.
+//!
+//! `exit`, `error` and `connection` are the ground on which `print` builds; `args` builds on `print`.
+//! `command` has a file or a folder for each command.
 
-mod arguments;
-mod call;
+mod args;
 mod command;
-mod connect;
-mod event;
+mod connection;
+mod ephemeral_server;
+mod error;
 mod exit;
-mod failure;
-mod ids;
-mod json;
-mod output;
-mod own_server;
-mod result;
-mod spinner;
-mod table;
-mod time;
-mod words;
+mod print;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use command::{Command, Context};
-use connect::{ConnectArgs, Connection};
+use args::connect::ConnectArgs;
+use command::{CliCommand, Context};
+use connection::Connection;
+use error::Failure;
 use exit::Exit;
-use failure::Failure;
-use output::{Out, tell};
+use print::{
+    failure::eprint_failure,
+    output::{Out, eprint_line},
+};
 
-/// The version, and what the binary was built from.
+/// The version, and the commit and the profile of the build.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (commit ",
@@ -41,7 +39,7 @@ const VERSION: &str = concat!(
     ")"
 );
 
-/// Runs the tool calls of AI agents, and parks the slow ones: they go on in the background
+/// Run the tool calls of AI agents; slow calls are parked and keep running in the background
 #[derive(Clone, Debug, clap::Parser)]
 #[command(
     name = "callpark",
@@ -54,34 +52,34 @@ struct Cli {
     #[command(flatten)]
     connect: ConnectArgs,
 
-    /// Write JSON, for programs
+    /// Print JSON, for programs
     ///
-    /// One document, or a line of JSON for each part of what comes bit by bit and for each of
-    /// several ids. Messages are those of callpark.v1 in canonical protobuf JSON.
+    /// Prints one document, or one line of JSON for each event, each piece of output or each id.
+    /// Messages are those of callpark.v1 in canonical protobuf JSON.
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
 
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
-/// Runs the command that the process was started with, and says how to exit.
+/// Runs the command that the process was started with, and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tell(&format!("error: the runtime can't be started: {error}"));
+            eprint_line(&format!("error: the runtime cannot be started: {error}"));
             return Exit::Internal.into();
         }
     };
     let exit = runtime.block_on(run(cli));
-    // A read of standard input or a write to a full pipe that is left mustn't hold up the exit.
+    // A pending read of standard input or write to a full pipe must not delay the exit.
     runtime.shutdown_background();
     exit.into()
 }
 
-/// The command line as it is declared, for completions.
+/// Returns the declaration of the command line, for completions.
 fn declaration() -> clap::Command {
     Cli::command()
 }
@@ -91,36 +89,32 @@ async fn run(cli: Cli) -> Exit {
     match cli.dispatch(&mut connection).await {
         Ok(exit) => exit,
         Err(failure) => {
-            tell_failure(&failure, &connection);
+            eprint_failure(&failure, &connection);
             failure.exit()
         }
     }
 }
 
 impl Cli {
-    /// `connection`: told as soon as it is known, for the message should the command fail.
+    /// Runs the command. Sets `connection` as soon as it is known, for the message of a failure.
     async fn dispatch(self, connection: &mut Connection) -> Result<Exit, Failure> {
         let Self { connect, json, command } = self;
         let mut out = Out::new(json);
         let command = match command {
-            Command::Serve(args) => return command::serve::run(args, connect).await,
-            Command::Demo(args) => return command::demo::run(args, &mut out).await,
-            Command::Chat(args) => {
+            CliCommand::Serve(args) => return command::serve::run(args, connect).await,
+            CliCommand::Demo(args) => return command::demo::run(args, &mut out).await,
+            CliCommand::Chat(args) => {
                 return command::chat::run(args, connect, connection, &mut out).await;
             }
-            Command::Config(args) => return command::config::run(args, connect, &mut out).await,
-            Command::Completions(args) => return command::completions::run(args, &mut out).await,
-            Command::Client(command) => command,
+            CliCommand::Config(args) => return command::config::run(args, connect, &mut out).await,
+            CliCommand::Completions(args) => {
+                return command::completions::run(args, &mut out).await;
+            }
+            CliCommand::Client(command) => command,
         };
         let (client, known) = connect.client()?;
         connection.clone_from(&known);
         command.run(&mut Context::new(client, out, known)).await
-    }
-}
-
-fn tell_failure(failure: &Failure, connection: &Connection) {
-    if let Some(text) = failure.text(connection) {
-        tell(&text);
     }
 }
 
@@ -129,12 +123,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_declaration_holds_together() {
+    fn the_declaration_is_valid() {
         declaration().debug_assert();
     }
 
     #[test]
-    fn what_follows_the_dashes_is_the_tools() {
+    fn words_after_the_tool_belong_to_it() {
         for line in [
             "callpark run bash -- ls -la --json",
             "callpark run --budget 5s bash 'make test' --label a=b",

@@ -109,7 +109,7 @@ async fn list_show_sessions_and_events_are_tables_or_the_contracts_json() {
         assert_eq!(list.iter().skip(1).map(|row| &row[0]).collect::<Vec<_>>(), [&id], "{filter:?}");
     }
     let none = server.cli(&["list", "--state", "lost"]).await.exits(0);
-    assert_eq!((none.stdout(), none.stderr()), ("", "callpark: there are no such tasks\n"));
+    assert_eq!((none.stdout(), none.stderr()), ("", "callpark: no tasks found\n"));
     let json = server.cli(&["list", "--json", "--limit", "1"]).await.exits(0).json();
     let list: v1::ListResponse = message("ListResponse", &json);
     assert_eq!(list.tasks[0].background_id, other);
@@ -129,7 +129,7 @@ async fn list_show_sessions_and_events_are_tables_or_the_contracts_json() {
 
 async fn check_sessions(server: &Program, session: &str) {
     let sessions = table(&server.cli(&["sessions"]).await.exits(0));
-    assert_eq!(sessions[0][..3], ["ID", "STATE", "LIVE"]);
+    assert_eq!(sessions[0][..3], ["ID", "STATE", "LIVE TASKS"]);
     let row = sessions.iter().find(|row| row[0] == session).expect("a row");
     assert_eq!(row[1..3], ["open", "1"]);
     let json = server.cli(&["sessions", "--json"]).await.exits(0).json();
@@ -158,7 +158,8 @@ async fn events_can_be_followed_to_the_end_of_the_session() {
     live.stdout.until("tool_call_parked").await;
     let closed = server.cli(&["close", &session]).await.exits(0);
     assert!(
-        closed.line().starts_with(&session) && closed.line().contains("1 cancelled"),
+        closed.line().starts_with(&session)
+            && closed.line().contains("1 task cancelled, 0 tasks kept"),
         "{closed}"
     );
     let ended = live.ended().await.exits(0);
@@ -221,7 +222,7 @@ async fn cancel_stops_what_runs_and_keeps_what_had_ended() {
     let ended = start(&server, "echo kept").await;
     server.cli(&["wait", &ended]).await.exits(0);
     let kept = server.cli(&["cancel", &ended]).await.exits(0);
-    assert!(kept.line().starts_with(&format!("{ended} had ended before: succeeded")), "{kept}");
+    assert!(kept.line().starts_with(&format!("{ended} had already finished: succeeded")), "{kept}");
     assert_eq!(server.cli(&["wait", &ended]).await.exits(0).stdout(), "kept\n");
 
     let id = start(&server, "sleep 60").await;
@@ -280,7 +281,7 @@ async fn close_cancels_tasks_but_those_that_are_kept() {
     let words = ["start", "--session", &session, "bash", "sleep 60"];
     let id = server.cli(&words).await.exits(0).line().to_owned();
     let closed = server.cli(&["close", &session]).await.exits(0);
-    assert!(closed.line().ends_with("1 cancelled, 1 go on"), "{closed}");
+    assert!(closed.line().ends_with("1 task cancelled, 1 task kept"), "{closed}");
     server.cli(&["wait", &id]).await.exits(125);
     assert_eq!(server.cli(&["show", "--json", kept]).await.json()["state"], "STATE_RUNNING");
     let refused = server.cli(&words).await.exits(73);

@@ -53,7 +53,7 @@ async fn a_server_that_says_nothing_is_said_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
     let mut live = Live::start(site.command(&["list", "--endpoint", &endpoint]));
-    live.stderr.until("trying again").await;
+    live.stderr.until("retrying").await;
     let ended = live.ended_within(Duration::from_secs(60)).await.exits(69);
     assert!(ended.stderr().contains(&format!("no server at {endpoint}")), "{ended}");
 }
@@ -64,7 +64,7 @@ async fn a_wrong_or_missing_token_is_said_with_its_place() {
     let server = site.serve(&[]).await;
     let other = site.write("other", "wrong-token-of-somebody\n").display().to_string();
     let wrong = server.cli(&["list", "--token-file", &other]).await.exits(77);
-    assert!(wrong.stderr().contains("the server refuses the token"), "{wrong}");
+    assert!(wrong.stderr().contains("the server rejected the token"), "{wrong}");
     assert!(wrong.stderr().contains(&other), "{wrong}");
     let mut command = server.command(&["run", "bash", "true"]);
     command.env("CALLPARK_TOKEN", "wrong-token-of-somebody");
@@ -73,7 +73,7 @@ async fn a_wrong_or_missing_token_is_said_with_its_place() {
     let elsewhere = Site::new();
     let none = elsewhere.run(&["list", "--endpoint", &server.endpoint]).await.exits(77);
     let missing = elsewhere.data().join("token").display().to_string();
-    assert!(none.stderr().contains(&format!("{missing} doesn't exist")), "{none}");
+    assert!(none.stderr().contains(&format!("{missing} does not exist")), "{none}");
     let gone = server.cli(&["list", "--token-file", &missing]).await.exits(77);
     assert!(gone.stderr().contains(&missing), "{gone}");
     for ended in [wrong, variable, none, gone] {
@@ -221,7 +221,7 @@ async fn config_shows_what_is_in_force_and_where_it_comes_from() {
         let row = lines.find_map(|mut line| (line.next() == Some(name)).then_some(line));
         row.expect("a row").collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(row("SETTING"), "VALUE FROM");
+    assert_eq!(row("SETTING"), "VALUE SOURCE");
     assert_eq!(row("call-budget"), "7s flag --call-budget");
     assert_eq!(row("drain"), "3s environment CALLPARK_DRAIN");
     assert_eq!(row("grace"), format!("1s file {path}:2"));
@@ -269,7 +269,7 @@ async fn the_demo_shows_all_it_claims_and_leaves_nothing() {
     let began = Instant::now();
     let ended = run(demo(&site)).await.exits(0);
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-    assert!(ended.stdout().contains("all 6 steps were as they should be"), "{ended}");
+    assert!(ended.stdout().contains("all 6 steps passed"), "{ended}");
     assert_eq!(ended.stderr(), "");
     check_clean(&site);
 }

@@ -32,9 +32,12 @@ async fn the_end_of_a_task_is_waited_for_without_its_id() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let none = server.cli(&["follow-ups"]).await.exits(0);
-    assert_eq!((none.stdout(), none.stderr()), ("", "callpark: there are no such follow-ups\n"));
+    assert_eq!((none.stdout(), none.stderr()), ("", "callpark: no follow-ups found\n"));
     let early = server.cli(&["follow-ups", "wait", "--timeout", "100ms"]).await.exits(75);
-    assert_eq!((early.stdout(), early.stderr()), ("", "callpark: no follow-up came in time\n"));
+    assert_eq!(
+        (early.stdout(), early.stderr()),
+        ("", "callpark: no follow-up arrived within the timeout\n")
+    );
 
     let waiting = Live::start(server.command(&["follow-ups", "wait"]));
     let (id, session) = start(&server, r"printf 'a\tresult\n'; exit 3").await;
@@ -46,7 +49,7 @@ async fn the_end_of_a_task_is_waited_for_without_its_id() {
     server.cli(&again).await.exits(75);
 
     let list = table(&server.cli(&["follow-ups"]).await.exits(0));
-    assert_eq!(list[0], ["ID", "TOOL", "STATE", "ATTEMPTS", "CREATED", "NEXT", "WHY"]);
+    assert_eq!(list[0], ["ID", "TOOL", "STATE", "ATTEMPTS", "CREATED", "NEXT", "REASON"]);
     let row = [follow_up_of(&id), "bash".into(), "delivered".into(), "1 of 10".into()];
     assert_eq!(list[1][..4], row);
 }
@@ -98,7 +101,7 @@ async fn follow_ups_are_listed_by_session_and_state_also_as_json() {
     assert_eq!(row[2..4], ["suppressed", "0 of 10"]);
     assert!(row.last().expect("a cell").starts_with("it was cancelled by"), "{row:?}");
     let one = server.cli(&["follow-ups", "--limit", "1"]).await.exits(0);
-    assert_eq!(one.stderr(), "callpark: there are more; --limit shows them\n");
+    assert_eq!(one.stderr(), "callpark: there are more follow-ups; raise --limit to see them\n");
     for filter in [["--session", &session], ["--state", "pending"]] {
         let some = server.cli(&[&["follow-ups"], &filter[..]].concat()).await.exits(0);
         assert_eq!(ids(&some), [follow_up_of(&first)], "{filter:?}");

@@ -102,7 +102,7 @@ async fn a_call_over_its_budget_is_parked_and_the_next_command_is_said() {
     assert_eq!(parked.stdout(), "before\n");
     let id = parked_id(&parked);
     let said = format!(
-        "callpark: still running; the call goes on in the background as {id}\n\
+        "callpark: still running; the call continues in the background as {id}\n\
          callpark: to get its result: callpark wait {id}\n"
     );
     assert_eq!(parked.stderr(), said);

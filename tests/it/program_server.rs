@@ -76,7 +76,7 @@ async fn a_second_server_on_its_store_ends_at_once_and_does_it_no_harm() {
     let second = site.run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]).await;
     let second = second.exits(78);
     let line = only_line(second.stderr());
-    assert!(line.starts_with("error: the server can't start: the store "), "{line}");
+    assert!(line.starts_with("error: the server cannot start: the store "), "{line}");
     assert!(line.contains(&data) && line.contains("another server"), "{line}");
     assert!(line.contains(&format!("(process {})", server.live.pid())), "{line}");
     assert_eq!(second.bytes(), b"");

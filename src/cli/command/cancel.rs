@@ -1,4 +1,4 @@
-//! `callpark cancel`: stop tasks.
+//! `callpark cancel`: cancel tasks.
 
 use std::time::Duration;
 
@@ -6,42 +6,46 @@ use callpark_client::v1::{CancelRequest, CancelResponse, State};
 
 use super::{Context, each, print_each};
 use crate::cli::{
+    args::{
+        duration::{parse_duration, to_wire},
+        ids,
+    },
+    error::Failure,
     exit::Exit,
-    failure::Failure,
-    ids,
-    output::{Out, tell},
-    result::summary,
-    time::{parse_span, to_wire},
+    print::{
+        output::{Out, eprint_note},
+        result::summary,
+    },
 };
 
-/// Cancel tasks: TERM to their processes, KILL after the grace
+/// Cancel tasks: send TERM to their processes, then KILL after a grace period
 ///
-/// A task that has ended keeps its result, and the command says what it was. The exit code is 75
-/// when a task hasn't ended within the wait.
+/// A task that has already finished keeps its result, and the command prints how it ended. The exit
+/// code is 75 if a task has not finished within the time of --wait.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CancelArgs {
-    /// The tasks
+    /// Ids of the tasks
     #[arg(required = true, value_name = "ID", value_parser = ids::task)]
     ids: Vec<String>,
 
-    /// Send KILL at once
+    /// Send KILL immediately
     #[arg(long)]
     force: bool,
 
-    /// Why, for the task and the log
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    /// Reason to record in the task and the log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
 
-    /// Say what would be cancelled, and cancel nothing
+    /// Print what would be cancelled, without cancelling it
     #[arg(long)]
     dry_run: bool,
 
-    /// From TERM to KILL [default: 5s]
-    #[arg(long, value_name = "TIME", value_parser = parse_span, conflicts_with = "force")]
+    /// Time between TERM and KILL [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "force")]
     grace: Option<Duration>,
 
-    /// How long to wait for the end of each task [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    /// Maximum time to wait until each task has finished [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     wait: Option<Duration>,
 }
 
@@ -64,7 +68,8 @@ async fn print(id: &str, answer: CancelResponse, out: &mut Out) -> Result<Exit, 
     let exit =
         if answer.still_running && !answer.dry_run { Exit::StillRunning } else { Exit::Success };
     for process in &answer.survivors {
-        tell(&format!("callpark: {id}: process {} ({}) is left", process.pid, process.command));
+        let text = format!("{id}: process {} ({}) is still running", process.pid, process.command);
+        eprint_note(&text);
     }
     if out.json {
         out.json_line(&answer).await?;
@@ -74,7 +79,7 @@ async fn print(id: &str, answer: CancelResponse, out: &mut Out) -> Result<Exit, 
     Ok(exit)
 }
 
-/// What the cancel came to, in words.
+/// Returns the effect of the request as a phrase.
 fn verdict(answer: &CancelResponse) -> String {
     let CancelResponse { task, dry_run, still_running, replayed, .. } = answer;
     let task = task.as_ref();
@@ -82,11 +87,11 @@ fn verdict(answer: &CancelResponse) -> String {
     let is_cancelled = task.is_some_and(|task| task.state() == State::Cancelled);
     match (dry_run, still_running) {
         (true, true) => format!("would be cancelled: {summary}"),
-        // The answer to a dry run has the task as a cancel would leave it.
+        // The answer to a dry run has the task in the state that a cancel would bring about.
         (true, false) if is_cancelled && !replayed => "would be cancelled".to_owned(),
         (false, true) => format!("is being cancelled: {summary}"),
         (false, false) if is_cancelled && !replayed => "cancelled".to_owned(),
-        (_, false) => format!("had ended before: {summary}"),
+        (_, false) => format!("had already finished: {summary}"),
     }
 }
 
@@ -102,20 +107,20 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_had_ended_keeps_its_result() {
-        assert_eq!(verdict(&answer(State::Succeeded)), "had ended before: succeeded");
+    fn a_task_that_had_finished_keeps_its_result() {
+        assert_eq!(verdict(&answer(State::Succeeded)), "had already finished: succeeded");
         let again = CancelResponse { replayed: true, ..answer(State::Cancelled) };
-        assert_eq!(verdict(&again), "had ended before: cancelled");
+        assert_eq!(verdict(&again), "had already finished: cancelled");
     }
 
     #[test]
-    fn a_cancel_that_isnt_done_says_so() {
+    fn an_unfinished_cancel_is_not_called_cancelled() {
         assert_eq!(verdict(&answer(State::Cancelled)), "cancelled");
         let slow = CancelResponse { still_running: true, ..answer(State::Cancelling) };
         assert_eq!(verdict(&slow), "is being cancelled: cancelling");
         let dry = CancelResponse { dry_run: true, ..answer(State::Cancelled) };
         assert_eq!(verdict(&dry), "would be cancelled");
         let dry = CancelResponse { dry_run: true, ..answer(State::Succeeded) };
-        assert_eq!(verdict(&dry), "had ended before: succeeded");
+        assert_eq!(verdict(&dry), "had already finished: succeeded");
     }
 }

@@ -3,19 +3,24 @@
 use callpark_client::v1::{CloseSessionRequest, CloseSessionResponse};
 
 use super::{Context, each, print_each};
-use crate::cli::{exit::Exit, failure::Failure, ids, output::Out, words};
+use crate::cli::{
+    args::ids,
+    error::Failure,
+    exit::Exit,
+    print::{labels::label, output::Out, text::count},
+};
 
-/// Close sessions: they take no new work, and their tasks are cancelled
+/// Close sessions: they accept no new work, and their tasks are cancelled
 ///
-/// Tasks that were started with --keep go on.
+/// Tasks that were started with --keep continue.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CloseArgs {
-    /// The sessions
+    /// Ids of the sessions
     #[arg(required = true, value_name = "ID", value_parser = ids::session)]
     ids: Vec<String>,
 
-    /// Why, for the log
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    /// Reason to record in the log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
 }
 
@@ -36,7 +41,9 @@ async fn print(id: &str, answer: CloseSessionResponse, out: &mut Out) -> Result<
         return Ok(Exit::Success);
     }
     let CloseSessionResponse { session, cancelled_tasks, detached_tasks, .. } = answer;
-    let state = words::session_state(session.unwrap_or_default().state());
-    out.line(&format!("{id} {state}: {cancelled_tasks} cancelled, {detached_tasks} go on")).await?;
+    let state = label(session.unwrap_or_default().state());
+    let cancelled = count(cancelled_tasks, "task");
+    let detached = count(detached_tasks, "task");
+    out.line(&format!("{id} {state}: {cancelled} cancelled, {detached} kept")).await?;
     Ok(Exit::Success)
 }

@@ -1,15 +1,15 @@
-//! `callpark completions`: for shells.
+//! `callpark completions`: completion scripts for shells.
 
 use clap_complete::Shell;
 
-use crate::cli::{declaration, exit::Exit, failure::Failure, output::Out};
+use crate::cli::{declaration, error::Failure, exit::Exit, print::output::Out};
 
-/// Print a script that teaches a shell to complete commands of callpark
+/// Print a completion script for a shell
 ///
-/// For bash: `source <(callpark completions bash)`.
+/// To load it in bash: `source <(callpark completions bash)`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CompletionsArgs {
-    /// The shell
+    /// Shell to complete commands in
     shell: Shell,
 }
 

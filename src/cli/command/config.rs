@@ -1,19 +1,22 @@
 //! `callpark config`: the settings of a server.
 
-use super::settings::SettingFlags;
 use crate::{
     app::config::Loaded,
     cli::{
-        connect::ConnectArgs,
+        args::{connect::ConnectArgs, settings::SettingFlags},
+        error::Failure,
         exit::Exit,
-        failure::Failure,
-        output::{Out, Table, tell},
+        print::{
+            output::{Out, eprint_line, eprint_note},
+            table::Table,
+        },
     },
 };
 
-/// Show the settings that `callpark serve` would have, and where each comes from
+/// Show the settings that `callpark serve` would use, and where each comes from
 ///
-/// A flag wins over a variable of the environment, and that over the configuration file.
+/// Settings come from flags, environment variables or the configuration file; flags take
+/// precedence, then variables.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ConfigArgs {
     #[command(flatten)]
@@ -27,16 +30,16 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let Loaded { rows, warnings, file, .. } = args.settings.load(connect)?;
     if let Some(file) = file {
-        tell(&format!("callpark: the configuration file is {}", file.display()));
+        eprint_note(&format!("the configuration file is {}", file.display()));
     }
     for warning in warnings {
-        tell(&format!("warning: {warning}"));
+        eprint_line(&format!("warning: {warning}"));
     }
     if out.json {
-        out.json(&rows, true).await?;
+        out.json(&rows).await?;
         return Ok(Exit::Success);
     }
-    let mut table = Table::new(["SETTING", "VALUE", "FROM"]);
+    let mut table = Table::new(["SETTING", "VALUE", "SOURCE"]);
     for row in rows {
         table.row([row.name.to_owned(), row.value, row.origin.to_string()]);
     }

@@ -1,14 +1,14 @@
-//! `callpark delete`: forget tasks that have ended.
+//! `callpark delete`: delete finished tasks.
 
 use callpark_client::v1::{DeleteRequest, DeleteResponse};
 
 use super::{Context, each, print_each};
-use crate::cli::{exit::Exit, failure::Failure, ids, output::Out};
+use crate::cli::{args::ids, error::Failure, exit::Exit, print::output::Out};
 
-/// Forget tasks that have ended
+/// Delete finished tasks and their results
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DeleteArgs {
-    /// The tasks
+    /// Ids of the tasks
     #[arg(required = true, value_name = "ID", value_parser = ids::task)]
     ids: Vec<String>,
 }

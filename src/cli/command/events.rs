@@ -1,4 +1,4 @@
-//! `callpark events`: the log of a session.
+//! `callpark events`: the event log of a session.
 
 use callpark_client::{
     SessionItem,
@@ -7,28 +7,33 @@ use callpark_client::{
 use futures::StreamExt as _;
 
 use super::Context;
-use crate::cli::{event, exit::Exit, failure::Failure, ids, output::tell, words};
+use crate::cli::{
+    args::{enums, ids},
+    error::Failure,
+    exit::Exit,
+    print::{event, output::eprint_note},
+};
 
-/// Print the events of a session, a line an event
+/// Print the events of a session, one on each line
 ///
-/// A line has the sequence, the time of day, what happened and to which call. With --json it is the
-/// whole event. With -f the command goes on until the session is closed.
+/// A line has the sequence, the time of day, the kind of the event, the call or turn, and details.
+/// With --json it is the whole event.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct EventsArgs {
-    /// The session
+    /// Id of the session
     #[arg(value_name = "ID", value_parser = ids::session)]
     id: String,
 
-    /// Go on with events as they happen
+    /// Keep printing new events until the session is closed
     #[arg(short, long)]
     follow: bool,
 
-    /// Begin after this sequence [default: at the oldest event there is]
+    /// Start after this sequence [default: start with the oldest event]
     #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(i64).range(0..))]
     after: Option<i64>,
 
-    /// Only this sort of event, such as tool_call_finished. Can be repeated
-    #[arg(long = "payload", value_name = "KIND", value_parser = words::parse_payload)]
+    /// Print only events of this kind, such as tool_call_finished. Can be repeated
+    #[arg(long = "payload", value_name = "KIND", value_parser = enums::parse::<PayloadKind>)]
     payloads: Vec<PayloadKind>,
 }
 
@@ -47,11 +52,9 @@ pub(crate) async fn run(args: EventsArgs, context: &mut Context) -> Result<Exit,
                 context.out.json_line(event.as_ref()).await?;
             }
             SessionItem::Event(event) => context.out.line(&event::line(&event)).await?,
-            SessionItem::Gap { from, to } => {
-                tell(&format!("callpark: the events {from} to {to} are no longer in the log"));
-            }
+            SessionItem::Gap { from, to } => event::eprint_gap(from, to),
             SessionItem::EpochChanged { .. } => {
-                tell("callpark: the log is another one; its events begin anew");
+                eprint_note("the server has a new log: its events follow from the first one");
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! `callpark follow-ups`: what agents are told of tasks that ended.
+//! `callpark follow-ups`: messages for agents about finished tasks.
 
 use std::time::Duration;
 
@@ -11,24 +11,29 @@ use tokio::time::Instant;
 
 use super::{Context, each, list::page_size, print_each};
 use crate::cli::{
+    args::{
+        duration::{parse_duration, to_wire},
+        enums, ids,
+    },
+    error::Failure,
     exit::Exit,
-    failure::Failure,
-    ids,
-    output::{Out, tell},
-    spinner::Spinner,
-    table,
-    time::{parse_span, to_wire},
-    words,
+    print::{
+        labels::label,
+        lists,
+        output::{Out, eprint_note},
+        spinner::Spinner,
+    },
 };
 
-/// How long one request waits for a follow-up; the next one waits on.
+/// The maximum time that one request waits for a follow-up. The next request continues to wait.
 const WAIT_PER_REQUEST: Duration = Duration::from_secs(60);
 
-/// List follow-ups, wait for one, or bring one back
+/// List follow-ups, wait for one, or re-queue dead-lettered ones
 ///
-/// A follow-up tells an agent that a background task has ended. It is made by the task's end, where
-/// the call asked for it with --follow-up. In a session where turns run, the server gives the agent a
-/// turn for it; elsewhere whoever leases it delivers it.
+/// A follow-up is a message to an agent that a background task has finished. The server creates it
+/// for a call that was started with --follow-up or by an agent that runs in callpark. If an agent
+/// runs in the session, the server delivers the message to it; otherwise a consumer fetches the
+/// message, such as `callpark follow-ups wait`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct FollowUpsArgs {
@@ -46,41 +51,41 @@ enum FollowUpsCommand {
     Retry(RetryFollowUpArgs),
 }
 
-/// List follow-ups, newest first; so does the command without `list`
+/// List follow-ups, newest first (the default)
 #[derive(Clone, Debug, clap::Args)]
 struct ListFollowUpsArgs {
-    /// Only those of this session
+    /// List only follow-ups of this session
     #[arg(long, value_name = "ID", value_parser = ids::session)]
     session: Option<String>,
 
-    /// Only those in this state, such as pending or dead_lettered. Can be repeated
-    #[arg(long = "state", value_name = "STATE", value_parser = words::parse_follow_up_state)]
+    /// List only follow-ups in this state, such as pending or dead_lettered. Can be repeated
+    #[arg(long = "state", value_name = "STATE", value_parser = enums::parse::<FollowUpState>)]
     states: Vec<FollowUpState>,
 
-    /// At most so many
+    /// Maximum number of follow-ups to list
     #[arg(long, value_name = "COUNT", default_value = "50")]
     limit: std::num::NonZeroUsize,
 }
 
 /// Wait for a follow-up, and print its message for the agent
 ///
-/// Takes only those that the server doesn't deliver by itself. What was printed counts as delivered;
-/// if printing fails, the follow-up comes again.
+/// Takes only follow-ups that the server does not deliver itself. A printed message counts as
+/// delivered; if printing fails, the follow-up is delivered again.
 #[derive(Clone, Debug, clap::Args)]
 struct WaitFollowUpArgs {
-    /// Only one of this session
+    /// Take only follow-ups of this session
     #[arg(long, value_name = "ID", value_parser = ids::session)]
     session: Option<String>,
 
-    /// Wait for so long at most, then end with 75 [default: no limit]
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    /// Maximum time to wait, such as 30s or 5m; after that, exit with code 75 [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
 }
 
-/// Bring back follow-ups that were given up, with their attempts counted anew
+/// Re-queue dead-lettered follow-ups, and count their attempts from zero
 #[derive(Clone, Debug, clap::Args)]
 struct RetryFollowUpArgs {
-    /// The follow-ups
+    /// Ids of the follow-ups, or of their tasks
     #[arg(required = true, value_name = "ID", value_parser = ids::follow_up)]
     ids: Vec<String>,
 }
@@ -113,7 +118,7 @@ async fn list(args: ListFollowUpsArgs, context: &mut Context) -> Result<Exit, Fa
         request.page_token.clone_from(&all.next_page_token);
     }
     let has_more = !all.next_page_token.is_empty();
-    let table = table::follow_ups(&all.follow_ups);
+    let table = lists::follow_ups(&all.follow_ups);
     context.out.list(&all, &table, "follow-ups", has_more).await?;
     Ok(Exit::Success)
 }
@@ -123,14 +128,15 @@ async fn wait(args: WaitFollowUpArgs, context: &mut Context) -> Result<Exit, Fai
     let lease = lease(args, &context.client).await?;
     drop(spinner);
     let Some(LeasedFollowUp { follow_up, lease_token }) = lease else {
-        tell("callpark: no follow-up came in time");
+        eprint_note("no follow-up arrived within the timeout");
         return Ok(Exit::StillRunning);
     };
-    let follow_up = follow_up.ok_or_else(|| Failure::answer("the lease has no follow-up"))?;
+    let follow_up =
+        follow_up.ok_or_else(|| Failure::unexpected_answer("the lease has no follow-up"))?;
     let printed = print_message(&follow_up, &mut context.out).await;
     let error = printed.is_err().then(|| Status {
         code: Code::Cancelled.into(),
-        message: "its message couldn't be printed".to_owned(),
+        message: "the message could not be printed".to_owned(),
         ..Default::default()
     });
     let follow_up_id = follow_up.follow_up_id;
@@ -142,9 +148,9 @@ async fn wait(args: WaitFollowUpArgs, context: &mut Context) -> Result<Exit, Fai
     Ok(Exit::Success)
 }
 
-/// Takes a follow-up for a minute. None: none came in time.
+/// Leases a follow-up, or returns `None` if none arrives within the timeout.
 async fn lease(args: WaitFollowUpArgs, client: &Client) -> Result<Option<LeasedFollowUp>, Failure> {
-    // A time that no clock can tell is no limit.
+    // A timeout beyond the range of the clock is no limit.
     let until = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut request = LeaseFollowUpsRequest {
         session_id: args.session.unwrap_or_default(),
@@ -170,7 +176,7 @@ async fn print_message(follow_up: &FollowUp, out: &mut Out) -> Result<(), Failur
     match (out.json, out.terminal) {
         (true, _) => out.document(follow_up).await,
         (false, true) => out.line(&follow_up.message).await,
-        // For an agent, as it is.
+        // An agent gets the message unchanged.
         (false, false) => out.bytes(format!("{}\n", follow_up.message).as_bytes()).await,
     }
 }
@@ -192,7 +198,9 @@ async fn print_state(
         out.json_line(&answer).await?;
         return Ok(Exit::Success);
     }
-    let follow_up = answer.follow_up.ok_or_else(|| Failure::answer("the answer is empty"))?;
-    out.line(&format!("{id} {}", words::follow_up_state(follow_up.state()))).await?;
+    let follow_up = answer
+        .follow_up
+        .ok_or_else(|| Failure::unexpected_answer("the answer has no follow-up"))?;
+    out.line(&format!("{id} {}", label(follow_up.state()))).await?;
     Ok(Exit::Success)
 }

@@ -1,33 +1,38 @@
-//! `callpark list`: the background tasks.
+//! `callpark list`: the list of background tasks.
 
 use callpark_client::v1::{Kind, ListRequest, ListResponse, State};
 
 use super::Context;
-use crate::cli::{arguments, exit::Exit, failure::Failure, ids, table, words};
+use crate::cli::{
+    args::{enums, ids, tool_arguments},
+    error::Failure,
+    exit::Exit,
+    print::lists,
+};
 
-/// Tasks asked for at once, at most.
+/// The maximum number of entries to ask for in one request.
 const PAGE_SIZE_MAX: usize = 1_000;
 
 /// List background tasks, newest first
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ListArgs {
-    /// Only those of this session
+    /// List only tasks of this session
     #[arg(long, value_name = "ID", value_parser = ids::session)]
     session: Option<String>,
 
-    /// Only those in this state, such as running or failed. Can be repeated
-    #[arg(long = "state", value_name = "STATE", value_parser = words::parse_state)]
+    /// List only tasks in this state, such as running or failed. Can be repeated
+    #[arg(long = "state", value_name = "STATE", value_parser = enums::parse::<State>)]
     states: Vec<State>,
 
-    /// Only those of this kind, such as command or worker. Can be repeated
-    #[arg(long = "kind", value_name = "KIND", value_parser = words::parse_kind)]
+    /// List only tasks of this kind, such as command or agent. Can be repeated
+    #[arg(long = "kind", value_name = "KIND", value_parser = enums::parse::<Kind>)]
     kinds: Vec<Kind>,
 
-    /// Only those with this label. Can be repeated: all must be there
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::pair)]
+    /// List only tasks with this label. Can be repeated: a task must have all of them
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = tool_arguments::pair)]
     labels: Vec<(String, String)>,
 
-    /// At most so many
+    /// Maximum number of tasks to list
     #[arg(long, value_name = "COUNT", default_value = "50")]
     limit: std::num::NonZeroUsize,
 }
@@ -45,7 +50,7 @@ pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, F
     while all.tasks.len() < limit {
         request.page_size = page_size(limit - all.tasks.len());
         let page = context.client.list(request.clone()).await?;
-        // Where a watch begins that misses nothing: before the first page.
+        // A watch that misses nothing begins before the first page.
         if request.page_token.is_empty() {
             all.watch_sequence = page.watch_sequence;
         }
@@ -57,12 +62,12 @@ pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, F
         request.page_token.clone_from(&all.next_page_token);
     }
     let has_more = !all.next_page_token.is_empty();
-    let table = table::tasks(&all.tasks);
+    let table = lists::tasks(&all.tasks);
     context.out.list(&all, &table, "tasks", has_more).await?;
     Ok(Exit::Success)
 }
 
-/// How many entries to ask for when so many are still wanted.
-pub(crate) fn page_size(wanted: usize) -> i32 {
-    i32::try_from(wanted.min(PAGE_SIZE_MAX)).unwrap_or(i32::MAX)
+/// Returns the number of entries to ask for if `missing` are still missing.
+pub(super) fn page_size(missing: usize) -> i32 {
+    i32::try_from(missing.min(PAGE_SIZE_MAX)).unwrap_or(i32::MAX)
 }

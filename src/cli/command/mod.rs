@@ -1,4 +1,4 @@
-//! The commands, a file each.
+//! The commands, one in each file.
 
 mod cancel;
 pub(super) mod chat;
@@ -14,7 +14,6 @@ mod output;
 mod run;
 pub(super) mod serve;
 mod sessions;
-mod settings;
 mod show;
 mod start;
 mod tools;
@@ -23,14 +22,19 @@ mod wait;
 use callpark_client::{Client, Error};
 use futures::{Stream, StreamExt as _, stream};
 
-use super::{connect::Connection, exit::Exit, failure::Failure, output::Out, tell_failure};
+use super::{
+    connection::Connection,
+    error::Failure,
+    exit::Exit,
+    print::{failure::eprint_failure, output::Out},
+};
 
-/// Requests under way at once when a command is given several ids.
+/// The number of concurrent requests of a command with several ids.
 const REQUESTS_MAX: usize = 8;
 
-/// What `callpark` can do.
+/// A command of `callpark`.
 #[derive(Clone, Debug, clap::Subcommand)]
-pub(super) enum Command {
+pub(super) enum CliCommand {
     Serve(serve::ServeArgs),
     Demo(demo::DemoArgs),
     Chat(chat::ChatArgs),
@@ -40,7 +44,7 @@ pub(super) enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// What `callpark` can do with a server.
+/// A command that talks to a server.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(super) enum ClientCommand {
     Tools(tools::ToolsArgs),
@@ -58,7 +62,7 @@ pub(super) enum ClientCommand {
     FollowUps(follow_ups::FollowUpsArgs),
 }
 
-/// What a command works with.
+/// The client, the output and the connection of a command.
 pub(super) struct Context {
     client: Client,
     out: Out,
@@ -72,7 +76,7 @@ impl Context {
 }
 
 impl ClientCommand {
-    /// Runs the command. Ctrl-C ends it, and touches no work; `run` handles it itself.
+    /// Runs the command. Ctrl-C ends it without an effect on tasks; `run` handles it itself.
     pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
         if let Self::Run(args) = self {
             return run::run(args, context).await;
@@ -102,7 +106,7 @@ impl ClientCommand {
     }
 }
 
-/// Sends a request for each id, a few at once. Gives the answers in the order of the ids.
+/// Sends a request for each id, a few at a time. Returns the answers in the order of the ids.
 fn each<'a, T, F>(
     ids: &'a [String],
     send: impl Fn(&'a str) -> F,
@@ -117,7 +121,7 @@ where
     stream::iter(ids).map(sending).buffered(REQUESTS_MAX)
 }
 
-/// Prints the answer for each id. One that failed is told, and the others go on.
+/// Prints the answer for each id. A failed one is reported, and the others continue.
 async fn print_each<'a, T>(
     answers: impl Stream<Item = (&'a str, Result<T, Error>)>,
     connection: &Connection,
@@ -133,19 +137,19 @@ async fn print_each<'a, T>(
         };
         exits.push(match printed {
             Ok(exit) => exit,
-            Err(Failure::Closed) => return Err(Failure::Closed),
+            Err(Failure::OutputClosed) => return Err(Failure::OutputClosed),
             Err(failure) => {
-                tell_failure(&failure, connection);
+                eprint_failure(&failure, connection);
                 failure.exit()
             }
         });
     }
-    Ok(together(&exits))
+    Ok(combine(&exits))
 }
 
-/// How several ends exit together: as all of them, or as the only one that isn't a success; else as
-/// a failure.
-fn together(exits: &[Exit]) -> Exit {
+/// Returns the exit for several exits: the only kind that is not a success, or `Failed` if there are
+/// several kinds.
+fn combine(exits: &[Exit]) -> Exit {
     let mut others = exits.iter().copied().filter(|&exit| exit != Exit::Success);
     match others.next() {
         None => Exit::Success,
@@ -159,10 +163,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_that_differ_are_a_failure() {
-        assert_eq!(together(&[Exit::Success, Exit::Success]), Exit::Success);
-        assert_eq!(together(&[Exit::Success, Exit::NotFound]), Exit::NotFound);
-        assert_eq!(together(&[Exit::NotFound, Exit::NotFound]), Exit::NotFound);
-        assert_eq!(together(&[Exit::NotFound, Exit::StillRunning]), Exit::Failed);
+    fn exits_that_differ_are_a_failure() {
+        assert_eq!(combine(&[Exit::Success, Exit::Success]), Exit::Success);
+        assert_eq!(combine(&[Exit::Success, Exit::NotFound]), Exit::NotFound);
+        assert_eq!(combine(&[Exit::NotFound, Exit::NotFound]), Exit::NotFound);
+        assert_eq!(combine(&[Exit::NotFound, Exit::StillRunning]), Exit::Failed);
     }
 }

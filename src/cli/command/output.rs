@@ -1,4 +1,4 @@
-//! `callpark output`: what a task has written.
+//! `callpark output`: the output of a task.
 
 use callpark_client::{
     OutputChunk, OutputOptions,
@@ -7,35 +7,41 @@ use callpark_client::{
 use futures::StreamExt as _;
 
 use super::Context;
-use crate::cli::{exit::Exit, failure::Failure, ids, output::Out, result::tell_skipped};
+use crate::cli::{
+    args::ids,
+    error::Failure,
+    exit::Exit,
+    print::{output::Out, result::eprint_dropped},
+};
 
 /// Print the output of a task, byte for byte
 ///
-/// Without --stdout or --stderr: both, in the order in which they came.
+/// By default, prints standard output and standard error together, in the order in which they were
+/// written.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct OutputArgs {
-    /// The task
+    /// Id of the task
     #[arg(value_name = "ID", value_parser = ids::task)]
     id: String,
 
-    /// Go on until the task has ended
+    /// Keep printing new output until the task finishes
     #[arg(short, long)]
     follow: bool,
 
-    /// Only what was written to standard output
+    /// Print standard output only
     #[arg(long, conflicts_with = "stderr")]
     stdout: bool,
 
-    /// Only what was written to standard error
+    /// Print standard error only
     #[arg(long)]
     stderr: bool,
 
-    /// Begin at the last so many lines
+    /// Start with the last LINES lines
     #[arg(long, value_name = "LINES", conflicts_with = "offset",
         value_parser = clap::value_parser!(i32).range(1..))]
     tail: Option<i32>,
 
-    /// Begin at this byte
+    /// Start at this byte
     #[arg(long, value_name = "BYTES", default_value_t = 0,
         value_parser = clap::value_parser!(i64).range(0..))]
     offset: i64,
@@ -62,7 +68,7 @@ pub(crate) async fn run(args: OutputArgs, context: &mut Context) -> Result<Exit,
 }
 
 async fn print(chunk: OutputChunk, out: &mut Out) -> Result<(), Failure> {
-    tell_skipped(chunk.skipped_bytes);
+    eprint_dropped(chunk.skipped_bytes);
     if !out.json {
         return out.bytes(&chunk.data).await;
     }

@@ -1,13 +1,12 @@
-//! `callpark run`: one call, with its output as it comes.
+//! `callpark run`: one call, with its output as it arrives.
 
 use std::time::Duration;
 
 use callpark_client::{
     Client, SessionItem,
     v1::{
-        OnDisconnect, OutputStream, PayloadKind, SessionEvent, StreamSessionRequest,
-        ToolCallFinished, ToolCallParked, ToolOutput, session_event::Payload,
-        tool_call_finished::Outcome,
+        OnDisconnect, PayloadKind, SessionEvent, StreamSessionRequest, ToolCallFinished,
+        ToolCallParked, session_event::Payload, tool_call_finished::Outcome,
     },
 };
 use futures::{Stream, StreamExt as _};
@@ -18,35 +17,38 @@ use tokio::{
 
 use super::{Context, start};
 use crate::cli::{
-    call::CallArgs,
+    args::{call::CallArgs, duration::parse_duration, ids},
+    error::Failure,
     exit::{self, Exit},
-    failure::Failure,
-    ids,
-    output::{Out, stderr_bytes, tell},
-    result::{Parts, print_result, tell_end, tell_skipped},
-    time::parse_span,
+    print::{
+        event::{eprint_gap, progress},
+        output::{Out, eprint_line, eprint_note},
+        result::{ResultParts, eprint_dropped, eprint_end, print_output, print_result},
+    },
 };
 
-/// How long to wait for the news that a call which was left has been parked.
+/// The maximum time to wait until the server confirms that a call was parked.
 const PARKING_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Run a tool, with its output as it comes
+/// Run a tool and stream its output
 ///
-/// What the tool writes to its standard output and error comes out of the command's own, byte for
-/// byte, and the command ends with the tool's exit code. A call that outlasts its budget is parked:
-/// it goes on in the background, and the command says how to wait for it and ends with 75. Ctrl-C
-/// does the same at once, and ends with 130; a second one doesn't wait for the server to say so.
+/// The tool's standard output and standard error are printed on those of this command, byte for
+/// byte, and the command exits with the tool's exit code. If the call takes longer than its budget,
+/// it is parked: it continues in the background, and the command prints its id and exits with code
+/// 75. Ctrl-C parks the call immediately, and the command exits with code 130; a second Ctrl-C does
+/// not wait until the server confirms it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     call: CallArgs,
 
-    /// How long to wait for the result before the call is parked [default: the tool's own]
-    #[arg(long, value_name = "TIME", value_parser = parse_span, conflicts_with = "detach")]
+    /// Time to wait for the result, such as 30s or 5m, before the call is parked [default: the
+    /// tool's own]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "detach")]
     budget: Option<Duration>,
 
-    /// Start in the background and print the id, as `callpark start` does
+    /// Start the call in the background and print its id, as `callpark start` does
     #[arg(long, visible_alias = "background")]
     detach: bool,
 }
@@ -56,44 +58,44 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
     if args.detach {
         return start::launch(call, context).await;
     }
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::Told { exit: Exit::Io, text: error.to_string() })?;
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::io(error.to_string()))?;
     let mut request = call.into_stream(args.budget);
     request.set_on_disconnect(OnDisconnect::Park);
-    let mut seen = Seen::default();
+    let mut position = CallPosition::default();
     let items = context.client.stream_tool(request);
     let ended = tokio::select! {
-        ended = follow(items, &mut seen, &mut context.out) => Some(ended),
+        ended = follow(items, &mut position, &mut context.out) => Some(ended),
         _ = interrupts.recv() => None,
     };
-    // The stream is dropped by now: the server parks a call that hasn't ended.
+    // The stream is dropped by now, so the server parks a call that has not finished.
     match ended {
-        Some(Err(Failure::Closed)) => {
-            tell("callpark: nobody reads the output any more");
-            leave(&context.client, &seen, interrupts).await;
-            Err(Failure::Closed)
+        Some(Err(Failure::OutputClosed)) => {
+            eprint_note("standard output was closed");
+            leave(&context.client, &position, interrupts).await;
+            Err(Failure::OutputClosed)
         }
         Some(Err(Failure::Client(error))) => {
             if let (Exit::Unreachable, Some(id)) =
-                (Exit::of_error(&error), ids::task_of_call(&seen.call_id))
+                (Exit::of_error(&error), ids::task_of_call(&position.call_id))
             {
-                tell(&format!("callpark: if the server comes back: callpark show {id}"));
+                eprint_note(&format!("to look for the call later: callpark show {id}"));
             }
             Err(Failure::Client(error))
         }
         Some(ended) => ended,
         None => {
-            // Below the `^C` that the terminal shows.
-            tell("");
-            leave(&context.client, &seen, interrupts).await;
+            // Continue below the `^C` that the terminal shows.
+            eprint_line("");
+            leave(&context.client, &position, interrupts).await;
             Ok(Exit::Interrupted)
         }
     }
 }
 
-/// How far a call is known.
+/// The call, and its last event that has arrived.
 #[derive(Debug, Default)]
-struct Seen {
+struct CallPosition {
     session_id: String,
     call_id: String,
     sequence: i64,
@@ -101,126 +103,157 @@ struct Seen {
 
 async fn follow(
     items: impl Stream<Item = Result<SessionItem, callpark_client::Error>>,
-    seen: &mut Seen,
+    position: &mut CallPosition,
     out: &mut Out,
 ) -> Result<Exit, Failure> {
     let mut items = std::pin::pin!(items);
     while let Some(item) = items.next().await {
         match item? {
             SessionItem::Event(event) => {
-                seen.session_id.clone_from(&event.session_id);
-                seen.call_id.clone_from(&event.call_id);
-                seen.sequence = event.sequence;
-                if let Some(exit) = show(*event, out).await? {
+                position.session_id.clone_from(&event.session_id);
+                position.call_id.clone_from(&event.call_id);
+                position.sequence = event.sequence;
+                if let Some(exit) = print_event(*event, out).await? {
                     return Ok(exit);
                 }
             }
-            SessionItem::Gap { from, to } => {
-                tell(&format!("callpark: the events {from} to {to} are no longer in the log"));
-            }
+            SessionItem::Gap { from, to } => eprint_gap(from, to),
             _ => {}
         }
     }
-    Err(Failure::answer("the stream ended before the call did"))
+    Err(Failure::unexpected_answer("the stream ended before the call finished"))
 }
 
-/// Shows an event. The last one of the call says how to exit.
-async fn show(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>, Failure> {
+/// Prints an event. Returns the exit for the last event of the call.
+async fn print_event(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>, Failure> {
     if out.json {
         out.json_line(&event).await?;
     }
     match event.payload {
-        Some(Payload::ToolOutput(output)) if !out.json => show_output(&output, out).await?,
-        Some(Payload::ToolProgress(progress)) if !out.json => {
-            if let Some(progress) = progress.progress {
-                tell(&format!("callpark: {}", crate::cli::event::progress(&progress)));
+        Some(Payload::ToolOutput(output)) if !out.json => {
+            eprint_dropped(output.dropped_bytes_before);
+            print_output(out, output.stream(), &output.data).await?;
+        }
+        Some(Payload::ToolProgress(report)) if !out.json => {
+            if let Some(report) = report.progress {
+                eprint_note(&progress(&report));
             }
         }
         Some(Payload::ApprovalRequested(request)) => {
             let approval = request.approval.unwrap_or_default();
-            tell(&format!("callpark: waiting for an approval: {}", approval.message));
+            eprint_note(&format!("waiting for approval: {}", approval.message));
         }
         Some(Payload::ToolCallParked(parked)) => {
-            tell_parked(&parked);
+            eprint_parked(&parked);
             return Ok(Some(Exit::StillRunning));
         }
         Some(Payload::ToolCallFinished(finished)) => {
-            return show_end(*finished, out).await.map(Some);
+            return print_end(*finished, out).await.map(Some);
         }
-        _ => {}
+        Some(
+            // Printed as JSON above.
+            Payload::ToolOutput(_)
+            | Payload::ToolProgress(_)
+            // Of no interest to the caller.
+            | Payload::ToolCallStarted(_)
+            | Payload::ToolCallCancelling(_)
+            | Payload::ApprovalResolved(_)
+            | Payload::FollowUpScheduled(_)
+            | Payload::FollowUpStarted(_)
+            | Payload::FollowUpFinished(_)
+            // Not events of a tool's call.
+            | Payload::TurnStarted(_)
+            | Payload::AssistantDelta(_)
+            | Payload::ReasoningDelta(_)
+            | Payload::AssistantMessage(_)
+            | Payload::TurnRetrying(_)
+            | Payload::UsageReported(_)
+            | Payload::SessionIdle(_)
+            | Payload::SessionError(_)
+            | Payload::SessionShutdown(_),
+        )
+        | None => {}
     }
     Ok(None)
 }
 
-async fn show_output(output: &ToolOutput, out: &mut Out) -> Result<(), Failure> {
-    tell_skipped(output.dropped_bytes_before);
-    match output.stream() {
-        OutputStream::Stderr => stderr_bytes(&output.data).await,
-        _ => out.bytes(&output.data).await?,
-    }
-    Ok(())
-}
-
-async fn show_end(finished: ToolCallFinished, out: &mut Out) -> Result<Exit, Failure> {
+async fn print_end(finished: ToolCallFinished, out: &mut Out) -> Result<Exit, Failure> {
     let state = finished.state();
     let result = match finished.outcome {
         Some(Outcome::Result(result)) => Some(result),
         Some(Outcome::Error(error)) => {
-            tell(&format!("callpark: {}", error.message));
+            eprint_note(&error.message);
             None
         }
         None => None,
     };
     if let (Some(result), false) = (&result, out.json) {
-        print_result(out, result, Parts::NoOutput).await?;
+        print_result(out, result, ResultParts::NoOutput).await?;
     }
-    tell_end(state, &finished.reason, result.as_ref());
+    eprint_end(state, &finished.reason, result.as_ref());
     Ok(Exit::of_end(state, result.as_ref()))
 }
 
-fn tell_parked(parked: &ToolCallParked) {
+fn eprint_parked(parked: &ToolCallParked) {
     let id = &parked.background_id;
-    tell(&format!(
-        "callpark: still running; the call goes on in the background as {id}\n\
-         callpark: to get its result: callpark wait {id}"
-    ));
+    eprint_note(&format!("still running; the call continues in the background as {id}"));
+    eprint_result_hint(id);
 }
 
-/// Says what becomes of a call that its caller has left.
-async fn leave(client: &Client, seen: &Seen, mut interrupts: Signal) {
-    let Some(id) = ids::task_of_call(&seen.call_id) else {
-        tell(
-            "callpark: left before the server answered; `callpark list` shows a call it has taken",
+fn eprint_result_hint(id: &str) {
+    eprint_note(&format!("to get its result: callpark wait {id}"));
+}
+
+/// Prints what happens to a call after this command has stopped waiting for it.
+async fn leave(client: &Client, position: &CallPosition, mut interrupts: Signal) {
+    let Some(id) = ids::task_of_call(&position.call_id) else {
+        eprint_note(
+            "stopped waiting before the server answered; \
+             if it accepted the call, `callpark list` shows it",
         );
         return;
     };
     let end = tokio::select! {
-        end = timeout(PARKING_TIME_MAX, parked_or_finished(client, seen)) => end.ok().flatten(),
+        end = timeout(PARKING_TIME_MAX, parked_or_finished(client, position)) => end.ok().flatten(),
         _ = interrupts.recv() => None,
     };
     match end {
-        Some(Payload::ToolCallParked(parked)) => tell_parked(&parked),
-        Some(_) => tell("callpark: the call has ended"),
-        None => tell(&format!(
-            "callpark: left; the server hasn't said yet that the call goes on as {id}\n\
-             callpark: to get its result: callpark wait {id}"
-        )),
+        Some(Left::Parked(parked)) => eprint_parked(&parked),
+        Some(Left::Finished) => eprint_note("the call has finished"),
+        None => {
+            eprint_note(&format!(
+                "stopped waiting; the server has not confirmed yet that the call continues in the \
+                 background as {id}"
+            ));
+            eprint_result_hint(&id);
+        }
     }
 }
 
-/// The event that says where the call stands without its caller. `None`: the server can't be asked.
-async fn parked_or_finished(client: &Client, seen: &Seen) -> Option<Payload> {
+/// The state of a call without its caller.
+enum Left {
+    Parked(ToolCallParked),
+    Finished,
+}
+
+/// Waits for the event that parks or finishes the call, or returns `None` if the server does not
+/// answer.
+async fn parked_or_finished(client: &Client, position: &CallPosition) -> Option<Left> {
     let kinds = [PayloadKind::ToolCallParked, PayloadKind::ToolCallFinished];
     let mut items = std::pin::pin!(client.stream_session(StreamSessionRequest {
-        session_id: seen.session_id.clone(),
-        start_after_sequence: Some(seen.sequence),
+        session_id: position.session_id.clone(),
+        start_after_sequence: Some(position.sequence),
         payloads: kinds.map(Into::into).into(),
         ..Default::default()
     }));
     while let Some(item) = items.next().await {
-        match item.ok()? {
-            SessionItem::Event(event) if event.call_id == seen.call_id => return event.payload,
-            _ => {}
+        let SessionItem::Event(event) = item.ok()? else { continue };
+        if event.call_id == position.call_id {
+            // The request asks for these two kinds only.
+            return event.payload.map(|payload| {
+                let Payload::ToolCallParked(parked) = payload else { return Left::Finished };
+                Left::Parked(parked)
+            });
         }
     }
     None

@@ -1,26 +1,31 @@
-//! `callpark serve`: the server.
+//! `callpark serve`: run the server.
 
 use std::{io, net::SocketAddr, path::Path};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::settings::SettingFlags;
 use crate::{
     app::{
         App,
         config::{ClientConfig, ClientOptions, Config, Environment, Loaded},
     },
-    cli::{connect::ConnectArgs, exit::Exit, failure::Failure, output::tell},
+    cli::{
+        args::{connect::ConnectArgs, settings::SettingFlags},
+        error::Failure,
+        exit::Exit,
+        print::output::{eprint_line, eprint_note},
+    },
     exec::adopt_orphans,
     telemetry::{LogFormat, init_tracing},
 };
 
 /// Run the server
 ///
-/// SIGINT and SIGTERM let what is under way end, for as long as --drain says; a second one stops at
-/// once. Each setting is a flag, a variable of the environment or a key of the configuration file;
-/// `callpark config` shows what is in force.
+/// On SIGINT or SIGTERM the server stops accepting work and waits for running calls, at most for
+/// the time of --drain; a second signal stops it immediately. Settings come from flags, environment
+/// variables or the configuration file; flags take precedence, then variables. `callpark config`
+/// shows the resulting settings.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
@@ -35,7 +40,7 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    // This program starts nothing but calls.
+    // All children of this program belong to calls.
     adopt_orphans();
     let mut signals = Signals::new().map_err(|error| cannot_start(&error))?;
     let app = tokio::select! {
@@ -53,14 +58,14 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     tokio::select! {
         served = app.run(stop.clone()) => match served {
             Ok(()) => Ok(Exit::Success),
-            Err(error) => Err(Failure::Told { exit: Exit::Internal, text: error.to_string() }),
+            Err(error) => Err(Failure::new(Exit::Internal, error.to_string())),
         },
         exit = stopped_at_once => Ok(exit),
     }
 }
 
 fn cannot_start(error: &dyn std::error::Error) -> Failure {
-    Failure::Told { exit: Exit::Config, text: format!("the server can't start: {error}") }
+    Failure::new(Exit::Config, format!("the server cannot start: {error}"))
 }
 
 /// The signals that stop a server.
@@ -77,7 +82,7 @@ impl Signals {
         })
     }
 
-    /// The next signal, as the exit of a process that it ends.
+    /// Waits for the next signal, and returns the exit of a process that it ends.
     async fn next(&mut self) -> Exit {
         tokio::select! {
             _ = self.interrupt.recv() => Exit::Interrupted,
@@ -86,8 +91,8 @@ impl Signals {
     }
 }
 
-/// Says where the server is and how to use it: for a person as a block, in a log of JSON as a line
-/// of that.
+/// Announces where the server listens and how to use it: as a block of text for people, or as an
+/// entry of a JSON log.
 fn announce(app: &App, config: &Config, config_file: Option<&Path>) {
     let urls: Vec<String> =
         app.addresses().iter().map(|&address| url(address, config.tls_cert.is_some())).collect();
@@ -103,21 +108,24 @@ fn announce(app: &App, config: &Config, config_file: Option<&Path>) {
     lines.push(format!("  data   {data}"));
     match app.token_file() {
         Some(file) => lines.push(format!("  token  {}", file.display())),
-        None => lines.push("  token  none: whoever reaches the address may run tools".to_owned()),
+        None => {
+            lines.push("  token  none: anyone who can reach this address can run tools".to_owned())
+        }
     }
     if let Some(&address) = app.addresses().first() {
         let endpoint = url(reachable(address), config.tls_cert.is_some());
         let flags = flags(&endpoint, app.token_file(), config_file);
         lines.push(format!("  try    callpark run{flags} bash -- 'echo hello'"));
     }
-    tell(&lines.join("\n"));
+    eprint_line(&lines.join("\n"));
 }
 
-/// Says that the first signal was heard.
 fn announce_stop(format: LogFormat) {
     match format {
-        LogFormat::Json => tracing::info!("stopping; once more stops at once"),
-        LogFormat::Text => tell("callpark: stopping; once more stops at once"),
+        LogFormat::Json => tracing::info!("stopping; a second signal stops immediately"),
+        LogFormat::Text => {
+            eprint_note("stopping; press Ctrl-C or send SIGTERM again to stop immediately")
+        }
     }
 }
 
@@ -125,7 +133,7 @@ fn url(address: SocketAddr, is_tls: bool) -> String {
     format!("http{}://{address}", if is_tls { "s" } else { "" })
 }
 
-/// An address that this machine reaches a listener at.
+/// Returns an address at which this machine can reach a listener.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let loopback = match address {
@@ -137,7 +145,8 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// What a command must be told to reach this server, beyond what it finds by itself.
+/// Returns the flags that a command needs to reach this server, in addition to what it finds without
+/// flags.
 fn flags(endpoint: &str, token_file: Option<&Path>, config_file: Option<&Path>) -> String {
     let found = |endpoint: Option<String>| {
         ClientConfig::load(ClientOptions {
@@ -167,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_for_all_is_reached_at_loopback() {
+    fn an_unspecified_address_is_reached_at_loopback() {
         let reached = |text: &str| reachable(text.parse().unwrap()).to_string();
         assert_eq!(reached("0.0.0.0:1"), "127.0.0.1:1");
         assert_eq!(reached("[::]:1"), "[::1]:1");

@@ -1,22 +1,27 @@
-//! `callpark sessions`: the sessions.
+//! `callpark sessions`: the list of sessions.
 
 use callpark_client::v1::{ListSessionsRequest, ListSessionsResponse, SessionState};
 
 use super::{Context, list::page_size};
-use crate::cli::{arguments, exit::Exit, failure::Failure, table, words};
+use crate::cli::{
+    args::{enums, tool_arguments},
+    error::Failure,
+    exit::Exit,
+    print::lists,
+};
 
 /// List sessions, newest first
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SessionsArgs {
-    /// Only those in this state: open, closing or closed
-    #[arg(long, value_name = "STATE", value_parser = words::parse_session_state)]
+    /// List only sessions in this state: open, closing or closed
+    #[arg(long, value_name = "STATE", value_parser = enums::parse::<SessionState>)]
     state: Option<SessionState>,
 
-    /// Only those with this label. Can be repeated: all must be there
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::pair)]
+    /// List only sessions with this label. Can be repeated: a session must have all of them
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = tool_arguments::pair)]
     labels: Vec<(String, String)>,
 
-    /// At most so many
+    /// Maximum number of sessions to list
     #[arg(long, value_name = "COUNT", default_value = "50")]
     limit: std::num::NonZeroUsize,
 }
@@ -39,7 +44,7 @@ pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exi
         request.page_token.clone_from(&all.next_page_token);
     }
     let has_more = !all.next_page_token.is_empty();
-    let table = table::sessions(&all.sessions);
+    let table = lists::sessions(&all.sessions);
     context.out.list(&all, &table, "sessions", has_more).await?;
     Ok(Exit::Success)
 }

@@ -7,22 +7,25 @@ use callpark_client::v1::{
 
 use super::Context;
 use crate::cli::{
-    event,
+    args::ids,
+    error::Failure,
     exit::Exit,
-    failure::Failure,
-    ids,
-    output::Out,
-    result,
-    table::pairs,
-    time::{moment, wire_span},
-    words,
+    print::{
+        event,
+        labels::{label, phrase},
+        lists::label_pairs,
+        output::Out,
+        result,
+        text::count,
+        time::{format_wire_span, relative_time},
+    },
 };
 
 /// Show a task or a session in detail
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// The task or the session
-    #[arg(value_name = "ID", value_parser = ids::any)]
+    /// Id of the task or the session
+    #[arg(value_name = "ID", value_parser = ids::session_or_task)]
     id: String,
 }
 
@@ -30,127 +33,128 @@ pub(crate) async fn run(args: ShowArgs, context: &mut Context) -> Result<Exit, F
     let Context { client, out, .. } = context;
     if args.id.starts_with("ses-") {
         let answer = client.get_session(GetSessionRequest { session_id: args.id }).await?;
-        let session = answer.session.ok_or_else(|| Failure::answer("the answer is empty"))?;
+        let session = answer
+            .session
+            .ok_or_else(|| Failure::unexpected_answer("the answer has no session"))?;
         if out.json {
             out.document(&session).await?;
         } else {
-            print(session_lines(&session), out).await?;
+            print(session_rows(&session), out).await?;
         }
     } else {
         let answer = client.get(GetRequest { background_id: args.id }).await?;
-        let task = answer.task.ok_or_else(|| Failure::answer("the answer is empty"))?;
+        let task =
+            answer.task.ok_or_else(|| Failure::unexpected_answer("the answer has no task"))?;
         if out.json {
             out.document(&task).await?;
         } else {
-            print(task_lines(&task), out).await?;
+            print(task_rows(&task), out).await?;
         }
     }
     Ok(Exit::Success)
 }
 
-type Lines = Vec<(&'static str, String)>;
+/// The names and values of a task or a session.
+type Rows = Vec<(&'static str, String)>;
 
-/// A line for each value that there is, names in one column.
-async fn print(lines: Lines, out: &mut Out) -> Result<(), Failure> {
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
+/// Prints a line for each value that is not empty, with the names in one column.
+async fn print(rows: Rows, out: &mut Out) -> Result<(), Failure> {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
         out.line(&format!("{name:<width$}  {value}")).await?;
     }
     Ok(())
 }
 
-fn task_lines(task: &Task) -> Lines {
-    let mut lines = vec![
+fn task_rows(task: &Task) -> Rows {
+    let mut rows = vec![
         ("task", task.background_id.clone()),
         ("call", task.call_id.clone()),
         ("session", task.session_id.clone()),
         ("parent", task.parent_background_id.clone()),
         ("tool", task.tool.clone()),
-        ("kind", words::kind(task.kind())),
+        ("kind", label(task.kind())),
         ("description", task.description.clone()),
-        ("labels", pairs(&task.labels)),
-        ("state", words::state(task.state())),
+        ("labels", label_pairs(&task.labels)),
+        ("state", phrase(task.state())),
         ("reason", task.reason.clone()),
-        ("elapsed", wire_span(task.elapsed.as_ref())),
+        ("elapsed", format_wire_span(task.elapsed.as_ref())),
         ("progress", task.progress.as_ref().map(event::progress).unwrap_or_default()),
-        ("created", moment(task.create_time.as_ref())),
-        ("started", moment(task.start_time.as_ref())),
+        ("created", relative_time(task.create_time.as_ref())),
+        ("started", relative_time(task.start_time.as_ref())),
         ("parked", parked(task)),
-        ("ended", moment(task.end_time.as_ref())),
-        ("forgotten", moment(task.expire_time.as_ref())),
-        ("budget", wire_span(task.call_budget.as_ref())),
-        ("timeout", wire_span(task.execution_timeout.as_ref())),
+        ("finished", relative_time(task.end_time.as_ref())),
+        ("expires", relative_time(task.expire_time.as_ref())),
+        ("budget", format_wire_span(task.call_budget.as_ref())),
+        ("timeout", format_wire_span(task.execution_timeout.as_ref())),
     ];
     if task.attempt > 1 {
-        lines.push(("attempt", task.attempt.to_string()));
+        rows.push(("attempt", task.attempt.to_string()));
     }
     if task.detached {
-        lines.push(("kept", "goes on when its session is closed".to_owned()));
+        rows.push(("keep", "continues when its session is closed".to_owned()));
     }
     if !matches!(task.follow_up(), FollowUpPolicy::Unspecified | FollowUpPolicy::None) {
-        lines.push(("follow-up", words::follow_up_policy(task.follow_up())));
+        rows.push(("follow-up", label(task.follow_up())));
     }
-    lines.extend(outcome_lines(task));
-    lines
+    rows.extend(outcome_rows(task));
+    rows
 }
 
 fn parked(task: &Task) -> String {
-    let time = moment(task.park_time.as_ref());
+    let time = relative_time(task.park_time.as_ref());
     match task.park_reason() {
         ParkReason::Unspecified => time,
-        reason => {
-            let reason = words::word("PARK_REASON_", reason.as_str_name()).replace('_', " ");
-            format!("{time} ({reason})")
-        }
+        reason => format!("{time} ({})", phrase(reason)),
     }
 }
 
-fn outcome_lines(task: &Task) -> Lines {
-    let mut lines = Lines::new();
+fn outcome_rows(task: &Task) -> Rows {
+    let mut rows = Rows::new();
     if let Some(approval) = &task.approval {
-        lines.push(("asks", approval.message.clone()));
+        rows.push(("approval", approval.message.clone()));
     }
     if let Some(cancel) = &task.cancellation {
         let reason = if cancel.reason.is_empty() { "" } else { ": " };
-        let time = moment(cancel.request_time.as_ref());
+        let time = relative_time(cancel.request_time.as_ref());
         let text = format!("{time}, by {}{reason}{}", cancel.requested_by, cancel.reason);
-        lines.push(("cancel", text));
+        rows.push(("cancellation", text));
     }
     match &task.outcome {
         Some(Outcome::Result(outcome)) => {
-            // The reason of a failure is its exit.
+            // The reason of a failure repeats its exit.
             let exit = result::exit(outcome);
-            lines.push(("exit", if exit == task.reason { String::new() } else { exit }));
-            lines.push(("error", outcome.error_message.clone()));
+            rows.push(("exit", if exit == task.reason { String::new() } else { exit }));
+            rows.push(("error", outcome.error_message.clone()));
         }
-        Some(Outcome::Error(error)) => lines.push(("error", error.message.clone())),
+        Some(Outcome::Error(error)) => rows.push(("error", error.message.clone())),
         None => {}
     }
     if let Some(output) = &task.output {
-        lines.push(("stdout", output.stdout.as_ref().map(bytes).unwrap_or_default()));
-        lines.push(("stderr", output.stderr.as_ref().map(bytes).unwrap_or_default()));
+        rows.push(("stdout", output.stdout.as_ref().map(bytes).unwrap_or_default()));
+        rows.push(("stderr", output.stderr.as_ref().map(bytes).unwrap_or_default()));
     }
-    lines
+    rows
 }
 
 fn bytes(stream: &StreamSummary) -> String {
     match stream.dropped_bytes {
-        0 => format!("{} bytes", stream.total_bytes),
-        dropped => format!("{} bytes, of which {dropped} were dropped", stream.total_bytes),
+        0 => count(stream.total_bytes, "byte"),
+        dropped => format!("{}, {dropped} of them dropped", count(stream.total_bytes, "byte")),
     }
 }
 
-fn session_lines(session: &Session) -> Lines {
+fn session_rows(session: &Session) -> Rows {
     vec![
         ("session", session.session_id.clone()),
         ("description", session.description.clone()),
-        ("labels", pairs(&session.labels)),
-        ("state", words::session_state(session.state())),
-        ("created", moment(session.create_time.as_ref())),
-        ("changed", moment(session.update_time.as_ref())),
-        ("closed", moment(session.close_time.as_ref())),
+        ("labels", label_pairs(&session.labels)),
+        ("state", label(session.state())),
+        ("created", relative_time(session.create_time.as_ref())),
+        ("updated", relative_time(session.update_time.as_ref())),
+        ("closed", relative_time(session.close_time.as_ref())),
         ("tools", session.allowed_tools.join(" ")),
-        ("folder", session.working_directory.clone()),
+        ("working directory", session.working_directory.clone()),
         ("live tasks", format!("{} of {}", session.live_tasks, session.max_live_tasks)),
         ("events", format!("{} to {}", session.first_sequence, session.head_sequence)),
     ]
@@ -163,15 +167,15 @@ mod tests {
     use callpark_client::v1::{State, ToolResult, tool_result};
 
     use super::*;
-    use crate::cli::time::to_wire;
+    use crate::cli::args::duration::to_wire;
 
-    fn value(lines: &Lines, name: &str) -> String {
-        let found = lines.iter().find(|(line, _)| *line == name);
+    fn value(rows: &Rows, name: &str) -> String {
+        let found = rows.iter().find(|(line, _)| *line == name);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
     #[test]
-    fn a_task_is_told_with_its_end() {
+    fn a_finished_task_has_its_exit() {
         let exit = Some(tool_result::Exit::Signal(15));
         let task = Task {
             background_id: "bg-1".into(),
@@ -181,17 +185,17 @@ mod tests {
             outcome: Some(Outcome::Result(ToolResult { exit, ..Default::default() })),
             ..Default::default()
         };
-        let lines = task_lines(&task);
-        assert_eq!(value(&lines, "task"), "bg-1");
-        assert_eq!(value(&lines, "state"), "cancelled");
-        assert_eq!(value(&lines, "exit"), "signal 15");
-        assert_eq!(value(&lines, "parked"), " (background start)");
-        assert_eq!(value(&lines, "follow-up"), "");
+        let rows = task_rows(&task);
+        assert_eq!(value(&rows, "task"), "bg-1");
+        assert_eq!(value(&rows, "state"), "cancelled");
+        assert_eq!(value(&rows, "exit"), "signal 15");
+        assert_eq!(value(&rows, "parked"), " (background start)");
+        assert_eq!(value(&rows, "follow-up"), "");
     }
 
     #[test]
-    fn dropped_output_is_told() {
+    fn dropped_output_is_counted() {
         let stream = StreamSummary { total_bytes: 10, dropped_bytes: 4, ..Default::default() };
-        assert_eq!(bytes(&stream), "10 bytes, of which 4 were dropped");
+        assert_eq!(bytes(&stream), "10 bytes, 4 of them dropped");
     }
 }

@@ -1,13 +1,13 @@
-//! `callpark start`: one call, straight into the background.
+//! `callpark start`: start a call in the background.
 
 use callpark_client::v1::StartResponse;
 
 use super::Context;
 use crate::cli::{
-    call::{Call, CallArgs},
+    args::call::{CallArgs, PreparedCall},
+    error::Failure,
     exit::Exit,
-    failure::Failure,
-    output::tell,
+    print::output::eprint_note,
 };
 
 /// Start a tool in the background, and print the id of its task
@@ -22,18 +22,18 @@ pub(crate) async fn run(args: StartArgs, context: &mut Context) -> Result<Exit, 
     launch(call, context).await
 }
 
-/// Starts a call in the background. Its id alone goes to standard output.
-pub(crate) async fn launch(call: Call, context: &mut Context) -> Result<Exit, Failure> {
+/// Starts a call in the background, and prints the id of its task alone on standard output.
+pub(crate) async fn launch(call: PreparedCall, context: &mut Context) -> Result<Exit, Failure> {
     let answer: StartResponse = context.client.start(call.into_start()).await?;
     if context.out.json {
         context.out.document(&answer).await?;
         return Ok(Exit::Success);
     }
-    let task = answer.task.ok_or_else(|| Failure::answer("the answer names no task"))?;
+    let task = answer.task.ok_or_else(|| Failure::unexpected_answer("the answer has no task"))?;
     context.out.line(&task.background_id).await?;
-    // In `id=$(callpark start …)` it would be in the way.
+    // A script with `id=$(callpark start …)` needs no hint.
     if context.out.terminal {
-        tell(&format!("callpark: to get its result: callpark wait {}", task.background_id));
+        eprint_note(&format!("to get its result: callpark wait {}", task.background_id));
     }
     Ok(Exit::Success)
 }

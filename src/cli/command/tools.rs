@@ -1,17 +1,22 @@
-//! `callpark tools`: what can be run.
+//! `callpark tools`: the list of tools.
 
 use callpark_client::v1::ListToolsRequest;
 
 use super::Context;
-use crate::cli::{exit::Exit, failure::Failure, ids, output::tell, table};
+use crate::cli::{
+    args::ids,
+    error::Failure,
+    exit::Exit,
+    print::{lists, output::eprint_note},
+};
 
 /// List the tools that can be run
 ///
-/// BUDGET is how long `callpark run` waits before a call is parked, TIMEOUT how long the tool may
-/// run. Arguments in brackets can be left out. `--json` shows the whole schemas.
+/// BUDGET is the time that `callpark run` waits before it parks a call; TIMEOUT is the time after
+/// which the tool is stopped. Arguments in brackets are optional. --json prints the full schemas.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ToolsArgs {
-    /// Only those that may be used in this session
+    /// List only the tools that this session allows
     #[arg(long, value_name = "ID", value_parser = ids::session)]
     session: Option<String>,
 }
@@ -22,14 +27,14 @@ pub(crate) async fn run(args: ToolsArgs, context: &mut Context) -> Result<Exit, 
     if context.out.json {
         context.out.document(&answer).await?;
     } else if answer.tools.is_empty() {
-        tell("callpark: there are no tools that you may use");
+        eprint_note("no tools are available to you");
     } else {
-        context.out.table(&table::tools(&answer.tools)).await?;
+        context.out.table(&lists::tools(&answer.tools)).await?;
     }
     if !context.out.json {
         for source in answer.unavailable {
             let name = source.source.unwrap_or_default().name;
-            tell(&format!("callpark: {name}: {}", source.message));
+            eprint_note(&format!("tools of {name} are not available: {}", source.message));
         }
     }
     Ok(Exit::Success)

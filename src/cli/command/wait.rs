@@ -1,4 +1,4 @@
-//! `callpark wait`: until tasks have ended.
+//! `callpark wait`: wait until tasks finish.
 
 use std::time::Duration;
 
@@ -6,26 +6,34 @@ use callpark_client::v1::{State, Task, WaitManyResponse};
 
 use super::Context;
 use crate::cli::{
-    exit::Exit, failure::Failure, ids, output::tell, result, spinner::Spinner, table,
-    time::parse_span,
+    args::{duration::parse_duration, ids},
+    error::Failure,
+    exit::Exit,
+    print::{
+        lists,
+        output::eprint_note,
+        result::{print_task, result_of, summary},
+        spinner::Spinner,
+    },
 };
 
-/// Wait for tasks to end, and print what they gave
+/// Wait until tasks finish, and print their results
 ///
-/// For one task: prints its output and ends with its exit code. For several: a table of them; the
-/// exit code is 0 when all that have ended succeeded. Leaving the wait never touches a task.
+/// For a single task, prints its output and exits with the exit code of the tool. For several
+/// tasks, prints a table; the exit code is 0 if all finished tasks succeeded. Stopping the wait
+/// has no effect on the tasks.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct WaitArgs {
-    /// The tasks
+    /// Ids of the tasks
     #[arg(required = true, value_name = "ID", value_parser = ids::task)]
     ids: Vec<String>,
 
-    /// Wait for one of the tasks, not for all
+    /// Wait until any one of the tasks finishes, instead of all
     #[arg(long)]
     any: bool,
 
-    /// Wait for so long at most, then end with 75 [default: no limit]
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    /// Maximum time to wait, such as 30s or 5m; after that, exit with code 75 [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
 }
 
@@ -38,24 +46,24 @@ pub(crate) async fn run(args: WaitArgs, context: &mut Context) -> Result<Exit, F
 
 async fn wait_for_one(
     id: &str,
-    at_most: Option<Duration>,
+    timeout: Option<Duration>,
     context: &mut Context,
 ) -> Result<Exit, Failure> {
     let call = context.client.parked_call(id);
     let spinner = Spinner::start(format!("waiting for {id}"));
-    let answer = call.wait(at_most).await?;
+    let answer = call.wait(timeout).await?;
     drop(spinner);
-    let task = answer.task.ok_or_else(|| Failure::answer("the answer has no task"))?;
+    let task = answer.task.ok_or_else(|| Failure::unexpected_answer("the answer has no task"))?;
     if context.out.json {
         context.out.document(&task).await?;
     } else if !answer.still_running {
-        result::print_task(&mut context.out, &task, &call).await?;
+        print_task(&mut context.out, &task, &call).await?;
     }
     if answer.still_running {
-        tell_pending(&[task]);
+        eprint_pending(&[task]);
         return Ok(Exit::StillRunning);
     }
-    Ok(Exit::of_task(&task))
+    Ok(Exit::of_end(task.state(), result_of(&task)))
 }
 
 async fn wait_for_many(
@@ -72,7 +80,7 @@ async fn wait_for_many(
     let exit = exit_of_many(&answer, args.any);
     let WaitManyResponse { settled, pending, .. } = answer;
     if exit == Exit::StillRunning {
-        tell_pending(&pending);
+        eprint_pending(&pending);
     }
     let tasks: Vec<Task> = settled.into_iter().chain(pending).collect();
     if context.out.json {
@@ -81,7 +89,7 @@ async fn wait_for_many(
         }
         return Ok(exit);
     }
-    context.out.table(&table::tasks(&tasks)).await?;
+    context.out.table(&lists::tasks(&tasks)).await?;
     Ok(exit)
 }
 
@@ -94,9 +102,9 @@ fn exit_of_many(answer: &WaitManyResponse, any: bool) -> Exit {
     }
 }
 
-fn tell_pending(tasks: &[Task]) {
+fn eprint_pending(tasks: &[Task]) {
     for task in tasks {
-        tell(&format!("callpark: {} is {}", task.background_id, result::summary(task)));
+        eprint_note(&format!("{} is {}", task.background_id, summary(task)));
     }
 }
 

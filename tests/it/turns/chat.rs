@@ -28,7 +28,7 @@ async fn an_endpoint_and_a_model_are_enough() {
     let expected = [
         "callpark: bash {\"command\":\"pwd; exit 3\"}",
         "callpark: bash failed: exit code 3",
-        "callpark: 200 tokens in, 20 out, 2 requests",
+        "callpark: 200 input tokens, 20 output tokens, 2 requests",
     ];
     assert_eq!(ended.stderr().lines().collect::<Vec<_>>(), expected);
     assert_eq!(endpoint.requests()[0]["model"], "small");
@@ -59,16 +59,16 @@ async fn what_parks_and_what_fails_is_told() {
     assert_eq!(ended.stdout(), "later\n");
     let notes = ended.stderr();
     assert!(
-        notes.contains("callpark: it takes long and goes on in the background as bg-"),
+        notes.contains("callpark: bash is still running and continues in the background as bg-"),
         "{notes}"
     );
-    assert!(notes.lines().any(|line| line.ends_with(" goes on in the background")), "{notes}");
+    assert!(notes.lines().any(|line| line.ends_with(" continues in the background")), "{notes}");
     assert!(notes.contains("2 requests, $0.00"), "{notes}");
     let ended = server.cli(&["chat", "go"]).await.exits(1);
     assert!(ended.stderr().contains("the turn failed (model_unauthenticated)"), "{ended}");
     let words = ["chat", "--model-endpoint", "localhost:1", "--model", "m", "go"];
     let ended = server.cli(&words).await.exits(2);
-    assert!(ended.stderr().contains("--model-endpoint localhost:1 is no URL"), "{ended}");
+    assert!(ended.stderr().contains("--model-endpoint localhost:1 is not a URL"), "{ended}");
     let ended = server.cli(&["chat", "--model", "absent", "go"]).await.exits(66);
     assert!(ended.stderr().contains("this server has main"), "{ended}");
 }

@@ -1,6 +1,6 @@
 //! `callpark chat`: turns of an agent on the terminal.
 
-mod show;
+mod printer;
 mod turn;
 
 use std::path::PathBuf;
@@ -10,48 +10,55 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{
-    connect::{ConnectArgs, Connection},
+    args::{connect::ConnectArgs, ids},
+    connection::Connection,
+    ephemeral_server::{EphemeralServer, EphemeralServerSpec, setup_failed},
+    error::Failure,
     exit::Exit,
-    failure::Failure,
-    ids,
-    output::{Out, tell},
-    own_server::{OwnServer, Server, failed},
+    print::output::{Out, eprint_bytes, eprint_note},
 };
-use turn::{Ended, Turn};
+use turn::{ChatTurn, TurnEnd};
 
-/// Talk to an agent, and see its tool calls and parks as they happen
+/// The variable with the key of an endpoint, unless a flag names another one.
+const API_KEY_VARIABLE: &str = "OPENAI_API_KEY";
+
+/// The note on work that a temporary server abandons.
+const LOST_WITH_SERVER: &str =
+    "the temporary server stops with this chat: work that is still running is lost";
+
+/// Chat with an agent, and see its tool calls as they happen
 ///
-/// Sends the prompt, or each line of standard input, to a model, whose calls of tools the server
-/// runs. With --model-endpoint the server is one of the command's own, which is gone afterwards;
-/// else it is the one that other commands talk to. Ctrl-C leaves the turn, which goes on in the
-/// background; a second one cancels it.
+/// Sends the prompt, or each line of standard input, to a model; the server runs the tools that the
+/// model calls. With --model-endpoint, the command starts a temporary server, which stops when the
+/// chat ends; otherwise it uses the same server as the other commands. Ctrl-C leaves the turn, which
+/// continues in the background; a second Ctrl-C cancels it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ChatArgs {
-    /// What to ask [default: the lines of standard input, one after the other]
+    /// Prompt to send [default: one prompt for each line of standard input]
     #[arg(trailing_var_arg = true, value_name = "PROMPT")]
     prompt: Vec<String>,
 
-    /// An OpenAI-compatible endpoint, such as http://127.0.0.1:11434/v1
+    /// URL of an OpenAI-compatible endpoint, such as http://127.0.0.1:11434/v1
     #[arg(long, value_name = "URL", requires = "model", conflicts_with = "session")]
     model_endpoint: Option<String>,
 
-    /// The model [default: that of the session, else the server's]
+    /// Name of the model [default: the session's model, else the server's default]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
-    /// The variable with the key for --model-endpoint [default: OPENAI_API_KEY, if it is set]
+    /// Environment variable with the API key for --model-endpoint [default: OPENAI_API_KEY, if set]
     #[arg(long, value_name = "NAME", requires = "model_endpoint")]
     api_key_environment: Option<String>,
 
-    /// Go on in this session [default: a new one]
+    /// Id of a session to continue [default: a new session]
     #[arg(long, value_name = "ID", value_parser = ids::session)]
     session: Option<String>,
 
-    /// Where its commands run [default: here]
+    /// Folder in which the agent's commands run [default: the current folder]
     #[arg(long, value_name = "FOLDER", conflicts_with = "session")]
     working_directory: Option<PathBuf>,
 
-    /// How the agent should behave
+    /// Instructions for the agent
     #[arg(long, value_name = "TEXT", conflicts_with = "session")]
     system_message: Option<String>,
 }
@@ -65,33 +72,36 @@ pub(crate) async fn run(
     let Some(endpoint) = &args.model_endpoint else {
         let (client, known) = connect.client()?;
         connection.clone_from(&known);
-        return chat(&args, &client, out, "").await;
+        return chat(&args, &client, out, None).await;
     };
-    // Said here of the flag: the server would say it of a file that nobody has written.
+    // Checked here, because the server's error would name a file that the user did not write.
     if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
         return Err(Failure::usage(format!(
-            "--model-endpoint {endpoint} is no URL: one such as http://127.0.0.1:11434/v1 is expected"
+            "--model-endpoint {endpoint} is not a URL: \
+             it must begin with http:// or https://, such as http://127.0.0.1:11434/v1"
         )));
     }
     let folder = tempfile::Builder::new()
         .prefix("callpark-chat-")
         .tempdir()
-        .map_err(|error| failed("make a folder for its store", &error))?;
-    let mut server = Server::start(own_server(&args, endpoint, folder.path().to_owned())).await?;
-    let leaving = "callpark: the server of this chat ends with it: what still runs is lost";
+        .map_err(|error| setup_failed("create a folder for the temporary server", &error))?;
+    let spec = server_spec(&args, endpoint, folder.path().to_owned());
+    let mut server = EphemeralServer::start(spec).await?;
     let chatted = match server.client(None) {
-        Ok(client) => chat(&args, &client, out, leaving).await,
+        Ok(client) => chat(&args, &client, out, Some(LOST_WITH_SERVER)).await,
         Err(failure) => Err(failure),
     };
-    // Also after a failure, so that no process of a tool is left.
+    // After a failure too, so that no process of a tool remains.
     let stopped = server.stop().await;
     chatted.and_then(|exit| stopped.map(|()| exit))
 }
 
-fn own_server(args: &ChatArgs, endpoint: &str, folder: PathBuf) -> OwnServer {
+fn server_spec(args: &ChatArgs, endpoint: &str, folder: PathBuf) -> EphemeralServerSpec {
     let key = match &args.api_key_environment {
         Some(name) => Some(name.clone()),
-        None => OwnServer::has_variable("OPENAI_API_KEY").then(|| "OPENAI_API_KEY".to_owned()),
+        None => {
+            EphemeralServerSpec::has_variable(API_KEY_VARIABLE).then(|| API_KEY_VARIABLE.to_owned())
+        }
     };
     let mut model = toml::Table::new();
     model.insert("name".into(), args.model.clone().unwrap_or_default().into());
@@ -101,56 +111,56 @@ fn own_server(args: &ChatArgs, endpoint: &str, folder: PathBuf) -> OwnServer {
     }
     let models = toml::Value::Array(vec![model.into()]);
     let configuration = toml::Table::from_iter([("models".to_owned(), models)]).to_string();
-    OwnServer { folder, configuration, variables: key.into_iter().collect() }
+    EphemeralServerSpec { folder, configuration, variables: key.into_iter().collect() }
 }
 
-/// `leaving`: what to say when work is left behind, if there is anything to say.
+/// Runs the turns of the chat. Prints `on_leave`, if any, after a turn that leaves work behind.
 async fn chat(
     args: &ChatArgs,
     client: &Client,
     out: &mut Out,
-    leaving: &str,
+    on_leave: Option<&str>,
 ) -> Result<Exit, Failure> {
-    let mut interrupts = signal(SignalKind::interrupt())
-        .map_err(|error| Failure::Told { exit: Exit::Io, text: error.to_string() })?;
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::io(error.to_string()))?;
     let session_id = match &args.session {
         Some(id) => id.clone(),
         None => new_session(args, client).await?,
     };
-    let turn = |prompt: String| Turn {
+    let turn = |prompt: String| ChatTurn {
         client: client.clone(),
         session_id: session_id.clone(),
         model: args.model.clone().unwrap_or_default(),
         prompt,
     };
     if !args.prompt.is_empty() {
-        let ended = turn(args.prompt.join(" ")).play(out, &mut interrupts).await?;
-        return Ok(end(&ended, leaving));
+        let end = turn(args.prompt.join(" ")).run(out, &mut interrupts).await?;
+        return Ok(exit(&end, on_leave));
     }
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
     if is_terminal {
-        tell(&format!("callpark: {session_id}; a line is a prompt, Ctrl-D ends the chat"));
+        eprint_note(&format!("session {session_id}: each line is a prompt; Ctrl-D ends the chat"));
     }
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let mut exit = Exit::Success;
+    let mut last = Exit::Success;
     while let Some(prompt) = next_prompt(&mut lines, &mut interrupts, is_terminal).await? {
-        let ended = turn(prompt).play(out, &mut interrupts).await?;
-        exit = end(&ended, leaving);
+        let end = turn(prompt).run(out, &mut interrupts).await?;
+        last = exit(&end, on_leave);
     }
-    Ok(exit)
+    Ok(last)
 }
 
-fn end(ended: &Ended, leaving: &str) -> Exit {
-    if ended.leaves_work && !leaving.is_empty() {
-        tell(leaving);
+fn exit(end: &TurnEnd, on_leave: Option<&str>) -> Exit {
+    if let (true, Some(note)) = (end.leaves_work, on_leave) {
+        eprint_note(note);
     }
-    ended.exit
+    end.exit
 }
 
 async fn new_session(args: &ChatArgs, client: &Client) -> Result<String, Failure> {
-    let here = args.working_directory.clone().unwrap_or_else(|| PathBuf::from("."));
-    let folder = std::fs::canonicalize(&here).map_err(|error| {
-        Failure::usage(format!("the folder {} can't be used: {error}", here.display()))
+    let given = args.working_directory.clone().unwrap_or_else(|| PathBuf::from("."));
+    let folder = std::fs::canonicalize(&given).map_err(|error| {
+        Failure::usage(format!("the folder {} cannot be used: {error}", given.display()))
     })?;
     let request = v1::CreateSessionRequest {
         model: args.model.clone().unwrap_or_default(),
@@ -159,10 +169,11 @@ async fn new_session(args: &ChatArgs, client: &Client) -> Result<String, Failure
         ..Default::default()
     };
     let session = client.create_session(request).await?.session;
-    Ok(session.ok_or_else(|| Failure::answer("no session came"))?.session_id)
+    let session = session.ok_or_else(|| Failure::unexpected_answer("the answer has no session"))?;
+    Ok(session.session_id)
 }
 
-/// The next line that isn't empty. `None`: there is none, or Ctrl-C came while nothing ran.
+/// Returns the next line that is not empty, or `None` at the end of standard input or after Ctrl-C.
 async fn next_prompt(
     lines: &mut tokio::io::Lines<BufReader<tokio::io::Stdin>>,
     interrupts: &mut Signal,
@@ -170,16 +181,14 @@ async fn next_prompt(
 ) -> Result<Option<String>, Failure> {
     loop {
         if is_terminal {
-            crate::cli::output::stderr_bytes(b"> ").await;
+            eprint_bytes(b"> ").await;
         }
         let line = tokio::select! {
             line = lines.next_line() => line,
             _ = interrupts.recv() => return Ok(None),
         };
-        let line = line.map_err(|error| Failure::Told {
-            exit: Exit::Io,
-            text: format!("standard input can't be read: {error}"),
-        })?;
+        let line =
+            line.map_err(|error| Failure::io(format!("cannot read standard input: {error}")))?;
         match line {
             Some(line) if line.trim().is_empty() => {}
             other => return Ok(other),

@@ -7,69 +7,71 @@ use futures::StreamExt as _;
 use tokio::signal::unix::Signal;
 use tokio::time::timeout;
 
-use super::show::Show;
+use super::printer::TurnPrinter;
 use crate::cli::{
+    error::Failure,
     exit::Exit,
-    failure::Failure,
-    output::{Out, tell},
+    print::{
+        event::eprint_gap,
+        output::{Out, eprint_line, eprint_note},
+    },
 };
 
-/// How long a second Ctrl-C may take to come after the first.
-const SECOND_THOUGHTS: Duration = Duration::from_secs(3);
+/// The time after a first Ctrl-C in which a second one cancels the turn.
+const CANCEL_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// What to ask, where.
-pub(super) struct Turn {
+/// A prompt, and the session and the model to send it to.
+pub(super) struct ChatTurn {
     pub(super) client: Client,
     pub(super) session_id: String,
     pub(super) model: String,
     pub(super) prompt: String,
 }
 
-/// How a turn ended, as far as the chat is concerned.
-pub(super) struct Ended {
+/// The end of a turn for the chat.
+pub(super) struct TurnEnd {
     pub(super) exit: Exit,
-    /// The turn, or calls of it, go on.
+    /// `true` if the turn, or calls of it, continue.
     pub(super) leaves_work: bool,
 }
 
-impl Turn {
-    pub(super) async fn play(
+impl ChatTurn {
+    pub(super) async fn run(
         self,
         out: &mut Out,
         interrupts: &mut Signal,
-    ) -> Result<Ended, Failure> {
+    ) -> Result<TurnEnd, Failure> {
         let request = v1::StreamTurnRequest {
             session_id: self.session_id.clone(),
             prompt: self.prompt.clone(),
             model: self.model.clone(),
-            // One that was left may still run.
+            // The turn before, if the user left it, may still be running.
             busy_policy: v1::BusyPolicy::Enqueue.into(),
             ..Default::default()
         };
-        let mut show = Show::new(out);
+        let mut printer = TurnPrinter::new(out);
         let followed = {
             let mut items = std::pin::pin!(self.client.stream_turn(request));
             tokio::select! {
-                followed = follow(&mut items, &mut show) => Some(followed),
+                followed = follow(&mut items, &mut printer) => Some(followed),
                 _ = interrupts.recv() => None,
             }
         };
-        // The stream is dropped by now: the server parks a turn that hasn't ended.
+        // The stream is dropped by now, so the server parks a turn that has not finished.
         match followed {
-            Some(ended) => ended,
-            None => self.leave(&show.turn_id, interrupts).await,
+            Some(end) => end,
+            None => self.leave(&printer.turn_id, interrupts).await,
         }
     }
 
-    async fn leave(&self, turn_id: &str, interrupts: &mut Signal) -> Result<Ended, Failure> {
-        // Below the `^C` that the terminal shows.
+    async fn leave(&self, turn_id: &str, interrupts: &mut Signal) -> Result<TurnEnd, Failure> {
+        // Continue below the `^C` that the terminal shows.
+        eprint_line("");
         let session = &self.session_id;
-        tell(&format!(
-            "\ncallpark: left; the turn goes on in {session}, and Ctrl-C again cancels it"
-        ));
-        if timeout(SECOND_THOUGHTS, interrupts.recv()).await.is_err() {
-            tell(&format!("callpark: to see what it does: callpark events {session} --follow"));
-            return Ok(Ended { exit: Exit::Interrupted, leaves_work: true });
+        eprint_note(&format!("the turn continues in {session}; pressing Ctrl-C again cancels it"));
+        if timeout(CANCEL_TIME_MAX, interrupts.recv()).await.is_err() {
+            eprint_note(&format!("to follow it: callpark events {session} --follow"));
+            return Ok(TurnEnd { exit: Exit::Interrupted, leaves_work: true });
         }
         let request = v1::CancelTurnRequest {
             session_id: session.clone(),
@@ -78,31 +80,30 @@ impl Turn {
             ..Default::default()
         };
         let cancelled = self.client.cancel_turn(request).await?;
-        tell("\ncallpark: the turn is cancelled");
+        eprint_line("");
+        eprint_note("the turn is cancelled");
         let running = cancelled.running_background_ids;
         for id in &running {
-            tell(&format!("callpark: {id} goes on in the background"));
+            eprint_note(&format!("{id} continues in the background"));
         }
-        Ok(Ended { exit: Exit::Cancelled, leaves_work: !running.is_empty() })
+        Ok(TurnEnd { exit: Exit::Cancelled, leaves_work: !running.is_empty() })
     }
 }
 
 async fn follow(
     items: &mut (impl futures::Stream<Item = Result<SessionItem, callpark_client::Error>> + Unpin),
-    show: &mut Show<'_>,
-) -> Result<Ended, Failure> {
+    printer: &mut TurnPrinter<'_>,
+) -> Result<TurnEnd, Failure> {
     while let Some(item) = items.next().await {
         match item? {
             SessionItem::Event(event) => {
-                if let Some(ended) = show.event(*event).await? {
-                    return Ok(ended);
+                if let Some(end) = printer.event(*event).await? {
+                    return Ok(end);
                 }
             }
-            SessionItem::Gap { from, to } => {
-                tell(&format!("callpark: the events {from} to {to} are no longer in the log"));
-            }
+            SessionItem::Gap { from, to } => eprint_gap(from, to),
             _ => {}
         }
     }
-    Err(Failure::answer("the stream ended before the turn did"))
+    Err(Failure::unexpected_answer("the stream ended before the turn finished"))
 }

@@ -1,6 +1,6 @@
-//! `callpark demo`: the main job on real work, with nothing to set up.
+//! `callpark demo`: the main features on real processes, without any setup.
 
-mod stage;
+mod script;
 mod steps;
 
 use std::time::Duration;
@@ -10,29 +10,32 @@ use tokio::time::timeout;
 
 use crate::{
     cli::{
+        ephemeral_server::{EphemeralServer, EphemeralServerSpec, setup_failed},
+        error::Failure,
         exit::Exit,
-        failure::Failure,
-        output::{Out, tell},
-        own_server::{OwnServer, Server, failed},
-        time::span,
+        print::{
+            output::{Out, eprint_note},
+            time::format_span,
+        },
     },
     telemetry::{LogFormat, init_tracing},
 };
-use stage::Stage;
+use script::Script;
 
-/// The whole demo takes at most so long.
+/// The maximum time of the whole demo.
 const DEMO_TIME_MAX: Duration = Duration::from_secs(25);
 
-/// Every request takes at most so long.
+/// The maximum time of a request.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// Show what callpark does, on a server of its own that is gone afterwards
+/// Show what callpark does, on a temporary server
 ///
-/// Runs commands that end at once, are parked, are waited for and are cancelled, starts the server
-/// again, and checks after each step that all is as it should be. Takes about ten seconds.
+/// Runs commands that finish immediately, that are parked and waited for, and that are cancelled,
+/// then restarts the server; checks the result of each step. Takes about ten seconds and leaves
+/// nothing behind.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DemoArgs {
-    /// Show the server's log too: a level, or directives such as info,callpark::engine=debug
+    /// Print the server's log too: a level, or directives such as info,callpark::engine=debug
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
 }
@@ -44,48 +47,47 @@ pub(crate) async fn run(args: DemoArgs, out: &mut Out) -> Result<Exit, Failure> 
     let folder = tempfile::Builder::new()
         .prefix("callpark-demo-")
         .tempdir()
-        .map_err(|error| failed("make a folder for its store", &error))?;
-    let mut terminated =
-        signal(SignalKind::terminate()).map_err(|error| failed("listen for signals", &error))?;
-    let own = OwnServer { folder: folder.path().to_owned(), ..OwnServer::default() };
-    let mut server = Server::start(own).await?;
-    let mut stage = Stage::new(out);
-    let played = tokio::select! {
-        played = timeout(DEMO_TIME_MAX, play(&mut server, &mut stage)) => {
-            played.unwrap_or_else(|_| Err(too_long()))
+        .map_err(|error| setup_failed("create a folder for the temporary server", &error))?;
+    let mut terminated = signal(SignalKind::terminate())
+        .map_err(|error| setup_failed("listen for signals", &error))?;
+    let spec =
+        EphemeralServerSpec { folder: folder.path().to_owned(), ..EphemeralServerSpec::default() };
+    let mut server = EphemeralServer::start(spec).await?;
+    let mut script = Script::new(out);
+    let ended = tokio::select! {
+        ended = timeout(DEMO_TIME_MAX, run_steps(&mut server, &mut script)) => {
+            ended.unwrap_or_else(|_| Err(timed_out()))
         }
         _ = tokio::signal::ctrl_c() => {
-            tell("callpark: stopping");
+            eprint_note("stopping");
             Ok(Exit::Interrupted)
         }
         _ = terminated.recv() => {
-            tell("callpark: stopping");
+            eprint_note("stopping");
             Ok(Exit::Terminated)
         }
     };
-    // Also after a failure, so that no process of the demo is left.
+    // After a failure too, so that no process of the demo remains.
     let stopped = server.stop().await;
-    played.and_then(|exit| stopped.map(|()| exit))
+    ended.and_then(|exit| stopped.map(|()| exit))
 }
 
-fn too_long() -> Failure {
-    Failure::Told {
-        exit: Exit::Failed,
-        text: format!("the demo isn't done after {}", span(DEMO_TIME_MAX)),
-    }
+fn timed_out() -> Failure {
+    let text = format!("the demo did not finish within {}", format_span(DEMO_TIME_MAX));
+    Failure::new(Exit::Failed, text)
 }
 
-async fn play(server: &mut Server, stage: &mut Stage<'_>) -> Result<Exit, Failure> {
-    stage.say(&format!("a server of its own on {}", server.endpoint)).await?;
-    stage.say(&format!("its store in {}", server.own.folder.display())).await?;
+async fn run_steps(server: &mut EphemeralServer, script: &mut Script<'_>) -> Result<Exit, Failure> {
+    script.print(&format!("temporary server: {}", server.endpoint)).await?;
+    script.print(&format!("its store: {}", server.spec.folder.display())).await?;
     let client = server.client(Some(REQUEST_TIME_MAX))?;
     let session = steps::session(&client).await?;
-    steps::stream(stage, &client, &session).await?;
-    let parked = steps::park(stage, &client, &session).await?;
-    steps::list(stage, &client, &session, &parked).await?;
-    steps::wait(stage, &parked).await?;
-    let cancelled = steps::cancel(stage, &client, &session).await?;
-    steps::restart(stage, server, &[parked, cancelled]).await?;
-    stage.end().await?;
+    steps::stream(script, &client, &session).await?;
+    let parked = steps::park(script, &client, &session).await?;
+    steps::list(script, &client, &session, &parked).await?;
+    steps::wait(script, &parked).await?;
+    let cancelled = steps::cancel(script, &client, &session).await?;
+    steps::restart(script, server, &[parked, cancelled]).await?;
+    script.finish().await?;
     Ok(Exit::Success)
 }

@@ -1,4 +1,4 @@
-//! The steps of the demo. Each checks what it claims.
+//! The steps of the demo, each with checks of its claims.
 
 use std::{path::Path, time::Duration};
 
@@ -14,13 +14,17 @@ use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{REQUEST_TIME_MAX, stage::Stage};
+use super::{REQUEST_TIME_MAX, script::Script};
 use crate::cli::{
-    failure::Failure,
-    json,
-    own_server::Server,
-    result, table,
-    time::{from_wire, span, to_wire},
+    args::duration::to_wire,
+    ephemeral_server::EphemeralServer,
+    error::Failure,
+    print::{
+        json, lists,
+        result::{result_of, summary},
+        text::count,
+        time::{format_span, from_wire},
+    },
 };
 
 const STREAMS: &str =
@@ -28,7 +32,7 @@ const STREAMS: &str =
 const STREAMS_STDOUT: &str = "line 1\nline 2\nline 3\nline 4\nline 5\n";
 const STREAMS_STDERR: &str = "note 1\nnote 2\nnote 3\nnote 4\nnote 5\n";
 
-/// The first line comes at least so long before the end, which is 400 ms after it or more.
+/// The minimum time between the first line and the end, which is 400 ms in the command itself.
 const LIVE_TIME_MIN: Duration = Duration::from_millis(200);
 
 const SLOW: &str = "for i in 1 2 3 4; do echo \"part $i of 4\"; sleep 1; done; echo done";
@@ -39,50 +43,52 @@ const SLOW_TIME_MIN: Duration = Duration::from_secs(4);
 const FAMILY: &str = "sleep 300 & echo \"$$ $!\"; wait";
 const FAMILY_BUDGET: Duration = Duration::from_millis(500);
 
-/// A session for all calls of the demo.
+/// Creates a session for all calls of the demo.
 pub(super) async fn session(client: &Client) -> Result<String, Failure> {
     let request = CreateSessionRequest { description: "demo".to_owned(), ..Default::default() };
     let session = client.create_session(request).await?.session;
-    Ok(session.ok_or_else(|| Failure::answer("the answer has no session"))?.session_id)
+    Ok(session.ok_or_else(|| Failure::unexpected_answer("the answer has no session"))?.session_id)
 }
 
-/// A command whose output is there while it runs.
+/// Runs a command that streams its output.
 pub(super) async fn stream(
-    stage: &mut Stage<'_>,
+    script: &mut Script<'_>,
     client: &Client,
     session: &str,
 ) -> Result<(), Failure> {
-    stage.step("a command that ends within its budget, with its output as it comes").await?;
-    stage.say(&format!("$ {STREAMS}")).await?;
+    script.step("a command that finishes within its budget streams its output").await?;
+    script.print(&format!("$ {STREAMS}")).await?;
     let items = client.stream_tool(StreamToolRequest {
         session_id: session.to_owned(),
         tool: "bash".to_owned(),
         arguments: arguments(STREAMS),
         ..Default::default()
     });
-    let Streamed { stdout, stderr, ahead, end } = follow(stage, items).await?;
+    let Streamed { stdout, stderr, ahead, end } = follow(script, items).await?;
     let result = result_of_end(&end);
-    stage.say(result.map(|result| result.error_message.as_str()).unwrap_or_default()).await?;
+    script.print(result.map(|result| result.error_message.as_str()).unwrap_or_default()).await?;
     let success = end.state() == State::Succeeded && exit_code(result) == Some(0);
-    stage.check("it succeeded with exit code 0", success).await?;
+    script.check("it succeeded with exit code 0", success).await?;
     let is_live = ahead > LIVE_TIME_MIN;
-    stage.check(&format!("the first line came {} before the end", span(ahead)), is_live).await?;
+    script
+        .check(&format!("the first line arrived {} before the end", format_span(ahead)), is_live)
+        .await?;
     let exact = stdout == STREAMS_STDOUT.as_bytes() && stderr == STREAMS_STDERR.as_bytes();
-    stage.check("both streams arrived byte for byte, apart", exact).await
+    script.check("both streams arrived separately and byte for byte", exact).await
 }
 
-/// What a stream of a call gave.
+/// The output and the end of a streamed call.
 #[derive(Default)]
 struct Streamed {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// How long before the end the first output came.
+    /// The time between the first output and the end.
     ahead: Duration,
     end: ToolCallFinished,
 }
 
 async fn follow(
-    stage: &mut Stage<'_>,
+    script: &mut Script<'_>,
     items: impl Stream<Item = Result<SessionItem, Error>>,
 ) -> Result<Streamed, Failure> {
     let mut items = std::pin::pin!(items);
@@ -90,151 +96,155 @@ async fn follow(
     let mut first = None;
     while let Some(item) = items.next().await {
         let SessionItem::Event(event) = item? else { continue };
-        match event.payload {
-            Some(Payload::ToolOutput(output)) => {
-                first.get_or_insert_with(Instant::now);
-                stage.output(&output).await?;
-                match output.stream() {
-                    OutputStream::Stderr => streamed.stderr.extend_from_slice(&output.data),
-                    _ => streamed.stdout.extend_from_slice(&output.data),
+        if let Some(Payload::ToolOutput(output)) = &event.payload {
+            first.get_or_insert_with(Instant::now);
+            script.print_output(output).await?;
+            let stream = match output.stream() {
+                OutputStream::Stderr => &mut streamed.stderr,
+                OutputStream::Unspecified | OutputStream::Stdout | OutputStream::Combined => {
+                    &mut streamed.stdout
                 }
-            }
-            Some(Payload::ToolCallFinished(end)) => {
-                let ahead = first.map(|first| first.elapsed()).unwrap_or_default();
-                return Ok(Streamed { ahead, end: *end, ..streamed });
-            }
-            _ => {}
+            };
+            stream.extend_from_slice(&output.data);
+        }
+        if let Some(Payload::ToolCallFinished(end)) = event.payload {
+            let ahead = first.map(|first| first.elapsed()).unwrap_or_default();
+            return Ok(Streamed { ahead, end: *end, ..streamed });
         }
     }
-    stage.check("the stream ends with the end of the call", false).await?;
+    script.check("the stream ends with the end of the call", false).await?;
     Ok(streamed)
 }
 
-/// A command that outlasts its budget.
+/// Runs a command that takes longer than its budget.
 pub(super) async fn park(
-    stage: &mut Stage<'_>,
+    script: &mut Script<'_>,
     client: &Client,
     session: &str,
 ) -> Result<ParkedCall, Failure> {
-    let budget = span(SLOW_BUDGET);
-    stage
-        .step(&format!("a command that outlasts its budget of {budget} is parked, not killed"))
+    let budget = format_span(SLOW_BUDGET);
+    script
+        .step(&format!(
+            "a command that takes longer than its budget of {budget} is parked, not killed"
+        ))
         .await?;
     let began = Instant::now();
-    let call = run_until_parked(stage, client, session, SLOW, SLOW_BUDGET).await?;
+    let call = run_until_parked(script, client, session, SLOW, SLOW_BUDGET).await?;
     let took = began.elapsed();
     let in_time = took > SLOW_BUDGET / 2 && took < SLOW_BUDGET * 2;
-    stage.check(&format!("the answer came after {}", span(took)), in_time).await?;
+    script.check(&format!("the answer arrived after {}", format_span(took)), in_time).await?;
     let notice = call.notice().cloned().unwrap_or_default();
-    stage.say("what a model is told:").await?;
-    stage.text("model", &notice.message).await?;
+    script.print("the message for a model:").await?;
+    script.print_prefixed("model", &notice.message).await?;
     let names_it = notice.message.contains(call.background_id());
-    stage.check("it names the id to wait for", names_it).await?;
+    script.check("the message names the id to wait for", names_it).await?;
     let task = notice.task.unwrap_or_default();
     let goes_on = task.state() == State::Running && task.park_reason() == ParkReason::Budget;
-    stage.check("the task is running, and parked for its budget", goes_on).await?;
+    script.check("the task is running, parked because of its budget", goes_on).await?;
     Ok(call)
 }
 
-/// The list of tasks.
+/// Lists the tasks.
 pub(super) async fn list(
-    stage: &mut Stage<'_>,
+    script: &mut Script<'_>,
     client: &Client,
     session: &str,
     parked: &ParkedCall,
 ) -> Result<(), Failure> {
-    stage.step("the list of background tasks").await?;
+    script.step("the list of background tasks").await?;
     let request = ListRequest { session_id: session.to_owned(), ..Default::default() };
     let tasks = client.list(request).await?.tasks;
-    stage.table(&table::tasks(&tasks)).await?;
+    script.table(&lists::tasks(&tasks)).await?;
     let running = |task: &Task| {
         task.background_id == parked.background_id() && task.state() == State::Running
     };
-    stage
+    script
         .check(
-            "it has the parked call, and nothing else",
+            "the list has the parked call and nothing else",
             matches!(tasks.as_slice(), [task] if running(task)),
         )
         .await
 }
 
-/// The result of a parked call.
-pub(super) async fn wait(stage: &mut Stage<'_>, parked: &ParkedCall) -> Result<(), Failure> {
-    stage.step("waiting for its result").await?;
+/// Waits for the result of a parked call.
+pub(super) async fn wait(script: &mut Script<'_>, parked: &ParkedCall) -> Result<(), Failure> {
+    script.step("the result of the parked command arrives").await?;
     let answer = parked.wait(Some(Duration::from_secs(10))).await?;
     let task = answer.task.unwrap_or_default();
-    let stdout = result::result_of(&task).map(stdout_text).unwrap_or_default();
-    stage.text("stdout", &stdout).await?;
-    stage.say(&format!("{} {}", task.background_id, result::summary(&task))).await?;
-    let success =
-        task.state() == State::Succeeded && exit_code(result::result_of(&task)) == Some(0);
-    stage.check("it succeeded with exit code 0", success && !answer.still_running).await?;
-    stage
-        .check("its output is whole, from before and after parking", stdout == SLOW_STDOUT)
+    let stdout = result_of(&task).map(stdout_text).unwrap_or_default();
+    script.print_prefixed("stdout", &stdout).await?;
+    script.print(&format!("{} {}", task.background_id, summary(&task))).await?;
+    let success = task.state() == State::Succeeded && exit_code(result_of(&task)) == Some(0);
+    script.check("it succeeded with exit code 0", success && !answer.still_running).await?;
+    script
+        .check("its output is complete, from before and after parking", stdout == SLOW_STDOUT)
         .await?;
     let elapsed = from_wire(task.elapsed.as_ref()).unwrap_or_default();
-    stage.check("its time counts from its start", elapsed >= SLOW_TIME_MIN).await
+    script.check("its elapsed time counts from its start", elapsed >= SLOW_TIME_MIN).await
 }
 
-/// A parked call with a child of its own, cancelled.
+/// Cancels a parked call that has a child process.
 pub(super) async fn cancel(
-    stage: &mut Stage<'_>,
+    script: &mut Script<'_>,
     client: &Client,
     session: &str,
 ) -> Result<ParkedCall, Failure> {
-    stage.step("a parked command with a child process, cancelled").await?;
-    let call = run_until_parked(stage, client, session, FAMILY, FAMILY_BUDGET).await?;
+    script.step("a parked command with a child process is cancelled").await?;
+    let call = run_until_parked(script, client, session, FAMILY, FAMILY_BUDGET).await?;
     let pids = pids(&call).await?;
-    stage.say(&format!("it wrote its process ids: {pids:?}")).await?;
+    script.print(&format!("its process ids: {pids:?}")).await?;
     let alive = pids.len() == 2 && pids.iter().all(|&pid| is_alive(pid));
-    stage.check("both processes run", alive).await?;
-    let answer = call.cancel(false, "shown enough").await?;
+    script.check("both processes are running", alive).await?;
+    let answer = call.cancel(false, "end of the demonstration").await?;
     let task = answer.task.unwrap_or_default();
-    stage.say(&format!("{} {}", task.background_id, result::summary(&task))).await?;
-    stage.check("it is cancelled", task.state() == State::Cancelled).await?;
+    script.print(&format!("{} {}", task.background_id, summary(&task))).await?;
+    script.check("the task is cancelled", task.state() == State::Cancelled).await?;
     let reason = task.cancellation.unwrap_or_default().reason;
-    stage.check("the reason is kept", reason == "shown enough").await?;
+    script.check("the reason is recorded", reason == "end of the demonstration").await?;
     let gone = answer.survivors.is_empty() && !pids.iter().any(|&pid| is_alive(pid));
-    stage.check("both processes are gone", gone).await?;
+    script.check("both processes are gone", gone).await?;
     Ok(call)
 }
 
-/// What is finished outlives the server.
+/// Restarts the server, and compares the finished tasks before and after.
 pub(super) async fn restart(
-    stage: &mut Stage<'_>,
-    server: &mut Server,
+    script: &mut Script<'_>,
+    server: &mut EphemeralServer,
     calls: &[ParkedCall],
 ) -> Result<(), Failure> {
-    stage.step("the server is stopped and started again on the same store").await?;
+    script.step("the server is restarted on the same store").await?;
     let mut before = Vec::new();
     for call in calls {
         before.push((call.get().await?, output(call).await?));
     }
     server.restart().await?;
-    stage.say(&format!("a new server on {}", server.endpoint)).await?;
+    script.print(&format!("new server: {}", server.endpoint)).await?;
     let client = server.client(Some(REQUEST_TIME_MAX))?;
     for (task, bytes) in before {
         let call = client.parked_call(task.background_id.as_str());
         let same_task = call.get().await? == task;
-        stage
-            .check(&format!("{} is the same, with its result", task.background_id), same_task)
+        script
+            .check(&format!("{} and its result are unchanged", task.background_id), same_task)
             .await?;
         let same_output = output(&call).await? == bytes;
-        stage
-            .check(&format!("its output of {} bytes is the same", bytes.len()), same_output)
+        script
+            .check(
+                &format!("its output of {} is unchanged", count(bytes.len(), "byte")),
+                same_output,
+            )
             .await?;
     }
     Ok(())
 }
 
 async fn run_until_parked(
-    stage: &mut Stage<'_>,
+    script: &mut Script<'_>,
     client: &Client,
     session: &str,
     command: &str,
     budget: Duration,
 ) -> Result<ParkedCall, Failure> {
-    stage.say(&format!("$ {command}")).await?;
+    script.print(&format!("$ {command}")).await?;
     let request = RunToolRequest {
         session_id: session.to_owned(),
         tool: "bash".to_owned(),
@@ -245,13 +255,13 @@ async fn run_until_parked(
     };
     match client.run_tool(request).await? {
         RunOutcome::Parked(call) => {
-            stage.check(&format!("parked as {}", call.background_id()), true).await?;
+            script.check(&format!("the call was parked as {}", call.background_id()), true).await?;
             Ok(call)
         }
         RunOutcome::Finished(_) | RunOutcome::Checked(_) => {
-            let claim = "the call is parked";
-            stage.check(claim, false).await?;
-            Err(Failure::answer(claim))
+            let claim = "the call was parked";
+            script.check(claim, false).await?;
+            Err(Failure::unexpected_answer(claim))
         }
     }
 }
@@ -281,12 +291,18 @@ fn stdout_text(result: &ToolResult) -> String {
     let stdout = result.content.iter().filter(|part| part.stream() == OutputStream::Stdout);
     let texts = stdout.filter_map(|part| match &part.kind {
         Some(content::Kind::Text(text)) => Some(text.as_str()),
-        _ => None,
+        Some(
+            content::Kind::Json(_)
+            | content::Kind::Image(_)
+            | content::Kind::Binary(_)
+            | content::Kind::Resource(_),
+        )
+        | None => None,
     });
     texts.collect()
 }
 
-/// All output of a task that has ended.
+/// Reads all output of a finished task.
 async fn output(call: &ParkedCall) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut chunks = std::pin::pin!(call.output(OutputOptions::default()));
@@ -296,7 +312,7 @@ async fn output(call: &ParkedCall) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The process ids on the first line of the output, which is waited for.
+/// Waits for the first line of the output, and returns the process ids on it.
 async fn pids(call: &ParkedCall) -> Result<Vec<u32>, Failure> {
     let mut bytes = Vec::new();
     let mut chunks = std::pin::pin!(call.output(OutputOptions::default()));
@@ -311,14 +327,14 @@ async fn pids(call: &ParkedCall) -> Result<Vec<u32>, Failure> {
     Ok(words.filter_map(|word| word.parse().ok()).collect())
 }
 
-/// Whether a process runs. One that only waits for its parent to take note of its end doesn't.
+/// Returns `true` if a process is running. A zombie is not.
 fn is_alive(pid: u32) -> bool {
     if !Path::new("/proc/self").exists() {
         let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
         return pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state stands behind the name, which is in parentheses and may hold any character.
+    // The state follows the name, which is in parentheses and may contain any character.
     let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
     state.is_some_and(|state| state != 'Z' && state != 'X')
 }

@@ -1,4 +1,4 @@
-//! What a call gave back, for people: its output to the streams it came from, all else in words.
+//! The result of a call for people: its output on the streams that it came from, all else as text.
 
 use callpark_client::{
     OutputOptions, ParkedCall,
@@ -10,23 +10,24 @@ use callpark_client::{
 use futures::StreamExt as _;
 
 use super::{
-    failure::Failure,
     json,
-    output::{Out, stderr_bytes, tell},
-    time, words,
+    labels::phrase,
+    output::{Out, eprint_bytes, eprint_note},
+    text::count,
+    time::format_wire_span,
 };
+use crate::cli::error::Failure;
 
-/// Which parts of a result to print.
+/// The parts of a result to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parts {
-    /// All of them.
+pub(crate) enum ResultParts {
     All,
-    /// Not the output, which has been printed as it came.
+    /// All but the output, which has been printed as it arrived.
     NoOutput,
 }
 
-/// Prints what a task that has ended gave back. `call`: where to read output that the task itself
-/// has only the ends of.
+/// Prints the result of a finished task. Reads the output from `call` if the task holds only part
+/// of it.
 pub(crate) async fn print_task(
     out: &mut Out,
     task: &Task,
@@ -34,69 +35,81 @@ pub(crate) async fn print_task(
 ) -> Result<(), Failure> {
     match &task.outcome {
         Some(Outcome::Result(result)) => {
-            let is_cut = result.output.as_ref().is_some_and(|output| output.inline_truncated);
-            if is_cut {
+            let output = result.output.as_ref();
+            let mut parts = ResultParts::All;
+            if output.is_some_and(|output| output.inline_truncated) {
                 print_stream(out, call, OutputStream::Stdout).await?;
                 print_stream(out, call, OutputStream::Stderr).await?;
+                parts = ResultParts::NoOutput;
             }
-            print_result(out, result, if is_cut { Parts::NoOutput } else { Parts::All }).await?;
+            print_result(out, result, parts).await?;
         }
         Some(Outcome::Error(error)) => {
-            // What it had written before it was lost.
+            // The output that was written before the task was lost.
             print_stream(out, call, OutputStream::Stdout).await?;
             print_stream(out, call, OutputStream::Stderr).await?;
-            tell(&format!("callpark: {}: {}", words::state(task.state()), error.message));
+            eprint_note(&format!("{}: {}", phrase(task.state()), error.message));
             return Ok(());
         }
         None => {}
     }
-    tell_end(task.state(), &task.reason, result_of(task));
+    eprint_end(task.state(), &task.reason, result_of(task));
     Ok(())
 }
 
-/// Prints a result.
 pub(crate) async fn print_result(
     out: &mut Out,
     result: &ToolResult,
-    parts: Parts,
+    parts: ResultParts,
 ) -> Result<(), Failure> {
     for part in &result.content {
         match part.stream() {
             OutputStream::Unspecified => print_part(out, part).await?,
-            _ if parts == Parts::NoOutput => {}
-            OutputStream::Stderr => stderr_bytes(output_bytes(part)).await,
-            OutputStream::Stdout | OutputStream::Combined => out.bytes(output_bytes(part)).await?,
+            OutputStream::Stdout | OutputStream::Stderr | OutputStream::Combined => {
+                if parts == ResultParts::All {
+                    print_output(out, part.stream(), output_bytes(part)).await?;
+                }
+            }
         }
     }
     if let (true, Some(structured)) = (result.content.is_empty(), &result.structured) {
-        out.json(&json::from_struct(structured), true).await?;
+        out.json(&json::from_struct(structured)).await?;
     }
     if !result.error_message.is_empty() {
-        tell(&format!("callpark: {}", result.error_message));
+        eprint_note(&result.error_message);
     }
     Ok(())
 }
 
-/// Says how a call ended, where its output and exit code don't.
-pub(crate) fn tell_end(state: State, reason: &str, result: Option<&ToolResult>) {
+/// Prints how a call ended, unless its output and its exit code show it.
+pub(crate) fn eprint_end(state: State, reason: &str, result: Option<&ToolResult>) {
     let text = match state {
         State::Succeeded => return,
         State::Failed => match result.and_then(|result| result.exit) {
             Some(tool_result::Exit::Signal(signal)) => format!("ended by signal {signal}"),
             Some(tool_result::Exit::ExitCode(_)) | None => return,
         },
-        // The result has said so itself.
-        _ if result.is_some_and(|result| !reason.is_empty() && result.error_message == reason) => {
-            return;
+        State::Unspecified
+        | State::Pending
+        | State::Running
+        | State::InputRequired
+        | State::Cancelling
+        | State::TimedOut
+        | State::Cancelled
+        | State::Lost => {
+            let printed = result.map(|result| result.error_message.as_str()).unwrap_or_default();
+            if !reason.is_empty() && printed == reason {
+                return;
+            }
+            state_and_reason(state, reason)
         }
-        _ => state_and_reason(state, reason),
     };
-    tell(&format!("callpark: {text}"));
+    eprint_note(&text);
 }
 
-/// A state, and why it is so where that says more.
+/// Returns a state with its reason, unless the reason repeats it.
 fn state_and_reason(state: State, reason: &str) -> String {
-    let state = words::state(state).replace('_', " ");
+    let state = phrase(state);
     match reason {
         "" => state,
         reason if reason.starts_with(&state) => reason.to_owned(),
@@ -104,7 +117,7 @@ fn state_and_reason(state: State, reason: &str) -> String {
     }
 }
 
-/// The result of a task that has one.
+/// Returns the result of a task, or `None` if it has none.
 pub(crate) fn result_of(task: &Task) -> Option<&ToolResult> {
     match &task.outcome {
         Some(Outcome::Result(result)) => Some(result),
@@ -112,19 +125,19 @@ pub(crate) fn result_of(task: &Task) -> Option<&ToolResult> {
     }
 }
 
-/// How long a call took and how it ended, in one line.
+/// Returns the state, the exit and the duration of a task in one line.
 pub(crate) fn summary(task: &Task) -> String {
     let exit = match &task.outcome {
         Some(Outcome::Result(result)) => exit(result),
         Some(Outcome::Error(error)) => error.message.clone(),
         None => String::new(),
     };
-    let parts = [words::state(task.state()), exit, time::wire_span(task.elapsed.as_ref())];
+    let parts = [phrase(task.state()), exit, format_wire_span(task.elapsed.as_ref())];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join(", ")
 }
 
-/// How a process ended, in words; empty for what is no process.
+/// Returns how a process ended, or an empty text if the call ran no process.
 pub(crate) fn exit(result: &ToolResult) -> String {
     match result.exit {
         Some(tool_result::Exit::ExitCode(code)) => format!("exit code {code}"),
@@ -142,35 +155,48 @@ async fn print_stream(
     let mut chunks = std::pin::pin!(call.output(options));
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;
-        tell_skipped(chunk.skipped_bytes);
-        match stream {
-            OutputStream::Stderr => stderr_bytes(&chunk.data).await,
-            _ => out.bytes(&chunk.data).await?,
+        eprint_dropped(chunk.skipped_bytes);
+        print_output(out, stream, &chunk.data).await?;
+    }
+    Ok(())
+}
+
+/// Prints output of a command on the stream that it was written to.
+pub(crate) async fn print_output(
+    out: &mut Out,
+    stream: OutputStream,
+    data: &[u8],
+) -> Result<(), Failure> {
+    match stream {
+        OutputStream::Stderr => eprint_bytes(data).await,
+        OutputStream::Unspecified | OutputStream::Stdout | OutputStream::Combined => {
+            out.bytes(data).await?;
         }
     }
     Ok(())
 }
 
-/// Says that output is missing.
-pub(crate) fn tell_skipped(bytes: i64) {
+/// Prints a note if output was dropped before the piece that follows.
+pub(crate) fn eprint_dropped(bytes: i64) {
     if bytes > 0 {
-        tell(&format!("callpark: {bytes} bytes of output were dropped here"));
+        eprint_note(&format!("{} of output dropped here", count(bytes, "byte")));
     }
 }
 
-/// The bytes of a part that is output of a command.
+/// Returns the bytes of a part that is output of a command.
 fn output_bytes(part: &Content) -> &[u8] {
     match &part.kind {
         Some(content::Kind::Text(text)) => text.as_bytes(),
         Some(content::Kind::Binary(binary)) => &binary.data,
-        _ => &[],
+        Some(content::Kind::Json(_) | content::Kind::Image(_) | content::Kind::Resource(_))
+        | None => &[],
     }
 }
 
 async fn print_part(out: &mut Out, part: &Content) -> Result<(), Failure> {
     match &part.kind {
         Some(content::Kind::Text(text)) => print_text(out, text).await,
-        Some(content::Kind::Json(value)) => out.json(&json::from_value(value), true).await,
+        Some(content::Kind::Json(value)) => out.json(&json::from_value(value)).await,
         Some(content::Kind::Image(image)) => out.data(&image.media_type, &image.data).await,
         Some(content::Kind::Binary(binary)) => out.data(&binary.media_type, &binary.data).await,
         Some(content::Kind::Resource(resource)) => match &resource.body {
@@ -178,12 +204,12 @@ async fn print_part(out: &mut Out, part: &Content) -> Result<(), Failure> {
             Some(resource::Body::Blob(data)) => out.data(&resource.media_type, data).await,
             None => out.line(&resource.uri).await,
         },
-        // A kind that this version doesn't know is skipped, as the contract asks.
+        // The contract asks clients to skip a kind that they do not know.
         None => Ok(()),
     }
 }
 
-/// A text of a tool ends with its line.
+/// Prints a text of a tool, and ends its last line.
 async fn print_text(out: &mut Out, text: &str) -> Result<(), Failure> {
     out.bytes(text.as_bytes()).await?;
     if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.bytes(b"\n").await }
@@ -191,12 +217,12 @@ async fn print_text(out: &mut Out, text: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use callpark_client::v1::Binary;
+    use callpark_client::{prost_types, v1::Binary};
 
     use super::*;
 
     #[test]
-    fn output_is_its_bytes_whatever_it_was_sent_as() {
+    fn output_is_the_same_bytes_as_text_and_as_binary() {
         let text = Content { kind: Some(content::Kind::Text("é".into())), ..Default::default() };
         assert_eq!(output_bytes(&text), "é".as_bytes());
         let binary = Binary { data: vec![0xff, 0].into(), ..Default::default() };
@@ -205,20 +231,20 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_not_told_twice() {
-        let told = |reason: &str| state_and_reason(State::TimedOut, reason);
-        assert_eq!(told(""), "timed out");
-        assert_eq!(told("timed out after 0.5 s"), "timed out after 0.5 s");
-        assert_eq!(told("no output"), "timed out: no output");
+    fn a_reason_is_not_printed_twice() {
+        let text = |reason: &str| state_and_reason(State::TimedOut, reason);
+        assert_eq!(text(""), "timed out");
+        assert_eq!(text("timed out after 0.5 s"), "timed out after 0.5 s");
+        assert_eq!(text("no output"), "timed out: no output");
     }
 
     #[test]
-    fn a_summary_says_how_and_how_long() {
+    fn a_summary_has_state_exit_and_duration() {
         let result =
             ToolResult { exit: Some(tool_result::Exit::ExitCode(3)), ..Default::default() };
         let task = Task {
             state: State::Failed.into(),
-            elapsed: Some(time::to_wire(std::time::Duration::from_millis(3_200))),
+            elapsed: Some(prost_types::Duration { seconds: 3, nanos: 200_000_000 }),
             outcome: Some(Outcome::Result(result)),
             ..Default::default()
         };

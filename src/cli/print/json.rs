@@ -7,23 +7,23 @@ use prost_reflect::{DescriptorPool, DynamicMessage, prost::Message};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde::Serialize;
 
-use super::failure::Failure;
+use crate::cli::error::Failure;
 
 /// A message of `callpark.v1` that can be written as JSON.
-pub(crate) trait Named: Message {
-    /// Its full name in the contract.
+pub(crate) trait JsonMessage: Message {
+    /// The full name of the message in the contract.
     const NAME: &'static str;
 }
 
-macro_rules! named {
+macro_rules! json_messages {
     ($($message:ident),+ $(,)?) => {$(
-        impl Named for v1::$message {
+        impl JsonMessage for v1::$message {
             const NAME: &'static str = concat!("callpark.v1.", stringify!($message));
         }
     )+};
 }
 
-named!(
+json_messages!(
     CancelResponse,
     CloseSessionResponse,
     DeleteResponse,
@@ -40,19 +40,21 @@ named!(
     Task,
 );
 
-/// A message as canonical protobuf JSON: names in camel case, 64-bit numbers and bytes as strings,
-/// times in RFC 3339, nothing for what has its default.
-pub(crate) fn canonical<M: Named>(message: &M) -> Result<impl Serialize, Failure> {
-    let fault = |error: String| Failure::answer(format!("{} is no JSON: {error}", M::NAME));
+/// Returns a message as canonical protobuf JSON: names in camel case, 64-bit numbers and bytes as
+/// strings, times in RFC 3339, and no fields that have their default.
+pub(crate) fn canonical<M: JsonMessage>(message: &M) -> Result<impl Serialize, Failure> {
+    let failed = |error: String| {
+        Failure::unexpected_answer(format!("{} cannot be written as JSON: {error}", M::NAME))
+    };
     let descriptor = pool()?
         .get_message_by_name(M::NAME)
-        .ok_or_else(|| fault("it isn't described".to_owned()))?;
+        .ok_or_else(|| failed("its descriptor is missing".to_owned()))?;
     let mut dynamic = DynamicMessage::new(descriptor);
-    dynamic.transcode_from(message).map_err(|error| fault(error.to_string()))?;
+    dynamic.transcode_from(message).map_err(|error| failed(error.to_string()))?;
     Ok(dynamic)
 }
 
-/// The contract, as the proto package describes it, with the details that errors carry.
+/// Returns the descriptors of the contract and of the details that errors carry.
 fn pool() -> Result<&'static DescriptorPool, Failure> {
     static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();
     let decode = || {
@@ -60,10 +62,12 @@ fn pool() -> Result<&'static DescriptorPool, Failure> {
             .map_err(|error| error.to_string())
     };
     let pool = POOL.get_or_init(decode).as_ref();
-    pool.map_err(|error| Failure::answer(format!("the contract can't be read: {error}")))
+    pool.map_err(|error| {
+        Failure::unexpected_answer(format!("the contract's descriptors cannot be read: {error}"))
+    })
 }
 
-/// A JSON object as a message.
+/// Converts a JSON object to a message.
 pub(crate) fn to_struct(object: serde_json::Map<String, serde_json::Value>) -> Struct {
     Struct { fields: object.into_iter().map(|(name, value)| (name, to_value(value))).collect() }
 }
@@ -72,7 +76,7 @@ fn to_value(value: serde_json::Value) -> Value {
     let kind = match value {
         serde_json::Value::Null => Kind::NullValue(0),
         serde_json::Value::Bool(value) => Kind::BoolValue(value),
-        // Numbers of the contract are doubles. Only numbers beyond their range have none.
+        // The contract has doubles. Only a number beyond their range has no equivalent.
         serde_json::Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
         serde_json::Value::String(value) => Kind::StringValue(value),
         serde_json::Value::Array(values) => {
@@ -83,7 +87,7 @@ fn to_value(value: serde_json::Value) -> Value {
     Value { kind: Some(kind) }
 }
 
-/// A message that holds any JSON value, as JSON.
+/// Converts a message that holds any JSON value.
 pub(crate) fn from_value(value: &Value) -> serde_json::Value {
     match &value.kind {
         None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
@@ -95,7 +99,7 @@ pub(crate) fn from_value(value: &Value) -> serde_json::Value {
     }
 }
 
-/// A message that holds a JSON object, as JSON.
+/// Converts a message that holds a JSON object.
 pub(crate) fn from_struct(object: &Struct) -> serde_json::Value {
     let fields = object.fields.iter();
     serde_json::Value::Object(
@@ -103,9 +107,9 @@ pub(crate) fn from_struct(object: &Struct) -> serde_json::Value {
     )
 }
 
-/// Whole numbers are written as such: `3`, not `3.0`.
+/// Converts a number, so that a whole one is written as `3`, not `3.0`.
 fn from_number(value: f64) -> serde_json::Value {
-    /// Beyond it not every whole number is a double.
+    /// The largest magnitude up to which every whole number is a double.
     const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
     if value.fract() == 0.0 && value.abs() <= WHOLE_MAX {
         #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
@@ -120,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    fn value<M: Named>(message: &M) -> serde_json::Value {
+    fn value<M: JsonMessage>(message: &M) -> serde_json::Value {
         serde_json::to_value(canonical(message).unwrap()).unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! What `run` and `start` have in common: which call of which tool.
+//! The arguments of `callpark run` and `callpark start`: a tool and how to call it.
 
 use std::{collections::BTreeMap, io::Read as _, time::Duration};
 
@@ -6,76 +6,74 @@ use callpark_client::{Client, v1};
 use serde_json::Value;
 
 use super::{
-    arguments::{self, Arguments},
-    exit::Exit,
-    failure::Failure,
-    ids, json,
-    output::clean,
-    time::{parse_span, to_wire},
-    words,
+    duration::{parse_duration, to_wire},
+    enums, ids,
+    tool_arguments::{self, Arguments},
 };
+use crate::cli::{error::Failure, exit::Exit, print::json};
 
-/// The description of a call that has none of its own, at most, in characters.
+/// The longest default description of a call, in characters.
 const DESCRIPTION_CHARACTERS_MAX: usize = 60;
 
-/// Which call of which tool.
+/// A tool and how to call it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CallArgs {
-    /// The tool, as `callpark tools` lists it
+    /// Name of the tool, as `callpark tools` lists it
     tool: String,
 
-    /// What to run. For bash: one word with a command line, or the words of a single command. For
-    /// python: one word with a program. For any other tool: KEY=VALUE pairs, as with --arg
+    /// Input of the tool. For bash: a command line in quotes, or the words of a single command. For
+    /// python: a program in quotes. For any other tool: KEY=VALUE pairs, as with --arg
     words: Vec<String>,
 
-    /// An argument of the tool. The value is JSON, unless the tool takes a text there or it is no
-    /// JSON: then it is a text. Can be repeated
-    #[arg(long = "arg", value_name = "KEY=VALUE", value_parser = arguments::pair)]
+    /// Argument of the tool. The value is parsed as JSON, unless the tool takes a text there or the
+    /// value is not valid JSON; then it is passed as text. Can be repeated
+    #[arg(long = "arg", value_name = "KEY=VALUE", value_parser = tool_arguments::pair)]
     pairs: Vec<(String, String)>,
 
-    /// Arguments of the tool as one JSON object; `-` reads it from standard input
+    /// Arguments of the tool as one JSON object, or `-` to read it from standard input
     #[arg(long = "args", value_name = "JSON")]
     object: Option<String>,
 
-    /// The session that the call belongs to; without it the call gets a new one
+    /// Session of the call [default: a new one]
     #[arg(long, value_name = "ID", value_parser = ids::session)]
     session: Option<String>,
 
-    /// Stop the tool when it has run for so long, parked or not
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    /// Stop the tool after it has run for this long, whether parked or not [default: the tool's own]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
 
-    /// Stop the tool when it puts out nothing for so long
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    /// Stop the tool after it has written no output for this long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     idle: Option<Duration>,
 
-    /// A label, to find the task by with `callpark list --label`. Can be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = arguments::pair)]
+    /// Label of the task, for `callpark list --label`. Can be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = tool_arguments::pair)]
     labels: Vec<(String, String)>,
 
-    /// What the call is for [default: the beginning of its words]
+    /// Description of the call [default: the beginning of its input]
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 
-    /// Which ends of the call, once it is in the background, tell an agent: on_finish, on_failure or
-    /// none. `callpark follow-ups` shows what became of it [default: none]
-    #[arg(long, value_name = "ENDS", value_parser = words::parse_follow_up_policy)]
+    /// Create a follow-up for an agent when the background task finishes: on_finish, on_failure or
+    /// none. List them with `callpark follow-ups` [default: none]
+    #[arg(long, value_name = "WHEN", value_parser = enums::parse::<v1::FollowUpPolicy>)]
     follow_up: Option<v1::FollowUpPolicy>,
 
-    /// The task goes on when its session is closed
+    /// Keep the task running when its session is closed
     #[arg(long)]
     keep: bool,
 }
 
 impl CallArgs {
-    /// The call, with its arguments as the tool wants them. Asks the server for the tool's schema
-    /// where that matters.
-    pub(crate) async fn resolve(self, client: &Client) -> Result<Call, Failure> {
+    /// Returns the call with its arguments in the types that the tool takes. Asks the server for the
+    /// tool's schema if that is necessary.
+    pub(crate) async fn resolve(self, client: &Client) -> Result<PreparedCall, Failure> {
         let description = self.description.clone();
-        let description = description
-            .unwrap_or_else(|| arguments::describe(&self.words, DESCRIPTION_CHARACTERS_MAX));
+        let description = description.unwrap_or_else(|| {
+            tool_arguments::default_description(&self.words, DESCRIPTION_CHARACTERS_MAX)
+        });
         let arguments = self.arguments(client).await?;
-        Ok(Call {
+        Ok(PreparedCall {
             session_id: self.session.unwrap_or_default(),
             call: v1::ToolCall {
                 tool: self.tool,
@@ -95,44 +93,44 @@ impl CallArgs {
         let mut arguments = match &self.object {
             Some(text) => {
                 let text = if text == "-" { stdin().await? } else { text.clone() };
-                arguments::object(&text).map_err(Failure::usage)?
+                tool_arguments::object(&text).map_err(Failure::usage)?
             }
             None => Arguments::new(),
         };
         let mut pairs = self.pairs.clone();
-        match arguments::code_argument(&self.tool) {
+        match tool_arguments::code_argument(&self.tool) {
             Some(_) if self.words.is_empty() => {}
             Some(name) => {
-                let code = arguments::code(&self.tool, &self.words).map_err(Failure::usage)?;
-                arguments::add(&mut arguments, name.to_owned(), Value::String(code))
+                let code = tool_arguments::code(&self.tool, &self.words).map_err(Failure::usage)?;
+                tool_arguments::add(&mut arguments, name.to_owned(), Value::String(code))
                     .map_err(Failure::usage)?;
             }
             None => {
-                let words = self.words.iter().map(|word| arguments::pair(word));
+                let words = self.words.iter().map(|word| tool_arguments::pair(word));
                 pairs.extend(words.collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?);
             }
         }
         if !pairs.is_empty() {
             let schema = schema(client, &self.tool).await?;
             for (key, text) in pairs {
-                let value = arguments::typed(&schema, &key, &text);
-                arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
+                let value = tool_arguments::typed(&schema, &key, &text);
+                tool_arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
             }
         }
         Ok(arguments)
     }
 }
 
-/// A call of a tool, ready to be sent.
+/// A call of a tool that is ready to be sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
-    /// Empty: a new session.
+pub(crate) struct PreparedCall {
+    /// Empty for a new session.
     session_id: String,
     call: v1::ToolCall,
 }
 
-impl Call {
-    /// The call, for the background.
+impl PreparedCall {
+    /// Converts the call to a request that starts it in the background.
     pub(crate) fn into_start(self) -> v1::StartRequest {
         v1::StartRequest {
             session_id: self.session_id,
@@ -141,7 +139,7 @@ impl Call {
         }
     }
 
-    /// The call, to be waited for as long as its budget.
+    /// Converts the call to a request that streams it within its budget.
     pub(crate) fn into_stream(self, budget: Option<Duration>) -> v1::StreamToolRequest {
         let Self { session_id, call } = self;
         v1::StreamToolRequest {
@@ -160,12 +158,12 @@ impl Call {
     }
 }
 
-/// The schema of a tool's arguments; null where it declares none.
+/// Returns the schema of a tool's arguments, or null if it declares none.
 async fn schema(client: &Client, name: &str) -> Result<Value, Failure> {
     let answer = client.list_tools(v1::ListToolsRequest::default()).await?;
-    let tool = answer.tools.iter().find(|tool| tool.name == name).ok_or_else(|| Failure::Told {
-        exit: Exit::NotFound,
-        text: format!("there is no tool `{}`\n`callpark tools` lists those there are", clean(name)),
+    let tool = answer.tools.iter().find(|tool| tool.name == name).ok_or_else(|| {
+        let text = format!("there is no tool `{name}`\nlist the tools with `callpark tools`");
+        Failure::new(Exit::NotFound, text)
     })?;
     Ok(tool.input_schema.as_ref().map_or(Value::Null, json::from_struct))
 }
@@ -175,10 +173,8 @@ async fn stdin() -> Result<String, Failure> {
         let mut text = String::new();
         std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
     };
-    let failed = |reason: String| Failure::Told {
-        exit: Exit::Io,
-        text: format!("cannot read the arguments from standard input: {reason}"),
-    };
-    let reading = tokio::task::spawn_blocking(read).await;
-    reading.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
+    let reading = tokio::task::spawn_blocking(read).await.map_err(std::io::Error::from);
+    reading.flatten().map_err(|error| {
+        Failure::io(format!("cannot read the arguments from standard input: {error}"))
+    })
 }

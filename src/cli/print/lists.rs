@@ -1,67 +1,70 @@
-//! Tables of tasks, sessions and tools.
+//! Tables of tasks, sessions, follow-ups and tools.
 
 use std::collections::BTreeMap;
 
 use callpark_client::v1::{FollowUp, Session, Task, Tool};
 
 use super::{
-    output::Table,
-    time::{moment, wire_span},
-    words,
+    json,
+    labels::label,
+    table::Table,
+    time::{format_wire_span, relative_time},
 };
 
-/// A line a task.
+/// Returns a table with a line for each task.
 pub(crate) fn tasks(tasks: &[Task]) -> Table {
     let mut table = Table::new(["ID", "TOOL", "STATE", "ELAPSED", "CREATED", "DESCRIPTION"]);
     for task in tasks {
         table.row([
             task.background_id.clone(),
             tool(task),
-            words::state(task.state()),
-            wire_span(task.elapsed.as_ref()),
-            moment(task.create_time.as_ref()),
-            about(&task.description, &task.labels),
+            label(task.state()),
+            format_wire_span(task.elapsed.as_ref()),
+            relative_time(task.create_time.as_ref()),
+            description_with_labels(&task.description, &task.labels),
         ]);
     }
     table
 }
 
-/// A line a session.
+/// Returns a table with a line for each session.
 pub(crate) fn sessions(sessions: &[Session]) -> Table {
-    let mut table = Table::new(["ID", "STATE", "LIVE", "EVENTS", "CREATED", "DESCRIPTION"]);
+    let mut table = Table::new(["ID", "STATE", "LIVE TASKS", "EVENTS", "CREATED", "DESCRIPTION"]);
     for session in sessions {
         table.row([
             session.session_id.clone(),
-            words::session_state(session.state()),
+            label(session.state()),
             session.live_tasks.to_string(),
             session.head_sequence.to_string(),
-            moment(session.create_time.as_ref()),
-            about(&session.description, &session.labels),
+            relative_time(session.create_time.as_ref()),
+            description_with_labels(&session.description, &session.labels),
         ]);
     }
     table
 }
 
-/// A line a follow-up.
+/// Returns a table with a line for each follow-up.
 pub(crate) fn follow_ups(follow_ups: &[FollowUp]) -> Table {
-    let mut table = Table::new(["ID", "TOOL", "STATE", "ATTEMPTS", "CREATED", "NEXT", "WHY"]);
+    let mut table = Table::new(["ID", "TOOL", "STATE", "ATTEMPTS", "CREATED", "NEXT", "REASON"]);
     for follow_up in follow_ups {
         table.row([
             follow_up.follow_up_id.clone(),
             follow_up.task.as_ref().map(tool).unwrap_or_default(),
-            words::follow_up_state(follow_up.state()),
+            label(follow_up.state()),
             format!("{} of {}", follow_up.attempt, follow_up.max_attempts),
-            moment(follow_up.create_time.as_ref()),
-            // When it is handed out, as it is or if nobody acknowledges it.
-            moment(follow_up.next_attempt_time.as_ref().or(follow_up.lease_expire_time.as_ref())),
-            why(follow_up),
+            relative_time(follow_up.create_time.as_ref()),
+            // The next delivery: a planned attempt, or the end of the lease.
+            relative_time(
+                follow_up.next_attempt_time.as_ref().or(follow_up.lease_expire_time.as_ref()),
+            ),
+            reason(follow_up),
         ]);
     }
     table
 }
 
-/// Why a follow-up stands where it does: its reason, else what the last attempt failed of.
-fn why(follow_up: &FollowUp) -> String {
+/// Returns the reason for a follow-up's state, or else the error of its last attempt.
+fn reason(follow_up: &FollowUp) -> String {
     let error = || follow_up.last_error.as_ref().map(|error| error.message.clone());
     match follow_up.reason.as_str() {
         "" => error().unwrap_or_default(),
@@ -69,21 +72,21 @@ fn why(follow_up: &FollowUp) -> String {
     }
 }
 
-/// The tool of a task; of one that has none, its kind.
+/// Returns the tool of a task, or its kind if it has none.
 fn tool(task: &Task) -> String {
-    if task.tool.is_empty() { words::kind(task.kind()) } else { task.tool.clone() }
+    if task.tool.is_empty() { label(task.kind()) } else { task.tool.clone() }
 }
 
-/// A line a tool.
+/// Returns a table with a line for each tool.
 pub(crate) fn tools(tools: &[Tool]) -> Table {
     let mut table = Table::new(["NAME", "KIND", "BUDGET", "TIMEOUT", "ARGUMENTS", "DESCRIPTION"]);
     for tool in tools {
         let budget = tool.call_budget.as_ref();
         table.row([
             tool.name.clone(),
-            words::kind(tool.kind()),
-            budget.map_or_else(|| "none".to_owned(), |budget| wire_span(Some(budget))),
-            wire_span(tool.execution_timeout.as_ref()),
+            label(tool.kind()),
+            budget.map_or_else(|| "none".to_owned(), |budget| format_wire_span(Some(budget))),
+            format_wire_span(tool.execution_timeout.as_ref()),
             arguments(tool),
             tool.description.clone(),
         ]);
@@ -91,9 +94,9 @@ pub(crate) fn tools(tools: &[Tool]) -> Table {
     table
 }
 
-/// A description and labels in one cell.
-fn about(description: &str, labels: &BTreeMap<String, String>) -> String {
-    let labels = pairs(labels);
+/// Returns a description and labels for one cell.
+fn description_with_labels(description: &str, labels: &BTreeMap<String, String>) -> String {
+    let labels = label_pairs(labels);
     match (description.is_empty(), labels.is_empty()) {
         (_, true) => description.to_owned(),
         (true, false) => format!("[{labels}]"),
@@ -101,15 +104,15 @@ fn about(description: &str, labels: &BTreeMap<String, String>) -> String {
     }
 }
 
-/// Labels as they are written on the command line.
-pub(crate) fn pairs(labels: &BTreeMap<String, String>) -> String {
+/// Returns labels as they are written on the command line.
+pub(crate) fn label_pairs(labels: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(" ")
 }
 
-/// The names of a tool's arguments, those first that it can't do without, the others in brackets.
+/// Returns the names of a tool's arguments: required ones first, then optional ones in brackets.
 fn arguments(tool: &Tool) -> String {
-    let schema = tool.input_schema.as_ref().map(super::json::from_struct).unwrap_or_default();
+    let schema = tool.input_schema.as_ref().map(json::from_struct).unwrap_or_default();
     let required: Vec<&str> = schema["required"]
         .as_array()
         .map(|names| names.iter().filter_map(serde_json::Value::as_str).collect())
@@ -129,20 +132,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_stand_behind_the_description() {
+    fn labels_follow_the_description() {
         let labels = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".into(), "2".into())]);
-        assert_eq!(about("build", &labels), "build [a=1 b=2]");
-        assert_eq!(about("", &labels), "[a=1 b=2]");
-        assert_eq!(about("build", &BTreeMap::new()), "build");
+        assert_eq!(description_with_labels("build", &labels), "build [a=1 b=2]");
+        assert_eq!(description_with_labels("", &labels), "[a=1 b=2]");
+        assert_eq!(description_with_labels("build", &BTreeMap::new()), "build");
     }
 
     #[test]
-    fn a_tool_shows_what_it_takes() {
+    fn a_tool_has_its_arguments() {
         let schema = json!({
             "properties": { "command": {}, "cwd": {}, "env": {} },
             "required": ["command"],
         });
-        let input_schema = Some(super::super::json::to_struct(schema.as_object().unwrap().clone()));
+        let input_schema = Some(super::json::to_struct(schema.as_object().unwrap().clone()));
         let tool = Tool { input_schema, ..Default::default() };
         assert_eq!(arguments(&tool), "command [cwd] [env]");
         assert_eq!(arguments(&Tool::default()), "");

@@ -1,13 +1,14 @@
-//! The arguments of a call, from the words of a command line. Pure.
+//! The arguments of a tool, from the words of a command line.
 
 use serde_json::{Map, Value};
 
-use super::output::first_line;
+use crate::cli::print::text::first_line;
 
-/// Arguments of a call: a JSON object.
+/// The arguments of a call, a JSON object.
 pub(crate) type Arguments = Map<String, Value>;
 
-/// The argument that takes the words of a tool whose arguments are code.
+/// Returns the argument that the words of the command line become, or `None` if each word is an
+/// argument by itself.
 pub(crate) fn code_argument(tool: &str) -> Option<&'static str> {
     match tool {
         "bash" => Some("command"),
@@ -16,21 +17,21 @@ pub(crate) fn code_argument(tool: &str) -> Option<&'static str> {
     }
 }
 
-/// What an interpreter is to run. One word is code as it stands. Several words are the words of one
-/// shell command, each of which stays one word.
+/// Returns the code for an interpreter. A single word is the code itself. Several words are one shell
+/// command, in which each remains one word.
 pub(crate) fn code(tool: &str, words: &[String]) -> Result<String, String> {
     match words {
         [code] => Ok(code.clone()),
         words if tool == "bash" => {
-            let quoted: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+            let quoted: Vec<String> = words.iter().map(|word| quote_for_shell(word)).collect();
             Ok(quoted.join(" "))
         }
-        _ => Err(format!("{tool} takes one word with the whole program: put it in quotes")),
+        _ => Err(format!("{tool} takes the whole program as one word: put it in quotes")),
     }
 }
 
-/// A word as a shell reads it back.
-fn shell_word(word: &str) -> String {
+/// Quotes a word for a shell, if necessary.
+fn quote_for_shell(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
@@ -42,11 +43,11 @@ fn shell_word(word: &str) -> String {
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` isn't KEY=VALUE")),
+        _ => Err(format!("`{text}` must have the form KEY=VALUE")),
     }
 }
 
-/// Reads a JSON object.
+/// Parses a JSON object.
 pub(crate) fn object(text: &str) -> Result<Arguments, String> {
     let expected = "the arguments must be one JSON object such as {\"key\": 1}";
     match serde_json::from_str(text) {
@@ -56,17 +57,21 @@ pub(crate) fn object(text: &str) -> Result<Arguments, String> {
     }
 }
 
-/// Adds an argument, which must not be there yet.
+/// Adds an argument.
+///
+/// # Errors
+///
+/// If the argument is present already.
 pub(crate) fn add(arguments: &mut Arguments, key: String, value: Value) -> Result<(), String> {
     if arguments.contains_key(&key) {
-        return Err(format!("the argument `{key}` is given twice"));
+        return Err(format!("the argument `{key}` is given twice: give it once"));
     }
     arguments.insert(key, value);
     Ok(())
 }
 
-/// The value of an argument that was given as text. A text where the tool's schema takes one; else
-/// what it is as JSON, if it is JSON.
+/// Returns the value of an argument that was given as text: the text itself if the tool's schema
+/// takes a text or if it is not JSON, else the JSON value.
 pub(crate) fn typed(schema: &Value, key: &str, text: &str) -> Value {
     if takes_text(schema, key) {
         return Value::String(text.to_owned());
@@ -83,8 +88,8 @@ fn takes_text(schema: &Value, key: &str) -> bool {
     }
 }
 
-/// What a call is for, when nobody says: the beginning of its words.
-pub(crate) fn describe(words: &[String], characters_max: usize) -> String {
+/// Returns the default description of a call: the beginning of its words.
+pub(crate) fn default_description(words: &[String], characters_max: usize) -> String {
     first_line(words.join(" ").trim(), characters_max)
 }
 
@@ -120,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_says_what_is_text() {
+    fn the_schema_decides_which_values_are_texts() {
         let schema = json!({ "properties": {
             "name": { "type": "string" },
             "maybe": { "type": ["null", "string"] },
@@ -144,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_given_twice() {
+    fn no_argument_is_given_twice() {
         let mut arguments = object("{\"a\": 1}").unwrap();
         assert!(add(&mut arguments, "b".into(), json!(2)).is_ok());
         assert!(add(&mut arguments, "a".into(), json!(2)).unwrap_err().contains("`a`"));
@@ -152,8 +157,8 @@ mod tests {
 
     #[test]
     fn a_call_is_described_by_its_words() {
-        assert_eq!(describe(&words(&["make", "test"]), 60), "make test");
-        assert_eq!(describe(&words(&["for i in 1 2\ndo x; done"]), 60), "for i in 1 2…");
-        assert_eq!(describe(&[], 60), "");
+        assert_eq!(default_description(&words(&["make", "test"]), 60), "make test");
+        assert_eq!(default_description(&words(&["for i in 1 2\ndo x; done"]), 60), "for i in 1 2…");
+        assert_eq!(default_description(&[], 60), "");
     }
 }

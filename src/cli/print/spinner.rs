@@ -1,4 +1,4 @@
-//! A sign of life on a terminal's standard error while a command waits.
+//! A spinner on standard error while a command waits.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Shows what is waited for, and since when, until it is dropped. Shows nothing where standard
-/// error is no terminal.
+/// Shows a message and the elapsed time until it is dropped. Shows nothing if standard error is not
+/// a terminal.
 #[derive(Debug)]
 pub(crate) struct Spinner(ProgressBar);
 

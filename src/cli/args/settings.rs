@@ -1,29 +1,30 @@
-//! The flags of a server: one for each of its settings.
+//! The flags of a server, one for each of its settings.
 
 use clap::{Arg, ArgMatches, builder::PossibleValuesParser};
 
+use super::connect::ConnectArgs;
 use crate::{
     app::config::{self, Config, Environment, LoadOptions, Loaded, Setting},
-    cli::{connect::ConnectArgs, exit::Exit, failure::Failure},
+    cli::{error::Failure, exit::Exit},
 };
 
-/// The setting that a flag of every command stands for.
+/// The setting that a global flag sets.
 const TOKEN_FILE: &str = "token-file";
 
-/// The settings that the command line names, with their values.
+/// The names and values of the settings that the command line sets.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SettingFlags(Vec<(String, String)>);
+pub(crate) struct SettingFlags(Vec<(String, String)>);
 
 impl SettingFlags {
-    /// The configuration that these flags, the environment and the file make.
-    pub(super) fn load(self, connect: ConnectArgs) -> Result<Loaded, Failure> {
+    /// Loads the configuration from these flags, the environment and the file.
+    pub(crate) fn load(self, connect: ConnectArgs) -> Result<Loaded, Failure> {
         let mut overrides = self.0;
         if let Some(file) = connect.token_file {
             overrides.push((TOKEN_FILE.to_owned(), file.to_string_lossy().into_owned()));
         }
         let environment = Environment::capture();
         Config::load(LoadOptions { config_file: connect.config, overrides, environment })
-            .map_err(|error| Failure::Told { exit: Exit::Config, text: error.to_string() })
+            .map_err(|error| Failure::new(Exit::Config, error.to_string()))
     }
 }
 
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_one_is_in_force() {
+    fn the_last_value_wins() {
         let SettingFlags(given) = parse(&["x", "--grace", "1s", "--grace", "2s"]);
         assert_eq!(given, [("grace".to_owned(), "2s".to_owned())]);
     }
