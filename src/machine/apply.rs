@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Change, Projection};
+use super::{Change, Projection, Update};
 use crate::model::{
-    Call, CallFinished, CallId, CallStarted, Event, FollowUpPut, Message, ParkReason, Payload,
+    Call, CallAccepted, CallFinished, CallId, CancelCause, Event, FollowUpPut, Message, ParkReason, Payload,
     SessionState, State, StopCause, Stopping, Timestamp, ToolKind, TurnId,
 };
 
@@ -38,9 +38,9 @@ impl Projection {
         self.session.update_time = now;
         match change {
             Change::Accepted { call, arguments, arguments_bytes } => {
-                let started = started(&call, arguments, arguments_bytes);
-                self.emit(&call, Payload::ToolCallStarted(Box::new(started)), now, written);
-                self.insert(call, written);
+                let accepted = accepted(&call, arguments, arguments_bytes);
+                self.emit(&call, Payload::ToolCallAccepted(Box::new(accepted)), now, written);
+                self.insert(call, now, written);
             }
             Change::Began(id) => self.begin(id, now, written),
             Change::Output(id, output) => {
@@ -52,12 +52,12 @@ impl Projection {
             }
             Change::Turn(id, report) => self.report_turn(id, report, now, written),
             Change::Parked(id, reason) => self.park(id, reason, now, written),
-            Change::Cancelling { call_id, cancellation, force, evicted } => {
+            Change::Cancelling { call_id, cancellation, force } => {
                 let payload = Payload::ToolCallCancelling {
                     requested_by: cancellation.requested_by.clone(),
                     reason: cancellation.reason.clone(),
                     force,
-                    evicted,
+                    evicted: cancellation.cause == CancelCause::Evicted,
                 };
                 self.edit(call_id, now, written, |call| {
                     call.state = State::Cancelling;
@@ -90,6 +90,7 @@ impl Projection {
             Change::FollowUpClaimed { call_id, record } => {
                 self.claim_follow_up(call_id, *record, now, written)
             }
+            Change::Updated(update) => self.update(update, now, written),
             Change::Deleted(id) => written.deleted.push(id),
             Change::Closing { reason, cancelled_tasks, detached_tasks } => {
                 self.session.state = SessionState::Closing;
@@ -102,15 +103,19 @@ impl Projection {
         }
     }
 
-    fn insert(&mut self, mut call: Box<Call>, written: &mut Written) {
-        call.start_sequence = self.session.head_sequence;
+    fn insert(&mut self, mut call: Box<Call>, now: Timestamp, written: &mut Written) {
+        call.accept_sequence = self.session.head_sequence;
         if call.state == State::Pending {
             self.pending += 1;
         }
         written.accepted.push(call.kind);
-        written.changed.insert(call.id);
-        self.live.insert(call.id, call);
+        let (id, is_running) = (call.id, call.state == State::Running);
+        written.changed.insert(id);
+        self.live.insert(id, call);
         self.count_live();
+        if is_running {
+            self.emit_started(id, now, written);
+        }
     }
 
     fn begin(&mut self, id: CallId, now: Timestamp, written: &mut Written) {
@@ -118,9 +123,20 @@ impl Projection {
             call.state = State::Running;
             call.start_time = Some(now);
         });
+        self.emit_started(id, now, written);
+    }
+
+    fn emit_started(&mut self, id: CallId, now: Timestamp, written: &mut Written) {
         let Some(call) = self.live.get(&id) else { return };
-        let started = started(call, None, 0);
-        self.emit_live(id, Payload::ToolCallStarted(Box::new(started)), now, written);
+        let payload = Payload::ToolCallStarted { tool: call.tool.clone(), kind: call.kind };
+        self.emit_live(id, payload, now, written);
+    }
+
+    fn update(&mut self, update: Update, now: Timestamp, written: &mut Written) {
+        let Update { requested_by, settings } = update;
+        let fields = self.session.update(settings);
+        let payload = Payload::SessionUpdated { fields, requested_by };
+        self.push_event(EventHeader::default(), payload, now, written);
     }
 
     fn park(&mut self, id: CallId, reason: ParkReason, now: Timestamp, written: &mut Written) {
@@ -259,18 +275,17 @@ fn touch(call: &mut Call, now: Timestamp) {
     call.revision += 1;
 }
 
-fn started(
+fn accepted(
     call: &Call,
     arguments: Option<serde_json::Map<String, serde_json::Value>>,
     arguments_bytes: u64,
-) -> CallStarted {
-    CallStarted {
+) -> CallAccepted {
+    CallAccepted {
         tool: call.tool.clone(),
         kind: call.kind,
         description: call.description.clone(),
         arguments_omitted_bytes: if arguments.is_some() { 0 } else { arguments_bytes },
         arguments,
-        state: call.state,
         background: call.is_task(),
         call_budget: call.policy.call_budget,
         execution_timeout: call.policy.execution_timeout,
@@ -283,6 +298,7 @@ fn finished(call: &Call, now: Timestamp) -> Option<CallFinished> {
         state: call.state,
         reason: call.reason.clone(),
         outcome: call.outcome.clone()?,
+        end_reason: call.end_reason()?,
         background: call.is_task(),
         elapsed: call.start_time.map(|_| call.elapsed(now)),
     })

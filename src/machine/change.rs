@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::Update;
 use crate::model::{
     Call, CallId, Cancellation, FollowUp, FollowUpState, Outcome, ParkReason, Payload, Progress,
-    State, StopCause, Survivor, Timestamp, ToolOutput, TurnReport,
+    SessionId, State, StopCause, Survivor, Timestamp, ToolOutput, TurnReport,
 };
 
 /// A fact that a decision adds to the session. Most become an event; all change the projection.
@@ -39,8 +40,6 @@ pub enum Change {
         cancellation: Cancellation,
         /// `true` if it is killed at once.
         force: bool,
-        /// `true` if it makes room for another call.
-        evicted: bool,
     },
     /// A timeout stops a run.
     Stopping(CallId, StopCause),
@@ -75,6 +74,8 @@ pub enum Change {
         /// The follow-up before the claim.
         record: Box<FollowUp>,
     },
+    /// The settings of the session changed.
+    Updated(Update),
     /// A finished task is to be removed.
     Deleted(CallId),
     /// The session accepts no more calls.
@@ -152,13 +153,18 @@ pub enum Reply {
 pub enum Refusal {
     /// The session accepts no more calls.
     #[error("the session is closed: create a new one with CreateSession")]
-    SessionClosed,
+    SessionClosed {
+        /// The session.
+        session_id: SessionId,
+    },
     /// The session has as many live tasks as it may.
     #[error(
         "the session has {limit} live tasks, its limit: wait for one, cancel one, or give the \
          session a higher max_live_tasks or the policy EVICT_OLDEST"
     )]
     TaskLimit {
+        /// The session.
+        session_id: SessionId,
         /// The limit.
         limit: u32,
     },
@@ -168,6 +174,8 @@ pub enum Refusal {
          or ask for QUEUE, REPLACE or ALLOW"
     )]
     Busy {
+        /// The session.
+        session_id: SessionId,
         /// The number of live tasks.
         live: u32,
     },
@@ -176,28 +184,42 @@ pub enum Refusal {
         "the session runs a turn already and busy_policy is REJECT: wait for its end, or ask for \
          ENQUEUE or INTERRUPT"
     )]
-    TurnRunning,
+    TurnRunning {
+        /// The session.
+        session_id: SessionId,
+    },
     /// The follow-up is claimed or delivered already.
     #[error("the follow-up cannot be leased: it is being delivered or was delivered already")]
-    FollowUpTaken,
+    FollowUpTaken {
+        /// The call of the follow-up's task.
+        call_id: CallId,
+    },
     /// The lease isn't the current one.
     #[error(
         "the lease is not the current one: it expired, or the follow-up was acknowledged \
          otherwise; lease the follow-up again"
     )]
-    LeaseExpired,
+    LeaseExpired {
+        /// The call of the follow-up's task.
+        call_id: CallId,
+    },
     /// The follow-up isn't dead-lettered.
     #[error(
         "the follow-up is {}, not DEAD_LETTERED: it cannot be retried",
         .state.as_str().to_uppercase()
     )]
     FollowUpNotDeadLettered {
+        /// The call of the follow-up's task.
+        call_id: CallId,
         /// The state of the follow-up.
         state: FollowUpState,
     },
     /// The task hasn't ended.
     #[error("the task is still running: cancel it first, or wait for its end")]
-    TaskRunning,
+    TaskRunning {
+        /// The call of the task.
+        call_id: CallId,
+    },
 }
 
 /// The decision about a command.

@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 
 use super::follow_up::Step;
 use crate::model::{
-    BusyPolicy, Call, CallId, CallPolicy, DeliveryError, FollowUp, Labels, Lease, ParkReason,
-    Progress, StopCause, Survivor, Timestamp, ToolKind, ToolOutput, ToolResult, TurnId, TurnReport,
+    BusyPolicy, Call, CallId, CallPolicy, CancelCause, DeliveryError, FollowUp, Labels, Lease, ParkReason,
+    Progress, SessionUpdate, StopCause, Survivor, Timestamp, ToolKind, ToolOutput, ToolResult, TurnId,
+    TurnReport,
 };
 
 /// The behavior of a new background task towards those that its session has.
@@ -162,6 +163,8 @@ pub struct Cancel {
     pub requested_by: String,
     /// The reason.
     pub reason: String,
+    /// The cause.
+    pub cause: CancelCause,
     /// `true` to kill it at once.
     pub force: bool,
     /// The time between TERM and KILL.
@@ -169,7 +172,7 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// Creates a request to stop a call with a grace period.
+    /// Creates a request by a caller to stop a call with a grace period.
     pub fn new(
         call_id: CallId,
         requested_by: impl Into<String>,
@@ -180,10 +183,20 @@ impl Cancel {
             call_id,
             requested_by: requested_by.into(),
             reason: reason.into(),
+            cause: CancelCause::Request,
             force: false,
             grace,
         }
     }
+}
+
+/// New settings of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// The name of the requester.
+    pub requested_by: String,
+    /// The settings.
+    pub settings: SessionUpdate,
 }
 
 /// A session to close.
@@ -253,10 +266,13 @@ pub enum Command {
         /// The reason.
         reason: ParkReason,
     },
-    /// Parks or cancels a foreground call whose last caller has disconnected.
+    /// Applies `on_disconnect` to a foreground call whose last caller went away or has a deadline that
+    /// is near.
     Disconnect {
         /// The call.
         call_id: CallId,
+        /// The reason for parking the call, if it is parked: disconnected or deadline.
+        reason: ParkReason,
     },
     /// Stops a run that has reached a timeout.
     Timeout {
@@ -300,6 +316,8 @@ pub enum Command {
         /// The task.
         call_id: CallId,
     },
+    /// Changes the settings of the session.
+    Update(Update),
     /// Closes the session.
     Close(Close),
     /// Stores a new session.

@@ -19,6 +19,7 @@ pub use apply::Written;
 pub use change::{Change, Decision, Effect, Refusal, Reply, Timer};
 pub use command::{
     Cancel, Close, Command, Concurrency, DeliveryOutcome, Finish, FollowUpOrder, Start, StartTurn,
+    Update,
 };
 pub use decide::decide;
 pub use follow_up::SESSION_CLOSED;

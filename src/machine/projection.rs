@@ -64,7 +64,7 @@ impl Projection {
             .filter(|call| call.state == State::Pending && !ended.contains(&call.id))
             .filter(|call| !self.is_blocked(call, ended))
             .collect();
-        free.sort_by_key(|call| call.start_sequence);
+        free.sort_by_key(|call| call.accept_sequence);
         free.into_iter().map(|call| call.id).collect()
     }
 
@@ -77,7 +77,7 @@ impl Projection {
         self.live_calls().any(|other| {
             other.id != call.id
                 && !ended.contains(&other.id)
-                && other.start_sequence < call.start_sequence
+                && other.accept_sequence < call.accept_sequence
                 && ((policy.exclusive && other.tool == call.tool)
                     || (policy.queued
                         && other.park_time.is_some_and(|time| time <= call.create_time)))

@@ -18,7 +18,7 @@ impl Projection {
         written: &mut Written,
     ) {
         match report {
-            TurnReport::Started { prompt, attachments } => {
+            TurnReport::Started { prompt, attachments, origin } => {
                 let model = self.model_of(id);
                 let follow_ups = self.follow_ups_claimed_by(id);
                 let payload = Payload::TurnStarted {
@@ -26,8 +26,9 @@ impl Projection {
                     attachments: attachments.len(),
                     model,
                     follow_ups,
+                    origin,
                 };
-                self.remember(id, Message::User { text: prompt, attachments }, written);
+                self.remember(id, Message::User { text: prompt, attachments, origin }, written);
                 self.emit_live(id, payload, now, written);
             }
             TurnReport::Text(text) => {
@@ -43,8 +44,9 @@ impl Projection {
                 self.remember(id, Message::Assistant { text, calls, note: None }, written);
                 self.emit_live(id, payload, now, written);
             }
-            TurnReport::Answered { id: model_id, text, pictures } => {
-                self.remember(id, Message::Tool { id: model_id, text, pictures }, written);
+            TurnReport::Answered { id: model_id, text, pictures, origin } => {
+                let message = Message::Tool { id: model_id, text, pictures, origin };
+                self.remember(id, message, written);
             }
             TurnReport::Retrying { attempt, delay, error } => {
                 let payload = Payload::TurnRetrying { attempt, delay, error };

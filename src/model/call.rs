@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallId, Labels, Outcome, Session, SessionId, Tenant, Timestamp, ToolKind, Turn, TurnId,
+    CallId, CancelCause, Labels, Outcome, Session, SessionId, Tenant, Timestamp, ToolKind, Turn, TurnId,
     enum_table,
 };
 
@@ -16,8 +16,6 @@ enum_table! {
         Pending => (1, "pending"),
         /// Running.
         Running => (2, "running"),
-        /// Waiting for a person's answer.
-        InputRequired => (3, "input_required"),
         /// Asked to stop, and not stopped yet.
         Cancelling => (4, "cancelling"),
         /// Ended without an error.
@@ -37,7 +35,7 @@ impl State {
     /// Returns `true` if no other state follows this one.
     pub fn is_terminal(self) -> bool {
         match self {
-            Self::Pending | Self::Running | Self::InputRequired | Self::Cancelling => false,
+            Self::Pending | Self::Running | Self::Cancelling => false,
             Self::Succeeded | Self::Failed | Self::TimedOut | Self::Cancelled | Self::Lost => true,
         }
     }
@@ -166,9 +164,9 @@ pub struct Cancellation {
     /// The time at which the work had stopped, or `None` if it hasn't.
     #[serde(default)]
     pub acknowledged_time: Option<Timestamp>,
-    /// `true` if the call was stopped to make room in a full session.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub evicted: bool,
+    /// The cause.
+    #[serde(default)]
+    pub cause: CancelCause,
     /// Processes of the call that could not be killed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub survivors: Vec<Survivor>,
@@ -277,7 +275,8 @@ pub struct Call {
     /// The limits and options.
     pub policy: CallPolicy,
     /// The sequence of the event of the call's acceptance. The call's other events follow it.
-    pub start_sequence: u64,
+    #[serde(rename = "start_sequence")]
+    pub accept_sequence: u64,
     /// The time at which the receipt of the result was acknowledged, or `None` if it wasn't.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledge_time: Option<Timestamp>,
@@ -323,7 +322,7 @@ impl Call {
             stopping: None,
             labels: Labels::new(),
             policy: CallPolicy::default(),
-            start_sequence: u64::MAX,
+            accept_sequence: u64::MAX,
             acknowledge_time: None,
             revision: 1,
         }

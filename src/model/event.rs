@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    CallId, DeliveryError, FollowUpState, Outcome, OutputStream, ParkReason, Progress, SessionId,
+    CallId, DeliveryError, EndReason, FollowUpState, Origin, Outcome, OutputStream, ParkReason, Progress, SessionId,
     State, StopReason, Timestamp, ToolKind, TurnError, TurnId, Usage, enum_table,
 };
 
 enum_table! {
     /// The kind of an event's payload, for filters.
     pub enum PayloadKind {
-        /// A call was accepted, or the run of a pending one began.
+        /// The run of a call started.
         ToolCallStarted => (1, "tool_call_started"),
         /// A process wrote output.
         ToolOutput => (2, "tool_output"),
@@ -48,24 +48,26 @@ enum_table! {
         FollowUpStarted => (17, "follow_up_started"),
         /// An attempt to deliver a follow-up ended.
         FollowUpFinished => (18, "follow_up_finished"),
+        /// A call was accepted.
+        ToolCallAccepted => (19, "tool_call_accepted"),
+        /// The settings of the session changed.
+        SessionUpdated => (20, "session_updated"),
     }
 }
 
-/// The start of a call: its acceptance, or the beginning of its run after it was pending.
+/// The acceptance of a call.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CallStarted {
+pub struct CallAccepted {
     /// The name of the tool.
     pub tool: String,
     /// The kind of the tool.
     pub kind: ToolKind,
     /// The caller's description of the call.
     pub description: String,
-    /// The arguments, or `None` if they are too large for an event or in an earlier one.
+    /// The arguments, or `None` if they are too large for an event.
     pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
     /// The size of arguments that are left out, in bytes of JSON.
     pub arguments_omitted_bytes: u64,
-    /// The state: running or pending.
-    pub state: State,
     /// `true` if it was started in the background.
     pub background: bool,
     /// The time after which it is parked, or `None` if it is never parked by time.
@@ -111,13 +113,29 @@ pub struct CallFinished {
     pub background: bool,
     /// The time from the start of the run to its end, or `None` if it never ran.
     pub elapsed: Option<Duration>,
+    /// The reason for the end.
+    pub end_reason: EndReason,
 }
 
 /// The payload of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Payload {
-    /// A call was accepted, or the run of a pending one began.
-    ToolCallStarted(Box<CallStarted>),
+    /// A call was accepted.
+    ToolCallAccepted(Box<CallAccepted>),
+    /// The run of a call started.
+    ToolCallStarted {
+        /// The name of the tool.
+        tool: String,
+        /// The kind of the tool.
+        kind: ToolKind,
+    },
+    /// The settings of the session changed.
+    SessionUpdated {
+        /// The names of the changed fields in the contract.
+        fields: Vec<&'static str>,
+        /// The name of the requester.
+        requested_by: String,
+    },
     /// A process wrote output.
     ToolOutput(ToolOutput),
     /// A call reported its progress.
@@ -161,6 +179,8 @@ pub enum Payload {
         model: String,
         /// The tasks whose follow-ups it delivers.
         follow_ups: Vec<CallId>,
+        /// The author of the prompt.
+        origin: Origin,
     },
     /// A model added text to its answer.
     AssistantDelta(String),
@@ -251,7 +271,9 @@ impl Payload {
     /// Returns the kind of this payload.
     pub fn kind(&self) -> PayloadKind {
         match self {
-            Self::ToolCallStarted(_) => PayloadKind::ToolCallStarted,
+            Self::ToolCallAccepted(_) => PayloadKind::ToolCallAccepted,
+            Self::ToolCallStarted { .. } => PayloadKind::ToolCallStarted,
+            Self::SessionUpdated { .. } => PayloadKind::SessionUpdated,
             Self::ToolOutput(_) => PayloadKind::ToolOutput,
             Self::ToolProgress(_) => PayloadKind::ToolProgress,
             Self::ToolCallParked { .. } => PayloadKind::ToolCallParked,
@@ -317,6 +339,13 @@ pub trait EventCodec: Send + Sync + 'static {
         sequence: u64,
         bytes: &Bytes,
     ) -> Result<Option<ToolOutput>, EventCorrupt>;
+
+    /// Decodes the reason of a stored event that parks a call, or returns `None` for other events.
+    fn decode_park_reason(
+        &self,
+        sequence: u64,
+        bytes: &[u8],
+    ) -> Result<Option<ParkReason>, EventCorrupt>;
 
     /// Decodes the turn of a stored event, or returns `None` if it belongs to no turn.
     fn decode_turn(&self, sequence: u64, bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt>;

@@ -5,11 +5,13 @@
 
 mod base64;
 mod call;
+mod end_reason;
 mod enum_table;
 mod event;
 mod follow_up;
 mod id;
 pub mod limits;
+mod origin;
 mod outcome;
 mod principal;
 mod process;
@@ -23,22 +25,24 @@ pub use call::{
     Call, CallPolicy, Cancellation, FollowUpPolicy, OnDisconnect, ParkReason, Progress, State,
     StopCause, Stopping, Survivor, Usage,
 };
+pub use end_reason::{CancelCause, EndReason};
 pub(crate) use enum_table::enum_table;
 pub use event::{
-    CallFinished, CallStarted, Event, EventCodec, EventCorrupt, OutputPosition, Payload,
+    CallAccepted, CallFinished, Event, EventCodec, EventCorrupt, OutputPosition, Payload,
     PayloadKind, ToolOutput, TurnEnded, Unresolved,
 };
 pub use follow_up::{
     Delivery, DeliveryError, FollowUp, FollowUpNote, FollowUpPut, FollowUpState, Lease, ToolNote,
 };
 pub use id::{CallId, IdError, SessionId, TurnId};
+pub use origin::Origin;
 pub use outcome::{
     Content, ContentKind, Exit, Failure, FailureCode, Outcome, OutputStream, OutputSummary,
     ResourceBody, StreamSummary, ToolResult,
 };
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};
-pub use session::{Session, SessionState, TaskLimitPolicy};
+pub use session::{Session, SessionState, SessionUpdate, TaskLimitPolicy};
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};
 pub use turn::{

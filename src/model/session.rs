@@ -152,3 +152,65 @@ impl Session {
 fn follow_up_before_it_was_stored() -> FollowUpPolicy {
     FollowUpPolicy::OnFinish
 }
+
+/// New settings of a session. `None` leaves a setting as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionUpdate {
+    /// The description.
+    pub description: Option<String>,
+    /// The labels, which replace all earlier ones.
+    pub labels: Option<Labels>,
+    /// The tools that calls may use.
+    pub allowed_tools: Option<Vec<String>>,
+    /// The model of the session's agent.
+    pub model: Option<String>,
+    /// The system message of the session's agent.
+    pub system_message: Option<String>,
+    /// The number of rounds that a turn may take, or 0 for the default.
+    pub max_rounds: Option<u32>,
+    /// The number of live calls that the session may have.
+    pub max_live_tasks: Option<u32>,
+    /// The fate of a new call in a full session.
+    pub task_limit_policy: Option<TaskLimitPolicy>,
+    /// The ends of the agent's background calls that schedule a follow-up.
+    pub follow_up: Option<FollowUpPolicy>,
+}
+
+impl Session {
+    /// Sets the fields of `update`, and returns their names in the contract.
+    pub fn update(&mut self, update: SessionUpdate) -> Vec<&'static str> {
+        fn set<T, F: From<T>>(
+            names: &mut Vec<&'static str>,
+            name: &'static str,
+            value: Option<T>,
+            field: &mut F,
+        ) {
+            if let Some(value) = value {
+                *field = F::from(value);
+                names.push(name);
+            }
+        }
+        let SessionUpdate {
+            description,
+            labels,
+            allowed_tools,
+            model,
+            system_message,
+            max_rounds,
+            max_live_tasks,
+            task_limit_policy,
+            follow_up,
+        } = update;
+        let mut names = Vec::new();
+        set(&mut names, "description", description, &mut self.description);
+        set(&mut names, "labels", labels, &mut self.labels);
+        set(&mut names, "allowed_tools", allowed_tools, &mut self.allowed_tools);
+        set(&mut names, "model", model, &mut self.model);
+        set(&mut names, "system_message", system_message, &mut self.system_message);
+        set(&mut names, "max_rounds", max_rounds, &mut self.max_rounds);
+        set(&mut names, "max_live_tasks", max_live_tasks, &mut self.max_live_tasks);
+        set(&mut names, "task_limit_policy", task_limit_policy, &mut self.task_limit_policy);
+        set(&mut names, "follow_up", follow_up, &mut self.follow_up);
+        names
+    }
+}

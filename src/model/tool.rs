@@ -15,8 +15,6 @@ enum_table! {
         Mcp => (2, "mcp"),
         /// An agent.
         Agent => (3, "agent"),
-        /// A worker that is connected to this server.
-        Worker => (4, "worker"),
         /// Code inside the server.
         BuiltIn => (5, "built_in"),
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, Content, FollowUp, FollowUpNote, Usage, enum_table};
+use super::{CallId, Content, FollowUp, FollowUpNote, Usage, enum_table, Origin};
 
 enum_table! {
     /// The fate of a prompt for a session that already runs a turn.
@@ -104,13 +104,16 @@ pub struct Picture {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// A message of a caller.
+    /// A prompt, or a note by callpark.
     User {
         /// The text.
         text: String,
         /// The attachments.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         attachments: Vec<Content>,
+        /// The author.
+        #[serde(default = "Origin::person", skip_serializing_if = "Origin::is_person")]
+        origin: Origin,
     },
     /// A message of the model.
     Assistant {
@@ -133,6 +136,9 @@ pub enum Message {
         /// The images that are sent to the model with it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pictures: Vec<Picture>,
+        /// The author of the text.
+        #[serde(default = "Origin::tool", skip_serializing_if = "Origin::is_tool")]
+        origin: Origin,
     },
 }
 
@@ -145,6 +151,8 @@ pub enum TurnReport {
         prompt: String,
         /// The attachments of the prompt.
         attachments: Vec<Content>,
+        /// The author of the prompt.
+        origin: Origin,
     },
     /// The model added text to its answer.
     Text(String),
@@ -165,6 +173,8 @@ pub enum TurnReport {
         text: String,
         /// The images for the model.
         pictures: Vec<Picture>,
+        /// The author of the text.
+        origin: Origin,
     },
     /// A request to the model failed, and another follows.
     Retrying {

@@ -134,9 +134,9 @@ impl CallHandle {
     /// # Errors
     ///
     /// [`Error::TaskNotFound`] if the call has been deleted or has expired.
-    pub async fn start_sequence(&self) -> Result<u64, Error> {
+    pub async fn accept_sequence(&self) -> Result<u64, Error> {
         let call = self.shared().store.call(self.call_id).await?;
-        Ok(call.ok_or_else(|| self.not_found())?.start_sequence)
+        Ok(call.ok_or_else(|| self.not_found())?.accept_sequence)
     }
 
     /// Detaches the caller without notifying the actor, because the server ends the request.

@@ -6,15 +6,6 @@ use crate::model::{Cancellation, Outcome, State, Timestamp, ToolResult};
 /// Asks a running call to stop, which ends when its process does, and ends a pending call at once. A
 /// call that is being stopped is asked again only if it is to be killed now.
 pub(super) fn decide(projection: &Projection, cancel: Cancel, now: Timestamp) -> Decision {
-    stop(projection, cancel, false, now)
-}
-
-/// Cancels a call to make room for another one, which is marked in the event.
-pub(super) fn evict(projection: &Projection, cancel: Cancel, now: Timestamp) -> Decision {
-    stop(projection, cancel, true, now)
-}
-
-fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
     let Some(call) = projection.call(cancel.call_id) else { return Decision::not_live() };
     if call.stopping.is_some() {
         return if cancel.force {
@@ -25,7 +16,7 @@ fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) 
     }
     let was_pending = call.state == State::Pending;
     let reason = cancel.reason.clone();
-    let stop = request_stop(cancel, evicted, now);
+    let stop = request_stop(cancel, now);
     if !was_pending {
         return stop;
     }
@@ -48,18 +39,18 @@ fn stop(projection: &Projection, cancel: Cancel, evicted: bool, now: Timestamp) 
 }
 
 /// Records the request and stops the process.
-fn request_stop(cancel: Cancel, evicted: bool, now: Timestamp) -> Decision {
-    let Cancel { call_id, requested_by, reason, force, grace } = cancel;
+fn request_stop(cancel: Cancel, now: Timestamp) -> Decision {
+    let Cancel { call_id, requested_by, reason, cause, force, grace } = cancel;
     let cancellation = Cancellation {
         request_time: now,
         requested_by,
         reason,
         acknowledged_time: None,
-        evicted,
+        cause,
         survivors: Vec::new(),
     };
     let effect = if force { Effect::Kill(call_id) } else { Effect::Terminate(call_id, grace) };
     Decision::nothing()
-        .change(Change::Cancelling { call_id, cancellation, force, evicted })
+        .change(Change::Cancelling { call_id, cancellation, force })
         .effect(effect)
 }

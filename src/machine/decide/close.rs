@@ -2,7 +2,7 @@
 
 use super::super::{Cancel, Change, Close, Decision, Projection, Reply};
 use super::cancel;
-use crate::model::{Call, SessionState, State, Timestamp};
+use crate::model::{Call, CancelCause, SessionState, State, Timestamp};
 
 /// Closes the session for new calls and cancels those that aren't detached. The log ends with the last
 /// live call. Closing it again returns the same reply.
@@ -16,7 +16,7 @@ pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> D
     }
     let mut cancelled: Vec<&Call> =
         projection.live_calls().filter(|call| !call.policy.detached).collect();
-    cancelled.sort_by_key(|call| call.start_sequence);
+    cancelled.sort_by_key(|call| call.accept_sequence);
     let cancelled_tasks = u32::try_from(cancelled.len()).unwrap_or(u32::MAX);
     let detached = projection.live.len() - cancelled.len();
     let detached_tasks = u32::try_from(detached).unwrap_or(u32::MAX);
@@ -38,5 +38,6 @@ pub(super) fn decide(projection: &Projection, close: Close, now: Timestamp) -> D
 
 fn closing(projection: &Projection, call: &Call, requested_by: &str) -> Cancel {
     let reason = "its session was closed";
-    Cancel::new(call.id, requested_by, reason, projection.settings.grace)
+    let cancel = Cancel::new(call.id, requested_by, reason, projection.settings.grace);
+    Cancel { cause: CancelCause::SessionClosed, ..cancel }
 }

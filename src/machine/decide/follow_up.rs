@@ -12,12 +12,13 @@ pub(super) fn decide(
     order: FollowUpOrder,
     now: Timestamp,
 ) -> Decision {
+    let call_id = record.call_id;
     let is_pending = record.state == FollowUpState::Pending;
     let is_leased = record.state == FollowUpState::Leased && record.lease.is_some();
     let is_open = projection.session.state == SessionState::Open;
     let holds = |token: &str| record.lease.as_ref().is_some_and(|lease| lease.token == token);
     match order {
-        FollowUpOrder::Lease { .. } if !is_pending => Decision::refused(Refusal::FollowUpTaken),
+        FollowUpOrder::Lease { .. } if !is_pending => Decision::refused(Refusal::FollowUpTaken { call_id }),
         FollowUpOrder::Lease { .. } if !is_open => {
             step(projection, Step::Suppress(record, SESSION_CLOSED.into()), now)
         }
@@ -29,7 +30,7 @@ pub(super) fn decide(
         FollowUpOrder::Renew { request_id, until } => {
             let lease = record.lease.as_ref().filter(|_| is_leased);
             if lease.is_none_or(|lease| lease.request_id.as_ref() != Some(&request_id)) {
-                return Decision::refused(Refusal::FollowUpTaken);
+                return Decision::refused(Refusal::FollowUpTaken { call_id });
             }
             put(FollowUp { due_time: Some(until), update_time: now, ..record }, None)
         }
@@ -39,7 +40,7 @@ pub(super) fn decide(
             (false, true) if outcome.is_delivered() && record.state == FollowUpState::Delivered => {
                 again(record)
             }
-            _ => Decision::refused(Refusal::LeaseExpired),
+            _ => Decision::refused(Refusal::LeaseExpired { call_id }),
         },
         FollowUpOrder::LeaseExpired => match record.due_time {
             Some(due) if is_leased && due <= now => {
@@ -49,11 +50,11 @@ pub(super) fn decide(
         },
         FollowUpOrder::Retry => match record.state {
             FollowUpState::Pending => again(record),
-            FollowUpState::DeadLettered if !is_open => Decision::refused(Refusal::SessionClosed),
+            FollowUpState::DeadLettered if !is_open => Decision::refused(Refusal::SessionClosed { session_id: projection.session.id }),
             FollowUpState::DeadLettered => {
                 put(record.revived(now), Some(Payload::FollowUpScheduled))
             }
-            state => Decision::refused(Refusal::FollowUpNotDeadLettered { state }),
+            state => Decision::refused(Refusal::FollowUpNotDeadLettered { call_id, state }),
         },
         FollowUpOrder::Suppress { reason } if is_pending => {
             step(projection, Step::Suppress(record, reason), now)

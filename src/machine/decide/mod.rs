@@ -18,6 +18,7 @@ mod start;
 mod take_follow_ups;
 mod timeout;
 mod turn;
+mod update;
 
 use super::{Change, Command, Decision, Effect, Projection};
 use crate::model::{CallId, Outcome, SessionState, State, Survivor, Timestamp};
@@ -44,7 +45,9 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
         Command::Turn { call_id, report } => turn::decide(projection, call_id, report),
         Command::Finish(finish) => finish::decide(projection, *finish, now),
         Command::Park { call_id, reason } => park::decide(projection, call_id, reason),
-        Command::Disconnect { call_id } => disconnect::decide(projection, call_id, now),
+        Command::Disconnect { call_id, reason } => {
+            disconnect::decide(projection, call_id, reason, now)
+        }
         Command::Timeout { call_id, cause } => timeout::decide(projection, call_id, cause),
         Command::Cancel(cancel) => cancel::decide(projection, cancel, now),
         Command::Lose { call_id, last_known } => lose::decide(projection, call_id, last_known),
@@ -56,6 +59,7 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
             take_follow_ups::decide(projection, call_id, records)
         }
         Command::Delete { call_id } => delete::decide(projection, call_id),
+        Command::Update(update) => update::decide(projection, update),
         Command::Close(close) => close::decide(projection, close, now),
         Command::Create => create::decide(),
     }

@@ -7,24 +7,26 @@ use super::super::{
 use super::{begin, cancel};
 use crate::model::limits::EVENT_ARGUMENTS_BYTES_MAX;
 use crate::model::{
-    BusyPolicy, Call, CallPolicy, FollowUp, FollowUpState, ParkReason, SessionState, State,
+    BusyPolicy, Call, CallPolicy, CancelCause, FollowUp, FollowUpState, ParkReason, SessionState, State,
     TaskLimitPolicy, Timestamp, Turn,
 };
 
 /// Refuses the call or accepts it. An accepted call runs at once, or is pending until the calls that
 /// block it have ended and it has a slot. A budget of zero parks it in the same commit.
 pub(super) fn decide(projection: &Projection, start: Start, now: Timestamp) -> Decision {
+    let session_id = projection.session.id;
     if projection.session.state != SessionState::Open {
-        return Decision::refused(Refusal::SessionClosed);
+        return Decision::refused(Refusal::SessionClosed { session_id });
     }
     let follow_ups = start.turn.as_ref().and_then(|turn| turn.follow_ups.as_ref());
     let is_pending = |record: &FollowUp| record.state == FollowUpState::Pending;
-    if follow_ups.is_some_and(|records| !records.iter().any(is_pending)) {
-        return Decision::refused(Refusal::FollowUpTaken);
+    if let Some(records) = follow_ups.filter(|records| !records.iter().any(is_pending)) {
+        let call_id = records.first().map_or(start.call_id, |record| record.call_id);
+        return Decision::refused(Refusal::FollowUpTaken { call_id });
     }
     let busy_policy = start.turn.as_ref().map(|turn| turn.busy_policy);
     if busy_policy == Some(BusyPolicy::Reject) && projection.live_calls().any(is_turn) {
-        return Decision::refused(Refusal::TurnRunning);
+        return Decision::refused(Refusal::TurnRunning { session_id });
     }
     let mut decision = match admit(projection, &start, now) {
         Ok(decision) => decision,
@@ -44,7 +46,8 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
     if start.concurrency == Concurrency::Reject {
         let live = projection.live_calls().filter(|call| call.is_task()).count();
         if live > 0 {
-            return Err(Refusal::Busy { live: u32::try_from(live).unwrap_or(u32::MAX) });
+            let live = u32::try_from(live).unwrap_or(u32::MAX);
+            return Err(Refusal::Busy { session_id: projection.session.id, live });
         }
     }
     let session = &projection.session;
@@ -55,7 +58,7 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
     if session.live_tasks < limit || is_exempt {
         return Ok(Decision::nothing());
     }
-    let full = Refusal::TaskLimit { limit };
+    let full = Refusal::TaskLimit { session_id: session.id, limit };
     // Calls that are being stopped don't count, up to the same number again: processes that ignore
     // TERM must not accumulate without bound.
     if session.task_limit_policy == TaskLimitPolicy::Reject
@@ -69,10 +72,11 @@ fn admit(projection: &Projection, start: &Start, now: Timestamp) -> Result<Decis
     }
     let oldest = staying
         .filter(|call| call.is_task())
-        .min_by_key(|call| (call.park_time, call.start_sequence))
+        .min_by_key(|call| (call.park_time, call.accept_sequence))
         .ok_or(full)?;
     let reason = "the session was at its limit and this was its oldest parked task";
-    Ok(cancel::evict(projection, by_callpark(projection, oldest, reason), now))
+    let cancel = by_callpark(projection, oldest, reason, CancelCause::Evicted);
+    Ok(cancel::decide(projection, cancel, now))
 }
 
 fn is_turn(call: &Call) -> bool {
@@ -90,17 +94,24 @@ fn stop_all(
     // A call that was evicted for the new one is stopped already.
     let replaced = |call: &&Call| is_replaced(call) && !decision.stops(call.id);
     let mut replaced: Vec<&Call> = projection.live_calls().filter(replaced).collect();
-    replaced.sort_by_key(|call| call.start_sequence);
+    replaced.sort_by_key(|call| call.accept_sequence);
     for call in replaced {
-        let stop = cancel::decide(projection, by_callpark(projection, call, reason), now);
+        let cancel = by_callpark(projection, call, reason, CancelCause::Replaced);
+        let stop = cancel::decide(projection, cancel, now);
         decision.changes.extend(stop.changes);
         decision.effects.extend(stop.effects);
     }
     decision
 }
 
-fn by_callpark(projection: &Projection, call: &Call, reason: &str) -> Cancel {
-    Cancel::new(call.id, CALLPARK, reason, projection.settings.grace)
+fn by_callpark(
+    projection: &Projection,
+    call: &Call,
+    reason: &str,
+    cause: CancelCause,
+) -> Cancel {
+    let cancel = Cancel::new(call.id, CALLPARK, reason, projection.settings.grace);
+    Cancel { cause, ..cancel }
 }
 
 fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timestamp) -> Decision {

@@ -124,7 +124,7 @@ fn full_call(call: Call) -> Call {
         },
         acknowledge_time: Some(at(9)),
         revision: 17,
-        start_sequence: 4,
+        accept_sequence: 4,
         ..call
     }
 }

@@ -129,7 +129,7 @@ impl Log {
         Call {
             state: State::Running,
             start_time: Some(now),
-            start_sequence: 1,
+            accept_sequence: 1,
             ..Call::new(CallId::random(), &self.session, "bash", ToolKind::Command, now)
         }
     }
