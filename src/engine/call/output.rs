@@ -47,7 +47,7 @@ pub struct OutputSlice {
     pub total_bytes: u64,
     /// The number of these bytes that were dropped.
     pub dropped_bytes: u64,
-    /// Whether the call has ended and nothing follows `next_offset`.
+    /// `true` if the call has ended and nothing follows `next_offset`.
     pub eof: bool,
 }
 

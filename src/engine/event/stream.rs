@@ -34,13 +34,13 @@ pub struct StreamQuery {
     pub session_id: SessionId,
     /// The sequence to start after, or `None` to start with the oldest event.
     pub after: Option<u64>,
-    /// Whether the stream starts after the newest event.
+    /// `true` if the stream starts after the newest event.
     pub from_now: bool,
     /// The epoch that the caller knows, or empty for any.
     pub stream_epoch: String,
     /// The kinds of events to return, or `None` for all kinds. An empty list returns no events.
     pub kinds: Option<Vec<PayloadKind>>,
-    /// Whether the stream goes on once it has caught up.
+    /// `true` if the stream goes on once it has caught up.
     pub follow: bool,
     /// The treatment of a gap.
     pub on_gap: GapPolicy,
