@@ -48,8 +48,8 @@ pub enum Error {
     Refused(#[from] Refusal),
     /// Events after the requested sequence have been trimmed.
     #[error(
-        "events after sequence {after} were asked for, but the log begins at {first}: start after \
-         {} or let on_gap be SIGNAL", .first.saturating_sub(1)
+        "events after sequence {after} were requested, but the log begins at {first}: start after \
+         {} or set on_gap to SIGNAL", .first.saturating_sub(1)
     )]
     SequenceTrimmed {
         /// The requested sequence.
@@ -58,7 +58,7 @@ pub enum Error {
         first: u64,
     },
     /// The requested sequence has not been reached yet.
-    #[error("events after sequence {after} were asked for, but the newest is {head}")]
+    #[error("events after sequence {after} were requested, but the newest is {head}")]
     SequenceAhead {
         /// The requested sequence.
         after: u64,
@@ -67,8 +67,8 @@ pub enum Error {
     },
     /// The requested sequence belongs to another log.
     #[error(
-        "the session's log has stream_epoch `{actual}`, not `{asked}`: sequences of one epoch have no \
-         meaning in another, start from the beginning"
+        "the session's log has stream_epoch `{actual}`, not `{asked}`: sequences of one epoch \
+         have no meaning in another, start from the beginning"
     )]
     EpochMismatch {
         /// The requested epoch.

@@ -214,9 +214,7 @@ impl Sessions {
         let (follow_ups, caller) = (FollowUps::new(&self.shared), principal.clone());
         self.shared.tracker.spawn(async move {
             if let Err(error) = follow_ups.suppress_all(&caller, id, SESSION_CLOSED).await {
-                tracing::warn!(
-                    session_id = %id, %error, "follow-ups of a closed session could not be suppressed"
-                );
+                tracing::warn!(session_id = %id, %error, "follow-ups were not suppressed");
             }
         });
         let session = self.shared.own_session(principal, id).await?;

@@ -1,7 +1,8 @@
 //! Streams of a session's log: the stored events first, then new ones as they are published.
 //!
 //! A stream subscribes to the head, reads pages until it has reached the head, and then waits for a
-//! newer one. So replay and live events have no seam between them, and a slow reader costs one page.
+//! newer one. So replay and live events have no seam between them, and a slow reader costs one
+//! page.
 
 use std::time::Duration;
 
@@ -146,8 +147,8 @@ impl Events {
         self.scope(session_id, EventScope::Call(call_id), after)
     }
 
-    /// Streams the events of a turn and of its calls after `after`, up to and including the one that
-    /// ends the turn.
+    /// Streams the events of a turn and of its calls after `after`, up to and including the one
+    /// that ends the turn.
     pub fn turn(
         &self,
         session_id: SessionId,
