@@ -1,88 +1,88 @@
-//! Why the engine didn't do as it was asked: one variant for each thing that a caller would do
+//! The errors of the engine, with one variant for each reason that a caller would act on
 //! differently.
 
 use crate::machine::Refusal;
 use crate::store::StoreError;
 use crate::tool::ArgumentFault;
 
-/// Why the engine didn't do as it was asked.
+/// An error of the engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// No such session for this caller.
+    /// The caller has no such session.
     #[error("session `{0}` was not found: it may have expired, or never existed")]
     SessionNotFound(String),
-    /// No such task for this caller.
+    /// The caller has no such task.
     #[error(
         "background task `{0}` was not found: it may have expired, been deleted, or never existed"
     )]
     TaskNotFound(String),
-    /// No such follow-up for this caller.
+    /// The caller has no such follow-up.
     #[error("follow-up `{0}` was not found: it may have expired, or never existed")]
     FollowUpNotFound(String),
-    /// No such tool for this caller.
-    #[error("tool `{0}` was not found: ListTools gives those that can be used")]
+    /// The caller has no such tool.
+    #[error("tool `{0}` was not found: ListTools returns the tools that can be used")]
     ToolNotFound(String),
-    /// No such model.
-    #[error("model `{name}` was not found: this server has {}", known(.models))]
+    /// The server has no such model.
+    #[error("model `{name}` was not found: this server has {}", list_models(.models))]
     ModelNotFound {
-        /// What was asked for; empty: the default one.
+        /// The requested name, or empty for the default model.
         name: String,
-        /// Those that there are.
+        /// The names of all models.
         models: Vec<String>,
     },
-    /// The arguments don't fit the tool.
-    #[error("the arguments don't fit tool `{tool}`: {}", listed(.faults))]
+    /// The arguments do not fit the tool.
+    #[error("the arguments do not fit tool `{tool}`: {}", list(.faults))]
     Arguments {
         /// The tool.
         tool: String,
-        /// Every fault.
+        /// All errors of the arguments.
         faults: Vec<ArgumentFault>,
     },
-    /// The request id was used for something else.
+    /// The request id was used for another request.
     #[error(
         "request id `{0}` was used before with other content: use a new UUID for each new request"
     )]
     RequestIdReused(String),
-    /// The state of the session or task forbids it.
+    /// The state of the session or task does not allow the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The events after the asked sequence are gone.
+    /// Events after the requested sequence have been trimmed.
     #[error(
-        "events after sequence {after} were asked for, but the log begins at {first}: start after \
-         {} or let on_gap be SIGNAL", .first.saturating_sub(1)
+        "events after sequence {after} were requested, but the log begins at {first}: start after \
+         {} or set on_gap to SIGNAL", .first.saturating_sub(1)
     )]
     SequenceTrimmed {
-        /// What was asked for.
+        /// The requested sequence.
         after: u64,
-        /// The oldest event that is left.
+        /// The sequence of the oldest event.
         first: u64,
     },
-    /// There are no such events yet.
-    #[error("events after sequence {after} were asked for, but the newest is {head}")]
+    /// The requested sequence has not been reached yet.
+    #[error("events after sequence {after} were requested, but the newest is {head}")]
     SequenceAhead {
-        /// What was asked for.
+        /// The requested sequence.
         after: u64,
-        /// The newest event.
+        /// The newest sequence.
         head: u64,
     },
-    /// The sequence is of another log.
+    /// The requested sequence belongs to another log.
     #[error(
-        "the session's log has stream_epoch `{actual}`, not `{asked}`: its sequences mean nothing \
-         here, start from the beginning"
+        "the session's log has stream_epoch `{actual}`, not `{asked}`: sequences of one epoch \
+         have no meaning in another, start from the beginning"
     )]
     EpochMismatch {
-        /// What was asked for.
+        /// The requested epoch.
         asked: String,
-        /// What it is.
+        /// The epoch of the log.
         actual: String,
     },
-    /// The server ends the request, to stop or because a stream has lasted long enough.
-    #[error("the server ends this in good order, to stop or to spread its load: ask again")]
+    /// The server ends the request, because it stops or because a stream has reached its age.
+    #[error("the server ended the request, to stop or to spread its load: repeat it")]
     Draining,
-    /// The caller's deadline came before an answer.
-    #[error("the deadline passed before the answer; the work goes on")]
+    /// The caller's deadline passed before the answer.
+    #[error("the deadline passed before the answer; the work continues")]
     DeadlineExceeded,
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A defect of this server.
@@ -90,14 +90,14 @@ pub enum Error {
     Internal(String),
 }
 
-fn known(models: &[String]) -> String {
+fn list_models(models: &[String]) -> String {
     match models {
         [] => "none: add [[models]] to its configuration".to_owned(),
         models => models.join(", "),
     }
 }
 
-fn listed(faults: &[ArgumentFault]) -> String {
+fn list(faults: &[ArgumentFault]) -> String {
     let line = |fault: &ArgumentFault| match fault.path.as_str() {
         "" => fault.description.clone(),
         path => format!("{path}: {}", fault.description),

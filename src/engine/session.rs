@@ -38,7 +38,7 @@ pub struct NewSession {
     pub task_limit_policy: TaskLimitPolicy,
     /// The ends of its agent's calls that lead to a follow-up, or `None` for all of them.
     pub follow_up: Option<FollowUpPolicy>,
-    /// Whether the session is created for a call that names none.
+    /// `true` if the session is created for a call that names none.
     pub implicit: bool,
     /// The number of agents above it.
     pub depth: u32,
@@ -90,7 +90,7 @@ impl NewSession {
 pub struct CreatedSession {
     /// The session.
     pub session: Session,
-    /// Whether an earlier request with the same id created it.
+    /// `true` if an earlier request with the same id created it.
     pub replayed: bool,
 }
 
@@ -103,7 +103,7 @@ pub struct ClosedSession {
     pub cancelled_tasks: u32,
     /// The number of detached tasks, which go on.
     pub detached_tasks: u32,
-    /// Whether the session had been closed before.
+    /// `true` if the session had been closed before.
     pub replayed: bool,
 }
 
@@ -214,9 +214,7 @@ impl Sessions {
         let (follow_ups, caller) = (FollowUps::new(&self.shared), principal.clone());
         self.shared.tracker.spawn(async move {
             if let Err(error) = follow_ups.suppress_all(&caller, id, SESSION_CLOSED).await {
-                tracing::warn!(
-                    session_id = %id, %error, "follow-ups of a closed session could not be suppressed"
-                );
+                tracing::warn!(session_id = %id, %error, "follow-ups were not suppressed");
             }
         });
         let session = self.shared.own_session(principal, id).await?;

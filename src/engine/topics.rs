@@ -38,8 +38,8 @@ impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Default for Topics<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
-    /// Subscribes to the versions that are published from now on. Subscribe before reading the value,
-    /// or a change in between is missed.
+    /// Subscribes to the versions that are published from now on. Subscribe before reading the
+    /// value, or a change in between is missed.
     pub(crate) fn subscribe(&self, key: &K) -> Subscription<K, V> {
         let mut shard = self.shard(key);
         let receiver = match shard.get(key) {

@@ -80,7 +80,7 @@ impl SessionActor {
             slot: live.slot.take(),
             last_alive: None,
         };
-        self.shared.runs.spawn(run.run(work));
+        self.shared.runs.spawn(run.execute(work));
     }
 
     /// Starts a task that waits for a slot and sends it to this actor.

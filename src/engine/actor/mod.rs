@@ -177,8 +177,8 @@ impl SessionActor {
         }
     }
 
-    /// Waits for the oldest append and, if one more is allowed, for a message. Returns `None` if the
-    /// actor has been idle for a while or the server stops.
+    /// Waits for the oldest append and, if one more is allowed, for a message. Returns `None` if
+    /// the actor has been idle for a while or the server stops.
     async fn wait(&mut self) -> Option<Next> {
         let is_quiet = self.appends.is_empty();
         // After a failure only one append is under way, so that unsaved reports do not pile up.

@@ -2,8 +2,8 @@
 //!
 //! Two appends may be under way, so that the store has work while the actor decides the next batch.
 //! The second one depends on the first: it names the head that the first will leave, so the store
-//! refuses it if the first fails. That only works if the first one adds events. After an append that
-//! only changes records, the actor waits.
+//! refuses it if the first fails. That only works if the first one adds events. After an append
+//! that only changes records, the actor waits.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,8 @@ pub(super) type Appended = Result<(), StoreError>;
 pub(super) struct AppendPipeline {
     batches: VecDeque<Batch>,
     results: FuturesOrdered<BoxFuture<'static, Appended>>,
-    /// One of the appends does not move the head, so a later one could be stored although it failed.
+    /// One of the appends does not move the head, so a later one could be stored although it
+    /// failed.
     is_unordered: bool,
 }
 

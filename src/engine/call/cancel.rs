@@ -19,7 +19,7 @@ pub struct CancelTask {
     pub id: CallId,
     /// The request id, or `None` if the request may have its effect again.
     pub request: Option<RequestKey>,
-    /// Whether the task is killed at once.
+    /// `true` if the task is killed at once.
     pub force: bool,
     /// The reason, for the record.
     pub reason: String,
@@ -27,7 +27,7 @@ pub struct CancelTask {
     pub grace: Option<Duration>,
     /// The maximum time to wait for the end of the task.
     pub wait: Duration,
-    /// Whether the request is checked only.
+    /// `true` if the request is checked only.
     pub dry_run: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct CancelTask {
 pub struct Cancelled {
     /// The task as it is now.
     pub call: Call,
-    /// Whether the task had been cancelled before.
+    /// `true` if the task had been cancelled before.
     pub replayed: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The result of a call with as much of its output as an answer may hold. The record holds the first
-//! bytes of it, and the log has the rest.
+//! The result of a call with as much of its output as an answer may hold. The record holds the
+//! first bytes of it, and the log has the rest.
 
 use bytes::{Bytes, BytesMut};
 
@@ -93,13 +93,6 @@ impl Calls {
     ) -> Result<OutputPage, Error> {
         let selection = OutputSelection::Combined;
         self.output_page(OutputQuery { call_id: call.id, selection, from, bytes_max }).await
-    }
-
-    /// Reads a page of output. A call that has been deleted since its record was read is not found,
-    /// rather than returned without its output.
-    pub(super) async fn output_page(&self, query: OutputQuery) -> Result<OutputPage, Error> {
-        let page = self.shared.store.output(query).await?;
-        page.ok_or_else(|| Error::TaskNotFound(query.call_id.background()))
     }
 
     fn decode(&self, page: &OutputPage) -> Result<Vec<ToolOutput>, Error> {

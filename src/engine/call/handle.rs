@@ -18,7 +18,7 @@ pub struct CallHandle {
     pub session_id: SessionId,
     /// The call.
     pub call_id: CallId,
-    /// Whether an earlier request with the same id started the call.
+    /// `true` if an earlier request with the same id started the call.
     pub replayed: bool,
     pub(super) watch: CallWatch,
     /// The caller's presence, or `None` if it does not wait in the foreground.

@@ -47,7 +47,7 @@ pub struct OutputSlice {
     pub total_bytes: u64,
     /// The number of these bytes that were dropped.
     pub dropped_bytes: u64,
-    /// Whether the call has ended and nothing follows `next_offset`.
+    /// `true` if the call has ended and nothing follows `next_offset`.
     pub eof: bool,
 }
 
@@ -56,8 +56,8 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// [`Error::TaskNotFound`] if the caller has no such call, and [`Error::Draining`] if the server
-    /// stops during the wait.
+    /// [`Error::TaskNotFound`] if the caller has no such call, and [`Error::Draining`] if the
+    /// server stops during the wait.
     pub async fn read_output(
         &self,
         principal: &Principal,
@@ -80,6 +80,13 @@ impl Calls {
                 () = self.shared.draining.cancelled() => return Err(Error::Draining),
             }
         }
+    }
+
+    /// Reads a page of output. A call that has been deleted since its record was read is not found,
+    /// rather than returned without its output.
+    pub(super) async fn output_page(&self, query: OutputQuery) -> Result<OutputPage, Error> {
+        let page = self.shared.store.output(query).await?;
+        page.ok_or_else(|| Error::TaskNotFound(query.call_id.background()))
     }
 
     async fn output_slice(&self, call: &Call, read: &OutputRead) -> Result<OutputSlice, Error> {

@@ -29,7 +29,7 @@ pub struct CallRequest {
     pub on_disconnect: OnDisconnect,
     /// The ends of the call that lead to a follow-up.
     pub follow_up: FollowUpPolicy,
-    /// Whether the call goes on when its session is closed.
+    /// `true` if the call goes on when its session is closed.
     pub detached: bool,
     /// The maximum size of the output to keep, or `None` for as much as possible.
     pub max_output_bytes: Option<u64>,
@@ -37,11 +37,11 @@ pub struct CallRequest {
     pub labels: Labels,
     /// The request id, or `None` if the request may have its effect again.
     pub request: Option<RequestKey>,
-    /// Whether the call starts in the background.
+    /// `true` if the call starts in the background.
     pub background: bool,
     /// The effect of other live tasks of the session.
     pub concurrency: Concurrency,
-    /// Whether the request is checked only.
+    /// `true` if the request is checked only.
     pub dry_run: bool,
     /// The turn of an agent that makes the call, with the id of the call, or `None` for a call of
     /// a client.

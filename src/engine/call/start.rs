@@ -61,7 +61,8 @@ impl Calls {
         self.accept(principal, handle, session.id, start, work, claim).await
     }
 
-    /// Returns the session with its actor, or, if none is given, a new session that has no actor yet.
+    /// Returns the session with its actor, or, if none is given, a new session that has no actor
+    /// yet.
     pub(crate) async fn session_of(
         &self,
         principal: &Principal,
@@ -162,7 +163,8 @@ impl Calls {
         StartRequest { start, request: request.request }
     }
 
-    /// Sends the start to the session's actor and returns a handle of the call, once it is accepted.
+    /// Sends the start to the session's actor and returns a handle of the call, once it is
+    /// accepted.
     pub(crate) async fn accept(
         &self,
         principal: &Principal,

@@ -77,7 +77,7 @@ fn summarize(calls: &[Call], more: bool, now: Timestamp) -> Summary {
         let _ = writeln!(context, "- {id} ({tool}): {label}: {}", progress(call, seconds));
     }
     if more {
-        let rest = "Of those that have ended only the newest are shown; List gives all.\n";
+        let rest = "Only the newest of the ended tasks are shown; List returns all.\n";
         context.push_str(rest);
         text.push_str(rest);
     }
@@ -115,5 +115,5 @@ fn result_text(call: &Call) -> String {
     }
     let shown: String = all.chars().take(SUMMARY_RESULT_CHARACTERS_MAX).collect();
     let left_out = characters - SUMMARY_RESULT_CHARACTERS_MAX;
-    format!("{shown}\n[{left_out} more characters: ReadOutput gives them]")
+    format!("{shown}\n[{left_out} more characters: ReadOutput returns them]")
 }

@@ -68,8 +68,8 @@ impl CallWatch {
         &self.shared
     }
 
-    /// Waits until a version of the call satisfies the predicate, or until the deadline, and returns
-    /// the call as it is then, or `None` if it does not exist (any more).
+    /// Waits until a version of the call satisfies the predicate, or until the deadline, and
+    /// returns the call as it is then, or `None` if it does not exist (any more).
     ///
     /// # Errors
     ///
@@ -107,8 +107,8 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// [`Error::TaskNotFound`] if the caller has no such task, and [`Error::Draining`] if the server
-    /// stops during the wait.
+    /// [`Error::TaskNotFound`] if the caller has no such task, and [`Error::Draining`] if the
+    /// server stops during the wait.
     pub async fn wait(
         &self,
         principal: &Principal,

@@ -26,8 +26,8 @@ impl Events {
         Self { shared: shared.clone() }
     }
 
-    /// Returns the time at which a stream that starts now must end. It varies, so that clients whose
-    /// streams started together do not all attach again together.
+    /// Returns the time at which a stream that starts now must end. It varies, so that clients
+    /// whose streams started together do not all attach again together.
     fn expiry(&self) -> Instant {
         let factor = rand::rng().random_range(0.9..=1.1);
         Instant::now() + self.shared.options.stream_age.mul_f64(factor)

@@ -1,7 +1,8 @@
 //! Streams of a session's log: the stored events first, then new ones as they are published.
 //!
 //! A stream subscribes to the head, reads pages until it has reached the head, and then waits for a
-//! newer one. So replay and live events have no seam between them, and a slow reader costs one page.
+//! newer one. So replay and live events have no seam between them, and a slow reader costs one
+//! page.
 
 use std::time::Duration;
 
@@ -34,13 +35,13 @@ pub struct StreamQuery {
     pub session_id: SessionId,
     /// The sequence to start after, or `None` to start with the oldest event.
     pub after: Option<u64>,
-    /// Whether the stream starts after the newest event.
+    /// `true` if the stream starts after the newest event.
     pub from_now: bool,
     /// The epoch that the caller knows, or empty for any.
     pub stream_epoch: String,
     /// The kinds of events to return, or `None` for all kinds. An empty list returns no events.
     pub kinds: Option<Vec<PayloadKind>>,
-    /// Whether the stream goes on once it has caught up.
+    /// `true` if the stream goes on once it has caught up.
     pub follow: bool,
     /// The treatment of a gap.
     pub on_gap: GapPolicy,
@@ -146,8 +147,8 @@ impl Events {
         self.scope(session_id, EventScope::Call(call_id), after)
     }
 
-    /// Streams the events of a turn and of its calls after `after`, up to and including the one that
-    /// ends the turn.
+    /// Streams the events of a turn and of its calls after `after`, up to and including the one
+    /// that ends the turn.
     pub fn turn(
         &self,
         session_id: SessionId,

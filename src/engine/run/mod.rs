@@ -50,7 +50,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Runs the work and reports its end, even if its code panics.
-    pub(super) async fn run(mut self, work: Box<Work>) {
+    pub(super) async fn execute(mut self, work: Box<Work>) {
         let running = self.shared.metrics.running_call();
         let run = async {
             match *work {
@@ -103,9 +103,9 @@ impl Run {
         Some(Finish { call_id: self.call_id, result, stopped: report.stopped, survivors })
     }
 
-    /// Reads the output of the process to its end. While a report waits to be stored, the process is
-    /// not read, and blocks. A process that is being stopped is read all the same, or it could not
-    /// end. Returns `None` if the server stops or the actor has ended.
+    /// Reads the output of the process to its end. While a report waits to be stored, the process
+    /// is not read, and blocks. A process that is being stopped is read all the same, or it could
+    /// not end. Returns `None` if the server stops or the actor has ended.
     async fn follow_process(
         &mut self,
         process: &mut dyn Process,
@@ -216,7 +216,7 @@ impl Run {
                     });
                 }
                 () = sleep_until(deadline) => break ToolResult {
-                    error_message: "the tool was asked to stop and did not: its result is not waited for"
+                    error_message: "the tool was asked to stop and did not: its result is discarded"
                         .into(),
                     is_error: true,
                     ..ToolResult::default()
@@ -235,8 +235,8 @@ impl Run {
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
     }
 
-    /// Follows work that runs outside of this server. Returns `None` if the server stops or the actor
-    /// has ended.
+    /// Follows work that runs outside of this server. Returns `None` if the server stops or the
+    /// actor has ended.
     async fn follow_events(&mut self, mut events: BoxStream<'static, WorkEvent>) -> Option<Finish> {
         let stopping = self.shared.stopping.clone();
         let mut keeper = OutputKeeper::new(self.max_output_bytes);
@@ -281,7 +281,8 @@ impl Run {
         // JSON, and so the record, has neither NaN nor infinity.
         let is_number = progress.done.is_finite() && progress.total.is_none_or(f64::is_finite);
         if !is_number {
-            tracing::warn!(call_id = %self.call_id, "progress that is not a finite number was dropped");
+            let call_id = self.call_id;
+            tracing::warn!(%call_id, "progress that is not a finite number was dropped");
         }
         is_number.then_some(Command::Progress { call_id: self.call_id, progress })
     }
@@ -291,8 +292,8 @@ impl Run {
         Finish { call_id: self.call_id, result, stopped: false, survivors: Vec::new() }
     }
 
-    /// Sends a report to the actor, and waits while the actor is busy. Once the server stops, it waits
-    /// only briefly: the call will then be LOST in any case.
+    /// Sends a report to the actor, and waits while the actor is busy. Once the server stops, it
+    /// waits only briefly: the call will then be LOST in any case.
     async fn report(&self, command: Command) {
         // The permit is awaited without the message, which keeps the future small.
         let permit = self.reports.reserve();
@@ -307,7 +308,8 @@ impl Run {
                 permit.send(ActorMessage::Report(command));
             },
             () = too_late => {
-                tracing::warn!(call_id = %self.call_id, "a report was lost: the store does not accept changes");
+                let call_id = self.call_id;
+                tracing::warn!(%call_id, "a report was lost: the store accepts no changes");
             }
         }
     }

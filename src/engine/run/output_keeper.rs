@@ -9,8 +9,8 @@ use crate::model::{
     Content, ContentKind, OutputPosition, OutputStream, OutputSummary, StreamSummary, ToolOutput,
 };
 
-/// A filter that decides for each piece of output whether it goes to the log, waits as a part of the
-/// tail, or is dropped. Memory is bounded by the tail, and none is used until the head is full.
+/// A filter that decides for each piece of output whether it goes to the log, waits as a part of
+/// the tail, or is dropped. Memory is bounded by the tail, and none is used until the head is full.
 #[derive(Debug)]
 pub(crate) struct OutputKeeper {
     head_bytes_max: u64,

@@ -1,11 +1,11 @@
-//! Text without what looks like a secret, for records that people and models read later.
+//! Redaction of secrets in text that people and models read later.
 
 use serde_json::Value;
 
-/// What stands in place of a secret.
+/// The replacement of a secret.
 const HIDDEN: &str = "[redacted]";
 
-/// Words of a name whose value is a secret, whatever else is in the name.
+/// Words that make the value of a name a secret, wherever they stand in the name.
 const SECRET_WORDS: &[&str] = &[
     "authorization",
     "credential",
@@ -18,14 +18,15 @@ const SECRET_WORDS: &[&str] = &[
     "secrets",
 ];
 
-/// Words of a name whose value is a secret when they end the name: `access_token` is one, and
-/// `token_count` isn't.
+/// Words that make the value of a name a secret if they end the name: `access_token` does, and
+/// `token_count` does not.
 const SECRET_ENDS: &[&str] = &["auth", "apikey", "token"];
 
-/// Words before `key` that make it one that opens something.
+/// Words before `key` that make it a secret.
 const KEYS: &[&str] = &["access", "account", "api", "client", "encryption", "private", "signing"];
 
-/// JSON, or any other text, without what looks like a secret. JSON keeps its shape.
+/// Returns the text, which may be JSON, with everything that looks like a secret replaced. JSON keeps
+/// its shape.
 pub(super) fn redacted(text: &str) -> String {
     match serde_json::from_str::<Value>(text) {
         Ok(value) => hide(value).to_string(),
@@ -44,18 +45,17 @@ fn hide(value: Value) -> Value {
             })
             .collect(),
         Value::Array(items) => items.into_iter().map(hide).collect(),
-        // JSON inside a string is no hiding place.
+        // A string may itself hold JSON.
         Value::String(text) if text.trim_start().starts_with(['{', '[']) => redacted(&text).into(),
         Value::String(text) => hide_words(&text).into(),
         other => other,
     }
 }
 
-/// Whether a value of this name is a secret, however the name is written: `api_key`, `apiKey`,
-/// `API-KEY`.
+/// Returns whether a value of this name is a secret, in any notation: `api_key`, `apiKey`, `API-KEY`.
 fn is_secret(name: &str) -> bool {
     let words = words(name);
-    let has = |wanted: &[&str]| words.iter().any(|word| wanted.contains(&word.as_str()));
+    let has = |secret: &[&str]| words.iter().any(|word| secret.contains(&word.as_str()));
     let ends = words.last().is_some_and(|last| SECRET_ENDS.contains(&last.as_str()));
     let is_key = words
         .windows(2)
@@ -79,7 +79,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// Of a text the words that look like a secret: `password=x`, `--token x`, `Bearer x`.
+/// Replaces the words of a text that look like secrets: `password=x`, `--token x`, `Bearer x`.
 fn hide_words(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut is_next = false;
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_hidden_wherever_they_are() {
+    fn secrets_are_replaced_in_json_and_in_text() {
         for (text, shown) in [
             (r#"{"api_key":"x","n":1}"#, r#"{"api_key":"[redacted]","n":1}"#),
             (r#"{"a":[{"clientSecret":["x"]}]}"#, r#"{"a":[{"clientSecret":"[redacted]"}]}"#),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_sounds_like_a_secret_stays_readable() {
+    fn words_that_only_resemble_secrets_are_kept() {
         for text in [
             r#"{"author":"a","max_tokens":5,"token_count":7}"#,
             r#"{"key":"a","keyboard":"b","secretary":"c"}"#,
