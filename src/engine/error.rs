@@ -22,6 +22,17 @@ pub enum Error {
     /// The caller has no such tool.
     #[error("tool `{0}` was not found: ListTools returns the tools that can be used")]
     ToolNotFound(String),
+    /// The session's allowed tools exclude the tool.
+    #[error(
+        "tool `{tool}` is not allowed in session `{session_id}`: add it to the session's \
+         allowed_tools with UpdateSession, or use another session"
+    )]
+    ToolNotAllowed {
+        /// The tool.
+        tool: String,
+        /// The session.
+        session_id: String,
+    },
     /// The server has no such model.
     #[error("model `{name}` was not found: this server has {}", list_models(.models))]
     ModelNotFound {

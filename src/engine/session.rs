@@ -6,11 +6,13 @@ use super::actor::ActorSource;
 use super::follow_up::FollowUps;
 use super::idempotency::{Claimed, unexpected_effect};
 use super::{Error, RequestKey, Shared};
-use crate::machine::{Close, Command, Reply, SESSION_CLOSED};
+use crate::machine::{Close, Command, Reply, SESSION_CLOSED, Update};
+use crate::model::limits::PAGE_BYTES_MAX;
 use crate::model::{
-    FollowUpPolicy, Labels, Principal, Session, SessionId, SessionState, TaskLimitPolicy,
+    FollowUpPolicy, Labels, Message, Principal, Session, SessionId, SessionUpdate,
+    TaskLimitPolicy,
 };
-use crate::store::{RequestEffect, SessionPage, SessionQuery};
+use crate::store::{RequestEffect, SessionPage, SessionQuery, StoredMessage};
 
 /// The name of the built-in tool that runs a sub-agent. Sessions may allow it like other tools.
 pub(crate) const AGENT_TOOL: &str = "agent";
@@ -52,11 +54,10 @@ impl NewSession {
 
     /// Returns a session with these properties, which is not stored yet.
     pub(crate) fn build(self, shared: &Shared, principal: &Principal) -> Session {
-        let now = shared.now();
+        let stream_epoch = uuid::Uuid::new_v4().simple().to_string();
+        let tenant = principal.tenant.clone();
+        let session = Session::new(SessionId::random(), tenant, stream_epoch, shared.now());
         Session {
-            id: SessionId::random(),
-            tenant: principal.tenant.clone(),
-            state: SessionState::Open,
             description: self.description,
             labels: self.labels,
             allowed_tools: self.allowed_tools.into(),
@@ -66,21 +67,10 @@ impl NewSession {
             working_directory: self.working_directory,
             max_live_tasks: self.max_live_tasks.unwrap_or(shared.options.live_tasks_default),
             task_limit_policy: self.task_limit_policy,
-            follow_up: self.follow_up.unwrap_or(FollowUpPolicy::OnFinish),
+            follow_up: self.follow_up.unwrap_or(session.follow_up),
             implicit: self.implicit,
             depth: self.depth,
-            stream_epoch: uuid::Uuid::new_v4().simple().to_string(),
-            create_time: now,
-            update_time: now,
-            close_time: None,
-            close_reason: String::new(),
-            cancelled_tasks: 0,
-            detached_tasks: 0,
-            live_tasks: 0,
-            usage: None,
-            messages: 0,
-            head_sequence: 0,
-            first_sequence: 1,
+            ..session
         }
     }
 }
@@ -92,6 +82,24 @@ pub struct CreatedSession {
     pub session: Session,
     /// `true` if an earlier request with the same id created it.
     pub replayed: bool,
+}
+
+/// The result of updating a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdatedSession {
+    /// The session.
+    pub session: Session,
+    /// `true` if an earlier request with the same id updated it.
+    pub replayed: bool,
+}
+
+/// A page of the messages of a session's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MessageList {
+    /// The messages with their numbers, oldest first.
+    pub messages: Vec<(u64, Message)>,
+    /// The number of the last message, or `None` if this is the last page.
+    pub next: Option<u64>,
 }
 
 /// The result of closing a session.
@@ -129,11 +137,7 @@ impl Sessions {
         new: NewSession,
         request: Option<&RequestKey>,
     ) -> Result<CreatedSession, Error> {
-        for name in &new.allowed_tools {
-            if name != AGENT_TOOL && self.shared.tools.find(name).await.is_none() {
-                return Err(Error::ToolNotFound(name.clone()));
-            }
-        }
+        self.check_tools(&new.allowed_tools).await?;
         let store = self.shared.store.as_ref();
         let _claim = match self.shared.claims.claim(store, &principal.tenant, request).await? {
             Claimed::First(claim) => claim,
@@ -171,6 +175,79 @@ impl Sessions {
     /// [`Error::Store`] if the sessions cannot be read.
     pub async fn list(&self, query: SessionQuery) -> Result<SessionPage, Error> {
         Ok(self.shared.store.sessions(query).await?)
+    }
+
+    /// Changes the settings of a session, for calls and turns that start later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SessionNotFound`] if the caller has no such session, [`Error::ToolNotFound`] if one of
+    /// the allowed tools does not exist, and [`Refusal::SessionClosed`].
+    ///
+    /// [`Refusal::SessionClosed`]: crate::machine::Refusal::SessionClosed
+    pub async fn update(
+        &self,
+        principal: &Principal,
+        id: SessionId,
+        mut settings: SessionUpdate,
+        request: Option<&RequestKey>,
+    ) -> Result<UpdatedSession, Error> {
+        self.check_tools(settings.allowed_tools.as_deref().unwrap_or_default()).await?;
+        if settings.max_live_tasks == Some(0) {
+            settings.max_live_tasks = Some(self.shared.options.live_tasks_default);
+        }
+        let store = self.shared.store.as_ref();
+        let claim = self.shared.claims.claim(store, &principal.tenant, request).await?;
+        let (handle, _) = self.shared.own_actor(principal, id).await?;
+        let replayed = match claim {
+            Claimed::First(_claim) => {
+                let effect = RequestEffect::SessionUpdated(id);
+                let record = self.shared.request_record(principal, request, effect);
+                let requested_by = principal.name.to_string();
+                handle.command(Command::Update(Update { requested_by, settings }), record).await?;
+                false
+            }
+            Claimed::Replay(_) => {
+                self.shared.metrics.request_replayed();
+                true
+            }
+        };
+        let session = self.shared.own_session(principal, id).await?;
+        Ok(UpdatedSession { session, replayed })
+    }
+
+    /// Returns a page of the messages of a session's history after the number `after`, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SessionNotFound`] if the caller has no such session.
+    pub async fn messages(
+        &self,
+        principal: &Principal,
+        id: SessionId,
+        after: u64,
+        limit: u32,
+    ) -> Result<MessageList, Error> {
+        self.shared.own_session(principal, id).await?;
+        let page = self.shared.store.messages_after(id, after, limit, PAGE_BYTES_MAX).await?;
+        let mut messages = Vec::with_capacity(page.messages.len());
+        for StoredMessage { number, body } in page.messages {
+            let message = serde_json::from_str(&body).map_err(|cause| {
+                Error::Internal(format!("message {number} of the history is corrupt: {cause}"))
+            })?;
+            messages.push((number, message));
+        }
+        let next = messages.last().map(|(number, _)| *number).filter(|_| page.has_more);
+        Ok(MessageList { messages, next })
+    }
+
+    async fn check_tools(&self, names: &[String]) -> Result<(), Error> {
+        for name in names {
+            if name != AGENT_TOOL && self.shared.tools.find(name).await.is_none() {
+                return Err(Error::ToolNotFound(name.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Closes a session for new calls and cancels its calls that are not detached. Closing it again

@@ -27,6 +27,8 @@ pub struct Written {
     pub accepted: Vec<ToolKind>,
     /// The kinds of the calls that were parked.
     pub parked: Vec<ToolKind>,
+    /// `true` if the settings of the session have changed.
+    pub settings_changed: bool,
     /// `true` if anything was written, including the session's record.
     pub any: bool,
 }
@@ -135,6 +137,7 @@ impl Projection {
     fn update(&mut self, update: Update, now: Timestamp, written: &mut Written) {
         let Update { requested_by, settings } = update;
         let fields = self.session.update(settings);
+        written.settings_changed = true;
         let payload = Payload::SessionUpdated { fields, requested_by };
         self.push_event(EventHeader::default(), payload, now, written);
     }

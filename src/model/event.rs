@@ -340,12 +340,13 @@ pub trait EventCodec: Send + Sync + 'static {
         bytes: &Bytes,
     ) -> Result<Option<ToolOutput>, EventCorrupt>;
 
-    /// Decodes the reason of a stored event that parks a call, or returns `None` for other events.
-    fn decode_park_reason(
+    /// Decodes the call and the reason of a stored event that parks a call, or returns `None` for
+    /// other events.
+    fn decode_parked(
         &self,
         sequence: u64,
         bytes: &[u8],
-    ) -> Result<Option<ParkReason>, EventCorrupt>;
+    ) -> Result<Option<(CallId, ParkReason)>, EventCorrupt>;
 
     /// Decodes the turn of a stored event, or returns `None` if it belongs to no turn.
     fn decode_turn(&self, sequence: u64, bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt>;

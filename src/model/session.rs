@@ -168,7 +168,7 @@ pub struct SessionUpdate {
     pub system_message: Option<String>,
     /// The number of rounds that a turn may take, or 0 for the default.
     pub max_rounds: Option<u32>,
-    /// The number of live calls that the session may have.
+    /// The number of live calls that the session may have. The engine replaces 0 by the default.
     pub max_live_tasks: Option<u32>,
     /// The fate of a new call in a full session.
     pub task_limit_policy: Option<TaskLimitPolicy>,

@@ -238,8 +238,8 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let principal = principal(&request)?;
         let (session_id, query) = convert::list_messages_query(request.into_inner())?;
         let after = query.cursor.unwrap_or(0);
-        let page = self.engine.sessions().messages(&principal, session_id, after, query.limit);
-        let page = page.await?;
+        let sessions = self.engine.sessions();
+        let page = sessions.messages(&principal, session_id, after, query.limit).await?;
         let (messages, next) =
             convert::fit_page(page.messages, page.next, convert::message, |message| message.0);
         let next_page_token = convert::next_page_token(next, query.filters);

@@ -30,7 +30,7 @@ pub(super) async fn turn_updates(
     leave_at: Option<Instant>,
 ) -> Result<impl Stream<Item = Result<SessionUpdate, Status>> + Send, Error> {
     let after = handle.accept_sequence().await?.saturating_sub(1);
-    let items = engine.events().turn(handle.session_id, handle.turn_id(), handle.call_id, after);
+    let items = engine.events().turn(handle.session_id, handle.turn_id(), after);
     Ok(attached(items, handle, leave_at))
 }
 

@@ -79,6 +79,15 @@ pub struct MessagePage {
     pub omitted: u64,
 }
 
+/// A page of a session's history.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MessageSlice {
+    /// The messages, oldest first.
+    pub messages: Vec<StoredMessage>,
+    /// `true` if newer messages follow.
+    pub has_more: bool,
+}
+
 /// What became of a request that carried an id.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RequestRecord {
@@ -102,6 +111,8 @@ pub enum RequestEffect {
     SessionCreated(SessionId),
     /// Closed one.
     SessionClosed(SessionId),
+    /// Updated one.
+    SessionUpdated(SessionId),
     /// Started a call.
     CallStarted {
         /// Its session.
@@ -130,6 +141,7 @@ impl RequestEffect {
             // A follow-up may outlast its task.
             Self::SessionCreated(_)
             | Self::SessionClosed(_)
+            | Self::SessionUpdated(_)
             | Self::CallDeleted(_)
             | Self::FollowUpsLeased
             | Self::FollowUpAcknowledged(_)
@@ -274,6 +286,16 @@ pub trait Store: Send + Sync + 'static {
         session_id: SessionId,
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError>;
+
+    /// Returns messages of a session's history after the number `after`, oldest first: at most `limit`
+    /// that together take at most `bytes_max`, but at least one. A session that is not known has none.
+    async fn messages_after(
+        &self,
+        session_id: SessionId,
+        after: u64,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<MessageSlice, StoreError>;
 
     /// The record of a task's follow-up. One that can't be read back is [`StoreError::Corrupt`].
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError>;

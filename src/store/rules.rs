@@ -1,6 +1,6 @@
 //! What every adapter judges in the same way.
 
-use super::{Append, MessagePage, StoreError, StoredMessage};
+use super::{Append, MessagePage, MessageSlice, StoreError, StoredMessage};
 use crate::model::limits::HISTORY_MESSAGES_MAX;
 use crate::model::{
     CallId, Delivery, FollowUp, FollowUpPut, FollowUpState, Labels, OutputPosition, OutputStream,
@@ -120,6 +120,27 @@ pub(super) fn newest_that_fit(
     }
     page.messages.reverse();
     page
+}
+
+/// Returns the first messages that together take at most `bytes_max`, at most `limit` of them, and at
+/// least one.
+pub(super) fn first_that_fit(
+    messages: impl Iterator<Item = StoredMessage>,
+    limit: u32,
+    bytes_max: usize,
+) -> MessageSlice {
+    let mut slice = MessageSlice::default();
+    let mut bytes = 0;
+    for message in messages {
+        bytes += message.body.len();
+        let is_full = slice.messages.len() >= limit as usize || bytes > bytes_max;
+        if is_full && !slice.messages.is_empty() {
+            slice.has_more = true;
+            break;
+        }
+        slice.messages.push(message);
+    }
+    slice
 }
 
 /// Whether `labels` holds every one that is wanted.

@@ -1,12 +1,13 @@
 //! The end of an append: the batch is durable and its effects are applied, or it is rolled back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 
 use super::SessionActor;
 use super::batch::Batch;
-use super::inbox::ActorSource;
+use super::inbox::{ActorSource, SessionSnapshot};
 use super::load::load;
 use super::pipeline::Appended;
 use crate::engine::Error;
@@ -56,6 +57,9 @@ impl SessionActor {
                 self.release(live);
             }
         }
+        if batch.written.settings_changed {
+            self.publish_snapshot();
+        }
         batch.notification.publish(&self.shared, &self.projection, &batch.written);
         for effect in batch.effects {
             self.perform(effect);
@@ -96,6 +100,12 @@ impl SessionActor {
         self.is_stored && self.reload().await
     }
 
+    /// Publishes the session with its present settings.
+    fn publish_snapshot(&self) {
+        let session = Arc::new(self.projection.session.clone());
+        self.snapshot.send_replace(SessionSnapshot::Known(session));
+    }
+
     /// Reads the session back from the store. Returns `false` if the store does not have it.
     async fn reload(&mut self) -> bool {
         let session_id = self.projection.session.id;
@@ -106,6 +116,7 @@ impl SessionActor {
                 Ok((projection, stored_head)) => {
                     self.projection = projection;
                     self.decided_head = stored_head;
+                    self.publish_snapshot();
                     let projection = &self.projection;
                     self.live_calls.retain(|id, _| projection.call(*id).is_some());
                     return true;

@@ -103,7 +103,8 @@ impl ActorSource {
 pub(crate) enum SessionSnapshot {
     /// The actor is reading the session.
     Loading,
-    /// The session as it was when the actor started. Its tenant, tools and folder never change.
+    /// The session as it was when the actor started or its settings last changed. Its counts may be
+    /// older than those of the store.
     Known(Arc<Session>),
     /// The session does not exist or cannot be read.
     Failed(Error),

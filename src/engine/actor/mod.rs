@@ -82,6 +82,7 @@ pub(crate) struct SessionActor {
     /// output that cannot be stored.
     reports: mpsc::Receiver<ActorMessage>,
     report_sender: mpsc::Sender<ActorMessage>,
+    snapshot: watch::Sender<SessionSnapshot>,
     live_calls: HashMap<CallId, LiveCall>,
     timers: DelayQueue<(CallId, Timer)>,
     /// Reports whose append failed, to be decided again after `retry_delay`.
@@ -118,6 +119,7 @@ impl SessionActor {
             held: None,
             reports,
             report_sender,
+            snapshot: seed.snapshot,
             live_calls: HashMap::new(),
             timers: DelayQueue::new(),
             unsaved: Vec::new(),
@@ -311,7 +313,7 @@ impl SessionActor {
                 if let Some(live) = self.live_calls.get_mut(&call_id) {
                     live.callers = live.callers.saturating_sub(1);
                     if live.callers == 0 {
-                        self.decide_report(Command::Disconnect { call_id }, batch);
+                        self.decide_report(Command::Disconnect { call_id, reason: ParkReason::Disconnected }, batch);
                     }
                 }
             }

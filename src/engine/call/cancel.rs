@@ -74,12 +74,10 @@ impl Calls {
         let (handle, _) = self.shared.own_actor(principal, call.session_id).await?;
         let effect = RequestEffect::CallCancelled(cancel.id);
         let record = self.shared.request_record(principal, request, effect);
+        let grace = cancel.grace.unwrap_or(self.shared.options.machine.grace);
         let command = Command::Cancel(Cancel {
-            call_id: cancel.id,
-            requested_by: principal.name.to_string(),
-            reason: cancel.reason,
             force: cancel.force,
-            grace: cancel.grace.unwrap_or(self.shared.options.machine.grace),
+            ..Cancel::new(cancel.id, &*principal.name, cancel.reason, grace)
         });
         handle.command(command, record).await?;
         drop(claim);
@@ -91,7 +89,7 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// [`Error::TaskNotFound`] if the caller has no such task, and [`Refusal::TaskRunning`] if it
+    /// [`Error::TaskNotFound`] if the caller has no such task, and [`Refusal::TaskRunning { call_id: id }`] if it
     /// has not ended.
     pub async fn delete(
         &self,
@@ -109,7 +107,7 @@ impl Calls {
         };
         let call = self.get_task(principal, id).await?;
         if !call.state.is_terminal() {
-            return Err(Refusal::TaskRunning.into());
+            return Err(Refusal::TaskRunning { call_id: id }.into());
         }
         let (handle, _) = self.shared.own_actor(principal, call.session_id).await?;
         let effect = RequestEffect::CallDeleted(id);

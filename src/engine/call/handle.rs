@@ -63,17 +63,18 @@ impl CallHandle {
         turn_of(self.call_id)
     }
 
-    /// Waits until the call has ended or is in the background, and returns its record. If `park_at`
-    /// comes first, the call is parked, because the caller's deadline is near.
+    /// Waits until the call has ended or is in the background, and returns its record. If `leave_at`
+    /// comes first, the caller's deadline is near, and the call is parked or cancelled as its
+    /// `on_disconnect` says.
     ///
     /// # Errors
     ///
     /// [`Error::Draining`] if the server stops: the next server decides what becomes of the call.
-    pub async fn wait_settled(&mut self, park_at: Option<Instant>) -> Result<Call, Error> {
-        let mut park_at = park_at;
+    pub async fn wait_settled(&mut self, leave_at: Option<Instant>) -> Result<Call, Error> {
+        let mut leave_at = leave_at;
         loop {
             let stopping = self.shared().stopping.clone();
-            let waited = self.watch.wait_until(|version| version.settled, park_at, &stopping).await;
+            let waited = self.watch.wait_until(|version| version.settled, leave_at, &stopping).await;
             if waited == Err(Error::Draining) {
                 self.detach_silently();
             }
@@ -82,35 +83,29 @@ impl CallHandle {
                 self.detach();
                 return Ok(call);
             }
-            park_at = None;
-            self.park(ParkReason::Deadline).await?;
+            leave_at = None;
+            self.leave_for_deadline().await?;
         }
     }
 
-    /// Waits until a turn has ended, in the background or not, and returns its record. If the
-    /// deadline comes first, the turn is parked and goes on.
+    /// Waits until the call has ended, in the background or not, and returns its record.
     ///
     /// # Errors
     ///
-    /// [`Error::DeadlineExceeded`] if the turn was parked, and [`Error::Draining`] if the server is
-    /// about to stop.
-    pub async fn wait_ended(&mut self, deadline: Option<Instant>) -> Result<Call, Error> {
+    /// [`Error::Draining`] if the server is about to stop.
+    pub async fn wait_ended(&mut self) -> Result<Call, Error> {
         let draining = self.shared().draining.clone();
-        let waited = self.watch.wait_until(|version| version.ended, deadline, &draining).await;
+        let waited = self.watch.wait_until(|version| version.ended, None, &draining).await;
         if waited.is_err() {
             self.detach_silently();
         }
         let call = waited?.ok_or_else(|| self.not_found())?;
-        if !call.state.is_terminal() {
-            self.park(ParkReason::Deadline).await?;
-            self.detach();
-            return Err(Error::DeadlineExceeded);
-        }
         self.detach();
         Ok(call)
     }
 
-    /// Parks the call now, unless it has settled.
+    /// Parks or cancels the call, as its `on_disconnect` says, because its caller's deadline is near.
+    /// A call that has settled is left as it is.
     ///
     /// A task of its own sends the command. The caller may be the body of an answer, which is not
     /// polled while its client has no flow-control window, and a body that is not polled must not
@@ -119,13 +114,14 @@ impl CallHandle {
     /// # Errors
     ///
     /// The error of the command.
-    pub async fn park(&self, reason: ParkReason) -> Result<(), Error> {
+    pub async fn leave_for_deadline(&self) -> Result<(), Error> {
         let Some(attachment) = &self.attachment else { return Ok(()) };
-        let command = Command::Park { call_id: self.call_id, reason };
+        let command =
+            Command::Disconnect { call_id: self.call_id, reason: ParkReason::Deadline };
         let handle = attachment.handle.clone();
         let tracker = &attachment.shared.tracker;
-        let parked = tracker.spawn(async move { handle.command(command, None).await });
-        parked.await.map_err(|cause| Error::Internal(cause.to_string()))??;
+        let left = tracker.spawn(async move { handle.command(command, None).await });
+        left.await.map_err(|cause| Error::Internal(cause.to_string()))??;
         Ok(())
     }
 

@@ -101,7 +101,8 @@ impl Calls {
         let tool = found.tool();
         let name = &tool.describe().name;
         if !session.allowed_tools.is_empty() && !session.allowed_tools.contains(name) {
-            return Err(Error::ToolNotFound(name.clone()));
+            let session_id = session.id.to_string();
+            return Err(Error::ToolNotAllowed { tool: name.clone(), session_id });
         }
         let unfit = |faults: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), faults };
         let schema_faults = found.check(arguments).err().unwrap_or_default();
@@ -194,7 +195,7 @@ impl Calls {
     fn count_refusal(&self, error: &Error) {
         let cap = match error {
             Error::Refused(Refusal::TaskLimit { .. }) => CallCap::LiveTasks,
-            Error::Refused(Refusal::Busy { .. } | Refusal::TurnRunning) => CallCap::Concurrency,
+            Error::Refused(Refusal::Busy { .. } | Refusal::TurnRunning { .. }) => CallCap::Concurrency,
             Error::Draining => CallCap::Draining,
             Error::Store(StoreError::Full(_)) => CallCap::Storage,
             _ => return,

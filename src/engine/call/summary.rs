@@ -91,7 +91,6 @@ fn progress(call: &Call, seconds: u64) -> String {
     match call.state {
         State::Pending => "waiting to start".into(),
         State::Running => format!("running for {seconds} s"),
-        State::InputRequired => format!("waits for an answer, for {seconds} s now"),
         State::Cancelling => "being cancelled".into(),
         State::Succeeded => format!("finished after {seconds} s. Result:\n{}", result_text(call)),
         State::Failed | State::TimedOut => {

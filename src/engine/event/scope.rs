@@ -1,7 +1,8 @@
 //! Scopes of a session's log: the events of one call or turn.
 
 use crate::engine::Error;
-use crate::model::{CallId, EventCodec, PayloadKind, TurnId};
+use crate::engine::call::turn_of;
+use crate::model::{CallId, EventCodec, ParkReason, PayloadKind, TurnId};
 use crate::store::LogEvent;
 
 /// A scope of a session's log that has an end of its own.
@@ -9,7 +10,8 @@ use crate::store::LogEvent;
 pub(super) enum EventScope {
     /// The events of a call, up to its end or its parking.
     Call(CallId),
-    /// The events of a turn and of its calls, up to the turn's end.
+    /// The events of a turn and of its calls, up to the turn's end, or to the parking that answers its
+    /// caller.
     Turn(TurnId),
 }
 
@@ -42,14 +44,28 @@ impl EventScope {
     }
 
     /// Returns whether the event is the last one of the scope.
-    pub(super) fn ends_with(self, event: &LogEvent) -> bool {
-        match self {
+    pub(super) fn ends_with(
+        self,
+        event: &LogEvent,
+        codec: &dyn EventCodec,
+    ) -> Result<bool, Error> {
+        Ok(match self {
             Self::Call(_) => {
                 matches!(event.kind, PayloadKind::ToolCallFinished | PayloadKind::ToolCallParked)
             }
-            Self::Turn(_) => {
-                matches!(event.kind, PayloadKind::SessionIdle | PayloadKind::SessionError)
-            }
-        }
+            Self::Turn(own) => match event.kind {
+                PayloadKind::SessionIdle | PayloadKind::SessionError => true,
+                PayloadKind::ToolCallParked => {
+                    let parked = codec.decode_parked(event.sequence, &event.bytes);
+                    let parked = parked.map_err(|cause| Error::Internal(cause.to_string()))?;
+                    // A turn whose caller left, or that never had one, is streamed to its end.
+                    parked.is_some_and(|(call_id, reason)| {
+                        turn_of(call_id) == own
+                            && matches!(reason, ParkReason::Budget | ParkReason::Deadline)
+                    })
+                }
+                _ => false,
+            },
+        })
     }
 }

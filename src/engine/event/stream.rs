@@ -180,15 +180,19 @@ impl Events {
                 let head = page.head;
                 cursor.query.after = page.scanned_to.max(cursor.query.after);
                 let mut events = scope.filter(page.events, shared.codec.as_ref())?;
-                let end = events.iter().position(|event| scope.ends_with(event));
-                if let Some(end) = end {
-                    events.truncate(end + 1);
+                let mut ended = false;
+                for index in 0..events.len() {
+                    if scope.ends_with(&events[index], shared.codec.as_ref())? {
+                        events.truncate(index + 1);
+                        ended = true;
+                        break;
+                    }
                 }
                 for events in messages(events) {
                     yield StreamItem::Events(events);
                     cursor.message_taken();
                 }
-                if end.is_some() {
+                if ended {
                     break;
                 }
                 if !up_to_date && !cursor.must_end() {

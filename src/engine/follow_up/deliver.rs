@@ -144,9 +144,9 @@ impl FollowUps {
             Ok(Started::Call(handle)) => handle,
             Ok(Started::DryRun(_)) => return Ok(Attempted::Idle),
             // The turn that runs takes them between two rounds, or its end wakes the session again.
-            Err(Error::Refused(Refusal::TurnRunning)) => return Ok(Attempted::Idle),
-            Err(Error::Refused(Refusal::FollowUpTaken)) => return Ok(Attempted::Told),
-            Err(Error::Refused(Refusal::SessionClosed)) => {
+            Err(Error::Refused(Refusal::TurnRunning { .. })) => return Ok(Attempted::Idle),
+            Err(Error::Refused(Refusal::FollowUpTaken { .. })) => return Ok(Attempted::Told),
+            Err(Error::Refused(Refusal::SessionClosed { .. })) => {
                 for record in &records {
                     let order = FollowUpOrder::Suppress { reason: SESSION_CLOSED.to_owned() };
                     self.order(record, order, None).await?;
@@ -162,7 +162,7 @@ impl FollowUps {
                 return Ok(Attempted::Told);
             }
         };
-        handle.wait_ended(None).await?;
+        handle.wait_ended().await?;
         Ok(Attempted::Told)
     }
 
@@ -237,14 +237,14 @@ impl FollowUps {
         let until = self.shared.now().saturating_add(Duration::from_millis(FOLLOW_UP_SWEEP_MS));
         match self.order(record, FollowUpOrder::Lease { lease, until }, None).await {
             Ok(_) => {}
-            Err(Error::Refused(Refusal::FollowUpTaken)) => return Ok(()),
+            Err(Error::Refused(Refusal::FollowUpTaken { .. })) => return Ok(()),
             Err(error) => return Err(error),
         }
         let error = DeliveryError { code: CODE_FAILED_PRECONDITION, message: error.to_string() };
         let outcome = DeliveryOutcome::Failed(error);
         match self.order(record, FollowUpOrder::Acknowledge { token, outcome }, None).await {
             // Its time ran out meanwhile, which counts as well.
-            Ok(_) | Err(Error::Refused(Refusal::LeaseExpired)) => Ok(()),
+            Ok(_) | Err(Error::Refused(Refusal::LeaseExpired { .. })) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -144,7 +144,7 @@ impl FollowUps {
             let order = FollowUpOrder::Lease { lease, until };
             let leased = match self.order(&record, order, request.clone()).await {
                 Ok((leased, _)) => leased,
-                Err(Error::Refused(Refusal::FollowUpTaken)) => continue,
+                Err(Error::Refused(Refusal::FollowUpTaken { .. })) => continue,
                 // What is leased already is had: the caller hears of that.
                 Err(error) if !leases.follow_ups.is_empty() => {
                     tracing::warn!(%error, "fewer follow-ups were leased than there are");
@@ -171,7 +171,7 @@ impl FollowUps {
             match self.order(&record, order, None).await {
                 Ok((renewed, _)) => leases.follow_ups.push(self.told(renewed).await?),
                 // It was acknowledged, or has run out, in this moment.
-                Err(Error::Refused(Refusal::FollowUpTaken)) => {}
+                Err(Error::Refused(Refusal::FollowUpTaken { .. })) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -4,13 +4,15 @@ use bytes::Bytes;
 use callpark_proto::v1::{self, session_event::Payload as WirePayload};
 use prost::Message as _;
 
-use super::task::{failure, park_reason, parked_event_message, progress, state};
+use super::task::{
+    failure, park_reason, park_reason_from_wire, parked_event_message, progress, state,
+};
 use super::tool::{end_reason, kind, signed, stream};
 use super::{duration, struct_from_map, timestamp, tool_result};
 use super::{follow_up, turn};
 use crate::model::{
     CallAccepted, CallFinished, CallId, Event, EventCodec, EventCorrupt, IdError, Outcome,
-    OutputPosition, OutputStream, Payload, ToolOutput, TurnId,
+    OutputPosition, OutputStream, ParkReason, Payload, ToolOutput, TurnId,
 };
 
 /// Encodes events as `callpark.v1.SessionEvent`, so that the stored bytes are the sent bytes.
@@ -58,6 +60,19 @@ impl EventCodec for WireCodec {
         Ok(Some(ToolOutput { position, data: output.data }))
     }
 
+    fn decode_parked(
+        &self,
+        sequence: u64,
+        bytes: &[u8],
+    ) -> Result<Option<(CallId, ParkReason)>, EventCorrupt> {
+        let corrupt = |cause: String| EventCorrupt { sequence, cause };
+        let header = Header::decode(bytes).map_err(|error| corrupt(error.to_string()))?;
+        let Some(parked) = header.tool_call_parked else { return Ok(None) };
+        let reason = park_reason_from_wire(parked.reason());
+        let call_id = header.call_id.parse().map_err(|error: IdError| corrupt(error.to_string()))?;
+        Ok(reason.map(|reason| (call_id, reason)))
+    }
+
     fn decode_turn(&self, sequence: u64, bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt> {
         let corrupt = |cause: String| EventCorrupt { sequence, cause };
         let header = Header::decode(bytes).map_err(|error| corrupt(error.to_string()))?;
@@ -68,11 +83,15 @@ impl EventCodec for WireCodec {
     }
 }
 
-/// The fields of a stored event that identify its turn. The others are skipped.
+/// The fields of a stored event that place it in a turn. The others are skipped.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Header {
     #[prost(string, tag = "5")]
     turn_id: String,
+    #[prost(string, tag = "6")]
+    call_id: String,
+    #[prost(message, optional, tag = "28")]
+    tool_call_parked: Option<v1::ToolCallParked>,
 }
 
 fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {

@@ -10,10 +10,10 @@ use crate::model::{Content, ContentKind, Image, Message, ModelCall, Origin};
 pub(crate) fn message((number, message): (u64, Message)) -> v1::Message {
     let mut converted = v1::Message { number: signed(number), ..v1::Message::default() };
     let parts = match message {
-        Message::User { text, attachments } => {
+        Message::User { text, attachments, origin } => {
             converted.set_role(v1::MessageRole::User);
             let attached = attachments.into_iter().map(|part| content(part, Origin::Person));
-            [part(ContentKind::Text(text), Origin::Person)].into_iter().chain(attached).collect()
+            [part(ContentKind::Text(text), origin)].into_iter().chain(attached).collect()
         }
         Message::Assistant { text, calls, note: _ } => {
             converted.set_role(v1::MessageRole::Assistant);

@@ -165,7 +165,8 @@ fn update_field(
         }
         "max_rounds" => update.max_rounds = Some(rounds(fields, &at, session.max_rounds)),
         "max_live_tasks" => {
-            update.max_live_tasks = Some(live_tasks(fields, &at, session.max_live_tasks));
+            let number = live_tasks(fields, &at, session.max_live_tasks);
+            update.max_live_tasks = Some(number.unwrap_or(0));
         }
         "task_limit_policy" => {
             update.task_limit_policy = Some(limit_policy(fields, &at, session.task_limit_policy));

@@ -60,6 +60,16 @@ pub(super) fn park_reason(reason: ParkReason) -> v1::ParkReason {
     }
 }
 
+pub(super) fn park_reason_from_wire(reason: v1::ParkReason) -> Option<ParkReason> {
+    Some(match reason {
+        v1::ParkReason::Unspecified => return None,
+        v1::ParkReason::Budget => ParkReason::Budget,
+        v1::ParkReason::Deadline => ParkReason::Deadline,
+        v1::ParkReason::Disconnected => ParkReason::Disconnected,
+        v1::ParkReason::BackgroundStart => ParkReason::BackgroundStart,
+    })
+}
+
 pub(super) fn follow_up_policy(policy: FollowUpPolicy) -> v1::FollowUpPolicy {
     match policy {
         FollowUpPolicy::None => v1::FollowUpPolicy::None,

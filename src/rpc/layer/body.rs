@@ -11,7 +11,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::rpc::convert::{InvalidRequest, ViolationReason};
-use crate::telemetry::{Held, Metrics};
+use crate::telemetry::{GaugeGuard, Metrics};
 
 /// A request's body that must have arrived after a while: a caller that sends a byte a second
 /// holds no handler for ever.

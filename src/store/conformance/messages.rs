@@ -3,7 +3,7 @@
 use super::world::{Log, at, keep_all};
 use crate::model::limits::HISTORY_MESSAGES_MAX;
 use crate::model::{SessionId, SessionState};
-use crate::store::{Append, ExpiryPolicy, MessagePage, Store, StoreError, StoredMessage};
+use crate::store::{Append, ExpiryPolicy, MessagePage, MessageSlice, Store, StoreError, StoredMessage};
 
 fn message(number: u64) -> StoredMessage {
     StoredMessage { number, body: format!("{{\"n\":{number:04}}}") }
@@ -38,6 +38,31 @@ pub(super) async fn the_oldest_are_forgotten(store: &dyn Store) {
     let page = store.messages(log.id(), u64::MAX).await.unwrap();
     assert_eq!((page.messages.len() as u64, page.omitted), (HISTORY_MESSAGES_MAX, 2));
     assert_eq!(page.messages.first(), Some(&message(3)));
+}
+
+pub(super) async fn pages_of_a_history_are_in_order(store: &dyn Store) {
+    let mut log = Log::stored(store, 0).await;
+    put(store, &mut log, 1, 5).await;
+    let id = log.id();
+    let bytes = SIZE as usize;
+    for (after, limit, bytes_max, numbers, has_more) in [
+        (0, 9, 1_000, 1..=5, false),
+        (0, 5, 1_000, 1..=5, false),
+        (0, 2, 1_000, 1..=2, true),
+        (2, 2, 1_000, 3..=4, true),
+        (4, 2, 1_000, 5..=5, false),
+        (0, 9, 3 * bytes, 1..=3, true),
+        // At least one, however large.
+        (3, 9, bytes - 1, 4..=4, true),
+    ] {
+        let messages = numbers.map(message).collect();
+        let expected = MessageSlice { messages, has_more };
+        let page = store.messages_after(id, after, limit, bytes_max).await;
+        assert_eq!(page, Ok(expected), "{limit} after {after} in {bytes_max} bytes");
+    }
+    assert_eq!(store.messages_after(id, 5, 9, 1_000).await, Ok(MessageSlice::default()));
+    let unknown = store.messages_after(SessionId::random(), 0, 9, 1_000).await;
+    assert_eq!(unknown, Ok(MessageSlice::default()));
 }
 
 pub(super) async fn messages_go_in_with_the_rest_or_not_at_all(store: &dyn Store) {

@@ -126,6 +126,7 @@ suite! {
     messages {
         the_newest_that_fit_come_back_in_order
         the_oldest_are_forgotten
+        pages_of_a_history_are_in_order
         messages_go_in_with_the_rest_or_not_at_all
         a_history_goes_with_its_session
     }

@@ -15,7 +15,7 @@ use super::rules::{self, OutputCounts};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
     StoreError, StoredEvent, StoredMessage,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
@@ -143,6 +143,21 @@ impl Store for MemoryStore {
         let state = self.open()?;
         let Some(log) = state.sessions.get(&session_id) else { return Ok(MessagePage::default()) };
         Ok(rules::newest_that_fit(log.messages.iter().rev().cloned(), bytes_max))
+    }
+
+    async fn messages_after(
+        &self,
+        session_id: SessionId,
+        after: u64,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<MessageSlice, StoreError> {
+        let state = self.open()?;
+        let Some(log) = state.sessions.get(&session_id) else {
+            return Ok(MessageSlice::default());
+        };
+        let newer = log.messages.iter().filter(|message| message.number > after).cloned();
+        Ok(rules::first_that_fit(newer, limit, bytes_max))
     }
 
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {

@@ -27,7 +27,7 @@ use self::tails::Tails;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
     StoreError,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
@@ -157,6 +157,16 @@ impl Store for RecentStore {
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError> {
         self.inner.messages(session_id, bytes_max).await
+    }
+
+    async fn messages_after(
+        &self,
+        session_id: SessionId,
+        after: u64,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<MessageSlice, StoreError> {
+        self.inner.messages_after(session_id, after, limit, bytes_max).await
     }
 
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {

@@ -6,7 +6,7 @@ use super::error::Error;
 use super::row::{Count, count};
 use crate::model::SessionId;
 use crate::model::limits::HISTORY_MESSAGES_MAX;
-use crate::store::{MessagePage, StoredMessage, rules};
+use crate::store::{MessagePage, MessageSlice, StoredMessage, rules};
 
 /// Adds messages, and forgets those that are too old then.
 pub(super) fn put(
@@ -52,17 +52,45 @@ pub(super) fn newest(
         "SELECT number, body FROM messages
          WHERE session_key = (SELECT key FROM sessions WHERE id = ?1) ORDER BY number DESC",
     )?;
-    let mut rows = statement.query([session_id.as_bytes()])?;
+    collect(statement.query([session_id.as_bytes()])?, |messages| {
+        rules::newest_that_fit(messages, bytes_max)
+    })
+}
+
+/// Returns messages after the number `after`, oldest first.
+pub(super) fn after(
+    connection: &Connection,
+    session_id: SessionId,
+    after: u64,
+    limit: u32,
+    bytes_max: usize,
+) -> Result<MessageSlice, Error> {
+    let mut statement = connection.prepare_cached(
+        "SELECT number, body FROM messages
+         WHERE session_key = (SELECT key FROM sessions WHERE id = ?1) AND number > ?2
+         ORDER BY number",
+    )?;
+    collect(statement.query(params![session_id.as_bytes(), Count(after)])?, |messages| {
+        rules::first_that_fit(messages, limit, bytes_max)
+    })
+}
+
+/// Passes the messages of the rows to `take`, which may stop early. The first row that cannot be read
+/// ends them with its error.
+fn collect<T>(
+    mut rows: rusqlite::Rows<'_>,
+    take: impl FnOnce(&mut dyn Iterator<Item = StoredMessage>) -> T,
+) -> Result<T, Error> {
     let mut failed = None;
-    let read = std::iter::from_fn(|| {
+    let mut messages = std::iter::from_fn(|| {
         let row = rows.next().transpose()?;
         let message =
             row.and_then(|row| Ok(StoredMessage { number: count(row, 0)?, body: row.get(1)? }));
         message.map_err(|error| failed = Some(error)).ok()
     });
-    let page = rules::newest_that_fit(read, bytes_max);
+    let taken = take(&mut messages);
     match failed {
         Some(error) => Err(error.into()),
-        None => Ok(page),
+        None => Ok(taken),
     }
 }

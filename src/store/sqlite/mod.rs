@@ -38,7 +38,7 @@ use self::writer::{Command, Pending, Writer};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
     StoreError,
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
@@ -176,6 +176,19 @@ impl Store for SqliteStore {
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError> {
         self.pool.read(move |reader| messages::newest(reader, session_id, bytes_max)).await
+    }
+
+    async fn messages_after(
+        &self,
+        session_id: SessionId,
+        after: u64,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<MessageSlice, StoreError> {
+        let read = move |reader: &rusqlite::Connection| {
+            messages::after(reader, session_id, after, limit, bytes_max)
+        };
+        self.pool.read(read).await
     }
 
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
