@@ -67,6 +67,8 @@ pub const READ_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// The answer to a ReadOutput that names no size, in bytes.
 pub const READ_OUTPUT_BYTES_DEFAULT: usize = 64 * 1024;
 
+/// The size of an encoded event, in bytes. What does not fit is left out, and a field says so.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// Arguments of a call, in bytes of JSON.
 pub const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
 /// Arguments told in an event, in bytes of JSON; larger ones are left out of it, and counted.

@@ -10,6 +10,7 @@ use super::task::{
 use super::tool::{end_reason, kind, signed, stream};
 use super::{duration, struct_from_map, timestamp, tool_result};
 use super::{follow_up, turn};
+use crate::model::limits::EVENT_BYTES_MAX;
 use crate::model::{
     CallAccepted, CallFinished, CallId, Event, EventCodec, EventCorrupt, IdError, Outcome,
     OutputPosition, OutputStream, ParkReason, Payload, ToolOutput, TurnId,
@@ -31,7 +32,7 @@ impl EventCodec for WireCodec {
             attempt: i32::try_from(event.attempt).unwrap_or(i32::MAX),
             payload: Some(payload(event.call_id, &event.payload)),
         };
-        event.encode_to_vec().into()
+        bounded(event).encode_to_vec().into()
     }
 
     fn decode_output(
@@ -92,6 +93,35 @@ struct Header {
     call_id: String,
     #[prost(message, optional, tag = "28")]
     tool_call_parked: Option<v1::ToolCallParked>,
+}
+
+/// The size of an encoded result in an event, in bytes. The rest of an event is much smaller.
+const EVENT_RESULT_BYTES_MAX: usize = EVENT_BYTES_MAX - 32 * 1024;
+
+/// Returns the event without what makes it larger than an event may be. Arguments and results can take
+/// several times as much room as messages as they do as JSON.
+fn bounded(mut event: v1::SessionEvent) -> v1::SessionEvent {
+    if event.encoded_len() <= EVENT_BYTES_MAX {
+        return event;
+    }
+    match &mut event.payload {
+        Some(WirePayload::ToolCallAccepted(call)) => {
+            if let Some(arguments) = call.arguments.take() {
+                call.arguments_omitted_bytes = signed(arguments.encoded_len() as u64);
+            }
+        }
+        Some(WirePayload::ToolCallFinished(call)) => {
+            if let Some(v1::tool_call_finished::Outcome::Result(result)) = &mut call.outcome {
+                result.output.get_or_insert_default().inline_truncated = true;
+                result.structured = None;
+                if result.encoded_len() > EVENT_RESULT_BYTES_MAX {
+                    result.content.clear();
+                }
+            }
+        }
+        _ => {}
+    }
+    event
 }
 
 fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {

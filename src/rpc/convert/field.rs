@@ -136,7 +136,7 @@ impl FieldReader {
         let invalid = |error: IdError| {
             self.violation(field, ViolationReason::InvalidFormat, error.to_string());
         };
-        parse(text).map_err(Status::from).ok()
+        parse(text).map_err(invalid).ok()
     }
 
     /// Reads a required text.
