@@ -24,7 +24,9 @@ use super::config::AgentConfig;
 use super::failure::{blame, refusal, start_code};
 use super::reader::{Gate, Gated, Noting, Strange};
 use crate::agent::{ModelError, ModelErrorCode};
-use crate::exec::{Fault, LastLines, Lines, Peer, PeerLife, Surroundings, exit_words};
+use crate::exec::{
+    BoundedLines, FirstError, LastLines, Launcher, PipedProcess, ProcessLife, describe_exit,
+};
 use crate::model::ProcessSpec;
 
 /// Messages of an agent that wait to be looked at. More are left in the pipe.
@@ -61,12 +63,12 @@ pub(super) struct Process {
 
 /// A process, and what is known of it.
 pub(super) struct Pipes {
-    life: PeerLife,
+    life: ProcessLife,
     /// Ends the connection when it is dropped, and with it what the process reads.
     connected: DropGuard,
     serving: JoinHandle<()>,
     listening: JoinHandle<()>,
-    fault: Fault,
+    fault: FirstError,
     strange: Strange,
     last_lines: LastLines,
 }
@@ -75,11 +77,11 @@ impl Process {
     /// Starts a process, and shakes hands with it.
     pub(super) async fn start(
         config: &AgentConfig,
-        surroundings: &Surroundings,
+        launcher: &Launcher,
         tasks: &TaskTracker,
     ) -> Result<Self, ModelError> {
         let fail = |code, reason: &str| blame(&config.name, code, reason);
-        let peer = surroundings.executor.connect(&spec(config, surroundings));
+        let peer = launcher.executor.connect(&spec(config, launcher));
         let peer = peer.map_err(|error| fail(start_code(&error), &error.to_string()))?;
         let (said, incoming) = mpsc::channel(MESSAGES_MAX);
         let (pipes, connection) = open(peer, &config.name, said, tasks);
@@ -101,7 +103,7 @@ impl Process {
         };
         let (strange, last_lines) = (pipes.strange.clone(), pipes.last_lines.clone());
         pipes.end().await;
-        Err(fail(code, &format!("{reason}{}{}", strange.told(), last_lines.told())))
+        Err(fail(code, &format!("{reason}{}{}", strange.told(), last_lines.suffix())))
     }
 
     /// An error of a turn that this process has failed.
@@ -112,14 +114,14 @@ impl Process {
     /// Why it answered `what` with an error, or not at all.
     pub(super) async fn failed(&self, what: &str, error: &ProtocolError) -> ModelError {
         let (code, reason) = self.pipes.failed(what, error).await;
-        let last_lines = self.pipes.last_lines.told();
+        let last_lines = self.pipes.last_lines.suffix();
         self.blame(code, &format!("{reason}{}{last_lines}", self.pipes.strange.told()))
     }
 
     /// What is to be said of a process that has ended.
     pub(super) async fn parted(&self) -> ModelError {
         let reason = self.pipes.parting().await;
-        let last_lines = self.pipes.last_lines.told();
+        let last_lines = self.pipes.last_lines.suffix();
         self.blame(ModelErrorCode::Connection, &format!("{reason}{last_lines}"))
     }
 
@@ -152,7 +154,7 @@ impl Pipes {
                     }
                 };
                 let _read = timeout(LAST_WORDS, read).await;
-                format!("it ended with {}", exit_words(exit))
+                format!("it ended with {}", describe_exit(exit))
             }
             Err(_) => "it closed the connection".to_owned(),
         }
@@ -180,20 +182,21 @@ impl Pipes {
 
 /// Begins to talk and to listen. The connection comes as soon as there is one.
 fn open(
-    peer: Peer,
+    peer: PipedProcess,
     agent: &str,
     said: mpsc::Sender<Incoming>,
     tasks: &TaskTracker,
 ) -> (Pipes, oneshot::Receiver<ConnectionTo<AgentRole>>) {
-    let Peer { stdin, stdout, stderr, life } = peer;
-    let (fault, strange, last_lines) = (Fault::default(), Strange::default(), LastLines::default());
+    let PipedProcess { stdin, stdout, stderr, life } = peer;
+    let (fault, strange, last_lines) =
+        (FirstError::default(), Strange::default(), LastLines::default());
     let (name, heard) = (agent.to_owned(), last_lines.clone());
     let listening = tasks.spawn(async move {
         let tell = |line: &str| tracing::debug!(agent = name, line, "an agent says");
         heard.follow(stderr, tell).await;
     });
     let gate = Gate::default();
-    let lines = Lines::new(Gated::new(stdout, gate.clone(), strange.clone()), fault.clone());
+    let lines = BoundedLines::new(Gated::new(stdout, gate.clone(), strange.clone()), fault.clone());
     let (there, connection) = oneshot::channel();
     let stop = CancellationToken::new();
     let stdin = Noting::new(stdin, gate.clone());
@@ -297,12 +300,12 @@ async fn shake_hands(
     Ok((connection, initialized.agent_capabilities))
 }
 
-fn spec(config: &AgentConfig, surroundings: &Surroundings) -> ProcessSpec {
+fn spec(config: &AgentConfig, launcher: &Launcher) -> ProcessSpec {
     let (allowed, own) = (&config.environment, &config.set_environment);
     ProcessSpec {
         argv: config.argv.clone(),
         working_directory: config.working_directory.clone(),
-        environment: surroundings.environment_with(allowed, own),
+        environment: launcher.environment_with(allowed, own),
         stdin: None,
     }
 }

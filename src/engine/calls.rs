@@ -19,7 +19,7 @@ use crate::model::{
 };
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
-use crate::tool::{ArgumentFault, Arguments, CallContext, Found, Unavailable, Work};
+use crate::tool::{ArgumentFault, Arguments, CallContext, ProviderUnavailable, ResolvedTool, Work};
 
 /// A call that somebody wants.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +83,7 @@ impl Engine {
         &self,
         who: &Principal,
         session_id: Option<SessionId>,
-    ) -> Result<(Vec<Tool>, Vec<Unavailable>), Error> {
+    ) -> Result<(Vec<Tool>, Vec<ProviderUnavailable>), Error> {
         let allowed = match session_id {
             Some(id) => self.own_session(who, id).await?.allowed_tools,
             None => Arc::default(),
@@ -156,7 +156,7 @@ impl Engine {
     fn prepare(
         &self,
         session: &Session,
-        found: &Found,
+        found: &ResolvedTool,
         arguments: &Arguments,
     ) -> Result<Work, Error> {
         let tool = found.tool();

@@ -16,18 +16,18 @@ pub const LINE_BYTES_MAX: usize = 16 << 20;
 /// A reader that fails at a line that is too long, where whoever waits for an answer in it would
 /// wait for ever.
 #[derive(Debug)]
-pub struct Lines<R> {
+pub struct BoundedLines<R> {
     reader: R,
     /// Of the line that isn't complete.
     length: usize,
-    fault: Fault,
+    fault: FirstError,
 }
 
 /// Why reading has failed, for others to ask.
 #[derive(Debug, Clone, Default)]
-pub struct Fault(Arc<Mutex<Option<String>>>);
+pub struct FirstError(Arc<Mutex<Option<String>>>);
 
-impl Fault {
+impl FirstError {
     /// Notes the first fault.
     pub fn note(&self, fault: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
@@ -39,14 +39,14 @@ impl Fault {
     }
 }
 
-impl<R> Lines<R> {
+impl<R> BoundedLines<R> {
     /// Reads from `reader`, and notes what goes wrong in `fault`.
-    pub fn new(reader: R, fault: Fault) -> Self {
+    pub fn new(reader: R, fault: FirstError) -> Self {
         Self { reader, length: 0, fault }
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Lines<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -78,7 +78,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Lines<R> {
 #[derive(Debug, Clone, Default)]
 pub struct LastLines(Arc<Mutex<VecDeque<String>>>);
 
-/// Lines that are remembered, and how much of each, in bytes.
+/// BoundedLines that are remembered, and how much of each, in bytes.
 const LAST_LINES_MAX: usize = 5;
 const LAST_LINE_BYTES_MAX: usize = 400;
 
@@ -95,7 +95,7 @@ impl LastLines {
     }
 
     /// All that is remembered, as the end of a sentence; empty: nothing.
-    pub fn told(&self) -> String {
+    pub fn suffix(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.is_empty() {
             return String::new();
@@ -148,7 +148,7 @@ fn keep(line: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// How a process ended, for a sentence.
-pub fn exit_words(exit: Exit) -> String {
+pub fn describe_exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit code {code}"),
         Exit::Signal(signal) => format!("signal {signal}"),
@@ -162,8 +162,8 @@ mod tests {
     use super::*;
 
     async fn read(text: Vec<u8>) -> (io::Result<usize>, Option<String>) {
-        let fault = Fault::default();
-        let mut lines = Lines::new(io::Cursor::new(text), fault.clone());
+        let fault = FirstError::default();
+        let mut lines = BoundedLines::new(io::Cursor::new(text), fault.clone());
         let read = lines.read_to_end(&mut Vec::new()).await;
         (read, fault.get())
     }
@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn the_last_words_are_the_last_lines() {
         let lines = LastLines::default();
-        assert_eq!(lines.told(), "");
+        assert_eq!(lines.suffix(), "");
         (1..=9).for_each(|number| lines.push(format!("line {number}\n").as_bytes()));
         assert_eq!(
-            lines.told(),
+            lines.suffix(),
             "; its last words were: line 5 | line 6 | line 7 | line 8 | line 9"
         );
     }

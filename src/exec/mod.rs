@@ -1,7 +1,7 @@
 //! The port to processes: start one, read what it writes, stop it, learn how it ended.
 
+mod launcher;
 mod lines;
-mod surroundings;
 mod unix;
 
 use std::time::Duration;
@@ -11,9 +11,10 @@ use bytes::Bytes;
 
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
-pub use lines::{Fault, LINE_BYTES_MAX, LastLines, Lines, exit_words};
-pub use surroundings::Surroundings;
-pub use unix::{Peer, PeerLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
+pub use crate::model::Survivor;
+pub use launcher::Launcher;
+pub use lines::{BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, describe_exit};
+pub use unix::{PipedProcess, ProcessLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
 
 /// How the processes of this executor are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,15 +68,6 @@ pub enum Stop {
     Graceful(Duration),
     /// KILL to the group now.
     Kill,
-}
-
-/// A process that is still there although its group was killed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Survivor {
-    /// Its process id.
-    pub pid: u32,
-    /// The name of its program.
-    pub command: String,
 }
 
 /// How a process ended.

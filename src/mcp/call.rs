@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::ServerConnection;
 use super::convert::{failure, result, root_cause, service_fault};
-use super::link::Link;
 use super::remote_task::follow;
 use crate::model::{Progress, Tool, ToolResult};
 use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
 
 /// How long a server may take to hear that a call is cancelled.
-pub(super) const TELLING: Duration = Duration::from_secs(1);
+pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A tool of a server.
 pub(super) struct McpTool {
@@ -25,12 +25,12 @@ pub(super) struct McpTool {
     /// The server's own name for it.
     own_name: String,
     /// The server, as long as it is there.
-    link: Weak<Link>,
+    connection: Weak<ServerConnection>,
 }
 
 impl McpTool {
-    pub(super) fn new(tool: Tool, own_name: String, link: Weak<Link>) -> Self {
-        Self { tool, own_name, link }
+    pub(super) fn new(tool: Tool, own_name: String, connection: Weak<ServerConnection>) -> Self {
+        Self { tool, own_name, connection }
     }
 }
 
@@ -42,13 +42,13 @@ impl CallableTool for McpTool {
     fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
         let params = CallToolRequestParams::new(self.own_name.clone());
         let params = params.with_arguments(arguments.clone());
-        Ok(Work::InProcess(Box::new(McpCall { link: self.link.clone(), params })))
+        Ok(Work::InProcess(Box::new(McpCall { connection: self.connection.clone(), params })))
     }
 }
 
 /// One call.
 struct McpCall {
-    link: Weak<Link>,
+    connection: Weak<ServerConnection>,
     params: CallToolRequestParams,
 }
 
@@ -59,37 +59,37 @@ impl InProcess for McpCall {
         progress: mpsc::Sender<Progress>,
         stop: CancellationToken,
     ) -> ToolResult {
-        let Some(link) = self.link.upgrade() else {
+        let Some(connection) = self.connection.upgrade() else {
             return failure("the MCP server is gone: try again".to_owned());
         };
-        match call(&link, self.params, progress, stop).await {
+        match call(&connection, self.params, progress, stop).await {
             Ok(result) => result,
-            Err(reason) => failure(link.blame(&reason)),
+            Err(reason) => failure(connection.blame(&reason)),
         }
     }
 }
 
 /// Calls the tool. An error is the server's fault, as the end of a sentence.
 async fn call(
-    link: &Arc<Link>,
+    connection: &Arc<ServerConnection>,
     params: CallToolRequestParams,
     progress: mpsc::Sender<Progress>,
     stop: CancellationToken,
 ) -> Result<ToolResult, String> {
     let request = CallToolRequest::new(params);
-    let sending = link.peer.send_cancellable_request(
+    let sending = connection.peer.send_cancellable_request(
         ClientRequest::CallToolRequest(request),
         PeerRequestOptions::no_options(),
     );
     let sent = tokio::select! {
         sent = sending => sent,
-        reason = link.closed() => return Err(reason.to_owned()),
+        reason = connection.closed() => return Err(reason.to_owned()),
     };
     let mut sent: RequestHandle<RoleClient> = match sent {
         Ok(sent) => sent,
-        Err(error) => return Err(lost(link, &error).await),
+        Err(error) => return Err(lost(connection, &error).await),
     };
-    let mut listening = link.hearing.listen(&sent.progress_token);
+    let mut listening = connection.notifications.listen(&sent.progress_token);
     let answer = loop {
         tokio::select! {
             biased;
@@ -100,14 +100,14 @@ async fn call(
             () = stop.cancelled() => {
                 // Told for a moment: a server that doesn't read needs not hear it.
                 let telling = sent.cancel(Some("the caller wants no result any more".to_owned()));
-                let _told = timeout(TELLING, link.while_there(telling)).await;
+                let _told = timeout(CANCEL_TIMEOUT, connection.while_there(telling)).await;
                 return Ok(failure("it was told to stop".to_owned()));
             }
             report = listening.next() => {
                 // The log may be full; then there may be no need to wait for it any more.
                 let _sent = stop.run_until_cancelled(progress.send(report)).await;
             }
-            reason = link.closed() => return Err(reason.to_owned()),
+            reason = connection.closed() => return Err(reason.to_owned()),
         }
     };
     while let Some(report) = listening.try_next() {
@@ -116,7 +116,7 @@ async fn call(
     match answer {
         Ok(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
         Ok(ServerResult::CreateTaskResult(answer)) => {
-            follow(link, answer.task, progress, stop).await
+            follow(connection, answer.task, progress, stop).await
         }
         Ok(ServerResult::InputRequiredResult(_)) => {
             Err("it asks for input, and there is nobody here to give it".to_owned())
@@ -127,20 +127,21 @@ async fn call(
         }
         Ok(_) => Err(service_fault(&ServiceError::UnexpectedResponse)),
         Err(error @ ServiceError::McpError(_)) => Err(service_fault(&error)),
-        Err(error) => Err(lost(link, &error).await),
+        Err(error) => Err(lost(connection, &error).await),
     }
 }
 
-/// Why a connection didn't bring the answer: what the link says, once it knows.
-pub(super) async fn lost(link: &Link, error: &ServiceError) -> String {
+/// Why a connection didn't bring the answer: what the connection says, once it knows.
+pub(super) async fn lost(connection: &ServerConnection, error: &ServiceError) -> String {
     match error {
         ServiceError::TransportClosed => {
-            link.give_up("the connection is closed");
-            link.closed().await.to_owned()
+            connection.give_up("the connection is closed");
+            connection.closed().await.to_owned()
         }
         ServiceError::TransportSend(cause) => {
-            link.give_up(&format!("it can't be talked to: {}", root_cause(cause.error.as_ref())));
-            link.closed().await.to_owned()
+            connection
+                .give_up(&format!("it can't be talked to: {}", root_cause(cause.error.as_ref())));
+            connection.closed().await.to_owned()
         }
         other => service_fault(other),
     }

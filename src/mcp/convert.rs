@@ -13,7 +13,7 @@ use crate::model::{Content, ContentKind, ResourceBody, ToolResult};
 
 /// The result of a call. What is too large for a record is cut, and says so.
 pub(super) fn result(result: CallToolResult) -> ToolResult {
-    let mut room = Room(RESULT_CONTENT_BYTES_MAX);
+    let mut room = ContentBudget(RESULT_CONTENT_BYTES_MAX);
     let mut content: Vec<ContentKind> = Vec::new();
     let structured = match result.structured_content {
         Some(Value::Object(map)) => {
@@ -80,9 +80,9 @@ fn kind(block: ContentBlock) -> ContentKind {
             data,
         }),
         ContentBlock::Resource(embedded) => resource(embedded.resource),
-        ContentBlock::ResourceLink(link) => ContentKind::Resource {
-            uri: link.uri,
-            media_type: link.mime_type.unwrap_or_default(),
+        ContentBlock::ResourceLink(connection) => ContentKind::Resource {
+            uri: connection.uri,
+            media_type: connection.mime_type.unwrap_or_default(),
             body: None,
         },
         _ => ContentKind::Text("[content of a kind that callpark doesn't know]".to_owned()),
@@ -120,9 +120,9 @@ fn left_out(what: &str, size: usize) -> ContentKind {
 }
 
 /// What of the content still fits, in bytes.
-struct Room(usize);
+struct ContentBudget(usize);
 
-impl Room {
+impl ContentBudget {
     fn take(&mut self, size: usize) -> bool {
         let fits = size <= self.0;
         if fits {

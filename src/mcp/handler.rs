@@ -12,12 +12,12 @@ use rmcp::service::{NotificationContext, RoleClient};
 
 /// The client's side of one connection.
 #[derive(Clone, Default)]
-pub(super) struct Handler(Arc<AtomicBool>);
+pub(super) struct McpClientHandler(Arc<AtomicBool>);
 
-impl Handler {
+impl McpClientHandler {
     /// A question for the tools, if they have changed since the last one that was answered.
-    pub(super) fn question(&self) -> Option<Question<'_>> {
-        self.0.swap(false, Ordering::Relaxed).then_some(Question { handler: self })
+    pub(super) fn question(&self) -> Option<CatalogRefresh<'_>> {
+        self.0.swap(false, Ordering::Relaxed).then_some(CatalogRefresh { handler: self })
     }
 
     /// The tools have changed, or aren't known.
@@ -27,24 +27,24 @@ impl Handler {
 }
 
 /// A question for the tools. One that is dropped without an answer is asked again by the next one.
-pub(super) struct Question<'a> {
-    handler: &'a Handler,
+pub(super) struct CatalogRefresh<'a> {
+    handler: &'a McpClientHandler,
 }
 
-impl Question<'_> {
+impl CatalogRefresh<'_> {
     /// The tools are known, but for what has changed since it was asked.
     pub(super) fn answered(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for Question<'_> {
+impl Drop for CatalogRefresh<'_> {
     fn drop(&mut self) {
         self.handler.note_tools_changed();
     }
 }
 
-impl ClientHandler for Handler {
+impl ClientHandler for McpClientHandler {
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
         self.note_tools_changed();
     }
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_question_is_asked_until_it_is_answered() {
-        let handler = Handler::default();
+        let handler = McpClientHandler::default();
         assert!(handler.question().is_none(), "nothing has changed");
         handler.note_tools_changed();
         // Whoever asked has stopped waiting.

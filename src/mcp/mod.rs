@@ -6,26 +6,26 @@
 //! own calls only.
 
 mod call;
+mod catalog;
 mod config;
+mod connection;
 mod convert;
-mod greeting;
 mod handler;
-mod hearing;
-mod link;
-mod news;
-mod offer;
+mod negotiate;
+mod notifications;
 mod open;
 mod remote;
 mod remote_task;
+mod subscriptions;
 mod supervisor;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::exec::Surroundings;
+use crate::exec::Launcher;
 use crate::telemetry::Metrics;
-use crate::tool::{Offer, ToolProvider, Unavailable};
+use crate::tool::{Catalog, ProviderUnavailable, ToolProvider};
 
 pub use config::ServerConfig;
 use supervisor::Supervisor;
@@ -37,8 +37,8 @@ pub struct McpServer {
 
 impl McpServer {
     /// A server that nobody has asked for yet.
-    pub fn new(config: ServerConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
-        Self { supervisor: Arc::new(Supervisor::new(config, surroundings, metrics)) }
+    pub fn new(config: ServerConfig, launcher: Launcher, metrics: Metrics) -> Self {
+        Self { supervisor: Arc::new(Supervisor::new(config, launcher, metrics)) }
     }
 }
 
@@ -48,9 +48,11 @@ impl ToolProvider for McpServer {
         &self.supervisor.config().name
     }
 
-    async fn offer(&self) -> Result<Arc<Offer>, Unavailable> {
-        let offer = async { self.supervisor.link().await?.offer().await };
-        offer.await.map_err(|reason| Unavailable { provider: self.name().to_owned(), reason })
+    async fn catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable> {
+        let catalog = async { self.supervisor.connection().await?.catalog().await };
+        catalog
+            .await
+            .map_err(|reason| ProviderUnavailable { provider: self.name().to_owned(), reason })
     }
 
     async fn close(&self) {

@@ -1,4 +1,4 @@
-//! From the configuration of a server to a link.
+//! From the configuration of a server to a connection.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::config::ServerConfig;
+use super::connection::{ConnectionParts, LAST_WORDS, ServerConnection};
 use super::convert::root_cause;
-use super::greeting::ask;
-use super::handler::Handler;
-use super::hearing::Tapped;
-use super::link::{LAST_WORDS, Link, Running};
+use super::handler::McpClientHandler;
+use super::negotiate::ask;
+use super::notifications::ObservedTransport;
 use crate::exec::{
-    Fault, LINE_BYTES_MAX, LastLines, Lines, Peer, PeerLife, Surroundings, exit_words,
+    BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, Launcher, Peer, ProcessLife, describe_exit,
 };
 use crate::model::ProcessSpec;
 
@@ -27,21 +27,21 @@ use crate::model::ProcessSpec;
 /// why there is none.
 pub(super) async fn open(
     config: &Arc<ServerConfig>,
-    surroundings: &Surroundings,
+    launcher: &Launcher,
     tasks: &TaskTracker,
-) -> Result<(Arc<Link>, Running), String> {
+) -> Result<(Arc<ServerConnection>, ConnectionParts), String> {
     let limit = config.start_timeout();
     let opening = async {
         let running = match &config.url {
             Some(url) => super::remote::reach(config, url).await?,
-            None => start(config, surroundings, tasks).await?,
+            None => start(config, launcher, tasks).await?,
         };
-        let link = Link::new(config, &running);
-        // The link remembers what it offers until it changes. A memory below it, by the clock, would
+        let connection = ServerConnection::new(config, &running);
+        // The connection remembers what it offers until it changes. A memory below it, by the clock, would
         // answer with what was there before the change, and for a server that says nothing.
-        link.peer.set_response_cache_config(ClientCacheConfig::disabled()).await;
-        link.offer().await?;
-        Ok((link, running))
+        connection.peer.set_response_cache_config(ClientCacheConfig::disabled()).await;
+        connection.catalog().await?;
+        Ok((connection, running))
     };
     timeout(limit, opening).await.unwrap_or_else(|_| {
         Err(format!("it wasn't there {limit:?} after its start (start_timeout)"))
@@ -51,10 +51,10 @@ pub(super) async fn open(
 /// Starts a process and shakes hands with it.
 async fn start(
     config: &ServerConfig,
-    surroundings: &Surroundings,
+    launcher: &Launcher,
     tasks: &TaskTracker,
-) -> Result<Running, String> {
-    let mut process = launch(config, surroundings, tasks)?;
+) -> Result<ConnectionParts, String> {
+    let mut process = launch(config, launcher, tasks)?;
     let asked = tokio::select! {
         asked = ask(&mut process.transport, config.question_patience()) => asked,
         _ = process.life.ended() => None,
@@ -65,7 +65,7 @@ async fn start(
             // A server from before there was the question may end at it. One that ends whatever it
             // hears tells its reason the second time.
             process.life.end().await;
-            process = launch(config, surroundings, tasks)?;
+            process = launch(config, launcher, tasks)?;
             ClientLifecycleMode::Initialize
         }
     };
@@ -74,24 +74,24 @@ async fn start(
 
 /// A process that is talked to.
 struct Process<T> {
-    transport: Tapped<T>,
-    life: PeerLife,
+    transport: ObservedTransport<T>,
+    life: ProcessLife,
     /// Reads what it says to people.
     listening: JoinHandle<()>,
-    fault: Fault,
+    fault: FirstError,
     last_lines: LastLines,
 }
 
 fn launch(
     config: &ServerConfig,
-    surroundings: &Surroundings,
+    launcher: &Launcher,
     tasks: &TaskTracker,
 ) -> Result<Process<impl Transport<RoleClient> + use<>>, String> {
-    let spec = spec(config, surroundings);
-    let peer = surroundings.executor.connect(&spec).map_err(|error| error.to_string())?;
-    let Peer { stdin, stdout, stderr, life } = peer;
-    let (fault, last_lines) = (Fault::default(), LastLines::default());
-    let lines = Lines::new(stdout, fault.clone());
+    let spec = spec(config, launcher);
+    let peer = launcher.executor.connect(&spec).map_err(|error| error.to_string())?;
+    let PipedProcess { stdin, stdout, stderr, life } = peer;
+    let (fault, last_lines) = (FirstError::default(), LastLines::default());
+    let lines = BoundedLines::new(stdout, fault.clone());
     // The lines have a bound of their own, which ends the connection.
     let pipes = AsyncRwTransport::<RoleClient, _, _>::new_client(lines, stdin)
         .with_max_line_length(LINE_BYTES_MAX.saturating_mul(2));
@@ -100,25 +100,32 @@ fn launch(
         let tell = |line: &str| tracing::debug!(server, line, "an MCP server says");
         heard.follow(stderr, tell).await;
     });
-    Ok(Process { transport: Tapped::new(pipes), life, listening, fault, last_lines })
+    Ok(Process { transport: ObservedTransport::new(pipes), life, listening, fault, last_lines })
 }
 
 async fn meet<T: Transport<RoleClient> + 'static>(
     process: Process<T>,
     lifecycle: ClientLifecycleMode,
-) -> Result<Running, String> {
+) -> Result<ConnectionParts, String> {
     let Process { transport, life, listening, fault, last_lines } = process;
-    let (hearing, gone) = (transport.hearing.clone(), transport.gone.clone());
+    let (notifications, gone) = (transport.notifications.clone(), transport.gone.clone());
     let served = tokio::select! {
-        served = serve_client_with_lifecycle(Handler::default(), transport, lifecycle) => served,
+        served = serve_client_with_lifecycle(McpClientHandler::default(), transport, lifecycle) => served,
         // What it says to people tells more than a connection that is closed.
         exit = life.ended() => {
             let _read = listening.await;
-            return Err(format!("it ended with {}{}", exit_words(exit), last_lines.told()));
+            return Err(format!("it ended with {}{}", describe_exit(exit), last_lines.suffix()));
         }
     };
     match served {
-        Ok(service) => Ok(Running { service, hearing, gone, life: Some(life), fault, last_lines }),
+        Ok(service) => Ok(ConnectionParts {
+            service,
+            notifications,
+            gone,
+            life: Some(life),
+            fault,
+            last_lines,
+        }),
         Err(error) => {
             let is_silent = matches!(
                 error,
@@ -129,7 +136,7 @@ async fn meet<T: Transport<RoleClient> + 'static>(
                 Some(fault) => fault,
                 // It is probably about to end, and how it does says more.
                 None if is_silent => match timeout(LAST_WORDS, life.ended()).await {
-                    Ok(exit) => format!("it ended with {}", exit_words(exit)),
+                    Ok(exit) => format!("it ended with {}", describe_exit(exit)),
                     Err(_) => handshake_fault(&error),
                 },
                 None => handshake_fault(&error),
@@ -137,17 +144,17 @@ async fn meet<T: Transport<RoleClient> + 'static>(
             life.end().await;
             // Its end has closed what it says to people.
             let _read = timeout(LAST_WORDS, listening).await;
-            Err(format!("{reason}{}", last_lines.told()))
+            Err(format!("{reason}{}", last_lines.suffix()))
         }
     }
 }
 
-fn spec(config: &ServerConfig, surroundings: &Surroundings) -> ProcessSpec {
+fn spec(config: &ServerConfig, launcher: &Launcher) -> ProcessSpec {
     let (allowed, own) = (&config.environment, &config.set_environment);
     ProcessSpec {
         argv: config.argv.clone(),
         working_directory: config.working_directory.clone(),
-        environment: surroundings.environment_with(allowed, own),
+        environment: launcher.environment_with(allowed, own),
         stdin: None,
     }
 }

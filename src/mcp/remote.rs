@@ -11,18 +11,18 @@ use rmcp::transport::common::client_side_sse::NeverRetry;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 
 use super::config::ServerConfig;
-use super::greeting::ask;
-use super::handler::Handler;
-use super::hearing::Tapped;
-use super::link::Running;
+use super::connection::ConnectionParts;
+use super::handler::McpClientHandler;
+use super::negotiate::ask;
+use super::notifications::ObservedTransport;
 use super::open::handshake_fault;
-use crate::exec::{Fault, LINE_BYTES_MAX, LastLines};
+use crate::exec::{FirstError, LINE_BYTES_MAX, LastLines};
 
 /// How long connecting may take, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reaches a server and shakes hands with it. An error says, as the end of a sentence, why not.
-pub(super) async fn reach(config: &ServerConfig, url: &str) -> Result<Running, String> {
+pub(super) async fn reach(config: &ServerConfig, url: &str) -> Result<ConnectionParts, String> {
     // reqwest takes the provider of the whole program; another one may be there already.
     let _result = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
@@ -45,7 +45,7 @@ pub(super) async fn reach(config: &ServerConfig, url: &str) -> Result<Running, S
     options.retry_config = Arc::new(NeverRetry::default());
     let connect = || {
         let http = StreamableHttpClientTransport::with_client(client.clone(), options.clone());
-        Tapped::new(http)
+        ObservedTransport::new(http)
     };
     let mut transport = connect();
     let lifecycle = match ask(&mut transport, config.question_patience()).await {
@@ -56,11 +56,12 @@ pub(super) async fn reach(config: &ServerConfig, url: &str) -> Result<Running, S
             ClientLifecycleMode::Initialize
         }
     };
-    let (hearing, gone) = (transport.hearing.clone(), transport.gone.clone());
-    let service = serve_client_with_lifecycle(Handler::default(), transport, lifecycle).await;
+    let (notifications, gone) = (transport.notifications.clone(), transport.gone.clone());
+    let service =
+        serve_client_with_lifecycle(McpClientHandler::default(), transport, lifecycle).await;
     let service = service.map_err(|error| format!("{} at {url}", handshake_fault(&error)))?;
-    let (fault, last_lines) = (Fault::default(), LastLines::default());
-    Ok(Running { service, hearing, gone, life: None, fault, last_lines })
+    let (fault, last_lines) = (FirstError::default(), LastLines::default());
+    Ok(ConnectionParts { service, notifications, gone, life: None, fault, last_lines })
 }
 
 async fn token(file: &Path) -> Result<String, String> {

@@ -13,38 +13,39 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::call::{TELLING, lost};
+use super::call::{CANCEL_TIMEOUT, lost};
+use super::connection::ServerConnection;
 use super::convert::{failure, result, service_fault};
-use super::hearing::Watching;
-use super::link::Link;
+use super::notifications::TaskUpdates;
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Progress, ToolResult};
 
 /// How often a server is asked that doesn't say how often it wants to be.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
-/// How often it is asked at most, whatever it says and however much news it has.
+/// How often it is asked at most, whatever it says and however much subscriptions it has.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// How often it is asked at least: else one number could put a call to sleep for good.
 const INTERVAL_MAX: Duration = Duration::from_secs(300);
 /// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Wrong answers in a row. With the last one the task is given up.
-const FAULTS_MAX: u32 = 5;
+const POLL_ERRORS_MAX: u32 = 5;
 
 /// Follows a task to its end. An error is the server's fault, as the end of a sentence.
 pub(super) async fn follow(
-    link: &Arc<Link>,
+    connection: &Arc<ServerConnection>,
     handle: Task,
     progress: mpsc::Sender<Progress>,
     stop: CancellationToken,
 ) -> Result<ToolResult, String> {
-    let offers_tasks = link.peer.peer_info().is_some_and(|info| info.capabilities.supports_tasks());
+    let offers_tasks =
+        connection.peer.peer_info().is_some_and(|info| info.capabilities.supports_tasks());
     if !offers_tasks {
         return Err("it answered with a task, which it never offered".to_owned());
     }
     let mut task = RemoteTask {
-        link,
-        watching: link.hearing.watch(&handle.task_id),
+        connection,
+        watching: connection.notifications.watch(&handle.task_id),
         id: handle.task_id.clone(),
         progress,
         since: Instant::now(),
@@ -57,12 +58,12 @@ pub(super) async fn follow(
     let end = tokio::select! {
         biased;
         end = task.end(&handle) => end,
-        () = stop.cancelled() => End::Abandoned(Ok(failure("it was told to stop".to_owned()))),
-        reason = link.closed() => End::Over(Err(reason.to_owned())),
+        () = stop.cancelled() => TaskEnd::Abandoned(Ok(failure("it was told to stop".to_owned()))),
+        reason = connection.closed() => TaskEnd::Over(Err(reason.to_owned())),
     };
     match end {
-        End::Over(outcome) => outcome,
-        End::Abandoned(outcome) => {
+        TaskEnd::Over(outcome) => outcome,
+        TaskEnd::Abandoned(outcome) => {
             task.cancel().await;
             outcome
         }
@@ -70,7 +71,7 @@ pub(super) async fn follow(
 }
 
 /// How the waiting for a task ends.
-enum End {
+enum TaskEnd {
     /// There is nothing more that could be cancelled.
     Over(Result<ToolResult, String>),
     /// The task may go on, and nobody wants it any more.
@@ -79,8 +80,8 @@ enum End {
 
 /// A task that a call waits for.
 struct RemoteTask<'a> {
-    link: &'a Link,
-    watching: Watching,
+    connection: &'a ServerConnection,
+    watching: TaskUpdates,
     id: String,
     progress: mpsc::Sender<Progress>,
     /// When its handle came, which is not before it was made.
@@ -98,7 +99,7 @@ struct RemoteTask<'a> {
 
 impl RemoteTask<'_> {
     /// Asks for it until it has ended.
-    async fn end(&mut self, handle: &Task) -> End {
+    async fn end(&mut self, handle: &Task) -> TaskEnd {
         self.note(handle).await;
         // A handle has neither results nor reasons: of what isn't at work there is more to know.
         let mut is_due = handle.status != TaskStatus::Working;
@@ -115,13 +116,13 @@ impl RemoteTask<'_> {
                         return end;
                     }
                 }
-                Err(Fault::Final(reason)) => return End::Over(Err(reason)),
-                Err(Fault::Passing(reason)) => {
+                Err(PollError::Final(reason)) => return TaskEnd::Over(Err(reason)),
+                Err(PollError::Transient(reason)) => {
                     self.faults += 1;
-                    if self.faults >= FAULTS_MAX {
+                    if self.faults >= POLL_ERRORS_MAX {
                         let times = self.faults;
                         let reason = format!("asked for its task {times} times, {reason}");
-                        return End::Abandoned(Err(reason));
+                        return TaskEnd::Abandoned(Err(reason));
                     }
                 }
             }
@@ -130,7 +131,7 @@ impl RemoteTask<'_> {
             {
                 let reason =
                     format!("its task hadn't ended after {time_to_live:?}, its time to live");
-                return End::Abandoned(Err(reason));
+                return TaskEnd::Abandoned(Err(reason));
             }
         }
     }
@@ -144,26 +145,26 @@ impl RemoteTask<'_> {
         let due = end.map_or(due, |end| due.min(end)).max(now + INTERVAL_MIN);
         tokio::select! {
             () = sleep_until(due) => {}
-            () = self.watching.news() => sleep_until(now + INTERVAL_MIN).await,
+            () = self.watching.subscriptions() => sleep_until(now + INTERVAL_MIN).await,
         }
     }
 
-    async fn ask(&self) -> Result<DetailedTask, Fault> {
-        let asking = self.link.peer.get_task(GetTaskParams::new(self.id.clone()));
-        let Ok(answer) = timeout(PATIENCE, asking).await else {
-            return Err(Fault::Passing(format!("it didn't answer in {PATIENCE:?}")));
+    async fn ask(&self) -> Result<DetailedTask, PollError> {
+        let asking = self.connection.peer.get_task(GetTaskParams::new(self.id.clone()));
+        let Ok(answer) = timeout(POLL_TIMEOUT, asking).await else {
+            return Err(PollError::Transient(format!("it didn't answer in {POLL_TIMEOUT:?}")));
         };
         match answer {
             Ok(answer) if answer.task.task.task_id == self.id => Ok(answer.task),
-            Ok(_) => Err(Fault::Passing("it told of another one".to_owned())),
+            Ok(_) => Err(PollError::Transient("it told of another one".to_owned())),
             Err(ServiceError::McpError(error)) if error.code == ErrorCode::INVALID_PARAMS => {
                 let message = clipped(&error.message);
-                Err(Fault::Final(format!("it doesn't know its task any more: {message}")))
+                Err(PollError::Final(format!("it doesn't know its task any more: {message}")))
             }
             Err(error @ (ServiceError::TransportClosed | ServiceError::TransportSend(_))) => {
-                Err(Fault::Final(lost(self.link, &error).await))
+                Err(PollError::Final(lost(self.connection, &error).await))
             }
-            Err(error) => Err(Fault::Passing(service_fault(&error))),
+            Err(error) => Err(PollError::Transient(service_fault(&error))),
         }
     }
 
@@ -187,42 +188,42 @@ impl RemoteTask<'_> {
 
     /// Tells the server, for a moment, that nobody wants it any more.
     async fn cancel(&self) {
-        let telling = self.link.peer.cancel_task(CancelTaskParams::new(self.id.clone()));
-        let _told = timeout(TELLING, self.link.while_there(telling)).await;
+        let telling = self.connection.peer.cancel_task(CancelTaskParams::new(self.id.clone()));
+        let _told = timeout(CANCEL_TIMEOUT, self.connection.while_there(telling)).await;
     }
 }
 
 /// Why asking gave nothing, as the end of a sentence.
-enum Fault {
+enum PollError {
     /// Asking again is of no use.
     Final(String),
-    Passing(String),
+    Transient(String),
 }
 
 /// How a task has ended, if it has or never can.
-fn end_of(task: DetailedTask) -> Option<End> {
+fn end_of(task: DetailedTask) -> Option<TaskEnd> {
     let said = task.task.status_message;
     match task.payload {
         TaskPayload::Working => None,
-        TaskPayload::Completed { result } => Some(End::Over(completed(result))),
+        TaskPayload::Completed { result } => Some(TaskEnd::Over(completed(result))),
         TaskPayload::Failed { error } => {
             let message = error.get("message").and_then(Value::as_str);
             let reason = message.or(said.as_deref()).unwrap_or("it doesn't say why");
             let code = error.get("code").and_then(Value::as_i64);
             let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
-            Some(End::Over(Err(format!("its task failed: {}{code}", clipped(reason)))))
+            Some(TaskEnd::Over(Err(format!("its task failed: {}{code}", clipped(reason)))))
         }
         TaskPayload::Cancelled => {
             let reason = said.as_deref().unwrap_or("it doesn't say why");
-            Some(End::Over(Err(format!("its task was cancelled: {}", clipped(reason)))))
+            Some(TaskEnd::Over(Err(format!("its task was cancelled: {}", clipped(reason)))))
         }
         TaskPayload::InputRequired { .. } => {
             let reason = "its task waits for input, and there is nobody here to give it";
-            Some(End::Abandoned(Err(reason.to_owned())))
+            Some(TaskEnd::Abandoned(Err(reason.to_owned())))
         }
         _ => {
             let reason = "its task is in a state that callpark doesn't know";
-            Some(End::Abandoned(Err(reason.to_owned())))
+            Some(TaskEnd::Abandoned(Err(reason.to_owned())))
         }
     }
 }

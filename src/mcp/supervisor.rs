@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::ServerConfig;
-use super::link::{Link, blame};
+use super::connection::{ServerConnection, blame};
 use super::open::open;
-use crate::exec::Surroundings;
+use crate::exec::Launcher;
 use crate::telemetry::Metrics;
 
 /// The pause after the second failure; it doubles with each further one. After the first there is
@@ -23,43 +23,43 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 const PROVEN: Duration = Duration::from_secs(60);
 
 /// What came of a start.
-type Started = Result<Arc<Link>, String>;
+type StartResult = Result<Arc<ServerConnection>, String>;
 
 /// Answers for one server.
 pub(super) struct Supervisor {
     config: Arc<ServerConfig>,
-    surroundings: Surroundings,
+    launcher: Launcher,
     metrics: Metrics,
-    state: Mutex<State>,
+    state: Mutex<SupervisorState>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
 
 #[derive(Default)]
-struct State {
+struct SupervisorState {
     /// Failures since it was last there for long.
     failures: u32,
-    phase: Phase,
+    phase: ServerPhase,
 }
 
 #[derive(Default)]
-enum Phase {
+enum ServerPhase {
     /// Nobody has asked for it.
     #[default]
     Idle,
     /// It is on its way.
-    Starting(watch::Receiver<Option<Started>>),
+    Starting(watch::Receiver<Option<StartResult>>),
     /// It was there, and may be gone.
-    Up { link: Arc<Link>, since: Instant },
+    Up { connection: Arc<ServerConnection>, since: Instant },
     /// It isn't tried again before this moment.
     Pausing { reason: String, until: Instant },
 }
 
 impl Supervisor {
-    pub(super) fn new(config: ServerConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
+    pub(super) fn new(config: ServerConfig, launcher: Launcher, metrics: Metrics) -> Self {
         Self {
             config: Arc::new(config),
-            surroundings,
+            launcher,
             metrics,
             state: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -72,10 +72,10 @@ impl Supervisor {
     }
 
     /// The server, which is started if it has to be. An error says why there is none.
-    pub(super) async fn link(self: &Arc<Self>) -> Started {
+    pub(super) async fn connection(self: &Arc<Self>) -> StartResult {
         let mut starting = match self.look()? {
-            Look::Up(link) => return Ok(link),
-            Look::Starting(starting) => starting,
+            Availability::Up(connection) => return Ok(connection),
+            Availability::Starting(starting) => starting,
         };
         // The start goes on when those who wait for it leave.
         match starting.wait_for(Option::is_some).await.as_deref() {
@@ -84,36 +84,36 @@ impl Supervisor {
         }
     }
 
-    fn look(self: &Arc<Self>) -> Result<Look, String> {
+    fn look(self: &Arc<Self>) -> Result<Availability, String> {
         let mut state = self.lock();
         let now = Instant::now();
-        if let Phase::Up { link, since } = &state.phase
-            && link.is_closed()
+        if let ServerPhase::Up { connection, since } = &state.phase
+            && connection.is_closed()
         {
             let was_proven = now.duration_since(*since) >= PROVEN;
-            let reason = link.blame(link.why());
+            let reason = connection.blame(connection.why());
             state.fail(reason, was_proven, now);
         }
         match &state.phase {
-            Phase::Up { link, .. } => return Ok(Look::Up(link.clone())),
-            Phase::Starting(starting) => return Ok(Look::Starting(starting.clone())),
-            Phase::Pausing { reason, until } if *until > now => {
+            ServerPhase::Up { connection, .. } => return Ok(Availability::Up(connection.clone())),
+            ServerPhase::Starting(starting) => return Ok(Availability::Starting(starting.clone())),
+            ServerPhase::Pausing { reason, until } if *until > now => {
                 let left = until.duration_since(now).as_secs_f64();
                 return Err(format!("{reason}; it is started again in {left:.1} s at the soonest"));
             }
-            Phase::Idle | Phase::Pausing { .. } => {}
+            ServerPhase::Idle | ServerPhase::Pausing { .. } => {}
         }
         if self.closing.is_cancelled() {
             return Err(blame(&self.config.name, "callpark stops"));
         }
         let (started, starting) = watch::channel(None);
-        state.phase = Phase::Starting(starting.clone());
+        state.phase = ServerPhase::Starting(starting.clone());
         self.tasks.spawn(self.clone().start(started));
-        Ok(Look::Starting(starting))
+        Ok(Availability::Starting(starting))
     }
 
-    async fn start(self: Arc<Self>, started: watch::Sender<Option<Started>>) {
-        let opening = open(&self.config, &self.surroundings, &self.tasks);
+    async fn start(self: Arc<Self>, started: watch::Sender<Option<StartResult>>) {
+        let opening = open(&self.config, &self.launcher, &self.tasks);
         let opened = match self.closing.run_until_cancelled(opening).await {
             Some(opened) => {
                 self.metrics.mcp_start(&self.config.name, opened.is_ok());
@@ -123,11 +123,11 @@ impl Supervisor {
         };
         let now = Instant::now();
         let opened = match opened {
-            Ok((link, running)) => {
+            Ok((connection, running)) => {
                 tracing::info!(server = self.config.name, "an MCP server is there");
-                self.lock().phase = Phase::Up { link: link.clone(), since: now };
-                self.tasks.spawn(link.clone().keep(running, self.closing.clone()));
-                Ok(link)
+                self.lock().phase = ServerPhase::Up { connection: connection.clone(), since: now };
+                self.tasks.spawn(connection.clone().keep(running, self.closing.clone()));
+                Ok(connection)
             }
             Err(reason) => {
                 tracing::warn!(server = self.config.name, reason, "an MCP server can't be had");
@@ -146,15 +146,15 @@ impl Supervisor {
         self.tasks.wait().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SupervisorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SupervisorState {
     fn fail(&mut self, reason: String, was_proven: bool, now: Instant) {
         self.failures = if was_proven { 1 } else { self.failures.saturating_add(1) };
-        self.phase = Phase::Pausing { reason, until: now + pause(self.failures) };
+        self.phase = ServerPhase::Pausing { reason, until: now + pause(self.failures) };
     }
 }
 
@@ -167,9 +167,9 @@ fn pause(failures: u32) -> Duration {
 }
 
 /// How things stand.
-enum Look {
-    Up(Arc<Link>),
-    Starting(watch::Receiver<Option<Started>>),
+enum Availability {
+    Up(Arc<ServerConnection>),
+    Starting(watch::Receiver<Option<StartResult>>),
 }
 
 #[cfg(test)]

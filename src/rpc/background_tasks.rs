@@ -14,7 +14,7 @@ use super::status::{invalid, precondition};
 use crate::engine::{Engine, Started, WaitMode, Waited, WatchItem};
 use crate::model::limits::{TEXT_BYTES_MAX, WAIT_MANY_WHOLE_TASKS_MAX};
 use crate::model::{Call, State};
-use crate::store::{CallCursor, ToldFollowUp};
+use crate::store::{CallCursor, FollowUpWithTask};
 
 /// The service.
 pub(super) struct BackgroundTasks {
@@ -306,7 +306,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         }
         let page = self.engine.list_follow_ups(query).await?;
         let now = self.engine.now();
-        let behind = |told: &ToldFollowUp| CallCursor {
+        let behind = |told: &FollowUpWithTask| CallCursor {
             create_time: told.record.create_time,
             id: told.record.call_id,
         };

@@ -4,11 +4,11 @@
 //! not at all. Reads never see a part of an append, and what an append was acknowledged for is
 //! there after any crash of the process.
 
+mod cache;
 #[cfg(test)]
 mod conformance;
 mod memory;
 mod query;
-mod recent;
 mod rules;
 mod sqlite;
 
@@ -20,13 +20,13 @@ use crate::model::{
     Timestamp,
 };
 
+pub use cache::CachedStore;
 pub use memory::MemoryStore;
 pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueScope,
-    DueSessions, EventPage, EventQuery, FollowUpPage, FollowUpQuery, OutputFrom, OutputPage,
-    OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery, ToldFollowUp,
+    DueSessions, EventPage, EventQuery, FollowUpPage, FollowUpQuery, FollowUpWithTask, OutputFrom,
+    OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
 };
-pub use recent::RecentStore;
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous};
 
 /// An event, encoded, with what a store must know of it.
@@ -280,7 +280,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// A follow-up with its task as it ended. If either can't be read back, that is
     /// [`StoreError::Corrupt`].
-    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError>;
+    async fn follow_up_with_task(&self, id: CallId)
+    -> Result<Option<FollowUpWithTask>, StoreError>;
 
     /// Follow-ups with their tasks, newest first.
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError>;

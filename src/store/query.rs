@@ -209,7 +209,7 @@ pub struct FollowUpQuery {
 
 /// A follow-up with its task as it ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ToldFollowUp {
+pub struct FollowUpWithTask {
     /// The record.
     pub record: FollowUp,
     /// The task.
@@ -220,7 +220,7 @@ pub struct ToldFollowUp {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FollowUpPage {
     /// The follow-ups. Those that can't be read back, or whose task can't, are left out.
-    pub follow_ups: Vec<ToldFollowUp>,
+    pub follow_ups: Vec<FollowUpWithTask>,
     /// The tasks of those that are left out. They count as a part of the page.
     pub unreadable: Vec<CallId>,
     /// There are more: ask on behind this one.

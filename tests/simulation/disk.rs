@@ -11,7 +11,7 @@ use callpark::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MemoryStore,
     MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError, ToldFollowUp,
+    StoreError, FollowUpWithTask,
 };
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -76,8 +76,8 @@ impl Store for Mounted {
         self.disk.store.follow_up(id).await
     }
 
-    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
-        self.disk.store.told_follow_up(id).await
+    async fn follow_up_with_task(&self, id: CallId) -> Result<Option<FollowUpWithTask>, StoreError> {
+        self.disk.store.follow_up_with_task(id).await
     }
 
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {

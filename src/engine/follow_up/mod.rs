@@ -18,7 +18,7 @@ use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, Reply};
 use crate::model::limits::PAGE_SIZE_DEFAULT;
 use crate::model::{Call, CallId, FollowUp, FollowUpState, Lease, Principal, SessionId};
 use crate::store::{
-    DueQuery, DueScope, FollowUpPage, FollowUpQuery, RequestEffect, RequestRecord, ToldFollowUp,
+    DueQuery, DueScope, FollowUpPage, FollowUpQuery, FollowUpWithTask, RequestEffect, RequestRecord,
 };
 
 pub(crate) use outbox::Outbox;
@@ -44,7 +44,7 @@ pub struct LeaseFollowUps {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leases {
     /// The follow-ups, with what to tell of each.
-    pub follow_ups: Vec<(ToldFollowUp, String)>,
+    pub follow_ups: Vec<(FollowUpWithTask, String)>,
     /// An earlier request with the same id took them.
     pub replayed: bool,
 }
@@ -53,7 +53,7 @@ pub struct Leases {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangedFollowUp {
     /// The follow-up, with what to tell of it.
-    pub follow_up: (ToldFollowUp, String),
+    pub follow_up: (FollowUpWithTask, String),
     /// It had been changed so before.
     pub replayed: bool,
 }
@@ -240,16 +240,16 @@ impl Engine {
     }
 
     /// A follow-up with its task, and what to tell of it.
-    async fn told(&self, record: FollowUp) -> Result<(ToldFollowUp, String), Error> {
+    async fn told(&self, record: FollowUp) -> Result<(FollowUpWithTask, String), Error> {
         let task = self.task_of(record.call_id).await?;
         let message = words::message([&task]);
-        Ok((ToldFollowUp { record, task }, message))
+        Ok((FollowUpWithTask { record, task }, message))
     }
 
     /// The task of a follow-up as it ended, with more of its output than its record has, if that is
     /// there still.
     async fn task_of(&self, id: CallId) -> Result<Call, Error> {
-        let told = self.shared.store.told_follow_up(id).await?;
+        let told = self.shared.store.follow_up_with_task(id).await?;
         let task = told.ok_or_else(|| Error::FollowUpNotFound(id.follow_up()))?.task;
         match self.complete(task.clone()).await {
             Ok((whole, _)) => Ok(whole),

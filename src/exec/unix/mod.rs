@@ -31,7 +31,7 @@ use crate::model::{CallId, ProcessSpec};
 use descendants::Sweeper;
 use leader::Reaper;
 pub use orphans::adopt_orphans;
-pub use peer::{Peer, PeerLife};
+pub use peer::{PipedProcess, ProcessLife};
 use process::UnixProcess;
 
 /// Keeps the descriptors that this process inherited from its own parent away from its children.
@@ -44,7 +44,7 @@ pub fn close_inherited_on_exec() {
 
 /// What an executor shares with the processes that it started.
 #[derive(Debug)]
-struct Shared {
+struct ExecutorState {
     options: ExecutorOptions,
     /// What processes get as their niceness. None: the server's own.
     niceness: Option<i32>,
@@ -66,7 +66,7 @@ struct Shared {
 /// [`adopt_orphans`].
 #[derive(Debug, Clone)]
 pub struct UnixExecutor {
-    shared: Arc<Shared>,
+    shared: Arc<ExecutorState>,
 }
 
 impl UnixExecutor {
@@ -75,7 +75,7 @@ impl UnixExecutor {
         let options =
             ExecutorOptions { chunk_bytes_max: options.chunk_bytes_max.max(1), ..options };
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ExecutorState {
                 options,
                 niceness: absolute_niceness(options.niceness),
                 sweeper: Arc::new(Sweeper::default()),
@@ -91,12 +91,12 @@ impl UnixExecutor {
     ///
     /// # Errors
     /// The process could not be started: why, and what to do.
-    pub fn connect(&self, spec: &ProcessSpec) -> Result<Peer, StartError> {
+    pub fn connect(&self, spec: &ProcessSpec) -> Result<PipedProcess, StartError> {
         let connected = spawn::connect(CallId::random(), spec, self.reaper(spec)?)?;
         if let Some(niceness) = self.shared.niceness {
             connected.leader.set_niceness(niceness);
         }
-        Ok(Peer::new(connected))
+        Ok(PipedProcess::new(connected))
     }
 
     fn reaper(&self, spec: &ProcessSpec) -> Result<Reaper, StartError> {

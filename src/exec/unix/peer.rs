@@ -16,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// A process that is talked to, and the server's ends of its pipes.
 #[derive(Debug)]
-pub struct Peer {
+pub struct PipedProcess {
     /// What it reads.
     pub stdin: Sender,
     /// What it says.
@@ -24,23 +24,23 @@ pub struct Peer {
     /// What it says to people.
     pub stderr: Receiver,
     /// The process itself.
-    pub life: PeerLife,
+    pub life: ProcessLife,
 }
 
-impl Peer {
+impl PipedProcess {
     pub(super) fn new(connected: Connected) -> Self {
         let Connected { leader, stdin, stdout, stderr } = connected;
-        Self { stdin, stdout, stderr, life: PeerLife { leader } }
+        Self { stdin, stdout, stderr, life: ProcessLife { leader } }
     }
 }
 
 /// The life of a process that is talked to. Dropping it kills the process and all of its group.
 #[derive(Debug)]
-pub struct PeerLife {
+pub struct ProcessLife {
     leader: Leader,
 }
 
-impl PeerLife {
+impl ProcessLife {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.leader.pid()

@@ -13,7 +13,7 @@ use super::leader::Leader;
 use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
-use super::{Shared, orphans};
+use super::{ExecutorState, orphans};
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
 use crate::model::{CallId, Exit, OutputStream};
 
@@ -27,7 +27,7 @@ const LATE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where a process is in its life. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ProcessPhase {
     /// It runs. A deadline is the end of its grace.
     Running,
     /// It has exited and is not reaped; its group may still write. The deadline is the drain's.
@@ -45,13 +45,13 @@ enum Phase {
 /// Every field outlives the future of [`Process::next`], which may be dropped at any await.
 pub(super) struct UnixProcess {
     call_id: CallId,
-    shared: Arc<Shared>,
+    shared: Arc<ExecutorState>,
     /// Dropped with this struct: that kills the group, and gets the leader reaped.
     leader: Leader,
     stdin: Option<StdinPipe>,
     stdout: OutputPipe,
     stderr: OutputPipe,
-    phase: Phase,
+    phase: ProcessPhase,
     deadline: Option<Instant>,
     late_bytes: usize,
     sweep: Option<oneshot::Receiver<Vec<Survivor>>>,
@@ -61,7 +61,7 @@ pub(super) struct UnixProcess {
 }
 
 /// What a waiting process was woken by.
-enum Wake {
+enum ProcessWake {
     Readable(OutputStream),
     Writable,
     Exited,
@@ -70,14 +70,14 @@ enum Wake {
 }
 
 /// What is to be done when there is no output to give.
-enum Step {
+enum NextStep {
     Look,
     Wait,
     End,
 }
 
 impl UnixProcess {
-    pub(super) fn new(call_id: CallId, spawned: Spawned, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(call_id: CallId, spawned: Spawned, shared: Arc<ExecutorState>) -> Self {
         let Spawned { leader, stdin, stdout, stderr } = spawned;
         Self {
             call_id,
@@ -86,7 +86,7 @@ impl UnixProcess {
             stdin,
             stdout,
             stderr,
-            phase: Phase::Running,
+            phase: ProcessPhase::Running,
             deadline: None,
             late_bytes: 0,
             sweep: None,
@@ -100,7 +100,7 @@ impl UnixProcess {
         }
     }
 
-    fn begin(&mut self, phase: Phase, deadline: Option<Instant>) {
+    fn begin(&mut self, phase: ProcessPhase, deadline: Option<Instant>) {
         self.phase = phase;
         self.deadline = deadline;
         self.late_bytes = LATE_BYTES_MAX;
@@ -111,38 +111,38 @@ impl UnixProcess {
     }
 
     /// What may have happened while time went by.
-    fn step(&mut self) -> Step {
+    fn step(&mut self) -> NextStep {
         let late = self.is_past_deadline();
         match self.phase {
-            Phase::Running => {
+            ProcessPhase::Running => {
                 if late {
                     self.kill();
                 }
-                Step::Wait
+                NextStep::Wait
             }
-            Phase::Draining | Phase::Settling => {
+            ProcessPhase::Draining | ProcessPhase::Settling => {
                 let closed = self.stdout.is_closed() && self.stderr.is_closed();
                 if !closed && !late {
-                    return Step::Wait;
+                    return NextStep::Wait;
                 }
                 if !closed && self.read_late() {
-                    return Step::Look;
+                    return NextStep::Look;
                 }
                 self.end_reading(closed)
             }
-            Phase::Sweeping | Phase::Done => Step::Wait,
+            ProcessPhase::Sweeping | ProcessPhase::Done => NextStep::Wait,
         }
     }
 
-    fn end_reading(&mut self, closed: bool) -> Step {
-        if self.phase == Phase::Settling {
+    fn end_reading(&mut self, closed: bool) -> NextStep {
+        if self.phase == ProcessPhase::Settling {
             self.report.output_cut |= !closed;
-            return Step::End;
+            return NextStep::End;
         }
         // A process that was stopped is read once more after the sweep.
         self.report.output_cut = !closed && !self.report.stopped;
         self.end_group();
-        Step::Look
+        NextStep::Look
     }
 
     /// Reads what was in the pipes when a deadline passed: how fast somebody asks for events
@@ -162,7 +162,7 @@ impl UnixProcess {
         self.report.exit = exit;
         let grace = if self.killed { Some(now) } else { self.deadline };
         let drain = now.checked_add(self.shared.options.drain);
-        self.begin(Phase::Draining, [grace, drain].into_iter().flatten().min());
+        self.begin(ProcessPhase::Draining, [grace, drain].into_iter().flatten().min());
     }
 
     fn kill(&mut self) {
@@ -180,9 +180,9 @@ impl UnixProcess {
         if self.report.stopped || self.report.output_cut || self.may_have_left_more() {
             let runtime = &self.leader.reaper().runtime;
             self.sweep = Some(self.shared.sweeper.sweep(runtime, self.call_id));
-            self.begin(Phase::Sweeping, None);
+            self.begin(ProcessPhase::Sweeping, None);
         } else {
-            self.begin(Phase::Settling, None);
+            self.begin(ProcessPhase::Settling, None);
         }
     }
 
@@ -227,43 +227,43 @@ impl UnixProcess {
     /// The last event, unless there is still output to give before it.
     fn end(&mut self) -> ProcessEvent {
         self.oldest_output().unwrap_or_else(|| {
-            self.begin(Phase::Done, None);
+            self.begin(ProcessPhase::Done, None);
             ProcessEvent::Exited(self.report.clone())
         })
     }
 
-    async fn wait(&mut self) -> Wake {
+    async fn wait(&mut self) -> ProcessWake {
         let Self { leader, stdin, stdout, stderr, sweep, phase, deadline, shared, .. } = self;
         let delay = shared.options.chunk_delay;
         let times = [stdout.due(delay), stderr.due(delay), *deadline];
         let time = times.into_iter().flatten().min();
         tokio::select! {
-            () = stdout.readable() => Wake::Readable(OutputStream::Stdout),
-            () = stderr.readable() => Wake::Readable(OutputStream::Stderr),
-            () = writable(stdin.as_ref()) => Wake::Writable,
-            () = leader.exited(), if *phase == Phase::Running => Wake::Exited,
-            survivors = swept(sweep.as_mut()) => Wake::Swept(survivors),
-            () = reached(time) => Wake::Time,
+            () = stdout.readable() => ProcessWake::Readable(OutputStream::Stdout),
+            () = stderr.readable() => ProcessWake::Readable(OutputStream::Stderr),
+            () = writable(stdin.as_ref()) => ProcessWake::Writable,
+            () = leader.exited(), if *phase == ProcessPhase::Running => ProcessWake::Exited,
+            survivors = swept(sweep.as_mut()) => ProcessWake::Swept(survivors),
+            () = reached(time) => ProcessWake::Time,
         }
     }
 
-    fn handle(&mut self, wake: Wake) {
+    fn handle(&mut self, wake: ProcessWake) {
         let bytes_max = self.shared.options.chunk_bytes_max;
         match wake {
-            Wake::Readable(OutputStream::Stdout) => _ = self.stdout.read(bytes_max),
-            Wake::Readable(OutputStream::Stderr) => _ = self.stderr.read(bytes_max),
-            Wake::Writable => self.stdin = self.stdin.take().and_then(StdinPipe::write),
-            Wake::Exited => {
+            ProcessWake::Readable(OutputStream::Stdout) => _ = self.stdout.read(bytes_max),
+            ProcessWake::Readable(OutputStream::Stderr) => _ = self.stderr.read(bytes_max),
+            ProcessWake::Writable => self.stdin = self.stdin.take().and_then(StdinPipe::write),
+            ProcessWake::Exited => {
                 if let Some(exit) = self.leader.exit() {
                     self.drain(exit);
                 }
             }
-            Wake::Swept(survivors) => {
+            ProcessWake::Swept(survivors) => {
                 self.sweep = None;
                 self.report.survivors = survivors;
-                self.begin(Phase::Settling, Some(Instant::now() + SETTLE));
+                self.begin(ProcessPhase::Settling, Some(Instant::now() + SETTLE));
             }
-            Wake::Time => {}
+            ProcessWake::Time => {}
         }
     }
 
@@ -301,9 +301,9 @@ impl Process for UnixProcess {
                 return output;
             }
             match self.step() {
-                Step::Look => {}
-                Step::End => return self.end(),
-                Step::Wait => {
+                NextStep::Look => {}
+                NextStep::End => return self.end(),
+                NextStep::Wait => {
                     let wake = self.wait().await;
                     self.handle(wake);
                 }
@@ -312,24 +312,24 @@ impl Process for UnixProcess {
     }
 
     fn stop(&mut self, stop: Stop) {
-        if self.phase == Phase::Running
+        if self.phase == ProcessPhase::Running
             && !self.report.stopped
             && let Some(exit) = self.leader.exit()
         {
             self.drain(exit);
         }
         match (self.phase, stop) {
-            (Phase::Running, _) => self.stop_running(stop),
-            (Phase::Draining, Stop::Graceful(grace)) => self.shorten_deadline(grace),
-            (Phase::Draining, Stop::Kill) => self.shorten_deadline(Duration::ZERO),
-            (Phase::Sweeping | Phase::Settling | Phase::Done, _) => {}
+            (ProcessPhase::Running, _) => self.stop_running(stop),
+            (ProcessPhase::Draining, Stop::Graceful(grace)) => self.shorten_deadline(grace),
+            (ProcessPhase::Draining, Stop::Kill) => self.shorten_deadline(Duration::ZERO),
+            (ProcessPhase::Sweeping | ProcessPhase::Settling | ProcessPhase::Done, _) => {}
         }
     }
 }
 
 impl Drop for UnixProcess {
     fn drop(&mut self) {
-        if matches!(self.phase, Phase::Running | Phase::Draining) {
+        if matches!(self.phase, ProcessPhase::Running | ProcessPhase::Draining) {
             // Too many wait for it only where calls end faster than anything can be looked for.
             let _queued = self.sweep_later();
         }

@@ -67,7 +67,7 @@ pub(super) fn connect(
 /// Finds the program and tries to execute it.
 fn attempt<T>(
     spec: &ProcessSpec,
-    run: impl FnOnce(Attempt<'_>) -> io::Result<T>,
+    run: impl FnOnce(SpawnAttempt<'_>) -> io::Result<T>,
 ) -> Result<T, StartError> {
     let Some(program) = spec.argv.first().cloned() else {
         return Err(StartError::ProgramMissing { program: String::new() });
@@ -77,20 +77,20 @@ fn attempt<T>(
         check_directory(path)?;
     }
     let path = find_program(&program, &spec.environment, directory)?;
-    let attempt = Attempt { program: &program, path: &path };
+    let attempt = SpawnAttempt { program: &program, path: &path };
     run(attempt).map_err(|error| attempt.explain(&error))
 }
 
 /// One try to execute a program that was there a moment ago.
 #[derive(Clone, Copy)]
-struct Attempt<'a> {
+struct SpawnAttempt<'a> {
     /// As the caller wrote it.
     program: &'a str,
     /// Where it was found.
     path: &'a Path,
 }
 
-impl Attempt<'_> {
+impl SpawnAttempt<'_> {
     fn run(self, call_id: CallId, spec: &ProcessSpec, reaper: Reaper) -> io::Result<Spawned> {
         let (stdout, stdout_of_child) = io::pipe()?;
         let (stderr, stderr_of_child) = io::pipe()?;

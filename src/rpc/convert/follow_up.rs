@@ -20,7 +20,7 @@ use crate::model::{
     CallId, Delivery, DeliveryError, FollowUp, FollowUpState, Principal, Timestamp,
 };
 use crate::rpc::status::invalid;
-use crate::store::{FollowUpQuery, ToldFollowUp};
+use crate::store::{FollowUpQuery, FollowUpWithTask};
 
 /// A task ended that the agent must hear of.
 pub(super) fn scheduled(call_id: Option<CallId>) -> WirePayload {
@@ -116,20 +116,20 @@ fn follow_up(record: FollowUp, message: String, task: v1::Task) -> v1::FollowUp 
 
 /// A follow-up with what to tell of it, for the wire.
 pub(crate) fn told_follow_up(
-    (told, message): (ToldFollowUp, String),
+    (told, message): (FollowUpWithTask, String),
     now: Timestamp,
 ) -> v1::FollowUp {
     follow_up(told.record, message, task(told.task, now))
 }
 
 /// The same for a list: without what to tell.
-pub(crate) fn brief_follow_up(told: ToldFollowUp, now: Timestamp) -> v1::FollowUp {
+pub(crate) fn brief_follow_up(told: FollowUpWithTask, now: Timestamp) -> v1::FollowUp {
     follow_up(told.record, String::new(), brief_task(told.task, now))
 }
 
 /// A follow-up that the caller may deliver.
 pub(crate) fn leased_follow_up(
-    leased: (ToldFollowUp, String),
+    leased: (FollowUpWithTask, String),
     now: Timestamp,
 ) -> v1::LeasedFollowUp {
     let lease_token = leased.0.record.lease.as_ref().map(|lease| lease.token.clone());

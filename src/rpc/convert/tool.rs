@@ -7,7 +7,7 @@ use crate::model::{
     Content, ContentKind, Exit, Outcome, OutputStream, OutputSummary, ResourceBody, StreamSummary,
     Timestamp, Tool, ToolKind, ToolResult, ToolSource,
 };
-use crate::tool::Unavailable;
+use crate::tool::ProviderUnavailable;
 
 /// A tool, for the wire.
 pub(crate) fn tool(tool: Tool) -> v1::Tool {
@@ -35,8 +35,8 @@ pub(crate) fn tool(tool: Tool) -> v1::Tool {
 }
 
 /// A provider that offers no tools now, for the wire.
-pub(crate) fn unavailable(unavailable: Unavailable) -> v1::UnavailableSource {
-    let Unavailable { provider, reason } = unavailable;
+pub(crate) fn unavailable(unavailable: ProviderUnavailable) -> v1::UnavailableSource {
+    let ProviderUnavailable { provider, reason } = unavailable;
     let origin = v1::ToolOrigin::McpServer.into();
     v1::UnavailableSource {
         source: Some(v1::ToolSource { origin, name: provider }),

@@ -2,13 +2,13 @@
 
 use std::cmp::Reverse;
 
-use super::world::{Log, at, conflict, keep_all, later_put, new_put, tenant};
+use super::world::{SessionWriter, at, conflict, keep_all, later_put, new_put, tenant};
 use crate::model::{
     Call, CallId, Delivery, DeliveryError, FollowUp, FollowUpPut, FollowUpState, Lease,
     SessionState, Tenant, TurnId,
 };
 use crate::store::{
-    Append, CallCursor, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, Store, ToldFollowUp,
+    Append, CallCursor, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask, Store,
 };
 
 pub(super) const STATES: [FollowUpState; 5] = [
@@ -63,35 +63,35 @@ fn full(record: FollowUp) -> FollowUp {
 }
 
 pub(super) async fn every_field_comes_back(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let task = log.ended(3, 8);
     let empty = log.follow_up(&task, 5);
     log.add_follow_up(store, &empty, &task).await;
     assert_eq!(store.follow_up(task.id).await, Ok(Some(empty.clone())));
-    let told = ToldFollowUp { record: empty.clone(), task: task.clone() };
-    assert_eq!(store.told_follow_up(task.id).await, Ok(Some(told)));
+    let told = FollowUpWithTask { record: empty.clone(), task: task.clone() };
+    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(told)));
 
     let full = full(empty);
     log.put_follow_ups(store, std::slice::from_ref(&full)).await;
     assert_eq!(store.follow_up(task.id).await, Ok(Some(full.clone())));
-    let told = ToldFollowUp { record: full, task: task.clone() };
-    assert_eq!(store.told_follow_up(task.id).await, Ok(Some(told.clone())));
+    let told = FollowUpWithTask { record: full, task: task.clone() };
+    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(told.clone())));
     let page = FollowUpPage { follow_ups: vec![told], unreadable: vec![], next: None };
     assert_eq!(store.follow_ups(all(9)).await, Ok(page));
     assert_eq!(store.call(task.id).await, Ok(None), "it is no call");
     assert_eq!(store.follow_up(CallId::random()).await, Ok(None));
-    assert_eq!(store.told_follow_up(CallId::random()).await, Ok(None));
+    assert_eq!(store.follow_up_with_task(CallId::random()).await, Ok(None));
 }
 
 pub(super) async fn puts_of_one_append_follow_each_other(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let task = log.ended(0, 9);
     let first = log.follow_up(&task, 5);
     let second = FollowUp { attempt: 1, due_time: None, ..first.clone() };
     let third = FollowUp { state: FollowUpState::Delivered, expire_time: Some(at(9)), ..second };
     let follow_ups = vec![new_put(&first, &task), later_put(&third)];
     log.commit(store, Append { follow_ups, ..log.append() }).await;
-    let told = ToldFollowUp { record: third, task };
+    let told = FollowUpWithTask { record: third, task };
     assert_eq!(store.follow_ups(all(9)).await.unwrap().follow_ups, [told]);
 
     let other = log.ended(1, 9);
@@ -104,7 +104,7 @@ pub(super) async fn puts_of_one_append_follow_each_other(store: &dyn Store) {
 }
 
 pub(super) async fn a_task_stays_as_it_was_first_stored(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let task = log.ended(0, 9);
     let record = log.follow_up(&task, 5);
     let append = Append { calls: vec![task.clone()], ..log.append() };
@@ -113,18 +113,18 @@ pub(super) async fn a_task_stays_as_it_was_first_stored(store: &dyn Store) {
     log.put_one(store, &acknowledged).await;
     let changed = FollowUp { attempt: 1, ..record };
     log.add_follow_up(store, &changed, &acknowledged).await;
-    let told = ToldFollowUp { record: changed, task: task.clone() };
-    assert_eq!(store.told_follow_up(task.id).await, Ok(Some(told.clone())));
+    let told = FollowUpWithTask { record: changed, task: task.clone() };
+    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(told.clone())));
 
     let deleted_calls = vec![task.id];
     log.commit(store, Append { deleted_calls, ..log.append() }).await;
     assert_eq!(store.call(task.id).await, Ok(None));
-    assert_eq!(store.told_follow_up(task.id).await, Ok(Some(told)), "it outlasts its task");
+    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(told)), "it outlasts its task");
 }
 
 pub(super) async fn an_append_that_fails_leaves_none(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
-    let mut other = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
+    let mut other = SessionWriter::stored(store, 0).await;
     let (task, foreign) = (log.ended(0, 9), other.ended(0, 9));
     let (new, theirs) = (log.follow_up(&task, 5), other.follow_up(&foreign, 5));
     other.add_follow_up(store, &theirs, &foreign).await;
@@ -154,16 +154,16 @@ pub(super) async fn an_append_that_fails_leaves_none(store: &dyn Store) {
     let stale = Append { expected_head: Some(7), follow_ups, ..log.append() };
     assert_eq!(store.append(stale).await, conflict(Some(0)));
     assert_eq!(store.follow_up(task.id).await, Ok(None));
-    assert_eq!(store.told_follow_up(task.id).await, Ok(None));
+    assert_eq!(store.follow_up_with_task(task.id).await, Ok(None));
     assert_eq!(store.follow_up(known.call_id).await, Ok(Some(known)));
     assert_eq!(store.follow_up(foreign.id).await, Ok(Some(theirs)));
 }
 
 /// Follow-ups of two sessions and two tenants in every state, newest first.
-async fn many(store: &dyn Store) -> (Log, Vec<ToldFollowUp>) {
-    let mut one = Log::stored(store, 0).await;
-    let mut two = Log::stored(store, 0).await;
-    let mut foreign = Log::new(0);
+async fn many(store: &dyn Store) -> (SessionWriter, Vec<FollowUpWithTask>) {
+    let mut one = SessionWriter::stored(store, 0).await;
+    let mut two = SessionWriter::stored(store, 0).await;
+    let mut foreign = SessionWriter::new(0);
     foreign.session.tenant = Tenant::new("other");
     let mut all = Vec::new();
     for n in 0..90_usize {
@@ -179,7 +179,7 @@ async fn many(store: &dyn Store) -> (Log, Vec<ToldFollowUp>) {
         // Filters see the state as it is now.
         let record = FollowUp { state: STATES[n / 3 % 5], ..record };
         log.put_follow_ups(store, std::slice::from_ref(&record)).await;
-        all.push(ToldFollowUp { record, task });
+        all.push(FollowUpWithTask { record, task });
     }
     all.sort_by_key(|told| Reverse((told.record.create_time, told.record.call_id)));
     (one, all)
@@ -193,7 +193,7 @@ pub(super) async fn lists_come_newest_first_and_filtered(store: &dyn Store) {
         all(1_000),
         FollowUpQuery { tenant: other.clone(), ..base.clone() },
         FollowUpQuery { tenant: Tenant::new("nobody"), ..base.clone() },
-        FollowUpQuery { session_id: Some(Log::new(0).id()), ..base.clone() },
+        FollowUpQuery { session_id: Some(SessionWriter::new(0).id()), ..base.clone() },
         FollowUpQuery { tenant: other, session_id: Some(log.id()), ..base.clone() },
     ];
     let states = [
@@ -209,27 +209,28 @@ pub(super) async fn lists_come_newest_first_and_filtered(store: &dyn Store) {
         }
     }
     for query in queries {
-        let matches = |told: &&ToldFollowUp| {
+        let matches = |told: &&FollowUpWithTask| {
             told.record.tenant == query.tenant
                 && query.session_id.is_none_or(|id| id == told.record.session_id)
                 && (query.states.is_empty() || query.states.contains(&told.record.state))
         };
-        let expected: Vec<ToldFollowUp> = everything.iter().filter(matches).cloned().collect();
+        let expected: Vec<FollowUpWithTask> = everything.iter().filter(matches).cloned().collect();
         let pages = all_pages(store, query.clone()).await;
         for page in &pages {
             let last = page.follow_ups.last().filter(|_| page.next.is_some());
-            let place = |last: &ToldFollowUp| (last.record.create_time, last.record.call_id);
+            let place = |last: &FollowUpWithTask| (last.record.create_time, last.record.call_id);
             let next = page.next.map(|CallCursor { create_time, id }| (create_time, id));
             assert_eq!((next, page.unreadable.len()), (last.map(place), 0), "{query:?}");
             assert!(page.follow_ups.len() <= query.limit as usize);
         }
-        let found: Vec<ToldFollowUp> = pages.into_iter().flat_map(|page| page.follow_ups).collect();
+        let found: Vec<FollowUpWithTask> =
+            pages.into_iter().flat_map(|page| page.follow_ups).collect();
         assert_eq!(found, expected, "{query:?}");
     }
 }
 
 pub(super) async fn pages_stay_stable_while_follow_ups_come_and_change(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let mut staying = Vec::new();
     for n in 0..20 {
         let task = log.ended(n / 2, 9);
@@ -270,7 +271,7 @@ fn gone(follow_ups: u64) -> Expired {
 }
 
 pub(super) async fn they_go_at_their_time(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let mut tasks = Vec::new();
     for expire_time in [None, Some(at(11)), Some(at(10)), Some(at(10)), Some(at(10))] {
         let task = log.ended(0, 1);
@@ -282,7 +283,7 @@ pub(super) async fn they_go_at_their_time(store: &dyn Store) {
     let two = ExpiryPolicy { rows_max: 2, ..now(10) };
     assert_eq!(store.expire(two).await, Ok(Expired { more: true, ..gone(2) }));
     assert_eq!(store.expire(two).await, Ok(gone(1)));
-    assert_eq!(store.told_follow_up(tasks[4].id).await, Ok(None));
+    assert_eq!(store.follow_up_with_task(tasks[4].id).await, Ok(None));
     assert_eq!(store.follow_ups(all(9)).await.unwrap().follow_ups.len(), 2);
     // What is opened again stays.
     let retried = FollowUp { expire_time: None, ..log.follow_up(&tasks[1], 5) };
@@ -296,11 +297,11 @@ pub(super) async fn they_go_at_their_time(store: &dyn Store) {
     let task = Call { revision: 5, ..tasks[4].clone() };
     let record = log.follow_up(&task, 5);
     log.add_follow_up(store, &record, &task).await;
-    assert_eq!(store.told_follow_up(id).await, Ok(Some(ToldFollowUp { record, task })));
+    assert_eq!(store.follow_up_with_task(id).await, Ok(Some(FollowUpWithTask { record, task })));
 }
 
 pub(super) async fn a_follow_up_keeps_its_session(store: &dyn Store) {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     log.session.state = SessionState::Closed;
     let task = log.ended(0, 10);
     let record = log.follow_up(&task, 5);
@@ -310,7 +311,7 @@ pub(super) async fn a_follow_up_keeps_its_session(store: &dyn Store) {
     let old = |micros| ExpiryPolicy { older_than: at(micros), ..now(micros) };
     let call = Expired { calls: 1, ..Expired::default() };
     assert_eq!(store.expire(old(20)).await, Ok(call), "the task goes, and nothing else");
-    assert!(store.told_follow_up(task.id).await.unwrap().is_some());
+    assert!(store.follow_up_with_task(task.id).await.unwrap().is_some());
 
     let expire_time = Some(at(30));
     let delivered = FollowUp { state: FollowUpState::Delivered, expire_time, ..record };

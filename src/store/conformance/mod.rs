@@ -16,7 +16,7 @@ pub(super) mod world;
 
 use std::sync::Arc;
 
-use super::{MemoryStore, RecentStore, SqliteOptions, SqliteStore, Store, Synchronous};
+use super::{CachedStore, MemoryStore, SqliteOptions, SqliteStore, Store, Synchronous};
 use crate::telemetry::Metrics;
 
 /// A store of its own for one case.
@@ -41,7 +41,7 @@ fn in_sqlite() -> Fixture {
 
 /// With a memory in front, which must not be noticed.
 fn in_memory_remembered() -> Fixture {
-    let store = RecentStore::new(Arc::new(MemoryStore::new()), Metrics::default());
+    let store = CachedStore::new(Arc::new(MemoryStore::new()), Metrics::default());
     Fixture { store: Box::new(store), _directory: None }
 }
 

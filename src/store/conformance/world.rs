@@ -26,12 +26,12 @@ pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
 }
 
 /// A session and its writer, which knows the head.
-pub(crate) struct Log {
+pub(crate) struct SessionWriter {
     pub(crate) session: Session,
     pub(crate) head: Option<u64>,
 }
 
-impl Log {
+impl SessionWriter {
     /// A session that isn't stored yet.
     pub(crate) fn new(create_time: i64) -> Self {
         let session = Session {

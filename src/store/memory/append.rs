@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use super::{Entry, Kept, Log, Output, State};
+use super::{MemoryState, SessionLog, StoredCall, StoredOutput, StoredRequest};
 use crate::model::{Call, CallId, Session, SessionId};
 use crate::store::rules::{self, OutputCounts, is_forgotten};
 use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent, StoredMessage};
 
-impl State {
+impl MemoryState {
     pub(super) fn append(&mut self, append: Append) -> Result<(), StoreError> {
         self.check(&append)?;
         let session_id = append.session_id;
@@ -41,7 +41,9 @@ impl State {
             return Err(StoreError::Conflict { head });
         }
         let owner = |id: CallId| {
-            Ok::<_, StoreError>(self.follow_ups.get(&id).map(|known| known.told.record.session_id))
+            Ok::<_, StoreError>(
+                self.follow_ups.get(&id).map(|known| known.follow_up.record.session_id),
+            )
         };
         rules::check_follow_ups(append, head, owner)?;
         rules::check_requests(append)?;
@@ -59,7 +61,7 @@ impl State {
             let (Some(call_id), Some((position, length))) = (event.call_id, event.output) else {
                 continue;
             };
-            let output = self.outputs.entry(call_id).or_insert_with(|| Output {
+            let output = self.outputs.entry(call_id).or_insert_with(|| StoredOutput {
                 session_id,
                 counts: OutputCounts::default(),
                 sequences: VecDeque::new(),
@@ -71,7 +73,7 @@ impl State {
 
     /// The store, not the caller, knows where the log begins and ends.
     fn put_log(&mut self, session: Session, events: Vec<StoredEvent>) {
-        let log = self.sessions.entry(session.id).or_insert_with(|| Log {
+        let log = self.sessions.entry(session.id).or_insert_with(|| SessionLog {
             session: Session { head_sequence: 0, first_sequence: 1, ..session.clone() },
             events: VecDeque::new(),
             messages: VecDeque::new(),
@@ -93,7 +95,7 @@ impl State {
 
     fn put_call(&mut self, call: Call) {
         self.change = self.change.saturating_add(1);
-        self.calls.insert(call.id, Entry { call, change: self.change });
+        self.calls.insert(call.id, StoredCall { call, change: self.change });
     }
 
     /// Requests about the call stay, so that repeating one gives the same answer, until they
@@ -122,7 +124,7 @@ impl State {
             _ => None,
         };
         let session_id = session_id.filter(|id| self.sessions.contains_key(id));
-        self.requests.insert(key, Kept { record, call_id, session_id });
+        self.requests.insert(key, StoredRequest { record, call_id, session_id });
     }
 
     /// Counts the live calls of a session again.

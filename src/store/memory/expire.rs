@@ -1,10 +1,10 @@
 //! Expiry in memory.
 
-use super::{Log, State};
+use super::{MemoryState, SessionLog};
 use crate::model::{CallId, SessionId, SessionState, Tenant};
 use crate::store::{Expired, ExpiryPolicy, rules::OutputCounts};
 
-impl State {
+impl MemoryState {
     pub(super) fn expire(&mut self, policy: &ExpiryPolicy) -> Expired {
         let mut budget = policy.rows_max.max(1) as usize;
         let mut gone = Expired::default();
@@ -95,7 +95,7 @@ impl State {
 
     /// Removes so many of the oldest events, or all, with what output remembers of them.
     fn trim(&mut self, id: SessionId, count: usize) -> usize {
-        let Some(Log { session, events, .. }) = self.sessions.get_mut(&id) else { return 0 };
+        let Some(SessionLog { session, events, .. }) = self.sessions.get_mut(&id) else { return 0 };
         let count = count.min(events.len());
         session.first_sequence += count as u64;
         for event in events.drain(..count) {
@@ -116,7 +116,7 @@ impl State {
     }
 
     fn expired_follow_up(&self, policy: &ExpiryPolicy) -> Option<CallId> {
-        let records = self.follow_ups.values().map(|outgoing| &outgoing.told.record);
+        let records = self.follow_ups.values().map(|stored| &stored.follow_up.record);
         let due = |time| time <= policy.now;
         let mut expired = records.filter(|record| record.expire_time.is_some_and(due));
         expired.next().map(|record| record.call_id)
@@ -130,7 +130,7 @@ impl State {
         });
         let holds_call = |id| self.calls.values().any(|entry| entry.call.session_id == id);
         let holds_follow_up =
-            |id| self.follow_ups.values().any(|outgoing| outgoing.told.record.session_id == id);
+            |id| self.follow_ups.values().any(|stored| stored.follow_up.record.session_id == id);
         let mut empty = old.filter(|session| !holds_call(session.id));
         empty.find(|session| !holds_follow_up(session.id)).map(|session| session.id)
     }

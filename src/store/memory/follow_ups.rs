@@ -4,43 +4,43 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::list::page;
-use super::{Outgoing, State};
+use super::{MemoryState, StoredFollowUp};
 use crate::model::{FollowUp, FollowUpPut, Tenant, Timestamp};
 use crate::store::rules::{self, Due};
 use crate::store::{
     CallCursor, DueFollowUps, DueQuery, DueScope, DueSessions, FollowUpPage, FollowUpQuery,
-    ToldFollowUp,
+    FollowUpWithTask,
 };
 
-impl State {
+impl MemoryState {
     /// The task of one that is there stays as it was first stored.
     pub(super) fn put_follow_up(&mut self, put: FollowUpPut) {
         let FollowUpPut { record, task } = put;
         if let Some(known) = self.follow_ups.get_mut(&record.call_id) {
-            known.told.record = record;
+            known.follow_up.record = record;
         } else if let Some(task) = task {
             self.follow_up = self.follow_up.saturating_add(1);
             let (id, number) = (record.call_id, self.follow_up);
-            let told = ToldFollowUp { record, task: *task };
-            self.follow_ups.insert(id, Outgoing { told, number });
+            let follow_up = FollowUpWithTask { record, task: *task };
+            self.follow_ups.insert(id, StoredFollowUp { follow_up, number });
         }
     }
 
     pub(super) fn list_follow_ups(&self, query: &FollowUpQuery) -> FollowUpPage {
         let place = |record: &FollowUp| (record.create_time, record.call_id);
         let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
-        let matches = |told: &&ToldFollowUp| {
-            let record = &told.record;
+        let matches = |follow_up: &&FollowUpWithTask| {
+            let record = &follow_up.record;
             record.tenant == query.tenant
                 && query.session_id.is_none_or(|id| record.session_id == id)
                 && (query.states.is_empty() || query.states.contains(&record.state))
                 && behind.is_none_or(|behind| place(record) < behind)
         };
-        let all = self.follow_ups.values().map(|outgoing| &outgoing.told);
-        let mut found: Vec<&ToldFollowUp> = all.filter(matches).collect();
-        found.sort_by_key(|told| Reverse(place(&told.record)));
+        let all = self.follow_ups.values().map(|stored| &stored.follow_up);
+        let mut found: Vec<&FollowUpWithTask> = all.filter(matches).collect();
+        found.sort_by_key(|follow_up| Reverse(place(&follow_up.record)));
         let (follow_ups, more) = page(found, query.limit);
-        let last = follow_ups.last().filter(|_| more).map(|told| place(&told.record));
+        let last = follow_ups.last().filter(|_| more).map(|follow_up| place(&follow_up.record));
         let next = last.map(|(create_time, id)| CallCursor { create_time, id });
         FollowUpPage { follow_ups, unreadable: Vec::new(), next }
     }
@@ -70,7 +70,7 @@ impl State {
     }
 
     pub(super) fn leased_follow_ups(&self, tenant: &Tenant, request_id: &str) -> Vec<FollowUp> {
-        let records = self.follow_ups.values().map(|outgoing| &outgoing.told.record);
+        let records = self.follow_ups.values().map(|stored| &stored.follow_up.record);
         let taken = records.filter(|record| {
             record.tenant == *tenant && rules::lease_request(record) == Some(request_id)
         });
@@ -85,7 +85,9 @@ impl State {
         mut wanted: impl FnMut(&FollowUp, Due) -> bool,
     ) -> Vec<(Timestamp, &FollowUp)> {
         let mut found = Vec::new();
-        for Outgoing { told: ToldFollowUp { record, .. }, number } in self.follow_ups.values() {
+        for StoredFollowUp { follow_up: FollowUpWithTask { record, .. }, number } in
+            self.follow_ups.values()
+        {
             if let Some((what, time)) = rules::due(record)
                 && wanted(record, what)
             {

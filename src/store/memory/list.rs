@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::ops::Bound;
 
-use super::{Entry, State};
+use super::{MemoryState, StoredCall};
 use crate::model::{Call, Session, SessionId, Tenant};
 use crate::store::rules::has_labels;
 use crate::store::{
@@ -11,7 +11,7 @@ use crate::store::{
     SessionQuery,
 };
 
-impl State {
+impl MemoryState {
     pub(super) fn list_sessions(&self, query: &SessionQuery) -> SessionPage {
         let place = |session: &Session| (session.create_time, session.id);
         let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
@@ -52,7 +52,8 @@ impl State {
 
     pub(super) fn changes(&self, query: &ChangeQuery) -> ChangePage {
         let tasks = self.tasks(&query.tenant, query.session_id);
-        let mut found: Vec<&Entry> = tasks.filter(|entry| entry.change > query.after).collect();
+        let mut found: Vec<&StoredCall> =
+            tasks.filter(|entry| entry.change > query.after).collect();
         found.sort_by_key(|entry| entry.change);
         let more = found.len() > query.limit as usize;
         found.truncate(query.limit as usize);
@@ -89,8 +90,8 @@ impl State {
         &'a self,
         tenant: &'a Tenant,
         session_id: Option<SessionId>,
-    ) -> impl Iterator<Item = &'a Entry> {
-        self.calls.values().filter(move |Entry { call, .. }| {
+    ) -> impl Iterator<Item = &'a StoredCall> {
+        self.calls.values().filter(move |StoredCall { call, .. }| {
             call.is_task()
                 && call.tenant == *tenant
                 && session_id.is_none_or(|id| call.session_id == id)

@@ -1,12 +1,12 @@
 //! Reads of logs and of output in memory.
 
-use super::{Log, Output, State};
+use super::{MemoryState, SessionLog, StoredOutput};
 use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
 use crate::model::{OutputStream, SessionState};
 use crate::store::{EventPage, EventQuery, OutputFrom, OutputPage, OutputQuery, OutputSelection};
 use crate::store::{StoredEvent, rules::OutputCounts};
 
-impl State {
+impl MemoryState {
     pub(super) fn events(&self, query: &EventQuery) -> EventPage {
         let Some(log) = self.sessions.get(&query.session_id) else {
             let (head, first, closed) = (0, 1, false);
@@ -62,7 +62,7 @@ impl State {
     }
 
     /// The pieces of the selected stream, each with its offset there and its length.
-    fn pieces(&self, output: &Output, selection: OutputSelection) -> Vec<Piece<'_>> {
+    fn pieces(&self, output: &StoredOutput, selection: OutputSelection) -> Vec<OutputPiece<'_>> {
         let Some(log) = self.sessions.get(&output.session_id) else { return Vec::new() };
         let of_log = |sequence: &u64| log.events.get(log.place(sequence.saturating_sub(1)));
         let mut pieces = Vec::new();
@@ -82,9 +82,9 @@ impl State {
 }
 
 /// A piece of output, its offset in the selected stream, and its length.
-type Piece<'a> = (&'a StoredEvent, u64, u64);
+type OutputPiece<'a> = (&'a StoredEvent, u64, u64);
 
-impl Log {
+impl SessionLog {
     /// Where the first event behind `sequence` is in the queue, at most its length.
     fn place(&self, sequence: u64) -> usize {
         let trimmed = self.session.first_sequence.saturating_sub(1);
@@ -99,13 +99,14 @@ fn matches(query: &EventQuery, event: &StoredEvent) -> bool {
 }
 
 /// Where the piece that holds offset `wanted` is, or else the next one.
-fn first_from(pieces: &[Piece<'_>], wanted: u64) -> usize {
-    let ends_behind = |(_, offset, length): &Piece<'_>| offset.saturating_add(*length) > wanted;
+fn first_from(pieces: &[OutputPiece<'_>], wanted: u64) -> usize {
+    let ends_behind =
+        |(_, offset, length): &OutputPiece<'_>| offset.saturating_add(*length) > wanted;
     pieces.iter().position(ends_behind).unwrap_or(pieces.len())
 }
 
 /// Where the last pieces begin that together have `wanted` bytes.
-fn first_of_tail(pieces: &[Piece<'_>], wanted: u64) -> usize {
+fn first_of_tail(pieces: &[OutputPiece<'_>], wanted: u64) -> usize {
     let mut bytes: u64 = 0;
     let mut start = pieces.len();
     for (_, _, length) in pieces.iter().rev().take(OUTPUT_PAGE_PIECES_MAX) {

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use super::rules::{self, OutputCounts};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
-    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MessagePage,
-    OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store, StoreError,
-    StoredEvent, StoredMessage, ToldFollowUp,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError, StoredEvent, StoredMessage,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 
@@ -24,7 +24,7 @@ use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     /// Held for the length of one operation, never across an await.
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
 }
 
 impl MemoryStore {
@@ -33,7 +33,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+    fn open(&self) -> Result<MutexGuard<'_, MemoryState>, StoreError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
             return Err(StoreError::Unavailable("it is closed".to_owned()));
@@ -45,22 +45,22 @@ impl MemoryStore {
 /// Everything that is stored. An operation checks first and changes afterwards, so what it
 /// refuses leaves no trace.
 #[derive(Debug, Default)]
-struct State {
+struct MemoryState {
     closed: bool,
     /// The newest change number.
     change: u64,
-    sessions: BTreeMap<SessionId, Log>,
-    calls: BTreeMap<CallId, Entry>,
-    outputs: BTreeMap<CallId, Output>,
+    sessions: BTreeMap<SessionId, SessionLog>,
+    calls: BTreeMap<CallId, StoredCall>,
+    outputs: BTreeMap<CallId, StoredOutput>,
     /// The number of the newest follow-up.
     follow_up: u64,
-    follow_ups: BTreeMap<CallId, Outgoing>,
-    requests: BTreeMap<(Tenant, String), Kept>,
+    follow_ups: BTreeMap<CallId, StoredFollowUp>,
+    requests: BTreeMap<(Tenant, String), StoredRequest>,
 }
 
 /// A session and what its log still holds: the events `first_sequence` to `head_sequence`.
 #[derive(Debug)]
-struct Log {
+struct SessionLog {
     session: Session,
     events: VecDeque<StoredEvent>,
     /// The newest of its history.
@@ -69,14 +69,14 @@ struct Log {
 
 /// A call and the number of its last change.
 #[derive(Debug)]
-struct Entry {
+struct StoredCall {
     call: Call,
     change: u64,
 }
 
 /// Where a call's pieces of output are in the log of its session.
 #[derive(Debug)]
-struct Output {
+struct StoredOutput {
     session_id: SessionId,
     counts: OutputCounts,
     sequences: VecDeque<u64>,
@@ -84,14 +84,14 @@ struct Output {
 
 /// A follow-up with its task, and its number in the order in which they were first stored.
 #[derive(Debug)]
-struct Outgoing {
-    told: ToldFollowUp,
+struct StoredFollowUp {
+    follow_up: FollowUpWithTask,
     number: u64,
 }
 
 /// A request and what it is kept with; with neither it goes by its age.
 #[derive(Debug)]
-struct Kept {
+struct StoredRequest {
     record: RequestRecord,
     call_id: Option<CallId>,
     session_id: Option<SessionId>,
@@ -146,11 +146,14 @@ impl Store for MemoryStore {
     }
 
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
-        Ok(self.open()?.follow_ups.get(&id).map(|outgoing| outgoing.told.record.clone()))
+        Ok(self.open()?.follow_ups.get(&id).map(|stored| stored.follow_up.record.clone()))
     }
 
-    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
-        Ok(self.open()?.follow_ups.get(&id).map(|outgoing| outgoing.told.clone()))
+    async fn follow_up_with_task(
+        &self,
+        id: CallId,
+    ) -> Result<Option<FollowUpWithTask>, StoreError> {
+        Ok(self.open()?.follow_ups.get(&id).map(|stored| stored.follow_up.clone()))
     }
 
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {

@@ -2,22 +2,22 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::row::{Count, Time, kind_number, state_number};
+use super::columns::{SqlTime, SqlU64, kind_number, state_number};
 use crate::model::{Call, CallId};
 
 /// A call's row as it is before an append.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct CallRow {
     pub(super) key: i64,
     pub(super) session_key: i64,
     pub(super) live: bool,
 }
 
-pub(super) fn find(connection: &Connection, id: CallId) -> rusqlite::Result<Option<Known>> {
+pub(super) fn find(connection: &Connection, id: CallId) -> rusqlite::Result<Option<CallRow>> {
     connection
         .prepare_cached("SELECT key, session_key, live FROM calls WHERE id = ?1")?
         .query_row([id.as_bytes()], |row| {
-            Ok(Known { key: row.get(0)?, session_key: row.get(1)?, live: row.get(2)? })
+            Ok(CallRow { key: row.get(0)?, session_key: row.get(1)?, live: row.get(2)? })
         })
         .optional()
 }
@@ -43,9 +43,9 @@ pub(super) fn insert(
             !call.state.is_terminal(),
             state_number(call.state),
             kind_number(call.kind),
-            Time(call.create_time),
-            call.expire_time.map(Time),
-            Count(change),
+            SqlTime(call.create_time),
+            call.expire_time.map(SqlTime),
+            SqlU64(change),
             body,
         ])
         .map(|_| ())
@@ -70,8 +70,8 @@ pub(super) fn update(
             call.is_task(),
             !call.state.is_terminal(),
             state_number(call.state),
-            call.expire_time.map(Time),
-            Count(change),
+            call.expire_time.map(SqlTime),
+            SqlU64(change),
             body,
         ])
         .map(|_| ())

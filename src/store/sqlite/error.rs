@@ -6,35 +6,35 @@ use crate::store::StoreError;
 
 /// Why a read or an append inside a transaction ended.
 #[derive(Debug)]
-pub(super) enum Error {
+pub(super) enum SqliteError {
     /// It was refused or found something unreadable; the transaction is sound.
     Store(StoreError),
     /// SQLite failed.
     Sql(rusqlite::Error),
 }
 
-impl From<StoreError> for Error {
+impl From<StoreError> for SqliteError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<rusqlite::Error> for Error {
+impl From<rusqlite::Error> for SqliteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
 /// A record whose JSON can't be read back.
-pub(super) fn corrupt(what: &str, cause: &serde_json::Error) -> Error {
-    Error::Store(StoreError::Corrupt(format!("{what}: {cause}")))
+pub(super) fn corrupt(what: &str, cause: &serde_json::Error) -> SqliteError {
+    SqliteError::Store(StoreError::Corrupt(format!("{what}: {cause}")))
 }
 
 /// What a reader is told.
-pub(super) fn for_reader(error: Error) -> StoreError {
+pub(super) fn for_reader(error: SqliteError) -> StoreError {
     let error = match error {
-        Error::Store(error) => return error,
-        Error::Sql(error) => error,
+        SqliteError::Store(error) => return error,
+        SqliteError::Sql(error) => error,
     };
     use rusqlite::Error as Sql;
     match (&error, error.sqlite_error_code()) {
@@ -51,7 +51,7 @@ pub(super) fn for_reader(error: Error) -> StoreError {
 
 /// What a failed transaction means for the appends in it and for those to come.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum TransactionError {
     /// No space: these appends fail, later ones are tried.
     Full(String),
     /// The disk can't be trusted: nothing is written any more.
@@ -59,14 +59,14 @@ pub(super) enum Fault {
     /// Nothing was tried, and none of them is to blame.
     Busy(String),
     /// One of the appends may be to blame: each is worth a transaction of its own.
-    Blame(String),
+    Rejected(String),
 }
 
 /// Judges a statement that failed before the commit.
-pub(super) fn at_statement(error: &rusqlite::Error) -> Fault {
+pub(super) fn at_statement(error: &rusqlite::Error) -> TransactionError {
     let text = error.to_string();
     match error.sqlite_error_code() {
-        _ if is_full(error) => Fault::Full(text),
+        _ if is_full(error) => TransactionError::Full(text),
         Some(
             ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseCorrupt
@@ -75,18 +75,18 @@ pub(super) fn at_statement(error: &rusqlite::Error) -> Fault {
             | ErrorCode::ReadOnly
             | ErrorCode::PermissionDenied
             | ErrorCode::FileLockingProtocolFailed,
-        ) => Fault::Broken(text),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy(text),
-        _ => Fault::Blame(text),
+        ) => TransactionError::Broken(text),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => TransactionError::Busy(text),
+        _ => TransactionError::Rejected(text),
     }
 }
 
 /// Judges a commit that failed. Whether its pages reached the disk is unknown, and a second
 /// sync would report success without having written them: so anything but a full disk is final.
-pub(super) fn at_commit(error: &rusqlite::Error) -> Fault {
+pub(super) fn at_commit(error: &rusqlite::Error) -> TransactionError {
     match is_full(error) {
-        true => Fault::Full(error.to_string()),
-        false => Fault::Broken(error.to_string()),
+        true => TransactionError::Full(error.to_string()),
+        false => TransactionError::Broken(error.to_string()),
     }
 }
 

@@ -6,11 +6,13 @@ use std::collections::btree_map::Entry;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::calls;
+use super::columns::{
+    SqlTime, SqlU64, call_id, count, optional_call_id, stream_from_number, unreadable,
+};
 use super::follow_ups;
-use super::heads::Columns;
 use super::messages;
 use super::output::{load_counts, save_counts};
-use super::row::{Count, Time, call_id, count, optional_call_id, stream_from_number, unreadable};
+use super::session_cache::SessionRow;
 use crate::model::{CallId, OutputStream};
 use crate::store::rules::OutputCounts;
 use crate::store::{Expired, ExpiryPolicy};
@@ -50,7 +52,7 @@ impl Round<'_> {
             let requests = self.run(
                 "DELETE FROM requests WHERE key IN
                      (SELECT key FROM requests WHERE call_id = ?1 LIMIT ?2)",
-                params![id.as_bytes(), Count(self.budget)],
+                params![id.as_bytes(), SqlU64(self.budget)],
             )?;
             self.gone.requests += requests;
             self.budget -= requests;
@@ -114,7 +116,7 @@ impl Round<'_> {
             "DELETE FROM requests WHERE key IN
                  (SELECT key FROM requests
                   WHERE call_id IS NULL AND session_id IS NULL AND create_time < ?1 LIMIT ?2)",
-            params![Time(self.policy.older_than), Count(self.budget)],
+            params![SqlTime(self.policy.older_than), SqlU64(self.budget)],
         )?;
         self.gone.requests += requests;
         self.budget -= requests;
@@ -134,16 +136,16 @@ impl Round<'_> {
     }
 
     /// Removes so many of the oldest events, or all, with what output remembers of them.
-    fn trim(&self, log: Columns, events: u64) -> rusqlite::Result<u64> {
+    fn trim(&self, log: SessionRow, events: u64) -> rusqlite::Result<u64> {
         let events = events.min(log.length());
-        let log = Columns { first: log.first.saturating_add(events), ..log };
+        let log = SessionRow { first: log.first.saturating_add(events), ..log };
         let mut counts: BTreeMap<CallId, Option<OutputCounts>> = BTreeMap::new();
         {
             let mut statement = self.connection.prepare_cached(
                 "DELETE FROM events WHERE session_key = ?1 AND sequence < ?2
                  RETURNING call_id, stream, length",
             )?;
-            let mut rows = statement.query(params![log.key, Count(log.first)])?;
+            let mut rows = statement.query(params![log.key, SqlU64(log.first)])?;
             while let Some(row) = rows.next()? {
                 let Some((id, stream, length)) = output_of(row)? else { continue };
                 if let Some(counts) = self.counts_of(&mut counts, id)? {
@@ -158,7 +160,7 @@ impl Round<'_> {
         }
         self.run(
             "UPDATE sessions SET first = ?2, log_digits = ?3 WHERE key = ?1",
-            params![log.key, Count(log.first), log.log_digits()],
+            params![log.key, SqlU64(log.first), log.log_digits()],
         )?;
         Ok(events)
     }
@@ -182,7 +184,7 @@ impl Round<'_> {
                 "SELECT id, session_key FROM calls
                  WHERE live = 0 AND expire_time <= ?1 ORDER BY expire_time LIMIT 1",
             )?
-            .query_row([Time(self.policy.now)], |row| Ok((call_id(row, 0)?, row.get(1)?)))
+            .query_row([SqlTime(self.policy.now)], |row| Ok((call_id(row, 0)?, row.get(1)?)))
             .optional()
     }
 
@@ -193,18 +195,18 @@ impl Round<'_> {
                 "SELECT key, session_key FROM follow_ups
                  WHERE expire_time <= ?1 ORDER BY expire_time LIMIT 1",
             )?
-            .query_row([Time(self.policy.now)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([SqlTime(self.policy.now)], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
     }
 
-    fn expired_session(&self) -> rusqlite::Result<Option<Columns>> {
+    fn expired_session(&self) -> rusqlite::Result<Option<SessionRow>> {
         self.connection
             .prepare_cached(
                 "SELECT key, head, first, live, calls FROM sessions
                  WHERE calls = 0 AND (state = 3 OR implicit = 1) AND update_time < ?1
                  ORDER BY update_time LIMIT 1",
             )?
-            .query_row([Time(self.policy.older_than)], log)
+            .query_row([SqlTime(self.policy.older_than)], log)
             .optional()
     }
 
@@ -214,11 +216,11 @@ impl Round<'_> {
                 "SELECT 1 FROM requests
                  WHERE call_id IS NULL AND session_id IS NULL AND create_time < ?1 LIMIT 1",
             )?
-            .exists([Time(self.policy.older_than)])
+            .exists([SqlTime(self.policy.older_than)])
     }
 
     /// A log that holds too many events. Only those with as many binary digits are looked at.
-    fn long_log(&self) -> rusqlite::Result<Option<Columns>> {
+    fn long_log(&self) -> rusqlite::Result<Option<SessionRow>> {
         let max = self.policy.session_events_max;
         let digits = u64::BITS - max.leading_zeros();
         self.connection
@@ -227,7 +229,7 @@ impl Round<'_> {
                  WHERE log_digits >= ?1 AND head - first + 1 > ?2
                  ORDER BY log_digits DESC LIMIT 1",
             )?
-            .query_row(params![digits, Count(max)], log)
+            .query_row(params![digits, SqlU64(max)], log)
             .optional()
     }
 
@@ -236,8 +238,8 @@ impl Round<'_> {
     }
 }
 
-fn log(row: &Row<'_>) -> rusqlite::Result<Columns> {
-    Ok(Columns {
+fn log(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
         key: row.get(0)?,
         head: count(row, 1)?,
         first: count(row, 2)?,

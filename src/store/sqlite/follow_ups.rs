@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::error::{Error, corrupt};
+use super::columns::{SqlTime, due_number, follow_up_state_number, session_id};
+use super::error::{SqliteError, corrupt};
 use super::read::call_in;
-use super::row::{Time, due_number, follow_up_state_number, session_id};
 use crate::model::{CallId, FollowUp, SessionId};
-use crate::store::{ToldFollowUp, rules};
+use crate::store::{FollowUpWithTask, rules};
 
 /// A follow-up as JSON.
 #[derive(Debug)]
@@ -58,8 +58,8 @@ fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::R
             record.call_id.as_bytes(),
             follow_up_state_number(record.state),
             due.map(|(what, _)| due_number(what)),
-            due.map(|(_, time)| Time(time)),
-            record.expire_time.map(Time),
+            due.map(|(_, time)| SqlTime(time)),
+            record.expire_time.map(SqlTime),
             rules::lease_request(record),
             body,
         ])?;
@@ -85,10 +85,10 @@ fn insert(
             record.session_id.as_bytes(),
             record.tenant.as_str(),
             follow_up_state_number(record.state),
-            Time(record.create_time),
+            SqlTime(record.create_time),
             due.map(|(what, _)| due_number(what)),
-            due.map(|(_, time)| Time(time)),
-            record.expire_time.map(Time),
+            due.map(|(_, time)| SqlTime(time)),
+            record.expire_time.map(SqlTime),
             rules::lease_request(record),
             body,
         ])
@@ -106,7 +106,7 @@ pub(super) fn forget(connection: &Connection, key: i64) -> rusqlite::Result<()> 
 }
 
 /// The record of a task's follow-up.
-pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<FollowUp>, Error> {
+pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<FollowUp>, SqliteError> {
     let mut statement =
         connection.prepare_cached("SELECT body FROM follow_ups WHERE call_id = ?1")?;
     let mut rows = statement.query([id.as_bytes()])?;
@@ -114,22 +114,25 @@ pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<Follo
 }
 
 /// A follow-up with its task.
-pub(super) fn told(connection: &Connection, id: CallId) -> Result<Option<ToldFollowUp>, Error> {
+pub(super) fn with_task(
+    connection: &Connection,
+    id: CallId,
+) -> Result<Option<FollowUpWithTask>, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT f.body, t.body
          FROM follow_ups f LEFT JOIN follow_up_tasks t ON t.key = f.key WHERE f.call_id = ?1",
     )?;
     let mut rows = statement.query([id.as_bytes()])?;
-    rows.next()?.map(told_in).transpose()
+    rows.next()?.map(with_task_in).transpose()
 }
 
 /// A record whose JSON stands in the first column.
-pub(super) fn record_in(row: &Row<'_>) -> Result<FollowUp, Error> {
+pub(super) fn record_in(row: &Row<'_>) -> Result<FollowUp, SqliteError> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
     serde_json::from_str(body).map_err(|cause| corrupt("a follow-up", &cause))
 }
 
 /// A record in the first column, and its task in the second.
-pub(super) fn told_in(row: &Row<'_>) -> Result<ToldFollowUp, Error> {
-    Ok(ToldFollowUp { record: record_in(row)?, task: call_in(row, 1)? })
+pub(super) fn with_task_in(row: &Row<'_>) -> Result<FollowUpWithTask, SqliteError> {
+    Ok(FollowUpWithTask { record: record_in(row)?, task: call_in(row, 1)? })
 }

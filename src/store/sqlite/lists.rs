@@ -5,10 +5,10 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
 
-use super::error::{Error, corrupt};
-use super::heads::{self, SESSION_COLUMNS};
+use super::columns::{SqlTime, SqlU64, count, kind_mask, session_state_number, state_number};
+use super::error::{SqliteError, corrupt};
 use super::read::call_in;
-use super::row::{Count, Time, count, kind_mask, session_state_number, state_number};
+use super::session_cache::{self, SESSION_COLUMNS};
 use crate::model::{Call, Labels, Session, SessionId, Timestamp};
 use crate::store::rules::has_labels;
 use crate::store::{
@@ -20,7 +20,7 @@ use crate::store::{
 pub(super) fn sessions(
     connection: &Connection,
     query: &SessionQuery,
-) -> Result<SessionPage, Error> {
+) -> Result<SessionPage, SqliteError> {
     let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
     let (time, id) = behind(cursor);
     let since = since(query.created_after);
@@ -29,7 +29,7 @@ pub(super) fn sessions(
     let mut rows = statement.query(params![query.tenant.as_str(), time, id, since])?;
     let (sessions, more) = fill(&mut rows, query.limit, |row| {
         let wanted = labels_match(row, &query.labels)?;
-        wanted.then(|| heads::session(row)).transpose()
+        wanted.then(|| session_cache::session(row)).transpose()
     })?;
     let last = sessions.last().filter(|_| more);
     let next = last.map(|last: &Session| {
@@ -40,7 +40,7 @@ pub(super) fn sessions(
 }
 
 /// Background tasks, newest first.
-pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPage, Error> {
+pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPage, SqliteError> {
     let change = newest_change(connection)?;
     let Some(scope) = scope(connection, query.session_id)? else {
         return Ok(CallPage { calls: Vec::new(), next: None, change });
@@ -63,14 +63,17 @@ pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPa
 }
 
 /// Background tasks in the order of their last change.
-pub(super) fn changes(connection: &Connection, query: &ChangeQuery) -> Result<ChangePage, Error> {
+pub(super) fn changes(
+    connection: &Connection,
+    query: &ChangeQuery,
+) -> Result<ChangePage, SqliteError> {
     let newest = newest_change(connection)?;
     let Some(scope) = scope(connection, query.session_id)? else {
         return Ok(ChangePage { calls: Vec::new(), change: newest, more: false });
     };
     let mut statement = connection.prepare_cached(&changes_sql(scope))?;
     let tenant = query.tenant.as_str();
-    let mut rows = statement.query(params![tenant, scope.key(), Count(query.after)])?;
+    let mut rows = statement.query(params![tenant, scope.key(), SqlU64(query.after)])?;
     let (found, more) =
         fill(&mut rows, query.limit, |row| Ok(Some((count(row, 1)?, call_in(row, 0)?))))?;
     let change = match found.last() {
@@ -177,9 +180,9 @@ pub(super) fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String 
 }
 
 /// Where the page begins: behind the cursor, or behind a place that is later than any row's.
-pub(super) fn behind(cursor: Option<(Timestamp, [u8; 16])>) -> (Time, Vec<u8>) {
-    let end = || (Time(Timestamp::from_micros(i64::MAX)), vec![u8::MAX; 17]);
-    cursor.map_or_else(end, |(time, id)| (Time(time), id.to_vec()))
+pub(super) fn behind(cursor: Option<(Timestamp, [u8; 16])>) -> (SqlTime, Vec<u8>) {
+    let end = || (SqlTime(Timestamp::from_micros(i64::MAX)), vec![u8::MAX; 17]);
+    cursor.map_or_else(end, |(time, id)| (SqlTime(time), id.to_vec()))
 }
 
 /// The first moment that may be shown.
@@ -195,7 +198,7 @@ struct Marks {
 }
 
 /// Whether the record in the first column has all of these labels.
-fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, Error> {
+fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, SqliteError> {
     if wanted.is_empty() {
         return Ok(true);
     }
@@ -208,8 +211,8 @@ fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, Error> {
 pub(super) fn fill<T>(
     rows: &mut rusqlite::Rows<'_>,
     limit: u32,
-    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, Error>,
-) -> Result<(Vec<T>, bool), Error> {
+    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, SqliteError>,
+) -> Result<(Vec<T>, bool), SqliteError> {
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let Some(item) = read(row)? else { continue };

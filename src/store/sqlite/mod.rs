@@ -5,19 +5,19 @@
 //! `callpark.db.lock`, which is held for as long as the store is open.
 
 mod calls;
+mod columns;
 mod error;
 mod expire;
+mod follow_up_lists;
 mod follow_ups;
-mod heads;
 mod lists;
 mod messages;
 mod open;
-mod outbox;
 mod output;
 mod pool;
 mod read;
-mod row;
 mod schema;
+mod session_cache;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -31,15 +31,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use self::open::Opened;
-use self::pool::{Pool, READ_MAX};
+use self::open::OpenedDatabase;
+use self::pool::{READ_MAX, ReaderPool};
 use self::write::Prepared;
-use self::writer::{Command, Pending, Writer};
+use self::writer::{PendingAppend, Writer, WriterCommand};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
-    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MessagePage,
-    OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store, StoreError,
-    ToldFollowUp,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError,
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
@@ -72,8 +72,8 @@ pub enum Synchronous {
 #[derive(Debug)]
 pub struct SqliteStore {
     /// None once the store is closing. When the queue is full, appends wait.
-    inbox: Mutex<Option<mpsc::Sender<Command>>>,
-    pool: Arc<Pool>,
+    inbox: Mutex<Option<mpsc::Sender<WriterCommand>>>,
+    pool: Arc<ReaderPool>,
     /// Why nothing is written any more; the writer sets it.
     broken: Arc<OnceLock<String>>,
     /// Taken by the first who closes; the others wait for it.
@@ -92,9 +92,9 @@ impl SqliteStore {
         metrics: Metrics,
         read_max: Duration,
     ) -> Result<Self, OpenError> {
-        let Opened { files, writer, lock, identity } = open::open(options)?;
+        let OpenedDatabase { files, writer, lock, identity } = open::open(options)?;
         let unusable = |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
-        let pool = Pool::new(files, read_max).map_err(|error| unusable(error.to_string()))?;
+        let pool = ReaderPool::new(files, read_max).map_err(|error| unusable(error.to_string()))?;
         let broken = Arc::new(OnceLock::new());
         let writer = Writer::new(writer, lock, identity, Arc::clone(&broken), metrics)
             .map_err(|error| unusable(error.to_string()))?;
@@ -111,7 +111,7 @@ impl SqliteStore {
         })
     }
 
-    fn inbox(&self) -> Result<mpsc::Sender<Command>, StoreError> {
+    fn inbox(&self) -> Result<mpsc::Sender<WriterCommand>, StoreError> {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
         inbox.ok_or_else(|| StoreError::Unavailable("it is closed".to_owned()))
     }
@@ -119,7 +119,7 @@ impl SqliteStore {
     /// Gives the writer a command and waits for its answer.
     async fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriterCommand,
     ) -> Result<T, StoreError> {
         let ended = || StoreError::Unavailable("its writer has ended".to_owned());
         let (reply, answer) = oneshot::channel();
@@ -135,7 +135,7 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         let prepared = Box::new(Prepared::new(append)?);
-        self.ask(|reply| Command::Append(Pending { prepared, reply })).await
+        self.ask(|reply| WriterCommand::Append(PendingAppend { prepared, reply })).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -182,16 +182,19 @@ impl Store for SqliteStore {
         self.pool.read(move |reader| follow_ups::record(reader, id)).await
     }
 
-    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
-        self.pool.read(move |reader| follow_ups::told(reader, id)).await
+    async fn follow_up_with_task(
+        &self,
+        id: CallId,
+    ) -> Result<Option<FollowUpWithTask>, StoreError> {
+        self.pool.read(move |reader| follow_ups::with_task(reader, id)).await
     }
 
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
-        self.pool.read(move |reader| outbox::list(reader, &query)).await
+        self.pool.read(move |reader| follow_up_lists::list(reader, &query)).await
     }
 
     async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
-        self.pool.read(move |reader| outbox::due(reader, &query)).await
+        self.pool.read(move |reader| follow_up_lists::due(reader, &query)).await
     }
 
     async fn sessions_with_due_follow_ups(
@@ -199,7 +202,7 @@ impl Store for SqliteStore {
         now: Timestamp,
         limit: u32,
     ) -> Result<DueSessions, StoreError> {
-        self.pool.read(move |reader| outbox::sessions(reader, now, limit)).await
+        self.pool.read(move |reader| follow_up_lists::sessions(reader, now, limit)).await
     }
 
     async fn leased_follow_ups(
@@ -208,7 +211,7 @@ impl Store for SqliteStore {
         request_id: &str,
     ) -> Result<Vec<FollowUp>, StoreError> {
         let (tenant, request_id) = (tenant.clone(), request_id.to_owned());
-        self.pool.read(move |reader| outbox::leased(reader, &tenant, &request_id)).await
+        self.pool.read(move |reader| follow_up_lists::leased(reader, &tenant, &request_id)).await
     }
 
     async fn request(
@@ -230,7 +233,7 @@ impl Store for SqliteStore {
     }
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
-        self.ask(|reply| Command::Expire(policy, reply)).await
+        self.ask(|reply| WriterCommand::Expire(policy, reply)).await
     }
 
     /// A full disk is no error here: the next append finds out whether there is space again.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::schema::{self, Found};
+use super::schema::{self, DatabaseKind};
 use super::{SqliteOptions, Synchronous};
 
 /// How long a connection waits for a lock of SQLite that somebody else holds, such as a backup.
@@ -82,7 +82,7 @@ pub(super) struct Files {
 
 /// A store that nobody else can open while this lives.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedDatabase {
     pub(super) files: Files,
     pub(super) writer: Connection,
     /// The advisory lock goes when this is closed: keep it longer than the writer.
@@ -115,14 +115,14 @@ fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// Opens or makes the store.
-pub(super) fn open(options: &SqliteOptions) -> Result<Opened, OpenError> {
+pub(super) fn open(options: &SqliteOptions) -> Result<OpenedDatabase, OpenError> {
     let files = Files::of(&options.path);
     files.make_directory()?;
     let lock = files.lock()?;
     files.check_schema()?;
     let writer = files.open_writer(options.synchronous)?;
     let identity = Identity::of(&files.database);
-    Ok(Opened { files, writer, lock, identity })
+    Ok(OpenedDatabase { files, writer, lock, identity })
 }
 
 impl Files {
@@ -183,12 +183,12 @@ impl Files {
         }
         let found = self.open_to_look().and_then(|connection| schema::look(&connection));
         match found.map_err(|error| self.explain(&error))? {
-            Found::Version(found) if found > schema::newest() => {
+            DatabaseKind::Version(found) if found > schema::newest() => {
                 let (path, known) = (self.database.clone(), schema::newest());
                 Err(OpenError::Newer { path, found, known })
             }
-            Found::Version(_) | Found::Empty => Ok(()),
-            Found::Foreign => Err(OpenError::Foreign { path: self.database.clone() }),
+            DatabaseKind::Version(_) | DatabaseKind::Empty => Ok(()),
+            DatabaseKind::Foreign => Err(OpenError::Foreign { path: self.database.clone() }),
         }
     }
 

@@ -3,8 +3,8 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::calls;
+use super::columns::{EVENT_COLUMNS, SqlU64, count, event, stream_number};
 use super::error::Error;
-use super::row::{Count, EVENT_COLUMNS, count, event, stream_number};
 use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
 use crate::model::{CallId, OutputStream, StreamSummary};
 use crate::store::rules::OutputCounts;
@@ -37,7 +37,7 @@ fn summary(row: &Row<'_>, column: usize) -> rusqlite::Result<StreamSummary> {
         total_bytes,
         kept_bytes,
         dropped_bytes: total_bytes.saturating_sub(kept_bytes),
-        cut_offset: row.get::<_, Option<Count>>(column + 2)?.map(|Count(offset)| offset),
+        cut_offset: row.get::<_, Option<SqlU64>>(column + 2)?.map(|SqlU64(offset)| offset),
     })
 }
 
@@ -58,15 +58,15 @@ pub(super) fn save_counts(
         )?
         .execute(params![
             id.as_bytes(),
-            Count(stdout.total_bytes),
-            Count(stdout.kept_bytes),
-            stdout.cut_offset.map(Count),
-            Count(stderr.total_bytes),
-            Count(stderr.kept_bytes),
-            stderr.cut_offset.map(Count),
-            Count(combined.total_bytes),
-            Count(combined.kept_bytes),
-            combined.cut_offset.map(Count),
+            SqlU64(stdout.total_bytes),
+            SqlU64(stdout.kept_bytes),
+            stdout.cut_offset.map(SqlU64),
+            SqlU64(stderr.total_bytes),
+            SqlU64(stderr.kept_bytes),
+            stderr.cut_offset.map(SqlU64),
+            SqlU64(combined.total_bytes),
+            SqlU64(combined.kept_bytes),
+            combined.cut_offset.map(SqlU64),
         ])
         .map(|_| ())
 }
@@ -75,7 +75,7 @@ pub(super) fn save_counts(
 pub(super) fn output(
     connection: &Connection,
     query: &OutputQuery,
-) -> Result<Option<OutputPage>, Error> {
+) -> Result<Option<OutputPage>, SqliteError> {
     let counts = load_counts(connection, query.call_id)?;
     let OutputCounts { stdout, stderr, combined } = counts.unwrap_or_default();
     let mut page = OutputPage { pieces: Vec::new(), stdout, stderr, combined };
@@ -91,7 +91,7 @@ pub(super) fn output(
     let from_offset = matches!(query.from, OutputFrom::Offset(_));
     let columns = format!("{EVENT_COLUMNS} FROM events");
     let mut statement = stream.prepare(&columns, ">= ?2", "ASC")?;
-    let mut rows = statement.query(params![query.call_id.as_bytes(), Count(start)])?;
+    let mut rows = statement.query(params![query.call_id.as_bytes(), SqlU64(start)])?;
     let mut bytes: u64 = 0;
     while let Some(row) = rows.next()? {
         page.pieces.push(event(row)?);
@@ -141,11 +141,11 @@ impl<'a> Stream<'a> {
     }
 
     /// An offset from which on there is the piece that holds `wanted`, or else the next one.
-    fn first_from(&self, wanted: u64) -> Result<u64, Error> {
+    fn first_from(&self, wanted: u64) -> Result<u64, SqliteError> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");
         let mut statement = self.prepare(&columns, "<= ?2", "DESC")?;
-        let mut rows = statement.query(params![self.call_id.as_bytes(), Count(wanted)])?;
+        let mut rows = statement.query(params![self.call_id.as_bytes(), SqlU64(wanted)])?;
         if let Some(row) = rows.next()? {
             let (offset, length) = (count(row, 0)?, count(row, 1)?);
             if offset.saturating_add(length) > wanted {
@@ -157,7 +157,7 @@ impl<'a> Stream<'a> {
 
     /// The offset of the last pieces that together have `wanted` bytes, or of all; of no more than
     /// a page holds.
-    fn first_of_tail(&self, wanted: u64) -> Result<u64, Error> {
+    fn first_of_tail(&self, wanted: u64) -> Result<u64, SqliteError> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");
         let mut statement = self.prepare(&columns, ">= 0", "DESC")?;

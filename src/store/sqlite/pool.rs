@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::error::{Error, for_reader};
+use super::error::{SqliteError, for_reader};
 use super::open::Files;
 use crate::model::limits::STORE_READERS_MAX;
 use crate::store::StoreError;
@@ -21,7 +21,7 @@ const CLOCK_STEPS: i32 = 1_000;
 
 /// The readers.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct ReaderPool {
     files: Files,
     read_max: Duration,
     /// One permit for each reader. When there is none, reads wait.
@@ -33,7 +33,7 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Connection>>,
 }
 
-impl Pool {
+impl ReaderPool {
     pub(super) fn new(files: Files, read_max: Duration) -> rusqlite::Result<Self> {
         let permits = Arc::new(Semaphore::new(STORE_READERS_MAX));
         let idle = (0..STORE_READERS_MAX).map(|_| files.open_reader());
@@ -49,7 +49,7 @@ impl Pool {
     /// turn would be lost to all others.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        read: impl FnOnce(&Connection) -> Result<T, SqliteError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let closed = || StoreError::Unavailable("it is closed".to_owned());
         let failed = |cause| StoreError::Unavailable(format!("a read failed: {cause}"));
@@ -73,8 +73,8 @@ impl Pool {
     fn read_blocking<T: Send + 'static>(
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
-        read: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
-    ) -> JoinHandle<Result<T, Error>> {
+        read: impl FnOnce(&Connection) -> Result<T, SqliteError> + Send + 'static,
+    ) -> JoinHandle<Result<T, SqliteError>> {
         let pool = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let result = pool.read_now(read);
@@ -83,7 +83,10 @@ impl Pool {
         })
     }
 
-    fn read_now<T>(&self, read: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+    fn read_now<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, SqliteError>,
+    ) -> Result<T, SqliteError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut reader = match idle {
             Some(reader) => reader,

@@ -3,39 +3,42 @@
 use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::error::{Error, corrupt};
-use super::heads::{self, SESSION_COLUMNS};
-use super::row::{
-    Count, count, optional_call_id, payload_kind, session_id, session_state_number, time,
+use super::columns::{
+    SqlU64, count, optional_call_id, payload_kind, session_id, session_state_number, time,
 };
+use super::error::{SqliteError, corrupt};
+use super::session_cache::{self, SESSION_COLUMNS};
 use crate::model::{Call, CallId, PayloadKind, Session, SessionId, SessionState, Tenant};
 use crate::store::{EventPage, EventQuery, LogEvent, RequestRecord};
 
 /// One session.
-pub(super) fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Error> {
+pub(super) fn session(
+    connection: &Connection,
+    id: SessionId,
+) -> Result<Option<Session>, SqliteError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {SESSION_COLUMNS}
          FROM sessions s JOIN session_bodies b ON b.session_key = s.key WHERE s.id = ?1"
     ))?;
     let mut rows = statement.query([id.as_bytes()])?;
-    rows.next()?.map(heads::session).transpose()
+    rows.next()?.map(session_cache::session).transpose()
 }
 
 /// One call.
-pub(super) fn call(connection: &Connection, id: CallId) -> Result<Option<Call>, Error> {
+pub(super) fn call(connection: &Connection, id: CallId) -> Result<Option<Call>, SqliteError> {
     let mut statement = connection.prepare_cached("SELECT body FROM calls WHERE id = ?1")?;
     let mut rows = statement.query([id.as_bytes()])?;
     rows.next()?.map(|row| call_in(row, 0)).transpose()
 }
 
 /// A call whose JSON stands in this column.
-pub(super) fn call_in(row: &Row<'_>, column: usize) -> Result<Call, Error> {
+pub(super) fn call_in(row: &Row<'_>, column: usize) -> Result<Call, SqliteError> {
     let body = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
     serde_json::from_str(body).map_err(|cause| corrupt("a call", &cause))
 }
 
 /// Calls of one session that haven't ended, oldest first.
-pub(super) fn live_calls(connection: &Connection, id: SessionId) -> Result<Vec<Call>, Error> {
+pub(super) fn live_calls(connection: &Connection, id: SessionId) -> Result<Vec<Call>, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT body FROM calls
          WHERE live = 1 AND session_key = (SELECT key FROM sessions WHERE id = ?1)
@@ -54,7 +57,7 @@ pub(super) fn request(
     connection: &Connection,
     tenant: &Tenant,
     request_id: &str,
-) -> Result<Option<RequestRecord>, Error> {
+) -> Result<Option<RequestRecord>, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT fingerprint, effect, create_time FROM requests
          WHERE tenant = ?1 AND request_id = ?2",
@@ -76,7 +79,7 @@ pub(super) fn sessions_with_live_calls(
     connection: &Connection,
     after: Option<SessionId>,
     limit: u32,
-) -> Result<Vec<SessionId>, Error> {
+) -> Result<Vec<SessionId>, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT id FROM sessions
          WHERE key IN (SELECT session_key FROM calls WHERE live = 1) AND id > ?1
@@ -88,7 +91,10 @@ pub(super) fn sessions_with_live_calls(
 }
 
 /// Events of one session.
-pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<EventPage, Error> {
+pub(super) fn events(
+    connection: &Connection,
+    query: &EventQuery,
+) -> Result<EventPage, SqliteError> {
     let log = connection
         .prepare_cached("SELECT key, head, first, state FROM sessions WHERE id = ?1")?
         .query_row([query.session_id.as_bytes()], |row| {
@@ -133,12 +139,12 @@ impl Rows {
         session_key: i64,
         query: &EventQuery,
         page: &EventPage,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SqliteError> {
         let count = (page.head - page.scanned_to).min(query.scan_max as u64);
         let mut find = connection
             .prepare_cached("SELECT key FROM events WHERE session_key = ?1 AND sequence = ?2")?;
         let mut key = |sequence: u64| {
-            find.query_row(params![session_key, Count(sequence)], |row| row.get::<_, i64>(0))
+            find.query_row(params![session_key, SqlU64(sequence)], |row| row.get::<_, i64>(0))
         };
         let (first, last) = (key(page.scanned_to + 1)?, key(page.scanned_to + count)?);
         let rows = i64::try_from(count).unwrap_or(i64::MAX);
@@ -165,7 +171,7 @@ fn scan(
     session_key: i64,
     query: &EventQuery,
     page: &mut EventPage,
-) -> Result<(), Error> {
+) -> Result<(), SqliteError> {
     let rows = Rows::of(connection, session_key, query, page)?;
     let condition = rows.condition();
     // Not read where nobody asks for it.
@@ -176,7 +182,7 @@ fn scan(
         Rows::All { first, last } => statement.query([first, last])?,
         Rows::Among { first, last } => statement.query([first, last, session_key])?,
         Rows::Indexed { after, count } => {
-            statement.query(params![Count(after), Count(count), session_key])?
+            statement.query(params![SqlU64(after), SqlU64(count), session_key])?
         }
     };
     // One piece of memory for the bytes of all events of the page.

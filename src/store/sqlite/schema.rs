@@ -25,7 +25,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), refinery::Error
 
 /// What a database says that it is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum DatabaseKind {
     /// Nothing yet.
     Empty,
     /// A store with this schema version.
@@ -35,17 +35,17 @@ pub(super) enum Found {
 }
 
 /// Looks at a database without writing to it.
-pub(super) fn look(connection: &Connection) -> rusqlite::Result<Found> {
+pub(super) fn look(connection: &Connection) -> rusqlite::Result<DatabaseKind> {
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
-        return Ok(Found::Empty);
+        return Ok(DatabaseKind::Empty);
     }
     let history = "SELECT 1 FROM sqlite_schema WHERE name = 'refinery_schema_history'";
     if connection.query_row(history, [], |_| Ok(())).optional()?.is_none() {
-        return Ok(Found::Foreign);
+        return Ok(DatabaseKind::Foreign);
     }
     let newest = "SELECT max(version) FROM refinery_schema_history";
     let version: Option<u32> = connection.query_row(newest, [], |row| row.get(0))?;
-    Ok(version.map_or(Found::Empty, Found::Version))
+    Ok(version.map_or(DatabaseKind::Empty, DatabaseKind::Version))
 }

@@ -2,13 +2,13 @@
 
 use rusqlite::{CachedStatement, Connection, params};
 
-use super::calls::{self, Known};
+use super::calls::{self, CallRow};
+use super::columns::{SqlTime, SqlU64, session_state_number, stream_number};
 use super::error::Error;
 use super::follow_ups;
-use super::heads::{Columns, Head, Heads, body_of};
 use super::messages;
 use super::output::{load_counts, save_counts};
-use super::row::{Count, Time, session_state_number, stream_number};
+use super::session_cache::{CachedSession, SessionCache, SessionRow, body_of};
 use crate::model::{Call, CallId, FollowUpPut, SessionId, Timestamp};
 use crate::store::rules::{self, OutputCounts};
 use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
@@ -30,9 +30,9 @@ pub(super) struct Prepared {
 /// An append that nothing speaks against.
 struct Checked {
     /// The session's row before the append; none if the session is new.
-    row: Option<Columns>,
+    row: Option<SessionRow>,
     /// The rows of the append's calls, none of those that are new.
-    known: Vec<Option<Known>>,
+    known: Vec<Option<CallRow>>,
     /// The session as JSON, if that isn't what is stored.
     body: Option<String>,
 }
@@ -60,25 +60,25 @@ fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
 }
 
 /// A transaction of the writer, with what every append in it needs.
-pub(super) struct Batch<'a> {
+pub(super) struct WriteTransaction<'a> {
     connection: &'a Connection,
-    heads: &'a mut Heads,
-    /// The newest change number; saved by [`Batch::finish`].
+    sessions: &'a mut SessionCache,
+    /// The newest change number; saved by [`WriteTransaction::finish`].
     change: &'a mut u64,
     change_before: u64,
     put_event: CachedStatement<'a>,
     move_head: CachedStatement<'a>,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> WriteTransaction<'a> {
     pub(super) fn begin(
         connection: &'a Connection,
-        heads: &'a mut Heads,
+        sessions: &'a mut SessionCache,
         change: &'a mut u64,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
-            heads,
+            sessions,
             change_before: *change,
             change,
             put_event: connection.prepare_cached(PUT_EVENT)?,
@@ -91,7 +91,7 @@ impl<'a> Batch<'a> {
         if *self.change != self.change_before {
             self.connection
                 .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'change'")?
-                .execute([Count(*self.change)])?;
+                .execute([SqlU64(*self.change)])?;
         }
         Ok(())
     }
@@ -108,19 +108,19 @@ impl<'a> Batch<'a> {
     ) -> rusqlite::Result<Result<(), StoreError>> {
         match self.check(prepared) {
             Ok(checked) => self.write(prepared, checked).map(Ok),
-            Err(Error::Store(refused)) => Ok(Err(refused)),
-            Err(Error::Sql(error)) => Err(error),
+            Err(SqliteError::Store(refused)) => Ok(Err(refused)),
+            Err(SqliteError::Sql(error)) => Err(error),
         }
     }
 
-    fn check(&mut self, prepared: &Prepared) -> Result<Checked, Error> {
+    fn check(&mut self, prepared: &Prepared) -> Result<Checked, SqliteError> {
         let append = &prepared.append;
-        let head = self.heads.load(self.connection, append.session_id)?;
+        let head = self.sessions.load(self.connection, append.session_id)?;
         let changed = head.as_ref().is_none_or(|head| head.body != append.session);
         let row = head.map(|head| head.row);
         rules::check_append(append, row.map(|row| row.head))?;
         let known = self.find_calls(append, row)?;
-        let owner = |id| follow_ups::owner(self.connection, id).map_err(Error::from);
+        let owner = |id| follow_ups::owner(self.connection, id).map_err(SqliteError::from);
         rules::check_follow_ups(append, row.map(|row| row.head), owner)?;
         self.check_requests(append)?;
         let body = if changed { Some(json(&append.session)?) } else { None };
@@ -157,12 +157,13 @@ impl<'a> Batch<'a> {
     fn find_calls(
         &self,
         append: &Append,
-        session: Option<Columns>,
-    ) -> Result<Vec<Option<Known>>, Error> {
+        session: Option<SessionRow>,
+    ) -> Result<Vec<Option<CallRow>>, SqliteError> {
         let mut known = Vec::with_capacity(append.calls.len());
         for call in &append.calls {
             let found = calls::find(self.connection, call.id)?;
-            let in_session = |known: Known| session.is_some_and(|row| row.key == known.session_key);
+            let in_session =
+                |known: CallRow| session.is_some_and(|row| row.key == known.session_key);
             let own = found.is_none_or(in_session);
             if !own {
                 return Err(StoreError::Conflict { head: session.map(|row| row.head) }.into());
@@ -172,7 +173,7 @@ impl<'a> Batch<'a> {
         Ok(known)
     }
 
-    fn check_requests(&self, append: &Append) -> Result<(), Error> {
+    fn check_requests(&self, append: &Append) -> Result<(), SqliteError> {
         rules::check_requests(append)?;
         for RequestRecord { tenant, request_id, .. } in &append.requests {
             let taken = self
@@ -187,7 +188,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Makes the session's row; what the append changes of it is saved at the end.
-    fn create_session(&mut self, prepared: &Prepared) -> rusqlite::Result<Columns> {
+    fn create_session(&mut self, prepared: &Prepared) -> rusqlite::Result<SessionRow> {
         let session = &prepared.append.session;
         self.connection
             .prepare_cached(
@@ -200,11 +201,11 @@ impl<'a> Batch<'a> {
                 session.tenant.as_str(),
                 session_state_number(session.state),
                 session.implicit,
-                Time(session.create_time),
-                Time(prepared.update_time),
+                SqlTime(session.create_time),
+                SqlTime(prepared.update_time),
             ])?;
         let key = self.connection.last_insert_rowid();
-        Ok(Columns { key, head: 0, first: 1, live: 0, calls: 0 })
+        Ok(SessionRow { key, head: 0, first: 1, live: 0, calls: 0 })
     }
 
     fn put_events(&mut self, session_key: i64, events: &[StoredEvent]) -> rusqlite::Result<()> {
@@ -214,14 +215,14 @@ impl<'a> Batch<'a> {
             let position = output.map(|(position, _)| position);
             self.put_event.execute(params![
                 session_key,
-                Count(event.sequence),
+                SqlU64(event.sequence),
                 event.kind as u8,
                 event.call_id.as_ref().map(CallId::as_bytes),
                 position.map(|position| stream_number(position.stream)),
-                position.map(|position| Count(position.offset)),
-                position.map(|position| Count(position.combined_offset)),
-                position.map(|position| Count(position.dropped_bytes_before)),
-                output.map(|(_, length)| Count(*length)),
+                position.map(|position| SqlU64(position.offset)),
+                position.map(|position| SqlU64(position.combined_offset)),
+                position.map(|position| SqlU64(position.dropped_bytes_before)),
+                output.map(|(_, length)| SqlU64(*length)),
                 &event.bytes[..],
             ])?;
             if let (Some(id), Some((position, length))) = (event.call_id, output) {
@@ -253,10 +254,10 @@ impl<'a> Batch<'a> {
 
     fn put_call(
         &mut self,
-        session: &mut Columns,
+        session: &mut SessionRow,
         call: &Call,
         body: &str,
-        known: Option<Known>,
+        known: Option<CallRow>,
     ) -> rusqlite::Result<()> {
         *self.change = self.change.saturating_add(1);
         let live = !call.state.is_terminal();
@@ -273,7 +274,7 @@ impl<'a> Batch<'a> {
 
     /// Requests about the call stay, so that repeating one gives the same answer, until they
     /// are old.
-    fn delete_call(&self, session: &mut Columns, id: CallId) -> rusqlite::Result<()> {
+    fn delete_call(&self, session: &mut SessionRow, id: CallId) -> rusqlite::Result<()> {
         let Some(known) = calls::find(self.connection, id)? else { return Ok(()) };
         if known.session_key != session.key {
             return Ok(());
@@ -304,7 +305,7 @@ impl<'a> Batch<'a> {
                 request.request_id,
                 request.fingerprint,
                 effect,
-                Time(request.create_time),
+                SqlTime(request.create_time),
                 call_id.as_ref().map(CallId::as_bytes),
                 session_id.as_ref().map(SessionId::as_bytes),
             ])?;
@@ -314,19 +315,19 @@ impl<'a> Batch<'a> {
     fn save_session(
         &mut self,
         prepared: &Prepared,
-        before: Option<Columns>,
-        row: Columns,
+        before: Option<SessionRow>,
+        row: SessionRow,
         body: Option<String>,
     ) -> rusqlite::Result<()> {
         let session = &prepared.append.session;
         let Some(body) = body else {
             if before.is_some_and(|before| before.only_head_differs(row)) {
-                let update_time = Time(prepared.update_time);
-                self.move_head.execute(params![row.key, Count(row.head), update_time])?;
+                let update_time = SqlTime(prepared.update_time);
+                self.move_head.execute(params![row.key, SqlU64(row.head), update_time])?;
             } else {
                 self.update_session(prepared, row)?;
             }
-            self.heads.set_row(session.id, row);
+            self.sessions.set_row(session.id, row);
             return Ok(());
         };
         self.update_session(prepared, row)?;
@@ -336,11 +337,11 @@ impl<'a> Batch<'a> {
                  ON CONFLICT (session_key) DO UPDATE SET body = excluded.body",
             )?
             .execute(params![row.key, body])?;
-        self.heads.insert(session.id, Head { row, body: session.clone() }, body.len());
+        self.sessions.insert(session.id, CachedSession { row, body: session.clone() }, body.len());
         Ok(())
     }
 
-    fn update_session(&self, prepared: &Prepared, row: Columns) -> rusqlite::Result<()> {
+    fn update_session(&self, prepared: &Prepared, row: SessionRow) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "UPDATE sessions SET state = ?2, update_time = ?3, head = ?4, live = ?5,
@@ -350,10 +351,10 @@ impl<'a> Batch<'a> {
             .execute(params![
                 row.key,
                 session_state_number(prepared.append.session.state),
-                Time(prepared.update_time),
-                Count(row.head),
-                Count(row.live),
-                Count(row.calls),
+                SqlTime(prepared.update_time),
+                SqlU64(row.head),
+                SqlU64(row.live),
+                SqlU64(row.calls),
                 row.log_digits(),
             ])?;
         Ok(())

@@ -11,12 +11,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{Fault, at_commit, at_statement};
+use super::error::{TransactionError, at_commit, at_statement};
 use super::expire::expire;
-use super::heads::Heads;
 use super::lists::newest_change;
 use super::open::Identity;
-use super::write::{Batch, Prepared};
+use super::session_cache::SessionCache;
+use super::write::{Prepared, WriteTransaction};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
 use crate::store::{Expired, ExpiryPolicy, StoreError};
 use crate::telemetry::Metrics;
@@ -27,8 +27,8 @@ const CHECKPOINT_PAGES: u32 = 4_096;
 const RESTART_PAGES: u32 = 16_384;
 
 /// What the writer is asked to do.
-pub(super) enum Command {
-    Append(Pending),
+pub(super) enum WriterCommand {
+    Append(PendingAppend),
     Expire(ExpiryPolicy, oneshot::Sender<Result<Expired, StoreError>>),
     /// Something that only tests do to the connection.
     #[cfg(test)]
@@ -36,7 +36,7 @@ pub(super) enum Command {
 }
 
 /// An append and who waits for it. If nobody does any more, it is written all the same.
-pub(super) struct Pending {
+pub(super) struct PendingAppend {
     pub(super) prepared: Box<Prepared>,
     pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
 }
@@ -44,7 +44,7 @@ pub(super) struct Pending {
 /// The thread's own state. Fields are dropped in their order: the lock goes last.
 pub(super) struct Writer {
     connection: Connection,
-    heads: Heads,
+    sessions: SessionCache,
     /// The newest change number.
     change: u64,
     /// Why nothing is written any more; shared with the store, which tells it.
@@ -78,7 +78,7 @@ impl Writer {
         }))?;
         Ok(Self {
             connection,
-            heads: Heads::default(),
+            sessions: SessionCache::default(),
             change,
             broken,
             wal_pages,
@@ -91,24 +91,24 @@ impl Writer {
     }
 
     /// Works until every sender of commands is gone and the queue is empty.
-    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<WriterCommand>) {
         let mut batch = Vec::with_capacity(STORE_COMMIT_APPENDS_MAX);
         while let Some(command) = inbox.blocking_recv() {
             let mut next = Some(command);
             while let Some(command) = next.take() {
                 match command {
-                    Command::Append(pending) => {
+                    WriterCommand::Append(pending) => {
                         batch.push(pending);
                         if batch.len() < STORE_COMMIT_APPENDS_MAX {
                             next = inbox.try_recv().ok();
                         }
                     }
-                    Command::Expire(policy, reply) => {
+                    WriterCommand::Expire(policy, reply) => {
                         self.commit(&mut batch);
                         drop(reply.send(self.expire(&policy)));
                     }
                     #[cfg(test)]
-                    Command::Visit(visit) => {
+                    WriterCommand::Visit(visit) => {
                         self.commit(&mut batch);
                         visit(&mut self.connection);
                     }
@@ -121,7 +121,7 @@ impl Writer {
     }
 
     /// Writes the batch and answers it.
-    fn commit(&mut self, batch: &mut Vec<Pending>) {
+    fn commit(&mut self, batch: &mut Vec<PendingAppend>) {
         let results = match batch.len() {
             0 => return,
             _ => self.write(batch),
@@ -135,13 +135,13 @@ impl Writer {
 
     /// One result for each append. When one of several may have failed the others, each gets a
     /// transaction of its own.
-    fn write(&mut self, batch: &[Pending]) -> Vec<Result<(), StoreError>> {
+    fn write(&mut self, batch: &[PendingAppend]) -> Vec<Result<(), StoreError>> {
         let all = self.transact(|transaction| {
             batch.iter().map(|pending| transaction.settle(&pending.prepared)).collect()
         });
         match all {
             Ok(results) => results,
-            Err(Fault::Blame(_)) if batch.len() > 1 => {
+            Err(TransactionError::Rejected(_)) if batch.len() > 1 => {
                 batch.iter().map(|pending| self.write_one(pending)).collect()
             }
             Err(fault) => {
@@ -151,14 +151,14 @@ impl Writer {
         }
     }
 
-    fn write_one(&mut self, pending: &Pending) -> Result<(), StoreError> {
+    fn write_one(&mut self, pending: &PendingAppend) -> Result<(), StoreError> {
         let result = self.transact(|transaction| transaction.settle(&pending.prepared));
         result.unwrap_or_else(|fault| Err(self.judge(fault)))
     }
 
     fn expire(&mut self, policy: &ExpiryPolicy) -> Result<Expired, StoreError> {
         // It changes sessions behind the back of what is remembered of them.
-        self.heads.clear();
+        self.sessions.clear();
         let expired = self.transact(|transaction| expire(transaction.connection(), policy));
         let expired = expired.map_err(|fault| self.judge(fault))?;
         if expired.events > 0 {
@@ -171,13 +171,15 @@ impl Writer {
     /// the database or in what the writer remembers.
     fn transact<T>(
         &mut self,
-        work: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce(&mut WriteTransaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, TransactionError> {
         if let Some(cause) = self.broken.get() {
-            return Err(Fault::Broken(cause.clone()));
+            return Err(TransactionError::Broken(cause.clone()));
         }
         if !self.identity.is_there() {
-            return Err(Fault::Broken("somebody has deleted or replaced its file".to_owned()));
+            return Err(TransactionError::Broken(
+                "somebody has deleted or replaced its file".to_owned(),
+            ));
         }
         let change = self.change;
         let result = self.try_transact(work);
@@ -185,7 +187,7 @@ impl Writer {
             Ok(_) => self.full = false,
             Err(_) => {
                 self.change = change;
-                self.heads.clear();
+                self.sessions.clear();
             }
         }
         result
@@ -193,15 +195,15 @@ impl Writer {
 
     fn try_transact<T>(
         &mut self,
-        work: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce(&mut WriteTransaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, TransactionError> {
         let judge = |error| at_statement(&error);
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(judge)?;
-        let mut batch =
-            Batch::begin(&transaction, &mut self.heads, &mut self.change).map_err(judge)?;
+        let mut batch = WriteTransaction::begin(&transaction, &mut self.sessions, &mut self.change)
+            .map_err(judge)?;
         let result = work(&mut batch).map_err(judge)?;
         batch.finish().map_err(judge)?;
         transaction.commit().map_err(|error| at_commit(&error))?;
@@ -209,20 +211,22 @@ impl Writer {
     }
 
     /// What a failure means from now on, and what its appends are told.
-    fn judge(&mut self, fault: Fault) -> StoreError {
+    fn judge(&mut self, fault: TransactionError) -> StoreError {
         match fault {
-            Fault::Full(cause) => {
+            TransactionError::Full(cause) => {
                 if !self.full {
                     tracing::warn!(cause, "the disk that holds the store is full");
                 }
                 self.full = true;
                 StoreError::Full(cause)
             }
-            Fault::Broken(cause) => {
+            TransactionError::Broken(cause) => {
                 self.stop_writing(&cause);
                 StoreError::Broken(cause)
             }
-            Fault::Busy(cause) | Fault::Blame(cause) => StoreError::Unavailable(cause),
+            TransactionError::Busy(cause) | TransactionError::Rejected(cause) => {
+                StoreError::Unavailable(cause)
+            }
         }
     }
 
@@ -262,8 +266,10 @@ impl Writer {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
         let Err(error) = self.connection.query_row(&sql, [], |_| Ok(())) else { return };
         match at_statement(&error) {
-            Fault::Broken(cause) => self.stop_writing(&cause),
-            Fault::Full(cause) | Fault::Busy(cause) | Fault::Blame(cause) => {
+            TransactionError::Broken(cause) => self.stop_writing(&cause),
+            TransactionError::Full(cause)
+            | TransactionError::Busy(cause)
+            | TransactionError::Rejected(cause) => {
                 tracing::warn!(cause, "the store's write-ahead log couldn't be checkpointed");
             }
         }

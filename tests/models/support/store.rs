@@ -13,7 +13,7 @@ use crate::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MemoryStore,
     MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError, ToldFollowUp,
+    StoreError, FollowUpWithTask,
 };
 
 /// The store, and what was appended to it.
@@ -141,8 +141,8 @@ impl Store for Log {
         between!(self.store.follow_up(id))
     }
 
-    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
-        between!(self.store.told_follow_up(id))
+    async fn follow_up_with_task(&self, id: CallId) -> Result<Option<FollowUpWithTask>, StoreError> {
+        between!(self.store.follow_up_with_task(id))
     }
 
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {

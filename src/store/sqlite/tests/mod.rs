@@ -1,7 +1,7 @@
 //! What only SQLite can do wrong. The rest is in the suite for every adapter.
 
+mod follow_up_lists;
 mod opening;
-mod outbox;
 mod reading;
 mod writing;
 
@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::writer::Command;
+use super::writer::WriterCommand;
 use super::{SqliteOptions, SqliteStore, Synchronous};
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
@@ -34,7 +34,7 @@ async fn visit(store: &SqliteStore, visit: impl FnOnce(&mut Connection) + Send +
         visit(connection);
         done.send(()).unwrap();
     };
-    store.inbox().unwrap().send(Command::Visit(Box::new(visit))).await.unwrap();
+    store.inbox().unwrap().send(WriterCommand::Visit(Box::new(visit))).await.unwrap();
     wait.await.unwrap();
 }
 
@@ -52,7 +52,7 @@ async fn hold(store: &SqliteStore) -> std::sync::mpsc::SyncSender<()> {
         // An error: the sender is gone, and so is the reason to wait.
         let _ = held.recv();
     };
-    store.inbox().unwrap().send(Command::Visit(Box::new(wait))).await.unwrap();
+    store.inbox().unwrap().send(WriterCommand::Visit(Box::new(wait))).await.unwrap();
     release
 }
 
@@ -63,7 +63,7 @@ async fn queue(
 ) -> oneshot::Receiver<Result<(), StoreError>> {
     let (reply, answer) = oneshot::channel();
     let prepared = Box::new(super::Prepared::new(append).unwrap());
-    let command = Command::Append(super::Pending { prepared, reply });
+    let command = WriterCommand::Append(super::PendingAppend { prepared, reply });
     store.inbox().unwrap().send(command).await.unwrap();
     answer
 }

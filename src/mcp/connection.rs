@@ -8,60 +8,60 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::catalog::fetch_catalog;
 use super::config::ServerConfig;
-use super::handler::Handler;
-use super::hearing::Hearing;
-use super::news::listen;
-use super::offer::offer;
-use crate::exec::{Fault, LastLines, PeerLife, exit_words};
+use super::handler::McpClientHandler;
+use super::notifications::Notifications;
+use super::subscriptions::listen;
+use crate::exec::{FirstError, LastLines, ProcessLife, describe_exit};
 use crate::model::Exit;
-use crate::tool::Offer;
+use crate::tool::Catalog;
 
 /// How long what a process has said last may take to be read once it has ended, and how long a
 /// connection may take to close.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A server that is there.
-pub(super) struct Link {
+pub(super) struct ServerConnection {
     pub(super) config: Arc<ServerConfig>,
     pub(super) peer: Peer<RoleClient>,
-    pub(super) handler: Handler,
-    pub(super) hearing: Hearing,
+    pub(super) handler: McpClientHandler,
+    pub(super) notifications: Notifications,
     /// The connection is of no use any more: why.
-    fault: Fault,
+    fault: FirstError,
     gone: CancellationToken,
     /// What it offered when it was asked last. Held while it is asked again.
-    offer: Mutex<Arc<Offer>>,
+    catalog: Mutex<Arc<Catalog>>,
     /// It is gone.
     closed: CancellationToken,
     why: OnceLock<String>,
 }
 
-/// What becomes of a link once it is made.
-pub(super) struct Running {
-    pub(super) service: RunningService<RoleClient, Handler>,
-    pub(super) hearing: Hearing,
+/// What becomes of a connection once it is made.
+pub(super) struct ConnectionParts {
+    pub(super) service: RunningService<RoleClient, McpClientHandler>,
+    pub(super) notifications: Notifications,
     /// It will say nothing more.
     pub(super) gone: CancellationToken,
     /// Of a server that is a process.
-    pub(super) life: Option<PeerLife>,
-    pub(super) fault: Fault,
+    pub(super) life: Option<ProcessLife>,
+    pub(super) fault: FirstError,
     pub(super) last_lines: LastLines,
 }
 
-impl Link {
-    /// A link to a server whose tools aren't known yet.
-    pub(super) fn new(config: &Arc<ServerConfig>, running: &Running) -> Arc<Self> {
+impl ServerConnection {
+    /// A connection to a server whose tools aren't known yet.
+    pub(super) fn new(config: &Arc<ServerConfig>, running: &ConnectionParts) -> Arc<Self> {
         let handler = running.service.service().clone();
         handler.note_tools_changed();
         Arc::new(Self {
             config: config.clone(),
             peer: running.service.peer().clone(),
             handler,
-            hearing: running.hearing.clone(),
+            notifications: running.notifications.clone(),
             fault: running.fault.clone(),
             gone: running.gone.clone(),
-            offer: Mutex::default(),
+            catalog: Mutex::default(),
             closed: CancellationToken::new(),
             why: OnceLock::new(),
         })
@@ -96,11 +96,11 @@ impl Link {
     }
 
     /// What the server offers, asked again where it has said that it has changed.
-    pub(super) async fn offer(self: &Arc<Self>) -> Result<Arc<Offer>, String> {
+    pub(super) async fn catalog(self: &Arc<Self>) -> Result<Arc<Catalog>, String> {
         // Held over the question: the answer is waited for by all who ask.
-        let mut offered = self.offer.lock().await;
+        let mut offered = self.catalog.lock().await;
         if let Some(question) = self.handler.question() {
-            let asking = offer(&self.peer, &self.config, Arc::downgrade(self));
+            let asking = fetch_catalog(&self.peer, &self.config, Arc::downgrade(self));
             let asking = timeout(self.config.start_timeout(), asking);
             let asked = asking.await.unwrap_or_else(|_| {
                 Err(format!("it didn't list its tools in {:?}", self.config.start_timeout()))
@@ -117,8 +117,12 @@ impl Link {
     }
 
     /// Holds the server until it ends, or until nobody wants it any more.
-    pub(super) async fn keep(self: Arc<Self>, running: Running, closing: CancellationToken) {
-        let Running { service, life, last_lines, gone, .. } = running;
+    pub(super) async fn keep(
+        self: Arc<Self>,
+        running: ConnectionParts,
+        closing: CancellationToken,
+    ) {
+        let ConnectionParts { service, life, last_lines, gone, .. } = running;
         let stop = service.cancellation_token();
         let mut quit = Box::pin(service.waiting());
         let listening = listen(&self.peer, &self.handler);
@@ -127,7 +131,7 @@ impl Link {
             biased;
             exit = ended(life.as_ref()) => {
                 let is_quit = timeout(LAST_WORDS, &mut quit).await.is_ok();
-                (format!("it ended with {}{}", exit_words(exit), last_lines.told()), is_quit)
+                (format!("it ended with {}{}", describe_exit(exit), last_lines.suffix()), is_quit)
             }
             _ = &mut quit => (self.parting(life.as_ref(), &last_lines).await, true),
             () = gone.cancelled() => (self.parting(life.as_ref(), &last_lines).await, false),
@@ -152,15 +156,15 @@ impl Link {
     }
 }
 
-impl Link {
+impl ServerConnection {
     /// Why a server says nothing more. One that has a fault of its own isn't waited for; another one
     /// is probably about to end, and how it does is worth a moment.
-    async fn parting(&self, life: Option<&PeerLife>, last_lines: &LastLines) -> String {
+    async fn parting(&self, life: Option<&ProcessLife>, last_lines: &LastLines) -> String {
         if let Some(fault) = self.fault.get() {
             return fault;
         }
         match timeout(LAST_WORDS, ended(life)).await {
-            Ok(exit) => format!("it ended with {}{}", exit_words(exit), last_lines.told()),
+            Ok(exit) => format!("it ended with {}{}", describe_exit(exit), last_lines.suffix()),
             Err(_) => "it closed the connection".to_owned(),
         }
     }
@@ -171,7 +175,7 @@ pub(super) fn blame(server: &str, reason: &str) -> String {
     format!("the MCP server `{server}` failed: {reason}")
 }
 
-async fn ended(life: Option<&PeerLife>) -> Exit {
+async fn ended(life: Option<&ProcessLife>) -> Exit {
     match life {
         Some(life) => life.ended().await,
         None => std::future::pending().await,

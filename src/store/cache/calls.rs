@@ -10,12 +10,12 @@ use crate::store::Append;
 
 /// The records.
 #[derive(Debug)]
-pub(super) struct Calls(Mutex<Inner>);
+pub(super) struct CallCache(Mutex<CallCacheState>);
 
 #[derive(Debug)]
-struct Inner {
+struct CallCacheState {
     known: Generations<CallId, Arc<Call>>,
-    /// Calls that appends under way touch.
+    /// CallCache that appends under way touch.
     touched: HashMap<CallId, Touched>,
     /// How often everything was forgotten: what was under way then isn't remembered.
     clears: u64,
@@ -35,8 +35,8 @@ const DELETED: u64 = u64::MAX;
 /// What an append will have changed once it is durable. Dropped without that, it leaves the calls
 /// forgotten.
 #[derive(Debug)]
-pub(super) struct Pending<'a> {
-    calls: &'a Calls,
+pub(super) struct PendingCalls<'a> {
+    calls: &'a CallCache,
     /// All that the append touches, with the revisions that it makes.
     touched: Vec<(CallId, u64)>,
     /// Those that are worth remembering.
@@ -44,20 +44,20 @@ pub(super) struct Pending<'a> {
     clears: u64,
 }
 
-impl Default for Calls {
+impl Default for CallCache {
     fn default() -> Self {
         let known = Generations::new(RECENT_CALLS_MAX / 2);
-        Self(Mutex::new(Inner { known, touched: HashMap::new(), clears: 0 }))
+        Self(Mutex::new(CallCacheState { known, touched: HashMap::new(), clears: 0 }))
     }
 }
 
-impl Calls {
+impl CallCache {
     pub(super) fn get(&self, id: CallId) -> Option<Arc<Call>> {
         self.lock().known.get(&id).cloned()
     }
 
     /// Forgets what the append touches.
-    pub(super) fn begin(&self, append: &Append) -> Pending<'_> {
+    pub(super) fn begin(&self, append: &Append) -> PendingCalls<'_> {
         let is_small = |call: &&Call| weight_bytes(call) <= RECENT_CALL_BYTES_MAX;
         let records = append.calls.iter().filter(is_small).cloned().map(Arc::new).collect();
         let changed = append.calls.iter().map(|call| (call.id, call.revision));
@@ -68,7 +68,7 @@ impl Calls {
             inner.known.remove(id);
             inner.touched.entry(*id).or_default().count += 1;
         }
-        Pending { calls: self, touched, records, clears: inner.clears }
+        PendingCalls { calls: self, touched, records, clears: inner.clears }
     }
 
     pub(super) fn clear(&self) {
@@ -77,13 +77,13 @@ impl Calls {
         inner.clears += 1;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, CallCacheState> {
         // What a panic left behind is whole: a map of records that are each true.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pending<'_> {
+impl PendingCalls<'_> {
     /// The append is durable. What another one touches that is still under way isn't remembered:
     /// that one may be durable, too, and have been seen.
     pub(super) fn complete(self) {
@@ -106,7 +106,7 @@ impl Pending<'_> {
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingCalls<'_> {
     fn drop(&mut self) {
         let mut inner = self.calls.lock();
         for (id, _) in &self.touched {

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::error::{Error, for_reader};
-use super::follow_ups::{record_in, told_in};
+use super::columns::{SqlTime, call_id, due_number, follow_up_state_number, session_id, time};
+use super::error::{SqliteError, for_reader};
+use super::follow_ups::{record_in, with_task_in};
 use super::lists::{Scope, behind, fill, merged, scope};
-use super::row::{Time, call_id, due_number, follow_up_state_number, session_id, time};
 use crate::model::{FollowUp, SessionId, Tenant, Timestamp};
 use crate::store::rules::Due;
 use crate::store::{
@@ -18,7 +18,10 @@ use crate::store::{
 
 /// Follow-ups with their tasks, newest first. Those that can't be read back take their places on
 /// the page.
-pub(super) fn list(connection: &Connection, query: &FollowUpQuery) -> Result<FollowUpPage, Error> {
+pub(super) fn list(
+    connection: &Connection,
+    query: &FollowUpQuery,
+) -> Result<FollowUpPage, SqliteError> {
     let mut page = FollowUpPage { follow_ups: Vec::new(), unreadable: Vec::new(), next: None };
     let Some(scope) = scope(connection, query.session_id)? else { return Ok(page) };
     let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
@@ -30,12 +33,12 @@ pub(super) fn list(connection: &Connection, query: &FollowUpQuery) -> Result<Fol
     let (found, more) = fill(&mut rows, query.limit, |row| {
         // The columns say where it stands, whatever its body says.
         let place = CallCursor { create_time: time(row, 2)?, id: call_id(row, 3)? };
-        Ok(Some((place, readable(told_in(row))?)))
+        Ok(Some((place, readable(with_task_in(row))?)))
     })?;
     page.next = found.last().filter(|_| more).map(|(place, _)| *place);
-    for (place, told) in found {
-        match told {
-            Some(told) => page.follow_ups.push(told),
+    for (place, follow_up) in found {
+        match follow_up {
+            Some(follow_up) => page.follow_ups.push(follow_up),
             None => page.unreadable.push(place.id),
         }
     }
@@ -44,14 +47,14 @@ pub(super) fn list(connection: &Connection, query: &FollowUpQuery) -> Result<Fol
 
 /// Follow-ups that something is due for, in the order of their times. Those that can't be read
 /// back don't count: they stay due, and would fill the page for ever.
-pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollowUps, Error> {
+pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollowUps, SqliteError> {
     let (tenant, session_id) = match &query.scope {
         DueScope::Session(id) => (None, Some(id)),
         DueScope::Lease(tenant, id) => (Some(tenant.as_str()), id.as_ref()),
         DueScope::Leased => (None, None),
     };
     let session_id = session_id.map(SessionId::as_bytes);
-    let params = params![tenant, session_id, Time(query.now)];
+    let params = params![tenant, session_id, SqlTime(query.now)];
     let mut page = DueFollowUps::default();
     let mut statement = connection.prepare_cached(&due_sql(&query.scope))?;
     let mut rows = statement.query(params)?;
@@ -72,11 +75,11 @@ pub(super) fn sessions(
     connection: &Connection,
     now: Timestamp,
     limit: u32,
-) -> Result<DueSessions, Error> {
+) -> Result<DueSessions, SqliteError> {
     let mut page = DueSessions::default();
     let mut seen = HashSet::new();
     let mut statement = connection.prepare_cached(&sessions_sql())?;
-    let mut rows = statement.query([Time(now)])?;
+    let mut rows = statement.query([SqlTime(now)])?;
     while page.sessions.len() < limit as usize
         && let Some(row) = rows.next()?
     {
@@ -86,7 +89,7 @@ pub(super) fn sessions(
             page.sessions.push((Tenant::new(tenant), id));
         }
     }
-    page.next = first_time(connection, &next_session_sql(), [Time(now)])?;
+    page.next = first_time(connection, &next_session_sql(), [SqlTime(now)])?;
     Ok(page)
 }
 
@@ -96,7 +99,7 @@ pub(super) fn leased(
     connection: &Connection,
     tenant: &Tenant,
     request_id: &str,
-) -> Result<Vec<FollowUp>, Error> {
+) -> Result<Vec<FollowUp>, SqliteError> {
     let mut statement = connection.prepare_cached(LEASED_SQL)?;
     let mut rows = statement.query(params![tenant.as_str(), request_id])?;
     let mut found = Vec::new();
@@ -108,7 +111,7 @@ pub(super) fn leased(
 }
 
 /// None: it can't be read back.
-fn readable<T>(read: Result<T, Error>) -> Result<Option<T>, StoreError> {
+fn readable<T>(read: Result<T, SqliteError>) -> Result<Option<T>, StoreError> {
     match read.map_err(for_reader) {
         Ok(item) => Ok(Some(item)),
         Err(StoreError::Corrupt(_)) => Ok(None),

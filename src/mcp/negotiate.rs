@@ -15,7 +15,7 @@ use rmcp::transport::Transport;
 use tokio::time::timeout;
 
 use super::handler::callpark;
-use super::hearing::{Tapped, ping_id, question};
+use super::notifications::{ObservedTransport, ping_id, question};
 
 /// The protocol in which nothing is initialized.
 const SPOKEN: ProtocolVersion = ProtocolVersion::V_2026_07_28;
@@ -28,7 +28,7 @@ const SPOKEN: ProtocolVersion = ProtocolVersion::V_2026_07_28;
 /// rmcp can ask as well, but takes a server that takes 10 s to start for an older one, and its answer
 /// for one to the next request.
 pub(super) async fn ask<T: Transport<RoleClient>>(
-    transport: &mut Tapped<T>,
+    transport: &mut ObservedTransport<T>,
     patience: Duration,
 ) -> Option<ClientLifecycleMode> {
     let mut request = DiscoverRequest::new(DiscoverRequestParams {});
@@ -61,7 +61,7 @@ pub(super) async fn ask<T: Transport<RoleClient>>(
 }
 
 /// Whether it speaks the protocol in which nothing is initialized.
-async fn answer<T: Transport<RoleClient>>(transport: &mut Tapped<T>) -> Option<bool> {
+async fn answer<T: Transport<RoleClient>>(transport: &mut ObservedTransport<T>) -> Option<bool> {
     loop {
         match transport.receive().await? {
             JsonRpcMessage::Response(response) if response.id == question() => {

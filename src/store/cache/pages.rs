@@ -12,22 +12,22 @@ use crate::store::{EventPage, EventQuery, StoreError};
 
 /// The pages.
 #[derive(Debug)]
-pub(super) struct Pages(Mutex<Generations<Key, Page>>);
+pub(super) struct Pages(Mutex<Generations<PageKey, SharedRead>>);
 
 /// A page, or the read that gives it. Whoever waits for it drives it: the first who asked may be
 /// the body of an answer that nobody polls.
-type Page = Shared<BoxFuture<'static, Result<Arc<EventPage>, StoreError>>>;
+type SharedRead = Shared<BoxFuture<'static, Result<Arc<EventPage>, StoreError>>>;
 
 /// What a page depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct PageKey {
     session_id: SessionId,
     after: u64,
     scan_max: usize,
     bytes_max: usize,
 }
 
-impl Key {
+impl PageKey {
     fn of(query: &EventQuery) -> Self {
         let EventQuery { session_id, after, scan_max, bytes_max, .. } = *query;
         Self { session_id, after, scan_max, bytes_max }
@@ -53,7 +53,7 @@ impl Pages {
         query: &EventQuery,
         read: impl FnOnce() -> BoxFuture<'static, Result<EventPage, StoreError>>,
     ) -> Result<(Arc<EventPage>, bool), StoreError> {
-        let key = Key::of(query);
+        let key = PageKey::of(query);
         let (page, is_shared) = {
             let mut pages = self.lock();
             match pages.get(&key) {
@@ -75,7 +75,7 @@ impl Pages {
 
     /// Forgets a page, but not one that somebody has begun to read since.
     pub(super) fn forget(&self, query: &EventQuery, page: &Arc<EventPage>) {
-        let key = Key::of(query);
+        let key = PageKey::of(query);
         let mut pages = self.lock();
         let known = pages.get(&key).and_then(|known| known.peek());
         if known.is_some_and(|known| known.as_ref().is_ok_and(|known| Arc::ptr_eq(known, page))) {
@@ -87,7 +87,7 @@ impl Pages {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generations<Key, Page>> {
+    fn lock(&self) -> MutexGuard<'_, Generations<PageKey, SharedRead>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,14 +7,14 @@ use crate::model::Environment;
 
 /// What all such processes of this server share.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct Launcher {
     /// Starts them.
     pub executor: UnixExecutor,
     /// Variables of this server that they may be allowed to see.
     pub environment: Arc<Environment>,
 }
 
-impl Surroundings {
+impl Launcher {
     /// The environment of a process that may see these variables, and has these of its own, which
     /// win.
     pub fn environment_with(&self, allowed: &[String], own: &Environment) -> Environment {

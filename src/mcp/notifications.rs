@@ -1,5 +1,5 @@
 //! What a server tells while it works: the progress of its calls, in order and before their results,
-//! and that there is news of a task.
+//! and that there is subscriptions of a task.
 //!
 //! rmcp gives each notification to a task of its own, so that they overtake one another and come
 //! after the result. So they are taken where they are read, between the transport and rmcp.
@@ -33,39 +33,39 @@ pub(super) fn ping_id() -> RequestId {
 
 /// Who listens to which call, and who waits for which task.
 #[derive(Clone, Default)]
-pub(super) struct Hearing(Arc<Mutex<Heard>>);
+pub(super) struct Notifications(Arc<Mutex<Subscribers>>);
 
 #[derive(Default)]
-struct Heard {
-    calls: HashMap<ProgressToken, Channel>,
+struct Subscribers {
+    calls: HashMap<ProgressToken, ProgressChannel>,
     tasks: HashMap<String, Arc<Notify>>,
 }
 
-struct Channel {
+struct ProgressChannel {
     sender: mpsc::Sender<Progress>,
     /// Until somebody listens.
     receiver: Option<mpsc::Receiver<Progress>>,
 }
 
-impl Default for Channel {
+impl Default for ProgressChannel {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(REPORTS_MAX);
         Self { sender, receiver: Some(receiver) }
     }
 }
 
-impl Hearing {
+impl Notifications {
     /// From now on hears of this call, also of what was told before.
-    pub(super) fn listen(&self, token: &ProgressToken) -> Listening {
+    pub(super) fn listen(&self, token: &ProgressToken) -> ProgressReports {
         let receiver = self.lock().calls.entry(token.clone()).or_default().receiver.take();
-        Listening { receiver, token: token.clone(), hearing: self.clone() }
+        ProgressReports { receiver, token: token.clone(), notifications: self.clone() }
     }
 
-    /// From now on hears that there is news of this task of the server's. Of two who wait for the
+    /// From now on hears that there is subscriptions of this task of the server's. Of two who wait for the
     /// same one, which no server should cause, one may hear nothing.
-    pub(super) fn watch(&self, task: &str) -> Watching {
-        let news = self.lock().tasks.entry(task.to_owned()).or_default().clone();
-        Watching { news, task: task.to_owned(), hearing: self.clone() }
+    pub(super) fn watch(&self, task: &str) -> TaskUpdates {
+        let subscriptions = self.lock().tasks.entry(task.to_owned()).or_default().clone();
+        TaskUpdates { subscriptions, task: task.to_owned(), notifications: self.clone() }
     }
 
     fn sent(&self, token: ProgressToken) {
@@ -89,24 +89,24 @@ impl Hearing {
     }
 
     fn told_of(&self, task: &str) {
-        if let Some(news) = self.lock().tasks.get(task) {
-            news.notify_one();
+        if let Some(subscriptions) = self.lock().tasks.get(task) {
+            subscriptions.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Heard> {
+    fn lock(&self) -> MutexGuard<'_, Subscribers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Somebody listens to a call, until this is dropped.
-pub(super) struct Listening {
+pub(super) struct ProgressReports {
     receiver: Option<mpsc::Receiver<Progress>>,
     token: ProgressToken,
-    hearing: Hearing,
+    notifications: Notifications,
 }
 
-impl Listening {
+impl ProgressReports {
     /// The next report. For ever, if there is none.
     pub(super) async fn next(&mut self) -> Progress {
         let report = match &mut self.receiver {
@@ -125,46 +125,46 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for ProgressReports {
     fn drop(&mut self) {
-        self.hearing.lock().calls.remove(&self.token);
+        self.notifications.lock().calls.remove(&self.token);
     }
 }
 
 /// Somebody waits for a task of the server's, until this is dropped.
-pub(super) struct Watching {
-    news: Arc<Notify>,
+pub(super) struct TaskUpdates {
+    subscriptions: Arc<Notify>,
     task: String,
-    hearing: Hearing,
+    notifications: Notifications,
 }
 
-impl Watching {
-    /// Waits until there is news of it. What it is the server must be asked: it may be old already.
-    pub(super) async fn news(&self) {
-        self.news.notified().await;
+impl TaskUpdates {
+    /// Waits until there is subscriptions of it. What it is the server must be asked: it may be old already.
+    pub(super) async fn subscriptions(&self) {
+        self.subscriptions.notified().await;
     }
 }
 
-impl Drop for Watching {
+impl Drop for TaskUpdates {
     fn drop(&mut self) {
-        self.hearing.lock().tasks.remove(&self.task);
+        self.notifications.lock().tasks.remove(&self.task);
     }
 }
 
 /// A transport that is listened to.
-pub(super) struct Tapped<T> {
+pub(super) struct ObservedTransport<T> {
     inner: T,
-    pub(super) hearing: Hearing,
+    pub(super) notifications: Notifications,
     /// The server will say nothing more.
     pub(super) gone: CancellationToken,
     /// Whether an answer to the question what it speaks, or to the ping, comes too late.
     is_met: bool,
 }
 
-impl<T> Tapped<T> {
+impl<T> ObservedTransport<T> {
     pub(super) fn new(inner: T) -> Self {
-        let (hearing, gone) = (Hearing::default(), CancellationToken::new());
-        Self { inner, hearing, gone, is_met: false }
+        let (notifications, gone) = (Notifications::default(), CancellationToken::new());
+        Self { inner, notifications, gone, is_met: false }
     }
 
     /// Nobody waits for an answer to the question or the ping any more.
@@ -182,7 +182,7 @@ impl<T> Tapped<T> {
     }
 }
 
-impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
+impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
     type Error = T::Error;
 
     fn send(
@@ -190,7 +190,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
         item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         if let Some(token) = token_of_call(&item) {
-            self.hearing.sent(token);
+            self.notifications.sent(token);
         }
         self.inner.send(item)
     }
@@ -207,10 +207,10 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Tapped<T> {
             None => self.gone.cancel(),
             Some(JsonRpcMessage::Notification(notification)) => match &notification.notification {
                 ServerNotification::ProgressNotification(progress) => {
-                    self.hearing.heard(&progress.params);
+                    self.notifications.heard(&progress.params);
                 }
-                ServerNotification::TaskStatusNotification(news) => {
-                    self.hearing.told_of(&news.params.task.task.task_id);
+                ServerNotification::TaskStatusNotification(subscriptions) => {
+                    self.notifications.told_of(&subscriptions.params.task.task.task_id);
                 }
                 _ => {}
             },

@@ -14,21 +14,21 @@ use crate::store::{Append, EventPage, EventQuery, StoredEvent};
 
 /// The tails.
 #[derive(Debug, Default)]
-pub(super) struct Tails(Mutex<Inner>);
+pub(super) struct Tails(Mutex<TailsState>);
 
 #[derive(Debug, Default)]
-struct Inner {
-    logs: HashMap<SessionId, Log>,
+struct TailsState {
+    logs: HashMap<SessionId, CachedLog>,
     bytes: usize,
     /// How many logs have begun to be read.
     readings: u64,
 }
 
 #[derive(Debug)]
-enum Log {
+enum CachedLog {
     /// Somebody is reading the log. An append ends it: what is being read then may or may not have
     /// its events.
-    Forming {
+    Reading {
         /// Tells it from one that began after an append.
         reading: u64,
         readers: usize,
@@ -51,7 +51,7 @@ struct Tail {
 
 /// What an append will have added once it is durable. Dropped without that, it makes the log
 /// forgotten: nobody knows what became of the append.
-pub(super) struct News<'a> {
+pub(super) struct PendingTail<'a> {
     tails: &'a Tails,
     session_id: SessionId,
     /// None if nobody follows the session.
@@ -61,7 +61,7 @@ pub(super) struct News<'a> {
 }
 
 /// A read of a log that may become its tail.
-pub(super) struct Forming<'a> {
+pub(super) struct TailRead<'a> {
     tails: &'a Tails,
     session_id: SessionId,
     /// None if the log has a tail, which the read lies before.
@@ -72,34 +72,34 @@ impl Tails {
     /// The page, if all of it is here.
     pub(super) fn read(&self, query: &EventQuery) -> Option<EventPage> {
         match self.lock().logs.get_mut(&query.session_id)? {
-            Log::Forming { .. } => None,
-            Log::Known(tail) => tail.read(query),
+            CachedLog::Reading { .. } => None,
+            CachedLog::Known(tail) => tail.read(query),
         }
     }
 
     /// Somebody is about to read this log from the store.
-    pub(super) fn form(&self, session_id: SessionId) -> Forming<'_> {
+    pub(super) fn form(&self, session_id: SessionId) -> TailRead<'_> {
         let mut inner = self.lock();
         if inner.logs.len() >= RECENT_LOGS_MAX {
             inner.clear();
         }
         inner.readings += 1;
         let newest = inner.readings;
-        let forming = Log::Forming { reading: newest, readers: 0 };
+        let forming = CachedLog::Reading { reading: newest, readers: 0 };
         let reading = match inner.logs.entry(session_id).or_insert(forming) {
-            Log::Known(_) => None,
-            Log::Forming { reading, readers } => {
+            CachedLog::Known(_) => None,
+            CachedLog::Reading { reading, readers } => {
                 *readers += 1;
                 Some(*reading)
             }
         };
-        Forming { tails: self, session_id, reading }
+        TailRead { tails: self, session_id, reading }
     }
 
     /// Keeps the events of an append that is under way, if somebody follows the session.
-    pub(super) fn begin(&self, append: &Append) -> News<'_> {
+    pub(super) fn begin(&self, append: &Append) -> PendingTail<'_> {
         let is_followed = self.lock().logs.contains_key(&append.session_id);
-        News {
+        PendingTail {
             tails: self,
             session_id: append.session_id,
             events: is_followed.then(|| append.events.clone()),
@@ -112,14 +112,14 @@ impl Tails {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, TailsState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl TailsState {
     fn forget(&mut self, session_id: SessionId) {
-        if let Some(Log::Known(tail)) = self.logs.remove(&session_id) {
+        if let Some(CachedLog::Known(tail)) = self.logs.remove(&session_id) {
             self.bytes -= tail.bytes;
         }
     }
@@ -130,13 +130,13 @@ impl Inner {
     }
 }
 
-impl News<'_> {
+impl PendingTail<'_> {
     /// The append is durable.
     pub(super) fn complete(mut self) {
         let mut inner = self.tails.lock();
-        let Inner { logs, bytes, .. } = &mut *inner;
+        let TailsState { logs, bytes, .. } = &mut *inner;
         // What a reader is reading right now may or may not have it.
-        let Some(Log::Known(tail)) = logs.get_mut(&self.session_id) else { return };
+        let Some(CachedLog::Known(tail)) = logs.get_mut(&self.session_id) else { return };
         let Some(events) = self.events.take() else { return };
         *bytes -= tail.bytes;
         let is_whole = tail.push(events, self.closed);
@@ -148,7 +148,7 @@ impl News<'_> {
     }
 }
 
-impl Drop for News<'_> {
+impl Drop for PendingTail<'_> {
     fn drop(&mut self) {
         if !self.is_told {
             self.tails.lock().forget(self.session_id);
@@ -156,28 +156,29 @@ impl Drop for News<'_> {
     }
 }
 
-impl Forming<'_> {
+impl TailRead<'_> {
     /// What was read. If it reaches the head, and nothing was appended meanwhile, the tail begins
     /// with it.
     pub(super) fn complete(self, page: &EventPage) {
         let mut inner = self.tails.lock();
         let mine = match inner.logs.get(&self.session_id) {
-            Some(Log::Forming { reading, .. }) => Some(*reading) == self.reading,
+            Some(CachedLog::Reading { reading, .. }) => Some(*reading) == self.reading,
             _ => false,
         };
         if mine && page.scanned_to == page.head && page.head > 0 {
             let EventPage { head, first, closed, .. } = *page;
             let events = VecDeque::new();
             let tail = Tail { events, bytes: 0, unread: 0, head, first, closed };
-            inner.logs.insert(self.session_id, Log::Known(tail));
+            inner.logs.insert(self.session_id, CachedLog::Known(tail));
         }
     }
 }
 
-impl Drop for Forming<'_> {
+impl Drop for TailRead<'_> {
     fn drop(&mut self) {
         let mut inner = self.tails.lock();
-        let Some(Log::Forming { reading, readers }) = inner.logs.get_mut(&self.session_id) else {
+        let Some(CachedLog::Reading { reading, readers }) = inner.logs.get_mut(&self.session_id)
+        else {
             return;
         };
         if Some(*reading) == self.reading {

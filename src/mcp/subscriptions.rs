@@ -7,13 +7,13 @@ use rmcp::model::SubscriptionFilter;
 use rmcp::service::{Peer, RoleClient};
 use tokio::time::sleep;
 
-use super::handler::Handler;
+use super::handler::McpClientHandler;
 
 /// How long it is before a server that has stopped telling is asked to tell again.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Listens for changes of the tools for as long as it is polled, where the protocol wants that said.
-pub(super) async fn listen(peer: &Peer<RoleClient>, handler: &Handler) -> Infallible {
+pub(super) async fn listen(peer: &Peer<RoleClient>, handler: &McpClientHandler) -> Infallible {
     let wants_it_said = peer.peer_info().is_some_and(|server| {
         let tools = server.capabilities.tools.as_ref();
         !server.protocol_version.has_initialize()

@@ -21,33 +21,33 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use self::calls::Calls;
+use self::calls::CallCache;
 use self::pages::Pages;
 use self::tails::Tails;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
-    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MessagePage,
-    OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store, StoreError,
-    ToldFollowUp,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    StoreError,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::{LogSource, Metrics};
 
 /// A store in front of another.
-pub struct RecentStore {
+pub struct CachedStore {
     inner: Arc<dyn Store>,
-    calls: Calls,
+    calls: CallCache,
     tails: Tails,
     pages: Pages,
     metrics: Metrics,
 }
 
-impl RecentStore {
+impl CachedStore {
     /// Remembers what this store gives and takes; reads of logs are counted.
     pub fn new(inner: Arc<dyn Store>, metrics: Metrics) -> Self {
         Self {
             inner,
-            calls: Calls::default(),
+            calls: CallCache::default(),
             tails: Tails::default(),
             pages: Pages::default(),
             metrics,
@@ -75,7 +75,7 @@ impl RecentStore {
 }
 
 #[async_trait]
-impl Store for RecentStore {
+impl Store for CachedStore {
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         let calls = self.calls.begin(&append);
         let news = self.tails.begin(&append);
@@ -163,8 +163,11 @@ impl Store for RecentStore {
         self.inner.follow_up(id).await
     }
 
-    async fn told_follow_up(&self, id: CallId) -> Result<Option<ToldFollowUp>, StoreError> {
-        self.inner.told_follow_up(id).await
+    async fn follow_up_with_task(
+        &self,
+        id: CallId,
+    ) -> Result<Option<FollowUpWithTask>, StoreError> {
+        self.inner.follow_up_with_task(id).await
     }
 
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {

@@ -4,26 +4,26 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, Row};
 
-use super::error::{Error, corrupt};
-use super::row::{count, time};
+use super::columns::{count, time};
+use super::error::{SqliteError, corrupt};
 use crate::model::{Session, SessionId, Timestamp};
 
 /// Sessions remembered. The one beyond it makes the writer forget them all: they are read again
 /// when they are needed.
-const HEADS_MAX: usize = 4_096;
+const SESSIONS_MAX: usize = 4_096;
 /// JSON of the sessions remembered, in bytes; the same happens beyond it.
-const HEADS_BYTES_MAX: usize = 16 * 1024 * 1024;
+const SESSIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A session's row, and its body as it was last written.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) row: Columns,
+pub(super) struct CachedSession {
+    pub(super) row: SessionRow,
     pub(super) body: Session,
 }
 
 /// What the writer needs of a session's row.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Columns {
+pub(super) struct SessionRow {
     pub(super) key: i64,
     pub(super) head: u64,
     pub(super) first: u64,
@@ -32,7 +32,7 @@ pub(super) struct Columns {
     pub(super) calls: u64,
 }
 
-impl Columns {
+impl SessionRow {
     /// Nothing but the head differs, and the log isn't longer by a binary digit.
     pub(super) fn only_head_differs(self, other: Self) -> bool {
         (self.live, self.calls, self.log_digits()) == (other.live, other.calls, other.log_digits())
@@ -52,18 +52,18 @@ impl Columns {
 /// The writer's copy of session rows. It is only right while nobody else writes: whoever changes
 /// sessions in another way than through it, or rolls back, clears it.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
-    known: HashMap<SessionId, Head>,
+pub(super) struct SessionCache {
+    known: HashMap<SessionId, CachedSession>,
     bytes: usize,
 }
 
-impl Heads {
+impl SessionCache {
     /// The session's row, from memory or from the database.
     pub(super) fn load(
         &mut self,
         connection: &Connection,
         id: SessionId,
-    ) -> Result<Option<&Head>, Error> {
+    ) -> Result<Option<&CachedSession>, SqliteError> {
         if !self.known.contains_key(&id) {
             let Some((head, bytes)) = read(connection, id)? else { return Ok(None) };
             self.insert(id, head, bytes);
@@ -72,8 +72,9 @@ impl Heads {
     }
 
     /// Remembers a row whose body is so long as JSON.
-    pub(super) fn insert(&mut self, id: SessionId, head: Head, bytes: usize) {
-        if self.known.len() >= HEADS_MAX || self.bytes.saturating_add(bytes) > HEADS_BYTES_MAX {
+    pub(super) fn insert(&mut self, id: SessionId, head: CachedSession, bytes: usize) {
+        if self.known.len() >= SESSIONS_MAX || self.bytes.saturating_add(bytes) > SESSIONS_BYTES_MAX
+        {
             self.clear();
         }
         self.bytes = self.bytes.saturating_add(bytes);
@@ -81,7 +82,7 @@ impl Heads {
     }
 
     /// The session's row has changed, its body has not.
-    pub(super) fn set_row(&mut self, id: SessionId, row: Columns) {
+    pub(super) fn set_row(&mut self, id: SessionId, row: SessionRow) {
         if let Some(head) = self.known.get_mut(&id) {
             head.row = row;
         }
@@ -109,7 +110,7 @@ pub(super) fn body_of(session: Session) -> Session {
 pub(super) const SESSION_COLUMNS: &str = "b.body, s.update_time, s.live, s.head, s.first";
 
 /// A session from a row of [`SESSION_COLUMNS`].
-pub(super) fn session(row: &Row<'_>) -> Result<Session, Error> {
+pub(super) fn session(row: &Row<'_>) -> Result<Session, SqliteError> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
     let body: Session = serde_json::from_str(body).map_err(|cause| corrupt("a session", &cause))?;
     Ok(Session {
@@ -121,7 +122,10 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Error> {
     })
 }
 
-fn read(connection: &Connection, id: SessionId) -> Result<Option<(Head, usize)>, Error> {
+fn read(
+    connection: &Connection,
+    id: SessionId,
+) -> Result<Option<(CachedSession, usize)>, SqliteError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {SESSION_COLUMNS}, s.key, s.calls
          FROM sessions s JOIN session_bodies b ON b.session_key = s.key WHERE s.id = ?1"
@@ -130,15 +134,15 @@ fn read(connection: &Connection, id: SessionId) -> Result<Option<(Head, usize)>,
     rows.next()?.map(head).transpose()
 }
 
-fn head(row: &Row<'_>) -> Result<(Head, usize), Error> {
-    let columns = Columns {
+fn head(row: &Row<'_>) -> Result<(CachedSession, usize), SqliteError> {
+    let columns = SessionRow {
         key: row.get(5)?,
         head: count(row, 3)?,
         first: count(row, 4)?,
         live: count(row, 2)?,
         calls: count(row, 6)?,
     };
-    let head = Head { row: columns, body: body_of(session(row)?) };
+    let head = CachedSession { row: columns, body: body_of(session(row)?) };
     let bytes = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?.len();
     Ok((head, bytes))
 }
@@ -146,17 +150,17 @@ fn head(row: &Row<'_>) -> Result<(Head, usize), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::conformance::world::Log;
+    use crate::store::conformance::world::SessionWriter;
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        for (count, bytes, most) in [(100, 1024 * 1024, 16), (HEADS_MAX + 10, 1, HEADS_MAX)] {
-            let mut heads = Heads::default();
+        for (count, bytes, most) in [(100, 1024 * 1024, 16), (SESSIONS_MAX + 10, 1, SESSIONS_MAX)] {
+            let mut sessions = SessionCache::default();
             for _ in 0..count {
-                let row = Columns { key: 1, head: 0, first: 1, live: 0, calls: 0 };
-                let body = Log::new(0).session;
-                heads.insert(body.id, Head { row, body }, bytes);
-                assert!(heads.known.len() <= most);
+                let row = SessionRow { key: 1, head: 0, first: 1, live: 0, calls: 0 };
+                let body = SessionWriter::new(0).session;
+                sessions.insert(body.id, CachedSession { row, body }, bytes);
+                assert!(sessions.known.len() <= most);
             }
         }
     }

@@ -2,16 +2,19 @@
 
 use super::{plan, store, visit};
 use crate::model::{CallId, FollowUp, FollowUpState, Lease};
-use crate::store::conformance::world::{Log, at, tenant};
+use crate::store::conformance::world::{SessionWriter, at, tenant};
 use crate::store::rules::Due;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::outbox::every_due_sql;
+use crate::store::sqlite::follow_up_lists::every_due_sql;
 use crate::store::sqlite::row::due_number;
 use crate::store::{CallCursor, DueQuery, DueScope, DueSessions, FollowUpQuery, Store, StoreError};
 
 /// Seven follow-ups of a session. Every other one of the first six is damaged.
-async fn damaged(store: &SqliteStore, change: impl Fn(FollowUp) -> FollowUp) -> (Log, Vec<CallId>) {
-    let mut log = Log::stored(store, 0).await;
+async fn damaged(
+    store: &SqliteStore,
+    change: impl Fn(FollowUp) -> FollowUp,
+) -> (SessionWriter, Vec<CallId>) {
+    let mut log = SessionWriter::stored(store, 0).await;
     let mut tasks = Vec::new();
     for n in 0..7 {
         let task = log.ended(n, 9);
@@ -54,7 +57,7 @@ async fn a_list_names_what_cannot_be_read() {
 
     for (n, id) in tasks.iter().enumerate() {
         assert_eq!(is_corrupt(store.follow_up(*id).await), [0, 2, 4].contains(&n), "{n}");
-        assert_eq!(is_corrupt(store.told_follow_up(*id).await), ![3, 6].contains(&n), "{n}");
+        assert_eq!(is_corrupt(store.follow_up_with_task(*id).await), ![3, 6].contains(&n), "{n}");
     }
     let states = vec![FollowUpState::Pending, FollowUpState::Leased];
     for session_id in [None, Some(log.id())] {

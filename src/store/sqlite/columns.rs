@@ -12,15 +12,15 @@ use crate::store::rules::Due;
 
 /// A count or an offset. SQLite's integers have a sign: beyond 2^63 it stands at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Count(pub(super) u64);
+pub(super) struct SqlU64(pub(super) u64);
 
-impl ToSql for Count {
+impl ToSql for SqlU64 {
     fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
         Ok(i64::try_from(self.0).unwrap_or(i64::MAX).into())
     }
 }
 
-impl FromSql for Count {
+impl FromSql for SqlU64 {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let number = value.as_i64()?;
         u64::try_from(number).map(Self).map_err(|_| FromSqlError::OutOfRange(number))
@@ -29,15 +29,15 @@ impl FromSql for Count {
 
 /// A moment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Time(pub(super) Timestamp);
+pub(super) struct SqlTime(pub(super) Timestamp);
 
-impl ToSql for Time {
+impl ToSql for SqlTime {
     fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
         Ok(self.0.as_micros().into())
     }
 }
 
-impl FromSql for Time {
+impl FromSql for SqlTime {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         value.as_i64().map(Timestamp::from_micros).map(Self)
     }
@@ -118,11 +118,11 @@ pub(super) fn stream_from_number(number: u8) -> FromSqlResult<OutputStream> {
 }
 
 pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64> {
-    row.get(column).map(|Count(number)| number)
+    row.get(column).map(|SqlU64(number)| number)
 }
 
 pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
-    row.get(column).map(|Time(time)| time)
+    row.get(column).map(|SqlTime(time)| time)
 }
 
 pub(super) fn session_id(row: &Row<'_>, column: usize) -> Result<SessionId> {

@@ -8,18 +8,18 @@ use serde_json::Value;
 
 use super::call::McpTool;
 use super::config::ServerConfig;
+use super::connection::ServerConnection;
 use super::convert::service_fault;
-use super::link::Link;
 use crate::model::limits::{MCP_SCHEMA_BYTES_MAX, MCP_TOOLS_MAX};
 use crate::model::{Tool, ToolKind, ToolSource};
-use crate::tool::{CallBudget, CallableTool, Offer, PROVIDER_SEPARATOR, Registry};
+use crate::tool::{CallBudget, CallableTool, Catalog, PROVIDER_SEPARATOR, Registry};
 
 /// Asks a server for its tools. An error says, as the end of a sentence, what it did wrong.
-pub(super) async fn offer(
+pub(super) async fn fetch_catalog(
     peer: &Peer<RoleClient>,
     config: &ServerConfig,
-    link: Weak<Link>,
-) -> Result<Offer, String> {
+    connection: Weak<ServerConnection>,
+) -> Result<Catalog, String> {
     let listed = list(peer)
         .await
         .map_err(|error| format!("its tools can't be listed: {}", service_fault(&error)))?;
@@ -37,7 +37,7 @@ pub(super) async fn offer(
         }
         let own_name = tool.name.clone().into_owned();
         match checked(described(tool, config)) {
-            Ok(tool) => tools.push(Arc::new(McpTool::new(tool, own_name, link.clone()))),
+            Ok(tool) => tools.push(Arc::new(McpTool::new(tool, own_name, connection.clone()))),
             Err(reason) => left_out.push(reason),
         }
     }
@@ -46,7 +46,7 @@ pub(super) async fn offer(
     for reason in &left_out {
         tracing::warn!(server = config.name, reason, "a tool of an MCP server is left out");
     }
-    Ok(Offer { registry, left_out })
+    Ok(Catalog { registry, left_out })
 }
 
 /// The tools of all pages, up to one more than is offered.
