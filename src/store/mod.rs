@@ -5,8 +5,8 @@
 //! there after any crash of the process.
 
 mod cache;
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod memory;
 mod query;
 mod rules;
@@ -233,7 +233,7 @@ pub struct ExpiryPolicy {
 
 /// Durable state.
 ///
-/// Every adapter passes the suite in `store/conformance.rs`.
+/// Every adapter passes the suite in `store/conformance/`.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Makes one change, and returns once it is durable.
