@@ -25,9 +25,8 @@ use super::failure::{blame, refusal, start_code};
 use super::reader::{Gate, Gated, Noting, Strange};
 use crate::agent::{ModelError, ModelErrorCode};
 use crate::exec::{
-    BoundedLines, FirstError, LastLines, Launcher, PipedProcess, ProcessLife, describe_exit,
+    BoundedLines, FirstError, LastLines, LaunchedProcess, Launcher, ProcessLife, describe_exit,
 };
-use crate::model::ProcessSpec;
 
 /// Messages of an agent that wait to be looked at. More are left in the pipe.
 const MESSAGES_MAX: usize = 16;
@@ -81,10 +80,12 @@ impl Process {
         tasks: &TaskTracker,
     ) -> Result<Self, ModelError> {
         let fail = |code, reason: &str| blame(&config.name, code, reason);
-        let peer = launcher.executor.connect(&spec(config, launcher));
-        let peer = peer.map_err(|error| fail(start_code(&error), &error.to_string()))?;
+        let agent = config.name.clone();
+        let log = move |line: &str| tracing::debug!(agent, line, "an agent wrote a line");
+        let launched = launcher.launch(&config.process(), tasks, log);
+        let launched = launched.map_err(|error| fail(start_code(&error), &error.to_string()))?;
         let (said, incoming) = mpsc::channel(MESSAGES_MAX);
-        let (pipes, connection) = open(peer, &config.name, said, tasks);
+        let (pipes, connection) = open(launched, said, tasks);
         let limit = config.start_timeout();
         let handshake = timeout(limit, shake_hands(connection, &pipes)).await;
         let (code, reason) = match handshake {
@@ -182,19 +183,12 @@ impl Pipes {
 
 /// Begins to talk and to listen. The connection comes as soon as there is one.
 fn open(
-    peer: PipedProcess,
-    agent: &str,
+    launched: LaunchedProcess,
     said: mpsc::Sender<Incoming>,
     tasks: &TaskTracker,
 ) -> (Pipes, oneshot::Receiver<ConnectionTo<AgentRole>>) {
-    let PipedProcess { stdin, stdout, stderr, life } = peer;
-    let (fault, strange, last_lines) =
-        (FirstError::default(), Strange::default(), LastLines::default());
-    let (name, heard) = (agent.to_owned(), last_lines.clone());
-    let listening = tasks.spawn(async move {
-        let tell = |line: &str| tracing::debug!(agent = name, line, "an agent says");
-        heard.follow(stderr, tell).await;
-    });
+    let LaunchedProcess { stdin, stdout, life, last_lines, stderr_task: listening } = launched;
+    let (fault, strange) = (FirstError::default(), Strange::default());
     let gate = Gate::default();
     let lines = BoundedLines::new(Gated::new(stdout, gate.clone(), strange.clone()), fault.clone());
     let (there, connection) = oneshot::channel();
@@ -298,14 +292,4 @@ async fn shake_hands(
         return Err((ModelErrorCode::Refused, reason));
     }
     Ok((connection, initialized.agent_capabilities))
-}
-
-fn spec(config: &AgentConfig, launcher: &Launcher) -> ProcessSpec {
-    let (allowed, own) = (&config.environment, &config.set_environment);
-    ProcessSpec {
-        argv: config.argv.clone(),
-        working_directory: config.working_directory.clone(),
-        environment: launcher.environment_with(allowed, own),
-        stdin: None,
-    }
 }

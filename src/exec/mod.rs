@@ -1,5 +1,6 @@
 //! The port to processes: start one, read what it writes, stop it, learn how it ended.
 
+mod child_process;
 mod launcher;
 mod lines;
 mod unix;
@@ -12,9 +13,10 @@ use bytes::Bytes;
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
 pub use crate::model::Survivor;
-pub use launcher::Launcher;
+pub use child_process::{ChildProcessConfig, ChildProcessError, variable_name_error};
+pub use launcher::{LaunchedProcess, Launcher};
 pub use lines::{BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, describe_exit};
-pub use unix::{PipedProcess, ProcessLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
+pub use unix::{ProcessLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
 
 /// How the processes of this executor are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exec::ChildProcessConfig;
 use crate::model::span;
 use crate::tool::{CallBudget, PROVIDER_SEPARATOR};
 
@@ -84,30 +85,18 @@ impl ServerConfig {
             ));
         }
         match (self.argv.first(), &self.url) {
-            (Some(program), None) if program.is_empty() => {
-                Err("argv must begin with the program to run".to_owned())
-            }
             (Some(_), None) if self.token_file.is_some() => {
                 Err("token_file goes with url: a process gets its secrets by set_environment or a \
                      file of its own"
                     .to_owned())
             }
-            (Some(_), None) => self.check_no_nul(),
+            (Some(_), None) => self.process().check().map_err(|error| error.to_string()),
             (None, Some(url)) => self.check_url(url),
             (Some(_), Some(_)) => Err("argv and url exclude each other".to_owned()),
             (None, None) => {
                 Err("needs argv, the program to run, or url, where the server is".to_owned())
             }
         }
-    }
-
-    fn check_no_nul(&self) -> Result<(), String> {
-        let pairs = self.set_environment.iter().flat_map(|(name, value)| [name, value]);
-        let has_nul = self.argv.iter().chain(pairs).any(|text| text.contains('\0'));
-        if has_nul {
-            return Err("argv and set_environment must not contain a NUL character".to_owned());
-        }
-        Ok(())
     }
 
     fn check_url(&self, url: &str) -> Result<(), String> {
@@ -124,6 +113,16 @@ impl ServerConfig {
         match scheme {
             Some("http" | "https") => Ok(()),
             _ => Err(format!("url `{url}` must begin with http:// or https://, and a host")),
+        }
+    }
+
+    /// Returns the process of a server that is one.
+    pub(super) fn process(&self) -> ChildProcessConfig {
+        ChildProcessConfig {
+            argv: self.argv.clone(),
+            environment: self.environment.clone(),
+            set_environment: self.set_environment.clone(),
+            working_directory: self.working_directory.clone(),
         }
     }
 

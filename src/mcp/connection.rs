@@ -28,7 +28,7 @@ pub(super) struct ServerConnection {
     pub(super) handler: McpClientHandler,
     pub(super) notifications: Notifications,
     /// The connection is of no use any more: why.
-    fault: FirstError,
+    first_error: FirstError,
     gone: CancellationToken,
     /// What it offered when it was asked last. Held while it is asked again.
     catalog: Mutex<Arc<Catalog>>,
@@ -45,7 +45,7 @@ pub(super) struct ConnectionParts {
     pub(super) gone: CancellationToken,
     /// Of a server that is a process.
     pub(super) life: Option<ProcessLife>,
-    pub(super) fault: FirstError,
+    pub(super) first_error: FirstError,
     pub(super) last_lines: LastLines,
 }
 
@@ -59,7 +59,7 @@ impl ServerConnection {
             peer: running.service.peer().clone(),
             handler,
             notifications: running.notifications.clone(),
-            fault: running.fault.clone(),
+            first_error: running.first_error.clone(),
             gone: running.gone.clone(),
             catalog: Mutex::default(),
             closed: CancellationToken::new(),
@@ -70,7 +70,7 @@ impl ServerConnection {
     /// The connection is of no use any more, for this reason if there is no better one: the server
     /// is ended, and another one may be started.
     pub(super) fn give_up(&self, reason: &str) {
-        self.fault.note(reason.to_owned());
+        self.first_error.note(reason.to_owned());
         self.gone.cancel();
     }
 
@@ -160,8 +160,8 @@ impl ServerConnection {
     /// Why a server says nothing more. One that has a fault of its own isn't waited for; another one
     /// is probably about to end, and how it does is worth a moment.
     async fn parting(&self, life: Option<&ProcessLife>, last_lines: &LastLines) -> String {
-        if let Some(fault) = self.fault.get() {
-            return fault;
+        if let Some(error) = self.first_error.get() {
+            return error;
         }
         match timeout(LAST_WORDS, ended(life)).await {
             Ok(exit) => format!("it ended with {}{}", describe_exit(exit), last_lines.suffix()),

@@ -19,9 +19,9 @@ use super::handler::McpClientHandler;
 use super::negotiate::ask;
 use super::notifications::ObservedTransport;
 use crate::exec::{
-    BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, Launcher, Peer, ProcessLife, describe_exit,
+    BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, LaunchedProcess, Launcher, ProcessLife,
+    describe_exit,
 };
-use crate::model::ProcessSpec;
 
 /// Starts or reaches the server, and learns what it offers. An error says, as the end of a sentence,
 /// why there is none.
@@ -72,13 +72,12 @@ async fn start(
     meet(process, lifecycle).await
 }
 
-/// A process that is talked to.
-struct Process<T> {
+/// A process of an MCP server, before the handshake.
+struct McpProcess<T> {
     transport: ObservedTransport<T>,
     life: ProcessLife,
-    /// Reads what it says to people.
-    listening: JoinHandle<()>,
-    fault: FirstError,
+    stderr_task: JoinHandle<()>,
+    first_error: FirstError,
     last_lines: LastLines,
 }
 
@@ -86,34 +85,32 @@ fn launch(
     config: &ServerConfig,
     launcher: &Launcher,
     tasks: &TaskTracker,
-) -> Result<Process<impl Transport<RoleClient> + use<>>, String> {
-    let spec = spec(config, launcher);
-    let peer = launcher.executor.connect(&spec).map_err(|error| error.to_string())?;
-    let PipedProcess { stdin, stdout, stderr, life } = peer;
-    let (fault, last_lines) = (FirstError::default(), LastLines::default());
-    let lines = BoundedLines::new(stdout, fault.clone());
+) -> Result<McpProcess<impl Transport<RoleClient> + use<>>, String> {
+    let server = config.name.clone();
+    let log = move |line: &str| tracing::debug!(server, line, "an MCP server wrote a line");
+    let launched = launcher.launch(&config.process(), tasks, log);
+    let LaunchedProcess { stdin, stdout, life, last_lines, stderr_task } =
+        launched.map_err(|error| error.to_string())?;
+    let first_error = FirstError::default();
+    let lines = BoundedLines::new(stdout, first_error.clone());
     // The lines have a bound of their own, which ends the connection.
     let pipes = AsyncRwTransport::<RoleClient, _, _>::new_client(lines, stdin)
         .with_max_line_length(LINE_BYTES_MAX.saturating_mul(2));
-    let (server, heard) = (config.name.clone(), last_lines.clone());
-    let listening = tasks.spawn(async move {
-        let tell = |line: &str| tracing::debug!(server, line, "an MCP server says");
-        heard.follow(stderr, tell).await;
-    });
-    Ok(Process { transport: ObservedTransport::new(pipes), life, listening, fault, last_lines })
+    let transport = ObservedTransport::new(pipes);
+    Ok(McpProcess { transport, life, stderr_task, first_error, last_lines })
 }
 
 async fn meet<T: Transport<RoleClient> + 'static>(
-    process: Process<T>,
+    process: McpProcess<T>,
     lifecycle: ClientLifecycleMode,
 ) -> Result<ConnectionParts, String> {
-    let Process { transport, life, listening, fault, last_lines } = process;
+    let McpProcess { transport, life, stderr_task, first_error, last_lines } = process;
     let (notifications, gone) = (transport.notifications.clone(), transport.gone.clone());
     let served = tokio::select! {
         served = serve_client_with_lifecycle(McpClientHandler::default(), transport, lifecycle) => served,
         // What it says to people tells more than a connection that is closed.
         exit = life.ended() => {
-            let _read = listening.await;
+            let _read = stderr_task.await;
             return Err(format!("it ended with {}{}", describe_exit(exit), last_lines.suffix()));
         }
     };
@@ -123,7 +120,7 @@ async fn meet<T: Transport<RoleClient> + 'static>(
             notifications,
             gone,
             life: Some(life),
-            fault,
+            first_error,
             last_lines,
         }),
         Err(error) => {
@@ -132,8 +129,8 @@ async fn meet<T: Transport<RoleClient> + 'static>(
                 ClientInitializeError::ConnectionClosed(_)
                     | ClientInitializeError::TransportError { .. }
             );
-            let reason = match fault.get() {
-                Some(fault) => fault,
+            let reason = match first_error.get() {
+                Some(error) => error,
                 // It is probably about to end, and how it does says more.
                 None if is_silent => match timeout(LAST_WORDS, life.ended()).await {
                     Ok(exit) => format!("it ended with {}", describe_exit(exit)),
@@ -143,19 +140,9 @@ async fn meet<T: Transport<RoleClient> + 'static>(
             };
             life.end().await;
             // Its end has closed what it says to people.
-            let _read = timeout(LAST_WORDS, listening).await;
+            let _read = timeout(LAST_WORDS, stderr_task).await;
             Err(format!("{reason}{}", last_lines.suffix()))
         }
-    }
-}
-
-fn spec(config: &ServerConfig, launcher: &Launcher) -> ProcessSpec {
-    let (allowed, own) = (&config.environment, &config.set_environment);
-    ProcessSpec {
-        argv: config.argv.clone(),
-        working_directory: config.working_directory.clone(),
-        environment: launcher.environment_with(allowed, own),
-        stdin: None,
     }
 }
 

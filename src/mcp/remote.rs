@@ -60,8 +60,8 @@ pub(super) async fn reach(config: &ServerConfig, url: &str) -> Result<Connection
     let service =
         serve_client_with_lifecycle(McpClientHandler::default(), transport, lifecycle).await;
     let service = service.map_err(|error| format!("{} at {url}", handshake_fault(&error)))?;
-    let (fault, last_lines) = (FirstError::default(), LastLines::default());
-    Ok(ConnectionParts { service, notifications, gone, life: None, fault, last_lines })
+    let (first_error, last_lines) = (FirstError::default(), LastLines::default());
+    Ok(ConnectionParts { service, notifications, gone, life: None, first_error, last_lines })
 }
 
 async fn token(file: &Path) -> Result<String, String> {

@@ -8,7 +8,7 @@ mod descendants;
 mod leader;
 mod orphans;
 mod output;
-mod peer;
+mod piped;
 mod process;
 mod spawn;
 mod stdin;
@@ -31,7 +31,8 @@ use crate::model::{CallId, ProcessSpec};
 use descendants::Sweeper;
 use leader::Reaper;
 pub use orphans::adopt_orphans;
-pub use peer::{PipedProcess, ProcessLife};
+pub(in crate::exec) use piped::PipedProcess;
+pub use piped::ProcessLife;
 use process::UnixProcess;
 
 /// Keeps the descriptors that this process inherited from its own parent away from its children.
@@ -91,7 +92,7 @@ impl UnixExecutor {
     ///
     /// # Errors
     /// The process could not be started: why, and what to do.
-    pub fn connect(&self, spec: &ProcessSpec) -> Result<PipedProcess, StartError> {
+    pub(in crate::exec) fn connect(&self, spec: &ProcessSpec) -> Result<PipedProcess, StartError> {
         let connected = spawn::connect(CallId::random(), spec, self.reaper(spec)?)?;
         if let Some(niceness) = self.shared.niceness {
             connected.leader.set_niceness(niceness);

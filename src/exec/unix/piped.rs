@@ -16,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// A process that is talked to, and the server's ends of its pipes.
 #[derive(Debug)]
-pub struct PipedProcess {
+pub(in crate::exec) struct PipedProcess {
     /// What it reads.
     pub stdin: Sender,
     /// What it says.

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::columns::{SqlU64, count};
-use super::error::Error;
+use super::error::SqliteError;
 use crate::model::SessionId;
 use crate::model::limits::HISTORY_MESSAGES_MAX;
 use crate::store::{MessagePage, StoredMessage, rules};

@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::calls;
 use super::columns::{EVENT_COLUMNS, SqlU64, count, event, stream_number};
-use super::error::Error;
+use super::error::SqliteError;
 use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
 use crate::model::{CallId, OutputStream, StreamSummary};
 use crate::store::rules::OutputCounts;

@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::calls::{self, CallRow};
 use super::columns::{SqlTime, SqlU64, session_state_number, stream_number};
-use super::error::Error;
+use super::error::SqliteError;
 use super::follow_ups;
 use super::messages;
 use super::output::{load_counts, save_counts};

@@ -5,8 +5,8 @@ use crate::model::{CallId, FollowUp, FollowUpState, Lease};
 use crate::store::conformance::world::{SessionWriter, at, tenant};
 use crate::store::rules::Due;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::columns::due_number;
 use crate::store::sqlite::follow_up_lists::every_due_sql;
-use crate::store::sqlite::row::due_number;
 use crate::store::{CallCursor, DueQuery, DueScope, DueSessions, FollowUpQuery, Store, StoreError};
 
 /// Seven follow-ups of a session. Every other one of the first six is damaged.
