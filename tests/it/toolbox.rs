@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callpark::tool::{Catalog, Registry, ToolProvider, Toolbox, ProviderUnavailable};
+use callpark::tool::{Catalog, ProviderUnavailable, Registry, ToolProvider, Toolbox};
 use tokio::time::{Instant, timeout};
 
 use crate::in_process::count;

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use callpark::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use callpark::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
-    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MemoryStore,
-    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError, FollowUpWithTask,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
+    MemoryStore, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
+    Store, StoreError,
 };
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -76,7 +76,10 @@ impl Store for Mounted {
         self.disk.store.follow_up(id).await
     }
 
-    async fn follow_up_with_task(&self, id: CallId) -> Result<Option<FollowUpWithTask>, StoreError> {
+    async fn follow_up_with_task(
+        &self,
+        id: CallId,
+    ) -> Result<Option<FollowUpWithTask>, StoreError> {
         self.disk.store.follow_up_with_task(id).await
     }
 

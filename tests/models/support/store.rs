@@ -11,9 +11,9 @@ use super::pause;
 use crate::model::{Call, CallId, FollowUp, PayloadKind, Session, SessionId, Tenant, Timestamp};
 use crate::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
-    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, MemoryStore,
-    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError, FollowUpWithTask,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
+    MemoryStore, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
+    Store, StoreError,
 };
 
 /// The store, and what was appended to it.
@@ -141,7 +141,10 @@ impl Store for Log {
         between!(self.store.follow_up(id))
     }
 
-    async fn follow_up_with_task(&self, id: CallId) -> Result<Option<FollowUpWithTask>, StoreError> {
+    async fn follow_up_with_task(
+        &self,
+        id: CallId,
+    ) -> Result<Option<FollowUpWithTask>, StoreError> {
         between!(self.store.follow_up_with_task(id))
     }
 
