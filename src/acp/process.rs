@@ -198,7 +198,7 @@ fn open(
     let (stopped, noted) = (stop.clone(), fault.clone());
     let serving = tasks.spawn(async move {
         if let Some(Err(error)) = stopped.run_until_cancelled(serving).await {
-            noted.note(format!("the connection with it failed: {error}"));
+            noted.record(format!("the connection with it failed: {error}"));
         }
     });
     let connected = stop.drop_guard();

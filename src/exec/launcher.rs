@@ -30,7 +30,7 @@ pub struct LaunchedProcess {
     pub life: ProcessLife,
     /// The last lines that the process has written to its standard error.
     pub last_lines: LastLines,
-    /// The task that reads the standard error. It ends when nobody can write to it any more.
+    /// The task that reads the standard error. It ends when all writers have closed it.
     pub stderr_task: JoinHandle<()>,
 }
 

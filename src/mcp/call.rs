@@ -1,7 +1,6 @@
 //! One tool of a server, and one call of it.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
@@ -10,21 +9,17 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::ServerConnection;
-use super::convert::{failure, result, root_cause, service_fault};
+use super::connection::{CANCEL_TIMEOUT, ServerConnection};
+use super::convert::{failure, result, service_error};
 use super::remote_task::follow;
 use crate::model::{Progress, Tool, ToolResult};
 use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
 
-/// How long a server may take to hear that a call is cancelled.
-pub(super) const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// A tool of a server.
 pub(super) struct McpTool {
     tool: Tool,
-    /// The server's own name for it.
+    /// The server's own name for the tool.
     own_name: String,
-    /// The server, as long as it is there.
     connection: Weak<ServerConnection>,
 }
 
@@ -46,7 +41,6 @@ impl CallableTool for McpTool {
     }
 }
 
-/// One call.
 struct McpCall {
     connection: Weak<ServerConnection>,
     params: CallToolRequestParams,
@@ -60,16 +54,16 @@ impl InProcess for McpCall {
         stop: CancellationToken,
     ) -> ToolResult {
         let Some(connection) = self.connection.upgrade() else {
-            return failure("the MCP server is gone: try again".to_owned());
+            return failure("the MCP server has ended: try again".to_owned());
         };
         match call(&connection, self.params, progress, stop).await {
             Ok(result) => result,
-            Err(reason) => failure(connection.blame(&reason)),
+            Err(reason) => failure(connection.error(&reason)),
         }
     }
 }
 
-/// Calls the tool. An error is the server's fault, as the end of a sentence.
+/// Calls the tool. An error is an error of the server, as the end of a sentence.
 async fn call(
     connection: &Arc<ServerConnection>,
     params: CallToolRequestParams,
@@ -87,30 +81,30 @@ async fn call(
     };
     let mut sent: RequestHandle<RoleClient> = match sent {
         Ok(sent) => sent,
-        Err(error) => return Err(lost(connection, &error).await),
+        Err(error) => return Err(connection.request_error(&error).await),
     };
-    let mut listening = connection.notifications.listen(&sent.progress_token);
+    let mut reports = connection.notifications.progress_of(&sent.progress_token);
     let answer = loop {
         tokio::select! {
             biased;
-            // First, since a cancel of a call that was answered with a task would end nothing.
+            // First: to cancel a call that was answered with a task would not end the task.
             answer = &mut sent.rx => {
                 break answer.unwrap_or(Err(ServiceError::TransportClosed));
             }
             () = stop.cancelled() => {
-                // Told for a moment: a server that doesn't read needs not hear it.
-                let telling = sent.cancel(Some("the caller wants no result any more".to_owned()));
-                let _told = timeout(CANCEL_TIMEOUT, connection.while_there(telling)).await;
-                return Ok(failure("it was told to stop".to_owned()));
+                // With a bound: the server may not be reading.
+                let cancel = sent.cancel(Some("the result is not wanted any more".to_owned()));
+                let _sent = timeout(CANCEL_TIMEOUT, connection.until_closed(cancel)).await;
+                return Ok(failure("the call was stopped".to_owned()));
             }
-            report = listening.next() => {
-                // The log may be full; then there may be no need to wait for it any more.
+            report = reports.next() => {
+                // The log may be full, and a stop ends the wait for it.
                 let _sent = stop.run_until_cancelled(progress.send(report)).await;
             }
             reason = connection.closed() => return Err(reason.to_owned()),
         }
     };
-    while let Some(report) = listening.try_next() {
+    while let Some(report) = reports.try_next() {
         let _sent = stop.run_until_cancelled(progress.send(report)).await;
     }
     match answer {
@@ -119,30 +113,14 @@ async fn call(
             follow(connection, answer.task, progress, stop).await
         }
         Ok(ServerResult::InputRequiredResult(_)) => {
-            Err("it asks for input, and there is nobody here to give it".to_owned())
+            Err("it asks for input, which callpark cannot give".to_owned())
         }
-        // What rmcp makes of an answer without content.
+        // rmcp's form of an answer without content.
         Ok(ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)) => {
             Ok(ToolResult::default())
         }
-        Ok(_) => Err(service_fault(&ServiceError::UnexpectedResponse)),
-        Err(error @ ServiceError::McpError(_)) => Err(service_fault(&error)),
-        Err(error) => Err(lost(connection, &error).await),
-    }
-}
-
-/// Why a connection didn't bring the answer: what the connection says, once it knows.
-pub(super) async fn lost(connection: &ServerConnection, error: &ServiceError) -> String {
-    match error {
-        ServiceError::TransportClosed => {
-            connection.give_up("the connection is closed");
-            connection.closed().await.to_owned()
-        }
-        ServiceError::TransportSend(cause) => {
-            connection
-                .give_up(&format!("it can't be talked to: {}", root_cause(cause.error.as_ref())));
-            connection.closed().await.to_owned()
-        }
-        other => service_fault(other),
+        Ok(_) => Err(service_error(&ServiceError::UnexpectedResponse)),
+        Err(error @ ServiceError::McpError(_)) => Err(service_error(&error)),
+        Err(error) => Err(connection.request_error(&error).await),
     }
 }

@@ -1,9 +1,8 @@
-//! Tools of MCP servers: processes that are talked to over their pipes, and servers at a URL.
+//! Tools of MCP servers: processes that callpark talks to over their pipes, and servers at a URL.
 //!
-//! A server is started when somebody asks for one of its tools, and again when it has died, after a
-//! while that doubles. Its tools are named `<server>__<tool>`. What it does wrong is the reason of
-//! the calls that meet it, and of nothing else: a server that hangs, talks nonsense or dies costs its
-//! own calls only.
+//! A server is started when one of its tools is first asked for, and again after it has ended, with
+//! a pause that doubles. Its tools are named `<server>__<tool>`. A server that hangs, sends nonsense
+//! or ends fails its own calls, and nothing else.
 
 mod call;
 mod catalog;
@@ -36,7 +35,7 @@ pub struct McpServer {
 }
 
 impl McpServer {
-    /// A server that nobody has asked for yet.
+    /// Creates a server that is started on first use.
     pub fn new(config: ServerConfig, launcher: Launcher, metrics: Metrics) -> Self {
         Self { supervisor: Arc::new(Supervisor::new(config, launcher, metrics)) }
     }
@@ -49,7 +48,7 @@ impl ToolProvider for McpServer {
     }
 
     async fn catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable> {
-        let catalog = async { self.supervisor.connection().await?.catalog().await };
+        let catalog = async { self.supervisor.server().await?.catalog().await };
         catalog
             .await
             .map_err(|reason| ProviderUnavailable { provider: self.name().to_owned(), reason })

@@ -1,8 +1,8 @@
-//! Which of the protocol's two beginnings a server is met with.
+//! The choice between the two ways in which the protocol begins.
 //!
-//! Since 2026-07-28 nothing is initialized: a server is asked what it speaks, and each request says
-//! who sends it. Only that protocol has tasks. An older server refuses the question, leaves it
-//! without an answer or hangs up on it; then there is the older beginning.
+//! Since 2026-07-28 nothing is initialized: a client asks the server which versions it supports, and
+//! each request names its sender. Only that protocol has tasks. An older server refuses the question,
+//! does not answer it, or closes the connection. Such a server is initialized.
 
 use std::time::Duration;
 
@@ -14,74 +14,79 @@ use rmcp::service::{ClientLifecycleMode, RoleClient};
 use rmcp::transport::Transport;
 use tokio::time::timeout;
 
-use super::handler::callpark;
-use super::notifications::{ObservedTransport, ping_id, question};
+use super::handler::client_info;
+use super::notifications::{ObservedTransport, discover_id, ping_id};
 
 /// The protocol in which nothing is initialized.
-const SPOKEN: ProtocolVersion = ProtocolVersion::V_2026_07_28;
+const DISCOVER_VERSION: ProtocolVersion = ProtocolVersion::V_2026_07_28;
 
-/// Asks a server what it speaks: how it wants to be met, or nothing if it hung up. One that has let
-/// `patience` go by is pinged, which tells whether it is there and answers only what it knows. One
-/// that says nothing at all in half as long again is met as an older one is, and what it answers
-/// later is passed over.
+/// Asks a server which protocol it supports. Returns `None` if it closed the connection.
 ///
-/// rmcp can ask as well, but takes a server that takes 10 s to start for an older one, and its answer
-/// for one to the next request.
-pub(super) async fn ask<T: Transport<RoleClient>>(
+/// A server that does not answer within `discover_timeout` is pinged: an answer to the ping means
+/// that it is there and did not understand the question. If it is silent for half as long again, it
+/// is initialized as well, and its late answers are ignored.
+///
+/// rmcp can ask, too. But it treats a server that takes 10 s to start as an older one, and a late
+/// answer as the answer to its next request.
+pub(super) async fn negotiate<T: Transport<RoleClient>>(
     transport: &mut ObservedTransport<T>,
-    patience: Duration,
+    discover_timeout: Duration,
 ) -> Option<ClientLifecycleMode> {
     let mut request = DiscoverRequest::new(DiscoverRequestParams {});
-    let (capabilities, information) = callpark();
-    let who = RequestMetaObject::with_client_context(SPOKEN, information, capabilities);
-    request.extensions.insert(who);
+    let (capabilities, information) = client_info();
+    let sender =
+        RequestMetaObject::with_client_context(DISCOVER_VERSION, information, capabilities);
+    request.extensions.insert(sender);
     let request =
-        ClientJsonRpcMessage::request(ClientRequest::DiscoverRequest(request), question());
-    let asking = async {
+        ClientJsonRpcMessage::request(ClientRequest::DiscoverRequest(request), discover_id());
+    let discover = async {
         transport.send(request).await.ok()?;
-        answer(transport).await
+        supports_discover(transport).await
     };
-    let speaks_it = match timeout(patience, asking).await {
+    let supported = match timeout(discover_timeout, discover).await {
         Err(_) => {
             let ping = ClientRequest::PingRequest(PingRequest::default());
-            let pinging = async {
+            let ping = async {
                 transport.send(ClientJsonRpcMessage::request(ping, ping_id())).await.ok()?;
-                answer(transport).await
+                supports_discover(transport).await
             };
-            timeout(patience / 2, pinging).await
+            timeout(discover_timeout / 2, ping).await
         }
-        heard => heard,
+        answered => answered,
     };
-    transport.pass_over_late_answers();
-    Some(match speaks_it {
+    transport.ignore_late_answers();
+    let versions = vec![DISCOVER_VERSION];
+    Some(match supported {
         Ok(None) => return None,
-        Ok(Some(true)) => ClientLifecycleMode::Discover { preferred_versions: vec![SPOKEN] },
+        Ok(Some(true)) => ClientLifecycleMode::Discover { preferred_versions: versions },
         Ok(Some(false)) | Err(_) => ClientLifecycleMode::Initialize,
     })
 }
 
-/// Whether it speaks the protocol in which nothing is initialized.
-async fn answer<T: Transport<RoleClient>>(transport: &mut ObservedTransport<T>) -> Option<bool> {
+/// Waits for an answer. Returns whether the server supports the protocol in which nothing is
+/// initialized, or `None` if it closed the connection.
+async fn supports_discover<T: Transport<RoleClient>>(
+    transport: &mut ObservedTransport<T>,
+) -> Option<bool> {
     loop {
         match transport.receive().await? {
-            JsonRpcMessage::Response(response) if response.id == question() => {
+            JsonRpcMessage::Response(response) if response.id == discover_id() => {
                 return Some(match response.result {
                     ServerResult::DiscoverResult(found) => {
-                        found.supported_versions.contains(&SPOKEN)
+                        found.supported_versions.contains(&DISCOVER_VERSION)
                     }
                     _ => false,
                 });
             }
-            // Without an answer to what it was asked before.
+            // The ping was answered, the question before it was not.
             JsonRpcMessage::Response(response) if response.id == ping_id() => return Some(false),
-            // One that refuses pings hasn't said anything of the question. An error may be one
-            // without an id.
+            // An error may have no id. One about the ping says nothing about the question.
             JsonRpcMessage::Error(error)
-                if error.id.as_ref().is_none_or(|id| *id == question()) =>
+                if error.id.as_ref().is_none_or(|id| *id == discover_id()) =>
             {
                 return Some(false);
             }
-            // Nobody is there to hear what it says unasked.
+            // Notifications and requests before the beginning are ignored.
             _ => {}
         }
     }

@@ -1,8 +1,9 @@
-//! What a server tells while it works: the progress of its calls, in order and before their results,
-//! and that there is subscriptions of a task.
+//! The notifications of a server while it works: the progress of its calls, in order and before
+//! their results, and changes of its tasks.
 //!
-//! rmcp gives each notification to a task of its own, so that they overtake one another and come
-//! after the result. So they are taken where they are read, between the transport and rmcp.
+//! rmcp handles each notification in a task of its own, so that notifications overtake each other
+//! and arrive after the result. For that reason they are taken where they are read, between the
+//! transport and rmcp.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,32 +19,33 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::Progress;
 
-/// Reports of one call that wait for its log. One more is left out: a newer one will follow.
+/// The most reports of one call that wait for its log. Beyond it a report is left out: a newer one
+/// will follow.
 const REPORTS_MAX: usize = 64;
 
-/// The id of the question what a server speaks. rmcp's own ids are numbers.
-pub(super) fn question() -> RequestId {
+/// Returns the id of the question which protocol a server supports. rmcp's own ids are numbers.
+pub(super) fn discover_id() -> RequestId {
     RequestId::String("what do you speak".into())
 }
 
-/// The id of the ping of a server that hasn't answered that question.
+/// Returns the id of the ping that follows when the question is not answered.
 pub(super) fn ping_id() -> RequestId {
     RequestId::String("are you there".into())
 }
 
-/// Who listens to which call, and who waits for which task.
+/// The receivers of the notifications of one connection.
 #[derive(Clone, Default)]
-pub(super) struct Notifications(Arc<Mutex<Subscribers>>);
+pub(super) struct Notifications(Arc<Mutex<Receivers>>);
 
 #[derive(Default)]
-struct Subscribers {
+struct Receivers {
     calls: HashMap<ProgressToken, ProgressChannel>,
     tasks: HashMap<String, Arc<Notify>>,
 }
 
 struct ProgressChannel {
     sender: mpsc::Sender<Progress>,
-    /// Until somebody listens.
+    /// The receiver, or `None` once it has been taken.
     receiver: Option<mpsc::Receiver<Progress>>,
 }
 
@@ -55,27 +57,27 @@ impl Default for ProgressChannel {
 }
 
 impl Notifications {
-    /// From now on hears of this call, also of what was told before.
-    pub(super) fn listen(&self, token: &ProgressToken) -> ProgressReports {
+    /// Returns the reports of progress of a call, those from before this moment included.
+    pub(super) fn progress_of(&self, token: &ProgressToken) -> ProgressReports {
         let receiver = self.lock().calls.entry(token.clone()).or_default().receiver.take();
         ProgressReports { receiver, token: token.clone(), notifications: self.clone() }
     }
 
-    /// From now on hears that there is subscriptions of this task of the server's. Of two who wait for the
-    /// same one, which no server should cause, one may hear nothing.
-    pub(super) fn watch(&self, task: &str) -> TaskUpdates {
-        let subscriptions = self.lock().tasks.entry(task.to_owned()).or_default().clone();
-        TaskUpdates { subscriptions, task: task.to_owned(), notifications: self.clone() }
+    /// Returns the notifications about a task of the server. If two callers follow the same task,
+    /// which no server should cause, one of them may get none.
+    pub(super) fn updates_of(&self, task: &str) -> TaskUpdates {
+        let changed = self.lock().tasks.entry(task.to_owned()).or_default().clone();
+        TaskUpdates { changed, task: task.to_owned(), notifications: self.clone() }
     }
 
-    fn sent(&self, token: ProgressToken) {
+    fn call_sent(&self, token: ProgressToken) {
         self.lock().calls.entry(token).or_default();
     }
 
-    fn heard(&self, params: &ProgressNotificationParam) {
+    fn progress_made(&self, params: &ProgressNotificationParam) {
         let sender = {
-            let heard = self.lock();
-            heard.calls.get(&params.progress_token).map(|channel| channel.sender.clone())
+            let receivers = self.lock();
+            receivers.calls.get(&params.progress_token).map(|channel| channel.sender.clone())
         };
         let Some(sender) = sender else { return };
         let progress = Progress {
@@ -84,22 +86,22 @@ impl Notifications {
             message: params.message.clone().unwrap_or_default(),
         };
         if sender.try_send(progress).is_err() {
-            tracing::debug!("a report of progress was left out: the log takes no more");
+            tracing::debug!("a report of progress is left out: too many wait for the log");
         }
     }
 
-    fn told_of(&self, task: &str) {
-        if let Some(subscriptions) = self.lock().tasks.get(task) {
-            subscriptions.notify_one();
+    fn task_changed(&self, task: &str) {
+        if let Some(changed) = self.lock().tasks.get(task) {
+            changed.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Subscribers> {
+    fn lock(&self) -> MutexGuard<'_, Receivers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Somebody listens to a call, until this is dropped.
+/// The reports of progress of a call. They are ignored once this is dropped.
 pub(super) struct ProgressReports {
     receiver: Option<mpsc::Receiver<Progress>>,
     token: ProgressToken,
@@ -107,7 +109,7 @@ pub(super) struct ProgressReports {
 }
 
 impl ProgressReports {
-    /// The next report. For ever, if there is none.
+    /// Waits for the next report.
     pub(super) async fn next(&mut self) -> Progress {
         let report = match &mut self.receiver {
             Some(receiver) => receiver.recv().await,
@@ -119,7 +121,7 @@ impl ProgressReports {
         }
     }
 
-    /// The next report, if it is there.
+    /// Returns the next report, or `None` if there is none yet.
     pub(super) fn try_next(&mut self) -> Option<Progress> {
         self.receiver.as_mut()?.try_recv().ok()
     }
@@ -131,17 +133,18 @@ impl Drop for ProgressReports {
     }
 }
 
-/// Somebody waits for a task of the server's, until this is dropped.
+/// The notifications about a task of the server. They are ignored once this is dropped.
 pub(super) struct TaskUpdates {
-    subscriptions: Arc<Notify>,
+    changed: Arc<Notify>,
     task: String,
     notifications: Notifications,
 }
 
 impl TaskUpdates {
-    /// Waits until there is subscriptions of it. What it is the server must be asked: it may be old already.
-    pub(super) async fn subscriptions(&self) {
-        self.subscriptions.notified().await;
+    /// Waits until the server says that the task has changed. Its state must be requested: the one
+    /// in the notification may be old already.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 }
 
@@ -151,25 +154,26 @@ impl Drop for TaskUpdates {
     }
 }
 
-/// A transport that is listened to.
+/// A transport whose notifications are taken as they are read.
 pub(super) struct ObservedTransport<T> {
     inner: T,
     pub(super) notifications: Notifications,
-    /// The server will say nothing more.
-    pub(super) gone: CancellationToken,
-    /// Whether an answer to the question what it speaks, or to the ping, comes too late.
-    is_met: bool,
+    /// Cancelled when the server will send nothing more.
+    pub(super) silent: CancellationToken,
+    /// Answers to the question which protocol the server supports, and to the ping, are ignored.
+    ignores_late_answers: bool,
 }
 
 impl<T> ObservedTransport<T> {
     pub(super) fn new(inner: T) -> Self {
-        let (notifications, gone) = (Notifications::default(), CancellationToken::new());
-        Self { inner, notifications, gone, is_met: false }
+        let (notifications, silent) = (Notifications::default(), CancellationToken::new());
+        Self { inner, notifications, silent, ignores_late_answers: false }
     }
 
-    /// Nobody waits for an answer to the question or the ping any more.
-    pub(super) fn pass_over_late_answers(&mut self) {
-        self.is_met = true;
+    /// Ignores, from now on, answers to the question which protocol the server supports, and to the
+    /// ping.
+    pub(super) fn ignore_late_answers(&mut self) {
+        self.ignores_late_answers = true;
     }
 
     fn is_late(&self, message: &RxJsonRpcMessage<RoleClient>) -> bool {
@@ -178,7 +182,7 @@ impl<T> ObservedTransport<T> {
             JsonRpcMessage::Error(error) => error.id.as_ref(),
             _ => None,
         };
-        self.is_met && id.is_some_and(|id| *id == question() || *id == ping_id())
+        self.ignores_late_answers && id.is_some_and(|id| *id == discover_id() || *id == ping_id())
     }
 }
 
@@ -190,7 +194,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
         item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         if let Some(token) = token_of_call(&item) {
-            self.notifications.sent(token);
+            self.notifications.call_sent(token);
         }
         self.inner.send(item)
     }
@@ -202,15 +206,15 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
                 message => break message,
             }
         };
-        // From here on nothing is awaited: what was read isn't lost when this is dropped.
+        // There is no await from here on: a message that was read is not lost when this is dropped.
         match &message {
-            None => self.gone.cancel(),
+            None => self.silent.cancel(),
             Some(JsonRpcMessage::Notification(notification)) => match &notification.notification {
                 ServerNotification::ProgressNotification(progress) => {
-                    self.notifications.heard(&progress.params);
+                    self.notifications.progress_made(&progress.params);
                 }
-                ServerNotification::TaskStatusNotification(subscriptions) => {
-                    self.notifications.told_of(&subscriptions.params.task.task.task_id);
+                ServerNotification::TaskStatusNotification(status) => {
+                    self.notifications.task_changed(&status.params.task.task.task_id);
                 }
                 _ => {}
             },
@@ -224,7 +228,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
     }
 }
 
-/// The token that rmcp has given a call.
+/// Returns the token that rmcp has given to a call, or `None` if the message is not a call.
 fn token_of_call(message: &TxJsonRpcMessage<RoleClient>) -> Option<ProgressToken> {
     let JsonRpcMessage::Request(request) = message else { return None };
     let ClientRequest::CallToolRequest(call) = &request.request else { return None };

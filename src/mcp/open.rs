@@ -1,4 +1,4 @@
-//! From the configuration of a server to a connection.
+//! The start of a server: from its configuration to a connection with a catalog.
 
 use std::sync::Arc;
 
@@ -12,39 +12,42 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::catalog::RunningServer;
 use super::config::ServerConfig;
-use super::connection::{ConnectionParts, LAST_WORDS, ServerConnection};
-use super::convert::root_cause;
+use super::connection::{CLOSE_TIMEOUT, ConnectionParts, ServerConnection};
+use super::convert::handshake_error;
 use super::handler::McpClientHandler;
-use super::negotiate::ask;
+use super::negotiate::negotiate;
 use super::notifications::ObservedTransport;
+use super::remote;
 use crate::exec::{
     BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, LaunchedProcess, Launcher, ProcessLife,
     describe_exit,
 };
 
-/// Starts or reaches the server, and learns what it offers. An error says, as the end of a sentence,
-/// why there is none.
+/// Starts a server or connects to its URL, and fetches its catalog. The error is the end of a
+/// sentence.
 pub(super) async fn open(
     config: &Arc<ServerConfig>,
     launcher: &Launcher,
     tasks: &TaskTracker,
-) -> Result<(Arc<ServerConnection>, ConnectionParts), String> {
+) -> Result<(Arc<RunningServer>, ConnectionParts), String> {
     let limit = config.start_timeout();
     let opening = async {
-        let running = match &config.url {
-            Some(url) => super::remote::reach(config, url).await?,
+        let parts = match &config.url {
+            Some(url) => remote::connect(config, url).await?,
             None => start(config, launcher, tasks).await?,
         };
-        let connection = ServerConnection::new(config, &running);
-        // The connection remembers what it offers until it changes. A memory below it, by the clock, would
-        // answer with what was there before the change, and for a server that says nothing.
+        let connection = ServerConnection::new(config, &parts);
+        // The catalog is kept until it changes. rmcp's own cache, which goes by the clock, would
+        // answer with a catalog from before a change.
         connection.peer.set_response_cache_config(ClientCacheConfig::disabled()).await;
-        connection.catalog().await?;
-        Ok((connection, running))
+        let server = Arc::new(RunningServer::new(connection));
+        server.catalog().await?;
+        Ok((server, parts))
     };
     timeout(limit, opening).await.unwrap_or_else(|_| {
-        Err(format!("it wasn't there {limit:?} after its start (start_timeout)"))
+        Err(format!("it was not ready {limit:?} after its start (start_timeout)"))
     })
 }
 
@@ -55,24 +58,24 @@ async fn start(
     tasks: &TaskTracker,
 ) -> Result<ConnectionParts, String> {
     let mut process = launch(config, launcher, tasks)?;
-    let asked = tokio::select! {
-        asked = ask(&mut process.transport, config.question_patience()) => asked,
+    let negotiated = tokio::select! {
+        negotiated = negotiate(&mut process.transport, config.discover_timeout()) => negotiated,
         _ = process.life.ended() => None,
     };
-    let lifecycle = match asked {
+    let lifecycle = match negotiated {
         Some(lifecycle) => lifecycle,
         None => {
-            // A server from before there was the question may end at it. One that ends whatever it
-            // hears tells its reason the second time.
+            // An older server may exit because of the question, so the second start initializes it.
+            // If it exits again, the second start fails with the reason.
             process.life.end().await;
             process = launch(config, launcher, tasks)?;
             ClientLifecycleMode::Initialize
         }
     };
-    meet(process, lifecycle).await
+    shake_hands(process, lifecycle).await
 }
 
-/// A process of an MCP server, before the handshake.
+/// A process of a server, before the handshake.
 struct McpProcess<T> {
     transport: ObservedTransport<T>,
     life: ProcessLife,
@@ -93,71 +96,57 @@ fn launch(
         launched.map_err(|error| error.to_string())?;
     let first_error = FirstError::default();
     let lines = BoundedLines::new(stdout, first_error.clone());
-    // The lines have a bound of their own, which ends the connection.
+    // `BoundedLines` has the tighter bound, which ends the connection.
     let pipes = AsyncRwTransport::<RoleClient, _, _>::new_client(lines, stdin)
         .with_max_line_length(LINE_BYTES_MAX.saturating_mul(2));
     let transport = ObservedTransport::new(pipes);
     Ok(McpProcess { transport, life, stderr_task, first_error, last_lines })
 }
 
-async fn meet<T: Transport<RoleClient> + 'static>(
+async fn shake_hands<T: Transport<RoleClient> + 'static>(
     process: McpProcess<T>,
     lifecycle: ClientLifecycleMode,
 ) -> Result<ConnectionParts, String> {
     let McpProcess { transport, life, stderr_task, first_error, last_lines } = process;
-    let (notifications, gone) = (transport.notifications.clone(), transport.gone.clone());
+    let (notifications, silent) = (transport.notifications.clone(), transport.silent.clone());
+    let handler = McpClientHandler::default();
     let served = tokio::select! {
-        served = serve_client_with_lifecycle(McpClientHandler::default(), transport, lifecycle) => served,
-        // What it says to people tells more than a connection that is closed.
+        served = serve_client_with_lifecycle(handler, transport, lifecycle) => served,
+        // The last lines say more than a closed connection.
         exit = life.ended() => {
             let _read = stderr_task.await;
             return Err(format!("it ended with {}{}", describe_exit(exit), last_lines.suffix()));
         }
     };
-    match served {
-        Ok(service) => Ok(ConnectionParts {
-            service,
-            notifications,
-            gone,
-            life: Some(life),
-            first_error,
-            last_lines,
-        }),
-        Err(error) => {
-            let is_silent = matches!(
-                error,
-                ClientInitializeError::ConnectionClosed(_)
-                    | ClientInitializeError::TransportError { .. }
-            );
-            let reason = match first_error.get() {
-                Some(error) => error,
-                // It is probably about to end, and how it does says more.
-                None if is_silent => match timeout(LAST_WORDS, life.ended()).await {
-                    Ok(exit) => format!("it ended with {}", describe_exit(exit)),
-                    Err(_) => handshake_fault(&error),
-                },
-                None => handshake_fault(&error),
-            };
-            life.end().await;
-            // Its end has closed what it says to people.
-            let _read = timeout(LAST_WORDS, stderr_task).await;
-            Err(format!("{reason}{}", last_lines.suffix()))
+    let error = match served {
+        Ok(service) => {
+            let life = Some(life);
+            return Ok(ConnectionParts {
+                service,
+                notifications,
+                silent,
+                life,
+                first_error,
+                last_lines,
+            });
         }
-    }
-}
-
-/// Why no hands were shaken, as the end of a sentence.
-pub(super) fn handshake_fault(error: &ClientInitializeError) -> String {
-    match error {
-        ClientInitializeError::JsonRpcError(error) => {
-            format!("it refused to initialize: {} ({})", error.message, error.code.0)
-        }
-        ClientInitializeError::ConnectionClosed(_) => {
-            "it closed the connection before it was initialized".to_owned()
-        }
-        ClientInitializeError::TransportError { error, .. } => {
-            format!("it can't be talked to: {}", root_cause(error.error.as_ref()))
-        }
-        other => format!("it doesn't speak MCP as it should: {other}"),
-    }
+        Err(error) => error,
+    };
+    let is_silent = matches!(
+        error,
+        ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. }
+    );
+    let reason = match first_error.get() {
+        Some(error) => error,
+        // The process is probably about to end, and its exit says more.
+        None if is_silent => match timeout(CLOSE_TIMEOUT, life.ended()).await {
+            Ok(exit) => format!("it ended with {}", describe_exit(exit)),
+            Err(_) => handshake_error(&error),
+        },
+        None => handshake_error(&error),
+    };
+    life.end().await;
+    // The end of the process has closed its standard error.
+    let _read = timeout(CLOSE_TIMEOUT, stderr_task).await;
+    Err(format!("{reason}{}", last_lines.suffix()))
 }

@@ -1,4 +1,4 @@
-//! What a server tells unasked only to those who have said that they listen.
+//! The subscription to changes of the tools, which the protocol of 2026-07-28 asks for.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,28 +9,32 @@ use tokio::time::sleep;
 
 use super::handler::McpClientHandler;
 
-/// How long it is before a server that has stopped telling is asked to tell again.
-const PAUSE: Duration = Duration::from_secs(60);
+/// The pause before a subscription that has ended is made again.
+const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(60);
 
-/// Listens for changes of the tools for as long as it is polled, where the protocol wants that said.
-pub(super) async fn listen(peer: &Peer<RoleClient>, handler: &McpClientHandler) -> Infallible {
-    let wants_it_said = peer.peer_info().is_some_and(|server| {
+/// Marks the catalog as stale whenever the tools change, for as long as it is polled. A server with
+/// an older protocol notifies without a subscription.
+pub(super) async fn follow_tool_changes(
+    peer: &Peer<RoleClient>,
+    handler: &McpClientHandler,
+) -> Infallible {
+    let needs_subscription = peer.peer_info().is_some_and(|server| {
         let tools = server.capabilities.tools.as_ref();
         !server.protocol_version.has_initialize()
             && tools.is_some_and(|tools| tools.list_changed == Some(true))
     });
-    if !wants_it_said {
+    if !needs_subscription {
         return std::future::pending().await;
     }
     loop {
         let filter = SubscriptionFilter::builder().tools_list_changed().build();
         if let Ok(mut subscription) = peer.listen(filter).await {
-            // They may have changed before it listened to us.
-            handler.note_tools_changed();
+            // The tools may have changed before the subscription began.
+            handler.mark_stale();
             while let Ok(Some(_)) = subscription.next().await {
-                handler.note_tools_changed();
+                handler.mark_stale();
             }
         }
-        sleep(PAUSE).await;
+        sleep(RESUBSCRIBE_PAUSE).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Starts a server when it is wanted, and again when it has died, but not at once every time.
+//! The starts of a server: on first use, and again after it has ended, with growing pauses.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,24 +8,24 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::catalog::RunningServer;
 use super::config::ServerConfig;
-use super::connection::{ServerConnection, blame};
+use super::connection::server_error;
 use super::open::open;
 use crate::exec::Launcher;
 use crate::telemetry::Metrics;
 
-/// The pause after the second failure; it doubles with each further one. After the first there is
-/// none.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Where the doubling ends.
+/// The pause after the second failure in a row. It doubles with each further one; there is none after
+/// the first.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A server that has been there for so long has not failed by starting.
-const PROVEN: Duration = Duration::from_secs(60);
+/// The uptime after which the end of a server counts as a first failure.
+const STABLE_UPTIME: Duration = Duration::from_secs(60);
 
-/// What came of a start.
-type StartResult = Result<Arc<ServerConnection>, String>;
+/// The result of a start. The error is a whole sentence.
+type StartResult = Result<Arc<RunningServer>, String>;
 
-/// Answers for one server.
+/// Starts one server and keeps it running.
 pub(super) struct Supervisor {
     config: Arc<ServerConfig>,
     launcher: Launcher,
@@ -37,22 +37,26 @@ pub(super) struct Supervisor {
 
 #[derive(Default)]
 struct SupervisorState {
-    /// Failures since it was last there for long.
+    /// Failures since the server last ran for long.
     failures: u32,
     phase: ServerPhase,
 }
 
 #[derive(Default)]
 enum ServerPhase {
-    /// Nobody has asked for it.
     #[default]
     Idle,
-    /// It is on its way.
     Starting(watch::Receiver<Option<StartResult>>),
-    /// It was there, and may be gone.
-    Up { connection: Arc<ServerConnection>, since: Instant },
-    /// It isn't tried again before this moment.
-    Pausing { reason: String, until: Instant },
+    /// Started, and perhaps ended since.
+    Up {
+        server: Arc<RunningServer>,
+        since: Instant,
+    },
+    /// Not started again before `until`.
+    Pausing {
+        reason: String,
+        until: Instant,
+    },
 }
 
 impl Supervisor {
@@ -71,40 +75,40 @@ impl Supervisor {
         &self.config
     }
 
-    /// The server, which is started if it has to be. An error says why there is none.
-    pub(super) async fn connection(self: &Arc<Self>) -> StartResult {
-        let mut starting = match self.look()? {
-            Availability::Up(connection) => return Ok(connection),
+    /// Returns the server, started if it is not running.
+    pub(super) async fn server(self: &Arc<Self>) -> StartResult {
+        let mut starting = match self.availability()? {
+            Availability::Up(server) => return Ok(server),
             Availability::Starting(starting) => starting,
         };
-        // The start goes on when those who wait for it leave.
+        // The start goes on without its callers.
         match starting.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(started)) => started.clone(),
-            Ok(None) | Err(_) => Err(blame(&self.config.name, "callpark stops")),
+            Ok(None) | Err(_) => Err(server_error(&self.config.name, "callpark is stopping")),
         }
     }
 
-    fn look(self: &Arc<Self>) -> Result<Availability, String> {
+    fn availability(self: &Arc<Self>) -> Result<Availability, String> {
         let mut state = self.lock();
         let now = Instant::now();
-        if let ServerPhase::Up { connection, since } = &state.phase
-            && connection.is_closed()
+        if let ServerPhase::Up { server, since } = &state.phase
+            && server.connection.is_closed()
         {
-            let was_proven = now.duration_since(*since) >= PROVEN;
-            let reason = connection.blame(connection.why());
-            state.fail(reason, was_proven, now);
+            let was_stable = now.duration_since(*since) >= STABLE_UPTIME;
+            let reason = server.connection.error(server.connection.close_reason());
+            state.fail(reason, was_stable, now);
         }
         match &state.phase {
-            ServerPhase::Up { connection, .. } => return Ok(Availability::Up(connection.clone())),
+            ServerPhase::Up { server, .. } => return Ok(Availability::Up(server.clone())),
             ServerPhase::Starting(starting) => return Ok(Availability::Starting(starting.clone())),
             ServerPhase::Pausing { reason, until } if *until > now => {
                 let left = until.duration_since(now).as_secs_f64();
-                return Err(format!("{reason}; it is started again in {left:.1} s at the soonest"));
+                return Err(format!("{reason}; it can be started again in {left:.1} s"));
             }
             ServerPhase::Idle | ServerPhase::Pausing { .. } => {}
         }
         if self.closing.is_cancelled() {
-            return Err(blame(&self.config.name, "callpark stops"));
+            return Err(server_error(&self.config.name, "callpark is stopping"));
         }
         let (started, starting) = watch::channel(None);
         state.phase = ServerPhase::Starting(starting.clone());
@@ -117,29 +121,33 @@ impl Supervisor {
         let opened = match self.closing.run_until_cancelled(opening).await {
             Some(opened) => {
                 self.metrics.mcp_start(&self.config.name, opened.is_ok());
-                opened.map_err(|reason| blame(&self.config.name, &reason))
+                opened.map_err(|reason| server_error(&self.config.name, &reason))
             }
-            None => Err(blame(&self.config.name, "callpark stops")),
+            None => Err(server_error(&self.config.name, "callpark is stopping")),
         };
         let now = Instant::now();
         let opened = match opened {
-            Ok((connection, running)) => {
-                tracing::info!(server = self.config.name, "an MCP server is there");
-                self.lock().phase = ServerPhase::Up { connection: connection.clone(), since: now };
-                self.tasks.spawn(connection.clone().keep(running, self.closing.clone()));
-                Ok(connection)
+            Ok((server, parts)) => {
+                tracing::info!(server = self.config.name, "an MCP server has started");
+                self.lock().phase = ServerPhase::Up { server: server.clone(), since: now };
+                self.tasks.spawn(server.connection.clone().keep(parts, self.closing.clone()));
+                Ok(server)
             }
             Err(reason) => {
-                tracing::warn!(server = self.config.name, reason, "an MCP server can't be had");
+                tracing::warn!(
+                    server = self.config.name,
+                    reason,
+                    "an MCP server could not be started"
+                );
                 self.lock().fail(reason.clone(), false, now);
                 Err(reason)
             }
         };
-        // Those who waited may have left.
+        // The callers may have gone away.
         started.send_replace(Some(opened));
     }
 
-    /// Ends the server, and waits for its end.
+    /// Ends the server, and waits until it has ended.
     pub(super) async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
@@ -152,23 +160,22 @@ impl Supervisor {
 }
 
 impl SupervisorState {
-    fn fail(&mut self, reason: String, was_proven: bool, now: Instant) {
-        self.failures = if was_proven { 1 } else { self.failures.saturating_add(1) };
+    fn fail(&mut self, reason: String, was_stable: bool, now: Instant) {
+        self.failures = if was_stable { 1 } else { self.failures.saturating_add(1) };
         self.phase = ServerPhase::Pausing { reason, until: now + pause(self.failures) };
     }
 }
 
-/// The pause after so many failures in a row.
+/// Returns the pause after so many failures in a row.
 fn pause(failures: u32) -> Duration {
     match failures.checked_sub(2) {
-        Some(doublings) => PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX),
+        Some(doublings) => PAUSE_MIN.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX),
         None => Duration::ZERO,
     }
 }
 
-/// How things stand.
 enum Availability {
-    Up(Arc<ServerConnection>),
+    Up(Arc<RunningServer>),
     Starting(watch::Receiver<Option<StartResult>>),
 }
 

@@ -17,36 +17,37 @@ use super::{ExecutorState, orphans};
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
 use crate::model::{CallId, Exit, OutputStream};
 
-/// How long pipes are read after everything that was found has been killed. What still holds them
-/// then was not found.
+/// The time for which pipes are read after all processes that were found are killed. A process that
+/// still holds them then was not found.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What is read of one pipe after a deadline, in bytes: no pipe holds more, unless an
-/// administrator raised the limit.
+/// The bytes that are read from one pipe after a deadline. No pipe holds more, unless an administrator
+/// has raised the limit.
 const LATE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Where a process is in its life. It only moves forward.
+/// The phase of a process. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProcessPhase {
-    /// It runs. A deadline is the end of its grace.
+    /// The process runs. The deadline is the end of its grace.
     Running,
-    /// It has exited and is not reaped; its group may still write. The deadline is the drain's.
+    /// The leader has exited and is not reaped. Its group may still write. The deadline is the end of the
+    /// drain.
     Draining,
-    /// Its group is dead, and it is looked for what left the group.
+    /// The group is dead. A sweep searches for processes that left it.
     Sweeping,
-    /// All that was found is dead. The deadline is for pipes that are open all the same.
+    /// All processes that were found are dead. The deadline is for pipes that are still open.
     Settling,
-    /// Its end was told.
+    /// The last event was returned.
     Done,
 }
 
 /// A process that this executor started.
 ///
-/// Every field outlives the future of [`Process::next`], which may be dropped at any await.
+/// No state is in the future of [`Process::next`], which may be dropped at any await.
 pub(super) struct UnixProcess {
     call_id: CallId,
     shared: Arc<ExecutorState>,
-    /// Dropped with this struct: that kills the group, and gets the leader reaped.
+    /// The leader. Dropping it kills the group and reaps the leader.
     leader: Leader,
     stdin: Option<StdinPipe>,
     stdout: OutputPipe,
@@ -55,12 +56,12 @@ pub(super) struct UnixProcess {
     deadline: Option<Instant>,
     late_bytes: usize,
     sweep: Option<oneshot::Receiver<Vec<Survivor>>>,
-    /// KILL was sent to the group while the process ran.
+    /// `true` if KILL was sent to the group while the process ran.
     killed: bool,
     report: ExitReport,
 }
 
-/// What a waiting process was woken by.
+/// The reason for which a waiting process was woken.
 enum ProcessWake {
     Readable(OutputStream),
     Writable,
@@ -69,7 +70,7 @@ enum ProcessWake {
     Time,
 }
 
-/// What is to be done when there is no output to give.
+/// The next step when there is no output to return.
 enum NextStep {
     Look,
     Wait,
@@ -110,7 +111,7 @@ impl UnixProcess {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// What may have happened while time went by.
+    /// Handles a deadline, and decides on the next step.
     fn step(&mut self) -> NextStep {
         let late = self.is_past_deadline();
         match self.phase {
@@ -145,8 +146,8 @@ impl UnixProcess {
         NextStep::Look
     }
 
-    /// Reads what was in the pipes when a deadline passed: how fast somebody asks for events
-    /// decides when output is given, never whether. Returns whether it is worth to look again.
+    /// Reads the bytes that were in the pipes at a deadline. A slow caller gets output later, but not less
+    /// of it. Returns whether there may be output to return.
     fn read_late(&mut self) -> bool {
         if self.late_bytes == 0 {
             return false;
@@ -171,8 +172,8 @@ impl UnixProcess {
         self.leader.signal_group(Signal::KILL);
     }
 
-    /// Kills what is left of the group and reaps its leader. What left the group is waited for
-    /// only where there is a reason: to find it costs a read of all of `/proc`.
+    /// Kills the rest of the group, and reaps its leader. A sweep for processes that left the group is
+    /// awaited only if there is a reason: it costs a read of all of `/proc`.
     fn end_group(&mut self) {
         self.leader.signal_group(Signal::KILL);
         self.leader.reap();
@@ -186,8 +187,8 @@ impl UnixProcess {
         }
     }
 
-    /// There may be descendants that are worth a wait. Where nobody can tell, it is looked for
-    /// them later.
+    /// Returns whether to wait for a sweep. If it is not known whether there are descendants, a later
+    /// sweep searches for them.
     fn may_have_left_more(&self) -> bool {
         orphans::may_be_left_by(self.call_id).unwrap_or_else(|| !self.sweep_later())
     }
@@ -196,7 +197,7 @@ impl UnixProcess {
         self.shared.sweeper.sweep_later(self.leader.reaper(), self.call_id)
     }
 
-    /// A piece of output whose time has come.
+    /// Returns a piece of output that is due, or `None` if there is none.
     fn due_output(&mut self) -> Option<ProcessEvent> {
         let pipes = [&self.stdout, &self.stderr];
         if pipes.iter().all(|pipe| pipe.since().is_none()) {
@@ -211,8 +212,8 @@ impl UnixProcess {
         if pipes.iter().any(is_due) { self.oldest_output() } else { None }
     }
 
-    /// The piece whose first byte came first, due or not, so that both streams together stay in
-    /// the order of arrival as far as it can be known.
+    /// Returns the piece whose first byte was read first, due or not, so that both streams together stay
+    /// in the order of arrival as far as it is known.
     fn oldest_output(&mut self) -> Option<ProcessEvent> {
         let (stream, pipe) = match (self.stdout.since(), self.stderr.since()) {
             (None, None) => return None,
@@ -224,7 +225,7 @@ impl UnixProcess {
         Some(ProcessEvent::Output { stream, data })
     }
 
-    /// The last event, unless there is still output to give before it.
+    /// Returns the last event, or output that must come before it.
     fn end(&mut self) -> ProcessEvent {
         self.oldest_output().unwrap_or_else(|| {
             self.begin(ProcessPhase::Done, None);
@@ -330,7 +331,7 @@ impl Process for UnixProcess {
 impl Drop for UnixProcess {
     fn drop(&mut self) {
         if matches!(self.phase, ProcessPhase::Running | ProcessPhase::Draining) {
-            // Too many wait for it only where calls end faster than anything can be looked for.
+            // The queue is full only if calls end faster than a sweep can search.
             let _queued = self.sweep_later();
         }
     }
@@ -343,7 +344,7 @@ async fn writable(stdin: Option<&StdinPipe>) {
     }
 }
 
-/// What a sweep found; nothing, if the runtime is shutting down and there was none.
+/// Waits for the survivors of a sweep. There are none if the runtime is shutting down.
 async fn swept(sweep: Option<&mut oneshot::Receiver<Vec<Survivor>>>) -> Vec<Survivor> {
     match sweep {
         Some(sweep) => sweep.await.unwrap_or_default(),

@@ -1,7 +1,7 @@
-//! The newest events of the sessions that somebody follows.
+//! The newest events of the sessions that have readers.
 //!
-//! A tail begins when a reader has come to the head of a log, and ends when events go by that
-//! nobody reads.
+//! A tail begins when a reader reaches the head of a log, and ends when many events are appended that
+//! no reader reads.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,6 @@ use crate::model::limits::{
 use crate::model::{SessionId, SessionState};
 use crate::store::{Append, EventPage, EventQuery, StoredEvent};
 
-/// The tails.
 #[derive(Debug, Default)]
 pub(super) struct Tails(Mutex<TailsState>);
 
@@ -20,28 +19,28 @@ pub(super) struct Tails(Mutex<TailsState>);
 struct TailsState {
     logs: HashMap<SessionId, CachedLog>,
     bytes: usize,
-    /// How many logs have begun to be read.
+    /// The number of reads that have begun.
     readings: u64,
 }
 
 #[derive(Debug)]
 enum CachedLog {
-    /// Somebody is reading the log. An append ends it: what is being read then may or may not have
-    /// its events.
+    /// The log is being read from the store. An append ends this state: the page may or may not have its
+    /// events.
     Reading {
-        /// Tells it from one that began after an append.
+        /// The number of the read, which differs from that of a read after an append.
         reading: u64,
         readers: usize,
     },
     Known(Tail),
 }
 
-/// Events up to the head without a gap.
+/// The events up to the head, without a gap.
 #[derive(Debug)]
 struct Tail {
     events: VecDeque<StoredEvent>,
     bytes: usize,
-    /// Events that came since somebody last read.
+    /// The number of events since the last read.
     unread: usize,
     head: u64,
     /// The oldest sequence of the log, not of the tail.
@@ -49,27 +48,27 @@ struct Tail {
     closed: bool,
 }
 
-/// What an append will have added once it is durable. Dropped without that, it makes the log
-/// forgotten: nobody knows what became of the append.
+/// The events of an append under way. If this is dropped before the append is durable, the tail is
+/// dropped as well: the append may or may not be stored.
 pub(super) struct PendingTail<'a> {
     tails: &'a Tails,
     session_id: SessionId,
-    /// None if nobody follows the session.
+    /// The events, or `None` if the session has no tail.
     events: Option<Vec<StoredEvent>>,
     closed: bool,
-    is_told: bool,
+    is_complete: bool,
 }
 
-/// A read of a log that may become its tail.
+/// A read of a log that may begin its tail.
 pub(super) struct TailRead<'a> {
     tails: &'a Tails,
     session_id: SessionId,
-    /// None if the log has a tail, which the read lies before.
+    /// The number of the read, or `None` if the log has a tail already.
     reading: Option<u64>,
 }
 
 impl Tails {
-    /// The page, if all of it is here.
+    /// Returns the page, or `None` if the tail does not have all of it.
     pub(super) fn read(&self, query: &EventQuery) -> Option<EventPage> {
         match self.lock().logs.get_mut(&query.session_id)? {
             CachedLog::Reading { .. } => None,
@@ -77,8 +76,8 @@ impl Tails {
         }
     }
 
-    /// Somebody is about to read this log from the store.
-    pub(super) fn form(&self, session_id: SessionId) -> TailRead<'_> {
+    /// Begins a read of the log from the store.
+    pub(super) fn begin_read(&self, session_id: SessionId) -> TailRead<'_> {
         let mut inner = self.lock();
         if inner.logs.len() >= RECENT_LOGS_MAX {
             inner.clear();
@@ -96,7 +95,7 @@ impl Tails {
         TailRead { tails: self, session_id, reading }
     }
 
-    /// Keeps the events of an append that is under way, if somebody follows the session.
+    /// Keeps the events of an append that is under way, if the session has a tail or is being read.
     pub(super) fn begin(&self, append: &Append) -> PendingTail<'_> {
         let is_followed = self.lock().logs.contains_key(&append.session_id);
         PendingTail {
@@ -104,7 +103,7 @@ impl Tails {
             session_id: append.session_id,
             events: is_followed.then(|| append.events.clone()),
             closed: append.session.state == SessionState::Closed,
-            is_told: false,
+            is_complete: false,
         }
     }
 
@@ -131,17 +130,17 @@ impl TailsState {
 }
 
 impl PendingTail<'_> {
-    /// The append is durable.
+    /// Adds the events of an append that is durable to the tail.
     pub(super) fn complete(mut self) {
         let mut inner = self.tails.lock();
         let TailsState { logs, bytes, .. } = &mut *inner;
-        // What a reader is reading right now may or may not have it.
+        // A page that is being read may or may not have the events.
         let Some(CachedLog::Known(tail)) = logs.get_mut(&self.session_id) else { return };
         let Some(events) = self.events.take() else { return };
         *bytes -= tail.bytes;
         let is_whole = tail.push(events, self.closed);
         *bytes += tail.bytes;
-        self.is_told = is_whole && tail.unread <= 2 * RECENT_LOG_EVENTS_MAX;
+        self.is_complete = is_whole && tail.unread <= 2 * RECENT_LOG_EVENTS_MAX;
         if *bytes > RECENT_LOGS_BYTES_MAX {
             inner.clear();
         }
@@ -150,15 +149,14 @@ impl PendingTail<'_> {
 
 impl Drop for PendingTail<'_> {
     fn drop(&mut self) {
-        if !self.is_told {
+        if !self.is_complete {
             self.tails.lock().forget(self.session_id);
         }
     }
 }
 
 impl TailRead<'_> {
-    /// What was read. If it reaches the head, and nothing was appended meanwhile, the tail begins
-    /// with it.
+    /// Begins the tail, if the page reaches the head and nothing was appended meanwhile.
     pub(super) fn complete(self, page: &EventPage) {
         let mut inner = self.tails.lock();
         let mine = match inner.logs.get(&self.session_id) {
@@ -221,7 +219,7 @@ impl Tail {
         Some(page)
     }
 
-    /// Adds events, and says whether they follow what is here.
+    /// Adds events. Returns whether they follow the ones that are here.
     fn push(&mut self, events: Vec<StoredEvent>, closed: bool) -> bool {
         let known = self.head;
         for event in events.into_iter().skip_while(|event| event.sequence <= known) {

@@ -1,5 +1,5 @@
-//! That the memory is never behind what somebody has seen. That it gives what a store gives is what
-//! the conformance suite shows.
+//! Tests that the cache is never behind a state that was read. The conformance suite tests that it
+//! answers as a store does.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ fn sequences(page: Option<EventPage>) -> Option<Vec<u64>> {
 /// The tails with one that ends at this head.
 fn followed(log: &SessionWriter, head: u64) -> Tails {
     let tails = Tails::default();
-    tails.form(log.id()).complete(&page(1, head));
+    tails.begin_read(log.id()).complete(&page(1, head));
     tails
 }
 
@@ -51,7 +51,7 @@ fn who_has_come_to_the_head_reads_what_follows_from_memory() {
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
     tails.begin(&append(&log, 4, 6)).complete();
     assert_eq!(sequences(tails.read(&query(log.id(), 4))), Some(vec![5, 6]));
-    // Nor is anybody told of a head that the reader is beyond.
+    // A reader beyond the head gets nothing from memory.
     assert_eq!(sequences(tails.read(&query(log.id(), 7))), None);
 }
 
@@ -59,10 +59,10 @@ fn who_has_come_to_the_head_reads_what_follows_from_memory() {
 fn nothing_is_shown_before_it_is_durable() {
     let log = SessionWriter::new(0);
     let tails = followed(&log, 3);
-    let news = tails.begin(&append(&log, 4, 4));
+    let pending = tails.begin(&append(&log, 4, 4));
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
-    // Nobody knows what became of it: the store must be asked.
-    drop(news);
+    // The append may or may not be stored: the store must be asked.
+    drop(pending);
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
 }
 
@@ -70,9 +70,9 @@ fn nothing_is_shown_before_it_is_durable() {
 fn a_read_that_an_append_has_overtaken_is_not_remembered() {
     let log = SessionWriter::new(0);
     let tails = Tails::default();
-    let slow = tails.form(log.id());
+    let slow = tails.begin_read(log.id());
     tails.begin(&append(&log, 4, 4)).complete();
-    let quick = tails.form(log.id());
+    let quick = tails.begin_read(log.id());
     slow.complete(&page(1, 3));
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
     quick.complete(&page(1, 4));
@@ -83,9 +83,9 @@ fn a_read_that_an_append_has_overtaken_is_not_remembered() {
 fn an_append_that_began_before_its_log_was_followed_makes_it_forgotten() {
     let log = SessionWriter::new(0);
     let tails = Tails::default();
-    let news = tails.begin(&append(&log, 4, 4));
-    tails.form(log.id()).complete(&page(1, 3));
-    news.complete();
+    let pending = tails.begin(&append(&log, 4, 4));
+    tails.begin_read(log.id()).complete(&page(1, 3));
+    pending.complete();
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
 }
 
@@ -236,7 +236,7 @@ async fn the_end_of_a_log_that_another_has_read_is_brought_up_to_now() {
     assert!(metrics.render().lines().any(|line| line == reads), "{}", metrics.render());
 }
 
-/// The first who asked may be the body of an answer whose client has gone to sleep.
+/// The first caller may be the body of a response whose client does not read.
 #[tokio::test]
 async fn a_reader_that_is_not_polled_holds_up_nobody() {
     use futures::FutureExt;

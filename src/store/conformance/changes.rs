@@ -1,4 +1,4 @@
-//! Change numbers: what changed since.
+//! Change numbers, and the tasks that have changed since one.
 
 use super::world::{SessionWriter, at, labels, tenant};
 use crate::model::{Call, CallId, State, Tenant};
@@ -91,8 +91,8 @@ pub(super) async fn a_list_and_its_changes_meet(store: &dyn Store) {
     };
     let list = store.calls(query.clone()).await.unwrap();
     assert_eq!((list.calls, list.change), (vec![old.clone()], 1));
-    let of_nobody = CallQuery { tenant: Tenant::new("nobody"), ..query.clone() };
-    assert_eq!(store.calls(of_nobody).await.unwrap().change, 1);
+    let of_stranger = CallQuery { tenant: Tenant::new("stranger"), ..query.clone() };
+    assert_eq!(store.calls(of_stranger).await.unwrap().change, 1);
     let of_no_session = CallQuery { session_id: Some(SessionWriter::new(0).id()), ..query };
     assert_eq!(store.calls(of_no_session).await.unwrap().change, 1);
 

@@ -1,4 +1,4 @@
-//! Many at once.
+//! Concurrent appends and reads.
 
 use futures::future::join_all;
 
@@ -54,7 +54,7 @@ pub(super) async fn one_of_many_writers_wins(store: &dyn Store) {
 pub(super) async fn reads_see_whole_appends(store: &dyn Store) {
     let mut log = SessionWriter::stored(store, 0).await;
     let id = log.id();
-    // Two events and one task each: whoever sees one sees all three.
+    // Two events and one task each: a read shows all three or none.
     let write = async {
         for n in 0..100 {
             let events = vec![event(2 * n + 1), event(2 * n + 2)];

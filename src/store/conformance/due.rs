@@ -1,4 +1,4 @@
-//! Follow-ups that something is due for.
+//! Follow-ups that are due.
 
 use super::follow_ups::STATES;
 use super::world::{SessionWriter, at, new_put, tenant};
@@ -18,7 +18,7 @@ fn ids(records: &[FollowUp]) -> Vec<CallId> {
     records.iter().map(|record| record.call_id).collect()
 }
 
-/// A new follow-up that is due then.
+/// Stores a new follow-up that is due at `due_time`.
 async fn add(store: &dyn Store, log: &mut SessionWriter, due_time: i64) -> FollowUp {
     let task = log.ended(0, 9);
     let record = log.follow_up(&task, due_time);
@@ -92,7 +92,7 @@ pub(super) async fn each_scope_sees_only_its_own(store: &dyn Store) {
         DueScope::Lease(tenant(), Some(SessionId::random())),
         DueScope::Lease(other.clone(), None),
         DueScope::Lease(other, Some(foreign)),
-        DueScope::Lease(Tenant::new("nobody"), None),
+        DueScope::Lease(Tenant::new("stranger"), None),
         DueScope::Leased,
     ];
     for scope in scopes {

@@ -84,7 +84,7 @@ pub(super) async fn an_unknown_session_is_an_empty_log(store: &dyn Store) {
     assert_eq!(store.events(query).await, Ok(empty));
 }
 
-pub(super) async fn the_end_of_a_closed_log_is_told(store: &dyn Store) {
+pub(super) async fn the_end_of_a_closed_log_is_marked(store: &dyn Store) {
     let mut log = SessionWriter::stored(store, 0).await;
     log.write(store, 1).await;
     for (state, closed) in
@@ -107,7 +107,7 @@ pub(super) async fn sessions_do_not_mix(store: &dyn Store) {
     assert_eq!(sequences(&read_log(store, two.id()).await), [1, 2, 3, 4, 5, 6]);
 }
 
-/// Whether its rows lie together or far apart, page by page, and with the oldest of them gone.
+/// Reads a log whose rows are together or far apart, page by page, also after the oldest are trimmed.
 pub(super) async fn a_log_among_others_is_whole(store: &dyn Store) {
     for foreign_events in [0, 1, 3, 9] {
         let mut log = SessionWriter::stored(store, 0).await;

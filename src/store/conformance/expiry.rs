@@ -1,4 +1,4 @@
-//! What may go, and what stays.
+//! Expiry: the rows that are removed, and those that stay.
 
 use super::world::{
     SessionWriter, at, keep_all, knows_request, read_log, request, sequences, tenant, whole,

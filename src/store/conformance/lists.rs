@@ -107,7 +107,7 @@ pub(super) async fn tasks_are_filtered(store: &dyn Store) {
     let mut queries = vec![
         base.clone(),
         CallQuery { tenant: Tenant::new("other"), ..base.clone() },
-        CallQuery { tenant: Tenant::new("nobody"), ..base.clone() },
+        CallQuery { tenant: Tenant::new("stranger"), ..base.clone() },
         CallQuery { session_id: Some(SessionWriter::new(0).id()), ..base.clone() },
         CallQuery { tenant: Tenant::new("other"), session_id: Some(log.id()), ..base.clone() },
     ];

@@ -1,4 +1,4 @@
-//! Calls that haven't ended, as recovery finds them.
+//! Calls that have not ended, as recovery reads them.
 
 use super::world::SessionWriter;
 use crate::model::{Call, CallId, SessionId, State};

@@ -136,7 +136,7 @@ suite! {
         the_first_event_may_be_larger_than_the_page
         filters_keep_what_matches_and_move_on
         an_unknown_session_is_an_empty_log
-        the_end_of_a_closed_log_is_told
+        the_end_of_a_closed_log_is_marked
         sessions_do_not_mix
         a_log_among_others_is_whole
     }

@@ -1,11 +1,11 @@
-//! Rows of calls, as the writer changes them.
+//! The writes of calls.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::{SqlTime, SqlU64, kind_number, state_number};
 use crate::model::{Call, CallId};
 
-/// A call's row as it is before an append.
+/// The row of a call before an append.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CallRow {
     pub(super) key: i64,
@@ -51,7 +51,7 @@ pub(super) fn insert(
         .map(|_| ())
 }
 
-/// Changes what may change of a call: its id, owner, kind and time of creation never do.
+/// Updates a call. Its id, owner, kind and creation time never change.
 pub(super) fn update(
     connection: &Connection,
     key: i64,
@@ -77,7 +77,7 @@ pub(super) fn update(
         .map(|_| ())
 }
 
-/// Removes all that is known of a call but its requests and its events.
+/// Deletes a call and the counts of its output. Its requests and events stay.
 pub(super) fn forget(connection: &Connection, id: CallId) -> rusqlite::Result<()> {
     for sql in ["DELETE FROM calls WHERE id = ?1", "DELETE FROM outputs WHERE call_id = ?1"] {
         connection.prepare_cached(sql)?.execute([id.as_bytes()])?;

@@ -1,4 +1,5 @@
-//! How words of the model stand in columns. The numbers are in files: never reuse one.
+//! The conversion between types of the model and columns. The numbers are stored in files: never reuse
+//! one.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
@@ -10,7 +11,7 @@ use crate::model::{
 use crate::store::StoredEvent;
 use crate::store::rules::Due;
 
-/// A count or an offset. SQLite's integers have a sign: beyond 2^63 it stands at the end.
+/// A count or an offset. Integers of SQLite have a sign: larger values are stored as the largest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SqlU64(pub(super) u64);
 
@@ -27,7 +28,7 @@ impl FromSql for SqlU64 {
     }
 }
 
-/// A moment.
+/// A time, stored in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SqlTime(pub(super) Timestamp);
 
@@ -79,11 +80,11 @@ pub(super) fn due_number(what: Due) -> u8 {
     match what {
         Due::Delivery => 1,
         Due::Lease => 2,
-        Due::Lapse => 3,
+        Due::LeaseExpiry => 3,
     }
 }
 
-/// At most 62: [`kind_mask`] has a bit for each.
+/// At most 62, since [`kind_mask`] has a bit for each.
 pub(super) fn kind_number(kind: ToolKind) -> u8 {
     match kind {
         ToolKind::Command => 1,
@@ -94,7 +95,7 @@ pub(super) fn kind_number(kind: ToolKind) -> u8 {
     }
 }
 
-/// A bit for each of `kinds`; every bit when there is none.
+/// Returns a mask with a bit for each of `kinds`, or with all bits if there are none.
 pub(super) fn kind_mask(kinds: &[ToolKind]) -> i64 {
     match kinds {
         [] => -1,
@@ -143,11 +144,11 @@ pub(super) fn payload_kind(row: &Row<'_>, column: usize) -> Result<PayloadKind> 
     u8::try_from(number).ok().and_then(PayloadKind::from_number).ok_or_else(unknown)
 }
 
-/// What [`event`] reads, in this order.
+/// The columns that [`event`] reads, in this order.
 pub(super) const EVENT_COLUMNS: &str = "sequence, kind, call_id, stream, stream_offset, \
      combined_offset, dropped_before, length, bytes";
 
-/// An event from a row of [`EVENT_COLUMNS`].
+/// Reads an event from a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<StoredEvent> {
     Ok(StoredEvent {
         sequence: count(row, 0)?,
@@ -169,7 +170,7 @@ fn output(row: &Row<'_>) -> Result<Option<(OutputPosition, u64)>> {
     Ok(Some((position, count(row, 7)?)))
 }
 
-/// A column that holds what it never should.
+/// Returns the error for a column with an invalid value.
 pub(super) fn unreadable(column: usize, cause: FromSqlError) -> rusqlite::Error {
     let kind = rusqlite::types::Type::Integer;
     rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(cause))

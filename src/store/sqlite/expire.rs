@@ -17,34 +17,34 @@ use crate::model::{CallId, OutputStream};
 use crate::store::rules::OutputCounts;
 use crate::store::{Expired, ExpiryPolicy};
 
-/// Removes at most `rows_max` rows of what may go.
+/// Removes expired rows, at most `rows_max` of them.
 pub(super) fn expire(connection: &Connection, policy: &ExpiryPolicy) -> rusqlite::Result<Expired> {
     let budget = u64::from(policy.rows_max.max(1));
-    let mut round = Round { connection, policy, budget, gone: Expired::default() };
+    let mut round = Round { connection, policy, budget, removed: Expired::default() };
     round.expire_calls()?;
     round.expire_follow_ups()?;
     round.expire_sessions()?;
     round.expire_requests()?;
     round.trim_logs()?;
-    round.gone.more = round.expired_call()?.is_some()
+    round.removed.more = round.expired_call()?.is_some()
         || round.expired_follow_up()?.is_some()
         || round.expired_session()?.is_some()
         || round.expired_request()?
         || round.long_log()?.is_some();
-    Ok(round.gone)
+    Ok(round.removed)
 }
 
 struct Round<'a> {
     connection: &'a Connection,
     policy: &'a ExpiryPolicy,
-    /// Rows that this round may still remove.
+    /// The number of rows that this round may still remove.
     budget: u64,
-    gone: Expired,
+    removed: Expired,
 }
 
 impl Round<'_> {
-    /// A call's requests go first: when the budget ends among them the call is still found in
-    /// the next round.
+    /// Removes calls. The requests of a call are removed first: if the budget ends among them, the next
+    /// round finds the call again.
     fn expire_calls(&mut self) -> rusqlite::Result<()> {
         while self.budget > 0
             && let Some((id, session_key)) = self.expired_call()?
@@ -54,12 +54,12 @@ impl Round<'_> {
                      (SELECT key FROM requests WHERE call_id = ?1 LIMIT ?2)",
                 params![id.as_bytes(), SqlU64(self.budget)],
             )?;
-            self.gone.requests += requests;
+            self.removed.requests += requests;
             self.budget -= requests;
             if self.budget > 0 {
                 calls::forget(self.connection, id)?;
                 self.release(session_key)?;
-                self.gone.calls += 1;
+                self.removed.calls += 1;
                 self.budget -= 1;
             }
         }
@@ -72,13 +72,13 @@ impl Round<'_> {
         {
             follow_ups::forget(self.connection, key)?;
             self.release(session_key)?;
-            self.gone.follow_ups += 1;
+            self.removed.follow_ups += 1;
             self.budget -= 1;
         }
         Ok(())
     }
 
-    /// A session keeps one call or follow-up less.
+    /// Counts one call or follow-up of a session less.
     fn release(&self, session_key: i64) -> rusqlite::Result<()> {
         self.run("UPDATE sessions SET calls = calls - 1 WHERE key = ?1", [session_key]).map(|_| ())
     }
@@ -92,14 +92,14 @@ impl Round<'_> {
             self.budget -= messages::remove(self.connection, log.key, self.budget)?;
             if self.budget > 0 {
                 self.remove_session(log.key)?;
-                self.gone.sessions += 1;
+                self.removed.sessions += 1;
                 self.budget -= 1;
             }
         }
         Ok(())
     }
 
-    /// The request that made it goes by its age from now on.
+    /// Removes a session. The request that created it expires by its age from now on.
     fn remove_session(&self, key: i64) -> rusqlite::Result<()> {
         self.run(
             "UPDATE requests SET session_id = NULL
@@ -118,7 +118,7 @@ impl Round<'_> {
                   WHERE call_id IS NULL AND session_id IS NULL AND create_time < ?1 LIMIT ?2)",
             params![SqlTime(self.policy.older_than), SqlU64(self.budget)],
         )?;
-        self.gone.requests += requests;
+        self.removed.requests += requests;
         self.budget -= requests;
         Ok(())
     }
@@ -129,13 +129,13 @@ impl Round<'_> {
         {
             let excess = log.length().saturating_sub(self.policy.session_events_max);
             let trimmed = self.trim(log, excess.min(self.budget))?;
-            self.gone.events += trimmed;
+            self.removed.events += trimmed;
             self.budget -= trimmed;
         }
         Ok(())
     }
 
-    /// Removes so many of the oldest events, or all, with what output remembers of them.
+    /// Removes the oldest `events` events, or all, and updates the counts of output.
     fn trim(&self, log: SessionRow, events: u64) -> rusqlite::Result<u64> {
         let events = events.min(log.length());
         let log = SessionRow { first: log.first.saturating_add(events), ..log };
@@ -165,7 +165,7 @@ impl Round<'_> {
         Ok(events)
     }
 
-    /// The counts of a call's output; none if the call is forgotten.
+    /// Returns the counts of a call's output, or `None` if the call is deleted.
     fn counts_of<'c>(
         &self,
         counts: &'c mut BTreeMap<CallId, Option<OutputCounts>>,
@@ -188,7 +188,7 @@ impl Round<'_> {
             .optional()
     }
 
-    /// Its key, and that of its session.
+    /// Returns the key of an expired follow-up, and that of its session.
     fn expired_follow_up(&self) -> rusqlite::Result<Option<(i64, i64)>> {
         self.connection
             .prepare_cached(
@@ -219,7 +219,7 @@ impl Round<'_> {
             .exists([SqlTime(self.policy.older_than)])
     }
 
-    /// A log that holds too many events. Only those with as many binary digits are looked at.
+    /// Returns a log with too many events. Only logs whose length has enough binary digits are read.
     fn long_log(&self) -> rusqlite::Result<Option<SessionRow>> {
         let max = self.policy.session_events_max;
         let digits = u64::BITS - max.leading_zeros();
@@ -248,7 +248,7 @@ fn log(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     })
 }
 
-/// Of a removed event: the piece of output that it was.
+/// Returns the piece of output that a removed event was, or `None` if it was another event.
 fn output_of(row: &Row<'_>) -> rusqlite::Result<Option<(CallId, OutputStream, u64)>> {
     let (Some(id), Some(stream)) = (optional_call_id(row, 0)?, row.get::<_, Option<u8>>(1)?) else {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! Pages of follow-ups: lists, and what is due. One that can't be read back is named, and never
-//! withholds the others.
+//! Pages of follow-ups: lists, and those that are due. One that cannot be read back is named, and does
+//! not withhold the others.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use crate::store::{
     StoreError,
 };
 
-/// Follow-ups with their tasks, newest first. Those that can't be read back take their places on
+/// Lists follow-ups with their tasks, newest first. Those that cannot be read back count as a part of
 /// the page.
 pub(super) fn list(
     connection: &Connection,
@@ -31,22 +31,22 @@ pub(super) fn list(
     let tenant = query.tenant.as_str();
     let mut rows = statement.query(params![tenant, scope.key(), before, id])?;
     let (found, more) = fill(&mut rows, query.limit, |row| {
-        // The columns say where it stands, whatever its body says.
-        let place = CallCursor { create_time: time(row, 2)?, id: call_id(row, 3)? };
-        Ok(Some((place, readable(with_task_in(row))?)))
+        // The columns give the position, even if the body cannot be read.
+        let position = CallCursor { create_time: time(row, 2)?, id: call_id(row, 3)? };
+        Ok(Some((position, readable(with_task_in(row))?)))
     })?;
-    page.next = found.last().filter(|_| more).map(|(place, _)| *place);
-    for (place, follow_up) in found {
+    page.next = found.last().filter(|_| more).map(|(position, _)| *position);
+    for (position, follow_up) in found {
         match follow_up {
             Some(follow_up) => page.follow_ups.push(follow_up),
-            None => page.unreadable.push(place.id),
+            None => page.unreadable.push(position.id),
         }
     }
     Ok(page)
 }
 
-/// Follow-ups that something is due for, in the order of their times. Those that can't be read
-/// back don't count: they stay due, and would fill the page for ever.
+/// Returns the follow-ups that are due, in the order of their times. Those that cannot be read back do
+/// not count: they stay due, and would fill the page for ever.
 pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollowUps, SqliteError> {
     let (tenant, session_id) = match &query.scope {
         DueScope::Session(id) => (None, Some(id)),
@@ -70,7 +70,7 @@ pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollow
     Ok(page)
 }
 
-/// Sessions with a follow-up that the engine is to deliver and that is due.
+/// Returns the sessions with a follow-up that is due for delivery by the engine.
 pub(super) fn sessions(
     connection: &Connection,
     now: Timestamp,
@@ -93,8 +93,8 @@ pub(super) fn sessions(
     Ok(page)
 }
 
-/// Follow-ups that are leased for a request, oldest first: no more than one request may take, so
-/// they are put in order here.
+/// Returns the follow-ups that are leased for a request, oldest first. There are no more than one
+/// request may lease, so they are sorted here.
 pub(super) fn leased(
     connection: &Connection,
     tenant: &Tenant,
@@ -110,7 +110,7 @@ pub(super) fn leased(
     Ok(found)
 }
 
-/// None: it can't be read back.
+/// Returns `None` for a record that cannot be read back.
 fn readable<T>(read: Result<T, SqliteError>) -> Result<Option<T>, StoreError> {
     match read.map_err(for_reader) {
         Ok(item) => Ok(Some(item)),
@@ -143,11 +143,11 @@ fn list_sql(scope: Scope, states: Vec<u8>) -> String {
     merged(&select, "f.state", states)
 }
 
-/// Those of a scope, through the index that has them in the order of their times. Parameters: the
-/// tenant, the session, and the time, which all questions have.
+/// Returns the rows of a scope, through the index in the order of their times. The parameters are the
+/// tenant, the session and the time, for all queries.
 fn among(scope: &DueScope) -> String {
     let of_session = " AND session_key = (SELECT key FROM sessions WHERE id = ?2)";
-    let (index, what, whose) = match scope {
+    let (index, what, filter) = match scope {
         DueScope::Session(_) => ("follow_ups_due_in_session", Due::Delivery, of_session.to_owned()),
         DueScope::Lease(_, Some(_)) => {
             ("follow_ups_due_in_session", Due::Lease, format!("{of_session} AND tenant = ?1"))
@@ -155,10 +155,10 @@ fn among(scope: &DueScope) -> String {
         DueScope::Lease(_, None) => {
             ("follow_ups_to_lease", Due::Lease, " AND tenant = ?1".to_owned())
         }
-        DueScope::Leased => ("follow_ups_to_lapse", Due::Lapse, String::new()),
+        DueScope::Leased => ("follow_ups_to_lapse", Due::LeaseExpiry, String::new()),
     };
     let kind = due_number(what);
-    format!("follow_ups INDEXED BY {index} WHERE due_kind = {kind}{whose}")
+    format!("follow_ups INDEXED BY {index} WHERE due_kind = {kind}{filter}")
 }
 
 fn due_sql(scope: &DueScope) -> String {
@@ -171,7 +171,7 @@ fn next_sql(scope: &DueScope) -> String {
     format!("SELECT due_time FROM {among} AND due_time > ?3 ORDER BY due_time LIMIT 1")
 }
 
-/// Those that the engine is to deliver, of all sessions.
+/// Returns the rows of all sessions that the engine delivers.
 fn to_deliver() -> String {
     let kind = due_number(Due::Delivery);
     format!("follow_ups INDEXED BY follow_ups_to_deliver WHERE due_kind = {kind}")
@@ -190,7 +190,7 @@ fn next_session_sql() -> String {
 const LEASED_SQL: &str = "SELECT body FROM follow_ups INDEXED BY follow_ups_of_request
      WHERE tenant = ?1 AND lease_request = ?2";
 
-/// Every shape of list that can be asked for.
+/// Returns the SQL of every kind of list.
 #[cfg(test)]
 pub(super) fn every_list_sql() -> Vec<String> {
     let mut all = Vec::new();
@@ -202,7 +202,7 @@ pub(super) fn every_list_sql() -> Vec<String> {
     all
 }
 
-/// Every other question.
+/// Returns the SQL of every other query.
 #[cfg(test)]
 pub(super) fn every_due_sql() -> Vec<String> {
     let (session, tenant) = (SessionId::random(), Tenant::new("tenant"));

@@ -1,4 +1,4 @@
-//! Rows of follow-ups, as the writer changes them, and reads of single ones.
+//! The writes of follow-ups, and the reads of single ones.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -12,11 +12,11 @@ use crate::store::{FollowUpWithTask, rules};
 #[derive(Debug)]
 pub(super) struct Bodies {
     pub(super) record: String,
-    /// Its task, if it came with it.
+    /// The task, or `None` if the record came without it.
     pub(super) task: Option<String>,
 }
 
-/// The session of a task's follow-up; none if it has none.
+/// Returns the session of a task's follow-up, or `None` if the task has none.
 pub(super) fn owner(connection: &Connection, id: CallId) -> rusqlite::Result<Option<SessionId>> {
     connection
         .prepare_cached("SELECT session_id FROM follow_ups WHERE call_id = ?1")?
@@ -24,8 +24,7 @@ pub(super) fn owner(connection: &Connection, id: CallId) -> rusqlite::Result<Opt
         .optional()
 }
 
-/// Puts a follow-up as it is now, and says whether it is new. The task of one that is there stays
-/// as it was first written.
+/// Writes a follow-up, and returns whether it is new. The task of a stored one is not changed.
 pub(super) fn put(
     connection: &Connection,
     session_key: i64,
@@ -44,8 +43,8 @@ pub(super) fn put(
     Ok(true)
 }
 
-/// Changes what may change of a follow-up: its task, owner and time of creation never do. False:
-/// it isn't there.
+/// Updates a follow-up. Its task, owner and creation time never change. Returns `false` if it is not
+/// stored.
 fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::Result<bool> {
     let due = rules::due(record);
     let rows = connection
@@ -95,7 +94,7 @@ fn insert(
         .map(|_| ())
 }
 
-/// Removes the follow-up with this key, and its task.
+/// Deletes the follow-up with this key, and its task.
 pub(super) fn forget(connection: &Connection, key: i64) -> rusqlite::Result<()> {
     for sql in
         ["DELETE FROM follow_ups WHERE key = ?1", "DELETE FROM follow_up_tasks WHERE key = ?1"]
@@ -105,7 +104,7 @@ pub(super) fn forget(connection: &Connection, key: i64) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// The record of a task's follow-up.
+/// Reads the record of a task's follow-up.
 pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<FollowUp>, SqliteError> {
     let mut statement =
         connection.prepare_cached("SELECT body FROM follow_ups WHERE call_id = ?1")?;
@@ -113,7 +112,7 @@ pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<Follo
     rows.next()?.map(record_in).transpose()
 }
 
-/// A follow-up with its task.
+/// Reads a follow-up with its task.
 pub(super) fn with_task(
     connection: &Connection,
     id: CallId,
@@ -126,13 +125,13 @@ pub(super) fn with_task(
     rows.next()?.map(with_task_in).transpose()
 }
 
-/// A record whose JSON stands in the first column.
+/// Reads a record from the first column.
 pub(super) fn record_in(row: &Row<'_>) -> Result<FollowUp, SqliteError> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
     serde_json::from_str(body).map_err(|cause| corrupt("a follow-up", &cause))
 }
 
-/// A record in the first column, and its task in the second.
+/// Reads a record from the first column, and its task from the second.
 pub(super) fn with_task_in(row: &Row<'_>) -> Result<FollowUpWithTask, SqliteError> {
     Ok(FollowUpWithTask { record: record_in(row)?, task: call_in(row, 1)? })
 }

@@ -8,7 +8,7 @@ use crate::model::SessionId;
 use crate::model::limits::HISTORY_MESSAGES_MAX;
 use crate::store::{MessagePage, StoredMessage, rules};
 
-/// Adds messages, and forgets those that are too old then.
+/// Adds messages, and deletes those that have become too old.
 pub(super) fn put(
     connection: &Connection,
     session_key: i64,
@@ -27,7 +27,7 @@ pub(super) fn put(
     Ok(())
 }
 
-/// Removes so many of a session's messages.
+/// Deletes up to `rows_max` messages of a session.
 pub(super) fn remove(
     connection: &Connection,
     session_key: i64,
@@ -42,7 +42,7 @@ pub(super) fn remove(
     Ok(removed as u64)
 }
 
-/// The newest messages that together take at most `bytes_max`.
+/// Reads the newest messages that together take at most `bytes_max`.
 pub(super) fn newest(
     connection: &Connection,
     session_id: SessionId,

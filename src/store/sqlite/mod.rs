@@ -1,8 +1,8 @@
 //! A store in one SQLite database.
 //!
-//! Write-ahead log, one writer thread with group commit, a few readers. An append that was
-//! acknowledged has been synced. Files: `callpark.db`, SQLite's own `-wal` and `-shm`, and
-//! `callpark.db.lock`, which is held for as long as the store is open.
+//! The store uses a write-ahead log, one writer thread with group commit, and a few readers. An append
+//! that was acknowledged has been synced. The files are `callpark.db`, SQLite's own `-wal` and `-shm`,
+//! and `callpark.db.lock`, which is locked while the store is open.
 
 mod calls;
 mod columns;
@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use self::open::OpenedDatabase;
-use self::pool::{READ_MAX, ReaderPool};
+use self::pool::{READ_TIMEOUT, ReaderPool};
 use self::write::Prepared;
 use self::writer::{PendingAppend, Writer, WriterCommand};
 use super::{
@@ -47,54 +47,54 @@ use crate::telemetry::Metrics;
 
 pub use self::open::OpenError;
 
-/// Where the store is and how it writes.
+/// The path of a store, and its durability.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteOptions {
-    /// The directory that holds the database, made if it isn't there; or the database itself, if
-    /// this ends in `.db`.
+    /// The folder of the database, which is created if it does not exist, or the database itself if the
+    /// path ends in `.db`.
     pub path: PathBuf,
-    /// When an append counts as durable.
+    /// The point at which an append counts as durable.
     pub synchronous: Synchronous,
 }
 
-/// When an append counts as durable.
+/// The point at which an append counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Synchronous {
-    /// When it is on the disk: it survives a loss of power.
+    /// On the disk: the append survives a loss of power.
     #[default]
     Full,
-    /// When the operating system has it: it survives a crash of the server, not one of the
-    /// machine.
+    /// In the operating system: the append survives a crash of the server, but not one of the machine.
     Normal,
 }
 
 /// A store in one SQLite database.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// None once the store is closing. When the queue is full, appends wait.
+    /// The queue of the writer, or `None` once the store is closing. When it is full, appends wait.
     inbox: Mutex<Option<mpsc::Sender<WriterCommand>>>,
     pool: Arc<ReaderPool>,
-    /// Why nothing is written any more; the writer sets it.
+    /// The reason why nothing is written any more. The writer sets it.
     broken: Arc<OnceLock<String>>,
-    /// Taken by the first who closes; the others wait for it.
+    /// The thread, or `None` once a caller has closed the store. Other callers wait for the lock.
     writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl SqliteStore {
-    /// Opens the store, or makes it; its commits are counted. Blocks for as long as the disk takes.
+    /// Opens or creates a store. Commits are counted in `metrics`. Blocks while the disk works.
     pub fn open(options: &SqliteOptions, metrics: Metrics) -> Result<Self, OpenError> {
-        Self::open_with(options, metrics, READ_MAX)
+        Self::open_with(options, metrics, READ_TIMEOUT)
     }
 
-    /// Like [`SqliteStore::open`], with another bound for reads.
+    /// Opens a store with another timeout for reads.
     fn open_with(
         options: &SqliteOptions,
         metrics: Metrics,
-        read_max: Duration,
+        read_timeout: Duration,
     ) -> Result<Self, OpenError> {
         let OpenedDatabase { files, writer, lock, identity } = open::open(options)?;
         let unusable = |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
-        let pool = ReaderPool::new(files, read_max).map_err(|error| unusable(error.to_string()))?;
+        let pool =
+            ReaderPool::new(files, read_timeout).map_err(|error| unusable(error.to_string()))?;
         let broken = Arc::new(OnceLock::new());
         let writer = Writer::new(writer, lock, identity, Arc::clone(&broken), metrics)
             .map_err(|error| unusable(error.to_string()))?;
@@ -116,7 +116,7 @@ impl SqliteStore {
         inbox.ok_or_else(|| StoreError::Unavailable("it is closed".to_owned()))
     }
 
-    /// Gives the writer a command and waits for its answer.
+    /// Sends a command to the writer, and waits for its answer.
     async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriterCommand,
@@ -125,7 +125,7 @@ impl SqliteStore {
         let (reply, answer) = oneshot::channel();
         let inbox = self.inbox()?;
         inbox.send(command(reply)).await.map_err(|_| ended())?;
-        // Kept any longer, it would keep the writer from ending.
+        // A sender that is kept longer would keep the writer from ending.
         drop(inbox);
         answer.await.map_err(|_| ended())?
     }
@@ -236,7 +236,7 @@ impl Store for SqliteStore {
         self.ask(|reply| WriterCommand::Expire(policy, reply)).await
     }
 
-    /// A full disk is no error here: the next append finds out whether there is space again.
+    /// A full disk is not an error here: the next append checks whether there is space again.
     async fn check(&self) -> Result<(), StoreError> {
         if let Some(cause) = self.broken.get() {
             return Err(StoreError::Broken(cause.clone()));

@@ -1,4 +1,4 @@
-//! Output: its counts, and reads of its pieces.
+//! The counts of output, and the reads of its pieces.
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
@@ -10,7 +10,7 @@ use crate::model::{CallId, OutputStream, StreamSummary};
 use crate::store::rules::OutputCounts;
 use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
 
-/// The counts of a call's output; none if it has no output or is forgotten.
+/// Reads the counts of a call's output. Returns `None` if it has no output or is deleted.
 pub(super) fn load_counts(
     connection: &Connection,
     id: CallId,
@@ -71,7 +71,7 @@ pub(super) fn save_counts(
         .map(|_| ())
 }
 
-/// Reads pieces of a call's output; none if the call isn't there.
+/// Reads pieces of a call's output. Returns `None` if there is no such call.
 pub(super) fn output(
     connection: &Connection,
     query: &OutputQuery,
@@ -96,7 +96,7 @@ pub(super) fn output(
     while let Some(row) = rows.next()? {
         page.pieces.push(event(row)?);
         bytes = bytes.saturating_add(count(row, LENGTH)?);
-        // A tail is as long as was asked for, whichever piece it begins in.
+        // A tail is returned whole.
         let is_full = bytes >= query.bytes_max || page.pieces.len() >= OUTPUT_PAGE_PIECES_MAX;
         if from_offset && is_full {
             break;
@@ -105,7 +105,7 @@ pub(super) fn output(
     Ok(Some(page))
 }
 
-/// Where the length of a piece stands in [`EVENT_COLUMNS`].
+/// The index of the length of a piece in [`EVENT_COLUMNS`].
 const LENGTH: usize = 7;
 
 /// The pieces of one selection of a call's output.
@@ -116,7 +116,7 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// A walk through the pieces in the order of their offsets, which the index gives.
+    /// Prepares a query for the pieces in the order of their offsets, which is that of the index.
     fn prepare(
         &self,
         columns: &str,
@@ -130,7 +130,7 @@ impl<'a> Stream<'a> {
         ))
     }
 
-    /// The column of the offset, and the condition that its index needs.
+    /// Returns the column of the offset, and the condition that its index needs.
     fn names(&self) -> (&'static str, String) {
         let one = |stream| ("stream_offset", format!("stream = {}", stream_number(stream)));
         match self.selection {
@@ -140,7 +140,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// An offset from which on there is the piece that holds `wanted`, or else the next one.
+    /// Returns the offset of the piece that holds `wanted` or, if there is none, one before the next.
     fn first_from(&self, wanted: u64) -> Result<u64, SqliteError> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");
@@ -155,8 +155,8 @@ impl<'a> Stream<'a> {
         Ok(wanted.saturating_add(1))
     }
 
-    /// The offset of the last pieces that together have `wanted` bytes, or of all; of no more than
-    /// a page holds.
+    /// Returns the offset of the last pieces that together have `wanted` bytes, or of all, but of no more
+    /// than a page holds.
     fn first_of_tail(&self, wanted: u64) -> Result<u64, SqliteError> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");

@@ -1,4 +1,4 @@
-//! What the writer remembers of the sessions that it wrote to last.
+//! The writer's cache of the sessions that it wrote last.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,9 @@ use super::columns::{count, time};
 use super::error::{SqliteError, corrupt};
 use crate::model::{Session, SessionId, Timestamp};
 
-/// Sessions remembered. The one beyond it makes the writer forget them all: they are read again
-/// when they are needed.
+/// The most sessions in the cache. One more clears it: sessions are read again when they are needed.
 const SESSIONS_MAX: usize = 4_096;
-/// JSON of the sessions remembered, in bytes; the same happens beyond it.
+/// The most bytes of JSON of the sessions in the cache. Beyond it the cache is cleared, too.
 const SESSIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A session's row, and its body as it was last written.
@@ -21,36 +20,36 @@ pub(super) struct CachedSession {
     pub(super) body: Session,
 }
 
-/// What the writer needs of a session's row.
+/// The columns of a session's row that the writer needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SessionRow {
     pub(super) key: i64,
     pub(super) head: u64,
     pub(super) first: u64,
     pub(super) live: u64,
-    /// Calls and follow-ups that are kept: with any of them the session is.
+    /// The number of stored calls and follow-ups. The session is kept while there are any.
     pub(super) calls: u64,
 }
 
 impl SessionRow {
-    /// Nothing but the head differs, and the log isn't longer by a binary digit.
+    /// Returns whether only the head differs, and the length of the log has as many binary digits.
     pub(super) fn only_head_differs(self, other: Self) -> bool {
         (self.live, self.calls, self.log_digits()) == (other.live, other.calls, other.log_digits())
     }
 
-    /// Binary digits of the length of the log, by which long ones are found.
+    /// Returns the binary digits of the length of the log, by which long logs are found.
     pub(super) fn log_digits(self) -> u32 {
         u64::BITS - self.length().leading_zeros()
     }
 
-    /// Events that the log holds.
+    /// Returns the number of events in the log.
     pub(super) fn length(self) -> u64 {
         self.head.saturating_add(1).saturating_sub(self.first)
     }
 }
 
-/// The writer's copy of session rows. It is only right while nobody else writes: whoever changes
-/// sessions in another way than through it, or rolls back, clears it.
+/// The writer's copy of session rows. It must be cleared after a rollback, and after any change of
+/// sessions that bypasses it.
 #[derive(Debug, Default)]
 pub(super) struct SessionCache {
     known: HashMap<SessionId, CachedSession>,
@@ -58,7 +57,7 @@ pub(super) struct SessionCache {
 }
 
 impl SessionCache {
-    /// The session's row, from memory or from the database.
+    /// Returns the row of a session, from the cache or from the database.
     pub(super) fn load(
         &mut self,
         connection: &Connection,
@@ -71,7 +70,7 @@ impl SessionCache {
         Ok(self.known.get(&id))
     }
 
-    /// Remembers a row whose body is so long as JSON.
+    /// Adds a row whose body takes `bytes` bytes of JSON.
     pub(super) fn insert(&mut self, id: SessionId, head: CachedSession, bytes: usize) {
         if self.known.len() >= SESSIONS_MAX || self.bytes.saturating_add(bytes) > SESSIONS_BYTES_MAX
         {
@@ -81,21 +80,21 @@ impl SessionCache {
         self.known.insert(id, head);
     }
 
-    /// The session's row has changed, its body has not.
+    /// Changes the row of a session, but not its body.
     pub(super) fn set_row(&mut self, id: SessionId, row: SessionRow) {
         if let Some(head) = self.known.get_mut(&id) {
             head.row = row;
         }
     }
 
-    /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.bytes = 0;
     }
 }
 
-/// The session without what stands in columns: equal as long as its JSON needn't be written.
+/// Returns the session without the fields that have columns. While it is equal, its JSON need not be
+/// written.
 pub(super) fn body_of(session: Session) -> Session {
     Session {
         update_time: Timestamp::default(),
@@ -106,10 +105,10 @@ pub(super) fn body_of(session: Session) -> Session {
     }
 }
 
-/// What [`session`] reads, in this order, of `sessions` as s and `session_bodies` as b.
+/// The columns that [`session`] reads, in this order, of `sessions` as s and `session_bodies` as b.
 pub(super) const SESSION_COLUMNS: &str = "b.body, s.update_time, s.live, s.head, s.first";
 
-/// A session from a row of [`SESSION_COLUMNS`].
+/// Reads a session from a row of [`SESSION_COLUMNS`].
 pub(super) fn session(row: &Row<'_>) -> Result<Session, SqliteError> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
     let body: Session = serde_json::from_str(body).map_err(|cause| corrupt("a session", &cause))?;
@@ -153,7 +152,7 @@ mod tests {
     use crate::store::conformance::world::SessionWriter;
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_cache_is_bounded() {
         for (count, bytes, most) in [(100, 1024 * 1024, 16), (SESSIONS_MAX + 10, 1, SESSIONS_MAX)] {
             let mut sessions = SessionCache::default();
             for _ in 0..count {

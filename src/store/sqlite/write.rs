@@ -1,4 +1,4 @@
-//! One append, written inside the writer's transaction.
+//! The writing of one append inside the writer's transaction.
 
 use rusqlite::{CachedStatement, Connection, params};
 
@@ -13,10 +13,10 @@ use crate::model::{Call, CallId, FollowUpPut, SessionId, Timestamp};
 use crate::store::rules::{self, OutputCounts};
 use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
 
-/// An append with everything done that needs neither the database nor the writer's thread.
+/// An append after the work that needs neither the database nor the writer's thread.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Its session is [`body_of`] the one that was given.
+    /// The append, with the [`body_of`] its session.
     append: Append,
     update_time: Timestamp,
     /// The calls as JSON, in the order of the append.
@@ -27,13 +27,13 @@ pub(super) struct Prepared {
     effects: Vec<String>,
 }
 
-/// An append that nothing speaks against.
+/// An append that has passed all checks.
 struct Checked {
-    /// The session's row before the append; none if the session is new.
+    /// The row of the session before the append, or `None` if the session is new.
     row: Option<SessionRow>,
-    /// The rows of the append's calls, none of those that are new.
+    /// The rows of the append's calls, or `None` for those that are new.
     known: Vec<Option<CallRow>>,
-    /// The session as JSON, if that isn't what is stored.
+    /// The session as JSON, or `None` if it has not changed.
     body: Option<String>,
 }
 
@@ -56,14 +56,14 @@ fn bodies(put: &FollowUpPut) -> Result<follow_ups::Bodies, StoreError> {
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value)
-        .map_err(|cause| StoreError::Unavailable(format!("a record can't be written: {cause}")))
+        .map_err(|cause| StoreError::Unavailable(format!("a record cannot be written: {cause}")))
 }
 
-/// A transaction of the writer, with what every append in it needs.
+/// A transaction of the writer, with the state and the statements that every append in it needs.
 pub(super) struct WriteTransaction<'a> {
     connection: &'a Connection,
     sessions: &'a mut SessionCache,
-    /// The newest change number; saved by [`WriteTransaction::finish`].
+    /// The newest change number, which [`WriteTransaction::finish`] saves.
     change: &'a mut u64,
     change_before: u64,
     put_event: CachedStatement<'a>,
@@ -86,7 +86,7 @@ impl<'a> WriteTransaction<'a> {
         })
     }
 
-    /// Writes what outlasts the single appends.
+    /// Saves the change number of all appends.
     pub(super) fn finish(self) -> rusqlite::Result<()> {
         if *self.change != self.change_before {
             self.connection
@@ -100,9 +100,9 @@ impl<'a> WriteTransaction<'a> {
         self.connection
     }
 
-    /// Writes one append, or says why not before anything of it is written. After an error of
-    /// SQLite the transaction must be rolled back.
-    pub(super) fn settle(
+    /// Checks and writes one append. The inner error means that it was refused before anything was
+    /// written. After an error of SQLite the transaction must be rolled back.
+    pub(super) fn apply(
         &mut self,
         prepared: &Prepared,
     ) -> rusqlite::Result<Result<(), StoreError>> {
@@ -127,7 +127,7 @@ impl<'a> WriteTransaction<'a> {
         Ok(Checked { row, known, body })
     }
 
-    /// Everything that could be refused has been: what fails here is SQLite.
+    /// Writes a checked append. Only SQLite can fail here.
     fn write(&mut self, prepared: &Prepared, checked: Checked) -> rusqlite::Result<()> {
         let append = &prepared.append;
         let mut row = match checked.row {
@@ -187,7 +187,7 @@ impl<'a> WriteTransaction<'a> {
         Ok(())
     }
 
-    /// Makes the session's row; what the append changes of it is saved at the end.
+    /// Creates the row of a session. The changes of the append are saved at the end.
     fn create_session(&mut self, prepared: &Prepared) -> rusqlite::Result<SessionRow> {
         let session = &prepared.append.session;
         self.connection
@@ -272,8 +272,7 @@ impl<'a> WriteTransaction<'a> {
         Ok(())
     }
 
-    /// Requests about the call stay, so that repeating one gives the same answer, until they
-    /// are old.
+    /// Deletes a call. Requests about it stay until they are old, so that a retry gets the same answer.
     fn delete_call(&self, session: &mut SessionRow, id: CallId) -> rusqlite::Result<()> {
         let Some(known) = calls::find(self.connection, id)? else { return Ok(()) };
         if known.session_key != session.key {
@@ -365,5 +364,5 @@ const PUT_EVENT: &str = "INSERT INTO events (session_key, sequence, kind, call_i
          stream_offset, combined_offset, dropped_before, length, bytes)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-/// What most appends change of a session, and nothing that an index of a live one knows.
+/// The change that most appends make to a session. It touches no index of a live one.
 const MOVE_HEAD: &str = "UPDATE sessions SET head = ?2, update_time = ?3 WHERE key = ?1";

@@ -72,7 +72,7 @@ async fn a_list_names_what_cannot_be_read() {
         ] {
             let page = store.follow_ups(query.clone()).await.unwrap();
             let next = last.map(|n| CallCursor { create_time: at(n as i64), id: tasks[n] });
-            let found = ids(page.follow_ups.iter().map(|told| &told.record));
+            let found = ids(page.follow_ups.iter().map(|follow_up| &follow_up.record));
             assert_eq!((found, page.unreadable, page.next), (good, bad, next));
             query.cursor = page.next;
         }
@@ -141,7 +141,8 @@ async fn what_is_due_is_found_through_an_index() {
 #[test]
 fn the_schema_knows_what_is_due() {
     let schema = include_str!("../migrations/V4__follow_ups.sql");
-    for (index, what) in [("deliver", Due::Delivery), ("lease", Due::Lease), ("lapse", Due::Lapse)]
+    for (index, what) in
+        [("deliver", Due::Delivery), ("lease", Due::Lease), ("lapse", Due::LeaseExpiry)]
     {
         let start = format!("CREATE INDEX follow_ups_to_{index} ");
         let end = format!(" WHERE due_kind = {};", due_number(what));

@@ -1,4 +1,4 @@
-//! What only SQLite can do wrong. The rest is in the suite for every adapter.
+//! Tests of the errors that only SQLite can make. The rest is in the suite for every adapter.
 
 mod follow_up_lists;
 mod opening;
@@ -20,14 +20,14 @@ fn options(path: &Path) -> SqliteOptions {
     SqliteOptions { path: path.to_owned(), synchronous: Synchronous::Full }
 }
 
-/// A store in a directory of its own.
+/// Opens a store in a new folder.
 fn store() -> (TempDir, SqliteStore) {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap();
     (directory, store)
 }
 
-/// Does something to the writer's connection, in turn with the appends.
+/// Runs a function on the writer's connection, in order with the appends.
 async fn visit(store: &SqliteStore, visit: impl FnOnce(&mut Connection) + Send + 'static) {
     let (done, wait) = oneshot::channel();
     let visit = |connection: &mut Connection| {
@@ -38,18 +38,18 @@ async fn visit(store: &SqliteStore, visit: impl FnOnce(&mut Connection) + Send +
     wait.await.unwrap();
 }
 
-/// How SQLite would answer a question, step by step.
+/// Returns the query plan of a statement.
 fn plan(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let steps = statement.raw_query().mapped(|row| row.get(3));
     steps.collect::<rusqlite::Result<_>>().unwrap()
 }
 
-/// Holds the writer up until the result is dropped, so that commands pile up behind it.
+/// Blocks the writer until the result is dropped, so that commands queue up behind it.
 async fn hold(store: &SqliteStore) -> std::sync::mpsc::SyncSender<()> {
     let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
     let wait = move |_: &mut Connection| {
-        // An error: the sender is gone, and so is the reason to wait.
+        // It fails when the sender is dropped, which ends the wait.
         let _ = held.recv();
     };
     store.inbox().unwrap().send(WriterCommand::Visit(Box::new(wait))).await.unwrap();
