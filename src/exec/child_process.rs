@@ -89,7 +89,8 @@ impl ChildProcessConfig {
         Ok(())
     }
 
-    /// Returns the whole environment of the process: the allowed variables of `server`, and its own.
+    /// Returns the whole environment of the process: the allowed variables of `server`, and its
+    /// own.
     pub fn environment(&self, server: &Environment) -> Environment {
         let value = |name: &String| Some((name.clone(), server.get(name)?.clone()));
         let mut environment: Environment = self.environment.iter().filter_map(value).collect();

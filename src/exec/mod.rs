@@ -27,8 +27,8 @@ pub struct ExecutorOptions {
     pub chunk_bytes_max: usize,
     /// The time for which output waits to be joined with more into a larger piece.
     pub chunk_delay: Duration,
-    /// The steps of `nice` by which processes have a lower priority than the server, 0 to 19. A process
-    /// that never sleeps must not keep the server from answering others.
+    /// The steps of `nice` by which processes have a lower priority than the server, 0 to 19. A
+    /// process that never sleeps must not keep the server from answering others.
     pub niceness: u32,
 }
 
@@ -95,7 +95,8 @@ pub enum ProcessEvent {
         /// The bytes.
         data: Bytes,
     },
-    /// The process has ended and was reaped, and all of its output was returned. Always the last event.
+    /// The process has ended and was reaped, and all of its output was returned. Always the last
+    /// event.
     Exited(ExitReport),
 }
 
@@ -107,13 +108,13 @@ pub trait Process: Send {
     /// Returns the process id, which is also the id of the group.
     fn pid(&self) -> u32;
 
-    /// Waits for the next event. The future may be dropped: no event is lost. Output is read only while
-    /// this is polled, so a slow reader blocks the process and costs no memory. After
+    /// Waits for the next event. The future may be dropped: no event is lost. Output is read only
+    /// while this is polled, so a slow reader blocks the process and costs no memory. After
     /// [`ProcessEvent::Exited`] it never returns.
     async fn next(&mut self) -> ProcessEvent;
 
-    /// Stops the process. The signal is sent at once, and [`Process::next`] returns the end. Another call
-    /// may shorten the grace, but not lengthen it.
+    /// Stops the process. The signal is sent at once, and [`Process::next`] returns the end.
+    /// Another call may shorten the grace, but not lengthen it.
     fn stop(&mut self, stop: Stop);
 }
 
@@ -122,19 +123,19 @@ pub trait Process: Send {
 pub trait Executor: Send + Sync + 'static {
     /// Starts a process for a call, as the leader of a new group.
     ///
-    /// The process gets descriptors 0, 1 and 2, the variables of the spec, and `CALLPARK_CALL_ID`, the
-    /// mark by which its descendants are found. It gets nothing else.
+    /// The process gets descriptors 0, 1 and 2, the variables of the spec, and `CALLPARK_CALL_ID`,
+    /// the mark by which its descendants are found. It gets nothing else.
     ///
     /// # Errors
     ///
     /// The reason why the process could not be started, and what to do.
     fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError>;
 
-    /// Kills every process on this machine that carries the mark of one of these calls: those that a
-    /// server which crashed has left behind. Returns those that could not be killed.
+    /// Kills every process on this machine that carries the mark of one of these calls: those that
+    /// a server which crashed has left behind. Returns those that could not be killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor>;
 
-    /// Waits until all processes that were dropped before their end are dead and reaped, together with
-    /// those that calls have left. An executor must not be used afterwards.
+    /// Waits until all processes that were dropped before their end are dead and reaped, together
+    /// with those that calls have left. An executor must not be used afterwards.
     async fn reaped(&self);
 }

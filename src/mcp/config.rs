@@ -57,8 +57,8 @@ pub struct ServerConfig {
     /// The tools to provide, by the server's own names. Default: all.
     #[serde(default)]
     pub tools: Vec<String>,
-    /// The time for which a call holds its caller before it is parked: a span such as `90s`, or `never`.
-    /// Default: 10 minutes.
+    /// The time for which a call holds its caller before it is parked: a span such as `90s`, or
+    /// `never`. Default: 10 minutes.
     #[serde(default)]
     pub call_budget: CallBudget,
     /// The hard limit of one call, such as `2h`; by default callpark's own.
@@ -130,8 +130,8 @@ impl ServerConfig {
         self.start_timeout.unwrap_or(START_TIMEOUT_DEFAULT)
     }
 
-    /// Returns the time for the server to say which protocol it supports, after which it is pinged. The
-    /// rest of the start timeout is for its initialization.
+    /// Returns the time for the server to say which protocol it supports, after which it is pinged.
+    /// The rest of the start timeout is for its initialization.
     pub(super) fn discover_timeout(&self) -> Duration {
         self.start_timeout() / 2
     }

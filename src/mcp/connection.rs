@@ -15,7 +15,8 @@ use super::subscriptions::follow_tool_changes;
 use crate::exec::{FirstError, LastLines, ProcessLife, describe_exit};
 use crate::model::Exit;
 
-/// The timeout for reading the last lines of a process that has ended, and for closing a connection.
+/// The timeout for reading the last lines of a process that has ended, and for closing a
+/// connection.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout for sending a cancellation.

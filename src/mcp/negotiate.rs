@@ -1,8 +1,8 @@
 //! The choice between the two ways in which the protocol begins.
 //!
-//! Since 2026-07-28 nothing is initialized: a client asks the server which versions it supports, and
-//! each request names its sender. Only that protocol has tasks. An older server refuses the question,
-//! does not answer it, or closes the connection. Such a server is initialized.
+//! Since 2026-07-28 nothing is initialized: a client asks the server which versions it supports,
+//! and each request names its sender. Only that protocol has tasks. An older server refuses the
+//! question, does not answer it, or closes the connection. Such a server is initialized.
 
 use std::time::Duration;
 

@@ -88,7 +88,8 @@ struct RemoteTask<'a> {
     /// The time at which its handle arrived, which is not before the task was created.
     since: Instant,
     interval: Duration,
-    /// The time after its creation at which the server may forget the task, or `None` if it never does.
+    /// The time after its creation at which the server may forget the task, or `None` if it never
+    /// does.
     time_to_live: Option<Duration>,
     /// The last status message.
     last_message: String,

@@ -15,8 +15,8 @@ use super::open::open;
 use crate::exec::Launcher;
 use crate::telemetry::Metrics;
 
-/// The pause after the second failure in a row. It doubles with each further one; there is none after
-/// the first.
+/// The pause after the second failure in a row. It doubles with each further one; there is none
+/// after the first.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The uptime after which the end of a server counts as a first failure.

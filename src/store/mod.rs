@@ -1,11 +1,11 @@
 //! The port to durable state: one log per session, and the records beside it.
 //!
-//! A change is one [`Append`]: its events, calls, session and request ids are stored together or not
-//! at all. Reads never see a part of an append. An append that was acknowledged survives any crash of
-//! the process.
+//! A change is one [`Append`]: its events, calls, session and request ids are stored together or
+//! not at all. Reads never see a part of an append. An append that was acknowledged survives any
+//! crash of the process.
 //!
-//! The adapters are [`SqliteStore`] and [`MemoryStore`]; [`CachedStore`] stands in front of one. Each
-//! passes the suite in `conformance/`.
+//! The adapters are [`SqliteStore`] and [`MemoryStore`]; [`CachedStore`] stands in front of one.
+//! Each passes the suite in `conformance/`.
 
 mod cache;
 #[cfg(any(test, feature = "testing"))]
@@ -125,8 +125,8 @@ pub enum RequestEffect {
 }
 
 impl RequestEffect {
-    /// Returns the call together with which the request expires, or `None` if the request expires by
-    /// its age.
+    /// Returns the call together with which the request expires, or `None` if the request expires
+    /// by its age.
     pub fn call_id(&self) -> Option<CallId> {
         match self {
             Self::CallStarted { call_id, .. } | Self::CallCancelled(call_id) => Some(*call_id),
@@ -146,8 +146,8 @@ impl RequestEffect {
 pub struct Append {
     /// The session that is changed.
     pub session_id: SessionId,
-    /// The head that the writer knows, or `None` if the session is new. If the log has another head,
-    /// the append is refused with [`StoreError::Conflict`].
+    /// The head that the writer knows, or `None` if the session is new. If the log has another
+    /// head, the append is refused with [`StoreError::Conflict`].
     pub expected_head: Option<u64>,
     /// New events, from `expected_head + 1` on without a gap. May be empty.
     pub events: Vec<StoredEvent>,
@@ -160,21 +160,21 @@ pub struct Append {
     /// New messages of the session's history, with consecutive numbers. The newest
     /// `HISTORY_MESSAGES_MAX` messages are kept.
     pub messages: Vec<StoredMessage>,
-    /// Follow-ups that are new or have changed, in the order of their changes. One that changes twice
-    /// is listed twice. A new one has its task, which never changes: a task that comes with a later
-    /// change is ignored. A record that cannot be read back may be replaced like any other.
+    /// Follow-ups that are new or have changed, in the order of their changes. One that changes
+    /// twice is listed twice. A new one has its task, which never changes: a task that comes with a
+    /// later change is ignored. A record that cannot be read back may be replaced like any other.
     pub follow_ups: Vec<FollowUpPut>,
-    /// Requests that this change answers. If the tenant has used one of the ids before, the append is
-    /// refused with [`StoreError::RequestTaken`].
+    /// Requests that this change answers. If the tenant has used one of the ids before, the append
+    /// is refused with [`StoreError::RequestTaken`].
     pub requests: Vec<RequestRecord>,
 }
 
 /// An error of a store. An append that failed has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The head of the log is not the expected one: another writer has appended. Also returned for an
-    /// append that contradicts itself: with a gap in its events, a call of another session, a call
-    /// twice, or a new follow-up without its task.
+    /// The head of the log is not the expected one: another writer has appended. Also returned for
+    /// an append that contradicts itself: with a gap in its events, a call of another session, a
+    /// call twice, or a new follow-up without its task.
     #[error("the session's log has head {head:?}, not the one that its writer expected")]
     Conflict {
         /// The head of the log, or `None` if there is no such session.
@@ -189,8 +189,8 @@ pub enum StoreError {
     /// The disk is full. Writes succeed again once there is space.
     #[error("the disk that holds the store is full: {0}")]
     Full(String),
-    /// The disk failed at a write. Nothing is written until the server is restarted. Reads do not show
-    /// the append that failed; whether it is stored is certain only after the restart.
+    /// The disk failed at a write. Nothing is written until the server is restarted. Reads do not
+    /// show the append that failed; whether it is stored is certain only after the restart.
     #[error("the store failed and takes no more writes, restart the server: {0}")]
     Broken(String),
     /// The store cannot be used now: it is closing, or a query failed.
@@ -221,8 +221,8 @@ pub struct Expired {
 /// The rule by which rows expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpiryPolicy {
-    /// The current time. Calls and follow-ups whose `expire_time` is not after it are removed, calls
-    /// together with their requests.
+    /// The current time. Calls and follow-ups whose `expire_time` is not after it are removed,
+    /// calls together with their requests.
     pub now: Timestamp,
     /// The time before which the last change must be for the removal of requests about no call, and
     /// of closed or implicit sessions without calls and follow-ups.
@@ -241,8 +241,8 @@ pub struct ExpiryPolicy {
 pub trait Store: Send + Sync + 'static {
     /// Makes one change, and returns once it is durable.
     ///
-    /// Several appends to one session may be under way at the same time. They are made in the order in
-    /// which they were first polled. If one fails, the next, which expects its head, is refused.
+    /// Several appends to one session may be under way at the same time. They are made in the order
+    /// in which they were first polled. If one fails, the next, which expects its head, is refused.
     async fn append(&self, append: Append) -> Result<(), StoreError>;
 
     /// Returns a session with its current head, first sequence and number of live calls.
@@ -263,7 +263,8 @@ pub trait Store: Send + Sync + 'static {
     /// Lists background tasks, newest first, with the change number of the same moment.
     async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError>;
 
-    /// Lists background tasks that changed after a change number, in the order of their last change.
+    /// Lists background tasks that changed after a change number, in the order of their last
+    /// change.
     async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError>;
 
     /// Reads pieces of a call's output. Returns `None` if there is no such call.
@@ -292,16 +293,16 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the follow-ups that are due.
     async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError>;
 
-    /// Returns the sessions with a follow-up that is due for delivery by the engine, those that have
-    /// waited the longest first.
+    /// Returns the sessions with a follow-up that is due for delivery by the engine, those that
+    /// have waited the longest first.
     async fn sessions_with_due_follow_ups(
         &self,
         now: Timestamp,
         limit: u32,
     ) -> Result<DueSessions, StoreError>;
 
-    /// Returns the follow-ups of a tenant that are leased for the request with this id, oldest first.
-    /// Those that cannot be read back are left out.
+    /// Returns the follow-ups of a tenant that are leased for the request with this id, oldest
+    /// first. Those that cannot be read back are left out.
     async fn leased_follow_ups(
         &self,
         tenant: &Tenant,
@@ -315,7 +316,8 @@ pub trait Store: Send + Sync + 'static {
         request_id: &str,
     ) -> Result<Option<RequestRecord>, StoreError>;
 
-    /// Returns the sessions with a call that has not ended, after `after` in the order of their ids.
+    /// Returns the sessions with a call that has not ended, after `after` in the order of their
+    /// ids.
     async fn sessions_with_live_calls(
         &self,
         after: Option<SessionId>,

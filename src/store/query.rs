@@ -30,8 +30,8 @@ pub struct EventQuery {
 pub struct EventPage {
     /// The matching events, in order.
     pub events: Vec<LogEvent>,
-    /// The last sequence that was scanned, after which the next page begins. At least the `after` of
-    /// the query.
+    /// The last sequence that was scanned, after which the next page begins. At least the `after`
+    /// of the query.
     pub scanned_to: u64,
     /// The newest sequence of the log.
     pub head: u64,
@@ -131,14 +131,14 @@ pub struct ChangeQuery {
     pub limit: u32,
 }
 
-/// Background tasks in their current state, in the order of their last change. Each change of a call
-/// gets the next number of one sequence for the whole store.
+/// Background tasks in their current state, in the order of their last change. Each change of a
+/// call gets the next number of one sequence for the whole store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangePage {
     /// The tasks.
     pub calls: Vec<Call>,
-    /// The change number after which the next page begins: that of the last task here or, if there are
-    /// no more, the newest.
+    /// The change number after which the next page begins: that of the last task here or, if there
+    /// are no more, the newest.
     pub change: u64,
     /// `true` if there are more.
     pub more: bool,
@@ -173,8 +173,8 @@ pub struct OutputQuery {
     pub selection: OutputSelection,
     /// The position from which to read.
     pub from: OutputFrom,
-    /// The bytes after which a page from an offset is full. It holds at least one piece, if there is
-    /// any. A tail is returned whole. Neither holds more than
+    /// The bytes after which a page from an offset is full. It holds at least one piece, if there
+    /// is any. A tail is returned whole. Neither holds more than
     /// [`OUTPUT_PAGE_PIECES_MAX`](crate::model::limits::OUTPUT_PAGE_PIECES_MAX) pieces.
     pub bytes_max: u64,
 }
@@ -257,8 +257,8 @@ pub struct DueFollowUps {
     /// The follow-ups whose `due_time` is not after `now`, in the order of that time, and of their
     /// first storing if it is equal.
     pub records: Vec<FollowUp>,
-    /// The tasks of the follow-ups between them that cannot be read back. They do not count, so that
-    /// they hold nothing up, and stay due until they are replaced.
+    /// The tasks of the follow-ups between them that cannot be read back. They do not count, so
+    /// that they hold nothing up, and stay due until they are replaced.
     pub unreadable: Vec<CallId>,
     /// The time at which the next one is due, or `None` if there is none.
     pub next: Option<Timestamp>,

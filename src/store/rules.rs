@@ -125,8 +125,8 @@ pub(super) fn has_labels(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// The counts of a call's output, updated with each piece, so that reading them costs the same however
-/// long the output is.
+/// The counts of a call's output, updated with each piece, so that reading them costs the same
+/// however long the output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct OutputCounts {
     pub(super) stdout: StreamSummary,

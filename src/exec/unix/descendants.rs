@@ -30,20 +30,20 @@ const DEATH_POLL: Duration = Duration::from_millis(2);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest such time, where a search takes long.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// The length of a pause, in multiples of the search before it. So these searches take 2 % of one core
-/// at most.
+/// The length of a pause, in multiples of the search before it. So these searches take 2 % of one
+/// core at most.
 const PAUSE_FACTOR: u32 = 50;
 
-/// The sweeps for calls whose descendants may have left the group. A read of all of `/proc` takes long
-/// where there are many processes. So there is one at a time, and all calls that wait meanwhile share
-/// the next. Calls that do not wait share a later search.
+/// The sweeps for calls whose descendants may have left the group. A read of all of `/proc` takes
+/// long where there are many processes. So there is one at a time, and all calls that wait
+/// meanwhile share the next. Calls that do not wait share a later search.
 #[derive(Debug, Default)]
 pub(super) struct Sweeper {
     queue: Mutex<Queue>,
 }
 
-/// The calls to search for: at most one entry for each call that is being ended, and a bounded number
-/// of calls that have ended.
+/// The calls to search for: at most one entry for each call that is being ended, and a bounded
+/// number of calls that have ended.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<Waiting>,
@@ -64,8 +64,8 @@ struct Waiting {
 }
 
 impl Sweeper {
-    /// Kills all processes with the mark of a call, on a blocking thread, and sends those that could not
-    /// be killed. The sweep goes on if the receiver is dropped.
+    /// Kills all processes with the mark of a call, on a blocking thread, and sends those that
+    /// could not be killed. The sweep goes on if the receiver is dropped.
     pub(super) fn sweep(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -82,8 +82,8 @@ impl Sweeper {
         answer
     }
 
-    /// Kills all processes with the mark of a call, some time after its end. Returns `false` if too many
-    /// calls wait for that already.
+    /// Kills all processes with the mark of a call, some time after its end. Returns `false` if too
+    /// many calls wait for that already.
     pub(super) fn sweep_later(self: &Arc<Self>, reaper: &Reaper, call_id: CallId) -> bool {
         let mut queue = self.lock();
         if queue.ended.len() >= SEARCH_CALLS_MAX {
@@ -204,8 +204,8 @@ struct Seeker {
 }
 
 impl Seeker {
-    /// Returns all marked processes of the machine but this one, which may itself belong to a call of
-    /// another server.
+    /// Returns all marked processes of the machine but this one, which may itself belong to a call
+    /// of another server.
     fn find(&mut self) -> Vec<Marked> {
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -228,8 +228,8 @@ impl Seeker {
     /// Kills a process. Returns `false` if it is there and may not be killed.
     fn kill(&mut self, marked: Marked) -> bool {
         let Ok(pidfd) = pidfd_open(marked.pid, PidfdFlags::empty()) else { return true };
-        // The pidfd is bound to one process. If that one carries the mark, no other can be killed, however
-        // fast process ids are reused.
+        // The pidfd is bound to one process. If that one carries the mark, no other can be killed,
+        // however fast process ids are reused.
         if !self.is_there(marked) {
             return true;
         }

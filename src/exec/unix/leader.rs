@@ -21,8 +21,9 @@ use crate::model::Exit;
 
 /// The main process of a call.
 ///
-/// The pidfd shows the exit without reaping the process. Until it is reaped, no other process can get
-/// its id, which is also the id of its group. So the group can be killed safely after the exit, too.
+/// The pidfd shows the exit without reaping the process. Until it is reaped, no other process can
+/// get its id, which is also the id of its group. So the group can be killed safely after the exit,
+/// too.
 ///
 /// Dropping it before it is reaped kills the group and leaves the reaping to a task.
 #[derive(Debug)]
@@ -58,8 +59,8 @@ impl Leader {
         }
     }
 
-    /// Sets the niceness of the whole group, which processes that it starts inherit. The leader runs
-    /// already, and may have started processes: those are in the group.
+    /// Sets the niceness of the whole group, which processes that it starts inherit. The leader
+    /// runs already, and may have started processes: those are in the group.
     pub(super) fn set_niceness(&self, niceness: i32) {
         // Fails when all members have ended.
         let _result = setpriority_pgrp(Some(self.pid), niceness);
@@ -127,8 +128,8 @@ const REAP: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
 /// The interval of the checks whether a killed process without a pidfd has ended.
 const DEATH_POLL: Duration = Duration::from_millis(1);
 
-/// The exit code of a process whose status was taken by another part of this program, such as a handler
-/// that waits for every child.
+/// The exit code of a process whose status was taken by another part of this program, such as a
+/// handler that waits for every child.
 const EXIT_UNKNOWN: i32 = 255;
 
 fn exit_of(status: &WaitIdStatus) -> Exit {
@@ -154,7 +155,7 @@ async fn exited(pidfd: &AsyncFd<OwnedFd>) {
 }
 
 fn signal_group(leader: Pid, signal: Signal) {
-    // Fails if all members are gone, or none may be signalled. Those that are still there are found by
-    // their mark and reported as survivors.
+    // Fails if all members are gone, or none may be signalled. Those that are still there are found
+    // by their mark and reported as survivors.
     let _result = kill_process_group(leader, signal);
 }

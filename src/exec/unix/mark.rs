@@ -10,8 +10,8 @@ use crate::model::CallId;
 /// The variable by which the descendants of a call are found.
 pub(super) const MARK: &str = "CALLPARK_CALL_ID";
 
-/// Returns the call whose mark the process carries, or `None` if it carries none. A dead process has
-/// no environment any more, even before it is reaped.
+/// Returns the call whose mark the process carries, or `None` if it carries none. A dead process
+/// has no environment any more, even before it is reaped.
 pub(super) fn read_mark(pid: Pid, environment: &mut Vec<u8>) -> Option<CallId> {
     environment.clear();
     let mut file = File::open(format!("/proc/{pid}/environ")).ok()?;

@@ -39,8 +39,8 @@ use reaper::Reaper;
 
 /// Keeps the descriptors that this process has inherited from its parent away from its children.
 ///
-/// Descriptors that Rust opens are closed on exec anyway, but one that the parent left open would reach
-/// every tool. Call it once, early: it marks all open descriptors above 2.
+/// Descriptors that Rust opens are closed on exec anyway, but one that the parent left open would
+/// reach every tool. Call it once, early: it marks all open descriptors above 2.
 pub fn close_inherited_on_exec() {
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
 }
@@ -87,9 +87,9 @@ impl UnixExecutor {
         }
     }
 
-    /// Starts a process whose pipes the caller holds, in a group of its own. It belongs to no call, and
-    /// the standard input of the spec is not used. Blocks for about a millisecond. Must be called inside
-    /// a Tokio runtime.
+    /// Starts a process whose pipes the caller holds, in a group of its own. It belongs to no call,
+    /// and the standard input of the spec is not used. Blocks for about a millisecond. Must be
+    /// called inside a Tokio runtime.
     pub(in crate::exec) fn connect(&self, spec: &ProcessSpec) -> Result<PipedProcess, StartError> {
         let connected = spawn::connect(CallId::random(), spec, self.reaper(spec)?)?;
         if let Some(niceness) = self.shared.niceness {
@@ -120,7 +120,8 @@ impl Executor for UnixExecutor {
         Ok(Box::new(UnixProcess::new(call_id, spawned, Arc::clone(&self.shared))))
     }
 
-    /// Blocks for a read of all of `/proc`, and for up to about a second more if a process must be killed.
+    /// Blocks for a read of all of `/proc`, and for up to about a second more if a process must be
+    /// killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor> {
         descendants::kill_marked(calls).into_iter().map(|(_, survivor)| survivor).collect()
     }
@@ -134,8 +135,8 @@ impl Executor for UnixExecutor {
     }
 }
 
-/// Returns the niceness that is `steps` above that of this program, or `None` if it is the same or not
-/// known.
+/// Returns the niceness that is `steps` above that of this program, or `None` if it is the same or
+/// not known.
 fn absolute_niceness(steps: u32) -> Option<i32> {
     let own = getpriority_process(None).ok()?;
     let niceness = own.saturating_add_unsigned(steps).min(NICENESS_MAX);

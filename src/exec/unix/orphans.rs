@@ -1,7 +1,7 @@
 //! Orphans: descendants of calls whose own parent has ended, and that this program has adopted.
 //!
-//! While a call has any descendant, one of them is a child of this program: the leader or an orphan.
-//! So one small file shows whether a call has left a process behind.
+//! While a call has any descendant, one of them is a child of this program: the leader or an
+//! orphan. So one small file shows whether a call has left a process behind.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -30,12 +30,12 @@ const LAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// The orphans of the whole program, as children belong to the program.
 static ORPHANS: OnceLock<Orphans> = OnceLock::new();
 
-/// Makes this program the parent of every descendant that loses its own, and reaps all of its children.
-/// Only for a program that starts no processes but those of calls, and waits for none: it would not
-/// learn how one of its own has ended.
+/// Makes this program the parent of every descendant that loses its own, and reaps all of its
+/// children. Only for a program that starts no processes but those of calls, and waits for none: it
+/// would not learn how one of its own has ended.
 ///
-/// Call it once, early, on the main thread. It does nothing where the kernel does not list the children
-/// of a process (`CONFIG_PROC_CHILDREN`).
+/// Call it once, early, on the main thread. It does nothing where the kernel does not list the
+/// children of a process (`CONFIG_PROC_CHILDREN`).
 pub fn adopt_orphans() {
     let pid = getpid();
     let path = format!("/proc/self/task/{pid}/children");
@@ -78,14 +78,14 @@ pub(super) fn wait_for_leader(
     status
 }
 
-/// Returns whether a call whose leader is reaped may have left processes behind, or `None` if only a read
-/// of all of `/proc` can show that.
+/// Returns whether a call whose leader is reaped may have left processes behind, or `None` if only
+/// a read of all of `/proc` can show that.
 pub(super) fn may_be_left_by(call_id: CallId) -> Option<bool> {
     ORPHANS.get().map(|orphans| orphans.lock().may_be_left_by(call_id))
 }
 
-/// Kills the orphans of these calls, also those that have removed the mark, and reaps those that have
-/// ended. Blocks.
+/// Kills the orphans of these calls, also those that have removed the mark, and reaps those that
+/// have ended. Blocks.
 pub(super) fn kill(calls: &[CallId]) {
     if let Some(orphans) = ORPHANS.get() {
         orphans.lock().kill(calls);
@@ -108,11 +108,11 @@ pub(super) fn wait_until_gone() {
 #[derive(Debug)]
 struct Orphans {
     children: Mutex<Children>,
-    /// Locked for a whole check. Orphans are reaped only under this lock, so the id of one that was seen
-    /// stays its own meanwhile.
+    /// Locked for a whole check. Orphans are reaped only under this lock, so the id of one that was
+    /// seen stays its own meanwhile.
     checking: Mutex<()>,
-    /// The main thread. Orphans are its children. Children of other threads become its own only when
-    /// those threads end.
+    /// The main thread. Orphans are its children. Children of other threads become its own only
+    /// when those threads end.
     main: ThreadId,
 }
 
@@ -141,8 +141,8 @@ impl Orphans {
         child
     }
 
-    /// Reaps the orphans that have ended, reads the marks of the others, and kills those that cannot
-    /// belong to a running call. Blocks while it reads environments.
+    /// Reaps the orphans that have ended, reads the marks of the others, and kills those that
+    /// cannot belong to a running call. Blocks while it reads environments.
     fn check(&self) {
         let _guard = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
         let new = self.lock().reap();
@@ -182,16 +182,16 @@ async fn watch(reaper: Reaper) {
 /// The children of this program.
 #[derive(Debug)]
 struct Children {
-    /// The file with the ids of the main thread's children. No entry is removed while the lock is held,
-    /// so that a read of it is consistent.
+    /// The file with the ids of the main thread's children. No entry is removed while the lock is
+    /// held, so that a read of it is consistent.
     file: File,
     text: String,
     leaders: HashMap<Pid, CallId>,
     /// The number of leaders that may have started and are not among the `leaders` yet.
     starting: usize,
     starting_on_main: usize,
-    /// The orphans that were seen alive, with the call whose mark they carry. One without a mark may
-    /// belong to any call.
+    /// The orphans that were seen alive, with the call whose mark they carry. One without a mark
+    /// may belong to any call.
     known: HashMap<Pid, Option<CallId>>,
     /// The children that the program started which this process was before it became callpark.
     inherited: HashSet<Pid>,

@@ -80,8 +80,8 @@ impl OutputPipe {
         self.take_in(result.map_err(io::Error::from))
     }
 
-    /// Returns the pending bytes. A few bytes are copied out of a large buffer, since the piece may be kept
-    /// for long.
+    /// Returns the pending bytes. A few bytes are copied out of a large buffer, since the piece may
+    /// be kept for long.
     pub(super) fn take(&mut self, bytes_max: usize) -> Bytes {
         self.since = None;
         let pending = mem::take(&mut self.pending);

@@ -51,8 +51,8 @@ impl ProcessLife {
         }
     }
 
-    /// Ends a process whose standard input is closed. It has a second to end by itself, and another one
-    /// after TERM. Then it is killed, together with its group.
+    /// Ends a process whose standard input is closed. It has a second to end by itself, and another
+    /// one after TERM. Then it is killed, together with its group.
     pub async fn end(self) {
         if timeout(GRACE, self.ended()).await.is_err() {
             self.leader.signal_group(Signal::TERM);

@@ -21,8 +21,8 @@ use crate::model::{CallId, Exit, OutputStream};
 /// still holds them then was not found.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// The bytes that are read from one pipe after a deadline. No pipe holds more, unless an administrator
-/// has raised the limit.
+/// The bytes that are read from one pipe after a deadline. No pipe holds more, unless an
+/// administrator has raised the limit.
 const LATE_BYTES_MAX: usize = 1024 * 1024;
 
 /// The phase of a process. It only moves forward.
@@ -30,8 +30,8 @@ const LATE_BYTES_MAX: usize = 1024 * 1024;
 enum ProcessPhase {
     /// The process runs. The deadline is the end of its grace.
     Running,
-    /// The leader has exited and is not reaped. Its group may still write. The deadline is the end of the
-    /// drain.
+    /// The leader has exited and is not reaped. Its group may still write. The deadline is the end
+    /// of the drain.
     Draining,
     /// The group is dead. A sweep searches for processes that left it.
     Sweeping,
@@ -146,8 +146,8 @@ impl UnixProcess {
         NextStep::Look
     }
 
-    /// Reads the bytes that were in the pipes at a deadline. A slow caller gets output later, but not less
-    /// of it. Returns whether there may be output to return.
+    /// Reads the bytes that were in the pipes at a deadline. A slow caller gets output later, but
+    /// not less of it. Returns whether there may be output to return.
     fn read_late(&mut self) -> bool {
         if self.late_bytes == 0 {
             return false;
@@ -172,8 +172,8 @@ impl UnixProcess {
         self.leader.signal_group(Signal::KILL);
     }
 
-    /// Kills the rest of the group, and reaps its leader. A sweep for processes that left the group is
-    /// awaited only if there is a reason: it costs a read of all of `/proc`.
+    /// Kills the rest of the group, and reaps its leader. A sweep for processes that left the group
+    /// is awaited only if there is a reason: it costs a read of all of `/proc`.
     fn end_group(&mut self) {
         self.leader.signal_group(Signal::KILL);
         self.leader.reap();
@@ -187,8 +187,8 @@ impl UnixProcess {
         }
     }
 
-    /// Returns whether to wait for a sweep. If it is not known whether there are descendants, a later
-    /// sweep searches for them.
+    /// Returns whether to wait for a sweep. If it is not known whether there are descendants, a
+    /// later sweep searches for them.
     fn may_have_left_more(&self) -> bool {
         orphans::may_be_left_by(self.call_id).unwrap_or_else(|| !self.sweep_later())
     }
@@ -212,8 +212,8 @@ impl UnixProcess {
         if pipes.iter().any(is_due) { self.oldest_output() } else { None }
     }
 
-    /// Returns the piece whose first byte was read first, due or not, so that both streams together stay
-    /// in the order of arrival as far as it is known.
+    /// Returns the piece whose first byte was read first, due or not, so that both streams together
+    /// stay in the order of arrival as far as it is known.
     fn oldest_output(&mut self) -> Option<ProcessEvent> {
         let (stream, pipe) = match (self.stdout.since(), self.stderr.since()) {
             (None, None) => return None,

@@ -33,9 +33,9 @@ pub(super) struct Spawned {
 
 /// Starts the process. Must be called inside a Tokio runtime.
 ///
-/// The program is looked up here and not by the standard library: with an own environment and a name to
-/// look up, `Command` falls back from `posix_spawn` to `fork`, which copies the page tables of a large
-/// server for every call.
+/// The program is looked up here and not by the standard library: with an own environment and a
+/// name to look up, `Command` falls back from `posix_spawn` to `fork`, which copies the page tables
+/// of a large server for every call.
 pub(super) fn spawn(
     call_id: CallId,
     spec: &ProcessSpec,
@@ -53,8 +53,8 @@ pub(super) struct Connected {
     pub(super) stderr: pipe::Receiver,
 }
 
-/// Starts a process and keeps all of its pipes open. The standard input of the spec is not used. Must be
-/// called inside a Tokio runtime.
+/// Starts a process and keeps all of its pipes open. The standard input of the spec is not used.
+/// Must be called inside a Tokio runtime.
 pub(super) fn connect(
     mark: CallId,
     spec: &ProcessSpec,
@@ -170,8 +170,8 @@ fn check_directory(path: &Path) -> Result<(), StartError> {
     Err(StartError::WorkingDirectory { path: path.display().to_string() })
 }
 
-/// Finds the program as `execvp` would. A name with a slash is a path, relative to the working directory
-/// of the process. Another one is looked up in the `PATH` of its environment.
+/// Finds the program as `execvp` would. A name with a slash is a path, relative to the working
+/// directory of the process. Another one is looked up in the `PATH` of its environment.
 fn find_program(
     program: &str,
     environment: &Environment,

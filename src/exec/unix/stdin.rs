@@ -8,8 +8,8 @@ use tokio::net::unix::pipe::Sender;
 
 use super::{is_transient, unless_shut_down};
 
-/// The writing end of a pipe, and the data that is still to be written. Dropping it closes the standard
-/// input of the process.
+/// The writing end of a pipe, and the data that is still to be written. Dropping it closes the
+/// standard input of the process.
 #[derive(Debug)]
 pub(super) struct StdinPipe {
     pipe: Sender,
@@ -26,7 +26,8 @@ impl StdinPipe {
         unless_shut_down(self.pipe.writable().await).await;
     }
 
-    /// Writes as much as fits. Returns `None` if all was written, or if the process has closed its end.
+    /// Writes as much as fits. Returns `None` if all was written, or if the process has closed its
+    /// end.
     pub(super) fn write(mut self) -> Option<Self> {
         match self.pipe.try_write(&self.rest) {
             Ok(count) => self.rest.advance(count),

@@ -16,7 +16,8 @@ struct CallCacheState {
     known: Generations<CallId, Arc<Call>>,
     /// The calls that appends under way touch.
     touched: HashMap<CallId, Touched>,
-    /// The number of times that the cache was cleared. Appends that were under way then add nothing.
+    /// The number of times that the cache was cleared. Appends that were under way then add
+    /// nothing.
     clears: u64,
 }
 
@@ -83,8 +84,8 @@ impl CallCache {
 }
 
 impl PendingCalls<'_> {
-    /// Adds the calls of an append that is durable. A call that another append under way touches is not
-    /// added: that append may be durable as well, and its state may have been read.
+    /// Adds the calls of an append that is durable. A call that another append under way touches is
+    /// not added: that append may be durable as well, and its state may have been read.
     pub(super) fn complete(self) {
         let mut inner = self.calls.lock();
         for (id, revision) in &self.touched {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 /// A map of two generations. When the young one is full, it becomes the old one, whose entries are
-/// dropped. An entry stays for at least as many insertions as one generation holds, and dropping costs
-/// nothing.
+/// dropped. An entry stays for at least as many insertions as one generation holds, and dropping
+/// costs nothing.
 #[derive(Debug)]
 pub(super) struct Generations<K, V> {
     young: HashMap<K, V>,

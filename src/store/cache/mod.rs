@@ -5,8 +5,8 @@
 //! store behind it has acknowledged, and clearing it changes no answer.
 //!
 //! The entries that an append touches are removed before the append and added after it. In between,
-//! readers ask the store. For that reason no reader sees an older state after another has seen a newer
-//! one.
+//! readers ask the store. For that reason no reader sees an older state after another has seen a
+//! newer one.
 
 mod calls;
 mod generations;
@@ -54,8 +54,8 @@ impl CachedStore {
         }
     }
 
-    /// Brings a page that another reader has read up to date, with the events that the tail has after
-    /// it. Returns `None` if the tail does not have them.
+    /// Brings a page that another reader has read up to date, with the events that the tail has
+    /// after it. Returns `None` if the tail does not have them.
     fn extend_to_head(&self, query: &EventQuery, page: &EventPage) -> Option<EventPage> {
         let mut page = page.clone();
         if page.scanned_to < page.head {

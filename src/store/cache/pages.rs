@@ -13,8 +13,8 @@ use crate::store::{EventPage, EventQuery, StoreError};
 #[derive(Debug)]
 pub(super) struct Pages(Mutex<Generations<PageKey, SharedRead>>);
 
-/// A page, or the read that returns it. Every caller that waits for it polls it: the first one may be
-/// the body of a response that is not polled.
+/// A page, or the read that returns it. Every caller that waits for it polls it: the first one may
+/// be the body of a response that is not polled.
 type SharedRead = Shared<BoxFuture<'static, Result<Arc<EventPage>, StoreError>>>;
 
 /// The parts of a query on which its page depends.
@@ -40,13 +40,14 @@ impl Default for Pages {
 }
 
 impl Pages {
-    /// Returns whether the page of a query is cached. Pages with filters are not: there are too many.
+    /// Returns whether the page of a query is cached. Pages with filters are not: there are too
+    /// many.
     pub(super) fn is_cacheable(query: &EventQuery) -> bool {
         query.kinds.is_empty() && query.call_id.is_none()
     }
 
-    /// Returns the page from memory, from a read that is under way, or from `read`, and whether it is
-    /// one that another caller has read.
+    /// Returns the page from memory, from a read that is under way, or from `read`, and whether it
+    /// is one that another caller has read.
     pub(super) async fn read(
         &self,
         query: &EventQuery,

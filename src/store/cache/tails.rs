@@ -1,7 +1,7 @@
 //! The newest events of the sessions that have readers.
 //!
-//! A tail begins when a reader reaches the head of a log, and ends when many events are appended that
-//! no reader reads.
+//! A tail begins when a reader reaches the head of a log, and ends when many events are appended
+//! that no reader reads.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,8 +25,8 @@ struct TailsState {
 
 #[derive(Debug)]
 enum CachedLog {
-    /// The log is being read from the store. An append ends this state: the page may or may not have its
-    /// events.
+    /// The log is being read from the store. An append ends this state: the page may or may not
+    /// have its events.
     Reading {
         /// The number of the read, which differs from that of a read after an append.
         reading: u64,

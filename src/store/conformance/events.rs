@@ -107,7 +107,8 @@ pub(super) async fn sessions_do_not_mix(store: &dyn Store) {
     assert_eq!(sequences(&read_log(store, two.id()).await), [1, 2, 3, 4, 5, 6]);
 }
 
-/// Reads a log whose rows are together or far apart, page by page, also after the oldest are trimmed.
+/// Reads a log whose rows are together or far apart, page by page, also after the oldest are
+/// trimmed.
 pub(super) async fn a_log_among_others_is_whole(store: &dyn Store) {
     for foreign_events in [0, 1, 3, 9] {
         let mut log = SessionWriter::stored(store, 0).await;

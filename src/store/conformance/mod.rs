@@ -1,7 +1,7 @@
 //! The conformance suite: the cases that every adapter of [`Store`] passes.
 //!
-//! With the cargo feature `testing` this module is public, so that a store outside of this crate can
-//! be checked against the same rules as those in it:
+//! With the cargo feature `testing` this module is public, so that a store outside of this crate
+//! can be checked against the same rules as those in it:
 //!
 //! ```toml
 //! [dev-dependencies]

@@ -1,4 +1,5 @@
-//! A store in memory, for tests and simulations. It is deterministic: it has no threads and no clock.
+//! A store in memory, for tests and simulations. It is deterministic: it has no threads and no
+//! clock.
 
 mod append;
 mod expire;
@@ -98,8 +99,8 @@ struct StoredFollowUp {
     number: u64,
 }
 
-/// A request, with the call or the session together with which it expires. With neither it expires by
-/// its age.
+/// A request, with the call or the session together with which it expires. With neither it expires
+/// by its age.
 #[derive(Debug)]
 struct StoredRequest {
     record: RequestRecord,

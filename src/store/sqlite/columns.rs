@@ -1,5 +1,5 @@
-//! The conversion between types of the model and columns. The numbers are stored in files: never reuse
-//! one.
+//! The conversion between types of the model and columns. The numbers are stored in files: never
+//! reuse one.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
@@ -11,7 +11,8 @@ use crate::model::{
 use crate::store::StoredEvent;
 use crate::store::rules::Due;
 
-/// A count or an offset. Integers of SQLite have a sign: larger values are stored as the largest one.
+/// A count or an offset. Integers of SQLite have a sign: larger values are stored as the largest
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SqlU64(pub(super) u64);
 

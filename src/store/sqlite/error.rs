@@ -90,8 +90,8 @@ pub(super) fn at_commit(error: &rusqlite::Error) -> TransactionError {
     }
 }
 
-/// Returns whether there is no space for data, or for the shared index of the write-ahead log, which
-/// SQLite reports as an I/O error although it holds nothing durable.
+/// Returns whether there is no space for data, or for the shared index of the write-ahead log,
+/// which SQLite reports as an I/O error although it holds nothing durable.
 fn is_full(error: &rusqlite::Error) -> bool {
     let extended = error.sqlite_error().map(|error| error.extended_code);
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)

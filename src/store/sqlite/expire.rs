@@ -43,8 +43,8 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Removes calls. The requests of a call are removed first: if the budget ends among them, the next
-    /// round finds the call again.
+    /// Removes calls. The requests of a call are removed first: if the budget ends among them, the
+    /// next round finds the call again.
     fn expire_calls(&mut self) -> rusqlite::Result<()> {
         while self.budget > 0
             && let Some((id, session_key)) = self.expired_call()?
@@ -219,7 +219,8 @@ impl Round<'_> {
             .exists([SqlTime(self.policy.older_than)])
     }
 
-    /// Returns a log with too many events. Only logs whose length has enough binary digits are read.
+    /// Returns a log with too many events. Only logs whose length has enough binary digits are
+    /// read.
     fn long_log(&self) -> rusqlite::Result<Option<SessionRow>> {
         let max = self.policy.session_events_max;
         let digits = u64::BITS - max.leading_zeros();

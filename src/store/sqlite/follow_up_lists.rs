@@ -1,5 +1,5 @@
-//! Pages of follow-ups: lists, and those that are due. One that cannot be read back is named, and does
-//! not withhold the others.
+//! Pages of follow-ups: lists, and those that are due. One that cannot be read back is named, and
+//! does not withhold the others.
 
 use std::collections::HashSet;
 
@@ -16,8 +16,8 @@ use crate::store::{
     StoreError,
 };
 
-/// Lists follow-ups with their tasks, newest first. Those that cannot be read back count as a part of
-/// the page.
+/// Lists follow-ups with their tasks, newest first. Those that cannot be read back count as a part
+/// of the page.
 pub(super) fn list(
     connection: &Connection,
     query: &FollowUpQuery,
@@ -45,8 +45,8 @@ pub(super) fn list(
     Ok(page)
 }
 
-/// Returns the follow-ups that are due, in the order of their times. Those that cannot be read back do
-/// not count: they stay due, and would fill the page for ever.
+/// Returns the follow-ups that are due, in the order of their times. Those that cannot be read back
+/// do not count: they stay due, and would fill the page for ever.
 pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollowUps, SqliteError> {
     let (tenant, session_id) = match &query.scope {
         DueScope::Session(id) => (None, Some(id)),
@@ -143,8 +143,8 @@ fn list_sql(scope: Scope, states: Vec<u8>) -> String {
     merged(&select, "f.state", states)
 }
 
-/// Returns the rows of a scope, through the index in the order of their times. The parameters are the
-/// tenant, the session and the time, for all queries.
+/// Returns the rows of a scope, through the index in the order of their times. The parameters are
+/// the tenant, the session and the time, for all queries.
 fn among(scope: &DueScope) -> String {
     let of_session = " AND session_key = (SELECT key FROM sessions WHERE id = ?2)";
     let (index, what, filter) = match scope {

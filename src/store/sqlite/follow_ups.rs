@@ -43,8 +43,8 @@ pub(super) fn put(
     Ok(true)
 }
 
-/// Updates a follow-up. Its task, owner and creation time never change. Returns `false` if it is not
-/// stored.
+/// Updates a follow-up. Its task, owner and creation time never change. Returns `false` if it is
+/// not stored.
 fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::Result<bool> {
     let due = rules::due(record);
     let rows = connection

@@ -1,6 +1,6 @@
 //! Lists of sessions and tasks. The cost of a page depends on its length only: a query follows an
-//! index in the order of the list, several states are as many queries that SQLite merges, and reading
-//! stops as soon as the page is full. Labels and kinds are checked row by row on the way.
+//! index in the order of the list, several states are as many queries that SQLite merges, and
+//! reading stops as soon as the page is full. Labels and kinds are checked row by row on the way.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
@@ -179,8 +179,8 @@ pub(super) fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String 
     format!("{walks} ORDER BY create_time DESC, id DESC")
 }
 
-/// Returns the position after which the page begins: that of the cursor, or one that is later than any
-/// row's.
+/// Returns the position after which the page begins: that of the cursor, or one that is later than
+/// any row's.
 pub(super) fn behind(cursor: Option<(Timestamp, [u8; 16])>) -> (SqlTime, Vec<u8>) {
     let end = || (SqlTime(Timestamp::from_micros(i64::MAX)), vec![u8::MAX; 17]);
     cursor.map_or_else(end, |(time, id)| (SqlTime(time), id.to_vec()))

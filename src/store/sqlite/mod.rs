@@ -1,8 +1,8 @@
 //! A store in one SQLite database.
 //!
-//! The store uses a write-ahead log, one writer thread with group commit, and a few readers. An append
-//! that was acknowledged has been synced. The files are `callpark.db`, SQLite's own `-wal` and `-shm`,
-//! and `callpark.db.lock`, which is locked while the store is open.
+//! The store uses a write-ahead log, one writer thread with group commit, and a few readers. An
+//! append that was acknowledged has been synced. The files are `callpark.db`, SQLite's own `-wal`
+//! and `-shm`, and `callpark.db.lock`, which is locked while the store is open.
 
 mod calls;
 mod columns;
@@ -50,8 +50,8 @@ pub use self::open::OpenError;
 /// The path of a store, and its durability.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteOptions {
-    /// The folder of the database, which is created if it does not exist, or the database itself if the
-    /// path ends in `.db`.
+    /// The folder of the database, which is created if it does not exist, or the database itself if
+    /// the path ends in `.db`.
     pub path: PathBuf,
     /// The point at which an append counts as durable.
     pub synchronous: Synchronous,
@@ -63,7 +63,8 @@ pub enum Synchronous {
     /// On the disk: the append survives a loss of power.
     #[default]
     Full,
-    /// In the operating system: the append survives a crash of the server, but not one of the machine.
+    /// In the operating system: the append survives a crash of the server, but not one of the
+    /// machine.
     Normal,
 }
 

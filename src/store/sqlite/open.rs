@@ -90,8 +90,8 @@ pub(super) struct OpenedDatabase {
     pub(super) identity: Identity,
 }
 
-/// The identity of the database file, by which its removal is noticed: SQLite goes on writing to a file
-/// that has no name any more, and that is lost when the server ends.
+/// The identity of the database file, by which its removal is noticed: SQLite goes on writing to a
+/// file that has no name any more, and that is lost when the server ends.
 #[derive(Debug)]
 pub(super) struct Identity {
     database: PathBuf,
@@ -192,8 +192,8 @@ impl Files {
         }
     }
 
-    /// Opens a connection that does not change the files. After a crash the write-ahead log may hold
-    /// the newest schema: then it is read as well, and is not moved to the database.
+    /// Opens a connection that does not change the files. After a crash the write-ahead log may
+    /// hold the newest schema: then it is read as well, and is not moved to the database.
     fn open_unchanged(&self) -> rusqlite::Result<Connection> {
         if length(&self.beside("-wal")) > 0 || length(&self.beside("-journal")) > 0 {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -309,7 +309,8 @@ fn immutable(path: &Path) -> String {
     address + "?immutable=1"
 }
 
-/// Returns the folder that contains this one. For a relative path of one part it is the current one.
+/// Returns the folder that contains this one. For a relative path of one part it is the current
+/// one.
 fn parent(directory: &Path) -> &Path {
     match directory.parent() {
         None => Path::new("/"),

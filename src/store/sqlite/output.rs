@@ -140,7 +140,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns the offset of the piece that holds `wanted` or, if there is none, one before the next.
+    /// Returns the offset of the piece that holds `wanted` or, if there is none, one before the
+    /// next.
     fn first_from(&self, wanted: u64) -> Result<u64, SqliteError> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");
@@ -155,8 +156,8 @@ impl<'a> Stream<'a> {
         Ok(wanted.saturating_add(1))
     }
 
-    /// Returns the offset of the last pieces that together have `wanted` bytes, or of all, but of no more
-    /// than a page holds.
+    /// Returns the offset of the last pieces that together have `wanted` bytes, or of all, but of
+    /// no more than a page holds.
     fn first_of_tail(&self, wanted: u64) -> Result<u64, SqliteError> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");

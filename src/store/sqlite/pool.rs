@@ -13,8 +13,8 @@ use super::open::Files;
 use crate::model::limits::STORE_READERS_MAX;
 use crate::store::StoreError;
 
-/// The time after which a read is interrupted. A snapshot that is held for long keeps the write-ahead
-/// log from being emptied.
+/// The time after which a read is interrupted. A snapshot that is held for long keeps the
+/// write-ahead log from being emptied.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// The steps of SQLite's virtual machine between two checks of the clock.
 const CLOCK_STEPS: i32 = 1_000;
@@ -27,8 +27,8 @@ pub(super) struct ReaderPool {
     permits: Arc<Semaphore>,
     /// The reads that wait for a permit.
     waiting: TaskTracker,
-    /// Readers that are not in use. All are opened at the start, so that a database whose files have
-    /// lost their names can still be read.
+    /// Readers that are not in use. All are opened at the start, so that a database whose files
+    /// have lost their names can still be read.
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -40,12 +40,12 @@ impl ReaderPool {
         Ok(Self { files, read_timeout, permits, waiting: TaskTracker::new(), idle })
     }
 
-    /// Runs `read` in one read transaction on a blocking thread. If the caller goes away, the read ends
-    /// by itself and its reader is returned to the pool.
+    /// Runs `read` in one read transaction on a blocking thread. If the caller goes away, the read
+    /// ends by itself and its reader is returned to the pool.
     ///
-    /// The wait for a reader is a task of its own. The caller may be the body of a response, which is
-    /// not polled while its client has no window: a permit that such a future was given would be lost to
-    /// all others.
+    /// The wait for a reader is a task of its own. The caller may be the body of a response, which
+    /// is not polled while its client has no window: a permit that such a future was given would be
+    /// lost to all others.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Connection) -> Result<T, SqliteError> + Send + 'static,

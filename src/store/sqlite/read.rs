@@ -115,15 +115,15 @@ pub(super) fn events(
     Ok(page)
 }
 
-/// The most rows of other logs, in multiples of its own rows, among which a page is read in the order
-/// of the keys. To skip a row costs a third of finding one through the index.
+/// The most rows of other logs, in multiples of its own rows, among which a page is read in the
+/// order of the keys. To skip a row costs a third of finding one through the index.
 const FOREIGN_ROWS_MAX: i64 = 2;
 
 /// The rows that a page may come from: those of consecutive sequences.
 #[derive(Clone, Copy)]
 enum Rows {
-    /// All rows between these keys. Keys grow as rows are written, so the rows of a log that was written
-    /// at once are together.
+    /// All rows between these keys. Keys grow as rows are written, so the rows of a log that was
+    /// written at once are together.
     All { first: i64, last: i64 },
     /// The rows of the log between these keys.
     Among { first: i64, last: i64 },

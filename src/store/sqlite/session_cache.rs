@@ -8,7 +8,8 @@ use super::columns::{count, time};
 use super::error::{SqliteError, corrupt};
 use crate::model::{Session, SessionId, Timestamp};
 
-/// The most sessions in the cache. One more clears it: sessions are read again when they are needed.
+/// The most sessions in the cache. One more clears it: sessions are read again when they are
+/// needed.
 const SESSIONS_MAX: usize = 4_096;
 /// The most bytes of JSON of the sessions in the cache. Beyond it the cache is cleared, too.
 const SESSIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -93,8 +94,8 @@ impl SessionCache {
     }
 }
 
-/// Returns the session without the fields that have columns. While it is equal, its JSON need not be
-/// written.
+/// Returns the session without the fields that have columns. While it is equal, its JSON need not
+/// be written.
 pub(super) fn body_of(session: Session) -> Session {
     Session {
         update_time: Timestamp::default(),

@@ -272,7 +272,8 @@ impl<'a> WriteTransaction<'a> {
         Ok(())
     }
 
-    /// Deletes a call. Requests about it stay until they are old, so that a retry gets the same answer.
+    /// Deletes a call. Requests about it stay until they are old, so that a retry gets the same
+    /// answer.
     fn delete_call(&self, session: &mut SessionRow, id: CallId) -> rusqlite::Result<()> {
         let Some(known) = calls::find(self.connection, id)? else { return Ok(()) };
         if known.session_key != session.key {

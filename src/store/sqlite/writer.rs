@@ -133,8 +133,8 @@ impl Writer {
         }
     }
 
-    /// Returns one result for each append. If one of several may have failed the others, each gets a
-    /// transaction of its own.
+    /// Returns one result for each append. If one of several may have failed the others, each gets
+    /// a transaction of its own.
     fn write(&mut self, batch: &[PendingAppend]) -> Vec<Result<(), StoreError>> {
         let all = self.transact(|transaction| {
             batch.iter().map(|pending| transaction.apply(&pending.prepared)).collect()
@@ -167,8 +167,8 @@ impl Writer {
         Ok(expired)
     }
 
-    /// Runs `work` in a transaction and commits it. After an error nothing of it is left, neither in the
-    /// database nor in the cache.
+    /// Runs `work` in a transaction and commits it. After an error nothing of it is left, neither
+    /// in the database nor in the cache.
     fn transact<T>(
         &mut self,
         work: impl FnOnce(&mut WriteTransaction<'_>) -> rusqlite::Result<T>,
@@ -257,8 +257,8 @@ impl Writer {
         }
     }
 
-    /// Copies the write-ahead log to the database. Committed data is safe without it, so a full disk only
-    /// makes the log longer. A disk that fails to sync cannot be trusted.
+    /// Copies the write-ahead log to the database. Committed data is safe without it, so a full
+    /// disk only makes the log longer. A disk that fails to sync cannot be trusted.
     fn checkpoint(&mut self, mode: &str) {
         if self.broken.get().is_some() {
             return;
