@@ -13,7 +13,10 @@ fn main() {
     }
     let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=CALLPARK_COMMIT={commit}");
-    #[expect(clippy::disallowed_methods, reason = "cargo passes the profile to a build script there")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cargo passes the profile to a build script there"
+    )]
     let profile = std::env::var("PROFILE").unwrap_or_else(|_| "unknown".to_owned());
     println!("cargo:rustc-env=CALLPARK_PROFILE={profile}");
 }

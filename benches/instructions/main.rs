@@ -88,6 +88,7 @@ fn count(name: &str, repetitions: u64) -> Result<u64> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     // "Collected : 123456" stands at the end.
     let count = stderr.lines().find_map(|line| line.split_once("Collected :"));
-    let (_, count) = count.ok_or_else(|| format!("callgrind printed no count of {name}: {stderr}"))?;
+    let (_, count) =
+        count.ok_or_else(|| format!("callgrind printed no count of {name}: {stderr}"))?;
     Ok(count.trim().parse()?)
 }

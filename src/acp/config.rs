@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exec::ChildProcessConfig;
 use crate::model::span;
 use crate::tool::PROVIDER_SEPARATOR;
 
@@ -92,17 +93,21 @@ impl AgentConfig {
                  `{PROVIDER_SEPARATOR}`, and not end with `_`"
             ));
         }
-        if self.argv.first().is_none_or(String::is_empty) {
-            return Err("argv must begin with the program to run".to_owned());
-        }
-        let pairs = self.set_environment.iter().flat_map(|(name, value)| [name, value]);
-        if self.argv.iter().chain(pairs).any(|text| text.contains('\0')) {
-            return Err("argv and set_environment must not contain a NUL character".to_owned());
-        }
+        self.process().check().map_err(|error| error.to_string())?;
         if !(1..=PROCESSES_MAX).contains(&self.max_processes()) {
             return Err(format!("max_processes must be from 1 to {PROCESSES_MAX}"));
         }
         Ok(())
+    }
+
+    /// Returns the process that the agent is.
+    pub(super) fn process(&self) -> ChildProcessConfig {
+        ChildProcessConfig {
+            argv: self.argv.clone(),
+            environment: self.environment.clone(),
+            set_environment: self.set_environment.clone(),
+            working_directory: self.working_directory.clone(),
+        }
     }
 
     /// How long it may take to be there.

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::agent::{Agent, AgentEvent, AgentRequest, AgentStream, ModelErrorCode};
-use crate::exec::Surroundings;
+use crate::exec::Launcher;
 use crate::model::SessionId;
 use crate::telemetry::Metrics;
 
@@ -42,8 +42,8 @@ pub struct AcpAgent {
 
 impl AcpAgent {
     /// An agent that nobody has asked for anything. Its configuration has been checked.
-    pub fn new(config: AgentConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
-        Self { pool: Arc::new(Pool::new(config, surroundings, metrics)) }
+    pub fn new(config: AgentConfig, launcher: Launcher, metrics: Metrics) -> Self {
+        Self { pool: Arc::new(Pool::new(config, launcher, metrics)) }
     }
 }
 

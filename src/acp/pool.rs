@@ -15,7 +15,7 @@ use super::telling::EVENTS_MAX;
 use super::tools::ToolServer;
 use super::worker::{Order, Worker};
 use crate::agent::{AgentEvent, AgentRequest, ModelError, ModelErrorCode};
-use crate::exec::Surroundings;
+use crate::exec::Launcher;
 use crate::model::SessionId;
 use crate::telemetry::Metrics;
 
@@ -25,7 +25,7 @@ const ORDERS_MAX: usize = 8;
 /// All that is held for an agent.
 pub(super) struct Pool {
     pub(super) config: AgentConfig,
-    pub(super) surroundings: Surroundings,
+    pub(super) launcher: Launcher,
     pub(super) metrics: Metrics,
     pub(super) tools: ToolServer,
     pub(super) tasks: TaskTracker,
@@ -59,11 +59,11 @@ impl Seat {
 }
 
 impl Pool {
-    pub(super) fn new(config: AgentConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
+    pub(super) fn new(config: AgentConfig, launcher: Launcher, metrics: Metrics) -> Self {
         let places = Arc::new(Semaphore::new(config.max_processes()));
         Self {
             config,
-            surroundings,
+            launcher,
             metrics,
             tools: ToolServer::default(),
             tasks: TaskTracker::new(),

@@ -24,8 +24,9 @@ use super::config::AgentConfig;
 use super::failure::{blame, refusal, start_code};
 use super::reader::{Gate, Gated, Noting, Strange};
 use crate::agent::{ModelError, ModelErrorCode};
-use crate::exec::{Fault, LastLines, Lines, Peer, PeerLife, Surroundings, exit_words};
-use crate::model::ProcessSpec;
+use crate::exec::{
+    BoundedLines, FirstError, LastLines, LaunchedProcess, Launcher, ProcessLife, describe_exit,
+};
 
 /// Messages of an agent that wait to be looked at. More are left in the pipe.
 const MESSAGES_MAX: usize = 16;
@@ -61,12 +62,12 @@ pub(super) struct Process {
 
 /// A process, and what is known of it.
 pub(super) struct Pipes {
-    life: PeerLife,
+    life: ProcessLife,
     /// Ends the connection when it is dropped, and with it what the process reads.
     connected: DropGuard,
     serving: JoinHandle<()>,
     listening: JoinHandle<()>,
-    fault: Fault,
+    fault: FirstError,
     strange: Strange,
     last_lines: LastLines,
 }
@@ -75,14 +76,16 @@ impl Process {
     /// Starts a process, and shakes hands with it.
     pub(super) async fn start(
         config: &AgentConfig,
-        surroundings: &Surroundings,
+        launcher: &Launcher,
         tasks: &TaskTracker,
     ) -> Result<Self, ModelError> {
         let fail = |code, reason: &str| blame(&config.name, code, reason);
-        let peer = surroundings.executor.connect(&spec(config, surroundings));
-        let peer = peer.map_err(|error| fail(start_code(&error), &error.to_string()))?;
+        let agent = config.name.clone();
+        let log = move |line: &str| tracing::debug!(agent, line, "an agent wrote a line");
+        let launched = launcher.launch(&config.process(), tasks, log);
+        let launched = launched.map_err(|error| fail(start_code(&error), &error.to_string()))?;
         let (said, incoming) = mpsc::channel(MESSAGES_MAX);
-        let (pipes, connection) = open(peer, &config.name, said, tasks);
+        let (pipes, connection) = open(launched, said, tasks);
         let limit = config.start_timeout();
         let handshake = timeout(limit, shake_hands(connection, &pipes)).await;
         let (code, reason) = match handshake {
@@ -101,7 +104,7 @@ impl Process {
         };
         let (strange, last_lines) = (pipes.strange.clone(), pipes.last_lines.clone());
         pipes.end().await;
-        Err(fail(code, &format!("{reason}{}{}", strange.told(), last_lines.told())))
+        Err(fail(code, &format!("{reason}{}{}", strange.told(), last_lines.suffix())))
     }
 
     /// An error of a turn that this process has failed.
@@ -112,14 +115,14 @@ impl Process {
     /// Why it answered `what` with an error, or not at all.
     pub(super) async fn failed(&self, what: &str, error: &ProtocolError) -> ModelError {
         let (code, reason) = self.pipes.failed(what, error).await;
-        let last_lines = self.pipes.last_lines.told();
+        let last_lines = self.pipes.last_lines.suffix();
         self.blame(code, &format!("{reason}{}{last_lines}", self.pipes.strange.told()))
     }
 
     /// What is to be said of a process that has ended.
     pub(super) async fn parted(&self) -> ModelError {
         let reason = self.pipes.parting().await;
-        let last_lines = self.pipes.last_lines.told();
+        let last_lines = self.pipes.last_lines.suffix();
         self.blame(ModelErrorCode::Connection, &format!("{reason}{last_lines}"))
     }
 
@@ -152,7 +155,7 @@ impl Pipes {
                     }
                 };
                 let _read = timeout(LAST_WORDS, read).await;
-                format!("it ended with {}", exit_words(exit))
+                format!("it ended with {}", describe_exit(exit))
             }
             Err(_) => "it closed the connection".to_owned(),
         }
@@ -180,20 +183,14 @@ impl Pipes {
 
 /// Begins to talk and to listen. The connection comes as soon as there is one.
 fn open(
-    peer: Peer,
-    agent: &str,
+    launched: LaunchedProcess,
     said: mpsc::Sender<Incoming>,
     tasks: &TaskTracker,
 ) -> (Pipes, oneshot::Receiver<ConnectionTo<AgentRole>>) {
-    let Peer { stdin, stdout, stderr, life } = peer;
-    let (fault, strange, last_lines) = (Fault::default(), Strange::default(), LastLines::default());
-    let (name, heard) = (agent.to_owned(), last_lines.clone());
-    let listening = tasks.spawn(async move {
-        let tell = |line: &str| tracing::debug!(agent = name, line, "an agent says");
-        heard.follow(stderr, tell).await;
-    });
+    let LaunchedProcess { stdin, stdout, life, last_lines, stderr_task: listening } = launched;
+    let (fault, strange) = (FirstError::default(), Strange::default());
     let gate = Gate::default();
-    let lines = Lines::new(Gated::new(stdout, gate.clone(), strange.clone()), fault.clone());
+    let lines = BoundedLines::new(Gated::new(stdout, gate.clone(), strange.clone()), fault.clone());
     let (there, connection) = oneshot::channel();
     let stop = CancellationToken::new();
     let stdin = Noting::new(stdin, gate.clone());
@@ -201,7 +198,7 @@ fn open(
     let (stopped, noted) = (stop.clone(), fault.clone());
     let serving = tasks.spawn(async move {
         if let Some(Err(error)) = stopped.run_until_cancelled(serving).await {
-            noted.note(format!("the connection with it failed: {error}"));
+            noted.record(format!("the connection with it failed: {error}"));
         }
     });
     let connected = stop.drop_guard();
@@ -295,14 +292,4 @@ async fn shake_hands(
         return Err((ModelErrorCode::Refused, reason));
     }
     Ok((connection, initialized.agent_capabilities))
-}
-
-fn spec(config: &AgentConfig, surroundings: &Surroundings) -> ProcessSpec {
-    let (allowed, own) = (&config.environment, &config.set_environment);
-    ProcessSpec {
-        argv: config.argv.clone(),
-        working_directory: config.working_directory.clone(),
-        environment: surroundings.environment_with(allowed, own),
-        stdin: None,
-    }
 }

@@ -167,7 +167,7 @@ impl Worker {
         let pass = pool.tools.admit(&pool.tasks, &pool.closing).await;
         let pass =
             pass.map_err(|reason| blame(&pool.config.name, ModelErrorCode::Connection, &reason))?;
-        let process = Process::start(&pool.config, &pool.surroundings, &pool.tasks).await?;
+        let process = Process::start(&pool.config, &pool.launcher, &pool.tasks).await?;
         Ok(Held { process, pass, conversation: None })
     }
 

@@ -21,12 +21,12 @@ use crate::acp::AcpAgent;
 use crate::agent::{Agent, Models, OpenAiModel, Player};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
-use crate::exec::{ExecutorOptions, Surroundings, UnixExecutor, close_inherited_on_exec};
+use crate::exec::{ExecutorOptions, Launcher, UnixExecutor, close_inherited_on_exec};
 use crate::machine::Settings;
 use crate::mcp::McpServer;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS};
 use crate::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
-use crate::store::{RecentStore, SqliteOptions, SqliteStore, Synchronous};
+use crate::store::{CachedStore, SqliteOptions, SqliteStore, Synchronous};
 use crate::telemetry::Metrics;
 use crate::tool::{self, BuiltInOptions, CallableTool, Registry, ToolProvider, Toolbox};
 
@@ -100,7 +100,7 @@ impl App {
         let options =
             SqliteOptions { path: config.data_dir.clone(), synchronous: Synchronous::Full };
         let store = SqliteStore::open(&options, metrics.clone())?;
-        let store = RecentStore::new(Arc::new(store), metrics.clone());
+        let store = CachedStore::new(Arc::new(store), metrics.clone());
         let (verifier, token_file) = verifier(&config)?;
         let models = models(&config, more.agents, &executor, &metrics)?;
         let engine = Engine::new(EngineParts {
@@ -270,18 +270,18 @@ fn toolbox(
         tools.push(Arc::new(command_tool(table)?));
     }
     tools.extend(more_tools);
-    let surroundings = surroundings(executor);
+    let launcher = launcher(executor);
     let mut providers: Vec<Arc<dyn ToolProvider>> = Vec::new();
     for table in &config.mcp_servers {
-        let (config, surroundings) = (mcp_server(table)?, surroundings.clone());
-        providers.push(Arc::new(McpServer::new(config, surroundings, metrics.clone())));
+        let (config, launcher) = (mcp_server(table)?, launcher.clone());
+        providers.push(Arc::new(McpServer::new(config, launcher, metrics.clone())));
     }
     Ok(Toolbox::new(Registry::new(tools)?, providers)?)
 }
 
-fn surroundings(executor: &UnixExecutor) -> Surroundings {
+fn launcher(executor: &UnixExecutor) -> Launcher {
     let environment = Arc::new(Environment::capture().for_tools());
-    Surroundings { executor: executor.clone(), environment }
+    Launcher { executor: executor.clone(), environment }
 }
 
 /// The models and agents of the configuration, and more agents.
@@ -299,9 +299,9 @@ fn models(
         let model = model.map_err(|reason| table.error(reason))?;
         all.push(Player::Model(Arc::new(model)));
     }
-    let surroundings = surroundings(executor);
+    let launcher = launcher(executor);
     for table in &config.agents {
-        let agent = AcpAgent::new(agent(table)?, surroundings.clone(), metrics.clone());
+        let agent = AcpAgent::new(agent(table)?, launcher.clone(), metrics.clone());
         all.push(Player::Agent(Arc::new(agent)));
     }
     all.extend(more_agents.into_iter().map(Player::Agent));

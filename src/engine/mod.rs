@@ -42,7 +42,9 @@ pub use event::{Events, GapPolicy, StreamItem, StreamQuery, TaskUpdate};
 pub use follow_up::{ChangedFollowUp, FollowUps, LeaseFollowUps, Leases};
 pub use idempotency::RequestKey;
 pub use options::{EngineOptions, EngineParts};
-pub use session::{ClosedSession, CreatedSession, NewSession, Sessions, MessageList, UpdatedSession};
+pub use session::{
+    ClosedSession, CreatedSession, MessageList, NewSession, Sessions, UpdatedSession,
+};
 pub use turn::{CancelledTurn, SubSession, TurnOutcome, TurnRequest, Turns};
 
 /// The engine of a server.

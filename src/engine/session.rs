@@ -9,8 +9,7 @@ use super::{Error, RequestKey, Shared};
 use crate::machine::{Close, Command, Reply, SESSION_CLOSED, Update};
 use crate::model::limits::PAGE_BYTES_MAX;
 use crate::model::{
-    FollowUpPolicy, Labels, Message, Principal, Session, SessionId, SessionUpdate,
-    TaskLimitPolicy,
+    FollowUpPolicy, Labels, Message, Principal, Session, SessionId, SessionUpdate, TaskLimitPolicy,
 };
 use crate::store::{RequestEffect, SessionPage, SessionQuery, StoredMessage};
 

@@ -1,4 +1,4 @@
-//! What a process that is talked to says, read with a bound on its lines.
+//! Readers for the output of processes that callpark talks to, with a bound on each line.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,43 +10,43 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, ReadBuf};
 
 use crate::model::Exit;
 
-/// The longest line that is read: one message, in bytes.
+/// The longest line, which is one message, in bytes.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
 
-/// A reader that fails at a line that is too long, where whoever waits for an answer in it would
-/// wait for ever.
+/// A reader that fails at a line that is too long. Otherwise a request that waits for an answer in
+/// that line would wait for ever.
 #[derive(Debug)]
-pub struct Lines<R> {
+pub struct BoundedLines<R> {
     reader: R,
-    /// Of the line that isn't complete.
+    /// The length of the line that is not complete.
     length: usize,
-    fault: Fault,
+    first_error: FirstError,
 }
 
-/// Why reading has failed, for others to ask.
+/// The first error of a connection, shared by all who may record or report it.
 #[derive(Debug, Clone, Default)]
-pub struct Fault(Arc<Mutex<Option<String>>>);
+pub struct FirstError(Arc<Mutex<Option<String>>>);
 
-impl Fault {
-    /// Notes the first fault.
-    pub fn note(&self, fault: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(fault);
+impl FirstError {
+    /// Records an error, unless there is an earlier one.
+    pub fn record(&self, error: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
-    /// The fault, if there is one.
+    /// Returns the error, or `None` if there is none.
     pub fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl<R> Lines<R> {
-    /// Reads from `reader`, and notes what goes wrong in `fault`.
-    pub fn new(reader: R, fault: Fault) -> Self {
-        Self { reader, length: 0, fault }
+impl<R> BoundedLines<R> {
+    /// Creates a reader that records its error in `first_error`.
+    pub fn new(reader: R, first_error: FirstError) -> Self {
+        Self { reader, length: 0, first_error }
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Lines<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -64,26 +64,26 @@ impl<R: AsyncRead + Unpin> AsyncRead for Lines<R> {
         };
         self.length = last;
         if first.max(last) > LINE_BYTES_MAX {
-            let fault = format!("it sent a message of more than {} MiB", LINE_BYTES_MAX >> 20);
-            self.fault.note(fault.clone());
-            // With an error nothing is read.
+            let error = format!("it sent a message of more than {} MiB", LINE_BYTES_MAX >> 20);
+            self.first_error.record(error.clone());
+            // A read that fails must not fill the buffer.
             buffer.set_filled(before);
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// The last lines of what a process says to people.
+/// The last lines that a process has written to its standard error.
 #[derive(Debug, Clone, Default)]
 pub struct LastLines(Arc<Mutex<VecDeque<String>>>);
 
-/// Lines that are remembered, and how much of each, in bytes.
+/// The lines that are kept, and the bytes that are kept of each.
 const LAST_LINES_MAX: usize = 5;
 const LAST_LINE_BYTES_MAX: usize = 400;
 
 impl LastLines {
-    /// One more line, without its end.
+    /// Adds a line.
     pub fn push(&self, line: &[u8]) {
         let line = &line[..line.len().min(LAST_LINE_BYTES_MAX)];
         let line = String::from_utf8_lossy(line).trim_end().to_owned();
@@ -94,23 +94,22 @@ impl LastLines {
         lines.push_back(line);
     }
 
-    /// All that is remembered, as the end of a sentence; empty: nothing.
-    pub fn told(&self) -> String {
+    /// Returns the lines as the end of a sentence, which is empty if there are none.
+    pub fn suffix(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.is_empty() {
             return String::new();
         }
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-        format!("; its last words were: {}", lines.join(" | "))
+        format!("; its last lines were: {}", lines.join(" | "))
     }
 
-    /// Reads what a process says to people, until nobody can write there any more. Each line is
-    /// told, too; its beginning is enough to know it by.
-    pub async fn follow(&self, stderr: impl AsyncRead + Unpin, tell: impl Fn(&str)) {
+    /// Reads lines to the end of the file, and calls `log` with the beginning of each.
+    pub async fn follow(&self, stderr: impl AsyncRead + Unpin, log: impl Fn(&str)) {
         let mut reader = BufReader::new(stderr);
         let mut line = Vec::new();
         let note = |line: &[u8]| {
-            tell(&String::from_utf8_lossy(line));
+            log(&String::from_utf8_lossy(line));
             self.push(line);
         };
         loop {
@@ -139,7 +138,7 @@ impl LastLines {
     }
 }
 
-/// How much of a line is kept.
+/// The beginning of a line that is logged, in bytes.
 const LINE_BEGINNING_BYTES: usize = 1_000;
 
 fn keep(line: &mut Vec<u8>, bytes: &[u8]) {
@@ -147,8 +146,8 @@ fn keep(line: &mut Vec<u8>, bytes: &[u8]) {
     line.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
-/// How a process ended, for a sentence.
-pub fn exit_words(exit: Exit) -> String {
+/// Describes how a process ended, as a part of a sentence.
+pub fn describe_exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit code {code}"),
         Exit::Signal(signal) => format!("signal {signal}"),
@@ -162,10 +161,10 @@ mod tests {
     use super::*;
 
     async fn read(text: Vec<u8>) -> (io::Result<usize>, Option<String>) {
-        let fault = Fault::default();
-        let mut lines = Lines::new(io::Cursor::new(text), fault.clone());
+        let first_error = FirstError::default();
+        let mut lines = BoundedLines::new(io::Cursor::new(text), first_error.clone());
         let read = lines.read_to_end(&mut Vec::new()).await;
-        (read, fault.get())
+        (read, first_error.get())
     }
 
     #[tokio::test]
@@ -174,29 +173,29 @@ mod tests {
         text.push(b'\n');
         let twice = text.repeat(2);
         let length = twice.len();
-        let (read, fault) = read(twice).await;
-        assert_eq!((read.unwrap(), fault), (length, None));
+        let (read, error) = read(twice).await;
+        assert_eq!((read.unwrap(), error), (length, None));
     }
 
     #[tokio::test]
-    async fn a_line_that_is_too_long_is_a_fault() {
+    async fn a_line_that_is_too_long_is_an_error() {
         for end in ["", "\n", "\nmore"] {
             let mut text = vec![b'x'; LINE_BYTES_MAX + 1];
             text.extend_from_slice(end.as_bytes());
-            let (read, fault) = read(text).await;
+            let (read, error) = read(text).await;
             assert!(read.is_err());
-            assert_eq!(fault.unwrap(), "it sent a message of more than 16 MiB");
+            assert_eq!(error.unwrap(), "it sent a message of more than 16 MiB");
         }
     }
 
     #[test]
-    fn the_last_words_are_the_last_lines() {
+    fn only_the_last_lines_are_kept() {
         let lines = LastLines::default();
-        assert_eq!(lines.told(), "");
+        assert_eq!(lines.suffix(), "");
         (1..=9).for_each(|number| lines.push(format!("line {number}\n").as_bytes()));
         assert_eq!(
-            lines.told(),
-            "; its last words were: line 5 | line 6 | line 7 | line 8 | line 9"
+            lines.suffix(),
+            "; its last lines were: line 5 | line 6 | line 7 | line 8 | line 9"
         );
     }
 }

@@ -1,7 +1,8 @@
-//! The port to processes: start one, read what it writes, stop it, learn how it ended.
+//! The port to processes: starting one, reading its output, stopping it, and its exit.
 
+mod child_process;
+mod launcher;
 mod lines;
-mod surroundings;
 mod unix;
 
 use std::time::Duration;
@@ -11,132 +12,130 @@ use bytes::Bytes;
 
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
-pub use lines::{Fault, LINE_BYTES_MAX, LastLines, Lines, exit_words};
-pub use surroundings::Surroundings;
-pub use unix::{Peer, PeerLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
+pub use crate::model::Survivor;
+pub use child_process::{ChildProcessConfig, ChildProcessError, variable_name_error};
+pub use launcher::{LaunchedProcess, Launcher};
+pub use lines::{BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, describe_exit};
+pub use unix::{ProcessLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
 
-/// How the processes of this executor are treated.
+/// The options of an executor, for all of its processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExecutorOptions {
-    /// How long pipes are read after the process has exited.
+    /// The time for which pipes are read after the process has exited.
     pub drain: Duration,
     /// The largest piece of output, in bytes.
     pub chunk_bytes_max: usize,
-    /// How long output waits to be coalesced into a larger piece.
+    /// The time for which output waits to be joined with more into a larger piece.
     pub chunk_delay: Duration,
-    /// By how many steps of `nice` processes stand behind the server, 0 to 19: one that never
-    /// sleeps must not keep the server from answering others.
+    /// The steps of `nice` by which processes have a lower priority than the server, 0 to 19. A
+    /// process that never sleeps must not keep the server from answering others.
     pub niceness: u32,
 }
 
-/// Why a process couldn't be started: the caller's matter, told as the call's result.
+/// The reason why a process could not be started. It becomes the result of the call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
-    /// There is no such program.
+    /// The program was not found.
     #[error("program `{program}` was not found: check the name and the PATH of the tool")]
     ProgramMissing {
-        /// What was to be run.
+        /// The program, as the caller wrote it.
         program: String,
     },
-    /// It may not be executed.
+    /// The program may not be executed.
     #[error("program `{program}` may not be executed: check its permissions")]
     NotExecutable {
-        /// What was to be run.
+        /// The program, as the caller wrote it.
         program: String,
     },
-    /// The working directory is not there.
+    /// The working directory cannot be entered.
     #[error("the working directory `{path}` is not a directory that can be entered")]
     WorkingDirectory {
         /// The directory.
         path: String,
     },
-    /// The system refused.
+    /// The system refused to start the program.
     #[error("the system could not start `{program}`: {cause}")]
     System {
-        /// What was to be run.
+        /// The program, as the caller wrote it.
         program: String,
-        /// What it said.
+        /// The error of the system.
         cause: String,
     },
 }
 
-/// How to stop a process.
+/// A way to stop a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// TERM to the group now, KILL after this long.
+    /// Sends TERM to the group now, and KILL after this time.
     Graceful(Duration),
-    /// KILL to the group now.
+    /// Sends KILL to the group now.
     Kill,
 }
 
-/// A process that is still there although its group was killed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Survivor {
-    /// Its process id.
-    pub pid: u32,
-    /// The name of its program.
-    pub command: String,
-}
-
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitReport {
-    /// Its code or signal.
+    /// The exit code or the signal.
     pub exit: Exit,
-    /// A stop was asked for before it was seen to have ended.
+    /// `true` if a stop was requested before the exit was seen.
     pub stopped: bool,
     /// Descendants that left the group and could not be killed.
     pub survivors: Vec<Survivor>,
-    /// The pipes were still held open by somebody when reading ended: later output isn't here.
+    /// `true` if a pipe was still open when reading ended. Later output is lost.
     pub output_cut: bool,
 }
 
-/// What a process does.
+/// An event of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProcessEvent {
-    /// It wrote.
+    /// The process wrote to a stream.
     Output {
-        /// To this stream.
+        /// The stream.
         stream: OutputStream,
-        /// These bytes.
+        /// The bytes.
         data: Bytes,
     },
-    /// It ended, was reaped, and all of its output has been given. Always the last event.
+    /// The process has ended and was reaped, and all of its output was returned. Always the last
+    /// event.
     Exited(ExitReport),
 }
 
 /// A process that was started.
 ///
-/// Dropping it kills the group: nothing is left running that nobody watches.
+/// Dropping it kills its group, so that no process runs without an owner.
 #[async_trait]
 pub trait Process: Send {
-    /// Its process id, which is also its group's.
+    /// Returns the process id, which is also the id of the group.
     fn pid(&self) -> u32;
 
-    /// The next thing that it does. Safe to drop and call again: nothing is lost. Output isn't
-    /// read while nobody asks, so a slow reader blocks the process, not the memory. After
+    /// Waits for the next event. The future may be dropped: no event is lost. Output is read only
+    /// while this is polled, so a slow reader blocks the process and costs no memory. After
     /// [`ProcessEvent::Exited`] it never returns.
     async fn next(&mut self) -> ProcessEvent;
 
-    /// Asks it to stop. Takes effect at once; the end is told by [`Process::next`]. Asking again
-    /// may shorten the grace, never lengthen it.
+    /// Stops the process. The signal is sent at once, and [`Process::next`] returns the end.
+    /// Another call may shorten the grace, but not lengthen it.
     fn stop(&mut self, stop: Stop);
 }
 
 /// Starts processes.
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
-    /// Starts a process for this call, as the leader of a new group.
+    /// Starts a process for a call, as the leader of a new group.
     ///
-    /// The process gets what the spec says and nothing else: descriptors 0, 1 and 2, the named
-    /// variables, and `CALLPARK_CALL_ID`, the mark by which its descendants are found.
+    /// The process gets descriptors 0, 1 and 2, the variables of the spec, and `CALLPARK_CALL_ID`,
+    /// the mark by which its descendants are found. It gets nothing else.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the process could not be started, and what to do.
     fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError>;
 
-    /// Kills every process on this machine that carries the mark of one of these calls: what a
-    /// server that died has left behind. Returns those that could not be killed.
+    /// Kills every process on this machine that carries the mark of one of these calls: those that
+    /// a server which crashed has left behind. Returns those that could not be killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor>;
 
-    /// Waits until every process that was dropped before its end is dead and reaped, and so is
-    /// what calls have left. The last thing to do with an executor.
+    /// Waits until all processes that were dropped before their end are dead and reaped, together
+    /// with those that calls have left. An executor must not be used afterwards.
     async fn reaped(&self);
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Change, Projection, Update};
 use crate::model::{
-    Call, CallAccepted, CallFinished, CallId, CancelCause, Event, FollowUpPut, Message, ParkReason, Payload,
-    SessionState, State, StopCause, Stopping, Timestamp, ToolKind, TurnId,
+    Call, CallAccepted, CallFinished, CallId, CancelCause, Event, FollowUpPut, Message, ParkReason,
+    Payload, SessionState, State, StopCause, Stopping, Timestamp, ToolKind, TurnId,
 };
 
 /// The records that a series of changes has written, for the store.

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::follow_up::Step;
 use crate::model::{
-    BusyPolicy, Call, CallId, CallPolicy, CancelCause, DeliveryError, FollowUp, Labels, Lease, ParkReason,
-    Progress, SessionUpdate, StopCause, Survivor, Timestamp, ToolKind, ToolOutput, ToolResult, TurnId,
-    TurnReport,
+    BusyPolicy, Call, CallId, CallPolicy, CancelCause, DeliveryError, FollowUp, Labels, Lease,
+    ParkReason, Progress, SessionUpdate, StopCause, Survivor, Timestamp, ToolKind, ToolOutput,
+    ToolResult, TurnId, TurnReport,
 };
 
 /// The behavior of a new background task towards those that its session has.

@@ -6,9 +6,9 @@ use super::apply::{EventHeader, Written};
 use super::projection::{Projection, Settings};
 use super::turn::{final_text, stop_of};
 use crate::model::{
-    Call, CallId, CancelCause, Delivery, DeliveryError, FollowUp, FollowUpPolicy, FollowUpPut, FollowUpState,
-    Lease, Message, Payload, Session, SessionState, State, StopReason, Timestamp, Turn, TurnError,
-    TurnId,
+    Call, CallId, CancelCause, Delivery, DeliveryError, FollowUp, FollowUpPolicy, FollowUpPut,
+    FollowUpState, Lease, Message, Payload, Session, SessionState, State, StopReason, Timestamp,
+    Turn, TurnError, TurnId,
 };
 
 /// The requester of what the server does by itself.
@@ -145,7 +145,10 @@ pub(super) fn scheduled(
     let has_agent = session.messages > 0 && call.turn.is_none();
     let delivery = if has_agent { Delivery::Engine } else { Delivery::Lease };
     let record = FollowUp::new(call, delivery, now);
-    let on_purpose = call.cancellation.as_ref().filter(|cancellation| cancellation.cause != CancelCause::Evicted);
+    let on_purpose = call
+        .cancellation
+        .as_ref()
+        .filter(|cancellation| cancellation.cause != CancelCause::Evicted);
     let suppression = match (call.state, on_purpose) {
         _ if session.state != SessionState::Open => Some(SESSION_CLOSED.to_owned()),
         (State::Cancelled, Some(cancellation)) => {

@@ -1,4 +1,4 @@
-//! How an MCP server is written down in the configuration.
+//! The table of an MCP server in the configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exec::ChildProcessConfig;
 use crate::model::span;
 use crate::tool::{CallBudget, PROVIDER_SEPARATOR};
 
-/// A server's name, in bytes: there must be room for those of its tools.
+/// The longest name of a server, in bytes: the names of its tools must fit behind it.
 const NAME_BYTES_MAX: usize = 30;
 
-/// How long a server may take to be there when nobody says.
 const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// One `[[mcp_servers]]` table: a process or a URL.
@@ -33,46 +33,47 @@ const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Its name, with which those of its tools begin: 1 to 30 of `a-z A-Z 0-9 _ - .`, without `__`.
+    /// The name, with which the names of its tools begin: 1 to 30 of `a-z A-Z 0-9 _ - .`, without
+    /// `__`.
     pub name: String,
-    /// The program that is the server, and its arguments: MCP over standard input and output.
+    /// The program of the server and its arguments: MCP over standard input and output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,
-    /// Where the server is: streamable HTTP.
+    /// The URL of the server: streamable HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// With `argv`: the variables of callpark's that the process sees. No others.
+    /// With `argv`: the variables of callpark that the process sees. It sees no others.
     #[serde(default)]
     pub environment: Vec<String>,
-    /// With `argv`: variables with values of their own; they win over those of callpark.
+    /// With `argv`: variables with values of their own. They win over those of callpark.
     #[serde(default)]
     pub set_environment: BTreeMap<String, String>,
-    /// With `argv`: where the process runs. Default: where callpark does.
+    /// With `argv`: the folder in which the process runs. Default: that of callpark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<PathBuf>,
-    /// With `url`: the file with the bearer token. It is read at each start.
+    /// With `url`: the file with the bearer token, which is read at each start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// The tools that are offered, by the server's own names. Default: all.
+    /// The tools to provide, by the server's own names. Default: all.
     #[serde(default)]
     pub tools: Vec<String>,
-    /// How long a call holds its caller before it is parked: a span such as `90s`, or `never`.
-    /// Default: 10 minutes.
+    /// The time for which a call holds its caller before it is parked: a span such as `90s`, or
+    /// `never`. Default: 10 minutes.
     #[serde(default)]
     pub call_budget: CallBudget,
     /// The hard limit of one call, such as `2h`; by default callpark's own.
     #[serde(default, with = "span", skip_serializing_if = "Option::is_none")]
     pub execution_timeout: Option<Duration>,
-    /// How long it may take from its start until its tools are known. Default: 30 s.
+    /// The time from the start of the server until its tools must be known. Default: 30 s.
     #[serde(default, with = "span", skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Duration>,
 }
 
 impl ServerConfig {
-    /// Checks what the types don't.
+    /// Checks everything that the types do not.
     ///
     /// # Errors
-    /// The first thing that can't be right, and what would be.
+    /// The first key that is wrong, and what would be right.
     pub fn check(&self) -> Result<(), String> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         let name = &self.name;
@@ -84,30 +85,18 @@ impl ServerConfig {
             ));
         }
         match (self.argv.first(), &self.url) {
-            (Some(program), None) if program.is_empty() => {
-                Err("argv must begin with the program to run".to_owned())
-            }
             (Some(_), None) if self.token_file.is_some() => {
                 Err("token_file goes with url: a process gets its secrets by set_environment or a \
                      file of its own"
                     .to_owned())
             }
-            (Some(_), None) => self.check_no_nul(),
+            (Some(_), None) => self.process().check().map_err(|error| error.to_string()),
             (None, Some(url)) => self.check_url(url),
             (Some(_), Some(_)) => Err("argv and url exclude each other".to_owned()),
             (None, None) => {
-                Err("needs argv, the program to run, or url, where the server is".to_owned())
+                Err("needs argv, the program to run, or url, the address of the server".to_owned())
             }
         }
-    }
-
-    fn check_no_nul(&self) -> Result<(), String> {
-        let pairs = self.set_environment.iter().flat_map(|(name, value)| [name, value]);
-        let has_nul = self.argv.iter().chain(pairs).any(|text| text.contains('\0'));
-        if has_nul {
-            return Err("argv and set_environment must not contain a NUL character".to_owned());
-        }
-        Ok(())
     }
 
     fn check_url(&self, url: &str) -> Result<(), String> {
@@ -127,14 +116,23 @@ impl ServerConfig {
         }
     }
 
-    /// How long it may take to be there.
+    /// Returns the process of a server with `argv`.
+    pub(super) fn process(&self) -> ChildProcessConfig {
+        ChildProcessConfig {
+            argv: self.argv.clone(),
+            environment: self.environment.clone(),
+            set_environment: self.set_environment.clone(),
+            working_directory: self.working_directory.clone(),
+        }
+    }
+
     pub(super) fn start_timeout(&self) -> Duration {
         self.start_timeout.unwrap_or(START_TIMEOUT_DEFAULT)
     }
 
-    /// How long it may take to say what it speaks before it is pinged. One that leaves that open
-    /// needs some of its time for the older beginning.
-    pub(super) fn question_patience(&self) -> Duration {
+    /// Returns the time for the server to say which protocol it supports, after which it is pinged.
+    /// The rest of the start timeout is for its initialization.
+    pub(super) fn discover_timeout(&self) -> Duration {
         self.start_timeout() / 2
     }
 }
@@ -143,7 +141,7 @@ impl ServerConfig {
 mod tests {
     use super::*;
 
-    fn fault(toml: &str) -> String {
+    fn error(toml: &str) -> String {
         let read: Result<ServerConfig, _> = toml::from_str(toml);
         match read {
             Ok(config) => config.check().err().unwrap_or_default(),
@@ -153,17 +151,17 @@ mod tests {
 
     #[test]
     fn a_process_and_a_url_are_servers() {
-        assert_eq!(fault("name = 'files'\nargv = ['npx', '-y', 'x']\nenvironment = ['PATH']"), "");
-        assert_eq!(fault("name = 'w'\nurl = 'https://a.b/mcp'\ntoken_file = '/t'"), "");
+        assert_eq!(error("name = 'files'\nargv = ['npx', '-y', 'x']\nenvironment = ['PATH']"), "");
+        assert_eq!(error("name = 'w'\nurl = 'https://a.b/mcp'\ntoken_file = '/t'"), "");
         assert_eq!(
-            fault("name = 'w'\nargv = ['x']\ncall_budget = 'never'\nstart_timeout = '5s'"),
+            error("name = 'w'\nargv = ['x']\ncall_budget = 'never'\nstart_timeout = '5s'"),
             ""
         );
     }
 
     #[test]
-    fn what_cannot_be_right_is_told() {
-        for (toml, words) in [
+    fn errors_name_the_key() {
+        for (toml, message) in [
             ("name = ''\nargv = ['x']", "name must be"),
             ("name = 'a__b'\nargv = ['x']", "name must be"),
             ("name = 'a_'\nargv = ['x']", "not end with `_`"),
@@ -176,7 +174,7 @@ mod tests {
             ("name = 'a'\nargv = ['x']\nstart_timeout = 'soon'", "is not a span"),
             ("name = 'a'\nargv = ['x']\ncolour = 1", "unknown field `colour`"),
         ] {
-            assert!(fault(toml).contains(words), "{toml}: {}", fault(toml));
+            assert!(error(toml).contains(message), "{toml}: {}", error(toml));
         }
     }
 }

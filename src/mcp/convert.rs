@@ -1,24 +1,25 @@
-//! Results of a server as results of ours.
+//! Results and errors of a server, as results and errors of callpark.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
-use rmcp::service::ServiceError;
+use rmcp::service::{ClientInitializeError, ServiceError};
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::Value;
 
 use crate::model::limits::RESULT_CONTENT_BYTES_MAX;
 use crate::model::{Content, ContentKind, ResourceBody, ToolResult};
 
-/// The result of a call. What is too large for a record is cut, and says so.
+/// Converts the result of a call. Content that is too large for a record is truncated or left out,
+/// with a note in its place.
 pub(super) fn result(result: CallToolResult) -> ToolResult {
-    let mut room = Room(RESULT_CONTENT_BYTES_MAX);
+    let mut budget = ContentBudget(RESULT_CONTENT_BYTES_MAX);
     let mut content: Vec<ContentKind> = Vec::new();
     let structured = match result.structured_content {
         Some(Value::Object(map)) => {
             let size = Value::Object(map.clone()).to_string().len();
-            match room.take(size) {
+            match budget.take(size) {
                 true => Some(Box::new(map)),
                 false => {
                     content.push(left_out("the structured result", size));
@@ -28,11 +29,11 @@ pub(super) fn result(result: CallToolResult) -> ToolResult {
         }
         Some(Value::Null) | None => None,
         Some(other) => {
-            content.push(room.fit(ContentKind::Json(other)));
+            content.push(budget.fit(ContentKind::Json(other)));
             None
         }
     };
-    content.extend(result.content.into_iter().map(|block| room.fit(kind(block))));
+    content.extend(result.content.into_iter().map(|block| budget.fit(kind(block))));
     let plain = |kind| Content { kind, stream: None, offset: 0 };
     ToolResult {
         content: content.into_iter().map(plain).collect(),
@@ -42,15 +43,15 @@ pub(super) fn result(result: CallToolResult) -> ToolResult {
     }
 }
 
-/// A result that says why there is none.
+/// Returns a failed result with this reason.
 pub(super) fn failure(error_message: String) -> ToolResult {
     ToolResult { is_error: true, error_message, ..ToolResult::default() }
 }
 
-/// What is at the bottom of an error of a transport. Those above it name types of rmcp's and the
-/// URL again.
+/// Returns the innermost cause of an error of a transport. The outer ones name types of rmcp and
+/// repeat the URL.
 pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    // It doesn't say that it has a cause.
+    // This one does not return its cause as a source.
     let error = match error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
         Some(StreamableHttpError::Client(cause)) => cause,
         Some(_) | None => error,
@@ -59,12 +60,30 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// What a server answered wrongly, as the end of a sentence.
-pub(super) fn service_fault(error: &ServiceError) -> String {
+/// Describes an error in the answer of a server, as the end of a sentence.
+pub(super) fn service_error(error: &ServiceError) -> String {
     match error {
-        ServiceError::McpError(error) => format!("it said {} ({})", error.message, error.code.0),
-        ServiceError::UnexpectedResponse => "its answer is none that MCP knows".to_owned(),
+        ServiceError::McpError(error) => {
+            format!("it returned an error: {} ({})", error.message, error.code.0)
+        }
+        ServiceError::UnexpectedResponse => "its answer is not a valid MCP result".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// Describes a handshake that failed, as the end of a sentence.
+pub(super) fn handshake_error(error: &ClientInitializeError) -> String {
+    match error {
+        ClientInitializeError::JsonRpcError(error) => {
+            format!("it refused to initialize: {} ({})", error.message, error.code.0)
+        }
+        ClientInitializeError::ConnectionClosed(_) => {
+            "it closed the connection before it was initialized".to_owned()
+        }
+        ClientInitializeError::TransportError { error, .. } => {
+            format!("the connection failed: {}", root_cause(error.error.as_ref()))
+        }
+        other => format!("it does not follow the MCP protocol: {other}"),
     }
 }
 
@@ -80,12 +99,12 @@ fn kind(block: ContentBlock) -> ContentKind {
             data,
         }),
         ContentBlock::Resource(embedded) => resource(embedded.resource),
-        ContentBlock::ResourceLink(link) => ContentKind::Resource {
-            uri: link.uri,
-            media_type: link.mime_type.unwrap_or_default(),
+        ContentBlock::ResourceLink(connection) => ContentKind::Resource {
+            uri: connection.uri,
+            media_type: connection.mime_type.unwrap_or_default(),
             body: None,
         },
-        _ => ContentKind::Text("[content of a kind that callpark doesn't know]".to_owned()),
+        _ => ContentKind::Text("[content of a kind that callpark does not know]".to_owned()),
     }
 }
 
@@ -102,27 +121,27 @@ fn resource(contents: ResourceContents) -> ContentKind {
                 ContentKind::Resource { uri, media_type, body }
             })
         }
-        _ => ContentKind::Text("[a document of a kind that callpark doesn't know]".to_owned()),
+        _ => ContentKind::Text("[a document of a kind that callpark does not know]".to_owned()),
     }
 }
 
 fn decoded(base64: &str, what: &str, make: impl FnOnce(Bytes) -> ContentKind) -> ContentKind {
     match STANDARD.decode(base64) {
         Ok(data) => make(Bytes::from(data)),
-        Err(_) => ContentKind::Text(format!("[{what} that isn't base64 was left out]")),
+        Err(_) => ContentKind::Text(format!("[{what} that is not valid base64 was left out]")),
     }
 }
 
 fn left_out(what: &str, size: usize) -> ContentKind {
     ContentKind::Text(format!(
-        "[{what} of {size} bytes was left out: a result holds {RESULT_CONTENT_BYTES_MAX}]"
+        "[{what} of {size} bytes was left out: a result holds at most {RESULT_CONTENT_BYTES_MAX} bytes]"
     ))
 }
 
-/// What of the content still fits, in bytes.
-struct Room(usize);
+/// The bytes of content that a result may still take.
+struct ContentBudget(usize);
 
-impl Room {
+impl ContentBudget {
     fn take(&mut self, size: usize) -> bool {
         let fits = size <= self.0;
         if fits {
@@ -131,7 +150,7 @@ impl Room {
         fits
     }
 
-    /// The piece, if it fits; of a text as much as fits; else a note in its place.
+    /// Returns the content if it fits, a text truncated to what fits, or else a note in its place.
     fn fit(&mut self, kind: ContentKind) -> ContentKind {
         let size = kind.size_bytes();
         if self.take(size) {
@@ -142,7 +161,7 @@ impl Room {
                 let end = text.floor_char_boundary(self.0);
                 text.truncate(end);
                 self.0 -= end;
-                text.push_str(&format!("\n[{} of {size} bytes were cut]", size - end));
+                text.push_str(&format!("\n[{} of {size} bytes were truncated]", size - end));
                 ContentKind::Text(text)
             }
             ContentKind::Json(_) => left_out("a JSON value", size),
@@ -206,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_cut_and_told() {
+    fn content_that_does_not_fit_is_truncated_with_a_note() {
         let long = "ü".repeat(RESULT_CONTENT_BYTES_MAX);
         let result = read(json!({
             "content": [
@@ -217,18 +236,21 @@ mod tests {
             "isError": true,
         }));
         let kinds = kinds(&result);
-        let ContentKind::Text(cut) = &kinds[1] else { panic!("{:?}", kinds[1]) };
-        let kept = cut.matches('ü').count() * 2;
+        let ContentKind::Text(truncated) = &kinds[1] else { panic!("{:?}", kinds[1]) };
+        let kept = truncated.matches('ü').count() * 2;
         assert_eq!(kept, RESULT_CONTENT_BYTES_MAX - 2);
         let lost = 2 * RESULT_CONTENT_BYTES_MAX - kept;
-        assert!(cut.ends_with(&format!("[{lost} of {} bytes were cut]", long.len())), "{lost}");
+        assert!(
+            truncated.ends_with(&format!("[{lost} of {} bytes were truncated]", long.len())),
+            "{lost}"
+        );
         let ContentKind::Text(note) = &kinds[2] else { panic!("{:?}", kinds[2]) };
         assert!(note.contains("image/png of 3 bytes was left out"), "{note}");
         assert!(result.is_error);
     }
 
     #[test]
-    fn what_is_not_base64_is_told() {
+    fn invalid_base64_is_replaced_by_a_note() {
         let result = read(json!({
             "content": [{ "type": "image", "data": "ü", "mimeType": "image/png" }],
             "structuredContent": [1],
@@ -237,7 +259,7 @@ mod tests {
             kinds(&result),
             [
                 ContentKind::Json(json!([1])),
-                ContentKind::Text("[an image that isn't base64 was left out]".into()),
+                ContentKind::Text("[an image that is not valid base64 was left out]".into()),
             ]
         );
     }

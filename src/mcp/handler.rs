@@ -1,4 +1,4 @@
-//! What callpark says of itself, and what a server tells that concerns no call.
+//! The client's side of a connection: its name, its capabilities, and the mark of a stale catalog.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,55 +10,55 @@ use rmcp::model::{
 };
 use rmcp::service::{NotificationContext, RoleClient};
 
-/// The client's side of one connection.
+/// The handler of one connection. It knows whether the catalog is stale.
 #[derive(Clone, Default)]
-pub(super) struct Handler(Arc<AtomicBool>);
+pub(super) struct McpClientHandler(Arc<AtomicBool>);
 
-impl Handler {
-    /// A question for the tools, if they have changed since the last one that was answered.
-    pub(super) fn question(&self) -> Option<Question<'_>> {
-        self.0.swap(false, Ordering::Relaxed).then_some(Question { handler: self })
+impl McpClientHandler {
+    /// Returns a refresh to carry out, or `None` if the catalog is up to date.
+    pub(super) fn take_refresh(&self) -> Option<CatalogRefresh<'_>> {
+        self.0.swap(false, Ordering::Relaxed).then_some(CatalogRefresh { handler: self })
     }
 
-    /// The tools have changed, or aren't known.
-    pub(super) fn note_tools_changed(&self) {
+    /// Marks the catalog as stale.
+    pub(super) fn mark_stale(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// A question for the tools. One that is dropped without an answer is asked again by the next one.
-pub(super) struct Question<'a> {
-    handler: &'a Handler,
+/// A refresh of the catalog that is under way. If it is dropped, the catalog stays stale.
+pub(super) struct CatalogRefresh<'a> {
+    handler: &'a McpClientHandler,
 }
 
-impl Question<'_> {
-    /// The tools are known, but for what has changed since it was asked.
-    pub(super) fn answered(self) {
+impl CatalogRefresh<'_> {
+    /// Ends a refresh that succeeded. A change since its begin keeps the catalog stale.
+    pub(super) fn complete(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for Question<'_> {
+impl Drop for CatalogRefresh<'_> {
     fn drop(&mut self) {
-        self.handler.note_tools_changed();
+        self.handler.mark_stale();
     }
 }
 
-impl ClientHandler for Handler {
+impl ClientHandler for McpClientHandler {
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.note_tools_changed();
+        self.mark_stale();
     }
 
     fn get_info(&self) -> ClientConfig {
-        let (capabilities, information) = callpark();
+        let (capabilities, information) = client_info();
         ClientConfig::new(capabilities, information)
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
     }
 }
 
-/// What callpark understands, and its name.
-pub(super) fn callpark() -> (ClientCapabilities, Implementation) {
-    // A server answers with the handle of a task only to those who say that they understand it.
+/// Returns the capabilities and the name of callpark as a client.
+pub(super) fn client_info() -> (ClientCapabilities, Implementation) {
+    // A server answers with the handle of a task only to a client that supports tasks.
     let tasks = (TASKS_EXTENSION_ID.to_owned(), JsonObject::new());
     let mut capabilities = ClientCapabilities::default();
     capabilities.extensions = Some([tasks].into());
@@ -70,16 +70,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_asked_until_it_is_answered() {
-        let handler = Handler::default();
-        assert!(handler.question().is_none(), "nothing has changed");
-        handler.note_tools_changed();
-        // Whoever asked has stopped waiting.
-        drop(handler.question().expect("a question"));
-        let question = handler.question().expect("it is still open");
-        handler.note_tools_changed();
-        question.answered();
-        handler.question().expect("another change").answered();
-        assert!(handler.question().is_none());
+    fn a_refresh_stays_due_until_it_is_completed() {
+        let handler = McpClientHandler::default();
+        assert!(handler.take_refresh().is_none(), "nothing has changed");
+        handler.mark_stale();
+        // The request was given up.
+        drop(handler.take_refresh().expect("a refresh"));
+        let refresh = handler.take_refresh().expect("still due");
+        handler.mark_stale();
+        refresh.complete();
+        handler.take_refresh().expect("another change").complete();
+        assert!(handler.take_refresh().is_none());
     }
 }

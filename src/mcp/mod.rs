@@ -1,31 +1,30 @@
-//! Tools of MCP servers: processes that are talked to over their pipes, and servers at a URL.
+//! Tools of MCP servers: processes that callpark talks to over their pipes, and servers at a URL.
 //!
-//! A server is started when somebody asks for one of its tools, and again when it has died, after a
-//! while that doubles. Its tools are named `<server>__<tool>`. What it does wrong is the reason of
-//! the calls that meet it, and of nothing else: a server that hangs, talks nonsense or dies costs its
-//! own calls only.
+//! A server is started when one of its tools is first asked for, and again after it has ended, with
+//! a pause that doubles. Its tools are named `<server>__<tool>`. A server that hangs, sends
+//! nonsense or ends fails its own calls, and nothing else.
 
 mod call;
+mod catalog;
 mod config;
+mod connection;
 mod convert;
-mod greeting;
 mod handler;
-mod hearing;
-mod link;
-mod news;
-mod offer;
+mod negotiate;
+mod notifications;
 mod open;
 mod remote;
 mod remote_task;
+mod subscriptions;
 mod supervisor;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::exec::Surroundings;
+use crate::exec::Launcher;
 use crate::telemetry::Metrics;
-use crate::tool::{Offer, ToolProvider, Unavailable};
+use crate::tool::{Catalog, ProviderUnavailable, ToolProvider};
 
 pub use config::ServerConfig;
 use supervisor::Supervisor;
@@ -36,9 +35,9 @@ pub struct McpServer {
 }
 
 impl McpServer {
-    /// A server that nobody has asked for yet.
-    pub fn new(config: ServerConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
-        Self { supervisor: Arc::new(Supervisor::new(config, surroundings, metrics)) }
+    /// Creates a server that is started on first use.
+    pub fn new(config: ServerConfig, launcher: Launcher, metrics: Metrics) -> Self {
+        Self { supervisor: Arc::new(Supervisor::new(config, launcher, metrics)) }
     }
 }
 
@@ -48,9 +47,11 @@ impl ToolProvider for McpServer {
         &self.supervisor.config().name
     }
 
-    async fn offer(&self) -> Result<Arc<Offer>, Unavailable> {
-        let offer = async { self.supervisor.link().await?.offer().await };
-        offer.await.map_err(|reason| Unavailable { provider: self.name().to_owned(), reason })
+    async fn catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable> {
+        let catalog = async { self.supervisor.server().await?.catalog().await };
+        catalog
+            .await
+            .map_err(|reason| ProviderUnavailable { provider: self.name().to_owned(), reason })
     }
 
     async fn close(&self) {

@@ -1,4 +1,4 @@
-//! From the configuration of a server to a link.
+//! The start of a server: from its configuration to a connection with a catalog.
 
 use std::sync::Arc;
 
@@ -12,158 +12,141 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::catalog::RunningServer;
 use super::config::ServerConfig;
-use super::convert::root_cause;
-use super::greeting::ask;
-use super::handler::Handler;
-use super::hearing::Tapped;
-use super::link::{LAST_WORDS, Link, Running};
+use super::connection::{CLOSE_TIMEOUT, ConnectionParts, ServerConnection};
+use super::convert::handshake_error;
+use super::handler::McpClientHandler;
+use super::negotiate::negotiate;
+use super::notifications::ObservedTransport;
+use super::remote;
 use crate::exec::{
-    Fault, LINE_BYTES_MAX, LastLines, Lines, Peer, PeerLife, Surroundings, exit_words,
+    BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, LaunchedProcess, Launcher, ProcessLife,
+    describe_exit,
 };
-use crate::model::ProcessSpec;
 
-/// Starts or reaches the server, and learns what it offers. An error says, as the end of a sentence,
-/// why there is none.
+/// Starts a server or connects to its URL, and fetches its catalog. The error is the end of a
+/// sentence.
 pub(super) async fn open(
     config: &Arc<ServerConfig>,
-    surroundings: &Surroundings,
+    launcher: &Launcher,
     tasks: &TaskTracker,
-) -> Result<(Arc<Link>, Running), String> {
+) -> Result<(Arc<RunningServer>, ConnectionParts), String> {
     let limit = config.start_timeout();
     let opening = async {
-        let running = match &config.url {
-            Some(url) => super::remote::reach(config, url).await?,
-            None => start(config, surroundings, tasks).await?,
+        let parts = match &config.url {
+            Some(url) => remote::connect(config, url).await?,
+            None => start(config, launcher, tasks).await?,
         };
-        let link = Link::new(config, &running);
-        // The link remembers what it offers until it changes. A memory below it, by the clock, would
-        // answer with what was there before the change, and for a server that says nothing.
-        link.peer.set_response_cache_config(ClientCacheConfig::disabled()).await;
-        link.offer().await?;
-        Ok((link, running))
+        let connection = ServerConnection::new(config, &parts);
+        // The catalog is kept until it changes. rmcp's own cache, which goes by the clock, would
+        // answer with a catalog from before a change.
+        connection.peer.set_response_cache_config(ClientCacheConfig::disabled()).await;
+        let server = Arc::new(RunningServer::new(connection));
+        server.catalog().await?;
+        Ok((server, parts))
     };
     timeout(limit, opening).await.unwrap_or_else(|_| {
-        Err(format!("it wasn't there {limit:?} after its start (start_timeout)"))
+        Err(format!("it was not ready {limit:?} after its start (start_timeout)"))
     })
 }
 
 /// Starts a process and shakes hands with it.
 async fn start(
     config: &ServerConfig,
-    surroundings: &Surroundings,
+    launcher: &Launcher,
     tasks: &TaskTracker,
-) -> Result<Running, String> {
-    let mut process = launch(config, surroundings, tasks)?;
-    let asked = tokio::select! {
-        asked = ask(&mut process.transport, config.question_patience()) => asked,
+) -> Result<ConnectionParts, String> {
+    let mut process = launch(config, launcher, tasks)?;
+    let negotiated = tokio::select! {
+        negotiated = negotiate(&mut process.transport, config.discover_timeout()) => negotiated,
         _ = process.life.ended() => None,
     };
-    let lifecycle = match asked {
+    let lifecycle = match negotiated {
         Some(lifecycle) => lifecycle,
         None => {
-            // A server from before there was the question may end at it. One that ends whatever it
-            // hears tells its reason the second time.
+            // An older server may exit because of the question, so the second start initializes it.
+            // If it exits again, the second start fails with the reason.
             process.life.end().await;
-            process = launch(config, surroundings, tasks)?;
+            process = launch(config, launcher, tasks)?;
             ClientLifecycleMode::Initialize
         }
     };
-    meet(process, lifecycle).await
+    shake_hands(process, lifecycle).await
 }
 
-/// A process that is talked to.
-struct Process<T> {
-    transport: Tapped<T>,
-    life: PeerLife,
-    /// Reads what it says to people.
-    listening: JoinHandle<()>,
-    fault: Fault,
+/// A process of a server, before the handshake.
+struct McpProcess<T> {
+    transport: ObservedTransport<T>,
+    life: ProcessLife,
+    stderr_task: JoinHandle<()>,
+    first_error: FirstError,
     last_lines: LastLines,
 }
 
 fn launch(
     config: &ServerConfig,
-    surroundings: &Surroundings,
+    launcher: &Launcher,
     tasks: &TaskTracker,
-) -> Result<Process<impl Transport<RoleClient> + use<>>, String> {
-    let spec = spec(config, surroundings);
-    let peer = surroundings.executor.connect(&spec).map_err(|error| error.to_string())?;
-    let Peer { stdin, stdout, stderr, life } = peer;
-    let (fault, last_lines) = (Fault::default(), LastLines::default());
-    let lines = Lines::new(stdout, fault.clone());
-    // The lines have a bound of their own, which ends the connection.
+) -> Result<McpProcess<impl Transport<RoleClient> + use<>>, String> {
+    let server = config.name.clone();
+    let log = move |line: &str| tracing::debug!(server, line, "an MCP server wrote a line");
+    let launched = launcher.launch(&config.process(), tasks, log);
+    let LaunchedProcess { stdin, stdout, life, last_lines, stderr_task } =
+        launched.map_err(|error| error.to_string())?;
+    let first_error = FirstError::default();
+    let lines = BoundedLines::new(stdout, first_error.clone());
+    // `BoundedLines` has the tighter bound, which ends the connection.
     let pipes = AsyncRwTransport::<RoleClient, _, _>::new_client(lines, stdin)
         .with_max_line_length(LINE_BYTES_MAX.saturating_mul(2));
-    let (server, heard) = (config.name.clone(), last_lines.clone());
-    let listening = tasks.spawn(async move {
-        let tell = |line: &str| tracing::debug!(server, line, "an MCP server says");
-        heard.follow(stderr, tell).await;
-    });
-    Ok(Process { transport: Tapped::new(pipes), life, listening, fault, last_lines })
+    let transport = ObservedTransport::new(pipes);
+    Ok(McpProcess { transport, life, stderr_task, first_error, last_lines })
 }
 
-async fn meet<T: Transport<RoleClient> + 'static>(
-    process: Process<T>,
+async fn shake_hands<T: Transport<RoleClient> + 'static>(
+    process: McpProcess<T>,
     lifecycle: ClientLifecycleMode,
-) -> Result<Running, String> {
-    let Process { transport, life, listening, fault, last_lines } = process;
-    let (hearing, gone) = (transport.hearing.clone(), transport.gone.clone());
+) -> Result<ConnectionParts, String> {
+    let McpProcess { transport, life, stderr_task, first_error, last_lines } = process;
+    let (notifications, silent) = (transport.notifications.clone(), transport.silent.clone());
+    let handler = McpClientHandler::default();
     let served = tokio::select! {
-        served = serve_client_with_lifecycle(Handler::default(), transport, lifecycle) => served,
-        // What it says to people tells more than a connection that is closed.
+        served = serve_client_with_lifecycle(handler, transport, lifecycle) => served,
+        // The last lines say more than a closed connection.
         exit = life.ended() => {
-            let _read = listening.await;
-            return Err(format!("it ended with {}{}", exit_words(exit), last_lines.told()));
+            let _read = stderr_task.await;
+            return Err(format!("it ended with {}{}", describe_exit(exit), last_lines.suffix()));
         }
     };
-    match served {
-        Ok(service) => Ok(Running { service, hearing, gone, life: Some(life), fault, last_lines }),
-        Err(error) => {
-            let is_silent = matches!(
-                error,
-                ClientInitializeError::ConnectionClosed(_)
-                    | ClientInitializeError::TransportError { .. }
-            );
-            let reason = match fault.get() {
-                Some(fault) => fault,
-                // It is probably about to end, and how it does says more.
-                None if is_silent => match timeout(LAST_WORDS, life.ended()).await {
-                    Ok(exit) => format!("it ended with {}", exit_words(exit)),
-                    Err(_) => handshake_fault(&error),
-                },
-                None => handshake_fault(&error),
-            };
-            life.end().await;
-            // Its end has closed what it says to people.
-            let _read = timeout(LAST_WORDS, listening).await;
-            Err(format!("{reason}{}", last_lines.told()))
+    let error = match served {
+        Ok(service) => {
+            let life = Some(life);
+            return Ok(ConnectionParts {
+                service,
+                notifications,
+                silent,
+                life,
+                first_error,
+                last_lines,
+            });
         }
-    }
-}
-
-fn spec(config: &ServerConfig, surroundings: &Surroundings) -> ProcessSpec {
-    let (allowed, own) = (&config.environment, &config.set_environment);
-    ProcessSpec {
-        argv: config.argv.clone(),
-        working_directory: config.working_directory.clone(),
-        environment: surroundings.environment_with(allowed, own),
-        stdin: None,
-    }
-}
-
-/// Why no hands were shaken, as the end of a sentence.
-pub(super) fn handshake_fault(error: &ClientInitializeError) -> String {
-    match error {
-        ClientInitializeError::JsonRpcError(error) => {
-            format!("it refused to initialize: {} ({})", error.message, error.code.0)
-        }
-        ClientInitializeError::ConnectionClosed(_) => {
-            "it closed the connection before it was initialized".to_owned()
-        }
-        ClientInitializeError::TransportError { error, .. } => {
-            format!("it can't be talked to: {}", root_cause(error.error.as_ref()))
-        }
-        other => format!("it doesn't speak MCP as it should: {other}"),
-    }
+        Err(error) => error,
+    };
+    let is_silent = matches!(
+        error,
+        ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. }
+    );
+    let reason = match first_error.get() {
+        Some(error) => error,
+        // The process is probably about to end, and its exit says more.
+        None if is_silent => match timeout(CLOSE_TIMEOUT, life.ended()).await {
+            Ok(exit) => format!("it ended with {}", describe_exit(exit)),
+            Err(_) => handshake_error(&error),
+        },
+        None => handshake_error(&error),
+    };
+    life.end().await;
+    // The end of the process has closed its standard error.
+    let _read = timeout(CLOSE_TIMEOUT, stderr_task).await;
+    Err(format!("{reason}{}", last_lines.suffix()))
 }

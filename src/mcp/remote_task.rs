@@ -1,4 +1,4 @@
-//! Tasks of a server's: a call that was answered with the handle of one goes on until it has ended.
+//! Tasks of a server: a call that was answered with the handle of a task lasts until the task ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,94 +13,96 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::call::{TELLING, lost};
-use super::convert::{failure, result, service_fault};
-use super::hearing::Watching;
-use super::link::Link;
+use super::connection::{CANCEL_TIMEOUT, ServerConnection};
+use super::convert::{failure, result, service_error};
+use super::notifications::TaskUpdates;
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Progress, ToolResult};
 
-/// How often a server is asked that doesn't say how often it wants to be.
+/// The interval between two polls of a server that names none.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
-/// How often it is asked at most, whatever it says and however much news it has.
+/// The shortest interval, whatever the server names and however often it notifies.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// How often it is asked at least: else one number could put a call to sleep for good.
+/// The longest interval: otherwise one number could put a call to sleep for good.
 const INTERVAL_MAX: Duration = Duration::from_secs(300);
-/// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Wrong answers in a row. With the last one the task is given up.
-const FAULTS_MAX: u32 = 5;
+/// The timeout of a poll.
+const POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The number of wrong answers in a row with which the task is given up.
+const POLL_ERRORS_MAX: u32 = 5;
 
-/// Follows a task to its end. An error is the server's fault, as the end of a sentence.
+/// Follows a task until it ends. An error is an error of the server, as the end of a sentence.
 pub(super) async fn follow(
-    link: &Arc<Link>,
+    connection: &Arc<ServerConnection>,
     handle: Task,
     progress: mpsc::Sender<Progress>,
     stop: CancellationToken,
 ) -> Result<ToolResult, String> {
-    let offers_tasks = link.peer.peer_info().is_some_and(|info| info.capabilities.supports_tasks());
+    let offers_tasks =
+        connection.peer.peer_info().is_some_and(|info| info.capabilities.supports_tasks());
     if !offers_tasks {
-        return Err("it answered with a task, which it never offered".to_owned());
+        return Err(
+            "it answered with a task, but does not declare that it supports tasks".to_owned()
+        );
     }
     let mut task = RemoteTask {
-        link,
-        watching: link.hearing.watch(&handle.task_id),
+        connection,
+        updates: connection.notifications.updates_of(&handle.task_id),
         id: handle.task_id.clone(),
         progress,
         since: Instant::now(),
         interval: INTERVAL_DEFAULT,
         time_to_live: None,
-        said: String::new(),
+        last_message: String::new(),
         reports: 0,
-        faults: 0,
+        errors: 0,
     };
     let end = tokio::select! {
         biased;
         end = task.end(&handle) => end,
-        () = stop.cancelled() => End::Abandoned(Ok(failure("it was told to stop".to_owned()))),
-        reason = link.closed() => End::Over(Err(reason.to_owned())),
+        () = stop.cancelled() => TaskEnd::Abandoned(Ok(failure("the call was stopped".to_owned()))),
+        reason = connection.closed() => TaskEnd::Over(Err(reason.to_owned())),
     };
     match end {
-        End::Over(outcome) => outcome,
-        End::Abandoned(outcome) => {
+        TaskEnd::Over(outcome) => outcome,
+        TaskEnd::Abandoned(outcome) => {
             task.cancel().await;
             outcome
         }
     }
 }
 
-/// How the waiting for a task ends.
-enum End {
-    /// There is nothing more that could be cancelled.
+/// The end of the wait for a task.
+enum TaskEnd {
+    /// The task has ended, or cannot be cancelled.
     Over(Result<ToolResult, String>),
-    /// The task may go on, and nobody wants it any more.
+    /// The task may go on, and must be cancelled.
     Abandoned(Result<ToolResult, String>),
 }
 
 /// A task that a call waits for.
 struct RemoteTask<'a> {
-    link: &'a Link,
-    watching: Watching,
+    connection: &'a ServerConnection,
+    updates: TaskUpdates,
     id: String,
     progress: mpsc::Sender<Progress>,
-    /// When its handle came, which is not before it was made.
+    /// The time at which its handle arrived, which is not before the task was created.
     since: Instant,
-    /// How often the server wants to be asked.
     interval: Duration,
-    /// How long after it was made the server may forget it. None: never.
+    /// The time after its creation at which the server may forget the task, or `None` if it never
+    /// does.
     time_to_live: Option<Duration>,
-    /// What was said of it last.
-    said: String,
+    /// The last status message.
+    last_message: String,
     reports: u32,
     /// Wrong answers since the last right one.
-    faults: u32,
+    errors: u32,
 }
 
 impl RemoteTask<'_> {
-    /// Asks for it until it has ended.
-    async fn end(&mut self, handle: &Task) -> End {
+    /// Polls the task until it ends.
+    async fn end(&mut self, handle: &Task) -> TaskEnd {
         self.note(handle).await;
-        // A handle has neither results nor reasons: of what isn't at work there is more to know.
+        // A handle has neither a result nor a reason: a task that is not working is polled at once.
         let mut is_due = handle.status != TaskStatus::Working;
         loop {
             if !is_due {
@@ -109,19 +111,19 @@ impl RemoteTask<'_> {
             is_due = false;
             match self.ask().await {
                 Ok(task) => {
-                    self.faults = 0;
+                    self.errors = 0;
                     self.note(&task.task).await;
                     if let Some(end) = end_of(task) {
                         return end;
                     }
                 }
-                Err(Fault::Final(reason)) => return End::Over(Err(reason)),
-                Err(Fault::Passing(reason)) => {
-                    self.faults += 1;
-                    if self.faults >= FAULTS_MAX {
-                        let times = self.faults;
-                        let reason = format!("asked for its task {times} times, {reason}");
-                        return End::Abandoned(Err(reason));
+                Err(PollError::Final(reason)) => return TaskEnd::Over(Err(reason)),
+                Err(PollError::Transient(reason)) => {
+                    self.errors += 1;
+                    if self.errors >= POLL_ERRORS_MAX {
+                        let times = self.errors;
+                        let reason = format!("asked about its task {times} times, {reason}");
+                        return TaskEnd::Abandoned(Err(reason));
                     }
                 }
             }
@@ -129,115 +131,115 @@ impl RemoteTask<'_> {
                 && self.since.elapsed() >= time_to_live
             {
                 let reason =
-                    format!("its task hadn't ended after {time_to_live:?}, its time to live");
-                return End::Abandoned(Err(reason));
+                    format!("its task did not end within its time to live of {time_to_live:?}");
+                return TaskEnd::Abandoned(Err(reason));
             }
         }
     }
 
-    /// Waits until the server may be asked again.
+    /// Waits until the server may be polled again.
     async fn pause(&self) {
         let now = Instant::now();
         let due = now + self.interval;
-        // One look more at the very end of its time.
+        // One more poll at the very end of its time to live.
         let end = self.time_to_live.and_then(|time| self.since.checked_add(time));
         let due = end.map_or(due, |end| due.min(end)).max(now + INTERVAL_MIN);
         tokio::select! {
             () = sleep_until(due) => {}
-            () = self.watching.news() => sleep_until(now + INTERVAL_MIN).await,
+            () = self.updates.changed() => sleep_until(now + INTERVAL_MIN).await,
         }
     }
 
-    async fn ask(&self) -> Result<DetailedTask, Fault> {
-        let asking = self.link.peer.get_task(GetTaskParams::new(self.id.clone()));
-        let Ok(answer) = timeout(PATIENCE, asking).await else {
-            return Err(Fault::Passing(format!("it didn't answer in {PATIENCE:?}")));
+    async fn ask(&self) -> Result<DetailedTask, PollError> {
+        let asking = self.connection.peer.get_task(GetTaskParams::new(self.id.clone()));
+        let Ok(answer) = timeout(POLL_TIMEOUT, asking).await else {
+            return Err(PollError::Transient(format!("it did not answer in {POLL_TIMEOUT:?}")));
         };
         match answer {
             Ok(answer) if answer.task.task.task_id == self.id => Ok(answer.task),
-            Ok(_) => Err(Fault::Passing("it told of another one".to_owned())),
+            Ok(_) => Err(PollError::Transient("it answered about another task".to_owned())),
             Err(ServiceError::McpError(error)) if error.code == ErrorCode::INVALID_PARAMS => {
-                let message = clipped(&error.message);
-                Err(Fault::Final(format!("it doesn't know its task any more: {message}")))
+                let message = truncate(&error.message);
+                Err(PollError::Final(format!("it no longer knows its task: {message}")))
             }
             Err(error @ (ServiceError::TransportClosed | ServiceError::TransportSend(_))) => {
-                Err(Fault::Final(lost(self.link, &error).await))
+                Err(PollError::Final(self.connection.request_error(&error).await))
             }
-            Err(error) => Err(Fault::Passing(service_fault(&error))),
+            Err(error) => Err(PollError::Transient(service_error(&error))),
         }
     }
 
-    /// Takes over what the server says of it.
+    /// Takes over the state of the task, and reports its status message if that is new.
     async fn note(&mut self, task: &Task) {
         let interval = task.poll_interval_ms.map_or(INTERVAL_DEFAULT, Duration::from_millis);
         self.interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         self.time_to_live = task.ttl_ms.map(Duration::from_millis);
-        let said = clipped(task.status_message.as_deref().unwrap_or_default());
-        if said.is_empty() || said == self.said {
+        let message = truncate(task.status_message.as_deref().unwrap_or_default());
+        if message.is_empty() || message == self.last_message {
             return;
         }
-        said.clone_into(&mut self.said);
+        message.clone_into(&mut self.last_message);
         self.reports = self.reports.saturating_add(1);
-        // Of how far it is there are no numbers, so the reports are counted.
+        // A task has no numbers for its progress, so the reports are counted.
         let done = f64::from(self.reports);
-        let report = Progress { done, total: None, message: said.to_owned() };
-        // Nobody listens any more if the call has ended without this one.
+        let report = Progress { done, total: None, message: message.to_owned() };
+        // The receiver is dropped if the call has ended already.
         let _sent = self.progress.send(report).await;
     }
 
-    /// Tells the server, for a moment, that nobody wants it any more.
+    /// Asks the server to cancel the task, and waits a moment for the answer.
     async fn cancel(&self) {
-        let telling = self.link.peer.cancel_task(CancelTaskParams::new(self.id.clone()));
-        let _told = timeout(TELLING, self.link.while_there(telling)).await;
+        let cancel = self.connection.peer.cancel_task(CancelTaskParams::new(self.id.clone()));
+        let _answered = timeout(CANCEL_TIMEOUT, self.connection.until_closed(cancel)).await;
     }
 }
 
-/// Why asking gave nothing, as the end of a sentence.
-enum Fault {
-    /// Asking again is of no use.
+/// The reason why a poll failed, as the end of a sentence.
+enum PollError {
+    /// Another poll would fail, too.
     Final(String),
-    Passing(String),
+    Transient(String),
 }
 
-/// How a task has ended, if it has or never can.
-fn end_of(task: DetailedTask) -> Option<End> {
-    let said = task.task.status_message;
+/// Returns the end of a task, or `None` if the task goes on.
+fn end_of(task: DetailedTask) -> Option<TaskEnd> {
+    let status = task.task.status_message;
     match task.payload {
         TaskPayload::Working => None,
-        TaskPayload::Completed { result } => Some(End::Over(completed(result))),
+        TaskPayload::Completed { result } => Some(TaskEnd::Over(completed(result))),
         TaskPayload::Failed { error } => {
             let message = error.get("message").and_then(Value::as_str);
-            let reason = message.or(said.as_deref()).unwrap_or("it doesn't say why");
+            let reason = message.or(status.as_deref()).unwrap_or("it gives no reason");
             let code = error.get("code").and_then(Value::as_i64);
             let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
-            Some(End::Over(Err(format!("its task failed: {}{code}", clipped(reason)))))
+            Some(TaskEnd::Over(Err(format!("its task failed: {}{code}", truncate(reason)))))
         }
         TaskPayload::Cancelled => {
-            let reason = said.as_deref().unwrap_or("it doesn't say why");
-            Some(End::Over(Err(format!("its task was cancelled: {}", clipped(reason)))))
+            let reason = status.as_deref().unwrap_or("it gives no reason");
+            Some(TaskEnd::Over(Err(format!("its task was cancelled: {}", truncate(reason)))))
         }
         TaskPayload::InputRequired { .. } => {
-            let reason = "its task waits for input, and there is nobody here to give it";
-            Some(End::Abandoned(Err(reason.to_owned())))
+            let reason = "its task waits for input, which callpark cannot give";
+            Some(TaskEnd::Abandoned(Err(reason.to_owned())))
         }
         _ => {
-            let reason = "its task is in a state that callpark doesn't know";
-            Some(End::Abandoned(Err(reason.to_owned())))
+            let reason = "its task is in a state that callpark does not know";
+            Some(TaskEnd::Abandoned(Err(reason.to_owned())))
         }
     }
 }
 
 fn completed(object: JsonObject) -> Result<ToolResult, String> {
-    // As the answer to a plain call: one without content.
+    // A result without content, as in the answer to a plain call.
     let is_bare = object.keys().all(|name| ["resultType", "_meta"].contains(&name.as_str()));
     if is_bare && !object.get("resultType").is_some_and(|kind| kind != "complete") {
         return Ok(ToolResult::default());
     }
     let read: Result<CallToolResult, _> = serde_json::from_value(Value::Object(object));
-    read.map(result).map_err(|_| "the result of its task is none that MCP knows".to_owned())
+    read.map(result).map_err(|_| "the result of its task is not a valid MCP result".to_owned())
 }
 
-/// As much of a text as a report or a reason holds.
-fn clipped(text: &str) -> &str {
+/// Truncates a text to the length of a report or a reason.
+fn truncate(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }

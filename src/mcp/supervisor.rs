@@ -1,4 +1,4 @@
-//! Starts a server when it is wanted, and again when it has died, but not at once every time.
+//! The starts of a server: on first use, and again after it has ended, with growing pauses.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,58 +8,62 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::catalog::RunningServer;
 use super::config::ServerConfig;
-use super::link::{Link, blame};
+use super::connection::server_error;
 use super::open::open;
-use crate::exec::Surroundings;
+use crate::exec::Launcher;
 use crate::telemetry::Metrics;
 
-/// The pause after the second failure; it doubles with each further one. After the first there is
-/// none.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Where the doubling ends.
+/// The pause after the second failure in a row. It doubles with each further one; there is none
+/// after the first.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A server that has been there for so long has not failed by starting.
-const PROVEN: Duration = Duration::from_secs(60);
+/// The uptime after which the end of a server counts as a first failure.
+const STABLE_UPTIME: Duration = Duration::from_secs(60);
 
-/// What came of a start.
-type Started = Result<Arc<Link>, String>;
+/// The result of a start. The error is a whole sentence.
+type StartResult = Result<Arc<RunningServer>, String>;
 
-/// Answers for one server.
+/// Starts one server and keeps it running.
 pub(super) struct Supervisor {
     config: Arc<ServerConfig>,
-    surroundings: Surroundings,
+    launcher: Launcher,
     metrics: Metrics,
-    state: Mutex<State>,
+    state: Mutex<SupervisorState>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
 
 #[derive(Default)]
-struct State {
-    /// Failures since it was last there for long.
+struct SupervisorState {
+    /// Failures since the server last ran for long.
     failures: u32,
-    phase: Phase,
+    phase: ServerPhase,
 }
 
 #[derive(Default)]
-enum Phase {
-    /// Nobody has asked for it.
+enum ServerPhase {
     #[default]
     Idle,
-    /// It is on its way.
-    Starting(watch::Receiver<Option<Started>>),
-    /// It was there, and may be gone.
-    Up { link: Arc<Link>, since: Instant },
-    /// It isn't tried again before this moment.
-    Pausing { reason: String, until: Instant },
+    Starting(watch::Receiver<Option<StartResult>>),
+    /// Started, and perhaps ended since.
+    Up {
+        server: Arc<RunningServer>,
+        since: Instant,
+    },
+    /// Not started again before `until`.
+    Pausing {
+        reason: String,
+        until: Instant,
+    },
 }
 
 impl Supervisor {
-    pub(super) fn new(config: ServerConfig, surroundings: Surroundings, metrics: Metrics) -> Self {
+    pub(super) fn new(config: ServerConfig, launcher: Launcher, metrics: Metrics) -> Self {
         Self {
             config: Arc::new(config),
-            surroundings,
+            launcher,
             metrics,
             state: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -71,105 +75,108 @@ impl Supervisor {
         &self.config
     }
 
-    /// The server, which is started if it has to be. An error says why there is none.
-    pub(super) async fn link(self: &Arc<Self>) -> Started {
-        let mut starting = match self.look()? {
-            Look::Up(link) => return Ok(link),
-            Look::Starting(starting) => starting,
+    /// Returns the server, started if it is not running.
+    pub(super) async fn server(self: &Arc<Self>) -> StartResult {
+        let mut starting = match self.availability()? {
+            Availability::Up(server) => return Ok(server),
+            Availability::Starting(starting) => starting,
         };
-        // The start goes on when those who wait for it leave.
+        // The start goes on without its callers.
         match starting.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(started)) => started.clone(),
-            Ok(None) | Err(_) => Err(blame(&self.config.name, "callpark stops")),
+            Ok(None) | Err(_) => Err(server_error(&self.config.name, "callpark is stopping")),
         }
     }
 
-    fn look(self: &Arc<Self>) -> Result<Look, String> {
+    fn availability(self: &Arc<Self>) -> Result<Availability, String> {
         let mut state = self.lock();
         let now = Instant::now();
-        if let Phase::Up { link, since } = &state.phase
-            && link.is_closed()
+        if let ServerPhase::Up { server, since } = &state.phase
+            && server.connection.is_closed()
         {
-            let was_proven = now.duration_since(*since) >= PROVEN;
-            let reason = link.blame(link.why());
-            state.fail(reason, was_proven, now);
+            let was_stable = now.duration_since(*since) >= STABLE_UPTIME;
+            let reason = server.connection.error(server.connection.close_reason());
+            state.fail(reason, was_stable, now);
         }
         match &state.phase {
-            Phase::Up { link, .. } => return Ok(Look::Up(link.clone())),
-            Phase::Starting(starting) => return Ok(Look::Starting(starting.clone())),
-            Phase::Pausing { reason, until } if *until > now => {
+            ServerPhase::Up { server, .. } => return Ok(Availability::Up(server.clone())),
+            ServerPhase::Starting(starting) => return Ok(Availability::Starting(starting.clone())),
+            ServerPhase::Pausing { reason, until } if *until > now => {
                 let left = until.duration_since(now).as_secs_f64();
-                return Err(format!("{reason}; it is started again in {left:.1} s at the soonest"));
+                return Err(format!("{reason}; it can be started again in {left:.1} s"));
             }
-            Phase::Idle | Phase::Pausing { .. } => {}
+            ServerPhase::Idle | ServerPhase::Pausing { .. } => {}
         }
         if self.closing.is_cancelled() {
-            return Err(blame(&self.config.name, "callpark stops"));
+            return Err(server_error(&self.config.name, "callpark is stopping"));
         }
         let (started, starting) = watch::channel(None);
-        state.phase = Phase::Starting(starting.clone());
+        state.phase = ServerPhase::Starting(starting.clone());
         self.tasks.spawn(self.clone().start(started));
-        Ok(Look::Starting(starting))
+        Ok(Availability::Starting(starting))
     }
 
-    async fn start(self: Arc<Self>, started: watch::Sender<Option<Started>>) {
-        let opening = open(&self.config, &self.surroundings, &self.tasks);
+    async fn start(self: Arc<Self>, started: watch::Sender<Option<StartResult>>) {
+        let opening = open(&self.config, &self.launcher, &self.tasks);
         let opened = match self.closing.run_until_cancelled(opening).await {
             Some(opened) => {
                 self.metrics.mcp_start(&self.config.name, opened.is_ok());
-                opened.map_err(|reason| blame(&self.config.name, &reason))
+                opened.map_err(|reason| server_error(&self.config.name, &reason))
             }
-            None => Err(blame(&self.config.name, "callpark stops")),
+            None => Err(server_error(&self.config.name, "callpark is stopping")),
         };
         let now = Instant::now();
         let opened = match opened {
-            Ok((link, running)) => {
-                tracing::info!(server = self.config.name, "an MCP server is there");
-                self.lock().phase = Phase::Up { link: link.clone(), since: now };
-                self.tasks.spawn(link.clone().keep(running, self.closing.clone()));
-                Ok(link)
+            Ok((server, parts)) => {
+                tracing::info!(server = self.config.name, "an MCP server has started");
+                self.lock().phase = ServerPhase::Up { server: server.clone(), since: now };
+                self.tasks.spawn(server.connection.clone().keep(parts, self.closing.clone()));
+                Ok(server)
             }
             Err(reason) => {
-                tracing::warn!(server = self.config.name, reason, "an MCP server can't be had");
+                tracing::warn!(
+                    server = self.config.name,
+                    reason,
+                    "an MCP server could not be started"
+                );
                 self.lock().fail(reason.clone(), false, now);
                 Err(reason)
             }
         };
-        // Those who waited may have left.
+        // The callers may have gone away.
         started.send_replace(Some(opened));
     }
 
-    /// Ends the server, and waits for its end.
+    /// Ends the server, and waits until it has ended.
     pub(super) async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SupervisorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn fail(&mut self, reason: String, was_proven: bool, now: Instant) {
-        self.failures = if was_proven { 1 } else { self.failures.saturating_add(1) };
-        self.phase = Phase::Pausing { reason, until: now + pause(self.failures) };
+impl SupervisorState {
+    fn fail(&mut self, reason: String, was_stable: bool, now: Instant) {
+        self.failures = if was_stable { 1 } else { self.failures.saturating_add(1) };
+        self.phase = ServerPhase::Pausing { reason, until: now + pause(self.failures) };
     }
 }
 
-/// The pause after so many failures in a row.
+/// Returns the pause after so many failures in a row.
 fn pause(failures: u32) -> Duration {
     match failures.checked_sub(2) {
-        Some(doublings) => PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX),
+        Some(doublings) => PAUSE_MIN.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX),
         None => Duration::ZERO,
     }
 }
 
-/// How things stand.
-enum Look {
-    Up(Arc<Link>),
-    Starting(watch::Receiver<Option<Started>>),
+enum Availability {
+    Up(Arc<RunningServer>),
+    Starting(watch::Receiver<Option<StartResult>>),
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallId, CancelCause, Labels, Outcome, Session, SessionId, Tenant, Timestamp, ToolKind, Turn, TurnId,
-    enum_table,
+    CallId, CancelCause, Labels, Outcome, Session, SessionId, Tenant, Timestamp, ToolKind, Turn,
+    TurnId, enum_table,
 };
 
 enum_table! {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    CallId, DeliveryError, EndReason, FollowUpState, Origin, Outcome, OutputStream, ParkReason, Progress, SessionId,
-    State, StopReason, Timestamp, ToolKind, TurnError, TurnId, Usage, enum_table,
+    CallId, DeliveryError, EndReason, FollowUpState, Origin, Outcome, OutputStream, ParkReason,
+    Progress, SessionId, State, StopReason, Timestamp, ToolKind, TurnError, TurnId, Usage,
+    enum_table,
 };
 
 enum_table! {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, Content, FollowUp, FollowUpNote, Usage, enum_table, Origin};
+use super::{CallId, Content, FollowUp, FollowUpNote, Origin, Usage, enum_table};
 
 enum_table! {
     /// The fate of a prompt for a session that already runs a turn.

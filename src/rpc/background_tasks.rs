@@ -159,11 +159,13 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         };
         let ids = fields.finish(ids)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
-        let waited = self.engine.calls().wait_many(&principal, &ids, mode, wait, acknowledge).await?;
+        let waited =
+            self.engine.calls().wait_many(&principal, &ids, mode, wait, acknowledge).await?;
         // Many tasks must be short to fit into one answer.
         let now = self.engine.now();
         let few = ids.len() <= WAIT_MANY_WHOLE_TASKS_MAX;
-        let one = |call| if few { self.recorded_task(call) } else { convert::summary_task(call, now) };
+        let one =
+            |call| if few { self.recorded_task(call) } else { convert::summary_task(call, now) };
         let tasks = |calls: Vec<Call>| calls.into_iter().map(one).collect();
         Ok(Response::new(v1::WaitManyResponse {
             settled: tasks(waited.settled),
@@ -331,7 +333,8 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
     ) -> Result<Response<v1::RetryFollowUpResponse>, Status> {
         let principal = principal(&request)?;
         let (id, request) = convert::retry_request(request.into_inner())?;
-        let changed = self.engine.follow_ups().retry(&principal, id, request.as_ref()).boxed().await?;
+        let changed =
+            self.engine.follow_ups().retry(&principal, id, request.as_ref()).boxed().await?;
         let follow_up = Some(convert::follow_up_with_message(changed.follow_up, self.engine.now()));
         let replayed = changed.replayed;
         Ok(Response::new(v1::RetryFollowUpResponse { follow_up, replayed }))

@@ -7,8 +7,8 @@ mod deadline;
 #[doc(hidden)]
 pub mod fuzzing;
 mod layer;
-mod status;
 mod server_info;
+mod status;
 mod tool_runner;
 mod updates;
 

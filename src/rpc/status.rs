@@ -282,12 +282,10 @@ fn refused(refusal: &Refusal, message: String) -> ErrorStatus {
                 .precondition("callpark.v1.Task")
                 .metadata("background_id", call_id.background())
         }
-        Refusal::Busy { session_id, live } => {
-            error_status(Code::Aborted, ErrorReason::SessionBusy)
-                .retry_after(RETRY_AFTER_FULL)
-                .metadata("session_id", session_id)
-                .metadata("live_tasks", live)
-        }
+        Refusal::Busy { session_id, live } => error_status(Code::Aborted, ErrorReason::SessionBusy)
+            .retry_after(RETRY_AFTER_FULL)
+            .metadata("session_id", session_id)
+            .metadata("live_tasks", live),
         Refusal::TurnRunning { session_id } => {
             error_status(Code::Aborted, ErrorReason::SessionBusy)
                 .retry_after(RETRY_AFTER_FULL)

@@ -1,14 +1,17 @@
-//! The port to durable state: one log a session, and the projections beside it.
+//! The port to durable state: one log per session, and the records beside it.
 //!
-//! A change is one [`Append`]: events, calls, the session and the request id go in together or
-//! not at all. Reads never see a part of an append, and what an append was acknowledged for is
-//! there after any crash of the process.
+//! A change is one [`Append`]: its events, calls, session and request ids are stored together or
+//! not at all. Reads never see a part of an append. An append that was acknowledged survives any
+//! crash of the process.
+//!
+//! The adapters are [`SqliteStore`] and [`MemoryStore`]; [`CachedStore`] stands in front of one.
+//! Each passes the suite in `conformance/`.
 
-#[cfg(test)]
-mod conformance;
+mod cache;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod memory;
 mod query;
-mod recent;
 mod rules;
 mod sqlite;
 
@@ -20,38 +23,38 @@ use crate::model::{
     Timestamp,
 };
 
+pub use cache::CachedStore;
 pub use memory::MemoryStore;
 pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueScope,
     DueSessions, EventPage, EventQuery, FollowUpPage, FollowUpQuery, FollowUpWithTask, OutputFrom,
     OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
 };
-pub use recent::RecentStore;
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous};
 
-/// An event, encoded, with what a store must know of it.
+/// An encoded event, with the columns by which a store finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Its place in the log.
+    /// The position in the log, from 1.
     pub sequence: u64,
-    /// What kind of payload it has.
+    /// The kind of the payload.
     pub kind: PayloadKind,
-    /// The call that it belongs to.
+    /// The call that the event belongs to, or `None` if it belongs to none.
     pub call_id: Option<CallId>,
-    /// Of a piece of output: its place and its length in bytes.
+    /// The position and the length in bytes of a piece of output, or `None` for other events.
     pub output: Option<(OutputPosition, u64)>,
-    /// The encoded event, sent to readers as it is.
+    /// The encoded event, which is sent to readers unchanged.
     pub bytes: Bytes,
 }
 
-/// An event as a reader of its log gets it.
+/// An event as a reader of the log gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEvent {
-    /// Its place in the log.
+    /// The position in the log, from 1.
     pub sequence: u64,
-    /// What kind of payload it has.
+    /// The kind of the payload.
     pub kind: PayloadKind,
-    /// The encoded event, sent to readers as it is.
+    /// The encoded event, which is sent to readers unchanged.
     pub bytes: Bytes,
 }
 
@@ -64,7 +67,7 @@ impl From<&StoredEvent> for LogEvent {
 /// A message of a session's history, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredMessage {
-    /// Its place in the history, from 1.
+    /// The position in the history, from 1.
     pub number: u64,
     /// The message, as JSON.
     pub body: String,
@@ -75,7 +78,7 @@ pub struct StoredMessage {
 pub struct MessagePage {
     /// The messages, oldest first, without a gap up to the newest.
     pub messages: Vec<StoredMessage>,
-    /// How many older ones there were: forgotten, or beyond the size that was asked for.
+    /// The number of older messages: forgotten, or beyond the requested size.
     pub omitted: u64,
 }
 
@@ -88,57 +91,57 @@ pub struct MessageSlice {
     pub has_more: bool,
 }
 
-/// What became of a request that carried an id.
+/// The record of a request that carried an id.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RequestRecord {
-    /// Whose id it is. Ids of different tenants never meet.
+    /// The tenant. Ids of different tenants are independent.
     pub tenant: Tenant,
     /// The id, as the caller wrote it.
     pub request_id: String,
-    /// A digest of the method and the content, to tell a repetition from a reuse.
+    /// A digest of the method and the content, by which a retry differs from a reuse of the id.
     pub fingerprint: [u8; 32],
-    /// What the request did, so that a repetition gives the same answer.
+    /// The effect of the request, so that a retry gets the same answer.
     pub effect: RequestEffect,
-    /// When it was first seen.
+    /// The time at which the request was first seen.
     pub create_time: Timestamp,
 }
 
-/// What a request with an id did.
+/// The effect of a request with an id.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestEffect {
-    /// Made a session.
+    /// Created a session.
     SessionCreated(SessionId),
-    /// Closed one.
+    /// Closed a session.
     SessionClosed(SessionId),
-    /// Updated one.
+    /// Updated a session.
     SessionUpdated(SessionId),
     /// Started a call.
     CallStarted {
-        /// Its session.
+        /// The session of the call.
         session_id: SessionId,
         /// The call.
         call_id: CallId,
     },
-    /// Asked a task to stop.
+    /// Requested that a task stop.
     CallCancelled(CallId),
-    /// Forgot a finished task.
+    /// Deleted a finished task.
     CallDeleted(CallId),
-    /// Leased follow-ups: those that have its id.
+    /// Leased the follow-ups whose lease has the id of the request.
     FollowUpsLeased,
-    /// Said how the delivery of a task's follow-up went.
+    /// Acknowledged the delivery of a task's follow-up.
     FollowUpAcknowledged(CallId),
-    /// Brought a task's follow-up back.
+    /// Retried a task's dead-lettered follow-up.
     FollowUpRetried(CallId),
 }
 
 impl RequestEffect {
-    /// The call whose record this effect is kept with, if it is about one. A request about a
-    /// call is forgotten with the call (a deletion: after the retention time).
+    /// Returns the call together with which the request expires, or `None` if the request expires
+    /// by its age.
     pub fn call_id(&self) -> Option<CallId> {
         match self {
             Self::CallStarted { call_id, .. } | Self::CallCancelled(call_id) => Some(*call_id),
-            // A follow-up may outlast its task.
+            // A deletion outlasts its call, and a follow-up may outlast its task.
             Self::SessionCreated(_)
             | Self::SessionClosed(_)
             | Self::SessionUpdated(_)
@@ -150,68 +153,67 @@ impl RequestEffect {
     }
 }
 
-/// One change, atomic and durable.
+/// One atomic and durable change of a session.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// The session that it belongs to.
+    /// The session that is changed.
     pub session_id: SessionId,
-    /// The head that the writer knows: the append is refused with [`StoreError::Conflict`] if
-    /// the log has another. None: the session is new, and must not exist.
+    /// The head that the writer knows, or `None` if the session is new. If the log has another
+    /// head, the append is refused with [`StoreError::Conflict`].
     pub expected_head: Option<u64>,
-    /// New events, `expected_head + 1` and on, without a gap. May be empty.
+    /// New events, from `expected_head + 1` on without a gap. May be empty.
     pub events: Vec<StoredEvent>,
-    /// The session as it is now; its `head_sequence` is that of the last event.
+    /// The new state of the session. Its `head_sequence` is that of the last event.
     pub session: Session,
-    /// Calls that are new or have changed, as they are now.
+    /// The new state of calls that are new or have changed.
     pub calls: Vec<Call>,
-    /// Calls to forget. Their follow-ups stay.
+    /// Calls to delete. Their follow-ups stay.
     pub deleted_calls: Vec<CallId>,
-    /// New messages of the session's history, each with the number after the one before. Of those
-    /// that are there the oldest are forgotten: `HISTORY_MESSAGES_MAX` are kept.
+    /// New messages of the session's history, with consecutive numbers. The newest
+    /// `HISTORY_MESSAGES_MAX` messages are kept.
     pub messages: Vec<StoredMessage>,
-    /// Follow-ups that are new or have changed, in the order of their changes; one that changes
-    /// twice stands here twice. A new one has its task, which stays as it is then: a later one is
-    /// ignored. A record that can't be read back may be put again like any other.
+    /// Follow-ups that are new or have changed, in the order of their changes. One that changes
+    /// twice is listed twice. A new one has its task, which never changes: a task that comes with a
+    /// later change is ignored. A record that cannot be read back may be replaced like any other.
     pub follow_ups: Vec<FollowUpPut>,
-    /// Requests that this change answers. Refused with [`StoreError::RequestTaken`] if the
-    /// tenant has used one of the ids before.
+    /// Requests that this change answers. If the tenant has used one of the ids before, the append
+    /// is refused with [`StoreError::RequestTaken`].
     pub requests: Vec<RequestRecord>,
 }
 
-/// Why the store didn't do as it was asked. An append that failed has changed nothing.
+/// An error of a store. An append that failed has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Another writer has been there: the log's head is not the expected one. Also, by its
-    /// writer's mistake: the append contradicts itself, with a gap in its events, a call of
-    /// another session, a call twice, or a new follow-up without its task.
+    /// The head of the log is not the expected one: another writer has appended. Also returned for
+    /// an append that contradicts itself: with a gap in its events, a call of another session, a
+    /// call twice, or a new follow-up without its task.
     #[error("the session's log has head {head:?}, not the one that its writer expected")]
     Conflict {
-        /// The head that the log has; none if there is no such session.
+        /// The head of the log, or `None` if there is no such session.
         head: Option<u64>,
     },
-    /// The request id is taken.
+    /// The request id has been used before.
     #[error("request id `{request_id}` has been used before")]
     RequestTaken {
         /// The id.
         request_id: String,
     },
-    /// The disk is full. Writes work again once there is space.
+    /// The disk is full. Writes succeed again once there is space.
     #[error("the disk that holds the store is full: {0}")]
     Full(String),
-    /// The disk failed at a write. Nothing is written any more until the server is restarted.
-    /// Reads don't show the append that met the failure; only after the restart it is certain
-    /// whether it is there.
+    /// The disk failed at a write. Nothing is written until the server is restarted. Reads do not
+    /// show the append that failed; whether it is stored is certain only after the restart.
     #[error("the store failed and takes no more writes, restart the server: {0}")]
     Broken(String),
-    /// The store can't be used now: it is closing, or a query failed.
-    #[error("the store can't be used: {0}")]
+    /// The store cannot be used now: it is closing, or a query failed.
+    #[error("the store cannot be used: {0}")]
     Unavailable(String),
-    /// What is stored can't be read back.
-    #[error("the store holds something that can't be read: {0}")]
+    /// A stored record cannot be read back.
+    #[error("the store holds a record that cannot be read: {0}")]
     Corrupt(String),
 }
 
-/// What a round of expiry removed.
+/// The number of rows that a round of expiry removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Expired {
     /// Finished calls.
@@ -224,63 +226,64 @@ pub struct Expired {
     pub follow_ups: u64,
     /// Events trimmed from the front of long logs.
     pub events: u64,
-    /// There is more to remove: call again.
+    /// `true` if there is more to remove in another round.
     pub more: bool,
 }
 
-/// What may go.
+/// The rule by which rows expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpiryPolicy {
-    /// The time: calls and follow-ups whose `expire_time` is not after it go, calls with their
-    /// requests.
+    /// The current time. Calls and follow-ups whose `expire_time` is not after it are removed,
+    /// calls together with their requests.
     pub now: Timestamp,
-    /// Requests about no call, and closed or implicit sessions that hold no call and no follow-up
-    /// any more, go when their last change is older than this.
+    /// The time before which the last change must be for the removal of requests about no call, and
+    /// of closed or implicit sessions without calls and follow-ups.
     pub older_than: Timestamp,
-    /// Events kept of a session: beyond it the oldest are trimmed.
+    /// The most events that a session keeps. Beyond it the oldest are trimmed.
     pub session_events_max: u64,
-    /// Rows removed in one round, at most, so that a round is short.
+    /// The most rows that one round removes, so that a round is short.
     pub rows_max: u32,
 }
 
 /// Durable state.
 ///
-/// Every adapter passes the suite in `store/conformance.rs`.
+/// Every adapter passes the suite in `store/conformance/`, which is public with the cargo feature
+/// `testing`.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Makes one change, and returns once it is durable.
     ///
-    /// Appends of one session may be under way at the same time. They are made in the order in
-    /// which they were first polled: one whose head the one before it would have left is refused
-    /// if that one has failed.
+    /// Several appends to one session may be under way at the same time. They are made in the order
+    /// in which they were first polled. If one fails, the next, which expects its head, is refused.
     async fn append(&self, append: Append) -> Result<(), StoreError>;
 
-    /// A session with its current head, first sequence and number of live calls.
+    /// Returns a session with its current head, first sequence and number of live calls.
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// Sessions, newest first.
+    /// Lists sessions, newest first.
     async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError>;
 
-    /// Events of one session, in order.
+    /// Reads events of one session, in order.
     async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError>;
 
-    /// A call, live or finished, in the background or not.
+    /// Returns a call, live or finished, in the background or not.
     async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError>;
 
-    /// Calls of one session that haven't ended, oldest first.
+    /// Returns the calls of one session that have not ended, oldest first.
     async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError>;
 
-    /// Background tasks, newest first, with the change number as of the same moment.
+    /// Lists background tasks, newest first, with the change number of the same moment.
     async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError>;
 
-    /// Background tasks that changed after a change number, in the order of their last change.
+    /// Lists background tasks that changed after a change number, in the order of their last
+    /// change.
     async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError>;
 
-    /// Pieces of a call's output; none if there is no such call, or none any more.
+    /// Reads pieces of a call's output. Returns `None` if there is no such call.
     async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError>;
 
-    /// The newest messages of a session's history that together take at most `bytes_max`; of a
-    /// session that isn't known there are none.
+    /// Returns the newest messages of a session's history that together take at most `bytes_max`. A
+    /// session that does not exist has none.
     async fn messages(
         &self,
         session_id: SessionId,
@@ -297,56 +300,59 @@ pub trait Store: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<MessageSlice, StoreError>;
 
-    /// The record of a task's follow-up. One that can't be read back is [`StoreError::Corrupt`].
+    /// Returns the record of a task's follow-up. One that cannot be read back is
+    /// [`StoreError::Corrupt`].
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError>;
 
-    /// A follow-up with its task as it ended. If either can't be read back, that is
+    /// Returns a follow-up with its task as it ended. If either cannot be read back, that is
     /// [`StoreError::Corrupt`].
     async fn follow_up_with_task(&self, id: CallId)
     -> Result<Option<FollowUpWithTask>, StoreError>;
 
-    /// Follow-ups with their tasks, newest first.
+    /// Lists follow-ups with their tasks, newest first.
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError>;
 
-    /// Follow-ups that something is due for.
+    /// Returns the follow-ups that are due.
     async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError>;
 
-    /// Sessions with a follow-up that the engine is to deliver and that is due, those that have
-    /// waited the longest first.
+    /// Returns the sessions with a follow-up that is due for delivery by the engine, those that
+    /// have waited the longest first.
     async fn sessions_with_due_follow_ups(
         &self,
         now: Timestamp,
         limit: u32,
     ) -> Result<DueSessions, StoreError>;
 
-    /// Follow-ups of a tenant that are leased for the request with this id, oldest first. Those
-    /// that can't be read back are left out.
+    /// Returns the follow-ups of a tenant that are leased for the request with this id, oldest
+    /// first. Those that cannot be read back are left out.
     async fn leased_follow_ups(
         &self,
         tenant: &Tenant,
         request_id: &str,
     ) -> Result<Vec<FollowUp>, StoreError>;
 
-    /// What a request id did.
+    /// Returns the record of a request, or `None` if the id has not been used.
     async fn request(
         &self,
         tenant: &Tenant,
         request_id: &str,
     ) -> Result<Option<RequestRecord>, StoreError>;
 
-    /// Sessions that hold a call that hasn't ended, after `after` in the order of their ids.
+    /// Returns the sessions with a call that has not ended, after `after` in the order of their
+    /// ids.
     async fn sessions_with_live_calls(
         &self,
         after: Option<SessionId>,
         limit: u32,
     ) -> Result<Vec<SessionId>, StoreError>;
 
-    /// Removes some of what may go.
+    /// Removes expired rows, as many as one round may remove.
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError>;
 
-    /// Whether writes are possible: an error says why not.
+    /// Checks that writes are possible. The error is the reason why they are not.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// Waits for what is under way and closes. Later calls give [`StoreError::Unavailable`].
+    /// Waits for the operations under way, and closes the store. Later ones fail with
+    /// [`StoreError::Unavailable`].
     async fn close(&self);
 }

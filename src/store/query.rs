@@ -1,4 +1,4 @@
-//! Questions to a store, and the pages that answer them.
+//! Queries of a store, and the pages that answer them.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,61 +8,62 @@ use crate::model::{
     State, StreamSummary, Tenant, Timestamp, ToolKind,
 };
 
-/// Which events of a session.
+/// A query for events of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventQuery {
     /// The session.
     pub session_id: SessionId,
-    /// Only events behind this sequence.
+    /// Only events after this sequence.
     pub after: u64,
-    /// Only these kinds; empty: all.
+    /// Only events of these kinds, or of all kinds if empty.
     pub kinds: Vec<PayloadKind>,
-    /// Only this call's.
+    /// Only events of this call, or of all calls and none if `None`.
     pub call_id: Option<CallId>,
-    /// How many events are looked at, matching or not.
+    /// The most events to scan, matching or not.
     pub scan_max: usize,
-    /// How many bytes of events are returned; at least one event is, however large.
+    /// The most bytes of events to return. At least one event is returned, however large.
     pub bytes_max: usize,
 }
 
 /// Events of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventPage {
-    /// Those that match, in order.
+    /// The matching events, in order.
     pub events: Vec<LogEvent>,
-    /// The last sequence that was looked at: ask on after it. At least the question's `after`.
+    /// The last sequence that was scanned, after which the next page begins. At least the `after`
+    /// of the query.
     pub scanned_to: u64,
     /// The newest sequence of the log.
     pub head: u64,
     /// The oldest sequence that can still be read.
     pub first: u64,
-    /// The session has come to its end: nothing will follow `head`.
+    /// `true` if the session is closed: nothing follows `head`.
     pub closed: bool,
 }
 
-/// Where a page of sessions ends.
+/// The position at which a page of sessions ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionCursor {
-    /// When the last one shown was made.
+    /// The creation time of the last session on the page.
     pub create_time: Timestamp,
-    /// Its id.
+    /// The id of that session.
     pub id: SessionId,
 }
 
-/// Which sessions. Order: `create_time`, then id, both descending.
+/// A query for sessions. The order is `create_time`, then id, both descending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionQuery {
-    /// Whose.
+    /// Only those of this tenant.
     pub tenant: Tenant,
-    /// In one of these states; empty: any.
+    /// Only those in one of these states, or in any if empty.
     pub states: Vec<SessionState>,
-    /// With all of these labels.
+    /// Only those with all of these labels.
     pub labels: Labels,
-    /// Made after this.
+    /// Only those created after this time.
     pub created_after: Option<Timestamp>,
-    /// Behind this one.
+    /// Only those after this position, or from the beginning if `None`.
     pub cursor: Option<SessionCursor>,
-    /// How many at most.
+    /// The most to return.
     pub limit: u32,
 }
 
@@ -71,38 +72,38 @@ pub struct SessionQuery {
 pub struct SessionPage {
     /// The sessions.
     pub sessions: Vec<Session>,
-    /// There are more: ask on behind this one.
+    /// The position at which the next page begins, or `None` if there are no more.
     pub next: Option<SessionCursor>,
 }
 
-/// Where a page of tasks ends.
+/// The position at which a page of tasks or follow-ups ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallCursor {
-    /// When the last one shown was accepted.
+    /// The creation time of the last one on the page.
     pub create_time: Timestamp,
-    /// Its id.
+    /// The id of that task.
     pub id: CallId,
 }
 
-/// Which background tasks. Order: `create_time`, then id, both descending, neither of which ever
-/// changes: so a task that exists throughout is on exactly one page.
+/// A query for background tasks. The order is `create_time`, then id, both descending. Neither ever
+/// changes, so a task that exists throughout is on exactly one page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallQuery {
-    /// Whose.
+    /// Only those of this tenant.
     pub tenant: Tenant,
-    /// In this session.
+    /// Only those of this session, or of all sessions if `None`.
     pub session_id: Option<SessionId>,
-    /// In one of these states; empty: any.
+    /// Only those in one of these states, or in any if empty.
     pub states: Vec<State>,
-    /// Of one of these kinds; empty: any.
+    /// Only those of one of these kinds, or of any if empty.
     pub kinds: Vec<ToolKind>,
-    /// With all of these labels.
+    /// Only those with all of these labels.
     pub labels: Labels,
-    /// Accepted after this.
+    /// Only those accepted after this time.
     pub created_after: Option<Timestamp>,
-    /// Behind this one.
+    /// Only those after this position, or from the beginning if `None`.
     pub cursor: Option<CallCursor>,
-    /// How many at most.
+    /// The most to return.
     pub limit: u32,
 }
 
@@ -111,68 +112,69 @@ pub struct CallQuery {
 pub struct CallPage {
     /// The tasks.
     pub calls: Vec<Call>,
-    /// There are more: ask on behind this one.
+    /// The position at which the next page begins, or `None` if there are no more.
     pub next: Option<CallCursor>,
-    /// The newest change number, read in the same moment.
+    /// The newest change number, read at the same moment.
     pub change: u64,
 }
 
-/// Which changes of background tasks.
+/// A query for changes of background tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeQuery {
-    /// Whose.
+    /// Only those of this tenant.
     pub tenant: Tenant,
-    /// In this session.
+    /// Only those of this session, or of all sessions if `None`.
     pub session_id: Option<SessionId>,
-    /// Behind this change number.
+    /// Only those after this change number.
     pub after: u64,
-    /// How many at most.
+    /// The most to return.
     pub limit: u32,
 }
 
-/// Background tasks as they are now, in the order of their last change. Every commit that puts a
-/// call gives it the next number of one count for the whole store.
+/// Background tasks in their current state, in the order of their last change. Each change of a
+/// call gets the next number of one sequence for the whole store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangePage {
     /// The tasks.
     pub calls: Vec<Call>,
-    /// Ask on behind this: the number of the last one here, or, when nothing is left, the newest.
+    /// The change number after which the next page begins: that of the last task here or, if there
+    /// are no more, the newest.
     pub change: u64,
-    /// There are more.
+    /// `true` if there are more.
     pub more: bool,
 }
 
-/// Which stream of a call's output.
+/// A stream of a call's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OutputSelection {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// Both, in the order of arrival.
+    /// Both streams, in the order of arrival.
     Combined,
 }
 
-/// From where.
+/// The position from which output is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFrom {
-    /// The piece that holds this offset of the selected stream, or else the next one, and on.
+    /// From the piece that holds this offset of the selected stream, or else from the next one.
     Offset(u64),
-    /// The last pieces that together have at least so many bytes, or all.
+    /// Only the last pieces, which together have at least this many bytes, or all pieces.
     Tail(u64),
 }
 
-/// Which pieces of a call's output.
+/// A query for pieces of a call's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputQuery {
     /// The call.
     pub call_id: CallId,
-    /// Of which stream.
+    /// The stream.
     pub selection: OutputSelection,
-    /// From where.
+    /// The position from which to read.
     pub from: OutputFrom,
-    /// From an offset, pieces are returned until they hold this many bytes; at least one is, if
-    /// there is any. A tail is returned whole. Either way no more than
+    /// The bytes after which a page from an offset is full. It holds at least one piece, if there
+    /// is any. A tail is returned whole. Neither holds more than
     /// [`OUTPUT_PAGE_PIECES_MAX`](crate::model::limits::OUTPUT_PAGE_PIECES_MAX) pieces.
     pub bytes_max: u64,
 }
@@ -182,28 +184,28 @@ pub struct OutputQuery {
 pub struct OutputPage {
     /// Output events of the selected stream.
     pub pieces: Vec<StoredEvent>,
-    /// Counts of what is in the log up to now: standard output, standard error, both.
-    /// `total_bytes` ends behind the last piece; `dropped_bytes` is what the pieces leave out.
+    /// The counts of standard output up to now. `total_bytes` ends after the last piece;
+    /// `dropped_bytes` is the part that no piece holds.
     pub stdout: StreamSummary,
-    /// Standard error.
+    /// The counts of standard error.
     pub stderr: StreamSummary,
-    /// Both.
+    /// The counts of both streams.
     pub combined: StreamSummary,
 }
 
-/// Which follow-ups. Order: `create_time`, then the task's id, both descending, neither of which
-/// ever changes.
+/// A query for follow-ups. The order is `create_time`, then the id of the task, both descending.
+/// Neither ever changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowUpQuery {
-    /// Whose.
+    /// Only those of this tenant.
     pub tenant: Tenant,
-    /// In this session.
+    /// Only those of this session, or of all sessions if `None`.
     pub session_id: Option<SessionId>,
-    /// In one of these states; empty: any.
+    /// Only those in one of these states, or in any if empty.
     pub states: Vec<FollowUpState>,
-    /// Behind this one.
+    /// Only those after this position, or from the beginning if `None`.
     pub cursor: Option<CallCursor>,
-    /// How many at most.
+    /// The most to return.
     pub limit: u32,
 }
 
@@ -219,46 +221,46 @@ pub struct FollowUpWithTask {
 /// Follow-ups, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FollowUpPage {
-    /// The follow-ups. Those that can't be read back, or whose task can't, are left out.
+    /// The follow-ups, without those that cannot be read back or whose task cannot.
     pub follow_ups: Vec<FollowUpWithTask>,
-    /// The tasks of those that are left out. They count as a part of the page.
+    /// The tasks of the follow-ups that are left out. They count as a part of the page.
     pub unreadable: Vec<CallId>,
-    /// There are more: ask on behind this one.
+    /// The position at which the next page begins, or `None` if there are no more.
     pub next: Option<CallCursor>,
 }
 
-/// Among which follow-ups something is due.
+/// The follow-ups among which to look for those that are due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DueScope {
-    /// Those of a session that are pending and that the engine delivers.
+    /// Pending ones of a session that the engine delivers.
     Session(SessionId),
-    /// Those of a tenant, in one session if it is named, that are pending and wait for a lease.
+    /// Pending ones of a tenant that wait for a lease, of one session or, if `None`, of all.
     Lease(Tenant, Option<SessionId>),
-    /// Those whose lease has a time: it has run out.
+    /// Leased ones, which are due when their lease expires.
     Leased,
 }
 
-/// Which follow-ups something is due for.
+/// A query for follow-ups that are due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueQuery {
-    /// Among which.
+    /// The follow-ups among which to look.
     pub scope: DueScope,
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
-    /// How many at most.
+    /// The most to return.
     pub limit: u32,
 }
 
-/// Follow-ups that something is due for.
+/// Follow-ups that are due.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DueFollowUps {
-    /// Those whose `due_time` is not after `now`, in its order; of one moment in the order in which
-    /// they were first stored.
+    /// The follow-ups whose `due_time` is not after `now`, in the order of that time, and of their
+    /// first storing if it is equal.
     pub records: Vec<FollowUp>,
-    /// The tasks of those between them that can't be read back. They don't count, so that they hold
-    /// nothing up, and stay due until they are put again.
+    /// The tasks of the follow-ups between them that cannot be read back. They do not count, so
+    /// that they hold nothing up, and stay due until they are replaced.
     pub unreadable: Vec<CallId>,
-    /// When the next one will be due, of those that aren't yet.
+    /// The time at which the next one is due, or `None` if there is none.
     pub next: Option<Timestamp>,
 }
 
@@ -267,6 +269,6 @@ pub struct DueFollowUps {
 pub struct DueSessions {
     /// The sessions, each once.
     pub sessions: Vec<(Tenant, SessionId)>,
-    /// When the next follow-up will be due, of those that aren't yet.
+    /// The time at which the next follow-up is due, or `None` if there is none.
     pub next: Option<Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! What every adapter judges in the same way.
+//! The rules that all adapters share.
 
 use super::{Append, MessagePage, MessageSlice, StoreError, StoredMessage};
 use crate::model::limits::HISTORY_MESSAGES_MAX;
@@ -7,9 +7,8 @@ use crate::model::{
     SessionId, StreamSummary, Timestamp,
 };
 
-/// Refuses an append that doesn't follow `head`, the end of the log that there is, or that
-/// contradicts itself: events with a gap, a session, a call or a follow-up of another log, a call
-/// twice.
+/// Refuses an append that does not follow `head`, the end of the log, or that contradicts itself:
+/// with a gap in its events, a session, a call or a follow-up of another log, or a call twice.
 pub(super) fn check_append(append: &Append, head: Option<u64>) -> Result<(), StoreError> {
     let next = head.unwrap_or(0).saturating_add(1);
     let gapless = append.events.iter().zip(next..).all(|(event, place)| event.sequence == place);
@@ -26,14 +25,13 @@ pub(super) fn check_append(append: &Append, head: Option<u64>) -> Result<(), Sto
     }
 }
 
-/// Of this session, and of its own task.
 fn is_own(put: &FollowUpPut, session_id: SessionId) -> bool {
     let of_task = put.task.as_ref().is_none_or(|task| task.id == put.record.call_id);
     put.record.session_id == session_id && of_task
 }
 
-/// Refuses a follow-up of another session, and a new one without its task. `owner` tells whose
-/// one is that is there.
+/// Refuses a follow-up of another session, and a new one without its task. `owner` returns the
+/// session of a stored one.
 pub(super) fn check_follow_ups<E: From<StoreError>>(
     append: &Append,
     head: Option<u64>,
@@ -56,23 +54,23 @@ pub(super) fn check_follow_ups<E: From<StoreError>>(
     Ok(())
 }
 
-/// What can be due of a follow-up.
+/// The action for which a follow-up is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// The engine delivers it.
+    /// Delivery by the engine.
     Delivery,
-    /// Somebody may lease it.
+    /// A lease to a consumer.
     Lease,
-    /// Its lease has run out.
-    Lapse,
+    /// The end of a lease that has expired.
+    LeaseExpiry,
 }
 
-/// What is due of a follow-up, and when.
+/// Returns the action for which a follow-up is due, and the time, or `None` if it is settled.
 pub(super) fn due(record: &FollowUp) -> Option<(Due, Timestamp)> {
     let what = match (record.state, record.delivery) {
         (FollowUpState::Pending, Delivery::Engine) => Due::Delivery,
         (FollowUpState::Pending, Delivery::Lease) => Due::Lease,
-        (FollowUpState::Leased, Delivery::Engine | Delivery::Lease) => Due::Lapse,
+        (FollowUpState::Leased, Delivery::Engine | Delivery::Lease) => Due::LeaseExpiry,
         (FollowUpState::Delivered | FollowUpState::Suppressed | FollowUpState::DeadLettered, _) => {
             return None;
         }
@@ -80,7 +78,7 @@ pub(super) fn due(record: &FollowUp) -> Option<(Due, Timestamp)> {
     record.due_time.map(|time| (what, time))
 }
 
-/// The request that a follow-up is leased for.
+/// Returns the id of the request for which a follow-up is leased, or `None` if there is none.
 pub(super) fn lease_request(record: &FollowUp) -> Option<&str> {
     let lease = record.lease.as_ref().filter(|_| record.state == FollowUpState::Leased)?;
     lease.request_id.as_deref()
@@ -97,12 +95,12 @@ pub(super) fn check_requests(append: &Append) -> Result<(), StoreError> {
     }
 }
 
-/// Whether a message is too old to be kept beside the newest.
+/// Returns whether a message is too old to be kept beside the newest.
 pub(super) fn is_forgotten(number: u64, newest: u64) -> bool {
     number.saturating_add(HISTORY_MESSAGES_MAX) <= newest
 }
 
-/// Of messages, newest first, those that together take at most `bytes_max`.
+/// Takes messages, newest first, as long as they fit into `bytes_max`.
 pub(super) fn newest_that_fit(
     messages: impl Iterator<Item = StoredMessage>,
     bytes_max: u64,
@@ -143,13 +141,13 @@ pub(super) fn first_that_fit(
     slice
 }
 
-/// Whether `labels` holds every one that is wanted.
+/// Returns whether `labels` has all of the `wanted` ones.
 pub(super) fn has_labels(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// Counts of a call's output, kept up to date piece by piece, so that reading them costs the
-/// same however long the output is.
+/// The counts of a call's output, updated with each piece, so that reading them costs the same
+/// however long the output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct OutputCounts {
     pub(super) stdout: StreamSummary,
@@ -158,17 +156,17 @@ pub(super) struct OutputCounts {
 }
 
 impl OutputCounts {
-    /// A piece came to the log.
+    /// Counts a piece that was appended to the log.
     pub(super) fn add(&mut self, position: &OutputPosition, length: u64) {
         extend(self.of(position.stream), position.offset, length);
         extend(&mut self.combined, position.combined_offset, length);
     }
 
-    /// A piece left the front of the log.
+    /// Counts a piece that was trimmed from the front of the log.
     pub(super) fn trim(&mut self, stream: OutputStream, length: u64) {
         if length > 0 {
-            cut_front(self.of(stream), length);
-            cut_front(&mut self.combined, length);
+            trim_front(self.of(stream), length);
+            trim_front(&mut self.combined, length);
         }
     }
 
@@ -189,7 +187,7 @@ fn extend(summary: &mut StreamSummary, offset: u64, length: u64) {
     summary.dropped_bytes = summary.total_bytes.saturating_sub(summary.kept_bytes);
 }
 
-fn cut_front(summary: &mut StreamSummary, length: u64) {
+fn trim_front(summary: &mut StreamSummary, length: u64) {
     summary.kept_bytes = summary.kept_bytes.saturating_sub(length);
     summary.dropped_bytes = summary.total_bytes.saturating_sub(summary.kept_bytes);
     summary.cut_offset = Some(0);

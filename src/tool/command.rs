@@ -5,7 +5,6 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,18 +13,21 @@ use serde_json::Value;
 use super::template::Template;
 use super::values::{Faults, variable_name_fault};
 use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
-use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource, limits};
+use crate::exec::{ChildProcessConfig, ChildProcessError};
+use crate::model::{ProcessSpec, Tool, ToolKind, ToolSource, limits};
 
 pub use config::{CallBudget, CommandToolConfig};
 
 /// What is wrong with the description of a command tool.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandToolError {
-    /// There is no program.
-    #[error("tool `{tool}`: argv must begin with the program to run")]
-    ProgramMissing {
+    /// A key with which no process can be started.
+    #[error("tool `{tool}`: {error}")]
+    Process {
         /// The tool.
         tool: String,
+        /// The key, and what is wrong with it.
+        error: ChildProcessError,
     },
     /// The program would be chosen by whoever calls the tool.
     #[error("tool `{tool}`: argv[0] must name a program; `{element}` takes it from an argument")]
@@ -62,26 +64,6 @@ pub enum CommandToolError {
         /// The argument that it names.
         argument: String,
     },
-    /// A variable that can't be passed on.
-    #[error("tool `{tool}`: {key}: `{variable}`: {cause}")]
-    VariableInvalid {
-        /// The tool.
-        tool: String,
-        /// `environment` or `set_environment`.
-        key: &'static str,
-        /// The variable's name.
-        variable: String,
-        /// What is wrong with it.
-        cause: &'static str,
-    },
-    /// Text that no program can be given.
-    #[error("tool `{tool}`: {key} must not contain a NUL character")]
-    Nul {
-        /// The tool.
-        tool: String,
-        /// Where it is.
-        key: String,
-    },
     /// A span that makes no sense.
     #[error("tool `{tool}`: {key} must be {expected}")]
     SpanInvalid {
@@ -104,9 +86,7 @@ pub struct CommandTool {
     tool: Tool,
     argv: Vec<Template>,
     stdin: Option<Template>,
-    environment: Vec<String>,
-    set_environment: Environment,
-    working_directory: Option<PathBuf>,
+    process: ChildProcessConfig,
 }
 
 impl CommandTool {
@@ -118,24 +98,16 @@ impl CommandTool {
     /// are checked by the [`Registry`](super::Registry).
     pub fn new(config: CommandToolConfig) -> Result<Self, CommandToolError> {
         let check = Check { tool: &config.name, input_schema: &config.input_schema };
-        let argv = check.argv(&config.argv)?;
+        let process = config.process();
+        check.process(&process)?;
+        let argv = check.argv(&process.argv)?;
         let stdin = config.stdin.as_deref().map(|text| check.stdin(text)).transpose()?;
-        check.variables("environment", config.environment.iter())?;
-        check.variables("set_environment", config.set_environment.keys())?;
-        for (name, value) in &config.set_environment {
-            check.nul(&format!("set_environment.{name}"), value)?;
-        }
-        if let Some(directory) = &config.working_directory {
-            check.nul("working_directory", &directory.to_string_lossy())?;
-        }
         let call_budget = check.call_budget(config.call_budget)?;
         let execution_timeout = check.execution_timeout(config.execution_timeout)?;
         Ok(Self {
             argv,
             stdin,
-            environment: config.environment,
-            set_environment: config.set_environment,
-            working_directory: config.working_directory,
+            process,
             tool: Tool {
                 name: config.name,
                 description: config.description,
@@ -164,13 +136,6 @@ impl CommandTool {
         }
         argv
     }
-
-    fn environment(&self, context: &CallContext) -> Environment {
-        let value_of = |name: &String| Some((name.clone(), context.environment.get(name)?.clone()));
-        let mut environment: Environment = self.environment.iter().filter_map(value_of).collect();
-        environment.extend(self.set_environment.clone());
-        environment
-    }
 }
 
 impl CallableTool for CommandTool {
@@ -191,11 +156,11 @@ impl CallableTool for CommandTool {
         let base = context.working_directory.clone();
         faults.or(Work::Process(ProcessSpec {
             argv,
-            working_directory: match &self.working_directory {
+            working_directory: match &self.process.working_directory {
                 Some(directory) => Some(base.unwrap_or_default().join(directory)),
                 None => base,
             },
-            environment: self.environment(context),
+            environment: self.process.environment(&context.environment),
             stdin: stdin.map(Bytes::from),
         }))
     }
@@ -209,8 +174,17 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    fn process(self, process: &ChildProcessConfig) -> Result<(), CommandToolError> {
+        let checked = process.check();
+        let checked = checked.and_then(|()| process.check_variable_names(variable_name_fault));
+        checked.map_err(|error| self.process_error(error))
+    }
+
+    fn process_error(self, error: ChildProcessError) -> CommandToolError {
+        CommandToolError::Process { tool: self.tool.to_owned(), error }
+    }
+
     fn argv(self, argv: &[String]) -> Result<Vec<Template>, CommandToolError> {
-        let tool = || self.tool.to_owned();
         let templates: Vec<Template> = argv
             .iter()
             .enumerate()
@@ -219,17 +193,20 @@ impl Check<'_> {
         match (templates.first(), argv.first()) {
             (Some(template), Some(element)) if !template.names().is_empty() => {
                 Err(CommandToolError::ProgramFromArgument {
-                    tool: tool(),
+                    tool: self.tool.to_owned(),
                     element: element.clone(),
                 })
             }
-            (Some(_), Some(element)) if !element.is_empty() => Ok(templates),
-            _ => Err(CommandToolError::ProgramMissing { tool: tool() }),
+            _ => Ok(templates),
         }
     }
 
     fn stdin(self, text: &str) -> Result<Template, CommandToolError> {
-        match self.template("stdin".to_owned(), text)? {
+        let key = "stdin".to_owned();
+        if text.contains('\0') {
+            return Err(self.process_error(ChildProcessError::Nul { key }));
+        }
+        match self.template(key, text)? {
             Template::Spread(name) => Err(CommandToolError::TemplateInvalid {
                 tool: self.tool.to_owned(),
                 key: "stdin".to_owned(),
@@ -241,7 +218,6 @@ impl Check<'_> {
     }
 
     fn template(self, key: String, element: &str) -> Result<Template, CommandToolError> {
-        self.nul(&key, element)?;
         let (tool, element) = (self.tool.to_owned(), element.to_owned());
         let template = match Template::parse(&element) {
             Ok(template) => template,
@@ -257,28 +233,6 @@ impl Check<'_> {
             }
             None => Ok(template),
         }
-    }
-
-    fn variables<'n>(
-        self,
-        key: &'static str,
-        names: impl Iterator<Item = &'n String>,
-    ) -> Result<(), CommandToolError> {
-        for name in names {
-            if let Some(cause) = variable_name_fault(name) {
-                let (tool, variable) = (self.tool.to_owned(), name.clone());
-                return Err(CommandToolError::VariableInvalid { tool, key, variable, cause });
-            }
-        }
-        Ok(())
-    }
-
-    fn nul(self, key: &str, text: &str) -> Result<(), CommandToolError> {
-        if text.contains('\0') {
-            let (tool, key) = (self.tool.to_owned(), key.to_owned());
-            return Err(CommandToolError::Nul { tool, key });
-        }
-        Ok(())
     }
 
     fn call_budget(self, budget: CallBudget) -> Result<Option<Duration>, CommandToolError> {

@@ -24,7 +24,9 @@ use crate::model::{ProcessSpec, Progress, Tool, ToolResult};
 pub use built_in::{BuiltInOptions, bash, python};
 pub use command::{CallBudget, CommandTool, CommandToolConfig, CommandToolError};
 pub use registry::{Registry, RegistryError, check_arguments};
-pub use toolbox::{Found, Offer, PROVIDER_SEPARATOR, ToolProvider, Toolbox, Unavailable};
+pub use toolbox::{
+    Catalog, PROVIDER_SEPARATOR, ProviderUnavailable, ResolvedTool, ToolProvider, Toolbox,
+};
 
 /// Arguments of a call: a JSON object.
 pub type Arguments = Map<String, Value>;

@@ -22,7 +22,7 @@ pub const PROVIDER_SEPARATOR: &str = "__";
 
 /// Why a provider offers no tools now, or not all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable {
+pub struct ProviderUnavailable {
     /// The provider.
     pub provider: String,
     /// What is wrong, and what to do, for whoever calls a tool.
@@ -31,7 +31,7 @@ pub struct Unavailable {
 
 /// What a provider offers.
 #[derive(Debug, Default)]
-pub struct Offer {
+pub struct Catalog {
     /// Its tools.
     pub registry: Registry,
     /// Those that can't be offered, and why: one sentence each.
@@ -47,7 +47,7 @@ pub trait ToolProvider: Send + Sync + 'static {
 
     /// What it offers now; connects first where that must be. Whoever asks may stop waiting: a start
     /// must go on then, or one that is slow would never come to its end.
-    async fn offer(&self) -> Result<Arc<Offer>, Unavailable>;
+    async fn catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable>;
 
     /// Ends what it holds.
     async fn close(&self);
@@ -56,13 +56,13 @@ pub trait ToolProvider: Send + Sync + 'static {
 /// All tools of a server.
 #[derive(Clone)]
 pub struct Toolbox {
-    own: Arc<Offer>,
+    own: Arc<Catalog>,
     providers: Arc<[Arc<dyn ToolProvider>]>,
 }
 
 /// A tool that was asked for by its name.
-pub struct Found {
-    offer: Arc<Offer>,
+pub struct ResolvedTool {
+    offer: Arc<Catalog>,
     tool: Arc<dyn CallableTool>,
 }
 
@@ -89,28 +89,28 @@ impl Toolbox {
     }
 
     fn of(own: Registry, providers: Vec<Arc<dyn ToolProvider>>) -> Self {
-        let own = Arc::new(Offer { registry: own, left_out: Vec::new() });
+        let own = Arc::new(Catalog { registry: own, left_out: Vec::new() });
         Self { own, providers: providers.into() }
     }
 
     /// The tool of this name. One of a provider that isn't available is found, too: its calls say
     /// why they fail.
-    pub async fn find(&self, name: &str) -> Option<Found> {
-        if let Some(found) = Found::among(&self.own, name) {
+    pub async fn find(&self, name: &str) -> Option<ResolvedTool> {
+        if let Some(found) = ResolvedTool::among(&self.own, name) {
             return Some(found);
         }
         let (provider, _) = name.split_once(PROVIDER_SEPARATOR)?;
         let provider = self.providers.iter().find(|candidate| candidate.name() == provider)?;
-        match provider.offer().await {
-            Ok(offer) => Found::among(&offer, name),
+        match provider.catalog().await {
+            Ok(offer) => ResolvedTool::among(&offer, name),
             Err(unavailable) => absent(name, unavailable),
         }
     }
 
     /// All tools, sorted by name, and the providers that offer none now. One that is silent is among
     /// these after [`OFFER_WAIT_SECONDS_MAX`]: whoever lists tools doesn't need all of them.
-    pub async fn list(&self) -> (Vec<Tool>, Vec<Unavailable>) {
-        let offers = self.providers.iter().map(|provider| offer_soon(provider.as_ref()));
+    pub async fn list(&self) -> (Vec<Tool>, Vec<ProviderUnavailable>) {
+        let offers = self.providers.iter().map(|provider| catalog_soon(provider.as_ref()));
         let offers = join_all(offers).await;
         let mut tools: Vec<Tool> = self.own.registry.list().cloned().collect();
         let mut unavailable = Vec::new();
@@ -121,7 +121,7 @@ impl Toolbox {
                     if !offer.left_out.is_empty() {
                         let provider = provider.name().to_owned();
                         let reason = format!("left out: {}", offer.left_out.join("; "));
-                        unavailable.push(Unavailable { provider, reason });
+                        unavailable.push(ProviderUnavailable { provider, reason });
                     }
                 }
                 Err(why) => unavailable.push(why),
@@ -143,8 +143,8 @@ impl From<Registry> for Toolbox {
     }
 }
 
-impl Found {
-    fn among(offer: &Arc<Offer>, name: &str) -> Option<Self> {
+impl ResolvedTool {
+    fn among(offer: &Arc<Catalog>, name: &str) -> Option<Self> {
         let tool = offer.registry.get(name)?.clone();
         Some(Self { offer: offer.clone(), tool })
     }
@@ -165,28 +165,40 @@ impl Found {
 }
 
 /// What a provider offers, if it says so soon.
-async fn offer_soon(provider: &dyn ToolProvider) -> Result<Arc<Offer>, Unavailable> {
+async fn catalog_soon(provider: &dyn ToolProvider) -> Result<Arc<Catalog>, ProviderUnavailable> {
     tokio::select! {
         biased;
-        offer = provider.offer() => offer,
+        offer = provider.catalog() => offer,
         () = sleep(Duration::from_secs(OFFER_WAIT_SECONDS_MAX)) => {
             let reason = format!(
                 "`{}` is still starting, or hasn't told its tools for {OFFER_WAIT_SECONDS_MAX} s: \
                  list the tools again in a while, and they may be there",
                 provider.name()
             );
-            Err(Unavailable { provider: provider.name().to_owned(), reason })
+            Err(ProviderUnavailable { provider: provider.name().to_owned(), reason })
         }
     }
 }
 
 /// A tool that stands for one of a provider that isn't there. None: no tool could be named so.
-fn absent(name: &str, unavailable: Unavailable) -> Option<Found> {
-    let Unavailable { provider, reason } = unavailable;
-    let source = ToolSource::McpServer(provider);
-    let tool = Tool::new(name, "", json!({}), ToolKind::Mcp, source);
+fn absent(name: &str, unavailable: ProviderUnavailable) -> Option<ResolvedTool> {
+    let ProviderUnavailable { provider, reason } = unavailable;
+    let tool = Tool {
+        name: name.to_owned(),
+        description: String::new(),
+        input_schema: json!({}),
+        output_schema: None,
+        kind: ToolKind::Mcp,
+        read_only: false,
+        destructive: false,
+        idempotent: false,
+        concurrent_safe: true,
+        call_budget: None,
+        execution_timeout: None,
+        source: ToolSource::McpServer(provider),
+    };
     let registry = Registry::new(vec![Arc::new(Absent { tool, reason })]).ok()?;
-    Found::among(&Arc::new(Offer { registry, left_out: Vec::new() }), name)
+    ResolvedTool::among(&Arc::new(Catalog { registry, left_out: Vec::new() }), name)
 }
 
 struct Absent {

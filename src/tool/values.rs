@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{ArgumentFault, Arguments};
+use crate::exec::variable_name_error;
 
 /// The longest argument or variable that Linux passes to a program, in bytes, without its final
 /// NUL.
@@ -87,14 +88,8 @@ impl Faults {
     }
 }
 
-/// What is wrong with a variable's name, if anything.
+/// Returns the reason why a tool may not set a variable of this name, or `None` if it may.
 pub(super) fn variable_name_fault(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        return Some("the name of a variable must not be empty");
-    }
-    if name.contains(['=', '\0']) {
-        return Some("the name of a variable must not contain `=` or a NUL character");
-    }
-    name.starts_with(RESERVED_PREFIX)
-        .then_some("variables whose names begin with CALLPARK_ belong to the server")
+    let reserved = "variables whose names begin with CALLPARK_ belong to the server";
+    variable_name_error(name).or(name.starts_with(RESERVED_PREFIX).then_some(reserved))
 }

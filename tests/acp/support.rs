@@ -10,7 +10,7 @@ use callpark::agent::{
     Agent as _, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, OwnCall,
     OwnCallEvent, WantedCall,
 };
-use callpark::exec::{ExecutorOptions, Surroundings, UnixExecutor};
+use callpark::exec::{ExecutorOptions, Launcher, UnixExecutor};
 use callpark::model::{SessionId, StopReason, Tool, ToolKind, ToolResult, ToolSource, Usage};
 use callpark::telemetry::Metrics;
 use futures::StreamExt as _;
@@ -34,7 +34,7 @@ pub(crate) async fn wait_until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-pub(crate) fn surroundings() -> Surroundings {
+pub(crate) fn launcher() -> Launcher {
     let environment: BTreeMap<String, String> = std::env::vars().collect();
     let executor = UnixExecutor::new(ExecutorOptions {
         drain: Duration::from_millis(100),
@@ -42,7 +42,7 @@ pub(crate) fn surroundings() -> Surroundings {
         chunk_delay: Duration::from_millis(10),
         niceness: 0,
     });
-    Surroundings { executor, environment: Arc::new(environment) }
+    Launcher { executor, environment: Arc::new(environment) }
 }
 
 /// The scripted agent in one of its manners.
@@ -67,7 +67,7 @@ pub(crate) fn agent() -> AcpAgent {
 
 pub(crate) fn with(config: AgentConfig) -> AcpAgent {
     config.check().expect("a configuration");
-    AcpAgent::new(config, surroundings(), Metrics::default())
+    AcpAgent::new(config, launcher(), Metrics::default())
 }
 
 pub(crate) fn request(session_id: SessionId, messages_before: u64, prompt: &str) -> AgentRequest {

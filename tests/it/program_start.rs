@@ -82,7 +82,7 @@ async fn a_file_in_place_of_the_data_folder_is_said_plainly() {
         let data = place.display().to_string();
         let ended = site.run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]).await;
         let line = refusal(&ended);
-        assert!(line.contains(&data) && line.contains("can't write the store"), "{line}");
+        assert!(line.contains(&data) && line.contains("cannot write the store"), "{line}");
         assert!(line.contains("choose another"), "{line}");
     }
     assert_eq!(std::fs::read_to_string(&file).expect("a file"), "not a folder");

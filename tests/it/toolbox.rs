@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callpark::tool::{Offer, Registry, ToolProvider, Toolbox, Unavailable};
+use callpark::tool::{Catalog, ProviderUnavailable, Registry, ToolProvider, Toolbox};
 use tokio::time::{Instant, timeout};
 
 use crate::in_process::count;
@@ -29,7 +29,7 @@ impl ToolProvider for Slow {
         self.name
     }
 
-    async fn offer(&self) -> Result<Arc<Offer>, Unavailable> {
+    async fn catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(self.span).await;
         Ok(Arc::default())

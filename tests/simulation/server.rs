@@ -10,7 +10,7 @@ use callpark::exec::{Executor, Process, StartError, Survivor};
 use callpark::machine::Settings;
 use callpark::model::{CallId, ProcessSpec, Timestamp};
 use callpark::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
-use callpark::store::RecentStore;
+use callpark::store::CachedStore;
 use callpark::telemetry::Metrics;
 use callpark::tool::Registry;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ pub struct Site {
 
 /// One life of the server, from its recovery on.
 pub async fn serve(site: Site) -> turmoil::Result {
-    let store = RecentStore::new(Arc::new(Mounted::new(&site.disk)), site.metrics.clone());
+    let store = CachedStore::new(Arc::new(Mounted::new(&site.disk)), site.metrics.clone());
     let engine = Engine::new(EngineParts {
         store: Arc::new(store),
         codec: Arc::new(WireCodec),

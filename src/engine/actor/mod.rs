@@ -313,7 +313,10 @@ impl SessionActor {
                 if let Some(live) = self.live_calls.get_mut(&call_id) {
                     live.callers = live.callers.saturating_sub(1);
                     if live.callers == 0 {
-                        self.decide_report(Command::Disconnect { call_id, reason: ParkReason::Disconnected }, batch);
+                        self.decide_report(
+                            Command::Disconnect { call_id, reason: ParkReason::Disconnected },
+                            batch,
+                        );
                     }
                 }
             }

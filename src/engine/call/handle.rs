@@ -74,7 +74,8 @@ impl CallHandle {
         let mut leave_at = leave_at;
         loop {
             let stopping = self.shared().stopping.clone();
-            let waited = self.watch.wait_until(|version| version.settled, leave_at, &stopping).await;
+            let waited =
+                self.watch.wait_until(|version| version.settled, leave_at, &stopping).await;
             if waited == Err(Error::Draining) {
                 self.detach_silently();
             }
@@ -116,8 +117,7 @@ impl CallHandle {
     /// The error of the command.
     pub async fn leave_for_deadline(&self) -> Result<(), Error> {
         let Some(attachment) = &self.attachment else { return Ok(()) };
-        let command =
-            Command::Disconnect { call_id: self.call_id, reason: ParkReason::Deadline };
+        let command = Command::Disconnect { call_id: self.call_id, reason: ParkReason::Deadline };
         let handle = attachment.handle.clone();
         let tracker = &attachment.shared.tracker;
         let left = tracker.spawn(async move { handle.command(command, None).await });

@@ -195,7 +195,9 @@ impl Calls {
     fn count_refusal(&self, error: &Error) {
         let cap = match error {
             Error::Refused(Refusal::TaskLimit { .. }) => CallCap::LiveTasks,
-            Error::Refused(Refusal::Busy { .. } | Refusal::TurnRunning { .. }) => CallCap::Concurrency,
+            Error::Refused(Refusal::Busy { .. } | Refusal::TurnRunning { .. }) => {
+                CallCap::Concurrency
+            }
             Error::Draining => CallCap::Draining,
             Error::Store(StoreError::Full(_)) => CallCap::Storage,
             _ => return,

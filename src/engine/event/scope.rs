@@ -44,11 +44,7 @@ impl EventScope {
     }
 
     /// Returns whether the event is the last one of the scope.
-    pub(super) fn ends_with(
-        self,
-        event: &LogEvent,
-        codec: &dyn EventCodec,
-    ) -> Result<bool, Error> {
+    pub(super) fn ends_with(self, event: &LogEvent, codec: &dyn EventCodec) -> Result<bool, Error> {
         Ok(match self {
             Self::Call(_) => {
                 matches!(event.kind, PayloadKind::ToolCallFinished | PayloadKind::ToolCallParked)

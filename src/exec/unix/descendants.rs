@@ -1,8 +1,7 @@
-//! Finding and killing what a call has left behind, by the mark in its environment.
+//! The search for processes that calls have left behind, by the mark in their environment.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,47 +12,48 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
-use super::leader::Reaper;
+use super::mark::read_mark;
 use super::orphans;
-use super::spawn::MARK;
+use super::reaper::Reaper;
 use crate::exec::Survivor;
 use crate::model::CallId;
 use crate::model::limits::SEARCH_CALLS_MAX;
 
-/// How long killed processes get to disappear before they count as survivors.
+/// The time after which a killed process that is still there counts as a survivor.
 const DEATH_WAIT: Duration = Duration::from_millis(1_000);
-/// How many times it is looked for processes that the killed ones started meanwhile.
+/// The most rounds of the search for processes that killed ones have started meanwhile.
 const ROUNDS_MAX: usize = 8;
-/// How often it is looked whether the killed ones have disappeared.
+/// The interval of the checks whether killed processes have disappeared.
 const DEATH_POLL: Duration = Duration::from_millis(2);
 
-/// How long after the end of a call it is looked for what may have outlived it, at least.
+/// The shortest time between the end of a call and the search for what may have outlived it.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// The same where a search takes long.
+/// The longest such time, where a search takes long.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A pause is so many times as long as the search before it: searches for calls that nothing is
-/// known of take 2 % of one core at most.
+/// The length of a pause, in multiples of the search before it. So these searches take 2 % of one
+/// core at most.
 const PAUSE_FACTOR: u32 = 50;
 
-/// Sweeps for calls whose descendants may have left the group. A read of all of `/proc` takes long
-/// where there are many processes, so there is one at a time, and all calls that wait meanwhile
-/// share the next. Calls that don't wait share a search that comes now and then.
+/// The sweeps for calls whose descendants may have left the group. A read of all of `/proc` takes
+/// long where there are many processes. So there is one at a time, and all calls that wait
+/// meanwhile share the next. Calls that do not wait share a later search.
 #[derive(Debug, Default)]
 pub(super) struct Sweeper {
     queue: Mutex<Queue>,
 }
 
-/// At most one entry for each call that is being ended, and a bounded number that have ended.
+/// The calls to search for: at most one entry for each call that is being ended, and a bounded
+/// number of calls that have ended.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<Waiting>,
-    /// A thread is at work and will look here again before it ends.
+    /// `true` while a thread sweeps. It checks the queue again before it ends.
     sweeping: bool,
-    /// Calls that have ended, to be searched for together.
+    /// The calls that have ended, for the next shared search.
     ended: Vec<CallId>,
-    /// A task will search for those.
+    /// `true` while a task waits to search for them.
     pausing: bool,
-    /// When the next search for those is due.
+    /// The time at which the next shared search is due.
     next: Option<tokio::time::Instant>,
 }
 
@@ -64,8 +64,8 @@ struct Waiting {
 }
 
 impl Sweeper {
-    /// Kills all that carries this call's mark, on a blocking thread. The answer is what could not
-    /// be killed. Not waiting for it doesn't stop the sweep.
+    /// Kills all processes with the mark of a call, on a blocking thread, and sends those that
+    /// could not be killed. The sweep goes on if the receiver is dropped.
     pub(super) fn sweep(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -82,8 +82,8 @@ impl Sweeper {
         answer
     }
 
-    /// Kills all that carries the mark of this call, some time after its end. Returns false when
-    /// too many calls wait for that already.
+    /// Kills all processes with the mark of a call, some time after its end. Returns `false` if too
+    /// many calls wait for that already.
     pub(super) fn sweep_later(self: &Arc<Self>, reaper: &Reaper, call_id: CallId) -> bool {
         let mut queue = self.lock();
         if queue.ended.len() >= SEARCH_CALLS_MAX {
@@ -124,7 +124,7 @@ impl Sweeper {
             orphans::kill(&calls);
             for Waiting { call_id, survivors: answer } in batch {
                 let own = survivors.iter().filter(|(of, _)| *of == call_id);
-                // Who asked may be gone.
+                // The receiver may be dropped.
                 let _result = answer.send(own.map(|(_, survivor)| survivor.clone()).collect());
             }
         }
@@ -137,15 +137,15 @@ impl Sweeper {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing that holds the lock can leave the queue half changed.
+        // No holder of the lock can leave the queue half changed.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Kills every process that carries the mark of one of these calls, and those that such processes
-/// start meanwhile. Returns what is still there a second after the kill, or may not be killed.
+/// Kills every process with the mark of one of these calls, and those that such processes start
+/// meanwhile. Returns those that are still there a second after the kill, or may not be killed.
 ///
-/// Blocks. Processes of other users, whose environment can't be read, are not seen.
+/// Blocks. Processes of other users are not found, since their environment cannot be read.
 pub(super) fn kill_marked(calls: &[CallId]) -> Vec<(CallId, Survivor)> {
     if calls.is_empty() {
         return Vec::new();
@@ -197,15 +197,15 @@ impl Marked {
     }
 }
 
-/// Reads environments, with one buffer for all of them.
+/// A search for marked processes, with one buffer for all environments.
 struct Seeker {
     calls: HashSet<CallId>,
     environment: Vec<u8>,
 }
 
 impl Seeker {
-    /// All marked processes of the machine but this one, which may itself be the work of another
-    /// server's call.
+    /// Returns all marked processes of the machine but this one, which may itself belong to a call
+    /// of another server.
     fn find(&mut self) -> Vec<Marked> {
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -216,7 +216,7 @@ impl Seeker {
             .collect()
     }
 
-    /// The call that this process belongs to, if it is one of those that are looked for.
+    /// Returns the call that a process belongs to, or `None` if it is none of those searched for.
     fn mark_of(&mut self, pid: Pid) -> Option<CallId> {
         read_mark(pid, &mut self.environment).filter(|call_id| self.calls.contains(call_id))
     }
@@ -225,26 +225,14 @@ impl Seeker {
         self.mark_of(marked.pid) == Some(marked.call_id)
     }
 
-    /// Returns false when the process is there and may not be killed.
+    /// Kills a process. Returns `false` if it is there and may not be killed.
     fn kill(&mut self, marked: Marked) -> bool {
         let Ok(pidfd) = pidfd_open(marked.pid, PidfdFlags::empty()) else { return true };
-        // The pidfd is bound to one process: if that one carries the mark, no other can be hit,
+        // The pidfd is bound to one process. If that one carries the mark, no other can be killed,
         // however fast process ids are reused.
         if !self.is_there(marked) {
             return true;
         }
         matches!(pidfd_send_signal(&pidfd, Signal::KILL), Ok(()) | Err(Errno::SRCH))
     }
-}
-
-/// The call whose mark this process carries. Dead processes have no environment any more, also
-/// while nobody has reaped them.
-pub(super) fn read_mark(pid: Pid, environment: &mut Vec<u8>) -> Option<CallId> {
-    environment.clear();
-    let mut file = File::open(format!("/proc/{pid}/environ")).ok()?;
-    file.read_to_end(environment).ok()?;
-    let value = environment
-        .split(|byte| *byte == 0)
-        .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
-    std::str::from_utf8(value).ok()?.parse().ok()
 }

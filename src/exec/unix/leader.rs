@@ -13,41 +13,30 @@ use rustix::process::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::orphans::wait_for_leader;
+use super::reaper::Reaper;
 use super::unless_shut_down;
 use crate::model::Exit;
 
 /// The main process of a call.
 ///
-/// Its exit is seen through the pidfd, without reaping it. While it isn't reaped its pid, and so
-/// the id of its group, can't be given to anybody else: that is what makes a kill of the group
-/// safe after the exit too.
+/// The pidfd shows the exit without reaping the process. Until it is reaped, no other process can
+/// get its id, which is also the id of its group. So the group can be killed safely after the exit,
+/// too.
 ///
 /// Dropping it before it is reaped kills the group and leaves the reaping to a task.
 #[derive(Debug)]
 pub(super) struct Leader {
     pid: Pid,
-    /// None only while it is dropped.
+    /// The pidfd, or `None` only while the leader is dropped.
     pidfd: Option<AsyncFd<OwnedFd>>,
     reaped: bool,
     reaper: Reaper,
 }
 
-/// Where leaders go that are dropped alive, and where it is looked for what calls have left.
-#[derive(Debug, Clone)]
-pub(super) struct Reaper {
-    pub(super) tasks: TaskTracker,
-    pub(super) runtime: Handle,
-    /// Nothing is to be put off any more.
-    pub(super) closing: CancellationToken,
-}
-
 impl Leader {
-    /// Watches a child that leads its own group. If that is impossible, the group is killed.
+    /// Adopts a child that leads its own group. If its pidfd cannot be opened, the group is killed.
     pub(super) fn adopt(child: &Child, reaper: Reaper) -> io::Result<Self> {
         let mut leader = Self { pid: Pid::from_child(child), pidfd: None, reaped: false, reaper };
         let pidfd = pidfd_open(leader.pid, PidfdFlags::empty())?;
@@ -70,14 +59,14 @@ impl Leader {
         }
     }
 
-    /// Gives the whole group this niceness, and so what its members start from now on. It runs
-    /// already, and may have started something: that is in the group.
+    /// Sets the niceness of the whole group, which processes that it starts inherit. The leader
+    /// runs already, and may have started processes: those are in the group.
     pub(super) fn set_niceness(&self, niceness: i32) {
         // Fails when all members have ended.
         let _result = setpriority_pgrp(Some(self.pid), niceness);
     }
 
-    /// Waits until the process has exited; [`Leader::exit`] tells how.
+    /// Waits until the process has exited. [`Leader::exit`] returns how.
     pub(super) async fn exited(&self) {
         match &self.pidfd {
             Some(pidfd) => exited(pidfd).await,
@@ -85,12 +74,12 @@ impl Leader {
         }
     }
 
-    /// How the process ended, if it has. It stays to be reaped.
+    /// Returns the exit of the process, or `None` if it runs. The process is not reaped.
     pub(super) fn exit(&self) -> Option<Exit> {
         self.wait(WaitIdOptions::NOWAIT)
     }
 
-    /// Lets the process go if it has ended. From here on its id may be another's.
+    /// Reaps the process if it has ended. From then on another process may get its id.
     pub(super) fn reap(&mut self) {
         if !self.reaped {
             self.reaped = self.wait(WaitIdOptions::empty()).is_some();
@@ -101,7 +90,7 @@ impl Leader {
         let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         match wait_for_leader(self.pid, options) {
             Ok(status) => status.as_ref().map(exit_of),
-            // Somebody else reaped our child. It is gone, and its status with it.
+            // Another part of this program has reaped the child. Its status is lost.
             Err(_) => Some(Exit::Code(EXIT_UNKNOWN)),
         }
     }
@@ -121,10 +110,10 @@ impl Drop for Leader {
                     exited(&pidfd).await;
                     let _status = wait_for_leader(pid, REAP);
                 };
-                // A runtime that is shutting down drops the task; init will reap the process.
+                // A runtime that is shutting down drops the task. Then init reaps the process.
                 self.reaper.tasks.spawn_on(reaping, &self.reaper.runtime);
             }
-            // It was killed, so this takes as long as a process takes to die.
+            // It was killed, so the wait is short.
             None => {
                 while matches!(wait_for_leader(pid, REAP), Ok(None)) {
                     thread::sleep(DEATH_POLL);
@@ -134,13 +123,13 @@ impl Drop for Leader {
     }
 }
 
-/// Reaps what has ended, and waits for nothing.
+/// Reaps a process that has ended, and does not wait.
 const REAP: WaitIdOptions = WaitIdOptions::EXITED.union(WaitIdOptions::NOHANG);
-/// How often it is looked whether a killed process that can't be watched has ended.
+/// The interval of the checks whether a killed process without a pidfd has ended.
 const DEATH_POLL: Duration = Duration::from_millis(1);
 
-/// The code of a process whose status was taken by somebody else, such as a handler that waits for
-/// every child of the server.
+/// The exit code of a process whose status was taken by another part of this program, such as a
+/// handler that waits for every child.
 const EXIT_UNKNOWN: i32 = 255;
 
 fn exit_of(status: &WaitIdStatus) -> Exit {
@@ -160,13 +149,13 @@ fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
-/// Waits until the process behind the pidfd has exited. Its readiness is for ever.
+/// Waits until the process of a pidfd has exited. The pidfd stays ready afterwards.
 async fn exited(pidfd: &AsyncFd<OwnedFd>) {
     unless_shut_down(pidfd.readable().await).await.retain_ready();
 }
 
 fn signal_group(leader: Pid, signal: Signal) {
-    // Fails when all members are gone already, or when none may be signalled: what is then still
-    // there is found by its mark and told as a survivor.
+    // Fails if all members are gone, or none may be signalled. Those that are still there are found
+    // by their mark and reported as survivors.
     let _result = kill_process_group(leader, signal);
 }

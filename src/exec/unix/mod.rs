@@ -1,15 +1,17 @@
 //! Processes on Linux: one group for each call, watched through a pidfd and two pipes.
 //!
-//! No process needs a thread or a task of its own: everything that happens to a process happens
-//! while somebody asks for its next event, so 50,000 silent processes are 50,000 small structs
-//! and no buffers. What calls have left behind is looked for by a task for all of them.
+//! A process has no thread and no task of its own. It is handled while its next event is polled, so
+//! 50,000 silent processes are 50,000 small structs without buffers. One task searches for the
+//! processes that calls have left behind.
 
 mod descendants;
 mod leader;
+mod mark;
 mod orphans;
 mod output;
-mod peer;
+mod piped;
 mod process;
+mod reaper;
 mod spawn;
 mod stdin;
 
@@ -29,30 +31,30 @@ use super::{Executor, ExecutorOptions, Process, StartError, Survivor};
 use crate::model::{CallId, ProcessSpec};
 
 use descendants::Sweeper;
-use leader::Reaper;
 pub use orphans::adopt_orphans;
-pub use peer::{Peer, PeerLife};
+pub(in crate::exec) use piped::PipedProcess;
+pub use piped::ProcessLife;
 use process::UnixProcess;
+use reaper::Reaper;
 
-/// Keeps the descriptors that this process inherited from its own parent away from its children.
+/// Keeps the descriptors that this process has inherited from its parent away from its children.
 ///
-/// Descriptors that Rust opens are closed on exec anyway; one that a careless parent left open
-/// would reach every tool. Call it once, early: it marks every open descriptor above 2.
+/// Descriptors that Rust opens are closed on exec anyway, but one that the parent left open would
+/// reach every tool. Call it once, early: it marks all open descriptors above 2.
 pub fn close_inherited_on_exec() {
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
 }
 
-/// What an executor shares with the processes that it started.
+/// The state that an executor shares with its processes.
 #[derive(Debug)]
-struct Shared {
+struct ExecutorState {
     options: ExecutorOptions,
-    /// What processes get as their niceness. None: the server's own.
+    /// The niceness of processes, or `None` for that of the server.
     niceness: Option<i32>,
     sweeper: Arc<Sweeper>,
-    /// Waits for dropped processes, so that none stays a zombie, and looks for what calls have
-    /// left.
+    /// The tasks that reap dropped processes and search for what calls have left.
     reaping: TaskTracker,
-    /// Cancelled when that must end.
+    /// Cancelled when these tasks must end.
     closing: CancellationToken,
 }
 
@@ -66,16 +68,16 @@ struct Shared {
 /// [`adopt_orphans`].
 #[derive(Debug, Clone)]
 pub struct UnixExecutor {
-    shared: Arc<Shared>,
+    shared: Arc<ExecutorState>,
 }
 
 impl UnixExecutor {
-    /// An executor that treats its processes like this.
+    /// Creates an executor.
     pub fn new(options: ExecutorOptions) -> Self {
         let options =
             ExecutorOptions { chunk_bytes_max: options.chunk_bytes_max.max(1), ..options };
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ExecutorState {
                 options,
                 niceness: absolute_niceness(options.niceness),
                 sweeper: Arc::new(Sweeper::default()),
@@ -85,18 +87,15 @@ impl UnixExecutor {
         }
     }
 
-    /// Starts a process to be talked to over its standard input and output, in a group of its own.
-    /// It belongs to no call; what the spec has as standard input isn't used. Blocks for about a
-    /// millisecond. Must be called inside a Tokio runtime.
-    ///
-    /// # Errors
-    /// The process could not be started: why, and what to do.
-    pub fn connect(&self, spec: &ProcessSpec) -> Result<Peer, StartError> {
+    /// Starts a process whose pipes the caller holds, in a group of its own. It belongs to no call,
+    /// and the standard input of the spec is not used. Blocks for about a millisecond. Must be
+    /// called inside a Tokio runtime.
+    pub(in crate::exec) fn connect(&self, spec: &ProcessSpec) -> Result<PipedProcess, StartError> {
         let connected = spawn::connect(CallId::random(), spec, self.reaper(spec)?)?;
         if let Some(niceness) = self.shared.niceness {
             connected.leader.set_niceness(niceness);
         }
-        Ok(Peer::new(connected))
+        Ok(PipedProcess::new(connected))
     }
 
     fn reaper(&self, spec: &ProcessSpec) -> Result<Reaper, StartError> {
@@ -111,7 +110,7 @@ impl UnixExecutor {
 
 #[async_trait]
 impl Executor for UnixExecutor {
-    /// As the port says. Blocks for about a millisecond, until the program has been executed.
+    /// Blocks for about a millisecond, until the program has been executed.
     fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError> {
         let reaper = self.reaper(&spec)?;
         let spawned = spawn::spawn(call_id, &spec, reaper)?;
@@ -121,8 +120,8 @@ impl Executor for UnixExecutor {
         Ok(Box::new(UnixProcess::new(call_id, spawned, Arc::clone(&self.shared))))
     }
 
-    /// As the port says. Blocks for a read of all of `/proc`, and up to about a second more when
-    /// something must be killed.
+    /// Blocks for a read of all of `/proc`, and for up to about a second more if a process must be
+    /// killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor> {
         descendants::kill_marked(calls).into_iter().map(|(_, survivor)| survivor).collect()
     }
@@ -132,23 +131,23 @@ impl Executor for UnixExecutor {
         self.shared.reaping.close();
         self.shared.reaping.wait().await;
         // It fails only while the runtime is shutting down.
-        let _result = tokio::task::spawn_blocking(orphans::settle).await;
+        let _result = tokio::task::spawn_blocking(orphans::wait_until_gone).await;
     }
 }
 
-/// The niceness of what stands so many steps behind this program. None: as far as it is, or one
-/// that can't be told.
+/// Returns the niceness that is `steps` above that of this program, or `None` if it is the same or
+/// not known.
 fn absolute_niceness(steps: u32) -> Option<i32> {
     let own = getpriority_process(None).ok()?;
     let niceness = own.saturating_add_unsigned(steps).min(NICENESS_MAX);
     (niceness > own).then_some(niceness)
 }
 
-/// The last step that `nice` knows.
+/// The highest niceness.
 const NICENESS_MAX: i32 = 19;
 
-/// What the wait for a descriptor gave. It fails only while the runtime is shutting down; then
-/// nothing will ever be ready, and whoever waits is about to be dropped.
+/// Returns the result of a wait for a descriptor. The wait fails only while the runtime is shutting
+/// down. Then this never returns: the task that waits is about to be dropped.
 async fn unless_shut_down<T>(ready: io::Result<T>) -> T {
     match ready {
         Ok(ready) => ready,
@@ -156,7 +155,7 @@ async fn unless_shut_down<T>(ready: io::Result<T>) -> T {
     }
 }
 
-/// Trying again later may help.
+/// Returns whether another try may succeed.
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -1,7 +1,7 @@
-//! Descendants of calls whose own parent has ended, where this program is their next one.
+//! Orphans: descendants of calls whose own parent has ended, and that this program has adopted.
 //!
-//! While a call has any descendant, one of them is a child of this program: the leader, or an
-//! orphan. So one small file tells whether a call has left something behind.
+//! While a call has any descendant, one of them is a child of this program: the leader or an
+//! orphan. So one small file shows whether a call has left a process behind.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -16,26 +16,26 @@ use rustix::process::{
     waitid,
 };
 
-use super::descendants::read_mark;
-use super::leader::Reaper;
+use super::mark::read_mark;
+use super::reaper::Reaper;
 use crate::model::CallId;
 
-/// How often it is looked for orphans that have ended, while a call runs or an orphan is there.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval of the checks for orphans that have ended, while there is a call or an orphan.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the last orphans may take to die, and how often it is looked at them.
-const LAST_LOOKS: usize = 100;
-const LAST_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// The number and the interval of the checks for the last orphans.
+const LAST_CHECKS: usize = 100;
+const LAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Of the whole program, as its children are.
+/// The orphans of the whole program, as children belong to the program.
 static ORPHANS: OnceLock<Orphans> = OnceLock::new();
 
-/// Makes this program the next parent of every descendant that loses its own, and reap all of its
-/// children. Only for a program that starts no processes but those of calls, and waits for none:
-/// it would never learn how one of its own has ended.
+/// Makes this program the parent of every descendant that loses its own, and reaps all of its
+/// children. Only for a program that starts no processes but those of calls, and waits for none: it
+/// would not learn how one of its own has ended.
 ///
-/// Call it once, early, on the main thread. Where the kernel doesn't list the children of a
-/// process (`CONFIG_PROC_CHILDREN`), nothing changes.
+/// Call it once, early, on the main thread. It does nothing where the kernel does not list the
+/// children of a process (`CONFIG_PROC_CHILDREN`).
 pub fn adopt_orphans() {
     let pid = getpid();
     let path = format!("/proc/self/task/{pid}/children");
@@ -45,12 +45,12 @@ pub fn adopt_orphans() {
     }
     let mut children = Children::new(file);
     let inherited: HashSet<Pid> = children.list().into_iter().collect();
-    // The first process of a container gets the orphans of all others in it.
+    // The first process of a container adopts the orphans of all others in it.
     children.only_calls = pid != Pid::INIT && inherited.is_empty();
     children.inherited = inherited;
     let main = thread::current().id();
-    let orphans = Orphans { children: Mutex::new(children), looking: Mutex::default(), main };
-    // Whoever was first is as good.
+    let orphans = Orphans { children: Mutex::new(children), checking: Mutex::default(), main };
+    // It fails if another call was first.
     let _result = ORPHANS.set(orphans);
 }
 
@@ -62,13 +62,13 @@ pub(super) fn start(command: &mut Command, call_id: CallId, reaper: &Reaper) -> 
     }
 }
 
-/// Waits for a leader. Once it is reaped its id may be another's.
+/// Waits for a leader. Once it is reaped, another process may get its id.
 pub(super) fn wait_for_leader(
     pid: Pid,
     options: WaitIdOptions,
 ) -> rustix::io::Result<Option<WaitIdStatus>> {
     let Some(orphans) = ORPHANS.get() else { return waitid(WaitId::Pid(pid), options) };
-    // Under the lock, so that nobody takes the next owner of the id for this one.
+    // Under the lock, so that the next owner of the id is not taken for this leader.
     let mut children = orphans.lock();
     let status = waitid(WaitId::Pid(pid), options);
     let is_there = matches!(status, Ok(None)) || options.contains(WaitIdOptions::NOWAIT);
@@ -78,41 +78,41 @@ pub(super) fn wait_for_leader(
     status
 }
 
-/// Whether a call whose leader is reaped may have left processes behind. None when only a read of
-/// all of `/proc` can tell.
+/// Returns whether a call whose leader is reaped may have left processes behind, or `None` if only
+/// a read of all of `/proc` can show that.
 pub(super) fn may_be_left_by(call_id: CallId) -> Option<bool> {
     ORPHANS.get().map(|orphans| orphans.lock().may_be_left_by(call_id))
 }
 
-/// Kills the orphans of these calls, also those that have put off the mark, and reaps what has
-/// ended. Blocks.
+/// Kills the orphans of these calls, also those that have removed the mark, and reaps those that
+/// have ended. Blocks.
 pub(super) fn kill(calls: &[CallId]) {
     if let Some(orphans) = ORPHANS.get() {
         orphans.lock().kill(calls);
-        orphans.look();
+        orphans.check();
     }
 }
 
-/// Waits a moment until no call has left anything. Blocks.
-pub(super) fn settle() {
+/// Waits until the last orphans are gone, with a bound. Blocks.
+pub(super) fn wait_until_gone() {
     let Some(orphans) = ORPHANS.get() else { return };
-    for _ in 0..LAST_LOOKS {
+    for _ in 0..LAST_CHECKS {
         if !orphans.lock().has_orphans() {
             break;
         }
-        orphans.look();
-        thread::sleep(LAST_LOOK_INTERVAL);
+        orphans.check();
+        thread::sleep(LAST_CHECK_INTERVAL);
     }
 }
 
 #[derive(Debug)]
 struct Orphans {
     children: Mutex<Children>,
-    /// Held for a whole look. Nobody else reaps orphans: the id of one that was seen stays its own
-    /// as long as this is held.
-    looking: Mutex<()>,
-    /// Orphans are children of this thread. Children of other threads become its own only when
-    /// those end.
+    /// Locked for a whole check. Orphans are reaped only under this lock, so the id of one that was
+    /// seen stays its own meanwhile.
+    checking: Mutex<()>,
+    /// The main thread. Orphans are its children. Children of other threads become its own only
+    /// when those threads end.
     main: ThreadId,
 }
 
@@ -141,10 +141,10 @@ impl Orphans {
         child
     }
 
-    /// Reaps the orphans that have ended, learns whose the others are, and kills those that can't
-    /// be of a call that runs. Blocks as long as it takes to read an environment.
-    fn look(&self) {
-        let _turn = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Reaps the orphans that have ended, reads the marks of the others, and kills those that
+    /// cannot belong to a running call. Blocks while it reads environments.
+    fn check(&self) {
+        let _guard = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
         let new = self.lock().reap();
         let mut environment = Vec::new();
         let marks = new.into_iter().map(|pid| (pid, read_mark(pid, &mut environment)));
@@ -155,11 +155,11 @@ impl Orphans {
     }
 }
 
-/// Looks at the orphans once in a while, until there is nothing to look at.
+/// Checks the orphans at an interval, until there are neither calls nor orphans.
 async fn watch(reaper: Reaper) {
     let Some(orphans) = ORPHANS.get() else { return };
     loop {
-        let pause = tokio::time::sleep(LOOK_INTERVAL);
+        let pause = tokio::time::sleep(CHECK_INTERVAL);
         let stopped = reaper.closing.run_until_cancelled(pause).await.is_none();
         let has_orphans = {
             let mut children = orphans.lock();
@@ -172,32 +172,32 @@ async fn watch(reaper: Reaper) {
             has_orphans
         };
         if has_orphans {
-            let looking = reaper.runtime.spawn_blocking(|| orphans.look());
+            let checking = reaper.runtime.spawn_blocking(|| orphans.check());
             // It fails only while the runtime is shutting down.
-            let _result = looking.await;
+            let _result = checking.await;
         }
     }
 }
 
-/// The children of this program, as far as it must tell them apart.
+/// The children of this program.
 #[derive(Debug)]
 struct Children {
-    /// The ids of the main thread's children. No entry goes while the lock is held, which makes
-    /// a read of it whole.
+    /// The file with the ids of the main thread's children. No entry is removed while the lock is
+    /// held, so that a read of it is consistent.
     file: File,
     text: String,
     leaders: HashMap<Pid, CallId>,
-    /// Leaders that may be there and aren't among the `leaders` yet.
+    /// The number of leaders that may have started and are not among the `leaders` yet.
     starting: usize,
     starting_on_main: usize,
-    /// Orphans that were seen alive, with the call by whose mark they were known. One that hasn't
-    /// a mark may be the work of any call.
+    /// The orphans that were seen alive, with the call whose mark they carry. One without a mark
+    /// may belong to any call.
     known: HashMap<Pid, Option<CallId>>,
-    /// Started by whatever program this process was before it became callpark.
+    /// The children that the program started which this process was before it became callpark.
     inherited: HashSet<Pid>,
-    /// Every orphan is the work of a call.
+    /// `true` if every orphan belongs to a call.
     only_calls: bool,
-    /// A task looks at the orphans.
+    /// `true` while a task checks the orphans.
     watched: bool,
 }
 
@@ -216,7 +216,7 @@ impl Children {
         }
     }
 
-    /// The children of the main thread.
+    /// Returns the children of the main thread.
     fn list(&mut self) -> Vec<Pid> {
         self.text.clear();
         let read = self.file.rewind().and_then(|()| self.file.read_to_string(&mut self.text));
@@ -226,7 +226,7 @@ impl Children {
         }
     }
 
-    /// Those that no call has as its leader.
+    /// Returns the children that are not the leader of a call.
     fn list_orphans(&mut self) -> Vec<Pid> {
         let mut pids = self.list();
         pids.retain(|pid| !self.leaders.contains_key(pid));
@@ -244,7 +244,7 @@ impl Children {
         })
     }
 
-    /// Reaps the orphans that have ended. Returns those that live and weren't known.
+    /// Reaps the orphans that have ended. Returns the live ones that were not known.
     fn reap(&mut self) -> Vec<Pid> {
         if self.starting_on_main > 0 {
             return Vec::new();
@@ -268,7 +268,7 @@ impl Children {
         theirs.for_each(|(pid, _)| kill_orphan(*pid));
     }
 
-    /// Where no call runs, whatever is there was left by one that has ended.
+    /// Kills all children if no call runs: they were left by calls that have ended.
     fn kill_when_quiet(&mut self) {
         if self.only_calls && self.leaders.is_empty() && self.starting == 0 {
             self.list().into_iter().for_each(kill_orphan);
@@ -276,7 +276,7 @@ impl Children {
     }
 }
 
-/// Must be called under the lock: nobody has reaped it, so nobody else has its id.
+/// Kills an orphan. Must be called under the lock, under which no other process can get its id.
 fn kill_orphan(pid: Pid) {
     // Fails when it may not be killed: a program of another user.
     let _result = kill_process(pid, Signal::KILL);
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn orphans_are_reaped_and_leaders_are_not() {
-        // A thread of its own, for its children are all that there are then.
+        // A thread of its own has no other children.
         let story = || {
             let file = File::open("/proc/thread-self/children").unwrap();
             let mut children = Children::new(file);
@@ -331,7 +331,7 @@ mod tests {
             children.starting_on_main = 0;
             assert_eq!(children.reap(), [alive_pid], "the only new one that lives");
             orphan.wait().expect_err("it is reaped");
-            assert_eq!(leader.wait().unwrap().code(), Some(1), "its end is still to be had");
+            assert_eq!(leader.wait().unwrap().code(), Some(1), "it is still to be reaped");
             alive.kill().unwrap();
             alive.wait().unwrap();
         };
@@ -339,14 +339,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_by_a_call_is_told_from_what_others_have_left() {
+    fn what_one_call_has_left_is_not_taken_for_anothers() {
         let story = || {
             let file = File::open("/proc/thread-self/children").unwrap();
             let mut children = Children::new(file);
             let (this, other) = (CallId::random(), CallId::random());
             assert!(!children.may_be_left_by(this) && !children.has_orphans());
             let (mut alive, pid) = child(["sleep", "60"]);
-            assert!(children.may_be_left_by(this), "nobody knows whose it is");
+            assert!(children.may_be_left_by(this), "its call is not known");
             children.known.insert(pid, Some(other));
             assert!(!children.may_be_left_by(this) && children.may_be_left_by(other));
             children.known.insert(pid, None);
@@ -357,10 +357,10 @@ mod tests {
 
             children.kill(&[this]);
             children.kill_when_quiet();
-            assert!(stays(&mut alive), "it is nobody's");
+            assert!(stays(&mut alive), "it belongs to no call");
             children.known.insert(pid, Some(this));
             children.kill(&[other]);
-            assert!(stays(&mut alive), "it is another's");
+            assert!(stays(&mut alive), "it belongs to another call");
             children.kill(&[this]);
             assert!(!alive.wait().unwrap().success());
         };

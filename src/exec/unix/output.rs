@@ -1,4 +1,4 @@
-//! One output stream of a process: read when there is something, given in pieces.
+//! One output stream of a process, read when there is data and returned in pieces.
 
 use std::future::pending;
 use std::io;
@@ -13,20 +13,19 @@ use tokio::time::Instant;
 
 use super::{is_transient, unless_shut_down};
 
-/// The first read of a piece asks for this many bytes. A buffer that gets full grows at once to
-/// the largest piece.
+/// The size of the first read of a piece. A buffer that is full grows at once to the largest piece.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 
-/// The reading end of a pipe, and what was read but not given yet.
+/// The reading end of a pipe, and the bytes that were read but not returned.
 #[derive(Debug)]
 pub(super) struct OutputPipe {
-    /// None after the end of the file.
+    /// The pipe, or `None` after the end of the file.
     pipe: Option<Receiver>,
-    /// Has memory only while it has content.
+    /// The bytes that were not returned. Allocated only while there are any.
     pending: Vec<u8>,
-    /// When the first of the pending bytes came.
+    /// The time at which the first pending byte was read.
     since: Option<Instant>,
-    /// The last piece was a full one, so the next will probably be too.
+    /// `true` if the last piece was a full one: the next is probably one as well.
     flooding: bool,
 }
 
@@ -36,27 +35,27 @@ impl OutputPipe {
         Ok(Self { pipe, pending: Vec::new(), since: None, flooding: false })
     }
 
-    /// Nobody can write any more, and everything was read.
+    /// Returns whether all writers have closed the pipe and everything was read.
     pub(super) fn is_closed(&self) -> bool {
         self.pipe.is_none()
     }
 
-    /// When the first byte came that has not been given yet.
+    /// Returns the time at which the first pending byte was read.
     pub(super) fn since(&self) -> Option<Instant> {
         self.since
     }
 
-    /// When what is pending must be given.
+    /// Returns the time at which the pending bytes must be returned.
     pub(super) fn due(&self, delay: Duration) -> Option<Instant> {
         self.since?.checked_add(delay)
     }
 
-    /// What is pending won't become a larger piece by waiting.
+    /// Returns whether the pending bytes cannot become a larger piece.
     pub(super) fn is_ripe(&self, bytes_max: usize) -> bool {
         self.since.is_some() && (self.is_closed() || self.pending.len() >= bytes_max)
     }
 
-    /// Waits until there may be something to read. For ever, after the end of the file.
+    /// Waits until there may be data to read. Never returns after the end of the file.
     pub(super) async fn readable(&self) {
         match &self.pipe {
             Some(pipe) => unless_shut_down(pipe.readable().await).await,
@@ -64,7 +63,7 @@ impl OutputPipe {
         }
     }
 
-    /// Reads once what is there, until `bytes_max` bytes are pending. Returns how many bytes came.
+    /// Reads once, until at most `bytes_max` bytes are pending. Returns the number of bytes read.
     pub(super) fn read(&mut self, bytes_max: usize) -> usize {
         let room = self.make_room(bytes_max);
         let Some(pipe) = self.pipe.as_ref().filter(|_| room) else { return 0 };
@@ -73,7 +72,7 @@ impl OutputPipe {
         self.take_in(result)
     }
 
-    /// Reads like [`OutputPipe::read`], even when the runtime hasn't heard that there is something.
+    /// Reads like [`OutputPipe::read`], even if the runtime has not been notified of the data.
     pub(super) fn read_now(&mut self, bytes_max: usize) -> usize {
         let room = self.make_room(bytes_max);
         let Some(pipe) = self.pipe.as_ref().filter(|_| room) else { return 0 };
@@ -81,8 +80,8 @@ impl OutputPipe {
         self.take_in(result.map_err(io::Error::from))
     }
 
-    /// Gives what is pending. A few bytes in a large buffer are copied out of it: the piece may be
-    /// kept for long.
+    /// Returns the pending bytes. A few bytes are copied out of a large buffer, since the piece may
+    /// be kept for long.
     pub(super) fn take(&mut self, bytes_max: usize) -> Bytes {
         self.since = None;
         let pending = mem::take(&mut self.pending);
@@ -111,7 +110,7 @@ impl OutputPipe {
                 return count;
             }
             Err(error) if is_transient(&error) => {}
-            // The end of the file, or a pipe that can't be read: either way nothing more comes.
+            // The end of the file, or a pipe that cannot be read.
             Ok(_) | Err(_) => self.pipe = None,
         }
         if self.pending.is_empty() {

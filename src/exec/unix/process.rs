@@ -13,55 +13,56 @@ use super::leader::Leader;
 use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
-use super::{Shared, orphans};
+use super::{ExecutorState, orphans};
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
 use crate::model::{CallId, Exit, OutputStream};
 
-/// How long pipes are read after everything that was found has been killed. What still holds them
-/// then was not found.
+/// The time for which pipes are read after all processes that were found are killed. A process that
+/// still holds them then was not found.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What is read of one pipe after a deadline, in bytes: no pipe holds more, unless an
-/// administrator raised the limit.
+/// The bytes that are read from one pipe after a deadline. No pipe holds more, unless an
+/// administrator has raised the limit.
 const LATE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Where a process is in its life. It only moves forward.
+/// The phase of a process. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// It runs. A deadline is the end of its grace.
+enum ProcessPhase {
+    /// The process runs. The deadline is the end of its grace.
     Running,
-    /// It has exited and is not reaped; its group may still write. The deadline is the drain's.
+    /// The leader has exited and is not reaped. Its group may still write. The deadline is the end
+    /// of the drain.
     Draining,
-    /// Its group is dead, and it is looked for what left the group.
+    /// The group is dead. A sweep searches for processes that left it.
     Sweeping,
-    /// All that was found is dead. The deadline is for pipes that are open all the same.
+    /// All processes that were found are dead. The deadline is for pipes that are still open.
     Settling,
-    /// Its end was told.
+    /// The last event was returned.
     Done,
 }
 
 /// A process that this executor started.
 ///
-/// Every field outlives the future of [`Process::next`], which may be dropped at any await.
+/// No state is in the future of [`Process::next`], which may be dropped at any await.
 pub(super) struct UnixProcess {
     call_id: CallId,
-    shared: Arc<Shared>,
-    /// Dropped with this struct: that kills the group, and gets the leader reaped.
+    shared: Arc<ExecutorState>,
+    /// The leader. Dropping it kills the group and reaps the leader.
     leader: Leader,
     stdin: Option<StdinPipe>,
     stdout: OutputPipe,
     stderr: OutputPipe,
-    phase: Phase,
+    phase: ProcessPhase,
     deadline: Option<Instant>,
     late_bytes: usize,
     sweep: Option<oneshot::Receiver<Vec<Survivor>>>,
-    /// KILL was sent to the group while the process ran.
+    /// `true` if KILL was sent to the group while the process ran.
     killed: bool,
     report: ExitReport,
 }
 
-/// What a waiting process was woken by.
-enum Wake {
+/// The reason for which a waiting process was woken.
+enum ProcessWake {
     Readable(OutputStream),
     Writable,
     Exited,
@@ -69,15 +70,15 @@ enum Wake {
     Time,
 }
 
-/// What is to be done when there is no output to give.
-enum Step {
+/// The next step when there is no output to return.
+enum NextStep {
     Look,
     Wait,
     End,
 }
 
 impl UnixProcess {
-    pub(super) fn new(call_id: CallId, spawned: Spawned, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(call_id: CallId, spawned: Spawned, shared: Arc<ExecutorState>) -> Self {
         let Spawned { leader, stdin, stdout, stderr } = spawned;
         Self {
             call_id,
@@ -86,7 +87,7 @@ impl UnixProcess {
             stdin,
             stdout,
             stderr,
-            phase: Phase::Running,
+            phase: ProcessPhase::Running,
             deadline: None,
             late_bytes: 0,
             sweep: None,
@@ -100,7 +101,7 @@ impl UnixProcess {
         }
     }
 
-    fn begin(&mut self, phase: Phase, deadline: Option<Instant>) {
+    fn begin(&mut self, phase: ProcessPhase, deadline: Option<Instant>) {
         self.phase = phase;
         self.deadline = deadline;
         self.late_bytes = LATE_BYTES_MAX;
@@ -110,43 +111,43 @@ impl UnixProcess {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    /// What may have happened while time went by.
-    fn step(&mut self) -> Step {
+    /// Handles a deadline, and decides on the next step.
+    fn step(&mut self) -> NextStep {
         let late = self.is_past_deadline();
         match self.phase {
-            Phase::Running => {
+            ProcessPhase::Running => {
                 if late {
                     self.kill();
                 }
-                Step::Wait
+                NextStep::Wait
             }
-            Phase::Draining | Phase::Settling => {
+            ProcessPhase::Draining | ProcessPhase::Settling => {
                 let closed = self.stdout.is_closed() && self.stderr.is_closed();
                 if !closed && !late {
-                    return Step::Wait;
+                    return NextStep::Wait;
                 }
                 if !closed && self.read_late() {
-                    return Step::Look;
+                    return NextStep::Look;
                 }
                 self.end_reading(closed)
             }
-            Phase::Sweeping | Phase::Done => Step::Wait,
+            ProcessPhase::Sweeping | ProcessPhase::Done => NextStep::Wait,
         }
     }
 
-    fn end_reading(&mut self, closed: bool) -> Step {
-        if self.phase == Phase::Settling {
+    fn end_reading(&mut self, closed: bool) -> NextStep {
+        if self.phase == ProcessPhase::Settling {
             self.report.output_cut |= !closed;
-            return Step::End;
+            return NextStep::End;
         }
         // A process that was stopped is read once more after the sweep.
         self.report.output_cut = !closed && !self.report.stopped;
         self.end_group();
-        Step::Look
+        NextStep::Look
     }
 
-    /// Reads what was in the pipes when a deadline passed: how fast somebody asks for events
-    /// decides when output is given, never whether. Returns whether it is worth to look again.
+    /// Reads the bytes that were in the pipes at a deadline. A slow caller gets output later, but
+    /// not less of it. Returns whether there may be output to return.
     fn read_late(&mut self) -> bool {
         if self.late_bytes == 0 {
             return false;
@@ -162,7 +163,7 @@ impl UnixProcess {
         self.report.exit = exit;
         let grace = if self.killed { Some(now) } else { self.deadline };
         let drain = now.checked_add(self.shared.options.drain);
-        self.begin(Phase::Draining, [grace, drain].into_iter().flatten().min());
+        self.begin(ProcessPhase::Draining, [grace, drain].into_iter().flatten().min());
     }
 
     fn kill(&mut self) {
@@ -171,8 +172,8 @@ impl UnixProcess {
         self.leader.signal_group(Signal::KILL);
     }
 
-    /// Kills what is left of the group and reaps its leader. What left the group is waited for
-    /// only where there is a reason: to find it costs a read of all of `/proc`.
+    /// Kills the rest of the group, and reaps its leader. A sweep for processes that left the group
+    /// is awaited only if there is a reason: it costs a read of all of `/proc`.
     fn end_group(&mut self) {
         self.leader.signal_group(Signal::KILL);
         self.leader.reap();
@@ -180,14 +181,14 @@ impl UnixProcess {
         if self.report.stopped || self.report.output_cut || self.may_have_left_more() {
             let runtime = &self.leader.reaper().runtime;
             self.sweep = Some(self.shared.sweeper.sweep(runtime, self.call_id));
-            self.begin(Phase::Sweeping, None);
+            self.begin(ProcessPhase::Sweeping, None);
         } else {
-            self.begin(Phase::Settling, None);
+            self.begin(ProcessPhase::Settling, None);
         }
     }
 
-    /// There may be descendants that are worth a wait. Where nobody can tell, it is looked for
-    /// them later.
+    /// Returns whether to wait for a sweep. If it is not known whether there are descendants, a
+    /// later sweep searches for them.
     fn may_have_left_more(&self) -> bool {
         orphans::may_be_left_by(self.call_id).unwrap_or_else(|| !self.sweep_later())
     }
@@ -196,7 +197,7 @@ impl UnixProcess {
         self.shared.sweeper.sweep_later(self.leader.reaper(), self.call_id)
     }
 
-    /// A piece of output whose time has come.
+    /// Returns a piece of output that is due, or `None` if there is none.
     fn due_output(&mut self) -> Option<ProcessEvent> {
         let pipes = [&self.stdout, &self.stderr];
         if pipes.iter().all(|pipe| pipe.since().is_none()) {
@@ -211,8 +212,8 @@ impl UnixProcess {
         if pipes.iter().any(is_due) { self.oldest_output() } else { None }
     }
 
-    /// The piece whose first byte came first, due or not, so that both streams together stay in
-    /// the order of arrival as far as it can be known.
+    /// Returns the piece whose first byte was read first, due or not, so that both streams together
+    /// stay in the order of arrival as far as it is known.
     fn oldest_output(&mut self) -> Option<ProcessEvent> {
         let (stream, pipe) = match (self.stdout.since(), self.stderr.since()) {
             (None, None) => return None,
@@ -224,46 +225,46 @@ impl UnixProcess {
         Some(ProcessEvent::Output { stream, data })
     }
 
-    /// The last event, unless there is still output to give before it.
+    /// Returns the last event, or output that must come before it.
     fn end(&mut self) -> ProcessEvent {
         self.oldest_output().unwrap_or_else(|| {
-            self.begin(Phase::Done, None);
+            self.begin(ProcessPhase::Done, None);
             ProcessEvent::Exited(self.report.clone())
         })
     }
 
-    async fn wait(&mut self) -> Wake {
+    async fn wait(&mut self) -> ProcessWake {
         let Self { leader, stdin, stdout, stderr, sweep, phase, deadline, shared, .. } = self;
         let delay = shared.options.chunk_delay;
         let times = [stdout.due(delay), stderr.due(delay), *deadline];
         let time = times.into_iter().flatten().min();
         tokio::select! {
-            () = stdout.readable() => Wake::Readable(OutputStream::Stdout),
-            () = stderr.readable() => Wake::Readable(OutputStream::Stderr),
-            () = writable(stdin.as_ref()) => Wake::Writable,
-            () = leader.exited(), if *phase == Phase::Running => Wake::Exited,
-            survivors = swept(sweep.as_mut()) => Wake::Swept(survivors),
-            () = reached(time) => Wake::Time,
+            () = stdout.readable() => ProcessWake::Readable(OutputStream::Stdout),
+            () = stderr.readable() => ProcessWake::Readable(OutputStream::Stderr),
+            () = writable(stdin.as_ref()) => ProcessWake::Writable,
+            () = leader.exited(), if *phase == ProcessPhase::Running => ProcessWake::Exited,
+            survivors = swept(sweep.as_mut()) => ProcessWake::Swept(survivors),
+            () = reached(time) => ProcessWake::Time,
         }
     }
 
-    fn handle(&mut self, wake: Wake) {
+    fn handle(&mut self, wake: ProcessWake) {
         let bytes_max = self.shared.options.chunk_bytes_max;
         match wake {
-            Wake::Readable(OutputStream::Stdout) => _ = self.stdout.read(bytes_max),
-            Wake::Readable(OutputStream::Stderr) => _ = self.stderr.read(bytes_max),
-            Wake::Writable => self.stdin = self.stdin.take().and_then(StdinPipe::write),
-            Wake::Exited => {
+            ProcessWake::Readable(OutputStream::Stdout) => _ = self.stdout.read(bytes_max),
+            ProcessWake::Readable(OutputStream::Stderr) => _ = self.stderr.read(bytes_max),
+            ProcessWake::Writable => self.stdin = self.stdin.take().and_then(StdinPipe::write),
+            ProcessWake::Exited => {
                 if let Some(exit) = self.leader.exit() {
                     self.drain(exit);
                 }
             }
-            Wake::Swept(survivors) => {
+            ProcessWake::Swept(survivors) => {
                 self.sweep = None;
                 self.report.survivors = survivors;
-                self.begin(Phase::Settling, Some(Instant::now() + SETTLE));
+                self.begin(ProcessPhase::Settling, Some(Instant::now() + SETTLE));
             }
-            Wake::Time => {}
+            ProcessWake::Time => {}
         }
     }
 
@@ -301,9 +302,9 @@ impl Process for UnixProcess {
                 return output;
             }
             match self.step() {
-                Step::Look => {}
-                Step::End => return self.end(),
-                Step::Wait => {
+                NextStep::Look => {}
+                NextStep::End => return self.end(),
+                NextStep::Wait => {
                     let wake = self.wait().await;
                     self.handle(wake);
                 }
@@ -312,25 +313,25 @@ impl Process for UnixProcess {
     }
 
     fn stop(&mut self, stop: Stop) {
-        if self.phase == Phase::Running
+        if self.phase == ProcessPhase::Running
             && !self.report.stopped
             && let Some(exit) = self.leader.exit()
         {
             self.drain(exit);
         }
         match (self.phase, stop) {
-            (Phase::Running, _) => self.stop_running(stop),
-            (Phase::Draining, Stop::Graceful(grace)) => self.shorten_deadline(grace),
-            (Phase::Draining, Stop::Kill) => self.shorten_deadline(Duration::ZERO),
-            (Phase::Sweeping | Phase::Settling | Phase::Done, _) => {}
+            (ProcessPhase::Running, _) => self.stop_running(stop),
+            (ProcessPhase::Draining, Stop::Graceful(grace)) => self.shorten_deadline(grace),
+            (ProcessPhase::Draining, Stop::Kill) => self.shorten_deadline(Duration::ZERO),
+            (ProcessPhase::Sweeping | ProcessPhase::Settling | ProcessPhase::Done, _) => {}
         }
     }
 }
 
 impl Drop for UnixProcess {
     fn drop(&mut self) {
-        if matches!(self.phase, Phase::Running | Phase::Draining) {
-            // Too many wait for it only where calls end faster than anything can be looked for.
+        if matches!(self.phase, ProcessPhase::Running | ProcessPhase::Draining) {
+            // The queue is full only if calls end faster than a sweep can search.
             let _queued = self.sweep_later();
         }
     }
@@ -343,7 +344,7 @@ async fn writable(stdin: Option<&StdinPipe>) {
     }
 }
 
-/// What a sweep found; nothing, if the runtime is shutting down and there was none.
+/// Waits for the survivors of a sweep. There are none if the runtime is shutting down.
 async fn swept(sweep: Option<&mut oneshot::Receiver<Vec<Survivor>>>) -> Vec<Survivor> {
     match sweep {
         Some(sweep) => sweep.await.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! From a spec to a running process, or to the reason why not.
+//! The start of a process from its spec.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -10,17 +10,16 @@ use bytes::Bytes;
 use rustix::fs::{Access, access};
 use tokio::net::unix::pipe;
 
-use super::leader::{Leader, Reaper};
+use super::leader::Leader;
+use super::mark::MARK;
 use super::orphans;
 use super::output::OutputPipe;
+use super::reaper::Reaper;
 use super::stdin::StdinPipe;
 use crate::exec::StartError;
 use crate::model::{CallId, Environment, ProcessSpec};
 
-/// The variable by which the descendants of a call are found.
-pub(super) const MARK: &str = "CALLPARK_CALL_ID";
-
-/// Where programs are looked for when the environment has no `PATH`.
+/// The folders in which programs are searched for if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// A process that has just been started, and the server's ends of its pipes.
@@ -34,9 +33,9 @@ pub(super) struct Spawned {
 
 /// Starts the process. Must be called inside a Tokio runtime.
 ///
-/// The program is looked up here, not by the standard library: with an environment of its own and
-/// a name to look up, `Command` falls back from `posix_spawn` to `fork`, which copies the page
-/// tables of a large server for every call.
+/// The program is looked up here and not by the standard library: with an own environment and a
+/// name to look up, `Command` falls back from `posix_spawn` to `fork`, which copies the page tables
+/// of a large server for every call.
 pub(super) fn spawn(
     call_id: CallId,
     spec: &ProcessSpec,
@@ -45,7 +44,7 @@ pub(super) fn spawn(
     attempt(spec, |attempt| attempt.run(call_id, spec, reaper))
 }
 
-/// A process that has just been started to be talked to, and the server's ends of its pipes.
+/// A process that has just been started, and the server's ends of all of its pipes.
 #[derive(Debug)]
 pub(super) struct Connected {
     pub(super) leader: Leader,
@@ -54,8 +53,8 @@ pub(super) struct Connected {
     pub(super) stderr: pipe::Receiver,
 }
 
-/// Starts a process to be talked to; what the spec has as standard input isn't used. Must be called
-/// inside a Tokio runtime.
+/// Starts a process and keeps all of its pipes open. The standard input of the spec is not used.
+/// Must be called inside a Tokio runtime.
 pub(super) fn connect(
     mark: CallId,
     spec: &ProcessSpec,
@@ -67,7 +66,7 @@ pub(super) fn connect(
 /// Finds the program and tries to execute it.
 fn attempt<T>(
     spec: &ProcessSpec,
-    run: impl FnOnce(Attempt<'_>) -> io::Result<T>,
+    run: impl FnOnce(SpawnAttempt<'_>) -> io::Result<T>,
 ) -> Result<T, StartError> {
     let Some(program) = spec.argv.first().cloned() else {
         return Err(StartError::ProgramMissing { program: String::new() });
@@ -77,32 +76,32 @@ fn attempt<T>(
         check_directory(path)?;
     }
     let path = find_program(&program, &spec.environment, directory)?;
-    let attempt = Attempt { program: &program, path: &path };
+    let attempt = SpawnAttempt { program: &program, path: &path };
     run(attempt).map_err(|error| attempt.explain(&error))
 }
 
-/// One try to execute a program that was there a moment ago.
+/// An attempt to execute a program that was found a moment ago.
 #[derive(Clone, Copy)]
-struct Attempt<'a> {
-    /// As the caller wrote it.
+struct SpawnAttempt<'a> {
+    /// The name, as the caller wrote it.
     program: &'a str,
-    /// Where it was found.
+    /// The path at which it was found.
     path: &'a Path,
 }
 
-impl Attempt<'_> {
+impl SpawnAttempt<'_> {
     fn run(self, call_id: CallId, spec: &ProcessSpec, reaper: Reaper) -> io::Result<Spawned> {
         let (stdout, stdout_of_child) = io::pipe()?;
         let (stderr, stderr_of_child) = io::pipe()?;
         let (stdin, stdin_of_child) = stdin_pipe(spec.stdin.as_ref())?;
         let mut command = self.command(call_id, spec);
         command.stdin(stdin_of_child).stdout(stdout_of_child).stderr(stderr_of_child);
-        // Everything that can fail without a child is done before there is one.
+        // All steps that can fail without a child come before it.
         let stdout = OutputPipe::new(OwnedFd::from(stdout))?;
         let stderr = OutputPipe::new(OwnedFd::from(stderr))?;
         let child = orphans::start(&mut command, call_id, &reaper)?;
         let leader = Leader::adopt(&child, reaper)?;
-        // The child's ends of the pipes live in the command: with it gone, EOF can come.
+        // The command owns the child's ends of the pipes. Without it, EOF is possible.
         drop(command);
         Ok(Spawned { leader, stdin, stdout, stderr })
     }
@@ -122,7 +121,7 @@ impl Attempt<'_> {
         Ok(Connected { leader, stdin, stdout, stderr })
     }
 
-    /// The program with its arguments, its variables and its folder, as the leader of a group.
+    /// Returns the command with its arguments, variables and folder, as the leader of a group.
     fn command(self, mark: CallId, spec: &ProcessSpec) -> Command {
         let mut command = Command::new(self.path);
         command
@@ -145,8 +144,7 @@ impl Attempt<'_> {
             ErrorKind::NotFound => StartError::System {
                 program,
                 cause: format!(
-                    "{} is there, but what it needs to be run is not: look at the interpreter in \
-                     its first line",
+                    "{} exists, but its interpreter does not: check its first line",
                     self.path.display()
                 ),
             },
@@ -155,7 +153,7 @@ impl Attempt<'_> {
     }
 }
 
-/// The server's end of standard input, if there is something to feed, and the child's.
+/// Returns the server's end of standard input, or `None` if there is no data, and the child's end.
 fn stdin_pipe(data: Option<&Bytes>) -> io::Result<(Option<StdinPipe>, Stdio)> {
     let Some(data) = data.filter(|data| !data.is_empty()) else {
         return Ok((None, Stdio::null()));
@@ -172,8 +170,8 @@ fn check_directory(path: &Path) -> Result<(), StartError> {
     Err(StartError::WorkingDirectory { path: path.display().to_string() })
 }
 
-/// Finds the program as `execvp` would: a name with a slash is a path, seen from the process's
-/// working directory; another one is looked up in the `PATH` of the process's environment.
+/// Finds the program as `execvp` would. A name with a slash is a path, relative to the working
+/// directory of the process. Another one is looked up in the `PATH` of its environment.
 fn find_program(
     program: &str,
     environment: &Environment,
@@ -184,7 +182,7 @@ fn find_program(
         return Err(missing());
     }
     if program.contains('/') {
-        return match look_at(Path::new(program), directory) {
+        return match check_candidate(Path::new(program), directory) {
             Candidate::Executable => Ok(PathBuf::from(program)),
             Candidate::NotExecutable => {
                 Err(StartError::NotExecutable { program: program.to_owned() })
@@ -196,7 +194,7 @@ fn find_program(
     for folder in environment.get("PATH").map_or(DEFAULT_PATH, String::as_str).split(':') {
         // As in every shell, an empty entry is the working directory.
         let candidate = Path::new(if folder.is_empty() { "." } else { folder }).join(program);
-        match look_at(&candidate, directory) {
+        match check_candidate(&candidate, directory) {
             Candidate::Executable => return Ok(candidate),
             Candidate::NotExecutable => refused = true,
             Candidate::Missing => {}
@@ -211,9 +209,9 @@ enum Candidate {
     Missing,
 }
 
-fn look_at(candidate: &Path, directory: Option<&Path>) -> Candidate {
+fn check_candidate(candidate: &Path, directory: Option<&Path>) -> Candidate {
     let seen = directory.map_or_else(|| candidate.to_owned(), |base| base.join(candidate));
-    // `access` first: of the many places where a program isn't, it is the only call.
+    // `access` first: for most candidates it is the only call.
     match access(&seen, Access::EXEC_OK) {
         Ok(()) if seen.is_file() => Candidate::Executable,
         Ok(()) | Err(rustix::io::Errno::ACCESS) => Candidate::NotExecutable,

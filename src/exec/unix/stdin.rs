@@ -1,4 +1,4 @@
-//! Standard input of a process: fed as fast as it reads, then closed.
+//! The standard input of a process, written as fast as it is read, then closed.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,8 +8,8 @@ use tokio::net::unix::pipe::Sender;
 
 use super::{is_transient, unless_shut_down};
 
-/// The writing end of a pipe, and what is still to be written. Dropping it closes the process's
-/// standard input.
+/// The writing end of a pipe, and the data that is still to be written. Dropping it closes the
+/// standard input of the process.
 #[derive(Debug)]
 pub(super) struct StdinPipe {
     pipe: Sender,
@@ -21,13 +21,13 @@ impl StdinPipe {
         Ok(Self { pipe: Sender::from_owned_fd(fd)?, rest: data })
     }
 
-    /// Waits until something can be written. For ever, once the runtime is shutting down.
+    /// Waits until data can be written. Never returns once the runtime is shutting down.
     pub(super) async fn writable(&self) {
         unless_shut_down(self.pipe.writable().await).await;
     }
 
-    /// Writes what fits. Gives itself back if there is more to do: not when all was written, and
-    /// not when the process closed its end, which is its right.
+    /// Writes as much as fits. Returns `None` if all was written, or if the process has closed its
+    /// end.
     pub(super) fn write(mut self) -> Option<Self> {
         match self.pipe.try_write(&self.rest) {
             Ok(count) => self.rest.advance(count),

@@ -50,7 +50,5 @@ fn request_stop(cancel: Cancel, now: Timestamp) -> Decision {
         survivors: Vec::new(),
     };
     let effect = if force { Effect::Kill(call_id) } else { Effect::Terminate(call_id, grace) };
-    Decision::nothing()
-        .change(Change::Cancelling { call_id, cancellation, force })
-        .effect(effect)
+    Decision::nothing().change(Change::Cancelling { call_id, cancellation, force }).effect(effect)
 }

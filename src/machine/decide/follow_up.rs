@@ -18,7 +18,9 @@ pub(super) fn decide(
     let is_open = projection.session.state == SessionState::Open;
     let holds = |token: &str| record.lease.as_ref().is_some_and(|lease| lease.token == token);
     match order {
-        FollowUpOrder::Lease { .. } if !is_pending => Decision::refused(Refusal::FollowUpTaken { call_id }),
+        FollowUpOrder::Lease { .. } if !is_pending => {
+            Decision::refused(Refusal::FollowUpTaken { call_id })
+        }
         FollowUpOrder::Lease { .. } if !is_open => {
             step(projection, Step::Suppress(record, SESSION_CLOSED.into()), now)
         }
@@ -50,7 +52,9 @@ pub(super) fn decide(
         },
         FollowUpOrder::Retry => match record.state {
             FollowUpState::Pending => again(record),
-            FollowUpState::DeadLettered if !is_open => Decision::refused(Refusal::SessionClosed { session_id: projection.session.id }),
+            FollowUpState::DeadLettered if !is_open => {
+                Decision::refused(Refusal::SessionClosed { session_id: projection.session.id })
+            }
             FollowUpState::DeadLettered => {
                 put(record.revived(now), Some(Payload::FollowUpScheduled))
             }

@@ -7,8 +7,8 @@ use super::super::{
 use super::{begin, cancel};
 use crate::model::limits::EVENT_ARGUMENTS_BYTES_MAX;
 use crate::model::{
-    BusyPolicy, Call, CallPolicy, CancelCause, FollowUp, FollowUpState, ParkReason, SessionState, State,
-    TaskLimitPolicy, Timestamp, Turn,
+    BusyPolicy, Call, CallPolicy, CancelCause, FollowUp, FollowUpState, ParkReason, SessionState,
+    State, TaskLimitPolicy, Timestamp, Turn,
 };
 
 /// Refuses the call or accepts it. An accepted call runs at once, or is pending until the calls that
@@ -104,12 +104,7 @@ fn stop_all(
     decision
 }
 
-fn by_callpark(
-    projection: &Projection,
-    call: &Call,
-    reason: &str,
-    cause: CancelCause,
-) -> Cancel {
+fn by_callpark(projection: &Projection, call: &Call, reason: &str, cause: CancelCause) -> Cancel {
     let cancel = Cancel::new(call.id, CALLPARK, reason, projection.settings.grace);
     Cancel { cause, ..cancel }
 }

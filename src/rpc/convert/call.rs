@@ -157,7 +157,11 @@ pub(super) fn on_disconnect_policy(
     }
 }
 
-pub(super) fn follow_up_policy(fields: &mut FieldReader, path: &str, number: i32) -> FollowUpPolicy {
+pub(super) fn follow_up_policy(
+    fields: &mut FieldReader,
+    path: &str,
+    number: i32,
+) -> FollowUpPolicy {
     match fields.choice::<v1::FollowUpPolicy>(path, number) {
         v1::FollowUpPolicy::Unspecified | v1::FollowUpPolicy::None => FollowUpPolicy::None,
         v1::FollowUpPolicy::OnFinish => FollowUpPolicy::OnFinish,

@@ -70,7 +70,8 @@ impl EventCodec for WireCodec {
         let header = Header::decode(bytes).map_err(|error| corrupt(error.to_string()))?;
         let Some(parked) = header.tool_call_parked else { return Ok(None) };
         let reason = park_reason_from_wire(parked.reason());
-        let call_id = header.call_id.parse().map_err(|error: IdError| corrupt(error.to_string()))?;
+        let call_id =
+            header.call_id.parse().map_err(|error: IdError| corrupt(error.to_string()))?;
         Ok(reason.map(|reason| (call_id, reason)))
     }
 

@@ -7,8 +7,7 @@ use prost_types::Timestamp as WireTimestamp;
 
 use crate::engine::RequestKey;
 use crate::model::limits::{
-    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PAGE_SIZE_MAX,
-    SPAN_SECONDS_MAX,
+    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PAGE_SIZE_MAX, SPAN_SECONDS_MAX,
 };
 use crate::model::{CallId, IdError, Labels, SessionId, Timestamp, TurnId};
 

@@ -7,7 +7,11 @@ use super::{FieldReader, ViolationReason};
 use crate::model::limits::ARGUMENTS_DEPTH_MAX;
 
 /// A JSON object, from the wire.
-pub(crate) fn map_from_struct(fields: &mut FieldReader, path: &str, value: Struct) -> Map<String, Json> {
+pub(crate) fn map_from_struct(
+    fields: &mut FieldReader,
+    path: &str,
+    value: Struct,
+) -> Map<String, Json> {
     object(fields, path, value, 1)
 }
 

@@ -25,7 +25,6 @@ pub(crate) use field::{
 pub(crate) use filter::{
     PageQuery, ToolView, list_messages_query, list_query, list_sessions_query, list_tools_query,
 };
-pub(crate) use page::{PageError, fit_page, next_page_token};
 pub(crate) use follow_up::{
     Acknowledgement, acknowledge_request, follow_up_state_name, follow_up_with_message,
     follow_ups_query, lease_request, leased_follow_up, retry_request, summary_follow_up,
@@ -34,10 +33,11 @@ pub(crate) use follow_up::{
 pub(crate) use json::map_from_struct;
 pub(crate) use json::{struct_from_map, value_from_json};
 pub(crate) use message::message;
+pub(crate) use page::{PageError, fit_page, next_page_token};
 pub(crate) use session::{
     new_session, session, stream_query, summary_session, update_session_request,
 };
-pub(crate) use task::{summary_task, output_tail, parked_call, task, task_with_summary};
+pub(crate) use task::{output_tail, parked_call, summary_task, task, task_with_summary};
 pub(crate) use task_request::{background_id, cancel_request, many_ids, output_request, wait_span};
 pub(crate) use time::{duration, timestamp};
 pub(crate) use tool::{foreground_result, summary_tool, tool, tool_result, unavailable};

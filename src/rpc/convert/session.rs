@@ -213,11 +213,7 @@ fn limit_policy(fields: &mut FieldReader, path: &str, number: i32) -> TaskLimitP
     }
 }
 
-fn session_follow_up(
-    fields: &mut FieldReader,
-    path: &str,
-    number: i32,
-) -> Option<FollowUpPolicy> {
+fn session_follow_up(fields: &mut FieldReader, path: &str, number: i32) -> Option<FollowUpPolicy> {
     match fields.choice::<v1::FollowUpPolicy>(path, number) {
         v1::FollowUpPolicy::Unspecified => None,
         v1::FollowUpPolicy::None => Some(FollowUpPolicy::None),
@@ -275,7 +271,9 @@ fn stored_kind(kind: v1::PayloadKind) -> Option<PayloadKind> {
 }
 
 /// Reads a StreamSession.
-pub(crate) fn stream_query(request: v1::StreamSessionRequest) -> Result<StreamQuery, InvalidRequest> {
+pub(crate) fn stream_query(
+    request: v1::StreamSessionRequest,
+) -> Result<StreamQuery, InvalidRequest> {
     let mut fields = FieldReader::default();
     let v1::StreamSessionRequest {
         session_id,

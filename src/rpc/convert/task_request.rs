@@ -5,8 +5,8 @@ use std::time::Duration;
 use callpark_proto::v1;
 use tonic::Status;
 
-use super::{FieldReader, ViolationReason};
 use super::field::fingerprint;
+use super::{FieldReader, ViolationReason};
 use crate::engine::{CancelTask, OutputRead, OutputStart};
 use crate::model::CallId;
 use crate::model::limits::{

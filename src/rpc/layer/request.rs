@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::FutureExt;
 use callpark_proto::v1::ErrorReason;
+use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tonic::body::Body;
@@ -149,7 +149,8 @@ fn answer(handled: std::thread::Result<Result<Response<Body>, Infallible>>) -> R
         Ok(Err(never)) => match never {},
         Err(_) => {
             tracing::error!("a handler panicked");
-            status(Code::Internal, ErrorReason::Internal, "internal error: see the server's log").into_http()
+            status(Code::Internal, ErrorReason::Internal, "internal error: see the server's log")
+                .into_http()
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::world::{
-    Log, at, conflict, event, keep_all, knows_request, labels, log_event, read_log, request,
-    sequences, tenant, whole,
+    SessionWriter, at, conflict, event, keep_all, knows_request, labels, log_event, read_log,
+    request, sequences, tenant, whole,
 };
 use crate::model::{
     Call, CallId, CallPolicy, Cancellation, Failure, FailureCode, FollowUpPolicy, OnDisconnect,
@@ -19,13 +19,13 @@ use crate::store::{
 };
 
 pub(super) async fn a_new_session_can_be_read(store: &dyn Store) {
-    let log = Log::stored(store, 0).await;
+    let log = SessionWriter::stored(store, 0).await;
     assert_eq!(store.session(log.id()).await, Ok(Some(log.session.clone())));
-    assert_eq!(store.session(Log::new(0).id()).await, Ok(None));
+    assert_eq!(store.session(SessionWriter::new(0).id()).await, Ok(None));
 }
 
 pub(super) async fn everything_in_an_append_can_be_read(store: &dyn Store) {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     let call = log.call(1);
     let made = request("made", RequestEffect::SessionCreated(log.id()), 0);
     log.commit(
@@ -46,7 +46,7 @@ pub(super) async fn everything_in_an_append_can_be_read(store: &dyn Store) {
 }
 
 pub(super) async fn every_field_comes_back(store: &dyn Store) {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     log.session = full_session(log.session);
     let call = full_call(log.call(3));
     log.put_one(store, &call).await;
@@ -130,7 +130,7 @@ fn full_call(call: Call) -> Call {
 }
 
 pub(super) async fn events_come_back_byte_for_byte(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call_id = CallId::random();
     let kinds = (1..=u8::MAX).filter_map(PayloadKind::from_number);
     let mut events: Vec<StoredEvent> = kinds
@@ -146,7 +146,7 @@ pub(super) async fn events_come_back_byte_for_byte(store: &dyn Store) {
 }
 
 pub(super) async fn a_wrong_head_leaves_nothing(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let kept = log.call(0);
     log.put_one(store, &kept).await;
     log.write(store, 2).await;
@@ -180,7 +180,7 @@ async fn newest_change(store: &dyn Store) -> u64 {
 }
 
 pub(super) async fn a_session_is_made_once(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let again = Append { expected_head: None, ..log.append() };
     assert_eq!(store.append(again.clone()).await, conflict(Some(0)));
     log.write(store, 3).await;
@@ -188,21 +188,21 @@ pub(super) async fn a_session_is_made_once(store: &dyn Store) {
 }
 
 pub(super) async fn an_unknown_session_has_no_head(store: &dyn Store) {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let append = Append { expected_head: Some(0), ..log.append() };
     assert_eq!(store.append(append).await, conflict(None));
     assert_eq!(store.session(log.id()).await, Ok(None));
 }
 
 pub(super) async fn sequences_have_no_gap(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     log.write(store, 2).await;
     for wrong in [&[2][..], &[4], &[3, 5], &[3, 3], &[4, 3], &[0], &[u64::MAX]] {
         let events = wrong.iter().copied().map(event).collect();
         let append = Append { events, ..log.append() };
         assert_eq!(store.append(append).await, conflict(Some(2)), "{wrong:?}");
     }
-    let new = Log::new(0);
+    let new = SessionWriter::new(0);
     let append = Append { events: vec![event(2)], ..new.append() };
     assert_eq!(store.append(append).await, conflict(None));
     assert_eq!(sequences(&read_log(store, log.id()).await), [1, 2]);
@@ -210,8 +210,8 @@ pub(super) async fn sequences_have_no_gap(store: &dyn Store) {
 }
 
 pub(super) async fn an_append_must_not_contradict_itself(store: &dyn Store) {
-    let log = Log::stored(store, 0).await;
-    let mut other = Log::stored(store, 0).await;
+    let log = SessionWriter::stored(store, 0).await;
+    let mut other = SessionWriter::stored(store, 0).await;
     let (call, foreign) = (log.call(1), other.call(1));
     other.put_one(store, &foreign).await;
     let stolen = Call { session_id: log.id(), ..foreign.clone() };
@@ -229,7 +229,7 @@ pub(super) async fn an_append_must_not_contradict_itself(store: &dyn Store) {
 }
 
 pub(super) async fn without_events_the_head_stays(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     log.write(store, 1).await;
     log.session.labels = labels(&[("new", "label")]);
     log.save(store).await;
@@ -240,7 +240,7 @@ pub(super) async fn without_events_the_head_stays(store: &dyn Store) {
 }
 
 pub(super) async fn the_store_knows_head_first_and_live(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     // What a caller says of them is not what counts.
     log.session.head_sequence = 77;
     log.session.first_sequence = 55;
@@ -261,13 +261,13 @@ pub(super) async fn the_store_knows_head_first_and_live(store: &dyn Store) {
     assert_eq!(counts(store, &log).await, (2, 1, 0));
 }
 
-async fn counts(store: &dyn Store, log: &Log) -> (u64, u64, u32) {
+async fn counts(store: &dyn Store, log: &SessionWriter) -> (u64, u64, u32) {
     let session = store.session(log.id()).await.unwrap().unwrap();
     (session.head_sequence, session.first_sequence, session.live_tasks)
 }
 
 pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call = log.task(0);
     log.commit(
         store,
@@ -306,7 +306,7 @@ pub(super) async fn a_deleted_call_is_gone_but_its_events_stay(store: &dyn Store
     assert!(knows_request(store, "delete").await);
 }
 
-fn started(log: &Log, call: &Call) -> RequestEffect {
+fn started(log: &SessionWriter, call: &Call) -> RequestEffect {
     RequestEffect::CallStarted { session_id: log.id(), call_id: call.id }
 }
 
@@ -324,8 +324,8 @@ fn all_tasks() -> CallQuery {
 }
 
 pub(super) async fn only_its_own_session_deletes_a_call(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
-    let mut other = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
+    let mut other = SessionWriter::stored(store, 0).await;
     let call = log.call(0);
     log.put_one(store, &call).await;
     let foreign = Append { deleted_calls: vec![call.id], ..other.append() };
@@ -335,7 +335,7 @@ pub(super) async fn only_its_own_session_deletes_a_call(store: &dyn Store) {
 }
 
 pub(super) async fn a_closed_store_says_so(store: &dyn Store) {
-    let log = Log::stored(store, 0).await;
+    let log = SessionWriter::stored(store, 0).await;
     assert_eq!(store.check().await, Ok(()));
     store.close().await;
     store.close().await;

@@ -1,6 +1,6 @@
-//! Change numbers: what changed since.
+//! Change numbers, and the tasks that have changed since one.
 
-use super::world::{Log, at, labels, tenant};
+use super::world::{SessionWriter, at, labels, tenant};
 use crate::model::{Call, CallId, State, Tenant};
 use crate::store::{CallQuery, ChangePage, ChangeQuery, Store};
 
@@ -14,7 +14,7 @@ async fn changes(store: &dyn Store, query: ChangeQuery) -> (Vec<CallId>, u64, bo
 }
 
 pub(super) async fn tasks_come_in_the_order_of_their_last_change(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     assert_eq!(changes(store, after(0, 9)).await, (vec![], 0, false));
     let (one, two, three) = (log.task(3), log.task(1), log.task(2));
     log.put(store, &[one.clone(), two.clone()]).await;
@@ -31,7 +31,7 @@ pub(super) async fn tasks_come_in_the_order_of_their_last_change(store: &dyn Sto
 }
 
 pub(super) async fn pages_follow_the_changes(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let calls: Vec<Call> = (0..5).map(|n| log.task(n)).collect();
     log.put(store, &calls).await;
     log.put(store, &[log.call(9)]).await;
@@ -44,7 +44,7 @@ pub(super) async fn pages_follow_the_changes(store: &dyn Store) {
 }
 
 pub(super) async fn calls_in_the_foreground_count_but_are_not_shown(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call = log.call(0);
     log.put_one(store, &call).await;
     log.put_one(store, &call).await;
@@ -55,9 +55,9 @@ pub(super) async fn calls_in_the_foreground_count_but_are_not_shown(store: &dyn 
 }
 
 pub(super) async fn tenants_and_sessions_are_kept_apart(store: &dyn Store) {
-    let mut one = Log::stored(store, 0).await;
-    let mut two = Log::stored(store, 0).await;
-    let mut foreign = Log::new(0);
+    let mut one = SessionWriter::stored(store, 0).await;
+    let mut two = SessionWriter::stored(store, 0).await;
+    let mut foreign = SessionWriter::new(0);
     foreign.session.tenant = Tenant::new("other");
     let mut of = Vec::new();
     for log in [&mut one, &mut two, &mut foreign] {
@@ -65,17 +65,18 @@ pub(super) async fn tenants_and_sessions_are_kept_apart(store: &dyn Store) {
         log.put_one(store, &task).await;
         of.push(task.id);
     }
-    let in_session = |log: &Log| ChangeQuery { session_id: Some(log.id()), ..after(0, 9) };
+    let in_session =
+        |log: &SessionWriter| ChangeQuery { session_id: Some(log.id()), ..after(0, 9) };
     assert_eq!(changes(store, after(0, 9)).await.0, of[..2]);
     assert_eq!(changes(store, in_session(&two)).await, (vec![of[1]], 3, false));
     assert_eq!(changes(store, in_session(&foreign)).await, (vec![], 3, false));
-    assert_eq!(changes(store, in_session(&Log::new(0))).await, (vec![], 3, false));
+    assert_eq!(changes(store, in_session(&SessionWriter::new(0))).await, (vec![], 3, false));
     let theirs = ChangeQuery { tenant: Tenant::new("other"), ..after(0, 9) };
     assert_eq!(changes(store, theirs).await.0, of[2..]);
 }
 
 pub(super) async fn a_list_and_its_changes_meet(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let old = log.task(0);
     log.put_one(store, &old).await;
     let query = CallQuery {
@@ -90,9 +91,9 @@ pub(super) async fn a_list_and_its_changes_meet(store: &dyn Store) {
     };
     let list = store.calls(query.clone()).await.unwrap();
     assert_eq!((list.calls, list.change), (vec![old.clone()], 1));
-    let of_nobody = CallQuery { tenant: Tenant::new("nobody"), ..query.clone() };
-    assert_eq!(store.calls(of_nobody).await.unwrap().change, 1);
-    let of_no_session = CallQuery { session_id: Some(Log::new(0).id()), ..query };
+    let of_stranger = CallQuery { tenant: Tenant::new("stranger"), ..query.clone() };
+    assert_eq!(store.calls(of_stranger).await.unwrap().change, 1);
+    let of_no_session = CallQuery { session_id: Some(SessionWriter::new(0).id()), ..query };
     assert_eq!(store.calls(of_no_session).await.unwrap().change, 1);
 
     let new = log.task(1);

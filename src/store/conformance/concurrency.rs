@@ -1,14 +1,14 @@
-//! Many at once.
+//! Concurrent appends and reads.
 
 use futures::future::join_all;
 
-use super::world::{Log, event, labels, read_log, sequences, tenant};
+use super::world::{SessionWriter, event, labels, read_log, sequences, tenant};
 use crate::model::{Call, State};
 use crate::store::{Append, CallQuery, ChangeQuery, Store, StoreError};
 
 pub(super) async fn many_sessions_are_written_at_once(store: &dyn Store) {
     let write = |n| async move {
-        let mut log = Log::new(n);
+        let mut log = SessionWriter::new(n);
         let call = log.task(n);
         log.put_one(store, &call).await;
         for _ in 0..10 {
@@ -29,7 +29,7 @@ pub(super) async fn many_sessions_are_written_at_once(store: &dyn Store) {
 }
 
 pub(super) async fn one_of_many_writers_wins(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     for sequence in 1..=5 {
         let write = |n| {
             let call = log.task(n);
@@ -52,9 +52,9 @@ pub(super) async fn one_of_many_writers_wins(store: &dyn Store) {
 }
 
 pub(super) async fn reads_see_whole_appends(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let id = log.id();
-    // Two events and one task each: whoever sees one sees all three.
+    // Two events and one task each: a read shows all three or none.
     let write = async {
         for n in 0..100 {
             let events = vec![event(2 * n + 1), event(2 * n + 2)];

@@ -1,7 +1,7 @@
-//! Follow-ups that something is due for.
+//! Follow-ups that are due.
 
 use super::follow_ups::STATES;
-use super::world::{Log, at, new_put, tenant};
+use super::world::{SessionWriter, at, new_put, tenant};
 use crate::model::{
     CallId, Delivery, FollowUp, FollowUpState, Lease, SessionId, Tenant, Timestamp,
 };
@@ -18,8 +18,8 @@ fn ids(records: &[FollowUp]) -> Vec<CallId> {
     records.iter().map(|record| record.call_id).collect()
 }
 
-/// A new follow-up that is due then.
-async fn add(store: &dyn Store, log: &mut Log, due_time: i64) -> FollowUp {
+/// Stores a new follow-up that is due at `due_time`.
+async fn add(store: &dyn Store, log: &mut SessionWriter, due_time: i64) -> FollowUp {
     let task = log.ended(0, 9);
     let record = log.follow_up(&task, due_time);
     log.add_follow_up(store, &record, &task).await;
@@ -27,7 +27,7 @@ async fn add(store: &dyn Store, log: &mut Log, due_time: i64) -> FollowUp {
 }
 
 pub(super) async fn what_is_due_comes_in_the_order_of_its_times(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let scope = DueScope::Session(log.id());
     assert_eq!(due(store, scope.clone(), 100, 9).await, DueFollowUps::default());
     // Of one append: those of the same moment come in its order.
@@ -59,7 +59,7 @@ pub(super) async fn what_is_due_comes_in_the_order_of_its_times(store: &dyn Stor
 /// Follow-ups of two sessions of one tenant and one of another, in every state, to be delivered
 /// in both ways, each due at 5 and, again, at no time.
 async fn every_kind(store: &dyn Store) -> (Vec<FollowUp>, [SessionId; 3]) {
-    let mut logs = [Log::new(0), Log::new(0), Log::new(0)];
+    let mut logs = [SessionWriter::new(0), SessionWriter::new(0), SessionWriter::new(0)];
     logs[2].session.tenant = Tenant::new("other");
     let mut all = Vec::new();
     for log in &mut logs {
@@ -92,7 +92,7 @@ pub(super) async fn each_scope_sees_only_its_own(store: &dyn Store) {
         DueScope::Lease(tenant(), Some(SessionId::random())),
         DueScope::Lease(other.clone(), None),
         DueScope::Lease(other, Some(foreign)),
-        DueScope::Lease(Tenant::new("nobody"), None),
+        DueScope::Lease(Tenant::new("stranger"), None),
         DueScope::Leased,
     ];
     for scope in scopes {
@@ -126,7 +126,7 @@ fn leased(record: &FollowUp, request_id: Option<&str>, due_time: Option<Timestam
 }
 
 pub(super) async fn what_changes_is_due_as_it_is_now(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let record = add(store, &mut log, 5).await;
     let session = DueScope::Session(log.id());
     // A turn has it: nothing is due.
@@ -151,9 +151,9 @@ pub(super) async fn what_changes_is_due_as_it_is_now(store: &dyn Store) {
 }
 
 pub(super) async fn leased_ones_are_found_by_the_request(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
-    let mut second = Log::stored(store, 0).await;
-    let mut foreign = Log::new(0);
+    let mut log = SessionWriter::stored(store, 0).await;
+    let mut second = SessionWriter::stored(store, 0).await;
+    let mut foreign = SessionWriter::new(0);
     foreign.session.tenant = Tenant::new("other");
     let mut taken = Vec::new();
     // In an order that is neither that of the times nor that of storing.
@@ -188,7 +188,12 @@ async fn sessions(store: &dyn Store, now: i64, limit: u32) -> DueSessions {
 
 pub(super) async fn sessions_that_wait_the_longest_come_first(store: &dyn Store) {
     assert_eq!(sessions(store, 99, 9).await, DueSessions::default());
-    let mut logs = [Log::new(0), Log::new(0), Log::new(0), Log::new(0)];
+    let mut logs = [
+        SessionWriter::new(0),
+        SessionWriter::new(0),
+        SessionWriter::new(0),
+        SessionWriter::new(0),
+    ];
     logs[1].session.tenant = Tenant::new("other");
     for (place, due_time) in [(0, 30), (1, 20), (2, 40), (0, 10), (1, 20), (1, 50), (2, 60)] {
         add(store, &mut logs[place], due_time).await;

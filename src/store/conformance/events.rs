@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::world::{Log, event, keep_all, log_event, read_log, sequences, whole};
+use super::world::{SessionWriter, event, keep_all, log_event, read_log, sequences, whole};
 use crate::model::{CallId, PayloadKind, SessionId, SessionState};
 use crate::store::{Append, EventPage, EventQuery, ExpiryPolicy, Store, StoredEvent};
 
 pub(super) async fn pages_follow_each_other(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     log.write(store, 10).await;
     let page = |after, scan_max| store.events(EventQuery { after, scan_max, ..whole(log.id()) });
     let first = page(0, 4).await.unwrap();
@@ -24,7 +24,7 @@ pub(super) async fn pages_follow_each_other(store: &dyn Store) {
 }
 
 pub(super) async fn the_first_event_may_be_larger_than_the_page(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let sized =
         |sequence, size| StoredEvent { bytes: Bytes::from(vec![0; size]), ..event(sequence) };
     let events = vec![sized(1, 100), sized(2, 10), sized(3, 10), sized(4, 10)];
@@ -46,7 +46,7 @@ pub(super) async fn the_first_event_may_be_larger_than_the_page(store: &dyn Stor
 }
 
 pub(super) async fn filters_keep_what_matches_and_move_on(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let (one, two) = (CallId::random(), CallId::random());
     let of = |sequence, kind, call_id| StoredEvent { kind, call_id, ..event(sequence) };
     let events = vec![
@@ -84,8 +84,8 @@ pub(super) async fn an_unknown_session_is_an_empty_log(store: &dyn Store) {
     assert_eq!(store.events(query).await, Ok(empty));
 }
 
-pub(super) async fn the_end_of_a_closed_log_is_told(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+pub(super) async fn the_end_of_a_closed_log_is_marked(store: &dyn Store) {
+    let mut log = SessionWriter::stored(store, 0).await;
     log.write(store, 1).await;
     for (state, closed) in
         [(SessionState::Open, false), (SessionState::Closing, false), (SessionState::Closed, true)]
@@ -97,8 +97,8 @@ pub(super) async fn the_end_of_a_closed_log_is_told(store: &dyn Store) {
 }
 
 pub(super) async fn sessions_do_not_mix(store: &dyn Store) {
-    let mut one = Log::stored(store, 0).await;
-    let mut two = Log::stored(store, 0).await;
+    let mut one = SessionWriter::stored(store, 0).await;
+    let mut two = SessionWriter::stored(store, 0).await;
     for _ in 0..3 {
         one.write(store, 1).await;
         two.write(store, 2).await;
@@ -107,11 +107,12 @@ pub(super) async fn sessions_do_not_mix(store: &dyn Store) {
     assert_eq!(sequences(&read_log(store, two.id()).await), [1, 2, 3, 4, 5, 6]);
 }
 
-/// Whether its rows lie together or far apart, page by page, and with the oldest of them gone.
+/// Reads a log whose rows are together or far apart, page by page, also after the oldest are
+/// trimmed.
 pub(super) async fn a_log_among_others_is_whole(store: &dyn Store) {
     for foreign_events in [0, 1, 3, 9] {
-        let mut log = Log::stored(store, 0).await;
-        let mut other = Log::stored(store, 0).await;
+        let mut log = SessionWriter::stored(store, 0).await;
+        let mut other = SessionWriter::stored(store, 0).await;
         for count in 1..=6 {
             log.write(store, count).await;
             other.write(store, count * foreign_events).await;

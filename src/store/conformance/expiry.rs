@@ -1,6 +1,8 @@
-//! What may go, and what stays.
+//! Expiry: the rows that are removed, and those that stay.
 
-use super::world::{Log, at, keep_all, knows_request, read_log, request, sequences, tenant, whole};
+use super::world::{
+    SessionWriter, at, keep_all, knows_request, read_log, request, sequences, tenant, whole,
+};
 use crate::model::OutputStream::{Stderr, Stdout};
 use crate::model::{Call, CallId, Session, SessionState, State, StreamSummary};
 use crate::store::{
@@ -36,12 +38,12 @@ async fn knows_call(store: &dyn Store, id: CallId) -> bool {
     store.call(id).await.unwrap().is_some()
 }
 
-async fn knows_session(store: &dyn Store, log: &Log) -> bool {
+async fn knows_session(store: &dyn Store, log: &SessionWriter) -> bool {
     store.session(log.id()).await.unwrap().is_some()
 }
 
 pub(super) async fn ended_calls_go_at_their_time(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let ended = log.ended(0, 10);
     let in_foreground = Call { park_time: None, ..log.ended(0, 10) };
     let later = log.ended(0, 11);
@@ -72,7 +74,7 @@ async fn output(store: &dyn Store, call_id: CallId) -> Option<OutputPage> {
 }
 
 pub(super) async fn a_call_takes_its_requests_along(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let (call, other) = (log.ended(0, 10), log.ended(0, 20));
     let of =
         |call: &Call| RequestEffect::CallStarted { session_id: call.session_id, call_id: call.id };
@@ -95,7 +97,7 @@ pub(super) async fn a_call_takes_its_requests_along(store: &dyn Store) {
 }
 
 pub(super) async fn requests_about_no_call_go_by_age(store: &dyn Store) {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     let session_id = log.id();
     let closed = RequestEffect::SessionClosed(session_id);
     let deleted = RequestEffect::CallDeleted(CallId::random());
@@ -115,7 +117,7 @@ pub(super) async fn requests_about_no_call_go_by_age(store: &dyn Store) {
 }
 
 pub(super) async fn requests_of_a_deleted_call_go_by_age(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call = log.ended(0, 10);
     let records = vec![request("cancel", RequestEffect::CallCancelled(call.id), 5)];
     let all = vec![call.clone()];
@@ -137,7 +139,7 @@ pub(super) async fn requests_of_a_deleted_call_go_by_age(store: &dyn Store) {
 
 pub(super) async fn a_session_goes_when_it_is_done_and_empty(store: &dyn Store) {
     let with = |implicit, state| async move {
-        let mut log = Log::new(0);
+        let mut log = SessionWriter::new(0);
         log.session.implicit = implicit;
         log.session.state = state;
         log.session.update_time = at(20);
@@ -173,7 +175,7 @@ pub(super) async fn a_session_goes_when_it_is_done_and_empty(store: &dyn Store) 
     assert_eq!(expire(store, older_than(61)).await, sessions(1));
 }
 
-impl Log {
+impl SessionWriter {
     async fn live(&self, store: &dyn Store) -> Vec<CallId> {
         let live = store.live_calls(self.id()).await.unwrap();
         live.into_iter().map(|call| call.id).collect()
@@ -181,7 +183,7 @@ impl Log {
 }
 
 pub(super) async fn a_removed_session_leaves_nothing(store: &dyn Store) {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     log.session.state = SessionState::Closed;
     let made = request("made", RequestEffect::SessionCreated(log.id()), 0);
     log.commit(store, Append { requests: vec![made], ..log.append() }).await;
@@ -201,7 +203,7 @@ pub(super) async fn a_removed_session_leaves_nothing(store: &dyn Store) {
 }
 
 pub(super) async fn rounds_are_short(store: &dyn Store) {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     log.session.state = SessionState::Closed;
     log.write(store, 7).await;
     let call = log.ended(0, 5);
@@ -222,7 +224,7 @@ pub(super) async fn rounds_are_short(store: &dyn Store) {
     assert_eq!(expire(store, policy).await, sessions(0));
 
     // A budget that is just enough leaves nothing more to do.
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     log.put(store, &[log.ended(0, 1), log.ended(0, 1), log.ended(0, 1)]).await;
     let two = ExpiryPolicy { rows_max: 2, ..now(1) };
     assert_eq!(expire(store, two).await, Expired { more: true, ..calls(2) });
@@ -231,9 +233,9 @@ pub(super) async fn rounds_are_short(store: &dyn Store) {
 }
 
 pub(super) async fn long_logs_lose_their_front(store: &dyn Store) {
-    let mut long = Log::stored(store, 0).await;
+    let mut long = SessionWriter::stored(store, 0).await;
     long.write(store, 10).await;
-    let mut short = Log::stored(store, 0).await;
+    let mut short = SessionWriter::stored(store, 0).await;
     short.write(store, 4).await;
     let policy = |rows_max| ExpiryPolicy { session_events_max: 4, rows_max, ..keep_all() };
     assert_eq!(
@@ -260,7 +262,7 @@ pub(super) async fn long_logs_lose_their_front(store: &dyn Store) {
 }
 
 pub(super) async fn trimmed_output_is_counted_as_dropped(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call = log.task(0);
     log.put_one(store, &call).await;
     let pieces = [(Stdout, 0, 4), (Stderr, 0, 2), (Stdout, 3, 5), (Stdout, 0, 1)];
@@ -292,7 +294,7 @@ pub(super) async fn trimmed_output_is_counted_as_dropped(store: &dyn Store) {
 }
 
 pub(super) async fn change_numbers_do_not_go_back(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let (one, two) = (log.task(0), log.ended(0, 1));
     log.put(store, &[one.clone(), two]).await;
     expire(store, now(1)).await;

@@ -1,8 +1,8 @@
-//! Follow-ups: what agents must hear of tasks that ended.
+//! Follow-ups: their records, their tasks and their lists.
 
 use std::cmp::Reverse;
 
-use super::world::{Log, at, conflict, keep_all, later_put, new_put, tenant};
+use super::world::{SessionWriter, at, conflict, keep_all, later_put, new_put, tenant};
 use crate::model::{
     Call, CallId, Delivery, DeliveryError, FollowUp, FollowUpPut, FollowUpState, Lease,
     SessionState, Tenant, TurnId,
@@ -37,7 +37,7 @@ async fn all_pages(store: &dyn Store, mut query: FollowUpQuery) -> Vec<FollowUpP
 }
 
 fn ids(page: &FollowUpPage) -> Vec<CallId> {
-    page.follow_ups.iter().map(|told| told.record.call_id).collect()
+    page.follow_ups.iter().map(|follow_up| follow_up.record.call_id).collect()
 }
 
 fn full(record: FollowUp) -> FollowUp {
@@ -63,20 +63,20 @@ fn full(record: FollowUp) -> FollowUp {
 }
 
 pub(super) async fn every_field_comes_back(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let task = log.ended(3, 8);
     let empty = log.follow_up(&task, 5);
     log.add_follow_up(store, &empty, &task).await;
     assert_eq!(store.follow_up(task.id).await, Ok(Some(empty.clone())));
-    let told = FollowUpWithTask { record: empty.clone(), task: task.clone() };
-    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(told)));
+    let follow_up = FollowUpWithTask { record: empty.clone(), task: task.clone() };
+    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(follow_up)));
 
     let full = full(empty);
     log.put_follow_ups(store, std::slice::from_ref(&full)).await;
     assert_eq!(store.follow_up(task.id).await, Ok(Some(full.clone())));
-    let told = FollowUpWithTask { record: full, task: task.clone() };
-    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(told.clone())));
-    let page = FollowUpPage { follow_ups: vec![told], unreadable: vec![], next: None };
+    let follow_up = FollowUpWithTask { record: full, task: task.clone() };
+    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(follow_up.clone())));
+    let page = FollowUpPage { follow_ups: vec![follow_up], unreadable: vec![], next: None };
     assert_eq!(store.follow_ups(all(9)).await, Ok(page));
     assert_eq!(store.call(task.id).await, Ok(None), "it is no call");
     assert_eq!(store.follow_up(CallId::random()).await, Ok(None));
@@ -84,15 +84,15 @@ pub(super) async fn every_field_comes_back(store: &dyn Store) {
 }
 
 pub(super) async fn puts_of_one_append_follow_each_other(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let task = log.ended(0, 9);
     let first = log.follow_up(&task, 5);
     let second = FollowUp { attempt: 1, due_time: None, ..first.clone() };
     let third = FollowUp { state: FollowUpState::Delivered, expire_time: Some(at(9)), ..second };
     let follow_ups = vec![new_put(&first, &task), later_put(&third)];
     log.commit(store, Append { follow_ups, ..log.append() }).await;
-    let told = FollowUpWithTask { record: third, task };
-    assert_eq!(store.follow_ups(all(9)).await.unwrap().follow_ups, [told]);
+    let follow_up = FollowUpWithTask { record: third, task };
+    assert_eq!(store.follow_ups(all(9)).await.unwrap().follow_ups, [follow_up]);
 
     let other = log.ended(1, 9);
     let pending = log.follow_up(&other, 5);
@@ -104,7 +104,7 @@ pub(super) async fn puts_of_one_append_follow_each_other(store: &dyn Store) {
 }
 
 pub(super) async fn a_task_stays_as_it_was_first_stored(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let task = log.ended(0, 9);
     let record = log.follow_up(&task, 5);
     let append = Append { calls: vec![task.clone()], ..log.append() };
@@ -113,18 +113,22 @@ pub(super) async fn a_task_stays_as_it_was_first_stored(store: &dyn Store) {
     log.put_one(store, &acknowledged).await;
     let changed = FollowUp { attempt: 1, ..record };
     log.add_follow_up(store, &changed, &acknowledged).await;
-    let told = FollowUpWithTask { record: changed, task: task.clone() };
-    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(told.clone())));
+    let follow_up = FollowUpWithTask { record: changed, task: task.clone() };
+    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(follow_up.clone())));
 
     let deleted_calls = vec![task.id];
     log.commit(store, Append { deleted_calls, ..log.append() }).await;
     assert_eq!(store.call(task.id).await, Ok(None));
-    assert_eq!(store.follow_up_with_task(task.id).await, Ok(Some(told)), "it outlasts its task");
+    assert_eq!(
+        store.follow_up_with_task(task.id).await,
+        Ok(Some(follow_up)),
+        "it outlasts its task"
+    );
 }
 
 pub(super) async fn an_append_that_fails_leaves_none(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
-    let mut other = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
+    let mut other = SessionWriter::stored(store, 0).await;
     let (task, foreign) = (log.ended(0, 9), other.ended(0, 9));
     let (new, theirs) = (log.follow_up(&task, 5), other.follow_up(&foreign, 5));
     other.add_follow_up(store, &theirs, &foreign).await;
@@ -160,10 +164,10 @@ pub(super) async fn an_append_that_fails_leaves_none(store: &dyn Store) {
 }
 
 /// Follow-ups of two sessions and two tenants in every state, newest first.
-async fn many(store: &dyn Store) -> (Log, Vec<FollowUpWithTask>) {
-    let mut one = Log::stored(store, 0).await;
-    let mut two = Log::stored(store, 0).await;
-    let mut foreign = Log::new(0);
+async fn many(store: &dyn Store) -> (SessionWriter, Vec<FollowUpWithTask>) {
+    let mut one = SessionWriter::stored(store, 0).await;
+    let mut two = SessionWriter::stored(store, 0).await;
+    let mut foreign = SessionWriter::new(0);
     foreign.session.tenant = Tenant::new("other");
     let mut all = Vec::new();
     for n in 0..90_usize {
@@ -181,7 +185,7 @@ async fn many(store: &dyn Store) -> (Log, Vec<FollowUpWithTask>) {
         log.put_follow_ups(store, std::slice::from_ref(&record)).await;
         all.push(FollowUpWithTask { record, task });
     }
-    all.sort_by_key(|told| Reverse((told.record.create_time, told.record.call_id)));
+    all.sort_by_key(|follow_up| Reverse((follow_up.record.create_time, follow_up.record.call_id)));
     (one, all)
 }
 
@@ -192,8 +196,8 @@ pub(super) async fn lists_come_newest_first_and_filtered(store: &dyn Store) {
     let mut queries = vec![
         all(1_000),
         FollowUpQuery { tenant: other.clone(), ..base.clone() },
-        FollowUpQuery { tenant: Tenant::new("nobody"), ..base.clone() },
-        FollowUpQuery { session_id: Some(Log::new(0).id()), ..base.clone() },
+        FollowUpQuery { tenant: Tenant::new("stranger"), ..base.clone() },
+        FollowUpQuery { session_id: Some(SessionWriter::new(0).id()), ..base.clone() },
         FollowUpQuery { tenant: other, session_id: Some(log.id()), ..base.clone() },
     ];
     let states = [
@@ -209,10 +213,10 @@ pub(super) async fn lists_come_newest_first_and_filtered(store: &dyn Store) {
         }
     }
     for query in queries {
-        let matches = |told: &&FollowUpWithTask| {
-            told.record.tenant == query.tenant
-                && query.session_id.is_none_or(|id| id == told.record.session_id)
-                && (query.states.is_empty() || query.states.contains(&told.record.state))
+        let matches = |follow_up: &&FollowUpWithTask| {
+            follow_up.record.tenant == query.tenant
+                && query.session_id.is_none_or(|id| id == follow_up.record.session_id)
+                && (query.states.is_empty() || query.states.contains(&follow_up.record.state))
         };
         let expected: Vec<FollowUpWithTask> = everything.iter().filter(matches).cloned().collect();
         let pages = all_pages(store, query.clone()).await;
@@ -230,7 +234,7 @@ pub(super) async fn lists_come_newest_first_and_filtered(store: &dyn Store) {
 }
 
 pub(super) async fn pages_stay_stable_while_follow_ups_come_and_change(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let mut staying = Vec::new();
     for n in 0..20 {
         let task = log.ended(n / 2, 9);
@@ -271,7 +275,7 @@ fn gone(follow_ups: u64) -> Expired {
 }
 
 pub(super) async fn they_go_at_their_time(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let mut tasks = Vec::new();
     for expire_time in [None, Some(at(11)), Some(at(10)), Some(at(10)), Some(at(10))] {
         let task = log.ended(0, 1);
@@ -301,7 +305,7 @@ pub(super) async fn they_go_at_their_time(store: &dyn Store) {
 }
 
 pub(super) async fn a_follow_up_keeps_its_session(store: &dyn Store) {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     log.session.state = SessionState::Closed;
     let task = log.ended(0, 10);
     let record = log.follow_up(&task, 5);

@@ -1,6 +1,6 @@
 //! Lists of tasks and sessions.
 
-use super::world::{Log, at, labels, tenant};
+use super::world::{SessionWriter, at, labels, tenant};
 use crate::model::{Call, CallId, Labels, Session, SessionState, State, Tenant, ToolKind};
 use crate::store::{
     Append, CallCursor, CallPage, CallQuery, SessionCursor, SessionPage, SessionQuery, Store,
@@ -38,7 +38,7 @@ async fn all_pages(store: &dyn Store, mut query: CallQuery) -> Vec<CallPage> {
 }
 
 pub(super) async fn tasks_come_newest_first(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     // Several of each moment: then the id decides.
     let mut calls: Vec<Call> = (0..20).map(|n| log.task(n / 3)).collect();
     log.put(store, &calls).await;
@@ -53,7 +53,7 @@ pub(super) async fn tasks_come_newest_first(store: &dyn Store) {
 }
 
 pub(super) async fn calls_in_the_foreground_are_not_listed(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call = log.call(1);
     log.put_one(store, &call).await;
     assert_eq!(store.calls(tasks(9)).await.unwrap().calls, []);
@@ -77,10 +77,10 @@ const KINDS: [ToolKind; 5] =
     [ToolKind::Command, ToolKind::Mcp, ToolKind::Agent, ToolKind::Worker, ToolKind::BuiltIn];
 
 /// Tasks of two sessions and two tenants with every mix of state, kind and label.
-async fn many_tasks(store: &dyn Store) -> (Log, Vec<Call>) {
-    let mut one = Log::stored(store, 0).await;
-    let mut two = Log::stored(store, 0).await;
-    let mut foreign = Log::new(0);
+async fn many_tasks(store: &dyn Store) -> (SessionWriter, Vec<Call>) {
+    let mut one = SessionWriter::stored(store, 0).await;
+    let mut two = SessionWriter::stored(store, 0).await;
+    let mut foreign = SessionWriter::new(0);
     foreign.session.tenant = Tenant::new("other");
     let mut all = Vec::new();
     for n in 0..180_usize {
@@ -107,8 +107,8 @@ pub(super) async fn tasks_are_filtered(store: &dyn Store) {
     let mut queries = vec![
         base.clone(),
         CallQuery { tenant: Tenant::new("other"), ..base.clone() },
-        CallQuery { tenant: Tenant::new("nobody"), ..base.clone() },
-        CallQuery { session_id: Some(Log::new(0).id()), ..base.clone() },
+        CallQuery { tenant: Tenant::new("stranger"), ..base.clone() },
+        CallQuery { session_id: Some(SessionWriter::new(0).id()), ..base.clone() },
         CallQuery { tenant: Tenant::new("other"), session_id: Some(log.id()), ..base.clone() },
     ];
     let states = [
@@ -155,7 +155,7 @@ fn matches(query: &CallQuery, call: &Call) -> bool {
 }
 
 pub(super) async fn a_full_page_at_the_end_has_no_next(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let calls: Vec<Call> = (0..4).map(|n| log.task(n)).collect();
     log.put(store, &calls).await;
     let page = store.calls(tasks(2)).await.unwrap();
@@ -166,7 +166,7 @@ pub(super) async fn a_full_page_at_the_end_has_no_next(store: &dyn Store) {
 }
 
 pub(super) async fn pages_stay_stable_while_tasks_come_and_go(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let calls: Vec<Call> = (0..30).map(|n| log.task(n / 2)).collect();
     log.put(store, &calls).await;
     let (going, staying) = calls.split_at(10);
@@ -224,7 +224,7 @@ async fn all_session_pages(store: &dyn Store, mut query: SessionQuery) -> Vec<Se
 pub(super) async fn sessions_come_newest_first_and_filtered(store: &dyn Store) {
     let mut all = Vec::new();
     for n in 0..30 {
-        let mut log = Log::new(n as i64 / 3);
+        let mut log = SessionWriter::new(n as i64 / 3);
         log.session.tenant = Tenant::new(["tenant", "other"][n % 7 / 6]);
         log.session.labels = labels(&[("a", ["x", "y"][n % 2])]);
         log.save(store).await;
@@ -261,7 +261,7 @@ pub(super) async fn sessions_come_newest_first_and_filtered(store: &dyn Store) {
 }
 
 pub(super) async fn session_pages_show_current_counts(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     log.write(store, 3).await;
     log.put(store, &[log.call(0)]).await;
     let page = store.sessions(all_sessions(5)).await.unwrap();

@@ -1,12 +1,12 @@
-//! Calls that haven't ended, as recovery finds them.
+//! Calls that have not ended, as recovery reads them.
 
-use super::world::Log;
+use super::world::SessionWriter;
 use crate::model::{Call, CallId, SessionId, State};
 use crate::store::Store;
 
 pub(super) async fn live_calls_come_oldest_first(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
-    let mut other = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
+    let mut other = SessionWriter::stored(store, 0).await;
     other.put(store, &[other.call(0)]).await;
     let mut calls = vec![log.task(3), log.call(1), log.call(2), log.task(2), log.ended(0, 9)];
     log.put(store, &calls).await;
@@ -18,13 +18,13 @@ pub(super) async fn live_calls_come_oldest_first(store: &dyn Store) {
     let lost = Call { state: State::Lost, ..calls.remove(0) };
     log.put(store, &[lost, ended]).await;
     assert_eq!(ids(store.live_calls(log.id()).await.unwrap()), ids(calls));
-    assert_eq!(store.live_calls(Log::new(0).id()).await, Ok(vec![]));
+    assert_eq!(store.live_calls(SessionWriter::new(0).id()).await, Ok(vec![]));
 }
 
 pub(super) async fn sessions_with_live_calls_are_paged(store: &dyn Store) {
     let mut live: Vec<SessionId> = Vec::new();
     for n in 0..12 {
-        let mut log = Log::stored(store, 0).await;
+        let mut log = SessionWriter::stored(store, 0).await;
         match n % 4 {
             0 => {}
             1 => log.put(store, &[log.ended(0, 9)]).await,

@@ -1,9 +1,11 @@
 //! Histories: what a session's model is shown again.
 
-use super::world::{Log, at, keep_all};
+use super::world::{SessionWriter, at, keep_all};
 use crate::model::limits::HISTORY_MESSAGES_MAX;
 use crate::model::{SessionId, SessionState};
-use crate::store::{Append, ExpiryPolicy, MessagePage, MessageSlice, Store, StoreError, StoredMessage};
+use crate::store::{
+    Append, ExpiryPolicy, MessagePage, MessageSlice, Store, StoreError, StoredMessage,
+};
 
 fn message(number: u64) -> StoredMessage {
     StoredMessage { number, body: format!("{{\"n\":{number:04}}}") }
@@ -12,13 +14,13 @@ fn message(number: u64) -> StoredMessage {
 /// Bytes of each of them.
 const SIZE: u64 = 10;
 
-async fn put(store: &dyn Store, log: &mut Log, from: u64, to: u64) {
+async fn put(store: &dyn Store, log: &mut SessionWriter, from: u64, to: u64) {
     let messages = (from..=to).map(message).collect();
     log.commit(store, Append { messages, ..log.append() }).await;
 }
 
 pub(super) async fn the_newest_that_fit_come_back_in_order(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     assert_eq!(store.messages(log.id(), 1_000).await, Ok(MessagePage::default()));
     put(store, &mut log, 1, 3).await;
     put(store, &mut log, 4, 5).await;
@@ -32,7 +34,7 @@ pub(super) async fn the_newest_that_fit_come_back_in_order(store: &dyn Store) {
 }
 
 pub(super) async fn the_oldest_are_forgotten(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     put(store, &mut log, 1, HISTORY_MESSAGES_MAX).await;
     put(store, &mut log, HISTORY_MESSAGES_MAX + 1, HISTORY_MESSAGES_MAX + 2).await;
     let page = store.messages(log.id(), u64::MAX).await.unwrap();
@@ -66,7 +68,7 @@ pub(super) async fn pages_of_a_history_are_in_order(store: &dyn Store) {
 }
 
 pub(super) async fn messages_go_in_with_the_rest_or_not_at_all(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     put(store, &mut log, 1, 1).await;
     let gap = Append { messages: vec![message(2), message(4)], ..log.append() };
     assert!(matches!(store.append(gap).await, Err(StoreError::Conflict { .. })));
@@ -77,7 +79,7 @@ pub(super) async fn messages_go_in_with_the_rest_or_not_at_all(store: &dyn Store
 }
 
 pub(super) async fn a_history_goes_with_its_session(store: &dyn Store) {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     log.session.state = SessionState::Closed;
     log.commit(store, log.append()).await;
     put(store, &mut log, 1, 5).await;

@@ -1,5 +1,30 @@
-//! What every adapter must do, told once and run for each.
+//! The conformance suite: the cases that every adapter of [`Store`] passes.
+//!
+//! With the cargo feature `testing` this module is public, so that a store outside of this crate
+//! can be checked against the same rules as those in it:
+//!
+//! ```toml
+//! [dev-dependencies]
+//! callpark = { version = "0.1", features = ["testing"] }
+//! ```
+//!
+//! One call runs all cases. Its argument opens a new, empty store for each of them:
+//!
+//! ```
+//! use callpark::store::{MemoryStore, conformance};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! conformance::check_all(async || MemoryStore::new()).await;
+//! # });
+//! ```
+//!
+//! A store that needs a folder or a database of its own may hold it in a field, so that it is
+//! removed together with the store. To have one test for each case, iterate over [`cases`].
 
+#![expect(clippy::unwrap_used, reason = "a case fails by a panic")]
+
+#[cfg(test)]
+mod adapters;
 mod append;
 mod changes;
 mod concurrency;
@@ -14,59 +39,71 @@ mod output;
 mod requests;
 pub(super) mod world;
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 
-use super::{MemoryStore, RecentStore, SqliteOptions, SqliteStore, Store, Synchronous};
-use crate::telemetry::Metrics;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
-/// A store of its own for one case.
-struct Fixture {
-    store: Box<dyn Store>,
-    /// Removed when the case is over.
-    _directory: Option<tempfile::TempDir>,
+use super::Store;
+
+/// One rule, and the story that checks it.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    name: &'static str,
+    run: for<'a> fn(&'a dyn Store) -> BoxFuture<'a, ()>,
 }
 
-fn in_memory() -> Fixture {
-    Fixture { store: Box::new(MemoryStore::new()), _directory: None }
+impl Case {
+    /// The name of the case, such as `append::sequences_have_no_gap`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs the case on a new, empty store, and closes the store.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the store breaks the rule.
+    pub async fn check(&self, store: &dyn Store) {
+        (self.run)(store).await;
+        store.close().await;
+    }
 }
 
-fn in_sqlite() -> Fixture {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().to_owned();
-    // Nothing here is about a loss of power, and syncs make the suite slow.
-    let options = SqliteOptions { path, synchronous: Synchronous::Normal };
-    let store = Box::new(SqliteStore::open(&options, Metrics::default()).unwrap());
-    Fixture { store, _directory: Some(directory) }
+/// Returns all cases.
+pub fn cases() -> &'static [Case] {
+    CASES
 }
 
-/// With a memory in front, which must not be noticed.
-fn in_memory_remembered() -> Fixture {
-    let store = RecentStore::new(Arc::new(MemoryStore::new()), Metrics::default());
-    Fixture { store: Box::new(store), _directory: None }
-}
-
-macro_rules! run {
-    ($adapter:ident, $open:ident, $($file:ident { $($case:ident)* })*) => {
-        mod $adapter {
-            $(mod $file {
-                $(
-                    #[tokio::test]
-                    async fn $case() {
-                        let fixture = super::super::$open();
-                        super::super::$file::$case(&*fixture.store).await;
-                        fixture.store.close().await;
-                    }
-                )*
-            })*
+/// Runs all cases, each on a store of its own that `open` returns: new and empty.
+///
+/// # Panics
+///
+/// Panics after the last case if any has failed, with the names of those that have.
+pub async fn check_all<S: Store>(open: impl AsyncFn() -> S) {
+    let mut failed = Vec::new();
+    for case in cases() {
+        let store = open().await;
+        if AssertUnwindSafe(case.check(&store)).catch_unwind().await.is_err() {
+            failed.push(case.name());
         }
-    };
+    }
+    let (count, names) = (failed.len(), failed.join(", "));
+    assert!(failed.is_empty(), "{count} of {} cases failed: {names}", cases().len());
 }
 
+/// Declares the table of all cases, and a test of each case for each adapter of this crate.
 macro_rules! suite {
-    ($($cases:tt)*) => {
-        run!(memory, in_memory, $($cases)*);
-        run!(sqlite, in_sqlite, $($cases)*);
-        run!(remembered, in_memory_remembered, $($cases)*);
+    ($($file:ident { $($case:ident)* })*) => {
+        const CASES: &[Case] = &[$($(
+            Case {
+                name: concat!(stringify!($file), "::", stringify!($case)),
+                run: |store| Box::pin($file::$case(store)),
+            },
+        )*)*];
+
+        #[cfg(test)]
+        adapters::test_each_adapter! { $($file { $($case)* })* }
     };
 }
 
@@ -99,7 +136,7 @@ suite! {
         the_first_event_may_be_larger_than_the_page
         filters_keep_what_matches_and_move_on
         an_unknown_session_is_an_empty_log
-        the_end_of_a_closed_log_is_told
+        the_end_of_a_closed_log_is_marked
         sessions_do_not_mix
         a_log_among_others_is_whole
     }
@@ -171,5 +208,27 @@ suite! {
         many_sessions_are_written_at_once
         one_of_many_writers_wins
         reads_see_whole_appends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn a_store_that_follows_the_rules_passes() {
+        check_all(async || MemoryStore::new()).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "cases failed: append::a_new_session_can_be_read, append::")]
+    async fn the_cases_that_failed_are_named() {
+        check_all(async || {
+            let store = MemoryStore::new();
+            store.close().await;
+            store
+        })
+        .await;
     }
 }

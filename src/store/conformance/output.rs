@@ -1,6 +1,6 @@
 //! Output: found by offset, from its tail, and counted.
 
-use super::world::{Log, output_events};
+use super::world::{SessionWriter, output_events};
 use crate::model::OutputStream::{Stderr, Stdout};
 use crate::model::{CallId, OutputStream, StreamSummary};
 use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection, Store, StoredEvent};
@@ -23,7 +23,7 @@ const PIECES: [(OutputStream, u64, u64); 9] = [
 
 /// A session whose call has written [`PIECES`] in several appends, between other events.
 async fn written(store: &dyn Store) -> (CallId, Vec<StoredEvent>) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call = log.task(0);
     log.put_one(store, &call).await;
     let mut events = output_events(call.id, 1, &PIECES);
@@ -148,7 +148,7 @@ pub(super) async fn pages_hold_enough_bytes(store: &dyn Store) {
 }
 
 pub(super) async fn counts_tell_what_is_kept_and_dropped(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call = log.task(0);
     log.put_one(store, &call).await;
     let events = output_events(call.id, 1, &PIECES);
@@ -187,7 +187,7 @@ fn summary(pieces: &[(StoredEvent, u64, u64)]) -> StreamSummary {
 pub(super) async fn a_call_without_output_is_empty_and_one_that_is_not_there_is_none(
     store: &dyn Store,
 ) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let call = log.task(0);
     log.put_one(store, &call).await;
     let (stdout, stderr, combined) = Default::default();
@@ -207,7 +207,7 @@ pub(super) async fn a_call_without_output_is_empty_and_one_that_is_not_there_is_
 }
 
 pub(super) async fn calls_do_not_mix(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let (one, two) = (log.task(0), log.task(0));
     log.put(store, &[one.clone(), two.clone()]).await;
     let first = log.write_output(store, one.id, &[(Stdout, 0, 3), (Stdout, 0, 3)]).await;

@@ -2,12 +2,12 @@
 
 use futures::future::join_all;
 
-use super::world::{Log, event, knows_request, read_log, request, sequences, tenant};
+use super::world::{SessionWriter, event, knows_request, read_log, request, sequences, tenant};
 use crate::model::{CallId, Session, SessionId, Tenant};
 use crate::store::{Append, RequestEffect, RequestRecord, Store, StoreError};
 
 pub(super) async fn every_effect_comes_back(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let (session_id, call_id) = (SessionId::random(), CallId::random());
     let effects = [
         RequestEffect::SessionCreated(session_id),
@@ -30,7 +30,7 @@ pub(super) async fn every_effect_comes_back(store: &dyn Store) {
 }
 
 pub(super) async fn tenants_do_not_share_ids(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let mine = request("same", RequestEffect::SessionCreated(log.id()), 0);
     let theirs = RequestRecord {
         tenant: Tenant::new("other"),
@@ -47,7 +47,7 @@ pub(super) async fn tenants_do_not_share_ids(store: &dyn Store) {
 }
 
 pub(super) async fn a_taken_id_leaves_nothing(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     let first = request("taken", RequestEffect::SessionCreated(log.id()), 0);
     log.commit(store, Append { requests: vec![first.clone()], ..log.append() }).await;
 
@@ -70,19 +70,19 @@ pub(super) async fn a_taken_id_leaves_nothing(store: &dyn Store) {
     assert_eq!(store.session(log.id()).await, Ok(Some(log.session.clone())));
     assert_eq!(read_log(store, log.id()).await.head, 0);
 
-    let mut new = Log::new(0);
+    let mut new = SessionWriter::new(0);
     let append = Append { requests: vec![request("taken", created(&new), 2)], ..new.append() };
     store.append(append).await.unwrap_err();
     assert_eq!(store.session(new.id()).await, Ok(None));
     new.save(store).await;
 }
 
-fn created(log: &Log) -> RequestEffect {
+fn created(log: &SessionWriter) -> RequestEffect {
     RequestEffect::SessionCreated(log.id())
 }
 
 pub(super) async fn an_id_is_used_once_in_an_append(store: &dyn Store) {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let twice = request("twice", created(&log), 0);
     let append = Append { requests: vec![twice.clone(), twice], ..log.append() };
     let taken = StoreError::RequestTaken { request_id: "twice".to_owned() };
@@ -93,7 +93,7 @@ pub(super) async fn an_id_is_used_once_in_an_append(store: &dyn Store) {
 
 pub(super) async fn neighbours_of_a_taken_id_go_on(store: &dyn Store) {
     let write = |n: i64| async move {
-        let mut log = Log::new(n);
+        let mut log = SessionWriter::new(n);
         // Every other one wants the same id.
         let id = if n % 2 == 0 { "same".to_owned() } else { format!("own {n}") };
         let requests = vec![request(&id, created(&log), n)];

@@ -1,4 +1,4 @@
-//! Sessions, calls and events to test with.
+//! The sessions, calls and events of the cases.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::store::{
     StoreError, StoredEvent,
 };
 
-/// The moment this many microseconds after the beginning of the test's time.
+/// Returns the time this many microseconds after the beginning of the case.
 pub(crate) fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(1_000_000 + micros)
 }
@@ -24,20 +24,20 @@ pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// A session and its writer, which knows the head.
-pub(crate) struct Log {
+/// The writer of a session, which knows its head.
+pub(crate) struct SessionWriter {
     pub(crate) session: Session,
     pub(crate) head: Option<u64>,
 }
 
-impl Log {
-    /// A session that isn't stored yet.
+impl SessionWriter {
+    /// Creates a session that is not stored.
     pub(crate) fn new(create_time: i64) -> Self {
         let session = Session::new(SessionId::random(), tenant(), "epoch", at(create_time));
         Self { session, head: None }
     }
 
-    /// A session that is stored.
+    /// Creates a session and stores it.
     pub(crate) async fn stored(store: &dyn Store, create_time: i64) -> Self {
         let mut log = Self::new(create_time);
         log.commit(store, log.append()).await;
@@ -48,7 +48,7 @@ impl Log {
         self.session.id
     }
 
-    /// An append that follows the head and changes nothing yet.
+    /// Returns an append that follows the head and changes nothing.
     pub(crate) fn append(&self) -> Append {
         Append {
             session_id: self.session.id,
@@ -63,25 +63,23 @@ impl Log {
         }
     }
 
-    /// Makes an append, which must work.
+    /// Makes an append, which must succeed.
     pub(crate) async fn commit(&mut self, store: &dyn Store, append: Append) {
         let head = self.head.unwrap_or(0) + append.events.len() as u64;
         store.append(append).await.unwrap();
         self.head = Some(head);
     }
 
-    /// Puts calls.
     pub(crate) async fn put(&mut self, store: &dyn Store, calls: &[Call]) {
         let append = Append { calls: calls.to_vec(), ..self.append() };
         self.commit(store, append).await;
     }
 
-    /// Puts one call.
     pub(crate) async fn put_one(&mut self, store: &dyn Store, call: &Call) {
         self.put(store, std::slice::from_ref(call)).await;
     }
 
-    /// Puts a follow-up of this task, which it has none of yet.
+    /// Adds the follow-up of a task that has none.
     pub(crate) async fn add_follow_up(
         &mut self,
         store: &dyn Store,
@@ -92,25 +90,25 @@ impl Log {
         self.commit(store, Append { follow_ups, ..self.append() }).await;
     }
 
-    /// Puts follow-ups that are there as they are now.
+    /// Replaces stored follow-ups.
     pub(crate) async fn put_follow_ups(&mut self, store: &dyn Store, records: &[FollowUp]) {
         let follow_ups = records.iter().map(later_put).collect();
         self.commit(store, Append { follow_ups, ..self.append() }).await;
     }
 
-    /// Puts the session as it is now.
+    /// Stores the current state of the session.
     pub(crate) async fn save(&mut self, store: &dyn Store) {
         self.commit(store, self.append()).await;
     }
 
-    /// Appends so many events of no call.
+    /// Appends `count` events that belong to no call.
     pub(crate) async fn write(&mut self, store: &dyn Store, count: u64) {
         let first = self.head.unwrap_or(0) + 1;
         let events = (first..first + count).map(event).collect();
         self.commit(store, Append { events, ..self.append() }).await;
     }
 
-    /// Appends pieces of output: their stream, how much was dropped before, and their length.
+    /// Appends pieces of output, each with its stream, the bytes dropped before it, and its length.
     pub(crate) async fn write_output(
         &mut self,
         store: &dyn Store,
@@ -123,7 +121,7 @@ impl Log {
         events
     }
 
-    /// A call of this session that runs in the foreground.
+    /// Returns a call of this session that runs in the foreground.
     pub(crate) fn call(&self, create_time: i64) -> Call {
         let now = at(create_time);
         Call {
@@ -134,7 +132,7 @@ impl Log {
         }
     }
 
-    /// A call of this session that runs in the background.
+    /// Returns a call of this session that runs in the background.
     pub(crate) fn task(&self, create_time: i64) -> Call {
         Call {
             park_time: Some(at(create_time)),
@@ -143,7 +141,7 @@ impl Log {
         }
     }
 
-    /// A task that has ended and may be forgotten at that time.
+    /// Returns a task that has ended and expires at `expire_time`.
     pub(crate) fn ended(&self, create_time: i64, expire_time: i64) -> Call {
         Call {
             state: State::Succeeded,
@@ -153,7 +151,7 @@ impl Log {
         }
     }
 
-    /// A follow-up of a task of this session, which the engine is to deliver at that time.
+    /// Returns a follow-up of a task of this session that the engine delivers at `due_time`.
     pub(crate) fn follow_up(&self, task: &Call, due_time: i64) -> FollowUp {
         let create_time = task.end_time.unwrap_or(task.create_time);
         FollowUp {
@@ -163,12 +161,12 @@ impl Log {
     }
 }
 
-/// A follow-up that is new, with its task.
+/// Returns the change that adds a follow-up with its task.
 pub(crate) fn new_put(record: &FollowUp, task: &Call) -> FollowUpPut {
     FollowUpPut { record: record.clone(), task: Some(Box::new(task.clone())) }
 }
 
-/// A follow-up that is there, as it is now.
+/// Returns the change that replaces a stored follow-up.
 pub(crate) fn later_put(record: &FollowUp) -> FollowUpPut {
     FollowUpPut { record: record.clone(), task: None }
 }
@@ -178,12 +176,12 @@ pub(crate) fn event(sequence: u64) -> StoredEvent {
     StoredEvent { sequence, kind: PayloadKind::ToolProgress, call_id: None, output: None, bytes }
 }
 
-/// The same event as a reader gets it.
+/// Returns the same event as a reader gets it.
 pub(crate) fn log_event(sequence: u64) -> LogEvent {
     LogEvent::from(&event(sequence))
 }
 
-/// Pieces of output from the beginning of a call's streams on.
+/// Returns pieces of output from the beginning of a call's streams.
 pub(crate) fn output_events(
     call_id: CallId,
     first: u64,
@@ -224,12 +222,12 @@ pub(crate) fn request(id: &str, effect: RequestEffect, create_time: i64) -> Requ
     }
 }
 
-/// Whether the request id is known.
+/// Returns whether the request id is stored.
 pub(crate) async fn knows_request(store: &dyn Store, id: &str) -> bool {
     store.request(&tenant(), id).await.unwrap().is_some()
 }
 
-/// A question for the whole log.
+/// Returns a query for the whole log.
 pub(crate) fn whole(session_id: SessionId) -> EventQuery {
     let (scan_max, bytes_max) = (usize::MAX, usize::MAX);
     EventQuery { session_id, after: 0, kinds: vec![], call_id: None, scan_max, bytes_max }
@@ -243,7 +241,7 @@ pub(crate) fn sequences(page: &EventPage) -> Vec<u64> {
     page.events.iter().map(|event| event.sequence).collect()
 }
 
-/// A policy that lets nothing go.
+/// Returns a policy by which nothing expires.
 pub(crate) fn keep_all() -> ExpiryPolicy {
     ExpiryPolicy {
         now: at(-1_000),

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::ops::Bound;
 
-use super::{Entry, State};
+use super::{MemoryState, StoredCall};
 use crate::model::{Call, Session, SessionId, Tenant};
 use crate::store::rules::has_labels;
 use crate::store::{
@@ -11,91 +11,89 @@ use crate::store::{
     SessionQuery,
 };
 
-impl State {
-    pub(super) fn list_sessions(&self, query: &SessionQuery) -> SessionPage {
-        let place = |session: &Session| (session.create_time, session.id);
-        let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
-        let matches = |session: &&Session| {
-            session.tenant == query.tenant
-                && (query.states.is_empty() || query.states.contains(&session.state))
-                && has_labels(&session.labels, &query.labels)
-                && query.created_after.is_none_or(|time| session.create_time > time)
-                && behind.is_none_or(|behind| place(session) < behind)
-        };
-        let all = self.sessions.values().map(|log| &log.session);
-        let mut found: Vec<&Session> = all.filter(matches).collect();
-        found.sort_by_key(|session| Reverse(place(session)));
-        let (sessions, more) = page(found, query.limit);
-        let last = sessions.last().filter(|_| more);
-        let next = last.map(|last| SessionCursor { create_time: last.create_time, id: last.id });
-        SessionPage { sessions, next }
-    }
+pub(super) fn list_sessions(state: &MemoryState, query: &SessionQuery) -> SessionPage {
+    let place = |session: &Session| (session.create_time, session.id);
+    let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
+    let matches = |session: &&Session| {
+        session.tenant == query.tenant
+            && (query.states.is_empty() || query.states.contains(&session.state))
+            && has_labels(&session.labels, &query.labels)
+            && query.created_after.is_none_or(|time| session.create_time > time)
+            && behind.is_none_or(|behind| place(session) < behind)
+    };
+    let all = state.sessions.values().map(|log| &log.session);
+    let mut found: Vec<&Session> = all.filter(matches).collect();
+    found.sort_by_key(|session| Reverse(place(session)));
+    let (sessions, more) = page(found, query.limit);
+    let last = sessions.last().filter(|_| more);
+    let next = last.map(|last| SessionCursor { create_time: last.create_time, id: last.id });
+    SessionPage { sessions, next }
+}
 
-    pub(super) fn list_calls(&self, query: &CallQuery) -> CallPage {
-        let place = |call: &Call| (call.create_time, call.id);
-        let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
-        let matches = |call: &&Call| {
-            (query.states.is_empty() || query.states.contains(&call.state))
-                && (query.kinds.is_empty() || query.kinds.contains(&call.kind))
-                && has_labels(&call.labels, &query.labels)
-                && query.created_after.is_none_or(|time| call.create_time > time)
-                && behind.is_none_or(|behind| place(call) < behind)
-        };
-        let tasks = self.tasks(&query.tenant, query.session_id).map(|entry| &entry.call);
-        let mut found: Vec<&Call> = tasks.filter(matches).collect();
-        found.sort_by_key(|call| Reverse(place(call)));
-        let (calls, more) = page(found, query.limit);
-        let last = calls.last().filter(|_| more);
-        let next = last.map(|last| CallCursor { create_time: last.create_time, id: last.id });
-        CallPage { calls, next, change: self.change }
-    }
+pub(super) fn list_calls(state: &MemoryState, query: &CallQuery) -> CallPage {
+    let place = |call: &Call| (call.create_time, call.id);
+    let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
+    let matches = |call: &&Call| {
+        (query.states.is_empty() || query.states.contains(&call.state))
+            && (query.kinds.is_empty() || query.kinds.contains(&call.kind))
+            && has_labels(&call.labels, &query.labels)
+            && query.created_after.is_none_or(|time| call.create_time > time)
+            && behind.is_none_or(|behind| place(call) < behind)
+    };
+    let tasks = tasks(state, &query.tenant, query.session_id).map(|entry| &entry.call);
+    let mut found: Vec<&Call> = tasks.filter(matches).collect();
+    found.sort_by_key(|call| Reverse(place(call)));
+    let (calls, more) = page(found, query.limit);
+    let last = calls.last().filter(|_| more);
+    let next = last.map(|last| CallCursor { create_time: last.create_time, id: last.id });
+    CallPage { calls, next, change: state.change }
+}
 
-    pub(super) fn changes(&self, query: &ChangeQuery) -> ChangePage {
-        let tasks = self.tasks(&query.tenant, query.session_id);
-        let mut found: Vec<&Entry> = tasks.filter(|entry| entry.change > query.after).collect();
-        found.sort_by_key(|entry| entry.change);
-        let more = found.len() > query.limit as usize;
-        found.truncate(query.limit as usize);
-        let change = match found.last() {
-            _ if !more => self.change,
-            Some(last) => last.change,
-            None => query.after,
-        };
-        ChangePage { calls: found.iter().map(|entry| entry.call.clone()).collect(), change, more }
-    }
+pub(super) fn changes(state: &MemoryState, query: &ChangeQuery) -> ChangePage {
+    let tasks = tasks(state, &query.tenant, query.session_id);
+    let mut found: Vec<&StoredCall> = tasks.filter(|entry| entry.change > query.after).collect();
+    found.sort_by_key(|entry| entry.change);
+    let more = found.len() > query.limit as usize;
+    found.truncate(query.limit as usize);
+    let change = match found.last() {
+        _ if !more => state.change,
+        Some(last) => last.change,
+        None => query.after,
+    };
+    ChangePage { calls: found.iter().map(|entry| entry.call.clone()).collect(), change, more }
+}
 
-    pub(super) fn live_calls(&self, session_id: SessionId) -> Vec<Call> {
-        let calls = self.calls.values().map(|entry| &entry.call);
-        let mut found: Vec<Call> = calls
-            .filter(|call| call.session_id == session_id && !call.state.is_terminal())
-            .cloned()
-            .collect();
-        found.sort_by_key(|call| (call.create_time, call.id));
-        found
-    }
+pub(super) fn live_calls(state: &MemoryState, session_id: SessionId) -> Vec<Call> {
+    let calls = state.calls.values().map(|entry| &entry.call);
+    let mut found: Vec<Call> = calls
+        .filter(|call| call.session_id == session_id && !call.state.is_terminal())
+        .cloned()
+        .collect();
+    found.sort_by_key(|call| (call.create_time, call.id));
+    found
+}
 
-    pub(super) fn sessions_with_live_calls(
-        &self,
-        after: Option<SessionId>,
-        limit: u32,
-    ) -> Vec<SessionId> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let sessions = self.sessions.range((start, Bound::Unbounded));
-        let live = sessions.filter(|(_, log)| log.session.live_tasks > 0);
-        live.map(|(id, _)| *id).take(limit as usize).collect()
-    }
+pub(super) fn sessions_with_live_calls(
+    state: &MemoryState,
+    after: Option<SessionId>,
+    limit: u32,
+) -> Vec<SessionId> {
+    let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let sessions = state.sessions.range((start, Bound::Unbounded));
+    let live = sessions.filter(|(_, log)| log.session.live_tasks > 0);
+    live.map(|(id, _)| *id).take(limit as usize).collect()
+}
 
-    fn tasks<'a>(
-        &'a self,
-        tenant: &'a Tenant,
-        session_id: Option<SessionId>,
-    ) -> impl Iterator<Item = &'a Entry> {
-        self.calls.values().filter(move |Entry { call, .. }| {
-            call.is_task()
-                && call.tenant == *tenant
-                && session_id.is_none_or(|id| call.session_id == id)
-        })
-    }
+fn tasks<'a>(
+    state: &'a MemoryState,
+    tenant: &'a Tenant,
+    session_id: Option<SessionId>,
+) -> impl Iterator<Item = &'a StoredCall> {
+    state.calls.values().filter(move |StoredCall { call, .. }| {
+        call.is_task()
+            && call.tenant == *tenant
+            && session_id.is_none_or(|id| call.session_id == id)
+    })
 }
 
 /// The first `limit` of what was found, and whether that leaves some out.

@@ -1,4 +1,5 @@
-//! A store in memory, for tests and simulations: deterministic, without threads or clocks.
+//! A store in memory, for tests and simulations. It is deterministic: it has no threads and no
+//! clock.
 
 mod append;
 mod expire;
@@ -15,25 +16,25 @@ use super::rules::{self, OutputCounts};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
     StoreError, StoredEvent, StoredMessage,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 
-/// A store that forgets everything when it is dropped.
+/// A store whose content is lost when it is dropped.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    /// Held for the length of one operation, never across an await.
-    state: Mutex<State>,
+    /// Locked for one operation, never across an await.
+    state: Mutex<MemoryState>,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn open(&self) -> Result<MutexGuard<'_, State>, StoreError> {
+    fn open(&self) -> Result<MutexGuard<'_, MemoryState>, StoreError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
             return Err(StoreError::Unavailable("it is closed".to_owned()));
@@ -42,56 +43,66 @@ impl MemoryStore {
     }
 }
 
-/// Everything that is stored. An operation checks first and changes afterwards, so what it
-/// refuses leaves no trace.
+/// The content of the store. An operation checks first and changes afterwards, so that one that is
+/// refused changes nothing.
 #[derive(Debug, Default)]
-struct State {
+struct MemoryState {
     closed: bool,
     /// The newest change number.
     change: u64,
-    sessions: BTreeMap<SessionId, Log>,
-    calls: BTreeMap<CallId, Entry>,
-    outputs: BTreeMap<CallId, Output>,
+    sessions: BTreeMap<SessionId, SessionLog>,
+    calls: BTreeMap<CallId, StoredCall>,
+    outputs: BTreeMap<CallId, StoredOutput>,
     /// The number of the newest follow-up.
     follow_up: u64,
-    follow_ups: BTreeMap<CallId, Outgoing>,
-    requests: BTreeMap<(Tenant, String), Kept>,
+    follow_ups: BTreeMap<CallId, StoredFollowUp>,
+    requests: BTreeMap<(Tenant, String), StoredRequest>,
 }
 
-/// A session and what its log still holds: the events `first_sequence` to `head_sequence`.
+/// A session and its log: the events from `first_sequence` to `head_sequence`.
 #[derive(Debug)]
-struct Log {
+struct SessionLog {
     session: Session,
     events: VecDeque<StoredEvent>,
-    /// The newest of its history.
+    /// The newest messages of the history.
     messages: VecDeque<StoredMessage>,
+}
+
+impl SessionLog {
+    /// Returns the index of the first event after `sequence`, at most the length of the queue.
+    pub(super) fn index_after(&self, sequence: u64) -> usize {
+        let trimmed = self.session.first_sequence.saturating_sub(1);
+        let index = usize::try_from(sequence.saturating_sub(trimmed)).unwrap_or(usize::MAX);
+        index.min(self.events.len())
+    }
 }
 
 /// A call and the number of its last change.
 #[derive(Debug)]
-struct Entry {
+struct StoredCall {
     call: Call,
     change: u64,
 }
 
-/// Where a call's pieces of output are in the log of its session.
+/// The positions of a call's output in the log of its session.
 #[derive(Debug)]
-struct Output {
+struct StoredOutput {
     session_id: SessionId,
     counts: OutputCounts,
     sequences: VecDeque<u64>,
 }
 
-/// A follow-up with its task, and its number in the order in which they were first stored.
+/// A follow-up with its task, and its number in the order of first storing.
 #[derive(Debug)]
-struct Outgoing {
-    told: FollowUpWithTask,
+struct StoredFollowUp {
+    follow_up: FollowUpWithTask,
     number: u64,
 }
 
-/// A request and what it is kept with; with neither it goes by its age.
+/// A request, with the call or the session together with which it expires. With neither it expires
+/// by its age.
 #[derive(Debug)]
-struct Kept {
+struct StoredRequest {
     record: RequestRecord,
     call_id: Option<CallId>,
     session_id: Option<SessionId>,
@@ -100,7 +111,7 @@ struct Kept {
 #[async_trait]
 impl Store for MemoryStore {
     async fn append(&self, append: Append) -> Result<(), StoreError> {
-        self.open()?.append(append)
+        append::append(&mut *self.open()?, append)
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -108,11 +119,11 @@ impl Store for MemoryStore {
     }
 
     async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
-        Ok(self.open()?.list_sessions(&query))
+        Ok(list::list_sessions(&*self.open()?, &query))
     }
 
     async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
-        Ok(self.open()?.events(&query))
+        Ok(log::events(&*self.open()?, &query))
     }
 
     async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {
@@ -120,19 +131,19 @@ impl Store for MemoryStore {
     }
 
     async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
-        Ok(self.open()?.live_calls(session_id))
+        Ok(list::live_calls(&*self.open()?, session_id))
     }
 
     async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {
-        Ok(self.open()?.list_calls(&query))
+        Ok(list::list_calls(&*self.open()?, &query))
     }
 
     async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError> {
-        Ok(self.open()?.changes(&query))
+        Ok(list::changes(&*self.open()?, &query))
     }
 
     async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
-        Ok(self.open()?.output(&query))
+        Ok(log::output(&*self.open()?, &query))
     }
 
     async fn messages(
@@ -161,22 +172,22 @@ impl Store for MemoryStore {
     }
 
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
-        Ok(self.open()?.follow_ups.get(&id).map(|outgoing| outgoing.told.record.clone()))
+        Ok(self.open()?.follow_ups.get(&id).map(|stored| stored.follow_up.record.clone()))
     }
 
     async fn follow_up_with_task(
         &self,
         id: CallId,
     ) -> Result<Option<FollowUpWithTask>, StoreError> {
-        Ok(self.open()?.follow_ups.get(&id).map(|outgoing| outgoing.told.clone()))
+        Ok(self.open()?.follow_ups.get(&id).map(|stored| stored.follow_up.clone()))
     }
 
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
-        Ok(self.open()?.list_follow_ups(&query))
+        Ok(follow_ups::list_follow_ups(&*self.open()?, &query))
     }
 
     async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
-        Ok(self.open()?.due_follow_ups(&query))
+        Ok(follow_ups::due_follow_ups(&*self.open()?, &query))
     }
 
     async fn sessions_with_due_follow_ups(
@@ -184,7 +195,7 @@ impl Store for MemoryStore {
         now: Timestamp,
         limit: u32,
     ) -> Result<DueSessions, StoreError> {
-        Ok(self.open()?.sessions_with_due_follow_ups(now, limit))
+        Ok(follow_ups::sessions_with_due_follow_ups(&*self.open()?, now, limit))
     }
 
     async fn leased_follow_ups(
@@ -192,7 +203,7 @@ impl Store for MemoryStore {
         tenant: &Tenant,
         request_id: &str,
     ) -> Result<Vec<FollowUp>, StoreError> {
-        Ok(self.open()?.leased_follow_ups(tenant, request_id))
+        Ok(follow_ups::leased_follow_ups(&*self.open()?, tenant, request_id))
     }
 
     async fn request(
@@ -209,11 +220,11 @@ impl Store for MemoryStore {
         after: Option<SessionId>,
         limit: u32,
     ) -> Result<Vec<SessionId>, StoreError> {
-        Ok(self.open()?.sessions_with_live_calls(after, limit))
+        Ok(list::sessions_with_live_calls(&*self.open()?, after, limit))
     }
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
-        Ok(self.open()?.expire(&policy))
+        Ok(expire::expire(&mut *self.open()?, &policy))
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -1,23 +1,23 @@
-//! Rows of calls, as the writer changes them.
+//! The writes of calls.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::row::{Count, Time};
+use super::columns::{SqlTime, SqlU64};
 use crate::model::{Call, CallId};
 
-/// A call's row as it is before an append.
+/// The row of a call before an append.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct CallRow {
     pub(super) key: i64,
     pub(super) session_key: i64,
     pub(super) live: bool,
 }
 
-pub(super) fn find(connection: &Connection, id: CallId) -> rusqlite::Result<Option<Known>> {
+pub(super) fn find(connection: &Connection, id: CallId) -> rusqlite::Result<Option<CallRow>> {
     connection
         .prepare_cached("SELECT key, session_key, live FROM calls WHERE id = ?1")?
         .query_row([id.as_bytes()], |row| {
-            Ok(Known { key: row.get(0)?, session_key: row.get(1)?, live: row.get(2)? })
+            Ok(CallRow { key: row.get(0)?, session_key: row.get(1)?, live: row.get(2)? })
         })
         .optional()
 }
@@ -43,15 +43,15 @@ pub(super) fn insert(
             !call.state.is_terminal(),
             call.state.number(),
             call.kind.number(),
-            Time(call.create_time),
-            call.expire_time.map(Time),
-            Count(change),
+            SqlTime(call.create_time),
+            call.expire_time.map(SqlTime),
+            SqlU64(change),
             body,
         ])
         .map(|_| ())
 }
 
-/// Changes what may change of a call: its id, owner, kind and time of creation never do.
+/// Updates a call. Its id, owner, kind and creation time never change.
 pub(super) fn update(
     connection: &Connection,
     key: i64,
@@ -70,14 +70,14 @@ pub(super) fn update(
             call.is_task(),
             !call.state.is_terminal(),
             call.state.number(),
-            call.expire_time.map(Time),
-            Count(change),
+            call.expire_time.map(SqlTime),
+            SqlU64(change),
             body,
         ])
         .map(|_| ())
 }
 
-/// Removes all that is known of a call but its requests and its events.
+/// Deletes a call and the counts of its output. Its requests and events stay.
 pub(super) fn forget(connection: &Connection, id: CallId) -> rusqlite::Result<()> {
     for sql in ["DELETE FROM calls WHERE id = ?1", "DELETE FROM outputs WHERE call_id = ?1"] {
         connection.prepare_cached(sql)?.execute([id.as_bytes()])?;

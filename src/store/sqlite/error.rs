@@ -1,40 +1,40 @@
-//! What can go wrong in SQLite, sorted by what follows from it.
+//! The errors of SQLite, sorted by their consequences.
 
 use rusqlite::{ErrorCode, ffi};
 
 use crate::store::StoreError;
 
-/// Why a read or an append inside a transaction ended.
+/// An error of a read or an append inside a transaction.
 #[derive(Debug)]
-pub(super) enum Error {
-    /// It was refused or found something unreadable; the transaction is sound.
+pub(super) enum SqliteError {
+    /// The operation was refused, or a record is unreadable. The transaction is sound.
     Store(StoreError),
     /// SQLite failed.
     Sql(rusqlite::Error),
 }
 
-impl From<StoreError> for Error {
+impl From<StoreError> for SqliteError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<rusqlite::Error> for Error {
+impl From<rusqlite::Error> for SqliteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-/// A record whose JSON can't be read back.
-pub(super) fn corrupt(what: &str, cause: &serde_json::Error) -> Error {
-    Error::Store(StoreError::Corrupt(format!("{what}: {cause}")))
+/// Returns the error for a record whose JSON cannot be read back.
+pub(super) fn corrupt(what: &str, cause: &serde_json::Error) -> SqliteError {
+    SqliteError::Store(StoreError::Corrupt(format!("{what}: {cause}")))
 }
 
-/// What a reader is told.
-pub(super) fn for_reader(error: Error) -> StoreError {
+/// Converts an error for the caller of a read.
+pub(super) fn for_reader(error: SqliteError) -> StoreError {
     let error = match error {
-        Error::Store(error) => return error,
-        Error::Sql(error) => error,
+        SqliteError::Store(error) => return error,
+        SqliteError::Sql(error) => error,
     };
     use rusqlite::Error as Sql;
     match (&error, error.sqlite_error_code()) {
@@ -49,24 +49,24 @@ pub(super) fn for_reader(error: Error) -> StoreError {
     }
 }
 
-/// What a failed transaction means for the appends in it and for those to come.
+/// A transaction that failed, by the consequences for its appends and for later ones.
 #[derive(Debug)]
-pub(super) enum Fault {
-    /// No space: these appends fail, later ones are tried.
+pub(super) enum TransactionError {
+    /// There is no space: these appends fail, later ones are tried.
     Full(String),
-    /// The disk can't be trusted: nothing is written any more.
+    /// The disk cannot be trusted: nothing is written any more.
     Broken(String),
-    /// Nothing was tried, and none of them is to blame.
+    /// Nothing was written, and no append is the cause.
     Busy(String),
-    /// One of the appends may be to blame: each is worth a transaction of its own.
-    Blame(String),
+    /// One of the appends may be the cause: each is retried in a transaction of its own.
+    Rejected(String),
 }
 
-/// Judges a statement that failed before the commit.
-pub(super) fn at_statement(error: &rusqlite::Error) -> Fault {
+/// Classifies the error of a statement before the commit.
+pub(super) fn at_statement(error: &rusqlite::Error) -> TransactionError {
     let text = error.to_string();
     match error.sqlite_error_code() {
-        _ if is_full(error) => Fault::Full(text),
+        _ if is_full(error) => TransactionError::Full(text),
         Some(
             ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseCorrupt
@@ -75,23 +75,23 @@ pub(super) fn at_statement(error: &rusqlite::Error) -> Fault {
             | ErrorCode::ReadOnly
             | ErrorCode::PermissionDenied
             | ErrorCode::FileLockingProtocolFailed,
-        ) => Fault::Broken(text),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy(text),
-        _ => Fault::Blame(text),
+        ) => TransactionError::Broken(text),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => TransactionError::Busy(text),
+        _ => TransactionError::Rejected(text),
     }
 }
 
-/// Judges a commit that failed. Whether its pages reached the disk is unknown, and a second
-/// sync would report success without having written them: so anything but a full disk is final.
-pub(super) fn at_commit(error: &rusqlite::Error) -> Fault {
+/// Classifies the error of a commit. It is unknown whether the pages reached the disk, and a second
+/// sync would report success without having written them. So every error but a full disk is final.
+pub(super) fn at_commit(error: &rusqlite::Error) -> TransactionError {
     match is_full(error) {
-        true => Fault::Full(error.to_string()),
-        false => Fault::Broken(error.to_string()),
+        true => TransactionError::Full(error.to_string()),
+        false => TransactionError::Broken(error.to_string()),
     }
 }
 
-/// No space for data, or for the shared index of the write-ahead log, which SQLite reports as an
-/// I/O error although nothing durable is at stake.
+/// Returns whether there is no space for data, or for the shared index of the write-ahead log,
+/// which SQLite reports as an I/O error although it holds nothing durable.
 fn is_full(error: &rusqlite::Error) -> bool {
     let extended = error.sqlite_error().map(|error| error.extended_code);
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)

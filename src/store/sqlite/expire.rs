@@ -6,43 +6,45 @@ use std::collections::btree_map::Entry;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::calls;
+use super::columns::{
+    SqlTime, SqlU64, call_id, count, optional_call_id, stream_from_number, unreadable,
+};
 use super::follow_ups;
-use super::heads::Columns;
 use super::messages;
 use super::output::{load_counts, save_counts};
-use super::row::{Count, Time, call_id, count, optional_call_id, stream_from_number, unreadable};
+use super::session_cache::SessionRow;
 use crate::model::{CallId, OutputStream};
 use crate::store::rules::OutputCounts;
 use crate::store::{Expired, ExpiryPolicy};
 
-/// Removes at most `rows_max` rows of what may go.
+/// Removes expired rows, at most `rows_max` of them.
 pub(super) fn expire(connection: &Connection, policy: &ExpiryPolicy) -> rusqlite::Result<Expired> {
     let budget = u64::from(policy.rows_max.max(1));
-    let mut round = Round { connection, policy, budget, gone: Expired::default() };
+    let mut round = Round { connection, policy, budget, removed: Expired::default() };
     round.expire_calls()?;
     round.expire_follow_ups()?;
     round.expire_sessions()?;
     round.expire_requests()?;
     round.trim_logs()?;
-    round.gone.more = round.expired_call()?.is_some()
+    round.removed.more = round.expired_call()?.is_some()
         || round.expired_follow_up()?.is_some()
         || round.expired_session()?.is_some()
         || round.expired_request()?
         || round.long_log()?.is_some();
-    Ok(round.gone)
+    Ok(round.removed)
 }
 
 struct Round<'a> {
     connection: &'a Connection,
     policy: &'a ExpiryPolicy,
-    /// Rows that this round may still remove.
+    /// The number of rows that this round may still remove.
     budget: u64,
-    gone: Expired,
+    removed: Expired,
 }
 
 impl Round<'_> {
-    /// A call's requests go first: when the budget ends among them the call is still found in
-    /// the next round.
+    /// Removes calls. The requests of a call are removed first: if the budget ends among them, the
+    /// next round finds the call again.
     fn expire_calls(&mut self) -> rusqlite::Result<()> {
         while self.budget > 0
             && let Some((id, session_key)) = self.expired_call()?
@@ -50,14 +52,14 @@ impl Round<'_> {
             let requests = self.run(
                 "DELETE FROM requests WHERE key IN
                      (SELECT key FROM requests WHERE call_id = ?1 LIMIT ?2)",
-                params![id.as_bytes(), Count(self.budget)],
+                params![id.as_bytes(), SqlU64(self.budget)],
             )?;
-            self.gone.requests += requests;
+            self.removed.requests += requests;
             self.budget -= requests;
             if self.budget > 0 {
                 calls::forget(self.connection, id)?;
                 self.release(session_key)?;
-                self.gone.calls += 1;
+                self.removed.calls += 1;
                 self.budget -= 1;
             }
         }
@@ -70,13 +72,13 @@ impl Round<'_> {
         {
             follow_ups::forget(self.connection, key)?;
             self.release(session_key)?;
-            self.gone.follow_ups += 1;
+            self.removed.follow_ups += 1;
             self.budget -= 1;
         }
         Ok(())
     }
 
-    /// A session keeps one call or follow-up less.
+    /// Counts one call or follow-up of a session less.
     fn release(&self, session_key: i64) -> rusqlite::Result<()> {
         self.run("UPDATE sessions SET calls = calls - 1 WHERE key = ?1", [session_key]).map(|_| ())
     }
@@ -90,14 +92,14 @@ impl Round<'_> {
             self.budget -= messages::remove(self.connection, log.key, self.budget)?;
             if self.budget > 0 {
                 self.remove_session(log.key)?;
-                self.gone.sessions += 1;
+                self.removed.sessions += 1;
                 self.budget -= 1;
             }
         }
         Ok(())
     }
 
-    /// The request that made it goes by its age from now on.
+    /// Removes a session. The request that created it expires by its age from now on.
     fn remove_session(&self, key: i64) -> rusqlite::Result<()> {
         self.run(
             "UPDATE requests SET session_id = NULL
@@ -114,9 +116,9 @@ impl Round<'_> {
             "DELETE FROM requests WHERE key IN
                  (SELECT key FROM requests
                   WHERE call_id IS NULL AND session_id IS NULL AND create_time < ?1 LIMIT ?2)",
-            params![Time(self.policy.older_than), Count(self.budget)],
+            params![SqlTime(self.policy.older_than), SqlU64(self.budget)],
         )?;
-        self.gone.requests += requests;
+        self.removed.requests += requests;
         self.budget -= requests;
         Ok(())
     }
@@ -127,23 +129,23 @@ impl Round<'_> {
         {
             let excess = log.length().saturating_sub(self.policy.session_events_max);
             let trimmed = self.trim(log, excess.min(self.budget))?;
-            self.gone.events += trimmed;
+            self.removed.events += trimmed;
             self.budget -= trimmed;
         }
         Ok(())
     }
 
-    /// Removes so many of the oldest events, or all, with what output remembers of them.
-    fn trim(&self, log: Columns, events: u64) -> rusqlite::Result<u64> {
+    /// Removes the oldest `events` events, or all, and updates the counts of output.
+    fn trim(&self, log: SessionRow, events: u64) -> rusqlite::Result<u64> {
         let events = events.min(log.length());
-        let log = Columns { first: log.first.saturating_add(events), ..log };
+        let log = SessionRow { first: log.first.saturating_add(events), ..log };
         let mut counts: BTreeMap<CallId, Option<OutputCounts>> = BTreeMap::new();
         {
             let mut statement = self.connection.prepare_cached(
                 "DELETE FROM events WHERE session_key = ?1 AND sequence < ?2
                  RETURNING call_id, stream, length",
             )?;
-            let mut rows = statement.query(params![log.key, Count(log.first)])?;
+            let mut rows = statement.query(params![log.key, SqlU64(log.first)])?;
             while let Some(row) = rows.next()? {
                 let Some((id, stream, length)) = output_of(row)? else { continue };
                 if let Some(counts) = self.counts_of(&mut counts, id)? {
@@ -158,12 +160,12 @@ impl Round<'_> {
         }
         self.run(
             "UPDATE sessions SET first = ?2, log_digits = ?3 WHERE key = ?1",
-            params![log.key, Count(log.first), log.log_digits()],
+            params![log.key, SqlU64(log.first), log.log_digits()],
         )?;
         Ok(events)
     }
 
-    /// The counts of a call's output; none if the call is forgotten.
+    /// Returns the counts of a call's output, or `None` if the call is deleted.
     fn counts_of<'c>(
         &self,
         counts: &'c mut BTreeMap<CallId, Option<OutputCounts>>,
@@ -182,29 +184,29 @@ impl Round<'_> {
                 "SELECT id, session_key FROM calls
                  WHERE live = 0 AND expire_time <= ?1 ORDER BY expire_time LIMIT 1",
             )?
-            .query_row([Time(self.policy.now)], |row| Ok((call_id(row, 0)?, row.get(1)?)))
+            .query_row([SqlTime(self.policy.now)], |row| Ok((call_id(row, 0)?, row.get(1)?)))
             .optional()
     }
 
-    /// Its key, and that of its session.
+    /// Returns the key of an expired follow-up, and that of its session.
     fn expired_follow_up(&self) -> rusqlite::Result<Option<(i64, i64)>> {
         self.connection
             .prepare_cached(
                 "SELECT key, session_key FROM follow_ups
                  WHERE expire_time <= ?1 ORDER BY expire_time LIMIT 1",
             )?
-            .query_row([Time(self.policy.now)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([SqlTime(self.policy.now)], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
     }
 
-    fn expired_session(&self) -> rusqlite::Result<Option<Columns>> {
+    fn expired_session(&self) -> rusqlite::Result<Option<SessionRow>> {
         self.connection
             .prepare_cached(
                 "SELECT key, head, first, live, calls FROM sessions
                  WHERE calls = 0 AND (state = 3 OR implicit = 1) AND update_time < ?1
                  ORDER BY update_time LIMIT 1",
             )?
-            .query_row([Time(self.policy.older_than)], log)
+            .query_row([SqlTime(self.policy.older_than)], log)
             .optional()
     }
 
@@ -214,11 +216,12 @@ impl Round<'_> {
                 "SELECT 1 FROM requests
                  WHERE call_id IS NULL AND session_id IS NULL AND create_time < ?1 LIMIT 1",
             )?
-            .exists([Time(self.policy.older_than)])
+            .exists([SqlTime(self.policy.older_than)])
     }
 
-    /// A log that holds too many events. Only those with as many binary digits are looked at.
-    fn long_log(&self) -> rusqlite::Result<Option<Columns>> {
+    /// Returns a log with too many events. Only logs whose length has enough binary digits are
+    /// read.
+    fn long_log(&self) -> rusqlite::Result<Option<SessionRow>> {
         let max = self.policy.session_events_max;
         let digits = u64::BITS - max.leading_zeros();
         self.connection
@@ -227,7 +230,7 @@ impl Round<'_> {
                  WHERE log_digits >= ?1 AND head - first + 1 > ?2
                  ORDER BY log_digits DESC LIMIT 1",
             )?
-            .query_row(params![digits, Count(max)], log)
+            .query_row(params![digits, SqlU64(max)], log)
             .optional()
     }
 
@@ -236,8 +239,8 @@ impl Round<'_> {
     }
 }
 
-fn log(row: &Row<'_>) -> rusqlite::Result<Columns> {
-    Ok(Columns {
+fn log(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
         key: row.get(0)?,
         head: count(row, 1)?,
         first: count(row, 2)?,
@@ -246,7 +249,7 @@ fn log(row: &Row<'_>) -> rusqlite::Result<Columns> {
     })
 }
 
-/// Of a removed event: the piece of output that it was.
+/// Returns the piece of output that a removed event was, or `None` if it was another event.
 fn output_of(row: &Row<'_>) -> rusqlite::Result<Option<(CallId, OutputStream, u64)>> {
     let (Some(id), Some(stream)) = (optional_call_id(row, 0)?, row.get::<_, Option<u8>>(1)?) else {
         return Ok(None);

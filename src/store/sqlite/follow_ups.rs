@@ -1,10 +1,10 @@
-//! Rows of follow-ups, as the writer changes them, and reads of single ones.
+//! The writes of follow-ups, and the reads of single ones.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::error::{Error, corrupt};
+use super::columns::{SqlTime, due_number, session_id};
+use super::error::{SqliteError, corrupt};
 use super::read::call_in;
-use super::row::{Time, due_number, session_id};
 use crate::model::{CallId, FollowUp, SessionId};
 use crate::store::{FollowUpWithTask, rules};
 
@@ -12,11 +12,11 @@ use crate::store::{FollowUpWithTask, rules};
 #[derive(Debug)]
 pub(super) struct Bodies {
     pub(super) record: String,
-    /// Its task, if it came with it.
+    /// The task, or `None` if the record came without it.
     pub(super) task: Option<String>,
 }
 
-/// The session of a task's follow-up; none if it has none.
+/// Returns the session of a task's follow-up, or `None` if the task has none.
 pub(super) fn owner(connection: &Connection, id: CallId) -> rusqlite::Result<Option<SessionId>> {
     connection
         .prepare_cached("SELECT session_id FROM follow_ups WHERE call_id = ?1")?
@@ -24,8 +24,7 @@ pub(super) fn owner(connection: &Connection, id: CallId) -> rusqlite::Result<Opt
         .optional()
 }
 
-/// Puts a follow-up as it is now, and says whether it is new. The task of one that is there stays
-/// as it was first written.
+/// Writes a follow-up, and returns whether it is new. The task of a stored one is not changed.
 pub(super) fn put(
     connection: &Connection,
     session_key: i64,
@@ -44,8 +43,8 @@ pub(super) fn put(
     Ok(true)
 }
 
-/// Changes what may change of a follow-up: its task, owner and time of creation never do. False:
-/// it isn't there.
+/// Updates a follow-up. Its task, owner and creation time never change. Returns `false` if it is
+/// not stored.
 fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::Result<bool> {
     let due = rules::due(record);
     let rows = connection
@@ -58,8 +57,8 @@ fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::R
             record.call_id.as_bytes(),
             record.state.number(),
             due.map(|(what, _)| due_number(what)),
-            due.map(|(_, time)| Time(time)),
-            record.expire_time.map(Time),
+            due.map(|(_, time)| SqlTime(time)),
+            record.expire_time.map(SqlTime),
             rules::lease_request(record),
             body,
         ])?;
@@ -85,17 +84,17 @@ fn insert(
             record.session_id.as_bytes(),
             record.tenant.as_str(),
             record.state.number(),
-            Time(record.create_time),
+            SqlTime(record.create_time),
             due.map(|(what, _)| due_number(what)),
-            due.map(|(_, time)| Time(time)),
-            record.expire_time.map(Time),
+            due.map(|(_, time)| SqlTime(time)),
+            record.expire_time.map(SqlTime),
             rules::lease_request(record),
             body,
         ])
         .map(|_| ())
 }
 
-/// Removes the follow-up with this key, and its task.
+/// Deletes the follow-up with this key, and its task.
 pub(super) fn forget(connection: &Connection, key: i64) -> rusqlite::Result<()> {
     for sql in
         ["DELETE FROM follow_ups WHERE key = ?1", "DELETE FROM follow_up_tasks WHERE key = ?1"]
@@ -105,31 +104,34 @@ pub(super) fn forget(connection: &Connection, key: i64) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// The record of a task's follow-up.
-pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<FollowUp>, Error> {
+/// Reads the record of a task's follow-up.
+pub(super) fn record(connection: &Connection, id: CallId) -> Result<Option<FollowUp>, SqliteError> {
     let mut statement =
         connection.prepare_cached("SELECT body FROM follow_ups WHERE call_id = ?1")?;
     let mut rows = statement.query([id.as_bytes()])?;
     rows.next()?.map(record_in).transpose()
 }
 
-/// A follow-up with its task.
-pub(super) fn told(connection: &Connection, id: CallId) -> Result<Option<FollowUpWithTask>, Error> {
+/// Reads a follow-up with its task.
+pub(super) fn with_task(
+    connection: &Connection,
+    id: CallId,
+) -> Result<Option<FollowUpWithTask>, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT f.body, t.body
          FROM follow_ups f LEFT JOIN follow_up_tasks t ON t.key = f.key WHERE f.call_id = ?1",
     )?;
     let mut rows = statement.query([id.as_bytes()])?;
-    rows.next()?.map(told_in).transpose()
+    rows.next()?.map(with_task_in).transpose()
 }
 
-/// A record whose JSON stands in the first column.
-pub(super) fn record_in(row: &Row<'_>) -> Result<FollowUp, Error> {
+/// Reads a record from the first column.
+pub(super) fn record_in(row: &Row<'_>) -> Result<FollowUp, SqliteError> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
     serde_json::from_str(body).map_err(|cause| corrupt("a follow-up", &cause))
 }
 
-/// A record in the first column, and its task in the second.
-pub(super) fn told_in(row: &Row<'_>) -> Result<FollowUpWithTask, Error> {
+/// Reads a record from the first column, and its task from the second.
+pub(super) fn with_task_in(row: &Row<'_>) -> Result<FollowUpWithTask, SqliteError> {
     Ok(FollowUpWithTask { record: record_in(row)?, task: call_in(row, 1)? })
 }

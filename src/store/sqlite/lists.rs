@@ -1,14 +1,14 @@
-//! Lists. A page costs what it shows, however many rows there are: the walk follows an index in
-//! the order of the list, several states are as many walks that SQLite merges, and whoever reads
-//! stops as soon as the page is full. Labels and kinds are judged row by row on the way.
+//! Lists of sessions and tasks. The cost of a page depends on its length only: a query follows an
+//! index in the order of the list, several states are as many queries that SQLite merges, and
+//! reading stops as soon as the page is full. Labels and kinds are checked row by row on the way.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
 
-use super::error::{Error, corrupt};
-use super::heads::{self, SESSION_COLUMNS};
+use super::columns::{SqlTime, SqlU64, count, kind_mask};
+use super::error::{SqliteError, corrupt};
 use super::read::call_in;
-use super::row::{Count, Time, count, kind_mask};
+use super::session_cache::{self, SESSION_COLUMNS};
 use crate::model::{Call, Labels, Session, SessionId, Timestamp};
 use crate::store::rules::has_labels;
 use crate::store::{
@@ -16,11 +16,11 @@ use crate::store::{
     SessionQuery,
 };
 
-/// Sessions, newest first.
+/// Lists sessions, newest first.
 pub(super) fn sessions(
     connection: &Connection,
     query: &SessionQuery,
-) -> Result<SessionPage, Error> {
+) -> Result<SessionPage, SqliteError> {
     let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
     let (time, id) = behind(cursor);
     let since = since(query.created_after);
@@ -29,7 +29,7 @@ pub(super) fn sessions(
     let mut rows = statement.query(params![query.tenant.as_str(), time, id, since])?;
     let (sessions, more) = fill(&mut rows, query.limit, |row| {
         let wanted = labels_match(row, &query.labels)?;
-        wanted.then(|| heads::session(row)).transpose()
+        wanted.then(|| session_cache::session(row)).transpose()
     })?;
     let last = sessions.last().filter(|_| more);
     let next = last.map(|last: &Session| {
@@ -39,8 +39,8 @@ pub(super) fn sessions(
     Ok(SessionPage { sessions, next })
 }
 
-/// Background tasks, newest first.
-pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPage, Error> {
+/// Lists background tasks, newest first.
+pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPage, SqliteError> {
     let change = newest_change(connection)?;
     let Some(scope) = scope(connection, query.session_id)? else {
         return Ok(CallPage { calls: Vec::new(), next: None, change });
@@ -62,15 +62,18 @@ pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPa
     Ok(CallPage { calls, next, change })
 }
 
-/// Background tasks in the order of their last change.
-pub(super) fn changes(connection: &Connection, query: &ChangeQuery) -> Result<ChangePage, Error> {
+/// Lists background tasks in the order of their last change.
+pub(super) fn changes(
+    connection: &Connection,
+    query: &ChangeQuery,
+) -> Result<ChangePage, SqliteError> {
     let newest = newest_change(connection)?;
     let Some(scope) = scope(connection, query.session_id)? else {
         return Ok(ChangePage { calls: Vec::new(), change: newest, more: false });
     };
     let mut statement = connection.prepare_cached(&changes_sql(scope))?;
     let tenant = query.tenant.as_str();
-    let mut rows = statement.query(params![tenant, scope.key(), Count(query.after)])?;
+    let mut rows = statement.query(params![tenant, scope.key(), SqlU64(query.after)])?;
     let (found, more) =
         fill(&mut rows, query.limit, |row| Ok(Some((count(row, 1)?, call_in(row, 0)?))))?;
     let change = match found.last() {
@@ -81,14 +84,14 @@ pub(super) fn changes(connection: &Connection, query: &ChangeQuery) -> Result<Ch
     Ok(ChangePage { calls: found.into_iter().map(|(_, call)| call).collect(), change, more })
 }
 
-/// The newest change number.
+/// Returns the newest change number.
 pub(super) fn newest_change(connection: &Connection) -> rusqlite::Result<u64> {
     connection
         .prepare_cached("SELECT value FROM counters WHERE name = 'change'")?
         .query_row([], |row| count(row, 0))
 }
 
-/// Whose tasks, or follow-ups.
+/// The rows that a list covers.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope {
     Tenant,
@@ -104,7 +107,7 @@ impl Scope {
         }
     }
 
-    /// Another tenant's session shows nothing.
+    /// Returns the condition of the rows. The session of another tenant has none.
     pub(super) fn condition(self, key: &str) -> String {
         match self {
             Self::Tenant => "tenant = ?1".to_owned(),
@@ -113,7 +116,7 @@ impl Scope {
     }
 }
 
-/// None: there is no such session, so it has nothing to list.
+/// Returns the scope of a query, or `None` if there is no such session and so nothing to list.
 pub(super) fn scope(
     connection: &Connection,
     id: Option<SessionId>,
@@ -165,9 +168,9 @@ fn changes_sql(scope: Scope) -> String {
     )
 }
 
-/// One walk for each state, or one for all, in the order of the list.
+/// Merges one query for each state, or one for all, in the order of the list.
 pub(super) fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String {
-    // A state that is named twice would show its rows twice.
+    // Otherwise a state that is named twice would list its rows twice.
     states.sort_unstable();
     states.dedup();
     let walk = |state| format!("{select} AND {column} = {state}");
@@ -176,26 +179,27 @@ pub(super) fn merged(select: &str, column: &str, mut states: Vec<u8>) -> String 
     format!("{walks} ORDER BY create_time DESC, id DESC")
 }
 
-/// Where the page begins: behind the cursor, or behind a place that is later than any row's.
-pub(super) fn behind(cursor: Option<(Timestamp, [u8; 16])>) -> (Time, Vec<u8>) {
-    let end = || (Time(Timestamp::from_micros(i64::MAX)), vec![u8::MAX; 17]);
-    cursor.map_or_else(end, |(time, id)| (Time(time), id.to_vec()))
+/// Returns the position after which the page begins: that of the cursor, or one that is later than
+/// any row's.
+pub(super) fn behind(cursor: Option<(Timestamp, [u8; 16])>) -> (SqlTime, Vec<u8>) {
+    let end = || (SqlTime(Timestamp::from_micros(i64::MAX)), vec![u8::MAX; 17]);
+    cursor.map_or_else(end, |(time, id)| (SqlTime(time), id.to_vec()))
 }
 
-/// The first moment that may be shown.
+/// Returns the first time that the list may contain.
 fn since(created_after: Option<Timestamp>) -> i64 {
     created_after.map_or(i64::MIN, |time| time.as_micros().saturating_add(1))
 }
 
-/// The part of a record that label filters read; the rest is skipped unparsed.
+/// The part of a record that label filters read. The rest is not parsed.
 #[derive(Deserialize)]
 struct Marks {
     #[serde(default)]
     labels: Labels,
 }
 
-/// Whether the record in the first column has all of these labels.
-fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, Error> {
+/// Returns whether the record in the first column has all of these labels.
+fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, SqliteError> {
     if wanted.is_empty() {
         return Ok(true);
     }
@@ -204,12 +208,12 @@ fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, Error> {
     Ok(has_labels(&marks.labels, wanted))
 }
 
-/// The first `limit` rows that `read` takes, and whether there is one more.
+/// Returns the first `limit` rows that `read` accepts, and whether there is one more.
 pub(super) fn fill<T>(
     rows: &mut rusqlite::Rows<'_>,
     limit: u32,
-    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, Error>,
-) -> Result<(Vec<T>, bool), Error> {
+    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, SqliteError>,
+) -> Result<(Vec<T>, bool), SqliteError> {
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let Some(item) = read(row)? else { continue };
@@ -221,7 +225,7 @@ pub(super) fn fill<T>(
     Ok((found, false))
 }
 
-/// Every shape of list that can be asked for.
+/// Returns the SQL of every kind of list.
 #[cfg(test)]
 pub(super) fn every_sql() -> Vec<String> {
     let mut all = Vec::new();

@@ -2,13 +2,13 @@
 
 use rusqlite::{Connection, params};
 
-use super::error::Error;
-use super::row::{Count, count};
+use super::columns::{SqlU64, count};
+use super::error::SqliteError;
 use crate::model::SessionId;
 use crate::model::limits::HISTORY_MESSAGES_MAX;
 use crate::store::{MessagePage, MessageSlice, StoredMessage, rules};
 
-/// Adds messages, and forgets those that are too old then.
+/// Adds messages, and deletes those that have become too old.
 pub(super) fn put(
     connection: &Connection,
     session_key: i64,
@@ -18,16 +18,16 @@ pub(super) fn put(
     let mut insert = connection
         .prepare_cached("INSERT INTO messages (session_key, number, body) VALUES (?1, ?2, ?3)")?;
     for message in messages {
-        insert.execute(params![session_key, Count(message.number), message.body])?;
+        insert.execute(params![session_key, SqlU64(message.number), message.body])?;
     }
     let forgotten = newest.number.saturating_sub(HISTORY_MESSAGES_MAX);
     connection
         .prepare_cached("DELETE FROM messages WHERE session_key = ?1 AND number <= ?2")?
-        .execute(params![session_key, Count(forgotten)])?;
+        .execute(params![session_key, SqlU64(forgotten)])?;
     Ok(())
 }
 
-/// Removes so many of a session's messages.
+/// Deletes up to `rows_max` messages of a session.
 pub(super) fn remove(
     connection: &Connection,
     session_key: i64,
@@ -38,16 +38,16 @@ pub(super) fn remove(
             "DELETE FROM messages WHERE key IN
                  (SELECT key FROM messages WHERE session_key = ?1 LIMIT ?2)",
         )?
-        .execute(params![session_key, Count(rows_max)])?;
+        .execute(params![session_key, SqlU64(rows_max)])?;
     Ok(removed as u64)
 }
 
-/// The newest messages that together take at most `bytes_max`.
+/// Reads the newest messages that together take at most `bytes_max`.
 pub(super) fn newest(
     connection: &Connection,
     session_id: SessionId,
     bytes_max: u64,
-) -> Result<MessagePage, Error> {
+) -> Result<MessagePage, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT number, body FROM messages
          WHERE session_key = (SELECT key FROM sessions WHERE id = ?1) ORDER BY number DESC",

@@ -1,23 +1,23 @@
 //! A store in one SQLite database.
 //!
-//! Write-ahead log, one writer thread with group commit, a few readers. An append that was
-//! acknowledged has been synced. Files: `callpark.db`, SQLite's own `-wal` and `-shm`, and
-//! `callpark.db.lock`, which is held for as long as the store is open.
+//! The store uses a write-ahead log, one writer thread with group commit, and a few readers. An
+//! append that was acknowledged has been synced. The files are `callpark.db`, SQLite's own `-wal`
+//! and `-shm`, and `callpark.db.lock`, which is locked while the store is open.
 
 mod calls;
+mod columns;
 mod error;
 mod expire;
+mod follow_up_lists;
 mod follow_ups;
-mod heads;
 mod lists;
 mod messages;
 mod open;
-mod outbox;
 mod output;
 mod pool;
 mod read;
-mod row;
 mod schema;
+mod session_cache;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -31,14 +31,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use self::open::Opened;
-use self::pool::{Pool, READ_MAX};
+use self::open::OpenedDatabase;
+use self::pool::{READ_TIMEOUT, ReaderPool};
 use self::write::Prepared;
-use self::writer::{Command, Pending, Writer};
+use self::writer::{PendingAppend, Writer, WriterCommand};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
     StoreError,
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
@@ -47,23 +47,23 @@ use crate::telemetry::Metrics;
 
 pub use self::open::OpenError;
 
-/// Where the store is and how it writes.
+/// The path of a store, and its durability.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteOptions {
-    /// The directory that holds the database, made if it isn't there; or the database itself, if
-    /// this ends in `.db`.
+    /// The folder of the database, which is created if it does not exist, or the database itself if
+    /// the path ends in `.db`.
     pub path: PathBuf,
-    /// When an append counts as durable.
+    /// The point at which an append counts as durable.
     pub synchronous: Synchronous,
 }
 
-/// When an append counts as durable.
+/// The point at which an append counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Synchronous {
-    /// When it is on the disk: it survives a loss of power.
+    /// On the disk: the append survives a loss of power.
     #[default]
     Full,
-    /// When the operating system has it: it survives a crash of the server, not one of the
+    /// In the operating system: the append survives a crash of the server, but not one of the
     /// machine.
     Normal,
 }
@@ -71,30 +71,31 @@ pub enum Synchronous {
 /// A store in one SQLite database.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// None once the store is closing. When the queue is full, appends wait.
-    inbox: Mutex<Option<mpsc::Sender<Command>>>,
-    pool: Arc<Pool>,
-    /// Why nothing is written any more; the writer sets it.
+    /// The queue of the writer, or `None` once the store is closing. When it is full, appends wait.
+    inbox: Mutex<Option<mpsc::Sender<WriterCommand>>>,
+    pool: Arc<ReaderPool>,
+    /// The reason why nothing is written any more. The writer sets it.
     broken: Arc<OnceLock<String>>,
-    /// Taken by the first who closes; the others wait for it.
+    /// The thread, or `None` once a caller has closed the store. Other callers wait for the lock.
     writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl SqliteStore {
-    /// Opens the store, or makes it; its commits are counted. Blocks for as long as the disk takes.
+    /// Opens or creates a store. Commits are counted in `metrics`. Blocks while the disk works.
     pub fn open(options: &SqliteOptions, metrics: Metrics) -> Result<Self, OpenError> {
-        Self::open_with(options, metrics, READ_MAX)
+        Self::open_with(options, metrics, READ_TIMEOUT)
     }
 
-    /// Like [`SqliteStore::open`], with another bound for reads.
+    /// Opens a store with another timeout for reads.
     fn open_with(
         options: &SqliteOptions,
         metrics: Metrics,
-        read_max: Duration,
+        read_timeout: Duration,
     ) -> Result<Self, OpenError> {
-        let Opened { files, writer, lock, identity } = open::open(options)?;
+        let OpenedDatabase { files, writer, lock, identity } = open::open(options)?;
         let unusable = |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
-        let pool = Pool::new(files, read_max).map_err(|error| unusable(error.to_string()))?;
+        let pool =
+            ReaderPool::new(files, read_timeout).map_err(|error| unusable(error.to_string()))?;
         let broken = Arc::new(OnceLock::new());
         let writer = Writer::new(writer, lock, identity, Arc::clone(&broken), metrics)
             .map_err(|error| unusable(error.to_string()))?;
@@ -111,21 +112,21 @@ impl SqliteStore {
         })
     }
 
-    fn inbox(&self) -> Result<mpsc::Sender<Command>, StoreError> {
+    fn inbox(&self) -> Result<mpsc::Sender<WriterCommand>, StoreError> {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
         inbox.ok_or_else(|| StoreError::Unavailable("it is closed".to_owned()))
     }
 
-    /// Gives the writer a command and waits for its answer.
+    /// Sends a command to the writer, and waits for its answer.
     async fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriterCommand,
     ) -> Result<T, StoreError> {
         let ended = || StoreError::Unavailable("its writer has ended".to_owned());
         let (reply, answer) = oneshot::channel();
         let inbox = self.inbox()?;
         inbox.send(command(reply)).await.map_err(|_| ended())?;
-        // Kept any longer, it would keep the writer from ending.
+        // A sender that is kept longer would keep the writer from ending.
         drop(inbox);
         answer.await.map_err(|_| ended())?
     }
@@ -135,7 +136,7 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         let prepared = Box::new(Prepared::new(append)?);
-        self.ask(|reply| Command::Append(Pending { prepared, reply })).await
+        self.ask(|reply| WriterCommand::Append(PendingAppend { prepared, reply })).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -199,15 +200,15 @@ impl Store for SqliteStore {
         &self,
         id: CallId,
     ) -> Result<Option<FollowUpWithTask>, StoreError> {
-        self.pool.read(move |reader| follow_ups::told(reader, id)).await
+        self.pool.read(move |reader| follow_ups::with_task(reader, id)).await
     }
 
     async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
-        self.pool.read(move |reader| outbox::list(reader, &query)).await
+        self.pool.read(move |reader| follow_up_lists::list(reader, &query)).await
     }
 
     async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
-        self.pool.read(move |reader| outbox::due(reader, &query)).await
+        self.pool.read(move |reader| follow_up_lists::due(reader, &query)).await
     }
 
     async fn sessions_with_due_follow_ups(
@@ -215,7 +216,7 @@ impl Store for SqliteStore {
         now: Timestamp,
         limit: u32,
     ) -> Result<DueSessions, StoreError> {
-        self.pool.read(move |reader| outbox::sessions(reader, now, limit)).await
+        self.pool.read(move |reader| follow_up_lists::sessions(reader, now, limit)).await
     }
 
     async fn leased_follow_ups(
@@ -224,7 +225,7 @@ impl Store for SqliteStore {
         request_id: &str,
     ) -> Result<Vec<FollowUp>, StoreError> {
         let (tenant, request_id) = (tenant.clone(), request_id.to_owned());
-        self.pool.read(move |reader| outbox::leased(reader, &tenant, &request_id)).await
+        self.pool.read(move |reader| follow_up_lists::leased(reader, &tenant, &request_id)).await
     }
 
     async fn request(
@@ -246,10 +247,10 @@ impl Store for SqliteStore {
     }
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
-        self.ask(|reply| Command::Expire(policy, reply)).await
+        self.ask(|reply| WriterCommand::Expire(policy, reply)).await
     }
 
-    /// A full disk is no error here: the next append finds out whether there is space again.
+    /// A full disk is not an error here: the next append checks whether there is space again.
     async fn check(&self) -> Result<(), StoreError> {
         if let Some(cause) = self.broken.get() {
             return Err(StoreError::Broken(cause.clone()));

@@ -1,4 +1,4 @@
-//! Opening a store: its files, the lock, and the checks before anything is written.
+//! The opening of a store: its files, the lock, and the checks before anything is written.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -10,17 +10,17 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::schema::{self, Found};
+use super::schema::{self, DatabaseKind};
 use super::{SqliteOptions, Synchronous};
 
-/// How long a connection waits for a lock of SQLite that somebody else holds, such as a backup.
-const BUSY_MAX: Duration = Duration::from_secs(5);
+/// The timeout of the wait for a lock of SQLite that another program holds, such as a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The writer's page cache, in KiB.
 const WRITER_CACHE_KIB: i64 = 16 * 1024;
-/// The write-ahead log is cut back to this after it was longer, in bytes.
+/// The size to which a longer write-ahead log is truncated, in bytes.
 const WAL_BYTES_KEPT_MAX: i64 = 64 * 1024 * 1024;
 
-/// Why a store can't be opened, and what to do.
+/// An error of the opening of a store. The message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -31,67 +31,67 @@ pub enum OpenError {
     Locked {
         /// The store.
         path: PathBuf,
-        /// Who, as ` (process 123)`, or nothing if that can't be told.
+        /// The holder of the lock, as ` (process 123)`, or nothing if it is not known.
         holder: String,
     },
-    /// A newer server has written it. It has been left as it was.
+    /// A newer server has written it. It is not changed.
     #[error(
-        "the store {path} has schema {found}, and this server knows none beyond {known}: start \
+        "the store {path} has schema {found}, and this server knows none newer than {known}: start \
          the newer server again, or choose another store"
     )]
     Newer {
         /// The database.
         path: PathBuf,
-        /// Its schema version.
+        /// The schema version of the database.
         found: u32,
         /// The newest version that this build knows.
         known: u32,
     },
-    /// The file is something else. It has been left as it was.
+    /// The file is not a store. It is not changed.
     #[error("{path} is not a store of this server: choose another path")]
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// The place can't be written to.
+    /// The path cannot be written to.
     #[error(
-        "can't write the store at {path}: {cause}; make the place writable for this user, or \
+        "cannot write the store at {path}: {cause}; make the path writable for this user, or \
          choose another"
     )]
     Unwritable {
-        /// What couldn't be made or written.
+        /// The file or folder that could not be created or written.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: String,
     },
-    /// The database is damaged or can't be brought to this build's schema.
-    #[error("can't open the store {path}: {cause}; restore it from a backup, or choose another")]
+    /// The database is damaged, or cannot be migrated to the schema of this build.
+    #[error("cannot open the store {path}: {cause}; restore it from a backup, or choose another")]
     Unusable {
         /// The database.
         path: PathBuf,
-        /// What the database said.
+        /// The error of the database.
         cause: String,
     },
 }
 
-/// Where a store's files are.
+/// The paths of the files of a store.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     database: PathBuf,
 }
 
-/// A store that nobody else can open while this lives.
+/// An opened database. No other process can open it while this exists.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedDatabase {
     pub(super) files: Files,
     pub(super) writer: Connection,
-    /// The advisory lock goes when this is closed: keep it longer than the writer.
+    /// The advisory lock ends when this is closed: keep it longer than the writer.
     pub(super) lock: File,
     pub(super) identity: Identity,
 }
 
-/// Which file the database is, to notice that somebody has taken it away: SQLite goes on writing
-/// to a file that has no name any more, and what it writes there is gone with the server.
+/// The identity of the database file, by which its removal is noticed: SQLite goes on writing to a
+/// file that has no name any more, and that is lost when the server ends.
 #[derive(Debug)]
 pub(super) struct Identity {
     database: PathBuf,
@@ -103,7 +103,7 @@ impl Identity {
         Self { database: database.to_owned(), device_and_inode: device_and_inode(database) }
     }
 
-    /// The database is still where it was opened.
+    /// Returns whether the database is still at its path.
     pub(super) fn is_there(&self) -> bool {
         device_and_inode(&self.database) == self.device_and_inode
     }
@@ -114,19 +114,19 @@ fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Opens or makes the store.
-pub(super) fn open(options: &SqliteOptions) -> Result<Opened, OpenError> {
+/// Opens or creates a store.
+pub(super) fn open(options: &SqliteOptions) -> Result<OpenedDatabase, OpenError> {
     let files = Files::of(&options.path);
-    files.make_directory()?;
+    files.create_directory()?;
     let lock = files.lock()?;
     files.check_schema()?;
     let writer = files.open_writer(options.synchronous)?;
     let identity = Identity::of(&files.database);
-    Ok(Opened { files, writer, lock, identity })
+    Ok(OpenedDatabase { files, writer, lock, identity })
 }
 
 impl Files {
-    /// A path that ends in `.db` is the database; any other is the directory that it is in.
+    /// Returns the files of a path: the database if it ends in `.db`, or else its folder.
     fn of(path: &Path) -> Self {
         match path.extension() {
             Some(extension) if extension == "db" => Self { database: path.to_owned() },
@@ -147,7 +147,7 @@ impl Files {
         path.into()
     }
 
-    fn make_directory(&self) -> Result<(), OpenError> {
+    fn create_directory(&self) -> Result<(), OpenError> {
         let directory = self.directory();
         if directory.is_dir() {
             return Ok(());
@@ -176,25 +176,25 @@ impl Files {
         Ok(file)
     }
 
-    /// Refuses a database that isn't ours or is too new, before anything is written.
+    /// Refuses a database that is foreign or too new, before anything is written.
     fn check_schema(&self) -> Result<(), OpenError> {
         if length(&self.database) == 0 {
             return Ok(());
         }
-        let found = self.open_to_look().and_then(|connection| schema::look(&connection));
+        let found = self.open_unchanged().and_then(|connection| schema::inspect(&connection));
         match found.map_err(|error| self.explain(&error))? {
-            Found::Version(found) if found > schema::newest() => {
+            DatabaseKind::Version(found) if found > schema::newest() => {
                 let (path, known) = (self.database.clone(), schema::newest());
                 Err(OpenError::Newer { path, found, known })
             }
-            Found::Version(_) | Found::Empty => Ok(()),
-            Found::Foreign => Err(OpenError::Foreign { path: self.database.clone() }),
+            DatabaseKind::Version(_) | DatabaseKind::Empty => Ok(()),
+            DatabaseKind::Foreign => Err(OpenError::Foreign { path: self.database.clone() }),
         }
     }
 
-    /// A connection that leaves the files as they are. After a crash the write-ahead log may hold
-    /// the newest schema: then it is read as well, and not moved to the database.
-    fn open_to_look(&self) -> rusqlite::Result<Connection> {
+    /// Opens a connection that does not change the files. After a crash the write-ahead log may
+    /// hold the newest schema: then it is read as well, and is not moved to the database.
+    fn open_unchanged(&self) -> rusqlite::Result<Connection> {
         if length(&self.beside("-wal")) > 0 || length(&self.beside("-journal")) > 0 {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.database, flags)?;
@@ -222,14 +222,14 @@ impl Files {
         Ok(writer)
     }
 
-    /// A connection that can't write.
+    /// Opens a connection that cannot write.
     pub(super) fn open_reader(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = Connection::open_with_flags(&self.database, flags)?;
-        reader.busy_timeout(BUSY_MAX)?;
+        reader.busy_timeout(BUSY_TIMEOUT)?;
         reader.pragma_update(None, "temp_store", "MEMORY")?;
         reader.set_prepared_statement_cache_capacity(64);
-        // The first read opens all files that there are.
+        // The first read opens all files.
         reader.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(reader)
     }
@@ -250,7 +250,7 @@ impl Files {
 }
 
 fn set_up_writer(writer: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
-    writer.busy_timeout(BUSY_MAX)?;
+    writer.busy_timeout(BUSY_TIMEOUT)?;
     writer.pragma_update(None, "journal_mode", "WAL")?;
     writer.pragma_update(
         None,
@@ -267,12 +267,12 @@ fn set_up_writer(writer: &Connection, synchronous: Synchronous) -> rusqlite::Res
     Ok(())
 }
 
-/// Opens a file for reading and writing, and makes it for this user alone if it isn't there.
+/// Opens a file for reading and writing, or creates one that only this user may read.
 fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Makes the names in a directory durable.
+/// Makes the names in a folder durable.
 fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -281,7 +281,7 @@ fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// Who holds the lock, by what it wrote into the file.
+/// Returns the holder of the lock, from the content of the file.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     match file.take(20).read_to_string(&mut text) {
@@ -294,9 +294,9 @@ fn unwritable(path: &Path, cause: &io::Error) -> OpenError {
     OpenError::Unwritable { path: path.to_owned(), cause: cause.to_string() }
 }
 
-/// The address of a database that SQLite reads without locks and without files beside it.
+/// Returns the URI with which SQLite reads a database without locks and without files beside it.
 fn immutable(path: &Path) -> String {
-    // With an empty authority, so that no part of a path is taken for one.
+    // The authority is empty, so that no part of the path is read as one.
     let mut address = if path.is_absolute() { "file://" } else { "file:" }.to_owned();
     for byte in path.as_os_str().as_bytes() {
         match byte {
@@ -309,7 +309,8 @@ fn immutable(path: &Path) -> String {
     address + "?immutable=1"
 }
 
-/// The directory that holds this one; for a relative path of one part, the current one.
+/// Returns the folder that contains this one. For a relative path of one part it is the current
+/// one.
 fn parent(directory: &Path) -> &Path {
     match directory.parent() {
         None => Path::new("/"),

@@ -1,16 +1,16 @@
-//! Output: its counts, and reads of its pieces.
+//! The counts of output, and the reads of its pieces.
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::calls;
-use super::error::Error;
-use super::row::{Count, EVENT_COLUMNS, count, event};
+use super::columns::{EVENT_COLUMNS, SqlU64, count, event};
+use super::error::SqliteError;
 use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
 use crate::model::{CallId, OutputStream, StreamSummary};
 use crate::store::rules::OutputCounts;
 use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
 
-/// The counts of a call's output; none if it has no output or is forgotten.
+/// Reads the counts of a call's output. Returns `None` if it has no output or is deleted.
 pub(super) fn load_counts(
     connection: &Connection,
     id: CallId,
@@ -37,7 +37,7 @@ fn summary(row: &Row<'_>, column: usize) -> rusqlite::Result<StreamSummary> {
         total_bytes,
         kept_bytes,
         dropped_bytes: total_bytes.saturating_sub(kept_bytes),
-        cut_offset: row.get::<_, Option<Count>>(column + 2)?.map(|Count(offset)| offset),
+        cut_offset: row.get::<_, Option<SqlU64>>(column + 2)?.map(|SqlU64(offset)| offset),
     })
 }
 
@@ -58,24 +58,24 @@ pub(super) fn save_counts(
         )?
         .execute(params![
             id.as_bytes(),
-            Count(stdout.total_bytes),
-            Count(stdout.kept_bytes),
-            stdout.cut_offset.map(Count),
-            Count(stderr.total_bytes),
-            Count(stderr.kept_bytes),
-            stderr.cut_offset.map(Count),
-            Count(combined.total_bytes),
-            Count(combined.kept_bytes),
-            combined.cut_offset.map(Count),
+            SqlU64(stdout.total_bytes),
+            SqlU64(stdout.kept_bytes),
+            stdout.cut_offset.map(SqlU64),
+            SqlU64(stderr.total_bytes),
+            SqlU64(stderr.kept_bytes),
+            stderr.cut_offset.map(SqlU64),
+            SqlU64(combined.total_bytes),
+            SqlU64(combined.kept_bytes),
+            combined.cut_offset.map(SqlU64),
         ])
         .map(|_| ())
 }
 
-/// Reads pieces of a call's output; none if the call isn't there.
+/// Reads pieces of a call's output. Returns `None` if there is no such call.
 pub(super) fn output(
     connection: &Connection,
     query: &OutputQuery,
-) -> Result<Option<OutputPage>, Error> {
+) -> Result<Option<OutputPage>, SqliteError> {
     let counts = load_counts(connection, query.call_id)?;
     let OutputCounts { stdout, stderr, combined } = counts.unwrap_or_default();
     let mut page = OutputPage { pieces: Vec::new(), stdout, stderr, combined };
@@ -91,12 +91,12 @@ pub(super) fn output(
     let from_offset = matches!(query.from, OutputFrom::Offset(_));
     let columns = format!("{EVENT_COLUMNS} FROM events");
     let mut statement = stream.prepare(&columns, ">= ?2", "ASC")?;
-    let mut rows = statement.query(params![query.call_id.as_bytes(), Count(start)])?;
+    let mut rows = statement.query(params![query.call_id.as_bytes(), SqlU64(start)])?;
     let mut bytes: u64 = 0;
     while let Some(row) = rows.next()? {
         page.pieces.push(event(row)?);
         bytes = bytes.saturating_add(count(row, LENGTH)?);
-        // A tail is as long as was asked for, whichever piece it begins in.
+        // A tail is returned whole.
         let is_full = bytes >= query.bytes_max || page.pieces.len() >= OUTPUT_PAGE_PIECES_MAX;
         if from_offset && is_full {
             break;
@@ -105,7 +105,7 @@ pub(super) fn output(
     Ok(Some(page))
 }
 
-/// Where the length of a piece stands in [`EVENT_COLUMNS`].
+/// The index of the length of a piece in [`EVENT_COLUMNS`].
 const LENGTH: usize = 7;
 
 /// The pieces of one selection of a call's output.
@@ -116,7 +116,7 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// A walk through the pieces in the order of their offsets, which the index gives.
+    /// Prepares a query for the pieces in the order of their offsets, which is that of the index.
     fn prepare(
         &self,
         columns: &str,
@@ -130,7 +130,7 @@ impl<'a> Stream<'a> {
         ))
     }
 
-    /// The column of the offset, and the condition that its index needs.
+    /// Returns the column of the offset, and the condition that its index needs.
     fn names(&self) -> (&'static str, String) {
         let one = |stream: OutputStream| ("stream_offset", format!("stream = {}", stream.number()));
         match self.selection {
@@ -140,12 +140,13 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// An offset from which on there is the piece that holds `wanted`, or else the next one.
-    fn first_from(&self, wanted: u64) -> Result<u64, Error> {
+    /// Returns the offset of the piece that holds `wanted` or, if there is none, one before the
+    /// next.
+    fn first_from(&self, wanted: u64) -> Result<u64, SqliteError> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");
         let mut statement = self.prepare(&columns, "<= ?2", "DESC")?;
-        let mut rows = statement.query(params![self.call_id.as_bytes(), Count(wanted)])?;
+        let mut rows = statement.query(params![self.call_id.as_bytes(), SqlU64(wanted)])?;
         if let Some(row) = rows.next()? {
             let (offset, length) = (count(row, 0)?, count(row, 1)?);
             if offset.saturating_add(length) > wanted {
@@ -155,9 +156,9 @@ impl<'a> Stream<'a> {
         Ok(wanted.saturating_add(1))
     }
 
-    /// The offset of the last pieces that together have `wanted` bytes, or of all; of no more than
-    /// a page holds.
-    fn first_of_tail(&self, wanted: u64) -> Result<u64, Error> {
+    /// Returns the offset of the last pieces that together have `wanted` bytes, or of all, but of
+    /// no more than a page holds.
+    fn first_of_tail(&self, wanted: u64) -> Result<u64, SqliteError> {
         let (offset, _) = self.names();
         let columns = format!("{offset}, length FROM events");
         let mut statement = self.prepare(&columns, ">= 0", "DESC")?;

@@ -1,39 +1,42 @@
-//! Reads of single records and of logs. Each runs in one read transaction.
+//! Reads of single records and of logs, each in one read transaction.
 
 use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::error::{Error, corrupt};
-use super::heads::{self, SESSION_COLUMNS};
-use super::row::{Count, count, optional_call_id, payload_kind, session_id, time};
+use super::columns::{SqlU64, count, optional_call_id, payload_kind, session_id, time};
+use super::error::{SqliteError, corrupt};
+use super::session_cache::{self, SESSION_COLUMNS};
 use crate::model::{Call, CallId, PayloadKind, Session, SessionId, SessionState, Tenant};
 use crate::store::{EventPage, EventQuery, LogEvent, RequestRecord};
 
-/// One session.
-pub(super) fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, Error> {
+/// Reads a session.
+pub(super) fn session(
+    connection: &Connection,
+    id: SessionId,
+) -> Result<Option<Session>, SqliteError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {SESSION_COLUMNS}
          FROM sessions s JOIN session_bodies b ON b.session_key = s.key WHERE s.id = ?1"
     ))?;
     let mut rows = statement.query([id.as_bytes()])?;
-    rows.next()?.map(heads::session).transpose()
+    rows.next()?.map(session_cache::session).transpose()
 }
 
-/// One call.
-pub(super) fn call(connection: &Connection, id: CallId) -> Result<Option<Call>, Error> {
+/// Reads a call.
+pub(super) fn call(connection: &Connection, id: CallId) -> Result<Option<Call>, SqliteError> {
     let mut statement = connection.prepare_cached("SELECT body FROM calls WHERE id = ?1")?;
     let mut rows = statement.query([id.as_bytes()])?;
     rows.next()?.map(|row| call_in(row, 0)).transpose()
 }
 
-/// A call whose JSON stands in this column.
-pub(super) fn call_in(row: &Row<'_>, column: usize) -> Result<Call, Error> {
+/// Reads a call from the JSON in a column.
+pub(super) fn call_in(row: &Row<'_>, column: usize) -> Result<Call, SqliteError> {
     let body = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
     serde_json::from_str(body).map_err(|cause| corrupt("a call", &cause))
 }
 
-/// Calls of one session that haven't ended, oldest first.
-pub(super) fn live_calls(connection: &Connection, id: SessionId) -> Result<Vec<Call>, Error> {
+/// Reads the calls of a session that have not ended, oldest first.
+pub(super) fn live_calls(connection: &Connection, id: SessionId) -> Result<Vec<Call>, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT body FROM calls
          WHERE live = 1 AND session_key = (SELECT key FROM sessions WHERE id = ?1)
@@ -47,12 +50,12 @@ pub(super) fn live_calls(connection: &Connection, id: SessionId) -> Result<Vec<C
     Ok(calls)
 }
 
-/// What a request id did.
+/// Reads the record of a request.
 pub(super) fn request(
     connection: &Connection,
     tenant: &Tenant,
     request_id: &str,
-) -> Result<Option<RequestRecord>, Error> {
+) -> Result<Option<RequestRecord>, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT fingerprint, effect, create_time FROM requests
          WHERE tenant = ?1 AND request_id = ?2",
@@ -69,12 +72,12 @@ pub(super) fn request(
     }))
 }
 
-/// Sessions that hold a call that hasn't ended, in the order of their ids.
+/// Returns the sessions with a call that has not ended, in the order of their ids.
 pub(super) fn sessions_with_live_calls(
     connection: &Connection,
     after: Option<SessionId>,
     limit: u32,
-) -> Result<Vec<SessionId>, Error> {
+) -> Result<Vec<SessionId>, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT id FROM sessions
          WHERE key IN (SELECT session_key FROM calls WHERE live = 1) AND id > ?1
@@ -85,8 +88,11 @@ pub(super) fn sessions_with_live_calls(
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Events of one session.
-pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<EventPage, Error> {
+/// Reads events of a session.
+pub(super) fn events(
+    connection: &Connection,
+    query: &EventQuery,
+) -> Result<EventPage, SqliteError> {
     let log = connection
         .prepare_cached("SELECT key, head, first, state FROM sessions WHERE id = ?1")?
         .query_row([query.session_id.as_bytes()], |row| {
@@ -107,36 +113,35 @@ pub(super) fn events(connection: &Connection, query: &EventQuery) -> Result<Even
     Ok(page)
 }
 
-/// How many rows of other logs may lie among those of a page for it to be read in the order of the
-/// keys, in multiples of its own rows. To pass a row costs a third of what it costs to find one
-/// through the index.
+/// The most rows of other logs, in multiples of its own rows, among which a page is read in the
+/// order of the keys. To skip a row costs a third of finding one through the index.
 const FOREIGN_ROWS_MAX: i64 = 2;
 
 /// The rows that a page may come from: those of consecutive sequences.
 #[derive(Clone, Copy)]
 enum Rows {
-    /// All between these keys. Rows get growing keys as they are written: those of a log that was
-    /// written at once lie together.
+    /// All rows between these keys. Keys grow as rows are written, so the rows of a log that was
+    /// written at once are together.
     All { first: i64, last: i64 },
-    /// Those of the log between these keys.
+    /// The rows of the log between these keys.
     Among { first: i64, last: i64 },
-    /// So many behind a sequence, through the index.
+    /// The next `count` rows after a sequence, through the index.
     Indexed { after: u64, count: u64 },
 }
 
 impl Rows {
-    /// Those of the page that begins here.
+    /// Chooses how to read the page.
     fn of(
         connection: &Connection,
         session_key: i64,
         query: &EventQuery,
         page: &EventPage,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SqliteError> {
         let count = (page.head - page.scanned_to).min(query.scan_max as u64);
         let mut find = connection
             .prepare_cached("SELECT key FROM events WHERE session_key = ?1 AND sequence = ?2")?;
         let mut key = |sequence: u64| {
-            find.query_row(params![session_key, Count(sequence)], |row| row.get::<_, i64>(0))
+            find.query_row(params![session_key, SqlU64(sequence)], |row| row.get::<_, i64>(0))
         };
         let (first, last) = (key(page.scanned_to + 1)?, key(page.scanned_to + count)?);
         let rows = i64::try_from(count).unwrap_or(i64::MAX);
@@ -151,7 +156,7 @@ impl Rows {
     fn condition(self) -> &'static str {
         match self {
             Self::All { .. } => "key BETWEEN ?1 AND ?2 ORDER BY key",
-            // The sign keeps the index of sessions out of it.
+            // The plus sign keeps SQLite from using the index of sessions.
             Self::Among { .. } => "key BETWEEN ?1 AND ?2 AND +session_key = ?3 ORDER BY key",
             Self::Indexed { .. } => "sequence > ?1 AND session_key = ?3 ORDER BY sequence LIMIT ?2",
         }
@@ -163,10 +168,10 @@ fn scan(
     session_key: i64,
     query: &EventQuery,
     page: &mut EventPage,
-) -> Result<(), Error> {
+) -> Result<(), SqliteError> {
     let rows = Rows::of(connection, session_key, query, page)?;
     let condition = rows.condition();
-    // Not read where nobody asks for it.
+    // The column is read only if the query filters by it.
     let call_id = if query.call_id.is_some() { "call_id" } else { "NULL" };
     let mut statement = connection
         .prepare_cached(&format!("SELECT kind, {call_id}, bytes FROM events WHERE {condition}"))?;
@@ -174,14 +179,14 @@ fn scan(
         Rows::All { first, last } => statement.query([first, last])?,
         Rows::Among { first, last } => statement.query([first, last, session_key])?,
         Rows::Indexed { after, count } => {
-            statement.query(params![Count(after), Count(count), session_key])?
+            statement.query(params![SqlU64(after), SqlU64(count), session_key])?
         }
     };
-    // One piece of memory for the bytes of all events of the page.
+    // One allocation holds the bytes of all events of the page.
     let mut bytes = BytesMut::new();
     let mut lengths = Vec::new();
     while let Some(row) = rows.next()? {
-        // No sequence is left out, so it needn't be read.
+        // Sequences have no gap, so the column need not be read.
         let sequence = page.scanned_to + 1;
         let kind = payload_kind(row, 0)?;
         if matches(query, kind, row)? {
@@ -190,7 +195,7 @@ fn scan(
                 break;
             }
             if page.events.is_empty() {
-                // The events of a log are of a size, more or less.
+                // The events of a log have about the same size.
                 let count = (page.head - page.scanned_to).min(query.scan_max as u64);
                 let count = usize::try_from(count).unwrap_or(usize::MAX);
                 bytes.reserve(event.len().saturating_mul(count).min(query.bytes_max));

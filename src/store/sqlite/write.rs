@@ -1,22 +1,22 @@
-//! One append, written inside the writer's transaction.
+//! The writing of one append inside the writer's transaction.
 
 use rusqlite::{CachedStatement, Connection, params};
 
-use super::calls::{self, Known};
-use super::error::Error;
+use super::calls::{self, CallRow};
+use super::columns::{SqlTime, SqlU64};
+use super::error::SqliteError;
 use super::follow_ups;
-use super::heads::{Columns, Head, Heads, body_of};
 use super::messages;
 use super::output::{load_counts, save_counts};
-use super::row::{Count, Time};
+use super::session_cache::{CachedSession, SessionCache, SessionRow, body_of};
 use crate::model::{Call, CallId, FollowUpPut, SessionId, Timestamp};
 use crate::store::rules::{self, OutputCounts};
 use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
 
-/// An append with everything done that needs neither the database nor the writer's thread.
+/// An append after the work that needs neither the database nor the writer's thread.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Its session is [`body_of`] the one that was given.
+    /// The append, with the [`body_of`] its session.
     append: Append,
     update_time: Timestamp,
     /// The calls as JSON, in the order of the append.
@@ -27,13 +27,13 @@ pub(super) struct Prepared {
     effects: Vec<String>,
 }
 
-/// An append that nothing speaks against.
+/// An append that has passed all checks.
 struct Checked {
-    /// The session's row before the append; none if the session is new.
-    row: Option<Columns>,
-    /// The rows of the append's calls, none of those that are new.
-    known: Vec<Option<Known>>,
-    /// The session as JSON, if that isn't what is stored.
+    /// The row of the session before the append, or `None` if the session is new.
+    row: Option<SessionRow>,
+    /// The rows of the append's calls, or `None` for those that are new.
+    known: Vec<Option<CallRow>>,
+    /// The session as JSON, or `None` if it has not changed.
     body: Option<String>,
 }
 
@@ -56,29 +56,29 @@ fn bodies(put: &FollowUpPut) -> Result<follow_ups::Bodies, StoreError> {
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value)
-        .map_err(|cause| StoreError::Unavailable(format!("a record can't be written: {cause}")))
+        .map_err(|cause| StoreError::Unavailable(format!("a record cannot be written: {cause}")))
 }
 
-/// A transaction of the writer, with what every append in it needs.
-pub(super) struct Batch<'a> {
+/// A transaction of the writer, with the state and the statements that every append in it needs.
+pub(super) struct WriteTransaction<'a> {
     connection: &'a Connection,
-    heads: &'a mut Heads,
-    /// The newest change number; saved by [`Batch::finish`].
+    sessions: &'a mut SessionCache,
+    /// The newest change number, which [`WriteTransaction::finish`] saves.
     change: &'a mut u64,
     change_before: u64,
     put_event: CachedStatement<'a>,
     move_head: CachedStatement<'a>,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> WriteTransaction<'a> {
     pub(super) fn begin(
         connection: &'a Connection,
-        heads: &'a mut Heads,
+        sessions: &'a mut SessionCache,
         change: &'a mut u64,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
-            heads,
+            sessions,
             change_before: *change,
             change,
             put_event: connection.prepare_cached(PUT_EVENT)?,
@@ -86,12 +86,12 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Writes what outlasts the single appends.
+    /// Saves the change number of all appends.
     pub(super) fn finish(self) -> rusqlite::Result<()> {
         if *self.change != self.change_before {
             self.connection
                 .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'change'")?
-                .execute([Count(*self.change)])?;
+                .execute([SqlU64(*self.change)])?;
         }
         Ok(())
     }
@@ -100,34 +100,34 @@ impl<'a> Batch<'a> {
         self.connection
     }
 
-    /// Writes one append, or says why not before anything of it is written. After an error of
-    /// SQLite the transaction must be rolled back.
-    pub(super) fn settle(
+    /// Checks and writes one append. The inner error means that it was refused before anything was
+    /// written. After an error of SQLite the transaction must be rolled back.
+    pub(super) fn apply(
         &mut self,
         prepared: &Prepared,
     ) -> rusqlite::Result<Result<(), StoreError>> {
         match self.check(prepared) {
             Ok(checked) => self.write(prepared, checked).map(Ok),
-            Err(Error::Store(refused)) => Ok(Err(refused)),
-            Err(Error::Sql(error)) => Err(error),
+            Err(SqliteError::Store(refused)) => Ok(Err(refused)),
+            Err(SqliteError::Sql(error)) => Err(error),
         }
     }
 
-    fn check(&mut self, prepared: &Prepared) -> Result<Checked, Error> {
+    fn check(&mut self, prepared: &Prepared) -> Result<Checked, SqliteError> {
         let append = &prepared.append;
-        let head = self.heads.load(self.connection, append.session_id)?;
+        let head = self.sessions.load(self.connection, append.session_id)?;
         let changed = head.as_ref().is_none_or(|head| head.body != append.session);
         let row = head.map(|head| head.row);
         rules::check_append(append, row.map(|row| row.head))?;
         let known = self.find_calls(append, row)?;
-        let owner = |id| follow_ups::owner(self.connection, id).map_err(Error::from);
+        let owner = |id| follow_ups::owner(self.connection, id).map_err(SqliteError::from);
         rules::check_follow_ups(append, row.map(|row| row.head), owner)?;
         self.check_requests(append)?;
         let body = if changed { Some(json(&append.session)?) } else { None };
         Ok(Checked { row, known, body })
     }
 
-    /// Everything that could be refused has been: what fails here is SQLite.
+    /// Writes a checked append. Only SQLite can fail here.
     fn write(&mut self, prepared: &Prepared, checked: Checked) -> rusqlite::Result<()> {
         let append = &prepared.append;
         let mut row = match checked.row {
@@ -157,12 +157,13 @@ impl<'a> Batch<'a> {
     fn find_calls(
         &self,
         append: &Append,
-        session: Option<Columns>,
-    ) -> Result<Vec<Option<Known>>, Error> {
+        session: Option<SessionRow>,
+    ) -> Result<Vec<Option<CallRow>>, SqliteError> {
         let mut known = Vec::with_capacity(append.calls.len());
         for call in &append.calls {
             let found = calls::find(self.connection, call.id)?;
-            let in_session = |known: Known| session.is_some_and(|row| row.key == known.session_key);
+            let in_session =
+                |known: CallRow| session.is_some_and(|row| row.key == known.session_key);
             let own = found.is_none_or(in_session);
             if !own {
                 return Err(StoreError::Conflict { head: session.map(|row| row.head) }.into());
@@ -172,7 +173,7 @@ impl<'a> Batch<'a> {
         Ok(known)
     }
 
-    fn check_requests(&self, append: &Append) -> Result<(), Error> {
+    fn check_requests(&self, append: &Append) -> Result<(), SqliteError> {
         rules::check_requests(append)?;
         for RequestRecord { tenant, request_id, .. } in &append.requests {
             let taken = self
@@ -186,8 +187,8 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Makes the session's row; what the append changes of it is saved at the end.
-    fn create_session(&mut self, prepared: &Prepared) -> rusqlite::Result<Columns> {
+    /// Creates the row of a session. The changes of the append are saved at the end.
+    fn create_session(&mut self, prepared: &Prepared) -> rusqlite::Result<SessionRow> {
         let session = &prepared.append.session;
         self.connection
             .prepare_cached(
@@ -200,11 +201,11 @@ impl<'a> Batch<'a> {
                 session.tenant.as_str(),
                 session.state.number(),
                 session.implicit,
-                Time(session.create_time),
-                Time(prepared.update_time),
+                SqlTime(session.create_time),
+                SqlTime(prepared.update_time),
             ])?;
         let key = self.connection.last_insert_rowid();
-        Ok(Columns { key, head: 0, first: 1, live: 0, calls: 0 })
+        Ok(SessionRow { key, head: 0, first: 1, live: 0, calls: 0 })
     }
 
     fn put_events(&mut self, session_key: i64, events: &[StoredEvent]) -> rusqlite::Result<()> {
@@ -214,14 +215,14 @@ impl<'a> Batch<'a> {
             let position = output.map(|(position, _)| position);
             self.put_event.execute(params![
                 session_key,
-                Count(event.sequence),
-                event.kind.number(),
+                SqlU64(event.sequence),
+                event.kind as u8,
                 event.call_id.as_ref().map(CallId::as_bytes),
                 position.map(|position| position.stream.number()),
-                position.map(|position| Count(position.offset)),
-                position.map(|position| Count(position.combined_offset)),
-                position.map(|position| Count(position.dropped_bytes_before)),
-                output.map(|(_, length)| Count(*length)),
+                position.map(|position| SqlU64(position.offset)),
+                position.map(|position| SqlU64(position.combined_offset)),
+                position.map(|position| SqlU64(position.dropped_bytes_before)),
+                output.map(|(_, length)| SqlU64(*length)),
                 &event.bytes[..],
             ])?;
             if let (Some(id), Some((position, length))) = (event.call_id, output) {
@@ -253,10 +254,10 @@ impl<'a> Batch<'a> {
 
     fn put_call(
         &mut self,
-        session: &mut Columns,
+        session: &mut SessionRow,
         call: &Call,
         body: &str,
-        known: Option<Known>,
+        known: Option<CallRow>,
     ) -> rusqlite::Result<()> {
         *self.change = self.change.saturating_add(1);
         let live = !call.state.is_terminal();
@@ -271,9 +272,9 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Requests about the call stay, so that repeating one gives the same answer, until they
-    /// are old.
-    fn delete_call(&self, session: &mut Columns, id: CallId) -> rusqlite::Result<()> {
+    /// Deletes a call. Requests about it stay until they are old, so that a retry gets the same
+    /// answer.
+    fn delete_call(&self, session: &mut SessionRow, id: CallId) -> rusqlite::Result<()> {
         let Some(known) = calls::find(self.connection, id)? else { return Ok(()) };
         if known.session_key != session.key {
             return Ok(());
@@ -304,7 +305,7 @@ impl<'a> Batch<'a> {
                 request.request_id,
                 request.fingerprint,
                 effect,
-                Time(request.create_time),
+                SqlTime(request.create_time),
                 call_id.as_ref().map(CallId::as_bytes),
                 session_id.as_ref().map(SessionId::as_bytes),
             ])?;
@@ -314,19 +315,19 @@ impl<'a> Batch<'a> {
     fn save_session(
         &mut self,
         prepared: &Prepared,
-        before: Option<Columns>,
-        row: Columns,
+        before: Option<SessionRow>,
+        row: SessionRow,
         body: Option<String>,
     ) -> rusqlite::Result<()> {
         let session = &prepared.append.session;
         let Some(body) = body else {
             if before.is_some_and(|before| before.only_head_differs(row)) {
-                let update_time = Time(prepared.update_time);
-                self.move_head.execute(params![row.key, Count(row.head), update_time])?;
+                let update_time = SqlTime(prepared.update_time);
+                self.move_head.execute(params![row.key, SqlU64(row.head), update_time])?;
             } else {
                 self.update_session(prepared, row)?;
             }
-            self.heads.set_row(session.id, row);
+            self.sessions.set_row(session.id, row);
             return Ok(());
         };
         self.update_session(prepared, row)?;
@@ -336,11 +337,11 @@ impl<'a> Batch<'a> {
                  ON CONFLICT (session_key) DO UPDATE SET body = excluded.body",
             )?
             .execute(params![row.key, body])?;
-        self.heads.insert(session.id, Head { row, body: session.clone() }, body.len());
+        self.sessions.insert(session.id, CachedSession { row, body: session.clone() }, body.len());
         Ok(())
     }
 
-    fn update_session(&self, prepared: &Prepared, row: Columns) -> rusqlite::Result<()> {
+    fn update_session(&self, prepared: &Prepared, row: SessionRow) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "UPDATE sessions SET state = ?2, update_time = ?3, head = ?4, live = ?5,
@@ -350,10 +351,10 @@ impl<'a> Batch<'a> {
             .execute(params![
                 row.key,
                 prepared.append.session.state.number(),
-                Time(prepared.update_time),
-                Count(row.head),
-                Count(row.live),
-                Count(row.calls),
+                SqlTime(prepared.update_time),
+                SqlU64(row.head),
+                SqlU64(row.live),
+                SqlU64(row.calls),
                 row.log_digits(),
             ])?;
         Ok(())
@@ -364,5 +365,5 @@ const PUT_EVENT: &str = "INSERT INTO events (session_key, sequence, kind, call_i
          stream_offset, combined_offset, dropped_before, length, bytes)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-/// What most appends change of a session, and nothing that an index of a live one knows.
+/// The change that most appends make to a session. It touches no index of a live one.
 const MOVE_HEAD: &str = "UPDATE sessions SET head = ?2, update_time = ?3 WHERE key = ?1";

@@ -1,7 +1,7 @@
 //! The writer: one thread that owns the only connection that writes.
 //!
-//! Group commit: it takes the appends that are waiting, writes them in one transaction with one
-//! sync, and then answers them all. Nobody waits for company: a lone append is committed alone.
+//! It commits in groups: it takes the appends that are waiting, writes them in one transaction with
+//! one sync, and then answers them all. It never waits for more: a lone append is committed alone.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,50 +11,50 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{Fault, at_commit, at_statement};
+use super::error::{TransactionError, at_commit, at_statement};
 use super::expire::expire;
-use super::heads::Heads;
 use super::lists::newest_change;
 use super::open::Identity;
-use super::write::{Batch, Prepared};
+use super::session_cache::SessionCache;
+use super::write::{Prepared, WriteTransaction};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
 use crate::store::{Expired, ExpiryPolicy, StoreError};
 use crate::telemetry::Metrics;
 
-/// The write-ahead log is copied to the database whenever it has grown by so many pages.
+/// The growth of the write-ahead log, in pages, after which it is copied to the database.
 const CHECKPOINT_PAGES: u32 = 4_096;
-/// Beyond so many pages it is also begun anew, which may wait for readers.
+/// The length of the write-ahead log, in pages, from which it is also restarted, which may wait for
+/// readers.
 const RESTART_PAGES: u32 = 16_384;
 
-/// What the writer is asked to do.
-pub(super) enum Command {
-    Append(Pending),
+pub(super) enum WriterCommand {
+    Append(PendingAppend),
     Expire(ExpiryPolicy, oneshot::Sender<Result<Expired, StoreError>>),
-    /// Something that only tests do to the connection.
+    /// Runs a function on the connection, for tests.
     #[cfg(test)]
     Visit(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
-/// An append and who waits for it. If nobody does any more, it is written all the same.
-pub(super) struct Pending {
+/// An append, and the channel for its result. It is written even if its caller has gone away.
+pub(super) struct PendingAppend {
     pub(super) prepared: Box<Prepared>,
     pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// The thread's own state. Fields are dropped in their order: the lock goes last.
+/// The state of the writer thread. Fields are dropped in their order, the lock last.
 pub(super) struct Writer {
     connection: Connection,
-    heads: Heads,
+    sessions: SessionCache,
     /// The newest change number.
     change: u64,
-    /// Why nothing is written any more; shared with the store, which tells it.
+    /// The reason why nothing is written any more, shared with the store, which reports it.
     broken: Arc<OnceLock<String>>,
-    /// Pages in the write-ahead log, as the last commit left it.
+    /// The pages in the write-ahead log after the last commit.
     wal_pages: Arc<AtomicU32>,
-    /// How many there were at the last checkpoint.
+    /// The pages in the write-ahead log at the last checkpoint.
     checkpoint_pages: u32,
-    /// The last transaction found the disk full.
-    full: bool,
+    /// The disk was full at the last transaction.
+    disk_full: bool,
     metrics: Metrics,
     identity: Identity,
     _lock: File,
@@ -71,44 +71,44 @@ impl Writer {
         let change = newest_change(&connection)?;
         let wal_pages = Arc::new(AtomicU32::new(0));
         let pages = Arc::clone(&wal_pages);
-        // Instead of SQLite's own checkpoints, which run inside a commit and hide their errors.
+        // This replaces SQLite's own checkpoints, which run inside a commit and hide their errors.
         connection.wal_hook(Some(move |_: &mut _, count: i32| {
             pages.store(u32::try_from(count).unwrap_or(0), Ordering::Relaxed);
             Ok(())
         }))?;
         Ok(Self {
             connection,
-            heads: Heads::default(),
+            sessions: SessionCache::default(),
             change,
             broken,
             wal_pages,
             checkpoint_pages: 0,
-            full: false,
+            disk_full: false,
             metrics,
             identity,
             _lock: lock,
         })
     }
 
-    /// Works until every sender of commands is gone and the queue is empty.
-    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    /// Runs until all senders of commands are dropped and the queue is empty.
+    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<WriterCommand>) {
         let mut batch = Vec::with_capacity(STORE_COMMIT_APPENDS_MAX);
         while let Some(command) = inbox.blocking_recv() {
             let mut next = Some(command);
             while let Some(command) = next.take() {
                 match command {
-                    Command::Append(pending) => {
+                    WriterCommand::Append(pending) => {
                         batch.push(pending);
                         if batch.len() < STORE_COMMIT_APPENDS_MAX {
                             next = inbox.try_recv().ok();
                         }
                     }
-                    Command::Expire(policy, reply) => {
+                    WriterCommand::Expire(policy, reply) => {
                         self.commit(&mut batch);
                         drop(reply.send(self.expire(&policy)));
                     }
                     #[cfg(test)]
-                    Command::Visit(visit) => {
+                    WriterCommand::Visit(visit) => {
                         self.commit(&mut batch);
                         visit(&mut self.connection);
                     }
@@ -120,72 +120,74 @@ impl Writer {
         self.finish();
     }
 
-    /// Writes the batch and answers it.
-    fn commit(&mut self, batch: &mut Vec<Pending>) {
+    /// Writes a batch, and answers its appends.
+    fn commit(&mut self, batch: &mut Vec<PendingAppend>) {
         let results = match batch.len() {
             0 => return,
             _ => self.write(batch),
         };
         self.metrics.store_committed(batch.len());
         for (pending, result) in batch.drain(..).zip(results) {
-            // Nobody listens any more: the caller has gone away.
+            // It fails if the caller has gone away.
             drop(pending.reply.send(result));
         }
     }
 
-    /// One result for each append. When one of several may have failed the others, each gets a
-    /// transaction of its own.
-    fn write(&mut self, batch: &[Pending]) -> Vec<Result<(), StoreError>> {
+    /// Returns one result for each append. If one of several may have failed the others, each gets
+    /// a transaction of its own.
+    fn write(&mut self, batch: &[PendingAppend]) -> Vec<Result<(), StoreError>> {
         let all = self.transact(|transaction| {
-            batch.iter().map(|pending| transaction.settle(&pending.prepared)).collect()
+            batch.iter().map(|pending| transaction.apply(&pending.prepared)).collect()
         });
         match all {
             Ok(results) => results,
-            Err(Fault::Blame(_)) if batch.len() > 1 => {
+            Err(TransactionError::Rejected(_)) if batch.len() > 1 => {
                 batch.iter().map(|pending| self.write_one(pending)).collect()
             }
-            Err(fault) => {
-                let error = self.judge(fault);
+            Err(error) => {
+                let error = self.store_error(error);
                 batch.iter().map(|_| Err(error.clone())).collect()
             }
         }
     }
 
-    fn write_one(&mut self, pending: &Pending) -> Result<(), StoreError> {
-        let result = self.transact(|transaction| transaction.settle(&pending.prepared));
-        result.unwrap_or_else(|fault| Err(self.judge(fault)))
+    fn write_one(&mut self, pending: &PendingAppend) -> Result<(), StoreError> {
+        let result = self.transact(|transaction| transaction.apply(&pending.prepared));
+        result.unwrap_or_else(|error| Err(self.store_error(error)))
     }
 
     fn expire(&mut self, policy: &ExpiryPolicy) -> Result<Expired, StoreError> {
-        // It changes sessions behind the back of what is remembered of them.
-        self.heads.clear();
+        // Expiry changes sessions without the cache.
+        self.sessions.clear();
         let expired = self.transact(|transaction| expire(transaction.connection(), policy));
-        let expired = expired.map_err(|fault| self.judge(fault))?;
+        let expired = expired.map_err(|error| self.store_error(error))?;
         if expired.events > 0 {
             tracing::warn!(events = expired.events, "trimmed logs that were too long");
         }
         Ok(expired)
     }
 
-    /// Does `work` in a transaction and commits it. After a failure nothing of it is there, in
-    /// the database or in what the writer remembers.
+    /// Runs `work` in a transaction and commits it. After an error nothing of it is left, neither
+    /// in the database nor in the cache.
     fn transact<T>(
         &mut self,
-        work: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce(&mut WriteTransaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, TransactionError> {
         if let Some(cause) = self.broken.get() {
-            return Err(Fault::Broken(cause.clone()));
+            return Err(TransactionError::Broken(cause.clone()));
         }
         if !self.identity.is_there() {
-            return Err(Fault::Broken("somebody has deleted or replaced its file".to_owned()));
+            return Err(TransactionError::Broken(
+                "its file has been deleted or replaced".to_owned(),
+            ));
         }
         let change = self.change;
         let result = self.try_transact(work);
         match result {
-            Ok(_) => self.full = false,
+            Ok(_) => self.disk_full = false,
             Err(_) => {
                 self.change = change;
-                self.heads.clear();
+                self.sessions.clear();
             }
         }
         result
@@ -193,36 +195,38 @@ impl Writer {
 
     fn try_transact<T>(
         &mut self,
-        work: impl FnOnce(&mut Batch<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce(&mut WriteTransaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, TransactionError> {
         let judge = |error| at_statement(&error);
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(judge)?;
-        let mut batch =
-            Batch::begin(&transaction, &mut self.heads, &mut self.change).map_err(judge)?;
+        let mut batch = WriteTransaction::begin(&transaction, &mut self.sessions, &mut self.change)
+            .map_err(judge)?;
         let result = work(&mut batch).map_err(judge)?;
         batch.finish().map_err(judge)?;
         transaction.commit().map_err(|error| at_commit(&error))?;
         Ok(result)
     }
 
-    /// What a failure means from now on, and what its appends are told.
-    fn judge(&mut self, fault: Fault) -> StoreError {
-        match fault {
-            Fault::Full(cause) => {
-                if !self.full {
+    /// Takes the consequences of an error, and returns the error for the callers.
+    fn store_error(&mut self, error: TransactionError) -> StoreError {
+        match error {
+            TransactionError::Full(cause) => {
+                if !self.disk_full {
                     tracing::warn!(cause, "the disk that holds the store is full");
                 }
-                self.full = true;
+                self.disk_full = true;
                 StoreError::Full(cause)
             }
-            Fault::Broken(cause) => {
+            TransactionError::Broken(cause) => {
                 self.stop_writing(&cause);
                 StoreError::Broken(cause)
             }
-            Fault::Busy(cause) | Fault::Blame(cause) => StoreError::Unavailable(cause),
+            TransactionError::Busy(cause) | TransactionError::Rejected(cause) => {
+                StoreError::Unavailable(cause)
+            }
         }
     }
 
@@ -231,17 +235,17 @@ impl Writer {
             return;
         }
         tracing::error!(cause, "the store failed and takes no more writes, restart the server");
-        // Closing the connection would write once more.
+        // Otherwise the close of the connection would write once more.
         let kept = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         if let Err(error) = kept {
-            tracing::error!(%error, "closing the store may write to it");
+            tracing::error!(%error, "the close of the store may write to it");
         }
     }
 
-    /// Between batches, when everybody has been answered.
+    /// Runs between batches, when all appends have been answered.
     fn checkpoint_if_due(&mut self) {
         let pages = self.wal_pages.load(Ordering::Relaxed);
-        // The log has begun anew since.
+        // The log may have been restarted since.
         self.checkpoint_pages = self.checkpoint_pages.min(pages);
         if pages - self.checkpoint_pages < CHECKPOINT_PAGES {
             return;
@@ -253,8 +257,8 @@ impl Writer {
         }
     }
 
-    /// Copies the write-ahead log to the database. What is committed is safe without it, so a
-    /// full disk only makes the log longer; but one that fails to sync is not to be trusted.
+    /// Copies the write-ahead log to the database. Committed data is safe without it, so a full
+    /// disk only makes the log longer. A disk that fails to sync cannot be trusted.
     fn checkpoint(&mut self, mode: &str) {
         if self.broken.get().is_some() {
             return;
@@ -262,9 +266,11 @@ impl Writer {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
         let Err(error) = self.connection.query_row(&sql, [], |_| Ok(())) else { return };
         match at_statement(&error) {
-            Fault::Broken(cause) => self.stop_writing(&cause),
-            Fault::Full(cause) | Fault::Busy(cause) | Fault::Blame(cause) => {
-                tracing::warn!(cause, "the store's write-ahead log couldn't be checkpointed");
+            TransactionError::Broken(cause) => self.stop_writing(&cause),
+            TransactionError::Full(cause)
+            | TransactionError::Busy(cause)
+            | TransactionError::Rejected(cause) => {
+                tracing::warn!(cause, "the store's write-ahead log could not be checkpointed");
             }
         }
     }

@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
+use crate::exec::ChildProcessConfig;
 use crate::model::{limits, span};
 
 /// One `[[tools]]` table.
@@ -83,6 +84,18 @@ pub struct CommandToolConfig {
     /// Several calls in one session may run at the same time. Default: true.
     #[serde(default = "yes")]
     pub concurrent_safe: bool,
+}
+
+impl CommandToolConfig {
+    /// Returns the process that a call starts. The elements of its `argv` are templates.
+    pub(super) fn process(&self) -> ChildProcessConfig {
+        ChildProcessConfig {
+            argv: self.argv.clone(),
+            environment: self.environment.clone(),
+            set_environment: self.set_environment.clone(),
+            working_directory: self.working_directory.clone(),
+        }
+    }
 }
 
 /// When a call of a tool is parked.

@@ -103,7 +103,7 @@ async fn a_task_that_waits_for_input_fails_and_is_cancelled() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = with_tasks(folder.path()).await;
     let task = failed(&server, job(&["at work", "input_required"])).await;
-    check_blamed(&task, "its task waits for input, and there is nobody here to give it");
+    check_blamed(&task, "its task waits for input, which callpark cannot give");
     assert_eq!(lines_of(&folder.path().join("cancelled_tasks"), 1).await, ["task 1"]);
 }
 
@@ -114,8 +114,8 @@ async fn a_task_that_ends_without_a_result_fails_with_its_reason() {
     for (act, words) in [
         ("failed", "its task failed: out of paper (-32000)"),
         ("cancelled", "its task was cancelled: the shop has closed"),
-        ("forgotten", "it doesn't know its task any more: Task not found"),
-        ("completed with nonsense", "the result of its task is none that MCP knows"),
+        ("forgotten", "it no longer knows its task: Task not found"),
+        ("completed with nonsense", "the result of its task is not a valid MCP result"),
     ] {
         check_blamed(&failed(&server, job(&["at work", act])).await, words);
     }
@@ -146,9 +146,9 @@ async fn wrong_answers_are_borne_a_few_times_but_not_for_ever() {
     let id = park(&server, job(&acts)).await;
     assert_eq!(text(outcome_of(&ended(&server, &id).await)), "done");
     for (act, words) in [
-        ("refused", "asked for its task 5 times, it said try later (-32603)"),
-        ("nonsense", "asked for its task 5 times, its answer is none that MCP knows"),
-        ("another", "asked for its task 5 times, it told of another one"),
+        ("refused", "asked about its task 5 times, it returned an error: try later (-32603)"),
+        ("nonsense", "asked about its task 5 times, its answer is not a valid MCP result"),
+        ("another", "asked about its task 5 times, it answered about another task"),
     ] {
         check_blamed(&failed(&server, job(&[act])).await, words);
     }
@@ -162,7 +162,7 @@ async fn a_task_that_outlives_its_time_is_given_up() {
     let server = with_tasks(folder.path()).await;
     let arguments = json!({ "acts": ["at work"], "ttl": 300, "interval": 3_600_000 });
     let task = failed(&server, call("odd__job", arguments)).await;
-    check_blamed(&task, "its task hadn't ended after 300ms, its time to live");
+    check_blamed(&task, "its task did not end within its time to live of 300ms");
     assert_eq!(lines_of(&folder.path().join("cancelled_tasks"), 1).await, ["task 1"]);
 }
 
@@ -185,6 +185,6 @@ async fn a_handle_from_a_server_that_offers_no_tasks_fails_its_call() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = odd(folder.path(), "handles", "").await;
     let task = failed(&server, job(&["completed"])).await;
-    check_blamed(&task, "it answered with a task, which it never offered");
+    check_blamed(&task, "it answered with a task, but does not declare that it supports tasks");
     assert_eq!(text(&super::echo(&server, "still there").await), "still there");
 }

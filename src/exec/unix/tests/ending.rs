@@ -1,9 +1,9 @@
-//! How processes end by themselves, and what is left of their group.
+//! Tests of processes that end by themselves, and of the rest of their group.
 
 use super::*;
 
 #[tokio::test]
-async fn codes_and_signals_are_told() {
+async fn codes_and_signals_are_reported() {
     for code in [0, 1, 42, 255] {
         let story = run(bash(&format!("exit {code}"))).await;
         let expected = ExitReport {

@@ -1,4 +1,4 @@
-//! Stories with real processes. Nothing waits for luck: every wait is for an event, with a bound.
+//! Tests with real processes. Every wait is for an event, with a bound.
 
 mod ending;
 mod output;
@@ -17,7 +17,7 @@ use super::UnixExecutor;
 use crate::exec::{Executor, ExecutorOptions, ExitReport, Process, ProcessEvent, StartError, Stop};
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
-/// No story takes longer, also on a busy machine.
+/// The longest time that a test takes, also on a busy machine.
 const BOUND: Duration = Duration::from_secs(30);
 
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -113,7 +113,7 @@ async fn pid_line(process: &mut dyn Process) -> u32 {
     line(process).await.parse().unwrap()
 }
 
-/// It runs: it exists and is no zombie.
+/// Returns whether a process exists and is not a zombie.
 fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());

@@ -1,4 +1,4 @@
-//! What a process writes arrives, all of it and in good pieces.
+//! Tests that all output of a process arrives, in pieces of a good size.
 
 use super::*;
 
@@ -88,7 +88,7 @@ async fn a_slow_reader_gets_everything_also_after_the_drain() {
         .unwrap();
     let (mut total, mut cut) = (0, None);
     while cut.is_none() {
-        // Slower than the drain: deadlines pass while nobody asks.
+        // Slower than the drain: deadlines pass between two reads.
         tokio::time::sleep(Duration::from_millis(10)).await;
         match within(process.next()).await {
             ProcessEvent::Output { data, .. } => total += data.len(),

@@ -1,4 +1,4 @@
-//! What a process gets, and why it may not start.
+//! Tests of the environment of a process, and of starts that fail.
 
 use std::os::unix::fs::PermissionsExt;
 

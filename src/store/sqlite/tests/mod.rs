@@ -1,7 +1,7 @@
-//! What only SQLite can do wrong. The rest is in the suite for every adapter.
+//! Tests of the errors that only SQLite can make. The rest is in the suite for every adapter.
 
+mod follow_up_lists;
 mod opening;
-mod outbox;
 mod reading;
 mod writing;
 
@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::writer::Command;
+use super::writer::WriterCommand;
 use super::{SqliteOptions, SqliteStore, Synchronous};
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
@@ -20,39 +20,39 @@ fn options(path: &Path) -> SqliteOptions {
     SqliteOptions { path: path.to_owned(), synchronous: Synchronous::Full }
 }
 
-/// A store in a directory of its own.
+/// Opens a store in a new folder.
 fn store() -> (TempDir, SqliteStore) {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap();
     (directory, store)
 }
 
-/// Does something to the writer's connection, in turn with the appends.
+/// Runs a function on the writer's connection, in order with the appends.
 async fn visit(store: &SqliteStore, visit: impl FnOnce(&mut Connection) + Send + 'static) {
     let (done, wait) = oneshot::channel();
     let visit = |connection: &mut Connection| {
         visit(connection);
         done.send(()).unwrap();
     };
-    store.inbox().unwrap().send(Command::Visit(Box::new(visit))).await.unwrap();
+    store.inbox().unwrap().send(WriterCommand::Visit(Box::new(visit))).await.unwrap();
     wait.await.unwrap();
 }
 
-/// How SQLite would answer a question, step by step.
+/// Returns the query plan of a statement.
 fn plan(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let steps = statement.raw_query().mapped(|row| row.get(3));
     steps.collect::<rusqlite::Result<_>>().unwrap()
 }
 
-/// Holds the writer up until the result is dropped, so that commands pile up behind it.
+/// Blocks the writer until the result is dropped, so that commands queue up behind it.
 async fn hold(store: &SqliteStore) -> std::sync::mpsc::SyncSender<()> {
     let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
     let wait = move |_: &mut Connection| {
-        // An error: the sender is gone, and so is the reason to wait.
+        // It fails when the sender is dropped, which ends the wait.
         let _ = held.recv();
     };
-    store.inbox().unwrap().send(Command::Visit(Box::new(wait))).await.unwrap();
+    store.inbox().unwrap().send(WriterCommand::Visit(Box::new(wait))).await.unwrap();
     release
 }
 
@@ -63,7 +63,7 @@ async fn queue(
 ) -> oneshot::Receiver<Result<(), StoreError>> {
     let (reply, answer) = oneshot::channel();
     let prepared = Box::new(super::Prepared::new(append).unwrap());
-    let command = Command::Append(super::Pending { prepared, reply });
+    let command = WriterCommand::Append(super::PendingAppend { prepared, reply });
     store.inbox().unwrap().send(command).await.unwrap();
     answer
 }

@@ -11,7 +11,7 @@ use rusqlite::config::DbConfig;
 
 use super::{options, store};
 use crate::model::SessionState;
-use crate::store::conformance::world::{Log, read_log};
+use crate::store::conformance::world::{SessionWriter, read_log};
 use crate::store::sqlite::{OpenError, SqliteStore, schema};
 use crate::store::{ChangeQuery, Store};
 use crate::telemetry::Metrics;
@@ -22,7 +22,7 @@ fn files(directory: &Path) -> BTreeMap<OsString, Vec<u8>> {
     entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect()
 }
 
-async fn changes(store: &SqliteStore, log: &Log) -> (usize, u64) {
+async fn changes(store: &SqliteStore, log: &SessionWriter) -> (usize, u64) {
     let tenant = log.session.tenant.clone();
     let query = ChangeQuery { tenant, session_id: None, after: 0, limit: 9 };
     let page = store.changes(query).await.unwrap();
@@ -32,7 +32,7 @@ async fn changes(store: &SqliteStore, log: &Log) -> (usize, u64) {
 #[tokio::test]
 async fn a_store_opened_again_shows_all_and_goes_on() {
     let (directory, store) = store();
-    let mut log = Log::stored(&store, 0).await;
+    let mut log = SessionWriter::stored(&store, 0).await;
     log.write(&store, 3).await;
     let (one, two) = (log.task(0), log.task(1));
     log.put(&store, &[one.clone(), two.clone()]).await;
@@ -57,7 +57,7 @@ async fn a_store_opened_again_shows_all_and_goes_on() {
 #[tokio::test]
 async fn a_store_from_before_follow_ups_gets_them() {
     let (directory, store) = store();
-    let mut log = Log::stored(&store, 0).await;
+    let mut log = SessionWriter::stored(&store, 0).await;
     let task = log.ended(0, 9);
     log.put_one(&store, &task).await;
     store.close().await;
@@ -85,7 +85,7 @@ async fn a_second_server_is_refused_and_the_first_unharmed() {
     let text = error.to_string();
     assert!(text.contains(&directory.path().display().to_string()), "{text}");
     assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
-    Log::stored(&store, 0).await;
+    SessionWriter::stored(&store, 0).await;
     store.close().await;
     SqliteStore::open(&options(directory.path()), Metrics::default()).unwrap().close().await;
 }
@@ -93,7 +93,7 @@ async fn a_second_server_is_refused_and_the_first_unharmed() {
 #[tokio::test]
 async fn a_newer_schema_is_refused_and_left_as_it_is() {
     let (directory, store) = store();
-    Log::stored(&store, 0).await;
+    SessionWriter::stored(&store, 0).await;
     store.close().await;
     let database = directory.path().join("callpark.db");
     let newer = Connection::open(&database).unwrap();
@@ -171,7 +171,7 @@ async fn files_are_for_their_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("deep").join("store");
     let store = SqliteStore::open(&options(&path), Metrics::default()).unwrap();
-    Log::stored(&store, 0).await;
+    SessionWriter::stored(&store, 0).await;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o700);
     let names = files(&path).into_keys();
@@ -187,7 +187,7 @@ async fn a_path_that_ends_in_db_is_the_database() {
     let path = directory.path().join("with space, ä and %41?x=1#.db");
     for _ in 0..2 {
         let store = SqliteStore::open(&options(&path), Metrics::default()).unwrap();
-        Log::stored(&store, 0).await;
+        SessionWriter::stored(&store, 0).await;
         store.close().await;
     }
     assert!(path.is_file());
@@ -197,7 +197,7 @@ async fn a_path_that_ends_in_db_is_the_database() {
 fn the_schema_knows_the_number_of_closed() {
     let (_directory, store) = store();
     let schema = include_str!("../migrations/V1__initial.sql");
-    let number = SessionState::Closed.number();
+    let number = crate::store::sqlite::columns::session_state_number(SessionState::Closed);
     assert!(schema.contains(&format!("WHERE calls = 0 AND (state = {number} OR implicit = 1)")));
     drop(store);
 }

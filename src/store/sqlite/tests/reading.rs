@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::{options, plan, store, visit};
-use crate::store::conformance::world::{Log, labels};
+use crate::store::conformance::world::{SessionWriter, labels};
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::follow_up_lists::every_list_sql;
 use crate::store::sqlite::lists::every_sql;
-use crate::store::sqlite::outbox::every_list_sql;
 use crate::store::{CallQuery, Store, StoreError};
 use crate::telemetry::Metrics;
 
-fn tasks(log: &Log) -> CallQuery {
+fn tasks(log: &SessionWriter) -> CallQuery {
     CallQuery {
         tenant: log.session.tenant.clone(),
         session_id: None,
@@ -28,7 +28,7 @@ async fn a_read_that_takes_too_long_is_interrupted() {
     let directory = tempfile::tempdir().unwrap();
     let options = options(directory.path());
     let store = SqliteStore::open_with(&options, Metrics::default(), Duration::ZERO).unwrap();
-    let mut log = Log::stored(&store, 0).await;
+    let mut log = SessionWriter::stored(&store, 0).await;
     for _ in 0..10 {
         let calls: Vec<_> = (0..100).map(|n| log.task(n)).collect();
         log.put(&store, &calls).await;
@@ -67,7 +67,7 @@ async fn lists_follow_an_index() {
 #[tokio::test]
 async fn unreadable_records_are_named() {
     let (_directory, store) = store();
-    let mut log = Log::stored(&store, 0).await;
+    let mut log = SessionWriter::stored(&store, 0).await;
     let call = log.task(0);
     log.put_one(&store, &call).await;
     visit(&store, |connection| {
@@ -86,7 +86,7 @@ async fn unreadable_records_are_named() {
 async fn many_reads_share_few_readers() {
     let (_directory, store) = store();
     let store = std::sync::Arc::new(store);
-    let mut log = Log::stored(&*store, 0).await;
+    let mut log = SessionWriter::stored(&*store, 0).await;
     log.write(&*store, 5).await;
     let mut reads = tokio::task::JoinSet::new();
     for _ in 0..64 {

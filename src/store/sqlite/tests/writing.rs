@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::{hold, queue, store, visit};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
-use crate::store::conformance::world::{Log, conflict, event, read_log, sequences};
+use crate::store::conformance::world::{SessionWriter, conflict, event, read_log, sequences};
 use crate::store::sqlite::{SqliteOptions, SqliteStore, Synchronous};
 use crate::store::{Append, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -31,7 +31,7 @@ async fn what_waits_is_committed_together() {
     let held = hold(&store).await;
     let mut answers = Vec::new();
     for n in 0..=STORE_COMMIT_APPENDS_MAX {
-        answers.push(queue(&store, Log::new(n as i64).append()).await);
+        answers.push(queue(&store, SessionWriter::new(n as i64).append()).await);
     }
     drop(held);
     for answer in answers {
@@ -46,7 +46,7 @@ async fn appends_in_one_commit_see_each_other() {
     let (_directory, store) = store();
     let commits = count_commits(&store).await;
     let held = hold(&store).await;
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let next = |head, sequence| Append {
         expected_head: head,
         events: vec![event(sequence)],
@@ -74,7 +74,7 @@ async fn a_bad_append_does_not_fail_its_neighbours() {
          BEGIN SELECT RAISE(ABORT, 'trapped'); END";
     visit(&store, move |connection| connection.execute_batch(trap).unwrap()).await;
     let held = hold(&store).await;
-    let logs: Vec<Log> = (0..5).map(Log::new).collect();
+    let logs: Vec<SessionWriter> = (0..5).map(SessionWriter::new).collect();
     let mut answers = Vec::new();
     for (log, count) in logs.iter().zip([2, 2, 3, 2, 2]) {
         let events = (1..=count).map(event).collect();
@@ -109,7 +109,7 @@ async fn a_bad_append_does_not_fail_its_neighbours() {
 #[tokio::test]
 async fn writes_work_again_when_a_full_disk_has_space() {
     let (_directory, store) = store();
-    let mut log = Log::stored(&store, 0).await;
+    let mut log = SessionWriter::stored(&store, 0).await;
     let limit = |pages| {
         visit(&store, move |connection: &mut Connection| {
             let sql = format!("PRAGMA max_page_count = {pages}");
@@ -118,7 +118,7 @@ async fn writes_work_again_when_a_full_disk_has_space() {
     };
     // SQLite doesn't go below what there is.
     limit(1).await;
-    let large = |log: &Log| {
+    let large = |log: &SessionWriter| {
         let sequence = log.head.unwrap_or(0) + 1;
         let bytes = bytes::Bytes::from(vec![0; 100_000]);
         let events = vec![crate::store::StoredEvent { bytes, ..event(sequence) }];
@@ -140,7 +140,7 @@ async fn writes_work_again_when_a_full_disk_has_space() {
 #[tokio::test]
 async fn after_a_failed_commit_nothing_is_written_any_more() {
     let (directory, store) = store();
-    let mut log = Log::stored(&store, 0).await;
+    let mut log = SessionWriter::stored(&store, 0).await;
     log.write(&store, 1).await;
     let fail = |connection: &mut Connection| connection.commit_hook(Some(|| true)).map(drop);
     visit(&store, move |connection| fail(connection).unwrap()).await;
@@ -152,7 +152,7 @@ async fn after_a_failed_commit_nothing_is_written_any_more() {
     let heal = |connection: &mut Connection| connection.commit_hook(None::<fn() -> bool>).map(drop);
     visit(&store, move |connection| heal(connection).unwrap()).await;
     assert!(broken(store.append(append).await.unwrap_err()));
-    assert!(broken(store.append(Log::new(1).append()).await.unwrap_err()));
+    assert!(broken(store.append(SessionWriter::new(1).append()).await.unwrap_err()));
     assert!(broken(store.check().await.unwrap_err()));
     let policy = crate::store::conformance::world::keep_all();
     assert!(broken(store.expire(policy).await.unwrap_err()));
@@ -171,7 +171,7 @@ async fn after_a_failed_commit_nothing_is_written_any_more() {
 async fn closing_writes_what_waits() {
     let (directory, store) = store();
     let held = hold(&store).await;
-    let logs: Vec<Log> = (0..100).map(Log::new).collect();
+    let logs: Vec<SessionWriter> = (0..100).map(SessionWriter::new).collect();
     let mut answers = Vec::new();
     for log in &logs {
         answers.push(queue(&store, log.append()).await);
@@ -195,7 +195,7 @@ async fn more_sessions_are_written_than_are_remembered() {
     let options = SqliteOptions { path, synchronous: Synchronous::Normal };
     let store = SqliteStore::open(&options, Metrics::default()).unwrap();
     // Bodies of 256 KiB: 80 of them are more than the writer keeps.
-    let mut logs: Vec<Log> = (0..80).map(Log::new).collect();
+    let mut logs: Vec<SessionWriter> = (0..80).map(SessionWriter::new).collect();
     for log in &mut logs {
         log.session.system_message = "x".repeat(256 * 1024).into();
         log.write(&store, 1).await;
@@ -216,7 +216,7 @@ async fn more_sessions_are_written_than_are_remembered() {
 #[tokio::test]
 async fn the_write_ahead_log_stays_short() {
     let (directory, store) = store();
-    let mut log = Log::stored(&store, 0).await;
+    let mut log = SessionWriter::stored(&store, 0).await;
     // 64 MiB of events.
     for _ in 0..64 {
         let first = log.head.unwrap_or(0) + 1;

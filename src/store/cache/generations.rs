@@ -1,20 +1,21 @@
-//! A bounded map that forgets what is old.
+//! A bounded map that drops its oldest entries.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// Two maps: when the young one is full it becomes the old one, whose entries are forgotten. So an
-/// entry stays for at least as many insertions as one of them holds, and forgetting costs nothing.
+/// A map of two generations. When the young one is full, it becomes the old one, whose entries are
+/// dropped. An entry stays for at least as many insertions as one generation holds, and dropping
+/// costs nothing.
 #[derive(Debug)]
 pub(super) struct Generations<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
-    /// Entries of each.
+    /// The most entries of each.
     entries_max: usize,
 }
 
 impl<K: Hash + Eq, V> Generations<K, V> {
-    /// An empty map of at most twice so many entries.
+    /// Creates an empty map of at most `2 * entries_max` entries.
     pub(super) fn new(entries_max: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), entries_max }
     }

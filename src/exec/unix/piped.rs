@@ -1,4 +1,4 @@
-//! A process that is talked to over its pipes, for as long as somebody holds it.
+//! A process whose pipes callpark holds, to talk to it.
 
 use std::time::Duration;
 
@@ -10,43 +10,38 @@ use super::leader::Leader;
 use super::spawn::Connected;
 use crate::model::Exit;
 
-/// How long a process may take to end by itself once its standard input is closed, and how long
-/// after TERM.
+/// The time for a process to end after its standard input is closed, and again after TERM.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A process that is talked to, and the server's ends of its pipes.
+/// A process, and the server's ends of its pipes.
 #[derive(Debug)]
-pub struct Peer {
-    /// What it reads.
+pub(in crate::exec) struct PipedProcess {
     pub stdin: Sender,
-    /// What it says.
     pub stdout: Receiver,
-    /// What it says to people.
     pub stderr: Receiver,
-    /// The process itself.
-    pub life: PeerLife,
+    pub life: ProcessLife,
 }
 
-impl Peer {
+impl PipedProcess {
     pub(super) fn new(connected: Connected) -> Self {
         let Connected { leader, stdin, stdout, stderr } = connected;
-        Self { stdin, stdout, stderr, life: PeerLife { leader } }
+        Self { stdin, stdout, stderr, life: ProcessLife { leader } }
     }
 }
 
-/// The life of a process that is talked to. Dropping it kills the process and all of its group.
+/// The process behind the pipes. Dropping it kills the process and all of its group.
 #[derive(Debug)]
-pub struct PeerLife {
+pub struct ProcessLife {
     leader: Leader,
 }
 
-impl PeerLife {
-    /// Its process id.
+impl ProcessLife {
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.leader.pid()
     }
 
-    /// Waits until the process has ended, and says how.
+    /// Waits until the process has ended, and returns its exit.
     pub async fn ended(&self) -> Exit {
         loop {
             self.leader.exited().await;
@@ -56,12 +51,12 @@ impl PeerLife {
         }
     }
 
-    /// Ends a process whose standard input has been closed: it has a second to end by itself, and
-    /// another one after TERM; then it is killed, as is all that it leaves in its group.
+    /// Ends a process whose standard input is closed. It has a second to end by itself, and another
+    /// one after TERM. Then it is killed, together with its group.
     pub async fn end(self) {
         if timeout(GRACE, self.ended()).await.is_err() {
             self.leader.signal_group(Signal::TERM);
-            // What is still there is killed with the drop.
+            // The drop kills what is still there.
             let _ended = timeout(GRACE, self.ended()).await;
         }
     }

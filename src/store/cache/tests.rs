@@ -1,15 +1,15 @@
-//! That the memory is never behind what somebody has seen. That it gives what a store gives is what
-//! the conformance suite shows.
+//! Tests that the cache is never behind a state that was read. The conformance suite tests that it
+//! answers as a store does.
 
 use std::sync::Arc;
 
-use super::RecentStore;
-use super::calls::Calls;
+use super::CachedStore;
+use super::calls::CallCache;
 use super::pages::Pages;
 use super::tails::Tails;
 use crate::model::limits::{RECENT_LOG_EVENTS_MAX, RECENT_PAGES_MAX};
 use crate::model::{CallId, PayloadKind, SessionId};
-use crate::store::conformance::world::{Log, event, log_event};
+use crate::store::conformance::world::{SessionWriter, event, log_event};
 use crate::store::{Append, EventPage, EventQuery, MemoryStore, Store, StoredEvent};
 use crate::telemetry::Metrics;
 
@@ -24,7 +24,7 @@ fn query(session_id: SessionId, after: u64) -> EventQuery {
     }
 }
 
-fn append(log: &Log, from: u64, to: u64) -> Append {
+fn append(log: &SessionWriter, from: u64, to: u64) -> Append {
     Append { events: (from..=to).map(event).collect(), ..log.append() }
 }
 
@@ -38,41 +38,41 @@ fn sequences(page: Option<EventPage>) -> Option<Vec<u64>> {
 }
 
 /// The tails with one that ends at this head.
-fn followed(log: &Log, head: u64) -> Tails {
+fn followed(log: &SessionWriter, head: u64) -> Tails {
     let tails = Tails::default();
-    tails.form(log.id()).complete(&page(1, head));
+    tails.begin_read(log.id()).complete(&page(1, head));
     tails
 }
 
 #[test]
 fn who_has_come_to_the_head_reads_what_follows_from_memory() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let tails = followed(&log, 3);
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
     tails.begin(&append(&log, 4, 6)).complete();
     assert_eq!(sequences(tails.read(&query(log.id(), 4))), Some(vec![5, 6]));
-    // Nor is anybody told of a head that the reader is beyond.
+    // A reader beyond the head gets nothing from memory.
     assert_eq!(sequences(tails.read(&query(log.id(), 7))), None);
 }
 
 #[test]
 fn nothing_is_shown_before_it_is_durable() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let tails = followed(&log, 3);
-    let news = tails.begin(&append(&log, 4, 4));
+    let pending = tails.begin(&append(&log, 4, 4));
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
-    // Nobody knows what became of it: the store must be asked.
-    drop(news);
+    // The append may or may not be stored: the store must be asked.
+    drop(pending);
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
 }
 
 #[test]
 fn a_read_that_an_append_has_overtaken_is_not_remembered() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let tails = Tails::default();
-    let slow = tails.form(log.id());
+    let slow = tails.begin_read(log.id());
     tails.begin(&append(&log, 4, 4)).complete();
-    let quick = tails.form(log.id());
+    let quick = tails.begin_read(log.id());
     slow.complete(&page(1, 3));
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
     quick.complete(&page(1, 4));
@@ -81,17 +81,17 @@ fn a_read_that_an_append_has_overtaken_is_not_remembered() {
 
 #[test]
 fn an_append_that_began_before_its_log_was_followed_makes_it_forgotten() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let tails = Tails::default();
-    let news = tails.begin(&append(&log, 4, 4));
-    tails.form(log.id()).complete(&page(1, 3));
-    news.complete();
+    let pending = tails.begin(&append(&log, 4, 4));
+    tails.begin_read(log.id()).complete(&page(1, 3));
+    pending.complete();
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), None);
 }
 
 #[test]
 fn what_came_before_a_log_was_followed_is_asked_of_the_store() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let tails = followed(&log, 3);
     for (after, known) in [(0, None), (2, None), (3, Some(vec![]))] {
         assert_eq!(sequences(tails.read(&query(log.id(), after))), known);
@@ -100,7 +100,7 @@ fn what_came_before_a_log_was_followed_is_asked_of_the_store() {
 
 #[test]
 fn filters_leave_out_what_does_not_match() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let tails = followed(&log, 1);
     let (kind, call_id) = (PayloadKind::ToolOutput, Some(CallId::random()));
     let events =
@@ -120,7 +120,7 @@ fn filters_leave_out_what_does_not_match() {
 
 #[test]
 fn a_tail_is_bounded_and_ends_when_nobody_reads_it() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let tails = followed(&log, 1);
     let most = RECENT_LOG_EVENTS_MAX as u64;
     tails.begin(&append(&log, 2, most + 11)).complete();
@@ -135,12 +135,12 @@ fn a_tail_is_bounded_and_ends_when_nobody_reads_it() {
 
 #[tokio::test]
 async fn the_record_of_a_call_is_never_older_than_what_was_read() {
-    let (memory, log) = (MemoryStore::new(), Log::new(0));
-    let store = RecentStore::new(Arc::new(memory), Metrics::default());
+    let (memory, log) = (MemoryStore::new(), SessionWriter::new(0));
+    let store = CachedStore::new(Arc::new(memory), Metrics::default());
     let call = log.call(1);
     store.append(Append { calls: vec![call.clone()], ..log.append() }).await.unwrap();
     assert_eq!(store.call(call.id).await.unwrap().as_ref(), Some(&call));
-    let calls = Calls::default();
+    let calls = CallCache::default();
     let under_way = calls.begin(&Append { calls: vec![call.clone()], ..log.append() });
     assert_eq!(calls.get(call.id), None);
     // What expired meanwhile doesn't come back.
@@ -151,14 +151,14 @@ async fn the_record_of_a_call_is_never_older_than_what_was_read() {
 
 #[test]
 fn of_two_appends_under_way_none_is_remembered_that_the_other_may_have_overtaken() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let older = log.call(1);
     let newer = crate::model::Call { revision: older.revision + 1, ..older.clone() };
     let changes = [&older, &newer].map(|call| Append { calls: vec![call.clone()], ..log.append() });
     let deletes = Append { deleted_calls: vec![older.id], ..log.append() };
-    let known = |calls: &Calls| calls.get(older.id).map(|call| call.revision);
+    let known = |calls: &CallCache| calls.get(older.id).map(|call| call.revision);
 
-    let calls = Calls::default();
+    let calls = CallCache::default();
     let [first, second] = changes.each_ref().map(|append| calls.begin(append));
     first.complete();
     assert_eq!(known(&calls), None, "the second may have been seen");
@@ -183,7 +183,7 @@ fn of_two_appends_under_way_none_is_remembered_that_the_other_may_have_overtaken
 
 #[test]
 fn a_tail_takes_appends_in_their_order_only() {
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let tails = followed(&log, 3);
     let [first, second] = [(4, 5), (6, 7)].map(|(from, to)| tails.begin(&append(&log, from, to)));
     first.complete();
@@ -201,7 +201,7 @@ fn a_tail_takes_appends_in_their_order_only() {
 async fn many_readers_of_a_page_cost_one_read() {
     use futures::FutureExt;
     let pages = Pages::default();
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let read = |head| {
         let page = EventPage { head, ..page(1, 3) };
         move || async move { Ok(page) }.boxed()
@@ -218,9 +218,9 @@ async fn many_readers_of_a_page_cost_one_read() {
 
 #[tokio::test]
 async fn the_end_of_a_log_that_another_has_read_is_brought_up_to_now() {
-    let mut log = Log::new(0);
+    let mut log = SessionWriter::new(0);
     let metrics = Metrics::default();
-    let store = RecentStore::new(Arc::new(MemoryStore::new()), metrics.clone());
+    let store = CachedStore::new(Arc::new(MemoryStore::new()), metrics.clone());
     log.write(&store, RECENT_LOG_EVENTS_MAX as u64 * 2).await;
     let whole = EventQuery { scan_max: usize::MAX, ..query(log.id(), 0) };
     for more in [0, 0, 3, 5] {
@@ -236,13 +236,13 @@ async fn the_end_of_a_log_that_another_has_read_is_brought_up_to_now() {
     assert!(metrics.render().lines().any(|line| line == reads), "{}", metrics.render());
 }
 
-/// The first who asked may be the body of an answer whose client has gone to sleep.
+/// The first caller may be the body of a response whose client does not read.
 #[tokio::test]
 async fn a_reader_that_is_not_polled_holds_up_nobody() {
     use futures::FutureExt;
     use std::task::Poll;
     let pages = Pages::default();
-    let log = Log::new(0);
+    let log = SessionWriter::new(0);
     let whole = query(log.id(), 0);
     let slow = || {
         async {

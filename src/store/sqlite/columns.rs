@@ -1,4 +1,5 @@
-//! How words of the model stand in columns. The numbers are in files: never reuse one.
+//! The conversion between types of the model and columns. The numbers are stored in files: never
+//! reuse one.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
@@ -9,34 +10,35 @@ use crate::model::{
 use crate::store::StoredEvent;
 use crate::store::rules::Due;
 
-/// A count or an offset. SQLite's integers have a sign: beyond 2^63 it stands at the end.
+/// A count or an offset. Integers of SQLite have a sign: larger values are stored as the largest
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Count(pub(super) u64);
+pub(super) struct SqlU64(pub(super) u64);
 
-impl ToSql for Count {
+impl ToSql for SqlU64 {
     fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
         Ok(i64::try_from(self.0).unwrap_or(i64::MAX).into())
     }
 }
 
-impl FromSql for Count {
+impl FromSql for SqlU64 {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let number = value.as_i64()?;
         u64::try_from(number).map(Self).map_err(|_| FromSqlError::OutOfRange(number))
     }
 }
 
-/// A moment.
+/// A time, stored in microseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Time(pub(super) Timestamp);
+pub(super) struct SqlTime(pub(super) Timestamp);
 
-impl ToSql for Time {
+impl ToSql for SqlTime {
     fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
         Ok(self.0.as_micros().into())
     }
 }
 
-impl FromSql for Time {
+impl FromSql for SqlTime {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         value.as_i64().map(Timestamp::from_micros).map(Self)
     }
@@ -46,11 +48,22 @@ pub(super) fn due_number(what: Due) -> u8 {
     match what {
         Due::Delivery => 1,
         Due::Lease => 2,
-        Due::Lapse => 3,
+        Due::LeaseExpiry => 3,
     }
 }
 
-/// A bit for each of `kinds`, by its number, which must be 62 at most; every bit when there is none.
+/// At most 62, since [`kind_mask`] has a bit for each.
+pub(super) fn kind_number(kind: ToolKind) -> u8 {
+    match kind {
+        ToolKind::Command => 1,
+        ToolKind::Mcp => 2,
+        ToolKind::Agent => 3,
+        ToolKind::Worker => 4,
+        ToolKind::BuiltIn => 5,
+    }
+}
+
+/// Returns a mask with a bit for each of `kinds`, or with all bits if there are none.
 pub(super) fn kind_mask(kinds: &[ToolKind]) -> i64 {
     match kinds {
         [] => -1,
@@ -63,11 +76,11 @@ pub(super) fn stream_from_number(number: u8) -> FromSqlResult<OutputStream> {
 }
 
 pub(super) fn count(row: &Row<'_>, column: usize) -> Result<u64> {
-    row.get(column).map(|Count(number)| number)
+    row.get(column).map(|SqlU64(number)| number)
 }
 
 pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
-    row.get(column).map(|Time(time)| time)
+    row.get(column).map(|SqlTime(time)| time)
 }
 
 pub(super) fn session_id(row: &Row<'_>, column: usize) -> Result<SessionId> {
@@ -88,11 +101,11 @@ pub(super) fn payload_kind(row: &Row<'_>, column: usize) -> Result<PayloadKind> 
     u8::try_from(number).ok().and_then(PayloadKind::from_number).ok_or_else(unknown)
 }
 
-/// What [`event`] reads, in this order.
+/// The columns that [`event`] reads, in this order.
 pub(super) const EVENT_COLUMNS: &str = "sequence, kind, call_id, stream, stream_offset, \
      combined_offset, dropped_before, length, bytes";
 
-/// An event from a row of [`EVENT_COLUMNS`].
+/// Reads an event from a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<StoredEvent> {
     Ok(StoredEvent {
         sequence: count(row, 0)?,
@@ -114,7 +127,7 @@ fn output(row: &Row<'_>) -> Result<Option<(OutputPosition, u64)>> {
     Ok(Some((position, count(row, 7)?)))
 }
 
-/// A column that holds what it never should.
+/// Returns the error for a column with an invalid value.
 pub(super) fn unreadable(column: usize, cause: FromSqlError) -> rusqlite::Error {
     let kind = rusqlite::types::Type::Integer;
     rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(cause))

@@ -1,4 +1,4 @@
-//! Records of calls that were appended last.
+//! The records of the calls that were appended last.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,56 +8,56 @@ use crate::model::limits::{RECENT_CALL_BYTES_MAX, RECENT_CALLS_MAX};
 use crate::model::{Call, CallId, ContentKind, Outcome};
 use crate::store::Append;
 
-/// The records.
 #[derive(Debug)]
-pub(super) struct Calls(Mutex<Inner>);
+pub(super) struct CallCache(Mutex<CallCacheState>);
 
 #[derive(Debug)]
-struct Inner {
+struct CallCacheState {
     known: Generations<CallId, Arc<Call>>,
-    /// Calls that appends under way touch.
+    /// The calls that appends under way touch.
     touched: HashMap<CallId, Touched>,
-    /// How often everything was forgotten: what was under way then isn't remembered.
+    /// The number of times that the cache was cleared. Appends that were under way then add
+    /// nothing.
     clears: u64,
 }
 
 #[derive(Debug, Default)]
 struct Touched {
-    /// By how many appends.
+    /// The number of appends under way that touch the call.
     count: usize,
     /// The newest revision that one of them has made durable.
     revision: u64,
 }
 
-/// What a call that is deleted has for a revision: none is newer.
+/// The revision of a deleted call: none is newer.
 const DELETED: u64 = u64::MAX;
 
-/// What an append will have changed once it is durable. Dropped without that, it leaves the calls
-/// forgotten.
+/// The calls that an append under way changes. If this is dropped before the append is durable, the
+/// calls are not cached.
 #[derive(Debug)]
-pub(super) struct Pending<'a> {
-    calls: &'a Calls,
-    /// All that the append touches, with the revisions that it makes.
+pub(super) struct PendingCalls<'a> {
+    calls: &'a CallCache,
+    /// All calls that the append touches, with their new revisions.
     touched: Vec<(CallId, u64)>,
-    /// Those that are worth remembering.
+    /// The calls that are small enough to be cached.
     records: Vec<Arc<Call>>,
     clears: u64,
 }
 
-impl Default for Calls {
+impl Default for CallCache {
     fn default() -> Self {
         let known = Generations::new(RECENT_CALLS_MAX / 2);
-        Self(Mutex::new(Inner { known, touched: HashMap::new(), clears: 0 }))
+        Self(Mutex::new(CallCacheState { known, touched: HashMap::new(), clears: 0 }))
     }
 }
 
-impl Calls {
+impl CallCache {
     pub(super) fn get(&self, id: CallId) -> Option<Arc<Call>> {
         self.lock().known.get(&id).cloned()
     }
 
-    /// Forgets what the append touches.
-    pub(super) fn begin(&self, append: &Append) -> Pending<'_> {
+    /// Removes the calls that the append touches.
+    pub(super) fn begin(&self, append: &Append) -> PendingCalls<'_> {
         let is_small = |call: &&Call| weight_bytes(call) <= RECENT_CALL_BYTES_MAX;
         let records = append.calls.iter().filter(is_small).cloned().map(Arc::new).collect();
         let changed = append.calls.iter().map(|call| (call.id, call.revision));
@@ -68,7 +68,7 @@ impl Calls {
             inner.known.remove(id);
             inner.touched.entry(*id).or_default().count += 1;
         }
-        Pending { calls: self, touched, records, clears: inner.clears }
+        PendingCalls { calls: self, touched, records, clears: inner.clears }
     }
 
     pub(super) fn clear(&self) {
@@ -77,15 +77,15 @@ impl Calls {
         inner.clears += 1;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // What a panic left behind is whole: a map of records that are each true.
+    fn lock(&self) -> MutexGuard<'_, CallCacheState> {
+        // A panic leaves a map of records that are each correct.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pending<'_> {
-    /// The append is durable. What another one touches that is still under way isn't remembered:
-    /// that one may be durable, too, and have been seen.
+impl PendingCalls<'_> {
+    /// Adds the calls of an append that is durable. A call that another append under way touches is
+    /// not added: that append may be durable as well, and its state may have been read.
     pub(super) fn complete(self) {
         let mut inner = self.calls.lock();
         for (id, revision) in &self.touched {
@@ -106,7 +106,7 @@ impl Pending<'_> {
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingCalls<'_> {
     fn drop(&mut self) {
         let mut inner = self.calls.lock();
         for (id, _) in &self.touched {
@@ -120,12 +120,12 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// About how much of memory its variable parts take.
+/// Returns about how many bytes of memory the variable parts of a call take.
 fn weight_bytes(call: &Call) -> usize {
     let outcome = match &call.outcome {
         Some(Outcome::Result(result)) => {
             let content = result.content.iter().map(|content| match &content.kind {
-                // Its size isn't known without writing it.
+                // The size of JSON is not known without writing it.
                 ContentKind::Json(_) => RECENT_CALL_BYTES_MAX,
                 kind => kind.size_bytes(),
             });

@@ -1,7 +1,7 @@
-//! The newest events of the sessions that somebody follows.
+//! The newest events of the sessions that have readers.
 //!
-//! A tail begins when a reader has come to the head of a log, and ends when events go by that
-//! nobody reads.
+//! A tail begins when a reader reaches the head of a log, and ends when many events are appended
+//! that no reader reads.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,36 +12,35 @@ use crate::model::limits::{
 use crate::model::{SessionId, SessionState};
 use crate::store::{Append, EventPage, EventQuery, StoredEvent};
 
-/// The tails.
 #[derive(Debug, Default)]
-pub(super) struct Tails(Mutex<Inner>);
+pub(super) struct Tails(Mutex<TailsState>);
 
 #[derive(Debug, Default)]
-struct Inner {
-    logs: HashMap<SessionId, Log>,
+struct TailsState {
+    logs: HashMap<SessionId, CachedLog>,
     bytes: usize,
-    /// How many logs have begun to be read.
+    /// The number of reads that have begun.
     readings: u64,
 }
 
 #[derive(Debug)]
-enum Log {
-    /// Somebody is reading the log. An append ends it: what is being read then may or may not have
-    /// its events.
-    Forming {
-        /// Tells it from one that began after an append.
+enum CachedLog {
+    /// The log is being read from the store. An append ends this state: the page may or may not
+    /// have its events.
+    Reading {
+        /// The number of the read, which differs from that of a read after an append.
         reading: u64,
         readers: usize,
     },
     Known(Tail),
 }
 
-/// Events up to the head without a gap.
+/// The events up to the head, without a gap.
 #[derive(Debug)]
 struct Tail {
     events: VecDeque<StoredEvent>,
     bytes: usize,
-    /// Events that came since somebody last read.
+    /// The number of events since the last read.
     unread: usize,
     head: u64,
     /// The oldest sequence of the log, not of the tail.
@@ -49,62 +48,62 @@ struct Tail {
     closed: bool,
 }
 
-/// What an append will have added once it is durable. Dropped without that, it makes the log
-/// forgotten: nobody knows what became of the append.
-pub(super) struct News<'a> {
+/// The events of an append under way. If this is dropped before the append is durable, the tail is
+/// dropped as well: the append may or may not be stored.
+pub(super) struct PendingTail<'a> {
     tails: &'a Tails,
     session_id: SessionId,
-    /// None if nobody follows the session.
+    /// The events, or `None` if the session has no tail.
     events: Option<Vec<StoredEvent>>,
     closed: bool,
-    is_told: bool,
+    is_complete: bool,
 }
 
-/// A read of a log that may become its tail.
-pub(super) struct Forming<'a> {
+/// A read of a log that may begin its tail.
+pub(super) struct TailRead<'a> {
     tails: &'a Tails,
     session_id: SessionId,
-    /// None if the log has a tail, which the read lies before.
+    /// The number of the read, or `None` if the log has a tail already.
     reading: Option<u64>,
 }
 
 impl Tails {
-    /// The page, if all of it is here.
+    /// Returns the page, or `None` if the tail does not have all of it.
     pub(super) fn read(&self, query: &EventQuery) -> Option<EventPage> {
         match self.lock().logs.get_mut(&query.session_id)? {
-            Log::Forming { .. } => None,
-            Log::Known(tail) => tail.read(query),
+            CachedLog::Reading { .. } => None,
+            CachedLog::Known(tail) => tail.read(query),
         }
     }
 
-    /// Somebody is about to read this log from the store.
-    pub(super) fn form(&self, session_id: SessionId) -> Forming<'_> {
+    /// Begins a read of the log from the store.
+    pub(super) fn begin_read(&self, session_id: SessionId) -> TailRead<'_> {
         let mut inner = self.lock();
         if inner.logs.len() >= RECENT_LOGS_MAX {
             inner.clear();
         }
         inner.readings += 1;
         let newest = inner.readings;
-        let forming = Log::Forming { reading: newest, readers: 0 };
+        let forming = CachedLog::Reading { reading: newest, readers: 0 };
         let reading = match inner.logs.entry(session_id).or_insert(forming) {
-            Log::Known(_) => None,
-            Log::Forming { reading, readers } => {
+            CachedLog::Known(_) => None,
+            CachedLog::Reading { reading, readers } => {
                 *readers += 1;
                 Some(*reading)
             }
         };
-        Forming { tails: self, session_id, reading }
+        TailRead { tails: self, session_id, reading }
     }
 
-    /// Keeps the events of an append that is under way, if somebody follows the session.
-    pub(super) fn begin(&self, append: &Append) -> News<'_> {
+    /// Keeps the events of an append that is under way, if the session has a tail or is being read.
+    pub(super) fn begin(&self, append: &Append) -> PendingTail<'_> {
         let is_followed = self.lock().logs.contains_key(&append.session_id);
-        News {
+        PendingTail {
             tails: self,
             session_id: append.session_id,
             events: is_followed.then(|| append.events.clone()),
             closed: append.session.state == SessionState::Closed,
-            is_told: false,
+            is_complete: false,
         }
     }
 
@@ -112,14 +111,14 @@ impl Tails {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, TailsState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
+impl TailsState {
     fn forget(&mut self, session_id: SessionId) {
-        if let Some(Log::Known(tail)) = self.logs.remove(&session_id) {
+        if let Some(CachedLog::Known(tail)) = self.logs.remove(&session_id) {
             self.bytes -= tail.bytes;
         }
     }
@@ -130,54 +129,54 @@ impl Inner {
     }
 }
 
-impl News<'_> {
-    /// The append is durable.
+impl PendingTail<'_> {
+    /// Adds the events of an append that is durable to the tail.
     pub(super) fn complete(mut self) {
         let mut inner = self.tails.lock();
-        let Inner { logs, bytes, .. } = &mut *inner;
-        // What a reader is reading right now may or may not have it.
-        let Some(Log::Known(tail)) = logs.get_mut(&self.session_id) else { return };
+        let TailsState { logs, bytes, .. } = &mut *inner;
+        // A page that is being read may or may not have the events.
+        let Some(CachedLog::Known(tail)) = logs.get_mut(&self.session_id) else { return };
         let Some(events) = self.events.take() else { return };
         *bytes -= tail.bytes;
         let is_whole = tail.push(events, self.closed);
         *bytes += tail.bytes;
-        self.is_told = is_whole && tail.unread <= 2 * RECENT_LOG_EVENTS_MAX;
+        self.is_complete = is_whole && tail.unread <= 2 * RECENT_LOG_EVENTS_MAX;
         if *bytes > RECENT_LOGS_BYTES_MAX {
             inner.clear();
         }
     }
 }
 
-impl Drop for News<'_> {
+impl Drop for PendingTail<'_> {
     fn drop(&mut self) {
-        if !self.is_told {
+        if !self.is_complete {
             self.tails.lock().forget(self.session_id);
         }
     }
 }
 
-impl Forming<'_> {
-    /// What was read. If it reaches the head, and nothing was appended meanwhile, the tail begins
-    /// with it.
+impl TailRead<'_> {
+    /// Begins the tail, if the page reaches the head and nothing was appended meanwhile.
     pub(super) fn complete(self, page: &EventPage) {
         let mut inner = self.tails.lock();
         let mine = match inner.logs.get(&self.session_id) {
-            Some(Log::Forming { reading, .. }) => Some(*reading) == self.reading,
+            Some(CachedLog::Reading { reading, .. }) => Some(*reading) == self.reading,
             _ => false,
         };
         if mine && page.scanned_to == page.head && page.head > 0 {
             let EventPage { head, first, closed, .. } = *page;
             let events = VecDeque::new();
             let tail = Tail { events, bytes: 0, unread: 0, head, first, closed };
-            inner.logs.insert(self.session_id, Log::Known(tail));
+            inner.logs.insert(self.session_id, CachedLog::Known(tail));
         }
     }
 }
 
-impl Drop for Forming<'_> {
+impl Drop for TailRead<'_> {
     fn drop(&mut self) {
         let mut inner = self.tails.lock();
-        let Some(Log::Forming { reading, readers }) = inner.logs.get_mut(&self.session_id) else {
+        let Some(CachedLog::Reading { reading, readers }) = inner.logs.get_mut(&self.session_id)
+        else {
             return;
         };
         if Some(*reading) == self.reading {
@@ -220,7 +219,7 @@ impl Tail {
         Some(page)
     }
 
-    /// Adds events, and says whether they follow what is here.
+    /// Adds events. Returns whether they follow the ones that are here.
     fn push(&mut self, events: Vec<StoredEvent>, closed: bool) -> bool {
         let known = self.head;
         for event in events.into_iter().skip_while(|event| event.sequence <= known) {

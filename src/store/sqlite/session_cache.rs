@@ -1,69 +1,69 @@
-//! What the writer remembers of the sessions that it wrote to last.
+//! The writer's cache of the sessions that it wrote last.
 
 use std::collections::HashMap;
 
 use rusqlite::{Connection, Row};
 
-use super::error::{Error, corrupt};
-use super::row::{count, time};
+use super::columns::{count, time};
+use super::error::{SqliteError, corrupt};
 use crate::model::{Session, SessionId, Timestamp};
 
-/// Sessions remembered. The one beyond it makes the writer forget them all: they are read again
-/// when they are needed.
-const HEADS_MAX: usize = 4_096;
-/// JSON of the sessions remembered, in bytes; the same happens beyond it.
-const HEADS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The most sessions in the cache. One more clears it: sessions are read again when they are
+/// needed.
+const SESSIONS_MAX: usize = 4_096;
+/// The most bytes of JSON of the sessions in the cache. Beyond it the cache is cleared, too.
+const SESSIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A session's row, and its body as it was last written.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) row: Columns,
+pub(super) struct CachedSession {
+    pub(super) row: SessionRow,
     pub(super) body: Session,
 }
 
-/// What the writer needs of a session's row.
+/// The columns of a session's row that the writer needs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Columns {
+pub(super) struct SessionRow {
     pub(super) key: i64,
     pub(super) head: u64,
     pub(super) first: u64,
     pub(super) live: u64,
-    /// Calls and follow-ups that are kept: with any of them the session is.
+    /// The number of stored calls and follow-ups. The session is kept while there are any.
     pub(super) calls: u64,
 }
 
-impl Columns {
-    /// Nothing but the head differs, and the log isn't longer by a binary digit.
+impl SessionRow {
+    /// Returns whether only the head differs, and the length of the log has as many binary digits.
     pub(super) fn only_head_differs(self, other: Self) -> bool {
         (self.live, self.calls, self.log_digits()) == (other.live, other.calls, other.log_digits())
     }
 
-    /// Binary digits of the length of the log, by which long ones are found.
+    /// Returns the binary digits of the length of the log, by which long logs are found.
     pub(super) fn log_digits(self) -> u32 {
         u64::BITS - self.length().leading_zeros()
     }
 
-    /// Events that the log holds.
+    /// Returns the number of events in the log.
     pub(super) fn length(self) -> u64 {
         self.head.saturating_add(1).saturating_sub(self.first)
     }
 }
 
-/// The writer's copy of session rows. It is only right while nobody else writes: whoever changes
-/// sessions in another way than through it, or rolls back, clears it.
+/// The writer's copy of session rows. It must be cleared after a rollback, and after any change of
+/// sessions that bypasses it.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
-    known: HashMap<SessionId, Head>,
+pub(super) struct SessionCache {
+    known: HashMap<SessionId, CachedSession>,
     bytes: usize,
 }
 
-impl Heads {
-    /// The session's row, from memory or from the database.
+impl SessionCache {
+    /// Returns the row of a session, from the cache or from the database.
     pub(super) fn load(
         &mut self,
         connection: &Connection,
         id: SessionId,
-    ) -> Result<Option<&Head>, Error> {
+    ) -> Result<Option<&CachedSession>, SqliteError> {
         if !self.known.contains_key(&id) {
             let Some((head, bytes)) = read(connection, id)? else { return Ok(None) };
             self.insert(id, head, bytes);
@@ -71,30 +71,31 @@ impl Heads {
         Ok(self.known.get(&id))
     }
 
-    /// Remembers a row whose body is so long as JSON.
-    pub(super) fn insert(&mut self, id: SessionId, head: Head, bytes: usize) {
-        if self.known.len() >= HEADS_MAX || self.bytes.saturating_add(bytes) > HEADS_BYTES_MAX {
+    /// Adds a row whose body takes `bytes` bytes of JSON.
+    pub(super) fn insert(&mut self, id: SessionId, head: CachedSession, bytes: usize) {
+        if self.known.len() >= SESSIONS_MAX || self.bytes.saturating_add(bytes) > SESSIONS_BYTES_MAX
+        {
             self.clear();
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.known.insert(id, head);
     }
 
-    /// The session's row has changed, its body has not.
-    pub(super) fn set_row(&mut self, id: SessionId, row: Columns) {
+    /// Changes the row of a session, but not its body.
+    pub(super) fn set_row(&mut self, id: SessionId, row: SessionRow) {
         if let Some(head) = self.known.get_mut(&id) {
             head.row = row;
         }
     }
 
-    /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.bytes = 0;
     }
 }
 
-/// The session without what stands in columns: equal as long as its JSON needn't be written.
+/// Returns the session without the fields that have columns. While it is equal, its JSON need not
+/// be written.
 pub(super) fn body_of(session: Session) -> Session {
     Session {
         update_time: Timestamp::default(),
@@ -105,11 +106,11 @@ pub(super) fn body_of(session: Session) -> Session {
     }
 }
 
-/// What [`session`] reads, in this order, of `sessions` as s and `session_bodies` as b.
+/// The columns that [`session`] reads, in this order, of `sessions` as s and `session_bodies` as b.
 pub(super) const SESSION_COLUMNS: &str = "b.body, s.update_time, s.live, s.head, s.first";
 
-/// A session from a row of [`SESSION_COLUMNS`].
-pub(super) fn session(row: &Row<'_>) -> Result<Session, Error> {
+/// Reads a session from a row of [`SESSION_COLUMNS`].
+pub(super) fn session(row: &Row<'_>) -> Result<Session, SqliteError> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
     let body: Session = serde_json::from_str(body).map_err(|cause| corrupt("a session", &cause))?;
     Ok(Session {
@@ -121,7 +122,10 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, Error> {
     })
 }
 
-fn read(connection: &Connection, id: SessionId) -> Result<Option<(Head, usize)>, Error> {
+fn read(
+    connection: &Connection,
+    id: SessionId,
+) -> Result<Option<(CachedSession, usize)>, SqliteError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {SESSION_COLUMNS}, s.key, s.calls
          FROM sessions s JOIN session_bodies b ON b.session_key = s.key WHERE s.id = ?1"
@@ -130,15 +134,15 @@ fn read(connection: &Connection, id: SessionId) -> Result<Option<(Head, usize)>,
     rows.next()?.map(head).transpose()
 }
 
-fn head(row: &Row<'_>) -> Result<(Head, usize), Error> {
-    let columns = Columns {
+fn head(row: &Row<'_>) -> Result<(CachedSession, usize), SqliteError> {
+    let columns = SessionRow {
         key: row.get(5)?,
         head: count(row, 3)?,
         first: count(row, 4)?,
         live: count(row, 2)?,
         calls: count(row, 6)?,
     };
-    let head = Head { row: columns, body: body_of(session(row)?) };
+    let head = CachedSession { row: columns, body: body_of(session(row)?) };
     let bytes = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?.len();
     Ok((head, bytes))
 }
@@ -146,17 +150,17 @@ fn head(row: &Row<'_>) -> Result<(Head, usize), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::conformance::world::Log;
+    use crate::store::conformance::world::SessionWriter;
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        for (count, bytes, most) in [(100, 1024 * 1024, 16), (HEADS_MAX + 10, 1, HEADS_MAX)] {
-            let mut heads = Heads::default();
+    fn the_cache_is_bounded() {
+        for (count, bytes, most) in [(100, 1024 * 1024, 16), (SESSIONS_MAX + 10, 1, SESSIONS_MAX)] {
+            let mut sessions = SessionCache::default();
             for _ in 0..count {
-                let row = Columns { key: 1, head: 0, first: 1, live: 0, calls: 0 };
-                let body = Log::new(0).session;
-                heads.insert(body.id, Head { row, body }, bytes);
-                assert!(heads.known.len() <= most);
+                let row = SessionRow { key: 1, head: 0, first: 1, live: 0, calls: 0 };
+                let body = SessionWriter::new(0).session;
+                sessions.insert(body.id, CachedSession { row, body }, bytes);
+                assert!(sessions.known.len() <= most);
             }
         }
     }

@@ -1,14 +1,14 @@
-//! Pages of follow-ups: lists, and what is due. One that can't be read back is named, and never
-//! withholds the others.
+//! Pages of follow-ups: lists, and those that are due. One that cannot be read back is named, and
+//! does not withhold the others.
 
 use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::error::{Error, for_reader};
-use super::follow_ups::{record_in, told_in};
+use super::columns::{SqlTime, call_id, due_number, session_id, time};
+use super::error::{SqliteError, for_reader};
+use super::follow_ups::{record_in, with_task_in};
 use super::lists::{Scope, behind, fill, merged, scope};
-use super::row::{Time, call_id, due_number, session_id, time};
 use crate::model::{FollowUp, SessionId, Tenant, Timestamp};
 use crate::store::rules::Due;
 use crate::store::{
@@ -16,9 +16,12 @@ use crate::store::{
     StoreError,
 };
 
-/// Follow-ups with their tasks, newest first. Those that can't be read back take their places on
-/// the page.
-pub(super) fn list(connection: &Connection, query: &FollowUpQuery) -> Result<FollowUpPage, Error> {
+/// Lists follow-ups with their tasks, newest first. Those that cannot be read back count as a part
+/// of the page.
+pub(super) fn list(
+    connection: &Connection,
+    query: &FollowUpQuery,
+) -> Result<FollowUpPage, SqliteError> {
     let mut page = FollowUpPage { follow_ups: Vec::new(), unreadable: Vec::new(), next: None };
     let Some(scope) = scope(connection, query.session_id)? else { return Ok(page) };
     let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
@@ -28,30 +31,30 @@ pub(super) fn list(connection: &Connection, query: &FollowUpQuery) -> Result<Fol
     let tenant = query.tenant.as_str();
     let mut rows = statement.query(params![tenant, scope.key(), before, id])?;
     let (found, more) = fill(&mut rows, query.limit, |row| {
-        // The columns say where it stands, whatever its body says.
-        let place = CallCursor { create_time: time(row, 2)?, id: call_id(row, 3)? };
-        Ok(Some((place, readable(told_in(row))?)))
+        // The columns give the position, even if the body cannot be read.
+        let position = CallCursor { create_time: time(row, 2)?, id: call_id(row, 3)? };
+        Ok(Some((position, readable(with_task_in(row))?)))
     })?;
-    page.next = found.last().filter(|_| more).map(|(place, _)| *place);
-    for (place, told) in found {
-        match told {
-            Some(told) => page.follow_ups.push(told),
-            None => page.unreadable.push(place.id),
+    page.next = found.last().filter(|_| more).map(|(position, _)| *position);
+    for (position, follow_up) in found {
+        match follow_up {
+            Some(follow_up) => page.follow_ups.push(follow_up),
+            None => page.unreadable.push(position.id),
         }
     }
     Ok(page)
 }
 
-/// Follow-ups that something is due for, in the order of their times. Those that can't be read
-/// back don't count: they stay due, and would fill the page for ever.
-pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollowUps, Error> {
+/// Returns the follow-ups that are due, in the order of their times. Those that cannot be read back
+/// do not count: they stay due, and would fill the page for ever.
+pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollowUps, SqliteError> {
     let (tenant, session_id) = match &query.scope {
         DueScope::Session(id) => (None, Some(id)),
         DueScope::Lease(tenant, id) => (Some(tenant.as_str()), id.as_ref()),
         DueScope::Leased => (None, None),
     };
     let session_id = session_id.map(SessionId::as_bytes);
-    let params = params![tenant, session_id, Time(query.now)];
+    let params = params![tenant, session_id, SqlTime(query.now)];
     let mut page = DueFollowUps::default();
     let mut statement = connection.prepare_cached(&due_sql(&query.scope))?;
     let mut rows = statement.query(params)?;
@@ -67,16 +70,16 @@ pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollow
     Ok(page)
 }
 
-/// Sessions with a follow-up that the engine is to deliver and that is due.
+/// Returns the sessions with a follow-up that is due for delivery by the engine.
 pub(super) fn sessions(
     connection: &Connection,
     now: Timestamp,
     limit: u32,
-) -> Result<DueSessions, Error> {
+) -> Result<DueSessions, SqliteError> {
     let mut page = DueSessions::default();
     let mut seen = HashSet::new();
     let mut statement = connection.prepare_cached(&sessions_sql())?;
-    let mut rows = statement.query([Time(now)])?;
+    let mut rows = statement.query([SqlTime(now)])?;
     while page.sessions.len() < limit as usize
         && let Some(row) = rows.next()?
     {
@@ -86,17 +89,17 @@ pub(super) fn sessions(
             page.sessions.push((Tenant::new(tenant), id));
         }
     }
-    page.next = first_time(connection, &next_session_sql(), [Time(now)])?;
+    page.next = first_time(connection, &next_session_sql(), [SqlTime(now)])?;
     Ok(page)
 }
 
-/// Follow-ups that are leased for a request, oldest first: no more than one request may take, so
-/// they are put in order here.
+/// Returns the follow-ups that are leased for a request, oldest first. There are no more than one
+/// request may lease, so they are sorted here.
 pub(super) fn leased(
     connection: &Connection,
     tenant: &Tenant,
     request_id: &str,
-) -> Result<Vec<FollowUp>, Error> {
+) -> Result<Vec<FollowUp>, SqliteError> {
     let mut statement = connection.prepare_cached(LEASED_SQL)?;
     let mut rows = statement.query(params![tenant.as_str(), request_id])?;
     let mut found = Vec::new();
@@ -107,8 +110,8 @@ pub(super) fn leased(
     Ok(found)
 }
 
-/// None: it can't be read back.
-fn readable<T>(read: Result<T, Error>) -> Result<Option<T>, StoreError> {
+/// Returns `None` for a record that cannot be read back.
+fn readable<T>(read: Result<T, SqliteError>) -> Result<Option<T>, StoreError> {
     match read.map_err(for_reader) {
         Ok(item) => Ok(Some(item)),
         Err(StoreError::Corrupt(_)) => Ok(None),
@@ -140,11 +143,11 @@ fn list_sql(scope: Scope, states: Vec<u8>) -> String {
     merged(&select, "f.state", states)
 }
 
-/// Those of a scope, through the index that has them in the order of their times. Parameters: the
-/// tenant, the session, and the time, which all questions have.
+/// Returns the rows of a scope, through the index in the order of their times. The parameters are
+/// the tenant, the session and the time, for all queries.
 fn among(scope: &DueScope) -> String {
     let of_session = " AND session_key = (SELECT key FROM sessions WHERE id = ?2)";
-    let (index, what, whose) = match scope {
+    let (index, what, filter) = match scope {
         DueScope::Session(_) => ("follow_ups_due_in_session", Due::Delivery, of_session.to_owned()),
         DueScope::Lease(_, Some(_)) => {
             ("follow_ups_due_in_session", Due::Lease, format!("{of_session} AND tenant = ?1"))
@@ -152,10 +155,10 @@ fn among(scope: &DueScope) -> String {
         DueScope::Lease(_, None) => {
             ("follow_ups_to_lease", Due::Lease, " AND tenant = ?1".to_owned())
         }
-        DueScope::Leased => ("follow_ups_to_lapse", Due::Lapse, String::new()),
+        DueScope::Leased => ("follow_ups_to_lapse", Due::LeaseExpiry, String::new()),
     };
     let kind = due_number(what);
-    format!("follow_ups INDEXED BY {index} WHERE due_kind = {kind}{whose}")
+    format!("follow_ups INDEXED BY {index} WHERE due_kind = {kind}{filter}")
 }
 
 fn due_sql(scope: &DueScope) -> String {
@@ -168,7 +171,7 @@ fn next_sql(scope: &DueScope) -> String {
     format!("SELECT due_time FROM {among} AND due_time > ?3 ORDER BY due_time LIMIT 1")
 }
 
-/// Those that the engine is to deliver, of all sessions.
+/// Returns the rows of all sessions that the engine delivers.
 fn to_deliver() -> String {
     let kind = due_number(Due::Delivery);
     format!("follow_ups INDEXED BY follow_ups_to_deliver WHERE due_kind = {kind}")
@@ -187,7 +190,7 @@ fn next_session_sql() -> String {
 const LEASED_SQL: &str = "SELECT body FROM follow_ups INDEXED BY follow_ups_of_request
      WHERE tenant = ?1 AND lease_request = ?2";
 
-/// Every shape of list that can be asked for.
+/// Returns the SQL of every kind of list.
 #[cfg(test)]
 pub(super) fn every_list_sql() -> Vec<String> {
     let mut all = Vec::new();
@@ -199,7 +202,7 @@ pub(super) fn every_list_sql() -> Vec<String> {
     all
 }
 
-/// Every other question.
+/// Returns the SQL of every other query.
 #[cfg(test)]
 pub(super) fn every_due_sql() -> Vec<String> {
     let (session, tenant) = (SessionId::random(), Tenant::new("tenant"));

@@ -2,16 +2,19 @@
 
 use super::{plan, store, visit};
 use crate::model::{CallId, FollowUp, FollowUpState, Lease};
-use crate::store::conformance::world::{Log, at, tenant};
+use crate::store::conformance::world::{SessionWriter, at, tenant};
 use crate::store::rules::Due;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::outbox::every_due_sql;
-use crate::store::sqlite::row::due_number;
+use crate::store::sqlite::columns::due_number;
+use crate::store::sqlite::follow_up_lists::every_due_sql;
 use crate::store::{CallCursor, DueQuery, DueScope, DueSessions, FollowUpQuery, Store, StoreError};
 
 /// Seven follow-ups of a session. Every other one of the first six is damaged.
-async fn damaged(store: &SqliteStore, change: impl Fn(FollowUp) -> FollowUp) -> (Log, Vec<CallId>) {
-    let mut log = Log::stored(store, 0).await;
+async fn damaged(
+    store: &SqliteStore,
+    change: impl Fn(FollowUp) -> FollowUp,
+) -> (SessionWriter, Vec<CallId>) {
+    let mut log = SessionWriter::stored(store, 0).await;
     let mut tasks = Vec::new();
     for n in 0..7 {
         let task = log.ended(n, 9);
@@ -69,7 +72,7 @@ async fn a_list_names_what_cannot_be_read() {
         ] {
             let page = store.follow_ups(query.clone()).await.unwrap();
             let next = last.map(|n| CallCursor { create_time: at(n as i64), id: tasks[n] });
-            let found = ids(page.follow_ups.iter().map(|told| &told.record));
+            let found = ids(page.follow_ups.iter().map(|follow_up| &follow_up.record));
             assert_eq!((found, page.unreadable, page.next), (good, bad, next));
             query.cursor = page.next;
         }
@@ -138,7 +141,8 @@ async fn what_is_due_is_found_through_an_index() {
 #[test]
 fn the_schema_knows_what_is_due() {
     let schema = include_str!("../migrations/V4__follow_ups.sql");
-    for (index, what) in [("deliver", Due::Delivery), ("lease", Due::Lease), ("lapse", Due::Lapse)]
+    for (index, what) in
+        [("deliver", Due::Delivery), ("lease", Due::Lease), ("lapse", Due::LeaseExpiry)]
     {
         let start = format!("CREATE INDEX follow_ups_to_{index} ");
         let end = format!(" WHERE due_kind = {};", due_number(what));

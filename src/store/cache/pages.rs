@@ -1,4 +1,4 @@
-//! Pages of logs that were read last: many readers of one session cost one read of the store.
+//! The pages of logs that were read last: many readers of one session cost one read of the store.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,24 +10,23 @@ use crate::model::SessionId;
 use crate::model::limits::RECENT_PAGES_MAX;
 use crate::store::{EventPage, EventQuery, StoreError};
 
-/// The pages.
 #[derive(Debug)]
-pub(super) struct Pages(Mutex<Generations<Key, Page>>);
+pub(super) struct Pages(Mutex<Generations<PageKey, SharedRead>>);
 
-/// A page, or the read that gives it. Whoever waits for it drives it: the first who asked may be
-/// the body of an answer that nobody polls.
-type Page = Shared<BoxFuture<'static, Result<Arc<EventPage>, StoreError>>>;
+/// A page, or the read that returns it. Every caller that waits for it polls it: the first one may
+/// be the body of a response that is not polled.
+type SharedRead = Shared<BoxFuture<'static, Result<Arc<EventPage>, StoreError>>>;
 
-/// What a page depends on.
+/// The parts of a query on which its page depends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct PageKey {
     session_id: SessionId,
     after: u64,
     scan_max: usize,
     bytes_max: usize,
 }
 
-impl Key {
+impl PageKey {
     fn of(query: &EventQuery) -> Self {
         let EventQuery { session_id, after, scan_max, bytes_max, .. } = *query;
         Self { session_id, after, scan_max, bytes_max }
@@ -41,19 +40,20 @@ impl Default for Pages {
 }
 
 impl Pages {
-    /// Pages with all events of a session are remembered; filters are too many.
-    pub(super) fn holds(query: &EventQuery) -> bool {
+    /// Returns whether the page of a query is cached. Pages with filters are not: there are too
+    /// many.
+    pub(super) fn is_cacheable(query: &EventQuery) -> bool {
         query.kinds.is_empty() && query.call_id.is_none()
     }
 
-    /// The page from memory, from a read that is under way, or from `read`; and whether it is
-    /// somebody else's.
+    /// Returns the page from memory, from a read that is under way, or from `read`, and whether it
+    /// is one that another caller has read.
     pub(super) async fn read(
         &self,
         query: &EventQuery,
         read: impl FnOnce() -> BoxFuture<'static, Result<EventPage, StoreError>>,
     ) -> Result<(Arc<EventPage>, bool), StoreError> {
-        let key = Key::of(query);
+        let key = PageKey::of(query);
         let (page, is_shared) = {
             let mut pages = self.lock();
             match pages.get(&key) {
@@ -67,15 +67,15 @@ impl Pages {
         };
         let page = page.await;
         if page.is_err() {
-            // It may pass.
+            // The error may be transient.
             self.lock().remove(&key);
         }
         Ok((page?, is_shared))
     }
 
-    /// Forgets a page, but not one that somebody has begun to read since.
+    /// Removes a page, unless another read of it has begun since.
     pub(super) fn forget(&self, query: &EventQuery, page: &Arc<EventPage>) {
-        let key = Key::of(query);
+        let key = PageKey::of(query);
         let mut pages = self.lock();
         let known = pages.get(&key).and_then(|known| known.peek());
         if known.is_some_and(|known| known.as_ref().is_ok_and(|known| Arc::ptr_eq(known, page))) {
@@ -87,7 +87,7 @@ impl Pages {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generations<Key, Page>> {
+    fn lock(&self) -> MutexGuard<'_, Generations<PageKey, SharedRead>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

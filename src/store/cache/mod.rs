@@ -1,12 +1,12 @@
-//! A store that remembers what was read or appended last.
+//! A store with a cache of the records that were read or appended last.
 //!
-//! Whoever follows a log, and whoever waits for a call, wants what has just been committed: that
-//! comes from memory, without a thread, a lock on the database, or JSON. It is a cache and nothing
-//! else: what it gives is what the store behind it has acknowledged, and forgetting all of it
-//! changes no answer.
+//! A reader that follows a log or waits for a call wants what has just been committed. It gets that
+//! from memory, without a thread, a lock on the database, or JSON. The cache holds only what the
+//! store behind it has acknowledged, and clearing it changes no answer.
 //!
-//! What an append touches is forgotten before it and remembered after it: in between, readers
-//! ask the store. So nobody is shown the past after somebody has seen the present.
+//! The entries that an append touches are removed before the append and added after it. In between,
+//! readers ask the store. For that reason no reader sees an older state after another has seen a
+//! newer one.
 
 mod calls;
 mod generations;
@@ -21,42 +21,42 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use self::calls::Calls;
+use self::calls::CallCache;
 use self::pages::Pages;
 use self::tails::Tails;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
+    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
     StoreError,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::{LogSource, Metrics};
 
-/// A store in front of another.
-pub struct RecentStore {
+/// A store that caches the records of another.
+pub struct CachedStore {
     inner: Arc<dyn Store>,
-    calls: Calls,
+    calls: CallCache,
     tails: Tails,
     pages: Pages,
     metrics: Metrics,
 }
 
-impl RecentStore {
-    /// Remembers what this store gives and takes; reads of logs are counted.
+impl CachedStore {
+    /// Creates a cache in front of a store. Reads of logs are counted in `metrics`.
     pub fn new(inner: Arc<dyn Store>, metrics: Metrics) -> Self {
         Self {
             inner,
-            calls: Calls::default(),
+            calls: CallCache::default(),
             tails: Tails::default(),
             pages: Pages::default(),
             metrics,
         }
     }
 
-    /// A page that somebody else has read, as it would be read now. One that came to the end of the
-    /// log may be older than what this reader has heard of: the tail says what has followed.
-    fn up_to_now(&self, query: &EventQuery, page: &EventPage) -> Option<EventPage> {
+    /// Brings a page that another reader has read up to date, with the events that the tail has
+    /// after it. Returns `None` if the tail does not have them.
+    fn extend_to_head(&self, query: &EventQuery, page: &EventPage) -> Option<EventPage> {
         let mut page = page.clone();
         if page.scanned_to < page.head {
             return Some(page);
@@ -75,13 +75,13 @@ impl RecentStore {
 }
 
 #[async_trait]
-impl Store for RecentStore {
+impl Store for CachedStore {
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         let calls = self.calls.begin(&append);
-        let news = self.tails.begin(&append);
+        let tail = self.tails.begin(&append);
         self.inner.append(append).await?;
         calls.complete();
-        news.complete();
+        tail.complete();
         Ok(())
     }
 
@@ -90,25 +90,25 @@ impl Store for RecentStore {
             self.metrics.log_read(LogSource::Memory);
             return Ok(page);
         }
-        // If the answer reaches the end of the log, what comes then is remembered.
-        let forming = self.tails.form(query.session_id);
-        if !Pages::holds(&query) {
+        // If the page reaches the end of the log, the tail begins there.
+        let tail_read = self.tails.begin_read(query.session_id);
+        if !Pages::is_cacheable(&query) {
             let page = self.read_store(query.clone()).await?;
-            forming.complete(&page);
+            tail_read.complete(&page);
             return Ok(page);
         }
         let read = || self.read_store(query.clone());
         let (mut page, is_shared) = self.pages.read(&query, read).await?;
         if is_shared {
-            if let Some(page) = self.up_to_now(&query, &page) {
+            if let Some(page) = self.extend_to_head(&query, &page) {
                 self.metrics.log_read(LogSource::Memory);
                 return Ok(page);
             }
-            // What is begun from here on is new enough.
+            // A read that begins from here on is new enough.
             self.pages.forget(&query, &page);
             (page, _) = self.pages.read(&query, read).await?;
         }
-        forming.complete(&page);
+        tail_read.complete(&page);
         Ok(EventPage::clone(&page))
     }
 

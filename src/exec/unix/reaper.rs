@@ -1,0 +1,14 @@
+//! The place for work that outlasts the process that it is about.
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The tasks that reap leaders which were dropped alive, and that search for what calls have left.
+#[derive(Debug, Clone)]
+pub(super) struct Reaper {
+    pub(super) tasks: TaskTracker,
+    pub(super) runtime: Handle,
+    /// Cancelled when nothing may be put off any more.
+    pub(super) closing: CancellationToken,
+}
