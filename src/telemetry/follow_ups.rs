@@ -2,7 +2,7 @@
 
 use metrics::Counter;
 
-use super::metrics::Registry;
+use super::metrics::MetricRegistry;
 use super::name;
 use crate::model::FollowUpState;
 
@@ -17,7 +17,7 @@ pub struct FollowUpMetrics {
 }
 
 impl FollowUpMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &MetricRegistry) -> Self {
         let outcome = |outcome| registry.counter(name::FOLLOW_UPS, &[("outcome", outcome)]);
         Self {
             scheduled: outcome("scheduled"),

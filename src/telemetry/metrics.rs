@@ -22,9 +22,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 const OTHER_METHOD: &str = "other";
 
 #[derive(Clone)]
-pub(super) struct Registry(Arc<PrometheusRecorder>);
+pub(super) struct MetricRegistry(Arc<PrometheusRecorder>);
 
-impl Registry {
+impl MetricRegistry {
     fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
         let labels = labels.iter().map(|(key, value)| Label::new(*key, (*value).to_owned()));
         Key::from_parts(name, labels.collect::<Vec<_>>())
@@ -77,7 +77,7 @@ pub struct Metrics(Arc<Handles>);
 
 struct Handles {
     prometheus: PrometheusHandle,
-    registry: Registry,
+    registry: MetricRegistry,
     calls_started: HashMap<ToolKind, Counter>,
     calls_parked: HashMap<ToolKind, Counter>,
     calls_finished: HashMap<(ToolKind, State), Counter>,
@@ -116,7 +116,7 @@ impl Metrics {
         let recorder = recorder();
         let prometheus = recorder.handle();
         name::describe(&recorder);
-        let registry = Registry(Arc::new(recorder));
+        let registry = MetricRegistry(Arc::new(recorder));
         let of_kind = |name| {
             by_value(ToolKind::ALL, |kind| registry.counter(name, &[("tool_kind", kind.as_str())]))
         };
@@ -161,7 +161,7 @@ impl Metrics {
         }))
     }
 
-    pub(super) fn registry(&self) -> &Registry {
+    pub(super) fn registry(&self) -> &MetricRegistry {
         &self.0.registry
     }
 
@@ -296,7 +296,7 @@ fn by_value<T: Copy + Eq + Hash>(
     values.iter().map(|value| (*value, counter(*value))).collect()
 }
 
-fn calls_finished(registry: &Registry) -> HashMap<(ToolKind, State), Counter> {
+fn calls_finished(registry: &MetricRegistry) -> HashMap<(ToolKind, State), Counter> {
     let mut counters = HashMap::new();
     for kind in ToolKind::ALL {
         for state in State::ALL.iter().filter(|state| state.is_terminal()) {

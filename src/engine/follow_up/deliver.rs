@@ -9,7 +9,7 @@ use super::words;
 use crate::engine::{Engine, Error, Started, TurnRequest};
 use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, SESSION_CLOSED};
 use crate::model::limits::{
-    FOLLOW_UP_ROUNDS_MAX, FOLLOW_UP_SESSIONS_MAX, FOLLOW_UP_SWEEP_MS, FOLLOW_UPS_TOLD_MAX,
+    FOLLOW_UP_ROUNDS_MAX, FOLLOW_UP_SESSIONS_MAX, FOLLOW_UP_SWEEP_MS, FOLLOW_UPS_DELIVERED_MAX,
 };
 use crate::model::{
     BusyPolicy, Call, DeliveryError, FollowUp, Lease, Principal, SessionId, Tenant, Timestamp,
@@ -197,7 +197,7 @@ impl Engine {
         let query = DueQuery {
             scope: DueScope::Session(session_id),
             now: self.now(),
-            limit: FOLLOW_UPS_TOLD_MAX,
+            limit: FOLLOW_UPS_DELIVERED_MAX,
         };
         let due = self.shared.store.due_follow_ups(query).await?;
         self.tell_unreadable(&due.unreadable);
