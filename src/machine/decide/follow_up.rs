@@ -1,6 +1,6 @@
 //! `FollowUp`: a follow-up is leased, acknowledged, retried or suppressed.
 
-use super::super::follow_up::{SESSION_CLOSED, DeliveryStep};
+use super::super::follow_up::{DeliveryStep, SESSION_CLOSED};
 use super::super::{Change, Decision, FollowUpOrder, Projection, Refusal, Reply};
 use crate::model::{FollowUp, FollowUpState, Payload, SessionState, Timestamp};
 
