@@ -2,8 +2,8 @@
 
 use metrics::Counter;
 
-use super::metrics::MetricRegistry;
 use super::name;
+use super::registry::MetricRegistry;
 use crate::model::FollowUpState;
 
 /// The counters of follow-ups by outcome.

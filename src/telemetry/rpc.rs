@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram};
 
-use super::metrics::MetricRegistry;
 use super::name;
+use super::registry::MetricRegistry;
 
 /// The names of the gRPC status codes, by number.
 const CODES: [&str; 17] = [
