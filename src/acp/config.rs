@@ -161,7 +161,7 @@ mod tests {
             ("name = 'a'\nargv = ['']", "begin with the program"),
             ("name = 'a'\nargv = [\"a\\u0000\"]", "NUL"),
             ("name = 'a'\nargv = ['x']\npermissions = 'ask'", "unknown variant `ask`"),
-            ("name = 'a'\nargv = ['x']\nidle_timeout = 'soon'", "is not a span"),
+            ("name = 'a'\nargv = ['x']\nidle_timeout = 'soon'", "is not a duration"),
             ("name = 'a'\nargv = ['x']\nmax_processes = 0", "from 1 to 10000"),
             ("name = 'a'\nargv = ['x']\ncolour = 1", "unknown field `colour`"),
         ] {

@@ -1,4 +1,4 @@
-//! The port to credentials: who is calling.
+//! The port that verifies the credentials of callers.
 
 mod open;
 mod token;
@@ -8,22 +8,26 @@ use crate::model::Principal;
 pub use open::OpenVerifier;
 pub use token::{TokenError, TokenFile, TokenVerifier};
 
-/// Why a caller isn't let in. It never says which part of a credential was wrong.
+/// The reason why credentials are refused. It never says which part of them was wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// There is no credential.
+    /// The request has no credentials.
     #[error(
         "no credentials: send metadata `authorization: Bearer <token>`; the server wrote its \
          token to the file that `callpark config` names as token_file"
     )]
     Missing,
-    /// It is not one that this server knows.
+    /// The credentials are unknown to this server.
     #[error("these credentials are not valid here: check the token")]
     Invalid,
 }
 
-/// Turns credentials into a principal.
+/// A verifier of credentials.
 pub trait Verifier: Send + Sync + 'static {
-    /// Who sends this `authorization` value.
+    /// Returns the principal of a request with this `authorization` value.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the credentials are missing or invalid.
     fn verify(&self, authorization: Option<&str>) -> Result<Principal, AuthError>;
 }

@@ -1,11 +1,11 @@
-//! No credentials asked for.
+//! Access without credentials.
 
 use std::sync::Arc;
 
 use super::{AuthError, Verifier};
 use crate::model::{Principal, Tenant};
 
-/// Takes every caller for the local one. For addresses that only this machine reaches.
+/// Accepts every caller as the tenant `local`. It is for addresses that only this machine reaches.
 #[derive(Debug, Clone)]
 pub struct OpenVerifier {
     principal: Principal,

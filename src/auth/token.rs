@@ -1,4 +1,4 @@
-//! One token for everybody who may use the server: the tenant `local`.
+//! Access with one token, which stands for the tenant `local`.
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,29 +14,29 @@ use subtle::ConstantTimeEq;
 use super::{AuthError, Verifier};
 use crate::model::{Principal, Tenant};
 
-/// The tenant, and the name, of everybody who has the token.
+/// The tenant and the name of every caller with the token.
 const LOCAL: &str = "local";
-/// Random bytes in a new token: 256 bits.
+/// The number of random bytes in a new token: 256 bits.
 const TOKEN_RANDOM_BYTES: usize = 32;
-/// The shortest token that a file may hold, in characters.
+/// The shortest token in a file, in characters.
 const TOKEN_CHARACTERS_MIN: usize = 32;
-/// The longest file that is read as a token, in bytes.
+/// The largest token file, in bytes.
 const TOKEN_FILE_BYTES_MAX: u64 = 4 * 1024;
 
-/// Why there is no token.
+/// The error of a token that could not be loaded or created.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The file can't be read or written.
-    #[error("the token file {path} can't be {action}: {cause}")]
+    /// The file could not be read or written.
+    #[error("the token file {path} cannot be {action}: {cause}")]
     File {
         /// The file.
         path: PathBuf,
-        /// What was tried: `created`, `read`…
+        /// The action that failed: `created` or `read`.
         action: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
-    /// Others could have read it.
+    /// Other users could have read the file.
     #[error(
         "the token file {path} can be read or changed by others (mode {mode:04o}): its token may \
          be known; delete the file for a new token, or make it private with `chmod 600`"
@@ -44,10 +44,10 @@ pub enum TokenError {
     NotPrivate {
         /// The file.
         path: PathBuf,
-        /// Its permissions.
+        /// The permissions of the file.
         mode: u32,
     },
-    /// What it holds is no token.
+    /// The content of the file is not a token.
     #[error(
         "the token file {path} {fault}: delete it, and the server writes a new one, or write a \
          token of at least {TOKEN_CHARACTERS_MIN} characters into it, such as the output of \
@@ -56,15 +56,15 @@ pub enum TokenError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// A description of the problem.
         fault: &'static str,
     },
-    /// The system has no random numbers.
-    #[error("the system gives no random numbers for a token: {0}")]
+    /// The operating system provided no random numbers.
+    #[error("the operating system provides no random numbers for a token: {0}")]
     Random(String),
 }
 
-/// The file that holds the server's token.
+/// The file with the token of the server.
 #[derive(Debug, Clone)]
 pub struct TokenFile {
     path: PathBuf,
@@ -72,14 +72,15 @@ pub struct TokenFile {
 }
 
 impl TokenFile {
-    /// Reads the token, or writes a new one where there is no file. Of two servers that do so at
-    /// the same time, one writes and both read the same.
+    /// Reads the token, or creates the file with a new one. Servers that do so at the same time all
+    /// read the same token.
     ///
-    /// The file and the directories that are made for it can be used by this user only.
+    /// The file and the directories that are created for it are accessible only to this user.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with the file and what to do; a file that is there is never changed.
+    /// Returns an error that says what is wrong with the file and what to do. An existing file is never
+    /// changed.
     pub fn load_or_create(path: impl Into<PathBuf>) -> Result<Self, TokenError> {
         let path = path.into();
         if let Some(token) = read(&path)? {
@@ -95,18 +96,18 @@ impl TokenFile {
         }
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it holds, without the spaces around it.
+    /// Returns the token, without the white space around it.
     pub fn token(&self) -> &SecretString {
         &self.token
     }
 }
 
-/// Lets everybody in who has the token.
+/// Accepts every caller with the token.
 #[derive(Debug, Clone)]
 pub struct TokenVerifier {
     token: SecretString,
@@ -114,7 +115,7 @@ pub struct TokenVerifier {
 }
 
 impl TokenVerifier {
-    /// A verifier of this token.
+    /// Creates a verifier of this token.
     pub fn new(token: SecretString) -> Self {
         let principal = Principal { tenant: Tenant::new(LOCAL), name: LOCAL.into() };
         Self { token, principal }
@@ -122,29 +123,29 @@ impl TokenVerifier {
 }
 
 impl Verifier for TokenVerifier {
-    /// As the port says. How long it takes tells nothing of the token but its length.
+    /// Compares tokens in constant time, so that the time reveals only the length of the token.
     fn verify(&self, authorization: Option<&str>) -> Result<Principal, AuthError> {
         let value = authorization.map(str::trim).filter(|value| !value.is_empty());
         let value = value.ok_or(AuthError::Missing)?;
         let token = bearer(value).ok_or(AuthError::Invalid)?;
         let expected = self.token.expose_secret();
-        // An empty token would open the door to a bare `Bearer`.
+        // An empty token would accept a bare `Bearer`.
         let is_equal =
             !expected.is_empty() && bool::from(token.as_bytes().ct_eq(expected.as_bytes()));
         if is_equal { Ok(self.principal.clone()) } else { Err(AuthError::Invalid) }
     }
 }
 
-/// The token of `Bearer <token>`. The scheme may be written in any case.
+/// Returns the token of `Bearer <token>`. The case of the scheme is ignored.
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }
 
-/// The token in the file; none if there is no file.
+/// Reads the token in the file, or returns `None` if there is no file.
 fn read(path: &Path) -> Result<Option<SecretString>, TokenError> {
     let failed = |cause| TokenError::File { path: path.to_owned(), action: "read", cause };
-    // A pipe in place of the file would block the start of the server.
+    // A named pipe in place of the file must not block the start of the server.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -152,10 +153,10 @@ fn read(path: &Path) -> Result<Option<SecretString>, TokenError> {
         Err(error) => return Err(failed(error)),
     };
     let unusable = |fault| TokenError::Unusable { path: path.to_owned(), fault };
-    // Of the file that was opened, not of what the path names by now.
+    // The path may name another file by now.
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(unusable("is not a plain file"));
+        return Err(unusable("is not a regular file"));
     }
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -178,14 +179,14 @@ fn check(text: &str) -> Result<SecretString, &'static str> {
     if token.len() < TOKEN_CHARACTERS_MIN {
         return Err("holds a token that is too short to be safe");
     }
-    // Only these can travel in a header, and be pasted without surprises.
+    // Only these characters are safe in a header.
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("holds spaces or characters that can't be in a token");
+        return Err("holds spaces or characters that are not allowed in a token");
     }
     Ok(SecretString::from(token))
 }
 
-/// Writes a new token, unless somebody else was faster.
+/// Creates the file with a new token, unless another process has created it.
 fn create(path: &Path) -> Result<(), TokenError> {
     let failed = |cause| TokenError::File { path: path.to_owned(), action: "created", cause };
     let folder = match path.parent() {
@@ -201,8 +202,7 @@ fn create(path: &Path) -> Result<(), TokenError> {
         .map_err(failed)?;
     writeln!(draft.as_file(), "{token}").map_err(failed)?;
     draft.as_file().sync_all().map_err(failed)?;
-    // Appears under its name whole and only where nothing is: nobody reads half a token, and
-    // nobody's token is replaced.
+    // The file appears complete, and never replaces another one.
     match draft.persist_noclobber(path) {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_of_ones_own_is_taken() {
+    fn an_existing_token_is_used() {
         for mode in [0o600, 0o400] {
             let (_folder, path) = token_file(format!(" {TOKEN}\n").as_bytes(), mode);
             let file = TokenFile::load_or_create(&path).unwrap();
@@ -284,8 +284,8 @@ mod tests {
             let (_folder, path) = token_file(TOKEN.as_bytes(), mode);
             let error = TokenFile::load_or_create(&path).unwrap_err();
             assert!(matches!(error, TokenError::NotPrivate { .. }), "{error}");
-            let told = error.to_string();
-            assert!(told.contains(&format!("{mode:04o}")) && told.contains("chmod 600"), "{told}");
+            let text = error.to_string();
+            assert!(text.contains(&format!("{mode:04o}")) && text.contains("chmod 600"), "{text}");
         }
     }
 
@@ -309,11 +309,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(TokenFile::load_or_create(folder.path()).is_err());
         let error = TokenFile::load_or_create("/proc/nothing/token").unwrap_err();
-        assert!(error.to_string().contains("/proc/nothing/token can't be created"), "{error}");
+        assert!(error.to_string().contains("/proc/nothing/token cannot be created"), "{error}");
     }
 
     #[test]
-    fn only_the_token_opens_the_door() {
+    fn only_the_token_is_accepted() {
         let verifier = TokenVerifier::new(SecretString::from(TOKEN));
         for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
             let principal = verifier.verify(Some(&format!("{scheme} {TOKEN}"))).unwrap();
@@ -333,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_token_opens_nothing() {
+    fn an_empty_token_is_never_accepted() {
         let verifier = TokenVerifier::new(SecretString::from(""));
         assert_eq!(verifier.verify(Some("Bearer ")), Err(AuthError::Invalid));
     }
 
     #[test]
-    fn nobody_prints_the_token() {
+    fn debug_output_hides_the_token() {
         let (_folder, path) = token_file(TOKEN.as_bytes(), 0o600);
         let file = TokenFile::load_or_create(&path).unwrap();
         let verifier = TokenVerifier::new(file.token().clone());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::follow_up::Step;
+use super::follow_up::DeliveryStep;
 use crate::model::{
     BusyPolicy, Call, CallId, CallPolicy, CancelCause, DeliveryError, FollowUp, Labels, Lease,
     ParkReason, Progress, SessionUpdate, StopCause, Survivor, Timestamp, ToolKind, ToolOutput,
@@ -145,11 +145,11 @@ impl DeliveryOutcome {
         *self == Self::Delivered
     }
 
-    pub(super) fn step(self, record: FollowUp) -> Step {
+    pub(super) fn step(self, record: FollowUp) -> DeliveryStep {
         match self {
-            Self::Delivered => Step::Deliver(record),
-            Self::Failed(error) => Step::Fail(record, error),
-            Self::Released => Step::Release(record),
+            Self::Delivered => DeliveryStep::Deliver(record),
+            Self::Failed(error) => DeliveryStep::Fail(record, error),
+            Self::Released => DeliveryStep::Release(record),
         }
     }
 }

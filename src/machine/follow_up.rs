@@ -169,26 +169,26 @@ pub(super) fn after_turn(
     turn: &Turn,
     stop: &Result<StopReason, TurnError>,
     session: &Session,
-) -> Step {
+) -> DeliveryStep {
     if session.state != SessionState::Open && !matches!(stop, Ok(reason) if delivers(*reason)) {
-        return Step::Suppress(record, SESSION_CLOSED.to_owned());
+        return DeliveryStep::Suppress(record, SESSION_CLOSED.to_owned());
     }
     let by_callpark = |call: &Call| {
         call.cancellation.as_ref().is_none_or(|cancelled| cancelled.requested_by == CALLPARK)
     };
     match stop {
-        Ok(reason) if delivers(*reason) => Step::Deliver(record),
+        Ok(reason) if delivers(*reason) => DeliveryStep::Deliver(record),
         // A caller doesn't want it: another turn at once would be cancelled again.
         Ok(_) if turn.delivers && !by_callpark(call) => {
-            Step::Suppress(record, "the turn that delivered it was cancelled".to_owned())
+            DeliveryStep::Suppress(record, "the turn that delivered it was cancelled".to_owned())
         }
-        Ok(_) => Step::Release(record),
+        Ok(_) => DeliveryStep::Release(record),
         // A stop of the server is no failed attempt: restarts alone must not make a dead letter.
-        Err(_) if call.state == State::Lost => Step::Release(record),
+        Err(_) if call.state == State::Lost => DeliveryStep::Release(record),
         Err(error) => {
             let code = if error.retryable { CODE_UNAVAILABLE } else { CODE_UNKNOWN };
             let message = format!("{}: {}", error.code, error.message);
-            Step::Fail(record, DeliveryError { code, message })
+            DeliveryStep::Fail(record, DeliveryError { code, message })
         }
     }
 }
@@ -205,7 +205,7 @@ fn delivers(reason: StopReason) -> bool {
 }
 
 /// A step in the life of a follow-up.
-pub(super) enum Step {
+pub(super) enum DeliveryStep {
     /// The agent was notified.
     Deliver(FollowUp),
     /// The follow-up isn't needed.
@@ -218,7 +218,7 @@ pub(super) enum Step {
     LeaseExpired(FollowUp),
 }
 
-impl Step {
+impl DeliveryStep {
     /// Returns the record after the step and the event of the step.
     pub(super) fn take(self, settings: Settings, now: Timestamp) -> (FollowUp, Payload) {
         let (record, error) = match self {

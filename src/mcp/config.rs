@@ -171,7 +171,7 @@ mod tests {
             ("name = 'a'\nargv = ['x']\ntoken_file = '/t'", "token_file goes with url"),
             ("name = 'a'\nurl = 'http://a'\nenvironment = ['PATH']", "go with argv"),
             ("name = 'a'\nurl = 'ftp://a'", "must begin with http"),
-            ("name = 'a'\nargv = ['x']\nstart_timeout = 'soon'", "is not a span"),
+            ("name = 'a'\nargv = ['x']\nstart_timeout = 'soon'", "is not a duration"),
             ("name = 'a'\nargv = ['x']\ncolour = 1", "unknown field `colour`"),
         ] {
             assert!(error(toml).contains(message), "{toml}: {}", error(toml));

@@ -2,8 +2,8 @@
 
 use metrics::Counter;
 
-use super::metrics::Registry;
 use super::name;
+use super::registry::MetricRegistry;
 use crate::model::FollowUpState;
 
 /// The counters of follow-ups by outcome.
@@ -17,7 +17,7 @@ pub struct FollowUpMetrics {
 }
 
 impl FollowUpMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &MetricRegistry) -> Self {
         let outcome = |outcome| registry.counter(name::FOLLOW_UPS, &[("outcome", outcome)]);
         Self {
             scheduled: outcome("scheduled"),

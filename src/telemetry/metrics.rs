@@ -5,13 +5,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{
-    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics::{Counter, Gauge, Histogram};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::label::{CallCap, ConnectionRefusal, LogSource};
+use super::registry::MetricRegistry;
 use super::{FollowUpMetrics, RpcMetrics, name};
 use crate::model::{State, ToolKind};
 
@@ -20,36 +19,6 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// The method under which requests for unknown methods are counted. Callers choose their names, so
 /// a series for each would have no bound.
 const OTHER_METHOD: &str = "other";
-
-#[derive(Clone)]
-pub(super) struct Registry(Arc<PrometheusRecorder>);
-
-impl Registry {
-    fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
-        let labels = labels.iter().map(|(key, value)| Label::new(*key, (*value).to_owned()));
-        Key::from_parts(name, labels.collect::<Vec<_>>())
-    }
-
-    fn metadata() -> Metadata<'static> {
-        Metadata::new(module_path!(), Level::INFO, Some(module_path!()))
-    }
-
-    pub(super) fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
-        self.0.register_counter(&Self::key(name, labels), &Self::metadata())
-    }
-
-    pub(super) fn histogram(
-        &self,
-        name: &'static str,
-        labels: &[(&'static str, &str)],
-    ) -> Histogram {
-        self.0.register_histogram(&Self::key(name, labels), &Self::metadata())
-    }
-
-    fn gauge(&self, name: &'static str) -> Gauge {
-        self.0.register_gauge(&Self::key(name, &[]), &Self::metadata())
-    }
-}
 
 /// A gauge that is one higher until this guard is dropped.
 #[must_use = "the gauge falls when the guard is dropped"]
@@ -77,7 +46,7 @@ pub struct Metrics(Arc<Handles>);
 
 struct Handles {
     prometheus: PrometheusHandle,
-    registry: Registry,
+    registry: MetricRegistry,
     calls_started: HashMap<ToolKind, Counter>,
     calls_parked: HashMap<ToolKind, Counter>,
     calls_finished: HashMap<(ToolKind, State), Counter>,
@@ -113,17 +82,14 @@ impl Default for Metrics {
 impl Metrics {
     /// Creates the metrics of a server that has these methods, each as `package.Service/Method`.
     pub fn new(methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let recorder = recorder();
-        let prometheus = recorder.handle();
-        name::describe(&recorder);
-        let registry = Registry(Arc::new(recorder));
+        let registry = MetricRegistry::new();
         let of_kind = |name| {
             by_value(ToolKind::ALL, |kind| registry.counter(name, &[("tool_kind", kind.as_str())]))
         };
         let output =
             |disposition| registry.counter(name::OUTPUT_BYTES, &[("disposition", disposition)]);
         Self(Arc::new(Handles {
-            prometheus,
+            prometheus: registry.prometheus(),
             calls_started: of_kind(name::CALLS_STARTED),
             calls_parked: of_kind(name::CALLS_PARKED),
             calls_finished: calls_finished(&registry),
@@ -161,7 +127,7 @@ impl Metrics {
         }))
     }
 
-    pub(super) fn registry(&self) -> &Registry {
+    pub(super) fn registry(&self) -> &MetricRegistry {
         &self.0.registry
     }
 
@@ -296,7 +262,7 @@ fn by_value<T: Copy + Eq + Hash>(
     values.iter().map(|value| (*value, counter(*value))).collect()
 }
 
-fn calls_finished(registry: &Registry) -> HashMap<(ToolKind, State), Counter> {
+fn calls_finished(registry: &MetricRegistry) -> HashMap<(ToolKind, State), Counter> {
     let mut counters = HashMap::new();
     for kind in ToolKind::ALL {
         for state in State::ALL.iter().filter(|state| state.is_terminal()) {
@@ -305,20 +271,6 @@ fn calls_finished(registry: &Registry) -> HashMap<(ToolKind, State), Counter> {
         }
     }
     counters
-}
-
-fn recorder() -> PrometheusRecorder {
-    let builder = [
-        (name::RPC_SECONDS, name::RPC_BUCKETS),
-        (name::STORE_APPEND_SECONDS, name::APPEND_BUCKETS),
-        (name::STORE_COMMIT_APPENDS, name::COMMIT_BUCKETS),
-    ]
-    .into_iter()
-    .try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
-        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
-    });
-    // This fails only for an empty list of buckets, and none of these is empty.
-    builder.unwrap_or_default().build_recorder()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod label;
 mod log;
 mod metrics;
 pub mod name;
+mod registry;
 mod rpc;
 
 pub use follow_ups::FollowUpMetrics;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram};
 
-use super::metrics::Registry;
 use super::name;
+use super::registry::MetricRegistry;
 
 /// The names of the gRPC status codes, by number.
 const CODES: [&str; 17] = [
@@ -34,14 +34,14 @@ const UNKNOWN: usize = 2;
 /// The metrics of one method.
 pub struct RpcMetrics {
     method: Arc<str>,
-    registry: Registry,
+    registry: MetricRegistry,
     /// Registered at the first use, because most methods return few of the codes.
     requests: [OnceLock<Counter>; CODES.len()],
     seconds: Histogram,
 }
 
 impl RpcMetrics {
-    pub(super) fn new(registry: &Registry, method: &str) -> Self {
+    pub(super) fn new(registry: &MetricRegistry, method: &str) -> Self {
         Self {
             method: method.into(),
             registry: registry.clone(),

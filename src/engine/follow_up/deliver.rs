@@ -10,7 +10,7 @@ use crate::engine::turn::Turns;
 use crate::engine::{Error, Started, TurnRequest};
 use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, SESSION_CLOSED};
 use crate::model::limits::{
-    FOLLOW_UP_ROUNDS_MAX, FOLLOW_UP_SESSIONS_MAX, FOLLOW_UP_SWEEP_MS, FOLLOW_UPS_TOLD_MAX,
+    FOLLOW_UP_ROUNDS_MAX, FOLLOW_UP_SESSIONS_MAX, FOLLOW_UP_SWEEP_MS, FOLLOW_UPS_DELIVERED_MAX,
 };
 use crate::model::{
     BusyPolicy, Call, DeliveryError, FollowUp, Lease, Principal, SessionId, Tenant, Timestamp,
@@ -200,8 +200,8 @@ impl FollowUps {
     async fn ready_follow_ups(&self, session_id: SessionId) -> Result<Vec<FollowUp>, Error> {
         let query = DueQuery {
             scope: DueScope::Session(session_id),
-            now: self.shared.now(),
-            limit: FOLLOW_UPS_TOLD_MAX,
+            now: self.now(),
+            limit: FOLLOW_UPS_DELIVERED_MAX,
         };
         let due = self.shared.store.due_follow_ups(query).await?;
         self.tell_unreadable(&due.unreadable);

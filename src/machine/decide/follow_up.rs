@@ -1,6 +1,6 @@
 //! `FollowUp`: a follow-up is leased, acknowledged, retried or suppressed.
 
-use super::super::follow_up::{SESSION_CLOSED, Step};
+use super::super::follow_up::{DeliveryStep, SESSION_CLOSED};
 use super::super::{Change, Decision, FollowUpOrder, Projection, Refusal, Reply};
 use crate::model::{FollowUp, FollowUpState, Payload, SessionState, Timestamp};
 
@@ -22,7 +22,7 @@ pub(super) fn decide(
             Decision::refused(Refusal::FollowUpTaken { call_id })
         }
         FollowUpOrder::Lease { .. } if !is_open => {
-            step(projection, Step::Suppress(record, SESSION_CLOSED.into()), now)
+            step(projection, DeliveryStep::Suppress(record, SESSION_CLOSED.into()), now)
         }
         FollowUpOrder::Lease { lease, until } => {
             let record = record.leased(lease, until, now);
@@ -46,7 +46,7 @@ pub(super) fn decide(
         },
         FollowUpOrder::LeaseExpired => match record.due_time {
             Some(due) if is_leased && due <= now => {
-                step(projection, Step::LeaseExpired(record), now)
+                step(projection, DeliveryStep::LeaseExpired(record), now)
             }
             _ => Decision::nothing(),
         },
@@ -61,7 +61,7 @@ pub(super) fn decide(
             state => Decision::refused(Refusal::FollowUpNotDeadLettered { call_id, state }),
         },
         FollowUpOrder::Suppress { reason } if is_pending => {
-            step(projection, Step::Suppress(record, reason), now)
+            step(projection, DeliveryStep::Suppress(record, reason), now)
         }
         FollowUpOrder::Suppress { .. } => Decision::nothing(),
     }
@@ -73,7 +73,7 @@ pub(super) fn acknowledged(projection: &Projection, record: FollowUp, now: Times
     decide(projection, record, order, now)
 }
 
-fn step(projection: &Projection, step: Step, now: Timestamp) -> Decision {
+fn step(projection: &Projection, step: DeliveryStep, now: Timestamp) -> Decision {
     let (record, event) = step.take(projection.settings, now);
     put(record, Some(event))
 }

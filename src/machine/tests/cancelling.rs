@@ -1,4 +1,4 @@
-//! Somebody asks a call to stop.
+//! Cancels of calls.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ fn a_pending_call_is_cancelled_at_once() {
     let call = world.start(start);
     assert_eq!(world.cancel(call), Ok(Reply::Done));
     assert_eq!(world.state(call), State::Cancelled);
-    let told = [PayloadKind::ToolCallCancelling, PayloadKind::ToolCallFinished];
-    assert_eq!(world.emitted(call), told);
+    let expected = [PayloadKind::ToolCallCancelling, PayloadKind::ToolCallFinished];
+    assert_eq!(world.emitted(call), expected);
     assert_eq!(world.last.effects, [Effect::Release(call)], "there is nothing to terminate");
     assert_eq!(world.record(call).start_time, None);
 }
@@ -78,7 +78,7 @@ fn force_kills_what_has_not_stopped_yet() {
     let _ = world.cancel(call);
     kill(&mut world, call);
     assert_eq!(world.last.effects, [Effect::Kill(call)]);
-    assert_eq!(world.last.events, [], "that it shall stop is told already");
+    assert_eq!(world.last.events, [], "the request to stop is in the log already");
 
     // The same for a run that a limit is stopping, which stays the cause.
     let (mut world, call) = running();

@@ -9,8 +9,8 @@ use crate::model::{
     StopCause, TaskLimitPolicy, Timestamp,
 };
 
-/// The same projection and the same command give the same decision, also when the projection
-/// was put together anew, as it is after a restart.
+/// Checks that the same projection and the same command give the same decision, also when the
+/// projection was rebuilt, as it is after a restart.
 pub(super) fn check_pure(
     projection: &Projection,
     command: &Command,
@@ -30,9 +30,9 @@ pub(super) fn check_refused_changes_nothing(decision: &Decision) {
     }
 }
 
-/// Nobody stops by accident: each command stops or ends only the calls that it may. A parked
-/// task in particular ends by its own end, a cancel, a limit, loss, eviction, replacement or
-/// the closing of its session, never because somebody stopped looking.
+/// Checks that each command stops or ends only the calls that it may. A parked task in particular
+/// ends by itself, by a cancel, a timeout, loss, eviction, replacement or the closing of its
+/// session, and never because a caller disconnected.
 pub(super) fn check_stops_are_allowed(
     projection: &Projection,
     command: &Command,
@@ -74,18 +74,18 @@ fn may_make_room(projection: &Projection, start: &Start) -> bool {
     start.concurrency == Concurrency::Replace || evicts
 }
 
-/// A turn that takes the place of one that is there.
+/// A turn that interrupts another one.
 fn interrupts(start: &Start, call: &Call) -> bool {
     let policy = start.turn.as_ref().map(|turn| turn.busy_policy);
     policy == Some(BusyPolicy::Interrupt) && call.turn.is_some()
 }
 
-/// Only what doesn't run can be ended by somebody else than its run.
+/// Calls that don't run can be ended without their run.
 fn may_end_at_once(command: &Command, call: &Call) -> bool {
     matches!(command, Command::Finish(_) | Command::Lose { .. }) || call.state == State::Pending
 }
 
-/// Each change moves a call along the diagram of states, and counts in its record.
+/// Checks that each change moves a call along the state diagram and is counted in its record.
 pub(super) fn check_moves(before: &Projection, after: &Projection, written: &Written) {
     for old in before.live_calls() {
         let settled = || written.settled.iter().find(|call| call.id == old.id);
@@ -109,15 +109,15 @@ fn is_move(from: State, to: State) -> bool {
     use State::{Cancelled, Cancelling, Failed, Lost, Pending, Running, Succeeded, TimedOut};
     match from {
         Pending => matches!(to, Running | Cancelling | Lost),
-        // Nobody becomes CANCELLED without a recorded request.
+        // No call becomes CANCELLED without a recorded request.
         Running => matches!(to, Cancelling | Succeeded | Failed | TimedOut | Lost),
         Cancelling => matches!(to, Cancelled | Succeeded | Failed | Lost),
         _ => false,
     }
 }
 
-/// Sequences are 1, 2, 3…, nothing of a call comes after its end but what becomes of its follow-up,
-/// nothing at all after the end of the log, and a call is told only once that it shall stop.
+/// Checks that sequences are 1, 2, 3…, that after the end of a call only events of its follow-up
+/// appear, that no event follows the end of the log, and that a call is asked to stop only once.
 pub(super) fn check_event_follows(log: &[Event], event: &Event) {
     assert_eq!(event.sequence, log.len() as u64 + 1, "no gap");
     if let Some(last) = log.last() {
@@ -145,7 +145,7 @@ fn is_of_follow_up(payload: &Payload) -> bool {
     )
 }
 
-/// The record of an ended call says how it ended, and the log says the same.
+/// Checks that the record of an ended call agrees with its terminal event.
 pub(super) fn check_settled(call: &Call, log: &[Event]) {
     let cause = call.stopping.map(|stopping| stopping.cause);
     let result = match call.outcome.as_ref().expect("an ended call has an outcome") {
@@ -183,21 +183,21 @@ pub(super) fn check_settled(call: &Call, log: &[Event]) {
     } else {
         assert_eq!(expire, end.saturating_add(RETENTION));
     }
-    check_told_end(call, finished(log, call.id));
+    check_terminal_event(call, finished(log, call.id));
 }
 
-fn check_told_end(call: &Call, told: &CallFinished) {
-    assert_eq!((told.state, &told.reason), (call.state, &call.reason));
-    assert_eq!(Some(&told.outcome), call.outcome.as_ref());
-    assert_eq!(told.background, call.is_task());
-    // Neither the wait for a place nor parking has to do with how long it ran.
+fn check_terminal_event(call: &Call, event: &CallFinished) {
+    assert_eq!((event.state, &event.reason), (call.state, &call.reason));
+    assert_eq!(Some(&event.outcome), call.outcome.as_ref());
+    assert_eq!(event.background, call.is_task());
+    // Neither the wait for a slot nor parking counts as run time.
     if let (Some(start), Some(end)) = (call.start_time, call.end_time) {
-        assert_eq!(told.elapsed, Some(end.since(start)));
+        assert_eq!(event.elapsed, Some(end.since(start)));
         assert_eq!(call.elapsed(end.saturating_add(Duration::from_secs(9))), end.since(start));
     }
 }
 
-/// The one event that tells of a call's end.
+/// Returns the only terminal event of a call.
 pub(super) fn finished(log: &[Event], id: CallId) -> &CallFinished {
     let mut ends = log.iter().filter(|event| event.call_id == Some(id)).filter_map(|event| {
         match &event.payload {
@@ -205,12 +205,12 @@ pub(super) fn finished(log: &[Event], id: CallId) -> &CallFinished {
             _ => None,
         }
     });
-    let end = ends.next().expect("the end is told");
-    assert!(ends.next().is_none(), "the end is told once");
+    let end = ends.next().expect("there is a terminal event");
+    assert!(ends.next().is_none(), "there is one terminal event");
     end
 }
 
-/// What the projection counts is what is there.
+/// Checks the counts of the projection.
 pub(super) fn check_counts(world: &World) {
     let World { projection, log, accepted, .. } = world;
     let live = projection.live_calls().count();

@@ -1,4 +1,4 @@
-//! The end of a session, and what is done with finished tasks.
+//! The end of a session, and the acknowledgement and removal of finished tasks.
 
 use super::super::{Command, Effect, Refusal, Reply, Start};
 use super::world::{GRACE, World};
@@ -46,8 +46,8 @@ fn closing_stops_what_runs_and_ends_the_log_with_the_last_end() {
     let waiting = world.start(start);
 
     assert_eq!(world.close(), closed(3, 0));
-    let told: Vec<_> = world.asked_to_stop().into_iter().map(|(id, _)| id).collect();
-    assert_eq!(told, [running, foreground, waiting]);
+    let stopped: Vec<_> = world.asked_to_stop().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(stopped, [running, foreground, waiting]);
     assert!(world.has_effect(&Effect::Terminate(running, GRACE)));
     assert!(world.has_effect(&Effect::Terminate(foreground, GRACE)));
     assert_eq!(world.state(waiting), State::Cancelled);
@@ -57,8 +57,8 @@ fn closing_stops_what_runs_and_ends_the_log_with_the_last_end() {
     assert_eq!(world.projection.session.state, SessionState::Closing);
     world.stop(foreground);
     assert_eq!(world.projection.session.state, SessionState::Closed);
-    let told: Vec<_> = world.last.events.iter().map(|event| event.payload.kind()).collect();
-    assert_eq!(told, [PayloadKind::ToolCallFinished, PayloadKind::SessionShutdown]);
+    let emitted: Vec<_> = world.last.events.iter().map(|event| event.payload.kind()).collect();
+    assert_eq!(emitted, [PayloadKind::ToolCallFinished, PayloadKind::SessionShutdown]);
     let shutdown = Payload::SessionShutdown { reason: "enough".into(), cancelled_tasks: 3 };
     assert_eq!(last_event(&world), &shutdown);
 }

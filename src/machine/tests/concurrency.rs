@@ -1,4 +1,4 @@
-//! What a new task does about those that are there.
+//! The behavior of a new task towards the tasks of its session.
 
 use super::super::{Concurrency, Effect, Refusal, Start};
 use super::world::{GRACE, World};
@@ -31,7 +31,7 @@ fn queue_waits_for_every_task_that_was_there() {
     let queued = start(&mut world, Concurrency::Queue);
     assert_eq!(world.state(queued), State::Pending);
     assert_eq!(world.last.effects, [Effect::Release(queued)]);
-    // One that comes later and asks for nothing doesn't wait, and nobody waits for it.
+    // A later task without QUEUE doesn't wait, and no task waits for it.
     let beside = start(&mut world, Concurrency::Allow);
     assert_eq!(world.state(beside), State::Running);
 

@@ -1,4 +1,4 @@
-//! A run ends: by itself, by a limit, or without a trace.
+//! The end of a run: by itself, by a timeout, or by loss.
 
 use bytes::Bytes;
 
@@ -88,7 +88,7 @@ fn a_tool_that_fails_has_a_result_and_a_reason() {
 
 #[test]
 fn a_stop_that_nobody_asked_for_is_an_end_of_its_own() {
-    // The process says that it was told to stop, the log knows of no such request.
+    // The run reports a stop, but the log has no request to stop.
     let (mut world, call) = running();
     let _ = world.finish(call, exited(143), true);
     assert_eq!(world.state(call), State::Failed);
@@ -176,19 +176,19 @@ fn a_sign_of_life_starts_the_clock_of_silence_anew() {
     let signs = [
         (output as fn(CallId) -> Command, vec![PayloadKind::ToolOutput]),
         (progress, vec![PayloadKind::ToolProgress]),
-        // Output that isn't kept: nothing to tell, and yet it isn't silence.
+        // Output that isn't kept has no event, but restarts the idle timeout.
         (alive, vec![]),
     ];
-    for (sign, told) in signs {
+    for (sign, expected) in signs {
         let (mut world, call) = running();
         let _ = world.send(sign(call));
-        assert_eq!(world.emitted(call), told);
+        assert_eq!(world.emitted(call), expected);
         assert_eq!(world.last.effects, [Effect::Arm(call, Timer::Idle, MINUTE / 2)]);
 
         // What a run says while it is stopped is kept, but gives it no more time.
         let _ = world.cancel(call);
         let _ = world.send(sign(call));
-        assert_eq!(world.emitted(call), told);
+        assert_eq!(world.emitted(call), expected);
         assert_eq!(world.last.effects, []);
     }
 }

@@ -1,4 +1,4 @@
-//! Follow-ups: one for each end that asks for it, and had by one at a time.
+//! Follow-ups: one for each end that asks for it, claimed by one consumer at a time.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn task(world: &mut World, follow_up: FollowUpPolicy) -> CallId {
     world.start(Start { policy: CallPolicy { follow_up, ..task.policy.clone() }, ..task })
 }
 
-/// A task that has ended, and that its agent must hear of.
+/// Ends a task that has a follow-up.
 fn ended(world: &mut World) -> CallId {
     let id = task(world, FollowUpPolicy::OnFinish);
     world.succeed(id);
@@ -49,7 +49,7 @@ fn failed() -> DeliveryOutcome {
     DeliveryOutcome::Failed(DeliveryError { code: 2, message: "no luck".into() })
 }
 
-/// A session in which an agent works.
+/// A session with an agent.
 fn with_agent() -> World {
     let mut world = World::new();
     let id = start_turn(&mut world, BusyPolicy::Reject);
@@ -65,12 +65,12 @@ fn end_turn(world: &mut World, id: CallId, stop: Result<StopReason, TurnError>) 
     world.succeed(id);
 }
 
-/// A turn that tells of this follow-up.
-fn telling(world: &mut World, id: CallId) -> Start {
+/// A turn to start that delivers this follow-up.
+fn delivering(world: &mut World, id: CallId) -> Start {
     let follow_ups = Some(vec![record(world, id)]);
     let turn = turn(world, BusyPolicy::Reject);
-    let told = StartTurn { follow_ups, ..turn.turn.clone().expect("a turn") };
-    Start { turn: Some(told), ..turn }
+    let delivery = StartTurn { follow_ups, ..turn.turn.clone().expect("a turn") };
+    Start { turn: Some(delivery), ..turn }
 }
 
 #[test]
@@ -181,10 +181,10 @@ fn a_turn_that_ends_well_has_delivered_and_one_that_fails_has_not() {
     ] {
         let id = ended(&mut world);
         assert_eq!(record(&world, id).delivery, Delivery::Engine);
-        let turn = telling(&mut world, id);
+        let turn = delivering(&mut world, id);
         let turn = world.start(turn);
         assert_eq!((state(&world, id), record(&world, id).attempt), (FollowUpState::Leased, 1));
-        let said = TurnReport::Message { text: "heard".into(), calls: Vec::new() };
+        let said = TurnReport::Message { text: "noted".into(), calls: Vec::new() };
         let before = world.projection.session.messages;
         report(&mut world, turn, said);
         assert_eq!(world.projection.session.messages, before, "the end decides what is kept");
@@ -197,18 +197,18 @@ fn a_turn_that_ends_well_has_delivered_and_one_that_fails_has_not() {
 }
 
 #[test]
-fn one_that_is_being_told_is_not_told_by_another_turn() {
+fn a_claimed_one_is_not_delivered_by_another_turn() {
     let mut world = with_agent();
     let id = ended(&mut world);
-    let (first, second) = (telling(&mut world, id), telling(&mut world, id));
+    let (first, second) = (delivering(&mut world, id), delivering(&mut world, id));
     let first = world.start(first);
     end_turn(&mut world, first, Ok(StopReason::EndTurn));
     // Its record is read again before it is decided.
-    let told = StartTurn {
+    let delivery = StartTurn {
         follow_ups: Some(vec![record(&world, id)]),
         ..second.turn.clone().expect("a turn")
     };
-    let second = Start { turn: Some(told), ..second };
+    let second = Start { turn: Some(delivery), ..second };
     assert_eq!(world.try_start(second), Err(Refusal::FollowUpTaken));
 }
 
@@ -216,10 +216,10 @@ fn one_that_is_being_told_is_not_told_by_another_turn() {
 fn a_turn_that_a_prompt_interrupts_gives_back_what_it_told_of() {
     let mut world = with_agent();
     let id = ended(&mut world);
-    let telling = telling(&mut world, id);
-    let telling = world.start(telling);
+    let delivering = delivering(&mut world, id);
+    let delivering = world.start(delivering);
     let prompt = start_turn(&mut world, BusyPolicy::Interrupt);
-    world.stop(telling);
+    world.stop(delivering);
     let given_back = record(&world, id);
     assert_eq!((given_back.state, given_back.attempt), (FollowUpState::Pending, 0));
     world.begin(prompt);
@@ -235,9 +235,9 @@ fn a_turn_that_is_lost_with_its_server_was_no_attempt() {
     let mut world = with_agent();
     let id = ended(&mut world);
     for _ in 0..=FOLLOW_UP_ATTEMPTS_MAX {
-        let telling = telling(&mut world, id);
-        let telling = world.start(telling);
-        let lost = Command::Lose { call_id: telling, last_known: world.now };
+        let delivering = delivering(&mut world, id);
+        let delivering = world.start(delivering);
+        let lost = Command::Lose { call_id: delivering, last_known: world.now };
         world.send(lost).expect("lost");
         let record = record(&world, id);
         assert_eq!((record.state, record.attempt), (FollowUpState::Pending, 0));
@@ -248,10 +248,10 @@ fn a_turn_that_is_lost_with_its_server_was_no_attempt() {
 fn a_turn_that_somebody_cancels_is_not_begun_again() {
     let mut world = with_agent();
     let id = ended(&mut world);
-    let telling = telling(&mut world, id);
-    let telling = world.start(telling);
-    world.cancel(telling).expect("stopped");
-    world.stop(telling);
+    let delivering = delivering(&mut world, id);
+    let delivering = world.start(delivering);
+    world.cancel(delivering).expect("stopped");
+    world.stop(delivering);
     assert_eq!(state(&world, id), FollowUpState::Suppressed);
 }
 
@@ -267,9 +267,9 @@ fn what_is_needless_is_suppressed_but_not_under_the_hands_of_who_has_it() {
         let follow_up = Some(Box::new(record(world, id)));
         world.send(Command::Acknowledge { call, follow_up }).expect("acknowledged");
     };
-    let heard = ended(&mut world);
-    acknowledge(&mut world, heard);
-    assert_eq!(state(&world, heard), FollowUpState::Suppressed);
+    let unclaimed = ended(&mut world);
+    acknowledge(&mut world, unclaimed);
+    assert_eq!(state(&world, unclaimed), FollowUpState::Suppressed);
     let taken = ended(&mut world);
     let lease = lease("t", &world);
     order(&mut world, taken, lease).expect("leased");

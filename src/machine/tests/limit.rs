@@ -53,7 +53,7 @@ fn when_none_is_parked_there_is_no_room() {
         world.start(call);
     }
     let new = world.call("shell");
-    assert_eq!(world.try_start(new), Err(FULL), "those in the foreground have somebody waiting");
+    assert_eq!(world.try_start(new), Err(FULL), "calls in the foreground have a caller that waits");
 }
 
 #[test]

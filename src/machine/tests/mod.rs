@@ -1,5 +1,5 @@
-//! Tests of the machine: a short story for each rule, and random lives of a session in which
-//! nothing may ever break an invariant.
+//! Tests of the machine: a short story for each rule, and random lives of a session that keep
+//! every invariant.
 //!
 //! Every command goes through [`world::World::send`], which checks the invariants after it, so
 //! each story tests them too.

@@ -1,4 +1,4 @@
-//! A server in miniature: places, processes and timers that do as the effects say.
+//! A model of the server: slots, processes and timers that follow the effects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +6,17 @@ use super::super::{Command, Concurrency, Effect, Refusal, Reply, Start, Timer};
 use super::world::{World, exited};
 use crate::model::{Call, CallId, ParkReason, SessionState, State, StopCause, Timestamp};
 
-/// A session and what the server has at work for it.
+/// A session with its processes, slots and timers.
 pub(super) struct Node {
     pub(super) world: World,
-    /// Calls that a place is being looked for.
+    /// Calls that wait for a slot.
     pub(super) searching: BTreeSet<CallId>,
-    /// Places, by the call that holds one.
-    places: BTreeSet<CallId>,
-    /// Processes, and whether each was told to stop.
+    /// Calls that have a slot.
+    slots: BTreeSet<CallId>,
+    /// Calls with a process, and whether it was asked to stop.
     pub(super) processes: BTreeMap<CallId, bool>,
     pub(super) timers: BTreeSet<(CallId, Timer)>,
-    /// Those that were there when a call came and that it must not run beside.
+    /// The live calls that blocked each call when it was accepted.
     waits_for: BTreeMap<CallId, BTreeSet<CallId>>,
 }
 
@@ -25,35 +25,35 @@ impl Node {
         Self {
             world,
             searching: BTreeSet::new(),
-            places: BTreeSet::new(),
+            slots: BTreeSet::new(),
             processes: BTreeMap::new(),
             timers: BTreeSet::new(),
             waits_for: BTreeMap::new(),
         }
     }
 
-    /// Tells the session something, does what follows, and checks that all fits together.
+    /// Sends a command to the session, runs its effects, and checks the invariants.
     pub(super) fn send(&mut self, command: Command) -> Result<Reply, Refusal> {
         let reply = self.world.send(command);
         // As in the engine: what belongs to ended calls is gone before the effects come.
         let world = &self.world;
         self.searching.retain(|id| world.is_live(*id));
         self.timers.retain(|(id, _)| world.is_live(*id));
-        self.places.retain(|id| world.is_live(*id));
+        self.slots.retain(|id| world.is_live(*id));
         self.processes.retain(|id, _| world.is_live(*id));
         for effect in self.world.last.effects.clone() {
-            self.obey(effect);
+            self.run_effect(effect);
         }
-        self.check_everybody_is_at_work();
-        self.check_nobody_is_forgotten();
-        self.check_nobody_runs_too_early();
+        self.check_running_calls();
+        self.check_pending_calls();
+        self.check_blocked_calls();
         reply
     }
 
-    fn obey(&mut self, effect: Effect) {
+    fn run_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Run(id) => {
-                assert!(self.places.contains(&id), "{id} runs without a place");
+                assert!(self.slots.contains(&id), "{id} runs without a slot");
                 assert_eq!(self.processes.insert(id, false), None, "{id} runs twice");
             }
             Effect::Reserve(id) => {
@@ -62,14 +62,15 @@ impl Node {
                 }
             }
             Effect::Release(id) => {
-                // The place of a run goes with the run only.
+                // The slot of a run is released only with the run.
                 if !self.processes.contains_key(&id) {
-                    self.places.remove(&id);
+                    self.slots.remove(&id);
                 }
             }
             Effect::Terminate(id, _) | Effect::Kill(id) => {
-                let told = self.processes.get_mut(&id).expect("only what runs is told to stop");
-                *told = true;
+                let asked =
+                    self.processes.get_mut(&id).expect("only a running call is asked to stop");
+                *asked = true;
             }
             Effect::Arm(id, timer, _) => {
                 self.timers.insert((id, timer));
@@ -90,27 +91,27 @@ impl Node {
         let obstacles = live.filter(is_obstacle).map(|other| other.id).collect();
         self.waits_for.insert(id, obstacles);
         if start.has_slot {
-            self.places.insert(id);
+            self.slots.insert(id);
         }
         let reply = self.send(Command::Start(Box::new(start)));
         assert_eq!(reply.is_ok(), self.world.accepted.contains(&id));
     }
 
-    /// A place is found.
+    /// Acquires a slot for the call.
     pub(super) fn grant(&mut self, id: CallId) {
         self.searching.remove(&id);
-        self.places.insert(id);
+        self.slots.insert(id);
         let _ = self.send(Command::Begin { call_id: id });
     }
 
-    /// A process ends: because it was told to, or by itself before the signal came.
+    /// Ends a process: because it was asked to stop, or by itself before the signal arrived.
     pub(super) fn exit(&mut self, id: CallId, code: i32, by_itself: bool) {
-        let told = self.processes.remove(&id).expect("it runs");
-        let stopped = told && !by_itself;
+        let asked = self.processes.remove(&id).expect("it runs");
+        let stopped = asked && !by_itself;
         let _ = self.world_finish(id, code, stopped);
         let state = self.world.state(id);
         assert!(state.is_terminal(), "the end of a process is the end of its call");
-        if !told || by_itself {
+        if !asked || by_itself {
             let own = if code == 0 { State::Succeeded } else { State::Failed };
             assert_eq!(state, own, "an end of its own stays its own");
         }
@@ -136,14 +137,14 @@ impl Node {
         let _ = self.send(command);
     }
 
-    /// The server stopped: all its work is gone, and the next one says so first.
+    /// Restarts the server: all work is lost, and its calls end first.
     pub(super) fn restart(&mut self) {
         self.searching.clear();
         self.timers.clear();
         let mut live: Vec<_> = self.world.projection.live_calls().map(|call| call.id).collect();
         live.sort();
         for call_id in live {
-            self.places.remove(&call_id);
+            self.slots.remove(&call_id);
             self.processes.remove(&call_id);
             let lost = self.world.send(Command::Lose { call_id, last_known: Timestamp::default() });
             assert_eq!(lost, Ok(Reply::Done));
@@ -151,7 +152,7 @@ impl Node {
         assert!(self.world.projection.is_idle());
     }
 
-    /// Every search finds a place and every process ends, until nothing is left to happen.
+    /// Grants all slots and ends all processes, until nothing is left to do.
     pub(super) fn run_until_quiet(&mut self) {
         loop {
             if let Some(id) = self.searching.first().copied() {
@@ -165,28 +166,28 @@ impl Node {
         self.check_quiet();
     }
 
-    /// A call that has begun and not ended has a process and a place, and nothing else has.
-    fn check_everybody_is_at_work(&self) {
+    /// Checks that exactly the calls that have begun and not ended have a process and a slot.
+    fn check_running_calls(&self) {
         let live = self.world.projection.live_calls();
         let begun: BTreeSet<_> =
             live.filter(|call| call.state != State::Pending).map(|call| call.id).collect();
         let processes: BTreeSet<_> = self.processes.keys().copied().collect();
         assert_eq!(processes, begun);
-        assert_eq!(self.places, begun, "no place is held for what doesn't run");
-        for (id, told) in &self.processes {
-            assert_eq!(*told, self.world.record(*id).stopping.is_some(), "{id} is told to stop");
+        assert_eq!(self.slots, begun, "only running calls have a slot");
+        for (id, asked) in &self.processes {
+            assert_eq!(*asked, self.world.record(*id).stopping.is_some(), "{id} is asked to stop");
         }
     }
 
-    /// A pending call waits for a place or behind a live call, never for nothing.
-    fn check_nobody_is_forgotten(&self) {
+    /// Checks that each pending call waits for a slot or behind a live call.
+    fn check_pending_calls(&self) {
         for call in self.world.projection.live_calls() {
             let waits = call.state == State::Pending && !self.searching.contains(&call.id);
             assert!(!waits || self.is_blocked(call), "{call:?} waits for nothing");
         }
     }
 
-    /// Some older live call is one that `call` must not run beside.
+    /// Returns `true` if an older live call blocks `call`.
     fn is_blocked(&self, call: &Call) -> bool {
         let older = self.world.accepted.iter().take_while(|id| **id != call.id);
         older.filter_map(|id| self.world.projection.call(*id)).any(|other| {
@@ -195,7 +196,7 @@ impl Node {
         })
     }
 
-    fn check_nobody_runs_too_early(&self) {
+    fn check_blocked_calls(&self) {
         for id in self.processes.keys() {
             let mut obstacles = self.waits_for[id].iter();
             assert!(!obstacles.any(|other| self.world.is_live(*other)), "{id} runs too early");

@@ -1,4 +1,4 @@
-//! Random lives of a session: whatever happens in whatever order, the invariants hold.
+//! Random lives of a session: the invariants hold in every order of commands.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::model::{
     TaskLimitPolicy, Timestamp, ToolOutput,
 };
 
-/// Few calls a session, so that limits and races are near.
+/// Few calls a session, so that limits and races are frequent.
 const LIVE_TASKS_MAX: u32 = 4;
 const TOOLS: [&str; 2] = ["shell", "deploy"];
 
-/// Something that happens. An [`Index`] picks one of those that it can happen to.
+/// A random step. An [`Index`] picks the call that it applies to.
 #[derive(Debug, Clone)]
 enum Happening {
     Start(Wishes),
@@ -111,7 +111,7 @@ fn life() -> impl Strategy<Value = (TaskLimitPolicy, Vec<Happening>)> {
     (policy, prop::collection::vec(happening(), 0..60))
 }
 
-/// One of those that are there, if any.
+/// Picks one of the calls, if there are any.
 fn pick<T: Clone>(index: Index, from: impl IntoIterator<Item = T>) -> Option<T> {
     let all: Vec<T> = from.into_iter().collect();
     (!all.is_empty()).then(|| index.get(&all).clone())
@@ -126,7 +126,7 @@ impl Node {
         node
     }
 
-    /// Any call that ever was: what comes too late has to be harmless.
+    /// Picks any earlier call: a late command must be harmless.
     fn any_call(&self, index: Index) -> Option<CallId> {
         pick(index, self.world.accepted.iter().copied())
     }
@@ -140,7 +140,7 @@ impl Node {
                 }
                 return;
             }
-            // A place for whoever doesn't look for one: too early, too late, or a second one.
+            // A slot for a call that doesn't wait for one: too early, too late, or a second one.
             Happening::PlaceOffered(index) => {
                 if let Some(id) = self.any_call(index) {
                     self.grant(id);
@@ -224,13 +224,13 @@ fn progress(call_id: CallId) -> Command {
 }
 
 proptest! {
-    /// Every call that was accepted ends, once; nothing waits for nothing.
+    /// Checks that every accepted call ends once.
     #[test]
     fn a_session_comes_to_rest((policy, happenings) in life()) {
         Node::live(policy, happenings).run_until_quiet();
     }
 
-    /// Wherever a session is when it is closed: its log ends, with one last event.
+    /// Checks that the log of a session ends with one last event, whenever it is closed.
     #[test]
     fn a_closed_session_ends_its_log((policy, happenings) in life()) {
         let mut node = Node::live(policy, happenings);

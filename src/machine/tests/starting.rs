@@ -12,7 +12,7 @@ fn exclusive() -> CallPolicy {
 }
 
 #[test]
-fn a_call_with_a_place_runs_at_once_and_its_clocks_with_it() {
+fn a_call_with_a_slot_runs_at_once_and_starts_its_timers() {
     let mut world = World::new();
     let policy = CallPolicy {
         call_budget: Some(MINUTE),
@@ -36,7 +36,7 @@ fn a_call_with_a_place_runs_at_once_and_its_clocks_with_it() {
 }
 
 #[test]
-fn without_a_place_a_call_is_pending_until_it_has_one() {
+fn without_a_slot_a_call_is_pending_until_it_has_one() {
     let mut world = World::new();
     let policy = CallPolicy { execution_timeout: Some(MINUTE), ..CallPolicy::default() };
     let start = Start { has_slot: false, policy, ..world.call("shell") };
@@ -44,7 +44,7 @@ fn without_a_place_a_call_is_pending_until_it_has_one() {
     assert_eq!((world.state(call), world.record(call).start_time), (State::Pending, None));
     assert_eq!(world.last.effects, [Effect::Reserve(call)]);
 
-    // The limit of the run counts from here: waiting for a place isn't running.
+    // The execution timeout counts from here: waiting for a slot isn't running.
     world.later(MINUTE);
     world.begin(call);
     assert_eq!(world.state(call), State::Running);
@@ -55,7 +55,7 @@ fn without_a_place_a_call_is_pending_until_it_has_one() {
 }
 
 #[test]
-fn a_place_for_a_call_that_no_longer_needs_one_is_given_back() {
+fn a_slot_for_a_call_that_no_longer_needs_one_is_released() {
     let mut world = World::new();
     let start = Start { has_slot: false, ..world.call("shell") };
     let call = world.start(start);
@@ -79,7 +79,7 @@ fn an_exclusive_call_waits_for_the_one_before_it() {
     let start = Start { policy: exclusive(), ..world.call("deploy") };
     let second = world.start(start);
     assert_eq!(world.state(second), State::Pending);
-    assert_eq!(world.last.effects, [Effect::Release(second)], "others may have its place");
+    assert_eq!(world.last.effects, [Effect::Release(second)], "other calls may have its slot");
 
     world.succeed(first);
     assert_eq!(world.last.effects, [Effect::Reserve(second)]);
@@ -98,7 +98,7 @@ fn calls_that_wait_for_each_other_run_in_the_order_they_came() {
 
     world.succeed(first);
     assert_eq!(world.last.effects, [Effect::Reserve(second)], "one at a time");
-    // A place that comes too early is no reason to run beside the second.
+    // A slot that arrives too early must not run it beside the second.
     world.begin(third);
     assert_eq!(world.last.effects, [Effect::Release(third)]);
     assert_eq!(world.state(third), State::Pending);
@@ -149,17 +149,17 @@ fn at_its_limit_a_session_refuses_until_a_call_has_ended() {
 }
 
 #[test]
-fn a_started_call_tells_its_arguments_unless_they_are_too_large_for_an_event() {
+fn the_event_of_a_start_has_the_arguments_unless_they_are_too_large_for_an_event() {
     let mut world = World::new();
-    for (bytes, told) in [(0, true), (1, false)] {
+    for (bytes, is_whole) in [(0, true), (1, false)] {
         let arguments_bytes = EVENT_ARGUMENTS_BYTES_MAX as u64 + bytes;
         let start = Start { arguments_bytes, ..world.call("shell") };
         world.start(start);
         let Payload::ToolCallStarted(started) = &world.last.events[0].payload else {
             panic!("{:?}", world.last.events)
         };
-        assert_eq!(started.arguments.is_some(), told);
-        assert_eq!(started.arguments_omitted_bytes, if told { 0 } else { arguments_bytes });
+        assert_eq!(started.arguments.is_some(), is_whole);
+        assert_eq!(started.arguments_omitted_bytes, if is_whole { 0 } else { arguments_bytes });
     }
 }
 

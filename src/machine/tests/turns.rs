@@ -27,7 +27,7 @@ pub(super) fn report(world: &mut World, call_id: CallId, report: TurnReport) {
     world.send(Command::Turn { call_id, report }).expect("taken");
 }
 
-/// The end that the log tells of a turn.
+/// Returns the events of the end of a turn.
 fn ends(world: &World, id: CallId) -> Vec<&Payload> {
     let is_end = |payload: &&Payload| {
         matches!(payload.kind(), PayloadKind::SessionIdle | PayloadKind::SessionError)
@@ -83,8 +83,8 @@ fn reports_become_events_messages_and_sums() {
         PayloadKind::SessionIdle,
         PayloadKind::ToolCallFinished,
     ];
-    let told: Vec<PayloadKind> = world.log.iter().map(|event| event.payload.kind()).collect();
-    assert_eq!(told, expected);
+    let emitted: Vec<PayloadKind> = world.log.iter().map(|event| event.payload.kind()).collect();
+    assert_eq!(emitted, expected);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_retry_moves_the_attempt_of_what_follows() {
 }
 
 #[test]
-fn every_way_to_end_is_told_once() {
+fn every_way_to_end_has_one_event() {
     let failed = TurnError { code: "c".into(), message: "m".into(), retryable: false };
     let mut world = World::new();
     let id = start(&mut world, BusyPolicy::Reject);

@@ -1,4 +1,4 @@
-//! A session without a server: commands go in, and what follows is kept.
+//! A session without a server, which records what each command leads to.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(5);
 pub(super) const RETENTION: Duration = Duration::from_secs(3600);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-/// What followed from the last command.
+/// The changes, effects and events of the last command.
 #[derive(Debug, Default)]
 pub(super) struct Step {
     pub(super) changes: Vec<Change>,
@@ -25,7 +25,7 @@ pub(super) struct Step {
     pub(super) events: Vec<Event>,
 }
 
-/// A session, all that its log tells, and the records of its calls.
+/// A session, its log, and the records of its calls.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) projection: Projection,
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// Decides a command, makes what follows from it true, and checks every invariant.
+    /// Decides a command, applies its changes, and checks every invariant.
     pub(super) fn send(&mut self, command: Command) -> Result<Reply, Refusal> {
         // Nothing happens at the very same moment, so an order by time is an order.
         self.now = self.now.saturating_add(Duration::from_millis(1));
@@ -95,7 +95,7 @@ impl World {
         for put in written.follow_ups {
             let id = put.record.call_id;
             let before = self.follow_ups.insert(id, put.record);
-            assert_eq!(before.is_none(), put.task.is_some(), "a new one has its task");
+            assert_eq!(before.is_none(), put.task.is_some(), "a new follow-up has its task");
         }
         for id in written.deleted {
             self.settled.remove(&id);
@@ -105,19 +105,19 @@ impl World {
         reply
     }
 
-    /// A call to start in the foreground, with a place to run.
+    /// A call to start in the foreground, with a slot.
     pub(super) fn call(&mut self, tool: &str) -> Start {
         self.ids += 1;
         let call_id = CallId::from_bytes(self.ids.to_be_bytes());
         Start { arguments_bytes: 2, has_slot: true, ..Start::new(call_id, tool, ToolKind::Command) }
     }
 
-    /// A task to start in the background, with a place to run.
+    /// A task to start in the background, with a slot.
     pub(super) fn task(&mut self, tool: &str) -> Start {
         Start { background: true, ..self.call(tool) }
     }
 
-    /// A task that waits because the server is busy.
+    /// A task to start in the background, without a slot.
     pub(super) fn waiting_task(&mut self, tool: &str) -> Start {
         Start { has_slot: false, ..self.task(tool) }
     }
@@ -136,12 +136,12 @@ impl World {
         assert_eq!(self.send(Command::Begin { call_id }), Ok(Reply::Done));
     }
 
-    /// The run ends by itself, well.
+    /// Ends the run by itself, without an error.
     pub(super) fn succeed(&mut self, call_id: CallId) {
         assert_eq!(self.finish(call_id, exited(0), false), Ok(Reply::Done));
     }
 
-    /// The run ends because it was told to.
+    /// Ends the run because it was asked to stop.
     pub(super) fn stop(&mut self, call_id: CallId) {
         let result = ToolResult { exit: Some(Exit::Signal(15)), ..exited(143) };
         assert_eq!(self.finish(call_id, result, true), Ok(Reply::Done));
@@ -166,12 +166,12 @@ impl World {
         self.send(Command::Close(close))
     }
 
-    /// Time passes.
+    /// Advances the time.
     pub(super) fn later(&mut self, span: Duration) {
         self.now = self.now.saturating_add(span);
     }
 
-    /// The record of a call, live or not.
+    /// Returns the record of a call, live or not.
     pub(super) fn record(&self, id: CallId) -> &Call {
         let live = self.projection.call(id);
         live.or_else(|| self.settled.get(&id)).expect("the call is known")
@@ -185,13 +185,13 @@ impl World {
         self.projection.call(id).is_some()
     }
 
-    /// What the last command has told about a call.
+    /// Returns the kinds of the events that the last command emitted for a call.
     pub(super) fn emitted(&self, id: CallId) -> Vec<PayloadKind> {
         let events = self.last.events.iter().filter(|event| event.call_id == Some(id));
         events.map(|event| event.payload.kind()).collect()
     }
 
-    /// Who was asked to stop by the last command, and whether to make room, in order.
+    /// Returns the calls that the last command asked to stop, and whether each was evicted, in order.
     pub(super) fn asked_to_stop(&self) -> Vec<(CallId, bool)> {
         let asked = |event: &Event| match (&event.payload, event.call_id) {
             (Payload::ToolCallCancelling { evicted, .. }, Some(id)) => Some((id, *evicted)),
@@ -205,7 +205,7 @@ impl World {
     }
 }
 
-/// What a process gave that ended with this exit code.
+/// Returns the result of a process that ended with this exit code.
 pub(super) fn exited(code: i32) -> ToolResult {
     ToolResult { is_error: code != 0, exit: Some(Exit::Code(code)), ..ToolResult::default() }
 }

@@ -1,7 +1,6 @@
 //! Follow-ups that are due.
 
-use super::follow_ups::STATES;
-use super::world::{SessionWriter, at, new_put, tenant};
+use super::world::{Log, at, new_put, tenant};
 use crate::model::{
     CallId, Delivery, FollowUp, FollowUpState, Lease, SessionId, Tenant, Timestamp,
 };
@@ -64,7 +63,7 @@ async fn every_kind(store: &dyn Store) -> (Vec<FollowUp>, [SessionId; 3]) {
     let mut all = Vec::new();
     for log in &mut logs {
         log.save(store).await;
-        for state in STATES {
+        for state in FollowUpState::ALL.iter().copied() {
             for delivery in [Delivery::Engine, Delivery::Lease] {
                 for due_time in [Some(at(5)), None] {
                     let task = log.ended(0, 9);

@@ -11,14 +11,6 @@ use crate::store::{
     Append, CallCursor, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask, Store,
 };
 
-pub(super) const STATES: [FollowUpState; 5] = [
-    FollowUpState::Pending,
-    FollowUpState::Leased,
-    FollowUpState::Delivered,
-    FollowUpState::Suppressed,
-    FollowUpState::DeadLettered,
-];
-
 fn all(limit: u32) -> FollowUpQuery {
     FollowUpQuery { tenant: tenant(), session_id: None, states: vec![], cursor: None, limit }
 }
@@ -181,7 +173,8 @@ async fn many(store: &dyn Store) -> (SessionWriter, Vec<FollowUpWithTask>) {
         let record = log.follow_up(&task, 5);
         log.add_follow_up(store, &record, &task).await;
         // Filters see the state as it is now.
-        let record = FollowUp { state: STATES[n / 3 % 5], ..record };
+        let record =
+            FollowUp { state: FollowUpState::ALL[n / 3 % FollowUpState::ALL.len()], ..record };
         log.put_follow_ups(store, std::slice::from_ref(&record)).await;
         all.push(FollowUpWithTask { record, task });
     }
@@ -204,7 +197,7 @@ pub(super) async fn lists_come_newest_first_and_filtered(store: &dyn Store) {
         vec![],
         vec![FollowUpState::DeadLettered],
         vec![FollowUpState::Leased, FollowUpState::Pending, FollowUpState::Leased],
-        STATES.to_vec(),
+        FollowUpState::ALL.to_vec(),
     ];
     for session_id in [None, Some(log.id())] {
         for states in &states {

@@ -62,20 +62,6 @@ pub(super) async fn calls_in_the_foreground_are_not_listed(store: &dyn Store) {
     assert_eq!(store.calls(tasks(9)).await.unwrap().calls, [parked]);
 }
 
-const STATES: [State; 9] = [
-    State::Pending,
-    State::Running,
-    State::InputRequired,
-    State::Cancelling,
-    State::Succeeded,
-    State::Failed,
-    State::TimedOut,
-    State::Cancelled,
-    State::Lost,
-];
-const KINDS: [ToolKind; 5] =
-    [ToolKind::Command, ToolKind::Mcp, ToolKind::Agent, ToolKind::Worker, ToolKind::BuiltIn];
-
 /// Tasks of two sessions and two tenants with every mix of state, kind and label.
 async fn many_tasks(store: &dyn Store) -> (SessionWriter, Vec<Call>) {
     let mut one = SessionWriter::stored(store, 0).await;
@@ -90,8 +76,8 @@ async fn many_tasks(store: &dyn Store) -> (SessionWriter, Vec<Call>) {
             _ => &mut foreign,
         };
         let mut call = log.task(n as i64 / 4);
-        call.state = STATES[n / 3 % 9];
-        call.kind = KINDS[n / 7 % 5];
+        call.state = State::ALL[n / 3 % State::ALL.len()];
+        call.kind = ToolKind::ALL[n / 7 % ToolKind::ALL.len()];
         call.labels = labels(&[("a", ["x", "y"][n / 2 % 2]), ("b", ["x", "y", "z"][n / 5 % 3])]);
         log.put_one(store, &call).await;
         all.push(call);
@@ -115,7 +101,7 @@ pub(super) async fn tasks_are_filtered(store: &dyn Store) {
         vec![],
         vec![State::Running],
         vec![State::Failed, State::Lost, State::Failed],
-        STATES.to_vec(),
+        State::ALL.to_vec(),
     ];
     let kinds = [vec![], vec![ToolKind::Agent], vec![ToolKind::Mcp, ToolKind::BuiltIn]];
     let marks = [labels(&[]), labels(&[("a", "x")]), labels(&[("a", "y"), ("b", "z")])];
