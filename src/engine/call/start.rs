@@ -23,7 +23,7 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// An error for each reason that a caller would act on: see [`Error`].
+    /// [`Error`] has a variant for each reason that a caller would act on differently.
     pub async fn start(
         &self,
         principal: &Principal,
@@ -92,6 +92,7 @@ impl Calls {
         Ok(())
     }
 
+    /// Checks the arguments and returns the work of the call.
     fn prepare(
         &self,
         session: &Session,
@@ -104,22 +105,22 @@ impl Calls {
             let session_id = session.id.to_string();
             return Err(Error::ToolNotAllowed { tool: name.clone(), session_id });
         }
-        let unfit = |faults: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), faults };
-        let schema_faults = found.check(arguments).err().unwrap_or_default();
-        let own = (!session.working_directory.is_empty())
+        let invalid = |faults: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), faults };
+        let schema_errors = found.check(arguments).err().unwrap_or_default();
+        let of_session = (!session.working_directory.is_empty())
             .then(|| std::path::PathBuf::from(&session.working_directory));
         let context = CallContext {
-            working_directory: own.or_else(|| self.shared.options.working_directory.clone()),
+            working_directory: of_session.or_else(|| self.shared.options.working_directory.clone()),
             environment: self.shared.options.environment.clone(),
         };
         // A path is reported once: by the schema, if both find it.
-        let is_new = |fault: &ArgumentFault| schema_faults.iter().all(|f| f.path != fault.path);
+        let is_new = |fault: &ArgumentFault| schema_errors.iter().all(|f| f.path != fault.path);
         match tool.prepare(arguments, &context) {
-            Ok(work) if schema_faults.is_empty() => Ok(work),
-            Ok(_) => Err(unfit(schema_faults)),
+            Ok(work) if schema_errors.is_empty() => Ok(work),
+            Ok(_) => Err(invalid(schema_errors)),
             Err(faults) => {
                 let more: Vec<_> = faults.into_iter().filter(is_new).collect();
-                Err(unfit(schema_faults.into_iter().chain(more).collect()))
+                Err(invalid(schema_errors.into_iter().chain(more).collect()))
             }
         }
     }
