@@ -241,7 +241,7 @@ pub(super) async fn without_events_the_head_stays(store: &dyn Store) {
 
 pub(super) async fn the_store_knows_head_first_and_live(store: &dyn Store) {
     let mut log = SessionWriter::stored(store, 0).await;
-    // What a caller says of them is not what counts.
+    // The values that the caller gives for them are ignored.
     log.session.head_sequence = 77;
     log.session.first_sequence = 55;
     log.session.live_tasks = 33;

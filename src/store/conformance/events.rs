@@ -72,7 +72,7 @@ pub(super) async fn filters_keep_what_matches_and_move_on(store: &dyn Store) {
         let page = store.events(query.clone()).await.unwrap();
         assert_eq!((&sequences(&page)[..], page.scanned_to), (expected, scanned_to), "{query:?}");
     }
-    // An event that doesn't match takes no room.
+    // An event that does not match takes no space on the page.
     let query = EventQuery { call_id: Some(two), bytes_max: 7, ..whole(log.id()) };
     assert_eq!(store.events(query).await.unwrap().scanned_to, 5);
 }

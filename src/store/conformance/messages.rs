@@ -1,4 +1,4 @@
-//! Histories: what a session's model is shown again.
+//! The history of a session: its newest messages.
 
 use super::world::{SessionWriter, at, keep_all};
 use crate::model::limits::HISTORY_MESSAGES_MAX;

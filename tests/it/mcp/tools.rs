@@ -101,7 +101,7 @@ async fn a_slow_call_is_parked_and_a_cancel_is_passed_on() {
     cancel(&server, v1::CancelRequest { reason: "enough".into(), ..cancel_of(&id) }).await;
     assert_eq!(ended(&server, &id).await.state(), v1::State::Cancelled);
     let told = lines_of(&folder.path().join("cancelled"), 1).await;
-    assert_eq!(told, ["the caller wants no result any more"]);
+    assert_eq!(told, ["the result is not wanted any more"]);
 }
 
 #[tokio::test]
