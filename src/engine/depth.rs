@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::words::without_middle;
+use crate::agent::prompts::truncate_middle;
 use crate::model::limits::{ARGUMENTS_DEPTH_MAX, RESULT_CONTENT_BYTES_MAX, RESULT_DEPTH_MAX};
 use crate::model::{Content, ContentKind, ToolResult};
 use crate::tool::Arguments;
@@ -44,7 +44,7 @@ pub(super) fn flattened(mut result: ToolResult) -> ToolResult {
 }
 
 fn text(what: &str, json: &str) -> ContentKind {
-    let json = without_middle(json, RESULT_CONTENT_BYTES_MAX);
+    let json = truncate_middle(json, RESULT_CONTENT_BYTES_MAX);
     ContentKind::Text(format!(
         "[{what} is nested deeper than {RESULT_DEPTH_MAX} levels; it follows as text]\n{json}"
     ))

@@ -36,7 +36,6 @@ mod topics;
 mod turn;
 mod wait;
 mod watch;
-mod words;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -51,7 +50,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::exec::Executor;
 use crate::machine::{Command, Reply, Settings};
 use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS, RUNNING_TURNS_MAX};
@@ -77,7 +76,7 @@ pub use wait::{ManyWaited, WaitMode, Waited};
 pub use watch::WatchItem;
 
 use directory::{Directory, Handle};
-use follow_up::Outbox;
+use follow_up::WakeQueue;
 use inbox::{Facts, Message, Origin};
 use requests::Claims;
 use session::Actor;
@@ -128,7 +127,7 @@ pub struct EngineParts {
     /// Tools.
     pub tools: Toolbox,
     /// Models.
-    pub models: Models,
+    pub models: ModelRegistry,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Counters.
@@ -157,7 +156,7 @@ pub(crate) struct Shared {
     pub(crate) codec: Arc<dyn EventCodec>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) tools: Toolbox,
-    pub(crate) models: Models,
+    pub(crate) models: ModelRegistry,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) options: EngineOptions,
@@ -172,7 +171,7 @@ pub(crate) struct Shared {
     /// The same of follow-ups that wait for a lease.
     pub(crate) leases: Topics<Watched, u64>,
     /// Sessions whose follow-ups the engine is to deliver.
-    pub(crate) outbox: Outbox,
+    pub(crate) wake_queue: WakeQueue,
     change_count: AtomicU64,
     /// Places for running calls.
     pub(crate) slots: Arc<Semaphore>,
@@ -216,7 +215,7 @@ impl Engine {
             calls: Topics::default(),
             changes: Topics::default(),
             leases: Topics::default(),
-            outbox: Outbox::default(),
+            wake_queue: WakeQueue::default(),
             change_count: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(slots)),
             turn_slots: Arc::new(Semaphore::new(RUNNING_TURNS_MAX)),

@@ -41,11 +41,11 @@ impl Shared {
             let is_pending = follow_up.state == FollowUpState::Pending;
             is_for_lease |= is_pending && follow_up.delivery == Delivery::Lease;
             match follow_up.due_time {
-                Some(due) if due > now => self.outbox.arm(due),
+                Some(due) if due > now => self.wake_queue.arm(due),
                 _ => is_ready |= is_pending && follow_up.delivery == Delivery::Engine,
             }
         }
-        if is_ready && !is_busy && !self.outbox.wake(&session.tenant, session.id) {
+        if is_ready && !is_busy && !self.wake_queue.wake(&session.tenant, session.id) {
             tracing::debug!(session_id = %session.id, "its follow-ups wait for the next sweep");
         }
         if is_for_lease {

@@ -2,8 +2,8 @@
 
 use super::inbox::Origin;
 use super::requests::Claimed;
-use super::turn::AGENT;
 use super::{Engine, Error, RequestKey};
+use crate::agent::prompts::AGENT_TOOL;
 use crate::machine::{Close, Command, Reply, SESSION_CLOSED};
 use crate::model::{
     FollowUpPolicy, Labels, Principal, Session, SessionId, SessionState, TaskLimitPolicy,
@@ -110,7 +110,7 @@ impl Engine {
         request: Option<&RequestKey>,
     ) -> Result<CreatedSession, Error> {
         for name in &wanted.allowed_tools {
-            if name != AGENT && self.shared.tools.find(name).await.is_none() {
+            if name != AGENT_TOOL && self.shared.tools.find(name).await.is_none() {
                 return Err(Error::ToolNotFound(name.clone()));
             }
         }

@@ -90,7 +90,7 @@ pub struct ModelCall {
 
 /// A picture in the result of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Picture {
+pub struct Image {
     /// Its media type, such as `image/png`.
     pub media_type: String,
     /// Its bytes.
@@ -130,7 +130,7 @@ pub enum Message {
         text: String,
         /// The pictures that the model is shown beside it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        pictures: Vec<Picture>,
+        pictures: Vec<Image>,
     },
 }
 
@@ -162,7 +162,7 @@ pub enum TurnReport {
         /// What it is told.
         text: String,
         /// What it is shown.
-        pictures: Vec<Picture>,
+        pictures: Vec<Image>,
     },
     /// A request to the model failed, and another follows.
     Retrying {

@@ -208,7 +208,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let until = answer_at(&request);
         let wanted = convert::turn_request(request.into_inner()).map_err(invalid)?;
         let mut handle = self.start_turn(&who, wanted).await?;
-        let call = handle.ended(until).await?;
+        let call = handle.wait_ended(until).await?;
         let outcome = self.engine.turn_outcome(call).boxed().await?;
         Ok(Response::new(convert::turn_response(outcome, handle.replayed)))
     }
