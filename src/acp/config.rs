@@ -126,7 +126,7 @@ mod tests {
     fn error(toml: &str) -> String {
         let read: Result<AgentConfig, _> = toml::from_str(toml);
         match read {
-            Ok(config) => config.check().err().unwrap_or_deerror(),
+            Ok(config) => config.check().err().unwrap_or_default(),
             Err(error) => error.message().to_owned(),
         }
     }

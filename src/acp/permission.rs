@@ -36,7 +36,10 @@ pub(super) fn is_allowed(permissions: Permissions, allowed_tools: &[String], too
 
 /// Chooses the option for a decision. Only the kind of an option is significant, not its position or
 /// its name.
-pub(super) fn choose_option(is_allowed: bool, options: &[PermissionOption]) -> RequestPermissionOutcome {
+pub(super) fn choose_option(
+    is_allowed: bool,
+    options: &[PermissionOption],
+) -> RequestPermissionOutcome {
     let kinds = match is_allowed {
         true => [PermissionOptionKind::AllowOnce, PermissionOptionKind::AllowAlways],
         false => [PermissionOptionKind::RejectOnce, PermissionOptionKind::RejectAlways],

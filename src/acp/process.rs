@@ -210,7 +210,8 @@ impl Child {
         };
         let spoken = initialized.protocol_version;
         if spoken != ProtocolVersion::V1 {
-            let reason = format!("it speaks version {spoken} of the protocol, but callpark version 1");
+            let reason =
+                format!("it speaks version {spoken} of the protocol, but callpark version 1");
             return Err((ModelErrorCode::Refused, reason));
         }
         Ok((connection, initialized.agent_capabilities))

@@ -113,7 +113,8 @@ mod tests {
             |text: &str| Message::Assistant { text: text.to_owned(), calls: vec![], note: None };
         let (id, ok) = ("1".to_owned(), "ok".to_owned());
         let tool = Message::Tool { id, text: ok, pictures: Vec::new() };
-        let messages = [user("Hello", vec![image(), image()]), assistant(""), tool, assistant("Hi")];
+        let messages =
+            [user("Hello", vec![image(), image()]), assistant(""), tool, assistant("Hi")];
         AgentRequest {
             session_id: SessionId::random(),
             system: "Be brief.".into(),
@@ -147,6 +148,9 @@ mod tests {
     #[test]
     fn attachments_that_are_left_out_are_noted() {
         let blocks_sent = blocks(&request(), false, false);
-        assert_eq!(texts(&blocks_sent), ["Go on\n[1 image(s) were left out: this agent does not accept images]"]);
+        assert_eq!(
+            texts(&blocks_sent),
+            ["Go on\n[1 image(s) were left out: this agent does not accept images]"]
+        );
     }
 }

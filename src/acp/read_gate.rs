@@ -149,7 +149,8 @@ impl<R> GatedReader<R> {
         {
             if self.position == Position::LineStart {
                 let is_message = *first == b'{' || first.is_ascii_whitespace();
-                self.position = if is_message { Position::Message } else { Position::UnexpectedLine };
+                self.position =
+                    if is_message { Position::Message } else { Position::UnexpectedLine };
             }
             let end = bytes.iter().position(|byte| *byte == b'\n');
             let (line, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
@@ -157,7 +158,11 @@ impl<R> GatedReader<R> {
                 self.unexpected_line.push(line);
             }
             if end.is_some() {
-                self.position = if self.position == Position::UnexpectedLine { Position::Done } else { Position::LineStart };
+                self.position = if self.position == Position::UnexpectedLine {
+                    Position::Done
+                } else {
+                    Position::LineStart
+                };
             }
             bytes = rest;
         }

@@ -93,7 +93,8 @@ impl ToolServer {
         tasks: &TaskTracker,
         closing: &CancellationToken,
     ) -> Result<ToolToken, String> {
-        let url = self.url.get_or_try_init(|| listen(self.sessions.clone(), tasks, closing)).await?;
+        let url =
+            self.url.get_or_try_init(|| listen(self.sessions.clone(), tasks, closing)).await?;
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let session = Arc::<ToolSession>::default();
         self.sessions.lock().insert(digest(&token), session.clone());
@@ -141,7 +142,8 @@ async fn listen(
     closing: &CancellationToken,
 ) -> Result<String, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-    let listener = listener.map_err(|error| format!("cannot listen on a port of 127.0.0.1: {error}"))?;
+    let listener =
+        listener.map_err(|error| format!("cannot listen on a port of 127.0.0.1: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let mut config = StreamableHttpServerConfig::default();
     // A process is identified by its token instead of a session of MCP.

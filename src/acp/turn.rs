@@ -7,7 +7,8 @@ use std::time::Duration;
 use agent_client_protocol::Error as ProtocolError;
 use agent_client_protocol::v1::schema::{
     CancelNotification, ContentBlock, ContentChunk, HttpHeader, McpServer, McpServerHttp,
-    NewSessionRequest, PromptRequest, PromptResponse, RequestPermissionResponse, SessionId as ProtocolSessionId, SessionNotification, SessionUpdate,
+    NewSessionRequest, PromptRequest, PromptResponse, RequestPermissionResponse,
+    SessionId as ProtocolSessionId, SessionNotification, SessionUpdate,
     StopReason as ProtocolStopReason,
 };
 use tokio::time::{Instant, sleep_until, timeout};
@@ -77,10 +78,12 @@ impl TurnIo<'_> {
         let accepts_images = self.process.capabilities.prompt_capabilities.image;
         let prompt = blocks(request, opened.is_new, accepts_images);
         let prompt = PromptRequest::new(conversation.id.clone(), prompt);
-        let mut calls = OwnCalls::new(&self.config.name, request.tools.clone(), self.metrics.clone());
+        let mut calls =
+            OwnCalls::new(&self.config.name, request.tools.clone(), self.metrics.clone());
         let asking = self.process.connection.send_request(prompt).block_task();
         let mut asking = std::pin::pin!(asking);
-        let answered = self.forward_events(request, &mut tool_calls, &mut calls, asking.as_mut()).await;
+        let answered =
+            self.forward_events(request, &mut tool_calls, &mut calls, asking.as_mut()).await;
         let response = match answered {
             Ok(response) => response,
             Err(TurnAbort::Dropped) => {
@@ -141,7 +144,9 @@ impl TurnIo<'_> {
         let opening = discarding_messages(self.process, timeout(limit, opening));
         let opened = match self.sink.while_wanted(opening).await? {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(self.process.request_error("session/new", &error).await.into()),
+            Ok(Err(error)) => {
+                return Err(self.process.request_error("session/new", &error).await.into());
+            }
             Err(_) => {
                 let reason = format!("it did not create a session in {limit:?} (start_timeout)");
                 return Err(self.process.error(ModelErrorCode::Timeout, &reason).into());
@@ -159,7 +164,10 @@ impl TurnIo<'_> {
         }
         if !self.process.capabilities.mcp_capabilities.http {
             let agent = &self.config.name;
-            tracing::warn!(agent, "the agent cannot use callpark's tools: it does not support MCP over HTTP");
+            tracing::warn!(
+                agent,
+                "the agent cannot use callpark's tools: it does not support MCP over HTTP"
+            );
             return Vec::new();
         }
         let token = HttpHeader::new("Authorization", format!("Bearer {}", self.token.token));
@@ -267,8 +275,7 @@ impl TurnIo<'_> {
         id: &ProtocolSessionId,
         asking: impl Future<Output = Result<PromptResponse, ProtocolError>>,
     ) -> Result<(), TurnAbort> {
-        let sent =
-            self.process.connection.send_notification(CancelNotification::new(id.clone()));
+        let sent = self.process.connection.send_notification(CancelNotification::new(id.clone()));
         let ended = discarding_messages(self.process, timeout(CANCEL_TIMEOUT, asking));
         let ended = tokio::select! {
             biased;
@@ -280,7 +287,9 @@ impl TurnIo<'_> {
             Ok(Err(error)) => Err(self.process.request_error("the prompt", &error).await.into()),
             Err(_) => {
                 let reason = match sent {
-                    Ok(()) => format!("it did not end the turn within {CANCEL_TIMEOUT:?} of session/cancel"),
+                    Ok(()) => format!(
+                        "it did not end the turn within {CANCEL_TIMEOUT:?} of session/cancel"
+                    ),
                     Err(error) => format!("session/cancel cannot be sent to it: {error}"),
                 };
                 Err(self.process.error(ModelErrorCode::Timeout, &reason).into())

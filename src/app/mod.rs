@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::acp::AcpAgent;
-use crate::agent::{Agent, ModelRegistry, OpenAiModel, AgentBackend};
+use crate::agent::{Agent, AgentBackend, ModelRegistry, OpenAiModel};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, Surroundings, UnixExecutor, close_inherited_on_exec};

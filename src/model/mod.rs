@@ -40,7 +40,7 @@ pub use session::{Session, SessionState, TaskLimitPolicy};
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};
 pub use turn::{
-    BusyPolicy, Message, ModelCall, Image, StopReason, Turn, TurnEnd, TurnError, TurnReport,
+    BusyPolicy, Image, Message, ModelCall, StopReason, Turn, TurnEnd, TurnError, TurnReport,
 };
 
 /// Free-form key and value pairs that a caller puts on a session or a call and filters by.

@@ -21,7 +21,7 @@ async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
     for (manner, code, words) in [
         ("exits", ModelErrorCode::Connection, ["exit code 3", "no licence was found"]),
         ("silent", ModelErrorCode::Timeout, ["start_timeout", "500ms"]),
-        ("garbage", ModelErrorCode::Malformed, ["start_timeout", "what is no message: Welcome"]),
+        ("garbage", ModelErrorCode::Malformed, ["start_timeout", "is not a message: Welcome"]),
         ("version", ModelErrorCode::Refused, ["version 99", "version 1"]),
         ("login", ModelErrorCode::Unauthenticated, ["Authentication required", "log in"]),
     ] {

@@ -87,7 +87,7 @@ async fn a_call_outside_of_a_turn_is_told_so() {
     play(&agent, asked).await.reason();
     wait_until(|| file.exists()).await;
     let answer = std::fs::read_to_string(&file).unwrap();
-    assert!(answer.contains("no turn of this session runs"), "{answer}");
+    assert!(answer.contains("no turn of this session is running"), "{answer}");
     agent.close().await;
 }
 

@@ -6,7 +6,9 @@ use serde::Deserialize;
 
 use super::error;
 use super::names::ToolNames;
-use crate::agent::{FinishReason, ModelAnswer, ModelError, ModelErrorCode, ModelEvent, RequestedCall};
+use crate::agent::{
+    FinishReason, ModelAnswer, ModelError, ModelErrorCode, ModelEvent, RequestedCall,
+};
 use crate::model::Usage;
 use crate::model::limits::{MODEL_ANSWER_BYTES_MAX, MODEL_CALLS_MAX};
 

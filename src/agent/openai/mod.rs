@@ -172,8 +172,8 @@ impl Endpoint {
             request = request.bearer_auth(key.expose_secret());
         }
         let response = request.send().await;
-        let response =
-            response.map_err(|error| SendError::Final(error::transport_error(&error, &self.url)))?;
+        let response = response
+            .map_err(|error| SendError::Final(error::transport_error(&error, &self.url)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -280,7 +280,8 @@ pub fn attachment_text(uri: &str, text: &str) -> String {
 pub fn attachments_left_out(images: usize, files: usize) -> Vec<String> {
     let images = (images > 0)
         .then(|| format!("{images} image(s) were left out: this agent does not accept images"));
-    let files = (files > 0).then(|| format!("{files} attachment(s) were left out: they are not text"));
+    let files =
+        (files > 0).then(|| format!("{files} attachment(s) were left out: they are not text"));
     images.into_iter().chain(files).collect()
 }
 
