@@ -39,7 +39,7 @@ pub fn truncate_middle(text: &str, bytes_max: usize) -> String {
     let head = text.floor_char_boundary(bytes_max / 2);
     let tail = text.ceil_char_boundary(text.len() - bytes_max / 2);
     let omitted = tail - head;
-    format!("{}\n[{omitted} bytes are omitted here]\n{}", &text[..head], &text[tail..])
+    format!("{}\n[{omitted} bytes are left out here]\n{}", &text[..head], &text[tail..])
 }
 
 /// Truncates a text to `characters_max` characters. The text says how much is missing, followed by

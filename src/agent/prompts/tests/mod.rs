@@ -258,9 +258,9 @@ fn content_that_is_not_text() {
 #[test]
 fn truncated_texts() {
     assert_eq!(truncate_middle("short", 5), "short");
-    assert_eq!(truncate_middle("abcdefghij", 4), "ab\n[6 bytes are omitted here]\nij");
-    // A character is omitted as a whole.
-    assert_eq!(truncate_middle("ää-öö", 6), "ä\n[5 bytes are omitted here]\nö");
+    assert_eq!(truncate_middle("abcdefghij", 4), "ab\n[6 bytes are left out here]\nij");
+    // A character is left out as a whole.
+    assert_eq!(truncate_middle("ää-öö", 6), "ä\n[5 bytes are left out here]\nö");
     assert_eq!(truncate("short", 5, ""), "short");
     assert_eq!(truncate("äöüabc", 2, ""), "äö\n[4 more characters]");
 }
