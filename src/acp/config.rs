@@ -1,4 +1,4 @@
-//! How an agent is written down in the configuration.
+//! The configuration of agents.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,16 +10,16 @@ use crate::exec::ChildProcessConfig;
 use crate::model::span;
 use crate::tool::PROVIDER_SEPARATOR;
 
-/// An agent's name, in bytes: there must be room for the kinds of its tools.
+/// The length of an agent's name, in bytes. The names of its tools add their kinds to it.
 const NAME_BYTES_MAX: usize = 30;
 
-/// How long an agent may take to be there when nobody says.
+/// The default time limit for the start of a process.
 const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-/// How long an agent's process is kept without a turn when nobody says.
+/// The default time for which an idle process is kept.
 const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15 * 60);
-/// Processes of one agent at the same time when nobody says.
+/// The default number of processes of one agent.
 const PROCESSES_DEFAULT: usize = 32;
-/// The most that may be said.
+/// The largest permitted number of processes of one agent.
 const PROCESSES_MAX: usize = 10_000;
 
 /// One `[[agents]]` table: a program that speaks the Agent Client Protocol over standard input and
@@ -37,56 +37,57 @@ const PROCESSES_MAX: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
-    /// The name that sessions call it by, with which those of its tools begin: 1 to 30 of
-    /// `a-z A-Z 0-9 _ - .`, without `__`.
+    /// The name by which sessions choose the agent, and with which the names of its tools begin: 1 to
+    /// 30 characters of `a-z A-Z 0-9 _ - .`, without `__`.
     pub name: String,
-    /// The program that is the agent, and its arguments.
+    /// The program of the agent, and its arguments.
     pub argv: Vec<String>,
-    /// The variables of callpark's that the process sees. No others.
+    /// The environment variables of callpark that are passed to the process. No others are.
     #[serde(default)]
     pub environment: Vec<String>,
-    /// Variables with values of their own; they win over those of callpark.
+    /// Additional environment variables. They take precedence over those of callpark.
     #[serde(default)]
     pub set_environment: BTreeMap<String, String>,
-    /// Where the process runs, and where it works when its session doesn't say. Default: where
-    /// callpark does.
+    /// The working directory of the process, and of its sessions unless they have one of their own.
+    /// Default: that of callpark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<PathBuf>,
-    /// What it is answered when it asks whether it may use a tool of its own. Default: `allow`.
+    /// The answer when it asks for permission to use one of its own tools. Default: `allow`.
     #[serde(default)]
     pub permissions: Permissions,
-    /// How long it may take from its start until it can be asked. Default: 1 min.
+    /// The time limit for the start of a process, including the handshake. Default: 1 min.
     #[serde(default, with = "span", skip_serializing_if = "Option::is_none")]
     pub start_timeout: Option<Duration>,
-    /// How long its process is kept between two turns of a session. Default: 15 min.
+    /// The time for which a process is kept without a turn. Default: 15 min.
     #[serde(default, with = "span", skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Duration>,
-    /// How many of its processes there may be at the same time, 1 to 10000: one more ends the one
-    /// that has been idle the longest. Default: 32.
+    /// The maximum number of its processes, 1 to 10000. One more ends the process that has been idle
+    /// for the longest time. Default: 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_processes: Option<usize>,
 }
 
-/// What an agent is answered when it asks whether it may use a tool of its own.
+/// The answer to an agent that asks for permission to use one of its own tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permissions {
-    /// It may, where its session allows the tool.
+    /// The agent may use the tools that its session allows.
     #[default]
     Allow,
-    /// It may not.
+    /// The agent may use no tool of its own that needs permission.
     Reject,
 }
 
 impl AgentConfig {
-    /// Checks what the types don't.
+    /// Validates the values that the types don't constrain.
     ///
     /// # Errors
-    /// The first thing that can't be right, and what would be.
+    ///
+    /// Fails with a description of the first invalid value.
     pub fn check(&self) -> Result<(), String> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         let name = &self.name;
-        let fits = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain);
+        let fits = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_permitted);
         if !fits || name.contains(PROVIDER_SEPARATOR) || name.ends_with('_') {
             return Err(format!(
                 "name must be 1 to {NAME_BYTES_MAX} characters of a-z A-Z 0-9 _ - . without \
@@ -100,7 +101,7 @@ impl AgentConfig {
         Ok(())
     }
 
-    /// Returns the process that the agent is.
+    /// Returns the configuration of the agent's process.
     pub(super) fn process(&self) -> ChildProcessConfig {
         ChildProcessConfig {
             argv: self.argv.clone(),
@@ -110,17 +111,14 @@ impl AgentConfig {
         }
     }
 
-    /// How long it may take to be there.
     pub(super) fn start_timeout(&self) -> Duration {
         self.start_timeout.unwrap_or(START_TIMEOUT_DEFAULT)
     }
 
-    /// How long its process is kept without a turn.
     pub(super) fn idle_timeout(&self) -> Duration {
         self.idle_timeout.unwrap_or(IDLE_TIMEOUT_DEFAULT)
     }
 
-    /// How many of its processes there may be.
     pub(super) fn max_processes(&self) -> usize {
         self.max_processes.unwrap_or(PROCESSES_DEFAULT)
     }
@@ -130,7 +128,7 @@ impl AgentConfig {
 mod tests {
     use super::*;
 
-    fn fault(toml: &str) -> String {
+    fn error(toml: &str) -> String {
         let read: Result<AgentConfig, _> = toml::from_str(toml);
         match read {
             Ok(config) => config.check().err().unwrap_or_default(),
@@ -140,9 +138,9 @@ mod tests {
 
     #[test]
     fn an_agent_is_a_program() {
-        assert_eq!(fault("name = 'copilot'\nargv = ['copilot', '--acp']"), "");
+        assert_eq!(error("name = 'copilot'\nargv = ['copilot', '--acp']"), "");
         assert_eq!(
-            fault(
+            error(
                 "name = 'a'\nargv = ['x']\npermissions = 'reject'\nstart_timeout = '5s'\n\
                  idle_timeout = '1h'\nmax_processes = 1"
             ),
@@ -151,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_right_is_told() {
-        for (toml, words) in [
+    fn an_invalid_value_is_named() {
+        for (toml, text) in [
             ("name = ''\nargv = ['x']", "name must be"),
             ("name = 'a__b'\nargv = ['x']", "name must be"),
             ("name = 'a_'\nargv = ['x']", "not end with `_`"),
@@ -165,7 +163,7 @@ mod tests {
             ("name = 'a'\nargv = ['x']\nmax_processes = 0", "from 1 to 10000"),
             ("name = 'a'\nargv = ['x']\ncolour = 1", "unknown field `colour`"),
         ] {
-            assert!(fault(toml).contains(words), "{toml}: {}", fault(toml));
+            assert!(error(toml).contains(text), "{toml}: {}", error(toml));
         }
     }
 }

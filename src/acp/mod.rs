@@ -1,23 +1,25 @@
-//! Agents that speak the Agent Client Protocol (ACP): processes that are talked to over their pipes.
+//! External agents that speak the Agent Client Protocol (ACP) over the pipes of a process.
 //!
-//! Each session has a process of its own, which is started at the session's first turn and lives on
-//! until it has been idle for a while. It holds one conversation, and is told what was said before
-//! where it doesn't know that. What it does with its own tools is told as calls. Callpark's tools it
-//! finds at an MCP server on the loopback interface, where each process shows a token of its own.
+//! Each session has a process of its own, which is started at the session's first turn and ends when
+//! it has been idle for a while. The process holds one conversation, and is sent the history if it
+//! doesn't know it. What an agent does with its own tools is shown as calls. It finds callpark's tools
+//! at an MCP server on the loopback interface, where each process authenticates with its own token.
 //!
-//! Of a call's output an agent tells the whole each time; what is told on is only what is new. Where
-//! it doesn't continue what was told before, all of it is told once more, behind a line that says so.
+//! An agent repeats the whole output of a call in each update; only the new part is emitted. If the
+//! output doesn't continue the previous one, all of it is emitted again behind a separator.
 
-mod calls;
 mod config;
-mod failure;
+mod error;
+mod event_sink;
+mod host;
+mod own_calls;
 mod permission;
 mod pool;
 mod process;
 mod prompt;
-mod reader;
-mod telling;
-mod tools;
+mod read_gate;
+mod slot;
+mod tool_server;
 mod turn;
 mod usage;
 mod worker;
@@ -32,31 +34,31 @@ use crate::model::SessionId;
 use crate::telemetry::Metrics;
 
 pub use config::{AgentConfig, Permissions};
-use failure::blame;
-use pool::Pool;
+use error::agent_error;
+use pool::ProcessPool;
 
 /// An agent that speaks ACP.
 pub struct AcpAgent {
-    pool: Arc<Pool>,
+    pool: Arc<ProcessPool>,
 }
 
 impl AcpAgent {
-    /// An agent that nobody has asked for anything. Its configuration has been checked.
+    /// Creates an agent without starting a process. The configuration must be valid.
     pub fn new(config: AgentConfig, launcher: Launcher, metrics: Metrics) -> Self {
-        Self { pool: Arc::new(Pool::new(config, launcher, metrics)) }
+        Self { pool: Arc::new(ProcessPool::new(config, launcher, metrics)) }
     }
 }
 
 #[async_trait]
 impl Agent for AcpAgent {
     fn name(&self) -> &str {
-        &self.pool.config.name
+        self.pool.agent()
     }
 
     fn turn(&self, request: AgentRequest) -> AgentStream {
         let pool = self.pool.clone();
         Box::pin(async_stream::stream! {
-            let mut events = match pool.order(request) {
+            let mut events = match pool.enqueue(request) {
                 Ok(events) => events,
                 Err(error) => {
                     yield Err(error);
@@ -70,9 +72,9 @@ impl Agent for AcpAgent {
                     return;
                 }
             }
-            // Whoever played it has left without a word.
-            let name = &pool.config.name;
-            yield Err(blame(name, ModelErrorCode::Connection, "its turn ended before it was whole"));
+            // The worker has ended without an event for it.
+            let reason = "its turn ended before it was complete";
+            yield Err(agent_error(pool.agent(), ModelErrorCode::Connection, reason));
         })
     }
 

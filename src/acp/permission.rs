@@ -1,4 +1,4 @@
-//! What an agent is answered when it asks whether it may use a tool.
+//! Answers to an agent that asks for permission to use a tool.
 
 use agent_client_protocol::v1::schema::{
     PermissionOption, PermissionOptionKind, RequestPermissionOutcome, SelectedPermissionOutcome,
@@ -7,7 +7,7 @@ use agent_client_protocol::v1::schema::{
 
 use super::config::Permissions;
 
-/// The name of a tool of an agent's own.
+/// Returns the name of an agent's own tool of this kind.
 pub(super) fn tool_name(agent: &str, kind: ToolKind) -> String {
     let kind = match kind {
         ToolKind::Read => "read",
@@ -24,7 +24,7 @@ pub(super) fn tool_name(agent: &str, kind: ToolKind) -> String {
     format!("{agent}{}{kind}", crate::tool::PROVIDER_SEPARATOR)
 }
 
-/// Whether a tool of an agent's own may be used.
+/// Returns whether an agent may use one of its own tools.
 pub(super) fn is_allowed(permissions: Permissions, allowed_tools: &[String], tool: &str) -> bool {
     match permissions {
         Permissions::Allow => {
@@ -34,8 +34,12 @@ pub(super) fn is_allowed(permissions: Permissions, allowed_tools: &[String], too
     }
 }
 
-/// The option that says so. What an option means is its kind: neither its place nor its name is.
-pub(super) fn answer(is_allowed: bool, options: &[PermissionOption]) -> RequestPermissionOutcome {
+/// Chooses the option for a decision. Only the kind of an option is significant, not its position or
+/// its name.
+pub(super) fn choose_option(
+    is_allowed: bool,
+    options: &[PermissionOption],
+) -> RequestPermissionOutcome {
     let kinds = match is_allowed {
         true => [PermissionOptionKind::AllowOnce, PermissionOptionKind::AllowAlways],
         false => [PermissionOptionKind::RejectOnce, PermissionOptionKind::RejectAlways],
@@ -54,18 +58,18 @@ mod tests {
     use super::*;
 
     fn chosen(is_allowed: bool, kinds: &[PermissionOptionKind]) -> Option<String> {
-        let option = |(place, kind): (usize, &PermissionOptionKind)| {
-            PermissionOption::new(place.to_string(), "Yes", *kind)
+        let option = |(position, kind): (usize, &PermissionOptionKind)| {
+            PermissionOption::new(position.to_string(), "Yes", *kind)
         };
         let options: Vec<PermissionOption> = kinds.iter().enumerate().map(option).collect();
-        match answer(is_allowed, &options) {
+        match choose_option(is_allowed, &options) {
             RequestPermissionOutcome::Selected(selected) => Some(selected.option_id.to_string()),
             _ => None,
         }
     }
 
     #[test]
-    fn the_narrower_option_of_the_right_kind_is_chosen_wherever_it_stands() {
+    fn the_narrower_option_of_the_right_kind_is_chosen_at_any_position() {
         use PermissionOptionKind::{AllowAlways, AllowOnce, RejectAlways, RejectOnce};
         let all = [RejectAlways, AllowAlways, RejectOnce, AllowOnce];
         assert_eq!(chosen(true, &all).unwrap(), "3");

@@ -1,198 +1,106 @@
-//! The processes of an agent: one for each session that plays turns with it.
+//! The processes of an agent: at most one for each session.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc;
 
 use super::config::AgentConfig;
-use super::failure::blame;
-use super::telling::EVENTS_MAX;
-use super::tools::ToolServer;
-use super::worker::{Order, Worker};
+use super::error::agent_error;
+use super::event_sink::EVENTS_MAX;
+use super::host::AgentHost;
+use super::slot::{Slot, SlotsGuard, TurnOrder};
+use super::worker::Worker;
 use crate::agent::{AgentEvent, AgentRequest, ModelError, ModelErrorCode};
 use crate::exec::Launcher;
 use crate::model::SessionId;
 use crate::telemetry::Metrics;
 
-/// Turns of one session that wait for the one before them, which is being cancelled, to end.
-const ORDERS_MAX: usize = 8;
-
-/// All that is held for an agent.
-pub(super) struct Pool {
-    pub(super) config: AgentConfig,
-    pub(super) launcher: Launcher,
-    pub(super) metrics: Metrics,
-    pub(super) tools: ToolServer,
-    pub(super) tasks: TaskTracker,
-    pub(super) closing: CancellationToken,
-    /// A place for each process that there may be. It is held until the process has ended.
-    pub(super) places: Arc<Semaphore>,
-    /// Who holds a process, or is about to. Orders are sent and seats are left under this lock, so
-    /// that no order reaches a seat that nobody sits on.
-    seats: Mutex<HashMap<SessionId, Arc<Seat>>>,
+/// The processes of an agent.
+pub(super) struct ProcessPool {
+    host: Arc<AgentHost>,
 }
 
-/// Where the turns of one session are ordered.
-pub(super) struct Seat {
-    orders: mpsc::Sender<Order>,
-    stop: CancellationToken,
-    /// The process has ended.
-    pub(super) left: CancellationToken,
-    /// None: a turn is played, or is about to be.
-    idle_since: Mutex<Option<Instant>>,
-}
-
-impl Seat {
-    /// How long no turn has been played.
-    pub(super) fn idle_for(&self) -> Duration {
-        self.idle().map(|since| since.elapsed()).unwrap_or_default()
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pool {
+impl ProcessPool {
     pub(super) fn new(config: AgentConfig, launcher: Launcher, metrics: Metrics) -> Self {
-        let places = Arc::new(Semaphore::new(config.max_processes()));
-        Self {
-            config,
-            launcher,
-            metrics,
-            tools: ToolServer::default(),
-            tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
-            places,
-            seats: Mutex::default(),
-        }
+        Self { host: Arc::new(AgentHost::new(config, launcher, metrics)) }
     }
 
-    /// Orders a turn. What comes of it arrives on the channel that is returned; dropping that cancels
-    /// the turn.
-    pub(super) fn order(
-        self: &Arc<Self>,
+    /// Returns the agent's name.
+    pub(super) fn agent(&self) -> &str {
+        &self.host.config.name
+    }
+
+    /// Enqueues a turn, and returns the channel of its events. Dropping the channel cancels the turn.
+    pub(super) fn enqueue(
+        &self,
         request: AgentRequest,
     ) -> Result<mpsc::Receiver<Result<AgentEvent, ModelError>>, ModelError> {
-        let fail = |code, reason: &str| blame(&self.config.name, code, reason);
+        let fail = |code, reason: &str| agent_error(self.agent(), code, reason);
         let session_id = request.session_id;
-        let (events, told) = mpsc::channel(EVENTS_MAX);
-        let order = Order { request, events };
-        let mut seats = self.lock();
-        if self.closing.is_cancelled() {
-            return Err(fail(ModelErrorCode::Connection, "callpark stops"));
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let mut slots = self.host.slots.lock();
+        if self.host.closing.is_cancelled() {
+            return Err(fail(ModelErrorCode::Connection, "callpark is stopping"));
         }
-        let seat = match seats.get(&session_id) {
-            Some(seat) => seat.clone(),
+        let slot = match slots.get(session_id) {
+            Some(slot) => slot,
             None => {
-                self.make_room(&mut seats)?;
-                let seat = self.seat(session_id);
-                seats.insert(session_id, seat.clone());
-                seat
+                self.make_room(&mut slots)?;
+                let slot = self.start_worker(session_id);
+                slots.insert(session_id, slot.clone());
+                slot
             }
         };
-        // Nobody counts it as idle from here on.
-        *seat.idle() = None;
-        let is_full = seat.orders.try_send(order).is_err();
-        match is_full {
-            true => Err(fail(
+        match slot.enqueue(TurnOrder { request, events }) {
+            true => Ok(receiver),
+            false => Err(fail(
                 ModelErrorCode::Server,
-                "turns of this session that were given up have not ended: try again in a few seconds",
+                "cancelled turns of this session have not ended: try again in a few seconds",
             )),
-            false => Ok(told),
         }
     }
 
-    /// Makes room for one more process: the one that has been idle the longest ends.
-    fn make_room(&self, seats: &mut HashMap<SessionId, Arc<Seat>>) -> Result<(), ModelError> {
-        let max = self.config.max_processes();
-        if seats.len() < max {
+    /// Makes room for one more process by ending the one that has been idle for the longest time.
+    fn make_room(&self, slots: &mut SlotsGuard<'_>) -> Result<(), ModelError> {
+        let max = self.host.config.max_processes();
+        if slots.len() < max {
             return Ok(());
         }
-        let idle =
-            seats.iter().filter_map(|(id, seat)| Some((seat.idle().as_ref().copied()?, *id)));
-        let longest = idle.min_by_key(|(since, _)| *since);
-        let seat = longest.and_then(|(_, session_id)| seats.remove(&session_id));
-        let Some(seat) = seat else {
+        let Some(slot) = slots.remove_longest_idle() else {
             let reason = format!(
-                "all of its {max} processes (max_processes) play turns: try again when one has ended"
+                "all of its {max} processes (max_processes) are running turns: try again when one \
+                 has ended"
             );
-            return Err(blame(&self.config.name, ModelErrorCode::Server, &reason));
+            return Err(agent_error(self.agent(), ModelErrorCode::Server, &reason));
         };
-        seat.stop.cancel();
+        slot.stop.cancel();
         Ok(())
     }
 
-    fn seat(self: &Arc<Self>, session_id: SessionId) -> Arc<Seat> {
-        let (order, orders) = mpsc::channel(ORDERS_MAX);
-        let stop = self.closing.child_token();
-        let seat = Arc::new(Seat {
-            orders: order,
-            stop: stop.clone(),
-            left: CancellationToken::new(),
-            idle_since: Mutex::default(),
-        });
-        let worker = Worker { pool: self.clone(), session_id, seat: seat.clone(), orders, stop };
-        self.tasks.spawn(worker.work());
-        seat
-    }
-
-    /// Notes that nothing is ordered, if that is so.
-    pub(super) fn rest(&self, worker: &Worker) {
-        let _seats = self.lock();
-        if worker.orders.is_empty() {
-            worker.seat.idle().get_or_insert(Instant::now());
-        }
-    }
-
-    /// Leaves the seat, if nothing is ordered.
-    pub(super) fn leave(&self, worker: &Worker) -> bool {
-        let mut seats = self.lock();
-        let may_leave = worker.orders.is_empty();
-        if may_leave {
-            remove(&mut seats, worker);
-        }
-        may_leave
-    }
-
-    /// Leaves the seat, whatever is ordered.
-    pub(super) fn abandon(&self, worker: &Worker) {
-        remove(&mut self.lock(), worker);
+    fn start_worker(&self, session_id: SessionId) -> Arc<Slot> {
+        let (slot, orders) = Slot::new(self.host.closing.child_token());
+        let worker = Worker { host: self.host.clone(), session_id, slot: slot.clone(), orders };
+        self.host.tasks.spawn(worker.run());
+        slot
     }
 
     /// Ends the process of a session, and waits for its end.
     pub(super) async fn forget(&self, session_id: SessionId) {
-        let seat = self.lock().remove(&session_id);
-        if let Some(seat) = seat {
-            seat.stop.cancel();
-            seat.left.cancelled().await;
+        let slot = self.host.slots.lock().remove(session_id);
+        if let Some(slot) = slot {
+            slot.stop.cancel();
+            slot.ended.cancelled().await;
         }
     }
 
     /// Ends all processes, and waits for their end.
     pub(super) async fn close(&self) {
-        // Under the lock: no order comes between.
+        // Under the lock, so that no turn is enqueued meanwhile.
         {
-            let _seats = self.lock();
-            self.closing.cancel();
+            let _slots = self.host.slots.lock();
+            self.host.closing.cancel();
         }
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Seat>>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The seat may have been given to somebody else since.
-fn remove(seats: &mut HashMap<SessionId, Arc<Seat>>, worker: &Worker) {
-    if seats.get(&worker.session_id).is_some_and(|seat| Arc::ptr_eq(seat, &worker.seat)) {
-        seats.remove(&worker.session_id);
+        self.host.tasks.close();
+        self.host.tasks.wait().await;
     }
 }

@@ -1,11 +1,12 @@
-//! An agent's process: from its start to its end.
+//! The process of an agent, from its start to its end.
 
 use std::time::Duration;
 
 use agent_client_protocol::schema::ProtocolVersion;
 use agent_client_protocol::v1::schema::{
     AgentCapabilities, ClientCapabilities, Implementation, InitializeRequest,
-    RequestPermissionRequest, RequestPermissionResponse, SessionNotification,
+    RequestPermissionOutcome, RequestPermissionRequest, RequestPermissionResponse,
+    SessionNotification,
 };
 use agent_client_protocol::v1::{ConnectionTo, Responder};
 use agent_client_protocol::{
@@ -21,223 +22,282 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::config::AgentConfig;
-use super::failure::{blame, refusal, start_code};
-use super::reader::{Gate, Gated, Noting, Strange};
+use super::error::{agent_error, error_answer, start_error_code};
+use super::read_gate::{GatedReader, GatedWriter, ReadGate, UnexpectedLine};
 use crate::agent::{ModelError, ModelErrorCode};
 use crate::exec::{
     BoundedLines, FirstError, LastLines, LaunchedProcess, Launcher, ProcessLife, describe_exit,
 };
 
-/// Messages of an agent that wait to be looked at. More are left in the pipe.
+/// The number of messages of an agent that wait to be received. Further messages stay in the pipe.
 const MESSAGES_MAX: usize = 16;
 
-/// How long a process that says nothing more may take to end, and what it has said last to be read.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The time that a process may take to exit after it has closed its pipes, and the time that its last
+/// output may take to be read.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What an agent says by itself.
-pub(super) enum Incoming {
-    /// What it does.
+/// A message that an agent sends on its own initiative.
+pub(super) enum AgentMessage {
+    /// An update about what it is doing.
     Update(Box<SessionNotification>),
-    /// It asks whether it may do something.
-    Permission(Box<Asked>),
+    /// A request for permission.
+    Permission(Box<PermissionRequest>),
 }
 
-/// What an agent asks, and where the answer goes.
-pub(super) struct Asked {
+/// A request for permission, with the channel for the answer.
+pub(super) struct PermissionRequest {
     pub(super) request: RequestPermissionRequest,
     pub(super) responder: Responder<RequestPermissionResponse>,
 }
 
-/// A process that has shaken hands.
-pub(super) struct Process {
-    agent: String,
-    /// What is asked of it.
-    pub(super) connection: ConnectionTo<AgentRole>,
-    /// What it can do.
-    pub(super) capabilities: AgentCapabilities,
-    /// What it says by itself.
-    pub(super) incoming: mpsc::Receiver<Incoming>,
-    pub(super) pipes: Pipes,
+/// Discards a message that doesn't belong to a turn. A permission is denied.
+pub(super) fn discard(message: AgentMessage) {
+    match message {
+        AgentMessage::Update(update) => tracing::trace!(?update, "an update outside of a turn"),
+        AgentMessage::Permission(permission) => {
+            let outcome = RequestPermissionOutcome::Cancelled;
+            // If the answer can't be sent, the agent has ended.
+            let _sent = permission.responder.respond(RequestPermissionResponse::new(outcome));
+        }
+    }
 }
 
-/// A process, and what is known of it.
-pub(super) struct Pipes {
-    life: ProcessLife,
-    /// Ends the connection when it is dropped, and with it what the process reads.
-    connected: DropGuard,
-    serving: JoinHandle<()>,
-    listening: JoinHandle<()>,
-    fault: FirstError,
-    strange: Strange,
-    last_lines: LastLines,
+/// A process that has completed the handshake.
+pub(super) struct Process {
+    agent: String,
+    pub(super) connection: ConnectionTo<AgentRole>,
+    pub(super) capabilities: AgentCapabilities,
+    pub(super) incoming: mpsc::Receiver<AgentMessage>,
+    pub(super) child: Child,
 }
 
 impl Process {
-    /// Starts a process, and shakes hands with it.
+    /// Starts a process, and completes the handshake.
     pub(super) async fn start(
         config: &AgentConfig,
         launcher: &Launcher,
         tasks: &TaskTracker,
     ) -> Result<Self, ModelError> {
-        let fail = |code, reason: &str| blame(&config.name, code, reason);
+        let fail = |code, reason: &str| agent_error(&config.name, code, reason);
         let agent = config.name.clone();
-        let log = move |line: &str| tracing::debug!(agent, line, "an agent wrote a line");
+        let log = move |line: &str| tracing::debug!(agent, line, "stderr of an agent");
         let launched = launcher.launch(&config.process(), tasks, log);
-        let launched = launched.map_err(|error| fail(start_code(&error), &error.to_string()))?;
-        let (said, incoming) = mpsc::channel(MESSAGES_MAX);
-        let (pipes, connection) = open(launched, said, tasks);
+        let launched =
+            launched.map_err(|error| fail(start_error_code(&error), &error.to_string()))?;
+        let (messages, incoming) = mpsc::channel(MESSAGES_MAX);
+        let (child, connection) = Child::connect(launched, messages, tasks);
         let limit = config.start_timeout();
-        let handshake = timeout(limit, shake_hands(connection, &pipes)).await;
+        let handshake = timeout(limit, child.handshake(connection)).await;
         let (code, reason) = match handshake {
             Ok(Ok((connection, capabilities))) => {
                 let agent = config.name.clone();
-                return Ok(Self { agent, connection, capabilities, incoming, pipes });
+                return Ok(Self { agent, connection, capabilities, incoming, child });
             }
             Ok(Err(failed)) => failed,
             Err(_) => (
-                match pipes.strange.is_there() {
-                    true => ModelErrorCode::Garbled,
+                match child.unexpected_line.exists() {
+                    true => ModelErrorCode::Malformed,
                     false => ModelErrorCode::Timeout,
                 },
-                format!("it didn't shake hands in {limit:?} (start_timeout)"),
+                format!("it did not complete the handshake in {limit:?} (start_timeout)"),
             ),
         };
-        let (strange, last_lines) = (pipes.strange.clone(), pipes.last_lines.clone());
-        pipes.end().await;
-        Err(fail(code, &format!("{reason}{}{}", strange.told(), last_lines.suffix())))
+        let (line, last_lines) = (child.unexpected_line.clone(), child.last_lines.clone());
+        child.end().await;
+        Err(fail(code, &format!("{reason}{}{}", line.describe(), last_lines.suffix())))
     }
 
-    /// An error of a turn that this process has failed.
-    pub(super) fn blame(&self, code: ModelErrorCode, reason: &str) -> ModelError {
-        blame(&self.agent, code, reason)
+    /// Returns the error of a turn in which this process failed.
+    pub(super) fn error(&self, code: ModelErrorCode, reason: &str) -> ModelError {
+        agent_error(&self.agent, code, reason)
     }
 
-    /// Why it answered `what` with an error, or not at all.
-    pub(super) async fn failed(&self, what: &str, error: &ProtocolError) -> ModelError {
-        let (code, reason) = self.pipes.failed(what, error).await;
-        let last_lines = self.pipes.last_lines.suffix();
-        self.blame(code, &format!("{reason}{}{last_lines}", self.pipes.strange.told()))
+    /// Returns the error for a `request` that the process answered with an error, or not at all.
+    pub(super) async fn request_error(&self, request: &str, error: &ProtocolError) -> ModelError {
+        let (code, reason) = self.child.request_error(request, error).await;
+        let (line, last_lines) = (self.child.unexpected_line.describe(), &self.child.last_lines);
+        self.error(code, &format!("{reason}{line}{}", last_lines.suffix()))
     }
 
-    /// What is to be said of a process that has ended.
-    pub(super) async fn parted(&self) -> ModelError {
-        let reason = self.pipes.parting().await;
-        let last_lines = self.pipes.last_lines.suffix();
-        self.blame(ModelErrorCode::Connection, &format!("{reason}{last_lines}"))
+    /// Returns the error for a process that has ended.
+    pub(super) async fn exit_error(&self) -> ModelError {
+        let reason = self.child.exit_reason().await;
+        let last_lines = self.child.last_lines.suffix();
+        self.error(ModelErrorCode::Connection, &format!("{reason}{last_lines}"))
     }
 
-    /// Ends it, and all of its group.
+    /// Ends the process and its group.
     pub(super) async fn end(self) {
-        let Self { connection, incoming, pipes, .. } = self;
+        let Self { connection, incoming, child, .. } = self;
         drop((connection, incoming));
-        pipes.end().await;
+        child.end().await;
     }
 }
 
-impl Pipes {
-    /// Waits for the end of the process.
+/// The running process behind a connection.
+pub(super) struct Child {
+    life: ProcessLife,
+    /// Closes the connection when it is dropped, and with it the input of the process.
+    connected: DropGuard,
+    connection_task: JoinHandle<()>,
+    stderr_task: JoinHandle<()>,
+    first_error: FirstError,
+    unexpected_line: UnexpectedLine,
+    last_lines: LastLines,
+}
+
+type Handshake = (ConnectionTo<AgentRole>, AgentCapabilities);
+
+impl Child {
+    /// Starts to read and write. The connection is sent as soon as it exists.
+    fn connect(
+        launched: LaunchedProcess,
+        messages: mpsc::Sender<AgentMessage>,
+        tasks: &TaskTracker,
+    ) -> (Self, oneshot::Receiver<ConnectionTo<AgentRole>>) {
+        let LaunchedProcess { stdin, stdout, life, last_lines, stderr_task } = launched;
+        let (first_error, unexpected_line) = (FirstError::default(), UnexpectedLine::default());
+        let gate = ReadGate::default();
+        let stdout = GatedReader::new(stdout, gate.clone(), unexpected_line.clone());
+        let lines = BoundedLines::new(stdout, first_error.clone());
+        let (connected, connection) = oneshot::channel();
+        let stop = CancellationToken::new();
+        let stdin = GatedWriter::new(stdin, gate.clone());
+        let connection_work = hold_connection(Pipes { stdin, lines, messages, gate, connected });
+        let (stopped, noted) = (stop.clone(), first_error.clone());
+        let connection_task = tasks.spawn(async move {
+            if let Some(Err(error)) = stopped.run_until_cancelled(connection_work).await {
+                noted.record(format!("the connection with it failed: {error}"));
+            }
+        });
+        let connected = stop.drop_guard();
+        let child = Self {
+            life,
+            connected,
+            connection_task,
+            stderr_task,
+            first_error,
+            unexpected_line,
+            last_lines,
+        };
+        (child, connection)
+    }
+
+    /// Completes the handshake. An error is a code and the end of a sentence.
+    async fn handshake(
+        &self,
+        connection: oneshot::Receiver<ConnectionTo<AgentRole>>,
+    ) -> Result<Handshake, (ModelErrorCode, String)> {
+        let Ok(connection) = connection.await else {
+            return Err((ModelErrorCode::Connection, self.exit_reason().await));
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let request = InitializeRequest::new(ProtocolVersion::V1)
+            .client_capabilities(ClientCapabilities::default())
+            .client_info(Implementation::new("callpark", version));
+        let initialized = tokio::select! {
+            initialized = connection.send_request(request).block_task() => initialized,
+            _exit = self.life.ended() => {
+                return Err((ModelErrorCode::Connection, self.exit_reason().await));
+            }
+        };
+        let initialized = match initialized {
+            Ok(initialized) => initialized,
+            Err(error) => return Err(self.request_error("initialize", &error).await),
+        };
+        let spoken = initialized.protocol_version;
+        if spoken != ProtocolVersion::V1 {
+            let reason =
+                format!("it speaks version {spoken} of the protocol, but callpark version 1");
+            return Err((ModelErrorCode::Refused, reason));
+        }
+        Ok((connection, initialized.agent_capabilities))
+    }
+
+    /// Waits until the process has ended.
     pub(super) async fn ended(&self) {
         let _exit = self.life.ended().await;
     }
 
-    /// Why a process says nothing more. One that has a fault of its own isn't waited for; another
-    /// one is probably about to end, and how it does is worth a moment.
-    async fn parting(&self) -> String {
-        if let Some(fault) = self.fault.get() {
-            return fault;
+    /// Returns the reason for which the process sends nothing more. If no first_error is known, the process
+    /// is probably about to exit, and its exit status is waited for.
+    async fn exit_reason(&self) -> String {
+        if let Some(first_error) = self.first_error.get() {
+            return first_error;
         }
-        match timeout(LAST_WORDS, self.life.ended()).await {
+        match timeout(EXIT_TIMEOUT, self.life.ended()).await {
             Ok(exit) => {
-                // What it has said to people is read to its end by then.
+                // Its last lines on stderr belong to the reason.
                 let read = async {
-                    while !self.listening.is_finished() {
+                    while !self.stderr_task.is_finished() {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                 };
-                let _read = timeout(LAST_WORDS, read).await;
+                let _read = timeout(EXIT_TIMEOUT, read).await;
                 format!("it ended with {}", describe_exit(exit))
             }
             Err(_) => "it closed the connection".to_owned(),
         }
     }
 
-    async fn failed(&self, what: &str, error: &ProtocolError) -> (ModelErrorCode, String) {
-        let is_gone = agent_client_protocol::is_connection_terminated(error)
+    async fn request_error(
+        &self,
+        request: &str,
+        error: &ProtocolError,
+    ) -> (ModelErrorCode, String) {
+        let is_disconnected = agent_client_protocol::is_connection_terminated(error)
             || agent_client_protocol::is_incoming_transport_closed(error);
-        match self.fault.get() {
-            Some(fault) => (ModelErrorCode::Garbled, fault),
-            None if is_gone => (ModelErrorCode::Connection, self.parting().await),
-            None => refusal(what, error),
+        match self.first_error.get() {
+            Some(first_error) => (ModelErrorCode::Malformed, first_error),
+            None if is_disconnected => (ModelErrorCode::Connection, self.exit_reason().await),
+            None => error_answer(request, error),
         }
     }
 
     async fn end(self) {
-        let Self { life, connected, serving, listening, .. } = self;
+        let Self { life, connected, connection_task, stderr_task, .. } = self;
         drop(connected);
-        // What the process reads is closed with it.
-        let _closed = timeout(LAST_WORDS, serving).await;
+        // The input of the process is closed with the connection.
+        let _closed = timeout(EXIT_TIMEOUT, connection_task).await;
         life.end().await;
-        let _read = timeout(LAST_WORDS, listening).await;
+        let _read = timeout(EXIT_TIMEOUT, stderr_task).await;
     }
 }
 
-/// Begins to talk and to listen. The connection comes as soon as there is one.
-fn open(
-    launched: LaunchedProcess,
-    said: mpsc::Sender<Incoming>,
-    tasks: &TaskTracker,
-) -> (Pipes, oneshot::Receiver<ConnectionTo<AgentRole>>) {
-    let LaunchedProcess { stdin, stdout, life, last_lines, stderr_task: listening } = launched;
-    let (fault, strange) = (FirstError::default(), Strange::default());
-    let gate = Gate::default();
-    let lines = BoundedLines::new(Gated::new(stdout, gate.clone(), strange.clone()), fault.clone());
-    let (there, connection) = oneshot::channel();
-    let stop = CancellationToken::new();
-    let stdin = Noting::new(stdin, gate.clone());
-    let serving = serve(Serving { stdin, lines, said, gate, there });
-    let (stopped, noted) = (stop.clone(), fault.clone());
-    let serving = tasks.spawn(async move {
-        if let Some(Err(error)) = stopped.run_until_cancelled(serving).await {
-            noted.record(format!("the connection with it failed: {error}"));
-        }
-    });
-    let connected = stop.drop_guard();
-    (Pipes { life, connected, serving, listening, fault, strange, last_lines }, connection)
-}
-
-/// What a connection is made of.
-struct Serving<W, R> {
+/// The parts of a connection.
+struct Pipes<W, R> {
     stdin: W,
     lines: R,
-    said: mpsc::Sender<Incoming>,
-    gate: Gate,
-    there: oneshot::Sender<ConnectionTo<AgentRole>>,
+    messages: mpsc::Sender<AgentMessage>,
+    gate: ReadGate,
+    connected: oneshot::Sender<ConnectionTo<AgentRole>>,
 }
 
-/// Holds a connection until it is dropped or fails. Requests that nothing here answers, such as those
-/// for files and terminals, are answered with "method not found" by the library.
-async fn serve<W, R>(serving: Serving<W, R>) -> Result<(), ProtocolError>
+/// Holds a connection until it is dropped or fails. The library answers requests that have no handler
+/// here, such as those for files and terminals, with "method not found".
+async fn hold_connection<W, R>(pipes: Pipes<W, R>) -> Result<(), ProtocolError>
 where
     W: AsyncWrite + Send + 'static,
     R: AsyncRead + Send + 'static,
 {
-    let Serving { stdin, lines, said, gate, there } = serving;
-    let (updates, update_gate) = (said.clone(), gate.clone());
+    let Pipes { stdin, lines, messages, gate, connected } = pipes;
+    let (updates, update_gate) = (messages.clone(), gate.clone());
     Client
         .v1()
         .name("callpark")
         .on_receive_notification(
             async move |notification: SessionNotification, _| {
-                let update = Incoming::Update(Box::new(notification));
-                pass(&updates, &update_gate, update).await;
+                let update = AgentMessage::Update(Box::new(notification));
+                forward(&updates, &update_gate, update).await;
                 Ok(())
             },
             on_receive_notification!(),
         )
         .on_receive_request(
             async move |request: RequestPermissionRequest, responder, _| {
-                let permission = Incoming::Permission(Box::new(Asked { request, responder }));
-                pass(&said, &gate, permission).await;
+                let permission = PermissionRequest { request, responder };
+                let permission = AgentMessage::Permission(Box::new(permission));
+                forward(&messages, &gate, permission).await;
                 Ok(())
             },
             on_receive_request!(),
@@ -245,51 +305,19 @@ where
         .connect_with(
             ByteStreams::new(stdin.compat_write(), lines.compat()),
             async move |connection| {
-                // Nobody waits for it when the start was given up.
-                let _sent = there.send(connection);
+                // The receiver is gone if the start was abandoned.
+                let _sent = connected.send(connection);
                 std::future::pending().await
             },
         )
         .await
 }
 
-/// Waits for a place for what was said, and reads nothing more while it waits.
-async fn pass(said: &mpsc::Sender<Incoming>, gate: &Gate, incoming: Incoming) {
-    if let Err(mpsc::error::TrySendError::Full(incoming)) = said.try_send(incoming) {
-        let _shut = gate.shut();
-        // It has no reader when the process is being ended.
-        let _sent = said.send(incoming).await;
+/// Forwards a message. While it waits for room, nothing is read from the process.
+async fn forward(messages: &mpsc::Sender<AgentMessage>, gate: &ReadGate, message: AgentMessage) {
+    if let Err(mpsc::error::TrySendError::Full(message)) = messages.try_send(message) {
+        let _closed = gate.close();
+        // The receiver is gone if the process is being ended.
+        let _sent = messages.send(message).await;
     }
-}
-
-type Shaken = (ConnectionTo<AgentRole>, AgentCapabilities);
-
-/// An error is a code and the end of a sentence.
-async fn shake_hands(
-    connection: oneshot::Receiver<ConnectionTo<AgentRole>>,
-    pipes: &Pipes,
-) -> Result<Shaken, (ModelErrorCode, String)> {
-    let Ok(connection) = connection.await else {
-        return Err((ModelErrorCode::Connection, pipes.parting().await));
-    };
-    let version = env!("CARGO_PKG_VERSION");
-    let request = InitializeRequest::new(ProtocolVersion::V1)
-        .client_capabilities(ClientCapabilities::default())
-        .client_info(Implementation::new("callpark", version));
-    let initialized = tokio::select! {
-        initialized = connection.send_request(request).block_task() => initialized,
-        _exit = pipes.life.ended() => {
-            return Err((ModelErrorCode::Connection, pipes.parting().await));
-        }
-    };
-    let initialized = match initialized {
-        Ok(initialized) => initialized,
-        Err(error) => return Err(pipes.failed("initialize", &error).await),
-    };
-    let spoken = initialized.protocol_version;
-    if spoken != ProtocolVersion::V1 {
-        let reason = format!("it speaks version {spoken} of the protocol, and callpark version 1");
-        return Err((ModelErrorCode::Refused, reason));
-    }
-    Ok((connection, initialized.agent_capabilities))
 }

@@ -1,18 +1,18 @@
-//! What a turn has used, from what an agent counts.
+//! The usage of a turn, derived from the counts of an agent.
 
 use agent_client_protocol::v1::schema::Usage as ProtocolUsage;
 
 use crate::model::Usage;
 
-/// What an agent has counted.
+/// The token counts of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counts {
+pub(super) struct TokenCounts {
     input: u64,
     cached: u64,
     output: u64,
 }
 
-impl From<&ProtocolUsage> for Counts {
+impl From<&ProtocolUsage> for TokenCounts {
     fn from(usage: &ProtocolUsage) -> Self {
         Self {
             input: usage.input_tokens,
@@ -22,12 +22,12 @@ impl From<&ProtocolUsage> for Counts {
     }
 }
 
-/// What was used since `before`. The counts are sums over a conversation; of an agent whose counts
-/// fall, they are those of the turn.
-pub(super) fn since(before: Counts, now: Counts) -> Usage {
-    let falls =
+/// Returns the usage between two counts. TokenCounts are sums over a conversation; if they fall, the agent
+/// counts each turn by itself.
+pub(super) fn usage_since(before: TokenCounts, now: TokenCounts) -> Usage {
+    let has_fallen =
         now.input < before.input || now.output < before.output || now.cached < before.cached;
-    let before = if falls { Counts::default() } else { before };
+    let before = if has_fallen { TokenCounts::default() } else { before };
     let input_tokens = now.input - before.input;
     Usage {
         input_tokens,
@@ -42,19 +42,19 @@ mod tests {
     use super::*;
 
     fn counted(before: [u64; 3], now: [u64; 3]) -> [u64; 3] {
-        let counts = |[input, cached, output]: [u64; 3]| Counts { input, cached, output };
-        let used = since(counts(before), counts(now));
+        let counts = |[input, cached, output]: [u64; 3]| TokenCounts { input, cached, output };
+        let used = usage_since(counts(before), counts(now));
         [used.input_tokens, used.cached_input_tokens, used.output_tokens]
     }
 
     #[test]
-    fn a_turn_has_used_what_the_sums_have_grown_by() {
+    fn the_usage_of_a_turn_is_the_growth_of_the_sums() {
         assert_eq!(counted([0, 0, 0], [100, 40, 10]), [100, 40, 10]);
         assert_eq!(counted([100, 40, 10], [250, 140, 15]), [150, 100, 5]);
     }
 
     #[test]
-    fn counts_that_fall_are_those_of_the_turn() {
+    fn counts_that_fall_belong_to_the_turn() {
         assert_eq!(counted([100, 0, 10], [60, 0, 20]), [60, 0, 20]);
     }
 }

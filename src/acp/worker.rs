@@ -1,211 +1,203 @@
-//! Who holds the process of one session: it plays the turns one after the other.
+//! The owner of the process of one session, which runs the session's turns one after the other.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
-use super::failure::blame;
-use super::pool::{Pool, Seat};
-use super::process::Process;
-use super::telling::{Halt, Telling};
-use super::tools::Pass;
-use super::turn::{Conversation, Stage, let_go};
-use crate::agent::{AgentEvent, AgentRequest, ModelError, ModelErrorCode};
+use super::error::agent_error;
+use super::event_sink::{EventSink, TurnAbort};
+use super::host::AgentHost;
+use super::process::{Process, discard};
+use super::slot::{Slot, TurnOrder};
+use super::tool_server::ToolToken;
+use super::turn::{Conversation, TurnIo};
+use crate::agent::{AgentRequest, ModelError, ModelErrorCode};
 use crate::model::SessionId;
 
-/// A turn to play.
-pub(super) struct Order {
-    pub(super) request: AgentRequest,
-    pub(super) events: mpsc::Sender<Result<AgentEvent, ModelError>>,
-}
-
-/// Plays the turns of one session.
+/// The owner of the process of one session.
 pub(super) struct Worker {
-    pub(super) pool: Arc<Pool>,
+    pub(super) host: Arc<AgentHost>,
     pub(super) session_id: SessionId,
-    pub(super) seat: Arc<Seat>,
-    pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) stop: CancellationToken,
+    pub(super) slot: Arc<Slot>,
+    pub(super) orders: mpsc::Receiver<TurnOrder>,
 }
 
-/// A process, and what it knows.
-struct Held {
+/// A process with the conversation that it knows.
+struct LiveProcess {
     process: Process,
-    pass: Pass,
+    token: ToolToken,
+    /// The conversation of the last turn, or `None` if the next turn begins a new one.
     conversation: Option<Conversation>,
 }
 
 impl Worker {
-    /// Plays until the process has been idle for too long, has ended, or is to end.
-    pub(super) async fn work(mut self) {
-        let _left = self.seat.left.clone().drop_guard();
-        let places = self.pool.places.clone();
-        let place = tokio::select! {
-            () = self.stop.cancelled() => None,
-            place = places.acquire_owned() => place.ok(),
+    /// Runs turns until the process has been idle for too long, has ended, or is stopped.
+    pub(super) async fn run(mut self) {
+        let _ended = self.slot.ended.clone().drop_guard();
+        let permits = self.host.process_permits.clone();
+        let permit = tokio::select! {
+            () = self.slot.stop.cancelled() => None,
+            permit = permits.acquire_owned() => permit.ok(),
         };
-        let mut held: Option<Held> = None;
-        while place.is_some() {
-            match self.wait(held.as_mut()).await {
-                Wake::Order(order) => held = self.turn(*order, held.take()).await,
+        let mut live: Option<LiveProcess> = None;
+        while permit.is_some() {
+            match self.wait(live.as_mut()).await {
+                Wake::Order(order) => live = self.run_turn(*order, live.take()).await,
                 Wake::Idle => {}
-                Wake::Gone => {
-                    if let Some(held) = held.take() {
-                        held.end().await;
+                Wake::ProcessEnded => {
+                    if let Some(live) = live.take() {
+                        live.process.end().await;
                     }
                 }
                 Wake::Stop => break,
             }
-            self.pool.rest(&self);
-            let idle_too_long = match held {
-                Some(_) => self.seat.idle_for() >= self.pool.config.idle_timeout(),
+            self.host.slots.mark_idle(&self.slot, &self.orders);
+            let idle_too_long = match live {
+                Some(_) => self.slot.idle_for() >= self.host.config.idle_timeout(),
                 None => true,
             };
-            if idle_too_long && self.pool.leave(&self) {
+            let slots = &self.host.slots;
+            if idle_too_long && slots.release_if_idle(self.session_id, &self.slot, &self.orders) {
                 break;
             }
         }
-        self.pool.abandon(&self);
-        if let Some(held) = held {
-            held.end().await;
+        self.host.slots.lock().release(self.session_id, &self.slot);
+        if let Some(live) = live {
+            live.process.end().await;
         }
-        // Whoever ordered a turn that isn't played hears why.
+        // Turns that are still queued fail with the reason.
         self.orders.close();
         while let Some(order) = self.orders.recv().await {
-            let _sent = order.events.try_send(Err(self.stopped()));
+            let _sent = order.events.try_send(Err(self.stop_error()));
         }
     }
 
     /// Waits for something to do.
-    async fn wait(&mut self, held: Option<&mut Held>) -> Wake {
-        let Some(held) = held else {
+    async fn wait(&mut self, live: Option<&mut LiveProcess>) -> Wake {
+        let stop = &self.slot.stop;
+        let Some(live) = live else {
             return tokio::select! {
                 biased;
-                () = self.stop.cancelled() => Wake::Stop,
+                () = stop.cancelled() => Wake::Stop,
                 order = self.orders.recv() => order.map_or(Wake::Stop, Wake::order),
             };
         };
-        let left = self.pool.config.idle_timeout().saturating_sub(self.seat.idle_for());
+        let left = self.host.config.idle_timeout().saturating_sub(self.slot.idle_for());
         let mut idle = std::pin::pin!(sleep(left));
         loop {
-            let Process { incoming, pipes, .. } = &mut held.process;
+            let Process { incoming, child, .. } = &mut live.process;
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Wake::Stop,
+                () = stop.cancelled() => return Wake::Stop,
                 order = self.orders.recv() => return order.map_or(Wake::Stop, Wake::order),
-                Some(incoming) = incoming.recv() => let_go(incoming),
+                Some(message) = incoming.recv() => discard(message),
                 () = &mut idle => return Wake::Idle,
-                () = pipes.ended() => return Wake::Gone,
+                () = child.ended() => return Wake::ProcessEnded,
             }
         }
     }
 
-    /// Plays a turn. Gives back what is left for the next one.
-    async fn turn(&self, order: Order, held: Option<Held>) -> Option<Held> {
-        let Order { request, events } = order;
-        // It was given up while it waited.
+    /// Runs a turn. Returns the process if the next turn can use it.
+    async fn run_turn(&self, order: TurnOrder, live: Option<LiveProcess>) -> Option<LiveProcess> {
+        let TurnOrder { request, events } = order;
+        // The turn was cancelled while it was queued.
         if events.is_closed() {
-            return held;
+            return live;
         }
-        let telling = Telling { events, stop: self.stop.clone() };
-        let (held, played) = self.play(&request, held, &telling).await;
-        let error = match played {
-            Ok(()) | Err(Halt::Dropped) => return held,
-            Err(Halt::Stopped) => {
-                // The end waits for nobody: who is far behind finds the channel closed.
-                let _told = telling.events.try_send(Err(self.stopped()));
-                return held;
+        let sink = EventSink { events, stop: self.slot.stop.clone() };
+        let (live, ended) = self.run_in_process(&request, live, &sink).await;
+        let error = match ended {
+            Ok(()) | Err(TurnAbort::Dropped) => return live,
+            Err(TurnAbort::Stopped) => {
+                // Ending the process must not wait: a slow receiver finds the channel closed.
+                let _sent = sink.events.try_send(Err(self.stop_error()));
+                return live;
             }
-            Err(Halt::Failed(error)) => error,
+            Err(TurnAbort::Failed(error)) => error,
         };
-        // Nobody may listen any more.
-        let _told = telling.heard(telling.events.send(Err(error.clone()))).await;
-        tracing::debug!(session = %self.session_id, %error, "an agent's turn failed");
-        held
+        // The receiver may have been dropped.
+        let _sent = sink.while_wanted(sink.events.send(Err(error.clone()))).await;
+        tracing::debug!(session = %self.session_id, %error, "a turn of an agent failed");
+        live
     }
 
-    async fn play(
+    async fn run_in_process(
         &self,
         request: &AgentRequest,
-        held: Option<Held>,
-        telling: &Telling,
-    ) -> (Option<Held>, Result<(), Halt>) {
-        let mut held = match held {
-            Some(held) => held,
-            None => match telling.heard(self.start()).await {
-                Ok(Ok(held)) => held,
-                Ok(Err(error)) => return (None, Err(Halt::Failed(error))),
-                Err(halt) => return (None, Err(halt)),
+        live: Option<LiveProcess>,
+        sink: &EventSink,
+    ) -> (Option<LiveProcess>, Result<(), TurnAbort>) {
+        let mut live = match live {
+            Some(live) => live,
+            None => match sink.while_wanted(self.start_process()).await {
+                Ok(Ok(live)) => live,
+                Ok(Err(error)) => return (None, Err(TurnAbort::Failed(error))),
+                Err(abort) => return (None, Err(abort)),
             },
         };
-        let last = held.conversation.take();
-        let Held { process, pass, .. } = &mut held;
-        let Pool { config, metrics, .. } = self.pool.as_ref();
-        let stage = Stage { config, process, pass, telling, metrics };
-        match stage.play(request, last).await {
+        let last = live.conversation.take();
+        let LiveProcess { process, token, .. } = &mut live;
+        let AgentHost { config, metrics, .. } = self.host.as_ref();
+        let io = TurnIo { config, process, token, sink, metrics };
+        match io.run(request, last).await {
             Ok(conversation) => {
-                held.conversation = conversation;
-                (Some(held), Ok(()))
+                live.conversation = conversation;
+                (Some(live), Ok(()))
             }
-            // The agent has ended the turn.
-            Err(Halt::Dropped) => (Some(held), Err(Halt::Dropped)),
-            // An answer that says no is no reason to end the process.
-            Err(Halt::Failed(error)) if is_answer(error.code) => {
-                (Some(held), Err(Halt::Failed(error)))
+            // The agent has ended the cancelled turn.
+            Err(TurnAbort::Dropped) => (Some(live), Err(TurnAbort::Dropped)),
+            // A process that answers with an error still works.
+            Err(TurnAbort::Failed(error)) if is_error_answer(error.code) => {
+                (Some(live), Err(TurnAbort::Failed(error)))
             }
-            Err(halt) => {
-                held.end().await;
-                (None, Err(halt))
+            Err(abort) => {
+                live.process.end().await;
+                (None, Err(abort))
             }
         }
     }
 
-    async fn start(&self) -> Result<Held, ModelError> {
-        let pool = &self.pool;
-        let pass = pool.tools.admit(&pool.tasks, &pool.closing).await;
-        let pass =
-            pass.map_err(|reason| blame(&pool.config.name, ModelErrorCode::Connection, &reason))?;
-        let process = Process::start(&pool.config, &pool.launcher, &pool.tasks).await?;
-        Ok(Held { process, pass, conversation: None })
+    async fn start_process(&self) -> Result<LiveProcess, ModelError> {
+        let AgentHost { config, launcher, tools, tasks, closing, .. } = self.host.as_ref();
+        let token = tools.issue_token(tasks, closing).await;
+        let token = token
+            .map_err(|reason| agent_error(&config.name, ModelErrorCode::Connection, &reason))?;
+        let process = Process::start(config, launcher, tasks).await?;
+        Ok(LiveProcess { process, token, conversation: None })
     }
 
-    fn stopped(&self) -> ModelError {
-        let reason = match self.pool.closing.is_cancelled() {
-            true => "callpark stops",
-            false => "its process was ended, since the session is over or others needed the place",
+    fn stop_error(&self) -> ModelError {
+        let reason = match self.host.closing.is_cancelled() {
+            true => "callpark is stopping",
+            false => {
+                "its process was ended, because the session is closed or another session needed \
+                 the slot"
+            }
         };
-        blame(&self.pool.config.name, ModelErrorCode::Connection, reason)
+        agent_error(&self.host.config.name, ModelErrorCode::Connection, reason)
     }
 }
 
-/// The agent works, and has said no.
-fn is_answer(code: ModelErrorCode) -> bool {
+/// Returns `true` for the code of an error that the agent itself has answered.
+fn is_error_answer(code: ModelErrorCode) -> bool {
     matches!(
         code,
         ModelErrorCode::Server | ModelErrorCode::Refused | ModelErrorCode::Unauthenticated
     )
 }
 
-impl Held {
-    async fn end(self) {
-        self.process.end().await;
-    }
-}
-
-/// Why a worker wakes up.
+/// The reason for which a worker wakes up.
 enum Wake {
-    Order(Box<Order>),
-    /// Nothing was ordered for a while.
+    Order(Box<TurnOrder>),
+    /// The slot has been idle for too long.
     Idle,
-    /// The process has ended.
-    Gone,
+    ProcessEnded,
     Stop,
 }
 
 impl Wake {
-    fn order(order: Order) -> Self {
+    fn order(order: TurnOrder) -> Self {
         Self::Order(Box::new(order))
     }
 }

@@ -1,4 +1,4 @@
-//! How a model is written down in the configuration.
+//! The configuration of models.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Usage, span};
 
-/// How long an endpoint may say nothing when nobody says.
+/// The default time after which a silent endpoint counts as failed.
 pub(super) const READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
 
 /// One `[[models]]` table: a model behind an OpenAI-compatible chat endpoint.
@@ -23,30 +23,30 @@ pub(super) const READ_TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The name that sessions call it by: 1 to 100 characters.
+    /// The name by which sessions choose the model: 1 to 100 characters.
     pub name: String,
-    /// Where the endpoint is, up to and without `/chat/completions`.
+    /// The URL of the endpoint, without the final `/chat/completions`.
     pub endpoint: String,
-    /// What the endpoint calls it. Default: the name.
+    /// The endpoint's name for the model. Default: `name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The variable of callpark's that holds the key.
+    /// The environment variable of callpark that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_environment: Option<String>,
     /// The file that holds the key. It is read for each request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
-    /// What it costs. Default: nothing.
+    /// The price of the model. Default: 0.
     #[serde(default)]
     pub price: PriceConfig,
-    /// The most tokens of one answer. Default: the endpoint's own.
+    /// The maximum number of tokens of one answer. Default: the endpoint's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u32>,
-    /// How long the endpoint may say nothing before the request counts as failed. Default: 5 min.
+    /// The time after which a request to a silent endpoint counts as failed. Default: 5 min.
     #[serde(default, with = "span", skip_serializing_if = "Option::is_none")]
     pub read_timeout: Option<Duration>,
-    /// It takes pictures: those that come with a prompt, and those in the results of its calls, which
-    /// are PNG, JPEG, GIF or WebP. One that doesn't is told of them in words. Default: true.
+    /// `true` if the model accepts images: those attached to a prompt, and those in the results of its
+    /// calls, which are PNG, JPEG, GIF or WebP. Otherwise it gets a text note instead. Default: true.
     #[serde(default = "yes")]
     pub pictures: bool,
 }
@@ -55,23 +55,23 @@ fn yes() -> bool {
     true
 }
 
-/// Prices in US dollars for a million tokens.
+/// Prices in US dollars per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PriceConfig {
-    /// Of those that are read.
+    /// The price of input tokens.
     #[serde(default)]
     pub input: f64,
-    /// Of those of them that come from a cache. Default: as the others.
+    /// The price of input tokens that come from a cache. Default: that of other input tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input: Option<f64>,
-    /// Of those that are written.
+    /// The price of output tokens.
     #[serde(default)]
     pub output: f64,
 }
 
 impl PriceConfig {
-    /// What so many tokens cost, in US dollars.
+    /// Returns the cost of a usage in US dollars.
     pub fn cost_usd(&self, usage: &Usage) -> f64 {
         let cached = usage.cached_input_tokens.min(usage.input_tokens);
         let fresh = usage.input_tokens - cached;
@@ -83,10 +83,11 @@ impl PriceConfig {
 }
 
 impl ModelConfig {
-    /// Checks what the types don't.
+    /// Validates the values that the types don't constrain.
     ///
     /// # Errors
-    /// The first thing that can't be right, and what would be.
+    ///
+    /// Fails with a description of the first invalid value.
     pub fn check(&self) -> Result<(), String> {
         if self.name.is_empty() || self.name.chars().count() > 100 {
             return Err("name must be 1 to 100 characters".to_owned());
@@ -97,7 +98,7 @@ impl ModelConfig {
             return Err("endpoint must be a URL that begins with http:// or https://".to_owned());
         }
         if self.api_key_environment.is_some() && self.api_key_file.is_some() {
-            return Err("api_key_environment and api_key_file exclude each other".to_owned());
+            return Err("api_key_environment and api_key_file must not both be set".to_owned());
         }
         let prices = [self.price.input, self.price.cached_input.unwrap_or(0.0), self.price.output];
         if prices.iter().any(|price| !price.is_finite() || *price < 0.0) {
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_right_is_named() {
+    fn an_invalid_value_is_named() {
         let good = ModelConfig {
             name: "m".into(),
             endpoint: "http://127.0.0.1:1/v1".into(),
@@ -160,8 +161,8 @@ mod tests {
             ),
         ];
         for (config, word) in bad {
-            let fault = config.check().expect_err(word);
-            assert!(fault.contains(word), "{fault}");
+            let error = config.check().expect_err(word);
+            assert!(error.contains(word), "{error}");
         }
     }
 }

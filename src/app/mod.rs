@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::acp::AcpAgent;
-use crate::agent::{Agent, Models, OpenAiModel, Player};
+use crate::agent::{Agent, AgentBackend, ModelRegistry, OpenAiModel};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, Launcher, UnixExecutor, close_inherited_on_exec};
@@ -290,23 +290,23 @@ fn models(
     more_agents: Vec<Arc<dyn Agent>>,
     executor: &UnixExecutor,
     metrics: &Metrics,
-) -> Result<Models, Error> {
-    let mut all: Vec<Player> = Vec::new();
+) -> Result<ModelRegistry, Error> {
+    let mut all: Vec<AgentBackend> = Vec::new();
     for table in &config.models {
         let config = model(table)?;
         let environment = Environment::capture().pick(&config.api_key_environment);
         let model = OpenAiModel::new(config, &environment);
         let model = model.map_err(|reason| table.error(reason))?;
-        all.push(Player::Model(Arc::new(model)));
+        all.push(AgentBackend::Model(Arc::new(model)));
     }
     let launcher = launcher(executor);
     for table in &config.agents {
         let agent = AcpAgent::new(agent(table)?, launcher.clone(), metrics.clone());
         all.push(Player::Agent(Arc::new(agent)));
     }
-    all.extend(more_agents.into_iter().map(Player::Agent));
+    all.extend(more_agents.into_iter().map(AgentBackend::Agent));
     let (default, background) = (config.default_model.clone(), config.background_model.clone());
-    Models::new(all, default, background).map_err(Error::Models)
+    ModelRegistry::new(all, default, background).map_err(Error::Models)
 }
 
 fn engine_options(config: &Config) -> EngineOptions {

@@ -18,7 +18,6 @@ mod recover;
 mod run;
 mod session;
 mod shared;
-mod text;
 mod topics;
 mod turn;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Clock;
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::exec::Executor;
 use crate::machine::Settings;
 use crate::model::EventCodec;
@@ -59,7 +59,7 @@ pub struct EngineParts {
     /// The tools.
     pub tools: Toolbox,
     /// The models and agents.
-    pub models: Models,
+    pub models: ModelRegistry,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// The metrics.

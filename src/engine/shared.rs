@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::actor::{ActorHandle, ActorSource, Directory, SessionActor, SessionSnapshot};
-use super::follow_up::Outbox;
+use super::follow_up::WakeQueue;
 use super::idempotency::{Claims, RequestKey};
 use super::topics::Topics;
 use super::{Clock, EngineOptions, EngineParts, Error};
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::exec::Executor;
 use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS, RUNNING_TURNS_MAX};
 use crate::model::{
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     pub(crate) codec: Arc<dyn EventCodec>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) tools: Toolbox,
-    pub(crate) models: Models,
+    pub(crate) models: ModelRegistry,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) options: EngineOptions,
@@ -68,7 +68,7 @@ pub(crate) struct Shared {
     /// Counts of changes to follow-ups that wait for a lease.
     pub(crate) leases: Topics<Watched, u64>,
     /// Sessions whose follow-ups the engine delivers.
-    pub(crate) outbox: Outbox,
+    pub(crate) wake_queue: WakeQueue,
     /// The count that is published to `changes` and `leases`.
     pub(crate) change_count: AtomicU64,
     /// Slots for running calls.
@@ -107,7 +107,7 @@ impl Shared {
             call_versions: Topics::default(),
             changes: Topics::default(),
             leases: Topics::default(),
-            outbox: Outbox::default(),
+            wake_queue: WakeQueue::default(),
             change_count: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(slots)),
             turn_slots: Arc::new(Semaphore::new(RUNNING_TURNS_MAX)),

@@ -92,7 +92,7 @@ pub struct ModelCall {
 
 /// An image in the result of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Picture {
+pub struct Image {
     /// The media type, such as `image/png`.
     pub media_type: String,
     /// The bytes.
@@ -135,7 +135,7 @@ pub enum Message {
         text: String,
         /// The images that are sent to the model with it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        pictures: Vec<Picture>,
+        pictures: Vec<Image>,
         /// The author of the text.
         #[serde(default = "Origin::tool", skip_serializing_if = "Origin::is_tool")]
         origin: Origin,
@@ -172,7 +172,7 @@ pub enum TurnReport {
         /// The text for the model.
         text: String,
         /// The images for the model.
-        pictures: Vec<Picture>,
+        pictures: Vec<Image>,
         /// The author of the text.
         origin: Origin,
     },

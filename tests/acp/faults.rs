@@ -21,7 +21,7 @@ async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
     for (manner, code, words) in [
         ("exits", ModelErrorCode::Connection, ["exit code 3", "no licence was found"]),
         ("silent", ModelErrorCode::Timeout, ["start_timeout", "500ms"]),
-        ("garbage", ModelErrorCode::Garbled, ["start_timeout", "what is no message: Welcome"]),
+        ("garbage", ModelErrorCode::Malformed, ["start_timeout", "is not a message: Welcome"]),
         ("version", ModelErrorCode::Refused, ["version 99", "version 1"]),
         ("login", ModelErrorCode::Unauthenticated, ["Authentication required", "log in"]),
     ] {
@@ -79,7 +79,7 @@ async fn an_agent_that_dies_in_a_turn_ends_it_and_the_next_turn_has_a_new_one() 
 async fn a_line_of_100_megabytes_ends_the_process() {
     let agent = agent();
     let told = play(&agent, request(SessionId::random(), 0, "say x\nlong")).await;
-    check(told.error(), ModelErrorCode::Garbled, &["a message of more than 16 MiB"]);
+    check(told.error(), ModelErrorCode::Malformed, &["a message of more than 16 MiB"]);
     agent.close().await;
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use callpark::acp::{AcpAgent, AgentConfig, Permissions};
 use callpark::agent::{
     Agent as _, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, OwnCall,
-    OwnCallEvent, WantedCall,
+    OwnCallEvent, RequestedCall,
 };
 use callpark::exec::{ExecutorOptions, Launcher, UnixExecutor};
 use callpark::model::{SessionId, StopReason, Tool, ToolKind, ToolResult, ToolSource, Usage};
@@ -114,7 +114,7 @@ pub(crate) struct Told {
     pub(crate) text: String,
     pub(crate) reasoning: String,
     pub(crate) used: Vec<Usage>,
-    pub(crate) calls: Vec<WantedCall>,
+    pub(crate) calls: Vec<RequestedCall>,
     pub(crate) own_calls: Vec<Seen>,
     pub(crate) end: Option<Result<StopReason, ModelError>>,
 }
@@ -132,12 +132,12 @@ impl Told {
     }
 }
 
-pub(crate) type Answer = fn(&WantedCall, oneshot::Sender<CallAnswer>);
+pub(crate) type Answer = fn(&RequestedCall, oneshot::Sender<CallAnswer>);
 
 /// Says of a call what it was given.
-pub(crate) fn answered(call: &WantedCall, answer: oneshot::Sender<CallAnswer>) {
+pub(crate) fn answered(call: &RequestedCall, answer: oneshot::Sender<CallAnswer>) {
     let text = format!("{} got {}", call.tool, call.arguments);
-    answer.send(CallAnswer { text, pictures: Vec::new(), failed: false }).expect("somebody waits");
+    answer.send(CallAnswer { text, images: Vec::new(), failed: false }).expect("somebody waits");
 }
 
 /// Plays a turn to its end.

@@ -1,7 +1,7 @@
 //! Callpark's tools, as agents find them.
 
 use callpark::agent::{Agent as _, CallAnswer};
-use callpark::model::{Picture, SessionId};
+use callpark::model::{Image, SessionId};
 
 use crate::support::{agent, config, echo, play, play_with, request, wait_until, with};
 
@@ -45,7 +45,7 @@ async fn a_call_that_failed_or_was_never_answered_is_an_error_for_the_agent() {
 }
 
 fn failure(text: &str) -> CallAnswer {
-    CallAnswer { text: text.to_owned(), pictures: Vec::new(), failed: true }
+    CallAnswer { text: text.to_owned(), images: Vec::new(), failed: true }
 }
 
 #[tokio::test]
@@ -55,9 +55,9 @@ async fn an_agent_gets_pictures_beside_the_words() {
     asked.tools = echo();
     let told = play_with(&agent, asked, |_, answer| {
         let picture =
-            Picture { media_type: "image/png".to_owned(), data: b"\x01\x02\x03"[..].into() };
+            Image { media_type: "image/png".to_owned(), data: b"\x01\x02\x03"[..].into() };
         let text = "[3 bytes of image/png]".to_owned();
-        let _sent = answer.send(CallAnswer { text, pictures: vec![picture], failed: false });
+        let _sent = answer.send(CallAnswer { text, images: vec![picture], failed: false });
     });
     let told: serde_json::Value = serde_json::from_str(&told.await.text).expect("JSON");
     let expected = serde_json::json!([
@@ -87,7 +87,7 @@ async fn a_call_outside_of_a_turn_is_told_so() {
     play(&agent, asked).await.reason();
     wait_until(|| file.exists()).await;
     let answer = std::fs::read_to_string(&file).unwrap();
-    assert!(answer.contains("no turn of this session runs"), "{answer}");
+    assert!(answer.contains("no turn of this session is running"), "{answer}");
     agent.close().await;
 }
 

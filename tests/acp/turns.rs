@@ -231,11 +231,11 @@ async fn a_process_ends_with_its_session_and_with_the_agent() {
     let mut waiting = until_said(agent.turn(request(one, 2, "wait")), "waiting").await;
     soon(agent.forget(one)).await;
     let error = soon(waiting.next()).await.unwrap().unwrap_err();
-    assert!(error.message.contains("the session is over"), "{error}");
+    assert!(error.message.contains("the session is closed"), "{error}");
     soon(agent.close()).await;
     assert!(!is_there(&second));
     let told = play(&agent, request(one, 2, "pid")).await;
-    assert!(told.error().message.contains("callpark stops"), "{}", told.error());
+    assert!(told.error().message.contains("callpark is stopping"), "{}", told.error());
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
-//! An answer, put together from its pieces.
+//! Assembles an answer from the pieces of a stream.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::error;
-use super::names::Names;
-use crate::agent::{Finish, ModelAnswer, ModelError, ModelErrorCode, ModelEvent, WantedCall};
+use super::names::ToolNames;
+use crate::agent::{
+    FinishReason, ModelAnswer, ModelError, ModelErrorCode, ModelEvent, RequestedCall,
+};
 use crate::model::Usage;
 use crate::model::limits::{MODEL_ANSWER_BYTES_MAX, MODEL_CALLS_MAX};
 
-/// One piece. Endpoints differ in what they leave out, so nearly all of it may be.
+/// One piece. Endpoints differ in what they leave out, so nearly every field is optional.
 #[derive(Debug, Deserialize)]
 struct Chunk {
     #[serde(default)]
@@ -36,9 +38,9 @@ struct Choice {
 struct Delta {
     content: Option<String>,
     refusal: Option<String>,
-    /// What DeepSeek, vLLM and others call it.
+    /// The name that DeepSeek, vLLM and others use.
     reasoning_content: Option<String>,
-    /// What OpenRouter and others call it.
+    /// The name that OpenRouter and others use.
     reasoning: Option<String>,
     tool_calls: Option<Vec<CallDelta>>,
 }
@@ -74,26 +76,26 @@ struct PromptDetails {
     cached_tokens: Option<u64>,
 }
 
-/// What has come of an answer so far.
-pub(super) struct Assembly {
-    names: Names,
-    calls: BTreeMap<u32, WantedCall>,
+/// The part of an answer that has been received.
+pub(super) struct AnswerBuilder {
+    names: ToolNames,
+    calls: BTreeMap<u32, RequestedCall>,
     usage: Usage,
-    finish: Option<Finish>,
+    finish: Option<FinishReason>,
     bytes: usize,
 }
 
-impl Assembly {
-    pub(super) fn new(names: Names, usage: Usage) -> Self {
+impl AnswerBuilder {
+    pub(super) fn new(names: ToolNames, usage: Usage) -> Self {
         Self { names, calls: BTreeMap::new(), usage, finish: None, bytes: 0 }
     }
 
-    /// Takes one piece in, and gives what can be shown of it.
-    pub(super) fn take(&mut self, data: &str, at: &str) -> Result<Vec<ModelEvent>, ModelError> {
+    /// Adds one piece, and returns its events.
+    pub(super) fn push(&mut self, data: &str, url: &str) -> Result<Vec<ModelEvent>, ModelError> {
         let chunk: Chunk =
-            serde_json::from_str(data).map_err(|cause| error::garbled(&cause, at))?;
-        if let Some(fault) = chunk.error.filter(|fault| !fault.is_null()) {
-            return Err(error::of_body(&fault, at));
+            serde_json::from_str(data).map_err(|cause| error::malformed(&cause, url))?;
+        if let Some(reported) = chunk.error.filter(|reported| !reported.is_null()) {
+            return Err(error::reported_error(&reported, url));
         }
         if let Some(usage) = chunk.usage {
             self.usage.input_tokens = usage.prompt_tokens;
@@ -102,28 +104,28 @@ impl Assembly {
             self.usage.cached_input_tokens = details.cached_tokens.unwrap_or_default();
         }
         let mut events = Vec::new();
-        // Others come only where several answers are asked for.
+        // Other choices arrive only if several answers were requested.
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
             let Delta { content, refusal, reasoning_content, reasoning, tool_calls } = choice.delta;
             for text in [reasoning_content, reasoning].into_iter().flatten() {
-                self.count(text.len(), at)?;
+                self.count(text.len(), url)?;
                 events.push(ModelEvent::Reasoning(text));
             }
             if refusal.is_some() {
-                self.finish = Some(Finish::Refused);
+                self.finish = Some(FinishReason::Refused);
             }
             for text in [content, refusal].into_iter().flatten() {
-                self.count(text.len(), at)?;
+                self.count(text.len(), url)?;
                 events.push(ModelEvent::Text(text));
             }
             for call in tool_calls.into_iter().flatten() {
-                self.call(call, at)?;
+                self.push_call(call, url)?;
             }
             if let Some(reason) = choice.finish_reason {
                 let finish = match reason.as_str() {
-                    "length" => Finish::Length,
-                    "content_filter" => Finish::Refused,
-                    _ => Finish::Done,
+                    "length" => FinishReason::Length,
+                    "content_filter" => FinishReason::Refused,
+                    _ => FinishReason::Done,
                 };
                 self.finish.get_or_insert(finish);
             }
@@ -134,22 +136,22 @@ impl Assembly {
         Ok(events)
     }
 
-    fn call(&mut self, delta: CallDelta, at: &str) -> Result<(), ModelError> {
+    fn push_call(&mut self, delta: CallDelta, url: &str) -> Result<(), ModelError> {
         let FunctionDelta { name, arguments } = delta.function;
         let known = self.calls.len();
         let is_new = !self.calls.contains_key(&delta.index);
         if is_new && known >= MODEL_CALLS_MAX {
-            return Err(error::too_large(at));
+            return Err(error::too_large(url));
         }
         let sizes = [&delta.id, &name, &arguments].into_iter().flatten().map(String::len);
-        self.count(sizes.sum(), at)?;
+        self.count(sizes.sum(), url)?;
         let empty =
-            || WantedCall { id: String::new(), tool: String::new(), arguments: String::new() };
+            || RequestedCall { id: String::new(), tool: String::new(), arguments: String::new() };
         let call = self.calls.entry(delta.index).or_insert_with(empty);
         if let Some(id) = delta.id.filter(|id| !id.is_empty()) {
             call.id = id;
         }
-        // The name comes whole; some endpoints give it with each piece.
+        // The name is never split; some endpoints repeat it in each piece.
         if let Some(name) = name.filter(|name| !name.is_empty()) {
             call.tool = name;
         }
@@ -157,28 +159,32 @@ impl Assembly {
         Ok(())
     }
 
-    fn count(&mut self, bytes: usize, at: &str) -> Result<(), ModelError> {
+    fn count(&mut self, bytes: usize, url: &str) -> Result<(), ModelError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > MODEL_ANSWER_BYTES_MAX { Err(error::too_large(at)) } else { Ok(()) }
+        if self.bytes > MODEL_ANSWER_BYTES_MAX { Err(error::too_large(url)) } else { Ok(()) }
     }
 
-    /// What the request has used, as far as the endpoint has said.
+    /// Returns the usage that the endpoint has reported.
     pub(super) fn usage(&self) -> Usage {
         self.usage
     }
 
-    /// The answer. One that doesn't say why it ends was cut, however politely.
-    pub(super) fn finish(self, at: &str) -> Result<ModelAnswer, ModelError> {
+    /// Returns the complete answer.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the endpoint gave no reason for the end: then the answer is incomplete.
+    pub(super) fn finish(self, url: &str) -> Result<ModelAnswer, ModelError> {
         let Some(finish) = self.finish else {
             return Err(ModelError {
-                code: ModelErrorCode::Cut,
-                message: format!("the answer of {at} ended before it was whole"),
+                code: ModelErrorCode::Truncated,
+                message: format!("the answer of {url} ended before it was complete"),
             });
         };
-        let named = |(index, call): (u32, WantedCall)| WantedCall {
-            // Some endpoints give none, and all want one back.
+        let named = |(index, call): (u32, RequestedCall)| RequestedCall {
+            // Some endpoints give no id, and all of them require one back.
             id: if call.id.is_empty() { format!("call_{index}") } else { call.id },
-            tool: self.names.own(&call.tool),
+            tool: self.names.resolve(&call.tool),
             arguments: call.arguments,
         };
         Ok(ModelAnswer { calls: self.calls.into_iter().map(named).collect(), finish })

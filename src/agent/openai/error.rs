@@ -1,4 +1,4 @@
-//! What can go wrong with a request, in words.
+//! Errors of requests to a chat endpoint.
 
 use eventsource_stream::EventStreamError;
 use reqwest::{Response, StatusCode};
@@ -7,17 +7,17 @@ use serde_json::Value;
 use crate::agent::{ModelError, ModelErrorCode};
 use crate::model::limits::ERROR_TEXT_BYTES_MAX;
 
-/// What of an endpoint's own words is read and told, in bytes.
+/// The part of an error response that is read, in bytes.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
 fn error(code: ModelErrorCode, message: String) -> ModelError {
     ModelError { code, message }
 }
 
-/// The connection failed.
-pub(super) fn of_transport(cause: &reqwest::Error, at: &str) -> ModelError {
+/// Returns the error for a connection that failed.
+pub(super) fn transport_error(cause: &reqwest::Error, url: &str) -> ModelError {
     if cause.is_timeout() && !cause.is_connect() {
-        let message = format!("{at} has said nothing for too long: see read_timeout of the model");
+        let message = format!("{url} sent nothing for too long: see read_timeout of the model");
         return error(ModelErrorCode::Timeout, message);
     }
     let causes = std::iter::successors(Some(cause as &dyn std::error::Error), |e| e.source());
@@ -25,35 +25,38 @@ pub(super) fn of_transport(cause: &reqwest::Error, at: &str) -> ModelError {
     if cause.is_connect() {
         return error(
             ModelErrorCode::Connection,
-            format!("{at} can't be reached: {root}; see that it runs, and endpoint of the model"),
+            format!(
+                "{url} cannot be reached: {root}; check that it is running, and endpoint of the model"
+            ),
         );
     }
-    error(ModelErrorCode::Connection, format!("the connection to {at} was lost: {root}"))
+    error(ModelErrorCode::Connection, format!("the connection to {url} was lost: {root}"))
 }
 
-/// The stream of events can't be read.
-pub(super) fn of_events(cause: EventStreamError<ModelError>, at: &str) -> ModelError {
+/// Returns the error for a stream of events that cannot be parsed.
+pub(super) fn stream_error(cause: EventStreamError<ModelError>, url: &str) -> ModelError {
     match cause {
         EventStreamError::Transport(error) => error,
         EventStreamError::Utf8(_) | EventStreamError::Parser(_) => error(
-            ModelErrorCode::Garbled,
-            format!("the answer of {at} is no stream of server-sent events"),
+            ModelErrorCode::Malformed,
+            format!("the answer of {url} is not a stream of server-sent events"),
         ),
     }
 }
 
-/// A piece of an answer is no JSON, or not of the right kind.
-pub(super) fn garbled(cause: &serde_json::Error, at: &str) -> ModelError {
-    error(ModelErrorCode::Garbled, format!("a piece of the answer of {at} can't be read: {cause}"))
+/// Returns the error for a piece of an answer that cannot be parsed.
+pub(super) fn malformed(cause: &serde_json::Error, url: &str) -> ModelError {
+    let message = format!("a piece of the answer of {url} cannot be parsed: {cause}");
+    error(ModelErrorCode::Malformed, message)
 }
 
-/// The answer has no end.
-pub(super) fn too_large(at: &str) -> ModelError {
-    error(ModelErrorCode::TooLarge, format!("the answer of {at} is larger than any should be"))
+/// Returns the error for an answer that exceeds a limit.
+pub(super) fn too_large(url: &str) -> ModelError {
+    error(ModelErrorCode::TooLarge, format!("the answer of {url} exceeds the size limit"))
 }
 
-/// The endpoint refused the request, or failed.
-pub(super) async fn of_response(mut response: Response, at: &str) -> ModelError {
+/// Returns the error for a response that is not a success.
+pub(super) async fn response_error(mut response: Response, url: &str) -> ModelError {
     let status = response.status();
     let mut body = Vec::new();
     while let Ok(Some(piece)) = response.chunk().await {
@@ -62,9 +65,9 @@ pub(super) async fn of_response(mut response: Response, at: &str) -> ModelError 
             break;
         }
     }
-    let said = match serde_json::from_slice::<Value>(&body) {
-        Ok(value) => words(&value),
-        Err(_) => cut(&String::from_utf8_lossy(&body)),
+    let detail = match serde_json::from_slice::<Value>(&body) {
+        Ok(value) => message_of(&value),
+        Err(_) => truncated(&String::from_utf8_lossy(&body)),
     };
     let (code, advice) = match status {
         StatusCode::TOO_MANY_REQUESTS => (ModelErrorCode::RateLimited, "try later"),
@@ -76,22 +79,23 @@ pub(super) async fn of_response(mut response: Response, at: &str) -> ModelError 
         status if status.is_server_error() => (ModelErrorCode::Server, "try again"),
         _ => (ModelErrorCode::Refused, "see endpoint and model of the model, and the prompt"),
     };
-    error(code, format!("{at} answered {status}: {said}; {advice}"))
+    error(code, format!("{url} answered {status}: {detail}; {advice}"))
 }
 
-/// The endpoint says in mid-stream that it failed.
-pub(super) fn of_body(fault: &Value, at: &str) -> ModelError {
-    error(ModelErrorCode::Server, format!("{at} failed while it answered: {}", words(fault)))
+/// Returns the error that the endpoint reports in the middle of a stream.
+pub(super) fn reported_error(value: &Value, url: &str) -> ModelError {
+    let message = format!("{url} failed while it was answering: {}", message_of(value));
+    error(ModelErrorCode::Server, message)
 }
 
-/// What an error in JSON says.
-fn words(value: &Value) -> String {
+/// Returns the message of an error in JSON.
+fn message_of(value: &Value) -> String {
     let inner = value.get("error").unwrap_or(value);
     let message = inner.get("message").and_then(Value::as_str).or(inner.as_str());
-    cut(message.map_or_else(|| inner.to_string(), str::to_owned).as_str())
+    truncated(message.map_or_else(|| inner.to_string(), str::to_owned).as_str())
 }
 
-fn cut(text: &str) -> String {
+fn truncated(text: &str) -> String {
     let text = text.trim();
     text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)].to_owned()
 }

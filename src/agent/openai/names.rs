@@ -1,44 +1,52 @@
-//! Names of tools as the endpoint takes them: `a-z A-Z 0-9 _ -`, at most 64.
+//! Names of tools as chat endpoints accept them: `a-z A-Z 0-9 _ -`, at most 64 characters.
 
 use std::collections::BTreeMap;
 
 use crate::model::Tool;
 
-/// Both spellings of the tools of one request.
+/// The tools of one request, by the names that the endpoint accepts.
 #[derive(Debug, Default)]
-pub(super) struct Names {
-    own: BTreeMap<String, String>,
+pub(super) struct ToolNames {
+    by_wire_name: BTreeMap<String, String>,
 }
 
-impl Names {
+impl ToolNames {
+    /// Names the tools. If two tools have the same name at the endpoint, the first one keeps it, and
+    /// the endpoint isn't sent the second one.
     pub(super) fn new(tools: &[Tool]) -> Self {
-        let mut own = BTreeMap::new();
+        let mut by_wire_name = BTreeMap::new();
         for tool in tools {
-            let name = spelled(&tool.name);
-            let taken = own.insert(name.clone(), tool.name.clone());
-            if let Some(taken) = taken.filter(|taken| *taken != tool.name) {
-                tracing::warn!(tool = tool.name, "the model doesn't see it: it would be `{taken}`");
-                own.insert(name, taken);
+            let name = wire_name(&tool.name);
+            let earlier = by_wire_name.insert(name.clone(), tool.name.clone());
+            if let Some(earlier) = earlier.filter(|earlier| *earlier != tool.name) {
+                tracing::warn!(
+                    tool = tool.name,
+                    "the model is not offered this tool: its name would be that of `{earlier}`"
+                );
+                by_wire_name.insert(name, earlier);
             }
         }
-        Self { own }
+        Self { by_wire_name }
     }
 
-    /// The tools that the endpoint can be told of, each with its name there.
-    pub(super) fn shown<'t>(&self, tools: &'t [Tool]) -> impl Iterator<Item = (String, &'t Tool)> {
+    /// Returns the tools that are offered to the model, each with its name at the endpoint.
+    pub(super) fn offered<'t>(
+        &self,
+        tools: &'t [Tool],
+    ) -> impl Iterator<Item = (String, &'t Tool)> {
         tools.iter().filter_map(|tool| {
-            let name = spelled(&tool.name);
-            (self.own.get(&name) == Some(&tool.name)).then_some((name, tool))
+            let name = wire_name(&tool.name);
+            (self.by_wire_name.get(&name) == Some(&tool.name)).then_some((name, tool))
         })
     }
 
-    /// The tool that the endpoint means. One that it wasn't told of keeps its name.
-    pub(super) fn own(&self, name: &str) -> String {
-        self.own.get(name).cloned().unwrap_or_else(|| name.to_owned())
+    /// Returns the name of the tool that the endpoint calls `name`. An unknown name is kept.
+    pub(super) fn resolve(&self, name: &str) -> String {
+        self.by_wire_name.get(name).cloned().unwrap_or_else(|| name.to_owned())
     }
 }
 
-/// A tool's name as the endpoint takes it.
-pub(super) fn spelled(name: &str) -> String {
+/// Returns a tool's name as the endpoint accepts it.
+pub(super) fn wire_name(name: &str) -> String {
     name.replace('.', "_")
 }

@@ -1,30 +1,30 @@
-//! What a model is asked, as the endpoint wants it.
+//! Requests as chat endpoints accept them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::names::{Names, spelled};
-use crate::agent::{ModelConfig, ModelRequest};
+use super::names::{ToolNames, wire_name};
+use crate::agent::{ModelConfig, ModelRequest, prompts};
 use crate::model::{Content, ContentKind, Message, ModelCall, ResourceBody};
 
-/// The body of the request.
-pub(super) fn body(config: &ModelConfig, request: &ModelRequest, names: &Names) -> Value {
+/// Returns the body of a request.
+pub(super) fn body(config: &ModelConfig, request: &ModelRequest, names: &ToolNames) -> Value {
     let mut messages = Vec::with_capacity(request.messages.len() + 1);
     if !request.system.is_empty() {
         messages.push(json!({ "role": "system", "content": request.system }));
     }
-    let mut seen = Seen::default();
-    for one in &request.messages {
-        if !matches!(**one, Message::Tool { .. }) {
-            messages.extend(seen.message());
+    let mut images = ResultImages::default();
+    for message in &request.messages {
+        if !matches!(**message, Message::Tool { .. }) {
+            messages.extend(images.take_message());
         }
-        messages.push(message(one, config.pictures));
+        messages.push(message_json(message, config.pictures));
         if config.pictures {
-            seen.note(one);
+            images.collect(message);
         }
     }
-    messages.extend(seen.message());
+    messages.extend(images.take_message());
     let mut body = json!({
         "model": config.model.as_ref().unwrap_or(&config.name),
         "messages": messages,
@@ -32,7 +32,7 @@ pub(super) fn body(config: &ModelConfig, request: &ModelRequest, names: &Names) 
         "stream_options": { "include_usage": true },
     });
     let tools: Vec<Value> = names
-        .shown(&request.tools)
+        .offered(&request.tools)
         .map(|(name, tool)| {
             json!({
                 "type": "function",
@@ -53,51 +53,50 @@ pub(super) fn body(config: &ModelConfig, request: &ModelRequest, names: &Names) 
     body
 }
 
-/// The pictures in the results of the last calls. The endpoint takes none where results are, so they
-/// follow behind all of them.
+/// The images in the results of the last calls. The endpoint accepts no images in results, so they
+/// follow in a message of the user behind all results of a round.
 #[derive(Default)]
-struct Seen<'a> {
+struct ResultImages<'a> {
     calls: &'a [ModelCall],
-    /// What they belong to.
-    words: Vec<String>,
+    /// For each result with images their number, the tool and the id of the call.
+    sources: Vec<(usize, String, String)>,
     parts: Vec<Value>,
 }
 
-impl<'a> Seen<'a> {
-    fn note(&mut self, message: &'a Message) {
+impl<'a> ResultImages<'a> {
+    fn collect(&mut self, message: &'a Message) {
         match message {
             Message::Assistant { calls, .. } => self.calls = calls,
-            Message::Tool { id, pictures, .. } if !pictures.is_empty() => {
+            Message::Tool { id, pictures: images, .. } if !images.is_empty() => {
                 let call = self.calls.iter().find(|call| call.id == *id);
-                let tool = call.map(|call| spelled(&call.tool)).unwrap_or_default();
-                self.words.push(format!("{} of {tool} ({id})", pictures.len()));
-                let parts = pictures.iter().map(|one| picture_part(&one.media_type, &one.data));
+                let tool = call.map(|call| wire_name(&call.tool)).unwrap_or_default();
+                self.sources.push((images.len(), tool, id.clone()));
+                let parts = images.iter().map(|image| image_part(&image.media_type, &image.data));
                 self.parts.extend(parts);
             }
             Message::Tool { .. } | Message::User { .. } => {}
         }
     }
 
-    /// The message that shows them, if there are any.
-    fn message(&mut self) -> Option<Value> {
+    /// Takes the message that shows the images, or `None` if there are none.
+    fn take_message(&mut self) -> Option<Value> {
         if self.parts.is_empty() {
             return None;
         }
-        let words = std::mem::take(&mut self.words).join(", ");
-        let text = format!("[the pictures in the results of the calls above, in order: {words}]");
+        let text = prompts::images_of_results(&std::mem::take(&mut self.sources));
         let parts = std::mem::take(&mut self.parts);
         let parts: Vec<Value> = [text_part(&text)].into_iter().chain(parts).collect();
         Some(json!({ "role": "user", "content": parts }))
     }
 }
 
-fn message(message: &Message, takes_pictures: bool) -> Value {
+fn message_json(message: &Message, accepts_images: bool) -> Value {
     match message {
-        Message::User { text, attachments } if attachments.is_empty() => {
+        Message::User { text, attachments, origin: _ } if attachments.is_empty() => {
             json!({ "role": "user", "content": text })
         }
-        Message::User { text, attachments } => {
-            let attached = attachments.iter().map(|content| part(content, takes_pictures));
+        Message::User { text, attachments, origin: _ } => {
+            let attached = attachments.iter().map(|content| part(content, accepts_images));
             let parts: Vec<Value> = [text_part(text)].into_iter().chain(attached).collect();
             json!({ "role": "user", "content": parts })
         }
@@ -106,7 +105,7 @@ fn message(message: &Message, takes_pictures: bool) -> Value {
         }
         Message::Assistant { text, calls, note: _ } => {
             let content = if text.is_empty() { Value::Null } else { text.as_str().into() };
-            let calls: Vec<Value> = calls.iter().map(call).collect();
+            let calls: Vec<Value> = calls.iter().map(call_json).collect();
             json!({ "role": "assistant", "content": content, "tool_calls": calls })
         }
         Message::Tool { id, text, .. } => {
@@ -115,11 +114,11 @@ fn message(message: &Message, takes_pictures: bool) -> Value {
     }
 }
 
-fn call(call: &ModelCall) -> Value {
+fn call_json(call: &ModelCall) -> Value {
     json!({
         "id": call.id,
         "type": "function",
-        "function": { "name": spelled(&call.tool), "arguments": call.arguments },
+        "function": { "name": wire_name(&call.tool), "arguments": call.arguments },
     })
 }
 
@@ -127,23 +126,26 @@ fn text_part(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
-fn picture_part(media_type: &str, data: &[u8]) -> Value {
+fn image_part(media_type: &str, data: &[u8]) -> Value {
     let url = format!("data:{media_type};base64,{}", STANDARD.encode(data));
     json!({ "type": "image_url", "image_url": { "url": url } })
 }
 
-/// An attachment. What the endpoint has no part for, or its model doesn't take, is told of in words.
-fn part(content: &Content, takes_pictures: bool) -> Value {
-    match &content.kind {
-        ContentKind::Text(text) => text_part(text),
-        ContentKind::Json(value) => text_part(&value.to_string()),
-        ContentKind::Image { media_type, data } if takes_pictures => picture_part(media_type, data),
+/// Returns an attachment, or a note about it if the endpoint or its model doesn't accept its kind.
+fn part(content: &Content, accepts_images: bool) -> Value {
+    let text = match &content.kind {
+        ContentKind::Image { media_type, data } if accepts_images => {
+            return image_part(media_type, data);
+        }
+        ContentKind::Text(text) => text.clone(),
+        ContentKind::Json(value) => value.to_string(),
         ContentKind::Resource { uri, body: Some(ResourceBody::Text(text)), .. } => {
-            text_part(&format!("{uri}:\n{text}"))
+            prompts::attachment_text(uri, text)
         }
         ContentKind::Image { media_type, data } | ContentKind::Binary { media_type, data } => {
-            text_part(&format!("[an attachment of {} bytes of {media_type}]", data.len()))
+            prompts::attachment_not_shown(media_type, data.len())
         }
-        ContentKind::Resource { uri, .. } => text_part(&format!("[an attachment: {uri}]")),
-    }
+        ContentKind::Resource { uri, .. } => prompts::attachment_address(uri),
+    };
+    text_part(&text)
 }

@@ -82,11 +82,11 @@ impl Notification {
             let is_pending = change.state == FollowUpState::Pending;
             is_for_lease |= is_pending && change.delivery == Delivery::Lease;
             match change.due_time {
-                Some(due) if due > now => shared.outbox.arm(due),
+                Some(due) if due > now => shared.wake_queue.arm(due),
                 _ => is_ready |= is_pending && change.delivery == Delivery::Engine,
             }
         }
-        if is_ready && !is_busy && !shared.outbox.wake(&session.tenant, session.id) {
+        if is_ready && !is_busy && !shared.wake_queue.wake(&session.tenant, session.id) {
             tracing::debug!(session_id = %session.id, "its follow-ups wait for the next sweep");
         }
         if is_for_lease {

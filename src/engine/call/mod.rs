@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::{Error, Shared};
 use crate::model::{Call, CallId, Principal, SessionId, Tool};
 use crate::store::{CallPage, CallQuery};
-use crate::tool::Unavailable;
+use crate::tool::ProviderUnavailable;
 
 pub(crate) use handle::turn_of;
 pub(crate) use request::StartRequest;
@@ -78,7 +78,7 @@ impl Calls {
         &self,
         principal: &Principal,
         session_id: Option<SessionId>,
-    ) -> Result<(Vec<Tool>, Vec<Unavailable>), Error> {
+    ) -> Result<(Vec<Tool>, Vec<ProviderUnavailable>), Error> {
         let allowed = match session_id {
             Some(id) => self.shared.own_session(principal, id).await?.allowed_tools,
             None => Arc::default(),

@@ -15,7 +15,7 @@ use crate::model::limits::OUTPUT_BYTES_MAX;
 use crate::model::{CallId, CallPolicy, Principal, Session, SessionId, Tool};
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
-use crate::tool::{ArgumentFault, Arguments, CallContext, Found, Work};
+use crate::tool::{ArgumentFault, Arguments, CallContext, ResolvedTool, Work};
 
 impl Calls {
     /// Checks the whole request and starts its call, or returns the call that an earlier request
@@ -96,7 +96,7 @@ impl Calls {
     fn prepare(
         &self,
         session: &Session,
-        found: &Found,
+        found: &ResolvedTool,
         arguments: &Arguments,
     ) -> Result<Work, Error> {
         let tool = found.tool();

@@ -1,13 +1,12 @@
 //! Summaries of a session's background tasks, for models and people.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 
 use super::Calls;
+use crate::agent::prompts;
 use crate::engine::Error;
-use crate::engine::text::{self, state_name};
-use crate::model::limits::{PAGE_SIZE_DEFAULT, SUMMARY_RESULT_CHARACTERS_MAX};
-use crate::model::{Call, CallId, Outcome, Principal, SessionId, State, Timestamp};
+use crate::model::limits::PAGE_SIZE_DEFAULT;
+use crate::model::{Call, CallId, Principal, SessionId, Timestamp};
 use crate::store::CallQuery;
 
 /// A summary of a session's background tasks.
@@ -61,58 +60,10 @@ impl Calls {
 }
 
 fn summarize(calls: &[Call], more: bool, now: Timestamp) -> Summary {
-    if calls.is_empty() {
-        return Summary { text: "No background tasks.".into(), ..Summary::default() };
-    }
     let running = calls.iter().filter(|call| !call.state.is_terminal()).count();
-    let mut context = String::from("Background tasks of this session, newest first:\n");
-    let mut text = format!("{} background tasks, {running} running.\n", calls.len());
-    for call in calls {
-        let id = call.id.background();
-        let seconds = call.elapsed(now).as_secs();
-        let tool = if call.turn.is_some() { "agent" } else { call.tool.as_str() };
-        let label = if call.description.is_empty() { tool } else { &call.description };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{id}  {:<10} {seconds:>6} s  {label}", state_name(call.state));
-        let _ = writeln!(context, "- {id} ({tool}): {label}: {}", progress(call, seconds));
+    Summary {
+        context: prompts::task_context(calls, more, now),
+        text: prompts::task_list(calls, more, now),
+        running: u32::try_from(running).unwrap_or(u32::MAX),
     }
-    if more {
-        let rest = "Only the newest of the ended tasks are shown; List returns all.\n";
-        context.push_str(rest);
-        text.push_str(rest);
-    }
-    context.push_str(
-        "Wait for a running task with its id rather than starting it again or cancelling it.\n",
-    );
-    Summary { context, text, running: u32::try_from(running).unwrap_or(u32::MAX) }
-}
-
-fn progress(call: &Call, seconds: u64) -> String {
-    match call.state {
-        State::Pending => "waiting to start".into(),
-        State::Running => format!("running for {seconds} s"),
-        State::Cancelling => "being cancelled".into(),
-        State::Succeeded => format!("finished after {seconds} s. Result:\n{}", result_text(call)),
-        State::Failed | State::TimedOut => {
-            format!("failed ({}). Output:\n{}", call.reason, result_text(call))
-        }
-        State::Cancelled => format!("cancelled ({})", call.reason),
-        State::Lost => format!("lost ({})", call.reason),
-    }
-}
-
-/// Returns the text of the result, truncated for the context of a model.
-fn result_text(call: &Call) -> String {
-    let Some(Outcome::Result(result)) = &call.outcome else { return "(none)".into() };
-    let all = text::content(&result.content);
-    if all.trim().is_empty() {
-        return "(no output)".into();
-    }
-    let characters = all.chars().count();
-    if characters <= SUMMARY_RESULT_CHARACTERS_MAX {
-        return all;
-    }
-    let shown: String = all.chars().take(SUMMARY_RESULT_CHARACTERS_MAX).collect();
-    let left_out = characters - SUMMARY_RESULT_CHARACTERS_MAX;
-    format!("{shown}\n[{left_out} more characters: ReadOutput returns them]")
 }

@@ -1,11 +1,12 @@
-//! Delivery to agents that work here: a turn for all that is ready in a session.
+//! Delivery by callpark: a turn of the session's own agent for the follow-ups that are due.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::outbox::{Outbox, Turn};
-use super::{FollowUps, words};
+use super::FollowUps;
+use super::wake_queue::{Ticket, WakeQueue};
+use crate::agent::prompts::follow_up_message;
 use crate::engine::turn::Turns;
 use crate::engine::{Error, Started, TurnRequest};
 use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, SESSION_CLOSED};
@@ -17,45 +18,52 @@ use crate::model::{
 };
 use crate::store::{DueQuery, DueScope, StoreError};
 
-/// Who delivers.
+/// The name of the principal that delivers.
 const DELIVERER: &str = "callpark";
 
 /// A number of `google.rpc.Code`.
 const CODE_FAILED_PRECONDITION: i32 = 9;
 
-/// Leases that one step of a sweep ends.
-const LAPSED_PER_STEP: u32 = 100;
+/// The number of expired leases that one step of a sweep ends.
+const EXPIRED_LEASES_PER_STEP: u32 = 100;
 
-/// What came of an attempt to deliver.
-enum Attempted {
-    /// A turn has told of some: there may be more.
-    Told,
-    /// There is nothing to tell now.
-    Idle,
+/// The result of a delivery to one session.
+enum DeliveryStep {
+    /// Follow-ups were delivered or failed. More may be due.
+    Attempted,
+    /// No follow-up can be delivered now.
+    NothingDue,
+}
+
+/// The follow-ups that one turn delivers.
+struct Batch {
+    /// The follow-ups; empty if the tasks of all of them cannot be read.
+    records: Vec<FollowUp>,
+    prompt: String,
 }
 
 impl FollowUps {
-    /// Delivers follow-ups of sessions in which turns run, until the engine stops: woken by the
-    /// commit that makes one, with a sweep behind it for what nobody was woken for.
+    /// Delivers follow-ups of sessions in which turns run, until the engine stops. The commit that
+    /// makes a follow-up due wakes its session; a regular sweep finds what was missed.
     pub fn start_delivery(&self) {
         let follow_ups = self.clone();
         self.shared.tracker.spawn(async move {
-            let mut news = follow_ups.shared.outbox.listen();
+            let mut changes = follow_ups.shared.wake_queue.subscribe();
             let mut sweep_at = Instant::now();
             while !follow_ups.shared.stopping.is_cancelled() {
                 if Instant::now() >= sweep_at {
-                    sweep_at = follow_ups.sweep_outbox().await;
+                    sweep_at = follow_ups.sweep_follow_ups().await;
                 }
-                news.borrow_and_update();
-                let outbox = &follow_ups.shared.outbox;
-                while let Some(turn) = outbox.next() {
-                    follow_ups.shared.tracker.spawn(follow_ups.clone().deliver(turn));
+                changes.borrow_and_update();
+                let wake_queue = &follow_ups.shared.wake_queue;
+                while let Some(ticket) = wake_queue.next() {
+                    follow_ups.shared.tracker.spawn(follow_ups.clone().deliver(ticket));
                 }
-                if let Some(due) = outbox.take_due_time() {
+                if let Some(due) = wake_queue.take_due_time() {
                     sweep_at = sweep_at.min(Instant::now() + due.since(follow_ups.shared.now()));
                 }
                 tokio::select! {
-                    _ = news.changed() => {}
+                    _ = changes.changed() => {}
                     () = tokio::time::sleep_until(sweep_at) => {}
                     () = follow_ups.shared.stopping.cancelled() => return,
                 }
@@ -63,21 +71,20 @@ impl FollowUps {
         });
     }
 
-    /// Wakes all sessions that have something to deliver, ends leases that have run out, and says
-    /// when to look again.
-    async fn sweep_outbox(&self) -> Instant {
-        let pause = Duration::from_millis(FOLLOW_UP_SWEEP_MS);
-        let next = match self.sweep_due().await {
-            Ok(next) => next,
+    /// Wakes all sessions with follow-ups that are due, and ends expired leases. Returns the time of
+    /// the next sweep.
+    async fn sweep_follow_ups(&self) -> Instant {
+        let interval = Duration::from_millis(FOLLOW_UP_SWEEP_MS);
+        let next_due = match self.sweep_due().await {
+            Ok(next_due) => next_due,
             Err(error) => {
-                tracing::warn!(%error, "the outbox can't be looked through");
+                tracing::warn!(%error, "cannot search for follow-ups that are due");
                 None
             }
         };
-        let until = next.map_or(pause, |next| next.since(self.shared.now()).min(pause));
-        // A time that has come by now is looked at in a moment, not at once: the store's clock is
-        // finer than the timer's.
-        Instant::now() + until.max(Duration::from_millis(1))
+        let pause = next_due.map_or(interval, |due| due.since(self.shared.now()).min(interval));
+        // The clock of the store is finer than that of the timer: a pause of 0 would spin.
+        Instant::now() + pause.max(Duration::from_millis(1))
     }
 
     async fn sweep_due(&self) -> Result<Option<Timestamp>, Error> {
@@ -85,36 +92,33 @@ impl FollowUps {
         let limit = u32::try_from(FOLLOW_UP_SESSIONS_MAX).unwrap_or(u32::MAX);
         let due = store.sessions_with_due_follow_ups(self.shared.now(), limit).await?;
         for (tenant, session_id) in &due.sessions {
-            self.shared.outbox.wake(tenant, *session_id);
+            self.shared.wake_queue.wake(tenant, *session_id);
         }
         loop {
-            let query = DueQuery {
-                scope: DueScope::Leased,
-                now: self.shared.now(),
-                limit: LAPSED_PER_STEP,
-            };
-            let lapsed = store.due_follow_ups(query).await?;
-            self.tell_unreadable(&lapsed.unreadable);
-            for record in &lapsed.records {
-                self.order(record, FollowUpOrder::LeaseExpired, None).await?;
+            let (scope, limit) = (DueScope::Leased, EXPIRED_LEASES_PER_STEP);
+            let query = DueQuery { scope, now: self.shared.now(), limit };
+            let expired = store.due_follow_ups(query).await?;
+            self.report_unreadable(&expired.unreadable);
+            for record in &expired.records {
+                self.apply_order(record, FollowUpOrder::LeaseExpired, None).await?;
             }
-            if lapsed.records.is_empty() {
-                return Ok([due.next, lapsed.next].into_iter().flatten().min());
+            if expired.records.is_empty() {
+                return Ok([due.next, expired.next].into_iter().flatten().min());
             }
         }
     }
 
-    async fn deliver(self, turn: Turn) {
-        let done = Done { outbox: &self.shared.outbox, turn };
-        let Turn { tenant, session_id } = &done.turn;
+    async fn deliver(self, ticket: Ticket) {
+        let guard = TicketGuard { wake_queue: &self.shared.wake_queue, ticket };
+        let Ticket { tenant, session_id } = &guard.ticket;
         match self.deliver_once(tenant, *session_id).await {
-            // What more there is waits behind what other sessions have.
-            Ok(Attempted::Told) => {
-                self.shared.outbox.wake(tenant, *session_id);
+            // Further follow-ups of this session wait behind those of others.
+            Ok(DeliveryStep::Attempted) => {
+                self.shared.wake_queue.wake(tenant, *session_id);
             }
-            Ok(Attempted::Idle) => {}
+            Ok(DeliveryStep::NothingDue) => {}
             Err(error) => {
-                tracing::warn!(%session_id, %error, "follow-ups can't be delivered now");
+                tracing::warn!(%session_id, %error, "cannot deliver the follow-ups of the session");
             }
         }
     }
@@ -123,15 +127,14 @@ impl FollowUps {
         &self,
         tenant: &Tenant,
         session_id: SessionId,
-    ) -> Result<Attempted, Error> {
-        let Some((records, prompt)) = self.pick(session_id).await? else {
-            return Ok(Attempted::Idle);
+    ) -> Result<DeliveryStep, Error> {
+        let Some(Batch { records, prompt }) = self.next_batch(session_id).await? else {
+            return Ok(DeliveryStep::NothingDue);
         };
-        // None of them could be told of: others may.
         if records.is_empty() {
-            return Ok(Attempted::Told);
+            return Ok(DeliveryStep::Attempted);
         }
-        let who = Principal { tenant: tenant.clone(), name: DELIVERER.into() };
+        let principal = Principal { tenant: tenant.clone(), name: DELIVERER.into() };
         let request = TurnRequest {
             session_id: Some(session_id),
             prompt,
@@ -140,88 +143,93 @@ impl FollowUps {
             follow_ups: Some(records.clone()),
             ..TurnRequest::default()
         };
-        let mut handle = match Turns::new(&self.shared).start(&who, request).await {
+        let mut handle = match Turns::new(&self.shared).start(&principal, request).await {
             Ok(Started::Call(handle)) => handle,
-            Ok(Started::DryRun(_)) => return Ok(Attempted::Idle),
-            // The turn that runs takes them between two rounds, or its end wakes the session again.
-            Err(Error::Refused(Refusal::TurnRunning { .. })) => return Ok(Attempted::Idle),
-            Err(Error::Refused(Refusal::FollowUpTaken { .. })) => return Ok(Attempted::Told),
+            Ok(Started::DryRun(_)) => return Ok(DeliveryStep::NothingDue),
+            // The turn that is running takes them between two rounds, or its end wakes the session.
+            Err(Error::Refused(Refusal::TurnRunning { .. })) => {
+                return Ok(DeliveryStep::NothingDue);
+            }
+            Err(Error::Refused(Refusal::FollowUpTaken { .. })) => {
+                return Ok(DeliveryStep::Attempted);
+            }
             Err(Error::Refused(Refusal::SessionClosed { .. })) => {
                 for record in &records {
                     let order = FollowUpOrder::Suppress { reason: SESSION_CLOSED.to_owned() };
-                    self.order(record, order, None).await?;
+                    self.apply_order(record, order, None).await?;
                 }
-                return Ok(Attempted::Told);
+                return Ok(DeliveryStep::Attempted);
             }
             Err(error @ (Error::Draining | Error::Store(_))) => return Err(error),
-            // No turn can be had: that is a failed attempt, or it would be tried for ever.
+            // If this weren't counted as an attempt, it would be repeated forever.
             Err(error) => {
                 for record in &records {
-                    self.fail(record, &error).await?;
+                    self.record_failed_attempt(record, &error).await?;
                 }
-                return Ok(Attempted::Told);
+                return Ok(DeliveryStep::Attempted);
             }
         };
         handle.wait_ended().await?;
-        Ok(Attempted::Told)
+        Ok(DeliveryStep::Attempted)
     }
 
-    /// Those to tell of next, of which none may be left, with the words for it: all that were never tried, in one; else one that
-    /// was, by itself, so that a bad one can't make others fail with it again.
-    async fn pick(&self, session_id: SessionId) -> Result<Option<(Vec<FollowUp>, String)>, Error> {
-        let mut ready = self.ready_follow_ups(session_id).await?;
-        if ready.iter().any(|record| record.attempt == 0) {
-            ready.retain(|record| record.attempt == 0);
+    /// Returns the follow-ups to deliver next, or `None` if none is due. All follow-ups that were
+    /// never attempted are one batch. Others are delivered one by one, so that a bad one doesn't make
+    /// the others fail again.
+    async fn next_batch(&self, session_id: SessionId) -> Result<Option<Batch>, Error> {
+        let mut due = self.due_follow_ups(session_id).await?;
+        if due.iter().any(|record| record.attempt == 0) {
+            due.retain(|record| record.attempt == 0);
         } else {
-            ready.truncate(1);
+            due.truncate(1);
         }
-        if ready.is_empty() {
+        if due.is_empty() {
             return Ok(None);
         }
-        let mut told = Vec::with_capacity(ready.len());
-        let mut tasks = Vec::with_capacity(ready.len());
-        for record in ready {
+        let mut records = Vec::with_capacity(due.len());
+        let mut tasks = Vec::with_capacity(due.len());
+        for record in due {
             match self.task_of(record.call_id).await {
                 Ok(task) => {
-                    told.push(record);
+                    records.push(record);
                     tasks.push(task);
                 }
-                // Whatever its task is, nobody can be told of it: that is a failed attempt, too.
+                // A follow-up whose task cannot be read can't be delivered: the attempt has failed.
                 Err(error @ Error::Store(StoreError::Corrupt(_))) => {
-                    self.tell_unreadable(&[record.call_id]);
-                    self.fail(&record, &error).await?;
+                    self.report_unreadable(&[record.call_id]);
+                    self.record_failed_attempt(&record, &error).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Some((told, words::message(&tasks))))
+        Ok(Some(Batch { records, prompt: follow_up_message(&tasks) }))
     }
 
-    async fn ready_follow_ups(&self, session_id: SessionId) -> Result<Vec<FollowUp>, Error> {
+    async fn due_follow_ups(&self, session_id: SessionId) -> Result<Vec<FollowUp>, Error> {
         let query = DueQuery {
             scope: DueScope::Session(session_id),
-            now: self.now(),
+            now: self.shared.now(),
             limit: FOLLOW_UPS_DELIVERED_MAX,
         };
         let due = self.shared.store.due_follow_ups(query).await?;
-        self.tell_unreadable(&due.unreadable);
+        self.report_unreadable(&due.unreadable);
         Ok(due.records)
     }
 
-    /// What a running turn can be told between two rounds: tasks of follow-ups that were never tried.
-    /// One whose task can't be read back isn't among them: no turn could tell of it.
-    pub(in crate::engine) async fn untold(
+    /// Returns the tasks whose follow-ups a running turn can deliver between two rounds: those that
+    /// were never attempted, and whose tasks can be read.
+    pub(in crate::engine) async fn undelivered(
         &self,
         session_id: SessionId,
     ) -> Result<Vec<Call>, Error> {
-        let mut ready = self.ready_follow_ups(session_id).await?;
-        ready.retain(|record| record.attempt == 0);
-        let mut tasks = Vec::with_capacity(ready.len());
-        for record in ready {
+        let mut due = self.due_follow_ups(session_id).await?;
+        due.retain(|record| record.attempt == 0);
+        let mut tasks = Vec::with_capacity(due.len());
+        for record in due {
             match self.task_of(record.call_id).await {
                 Ok(task) => tasks.push(task),
                 Err(Error::Store(StoreError::Corrupt(_))) => {
-                    self.tell_unreadable(&[record.call_id]);
+                    self.report_unreadable(&[record.call_id]);
                 }
                 Err(error) => return Err(error),
             }
@@ -229,35 +237,35 @@ impl FollowUps {
         Ok(tasks)
     }
 
-    /// Counts an attempt that came to no turn.
-    async fn fail(&self, record: &FollowUp, error: &Error) -> Result<(), Error> {
+    /// Counts an attempt for which no turn could be started.
+    async fn record_failed_attempt(&self, record: &FollowUp, error: &Error) -> Result<(), Error> {
         let token = uuid::Uuid::new_v4().simple().to_string();
         let lease =
             Lease { token: token.clone(), request_id: None, consumer: DELIVERER.to_owned() };
         let until = self.shared.now().saturating_add(Duration::from_millis(FOLLOW_UP_SWEEP_MS));
-        match self.order(record, FollowUpOrder::Lease { lease, until }, None).await {
+        match self.apply_order(record, FollowUpOrder::Lease { lease, until }, None).await {
             Ok(_) => {}
             Err(Error::Refused(Refusal::FollowUpTaken { .. })) => return Ok(()),
             Err(error) => return Err(error),
         }
         let error = DeliveryError { code: CODE_FAILED_PRECONDITION, message: error.to_string() };
         let outcome = DeliveryOutcome::Failed(error);
-        match self.order(record, FollowUpOrder::Acknowledge { token, outcome }, None).await {
-            // Its time ran out meanwhile, which counts as well.
+        match self.apply_order(record, FollowUpOrder::Acknowledge { token, outcome }, None).await {
+            // A lease that has expired meanwhile counts as a failed attempt, too.
             Ok(_) | Err(Error::Refused(Refusal::LeaseExpired { .. })) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Gives a session's place back, whatever came of it.
-struct Done<'a> {
-    outbox: &'a Outbox,
-    turn: Turn,
+/// Returns a ticket to the queue when it is dropped.
+struct TicketGuard<'a> {
+    wake_queue: &'a WakeQueue,
+    ticket: Ticket,
 }
 
-impl Drop for Done<'_> {
+impl Drop for TicketGuard<'_> {
     fn drop(&mut self) {
-        self.outbox.done(&self.turn);
+        self.wake_queue.finish(&self.ticket);
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::engine::text::truncate_middle;
+use crate::agent::prompts::truncate_middle;
 use crate::model::limits::{ARGUMENTS_DEPTH_MAX, RESULT_CONTENT_BYTES_MAX, RESULT_DEPTH_MAX};
 use crate::model::{Content, ContentKind, ToolResult};
 use crate::tool::Arguments;

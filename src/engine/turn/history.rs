@@ -1,19 +1,16 @@
-//! What a model is shown of its session's past.
+//! The messages of a session that a model is sent.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::play::failure;
+use super::run::turn_error;
+use crate::agent::prompts;
 use crate::engine::Error;
 use crate::model::limits::HISTORY_BYTES_MAX;
-use crate::model::{ContentKind, Message, ModelCall, ResourceBody, TurnError};
+use crate::model::{ContentKind, Message, ModelCall, Origin, ResourceBody, TurnError};
 use crate::store::MessagePage;
 
-/// What is told of a call whose turn ended before its result came.
-const UNANSWERED: &str = "[the turn ended before this call had a result: look for its background \
-                          task, or ask what became of it]";
-
-/// The newest messages of a session, as many as a request may hold.
+/// The newest messages of a session, up to the size limit of a request.
 #[derive(Debug, Default)]
 pub(super) struct History {
     messages: VecDeque<(usize, Arc<Message>)>,
@@ -22,72 +19,73 @@ pub(super) struct History {
 }
 
 impl History {
-    /// What is stored. Calls without a result get one that says so, because no endpoint takes them
-    /// otherwise.
+    /// Reads the stored messages. A call without a result gets one that says so, because endpoints
+    /// reject a history with a call that isn't answered.
     pub(super) fn read(page: MessagePage) -> Result<Self, TurnError> {
         let mut history = Self { omitted: page.omitted, ..Self::default() };
         let mut open: Vec<ModelCall> = Vec::new();
         for stored in page.messages {
             let message = serde_json::from_str(&stored.body).map_err(|cause| {
                 let number = stored.number;
-                failure(&Error::Internal(format!("message {number} can't be read: {cause}")))
+                turn_error(&Error::Internal(format!("cannot parse message {number}: {cause}")))
             })?;
             match &message {
                 Message::Tool { id, .. } => match open.iter().position(|call| call.id == *id) {
                     Some(index) => drop(open.remove(index)),
-                    // What it answers was left out.
+                    // The message that asks for the call was left out.
                     None => {
                         history.omitted += 1;
                         continue;
                     }
                 },
                 Message::Assistant { calls, .. } => {
-                    history.answer(&mut open);
+                    history.answer_open(&mut open);
                     open.clone_from(calls);
                 }
-                Message::User { .. } => history.answer(&mut open),
+                Message::User { .. } => history.answer_open(&mut open),
             }
             history.push(message);
         }
-        history.answer(&mut open);
+        history.answer_open(&mut open);
         Ok(history)
     }
 
-    fn answer(&mut self, open: &mut Vec<ModelCall>) {
+    fn answer_open(&mut self, open: &mut Vec<ModelCall>) {
         for call in open.drain(..) {
-            let (id, text) = (call.id, UNANSWERED.into());
-            self.push(Message::Tool { id, text, pictures: Vec::new() });
+            let (id, text) = (call.id, prompts::CALL_WITHOUT_RESULT.into());
+            let origin = Origin::Callpark;
+            self.push(Message::Tool { id, text, pictures: Vec::new(), origin });
         }
     }
 
-    /// Adds a message; the oldest go, where there is no room for all.
+    /// Adds a message, and removes the oldest ones if the size limit is exceeded.
     pub(super) fn push(&mut self, message: Message) {
         let bytes = size_bytes(&message);
         self.bytes += bytes;
         self.messages.push_back((bytes, Arc::new(message)));
         let max = usize::try_from(HISTORY_BYTES_MAX).unwrap_or(usize::MAX);
         while self.bytes > max && self.messages.len() > 1 {
-            self.forget_oldest();
+            self.remove_oldest();
         }
-        // A conversation doesn't begin with the result of a call.
+        // A conversation must not begin with the result of a call.
         while matches!(self.messages.front(), Some((_, first)) if is_tool(first)) {
-            self.forget_oldest();
+            self.remove_oldest();
         }
     }
 
-    fn forget_oldest(&mut self) {
+    fn remove_oldest(&mut self) {
         if let Some((bytes, _)) = self.messages.pop_front() {
             self.bytes -= bytes;
             self.omitted += 1;
         }
     }
 
-    /// The messages, oldest first.
+    /// Returns the messages, oldest first.
     pub(super) fn messages(&self) -> Vec<Arc<Message>> {
         self.messages.iter().map(|(_, message)| message.clone()).collect()
     }
 
-    /// How many older ones are left out.
+    /// Returns the number of older messages that are left out.
     pub(super) fn omitted(&self) -> u64 {
         self.omitted
     }
@@ -97,10 +95,10 @@ fn is_tool(message: &Message) -> bool {
     matches!(message, Message::Tool { .. })
 }
 
-/// What it takes in a request, about.
+/// Returns the approximate size of a message in a request.
 fn size_bytes(message: &Message) -> usize {
     match message {
-        Message::User { text, attachments } => {
+        Message::User { text, attachments, origin: _ } => {
             let attached = attachments.iter().map(|content| match &content.kind {
                 ContentKind::Image { data, .. } => base64_bytes(data),
                 ContentKind::Text(text) => text.len(),
@@ -113,14 +111,14 @@ fn size_bytes(message: &Message) -> usize {
             let calls = calls.iter().map(|call| call.tool.len() + call.arguments.len() + 100);
             text.len() + calls.sum::<usize>()
         }
-        Message::Tool { text, pictures, .. } => {
-            let pictures = pictures.iter().map(|picture| base64_bytes(&picture.data) + 100);
-            text.len() + 100 + pictures.sum::<usize>()
+        Message::Tool { text, pictures: images, .. } => {
+            let images = images.iter().map(|image| base64_bytes(&image.data) + 100);
+            text.len() + 100 + images.sum::<usize>()
         }
     }
 }
 
-/// What bytes take as text.
+/// Returns the size of bytes that are encoded as Base64.
 fn base64_bytes(data: &[u8]) -> usize {
     data.len().div_ceil(3) * 4
 }
@@ -128,11 +126,11 @@ fn base64_bytes(data: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CallId, Picture};
+    use crate::model::{CallId, Image};
     use crate::store::StoredMessage;
 
     fn user(text: &str) -> Message {
-        Message::User { text: text.into(), attachments: Vec::new() }
+        Message::User { text: text.into(), attachments: Vec::new(), origin: Origin::Person }
     }
 
     fn asks(ids: &[&str]) -> Message {
@@ -150,7 +148,12 @@ mod tests {
     }
 
     fn answers(id: &str) -> Message {
-        Message::Tool { id: id.into(), text: "done".into(), pictures: Vec::new() }
+        Message::Tool {
+            id: id.into(),
+            text: "done".into(),
+            pictures: Vec::new(),
+            origin: Origin::Tool,
+        }
     }
 
     fn read(omitted: u64, messages: &[Message]) -> History {
@@ -170,21 +173,21 @@ mod tests {
     fn a_call_without_a_result_gets_one_that_says_so() {
         let two = asks(&["a", "b"]);
         let history = read(0, &[user("1"), two.clone(), answers("b"), user("2")]);
-        let (id, text) = ("a".into(), UNANSWERED.into());
-        let unanswered = Message::Tool { id, text, pictures: Vec::new() };
+        let (id, text) = ("a".into(), prompts::CALL_WITHOUT_RESULT.into());
+        let unanswered = Message::Tool { id, text, pictures: Vec::new(), origin: Origin::Callpark };
         assert_eq!(shown(&history), [user("1"), two, answers("b"), unanswered, user("2")]);
         assert_eq!(history.omitted(), 0);
     }
 
     #[test]
-    fn a_result_whose_call_is_gone_is_left_out_and_counted() {
+    fn a_result_whose_call_was_removed_is_left_out_and_counted() {
         let history = read(7, &[answers("gone"), user("2")]);
         assert_eq!(shown(&history), [user("2")]);
         assert_eq!(history.omitted(), 8);
     }
 
     #[test]
-    fn the_oldest_go_when_there_is_no_room_for_all() {
+    fn the_oldest_messages_are_removed_when_the_limit_is_exceeded() {
         let half = "x".repeat(usize::try_from(HISTORY_BYTES_MAX).expect("fits") / 2);
         let mut history = read(0, &[user(&half), asks(&["a"]), answers("a")]);
         history.push(user(&half));
@@ -195,25 +198,30 @@ mod tests {
     }
 
     #[test]
-    fn pictures_need_room_too() {
+    fn images_count_towards_the_size() {
         let data = vec![0; usize::try_from(HISTORY_BYTES_MAX).expect("fits") / 4 * 3];
-        let picture = Picture { media_type: "image/png".into(), data: data.into() };
-        let shows = Message::Tool { id: "a".into(), text: "p".into(), pictures: vec![picture] };
+        let image = Image { media_type: "image/png".into(), data: data.into() };
+        let shows = Message::Tool {
+            id: "a".into(),
+            text: "p".into(),
+            pictures: vec![image],
+            origin: Origin::Tool,
+        };
         let mut history = read(0, &[asks(&["a"]), shows]);
-        assert_eq!(history.omitted(), 2, "neither the call nor its result has room");
+        assert_eq!(history.omitted(), 2, "neither the call nor its result fits");
         history.push(user("2"));
         assert_eq!(shown(&history), [user("2")]);
     }
 
     #[test]
-    fn a_result_from_before_there_were_pictures_can_be_read() {
+    fn a_stored_result_without_images_can_be_read() {
         let body = r#"{"tool":{"id":"a","text":"done"}}"#.to_owned();
         let message: Message = serde_json::from_str(&body).expect("can be read");
         assert_eq!(message, answers("a"));
         assert_eq!(serde_json::to_string(&message).expect("becomes JSON"), body);
     }
 
-    /// The first message, which has an id of its own.
+    /// Returns the first message, whose call has a random id.
     fn asks_like(history: &History) -> Message {
         let first = shown(history).remove(0);
         assert!(matches!(first, Message::Assistant { .. }), "{first:?}");

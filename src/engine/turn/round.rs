@@ -1,195 +1,176 @@
-//! One request to the model: sent, shown while it is answered, and sent again if that may help.
+//! One request to the model. Its answer is recorded as it arrives; if the request fails, it is
+//! repeated where that may help.
 
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use rand::Rng as _;
 use tokio::time::Instant;
 
-use super::play::Turn;
+use super::run::TurnRun;
 use crate::agent::{
-    Finish, Model, ModelError, ModelErrorCode, ModelEvent, ModelRequest, WantedCall,
+    FinishReason, Model, ModelError, ModelErrorCode, ModelEvent, ModelRequest, RequestedCall,
 };
 use crate::engine::sleep_until;
 use crate::model::limits::{DELTA_BYTES_MAX, DELTA_DELAY_MS};
-use crate::model::{TurnError, TurnReport, Usage};
+use crate::model::{TurnError, TurnReport};
 
-/// The longest pause between two attempts, in pauses of the first kind.
-const PAUSE_GROWTH_MAX: u32 = 10;
-
-/// What the model has answered.
+/// A complete answer of the model.
 pub(super) struct Answer {
     pub(super) text: String,
-    pub(super) calls: Vec<WantedCall>,
-    pub(super) finish: Finish,
+    pub(super) calls: Vec<RequestedCall>,
+    pub(super) finish: FinishReason,
 }
 
-/// Why there is no answer.
-enum Fault {
-    /// The model failed.
+/// The reason for which a request has no answer.
+enum RequestError {
+    /// The request failed.
     Model(ModelError),
-    /// The turn can't go on.
+    /// The turn cannot continue.
     Turn(TurnError),
 }
 
-impl From<TurnError> for Fault {
+impl From<TurnError> for RequestError {
     fn from(error: TurnError) -> Self {
         Self::Turn(error)
     }
 }
 
-impl Turn {
-    /// Asks the model, as often as it may be asked.
-    pub(super) async fn ask(&mut self, model: &dyn Model) -> Result<Answer, TurnError> {
-        let metrics = self.play.engine.shared.metrics.clone();
-        let mut failures = 0;
-        loop {
-            let fault = match self.ask_once(model).await {
-                Ok(answer) => {
-                    metrics.model_request(model.name(), Ok(()));
-                    return Ok(answer);
-                }
-                Err(Fault::Model(error)) => error,
-                Err(Fault::Turn(error)) => return Err(error),
-            };
-            metrics.model_request(model.name(), Err(fault.code.name()));
-            failures += 1;
-            let error = turn_error(&fault);
-            if !fault.code.is_transient() || failures >= self.play.attempts_max {
-                return Err(error);
+/// Asks the model, and repeats the request if it fails for a reason that may pass.
+pub(super) async fn ask(run: &mut TurnRun, model: &dyn Model) -> Result<Answer, TurnError> {
+    let metrics = run.spec.engine.shared.metrics.clone();
+    let mut failures = 0;
+    loop {
+        let error = match ask_once(run, model).await {
+            Ok(answer) => {
+                metrics.model_request(model.name(), Ok(()));
+                return Ok(answer);
             }
-            self.attempt += 1;
-            let delay = self.pause(failures);
-            self.tell(TurnReport::Retrying { attempt: self.attempt, delay, error }).await?;
-            tokio::time::sleep(delay).await;
+            Err(RequestError::Model(error)) => error,
+            Err(RequestError::Turn(error)) => return Err(error),
+        };
+        metrics.model_request(model.name(), Err(error.code.name()));
+        failures += 1;
+        if !error.code.is_transient() || failures >= run.spec.attempts_max {
+            return Err(model_turn_error(&error));
         }
-    }
-
-    pub(super) fn pause(&self, failures: u32) -> Duration {
-        let growth = 2u32.saturating_pow(failures - 1).min(PAUSE_GROWTH_MAX);
-        let base = self.play.engine.shared.options.model_retry_delay * growth;
-        base.mul_f64(rand::rng().random_range(0.5..=1.0))
-    }
-
-    async fn ask_once(&mut self, model: &dyn Model) -> Result<Answer, Fault> {
-        let mut stream = model.answer(ModelRequest {
-            system: self.play.system.clone(),
-            messages: self.history.messages(),
-            tools: self.tools.clone(),
-        });
-        let model = model.name().to_owned();
-        let mut delta = Delta::default();
-        let mut whole = String::new();
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = stream.next() => event,
-                () = sleep_until(delta.due()) => {
-                    self.show(&mut delta).await?;
-                    continue;
-                }
-            };
-            match event {
-                Some(Ok(ModelEvent::Text(text))) => {
-                    whole.push_str(&text);
-                    self.add(&mut delta, Sort::Text, &text).await?;
-                }
-                Some(Ok(ModelEvent::Reasoning(text))) => {
-                    self.add(&mut delta, Sort::Reasoning, &text).await?;
-                }
-                Some(Ok(ModelEvent::Used(usage))) => {
-                    self.show(&mut delta).await?;
-                    self.used(usage, &model).await?;
-                }
-                Some(Ok(ModelEvent::Finished(answer))) => {
-                    self.show(&mut delta).await?;
-                    let (calls, finish) = (answer.calls, answer.finish);
-                    return Ok(Answer { text: whole, calls, finish });
-                }
-                Some(Err(error)) => {
-                    self.show(&mut delta).await?;
-                    return Err(Fault::Model(error));
-                }
-                None => {
-                    let message = format!("the answer of {model} ended without an end");
-                    let code = ModelErrorCode::Cut;
-                    return Err(Fault::Model(ModelError { code, message }));
-                }
-            }
-        }
-    }
-
-    pub(super) async fn used(&self, usage: Usage, model: &str) -> Result<(), TurnError> {
-        self.play.engine.shared.metrics.model_used(model, &usage);
-        self.tell(TurnReport::Used { usage, model: model.to_owned() }).await
-    }
-
-    pub(super) async fn add(
-        &self,
-        delta: &mut Delta,
-        sort: Sort,
-        text: &str,
-    ) -> Result<(), TurnError> {
-        let is_full = delta.text.len() + text.len() > DELTA_BYTES_MAX;
-        if !delta.text.is_empty() && (delta.sort != sort || is_full) {
-            self.show(delta).await?;
-        }
-        delta.sort = sort;
-        let mut rest = text;
-        while rest.len() > DELTA_BYTES_MAX {
-            let (piece, more) = rest.split_at(rest.floor_char_boundary(DELTA_BYTES_MAX));
-            delta.text.push_str(piece);
-            self.show(delta).await?;
-            rest = more;
-        }
-        delta.text.push_str(rest);
-        Ok(())
-    }
-
-    /// Tells what has gathered. While it is being stored the endpoint isn't read.
-    pub(super) async fn show(&self, delta: &mut Delta) -> Result<(), TurnError> {
-        if delta.text.is_empty() {
-            return Ok(());
-        }
-        let text = std::mem::take(&mut delta.text);
-        self.tell(match delta.sort {
-            Sort::Text => TurnReport::Text(text),
-            Sort::Reasoning => TurnReport::Reasoning(text),
-        })
-        .await?;
-        delta.shown = Some(Instant::now());
-        Ok(())
+        run.pause_before_retry(failures, model_turn_error(&error)).await?;
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Sort {
-    #[default]
+async fn ask_once(run: &TurnRun, model: &dyn Model) -> Result<Answer, RequestError> {
+    let mut stream = model.answer(ModelRequest {
+        system: run.spec.system.clone(),
+        messages: run.history.messages(),
+        tools: run.tools.clone(),
+    });
+    let mut deltas = DeltaBuffer::new(run);
+    let mut text = String::new();
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = stream.next() => event,
+            () = sleep_until(deltas.due_time()) => {
+                deltas.flush().await?;
+                continue;
+            }
+        };
+        match event {
+            Some(Ok(ModelEvent::Text(more))) => {
+                text.push_str(&more);
+                deltas.push(DeltaKind::Text, &more).await?;
+            }
+            Some(Ok(ModelEvent::Reasoning(more))) => {
+                deltas.push(DeltaKind::Reasoning, &more).await?;
+            }
+            Some(Ok(ModelEvent::Used(usage))) => {
+                deltas.flush().await?;
+                run.record_usage(usage, model.name()).await?;
+            }
+            Some(Ok(ModelEvent::Finished(answer))) => {
+                deltas.flush().await?;
+                let (calls, finish) = (answer.calls, answer.finish);
+                return Ok(Answer { text, calls, finish });
+            }
+            Some(Err(error)) => {
+                deltas.flush().await?;
+                return Err(RequestError::Model(error));
+            }
+            None => {
+                let message =
+                    format!("the answer of {} ended before it was complete", model.name());
+                let code = ModelErrorCode::Truncated;
+                return Err(RequestError::Model(ModelError { code, message }));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeltaKind {
     Text,
     Reasoning,
 }
 
-/// Text that waits to be told.
-#[derive(Default)]
-pub(super) struct Delta {
-    sort: Sort,
+/// Text of an answer that is about to be recorded. While it is being stored, the endpoint isn't read.
+pub(super) struct DeltaBuffer<'a> {
+    run: &'a TurnRun,
+    kind: DeltaKind,
     text: String,
-    /// When the text before it was told.
-    shown: Option<Instant>,
+    /// The time at which the previous text was recorded.
+    last_flush: Option<Instant>,
 }
 
-impl Delta {
-    /// When it is to be told: at once, unless text was told just before. None: there is none.
-    pub(super) fn due(&self) -> Option<Instant> {
+impl<'a> DeltaBuffer<'a> {
+    pub(super) fn new(run: &'a TurnRun) -> Self {
+        Self { run, kind: DeltaKind::Text, text: String::new(), last_flush: None }
+    }
+
+    /// Appends text. Text of another kind, or more than fits into one event, is recorded first.
+    pub(super) async fn push(&mut self, kind: DeltaKind, text: &str) -> Result<(), TurnError> {
+        let is_full = self.text.len() + text.len() > DELTA_BYTES_MAX;
+        if !self.text.is_empty() && (self.kind != kind || is_full) {
+            self.flush().await?;
+        }
+        self.kind = kind;
+        let mut rest = text;
+        while rest.len() > DELTA_BYTES_MAX {
+            let (piece, more) = rest.split_at(rest.floor_char_boundary(DELTA_BYTES_MAX));
+            self.text.push_str(piece);
+            self.flush().await?;
+            rest = more;
+        }
+        self.text.push_str(rest);
+        Ok(())
+    }
+
+    /// Records the text, if there is any.
+    pub(super) async fn flush(&mut self) -> Result<(), TurnError> {
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let text = std::mem::take(&mut self.text);
+        let report = match self.kind {
+            DeltaKind::Text => TurnReport::Text(text),
+            DeltaKind::Reasoning => TurnReport::Reasoning(text),
+        };
+        self.run.record(report).await?;
+        self.last_flush = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Returns the time at which the text is to be recorded, or `None` if there is no text. It is due
+    /// at once, unless other text was recorded just before.
+    pub(super) fn due_time(&self) -> Option<Instant> {
         if self.text.is_empty() {
             return None;
         }
         let pause = Duration::from_millis(DELTA_DELAY_MS);
-        Some(self.shown.map_or_else(Instant::now, |shown| shown + pause))
+        Some(self.last_flush.map_or_else(Instant::now, |last| last + pause))
     }
 }
 
-pub(super) fn turn_error(error: &ModelError) -> TurnError {
+/// Returns the error of a turn whose request to the model failed.
+pub(super) fn model_turn_error(error: &ModelError) -> TurnError {
     let ModelError { code, message } = error;
     let retryable = code.is_transient() || *code == ModelErrorCode::RateLimited;
     TurnError { code: code.name().into(), message: message.clone(), retryable }

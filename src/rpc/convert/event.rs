@@ -4,12 +4,11 @@ use bytes::Bytes;
 use callpark_proto::v1::{self, session_event::Payload as WirePayload};
 use prost::Message as _;
 
-use super::task::{
-    failure, park_reason, park_reason_from_wire, parked_event_message, progress, state,
-};
+use super::task::{failure, park_reason, park_reason_from_wire, progress, state};
 use super::tool::{end_reason, kind, signed, stream};
 use super::{duration, struct_from_map, timestamp, tool_result};
 use super::{follow_up, turn};
+use crate::agent::prompts;
 use crate::model::limits::EVENT_BYTES_MAX;
 use crate::model::{
     CallAccepted, CallFinished, CallId, Event, EventCodec, EventCorrupt, IdError, Outcome,
@@ -140,7 +139,7 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
         Payload::ToolCallParked { tool, reason, call_budget } => {
             let id = background_id();
             WirePayload::ToolCallParked(v1::ToolCallParked {
-                message: parked_event_message(tool, &id, *reason, *call_budget),
+                message: prompts::parked_event_message(tool, &id, *reason, *call_budget),
                 background_id: id,
                 reason: park_reason(*reason).into(),
                 call_budget: call_budget.map(duration),

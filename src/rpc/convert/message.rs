@@ -23,7 +23,7 @@ pub(crate) fn message((number, message): (u64, Message)) -> v1::Message {
                 false => vec![part(ContentKind::Text(text), Origin::Model)],
             }
         }
-        Message::Tool { id, text, images, origin } => {
+        Message::Tool { id, text, pictures: images, origin } => {
             converted.set_role(v1::MessageRole::Tool);
             converted.model_call_id = id;
             let shown = images.into_iter().map(|Image { media_type, data }| {

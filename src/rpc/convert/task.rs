@@ -7,6 +7,7 @@ use callpark_proto::{google, v1};
 
 use super::tool::{content, end_reason, kind, output_summary, signed};
 use super::{duration, timestamp, tool_result};
+use crate::agent::prompts;
 use crate::model::limits::{LIST_CONTENT_BYTES_MAX, WAIT_SECONDS_DEFAULT};
 use crate::model::{
     Call, Cancellation, Content, Failure, FailureCode, FollowUpPolicy, Origin, Outcome,
@@ -181,7 +182,7 @@ pub(crate) fn summary_task(mut call: Call, now: Timestamp) -> v1::Task {
     task(call, now)
 }
 
-/// What a caller gets instead of a result: the task, and a text for a model.
+/// Converts a call that was parked.
 pub(crate) fn parked_call(
     call: Call,
     summary: Option<OutputSummary>,
@@ -192,61 +193,10 @@ pub(crate) fn parked_call(
         tool: call.tool.clone(),
         call_budget: call.policy.call_budget.map(duration),
         background_id: call.id.background(),
-        message: parked_message(&call, now),
+        message: prompts::parked_message(&call, now),
         suggested_wait: Some(duration(Duration::from_secs(WAIT_SECONDS_DEFAULT))),
         task: Some(task_with_summary(call, summary, now)),
     }
-}
-
-/// What to tell a model about a call that went to the background, as it is now.
-fn parked_message(call: &Call, now: Timestamp) -> String {
-    let (tool, id) = (&call.tool, call.id.background());
-    if call.state.is_terminal() {
-        let state = state(call.state).as_str_name().trim_start_matches("STATE_");
-        return format!(
-            "{} went to the background as {id} and has ended since: {state}. Its result is in \
-             `task`, and Wait({id}) gives it again.",
-            named(tool)
-        );
-    }
-    let ran = call.elapsed(now).as_secs_f64();
-    let so_far = match call.state {
-        State::Pending => "waits for its turn".to_owned(),
-        _ if call.park_reason == Some(ParkReason::BackgroundStart) => "runs".to_owned(),
-        _ => format!("is still running after {ran:.1} s and goes on"),
-    };
-    in_background(tool, &id, &so_far)
-}
-
-/// The same for the event that tells of the parking.
-pub(super) fn parked_event_message(
-    tool: &str,
-    background_id: &str,
-    reason: ParkReason,
-    call_budget: Option<Duration>,
-) -> String {
-    let so_far = match (reason, call_budget) {
-        (ParkReason::Budget, Some(budget)) => {
-            format!("is still running after {:.1} s and goes on", budget.as_secs_f64())
-        }
-        (ParkReason::BackgroundStart, _) => "runs".to_owned(),
-        _ => "goes on".to_owned(),
-    };
-    in_background(tool, background_id, &so_far)
-}
-
-fn in_background(tool: &str, id: &str, so_far: &str) -> String {
-    format!(
-        "{} {so_far} in the background as {id}. Its result is not lost: go on with other \
-         work, then wait for it with Wait({id}), read what it has written with ReadOutput, or stop \
-         it with Cancel. Do not start it again.",
-        named(tool)
-    )
-}
-
-/// What a call is, at the beginning of a sentence.
-fn named(tool: &str) -> String {
-    if tool.is_empty() { "The turn".to_owned() } else { format!("`{tool}`") }
 }
 
 /// Converts the last lines of a task's output.

@@ -27,8 +27,8 @@ use self::tails::Tails;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
+    Store, StoreError,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::{LogSource, Metrics};

@@ -52,18 +52,7 @@ pub(super) fn due_number(what: Due) -> u8 {
     }
 }
 
-/// At most 62, since [`kind_mask`] has a bit for each.
-pub(super) fn kind_number(kind: ToolKind) -> u8 {
-    match kind {
-        ToolKind::Command => 1,
-        ToolKind::Mcp => 2,
-        ToolKind::Agent => 3,
-        ToolKind::Worker => 4,
-        ToolKind::BuiltIn => 5,
-    }
-}
-
-/// Returns a mask with a bit for each of `kinds`, or with all bits if there are none.
+/// Returns a mask with a bit for each of `kinds`, whose numbers must be at most 62, or with all bits if there are none.
 pub(super) fn kind_mask(kinds: &[ToolKind]) -> i64 {
     match kinds {
         [] => -1,

@@ -64,13 +64,13 @@ pub(super) fn after(
     after: u64,
     limit: u32,
     bytes_max: usize,
-) -> Result<MessageSlice, Error> {
+) -> Result<MessageSlice, SqliteError> {
     let mut statement = connection.prepare_cached(
         "SELECT number, body FROM messages
          WHERE session_key = (SELECT key FROM sessions WHERE id = ?1) AND number > ?2
          ORDER BY number",
     )?;
-    collect(statement.query(params![session_id.as_bytes(), Count(after)])?, |messages| {
+    collect(statement.query(params![session_id.as_bytes(), SqlU64(after)])?, |messages| {
         rules::first_that_fit(messages, limit, bytes_max)
     })
 }
@@ -80,7 +80,7 @@ pub(super) fn after(
 fn collect<T>(
     mut rows: rusqlite::Rows<'_>,
     take: impl FnOnce(&mut dyn Iterator<Item = StoredMessage>) -> T,
-) -> Result<T, Error> {
+) -> Result<T, SqliteError> {
     let mut failed = None;
     let mut messages = std::iter::from_fn(|| {
         let row = rows.next().transpose()?;

@@ -38,8 +38,8 @@ use self::writer::{PendingAppend, Writer, WriterCommand};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery, Store,
-    StoreError,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
+    Store, StoreError,
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};

@@ -226,7 +226,7 @@ async fn a_turn_in_the_background_is_told_to_whoever_started_it() {
     let task = record(&lease).task.as_ref().expect("a task");
     assert_eq!(task.usage.expect("usage").requests, 1, "kept without a text");
     let system = endpoint.messages(0)[0]["content"].as_str().expect("text").to_owned();
-    assert!(system.contains("You work in the background"), "{system}");
+    assert!(system.contains("You are working in the background"), "{system}");
     acknowledge(&server, &lease, None).await.expect("taken");
 }
 

@@ -156,7 +156,9 @@ async fn an_agent_has_the_tools_that_it_is_given_and_no_others() {
     turn(&server, prompt("", "go")).await;
     let names = offered(&endpoint, 1);
     assert_eq!(names, ["bash", "check_background_task", "read_background_output"]);
-    assert!(told(&endpoint, 2, "b").contains("tools names `zsh`, which you don't have"));
+    assert!(
+        told(&endpoint, 2, "b").contains("tools contains `zsh`, which is not one of your tools")
+    );
     for (call, field) in [("c", "model"), ("d", "prompt")] {
         let told = told(&endpoint, 2, call);
         assert!(told.contains(field), "{told}");
@@ -207,5 +209,5 @@ async fn as_many_agents_work_at_once_as_may_and_one_more_is_refused() {
     assert_eq!(tokio::join!(asking, letting_go).0.final_text, "all done");
     let answers: Vec<String> = ids.iter().map(|id| told(&endpoint, 9, id)).collect();
     assert_eq!(&answers[..8], ["done"; 8]);
-    assert!(answers[8].contains("8 agents work for this session"), "{}", answers[8]);
+    assert!(answers[8].contains("8 agents are working for this session"), "{}", answers[8]);
 }

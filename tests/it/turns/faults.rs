@@ -80,7 +80,7 @@ async fn an_endpoint_that_says_nothing_is_given_up() {
         _ => None,
     });
     let error = retrying.expect("a retry");
-    assert!(error.message.contains("has said nothing for too long"), "{}", error.message);
+    assert!(error.message.contains("sent nothing for too long"), "{}", error.message);
     assert_eq!(short(&events).last().expect("an end"), "idle STOP_REASON_END_TURN \"well\"");
 }
 
@@ -208,7 +208,7 @@ async fn an_endpoint_that_is_not_there_is_named() {
     let error = error_of(&answer);
     assert_eq!((error.code.as_str(), error.retryable), ("model_connection", true));
     assert!(error.message.contains("http://127.0.0.1:9/v1"), "{}", error.message);
-    assert!(error.message.contains("can't be reached"), "{}", error.message);
+    assert!(error.message.contains("cannot be reached"), "{}", error.message);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::support::streams::new_session;
 const URL: &str = "data:image/png;base64,iVBORw0KGgo=";
 
 fn shown(words: &str, count: usize) -> Value {
-    let text = format!("[the pictures in the results of the calls above, in order: {words}]");
+    let text = format!("[the images in the results of the calls above, in order: {words}]");
     let mut parts = vec![json!({ "type": "text", "text": text })];
     parts.extend(vec![json!({ "type": "image_url", "image_url": { "url": URL } }); count]);
     json!({ "role": "user", "content": parts })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use callpark::agent::{
     Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, ModelErrorCode, OwnCall,
-    OwnCallEvent, WantedCall,
+    OwnCallEvent, RequestedCall,
 };
 use callpark::app::Additions;
 use callpark::model::{Message, SessionId, StopReason, ToolResult, Usage};
@@ -103,7 +103,7 @@ fn bash(command: &str) -> (Said, oneshot::Receiver<CallAnswer>) {
 fn ours(tool: &str, arguments: serde_json::Value) -> (Said, oneshot::Receiver<CallAnswer>) {
     let (answer, answered) = oneshot::channel();
     let arguments = arguments.to_string();
-    let wanted = WantedCall { id: "1".into(), tool: tool.into(), arguments };
+    let wanted = RequestedCall { id: "1".into(), tool: tool.into(), arguments };
     (Ok(AgentEvent::Call(wanted, answer)), answered)
 }
 
@@ -164,7 +164,7 @@ async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
     let saying = async {
         say.send(quick).await.expect("room");
         let answer = soon("an answer", answered).await.expect("an answer");
-        assert_eq!(answer, CallAnswer { text: "hi\n".into(), pictures: vec![], failed: false });
+        assert_eq!(answer, CallAnswer { text: "hi\n".into(), images: vec![], failed: false });
         say.send(slow).await.expect("room");
         let answer = soon("an answer", parked).await.expect("an answer");
         let told: serde_json::Value = serde_json::from_str(&answer.text).expect("JSON");
@@ -315,7 +315,7 @@ async fn an_agent_gets_the_pictures_of_a_result() {
         answer
     };
     let (_, answer) = tokio::join!(playing, answering);
-    let [picture] = &answer.pictures[..] else { panic!("{answer:?}") };
+    let [picture] = &answer.images[..] else { panic!("{answer:?}") };
     assert_eq!(picture.media_type, "image/png");
     assert_eq!(answer.text, "[8 bytes of image/png]");
 }

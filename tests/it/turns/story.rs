@@ -175,7 +175,8 @@ async fn the_model_sees_what_fails_and_why() {
     assert_eq!(told(&endpoint, 1, "exit"), "[failed: exit code 3]\nno\n");
     assert!(told(&endpoint, 1, "unfit").contains("command"));
     assert!(
-        told(&endpoint, 1, "absent").contains("there is no tool `zsh`: there are bash, python")
+        told(&endpoint, 1, "absent")
+            .contains("there is no tool `zsh`; the available tools are bash, python")
     );
     assert!(told(&endpoint, 1, "foreign").contains("must be `bg-`"));
 }
@@ -187,7 +188,7 @@ async fn arguments_that_are_no_json_are_told_to_the_model() {
     let endpoint = Endpoint::new(vec![script, says("sorry")]).await;
     let server = serve(&endpoint).await;
     assert_eq!(turn(&server, prompt("", "try")).await.final_text, "sorry");
-    assert!(told(&endpoint, 1, "c").contains("no JSON"));
+    assert!(told(&endpoint, 1, "c").contains("not valid JSON"));
 }
 
 #[tokio::test]

@@ -1,0 +1,260 @@
+//! The MCP server on the loopback interface that offers callpark's tools to agents. Each process
+//! authenticates with a token of its own.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{StatusCode, header};
+use rmcp::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
+    Implementation, InitializeResult, ListToolsResult, PaginatedRequestParams, ServerCapabilities,
+    ServerConfig, Tool as McpTool,
+};
+use rmcp::service::{RequestContext, RoleServer};
+use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agent::{CallAnswer, CallReply, RequestedCall, prompts};
+use crate::model::limits::ARGUMENTS_BYTES_MAX;
+use crate::model::{Image, Tool};
+
+/// The name of the server. Some agents put it in front of the names of its tools.
+pub(super) const SERVER_NAME: &str = "callpark";
+
+/// The number of calls of a turn that wait to be received.
+const CALLS_MAX: usize = 16;
+
+/// A call of one of callpark's tools, with the channel for the answer.
+pub(super) type AgentToolCall = (RequestedCall, CallReply);
+
+/// The server, which starts to listen when the first process needs it.
+#[derive(Default)]
+pub(super) struct ToolServer {
+    url: OnceCell<String>,
+    sessions: Arc<ToolSessions>,
+}
+
+/// The sessions by the digests of their tokens, so that the time of a lookup reveals nothing about
+/// other tokens.
+#[derive(Default)]
+struct ToolSessions(Mutex<HashMap<[u8; 32], Arc<ToolSession>>>);
+
+impl ToolSessions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<ToolSession>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The tool session of one process. It accepts calls during a turn only.
+#[derive(Default)]
+pub(super) struct ToolSession(Mutex<Option<TurnTools>>);
+
+/// The tools of the turn that is running, and the channel for calls of them.
+#[derive(Clone)]
+struct TurnTools {
+    tools: Arc<[Tool]>,
+    calls: mpsc::Sender<AgentToolCall>,
+}
+
+/// The credentials of one process. They are revoked when this is dropped.
+pub(super) struct ToolToken {
+    pub(super) url: String,
+    pub(super) token: String,
+    pub(super) session: Arc<ToolSession>,
+    sessions: Arc<ToolSessions>,
+}
+
+impl Drop for ToolToken {
+    fn drop(&mut self) {
+        self.sessions.lock().remove(&digest(&self.token));
+    }
+}
+
+impl ToolServer {
+    /// Issues credentials for one process.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a reason if the server cannot listen.
+    pub(super) async fn issue_token(
+        &self,
+        tasks: &TaskTracker,
+        closing: &CancellationToken,
+    ) -> Result<ToolToken, String> {
+        let url =
+            self.url.get_or_try_init(|| listen(self.sessions.clone(), tasks, closing)).await?;
+        let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+        let session = Arc::<ToolSession>::default();
+        self.sessions.lock().insert(digest(&token), session.clone());
+        Ok(ToolToken { url: url.clone(), token, session, sessions: self.sessions.clone() })
+    }
+}
+
+impl ToolSession {
+    /// Accepts calls of these tools until the guard is dropped.
+    pub(super) fn open(self: &Arc<Self>, tools: Arc<[Tool]>) -> OpenToolSession {
+        let (sender, calls) = mpsc::channel(CALLS_MAX);
+        *self.lock() = Some(TurnTools { tools, calls: sender });
+        OpenToolSession { session: self.clone(), calls }
+    }
+
+    fn turn_tools(&self) -> Option<TurnTools> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<TurnTools>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A tool session that accepts calls.
+pub(super) struct OpenToolSession {
+    session: Arc<ToolSession>,
+    pub(super) calls: mpsc::Receiver<AgentToolCall>,
+}
+
+impl Drop for OpenToolSession {
+    fn drop(&mut self) {
+        *self.session.lock() = None;
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// Starts to listen, and returns the URL of the server.
+async fn listen(
+    tool_sessions: Arc<ToolSessions>,
+    tasks: &TaskTracker,
+    closing: &CancellationToken,
+) -> Result<String, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener =
+        listener.map_err(|error| format!("cannot listen on a port of 127.0.0.1: {error}"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let mut config = StreamableHttpServerConfig::default();
+    // A process is identified by its token instead of a session of MCP.
+    config.legacy_session_mode = false;
+    config.max_request_body_bytes = ARGUMENTS_BYTES_MAX.saturating_mul(2);
+    config.cancellation_token = closing.child_token();
+    let mcp_sessions = Arc::new(LocalSessionManager::default());
+    let service = StreamableHttpService::new(|| Ok(Handler), mcp_sessions, config);
+    let router = axum::Router::new()
+        .fallback_service(service)
+        .layer(from_fn_with_state(tool_sessions, authenticate));
+    let stopped = closing.clone().cancelled_owned();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stopped);
+    tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the tool server for agents has failed");
+        }
+    });
+    Ok(format!("http://{address}/mcp"))
+}
+
+/// Finds the tool session of a request, or rejects the request.
+async fn authenticate(
+    State(sessions): State<Arc<ToolSessions>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let credentials = request.headers().get(header::AUTHORIZATION);
+    let token = credentials.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let session = token.and_then(|token| sessions.lock().get(&digest(token)).cloned());
+    match session {
+        Some(session) => {
+            request.extensions_mut().insert(session);
+            next.run(request).await
+        }
+        None => {
+            let reason = "this server accepts only agents that callpark has started\n";
+            (StatusCode::UNAUTHORIZED, reason).into_response()
+        }
+    }
+}
+
+/// The handler of MCP requests.
+#[derive(Clone)]
+struct Handler;
+
+impl Handler {
+    fn turn_tools(context: &RequestContext<RoleServer>) -> Option<TurnTools> {
+        let parts = context.extensions.get::<http::request::Parts>()?;
+        parts.extensions.get::<Arc<ToolSession>>()?.turn_tools()
+    }
+}
+
+impl ServerHandler for Handler {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        let name = Implementation::new(SERVER_NAME, env!("CARGO_PKG_VERSION"));
+        InitializeResult::new(capabilities).with_server_info(name)
+    }
+
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let tools = Self::turn_tools(&context).map(|turn| turn.tools).unwrap_or_default();
+        Ok(ListToolsResult::with_all_items(tools.iter().map(described).collect()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let Some(turn) = Self::turn_tools(&context) else {
+            return Ok(error_result(prompts::NO_TURN_RUNNING).into());
+        };
+        let (reply, answer) = oneshot::channel();
+        let call = RequestedCall {
+            id: format!("call_{}", uuid::Uuid::new_v4().simple()),
+            tool: request.name.into_owned(),
+            arguments: serde_json::Value::Object(request.arguments.unwrap_or_default()).to_string(),
+        };
+        let answering = async {
+            turn.calls.send((call, reply)).await.ok()?;
+            answer.await.ok()
+        };
+        // If the agent cancels its request, the reply channel is dropped with this future.
+        let answer = context.ct.run_until_cancelled(answering).await.flatten();
+        Ok(match answer {
+            Some(answer) => result(answer).into(),
+            None => error_result(prompts::TURN_ENDED_BEFORE_ANSWER).into(),
+        })
+    }
+}
+
+/// Returns the text of an answer, followed by its images.
+fn result(answer: CallAnswer) -> CallToolResult {
+    let CallAnswer { text, images, failed } = answer;
+    let images = images
+        .into_iter()
+        .map(|Image { media_type, data }| ContentBlock::image(STANDARD.encode(data), media_type));
+    let content = [ContentBlock::text(text)].into_iter().chain(images).collect();
+    if failed { CallToolResult::error(content) } else { CallToolResult::success(content) }
+}
+
+fn error_result(text: &str) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(text)])
+}
+
+fn described(tool: &Tool) -> McpTool {
+    let schema = tool.input_schema.as_object().cloned().unwrap_or_default();
+    McpTool::new(tool.name.clone(), tool.description.clone(), schema)
+}
