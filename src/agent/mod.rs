@@ -1,7 +1,9 @@
 //! The ports to models, which answer one request, and to agents, which run a whole turn by
 //! themselves.
 
+#[cfg(feature = "openai")]
 mod config;
+#[cfg(feature = "openai")]
 mod openai;
 mod runner;
 
@@ -12,7 +14,9 @@ use futures::stream::BoxStream;
 
 use crate::model::{Message, Tool, Usage};
 
+#[cfg(feature = "openai")]
 pub use config::{ModelConfig, PriceConfig};
+#[cfg(feature = "openai")]
 pub use openai::OpenAiModel;
 pub use runner::{
     Agent, AgentEvent, AgentRequest, AgentStream, Answering, CallAnswer, OwnCall, OwnCallEvent,

@@ -40,7 +40,7 @@ struct Admin {
 /// `GET /metrics` is the text format of Prometheus. `GET /healthz` is 200 as long as the process
 /// answers at all. `GET /readyz` is 200 while `ready` says true, and 503 otherwise. Anything else
 /// is 404, another method 405.
-pub async fn serve(
+pub(super) async fn serve(
     listener: TcpListener,
     metrics: Metrics,
     ready: watch::Receiver<bool>,

@@ -10,7 +10,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 /// The files that TLS is made of, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
+pub(super) struct TlsFiles {
     /// The server's certificate, then those between it and its root.
     pub certificate: PathBuf,
     /// The key of that certificate: PKCS#8, PKCS#1 or SEC1.
@@ -61,7 +61,7 @@ pub enum TlsError {
 ///
 /// # Errors
 /// A file is missing or isn't what it should be, or key and certificate don't fit.
-pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let certificates = certificates("certificate", &files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| unreadable("private key", &files.key, &error))?;

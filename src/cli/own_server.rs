@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::{
-        self, App,
+        self,
         config::{Config, Environment, LoadOptions},
     },
     cli::{exit::Exit, failure::Failure},
@@ -61,12 +61,15 @@ impl Server {
     /// Starts a server on any free port.
     pub(crate) async fn start(own: OwnServer) -> Result<Self, Failure> {
         let config = config(&own)?;
-        let app = App::build(config).await.map_err(|error| failed("start its server", &error))?;
-        let address = app.addresses().first().copied();
-        let token = app.token_file().map(Path::to_owned);
+        let server = app::Server::builder(config)
+            .build()
+            .await
+            .map_err(|error| failed("start its server", &error))?;
+        let address = server.addresses().first().copied();
+        let token = server.token_file().map(Path::to_owned);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let serving = tasks.spawn(app.run(stop.clone()));
+        let serving = tasks.spawn(server.run(stop.clone()));
         let endpoint = address.map(|address| format!("http://{address}")).unwrap_or_default();
         Ok(Self {
             endpoint,

@@ -10,7 +10,6 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::depth::flattened;
@@ -22,10 +21,10 @@ use crate::machine::{Command, Finish};
 use crate::model::{
     CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor, ToolResult,
 };
-use crate::tool::{InProcess, Work, WorkEvent};
+use crate::tool::{InProcess, ToolContext, Work, WorkEvent, WorkReport};
 
-/// Progress reports that wait for the log. A tool that reports faster waits.
-const PROGRESS_REPORTS_MAX: usize = 16;
+/// Reports of code inside the server that wait for the log. A tool that reports faster waits.
+const WORK_REPORTS_MAX: usize = 16;
 
 /// How long a report may take once the server stops.
 const LAST_REPORT: Duration = Duration::from_secs(1);
@@ -179,10 +178,11 @@ impl Attempt {
 
     /// None: as for a process, or the actor broke.
     async fn run_in_process(&mut self, code: Box<dyn InProcess>) -> Option<Finish> {
-        let (progress, mut reports) = mpsc::channel(PROGRESS_REPORTS_MAX);
-        let stop = CancellationToken::new();
+        let (context, mut reports) = ToolContext::new(self.call_id, WORK_REPORTS_MAX);
+        let stop = context.cancellation_token().clone();
         let stopping = self.shared.stopping.clone();
-        let mut running = code.run(progress, stop.clone());
+        let mut running = code.run(context);
+        let mut keeper = None;
         let mut deadline = None;
         let log = self.reports.clone();
         // What the log has no room for yet. A tool that reports more waits.
@@ -196,8 +196,8 @@ impl Attempt {
                         place.ok()?.send(Message::Report(command));
                     }
                 }
-                Some(progress) = reports.recv(), if held.is_none() => {
-                    held = self.progress_report(progress);
+                Some(report) = reports.recv(), if held.is_none() => {
+                    held = self.work_report(report, &mut keeper);
                 }
                 result = &mut running => break result,
                 changed = self.control.changed() => {
@@ -221,11 +221,44 @@ impl Attempt {
             if let Some(command) = next {
                 self.report(command).boxed().await;
             }
-            let Ok(progress) = reports.try_recv() else { break };
-            next = self.progress_report(progress);
+            let Ok(report) = reports.try_recv() else { break };
+            next = self.work_report(report, &mut keeper);
         }
+        let result = match keeper {
+            Some(keeper) => self.finish_output(*keeper, result).boxed().await,
+            None => result,
+        };
         let stopped = stop.is_cancelled();
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
+    }
+
+    /// Returns the command that a report of code inside the server becomes, if any. Most such code
+    /// has no output: the first piece makes the keeper.
+    fn work_report(
+        &mut self,
+        report: WorkReport,
+        keeper: &mut Option<Box<OutputKeeper>>,
+    ) -> Option<Command> {
+        match report {
+            WorkReport::Progress(progress) => self.progress_report(progress),
+            WorkReport::Output(data) => {
+                let max_bytes = self.max_output_bytes;
+                let keeper = keeper.get_or_insert_with(|| Box::new(OutputKeeper::new(max_bytes)));
+                self.keep(keeper, OutputStream::Stdout, data)
+            }
+        }
+    }
+
+    /// Sends the tail of the output to the log, and returns the result with the output in it.
+    async fn finish_output(&self, mut keeper: OutputKeeper, mut result: ToolResult) -> ToolResult {
+        for output in keeper.finish() {
+            self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
+        }
+        let summary = keeper.summary();
+        self.shared.metrics.output(summary.combined.kept_bytes, summary.combined.dropped_bytes);
+        result.content.splice(..0, keeper.content());
+        result.output = summary;
+        result
     }
 
     /// None: as for a process, or the actor broke.
@@ -254,18 +287,12 @@ impl Attempt {
                 }
             }
         };
-        for output in keeper.finish() {
-            self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
-        }
-        let summary = keeper.summary();
-        self.shared.metrics.output(summary.combined.kept_bytes, summary.combined.dropped_bytes);
-        let mut result = ended.unwrap_or_else(|| ToolResult {
+        let result = ended.unwrap_or_else(|| ToolResult {
             is_error: true,
             error_message: "it isn't followed any more: its end was never told".into(),
             ..ToolResult::default()
         });
-        result.content.splice(..0, keeper.content());
-        result.output = summary;
+        let result = self.finish_output(keeper, result).await;
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
     }
 

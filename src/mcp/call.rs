@@ -6,15 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
 use rmcp::service::{PeerRequestOptions, RequestHandle, RoleClient, ServiceError};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::convert::{failure, result, root_cause, service_fault};
 use super::link::Link;
 use super::remote_task::follow;
-use crate::model::{Progress, Tool, ToolResult};
-use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use crate::model::{Tool, ToolResult};
+use crate::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+};
 
 /// How long a server may take to hear that a call is cancelled.
 pub(super) const TELLING: Duration = Duration::from_secs(1);
@@ -54,15 +54,11 @@ struct McpCall {
 
 #[async_trait]
 impl InProcess for McpCall {
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         let Some(link) = self.link.upgrade() else {
             return failure("the MCP server is gone: try again".to_owned());
         };
-        match call(&link, self.params, progress, stop).await {
+        match call(&link, self.params, context).await {
             Ok(result) => result,
             Err(reason) => failure(link.blame(&reason)),
         }
@@ -73,9 +69,9 @@ impl InProcess for McpCall {
 async fn call(
     link: &Arc<Link>,
     params: CallToolRequestParams,
-    progress: mpsc::Sender<Progress>,
-    stop: CancellationToken,
+    context: ToolContext,
 ) -> Result<ToolResult, String> {
+    let stop = context.cancellation_token();
     let request = CallToolRequest::new(params);
     let sending = link.peer.send_cancellable_request(
         ClientRequest::CallToolRequest(request),
@@ -105,19 +101,17 @@ async fn call(
             }
             report = listening.next() => {
                 // The log may be full; then there may be no need to wait for it any more.
-                let _sent = stop.run_until_cancelled(progress.send(report)).await;
+                let _sent = stop.run_until_cancelled(context.progress(report)).await;
             }
             reason = link.closed() => return Err(reason.to_owned()),
         }
     };
     while let Some(report) = listening.try_next() {
-        let _sent = stop.run_until_cancelled(progress.send(report)).await;
+        let _sent = stop.run_until_cancelled(context.progress(report)).await;
     }
     match answer {
         Ok(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
-        Ok(ServerResult::CreateTaskResult(answer)) => {
-            follow(link, answer.task, progress, stop).await
-        }
+        Ok(ServerResult::CreateTaskResult(answer)) => follow(link, answer.task, &context).await,
         Ok(ServerResult::InputRequiredResult(_)) => {
             Err("it asks for input, and there is nobody here to give it".to_owned())
         }

@@ -9,9 +9,7 @@ use rmcp::model::{
 };
 use rmcp::service::ServiceError;
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::call::{TELLING, lost};
 use super::convert::{failure, result, service_fault};
@@ -19,6 +17,7 @@ use super::hearing::Watching;
 use super::link::Link;
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Progress, ToolResult};
+use crate::tool::ToolContext;
 
 /// How often a server is asked that doesn't say how often it wants to be.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
@@ -35,8 +34,7 @@ const FAULTS_MAX: u32 = 5;
 pub(super) async fn follow(
     link: &Arc<Link>,
     handle: Task,
-    progress: mpsc::Sender<Progress>,
-    stop: CancellationToken,
+    context: &ToolContext,
 ) -> Result<ToolResult, String> {
     let offers_tasks = link.peer.peer_info().is_some_and(|info| info.capabilities.supports_tasks());
     if !offers_tasks {
@@ -46,7 +44,7 @@ pub(super) async fn follow(
         link,
         watching: link.hearing.watch(&handle.task_id),
         id: handle.task_id.clone(),
-        progress,
+        context,
         since: Instant::now(),
         interval: INTERVAL_DEFAULT,
         time_to_live: None,
@@ -57,7 +55,7 @@ pub(super) async fn follow(
     let end = tokio::select! {
         biased;
         end = task.end(&handle) => end,
-        () = stop.cancelled() => End::Abandoned(Ok(failure("it was told to stop".to_owned()))),
+        () = context.cancellation_token().cancelled() => End::Abandoned(Ok(failure("it was told to stop".to_owned()))),
         reason = link.closed() => End::Over(Err(reason.to_owned())),
     };
     match end {
@@ -82,7 +80,7 @@ struct RemoteTask<'a> {
     link: &'a Link,
     watching: Watching,
     id: String,
-    progress: mpsc::Sender<Progress>,
+    context: &'a ToolContext,
     /// When its handle came, which is not before it was made.
     since: Instant,
     /// How often the server wants to be asked.
@@ -181,8 +179,7 @@ impl RemoteTask<'_> {
         // Of how far it is there are no numbers, so the reports are counted.
         let done = f64::from(self.reports);
         let report = Progress { done, total: None, message: said.to_owned() };
-        // Nobody listens any more if the call has ended without this one.
-        let _sent = self.progress.send(report).await;
+        self.context.progress(report).await;
     }
 
     /// Tells the server, for a moment, that nobody wants it any more.

@@ -110,7 +110,7 @@ pub struct CallPolicy {
 }
 
 /// How far a call says it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// What is done, in units of the tool's own.
     pub done: f64,

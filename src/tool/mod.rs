@@ -2,29 +2,28 @@
 
 mod built_in;
 mod command;
+mod function;
 mod registry;
 mod schema;
 mod template;
 mod toolbox;
 mod values;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use crate::model::{ProcessSpec, Progress, Tool, ToolResult};
+use crate::model::Tool;
 
 pub use built_in::{BuiltInOptions, bash, python};
 pub use command::{CallBudget, CommandTool, CommandToolConfig, CommandToolError};
+pub use function::{FunctionResult, FunctionTool, ToolError, ToolOutput};
 pub use registry::{Registry, RegistryError, check_arguments};
 pub use toolbox::{Found, Offer, PROVIDER_SEPARATOR, ToolProvider, Toolbox, Unavailable};
+pub use work::{InProcess, ToolContext, Work, WorkEvent, WorkReport};
 
 /// Arguments of a call: a JSON object.
 pub type Arguments = Map<String, Value>;
@@ -45,38 +44,6 @@ pub struct CallContext {
     pub working_directory: Option<PathBuf>,
     /// The server's variables: a tool sees those that it is allowed to, by name.
     pub environment: Arc<BTreeMap<String, String>>,
-}
-
-/// What a tool asks the engine to do for a call.
-pub enum Work {
-    /// Run this process; its output is the result.
-    Process(ProcessSpec),
-    /// Run this code inside the server.
-    InProcess(Box<dyn InProcess>),
-    /// Tell what comes of work that is done elsewhere. Stopping the call stops telling, and no more.
-    /// A stream that ends without [`WorkEvent::Ended`] is a failure.
-    Followed(BoxStream<'static, WorkEvent>),
-}
-
-/// What comes of work that is done elsewhere.
-#[derive(Debug)]
-pub enum WorkEvent {
-    /// More output.
-    Output(Bytes),
-    /// It ended. The result holds nothing that was told as output before.
-    Ended(Box<ToolResult>),
-}
-
-/// Work that runs inside the server.
-#[async_trait]
-pub trait InProcess: Send {
-    /// Runs to the end. `stop` says that the result isn't wanted any more: return soon. Progress
-    /// may be told through the channel, which takes as much as the log can.
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult;
 }
 
 /// A tool.

@@ -7,15 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, RegistryError, Work,
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, RegistryError,
+    ToolContext, Work,
 };
 use crate::model::limits::OFFER_WAIT_SECONDS_MAX;
-use crate::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
+use crate::model::{Tool, ToolKind, ToolResult, ToolSource};
 
 /// Stands between a provider's name and that of its tool.
 pub const PROVIDER_SEPARATOR: &str = "__";
@@ -221,11 +220,7 @@ struct Failing(String);
 
 #[async_trait]
 impl InProcess for Failing {
-    async fn run(
-        self: Box<Self>,
-        _progress: mpsc::Sender<Progress>,
-        _stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, _: ToolContext) -> ToolResult {
         ToolResult { is_error: true, error_message: self.0, ..ToolResult::default() }
     }
 }

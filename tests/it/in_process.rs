@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use callpark::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+};
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::support::waiting::{
     call, cancel, cancel_of, ended, log_of, outcome_of, park, run, session,
@@ -41,19 +41,15 @@ impl CallableTool for Count {
 
 #[async_trait]
 impl InProcess for Counting {
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         for done in 1..=3_u8 {
             let report =
                 Progress { done: f64::from(done), total: Some(3.0), message: String::new() };
-            progress.send(report).await.expect("a listener");
+            context.progress(report).await;
         }
         match self.then.as_str() {
             "panic" => panic!("as it was told to"),
-            "wait" => stop.cancelled().await,
+            "wait" => context.cancellation_token().cancelled().await,
             "wait for ever" => std::future::pending().await,
             _ => {}
         }

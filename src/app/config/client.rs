@@ -14,7 +14,7 @@ const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:50051";
 
 /// What the flags of the client say.
 #[derive(Debug, Clone, Default)]
-pub struct ClientOptions {
+pub(crate) struct ClientOptions {
     /// The server; none: `CALLPARK_ENDPOINT`, else `http://127.0.0.1:50051`.
     pub endpoint: Option<String>,
     /// The file with the token; none: `CALLPARK_TOKEN`, else the file that a server with this
@@ -28,7 +28,7 @@ pub struct ClientOptions {
 
 /// Which server, and with what token.
 #[derive(Debug, Clone)]
-pub struct ClientConfig {
+pub(crate) struct ClientConfig {
     /// The server: `http://` or `https://`, a host, and a port.
     pub endpoint: String,
     /// The token; none where nobody has named one, and no server has written one here.
@@ -39,7 +39,7 @@ pub struct ClientConfig {
 
 /// Why the client can't know its server or its token.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientConfigError {
+pub(crate) enum ClientConfigError {
     /// The endpoint is no URL of a server.
     #[error(
         "`{endpoint}` is no endpoint: a URL such as {ENDPOINT_DEFAULT} is expected from \
@@ -70,7 +70,7 @@ impl ClientConfig {
     ///
     /// # Errors
     /// The endpoint is no URL, a file can't be read, or the server's configuration has faults.
-    pub fn load(options: ClientOptions) -> Result<Self, ClientConfigError> {
+    pub(crate) fn load(options: ClientOptions) -> Result<Self, ClientConfigError> {
         let environment = &options.environment;
         let endpoint = options
             .endpoint
@@ -100,7 +100,7 @@ fn server_token_file(
     environment: Environment,
 ) -> Result<PathBuf, ConfigError> {
     let options = LoadOptions { config_file, overrides: Vec::new(), environment };
-    Ok(Config::load(options)?.config.token_file)
+    Ok(Config::load(options)?.config.token_file.unwrap_or_default())
 }
 
 /// None: the file doesn't exist.

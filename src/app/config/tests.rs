@@ -23,7 +23,7 @@ fn load(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> Loaded {
 }
 
 fn error(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
-    Config::load(options(flags, variables)).expect_err("a fault").to_string()
+    Config::load(options(flags, variables)).expect_err("an error").to_string()
 }
 
 /// A folder with this text as its `callpark.toml`.
@@ -45,7 +45,7 @@ impl File {
     }
 
     fn error(&self) -> String {
-        Config::load(self.options()).expect_err("a fault").to_string()
+        Config::load(self.options()).expect_err("an error").to_string()
     }
 }
 
@@ -57,14 +57,16 @@ fn row<'a>(loaded: &'a Loaded, name: &str) -> (&'a str, String) {
 #[test]
 fn defaults_are_those_of_the_limits() {
     let Loaded { config, .. } = load(&[], &[]);
-    assert_eq!(config.data_dir, Path::new("/nowhere/.local/state/callpark"));
-    assert_eq!(config.token_file, Path::new("/nowhere/.local/state/callpark/token"));
+    assert_eq!(config.data_dir.as_deref(), Some(Path::new("/nowhere/.local/state/callpark")));
+    let token_file = Path::new("/nowhere/.local/state/callpark/token");
+    assert_eq!(config.token_file.as_deref(), Some(token_file));
     assert_eq!(config.call_budget.as_secs(), limits::CALL_BUDGET_SECONDS_DEFAULT);
     assert_eq!(config.execution_timeout.as_secs(), limits::EXECUTION_TIMEOUT_SECONDS_DEFAULT);
     assert_eq!(config.grace, Duration::from_millis(limits::GRACE_MS_DEFAULT));
     assert_eq!(config.output_drain, Duration::from_millis(limits::DRAIN_MS_DEFAULT));
     assert_eq!(config.max_live_tasks, limits::LIVE_TASKS_DEFAULT);
-    assert_eq!(config.max_running_calls % limits::RUNNING_CALLS_PER_CORE, 0);
+    let running = config.max_running_calls.expect("a number");
+    assert_eq!(running % limits::RUNNING_CALLS_PER_CORE, 0);
     assert_eq!(config.heartbeat, Duration::from_millis(limits::HEARTBEAT_MS_DEFAULT));
     assert_eq!(config.retention.as_secs(), limits::RETENTION_SECONDS_DEFAULT);
     assert_eq!(config.session_events_max, limits::SESSION_EVENTS_MAX_DEFAULT);
@@ -132,12 +134,12 @@ fn all_faults_are_told_at_once_with_their_places() {
         config_file: Some(file.path.clone()),
         ..options(&[("auth", "maybe"), ("gracee", "1s")], &[("CALLPARK_MAX_REQUEST", "big")])
     })
-    .expect_err("faults")
+    .expect_err("errors")
     .to_string();
     let path = file.path.display();
     for expected in [
-        "the configuration has 6 faults:".to_owned(),
-        format!("drain = `soon` (file {path}:1): a span of time such as 500ms"),
+        "the configuration has 6 errors:".to_owned(),
+        format!("drain = `soon` (file {path}:1): a duration such as 500ms"),
         format!("{path}:2:3: there is no setting `data-dir`; did you mean `data_dir`?"),
         format!("max-live-tasks = `5000` (file {path}:3): it must be from 1 to 1000"),
         "auth = `maybe` (flag --auth): one of token, none is expected".to_owned(),
@@ -176,9 +178,9 @@ fn the_faults_of_tools_are_told_with_their_places_beside_all_others() {
     let good = "[[tools]]\nname = 'a'\nargv = ['true']\ninput_schema = { type = 'object' }\n";
     let names = |file: &File| {
         let config = Config::load(file.options()).expect("a configuration").config;
-        config.tools.iter().map(|tool| tool.table["name"].to_string()).collect::<Vec<_>>()
+        config.tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>()
     };
-    assert_eq!(names(&file(good)), ["\"a\""]);
+    assert_eq!(names(&file(good)), ["a"]);
     let file = file(&format!("drain = 'soon'\n{good}[[tools]]\nname = 'b'\ncolour = 1\n"));
     let error = file.error();
     let place = format!("tools = `b` (file {}:6): unknown field `colour`", file.path.display());
@@ -199,7 +201,7 @@ fn a_misspelt_variable_is_a_warning_and_known_ones_are_not() {
     let warnings = load(&[], &[("CALLPARK_LISTN", "x")]).warnings;
     assert_eq!(
         warnings,
-        ["the environment variable CALLPARK_LISTN is no setting, and is ignored; did you mean \
+        ["the environment variable CALLPARK_LISTN is not a setting and is ignored; did you mean \
           CALLPARK_LISTEN?"]
     );
 }
@@ -240,10 +242,10 @@ fn settings_that_do_not_go_together_are_refused() {
 #[test]
 fn a_conflict_is_told_beside_other_faults_but_not_of_a_faulty_setting() {
     let error = error(&[("listen", "0.0.0.0:1"), ("drain", "x"), ("heartbeat", "2s")], &[]);
-    assert!(error.contains("2 faults") && error.contains("is beyond this machine"), "{error}");
+    assert!(error.contains("2 errors") && error.contains("is beyond this machine"), "{error}");
     let flags = [("tls-cert", "c.pem"), ("tls-key", "~/k.pem")];
     let error = self::error(&flags, &[]);
-    assert!(error.contains("a fault: tls-key = `~/k.pem`"), "{error}");
+    assert!(error.contains("an error: tls-key = `~/k.pem`"), "{error}");
 }
 
 #[test]
@@ -253,7 +255,7 @@ fn without_a_home_the_data_dir_must_be_named() {
     assert!(error.contains("data-dir") && error.contains("name a folder"), "{error}");
     let overrides = vec![("data-dir".to_owned(), "/data".to_owned())];
     let loaded = Config::load(LoadOptions { overrides, ..bare() }).expect("a configuration");
-    assert_eq!(loaded.config.token_file, Path::new("/data/token"));
+    assert_eq!(loaded.config.token_file.as_deref(), Some(Path::new("/data/token")));
 }
 
 #[test]

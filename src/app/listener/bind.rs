@@ -36,7 +36,7 @@ fn reason(error: &io::Error) -> String {
 ///
 /// # Errors
 /// An address is in use, isn't this machine's, or isn't permitted.
-pub async fn bind(
+pub(crate) async fn bind(
     addresses: &[SocketAddr],
     setting: &'static str,
 ) -> Result<Vec<TcpListener>, BindError> {

@@ -17,7 +17,7 @@ use crate::telemetry::Held;
 
 /// Who is at the other end. Handlers find it in the extensions of a request.
 #[derive(Debug, Clone)]
-pub struct PeerInfo {
+pub(crate) struct PeerInfo {
     /// The peer's address.
     pub address: SocketAddr,
     /// The connection is TLS.
@@ -34,7 +34,7 @@ pub(super) enum Io {
 
 /// A connection for [`tonic::transport::Server`]. It keeps its place among the connections until
 /// it is dropped.
-pub struct Connection {
+pub(crate) struct Connection {
     io: Io,
     /// What the handshake has read and the HTTP/2 server hasn't seen yet.
     unread: &'static [u8],

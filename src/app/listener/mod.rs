@@ -30,8 +30,8 @@ use crate::telemetry::{ConnectionRefusal, Metrics};
 use gate::Gate;
 use handshake::Handshake;
 
-pub use bind::{BindError, bind};
-pub use connection::{Connection, PeerInfo};
+pub(super) use bind::{BindError, bind};
+pub(super) use connection::Connection;
 
 /// How long accepting rests when the system is out of something, such as file descriptors.
 /// Others must get the chance to give some back.
@@ -39,7 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bounds of a listener, and its TLS.
 #[derive(Debug, Clone)]
-pub struct ListenerOptions {
+pub(super) struct ListenerOptions {
     /// Connections at the same time, handshakes included.
     pub connections_max: usize,
     /// Those of one peer: an IPv4 address, or a /64 network of IPv6.
@@ -66,7 +66,7 @@ impl Accept for TcpListener {
 /// The connections of one or several addresses, for `Server::serve_with_incoming`. It doesn't
 /// end and doesn't fail. Dropping it closes the addresses and breaks off the handshakes; the
 /// connections that it has yielded live on.
-pub struct Incoming {
+pub(super) struct Incoming {
     listeners: Vec<Box<dyn Accept>>,
     options: ListenerOptions,
     gate: Gate,
@@ -82,7 +82,11 @@ pub struct Incoming {
 
 impl Incoming {
     /// The connections of these listeners, all under the same bounds.
-    pub fn new(listeners: Vec<TcpListener>, options: ListenerOptions, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        listeners: Vec<TcpListener>,
+        options: ListenerOptions,
+        metrics: Metrics,
+    ) -> Self {
         let listeners = listeners.into_iter().map(|l| Box::new(l) as Box<dyn Accept>).collect();
         Self::from_sources(listeners, options, metrics)
     }

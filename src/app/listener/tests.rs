@@ -18,7 +18,8 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Endpoint, Server as TonicServer};
 use tower::ServiceExt;
 
-use super::{Accept, Connection, Incoming, ListenerOptions, PeerInfo, bind};
+use super::connection::PeerInfo;
+use super::{Accept, Connection, Incoming, ListenerOptions, bind};
 use crate::app::tls::{TlsFiles, server_config};
 use crate::telemetry::Metrics;
 

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::calls::result_beside_pictures;
 use super::pictures::{self, Room};
@@ -18,11 +16,11 @@ use crate::model::limits::{
     CANCEL_WAIT_SECONDS_DEFAULT, READ_OUTPUT_BYTES_DEFAULT, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX,
 };
 use crate::model::{
-    Call, CallId, CallPolicy, Content, ContentKind, FollowUpPolicy, ModelCall, Principal, Progress,
+    Call, CallId, CallPolicy, Content, ContentKind, FollowUpPolicy, ModelCall, Principal,
     SessionId, Tool, ToolKind, ToolResult, ToolSource,
 };
 use crate::store::OutputSelection;
-use crate::tool::{ArgumentFault, Arguments, InProcess, Work, check_arguments};
+use crate::tool::{ArgumentFault, Arguments, InProcess, ToolContext, Work, check_arguments};
 
 /// The tool that waits for tasks, lists and cancels them.
 pub(super) const CHECK: &str = "check_background_task";
@@ -214,11 +212,8 @@ struct Control {
 
 #[async_trait]
 impl InProcess for Control {
-    async fn run(
-        self: Box<Self>,
-        _progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
+        let stop = context.cancellation_token();
         let done = stop.run_until_cancelled(self.carry_out()).await;
         match done {
             Some(Ok(content)) => ToolResult { content, ..ToolResult::default() },

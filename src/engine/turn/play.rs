@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::calls::{Repetitions, Told};
 use super::control::{self, NOTES};
@@ -19,11 +17,10 @@ use crate::engine::{Engine, Error};
 use crate::machine::{Command, Concurrency, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
-    CallId, CallPolicy, Content, ContentKind, Labels, Message, ModelCall, Principal, Progress,
-    Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
-    TurnReport,
+    CallId, CallPolicy, Content, ContentKind, Labels, Message, ModelCall, Principal, Session,
+    SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
 };
-use crate::tool::{Arguments, InProcess};
+use crate::tool::{Arguments, InProcess, ToolContext};
 
 /// The result of a turn in the background that said nothing.
 const NO_OUTPUT: &str = "Task completed but produced no output.";
@@ -77,11 +74,7 @@ pub(super) struct Turn {
 
 #[async_trait]
 impl InProcess for Play {
-    async fn run(
-        self: Box<Self>,
-        _progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         let notes = Notes::of(&self);
         let mut turn = Turn {
             play: *self,
@@ -93,7 +86,7 @@ impl InProcess for Play {
             final_text: String::new(),
         };
         // Calls that it waits for go to the background when it is stopped.
-        let played = stop.run_until_cancelled(turn.play_out()).await;
+        let played = context.cancellation_token().run_until_cancelled(turn.play_out()).await;
         turn.result(played).await
     }
 }

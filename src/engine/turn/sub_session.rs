@@ -5,8 +5,6 @@
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::calls::Told;
 use super::play::{Play, Turn};
@@ -19,7 +17,7 @@ use crate::model::{
     Call, CallId, Content, ContentKind, ModelCall, Principal, Progress, SessionId, StopReason,
     Tool, ToolKind, ToolResult, ToolSource, TurnReport,
 };
-use crate::tool::{Arguments, InProcess, Work, check_arguments};
+use crate::tool::{Arguments, InProcess, ToolContext, Work, check_arguments};
 
 /// The tool that runs an agent.
 pub(in crate::engine) const AGENT: &str = "agent";
@@ -199,12 +197,8 @@ struct SubAgent {
 
 #[async_trait]
 impl InProcess for SubAgent {
-    async fn run(
-        mut self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
-        match self.carry_out(progress, stop).await {
+    async fn run(mut self: Box<Self>, context: ToolContext) -> ToolResult {
+        match self.carry_out(context).await {
             Ok(result) => result,
             Err(error) => ToolResult {
                 is_error: true,
@@ -216,18 +210,15 @@ impl InProcess for SubAgent {
 }
 
 impl SubAgent {
-    async fn carry_out(
-        &mut self,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> Result<ToolResult, Error> {
+    async fn carry_out(&mut self, context: ToolContext) -> Result<ToolResult, Error> {
         let request = std::mem::take(&mut self.request);
         let Started::Call(mut turn) = self.engine.start_turn(&self.who, request).await? else {
             return Err(Error::Internal("an agent's turn wasn't started".into()));
         };
         let message = format!("an agent works in the session {}", turn.session_id);
         // Whoever doesn't hear of it finds the session by its task.
-        let _ = progress.send(Progress { done: 0.0, total: None, message }).await;
+        context.progress(Progress { done: 0.0, total: None, message }).await;
+        let stop = context.cancellation_token();
         let ended = stop.run_until_cancelled(turn.ended(None)).await;
         let (ended, left) = match ended {
             Some(ended) => (ended?, self.end_session(turn.session_id, "its agent is done").await?),
