@@ -17,23 +17,32 @@
 //!
 //! ARCHITECTURE.md in the repository explains how the parts fit together.
 
+// What is hidden here is public in `internals` only, and needs no docs.
 #[cfg(feature = "acp")]
+#[doc(hidden)]
 mod acp;
 pub mod agent;
 mod app;
+#[doc(hidden)]
 mod auth;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+#[doc(hidden)]
 mod engine;
+#[doc(hidden)]
 mod exec;
+#[doc(hidden)]
 mod machine;
 #[cfg(feature = "mcp")]
+#[doc(hidden)]
 mod mcp;
 pub mod model;
+#[doc(hidden)]
 mod rpc;
 pub mod store;
 mod sync;
+#[doc(hidden)]
 mod telemetry;
 pub mod tool;
 

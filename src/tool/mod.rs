@@ -18,12 +18,20 @@ use serde_json::{Map, Value};
 
 use crate::model::Tool;
 
-pub use built_in::{BuiltInOptions, bash, python};
-pub use command::{CallBudget, CommandTool, CommandToolConfig, CommandToolError};
+pub use command::{CallBudget, CommandToolConfig};
 pub use function::{FunctionResult, FunctionTool, ToolError, ToolOutput};
+pub use work::{InProcess, ToolContext, Work, WorkEvent};
+
+#[doc(hidden)]
+pub use built_in::{BuiltInOptions, bash, python};
+#[doc(hidden)]
+pub use command::{CommandTool, CommandToolError};
+#[doc(hidden)]
 pub use registry::{Registry, RegistryError, check_arguments};
+#[doc(hidden)]
 pub use toolbox::{Found, Offer, PROVIDER_SEPARATOR, ToolProvider, Toolbox, Unavailable};
-pub use work::{InProcess, ToolContext, Work, WorkEvent, WorkReport};
+#[doc(hidden)]
+pub use work::WorkReport;
 
 /// Arguments of a call: a JSON object.
 pub type Arguments = Map<String, Value>;
