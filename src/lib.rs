@@ -53,6 +53,7 @@ pub mod config {
     //! The types of the fields of [`Config`](crate::Config), and its sources.
 
     #[cfg(feature = "acp")]
+    #[doc(inline)]
     pub use crate::acp::{AgentConfig, Permissions};
     #[cfg(feature = "openai")]
     pub use crate::agent::{ModelConfig, PriceConfig};
@@ -61,7 +62,9 @@ pub mod config {
         Origin, Row, Setting, SettingError, VariableName, settings,
     };
     #[cfg(feature = "mcp")]
+    #[doc(inline)]
     pub use crate::mcp::ServerConfig as McpServerConfig;
+    #[doc(inline)]
     pub use crate::telemetry::LogFormat;
     pub use crate::tool::{CallBudget, CommandToolConfig};
 }

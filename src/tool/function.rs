@@ -188,9 +188,12 @@ impl FunctionTool {
     }
 }
 
+/// Binds arguments to the function, or says why they do not fit.
+type Bind = dyn Fn(&Arguments) -> Result<BoundFunction, String> + Send + Sync;
+
 struct CallableFunction {
     tool: Tool,
-    bind: Box<dyn Fn(&Arguments) -> Result<BoundFunction, String> + Send + Sync>,
+    bind: Box<Bind>,
 }
 
 impl CallableTool for CallableFunction {

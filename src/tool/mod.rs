@@ -1,4 +1,7 @@
-//! The port to tools: what there is, and what a call of it means.
+//! The port to tools: their descriptions, their arguments, and the work that a call becomes.
+//!
+//! A program that embeds callpark adds tools as [functions](FunctionTool), or implements
+//! [`CallableTool`], whose work may be a process, code inside the server, or work elsewhere.
 
 mod built_in;
 mod command;
@@ -33,33 +36,37 @@ pub use toolbox::{Found, Offer, PROVIDER_SEPARATOR, ToolProvider, Toolbox, Unava
 #[doc(hidden)]
 pub use work::WorkReport;
 
-/// Arguments of a call: a JSON object.
+/// The arguments of a call: a JSON object.
 pub type Arguments = Map<String, Value>;
 
-/// One fault in the arguments of a call.
+/// One error in the arguments of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArgumentFault {
-    /// Where: a path from the arguments' root, such as `env.PATH` or `items[3]`; empty: the root.
+    /// The path from the root of the arguments, such as `env.PATH` or `items[3]`. The root is empty.
     pub path: String,
-    /// What is wrong there, and what would be right.
+    /// The error, and what would be right.
     pub description: String,
 }
 
-/// What a call brings beside its arguments.
+/// The surroundings of a call, beside its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallContext {
-    /// Where command tools run unless they or their arguments say otherwise.
+    /// The folder in which command tools run unless they or their arguments name another.
     pub working_directory: Option<PathBuf>,
-    /// The server's variables: a tool sees those that it is allowed to, by name.
+    /// The environment variables of the server, from which each tool picks by name.
     pub environment: Arc<BTreeMap<String, String>>,
 }
 
-/// A tool.
+/// A tool that can be called.
 pub trait CallableTool: Send + Sync + 'static {
-    /// What it is and what it takes.
+    /// Returns the description of the tool and of its arguments.
     fn describe(&self) -> &Tool;
 
-    /// Turns checked arguments into work, or names every fault that the schema couldn't see.
+    /// Turns arguments that satisfy the schema into work.
+    ///
+    /// # Errors
+    ///
+    /// Every error in the arguments that the schema cannot find.
     fn prepare(
         &self,
         arguments: &Arguments,

@@ -41,7 +41,7 @@ pub trait InProcess: Send {
 /// A report of work that runs inside the server.
 #[derive(Debug)]
 pub enum WorkReport {
-    /// How far it is.
+    /// The progress of the work.
     Progress(Progress),
     /// More output.
     Output(Bytes),

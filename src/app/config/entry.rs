@@ -75,14 +75,16 @@ impl Config {
 
     /// Returns the errors of tables that the program has set.
     pub(super) fn table_errors(&self) -> Vec<SettingError> {
-        let mut errors = wrong(&self.tools);
-        #[cfg(feature = "mcp")]
-        errors.extend(wrong(&self.mcp_servers));
-        #[cfg(feature = "openai")]
-        errors.extend(wrong(&self.models));
-        #[cfg(feature = "acp")]
-        errors.extend(wrong(&self.agents));
-        errors
+        [
+            wrong(&self.tools),
+            #[cfg(feature = "mcp")]
+            wrong(&self.mcp_servers),
+            #[cfg(feature = "openai")]
+            wrong(&self.models),
+            #[cfg(feature = "acp")]
+            wrong(&self.agents),
+        ]
+        .concat()
     }
 }
 

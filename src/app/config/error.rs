@@ -61,14 +61,14 @@ pub enum SettingError {
         line: usize,
         /// The column in characters, from 1.
         column: usize,
-        /// What is wrong there.
+        /// The error.
         reason: String,
     },
     /// A key of the configuration file, or the name of a flag, is not a setting.
     Unknown {
         /// The name.
         name: String,
-        /// Its place: a flag, or a line and a column.
+        /// The place: a flag, or a line and a column.
         place: String,
         /// Names of settings that are similar.
         nearest: Vec<&'static str>,
@@ -81,7 +81,7 @@ pub enum SettingError {
         value: String,
         /// The source of the value.
         origin: Origin,
-        /// What is wrong, and what would be right.
+        /// The error, and what would be right.
         reason: String,
     },
     /// Settings that are right one by one exclude each other.

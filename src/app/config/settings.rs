@@ -58,7 +58,7 @@ settings! {
             => data_dir as "$XDG_STATE_HOME/callpark or ~/.local/state/callpark", "FOLDER";
         /// File with the token that callers must show; created if missing.
         token_file: PathBuf => token_file as "<data-dir>/token", "FILE";
-        /// How callers authenticate; `none` is for loopback addresses only.
+        /// Authentication of callers; `none` is for loopback addresses only.
         auth: AuthMode = AuthMode::Token, "MODE";
     }
     "Logs" {

@@ -18,19 +18,19 @@ pub struct Setting {
     pub name: String,
     /// The environment variable: `CALLPARK_DATA_DIR`.
     pub variable: String,
-    /// The name of its value in help: `FOLDER`.
+    /// The name of the value in help: `FOLDER`.
     pub value_name: &'static str,
     /// The heading in help under which it stands.
     pub group: &'static str,
-    /// Its meaning, in one sentence or two.
+    /// The meaning, in one sentence or two.
     pub help: String,
-    /// Its default, in words where it depends on the machine.
+    /// The default, or a description of it if it depends on the machine.
     pub default: String,
-    /// Its least and its greatest value, or `None` if it has no bounds.
+    /// The least and the greatest value, or `None` if there are no bounds.
     pub bounds: Option<[String; 2]>,
-    /// Its flag may stand without a value, and then means `true`.
+    /// `true` if the flag may stand without a value, and then means `true`.
     pub is_switch: bool,
-    /// All its values, or none if there are too many to list.
+    /// All values, or none if there are too many to list.
     pub choices: &'static [&'static str],
 }
 

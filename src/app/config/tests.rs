@@ -74,6 +74,79 @@ fn defaults_are_those_of_the_limits() {
 }
 
 #[test]
+fn a_program_has_the_defaults_of_the_command_line() {
+    let Loaded { config: loaded, .. } = load(&[], &[]);
+    let mut config = Config::default();
+    let (derived, errors) = config.derive(&environment(&[]));
+    assert_eq!((derived.len(), errors), (3, vec![]));
+    assert_eq!(config, loaded);
+    assert_eq!(config.check(), Ok(()));
+}
+
+#[test]
+fn a_configuration_of_a_program_is_checked_like_one_that_is_read() {
+    let tool = crate::tool::CommandToolConfig { argv: Vec::new(), ..tool_config() };
+    let config = Config {
+        listen: Vec::new(),
+        grace: Duration::from_secs(3600),
+        max_running_calls: Some(0),
+        tools: vec![tool],
+        ..Config::default()
+    };
+    let error = config.check().expect_err("errors").to_string();
+    for expected in [
+        "the configuration has 4 errors:",
+        "grace = `1h`: it must be from 0s to 1m",
+        "max-running-calls = `0`: it must be from 1 to 1000000",
+        "tools = `a`: tool `a`: argv must begin with the program to run",
+        "listen names no address",
+    ] {
+        assert!(error.contains(expected), "no `{expected}` in:\n{error}");
+    }
+}
+
+fn tool_config() -> crate::tool::CommandToolConfig {
+    toml::from_str("name = 'a'\nargv = ['true']").expect("a tool")
+}
+
+/// Returns the reference of all settings, as it stands in the documents.
+fn reference() -> String {
+    let mut text = "# Settings\n\nEach setting is a flag, an environment variable, or a key of the \
+                    configuration file; a flag wins over a\nvariable, and a variable over the file. \
+                    `callpark config` shows the values in force and their sources.\n"
+        .to_owned();
+    let mut group = "";
+    for setting in settings() {
+        if setting.group != group {
+            group = setting.group;
+            text.push_str(&format!("\n## {group}\n"));
+        }
+        let Setting { key, name, variable, help, default, .. } = setting;
+        let bounds = setting.bounds.as_ref().map_or_else(String::new, |[least, greatest]| {
+            format!(", from `{least}` to `{greatest}`")
+        });
+        let choices = match setting.choices {
+            [] => String::new(),
+            choices => format!(", one of `{}`", choices.join("`, `")),
+        };
+        text.push_str(&format!(
+            "\n`--{name}`, `{variable}`, `{key}`\n: {help} Default: `{default}`{choices}{bounds}.\n"
+        ));
+    }
+    text
+}
+
+#[test]
+fn the_reference_of_settings_is_made_from_their_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    if Environment::capture().get("CALLPARK_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, reference()).expect("written");
+    }
+    let documented = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(documented == reference(), "set CALLPARK_UPDATE_DOCS=1 to write {}", path.display());
+}
+
+#[test]
 fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     let file = file("drain = \"1s\"\ngrace = \"1s\"\nheartbeat = \"1s\"\n");
     let loaded = Config::load(LoadOptions {
@@ -128,7 +201,7 @@ fn values_of_the_file_may_be_numbers_booleans_and_lists() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_with_their_places() {
+fn all_errors_are_reported_at_once_with_their_places() {
     let file = file("drain = \"soon\"\n  data-dir = \"/x\"\nmax_live_tasks = 5000\n");
     let error = Config::load(LoadOptions {
         config_file: Some(file.path.clone()),
@@ -174,7 +247,7 @@ fn the_file_of_the_user_is_read_where_xdg_says() {
 }
 
 #[test]
-fn the_faults_of_tools_are_told_with_their_places_beside_all_others() {
+fn the_errors_of_tools_are_reported_with_their_places_beside_all_others() {
     let good = "[[tools]]\nname = 'a'\nargv = ['true']\ninput_schema = { type = 'object' }\n";
     let names = |file: &File| {
         let config = Config::load(file.options()).expect("a configuration").config;
@@ -240,7 +313,7 @@ fn settings_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn a_conflict_is_told_beside_other_faults_but_not_of_a_faulty_setting() {
+fn a_conflict_is_reported_beside_other_errors_but_not_for_a_setting_with_an_error() {
     let error = error(&[("listen", "0.0.0.0:1"), ("drain", "x"), ("heartbeat", "2s")], &[]);
     assert!(error.contains("2 errors") && error.contains("is beyond this machine"), "{error}");
     let flags = [("tls-cert", "c.pem"), ("tls-key", "~/k.pem")];

@@ -10,7 +10,7 @@ use crate::telemetry::LogFormat;
 
 /// A type that a setting may have.
 pub(super) trait Value: Sized {
-    /// Whether the flag may stand alone, and then means `true`.
+    /// `true` if the flag may stand alone, and then means `true`.
     const IS_SWITCH: bool = false;
     /// All values, or none if there are too many to list.
     const CHOICES: &[&str] = &[];
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_shown_as_they_can_be_written() {
+    fn values_are_shown_in_the_form_in_which_they_are_read() {
         check_both_ways("4194304", &ByteSize::new(4 << 20), "4MiB");
         check_both_ways("16 kib", &ByteSize::new(16 << 10), "16KiB");
         check_both_ways("1025", &ByteSize::new(1025), "1025B");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_are_none_are_refused() {
+    fn invalid_sizes_are_refused() {
         for text in ["", "KiB", "-1", "4 MB", "4GiB", "99999999999", "1.5MiB"] {
             assert!(ByteSize::parse(text).is_err(), "{text}");
         }
