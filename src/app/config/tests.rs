@@ -111,27 +111,25 @@ fn tool_config() -> crate::tool::CommandToolConfig {
 
 /// Returns the reference of all settings, as it stands in the documents.
 fn reference() -> String {
-    let mut text = "# Settings\n\nEach setting is a flag, an environment variable, or a key of the \
-                    configuration file; a flag wins over a\nvariable, and a variable over the file. \
-                    `callpark config` shows the values in force and their sources.\n"
-        .to_owned();
+    let mut text =
+        "# Settings\n\nA setting such as `data_dir` is a key of the configuration file, the \
+                    flag `--data-dir` and the variable\n`CALLPARK_DATA_DIR`. A flag wins over a \
+                    variable, and a variable over the file. `callpark config` shows\nthe values in \
+                    force and their sources.\n"
+            .to_owned();
     let mut group = "";
     for setting in settings() {
         if setting.group != group {
             group = setting.group;
-            text.push_str(&format!("\n## {group}\n"));
+            text.push_str(&format!("\n## {group}\n\n"));
         }
-        let Setting { key, name, variable, help, default, .. } = setting;
-        let bounds = setting.bounds.as_ref().map_or_else(String::new, |[least, greatest]| {
-            format!(", from `{least}` to `{greatest}`")
-        });
-        let choices = match setting.choices {
-            [] => String::new(),
-            choices => format!(", one of `{}`", choices.join("`, `")),
+        let values = match (setting.choices, &setting.bounds) {
+            (_, Some([least, greatest])) => format!(", from `{least}` to `{greatest}`"),
+            ([], None) => String::new(),
+            (choices, None) => format!(", one of `{}`", choices.join("`, `")),
         };
-        text.push_str(&format!(
-            "\n`--{name}`, `{variable}`, `{key}`\n: {help} Default: `{default}`{choices}{bounds}.\n"
-        ));
+        let Setting { key, help, default, .. } = setting;
+        text.push_str(&format!("- `{key}`: {help} Default: `{default}`{values}.\n"));
     }
     text
 }

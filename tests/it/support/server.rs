@@ -29,9 +29,9 @@ pub type Settings<'a> = &'a [(&'a str, &'a str)];
 /// The tools and agents of a program that embeds the server.
 #[derive(Clone, Default)]
 pub struct Additions {
-    /// Its tools.
+    /// The tools.
     pub tools: Vec<Arc<dyn CallableTool>>,
-    /// Its agents.
+    /// The agents.
     pub agents: Vec<Arc<dyn Agent>>,
 }
 
