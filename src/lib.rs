@@ -1,21 +1,102 @@
 //! callpark runs the tool calls and sessions of AI agents as durable, observable work.
 //!
-//! A call that outlasts its budget is parked, never cancelled: its caller gets a background id
-//! and goes on. Writes go through the session's actor, reads come from the log. ARCHITECTURE.md
-//! tells how the floors fit together; [`app::App`] is the server as a whole.
+//! If a call takes longer than its budget, it is parked, not cancelled: its caller gets a background
+//! id, and the call goes on.
+//!
+//! A program embeds callpark as a [`Server`]: a [`Config`], and a [store](store::Store),
+//! [tools](tool::FunctionTool) and [agents](agent::Agent) of its own.
+//!
+//! # Features
+//!
+//! All of them are on by default; none is needed for a server with tools of the program's own.
+//!
+//! - `acp`: agents that speak the Agent Client Protocol.
+//! - `cli`: the command line, which is the program `callpark`.
+//! - `mcp`: tools of MCP servers.
+//! - `openai`: models behind an OpenAI-compatible chat endpoint.
+//!
+//! ARCHITECTURE.md in the repository explains how the parts fit together.
 
-pub mod acp;
+// What is hidden here is public in `internals` only, and needs no docs.
+#[cfg(feature = "acp")]
+#[doc(hidden)]
+mod acp;
 pub mod agent;
-pub mod app;
-pub mod auth;
+mod app;
+#[doc(hidden)]
+mod auth;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
-pub mod engine;
-pub mod exec;
-pub mod machine;
-pub mod mcp;
+#[doc(hidden)]
+mod engine;
+#[doc(hidden)]
+mod exec;
+#[doc(hidden)]
+mod machine;
+#[cfg(feature = "mcp")]
+#[doc(hidden)]
+mod mcp;
 pub mod model;
-pub mod rpc;
+#[doc(hidden)]
+mod rpc;
 pub mod store;
 mod sync;
-pub mod telemetry;
+#[doc(hidden)]
+mod telemetry;
 pub mod tool;
+
+pub use app::config::Config;
+pub use app::{Error, Server, ServerBuilder};
+
+pub mod config {
+    //! The types of the fields of [`Config`](crate::Config), and its sources.
+
+    #[cfg(feature = "acp")]
+    #[doc(inline)]
+    pub use crate::acp::{AgentConfig, Permissions};
+    #[cfg(feature = "openai")]
+    pub use crate::agent::{ModelConfig, PriceConfig};
+    pub use crate::app::config::{
+        AuthMode, ByteSize, ConfigError, Environment, InvalidValue, LoadOptions, Loaded, LogFilter,
+        Origin, Row, Setting, SettingError, VariableName, settings,
+    };
+    #[cfg(feature = "mcp")]
+    #[doc(inline)]
+    pub use crate::mcp::ServerConfig as McpServerConfig;
+    #[doc(inline)]
+    pub use crate::telemetry::LogFormat;
+    pub use crate::tool::{CallBudget, CommandToolConfig};
+}
+
+/// Parts of the server for the tests, benchmarks and fuzz targets of callpark itself. They change
+/// without notice.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(feature = "acp")]
+    pub mod acp {
+        pub use crate::acp::*;
+    }
+    pub mod auth {
+        pub use crate::auth::*;
+    }
+    pub mod engine {
+        pub use crate::engine::*;
+    }
+    pub mod exec {
+        pub use crate::exec::*;
+    }
+    pub mod machine {
+        pub use crate::machine::*;
+    }
+    #[cfg(feature = "mcp")]
+    pub mod mcp {
+        pub use crate::mcp::*;
+    }
+    pub mod rpc {
+        pub use crate::rpc::*;
+    }
+    pub mod telemetry {
+        pub use crate::telemetry::*;
+    }
+}

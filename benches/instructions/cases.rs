@@ -4,18 +4,18 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callpark::machine::{
+use callpark::internals::machine::{
     Command, Concurrency, Finish, Projection, Settings, Start, Written, decide,
 };
+use callpark::internals::rpc::WireCodec;
+use callpark::internals::telemetry::Metrics;
 use callpark::model::{
     CallId, CallPolicy, Event, EventCodec, Labels, OutputPosition, OutputStream, Payload,
     PayloadKind, Session, SessionId, Timestamp, ToolKind, ToolOutput, ToolResult,
 };
-use callpark::rpc::WireCodec;
 use callpark::store::{
     Append, EventQuery, SqliteOptions, SqliteStore, Store, StoredEvent, Synchronous,
 };
-use callpark::telemetry::Metrics;
 
 use crate::Result;
 use crate::session::session;

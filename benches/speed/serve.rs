@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use callpark::app::config::{Config, Environment, LoadOptions};
-use callpark::app::{Additions, App};
-
+use callpark::config::{Environment, LoadOptions};
+use callpark::{Config, Server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -26,7 +25,7 @@ pub(crate) async fn serve(mut arguments: impl Iterator<Item = String>) -> Result
 
 async fn serve_callpark(folder: &Path, model: &str) -> Result<()> {
     // As the program does.
-    callpark::exec::adopt_orphans();
+    callpark::internals::exec::adopt_orphans();
     let settings = [
         ("listen", "127.0.0.1:0"),
         ("admin-listen", "127.0.0.1:0"),
@@ -48,17 +47,20 @@ async fn serve_callpark(folder: &Path, model: &str) -> Result<()> {
     };
     std::fs::write(&file, models)?;
     let options = LoadOptions { config_file: Some(file), overrides, environment };
-    let more = Additions { tools: tools::all(), ..Additions::default() };
-    let app = App::build_with(Config::load(options)?.config, more).await?;
-    let admin = app.admin_address().ok_or("no address for operators")?;
-    println!("http://{} {admin}", app.addresses()[0]);
+    let mut builder = Server::builder(Config::load(options)?.config);
+    for tool in tools::all() {
+        builder = builder.tool(tool);
+    }
+    let server = builder.build().await?;
+    let admin = server.admin_address().ok_or("no address for operators")?;
+    println!("http://{} {admin}", server.addresses()[0]);
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let stop_at_signal = async {
         terminate.recv().await;
         stop.cancel();
     };
-    let (ran, ()) = tokio::join!(app.run(stop.clone()), stop_at_signal);
+    let (ran, ()) = tokio::join!(server.run(stop.clone()), stop_at_signal);
     Ok(ran?)
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callpark::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use callpark::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+};
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 /// Ends at once.
 pub(crate) const NOTHING: &str = "nothing";
@@ -68,7 +68,7 @@ struct Nothing;
 
 #[async_trait]
 impl InProcess for Nothing {
-    async fn run(self: Box<Self>, _: mpsc::Sender<Progress>, _: CancellationToken) -> ToolResult {
+    async fn run(self: Box<Self>, _: ToolContext) -> ToolResult {
         ToolResult::default()
     }
 }
@@ -77,11 +77,8 @@ struct Rest(Option<Duration>);
 
 #[async_trait]
 impl InProcess for Rest {
-    async fn run(
-        self: Box<Self>,
-        _: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
+        let stop = context.cancellation_token();
         match self.0 {
             Some(span) => drop(stop.run_until_cancelled(tokio::time::sleep(span)).await),
             None => stop.cancelled().await,
@@ -97,11 +94,7 @@ struct Report {
 
 #[async_trait]
 impl InProcess for Report {
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        _: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         let mut ticks = self.period.map(|period| {
             let mut ticks = tokio::time::interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -112,9 +105,7 @@ impl InProcess for Report {
                 ticks.tick().await;
             }
             let report = Progress { done: number as f64, total: None, message: MESSAGE.into() };
-            if progress.send(report).await.is_err() {
-                break;
-            }
+            context.progress(report).await;
         }
         ToolResult::default()
     }

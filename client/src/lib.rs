@@ -24,7 +24,7 @@
 //! use futures::TryStreamExt as _;
 //! use prost_types::{Duration, Struct, Value, value::Kind};
 //!
-//! # use callpark::app::{App, config::{Config, Environment, LoadOptions}};
+//! # use callpark::{Config, Server, config::{Environment, LoadOptions}};
 //! #
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,7 +34,7 @@
 //! #     ("data-dir".to_owned(), folder.path().display().to_string()),
 //! # ];
 //! # let options = LoadOptions { config_file: None, overrides, environment: Environment::capture() };
-//! # let app = App::build(Config::load(options)?.config).await?;
+//! # let app = Server::builder(Config::load(options)?.config).build().await?;
 //! # let endpoint = format!("http://{}", app.addresses()[0]);
 //! # let token_file = app.token_file().ok_or("no token file")?.to_owned();
 //! # let stop = tokio_util::sync::CancellationToken::new();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use callpark::model::{Tool, ToolKind, ToolSource};
-use callpark::rpc::fuzzing::{map_from_struct, struct_from_map};
+use callpark::internals::rpc::fuzzing::{map_from_struct, struct_from_map};
 use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, Registry, Work};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;

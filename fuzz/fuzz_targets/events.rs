@@ -11,7 +11,7 @@ use callpark::model::{
     FailureCode, Outcome, OutputPosition, OutputStream, ParkReason, Payload, Progress, SessionId,
     State, Timestamp, ToolKind, ToolOutput, ToolResult,
 };
-use callpark::rpc::WireCodec;
+use callpark::internals::rpc::WireCodec;
 use callpark_proto::v1;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;

@@ -5,7 +5,7 @@
 #![no_main]
 
 use callpark::model::{CallId, Principal, SessionId, Tenant, Timestamp};
-use callpark::rpc::fuzzing::{call_page, call_token, session_page, session_token};
+use callpark::internals::rpc::fuzzing::{call_page, call_token, session_page, session_token};
 use callpark::store::{CallCursor, SessionCursor};
 use callpark_proto::v1;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use callpark::rpc::fuzzing::READERS;
+use callpark::internals::rpc::fuzzing::READERS;
 use libfuzzer_sys::fuzz_target;
 use tonic::Code;
 use tonic_types::StatusExt as _;

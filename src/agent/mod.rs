@@ -1,13 +1,16 @@
 //! The ports to models, which answer one request at a time, and to external agents, which run whole
 //! turns by themselves.
 
+#[cfg(feature = "openai")]
 mod config;
 mod external_agent;
 mod model;
+#[cfg(feature = "openai")]
 mod openai;
 pub mod prompts;
 mod registry;
 
+#[cfg(feature = "openai")]
 pub use config::{ModelConfig, PriceConfig};
 pub use external_agent::{
     Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, CallReply, OwnCall, OwnCallEvent,
@@ -16,5 +19,6 @@ pub use model::{
     AnswerStream, FinishReason, Model, ModelAnswer, ModelError, ModelErrorCode, ModelEvent,
     ModelRequest, RequestedCall,
 };
+#[cfg(feature = "openai")]
 pub use openai::OpenAiModel;
 pub use registry::{AgentBackend, ModelRegistry};

@@ -1,7 +1,7 @@
 //! HTTP/1 for operators: `/metrics`, `/healthz` and `/readyz`.
 //!
-//! It has no authentication: it shows counts and nothing of callers, and belongs on an address
-//! that only operators reach.
+//! There is no authentication: the pages show counts and nothing about callers, and belong on an
+//! address that only operators reach.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::Metrics;
 
-/// Connections at the same time; one more is closed at once.
+/// The most connections at the same time; more are closed at once.
 const CONNECTIONS_MAX: usize = 64;
-/// A connection without a whole request for this long is closed.
+/// The time after which a connection without a whole request is closed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long accepting rests after a failure, such as too many open files.
+/// The pause after an error in accepting, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long answers that are under way may take at the end.
+/// The time that answers under way have when the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
@@ -35,12 +35,12 @@ struct Admin {
     ready: watch::Receiver<bool>,
 }
 
-/// Answers until `shutdown`, and for at most a second more.
+/// Serves until `shutdown` is cancelled, and for at most a second more.
 ///
-/// `GET /metrics` is the text format of Prometheus. `GET /healthz` is 200 as long as the process
-/// answers at all. `GET /readyz` is 200 while `ready` says true, and 503 otherwise. Anything else
-/// is 404, another method 405.
-pub async fn serve(
+/// `GET /metrics` is the text format of Prometheus. `GET /healthz` is 200 while the process
+/// answers at all. `GET /readyz` is 200 while `ready` is true, and 503 otherwise. Another path is 404,
+/// another method 405.
+pub(super) async fn serve(
     listener: TcpListener,
     metrics: Metrics,
     ready: watch::Receiver<bool>,
@@ -52,7 +52,7 @@ pub async fn serve(
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(converse(stream, router.clone(), shutdown.clone()));
+                connections.spawn(serve_connection(stream, router.clone(), shutdown.clone()));
             }
             Ok(_) => {}
             Err(error) => {
@@ -64,8 +64,8 @@ pub async fn serve(
     }
     drop(listener);
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    // What is cut here is an answer to somebody who has stopped reading.
-    let _cut = tokio::time::timeout(STOP_TIMEOUT, all_ended).await;
+    // An answer that is aborted here goes to a peer that has stopped reading.
+    let _aborted = tokio::time::timeout(STOP_TIMEOUT, all_ended).await;
 }
 
 fn router(admin: Admin) -> Router {
@@ -76,8 +76,8 @@ fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// One connection, to its end. A stop lets the answer under way finish.
-async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+/// Serves one connection. At a stop the answer under way may finish.
+async fn serve_connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIMEOUT)
@@ -116,8 +116,8 @@ mod tests {
 
     use super::*;
 
-    /// Far more than anything here takes.
-    const PATIENCE: Duration = Duration::from_secs(20);
+    /// A time that nothing here needs.
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     struct Running {
         address: SocketAddr,
@@ -143,7 +143,7 @@ mod tests {
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
-        timeout(PATIENCE, read).await.expect("in time").expect("read");
+        timeout(TIMEOUT, read).await.expect("in time").expect("read");
         answer
     }
 
@@ -174,6 +174,6 @@ mod tests {
         // The connection is at work once another one, accepted after it, has been answered.
         get(running.address, "/healthz").await;
         running.shutdown.cancel();
-        timeout(PATIENCE, running.task.join_next()).await.expect("in time");
+        timeout(TIMEOUT, running.task.join_next()).await.expect("in time");
     }
 }

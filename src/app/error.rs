@@ -1,4 +1,4 @@
-//! Why a server can't start, or stopped.
+//! Errors of a server as a whole.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,9 @@ use crate::auth::TokenError;
 use crate::store::OpenError;
 use crate::tool::RegistryError;
 
-/// Why a server can't start, or stopped.
+/// The reason why a server cannot be built, or has stopped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The configuration.
     #[error(transparent)]
@@ -18,11 +19,13 @@ pub enum Error {
     /// An address.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// An address that was taken can't be told.
-    #[error("the address of a listener can't be read: {0}")]
+    /// The address of a listener.
+    #[error("cannot read the address of a listener: {0}")]
     Address(std::io::Error),
     /// The folder of command tools.
-    #[error("working-directory {0} is no folder that can be entered: make it, or name another")]
+    #[error(
+        "working-directory {0} is not a folder that can be entered: create it, or name another"
+    )]
     WorkingDirectory(PathBuf),
     /// The files of TLS.
     #[error(transparent)]
@@ -37,13 +40,13 @@ pub enum Error {
     #[error(transparent)]
     Tools(#[from] RegistryError),
     /// The models.
-    #[error("the models can't be used together: {0}")]
+    #[error("the models cannot be used together: {0}")]
     Models(String),
-    /// What an older server left.
-    #[error("what an older server left could not be put in order: {0}")]
+    /// The calls of an earlier server.
+    #[error("cannot recover the calls of an earlier server: {0}")]
     Recover(#[from] crate::engine::Error),
     /// The schema for reflection.
-    #[error("the schema can't be served: {0}")]
+    #[error("cannot serve the schema: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The transport.
     #[error("serving failed: {0}")]

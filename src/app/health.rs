@@ -1,4 +1,4 @@
-//! What probes are told: serving, or not.
+//! The health of the server, for probes.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::engine::Engine;
 use crate::model::limits::OPEN_REQUEST_BYTES_MAX;
 use crate::rpc::SERVICES;
 
-/// How often the store is asked whether it still takes writes.
+/// The time between two checks whether the store takes writes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Tells gRPC's health service and the operators' page the same.
+/// The state of the server, for the health service of gRPC and for the HTTP server of operators.
 pub(super) struct Health {
     reporter: HealthReporter,
     ready: watch::Sender<bool>,
 }
 
 impl Health {
-    /// The services with health beside them: serving, each and all.
+    /// Adds the health service to the services. All of them are serving.
     pub(super) async fn beside(routes: Routes) -> Result<(Self, Routes), Error> {
         let (reporter, service) = tonic_health::server::health_reporter();
         let service = service.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
@@ -32,12 +32,12 @@ impl Health {
         Ok((health, routes.add_service(service)))
     }
 
-    /// Whether it serves, for the operators' page.
+    /// Returns a receiver that is `true` while the server is serving.
     pub(super) fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
     }
 
-    /// Follows the store until `stop`, then says that nothing is served any more.
+    /// Follows the state of the store until `stop` is cancelled. Nothing is serving after that.
     pub(super) async fn follow(&self, engine: &Engine, stop: CancellationToken) {
         loop {
             let pause = tokio::time::sleep(CHECK_INTERVAL);

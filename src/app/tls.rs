@@ -8,64 +8,63 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
-/// The files that TLS is made of, all PEM.
+/// The PEM files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The server's certificate, then those between it and its root.
+pub(super) struct TlsFiles {
+    /// The certificate of the server, followed by its intermediate certificates.
     pub certificate: PathBuf,
     /// The key of that certificate: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
-    /// Roots of the clients' certificates. Where it is set, a client without a certificate from
-    /// one of them is refused.
+    /// The root certificates of clients, or `None` if clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Why TLS couldn't be set up. Each error names the file.
+/// An error in setting up TLS, which names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file can't be read, or isn't PEM.
+    /// A file cannot be read, or is not PEM.
     #[error("cannot read the {what} in {}: {reason}", path.display())]
     Read {
-        /// What it should hold.
+        /// The content that it should have.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what would be right.
+        /// The error, and what would be right.
         reason: String,
     },
-    /// Certificate and key don't fit, or can't be used.
+    /// Certificate and key do not match, or cannot be used.
     #[error("cannot serve TLS with {} and {}: {source}; the key must be that of the first \
              certificate in the file", certificate.display(), key.display())]
     Pair {
-        /// The certificate's file.
+        /// The file of the certificate.
         certificate: PathBuf,
-        /// The key's file.
+        /// The file of the key.
         key: PathBuf,
-        /// What is wrong.
+        /// The error.
         source: rustls::Error,
     },
-    /// The roots of the clients' certificates can't be used.
+    /// The root certificates of clients cannot be used.
     #[error("cannot use the certificate authority in {}: {reason}", path.display())]
     ClientCa {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
-    /// The cryptography has no safe versions of the protocol.
+    /// The cryptography supports no safe version of the protocol.
     #[error("cannot set up TLS: {0}")]
     Provider(rustls::Error),
 }
 
-/// What the listeners need to serve TLS 1.2 and 1.3 with HTTP/2.
+/// Creates the configuration of listeners for TLS 1.2 and 1.3 with HTTP/2.
 ///
 /// # Errors
-/// A file is missing or isn't what it should be, or key and certificate don't fit.
-pub fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+/// A file is missing or not what it should be, or key and certificate do not match.
+pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let certificates = certificates("certificate", &files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| unreadable("private key", &files.key, &error))?;
-    // Named here, so that nothing depends on which provider the process installed.
+    // Named here, so that it does not depend on the provider that the process has installed.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -116,7 +115,7 @@ fn unreadable(what: &'static str, path: &Path, error: &PemError) -> TlsError {
     let reason = match error {
         PemError::Io(error) => error.to_string(),
         PemError::NoItemsFound => {
-            format!("it holds none; a PEM block `-----BEGIN …-----` with a {what} is expected")
+            format!("it contains none; a PEM block `-----BEGIN …-----` with a {what} is expected")
         }
         other => format!("it is not valid PEM ({other:?})"),
     };
@@ -162,7 +161,7 @@ mod tests {
         let mut files = files(folder.path());
         files.certificate.clone_from(&files.key);
         let error = server_config(&files).expect_err("no certificate").to_string();
-        assert!(error.contains("it holds none") && error.contains("key.pem"), "{error}");
+        assert!(error.contains("it contains none") && error.contains("key.pem"), "{error}");
     }
 
     #[test]

@@ -5,15 +5,15 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
 use rmcp::service::{PeerRequestOptions, RequestHandle, RoleClient, ServiceError};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{failure, result, service_error};
 use super::remote_task::follow;
-use crate::model::{Progress, Tool, ToolResult};
-use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use crate::model::{Tool, ToolResult};
+use crate::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+};
 
 /// A tool of a server.
 pub(super) struct McpTool {
@@ -48,15 +48,11 @@ struct McpCall {
 
 #[async_trait]
 impl InProcess for McpCall {
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         let Some(connection) = self.connection.upgrade() else {
             return failure("the MCP server has ended: try again".to_owned());
         };
-        match call(&connection, self.params, progress, stop).await {
+        match call(&connection, self.params, context).await {
             Ok(result) => result,
             Err(reason) => failure(connection.error(&reason)),
         }
@@ -67,9 +63,9 @@ impl InProcess for McpCall {
 async fn call(
     connection: &Arc<ServerConnection>,
     params: CallToolRequestParams,
-    progress: mpsc::Sender<Progress>,
-    stop: CancellationToken,
+    context: ToolContext,
 ) -> Result<ToolResult, String> {
+    let stop = context.cancellation_token();
     let request = CallToolRequest::new(params);
     let sending = connection.peer.send_cancellable_request(
         ClientRequest::CallToolRequest(request),
@@ -99,18 +95,18 @@ async fn call(
             }
             report = reports.next() => {
                 // The log may be full, and a stop ends the wait for it.
-                let _sent = stop.run_until_cancelled(progress.send(report)).await;
+                let _sent = stop.run_until_cancelled(context.progress(report)).await;
             }
             reason = connection.closed() => return Err(reason.to_owned()),
         }
     };
     while let Some(report) = reports.try_next() {
-        let _sent = stop.run_until_cancelled(progress.send(report)).await;
+        let _sent = stop.run_until_cancelled(context.progress(report)).await;
     }
     match answer {
         Ok(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
         Ok(ServerResult::CreateTaskResult(answer)) => {
-            follow(connection, answer.task, progress, stop).await
+            follow(connection, answer.task, &context).await
         }
         Ok(ServerResult::InputRequiredResult(_)) => {
             Err("it asks for input, which callpark cannot give".to_owned())

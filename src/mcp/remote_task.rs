@@ -9,15 +9,14 @@ use rmcp::model::{
 };
 use rmcp::service::ServiceError;
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{failure, result, service_error};
 use super::notifications::TaskUpdates;
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Progress, ToolResult};
+use crate::tool::ToolContext;
 
 /// The interval between two polls of a server that names none.
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
@@ -34,8 +33,7 @@ const POLL_ERRORS_MAX: u32 = 5;
 pub(super) async fn follow(
     connection: &Arc<ServerConnection>,
     handle: Task,
-    progress: mpsc::Sender<Progress>,
-    stop: CancellationToken,
+    context: &ToolContext,
 ) -> Result<ToolResult, String> {
     let offers_tasks =
         connection.peer.peer_info().is_some_and(|info| info.capabilities.supports_tasks());
@@ -48,7 +46,7 @@ pub(super) async fn follow(
         connection,
         updates: connection.notifications.updates_of(&handle.task_id),
         id: handle.task_id.clone(),
-        progress,
+        context,
         since: Instant::now(),
         interval: INTERVAL_DEFAULT,
         time_to_live: None,
@@ -59,7 +57,7 @@ pub(super) async fn follow(
     let end = tokio::select! {
         biased;
         end = task.end(&handle) => end,
-        () = stop.cancelled() => TaskEnd::Abandoned(Ok(failure("the call was stopped".to_owned()))),
+        () = context.cancellation_token().cancelled() => TaskEnd::Abandoned(Ok(failure("the call was stopped".to_owned()))),
         reason = connection.closed() => TaskEnd::Over(Err(reason.to_owned())),
     };
     match end {
@@ -84,7 +82,7 @@ struct RemoteTask<'a> {
     connection: &'a ServerConnection,
     updates: TaskUpdates,
     id: String,
-    progress: mpsc::Sender<Progress>,
+    context: &'a ToolContext,
     /// The time at which its handle arrived, which is not before the task was created.
     since: Instant,
     interval: Duration,
@@ -183,8 +181,7 @@ impl RemoteTask<'_> {
         // A task has no numbers for its progress, so the reports are counted.
         let done = f64::from(self.reports);
         let report = Progress { done, total: None, message: message.to_owned() };
-        // The receiver is dropped if the call has ended already.
-        let _sent = self.progress.send(report).await;
+        self.context.progress(report).await;
     }
 
     /// Asks the server to cancel the task, and waits a moment for the answer.

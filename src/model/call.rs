@@ -113,7 +113,7 @@ pub struct CallPolicy {
 }
 
 /// The progress that a call reports.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// The work done so far, in units of the tool.
     pub done: f64,

@@ -10,12 +10,12 @@ use super::values::Faults;
 use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
 use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource};
 
-/// How the built-in tools behave.
+/// The options of the built-in tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltInOptions {
-    /// How long a call holds its caller before it is parked.
+    /// The time after which a call is parked.
     pub call_budget: Duration,
-    /// The names of the server's variables that the processes see.
+    /// The names of the environment variables of the server that the processes see.
     pub environment: Vec<String>,
 }
 
@@ -51,13 +51,12 @@ pub fn python(options: BuiltInOptions) -> Arc<dyn CallableTool> {
     })
 }
 
-/// A tool that gives its code to an interpreter as one argument.
+/// A tool that passes its code to an interpreter as one argument.
 struct Interpreter {
     program: &'static str,
     /// The name of the argument that holds the code.
     code: &'static str,
     tool: Tool,
-    /// Names of variables of the server.
     environment: Vec<String>,
 }
 
@@ -73,8 +72,8 @@ impl CallableTool for Interpreter {
         &self.tool
     }
 
-    /// The process sees a few plain variables of the server and those in `env`, which win.
-    /// A relative `cwd` begins at the context's working directory.
+    /// Prepares a process that sees a few variables of the server and those in `env`, which win. A
+    /// relative `cwd` is joined to the working directory of the context.
     fn prepare(
         &self,
         arguments: &Arguments,
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
+    fn all_faults_are_reported_at_once() {
         let arguments = json!({
             "command": "a\0b",
             "cwd": "\0",
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_for_the_system_is_told() {
+    fn text_that_is_too_long_for_the_system_is_refused() {
         let longest = "x".repeat(SYSTEM_STRING_BYTES_MAX);
         assert!(prepare(bash(options()).as_ref(), json!({ "command": longest })).is_ok());
         let arguments = json!({ "command": format!("{longest}x"), "env": { "A": longest } });

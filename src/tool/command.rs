@@ -1,4 +1,4 @@
-//! Tools that a server's configuration describes: a program with arguments from a template.
+//! Tools of the configuration: a program, with arguments from a template.
 
 mod config;
 
@@ -18,7 +18,7 @@ use crate::model::{ProcessSpec, Tool, ToolKind, ToolSource, limits};
 
 pub use config::{CallBudget, CommandToolConfig};
 
-/// What is wrong with the description of a command tool.
+/// An error in the configuration of a command tool.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandToolError {
     /// A key with which no process can be started.
@@ -29,7 +29,7 @@ pub enum CommandToolError {
         /// The key, and what is wrong with it.
         error: ChildProcessError,
     },
-    /// The program would be chosen by whoever calls the tool.
+    /// The program would be chosen by the caller.
     #[error("tool `{tool}`: argv[0] must name a program; `{element}` takes it from an argument")]
     ProgramFromArgument {
         /// The tool.
@@ -37,19 +37,19 @@ pub enum CommandToolError {
         /// The element.
         element: String,
     },
-    /// A template that can't be read.
+    /// A template is not valid.
     #[error("tool `{tool}`: {key} `{element}`: {cause}")]
     TemplateInvalid {
         /// The tool.
         tool: String,
-        /// Where the template is, such as `argv[2]` or `stdin`.
+        /// The place of the template, such as `argv[2]` or `stdin`.
         key: String,
         /// The template.
         element: String,
-        /// What is wrong with it.
+        /// The error.
         cause: String,
     },
-    /// A placeholder for an argument that the tool doesn't take.
+    /// A placeholder names an argument that the tool does not take.
     #[error(
         "tool `{tool}`: {key} `{element}` names the argument `{argument}`, which is not among the \
          properties of input_schema"
@@ -57,30 +57,30 @@ pub enum CommandToolError {
     ArgumentUnknown {
         /// The tool.
         tool: String,
-        /// Where the template is.
+        /// The place of the template.
         key: String,
         /// The template.
         element: String,
         /// The argument that it names.
         argument: String,
     },
-    /// A span that makes no sense.
+    /// A duration is out of its bounds.
     #[error("tool `{tool}`: {key} must be {expected}")]
     SpanInvalid {
         /// The tool.
         tool: String,
         /// `call_budget` or `execution_timeout`.
         key: &'static str,
-        /// What would be right.
+        /// The bounds.
         expected: String,
     },
 }
 
-/// A tool that runs a program of the server's machine.
+/// A tool that runs a program on the machine of the server.
 ///
-/// The program is started as it is, without a shell, so an argument's value is never more than
-/// one element of argv (or, with `{name...}`, one for each item). A value can still look like an
-/// option of the program: put `--` before free text where the program knows it.
+/// The program is started without a shell, so the value of an argument is never more than one
+/// element of argv, or, with `{name...}`, one for each item. A value can still look like an option of
+/// the program: put `--` before free text where the program supports it.
 #[derive(Debug)]
 pub struct CommandTool {
     tool: Tool,
@@ -90,12 +90,12 @@ pub struct CommandTool {
 }
 
 impl CommandTool {
-    /// The tool that this configuration describes.
+    /// Creates the tool.
     ///
     /// # Errors
     ///
-    /// The first thing that can't be right, with the tool and the key. The name and the schema
-    /// are checked by the [`Registry`](super::Registry).
+    /// The first error in the configuration, with the tool and the key. The name and the schema are
+    /// checked by the [`Registry`](super::Registry).
     pub fn new(config: CommandToolConfig) -> Result<Self, CommandToolError> {
         let check = Check { tool: &config.name, input_schema: &config.input_schema };
         let process = config.process();
@@ -143,7 +143,7 @@ impl CallableTool for CommandTool {
         &self.tool
     }
 
-    /// A relative working directory of the tool begins at the context's.
+    /// Renders the templates. A relative working directory is joined to that of the context.
     fn prepare(
         &self,
         arguments: &Arguments,

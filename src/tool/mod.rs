@@ -1,92 +1,74 @@
-//! The port to tools: what there is, and what a call of it means.
+//! The port to tools: their descriptions, their arguments, and the work that a call becomes.
+//!
+//! A program that embeds callpark adds tools as [functions](FunctionTool), or implements
+//! [`CallableTool`], whose work may be a process, code inside the server, or work elsewhere.
 
 mod built_in;
 mod command;
+mod function;
 mod registry;
 mod schema;
 mod template;
 mod toolbox;
 mod values;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
 use serde_json::{Map, Value};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use crate::model::{ProcessSpec, Progress, Tool, ToolResult};
+use crate::model::Tool;
 
+pub use command::{CallBudget, CommandToolConfig};
+pub use function::{FunctionResult, FunctionTool, ToolError, ToolOutput};
+pub use work::{InProcess, ToolContext, Work, WorkEvent};
+
+#[doc(hidden)]
 pub use built_in::{BuiltInOptions, bash, python};
-pub use command::{CallBudget, CommandTool, CommandToolConfig, CommandToolError};
+#[doc(hidden)]
+pub use command::{CommandTool, CommandToolError};
+#[doc(hidden)]
 pub use registry::{Registry, RegistryError, check_arguments};
+#[doc(hidden)]
 pub use toolbox::{
     Catalog, PROVIDER_SEPARATOR, ProviderUnavailable, ResolvedTool, ToolProvider, Toolbox,
 };
+#[doc(hidden)]
+pub use work::WorkReport;
 
-/// Arguments of a call: a JSON object.
+/// The arguments of a call: a JSON object.
 pub type Arguments = Map<String, Value>;
 
-/// One fault in the arguments of a call.
+/// One error in the arguments of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArgumentFault {
-    /// Where: a path from the arguments' root, such as `env.PATH` or `items[3]`; empty: the root.
+    /// The path from the root of the arguments, such as `env.PATH` or `items[3]`. The root is empty.
     pub path: String,
-    /// What is wrong there, and what would be right.
+    /// The error, and what would be right.
     pub description: String,
 }
 
-/// What a call brings beside its arguments.
+/// The surroundings of a call, beside its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallContext {
-    /// Where command tools run unless they or their arguments say otherwise.
+    /// The folder in which command tools run unless they or their arguments name another.
     pub working_directory: Option<PathBuf>,
-    /// The server's variables: a tool sees those that it is allowed to, by name.
+    /// The environment variables of the server, from which each tool picks by name.
     pub environment: Arc<BTreeMap<String, String>>,
 }
 
-/// What a tool asks the engine to do for a call.
-pub enum Work {
-    /// Run this process; its output is the result.
-    Process(ProcessSpec),
-    /// Run this code inside the server.
-    InProcess(Box<dyn InProcess>),
-    /// Tell what comes of work that is done elsewhere. Stopping the call stops telling, and no more.
-    /// A stream that ends without [`WorkEvent::Ended`] is a failure.
-    Followed(BoxStream<'static, WorkEvent>),
-}
-
-/// What comes of work that is done elsewhere.
-#[derive(Debug)]
-pub enum WorkEvent {
-    /// More output.
-    Output(Bytes),
-    /// It ended. The result holds nothing that was told as output before.
-    Ended(Box<ToolResult>),
-}
-
-/// Work that runs inside the server.
-#[async_trait]
-pub trait InProcess: Send {
-    /// Runs to the end. `stop` says that the result isn't wanted any more: return soon. Progress
-    /// may be told through the channel, which takes as much as the log can.
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult;
-}
-
-/// A tool.
+/// A tool that can be called.
 pub trait CallableTool: Send + Sync + 'static {
-    /// What it is and what it takes.
+    /// Returns the description of the tool and of its arguments.
     fn describe(&self) -> &Tool;
 
-    /// Turns checked arguments into work, or names every fault that the schema couldn't see.
+    /// Turns arguments that satisfy the schema into work.
+    ///
+    /// # Errors
+    ///
+    /// Every error in the arguments that the schema cannot find.
     fn prepare(
         &self,
         arguments: &Arguments,

@@ -9,35 +9,35 @@ use super::schema::Schema;
 use super::{ArgumentFault, Arguments, CallableTool};
 use crate::model::Tool;
 
-/// A tool's name, in bytes.
+/// The longest name of a tool, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Why these tools can't be offered together.
+/// The reason why tools cannot be offered together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// A name that calls couldn't use.
+    /// The name of a tool is not valid.
     #[error("tool name `{name}` must be 1 to {NAME_BYTES_MAX} characters of a-z A-Z 0-9 _ - .")]
     NameInvalid {
         /// The name.
         name: String,
     },
-    /// Two tools with one name.
+    /// Two tools have one name.
     #[error("two tools are named `{name}`: rename or remove one of them")]
     NameTaken {
         /// The name.
         name: String,
     },
-    /// A schema that nothing can be checked against.
+    /// The input schema of a tool is not valid.
     #[error("the input_schema of tool `{tool}` is not a valid JSON Schema: {cause}")]
     SchemaInvalid {
         /// The tool.
         tool: String,
-        /// What is wrong with its schema, and where.
+        /// The error, and its place in the schema.
         cause: String,
     },
 }
 
-/// The tools of a server. It doesn't change while the server runs.
+/// An immutable set of tools, with their compiled schemas.
 #[derive(Debug, Default)]
 pub struct Registry {
     tools: BTreeMap<String, Registered>,
@@ -49,7 +49,7 @@ struct Registered {
 }
 
 impl Registry {
-    /// A registry of these tools: their names are checked and their schemas compiled.
+    /// Checks the names of the tools and compiles their schemas.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// A registry of those of these tools that can be in one, and why the others can't.
+    /// Creates a registry of the tools that are valid, and returns the errors of the others.
     pub fn of_first(tools: Vec<Arc<dyn CallableTool>>) -> (Self, Vec<RegistryError>) {
         let mut registry = Self::default();
         let refused = tools.into_iter().filter_map(|tool| registry.add(tool).err()).collect();
@@ -85,22 +85,22 @@ impl Registry {
         }
     }
 
-    /// The tool of this name.
+    /// Returns the tool of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn CallableTool>> {
         self.tools.get(name).map(|registered| &registered.tool)
     }
 
-    /// All tools, sorted by name.
+    /// Returns all tools, sorted by name.
     pub fn list(&self) -> impl Iterator<Item = &Tool> {
         self.tools.values().map(|registered| registered.tool.describe())
     }
 
-    /// Checks arguments against the schema of a tool.
+    /// Checks arguments against the input schema of a tool.
     ///
     /// # Errors
     ///
-    /// Every fault, each with its path; of very many the first hundred, and how many more there
-    /// are. A tool that isn't here is a fault of the root.
+    /// Every error with its path, or the first hundred and the number of the others. An unknown tool is
+    /// an error of the root.
     pub fn check(&self, name: &str, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
         let Some(registered) = self.tools.get(name) else {
             let description = format!("there is no tool named `{name}`");
@@ -110,11 +110,11 @@ impl Registry {
     }
 }
 
-/// Checks arguments against the schema of a tool that is in no registry.
+/// Checks arguments against the input schema of a tool that is in no registry.
 ///
 /// # Errors
 ///
-/// As [`Registry::check`]; the schema is no schema.
+/// The errors of [`Registry::check`], or that of a schema that is not valid.
 pub fn check_arguments(tool: &Tool, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
     let unfit = |description| vec![ArgumentFault { path: String::new(), description }];
     Schema::compile(&tool.input_schema).map_err(unfit)?.check(arguments)

@@ -1,4 +1,4 @@
-//! JSON Schemas of arguments: compiled once, and their complaints in plain words.
+//! JSON Schemas of arguments: compiled once, with errors that name the path in plain words.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::{Location, LocationSegment};
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::{ArgumentFault, Arguments};
 
-/// Faults of one call that are told one by one; the rest is only counted. A megabyte of arguments
-/// can hold half a million.
+/// The most errors of one call that are listed; the others are counted. A megabyte of arguments can
+/// have half a million.
 const FAULTS_MAX: usize = 100;
 
-/// What stands for a value in a description: values may be secret, and descriptions are logged.
+/// The text in place of a value in a description: values may be secret, and descriptions are logged.
 const HIDDEN_VALUE: &str = "the value";
 
 /// A compiled schema.
@@ -21,8 +21,8 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// Compiles a schema (draft 2020-12 unless it says otherwise; nothing is fetched for it), or
-    /// says what is wrong with it and where.
+    /// Compiles a schema, of draft 2020-12 unless it names another. Nothing is fetched for it. The error
+    /// says what is wrong, and where.
     pub(super) fn compile(schema: &Value) -> Result<Self, String> {
         if !schema.is_object() {
             return Err("it must be a JSON object".to_owned());
@@ -36,7 +36,7 @@ impl Schema {
         Ok(Self { validator })
     }
 
-    /// Names every fault, each with its path. Values are never repeated.
+    /// Returns every error with its path. Values are never repeated.
     pub(super) fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
         let arguments = Value::Object(arguments.clone());
         let mut faults = Vec::new();
@@ -56,7 +56,7 @@ impl Schema {
     }
 }
 
-/// The faults behind one complaint: one for each property that is missing or unknown.
+/// Returns the errors behind one of the library: one for each property that is missing or unknown.
 fn faults_of(error: &ValidationError<'_>) -> Vec<ArgumentFault> {
     let at = |property: Option<&str>, description: &str| ArgumentFault {
         path: path_of(error.instance_path(), property),
@@ -68,7 +68,7 @@ fn faults_of(error: &ValidationError<'_>) -> Vec<ArgumentFault> {
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
-            let unknown = "is not known here: check its spelling or leave it out";
+            let unknown = "is not a known property: check its spelling or remove it";
             unexpected.iter().map(|property| at(Some(property), unknown)).collect()
         }
         ValidationErrorKind::Type { kind } => vec![at(None, &must_be(kind))],
@@ -86,7 +86,7 @@ fn must_be(kind: &TypeKind) -> String {
     }
 }
 
-/// `items[3].name`, as people write it.
+/// Returns a path such as `items[3].name`.
 fn path_of(location: &Location, property: Option<&str>) -> String {
     let mut path = String::new();
     let property = property.map(|name| LocationSegment::Property(name.into()));
@@ -162,8 +162,8 @@ mod tests {
         for arguments in
             [json!({ "command": "", "mode": "hunter2" }), json!({ "command": ["hunter2"] })]
         {
-            let told = format!("{:?}", faults(schema(), arguments));
-            assert!(!told.contains("hunter2"), "{told}");
+            let shown = format!("{:?}", faults(schema(), arguments));
+            assert!(!shown.contains("hunter2"), "{shown}");
         }
     }
 
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_bad_schema_is_refused() {
-        for (schema, told) in [
+        for (schema, expected) in [
             (json!({ "type": "objekt" }), "type"),
             (json!({ "properties": { "a": { "minLength": -1 } } }), "properties.a.minLength"),
             (json!({ "properties": { "a": { "pattern": "(" } } }), "pattern"),
@@ -185,7 +185,7 @@ mod tests {
             (json!(true), "object"),
         ] {
             let error = Schema::compile(&schema).unwrap_err();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Templates of a command tool: text with placeholders for arguments.
 //!
 //! `{name}` is the value of an argument: a string as it is, anything else as compact JSON. `{{`
-//! and `}}` are braces. Text that names an absent argument (or one that is null) is left out as a
-//! whole. `{name...}` stands alone, and is as many elements as the array has.
+//! and `}}` are braces. A text that names an absent argument, or one that is null, is omitted.
+//! `{name...}` stands alone, and becomes one element for each item of an array.
 
 use serde_json::Value;
 
@@ -12,23 +12,21 @@ use super::values::Faults;
 /// A parsed element of an argv, or a standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Template {
-    /// Text with values in it.
+    /// A text with placeholders.
     Text(Vec<Piece>),
-    /// One element for each item of this argument.
+    /// A placeholder that becomes one element for each item of an array.
     Spread(String),
 }
 
-/// A part of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// As it is.
     Literal(String),
-    /// The value of this argument.
+    /// A placeholder for the value of an argument.
     Value(String),
 }
 
 impl Template {
-    /// Reads a template, or says what is wrong with it.
+    /// Parses a template. The error says what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -60,12 +58,12 @@ impl Template {
             None => Ok(Self::Text(pieces)),
             Some(name) if pieces.len() == 1 => Ok(Self::Spread(name.to_owned())),
             Some(name) => Err(format!(
-                "`{{{name}...}}` becomes several elements, so it must be the whole of this one"
+                "`{{{name}...}}` becomes several elements, so nothing may stand beside it"
             )),
         }
     }
 
-    /// The arguments that it names.
+    /// Returns the names of the arguments in it.
     pub(super) fn names(&self) -> Vec<&str> {
         match self {
             Self::Spread(name) => vec![name],
@@ -73,7 +71,7 @@ impl Template {
         }
     }
 
-    /// The elements that it becomes with these arguments. What can't be passed on is a fault.
+    /// Returns the elements that it becomes. A value that no program can be given is an error.
     pub(super) fn render(&self, arguments: &Arguments, faults: &mut Faults) -> Vec<String> {
         match self {
             Self::Text(pieces) => render_text(pieces, arguments, faults).into_iter().collect(),
@@ -139,17 +137,17 @@ fn push_literal(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// Splits `{name} and more` into the name and what follows.
+/// Splits `{name} and more` into the name and the rest.
 fn placeholder(text: &str) -> Result<(&str, &str), String> {
     let Some(inside) = text.strip_prefix('{') else {
-        return Err("there is a `}` without its `{`: a literal one is written `}}`".to_owned());
+        return Err("there is a `}` without its `{`: write a literal one as `}}`".to_owned());
     };
     match inside.split_once('}') {
         Some((name, after)) if !name.is_empty() && !name.contains('{') => Ok((name, after)),
-        Some(_) => Err("there is a `{` without the name of an argument: a literal one is written \
+        Some(_) => Err("there is a `{` without the name of an argument: write a literal one as \
                         `{{`"
             .to_owned()),
-        None => Err("there is a `{` without its `}`: a literal one is written `{{`".to_owned()),
+        None => Err("there is a `{` without its `}`: write a literal one as `{{`".to_owned()),
     }
 }
 
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn values_stand_in_their_places() {
+    fn placeholders_become_values() {
         let arguments = json!({
             "s": "a b", "n": 1.5, "b": true, "o": { "k": [1] }, "list": ["x", 2, null], "no": null,
         });

@@ -1,4 +1,4 @@
-//! All tools of a server: its own, and those of providers.
+//! The tools of a server: its own, and those of providers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,71 +7,70 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, RegistryError, Work,
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, RegistryError,
+    ToolContext, Work,
 };
 use crate::model::limits::OFFER_WAIT_SECONDS_MAX;
-use crate::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
+use crate::model::{Tool, ToolKind, ToolResult, ToolSource};
 
-/// Stands between a provider's name and that of its tool.
+/// The separator between the name of a provider and that of its tool.
 pub const PROVIDER_SEPARATOR: &str = "__";
 
-/// Why a provider offers no tools now, or not all.
+/// The reason why tools of a provider are not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderUnavailable {
     /// The provider.
     pub provider: String,
-    /// What is wrong, and what to do, for whoever calls a tool.
+    /// The error, and what to do.
     pub reason: String,
 }
 
-/// What a provider offers.
+/// The tools of a provider.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    /// Its tools.
+    /// The tools that are offered.
     pub registry: Registry,
-    /// Those that can't be offered, and why: one sentence each.
+    /// The reasons why others are left out, one sentence each.
     pub left_out: Vec<String>,
 }
 
-/// Offers tools that aren't known before somebody asks. Their names begin with its own, and
-/// [`PROVIDER_SEPARATOR`].
+/// A source of tools that are not known before it is asked. Their names begin with the name of the
+/// provider and [`PROVIDER_SEPARATOR`].
 #[async_trait]
 pub trait ToolProvider: Send + Sync + 'static {
-    /// Its name.
+    /// Returns its name.
     fn name(&self) -> &str;
 
-    /// What it offers now; connects first where that must be. Whoever asks may stop waiting: a start
-    /// must go on then, or one that is slow would never come to its end.
+    /// Returns the tools that are available now, and connects first if necessary. The future may be
+    /// dropped: a start that is under way must go on, or a slow one would never finish.
     async fn catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable>;
 
-    /// Ends what it holds.
+    /// Closes its connections and stops its processes.
     async fn close(&self);
 }
 
-/// All tools of a server.
+/// The tools of a server.
 #[derive(Clone)]
 pub struct Toolbox {
     own: Arc<Catalog>,
     providers: Arc<[Arc<dyn ToolProvider>]>,
 }
 
-/// A tool that was asked for by its name.
+/// A tool that was found by its name.
 pub struct ResolvedTool {
     offer: Arc<Catalog>,
     tool: Arc<dyn CallableTool>,
 }
 
 impl Toolbox {
-    /// These tools, and those of the providers.
+    /// Creates a toolbox of these tools and those of the providers.
     ///
     /// # Errors
     ///
-    /// Two providers have one name, or a tool is named as if it were one of a provider.
+    /// Two providers have one name, or the name of a tool begins like those of a provider.
     pub fn new(
         own: Registry,
         providers: Vec<Arc<dyn ToolProvider>>,
@@ -93,8 +92,8 @@ impl Toolbox {
         Self { own, providers: providers.into() }
     }
 
-    /// The tool of this name. One of a provider that isn't available is found, too: its calls say
-    /// why they fail.
+    /// Returns the tool of this name. A tool of a provider that is not available is found, too: its calls
+    /// fail with the reason.
     pub async fn find(&self, name: &str) -> Option<ResolvedTool> {
         if let Some(found) = ResolvedTool::among(&self.own, name) {
             return Some(found);
@@ -107,8 +106,8 @@ impl Toolbox {
         }
     }
 
-    /// All tools, sorted by name, and the providers that offer none now. One that is silent is among
-    /// these after [`OFFER_WAIT_SECONDS_MAX`]: whoever lists tools doesn't need all of them.
+    /// Returns all tools, sorted by name, and the providers that offer none now. A silent provider is
+    /// among these after [`OFFER_WAIT_SECONDS_MAX`], so that it does not hold up the others.
     pub async fn list(&self) -> (Vec<Tool>, Vec<ProviderUnavailable>) {
         let offers = self.providers.iter().map(|provider| catalog_soon(provider.as_ref()));
         let offers = join_all(offers).await;
@@ -131,7 +130,7 @@ impl Toolbox {
         (tools, unavailable)
     }
 
-    /// Ends what the providers hold.
+    /// Closes the providers.
     pub async fn close(&self) {
         join_all(self.providers.iter().map(|provider| provider.close())).await;
     }
@@ -149,30 +148,30 @@ impl ResolvedTool {
         Some(Self { offer: offer.clone(), tool })
     }
 
-    /// The tool.
+    /// Returns the tool.
     pub fn tool(&self) -> &dyn CallableTool {
         self.tool.as_ref()
     }
 
-    /// Checks arguments against its schema.
+    /// Checks arguments against its input schema.
     ///
     /// # Errors
     ///
-    /// As [`Registry::check`].
+    /// The errors of [`Registry::check`].
     pub fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
         self.offer.registry.check(&self.tool.describe().name, arguments)
     }
 }
 
-/// What a provider offers, if it says so soon.
+/// Returns the tools of a provider, or an error if it does not answer in time.
 async fn catalog_soon(provider: &dyn ToolProvider) -> Result<Arc<Catalog>, ProviderUnavailable> {
     tokio::select! {
         biased;
         offer = provider.catalog() => offer,
         () = sleep(Duration::from_secs(OFFER_WAIT_SECONDS_MAX)) => {
             let reason = format!(
-                "`{}` is still starting, or hasn't told its tools for {OFFER_WAIT_SECONDS_MAX} s: \
-                 list the tools again in a while, and they may be there",
+                "`{}` is still starting, or has not listed its tools for {OFFER_WAIT_SECONDS_MAX} s: \
+                 list the tools again later",
                 provider.name()
             );
             Err(ProviderUnavailable { provider: provider.name().to_owned(), reason })
@@ -180,7 +179,8 @@ async fn catalog_soon(provider: &dyn ToolProvider) -> Result<Arc<Catalog>, Provi
     }
 }
 
-/// A tool that stands for one of a provider that isn't there. None: no tool could be named so.
+/// Returns a stand-in for a tool of a provider that is not available, or `None` if no tool could have
+/// this name.
 fn absent(name: &str, unavailable: ProviderUnavailable) -> Option<ResolvedTool> {
     let ProviderUnavailable { provider, reason } = unavailable;
     let tool = Tool {
@@ -216,16 +216,12 @@ impl CallableTool for Absent {
     }
 }
 
-/// Fails at once, with this reason.
+/// Work that fails at once, with this reason.
 struct Failing(String);
 
 #[async_trait]
 impl InProcess for Failing {
-    async fn run(
-        self: Box<Self>,
-        _progress: mpsc::Sender<Progress>,
-        _stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, _: ToolContext) -> ToolResult {
         ToolResult { is_error: true, error_message: self.0, ..ToolResult::default() }
     }
 }

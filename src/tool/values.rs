@@ -1,4 +1,4 @@
-//! Argument values on their way into a process: what the system can't pass on is a fault.
+//! Values of arguments that are passed to a process: one that the system cannot pass is an error.
 
 use serde_json::Value;
 
@@ -9,28 +9,28 @@ use crate::exec::variable_name_error;
 /// NUL.
 pub(super) const SYSTEM_STRING_BYTES_MAX: usize = 128 * 1024 - 1;
 
-/// What the names of the server's own variables begin with.
+/// The prefix of the variables of callpark itself.
 const RESERVED_PREFIX: &str = "CALLPARK_";
 
-/// Collects the faults of one call, so that all of them are told at once.
+/// The errors in the arguments of one call.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<ArgumentFault>);
 
 impl Faults {
     pub(super) fn add(&mut self, path: &str, description: impl Into<String>) {
         let fault = ArgumentFault { path: path.to_owned(), description: description.into() };
-        // An argument that is used twice is still one fault.
+        // An argument that is used twice is still one error.
         if !self.0.contains(&fault) {
             self.0.push(fault);
         }
     }
 
-    /// The value, if there was no fault.
+    /// Returns the value, or the errors if there are any.
     pub(super) fn or<T>(self, value: T) -> Result<T, Vec<ArgumentFault>> {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
 
-    /// The text at this path, if it is there and a program can be given it.
+    /// Returns the text at this path, or `None` if there is none.
     pub(super) fn text<'a>(&mut self, path: &str, value: Option<&'a Value>) -> Option<&'a str> {
         match value? {
             Value::String(text) => {
@@ -54,13 +54,13 @@ impl Faults {
         if length > SYSTEM_STRING_BYTES_MAX {
             let description = format!(
                 "is {length} bytes long, and Linux passes at most {SYSTEM_STRING_BYTES_MAX} bytes \
-                 to a program in one piece: pass it through stdin or a file"
+                 to a program in one argument: use stdin or a file"
             );
             self.add(path, description);
         }
     }
 
-    /// The variables in the object at this path.
+    /// Returns the variables in the object at this path.
     pub(super) fn variables(&mut self, path: &str, value: Option<&Value>) -> Vec<(String, String)> {
         match value {
             None => Vec::new(),

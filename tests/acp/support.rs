@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use callpark::acp::{AcpAgent, AgentConfig, Permissions};
 use callpark::agent::{
     Agent as _, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, OwnCall,
     OwnCallEvent, RequestedCall,
 };
-use callpark::exec::{ExecutorOptions, Launcher, UnixExecutor};
+use callpark::internals::acp::{AcpAgent, AgentConfig, Permissions};
+use callpark::internals::exec::{ExecutorOptions, Launcher, UnixExecutor};
+use callpark::internals::telemetry::Metrics;
 use callpark::model::{SessionId, StopReason, Tool, ToolKind, ToolResult, ToolSource, Usage};
-use callpark::telemetry::Metrics;
 use futures::StreamExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};

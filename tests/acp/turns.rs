@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use callpark::acp::Permissions;
 use callpark::agent::{Agent as _, AgentEvent};
+use callpark::internals::acp::Permissions;
 use callpark::model::{Message, SessionId, StopReason};
 use futures::StreamExt as _;
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callpark::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use callpark::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+};
 use callpark_client::{Client, ClientOptions, SessionItem, TokenSource};
 use futures::StreamExt as _;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::support::proxy::{Fate, Proxy};
 use crate::support::streams::{close, log_of, sequences};
@@ -50,14 +50,10 @@ impl CallableTool for Talk {
 
 #[async_trait]
 impl InProcess for Talking {
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        _stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         for done in 1..=self.0 {
             let report = Progress { done: f64::from(done), total: None, message: String::new() };
-            progress.send(report).await.expect("a listener");
+            context.progress(report).await;
         }
         ToolResult::default()
     }

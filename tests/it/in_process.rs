@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
-use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use callpark::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, FunctionTool, InProcess, ToolContext,
+    ToolOutput, Work,
+};
+use serde_json::{Value, json};
 
 use crate::support::waiting::{
     call, cancel, cancel_of, ended, log_of, outcome_of, park, run, session,
 };
-use crate::support::{TestServer, millis, result_of, v1};
+use crate::support::{TestServer, millis, result_of, stdout_of, v1};
 
 /// Counts to three and says so, or does what its argument `then` says.
 struct Count {
@@ -41,19 +42,15 @@ impl CallableTool for Count {
 
 #[async_trait]
 impl InProcess for Counting {
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         for done in 1..=3_u8 {
             let report =
                 Progress { done: f64::from(done), total: Some(3.0), message: String::new() };
-            progress.send(report).await.expect("a listener");
+            context.progress(report).await;
         }
         match self.then.as_str() {
             "panic" => panic!("as it was told to"),
-            "wait" => stop.cancelled().await,
+            "wait" => context.cancellation_token().cancelled().await,
             "wait for ever" => std::future::pending().await,
             _ => {}
         }
@@ -115,6 +112,24 @@ async fn its_progress_is_in_the_log_before_its_result() {
         .map(|progress| progress.done)
         .collect();
     assert_eq!(done, [1.0, 2.0, 3.0]);
+}
+
+#[tokio::test]
+async fn a_function_has_output_and_a_result_of_its_own() {
+    let tool = FunctionTool::new("say").run(|arguments: Value, context| async move {
+        context.output(format!("{}\n", context.call_id())).await;
+        context.output("two\n").await;
+        arguments["fail"].is_null().then(|| ToolOutput::text("three")).ok_or("it failed".into())
+    });
+    let server = TestServer::with_tools(vec![tool]).await;
+    let answer = run(&server, call("say", json!({}))).await;
+    let result = result_of(&answer);
+    assert_eq!(stdout_of(result), format!("{}\ntwo\n", answer.call_id).into_bytes());
+    assert_eq!(result.content.len(), 2);
+    let answer = run(&server, call("say", json!({ "fail": true }))).await;
+    let result = result_of(&answer);
+    assert!(result.is_error && result.error_message == "it failed", "{result:?}");
+    assert!(stdout_of(result).ends_with(b"two\n"));
 }
 
 #[tokio::test]

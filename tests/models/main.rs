@@ -45,5 +45,6 @@ mod parking;
 mod requests;
 mod waits;
 
-use callpark::{agent, exec, machine, model, store, telemetry};
+use callpark::internals::{exec, machine, telemetry};
+use callpark::{agent, model, store};
 use shuttle_tokio::{select, test};

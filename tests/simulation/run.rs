@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+use callpark::internals::telemetry::Metrics;
 use callpark::model::{Labels, Tenant};
 use callpark::store::{EventQuery, SessionQuery, Store as _};
-use callpark::telemetry::Metrics;
 use callpark_client::v1;
 use futures::FutureExt as _;
 use prost::Message as _;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use callpark::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+};
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 /// Its name.
 pub const WORK: &str = "work";
@@ -72,22 +72,17 @@ struct Working {
 
 #[async_trait]
 impl InProcess for Working {
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         self.effects.count(&self.mark);
         let work = async {
             for done in 1..=self.reports {
                 tokio::time::sleep(self.span / (self.reports + 1)).await;
                 let report = Progress { done: done.into(), total: None, message: String::new() };
-                // The call may have ended.
-                let _ = progress.send(report).await;
+                context.progress(report).await;
             }
             tokio::time::sleep(self.span / (self.reports + 1)).await;
         };
-        stop.run_until_cancelled(work).await;
+        context.cancellation_token().run_until_cancelled(work).await;
         let content = Content { kind: ContentKind::Text(self.mark), stream: None, offset: 0 };
         ToolResult { content: vec![content], ..ToolResult::default() }
     }

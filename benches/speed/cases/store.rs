@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use callpark::internals::telemetry::Metrics;
 use callpark::model::{
     Call, CallId, CallPolicy, Labels, Outcome, PayloadKind, Session, State, ToolKind, ToolResult,
 };
 use callpark::store::{Append, SqliteOptions, SqliteStore, Store, StoredEvent, Synchronous};
-use callpark::telemetry::Metrics;
 use tempfile::TempDir;
 
 use crate::bare::EVENT_BYTES;

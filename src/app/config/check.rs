@@ -1,19 +1,19 @@
-//! Settings that must go together.
+//! Checks that concern several settings.
 
 use std::net::SocketAddr;
 
 use super::settings::Config;
 use super::value::AuthMode;
 
-/// Settings that don't go together.
+/// Settings that exclude each other.
 pub(super) struct Conflict {
-    /// Their keys. Where one of them has a fault of its own, this may be no conflict at all.
+    /// The keys. If one of them has an error of its own, this may be no conflict at all.
     pub(super) keys: &'static [&'static str],
-    /// What is wrong, and what would be right.
+    /// The error, and what would be right.
     pub(super) reason: String,
 }
 
-/// What is wrong with settings that are good one by one.
+/// Returns the conflicts between settings that are right one by one.
 pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
     let conflict = |keys, reason: Option<String>| Some(Conflict { keys, reason: reason? });
     [
@@ -28,17 +28,18 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
     .collect()
 }
 
-/// What is permitted, and worth knowing.
+/// Returns remarks on what is permitted but may be a mistake.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if let (None, Some(address)) = (&config.tls_cert, remote(&config.listen)) {
         warnings.push(format!(
-            "{address} is reached without encryption (allow-remote-plaintext): tokens and output \
-             can be read on the way"
+            "{address} can be reached without encryption (allow-remote-plaintext): tokens and \
+             output can be read on the way"
         ));
     }
     if let Some(address) = config.admin_listen.filter(|address| !is_loopback(address)) {
-        warnings.push(format!("admin-listen {address}: whoever reaches it can read the metrics"));
+        warnings
+            .push(format!("admin-listen {address}: everybody who reaches it can read the metrics"));
     }
     warnings
 }
@@ -74,7 +75,7 @@ fn tls(config: &Config) -> Option<String> {
         (Some(_), None, _) => "tls-cert needs tls-key, the file with the key of the certificate",
         (None, Some(_), _) => "tls-key needs tls-cert, the file with the certificate of the key",
         (None, None, Some(_)) => {
-            "tls-client-ca needs tls-cert and tls-key: without TLS nobody shows a certificate"
+            "tls-client-ca needs tls-cert and tls-key: without TLS clients show no certificate"
         }
         (Some(_), Some(_), _) | (None, None, None) => return None,
     };
@@ -94,7 +95,7 @@ fn streams(config: &Config) -> Option<String> {
         .then(|| "heartbeat must be shorter than stream-age".to_owned())
 }
 
-/// The first address that others than this machine can reach.
+/// Returns the first address that other machines can reach.
 fn remote(addresses: &[SocketAddr]) -> Option<&SocketAddr> {
     addresses.iter().find(|address| !is_loopback(address))
 }

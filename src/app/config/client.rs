@@ -1,4 +1,4 @@
-//! Which server the client talks to, and the token that it shows.
+//! The configuration of the command line as a client: its server, and its token.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -9,15 +9,15 @@ use secrecy::SecretString;
 
 use super::{Config, ConfigError, ENDPOINT_VARIABLE, Environment, LoadOptions, TOKEN_VARIABLE};
 
-/// The server that is used where none is named.
+/// The server if none is named.
 const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:50051";
 
-/// What the flags of the client say.
+/// The sources of the configuration of a client.
 #[derive(Debug, Clone, Default)]
-pub struct ClientOptions {
-    /// The server; none: `CALLPARK_ENDPOINT`, else `http://127.0.0.1:50051`.
+pub(crate) struct ClientOptions {
+    /// The server, or `None` for `CALLPARK_ENDPOINT`, else `http://127.0.0.1:50051`.
     pub endpoint: Option<String>,
-    /// The file with the token; none: `CALLPARK_TOKEN`, else the file that a server with this
+    /// The file with the token, or `None` for `CALLPARK_TOKEN`, else the file that a server with this
     /// configuration writes.
     pub token_file: Option<PathBuf>,
     /// The server's configuration file, as in [`LoadOptions::config_file`].
@@ -26,51 +26,51 @@ pub struct ClientOptions {
     pub environment: Environment,
 }
 
-/// Which server, and with what token.
+/// A server, and the token that is shown to it.
 #[derive(Debug, Clone)]
-pub struct ClientConfig {
+pub(crate) struct ClientConfig {
     /// The server: `http://` or `https://`, a host, and a port.
     pub endpoint: String,
-    /// The token; none where nobody has named one, and no server has written one here.
+    /// The token, or `None` if none is named and no server has written one here.
     pub token: Option<SecretString>,
-    /// The file that the token was looked for in; none where it wasn't looked for in a file.
+    /// The file of the token, whether it exists or not; or `None` if the token is from no file.
     pub token_file: Option<PathBuf>,
 }
 
-/// Why the client can't know its server or its token.
+/// The reason why a client has no server or no token.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientConfigError {
-    /// The endpoint is no URL of a server.
+pub(crate) enum ClientConfigError {
+    /// The endpoint is not the URL of a server.
     #[error(
-        "`{endpoint}` is no endpoint: a URL such as {ENDPOINT_DEFAULT} is expected from \
+        "`{endpoint}` is not an endpoint: a URL such as {ENDPOINT_DEFAULT} is expected from \
          --endpoint or {ENDPOINT_VARIABLE}"
     )]
     Endpoint {
-        /// What was given.
+        /// The endpoint.
         endpoint: String,
     },
-    /// The token's file can't be read.
+    /// The file of the token cannot be read.
     #[error("cannot read the token in {}: {reason}", path.display())]
     Token {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
-    /// The server's configuration, which names the token's file, can't be used.
+    /// The configuration of the server, which names the file of the token, is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
 impl ClientConfig {
-    /// The server and the token in force.
+    /// Finds the server and the token in force.
     ///
-    /// The token of this machine's own server is taken from its file only for an endpoint on this
-    /// machine: another one must not learn it.
+    /// The token of the server on this machine is read from its file only for an endpoint on this
+    /// machine: another server must not learn it.
     ///
     /// # Errors
-    /// The endpoint is no URL, a file can't be read, or the server's configuration has faults.
-    pub fn load(options: ClientOptions) -> Result<Self, ClientConfigError> {
+    /// The endpoint is not a URL, a file cannot be read, or the configuration of the server is wrong.
+    pub(crate) fn load(options: ClientOptions) -> Result<Self, ClientConfigError> {
         let environment = &options.environment;
         let endpoint = options
             .endpoint
@@ -100,10 +100,10 @@ fn server_token_file(
     environment: Environment,
 ) -> Result<PathBuf, ConfigError> {
     let options = LoadOptions { config_file, overrides: Vec::new(), environment };
-    Ok(Config::load(options)?.config.token_file)
+    Ok(Config::load(options)?.config.token_file.unwrap_or_default())
 }
 
-/// None: the file doesn't exist.
+/// Returns the token in a file, or `None` if the file does not exist.
 fn read_token(path: &Path) -> Result<Option<SecretString>, ClientConfigError> {
     let error = |reason| ClientConfigError::Token { path: path.to_owned(), reason };
     match std::fs::read_to_string(path) {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_of_the_local_server_is_found_without_a_word() {
+    fn the_token_of_the_local_server_is_found_without_a_flag() {
         let home = home_with_token();
         let config = load(environment(home.path(), &[]));
         assert_eq!(config.endpoint, "http://127.0.0.1:50051");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn no_server_yet_is_no_error_and_tells_where_the_token_would_be() {
+    fn without_a_server_the_file_of_its_token_is_named() {
         let home = tempfile::tempdir().expect("a folder");
         let config = load(environment(home.path(), &[]));
         assert_eq!(shown(&config), None);

@@ -1,15 +1,17 @@
-//! What can be wrong with a configuration, and where values come from.
+//! Errors of a configuration, and the sources of its values.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody has set it.
+    /// The default.
     Default,
+    /// The program that embeds the server.
+    Program,
     /// A line of the configuration file.
     File {
         /// The file.
@@ -27,6 +29,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Program => f.write_str("program"),
             Self::File { path, line } => write!(f, "file {}:{line}", path.display()),
             Self::Environment(variable) => write!(f, "environment {variable}"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
@@ -40,52 +43,64 @@ impl Serialize for Origin {
     }
 }
 
-/// One thing that is wrong.
+/// One error in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// The configuration file can't be read.
+pub enum SettingError {
+    /// The configuration file cannot be read.
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
-    /// The configuration file isn't TOML.
+    /// The configuration file is not TOML.
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Where, in characters from 1.
+        /// The column in characters, from 1.
         column: usize,
-        /// What is wrong there.
+        /// The error.
         reason: String,
     },
-    /// A key of the configuration file, or the name of a flag, is no setting.
+    /// A key of the configuration file, or the name of a flag, is not a setting.
     Unknown {
         /// The name.
         name: String,
-        /// Where it stands.
+        /// The place: a flag, or a line and a column.
         place: String,
-        /// Names like it that there are.
+        /// Names of settings that are similar.
         nearest: Vec<&'static str>,
     },
-    /// A setting has a value that it can't have.
+    /// A setting has a value that it cannot have.
     Value {
         /// The setting.
         setting: &'static str,
-        /// What was given.
+        /// The value.
         value: String,
-        /// Where.
+        /// The source of the value.
         origin: Origin,
-        /// What would be right.
+        /// The error, and what would be right.
         reason: String,
     },
-    /// Settings that are good one by one don't go together.
+    /// Settings that are right one by one exclude each other.
     Conflict(String),
 }
 
-impl fmt::Display for Fault {
+impl SettingError {
+    /// Creates the error of a value that the program has set.
+    pub(crate) fn in_program(setting: &'static str, value: String, reason: String) -> Self {
+        Self::Value { setting, value, origin: Origin::Program, reason }
+    }
+
+    /// Returns whether the value of the setting with this key is wrong.
+    pub(super) fn is_about(&self, key: &str) -> bool {
+        matches!(self, Self::Value { setting, .. } if *setting == key.replace('_', "-"))
+    }
+}
+
+impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, reason } => {
@@ -105,6 +120,9 @@ impl fmt::Display for Fault {
                     }
                 }
             }
+            Self::Value { setting, value, origin: Origin::Program, reason } => {
+                write!(f, "{setting} = `{value}`: {reason}")
+            }
             Self::Value { setting, value, origin, reason } => {
                 write!(f, "{setting} = `{value}` ({origin}): {reason}")
             }
@@ -113,20 +131,26 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A configuration that can't be used, with all that is wrong with it.
+/// A configuration that cannot be used, with all its errors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// At least one.
-    pub faults: Vec<Fault>,
+    /// The errors, at least one.
+    pub errors: Vec<SettingError>,
+}
+
+impl From<SettingError> for ConfigError {
+    fn from(error: SettingError) -> Self {
+        Self { errors: vec![error] }
+    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.faults.as_slice() {
-            [fault] => write!(f, "the configuration has a fault: {fault}"),
-            faults => {
-                write!(f, "the configuration has {} faults:", faults.len())?;
-                faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+        match self.errors.as_slice() {
+            [error] => write!(f, "the configuration has an error: {error}"),
+            errors => {
+                write!(f, "the configuration has {} errors:", errors.len())?;
+                errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
             }
         }
     }

@@ -1,11 +1,16 @@
-//! The server's configuration: every setting has a default, and a flag, an environment variable
-//! or a line of a TOML file changes it, in that order of precedence.
+//! The configuration of a server.
 //!
-//! A setting is declared once, in `settings.rs`. Its field in [`Config`], its flag, its variable,
-//! its key in the file and its line in `callpark config` come from there.
+//! Every setting has a default. A program that embeds the server sets fields of [`Config`]; for the
+//! program `callpark` a flag, an environment variable or a line of a TOML file changes a setting, and
+//! the first of these wins.
+//!
+//! A setting is declared once, in `settings.rs`. Its field in [`Config`], its flag, its variable, its
+//! key in the file, its help and its line in `callpark config` are made from there.
 
 mod check;
+#[cfg(feature = "cli")]
 mod client;
+mod entry;
 mod environment;
 mod error;
 mod file;
@@ -14,7 +19,6 @@ mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
-mod tool;
 mod value;
 
 use std::path::PathBuf;
@@ -23,123 +27,122 @@ use crate::app::listener::ListenerOptions;
 use crate::app::tls::{TlsError, TlsFiles, server_config};
 use file::FileSettings;
 use nearest::nearest;
-use table::{Reader, Tables};
+use table::Reader;
 
-pub use client::{ClientConfig, ClientConfigError, ClientOptions};
+#[cfg(feature = "cli")]
+pub(crate) use client::{ClientConfig, ClientConfigError, ClientOptions};
 pub use environment::Environment;
-pub use error::{ConfigError, Fault, Origin};
-pub use file::NamedTable;
+pub use error::{ConfigError, Origin, SettingError};
 pub use settings::Config;
 pub use table::{Row, Setting};
-pub(in crate::app) use tool::{agent, command_tool, mcp_server, model};
-pub use value::{AuthMode, ByteSize, LogFilter, VariableName};
+pub use value::{AuthMode, ByteSize, InvalidValue, LogFilter, VariableName};
 
 /// The variable that names the configuration file.
-pub const CONFIG_VARIABLE: &str = "CALLPARK_CONFIG";
+pub(crate) const CONFIG_VARIABLE: &str = "CALLPARK_CONFIG";
 /// The variable with the token that the client shows.
-pub const TOKEN_VARIABLE: &str = "CALLPARK_TOKEN";
+pub(crate) const TOKEN_VARIABLE: &str = "CALLPARK_TOKEN";
 /// The variable with the server that the client talks to.
-pub const ENDPOINT_VARIABLE: &str = "CALLPARK_ENDPOINT";
-/// The variable that tells a tool's process which call it is.
-pub const CALL_ID_VARIABLE: &str = "CALLPARK_CALL_ID";
+pub(crate) const ENDPOINT_VARIABLE: &str = "CALLPARK_ENDPOINT";
+/// The variable that holds the id of its call in a tool's process.
+pub(crate) const CALL_ID_VARIABLE: &str = "CALLPARK_CALL_ID";
 
-/// Variables of ours that are no settings.
+/// Variables of callpark that are not settings.
 const OTHER_VARIABLES: [&str; 4] =
     [CONFIG_VARIABLE, TOKEN_VARIABLE, ENDPOINT_VARIABLE, CALL_ID_VARIABLE];
 
-/// Where a configuration is taken from.
+/// The sources of a configuration.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// The file that `--config` names. It must exist. None: the one that `CALLPARK_CONFIG`
-    /// names, which must exist too, else `callpark/callpark.toml` in `$XDG_CONFIG_HOME` or
-    /// `~/.config`, if it exists.
+    /// The configuration file, which must exist; or `None` for the one that `CALLPARK_CONFIG` names,
+    /// which must exist too, else `callpark/callpark.toml` in `$XDG_CONFIG_HOME` or `~/.config`, if
+    /// it exists.
     pub config_file: Option<PathBuf>,
-    /// The flags that were given: the name of a setting, and its value. The last one of a name
-    /// is in force.
+    /// The flags: the name of a setting, and its value. The last one of a name wins.
     pub overrides: Vec<(String, String)>,
     /// The variables of the process.
     pub environment: Environment,
 }
 
-/// A configuration, and where it comes from.
+/// A configuration, with the sources of its values.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The settings in force.
     pub config: Config,
-    /// The same as text with their origins, in the order of [`settings()`]. There is no secret
-    /// among them.
+    /// The settings in force as text, in the order of [`settings()`]. None of them is a secret.
     pub rows: Vec<Row>,
-    /// What is permitted, and worth knowing.
+    /// Remarks on what is permitted but may be a mistake.
     pub warnings: Vec<String>,
-    /// The configuration file that was read.
+    /// The configuration file that was read, or `None` if there was none.
     pub file: Option<PathBuf>,
 }
 
-/// All settings, in the order of help.
+/// Returns all settings, in the order of help.
 pub fn settings() -> &'static [Setting] {
     &settings::SETTINGS
 }
 
 impl Config {
-    /// The configuration in force.
+    /// Reads the configuration in force from flags, variables and the configuration file.
     ///
     /// # Errors
-    /// The file can't be read, a name is unknown, a value isn't one that the setting can have, or
-    /// settings don't go together: all that is wrong is told at once.
+    /// The file cannot be read, a name is unknown, a value is not one that the setting can have, or
+    /// settings exclude each other. The error names all that is wrong.
     pub fn load(options: LoadOptions) -> Result<Loaded, ConfigError> {
         let mut file = configuration_file(&options);
-        let mut faults = std::mem::take(&mut file.faults);
-        faults.extend(unknown_flags(&options.overrides));
-        let tools = file.take_tables(file::TOOLS);
-        let unusable = tools.iter().filter_map(|table| command_tool(table).err());
-        faults.extend(unusable.flat_map(|error| error.faults));
-        let mcp_servers = file.take_tables(file::MCP_SERVERS);
-        let unusable = mcp_servers.iter().filter_map(|table| mcp_server(table).err());
-        faults.extend(unusable.flat_map(|error| error.faults));
-        let models = file.take_tables(file::MODELS);
-        let unusable = models.iter().filter_map(|table| model(table).err());
-        faults.extend(unusable.flat_map(|error| error.faults));
-        let agents = file.take_tables(file::AGENTS);
-        let unusable = agents.iter().filter_map(|table| agent(table).err());
-        faults.extend(unusable.flat_map(|error| error.faults));
+        let mut errors = std::mem::take(&mut file.errors);
+        errors.extend(unknown_flags(&options.overrides));
         let mut reader = Reader {
             settings: settings().iter(),
             flags: &options.overrides,
             environment: &options.environment,
             file: &file,
             rows: Vec::with_capacity(settings().len()),
-            faults,
+            errors,
         };
-        let config = Self::read(&mut reader, Tables { tools, mcp_servers, models, agents });
-        let Reader { rows, mut faults, .. } = reader;
-        let conflicts = config.iter().flat_map(check::conflicts).filter(|conflict| {
-            // A row is missing where a value has a fault: its default stands in for it.
-            let is_good = |key: &str| rows.iter().any(|row| row.name == key.replace('_', "-"));
-            conflict.keys.iter().all(|key| is_good(key))
-        });
-        faults.extend(conflicts.map(|conflict| Fault::Conflict(conflict.reason)));
-        match config {
-            Some(config) if faults.is_empty() => {
-                let mut warnings = unknown_variables(&options.environment);
-                warnings.extend(check::warnings(&config));
-                Ok(Loaded { config, rows, warnings, file: file.path })
-            }
-            Some(_) | None => Err(ConfigError { faults }),
+        let mut config = Self::read(&mut reader);
+        let Reader { mut rows, mut errors, .. } = reader;
+        errors.extend(config.read_tables(&file.tables));
+        let (derived, without_default) = config.derive(&options.environment);
+        errors.extend(without_default);
+        rows.extend(derived);
+        rows.sort_by_key(|row| settings().iter().position(|setting| setting.name == row.name));
+        // The default stands in for a value with an error: that may be no conflict at all.
+        let is_right = |key: &&str| !errors.iter().any(|error| error.is_about(key));
+        let conflicts = check::conflicts(&config).into_iter();
+        let conflicts: Vec<_> = conflicts.filter(|c| c.keys.iter().all(is_right)).collect();
+        errors.extend(conflicts.into_iter().map(|c| SettingError::Conflict(c.reason)));
+        if !errors.is_empty() {
+            return Err(ConfigError { errors });
         }
+        let mut warnings = unknown_variables(&options.environment);
+        warnings.extend(check::warnings(&config));
+        Ok(Loaded { config, rows, warnings, file: file.path })
     }
 
-    /// The bounds of the gRPC listeners, with TLS from its files.
+    /// Checks a configuration that a program has made, as [`Config::load`] checks what it reads.
     ///
     /// # Errors
-    /// A file of TLS can't be used.
-    pub fn listener_options(&self) -> Result<ListenerOptions, TlsError> {
+    /// A value is out of its bounds, or settings exclude each other. The error names all of them.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let mut errors = self.out_of_bounds();
+        errors.extend(self.table_errors());
+        let conflicts = check::conflicts(self).into_iter();
+        errors.extend(conflicts.map(|conflict| SettingError::Conflict(conflict.reason)));
+        if errors.is_empty() { Ok(()) } else { Err(ConfigError { errors }) }
+    }
+
+    /// Returns the bounds of the gRPC listeners, with TLS from its files.
+    ///
+    /// # Errors
+    /// A file of TLS cannot be used.
+    pub(in crate::app) fn listener_options(&self) -> Result<ListenerOptions, TlsError> {
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(server_config(&TlsFiles {
                 certificate: certificate.clone(),
                 key: key.clone(),
                 client_ca: self.tls_client_ca.clone(),
             })?),
-            // One without the other doesn't pass the checks of `load`.
+            // One without the other does not pass the checks.
             _ => None,
         };
         Ok(ListenerOptions {
@@ -168,11 +171,11 @@ fn configuration_file(options: &LoadOptions) -> FileSettings {
     }
 }
 
-fn unknown_flags(flags: &[(String, String)]) -> Vec<Fault> {
+fn unknown_flags(flags: &[(String, String)]) -> Vec<SettingError> {
     let is_known = |name: &str| settings().iter().any(|setting| setting.name == name);
     let unknown = flags.iter().filter(|(name, _)| !is_known(name));
     unknown
-        .map(|(name, _)| Fault::Unknown {
+        .map(|(name, _)| SettingError::Unknown {
             name: name.clone(),
             place: format!("flag --{name}"),
             nearest: nearest(name, settings().iter().map(|setting| setting.name.as_str())),
@@ -180,7 +183,7 @@ fn unknown_flags(flags: &[(String, String)]) -> Vec<Fault> {
         .collect()
 }
 
-/// A variable may belong to something else that has our prefix, so it is no fault.
+/// Returns warnings, not errors: a variable with the prefix may belong to another program.
 fn unknown_variables(environment: &Environment) -> Vec<String> {
     let known =
         || settings().iter().map(|setting| setting.variable.as_str()).chain(OTHER_VARIABLES);
@@ -190,7 +193,7 @@ fn unknown_variables(environment: &Environment) -> Vec<String> {
         .map(|name| {
             let nearest = nearest(name, known());
             let hint = nearest.first().map_or_else(String::new, |n| format!("; did you mean {n}?"));
-            format!("the environment variable {name} is no setting, and is ignored{hint}")
+            format!("the environment variable {name} is not a setting and is ignored{hint}")
         })
         .collect()
 }

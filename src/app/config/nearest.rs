@@ -1,10 +1,10 @@
-//! Which names somebody may have meant.
+//! Suggestions for misspelled names.
 
-/// The most that is worth reading.
+/// The most names that are suggested.
 const NAMES_MAX: usize = 3;
 
-/// The names closest to `given`, the closest first. `-` and `_` and the case don't count. Nothing
-/// is returned where nothing is like it.
+/// Returns the names closest to `given`, the closest first, or none if no name is similar. The case,
+/// and `-` or `_`, make no difference.
 pub(super) fn nearest(
     given: &str,
     names: impl IntoIterator<Item = &'static str>,
@@ -23,7 +23,7 @@ pub(super) fn nearest(
     close.into_iter().take(NAMES_MAX).map(|(_, name)| name).collect()
 }
 
-/// At most 64 characters of it: a longer one is no misspelling, and would only cost time.
+/// Returns at most 64 characters of a name: a longer one is no misspelling, and would only cost time.
 fn plain(name: &str) -> Vec<char> {
     let letter = |c: char| if c == '-' { '_' } else { c.to_ascii_lowercase() };
     name.chars().take(64).map(letter).collect()
@@ -33,8 +33,8 @@ fn contains(whole: &[char], part: &[char]) -> bool {
     whole.windows(part.len()).any(|window| window == part)
 }
 
-/// How many characters must be added, removed or replaced to turn one into the other
-/// (Levenshtein's distance).
+/// Returns the number of characters that must be added, removed or replaced to turn one into the other
+/// (Levenshtein distance).
 fn distance(one: &[char], other: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.iter().enumerate() {

@@ -1,155 +1,180 @@
-//! The table of all settings: each is declared here, once.
+//! The table of all settings: the one place for their names, help, defaults and bounds.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::table::{Derivation, settings};
+use super::environment::Environment;
+use super::table::settings;
 use super::value::{AuthMode, ByteSize, LogFilter, VariableName};
 use crate::model::limits;
 use crate::telemetry::LogFormat;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const SPAN_MAX: Duration = Duration::from_secs(limits::SPAN_SECONDS_MAX);
-const GRACE_MAX: Duration = Duration::from_millis(limits::GRACE_MS_MAX);
-const KIB: ByteSize = ByteSize::new(1 << 10);
-const MIB: ByteSize = ByteSize::new(1 << 20);
-const GIB: ByteSize = ByteSize::new(1 << 30);
+const SPAN_MAX: Duration = seconds(limits::SPAN_SECONDS_MAX);
+
+/// The address of a server that only this machine reaches.
+const LOOPBACK: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 50051));
+
+/// The variables that tools see: where programs, files and languages are.
+const TOOL_VARIABLES: [&str; 9] =
+    ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+const fn minutes(count: u64) -> Duration {
+    seconds(60 * count)
+}
+
+const fn hours(count: u64) -> Duration {
+    minutes(60 * count)
+}
 
 settings! {
     "Network" {
         /// Addresses that take gRPC; port 0 is any free one.
-        listen: Vec<SocketAddr> = "127.0.0.1:50051", "ADDRESS[,ADDRESS]";
+        listen: Vec<SocketAddr> = vec![LOOPBACK], "ADDRESS[,ADDRESS]";
         /// Listen beyond loopback although nothing is encrypted: tokens and output can be read on
         /// the way.
-        allow_remote_plaintext: bool = "false", "BOOL";
-        /// PEM file with the server's certificate and those between it and its root.
-        tls_cert: Option<PathBuf> = "none", "FILE";
+        allow_remote_plaintext: bool = false, "BOOL";
+        /// PEM file with the server's certificate, followed by its intermediate certificates.
+        tls_cert: Option<PathBuf> = None, "FILE";
         /// PEM file with the key of the certificate.
-        tls_key: Option<PathBuf> = "none", "FILE";
-        /// PEM file with roots of clients' certificates; clients without one of them are refused.
-        tls_client_ca: Option<PathBuf> = "none", "FILE";
+        tls_key: Option<PathBuf> = None, "FILE";
+        /// PEM file with root certificates; clients must show a certificate from one of them.
+        tls_client_ca: Option<PathBuf> = None, "FILE";
         /// Address of the HTTP server for /metrics, /healthz and /readyz, which has no
         /// authentication.
-        admin_listen: Option<SocketAddr> = "none", "ADDRESS";
+        admin_listen: Option<SocketAddr> = None, "ADDRESS";
     }
     "Storage and access" {
-        /// Folder of the store; it is made if it is missing.
-        data_dir: PathBuf = "$XDG_STATE_HOME/callpark or ~/.local/state/callpark"
-            derived by data_dir, "FOLDER";
-        /// File with the token that callers must show; it is written if it is missing.
-        token_file: PathBuf = "<data-dir>/token" derived by token_file, "FILE";
-        /// How callers show who they are; `none` is for loopback addresses only.
-        auth: AuthMode = "token", "MODE";
+        /// Folder of the store; created if missing.
+        data_dir: PathBuf
+            => data_dir as "$XDG_STATE_HOME/callpark or ~/.local/state/callpark", "FOLDER";
+        /// File with the token that callers must show; created if missing.
+        token_file: PathBuf => token_file as "<data-dir>/token", "FILE";
+        /// Authentication of callers; `none` is for loopback addresses only.
+        auth: AuthMode = AuthMode::Token, "MODE";
     }
     "Logs" {
-        /// How the lines of the log on standard error are written.
-        log_format: LogFormat = "text", "FORMAT";
-        /// What is logged: a level, or directives such as info,callpark::engine=debug.
-        log_filter: LogFilter = "info,refinery_core=warn,rmcp=off", "FILTER";
+        /// Format of the log on standard error.
+        log_format: LogFormat = LogFormat::Text, "FORMAT";
+        /// Filter of the log: a level, or directives such as info,callpark::engine=debug.
+        log_filter: LogFilter = LogFilter::default(), "FILTER";
     }
     "Connections" {
-        /// Connections at the same time; one more is closed.
-        max_connections: usize = "10000", "COUNT" in 1..=1_000_000;
-        /// Connections at the same time from one IPv4 address or /64 network of IPv6.
-        max_connections_per_peer: usize = "256", "COUNT" in 1..=1_000_000;
-        /// Connections at the same time whose handshake isn't done.
-        max_pending_handshakes: usize = "512", "COUNT" in 1..=100_000;
-        /// How long a new connection may take for TLS and its first bytes of HTTP/2.
-        handshake_timeout: Duration = "5s", "TIME" in SECOND / 10..=MINUTE * 5;
-        /// Requests and streams at the same time on one connection.
-        max_streams_per_connection: u32 = "128", "COUNT" in 1..=100_000;
-        /// Malformed requests on one connection before it is closed.
-        max_local_error_resets: usize = "128", "COUNT" in 1..=100_000;
-        /// Metadata of one request.
-        max_header_list: ByteSize = "16KiB", "SIZE" in KIB..=MIB;
-        /// Pause between two HTTP/2 pings that ask whether a peer is still there.
-        keepalive_interval: Duration = "20s", "TIME" in SECOND..=HOUR;
-        /// How long the answer to such a ping may take before the connection is closed.
-        keepalive_timeout: Duration = "10s", "TIME" in SECOND..=HOUR;
+        /// Maximum number of connections; more are closed.
+        max_connections: usize = 10_000, "COUNT" in 1..=1_000_000;
+        /// Maximum number of connections from one IPv4 address or /64 network of IPv6.
+        max_connections_per_peer: usize = 256, "COUNT" in 1..=1_000_000;
+        /// Maximum number of connections whose handshake is under way.
+        max_pending_handshakes: usize = 512, "COUNT" in 1..=100_000;
+        /// Time that a new connection has for TLS and its first bytes of HTTP/2.
+        handshake_timeout: Duration = seconds(5), "TIME" in millis(100)..=minutes(5);
+        /// Maximum number of requests and streams at the same time on one connection.
+        max_streams_per_connection: u32 = 128, "COUNT" in 1..=100_000;
+        /// Number of malformed requests after which a connection is closed.
+        max_local_error_resets: usize = 128, "COUNT" in 1..=100_000;
+        /// Maximum size of the metadata of one request.
+        max_header_list: ByteSize
+            = ByteSize::kib(16), "SIZE" in ByteSize::kib(1)..=ByteSize::mib(1);
+        /// Time between two HTTP/2 pings to a peer.
+        keepalive_interval: Duration = seconds(20), "TIME" in seconds(1)..=hours(1);
+        /// Time to answer such a ping before the connection is closed.
+        keepalive_timeout: Duration = seconds(10), "TIME" in seconds(1)..=hours(1);
     }
     "Requests and streams" {
-        /// One request.
-        max_request: ByteSize = "4MiB", "SIZE" in ByteSize::new(64 << 10)..=GIB;
-        /// One answer, or one message of a stream.
-        max_response: ByteSize = "4MiB", "SIZE" in MIB..=GIB;
-        /// How long the body of a request may take to arrive.
-        request_read_timeout: Duration = "30s", "TIME" in SECOND / 10..=HOUR;
-        /// A stream that was silent for this long says that it is alive.
-        heartbeat: Duration = "15s", "TIME" in SECOND / 10..=HOUR;
-        /// Age at which a stream is asked to come again, give or take a tenth.
-        stream_age: Duration = "1h", "TIME" in SECOND..=SPAN_MAX;
+        /// Maximum size of one request.
+        max_request: ByteSize
+            = ByteSize::mib(4), "SIZE" in ByteSize::kib(64)..=ByteSize::mib(1024);
+        /// Maximum size of one response, or of one message of a stream.
+        max_response: ByteSize
+            = ByteSize::mib(4), "SIZE" in ByteSize::mib(1)..=ByteSize::mib(1024);
+        /// Time that the body of a request has to arrive.
+        request_read_timeout: Duration = seconds(30), "TIME" in millis(100)..=hours(1);
+        /// Time without a message after which a stream sends a heartbeat.
+        heartbeat: Duration
+            = millis(limits::HEARTBEAT_MS_DEFAULT), "TIME" in millis(100)..=hours(1);
+        /// Age at which a stream ends and asks its client to resume, plus or minus a tenth.
+        stream_age: Duration = hours(1), "TIME" in seconds(1)..=SPAN_MAX;
     }
     "Calls" {
-        /// How long a call of a built-in tool holds its caller before it is parked.
-        call_budget: Duration = "10m", "TIME" in Duration::ZERO..=SPAN_MAX;
-        /// How long a run may take unless its tool or its call says otherwise.
-        execution_timeout: Duration = "1h", "TIME" in SECOND / 1000..=SPAN_MAX;
-        /// From TERM to KILL when a run is stopped.
-        grace: Duration = "5s", "TIME" in Duration::ZERO..=GRACE_MAX;
-        /// How long output is read after a process has exited.
-        output_drain: Duration = "2s", "TIME" in Duration::ZERO..=MINUTE;
-        /// Live calls of a session that names no number of its own.
-        max_live_tasks: u32 = "32", "COUNT" in 1..=limits::LIVE_TASKS_MAX;
-        /// Calls that run at the same time on this server; others wait.
-        max_running_calls: usize = "64 x cores" derived by max_running_calls, "COUNT"
-            in 1..=1_000_000;
-        /// Where command tools run unless they or their calls say otherwise; none: where the
-        /// server runs.
-        working_directory: Option<PathBuf> = "none", "FOLDER";
-        /// How far processes of tools stand behind the server when both want a core: the steps of
-        /// `nice` by which theirs is above the server's own.
-        tool_niceness: u32 = "5", "STEPS" in 0..=19;
-        /// Names of the server's variables that tools see.
-        tool_environment: Vec<VariableName> =
-            "PATH,HOME,LANG,LC_ALL,TZ,USER,LOGNAME,SHELL,TMPDIR", "NAME[,NAME]";
+        /// Time after which a call of a built-in tool is parked, unless the call says otherwise.
+        call_budget: Duration
+            = seconds(limits::CALL_BUDGET_SECONDS_DEFAULT), "TIME" in Duration::ZERO..=SPAN_MAX;
+        /// Time after which a run is stopped, unless its tool or its call says otherwise.
+        execution_timeout: Duration
+            = seconds(limits::EXECUTION_TIMEOUT_SECONDS_DEFAULT), "TIME" in millis(1)..=SPAN_MAX;
+        /// Time between TERM and KILL when a run is stopped.
+        grace: Duration = millis(limits::GRACE_MS_DEFAULT), "TIME"
+            in Duration::ZERO..=millis(limits::GRACE_MS_MAX);
+        /// Time for which output is read after a process has exited.
+        output_drain: Duration
+            = millis(limits::DRAIN_MS_DEFAULT), "TIME" in Duration::ZERO..=minutes(1);
+        /// Maximum number of live calls of a session that sets none of its own.
+        max_live_tasks: u32 = limits::LIVE_TASKS_DEFAULT, "COUNT" in 1..=limits::LIVE_TASKS_MAX;
+        /// Maximum number of running calls on this server; more wait.
+        max_running_calls: usize => max_running_calls as "64 x cores", "COUNT" in 1..=1_000_000;
+        /// Folder in which command tools run, unless they or their calls name another; `none` is
+        /// the folder of the server.
+        working_directory: Option<PathBuf> = None, "FOLDER";
+        /// Steps of `nice` by which processes of tools yield the processor to the server.
+        tool_niceness: u32 = 5, "STEPS" in 0..=19;
+        /// Names of the environment variables of the server that tools see.
+        tool_environment: Vec<VariableName>
+            = TOOL_VARIABLES.map(VariableName::from_static).to_vec(), "NAME[,NAME]";
     }
     "Agents" {
-        /// The model of turns whose session names none, by its name in the tables `models`; none: the
-        /// first of them.
-        default_model: Option<String> = "none", "NAME";
-        /// The same for turns that are started in the background; none: that of other turns.
-        background_model: Option<String> = "none", "NAME";
-        /// The system message of turns whose session has none.
-        system_message: Option<String> = "none", "TEXT";
-        /// Pause before the second attempt at a request to a model. It doubles with each one, up to
-        /// ten times as much; half of it or more is waited for, by chance.
-        model_retry_delay: Duration = "3s", "TIME" in SECOND / 1000..=MINUTE;
+        /// Name of the model for turns whose session names none; `none` is the first of the tables
+        /// `models`.
+        default_model: Option<String> = None, "NAME";
+        /// Name of the model for turns in the background whose session names none; `none` is that of
+        /// other turns.
+        background_model: Option<String> = None, "NAME";
+        /// System message of turns whose session has none.
+        system_message: Option<String> = None, "TEXT";
+        /// Pause before the second attempt at a request to a model. It doubles with each attempt, up
+        /// to ten times as much, and is shortened by up to a half at random.
+        model_retry_delay: Duration = seconds(3), "TIME" in millis(1)..=minutes(1);
         /// Half of the longest pause before the second attempt at delivering a follow-up. It doubles
-        /// with each attempt, up to 5 min; a part of it is waited for, by chance.
-        follow_up_delay: Duration = "1s", "TIME" in SECOND / 1000..=MINUTE;
+        /// with each attempt, up to 5 minutes, and is shortened at random.
+        follow_up_delay: Duration = seconds(1), "TIME" in millis(1)..=minutes(1);
     }
     "Lifetimes" {
-        /// How long finished tasks and request ids are kept.
-        retention: Duration = "1day", "TIME" in SECOND..=SPAN_MAX * 12;
-        /// Events kept of one session; older ones are trimmed.
-        session_events_max: u64 = "10000000", "COUNT" in 1_000..=u64::MAX >> 1;
-        /// Pause between two removals of what has expired.
-        sweep_interval: Duration = "1m", "TIME" in SECOND / 10..=HOUR * 24;
-        /// How long requests and streams may take to end when the server stops.
-        drain: Duration = "20s", "TIME" in Duration::ZERO..=HOUR;
+        /// Time for which finished tasks and request ids are kept.
+        retention: Duration
+            = seconds(limits::RETENTION_SECONDS_DEFAULT), "TIME" in seconds(1)..=hours(360 * 24);
+        /// Maximum number of events of one session; older ones are removed.
+        session_events_max: u64
+            = limits::SESSION_EVENTS_MAX_DEFAULT, "COUNT" in 1_000..=u64::MAX >> 1;
+        /// Time between two removals of what has expired.
+        sweep_interval: Duration
+            = millis(limits::SWEEP_MS_DEFAULT), "TIME" in millis(100)..=hours(24);
+        /// Time that requests and streams have to finish when the server stops.
+        drain: Duration = seconds(20), "TIME" in Duration::ZERO..=hours(1);
     }
 }
 
-fn data_dir(from: &Derivation<'_>) -> Result<String, String> {
-    match from.environment.xdg("XDG_STATE_HOME", ".local/state") {
-        Some(folder) => Ok(folder.join("callpark").display().to_string()),
-        None => Err("it has no default here, since neither $XDG_STATE_HOME nor $HOME is set: \
-                     name a folder"
-            .to_owned()),
-    }
+fn data_dir(_: &Config, environment: &Environment) -> Result<PathBuf, String> {
+    let folder = environment.xdg("XDG_STATE_HOME", ".local/state");
+    folder.map(|folder| folder.join("callpark")).ok_or_else(|| {
+        "there is no default, because neither $XDG_STATE_HOME nor $HOME is set: name a folder"
+            .to_owned()
+    })
 }
 
-fn token_file(from: &Derivation<'_>) -> Result<String, String> {
-    // Without a data-dir there is a fault already, and a second one would say nothing new.
-    let folder = from.value("data_dir").unwrap_or_default();
-    Ok(Path::new(folder).join("token").display().to_string())
+fn token_file(config: &Config, _: &Environment) -> Result<PathBuf, String> {
+    // Without a data-dir there is an error already, and a second one would say nothing new.
+    Ok(config.data_dir.as_deref().unwrap_or(Path::new("")).join("token"))
 }
 
-fn max_running_calls(_: &Derivation<'_>) -> Result<String, String> {
-    // Where the number of cores can't be told, as if there were one.
+fn max_running_calls(_: &Config, _: &Environment) -> Result<usize, String> {
+    // One core if their number is unknown.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Ok((cores * limits::RUNNING_CALLS_PER_CORE).to_string())
+    Ok(cores * limits::RUNNING_CALLS_PER_CORE)
 }

@@ -1,12 +1,12 @@
-//! What a setting is, and how the typed configuration comes out of the table of them.
+//! The form of a setting, and the macro that makes the typed configuration from the table of them.
 
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
 use super::environment::Environment;
-use super::error::{Fault, Origin};
-use super::file::{FileSettings, NamedTable};
+use super::error::{Origin, SettingError};
+use super::file::FileSettings;
 use super::value::Value;
 
 /// One setting, as flags, variables, files and help show it.
@@ -18,36 +18,33 @@ pub struct Setting {
     pub name: String,
     /// The environment variable: `CALLPARK_DATA_DIR`.
     pub variable: String,
-    /// A word for its value in help: `FOLDER`.
+    /// The name of the value in help: `FOLDER`.
     pub value_name: &'static str,
     /// The heading in help under which it stands.
     pub group: &'static str,
-    /// What it is, in one sentence or two.
+    /// The meaning, in one sentence or two.
     pub help: String,
-    /// Its default, in words where it depends on something.
-    pub default: &'static str,
-    /// Its flag may stand without a value, and then means `true`.
+    /// The default, or a description of it if it depends on the machine.
+    pub default: String,
+    /// The least and the greatest value, or `None` if there are no bounds.
+    pub bounds: Option<[String; 2]>,
+    /// `true` if the flag may stand without a value, and then means `true`.
     pub is_switch: bool,
-    /// All its values, where there are few; else empty.
+    /// All values, or none if there are too many to list.
     pub choices: &'static [&'static str],
 }
 
 impl Setting {
-    pub(super) fn new<T: Value>(
-        key: &'static str,
-        value_name: &'static str,
-        group: &'static str,
-        help: &[&str],
-        default: &'static str,
-    ) -> Self {
+    pub(super) fn new<T: Value>(key: &'static str, value_name: &'static str) -> Self {
         Self {
             key,
             name: key.replace('_', "-"),
             variable: format!("CALLPARK_{}", key.to_uppercase()),
             value_name,
-            group,
-            help: help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" "),
-            default,
+            group: "",
+            help: String::new(),
+            default: String::new(),
+            bounds: None,
             is_switch: T::IS_SWITCH,
             choices: T::CHOICES,
         }
@@ -61,41 +58,34 @@ pub struct Row {
     pub name: &'static str,
     /// The value, as it can be written in a flag, a variable or a file.
     pub value: String,
-    /// Where it comes from.
+    /// The source of the value.
     pub origin: Origin,
 }
 
-/// What a default may depend on.
-pub(super) struct Derivation<'a> {
-    pub(super) environment: &'a Environment,
-    /// The settings above, in the order of the table.
-    rows: &'a [Row],
-}
-
-impl Derivation<'_> {
-    /// The value of a setting that stands above in the table.
-    pub(super) fn value(&self, key: &str) -> Option<&str> {
-        let name = key.replace('_', "-");
-        self.rows.iter().find(|row| row.name == name).map(|row| row.value.as_str())
-    }
-}
-
-/// Computes a default, or says why there is none.
-pub(super) type Derive = fn(&Derivation<'_>) -> Result<String, String>;
-/// Checks a value by itself, or says what would be right.
-pub(super) type Check<T> = fn(&T) -> Result<(), String>;
-
-pub(super) fn within<T: Value + PartialOrd>(
+/// Returns what is wrong with a value, or `None` if it is within its bounds.
+pub(super) fn out_of_bounds<T: Value + PartialOrd>(
     value: &T,
-    range: &RangeInclusive<T>,
-) -> Result<(), String> {
-    if range.contains(value) {
-        return Ok(());
-    }
-    Err(format!("it must be from {} to {}", range.start().show(), range.end().show()))
+    bounds: RangeInclusive<T>,
+) -> Option<String> {
+    let [least, greatest] = show_bounds(&bounds);
+    (!bounds.contains(value)).then(|| format!("it must be from {least} to {greatest}"))
 }
 
-/// Reads one setting after the other from all sources, and gathers what is wrong.
+/// Returns the error of a value that a program has set, or `None` if it is within its bounds.
+pub(super) fn bounds_error<T: Value + PartialOrd>(
+    key: &str,
+    value: &T,
+    bounds: RangeInclusive<T>,
+) -> Option<SettingError> {
+    let reason = out_of_bounds(value, bounds)?;
+    Some(SettingError::in_program(name(key), value.show(), reason))
+}
+
+pub(super) fn show_bounds<T: Value>(bounds: &RangeInclusive<T>) -> [String; 2] {
+    [bounds.start().show(), bounds.end().show()]
+}
+
+/// Reads one setting after the other from all sources, and gathers the errors.
 pub(super) struct Reader<'a> {
     /// The settings that are still to be read.
     pub(super) settings: std::slice::Iter<'static, Setting>,
@@ -104,38 +94,65 @@ pub(super) struct Reader<'a> {
     pub(super) environment: &'a Environment,
     pub(super) file: &'a FileSettings,
     pub(super) rows: Vec<Row>,
-    pub(super) faults: Vec<Fault>,
+    pub(super) errors: Vec<SettingError>,
 }
 
 impl Reader<'_> {
-    /// The next setting of the table. Where it has a fault, the fault is noted and the default
-    /// stands in for it, so that the others can be checked; none where there is no default.
-    pub(super) fn next<T: Value>(&mut self, derive: Option<Derive>, check: Check<T>) -> Option<T> {
+    /// Reads the next setting of the table. If its value is wrong, the error is noted and the
+    /// default stands in, so that the others can be checked.
+    pub(super) fn next<T: Value>(&mut self, default: T, check: impl Fn(&T) -> Option<String>) -> T {
+        let Some(setting) = self.settings.next() else { return default };
+        match self.given(setting) {
+            Some(given) => self.parse(setting, given, check).unwrap_or(default),
+            None => {
+                let (name, value) = (setting.name.as_str(), default.show());
+                self.rows.push(Row { name, value, origin: Origin::Default });
+                default
+            }
+        }
+    }
+
+    /// Reads the next setting of the table, whose default depends on the machine: `None` if nothing
+    /// sets it, or if its value is wrong, which is noted.
+    pub(super) fn next_derived<T: Value>(
+        &mut self,
+        check: impl Fn(&T) -> Option<String>,
+    ) -> Option<T> {
         let setting = self.settings.next()?;
-        let (text, origin) = match self.given(setting) {
-            Some(given) => given,
-            None => (self.default(setting, derive)?, Origin::Default),
-        };
-        match T::parse(&text).and_then(|value| check(&value).map(|()| value)) {
+        let given = self.given(setting)?;
+        self.parse(setting, given, check)
+    }
+
+    fn parse<T: Value>(
+        &mut self,
+        setting: &'static Setting,
+        (text, origin): (String, Origin),
+        check: impl Fn(&T) -> Option<String>,
+    ) -> Option<T> {
+        let checked = T::parse(&text).and_then(|value| match check(&value) {
+            Some(reason) => Err(reason),
+            None => Ok(value),
+        });
+        match checked {
             Ok(value) => {
                 self.rows.push(Row { name: &setting.name, value: value.show(), origin });
                 Some(value)
             }
             Err(reason) => {
-                self.fault(setting, text, origin, reason);
-                T::parse(&self.default(setting, derive)?).ok()
+                self.error(setting, text, origin, reason);
+                None
             }
         }
     }
 
-    /// What somebody has set: a flag before a variable, a variable before the file.
+    /// Returns the text that sets it: a flag before a variable, a variable before the file.
     fn given(&mut self, setting: &'static Setting) -> Option<(String, Origin)> {
         if let Some((_, value)) = self.flags.iter().rev().find(|(name, _)| *name == setting.name) {
             return Some((value.clone(), Origin::Flag(format!("--{}", setting.name))));
         }
         if !self.environment.is_readable(&setting.variable) {
             let origin = Origin::Environment(&setting.variable);
-            self.fault(setting, "…".to_owned(), origin, "the value isn't UTF-8".to_owned());
+            self.error(setting, "…".to_owned(), origin, "the value is not UTF-8".to_owned());
         }
         if let Some(value) = self.environment.get(&setting.variable) {
             return Some((value.to_owned(), Origin::Environment(&setting.variable)));
@@ -143,92 +160,171 @@ impl Reader<'_> {
         self.file.get(setting.key)
     }
 
-    fn default(&mut self, setting: &'static Setting, derive: Option<Derive>) -> Option<String> {
-        let Some(derive) = derive else {
-            return Some(setting.default.to_owned());
-        };
-        match derive(&Derivation { environment: self.environment, rows: &self.rows }) {
-            Ok(text) => Some(text),
-            Err(reason) => {
-                self.fault(setting, String::new(), Origin::Default, reason);
-                None
-            }
-        }
-    }
-
-    fn fault(&mut self, setting: &'static Setting, value: String, origin: Origin, reason: String) {
-        self.faults.push(Fault::Value { setting: &setting.name, value, origin, reason });
+    fn error(&mut self, setting: &'static Setting, value: String, origin: Origin, reason: String) {
+        self.errors.push(SettingError::Value { setting: &setting.name, value, origin, reason });
     }
 }
 
-/// The arrays of tables of a configuration file.
-pub(super) struct Tables {
-    pub(super) tools: Vec<NamedTable>,
-    pub(super) mcp_servers: Vec<NamedTable>,
-    pub(super) models: Vec<NamedTable>,
-    pub(super) agents: Vec<NamedTable>,
-}
-
-/// Declares the settings: the struct `Config` with a field for each, its reading from a
-/// [`Reader`], and the list of [`Setting`]s, all in the same order.
+/// Declares the settings: the struct `Config` with a field for each, its defaults, its reading from
+/// a [`Reader`], its checks, and the list of [`Setting`]s, all in the same order.
 ///
-/// `/// help` then `key: Type = "default" [derived by function], "VALUE NAME" [in range];`
+/// A setting is `/// help`, then `key: Type = default, "VALUE NAME" in bounds;`. One whose default
+/// depends on the machine is `key: Type => function as "default in words", "VALUE NAME" in bounds;`:
+/// its field is an `Option`, which [`Config::derive`] fills in.
 macro_rules! settings {
     ($($group:literal { $(
         $(#[doc = $help:literal])+
-        $key:ident: $type:ty = $default:literal $(derived by $derive:path)?, $value_name:literal
-            $(in $range:expr)?;
+        $key:ident: $type:ty $(= $default:expr)? $(=> $derive:path as $words:literal)?,
+            $value_name:literal $(in $bounds:expr)?;
     )+ })+) => {
-        /// What the server does, setting by setting. [`Config::load`] makes it.
-        #[derive(Debug, Clone)]
+        /// The settings of a server, its tools, and its agents.
+        ///
+        /// A program makes one from [`Config::default`] and sets fields of it; [`Config::load`] reads
+        /// one from flags, variables and a file. Either is checked when a server is built from it.
+        #[derive(Debug, Clone, PartialEq)]
         pub struct Config {
             $($(
                 $(#[doc = $help])+
-                #[doc = concat!("\n\nDefault: `", $default, "`.")]
-                pub $key: $type,
+                $(#[doc = concat!("\n\nDefault: `", stringify!($default), "`.")])?
+                $(#[doc = concat!("\n\nDefault, for `None`: `", $words, "`.")])?
+                $(#[doc = concat!(" Bounds: `", stringify!($bounds), "`.")])?
+                pub $key: settings!(@type $type $(, $derive)?),
             )+)+
-            /// The tools of the configuration file, one for each `[[tools]]`.
-            pub tools: Vec<$crate::app::config::NamedTable>,
-            /// The MCP servers of the configuration file, one for each `[[mcp_servers]]`.
-            pub mcp_servers: Vec<$crate::app::config::NamedTable>,
-            /// The models of the configuration file, one for each `[[models]]`.
-            pub models: Vec<$crate::app::config::NamedTable>,
-            /// The agents of the configuration file, one for each `[[agents]]`.
-            pub agents: Vec<$crate::app::config::NamedTable>,
+            /// Tools that run programs, one for each `[[tools]]` of the configuration file.
+            pub tools: Vec<$crate::tool::CommandToolConfig>,
+            /// MCP servers, one for each `[[mcp_servers]]` of the configuration file.
+            #[cfg(feature = "mcp")]
+            pub mcp_servers: Vec<$crate::mcp::ServerConfig>,
+            /// ModelRegistry, one for each `[[models]]` of the configuration file.
+            #[cfg(feature = "openai")]
+            pub models: Vec<$crate::agent::ModelConfig>,
+            /// Agents that speak ACP, one for each `[[agents]]` of the configuration file.
+            #[cfg(feature = "acp")]
+            pub agents: Vec<$crate::acp::AgentConfig>,
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    $($($key: settings!(@default $($default)?),)+)+
+                    tools: Vec::new(),
+                    #[cfg(feature = "mcp")]
+                    mcp_servers: Vec::new(),
+                    #[cfg(feature = "openai")]
+                    models: Vec::new(),
+                    #[cfg(feature = "acp")]
+                    agents: Vec::new(),
+                }
+            }
         }
 
         impl Config {
-            /// All settings, as far as the reader can tell; what is wrong stands there.
-            pub(super) fn read(
-                reader: &mut $crate::app::config::table::Reader<'_>,
-                tables: $crate::app::config::table::Tables,
-            ) -> Option<Self> {
-                let $crate::app::config::table::Tables { tools, mcp_servers, models, agents } =
-                    tables;
-                // Every setting is read before the first `?`, so that all faults are found.
-                $($(let $key = reader.next::<$type>(
-                    settings!(@derive $($derive)?),
-                    settings!(@check $($range)?),
-                );)+)+
-                Some(Self { $($($key: $key?,)+)+ tools, mcp_servers, models, agents })
+            /// Reads all settings; the errors stay in the reader.
+            pub(super) fn read(reader: &mut $crate::app::config::table::Reader<'_>) -> Self {
+                $($(let $key = settings!(@read reader, $type, [$($default)?], [$($bounds)?]);)+)+
+                Self { $($($key,)+)+ ..Self::default() }
+            }
+
+            /// Returns the errors of values outside of their bounds.
+            pub(super) fn out_of_bounds(&self) -> Vec<$crate::app::config::SettingError> {
+                let mut errors = Vec::new();
+                $($(settings!(@check_field self, errors, $key, [$($derive)?], [$($bounds)?]);)+)+
+                errors
+            }
+
+            /// Fills in the settings whose defaults depend on the machine. Returns them as rows, and
+            /// the errors of those that have no default here.
+            pub(in crate::app) fn derive(
+                &mut self,
+                environment: &$crate::app::config::Environment,
+            ) -> (
+                Vec<$crate::app::config::Row>,
+                Vec<$crate::app::config::SettingError>,
+            ) {
+                let (mut rows, mut errors) = (Vec::new(), Vec::new());
+                $($($(
+                    if self.$key.is_none() {
+                        match $derive(self, environment) {
+                            Ok(value) => {
+                                rows.push($crate::app::config::table::derived(
+                                    stringify!($key),
+                                    &value,
+                                ));
+                                self.$key = Some(value);
+                            }
+                            Err(reason) => errors.push(
+                                $crate::app::config::table::no_default(stringify!($key), reason),
+                            ),
+                        }
+                    }
+                )?)+)+
+                (rows, errors)
             }
         }
 
         pub(super) static SETTINGS: std::sync::LazyLock<Vec<$crate::app::config::Setting>> =
             std::sync::LazyLock::new(|| {
-                vec![$($($crate::app::config::Setting::new::<$type>(
-                    stringify!($key),
-                    $value_name,
-                    $group,
-                    &[$($help),+],
-                    $default,
-                ),)+)+]
+                vec![$($($crate::app::config::Setting {
+                    group: $group,
+                    help: [$($help),+].map(str::trim).join(" "),
+                    default: settings!(@show $type, [$($default)?] $($words)?),
+                    bounds: settings!(@bounds $type $(, $bounds)?),
+                    ..$crate::app::config::Setting::new::<$type>(stringify!($key), $value_name)
+                },)+)+]
             });
     };
-    (@derive) => { None };
-    (@derive $derive:path) => { Some($derive) };
-    (@check) => { |_| Ok(()) };
-    (@check $range:expr) => { |value| $crate::app::config::table::within(value, &($range)) };
+    (@type $type:ty) => { $type };
+    (@type $type:ty, $derive:path) => { Option<$type> };
+    (@default) => { None };
+    (@default $default:expr) => { $default };
+    (@read $reader:ident, $type:ty, [], [$($bounds:expr)?]) => {
+        $reader.next_derived::<$type>(settings!(@check $($bounds)?))
+    };
+    (@read $reader:ident, $type:ty, [$default:expr], [$($bounds:expr)?]) => {
+        $reader.next::<$type>($default, settings!(@check $($bounds)?))
+    };
+    (@check) => { |_| None };
+    (@check $bounds:expr) => {
+        |value| $crate::app::config::table::out_of_bounds(value, $bounds)
+    };
+    (@check_field $self:ident, $errors:ident, $key:ident, [$($derive:path)?], []) => {};
+    (@check_field $self:ident, $errors:ident, $key:ident, [], [$bounds:expr]) => {
+        $errors.extend($crate::app::config::table::bounds_error(
+            stringify!($key), &$self.$key, $bounds,
+        ));
+    };
+    (@check_field $self:ident, $errors:ident, $key:ident, [$derive:path], [$bounds:expr]) => {
+        if let Some(value) = &$self.$key {
+            $errors.extend($crate::app::config::table::bounds_error(
+                stringify!($key), value, $bounds,
+            ));
+        }
+    };
+    (@show $type:ty, [] $words:literal) => { $words.to_owned() };
+    (@show $type:ty, [$default:expr]) => {
+        <$type as $crate::app::config::value::Value>::show(&$default)
+    };
+    (@bounds $type:ty) => { None };
+    (@bounds $type:ty, $bounds:expr) => {
+        Some($crate::app::config::table::show_bounds::<$type>(&$bounds))
+    };
 }
 
 pub(super) use settings;
+
+/// Returns the name of the setting with this key.
+fn name(key: &str) -> &'static str {
+    let setting = super::settings().iter().find(|setting| setting.key == key);
+    setting.map_or("", |setting| &setting.name)
+}
+
+/// Returns the row of a setting that has its default of this machine.
+pub(super) fn derived<T: Value>(key: &str, value: &T) -> Row {
+    Row { name: name(key), value: value.show(), origin: Origin::Default }
+}
+
+/// Returns the error of a setting that has no default on this machine.
+pub(super) fn no_default(key: &str, reason: String) -> SettingError {
+    let (setting, value, origin) = (name(key), String::new(), Origin::Default);
+    SettingError::Value { setting, value, origin, reason }
+}

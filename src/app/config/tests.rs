@@ -23,7 +23,7 @@ fn load(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> Loaded {
 }
 
 fn error(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> String {
-    Config::load(options(flags, variables)).expect_err("a fault").to_string()
+    Config::load(options(flags, variables)).expect_err("an error").to_string()
 }
 
 /// A folder with this text as its `callpark.toml`.
@@ -45,7 +45,7 @@ impl File {
     }
 
     fn error(&self) -> String {
-        Config::load(self.options()).expect_err("a fault").to_string()
+        Config::load(self.options()).expect_err("an error").to_string()
     }
 }
 
@@ -57,18 +57,91 @@ fn row<'a>(loaded: &'a Loaded, name: &str) -> (&'a str, String) {
 #[test]
 fn defaults_are_those_of_the_limits() {
     let Loaded { config, .. } = load(&[], &[]);
-    assert_eq!(config.data_dir, Path::new("/nowhere/.local/state/callpark"));
-    assert_eq!(config.token_file, Path::new("/nowhere/.local/state/callpark/token"));
+    assert_eq!(config.data_dir.as_deref(), Some(Path::new("/nowhere/.local/state/callpark")));
+    let token_file = Path::new("/nowhere/.local/state/callpark/token");
+    assert_eq!(config.token_file.as_deref(), Some(token_file));
     assert_eq!(config.call_budget.as_secs(), limits::CALL_BUDGET_SECONDS_DEFAULT);
     assert_eq!(config.execution_timeout.as_secs(), limits::EXECUTION_TIMEOUT_SECONDS_DEFAULT);
     assert_eq!(config.grace, Duration::from_millis(limits::GRACE_MS_DEFAULT));
     assert_eq!(config.output_drain, Duration::from_millis(limits::DRAIN_MS_DEFAULT));
     assert_eq!(config.max_live_tasks, limits::LIVE_TASKS_DEFAULT);
-    assert_eq!(config.max_running_calls % limits::RUNNING_CALLS_PER_CORE, 0);
+    let running = config.max_running_calls.expect("a number");
+    assert_eq!(running % limits::RUNNING_CALLS_PER_CORE, 0);
     assert_eq!(config.heartbeat, Duration::from_millis(limits::HEARTBEAT_MS_DEFAULT));
     assert_eq!(config.retention.as_secs(), limits::RETENTION_SECONDS_DEFAULT);
     assert_eq!(config.session_events_max, limits::SESSION_EVENTS_MAX_DEFAULT);
     assert_eq!(config.sweep_interval, Duration::from_millis(limits::SWEEP_MS_DEFAULT));
+}
+
+#[test]
+fn a_program_has_the_defaults_of_the_command_line() {
+    let Loaded { config: loaded, .. } = load(&[], &[]);
+    let mut config = Config::default();
+    let (derived, errors) = config.derive(&environment(&[]));
+    assert_eq!((derived.len(), errors), (3, vec![]));
+    assert_eq!(config, loaded);
+    assert_eq!(config.check(), Ok(()));
+}
+
+#[test]
+fn a_configuration_of_a_program_is_checked_like_one_that_is_read() {
+    let tool = crate::tool::CommandToolConfig { argv: Vec::new(), ..tool_config() };
+    let config = Config {
+        listen: Vec::new(),
+        grace: Duration::from_secs(3600),
+        max_running_calls: Some(0),
+        tools: vec![tool],
+        ..Config::default()
+    };
+    let error = config.check().expect_err("errors").to_string();
+    for expected in [
+        "the configuration has 4 errors:",
+        "grace = `1h`: it must be from 0s to 1m",
+        "max-running-calls = `0`: it must be from 1 to 1000000",
+        "tools = `a`: tool `a`: argv must begin with the program to run",
+        "listen names no address",
+    ] {
+        assert!(error.contains(expected), "no `{expected}` in:\n{error}");
+    }
+}
+
+fn tool_config() -> crate::tool::CommandToolConfig {
+    toml::from_str("name = 'a'\nargv = ['true']").expect("a tool")
+}
+
+/// Returns the reference of all settings, as it stands in the documents.
+fn reference() -> String {
+    let mut text =
+        "# Settings\n\nA setting such as `data_dir` is a key of the configuration file, the \
+                    flag `--data-dir` and the variable\n`CALLPARK_DATA_DIR`. A flag wins over a \
+                    variable, and a variable over the file. `callpark config` shows\nthe values in \
+                    force and their sources.\n"
+            .to_owned();
+    let mut group = "";
+    for setting in settings() {
+        if setting.group != group {
+            group = setting.group;
+            text.push_str(&format!("\n## {group}\n\n"));
+        }
+        let values = match (setting.choices, &setting.bounds) {
+            (_, Some([least, greatest])) => format!(", from `{least}` to `{greatest}`"),
+            ([], None) => String::new(),
+            (choices, None) => format!(", one of `{}`", choices.join("`, `")),
+        };
+        let Setting { key, help, default, .. } = setting;
+        text.push_str(&format!("- `{key}`: {help} Default: `{default}`{values}.\n"));
+    }
+    text
+}
+
+#[test]
+fn the_reference_of_settings_is_made_from_their_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
+    if Environment::capture().get("CALLPARK_UPDATE_DOCS").is_some() {
+        std::fs::write(&path, reference()).expect("written");
+    }
+    let documented = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(documented == reference(), "set CALLPARK_UPDATE_DOCS=1 to write {}", path.display());
 }
 
 #[test]
@@ -126,18 +199,18 @@ fn values_of_the_file_may_be_numbers_booleans_and_lists() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_with_their_places() {
+fn all_errors_are_reported_at_once_with_their_places() {
     let file = file("drain = \"soon\"\n  data-dir = \"/x\"\nmax_live_tasks = 5000\n");
     let error = Config::load(LoadOptions {
         config_file: Some(file.path.clone()),
         ..options(&[("auth", "maybe"), ("gracee", "1s")], &[("CALLPARK_MAX_REQUEST", "big")])
     })
-    .expect_err("faults")
+    .expect_err("errors")
     .to_string();
     let path = file.path.display();
     for expected in [
-        "the configuration has 6 faults:".to_owned(),
-        format!("drain = `soon` (file {path}:1): a span of time such as 500ms"),
+        "the configuration has 6 errors:".to_owned(),
+        format!("drain = `soon` (file {path}:1): a duration such as 500ms"),
         format!("{path}:2:3: there is no setting `data-dir`; did you mean `data_dir`?"),
         format!("max-live-tasks = `5000` (file {path}:3): it must be from 1 to 1000"),
         "auth = `maybe` (flag --auth): one of token, none is expected".to_owned(),
@@ -172,13 +245,13 @@ fn the_file_of_the_user_is_read_where_xdg_says() {
 }
 
 #[test]
-fn the_faults_of_tools_are_told_with_their_places_beside_all_others() {
+fn the_errors_of_tools_are_reported_with_their_places_beside_all_others() {
     let good = "[[tools]]\nname = 'a'\nargv = ['true']\ninput_schema = { type = 'object' }\n";
     let names = |file: &File| {
         let config = Config::load(file.options()).expect("a configuration").config;
-        config.tools.iter().map(|tool| tool.table["name"].to_string()).collect::<Vec<_>>()
+        config.tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>()
     };
-    assert_eq!(names(&file(good)), ["\"a\""]);
+    assert_eq!(names(&file(good)), ["a"]);
     let file = file(&format!("drain = 'soon'\n{good}[[tools]]\nname = 'b'\ncolour = 1\n"));
     let error = file.error();
     let place = format!("tools = `b` (file {}:6): unknown field `colour`", file.path.display());
@@ -199,7 +272,7 @@ fn a_misspelt_variable_is_a_warning_and_known_ones_are_not() {
     let warnings = load(&[], &[("CALLPARK_LISTN", "x")]).warnings;
     assert_eq!(
         warnings,
-        ["the environment variable CALLPARK_LISTN is no setting, and is ignored; did you mean \
+        ["the environment variable CALLPARK_LISTN is not a setting and is ignored; did you mean \
           CALLPARK_LISTEN?"]
     );
 }
@@ -238,12 +311,12 @@ fn settings_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn a_conflict_is_told_beside_other_faults_but_not_of_a_faulty_setting() {
+fn a_conflict_is_reported_beside_other_errors_but_not_for_a_setting_with_an_error() {
     let error = error(&[("listen", "0.0.0.0:1"), ("drain", "x"), ("heartbeat", "2s")], &[]);
-    assert!(error.contains("2 faults") && error.contains("is beyond this machine"), "{error}");
+    assert!(error.contains("2 errors") && error.contains("is beyond this machine"), "{error}");
     let flags = [("tls-cert", "c.pem"), ("tls-key", "~/k.pem")];
     let error = self::error(&flags, &[]);
-    assert!(error.contains("a fault: tls-key = `~/k.pem`"), "{error}");
+    assert!(error.contains("an error: tls-key = `~/k.pem`"), "{error}");
 }
 
 #[test]
@@ -253,7 +326,7 @@ fn without_a_home_the_data_dir_must_be_named() {
     assert!(error.contains("data-dir") && error.contains("name a folder"), "{error}");
     let overrides = vec![("data-dir".to_owned(), "/data".to_owned())];
     let loaded = Config::load(LoadOptions { overrides, ..bare() }).expect("a configuration");
-    assert_eq!(loaded.config.token_file, Path::new("/data/token"));
+    assert_eq!(loaded.config.token_file.as_deref(), Some(Path::new("/data/token")));
 }
 
 #[test]

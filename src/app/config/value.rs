@@ -1,4 +1,4 @@
-//! How the values of settings are read and written.
+//! The types of settings, with their text in flags, variables and files.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,21 +8,40 @@ use tracing_subscriber::EnvFilter;
 
 use crate::telemetry::LogFormat;
 
-/// A type of values, as text in flags, variables and files.
+/// A type that a setting may have.
 pub(super) trait Value: Sized {
-    /// The flag may stand alone, and then means `true`.
+    /// `true` if the flag may stand alone, and then means `true`.
     const IS_SWITCH: bool = false;
-    /// All values, where there are few.
+    /// All values, or none if there are too many to list.
     const CHOICES: &[&str] = &[];
 
-    /// Reads a value, or says what is expected.
+    /// Reads a value. The error says what is expected.
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// Writes it so that [`Value::parse`] reads the same.
+    /// Writes the value as [`Value::parse`] reads it.
     fn show(&self) -> String;
 }
 
-/// A size in bytes.
+/// The text of a value that a setting cannot have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidValue(String);
+
+macro_rules! from_str {
+    ($($type:ty),+) => {$(
+        impl std::str::FromStr for $type {
+            type Err = InvalidValue;
+
+            fn from_str(text: &str) -> Result<Self, InvalidValue> {
+                Value::parse(text).map_err(InvalidValue)
+            }
+        }
+    )+};
+}
+
+from_str!(ByteSize, VariableName, LogFilter, AuthMode);
+
+/// A size below 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(u32);
 
@@ -31,17 +50,27 @@ const SIZE_UNITS: [(&str, u32); 4] =
     [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl ByteSize {
-    /// So many bytes; all sizes here are below 4 GiB.
+    /// Creates a size of so many bytes.
     pub const fn new(bytes: u32) -> Self {
         Self(bytes)
     }
 
-    /// In bytes.
+    /// Creates a size of so many KiB.
+    pub const fn kib(count: u32) -> Self {
+        Self(count << 10)
+    }
+
+    /// Creates a size of so many MiB.
+    pub const fn mib(count: u32) -> Self {
+        Self(count << 20)
+    }
+
+    /// Returns the number of bytes.
     pub const fn bytes(self) -> u32 {
         self.0
     }
 
-    /// In bytes, as lengths are counted.
+    /// Returns the number of bytes, as the type of lengths.
     pub const fn as_usize(self) -> usize {
         self.0 as usize
     }
@@ -74,7 +103,7 @@ impl Value for ByteSize {
 impl Value for Duration {
     fn parse(text: &str) -> Result<Self, String> {
         humantime::parse_duration(text).map_err(|error| {
-            format!("a span of time such as 500ms, 30s, 5m or 1h 30m is expected ({error})")
+            format!("a duration such as 500ms, 30s, 5m or 1h 30m is expected ({error})")
         })
     }
 
@@ -117,7 +146,7 @@ impl Value for PathBuf {
         match text {
             "" => Err("a path is expected".to_owned()),
             _ if text == "~" || text.starts_with("~/") => {
-                Err("`~` is for shells: write the whole path".to_owned())
+                Err("`~` is expanded by shells only: write the whole path".to_owned())
             }
             _ => Ok(text.into()),
         }
@@ -183,6 +212,13 @@ impl<T: Value> Value for Option<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariableName(String);
 
+impl VariableName {
+    /// Creates one from a text that is known to be a name.
+    pub(super) fn from_static(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
 impl AsRef<str> for VariableName {
     fn as_ref(&self) -> &str {
         &self.0
@@ -202,9 +238,16 @@ impl Value for VariableName {
     }
 }
 
-/// Directives for the log that can be read.
+/// Directives for the log: a level, or a list such as `info,callpark::engine=debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
+
+impl Default for LogFilter {
+    /// The level `info`, without what libraries say that only developers of callpark want.
+    fn default() -> Self {
+        Self("info,refinery_core=warn,rmcp=off".to_owned())
+    }
+}
 
 impl AsRef<str> for LogFilter {
     fn as_ref(&self) -> &str {
@@ -228,39 +271,39 @@ impl Value for LogFilter {
     }
 }
 
-/// How callers show who they are.
+/// The way in which callers authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuthMode {
-    /// By the bearer token that stands in the token file.
+    /// The bearer token in the token file.
     Token,
-    /// Not at all. Only on loopback addresses.
+    /// No authentication, on loopback addresses only.
     None,
 }
 
-/// A type with a word for each value.
-macro_rules! words {
-    ($type:ty { $($word:literal => $value:expr),+ $(,)? }) => {
+/// Implements [`Value`] for an enum with a name for each variant.
+macro_rules! names {
+    ($type:ty { $($name:literal => $value:expr),+ $(,)? }) => {
         impl Value for $type {
-            const CHOICES: &[&str] = &[$($word),+];
+            const CHOICES: &[&str] = &[$($name),+];
 
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
-                    $($word => Ok($value),)+
+                    $($name => Ok($value),)+
                     _ => Err(format!("one of {} is expected", Self::CHOICES.join(", "))),
                 }
             }
 
             fn show(&self) -> String {
-                let words = [$(($word, $value)),+];
-                let own = words.into_iter().find(|(_, value)| value == self);
-                own.map_or_else(String::new, |(word, _)| word.to_owned())
+                let names = [$(($name, $value)),+];
+                let own = names.into_iter().find(|(_, value)| value == self);
+                own.map_or_else(String::new, |(name, _)| name.to_owned())
             }
         }
     };
 }
 
-words!(AuthMode { "token" => AuthMode::Token, "none" => AuthMode::None });
-words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
+names!(AuthMode { "token" => AuthMode::Token, "none" => AuthMode::None });
+names!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 #[cfg(test)]
 mod tests {
@@ -275,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_shown_as_they_can_be_written() {
+    fn values_are_shown_in_the_form_in_which_they_are_read() {
         check_both_ways("4194304", &ByteSize::new(4 << 20), "4MiB");
         check_both_ways("16 kib", &ByteSize::new(16 << 10), "16KiB");
         check_both_ways("1025", &ByteSize::new(1025), "1025B");
@@ -293,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_are_none_are_refused() {
+    fn invalid_sizes_are_refused() {
         for text in ["", "KiB", "-1", "4 MB", "4GiB", "99999999999", "1.5MiB"] {
             assert!(ByteSize::parse(text).is_err(), "{text}");
         }

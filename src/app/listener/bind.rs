@@ -1,11 +1,11 @@
-//! Taking the addresses, before anything else of the server exists.
+//! Listening on addresses.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-/// An address couldn't be taken.
+/// An error in listening on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {}; choose with the setting `{setting}`", reason(source))]
 pub struct BindError {
@@ -13,13 +13,13 @@ pub struct BindError {
     pub address: SocketAddr,
     /// The setting that named it.
     pub setting: &'static str,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }
 
 fn reason(error: &io::Error) -> String {
     match error.kind() {
-        ErrorKind::AddrInUse => "the port is in use: stop the program that has it, perhaps \
+        ErrorKind::AddrInUse => "the port is in use: stop the program that uses it, perhaps \
                                  another callpark, or use another port (0: any free one)"
             .to_owned(),
         ErrorKind::AddrNotAvailable => "this machine has no such address: use one of its own, \
@@ -32,11 +32,11 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Listens on every address, or on none. `setting` is named in the error.
+/// Listens on all addresses, or on none. `setting` is named in the error.
 ///
 /// # Errors
 /// An address is in use, isn't this machine's, or isn't permitted.
-pub async fn bind(
+pub(crate) async fn bind(
     addresses: &[SocketAddr],
     setting: &'static str,
 ) -> Result<Vec<TcpListener>, BindError> {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_in_use_is_said_plainly() {
+    async fn a_port_in_use_is_named_in_the_error() {
         let any = "127.0.0.1:0".parse().expect("an address");
         let taken = bind(&[any], "listen").await.expect("bound");
         let address = taken[0].local_addr().expect("an address");
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_foreign_address_is_said_plainly() {
+    async fn a_foreign_address_is_named_in_the_error() {
         let foreign = "192.0.2.1:0".parse().expect("an address");
         let error = bind(&[foreign], "admin-listen").await.expect_err("not ours").to_string();
         assert!(error.contains("this machine has no such address"), "{error}");

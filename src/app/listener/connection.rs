@@ -1,4 +1,4 @@
-//! A connection whose handshake is done.
+//! A connection after its handshake.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -12,18 +12,19 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::gate::Place;
+use super::gate::ConnectionSlot;
 use crate::telemetry::GaugeGuard;
 
-/// Who is at the other end. Handlers find it in the extensions of a request.
+/// The peer of a connection. tonic puts it into the extensions of each request.
 #[derive(Debug, Clone)]
-pub struct PeerInfo {
+#[cfg_attr(not(test), expect(dead_code, reason = "the server decides by the token alone"))]
+pub(crate) struct PeerInfo {
     /// The peer's address.
     pub address: SocketAddr,
-    /// The connection is TLS.
+    /// `true` if the connection is encrypted.
     pub is_tls: bool,
-    /// The certificates that the peer showed, its own first; empty without mTLS. They were
-    /// verified against the client certificate authority.
+    /// The certificates of the peer, its own first, verified against the client certificate authority.
+    /// Empty without mTLS.
     pub certificates: Arc<[CertificateDer<'static>]>,
 }
 
@@ -32,14 +33,13 @@ pub(super) enum Io {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A connection for [`tonic::transport::Server`]. It keeps its place among the connections until
-/// it is dropped.
-pub struct Connection {
+/// A connection for [`tonic::transport::Server`], which is counted until it is dropped.
+pub(crate) struct Connection {
     io: Io,
-    /// What the handshake has read and the HTTP/2 server hasn't seen yet.
+    /// The bytes that the handshake has read, for the HTTP/2 server to read again.
     unread: &'static [u8],
     peer: PeerInfo,
-    _place: Place,
+    _slot: ConnectionSlot,
     _counted: GaugeGuard,
 }
 
@@ -48,7 +48,7 @@ impl Connection {
         io: Io,
         unread: &'static [u8],
         address: SocketAddr,
-        place: Place,
+        slot: ConnectionSlot,
         counted: GaugeGuard,
     ) -> Self {
         let certificates = match &io {
@@ -60,7 +60,7 @@ impl Connection {
             is_tls: matches!(io, Io::Tls(_)),
             certificates: certificates.unwrap_or_default().iter().cloned().collect(),
         };
-        Self { io, unread, peer, _place: place, _counted: counted }
+        Self { io, unread, peer, _slot: slot, _counted: counted }
     }
 }
 

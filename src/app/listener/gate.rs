@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and from one peer.
+//! The limits on connections, in all and from one peer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::telemetry::ConnectionRefusal;
 
-/// Counts connections, those whose handshake is under way included.
+/// The count of connections, including those whose handshake is under way.
 #[derive(Clone)]
 pub(super) struct Gate(Arc<Shared>);
 
@@ -16,11 +16,11 @@ struct Shared {
     counts: Mutex<Counts>,
 }
 
-/// Held for a few instructions by the accept loop and by each connection that ends.
+/// GaugeGuard for a few instructions by the accept loop and by each connection that ends.
 #[derive(Default)]
 struct Counts {
     total: usize,
-    /// Only peers that have a connection: as many entries as connections, at most.
+    /// The peers that have a connection: at most as many entries as connections.
     peers: HashMap<IpAddr, usize>,
 }
 
@@ -37,8 +37,8 @@ impl Gate {
         Self(Arc::new(Shared { connections_max, connections_per_peer_max, counts }))
     }
 
-    /// A place for a connection from this address, or why there is none.
-    pub(super) fn enter(&self, address: IpAddr) -> Result<Place, ConnectionRefusal> {
+    /// Returns a slot for a connection from this address, or the reason why there is none.
+    pub(super) fn enter(&self, address: IpAddr) -> Result<ConnectionSlot, ConnectionRefusal> {
         let peer = peer(address);
         let mut counts = self.0.counts();
         if counts.total >= self.0.connections_max {
@@ -50,17 +50,17 @@ impl Gate {
         }
         counts.total += 1;
         counts.peers.insert(peer, of_peer + 1);
-        Ok(Place { shared: self.0.clone(), peer })
+        Ok(ConnectionSlot { shared: self.0.clone(), peer })
     }
 }
 
-/// A connection's place, given back when it is dropped.
-pub(super) struct Place {
+/// The slot of a connection, released when it is dropped.
+pub(super) struct ConnectionSlot {
     shared: Arc<Shared>,
     peer: IpAddr,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut counts = self.shared.counts();
         counts.total -= 1;
@@ -73,8 +73,8 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one peer: an IPv4 address, however it is written, or the /64 network of an
-/// IPv6 address, all of which a single host usually owns.
+/// Returns the peer of an address: an IPv4 address, in either notation, or the /64 network of an IPv6
+/// address, all of which a single host usually owns.
 fn peer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
@@ -109,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_given_back_and_forgotten() {
+    fn a_slot_is_released_and_its_peer_forgotten() {
         let gate = Gate::new(1, 1);
-        let place = gate.enter(ip("10.0.0.1")).ok();
-        assert!(place.is_some());
+        let slot = gate.enter(ip("10.0.0.1")).ok();
+        assert!(slot.is_some());
         assert_eq!(gate.enter(ip("10.0.0.2")).err(), Some(ConnectionRefusal::TooManyConnections));
-        drop(place);
+        drop(slot);
         assert!(gate.0.counts().peers.is_empty());
         assert!(gate.enter(ip("10.0.0.2")).is_ok());
     }

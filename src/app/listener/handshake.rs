@@ -1,7 +1,7 @@
-//! From an accepted socket to a connection that has said something sensible.
+//! The handshake: from an accepted socket to a connection that speaks HTTP/2.
 //!
 //! hyper waits for the first bytes of HTTP/2 without a deadline, and its keepalive begins after
-//! them: a silent peer would keep its socket for ever. So they are read here, under one deadline
+//! them: a silent peer would keep its socket forever. So they are read here, under one deadline
 //! with the TLS handshake.
 
 use std::net::SocketAddr;
@@ -14,33 +14,33 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Io};
-use super::gate::Place;
+use super::gate::ConnectionSlot;
 use crate::telemetry::{ConnectionRefusal, Metrics};
 
-/// What every client of HTTP/2 sends first (RFC 9113, section 3.4).
+/// The bytes that every client of HTTP/2 sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A socket on its way to a [`Connection`].
+/// A socket that is to become a [`Connection`].
 pub(super) struct Handshake {
     pub(super) stream: TcpStream,
     pub(super) address: SocketAddr,
-    pub(super) place: Place,
+    pub(super) slot: ConnectionSlot,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) timeout: Duration,
     pub(super) metrics: Metrics,
 }
 
 impl Handshake {
-    /// The connection, or why there is none. The socket is closed then, and the reason counted.
+    /// Returns the connection, or `None` after an error: the socket is closed, and the reason counted.
     pub(super) async fn run(self) -> Option<Connection> {
-        let Self { stream, address, place, tls, timeout, metrics } = self;
+        let Self { stream, address, slot, tls, timeout, metrics } = self;
         let io = tokio::time::timeout(timeout, establish(stream, tls))
             .await
             .unwrap_or(Err(ConnectionRefusal::HandshakeTimeout));
         match io {
             Ok(io) => {
                 let counted = metrics.open_connection();
-                Some(Connection::new(io, PREFACE, address, place, counted))
+                Some(Connection::new(io, PREFACE, address, slot, counted))
             }
             Err(reason) => {
                 metrics.connection_refused(reason);
@@ -56,7 +56,7 @@ async fn establish(
     tls: Option<Arc<ServerConfig>>,
 ) -> Result<Io, ConnectionRefusal> {
     // Small messages go out at once: a frame must not wait for the answer to the one before.
-    // It fails only on a socket that is gone, which the next read tells.
+    // This fails only on a closed socket, and so does the next read.
     let _gone = stream.set_nodelay(true);
     let Some(config) = tls else {
         read_preface(&mut stream).await?;
@@ -74,7 +74,7 @@ async fn establish(
     Ok(Io::Tls(Box::new(stream)))
 }
 
-/// Takes the preface off the stream, and not a byte more.
+/// Reads the preface from the stream, and no byte after it.
 async fn read_preface(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), ConnectionRefusal> {
     let mut buffer = [0; PREFACE.len()];
     let mut filled = 0;

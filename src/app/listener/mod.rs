@@ -1,9 +1,8 @@
-//! Sockets for the gRPC server: accepted, counted, and shaken hands with under a deadline.
+//! The connections of the gRPC server: accepted, counted, and with a deadline for their handshake.
 //!
-//! tonic's own accept loop has no cap on connections, waits for ever for a silent peer, and can
-//! end at an accept error. [`Incoming`] is the stream that takes its place. It is bounded
-//! everywhere: a connection over a cap is closed at once and counted, and nothing queues but in
-//! the kernel.
+//! The accept loop of tonic has no limit on connections, waits forever for a silent peer, and can end
+//! at an accept error. [`Incoming`] is a stream that replaces it. All of it is bounded: a connection
+//! over a limit is closed at once and counted, and sockets queue in the kernel only.
 
 mod bind;
 mod connection;
@@ -30,29 +29,29 @@ use crate::telemetry::{ConnectionRefusal, Metrics};
 use gate::Gate;
 use handshake::Handshake;
 
-pub use bind::{BindError, bind};
-pub use connection::{Connection, PeerInfo};
+pub(super) use bind::{BindError, bind};
+pub(super) use connection::Connection;
 
-/// How long accepting rests when the system is out of something, such as file descriptors.
-/// Others must get the chance to give some back.
+/// The pause in accepting when the system is out of a resource, such as file descriptors, which others
+/// must have the time to release.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bounds of a listener, and its TLS.
 #[derive(Debug, Clone)]
-pub struct ListenerOptions {
-    /// Connections at the same time, handshakes included.
+pub(super) struct ListenerOptions {
+    /// The most connections at the same time, including handshakes.
     pub connections_max: usize,
-    /// Those of one peer: an IPv4 address, or a /64 network of IPv6.
+    /// The most connections of one peer: an IPv4 address, or a /64 network of IPv6.
     pub connections_per_peer_max: usize,
-    /// Handshakes at the same time.
+    /// The most handshakes at the same time.
     pub pending_handshakes_max: usize,
-    /// From the accept to the end of TLS and the first 24 bytes of HTTP/2.
+    /// The time from the accept to the end of TLS and the first 24 bytes of HTTP/2.
     pub handshake_timeout: Duration,
-    /// TLS; none: plain text.
+    /// The configuration of TLS, or `None` for plain text.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// Where sockets come from.
+/// A source of sockets.
 trait Accept: Send {
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>;
 }
@@ -63,26 +62,29 @@ impl Accept for TcpListener {
     }
 }
 
-/// The connections of one or several addresses, for `Server::serve_with_incoming`. It doesn't
-/// end and doesn't fail. Dropping it closes the addresses and breaks off the handshakes; the
-/// connections that it has yielded live on.
-pub struct Incoming {
+/// The connections of one or several addresses, for `serve_with_incoming` of tonic. The stream neither
+/// ends nor fails. Dropping it closes the addresses and aborts the handshakes; the connections that it
+/// has yielded stay open.
+pub(super) struct Incoming {
     listeners: Vec<Box<dyn Accept>>,
     options: ListenerOptions,
     gate: Gate,
     metrics: Metrics,
-    /// One task a handshake, at most `pending_handshakes_max`, so that the arithmetic of TLS is
-    /// shared by all cores.
+    /// One task for each handshake, so that TLS is computed on all cores.
     handshakes: JoinSet<Option<Connection>>,
-    /// Accepting rests until then.
+    /// The end of the pause in accepting.
     pause: Option<Pin<Box<Sleep>>>,
-    /// The last attempt to accept met a lack of something, and the log tells of it.
+    /// `true` if the last attempt to accept failed for lack of a resource, which was logged.
     is_starved: bool,
 }
 
 impl Incoming {
-    /// The connections of these listeners, all under the same bounds.
-    pub fn new(listeners: Vec<TcpListener>, options: ListenerOptions, metrics: Metrics) -> Self {
+    /// Creates the stream of connections of these listeners, all under the same bounds.
+    pub(super) fn new(
+        listeners: Vec<TcpListener>,
+        options: ListenerOptions,
+        metrics: Metrics,
+    ) -> Self {
         let listeners = listeners.into_iter().map(|l| Box::new(l) as Box<dyn Accept>).collect();
         Self::from_sources(listeners, options, metrics)
     }
@@ -97,20 +99,20 @@ impl Incoming {
         Self { listeners, options, gate, metrics, handshakes, pause: None, is_starved: false }
     }
 
-    /// The next handshake that ended well, if one has.
+    /// Polls for a handshake that has succeeded.
     fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> Poll<Connection> {
         loop {
             match ready_some(self.handshakes.poll_join_next(cx)) {
                 Poll::Ready(Ok(Some(connection))) => return Poll::Ready(connection),
                 // Refused, and counted where it happened.
                 Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Err(error)) => tracing::error!(%error, "a handshake broke down"),
+                Poll::Ready(Err(error)) => tracing::error!(%error, "a handshake panicked"),
                 Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Takes at most one socket from each listener; whether there was any.
+    /// Accepts at most one socket from each listener. Returns whether there was any.
     fn accept_round(&mut self, cx: &mut Context<'_>) -> bool {
         let mut accepted = false;
         for index in 0..self.listeners.len() {
@@ -130,19 +132,19 @@ impl Incoming {
         accepted
     }
 
-    /// Begins the handshake, or closes the socket where a cap is met.
+    /// Starts the handshake, or closes the socket if a limit is reached.
     fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
-        let place = if self.handshakes.len() >= self.options.pending_handshakes_max {
+        let slot = if self.handshakes.len() >= self.options.pending_handshakes_max {
             Err(ConnectionRefusal::TooManyHandshakes)
         } else {
             self.gate.enter(address.ip())
         };
-        match place {
-            Ok(place) => {
+        match slot {
+            Ok(slot) => {
                 let handshake = Handshake {
                     stream,
                     address,
-                    place,
+                    slot,
                     tls: self.options.tls.clone(),
                     timeout: self.options.handshake_timeout,
                     metrics: self.metrics.clone(),
@@ -156,7 +158,7 @@ impl Incoming {
         }
     }
 
-    /// Rests where the system is out of something. A peer that has left already is no reason.
+    /// Starts a pause, unless the error concerns only one connection.
     fn failed(&mut self, error: &io::Error) {
         self.metrics.accept_failed();
         if is_of_one_connection(error) {
@@ -196,13 +198,12 @@ impl Stream for Incoming {
             if !self.accept_round(cx) {
                 return Poll::Pending;
             }
-            // Round again: a new handshake must be polled for once, or nobody would be woken
-            // when it ends.
+            // Once more: a new handshake must be polled, or its end would not wake this task.
         }
     }
 }
 
-/// An empty set of tasks is one from which nothing comes for now.
+/// Treats an empty set of tasks as pending.
 fn ready_some<T>(polled: Poll<Option<T>>) -> Poll<T> {
     match polled {
         Poll::Ready(Some(value)) => Poll::Ready(value),
@@ -210,7 +211,7 @@ fn ready_some<T>(polled: Poll<Option<T>>) -> Poll<T> {
     }
 }
 
-/// The error is about the connection that was to be accepted, not about the listener.
+/// Returns whether the error concerns the accepted connection, not the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

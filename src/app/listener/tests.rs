@@ -18,13 +18,14 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Endpoint, Server as TonicServer};
 use tower::ServiceExt;
 
-use super::{Accept, Connection, Incoming, ListenerOptions, PeerInfo, bind};
+use super::connection::PeerInfo;
+use super::{Accept, Connection, Incoming, ListenerOptions, bind};
 use crate::app::tls::{TlsFiles, server_config};
 use crate::telemetry::Metrics;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A listener at work; what it yields comes out of `connections`.
 struct Server {
@@ -39,7 +40,7 @@ fn options() -> ListenerOptions {
         connections_max: 100,
         connections_per_peer_max: 100,
         pending_handshakes_max: 100,
-        handshake_timeout: PATIENCE * 2,
+        handshake_timeout: TIMEOUT * 2,
         tls: None,
     }
 }
@@ -82,7 +83,7 @@ impl Server {
     }
 
     async fn next(&mut self) -> Connection {
-        timeout(PATIENCE, self.connections.recv()).await.expect("in time").expect("a connection")
+        timeout(TIMEOUT, self.connections.recv()).await.expect("in time").expect("a connection")
     }
 
     fn check_refused(&self, reason: &str, count: u32) {
@@ -99,7 +100,7 @@ impl Server {
 
 /// The server has closed this client's connection, or does so soon.
 async fn check_closed(client: &mut TcpStream) {
-    let read = timeout(PATIENCE, client.read(&mut [0; 1])).await.expect("closed in time");
+    let read = timeout(TIMEOUT, client.read(&mut [0; 1])).await.expect("closed in time");
     assert!(matches!(read, Ok(0) | Err(_)), "read {read:?} from a connection that should be shut");
 }
 
@@ -112,7 +113,7 @@ async fn what_the_handshake_read_is_read_again() {
     client.write_all(&[&PREFACE[10..], b"more"].concat()).await.expect("written");
     let mut connection = server.next().await;
     let mut all = vec![0; PREFACE.len() + 4];
-    timeout(PATIENCE, connection.read_exact(&mut all)).await.expect("in time").expect("read");
+    timeout(TIMEOUT, connection.read_exact(&mut all)).await.expect("in time").expect("read");
     assert_eq!(all, [PREFACE, b"more"].concat());
     assert_eq!(connection.connect_info().address, client.local_addr().expect("an address"));
     connection.write_all(b"hello").await.expect("written");
@@ -224,7 +225,7 @@ async fn a_peer_that_stops_after_the_preface_is_closed_by_keepalive() {
     let mut client = TcpStream::connect(address).await.expect("connected");
     client.write_all(PREFACE).await.expect("written");
     let mut received = Vec::new();
-    let end = timeout(PATIENCE, client.read_to_end(&mut received)).await;
+    let end = timeout(TIMEOUT, client.read_to_end(&mut received)).await;
     assert!(end.is_ok(), "still open");
 }
 
@@ -314,7 +315,7 @@ async fn tls_gives_a_connection_that_speaks_http2() {
     connection.write_all(b"hello").await.expect("written");
     connection.flush().await.expect("flushed");
     let mut answer = [0; 5];
-    timeout(PATIENCE, client.read_exact(&mut answer)).await.expect("in time").expect("read");
+    timeout(TIMEOUT, client.read_exact(&mut answer)).await.expect("in time").expect("read");
 }
 
 #[tokio::test]
@@ -333,7 +334,7 @@ async fn mutual_tls_refuses_a_client_without_a_certificate() {
     let server = start(certificates.options(true)).await;
     // With TLS 1.3 the client learns of it at its first read.
     let mut client = certificates.connect(server.address, false).await;
-    let read = timeout(PATIENCE, client.read(&mut [0; 1])).await.expect("closed in time");
+    let read = timeout(TIMEOUT, client.read(&mut [0; 1])).await.expect("closed in time");
     assert!(matches!(read, Ok(0) | Err(_)));
     server.check_refused("tls", 1);
 }
@@ -349,7 +350,7 @@ async fn half_open_and_silent_tls_is_closed_at_the_deadline() {
     half_open.write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).await.expect("written");
     let mut silent = certificates.connect(server.address, false).await;
     check_closed(&mut half_open).await;
-    let read = timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("closed in time");
+    let read = timeout(TIMEOUT, silent.read(&mut [0; 1])).await.expect("closed in time");
     assert!(matches!(read, Ok(0) | Err(_)));
     server.check_refused("handshake_timeout", 2);
 }
@@ -360,7 +361,7 @@ async fn plain_text_on_a_tls_port_is_refused() {
     let server = start(certificates.options(false)).await;
     let mut client = server.connect().await;
     client.write_all(PREFACE).await.expect("written");
-    let _alert = timeout(PATIENCE, client.read_to_end(&mut Vec::new())).await.expect("closed");
+    let _alert = timeout(TIMEOUT, client.read_to_end(&mut Vec::new())).await.expect("closed");
     server.check_refused("tls", 1);
 }
 
@@ -377,8 +378,8 @@ async fn a_handler_learns_the_address_of_its_peer() {
     let mut task = JoinSet::new();
     task.spawn(TonicServer::builder().serve_with_incoming(routes.prepare(), incoming));
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an endpoint");
-    let channel = timeout(PATIENCE, endpoint.connect()).await.expect("in time").expect("connected");
+    let channel = timeout(TIMEOUT, endpoint.connect()).await.expect("in time").expect("connected");
     let request = http::Request::get("/peer").body(tonic::body::Body::empty()).expect("a request");
-    let answer = timeout(PATIENCE, channel.oneshot(request)).await.expect("in time");
+    let answer = timeout(TIMEOUT, channel.oneshot(request)).await.expect("in time");
     assert_eq!(answer.expect("an answer").headers()["x-peer"], "127.0.0.1");
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{
-        App,
+        Server,
         config::{ClientConfig, ClientOptions, Config, Environment, Loaded},
     },
     cli::{
@@ -43,11 +43,11 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     // All children of this program belong to calls.
     adopt_orphans();
     let mut signals = Signals::new().map_err(|error| cannot_start(&error))?;
-    let app = tokio::select! {
-        app = App::build(config.clone()) => app.map_err(|error| cannot_start(&error))?,
+    let server = tokio::select! {
+        server = Server::builder(config.clone()).build() => server.map_err(|error| cannot_start(&error))?,
         exit = signals.next() => return Ok(exit),
     };
-    announce(&app, &config, config_file.as_deref());
+    announce(&server, &config, config_file.as_deref());
     let stop = CancellationToken::new();
     let stopped_at_once = async {
         signals.next().await;
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
         signals.next().await
     };
     tokio::select! {
-        served = app.run(stop.clone()) => match served {
+        served = server.run(stop.clone()) => match served {
             Ok(()) => Ok(Exit::Success),
             Err(error) => Err(Failure::new(Exit::Internal, error.to_string())),
         },
@@ -93,28 +93,28 @@ impl Signals {
 
 /// Announces where the server listens and how to use it: as a block of text for people, or as an
 /// entry of a JSON log.
-fn announce(app: &App, config: &Config, config_file: Option<&Path>) {
+fn announce(server: &Server, config: &Config, config_file: Option<&Path>) {
     let urls: Vec<String> =
-        app.addresses().iter().map(|&address| url(address, config.tls_cert.is_some())).collect();
-    let data = config.data_dir.display();
+        server.addresses().iter().map(|&address| url(address, config.tls_cert.is_some())).collect();
+    let data = config.data_dir.as_deref().unwrap_or(Path::new("")).display();
     if config.log_format == LogFormat::Json {
         tracing::info!(listen = urls.join(","), data_dir = %data, "callpark listens");
         return;
     }
     let mut lines = vec![format!("callpark listens on {}", urls.join(" and "))];
-    if let Some(address) = app.admin_address() {
+    if let Some(address) = server.admin_address() {
         lines.push(format!("  admin  http://{address}/metrics"));
     }
     lines.push(format!("  data   {data}"));
-    match app.token_file() {
+    match server.token_file() {
         Some(file) => lines.push(format!("  token  {}", file.display())),
         None => {
             lines.push("  token  none: anyone who can reach this address can run tools".to_owned())
         }
     }
-    if let Some(&address) = app.addresses().first() {
+    if let Some(&address) = server.addresses().first() {
         let endpoint = url(reachable(address), config.tls_cert.is_some());
-        let flags = flags(&endpoint, app.token_file(), config_file);
+        let flags = flags(&endpoint, server.token_file(), config_file);
         lines.push(format!("  try    callpark run{flags} bash -- 'echo hello'"));
     }
     eprint_line(&lines.join("\n"));

@@ -13,7 +13,6 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::actor::ActorMessage;
 use super::{Shared, sleep_until};
@@ -22,14 +21,14 @@ use crate::machine::{Command, Finish};
 use crate::model::{
     CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor, ToolResult,
 };
-use crate::tool::{InProcess, Work, WorkEvent};
+use crate::tool::{InProcess, ToolContext, Work, WorkEvent, WorkReport};
 use json_depth::flattened;
 use output_keeper::OutputKeeper;
 
 pub(crate) use output_keeper::output_content;
 
-/// Progress reports that wait to be stored. A tool that reports faster waits.
-const PROGRESS_REPORTS_MAX: usize = 16;
+/// Reports of code inside the server that wait to be stored. A tool that reports faster waits.
+const WORK_REPORTS_MAX: usize = 16;
 
 /// The maximum time for a report once the server stops.
 const LAST_REPORT: Duration = Duration::from_secs(1);
@@ -186,10 +185,11 @@ impl Run {
 
     /// Runs code inside the server. Returns `None` if the server stops or the actor has ended.
     async fn run_in_process(&mut self, code: Box<dyn InProcess>) -> Option<Finish> {
-        let (progress, mut reports) = mpsc::channel(PROGRESS_REPORTS_MAX);
-        let stop = CancellationToken::new();
+        let (context, mut reports) = ToolContext::new(self.call_id, WORK_REPORTS_MAX);
+        let stop = context.cancellation_token().clone();
         let stopping = self.shared.stopping.clone();
-        let mut running = code.run(progress, stop.clone());
+        let mut running = code.run(context);
+        let mut keeper = None;
         let mut deadline = None;
         let log = self.reports.clone();
         // A report that waits to be stored. Further reports wait behind it.
@@ -203,8 +203,8 @@ impl Run {
                         permit.ok()?.send(ActorMessage::Report(command));
                     }
                 }
-                Some(progress) = reports.recv(), if held.is_none() => {
-                    held = self.progress_report(progress);
+                Some(report) = reports.recv(), if held.is_none() => {
+                    held = self.work_report(report, &mut keeper);
                 }
                 result = &mut running => break result,
                 changed = self.stops.changed() => {
@@ -228,11 +228,44 @@ impl Run {
             if let Some(command) = next {
                 self.report(command).boxed().await;
             }
-            let Ok(progress) = reports.try_recv() else { break };
-            next = self.progress_report(progress);
+            let Ok(report) = reports.try_recv() else { break };
+            next = self.work_report(report, &mut keeper);
         }
+        let result = match keeper {
+            Some(keeper) => self.finish_output(*keeper, result).boxed().await,
+            None => result,
+        };
         let stopped = stop.is_cancelled();
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
+    }
+
+    /// Returns the command that a report of code inside the server becomes, if any. Most such code
+    /// has no output: the first piece makes the keeper.
+    fn work_report(
+        &mut self,
+        report: WorkReport,
+        keeper: &mut Option<Box<OutputKeeper>>,
+    ) -> Option<Command> {
+        match report {
+            WorkReport::Progress(progress) => self.progress_report(progress),
+            WorkReport::Output(data) => {
+                let max_bytes = self.max_output_bytes;
+                let keeper = keeper.get_or_insert_with(|| Box::new(OutputKeeper::new(max_bytes)));
+                self.keep(keeper, OutputStream::Stdout, data)
+            }
+        }
+    }
+
+    /// Sends the tail of the output to the log, and returns the result with the output in it.
+    async fn finish_output(&self, mut keeper: OutputKeeper, mut result: ToolResult) -> ToolResult {
+        for output in keeper.finish() {
+            self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
+        }
+        let summary = keeper.summary();
+        self.shared.metrics.output(summary.combined.kept_bytes, summary.combined.dropped_bytes);
+        result.content.splice(..0, keeper.content());
+        result.output = summary;
+        result
     }
 
     /// Follows work that runs outside of this server. Returns `None` if the server stops or the
@@ -262,18 +295,12 @@ impl Run {
                 }
             }
         };
-        for output in keeper.finish() {
-            self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
-        }
-        let summary = keeper.summary();
-        self.shared.metrics.output(summary.combined.kept_bytes, summary.combined.dropped_bytes);
-        let mut result = ended.unwrap_or_else(|| ToolResult {
+        let result = ended.unwrap_or_else(|| ToolResult {
             is_error: true,
             error_message: "the call is no longer followed: its end was never reported".into(),
             ..ToolResult::default()
         });
-        result.content.splice(..0, keeper.content());
-        result.output = summary;
+        let result = self.finish_output(keeper, result).await;
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
     }
 

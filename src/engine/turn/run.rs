@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::Rng as _;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::external_agent;
 use super::follow_ups::{FollowUpNotes, inject_follow_ups};
@@ -22,11 +20,11 @@ use crate::engine::{Engine, Error};
 use crate::machine::{Command, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
-    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal, Progress,
+    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal,
     Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
     TurnReport, Usage,
 };
-use crate::tool::InProcess;
+use crate::tool::{InProcess, ToolContext};
 
 /// The longest pause between two attempts, as a multiple of the first one.
 const RETRY_DELAY_GROWTH_MAX: u32 = 10;
@@ -70,11 +68,7 @@ impl TurnSpec {
 
 #[async_trait]
 impl InProcess for TurnSpec {
-    async fn run(
-        self: Box<Self>,
-        _progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         let notes = FollowUpNotes::new(&self);
         let mut run = TurnRun {
             spec: *self,
@@ -86,7 +80,7 @@ impl InProcess for TurnSpec {
             final_text: String::new(),
         };
         // If the turn is stopped, the calls that it waits for are parked.
-        let stopped = stop.run_until_cancelled(run.run()).await;
+        let stopped = context.cancellation_token().run_until_cancelled(run.run()).await;
         run.into_result(stopped).await
     }
 }

@@ -5,8 +5,6 @@
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::TurnRequest;
 use super::run::{TurnRun, TurnSpec};
@@ -20,7 +18,7 @@ use crate::model::{
     Call, CallId, Content, ContentKind, ModelCall, Principal, Progress, SessionId, StopReason,
     Tool, ToolKind, ToolResult, ToolSource, TurnReport,
 };
-use crate::tool::{Arguments, InProcess, check_arguments};
+use crate::tool::{Arguments, InProcess, ToolContext, check_arguments};
 
 /// The turn slots of one call: its own turn, which waits, and that of its agent.
 const TURN_SLOTS: usize = 2;
@@ -100,11 +98,7 @@ impl SubAgent {
         })
     }
 
-    async fn execute(
-        &mut self,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> Result<ToolResult, Error> {
+    async fn execute(&mut self, context: ToolContext) -> Result<ToolResult, Error> {
         let request = std::mem::take(&mut self.request);
         let started = self.engine.turns().start(&self.principal, request).await?;
         let Started::Call(mut turn) = started else {
@@ -112,7 +106,8 @@ impl SubAgent {
         };
         let message = format!("an agent is working in the session {}", turn.session_id);
         // A caller that misses this can still find the session by its parent call.
-        let _ = progress.send(Progress { done: 0.0, total: None, message }).await;
+        context.progress(Progress { done: 0.0, total: None, message }).await;
+        let stop = context.cancellation_token();
         let ended = stop.run_until_cancelled(turn.wait_ended()).await;
         let (ended, cancelled_calls) = match ended {
             Some(ended) => {
@@ -166,12 +161,8 @@ impl SubAgent {
 
 #[async_trait]
 impl InProcess for SubAgent {
-    async fn run(
-        mut self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
-        match self.execute(progress, stop).await {
+    async fn run(mut self: Box<Self>, context: ToolContext) -> ToolResult {
+        match self.execute(context).await {
             Ok(result) => result,
             Err(error) => ToolResult {
                 is_error: true,

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::images::{ImageBudget, image_content, images_of};
 use super::run::TurnSpec;
@@ -16,11 +14,11 @@ use crate::model::limits::{
     CANCEL_WAIT_SECONDS_DEFAULT, READ_OUTPUT_BYTES_DEFAULT, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX,
 };
 use crate::model::{
-    Call, CallId, Content, ContentKind, ModelCall, Principal, Progress, SessionId, Tool, ToolKind,
+    Call, CallId, Content, ContentKind, ModelCall, Principal, SessionId, Tool, ToolKind,
     ToolResult, ToolSource,
 };
 use crate::store::OutputSelection;
-use crate::tool::{ArgumentFault, Arguments, InProcess, check_arguments};
+use crate::tool::{ArgumentFault, Arguments, InProcess, ToolContext, check_arguments};
 
 /// The time limit of a call: more than the longest wait.
 const EXECUTION_TIMEOUT: Duration = Duration::from_secs(WAIT_SECONDS_MAX + 60);
@@ -198,11 +196,8 @@ impl TaskTool {
 
 #[async_trait]
 impl InProcess for TaskTool {
-    async fn run(
-        self: Box<Self>,
-        _progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
+        let stop = context.cancellation_token();
         match stop.run_until_cancelled(self.execute()).await {
             Some(Ok(content)) => ToolResult { content, ..ToolResult::default() },
             Some(Err(error)) => ToolResult {

@@ -1,4 +1,4 @@
-//! How a command tool is written down in the server's configuration.
+//! The configuration of a command tool.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,7 +36,7 @@ use crate::model::{limits, span};
 ///
 /// Templates, in `argv` and `stdin`: `{name}` is the value of an argument, a string as it is and
 /// anything else as compact JSON; `{{` and `}}` are braces. An element that names an absent
-/// argument is left out as a whole. `{name...}`, alone in an element of `argv`, is one element
+/// argument is omitted. `{name...}`, alone in an element of `argv`, is one element
 /// for each item of an array. There is no shell; put `--` before free text, so that a value can't
 /// become an option of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ use crate::model::{limits, span};
 pub struct CommandToolConfig {
     /// The name that calls use: 1 to 64 of `a-z A-Z 0-9 _ - .`.
     pub name: String,
-    /// What it does, for a model to read.
+    /// The description, for a model to read.
     #[serde(default)]
     pub description: String,
     /// The program and its arguments, as templates. The program itself has no placeholder.
@@ -52,8 +52,8 @@ pub struct CommandToolConfig {
     /// The JSON Schema of its arguments; by default it takes none.
     #[serde(default = "no_arguments")]
     pub input_schema: Value,
-    /// How long a call holds its caller before it is parked: a span such as `90s` or `10m`, or
-    /// `never`. Default: 10 minutes.
+    /// The time after which a call is parked: a duration such as `90s` or `10m`, or `never`. Default:
+    /// 10 minutes.
     #[serde(default)]
     pub call_budget: CallBudget,
     /// The hard limit of one run, such as `2h`; by default the server's.
@@ -65,23 +65,23 @@ pub struct CommandToolConfig {
     /// Variables with values of their own; they win over those of the server.
     #[serde(default)]
     pub set_environment: BTreeMap<String, String>,
-    /// Where it runs, seen from the session's working directory; by default there.
+    /// The folder in which it runs, relative to the working directory of the session; by default that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<PathBuf>,
-    /// What it reads from standard input, as a template; by default nothing.
+    /// The standard input, as a template; by default empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
-    /// It changes nothing.
+    /// `true` if it changes nothing.
     #[serde(default)]
     pub read_only: bool,
-    /// What it changes may be lost by that. Default: unless it changes nothing.
+    /// `true` if it may destroy data. Default: unless it is `read_only`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destructive: Option<bool>,
-    /// Running it twice with the same arguments is as good as once: it may be run again after a
-    /// crash of the server.
+    /// `true` if running it twice with the same arguments has the effect of one run, so that it may be
+    /// run again after a crash of the server.
     #[serde(default)]
     pub idempotent: bool,
-    /// Several calls in one session may run at the same time. Default: true.
+    /// `true` if several calls of one session may run at the same time. Default: true.
     #[serde(default = "yes")]
     pub concurrent_safe: bool,
 }
@@ -98,12 +98,12 @@ impl CommandToolConfig {
     }
 }
 
-/// When a call of a tool is parked.
+/// The time after which a call of a tool is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallBudget {
-    /// Not by itself.
+    /// No time: it is parked only for another reason.
     Never,
-    /// After this long.
+    /// This time.
     After(Duration),
 }
 

@@ -60,22 +60,28 @@ fn prepare(tool: &CommandTool, arguments: Value) -> Result<ProcessSpec, Vec<Argu
 #[test]
 fn a_tool_is_what_its_table_says() {
     let tool = CommandTool::new(parse(GREP).unwrap()).unwrap();
-    let told = tool.describe();
-    assert_eq!((told.name.as_str(), told.description.as_str()), ("grep", "Searches files."));
-    assert_eq!(told.call_budget, Some(Duration::from_secs(90)));
-    assert_eq!(told.execution_timeout, Some(Duration::from_secs(5400)));
-    assert_eq!((told.read_only, told.idempotent, told.concurrent_safe), (true, false, true));
-    assert_eq!((told.kind, &told.source), (ToolKind::Command, &ToolSource::Config));
-    assert_eq!(told.input_schema["properties"]["limit"]["minimum"], 1);
+    let described = tool.describe();
+    assert_eq!(
+        (described.name.as_str(), described.description.as_str()),
+        ("grep", "Searches files.")
+    );
+    assert_eq!(described.call_budget, Some(Duration::from_secs(90)));
+    assert_eq!(described.execution_timeout, Some(Duration::from_secs(5400)));
+    assert_eq!(
+        (described.read_only, described.idempotent, described.concurrent_safe),
+        (true, false, true)
+    );
+    assert_eq!((described.kind, &described.source), (ToolKind::Command, &ToolSource::Config));
+    assert_eq!(described.input_schema["properties"]["limit"]["minimum"], 1);
 }
 
 #[test]
 fn what_is_not_said_has_a_default() {
     let tool = load(json!({ "name": "now", "argv": ["date"] })).unwrap();
-    let told = tool.describe();
-    assert_eq!(told.call_budget, Some(Duration::from_secs(600)));
-    assert_eq!(told.execution_timeout, None);
-    assert!(told.concurrent_safe && !told.read_only && !told.idempotent);
+    let described = tool.describe();
+    assert_eq!(described.call_budget, Some(Duration::from_secs(600)));
+    assert_eq!(described.execution_timeout, None);
+    assert!(described.concurrent_safe && !described.read_only && !described.idempotent);
     let spec = prepare(&tool, json!({})).unwrap();
     assert_eq!(spec.argv, ["date"]);
     assert_eq!(spec.environment, BTreeMap::new());
@@ -114,7 +120,7 @@ fn values_that_no_program_can_be_given_are_faults() {
 #[test]
 fn what_can_not_be_right_is_refused() {
     let schema = json!({ "type": "object", "properties": { "a": {} } });
-    for (change, told) in [
+    for (change, expected) in [
         (json!({ "argv": [] }), "argv"),
         (json!({ "argv": [""] }), "argv"),
         (json!({ "argv": ["{a}"] }), "argv[0]"),
@@ -136,20 +142,20 @@ fn what_can_not_be_right_is_refused() {
         let change = change.as_object().unwrap().clone();
         config.as_object_mut().unwrap().extend(change);
         let error = load(config).unwrap_err().to_string();
-        assert!(error.starts_with("tool `deploy`: ") && error.contains(told), "{error}");
+        assert!(error.starts_with("tool `deploy`: ") && error.contains(expected), "{error}");
     }
 }
 
 #[test]
 fn spelling_mistakes_are_found() {
-    for (line, told) in [
+    for (line, expected) in [
         ("descripton = \"x\"", "descripton"),
         ("call_budget = \"soon\"", "never"),
         ("execution_timeout = \"1 parsec\"", "1 parsec"),
     ] {
         let toml = format!("[[tools]]\nname = \"x\"\nargv = [\"x\"]\n{line}\n");
         let error = parse(&toml).unwrap_err().to_string();
-        assert!(error.contains(told) && error.contains("line 4"), "{error}");
+        assert!(error.contains(expected) && error.contains("line 4"), "{error}");
     }
 }
 

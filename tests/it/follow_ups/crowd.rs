@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callpark::agent::{Agent, AgentEvent, AgentRequest, AgentStream};
-use callpark::app::Additions;
-use callpark::model::{Progress, SessionId, StopReason, Tool, ToolResult};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use callpark::model::{SessionId, StopReason, Tool, ToolResult};
+use callpark::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+};
 use futures::StreamExt as _;
 use futures::stream;
-use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::support::Additions;
 use crate::support::streams::{log_of, new_session};
 use crate::turns::{prompt, turn};
 
@@ -77,7 +77,7 @@ struct Done;
 
 #[async_trait]
 impl InProcess for Done {
-    async fn run(self: Box<Self>, _: Sender<Progress>, _: CancellationToken) -> ToolResult {
+    async fn run(self: Box<Self>, _: ToolContext) -> ToolResult {
         ToolResult::default()
     }
 }

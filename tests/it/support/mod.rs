@@ -13,7 +13,7 @@ pub mod waiting;
 pub mod wire;
 
 pub use call::{bash, python, result_of, stderr_of, stdout_of};
-pub use server::{TestServer, check_reason};
+pub use server::{Additions, TestServer, check_reason};
 
 use std::future::Future;
 use std::time::Duration;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Work};
+use callpark::tool::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+};
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::waiting::call;
 use super::{TestServer, v1};
@@ -81,20 +81,15 @@ struct Napping {
 
 #[async_trait]
 impl InProcess for Napping {
-    async fn run(
-        self: Box<Self>,
-        progress: mpsc::Sender<Progress>,
-        stop: CancellationToken,
-    ) -> ToolResult {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         let end = Instant::now() + self.length;
         for done in 1..=REPORTS {
             let report = Progress { done: f64::from(done), total: None, message: String::new() };
-            // Nobody listens to a call that was lost.
-            let _heard = progress.send(report).await;
+            context.progress(report).await;
         }
         let whole = tokio::select! {
             () = exactly(end) => true,
-            () = stop.cancelled() => false,
+            () = context.cancellation_token().cancelled() => false,
         };
         let texts = [format!("nap {}", self.number), "the end".to_owned()];
         let piece = |text| Content { kind: ContentKind::Text(text), stream: None, offset: 0 };

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use callpark::app::config::{Config, Environment, LoadOptions};
-use callpark::app::{Additions, App};
+use callpark::agent::Agent;
+use callpark::config::{Environment, LoadOptions};
 use callpark::tool::CallableTool;
+use callpark::{Config, Server};
 use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
 use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,6 +25,15 @@ use super::soon;
 
 /// Settings by name, as flags would give them.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
+
+/// The tools and agents of a program that embeds the server.
+#[derive(Clone, Default)]
+pub struct Additions {
+    /// The tools.
+    pub tools: Vec<Arc<dyn CallableTool>>,
+    /// The agents.
+    pub agents: Vec<Arc<dyn Agent>>,
+}
 
 /// Puts the token on every request.
 #[derive(Clone)]
@@ -112,18 +122,25 @@ impl TestServer {
         owned: Option<tempfile::TempDir>,
     ) -> Self {
         let config = config(&folder, &settings, file.clone());
-        let app = App::build_with(config, more.clone()).await.expect("a server");
-        let token = std::fs::read_to_string(app.token_file().expect("a token file"));
+        let mut builder = Server::builder(config);
+        for tool in &more.tools {
+            builder = builder.tool(tool.clone());
+        }
+        for agent in &more.agents {
+            builder = builder.agent(agent.clone());
+        }
+        let server = builder.build().await.expect("a server");
+        let token = std::fs::read_to_string(server.token_file().expect("a token file"));
         let token = token.expect("a token").trim().to_owned();
-        let admin = app.admin_address();
-        let endpoint = format!("http://{}", app.addresses()[0]);
+        let admin = server.admin_address();
+        let endpoint = format!("http://{}", server.addresses()[0]);
         let channel = Endpoint::from_shared(endpoint.clone()).expect("an endpoint").connect_lazy();
         let value = format!("Bearer {token}").parse().expect("a header");
         let authorised = InterceptedService::new(channel.clone(), WithToken(value));
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let running = TaskTracker::new().spawn(async move {
-            app.run(stopped).await.expect("served");
+            server.run(stopped).await.expect("served");
         });
         Self {
             tools: ToolRunnerClient::new(authorised.clone()).max_decoding_message_size(16 << 20),

@@ -294,5 +294,5 @@ pub fn span_of(span: &Option<prost_types::Duration>) -> Duration {
 
 /// A variable of this process.
 pub fn variable(name: &str) -> Option<String> {
-    callpark::app::config::Environment::capture().pick([name]).remove(name)
+    callpark::config::Environment::capture().pick([name]).remove(name)
 }

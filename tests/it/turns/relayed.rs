@@ -8,13 +8,13 @@ use callpark::agent::{
     Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, ModelErrorCode, OwnCall,
     OwnCallEvent, RequestedCall,
 };
-use callpark::app::Additions;
 use callpark::model::{Message, SessionId, StopReason, ToolResult, Usage};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
+use crate::support::Additions;
 use crate::support::streams::{Reader, close, ended, log_of, new_session, session_now, task_now};
 
 type Said = Result<AgentEvent, ModelError>;

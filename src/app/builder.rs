@@ -1,0 +1,277 @@
+//! The parts of a server, put together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::config::{AuthMode, Config, ConfigError, Environment, SettingError};
+use super::error::Error;
+use super::listener::{Incoming, bind};
+use super::server::Server;
+use crate::agent::{Agent, ModelRegistry, AgentBackend};
+use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
+use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
+use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
+use crate::machine::Settings;
+use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS, RUNNING_CALLS_PER_CORE};
+use crate::rpc::{self, RequestLayer, RequestOptions, WireCodec};
+use crate::store::{CachedStore, SqliteOptions, SqliteStore, Store, Synchronous};
+use crate::telemetry::Metrics;
+use crate::tool::{
+    self, BuiltInOptions, CallableTool, CommandTool, Registry, ToolProvider, Toolbox,
+};
+
+/// The time between TERM and KILL for what still runs when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// A builder of a [`Server`]: a configuration, and what a program adds to it.
+#[must_use = "a server is made by `build`"]
+pub struct ServerBuilder {
+    config: Config,
+    store: Option<Arc<dyn Store>>,
+    tools: Vec<Arc<dyn CallableTool>>,
+    agents: Vec<Arc<dyn Agent>>,
+}
+
+impl ServerBuilder {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, store: None, tools: Vec::new(), agents: Vec::new() }
+    }
+
+    /// Sets the store. Without one, the server keeps an SQLite database in `data_dir`.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Adds a tool, such as one that [`FunctionTool::run`](tool::FunctionTool::run) returns.
+    pub fn tool(mut self, tool: Arc<dyn CallableTool>) -> Self {
+        self.tools.push(tool);
+        self
+    }
+
+    /// Adds an agent, which sessions name as they name a model.
+    pub fn agent(mut self, agent: Arc<dyn Agent>) -> Self {
+        self.agents.push(agent);
+        self
+    }
+
+    /// Builds the server: takes its addresses, opens its store, reads or creates its token, and
+    /// records the calls that an earlier server left unfinished as lost.
+    ///
+    /// # Errors
+    /// The configuration is wrong, an address, the store or the token cannot be used, or two tools,
+    /// models or agents have one name.
+    pub async fn build(self) -> Result<Server, Error> {
+        let Self { mut config, store, tools, agents } = self;
+        complete(&mut config, store.is_some())?;
+        // Descriptors that the process was started with are not for its tools.
+        close_inherited_on_exec();
+        let metrics = Metrics::new(rpc::methods());
+        let executor = UnixExecutor::new(ExecutorOptions {
+            drain: config.output_drain,
+            chunk_bytes_max: OUTPUT_CHUNK_BYTES_MAX,
+            chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
+            niceness: config.tool_niceness,
+        });
+        let tools = toolbox(&config, tools, &executor, &metrics)?;
+        let listener_options = config.listener_options()?;
+        let listeners = bind(&config.listen, "listen").await?;
+        let addresses = addresses(&listeners)?;
+        let admin = admin_listener(&config).await?;
+        let store = match store {
+            Some(store) => store,
+            None => open_store(&config, &metrics)?,
+        };
+        let (verifier, token_file) = verifier(&config)?;
+        let models = models(&config, agents, &executor, &metrics)?;
+        let engine = Engine::new(EngineParts {
+            store: Arc::new(CachedStore::new(store, metrics.clone())),
+            codec: Arc::new(WireCodec),
+            executor: Arc::new(executor),
+            tools,
+            models,
+            clock: Arc::new(SystemClock),
+            metrics: metrics.clone(),
+            options: engine_options(&config),
+        });
+        engine.recover().await?;
+        let read_timeout = config.request_read_timeout;
+        let options = RequestOptions { verifier, metrics: metrics.clone(), read_timeout };
+        Ok(Server {
+            engine,
+            incoming: Incoming::new(listeners, listener_options, metrics.clone()),
+            addresses,
+            admin,
+            layer: RequestLayer::new(options),
+            metrics,
+            token_file,
+            config,
+        })
+    }
+}
+
+/// Fills in the settings whose defaults depend on the machine, and checks all of them.
+fn complete(config: &mut Config, has_store: bool) -> Result<(), Error> {
+    let needs_token_file = config.auth == AuthMode::Token && config.token_file.is_none();
+    let (_, errors) = config.derive(&Environment::capture());
+    if !errors.is_empty() && (needs_token_file || !has_store) {
+        return Err(ConfigError { errors }.into());
+    }
+    config.check()?;
+    match config.working_directory.as_ref().filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(Error::WorkingDirectory(folder.clone())),
+        None => Ok(()),
+    }
+}
+
+fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
+    let path = config.data_dir.clone().unwrap_or_default();
+    let options = SqliteOptions { path, synchronous: Synchronous::Full };
+    Ok(Arc::new(SqliteStore::open(&options, metrics.clone())?))
+}
+
+fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Error> {
+    let addresses: Result<Vec<_>, _> = listeners.iter().map(TcpListener::local_addr).collect();
+    addresses.map_err(Error::Address)
+}
+
+async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
+    let Some(address) = config.admin_listen else { return Ok(None) };
+    let mut listeners = bind(&[address], "admin-listen").await?;
+    let Some(listener) = listeners.pop() else { return Ok(None) };
+    let address = listener.local_addr().map_err(Error::Address)?;
+    Ok(Some((listener, address)))
+}
+
+fn verifier(config: &Config) -> Result<(Arc<dyn Verifier>, Option<PathBuf>), Error> {
+    if config.auth == AuthMode::None {
+        return Ok((Arc::new(OpenVerifier::default()), None));
+    }
+    let Some(file) = &config.token_file else {
+        return Err(unusable("token_file", "none", "name a file".to_owned()));
+    };
+    let token = TokenFile::load_or_create(file)?;
+    Ok((Arc::new(TokenVerifier::new(token.token().clone())), Some(file.clone())))
+}
+
+/// Returns the built-in tools, those of the configuration and of the program, and the MCP servers.
+fn toolbox(
+    config: &Config,
+    program_tools: Vec<Arc<dyn CallableTool>>,
+    executor: &UnixExecutor,
+    metrics: &Metrics,
+) -> Result<Toolbox, Error> {
+    let built_in = BuiltInOptions {
+        call_budget: config.call_budget,
+        environment: config.tool_environment.iter().map(|name| name.as_ref().to_owned()).collect(),
+    };
+    let mut tools = vec![tool::bash(built_in.clone()), tool::python(built_in)];
+    for config in &config.tools {
+        let tool = CommandTool::new(config.clone());
+        tools.push(Arc::new(tool.map_err(|e| unusable("tools", &config.name, e.to_string()))?));
+    }
+    tools.extend(program_tools);
+    Ok(Toolbox::new(Registry::new(tools)?, mcp_servers(config, executor, metrics))?)
+}
+
+#[cfg(any(feature = "acp", feature = "mcp"))]
+fn surroundings(executor: &UnixExecutor) -> crate::exec::Launcher {
+    let environment = Arc::new(Environment::capture().for_tools());
+    crate::exec::Launcher { executor: executor.clone(), environment }
+}
+
+#[cfg(feature = "mcp")]
+fn mcp_servers(
+    config: &Config,
+    executor: &UnixExecutor,
+    metrics: &Metrics,
+) -> Vec<Arc<dyn ToolProvider>> {
+    let surroundings = surroundings(executor);
+    let server = |config: &crate::mcp::ServerConfig| -> Arc<dyn ToolProvider> {
+        let (surroundings, metrics) = (surroundings.clone(), metrics.clone());
+        Arc::new(crate::mcp::McpServer::new(config.clone(), surroundings, metrics))
+    };
+    config.mcp_servers.iter().map(server).collect()
+}
+
+#[cfg(not(feature = "mcp"))]
+fn mcp_servers(_: &Config, _: &UnixExecutor, _: &Metrics) -> Vec<Arc<dyn ToolProvider>> {
+    Vec::new()
+}
+
+/// Returns the models and agents of the configuration, and the agents of the program.
+fn models(
+    config: &Config,
+    program_agents: Vec<Arc<dyn Agent>>,
+    executor: &UnixExecutor,
+    metrics: &Metrics,
+) -> Result<ModelRegistry, Error> {
+    let mut all = openai_models(config)?;
+    all.extend(acp_agents(config, executor, metrics));
+    all.extend(program_agents.into_iter().map(AgentBackend::Agent));
+    let (default, background) = (config.default_model.clone(), config.background_model.clone());
+    ModelRegistry::new(all, default, background).map_err(Error::Models)
+}
+
+#[cfg(feature = "openai")]
+fn openai_models(config: &Config) -> Result<Vec<AgentBackend>, Error> {
+    let model = |config: &crate::agent::ModelConfig| {
+        let environment = Environment::capture().pick(&config.api_key_environment);
+        let model = crate::agent::OpenAiModel::new(config.clone(), &environment);
+        let model = model.map_err(|reason| unusable("models", &config.name, reason))?;
+        Ok(AgentBackend::Model(Arc::new(model)))
+    };
+    config.models.iter().map(model).collect()
+}
+
+#[cfg(not(feature = "openai"))]
+fn openai_models(_: &Config) -> Result<Vec<AgentBackend>, Error> {
+    Ok(Vec::new())
+}
+
+#[cfg(feature = "acp")]
+fn acp_agents(config: &Config, executor: &UnixExecutor, metrics: &Metrics) -> Vec<AgentBackend> {
+    let surroundings = surroundings(executor);
+    let agent = |config: &crate::acp::AgentConfig| {
+        let (surroundings, metrics) = (surroundings.clone(), metrics.clone());
+        let agent = crate::acp::AcpAgent::new(config.clone(), surroundings, metrics);
+        AgentBackend::Agent(Arc::new(agent))
+    };
+    config.agents.iter().map(agent).collect()
+}
+
+#[cfg(not(feature = "acp"))]
+fn acp_agents(_: &Config, _: &UnixExecutor, _: &Metrics) -> Vec<AgentBackend> {
+    Vec::new()
+}
+
+fn unusable(setting: &'static str, value: &str, reason: String) -> Error {
+    Error::Config(SettingError::in_program(setting, value.to_owned(), reason).into())
+}
+
+fn engine_options(config: &Config) -> EngineOptions {
+    EngineOptions {
+        machine: Settings {
+            grace: config.grace,
+            retention: config.retention,
+            follow_up_delay: config.follow_up_delay,
+        },
+        running_calls_max: config.max_running_calls.unwrap_or(RUNNING_CALLS_PER_CORE),
+        live_tasks_default: config.max_live_tasks,
+        execution_timeout: config.execution_timeout,
+        stop_grace: STOP_GRACE,
+        heartbeat: config.heartbeat,
+        stream_age: config.stream_age,
+        working_directory: config.working_directory.clone(),
+        environment: Arc::new(Environment::capture().for_tools()),
+        model_retry_delay: config.model_retry_delay,
+        agent_call_budget: config.call_budget,
+        system_message: config.system_message.clone().unwrap_or_default(),
+        session_events_max: config.session_events_max,
+        sweep_interval: config.sweep_interval,
+    }
+}

@@ -1,0 +1,116 @@
+//! The arrays of tables of a configuration: tools, MCP servers, models and agents.
+
+use serde::de::DeserializeOwned;
+
+use super::error::SettingError;
+use super::file::FileTable;
+use super::settings::Config;
+use crate::tool::{CommandTool, CommandToolConfig};
+
+/// One table of an array, such as one `[[tools]]`.
+pub(super) trait Entry: DeserializeOwned {
+    /// The key of the array.
+    const KEY: &'static str;
+
+    fn name(&self) -> &str;
+
+    /// Checks what the type does not. The error says what is wrong, and what would be right.
+    fn check(&self) -> Result<(), String>;
+}
+
+impl Entry for CommandToolConfig {
+    const KEY: &'static str = "tools";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> Result<(), String> {
+        CommandTool::new(self.clone()).map(drop).map_err(|error| error.to_string())
+    }
+}
+
+macro_rules! entries {
+    ($($feature:literal $type:ty = $key:literal;)+) => {$(
+        #[cfg(feature = $feature)]
+        impl Entry for $type {
+            const KEY: &'static str = $key;
+
+            fn name(&self) -> &str {
+                &self.name
+            }
+
+            fn check(&self) -> Result<(), String> {
+                self.check()
+            }
+        }
+    )+};
+}
+
+entries! {
+    "mcp" crate::mcp::ServerConfig = "mcp_servers";
+    "openai" crate::agent::ModelConfig = "models";
+    "acp" crate::acp::AgentConfig = "agents";
+}
+
+impl Config {
+    /// Takes the tables of the configuration file. Returns the errors of those that are wrong.
+    pub(super) fn read_tables(&mut self, tables: &[FileTable]) -> Vec<SettingError> {
+        let mut errors = Vec::new();
+        self.tools = read(tables, &mut errors);
+        #[cfg(feature = "mcp")]
+        (self.mcp_servers = read(tables, &mut errors));
+        #[cfg(not(feature = "mcp"))]
+        errors.extend(unsupported(tables, "mcp_servers", "mcp"));
+        #[cfg(feature = "openai")]
+        (self.models = read(tables, &mut errors));
+        #[cfg(not(feature = "openai"))]
+        errors.extend(unsupported(tables, "models", "openai"));
+        #[cfg(feature = "acp")]
+        (self.agents = read(tables, &mut errors));
+        #[cfg(not(feature = "acp"))]
+        errors.extend(unsupported(tables, "agents", "acp"));
+        errors
+    }
+
+    /// Returns the errors of tables that the program has set.
+    pub(super) fn table_errors(&self) -> Vec<SettingError> {
+        [
+            wrong(&self.tools),
+            #[cfg(feature = "mcp")]
+            wrong(&self.mcp_servers),
+            #[cfg(feature = "openai")]
+            wrong(&self.models),
+            #[cfg(feature = "acp")]
+            wrong(&self.agents),
+        ]
+        .concat()
+    }
+}
+
+fn read<T: Entry>(tables: &[FileTable], errors: &mut Vec<SettingError>) -> Vec<T> {
+    let mut entries = Vec::new();
+    for table in tables.iter().filter(|table| table.key == T::KEY) {
+        match table.read::<T>().and_then(|entry| entry.check().map(|()| entry)) {
+            Ok(entry) => entries.push(entry),
+            Err(reason) => errors.push(table.error(reason)),
+        }
+    }
+    entries
+}
+
+fn wrong<T: Entry>(entries: &[T]) -> Vec<SettingError> {
+    let error = |entry: &T| {
+        let reason = entry.check().err()?;
+        Some(SettingError::in_program(T::KEY, entry.name().to_owned(), reason))
+    };
+    entries.iter().filter_map(error).collect()
+}
+
+/// Returns the errors of tables for a feature that this build does not have.
+#[cfg(not(all(feature = "mcp", feature = "openai", feature = "acp")))]
+fn unsupported(tables: &[FileTable], key: &str, feature: &str) -> Vec<SettingError> {
+    let reason = format!("this build of callpark has no {key}: build it with feature `{feature}`");
+    let tables = tables.iter().filter(|table| table.key == key);
+    tables.map(|table| table.error(reason.clone())).collect()
+}

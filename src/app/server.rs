@@ -1,0 +1,163 @@
+//! A server, and its life from start to stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::admin;
+use super::builder::ServerBuilder;
+use super::config::Config;
+use super::error::Error;
+use super::health::Health;
+use super::listener::Incoming;
+use crate::engine::Engine;
+use crate::model::limits::OPEN_REQUEST_BYTES_MAX;
+use crate::rpc::{self, MessageLimits, RequestLayer};
+use crate::telemetry::Metrics;
+
+/// The longest time that the engine has to stop, whatever its store and its processes do.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// The time that the last answers have once `drain` is over.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// A server that holds its store and its addresses, and serves once it [runs](Server::run).
+///
+/// ```no_run
+/// use callpark::config::AuthMode;
+/// use callpark::{Config, Server};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # async fn serve() -> Result<(), callpark::Error> {
+/// let config = Config {
+///     listen: vec![([127, 0, 0, 1], 0).into()],
+///     data_dir: Some("/var/lib/example".into()),
+///     auth: AuthMode::None,
+///     ..Config::default()
+/// };
+/// let server = Server::builder(config).build().await?;
+/// println!("http://{}", server.addresses()[0]);
+/// server.run(CancellationToken::new()).await
+/// # }
+/// ```
+pub struct Server {
+    pub(super) engine: Engine,
+    pub(super) incoming: Incoming,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) admin: Option<(TcpListener, SocketAddr)>,
+    pub(super) layer: RequestLayer,
+    pub(super) metrics: Metrics,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) config: Config,
+}
+
+impl Server {
+    /// Creates a builder of a server with this configuration.
+    pub fn builder(config: Config) -> ServerBuilder {
+        ServerBuilder::new(config)
+    }
+
+    /// Returns the addresses that take gRPC, with the ports that port 0 became.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Returns the address of the HTTP server for operators, or `None` if there is none.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Returns the file with the token that callers must show, or `None` if they need none.
+    pub fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
+
+    /// Serves until `stop` is cancelled. Requests and streams then have the configured time to finish,
+    /// and processes two seconds more.
+    ///
+    /// # Errors
+    /// The transport failed.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let Self { engine, incoming, admin, layer, metrics, config, .. } = self;
+        let limits = MessageLimits {
+            request_bytes_max: config.max_request.as_usize(),
+            response_bytes_max: config.max_response.as_usize(),
+        };
+        let (health, routes) = Health::beside(rpc::routes(&engine, limits)).await?;
+        engine.sweep();
+        engine.deliver_follow_ups();
+        let serving = transport(&config)
+            .layer(layer)
+            .add_routes(with_reflection(routes)?)
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let over = CancellationToken::new();
+        let drained = async {
+            health.follow(&engine, stop.clone()).await;
+            engine.drain();
+            tokio::time::sleep(config.drain).await;
+        };
+        let admin = async {
+            match admin {
+                Some((listener, _)) => {
+                    let ready = health.ready();
+                    admin::serve(listener, metrics.clone(), ready, over.clone()).await;
+                }
+                None => over.cancelled().await,
+            }
+        };
+        let main = async {
+            let mut serving = std::pin::pin!(serving);
+            let served = tokio::select! {
+                served = &mut serving => Some(served),
+                () = drained => None,
+            };
+            // Waits are answered while the engine stops: the transport has a moment to send that.
+            let last = async {
+                match served {
+                    Some(served) => served,
+                    None => {
+                        tokio::time::timeout(LAST_ANSWERS, serving).await.unwrap_or_else(|_| {
+                            tracing::warn!("requests were aborted: they took longer than `drain`");
+                            Ok(())
+                        })
+                    }
+                }
+            };
+            let stopped = async {
+                if tokio::time::timeout(STOP_MAX, engine.stop()).await.is_err() {
+                    tracing::warn!("not all work has stopped in time: its calls are lost");
+                }
+            };
+            let (served, ()) = tokio::join!(last, stopped);
+            over.cancel();
+            served
+        };
+        let (served, (), ()) = tokio::join!(main, admin, metrics.upkeep(over.clone()));
+        Ok(served?)
+    }
+}
+
+fn transport(config: &Config) -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(Some(config.max_streams_per_connection))
+        .http2_max_local_error_reset_streams(Some(config.max_local_error_resets))
+        .http2_max_header_list_size(Some(config.max_header_list.bytes()))
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+}
+
+/// Adds both versions of reflection to the services.
+fn with_reflection(routes: Routes) -> Result<Routes, Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(callpark_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = reflection().build_v1()?.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+    let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+    Ok(routes.add_service(v1).add_service(v1alpha))
+}
