@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         None => short_session(&client).await?,
     };
     let request = v1::StreamSessionRequest { session_id, ..Default::default() };
-    let mut stream = client.stream_session(request);
+    let mut stream = client.sessions().events(request);
     while let Some(item) = stream.try_next().await? {
         match item {
             SessionItem::Event(event) => println!("{} {:?}", event.sequence, event.payload),
@@ -40,11 +40,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn short_session(client: &Client) -> Result<String, callpark_client::Error> {
-    let session = client.create_session(v1::CreateSessionRequest::default()).await?;
+    let session = client.sessions().create(v1::CreateSessionRequest::default()).await?;
     let session_id = session.session.unwrap_or_default().session_id;
     let call = v1::RunToolRequest { session_id: session_id.clone(), ..support::bash("echo hello") };
-    client.run_tool(call).await?;
+    client.tools().run(call).await?;
     let close = v1::CloseSessionRequest { session_id: session_id.clone(), ..Default::default() };
-    client.close_session(close).await?;
+    client.sessions().close(close).await?;
     Ok(session_id)
 }

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let follow_up = v1::FollowUpPolicy::OnFinish.into();
     let call = v1::ToolCall { tool, arguments, follow_up, ..Default::default() };
     let work = Some(v1::start_request::Work::ToolCall(call));
-    client.start(v1::StartRequest { work, ..Default::default() }).await?;
+    client.tasks().start(v1::StartRequest { work, ..Default::default() }).await?;
 
     // A program that must not forget what it has done keeps the keys where it keeps its effects.
     let handled = Mutex::new(HashSet::new());
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         // Without a handler for it, Ctrl-C ends the program at once.
         let _ = tokio::signal::ctrl_c().await;
     };
-    let follow_ups = client.follow_ups().consumer("the example");
+    let follow_ups = client.follow_ups().consumer().consumer("the example");
     let done = follow_ups.for_each_concurrent(4, stop, handle).await?;
     println!("{done:?}");
     Ok(())

@@ -22,12 +22,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
             support::bash(&format!("sleep 0.{}; exit {}", number % 10, number % 2));
         let call = v1::ToolCall { tool, arguments, ..Default::default() };
         let work = Some(v1::start_request::Work::ToolCall(call));
-        let answer = client.start(v1::StartRequest { work, ..Default::default() }).await?;
+        let answer = client.tasks().start(v1::StartRequest { work, ..Default::default() }).await?;
         ids.push(answer.task.unwrap_or_default().background_id);
     }
     while !ids.is_empty() {
         // Some have ended since the last time; the others are asked for again.
-        let answer = client.wait_any(&ids, None).await?;
+        let answer = client.tasks().wait_any(&ids, None).await?;
         for task in answer.settled {
             println!("{} {:?}", task.background_id, task.state());
             ids.retain(|id| *id != task.background_id);

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let command = std::env::args().nth(1).unwrap_or_else(|| "sleep 1; echo done".to_owned());
     let mut request = support::bash(&command);
     request.call_budget = Some(prost_types::Duration { seconds: 0, nanos: 200_000_000 });
-    match client.run_tool(request).await? {
+    match client.tools().run(request).await? {
         RunOutcome::Finished(call) => {
             println!("ended within its budget: {:?}", call.result.exit);
         }

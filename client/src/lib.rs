@@ -89,25 +89,17 @@
 //! # }
 //! ```
 
-mod advice;
-mod call;
 mod client;
-mod connect;
 mod error;
-mod follow;
-mod follow_ups;
-mod lease;
-mod log;
+mod follow_up;
 mod options;
-mod output;
-mod parked;
-mod part_stream;
-mod retry;
-mod session_stream;
-mod token;
-mod unary;
-mod wait_many;
-mod watch;
+mod request;
+mod sessions;
+mod stream;
+mod task;
+mod tools;
+mod transport;
+mod turns;
 
 pub use callpark_proto::{google, v1};
 pub use prost_types;
@@ -116,14 +108,19 @@ pub use tonic::Code;
 
 pub use crate::{
     client::Client,
-    connect::{BoxIo, Connector, Io},
-    error::{Details, Error, Origin, Resource, Violation},
-    follow_ups::{FollowUps, FollowUpsDone},
-    options::{ClientOptions, OnRetry, RetryNotice, TlsOptions, TokenSource},
-    output::{OutputChunk, OutputOptions, OutputReader},
-    parked::{FinishedCall, ParkedCall, RunOutcome},
-    part_stream::{PartStream, ToolStream, TurnStream},
-    retry::Budget,
-    session_stream::{SessionItem, SessionStream},
-    watch::{WatchItem, WatchStream},
+    error::{Details, Error, Origin, Reason, Resource, Violation},
+    follow_up::{ConsumerReport, FollowUpConsumer, FollowUps},
+    options::{ClientOptions, OnRetry, RetryBudget, RetryNotice, TlsOptions, TokenSource},
+    request::{
+        AcknowledgeFollowUp, CancelTask, CancelTurn, CloseSession, CreateSession, DeleteTask,
+        IntoArguments, LeaseFollowUps, ListFollowUps, ListSessions, ListTasks, ListTools,
+        ReadOutput, ResolveApproval, RetryFollowUp, RunTool, RunTurn, SessionEvents, StartTask,
+        WatchTasks,
+    },
+    sessions::Sessions,
+    stream::{CallStream, SessionItem, SessionStream, WatchItem, WatchStream},
+    task::{OutputChunk, OutputOptions, OutputReader, TaskHandle, Tasks, WaitLimit},
+    tools::{FinishedCall, RunOutcome, Tools},
+    transport::connect::{BoxIo, Connector, Io},
+    turns::Turns,
 };

@@ -162,7 +162,7 @@ impl Call {
 
 /// The schema of a tool's arguments; null where it declares none.
 async fn schema(client: &Client, name: &str) -> Result<Value, Failure> {
-    let answer = client.list_tools(v1::ListToolsRequest::default()).await?;
+    let answer = client.tools().list_with(v1::ListToolsRequest::default()).await?;
     let tool = answer.tools.iter().find(|tool| tool.name == name).ok_or_else(|| Failure::Told {
         exit: Exit::NotFound,
         text: format!("there is no tool `{}`\n`callpark tools` lists those there are", clean(name)),

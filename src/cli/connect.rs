@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callpark_client::{Budget, Client, ClientOptions, RetryNotice, TlsOptions, TokenSource};
+use callpark_client::{Client, ClientOptions, RetryBudget, RetryNotice, TlsOptions, TokenSource};
 
 use super::{exit::Exit, failure::Failure, output::tell, time::span};
 use crate::app::config::{self, ClientConfig, ClientConfigError, Environment, TOKEN_VARIABLE};
@@ -114,23 +114,20 @@ impl ConnectArgs {
             (None, None) => (TokenSource::None, TokenOrigin::Nowhere),
         };
         let connection = Connection { endpoint: found.endpoint.clone(), token: origin };
-        let client = Client::new(ClientOptions {
-            endpoint: found.endpoint,
-            token,
-            tls: TlsOptions {
-                ca_file: self.ca_file,
-                certificate_file: self.cert_file,
-                key_file: self.key_file,
-                server_name: None,
-            },
-            on_retry: Some(Arc::new(tell_of_retry(Instant::now()))),
+        let mut tls = TlsOptions::new();
+        tls.ca_file = self.ca_file;
+        tls.certificate_file = self.cert_file;
+        tls.key_file = self.key_file;
+        let options = ClientOptions::new(found.endpoint)
+            .with_token(token)
+            .with_tls(tls)
+            .with_on_retry(Arc::new(tell_of_retry(Instant::now())))
             // Somebody sits in front of it: a server that takes the connection and stays silent is
             // told of after seconds, and given up after half a minute.
-            keepalive_interval: KEEPALIVE,
-            keepalive_timeout: KEEPALIVE,
-            start_attempts: START_ATTEMPTS,
-            ..ClientOptions::default()
-        })?;
+            .with_keepalive_interval(KEEPALIVE)
+            .with_keepalive_timeout(KEEPALIVE)
+            .with_start_attempts(START_ATTEMPTS);
+        let client = Client::new(options)?;
         Ok((client, connection))
     }
 }
@@ -140,7 +137,7 @@ impl ConnectArgs {
 fn tell_of_retry(began: Instant) -> impl Fn(&RetryNotice<'_>) {
     move |notice| {
         let delay = span(notice.delay);
-        if notice.budget == Some(Budget::Resume) {
+        if notice.budget == Some(RetryBudget::Resume) {
             tell(&format!("callpark: the connection was lost; trying again in {delay}"));
         } else if began.elapsed() >= KEEPALIVE {
             tell(&format!("callpark: no answer from the server yet; trying again in {delay}"));

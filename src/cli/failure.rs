@@ -2,7 +2,7 @@
 
 use std::io;
 
-use callpark_client::{Code, Error, Origin, Violation};
+use callpark_client::{Code, Error, Origin, Reason, Violation};
 
 use super::{connect::Connection, exit::Exit, output::clean, time::span};
 
@@ -122,16 +122,20 @@ fn answered(error: &Error) -> String {
 /// What to do about an error of the server. `None`: its words say it all.
 fn next(error: &Error) -> Option<String> {
     let next = match error.reason() {
-        "TASK_NOT_FOUND" => "`callpark list` shows the tasks there are",
-        "SESSION_NOT_FOUND" => "`callpark sessions` shows the sessions there are",
-        "FOLLOW_UP_NOT_FOUND" => "`callpark follow-ups` shows the follow-ups there are",
-        "TOOL_NOT_FOUND" => {
+        Some(Reason::TaskNotFound) => "`callpark list` shows the tasks there are",
+        Some(Reason::SessionNotFound) => "`callpark sessions` shows the sessions there are",
+        Some(Reason::FollowUpNotFound) => "`callpark follow-ups` shows the follow-ups there are",
+        Some(Reason::ToolNotFound) => {
             "`callpark tools` shows the tools there are, with `--session` those that it allows"
         }
-        "ARGUMENTS_INVALID" => "`callpark tools --json` shows what each tool takes",
-        "SESSION_CLOSED" => "name another session, or none: then the call gets a new one",
-        "TASK_RUNNING" => "`callpark cancel` stops it",
-        "TASK_LIMIT" => "`callpark list --state running` shows the tasks that could be cancelled",
+        Some(Reason::ArgumentsInvalid) => "`callpark tools --json` shows what each tool takes",
+        Some(Reason::SessionClosed) => {
+            "name another session, or none: then the call gets a new one"
+        }
+        Some(Reason::TaskRunning) => "`callpark cancel` stops it",
+        Some(Reason::TaskLimit) => {
+            "`callpark list --state running` shows the tasks that could be cancelled"
+        }
         _ => return later(error),
     };
     Some(next.to_owned())

@@ -78,12 +78,10 @@ impl Server {
 
     /// A client of it, whose requests take at most so long.
     pub(crate) fn client(&self, deadline: Option<Duration>) -> Result<Client, Failure> {
-        Ok(Client::new(ClientOptions {
-            endpoint: self.endpoint.clone(),
-            token: self.token.clone(),
-            deadline,
-            ..ClientOptions::default()
-        })?)
+        let options = ClientOptions::new(self.endpoint.clone())
+            .with_token(self.token.clone())
+            .with_deadline(deadline);
+        Ok(Client::new(options)?)
     }
 
     /// Stops it, if it runs, and waits until it has let go of its store.

@@ -68,7 +68,7 @@ pub(crate) fn counts(done: FollowUpsDone) -> [u64; 4] {
 
 /// Follow-ups whose leases aren't renewed while a test goes on.
 fn long(fake: &Fake) -> FollowUps {
-    fake.client().follow_ups().lease_duration(HOUR)
+    fake.client().follow_ups().consumer().lease_duration(HOUR)
 }
 
 async fn well(_: v1::FollowUp) -> Result<(), Infallible> {
@@ -86,7 +86,7 @@ async fn what_is_handled_is_acknowledged_once_with_its_lease() {
         handled.borrow_mut().push(follow_up.message);
         Ok::<_, Infallible>(())
     };
-    let follow_ups = fake.client().follow_ups().session_id("ses-1").consumer("tests");
+    let follow_ups = fake.client().follow_ups().consumer().session_id("ses-1").consumer("tests");
     let done = follow_ups.for_each_concurrent(1, sleep(seconds(30)), handle).await.unwrap();
     assert_eq!(counts(done), [2, 0, 0, 0]);
     assert_eq!(*handled.borrow(), ["1", "2"]);
@@ -369,7 +369,7 @@ async fn it_can_run_in_a_task_of_its_own() {
         work
     }
     let fake = Fake::start();
-    let follow_ups = fake.client().follow_ups().lease_duration(Duration::MAX);
+    let follow_ups = fake.client().follow_ups().consumer().lease_duration(Duration::MAX);
     let handle = async |_: v1::FollowUp| Ok::<_, Error>(());
     let error = check_send(follow_ups.for_each_concurrent(1, std::future::pending(), handle));
     let error = error.await.unwrap_err();

@@ -58,7 +58,7 @@ async fn a_lease_is_renewed_after_the_stop_and_until_its_end_is_acknowledged() {
     fake.acknowledge_follow_up.plays([Play::Fail(away), accepted()]);
     let (handled, began) = (Handled::default(), Instant::now());
     let handle = async |follow_up| handled.takes(follow_up, 70).await;
-    let follow_ups = fake.client().follow_ups().finish_within(seconds(100));
+    let follow_ups = fake.client().follow_ups().consumer().finish_within(seconds(100));
     let done = follow_ups.for_each_concurrent(1, sleep(seconds(30)), handle).await.unwrap();
     assert_eq!(counts(done), [1, 0, 0, 0]);
     assert_eq!(asked_at(&fake, began), [0, 20, 40, 60, 80]);

@@ -32,7 +32,7 @@ async fn a_wait_for_ever_is_a_chain_of_the_longest_waits() {
         Play::After(seconds(540), running()),
         Play::After(seconds(77), ended()),
     ]);
-    let answer = fake.client().parked_call("bg-1").wait(None).await.unwrap();
+    let answer = fake.client().tasks().handle("bg-1").wait(None).await.unwrap();
     assert!(!answer.still_running);
     assert_eq!(answer.waited.unwrap().seconds, 1_157);
     assert_eq!(waits(&fake), [540, 540, 540]);
@@ -47,7 +47,7 @@ async fn a_bounded_wait_ends_at_its_bound() {
         Play::After(Duration::from_secs_f64(460.01), running()),
     ]);
     let began = Instant::now();
-    let call = fake.client().parked_call("bg-1");
+    let call = fake.client().tasks().handle("bg-1");
     let answer = call.wait_and_acknowledge(Some(seconds(1_000))).await.unwrap();
     assert!(answer.still_running);
     assert_eq!(began.elapsed().as_secs(), 1_000);
@@ -60,7 +60,7 @@ async fn a_bounded_wait_ends_at_its_bound() {
 async fn a_wait_of_nothing_asks_once() {
     let fake = Fake::start();
     fake.wait.plays([Play::Answer(running())]);
-    let call = fake.client().parked_call("bg-1");
+    let call = fake.client().tasks().handle("bg-1");
     assert!(call.wait(Some(Duration::ZERO)).await.unwrap().still_running);
     assert_eq!(waits(&fake), [0]);
 }
@@ -73,10 +73,10 @@ async fn a_wait_outlasts_ten_failures_in_a_row_and_any_number_between_answers() 
         fake.wait.plays([Play::After(seconds(540), running())]);
     }
     fake.wait.plays([Play::Cut, Play::After(seconds(1), ended())]);
-    assert!(!fake.client().parked_call("bg-1").wait(None).await.unwrap().still_running);
+    assert!(!fake.client().tasks().handle("bg-1").wait(None).await.unwrap().still_running);
 
     fake.wait.plays((0..11).map(|_| Play::Fail(unavailable())));
-    let error = fake.client().parked_call("bg-1").wait(None).await.unwrap_err();
+    let error = fake.client().tasks().handle("bg-1").wait(None).await.unwrap_err();
     assert_eq!(error.tries(), 11);
 }
 
@@ -86,7 +86,7 @@ async fn a_server_that_answers_too_soon_is_not_asked_again_at_once() {
     fake.wait.plays((0..50).map(|_| Play::Answer(running())));
     fake.wait.plays([Play::Answer(ended())]);
     let began = Instant::now();
-    fake.client().parked_call("bg-1").wait(None).await.unwrap();
+    fake.client().tasks().handle("bg-1").wait(None).await.unwrap();
     assert!(began.elapsed() >= seconds(5), "{:?}", began.elapsed());
 }
 
@@ -95,7 +95,7 @@ async fn a_deadline_is_answered_before_it_passes() {
     let fake = Fake::start();
     fake.wait.plays([Play::After(Duration::from_millis(9_800), running())]);
     let client = fake.client().with_deadline(seconds(10));
-    assert!(client.parked_call("bg-1").wait(None).await.unwrap().still_running);
+    assert!(client.tasks().handle("bg-1").wait(None).await.unwrap().still_running);
     assert_eq!(waits(&fake).len(), 1);
 }
 
@@ -105,7 +105,7 @@ async fn a_bounded_wait_does_not_outlast_its_bound_when_the_server_is_away() {
     let away = || refusal(Code::Unavailable, "STORE_UNAVAILABLE", Some(seconds(3)));
     fake.wait.plays((0..10).map(|_| Play::Fail(away())));
     let began = Instant::now();
-    let call = fake.client().parked_call("bg-1");
+    let call = fake.client().tasks().handle("bg-1");
     let error = call.wait(Some(seconds(2))).await.unwrap_err();
     assert_eq!(error.reason(), "STORE_UNAVAILABLE");
     assert!(began.elapsed() <= seconds(7), "{:?}", began.elapsed());
@@ -115,7 +115,7 @@ async fn a_bounded_wait_does_not_outlast_its_bound_when_the_server_is_away() {
 async fn a_cancel_says_why_and_is_safe_to_repeat() {
     let fake = Fake::start();
     fake.cancel.plays([Play::Cut, Play::Answer(v1::CancelResponse::default())]);
-    fake.client().parked_call("bg-1").cancel(true, "enough").await.unwrap();
+    fake.client().tasks().handle("bg-1").cancel(true, "enough").await.unwrap();
     let asked = fake.cancel.requests();
     assert_eq!(asked.len(), 2);
     assert_eq!(asked[0], asked[1]);
@@ -152,7 +152,7 @@ async fn output_is_followed_by_offset_until_its_end() {
         output(100, "three", false),
         output(105, "", true),
     ]);
-    let reader = fake.client().parked_call("bg-1").output(OutputOptions::default());
+    let reader = fake.client().tasks().handle("bg-1").output(OutputOptions::default());
     let chunks: Vec<_> = reader.try_collect().await.unwrap();
     let read: Vec<_> = chunks
         .iter()
@@ -179,7 +179,7 @@ async fn the_last_lines_are_followed_from_where_they_end() {
     let fake = Fake::start();
     fake.read_output.plays([output(50, "tail\n", false), output(55, "more\n", true)]);
     let options = OutputOptions { tail_lines: Some(3), ..OutputOptions::default() };
-    let reader = fake.client().parked_call("bg-1").output(options);
+    let reader = fake.client().tasks().handle("bg-1").output(options);
     let chunks: Vec<_> = reader.try_collect().await.unwrap();
     assert_eq!(chunks.iter().map(|chunk| chunk.skipped_bytes).collect::<Vec<_>>(), [0, 0]);
     assert_eq!(positions(&fake), [Position::TailLines(3), Position::Offset(55)]);
@@ -190,7 +190,7 @@ async fn without_follow_output_ends_with_what_there_is() {
     let fake = Fake::start();
     fake.read_output.plays([output(0, "so far", false), output(6, "", false)]);
     let options = OutputOptions { follow: false, ..OutputOptions::default() };
-    let reader = fake.client().parked_call("bg-1").output(options);
+    let reader = fake.client().tasks().handle("bg-1").output(options);
     assert_eq!(reader.count().await, 1);
     assert!(fake.read_output.requests().iter().all(|asked| asked.wait.unwrap().seconds == 0));
 }
@@ -202,7 +202,7 @@ async fn an_error_ends_the_output() {
         output(0, "one", false),
         Play::Fail(refusal(Code::NotFound, "TASK_NOT_FOUND", None)),
     ]);
-    let mut reader = fake.client().parked_call("bg-1").output(OutputOptions::default());
+    let mut reader = fake.client().tasks().handle("bg-1").output(OutputOptions::default());
     assert!(reader.next().await.unwrap().is_ok());
     assert_eq!(reader.next().await.unwrap().unwrap_err().reason(), "TASK_NOT_FOUND");
     assert!(reader.next().await.is_none());
@@ -231,7 +231,7 @@ async fn all_of_many_are_waited_for_in_chunks_and_chains() {
         Play::Answer(many(&all[100..200], &[])),
         Play::Answer(many(&all[200..], &[])),
     ]);
-    let answer = fake.client().wait_all(&all, None).await.unwrap();
+    let answer = fake.client().tasks().wait_all(&all, None).await.unwrap();
     assert_eq!(answer.settled, tasks(&all));
     assert!(answer.pending.is_empty());
     let asked = fake.wait_many.requests();
@@ -250,7 +250,7 @@ async fn all_of_many_are_bounded_together() {
         Play::Answer(many(&all[100..120], &all[120..])),
     ]);
     let began = Instant::now();
-    let answer = fake.client().wait_all(&all, Some(seconds(20))).await.unwrap();
+    let answer = fake.client().tasks().wait_all(&all, Some(seconds(20))).await.unwrap();
     assert_eq!((answer.settled.len(), answer.pending.len()), (70, 80));
     assert_eq!(began.elapsed().as_secs(), 20);
     assert_eq!(fake.wait_many.requests()[1].wait.unwrap().seconds, 0);
@@ -266,7 +266,7 @@ async fn one_of_many_ends_the_wait_for_all_of_them() {
         Play::Answer(many(&[], &all[..100])),
     ]);
     let began = Instant::now();
-    let answer = fake.client().wait_any(&all, None).await.unwrap();
+    let answer = fake.client().tasks().wait_any(&all, None).await.unwrap();
     assert_eq!(answer.settled, tasks(&all[100..101]));
     assert_eq!(answer.pending.len(), 149);
     assert_eq!(began.elapsed().as_secs(), 30);
@@ -278,6 +278,6 @@ async fn one_of_many_ends_the_wait_for_all_of_them() {
 
 #[tokio::test(start_paused = true)]
 async fn too_many_to_wait_for_one_of_are_refused() {
-    let error = Fake::start().client().wait_any(&ids(0..6_401), None).await.unwrap_err();
+    let error = Fake::start().client().tasks().wait_any(&ids(0..6_401), None).await.unwrap_err();
     assert_eq!((error.code(), error.tries()), (Code::InvalidArgument, 0));
 }

@@ -23,7 +23,7 @@ async fn a_drain_resumes_after_the_time_that_it_names() {
     ]);
     let notes = Notes::default();
     let client = fake.client().with_on_retry(notes.taker());
-    let told = told(&mut client.stream_session(request())).await;
+    let told = told(&mut client.sessions().events(request())).await;
     assert_eq!(told, ["snapshot 1", "event 1", "resumed after 1", "snapshot 1", "shutdown 2"]);
 
     let noted = &notes.taken()[0];
@@ -42,7 +42,7 @@ async fn drains_of_a_stream_that_was_alive_cost_nothing() {
     fake.stream_session.plays([vec![snapshot(0), send([shutdown(1)])]]);
     let notes = Notes::default();
     let client = fake.client().with_on_retry(notes.taker());
-    let told = told(&mut client.stream_session(request())).await;
+    let told = told(&mut client.sessions().events(request())).await;
     assert_eq!(told.last().unwrap(), "shutdown 1");
     assert_eq!(notes.taken().len(), 25);
     assert!(notes.taken().iter().all(|noted| noted.budget.is_none()));
@@ -55,7 +55,7 @@ async fn three_missed_heartbeats_are_a_cut() {
         vec![snapshot(1), send([event(1)]), Step::Hang],
         vec![snapshot(1), send([shutdown(2)])],
     ]);
-    let mut stream = fake.client().stream_session(request());
+    let mut stream = fake.client().sessions().events(request());
     assert_eq!(told_next(&mut stream, 2).await, ["snapshot 1", "event 1"]);
     let silent = Instant::now();
     assert_eq!(told(&mut stream).await, ["resumed after 1", "snapshot 1", "shutdown 2"]);
@@ -92,7 +92,7 @@ async fn a_stream_that_only_ever_ends_early_is_an_error_that_says_so() {
 async fn a_start_is_tried_five_times_whatever_the_resume_budget() {
     let fake = Fake::start();
     fake.stream_session.plays((0..5).map(|_| vec![Step::Fail(unavailable())]));
-    let mut stream = fake.client().stream_session(request());
+    let mut stream = fake.client().sessions().events(request());
     let error = stream.next().await.unwrap().unwrap_err();
     assert_eq!((error.code(), error.reason()), (Code::Unavailable, "STORE_UNAVAILABLE"));
     assert_eq!((error.tries(), stream.tries()), (5, 5));
@@ -107,7 +107,7 @@ async fn ten_resumes_without_anything_new_are_the_end() {
     fake.stream_session.plays((0..10).map(|_| vec![snapshot(1), send([event(1)]), Step::Cut]));
     let notes = Notes::default();
     let client = fake.client().with_on_retry(notes.taker());
-    let told = told(&mut client.stream_session(request())).await;
+    let told = told(&mut client.sessions().events(request())).await;
     assert_eq!(told.last().unwrap(), "Transport Unavailable ");
     assert_eq!(starts(&fake).len(), 11);
     assert_eq!(notes.taken().len(), 10);
@@ -134,7 +134,7 @@ async fn the_servers_delay_is_kept() {
     ]);
     let notes = Notes::default();
     let client = fake.client().with_on_retry(notes.taker());
-    let told = told(&mut client.stream_session(request())).await;
+    let told = told(&mut client.sessions().events(request())).await;
     assert_eq!(told, ["snapshot 0", "event 1", "resumed after 1", "snapshot 0", "shutdown 2"]);
     assert_eq!(notes.delays(), [seconds(90), seconds(90)]);
     let asked = fake.stream_session.asked();
@@ -169,7 +169,7 @@ async fn a_reader_that_pauses_misses_nothing() {
     second.push(send([shutdown(1_001)]));
     let fake = Fake::start();
     fake.stream_session.plays([first, second]);
-    let mut stream = fake.client().stream_session(request());
+    let mut stream = fake.client().sessions().events(request());
     let mut told = told_next(&mut stream, 3).await;
     sleep(seconds(3_600)).await;
     told.extend(crate::story::told(&mut stream).await);
@@ -191,13 +191,13 @@ async fn an_unread_stream_holds_up_neither_its_neighbours_nor_calls() {
     fake.stream_session.plays([flood(), flood(), vec![snapshot(0), send([shutdown(1)])]]);
     fake.list_tools.plays([Play::Answer(v1::ListToolsResponse::default())]);
     let client = fake.client();
-    let mut unread = [client.stream_session(request()), client.stream_session(request())];
+    let mut unread = [client.sessions().events(request()), client.sessions().events(request())];
     for stream in &mut unread {
         told_next(stream, 1).await;
     }
     sleep(seconds(1)).await;
-    assert_eq!(told(&mut client.stream_session(request())).await, ["snapshot 0", "shutdown 1"]);
-    client.list_tools(v1::ListToolsRequest::default()).await.unwrap();
+    assert_eq!(told(&mut client.sessions().events(request())).await, ["snapshot 0", "shutdown 1"]);
+    client.tools().list_with(v1::ListToolsRequest::default()).await.unwrap();
     assert_eq!(starts(&fake).len(), 3, "nothing was cut");
 }
 

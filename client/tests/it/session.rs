@@ -25,7 +25,7 @@ async fn play_for(
 ) -> (Vec<String>, Fake) {
     let fake = Fake::start();
     fake.stream_session.plays(script);
-    let told = told(&mut fake.client().stream_session(request)).await;
+    let told = told(&mut fake.client().sessions().events(request)).await;
     (told, fake)
 }
 
@@ -79,7 +79,7 @@ async fn events_that_come_again_are_dropped_and_counted() {
         vec![snapshot(0), send([event(1), event(2), event(2), event(1)]), Step::Cut],
         vec![snapshot(3), send([event(1), event(2), event(3)]), send([shutdown(4)])],
     ]);
-    let mut stream = fake.client().stream_session(request());
+    let mut stream = fake.client().sessions().events(request());
     assert_eq!(
         told(&mut stream).await,
         [

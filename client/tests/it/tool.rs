@@ -26,7 +26,7 @@ fn parked(sequence: i64) -> v1::SessionEvent {
 async fn play(script: impl IntoIterator<Item = Steps>) -> (Vec<String>, Fake) {
     let fake = Fake::start();
     fake.stream_tool.plays(script);
-    let told = told(&mut fake.client().stream_tool(request())).await;
+    let told = told(&mut fake.client().tools().stream(request())).await;
     (told, fake)
 }
 
@@ -45,7 +45,7 @@ async fn after_a_cut_the_same_request_attaches_to_the_same_call() {
         vec![send([event(4), event(7), event(8)]), Step::Fail(unavailable())],
         vec![send([event(4), event(7), event(8), parked(11)])],
     ]);
-    let mut stream = fake.client().stream_tool(request());
+    let mut stream = fake.client().tools().stream(request());
     assert_eq!(
         told(&mut stream).await,
         ["event 4", "event 7", "resumed after 7", "event 8", "resumed after 8", "parked 11"]
@@ -74,7 +74,7 @@ async fn a_drain_resumes_after_the_time_that_it_names() {
     ]);
     let notes = Notes::default();
     let client = fake.client().with_on_retry(notes.taker());
-    let told = told(&mut client.stream_tool(request())).await;
+    let told = told(&mut client.tools().stream(request())).await;
     assert_eq!(told, ["event 1", "resumed after 1", "finished 2"]);
     assert_eq!(notes.delays(), [seconds(3)]);
 }
@@ -113,7 +113,7 @@ async fn a_dry_run_that_is_cut_is_tried_again() {
     let fake = Fake::start();
     fake.stream_tool.plays([vec![Step::Cut], vec![Step::Hang], vec![]]);
     let request = v1::StreamToolRequest { dry_run: true, ..request() };
-    assert!(told(&mut fake.client().stream_tool(request)).await.is_empty());
+    assert!(told(&mut fake.client().tools().stream(request)).await.is_empty());
     assert_eq!(fake.stream_tool.requests().len(), 3);
 }
 
@@ -129,6 +129,6 @@ async fn a_dry_run_ends_without_an_item_or_with_its_error() {
         let fake = Fake::start();
         fake.stream_tool.plays([step]);
         let request = v1::StreamToolRequest { dry_run: true, ..request() };
-        assert_eq!(told(&mut fake.client().stream_tool(request)).await, expected);
+        assert_eq!(told(&mut fake.client().tools().stream(request)).await, expected);
     }
 }

@@ -27,7 +27,7 @@ async fn after_a_cut_the_same_request_attaches_to_the_same_turn() {
             vec![send([event(4), event(7), event(8)]), Step::Fail(unavailable())],
             vec![send([event(4), event(7), event(8), end])],
         ]);
-        let mut stream = fake.client().stream_turn(request());
+        let mut stream = fake.client().turns().stream(request());
         let told = told(&mut stream).await;
         let (last, before) = told.split_last().expect("an end");
         let expected = ["event 4", "event 7", "resumed after 7", "event 8", "resumed after 8"];
@@ -45,6 +45,6 @@ async fn the_end_of_a_call_is_not_that_of_its_turn() {
     let finished = event_with(2, Payload::ToolCallFinished(Box::default()));
     let idle = event_with(3, Payload::SessionIdle(v1::SessionIdle::default()));
     fake.stream_turn.plays([vec![send([event(1), finished]), send([idle])]]);
-    let told = told(&mut fake.client().stream_turn(request())).await;
+    let told = told(&mut fake.client().turns().stream(request())).await;
     assert_eq!(told.len(), 3, "{told:?}");
 }

@@ -30,7 +30,7 @@ async fn a_start_whose_answer_is_lost_is_sent_again_with_the_same_id() {
     let fake = Fake::start();
     let started = v1::StartResponse { replayed: true, ..Default::default() };
     fake.start.plays([Play::Cut, Play::Cut, Play::Answer(started)]);
-    let answer = fake.client().start(start()).await.unwrap();
+    let answer = fake.client().tasks().start(start()).await.unwrap();
     assert!(answer.replayed);
 
     let asked = fake.start.requests();
@@ -44,20 +44,20 @@ async fn calls_for_follow_ups_are_sent_again_with_the_same_id() {
     let fake = Fake::start();
     let client = fake.client();
     fake.list_follow_ups.plays([Play::Cut, Play::Answer(Default::default())]);
-    client.list_follow_ups(v1::ListFollowUpsRequest::default()).await.unwrap();
+    client.follow_ups().list(v1::ListFollowUpsRequest::default()).await.unwrap();
 
     fake.lease_follow_ups.plays([Play::Cut, Play::Answer(Default::default())]);
-    client.lease_follow_ups(v1::LeaseFollowUpsRequest::default()).await.unwrap();
+    client.follow_ups().lease(v1::LeaseFollowUpsRequest::default()).await.unwrap();
     let asked = fake.lease_follow_ups.requests();
     assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
 
     fake.acknowledge_follow_up.plays([Play::Cut, Play::Answer(Default::default())]);
-    client.acknowledge_follow_up(v1::AcknowledgeFollowUpRequest::default()).await.unwrap();
+    client.follow_ups().acknowledge(v1::AcknowledgeFollowUpRequest::default()).await.unwrap();
     let asked = fake.acknowledge_follow_up.requests();
     assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
 
     fake.retry_follow_up.plays([Play::Cut, Play::Answer(Default::default())]);
-    client.retry_follow_up(v1::RetryFollowUpRequest::default()).await.unwrap();
+    client.follow_ups().retry(v1::RetryFollowUpRequest::default()).await.unwrap();
     let asked = fake.retry_follow_up.requests();
     assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
 }
@@ -67,9 +67,13 @@ async fn an_id_of_the_caller_is_kept_and_two_calls_have_two_ids() {
     let fake = Fake::start();
     fake.start.plays((0..3).map(|_| Play::Answer(v1::StartResponse::default())));
     let client = fake.client();
-    client.start(v1::StartRequest { request_id: "mine".to_owned(), ..start() }).await.unwrap();
-    client.start(start()).await.unwrap();
-    client.start(start()).await.unwrap();
+    client
+        .tasks()
+        .start(v1::StartRequest { request_id: "mine".to_owned(), ..start() })
+        .await
+        .unwrap();
+    client.tasks().start(start()).await.unwrap();
+    client.tasks().start(start()).await.unwrap();
     let ids: Vec<_> = fake.start.requests().into_iter().map(|asked| asked.request_id).collect();
     assert_eq!(ids[0], "mine");
     assert_ne!(ids[1], ids[2]);
@@ -95,7 +99,7 @@ async fn five_tries_and_no_more() {
     fake.list_tools.plays((0..9).map(|_| Play::Fail(unavailable())));
     let notes = Notes::default();
     let client = fake.client().with_on_retry(notes.taker());
-    let error = client.list_tools(list()).await.unwrap_err();
+    let error = client.tools().list_with(list()).await.unwrap_err();
     assert_eq!((error.code(), error.reason()), (Code::Unavailable, "STORE_UNAVAILABLE"));
     assert_eq!((error.origin(), error.tries()), (Origin::Server, 5));
     assert!(error.retryable());
@@ -115,10 +119,10 @@ async fn a_refused_connection_is_tried_again() {
     let fake = Fake::start();
     fake.refuse(3);
     fake.list_tools.plays([Play::Answer(v1::ListToolsResponse::default())]);
-    fake.client().list_tools(list()).await.unwrap();
+    fake.client().tools().list_with(list()).await.unwrap();
 
     fake.refuse(5);
-    let error = fake.client().list_tools(list()).await.unwrap_err();
+    let error = fake.client().tools().list_with(list()).await.unwrap_err();
     assert_eq!((error.origin(), error.code()), (Origin::Transport, Code::Unavailable));
     assert_eq!(error.tries(), 5);
     assert!(std::error::Error::source(&error).is_some());
@@ -129,7 +133,7 @@ async fn no_other_code_is_ever_tried_again() {
     for code in (1..=16).map(Code::from_i32).filter(|code| *code != Code::Unavailable) {
         let fake = Fake::start();
         fake.start.plays([Play::Fail(refusal(code, "SOME_REASON", Some(seconds(1))))]);
-        let error = fake.client().start(start()).await.unwrap_err();
+        let error = fake.client().tasks().start(start()).await.unwrap_err();
         assert_eq!((error.code(), error.reason()), (code, "SOME_REASON"));
         assert_eq!((error.tries(), fake.start.requests().len()), (1, 1), "{code:?}");
         assert_eq!(error.retry_delay(), Some(seconds(1)));
@@ -144,7 +148,7 @@ async fn a_deadline_holds_over_all_tries_and_is_sent() {
     fake.list_tools.plays([Play::Fail(away()), Play::Fail(away()), Play::Fail(away())]);
     let client = fake.client().with_deadline(seconds(10));
     let began = Instant::now();
-    let error = client.list_tools(list()).await.unwrap_err();
+    let error = client.tools().list_with(list()).await.unwrap_err();
     assert_eq!(error.reason(), "NOT_OWNER", "no try can follow: the last error says most");
     assert_eq!((error.tries(), began.elapsed().as_secs()), (3, 8));
 
@@ -168,7 +172,7 @@ async fn a_server_that_never_answers_ends_with_the_deadline() {
     let began = Instant::now();
     let client =
         fake.client_with(ClientOptions { deadline: Some(seconds(3)), ..ClientOptions::default() });
-    let error = client.list_tools(list()).await.unwrap_err();
+    let error = client.tools().list_with(list()).await.unwrap_err();
     assert_eq!((error.origin(), error.code()), (Origin::Deadline, Code::DeadlineExceeded));
     assert_eq!((error.tries(), began.elapsed().as_secs()), (1, 3));
 }
@@ -195,8 +199,8 @@ async fn a_refused_token_makes_its_command_run_once_more() {
     fake.list_tools.plays([refused(), refused()]);
     let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
 
-    client.list_tools(list()).await.unwrap();
-    let error = client.list_tools(list()).await.unwrap_err();
+    client.tools().list_with(list()).await.unwrap();
+    let error = client.tools().list_with(list()).await.unwrap_err();
     assert_eq!((error.code(), error.tries()), (Code::Unauthenticated, 2));
     let sent: Vec<_> = fake
         .list_tools
@@ -213,7 +217,7 @@ async fn a_refused_token_that_cannot_change_is_refused_once() {
     fake.list_tools.plays([Play::Fail(refusal(Code::Unauthenticated, "TOKEN_UNKNOWN", None))]);
     let token = TokenSource::Value("t0ken".into());
     let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
-    let error = client.list_tools(list()).await.unwrap_err();
+    let error = client.tools().list_with(list()).await.unwrap_err();
     assert_eq!((error.reason(), error.tries()), ("TOKEN_UNKNOWN", 1));
 }
 
@@ -223,7 +227,7 @@ async fn a_token_that_cannot_be_had_is_an_error_before_anything_is_sent() {
     let fake = Fake::start();
     let token = TokenSource::File("/nowhere/at/all".into());
     let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
-    let error = client.list_tools(list()).await.unwrap_err();
+    let error = client.tools().list_with(list()).await.unwrap_err();
     assert_eq!((error.origin(), error.code()), (Origin::Token, Code::Unauthenticated));
     assert_eq!(error.tries(), 0);
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
@@ -240,7 +244,7 @@ async fn details_are_typed() {
     let status = Status::with_error_details(Code::NotFound, "no such task", details);
     let fake = Fake::start();
     fake.get.plays([Play::Fail(status)]);
-    let error = fake.client().parked_call("bg-1").get().await.unwrap_err();
+    let error = fake.client().tasks().handle("bg-1").get().await.unwrap_err();
     assert_eq!((error.rpc(), error.reason()), ("BackgroundTasks.Get", "TASK_NOT_FOUND"));
     assert_eq!(error.resource().unwrap().name, "bg-1");
     assert_eq!(error.field_violations()[0].subject, "background_id");
@@ -273,13 +277,13 @@ async fn a_tool_is_run_to_its_result_or_parked() {
         Play::Answer(answer(None)),
     ]);
     let client = fake.client();
-    let RunOutcome::Finished(call) = client.run_tool(run()).await.unwrap() else { panic!() };
+    let RunOutcome::Finished(call) = client.tools().run(run()).await.unwrap() else { panic!() };
     assert_eq!((call.call_id.as_str(), &call.result), ("call-1", &failed));
-    let RunOutcome::Parked(call) = client.run_tool(run()).await.unwrap() else { panic!() };
+    let RunOutcome::Parked(call) = client.tools().run(run()).await.unwrap() else { panic!() };
     assert_eq!((call.background_id(), call.notice()), ("bg-1", Some(&parked)));
     assert_eq!(call.answer().unwrap().session_id, "ses-1");
-    assert!(matches!(client.run_tool(run()).await.unwrap(), RunOutcome::Checked(_)));
-    assert_eq!(client.run_tool(run()).await.unwrap_err().origin(), Origin::Answer);
+    assert!(matches!(client.tools().run(run()).await.unwrap(), RunOutcome::Checked(_)));
+    assert_eq!(client.tools().run(run()).await.unwrap_err().origin(), Origin::Answer);
 }
 
 #[tokio::test(start_paused = true)]

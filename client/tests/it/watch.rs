@@ -68,7 +68,7 @@ async fn changes_that_are_no_longer_kept_are_an_error() {
     let fake = Fake::start();
     let trimmed = refusal(Code::OutOfRange, "SEQUENCE_TRIMMED", None);
     fake.watch.plays([vec![heartbeat(5), Step::Cut], vec![Step::Fail(trimmed)]]);
-    let mut watch = fake.client().watch(v1::WatchRequest::default());
+    let mut watch = fake.client().tasks().watch(v1::WatchRequest::default());
     assert_eq!(watch.next().await.unwrap().unwrap(), WatchItem::Began { watch_sequence: 5 });
     assert_eq!(watch.next().await.unwrap().unwrap_err().reason(), "SEQUENCE_TRIMMED");
     assert!(watch.next().await.is_none());

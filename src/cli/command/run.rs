@@ -61,7 +61,7 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
     let mut request = call.into_stream(args.budget);
     request.set_on_disconnect(OnDisconnect::Park);
     let mut seen = Seen::default();
-    let items = context.client.stream_tool(request);
+    let items = context.client.tools().stream(request);
     let ended = tokio::select! {
         ended = follow(items, &mut seen, &mut context.out) => Some(ended),
         _ = interrupts.recv() => None,
@@ -211,7 +211,7 @@ async fn leave(client: &Client, seen: &Seen, mut interrupts: Signal) {
 /// The event that says where the call stands without its caller. `None`: the server can't be asked.
 async fn parked_or_finished(client: &Client, seen: &Seen) -> Option<Payload> {
     let kinds = [PayloadKind::ToolCallParked, PayloadKind::ToolCallFinished];
-    let mut items = std::pin::pin!(client.stream_session(StreamSessionRequest {
+    let mut items = std::pin::pin!(client.sessions().events(StreamSessionRequest {
         session_id: seen.session_id.clone(),
         start_after_sequence: Some(seen.sequence),
         payloads: kinds.map(Into::into).into(),

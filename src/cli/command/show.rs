@@ -1,8 +1,7 @@
 //! `callpark show`: a task or a session in detail.
 
 use callpark_client::v1::{
-    FollowUpPolicy, GetRequest, GetSessionRequest, ParkReason, Session, StreamSummary, Task,
-    task::Outcome,
+    FollowUpPolicy, ParkReason, Session, StreamSummary, Task, task::Outcome,
 };
 
 use super::Context;
@@ -29,16 +28,14 @@ pub(crate) struct ShowArgs {
 pub(crate) async fn run(args: ShowArgs, context: &mut Context) -> Result<Exit, Failure> {
     let Context { client, out, .. } = context;
     if args.id.starts_with("ses-") {
-        let answer = client.get_session(GetSessionRequest { session_id: args.id }).await?;
-        let session = answer.session.ok_or_else(|| Failure::answer("the answer is empty"))?;
+        let session = client.sessions().get(args.id).await?;
         if out.json {
             out.document(&session).await?;
         } else {
             print(session_lines(&session), out).await?;
         }
     } else {
-        let answer = client.get(GetRequest { background_id: args.id }).await?;
-        let task = answer.task.ok_or_else(|| Failure::answer("the answer is empty"))?;
+        let task = client.tasks().get(args.id).await?;
         if out.json {
             out.document(&task).await?;
         } else {

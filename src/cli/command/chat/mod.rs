@@ -158,7 +158,7 @@ async fn new_session(args: &ChatArgs, client: &Client) -> Result<String, Failure
         working_directory: folder.display().to_string(),
         ..Default::default()
     };
-    let session = client.create_session(request).await?.session;
+    let session = client.sessions().create(request).await?.session;
     Ok(session.ok_or_else(|| Failure::answer("no session came"))?.session_id)
 }
 

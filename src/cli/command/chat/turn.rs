@@ -48,7 +48,7 @@ impl Turn {
         };
         let mut show = Show::new(out);
         let followed = {
-            let mut items = std::pin::pin!(self.client.stream_turn(request));
+            let mut items = std::pin::pin!(self.client.turns().stream(request));
             tokio::select! {
                 followed = follow(&mut items, &mut show) => Some(followed),
                 _ = interrupts.recv() => None,
@@ -77,7 +77,7 @@ impl Turn {
             reason: "Ctrl-C".into(),
             ..Default::default()
         };
-        let cancelled = self.client.cancel_turn(request).await?;
+        let cancelled = self.client.turns().cancel(request).await?;
         tell("\ncallpark: the turn is cancelled");
         let running = cancelled.running_background_ids;
         for id in &running {

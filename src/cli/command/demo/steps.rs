@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use callpark_client::{
-    Client, Error, OutputOptions, ParkedCall, RunOutcome, SessionItem,
+    Client, Error, OutputOptions, RunOutcome, SessionItem, TaskHandle,
     v1::{
         CreateSessionRequest, ListRequest, OutputStream, ParkReason, RunToolRequest, State,
         StreamToolRequest, Task, ToolCallFinished, ToolResult, content, session_event::Payload,
@@ -42,7 +42,7 @@ const FAMILY_BUDGET: Duration = Duration::from_millis(500);
 /// A session for all calls of the demo.
 pub(super) async fn session(client: &Client) -> Result<String, Failure> {
     let request = CreateSessionRequest { description: "demo".to_owned(), ..Default::default() };
-    let session = client.create_session(request).await?.session;
+    let session = client.sessions().create(request).await?.session;
     Ok(session.ok_or_else(|| Failure::answer("the answer has no session"))?.session_id)
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn stream(
 ) -> Result<(), Failure> {
     stage.step("a command that ends within its budget, with its output as it comes").await?;
     stage.say(&format!("$ {STREAMS}")).await?;
-    let items = client.stream_tool(StreamToolRequest {
+    let items = client.tools().stream(StreamToolRequest {
         session_id: session.to_owned(),
         tool: "bash".to_owned(),
         arguments: arguments(STREAMS),
@@ -115,7 +115,7 @@ pub(super) async fn park(
     stage: &mut Stage<'_>,
     client: &Client,
     session: &str,
-) -> Result<ParkedCall, Failure> {
+) -> Result<TaskHandle, Failure> {
     let budget = span(SLOW_BUDGET);
     stage
         .step(&format!("a command that outlasts its budget of {budget} is parked, not killed"))
@@ -141,11 +141,11 @@ pub(super) async fn list(
     stage: &mut Stage<'_>,
     client: &Client,
     session: &str,
-    parked: &ParkedCall,
+    parked: &TaskHandle,
 ) -> Result<(), Failure> {
     stage.step("the list of background tasks").await?;
     let request = ListRequest { session_id: session.to_owned(), ..Default::default() };
-    let tasks = client.list(request).await?.tasks;
+    let tasks = client.tasks().list(request).await?.tasks;
     stage.table(&table::tasks(&tasks)).await?;
     let running = |task: &Task| {
         task.background_id == parked.background_id() && task.state() == State::Running
@@ -159,9 +159,9 @@ pub(super) async fn list(
 }
 
 /// The result of a parked call.
-pub(super) async fn wait(stage: &mut Stage<'_>, parked: &ParkedCall) -> Result<(), Failure> {
+pub(super) async fn wait(stage: &mut Stage<'_>, parked: &TaskHandle) -> Result<(), Failure> {
     stage.step("waiting for its result").await?;
-    let answer = parked.wait(Some(Duration::from_secs(10))).await?;
+    let answer = parked.wait(Duration::from_secs(10)).await?;
     let task = answer.task.unwrap_or_default();
     let stdout = result::result_of(&task).map(stdout_text).unwrap_or_default();
     stage.text("stdout", &stdout).await?;
@@ -181,14 +181,14 @@ pub(super) async fn cancel(
     stage: &mut Stage<'_>,
     client: &Client,
     session: &str,
-) -> Result<ParkedCall, Failure> {
+) -> Result<TaskHandle, Failure> {
     stage.step("a parked command with a child process, cancelled").await?;
     let call = run_until_parked(stage, client, session, FAMILY, FAMILY_BUDGET).await?;
     let pids = pids(&call).await?;
     stage.say(&format!("it wrote its process ids: {pids:?}")).await?;
     let alive = pids.len() == 2 && pids.iter().all(|&pid| is_alive(pid));
     stage.check("both processes run", alive).await?;
-    let answer = call.cancel(false, "shown enough").await?;
+    let answer = call.cancel("shown enough").await?;
     let task = answer.task.unwrap_or_default();
     stage.say(&format!("{} {}", task.background_id, result::summary(&task))).await?;
     stage.check("it is cancelled", task.state() == State::Cancelled).await?;
@@ -203,7 +203,7 @@ pub(super) async fn cancel(
 pub(super) async fn restart(
     stage: &mut Stage<'_>,
     server: &mut Server,
-    calls: &[ParkedCall],
+    calls: &[TaskHandle],
 ) -> Result<(), Failure> {
     stage.step("the server is stopped and started again on the same store").await?;
     let mut before = Vec::new();
@@ -214,7 +214,7 @@ pub(super) async fn restart(
     stage.say(&format!("a new server on {}", server.endpoint)).await?;
     let client = server.client(Some(REQUEST_TIME_MAX))?;
     for (task, bytes) in before {
-        let call = client.parked_call(task.background_id.as_str());
+        let call = client.tasks().handle(task.background_id.as_str());
         let same_task = call.get().await? == task;
         stage
             .check(&format!("{} is the same, with its result", task.background_id), same_task)
@@ -233,7 +233,7 @@ async fn run_until_parked(
     session: &str,
     command: &str,
     budget: Duration,
-) -> Result<ParkedCall, Failure> {
+) -> Result<TaskHandle, Failure> {
     stage.say(&format!("$ {command}")).await?;
     let request = RunToolRequest {
         session_id: session.to_owned(),
@@ -243,12 +243,12 @@ async fn run_until_parked(
         call_budget: Some(to_wire(budget)),
         ..Default::default()
     };
-    match client.run_tool(request).await? {
+    match client.tools().run(request).await? {
         RunOutcome::Parked(call) => {
             stage.check(&format!("parked as {}", call.background_id()), true).await?;
             Ok(call)
         }
-        RunOutcome::Finished(_) | RunOutcome::Checked(_) => {
+        _ => {
             let claim = "the call is parked";
             stage.check(claim, false).await?;
             Err(Failure::answer(claim))
@@ -287,7 +287,7 @@ fn stdout_text(result: &ToolResult) -> String {
 }
 
 /// All output of a task that has ended.
-async fn output(call: &ParkedCall) -> Result<Vec<u8>, Failure> {
+async fn output(call: &TaskHandle) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut chunks = std::pin::pin!(call.output(OutputOptions::default()));
     while let Some(chunk) = chunks.next().await {
@@ -297,7 +297,7 @@ async fn output(call: &ParkedCall) -> Result<Vec<u8>, Failure> {
 }
 
 /// The process ids on the first line of the output, which is waited for.
-async fn pids(call: &ParkedCall) -> Result<Vec<u32>, Failure> {
+async fn pids(call: &TaskHandle) -> Result<Vec<u32>, Failure> {
     let mut bytes = Vec::new();
     let mut chunks = std::pin::pin!(call.output(OutputOptions::default()));
     while let Some(chunk) = chunks.next().await {
