@@ -6,7 +6,7 @@ use crate::{
     error::Error,
     options::RetryBudget,
     stream::{CallRequest, CallStream},
-    task::TaskHandle,
+    task::{ParkedAnswer, TaskHandle},
     transport::{
         attempts::Attempts,
         connection::Connection,
@@ -129,6 +129,14 @@ pub enum RunOutcome {
 }
 
 /// A call that ended within its budget.
+///
+/// ```
+/// use callpark_client::FinishedCall;
+///
+/// fn has_failed(call: &FinishedCall) -> bool {
+///     call.result.is_error
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FinishedCall {
@@ -145,18 +153,18 @@ pub struct FinishedCall {
 impl RunOutcome {
     /// Returns the outcome, or `None` if the answer lacks one although it is no dry run.
     fn new(connection: &Connection, mut answer: v1::RunToolResponse) -> Option<Self> {
-        match answer.outcome.take() {
-            Some(Outcome::Result(result)) => {
-                let v1::RunToolResponse { session_id, call_id, replayed, .. } = answer;
-                let call = FinishedCall { session_id, call_id, result, replayed };
-                Some(Self::Finished(Box::new(call)))
+        let Some(outcome) = answer.outcome.take() else {
+            return answer.dry_run.then(|| Self::Checked(Box::new(answer)));
+        };
+        let v1::RunToolResponse { session_id, call_id, replayed, .. } = answer;
+        Some(match outcome {
+            Outcome::Result(result) => {
+                Self::Finished(Box::new(FinishedCall { session_id, call_id, result, replayed }))
             }
-            Some(Outcome::Parked(parked)) => {
-                let background_id = parked.background_id.clone();
-                answer.outcome = Some(Outcome::Parked(parked));
-                Some(Self::Parked(TaskHandle::parked(connection, background_id, answer)))
+            Outcome::Parked(notice) => {
+                let answer = ParkedAnswer { session_id, call_id, replayed, notice };
+                Self::Parked(TaskHandle::parked(connection, answer))
             }
-            None => answer.dry_run.then(|| Self::Checked(Box::new(answer))),
-        }
+        })
     }
 }

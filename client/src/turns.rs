@@ -17,11 +17,13 @@ use crate::{
 /// [`Client::turns`](crate::Client::turns) returns it.
 ///
 /// ```no_run
-/// use callpark_client::{Client, Error, RunTurn};
+/// use callpark_client::{Client, Error, RunTurn, TurnOutcome};
 ///
 /// # async fn show(client: Client) -> Result<(), Error> {
-/// let answer = client.turns().run(RunTurn::new("Which tests fail, and why?")).await?;
-/// println!("{}", answer.final_text);
+/// let outcome = client.turns().run(RunTurn::new("Which tests fail, and why?")).await?;
+/// if let TurnOutcome::Finished(turn) = outcome {
+///     println!("{}", turn.final_text);
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -35,8 +37,8 @@ impl<'a> Turns<'a> {
         Self { connection }
     }
 
-    /// Sends a prompt to an agent and returns the end of its turn. A turn that fails is not an error
-    /// but an answer that contains the error of the turn.
+    /// Sends a prompt to an agent and returns the outcome of its turn. A turn that fails is not an
+    /// error but an outcome that contains the error of the turn.
     ///
     /// A deadline or an interruption parks the turn, which continues. The repeated request attaches
     /// to the same turn.
@@ -45,12 +47,10 @@ impl<'a> Turns<'a> {
     /// NOT_FOUND `SESSION_NOT_FOUND` or `MODEL_NOT_FOUND`; ABORTED `SESSION_BUSY`; ALREADY_EXISTS
     /// `REQUEST_ID_REUSED`; FAILED_PRECONDITION `SESSION_CLOSED`; RESOURCE_EXHAUSTED `SESSION_LIMIT`,
     /// `TASK_LIMIT` or `STORAGE_FULL`.
-    pub async fn run(
-        self,
-        request: impl Into<v1::RunTurnRequest>,
-    ) -> Result<v1::RunTurnResponse, Error> {
+    pub async fn run(self, request: impl Into<v1::RunTurnRequest>) -> Result<TurnOutcome, Error> {
         let attempts = Attempts::new(self.connection, "ToolRunner.RunTurn", RetryBudget::Start);
-        send(attempts, identify(request.into()), rpc!(tool_runner.run_turn)).await
+        let answer = send(attempts, identify(request.into()), rpc!(tool_runner.run_turn)).await?;
+        Ok(TurnOutcome::Finished(Box::new(answer)))
     }
 
     /// Sends a prompt to an agent and streams the events of its turn, including those of its calls.
@@ -75,4 +75,22 @@ impl<'a> Turns<'a> {
         let attempts = Attempts::new(self.connection, "ToolRunner.CancelTurn", RetryBudget::Start);
         send(attempts, identify(request.into()), rpc!(tool_runner.cancel_turn)).await
     }
+}
+
+/// The outcome of a turn.
+///
+/// ```
+/// use callpark_client::TurnOutcome;
+///
+/// fn print(outcome: &TurnOutcome) {
+///     if let TurnOutcome::Finished(turn) = outcome {
+///         println!("{}", turn.final_text);
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum TurnOutcome {
+    /// The turn has ended. This includes failures: `error` is set then.
+    Finished(Box<v1::RunTurnResponse>),
 }

@@ -160,8 +160,7 @@ impl Asking {
                     result: Some(call.result),
                 })),
                 Ok(RunOutcome::Parked(parked)) => {
-                    let call_id = parked.answer().map(|answer| answer.call_id.clone());
-                    let call_id = call_id.unwrap_or_default();
+                    let call_id = parked.call_id().unwrap_or_default().to_owned();
                     story.note(Ok(Told { call_id, ..Told::default() }));
                     wait(&parked, &mut story).await;
                 }

@@ -8,6 +8,15 @@ use tonic_types::StatusExt as _;
 use crate::error::Reason;
 
 /// The typed details of an error that the server returned.
+///
+/// ```
+/// use callpark_client::Error;
+///
+/// fn log(error: &Error) {
+///     let details = error.details();
+///     eprintln!("{error}; request {}, {:?}", details.request_id, details.metadata);
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Details {
@@ -30,6 +39,16 @@ pub struct Details {
 }
 
 /// One violation of a request.
+///
+/// ```
+/// use callpark_client::Error;
+///
+/// fn print_bad_fields(error: &Error) {
+///     for violation in error.field_violations() {
+///         eprintln!("{}: {}", violation.subject, violation.description);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Violation {
@@ -40,6 +59,14 @@ pub struct Violation {
 }
 
 /// A resource that an error is about.
+///
+/// ```
+/// use callpark_client::Error;
+///
+/// fn missing_id(error: &Error) -> Option<&str> {
+///     error.resource().map(|resource| resource.name.as_str())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resource {

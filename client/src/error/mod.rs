@@ -44,6 +44,13 @@ struct Inner {
 }
 
 /// The origin of an error.
+///
+/// ```
+/// use callpark_client::{Client, ClientOptions, Origin};
+///
+/// let error = Client::new(ClientOptions::new("localhost")).unwrap_err();
+/// assert_eq!(error.origin(), Origin::Options);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Origin {

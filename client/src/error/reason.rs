@@ -52,6 +52,8 @@ reasons! {
     ApprovalNotOpen = "APPROVAL_NOT_OPEN",
     /// INVALID_ARGUMENT: the arguments do not satisfy the schema of the tool.
     ArgumentsInvalid = "ARGUMENTS_INVALID",
+    /// CANCELLED: the caller cancelled the request.
+    Cancelled = "CANCELLED",
     /// UNAUTHENTICATED: the server does not accept the token.
     CredentialsInvalid = "CREDENTIALS_INVALID",
     /// UNAUTHENTICATED: the request carries no token.
@@ -74,6 +76,10 @@ reasons! {
     InvalidField = "INVALID_FIELD",
     /// FAILED_PRECONDITION: the lease has expired.
     LeaseExpired = "LEASE_EXPIRED",
+    /// INVALID_ARGUMENT: the request is not a valid encoding of its message.
+    MalformedMessage = "MALFORMED_MESSAGE",
+    /// RESOURCE_EXHAUSTED: the request is larger than the server accepts.
+    MessageTooLarge = "MESSAGE_TOO_LARGE",
     /// NOT_FOUND: there is no such model.
     ModelNotFound = "MODEL_NOT_FOUND",
     /// UNIMPLEMENTED: the server does not offer the RPC.
@@ -90,7 +96,9 @@ reasons! {
     SequenceAhead = "SEQUENCE_AHEAD",
     /// OUT_OF_RANGE: the requested events are no longer kept.
     SequenceTrimmed = "SEQUENCE_TRIMMED",
-    /// ABORTED: the session already runs a turn.
+    /// The server that ran a task stopped or failed. Part of a task's outcome, not of an RPC error.
+    ServerLost = "SERVER_LOST",
+    /// ABORTED: the session already runs a turn or has a live task.
     SessionBusy = "SESSION_BUSY",
     /// FAILED_PRECONDITION: the session is closed.
     SessionClosed = "SESSION_CLOSED",
@@ -110,8 +118,14 @@ reasons! {
     TaskNotFound = "TASK_NOT_FOUND",
     /// FAILED_PRECONDITION: the task has not finished.
     TaskRunning = "TASK_RUNNING",
+    /// PERMISSION_DENIED: the session does not allow the tool.
+    ToolNotAllowed = "TOOL_NOT_ALLOWED",
     /// NOT_FOUND: there is no such tool.
     ToolNotFound = "TOOL_NOT_FOUND",
+    /// UNIMPLEMENTED: the server has no such method.
+    UnknownMethod = "UNKNOWN_METHOD",
+    /// UNIMPLEMENTED: the server does not support the compression of the request.
+    UnsupportedEncoding = "UNSUPPORTED_ENCODING",
 }
 
 impl From<String> for Reason {

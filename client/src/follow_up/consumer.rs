@@ -51,7 +51,14 @@ pub struct FollowUpConsumer {
     finish_within: Duration,
 }
 
-/// The numbers of follow-ups that a consumer leased, by what happened to them.
+/// The numbers of follow-ups that a consumer leased, by outcome.
+///
+/// ```
+/// use callpark_client::ConsumerReport;
+///
+/// let report = ConsumerReport::default();
+/// assert_eq!((report.delivered, report.failed, report.released, report.expired), (0, 0, 0, 0));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerReport {

@@ -20,6 +20,16 @@ use crate::error::Error;
 pub type OnRetry = Arc<dyn Fn(&RetryNotice<'_>) + Send + Sync>;
 
 /// A failed attempt that is followed by another one.
+///
+/// ```
+/// use callpark_client::{RetryBudget, RetryNotice};
+///
+/// fn print(notice: &RetryNotice<'_>) {
+///     if notice.budget == Some(RetryBudget::Resume) {
+///         eprintln!("the connection was lost; next attempt in {:?}", notice.delay);
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RetryNotice<'a> {
@@ -45,6 +55,18 @@ pub struct RetryNotice<'a> {
 }
 
 /// The budget that a retry draws on.
+///
+/// ```
+/// use callpark_client::{ClientOptions, RetryBudget};
+///
+/// fn attempts_max(options: &ClientOptions, budget: RetryBudget) -> u32 {
+///     match budget {
+///         RetryBudget::Start => options.start_attempts,
+///         _ => options.resume_attempts,
+///     }
+/// }
+/// # assert_eq!(attempts_max(&ClientOptions::default(), RetryBudget::Resume), 10);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RetryBudget {

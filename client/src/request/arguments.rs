@@ -4,9 +4,16 @@ use prost_types::Struct;
 
 use crate::error::Error;
 
-/// Arguments of a tool call: a [`prost_types::Struct`], or with the feature `json` a
-/// [`serde_json::Value`] that is an object. Sealed.
-#[cfg_attr(not(feature = "json"), doc = "\n[`serde_json::Value`]: https://docs.rs/serde_json")]
+/// Arguments of a tool call: a [`prost_types::Struct`] or, with the feature `json`, a
+/// `serde_json::Value` that is an object. Sealed.
+///
+/// ```
+/// use callpark_client::{IntoArguments as _, Origin};
+/// use serde_json::json;
+///
+/// assert!(json!({ "command": "ls" }).into_arguments().is_ok());
+/// assert_eq!(json!("ls").into_arguments().unwrap_err().origin(), Origin::Request);
+/// ```
 pub trait IntoArguments: sealed::Sealed {
     /// Converts the arguments.
     ///

@@ -18,6 +18,17 @@ use crate::{
 };
 
 /// An item of a [`WatchStream`].
+///
+/// ```
+/// use callpark_client::WatchItem;
+///
+/// fn print(item: &WatchItem) {
+///     if let WatchItem::Changed { tasks, watch_sequence } = item {
+///         println!("change {watch_sequence}: {} tasks", tasks.len());
+///     }
+/// }
+/// # print(&WatchItem::Began { watch_sequence: 1 });
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum WatchItem {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use callpark_proto::v1::run_tool_response::Outcome;
-
 use crate::{
     error::Error,
     request::CancelTask,
@@ -39,21 +37,27 @@ use crate::{
 pub struct TaskHandle {
     connection: Connection,
     background_id: String,
-    answer: Option<Arc<v1::RunToolResponse>>,
+    parked: Option<Arc<ParkedAnswer>>,
+}
+
+/// The answer with which the server parked a call.
+#[derive(Debug)]
+pub(crate) struct ParkedAnswer {
+    pub(crate) session_id: String,
+    pub(crate) call_id: String,
+    pub(crate) replayed: bool,
+    pub(crate) notice: v1::ParkedCall,
 }
 
 impl TaskHandle {
     pub(crate) fn new(connection: &Connection, background_id: String) -> Self {
-        Self { connection: connection.clone(), background_id, answer: None }
+        Self { connection: connection.clone(), background_id, parked: None }
     }
 
     /// Creates the handle of a call that was parked with this answer.
-    pub(crate) fn parked(
-        connection: &Connection,
-        background_id: String,
-        answer: v1::RunToolResponse,
-    ) -> Self {
-        Self { answer: Some(Arc::new(answer)), ..Self::new(connection, background_id) }
+    pub(crate) fn parked(connection: &Connection, answer: ParkedAnswer) -> Self {
+        let background_id = answer.notice.background_id.clone();
+        Self { parked: Some(Arc::new(answer)), ..Self::new(connection, background_id) }
     }
 
     /// Returns the id of the task: `bg-` and 32 hex digits.
@@ -61,19 +65,25 @@ impl TaskHandle {
         &self.background_id
     }
 
-    /// Returns the answer with which the server parked the call, or `None` if the handle was created
-    /// from an id.
-    pub fn answer(&self) -> Option<&v1::RunToolResponse> {
-        self.answer.as_deref()
+    /// Returns the session of the parked call, or `None` if the handle was created from an id.
+    pub fn session_id(&self) -> Option<&str> {
+        self.parked.as_ref().map(|parked| parked.session_id.as_str())
     }
 
-    /// Returns the parked call as the server described it: the text for a model, the task at that
-    /// moment, and a suggested wait. `None` if the handle was created from an id.
+    /// Returns the id of the parked call, or `None` if the handle was created from an id.
+    pub fn call_id(&self) -> Option<&str> {
+        self.parked.as_ref().map(|parked| parked.call_id.as_str())
+    }
+
+    /// Returns `true` if an earlier request with the same `request_id` started the call.
+    pub fn replayed(&self) -> bool {
+        self.parked.as_ref().is_some_and(|parked| parked.replayed)
+    }
+
+    /// Returns the description of the parked call: the text for a model, the task at that moment, and
+    /// a suggested wait. `None` if the handle was created from an id.
     pub fn notice(&self) -> Option<&v1::ParkedCall> {
-        match self.answer()?.outcome.as_ref()? {
-            Outcome::Parked(parked) => Some(parked),
-            Outcome::Result(_) => None,
-        }
+        self.parked.as_ref().map(|parked| &parked.notice)
     }
 
     /// Returns the current state of the task.

@@ -18,6 +18,7 @@ use crate::{
     v1,
 };
 
+pub(crate) use handle::ParkedAnswer;
 pub use handle::TaskHandle;
 pub use output::{OutputChunk, OutputOptions, OutputReader};
 pub use wait::WaitLimit;

@@ -44,8 +44,8 @@ pub struct OutputOptions {
     pub tail_lines: Option<i32>,
     /// The maximum number of bytes in one chunk, up to 1 MiB. Default: 256 KiB.
     pub chunk_bytes_max: i32,
-    /// Whether to wait for more output until the task has ended. Otherwise the stream ends with the
-    /// output so far. Default: `true`.
+    /// `true` to wait for more output until the task has ended, `false` to end with the output so far.
+    /// Default: `true`.
     pub follow: bool,
 }
 
@@ -104,6 +104,17 @@ impl Default for OutputOptions {
 }
 
 /// A part of the output of a task.
+///
+/// ```
+/// use callpark_client::OutputChunk;
+///
+/// fn print(chunk: &OutputChunk) {
+///     if chunk.skipped_bytes > 0 {
+///         println!("[{} bytes were dropped]", chunk.skipped_bytes);
+///     }
+///     print!("{}", String::from_utf8_lossy(&chunk.data));
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputChunk {

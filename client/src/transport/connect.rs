@@ -16,7 +16,13 @@ use crate::{
     options::{ClientOptions, TlsOptions},
 };
 
-/// A boxed byte stream that carries one connection. See [`Connector`].
+/// A boxed byte stream that carries one connection. A [`Connector`] returns it.
+///
+/// ```
+/// let (client_end, _server_end) = tokio::io::duplex(1024);
+/// let connection: callpark_client::BoxIo = Box::new(client_end);
+/// # drop(connection);
+/// ```
 pub type BoxIo = Box<dyn Io>;
 
 /// A function that opens a connection each time it is called.
@@ -39,6 +45,13 @@ pub type BoxIo = Box<dyn Io>;
 pub type Connector = Arc<dyn Fn() -> BoxFuture<'static, io::Result<BoxIo>> + Send + Sync>;
 
 /// The requirements on a connection. Implemented for every type that meets them; sealed.
+///
+/// ```
+/// fn check(_: &impl callpark_client::Io) {}
+///
+/// let (client_end, _server_end) = tokio::io::duplex(1024);
+/// check(&client_end);
+/// ```
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + sealed::Sealed {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}

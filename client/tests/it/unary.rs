@@ -290,7 +290,7 @@ async fn a_tool_is_run_to_its_result_or_parked() {
     assert_eq!((call.call_id.as_str(), &call.result), ("call-1", &failed));
     let RunOutcome::Parked(call) = client.tools().run(run()).await.unwrap() else { panic!() };
     assert_eq!((call.background_id(), call.notice()), ("bg-1", Some(&parked)));
-    assert_eq!(call.answer().unwrap().session_id, "ses-1");
+    assert_eq!((call.session_id(), call.call_id()), (Some("ses-1"), Some("call-1")));
     assert!(matches!(client.tools().run(run()).await.unwrap(), RunOutcome::Checked(_)));
     assert_eq!(client.tools().run(run()).await.unwrap_err().origin(), Origin::Answer);
 }
