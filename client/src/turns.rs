@@ -13,7 +13,7 @@ use crate::{
     v1,
 };
 
-/// The turns of agents: prompts and what the agents make of them.
+/// The turns of agents: a turn is a prompt and everything that an agent does to answer it.
 /// [`Client::turns`](crate::Client::turns) returns it.
 ///
 /// ```no_run

@@ -26,7 +26,7 @@ pub struct RunTurn {
     background: Background,
 }
 
-/// The fields that only a turn in the background has.
+/// The fields that the contract has for turns in the background only.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Background {
     execution_timeout: Option<prost_types::Duration>,

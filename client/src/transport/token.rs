@@ -76,7 +76,7 @@ impl Tokens {
     }
 
     async fn fetch(&self, current: &mut Option<Current>) -> io::Result<Bearer> {
-        // Progress before the file is read: a change in between makes it read again.
+        // Taken before the file is read, so that a change in between causes another read.
         let stamp = self.stamp().await?;
         let token = match &self.source {
             TokenSource::None => SecretString::default(),
