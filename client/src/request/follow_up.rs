@@ -13,6 +13,7 @@ builder! {
     /// let request = ListFollowUps::new().state(v1::FollowUpState::DeadLettered);
     /// assert_eq!(v1::ListFollowUpsRequest::from(request).states.len(), 1);
     /// ```
+    #[derive(Default)]
     ListFollowUps(ListFollowUpsRequest) {
         /// Selects the follow-ups of this session.
         session_id: text,
@@ -32,12 +33,6 @@ impl ListFollowUps {
     }
 }
 
-impl Default for ListFollowUps {
-    fn default() -> Self {
-        Self { message: v1::ListFollowUpsRequest::default() }
-    }
-}
-
 builder! {
     /// Follow-ups to lease, for [`FollowUps::lease`](crate::FollowUps::lease).
     ///
@@ -49,6 +44,7 @@ builder! {
     /// let request = LeaseFollowUps::new().max_follow_ups(10).wait(Duration::from_secs(60));
     /// assert_eq!(v1::LeaseFollowUpsRequest::from(request).max_follow_ups, 10);
     /// ```
+    #[derive(Default)]
     LeaseFollowUps(LeaseFollowUpsRequest) {
         /// Leases follow-ups of this session only. Default: of all sessions of the caller.
         session_id: text,
@@ -70,12 +66,6 @@ impl LeaseFollowUps {
     /// Leases follow-ups of all sessions of the caller.
     pub fn new() -> Self {
         Self::default()
-    }
-}
-
-impl Default for LeaseFollowUps {
-    fn default() -> Self {
-        Self { message: v1::LeaseFollowUpsRequest::default() }
     }
 }
 

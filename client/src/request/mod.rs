@@ -22,12 +22,12 @@ pub use task::{
 /// Defines a builder: its message and its setters, each with the kind of its field.
 macro_rules! builder {
     (
-        $(#[$type_doc:meta])*
+        $(#[$attribute:meta])*
         $builder:ident($message:ident) {
             $($(#[$doc:meta])* $field:ident: $kind:tt $(($($kind_argument:tt)*))?,)*
         }
     ) => {
-        $(#[$type_doc])*
+        $(#[$attribute])*
         #[derive(Clone, Debug, PartialEq)]
         #[must_use = "a request does nothing until it is sent"]
         pub struct $builder {

@@ -12,6 +12,7 @@ builder! {
     /// let message = v1::CreateSessionRequest::from(request);
     /// assert_eq!(message.allowed_tools, ["bash"]);
     /// ```
+    #[derive(Default)]
     CreateSession(CreateSessionRequest) {
         /// Sets the id under which the request can be repeated, a UUID. Default: the client creates
         /// one.
@@ -47,12 +48,6 @@ impl CreateSession {
     }
 }
 
-impl Default for CreateSession {
-    fn default() -> Self {
-        Self { message: v1::CreateSessionRequest::default() }
-    }
-}
-
 builder! {
     /// A selection of sessions, for [`Sessions::list`](crate::Sessions::list).
     ///
@@ -63,6 +58,7 @@ builder! {
     /// let message = v1::ListSessionsRequest::from(request);
     /// assert_eq!((message.state(), message.page_size), (v1::SessionState::Open, 20));
     /// ```
+    #[derive(Default)]
     ListSessions(ListSessionsRequest) {
         /// Selects the sessions in this state.
         state: choice(v1::SessionState),
@@ -81,12 +77,6 @@ impl ListSessions {
     /// Selects all sessions of the caller.
     pub fn new() -> Self {
         Self::default()
-    }
-}
-
-impl Default for ListSessions {
-    fn default() -> Self {
-        Self { message: v1::ListSessionsRequest::default() }
     }
 }
 

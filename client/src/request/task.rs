@@ -45,6 +45,7 @@ builder! {
     /// let request = ListTasks::new().state(v1::State::Failed).state(v1::State::TimedOut);
     /// assert_eq!(v1::ListRequest::from(request).states.len(), 2);
     /// ```
+    #[derive(Default)]
     ListTasks(ListRequest) {
         /// Selects the tasks of this session.
         session_id: text,
@@ -67,12 +68,6 @@ impl ListTasks {
     /// Selects all tasks of the caller.
     pub fn new() -> Self {
         Self::default()
-    }
-}
-
-impl Default for ListTasks {
-    fn default() -> Self {
-        Self { message: v1::ListRequest::default() }
     }
 }
 
@@ -186,6 +181,7 @@ builder! {
     /// let request = WatchTasks::new().session_id("ses-1").watch_sequence(7);
     /// assert_eq!(v1::WatchRequest::from(request).watch_sequence, Some(7));
     /// ```
+    #[derive(Default)]
     WatchTasks(WatchRequest) {
         /// Watches the tasks of this session only. Default: all tasks of the caller.
         session_id: text,
@@ -199,12 +195,6 @@ impl WatchTasks {
     /// Watches all tasks of the caller.
     pub fn new() -> Self {
         Self::default()
-    }
-}
-
-impl Default for WatchTasks {
-    fn default() -> Self {
-        Self { message: v1::WatchRequest::default() }
     }
 }
 
