@@ -69,8 +69,7 @@ impl Server {
 
     /// A `callpark-client` as its options stand by default.
     pub(crate) fn client(&self) -> Result<callpark_client::Client> {
-        let endpoint = self.endpoint.clone();
-        let options = callpark_client::ClientOptions { endpoint, ..Default::default() };
+        let options = callpark_client::ClientOptions::new(self.endpoint.clone());
         Ok(callpark_client::Client::new(options)?)
     }
 

@@ -1,5 +1,5 @@
-//! Follows a session to its end, over cuts and restarts of the server. Stop the server while this
-//! runs, and start it again: no event is missing, and none comes twice.
+//! Follows a session to its end, despite interruptions and restarts of the server. Stop the server while
+//! this runs, and start it again: no event is missing, and none is delivered twice.
 //!
 //! ```sh
 //! callpark serve &
@@ -7,11 +7,11 @@
 //! cargo run -p callpark-client --example follow_session -- ses-… # a session of `callpark sessions`
 //! ```
 //!
-//! Without a session it makes one, runs a call in it, and closes it.
+//! Without an argument it creates a session, runs a call in it, and closes it.
 
 use std::error::Error;
 
-use callpark_client::{Client, SessionItem, v1};
+use callpark_client::{Client, CloseSession, CreateSession, SessionEvents, SessionItem};
 use futures::TryStreamExt as _;
 
 mod support;
@@ -23,14 +23,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(session_id) => session_id,
         None => short_session(&client).await?,
     };
-    let request = v1::StreamSessionRequest { session_id, ..Default::default() };
-    let mut stream = client.stream_session(request);
+    let mut stream = client.sessions().events(SessionEvents::new(session_id));
     while let Some(item) = stream.try_next().await? {
         match item {
             SessionItem::Event(event) => println!("{} {:?}", event.sequence, event.payload),
             SessionItem::Snapshot(snapshot) => println!("the head is {}", snapshot.head_sequence),
-            SessionItem::CaughtUp { .. } => println!("from here on live"),
-            SessionItem::Resumed { .. } => println!("the connection was lost, and is back"),
+            SessionItem::CaughtUp { .. } => println!("live events follow"),
+            SessionItem::Resumed { .. } => println!("the connection was restored"),
             SessionItem::Gap { from, to } => println!("{from} to {to} are no longer kept"),
             other => println!("{other:?}"),
         }
@@ -40,11 +39,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn short_session(client: &Client) -> Result<String, callpark_client::Error> {
-    let session = client.create_session(v1::CreateSessionRequest::default()).await?;
-    let session_id = session.session.unwrap_or_default().session_id;
-    let call = v1::RunToolRequest { session_id: session_id.clone(), ..support::bash("echo hello") };
-    client.run_tool(call).await?;
-    let close = v1::CloseSessionRequest { session_id: session_id.clone(), ..Default::default() };
-    client.close_session(close).await?;
+    let answer = client.sessions().create(CreateSession::new()).await?;
+    let session_id = answer.session.unwrap_or_default().session_id;
+    client.tools().run(support::bash("echo hello")?.session_id(&session_id)).await?;
+    client.sessions().close(CloseSession::new(&session_id)).await?;
     Ok(session_id)
 }

@@ -1,4 +1,5 @@
-//! Hears of background tasks that end, each once, until Ctrl-C. What is under way then may still end.
+//! Prints the follow-up of each background task that ends, until Ctrl-C. Handlers that are running then
+//! may still finish.
 //!
 //! ```sh
 //! callpark serve &
@@ -16,27 +17,24 @@ mod support;
 async fn main() -> Result<(), Box<dyn Error>> {
     let client = support::client()?;
     let command = std::env::args().nth(1).unwrap_or_else(|| "echo done".to_owned());
-    let v1::RunToolRequest { tool, arguments, .. } = support::bash(&command);
-    let follow_up = v1::FollowUpPolicy::OnFinish.into();
-    let call = v1::ToolCall { tool, arguments, follow_up, ..Default::default() };
-    let work = Some(v1::start_request::Work::ToolCall(call));
-    client.start(v1::StartRequest { work, ..Default::default() }).await?;
+    let call = support::bash(&command)?.follow_up(v1::FollowUpPolicy::OnFinish);
+    client.tasks().start(call).await?;
 
-    // A program that must not forget what it has done keeps the keys where it keeps its effects.
+    // A program whose effects must happen exactly once stores the keys together with its effects.
     let handled = Mutex::new(HashSet::new());
     let handle = async |follow_up: v1::FollowUp| {
-        let new = handled.lock().is_ok_and(|mut keys| keys.insert(follow_up.dedupe_key));
-        if new {
+        let is_new = handled.lock().is_ok_and(|mut keys| keys.insert(follow_up.dedupe_key));
+        if is_new {
             println!("{}\n", follow_up.message);
         }
         Ok::<_, Infallible>(())
     };
     let stop = async {
-        // Without a handler for it, Ctrl-C ends the program at once.
+        // If no handler can be installed, Ctrl-C ends the program at once.
         let _ = tokio::signal::ctrl_c().await;
     };
-    let follow_ups = client.follow_ups().consumer("the example");
-    let done = follow_ups.for_each_concurrent(4, stop, handle).await?;
-    println!("{done:?}");
+    let consumer = client.follow_ups().consumer().name("the example");
+    let report = consumer.for_each_concurrent(4, stop, handle).await?;
+    println!("{report:?}");
     Ok(())
 }

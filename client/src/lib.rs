@@ -1,28 +1,34 @@
-//! A client of callpark, a gRPC service that runs the tool calls of AI agents and parks the slow
-//! ones.
+//! The Rust client of callpark, a gRPC service that runs the tool calls of AI agents. A call that takes
+//! longer than its budget is parked: it continues in the background, and its caller receives an id.
 //!
-//! [`Client`] has a method for each RPC that runs tools, holds sessions and handles background
-//! tasks. It connects at the first call, sends every call again that is safe to repeat, and resumes
-//! streams where they were cut:
+//! # Overview
 //!
-//! - A call is sent again after UNAVAILABLE and after a cut of the connection, and after nothing
-//!   else. Rate limits and every other code come back as an [`Error`] at once. A `request_id` that
-//!   the caller left empty is made by the client and kept over all tries, so that a call whose answer
-//!   was lost never runs twice.
-//! - A stream ([`Client::stream_session`], [`Client::stream_tool`], [`Client::stream_turn`],
-//!   [`Client::watch`]) goes on after
-//!   cuts, restarts of the server, drains and missed heartbeats. Each event is handed out once, in
-//!   order; a hole in the log or another log is an item of its own.
-//! - A parked call is a [`ParkedCall`]: wait for it, for any time, cancel it, follow its output.
-//! - [`FollowUps`] hears of tasks that ended: it leases their follow-ups, hands each to a handler,
-//!   renews its lease meanwhile and acknowledges it. It alone waits rate limits out.
+//! A [`Client`] connects at its first call and is cheap to clone. Its methods are grouped into five
+//! handles:
+//!
+//! | Handle | Type | Methods |
+//! | --- | --- | --- |
+//! | [`client.tools()`](Client::tools) | [`Tools`] | list tools, run a call, stream a call |
+//! | [`client.tasks()`](Client::tasks) | [`Tasks`] | start, get, list, wait for, watch, cancel and delete background tasks, read their output |
+//! | [`client.sessions()`](Client::sessions) | [`Sessions`] | create, get, list and close sessions, stream their events |
+//! | [`client.turns()`](Client::turns) | [`Turns`] | run, stream and cancel the turns of agents |
+//! | [`client.follow_ups()`](Client::follow_ups) | [`FollowUps`] | consume the follow-ups of tasks that have ended, or list, lease, acknowledge and retry them |
+//!
+//! A method takes a builder such as [`RunTool`], or the message of the contract in [`v1`] that the
+//! builder converts into. The answers are messages of the contract, with three additions: a parked
+//! call is a [`TaskHandle`], streams are `Stream`s, and errors are an [`Error`] with a [`Reason`].
+//!
+//! # Example
 //!
 //! ```
-//! use std::collections::BTreeMap;
+//! use std::time::Duration;
 //!
-//! use callpark_client::{Client, ClientOptions, OutputOptions, RunOutcome, SessionItem, TokenSource, v1};
+//! use callpark_client::{
+//!     Client, ClientOptions, OutputOptions, RunOutcome, RunTool, SessionEvents, SessionItem,
+//!     TokenSource, WaitLimit, v1,
+//! };
 //! use futures::TryStreamExt as _;
-//! use prost_types::{Duration, Struct, Value, value::Kind};
+//! use serde_json::json;
 //!
 //! # use callpark::{Config, Server, config::{Environment, LoadOptions}};
 //! #
@@ -39,46 +45,37 @@
 //! # let token_file = app.token_file().ok_or("no token file")?.to_owned();
 //! # let stop = tokio_util::sync::CancellationToken::new();
 //! # let server = tokio::spawn(app.run(stop.clone()));
-//! let client = Client::new(ClientOptions {
-//!     endpoint, // such as http://127.0.0.1:50051
-//!     token: TokenSource::File(token_file),
-//!     ..ClientOptions::default()
-//! })?;
+//! let options = ClientOptions::new(endpoint) // such as http://127.0.0.1:50051
+//!     .with_token(TokenSource::File(token_file));
+//! let client = Client::new(options)?;
 //!
-//! // A call that outlasts its budget is parked: it goes on, and has an id.
-//! let command = Kind::StringValue("echo one; sleep 0.3; echo two".to_owned());
-//! let fields = BTreeMap::from([("command".to_owned(), Value { kind: Some(command) })]);
-//! let request = v1::RunToolRequest {
-//!     tool: "bash".to_owned(),
-//!     arguments: Some(Struct { fields }),
-//!     call_budget: Some(Duration { seconds: 0, nanos: 100_000_000 }),
-//!     ..v1::RunToolRequest::default()
+//! // This call takes longer than its budget, so it is parked.
+//! let request = RunTool::new("bash")
+//!     .arguments(json!({ "command": "echo one; sleep 0.3; echo two" }))?
+//!     .call_budget(Duration::from_millis(100));
+//! let RunOutcome::Parked(task) = client.tools().run(request).await? else {
+//!     panic!("it finished within its budget")
 //! };
-//! let RunOutcome::Parked(parked) = client.run_tool(request).await? else { panic!("it was quick") };
 //!
-//! // Its output can be followed, and its end waited for, for any time.
-//! let mut output = parked.output(OutputOptions::default());
+//! // Follow its output, and wait until it has ended.
+//! let mut output = task.output(OutputOptions::new());
 //! let mut text = Vec::new();
 //! while let Some(chunk) = output.try_next().await? {
 //!     text.extend_from_slice(&chunk.data);
 //! }
 //! assert_eq!(text, b"one\ntwo\n");
-//! let task = parked.wait(None).await?.task.unwrap_or_default();
+//! let task = task.wait(WaitLimit::Unbounded).await?.task.unwrap_or_default();
 //! assert_eq!(task.state(), v1::State::Succeeded);
 //!
-//! // What has happened is in the log of its session. Without `follow`, a stream ends at the head.
-//! let request = v1::StreamSessionRequest {
-//!     session_id: task.session_id,
-//!     follow: Some(false),
-//!     ..v1::StreamSessionRequest::default()
-//! };
-//! let mut stream = client.stream_session(request);
+//! // The log of its session has every event. Without `follow`, the stream ends at the head.
+//! let request = SessionEvents::new(task.session_id).follow(false);
+//! let mut stream = client.sessions().events(request);
 //! let mut sequences = Vec::new();
 //! while let Some(item) = stream.try_next().await? {
 //!     match item {
 //!         SessionItem::Event(event) => sequences.push(event.sequence),
 //!         SessionItem::Gap { from, to } => println!("{from} to {to} are no longer kept"),
-//!         SessionItem::Resumed { .. } => println!("the connection was lost, and is back"),
+//!         SessionItem::Resumed { .. } => println!("the connection was restored"),
 //!         _ => {}
 //!     }
 //! }
@@ -88,26 +85,51 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Retries
+//!
+//! The client retries after UNAVAILABLE and after an interruption of the connection, and after nothing
+//! else. Rate limits and all other codes are returned as an [`Error`] at once;
+//! [`Error::retryable`] and [`Error::retry_delay`] help a caller that wants to retry itself.
+//!
+//! A retry never runs work twice. Requests that create or change something carry a `request_id`. If
+//! the caller sets none, the client creates one and sends it with every attempt, so that the server
+//! recognizes a request whose answer was lost.
+//!
+//! There are two budgets: [`start_attempts`](ClientOptions::start_attempts) for a call, or for a stream
+//! before its first message, and [`resume_attempts`](ClientOptions::resume_attempts) for an established
+//! stream or a long wait. Progress resets the second one. Delays double up to a limit, with jitter; a
+//! delay that the server asks for takes precedence. [`ClientOptions::deadline`] limits a call over all
+//! its attempts, and [`ClientOptions::on_retry`] reports each retry.
+//!
+//! # Streams
+//!
+//! Streams ([`SessionStream`], [`CallStream`], [`WatchStream`], [`OutputReader`]) survive interruptions,
+//! restarts of the server and missed heartbeats. They resume after the last item, deliver each event
+//! once and in order, and report a gap in the log, or a log that was replaced, as an item of its own.
+//!
+//! # Follow-ups
+//!
+//! A follow-up is a record of a background task that has ended, which is to be delivered to an agent.
+//! A [`FollowUpConsumer`] leases follow-ups, passes each to a handler, renews the lease while the
+//! handler runs, and acknowledges the result. It also waits out rate limits.
+//!
+//! # Features
+//!
+//! - `json` (default): arguments of tools from `serde_json::json!`. Without it they are a
+//!   [`prost_types::Struct`].
 
-mod advice;
-mod call;
 mod client;
-mod connect;
 mod error;
-mod follow;
-mod follow_ups;
-mod lease;
-mod log;
+mod follow_up;
 mod options;
-mod output;
-mod parked;
-mod part_stream;
-mod retry;
-mod session_stream;
-mod token;
-mod unary;
-mod wait_many;
-mod watch;
+mod request;
+mod sessions;
+mod stream;
+mod task;
+mod tools;
+mod transport;
+mod turns;
 
 pub use callpark_proto::{google, v1};
 pub use prost_types;
@@ -116,14 +138,23 @@ pub use tonic::Code;
 
 pub use crate::{
     client::Client,
-    connect::{BoxIo, Connector, Io},
-    error::{Details, Error, Origin, Resource, Violation},
-    follow_ups::{FollowUps, FollowUpsDone},
-    options::{ClientOptions, OnRetry, RetryNotice, TlsOptions, TokenSource},
-    output::{OutputChunk, OutputOptions, OutputReader},
-    parked::{FinishedCall, ParkedCall, RunOutcome},
-    part_stream::{PartStream, ToolStream, TurnStream},
-    retry::Budget,
-    session_stream::{SessionItem, SessionStream},
-    watch::{WatchItem, WatchStream},
+    error::{Details, Error, Origin, Reason, Resource, Violation},
+    follow_up::{ConsumerReport, FollowUpConsumer, FollowUps},
+    options::{ClientOptions, OnRetry, RetryBudget, RetryNotice, TlsOptions, TokenSource},
+    request::{
+        AcknowledgeFollowUp, CancelTask, CancelTurn, CloseSession, CreateSession, DeleteTask,
+        IntoArguments, LeaseFollowUps, ListFollowUps, ListSessions, ListTasks, ListTools,
+        ReadOutput, ResolveApproval, RetryFollowUp, RunTool, RunTurn, SessionEvents, StartTask,
+        WatchTasks,
+    },
+    sessions::Sessions,
+    stream::{CallStream, SessionItem, SessionStream, WatchItem, WatchStream},
+    task::{OutputChunk, OutputOptions, OutputReader, TaskHandle, Tasks, WaitLimit},
+    tools::{FinishedCall, RunOutcome, Tools},
+    transport::connect::{BoxIo, Connector, Io},
+    turns::{TurnOutcome, Turns},
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

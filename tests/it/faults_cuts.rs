@@ -88,25 +88,22 @@ async fn proxy(server: &TestServer, damaged_max: usize, length_max: usize) -> Pr
 }
 
 fn client(server: &TestServer, proxy: &Proxy) -> Client {
-    let options = ClientOptions {
-        endpoint: proxy.endpoint.clone(),
-        token: TokenSource::Value(server.token().to_owned().into()),
-        start_attempts: 1_000,
-        resume_attempts: 1_000,
-        backoff: Duration::from_millis(1),
-        backoff_max: Duration::from_millis(2),
+    let options = ClientOptions::new(proxy.endpoint.clone())
+        .with_token(TokenSource::Value(server.token().to_owned().into()))
+        .with_start_attempts(1_000)
+        .with_resume_attempts(1_000)
+        .with_backoff(Duration::from_millis(1))
+        .with_backoff_max(Duration::from_millis(2))
         // What is stalled is found by this.
-        keepalive_interval: Duration::from_millis(200),
-        keepalive_timeout: Duration::from_millis(200),
-        ..ClientOptions::default()
-    };
+        .with_keepalive_interval(Duration::from_millis(200))
+        .with_keepalive_timeout(Duration::from_millis(200));
     Client::new(options).expect("a client")
 }
 
 /// Follows a session to its end: its events.
 async fn follow(client: &Client, session_id: &str) -> Vec<v1::SessionEvent> {
     let request = v1::StreamSessionRequest { session_id: session_id.into(), ..Default::default() };
-    let mut stream = client.stream_session(request);
+    let mut stream = client.sessions().events(request);
     let mut events = Vec::new();
     while let Some(item) = soon("an item", stream.next()).await {
         match item.expect("no error") {
@@ -117,7 +114,7 @@ async fn follow(client: &Client, session_id: &str) -> Vec<v1::SessionEvent> {
             _ => {}
         }
     }
-    println!("{} tries, {} events came twice", stream.tries(), stream.duplicates());
+    println!("{} tries, {} events came twice", stream.attempts(), stream.duplicates());
     events
 }
 
@@ -162,8 +159,8 @@ async fn output_that_is_read_over_cuts_comes_whole() {
     let request = bash(&format!("seq 1 {NUMBERS}"));
     let id = start(&server, start_of(request)).await.background_id;
     let proxy = proxy(&server, 50, 12_000).await;
-    let parked = client(&server, &proxy).parked_call(&id);
-    let options = callpark_client::OutputOptions { chunk_bytes_max: 4_096, ..Default::default() };
+    let parked = client(&server, &proxy).tasks().handle(&id);
+    let options = callpark_client::OutputOptions::new().with_chunk_bytes_max(4_096);
     let mut output = parked.output(options);
     let mut all = Vec::new();
     while let Some(chunk) = soon("output", output.next()).await {
@@ -201,15 +198,18 @@ async fn of_a_thousand_starts_over_a_lossy_connection_each_is_one_call() {
     };
     let proxy = Proxy::start(&server.endpoint, usize::MAX, Box::new(fate)).await;
     let client = client(&server, &proxy);
-    let starts = (0..STARTS).map(|number| {
-        let request = v1::RunToolRequest {
-            session_id: session_id.clone(),
-            description: format!("mark-{number}"),
-            ..call("talk", json!({ "reports": 0 }))
-        };
-        let (client, request) = (client.clone(), start_of(request));
-        async move { client.start(request).await.expect("a task").task.expect("a task").call_id }
-    });
+    let starts =
+        (0..STARTS).map(|number| {
+            let request = v1::RunToolRequest {
+                session_id: session_id.clone(),
+                description: format!("mark-{number}"),
+                ..call("talk", json!({ "reports": 0 }))
+            };
+            let (client, request) = (client.clone(), start_of(request));
+            async move {
+                client.tasks().start(request).await.expect("a task").task.expect("a task").call_id
+            }
+        });
     let starts = futures::stream::iter(starts).buffer_unordered(AT_ONCE);
     let told: BTreeSet<String> = starts.collect().await;
     close(&server, &session_id).await;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use callpark_client::{Client, ClientOptions, SessionItem, TokenSource};
+use callpark_client::{Client, ClientOptions, SessionItem, TokenSource, WaitLimit};
 use futures::StreamExt as _;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -26,22 +26,19 @@ const EVENTS_OF_A_LIFE: usize = 20;
 
 /// A client that is patient enough for twenty starts of a server on a busy machine.
 fn client(site: &Site, server: &Program) -> Client {
-    let options = ClientOptions {
-        endpoint: server.endpoint.clone(),
-        token: TokenSource::File(site.data().join("token")),
-        start_attempts: 1_000,
-        resume_attempts: 1_000,
-        backoff: Duration::from_millis(5),
-        backoff_max: Duration::from_millis(50),
-        ..ClientOptions::default()
-    };
+    let options = ClientOptions::new(server.endpoint.clone())
+        .with_token(TokenSource::File(site.data().join("token")))
+        .with_start_attempts(1_000)
+        .with_resume_attempts(1_000)
+        .with_backoff(Duration::from_millis(5))
+        .with_backoff_max(Duration::from_millis(50));
     Client::new(options).expect("a client")
 }
 
 /// Follows the session to its end: its events.
 async fn follow(client: Client, session_id: String) -> Vec<v1::SessionEvent> {
     let request = v1::StreamSessionRequest { session_id, ..Default::default() };
-    let mut stream = client.stream_session(request);
+    let mut stream = client.sessions().events(request);
     let (mut events, mut resumed) = (Vec::new(), 0);
     while let Some(item) = soon("an item", stream.next()).await {
         match item.expect("no error") {
@@ -74,9 +71,12 @@ async fn start(
             description: mark.clone(),
             ..call("bash", command)
         };
-        let answer = soon("a start", client.start(start_of(request))).await.expect("a task");
+        let answer =
+            soon("a start", client.tasks().start(start_of(request))).await.expect("a task");
         let task = answer.task.expect("a task");
-        let end = soon("an end", client.parked_call(&task.background_id).wait(None)).await;
+        let end =
+            soon("an end", client.tasks().handle(&task.background_id).wait(WaitLimit::Unbounded))
+                .await;
         let state = end.expect("an end").task.expect("a task").state();
         assert!(matches!(state, v1::State::Succeeded | v1::State::Lost), "{state:?}");
         told.insert(mark, task.call_id);
@@ -91,7 +91,7 @@ async fn a_follower_has_the_whole_log_and_each_start_one_call_over_twenty_kills(
     let mut server = site.serve(&[]).await;
     let address = server.endpoint.trim_start_matches("http://").to_owned();
     let client = client(&site, &server);
-    let session = client.create_session(v1::CreateSessionRequest::default()).await;
+    let session = client.sessions().create(v1::CreateSessionRequest::default()).await;
     let session_id = session.expect("a session").session.expect("a session").session_id;
     let tasks = TaskTracker::new();
     let follower = tasks.spawn(follow(client.clone(), session_id.clone()));
@@ -113,12 +113,12 @@ async fn a_follower_has_the_whole_log_and_each_start_one_call_over_twenty_kills(
         told.extend(soon("a starter", starter).await.expect("no panic"));
     }
     let request = v1::CloseSessionRequest { session_id: session_id.clone(), ..Default::default() };
-    soon("a close", client.close_session(request)).await.expect("closed");
+    soon("a close", client.sessions().close(request)).await.expect("closed");
     let events = soon("the follower", follower).await.expect("no panic");
 
     let request =
         v1::StreamSessionRequest { session_id, follow: Some(false), ..Default::default() };
-    let log = client.stream_session(request).filter_map(|item| async {
+    let log = client.sessions().events(request).filter_map(|item| async {
         match item.expect("no error") {
             SessionItem::Event(event) => Some(*event),
             _ => None,

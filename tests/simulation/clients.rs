@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use callpark_client::{Client, ClientOptions, Error, ParkedCall, RunOutcome, SessionItem, v1};
+use callpark_client::{
+    Client, ClientOptions, Error, RunOutcome, SessionItem, TaskHandle, WaitLimit, v1,
+};
 use futures::{Stream, StreamExt as _};
 use prost_types::value::Kind;
 use rand::Rng as _;
@@ -36,18 +38,15 @@ impl World {
 
 /// A client that never gives up: a run says itself when that took too long.
 fn client() -> Result<Client, Error> {
-    let options = ClientOptions {
-        endpoint: format!("http://{SERVER}"),
-        start_attempts: u32::MAX,
-        resume_attempts: u32::MAX,
-        backoff: Duration::from_millis(50),
-        backoff_max: Duration::from_secs(1),
-        heartbeat_interval: HEARTBEAT,
-        connect_timeout: Duration::from_secs(2),
-        keepalive_interval: KEEPALIVE[0],
-        keepalive_timeout: KEEPALIVE[1],
-        ..ClientOptions::default()
-    };
+    let options = ClientOptions::new(format!("http://{SERVER}"))
+        .with_start_attempts(u32::MAX)
+        .with_resume_attempts(u32::MAX)
+        .with_backoff(Duration::from_millis(50))
+        .with_backoff_max(Duration::from_secs(1))
+        .with_heartbeat_interval(HEARTBEAT)
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_keepalive_interval(KEEPALIVE[0])
+        .with_keepalive_timeout(KEEPALIVE[1]);
     Client::with_connector(options, connector())
 }
 
@@ -55,7 +54,7 @@ fn client() -> Result<Client, Error> {
 async fn session(client: &Client) -> Result<String, Error> {
     let request_id = Uuid::from_u128(1).to_string();
     let request = v1::CreateSessionRequest { request_id, ..Default::default() };
-    let answer = client.create_session(request).await?;
+    let answer = client.sessions().create(request).await?;
     Ok(answer.session.unwrap_or_default().session_id)
 }
 
@@ -64,7 +63,7 @@ pub async fn follow(world: World, number: usize, mut random: StdRng) -> turmoil:
     let client = client()?;
     let session_id = session(&client).await?;
     let request = v1::StreamSessionRequest { session_id, ..Default::default() };
-    let mut stream = client.stream_session(request);
+    let mut stream = client.sessions().events(request);
     loop {
         let seen = see(&mut stream).await;
         let is_over = !matches!(seen, Seen::Item(_));
@@ -104,7 +103,10 @@ pub async fn call(world: World, number: usize, mut random: StdRng) -> turmoil::R
         world.note(|history| history.calls.insert(mark, story));
     }
     if world.callers_left.fetch_sub(1, Ordering::Relaxed) == 1 {
-        client.close_session(v1::CloseSessionRequest { session_id, ..Default::default() }).await?;
+        client
+            .sessions()
+            .close(v1::CloseSessionRequest { session_id, ..Default::default() })
+            .await?;
     }
     Ok(())
 }
@@ -151,15 +153,14 @@ impl Asking {
             ..Default::default()
         };
         for _ in 0..times {
-            match client.run_tool(request.clone()).await {
+            match client.tools().run(request.clone()).await {
                 Ok(RunOutcome::Finished(call)) => story.note(Ok(Told {
                     call_id: call.call_id,
                     state: None,
                     result: Some(call.result),
                 })),
                 Ok(RunOutcome::Parked(parked)) => {
-                    let call_id = parked.answer().map(|answer| answer.call_id.clone());
-                    let call_id = call_id.unwrap_or_default();
+                    let call_id = parked.call_id().unwrap_or_default().to_owned();
                     story.note(Ok(Told { call_id, ..Told::default() }));
                     wait(&parked, &mut story).await;
                 }
@@ -170,7 +171,7 @@ impl Asking {
         story
     }
 
-    async fn background(self, client: &Client, story: &mut Story) -> Option<ParkedCall> {
+    async fn background(self, client: &Client, story: &mut Story) -> Option<TaskHandle> {
         let call = v1::ToolCall {
             tool: WORK.into(),
             arguments: Some(self.arguments),
@@ -183,11 +184,11 @@ impl Asking {
             work: Some(v1::start_request::Work::ToolCall(call)),
             ..Default::default()
         };
-        match client.start(request).await {
+        match client.tasks().start(request).await {
             Ok(answer) => {
                 let id = answer.task.as_ref().map(|task| task.background_id.clone());
                 story.note(Ok(Told::of_task(answer.task)));
-                id.map(|id| client.parked_call(id))
+                id.map(|id| client.tasks().handle(id))
             }
             Err(error) => {
                 story.note(Err(error));
@@ -210,7 +211,7 @@ impl Asking {
         let mut story = Story::default();
         if let Some(parked) = self.background(client, &mut story).await {
             sleep(Duration::from_millis(random.random_range(0..3_000))).await;
-            let answer = parked.cancel(false, "no longer needed").await;
+            let answer = parked.cancel("no longer needed").await;
             story.note(answer.map(|answer| Told::of_task(answer.task)));
             wait(&parked, &mut story).await;
         }
@@ -228,7 +229,7 @@ impl Asking {
             call_budget: self.call_budget,
             ..Default::default()
         };
-        let mut stream = client.stream_tool(request);
+        let mut stream = client.tools().stream(request);
         let mut seen = Vec::new();
         loop {
             seen.push(see(&mut stream).await);
@@ -239,7 +240,7 @@ impl Asking {
     }
 }
 
-async fn wait(parked: &ParkedCall, story: &mut Story) {
-    let answer = parked.wait(None).await;
+async fn wait(parked: &TaskHandle, story: &mut Story) {
+    let answer = parked.wait(WaitLimit::Unbounded).await;
     story.note(answer.map(|answer| Told::of_task(answer.task)));
 }

@@ -97,7 +97,7 @@ pub(crate) async fn through_client(bench: &Bench) -> Result<Vec<Row>> {
     let case = || async {
         let mut stub = stub.clone();
         let session = stub.session().await?;
-        let mut stream = client.stream_session(log_request(&session, true, true));
+        let mut stream = client.sessions().events(log_request(&session, true, true));
         stream.next().await.ok_or("the stream has ended")??;
         let began = Instant::now();
         stub.start(&session, REPORT, &[("count", EVENTS as f64)]).await?;

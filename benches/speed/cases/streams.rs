@@ -99,7 +99,7 @@ pub(crate) async fn through_client(bench: &Bench) -> Result<Vec<Row>> {
     };
     let case = || async {
         let began = Instant::now();
-        let mut stream = client.stream_session(log_request(&session, false, false));
+        let mut stream = client.sessions().events(log_request(&session, false, false));
         let mut count = 0;
         while let Some(item) = stream.next().await {
             count += usize::from(matches!(black_box(item)?, SessionItem::Event(_)));

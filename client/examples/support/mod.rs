@@ -1,16 +1,16 @@
-//! What the examples share: a client from the environment, and a call of `bash`.
+//! The parts that the examples share: a client from the environment, and a call of `bash`.
 
-use std::{collections::BTreeMap, env};
+use std::env;
 
-use callpark_client::{Client, ClientOptions, Error, TokenSource, v1};
-use prost_types::{Struct, Value, value::Kind};
+use callpark_client::{Client, ClientOptions, Error, RunTool, TokenSource};
+use serde_json::json;
 
 #[expect(clippy::disallowed_methods, reason = "an example has no configuration but these")]
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok()
 }
 
-/// A client of the server that CALLPARK_ENDPOINT names, with the token in CALLPARK_TOKEN. It connects
+/// Creates a client of the server at CALLPARK_ENDPOINT, with the token in CALLPARK_TOKEN. It connects
 /// at its first call.
 pub(crate) fn client() -> Result<Client, Error> {
     let mut options = ClientOptions::default();
@@ -23,13 +23,7 @@ pub(crate) fn client() -> Result<Client, Error> {
     Client::new(options)
 }
 
-/// A call of the tool `bash`, in a session of its own.
-pub(crate) fn bash(command: &str) -> v1::RunToolRequest {
-    let command = Value { kind: Some(Kind::StringValue(command.to_owned())) };
-    let fields = BTreeMap::from([("command".to_owned(), command)]);
-    v1::RunToolRequest {
-        tool: "bash".to_owned(),
-        arguments: Some(Struct { fields }),
-        ..v1::RunToolRequest::default()
-    }
+/// Creates a call of the tool `bash`, in a session of its own.
+pub(crate) fn bash(command: &str) -> Result<RunTool, Error> {
+    RunTool::new("bash").arguments(json!({ "command": command }))
 }

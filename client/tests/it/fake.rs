@@ -1,4 +1,4 @@
-//! A server that does what a script says, over connections in memory.
+//! A server that follows a script, over connections in memory.
 
 use std::{
     collections::VecDeque,
@@ -26,10 +26,10 @@ use tonic::{Request, Status, metadata::MetadataMap, transport::Server};
 
 use crate::service::Service;
 
-/// Long enough for everything in memory to arrive; paused time passes only when all are waiting.
+/// Enough time for everything in memory to arrive; paused time passes only when all tasks wait.
 pub(crate) const SETTLE: Duration = Duration::from_millis(1);
 
-/// What the server does with one try.
+/// The behaviour of the server at one attempt.
 pub(crate) enum Play<T> {
     Answer(T),
     Fail(Status),
@@ -37,23 +37,23 @@ pub(crate) enum Play<T> {
     After(Duration, T),
     /// Waits, then fails.
     FailAfter(Duration, Status),
-    /// Takes the request in, and loses the connection before it answers.
+    /// Accepts the request, and loses the connection before it answers.
     Cut,
     Never,
 }
 
-/// What the server does on one stream, step by step. After the last step it ends OK.
+/// A step of the server on one stream. After the last step the stream ends OK.
 pub(crate) enum Step<T> {
     Send(T),
     Wait(Duration),
     Fail(Status),
     Cut,
     Hang,
-    /// As the first step: the stream isn't even begun.
+    /// As the first step: the stream does not even open.
     Never,
 }
 
-/// One RPC: what is done at each try, and what was asked.
+/// One RPC: the behaviour at each attempt, and the requests that were received.
 pub(crate) struct Script<Q, P> {
     plays: Mutex<VecDeque<P>>,
     asked: Mutex<Vec<Asked<Q>>>,
@@ -88,8 +88,12 @@ impl<Q: Clone, P> Script<Q, P> {
     pub(crate) fn next(&self, request: Request<Q>) -> Result<P, Status> {
         let (metadata, _, request) = request.into_parts();
         self.asked.lock().unwrap().push(Asked { at: Instant::now(), request, metadata });
-        // A code that is never retried: a try too many is seen.
-        self.plays.lock().unwrap().pop_front().ok_or_else(|| Status::aborted("one try too many"))
+        // A code that is never retried, so that an unexpected attempt is noticed.
+        self.plays
+            .lock()
+            .unwrap()
+            .pop_front()
+            .ok_or_else(|| Status::aborted("one attempt too many"))
     }
 }
 
@@ -117,7 +121,7 @@ pub(crate) struct Scripts {
     pub(crate) watch: Streamed<v1::WatchRequest, v1::WatchResponse>,
 }
 
-/// The server, and the network between it and its clients. Everything ends when it is dropped.
+/// The server, and the network between it and its clients. Dropping it ends everything.
 #[derive(Clone)]
 pub(crate) struct Fake {
     scripts: Arc<Scripts>,
@@ -152,7 +156,7 @@ impl Fake {
         fake
     }
 
-    /// The next connections, this many, are refused.
+    /// Refuses the next connections, this many.
     pub(crate) fn refuse(&self, connections: u32) {
         self.wires.refusals.store(connections, Ordering::SeqCst);
     }
@@ -180,7 +184,7 @@ impl std::ops::Deref for Fake {
 }
 
 impl Wires {
-    /// Two pipes with a copier between them: ending the copier cuts the connection.
+    /// Opens two pipes with a copier between them: aborting the copier cuts the connection.
     async fn connect(&self) -> io::Result<BoxIo> {
         let left = self.refusals.load(Ordering::SeqCst);
         if left > 0 {

@@ -1,11 +1,12 @@
-//! The client against a server that misbehaves on purpose. Each test is a script: what the server
-//! does at each try, what the caller must see of it, and what the server must have been asked.
+//! The client against a server that misbehaves on purpose. Each test is a script: the behaviour of
+//! the server at each attempt, the result that the caller must receive, and the requests that the
+//! server must receive.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that can't go on fails, in its helpers too"
+    reason = "a test that cannot continue fails, in its helpers too"
 )]
 
 mod fake;

@@ -1,8 +1,8 @@
-//! Handles on background tasks.
+//! Handles to background tasks.
 
 use std::time::Duration;
 
-use callpark_client::{Code, OutputOptions, v1};
+use callpark_client::{Code, OutputOptions, Reason, WaitLimit, v1};
 use callpark_proto::v1::read_output_request::Position;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
@@ -25,14 +25,14 @@ fn waits(fake: &Fake) -> Vec<i64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_for_ever_is_a_chain_of_the_longest_waits() {
+async fn an_unbounded_wait_is_a_chain_of_the_longest_waits() {
     let fake = Fake::start();
     fake.wait.plays([
         Play::After(seconds(540), running()),
         Play::After(seconds(540), running()),
         Play::After(seconds(77), ended()),
     ]);
-    let answer = fake.client().parked_call("bg-1").wait(None).await.unwrap();
+    let answer = fake.client().tasks().handle("bg-1").wait(WaitLimit::Unbounded).await.unwrap();
     assert!(!answer.still_running);
     assert_eq!(answer.waited.unwrap().seconds, 1_157);
     assert_eq!(waits(&fake), [540, 540, 540]);
@@ -40,15 +40,15 @@ async fn a_wait_for_ever_is_a_chain_of_the_longest_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bounded_wait_ends_at_its_bound() {
+async fn a_limited_wait_ends_at_its_limit() {
     let fake = Fake::start();
     fake.wait.plays([
         Play::After(seconds(540), running()),
         Play::After(Duration::from_secs_f64(460.01), running()),
     ]);
     let began = Instant::now();
-    let call = fake.client().parked_call("bg-1");
-    let answer = call.wait_and_acknowledge(Some(seconds(1_000))).await.unwrap();
+    let call = fake.client().tasks().handle("bg-1");
+    let answer = call.wait_and_acknowledge(seconds(1_000)).await.unwrap();
     assert!(answer.still_running);
     assert_eq!(began.elapsed().as_secs(), 1_000);
     assert_eq!(waits(&fake)[0], 540);
@@ -57,65 +57,74 @@ async fn a_bounded_wait_ends_at_its_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_of_nothing_asks_once() {
+async fn a_wait_of_zero_sends_one_request() {
     let fake = Fake::start();
     fake.wait.plays([Play::Answer(running())]);
-    let call = fake.client().parked_call("bg-1");
-    assert!(call.wait(Some(Duration::ZERO)).await.unwrap().still_running);
+    let call = fake.client().tasks().handle("bg-1");
+    assert!(call.wait(Duration::ZERO).await.unwrap().still_running);
     assert_eq!(waits(&fake), [0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_outlasts_ten_failures_in_a_row_and_any_number_between_answers() {
+async fn a_wait_survives_ten_failures_in_a_row_and_any_number_between_answers() {
     let fake = Fake::start();
     for _ in 0..3 {
         fake.wait.plays((0..10).map(|_| Play::Fail(unavailable())));
         fake.wait.plays([Play::After(seconds(540), running())]);
     }
     fake.wait.plays([Play::Cut, Play::After(seconds(1), ended())]);
-    assert!(!fake.client().parked_call("bg-1").wait(None).await.unwrap().still_running);
+    assert!(
+        !fake
+            .client()
+            .tasks()
+            .handle("bg-1")
+            .wait(WaitLimit::Unbounded)
+            .await
+            .unwrap()
+            .still_running
+    );
 
     fake.wait.plays((0..11).map(|_| Play::Fail(unavailable())));
-    let error = fake.client().parked_call("bg-1").wait(None).await.unwrap_err();
-    assert_eq!(error.tries(), 11);
+    let error = fake.client().tasks().handle("bg-1").wait(WaitLimit::Unbounded).await.unwrap_err();
+    assert_eq!(error.attempts(), 11);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_answers_too_soon_is_not_asked_again_at_once() {
+async fn an_early_answer_is_not_followed_by_a_request_at_once() {
     let fake = Fake::start();
     fake.wait.plays((0..50).map(|_| Play::Answer(running())));
     fake.wait.plays([Play::Answer(ended())]);
     let began = Instant::now();
-    fake.client().parked_call("bg-1").wait(None).await.unwrap();
+    fake.client().tasks().handle("bg-1").wait(WaitLimit::Unbounded).await.unwrap();
     assert!(began.elapsed() >= seconds(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_is_answered_before_it_passes() {
+async fn an_answer_arrives_before_the_deadline() {
     let fake = Fake::start();
     fake.wait.plays([Play::After(Duration::from_millis(9_800), running())]);
     let client = fake.client().with_deadline(seconds(10));
-    assert!(client.parked_call("bg-1").wait(None).await.unwrap().still_running);
+    assert!(client.tasks().handle("bg-1").wait(WaitLimit::Unbounded).await.unwrap().still_running);
     assert_eq!(waits(&fake).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bounded_wait_does_not_outlast_its_bound_when_the_server_is_away() {
+async fn a_limited_wait_ends_in_time_if_the_server_is_unreachable() {
     let fake = Fake::start();
-    let away = || refusal(Code::Unavailable, "STORE_UNAVAILABLE", Some(seconds(3)));
+    let away = || refusal(Code::Unavailable, Reason::StoreUnavailable, Some(seconds(3)));
     fake.wait.plays((0..10).map(|_| Play::Fail(away())));
     let began = Instant::now();
-    let call = fake.client().parked_call("bg-1");
-    let error = call.wait(Some(seconds(2))).await.unwrap_err();
-    assert_eq!(error.reason(), "STORE_UNAVAILABLE");
+    let call = fake.client().tasks().handle("bg-1");
+    let error = call.wait(seconds(2)).await.unwrap_err();
+    assert_eq!(error.reason(), Some(&Reason::StoreUnavailable));
     assert!(began.elapsed() <= seconds(7), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancel_says_why_and_is_safe_to_repeat() {
+async fn a_cancel_has_a_reason_and_is_safe_to_repeat() {
     let fake = Fake::start();
     fake.cancel.plays([Play::Cut, Play::Answer(v1::CancelResponse::default())]);
-    fake.client().parked_call("bg-1").cancel(true, "enough").await.unwrap();
+    fake.client().tasks().handle("bg-1").kill("enough").await.unwrap();
     let asked = fake.cancel.requests();
     assert_eq!(asked.len(), 2);
     assert_eq!(asked[0], asked[1]);
@@ -141,7 +150,7 @@ fn positions(fake: &Fake) -> Vec<Position> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn output_is_followed_by_offset_until_its_end() {
+async fn output_is_followed_by_offset_until_the_task_has_ended() {
     let fake = Fake::start();
     fake.read_output.plays([
         output(0, "one ", false),
@@ -152,7 +161,7 @@ async fn output_is_followed_by_offset_until_its_end() {
         output(100, "three", false),
         output(105, "", true),
     ]);
-    let reader = fake.client().parked_call("bg-1").output(OutputOptions::default());
+    let reader = fake.client().tasks().handle("bg-1").output(OutputOptions::default());
     let chunks: Vec<_> = reader.try_collect().await.unwrap();
     let read: Vec<_> = chunks
         .iter()
@@ -175,22 +184,22 @@ async fn output_is_followed_by_offset_until_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_lines_are_followed_from_where_they_end() {
+async fn after_the_last_lines_the_following_output_is_read() {
     let fake = Fake::start();
     fake.read_output.plays([output(50, "tail\n", false), output(55, "more\n", true)]);
-    let options = OutputOptions { tail_lines: Some(3), ..OutputOptions::default() };
-    let reader = fake.client().parked_call("bg-1").output(options);
+    let options = OutputOptions::new().with_tail_lines(3);
+    let reader = fake.client().tasks().handle("bg-1").output(options);
     let chunks: Vec<_> = reader.try_collect().await.unwrap();
     assert_eq!(chunks.iter().map(|chunk| chunk.skipped_bytes).collect::<Vec<_>>(), [0, 0]);
     assert_eq!(positions(&fake), [Position::TailLines(3), Position::Offset(55)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_follow_output_ends_with_what_there_is() {
+async fn without_follow_the_output_so_far_is_read() {
     let fake = Fake::start();
     fake.read_output.plays([output(0, "so far", false), output(6, "", false)]);
-    let options = OutputOptions { follow: false, ..OutputOptions::default() };
-    let reader = fake.client().parked_call("bg-1").output(options);
+    let options = OutputOptions::new().with_follow(false);
+    let reader = fake.client().tasks().handle("bg-1").output(options);
     assert_eq!(reader.count().await, 1);
     assert!(fake.read_output.requests().iter().all(|asked| asked.wait.unwrap().seconds == 0));
 }
@@ -200,11 +209,11 @@ async fn an_error_ends_the_output() {
     let fake = Fake::start();
     fake.read_output.plays([
         output(0, "one", false),
-        Play::Fail(refusal(Code::NotFound, "TASK_NOT_FOUND", None)),
+        Play::Fail(refusal(Code::NotFound, Reason::TaskNotFound, None)),
     ]);
-    let mut reader = fake.client().parked_call("bg-1").output(OutputOptions::default());
+    let mut reader = fake.client().tasks().handle("bg-1").output(OutputOptions::default());
     assert!(reader.next().await.unwrap().is_ok());
-    assert_eq!(reader.next().await.unwrap().unwrap_err().reason(), "TASK_NOT_FOUND");
+    assert_eq!(reader.next().await.unwrap().unwrap_err().reason(), Some(&Reason::TaskNotFound));
     assert!(reader.next().await.is_none());
 }
 
@@ -231,7 +240,7 @@ async fn all_of_many_are_waited_for_in_chunks_and_chains() {
         Play::Answer(many(&all[100..200], &[])),
         Play::Answer(many(&all[200..], &[])),
     ]);
-    let answer = fake.client().wait_all(&all, None).await.unwrap();
+    let answer = fake.client().tasks().wait_all(&all, WaitLimit::Unbounded).await.unwrap();
     assert_eq!(answer.settled, tasks(&all));
     assert!(answer.pending.is_empty());
     let asked = fake.wait_many.requests();
@@ -242,7 +251,7 @@ async fn all_of_many_are_waited_for_in_chunks_and_chains() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_of_many_are_bounded_together() {
+async fn all_of_many_have_one_common_limit() {
     let fake = Fake::start();
     let all = ids(0..150);
     fake.wait_many.plays([
@@ -250,7 +259,7 @@ async fn all_of_many_are_bounded_together() {
         Play::Answer(many(&all[100..120], &all[120..])),
     ]);
     let began = Instant::now();
-    let answer = fake.client().wait_all(&all, Some(seconds(20))).await.unwrap();
+    let answer = fake.client().tasks().wait_all(&all, seconds(20)).await.unwrap();
     assert_eq!((answer.settled.len(), answer.pending.len()), (70, 80));
     assert_eq!(began.elapsed().as_secs(), 20);
     assert_eq!(fake.wait_many.requests()[1].wait.unwrap().seconds, 0);
@@ -266,18 +275,27 @@ async fn one_of_many_ends_the_wait_for_all_of_them() {
         Play::Answer(many(&[], &all[..100])),
     ]);
     let began = Instant::now();
-    let answer = fake.client().wait_any(&all, None).await.unwrap();
+    let answer = fake.client().tasks().wait_any(&all, WaitLimit::Unbounded).await.unwrap();
     assert_eq!(answer.settled, tasks(&all[100..101]));
     assert_eq!(answer.pending.len(), 149);
     assert_eq!(began.elapsed().as_secs(), 30);
     let asked = fake.wait_many.requests();
     assert_eq!(asked.len(), 3);
-    assert_eq!(asked[2].background_ids, all[..100], "those that lost the race are asked again");
+    assert_eq!(
+        asked[2].background_ids,
+        all[..100],
+        "the chunks without an answer are asked for their state"
+    );
     assert_eq!(asked[2].wait.unwrap().seconds, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn too_many_to_wait_for_one_of_are_refused() {
-    let error = Fake::start().client().wait_any(&ids(0..6_401), None).await.unwrap_err();
-    assert_eq!((error.code(), error.tries()), (Code::InvalidArgument, 0));
+    let error = Fake::start()
+        .client()
+        .tasks()
+        .wait_any(&ids(0..6_401), WaitLimit::Unbounded)
+        .await
+        .unwrap_err();
+    assert_eq!((error.code(), error.attempts()), (Code::InvalidArgument, 0));
 }

@@ -1,4 +1,4 @@
-//! The scripts as a service.
+//! The gRPC service that follows the scripts.
 
 use std::{
     collections::VecDeque,
@@ -64,7 +64,7 @@ async fn stream<Q: Clone, M: Send + 'static>(
     request: Request<Q>,
 ) -> Result<Response<Messages<M>>, Status> {
     let steps = script(service).next(request)?;
-    // A stream that fails at once fails before its head, as a handler that refuses does.
+    // Like a handler that refuses, a stream that fails at once fails before its headers.
     let mut steps = VecDeque::from(steps);
     if let Some(Step::Fail(status)) = steps.pop_front_if(|step| matches!(step, Step::Fail(_))) {
         return Err(status);
@@ -95,7 +95,7 @@ async fn stream<Q: Clone, M: Send + 'static>(
 }
 
 fn none<T>() -> Result<Response<T>, Status> {
-    Err(Status::unimplemented("not in this play"))
+    Err(Status::unimplemented("not scripted"))
 }
 
 #[tonic::async_trait]

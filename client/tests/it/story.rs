@@ -1,4 +1,4 @@
-//! Words for scripts and for what came of them.
+//! The vocabulary of scripts and of their results.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use callpark_client::{Budget, Code, Error, OnRetry, SessionItem, v1};
+use callpark_client::{Code, Error, OnRetry, Reason, RetryBudget, SessionItem, v1};
 use callpark_proto::v1::{session_event::Payload, session_update::Control};
 use futures::{Stream, StreamExt as _};
 use tokio::time::timeout;
@@ -19,14 +19,14 @@ pub(crate) type Steps = Vec<Step<v1::SessionUpdate>>;
 
 pub(crate) const EPOCH: &str = "epoch-1";
 
-/// A bound for what should end by itself.
-const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
+/// A limit for streams that should end by themselves.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 pub(crate) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A payload that says nothing.
+/// An event with an empty payload.
 pub(crate) fn event(sequence: i64) -> v1::SessionEvent {
     event_with(sequence, Payload::AssistantDelta(v1::AssistantDelta::default()))
 }
@@ -92,37 +92,41 @@ pub(crate) fn draining(last_sequence: i64, retry_after_seconds: i64) -> Step<v1:
 }
 
 pub(crate) fn unavailable() -> Status {
-    refusal(Code::Unavailable, "STORE_UNAVAILABLE", None)
+    refusal(Code::Unavailable, Reason::StoreUnavailable, None)
 }
 
-pub(crate) fn refusal(code: Code, reason: &str, retry_delay: Option<Duration>) -> Status {
+pub(crate) fn other(reason: &str) -> Reason {
+    Reason::Other(reason.to_owned())
+}
+
+pub(crate) fn refusal(code: Code, reason: Reason, retry_delay: Option<Duration>) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason, "callpark", HashMap::new());
+    details.set_error_info(reason.as_str(), "callpark", HashMap::new());
     if retry_delay.is_some() {
         details.set_retry_info(retry_delay);
     }
-    Status::with_error_details(code, "as the script says", details)
+    Status::with_error_details(code, "as scripted", details)
 }
 
-/// All items of a stream that ends, in words.
-pub(crate) async fn told<S>(stream: &mut S) -> Vec<String>
+/// Descriptions of all items of a stream that ends.
+pub(crate) async fn delivered<S>(stream: &mut S) -> Vec<String>
 where
     S: Stream<Item = Result<SessionItem, Error>> + Unpin,
 {
-    let all = stream.map(|item| tell(&item)).collect();
-    timeout(PATIENCE, all).await.expect("the stream ends")
+    let all = stream.map(|item| describe(&item)).collect();
+    timeout(TIME_MAX, all).await.expect("the stream ends")
 }
 
-/// The next items of a stream, in words.
-pub(crate) async fn told_next<S>(stream: &mut S, items: usize) -> Vec<String>
+/// Descriptions of the next items of a stream.
+pub(crate) async fn delivered_next<S>(stream: &mut S, items: usize) -> Vec<String>
 where
     S: Stream<Item = Result<SessionItem, Error>> + Unpin,
 {
-    let next = stream.take(items).map(|item| tell(&item)).collect();
-    timeout(PATIENCE, next).await.expect("the stream gives so many items")
+    let next = stream.take(items).map(|item| describe(&item)).collect();
+    timeout(TIME_MAX, next).await.expect("the stream delivers that many items")
 }
 
-fn tell(item: &Result<SessionItem, Error>) -> String {
+fn describe(item: &Result<SessionItem, Error>) -> String {
     match item {
         Ok(SessionItem::Event(event)) => match event.payload {
             Some(Payload::SessionShutdown(_)) => format!("shutdown {}", event.sequence),
@@ -139,15 +143,18 @@ fn tell(item: &Result<SessionItem, Error>) -> String {
         }
         Ok(SessionItem::Resumed { after_sequence: None }) => "resumed".to_owned(),
         Ok(other) => panic!("{other:?}"),
-        Err(error) => format!("{:?} {:?} {}", error.origin(), error.code(), error.reason()),
+        Err(error) => {
+            let reason = error.reason().map_or("", Reason::as_str);
+            format!("{:?} {:?} {reason}", error.origin(), error.code())
+        }
     }
 }
 
-/// What the callback was told.
+/// A notice that the callback received.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Noted {
-    pub(crate) tries: u32,
-    pub(crate) budget: Option<Budget>,
+    pub(crate) attempts: u32,
+    pub(crate) budget: Option<RetryBudget>,
     pub(crate) delay: Duration,
     pub(crate) after_sequence: Option<i64>,
 }
@@ -160,7 +167,7 @@ impl Notes {
         let notes = Arc::clone(&self.0);
         Arc::new(move |notice| {
             notes.lock().unwrap().push(Noted {
-                tries: notice.tries,
+                attempts: notice.attempts,
                 budget: notice.budget,
                 delay: notice.delay,
                 after_sequence: notice.after_sequence,

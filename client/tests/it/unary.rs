@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use callpark_client::{Budget, ClientOptions, Code, Origin, RunOutcome, TokenSource, v1};
+use callpark_client::{
+    Client, ClientOptions, Code, Origin, Reason, RetryBudget, RunOutcome, RunTool, TlsOptions,
+    TokenSource, v1,
+};
 use callpark_proto::v1::run_tool_response::Outcome;
 use tokio::time::Instant;
 use tonic::Status;
@@ -10,27 +13,23 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     fake::{Fake, Play},
-    story::{Noted, Notes, refusal, seconds, unavailable},
+    story::{Noted, Notes, other, refusal, seconds, unavailable},
 };
 
 fn start() -> v1::StartRequest {
     v1::StartRequest { session_id: "ses-1".to_owned(), ..Default::default() }
 }
 
-fn list() -> v1::ListToolsRequest {
-    v1::ListToolsRequest::default()
-}
-
-fn run() -> v1::RunToolRequest {
-    v1::RunToolRequest { tool: "build".to_owned(), ..Default::default() }
+fn run() -> RunTool {
+    RunTool::new("build")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_whose_answer_is_lost_is_sent_again_with_the_same_id() {
+async fn a_start_without_an_answer_is_sent_again_with_the_same_id() {
     let fake = Fake::start();
     let started = v1::StartResponse { replayed: true, ..Default::default() };
     fake.start.plays([Play::Cut, Play::Cut, Play::Answer(started)]);
-    let answer = fake.client().start(start()).await.unwrap();
+    let answer = fake.client().tasks().start(start()).await.unwrap();
     assert!(answer.replayed);
 
     let asked = fake.start.requests();
@@ -40,64 +39,75 @@ async fn a_start_whose_answer_is_lost_is_sent_again_with_the_same_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_for_follow_ups_are_sent_again_with_the_same_id() {
+async fn requests_about_follow_ups_are_sent_again_with_the_same_id() {
     let fake = Fake::start();
     let client = fake.client();
     fake.list_follow_ups.plays([Play::Cut, Play::Answer(Default::default())]);
-    client.list_follow_ups(v1::ListFollowUpsRequest::default()).await.unwrap();
+    client.follow_ups().list(v1::ListFollowUpsRequest::default()).await.unwrap();
 
     fake.lease_follow_ups.plays([Play::Cut, Play::Answer(Default::default())]);
-    client.lease_follow_ups(v1::LeaseFollowUpsRequest::default()).await.unwrap();
+    client.follow_ups().lease(v1::LeaseFollowUpsRequest::default()).await.unwrap();
     let asked = fake.lease_follow_ups.requests();
     assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
 
     fake.acknowledge_follow_up.plays([Play::Cut, Play::Answer(Default::default())]);
-    client.acknowledge_follow_up(v1::AcknowledgeFollowUpRequest::default()).await.unwrap();
+    client.follow_ups().acknowledge(v1::AcknowledgeFollowUpRequest::default()).await.unwrap();
     let asked = fake.acknowledge_follow_up.requests();
     assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
 
     fake.retry_follow_up.plays([Play::Cut, Play::Answer(Default::default())]);
-    client.retry_follow_up(v1::RetryFollowUpRequest::default()).await.unwrap();
+    client.follow_ups().retry(v1::RetryFollowUpRequest::default()).await.unwrap();
     let asked = fake.retry_follow_up.requests();
     assert!(!asked[0].request_id.is_empty() && asked[0] == asked[1]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_of_the_caller_is_kept_and_two_calls_have_two_ids() {
+async fn an_id_of_the_caller_is_kept_and_two_requests_have_two_ids() {
     let fake = Fake::start();
     fake.start.plays((0..3).map(|_| Play::Answer(v1::StartResponse::default())));
     let client = fake.client();
-    client.start(v1::StartRequest { request_id: "mine".to_owned(), ..start() }).await.unwrap();
-    client.start(start()).await.unwrap();
-    client.start(start()).await.unwrap();
+    client
+        .tasks()
+        .start(v1::StartRequest { request_id: "mine".to_owned(), ..start() })
+        .await
+        .unwrap();
+    client.tasks().start(start()).await.unwrap();
+    client.tasks().start(start()).await.unwrap();
     let ids: Vec<_> = fake.start.requests().into_iter().map(|asked| asked.request_id).collect();
     assert_eq!(ids[0], "mine");
     assert_ne!(ids[1], ids[2]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_servers_delay_is_kept_and_noted() {
+async fn the_delay_of_the_server_is_observed_and_reported() {
     let fake = Fake::start();
-    let away = refusal(Code::Unavailable, "DRAINING", Some(seconds(33)));
+    let away = refusal(Code::Unavailable, Reason::Draining, Some(seconds(33)));
     fake.list_tools.plays([Play::Fail(away), Play::Answer(v1::ListToolsResponse::default())]);
     let notes = Notes::default();
     let began = Instant::now();
-    fake.client().with_on_retry(notes.taker()).list_tools(list()).await.unwrap();
+    fake.client().with_on_retry(notes.taker()).tools().list().await.unwrap();
     assert_eq!(began.elapsed().as_secs(), 33);
-    let noted =
-        Noted { tries: 1, budget: Some(Budget::Start), delay: seconds(33), after_sequence: None };
+    let noted = Noted {
+        attempts: 1,
+        budget: Some(RetryBudget::Start),
+        delay: seconds(33),
+        after_sequence: None,
+    };
     assert_eq!(notes.taken(), [noted]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_tries_and_no_more() {
+async fn five_attempts_and_no_more() {
     let fake = Fake::start();
     fake.list_tools.plays((0..9).map(|_| Play::Fail(unavailable())));
     let notes = Notes::default();
     let client = fake.client().with_on_retry(notes.taker());
-    let error = client.list_tools(list()).await.unwrap_err();
-    assert_eq!((error.code(), error.reason()), (Code::Unavailable, "STORE_UNAVAILABLE"));
-    assert_eq!((error.origin(), error.tries()), (Origin::Server, 5));
+    let error = client.tools().list().await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.reason()),
+        (Code::Unavailable, Some(&Reason::StoreUnavailable))
+    );
+    assert_eq!((error.origin(), error.attempts()), (Origin::Server, 5));
     assert!(error.retryable());
     assert_eq!(fake.list_tools.requests().len(), 5);
     for (delay, most) in notes.delays().into_iter().zip([100, 200, 400, 800]) {
@@ -105,48 +115,48 @@ async fn five_tries_and_no_more() {
     }
     assert_eq!(
         error.to_string(),
-        "ToolRunner.ListTools: as the script says (UNAVAILABLE, STORE_UNAVAILABLE, 5 tries). Try \
-         again later."
+        "ToolRunner.ListTools: as scripted (UNAVAILABLE, STORE_UNAVAILABLE, 5 attempts). Try again \
+         later."
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_connection_is_tried_again() {
+async fn a_refused_connection_is_retried() {
     let fake = Fake::start();
     fake.refuse(3);
     fake.list_tools.plays([Play::Answer(v1::ListToolsResponse::default())]);
-    fake.client().list_tools(list()).await.unwrap();
+    fake.client().tools().list().await.unwrap();
 
     fake.refuse(5);
-    let error = fake.client().list_tools(list()).await.unwrap_err();
+    let error = fake.client().tools().list().await.unwrap_err();
     assert_eq!((error.origin(), error.code()), (Origin::Transport, Code::Unavailable));
-    assert_eq!(error.tries(), 5);
+    assert_eq!(error.attempts(), 5);
     assert!(std::error::Error::source(&error).is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_other_code_is_ever_tried_again() {
+async fn no_other_code_is_ever_retried() {
     for code in (1..=16).map(Code::from_i32).filter(|code| *code != Code::Unavailable) {
         let fake = Fake::start();
-        fake.start.plays([Play::Fail(refusal(code, "SOME_REASON", Some(seconds(1))))]);
-        let error = fake.client().start(start()).await.unwrap_err();
-        assert_eq!((error.code(), error.reason()), (code, "SOME_REASON"));
-        assert_eq!((error.tries(), fake.start.requests().len()), (1, 1), "{code:?}");
+        fake.start.plays([Play::Fail(refusal(code, other("SOME_REASON"), Some(seconds(1))))]);
+        let error = fake.client().tasks().start(start()).await.unwrap_err();
+        assert_eq!((error.code(), error.reason()), (code, Some(&other("SOME_REASON"))));
+        assert_eq!((error.attempts(), fake.start.requests().len()), (1, 1), "{code:?}");
         assert_eq!(error.retry_delay(), Some(seconds(1)));
         assert!(error.retryable(), "the caller may send it again after the delay");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_holds_over_all_tries_and_is_sent() {
+async fn a_deadline_covers_all_attempts_and_is_sent() {
     let fake = Fake::start();
-    let away = || refusal(Code::Unavailable, "NOT_OWNER", Some(seconds(4)));
+    let away = || refusal(Code::Unavailable, Reason::NotOwner, Some(seconds(4)));
     fake.list_tools.plays([Play::Fail(away()), Play::Fail(away()), Play::Fail(away())]);
     let client = fake.client().with_deadline(seconds(10));
     let began = Instant::now();
-    let error = client.list_tools(list()).await.unwrap_err();
-    assert_eq!(error.reason(), "NOT_OWNER", "no try can follow: the last error says most");
-    assert_eq!((error.tries(), began.elapsed().as_secs()), (3, 8));
+    let error = client.tools().list().await.unwrap_err();
+    assert_eq!(error.reason(), Some(&Reason::NotOwner), "the last error, not the deadline");
+    assert_eq!((error.attempts(), began.elapsed().as_secs()), (3, 8));
 
     let left: Vec<_> = fake
         .list_tools
@@ -162,22 +172,21 @@ async fn a_deadline_holds_over_all_tries_and_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_never_answers_ends_with_the_deadline() {
+async fn without_an_answer_the_call_ends_at_the_deadline() {
     let fake = Fake::start();
     fake.list_tools.plays([Play::Never]);
     let began = Instant::now();
-    let client =
-        fake.client_with(ClientOptions { deadline: Some(seconds(3)), ..ClientOptions::default() });
-    let error = client.list_tools(list()).await.unwrap_err();
+    let client = fake.client_with(ClientOptions::default().with_deadline(seconds(3)));
+    let error = client.tools().list().await.unwrap_err();
     assert_eq!((error.origin(), error.code()), (Origin::Deadline, Code::DeadlineExceeded));
-    assert_eq!((error.tries(), began.elapsed().as_secs()), (1, 3));
+    assert_eq!((error.attempts(), began.elapsed().as_secs()), (1, 3));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_deadline_none_is_sent() {
     let fake = Fake::start();
     fake.list_tools.plays([Play::Answer(v1::ListToolsResponse::default())]);
-    fake.client().with_deadline(seconds(1)).without_deadline().list_tools(list()).await.unwrap();
+    fake.client().with_deadline(seconds(1)).without_deadline().tools().list().await.unwrap();
     assert!(fake.list_tools.asked()[0].metadata.get("grpc-timeout").is_none());
 }
 
@@ -189,15 +198,15 @@ async fn a_refused_token_makes_its_command_run_once_more() {
     let script = format!("echo run >> {0}; echo token-$(wc -l < {0})", runs.display());
     let token =
         TokenSource::Command { program: "/bin/sh".into(), args: vec!["-c".to_owned(), script] };
-    let refused = || Play::Fail(refusal(Code::Unauthenticated, "TOKEN_EXPIRED", None));
+    let refused = || Play::Fail(refusal(Code::Unauthenticated, Reason::CredentialsInvalid, None));
     let fake = Fake::start();
     fake.list_tools.plays([refused(), Play::Answer(v1::ListToolsResponse::default())]);
     fake.list_tools.plays([refused(), refused()]);
-    let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
+    let client = fake.client_with(ClientOptions::default().with_token(token));
 
-    client.list_tools(list()).await.unwrap();
-    let error = client.list_tools(list()).await.unwrap_err();
-    assert_eq!((error.code(), error.tries()), (Code::Unauthenticated, 2));
+    client.tools().list().await.unwrap();
+    let error = client.tools().list().await.unwrap_err();
+    assert_eq!((error.code(), error.attempts()), (Code::Unauthenticated, 2));
     let sent: Vec<_> = fake
         .list_tools
         .asked()
@@ -210,22 +219,26 @@ async fn a_refused_token_makes_its_command_run_once_more() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_that_cannot_change_is_refused_once() {
     let fake = Fake::start();
-    fake.list_tools.plays([Play::Fail(refusal(Code::Unauthenticated, "TOKEN_UNKNOWN", None))]);
+    fake.list_tools.plays([Play::Fail(refusal(
+        Code::Unauthenticated,
+        Reason::CredentialsInvalid,
+        None,
+    ))]);
     let token = TokenSource::Value("t0ken".into());
-    let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
-    let error = client.list_tools(list()).await.unwrap_err();
-    assert_eq!((error.reason(), error.tries()), ("TOKEN_UNKNOWN", 1));
+    let client = fake.client_with(ClientOptions::default().with_token(token));
+    let error = client.tools().list().await.unwrap_err();
+    assert_eq!((error.reason(), error.attempts()), (Some(&Reason::CredentialsInvalid), 1));
 }
 
 /// In real time: a file is read.
 #[tokio::test]
-async fn a_token_that_cannot_be_had_is_an_error_before_anything_is_sent() {
+async fn without_a_token_nothing_is_sent() {
     let fake = Fake::start();
     let token = TokenSource::File("/nowhere/at/all".into());
-    let client = fake.client_with(ClientOptions { token, ..ClientOptions::default() });
-    let error = client.list_tools(list()).await.unwrap_err();
+    let client = fake.client_with(ClientOptions::default().with_token(token));
+    let error = client.tools().list().await.unwrap_err();
     assert_eq!((error.origin(), error.code()), (Origin::Token, Code::Unauthenticated));
-    assert_eq!(error.tries(), 0);
+    assert_eq!(error.attempts(), 0);
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
     assert!(fake.list_tools.requests().is_empty());
 }
@@ -240,8 +253,8 @@ async fn details_are_typed() {
     let status = Status::with_error_details(Code::NotFound, "no such task", details);
     let fake = Fake::start();
     fake.get.plays([Play::Fail(status)]);
-    let error = fake.client().parked_call("bg-1").get().await.unwrap_err();
-    assert_eq!((error.rpc(), error.reason()), ("BackgroundTasks.Get", "TASK_NOT_FOUND"));
+    let error = fake.client().tasks().handle("bg-1").get().await.unwrap_err();
+    assert_eq!((error.rpc(), error.reason()), ("BackgroundTasks.Get", Some(&Reason::TaskNotFound)));
     assert_eq!(error.resource().unwrap().name, "bg-1");
     assert_eq!(error.field_violations()[0].subject, "background_id");
     assert_eq!(error.details().metadata["tenant"], "a");
@@ -250,8 +263,8 @@ async fn details_are_typed() {
     assert_eq!(
         error.to_string(),
         "BackgroundTasks.Get: no such task (NOT_FOUND, TASK_NOT_FOUND); background_id: is unknown; \
-         task bg-1. Check the id: it may have expired or never existed. The server's log has it \
-         under req-7."
+         task bg-1. Check the id; the record may have expired. The server's log lists the request \
+         as req-7."
     );
 }
 
@@ -273,46 +286,44 @@ async fn a_tool_is_run_to_its_result_or_parked() {
         Play::Answer(answer(None)),
     ]);
     let client = fake.client();
-    let RunOutcome::Finished(call) = client.run_tool(run()).await.unwrap() else { panic!() };
+    let RunOutcome::Finished(call) = client.tools().run(run()).await.unwrap() else { panic!() };
     assert_eq!((call.call_id.as_str(), &call.result), ("call-1", &failed));
-    let RunOutcome::Parked(call) = client.run_tool(run()).await.unwrap() else { panic!() };
+    let RunOutcome::Parked(call) = client.tools().run(run()).await.unwrap() else { panic!() };
     assert_eq!((call.background_id(), call.notice()), ("bg-1", Some(&parked)));
-    assert_eq!(call.answer().unwrap().session_id, "ses-1");
-    assert!(matches!(client.run_tool(run()).await.unwrap(), RunOutcome::Checked(_)));
-    assert_eq!(client.run_tool(run()).await.unwrap_err().origin(), Origin::Answer);
+    assert_eq!((call.session_id(), call.call_id()), (Some("ses-1"), Some("call-1")));
+    assert!(matches!(client.tools().run(run()).await.unwrap(), RunOutcome::Checked(_)));
+    assert_eq!(client.tools().run(run()).await.unwrap_err().origin(), Origin::Answer);
 }
 
 #[tokio::test(start_paused = true)]
-async fn options_that_are_no_good_are_refused_with_their_name() {
-    for (endpoint, why) in [
-        ("127.0.0.1:50051", "begins with none of"),
-        ("http://a b", "is no address"),
-        ("ftp://host", "begins with none of"),
+async fn invalid_options_are_refused_by_name() {
+    for (endpoint, problem) in [
+        ("127.0.0.1:50051", "must begin with http:"),
+        ("http://a b", "is not a valid address"),
+        ("ftp://host", "must begin with http:"),
     ] {
-        let options = ClientOptions { endpoint: endpoint.to_owned(), ..ClientOptions::default() };
-        let error = callpark_client::Client::new(options).unwrap_err();
+        let error = Client::new(ClientOptions::new(endpoint)).unwrap_err();
         assert_eq!(error.origin(), Origin::Options);
         let text = error.to_string();
-        assert!(text.contains(why) && text.contains(endpoint), "{text}");
+        assert!(text.contains(problem) && text.contains(endpoint), "{text}");
     }
-    let mut options = ClientOptions::default();
-    options.tls.ca_file = Some("/nowhere/ca.pem".into());
-    assert!(callpark_client::Client::new(options.clone()).is_err(), "certificates without https");
+    let tls = TlsOptions::new().with_ca_file("/nowhere/ca.pem");
+    let mut options = ClientOptions::default().with_tls(tls);
+    assert!(Client::new(options.clone()).is_err(), "certificates without https");
     options.endpoint = "https://localhost".to_owned();
-    let text = callpark_client::Client::new(options).unwrap_err().to_string();
+    let text = Client::new(options).unwrap_err().to_string();
     assert!(text.contains("/nowhere/ca.pem"), "{text}");
 
     let empty = tempfile::NamedTempFile::new().unwrap();
-    let mut options =
-        ClientOptions { endpoint: "https://localhost".to_owned(), ..ClientOptions::default() };
-    options.tls.ca_file = Some(empty.path().to_owned());
-    let text = callpark_client::Client::new(options).unwrap_err().to_string();
-    assert!(text.contains("holds no certificate"), "{text}");
+    let tls = TlsOptions::new().with_ca_file(empty.path());
+    let options = ClientOptions::new("https://localhost").with_tls(tls);
+    let text = Client::new(options).unwrap_err().to_string();
+    assert!(text.contains("contains no certificate"), "{text}");
 }
 
 #[test]
-fn a_client_is_made_without_a_runtime_and_shared() {
+fn a_client_is_created_without_a_runtime_and_shared() {
     fn check_shared<T: Clone + Send + Sync + 'static>(_: T) {}
-    let options = ClientOptions { on_retry: Some(Arc::new(|_| {})), ..ClientOptions::default() };
-    check_shared(callpark_client::Client::new(options).unwrap());
+    let options = ClientOptions::default().with_on_retry(Arc::new(|_| {}));
+    check_shared(Client::new(options).unwrap());
 }

@@ -1,6 +1,6 @@
-//! Watches.
+//! Watches of tasks.
 
-use callpark_client::{Code, WatchItem, v1};
+use callpark_client::{Code, Reason, WatchItem, WatchTasks, v1};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
@@ -25,9 +25,9 @@ fn seen(watch_sequence: i64, id: &str) -> WatchItem {
 }
 
 #[tokio::test(start_paused = true)]
-async fn goes_on_after_the_last_change_over_cuts_drains_and_silence() {
+async fn continues_after_the_last_change_despite_interruptions_drains_and_silence() {
     let fake = Fake::start();
-    let drained = refusal(Code::Unavailable, "DRAINING", Some(seconds(2)));
+    let drained = refusal(Code::Unavailable, Reason::Draining, Some(seconds(2)));
     fake.watch.plays([
         vec![heartbeat(5), Step::Cut],
         vec![heartbeat(5), changed(6, "bg-6"), Step::Fail(drained)],
@@ -39,7 +39,8 @@ async fn goes_on_after_the_last_change_over_cuts_drains_and_silence() {
     let mut watch = fake
         .client()
         .with_on_retry(notes.taker())
-        .watch(v1::WatchRequest { session_id: "ses-1".to_owned(), watch_sequence: None });
+        .tasks()
+        .watch(WatchTasks::new().session_id("ses-1"));
     let resumed = |after| WatchItem::Resumed { after_sequence: Some(after) };
     let items: Vec<_> = watch.by_ref().take(9).try_collect().await.unwrap();
     assert_eq!(
@@ -60,16 +61,16 @@ async fn goes_on_after_the_last_change_over_cuts_drains_and_silence() {
     assert_eq!(asked, [None, Some(5), Some(6), Some(8), Some(9)]);
     assert!(fake.watch.requests().iter().all(|asked| asked.session_id == "ses-1"));
     assert_eq!(notes.delays()[1], seconds(2));
-    assert_eq!((watch.cursor(), watch.tries()), (Some(10), 5));
+    assert_eq!((watch.cursor(), watch.attempts()), (Some(10), 5));
 }
 
 #[tokio::test(start_paused = true)]
 async fn changes_that_are_no_longer_kept_are_an_error() {
     let fake = Fake::start();
-    let trimmed = refusal(Code::OutOfRange, "SEQUENCE_TRIMMED", None);
+    let trimmed = refusal(Code::OutOfRange, Reason::SequenceTrimmed, None);
     fake.watch.plays([vec![heartbeat(5), Step::Cut], vec![Step::Fail(trimmed)]]);
-    let mut watch = fake.client().watch(v1::WatchRequest::default());
+    let mut watch = fake.client().tasks().watch(WatchTasks::new());
     assert_eq!(watch.next().await.unwrap().unwrap(), WatchItem::Began { watch_sequence: 5 });
-    assert_eq!(watch.next().await.unwrap().unwrap_err().reason(), "SEQUENCE_TRIMMED");
+    assert_eq!(watch.next().await.unwrap().unwrap_err().reason(), Some(&Reason::SequenceTrimmed));
     assert!(watch.next().await.is_none());
 }

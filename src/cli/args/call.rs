@@ -160,7 +160,7 @@ impl PreparedCall {
 
 /// Returns the schema of a tool's arguments, or null if it declares none.
 async fn schema(client: &Client, name: &str) -> Result<Value, Failure> {
-    let answer = client.list_tools(v1::ListToolsRequest::default()).await?;
+    let answer = client.tools().list_with(v1::ListToolsRequest::default()).await?;
     let tool = answer.tools.iter().find(|tool| tool.name == name).ok_or_else(|| {
         let text = format!("there is no tool `{name}`\nlist the tools with `callpark tools`");
         Failure::new(Exit::NotFound, text)

@@ -60,7 +60,7 @@ pub(crate) async fn run(args: CancelArgs, context: &mut Context) -> Result<Exit,
         ..Default::default()
     };
     let Context { client, out, connection } = context;
-    let answers = each(&args.ids, |id| client.cancel(request(id)));
+    let answers = each(&args.ids, |id| client.tasks().cancel(request(id)));
     print_each(answers, connection, out, print).await
 }
 

@@ -31,7 +31,7 @@ pub(crate) async fn run(args: CloseArgs, context: &mut Context) -> Result<Exit, 
         ..Default::default()
     };
     let Context { client, out, connection } = context;
-    let answers = each(&args.ids, |id| client.close_session(request(id)));
+    let answers = each(&args.ids, |id| client.sessions().close(request(id)));
     print_each(answers, connection, out, print).await
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct DeleteArgs {
 pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<Exit, Failure> {
     let request = |id: &str| DeleteRequest { background_id: id.to_owned(), ..Default::default() };
     let Context { client, out, connection } = context;
-    let answers = each(&args.ids, |id| client.delete(request(id)));
+    let answers = each(&args.ids, |id| client.tasks().delete(request(id)));
     print_each(answers, connection, out, print).await
 }
 

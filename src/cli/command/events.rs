@@ -45,7 +45,7 @@ pub(crate) async fn run(args: EventsArgs, context: &mut Context) -> Result<Exit,
         follow: Some(args.follow),
         ..Default::default()
     };
-    let mut items = std::pin::pin!(context.client.stream_session(request));
+    let mut items = std::pin::pin!(context.client.sessions().events(request));
     while let Some(item) = items.next().await {
         match item? {
             SessionItem::Event(event) if context.out.json => {

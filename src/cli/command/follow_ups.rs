@@ -109,7 +109,7 @@ async fn list(args: ListFollowUpsArgs, context: &mut Context) -> Result<Exit, Fa
     let mut all = ListFollowUpsResponse::default();
     while all.follow_ups.len() < limit {
         request.page_size = page_size(limit - all.follow_ups.len());
-        let page = context.client.list_follow_ups(request.clone()).await?;
+        let page = context.client.follow_ups().list(request.clone()).await?;
         all.follow_ups.extend(page.follow_ups);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() {
@@ -142,7 +142,7 @@ async fn wait(args: WaitFollowUpArgs, context: &mut Context) -> Result<Exit, Fai
     let follow_up_id = follow_up.follow_up_id;
     let acknowledgement =
         AcknowledgeFollowUpRequest { follow_up_id, lease_token, error, ..Default::default() };
-    let acknowledged = context.client.acknowledge_follow_up(acknowledgement).await;
+    let acknowledged = context.client.follow_ups().acknowledge(acknowledgement).await;
     printed?;
     acknowledged?;
     Ok(Exit::Success)
@@ -162,7 +162,7 @@ async fn lease(args: WaitFollowUpArgs, client: &Client) -> Result<Option<LeasedF
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let wait = left.map_or(WAIT_PER_REQUEST, |left| left.min(WAIT_PER_REQUEST));
         request.wait = Some(to_wire(wait));
-        let answer = client.lease_follow_ups(request.clone()).await?;
+        let answer = client.follow_ups().lease(request.clone()).await?;
         if let Some(lease) = answer.follow_ups.into_iter().next() {
             return Ok(Some(lease));
         }
@@ -185,7 +185,7 @@ async fn retry(args: RetryFollowUpArgs, context: &mut Context) -> Result<Exit, F
     let Context { client, out, connection } = context;
     let request =
         |id: &str| RetryFollowUpRequest { follow_up_id: id.to_owned(), ..Default::default() };
-    let answers = each(&args.ids, |id| client.retry_follow_up(request(id)));
+    let answers = each(&args.ids, |id| client.follow_ups().retry(request(id)));
     print_each(answers, connection, out, print_state).await
 }
 

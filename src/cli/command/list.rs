@@ -49,7 +49,7 @@ pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, F
     let mut all = ListResponse::default();
     while all.tasks.len() < limit {
         request.page_size = page_size(limit - all.tasks.len());
-        let page = context.client.list(request.clone()).await?;
+        let page = context.client.tasks().list(request.clone()).await?;
         // A watch that misses nothing begins before the first page.
         if request.page_token.is_empty() {
             all.watch_sequence = page.watch_sequence;

@@ -53,14 +53,12 @@ pub(crate) async fn run(args: OutputArgs, context: &mut Context) -> Result<Exit,
         (_, true) => OutputStream::Stderr,
         _ => OutputStream::Combined,
     };
-    let options = OutputOptions {
-        stream,
-        offset: args.offset,
-        tail_lines: args.tail,
-        follow: args.follow,
-        ..Default::default()
-    };
-    let mut chunks = std::pin::pin!(context.client.parked_call(args.id).output(options));
+    let options = OutputOptions::new()
+        .with_stream(stream)
+        .with_offset(args.offset)
+        .with_tail_lines(args.tail)
+        .with_follow(args.follow);
+    let mut chunks = std::pin::pin!(context.client.tasks().handle(args.id).output(options));
     while let Some(chunk) = chunks.next().await {
         print(chunk?, &mut context.out).await?;
     }

@@ -63,7 +63,7 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
     let mut request = call.into_stream(args.budget);
     request.set_on_disconnect(OnDisconnect::Park);
     let mut position = CallPosition::default();
-    let items = context.client.stream_tool(request);
+    let items = context.client.tools().stream(request);
     let ended = tokio::select! {
         ended = follow(items, &mut position, &mut context.out) => Some(ended),
         _ = interrupts.recv() => None,
@@ -240,7 +240,7 @@ enum Left {
 /// answer.
 async fn parked_or_finished(client: &Client, position: &CallPosition) -> Option<Left> {
     let kinds = [PayloadKind::ToolCallParked, PayloadKind::ToolCallFinished];
-    let mut items = std::pin::pin!(client.stream_session(StreamSessionRequest {
+    let mut items = std::pin::pin!(client.sessions().events(StreamSessionRequest {
         session_id: position.session_id.clone(),
         start_after_sequence: Some(position.sequence),
         payloads: kinds.map(Into::into).into(),

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exi
     let mut all = ListSessionsResponse::default();
     while all.sessions.len() < args.limit.get() {
         request.page_size = page_size(args.limit.get() - all.sessions.len());
-        let page = context.client.list_sessions(request.clone()).await?;
+        let page = context.client.sessions().list(request.clone()).await?;
         all.sessions.extend(page.sessions);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() {

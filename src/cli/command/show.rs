@@ -1,8 +1,7 @@
 //! `callpark show`: a task or a session in detail.
 
 use callpark_client::v1::{
-    FollowUpPolicy, GetRequest, GetSessionRequest, ParkReason, Session, StreamSummary, Task,
-    task::Outcome,
+    FollowUpPolicy, ParkReason, Session, StreamSummary, Task, task::Outcome,
 };
 
 use super::Context;
@@ -32,19 +31,14 @@ pub(crate) struct ShowArgs {
 pub(crate) async fn run(args: ShowArgs, context: &mut Context) -> Result<Exit, Failure> {
     let Context { client, out, .. } = context;
     if args.id.starts_with("ses-") {
-        let answer = client.get_session(GetSessionRequest { session_id: args.id }).await?;
-        let session = answer
-            .session
-            .ok_or_else(|| Failure::unexpected_answer("the answer has no session"))?;
+        let session = client.sessions().get(args.id).await?;
         if out.json {
             out.document(&session).await?;
         } else {
             print(session_rows(&session), out).await?;
         }
     } else {
-        let answer = client.get(GetRequest { background_id: args.id }).await?;
-        let task =
-            answer.task.ok_or_else(|| Failure::unexpected_answer("the answer has no task"))?;
+        let task = client.tasks().get(args.id).await?;
         if out.json {
             out.document(&task).await?;
         } else {

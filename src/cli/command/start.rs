@@ -24,7 +24,7 @@ pub(crate) async fn run(args: StartArgs, context: &mut Context) -> Result<Exit, 
 
 /// Starts a call in the background, and prints the id of its task alone on standard output.
 pub(crate) async fn launch(call: PreparedCall, context: &mut Context) -> Result<Exit, Failure> {
-    let answer: StartResponse = context.client.start(call.into_start()).await?;
+    let answer: StartResponse = context.client.tasks().start(call.into_start()).await?;
     if context.out.json {
         context.out.document(&answer).await?;
         return Ok(Exit::Success);

@@ -23,7 +23,7 @@ pub(crate) struct ToolsArgs {
 
 pub(crate) async fn run(args: ToolsArgs, context: &mut Context) -> Result<Exit, Failure> {
     let request = ListToolsRequest { session_id: args.session.unwrap_or_default() };
-    let answer = context.client.list_tools(request).await?;
+    let answer = context.client.tools().list_with(request).await?;
     if context.out.json {
         context.out.document(&answer).await?;
     } else if answer.tools.is_empty() {

@@ -49,7 +49,7 @@ async fn wait_for_one(
     timeout: Option<Duration>,
     context: &mut Context,
 ) -> Result<Exit, Failure> {
-    let call = context.client.parked_call(id);
+    let call = context.client.tasks().handle(id);
     let spinner = Spinner::start(format!("waiting for {id}"));
     let answer = call.wait(timeout).await?;
     drop(spinner);
@@ -73,8 +73,8 @@ async fn wait_for_many(
 ) -> Result<Exit, Failure> {
     let spinner = Spinner::start(format!("waiting for {} tasks", ids.len()));
     let answer = match args.any {
-        true => context.client.wait_any(ids, args.timeout).await?,
-        false => context.client.wait_all(ids, args.timeout).await?,
+        true => context.client.tasks().wait_any(ids, args.timeout).await?,
+        false => context.client.tasks().wait_all(ids, args.timeout).await?,
     };
     drop(spinner);
     let exit = exit_of_many(&answer, args.any);

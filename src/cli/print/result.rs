@@ -1,7 +1,7 @@
 //! The result of a call for people: its output on the streams that it came from, all else as text.
 
 use callpark_client::{
-    OutputOptions, ParkedCall,
+    OutputOptions, TaskHandle,
     v1::{
         Content, OutputStream, State, Task, ToolResult, content, resource, task::Outcome,
         tool_result,
@@ -31,7 +31,7 @@ pub(crate) enum ResultParts {
 pub(crate) async fn print_task(
     out: &mut Out,
     task: &Task,
-    call: &ParkedCall,
+    call: &TaskHandle,
 ) -> Result<(), Failure> {
     match &task.outcome {
         Some(Outcome::Result(result)) => {
@@ -148,10 +148,10 @@ pub(crate) fn exit(result: &ToolResult) -> String {
 
 async fn print_stream(
     out: &mut Out,
-    call: &ParkedCall,
+    call: &TaskHandle,
     stream: OutputStream,
 ) -> Result<(), Failure> {
-    let options = OutputOptions { stream, follow: false, ..Default::default() };
+    let options = OutputOptions::new().with_stream(stream).with_follow(false);
     let mut chunks = std::pin::pin!(call.output(options));
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;

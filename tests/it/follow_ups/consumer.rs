@@ -15,11 +15,8 @@ const LEASE: Duration = Duration::from_millis(600);
 const SLOW: Duration = Duration::from_millis(1_500);
 
 fn client(server: &TestServer) -> Client {
-    let options = ClientOptions {
-        endpoint: server.endpoint.clone(),
-        token: TokenSource::File(server.folder().join("token")),
-        ..ClientOptions::default()
-    };
+    let options = ClientOptions::new(server.endpoint.clone())
+        .with_token(TokenSource::File(server.folder().join("token")));
     Client::new(options).expect("a client")
 }
 
@@ -53,7 +50,8 @@ async fn a_handler_is_given_each_until_it_has_succeeded_once() {
         }
         Ok(())
     };
-    let consumer = client(&server).follow_ups().session_id(&session).lease_duration(LEASE);
+    let consumer =
+        client(&server).follow_ups().consumer().session_id(&session).lease_duration(LEASE);
     let done = soon("the consumer", consumer.for_each_concurrent(2, all.notified(), handle)).await;
     let done = done.expect("no error");
     assert_eq!((done.delivered, done.failed, done.expired), (4, 1, 0), "{done:?}");
@@ -74,10 +72,10 @@ async fn what_a_stopped_consumer_had_is_to_be_had_at_once() {
         begun.notify_one();
         std::future::pending::<Result<(), &str>>().await
     };
-    let consumer = client(&server).follow_ups().finish_within(Duration::ZERO);
+    let consumer = client(&server).follow_ups().consumer().finish_within(Duration::ZERO);
     let done =
         soon("the consumer", consumer.for_each_concurrent(1, begun.notified(), handle)).await;
-    assert_eq!(done.expect("no error").given_back, 1);
+    assert_eq!(done.expect("no error").released, 1);
     let lease = leased(&server, &session).await;
     assert_eq!(
         (record(&lease).follow_up_id.as_str(), record(&lease).attempt),

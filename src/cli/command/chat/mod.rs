@@ -168,7 +168,7 @@ async fn new_session(args: &ChatArgs, client: &Client) -> Result<String, Failure
         working_directory: folder.display().to_string(),
         ..Default::default()
     };
-    let session = client.create_session(request).await?.session;
+    let session = client.sessions().create(request).await?.session;
     let session = session.ok_or_else(|| Failure::unexpected_answer("the answer has no session"))?;
     Ok(session.session_id)
 }

@@ -51,7 +51,7 @@ impl ChatTurn {
         };
         let mut printer = TurnPrinter::new(out);
         let followed = {
-            let mut items = std::pin::pin!(self.client.stream_turn(request));
+            let mut items = std::pin::pin!(self.client.turns().stream(request));
             tokio::select! {
                 followed = follow(&mut items, &mut printer) => Some(followed),
                 _ = interrupts.recv() => None,
@@ -79,7 +79,7 @@ impl ChatTurn {
             reason: "Ctrl-C".into(),
             ..Default::default()
         };
-        let cancelled = self.client.cancel_turn(request).await?;
+        let cancelled = self.client.turns().cancel(request).await?;
         eprint_line("");
         eprint_note("the turn is cancelled");
         let running = cancelled.running_background_ids;

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use callpark_client::{
-    Client, Error, OutputOptions, ParkedCall, RunOutcome, SessionItem,
+    Client, Error, OutputOptions, RunOutcome, SessionItem, TaskHandle,
     v1::{
         CreateSessionRequest, ListRequest, OutputStream, ParkReason, RunToolRequest, State,
         StreamToolRequest, Task, ToolCallFinished, ToolResult, content, session_event::Payload,
@@ -46,7 +46,7 @@ const FAMILY_BUDGET: Duration = Duration::from_millis(500);
 /// Creates a session for all calls of the demo.
 pub(super) async fn session(client: &Client) -> Result<String, Failure> {
     let request = CreateSessionRequest { description: "demo".to_owned(), ..Default::default() };
-    let session = client.create_session(request).await?.session;
+    let session = client.sessions().create(request).await?.session;
     Ok(session.ok_or_else(|| Failure::unexpected_answer("the answer has no session"))?.session_id)
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn stream(
 ) -> Result<(), Failure> {
     script.step("a command that finishes within its budget streams its output").await?;
     script.print(&format!("$ {STREAMS}")).await?;
-    let items = client.stream_tool(StreamToolRequest {
+    let items = client.tools().stream(StreamToolRequest {
         session_id: session.to_owned(),
         tool: "bash".to_owned(),
         arguments: arguments(STREAMS),
@@ -121,7 +121,7 @@ pub(super) async fn park(
     script: &mut Script<'_>,
     client: &Client,
     session: &str,
-) -> Result<ParkedCall, Failure> {
+) -> Result<TaskHandle, Failure> {
     let budget = format_span(SLOW_BUDGET);
     script
         .step(&format!(
@@ -149,11 +149,11 @@ pub(super) async fn list(
     script: &mut Script<'_>,
     client: &Client,
     session: &str,
-    parked: &ParkedCall,
+    parked: &TaskHandle,
 ) -> Result<(), Failure> {
     script.step("the list of background tasks").await?;
     let request = ListRequest { session_id: session.to_owned(), ..Default::default() };
-    let tasks = client.list(request).await?.tasks;
+    let tasks = client.tasks().list(request).await?.tasks;
     script.table(&lists::tasks(&tasks)).await?;
     let running = |task: &Task| {
         task.background_id == parked.background_id() && task.state() == State::Running
@@ -167,9 +167,9 @@ pub(super) async fn list(
 }
 
 /// Waits for the result of a parked call.
-pub(super) async fn wait(script: &mut Script<'_>, parked: &ParkedCall) -> Result<(), Failure> {
+pub(super) async fn wait(script: &mut Script<'_>, parked: &TaskHandle) -> Result<(), Failure> {
     script.step("the result of the parked command arrives").await?;
-    let answer = parked.wait(Some(Duration::from_secs(10))).await?;
+    let answer = parked.wait(Duration::from_secs(10)).await?;
     let task = answer.task.unwrap_or_default();
     let stdout = result_of(&task).map(stdout_text).unwrap_or_default();
     script.print_prefixed("stdout", &stdout).await?;
@@ -188,14 +188,14 @@ pub(super) async fn cancel(
     script: &mut Script<'_>,
     client: &Client,
     session: &str,
-) -> Result<ParkedCall, Failure> {
+) -> Result<TaskHandle, Failure> {
     script.step("a parked command with a child process is cancelled").await?;
     let call = run_until_parked(script, client, session, FAMILY, FAMILY_BUDGET).await?;
     let pids = pids(&call).await?;
     script.print(&format!("its process ids: {pids:?}")).await?;
     let alive = pids.len() == 2 && pids.iter().all(|&pid| is_alive(pid));
     script.check("both processes are running", alive).await?;
-    let answer = call.cancel(false, "end of the demonstration").await?;
+    let answer = call.cancel("end of the demonstration").await?;
     let task = answer.task.unwrap_or_default();
     script.print(&format!("{} {}", task.background_id, summary(&task))).await?;
     script.check("the task is cancelled", task.state() == State::Cancelled).await?;
@@ -210,7 +210,7 @@ pub(super) async fn cancel(
 pub(super) async fn restart(
     script: &mut Script<'_>,
     server: &mut EphemeralServer,
-    calls: &[ParkedCall],
+    calls: &[TaskHandle],
 ) -> Result<(), Failure> {
     script.step("the server is restarted on the same store").await?;
     let mut before = Vec::new();
@@ -221,7 +221,7 @@ pub(super) async fn restart(
     script.print(&format!("new server: {}", server.endpoint)).await?;
     let client = server.client(Some(REQUEST_TIME_MAX))?;
     for (task, bytes) in before {
-        let call = client.parked_call(task.background_id.as_str());
+        let call = client.tasks().handle(task.background_id.as_str());
         let same_task = call.get().await? == task;
         script
             .check(&format!("{} and its result are unchanged", task.background_id), same_task)
@@ -243,7 +243,7 @@ async fn run_until_parked(
     session: &str,
     command: &str,
     budget: Duration,
-) -> Result<ParkedCall, Failure> {
+) -> Result<TaskHandle, Failure> {
     script.print(&format!("$ {command}")).await?;
     let request = RunToolRequest {
         session_id: session.to_owned(),
@@ -253,12 +253,12 @@ async fn run_until_parked(
         call_budget: Some(to_wire(budget)),
         ..Default::default()
     };
-    match client.run_tool(request).await? {
+    match client.tools().run(request).await? {
         RunOutcome::Parked(call) => {
             script.check(&format!("the call was parked as {}", call.background_id()), true).await?;
             Ok(call)
         }
-        RunOutcome::Finished(_) | RunOutcome::Checked(_) => {
+        _ => {
             let claim = "the call was parked";
             script.check(claim, false).await?;
             Err(Failure::unexpected_answer(claim))
@@ -303,7 +303,7 @@ fn stdout_text(result: &ToolResult) -> String {
 }
 
 /// Reads all output of a finished task.
-async fn output(call: &ParkedCall) -> Result<Vec<u8>, Failure> {
+async fn output(call: &TaskHandle) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut chunks = std::pin::pin!(call.output(OutputOptions::default()));
     while let Some(chunk) = chunks.next().await {
@@ -313,7 +313,7 @@ async fn output(call: &ParkedCall) -> Result<Vec<u8>, Failure> {
 }
 
 /// Waits for the first line of the output, and returns the process ids on it.
-async fn pids(call: &ParkedCall) -> Result<Vec<u32>, Failure> {
+async fn pids(call: &TaskHandle) -> Result<Vec<u32>, Failure> {
     let mut bytes = Vec::new();
     let mut chunks = std::pin::pin!(call.output(OutputOptions::default()));
     while let Some(chunk) = chunks.next().await {

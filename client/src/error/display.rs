@@ -1,4 +1,4 @@
-//! Errors in words.
+//! The text of an error.
 
 use std::{error::Error as StdError, fmt};
 
@@ -12,16 +12,16 @@ impl fmt::Display for Error {
             write!(f, "{}: ", self.rpc())?;
         }
         write!(f, "{} ({}", self.message(), name(self.code()))?;
-        if !self.reason().is_empty() {
-            write!(f, ", {}", self.reason())?;
+        if let Some(reason) = self.reason() {
+            write!(f, ", {reason}")?;
         }
-        if self.tries() > 1 {
-            write!(f, ", {} tries", self.tries())?;
+        if self.attempts() > 1 {
+            write!(f, ", {} attempts", self.attempts())?;
         }
         f.write_str(")")?;
         let details = self.details();
-        let broken = [&details.fields, &details.preconditions, &details.quotas];
-        for Violation { subject, description } in broken.into_iter().flatten() {
+        let violations = [&details.fields, &details.preconditions, &details.quotas];
+        for Violation { subject, description } in violations.into_iter().flatten() {
             write!(f, "; {subject}: {description}")?;
         }
         if let Some(resource) = self.resource() {
@@ -33,7 +33,7 @@ impl fmt::Display for Error {
             write!(f, " The server asks to wait for {delay:?}.")?;
         }
         if !details.request_id.is_empty() {
-            write!(f, " The server's log has it under {}.", details.request_id)?;
+            write!(f, " The server's log lists the request as {}.", details.request_id)?;
         }
         Ok(())
     }
@@ -47,24 +47,27 @@ impl fmt::Debug for Error {
             .field("code", &self.code())
             .field("message", &self.message())
             .field("details", self.details())
-            .field("tries", &self.tries())
+            .field("attempts", &self.attempts())
             .field("source", &self.source())
             .finish()
     }
 }
 
 impl Error {
-    /// What to do about it.
+    /// Returns what to do about the error.
     fn advice(&self) -> &'static str {
         match self.origin() {
             Origin::Server => self.advice_on_answer(),
-            Origin::Transport => "Check the endpoint and that the server runs, then try again.",
-            Origin::Silence | Origin::EndedEarly => {
-                "Check the server, then stream again after the last sequence."
+            Origin::Transport => {
+                "Check the endpoint and whether the server is running, then try again."
             }
-            Origin::Deadline => "Ask for the state of the work, or allow more time.",
-            Origin::Token => "Check where the token comes from.",
+            Origin::Silence | Origin::EndedEarly => {
+                "Check the server, then resume the stream after the last sequence."
+            }
+            Origin::Deadline => "Ask for the state of the work, or set a longer deadline.",
+            Origin::Token => "Check the source of the token.",
             Origin::Options => "Correct the options.",
+            Origin::Request => "Correct the request.",
             Origin::Answer => "Use a client and a server of the same version.",
         }
     }
@@ -72,24 +75,24 @@ impl Error {
     fn advice_on_answer(&self) -> &'static str {
         match self.code() {
             Code::InvalidArgument => "Correct the request.",
-            Code::NotFound => "Check the id: it may have expired or never existed.",
-            Code::AlreadyExists => "Send other content with another request_id.",
-            Code::PermissionDenied => "Use credentials that may do this.",
-            Code::Unauthenticated => "Give a valid token.",
-            Code::ResourceExhausted => "Wait until there is room, then try again.",
-            Code::FailedPrecondition => "Bring the session or task into the right state first.",
+            Code::NotFound => "Check the id; the record may have expired.",
+            Code::AlreadyExists => "Send different content with a new request_id.",
+            Code::PermissionDenied => "Use credentials with the required permission.",
+            Code::Unauthenticated => "Provide a valid token.",
+            Code::ResourceExhausted => "Wait until there is capacity, then try again.",
+            Code::FailedPrecondition => "Bring the session or task into the required state first.",
             Code::Aborted => "Wait until the session is free, then try again.",
-            Code::OutOfRange => "Start again from what the server still holds.",
-            Code::Unimplemented => "This server doesn't do it: use another one.",
-            Code::DeadlineExceeded => "Ask for the state of the work, or allow more time.",
+            Code::OutOfRange => "Start again from an event that the server still keeps.",
+            Code::Unimplemented => "Use a server that offers this operation.",
+            Code::DeadlineExceeded => "Ask for the state of the work, or set a longer deadline.",
             Code::Unavailable => "Try again later.",
             Code::Ok | Code::Cancelled => "Try again.",
-            Code::Unknown | Code::Internal | Code::DataLoss => "Look into the server's log.",
+            Code::Unknown | Code::Internal | Code::DataLoss => "Check the server's log.",
         }
     }
 }
 
-/// A code as the contract writes it.
+/// Returns a code as the contract writes it.
 fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

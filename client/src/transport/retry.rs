@@ -1,103 +1,94 @@
-//! When a try is followed by another, and after how long. Pure: no clock, no random.
+//! The decision whether and when a failed attempt is followed by another one. Pure: no clock and no
+//! randomness.
 
 use std::time::Duration;
 
-use crate::options::ClientOptions;
+use crate::options::{ClientOptions, RetryBudget};
 
-/// What a repetition draws on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Budget {
-    /// [`start_attempts`](ClientOptions::start_attempts): the call was never answered, the stream
-    /// never gave a message.
-    Start,
-    /// [`resume_attempts`](ClientOptions::resume_attempts): the stream was cut.
-    Resume,
-}
-
-/// A failure that may pass.
+/// A transient failure.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Failure {
-    /// What the server asks for.
+    /// The delay that the server asks for.
     pub(crate) retry_delay: Option<Duration>,
-    /// The server announced the end of a stream that was alive and well. Costs nothing.
+    /// The server announced the end of a healthy stream, so that resuming it draws on no budget.
     pub(crate) announced: bool,
 }
 
-/// What follows a failure.
+/// The next attempt after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// The time until the next try.
+    /// The time until the next attempt.
     pub(crate) delay: Duration,
-    /// What the next try draws on.
-    pub(crate) budget: Option<Budget>,
+    /// The budget that the next attempt draws on.
+    pub(crate) budget: Option<RetryBudget>,
 }
 
-/// The tries of one call or stream.
+/// The retry state of one call or stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Retries {
     start_attempts: u32,
     resume_attempts: u32,
     backoff: Duration,
     backoff_max: Duration,
-    budget: Budget,
-    tries: u32,
-    /// Since the beginning.
+    budget: RetryBudget,
+    attempts: u32,
+    /// Failures since the beginning.
     start_failures: u32,
-    /// Since the last thing that was new.
+    /// Failures since the last progress.
     resume_failures: u32,
 }
 
 impl Retries {
-    pub(crate) fn new(options: &ClientOptions, budget: Budget) -> Self {
+    pub(crate) fn new(options: &ClientOptions, budget: RetryBudget) -> Self {
         Self {
             start_attempts: options.start_attempts,
             resume_attempts: options.resume_attempts,
             backoff: options.backoff,
             backoff_max: options.backoff_max,
             budget,
-            tries: 0,
+            attempts: 0,
             start_failures: 0,
             resume_failures: 0,
         }
     }
 
-    pub(crate) fn tries(&self) -> u32 {
-        self.tries
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts
     }
 
-    /// A try begins.
     pub(crate) fn begin(&mut self) {
-        self.tries = self.tries.saturating_add(1);
+        self.attempts = self.attempts.saturating_add(1);
     }
 
-    /// The stream has given its first message: failures draw on the resume budget from now on.
+    /// Lets failures draw on the resume budget from now on: the stream has delivered a message.
     pub(crate) fn started(&mut self) {
-        self.budget = Budget::Resume;
+        self.budget = RetryBudget::Resume;
     }
 
-    /// Something new came.
+    /// Resets the resume budget.
     pub(crate) fn progressed(&mut self) {
         self.resume_failures = 0;
     }
 
-    /// What follows a failure; `jitter` is between 0 and 1. `None`: the budget is used up.
+    /// Returns the next attempt after a failure, or `None` if the budget is used up. `jitter` is
+    /// between 0 and 1.
     pub(crate) fn after(&mut self, failure: Failure, jitter: f64) -> Option<Plan> {
         if failure.announced {
             let delay = failure.retry_delay.unwrap_or_else(|| self.backoff(0, jitter));
             return Some(Plan { delay, budget: None });
         }
-        let (failures, left) = match self.budget {
-            Budget::Start => {
+        let (failures, may_retry) = match self.budget {
+            RetryBudget::Start => {
                 self.start_failures = self.start_failures.saturating_add(1);
                 (self.start_failures, self.start_failures < self.start_attempts)
             }
-            Budget::Resume => {
+            RetryBudget::Resume => {
                 self.resume_failures = self.resume_failures.saturating_add(1);
                 (self.resume_failures, self.resume_failures <= self.resume_attempts)
             }
         };
         let delay = failure.retry_delay.unwrap_or_else(|| self.backoff(failures - 1, jitter));
-        left.then_some(Plan { delay, budget: Some(self.budget) })
+        may_retry.then_some(Plan { delay, budget: Some(self.budget) })
     }
 
     fn backoff(&self, doublings: u32, jitter: f64) -> Duration {
@@ -114,7 +105,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn retries(budget: Budget) -> Retries {
+    fn retries(budget: RetryBudget) -> Retries {
         Retries::new(&ClientOptions::default(), budget)
     }
 
@@ -125,32 +116,32 @@ mod tests {
     }
 
     #[test]
-    fn a_start_is_tried_five_times() {
-        assert_eq!(delays_ms(&mut retries(Budget::Start), 1.0), [100, 200, 400, 800]);
+    fn a_start_has_five_attempts() {
+        assert_eq!(delays_ms(&mut retries(RetryBudget::Start), 1.0), [100, 200, 400, 800]);
     }
 
     #[test]
-    fn a_resume_is_tried_ten_times_and_its_backoff_ends_at_ten_seconds() {
+    fn a_resume_is_retried_ten_times_and_its_backoff_is_at_most_ten_seconds() {
         let expected = [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000, 10_000];
-        assert_eq!(delays_ms(&mut retries(Budget::Resume), 1.0), expected);
+        assert_eq!(delays_ms(&mut retries(RetryBudget::Resume), 1.0), expected);
     }
 
     #[test]
     fn jitter_reaches_down_to_zero() {
-        assert_eq!(delays_ms(&mut retries(Budget::Start), 0.0), [0, 0, 0, 0]);
-        assert_eq!(delays_ms(&mut retries(Budget::Start), 0.5), [50, 100, 200, 400]);
+        assert_eq!(delays_ms(&mut retries(RetryBudget::Start), 0.0), [0, 0, 0, 0]);
+        assert_eq!(delays_ms(&mut retries(RetryBudget::Start), 0.5), [50, 100, 200, 400]);
     }
 
     #[test]
     fn only_the_resume_budget_is_reset() {
-        let mut start = retries(Budget::Start);
+        let mut start = retries(RetryBudget::Start);
         for _ in 0..4 {
             assert!(start.after(Failure::default(), 1.0).is_some());
             start.progressed();
         }
         assert_eq!(start.after(Failure::default(), 1.0), None);
 
-        let mut resume = retries(Budget::Resume);
+        let mut resume = retries(RetryBudget::Resume);
         for _ in 0..100 {
             assert_eq!(resume.after(Failure::default(), 1.0).unwrap().delay, 100 * MS);
             resume.progressed();
@@ -159,15 +150,18 @@ mod tests {
 
     #[test]
     fn a_stream_that_has_started_draws_on_the_other_budget() {
-        let mut retries = retries(Budget::Start);
-        assert_eq!(retries.after(Failure::default(), 1.0).unwrap().budget.unwrap(), Budget::Start);
+        let mut retries = retries(RetryBudget::Start);
+        assert_eq!(
+            retries.after(Failure::default(), 1.0).unwrap().budget.unwrap(),
+            RetryBudget::Start
+        );
         retries.started();
         assert_eq!(delays_ms(&mut retries, 0.0).len(), 10);
     }
 
     #[test]
-    fn the_servers_delay_wins_and_costs_as_much() {
-        let mut retries = retries(Budget::Start);
+    fn the_delay_of_the_server_takes_precedence_and_draws_on_the_budget() {
+        let mut retries = retries(RetryBudget::Start);
         let asked = Failure { retry_delay: Some(7_000 * MS), announced: false };
         for _ in 0..4 {
             assert_eq!(retries.after(asked, 0.3).unwrap().delay, 7_000 * MS);
@@ -176,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn an_announced_end_costs_nothing() {
-        let mut retries = retries(Budget::Resume);
+    fn an_announced_end_draws_on_no_budget() {
+        let mut retries = retries(RetryBudget::Resume);
         let announced = Failure { retry_delay: None, announced: true };
         for _ in 0..100 {
             assert_eq!(retries.after(announced, 1.0), Some(Plan { delay: 100 * MS, budget: None }));
@@ -185,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn no_attempts_at_all_still_is_one_try() {
-        let options = ClientOptions { start_attempts: 0, ..ClientOptions::default() };
-        assert_eq!(Retries::new(&options, Budget::Start).after(Failure::default(), 1.0), None);
+    fn zero_attempts_count_as_one() {
+        let options = ClientOptions::default().with_start_attempts(0);
+        assert_eq!(Retries::new(&options, RetryBudget::Start).after(Failure::default(), 1.0), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_whole_resume_takes_at_most_42_seconds() {
-        let mut retries = retries(Budget::Resume);
+        let mut retries = retries(RetryBudget::Resume);
         let began = Instant::now();
         while let Some(plan) = retries.after(Failure::default(), 1.0) {
             tokio::time::sleep(plan.delay).await;

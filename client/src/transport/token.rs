@@ -13,12 +13,12 @@ use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::options::TokenSource;
 
-/// How long a command may take to write its token.
+/// The time that a command may take to print its token.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(30);
-/// A token that is longer is none.
+/// The size of the longest token that is accepted.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
-/// The tokens of one client. Calls share a token; one of them at a time fetches it.
+/// The tokens of one client. Calls share a token, and only one of them fetches it at a time.
 pub(crate) struct Tokens {
     source: TokenSource,
     current: Mutex<Option<Current>>,
@@ -27,13 +27,13 @@ pub(crate) struct Tokens {
 #[derive(Clone)]
 struct Current {
     bearer: Bearer,
-    /// The file that it was read from, as it was then.
+    /// The state of the file when the token was read.
     stamp: Option<Stamp>,
 }
 
 type Stamp = (Option<SystemTime>, u64);
 
-/// A token as a header, with the number of the fetch that it came from.
+/// A token as a header, with the number of the fetch that returned it.
 #[derive(Clone)]
 pub(crate) struct Bearer {
     pub(crate) header: MetadataValue<Ascii>,
@@ -45,7 +45,7 @@ impl Tokens {
         Self { source, current: Mutex::new(None) }
     }
 
-    /// The token to send. `None`: none is sent.
+    /// Returns the token to send, or `None` if none is sent.
     pub(crate) async fn bearer(&self) -> io::Result<Option<Bearer>> {
         if matches!(self.source, TokenSource::None) {
             return Ok(None);
@@ -59,7 +59,8 @@ impl Tokens {
         self.fetch(&mut current).await.map(Some)
     }
 
-    /// The server refused the token of this fetch. True: there is another one to try.
+    /// Fetches the token again after the server refused `refused`. Returns whether there is another
+    /// token to try.
     pub(crate) async fn renew(&self, refused: &Bearer) -> io::Result<bool> {
         let mut current = self.current.lock().await;
         if current.as_ref().is_some_and(|current| current.bearer.fetch != refused.fetch) {
@@ -75,7 +76,7 @@ impl Tokens {
     }
 
     async fn fetch(&self, current: &mut Option<Current>) -> io::Result<Bearer> {
-        // Taken before the file is read: a change in between makes it read again.
+        // Taken before the file is read, so that a change in between causes another read.
         let stamp = self.stamp().await?;
         let token = match &self.source {
             TokenSource::None => SecretString::default(),
@@ -100,11 +101,11 @@ impl Tokens {
     }
 }
 
-fn at(place: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", place.display()))
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// What a command writes to its standard output. The command dies with the caller.
+/// Runs a command and returns its standard output. The command is killed if the future is dropped.
 async fn run(program: &Path, args: &[String]) -> io::Result<SecretString> {
     let mut child = process::Command::new(program)
         .args(args)
@@ -112,7 +113,7 @@ async fn run(program: &Path, args: &[String]) -> io::Result<SecretString> {
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let stdout = child.stdout.take().ok_or_else(|| io::Error::other("has no output"))?;
+    let stdout = child.stdout.take().ok_or_else(|| io::Error::other("has no standard output"))?;
     let work = async {
         let mut token = String::new();
         stdout.take(TOKEN_BYTES_MAX as u64 + 1).read_to_string(&mut token).await?;
@@ -120,19 +121,19 @@ async fn run(program: &Path, args: &[String]) -> io::Result<SecretString> {
     };
     let (token, status) = timeout(COMMAND_TIME_MAX, work)
         .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "gave no token in 30 s"))??;
-    // A command that writes too much is cut off, and may fail because of that.
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "printed no token within 30 s"))??;
+    // A command that prints too much loses its pipe and may fail because of that.
     if status.success() || token.expose_secret().len() > TOKEN_BYTES_MAX {
         Ok(token)
     } else {
-        Err(io::Error::other(format!("ended with {status}")))
+        Err(io::Error::other(format!("failed with {status}")))
     }
 }
 
-/// The error never shows the token.
+/// Returns the token as a header. An error never shows the token.
 fn header(token: &SecretString) -> io::Result<MetadataValue<Ascii>> {
     let token = token.expose_secret().trim();
-    let invalid = |why| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    let invalid = |message| Err(io::Error::new(io::ErrorKind::InvalidData, message));
     if token.is_empty() {
         return invalid("the token is empty");
     }
@@ -144,7 +145,7 @@ fn header(token: &SecretString) -> io::Result<MetadataValue<Ascii>> {
             header.set_sensitive(true);
             Ok(header)
         }
-        Err(_) => invalid("the token has characters that a header can't carry"),
+        Err(_) => invalid("the token contains characters that are not allowed in a header"),
     }
 }
 
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_source_sends_nothing() {
+    async fn without_a_source_no_token_is_sent() {
         assert!(Tokens::new(TokenSource::None).bearer().await.unwrap().is_none());
     }
 
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(sent(&tokens).await, "Bearer one");
 
         let refused = tokens.bearer().await.unwrap().unwrap();
-        assert!(!tokens.renew(&refused).await.unwrap(), "the same token isn't worth a try");
+        assert!(!tokens.renew(&refused).await.unwrap(), "the same token is not tried again");
 
         std::fs::write(&file, "second").unwrap();
         assert_eq!(sent(&tokens).await, "Bearer second");
@@ -198,21 +199,21 @@ mod tests {
         let refused = tokens.bearer().await.unwrap().unwrap();
         let (first, second) = tokio::join!(tokens.renew(&refused), tokens.renew(&refused));
         assert!(first.unwrap() && second.unwrap());
-        assert_eq!(sent(&tokens).await, "Bearer 2", "two that were refused share one run");
+        assert_eq!(sent(&tokens).await, "Bearer 2", "two refused requests share one run");
     }
 
     #[tokio::test]
-    async fn what_is_no_token_is_an_error_that_does_not_show_it() {
-        for (output, why) in [
+    async fn an_invalid_token_is_an_error_that_does_not_show_it() {
+        for (output, message) in [
             ("echo", "the token is empty"),
-            ("printf 'se\\001cret'", "characters that a header can't carry"),
+            ("printf 'se\\001cret'", "characters that are not allowed in a header"),
             ("head -c 20000 /dev/zero | tr '\\0' x", "longer than 16 KiB"),
             ("echo secret; exit 3", "exit status: 3"),
         ] {
             let args = vec!["-c".to_owned(), output.to_owned()];
             let source = TokenSource::Command { program: "/bin/sh".into(), args };
             let error = Tokens::new(source).bearer().await.err().unwrap().to_string();
-            assert!(error.contains(why), "{error}");
+            assert!(error.contains(message), "{error}");
             assert!(!error.contains("cret"), "{error}");
         }
     }

@@ -1,0 +1,101 @@
+//! Sessions and their logs.
+
+use crate::{
+    error::Error,
+    options::RetryBudget,
+    stream::SessionStream,
+    transport::{
+        attempts::Attempts,
+        connection::Connection,
+        request_id::identify,
+        unary::{rpc, send},
+    },
+    v1,
+};
+
+/// The sessions of a server. [`Client::sessions`](crate::Client::sessions) returns it.
+///
+/// ```no_run
+/// use callpark_client::{Client, CloseSession, CreateSession, Error};
+///
+/// # async fn show(client: Client) -> Result<(), Error> {
+/// let sessions = client.sessions();
+/// let answer = sessions.create(CreateSession::new().description("nightly build")).await?;
+/// let session = answer.session.unwrap_or_default();
+/// sessions.close(CloseSession::new(session.session_id)).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Sessions<'a> {
+    connection: &'a Connection,
+}
+
+impl<'a> Sessions<'a> {
+    pub(crate) fn new(connection: &'a Connection) -> Self {
+        Self { connection }
+    }
+
+    /// Creates a session.
+    ///
+    /// # Errors
+    /// NOT_FOUND `TOOL_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`; RESOURCE_EXHAUSTED
+    /// `SESSION_LIMIT` or `STORAGE_FULL`.
+    pub async fn create(
+        self,
+        request: impl Into<v1::CreateSessionRequest>,
+    ) -> Result<v1::CreateSessionResponse, Error> {
+        let attempts = self.attempts("ToolRunner.CreateSession");
+        send(attempts, identify(request.into()), rpc!(tool_runner.create_session)).await
+    }
+
+    /// Returns the current state of a session.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`.
+    pub async fn get(self, session_id: impl Into<String>) -> Result<v1::Session, Error> {
+        const RPC: &str = "ToolRunner.GetSession";
+        let request = v1::GetSessionRequest { session_id: session_id.into() };
+        let answer = send(self.attempts(RPC), request, rpc!(tool_runner.get_session)).await?;
+        answer.session.ok_or_else(|| Error::answer("the answer contains no session").of(RPC, 1))
+    }
+
+    /// Lists the sessions of the caller, newest first, in pages.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT `PAGE_TOKEN_INVALID`.
+    pub async fn list(
+        self,
+        request: impl Into<v1::ListSessionsRequest>,
+    ) -> Result<v1::ListSessionsResponse, Error> {
+        let attempts = self.attempts("ToolRunner.ListSessions");
+        send(attempts, request.into(), rpc!(tool_runner.list_sessions)).await
+    }
+
+    /// Closes a session: it accepts no new work, and its tasks are cancelled unless they are detached.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`.
+    pub async fn close(
+        self,
+        request: impl Into<v1::CloseSessionRequest>,
+    ) -> Result<v1::CloseSessionResponse, Error> {
+        let attempts = self.attempts("ToolRunner.CloseSession");
+        send(attempts, identify(request.into()), rpc!(tool_runner.close_session)).await
+    }
+
+    /// Streams the events of a session: all of them, those after a sequence, or only live ones. The
+    /// stream opens at the first poll.
+    ///
+    /// # Errors
+    /// An item may be an error: NOT_FOUND `SESSION_NOT_FOUND`; OUT_OF_RANGE `SEQUENCE_AHEAD`,
+    /// `SEQUENCE_TRIMMED` with [`OnGap::Fail`](v1::OnGap::Fail), or `STREAM_EPOCH_MISMATCH` if the
+    /// request names another epoch than that of the log.
+    pub fn events(self, request: impl Into<v1::StreamSessionRequest>) -> SessionStream {
+        SessionStream::new(self.connection, request.into())
+    }
+
+    fn attempts(self, rpc: &'static str) -> Attempts {
+        Attempts::new(self.connection, rpc, RetryBudget::Start)
+    }
+}

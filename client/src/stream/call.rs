@@ -1,0 +1,230 @@
+//! The events of one call or one turn.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use callpark_proto::v1::session_update::Control;
+use futures::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    error::Error,
+    stream::{
+        cursor::{self, Admission, Cursor},
+        item::SessionItem,
+        message_items::MessageItems,
+        resume::{Completion, Position, Progress, ResumingStream, StreamSource},
+    },
+    transport::{connection::Connection, request_id::identify},
+    v1,
+};
+
+/// The events of one call or one turn: a `Stream` of `Result<SessionItem, Error>`.
+///
+/// [`Tools::stream`](crate::Tools::stream) and [`Turns::stream`](crate::Turns::stream) return it.
+/// After an interruption the same request is sent again with the same `request_id`: the server
+/// attaches it to the same call, never starting the work a second time, and sends the events from the
+/// first one on. Those that have been delivered are dropped.
+///
+/// The stream of a call ends after `tool_call_finished` or `tool_call_parked`; with `dry_run` it ends
+/// without an item. The stream of a turn includes the events of its calls and ends after
+/// `session_idle`, `session_error` or `session_shutdown`. Both end after an error.
+///
+/// ```no_run
+/// use callpark_client::{Client, Error, RunTool, SessionItem};
+/// use futures::TryStreamExt as _;
+/// use serde_json::json;
+///
+/// # async fn show(client: Client) -> Result<(), Error> {
+/// let request = RunTool::new("bash").arguments(json!({ "command": "make test" }))?;
+/// let mut stream = client.tools().stream(request);
+/// while let Some(item) = stream.try_next().await? {
+///     if let SessionItem::Event(event) = item {
+///         println!("{:?}", event.payload);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct CallStream {
+    request_id: String,
+    stream: ResumingStream<CallSource>,
+}
+
+impl CallStream {
+    pub(crate) fn new(connection: &Connection, request: CallRequest) -> Self {
+        let (request, request_id) = request.identified();
+        let completion = match request.is_dry_run() {
+            true => Completion::OnOk,
+            false => Completion::Incomplete,
+        };
+        let source = CallSource { request, cursor: Cursor::default(), completion };
+        Self { request_id, stream: ResumingStream::new(connection, source) }
+    }
+
+    /// Returns the `request_id` that all attempts carry.
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Returns the sequence of the last event that was delivered, or `None` if there was none.
+    pub fn cursor(&self) -> Option<i64> {
+        self.stream.position().cursor
+    }
+
+    /// Returns the number of events that were received again and dropped.
+    pub fn duplicates(&self) -> u64 {
+        self.stream.counts().duplicates
+    }
+
+    /// Returns the number of attempts to open the stream.
+    pub fn attempts(&self) -> u32 {
+        self.stream.counts().attempts
+    }
+}
+
+impl Stream for CallStream {
+    type Item = Result<SessionItem, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.stream.poll_next(cx)
+    }
+}
+
+impl fmt::Debug for CallStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallStream")
+            .field("request_id", &self.request_id)
+            .field("cursor", &self.cursor())
+            .field("attempts", &self.attempts())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A request that starts a call and streams its events.
+#[derive(Clone)]
+pub(crate) enum CallRequest {
+    Tool(v1::StreamToolRequest),
+    Turn(v1::StreamTurnRequest),
+}
+
+impl CallRequest {
+    /// Gives the request an id, unless the caller gave it one.
+    fn identified(self) -> (Self, String) {
+        match self {
+            Self::Tool(request) => {
+                let request = identify(request);
+                let request_id = request.request_id.clone();
+                (Self::Tool(request), request_id)
+            }
+            Self::Turn(request) => {
+                let request = identify(request);
+                let request_id = request.request_id.clone();
+                (Self::Turn(request), request_id)
+            }
+        }
+    }
+
+    fn is_dry_run(&self) -> bool {
+        match self {
+            Self::Tool(request) => request.dry_run,
+            Self::Turn(_) => false,
+        }
+    }
+
+    fn ends_with(&self, event: &v1::SessionEvent) -> bool {
+        match self {
+            Self::Tool(_) => cursor::ends_tool_stream(event),
+            Self::Turn(_) => cursor::ends_turn_stream(event),
+        }
+    }
+}
+
+struct CallSource {
+    request: CallRequest,
+    cursor: Cursor,
+    completion: Completion,
+}
+
+impl StreamSource for CallSource {
+    type Request = CallRequest;
+    type Message = v1::SessionUpdate;
+    type Items = MessageItems;
+
+    fn rpc(&self) -> &'static str {
+        match self.request {
+            CallRequest::Tool(_) => "ToolRunner.StreamTool",
+            CallRequest::Turn(_) => "ToolRunner.StreamTurn",
+        }
+    }
+
+    fn request(&self) -> CallRequest {
+        self.request.clone()
+    }
+
+    async fn open(
+        connection: &Connection,
+        request: Request<CallRequest>,
+    ) -> Result<Response<Streaming<v1::SessionUpdate>>, Status> {
+        let mut service = connection.tool_runner_streams();
+        let (metadata, extensions, request) = request.into_parts();
+        match request {
+            CallRequest::Tool(request) => {
+                service.stream_tool(Request::from_parts(metadata, extensions, request)).await
+            }
+            CallRequest::Turn(request) => {
+                service.stream_turn(Request::from_parts(metadata, extensions, request)).await
+            }
+        }
+    }
+
+    /// Sequences are not contiguous here: other calls of the session have events in between.
+    fn take(&mut self, message: v1::SessionUpdate, items: &mut MessageItems) -> Progress {
+        let mut progress = Progress::default();
+        for event in &message.events {
+            // The events come from the first one on, so a changed epoch needs no new request.
+            items.extend(self.cursor.enter(&event.stream_epoch));
+            let admission = self.cursor.admit(event);
+            admission.count_in(&mut progress);
+            if admission == Admission::New {
+                if self.request.ends_with(event) {
+                    self.completion = Completion::Reached;
+                }
+                items.deliver();
+            } else {
+                items.skip();
+            }
+        }
+        items.hold(message.events);
+        match message.control {
+            Some(Control::Heartbeat(_)) => progress.heartbeat = true,
+            Some(Control::Gap(gap)) => items.extend(self.cursor.skip(gap)),
+            Some(Control::Draining(draining)) => cursor::drain(draining, &mut progress),
+            Some(Control::Snapshot(_) | Control::CaughtUp(_)) | None => {}
+        }
+        progress
+    }
+
+    fn completion(&self) -> Completion {
+        self.completion
+    }
+
+    fn cursor(&self) -> Option<i64> {
+        self.cursor.sequence
+    }
+
+    fn resumed(&self) -> SessionItem {
+        SessionItem::Resumed { after_sequence: self.cursor.sequence }
+    }
+
+    fn refused(&mut self, _error: &Error) -> bool {
+        false
+    }
+
+    fn track(item: &SessionItem, position: &mut Position) {
+        cursor::track(item, position);
+    }
+}

@@ -1,0 +1,116 @@
+//! The shared state of a client and its clones.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use callpark_proto::v1::{
+    background_tasks_client::BackgroundTasksClient, tool_runner_client::ToolRunnerClient,
+};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::{
+    error::Error,
+    options::{ClientOptions, OnRetry},
+    transport::{
+        connect::{Channels, Connector},
+        token::Tokens,
+    },
+};
+
+/// The connection of one client: channels, tokens and options that its clones share, and a deadline
+/// and a retry callback of its own.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    deadline: Option<Duration>,
+    on_retry: Option<OnRetry>,
+}
+
+struct Shared {
+    options: ClientOptions,
+    channels: Channels,
+    tokens: Tokens,
+    /// `true` once the server has answered anything.
+    answered: AtomicBool,
+}
+
+impl Connection {
+    pub(crate) fn new(options: ClientOptions, connector: Option<Connector>) -> Result<Self, Error> {
+        let channels = Channels::new(&options, connector)?;
+        let tokens = Tokens::new(options.token.clone());
+        let (deadline, on_retry) = (options.deadline, options.on_retry.clone());
+        let shared = Shared { options, channels, tokens, answered: AtomicBool::new(false) };
+        Ok(Self { shared: Arc::new(shared), deadline, on_retry })
+    }
+
+    #[must_use]
+    pub(crate) fn with_deadline(&self, deadline: Option<Duration>) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    #[must_use]
+    pub(crate) fn with_on_retry(&self, on_retry: OnRetry) -> Self {
+        Self { on_retry: Some(on_retry), ..self.clone() }
+    }
+
+    pub(crate) fn options(&self) -> &ClientOptions {
+        &self.shared.options
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    pub(crate) fn on_retry(&self) -> Option<&OnRetry> {
+        self.on_retry.as_ref()
+    }
+
+    /// The time at which a call that begins now must have finished.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline.and_then(|deadline| Instant::now().checked_add(deadline))
+    }
+
+    pub(crate) fn record_answer(&self) {
+        self.shared.answered.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_answered(&self) -> bool {
+        self.shared.answered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn tool_runner(&self) -> ToolRunnerClient<Channel> {
+        ToolRunnerClient::new(self.shared.channels.unary())
+            .max_decoding_message_size(self.options().message_bytes_max)
+    }
+
+    pub(crate) fn background_tasks(&self) -> BackgroundTasksClient<Channel> {
+        BackgroundTasksClient::new(self.shared.channels.unary())
+            .max_decoding_message_size(self.options().message_bytes_max)
+    }
+
+    pub(crate) fn tool_runner_streams(&self) -> ToolRunnerClient<Channel> {
+        ToolRunnerClient::new(self.shared.channels.streams())
+            .max_decoding_message_size(self.options().message_bytes_max)
+    }
+
+    pub(crate) fn background_tasks_streams(&self) -> BackgroundTasksClient<Channel> {
+        BackgroundTasksClient::new(self.shared.channels.streams())
+            .max_decoding_message_size(self.options().message_bytes_max)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("endpoint", &self.options().endpoint)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
