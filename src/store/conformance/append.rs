@@ -106,7 +106,7 @@ fn full_call(call: Call) -> Call {
             requested_by: "someone".to_owned(),
             reason: "why not".to_owned(),
             acknowledged_time: Some(at(6)),
-            evicted: true,
+            cause: CancelCause::Evicted,
             survivors: vec![Survivor { pid: 7, command: "sleep".to_owned() }],
         }),
         stopping: Some(Stopping { cause: StopCause::IdleTimeout, time: at(5) }),
