@@ -1,5 +1,9 @@
 //! The commands about tasks and sessions, as their users meet them.
 
+mod errors;
+mod follow_ups;
+mod run;
+
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::Value;

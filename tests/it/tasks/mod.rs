@@ -1,5 +1,10 @@
 //! Finding background tasks: Get, List and its pages.
 
+mod cancel;
+mod life;
+mod wait;
+mod watch;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;

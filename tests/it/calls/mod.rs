@@ -1,5 +1,8 @@
 //! What a call gives, and what its process is given.
 
+mod output;
+mod tools;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;

@@ -1,5 +1,8 @@
 //! Parking: when a call goes to the background, and what its caller is told.
 
+mod limits;
+mod stream;
+
 use std::time::{Duration, Instant};
 
 use serde_json::json;

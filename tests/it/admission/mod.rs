@@ -1,5 +1,7 @@
 //! How much a session and a server take, and what a closed session still does.
 
+mod start;
+
 use std::time::Duration;
 
 use tonic::Code;

@@ -1,5 +1,7 @@
 //! Attaching to a session: what is there, then what comes, and where to begin.
 
+mod live;
+
 use callpark_proto::v1::session_event::Payload;
 use callpark_proto::v1::session_update::Control;
 use tonic::Code;

@@ -1,5 +1,8 @@
 //! `kill -9` of the server: what it has acknowledged is true afterwards, and nothing else is.
 
+mod client;
+mod follow;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -15,8 +18,6 @@ use crate::support::streams::{replay_of, sequences, stream_of};
 use crate::support::{request_id, seed, soon, v1};
 use client::{Answer, Sent, Work, load};
 use v1::session_event::Payload;
-
-mod client;
 
 /// Kills of one run.
 const CYCLES: u32 = 50;
