@@ -1,4 +1,4 @@
-//! Who may call, and what everybody may ask: health, the schema, metrics.
+//! Authentication, and the requests that need none: health, the schema and metrics.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -44,7 +44,7 @@ async fn every_rpc_asks_for_the_token() {
             let status = status.expect_err(&name);
             assert_eq!(status.code(), Code::Unauthenticated, "{name} {header:?}: {status:?}");
             assert!(only_reason(&status).is_some(), "{name} {header:?}: {status:?}");
-            assert!(!format!("{status:?}").contains(&right), "{name}: the token is told");
+            assert!(!format!("{status:?}").contains(&right), "{name}: the token is shown");
         }
         let request = with_token(&server, least_request(&name));
         let answer = first_answer(&server.channel, &name, request).await;

@@ -1,4 +1,4 @@
-//! Requests that nobody should send: wrong in many ways at once, or no messages at all; and RPCs
+//! Requests that no client should send: wrong in many ways at once, or no messages at all; and RPCs
 //! that this server doesn't have. What is wrong with single fields is tried in `descriptor`.
 
 use bytes::Bytes;

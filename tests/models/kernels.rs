@@ -12,7 +12,7 @@ pub mod topics;
 
 use crate::engine::Error;
 
-/// What an actor is told.
+/// The messages of an actor.
 pub mod inbox {
     #[derive(Debug)]
     pub struct Message(pub u32);

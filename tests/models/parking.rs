@@ -11,10 +11,10 @@ use crate::support::{
 };
 use crate::time::Instant;
 
-/// How a race between the budget and the work comes out.
+/// The two outcomes of the race between the budget and the work.
 const BOTH: [&str; 2] = ["a result", "a background id"];
 
-/// What the log tells fits the answer.
+/// Checks that the log fits the answer.
 fn assert_one_answer(world: &World, answer: &Call) {
     let parked = world.log.count(answer.id, PayloadKind::ToolCallParked);
     saw(BOTH[usize::from(answer.is_task())]);

@@ -32,7 +32,7 @@ fn a_wait_whose_time_is_up_while_the_end_commits_tells_what_is_so() {
         let call = world.wait(id, millis(50)).await;
         let ended = world.ended(id).await;
         saw(if call.state.is_terminal() { "the end" } else { "no end" });
-        assert!(!call.state.is_terminal() || call == ended, "an end is told as it is");
+        assert!(!call.state.is_terminal() || call == ended, "an end is reported as it is");
         world.leave().await;
     });
 }
@@ -52,7 +52,7 @@ fn a_wait_for_several_hears_of_the_first_and_of_the_last() {
     });
 }
 
-/// What is stored, and the topic that tells of its versions.
+/// A stored value, and the topic of its versions.
 #[derive(Clone, Default)]
 struct Kept {
     stored: Arc<AtomicU64>,

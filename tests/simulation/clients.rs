@@ -1,4 +1,4 @@
-//! What the clients do.
+//! The actions of the clients.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::history::{History, Seen, Story, Told};
+use crate::history::{History, Reply, Seen, Story};
 use crate::network::{SERVER, connector};
 use crate::server::{HEARTBEAT, KEEPALIVE};
 use crate::tool::WORK;
@@ -20,7 +20,7 @@ use crate::tool::WORK;
 /// Calls of one caller.
 const CALLS: usize = 6;
 
-/// What a client works with.
+/// The world of a client.
 #[derive(Clone)]
 pub struct World {
     pub history: Arc<Mutex<History>>,
@@ -51,7 +51,7 @@ fn client() -> Result<Client, Error> {
     Client::with_connector(options, connector())
 }
 
-/// The one session: whoever comes first makes it.
+/// The one session, made by the first client that needs it.
 async fn session(client: &Client) -> Result<String, Error> {
     let request_id = Uuid::from_u128(1).to_string();
     let request = v1::CreateSessionRequest { request_id, ..Default::default() };
@@ -109,7 +109,7 @@ pub async fn call(world: World, number: usize, mut random: StdRng) -> turmoil::R
     Ok(())
 }
 
-/// A call that somebody wants.
+/// A call that a client makes.
 struct Asking {
     session_id: String,
     mark: String,
@@ -152,7 +152,7 @@ impl Asking {
         };
         for _ in 0..times {
             match client.run_tool(request.clone()).await {
-                Ok(RunOutcome::Finished(call)) => story.note(Ok(Told {
+                Ok(RunOutcome::Finished(call)) => story.note(Ok(Reply {
                     call_id: call.call_id,
                     state: None,
                     result: Some(call.result),
@@ -160,7 +160,7 @@ impl Asking {
                 Ok(RunOutcome::Parked(parked)) => {
                     let call_id = parked.answer().map(|answer| answer.call_id.clone());
                     let call_id = call_id.unwrap_or_default();
-                    story.note(Ok(Told { call_id, ..Told::default() }));
+                    story.note(Ok(Reply { call_id, ..Reply::default() }));
                     wait(&parked, &mut story).await;
                 }
                 Ok(other) => story.errors.push(format!("{other:?}")),
@@ -186,7 +186,7 @@ impl Asking {
         match client.start(request).await {
             Ok(answer) => {
                 let id = answer.task.as_ref().map(|task| task.background_id.clone());
-                story.note(Ok(Told::of_task(answer.task)));
+                story.note(Ok(Reply::of_task(answer.task)));
                 id.map(|id| client.parked_call(id))
             }
             Err(error) => {
@@ -211,7 +211,7 @@ impl Asking {
         if let Some(parked) = self.background(client, &mut story).await {
             sleep(Duration::from_millis(random.random_range(0..3_000))).await;
             let answer = parked.cancel(false, "no longer needed").await;
-            story.note(answer.map(|answer| Told::of_task(answer.task)));
+            story.note(answer.map(|answer| Reply::of_task(answer.task)));
             wait(&parked, &mut story).await;
         }
         story
@@ -241,5 +241,5 @@ impl Asking {
 
 async fn wait(parked: &ParkedCall, story: &mut Story) {
     let answer = parked.wait(None).await;
-    story.note(answer.map(|answer| Told::of_task(answer.task)));
+    story.note(answer.map(|answer| Reply::of_task(answer.task)));
 }

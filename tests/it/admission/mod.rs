@@ -1,4 +1,4 @@
-//! How much a session and a server take, and what a closed session still does.
+//! The limits of a session and of a server, and the requests that a closed session still answers.
 
 mod start;
 
@@ -96,8 +96,8 @@ async fn a_session_may_cancel_its_oldest_task_to_make_room() {
         Payload::ToolCallCancelling(cancelling) => Some(cancelling.clone()),
         _ => None,
     };
-    let told = event(&server, &session_id, cancelling).await;
-    assert!(told.evicted && told.reason == evicted.reason, "{told:?}");
+    let cancelling = event(&server, &session_id, cancelling).await;
+    assert!(cancelling.evicted && cancelling.reason == evicted.reason, "{cancelling:?}");
     for id in [newer, newest] {
         assert_eq!(task(&server, &id).await.state(), v1::State::Running);
         gate.open();
@@ -152,7 +152,7 @@ async fn calls_beyond_what_the_server_runs_at_once_wait_for_their_turn() {
 async fn many_calls_get_through_a_narrow_server() {
     let server = TestServer::with(&[("max-running-calls", "2")]).await;
     let lock = server.folder().join("running");
-    // Each leaves a mark while it runs, and tells how many it sees.
+    // Each leaves a mark while it runs, and prints how many it sees.
     let command = format!(
         "mkdir -p {0}; touch {0}/$$; sleep 0.05; ls {0} | wc -l; rm {0}/$$",
         lock.display()
@@ -213,7 +213,7 @@ async fn closing_a_session_cancels_what_is_not_detached_and_says_how_much() {
     check_shutdown(&server, &session_id, "tidy up", 2).await;
     let again = close(&server, &session_id, "again").await;
     assert_eq!((again.cancelled_tasks, again.detached_tasks), (2, 1));
-    assert!(again.replayed, "closing twice is told as such");
+    assert!(again.replayed, "closing twice is answered as such");
     assert_eq!(again.session.expect("a session").state(), v1::SessionState::Closed);
 }
 

@@ -1,4 +1,4 @@
-//! What new background work does about the work that its session has.
+//! The effect of new background work on the work that its session already has.
 
 use tonic::Code;
 use tonic_types::StatusExt as _;

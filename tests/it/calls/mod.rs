@@ -1,4 +1,4 @@
-//! What a call gives, and what its process is given.
+//! The result of a call, and the environment of its process.
 
 mod output;
 mod tools;

@@ -5,7 +5,7 @@ use crate::support::{TestServer, bash, millis, python, result_of, soon, stderr_o
 
 const MIB: usize = 1 << 20;
 
-/// Eight bytes a line, each line its number: every byte tells where it belongs.
+/// Eight bytes a line, each line its number: every byte identifies its offset.
 fn numbered(bytes: usize) -> Vec<u8> {
     (0..bytes / 8).flat_map(|line| format!("{line:07}\n").into_bytes()).collect()
 }

@@ -73,16 +73,16 @@ async fn a_program_or_folder_that_is_missing_is_a_failed_result() {
         ("plain_file", "/etc/passwd"),
         ("homeless", "/no/such/folder"),
     ];
-    for (tool, told) in tools {
+    for (tool, text) in tools {
         let answer = run(&server, call(tool, json!({}))).await;
         let result = result_of(&answer);
         assert!(result.is_error && result.exit.is_none(), "{result:?}");
-        assert!(result.error_message.contains(told), "{}", result.error_message);
+        assert!(result.error_message.contains(text), "{}", result.error_message);
         let id = park(&server, call(tool, json!({}))).await;
         let task = ended(&server, &id).await;
         assert_eq!(task.state(), v1::State::Failed);
-        assert!(task.reason.contains(told), "{}", task.reason);
-        assert!(outcome_of(&task).error_message.contains(told));
+        assert!(task.reason.contains(text), "{}", task.reason);
+        assert!(outcome_of(&task).error_message.contains(text));
     }
 }
 
@@ -229,7 +229,7 @@ async fn a_tool_that_is_not_concurrent_safe_runs_once_at_a_time_in_a_session() {
     check_started_twice(&server, &session_id).await;
 }
 
-/// The waiting call is told when it is accepted and when it runs.
+/// A waiting call has an event when it is accepted and one when it runs.
 async fn check_started_twice(server: &TestServer, session_id: &str) {
     for state in [v1::State::Pending, v1::State::Running] {
         let started = |payload: &v1::session_event::Payload| match payload {

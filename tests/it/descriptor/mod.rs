@@ -13,7 +13,7 @@ mod world;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
-use answers::{Question, ask, complaints, told};
+use answers::{Question, ask, comparable, complaints};
 use bombs::Bomb;
 use cases::{Case, Expected, cases};
 use table::{Rule, TABLE};
@@ -59,7 +59,7 @@ fn rpcs() -> Vec<Rpc> {
     rpcs
 }
 
-/// What Start takes is one of two: each has a good request of its own.
+/// Splits Start by the work that it takes: each of the two has a good request of its own.
 fn by_work(rpc: Rpc) -> Vec<Rpc> {
     if rpc.name != "BackgroundTasks/Start" {
         return vec![rpc];
@@ -95,7 +95,7 @@ fn good_request(rpc: &Rpc, world: &World) -> DynamicMessage {
     DynamicMessage::decode(rpc.method.input(), bytes.as_slice()).expect("a message")
 }
 
-/// Tries these cases with every target of an RPC, and tells how many there were, and what was
+/// Tries these cases with every target of an RPC, and returns how many there were, and what was
 /// wrong with the answers.
 async fn try_rpc(
     server: &TestServer,
@@ -108,7 +108,7 @@ async fn try_rpc(
     if rpc.is_served {
         let found = ask(server, &rpc.name, prost::Message::encode_to_vec(&good)).await;
         let found = found.expect("an answer to a good request");
-        assert_eq!(told(&found), answer, "{}: {found:?}", rpc.name);
+        assert_eq!(comparable(&found), answer, "{}: {found:?}", rpc.name);
     }
     let is_read = !rpc.method.is_client_streaming();
     let mut count = 0;
@@ -119,7 +119,7 @@ async fn try_rpc(
     let questions = questions.map(|(target, mut case)| {
         count += 1;
         let body = target.filled(&good, &case.bytes);
-        // Nobody reads what is sent on a stream that is refused.
+        // The rest of a refused stream is not read.
         if !is_read {
             case.expected = Expected::NotServed;
         }
@@ -153,7 +153,7 @@ async fn try_all(count_min: usize, cases_of: impl Fn(&Target) -> Vec<Case>) {
     assert!(count >= count_min, "{count}");
 }
 
-/// What is tried in the fields that take JSON.
+/// Returns the cases for a field that takes JSON.
 fn in_json(target: &Target, bombs: fn() -> Vec<Bomb>) -> Vec<Case> {
     let Place::Field(field) = &target.place else { return Vec::new() };
     match target.message().as_deref() {

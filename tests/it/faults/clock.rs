@@ -9,7 +9,7 @@ use crate::support::waiting::{
 };
 use crate::support::{TestServer, bash, millis, v1};
 
-/// What elapsed and the times of a task that has ended say, which must be the same.
+/// Checks that `elapsed` of an ended task is the difference of its times, and returns it.
 #[track_caller]
 fn check_elapsed(task: &v1::Task) -> Duration {
     let (elapsed, ran) =

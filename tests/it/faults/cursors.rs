@@ -11,7 +11,7 @@ use crate::support::streams::{
 use crate::support::wire::bad_fields;
 use crate::support::{TestServer, check_reason, millis, soon, v1};
 
-/// What a log is to be asked for, and what it has.
+/// A request for a log, with the content of that log.
 #[derive(Debug, Clone, Copy)]
 struct Case<'a> {
     first: i64,
@@ -22,7 +22,7 @@ struct Case<'a> {
     on_gap: v1::OnGap,
 }
 
-/// What the documentation says that follows.
+/// The answer that the documentation promises.
 #[derive(Debug, PartialEq)]
 enum Expected {
     /// These events, perhaps behind a gap.
@@ -74,17 +74,17 @@ impl Case<'_> {
                     (snapshot.first_sequence, snapshot.head_sequence),
                     (self.first, self.head)
                 );
-                let mut told = None;
+                let mut reported = None;
                 let caught_up = |control: &Control| match control {
                     Control::Gap(gap) => {
-                        told = Some((gap.from_sequence, gap.to_sequence));
+                        reported = Some((gap.from_sequence, gap.to_sequence));
                         None
                     }
                     Control::CaughtUp(caught_up) => Some(caught_up.head_sequence),
                     _ => None,
                 };
                 let (events, head) = until_control(&mut reader, caught_up).await;
-                assert_eq!((told, head), (gap, self.head), "{self:?}");
+                assert_eq!((reported, head), (gap, self.head), "{self:?}");
                 assert_eq!(sequences(&events), (from..=self.head).collect::<Vec<_>>(), "{self:?}");
                 let (rest, end) = reader.rest().await;
                 assert_eq!((rest.len(), end.is_none()), (0, true), "{self:?}");

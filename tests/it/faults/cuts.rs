@@ -223,7 +223,7 @@ async fn of_a_thousand_starts_over_a_lossy_connection_each_is_one_call() {
         async move { client.start(request).await.expect("a task").task.expect("a task").call_id }
     });
     let starts = futures::stream::iter(starts).buffer_unordered(AT_ONCE);
-    let told: BTreeSet<String> = starts.collect().await;
+    let returned: BTreeSet<String> = starts.collect().await;
     close(&server, &session_id).await;
     let mut marks = BTreeMap::<String, BTreeSet<String>>::new();
     for event in log_of(&server, &session_id).await {
@@ -234,7 +234,7 @@ async fn of_a_thousand_starts_over_a_lossy_connection_each_is_one_call() {
     }
     let kept: BTreeSet<String> = marks.values().flatten().cloned().collect();
     assert_eq!((marks.len(), kept.len()), (STARTS, STARTS), "a call for each start");
-    assert_eq!(told, kept, "what the clients were told");
+    assert_eq!(returned, kept, "the ids that clients got");
     println!("{} connections were damaged", proxy.damaged());
-    assert!(proxy.damaged() > STARTS / 10, "too few cuts to tell");
+    assert!(proxy.damaged() > STARTS / 10, "too few cuts");
 }

@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_millis(300);
 /// A machine that is busy with other things may be late: one of so many must be in time.
 const TRIES: usize = 12;
 const WORK: &str = "echo begun; sleep 3; echo ok";
-/// How long that takes.
+/// The duration of that work.
 const WORK_TIME: Duration = Duration::from_secs(3);
 
 /// A request with the deadline.
@@ -31,7 +31,7 @@ fn hurried<T>(message: T) -> Request<T> {
     request
 }
 
-/// Asks until an answer comes before the deadline. One that didn't come at all is told from one
+/// Asks until an answer comes before the deadline. One that didn't come at all is distinguished from one
 /// that is late by its reason, which only the server gives.
 async fn in_time<'a, T>(what: &str, ask: impl Fn() -> BoxFuture<'a, Result<T, Status>>) -> T {
     let mut late = Vec::new();
@@ -64,7 +64,7 @@ fn is_empty(summary: v1::StreamSummary) -> bool {
     summary.total_bytes == 0
 }
 
-/// The task has ended in its own time and with all of its output, as if nobody had asked.
+/// The task has ended in its own time and with all of its output, as if there had been no request.
 async fn check_untouched(server: &TestServer, id: &str) -> Duration {
     let task = ended(server, id).await;
     assert_eq!(task.state(), State::Succeeded);
@@ -150,7 +150,7 @@ async fn calls_are_parked_before_a_deadline_that_is_shorter_than_the_work() {
     };
     assert_eq!(parked.reason(), ParkReason::Deadline);
     assert!(check_untouched(&server, &parked.background_id).await >= WORK_TIME);
-    // Whoever was late lost nothing either.
+    // A caller that was late lost nothing either.
     let request = v1::ListRequest { session_id, ..Default::default() };
     let tasks = server.tasks.clone().list(request).await.expect("an answer").into_inner().tasks;
     for task in tasks {
@@ -159,7 +159,7 @@ async fn calls_are_parked_before_a_deadline_that_is_shorter_than_the_work() {
     check_everything(&server.connect(), 0).await;
 }
 
-/// What a stream gives to its end, and the error that it ends with.
+/// Returns the items of a stream to its end, and the error that it ends with.
 async fn rest<T>(mut stream: Streaming<T>) -> (Vec<T>, Option<Status>) {
     let mut messages = Vec::new();
     loop {

@@ -82,7 +82,7 @@ async fn healed(clients: &Clients, session_id: &str) -> v1::Task {
     soon("a start that is accepted", accepted).await
 }
 
-/// What the reads say, which must be the same while nothing is written.
+/// The answers of all reads, which must be the same while nothing is written.
 #[derive(Debug, PartialEq)]
 struct Seen {
     tasks: Vec<v1::Task>,
@@ -238,7 +238,7 @@ async fn gone(pid: u32, what: &str, within: Duration) {
     assert!(is_gone.is_ok(), "`{what}` goes on after {within:?}");
 }
 
-/// Cancels tasks on a full disk: each process is gone, and each end is told once there is space.
+/// Cancels tasks on a full disk: each process is gone, and each end is recorded once there is space.
 async fn check_cancels(commands: &[&str], cancel: impl Fn(usize) -> v1::CancelRequest) {
     let site = Site::new();
     let Some(disk) = SmallDisk::new(&site, SIZE).await else { return };
@@ -248,7 +248,7 @@ async fn check_cancels(commands: &[&str], cancel: impl Fn(usize) -> v1::CancelRe
     for (number, (id, pid)) in runs.iter().enumerate() {
         let wait = millis(500);
         let request = v1::CancelRequest { background_id: id.clone(), wait, ..cancel(number) };
-        // That it is recorded can't be told now; what it asks for is done all the same.
+        // The cancel cannot be recorded now, but it takes effect all the same.
         if let Err(status) = soon("a cancel", clients.tasks.clone().cancel(request)).await {
             check_full::<()>(Err(status));
         }

@@ -11,9 +11,9 @@ use crate::support::waiting::{ended, lines_of, log_of, outcome_of, park, run, se
 use crate::support::{TestServer, millis, python, result_of, soon, stderr_of, stdout_of, v1};
 
 const MIB: i64 = 1 << 20;
-/// What is kept of the output of a call: a head, and a tail of a mebibyte.
+/// The bytes that are kept of a call's output: a head, and a tail of a mebibyte.
 const KEPT: i64 = 64 * MIB;
-/// What the server may need beyond what it has when it is idle, in KiB, however much is written. It
+/// The memory in KiB that the server may need beyond its idle size, however much is written. It
 /// is less than what is kept of two calls.
 const GROWTH_KIB_MAX: u64 = 120 << 10;
 
@@ -40,12 +40,12 @@ async fn memory_kib_max(pid: u32, until: impl Future<Output = ()>) -> u64 {
     max
 }
 
-/// Every byte tells where it stands: no power of two is a multiple of its period.
+/// Every byte identifies its offset: no power of two is a multiple of its period.
 fn byte_at(offset: i64) -> u8 {
     u8::try_from(offset % 251).expect("less than 251")
 }
 
-/// A program that writes these bytes until it has written `total`, or is told to stop; then it
+/// A program that writes these bytes until it has written `total`, or gets a signal to stop; then it
 /// says in the file how many it has written.
 fn writer(total: i64, file: &std::path::Path) -> String {
     format!(
@@ -61,8 +61,8 @@ while not stop and written < {total}:
     start = written % 251
     size = min(len(block) - start, {total} - written)
     written += os.write(1, block[start:start + size])
-with open('{}', 'w') as told:
-    told.write('%d\\n' % written)
+with open('{}', 'w') as report:
+    report.write('%d\\n' % written)
 ",
         file.display()
     )
@@ -128,11 +128,11 @@ async fn check_writer(server: &Program, site: &Site, total: i64, stop_after: Opt
     };
     let max = memory_kib_max(server.live.pid(), end).await;
     let task = remote::ended(&clients, &id).await;
-    let told: i64 = lines_of(&file, 1).await[0].parse().expect("a number");
+    let written: i64 = lines_of(&file, 1).await[0].parse().expect("a number");
     let state = if stop_after.is_some() { State::Cancelled } else { State::Succeeded };
     assert_eq!(task.state(), state);
-    check_kept(&clients, &task, told).await;
-    println!("{told} bytes; the server grew from {before} KiB to {max} KiB");
+    check_kept(&clients, &task, written).await;
+    println!("{written} bytes; the server grew from {before} KiB to {max} KiB");
     assert!(max < before + GROWTH_KIB_MAX, "from {before} KiB to {max} KiB");
 }
 

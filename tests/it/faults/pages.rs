@@ -49,7 +49,7 @@ async fn listed_sessions(server: &TestServer, page_size: i32) -> Vec<String> {
     panic!("{PAGES_MAX} pages and no end");
 }
 
-/// None is there twice, and those that were there throughout are there, in their order.
+/// Checks that no id is listed twice, and that all of `newest_first` are listed in their order.
 #[track_caller]
 fn check_listed(seen: &[String], newest_first: &[String]) {
     let mut counts = BTreeMap::<&String, u32>::new();

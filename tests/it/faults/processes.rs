@@ -12,9 +12,9 @@ use crate::support::waiting::{
 };
 use crate::support::{TestServer, bash, millis, soon, stdout_of, v1};
 
-/// How long after the exit of its process a call may still be open.
+/// The longest time that a call may stay open after the exit of its process.
 const DRAIN: Duration = Duration::from_secs(2);
-/// What a busy machine may add to it.
+/// The delay that a busy machine may add to it.
 const SLACK: Duration = Duration::from_millis(1_500);
 
 /// A family whose head writes when it exits.
@@ -28,7 +28,7 @@ impl Family {
         Self { pids: folder.join("pids"), exit: folder.join("exit") }
     }
 
-    /// What each child does first.
+    /// Returns the first command of each child.
     fn child(&self) -> String {
         format!("echo $$ >> {}", self.pids.display())
     }
@@ -64,7 +64,8 @@ async fn until_dead(pids: &[u32]) {
     }
 }
 
-/// What holds standard output for longer than the head lives, inside its group and out of it.
+/// Commands that hold standard output open for longer than the leader lives, in its group and out
+/// of it.
 const HOLDERS: [&str; 4] = [
     "bash -c '{child}; sleep 300; echo late' &",
     "setsid bash -c '{child}; sleep 300; echo late' &",
@@ -88,7 +89,7 @@ async fn a_call_ends_within_the_drain_whoever_holds_its_output() {
             let open = family.check(&task, 1).await;
             assert!(open >= DRAIN - Duration::from_millis(50), "it was waited for: {open:?}");
             let output = outcome_of(&task).output.as_ref().expect("a summary");
-            assert!(output.incomplete, "somebody could still have written: {output:?}");
+            assert!(output.incomplete, "the output may not be complete: {output:?}");
         }
     });
     futures::future::join_all(families).await;

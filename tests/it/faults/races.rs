@@ -19,18 +19,19 @@ const LANES: u64 = 25;
 /// Races of one session.
 const TRIES: u64 = 80;
 
-/// What the log has of one call.
+/// The events of one call in the log.
 #[derive(Debug, Default)]
-struct Told {
+struct CallEvents {
     reports: u8,
     parked: u32,
     cancelling: u32,
     ends: Vec<v1::ToolCallFinished>,
 }
 
-/// What the log of a session tells of each of its calls, in an order that can be.
-async fn told(server: &TestServer, session_id: &str) -> BTreeMap<String, Told> {
-    let mut calls = BTreeMap::<String, Told>::new();
+/// Returns the events of each call in the log of a session, and checks that their order is
+/// possible.
+async fn events_by_call(server: &TestServer, session_id: &str) -> BTreeMap<String, CallEvents> {
+    let mut calls = BTreeMap::<String, CallEvents>::new();
     for (event, sequence) in log_of(server, session_id).await.into_iter().zip(1..) {
         assert_eq!(event.sequence, sequence);
         let is_known = calls.contains_key(&event.call_id);
@@ -50,8 +51,8 @@ async fn told(server: &TestServer, session_id: &str) -> BTreeMap<String, Told> {
 
 /// The result in the one end of a call.
 #[track_caller]
-fn end_of(told: &Told) -> (State, &v1::ToolResult) {
-    let [end] = &told.ends[..] else { panic!("not one end: {told:?}") };
+fn end_of(events: &CallEvents) -> (State, &v1::ToolResult) {
+    let [end] = &events.ends[..] else { panic!("not one end: {events:?}") };
     match &end.outcome {
         Some(v1::tool_call_finished::Outcome::Result(result)) => (end.state(), result),
         other => panic!("no result but {other:?}"),
@@ -87,16 +88,16 @@ async fn race_budgets(server: &TestServer) -> (u64, u64) {
             }
         }
     }
-    let told = told(server, &session_id).await;
-    assert_eq!(told.len() as u64, TRIES);
-    for (call_id, told) in &told {
-        assert_eq!((told.reports, told.cancelling), (REPORTS, 0), "{told:?}");
-        let (state, result) = end_of(told);
+    let events = events_by_call(server, &session_id).await;
+    assert_eq!(events.len() as u64, TRIES);
+    for (call_id, events) in &events {
+        assert_eq!((events.reports, events.cancelling), (REPORTS, 0), "{events:?}");
+        let (state, result) = end_of(events);
         assert_eq!(state, State::Succeeded);
         match (results.get(call_id), parked.get(call_id)) {
-            (Some(answer), None) => assert_eq!((told.parked, answer), (0, result)),
-            (None, Some(task)) => assert_eq!((told.parked, outcome_of(task)), (1, result)),
-            other => panic!("{other:?}: {told:?}"),
+            (Some(answer), None) => assert_eq!((events.parked, answer), (0, result)),
+            (None, Some(task)) => assert_eq!((events.parked, outcome_of(task)), (1, result)),
+            other => panic!("{other:?}: {events:?}"),
         }
     }
     (results.len() as u64, parked.len() as u64)
@@ -133,7 +134,11 @@ async fn race_cancels(server: &TestServer) -> (u64, u64) {
         assert!(!answer.still_running, "{answer:?}");
         let task = answer.task.expect("a task");
         for _ in 0..2 {
-            assert_eq!(ended(server, &task.background_id).await, task, "what was told stays");
+            assert_eq!(
+                ended(server, &task.background_id).await,
+                task,
+                "an outcome that was shown stays"
+            );
         }
         match task.state() {
             State::Succeeded => {
@@ -150,15 +155,15 @@ async fn race_cancels(server: &TestServer) -> (u64, u64) {
         }
         tasks.insert(task.call_id.clone(), task);
     }
-    let told = told(server, &session_id).await;
-    assert_eq!(told.len() as u64, TRIES);
-    for (call_id, told) in &told {
+    let events = events_by_call(server, &session_id).await;
+    assert_eq!(events.len() as u64, TRIES);
+    for (call_id, events) in &events {
         let task = &tasks[call_id];
-        let (state, result) = end_of(told);
-        assert_eq!((state, result, told.parked), (task.state(), outcome_of(task), 1));
-        assert_eq!(told.cancelling, u32::from(task.cancellation.is_some()), "{told:?}");
+        let (state, result) = end_of(events);
+        assert_eq!((state, result, events.parked), (task.state(), outcome_of(task), 1));
+        assert_eq!(events.cancelling, u32::from(task.cancellation.is_some()), "{events:?}");
         if state == State::Succeeded {
-            assert_eq!(told.reports, REPORTS, "{told:?}");
+            assert_eq!(events.reports, REPORTS, "{events:?}");
         }
     }
     (succeeded, cancelled)
@@ -206,12 +211,12 @@ async fn wait(server: &TestServer, task: &v1::Task, way: u64) -> Duration {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "it is compared with times that the server tells")]
+#[expect(clippy::disallowed_methods, reason = "it is compared with times that the server reports")]
 fn wall_clock() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time")
 }
 
-/// Tasks that end when somebody begins to wait for them: how many had ended before, and how many
+/// Tasks that end when a client begins to wait for them: how many had ended before, and how many
 /// ended during the wait.
 async fn race_waits(server: &TestServer) -> (u64, u64) {
     let session_id = session(server, Default::default()).await;
@@ -258,7 +263,7 @@ async fn race_deletes(server: &TestServer) -> (u64, u64) {
         match soon("a get", server.tasks.clone().get(request)).await {
             Ok(answer) => {
                 let seen = answer.into_inner().task.expect("a task");
-                assert_eq!(outcome_of(&seen), outcome_of(&task), "what was told stays");
+                assert_eq!(outcome_of(&seen), outcome_of(&task), "an outcome that was shown stays");
                 true
             }
             Err(status) => {

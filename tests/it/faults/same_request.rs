@@ -103,7 +103,7 @@ async fn check_kill(make: fn(&Clients, &v1::RunToolRequest) -> Vec<Ask>) {
     let mut random = StdRng::seed_from_u64(seed());
     let site = Site::new();
     let mut server = site.serve(&[]).await;
-    let (mut told_before, mut ran) = (0, 0);
+    let (mut returned_before, mut ran) = (0, 0);
     for round in 0..6 {
         let file = site.folder().join(format!("count-{round}"));
         let request = counted(&file);
@@ -118,7 +118,7 @@ async fn check_kill(make: fn(&Clients, &v1::RunToolRequest) -> Vec<Ask>) {
         let (answers, ()) = soon("the answers", async { tokio::join!(asks, kill) }).await;
         let mut ids: BTreeSet<String> =
             answers.into_iter().flatten().filter(|id| !id.is_empty()).collect();
-        told_before += ids.len();
+        returned_before += ids.len();
         server = site.serve(&[]).await;
         let again = join_all(make(&server.connect(), &request));
         for answer in soon("the answers", again).await {
@@ -131,7 +131,7 @@ async fn check_kill(make: fn(&Clients, &v1::RunToolRequest) -> Vec<Ask>) {
         assert!(runs <= 1, "{runs} runs: {call:?}");
         ran += runs;
     }
-    println!("{told_before} ids told before a kill, {ran} of 6 calls ran");
+    println!("{returned_before} ids returned before a kill, {ran} of 6 calls ran");
     check_everything(&server.connect(), 6).await;
 }
 

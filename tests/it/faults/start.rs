@@ -15,15 +15,15 @@ use crate::support::{TestServer, bash, millis, result_of, stdout_of, v1};
 
 /// The result of a call that could not be begun.
 #[track_caller]
-fn check_failed(result: &v1::ToolResult, told: &str) {
+fn check_failed(result: &v1::ToolResult, text: &str) {
     assert!(result.is_error && result.exit.is_none(), "{result:?}");
-    assert!(result.error_message.contains(told), "`{told}` in {result:?}");
+    assert!(result.error_message.contains(text), "`{text}` in {result:?}");
     assert_eq!(result.content, []);
 }
 
-/// The same call in every way that there is: each RPC is answered, each result says `told`.
-async fn check_every_way(server: &TestServer, request: v1::RunToolRequest, told: &str) {
-    check_failed(result_of(&run(server, request.clone()).await), told);
+/// The same call in every way that there is: each RPC is answered, each result contains `text`.
+async fn check_every_way(server: &TestServer, request: v1::RunToolRequest, text: &str) {
+    check_failed(result_of(&run(server, request.clone()).await), text);
     let stream = server.tools.clone().stream_tool(stream_of(request.clone())).await;
     let events = events_of(stream.expect("a stream").into_inner()).await;
     let Some(Payload::ToolCallFinished(end)) = events.last().and_then(|e| e.payload.as_ref())
@@ -33,17 +33,17 @@ async fn check_every_way(server: &TestServer, request: v1::RunToolRequest, told:
     let Some(v1::tool_call_finished::Outcome::Result(result)) = &end.outcome else {
         panic!("{end:?}");
     };
-    check_failed(result, told);
+    check_failed(result, text);
     assert_eq!(end.state(), State::Failed);
-    assert!(end.reason.contains(told), "{end:?}");
+    assert!(end.reason.contains(text), "{end:?}");
     let started = start(server, start_of(request.clone())).await.background_id;
     let at_once = v1::RunToolRequest { call_budget: millis(0), ..request };
     let parked = parked_of(&run(server, at_once).await).background_id.clone();
     for id in [started, parked] {
         let task = ended(server, &id).await;
         assert_eq!(task.state(), State::Failed);
-        assert!(task.reason.contains(told), "{}", task.reason);
-        check_failed(outcome_of(&task), told);
+        assert!(task.reason.contains(text), "{}", task.reason);
+        check_failed(outcome_of(&task), text);
     }
 }
 
@@ -73,8 +73,8 @@ async fn a_program_that_cant_be_executed_is_a_failed_result_in_every_way() {
     let names = ["missing", "garbage", "orphan", "plain", "folder", "itself"];
     let server = TestServer::with_config(&tools(folder.path(), &names), &[]).await;
     for name in names {
-        let told = path(name).display().to_string();
-        check_every_way(&server, call(name, json!({})), &told).await;
+        let text = path(name).display().to_string();
+        check_every_way(&server, call(name, json!({})), &text).await;
     }
     assert_eq!(stdout_of(result_of(&run(&server, bash("echo well")).await)), b"well\n");
 }
@@ -85,14 +85,14 @@ async fn a_program_is_looked_for_at_each_call_anew() {
     let path = folder.path().join("changing");
     let server = TestServer::with_config(&tools(folder.path(), &["changing"]), &[]).await;
     let changing = || run(&server, call("changing", json!({})));
-    let told = path.display().to_string();
+    let text = path.display().to_string();
     for round in 0..2 {
-        check_failed(result_of(&changing().await), &told);
+        check_failed(result_of(&changing().await), &text);
         executable(&path, format!("#!/bin/sh\necho round {round}\n").as_bytes());
         let expected = format!("round {round}\n");
         assert_eq!(stdout_of(result_of(&changing().await)), expected.as_bytes());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("permissions");
-        check_failed(result_of(&changing().await), &told);
+        check_failed(result_of(&changing().await), &text);
         fs::remove_file(&path).expect("removed");
     }
 }

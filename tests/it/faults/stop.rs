@@ -17,19 +17,20 @@ use crate::support::{bash, millis, remote, soon, v1};
 
 /// Of each kind of open request.
 const EACH: usize = 4;
-/// What unary calls have left once the server is told to stop, and what it may take after that.
+/// The time that unary calls have to finish after the stop, and the time that the server has after
+/// that.
 const DRAIN: Duration = Duration::from_secs(2);
 const LAST: Duration = Duration::from_secs(5);
 /// For what happens at once, on a machine that is busy.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-/// How something open has ended.
+/// The way in which something open has ended.
 #[derive(Debug)]
 struct End {
     what: &'static str,
     status: Status,
     /// A stream has said before that it would end.
-    told: bool,
+    announced: bool,
     after: Duration,
 }
 
@@ -51,20 +52,20 @@ impl Open {
         });
     }
 
-    /// A stream that is read to its end; `is_word` knows the message that tells of it.
+    /// A stream that is read to its end; `is_notice` recognizes the message that announces it.
     fn stream<T: Send + 'static>(
         &mut self,
         what: &'static str,
         mut stream: Streaming<T>,
-        is_word: fn(&T) -> bool,
+        is_notice: fn(&T) -> bool,
     ) {
         self.ends.spawn(async move {
-            let mut told = false;
+            let mut announced = false;
             loop {
                 match stream.message().await {
-                    Ok(Some(message)) => told = is_word(&message),
+                    Ok(Some(message)) => announced = is_notice(&message),
                     Ok(None) => panic!("{what} ended as if it was over"),
-                    Err(status) => return (what, status, told, Instant::now()),
+                    Err(status) => return (what, status, announced, Instant::now()),
                 }
             }
         });
@@ -74,7 +75,8 @@ impl Open {
     async fn all(self, began: Instant) -> Vec<End> {
         let ends = soon("the ends", self.ends.join_all()).await.into_iter();
         let since = |at: Instant| at.duration_since(began);
-        ends.map(|(what, status, told, at)| End { what, status, told, after: since(at) }).collect()
+        ends.map(|(what, status, announced, at)| End { what, status, announced, after: since(at) })
+            .collect()
     }
 }
 
@@ -135,7 +137,7 @@ fn open_waits(open: &mut Open, clients: &Clients, [quiet, stubborn]: &[v1::Task;
     open.unary("RunTool", async move { tools.run_tool(bash("sleep 300")).await });
 }
 
-/// A server with so many of everything open, and with tasks that nobody waits for.
+/// A server with so many of everything open, and with tasks without a wait.
 async fn everything_open(site: &Site, flags: &[&str]) -> (Program, Open, [v1::Task; 2]) {
     let server = site.serve(flags).await;
     let clients = server.connect();
@@ -180,7 +182,7 @@ async fn a_server_with_everything_open_says_so_to_each_and_ends_in_time() {
     assert!(began.elapsed() <= DRAIN + LAST, "{:?}", began.elapsed());
     for end in &ends {
         let reason = only_reason(&end.status);
-        let found = (end.status.code(), reason.as_deref(), end.told);
+        let found = (end.status.code(), reason.as_deref(), end.announced);
         assert_eq!(found, (Code::Unavailable, Some("DRAINING"), true), "{end:?}");
         // A call in the foreground may end by itself until the drain is over.
         let bound = if end.what == "RunTool" { DRAIN + LAST } else { AT_ONCE };
@@ -208,7 +210,7 @@ async fn a_second_signal_ends_a_server_with_everything_open_at_once() {
     let ended = server.live.ended().await;
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     assert_eq!(ended.code(), 143, "{ended}");
-    assert_eq!(open.all(began).await.len(), 8 * EACH, "none is told that it is over");
+    assert_eq!(open.all(began).await.len(), 8 * EACH, "none gets a notice of the stop");
     let server = site.serve(&[]).await;
     site.quiet().await;
     for task in remote::tasks(&server.connect()).await {

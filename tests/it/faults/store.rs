@@ -50,7 +50,7 @@ async fn a_data_folder_that_is_deleted_changes_nothing_of_what_was_told() {
         wait: millis(2_000),
         acknowledge: false,
     };
-    // Its end may be one that can't be kept, but then it isn't told, either.
+    // If its end cannot be stored, then it isn't shown, either.
     let answer = soon("a wait", clients.tasks.clone().wait(request)).await;
     let task = answer.expect("an answer").into_inner().task.expect("a task");
     match task.state() {

@@ -1,4 +1,4 @@
-//! Many ends in many sessions: nobody waits for anybody.
+//! Many ends in many sessions: no session waits for another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const ENDS: usize = 100;
 /// The longest that a session may have to wait for another.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// An agent that says the same whatever it hears. A prompt may hold it until it is let go, or for
+/// An agent that always gives the same answer. A prompt may hold it until it is released, or for
 /// ever.
 struct Brief {
     let_go: watch::Sender<bool>,
@@ -48,7 +48,7 @@ impl Agent for Brief {
                 let_go.wait_for(|let_go| *let_go).await.expect("a test");
             }
             stream::iter([
-                Ok(AgentEvent::Text("heard".into())),
+                Ok(AgentEvent::Text("noted".into())),
                 Ok(AgentEvent::Finished(StopReason::EndTurn)),
             ])
         };
@@ -135,7 +135,7 @@ async fn ten_thousand_ends_in_a_hundred_sessions_are_all_told_of_in_time() {
     assert!(longest < WAIT_MAX, "{longest:?}");
 }
 
-/// From the end of the turn that held a session to the first one that told of something.
+/// From the end of the turn that held a session to the first one that delivered a follow-up.
 fn wait(events: &[v1::SessionEvent]) -> Duration {
     let time = |wanted: fn(&Payload) -> bool| {
         let event = events.iter().find(|event| event.payload.as_ref().is_some_and(wanted));

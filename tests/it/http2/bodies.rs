@@ -49,7 +49,7 @@ async fn a_body_that_comes_byte_by_byte_is_ended_at_its_deadline_with_a_status_t
     neighbour.unharmed().await;
 }
 
-/// Whoever can connect may ask for health: so nobody may hold a stream and its body for ever.
+/// Health needs no token: even so, no peer may hold a stream and its body for ever.
 #[tokio::test]
 async fn a_body_for_health_has_the_same_deadline() {
     let server = TestServer::with(&[("request-read-timeout", "1s")]).await;
@@ -104,7 +104,7 @@ async fn a_body_that_ends_within_a_message_is_an_invalid_argument() {
     assert_eq!(peer.answer(103).await.status(), Some(OK));
 }
 
-/// A call of so many bytes that is good: nobody looks at a field that the contract doesn't have.
+/// A call of so many bytes that is good: a field that the contract doesn't have is ignored.
 fn call_of(bytes: usize) -> Vec<u8> {
     let mut content = v1::RunToolRequest { dry_run: true, ..bash("true") }.encode_to_vec();
     encode_key(15_000, WireType::LengthDelimited, &mut content);
@@ -209,7 +209,7 @@ async fn a_bomb_of_gzip_is_refused_and_never_unpacked() {
     memory.check_peak(GROWTH_BYTES_MAX);
 }
 
-/// So that the caller can send the same again, plain.
+/// The error lets the caller repeat the same request uncompressed.
 #[tokio::test]
 async fn who_compresses_is_told_that_this_is_not_supported() {
     let server = TestServer::start().await;

@@ -76,7 +76,7 @@ async fn a_peer_that_speaks_something_else_is_closed_at_once() {
     Neighbour::of(&server).await.unharmed().await;
 }
 
-/// From the preface on it is the keepalive that asks whether somebody is there.
+/// From the preface on it is the keepalive that checks the peer.
 #[tokio::test]
 async fn a_peer_that_stops_after_the_preface_is_closed_and_one_that_answers_pings_is_not() {
     let settings = [("keepalive-interval", "1s"), ("keepalive-timeout", "1s")];
@@ -85,7 +85,7 @@ async fn a_peer_that_stops_after_the_preface_is_closed_and_one_that_answers_ping
     let mut silent = Peer::silent(&server.endpoint).await;
     silent.send(PREFACE).await;
     let closed = async {
-        // Nobody answers what comes meanwhile.
+        // The server's frames are not answered.
         silent.ignore_until_closed().await;
     };
     tokio::select! {

@@ -6,7 +6,7 @@ use super::neighbour::Neighbour;
 use super::requests::{self, dry_run};
 use crate::support::{TestServer, bash};
 
-/// What must come of a request.
+/// The expected outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     /// A status of gRPC.
@@ -26,7 +26,7 @@ const DEADLINE_EXCEEDED: Outcome = Status(4);
 const UNIMPLEMENTED: Outcome = Status(12);
 const UNAUTHENTICATED: Outcome = Status(16);
 
-/// What came of this head with this body.
+/// Returns the outcome of a request with this head and body.
 async fn outcome(server: &TestServer, head: &Head, body: &[u8]) -> Outcome {
     let mut peer = Peer::connect(&server.endpoint).await;
     peer.request(1, head, body).await;

@@ -1,4 +1,4 @@
-//! Peers that ask and don't take the answer: it waits where it costs little, and nobody waits with
+//! Peers that ask and don't take the answer: it waits where it costs little, and no other client waits with
 //! them.
 
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use super::requests::of;
 use crate::support::program::{Program, Site};
 use crate::support::{bash, result_of, soon, stdout_of, v1};
 
-/// What a call of these tests writes.
+/// The bytes that a call of these tests writes.
 const OUTPUT_BYTES: usize = 1_000_000;
 
 /// A session with so many calls' output in its log.

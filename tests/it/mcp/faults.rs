@@ -1,4 +1,4 @@
-//! What an MCP server can do wrong, and whom it hurts.
+//! Failures of MCP servers, and the calls that they affect.
 
 use std::time::Duration;
 

@@ -31,7 +31,7 @@ async fn reports(server: &TestServer, session_id: &str) -> Vec<String> {
     reports.map(|report| report.message).collect()
 }
 
-/// Waits until the call of this session is followed: its handle has been told.
+/// Waits until the call of this session is followed: its handle has been reported.
 async fn followed(server: &TestServer, session_id: &str) {
     event(server, session_id, |payload| match payload {
         Payload::ToolProgress(progress) => progress.progress.clone(),
@@ -152,8 +152,8 @@ async fn wrong_answers_are_borne_a_few_times_but_not_for_ever() {
     ] {
         check_blamed(&failed(&server, job(&[act])).await, words);
     }
-    let told = lines_of(&folder.path().join("cancelled_tasks"), 3).await;
-    assert_eq!(told, ["task 2", "task 3", "task 4"]);
+    let cancelled = lines_of(&folder.path().join("cancelled_tasks"), 3).await;
+    assert_eq!(cancelled, ["task 2", "task 3", "task 4"]);
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn a_task_that_outlives_its_time_is_given_up() {
 }
 
 #[tokio::test]
-async fn news_of_a_task_is_looked_into_at_once() {
+async fn a_task_is_read_at_once_after_a_notification() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = with_tasks(folder.path()).await;
     let session_id = session(&server, Default::default()).await;
@@ -176,7 +176,7 @@ async fn news_of_a_task_is_looked_into_at_once() {
         v1::RunToolRequest { session_id: session_id.clone(), ..call("odd__job", arguments) };
     let id = park(&server, request).await;
     followed(&server, &session_id).await;
-    assert_eq!(text(&result(&server, "news", json!({})).await), "told");
+    assert_eq!(text(&result(&server, "notify", json!({})).await), "sent");
     assert_eq!(text(outcome_of(&ended(&server, &id).await)), "done");
 }
 

@@ -1,4 +1,4 @@
-//! What the tools of an MCP server are, and what calls of them give.
+//! The tools of an MCP server, and the results of calls of them.
 
 use callpark_proto::v1::session_event::Payload;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::support::{check_reason, result_of, v1};
 async fn its_tools_are_listed_with_what_is_known_of_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = odd(folder.path(), "", "call_budget = '7s'").await;
-    assert_eq!(lines(folder.path(), "starts"), [""; 0], "nobody has asked for it");
+    assert_eq!(lines(folder.path(), "starts"), [""; 0], "not started before it is needed");
     let answer = list(&server).await;
     let tool = |name: &str| answer.tools.iter().find(|tool| tool.name == name).expect("a tool");
     let echo = tool("odd__echo");
@@ -100,8 +100,8 @@ async fn a_slow_call_is_parked_and_a_cancel_is_passed_on() {
     assert_eq!(text(&echo(&server, "meanwhile").await), "meanwhile");
     cancel(&server, v1::CancelRequest { reason: "enough".into(), ..cancel_of(&id) }).await;
     assert_eq!(ended(&server, &id).await.state(), v1::State::Cancelled);
-    let told = lines_of(&folder.path().join("cancelled"), 1).await;
-    assert_eq!(told, ["the caller wants no result any more"]);
+    let reasons = lines_of(&folder.path().join("cancelled"), 1).await;
+    assert_eq!(reasons, ["the caller wants no result any more"]);
 }
 
 #[tokio::test]

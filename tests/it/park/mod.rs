@@ -1,4 +1,4 @@
-//! Parking: when a call goes to the background, and what its caller is told.
+//! Parking: when a call goes to the background, and the answer to its caller.
 
 mod limits;
 mod stream;
@@ -149,7 +149,7 @@ async fn a_deadline_parks_the_call_in_time_for_the_answer() {
     let answer = answered.expect("an answer before the deadline");
     let task = parked_of(&answer).task.as_ref().expect("a task");
     assert_eq!(task.park_reason(), v1::ParkReason::Deadline);
-    // Whoever was late lost nothing either.
+    // A caller that was late lost nothing either.
     let request = v1::ListRequest { session_id, ..Default::default() };
     let tasks = server.tasks.clone().list(request).await.expect("an answer").into_inner().tasks;
     assert!(!tasks.is_empty());
@@ -289,7 +289,7 @@ async fn a_call_that_ends_with_its_budget_is_a_result_or_parked_and_never_both()
     check_everything(&server.connect(), 0).await;
 }
 
-/// Every call has ended once, and those that were parked are those whose callers were told.
+/// Every call has ended once, and the parked ones are those that were answered as parked.
 async fn check_log(server: &TestServer, session_id: &str, (results, parked): (usize, usize)) {
     let log = crate::support::waiting::log_of(server, session_id).await;
     let count = |wanted: fn(&Payload) -> bool| {

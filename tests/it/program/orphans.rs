@@ -9,7 +9,7 @@ use crate::support::program::{Live, PROGRAM, Program, Site};
 use crate::support::soon;
 use crate::support::waiting::{is_alive, lines_of, pids};
 
-/// How long a process that has ended may stay a zombie, and what a busy machine may add to it.
+/// The longest time that a process may be a zombie, with the delay of a busy machine.
 const ZOMBIE_MAX: Duration = Duration::from_secs(2 + 1);
 
 /// Starts a process out of the group that holds no output, and waits until it has said its id.

@@ -1,4 +1,4 @@
-//! The server as a process: what it needs, what it leaves alone, what it tells operators.
+//! The server as a process: its requirements, its environment, and its pages for operators.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use crate::support::program::{Ended, Live, PROGRAM, Site, run};
 
-/// What a refused start says, in one line behind its beginning.
+/// Returns the message of a refused start, one line behind its prefix.
 #[track_caller]
 fn refusal(ended: &Ended) -> &str {
     assert_eq!((ended.code(), ended.bytes()), (78, &b""[..]), "{ended}");
@@ -91,7 +91,7 @@ async fn a_file_in_place_of_the_data_folder_is_said_plainly() {
 #[tokio::test]
 async fn a_data_folder_that_cant_be_written_is_said_plainly() {
     /// A user who owns nothing.
-    const NOBODY: u32 = 65_534;
+    const OTHER_USER: u32 = 65_534;
     let site = Site::new();
     let folder = site.folder().join("read-only");
     std::fs::create_dir(&folder).expect("a folder");
@@ -105,7 +105,7 @@ async fn a_data_folder_that_cant_be_written_is_said_plainly() {
     let mut command = site.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]);
     if rustix::process::geteuid().is_root() {
         // Permissions mean nothing to root.
-        command.uid(NOBODY).gid(NOBODY);
+        command.uid(OTHER_USER).gid(OTHER_USER);
         if command.spawn().is_err() {
             eprintln!("not checked: {PROGRAM} is out of reach for other users");
             return;
@@ -199,9 +199,9 @@ async fn the_faults_of_tools_are_told_with_all_others() {
     let ended = site.run(&["serve", "--config", &file]).await.exits(78);
     for (tool, line, what) in [("one", 5, "argv"), ("two", 9, "colour")] {
         let place = format!("{file}:{line}");
-        let is_told = |told: &str| told.contains(tool) && told.contains(&place);
-        let told = ended.stderr().lines().find(|told| is_told(told));
-        assert!(told.is_some_and(|told| told.contains(what)), "{tool}: {ended}");
+        let is_about = |line: &str| line.contains(tool) && line.contains(&place);
+        let line = ended.stderr().lines().find(|line| is_about(line));
+        assert!(line.is_some_and(|line| line.contains(what)), "{tool}: {ended}");
     }
     assert!(ended.stderr().contains("grace"), "{ended}");
 }

@@ -1,4 +1,4 @@
-//! How the server stops: in good order at the first signal, at once at the second.
+//! The server's stop: in good order at the first signal, at once at the second.
 
 use std::time::{Duration, Instant};
 

@@ -73,7 +73,7 @@ async fn a_filter_of_payloads_gives_those_and_no_others() {
     assert_eq!(sequences(&live), [4, 6]);
     close(&server, &session_id).await;
     let (rest, end) = reader.rest().await;
-    assert_eq!((rest.len(), end.is_none()), (0, true), "it ends although it doesn't tell why");
+    assert_eq!((rest.len(), end.is_none()), (0, true), "it ends without a reason");
 }
 
 #[tokio::test]

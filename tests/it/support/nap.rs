@@ -95,7 +95,7 @@ impl InProcess for Napping {
         let end = Instant::now() + self.length;
         for done in 1..=REPORTS {
             let report = Progress { done: f64::from(done), total: None, message: String::new() };
-            // Nobody listens to a call that was lost.
+            // A call that was lost has no listener.
             let _heard = progress.send(report).await;
         }
         let whole = tokio::select! {

@@ -39,7 +39,7 @@ impl tonic::service::Interceptor for WithToken {
 /// A channel that shows the token.
 pub type AuthorisedChannel = InterceptedService<Channel, WithToken>;
 
-/// A running server, stopped when it is told to or dropped.
+/// A running server, stopped on request or when it is dropped.
 pub struct TestServer {
     /// Services for tools and sessions.
     pub tools: ToolRunnerClient<AuthorisedChannel>,
@@ -49,7 +49,7 @@ pub struct TestServer {
     pub channel: Channel,
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,
-    /// Where it answers operators, if `admin-listen` is set.
+    /// The address of the operators' page, if `admin-listen` is set.
     pub admin: Option<std::net::SocketAddr>,
     token: String,
     folder: PathBuf,
@@ -157,7 +157,7 @@ impl TestServer {
         &self.folder
     }
 
-    /// What it answers operators, head and all.
+    /// Sends a GET request to the operators' page, and returns the answer with its head.
     pub async fn http(&self, path: &str) -> String {
         let address = self.admin.expect("an address");
         let answer = async {
@@ -171,7 +171,7 @@ impl TestServer {
         soon(path, answer).await
     }
 
-    /// Tells it to stop and waits until it has.
+    /// Stops it, and waits until it has stopped.
     pub async fn stop(&mut self) {
         self.stop.cancel();
         if let Some(running) = self.running.take() {
@@ -179,7 +179,7 @@ impl TestServer {
         }
     }
 
-    /// Tells it to stop, and doesn't wait.
+    /// Begins to stop it, and doesn't wait.
     pub fn begin_stop(&self) {
         self.stop.cancel();
     }

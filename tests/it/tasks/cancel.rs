@@ -167,9 +167,9 @@ async fn a_cancel_that_races_the_end_leaves_one_terminal_state() {
                 ended(server, &task.background_id).await;
             }
             let answer = cancel(server, cancel_of(&task)).await;
-            let told = answer.task.expect("a task");
+            let shown = answer.task.expect("a task");
             let later = task_now(server, &task.background_id).await;
-            assert_eq!(told, later, "what was told is what it is");
+            assert_eq!(shown, later, "the state that was shown stays");
             later
         }
     });

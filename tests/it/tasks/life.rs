@@ -19,7 +19,7 @@ async fn output_of(server: &TestServer, task: &v1::Task) -> Result<v1::ReadOutpu
     soon("output", server.tasks.clone().read_output(request)).await.map(|o| o.into_inner())
 }
 
-/// Whether a process is there, and no zombie.
+/// Returns whether a process exists and is not a zombie.
 fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -120,16 +120,16 @@ async fn a_summary_tells_of_running_failed_and_finished_tasks() {
     for task in [&good, &bad, &other] {
         ended(&server, &task.background_id).await;
     }
-    let told = summary(&server, &session_id).await;
-    assert_eq!(told.running, 1);
-    for text in [&told.context, &told.text] {
+    let summarized = summary(&server, &session_id).await;
+    assert_eq!(summarized.running, 1);
+    for text in [&summarized.context, &summarized.text] {
         for task in [&live, &good, &bad] {
             assert!(text.contains(&task.background_id), "{text}");
         }
         assert!(text.contains("waits") && !text.contains(&other.background_id), "{text}");
     }
     for words in ["running for", "all good", "oh no", "exit code 9"] {
-        assert!(told.context.contains(words), "{words} in {}", told.context);
+        assert!(summarized.context.contains(words), "{words} in {}", summarized.context);
     }
     gate.open();
 }
@@ -141,9 +141,9 @@ async fn a_summary_cuts_a_result_at_two_thousand_characters() {
     let command = "for i in $(seq 2500); do printf '\u{20ac}'; done";
     let task = task(&server, &session_id, command).await;
     ended(&server, &task.background_id).await;
-    let told = summary(&server, &session_id).await.context;
-    assert_eq!(told.chars().filter(|character| *character == '\u{20ac}').count(), 2_000);
-    assert!(told.contains("500 more"), "{told}");
+    let summarized = summary(&server, &session_id).await.context;
+    assert_eq!(summarized.chars().filter(|character| *character == '\u{20ac}').count(), 2_000);
+    assert!(summarized.contains("500 more"), "{summarized}");
 }
 
 #[tokio::test]
@@ -156,9 +156,9 @@ async fn a_summary_knows_what_runs_behind_many_finished_tasks() {
         let task = task(&server, &session_id, "true").await;
         ended(&server, &task.background_id).await;
     }
-    let told = summary(&server, &session_id).await;
-    assert_eq!(told.running, 1);
-    assert!(told.context.contains(&live.background_id), "{}", told.context);
+    let summarized = summary(&server, &session_id).await;
+    assert_eq!(summarized.running, 1);
+    assert!(summarized.context.contains(&live.background_id), "{}", summarized.context);
     gate.open();
 }
 

@@ -1,4 +1,4 @@
-//! What operators see of models and of MCP servers.
+//! Metrics of models and of MCP servers.
 
 use serde_json::json;
 

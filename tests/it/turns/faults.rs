@@ -1,4 +1,4 @@
-//! What an endpoint can do wrong, and exactly what comes of it.
+//! Failures of an endpoint, and the exact consequences of each.
 
 use std::time::Duration;
 
@@ -94,9 +94,9 @@ async fn the_delay_that_is_told_is_the_one_that_is_slept() {
     let mut delays = Vec::new();
     for pair in events.windows(2) {
         if let Some(Payload::TurnRetrying(retrying)) = &pair[0].payload {
-            let told = Duration::try_from(retrying.delay.expect("a delay")).expect("a span");
-            assert!(at(&pair[1]) - at(&pair[0]) >= told, "{told:?} was told");
-            delays.push(told);
+            let delay = Duration::try_from(retrying.delay.expect("a delay")).expect("a span");
+            assert!(at(&pair[1]) - at(&pair[0]) >= delay, "{delay:?} was announced");
+            delays.push(delay);
         }
     }
     let range = |most: u64| Duration::from_millis(most / 2)..=Duration::from_millis(most);
@@ -233,7 +233,7 @@ async fn a_key_comes_from_its_file_and_is_in_no_event() {
 
 #[tokio::test]
 async fn how_an_answer_ends_is_told() {
-    for (reason, told) in [
+    for (reason, expected) in [
         ("length", v1::StopReason::MaxTokens),
         ("content_filter", v1::StopReason::Refusal),
         ("stop", v1::StopReason::EndTurn),
@@ -242,7 +242,7 @@ async fn how_an_answer_ends_is_told() {
         let endpoint = Endpoint::new(vec![Script::Stream(pieces)]).await;
         let server = serve(&endpoint).await;
         let answer = turn(&server, prompt("", "go")).await;
-        assert_eq!((answer.stop_reason(), answer.final_text.as_str()), (told, "so"));
+        assert_eq!((answer.stop_reason(), answer.final_text.as_str()), (expected, "so"));
     }
 }
 
@@ -264,7 +264,7 @@ async fn slow_words_come_as_they_are_said() {
         for event in update.events {
             if let Some(Payload::AssistantDelta(delta)) = event.payload {
                 words.push(delta.text);
-                // The next one is not said before this one was heard.
+                // The next piece is sent only after this one has arrived.
                 held.notify_one();
             }
         }

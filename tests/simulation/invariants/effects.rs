@@ -1,4 +1,4 @@
-//! What requests did.
+//! Effects of requests.
 
 use crate::history::History;
 

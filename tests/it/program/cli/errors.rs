@@ -1,4 +1,4 @@
-//! What the commands say when something is wrong, and where they keep quiet.
+//! Error messages of the commands, and the cases in which they print none.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -9,13 +9,13 @@ use rustix::process::Signal;
 use crate::support::program::{Ended, Live, Site, run};
 use crate::support::waiting::Gate;
 
-/// An address of this machine at which nobody listens.
+/// An address of this machine at which no server listens.
 fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("http://{}", listener.local_addr().expect("an address"))
 }
 
-/// Runs a command whose standard output nobody reads.
+/// Runs a command whose standard output is not read.
 async fn unread(mut command: tokio::process::Command) -> Ended {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -49,7 +49,7 @@ async fn no_server_is_said_with_the_way_to_one() {
 #[tokio::test]
 async fn a_server_that_says_nothing_is_said_in_time() {
     let site = Site::new();
-    // It takes connections, as far as the system can tell, and never looks at them.
+    // It takes connections, by the system, and never accepts them.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
     let mut live = Live::start(site.command(&["list", "--endpoint", &endpoint]));
@@ -62,12 +62,12 @@ async fn a_server_that_says_nothing_is_said_in_time() {
 async fn a_wrong_or_missing_token_is_said_with_its_place() {
     let site = Site::new();
     let server = site.serve(&[]).await;
-    let other = site.write("other", "wrong-token-of-somebody\n").display().to_string();
+    let other = site.write("other", "wrong-token-of-another\n").display().to_string();
     let wrong = server.cli(&["list", "--token-file", &other]).await.exits(77);
     assert!(wrong.stderr().contains("the server refuses the token"), "{wrong}");
     assert!(wrong.stderr().contains(&other), "{wrong}");
     let mut command = server.command(&["run", "bash", "true"]);
-    command.env("CALLPARK_TOKEN", "wrong-token-of-somebody");
+    command.env("CALLPARK_TOKEN", "wrong-token-of-another");
     let variable = run(command).await.exits(77);
     assert!(variable.stderr().contains("$CALLPARK_TOKEN"), "{variable}");
     let elsewhere = Site::new();
@@ -78,8 +78,8 @@ async fn a_wrong_or_missing_token_is_said_with_its_place() {
     assert!(gone.stderr().contains(&missing), "{gone}");
     for ended in [wrong, variable, none, gone] {
         assert_eq!(ended.stdout(), "");
-        let told = ended.stderr();
-        assert!(!told.contains("wrong-token") && !told.contains(&server.token), "{ended}");
+        let printed = ended.stderr();
+        assert!(!printed.contains("wrong-token") && !printed.contains(&server.token), "{ended}");
     }
 }
 

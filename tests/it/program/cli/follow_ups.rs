@@ -5,7 +5,7 @@ use callpark_proto::google::rpc::Status as Failure;
 use crate::support::program::{Ended, Live, Program, Site};
 use crate::support::{soon, v1};
 
-/// Starts a bash command whose end is to be heard of; its id and its session's.
+/// Starts a bash command whose end has a follow-up, and returns its id and its session's.
 async fn start(server: &Program, command: &str) -> (String, String) {
     let words = ["start", "--json", "--follow-up", "on-finish", "bash", "--", command];
     let task = server.cli(&words).await.exits(0).json()["task"].clone();
@@ -38,9 +38,9 @@ async fn the_end_of_a_task_is_waited_for_without_its_id() {
 
     let waiting = Live::start(server.command(&["follow-ups", "wait"]));
     let (id, session) = start(&server, r"printf 'a\tresult\n'; exit 3").await;
-    let heard = waiting.ended().await.exits(0);
+    let printed = waiting.ended().await.exits(0);
     for text in [id.as_str(), "failed", "exit code 3", "a\tresult", "not from a person"] {
-        assert!(heard.stdout().contains(text), "{text}: {heard}");
+        assert!(printed.stdout().contains(text), "{text}: {printed}");
     }
     let again = ["follow-ups", "wait", "--session", &session, "--timeout", "0s"];
     server.cli(&again).await.exits(75);
@@ -57,9 +57,9 @@ async fn what_a_run_leaves_in_the_background_is_heard_of_too() {
     let server = site.serve(&[]).await;
     let words = ["run", "--budget", "0s", "--follow-up", "on-failure", "bash", "exit 4"];
     server.cli(&words).await.exits(75);
-    let heard = server.cli(&["follow-ups", "wait", "--json"]).await.exits(0).json();
-    assert_eq!(heard["task"]["reason"], "exit code 4", "{heard}");
-    assert_eq!(heard["state"], "FOLLOW_UP_STATE_LEASED", "{heard}");
+    let printed = server.cli(&["follow-ups", "wait", "--json"]).await.exits(0).json();
+    assert_eq!(printed["task"]["reason"], "exit code 4", "{printed}");
+    assert_eq!(printed["state"], "FOLLOW_UP_STATE_LEASED", "{printed}");
 }
 
 #[tokio::test]
@@ -73,8 +73,8 @@ async fn what_cannot_be_printed_comes_again() {
     assert_eq!(status.code(), Some(74));
     let list = table(&server.cli(&["follow-ups"]).await.exits(0));
     assert_eq!(list[1][2..4], ["pending", "0 of 10"]);
-    let heard = server.cli(&["follow-ups", "wait"]).await.exits(0);
-    assert!(heard.stdout().contains(&id), "{heard}");
+    let printed = server.cli(&["follow-ups", "wait"]).await.exits(0);
+    assert!(printed.stdout().contains(&id), "{printed}");
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn what_was_given_up_comes_back() {
     let list = table(&server.cli(&["follow-ups", "--state", "dead-lettered"]).await.exits(0));
     assert_eq!(list[1][2..4], ["dead_lettered", "10 of 10"]);
     let why = list[1].last().expect("a cell");
-    assert_eq!(why, "given up after 10 attempts, the last one: nobody is home");
+    assert_eq!(why, "given up after 10 attempts, the last one: the agent is away");
 
     let name = follow_up_of(&id);
     let back = server.cli(&["follow-ups", "retry", &id]).await.exits(0);
@@ -133,7 +133,8 @@ async fn what_was_given_up_comes_back() {
 /// Fails to deliver the session's only follow-up until it is given up.
 async fn give_up(server: &Program, session: &str) {
     let mut tasks = server.connect().tasks;
-    let failure = Failure { code: 2, message: "nobody is home".to_owned(), ..Default::default() };
+    let failure =
+        Failure { code: 2, message: "the agent is away".to_owned(), ..Default::default() };
     for _ in 0..10 {
         let wanted =
             v1::LeaseFollowUpsRequest { session_id: session.to_owned(), ..Default::default() };

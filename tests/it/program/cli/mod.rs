@@ -36,7 +36,7 @@ fn table(ended: &Ended) -> Vec<Vec<String>> {
     ended.stdout().lines().map(cells).collect()
 }
 
-/// What JSON says, if it is a message of the contract and written as the contract wants it.
+/// Returns the message in JSON, which must be of the contract and written as it requires.
 #[track_caller]
 fn message<M: Message + Default>(name: &str, json: &Value) -> M {
     let pool = DescriptorPool::decode(callpark_proto::FILE_DESCRIPTOR_SET).expect("descriptors");

@@ -1,4 +1,4 @@
-//! A client that starts calls until its server is gone, and remembers what it was told.
+//! A client that starts calls until its server is gone, and remembers the answers.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use v1::session_event::Payload;
 /// Calls of one client, at most.
 const CALLS_MAX: u64 = 60;
 
-/// What a call does once it has left its effect and its output.
+/// The action of a call after it has left its effect and its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Exits with this code.
@@ -38,13 +38,13 @@ pub enum Request {
     Stream(Box<v1::StreamToolRequest>),
 }
 
-/// What a client was told of a call.
+/// The answer to a client about a call.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub session_id: String,
     pub call_id: String,
     pub replayed: bool,
-    /// The stream was cut before it told how the call had come out, or the call was lost.
+    /// The stream was cut before the outcome of the call, or the call was lost.
     pub is_open: bool,
     outcome: Option<Outcome>,
 }
@@ -102,20 +102,20 @@ async fn streamed(clients: &mut Clients, request: v1::StreamToolRequest) -> Resu
             (Ok(Some(update)), _) => update,
             (Ok(None), _) => return Ok(answer.expect("events before a good end")),
             (Err(status), None) => return Err(status),
-            // It was cut, but what it has told stays true.
+            // It was cut, but its events stay true.
             (Err(_), Some(answer)) => return Ok(answer.clone()),
         };
         for event in update.events {
             let v1::SessionEvent { session_id, call_id, payload, .. } = event;
             let outcome = payload.and_then(outcome);
-            // A stream doesn't tell whether it is of an earlier request.
+            // A stream doesn't say whether it is of an earlier request.
             let (replayed, is_open) = (true, outcome.is_none());
             answer = Some(Answer { session_id, call_id, replayed, is_open, outcome });
         }
     }
 }
 
-/// What the last event of a stream says of the call's outcome.
+/// Returns the outcome of a call by the last event of its stream.
 fn outcome(payload: Payload) -> Option<Outcome> {
     match payload {
         Payload::ToolCallParked(v1::ToolCallParked { background_id, .. }) => {
@@ -136,9 +136,9 @@ pub struct Sent {
     folder: PathBuf,
     pub work: Work,
     pub request: Request,
-    /// None: the server was killed before it came.
+    /// The answer, or `None` if the server was killed before it came.
     pub answer: Option<Answer>,
-    /// Somebody may have asked it to stop.
+    /// A cancel may have been sent.
     pub is_cancelled: bool,
     /// The end of its task, as far as the client has seen it.
     pub seen: Option<v1::Task>,
@@ -179,12 +179,12 @@ impl Sent {
         Self { number, folder, work, request, answer: None, is_cancelled: false, seen: None }
     }
 
-    /// What it writes.
+    /// Returns the output of the call.
     pub fn output(&self) -> String {
         format!("out-{}\n", self.number)
     }
 
-    /// How often it has run.
+    /// Returns the number of times that the call has run.
     pub fn effects(&self) -> usize {
         let path = self.folder.join(self.number.to_string());
         std::fs::read(path).map_or(0, |lines| lines.len())

@@ -54,7 +54,7 @@ async fn follow(client: Client, session_id: String) -> Vec<v1::SessionEvent> {
         }
     }
     println!("resumed {resumed} times, {} events came twice", stream.duplicates());
-    assert!(resumed >= KILLS / 2, "too few cuts to tell");
+    assert!(resumed >= KILLS / 2, "too few cuts");
     events
 }
 
@@ -65,9 +65,9 @@ async fn start(
     starter: usize,
     enough: CancellationToken,
 ) -> BTreeMap<String, String> {
-    let mut told = BTreeMap::new();
+    let mut started = BTreeMap::new();
     while !enough.is_cancelled() {
-        let mark = format!("mark-{starter}-{}", told.len());
+        let mark = format!("mark-{starter}-{}", started.len());
         let command = json!({ "command": "for i in 1 2 3 4; do echo $i; sleep 0.02; done" });
         let request = v1::RunToolRequest {
             session_id: session_id.clone(),
@@ -79,9 +79,9 @@ async fn start(
         let end = soon("an end", client.parked_call(&task.background_id).wait(None)).await;
         let state = end.expect("an end").task.expect("a task").state();
         assert!(matches!(state, v1::State::Succeeded | v1::State::Lost), "{state:?}");
-        told.insert(mark, task.call_id);
+        started.insert(mark, task.call_id);
     }
-    told
+    started
 }
 
 #[tokio::test]
@@ -108,9 +108,9 @@ async fn a_follower_has_the_whole_log_and_each_start_one_call_over_twenty_kills(
         server = site.serve(&["--listen", &address]).await;
     }
     enough.cancel();
-    let mut told = BTreeMap::new();
+    let mut started = BTreeMap::new();
     for starter in starters {
-        told.extend(soon("a starter", starter).await.expect("no panic"));
+        started.extend(soon("a starter", starter).await.expect("no panic"));
     }
     let request = v1::CloseSessionRequest { session_id: session_id.clone(), ..Default::default() };
     soon("a close", client.close_session(request)).await.expect("closed");
@@ -127,14 +127,14 @@ async fn a_follower_has_the_whole_log_and_each_start_one_call_over_twenty_kills(
     let log: Vec<_> = soon("the log", log.collect()).await;
     assert!(events == log, "the follower has {} of {} events", events.len(), log.len());
     let enough_events = KILLS as usize * EVENTS_OF_A_LIFE;
-    assert!(log.len() > enough_events, "{} events are too few to tell", log.len());
+    assert!(log.len() > enough_events, "{} events are too few", log.len());
     let mut calls = BTreeMap::<String, BTreeSet<String>>::new();
     for event in log {
         if let Some(Payload::ToolCallStarted(started)) = event.payload {
             calls.entry(started.description).or_default().insert(event.call_id);
         }
     }
-    let told: BTreeMap<_, _> =
-        told.into_iter().map(|(mark, call)| (mark, BTreeSet::from([call]))).collect();
-    assert_eq!(calls, told, "a call for each start, and the one that its caller was told of");
+    let started: BTreeMap<_, _> =
+        started.into_iter().map(|(mark, call)| (mark, BTreeSet::from([call]))).collect();
+    assert_eq!(calls, started, "a call for each start, and the one that its caller got");
 }

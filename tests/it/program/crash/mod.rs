@@ -80,7 +80,7 @@ async fn what_was_acknowledged_is_true_after_every_kill() {
         all.len()
     );
     let is_enough = all.len() > 250 && ends > 50 && cancels > 20 && orphans > 50;
-    assert!(is_enough, "too little has happened to tell");
+    assert!(is_enough, "too little has happened");
 }
 
 async fn create_session(clients: &Clients) -> String {
@@ -190,7 +190,7 @@ fn check_events(log: &[v1::SessionEvent], answer: &Answer) {
         (answer.result(), payloads.last())
     {
         let logged = v1::tool_call_finished::Outcome::Result(result.clone());
-        assert_eq!(finished.outcome, Some(logged), "a client was told another result");
+        assert_eq!(finished.outcome, Some(logged), "a client got another result");
     }
 }
 
@@ -207,7 +207,7 @@ async fn repeat(clients: &Clients, sent: &mut Sent) {
                 assert_eq!(again.result(), first.result(), "another result: {sent:?}");
             }
         }
-        // Whether it had come to the server nobody knows: from now on it has.
+        // It may or may not have reached the server before; now it has.
         None => sent.answer = Some(again),
     }
 }
@@ -248,7 +248,7 @@ async fn a_request_that_never_came_through_runs_once_when_it_is_repeated() {
         ..crate::support::streams::start_of(&session_id, &format!("echo >> {}", marker.display()))
     };
     server.kill().await;
-    soon("a refusal", clients.tasks.start(request.clone())).await.expect_err("nobody there");
+    soon("a refusal", clients.tasks.start(request.clone())).await.expect_err("no server");
     let server = site.serve(&[]).await;
     let mut clients = server.connect();
     for replayed in [false, true] {
