@@ -17,7 +17,7 @@ fn check(error: &callpark::agent::ModelError, code: ModelErrorCode, words: &[&st
 }
 
 #[tokio::test]
-async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
+async fn an_unavailable_agent_is_an_error_with_the_reason() {
     for (manner, code, words) in [
         ("exits", ModelErrorCode::Connection, ["exit code 3", "no licence was found"]),
         ("silent", ModelErrorCode::Timeout, ["start_timeout", "500ms"]),
@@ -40,7 +40,7 @@ async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_started_as_it_is_configured_is_named_and_not_tried_again() {
+async fn a_configuration_that_cannot_be_started_is_named_and_not_retried() {
     let folder = tempfile::tempdir().expect("a folder");
     let plain = folder.path().join("plain");
     std::fs::write(&plain, "").expect("written");
@@ -84,7 +84,7 @@ async fn a_line_of_100_megabytes_ends_the_process() {
 }
 
 #[tokio::test]
-async fn an_error_is_told_by_its_kind_and_costs_no_process() {
+async fn an_error_keeps_its_kind_and_costs_no_process() {
     let agent = agent();
     let session = SessionId::random();
     let pid = play(&agent, request(session, 0, "pid")).await.text;

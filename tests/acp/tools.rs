@@ -49,7 +49,7 @@ fn failure(text: &str) -> CallAnswer {
 }
 
 #[tokio::test]
-async fn an_agent_gets_pictures_beside_the_words() {
+async fn an_agent_gets_images_beside_the_text() {
     let agent = agent();
     let mut asked = request(SessionId::random(), 0, "echo hello");
     asked.tools = echo();
@@ -69,7 +69,7 @@ async fn an_agent_gets_pictures_beside_the_words() {
 }
 
 #[tokio::test]
-async fn whoever_shows_no_token_of_an_agent_is_sent_away() {
+async fn a_request_without_an_agents_token_is_refused() {
     let agent = agent();
     let mut asked = request(SessionId::random(), 0, "intrude");
     asked.tools = echo();
@@ -78,7 +78,7 @@ async fn whoever_shows_no_token_of_an_agent_is_sent_away() {
 }
 
 #[tokio::test]
-async fn a_call_outside_of_a_turn_is_told_so() {
+async fn a_call_outside_of_a_turn_is_refused() {
     let agent = agent();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("answer");

@@ -39,7 +39,7 @@ async fn each_reason_to_stop_has_its_own() {
 }
 
 #[tokio::test]
-async fn of_a_growing_output_only_what_is_new_is_told() {
+async fn of_a_growing_output_only_the_new_part_is_emitted() {
     let agent = agent();
     let played = play(&agent, request(SessionId::random(), 0, "growing")).await;
     let [seen] = &played.own_calls[..] else { panic!("{played:?}") };
@@ -52,7 +52,7 @@ async fn of_a_growing_output_only_what_is_new_is_told() {
 }
 
 #[tokio::test]
-async fn output_that_was_replaced_is_told_whole_behind_a_line_that_says_so() {
+async fn replaced_output_is_emitted_whole_behind_a_separator() {
     let agent = agent();
     let played = play(&agent, request(SessionId::random(), 0, "rewriting")).await;
     let separator = "\n--- the agent has replaced its output; all of it follows ---\n";
@@ -61,7 +61,7 @@ async fn output_that_was_replaced_is_told_whole_behind_a_line_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_tool_that_failed_says_why_and_one_without_an_end_has_none() {
+async fn a_failed_tool_has_a_reason_and_one_without_an_end_has_no_result() {
     let agent = agent();
     let session = SessionId::random();
     let played = play(&agent, request(session, 0, "failing")).await;
@@ -109,7 +109,7 @@ async fn files_and_terminals_are_no_methods() {
 }
 
 #[tokio::test]
-async fn what_a_turn_has_used_is_what_the_sums_have_grown_by() {
+async fn the_usage_of_a_turn_is_the_growth_of_the_sums() {
     let agent = agent();
     let session = SessionId::random();
     for messages_before in [0, 2, 4] {
@@ -122,7 +122,7 @@ async fn what_a_turn_has_used_is_what_the_sums_have_grown_by() {
 }
 
 #[tokio::test]
-async fn the_history_is_told_only_to_who_does_not_know_it() {
+async fn the_history_is_sent_only_to_an_agent_that_does_not_have_it() {
     let agent = agent();
     let session = SessionId::random();
     let user = Message::User { text: "Hello".to_owned(), attachments: Vec::new() };

@@ -106,7 +106,7 @@ async fn force_cuts_a_grace_short() {
 }
 
 #[tokio::test]
-async fn a_cancel_of_what_has_ended_gives_the_real_result() {
+async fn a_cancel_after_the_end_returns_the_real_result() {
     let server = TestServer::start().await;
     let id = park(&server, bash("echo done")).await;
     let before = ended(&server, &id).await;

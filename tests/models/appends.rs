@@ -21,7 +21,7 @@ async fn try_start(world: &World, request: CallRequest) -> Option<CallId> {
 }
 
 #[test]
-fn what_was_decided_on_the_word_of_a_failed_append_has_not_happened() {
+fn decisions_on_a_failed_append_have_not_happened() {
     check_both(150, ["refused", "accepted"], || async {
         let world = World::new(Rules::default());
         let session = world.session().await;

@@ -85,7 +85,7 @@ impl Office {
     }
 }
 
-async fn everything_is_heard(leaving: Leaving) {
+async fn every_message_is_received(leaving: Leaving) {
     let office = Arc::new(Office::default());
     let id = SessionId::random();
     let senders = [0, 1].map(|_| {
@@ -111,10 +111,10 @@ async fn everything_is_heard(leaving: Leaving) {
 
 #[test]
 fn nothing_is_sent_to_an_actor_that_has_left() {
-    check(300, || everything_is_heard(Leaving::Retire));
+    check(300, || every_message_is_received(Leaving::Retire));
 }
 
 #[test]
 fn it_is_found_when_an_actor_leaves_by_its_inbox_alone() {
-    finds("nothing is sent into the void", 300, || everything_is_heard(Leaving::Remove));
+    finds("nothing is sent into the void", 300, || every_message_is_received(Leaving::Remove));
 }

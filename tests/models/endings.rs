@@ -109,11 +109,11 @@ async fn end_at_once(basis: Basis) {
 }
 
 #[test]
-fn the_machine_ends_a_call_once_whoever_comes_first() {
+fn the_machine_ends_a_call_once_in_every_order() {
     check(200, || end_at_once(Basis::Latest));
 }
 
 #[test]
-fn it_is_found_when_a_batch_is_decided_by_what_was_before_it() {
+fn a_batch_decided_on_the_state_before_it_is_found() {
     finds("a call ends once", 200, || end_at_once(Basis::BeforeBatch));
 }

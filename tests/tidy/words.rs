@@ -40,7 +40,7 @@ fn every_channel_is_bounded() {
 }
 
 #[test]
-fn the_docs_say_what_is() {
+fn the_docs_describe_the_present() {
     let words = [
         "TODO",
         "FIXME",

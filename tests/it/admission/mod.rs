@@ -123,7 +123,7 @@ async fn where_none_is_parked_there_is_none_to_evict() {
 }
 
 #[tokio::test]
-async fn calls_beyond_what_the_server_runs_at_once_wait_for_their_turn() {
+async fn calls_beyond_the_running_limit_wait_for_their_turn() {
     let server = TestServer::with(&[("max-running-calls", "1")]).await;
     let mut gate = Gate::new(server.folder(), "gate");
     let mark = server.folder().join("mark");
@@ -191,7 +191,7 @@ async fn close(server: &TestServer, session_id: &str, reason: &str) -> v1::Close
 }
 
 #[tokio::test]
-async fn closing_a_session_cancels_what_is_not_detached_and_says_how_much() {
+async fn closing_a_session_cancels_calls_that_are_not_detached_and_counts_them() {
     let server = TestServer::start().await;
     let mut gate = Gate::new(server.folder(), "gate");
     let session_id = session(&server, Default::default()).await;

@@ -58,7 +58,7 @@ async fn reject_refuses_while_a_task_is_live() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_refuse_the_work() {
+async fn a_dry_run_returns_the_error_that_would_refuse_the_work() {
     let server = TestServer::start().await;
     let mut gate = Gate::new(server.folder(), "gate");
     let session_id = session(&server, Default::default()).await;

@@ -17,7 +17,7 @@ use crate::support::{
 use v1::tool_result::Exit;
 
 #[tokio::test]
-async fn bash_and_python_give_what_they_write_and_their_exit_code() {
+async fn bash_and_python_return_their_output_and_exit_code() {
     let server = TestServer::start().await;
     let answer = run(&server, bash("printf hello; exit 3")).await;
     let result = result_of(&answer);
@@ -56,7 +56,7 @@ async fn stdout_and_stderr_come_apart_and_byte_exact() {
 }
 
 #[tokio::test]
-async fn a_signal_is_told_as_a_signal() {
+async fn a_signal_is_reported_as_a_signal() {
     let server = TestServer::start().await;
     let answer = run(&server, bash("echo before; kill -SEGV $$")).await;
     let result = result_of(&answer);
@@ -143,7 +143,7 @@ fn check_fields(status: &tonic::Status, reason: &str, expected: &[&str]) {
 }
 
 #[tokio::test]
-async fn all_faults_against_the_schema_are_told_at_once() {
+async fn all_violations_of_the_schema_are_reported_at_once() {
     let server = TestServer::start().await;
     let arguments = json!({ "cwd": "", "env": { "A": 1, "B": "b" }, "stdin": [], "shell": "sh" });
     let status = refusal(&server, call("bash", arguments)).await;
@@ -158,7 +158,7 @@ async fn all_faults_against_the_schema_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn all_faults_of_arguments_are_told_at_once() {
+async fn all_errors_in_arguments_are_reported_at_once() {
     let server = TestServer::start().await;
     let arguments = json!({ "command": "a\0b", "env": { "A=B": "" }, "extra": 1 });
     let status = refusal(&server, call("bash", arguments)).await;
@@ -167,7 +167,7 @@ async fn all_faults_of_arguments_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn all_bad_fields_are_told_at_once_and_nothing_is_done() {
+async fn all_bad_fields_are_reported_at_once_and_nothing_is_done() {
     let server = TestServer::start().await;
     let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
     let request = v1::RunToolRequest {

@@ -89,7 +89,7 @@ async fn the_rest_of_a_result_that_came_in_time_can_be_read() {
 }
 
 #[tokio::test]
-async fn max_output_bytes_keeps_head_and_tail_and_counts_what_is_dropped() {
+async fn max_output_bytes_keeps_head_and_tail_and_counts_dropped_bytes() {
     let server = TestServer::start().await;
     let written = numbered(10_000);
     let request = v1::RunToolRequest { max_output_bytes: Some(1000), ..writes_numbered(10_000) };
@@ -129,7 +129,7 @@ async fn no_output_is_kept_where_none_is_wanted() {
 }
 
 #[tokio::test]
-async fn what_is_not_utf_8_comes_as_bytes() {
+async fn output_that_is_not_utf_8_comes_as_bytes() {
     let server = TestServer::start().await;
     let code = "import os; os.write(1, bytes(range(256))); os.write(2, b'plain')";
     let answer = run(&server, python(code)).await;

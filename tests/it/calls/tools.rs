@@ -100,7 +100,7 @@ properties = { what = { type = "string" } }
 "#;
 
 #[tokio::test]
-async fn a_tool_runs_where_and_with_what_its_configuration_says() {
+async fn a_tool_runs_in_the_folder_and_environment_of_its_configuration() {
     let server = TestServer::with_config(SURROUNDINGS, &[]).await;
     let answer = run(&server, call("look", json!({ "what": "héllo" }))).await;
     let home = variable("HOME").expect("a home");

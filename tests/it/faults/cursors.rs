@@ -164,7 +164,7 @@ async fn trimmed(server: &TestServer, session_id: &str, first: i64) {
 }
 
 #[tokio::test]
-async fn a_stream_that_begins_at_the_head_says_so_at_once_and_then_gives_what_comes() {
+async fn a_stream_from_the_head_is_caught_up_at_once_and_then_gives_new_events() {
     let server = TestServer::with_config(MISSING_TOOL, &[]).await;
     let session_id = new_session(&server).await;
     failing_calls(&server, &session_id, 2).await;

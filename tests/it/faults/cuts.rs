@@ -15,13 +15,13 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::proofs::proof;
 use crate::support::proxy::{Fate, Proxy};
 use crate::support::streams::{close, log_of, sequences};
 use crate::support::waiting::{call, ended, session, start, start_of};
 use crate::support::{TestServer, bash, seed, soon, v1};
 
 const EVENTS: i64 = 10_000;
-const CUTS: usize = 200;
 /// A log of so many events has about 180 bytes an event, so that even 200 of the longest
 /// connections carry less than all of it.
 const LENGTH_MAX: usize = 8_000;
@@ -152,19 +152,20 @@ async fn check(server: &TestServer, session_id: &str, events: &[v1::SessionEvent
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_two_hundred_cuts_a_log_comes_whole_live_and_in_a_replay() {
+async fn over_many_cuts_a_log_comes_whole_live_and_in_a_replay() {
     let server = server().await;
     let session_id = session(&server, Default::default()).await;
-    let live = proxy(&server, CUTS, LENGTH_MAX).await;
+    let cuts = proof(200, 30);
+    let live = proxy(&server, cuts, LENGTH_MAX).await;
     let client_of_live = client(&server, &live);
     let events = follow(&client_of_live, &session_id);
     let (events, ()) = tokio::join!(events, talk(&server, &session_id));
     check(&server, &session_id, &events).await;
-    let replay = proxy(&server, CUTS, LENGTH_MAX).await;
+    let replay = proxy(&server, cuts, LENGTH_MAX).await;
     let events = follow(&client(&server, &replay), &session_id).await;
     check(&server, &session_id, &events).await;
     let damaged = (live.damaged(), replay.damaged());
-    assert_eq!(damaged, (CUTS, CUTS), "the log was longer than what was cut");
+    assert_eq!(damaged, (cuts, cuts), "the log was longer than what was cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,9 +199,9 @@ async fn a_throttled_stream_comes_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_thousand_starts_over_a_lossy_connection_each_is_one_call() {
-    const STARTS: usize = 1_000;
+async fn of_many_starts_over_a_lossy_connection_each_is_one_call() {
     const AT_ONCE: usize = 8;
+    let count = proof(1_000, 100);
     let server = server().await;
     let session_id = session(&server, Default::default()).await;
     let mut random = StdRng::seed_from_u64(seed());
@@ -213,7 +214,7 @@ async fn of_a_thousand_starts_over_a_lossy_connection_each_is_one_call() {
     };
     let proxy = Proxy::start(&server.endpoint, usize::MAX, Box::new(fate)).await;
     let client = client(&server, &proxy);
-    let starts = (0..STARTS).map(|number| {
+    let starts = (0..count).map(|number| {
         let request = v1::RunToolRequest {
             session_id: session_id.clone(),
             description: format!("mark-{number}"),
@@ -233,8 +234,8 @@ async fn of_a_thousand_starts_over_a_lossy_connection_each_is_one_call() {
         marks.entry(started.description).or_default().insert(event.call_id);
     }
     let kept: BTreeSet<String> = marks.values().flatten().cloned().collect();
-    assert_eq!((marks.len(), kept.len()), (STARTS, STARTS), "a call for each start");
+    assert_eq!((marks.len(), kept.len()), (count, count), "a call for each start");
     assert_eq!(returned, kept, "the ids that clients got");
     println!("{} connections were damaged", proxy.damaged());
-    assert!(proxy.damaged() > STARTS / 10, "too few cuts");
+    assert!(proxy.damaged() > count / 10, "too few cuts");
 }

@@ -306,7 +306,7 @@ async fn a_hard_limit_on_a_full_disk_stops_the_process_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_server_stops_in_time_on_a_full_disk_and_loses_nothing_that_it_told() {
+async fn a_server_stops_in_time_on_a_full_disk_and_loses_nothing_acknowledged() {
     let site = Site::new();
     let Some(disk) = SmallDisk::new(&site, SIZE).await else { return };
     let calls = ["sleep 300", STUBBORN, "yes"].map(says_pid).into();

@@ -74,7 +74,7 @@ const HOLDERS: [&str; 4] = [
 ];
 
 #[tokio::test]
-async fn a_call_ends_within_the_drain_whoever_holds_its_output() {
+async fn a_call_ends_within_the_drain_even_if_its_output_is_held_open() {
     let server = TestServer::start().await;
     let families = HOLDERS.iter().enumerate().map(|(number, holder)| {
         let server = &server;

@@ -63,7 +63,7 @@ fn tools(folder: &Path, names: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_program_that_cant_be_executed_is_a_failed_result_in_every_way() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let path = |name: &str| folder.path().join(name);
     executable(&path("garbage"), b"\x7fELF and nothing more");
     executable(&path("orphan"), b"#!/no/such/interpreter\n");
@@ -81,7 +81,7 @@ async fn a_program_that_cant_be_executed_is_a_failed_result_in_every_way() {
 
 #[tokio::test]
 async fn a_program_is_looked_for_at_each_call_anew() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let path = folder.path().join("changing");
     let server = TestServer::with_config(&tools(folder.path(), &["changing"]), &[]).await;
     let changing = || run(&server, call("changing", json!({})));

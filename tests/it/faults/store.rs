@@ -12,7 +12,7 @@ use crate::support::wire::only_reason;
 use crate::support::{bash, millis, remote, soon, stdout_of, v1};
 
 #[tokio::test]
-async fn a_read_only_file_system_is_said_in_one_line() {
+async fn a_read_only_file_system_is_reported_in_one_line() {
     let site = Site::new();
     let Some(disk) = SmallDisk::new(&site, "ro,size=1m").await else { return };
     let ended = Live::start(disk.server(&site, &[])).ended().await.exits(78);
@@ -23,7 +23,7 @@ async fn a_read_only_file_system_is_said_in_one_line() {
 }
 
 #[tokio::test]
-async fn a_data_folder_that_is_deleted_changes_nothing_of_what_was_told() {
+async fn a_deleted_data_folder_changes_no_earlier_answer() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let clients = server.connect();
@@ -64,7 +64,7 @@ async fn a_data_folder_that_is_deleted_changes_nothing_of_what_was_told() {
 }
 
 #[tokio::test]
-async fn no_id_is_told_once_the_data_folder_is_deleted() {
+async fn no_id_is_returned_once_the_data_folder_is_deleted() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let clients = server.connect();

@@ -10,6 +10,7 @@ use tonic::Streaming;
 
 use super::*;
 use crate::support::program::{Clients, Program, Site};
+use crate::support::proofs::proof;
 use crate::support::streams::replay_of;
 use crate::support::{request_id, seed};
 use crate::turns::{Endpoint, config, prompt, says};
@@ -18,8 +19,6 @@ use crate::turns::{Endpoint, config, prompt, says};
 const ANSWER: &str = "noted";
 /// More answers than are asked for, whatever is killed.
 const ANSWERS: usize = 2_000;
-/// Kills at random moments.
-const KILLS: u32 = 200;
 
 /// A home with a model, and a session whose agent has said something.
 struct World {
@@ -181,7 +180,8 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     let mut random = StdRng::seed_from_u64(seed());
     let (world, mut server) = World::new().await;
     let mut ids = Vec::new();
-    for _ in 0..KILLS {
+    let kills = proof(200, 20);
+    for _ in 0..kills {
         let clients = server.connect();
         for _ in 0..random.random_range(0..3) {
             ids.extend(world.start(&clients, "echo x").await);
@@ -192,6 +192,6 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
         server = world.serve().await;
     }
     println!("{} tasks, {} requests", ids.len(), world.endpoint.requests().len());
-    assert!(ids.len() > 100, "too little has happened");
+    assert!(ids.len() > kills / 2, "too little has happened");
     world.check(&server.connect(), &ids).await;
 }

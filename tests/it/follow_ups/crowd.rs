@@ -16,11 +16,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::support::proofs::proof;
 use crate::support::streams::{log_of, new_session};
 use crate::turns::{prompt, turn};
 
-const SESSIONS: usize = 100;
-const ENDS: usize = 100;
 /// The longest that a session may have to wait for another.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -105,11 +104,12 @@ fn nothing(session_id: &str) -> v1::StartRequest {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_ends_in_a_hundred_sessions_are_all_told_of_in_time() {
+async fn many_ends_in_many_sessions_are_all_delivered_in_time() {
+    let (session_count, ends) = proof((100, 100), (40, 15));
     let (server, agent) = serve().await;
     let mut sessions = Vec::new();
     let mut holding = JoinSet::new();
-    for _ in 0..SESSIONS {
+    for _ in 0..session_count {
         let session = new_session(&server).await;
         let (mut tools, request) = (server.tools.clone(), prompt(&session, "hold"));
         holding.spawn(async move { tools.run_turn(request).await.expect("an answer") });
@@ -121,14 +121,14 @@ async fn ten_thousand_ends_in_a_hundred_sessions_are_all_told_of_in_time() {
         Reader::open(&server, stream_of(session)).await.until_event(begun).await;
     }
     // All end while their sessions are busy, and then all wait at once.
-    let starts = (0..ENDS).flat_map(|_| &sessions);
+    let starts = (0..ends).flat_map(|_| &sessions);
     let started = stream::iter(starts.map(|session| started(&server, nothing(session))));
-    assert_eq!(started.buffer_unordered(32).count().await, SESSIONS * ENDS);
+    assert_eq!(started.buffer_unordered(32).count().await, session_count * ends);
     agent.let_go.send_replace(true);
     soon("the turns", holding.join_all()).await;
     let mut longest = Duration::ZERO;
     for session in &sessions {
-        let events = until(&server, session, ENDS, State::Delivered).await;
+        let events = until(&server, session, ends, State::Delivered).await;
         longest = longest.max(wait(&events));
     }
     println!("the longest wait was {longest:?}");

@@ -8,7 +8,7 @@ use crate::support::{check_reason, request_id};
 use v1::FollowUpPolicy as Policy;
 
 #[tokio::test]
-async fn an_end_and_its_follow_up_are_told_one_behind_the_other() {
+async fn an_end_and_its_follow_up_are_consecutive_events() {
     let server = TestServer::start().await;
     let session = new_session(&server).await;
     let id = followed(&server, &session, "echo done; exit 3").await;
@@ -50,7 +50,7 @@ async fn only_ends_that_the_policy_asks_for_give_one() {
 }
 
 #[tokio::test]
-async fn whoever_waits_hears_of_the_end_and_says_that_it_has() {
+async fn a_waiting_consumer_gets_the_end_and_acknowledges_it() {
     let server = TestServer::start().await;
     let session = new_session(&server).await;
     let gate = Gate::new(&server, "a");
@@ -121,7 +121,7 @@ async fn the_same_request_has_the_same_leases_and_renews_them() {
 }
 
 #[tokio::test]
-async fn nobody_hears_of_what_was_cancelled_acknowledged_deleted_or_closed() {
+async fn cancelled_acknowledged_deleted_or_closed_tasks_have_no_delivery() {
     let server = TestServer::start().await;
     let session = new_session(&server).await;
     let reasons = |follow_ups: Vec<v1::FollowUp>| -> Vec<String> {
@@ -173,7 +173,7 @@ async fn nobody_hears_of_what_was_cancelled_acknowledged_deleted_or_closed() {
 }
 
 #[tokio::test]
-async fn a_task_that_had_to_make_room_is_told_of() {
+async fn an_evicted_task_has_a_follow_up() {
     let server = TestServer::start().await;
     let request = v1::CreateSessionRequest {
         max_live_tasks: 1,

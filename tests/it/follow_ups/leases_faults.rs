@@ -5,6 +5,7 @@ use tonic::Code;
 
 use super::*;
 use crate::support::check_reason;
+use crate::support::proofs::proof;
 use crate::support::streams::{ended, log_of, new_session};
 
 /// `google.rpc.Code`.
@@ -91,7 +92,7 @@ async fn a_lease_that_runs_out_is_handed_out_again_and_the_old_one_is_refused() 
 }
 
 #[tokio::test]
-async fn what_is_given_back_was_no_attempt() {
+async fn a_released_lease_is_no_attempt() {
     // With the default backoff: it is available at once.
     let server = TestServer::start().await;
     let session = new_session(&server).await;
@@ -119,7 +120,7 @@ async fn leases_and_dead_letters_outlast_the_server() {
 }
 
 #[tokio::test]
-async fn what_two_consumers_race_for_one_gets() {
+async fn a_follow_up_that_two_consumers_race_for_goes_to_one() {
     let server = TestServer::with(&QUICK).await;
     let session = new_session(&server).await;
     const TASKS: usize = 40;
@@ -146,28 +147,28 @@ async fn what_two_consumers_race_for_one_gets() {
     assert_eq!((count("started 1"), count("DELIVERED 1")), (TASKS, TASKS));
 }
 
-/// A Wait that acknowledges races a consumer, a thousand times: one of them gets the end, never both or
+/// A Wait that acknowledges races a consumer, many times: one of them gets the end, never both or
 /// neither.
 #[tokio::test]
 async fn an_acknowledged_result_is_delivered_or_not_but_never_both() {
     let server = TestServer::with_tools(vec![crate::in_process::count()]).await;
-    const ROUNDS: usize = 1_000;
     const SESSIONS: usize = 10;
+    let rounds = proof(1_000, 100);
     let sessions = (0..SESSIONS).map(|_| async {
         let session = new_session(&server).await;
         let mut delivered = 0;
-        for round in 0..ROUNDS / SESSIONS {
+        for round in 0..rounds / SESSIONS {
             delivered += usize::from(race(&server, &session, round % 2 == 0).await);
         }
         let follow_ups = list_all(&server, &session).await;
         let count = |state| follow_ups.iter().filter(|one| one.state() == state).count();
         let (delivered_here, spared) = (count(State::Delivered), count(State::Suppressed));
-        assert_eq!((delivered_here, delivered_here + spared), (delivered, ROUNDS / SESSIONS));
+        assert_eq!((delivered_here, delivered_here + spared), (delivered, rounds / SESSIONS));
         delivered
     });
     let delivered: usize = join_all(sessions).await.into_iter().sum();
-    println!("{delivered} of {ROUNDS} were delivered");
-    assert!(delivered > 0 && delivered < ROUNDS, "one of them is always faster");
+    println!("{delivered} of {rounds} were delivered");
+    assert!(delivered > 0 && delivered < rounds, "one of them is always faster");
 }
 
 /// Returns whether the consumer got the follow-up. With `late`, the Wait follows another one, to

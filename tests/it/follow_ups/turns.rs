@@ -126,7 +126,7 @@ async fn three_ends_at_once_are_one_turn() {
 }
 
 #[tokio::test]
-async fn ends_while_a_turn_says_its_last_words_are_one_turn_after_it() {
+async fn ends_during_the_last_message_of_a_turn_are_one_turn_after_it() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;
@@ -161,7 +161,7 @@ async fn ends_while_a_turn_says_its_last_words_are_one_turn_after_it() {
 }
 
 #[tokio::test]
-async fn what_the_agent_has_waited_for_it_is_not_told_again() {
+async fn an_end_that_the_agent_has_waited_for_is_not_delivered_again() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = new_session(&server).await;
@@ -207,7 +207,7 @@ async fn a_session_may_do_without() {
 }
 
 #[tokio::test]
-async fn a_turn_in_the_background_is_told_to_whoever_started_it() {
+async fn the_end_of_a_background_turn_is_delivered_to_its_starter() {
     let endpoint = Endpoint::new(vec![says("")]).await;
     let server = serve(&endpoint).await;
     let turn = v1::AgentTurn {
@@ -231,7 +231,7 @@ async fn a_turn_in_the_background_is_told_to_whoever_started_it() {
 }
 
 #[tokio::test]
-async fn what_a_turn_did_is_kept_with_its_message() {
+async fn the_work_of_a_turn_is_kept_with_its_message() {
     let endpoint = Endpoint::new(vec![]).await;
     let mut server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;

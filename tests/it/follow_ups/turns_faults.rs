@@ -48,7 +48,7 @@ async fn a_turn_that_fails_is_tried_again_and_leaves_nothing_in_the_history() {
 }
 
 #[tokio::test]
-async fn one_that_nobody_can_be_told_of_is_given_up() {
+async fn an_undeliverable_follow_up_is_given_up() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;
@@ -109,7 +109,7 @@ async fn a_bad_one_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
-async fn a_record_that_can_not_be_read_is_left_alone_and_the_others_are_told() {
+async fn an_unreadable_record_is_left_alone_and_the_others_are_delivered() {
     let endpoint = Endpoint::new(vec![]).await;
     let mut server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;

@@ -83,7 +83,7 @@ fn missing_cancel(reply: &Reply, call: Option<&CallLog<'_>>) -> Option<&'static 
 
 /// An id is shown only once it is durable: what a client was shown is in the log, and was made
 /// before it was shown.
-pub fn what_is_shown_is_durable(history: &History) -> Vec<Violation> {
+pub fn answers_are_durable(history: &History) -> Vec<Violation> {
     let calls = history.calls();
     let mut wrong = Vec::new();
     let mut look = |call_id: &str, background_id: &str, time: Moment| {
@@ -198,12 +198,12 @@ mod tests {
 
     #[test]
     fn an_id_that_is_shown_too_early_is_found() {
-        check_fails(what_is_shown_is_durable, "call-1", |history| {
+        check_fails(answers_are_durable, "call-1", |history| {
             let exchange = &mut history.exchanges[1];
             exchange.sent -= Duration::from_secs(60);
             exchange.answer_mut().time -= Duration::from_secs(60);
         });
-        check_fails(what_is_shown_is_durable, "bg-1", |history| {
+        check_fails(answers_are_durable, "bg-1", |history| {
             history.logs[0].events.remove(1);
         });
     }

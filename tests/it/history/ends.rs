@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_that_nobody_asked_for_is_found() {
+    fn a_cancel_without_a_request_is_found() {
         check_fails(cancelled_was_asked_for, "without a request", |history| {
             finish(history, 1, |end| end.set_state(State::Cancelled));
         });

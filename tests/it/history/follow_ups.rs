@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_told_twice_or_never_scheduled_is_found() {
+    fn a_second_delivery_or_a_missing_schedule_is_found() {
         let broken: [(&str, Vec<Payload>); 5] = [
             ("started after Nowhere", vec![started()]),
             ("scheduled after Pending", vec![scheduled(), scheduled()]),

@@ -200,7 +200,7 @@ mod tests {
         check_fails(readers_miss_nothing, "behind", |history| {
             history.deliveries[1].events.remove(0);
         });
-        check_fails(readers_miss_nothing, "hasn't", |history| {
+        check_fails(readers_miss_nothing, "wrong position", |history| {
             history.deliveries[1].caught_up = Some(99);
         });
     }

@@ -273,7 +273,7 @@ pub const INVARIANTS: [(&str, Checker); 27] = [
     ("a parked task ends for a reason of its own", ends::parked_tasks_end_for_a_reason),
     ("elapsed counts from the start of the run", ends::elapsed_counts_from_the_run),
     ("what was acknowledged is there", durability::acknowledged_changes_stay),
-    ("what was shown is durable", durability::what_is_shown_is_durable),
+    ("what was shown is durable", durability::answers_are_durable),
     ("a request id has one effect", durability::a_request_id_has_one_effect),
     ("the outcome of a task stays", wait::outcomes_stay),
     ("a wait is back in time", wait::waits_are_back_in_time),

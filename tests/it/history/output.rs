@@ -158,7 +158,7 @@ pub fn kept_output_is_exact(history: &History) -> Vec<Violation> {
     }
     for work in &history.works {
         for call in calls.values().filter(|call| call.mark() == work.mark) {
-            let faults = known_faults(call, work);
+            let faults = known_errors(call, work);
             wrong.extend(faults.into_iter().map(|fault| Violation::new(call.id, fault)));
         }
     }
@@ -207,7 +207,7 @@ fn content_is_kept(call: &CallLog<'_>, result: &v1::ToolResult) -> bool {
     })
 }
 
-fn known_faults(call: &CallLog<'_>, work: &KnownWork) -> Vec<String> {
+fn known_errors(call: &CallLog<'_>, work: &KnownWork) -> Vec<String> {
     let end = call.end().map(|(_, end)| end);
     let is_whole = end.is_some_and(|end| end.state() == v1::State::Succeeded);
     let output = end.and_then(|end| result_of(end)?.output.as_ref());

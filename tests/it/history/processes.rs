@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_call_is_found() {
+    fn a_process_left_by_a_call_is_found() {
         check_fails(none_is_left, "process 7 of call-1", add(Seen::AtRest));
     }
 

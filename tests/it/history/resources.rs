@@ -118,7 +118,7 @@ mod tests {
     type Break = fn(&mut Figures);
 
     #[test]
-    fn what_is_not_given_back_is_found() {
+    fn a_leaked_resource_is_found() {
         let breaks: [(&str, Break); 8] = [
             ("KiB", |figures| figures.resident_kib += 5_000),
             ("descriptors", |figures| figures.descriptors += 1),

@@ -375,7 +375,7 @@ fn a_history_in_which_all_is_well_breaks_no_invariant() {
 #[should_panic(
     expected = "nothing of a call is left at rest: 1 violations\n    process 7 of call-1"
 )]
-fn a_violation_is_told_with_its_invariant_and_its_place() {
+fn a_violation_is_printed_with_its_invariant_and_its_subject() {
     let mut history = sample();
     let call_id = "call-1".to_owned();
     history.processes.push(Sighting { pid: 7, call_id, what: Seen::AtRest });

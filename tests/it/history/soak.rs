@@ -16,11 +16,10 @@ use tokio_util::task::TaskTracker;
 use super::life::{Lived, World, count_effects, live};
 use super::processes::{Seen, Sighting};
 use super::resources::{Figures, Rest, children_of};
-use super::workload::seed;
 use super::{History, Recorder, collect};
 use crate::support::program::{Clients, Program, Site};
-use crate::support::soon;
 use crate::support::waiting::variable;
+use crate::support::{seed, soon};
 
 /// Sessions at the same time.
 const LIVES: u64 = 6;
@@ -200,7 +199,7 @@ async fn load(soak: &Arc<Soak>, time: Duration, random: &mut StdRng) -> Vec<Sigh
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "ten minutes: just soak"]
-async fn what_a_server_takes_under_load_it_gives_back_at_rest() {
+async fn a_server_releases_at_rest_the_resources_that_it_took_under_load() {
     let mut random = StdRng::seed_from_u64(seed());
     let seconds = variable("CALLPARK_SOAK_SECONDS").map(|text| text.parse().expect("a number"));
     let time = Duration::from_secs(seconds.unwrap_or(600));

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_was_told_of_the_past_is_noticed() {
+    fn an_answer_with_an_older_state_is_found() {
         check_fails(task_states_go_forward, "Succeeded at 3", |history| {
             let task = &mut history.exchanges[2].reply_mut().tasks[0];
             task.set_state(Running);

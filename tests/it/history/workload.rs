@@ -13,21 +13,13 @@ use super::processes::{descriptors, marked};
 use super::recorder::Recorded;
 use super::{End, History, Recorder, collect};
 use crate::support::program::Clients;
-use crate::support::waiting::{start_of, variable};
-use crate::support::{TestServer, bash, soon, v1};
+use crate::support::waiting::start_of;
+use crate::support::{TestServer, bash, seed, soon, v1};
 use v1::State;
 
 /// Fewer places than calls, so that some wait for their turn, and stops that don't take long.
 const SETTINGS: [(&str, &str); 3] =
     [("max-running-calls", "12"), ("grace", "200ms"), ("drain", "200ms")];
-
-/// Of this run, or of the one that `CALLPARK_TEST_SEED` repeats.
-pub fn seed() -> u64 {
-    let given = variable("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
-    let seed = given.unwrap_or_else(rand::random);
-    println!("CALLPARK_TEST_SEED={seed}");
-    seed
-}
 
 /// Some sessions at the same time, each with a connection of its own.
 async fn live_some(

@@ -152,7 +152,7 @@ async fn a_length_that_no_message_may_have_is_refused_at_once_and_takes_no_memor
 
 /// No token is needed for health and the schema, and none for being refused.
 #[tokio::test]
-async fn whoever_has_no_token_cannot_fill_the_memory() {
+async fn a_caller_without_a_token_cannot_fill_the_memory() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let neighbour = Neighbour::of(&server).await;
@@ -211,7 +211,7 @@ async fn a_bomb_of_gzip_is_refused_and_never_unpacked() {
 
 /// The error lets the caller repeat the same request uncompressed.
 #[tokio::test]
-async fn who_compresses_is_told_that_this_is_not_supported() {
+async fn a_compressed_request_is_answered_as_unsupported() {
     let server = TestServer::start().await;
     let head = Head::of("ToolRunner/RunTool", server.token()).with("grpc-encoding", "gzip");
     let mut peer = Peer::connect(&server.endpoint).await;

@@ -76,7 +76,7 @@ async fn frames_that_break_the_protocol_end_their_connection_and_no_other() {
 }
 
 #[tokio::test]
-async fn what_the_protocol_allows_is_served_however_odd_it_is() {
+async fn odd_requests_that_the_protocol_allows_are_served() {
     let server = TestServer::start().await;
     let head = Head::of("ToolRunner/RunTool", server.token());
     let block = head.encode();

@@ -100,7 +100,7 @@ async fn data_without_a_byte_in_it_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn pings_settings_and_windows_without_end_harm_nobody() {
+async fn endless_pings_settings_and_windows_do_no_harm() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let floods = [

@@ -39,7 +39,7 @@ async fn peers_that_never_finish_the_preface_are_closed_at_the_handshakes_deadli
 
 #[tokio::test]
 async fn peers_of_a_tls_port_that_never_finish_are_closed_at_the_handshakes_deadline() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let names = ["localhost".to_owned()];
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(names).expect("a certificate");

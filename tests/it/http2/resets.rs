@@ -80,7 +80,7 @@ async fn a_stream_over_the_limit_is_refused_and_those_below_it_are_answered() {
 
 /// The head has ended the stream, so each byte more is a mistake.
 #[tokio::test]
-async fn bodies_after_the_end_of_their_stream_harm_nobody_else() {
+async fn bodies_after_the_end_of_their_stream_harm_no_other_stream() {
     let server = TestServer::start().await;
     let neighbour = Neighbour::of(&server).await;
     let head = Head::of("ToolRunner/RunTool", server.token());

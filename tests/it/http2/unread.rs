@@ -69,7 +69,7 @@ async fn a_client_without_a_window_costs_a_page_a_stream_and_has_all_when_it_rea
 
 /// Two that read the same may share a read: it must not be the one's who has stopped.
 #[tokio::test]
-async fn a_client_without_a_window_holds_up_nobody_who_reads_the_same() {
+async fn a_client_without_a_window_holds_up_no_reader_of_the_same_log() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let session_id = session_with(&server, 4).await;
@@ -102,7 +102,7 @@ async fn a_client_that_never_reads_its_socket_costs_little_whatever_windows_it_o
 }
 
 #[tokio::test]
-async fn answers_that_nobody_takes_are_not_piled_up() {
+async fn unread_answers_are_not_piled_up() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let head = Head::of("ToolRunner/RunTool", "no token");

@@ -20,7 +20,7 @@ use crate::support::{
 use v1::session_event::Payload;
 
 #[tokio::test]
-async fn a_call_that_outlasts_its_budget_is_parked_and_its_caller_told_all() {
+async fn a_call_that_outlasts_its_budget_is_parked_with_a_complete_answer() {
     let server = TestServer::start().await;
     let mut gate = Gate::new(server.folder(), "gate");
     let request = v1::RunToolRequest {
@@ -99,7 +99,7 @@ input_schema = { type = "object", properties = { gate = { type = "string" } } }
 "#;
 
 #[tokio::test]
-async fn an_unset_budget_is_the_tools_own_and_a_tool_may_have_none() {
+async fn an_unset_budget_is_the_one_of_the_tool_if_it_has_one() {
     let server = TestServer::with_config(BUDGETS, &[("call-budget", "150ms")]).await;
     let mut gate = Gate::new(server.folder(), "gate");
     let answer = run(&server, call("never", json!({}))).await;

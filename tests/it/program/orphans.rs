@@ -84,7 +84,7 @@ async fn a_call_is_answered_when_nothing_of_it_is_left() {
 }
 
 #[tokio::test]
-async fn what_a_call_has_put_aside_lives_as_long_as_the_call() {
+async fn a_process_that_left_its_group_lives_as_long_as_its_call() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let (file, gate) = (site.folder().join("pid"), site.folder().join("gate"));

@@ -59,7 +59,7 @@ async fn a_store_of_a_newer_version_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_database_of_somebody_else_is_left_as_it_is() {
+async fn a_foreign_database_is_left_as_it_is() {
     let site = Site::new();
     std::fs::create_dir_all(site.data()).expect("a folder");
     let database = site.data().join("callpark.db");
@@ -74,7 +74,7 @@ async fn a_database_of_somebody_else_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_file_in_place_of_the_data_folder_is_said_plainly() {
+async fn a_file_in_place_of_the_data_folder_is_reported_plainly() {
     let site = Site::new();
     let file = site.write("data", "not a folder");
     let inside = file.join("deeper");
@@ -89,7 +89,7 @@ async fn a_file_in_place_of_the_data_folder_is_said_plainly() {
 }
 
 #[tokio::test]
-async fn a_data_folder_that_cant_be_written_is_said_plainly() {
+async fn an_unwritable_data_folder_is_reported_plainly() {
     /// A user who owns nothing.
     const OTHER_USER: u32 = 65_534;
     let site = Site::new();
@@ -119,7 +119,7 @@ async fn a_data_folder_that_cant_be_written_is_said_plainly() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_said_plainly() {
+async fn a_port_in_use_is_reported_plainly() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let site = Site::new();
@@ -150,7 +150,7 @@ async fn an_address_beyond_this_machine_needs_encryption_or_a_word() {
 }
 
 #[tokio::test]
-async fn nobody_runs_commands_from_afar_without_a_token() {
+async fn remote_callers_cannot_run_commands_without_a_token() {
     let site = Site::new();
     let flags = ["--listen", "0.0.0.0:0", "--allow-remote-plaintext", "--auth", "none"];
     let ended = site.run(&[&["serve"], &flags[..]].concat()).await;
@@ -173,7 +173,7 @@ colour = "blue"
 "#;
 
 #[tokio::test]
-async fn all_faults_of_a_configuration_file_are_told_at_once() {
+async fn all_errors_of_a_configuration_file_are_reported_at_once() {
     let site = Site::new();
     let file = site.write("callpark.toml", FAULTY).display().to_string();
     let mut command = site.command(&["serve", "--config", &file, "--heartbeat", "never"]);
@@ -193,7 +193,7 @@ async fn all_faults_of_a_configuration_file_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn the_faults_of_tools_are_told_with_all_others() {
+async fn errors_of_tools_are_reported_with_all_others() {
     let site = Site::new();
     let file = site.write("callpark.toml", FAULTY).display().to_string();
     let ended = site.run(&["serve", "--config", &file]).await.exits(78);
@@ -207,7 +207,7 @@ async fn the_faults_of_tools_are_told_with_all_others() {
 }
 
 #[tokio::test]
-async fn a_configuration_file_that_is_no_toml_is_told_with_its_place() {
+async fn an_invalid_toml_file_is_reported_with_line_and_column() {
     let site = Site::new();
     let file = site.write("callpark.toml", "grace = \"1s\"\ndrain = = 3\n").display().to_string();
     let ended = site.run(&["serve", "--config", &file]).await.exits(78);

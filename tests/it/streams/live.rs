@@ -60,7 +60,7 @@ async fn a_silent_stream_says_that_it_is_alive() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_old_is_told_to_come_again() {
+async fn an_old_stream_ends_with_a_request_to_reconnect() {
     let server = TestServer::with(&[("stream-age", "1s"), ("heartbeat", "500ms")]).await;
     let session_id = new_session(&server).await;
     run(&server, &session_id, "echo one").await;
@@ -79,7 +79,7 @@ async fn a_stream_that_is_old_is_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_old_is_told_to_come_again() {
+async fn an_old_watch_ends_with_a_request_to_reconnect() {
     let server = TestServer::with(&[("stream-age", "1s"), ("heartbeat", "500ms")]).await;
     let watch = server.tasks.clone().watch(v1::WatchRequest::default()).await.expect("a watch");
     let mut watch = watch.into_inner();
@@ -94,7 +94,7 @@ async fn a_watch_that_is_old_is_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn streams_are_told_that_the_server_stops() {
+async fn streams_end_with_draining_when_the_server_stops() {
     let mut server = TestServer::start().await;
     let session_id = new_session(&server).await;
     run(&server, &session_id, "echo one").await;
@@ -187,7 +187,7 @@ async fn readers_see_the_same_bytes_live_and_in_a_replay() {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_stops_nobody_else() {
+async fn a_reader_that_does_not_read_stops_no_other() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let channel = tonic::transport::Endpoint::from_shared(server.endpoint.clone());

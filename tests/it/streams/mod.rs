@@ -26,7 +26,7 @@ fn kind_of(event: &v1::SessionEvent) -> &'static str {
 }
 
 #[tokio::test]
-async fn a_stream_gives_a_snapshot_the_log_caught_up_and_then_what_comes() {
+async fn a_stream_gives_a_snapshot_the_log_caught_up_and_then_new_events() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     run(&server, &session_id, "echo before").await;
@@ -110,7 +110,7 @@ async fn a_stream_that_does_not_follow_ends_once_it_has_caught_up() {
 }
 
 #[tokio::test]
-async fn from_now_gives_only_what_comes() {
+async fn from_now_gives_new_events_only() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     run(&server, &session_id, "echo one").await;
@@ -123,7 +123,7 @@ async fn from_now_gives_only_what_comes() {
 }
 
 #[tokio::test]
-async fn a_stream_begins_after_the_sequence_that_it_is_told() {
+async fn a_stream_begins_after_the_requested_sequence() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     run(&server, &session_id, "echo one").await;
@@ -138,7 +138,7 @@ async fn a_stream_begins_after_the_sequence_that_it_is_told() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_can_not_be_is_told_apart() {
+async fn impossible_cursors_are_distinguished() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     run(&server, &session_id, "echo one").await;

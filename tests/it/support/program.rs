@@ -35,7 +35,7 @@ pub struct Site {
 impl Site {
     /// An empty home.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = super::folder();
         std::fs::create_dir(folder.path().join("home")).expect("a home");
         Self { folder }
     }

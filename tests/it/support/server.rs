@@ -70,7 +70,7 @@ impl TestServer {
 
     /// A server with these settings beside the defaults.
     pub async fn with(settings: Settings<'_>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = super::folder();
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let path = folder.path().to_owned();
         Self::serve(path, settings, None, Additions::default(), Some(folder)).await
@@ -78,7 +78,7 @@ impl TestServer {
 
     /// A server that also has what this TOML configuration says, such as tools.
     pub async fn with_config(toml: &str, settings: Settings<'_>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = super::folder();
         let file = folder.path().join("callpark.toml");
         std::fs::write(&file, toml).expect("written");
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -98,7 +98,7 @@ impl TestServer {
 
     /// A server that also has these tools and agents, with these settings beside the defaults.
     pub async fn with_more(more: Additions, settings: Settings<'_>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = super::folder();
         let path = folder.path().to_owned();
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         Self::serve(path, settings, None, more, Some(folder)).await

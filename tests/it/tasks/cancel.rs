@@ -30,7 +30,7 @@ async fn cancel(server: &TestServer, request: v1::CancelRequest) -> v1::CancelRe
 }
 
 #[tokio::test]
-async fn a_cancelled_task_says_who_asked_and_why_and_keeps_its_output() {
+async fn a_cancelled_task_has_requester_reason_and_output() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let task = task(&server, &session_id, "echo before; sleep 60").await;
@@ -90,7 +90,7 @@ async fn cancelling_twice_answers_the_same() {
 }
 
 #[tokio::test]
-async fn cancelling_what_has_finished_gives_its_result_untouched() {
+async fn cancelling_a_finished_task_returns_its_result_untouched() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let task = task(&server, &session_id, "echo done").await;

@@ -105,7 +105,7 @@ async fn summary(server: &TestServer, session_id: &str) -> v1::SummarizeResponse
 }
 
 #[tokio::test]
-async fn a_summary_tells_of_running_failed_and_finished_tasks() {
+async fn a_summary_covers_running_failed_and_finished_tasks() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let empty = summary(&server, &session_id).await;
@@ -147,7 +147,7 @@ async fn a_summary_cuts_a_result_at_two_thousand_characters() {
 }
 
 #[tokio::test]
-async fn a_summary_knows_what_runs_behind_many_finished_tasks() {
+async fn a_summary_includes_running_tasks_behind_many_finished_ones() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let gate = Gate::new(&server, "old");
@@ -189,7 +189,7 @@ async fn a_task_that_does_not_ask_takes_no_answer() {
 }
 
 #[tokio::test]
-async fn those_who_wait_are_told_that_the_server_stops() {
+async fn waits_end_with_draining_when_the_server_stops() {
     let mut server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let task = task(&server, &session_id, "sleep 300").await;

@@ -233,7 +233,7 @@ async fn wait_many_takes_one_to_a_hundred_known_ids() {
 }
 
 #[tokio::test]
-async fn a_hundred_waiters_are_all_told() {
+async fn a_hundred_waiters_all_get_the_end() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let gate = Gate::new(&server, "hundred");

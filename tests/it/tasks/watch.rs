@@ -57,7 +57,7 @@ async fn until_ended(watch: &mut Streaming<v1::WatchResponse>, count: usize) -> 
 }
 
 #[tokio::test]
-async fn a_watch_begins_with_a_heartbeat_and_gives_what_changes_from_now_on() {
+async fn a_watch_begins_with_a_heartbeat_and_gives_later_changes() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let old = task(&server, &session_id, "true").await;
@@ -131,7 +131,7 @@ async fn a_watch_is_resumed_where_it_was_cut() {
 }
 
 #[tokio::test]
-async fn a_watch_of_a_session_tells_of_its_tasks_only() {
+async fn a_watch_of_a_session_shows_its_tasks_only() {
     let server = TestServer::start().await;
     let (one, two) = (new_session(&server).await, new_session(&server).await);
     let mut stream = watch(&server, &one, None).await;

@@ -78,7 +78,7 @@ async fn an_agent_works_in_a_session_of_its_own_and_its_usage_adds_up() {
 
 #[tokio::test]
 async fn cancelling_a_parked_agent_ends_its_turn_and_its_calls() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let sleeps = json!({ "command": "echo $$ > pid; sleep 1000" });
     let endpoint = Endpoint::new(vec![
         calls(&[agent("a", ask("take long"))]),

@@ -47,7 +47,7 @@ fn last_tool_result(endpoint: &Endpoint, request: usize) -> String {
 
 #[tokio::test]
 async fn the_real_copilot_runs_a_command_of_its_own_and_parks_one_of_ours() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let script = "for i in 1 2 3; do echo line $i; sleep 0.2; done; echo mine > made";
     let own = json!({ "command": script, "description": "count" });
     let slow =
@@ -102,7 +102,7 @@ async fn the_real_copilot_runs_a_command_of_its_own_and_parks_one_of_ours() {
 
 #[tokio::test]
 async fn a_command_that_the_session_does_not_allow_is_refused_to_the_real_copilot() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let own = json!({ "command": "touch made", "description": "make" });
     let endpoint = Endpoint::new(vec![calls(&[("1", "bash", own)])]).await;
     let server = serve_copilot(&endpoint, folder.path(), "permissions = 'reject'").await;

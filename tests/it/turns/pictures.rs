@@ -37,7 +37,7 @@ async fn pictures_follow_behind_the_results_of_their_round() {
     let bash = ("c2", "bash", json!({ "command": "echo no picture" }));
     let scripts = vec![calls(&[draw("c1"), bash, draw("c3")]), says("a cat"), says("still a cat")];
     let endpoint = Endpoint::new(scripts).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = serve_odd(&endpoint, folder.path(), "", "").await;
     let session = new_session(&server).await;
     assert_eq!(turn(&server, prompt(&session, "look")).await.final_text, "a cat");
@@ -59,7 +59,7 @@ async fn pictures_follow_behind_the_results_of_their_round() {
 #[tokio::test]
 async fn the_pictures_of_a_task_are_shown_when_it_is_checked() {
     let endpoint = Endpoint::new(vec![calls(&[draw("c1")])]).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = serve_odd(&endpoint, folder.path(), "", "call_budget = '0s'").await;
     let session = new_session(&server).await;
     let playing = turn(&server, prompt(&session, "look"));
@@ -80,9 +80,9 @@ async fn the_pictures_of_a_task_are_shown_when_it_is_checked() {
 }
 
 #[tokio::test]
-async fn a_model_that_takes_none_is_told_in_words() {
+async fn a_model_without_images_gets_a_text_note() {
     let endpoint = Endpoint::new(vec![calls(&[draw("c1")]), says("nice")]).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = serve_odd(&endpoint, folder.path(), "pictures = false", "").await;
     let session = new_session(&server).await;
     let image = v1::Image { media_type: "image/png".into(), data: b"\x89PNG"[..].into() };

@@ -108,7 +108,7 @@ fn ours(tool: &str, arguments: serde_json::Value) -> (Said, oneshot::Receiver<Ca
 }
 
 #[tokio::test]
-async fn what_an_agent_tells_becomes_events_and_its_last_words_history() {
+async fn the_events_of_an_agent_are_emitted_and_its_last_message_is_kept() {
     let (server, agent) = serve_agent(&[]).await;
     let session = new_session(&server).await;
     let (call, events) = own_call();
@@ -182,7 +182,7 @@ async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
 }
 
 #[tokio::test]
-async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
+async fn a_crashed_agent_is_asked_again_unless_it_had_called_tools() {
     let (server, agent) = serve_agent(&[("admin-listen", "127.0.0.1:0")]).await;
     let session = new_session(&server).await;
     agent.says(vec![text("Let"), dies()]).await;
@@ -216,7 +216,7 @@ async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
 }
 
 #[tokio::test]
-async fn stopping_the_turn_gives_the_agent_up_and_parks_what_it_had_called() {
+async fn stopping_the_turn_abandons_the_agent_and_parks_its_calls() {
     let (server, agent) = serve_agent(&[]).await;
     let session = new_session(&server).await;
     let (say, (own, _events), (slow, _answered)) = (agent.next(), own_call(), bash("sleep 1000"));
@@ -258,7 +258,7 @@ async fn stopping_the_turn_gives_the_agent_up_and_parks_what_it_had_called() {
 }
 
 #[tokio::test]
-async fn what_an_agent_says_without_end_or_nests_without_end_is_bounded() {
+async fn endless_or_deeply_nested_messages_of_an_agent_are_bounded() {
     let (server, agent) = serve_agent(&[]).await;
     let session = new_session(&server).await;
     let megabyte = "x".repeat(1 << 20);

@@ -78,7 +78,7 @@ async fn a_tool_is_run_and_its_result_goes_to_the_model() {
 /// The whole story: a call parks, the model looks around, waits, reads, cancels, and ends.
 #[tokio::test]
 async fn a_slow_call_parks_and_the_model_comes_back_for_it() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let endpoint =
         Endpoint::new(vec![calls(&[("slow", "slow", json!({})), ("never", "forever", json!({}))])])
             .await;
@@ -158,7 +158,7 @@ fn check_tool_results(endpoint: &Endpoint, slow: &str, never: &str) {
 }
 
 #[tokio::test]
-async fn the_model_sees_what_fails_and_why() {
+async fn the_model_sees_each_failure_with_its_reason() {
     let endpoint = Endpoint::new(vec![
         calls(&[
             ("exit", "bash", json!({ "command": "echo no >&2; exit 3" })),
@@ -182,7 +182,7 @@ async fn the_model_sees_what_fails_and_why() {
 }
 
 #[tokio::test]
-async fn arguments_that_are_no_json_are_told_to_the_model() {
+async fn arguments_that_are_not_json_are_reported_to_the_model() {
     let broken = json!({ "id": "c", "function": { "name": "bash", "arguments": "{\"comm" } });
     let script = Script::Stream(vec![Piece::Call(0, broken), Piece::Finish("tool_calls")]);
     let endpoint = Endpoint::new(vec![script, says("sorry")]).await;
@@ -215,7 +215,7 @@ async fn rounds_are_bounded() {
 
 #[tokio::test]
 async fn a_finished_call_is_not_run_again_when_the_model_fails_after_it() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let call = ("c", "bash", json!({ "command": "echo x >> runs" }));
     let cut = Script::Stream(vec![Piece::Text("on".into()), Piece::Cut]);
     let endpoint = Endpoint::new(vec![calls(&[call]), cut, says("once")]).await;
@@ -260,7 +260,7 @@ async fn a_full_session_can_still_be_asked_to_look_after_its_tasks() {
 
 #[tokio::test]
 async fn calls_of_one_message_run_together_and_answer_in_order() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     // Each waits for the other.
     let meet = |own: &str, other: &str| json!({ "command": format!("touch {own}; while [ ! -e {other} ]; do sleep 0.02; done; echo {own}") });
     let both = [("1", "bash", meet("a", "b")), ("2", "bash", meet("b", "a"))];

@@ -5,7 +5,7 @@ use callpark_client::v1::{State, tool_call_finished::Outcome};
 use crate::history::{History, Reply};
 
 /// Every caller has its answers, without an error, and each says of the call what the log says.
-pub fn are_what_the_log_says(history: &History) -> Vec<String> {
+pub fn agree_with_the_log(history: &History) -> Vec<String> {
     let calls = history.calls_by_mark();
     let mut wrong = Vec::new();
     for (mark, story) in &history.calls {
@@ -62,27 +62,27 @@ mod tests {
 
     #[test]
     fn an_answer_that_the_log_contradicts_is_found() {
-        check_finds(are_what_the_log_says, "but the log has", |history| {
+        check_finds(agree_with_the_log, "but the log has", |history| {
             reply(history).state = Some(State::Cancelled);
         });
-        check_finds(are_what_the_log_says, "another result", |history| {
+        check_finds(agree_with_the_log, "another result", |history| {
             reply(history).result.as_mut().expect("a result").is_error = true;
         });
-        check_finds(are_what_the_log_says, "without the result", |history| {
+        check_finds(agree_with_the_log, "without the result", |history| {
             reply(history).result = None;
         });
-        check_finds(are_what_the_log_says, "was answered with", |history| {
+        check_finds(agree_with_the_log, "was answered with", |history| {
             reply(history).call_id = "call-other".into();
         });
     }
 
     #[test]
-    fn a_caller_that_fails_or_hears_nothing_is_found() {
-        check_finds(are_what_the_log_says, "given up", |history| {
+    fn a_caller_that_fails_or_gets_no_answer_is_found() {
+        check_finds(agree_with_the_log, "given up", |history| {
             let story = history.calls.values_mut().next().expect("a call");
             story.errors.push("given up".into());
         });
-        check_finds(are_what_the_log_says, "never answered", |history| {
+        check_finds(agree_with_the_log, "never answered", |history| {
             history.calls.insert("other".into(), Story::default());
         });
     }

@@ -18,9 +18,9 @@ const INVARIANTS: [(&str, Checker); 7] = [
     ("the log has no gap, and ends with its shutdown", log::has_no_gap),
     ("a follower is given the log, each event once, to its end", followers::are_given_the_log),
     ("a stream goes on where it was", resumes::go_on_where_they_were),
-    ("a request has one effect", effects::are_had_once),
+    ("a request has one effect", effects::happen_once),
     ("a call ends once", ends::come_once),
-    ("answers agree with the log", answers::are_what_the_log_says),
+    ("answers agree with the log", answers::agree_with_the_log),
     ("a stream of a call gives its events, each once, to its end", call_streams::are_whole),
 ];
 

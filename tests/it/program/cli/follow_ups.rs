@@ -52,7 +52,7 @@ async fn the_end_of_a_task_is_waited_for_without_its_id() {
 }
 
 #[tokio::test]
-async fn what_a_run_leaves_in_the_background_is_heard_of_too() {
+async fn a_parked_run_has_a_follow_up_too() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let words = ["run", "--budget", "0s", "--follow-up", "on-failure", "bash", "exit 4"];
@@ -63,7 +63,7 @@ async fn what_a_run_leaves_in_the_background_is_heard_of_too() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_printed_comes_again() {
+async fn a_follow_up_that_could_not_be_printed_is_delivered_again() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let (id, _) = start(&server, "echo kept").await;
@@ -109,7 +109,7 @@ async fn follow_ups_are_listed_by_session_and_state_also_as_json() {
 }
 
 #[tokio::test]
-async fn what_was_given_up_comes_back() {
+async fn a_dead_letter_can_be_queued_again() {
     let site = Site::new();
     let server = site.serve(&["--follow-up-delay", "1ms"]).await;
     let (id, session) = start(&server, "true").await;

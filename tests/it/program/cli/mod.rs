@@ -219,7 +219,7 @@ async fn output_can_begin_at_its_last_lines_and_be_json() {
 }
 
 #[tokio::test]
-async fn cancel_stops_what_runs_and_keeps_what_had_ended() {
+async fn cancel_stops_running_tasks_and_keeps_ended_ones() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let ended = start(&server, "echo kept").await;
@@ -242,7 +242,7 @@ async fn cancel_stops_what_runs_and_keeps_what_had_ended() {
 }
 
 #[tokio::test]
-async fn force_stops_what_doesnt_listen() {
+async fn force_stops_a_process_that_ignores_term() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let ready = site.folder().join("ready");
@@ -259,7 +259,7 @@ async fn force_stops_what_doesnt_listen() {
 }
 
 #[tokio::test]
-async fn delete_forgets_what_has_ended_and_refuses_what_runs() {
+async fn delete_removes_ended_tasks_and_refuses_running_ones() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let running = start(&server, "sleep 60").await;

@@ -39,7 +39,7 @@ async fn both_streams_come_apart_and_the_exit_code_is_the_tools() {
 }
 
 #[tokio::test]
-async fn words_of_one_command_stay_words() {
+async fn arguments_of_one_command_stay_separate() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let words = ["run", "bash", "--", "printf", "%s|", "a  b", "it's", "", "$HOME", "--json"];
@@ -69,7 +69,7 @@ async fn output_comes_while_the_tool_still_runs() {
 }
 
 #[tokio::test]
-async fn a_tool_that_a_signal_ended_is_told_as_a_shell_does() {
+async fn a_tool_ended_by_a_signal_has_the_exit_code_of_a_shell() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let ended = server.cli(&["run", "bash", "--", "echo before; kill -SEGV $$"]).await;
@@ -93,7 +93,7 @@ async fn limits_and_cancels_have_exit_codes_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_call_over_its_budget_is_parked_and_the_next_command_is_said() {
+async fn a_call_over_its_budget_is_parked_and_the_next_command_is_printed() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let mut gate = Gate::new(site.folder(), "gate");
@@ -167,7 +167,7 @@ async fn json_is_an_event_a_line_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn detached_it_does_what_start_does() {
+async fn run_detached_is_the_same_as_start() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let ended = server.cli(&["run", "--detach", "bash", "echo away"]).await.exits(0);

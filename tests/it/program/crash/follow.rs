@@ -14,15 +14,20 @@ use tokio_util::task::TaskTracker;
 use v1::session_event::Payload;
 
 use crate::support::program::{Program, Site};
+use crate::support::proofs::proof;
 use crate::support::waiting::{call, start_of};
 use crate::support::{seed, soon, v1};
 
-const KILLS: u32 = 20;
 /// Calls that are under way at the same time.
 const STARTERS: usize = 3;
 /// Events that a life of the server must have given on the average, so that the kills meet
 /// something.
 const EVENTS_OF_A_LIFE: usize = 20;
+
+/// Returns the number of kills.
+fn kills() -> u32 {
+    proof(20, 6)
+}
 
 /// A client that is patient enough for twenty starts of a server on a busy machine.
 fn client(site: &Site, server: &Program) -> Client {
@@ -54,7 +59,7 @@ async fn follow(client: Client, session_id: String) -> Vec<v1::SessionEvent> {
         }
     }
     println!("resumed {resumed} times, {} events came twice", stream.duplicates());
-    assert!(resumed >= KILLS / 2, "too few cuts");
+    assert!(resumed >= kills() / 2, "too few cuts");
     events
 }
 
@@ -85,7 +90,7 @@ async fn start(
 }
 
 #[tokio::test]
-async fn a_follower_has_the_whole_log_and_each_start_one_call_over_twenty_kills() {
+async fn a_follower_has_the_whole_log_and_each_start_one_call_over_many_kills() {
     let mut random = StdRng::seed_from_u64(seed());
     let site = Site::new();
     let mut server = site.serve(&[]).await;
@@ -101,7 +106,7 @@ async fn a_follower_has_the_whole_log_and_each_start_one_call_over_twenty_kills(
             tasks.spawn(start(client.clone(), session_id.clone(), number, enough.clone()))
         })
         .collect();
-    for _ in 0..KILLS {
+    for _ in 0..kills() {
         // The moment is the subject of the test.
         tokio::time::sleep(Duration::from_millis(random.random_range(50..400))).await;
         server.kill().await;
@@ -126,7 +131,7 @@ async fn a_follower_has_the_whole_log_and_each_start_one_call_over_twenty_kills(
     });
     let log: Vec<_> = soon("the log", log.collect()).await;
     assert!(events == log, "the follower has {} of {} events", events.len(), log.len());
-    let enough_events = KILLS as usize * EVENTS_OF_A_LIFE;
+    let enough_events = kills() as usize * EVENTS_OF_A_LIFE;
     assert!(log.len() > enough_events, "{} events are too few", log.len());
     let mut calls = BTreeMap::<String, BTreeSet<String>>::new();
     for event in log {
