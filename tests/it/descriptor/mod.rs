@@ -11,6 +11,8 @@ mod targets;
 mod texts;
 mod world;
 
+use std::cell::Cell;
+
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
 use answers::{Question, ask, comparable, complaints};
@@ -21,6 +23,7 @@ use targets::{Place, Target, targets};
 use world::{CONFIG, World, good_answer};
 
 use crate::support::TestServer;
+use crate::support::proofs::proof;
 use crate::support::streams::{new_session, run, task_now};
 use crate::support::wire::methods;
 
@@ -171,7 +174,18 @@ async fn every_field_of_every_request_is_taken_or_refused_as_the_contract_says()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_that_holds_far_too_much_is_answered_in_bounded_time() {
-    try_all(60, |target| in_json(target, bombs::large)).await;
+    // All fields go through the same conversion: the share is one of them.
+    let left = Cell::new(proof(usize::MAX, 1));
+    let cases_of = |target: &Target| {
+        let cases = in_json(target, bombs::large);
+        if cases.is_empty() || target.rule == Rule::NotServed {
+            return cases;
+        }
+        let is_tried = left.get() > 0;
+        left.set(left.get().saturating_sub(1));
+        if is_tried { cases } else { Vec::new() }
+    };
+    try_all(proof(60, 10), cases_of).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

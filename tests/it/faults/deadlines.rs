@@ -14,7 +14,7 @@ use crate::support::waiting::{
     Gate, ended, lines_of, log_of, outcome_of, park, parked_of, session, span_of, stream_of, task,
 };
 use crate::support::wire::only_reason;
-use crate::support::{PATIENCE, TestServer, bash, millis, soon, stdout_of, v1};
+use crate::support::{TEST_TIMEOUT, TestServer, bash, millis, soon, stdout_of, v1};
 
 /// Far less than the work takes.
 const DEADLINE: Duration = Duration::from_millis(300);
@@ -229,6 +229,6 @@ async fn a_cancel_answers_before_its_deadline_and_goes_on() {
     assert_eq!(task.state(), State::Cancelled);
     assert_eq!(outcome_of(&task).exit, Some(v1::tool_result::Exit::ExitCode(7)));
     assert_eq!(stdout_of(outcome_of(&task)), b"bye\n");
-    assert!(span_of(&task.elapsed) < PATIENCE);
+    assert!(span_of(&task.elapsed) < TEST_TIMEOUT);
     check_everything(&server.connect(), 0).await;
 }

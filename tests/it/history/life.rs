@@ -230,9 +230,9 @@ impl Life {
             true => v1::OnDisconnect::Park,
             false => v1::OnDisconnect::Cancel,
         });
-        let patience = Duration::from_millis(random.random_range(0..60));
+        let timeout = Duration::from_millis(random.random_range(0..60));
         let run = self.recorded.run(Request::new(request));
-        tokio::time::timeout(patience, run).await.map_or(Ok(()), |answer| answer.map(drop))
+        tokio::time::timeout(timeout, run).await.map_or(Ok(()), |answer| answer.map(drop))
     }
 
     async fn wait(&self, random: &mut StdRng) -> Result<(), Status> {

@@ -11,7 +11,7 @@ use super::hpack::Head;
 use super::neighbour::{GROWTH_BYTES_MAX, Memory, Neighbour};
 use super::requests::dry_run;
 use crate::support::program::Site;
-use crate::support::{PATIENCE, TestServer, bash, v1};
+use crate::support::{TEST_TIMEOUT, TestServer, bash, v1};
 
 const OK: i32 = 0;
 const INVALID_ARGUMENT: i32 = 3;
@@ -44,7 +44,7 @@ async fn a_body_that_comes_byte_by_byte_is_ended_at_its_deadline_with_a_status_t
         let (status, text, took) = drip(&server.endpoint, &head, &[0; 100]).await;
         assert_eq!(status, Some(INVALID_ARGUMENT), "{method}: {text}");
         assert!(text.contains("request:%20must%20have%20arrived%20after%201%20s"), "{text}");
-        assert!(took >= Duration::from_secs(1) && took < PATIENCE / 3, "{method}: {took:?}");
+        assert!(took >= Duration::from_secs(1) && took < TEST_TIMEOUT / 3, "{method}: {took:?}");
     }
     neighbour.unharmed().await;
 }
@@ -58,7 +58,7 @@ async fn a_body_for_health_has_the_same_deadline() {
         let head = Head::of("", "").set(":path", path).without("authorization");
         let (status, text, took) = drip(&server.endpoint, &head, &[0; 100]).await;
         assert!(status.is_some_and(|status| status != OK), "{method}: {status:?} {text}");
-        assert!(took < PATIENCE / 3, "{method}: {took:?}");
+        assert!(took < TEST_TIMEOUT / 3, "{method}: {took:?}");
     }
 }
 

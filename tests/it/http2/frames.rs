@@ -233,10 +233,10 @@ impl Peer {
 
     /// Sends bytes and takes nothing, until the server has taken none of them for this long, or
     /// has closed the connection.
-    pub async fn push(&mut self, bytes: &[u8], patience: Duration) {
+    pub async fn push(&mut self, bytes: &[u8], timeout: Duration) {
         let mut sent = 0;
         while sent < bytes.len() {
-            match tokio::time::timeout(patience, self.writer.write(&bytes[sent..])).await {
+            match tokio::time::timeout(timeout, self.writer.write(&bytes[sent..])).await {
                 Ok(Ok(count @ 1..)) => sent += count,
                 _ => return,
             }

@@ -6,7 +6,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use super::frames::{PREFACE, Peer};
 use super::neighbour::Neighbour;
-use crate::support::{PATIENCE, TestServer};
+use crate::support::{TEST_TIMEOUT, TestServer};
 
 const DEADLINE: Duration = Duration::from_millis(500);
 
@@ -20,7 +20,7 @@ async fn check_closed_at_deadline(endpoint: &str, pieces: &[&[u8]]) {
     }
     assert!(peer.closed().await.is_closed);
     let took = began.elapsed();
-    assert!(took >= DEADLINE && took < PATIENCE / 2, "{pieces:?}: {took:?}");
+    assert!(took >= DEADLINE && took < TEST_TIMEOUT / 2, "{pieces:?}: {took:?}");
 }
 
 #[tokio::test]

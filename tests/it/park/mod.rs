@@ -14,7 +14,7 @@ use crate::support::waiting::{
     session, span_of, time,
 };
 use crate::support::{
-    PATIENCE, TestServer, bash, millis, result_of, soon, stderr_of, stdout_of, v1,
+    TEST_TIMEOUT, TestServer, bash, millis, result_of, soon, stderr_of, stdout_of, v1,
 };
 
 use v1::session_event::Payload;
@@ -280,7 +280,7 @@ async fn a_call_that_ends_with_its_budget_is_a_result_or_parked_and_never_both()
         check_log(&server, &session_id, count).await;
         count
     });
-    let counts = tokio::time::timeout(PATIENCE * 2, futures::future::join_all(lanes)).await;
+    let counts = tokio::time::timeout(TEST_TIMEOUT * 2, futures::future::join_all(lanes)).await;
     let counts = counts.expect("all lanes done");
     let results: usize = counts.iter().map(|(results, _)| results).sum();
     let parked: usize = counts.iter().map(|(_, parked)| parked).sum();

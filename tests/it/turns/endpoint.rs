@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 /// One piece of an answer.
 #[derive(Clone)]
@@ -95,7 +95,7 @@ impl Shared {
                 arrived.await;
             }
         };
-        tokio::time::timeout(PATIENCE, next).await.ok()
+        tokio::time::timeout(TEST_TIMEOUT, next).await.ok()
     }
 }
 

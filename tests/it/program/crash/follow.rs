@@ -29,7 +29,7 @@ fn kills() -> u32 {
     proof(20, 6)
 }
 
-/// A client that is patient enough for twenty starts of a server on a busy machine.
+/// A client that retries often enough for all starts of a server on a busy machine.
 fn client(site: &Site, server: &Program) -> Client {
     let options = ClientOptions {
         endpoint: server.endpoint.clone(),

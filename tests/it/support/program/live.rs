@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::support::{PATIENCE, soon};
+use crate::support::{TEST_TIMEOUT, soon};
 
 /// Runs a command to its end.
 pub async fn run(command: Command) -> Ended {
@@ -136,7 +136,7 @@ impl Live {
 
     /// Waits for its end, which must come soon.
     pub async fn ended(self) -> Ended {
-        self.ended_within(PATIENCE).await
+        self.ended_within(TEST_TIMEOUT).await
     }
 
     /// Waits for its end, which must come within this time.
