@@ -125,7 +125,8 @@ async fn the_usage_of_a_turn_is_the_growth_of_the_sums() {
 async fn the_history_is_sent_only_to_an_agent_that_does_not_have_it() {
     let agent = agent();
     let session = SessionId::random();
-    let user = Message::User { text: "Hello".to_owned(), attachments: Vec::new() };
+    let user =
+        Message::User { text: "Hello".to_owned(), attachments: Vec::new(), origin: Origin::Person };
     let assistant = Message::Assistant { text: "Hi".to_owned(), calls: Vec::new(), note: None };
     let messages = vec![Arc::new(user), Arc::new(assistant)];
     let ask = |messages_before| {

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callpark_client::{
-    Client, ClientOptions, RetryBudget, RetryNotice, TlsOptions, TokenSource,
-};
+use callpark_client::{Client, ClientOptions, RetryBudget, RetryNotice, TlsOptions, TokenSource};
 
 use crate::{
     app::config::{self, ClientConfig, ClientConfigError, Environment},

@@ -1,9 +1,9 @@
 //! Events of a session, each in one line for people.
 
 use callpark_client::v1::{
-    Progress, SessionEvent, SessionShutdown, State,
-    ToolCallCancelling, ToolCallFinished, ToolCallParked, ToolCallAccepted, ToolOutput,
-    TurnRetrying, UsageReported, session_event::Payload, tool_call_finished::Outcome,
+    Progress, SessionEvent, SessionShutdown, State, ToolCallAccepted, ToolCallCancelling,
+    ToolCallFinished, ToolCallParked, ToolOutput, TurnRetrying, UsageReported,
+    session_event::Payload, tool_call_finished::Outcome,
 };
 
 use super::{

@@ -70,8 +70,12 @@ fn hint(error: &Error) -> Option<String> {
             "list the tools with `callpark tools`; with --session it lists those that a session \
              allows"
         }
-        Some(Reason::ArgumentsInvalid) => "see the arguments of each tool with `callpark tools --json`",
-        Some(Reason::SessionClosed) => "use another session, or leave out --session to create a new one",
+        Some(Reason::ArgumentsInvalid) => {
+            "see the arguments of each tool with `callpark tools --json`"
+        }
+        Some(Reason::SessionClosed) => {
+            "use another session, or leave out --session to create a new one"
+        }
         Some(Reason::TaskRunning) => "stop it first with `callpark cancel`",
         Some(Reason::TaskLimit) => "find tasks to cancel with `callpark list --state running`",
         _ => return retry_or_log_hint(error),

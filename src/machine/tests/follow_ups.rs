@@ -108,7 +108,10 @@ fn one_has_it_and_the_second_who_comes_is_refused() {
     assert_eq!(state(&world, id), FollowUpState::Delivered);
     let again = order(&mut world, id, done);
     assert!(matches!(again, Ok(Reply::FollowUp { again: true, .. })), "{again:?}");
-    assert_eq!(order(&mut world, id, acknowledge("mine", failed())), Err(Refusal::LeaseExpired { call_id: id }));
+    assert_eq!(
+        order(&mut world, id, acknowledge("mine", failed())),
+        Err(Refusal::LeaseExpired { call_id: id })
+    );
     let expires = record(&world, id).expire_time.expect("a time");
     assert_eq!(expires.since(record(&world, id).update_time), RETENTION);
 }

@@ -12,7 +12,10 @@ pub(super) fn park(world: &mut World, call_id: CallId) {
 }
 
 fn disconnect(world: &mut World, call_id: CallId) {
-    assert_eq!(world.send(Command::Disconnect { call_id }), Ok(Reply::Done));
+    assert_eq!(
+        world.send(Command::Disconnect { call_id, reason: ParkReason::Disconnected }),
+        Ok(Reply::Done)
+    );
 }
 
 fn start_with_budget(world: &mut World, budget: Duration) -> CallId {
@@ -28,11 +31,8 @@ fn start_with_on_disconnect(world: &mut World, on_disconnect: OnDisconnect) -> C
 }
 
 /// The events of a call that is parked in the decision that accepts it.
-const PARKED_AT_ONCE: [PayloadKind; 3] = [
-    PayloadKind::ToolCallAccepted,
-    PayloadKind::ToolCallStarted,
-    PayloadKind::ToolCallParked,
-];
+const PARKED_AT_ONCE: [PayloadKind; 3] =
+    [PayloadKind::ToolCallAccepted, PayloadKind::ToolCallStarted, PayloadKind::ToolCallParked];
 
 #[test]
 fn a_budget_of_zero_parks_in_the_same_decision() {
@@ -139,6 +139,7 @@ fn a_caller_that_leaves_after_the_end_changes_nothing() {
     let mut world = World::new();
     let call = start_with_on_disconnect(&mut world, OnDisconnect::Cancel);
     world.succeed(call);
-    assert_eq!(world.send(Command::Disconnect { call_id: call }), Ok(Reply::NotLive));
+    let disconnect = Command::Disconnect { call_id: call, reason: ParkReason::Disconnected };
+    assert_eq!(world.send(disconnect), Ok(Reply::NotLive));
     assert_eq!(world.last.changes, []);
 }

@@ -129,10 +129,16 @@ fn a_session_that_is_closing_or_closed_takes_no_call() {
     let call = world.start(call);
     let _ = world.close();
     let late = world.call("shell");
-    assert_eq!(world.try_start(late), Err(Refusal::SessionClosed { session_id: world.session_id() }));
+    assert_eq!(
+        world.try_start(late),
+        Err(Refusal::SessionClosed { session_id: world.session_id() })
+    );
     world.stop(call);
     let late = world.call("shell");
-    assert_eq!(world.try_start(late), Err(Refusal::SessionClosed { session_id: world.session_id() }));
+    assert_eq!(
+        world.try_start(late),
+        Err(Refusal::SessionClosed { session_id: world.session_id() })
+    );
 }
 
 #[test]
@@ -143,7 +149,10 @@ fn at_its_limit_a_session_refuses_until_a_call_has_ended() {
     let second = world.call("shell");
     world.start(second);
     let third = world.call("shell");
-    assert_eq!(world.try_start(third), Err(Refusal::TaskLimit { session_id: world.session_id(), limit: 2 }));
+    assert_eq!(
+        world.try_start(third),
+        Err(Refusal::TaskLimit { session_id: world.session_id(), limit: 2 })
+    );
 
     world.succeed(first);
     let third = world.call("shell");

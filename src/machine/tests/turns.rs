@@ -41,7 +41,10 @@ fn the_policy_says_what_a_second_prompt_does() {
     let mut world = World::new();
     let first = start(&mut world, BusyPolicy::Reject);
     let refused = turn(&mut world, BusyPolicy::Reject);
-    assert_eq!(world.try_start(refused), Err(Refusal::TurnRunning { session_id: world.session_id() }));
+    assert_eq!(
+        world.try_start(refused),
+        Err(Refusal::TurnRunning { session_id: world.session_id() })
+    );
     let second = start(&mut world, BusyPolicy::Enqueue);
     assert_eq!(world.state(second), State::Pending);
     let third = start(&mut world, BusyPolicy::Interrupt);
@@ -143,7 +146,10 @@ fn a_full_session_takes_a_turn_but_no_queue_of_them() {
     let id = start(&mut world, BusyPolicy::Enqueue);
     assert_eq!(world.state(id), State::Running);
     let second = turn(&mut world, BusyPolicy::Enqueue);
-    assert_eq!(world.try_start(second), Err(Refusal::TaskLimit { session_id: world.session_id(), limit: 1 }));
+    assert_eq!(
+        world.try_start(second),
+        Err(Refusal::TaskLimit { session_id: world.session_id(), limit: 1 })
+    );
     let control = Start { is_control: true, ..world.call("check") };
     let control = world.start(control);
     let finish =

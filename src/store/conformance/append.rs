@@ -9,9 +9,9 @@ use super::world::{
     request, sequences, tenant, whole,
 };
 use crate::model::{
-    Call, CallId, CallPolicy, Cancellation, Failure, FailureCode, FollowUpPolicy, OnDisconnect,
-    Outcome, OutputStream, PayloadKind, Progress, Session, SessionState, State, StopCause,
-    Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
+    Call, CallId, CallPolicy, CancelCause, Cancellation, Failure, FailureCode, FollowUpPolicy,
+    OnDisconnect, Outcome, OutputStream, PayloadKind, Progress, Session, SessionState, State,
+    StopCause, Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
 };
 use crate::store::{
     Append, CallQuery, ChangeQuery, LogEvent, OutputFrom, OutputQuery, OutputSelection,

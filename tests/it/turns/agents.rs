@@ -157,7 +157,8 @@ async fn an_agent_has_the_tools_that_it_is_given_and_no_others() {
     let names = offered(&endpoint, 1);
     assert_eq!(names, ["bash", "check_background_task", "read_background_output"]);
     assert!(
-        tool_result(&endpoint, 2, "b").contains("tools contains `zsh`, which is not one of your tools")
+        tool_result(&endpoint, 2, "b")
+            .contains("tools contains `zsh`, which is not one of your tools")
     );
     for (call, field) in [("c", "model"), ("d", "prompt")] {
         let result = tool_result(&endpoint, 2, call);

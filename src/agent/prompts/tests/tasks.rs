@@ -140,7 +140,6 @@ fn lists_of_tasks() {
     let tasks = [
         Call { state: State::Pending, start_time: None, ..build() },
         build(),
-        Call { state: State::InputRequired, ..build() },
         Call { state: State::Cancelling, ..build() },
         Call { description: String::new(), ..ended(State::Succeeded, exited(0, &long)) },
         failed,

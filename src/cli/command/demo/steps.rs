@@ -5,9 +5,9 @@ use std::{path::Path, time::Duration};
 use callpark_client::{
     Client, Error, OutputOptions, RunOutcome, SessionItem, TaskHandle,
     v1::{
-        CreateSessionRequest, ListRequest, OutputStream, ParkReason, RunToolRequest, State,
-        RunToolRequest, Task, ToolCallFinished, ToolResult, content, session_event::Payload,
-        tool_call_finished, tool_result,
+        CreateSessionRequest, ListRequest, OutputStream, ParkReason, RunToolRequest, State, Task,
+        ToolCallFinished, ToolResult, content, session_event::Payload, tool_call_finished,
+        tool_result,
     },
 };
 use futures::{Stream, StreamExt as _};
