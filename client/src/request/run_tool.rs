@@ -79,8 +79,8 @@ impl RunTool {
     }
 }
 
-/// The time to wait and what happens at a disconnect are dropped: work that starts in the background
-/// has no caller that waits.
+/// Drops `call_budget` and `on_disconnect`: work that starts in the background has no caller that
+/// waits.
 impl From<RunTool> for v1::StartRequest {
     fn from(request: RunTool) -> Self {
         let call = v1::RunToolRequest {

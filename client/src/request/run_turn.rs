@@ -68,8 +68,8 @@ impl RunTurn {
     }
 }
 
-/// The time to wait and what happens at a disconnect are dropped: work that starts in the background
-/// has no caller that waits.
+/// Drops `call_budget` and `on_disconnect`: work that starts in the background has no caller that
+/// waits.
 impl From<RunTurn> for v1::StartRequest {
     fn from(request: RunTurn) -> Self {
         let turn = v1::RunTurnRequest {
