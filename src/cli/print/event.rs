@@ -1,7 +1,7 @@
 //! Events of a session, each in one line for people.
 
 use callpark_client::v1::{
-    Kind, Progress, SessionEvent, SessionShutdown, State, ToolCallAccepted, ToolCallCancelling,
+    Kind, Progress, SessionEvent, SessionShutdown, ToolCallAccepted, ToolCallCancelling,
     ToolCallFinished, ToolCallParked, ToolOutput, TurnRetrying, UsageReported,
     session_event::Payload, tool_call_finished::Outcome,
 };
