@@ -86,8 +86,10 @@ func readLog(ctx context.Context, tools callpark.ToolRunnerClient, session strin
 }
 
 func bash(command, session string, budget *durationpb.Duration) *callpark.RunToolRequest {
-	arguments := &structpb.Struct{Fields: map[string]*structpb.Value{"command": structpb.NewStringValue(command)}}
-	return &callpark.RunToolRequest{SessionId: session, Tool: "bash", Arguments: arguments, CallBudget: budget}
+	arguments := must(structpb.NewStruct(map[string]any{"command": command}))
+	return &callpark.RunToolRequest{
+		SessionId: session, Tool: "bash", Arguments: arguments, CallBudget: budget,
+	}
 }
 
 func stdout(result *callpark.ToolResult) string {
@@ -100,8 +102,8 @@ func stdout(result *callpark.ToolResult) string {
 	return text.String()
 }
 
-// errorInfo returns the reason and the metadata that every error of callpark has. A reason that is newer
-// than these stubs is returned as UNSPECIFIED.
+// errorInfo returns the reason and the metadata that every error of callpark has. A reason that is
+// newer than these stubs is UNSPECIFIED.
 func errorInfo(err error) (callpark.ErrorReason, map[string]string) {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {

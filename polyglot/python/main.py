@@ -45,7 +45,8 @@ def main() -> None:
 
         # A call that takes longer than its budget is parked. It keeps running, and its id is enough to
         # wait for it.
-        slow = bash("sleep 1; echo done", session_id=quick.session_id, call_budget=Duration(nanos=100_000_000))
+        budget = Duration(nanos=100_000_000)
+        slow = bash("sleep 1; echo done", session_id=quick.session_id, call_budget=budget)
         parked = tools.RunTool(slow, TIMEOUT, TOKEN).parked
         check(parked.background_id != "", "the call was not parked")
         print("parked as", parked.background_id)

@@ -61,9 +61,10 @@ async function main(): Promise<void> {
   // Programs read the reason of an error, which is stable. Its message is for people.
   const unknown = "bg-" + "0".repeat(32);
   const info = await tasks.get({ backgroundId: unknown }).then(() => undefined, errorInfo);
-  console.log(`${info?.reason} ${info?.metadata["background_id"]}`);
-  check(info !== undefined && reason(info) === ErrorReason.TASK_NOT_FOUND, "the reason is not TASK_NOT_FOUND");
-  check(info?.metadata["background_id"] === unknown, "the error names another task");
+  if (info === undefined) throw new Error("the unknown task exists");
+  console.log(`${info.reason} ${info.metadata["background_id"]}`);
+  check(reason(info) === ErrorReason.TASK_NOT_FOUND, "the reason is not TASK_NOT_FOUND");
+  check(info.metadata["background_id"] === unknown, "the error names another task");
 }
 
 /** Reads the session's log up to its newest event, and returns the number of events. */
