@@ -12,6 +12,10 @@ ci:
 test *arguments:
     cargo test {{ arguments }}
 
+# Hundreds and thousands of races, kills and cuts, of which `just test` runs a share.
+proofs:
+    .ci/run proofs
+
 # Format and lints.
 lint:
     .ci/run format clippy

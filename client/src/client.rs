@@ -5,12 +5,18 @@ use std::{fmt, time::Duration};
 use crate::{
     error::Error,
     follow_up::FollowUps,
-    options::{ClientOptions, OnRetry},
+    options::{ClientOptions, OnRetry, RetryBudget},
     sessions::Sessions,
     task::Tasks,
     tools::Tools,
-    transport::{connect::Connector, connection::Connection},
+    transport::{
+        attempts::Attempts,
+        connect::Connector,
+        connection::Connection,
+        unary::{rpc, send},
+    },
     turns::Turns,
+    v1,
 };
 
 /// A client of callpark. It is cheap to clone, and clones share their connections.
@@ -78,6 +84,28 @@ impl Client {
     /// Returns the follow-ups of the server.
     pub fn follow_ups(&self) -> FollowUps<'_> {
         FollowUps::new(&self.connection)
+    }
+
+    /// Returns the version, the features and the bounds of the server.
+    ///
+    /// ```no_run
+    /// use callpark_client::{Client, Error};
+    ///
+    /// # async fn show(client: Client) -> Result<(), Error> {
+    /// let info = client.server_info().await?;
+    /// let live_tasks_max = info.limits.unwrap_or_default().live_tasks_max;
+    /// println!("callpark {}: {live_tasks_max} live tasks in a session", info.version);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Only the errors that every call may return.
+    pub async fn server_info(&self) -> Result<v1::GetServerInfoResponse, Error> {
+        let attempts =
+            Attempts::new(&self.connection, "ToolRunner.GetServerInfo", RetryBudget::Start);
+        let request = v1::GetServerInfoRequest::default();
+        send(attempts, request, rpc!(tool_runner.get_server_info)).await
     }
 
     /// Returns the options that the client was created from.

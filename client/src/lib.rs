@@ -10,13 +10,17 @@
 //! | --- | --- | --- |
 //! | [`client.tools()`](Client::tools) | [`Tools`] | list tools, run a call, stream a call |
 //! | [`client.tasks()`](Client::tasks) | [`Tasks`] | start, get, list, wait for, watch, cancel and delete background tasks, read their output |
-//! | [`client.sessions()`](Client::sessions) | [`Sessions`] | create, get, list and close sessions, stream their events |
+//! | [`client.sessions()`](Client::sessions) | [`Sessions`] | create, get, list, update and close sessions, list their messages, stream their events |
 //! | [`client.turns()`](Client::turns) | [`Turns`] | run, stream and cancel the turns of agents |
 //! | [`client.follow_ups()`](Client::follow_ups) | [`FollowUps`] | consume the follow-ups of tasks that have ended, or list, lease, acknowledge and retry them |
 //!
+//! [`client.server_info()`](Client::server_info) returns the version and the bounds of the server.
+//!
 //! A method takes a builder such as [`RunTool`], or the message of the contract in [`v1`] that the
-//! builder converts into. The answers are messages of the contract, with three additions: a parked
-//! call is a [`TaskHandle`], streams are `Stream`s, and errors are an [`Error`] with a [`Reason`].
+//! builder converts into. [`RunTool`] and [`RunTurn`] serve a run, a stream and a start in the
+//! background alike. The answers are messages of the contract, with three additions: a parked call or
+//! turn is a [`TaskHandle`], streams are `Stream`s, and errors are an [`Error`] with a [`Reason`].
+//! Tasks and results have an [`EndReason`], which states why they ended.
 //!
 //! # Example
 //!
@@ -131,7 +135,10 @@ mod tools;
 mod transport;
 mod turns;
 
-pub use callpark_proto::{google, v1};
+pub use callpark_proto::{
+    google,
+    v1::{self, EndReason},
+};
 pub use prost_types;
 pub use secrecy::SecretString;
 pub use tonic::Code;
@@ -143,16 +150,16 @@ pub use crate::{
     options::{ClientOptions, OnRetry, RetryBudget, RetryNotice, TlsOptions, TokenSource},
     request::{
         AcknowledgeFollowUp, CancelTask, CancelTurn, CloseSession, CreateSession, DeleteTask,
-        IntoArguments, LeaseFollowUps, ListFollowUps, ListSessions, ListTasks, ListTools,
-        ReadOutput, ResolveApproval, RetryFollowUp, RunTool, RunTurn, SessionEvents, StartTask,
-        WatchTasks,
+        IntoArguments, LeaseFollowUps, ListFollowUps, ListMessages, ListSessions, ListTasks,
+        ListTools, ReadOutput, RetryFollowUp, RunTool, RunTurn, SessionEvents, StartTask,
+        UpdateSession, WatchTasks,
     },
     sessions::Sessions,
-    stream::{CallStream, SessionItem, SessionStream, WatchItem, WatchStream},
+    stream::{CallStream, MessageStream, SessionItem, SessionStream, WatchItem, WatchStream},
     task::{OutputChunk, OutputOptions, OutputReader, TaskHandle, Tasks, WaitLimit},
     tools::{FinishedCall, RunOutcome, Tools},
     transport::connect::{BoxIo, Connector, Io},
-    turns::{TurnOutcome, Turns},
+    turns::{FinishedTurn, TurnOutcome, Turns},
 };
 
 #[cfg(doctest)]

@@ -3,7 +3,8 @@
 use crate::{
     error::Error,
     options::RetryBudget,
-    stream::SessionStream,
+    request::ListMessages,
+    stream::{MessageStream, SessionStream},
     transport::{
         attempts::Attempts,
         connection::Connection,
@@ -40,7 +41,7 @@ impl<'a> Sessions<'a> {
     ///
     /// # Errors
     /// NOT_FOUND `TOOL_NOT_FOUND`; ALREADY_EXISTS `REQUEST_ID_REUSED`; RESOURCE_EXHAUSTED
-    /// `SESSION_LIMIT` or `STORAGE_FULL`.
+    /// `STORAGE_FULL`.
     pub async fn create(
         self,
         request: impl Into<v1::CreateSessionRequest>,
@@ -72,6 +73,30 @@ impl<'a> Sessions<'a> {
         send(attempts, request.into(), rpc!(tool_runner.list_sessions)).await
     }
 
+    /// Changes the settings of a session. They apply to calls and turns that start later.
+    ///
+    /// ```no_run
+    /// use callpark_client::{Client, Error, UpdateSession};
+    ///
+    /// # async fn show(client: Client) -> Result<(), Error> {
+    /// let update = UpdateSession::new("ses-0123456789abcdef0123456789abcdef").max_live_tasks(8);
+    /// let answer = client.sessions().update(update).await?;
+    /// assert_eq!(answer.session.unwrap_or_default().max_live_tasks, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND` or `TOOL_NOT_FOUND`; FAILED_PRECONDITION `SESSION_CLOSED`;
+    /// ALREADY_EXISTS `REQUEST_ID_REUSED`; RESOURCE_EXHAUSTED `STORAGE_FULL`.
+    pub async fn update(
+        self,
+        request: impl Into<v1::UpdateSessionRequest>,
+    ) -> Result<v1::UpdateSessionResponse, Error> {
+        let attempts = self.attempts("ToolRunner.UpdateSession");
+        send(attempts, identify(request.into()), rpc!(tool_runner.update_session)).await
+    }
+
     /// Closes a session: it accepts no new work, and its tasks are cancelled unless they are detached.
     ///
     /// # Errors
@@ -82,6 +107,26 @@ impl<'a> Sessions<'a> {
     ) -> Result<v1::CloseSessionResponse, Error> {
         let attempts = self.attempts("ToolRunner.CloseSession");
         send(attempts, identify(request.into()), rpc!(tool_runner.close_session)).await
+    }
+
+    /// Lists one page of the history of a session, oldest message first.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`; INVALID_ARGUMENT `PAGE_TOKEN_INVALID`.
+    pub async fn list_messages(
+        self,
+        request: impl Into<v1::ListMessagesRequest>,
+    ) -> Result<v1::ListMessagesResponse, Error> {
+        let attempts = self.attempts("ToolRunner.ListMessages");
+        send(attempts, request.into(), rpc!(tool_runner.list_messages)).await
+    }
+
+    /// Returns the history of a session as a stream of messages, oldest first, over all pages.
+    ///
+    /// # Errors
+    /// An item may be an error: NOT_FOUND `SESSION_NOT_FOUND`.
+    pub fn messages(self, session_id: impl Into<String>) -> MessageStream {
+        MessageStream::new(self.connection, ListMessages::new(session_id).into())
     }
 
     /// Streams the events of a session: all of them, those after a sequence, or only live ones. The

@@ -10,11 +10,14 @@ use crate::{
     transport::{
         attempts::Attempts,
         connection::Connection,
+        pages::next_page_token,
         request_id::identify,
         unary::{rpc, send},
     },
     v1,
 };
+
+const LIST_TOOLS: &str = "ToolRunner.ListTools";
 
 /// The tools of a server. [`Client::tools`](crate::Client::tools) returns it.
 ///
@@ -49,25 +52,51 @@ impl<'a> Tools<'a> {
         Self { connection }
     }
 
-    /// Lists the tools that the caller may use.
+    /// Lists all tools that the caller may use, in as many requests as there are pages.
     ///
     /// # Errors
     /// Only the errors that every call may return.
     pub async fn list(self) -> Result<v1::ListToolsResponse, Error> {
-        self.list_with(v1::ListToolsRequest::default()).await
+        self.list_all(v1::ListToolsRequest::default()).await
     }
 
-    /// Lists the tools that the request selects, such as
+    /// Lists all tools that the request selects, in as many requests as there are pages, from the page
+    /// of the request on.
+    ///
+    /// # Errors
+    /// NOT_FOUND `SESSION_NOT_FOUND`; INVALID_ARGUMENT `PAGE_TOKEN_INVALID`.
+    pub async fn list_all(
+        self,
+        request: impl Into<v1::ListToolsRequest>,
+    ) -> Result<v1::ListToolsResponse, Error> {
+        let (mut request, deadline) = (request.into(), self.connection.deadline());
+        let mut all = v1::ListToolsResponse::default();
+        loop {
+            let attempts = self.list_attempts().until(deadline);
+            let page = send(attempts, request.clone(), rpc!(tool_runner.list_tools)).await?;
+            all.tools.extend(page.tools);
+            all.unavailable.extend(page.unavailable);
+            match next_page_token(LIST_TOOLS, &request.page_token, page.next_page_token)? {
+                Some(page_token) => request.page_token = page_token,
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Lists one page of the tools that the request selects, such as
     /// [`ListTools::in_session`](crate::ListTools::in_session).
     ///
     /// # Errors
-    /// NOT_FOUND `SESSION_NOT_FOUND`.
+    /// NOT_FOUND `SESSION_NOT_FOUND`; INVALID_ARGUMENT `PAGE_TOKEN_INVALID`.
     pub async fn list_with(
         self,
         request: impl Into<v1::ListToolsRequest>,
     ) -> Result<v1::ListToolsResponse, Error> {
-        let attempts = Attempts::new(self.connection, "ToolRunner.ListTools", RetryBudget::Start);
-        send(attempts, request.into(), rpc!(tool_runner.list_tools)).await
+        send(self.list_attempts(), request.into(), rpc!(tool_runner.list_tools)).await
+    }
+
+    fn list_attempts(self) -> Attempts {
+        Attempts::new(self.connection, LIST_TOOLS, RetryBudget::Start)
     }
 
     /// Runs one call of a tool. Returns its result if the call ends within its budget, and a handle
@@ -77,9 +106,10 @@ impl<'a> Tools<'a> {
     /// A failure of the tool is not an error but a result, with `is_error` set.
     ///
     /// # Errors
-    /// NOT_FOUND `SESSION_NOT_FOUND` or `TOOL_NOT_FOUND`; INVALID_ARGUMENT `ARGUMENTS_INVALID`;
-    /// ALREADY_EXISTS `REQUEST_ID_REUSED`; FAILED_PRECONDITION `SESSION_CLOSED`; RESOURCE_EXHAUSTED
-    /// `TASK_LIMIT`, `SESSION_LIMIT` or `STORAGE_FULL`. After these errors no work has been started.
+    /// NOT_FOUND `SESSION_NOT_FOUND` or `TOOL_NOT_FOUND`; PERMISSION_DENIED `TOOL_NOT_ALLOWED`;
+    /// INVALID_ARGUMENT `ARGUMENTS_INVALID`; ALREADY_EXISTS `REQUEST_ID_REUSED`; FAILED_PRECONDITION
+    /// `SESSION_CLOSED`; RESOURCE_EXHAUSTED `TASK_LIMIT` or `STORAGE_FULL`. After these errors no work
+    /// has been started.
     pub async fn run(self, request: impl Into<v1::RunToolRequest>) -> Result<RunOutcome, Error> {
         const RPC: &str = "ToolRunner.RunTool";
         let attempts = Attempts::new(self.connection, RPC, RetryBudget::Start);
@@ -96,7 +126,7 @@ impl<'a> Tools<'a> {
     ///
     /// # Errors
     /// An item may be one of the errors of [`run`](Self::run).
-    pub fn stream(self, request: impl Into<v1::StreamToolRequest>) -> CallStream {
+    pub fn stream(self, request: impl Into<v1::RunToolRequest>) -> CallStream {
         CallStream::new(self.connection, CallRequest::Tool(request.into()))
     }
 }
@@ -162,7 +192,7 @@ impl RunOutcome {
                 Self::Finished(Box::new(FinishedCall { session_id, call_id, result, replayed }))
             }
             Outcome::Parked(notice) => {
-                let answer = ParkedAnswer { session_id, call_id, replayed, notice };
+                let answer = ParkedAnswer { session_id, call_id, turn_id: None, replayed, notice };
                 Self::Parked(TaskHandle::parked(connection, answer))
             }
         })

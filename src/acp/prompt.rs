@@ -99,7 +99,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::SessionId;
+    use crate::model::{Origin, SessionId};
 
     fn image() -> Content {
         let data = Bytes::from_static(b"png");

@@ -11,7 +11,7 @@ use super::config::{AuthMode, Config, ConfigError, Environment, SettingError};
 use super::error::Error;
 use super::listener::{Incoming, bind};
 use super::server::Server;
-use crate::agent::{Agent, ModelRegistry, AgentBackend};
+use crate::agent::{Agent, AgentBackend, ModelRegistry};
 use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
@@ -82,9 +82,9 @@ impl ServerBuilder {
         let listeners = bind(&config.listen, "listen").await?;
         let addresses = addresses(&listeners)?;
         let admin = admin_listener(&config).await?;
-        let store = match store {
-            Some(store) => store,
-            None => open_store(&config, &metrics)?,
+        let (store, store_kind) = match store {
+            Some(store) => (store, "custom"),
+            None => (open_store(&config, &metrics)?, "sqlite"),
         };
         let (verifier, token_file) = verifier(&config)?;
         let models = models(&config, agents, &executor, &metrics)?;
@@ -109,6 +109,7 @@ impl ServerBuilder {
             layer: RequestLayer::new(options),
             metrics,
             token_file,
+            store: store_kind,
             config,
         })
     }
@@ -179,7 +180,7 @@ fn toolbox(
 }
 
 #[cfg(any(feature = "acp", feature = "mcp"))]
-fn surroundings(executor: &UnixExecutor) -> crate::exec::Launcher {
+fn launcher(executor: &UnixExecutor) -> crate::exec::Launcher {
     let environment = Arc::new(Environment::capture().for_tools());
     crate::exec::Launcher { executor: executor.clone(), environment }
 }
@@ -190,10 +191,10 @@ fn mcp_servers(
     executor: &UnixExecutor,
     metrics: &Metrics,
 ) -> Vec<Arc<dyn ToolProvider>> {
-    let surroundings = surroundings(executor);
+    let launcher = launcher(executor);
     let server = |config: &crate::mcp::ServerConfig| -> Arc<dyn ToolProvider> {
-        let (surroundings, metrics) = (surroundings.clone(), metrics.clone());
-        Arc::new(crate::mcp::McpServer::new(config.clone(), surroundings, metrics))
+        let (launcher, metrics) = (launcher.clone(), metrics.clone());
+        Arc::new(crate::mcp::McpServer::new(config.clone(), launcher, metrics))
     };
     config.mcp_servers.iter().map(server).collect()
 }
@@ -235,10 +236,10 @@ fn openai_models(_: &Config) -> Result<Vec<AgentBackend>, Error> {
 
 #[cfg(feature = "acp")]
 fn acp_agents(config: &Config, executor: &UnixExecutor, metrics: &Metrics) -> Vec<AgentBackend> {
-    let surroundings = surroundings(executor);
+    let launcher = launcher(executor);
     let agent = |config: &crate::acp::AgentConfig| {
-        let (surroundings, metrics) = (surroundings.clone(), metrics.clone());
-        let agent = crate::acp::AcpAgent::new(config.clone(), surroundings, metrics);
+        let (launcher, metrics) = (launcher.clone(), metrics.clone());
+        let agent = crate::acp::AcpAgent::new(config.clone(), launcher, metrics);
         AgentBackend::Agent(Arc::new(agent))
     };
     config.agents.iter().map(agent).collect()

@@ -15,8 +15,9 @@ use super::error::Error;
 use super::health::Health;
 use super::listener::Incoming;
 use crate::engine::Engine;
-use crate::model::limits::OPEN_REQUEST_BYTES_MAX;
-use crate::rpc::{self, MessageLimits, RequestLayer};
+use crate::model::Timestamp;
+use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
+use crate::rpc::{self, MessageLimits, RequestLayer, ServerInfo};
 use crate::telemetry::Metrics;
 
 /// The longest time that the engine has to stop, whatever its store and its processes do.
@@ -52,6 +53,8 @@ pub struct Server {
     pub(super) layer: RequestLayer,
     pub(super) metrics: Metrics,
     pub(super) token_file: Option<PathBuf>,
+    /// The kind of store, for GetServerInfo.
+    pub(super) store: &'static str,
     pub(super) config: Config,
 }
 
@@ -82,14 +85,11 @@ impl Server {
     /// # Errors
     /// The transport failed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { engine, incoming, admin, layer, metrics, config, .. } = self;
-        let limits = MessageLimits {
-            request_bytes_max: config.max_request.as_usize(),
-            response_bytes_max: config.max_response.as_usize(),
-        };
-        let (health, routes) = Health::beside(rpc::routes(&engine, limits)).await?;
+        let Self { engine, incoming, admin, layer, metrics, config, store, .. } = self;
+        let info = server_info(&config, store, engine.now());
+        let (health, routes) = Health::beside(rpc::routes(&engine, info)).await?;
         engine.sweep();
-        engine.deliver_follow_ups();
+        engine.follow_ups().start_delivery();
         let serving = transport(&config)
             .layer(layer)
             .add_routes(with_reflection(routes)?)
@@ -138,6 +138,20 @@ impl Server {
         };
         let (served, (), ()) = tokio::join!(main, admin, metrics.upkeep(over.clone()));
         Ok(served?)
+    }
+}
+
+fn server_info(config: &Config, store: &'static str, start_time: Timestamp) -> ServerInfo {
+    ServerInfo {
+        store,
+        limits: MessageLimits {
+            request_bytes_max: config.max_request.as_usize(),
+            response_bytes_max: config.max_response.as_usize(),
+        },
+        running_calls_max: config.max_running_calls.unwrap_or(RUNNING_CALLS_PER_CORE),
+        execution_timeout: config.execution_timeout,
+        retention: config.retention,
+        start_time,
     }
 }
 

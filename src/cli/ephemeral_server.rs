@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{error::Failure, exit::Exit};
 use crate::app::{
-    self, App,
+    self, Server,
     config::{Config, Environment, LoadOptions},
 };
 
@@ -76,14 +76,15 @@ struct Running {
 impl EphemeralServer {
     /// Starts a server on any free port.
     pub(crate) async fn start(spec: EphemeralServerSpec) -> Result<Self, Failure> {
-        let app = App::build(spec.config()?)
+        let server = Server::builder(spec.config()?)
+            .build()
             .await
             .map_err(|error| setup_failed("start the temporary server", &error))?;
-        let address = app.addresses().first().copied();
-        let token = app.token_file().map(Path::to_owned);
+        let address = server.addresses().first().copied();
+        let token = server.token_file().map(Path::to_owned);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let serving = tasks.spawn(app.run(stop.clone()));
+        let serving = tasks.spawn(server.run(stop.clone()));
         let endpoint = address.map(|address| format!("http://{address}")).unwrap_or_default();
         Ok(Self {
             endpoint,
@@ -95,12 +96,10 @@ impl EphemeralServer {
 
     /// Returns a client of the server, whose requests take at most `deadline`.
     pub(crate) fn client(&self, deadline: Option<Duration>) -> Result<Client, Failure> {
-        Ok(Client::new(ClientOptions {
-            endpoint: self.endpoint.clone(),
-            token: self.token.clone(),
-            deadline,
-            ..ClientOptions::default()
-        })?)
+        let options = ClientOptions::new(self.endpoint.clone())
+            .with_token(self.token.clone())
+            .with_deadline(deadline);
+        Ok(Client::new(options)?)
     }
 
     /// Stops the server if it is running, and waits until it has released its store.

@@ -133,9 +133,7 @@ impl Exit {
             State::TimedOut => Self::TimedOut,
             State::Cancelled => Self::Cancelled,
             State::Lost => Self::Lost,
-            State::Pending | State::Running | State::InputRequired | State::Cancelling => {
-                Self::StillRunning
-            }
+            State::Pending | State::Running | State::Cancelling => Self::StillRunning,
             State::Unspecified => Self::Internal,
         }
     }

@@ -88,7 +88,8 @@ pub(crate) use enum_table;
 mod tests {
     use crate::model::{FollowUpState, OutputStream, PayloadKind, SessionState, State, ToolKind};
 
-    /// Checks one table: labels and numbers are distinct, read back, and agree with serde.
+    /// Checks one table: labels and numbers are distinct, read back, and agree with serde. Numbers of
+    /// removed values may be missing between the first and the last.
     macro_rules! check {
         ($($name:ident: $count:literal, $first:literal, $last:literal;)+) => {$(
             let all = $name::ALL;
@@ -100,7 +101,8 @@ mod tests {
                 assert_eq!(serde_json::from_str::<$name>(&json).unwrap(), value);
             }
             let of_files = (1..=$count).map($name::from_number);
-            assert!(of_files.clone().all(|value| value.is_some()), "a stored number is unknown");
+            let known = of_files.clone().flatten().count();
+            assert_eq!(known, all.len(), "a stored number is unknown, or larger than the last");
             assert_eq!(of_files.clone().next().flatten().unwrap().as_str(), $first);
             assert_eq!(of_files.last().flatten().unwrap().as_str(), $last);
             assert_eq!($name::from_label(""), None);
@@ -116,7 +118,7 @@ mod tests {
             ToolKind: 5, "command", "built_in";
             OutputStream: 2, "stdout", "stderr";
             FollowUpState: 5, "pending", "dead_lettered";
-            PayloadKind: 18, "tool_call_started", "follow_up_finished";
+            PayloadKind: 20, "tool_call_started", "session_updated";
         }
     }
 }

@@ -125,7 +125,7 @@ def step(session, words):
         output(session, "line 1\n")
     elif name == "ours":
         call(session, "other", "callpark-echo")
-        output(session, "never told\n", status="completed")
+        output(session, "never reported\n", status="completed")
     elif name == "may":
         kinds = ["reject_always", "allow_always", "reject_once", "allow_once"]
         options = [{"optionId": f"o{k}", "name": "Yes", "kind": k} for k in kinds]
@@ -144,7 +144,7 @@ def step(session, words):
     elif name == "intrude":
         say(session, json.dumps(mcp("tools/list", {}, token="guessed")))
     elif name == "later":
-        # Calls a tool when the turn is over, and writes down what it is told.
+        # Calls a tool when the turn is over, and records the answer.
         if os.fork() == 0:
             time.sleep(0.5)
             answer = mcp("tools/call", {"name": "echo", "arguments": {"text": "late"}})

@@ -1,4 +1,4 @@
-//! What an agent can do wrong.
+//! Agents that fail or break the protocol.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn check(error: &callpark::agent::ModelError, code: ModelErrorCode, words: &[&st
 }
 
 #[tokio::test]
-async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
+async fn an_unavailable_agent_is_an_error_with_the_reason() {
     for (manner, code, words) in [
         ("exits", ModelErrorCode::Connection, ["exit code 3", "no licence was found"]),
         ("silent", ModelErrorCode::Timeout, ["start_timeout", "500ms"]),
@@ -33,14 +33,14 @@ async fn an_agent_that_cannot_be_had_is_an_error_that_says_why() {
             _ => {}
         }
         let agent = with(config);
-        let told = play(&agent, request(SessionId::random(), 0, "say x")).await;
-        check(told.error(), code, &words);
+        let played = play(&agent, request(SessionId::random(), 0, "say x")).await;
+        check(played.error(), code, &words);
         agent.close().await;
     }
 }
 
 #[tokio::test]
-async fn what_can_not_be_started_as_it_is_configured_is_named_and_not_tried_again() {
+async fn a_configuration_that_cannot_be_started_is_named_and_not_retried() {
     let folder = tempfile::tempdir().expect("a folder");
     let plain = folder.path().join("plain");
     std::fs::write(&plain, "").expect("written");
@@ -54,9 +54,9 @@ async fn what_can_not_be_started_as_it_is_configured_is_named_and_not_tried_agai
         config.argv = vec![program.to_owned()];
         config.working_directory = directory;
         let agent = with(config);
-        let told = play(&agent, request(SessionId::random(), 0, "say x")).await;
-        check(told.error(), ModelErrorCode::NotStartable, &["the agent `script` failed", words]);
-        assert!(!told.error().code.is_transient());
+        let played = play(&agent, request(SessionId::random(), 0, "say x")).await;
+        check(played.error(), ModelErrorCode::NotStartable, &["the agent `script` failed", words]);
+        assert!(!played.error().code.is_transient());
         agent.close().await;
     }
 }
@@ -66,10 +66,10 @@ async fn an_agent_that_dies_in_a_turn_ends_it_and_the_next_turn_has_a_new_one() 
     let agent = agent();
     let session = SessionId::random();
     let pid = play(&agent, request(session, 0, "pid")).await.text;
-    let told = play(&agent, request(session, 2, "say so far\ndie")).await;
-    assert_eq!(told.text, "so far");
+    let played = play(&agent, request(session, 2, "say so far\ndie")).await;
+    assert_eq!(played.text, "so far");
     let words = ["the agent `script` failed", "exit code 7", "the reason is written here"];
-    check(told.error(), ModelErrorCode::Connection, &words);
+    check(played.error(), ModelErrorCode::Connection, &words);
     let other = play(&agent, request(session, 4, "pid")).await.text;
     assert!(pid != other && !is_there(&pid));
     agent.close().await;
@@ -78,13 +78,13 @@ async fn an_agent_that_dies_in_a_turn_ends_it_and_the_next_turn_has_a_new_one() 
 #[tokio::test]
 async fn a_line_of_100_megabytes_ends_the_process() {
     let agent = agent();
-    let told = play(&agent, request(SessionId::random(), 0, "say x\nlong")).await;
-    check(told.error(), ModelErrorCode::Malformed, &["a message of more than 16 MiB"]);
+    let played = play(&agent, request(SessionId::random(), 0, "say x\nlong")).await;
+    check(played.error(), ModelErrorCode::Malformed, &["a message of more than 16 MiB"]);
     agent.close().await;
 }
 
 #[tokio::test]
-async fn an_error_is_told_by_its_kind_and_costs_no_process() {
+async fn an_error_keeps_its_kind_and_costs_no_process() {
     let agent = agent();
     let session = SessionId::random();
     let pid = play(&agent, request(session, 0, "pid")).await.text;
@@ -93,8 +93,8 @@ async fn an_error_is_told_by_its_kind_and_costs_no_process() {
         ("-32602", ModelErrorCode::Refused),
         ("-32000", ModelErrorCode::Unauthenticated),
     ] {
-        let told = play(&agent, request(session, 2, &format!("error {number}"))).await;
-        check(told.error(), code, &["the prompt", number]);
+        let played = play(&agent, request(session, 2, &format!("error {number}"))).await;
+        check(played.error(), code, &["the prompt", number]);
     }
     assert_eq!(play(&agent, request(session, 2, "pid")).await.text, pid);
     agent.close().await;
@@ -109,10 +109,10 @@ async fn an_agent_that_asks_without_end_and_reads_nothing_is_held_back() {
     asked.working_directory = Some(folder.path().to_owned());
     let stream = until_said(agent.turn(asked), "first").await;
     let sent = until_still(folder.path()).await;
-    assert!(sent < 3_000, "{sent} answers are kept that nobody reads");
-    // It can't hear of a cancel, and is ended.
+    assert!(sent < 3_000, "{sent} answers are kept unread");
+    // It cannot receive a cancel, and is ended.
     drop(stream);
-    let told = play(&agent, request(session, 2, "say well")).await;
-    assert_eq!(told.text, "well");
+    let played = play(&agent, request(session, 2, "say well")).await;
+    assert_eq!(played.text, "well");
     agent.close().await;
 }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-/// How long anything here may take.
+/// The longest time that anything here may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
@@ -98,7 +98,7 @@ pub(crate) fn echo() -> Arc<[Tool]> {
     Arc::new([tool])
 }
 
-/// A tool of the agent's own, as it was told of.
+/// A tool of the agent's own, as it was played of.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) tool: String,
@@ -108,9 +108,9 @@ pub(crate) struct Seen {
     pub(crate) result: Option<ToolResult>,
 }
 
-/// What a turn has told.
+/// The events of a turn, collected to its end.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Played {
     pub(crate) text: String,
     pub(crate) reasoning: String,
     pub(crate) used: Vec<Usage>,
@@ -119,7 +119,7 @@ pub(crate) struct Told {
     pub(crate) end: Option<Result<StopReason, ModelError>>,
 }
 
-impl Told {
+impl Played {
     #[track_caller]
     pub(crate) fn error(&self) -> &ModelError {
         self.end.as_ref().expect("an end").as_ref().expect_err("an error")
@@ -137,41 +137,41 @@ pub(crate) type Answer = fn(&RequestedCall, oneshot::Sender<CallAnswer>);
 /// Says of a call what it was given.
 pub(crate) fn answered(call: &RequestedCall, answer: oneshot::Sender<CallAnswer>) {
     let text = format!("{} got {}", call.tool, call.arguments);
-    answer.send(CallAnswer { text, images: Vec::new(), failed: false }).expect("somebody waits");
+    answer.send(CallAnswer { text, images: Vec::new(), failed: false }).expect("a waiting agent");
 }
 
 /// Plays a turn to its end.
-pub(crate) async fn play(agent: &AcpAgent, request: AgentRequest) -> Told {
+pub(crate) async fn play(agent: &AcpAgent, request: AgentRequest) -> Played {
     play_with(agent, request, answered).await
 }
 
-pub(crate) async fn play_with(agent: &AcpAgent, request: AgentRequest, answer: Answer) -> Told {
+pub(crate) async fn play_with(agent: &AcpAgent, request: AgentRequest, answer: Answer) -> Played {
     soon(to_the_end(agent.turn(request), answer)).await
 }
 
-async fn to_the_end(mut stream: AgentStream, answer: Answer) -> Told {
-    let mut told = Told::default();
+async fn to_the_end(mut stream: AgentStream, answer: Answer) -> Played {
+    let mut played = Played::default();
     let (seeing, mut seen) = (TaskTracker::new(), Vec::new());
     while let Some(event) = stream.next().await {
-        assert!(told.end.is_none(), "{event:?} after the end");
+        assert!(played.end.is_none(), "{event:?} after the end");
         match event {
-            Ok(AgentEvent::Text(text)) => told.text.push_str(&text),
-            Ok(AgentEvent::Reasoning(text)) => told.reasoning.push_str(&text),
-            Ok(AgentEvent::Used(usage)) => told.used.push(usage),
+            Ok(AgentEvent::Text(text)) => played.text.push_str(&text),
+            Ok(AgentEvent::Reasoning(text)) => played.reasoning.push_str(&text),
+            Ok(AgentEvent::Used(usage)) => played.used.push(usage),
             Ok(AgentEvent::Call(call, sender)) => {
                 answer(&call, sender);
-                told.calls.push(call);
+                played.calls.push(call);
             }
             Ok(AgentEvent::OwnCall(call)) => seen.push(seeing.spawn(see(call))),
-            Ok(AgentEvent::Finished(reason)) => told.end = Some(Ok(reason)),
-            Err(error) => told.end = Some(Err(error)),
+            Ok(AgentEvent::Finished(reason)) => played.end = Some(Ok(reason)),
+            Err(error) => played.end = Some(Err(error)),
         }
     }
     drop(stream);
     for call in seen {
-        told.own_calls.push(call.await.expect("seen"));
+        played.own_calls.push(call.await.expect("seen"));
     }
-    told
+    played
 }
 
 async fn see(mut call: OwnCall) -> Seen {
@@ -222,7 +222,7 @@ pub(crate) async fn until_still(folder: &Path) -> usize {
     before
 }
 
-/// Whether a process is there, and no zombie.
+/// Returns whether a process exists and is not a zombie.
 pub(crate) fn is_there(pid: &str) -> bool {
     match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => !stat.contains(") Z "),

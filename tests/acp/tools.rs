@@ -11,17 +11,17 @@ async fn an_agent_finds_and_calls_tools_of_callparks() {
     let session = SessionId::random();
     let mut asked = request(session, 0, "tools");
     asked.tools = echo();
-    let told = play(&agent, asked.clone()).await;
+    let played = play(&agent, asked.clone()).await;
     for words in ["\"echo\"", "Says it again.", "\"required\""] {
-        assert!(told.text.contains(words), "{}", told.text);
+        assert!(played.text.contains(words), "{}", played.text);
     }
     (asked.messages_before, asked.messages_after) = (2, 4);
     asked.prompt = "echo hello".to_owned();
-    let told = play(&agent, asked.clone()).await;
-    let [call] = &told.calls[..] else { panic!("{told:?}") };
+    let played = play(&agent, asked.clone()).await;
+    let [call] = &played.calls[..] else { panic!("{played:?}") };
     assert_eq!((call.tool.as_str(), call.arguments.as_str()), ("echo", r#"{"text":"hello"}"#));
-    assert!(told.text.contains("echo got"), "{}", told.text);
-    assert!(told.text.contains(r#""isError": false"#), "{}", told.text);
+    assert!(played.text.contains("echo got"), "{}", played.text);
+    assert!(played.text.contains(r#""isError": false"#), "{}", played.text);
     agent.close().await;
 }
 
@@ -31,16 +31,16 @@ async fn a_call_that_failed_or_was_never_answered_is_an_error_for_the_agent() {
     let session = SessionId::random();
     let mut asked = request(session, 0, "echo hello");
     asked.tools = echo();
-    let told = play_with(&agent, asked.clone(), |_, answer| {
+    let played = play_with(&agent, asked.clone(), |_, answer| {
         let _sent = answer.send(failure("it broke"));
     });
-    let told = told.await;
-    assert!(told.text.contains("it broke"), "{}", told.text);
-    assert!(told.text.contains(r#""isError": true"#), "{}", told.text);
+    let played = played.await;
+    assert!(played.text.contains("it broke"), "{}", played.text);
+    assert!(played.text.contains(r#""isError": true"#), "{}", played.text);
     (asked.messages_before, asked.messages_after) = (2, 4);
-    let told = play_with(&agent, asked, |_, answer| drop(answer)).await;
-    assert!(told.text.contains("before the call was answered"), "{}", told.text);
-    assert!(told.text.contains(r#""isError": true"#), "{}", told.text);
+    let played = play_with(&agent, asked, |_, answer| drop(answer)).await;
+    assert!(played.text.contains("before the call was answered"), "{}", played.text);
+    assert!(played.text.contains(r#""isError": true"#), "{}", played.text);
     agent.close().await;
 }
 
@@ -49,27 +49,27 @@ fn failure(text: &str) -> CallAnswer {
 }
 
 #[tokio::test]
-async fn an_agent_gets_pictures_beside_the_words() {
+async fn an_agent_gets_images_beside_the_text() {
     let agent = agent();
     let mut asked = request(SessionId::random(), 0, "echo hello");
     asked.tools = echo();
-    let told = play_with(&agent, asked, |_, answer| {
+    let played = play_with(&agent, asked, |_, answer| {
         let picture =
             Image { media_type: "image/png".to_owned(), data: b"\x01\x02\x03"[..].into() };
         let text = "[3 bytes of image/png]".to_owned();
         let _sent = answer.send(CallAnswer { text, images: vec![picture], failed: false });
     });
-    let told: serde_json::Value = serde_json::from_str(&told.await.text).expect("JSON");
+    let played: serde_json::Value = serde_json::from_str(&played.await.text).expect("JSON");
     let expected = serde_json::json!([
         { "type": "text", "text": "[3 bytes of image/png]" },
         { "type": "image", "data": "AQID", "mimeType": "image/png" },
     ]);
-    assert_eq!(told["result"]["content"], expected);
+    assert_eq!(played["result"]["content"], expected);
     agent.close().await;
 }
 
 #[tokio::test]
-async fn whoever_shows_no_token_of_an_agent_is_sent_away() {
+async fn a_request_without_an_agents_token_is_refused() {
     let agent = agent();
     let mut asked = request(SessionId::random(), 0, "intrude");
     asked.tools = echo();
@@ -78,7 +78,7 @@ async fn whoever_shows_no_token_of_an_agent_is_sent_away() {
 }
 
 #[tokio::test]
-async fn a_call_outside_of_a_turn_is_told_so() {
+async fn a_call_outside_of_a_turn_is_refused() {
     let agent = agent();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("answer");
@@ -96,8 +96,8 @@ async fn a_call_of_callparks_tool_is_no_call_of_the_agents_own() {
     let agent = agent();
     let mut asked = request(SessionId::random(), 0, "ours");
     asked.tools = echo();
-    let told = play(&agent, asked.clone()).await;
-    assert!(told.own_calls.is_empty(), "{told:?}");
+    let played = play(&agent, asked.clone()).await;
+    assert!(played.own_calls.is_empty(), "{played:?}");
     // Without such a tool it is one of the agent's own.
     (asked.messages_before, asked.messages_after) = (2, 4);
     asked.tools = Default::default();

@@ -1,4 +1,4 @@
-//! How turns go.
+//! Turns of an agent: text, calls, permissions, cancels and processes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::support::{
 async fn an_answer_comes_with_its_reasoning_and_its_end() {
     let agent = agent();
     let session = SessionId::random();
-    let told = play(&agent, request(session, 0, "think Hm.\nplan\nsay Hello\nsay , you")).await;
-    assert_eq!((told.text.as_str(), told.reasoning.as_str()), ("Hello, you", "Hm."));
-    assert_eq!(told.reason(), StopReason::EndTurn);
+    let played = play(&agent, request(session, 0, "think Hm.\nplan\nsay Hello\nsay , you")).await;
+    assert_eq!((played.text.as_str(), played.reasoning.as_str()), ("Hello, you", "Hm."));
+    assert_eq!(played.reason(), StopReason::EndTurn);
     agent.close().await;
 }
 
@@ -32,17 +32,17 @@ async fn each_reason_to_stop_has_its_own() {
         ("refusal", StopReason::Refusal),
         ("cancelled", StopReason::Cancelled),
     ] {
-        let told = play(&agent, request(session, 0, &format!("stop {reason}"))).await;
-        assert_eq!(told.reason(), stop_reason);
+        let played = play(&agent, request(session, 0, &format!("stop {reason}"))).await;
+        assert_eq!(played.reason(), stop_reason);
     }
     agent.close().await;
 }
 
 #[tokio::test]
-async fn of_a_growing_output_only_what_is_new_is_told() {
+async fn of_a_growing_output_only_the_new_part_is_emitted() {
     let agent = agent();
-    let told = play(&agent, request(SessionId::random(), 0, "growing")).await;
-    let [seen] = &told.own_calls[..] else { panic!("{told:?}") };
+    let played = play(&agent, request(SessionId::random(), 0, "growing")).await;
+    let [seen] = &played.own_calls[..] else { panic!("{played:?}") };
     assert_eq!((seen.tool.as_str(), seen.description.as_str()), ("script__execute", "count"));
     assert_eq!(seen.arguments, r#"{"command":"count"}"#);
     assert_eq!(seen.output, "line 1\nline 2\n<exit 0>\n");
@@ -52,25 +52,25 @@ async fn of_a_growing_output_only_what_is_new_is_told() {
 }
 
 #[tokio::test]
-async fn output_that_was_replaced_is_told_whole_behind_a_line_that_says_so() {
+async fn replaced_output_is_emitted_whole_behind_a_separator() {
     let agent = agent();
-    let told = play(&agent, request(SessionId::random(), 0, "rewriting")).await;
+    let played = play(&agent, request(SessionId::random(), 0, "rewriting")).await;
     let separator = "\n--- the agent has replaced its output; all of it follows ---\n";
-    assert_eq!(told.own_calls[0].output, format!("old\n{separator}new\nmore\n"));
+    assert_eq!(played.own_calls[0].output, format!("old\n{separator}new\nmore\n"));
     agent.close().await;
 }
 
 #[tokio::test]
-async fn a_tool_that_failed_says_why_and_one_without_an_end_has_none() {
+async fn a_failed_tool_has_a_reason_and_one_without_an_end_has_no_result() {
     let agent = agent();
     let session = SessionId::random();
-    let told = play(&agent, request(session, 0, "failing")).await;
-    let result = told.own_calls[0].result.as_ref().unwrap();
+    let played = play(&agent, request(session, 0, "failing")).await;
+    let result = played.own_calls[0].result.as_ref().unwrap();
     assert!(result.is_error);
     assert_eq!(result.error_message, "no such file");
-    let told = play(&agent, request(session, 2, "unended")).await;
-    assert_eq!(told.own_calls[0].output, "line 1\n");
-    assert_eq!(told.own_calls[0].result, None);
+    let played = play(&agent, request(session, 2, "unended")).await;
+    assert_eq!(played.own_calls[0].output, "line 1\n");
+    assert_eq!(played.own_calls[0].result, None);
     agent.close().await;
 }
 
@@ -78,15 +78,15 @@ async fn a_tool_that_failed_says_why_and_one_without_an_end_has_none() {
 async fn a_permission_is_given_by_the_kind_of_the_option_where_the_session_allows_the_tool() {
     let agent = agent();
     let session = SessionId::random();
-    let told = play(&agent, request(session, 0, "may execute")).await;
-    assert!(told.text.contains(r#""optionId": "oallow_once""#), "{}", told.text);
+    let played = play(&agent, request(session, 0, "may execute")).await;
+    assert!(played.text.contains(r#""optionId": "oallow_once""#), "{}", played.text);
     let mut narrow = request(session, 2, "may execute");
     narrow.allowed_tools = Arc::new(["script__read".to_owned()]);
-    let told = play(&agent, narrow.clone()).await;
-    assert!(told.text.contains(r#""optionId": "oreject_once""#), "{}", told.text);
+    let played = play(&agent, narrow.clone()).await;
+    assert!(played.text.contains(r#""optionId": "oreject_once""#), "{}", played.text);
     narrow.prompt = "may read".to_owned();
-    let told = play(&agent, narrow).await;
-    assert!(told.text.contains(r#""optionId": "oallow_once""#), "{}", told.text);
+    let played = play(&agent, narrow).await;
+    assert!(played.text.contains(r#""optionId": "oallow_once""#), "{}", played.text);
     agent.close().await;
 }
 
@@ -95,26 +95,26 @@ async fn an_agent_without_permissions_may_nothing() {
     let mut config = config("");
     config.permissions = Permissions::Reject;
     let agent = with(config);
-    let told = play(&agent, request(SessionId::random(), 0, "may execute")).await;
-    assert!(told.text.contains(r#""optionId": "oreject_once""#), "{}", told.text);
+    let played = play(&agent, request(SessionId::random(), 0, "may execute")).await;
+    assert!(played.text.contains(r#""optionId": "oreject_once""#), "{}", played.text);
     agent.close().await;
 }
 
 #[tokio::test]
 async fn files_and_terminals_are_no_methods() {
     let agent = agent();
-    let told = play(&agent, request(SessionId::random(), 0, "files")).await;
-    assert_eq!(told.text, "-32601 -32601");
+    let played = play(&agent, request(SessionId::random(), 0, "files")).await;
+    assert_eq!(played.text, "-32601 -32601");
     agent.close().await;
 }
 
 #[tokio::test]
-async fn what_a_turn_has_used_is_what_the_sums_have_grown_by() {
+async fn the_usage_of_a_turn_is_the_growth_of_the_sums() {
     let agent = agent();
     let session = SessionId::random();
     for messages_before in [0, 2, 4] {
-        let told = play(&agent, request(session, messages_before, "say x")).await;
-        let [used] = told.used[..] else { panic!("{told:?}") };
+        let played = play(&agent, request(session, messages_before, "say x")).await;
+        let [used] = played.used[..] else { panic!("{played:?}") };
         let counts = (used.input_tokens, used.cached_input_tokens, used.output_tokens);
         assert_eq!(counts, (100, 40, 10));
     }
@@ -122,10 +122,11 @@ async fn what_a_turn_has_used_is_what_the_sums_have_grown_by() {
 }
 
 #[tokio::test]
-async fn the_history_is_told_only_to_who_does_not_know_it() {
+async fn the_history_is_sent_only_to_an_agent_that_does_not_have_it() {
     let agent = agent();
     let session = SessionId::random();
-    let user = Message::User { text: "Hello".to_owned(), attachments: Vec::new() };
+    let user =
+        Message::User { text: "Hello".to_owned(), attachments: Vec::new(), origin: Origin::Person };
     let assistant = Message::Assistant { text: "Hi".to_owned(), calls: Vec::new(), note: None };
     let messages = vec![Arc::new(user), Arc::new(assistant)];
     let ask = |messages_before| {
@@ -176,12 +177,12 @@ async fn a_turn_that_is_dropped_is_cancelled_and_the_process_goes_on() {
     let session = SessionId::random();
     let pid = play(&agent, request(session, 0, "pid")).await.text;
     drop(until_said(agent.turn(request(session, 2, "wait")), "waiting").await);
-    let told = play(&agent, request(session, 4, "pid\nsay  \nprompt")).await;
-    assert!(told.text.starts_with(&format!("{pid} ")), "another process: {}", told.text);
+    let played = play(&agent, request(session, 4, "pid\nsay  \nprompt")).await;
+    assert!(played.text.starts_with(&format!("{pid} ")), "another process: {}", played.text);
     assert!(
-        told.text.contains("Be brief."),
+        played.text.contains("Be brief."),
         "a turn that was cancelled isn't known: {}",
-        told.text
+        played.text
     );
     agent.close().await;
 }
@@ -206,7 +207,7 @@ async fn an_agent_writes_no_faster_than_it_is_read() {
     asked.working_directory = Some(folder.path().to_owned());
     let mut stream = until_said(agent.turn(asked), "first").await;
     let sent = until_still(folder.path()).await;
-    assert!(sent < 1000, "{sent} messages of 10 kB were taken that nobody reads");
+    assert!(sent < 1000, "{sent} messages of 10 kB were taken and not read");
     let mut bytes = 0;
     while let Some(event) = soon(stream.next()).await {
         match event.unwrap() {
@@ -234,8 +235,8 @@ async fn a_process_ends_with_its_session_and_with_the_agent() {
     assert!(error.message.contains("the session is closed"), "{error}");
     soon(agent.close()).await;
     assert!(!is_there(&second));
-    let told = play(&agent, request(one, 2, "pid")).await;
-    assert!(told.error().message.contains("callpark is stopping"), "{}", told.error());
+    let played = play(&agent, request(one, 2, "pid")).await;
+    assert!(played.error().message.contains("callpark is stopping"), "{}", played.error());
 }
 
 #[tokio::test]
@@ -259,9 +260,9 @@ async fn one_process_too_many_ends_the_longest_idle_one_or_is_refused() {
     let third = until_said(agent.turn(request(ids[2], 0, "wait")), "waiting").await;
     assert!(!is_there(&first) && is_there(&second));
     let first = until_said(agent.turn(request(ids[0], 2, "wait")), "waiting").await;
-    let told = play(&agent, request(ids[1], 2, "pid")).await;
-    assert!(told.error().code.is_transient());
-    assert!(told.error().message.contains("all of its 2 processes"), "{}", told.error());
+    let played = play(&agent, request(ids[1], 2, "pid")).await;
+    assert!(played.error().code.is_transient());
+    assert!(played.error().message.contains("all of its 2 processes"), "{}", played.error());
     drop((first, third));
     agent.close().await;
 }

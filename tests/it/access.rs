@@ -1,4 +1,4 @@
-//! Who may call, and what everybody may ask: health, the schema, metrics.
+//! Authentication, and the requests that need none: health, the schema and metrics.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -44,7 +44,7 @@ async fn every_rpc_asks_for_the_token() {
             let status = status.expect_err(&name);
             assert_eq!(status.code(), Code::Unauthenticated, "{name} {header:?}: {status:?}");
             assert!(only_reason(&status).is_some(), "{name} {header:?}: {status:?}");
-            assert!(!format!("{status:?}").contains(&right), "{name}: the token is told");
+            assert!(!format!("{status:?}").contains(&right), "{name}: the token is shown");
         }
         let request = with_token(&server, least_request(&name));
         let answer = first_answer(&server.channel, &name, request).await;
@@ -68,7 +68,7 @@ async fn the_token_is_for_its_owner_only_and_stays_the_same() {
 }
 
 #[tokio::test]
-async fn health_is_for_everybody() {
+async fn health_needs_no_token() {
     let server = TestServer::start().await;
     let mut health = HealthClient::new(server.channel.clone());
     for service in SERVICES.into_iter().chain([""]) {
@@ -147,7 +147,7 @@ async fn a_request_keeps_its_name_and_gets_one_if_it_has_none() {
 }
 
 #[tokio::test]
-async fn metrics_count_calls_and_requests_and_tell_nothing_of_callers() {
+async fn metrics_count_calls_and_requests_and_reveal_nothing_about_callers() {
     let server = TestServer::with(&[("admin-listen", "127.0.0.1:0")]).await;
     let session_id = new_session(&server).await;
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Requests that nobody should send: wrong in many ways at once, or no messages at all; and RPCs
+//! Requests that no client should send: wrong in many ways at once, or no messages at all; and RPCs
 //! that this server doesn't have. What is wrong with single fields is tried in `descriptor`.
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use tonic::{Code, Request, Status};
 use crate::support::wire::{
     bad_fields, first_answer, least_request, methods, only_reason, send, with_token,
 };
-use crate::support::{PATIENCE, TestServer, bash, check_reason, millis, v1};
+use crate::support::{TEST_TIMEOUT, TestServer, bash, check_reason, millis, v1};
 
 async fn raw(server: &TestServer, method: &str, body: impl Into<Bytes>) -> Result<(), Status> {
     let request = with_token(server, body.into());
@@ -93,7 +93,7 @@ async fn many_keys_that_a_tool_does_not_know_are_refused_in_bounded_time_and_nam
     let call = v1::RunToolRequest { arguments: numbers(49_000, 1.0), dry_run: true, ..bash("") };
     let began = Instant::now();
     let status = refused(&server, "ToolRunner/RunTool", call.encode_to_vec()).await;
-    assert!(began.elapsed() < PATIENCE / 2, "in {:?}", began.elapsed());
+    assert!(began.elapsed() < TEST_TIMEOUT / 2, "in {:?}", began.elapsed());
     check_reason(&status, Code::InvalidArgument, "ARGUMENTS_INVALID");
     let fields = bad_fields(&status);
     assert!(fields.contains(&"arguments.k00000".to_owned()), "{fields:?}");

@@ -326,7 +326,7 @@ async fn an_id_that_is_no_uuid_is_refused() {
 }
 
 #[tokio::test]
-async fn a_repetition_after_the_task_was_deleted_is_told_so() {
+async fn a_repetition_after_the_task_was_deleted_is_refused_as_deleted() {
     let server = TestServer::start().await;
     let request =
         v1::RunToolRequest { call_budget: millis(0), request_id: request_id(), ..bash("true") };

@@ -49,7 +49,7 @@ impl InProcess for Counting {
             context.progress(report).await;
         }
         match self.then.as_str() {
-            "panic" => panic!("as it was told to"),
+            "panic" => panic!("as its arguments ask"),
             "wait" => context.cancellation_token().cancelled().await,
             "wait for ever" => std::future::pending().await,
             _ => {}
@@ -76,7 +76,7 @@ fn nested(levels: usize) -> serde_json::Value {
     (1..levels).fold(json!({ "a": 1 }), |inner, _| json!({ "a": inner }))
 }
 
-/// A tool whose work is code inside the server: it counts, and then does what it is told to.
+/// A tool whose work is code inside the server: it counts its runs, and then does what its arguments ask.
 pub fn count() -> Arc<dyn CallableTool> {
     let schema = json!({ "type": "object" });
     let tool = Tool {

@@ -50,7 +50,7 @@ async fn a_process_that_honours_term_ends_in_its_own_way() {
     let server = TestServer::start().await;
     let id = park(&server, bash("trap 'echo bye; exit 7' TERM; echo up; sleep 300 & wait")).await;
     until_written(&server, &id, b"up\n").await;
-    // Longer than the patience of this test: KILL would come too late for it.
+    // Longer than the timeout of this test: KILL would come too late for it.
     let request =
         v1::CancelRequest { grace: millis(60_000), reason: "enough".into(), ..cancel_of(&id) };
     let task = cancelled(cancel(&server, request).await);
@@ -106,7 +106,7 @@ async fn force_cuts_a_grace_short() {
 }
 
 #[tokio::test]
-async fn a_cancel_of_what_has_ended_gives_the_real_result() {
+async fn a_cancel_after_the_end_returns_the_real_result() {
     let server = TestServer::start().await;
     let id = park(&server, bash("echo done")).await;
     let before = ended(&server, &id).await;

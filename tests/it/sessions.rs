@@ -60,7 +60,7 @@ async fn a_session_is_read_back_as_it_was_created() {
 }
 
 #[tokio::test]
-async fn a_session_without_wishes_has_the_defaults() {
+async fn an_empty_request_for_a_session_has_the_defaults() {
     let server = TestServer::start().await;
     let session = created(&server, v1::CreateSessionRequest::default()).await;
     assert_eq!(session.state(), v1::SessionState::Open);
@@ -165,7 +165,7 @@ async fn a_sessions_page_token_is_for_its_filters_only() {
 }
 
 #[tokio::test]
-async fn closing_cancels_what_is_not_detached_and_a_second_close_answers_the_same() {
+async fn closing_cancels_calls_that_are_not_detached_and_a_second_close_answers_the_same() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     let gate = Gate::new(&server, "detached");

@@ -1,4 +1,4 @@
-//! The toolbox by itself, on a clock that stands still while somebody works.
+//! The toolbox by itself, on a clock that stands still while a task works.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -21,11 +21,11 @@ async fn try_start(world: &World, request: CallRequest) -> Option<CallId> {
 }
 
 #[test]
-fn what_was_decided_on_the_word_of_a_failed_append_has_not_happened() {
+fn decisions_on_a_failed_append_have_not_happened() {
     check_both(150, ["refused", "accepted"], || async {
         let world = World::new(Rules::default());
         let session = world.session().await;
-        // Its limit changes a record and tells nothing: an append that doesn't move the head.
+        // Its limit changes a record and emits no event: an append that doesn't move the head.
         let limited = CallRequest {
             execution_timeout: Some(millis(20)),
             ..World::request(Some(session), crate::support::FOR_EVER)
@@ -48,10 +48,10 @@ fn what_was_decided_on_the_word_of_a_failed_append_has_not_happened() {
             let expected = if *id == first { State::TimedOut } else { State::Succeeded };
             assert_eq!(ended.state, expected, "{}", ended.reason);
         }
-        let mut told = world.log.calls();
-        told.sort();
+        let mut logged = world.log.calls();
+        logged.sort();
         accepted.sort();
-        assert_eq!(told, accepted, "the log tells of what was accepted, and of nothing else");
+        assert_eq!(logged, accepted, "the log has the accepted calls, and nothing else");
         world.leave().await;
     });
 }

@@ -1,4 +1,4 @@
-//! An actor that retires while somebody sends to it: nothing is sent into the void.
+//! An actor that retires while a message is sent to it: nothing is sent into the void.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,25 +34,25 @@ fn commands_reach_an_actor_that_is_about_to_leave() {
     });
 }
 
-/// The directory, and actors of one session that count what they are told.
+/// The directory, and actors of one session that count their messages.
 #[derive(Default)]
 struct Office {
     directory: Directory,
-    heard: AtomicU32,
+    received: AtomicU32,
 }
 
-/// How an idle actor leaves.
+/// The way in which an idle actor leaves.
 #[derive(Clone, Copy)]
 enum Leaving {
     /// As `SessionActor::next` does.
     Retire,
-    /// By its inbox alone, whoever holds a handle: the mistake.
+    /// By its inbox alone, although a handle is held: the mistake.
     Remove,
 }
 
 impl Office {
     /// `Shared::actor` and `ActorHandle::ask`, without the answer.
-    async fn tell(self: &Arc<Self>, id: SessionId, leaving: Leaving) {
+    async fn send(self: &Arc<Self>, id: SessionId, leaving: Leaving) {
         let (handle, seed) = self.directory.get_or_insert(id, 1);
         if let Some(seed) = seed {
             let office = self.clone();
@@ -67,7 +67,7 @@ impl Office {
         let mut commands = seed.inbox;
         loop {
             while let Ok(ActorMessage(count)) = commands.try_recv() {
-                self.heard.fetch_add(count, Ordering::SeqCst);
+                self.received.fetch_add(count, Ordering::SeqCst);
             }
             let left = match leaving {
                 Leaving::Retire => self.directory.retire(id, &commands),
@@ -85,36 +85,36 @@ impl Office {
     }
 }
 
-async fn everything_is_heard(leaving: Leaving) {
+async fn every_message_is_received(leaving: Leaving) {
     let office = Arc::new(Office::default());
     let id = SessionId::random();
     let senders = [0, 1].map(|_| {
         let office = office.clone();
         spawn(async move {
             for _ in 0..2 {
-                office.tell(id, leaving).await;
+                office.send(id, leaving).await;
             }
         })
     });
     for sender in senders {
         sender.await.expect("everything is sent");
     }
-    // The last actor leaves once it has heard all.
+    // The last actor leaves once it has received all.
     for _ in 0..1000 {
-        if office.heard.load(Ordering::SeqCst) == 4 {
+        if office.received.load(Ordering::SeqCst) == 4 {
             return;
         }
         yield_now().await;
     }
-    panic!("nothing is sent into the void: {} were", 4 - office.heard.load(Ordering::SeqCst));
+    panic!("nothing is sent into the void: {} were", 4 - office.received.load(Ordering::SeqCst));
 }
 
 #[test]
 fn nothing_is_sent_to_an_actor_that_has_left() {
-    check(300, || everything_is_heard(Leaving::Retire));
+    check(300, || every_message_is_received(Leaving::Retire));
 }
 
 #[test]
 fn it_is_found_when_an_actor_leaves_by_its_inbox_alone() {
-    finds("nothing is sent into the void", 300, || everything_is_heard(Leaving::Remove));
+    finds("nothing is sent into the void", 300, || every_message_is_received(Leaving::Remove));
 }

@@ -1,4 +1,4 @@
-//! What ends a call, all at once: there is one terminal event, and everybody hears the same.
+//! Several ends of a call at once: there is one terminal event, and every reader sees the same.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ fn a_cancel_a_kill_a_limit_a_close_and_the_end_leave_one_terminal_event() {
         });
         let ended = world.ended(id).await;
         for asked in [cancel, kill] {
-            let told = asked.await.expect("an answer");
-            assert!(!told.state.is_terminal() || told == ended, "the end is the same for all");
+            let answer = asked.await.expect("an answer");
+            assert!(!answer.state.is_terminal() || answer == ended, "the end is the same for all");
         }
         saw(if ended.state == State::Succeeded { "succeeded" } else { "was stopped" });
         close.await.expect("an answer").expect("a closed session");
@@ -44,11 +44,11 @@ fn a_loss_a_cancel_and_the_end_leave_one_terminal_event() {
     check_both(120, ["lost", "not lost"], || async {
         let world = World::new(Rules::default());
         let id = world.task(World::request(None, 3)).await;
-        // An actor that breaks is the loss of what it runs: the next one tells of it.
+        // An actor that breaks is the loss of what it runs: the next one records it.
         world.log.break_next();
         let mut asked = world.wait(id, Duration::ZERO).await;
         while !asked.state.is_terminal() {
-            // Whoever finds no actor has made the next one, or the one after it will.
+            // A sender that finds no actor has made the next one, or the one after it will.
             asked = match world.try_cancel(id, false).await {
                 Ok(call) => call,
                 Err(_) => world.wait(id, Duration::ZERO).await,
@@ -109,11 +109,11 @@ async fn end_at_once(basis: Basis) {
 }
 
 #[test]
-fn the_machine_ends_a_call_once_whoever_comes_first() {
+fn the_machine_ends_a_call_once_in_every_order() {
     check(200, || end_at_once(Basis::Latest));
 }
 
 #[test]
-fn it_is_found_when_a_batch_is_decided_by_what_was_before_it() {
+fn a_batch_decided_on_the_state_before_it_is_found() {
     finds("a call ends once", 200, || end_at_once(Basis::BeforeBatch));
 }

@@ -11,10 +11,10 @@ use crate::support::{
 };
 use crate::time::Instant;
 
-/// How a race between the budget and the work comes out.
+/// The two outcomes of the race between the budget and the work.
 const BOTH: [&str; 2] = ["a result", "a background id"];
 
-/// What the log tells fits the answer.
+/// Checks that the log fits the answer.
 fn assert_one_answer(world: &World, answer: &Call) {
     let parked = world.log.count(answer.id, PayloadKind::ToolCallParked);
     saw(BOTH[usize::from(answer.is_task())]);
@@ -151,7 +151,7 @@ async fn left(on_disconnect: OnDisconnect) -> (World, CallId, Call) {
 }
 
 #[test]
-fn a_caller_who_leaves_while_the_call_ends_changes_no_result() {
+fn a_caller_that_leaves_while_the_call_ends_changes_no_result() {
     check_both(100, ["ended before", "was parked"], || async {
         let (world, id, ended) = left(OnDisconnect::Park).await;
         assert_eq!(ended.state, State::Succeeded, "{}", ended.reason);
@@ -163,7 +163,7 @@ fn a_caller_who_leaves_while_the_call_ends_changes_no_result() {
 }
 
 #[test]
-fn a_caller_who_leaves_cancels_what_has_not_ended() {
+fn a_caller_that_leaves_cancels_a_call_that_has_not_ended() {
     check_both(100, ["ended before", "was stopped"], || async {
         let (world, id, ended) = left(OnDisconnect::Cancel).await;
         saw(if ended.state == State::Succeeded { "ended before" } else { "was stopped" });

@@ -57,7 +57,7 @@ fn a_request_whose_caller_leaves_at_any_moment_is_done_once() {
     });
 }
 
-/// When a request gives its claim back.
+/// The moment at which a request gives its claim back.
 #[derive(Clone, Copy)]
 enum Claim {
     /// Once its record is stored, as all callers of `Claims::claim` do.
@@ -66,7 +66,7 @@ enum Claim {
     UntilActed,
 }
 
-/// How many of the requests fail before they act.
+/// The number of requests that fail before they act.
 type Failures = Arc<AtomicU32>;
 
 /// Acts unless it was done, as `Calls::start` does. True: it did.

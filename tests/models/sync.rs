@@ -1,4 +1,4 @@
-//! What stands for `tokio::sync`, `tokio_util::sync` and the engine's locks: shuttle's.
+//! Replacements for `tokio::sync`, `tokio_util::sync` and the engine's locks, by shuttle.
 
 pub use shuttle::sync::{Mutex, MutexGuard};
 pub use shuttle_tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};

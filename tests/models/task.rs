@@ -1,4 +1,4 @@
-//! What stands for `tokio::task` and `tokio_util::task`: shuttle's.
+//! Replacements for `tokio::task` and `tokio_util::task`, by shuttle.
 
 use std::future::Future;
 use std::pin::Pin;

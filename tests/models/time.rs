@@ -1,7 +1,7 @@
-//! What stands for `tokio::time` and `tokio_util::time`: a clock that leaps.
+//! A replacement for `tokio::time` and `tokio_util::time`: a clock that leaps.
 //!
 //! Time stands still while tasks take their steps. A task of its own, [`pass`], makes it leap to
-//! the next moment that somebody waits for, whenever the scheduler lets it: so a timer may be due
+//! the next moment for which a task waits, whenever the scheduler lets it: so a timer may be due
 //! between any two steps, and none is due too early. It leaps no further than to its limit: who
 //! waits for more than that waits for ever, and shuttle calls it a deadlock.
 
@@ -54,7 +54,7 @@ struct Clock {
     sleepers: BTreeMap<(Instant, u64), Waker>,
     /// Makes keys of sleepers different.
     count: u64,
-    /// Who makes time pass.
+    /// The task that makes time pass.
     passing: Option<Waker>,
 }
 
@@ -63,7 +63,7 @@ impl Clock {
         Self { now: Instant(Duration::ZERO), sleepers: BTreeMap::new(), count: 0, passing: None }
     }
 
-    /// The next moment that somebody waits for.
+    /// The next moment for which a task waits.
     fn next(&mut self, limit: Instant, context: &Context<'_>) -> Poll<Instant> {
         self.passing = Some(context.waker().clone());
         match self.sleepers.first_key_value() {

@@ -12,7 +12,7 @@ use crate::kernels::topics::Topics;
 use crate::support::{Rules, World, check, check_all, check_both, finds, millis, pause, saw, who};
 
 #[test]
-fn a_wait_that_begins_while_the_end_commits_hears_of_it() {
+fn a_wait_that_begins_while_the_end_commits_gets_the_end() {
     check(100, || async {
         let world = World::new(Rules::default());
         let id = world.task(World::request(None, 2)).await;
@@ -25,20 +25,20 @@ fn a_wait_that_begins_while_the_end_commits_hears_of_it() {
 }
 
 #[test]
-fn a_wait_whose_time_is_up_while_the_end_commits_tells_what_is_so() {
+fn a_wait_that_times_out_while_the_end_commits_returns_the_true_state() {
     check_both(100, ["the end", "no end"], || async {
         let world = World::new(Rules::default());
         let id = world.task(World::request(None, 8)).await;
         let call = world.wait(id, millis(50)).await;
         let ended = world.ended(id).await;
         saw(if call.state.is_terminal() { "the end" } else { "no end" });
-        assert!(!call.state.is_terminal() || call == ended, "an end is told as it is");
+        assert!(!call.state.is_terminal() || call == ended, "an end is reported as it is");
         world.leave().await;
     });
 }
 
 #[test]
-fn a_wait_for_several_hears_of_the_first_and_of_the_last() {
+fn a_wait_for_several_gets_the_first_and_the_last_end() {
     check(60, || async {
         let world = World::new(Rules::default());
         let ids =
@@ -53,7 +53,7 @@ fn a_wait_for_several_hears_of_the_first_and_of_the_last() {
     });
 }
 
-/// What is stored, and the topic that tells of its versions.
+/// A stored value, and the topic of its versions.
 #[derive(Clone, Default)]
 struct Kept {
     stored: Arc<AtomicU64>,
@@ -89,7 +89,7 @@ fn who_subscribes_and_then_reads_misses_no_version() {
 }
 
 #[test]
-fn it_is_found_when_somebody_reads_and_then_subscribes() {
+fn a_read_before_the_subscription_is_found() {
     finds("deadlock", 200, || async {
         let kept = Kept::default();
         let writer = kept.clone();
@@ -102,7 +102,7 @@ fn it_is_found_when_somebody_reads_and_then_subscribes() {
 }
 
 #[test]
-fn topics_that_come_and_go_keep_those_who_listen() {
+fn topics_that_come_and_go_keep_their_subscribers() {
     check(300, || async {
         let kept = Kept::default();
         let writer = kept.clone();

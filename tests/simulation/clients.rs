@@ -1,4 +1,4 @@
-//! What the clients do.
+//! The actions of the clients.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::history::{History, Seen, Story, Told};
+use crate::history::{History, Reply, Seen, Story};
 use crate::network::{SERVER, connector};
 use crate::server::{HEARTBEAT, KEEPALIVE};
 use crate::tool::WORK;
@@ -22,7 +22,7 @@ use crate::tool::WORK;
 /// Calls of one caller.
 const CALLS: usize = 6;
 
-/// What a client works with.
+/// The world of a client.
 #[derive(Clone)]
 pub struct World {
     pub history: Arc<Mutex<History>>,
@@ -50,7 +50,7 @@ fn client() -> Result<Client, Error> {
     Client::with_connector(options, connector())
 }
 
-/// The one session: whoever comes first makes it.
+/// The one session, made by the first client that needs it.
 async fn session(client: &Client) -> Result<String, Error> {
     let request_id = Uuid::from_u128(1).to_string();
     let request = v1::CreateSessionRequest { request_id, ..Default::default() };
@@ -111,7 +111,7 @@ pub async fn call(world: World, number: usize, mut random: StdRng) -> turmoil::R
     Ok(())
 }
 
-/// A call that somebody wants.
+/// A call that a client makes.
 struct Asking {
     session_id: String,
     mark: String,
@@ -154,14 +154,14 @@ impl Asking {
         };
         for _ in 0..times {
             match client.tools().run(request.clone()).await {
-                Ok(RunOutcome::Finished(call)) => story.note(Ok(Told {
+                Ok(RunOutcome::Finished(call)) => story.note(Ok(Reply {
                     call_id: call.call_id,
                     state: None,
                     result: Some(call.result),
                 })),
                 Ok(RunOutcome::Parked(parked)) => {
                     let call_id = parked.call_id().unwrap_or_default().to_owned();
-                    story.note(Ok(Told { call_id, ..Told::default() }));
+                    story.note(Ok(Reply { call_id, ..Reply::default() }));
                     wait(&parked, &mut story).await;
                 }
                 Ok(other) => story.errors.push(format!("{other:?}")),
@@ -187,7 +187,7 @@ impl Asking {
         match client.tasks().start(request).await {
             Ok(answer) => {
                 let id = answer.task.as_ref().map(|task| task.background_id.clone());
-                story.note(Ok(Told::of_task(answer.task)));
+                story.note(Ok(Reply::of_task(answer.task)));
                 id.map(|id| client.tasks().handle(id))
             }
             Err(error) => {
@@ -212,7 +212,7 @@ impl Asking {
         if let Some(parked) = self.background(client, &mut story).await {
             sleep(Duration::from_millis(random.random_range(0..3_000))).await;
             let answer = parked.cancel("no longer needed").await;
-            story.note(answer.map(|answer| Told::of_task(answer.task)));
+            story.note(answer.map(|answer| Reply::of_task(answer.task)));
             wait(&parked, &mut story).await;
         }
         story
@@ -242,5 +242,5 @@ impl Asking {
 
 async fn wait(parked: &TaskHandle, story: &mut Story) {
     let answer = parked.wait(WaitLimit::Unbounded).await;
-    story.note(answer.map(|answer| Told::of_task(answer.task)));
+    story.note(answer.map(|answer| Reply::of_task(answer.task)));
 }

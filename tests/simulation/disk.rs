@@ -1,4 +1,4 @@
-//! A store that outlives its server, takes its time, and fails when it is told to.
+//! A store that outlives its server, has delays, and fails on request.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -16,10 +16,10 @@ use callpark::store::{
 use rand::Rng as _;
 use rand::rngs::StdRng;
 
-/// How long an append takes to become durable, and how long until its writer hears of it, at most.
+/// The longest delay until an append is durable, and until its writer is notified.
 const DELAY_MAX_MS: u64 = 8;
 
-/// What is stored, and how the storing goes.
+/// The stored data, and the state of the disk.
 pub struct Disk {
     pub store: MemoryStore,
     delays: Mutex<StdRng>,
@@ -67,7 +67,7 @@ impl Store for Mounted {
             }
             self.disk.store.append(append).await
         };
-        // A crash in this span: durable, and nobody has heard of it.
+        // A crash in this span: durable, but not acknowledged.
         tokio::time::sleep(self.disk.delay()).await;
         appended
     }

@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! Faults, and the moments at which they happen.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ pub enum Fault {
     OneWay(String, String),
     /// All passes again.
     Repair(String),
-    /// What is sent between the server and a client waits.
+    /// Messages between the server and a client are held back.
     Hold(String),
-    /// What has waited comes at once.
+    /// Messages that were held back are delivered at once.
     Release(String),
     /// The server is gone, with all that it hadn't stored.
     Crash,
-    /// It starts again.
+    /// The server starts again.
     Start,
-    /// It says that it is about to stop.
+    /// The server announces its stop.
     Drain,
     /// Nothing can be stored.
     FailStore,

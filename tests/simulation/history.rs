@@ -1,4 +1,4 @@
-//! What came of a run, as plain data.
+//! The result of a run, as plain data.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ pub struct History {
     pub log: Vec<v1::SessionEvent>,
     /// The sequence of the newest one, as the session says.
     pub head: i64,
-    /// How often the work of each mark has begun.
+    /// The number of times that the work of each mark has begun.
     pub effects: BTreeMap<String, usize>,
-    /// What each follower of the session saw.
+    /// The items that each follower of the session saw.
     pub followers: Vec<Vec<Seen>>,
-    /// What the caller of each call was told, by mark.
+    /// The replies to the caller of each call, by mark.
     pub calls: BTreeMap<String, Story>,
-    /// How often something went wrong.
+    /// The number of faults.
     pub faults: usize,
 }
 
-/// What somebody who reads a stream sees.
+/// An item of a stream, as its reader sees it.
 #[derive(Debug, Clone)]
 pub enum Seen {
     /// An item.
@@ -34,7 +34,7 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// Why it isn't the true end of a stream.
+    /// Returns the reason why this isn't the true end of a stream.
     pub fn untrue_end(seen: Option<&Self>) -> Option<String> {
         match seen {
             Some(Self::End) => None,
@@ -45,40 +45,40 @@ impl Seen {
     }
 }
 
-/// What the caller of a call saw of it.
+/// The view that a caller has of one call.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
     /// Answers, in the order in which they came.
-    pub told: Vec<Told>,
-    /// Its stream, if it asked for one.
+    pub replies: Vec<Reply>,
+    /// The items of its stream, if one was opened.
     pub stream: Option<Vec<Seen>>,
     /// Errors, in words.
     pub errors: Vec<String>,
 }
 
-/// What an answer says of a call.
+/// A reply about a call.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
+pub struct Reply {
     /// The call.
     pub call_id: String,
-    /// How it has ended. None: it hasn't.
+    /// The terminal state, or `None` if the call has not ended.
     pub state: Option<v1::State>,
-    /// Its result. None: it has none, or none yet.
+    /// The result, or `None` if there is none so far.
     pub result: Option<v1::ToolResult>,
 }
 
 impl Story {
-    /// The caller is told something, or that it failed.
-    pub fn note(&mut self, told: Result<Told, Error>) {
-        match told {
-            Ok(told) => self.told.push(told),
+    /// Records a reply to the caller, or its failure.
+    pub fn note(&mut self, reply: Result<Reply, Error>) {
+        match reply {
+            Ok(reply) => self.replies.push(reply),
             Err(error) => self.errors.push(error.to_string()),
         }
     }
 }
 
-impl Told {
-    /// What a task says.
+impl Reply {
+    /// Returns the reply for a task.
     pub fn of_task(task: Option<v1::Task>) -> Self {
         let task = task.unwrap_or_default();
         let is_over = task.end_time.is_some();
@@ -102,7 +102,7 @@ impl History {
         for event in &self.log {
             let Some(Payload::ToolCallStarted(started)) = &event.payload else { continue };
             let of_mark = calls.entry(&started.description).or_default();
-            // A call that had to wait for its turn is told of twice.
+            // A call that had to wait for its turn has two of these events.
             if !of_mark.contains(&event.call_id.as_str()) {
                 of_mark.push(&event.call_id);
             }
@@ -110,7 +110,7 @@ impl History {
         calls
     }
 
-    /// How a call has ended.
+    /// Returns the terminal event of a call.
     pub fn end_of(&self, call_id: &str) -> Option<&v1::ToolCallFinished> {
         self.events_of(call_id).into_iter().find_map(|event| match &event.payload {
             Some(Payload::ToolCallFinished(finished)) => Some(finished.as_ref()),
@@ -119,7 +119,7 @@ impl History {
     }
 }
 
-/// The events among what somebody saw.
+/// The events among the items of a reader.
 pub fn events(seen: &[Seen]) -> Vec<&v1::SessionEvent> {
     let events = seen.iter().filter_map(|seen| match seen {
         Seen::Item(SessionItem::Event(event)) => Some(event.as_ref()),

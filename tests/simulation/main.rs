@@ -28,7 +28,7 @@ mod tool;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Seeds that are tried when nobody says how many.
+/// The number of seeds by default.
 const RUNS: u64 = 200;
 
 /// Threads that try them.

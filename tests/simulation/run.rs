@@ -27,10 +27,10 @@ const FOLLOWERS: usize = 2;
 /// After the last fault all must come to its end within this time.
 const REST: Duration = Duration::from_secs(120);
 
-/// When the simulated time begins, after 1970.
+/// The time at which the simulation begins, after 1970.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 
-/// How far the simulated time goes in one step.
+/// The length of one step of the simulated time.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Runs what the seed says. An error says, in words, what never came to its end.

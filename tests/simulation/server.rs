@@ -20,19 +20,19 @@ use crate::disk::{Disk, Mounted};
 use crate::network;
 use crate::tool::{Effects, WorkTool};
 
-/// How often a silent stream hears from the server.
+/// The interval of heartbeats on a silent stream.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// How often a connection is probed, and how long the answer may take.
+/// The interval of connection probes, and the timeout of their answers.
 pub const KEEPALIVE: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(2)];
 
-/// What stays when the server dies.
+/// The state that outlives the server.
 #[derive(Clone)]
 pub struct Site {
     pub disk: Arc<Disk>,
     pub effects: Effects,
     pub metrics: Metrics,
-    /// The life that serves now, to be told that it will end.
+    /// The current life, which is notified before its end.
     pub drain: Arc<std::sync::Mutex<CancellationToken>>,
 }
 

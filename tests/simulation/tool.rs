@@ -11,10 +11,10 @@ use callpark::tool::{
 };
 use serde_json::json;
 
-/// Its name.
+/// The name of the tool.
 pub const WORK: &str = "work";
 
-/// How often the work of each mark has begun, over all lives of the server.
+/// The number of times that the work of each mark has begun, over all lives of the server.
 #[derive(Clone, Default)]
 pub struct Effects(Arc<Mutex<BTreeMap<String, usize>>>);
 

@@ -1,4 +1,4 @@
-//! Who may name what: each technique has one home.
+//! The home of each technique: the only folders that may name it.
 
 use std::collections::BTreeSet;
 

@@ -14,8 +14,8 @@ fn lines_with(path: &str, text: &str, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn nothing_is_left_unfinished_or_silenced() {
-    // A lint that has to be broken is expected, with the reason, so that it is told when it isn't
-    // broken any more. A test that isn't run by default says why.
+    // A lint that has to be broken is expected, with the reason: then the compiler reports it once
+    // it isn't broken any more. A test that isn't run by default says why.
     let words =
         ["todo!(", "unimplemented!(", "dbg!(", "#[ignore]", "#[allow(", "#![allow(", " allow("];
     let sources = rust();
@@ -40,7 +40,7 @@ fn every_channel_is_bounded() {
 }
 
 #[test]
-fn the_docs_say_what_is() {
+fn the_docs_describe_the_present() {
     let words = [
         "TODO",
         "FIXME",

@@ -54,6 +54,8 @@ pub struct Details {
 pub struct Violation {
     /// The field or the subject.
     pub subject: String,
+    /// The stable reason, such as `REQUIRED` for a field; empty if the server gave none.
+    pub reason: String,
     /// The problem with it.
     pub description: String,
 }
@@ -81,8 +83,9 @@ pub struct Resource {
 pub(super) fn details(status: &Status) -> Details {
     let details = status.get_error_details();
     let info = details.error_info();
-    let violation = |subject: &String, description: &String| Violation {
+    let violation = |subject: &String, reason: &str, description: &String| Violation {
         subject: subject.clone(),
+        reason: reason.to_owned(),
         description: description.clone(),
     };
     Details {
@@ -91,13 +94,15 @@ pub(super) fn details(status: &Status) -> Details {
             .map(|info| Reason::from(info.reason.as_str())),
         metadata: info.map_or_else(HashMap::new, |info| info.metadata.clone()),
         fields: details.bad_request().map_or_else(Vec::new, |bad| {
-            bad.field_violations.iter().map(|v| violation(&v.field, &v.description)).collect()
+            let violations = bad.field_violations.iter();
+            violations.map(|v| violation(&v.field, &v.reason, &v.description)).collect()
         }),
         preconditions: details.precondition_failure().map_or_else(Vec::new, |failure| {
-            failure.violations.iter().map(|v| violation(&v.subject, &v.description)).collect()
+            let violations = failure.violations.iter();
+            violations.map(|v| violation(&v.subject, &v.r#type, &v.description)).collect()
         }),
         quotas: details.quota_failure().map_or_else(Vec::new, |failure| {
-            failure.violations.iter().map(|v| violation(&v.subject, &v.description)).collect()
+            failure.violations.iter().map(|v| violation(&v.subject, "", &v.description)).collect()
         }),
         retry_delay: details.retry_info().and_then(|info| info.retry_delay),
         resource: details.resource_info().map(|info| Resource {

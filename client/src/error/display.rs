@@ -21,7 +21,7 @@ impl fmt::Display for Error {
         f.write_str(")")?;
         let details = self.details();
         let violations = [&details.fields, &details.preconditions, &details.quotas];
-        for Violation { subject, description } in violations.into_iter().flatten() {
+        for Violation { subject, description, .. } in violations.into_iter().flatten() {
             write!(f, "; {subject}: {description}")?;
         }
         if let Some(resource) = self.resource() {

@@ -107,6 +107,12 @@ impl Error {
         &self.inner.details
     }
 
+    /// Returns a value that belongs to the reason, such as `session_id` for `SESSION_NOT_FOUND`, or
+    /// `None` if the server gave none. [`v1::ErrorReason`](crate::v1::ErrorReason) lists the keys.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.inner.details.metadata.get(key).map(String::as_str)
+    }
+
     /// Returns the invalid fields of the request.
     pub fn field_violations(&self) -> &[Violation] {
         &self.inner.details.fields

@@ -2,8 +2,13 @@
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
+use crate::v1::ErrorReason;
+
+/// The prefix of the values of [`ErrorReason`], which the reason of an error lacks.
+const PREFIX: &str = "ERROR_REASON_";
+
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+    ($($(#[$doc:meta])* $variant:ident,)*) => {
         /// The stable reason of a server error: more precise than its code, and unlike its message
         /// never reworded.
         ///
@@ -27,17 +32,17 @@ macro_rules! reasons {
             /// Returns the reason as the contract writes it, such as `TASK_NOT_FOUND`.
             pub fn as_str(&self) -> &str {
                 match self {
-                    $(Self::$variant => $text,)*
+                    $(Self::$variant => text(ErrorReason::$variant),)*
                     Self::Other(text) => text,
                 }
             }
-        }
 
-        impl From<&str> for Reason {
-            fn from(text: &str) -> Self {
-                match text {
-                    $($text => Self::$variant,)*
-                    other => Self::Other(other.to_owned()),
+            /// Returns the reason with this value of the contract, or `None` if it is not set.
+            const fn known(value: ErrorReason) -> Option<Self> {
+                // No wildcard: the compiler names a reason that is missing here.
+                match value {
+                    ErrorReason::Unspecified => None,
+                    $(ErrorReason::$variant => Some(Self::$variant),)*
                 }
             }
         }
@@ -48,84 +53,87 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// FAILED_PRECONDITION: the call does not ask for this approval, or no longer.
-    ApprovalNotOpen = "APPROVAL_NOT_OPEN",
     /// INVALID_ARGUMENT: the arguments do not satisfy the schema of the tool.
-    ArgumentsInvalid = "ARGUMENTS_INVALID",
+    ArgumentsInvalid,
     /// CANCELLED: the caller cancelled the request.
-    Cancelled = "CANCELLED",
+    Cancelled,
     /// UNAUTHENTICATED: the server does not accept the token.
-    CredentialsInvalid = "CREDENTIALS_INVALID",
+    CredentialsInvalid,
     /// UNAUTHENTICATED: the request carries no token.
-    CredentialsMissing = "CREDENTIALS_MISSING",
+    CredentialsMissing,
     /// DEADLINE_EXCEEDED: the deadline of the caller passed.
-    DeadlineExceeded = "DEADLINE_EXCEEDED",
+    DeadlineExceeded,
     /// UNAVAILABLE: the server is about to stop, or ends a stream because of its age.
-    Draining = "DRAINING",
+    Draining,
     /// FAILED_PRECONDITION: only a dead-lettered follow-up can be retried.
-    FollowUpNotDeadLettered = "FOLLOW_UP_NOT_DEAD_LETTERED",
+    FollowUpNotDeadLettered,
     /// NOT_FOUND: there is no such follow-up.
-    FollowUpNotFound = "FOLLOW_UP_NOT_FOUND",
+    FollowUpNotFound,
     /// ABORTED: another consumer has leased the follow-up.
-    FollowUpTaken = "FOLLOW_UP_TAKEN",
-    /// The host of a task failed and left no result. Part of a task's outcome, not of an RPC error.
-    HostLost = "HOST_LOST",
+    FollowUpTaken,
     /// INTERNAL: a defect of the server.
-    Internal = "INTERNAL",
+    Internal,
     /// INVALID_ARGUMENT: at least one field of the request is invalid.
-    InvalidField = "INVALID_FIELD",
+    InvalidField,
     /// FAILED_PRECONDITION: the lease has expired.
-    LeaseExpired = "LEASE_EXPIRED",
+    LeaseExpired,
     /// INVALID_ARGUMENT: the request is not a valid encoding of its message.
-    MalformedMessage = "MALFORMED_MESSAGE",
+    MalformedMessage,
     /// RESOURCE_EXHAUSTED: the request is larger than the server accepts.
-    MessageTooLarge = "MESSAGE_TOO_LARGE",
+    MessageTooLarge,
     /// NOT_FOUND: there is no such model.
-    ModelNotFound = "MODEL_NOT_FOUND",
-    /// UNIMPLEMENTED: the server does not offer the RPC.
-    NotImplemented = "NOT_IMPLEMENTED",
+    ModelNotFound,
     /// UNAVAILABLE: another server has taken over the session.
-    NotOwner = "NOT_OWNER",
+    NotOwner,
     /// INVALID_ARGUMENT: the page token does not belong to this request.
-    PageTokenInvalid = "PAGE_TOKEN_INVALID",
-    /// RESOURCE_EXHAUSTED: the caller sends too many requests.
-    RateLimited = "RATE_LIMITED",
+    PageTokenInvalid,
     /// ALREADY_EXISTS: the request id was used with other content.
-    RequestIdReused = "REQUEST_ID_REUSED",
+    RequestIdReused,
     /// OUT_OF_RANGE: the requested sequence is beyond the head of the log.
-    SequenceAhead = "SEQUENCE_AHEAD",
+    SequenceAhead,
     /// OUT_OF_RANGE: the requested events are no longer kept.
-    SequenceTrimmed = "SEQUENCE_TRIMMED",
+    SequenceTrimmed,
     /// The server that ran a task stopped or failed. Part of a task's outcome, not of an RPC error.
-    ServerLost = "SERVER_LOST",
+    ServerLost,
     /// ABORTED: the session already runs a turn or has a live task.
-    SessionBusy = "SESSION_BUSY",
+    SessionBusy,
     /// FAILED_PRECONDITION: the session is closed.
-    SessionClosed = "SESSION_CLOSED",
-    /// RESOURCE_EXHAUSTED: the maximum number of sessions is reached.
-    SessionLimit = "SESSION_LIMIT",
+    SessionClosed,
     /// NOT_FOUND: there is no such session.
-    SessionNotFound = "SESSION_NOT_FOUND",
+    SessionNotFound,
     /// RESOURCE_EXHAUSTED: the disk of the server is full.
-    StorageFull = "STORAGE_FULL",
+    StorageFull,
     /// UNAVAILABLE: the store of the server cannot be used.
-    StoreUnavailable = "STORE_UNAVAILABLE",
+    StoreUnavailable,
     /// OUT_OF_RANGE: the log has another epoch than the request.
-    StreamEpochMismatch = "STREAM_EPOCH_MISMATCH",
+    StreamEpochMismatch,
     /// RESOURCE_EXHAUSTED: the maximum number of live tasks of the session is reached.
-    TaskLimit = "TASK_LIMIT",
+    TaskLimit,
     /// NOT_FOUND: there is no such task.
-    TaskNotFound = "TASK_NOT_FOUND",
+    TaskNotFound,
     /// FAILED_PRECONDITION: the task has not finished.
-    TaskRunning = "TASK_RUNNING",
+    TaskRunning,
     /// PERMISSION_DENIED: the session does not allow the tool.
-    ToolNotAllowed = "TOOL_NOT_ALLOWED",
+    ToolNotAllowed,
     /// NOT_FOUND: there is no such tool.
-    ToolNotFound = "TOOL_NOT_FOUND",
+    ToolNotFound,
     /// UNIMPLEMENTED: the server has no such method.
-    UnknownMethod = "UNKNOWN_METHOD",
+    UnknownMethod,
     /// UNIMPLEMENTED: the server does not support the compression of the request.
-    UnsupportedEncoding = "UNSUPPORTED_ENCODING",
+    UnsupportedEncoding,
+}
+
+fn text(reason: ErrorReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix(PREFIX).unwrap_or(name)
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        ErrorReason::from_str_name(&format!("{PREFIX}{text}"))
+            .and_then(Self::known)
+            .unwrap_or_else(|| Self::Other(text.to_owned()))
+    }
 }
 
 impl From<String> for Reason {
@@ -169,5 +177,17 @@ mod tests {
         let reason = Reason::from("OUT_OF_TEA");
         assert_eq!(reason, Reason::Other("OUT_OF_TEA".to_owned()));
         assert_eq!(reason.as_str(), "OUT_OF_TEA");
+        // The value of a field that is not set is no reason.
+        assert_eq!(Reason::from("UNSPECIFIED"), Reason::Other("UNSPECIFIED".to_owned()));
+    }
+
+    #[test]
+    fn all_reasons_of_the_contract_are_known() {
+        let numbers = (1..=KNOWN.len() as i32).filter_map(|n| ErrorReason::try_from(n).ok());
+        let texts: Vec<_> = numbers.map(text).collect();
+        assert_eq!(texts.len(), KNOWN.len(), "the numbers of the contract have a gap: {texts:?}");
+        for text in texts {
+            assert!(!matches!(Reason::from(text), Reason::Other(_)), "{text}");
+        }
     }
 }

@@ -9,15 +9,15 @@ mod run_tool;
 mod run_turn;
 mod session;
 mod task;
+mod update_session;
 
 pub use arguments::IntoArguments;
 pub use follow_up::{AcknowledgeFollowUp, LeaseFollowUps, ListFollowUps, RetryFollowUp};
 pub use run_tool::{ListTools, RunTool};
 pub use run_turn::{CancelTurn, RunTurn};
-pub use session::{CloseSession, CreateSession, ListSessions, SessionEvents};
-pub use task::{
-    CancelTask, DeleteTask, ListTasks, ReadOutput, ResolveApproval, StartTask, WatchTasks,
-};
+pub use session::{CloseSession, CreateSession, ListMessages, ListSessions, SessionEvents};
+pub use task::{CancelTask, DeleteTask, ListTasks, ReadOutput, StartTask, WatchTasks};
+pub use update_session::UpdateSession;
 
 /// Defines a builder: its message and its setters, each with the kind of its field.
 macro_rules! builder {

@@ -79,75 +79,16 @@ impl RunTool {
     }
 }
 
-impl From<RunTool> for v1::StreamToolRequest {
-    fn from(request: RunTool) -> Self {
-        let v1::RunToolRequest {
-            session_id,
-            tool,
-            arguments,
-            request_id,
-            call_budget,
-            execution_timeout,
-            idle_timeout,
-            on_disconnect,
-            follow_up,
-            detached,
-            max_output_bytes,
-            labels,
-            dry_run,
-            description,
-        } = request.message;
-        Self {
-            session_id,
-            tool,
-            arguments,
-            request_id,
-            call_budget,
-            execution_timeout,
-            idle_timeout,
-            on_disconnect,
-            follow_up,
-            detached,
-            max_output_bytes,
-            labels,
-            dry_run,
-            description,
-        }
-    }
-}
-
+/// The time to wait and what happens at a disconnect are dropped: work that starts in the background
+/// has no caller that waits.
 impl From<RunTool> for v1::StartRequest {
     fn from(request: RunTool) -> Self {
-        let v1::RunToolRequest {
-            session_id,
-            tool,
-            arguments,
-            request_id,
-            // Work that starts in the background has no caller that waits.
-            call_budget: _,
-            execution_timeout,
-            idle_timeout,
-            on_disconnect: _,
-            follow_up,
-            detached,
-            max_output_bytes,
-            labels,
-            dry_run,
-            description,
-        } = request.message;
-        let call = v1::ToolCall {
-            tool,
-            arguments,
-            description,
-            execution_timeout,
-            idle_timeout,
-            follow_up,
-            detached,
-            max_output_bytes,
-            labels,
+        let call = v1::RunToolRequest {
+            call_budget: None,
+            on_disconnect: v1::OnDisconnect::Unspecified.into(),
+            ..request.message
         };
-        let work = Some(Work::ToolCall(call));
-        Self { session_id, request_id, work, dry_run, ..Default::default() }
+        Self { work: Some(Work::ToolCall(call)), ..Default::default() }
     }
 }
 
@@ -157,15 +98,31 @@ builder! {
     /// ```
     /// use callpark_client::{ListTools, v1};
     ///
-    /// let message = v1::ListToolsRequest::from(ListTools::in_session("ses-1"));
-    /// assert_eq!(message.session_id, "ses-1");
+    /// let request = ListTools::in_session("ses-1").view(v1::ToolView::Basic);
+    /// let message = v1::ListToolsRequest::from(request);
+    /// assert_eq!((message.session_id.as_str(), message.view()), ("ses-1", v1::ToolView::Basic));
     /// ```
-    ListTools(ListToolsRequest) {}
+    #[derive(Default)]
+    ListTools(ListToolsRequest) {
+        /// Selects the tools that may be used in this session.
+        session_id: text,
+        /// Sets the amount of detail. Default: everything, with the schemas.
+        view: choice(v1::ToolView),
+        /// Sets the number of tools in one answer, 1 to 1,000. Default: 1,000.
+        page_size: count,
+        /// Continues after the answer with this `next_page_token`.
+        page_token: text,
+    }
 }
 
 impl ListTools {
+    /// Selects all tools that the caller may use.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Selects the tools that may be used in this session.
     pub fn in_session(session_id: impl Into<String>) -> Self {
-        Self { message: v1::ListToolsRequest { session_id: session_id.into() } }
+        Self::new().session_id(session_id)
     }
 }

@@ -107,6 +107,32 @@ impl CloseSession {
 }
 
 builder! {
+    /// A page of the history of a session, for
+    /// [`Sessions::list_messages`](crate::Sessions::list_messages).
+    ///
+    /// ```
+    /// use callpark_client::{ListMessages, v1};
+    ///
+    /// let message = v1::ListMessagesRequest::from(ListMessages::new("ses-1").page_size(20));
+    /// assert_eq!((message.session_id.as_str(), message.page_size), ("ses-1", 20));
+    /// ```
+    ListMessages(ListMessagesRequest) {
+        /// Sets the number of messages in one answer, 1 to 1,000. Default: 50.
+        page_size: count,
+        /// Continues after the answer with this `next_page_token`.
+        page_token: text,
+    }
+}
+
+impl ListMessages {
+    /// Lists the messages of this session, from the oldest one on.
+    pub fn new(session_id: impl Into<String>) -> Self {
+        let session_id = session_id.into();
+        Self { message: v1::ListMessagesRequest { session_id, ..Default::default() } }
+    }
+}
+
+builder! {
     /// The events of a session to stream, for [`Sessions::events`](crate::Sessions::events).
     ///
     /// ```

@@ -197,38 +197,3 @@ impl WatchTasks {
         Self::default()
     }
 }
-
-builder! {
-    /// A decision about a call that waits for an approval, for
-    /// [`Tasks::resolve_approval`](crate::Tasks::resolve_approval).
-    ///
-    /// ```
-    /// use callpark_client::{ResolveApproval, v1};
-    ///
-    /// let request = ResolveApproval::new("bg-1", v1::ApprovalDecision::Allow).resolved_by("Ada");
-    /// let message = v1::ResolveApprovalRequest::from(request);
-    /// assert_eq!(message.decision(), v1::ApprovalDecision::Allow);
-    /// ```
-    ResolveApproval(ResolveApprovalRequest) {
-        /// Decides about this approval. Default: the open one.
-        approval_id: text,
-        /// Sets the reason, for the log. A denial shows it to the caller of the tool.
-        reason: text,
-        /// Sets the person who decided. Default: the name of the caller.
-        resolved_by: text,
-        /// Sets the id under which the request can be repeated, a UUID. Default: the client creates
-        /// one.
-        request_id: text,
-    }
-}
-
-impl ResolveApproval {
-    /// Decides about the open approval of a call: its background id, or its call id if it is not
-    /// parked.
-    pub fn new(background_id: impl Into<String>, decision: v1::ApprovalDecision) -> Self {
-        let (background_id, decision) = (background_id.into(), decision.into());
-        Self {
-            message: v1::ResolveApprovalRequest { background_id, decision, ..Default::default() },
-        }
-    }
-}

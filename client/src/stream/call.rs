@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use callpark_proto::v1::session_update::Control;
+use callpark_proto::v1::{session_event::Payload, session_update::Control};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -29,9 +29,10 @@ use crate::{
 /// attaches it to the same call, never starting the work a second time, and sends the events from the
 /// first one on. Those that have been delivered are dropped.
 ///
-/// The stream of a call ends after `tool_call_finished` or `tool_call_parked`; with `dry_run` it ends
-/// without an item. The stream of a turn includes the events of its calls and ends after
-/// `session_idle`, `session_error` or `session_shutdown`. Both end after an error.
+/// The stream of a call ends after `tool_call_finished` or `tool_call_parked`. The stream of a turn
+/// includes the events of its calls and ends after `session_idle` or `session_error`, or after the
+/// `tool_call_parked` of the turn itself with the reason BUDGET or DEADLINE. Both end after an error;
+/// with `dry_run` they end without an item.
 ///
 /// ```no_run
 /// use callpark_client::{Client, Error, RunTool, SessionItem};
@@ -61,7 +62,7 @@ impl CallStream {
             true => Completion::OnOk,
             false => Completion::Incomplete,
         };
-        let source = CallSource { request, cursor: Cursor::default(), completion };
+        let source = CallSource { request, cursor: Cursor::default(), turn_call: None, completion };
         Self { request_id, stream: ResumingStream::new(connection, source) }
     }
 
@@ -107,8 +108,8 @@ impl fmt::Debug for CallStream {
 /// A request that starts a call and streams its events.
 #[derive(Clone)]
 pub(crate) enum CallRequest {
-    Tool(v1::StreamToolRequest),
-    Turn(v1::StreamTurnRequest),
+    Tool(v1::RunToolRequest),
+    Turn(v1::RunTurnRequest),
 }
 
 impl CallRequest {
@@ -131,14 +132,7 @@ impl CallRequest {
     fn is_dry_run(&self) -> bool {
         match self {
             Self::Tool(request) => request.dry_run,
-            Self::Turn(_) => false,
-        }
-    }
-
-    fn ends_with(&self, event: &v1::SessionEvent) -> bool {
-        match self {
-            Self::Tool(_) => cursor::ends_tool_stream(event),
-            Self::Turn(_) => cursor::ends_turn_stream(event),
+            Self::Turn(request) => request.dry_run,
         }
     }
 }
@@ -146,7 +140,37 @@ impl CallRequest {
 struct CallSource {
     request: CallRequest,
     cursor: Cursor,
+    /// The id of the call that is the turn itself, or `None` if it is not known yet.
+    turn_call: Option<String>,
     completion: Completion,
+}
+
+impl CallSource {
+    /// Returns `true` for the last event of the stream.
+    fn ends_with(&mut self, event: &v1::SessionEvent) -> bool {
+        match (&self.request, &event.payload) {
+            (
+                CallRequest::Tool(_),
+                Some(Payload::ToolCallFinished(_) | Payload::ToolCallParked(_)),
+            )
+            | (CallRequest::Turn(_), Some(Payload::SessionIdle(_) | Payload::SessionError(_))) => {
+                true
+            }
+            (CallRequest::Turn(_), Some(Payload::ToolCallAccepted(accepted))) => {
+                // Only a turn has no tool.
+                if accepted.tool.is_empty() {
+                    self.turn_call = Some(event.call_id.clone());
+                }
+                false
+            }
+            (CallRequest::Turn(_), Some(Payload::ToolCallParked(parked))) => {
+                // A turn that was parked because its caller left is streamed to its end.
+                self.turn_call.as_ref() == Some(&event.call_id)
+                    && matches!(parked.reason(), v1::ParkReason::Budget | v1::ParkReason::Deadline)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl StreamSource for CallSource {
@@ -190,7 +214,7 @@ impl StreamSource for CallSource {
             let admission = self.cursor.admit(event);
             admission.count_in(&mut progress);
             if admission == Admission::New {
-                if self.request.ends_with(event) {
+                if self.ends_with(event) {
                     self.completion = Completion::Reached;
                 }
                 items.deliver();

@@ -108,19 +108,6 @@ pub(super) fn is_shutdown(event: &v1::SessionEvent) -> bool {
     matches!(event.payload, Some(Payload::SessionShutdown(_)))
 }
 
-/// Returns `true` for the last event of the stream of a tool call.
-pub(super) fn ends_tool_stream(event: &v1::SessionEvent) -> bool {
-    matches!(event.payload, Some(Payload::ToolCallFinished(_) | Payload::ToolCallParked(_)))
-}
-
-/// Returns `true` for the last event of the stream of a turn.
-pub(super) fn ends_turn_stream(event: &v1::SessionEvent) -> bool {
-    matches!(
-        event.payload,
-        Some(Payload::SessionIdle(_) | Payload::SessionError(_) | Payload::SessionShutdown(_))
-    )
-}
-
 /// Requests that the stream is reopened after the delay that a draining message asks for.
 pub(super) fn drain(draining: v1::Draining, progress: &mut Progress) {
     let delay = draining.retry_after.and_then(|delay| delay.try_into().ok());

@@ -40,11 +40,13 @@ pub struct TaskHandle {
     parked: Option<Arc<ParkedAnswer>>,
 }
 
-/// The answer with which the server parked a call.
+/// The answer with which the server parked a call or a turn.
 #[derive(Debug)]
 pub(crate) struct ParkedAnswer {
     pub(crate) session_id: String,
     pub(crate) call_id: String,
+    /// The id of the turn, or `None` for a call of a tool.
+    pub(crate) turn_id: Option<String>,
     pub(crate) replayed: bool,
     pub(crate) notice: v1::ParkedCall,
 }
@@ -73,6 +75,12 @@ impl TaskHandle {
     /// Returns the id of the parked call, or `None` if the handle was created from an id.
     pub fn call_id(&self) -> Option<&str> {
         self.parked.as_ref().map(|parked| parked.call_id.as_str())
+    }
+
+    /// Returns the id of the parked turn, or `None` if a call of a tool was parked or the handle was
+    /// created from an id.
+    pub fn turn_id(&self) -> Option<&str> {
+        self.parked.as_ref().and_then(|parked| parked.turn_id.as_deref())
     }
 
     /// Returns `true` if an earlier request with the same `request_id` started the call.

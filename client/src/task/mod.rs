@@ -64,8 +64,8 @@ impl<'a> Tasks<'a> {
     /// # Errors
     /// NOT_FOUND `SESSION_NOT_FOUND`, `TOOL_NOT_FOUND` or `MODEL_NOT_FOUND`; INVALID_ARGUMENT
     /// `ARGUMENTS_INVALID`; ALREADY_EXISTS `REQUEST_ID_REUSED`; ABORTED `SESSION_BUSY`;
-    /// FAILED_PRECONDITION `SESSION_CLOSED`; RESOURCE_EXHAUSTED `TASK_LIMIT`, `SESSION_LIMIT` or
-    /// `STORAGE_FULL`. After an error no work has been started.
+    /// FAILED_PRECONDITION `SESSION_CLOSED`; PERMISSION_DENIED `TOOL_NOT_ALLOWED`; RESOURCE_EXHAUSTED
+    /// `TASK_LIMIT` or `STORAGE_FULL`. After an error no work has been started.
     pub async fn start(
         self,
         request: impl Into<v1::StartRequest>,
@@ -241,19 +241,6 @@ impl<'a> Tasks<'a> {
     /// `SEQUENCE_TRIMMED`, after which the tasks have to be listed again.
     pub fn watch(self, request: impl Into<v1::WatchRequest>) -> WatchStream {
         WatchStream::new(self.connection, request.into())
-    }
-
-    /// Allows or denies a call that waits for an approval.
-    ///
-    /// # Errors
-    /// NOT_FOUND `TASK_NOT_FOUND`; FAILED_PRECONDITION `APPROVAL_NOT_OPEN`; ALREADY_EXISTS
-    /// `REQUEST_ID_REUSED`.
-    pub async fn resolve_approval(
-        self,
-        request: impl Into<v1::ResolveApprovalRequest>,
-    ) -> Result<v1::ResolveApprovalResponse, Error> {
-        let attempts = self.attempts("BackgroundTasks.ResolveApproval");
-        send(attempts, identify(request.into()), rpc!(background_tasks.resolve_approval)).await
     }
 
     /// Returns a summary of the tasks of a session, for its model and for a person.

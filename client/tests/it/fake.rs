@@ -104,6 +104,10 @@ pub(crate) type Streamed<Q, M> = Script<Q, Vec<Step<M>>>;
 pub(crate) struct Scripts {
     pub(crate) list_tools: Unary<v1::ListToolsRequest, v1::ListToolsResponse>,
     pub(crate) run_tool: Unary<v1::RunToolRequest, v1::RunToolResponse>,
+    pub(crate) run_turn: Unary<v1::RunTurnRequest, v1::RunTurnResponse>,
+    pub(crate) update_session: Unary<v1::UpdateSessionRequest, v1::UpdateSessionResponse>,
+    pub(crate) list_messages: Unary<v1::ListMessagesRequest, v1::ListMessagesResponse>,
+    pub(crate) server_info: Unary<v1::GetServerInfoRequest, v1::GetServerInfoResponse>,
     pub(crate) start: Unary<v1::StartRequest, v1::StartResponse>,
     pub(crate) get: Unary<v1::GetRequest, v1::GetResponse>,
     pub(crate) wait: Unary<v1::WaitRequest, v1::WaitResponse>,
@@ -116,8 +120,8 @@ pub(crate) struct Scripts {
         Unary<v1::AcknowledgeFollowUpRequest, v1::AcknowledgeFollowUpResponse>,
     pub(crate) retry_follow_up: Unary<v1::RetryFollowUpRequest, v1::RetryFollowUpResponse>,
     pub(crate) stream_session: Streamed<v1::StreamSessionRequest, v1::SessionUpdate>,
-    pub(crate) stream_tool: Streamed<v1::StreamToolRequest, v1::SessionUpdate>,
-    pub(crate) stream_turn: Streamed<v1::StreamTurnRequest, v1::SessionUpdate>,
+    pub(crate) stream_tool: Streamed<v1::RunToolRequest, v1::SessionUpdate>,
+    pub(crate) stream_turn: Streamed<v1::RunTurnRequest, v1::SessionUpdate>,
     pub(crate) watch: Streamed<v1::WatchRequest, v1::WatchResponse>,
 }
 

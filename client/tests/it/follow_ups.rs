@@ -192,7 +192,7 @@ async fn an_early_empty_answer_is_not_followed_by_a_request_at_once() {
 #[tokio::test(start_paused = true)]
 async fn interruptions_unavailable_and_rate_limits_are_waited_out() {
     let fake = Fake::start();
-    let limited = || refusal(Code::ResourceExhausted, Reason::RateLimited, Some(seconds(3)));
+    let limited = || refusal(Code::ResourceExhausted, other("RATE_LIMITED"), Some(seconds(3)));
     fake.lease_follow_ups.plays([
         Play::Fail(unavailable()),
         Play::Cut,

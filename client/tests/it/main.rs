@@ -12,6 +12,7 @@
 mod fake;
 mod follow_ups;
 mod leases;
+mod pages;
 mod parked;
 mod resume;
 mod service;

@@ -118,7 +118,7 @@ impl ToolRunner for Service {
 
     async fn stream_tool(
         &self,
-        request: Request<v1::StreamToolRequest>,
+        request: Request<v1::RunToolRequest>,
     ) -> Result<Response<Self::StreamToolStream>, Status> {
         stream(&self.scripts, &self.wires, |scripts| &scripts.stream_tool, request).await
     }
@@ -144,6 +144,27 @@ impl ToolRunner for Service {
         none()
     }
 
+    async fn update_session(
+        &self,
+        request: Request<v1::UpdateSessionRequest>,
+    ) -> Result<Response<v1::UpdateSessionResponse>, Status> {
+        self.play(&self.scripts.update_session, request).await
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<v1::ListMessagesRequest>,
+    ) -> Result<Response<v1::ListMessagesResponse>, Status> {
+        self.play(&self.scripts.list_messages, request).await
+    }
+
+    async fn get_server_info(
+        &self,
+        request: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+        self.play(&self.scripts.server_info, request).await
+    }
+
     async fn close_session(
         &self,
         _: Request<v1::CloseSessionRequest>,
@@ -153,16 +174,16 @@ impl ToolRunner for Service {
 
     async fn run_turn(
         &self,
-        _: Request<v1::RunTurnRequest>,
+        request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<v1::RunTurnResponse>, Status> {
-        none()
+        self.play(&self.scripts.run_turn, request).await
     }
 
     type StreamTurnStream = Messages<v1::SessionUpdate>;
 
     async fn stream_turn(
         &self,
-        request: Request<v1::StreamTurnRequest>,
+        request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<Self::StreamTurnStream>, Status> {
         stream(&self.scripts, &self.wires, |scripts| &scripts.stream_turn, request).await
     }
@@ -249,13 +270,6 @@ impl BackgroundTasks for Service {
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         stream(&self.scripts, &self.wires, |scripts| &scripts.watch, request).await
-    }
-
-    async fn resolve_approval(
-        &self,
-        _: Request<v1::ResolveApprovalRequest>,
-    ) -> Result<Response<v1::ResolveApprovalResponse>, Status> {
-        none()
     }
 
     async fn summarize(

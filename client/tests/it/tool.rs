@@ -53,7 +53,7 @@ async fn after_an_interruption_the_same_request_attaches_to_the_same_call() {
     assert_eq!(stream.duplicates(), 5);
     let id = stream.request_id();
     assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 4);
-    let sent = v1::StreamToolRequest::from(request().request_id(id));
+    let sent = v1::RunToolRequest::from(request().request_id(id));
     assert_eq!(fake.stream_tool.requests(), vec![sent; 3]);
 }
 

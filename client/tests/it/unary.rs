@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use callpark_client::{
-    Client, ClientOptions, Code, Origin, Reason, RetryBudget, RunOutcome, RunTool, TlsOptions,
-    TokenSource, v1,
+    Client, ClientOptions, Code, Origin, Reason, RetryBudget, RunOutcome, RunTool, RunTurn,
+    TlsOptions, TokenSource, v1,
 };
-use callpark_proto::v1::run_tool_response::Outcome;
+use callpark_proto::v1::{run_tool_response::Outcome, start_request::Work};
 use tokio::time::Instant;
 use tonic::Status;
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::{
     fake::{Fake, Play},
@@ -17,7 +17,14 @@ use crate::{
 };
 
 fn start() -> v1::StartRequest {
-    v1::StartRequest { session_id: "ses-1".to_owned(), ..Default::default() }
+    RunTool::new("build").session_id("ses-1").into()
+}
+
+fn id_of(request: &v1::StartRequest) -> &str {
+    match request.work.as_ref().unwrap() {
+        Work::ToolCall(call) => &call.request_id,
+        Work::Turn(turn) => &turn.request_id,
+    }
 }
 
 fn run() -> RunTool {
@@ -34,7 +41,7 @@ async fn a_start_without_an_answer_is_sent_again_with_the_same_id() {
 
     let asked = fake.start.requests();
     assert_eq!(asked.len(), 3);
-    assert_eq!(uuid::Uuid::parse_str(&asked[0].request_id).unwrap().get_version_num(), 4);
+    assert_eq!(uuid::Uuid::parse_str(id_of(&asked[0])).unwrap().get_version_num(), 4);
     assert!(asked.iter().all(|request| request == &asked[0]));
 }
 
@@ -66,16 +73,27 @@ async fn an_id_of_the_caller_is_kept_and_two_requests_have_two_ids() {
     let fake = Fake::start();
     fake.start.plays((0..3).map(|_| Play::Answer(v1::StartResponse::default())));
     let client = fake.client();
-    client
-        .tasks()
-        .start(v1::StartRequest { request_id: "mine".to_owned(), ..start() })
-        .await
-        .unwrap();
+    client.tasks().start(RunTurn::new("well?").request_id("mine")).await.unwrap();
+    client.tasks().start(RunTurn::new("well?")).await.unwrap();
     client.tasks().start(start()).await.unwrap();
-    client.tasks().start(start()).await.unwrap();
-    let ids: Vec<_> = fake.start.requests().into_iter().map(|asked| asked.request_id).collect();
+    let asked = fake.start.requests();
+    let ids: Vec<_> = asked.iter().map(id_of).collect();
     assert_eq!(ids[0], "mine");
+    assert!(!ids[1].is_empty() && !ids[2].is_empty());
     assert_ne!(ids[1], ids[2]);
+}
+
+#[test]
+fn a_start_in_the_background_has_no_settings_for_a_caller_that_waits() {
+    let call = RunTool::new("build").session_id("ses-1").dry_run().label("job", "7");
+    let waits = call.clone().call_budget(seconds(3)).on_disconnect(v1::OnDisconnect::Cancel);
+    let work = Some(Work::ToolCall(call.into()));
+    assert_eq!(v1::StartRequest::from(waits), v1::StartRequest { work, ..Default::default() });
+
+    let turn = RunTurn::new("well?").busy_policy(v1::BusyPolicy::Enqueue).detached();
+    let waits = turn.clone().call_budget(seconds(3)).on_disconnect(v1::OnDisconnect::Cancel);
+    let work = Some(Work::Turn(turn.into()));
+    assert_eq!(v1::StartRequest::from(waits), v1::StartRequest { work, ..Default::default() });
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,9 +264,13 @@ async fn without_a_token_nothing_is_sent() {
 #[tokio::test(start_paused = true)]
 async fn details_are_typed() {
     let mut details = ErrorDetails::new();
-    details.set_error_info("TASK_NOT_FOUND", "callpark", [("tenant".to_owned(), "a".to_owned())]);
+    let metadata = [("background_id".to_owned(), "bg-1".to_owned())];
+    details.set_error_info("TASK_NOT_FOUND", "callpark", metadata);
     details.set_resource_info("task", "bg-1", "", "it may have expired or never existed");
-    details.add_bad_request_violation("background_id", "is unknown");
+    let mut violation = FieldViolation::new("background_id", "is unknown");
+    violation.reason = "UNKNOWN_VALUE".to_owned();
+    details.set_bad_request(vec![violation]);
+    details.add_precondition_failure_violation("TASK_RUNNING", "bg-1", "is still running");
     details.set_request_info("req-7", "");
     let status = Status::with_error_details(Code::NotFound, "no such task", details);
     let fake = Fake::start();
@@ -256,14 +278,20 @@ async fn details_are_typed() {
     let error = fake.client().tasks().handle("bg-1").get().await.unwrap_err();
     assert_eq!((error.rpc(), error.reason()), ("BackgroundTasks.Get", Some(&Reason::TaskNotFound)));
     assert_eq!(error.resource().unwrap().name, "bg-1");
-    assert_eq!(error.field_violations()[0].subject, "background_id");
-    assert_eq!(error.details().metadata["tenant"], "a");
+    let violation = &error.field_violations()[0];
+    assert_eq!(
+        (violation.subject.as_str(), violation.reason.as_str()),
+        ("background_id", "UNKNOWN_VALUE")
+    );
+    assert_eq!(error.details().preconditions[0].reason, "TASK_RUNNING");
+    assert_eq!(error.metadata("background_id"), Some("bg-1"));
+    assert_eq!(error.metadata("tool"), None);
     assert_eq!(error.details().request_id, "req-7");
     assert!(!error.retryable());
     assert_eq!(
         error.to_string(),
         "BackgroundTasks.Get: no such task (NOT_FOUND, TASK_NOT_FOUND); background_id: is unknown; \
-         task bg-1. Check the id; the record may have expired. The server's log lists the request \
+         bg-1: is still running; task bg-1. Check the id; the record may have expired. The server's log lists the request \
          as req-7."
     );
 }

@@ -74,8 +74,8 @@ impl CallArgs {
         });
         let arguments = self.arguments(client).await?;
         Ok(PreparedCall {
-            session_id: self.session.unwrap_or_default(),
-            call: v1::ToolCall {
+            request: v1::RunToolRequest {
+                session_id: self.session.unwrap_or_default(),
                 tool: self.tool,
                 arguments: Some(json::to_struct(arguments)),
                 description,
@@ -124,44 +124,26 @@ impl CallArgs {
 /// A call of a tool that is ready to be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedCall {
-    /// Empty for a new session.
-    session_id: String,
-    call: v1::ToolCall,
+    request: v1::RunToolRequest,
 }
 
 impl PreparedCall {
     /// Converts the call to a request that starts it in the background.
     pub(crate) fn into_start(self) -> v1::StartRequest {
-        v1::StartRequest {
-            session_id: self.session_id,
-            work: Some(v1::start_request::Work::ToolCall(self.call)),
-            ..Default::default()
-        }
+        let work = Some(v1::start_request::Work::ToolCall(self.request));
+        v1::StartRequest { work, ..Default::default() }
     }
 
     /// Converts the call to a request that streams it within its budget.
-    pub(crate) fn into_stream(self, budget: Option<Duration>) -> v1::StreamToolRequest {
-        let Self { session_id, call } = self;
-        v1::StreamToolRequest {
-            session_id,
-            tool: call.tool,
-            arguments: call.arguments,
-            description: call.description,
-            call_budget: budget.map(to_wire),
-            execution_timeout: call.execution_timeout,
-            idle_timeout: call.idle_timeout,
-            detached: call.detached,
-            labels: call.labels,
-            follow_up: call.follow_up,
-            ..Default::default()
-        }
+    pub(crate) fn into_stream(self, budget: Option<Duration>) -> v1::RunToolRequest {
+        v1::RunToolRequest { call_budget: budget.map(to_wire), ..self.request }
     }
 }
 
 /// Returns the schema of a tool's arguments, or null if it declares none.
 async fn schema(client: &Client, name: &str) -> Result<Value, Failure> {
-    let answer = client.tools().list_with(v1::ListToolsRequest::default()).await?;
-    let tool = answer.tools.iter().find(|tool| tool.name == name).ok_or_else(|| {
+    let (tools, _) = list_tools(client, v1::ListToolsRequest::default()).await?;
+    let tool = tools.iter().find(|tool| tool.name == name).ok_or_else(|| {
         let text = format!("there is no tool `{name}`\nlist the tools with `callpark tools`");
         Failure::new(Exit::NotFound, text)
     })?;
@@ -177,4 +159,21 @@ async fn stdin() -> Result<String, Failure> {
     reading.flatten().map_err(|error| {
         Failure::io(format!("cannot read the arguments from standard input: {error}"))
     })
+}
+
+/// Lists all tools, page by page, and the sources that offer none now.
+pub(crate) async fn list_tools(
+    client: &Client,
+    mut request: v1::ListToolsRequest,
+) -> Result<(Vec<v1::Tool>, Vec<v1::UnavailableSource>), Failure> {
+    let (mut tools, mut unavailable) = (Vec::new(), Vec::new());
+    loop {
+        let page = client.tools().list_with(request.clone()).await?;
+        tools.extend(page.tools);
+        unavailable.extend(page.unavailable);
+        if page.next_page_token.is_empty() {
+            return Ok((tools, unavailable));
+        }
+        request.page_token = page.next_page_token;
+    }
 }

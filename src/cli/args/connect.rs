@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callpark_client::{Budget, Client, ClientOptions, RetryNotice, TlsOptions, TokenSource};
+use callpark_client::{Client, ClientOptions, RetryBudget, RetryNotice, TlsOptions, TokenSource};
 
 use crate::{
     app::config::{self, ClientConfig, ClientConfigError, Environment},
@@ -84,24 +84,20 @@ impl ConnectArgs {
             (None, None) => (TokenSource::None, TokenOrigin::OtherMachine),
         };
         let connection = Connection { endpoint: found.endpoint.clone(), token: origin };
-        let client = Client::new(ClientOptions {
-            endpoint: found.endpoint,
-            token,
-            tls: TlsOptions {
-                ca_file: self.ca_file,
-                certificate_file: self.cert_file,
-                key_file: self.key_file,
-                server_name: None,
-            },
-            on_retry: Some(Arc::new(note_retries(Instant::now()))),
+        let mut tls = TlsOptions::new();
+        tls.ca_file = self.ca_file;
+        tls.certificate_file = self.cert_file;
+        tls.key_file = self.key_file;
+        let options = ClientOptions::new(found.endpoint)
+            .with_token(token)
+            .with_tls(tls)
+            .with_on_retry(Arc::new(note_retries(Instant::now())))
             // A person waits: a server that accepts the connection and stays silent is reported
             // after seconds, and given up after half a minute.
-            keepalive_interval: KEEPALIVE,
-            keepalive_timeout: KEEPALIVE,
-            start_attempts: START_ATTEMPTS,
-            ..ClientOptions::default()
-        })?;
-        Ok((client, connection))
+            .with_keepalive_interval(KEEPALIVE)
+            .with_keepalive_timeout(KEEPALIVE)
+            .with_start_attempts(START_ATTEMPTS);
+        Ok((Client::new(options)?, connection))
     }
 }
 
@@ -110,7 +106,7 @@ impl ConnectArgs {
 fn note_retries(began: Instant) -> impl Fn(&RetryNotice<'_>) {
     move |notice| {
         let delay = format_span(notice.delay);
-        if notice.budget == Some(Budget::Resume) {
+        if notice.budget == Some(RetryBudget::Resume) {
             eprint_note(&format!("the connection was lost; retrying in {delay}"));
         } else if began.elapsed() >= KEEPALIVE {
             eprint_note(&format!("no answer from the server yet; retrying in {delay}"));

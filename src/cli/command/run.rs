@@ -139,10 +139,6 @@ async fn print_event(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>,
                 eprint_note(&progress(&report));
             }
         }
-        Some(Payload::ApprovalRequested(request)) => {
-            let approval = request.approval.unwrap_or_default();
-            eprint_note(&format!("waiting for approval: {}", approval.message));
-        }
         Some(Payload::ToolCallParked(parked)) => {
             eprint_parked(&parked);
             return Ok(Some(Exit::StillRunning));
@@ -155,13 +151,14 @@ async fn print_event(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>,
             Payload::ToolOutput(_)
             | Payload::ToolProgress(_)
             // Of no interest to the caller.
+            | Payload::ToolCallAccepted(_)
             | Payload::ToolCallStarted(_)
             | Payload::ToolCallCancelling(_)
-            | Payload::ApprovalResolved(_)
             | Payload::FollowUpScheduled(_)
             | Payload::FollowUpStarted(_)
             | Payload::FollowUpFinished(_)
             // Not events of a tool's call.
+            | Payload::SessionUpdated(_)
             | Payload::TurnStarted(_)
             | Payload::AssistantDelta(_)
             | Payload::ReasoningDelta(_)

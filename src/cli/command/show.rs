@@ -105,9 +105,6 @@ fn parked(task: &Task) -> String {
 
 fn outcome_rows(task: &Task) -> Rows {
     let mut rows = Rows::new();
-    if let Some(approval) = &task.approval {
-        rows.push(("approval", approval.message.clone()));
-    }
     if let Some(cancel) = &task.cancellation {
         let reason = if cancel.reason.is_empty() { "" } else { ": " };
         let time = relative_time(cancel.request_time.as_ref());

@@ -1,10 +1,10 @@
 //! `callpark tools`: the list of tools.
 
-use callpark_client::v1::ListToolsRequest;
+use callpark_client::v1::{ListToolsRequest, ListToolsResponse};
 
 use super::Context;
 use crate::cli::{
-    args::ids,
+    args::{call::list_tools, ids},
     error::Failure,
     exit::Exit,
     print::{lists, output::eprint_note},
@@ -22,20 +22,21 @@ pub(crate) struct ToolsArgs {
 }
 
 pub(crate) async fn run(args: ToolsArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let request = ListToolsRequest { session_id: args.session.unwrap_or_default() };
-    let answer = context.client.tools().list_with(request).await?;
+    let session_id = args.session.unwrap_or_default();
+    let request = ListToolsRequest { session_id, ..Default::default() };
+    let (tools, unavailable) = list_tools(&context.client, request).await?;
     if context.out.json {
-        context.out.document(&answer).await?;
-    } else if answer.tools.is_empty() {
+        let answer = ListToolsResponse { tools, unavailable, ..Default::default() };
+        return context.out.document(&answer).await.map(|()| Exit::Success);
+    }
+    if tools.is_empty() {
         eprint_note("no tools are available to you");
     } else {
-        context.out.table(&lists::tools(&answer.tools)).await?;
+        context.out.table(&lists::tools(&tools)).await?;
     }
-    if !context.out.json {
-        for source in answer.unavailable {
-            let name = source.source.unwrap_or_default().name;
-            eprint_note(&format!("tools of {name} are not available: {}", source.message));
-        }
+    for source in unavailable {
+        let name = source.source.unwrap_or_default().name;
+        eprint_note(&format!("tools of {name} are not available: {}", source.message));
     }
     Ok(Exit::Success)
 }

@@ -1,9 +1,9 @@
 //! Events of a session, each in one line for people.
 
 use callpark_client::v1::{
-    ApprovalRequested, ApprovalResolved, Progress, SessionEvent, SessionShutdown, State,
-    ToolCallCancelling, ToolCallFinished, ToolCallParked, ToolCallStarted, ToolOutput,
-    TurnRetrying, UsageReported, session_event::Payload, tool_call_finished::Outcome,
+    Kind, Progress, SessionEvent, SessionShutdown, State, ToolCallAccepted, ToolCallCancelling,
+    ToolCallFinished, ToolCallParked, ToolOutput, TurnRetrying, UsageReported,
+    session_event::Payload, tool_call_finished::Outcome,
 };
 
 use super::{
@@ -58,7 +58,8 @@ fn describe(payload: &Payload) -> (&'static str, String) {
         Payload::ReasoningDelta(delta) => ("reasoning_delta", quote(&delta.text)),
         Payload::AssistantMessage(message) => ("assistant_message", quote(&message.text)),
         Payload::TurnRetrying(retry) => ("turn_retrying", retrying(retry)),
-        Payload::ToolCallStarted(call) => ("tool_call_started", started(call)),
+        Payload::ToolCallAccepted(call) => ("tool_call_accepted", accepted(call)),
+        Payload::ToolCallStarted(call) => ("tool_call_started", tool_name(&call.tool, call.kind())),
         Payload::ToolOutput(piece) => ("tool_output", output(piece)),
         Payload::ToolProgress(report) => {
             ("tool_progress", report.progress.as_ref().map(progress).unwrap_or_default())
@@ -66,8 +67,6 @@ fn describe(payload: &Payload) -> (&'static str, String) {
         Payload::ToolCallParked(call) => ("tool_call_parked", parked(call)),
         Payload::ToolCallCancelling(cancel) => ("tool_call_cancelling", cancelling(cancel)),
         Payload::ToolCallFinished(call) => ("tool_call_finished", finished(call)),
-        Payload::ApprovalRequested(request) => ("approval_requested", approval_request(request)),
-        Payload::ApprovalResolved(answer) => ("approval_resolved", approval_answer(answer)),
         Payload::UsageReported(report) => ("usage_reported", usage(report)),
         Payload::FollowUpScheduled(follow_up) => {
             ("follow_up_scheduled", follow_up.background_id.clone())
@@ -80,6 +79,10 @@ fn describe(payload: &Payload) -> (&'static str, String) {
         Payload::SessionError(error) => {
             ("session_error", format!("{} {}", error.code, quote(&error.message)))
         }
+        Payload::SessionUpdated(update) => {
+            let paths = update.update_paths.join(", ");
+            ("session_updated", format!("{paths} by {}", update.requested_by))
+        }
         Payload::SessionShutdown(shutdown) => ("session_shutdown", closed(shutdown)),
     }
 }
@@ -88,19 +91,23 @@ fn retrying(retry: &TurnRetrying) -> String {
     format!("attempt {} in {}", retry.attempt, format_wire_span(retry.delay.as_ref()))
 }
 
-fn started(call: &ToolCallStarted) -> String {
-    let pending = if call.state() == State::Pending { " (pending)" } else { "" };
+fn accepted(call: &ToolCallAccepted) -> String {
     let arguments = match (&call.arguments, call.arguments_omitted_bytes) {
         (Some(arguments), _) => json::from_struct(arguments).to_string(),
         (None, 0) => String::new(),
         (None, bytes) => format!("({} of arguments omitted)", count(bytes, "byte")),
     };
     let arguments = first_line(&arguments, TEXT_CHARACTERS_MAX);
-    let tool = match call.tool.as_str() {
-        "" => label(call.kind()),
+    let tool = tool_name(&call.tool, call.kind());
+    format!("{tool} {arguments}").trim_end().to_owned()
+}
+
+/// Returns the name of a tool, or the kind of a call that has none.
+fn tool_name(tool: &str, kind: Kind) -> String {
+    match tool {
+        "" => label(kind),
         tool => tool.to_owned(),
-    };
-    format!("{tool}{pending} {arguments}").trim_end().to_owned()
+    }
 }
 
 fn output(output: &ToolOutput) -> String {
@@ -134,15 +141,6 @@ fn finished(call: &ToolCallFinished) -> String {
     parts.push(format_wire_span(call.elapsed.as_ref()));
     parts.retain(|part| !part.is_empty());
     parts.join(", ")
-}
-
-fn approval_request(request: &ApprovalRequested) -> String {
-    request.approval.as_ref().map(|approval| quote(&approval.message)).unwrap_or_default()
-}
-
-fn approval_answer(answer: &ApprovalResolved) -> String {
-    let decision = label(answer.decision());
-    format!("{decision} by {} {}", answer.resolved_by, quote(&answer.reason))
 }
 
 fn usage(report: &UsageReported) -> String {

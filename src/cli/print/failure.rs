@@ -1,6 +1,6 @@
 //! Failures of commands, in one or two lines that say what to do next.
 
-use callpark_client::{Code, Error, Origin, Violation};
+use callpark_client::{Code, Error, Origin, Reason, Violation};
 
 use super::{output::eprint_line, time::format_span};
 use crate::cli::{connection::Connection, error::Failure};
@@ -63,17 +63,21 @@ fn server_error(error: &Error) -> String {
 /// Returns what to do about an error of the server, or `None` if its message says it all.
 fn hint(error: &Error) -> Option<String> {
     let hint = match error.reason() {
-        "TASK_NOT_FOUND" => "list the tasks with `callpark list`",
-        "SESSION_NOT_FOUND" => "list the sessions with `callpark sessions`",
-        "FOLLOW_UP_NOT_FOUND" => "list the follow-ups with `callpark follow-ups`",
-        "TOOL_NOT_FOUND" => {
+        Some(Reason::TaskNotFound) => "list the tasks with `callpark list`",
+        Some(Reason::SessionNotFound) => "list the sessions with `callpark sessions`",
+        Some(Reason::FollowUpNotFound) => "list the follow-ups with `callpark follow-ups`",
+        Some(Reason::ToolNotFound) => {
             "list the tools with `callpark tools`; with --session it lists those that a session \
              allows"
         }
-        "ARGUMENTS_INVALID" => "see the arguments of each tool with `callpark tools --json`",
-        "SESSION_CLOSED" => "use another session, or leave out --session to create a new one",
-        "TASK_RUNNING" => "stop it first with `callpark cancel`",
-        "TASK_LIMIT" => "find tasks to cancel with `callpark list --state running`",
+        Some(Reason::ArgumentsInvalid) => {
+            "see the arguments of each tool with `callpark tools --json`"
+        }
+        Some(Reason::SessionClosed) => {
+            "use another session, or leave out --session to create a new one"
+        }
+        Some(Reason::TaskRunning) => "stop it first with `callpark cancel`",
+        Some(Reason::TaskLimit) => "find tasks to cancel with `callpark list --state running`",
         _ => return retry_or_log_hint(error),
     };
     Some(hint.to_owned())

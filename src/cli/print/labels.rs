@@ -1,7 +1,7 @@
 //! Names of the contract's enumeration values on the command line.
 
 use callpark_client::v1::{
-    ApprovalDecision, FollowUpPolicy, FollowUpState, Kind, OutputStream, ParkReason, PayloadKind,
+    EndReason, FollowUpPolicy, FollowUpState, Kind, OutputStream, ParkReason, PayloadKind,
     SessionState, State, StopReason,
 };
 
@@ -30,7 +30,7 @@ macro_rules! labeled {
 }
 
 labeled!(
-    ApprovalDecision: "APPROVAL_DECISION_",
+    EndReason: "END_REASON_",
     FollowUpPolicy: "FOLLOW_UP_POLICY_",
     FollowUpState: "FOLLOW_UP_STATE_",
     Kind: "KIND_",
@@ -71,9 +71,9 @@ mod tests {
 
     #[test]
     fn every_value_of_an_enumeration_is_found() {
-        assert_eq!(values::<State>().len(), 9);
+        assert_eq!(values::<State>().len(), 8);
         assert_eq!(values::<Kind>().len(), 5);
         assert_eq!(values::<FollowUpState>().last(), Some(&FollowUpState::DeadLettered));
-        assert_eq!(values::<PayloadKind>().last(), Some(&PayloadKind::SessionShutdown));
+        assert_eq!(values::<PayloadKind>().last(), Some(&PayloadKind::SessionUpdated));
     }
 }

@@ -92,7 +92,6 @@ pub(crate) fn eprint_end(state: State, reason: &str, result: Option<&ToolResult>
         State::Unspecified
         | State::Pending
         | State::Running
-        | State::InputRequired
         | State::Cancelling
         | State::TimedOut
         | State::Cancelled

@@ -244,9 +244,8 @@ impl Attempt<'_> {
         });
         let (asked, handle) = (StartRequest { start, request: None }, spec.handle.clone());
         let work = Work::Followed(events.boxed());
-        let started =
-            spec.engine.calls().accept(&spec.principal, handle, spec.session_id, asked, work, None);
-        match started.await {
+        let calls = spec.engine.calls();
+        match calls.accept(&spec.principal, handle, spec.session_id, asked, work, None).await {
             Ok(Started::Call(handle)) => Ok(handle),
             Ok(Started::DryRun(_)) => {
                 Err(turn_error(&Error::Internal("a call of an agent was not recorded".into())))

@@ -20,9 +20,9 @@ use crate::engine::{Engine, Error};
 use crate::machine::{Command, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
-    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal,
-    Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
-    TurnReport, Usage,
+    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal, Session,
+    SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
+    Usage,
 };
 use crate::tool::{InProcess, ToolContext};
 

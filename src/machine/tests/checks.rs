@@ -51,7 +51,7 @@ pub(super) fn check_stops_are_allowed(
             Command::Lose { call_id, .. } => *call_id == id && ends,
             Command::Timeout { call_id, .. } => *call_id == id && !ends,
             Command::Cancel(cancel) => cancel.call_id == id,
-            Command::Disconnect { call_id } => {
+            Command::Disconnect { call_id, .. } => {
                 *call_id == id
                     && !call.is_task()
                     && call.policy.on_disconnect == OnDisconnect::Cancel

@@ -167,7 +167,7 @@ fn only_a_finished_task_can_be_deleted() {
     let start = world.task("shell");
     let task = world.start(start);
     let delete = Command::Delete { call_id: task };
-    assert_eq!(world.send(delete.clone()), Err(Refusal::TaskRunning));
+    assert_eq!(world.send(delete.clone()), Err(Refusal::TaskRunning { call_id: task }));
     assert!(world.is_live(task));
 
     world.succeed(task);

@@ -18,7 +18,10 @@ fn reject_refuses_while_a_task_is_live() {
     assert_eq!(world.state(task), State::Running, "a call in the foreground is no task");
 
     let second = Start { concurrency: Concurrency::Reject, ..world.task("shell") };
-    assert_eq!(world.try_start(second), Err(Refusal::Busy { live: 1 }));
+    assert_eq!(
+        world.try_start(second),
+        Err(Refusal::Busy { session_id: world.session_id(), live: 1 })
+    );
     world.succeed(task);
     start(&mut world, Concurrency::Reject);
 }

@@ -100,15 +100,18 @@ fn one_has_it_and_the_second_who_comes_is_refused() {
     let id = ended(&mut world);
     let mine = lease("mine", &world);
     order(&mut world, id, mine.clone()).expect("leased");
-    assert_eq!(order(&mut world, id, mine), Err(Refusal::FollowUpTaken));
+    assert_eq!(order(&mut world, id, mine), Err(Refusal::FollowUpTaken { call_id: id }));
     let other = acknowledge("other", DeliveryOutcome::Delivered);
-    assert_eq!(order(&mut world, id, other), Err(Refusal::LeaseExpired));
+    assert_eq!(order(&mut world, id, other), Err(Refusal::LeaseExpired { call_id: id }));
     let done = acknowledge("mine", DeliveryOutcome::Delivered);
     order(&mut world, id, done.clone()).expect("taken");
     assert_eq!(state(&world, id), FollowUpState::Delivered);
     let again = order(&mut world, id, done);
     assert!(matches!(again, Ok(Reply::FollowUp { again: true, .. })), "{again:?}");
-    assert_eq!(order(&mut world, id, acknowledge("mine", failed())), Err(Refusal::LeaseExpired));
+    assert_eq!(
+        order(&mut world, id, acknowledge("mine", failed())),
+        Err(Refusal::LeaseExpired { call_id: id })
+    );
     let expires = record(&world, id).expire_time.expect("a time");
     assert_eq!(expires.since(record(&world, id).update_time), RETENTION);
 }
@@ -209,7 +212,7 @@ fn a_claimed_one_is_not_delivered_by_another_turn() {
         ..second.turn.clone().expect("a turn")
     };
     let second = Start { turn: Some(delivery), ..second };
-    assert_eq!(world.try_start(second), Err(Refusal::FollowUpTaken));
+    assert_eq!(world.try_start(second), Err(Refusal::FollowUpTaken { call_id: id }));
 }
 
 #[test]

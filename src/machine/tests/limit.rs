@@ -4,7 +4,10 @@ use super::super::{Concurrency, Effect, Refusal, Start};
 use super::world::{GRACE, World};
 use crate::model::{CallId, State, TaskLimitPolicy};
 
-const FULL: Refusal = Refusal::TaskLimit { limit: 2 };
+/// The refusal of a start when both places are taken.
+fn full(world: &World) -> Refusal {
+    Refusal::TaskLimit { session_id: world.session_id(), limit: 2 }
+}
 
 fn full_of_tasks() -> (World, [CallId; 2]) {
     let mut world = World::with_limit(2, TaskLimitPolicy::EvictOldest);
@@ -53,7 +56,8 @@ fn when_none_is_parked_there_is_no_room() {
         world.start(call);
     }
     let new = world.call("shell");
-    assert_eq!(world.try_start(new), Err(FULL), "calls in the foreground have a caller that waits");
+    let full = full(&world);
+    assert_eq!(world.try_start(new), Err(full), "calls in the foreground have a caller that waits");
 }
 
 #[test]
@@ -80,7 +84,8 @@ fn tasks_that_ignore_their_eviction_gather_up_to_twice_the_limit() {
     }
     assert_eq!(world.projection.session.live_tasks, 4);
     let new = world.task("shell");
-    assert_eq!(world.try_start(new), Err(FULL));
+    let full = full(&world);
+    assert_eq!(world.try_start(new), Err(full));
 
     world.stop(first);
     let new = world.task("shell");

@@ -12,7 +12,10 @@ pub(super) fn park(world: &mut World, call_id: CallId) {
 }
 
 fn disconnect(world: &mut World, call_id: CallId) {
-    assert_eq!(world.send(Command::Disconnect { call_id }), Ok(Reply::Done));
+    assert_eq!(
+        world.send(Command::Disconnect { call_id, reason: ParkReason::Disconnected }),
+        Ok(Reply::Done)
+    );
 }
 
 fn start_with_budget(world: &mut World, budget: Duration) -> CallId {
@@ -27,11 +30,15 @@ fn start_with_on_disconnect(world: &mut World, on_disconnect: OnDisconnect) -> C
     world.start(start)
 }
 
+/// The events of a call that is parked in the decision that accepts it.
+const PARKED_AT_ONCE: [PayloadKind; 3] =
+    [PayloadKind::ToolCallAccepted, PayloadKind::ToolCallStarted, PayloadKind::ToolCallParked];
+
 #[test]
 fn a_budget_of_zero_parks_in_the_same_decision() {
     let mut world = World::new();
     let call = start_with_budget(&mut world, Duration::ZERO);
-    assert_eq!(world.emitted(call), [PayloadKind::ToolCallStarted, PayloadKind::ToolCallParked]);
+    assert_eq!(world.emitted(call), PARKED_AT_ONCE);
     assert_eq!(world.record(call).park_reason, Some(ParkReason::BackgroundStart));
     assert_eq!(world.last.effects, [Effect::Run(call)], "no clock for a budget that is used up");
 }
@@ -42,13 +49,13 @@ fn a_background_start_parks_in_the_same_decision() {
     let policy = CallPolicy { call_budget: Some(MINUTE), ..CallPolicy::default() };
     let start = Start { policy, ..world.task("shell") };
     let task = world.start(start);
-    assert_eq!(world.emitted(task), [PayloadKind::ToolCallStarted, PayloadKind::ToolCallParked]);
+    assert_eq!(world.emitted(task), PARKED_AT_ONCE);
     assert_eq!(world.record(task).park_reason, Some(ParkReason::BackgroundStart));
     assert_eq!(world.last.effects, [Effect::Run(task)], "it holds no caller");
-    let Payload::ToolCallStarted(started) = &world.last.events[0].payload else {
+    let Payload::ToolCallAccepted(accepted) = &world.last.events[0].payload else {
         panic!("{:?}", world.last.events)
     };
-    assert!(started.background);
+    assert!(accepted.background);
 }
 
 #[test]
@@ -132,6 +139,7 @@ fn a_caller_that_leaves_after_the_end_changes_nothing() {
     let mut world = World::new();
     let call = start_with_on_disconnect(&mut world, OnDisconnect::Cancel);
     world.succeed(call);
-    assert_eq!(world.send(Command::Disconnect { call_id: call }), Ok(Reply::NotLive));
+    let disconnect = Command::Disconnect { call_id: call, reason: ParkReason::Disconnected };
+    assert_eq!(world.send(disconnect), Ok(Reply::NotLive));
     assert_eq!(world.last.changes, []);
 }

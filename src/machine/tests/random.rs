@@ -169,12 +169,8 @@ impl Node {
             Happening::Cancel { call, force } => {
                 self.any_call(call).map(|id| Command::Cancel(Cancel { force, ..cancel(id) }))
             }
-            Happening::CallerLeaves(index) => {
-                self.any_call(index).map(|call_id| Command::Disconnect { call_id })
-            }
-            Happening::DeadlineNears(index) => self
-                .any_call(index)
-                .map(|call_id| Command::Park { call_id, reason: ParkReason::Deadline }),
+            Happening::CallerLeaves(index) => self.disconnect(index, ParkReason::Disconnected),
+            Happening::DeadlineNears(index) => self.disconnect(index, ParkReason::Deadline),
             Happening::Lose(index) => self
                 .any_call(index)
                 .map(|call_id| Command::Lose { call_id, last_known: Timestamp::default() }),
@@ -190,6 +186,10 @@ impl Node {
         if let Some(command) = command {
             let _ = self.send(command);
         }
+    }
+
+    fn disconnect(&self, index: Index, reason: ParkReason) -> Option<Command> {
+        self.any_call(index).map(|call_id| Command::Disconnect { call_id, reason })
     }
 
     fn start_as(&mut self, wishes: Wishes) {

@@ -25,7 +25,8 @@ fn a_call_with_a_slot_runs_at_once_and_starts_its_timers() {
 
     assert_eq!(world.state(call), State::Running);
     assert_eq!(world.record(call).start_time, Some(world.now));
-    assert_eq!(world.emitted(call), [PayloadKind::ToolCallStarted]);
+    let both = [PayloadKind::ToolCallAccepted, PayloadKind::ToolCallStarted];
+    assert_eq!(world.emitted(call), both);
     let effects = [
         Effect::Run(call),
         Effect::Arm(call, Timer::Execution, 2 * MINUTE),
@@ -43,6 +44,7 @@ fn without_a_slot_a_call_is_pending_until_it_has_one() {
     let call = world.start(start);
     assert_eq!((world.state(call), world.record(call).start_time), (State::Pending, None));
     assert_eq!(world.last.effects, [Effect::Reserve(call)]);
+    assert_eq!(world.emitted(call), [PayloadKind::ToolCallAccepted]);
 
     // The execution timeout counts from here: waiting for a slot isn't running.
     world.later(MINUTE);
@@ -127,10 +129,16 @@ fn a_session_that_is_closing_or_closed_takes_no_call() {
     let call = world.start(call);
     let _ = world.close();
     let late = world.call("shell");
-    assert_eq!(world.try_start(late), Err(Refusal::SessionClosed));
+    assert_eq!(
+        world.try_start(late),
+        Err(Refusal::SessionClosed { session_id: world.session_id() })
+    );
     world.stop(call);
     let late = world.call("shell");
-    assert_eq!(world.try_start(late), Err(Refusal::SessionClosed));
+    assert_eq!(
+        world.try_start(late),
+        Err(Refusal::SessionClosed { session_id: world.session_id() })
+    );
 }
 
 #[test]
@@ -141,7 +149,10 @@ fn at_its_limit_a_session_refuses_until_a_call_has_ended() {
     let second = world.call("shell");
     world.start(second);
     let third = world.call("shell");
-    assert_eq!(world.try_start(third), Err(Refusal::TaskLimit { limit: 2 }));
+    assert_eq!(
+        world.try_start(third),
+        Err(Refusal::TaskLimit { session_id: world.session_id(), limit: 2 })
+    );
 
     world.succeed(first);
     let third = world.call("shell");
@@ -149,17 +160,17 @@ fn at_its_limit_a_session_refuses_until_a_call_has_ended() {
 }
 
 #[test]
-fn the_event_of_a_start_has_the_arguments_unless_they_are_too_large_for_an_event() {
+fn the_event_of_an_acceptance_has_the_arguments_unless_they_are_too_large_for_an_event() {
     let mut world = World::new();
     for (bytes, is_whole) in [(0, true), (1, false)] {
         let arguments_bytes = EVENT_ARGUMENTS_BYTES_MAX as u64 + bytes;
         let start = Start { arguments_bytes, ..world.call("shell") };
         world.start(start);
-        let Payload::ToolCallStarted(started) = &world.last.events[0].payload else {
+        let Payload::ToolCallAccepted(accepted) = &world.last.events[0].payload else {
             panic!("{:?}", world.last.events)
         };
-        assert_eq!(started.arguments.is_some(), is_whole);
-        assert_eq!(started.arguments_omitted_bytes, if is_whole { 0 } else { arguments_bytes });
+        assert_eq!(accepted.arguments.is_some(), is_whole);
+        assert_eq!(accepted.arguments_omitted_bytes, if is_whole { 0 } else { arguments_bytes });
     }
 }
 

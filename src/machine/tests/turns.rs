@@ -41,7 +41,10 @@ fn the_policy_says_what_a_second_prompt_does() {
     let mut world = World::new();
     let first = start(&mut world, BusyPolicy::Reject);
     let refused = turn(&mut world, BusyPolicy::Reject);
-    assert_eq!(world.try_start(refused), Err(Refusal::TurnRunning));
+    assert_eq!(
+        world.try_start(refused),
+        Err(Refusal::TurnRunning { session_id: world.session_id() })
+    );
     let second = start(&mut world, BusyPolicy::Enqueue);
     assert_eq!(world.state(second), State::Pending);
     let third = start(&mut world, BusyPolicy::Interrupt);
@@ -76,6 +79,7 @@ fn reports_become_events_messages_and_sums() {
     assert_eq!((end.usage.input_tokens, end.usage.requests), (6, 2));
     assert_eq!(world.projection.session.usage, Some(end.usage));
     let expected = [
+        PayloadKind::ToolCallAccepted,
         PayloadKind::ToolCallStarted,
         PayloadKind::UsageReported,
         PayloadKind::UsageReported,
@@ -97,7 +101,7 @@ fn a_retry_moves_the_attempt_of_what_follows() {
     report(&mut world, id, TurnReport::Retrying { attempt: 2, delay, error });
     report(&mut world, id, TurnReport::Text("good".into()));
     let attempts: Vec<u32> = world.log.iter().map(|event| event.attempt).collect();
-    assert_eq!(attempts, [1, 1, 1, 2]);
+    assert_eq!(attempts, [1, 1, 1, 1, 2]);
 }
 
 #[test]
@@ -142,7 +146,10 @@ fn a_full_session_takes_a_turn_but_no_queue_of_them() {
     let id = start(&mut world, BusyPolicy::Enqueue);
     assert_eq!(world.state(id), State::Running);
     let second = turn(&mut world, BusyPolicy::Enqueue);
-    assert_eq!(world.try_start(second), Err(Refusal::TaskLimit { limit: 1 }));
+    assert_eq!(
+        world.try_start(second),
+        Err(Refusal::TaskLimit { session_id: world.session_id(), limit: 1 })
+    );
     let control = Start { is_control: true, ..world.call("check") };
     let control = world.start(control);
     let finish =

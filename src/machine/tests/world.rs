@@ -181,6 +181,10 @@ impl World {
         self.record(id).state
     }
 
+    pub(super) fn session_id(&self) -> SessionId {
+        self.projection.session.id
+    }
+
     pub(super) fn is_live(&self, id: CallId) -> bool {
         self.projection.call(id).is_some()
     }

@@ -23,7 +23,7 @@ pub(crate) use field::{
     FieldReader, Fingerprint, InvalidRequest, Violation, ViolationReason, fingerprint,
 };
 pub(crate) use filter::{
-    PageQuery, ToolView, list_messages_query, list_query, list_sessions_query, list_tools_query,
+    ToolView, list_messages_query, list_query, list_sessions_query, list_tools_query,
 };
 pub(crate) use follow_up::{
     Acknowledgement, acknowledge_request, follow_up_state_name, follow_up_with_message,

@@ -9,9 +9,9 @@ use super::world::{
     request, sequences, tenant, whole,
 };
 use crate::model::{
-    Call, CallId, CallPolicy, Cancellation, Failure, FailureCode, FollowUpPolicy, OnDisconnect,
-    Outcome, OutputStream, PayloadKind, Progress, Session, SessionState, State, StopCause,
-    Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
+    Call, CallId, CallPolicy, CancelCause, Cancellation, Failure, FailureCode, FollowUpPolicy,
+    OnDisconnect, Outcome, OutputStream, PayloadKind, Progress, Session, SessionState, State,
+    StopCause, Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
 };
 use crate::store::{
     Append, CallQuery, ChangeQuery, LogEvent, OutputFrom, OutputQuery, OutputSelection,
@@ -106,7 +106,7 @@ fn full_call(call: Call) -> Call {
             requested_by: "someone".to_owned(),
             reason: "why not".to_owned(),
             acknowledged_time: Some(at(6)),
-            evicted: true,
+            cause: CancelCause::Evicted,
             survivors: vec![Survivor { pid: 7, command: "sleep".to_owned() }],
         }),
         stopping: Some(Stopping { cause: StopCause::IdleTimeout, time: at(5) }),

@@ -1,6 +1,6 @@
 //! Follow-ups that are due.
 
-use super::world::{Log, at, new_put, tenant};
+use super::world::{SessionWriter, at, new_put, tenant};
 use crate::model::{
     CallId, Delivery, FollowUp, FollowUpState, Lease, SessionId, Tenant, Timestamp,
 };

@@ -50,14 +50,14 @@ pub(super) async fn filters_keep_what_matches_and_move_on(store: &dyn Store) {
     let (one, two) = (CallId::random(), CallId::random());
     let of = |sequence, kind, call_id| StoredEvent { kind, call_id, ..event(sequence) };
     let events = vec![
-        of(1, PayloadKind::ToolCallStarted, Some(one)),
-        of(2, PayloadKind::ToolCallStarted, Some(two)),
+        of(1, PayloadKind::ToolCallAccepted, Some(one)),
+        of(2, PayloadKind::ToolCallAccepted, Some(two)),
         of(3, PayloadKind::ToolOutput, Some(one)),
         of(4, PayloadKind::ToolCallFinished, Some(one)),
         of(5, PayloadKind::SessionShutdown, None),
     ];
     log.commit(store, Append { events, ..log.append() }).await;
-    let (started, output) = (PayloadKind::ToolCallStarted, PayloadKind::ToolOutput);
+    let (started, output) = (PayloadKind::ToolCallAccepted, PayloadKind::ToolOutput);
     for (kinds, call_id, scan_max, expected, scanned_to) in [
         (vec![], None, 9, &[1, 2, 3, 4, 5][..], 5),
         (vec![started], None, 9, &[1, 2], 5),

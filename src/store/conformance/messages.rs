@@ -43,7 +43,7 @@ pub(super) async fn the_oldest_are_forgotten(store: &dyn Store) {
 }
 
 pub(super) async fn pages_of_a_history_are_in_order(store: &dyn Store) {
-    let mut log = Log::stored(store, 0).await;
+    let mut log = SessionWriter::stored(store, 0).await;
     put(store, &mut log, 1, 5).await;
     let id = log.id();
     let bytes = SIZE as usize;

@@ -216,7 +216,7 @@ impl<'a> WriteTransaction<'a> {
             self.put_event.execute(params![
                 session_key,
                 SqlU64(event.sequence),
-                event.kind as u8,
+                event.kind.number(),
                 event.call_id.as_ref().map(CallId::as_bytes),
                 position.map(|position| position.stream.number()),
                 position.map(|position| SqlU64(position.offset)),

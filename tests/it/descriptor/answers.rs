@@ -11,7 +11,7 @@ use super::targets::Target;
 use crate::support::TestServer;
 use crate::support::wire::{bad_fields, first_answer, only_reason, with_token};
 
-/// How long any answer may take, on a machine with other things to do.
+/// The longest time for any answer, on a machine with other things to do.
 pub const ANSWER_SECONDS_MAX: u64 = 10;
 
 /// The largest error, with its text as it is escaped on the wire: clients take 16 KiB of metadata.
@@ -23,17 +23,17 @@ pub struct Question<'a> {
     pub method: &'a str,
     /// The field that is tried.
     pub target: &'a Target,
-    /// What is tried with it.
+    /// The case that is tried with it.
     pub case: Case,
     /// The whole request.
     pub body: Vec<u8>,
 }
 
-/// What an answer comes to: OK, or a code and a reason.
+/// A comparable form of an answer: OK, or a code and a reason.
 pub type Answer = Result<(), (Code, Option<String>)>;
 
-/// What comes of an error, for comparing.
-pub fn told(answer: &Result<(), Status>) -> Answer {
+/// Returns the comparable form of an answer.
+pub fn comparable(answer: &Result<(), Status>) -> Answer {
     answer.as_ref().copied().map_err(|status| (status.code(), only_reason(status)))
 }
 
@@ -45,7 +45,7 @@ pub async fn ask(server: &TestServer, method: &str, body: Vec<u8>) -> Option<Res
     answer.ok().map(|answer| answer.map(|_| ()))
 }
 
-/// Sends all of them, two at a time, and tells what is wrong with the answers.
+/// Sends all of them, two at a time, and returns what is wrong with the answers.
 pub async fn complaints<'a>(
     server: &TestServer,
     good: &Answer,
@@ -69,18 +69,18 @@ fn complaint(
     good: &Answer,
     answer: &Result<(), Status>,
 ) -> Option<String> {
-    let told = told(answer);
+    let found = comparable(answer);
     let is_met = match case.expected {
-        Expected::AsGood => told == *good,
-        Expected::NotServed => is(&told, Code::Unimplemented, "NOT_IMPLEMENTED"),
+        Expected::AsGood => found == *good,
+        Expected::NotServed => is(&found, Code::Unimplemented, "NOT_IMPLEMENTED"),
         Expected::Undecodable | Expected::TooDeep => {
-            is(&told, Code::InvalidArgument, "INVALID_FIELD")
+            is(&found, Code::InvalidArgument, "INVALID_FIELD")
         }
         Expected::TooLarge => {
-            let code = told.as_ref().err().map(|(code, _)| *code);
+            let code = found.as_ref().err().map(|(code, _)| *code);
             matches!(code, Some(Code::InvalidArgument | Code::ResourceExhausted))
         }
-        Expected::Refused(code, reason) => is(&told, code, reason),
+        Expected::Refused(code, reason) => is(&found, code, reason),
     };
     let Err(status) = answer else {
         return (!is_met).then(|| format!("accepted, not {:?}", case.expected));
@@ -97,15 +97,15 @@ fn complaint(
     (bytes > ERROR_BYTES_MAX).then(|| format!("an error of {bytes} bytes: {text}"))
 }
 
-fn is(told: &Answer, code: Code, reason: &str) -> bool {
-    *told == Err((code, Some(reason.to_owned())))
+fn is(found: &Answer, code: Code, reason: &str) -> bool {
+    *found == Err((code, Some(reason.to_owned())))
 }
 
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'%' || byte == b' '
 }
 
-/// What is wrong with an error that must say where the fault lies.
+/// Returns the complaint about an error that must name the field at fault and doesn't.
 fn unnamed(target: &Target, expected: Expected, status: &Status) -> Option<String> {
     let fields = bad_fields(status);
     let names = |field: &String| {
@@ -123,5 +123,5 @@ fn unnamed(target: &Target, expected: Expected, status: &Status) -> Option<Strin
         Expected::AsGood | Expected::NotServed | Expected::Refused(..) => return None,
     };
     let is_named = is_named && only_reason(status).is_some() && !fields.is_empty();
-    (!is_named).then(|| format!("{fields:?} and the text don't tell of `{}`", target.path))
+    (!is_named).then(|| format!("{fields:?} and the text don't name `{}`", target.path))
 }

@@ -4,7 +4,7 @@ use super::cases::{Case, Expected, NAMED, case};
 use super::encode::{delimited, json};
 use super::structs::{Nest, keys, nested};
 
-/// What is tried in place of the content of a field, and how it must be answered.
+/// The encoded content of a field, with a description and the expected answer.
 pub type Bomb = (&'static str, Vec<u8>, Expected);
 
 /// The cases of a field of this type.

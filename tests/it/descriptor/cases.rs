@@ -1,4 +1,4 @@
-//! What is tried with a field, and how it must be answered.
+//! Cases that are tried with a field, and the answers that are expected.
 
 use prost_reflect::{FieldDescriptor, Kind};
 use tonic::Code;
@@ -12,15 +12,15 @@ use super::texts;
 /// One thing that is tried with a field.
 #[derive(Debug)]
 pub struct Case {
-    /// What it is, for people.
+    /// A description for people.
     pub how: &'static str,
     /// The field as it goes over the wire; nothing when it is left out.
     pub bytes: Vec<u8>,
-    /// How it must be answered.
+    /// The expected answer.
     pub expected: Expected,
 }
 
-/// How a request must be answered.
+/// The expected answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Expected {
     /// As the good request is.
@@ -206,7 +206,7 @@ fn choices(field: &FieldDescriptor) -> Vec<Case> {
     cases
 }
 
-/// What can't be read as this field at all.
+/// Returns the cases that cannot be decoded as this field at all.
 fn undecodable(field: &FieldDescriptor) -> Vec<Case> {
     let at = field.number();
     let unreadable = |how, bytes| case(how, bytes, Expected::Undecodable);
@@ -225,7 +225,7 @@ fn undecodable(field: &FieldDescriptor) -> Vec<Case> {
     }
 }
 
-/// What is tried where the answer is the same whatever comes.
+/// Returns the cases for a field whose value does not matter to the answer.
 fn anything(field: &FieldDescriptor) -> Vec<Case> {
     let at = field.number();
     let values = match field.kind() {

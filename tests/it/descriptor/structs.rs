@@ -1,11 +1,11 @@
-//! What is tried with JSON in messages: at its bounds, over them, and far over them.
+//! JSON in messages: at its bounds, over them, and far over them.
 
 use super::cases::{Case, Expected, HUGE, MANY, NAMED, case};
 use super::encode::{delimited, json};
 
 const AS_GOOD: Expected = Expected::AsGood;
 
-/// How deep arguments may be, and how large.
+/// The bounds of arguments: depth and bytes.
 const DEPTH_MAX: usize = 32;
 const BYTES_MAX: usize = 1 << 20;
 
@@ -62,7 +62,7 @@ pub fn keys(count: usize) -> Vec<u8> {
     (0..count).flat_map(|n| json::field(&format!("{n:05x}"), b"")).collect()
 }
 
-/// What lies in what.
+/// The kinds of nesting.
 #[derive(Debug, Clone, Copy)]
 pub enum Nest {
     /// Objects in objects.

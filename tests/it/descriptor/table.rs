@@ -1,9 +1,9 @@
-//! What the contract says of every field of every request. The numbers are those of the comments in
-//! `proto/callpark/v1`; where these have none, those of `src/model/limits.rs`.
+//! The rules of the contract for every field of every request. The numbers are those of the
+//! comments in `proto/callpark/v1`; where these have none, those of `src/model/limits.rs`.
 
 use Rule::*;
 
-/// What a field takes.
+/// The rule for the values of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// The id of a session; an optional one may be empty.
@@ -24,7 +24,7 @@ pub enum Rule {
     Turn,
     /// A text that must not be empty.
     Prompt { bytes_max: usize },
-    /// What comes with a prompt, whose fields have no rules of their own.
+    /// The attachments of a prompt, whose own fields have no rules.
     Attachments { count_max: usize, bytes_max: usize },
     /// Names of tools, or none.
     Tools { count_max: usize },
@@ -34,9 +34,9 @@ pub enum Rule {
     AnyText,
     /// An absolute path, or nothing.
     Path { bytes_max: usize },
-    /// What an answer gave to go on with, or nothing.
+    /// A page token from an earlier answer, or nothing.
     PageToken,
-    /// What an answer gave to compare with, or nothing.
+    /// An epoch from an earlier answer, or nothing.
     Epoch,
     /// At most 64 labels.
     Labels,

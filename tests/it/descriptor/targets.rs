@@ -10,7 +10,7 @@ use super::table::{Rule, rule_of};
 pub struct Target {
     /// As an error names it: `tool_call.arguments`.
     pub path: String,
-    /// What the contract says of it.
+    /// The rule of the contract for it.
     pub rule: Rule,
     /// The field itself.
     pub place: Place,
@@ -18,7 +18,7 @@ pub struct Target {
     parents: Vec<FieldDescriptor>,
 }
 
-/// What a target is.
+/// The place of a target in its request.
 #[derive(Debug, Clone)]
 pub enum Place {
     /// A field.
@@ -55,7 +55,7 @@ impl Target {
         }
     }
 
-    /// The name that a decoder's error has: of a choice it doesn't tell which field was wrong.
+    /// The name that a decoder's error has: of a choice it doesn't name the field that was wrong.
     pub fn name(&self) -> String {
         match &self.place {
             Place::OneOf(choice) => choice.name().to_owned(),
@@ -73,7 +73,7 @@ impl Target {
     }
 }
 
-/// All targets of a request. Fields that the table doesn't know are told in `unknown`.
+/// All targets of a request. Fields that the table doesn't know are added to `unknown`.
 pub fn targets(
     request: &MessageDescriptor,
     is_served: bool,

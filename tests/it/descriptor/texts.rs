@@ -1,4 +1,4 @@
-//! What is tried with texts, names, ids and labels.
+//! Cases for texts, names, ids and labels.
 
 use callpark_proto::v1::{self, content::Kind};
 use prost::Message as _;
@@ -79,7 +79,7 @@ pub fn cases(rule: Rule, at: u32) -> Vec<Case> {
     }
 }
 
-/// Nothing, and texts that nobody means.
+/// Nothing, and texts that are there by mistake.
 fn odd(at: u32, empty: Expected, other: Expected) -> Vec<Case> {
     vec![
         case("unset", Vec::new(), empty),

@@ -21,7 +21,7 @@ type = "object"
 /// The name of a follow-up that there isn't.
 const NO_FOLLOW_UP: &str = "fu-00000000000040008000000000000001";
 
-/// What good requests are about.
+/// The objects that good requests refer to.
 pub struct World {
     session_id: String,
     closed_id: String,
@@ -118,7 +118,7 @@ fn good_of_follow_ups(method: &str) -> Vec<u8> {
     let follow_up_id = NO_FOLLOW_UP.to_owned();
     match method {
         "BackgroundTasks/ListFollowUps" => Vec::new(),
-        // Nobody waits for one.
+        // There is no caller that waits for one.
         "BackgroundTasks/LeaseFollowUps" => {
             let wait = millis(0);
             v1::LeaseFollowUpsRequest { wait, ..Default::default() }.encode_to_vec()
@@ -135,7 +135,7 @@ fn good_of_follow_ups(method: &str) -> Vec<u8> {
     }
 }
 
-/// How the good request of a method is answered.
+/// Returns the answer to the good request of a method.
 pub fn good_answer(method: &str) -> Answer {
     match method {
         "BackgroundTasks/AcknowledgeFollowUp" | "BackgroundTasks/RetryFollowUp" => {

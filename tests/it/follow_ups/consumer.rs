@@ -63,7 +63,7 @@ async fn a_handler_is_given_each_until_it_has_succeeded_once() {
 }
 
 #[tokio::test]
-async fn what_a_stopped_consumer_had_is_to_be_had_at_once() {
+async fn the_leases_of_a_stopped_consumer_are_available_at_once() {
     let server = TestServer::with(&QUICK).await;
     let session = new_session(&server).await;
     let id = followed(&server, &session, "true").await;

@@ -1,5 +1,5 @@
-//! `kill -9` between the end of a task and the mark that its agent has heard: nothing is lost, and
-//! nothing is heard twice.
+//! `kill -9` between the end of a task and the mark that its follow-up is delivered: nothing is lost,
+//! and nothing is delivered twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,16 +10,15 @@ use tonic::Streaming;
 
 use super::*;
 use crate::support::program::{Clients, Program, Site};
+use crate::support::proofs::proof;
 use crate::support::streams::replay_of;
 use crate::support::{request_id, seed};
 use crate::turns::{Endpoint, config, prompt, says};
 
-/// What the model says whenever it is asked.
-const HEARD: &str = "heard";
+/// The model's answer to every request.
+const ANSWER: &str = "noted";
 /// More answers than are asked for, whatever is killed.
 const ANSWERS: usize = 2_000;
-/// Kills at random moments.
-const KILLS: u32 = 200;
 
 /// A home with a model, and a session whose agent has said something.
 struct World {
@@ -31,7 +30,7 @@ struct World {
 
 impl World {
     async fn new() -> (Self, Program) {
-        let endpoint = Endpoint::new(vec![says(HEARD); ANSWERS]).await;
+        let endpoint = Endpoint::new(vec![says(ANSWER); ANSWERS]).await;
         let site = Site::new();
         let file = site.write("callpark.toml", &config(&endpoint, "")).display().to_string();
         let mut world = Self { site, endpoint, file, session_id: String::new() };
@@ -42,7 +41,7 @@ impl World {
         world.session_id = session.into_inner().session.expect("a session").session_id;
         let request = prompt(&world.session_id, "hi");
         let turn = soon("a turn", clients.tools.clone().run_turn(request)).await;
-        assert_eq!(turn.expect("an answer").into_inner().final_text, HEARD);
+        assert_eq!(turn.expect("an answer").into_inner().final_text, ANSWER);
         (world, server)
     }
 
@@ -51,7 +50,7 @@ impl World {
         self.site.serve(&flags).await
     }
 
-    /// A task that the agent must hear of, if the server answers.
+    /// Starts a task that has a follow-up; `None` if the server does not answer.
     async fn start(&self, clients: &Clients, command: &str) -> Option<String> {
         let request =
             v1::StartRequest { request_id: request_id(), ..follow(&self.session_id, command) };
@@ -81,7 +80,7 @@ impl World {
         events
     }
 
-    /// Waits until nobody has to hear of anything any more: the log.
+    /// Waits until no follow-up is left to deliver, and returns the log.
     async fn settled(&self, clients: &Clients) -> Vec<v1::SessionEvent> {
         let open = [State::Pending, State::Leased].map(i32::from).to_vec();
         let request = v1::ListFollowUpsRequest {
@@ -102,8 +101,8 @@ impl World {
         self.log(clients).await
     }
 
-    /// Each of these tasks was heard of once, and the history holds one message for each turn that
-    /// told of some.
+    /// Each of these tasks was delivered once, and the history holds one message for each turn that
+    /// delivered some.
     async fn check(&self, clients: &Clients, ids: &[String]) {
         let log = self.settled(clients).await;
         let mut delivered: BTreeMap<&str, usize> = BTreeMap::new();
@@ -125,13 +124,17 @@ impl World {
             assert_eq!(delivered.get(follow_up_of(id).as_str()), Some(&1), "{id}");
         }
         assert!(delivered.values().all(|count| *count == 1), "{delivered:?}");
-        let heard = turns.iter().filter(|turn| ends.contains(turn)).count();
+        let delivering = turns.iter().filter(|turn| ends.contains(turn)).count();
         let request = prompt(&self.session_id, "well?");
         soon("a turn", clients.tools.clone().run_turn(request)).await.expect("an answer");
         let last = self.endpoint.requests().len() - 1;
         let messages = self.endpoint.messages(last);
         let said = messages.iter().filter(|message| message["role"] == "assistant").count();
-        assert_eq!(said, 1 + heard, "one for the first prompt, and one a turn that told");
+        assert_eq!(
+            said,
+            1 + delivering,
+            "one for the first prompt, and one for each delivering turn"
+        );
     }
 }
 
@@ -177,7 +180,8 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     let mut random = StdRng::seed_from_u64(seed());
     let (world, mut server) = World::new().await;
     let mut ids = Vec::new();
-    for _ in 0..KILLS {
+    let kills = proof(200, 20);
+    for _ in 0..kills {
         let clients = server.connect();
         for _ in 0..random.random_range(0..3) {
             ids.extend(world.start(&clients, "echo x").await);
@@ -188,6 +192,6 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
         server = world.serve().await;
     }
     println!("{} tasks, {} requests", ids.len(), world.endpoint.requests().len());
-    assert!(ids.len() > 100, "too little has happened to tell");
+    assert!(ids.len() > kills / 2, "too little has happened");
     world.check(&server.connect(), &ids).await;
 }

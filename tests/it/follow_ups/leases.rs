@@ -8,7 +8,7 @@ use crate::support::{check_reason, request_id};
 use v1::FollowUpPolicy as Policy;
 
 #[tokio::test]
-async fn an_end_and_its_follow_up_are_told_one_behind_the_other() {
+async fn an_end_and_its_follow_up_are_consecutive_events() {
     let server = TestServer::start().await;
     let session = new_session(&server).await;
     let id = followed(&server, &session, "echo done; exit 3").await;
@@ -50,7 +50,7 @@ async fn only_ends_that_the_policy_asks_for_give_one() {
 }
 
 #[tokio::test]
-async fn whoever_waits_hears_of_the_end_and_says_that_it_has() {
+async fn a_waiting_consumer_gets_the_end_and_acknowledges_it() {
     let server = TestServer::start().await;
     let session = new_session(&server).await;
     let gate = Gate::new(&server, "a");
@@ -76,11 +76,11 @@ async fn whoever_waits_hears_of_the_end_and_says_that_it_has() {
     assert!(follow_up.expire_time.is_some() && follow_up.lease_expire_time.is_none());
     assert!(acknowledge(&server, &lease, None).await.expect("taken again").replayed);
     assert!(lease_now(&server, &session).await.is_empty());
-    let told = story(&log_of(&server, &session).await);
-    assert_eq!(told, ["scheduled", "started 1", "DELIVERED 1"]);
+    let events = story(&log_of(&server, &session).await);
+    assert_eq!(events, ["scheduled", "started 1", "DELIVERED 1"]);
 }
 
-/// What can be leased without waiting.
+/// Leases all follow-ups that are available without waiting.
 async fn lease_now(server: &TestServer, session_id: &str) -> Vec<v1::LeasedFollowUp> {
     lease(server, v1::LeaseFollowUpsRequest { wait: millis(0), ..lease_of(session_id) }).await
 }
@@ -116,20 +116,20 @@ async fn the_same_request_has_the_same_leases_and_renews_them() {
     let other = v1::LeaseFollowUpsRequest { max_follow_ups: 1, ..request };
     let status = server.tasks.clone().lease_follow_ups(other).await.expect_err("another");
     check_reason(&status, Code::AlreadyExists, "REQUEST_ID_REUSED");
-    let told = story(&log_of(&server, &session).await);
-    assert_eq!(told[3..], ["started 1", "started 1", "DELIVERED 1"]);
+    let events = story(&log_of(&server, &session).await);
+    assert_eq!(events[3..], ["started 1", "started 1", "DELIVERED 1"]);
 }
 
 #[tokio::test]
-async fn nobody_hears_of_what_was_cancelled_acknowledged_deleted_or_closed() {
+async fn cancelled_acknowledged_deleted_or_closed_tasks_have_no_delivery() {
     let server = TestServer::start().await;
     let session = new_session(&server).await;
     let reasons = |follow_ups: Vec<v1::FollowUp>| -> Vec<String> {
-        let told = follow_ups.into_iter().map(|follow_up| {
+        let texts = follow_ups.into_iter().map(|follow_up| {
             assert_eq!(follow_up.state(), State::Suppressed, "{follow_up:?}");
             follow_up.reason
         });
-        told.collect()
+        texts.collect()
     };
     let cancelled = followed(&server, &session, "sleep 1000").await;
     let request = v1::CancelRequest { background_id: cancelled, force: true, ..Default::default() };
@@ -173,7 +173,7 @@ async fn nobody_hears_of_what_was_cancelled_acknowledged_deleted_or_closed() {
 }
 
 #[tokio::test]
-async fn a_task_that_had_to_make_room_is_told_of() {
+async fn an_evicted_task_has_a_follow_up() {
     let server = TestServer::start().await;
     let request = v1::CreateSessionRequest {
         max_live_tasks: 1,

@@ -5,6 +5,7 @@ use tonic::Code;
 
 use super::*;
 use crate::support::check_reason;
+use crate::support::proofs::proof;
 use crate::support::streams::{ended, log_of, new_session};
 
 /// `google.rpc.Code`.
@@ -34,8 +35,8 @@ async fn the_fourth_attempt_succeeds_after_three_that_fail() {
     }
     let lease = leased(&server, &session).await;
     acknowledge(&server, &lease, None).await.expect("taken");
-    let told = story(&log_of(&server, &session).await);
-    assert_eq!(told[told.len() - 3..], ["PENDING 3", "started 4", "DELIVERED 4"]);
+    let events = story(&log_of(&server, &session).await);
+    assert_eq!(events[events.len() - 3..], ["PENDING 3", "started 4", "DELIVERED 4"]);
 }
 
 #[tokio::test]
@@ -71,7 +72,7 @@ async fn a_lease_that_runs_out_is_handed_out_again_and_the_old_one_is_refused() 
     followed(&server, &session, "true").await;
     let request = v1::LeaseFollowUpsRequest { lease_duration: millis(50), ..lease_of(&session) };
     let old = lease(&server, request).await.remove(0);
-    // It hangs: nothing is said before somebody else has it.
+    // It hangs until another consumer has the lease.
     let new = leased(&server, &session).await;
     assert_eq!(
         (record(&new).follow_up_id.as_str(), record(&new).attempt),
@@ -86,13 +87,13 @@ async fn a_lease_that_runs_out_is_handed_out_again_and_the_old_one_is_refused() 
     acknowledge(&server, &new, None).await.expect("taken");
     let status = acknowledge(&server, &old, None).await.expect_err("stale still");
     check_reason(&status, Code::FailedPrecondition, "LEASE_EXPIRED");
-    let told = story(&log_of(&server, &session).await);
-    assert_eq!(told, ["scheduled", "started 1", "PENDING 1", "started 2", "DELIVERED 2"]);
+    let events = story(&log_of(&server, &session).await);
+    assert_eq!(events, ["scheduled", "started 1", "PENDING 1", "started 2", "DELIVERED 2"]);
 }
 
 #[tokio::test]
-async fn what_is_given_back_was_no_attempt() {
-    // With the pauses of every day: it is to be had at once.
+async fn a_released_lease_is_no_attempt() {
+    // With the default backoff: it is available at once.
     let server = TestServer::start().await;
     let session = new_session(&server).await;
     followed(&server, &session, "true").await;
@@ -119,7 +120,7 @@ async fn leases_and_dead_letters_outlast_the_server() {
 }
 
 #[tokio::test]
-async fn what_two_consumers_race_for_one_gets() {
+async fn a_follow_up_that_two_consumers_race_for_goes_to_one() {
     let server = TestServer::with(&QUICK).await;
     let session = new_session(&server).await;
     const TASKS: usize = 40;
@@ -141,36 +142,37 @@ async fn what_two_consumers_race_for_one_gets() {
     all.sort();
     all.dedup();
     assert_eq!(all.len(), TASKS);
-    let told = story(&log_of(&server, &session).await);
-    let count = |what: &str| told.iter().filter(|word| *word == what).count();
+    let events = story(&log_of(&server, &session).await);
+    let count = |what: &str| events.iter().filter(|word| *word == what).count();
     assert_eq!((count("started 1"), count("DELIVERED 1")), (TASKS, TASKS));
 }
 
-/// A Wait that acknowledges races a consumer, a thousand times: one of them is told, never both or
+/// A Wait that acknowledges races a consumer, many times: one of them gets the end, never both or
 /// neither.
 #[tokio::test]
 async fn an_acknowledged_result_is_delivered_or_not_but_never_both() {
     let server = TestServer::with_tools(vec![crate::in_process::count()]).await;
-    const ROUNDS: usize = 1_000;
     const SESSIONS: usize = 10;
+    let rounds = proof(1_000, 100);
     let sessions = (0..SESSIONS).map(|_| async {
         let session = new_session(&server).await;
         let mut delivered = 0;
-        for round in 0..ROUNDS / SESSIONS {
+        for round in 0..rounds / SESSIONS {
             delivered += usize::from(race(&server, &session, round % 2 == 0).await);
         }
         let follow_ups = list_all(&server, &session).await;
         let count = |state| follow_ups.iter().filter(|one| one.state() == state).count();
-        let (told, spared) = (count(State::Delivered), count(State::Suppressed));
-        assert_eq!((told, told + spared), (delivered, ROUNDS / SESSIONS));
+        let (delivered_here, spared) = (count(State::Delivered), count(State::Suppressed));
+        assert_eq!((delivered_here, delivered_here + spared), (delivered, rounds / SESSIONS));
         delivered
     });
     let delivered: usize = join_all(sessions).await.into_iter().sum();
-    println!("{delivered} of {ROUNDS} were delivered");
-    assert!(delivered > 0 && delivered < ROUNDS, "one of them is always faster");
+    println!("{delivered} of {rounds} were delivered");
+    assert!(delivered > 0 && delivered < rounds, "one of them is always faster");
 }
 
-/// Whether the consumer had it. A Wait that comes late, behind another one, gives it a chance.
+/// Returns whether the consumer got the follow-up. With `late`, the Wait follows another one, to
+/// give the consumer a chance.
 async fn race(server: &TestServer, session: &str, late: bool) -> bool {
     let call = v1::ToolCall {
         tool: "count".into(),

@@ -1,4 +1,4 @@
-//! Follow-ups: what an agent hears of tasks that have ended.
+//! Follow-ups: notices to an agent about tasks that have ended.
 
 use std::cell::Cell;
 
@@ -21,7 +21,7 @@ mod turns_faults;
 /// Pauses between attempts are short here.
 const QUICK: [(&str, &str); 2] = [("follow-up-delay", "2ms"), ("model-retry-delay", "2ms")];
 
-/// A bash command in the background whose every end the agent must hear of.
+/// A bash command in the background whose end always has a follow-up.
 fn follow(session_id: &str, command: &str) -> v1::StartRequest {
     with_policy(session_id, command, v1::FollowUpPolicy::OnFinish)
 }
@@ -60,7 +60,7 @@ fn lease_of(session_id: &str) -> v1::LeaseFollowUpsRequest {
     }
 }
 
-/// What a request for follow-ups is answered with.
+/// Leases follow-ups, and returns the answer.
 async fn lease(server: &TestServer, request: v1::LeaseFollowUpsRequest) -> Vec<v1::LeasedFollowUp> {
     let answer = soon("a lease", server.tasks.clone().lease_follow_ups(request)).await;
     answer.expect("an answer").into_inner().follow_ups
@@ -94,9 +94,9 @@ async fn acknowledge(
     answer.map(tonic::Response::into_inner)
 }
 
-/// What the log tells of follow-ups: the task's digits, and what has become of it.
+/// Returns the follow-up events of a log as short lines: the task's digits, and the new state.
 fn story(events: &[v1::SessionEvent]) -> Vec<String> {
-    let told = events.iter().filter_map(|event| match event.payload.as_ref()? {
+    let lines = events.iter().filter_map(|event| match event.payload.as_ref()? {
         Payload::FollowUpScheduled(scheduled) => {
             assert_eq!(scheduled.background_id, event.call_id.replace("call-", "bg-"));
             Some("scheduled".to_owned())
@@ -108,7 +108,7 @@ fn story(events: &[v1::SessionEvent]) -> Vec<String> {
         }
         _ => None,
     });
-    told.collect()
+    lines.collect()
 }
 
 /// All events of a session up to the one with which so many of its follow-ups have come to this state.

@@ -1,4 +1,4 @@
-//! Agents that work here are woken: a turn tells them of what has ended.
+//! Agents that run here are woken: a turn delivers the follow-ups.
 
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ async fn agent_session(server: &TestServer, endpoint: &Endpoint) -> String {
     session
 }
 
-/// Who says what in a request: the role and the text.
+/// Returns the role and the text of each message of a request.
 fn conversation(messages: &[Value]) -> Vec<(&str, &str)> {
     messages
         .iter()
@@ -57,10 +57,10 @@ async fn a_call_that_parked_wakes_its_agent_when_it_ends() {
     endpoint.then(says("it failed, as it should"));
     let events = until(&server, &session, 1, State::Delivered).await;
     assert_eq!(story(&events), ["scheduled", "started 1", "DELIVERED 1"]);
-    // Its turn tells what it heard, as a tool's words and not as a person's.
-    let told = endpoint.messages(2);
-    let told = conversation(&told);
-    let (role, text) = told[told.len() - 1];
+    // The turn shows it as the message of a tool, not as a person's.
+    let messages = endpoint.messages(2);
+    let messages = conversation(&messages);
+    let (role, text) = messages[messages.len() - 1];
     assert_eq!(role, "user");
     for word in [&id, "failed", "exit code 3", "the result", "not from a person", "data"] {
         assert!(text.contains(word), "{word}: {text}");
@@ -73,12 +73,12 @@ async fn a_call_that_parked_wakes_its_agent_when_it_ends() {
         Some(Payload::TurnStarted(started)) => Some((&event.turn_id, &started.follow_up_ids)),
         _ => None,
     });
-    let (turn_id, told) = starts.last().expect("a turn");
-    assert_eq!((&follow_up.turn_id, told), (turn_id, &vec![follow_up_of(&id)]));
+    let (turn_id, follow_ups) = starts.last().expect("a turn");
+    assert_eq!((&follow_up.turn_id, follow_ups), (turn_id, &vec![follow_up_of(&id)]));
     let last = short(&events);
     let last = last.iter().rfind(|line| line.starts_with("idle")).expect("an end");
     assert_eq!(last, "idle STOP_REASON_END_TURN \"it failed, as it should\"");
-    // The history keeps what the agent made of it, and nothing that nobody has said.
+    // The history keeps the agent's answer, and no message that neither side has sent.
     endpoint.then(says("yes"));
     turn(&server, prompt(&session, "well?")).await;
     let history = endpoint.messages(3);
@@ -92,7 +92,7 @@ async fn three_ends_at_once_are_one_turn() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;
-    // Until the turn that runs has ended nobody is told; then all are told together.
+    // Nothing is delivered until the running turn has ended; then all are, together.
     let (hold, gate) = (Gate::new(&server, "hold"), Gate::new(&server, "go"));
     let mut ids = Vec::new();
     for number in 1..=3 {
@@ -108,25 +108,25 @@ async fn three_ends_at_once_are_one_turn() {
             ended(&server, id).await;
         }
         // The next round begins when the call has ended.
-        endpoint.then(says("held, and heard"));
+        endpoint.then(says("held, and noted"));
         hold.open();
     };
     let (answer, ()) = tokio::join!(running, meanwhile);
-    assert_eq!(answer.final_text, "held, and heard");
+    assert_eq!(answer.final_text, "held, and noted");
     let events = until(&server, &session, 3, State::Delivered).await;
-    assert_eq!(endpoint.requests().len(), 3, "no other turn tells of them");
+    assert_eq!(endpoint.requests().len(), 3, "no other turn delivers them");
     let messages = endpoint.messages(2);
     let (_, text) = *conversation(&messages).last().expect("a message");
     assert!((1..=3).all(|number| text.contains(&format!("result {number}"))), "{text}");
-    let told = story(&events);
+    let events = story(&events);
     assert_eq!(
-        told[3..],
+        events[3..],
         ["started 1", "started 1", "started 1", "DELIVERED 1", "DELIVERED 1", "DELIVERED 1"]
     );
 }
 
 #[tokio::test]
-async fn ends_while_a_turn_says_its_last_words_are_one_turn_after_it() {
+async fn ends_during_the_last_message_of_a_turn_are_one_turn_after_it() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;
@@ -161,7 +161,7 @@ async fn ends_while_a_turn_says_its_last_words_are_one_turn_after_it() {
 }
 
 #[tokio::test]
-async fn what_the_agent_has_waited_for_it_is_not_told_again() {
+async fn an_end_that_the_agent_has_waited_for_is_not_delivered_again() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = new_session(&server).await;
@@ -178,11 +178,11 @@ async fn what_the_agent_has_waited_for_it_is_not_told_again() {
     };
     let (answer, ()) = tokio::join!(running, meanwhile);
     assert_eq!(answer.final_text, "quick");
-    // It may have ended before the model came to wait: then it was told between the rounds.
+    // It may have ended before the model came to wait: then it was delivered between the rounds.
     let follow_up = list(&server, &session).await.remove(0);
     let is_settled = matches!(follow_up.state(), State::Suppressed | State::Delivered);
     assert!(is_settled, "{follow_up:?}");
-    assert_eq!(endpoint.requests().len(), 3, "nobody is woken for it");
+    assert_eq!(endpoint.requests().len(), 3, "no turn is started for it");
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_session_may_do_without() {
 }
 
 #[tokio::test]
-async fn a_turn_in_the_background_is_told_to_whoever_started_it() {
+async fn the_end_of_a_background_turn_is_delivered_to_its_starter() {
     let endpoint = Endpoint::new(vec![says("")]).await;
     let server = serve(&endpoint).await;
     let turn = v1::AgentTurn {
@@ -231,7 +231,7 @@ async fn a_turn_in_the_background_is_told_to_whoever_started_it() {
 }
 
 #[tokio::test]
-async fn what_a_turn_did_is_kept_with_its_message() {
+async fn the_work_of_a_turn_is_kept_with_its_message() {
     let endpoint = Endpoint::new(vec![]).await;
     let mut server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;
@@ -259,8 +259,8 @@ async fn what_a_turn_did_is_kept_with_its_message() {
     let arguments = tool["arguments"].as_str().expect("text");
     assert!(arguments.contains("--password=[redacted]"), "{arguments}");
     assert!(!body.contains("hunter2"), "{body}");
-    let told = note["told"].as_str().expect("text");
-    assert!(told.contains("more characters]") && told.chars().count() < 4_100, "{told}");
+    let text = note["told"].as_str().expect("text");
+    assert!(text.contains("more characters]") && text.chars().count() < 4_100, "{text}");
 }
 
 /// However much they have written, and whatever they were for, all fit into one event.
@@ -291,11 +291,11 @@ async fn many_that_say_much_are_one_prompt() {
     };
     tokio::join!(running, meanwhile);
     let events = until(&server, &session, TASKS, State::Delivered).await;
-    let told = events.iter().rev().find_map(|event| match &event.payload {
+    let start = events.iter().rev().find_map(|event| match &event.payload {
         Some(Payload::TurnStarted(started)) => Some((event.encoded_len(), started)),
         _ => None,
     });
-    let (bytes, started) = told.expect("a turn");
+    let (bytes, started) = start.expect("a turn");
     assert_eq!(started.follow_up_ids.len(), TASKS);
     assert!(bytes < 256 * 1024, "{bytes}");
 }

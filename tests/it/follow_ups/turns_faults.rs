@@ -1,4 +1,4 @@
-//! Agents that fail while they are told, and records that can't be told of.
+//! Agents that fail during a delivery, and follow-ups that cannot be delivered.
 
 use super::*;
 use crate::support::streams::{ended, log_of, new_session};
@@ -27,11 +27,11 @@ async fn a_turn_that_fails_is_tried_again_and_leaves_nothing_in_the_history() {
     for _ in 0..3 {
         endpoint.then(refuses());
     }
-    endpoint.then(says("heard"));
+    endpoint.then(says("noted"));
     followed(&server, &session, "echo x").await;
     let events = until(&server, &session, 1, State::Delivered).await;
-    let told = story(&events);
-    assert_eq!(told[told.len() - 3..], ["PENDING 3", "started 4", "DELIVERED 4"]);
+    let events = story(&events);
+    assert_eq!(events[events.len() - 3..], ["PENDING 3", "started 4", "DELIVERED 4"]);
     let follow_up = list(&server, &session).await.remove(0);
     let error = follow_up.last_error.expect("an error");
     assert!(error.message.starts_with("model_request_refused: "), "{error:?}");
@@ -44,11 +44,11 @@ async fn a_turn_that_fails_is_tried_again_and_leaves_nothing_in_the_history() {
         .filter(|message| message["role"] == "assistant")
         .map(|message| message["content"].as_str().unwrap_or_default().to_owned())
         .collect();
-    assert_eq!(said, ["hello", "heard"]);
+    assert_eq!(said, ["hello", "noted"]);
 }
 
 #[tokio::test]
-async fn one_that_nobody_can_be_told_of_is_given_up() {
+async fn an_undeliverable_follow_up_is_given_up() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;
@@ -62,18 +62,19 @@ async fn one_that_nobody_can_be_told_of_is_given_up() {
     assert!(dead.reason.contains("after 10 attempts"), "{}", dead.reason);
     let request =
         v1::RetryFollowUpRequest { follow_up_id: dead.follow_up_id, ..Default::default() };
-    endpoint.then(says("heard at last"));
+    endpoint.then(says("noted at last"));
     server.tasks.clone().retry_follow_up(request).await.expect("brought back");
     until(&server, &session, 1, State::Delivered).await;
 }
 
-/// What fails in company is tried alone: so a bad one costs the others an attempt, and no more.
+/// A follow-up that fails in a batch is tried alone: a bad one costs the others one attempt, and no
+/// more.
 #[tokio::test]
 async fn a_bad_one_does_not_hold_up_the_others() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;
-    // The session is busy while three end, so that they are told together.
+    // The session is busy while three end, so that they are delivered together.
     let busy = std::sync::Arc::new(tokio::sync::Notify::new());
     endpoint.then(Script::Stream(vec![
         crate::turns::Piece::Text("bye".into()),
@@ -91,28 +92,28 @@ async fn a_bad_one_does_not_hold_up_the_others() {
         endpoint.then(refuses());
         endpoint.then(refuses());
         for _ in 0..3 {
-            endpoint.then(says("heard"));
+            endpoint.then(says("noted"));
         }
         busy.notify_one();
     };
     tokio::join!(running, meanwhile);
     until(&server, &session, 3, State::Delivered).await;
-    let told: Vec<usize> = (2..endpoint.requests().len())
+    let sizes: Vec<usize> = (2..endpoint.requests().len())
         .map(|request| {
             let messages = endpoint.messages(request);
             let text = messages.last().expect("a message")["content"].to_string();
             text.matches("<output of=").count()
         })
         .collect();
-    assert_eq!(told, [3, 1, 1, 1, 1]);
+    assert_eq!(sizes, [3, 1, 1, 1, 1]);
 }
 
 #[tokio::test]
-async fn a_record_that_can_not_be_read_is_left_alone_and_the_others_are_told() {
+async fn an_unreadable_record_is_left_alone_and_the_others_are_delivered() {
     let endpoint = Endpoint::new(vec![]).await;
     let mut server = serve(&endpoint).await;
     let session = agent_session(&server, &endpoint).await;
-    // The first is told of for as long as the server lives, and the others wait.
+    // The first is in delivery until the server stops, and the others wait.
     let mut ids = Vec::new();
     endpoint.then(Script::Stream(vec![crate::turns::Piece::Hang]));
     for number in 0..3 {
@@ -132,17 +133,17 @@ async fn a_record_that_can_not_be_read_is_left_alone_and_the_others_are_told() {
     );
     assert_eq!(store.execute(&spoil, []).expect("spoiled"), 1);
     drop(store);
-    // What was asked for before the stop is answered by nobody.
+    // The requests from before the stop are never answered.
     let endpoint_requests = endpoint.requests().len();
     let server = server.restart().await;
     for _ in 0..12 {
-        endpoint.then(says("heard"));
+        endpoint.then(says("noted"));
     }
     until(&server, &session, 2, State::Delivered).await;
     assert!(endpoint.requests().len() > endpoint_requests);
     until(&server, &session, 1, State::DeadLettered).await;
     let log = log_of(&server, &session).await;
-    assert!(short(&log).iter().any(|line| line.contains("heard")));
+    assert!(short(&log).iter().any(|line| line.contains("noted")));
     let readable = list(&server, &session).await;
     assert_eq!(readable.len(), 2, "the third can't be shown");
 }

@@ -18,19 +18,19 @@ use v1::{OutputStream, SessionState};
 
 /// Requests at the same time.
 const AT_ONCE: usize = 8;
-/// How late answers may be on a busy machine; where the machine has nothing else to do, 50 ms.
+/// The delay of answers on a busy machine; on an idle one it is 50 ms.
 const SLACK: Duration = Duration::from_secs(5);
 
 /// Waits until all work of this server has ended, reads all that it holds, and checks every
-/// invariant that doesn't need to know what clients were told. `stops` says how often a server of
+/// invariant that doesn't need to know the answers to clients. `stops` says how often a server of
 /// this store was stopped or killed before.
 ///
 /// A line for the end of any test whose calls come to an end by themselves and whose tasks aren't
 /// deleted: `check_everything(&server.connect(), 0).await`.
 pub async fn check_everything(clients: &Clients, stops: u32) {
-    let told = History { stops, slack: SLACK, ..History::default() };
+    let base = History { stops, slack: SLACK, ..History::default() };
     let sessions = sessions(clients).await;
-    read(clients, told, sessions).await.assert_holds();
+    read(clients, base, sessions).await.assert_holds();
 }
 
 /// All that a recorder has noted, and all that the server holds of these sessions, or of all.
@@ -43,12 +43,12 @@ pub async fn collect(
         Some(session_ids) => session_ids,
         None => sessions(clients).await,
     };
-    let told = History { slack: SLACK, ..recorder.history() };
-    read(clients, told, session_ids).await
+    let base = History { slack: SLACK, ..recorder.history() };
+    read(clients, base, session_ids).await
 }
 
-async fn read(clients: &Clients, told: History, session_ids: Vec<String>) -> History {
-    let mut history = told;
+async fn read(clients: &Clients, base: History, session_ids: Vec<String>) -> History {
+    let mut history = base;
     for session_id in &session_ids {
         until_rest(clients, session_id).await;
     }

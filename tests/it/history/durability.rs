@@ -1,13 +1,13 @@
-//! What was acknowledged and shown is in the log, and a request id has one effect.
+//! Acknowledged changes and shown ends are in the log, and a request id has one effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::views::{CallLog, is_terminal, moment, result_of};
-use super::{Asked, CallAsked, History, Log, Moment, Told, Violation};
+use super::{Asked, CallAsked, History, Log, Moment, Reply, Violation};
 use crate::support::v1;
 
-/// How far apart the clocks of a client and of a server on one machine are at most.
+/// The largest difference between the clocks of a client and of a server on one machine.
 const CLOCKS_APART_MAX: Duration = Duration::from_millis(20);
 
 /// Every acknowledged change is there, whatever happened to the server since.
@@ -16,17 +16,17 @@ pub fn acknowledged_changes_stay(history: &History) -> Vec<Violation> {
     let records = history.records.iter().map(|record| record.background_id.as_str());
     let records: BTreeSet<&str> = records.collect();
     let mut wrong = Vec::new();
-    for (exchange, _, told) in history.told() {
+    for (exchange, _, reply) in history.replies() {
         let missing = match &exchange.asked {
-            Asked::Session | Asked::Close(_) => missing_session(&exchange.asked, told, &logs),
-            Asked::Call(_) => missing_of_call(told, calls.get(told.call_id.as_str())),
-            Asked::Cancel(id) => missing_cancel(told, calls.get(&*id.replace("bg-", "call-"))),
+            Asked::Session | Asked::Close(_) => missing_session(&exchange.asked, reply, &logs),
+            Asked::Call(_) => missing_of_call(reply, calls.get(reply.call_id.as_str())),
+            Asked::Cancel(id) => missing_cancel(reply, calls.get(&*id.replace("bg-", "call-"))),
             Asked::Delete(id) if records.contains(id.as_str()) => Some("a deleted task is there"),
             Asked::Delete(_) | Asked::Wait(_) | Asked::Get => None,
         };
-        let subject = [&told.call_id, &told.session_id].map(String::as_str).join(" ");
+        let subject = [&reply.call_id, &reply.session_id].map(String::as_str).join(" ");
         wrong.extend(missing.map(|missing| Violation::new(subject, missing)));
-        let lost = told.tasks.iter().map(|task| &task.background_id).chain([&told.background_id]);
+        let lost = reply.tasks.iter().map(|task| &task.background_id).chain([&reply.background_id]);
         let lost = lost.filter(|id| !id.is_empty() && !records.contains(id.as_str()));
         let lost = lost.filter(|id| !history.was_deleted(id));
         wrong.extend(lost.map(|id| Violation::new(id, "a task that a client knows is gone")));
@@ -36,32 +36,32 @@ pub fn acknowledged_changes_stay(history: &History) -> Vec<Violation> {
         let end = calls.get(task.call_id.as_str()).and_then(CallLog::end);
         let is_there = end.is_some_and(|(_, end)| end.state() == task.state());
         let is_missing = is_terminal(task.state()) && !is_there;
-        is_missing.then(|| Violation::new(&task.background_id, "an end that was told is gone"))
+        is_missing.then(|| Violation::new(&task.background_id, "an end that was shown is gone"))
     }));
     wrong
 }
 
 fn missing_session(
     asked: &Asked,
-    told: &Told,
+    reply: &Reply,
     logs: &BTreeMap<&str, &Log>,
 ) -> Option<&'static str> {
-    let Some(log) = logs.get(told.session_id.as_str()) else { return Some("a session is gone") };
+    let Some(log) = logs.get(reply.session_id.as_str()) else { return Some("a session is gone") };
     let is_open = log.session.state() == v1::SessionState::Open;
     (matches!(asked, Asked::Close(_)) && is_open).then_some("a closed session is open")
 }
 
-fn missing_of_call(told: &Told, call: Option<&CallLog<'_>>) -> Option<&'static str> {
+fn missing_of_call(reply: &Reply, call: Option<&CallLog<'_>>) -> Option<&'static str> {
     let Some(call) = call.filter(|call| call.accepted().is_some()) else {
         return Some("a call is gone");
     };
-    if call.log.session.session_id != told.session_id {
+    if call.log.session.session_id != reply.session_id {
         return Some("a call is in another session");
     }
-    if !told.background_id.is_empty() && call.parked().is_none() {
+    if !reply.background_id.is_empty() && call.parked().is_none() {
         return Some("a parked call isn't parked");
     }
-    let result = told.result.as_ref()?;
+    let result = reply.result.as_ref()?;
     let Some((_, end)) = call.end() else { return Some("a result is gone") };
     let core = |result: &v1::ToolResult| (result.exit, result.is_error, result.end_time);
     let is_same = match result_of(end) {
@@ -72,18 +72,18 @@ fn missing_of_call(told: &Told, call: Option<&CallLog<'_>>) -> Option<&'static s
     (!is_same).then_some("a result has changed")
 }
 
-fn missing_cancel(told: &Told, call: Option<&CallLog<'_>>) -> Option<&'static str> {
+fn missing_cancel(reply: &Reply, call: Option<&CallLog<'_>>) -> Option<&'static str> {
     let call = call?;
     let end = call.end().map(|(_, end)| end.state());
     let is_there = call.cancelling().is_some() || end.is_some();
-    let state = told.tasks.first().map(v1::Task::state);
+    let state = reply.tasks.first().map(v1::Task::state);
     let is_kept = state.is_none_or(|state| !is_terminal(state) || end == Some(state));
     (!is_there || !is_kept).then_some("a cancel is gone")
 }
 
 /// An id is shown only once it is durable: what a client was shown is in the log, and was made
 /// before it was shown.
-pub fn what_is_shown_is_durable(history: &History) -> Vec<Violation> {
+pub fn answers_are_durable(history: &History) -> Vec<Violation> {
     let calls = history.calls();
     let mut wrong = Vec::new();
     let mut look = |call_id: &str, background_id: &str, time: Moment| {
@@ -100,11 +100,11 @@ pub fn what_is_shown_is_durable(history: &History) -> Vec<Violation> {
             wrong.push(Violation::new(background_id, "was shown before it was in the log"));
         }
     };
-    for (_, time, told) in history.told() {
-        if !told.call_id.is_empty() {
-            look(&told.call_id, &told.background_id, time);
+    for (_, time, reply) in history.replies() {
+        if !reply.call_id.is_empty() {
+            look(&reply.call_id, &reply.background_id, time);
         }
-        for task in &told.tasks {
+        for task in &reply.tasks {
             look(&task.call_id, &task.background_id, time);
         }
     }
@@ -121,9 +121,9 @@ pub fn a_request_id_has_one_effect(history: &History) -> Vec<Violation> {
         }
         let request = requests.entry(&asked.request_id).or_default();
         request.asked = Some(asked);
-        if let Some((_, told)) = exchange.told() {
-            request.calls.insert(&told.call_id);
-            request.firsts += usize::from(!told.replayed);
+        if let Some((_, reply)) = exchange.reply() {
+            request.calls.insert(&reply.call_id);
+            request.firsts += usize::from(!reply.replayed);
         }
     }
     let mut accepted: BTreeMap<&str, usize> = BTreeMap::new();
@@ -135,7 +135,7 @@ pub fn a_request_id_has_one_effect(history: &History) -> Vec<Violation> {
         let mark = request.asked.map_or("", |asked| asked.mark.as_str());
         let runs = history.works.iter().find(|work| work.mark == mark).and_then(|w| w.effects);
         let counts = [
-            (request.calls.len(), "calls were told"),
+            (request.calls.len(), "calls were returned"),
             (request.firsts, "answers claim to be the first"),
             (accepted.get(mark).copied().unwrap_or_default(), "calls were accepted"),
             (runs.unwrap_or_default(), "runs left their effect"),
@@ -174,8 +174,8 @@ mod tests {
             history.logs[0].events.drain(8..10);
         });
         check_fails(acknowledged_changes_stay, "a result has changed", |history| {
-            let told = history.exchanges[7].told_mut();
-            told.result.as_mut().expect("a result").exit = None;
+            let reply = history.exchanges[7].reply_mut();
+            reply.result.as_mut().expect("a result").exit = None;
         });
         check_fails(acknowledged_changes_stay, "a result is gone", |history| {
             history.logs[0].events.remove(19);
@@ -186,7 +186,7 @@ mod tests {
         check_fails(acknowledged_changes_stay, "knows is gone", |history| {
             history.records.remove(0);
         });
-        check_fails(acknowledged_changes_stay, "an end that was told is gone", |history| {
+        check_fails(acknowledged_changes_stay, "an end that was shown is gone", |history| {
             history.logs[0].events.remove(3);
         });
         check_fails(acknowledged_changes_stay, "a deleted task is there", |history| {
@@ -198,12 +198,12 @@ mod tests {
 
     #[test]
     fn an_id_that_is_shown_too_early_is_found() {
-        check_fails(what_is_shown_is_durable, "call-1", |history| {
+        check_fails(answers_are_durable, "call-1", |history| {
             let exchange = &mut history.exchanges[1];
             exchange.sent -= Duration::from_secs(60);
             exchange.answer_mut().time -= Duration::from_secs(60);
         });
-        check_fails(what_is_shown_is_durable, "bg-1", |history| {
+        check_fails(answers_are_durable, "bg-1", |history| {
             history.logs[0].events.remove(1);
         });
     }
@@ -212,11 +212,11 @@ mod tests {
     fn a_request_with_two_effects_is_found() {
         let another = |history: &mut History| {
             let mut again = history.exchanges[1].clone();
-            let told = again.told_mut();
-            (told.call_id, told.replayed) = ("call-2".into(), true);
+            let reply = again.reply_mut();
+            (reply.call_id, reply.replayed) = ("call-2".into(), true);
             history.exchanges.push(again);
         };
-        check_fails(a_request_id_has_one_effect, "2 calls were told", another);
+        check_fails(a_request_id_has_one_effect, "2 calls were returned", another);
         check_fails(a_request_id_has_one_effect, "claim to be the first", |history| {
             history.exchanges.push(history.exchanges[1].clone());
         });

@@ -1,4 +1,4 @@
-//! What an end needs: an exit, a request, a limit, a loss.
+//! The reason for each end: an exit, a request, a limit, a loss.
 
 use super::views::{CallLog, moment, result_of, span};
 use super::{Asked, History, Violation};
@@ -72,7 +72,7 @@ pub fn cancelled_was_asked_for(history: &History) -> Vec<Violation> {
             _ => false,
         });
         if cancelling.requested_by != SERVER && !was_asked {
-            wrong.push(Violation::new(call.id, "nobody asked for its cancel"));
+            wrong.push(Violation::new(call.id, "there was no request to cancel it"));
         }
     }
     wrong
@@ -91,7 +91,7 @@ pub fn lost_has_no_result(history: &History) -> Vec<Violation> {
     })
 }
 
-/// A parked task ends by its own end, a cancel, its hard limit or loss: never because somebody
+/// A parked task ends by its own end, a cancel, its hard limit or loss: never because a client
 /// stopped waiting or looking.
 pub fn parked_tasks_end_for_a_reason(history: &History) -> Vec<Violation> {
     of_ends(history, |call, end| {
@@ -113,7 +113,7 @@ pub fn parked_tasks_end_for_a_reason(history: &History) -> Vec<Violation> {
                 check(limits.any(|limit| ran >= Some(limit)), "TIMED_OUT before its limits")
             }
             (State::Failed, Some(Exit::Signal(TERM | KILL))) if history.is_complete => {
-                Err("killed, and nobody had asked for it".into())
+                Err("killed without a request".into())
             }
             _ => Ok(()),
         }
@@ -141,8 +141,8 @@ pub fn elapsed_counts_from_the_run(history: &History) -> Vec<Violation> {
         let elapsed = elapsed.ok_or("a run without elapsed")?;
         let Some(result) = result_of(end) else {
             // It ended before it was found out.
-            let told = call.end().and_then(|(event, _)| moment(event.create_time.as_ref()));
-            return check(told >= Some(began + elapsed), "elapsed beyond the end");
+            let ended = call.end().and_then(|(event, _)| moment(event.create_time.as_ref()));
+            return check(ended >= Some(began + elapsed), "elapsed beyond the end");
         };
         let start = moment(result.start_time.as_ref());
         check(start == Some(began), "the result has another start than the run")?;
@@ -181,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn a_cancel_that_nobody_asked_for_is_found() {
+    fn a_cancel_without_a_request_is_found() {
         check_fails(cancelled_was_asked_for, "without a request", |history| {
             finish(history, 1, |end| end.set_state(State::Cancelled));
         });
-        check_fails(cancelled_was_asked_for, "nobody asked", |history| {
+        check_fails(cancelled_was_asked_for, "no request to cancel", |history| {
             let is_kept = |asked: &Asked| !matches!(asked, Asked::Cancel(_) | Asked::Close(_));
             history.exchanges.retain(|exchange| is_kept(&exchange.asked));
         });

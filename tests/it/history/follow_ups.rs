@@ -1,11 +1,11 @@
-//! Follow-ups: each has one story, and its agent hears of it once.
+//! Follow-ups: each has one course of events, and is delivered once.
 
 use super::{History, Violation};
 use crate::support::v1;
 use v1::FollowUpState as State;
 use v1::session_event::Payload;
 
-/// Where a follow-up stands between two of its events.
+/// The state of a follow-up between two of its events.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
     Nowhere,
@@ -15,9 +15,9 @@ enum Place {
     Settled,
 }
 
-/// A follow-up is scheduled right behind the end of its task, is had by one at a time, and is
+/// A follow-up is scheduled right behind the end of its task, is leased by one consumer at a time, and is
 /// delivered or suppressed once; only one that was given up begins anew.
-pub fn follow_ups_are_told_once(history: &History) -> Vec<Violation> {
+pub fn follow_ups_are_delivered_once(history: &History) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for call in history.calls().values() {
         let mut place = Place::Nowhere;
@@ -43,7 +43,7 @@ pub fn follow_ups_are_told_once(history: &History) -> Vec<Violation> {
     wrong
 }
 
-/// None: the event is about something else.
+/// Returns the state after an event, or `None` if the event is about something else.
 fn next(place: Place, payload: &Payload) -> Option<Result<Place, String>> {
     Some(match (place, payload) {
         (Place::Nowhere | Place::Dead, Payload::FollowUpScheduled(_)) => Ok(Place::Pending),
@@ -110,11 +110,11 @@ mod tests {
             finished(State::Delivered),
         ];
         put(&mut history, story);
-        assert_eq!(follow_ups_are_told_once(&history), []);
+        assert_eq!(follow_ups_are_delivered_once(&history), []);
     }
 
     #[test]
-    fn one_that_is_told_twice_or_never_scheduled_is_found() {
+    fn a_second_delivery_or_a_missing_schedule_is_found() {
         let broken: [(&str, Vec<Payload>); 5] = [
             ("started after Nowhere", vec![started()]),
             ("scheduled after Pending", vec![scheduled(), scheduled()]),
@@ -126,9 +126,11 @@ mod tests {
             ),
         ];
         for (detail, story) in broken {
-            check_fails(follow_ups_are_told_once, detail, |history| put(history, story.clone()));
+            check_fails(follow_ups_are_delivered_once, detail, |history| {
+                put(history, story.clone())
+            });
         }
-        check_fails(follow_ups_are_told_once, "apart", |history| {
+        check_fails(follow_ups_are_delivered_once, "apart", |history| {
             put(history, vec![started(), scheduled()]);
             history.logs[0].events.remove(4);
         });

@@ -17,21 +17,21 @@ use super::processes::{descriptors, marked};
 use super::readers::SessionReader;
 use super::recorder::Recorded;
 use super::work::{Place, any};
-use super::{History, Told};
+use super::{History, Reply};
 use crate::support::waiting::{start_of, stream_of};
 use crate::support::{millis, request_id, soon, v1};
 
 /// Clients of one session at the same time.
 const CLIENTS: usize = 2;
 
-/// Where and how sessions live.
+/// The place and the manner in which sessions live.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// Where calls leave their traces.
+    /// The folder in which calls leave their traces.
     pub folder: PathBuf,
     /// The server has the tool of [`crate::in_process`].
     pub has_count: bool,
-    /// What each client does before it leaves.
+    /// The number of steps of each client.
     pub steps: u32,
     /// Every session is closed at the end, not only most of them.
     pub closes: bool,
@@ -58,11 +58,11 @@ pub struct Life {
     is_cut: CancellationToken,
 }
 
-/// What is left of a life: its session, and readers that can read on.
+/// The session of a life that has ended, with readers that can read on.
 pub struct Lived {
     /// The session's life.
     pub life: Arc<Life>,
-    /// Its readers.
+    /// The readers of the session.
     pub readers: Vec<SessionReader>,
 }
 
@@ -138,7 +138,7 @@ impl Life {
     fn accept(&self, done: Result<(), Status>) {
         let Err(status) = done else { return };
         match status.code() {
-            // A session at its limit, a busy or a closed one, a task that somebody has deleted or
+            // A session at its limit, a busy or a closed one, a task that a client has deleted or
             // that still runs, a deadline that was too short.
             Code::ResourceExhausted
             | Code::Aborted
@@ -165,10 +165,10 @@ impl Life {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).choose(random).cloned()
     }
 
-    fn knows(&self, told: &Told) {
-        if !told.background_id.is_empty() {
+    fn knows(&self, reply: &Reply) {
+        if !reply.background_id.is_empty() {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            tasks.push(told.background_id.clone());
+            tasks.push(reply.background_id.clone());
         }
     }
 
@@ -193,10 +193,10 @@ impl Life {
         let request =
             v1::StartRequest { concurrency: concurrency.into(), ..start_of(self.call(random)) };
         self.sends(Sent::Start(Box::new(request.clone())));
-        let told = self.recorded.start(request).await?;
-        self.knows(&told);
+        let reply = self.recorded.start(request).await?;
+        self.knows(&reply);
         if random.random_bool(0.1) {
-            let seen = descriptors(&marked(&[told.call_id.as_str()].into()));
+            let seen = descriptors(&marked(&[reply.call_id.as_str()].into()));
             self.recorded.recorder.saw(seen);
         }
         Ok(())
@@ -209,8 +209,8 @@ impl Life {
         if random.random_bool(0.2) {
             request.set_timeout(Duration::from_millis(random.random_range(100..400)));
         }
-        let told = self.recorded.run(request).await?;
-        self.knows(&told);
+        let reply = self.recorded.run(request).await?;
+        self.knows(&reply);
         Ok(())
     }
 
@@ -224,15 +224,15 @@ impl Life {
     async fn leave(&self, random: &mut StdRng) -> Result<(), Status> {
         let mut request = self.call(random);
         request.call_budget = None;
-        // The server may hear of it after all others have gone, and nobody could end it then.
+        // The server may get it after all others have gone, and no client could end it then.
         request.detached = false;
         request.set_on_disconnect(match random.random_bool(0.5) {
             true => v1::OnDisconnect::Park,
             false => v1::OnDisconnect::Cancel,
         });
-        let patience = Duration::from_millis(random.random_range(0..60));
+        let timeout = Duration::from_millis(random.random_range(0..60));
         let run = self.recorded.run(Request::new(request));
-        tokio::time::timeout(patience, run).await.map_or(Ok(()), |answer| answer.map(drop))
+        tokio::time::timeout(timeout, run).await.map_or(Ok(()), |answer| answer.map(drop))
     }
 
     async fn wait(&self, random: &mut StdRng) -> Result<(), Status> {
@@ -296,11 +296,11 @@ impl Life {
     }
 
     async fn resend(&self, recorded: &Recorded, sent: Sent) -> Result<(), Status> {
-        let told = match sent {
+        let reply = match sent {
             Sent::Run(request) => recorded.run(Request::new(*request)).await?,
             Sent::Start(request) => recorded.start(*request).await?,
         };
-        self.knows(&told);
+        self.knows(&reply);
         Ok(())
     }
 
@@ -374,7 +374,7 @@ impl Life {
     }
 }
 
-/// How often the effect of each call was seen, as the files in a folder tell.
+/// Records the number of effects of each call, one file in the folder for each.
 pub fn count_effects(history: &mut History, folder: &Path) {
     for work in &mut history.works {
         let lines = std::fs::read(folder.join(&work.mark)).map_or(0, |lines| lines.len());

@@ -44,7 +44,7 @@ pub fn the_shutdown_is_last(history: &History) -> Vec<Violation> {
     wrong
 }
 
-/// What a reader was given is what the log says, byte for byte.
+/// Every event is delivered as it is in the log, byte for byte.
 pub fn delivered_events_never_change(history: &History) -> Vec<Violation> {
     let logs = history.logs_by_session();
     let mut wrong = Vec::new();
@@ -96,7 +96,7 @@ pub fn readers_miss_nothing(history: &History) -> Vec<Violation> {
             wrong.push(Violation::new(&subject, format!("{given:?} behind {after}")));
         }
         if delivery.caught_up.is_some_and(|head| head > after + count) {
-            wrong.push(Violation::new(subject, "was told that it has what it hasn't"));
+            wrong.push(Violation::new(subject, "got a wrong position"));
         }
     }
     wrong
@@ -200,7 +200,7 @@ mod tests {
         check_fails(readers_miss_nothing, "behind", |history| {
             history.deliveries[1].events.remove(0);
         });
-        check_fails(readers_miss_nothing, "hasn't", |history| {
+        check_fails(readers_miss_nothing, "wrong position", |history| {
             history.deliveries[1].caught_up = Some(99);
         });
     }

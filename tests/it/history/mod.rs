@@ -1,4 +1,4 @@
-//! What a server and its clients did, as plain data, and the invariants that hold over it.
+//! The actions of a server and its clients as plain data, and the invariants that hold over them.
 //!
 //! A [`History`] comes from a [`recorder::Recorder`], through which clients make their calls, and
 //! from [`collect`], which reads all that the server holds at the end. Each invariant is one function
@@ -44,21 +44,22 @@ pub struct History {
     pub records: Vec<v1::Task>,
     /// The output of calls, as ReadOutput gives it at the end.
     pub outputs: Vec<KeptOutput>,
-    /// What readers were given, stream by stream, in the order in which the streams ended.
+    /// The events that readers were given, stream by stream, in the order in which the streams
+    /// ended.
     pub deliveries: Vec<Delivery>,
-    /// What clients asked for and were told, in the order in which they asked.
+    /// The requests of clients with their answers, in the order in which they were sent.
     pub exchanges: Vec<Exchange>,
-    /// What is known of the work of some calls.
+    /// The work of some calls, as far as it is known.
     pub works: Vec<KnownWork>,
-    /// What was seen of processes.
+    /// Sightings of processes.
     pub processes: Vec<processes::Sighting>,
-    /// What a server held before and after the work.
+    /// The resources of a server before and after the work.
     pub rest: Option<resources::Rest>,
-    /// How often a server of this store was stopped or killed.
+    /// The number of times that a server of this store was stopped or killed.
     pub stops: u32,
     /// All requests to these sessions are in `exchanges`.
     pub is_complete: bool,
-    /// How late an answer may be.
+    /// The longest delay of an answer.
     pub slack: Duration,
 }
 
@@ -76,9 +77,9 @@ pub struct Log {
 /// An event, as it came over the wire and as it is read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its bytes.
+    /// The encoded event.
     pub bytes: Bytes,
-    /// What they say.
+    /// The decoded event.
     pub message: v1::SessionEvent,
 }
 
@@ -89,17 +90,17 @@ pub struct Delivery {
     pub reader: u64,
     /// The session. Empty: the reader knows it from the events only.
     pub session_id: String,
-    /// What was asked for.
+    /// The request for the stream.
     pub kind: Reading,
     /// The events, in the order in which they came.
     pub events: Vec<Event>,
     /// The head that `caught_up` named, if that came.
     pub caught_up: Option<i64>,
-    /// How the stream ended.
+    /// The end of the stream.
     pub end: End,
 }
 
-/// What a stream was asked for.
+/// The request for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
     /// A session's events after this sequence, and then those that come.
@@ -110,7 +111,7 @@ pub enum Reading {
     Call,
 }
 
-/// How a stream ended.
+/// The end of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// With OK.
@@ -124,15 +125,15 @@ pub enum End {
 /// A request, and what came of it.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// When it was sent.
+    /// The time at which the request was sent.
     pub sent: Moment,
-    /// What it asked for.
+    /// The request.
     pub asked: Asked,
     /// The answer. None: the client left before it came.
     pub answer: Option<Answer>,
 }
 
-/// What a client asked for.
+/// A request of a client.
 #[derive(Debug, Clone)]
 pub enum Asked {
     /// A session.
@@ -172,22 +173,22 @@ pub struct WaitAsked {
     pub background_ids: Vec<String>,
     /// The end of all of them is waited for, not of one.
     pub all: bool,
-    /// How long at most.
+    /// The longest time to wait.
     pub bound: Duration,
 }
 
-/// What a client was told, and when.
+/// An answer to a client, and its time.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// When it came.
+    /// The time at which the answer came.
     pub time: Moment,
-    /// What it says, or the code of the error.
-    pub told: Result<Told, tonic::Code>,
+    /// The reply, or the code of the error.
+    pub reply: Result<Reply, tonic::Code>,
 }
 
-/// What an answer says. What doesn't apply is empty.
+/// The content of an answer. A field that does not apply is empty.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
+pub struct Reply {
     /// The session of the request.
     pub session_id: String,
     /// The call that was started.
@@ -202,11 +203,11 @@ pub struct Told {
     pub tasks: Vec<v1::Task>,
     /// The results of those tasks are cut.
     pub is_brief: bool,
-    /// What was waited for hasn't come.
+    /// The condition of a wait has not been met.
     pub still_running: bool,
 }
 
-/// What ReadOutput gives of one stream of a call.
+/// The answer of ReadOutput for one stream of a call.
 #[derive(Debug, Clone)]
 pub struct KeptOutput {
     /// The call.
@@ -215,31 +216,31 @@ pub struct KeptOutput {
     pub stream: v1::OutputStream,
     /// All bytes that the call has written to it.
     pub total_bytes: i64,
-    /// Those of them that are gone.
+    /// The bytes that were dropped.
     pub dropped_bytes: i64,
     /// The others: offsets, and what stands there.
     pub pieces: Vec<(i64, Bytes)>,
 }
 
-/// What is known of the work of calls with one mark.
+/// The known work of the calls with one mark.
 #[derive(Debug, Clone, Default)]
 pub struct KnownWork {
     /// The mark.
     pub mark: String,
-    /// What a run to the end writes to standard output; a shorter run writes the beginning of it.
+    /// The standard output of a run that is not stopped; a shorter run writes the beginning of it.
     pub stdout: Option<Bytes>,
     /// The same for standard error.
     pub stderr: Option<Bytes>,
-    /// How often its effect was seen.
+    /// The number of times that its effect was seen.
     pub effects: Option<usize>,
 }
 
 /// Something that an invariant forbids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Where: a session, a call, a reader.
+    /// The subject: a session, a call, a reader.
     pub subject: String,
-    /// What is wrong.
+    /// The description of the violation.
     pub detail: String,
 }
 
@@ -263,16 +264,16 @@ pub const INVARIANTS: [(&str, Checker); 27] = [
     ("a call has one terminal event", state::each_call_ends_once),
     ("a turn has one end", state::each_turn_ends_once),
     ("a call moves along the diagram", state::moves_are_in_the_diagram),
-    ("what is told of a task never goes back", state::what_is_told_goes_forward),
+    ("the states of a task never go back", state::task_states_go_forward),
     ("the record of a task says what its log says", state::records_are_the_logs),
-    ("a follow-up is told once", follow_ups::follow_ups_are_told_once),
+    ("a follow-up is delivered once", follow_ups::follow_ups_are_delivered_once),
     ("SUCCEEDED needs a recorded exit", ends::succeeded_has_an_exit),
     ("CANCELLED needs a recorded request", ends::cancelled_was_asked_for),
     ("LOST means a stop and no result", ends::lost_has_no_result),
     ("a parked task ends for a reason of its own", ends::parked_tasks_end_for_a_reason),
     ("elapsed counts from the start of the run", ends::elapsed_counts_from_the_run),
     ("what was acknowledged is there", durability::acknowledged_changes_stay),
-    ("what was shown is durable", durability::what_is_shown_is_durable),
+    ("what was shown is durable", durability::answers_are_durable),
     ("a request id has one effect", durability::a_request_id_has_one_effect),
     ("the outcome of a task stays", wait::outcomes_stay),
     ("a wait is back in time", wait::waits_are_back_in_time),
@@ -283,8 +284,8 @@ pub const INVARIANTS: [(&str, Checker); 27] = [
     ("what was taken is given back", resources::all_is_given_back),
 ];
 
-/// Violations of one invariant that are told; the others are counted.
-const TOLD_MAX: usize = 5;
+/// Violations of one invariant that are printed; the others are counted.
+const PRINTED_MAX: usize = 5;
 
 impl History {
     /// All that is wrong: each invariant that is broken, with what breaks it.
@@ -299,7 +300,7 @@ impl History {
         let mut text = String::new();
         for (invariant, violations) in self.violations() {
             text += &format!("\n  {invariant}: {} violations", violations.len());
-            for Violation { subject, detail } in violations.iter().take(TOLD_MAX) {
+            for Violation { subject, detail } in violations.iter().take(PRINTED_MAX) {
                 text += &format!("\n    {subject}: {detail}");
             }
         }

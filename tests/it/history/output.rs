@@ -129,7 +129,7 @@ fn log_runs(call: &CallLog<'_>, stream: OutputStream) -> Vec<Run> {
     runs(pieces(call, stream).into_iter().map(|(offset, piece)| (offset, &piece.data[..])))
 }
 
-/// Whether these bytes stand at this offset.
+/// Returns whether these bytes stand at this offset.
 fn holds(runs: &[Run], offset: i64, data: &[u8]) -> bool {
     let mut at = runs.iter().filter_map(|(start, run)| {
         let skip = usize::try_from(offset - start).ok()?;
@@ -138,8 +138,8 @@ fn holds(runs: &[Run], offset: i64, data: &[u8]) -> bool {
     data.is_empty() || at.any(|found| found == data)
 }
 
-/// What is kept is byte-exact: ReadOutput gives what the log holds, results hold parts of it, and
-/// where it is known what the work writes, the log holds that.
+/// Kept output is byte-exact: ReadOutput gives the bytes of the log, results hold parts of them,
+/// and the log holds what the work writes, where that is known.
 pub fn kept_output_is_exact(history: &History) -> Vec<Violation> {
     let calls = history.calls();
     let mut wrong = Vec::new();
@@ -158,7 +158,7 @@ pub fn kept_output_is_exact(history: &History) -> Vec<Violation> {
     }
     for work in &history.works {
         for call in calls.values().filter(|call| call.mark() == work.mark) {
-            let faults = known_faults(call, work);
+            let faults = known_errors(call, work);
             wrong.extend(faults.into_iter().map(|fault| Violation::new(call.id, fault)));
         }
     }
@@ -179,10 +179,10 @@ fn results<'a>(
         let result = task_result(record);
         results.extend(result.map(|result| ("a record", record.call_id.as_str(), result)));
     }
-    for (_, _, told) in history.told() {
-        let result = told.result.as_ref();
-        results.extend(result.map(|result| ("an answer", told.call_id.as_str(), result)));
-        for task in &told.tasks {
+    for (_, _, reply) in history.replies() {
+        let result = reply.result.as_ref();
+        results.extend(result.map(|result| ("an answer", reply.call_id.as_str(), result)));
+        for task in &reply.tasks {
             let result = task_result(task);
             results.extend(result.map(|result| ("an answer", task.call_id.as_str(), result)));
         }
@@ -207,7 +207,7 @@ fn content_is_kept(call: &CallLog<'_>, result: &v1::ToolResult) -> bool {
     })
 }
 
-fn known_faults(call: &CallLog<'_>, work: &KnownWork) -> Vec<String> {
+fn known_errors(call: &CallLog<'_>, work: &KnownWork) -> Vec<String> {
     let end = call.end().map(|(_, end)| end);
     let is_whole = end.is_some_and(|end| end.state() == v1::State::Succeeded);
     let output = end.and_then(|end| result_of(end)?.output.as_ref());
@@ -276,8 +276,8 @@ mod tests {
         });
         check_fails(kept_output_is_exact, "an answer holds", |history| {
             let kind = Some(v1::content::Kind::Text("other".into()));
-            let told = history.exchanges[7].told_mut();
-            told.result.as_mut().expect("a result").content[0].kind = kind;
+            let reply = history.exchanges[7].reply_mut();
+            reply.result.as_mut().expect("a result").content[0].kind = kind;
         });
         check_fails(kept_output_is_exact, "has written", |history| {
             history.works[0].stdout = Some(Bytes::from_static(b"one\nand more\n"));

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{History, Violation};
 
-/// How long a child that has ended may stay unreaped.
+/// The longest time that a child that has ended may stay unreaped.
 const ZOMBIE_AGE_MAX: Duration = Duration::from_secs(2);
-/// What a child has open beside what it opens itself.
+/// The descriptors that a child inherits.
 const DESCRIPTORS: [u32; 3] = [0, 1, 2];
 
 /// Something that was seen of a process.
@@ -17,22 +17,22 @@ pub struct Sighting {
     pub pid: u32,
     /// The call that it belongs to. Empty: not known.
     pub call_id: String,
-    /// What was seen.
+    /// The state that was seen.
     pub what: Seen,
 }
 
-/// What was seen of a process.
+/// The state of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// It exists, though all work has ended.
+    /// Alive, though all work has ended.
     AtRest,
-    /// It has ended, and wasn't reaped for this long.
+    /// Ended, and not reaped for this long.
     Unreaped(Duration),
-    /// It has these descriptors open.
+    /// Alive, with these descriptors open.
     Open(Vec<u32>),
 }
 
-/// When all work has ended, none of its processes is left.
+/// No process is left when all work has ended.
 pub fn none_is_left(history: &History) -> Vec<Violation> {
     let left = history.processes.iter().filter(|sighting| sighting.what == Seen::AtRest);
     left.map(|sighting| violation(sighting, "is left".into())).collect()
@@ -72,11 +72,11 @@ pub fn marked(call_ids: &BTreeSet<&str>) -> Vec<(u32, String)> {
     pids.filter_map(of_call).collect()
 }
 
-/// Where a program finds what it opens itself as it starts: libraries, and the words of its
-/// language. A server has nothing open there.
+/// The folders of files that a program opens by itself as it starts: libraries, and the files of
+/// its language. A server has nothing open there.
 const OWN_FILES: [&str; 3] = ["/usr", "/lib", "/etc"];
 
-/// What the programs named `sleep` among these processes have open, but for files of their own. A
+/// Returns the open descriptors of the programs named `sleep`, but for files of their own. A
 /// shell opens files of its own for a moment; a program that it starts has what the shell was
 /// given.
 pub fn descriptors(processes: &[(u32, String)]) -> Vec<Sighting> {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_call_is_found() {
+    fn a_process_left_by_a_call_is_found() {
         check_fails(none_is_left, "process 7 of call-1", add(Seen::AtRest));
     }
 

@@ -7,7 +7,7 @@ use tonic::client::Grpc;
 use tonic::{Request, Status, Streaming};
 
 use super::recorder::{Recorded, Recorder};
-use super::{Asked, CallAsked, Delivery, End, Event, Reading, Told};
+use super::{Asked, CallAsked, Delivery, End, Event, Reading, Reply};
 use crate::support::program::Clients;
 use crate::support::wire::RawCodec;
 use crate::support::{soon, v1};
@@ -24,7 +24,7 @@ struct RawUpdate {
 pub struct Update {
     /// The events.
     pub events: Vec<Event>,
-    /// What it says of the stream.
+    /// The control message.
     pub control: Option<Control>,
 }
 
@@ -145,7 +145,7 @@ async fn fill(stream: &mut UpdateStream, delivery: &mut Delivery, events_max: us
 
 impl Recorded {
     /// Runs a call as a stream, and reads it to its end.
-    pub async fn stream(&self, request: v1::StreamToolRequest) -> Result<Told, Status> {
+    pub async fn stream(&self, request: v1::StreamToolRequest) -> Result<Reply, Status> {
         let asked = CallAsked {
             session_id: request.session_id.clone(),
             request_id: request.request_id.clone(),
@@ -173,26 +173,26 @@ impl Recorded {
                 return Err(status);
             }
         };
-        let told = told(&delivery);
-        self.recorder.answer(number, &told);
+        let reply = reply(&delivery);
+        self.recorder.answer(number, &reply);
         if delivery.end == End::Left {
             delivery.end =
                 soon("the end of a call's stream", fill(&mut stream, &mut delivery, usize::MAX))
                     .await;
         }
         self.recorder.delivered(delivery);
-        told
+        reply
     }
 }
 
-/// What the first events say. A stream doesn't say whether its request is a repetition.
-fn told(delivery: &Delivery) -> Result<Told, Status> {
+/// Returns the reply of the first events. A stream doesn't say whether its request is a repetition.
+fn reply(delivery: &Delivery) -> Result<Reply, Status> {
     match (delivery.events.first(), delivery.end) {
-        (Some(Event { message, .. }), _) => Ok(Told {
+        (Some(Event { message, .. }), _) => Ok(Reply {
             session_id: message.session_id.clone(),
             call_id: message.call_id.clone(),
             replayed: true,
-            ..Told::default()
+            ..Reply::default()
         }),
         (None, End::Cut(code)) => Err(Status::new(code, "cut")),
         (None, end) => panic!("a stream of nothing: {end:?}"),

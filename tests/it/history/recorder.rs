@@ -9,13 +9,13 @@ use tonic::{Request, Response, Status};
 
 use super::processes::Sighting;
 use super::{
-    Answer, Asked, CallAsked, Delivery, Exchange, History, KnownWork, Moment, Told, WaitAsked,
+    Answer, Asked, CallAsked, Delivery, Exchange, History, KnownWork, Moment, Reply, WaitAsked,
 };
 use crate::support::program::Clients;
 use crate::support::{soon, v1};
 use v1::run_tool_response::Outcome;
 
-/// Notes what clients ask and are told, and what readers are given. A clone notes in the same
+/// Notes what clients ask and are reply, and what readers are given. A clone notes in the same
 /// place.
 #[derive(Clone)]
 pub struct Recorder(Arc<Notes>);
@@ -46,7 +46,7 @@ impl Recorder {
         Recorded { recorder: self.clone(), clients }
     }
 
-    /// What is noted.
+    /// Returns the history that was recorded.
     pub fn history(&self) -> History {
         self.note(|history| history.clone())
     }
@@ -61,7 +61,7 @@ impl Recorder {
         self.note(|history| history.deliveries.push(delivery));
     }
 
-    /// What is known of some work.
+    /// Records work that is known.
     pub fn knows(&self, work: KnownWork) {
         self.note(|history| history.works.push(work));
     }
@@ -86,9 +86,9 @@ impl Recorder {
     }
 
     /// A question is answered.
-    pub fn answer(&self, number: usize, told: &Result<Told, Status>) {
-        let told = told.clone().map_err(|status| status.code());
-        let answer = Answer { time: self.now(), told };
+    pub fn answer(&self, number: usize, reply: &Result<Reply, Status>) {
+        let reply = reply.clone().map_err(|status| status.code());
+        let answer = Answer { time: self.now(), reply };
         self.note(|history| history.exchanges[number].answer = Some(answer));
     }
 
@@ -100,7 +100,7 @@ impl Recorder {
 /// Clients that note all that they do.
 #[derive(Clone)]
 pub struct Recorded {
-    /// Where it is noted.
+    /// The recorder of all requests and answers.
     pub recorder: Recorder,
     /// The clients.
     pub clients: Clients,
@@ -111,35 +111,35 @@ impl Recorded {
         &self,
         asked: Asked,
         answer: impl Future<Output = Result<Response<T>, Status>>,
-        told: impl FnOnce(T) -> Told,
-    ) -> Result<Told, Status> {
+        reply: impl FnOnce(T) -> Reply,
+    ) -> Result<Reply, Status> {
         let what = format!("an answer to {asked:?}");
         let number = self.recorder.ask(asked);
-        let answer = soon(&what, answer).await.map(|answer| told(answer.into_inner()));
+        let answer = soon(&what, answer).await.map(|answer| reply(answer.into_inner()));
         self.recorder.answer(number, &answer);
         answer
     }
 
     /// Makes a session.
-    pub async fn create(&self, request: v1::CreateSessionRequest) -> Result<Told, Status> {
+    pub async fn create(&self, request: v1::CreateSessionRequest) -> Result<Reply, Status> {
         let mut tools = self.clients.tools.clone();
-        self.exchange(Asked::Session, tools.create_session(request), told_of_session).await
+        self.exchange(Asked::Session, tools.create_session(request), reply_of_session).await
     }
 
     /// Closes a session.
-    pub async fn close(&self, request: v1::CloseSessionRequest) -> Result<Told, Status> {
+    pub async fn close(&self, request: v1::CloseSessionRequest) -> Result<Reply, Status> {
         let mut tools = self.clients.tools.clone();
         let asked = Asked::Close(request.session_id.clone());
-        let told = |answer: v1::CloseSessionResponse| Told {
+        let reply = |answer: v1::CloseSessionResponse| Reply {
             session_id: answer.session.expect("a session").session_id,
             replayed: answer.replayed,
-            ..Told::default()
+            ..Reply::default()
         };
-        self.exchange(asked, tools.close_session(request), told).await
+        self.exchange(asked, tools.close_session(request), reply).await
     }
 
     /// Runs a call.
-    pub async fn run(&self, request: Request<v1::RunToolRequest>) -> Result<Told, Status> {
+    pub async fn run(&self, request: Request<v1::RunToolRequest>) -> Result<Reply, Status> {
         let mut tools = self.clients.tools.clone();
         let message = request.get_ref();
         let asked = CallAsked {
@@ -148,11 +148,11 @@ impl Recorded {
             mark: message.description.clone(),
             replaces: false,
         };
-        self.exchange(Asked::Call(asked), tools.run_tool(request), told_of_run).await
+        self.exchange(Asked::Call(asked), tools.run_tool(request), reply_of_run).await
     }
 
     /// Starts a task.
-    pub async fn start(&self, request: v1::StartRequest) -> Result<Told, Status> {
+    pub async fn start(&self, request: v1::StartRequest) -> Result<Reply, Status> {
         let mut tasks = self.clients.tasks.clone();
         let mark = match &request.work {
             Some(v1::start_request::Work::ToolCall(call)) => call.description.clone(),
@@ -164,27 +164,27 @@ impl Recorded {
             mark,
             replaces: request.concurrency() == v1::Concurrency::Replace,
         };
-        let told = |answer: v1::StartResponse| told_of_task(answer.task, answer.replayed);
-        self.exchange(Asked::Call(asked), tasks.start(request), told).await
+        let reply = |answer: v1::StartResponse| reply_of_task(answer.task, answer.replayed);
+        self.exchange(Asked::Call(asked), tasks.start(request), reply).await
     }
 
     /// Waits for a task.
-    pub async fn wait(&self, request: v1::WaitRequest) -> Result<Told, Status> {
+    pub async fn wait(&self, request: v1::WaitRequest) -> Result<Reply, Status> {
         let mut tasks = self.clients.tasks.clone();
         let asked = WaitAsked {
             background_ids: vec![request.background_id.clone()],
             all: false,
             bound: crate::support::waiting::span_of(&request.wait),
         };
-        let told = |answer: v1::WaitResponse| Told {
+        let reply = |answer: v1::WaitResponse| Reply {
             still_running: answer.still_running,
-            ..told_of_tasks(answer.task)
+            ..reply_of_tasks(answer.task)
         };
-        self.exchange(Asked::Wait(asked), tasks.wait(request), told).await
+        self.exchange(Asked::Wait(asked), tasks.wait(request), reply).await
     }
 
     /// Waits for tasks.
-    pub async fn wait_many(&self, request: v1::WaitManyRequest) -> Result<Told, Status> {
+    pub async fn wait_many(&self, request: v1::WaitManyRequest) -> Result<Reply, Status> {
         let mut tasks = self.clients.tasks.clone();
         let all = request.mode() == v1::WaitMode::All;
         let asked = WaitAsked {
@@ -192,73 +192,73 @@ impl Recorded {
             all,
             bound: crate::support::waiting::span_of(&request.wait),
         };
-        let told = |answer: v1::WaitManyResponse| Told {
+        let reply = |answer: v1::WaitManyResponse| Reply {
             still_running: if all { !answer.pending.is_empty() } else { answer.settled.is_empty() },
             is_brief: true,
-            ..told_of_tasks(answer.settled.into_iter().chain(answer.pending))
+            ..reply_of_tasks(answer.settled.into_iter().chain(answer.pending))
         };
-        self.exchange(Asked::Wait(asked), tasks.wait_many(request), told).await
+        self.exchange(Asked::Wait(asked), tasks.wait_many(request), reply).await
     }
 
     /// Cancels a task.
-    pub async fn cancel(&self, request: v1::CancelRequest) -> Result<Told, Status> {
+    pub async fn cancel(&self, request: v1::CancelRequest) -> Result<Reply, Status> {
         let mut tasks = self.clients.tasks.clone();
         let asked = Asked::Cancel(request.background_id.clone());
-        let told = |answer: v1::CancelResponse| Told {
+        let reply = |answer: v1::CancelResponse| Reply {
             still_running: answer.still_running,
             replayed: answer.replayed,
-            ..told_of_tasks(answer.task)
+            ..reply_of_tasks(answer.task)
         };
-        self.exchange(asked, tasks.cancel(request), told).await
+        self.exchange(asked, tasks.cancel(request), reply).await
     }
 
     /// Deletes a task.
-    pub async fn delete(&self, request: v1::DeleteRequest) -> Result<Told, Status> {
+    pub async fn delete(&self, request: v1::DeleteRequest) -> Result<Reply, Status> {
         let mut tasks = self.clients.tasks.clone();
         let asked = Asked::Delete(request.background_id.clone());
-        let told =
-            |answer: v1::DeleteResponse| Told { replayed: answer.replayed, ..Told::default() };
-        self.exchange(asked, tasks.delete(request), told).await
+        let reply =
+            |answer: v1::DeleteResponse| Reply { replayed: answer.replayed, ..Reply::default() };
+        self.exchange(asked, tasks.delete(request), reply).await
     }
 
     /// Reads a task.
-    pub async fn get(&self, background_id: &str) -> Result<Told, Status> {
+    pub async fn get(&self, background_id: &str) -> Result<Reply, Status> {
         let mut tasks = self.clients.tasks.clone();
         let background_id = background_id.to_owned();
-        let told = |answer: v1::GetResponse| told_of_tasks(answer.task);
-        self.exchange(Asked::Get, tasks.get(v1::GetRequest { background_id }), told).await
+        let reply = |answer: v1::GetResponse| reply_of_tasks(answer.task);
+        self.exchange(Asked::Get, tasks.get(v1::GetRequest { background_id }), reply).await
     }
 }
 
-fn told_of_session(answer: v1::CreateSessionResponse) -> Told {
+fn reply_of_session(answer: v1::CreateSessionResponse) -> Reply {
     let session = answer.session.expect("a session");
-    Told { session_id: session.session_id, replayed: answer.replayed, ..Told::default() }
+    Reply { session_id: session.session_id, replayed: answer.replayed, ..Reply::default() }
 }
 
-fn told_of_run(answer: v1::RunToolResponse) -> Told {
+fn reply_of_run(answer: v1::RunToolResponse) -> Reply {
     let v1::RunToolResponse { session_id, call_id, outcome, replayed, .. } = answer;
-    let told = Told { session_id, call_id, replayed, ..Told::default() };
+    let reply = Reply { session_id, call_id, replayed, ..Reply::default() };
     match outcome.expect("an outcome") {
-        Outcome::Result(result) => Told { result: Some(result), ..told },
+        Outcome::Result(result) => Reply { result: Some(result), ..reply },
         Outcome::Parked(parked) => {
             let tasks = parked.task.into_iter().collect();
-            Told { background_id: parked.background_id, tasks, ..told }
+            Reply { background_id: parked.background_id, tasks, ..reply }
         }
     }
 }
 
-fn told_of_task(task: Option<v1::Task>, replayed: bool) -> Told {
+fn reply_of_task(task: Option<v1::Task>, replayed: bool) -> Reply {
     let task = task.expect("a task");
-    Told {
+    Reply {
         session_id: task.session_id.clone(),
         call_id: task.call_id.clone(),
         background_id: task.background_id.clone(),
         replayed,
         tasks: vec![task],
-        ..Told::default()
+        ..Reply::default()
     }
 }
 
-fn told_of_tasks(tasks: impl IntoIterator<Item = v1::Task>) -> Told {
-    Told { tasks: tasks.into_iter().collect(), ..Told::default() }
+fn reply_of_tasks(tasks: impl IntoIterator<Item = v1::Task>) -> Reply {
+    Reply { tasks: tasks.into_iter().collect(), ..Reply::default() }
 }

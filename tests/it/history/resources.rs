@@ -1,10 +1,10 @@
-//! What a server takes while it works, and gives back.
+//! The resources that a server takes while it works, and gives back.
 
 use std::path::Path;
 
 use super::{History, Violation};
 
-/// What a server holds at one moment.
+/// The resources of a server at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Memory that is in use, in KiB.
@@ -59,7 +59,7 @@ pub fn all_is_given_back(history: &History) -> Vec<Violation> {
 }
 
 impl Figures {
-    /// What a process holds, as far as the system knows.
+    /// Returns the resources of a process, as far as the system knows them.
     pub fn of_process(pid: u32) -> Self {
         let folder = Path::new("/proc").join(pid.to_string());
         let status = std::fs::read_to_string(folder.join("status")).expect("a process");
@@ -118,7 +118,7 @@ mod tests {
     type Break = fn(&mut Figures);
 
     #[test]
-    fn what_is_not_given_back_is_found() {
+    fn a_leaked_resource_is_found() {
         let breaks: [(&str, Break); 8] = [
             ("KiB", |figures| figures.resident_kib += 5_000),
             ("descriptors", |figures| figures.descriptors += 1),
@@ -147,7 +147,7 @@ mod tests {
         assert!(figures.resident_kib > 1_000 && figures.threads > 0 && figures.descriptors > 2);
         let metrics =
             "# HELP callpark_calls_live x\ncallpark_calls_live 3\ncallpark_streams_open 2\n";
-        let told = figures.with_metrics(metrics);
-        assert_eq!((told.live_calls, told.streams, told.connections), (3, 2, 0));
+        let parsed = figures.with_metrics(metrics);
+        assert_eq!((parsed.live_calls, parsed.streams, parsed.connections), (3, 2, 0));
     }
 }

@@ -8,7 +8,7 @@ use super::processes::{Seen, Sighting};
 use super::resources::{Figures, Rest};
 use super::{
     Answer, Asked, CallAsked, Checker, Delivery, End, Event, Exchange, History, INVARIANTS,
-    KeptOutput, KnownWork, Log, Moment, Reading, Told, WaitAsked, v1,
+    KeptOutput, KnownWork, Log, Moment, Reading, Reply, WaitAsked, v1,
 };
 use v1::session_event::Payload;
 use v1::tool_call_finished::Outcome;
@@ -18,7 +18,7 @@ use v1::{OutputStream, State};
 const SESSION: &str = "ses-1";
 const SLACK: Duration = Duration::from_millis(50);
 
-/// When the event with this sequence was made.
+/// Returns the time of the event with this sequence.
 fn at(sequence: i64) -> Moment {
     Duration::from_secs(1_000) + Duration::from_millis(100) * u32::try_from(sequence).expect("one")
 }
@@ -193,33 +193,33 @@ fn task(call: u32, revision: i64, events: &[Event]) -> v1::Task {
 }
 
 /// A question right after one event, and its answer right after another.
-fn exchange(asked: Asked, sent: i64, answered: i64, told: Told) -> Exchange {
+fn exchange(asked: Asked, sent: i64, answered: i64, reply: Reply) -> Exchange {
     let soon = Duration::from_millis(10);
-    let told = Ok(Told { session_id: SESSION.into(), ..told });
-    let answer = Answer { time: at(answered) + soon, told };
+    let reply = Ok(Reply { session_id: SESSION.into(), ..reply });
+    let answer = Answer { time: at(answered) + soon, reply };
     Exchange { sent: at(sent) - soon, asked, answer: Some(answer) }
 }
 
-fn call(number: u32, events: (i64, i64), told: Told) -> Exchange {
+fn call(number: u32, events: (i64, i64), reply: Reply) -> Exchange {
     let asked = Asked::Call(CallAsked {
         session_id: SESSION.into(),
         request_id: format!("request-{number}"),
         mark: format!("mark-{number}"),
         replaces: false,
     });
-    exchange(asked, events.0, events.1, Told { call_id: format!("call-{number}"), ..told })
+    exchange(asked, events.0, events.1, Reply { call_id: format!("call-{number}"), ..reply })
 }
 
-fn tasks(tasks: impl IntoIterator<Item = v1::Task>) -> Told {
-    Told { tasks: tasks.into_iter().collect(), ..Told::default() }
+fn tasks(tasks: impl IntoIterator<Item = v1::Task>) -> Reply {
+    Reply { tasks: tasks.into_iter().collect(), ..Reply::default() }
 }
 
 fn exchanges(events: &[Event]) -> Vec<Exchange> {
     let started = |number: u32, newest: usize| {
         let background_id = format!("bg-{number}");
-        let told = tasks([task(number, 1, &events[..newest])]);
+        let reply = tasks([task(number, 1, &events[..newest])]);
         let newest = i64::try_from(newest).expect("a sequence");
-        call(number, (newest - 1, newest), Told { background_id, ..told })
+        call(number, (newest - 1, newest), Reply { background_id, ..reply })
     };
     let wait = WaitAsked {
         background_ids: vec!["bg-1".into()],
@@ -227,15 +227,15 @@ fn exchanges(events: &[Event]) -> Vec<Exchange> {
         bound: Duration::from_secs(5),
     };
     vec![
-        exchange(Asked::Session, 0, 0, Told::default()),
+        exchange(Asked::Session, 0, 0, Reply::default()),
         started(1, 2),
         exchange(Asked::Wait(wait), 3, 4, tasks([task(1, 3, events)])),
         started(2, 6),
         exchange(Asked::Cancel("bg-2".into()), 8, 10, tasks([task(2, 4, events)])),
         started(3, 12),
         started(4, 15),
-        call(5, (17, 20), Told { result: Some(failed()), ..Told::default() }),
-        exchange(Asked::Close(SESSION.into()), 20, 21, Told::default()),
+        call(5, (17, 20), Reply { result: Some(failed()), ..Reply::default() }),
+        exchange(Asked::Close(SESSION.into()), 20, 21, Reply::default()),
         exchange(Asked::Get, 22, 22, tasks([task(1, 3, events)])),
     ]
 }
@@ -359,9 +359,9 @@ impl Exchange {
         self.answer.as_mut().expect("an answer")
     }
 
-    /// What the client was told.
-    pub fn told_mut(&mut self) -> &mut Told {
-        self.answer_mut().told.as_mut().expect("no error")
+    /// Returns the reply to the client.
+    pub fn reply_mut(&mut self) -> &mut Reply {
+        self.answer_mut().reply.as_mut().expect("no error")
     }
 }
 
@@ -375,7 +375,7 @@ fn a_history_in_which_all_is_well_breaks_no_invariant() {
 #[should_panic(
     expected = "nothing of a call is left at rest: 1 violations\n    process 7 of call-1"
 )]
-fn a_violation_is_told_with_its_invariant_and_its_place() {
+fn a_violation_is_printed_with_its_invariant_and_its_subject() {
     let mut history = sample();
     let call_id = "call-1".to_owned();
     history.processes.push(Sighting { pid: 7, call_id, what: Seen::AtRest });

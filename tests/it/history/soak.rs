@@ -16,22 +16,21 @@ use tokio_util::task::TaskTracker;
 use super::life::{Lived, World, count_effects, live};
 use super::processes::{Seen, Sighting};
 use super::resources::{Figures, Rest, children_of};
-use super::workload::seed;
 use super::{History, Recorder, collect};
 use crate::support::program::{Clients, Program, Site};
-use crate::support::soon;
 use crate::support::waiting::variable;
+use crate::support::{seed, soon};
 
 /// Sessions at the same time.
 const LIVES: u64 = 6;
 /// A line is printed once in this time.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a server may take to give back what it keeps for a while: idle threads, connections.
+/// The longest time until a server gives back idle threads and connections.
 const REST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The store's cache may grow to its bound of 2 MiB for each of five connections, and an allocator
 /// doesn't give every page back.
 const RESIDENT_GROWTH_KIB_MAX: u64 = 32 * 1024;
-/// How much later than it should a child may be reaped on a busy machine.
+/// The delay with which a child may be reaped on a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
 /// Short lifetimes, so that what expires is removed under load.
 const FLAGS: [&str; 10] = [
@@ -47,7 +46,7 @@ const FLAGS: [&str; 10] = [
     "warn",
 ];
 
-/// What the workers have in common.
+/// The state that the workers share.
 struct Soak {
     world: World,
     endpoint: String,
@@ -190,7 +189,7 @@ async fn load(soak: &Arc<Soak>, time: Duration, random: &mut StdRng) -> Vec<Sigh
         stop.cancel();
     };
     let work = async {
-        // One that has panicked is heard of at once.
+        // A panic of one of them ends the test at once.
         futures::future::try_join_all(workers).await.expect("no panic");
     };
     futures::future::join(over, work).await;
@@ -200,7 +199,7 @@ async fn load(soak: &Arc<Soak>, time: Duration, random: &mut StdRng) -> Vec<Sigh
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "ten minutes: just soak"]
-async fn what_a_server_takes_under_load_it_gives_back_at_rest() {
+async fn a_server_releases_at_rest_the_resources_that_it_took_under_load() {
     let mut random = StdRng::seed_from_u64(seed());
     let seconds = variable("CALLPARK_SOAK_SECONDS").map(|text| text.parse().expect("a number"));
     let time = Duration::from_secs(seconds.unwrap_or(600));

@@ -34,7 +34,7 @@ pub fn each_call_ends_once(history: &History) -> Vec<Violation> {
     wrong
 }
 
-/// Whether the event tells of the follow-up of its call.
+/// Returns whether the event is about the follow-up of its call.
 fn is_of_follow_up(event: &v1::SessionEvent) -> bool {
     matches!(
         event.payload,
@@ -84,7 +84,7 @@ pub fn moves_are_in_the_diagram(history: &History) -> Vec<Violation> {
     wrong.collect()
 }
 
-/// Where a call stands.
+/// The states of a call so far.
 #[derive(Debug, Default)]
 struct Life {
     state: Option<State>,
@@ -135,16 +135,16 @@ fn may_move(from: Option<State>, to: State) -> bool {
     }
 }
 
-/// Whether some moves, or none, lead there.
+/// Returns whether a number of moves, or none, lead there.
 fn leads_to(from: State, to: State) -> bool {
     let all = [Pending, Running, Cancelling, Succeeded, Failed, TimedOut, Cancelled, Lost];
     let mut next = all.into_iter().filter(|next| may_move(Some(from), *next));
     from == to || next.any(|next| leads_to(next, to))
 }
 
-/// What clients are told of a task never goes back: a newer revision is a later state, the same
-/// revision the same state, and who asks later hears no older revision.
-pub fn what_is_told_goes_forward(history: &History) -> Vec<Violation> {
+/// Clients never see a task go back: a newer revision is a later state, the same revision the same
+/// state, and a later request is never answered with an older revision.
+pub fn task_states_go_forward(history: &History) -> Vec<Violation> {
     let mut tasks: BTreeMap<&str, Vec<Sighting<'_>>> = BTreeMap::new();
     for sighting in history.sightings() {
         tasks.entry(&sighting.task.background_id).or_default().push(sighting);
@@ -226,15 +226,15 @@ fn differences(record: &v1::Task, call: &CallLog<'_>) -> Vec<&'static str> {
     all.push((record.state() == end.state(), "another state"));
     all.push((record.reason == end.reason, "another reason"));
     all.push((record.elapsed == end.elapsed, "another elapsed time"));
-    let (kept, told) = (task_result(record), result_of(end));
+    let (kept, final_result) = (task_result(record), result_of(end));
     let core = |result: &v1::ToolResult| {
         (result.exit, result.is_error, result.start_time, result.end_time)
     };
-    all.push((kept.map(core) == told.map(core), "another result"));
+    all.push((kept.map(core) == final_result.map(core), "another result"));
     let counts = |result: &v1::ToolResult| {
         result.output.map(|output| (output.stdout, output.stderr, output.combined))
     };
-    all.push((kept.map(counts) == told.map(counts), "other counts of output"));
+    all.push((kept.map(counts) == final_result.map(counts), "other counts of output"));
     all.into_iter().filter(|(is_right, _)| !is_right).map(|(_, what)| what).collect()
 }
 
@@ -303,20 +303,20 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_was_told_of_the_past_is_noticed() {
-        check_fails(what_is_told_goes_forward, "Succeeded at 3", |history| {
-            let task = &mut history.exchanges[2].told_mut().tasks[0];
+    fn an_answer_with_an_older_state_is_found() {
+        check_fails(task_states_go_forward, "Succeeded at 3", |history| {
+            let task = &mut history.exchanges[2].reply_mut().tasks[0];
             task.set_state(Running);
             task.revision = 4;
         });
-        check_fails(what_is_told_goes_forward, "at 3", |history| {
+        check_fails(task_states_go_forward, "at 3", |history| {
             let mut again = history.exchanges[2].clone();
-            again.told_mut().tasks[0].set_state(Failed);
+            again.reply_mut().tasks[0].set_state(Failed);
             history.exchanges.push(again);
         });
-        check_fails(what_is_told_goes_forward, "an older revision", |history| {
+        check_fails(task_states_go_forward, "an older revision", |history| {
             let mut again = history.exchanges[1].clone();
-            let last = history.exchanges.last().and_then(|last| last.told()).expect("told").0;
+            let last = history.exchanges.last().and_then(|last| last.reply()).expect("a reply").0;
             again.sent = last + std::time::Duration::from_secs(1);
             history.exchanges.push(again);
         });

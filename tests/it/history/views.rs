@@ -5,32 +5,32 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Answer, Asked, Event, Exchange, History, Log, Moment, Told, v1};
+use super::{Answer, Asked, Event, Exchange, History, Log, Moment, Reply, v1};
 use v1::session_event::Payload;
 
-/// A call, as the log of its session tells it.
+/// A call, as the log of its session has it.
 #[derive(Debug)]
 pub struct CallLog<'a> {
-    /// Its id.
+    /// The id of the call.
     pub id: &'a str,
     /// The log that it is in.
     pub log: &'a Log,
-    /// Its events.
+    /// The events of the call.
     pub events: Vec<&'a v1::SessionEvent>,
 }
 
 impl<'a> CallLog<'a> {
-    /// Its payloads, each with its event.
+    /// Returns the payloads, each with its event.
     pub fn payloads(&self) -> impl Iterator<Item = (&'a v1::SessionEvent, &'a Payload)> {
         self.events.iter().filter_map(|event| Some((*event, event.payload.as_ref()?)))
     }
 
-    /// How it was accepted.
+    /// Returns the event of the call's acceptance.
     pub fn accepted(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallStarted)> {
         self.starts().next()
     }
 
-    /// When its run began.
+    /// Returns the event of the start of its run.
     pub fn began(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallStarted)> {
         self.starts().find(|(_, started)| started.state() == v1::State::Running)
     }
@@ -42,7 +42,7 @@ impl<'a> CallLog<'a> {
         })
     }
 
-    /// When it was parked.
+    /// Returns the event of its parking.
     pub fn parked(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallParked)> {
         self.payloads().find_map(|(event, payload)| match payload {
             Payload::ToolCallParked(parked) => Some((event, parked)),
@@ -50,7 +50,7 @@ impl<'a> CallLog<'a> {
         })
     }
 
-    /// When it was asked to stop.
+    /// Returns the event of the request to stop.
     pub fn cancelling(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallCancelling)> {
         self.payloads().find_map(|(event, payload)| match payload {
             Payload::ToolCallCancelling(cancelling) => Some((event, cancelling)),
@@ -58,7 +58,7 @@ impl<'a> CallLog<'a> {
         })
     }
 
-    /// Its ends, of which there should be one.
+    /// Returns all terminal events; there should be one.
     pub fn ends(&self) -> Vec<(&'a v1::SessionEvent, &'a v1::ToolCallFinished)> {
         let ends = self.payloads().filter_map(|(event, payload)| match payload {
             Payload::ToolCallFinished(finished) => Some((event, finished.as_ref())),
@@ -67,7 +67,7 @@ impl<'a> CallLog<'a> {
         ends.collect()
     }
 
-    /// Its end.
+    /// Returns the terminal event.
     pub fn end(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallFinished)> {
         self.ends().into_iter().next()
     }
@@ -103,7 +103,7 @@ pub fn task_result(task: &v1::Task) -> Option<&v1::ToolResult> {
     }
 }
 
-/// Whether nothing follows this state.
+/// Returns whether no state follows this one.
 pub fn is_terminal(state: v1::State) -> bool {
     use v1::State::{Cancelled, Failed, Lost, Succeeded, TimedOut};
     matches!(state, Succeeded | Failed | TimedOut | Cancelled | Lost)
@@ -129,10 +129,10 @@ impl Event {
 }
 
 impl Exchange {
-    /// What the client was told, and when.
-    pub fn told(&self) -> Option<(Moment, &Told)> {
+    /// Returns the reply to the client and its time, or `None` if there was an error or no answer.
+    pub fn reply(&self) -> Option<(Moment, &Reply)> {
         match &self.answer {
-            Some(Answer { time, told: Ok(told) }) => Some((*time, told)),
+            Some(Answer { time, reply: Ok(reply) }) => Some((*time, reply)),
             _ => None,
         }
     }
@@ -159,29 +159,29 @@ impl History {
         self.logs.iter().map(|log| (log.session.session_id.as_str(), log)).collect()
     }
 
-    /// What clients were told: when they asked, when they were told, and what.
-    pub fn told(&self) -> impl Iterator<Item = (&Exchange, Moment, &Told)> {
+    /// Returns all requests that have a reply, with the time of the reply.
+    pub fn replies(&self) -> impl Iterator<Item = (&Exchange, Moment, &Reply)> {
         self.exchanges.iter().filter_map(|exchange| {
-            let (time, told) = exchange.told()?;
-            Some((exchange, time, told))
+            let (time, reply) = exchange.reply()?;
+            Some((exchange, time, reply))
         })
     }
 
     /// Every task that a client was shown: when it asked, when it was shown, and the task.
     pub fn sightings(&self) -> impl Iterator<Item = Sighting<'_>> {
-        self.told().flat_map(|(exchange, time, told)| {
+        self.replies().flat_map(|(exchange, time, reply)| {
             let sighting =
-                move |task| Sighting { sent: exchange.sent, time, task, is_brief: told.is_brief };
-            told.tasks.iter().map(sighting)
+                move |task| Sighting { sent: exchange.sent, time, task, is_brief: reply.is_brief };
+            reply.tasks.iter().map(sighting)
         })
     }
 
-    /// Whether somebody asked for this.
+    /// Returns whether a client sent such a request.
     pub fn was_asked(&self, wanted: impl Fn(&Asked) -> bool) -> bool {
         self.exchanges.iter().any(|exchange| wanted(&exchange.asked))
     }
 
-    /// Whether somebody asked that this task be forgotten.
+    /// Returns whether a client asked to delete this task.
     pub fn was_deleted(&self, background_id: &str) -> bool {
         self.was_asked(|asked| matches!(asked, Asked::Delete(id) if id == background_id))
     }
@@ -190,12 +190,12 @@ impl History {
 /// A task as a client was shown it.
 #[derive(Debug, Clone, Copy)]
 pub struct Sighting<'a> {
-    /// When the client asked.
+    /// The time at which the client asked.
     pub sent: Moment,
-    /// When it was shown.
+    /// The time at which the task was shown.
     pub time: Moment,
     /// The task.
     pub task: &'a v1::Task,
-    /// Its result is cut.
+    /// The result is truncated.
     pub is_brief: bool,
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::views::{CallLog, is_terminal, moment};
-use super::{Asked, History, Moment, Told, Violation, WaitAsked};
+use super::{Asked, History, Moment, Reply, Violation, WaitAsked};
 use crate::support::v1;
 
-/// Whoever asks, and whenever: a task that has ended is shown with one and the same outcome.
+/// A task that has ended is shown with one and the same outcome, to every client at any time.
 pub fn outcomes_stay(history: &History) -> Vec<Violation> {
     let mut first: BTreeMap<&str, &v1::Task> = BTreeMap::new();
     let mut whole: BTreeMap<&str, &v1::Task> = BTreeMap::new();
     let mut wrong = Vec::new();
-    let told = history.sightings().map(|sighting| (sighting.task, sighting.is_brief));
+    let reply = history.sightings().map(|sighting| (sighting.task, sighting.is_brief));
     let kept = history.records.iter().map(|record| (record, false));
-    for (task, is_brief) in told.chain(kept).filter(|(task, _)| is_terminal(task.state())) {
+    for (task, is_brief) in reply.chain(kept).filter(|(task, _)| is_terminal(task.state())) {
         let id = task.background_id.as_str();
         let end = |task: &v1::Task| (task.state, task.reason.clone(), task.end_time, task.elapsed);
         if end(first.entry(id).or_insert(task)) != end(task) {
@@ -47,7 +47,7 @@ pub fn waits_are_back_in_time(history: &History) -> Vec<Violation> {
         moment(end.0.create_time.as_ref())
     };
     let mut wrong = Vec::new();
-    for (exchange, time, told) in history.told() {
+    for (exchange, time, reply) in history.replies() {
         let Asked::Wait(asked) = &exchange.asked else { continue };
         let ends = asked.background_ids.iter().map(|id| ended(id));
         let end = match asked.all {
@@ -55,7 +55,7 @@ pub fn waits_are_back_in_time(history: &History) -> Vec<Violation> {
             false => ends.flatten().min(),
         };
         let span = Span { sent: exchange.sent, time, slack: history.slack };
-        let faults = span.faults(asked, told, end).into_iter();
+        let faults = span.faults(asked, reply, end).into_iter();
         wrong.extend(faults.map(|fault| Violation::new(asked.background_ids.join(" "), fault)));
     }
     wrong
@@ -69,7 +69,7 @@ struct Span {
 }
 
 impl Span {
-    fn faults(&self, asked: &WaitAsked, told: &Told, end: Option<Moment>) -> Vec<String> {
+    fn faults(&self, asked: &WaitAsked, reply: &Reply, end: Option<Moment>) -> Vec<String> {
         let Self { sent, time, slack } = *self;
         let took = time.saturating_sub(sent);
         let mut faults = Vec::new();
@@ -80,15 +80,15 @@ impl Span {
             let late = time.saturating_sub(sent.max(end));
             faults.push(format!("back {late:?} after the end"));
         }
-        if told.still_running && end.is_some_and(|end| end + slack < sent) {
+        if reply.still_running && end.is_some_and(|end| end + slack < sent) {
             faults.push("an end before the question was overlooked".into());
         }
-        if told.still_running && took < asked.bound {
+        if reply.still_running && took < asked.bound {
             faults.push(format!("back after {took:?} of {:?} with nothing", asked.bound));
         }
-        let terminal = told.tasks.iter().filter(|task| is_terminal(task.state())).count();
-        let is_done = if asked.all { terminal == told.tasks.len() } else { terminal > 0 };
-        if is_done == told.still_running {
+        let terminal = reply.tasks.iter().filter(|task| is_terminal(task.state())).count();
+        let is_done = if asked.all { terminal == reply.tasks.len() } else { terminal > 0 };
+        if is_done == reply.still_running {
             faults.push("what it says doesn't fit its tasks".into());
         }
         faults
@@ -107,10 +107,10 @@ mod tests {
     #[test]
     fn a_task_that_is_shown_with_two_ends_is_found() {
         check_fails(outcomes_stay, "two ends", |history| {
-            history.exchanges[WAIT].told_mut().tasks[0].set_state(v1::State::Failed);
+            history.exchanges[WAIT].reply_mut().tasks[0].set_state(v1::State::Failed);
         });
         check_fails(outcomes_stay, "two outcomes", |history| {
-            history.exchanges[WAIT].told_mut().tasks[0].outcome = None;
+            history.exchanges[WAIT].reply_mut().tasks[0].outcome = None;
         });
     }
 
@@ -133,9 +133,9 @@ mod tests {
     #[test]
     fn a_wait_that_overlooks_an_end_or_gives_up_early_is_found() {
         let nothing = |history: &mut History| {
-            let told = history.exchanges[WAIT].told_mut();
-            told.tasks[0].set_state(v1::State::Running);
-            told.still_running = true;
+            let reply = history.exchanges[WAIT].reply_mut();
+            reply.tasks[0].set_state(v1::State::Running);
+            reply.still_running = true;
         };
         check_fails(waits_are_back_in_time, "with nothing", nothing);
         check_fails(waits_are_back_in_time, "overlooked", |history| {
@@ -145,7 +145,7 @@ mod tests {
             history.exchanges[WAIT].answer_mut().time += late;
         });
         check_fails(waits_are_back_in_time, "doesn't fit", |history| {
-            history.exchanges[WAIT].told_mut().still_running = true;
+            history.exchanges[WAIT].reply_mut().still_running = true;
         });
     }
 }

@@ -11,7 +11,7 @@ use super::KnownWork;
 use crate::support::waiting::call;
 use crate::support::{bash, millis, request_id, v1};
 
-/// Where the work of calls leaves its traces, and which tools there are.
+/// The folder for the traces of calls, and the tools that there are.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// A file in it counts the runs of a call.

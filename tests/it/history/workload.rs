@@ -13,21 +13,13 @@ use super::processes::{descriptors, marked};
 use super::recorder::Recorded;
 use super::{End, History, Recorder, collect};
 use crate::support::program::Clients;
-use crate::support::waiting::{start_of, variable};
-use crate::support::{TestServer, bash, soon, v1};
+use crate::support::waiting::start_of;
+use crate::support::{TestServer, bash, seed, soon, v1};
 use v1::State;
 
 /// Fewer places than calls, so that some wait for their turn, and stops that don't take long.
 const SETTINGS: [(&str, &str); 3] =
     [("max-running-calls", "12"), ("grace", "200ms"), ("drain", "200ms")];
-
-/// Of this run, or of the one that `CALLPARK_TEST_SEED` repeats.
-pub fn seed() -> u64 {
-    let given = variable("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
-    let seed = given.unwrap_or_else(rand::random);
-    println!("CALLPARK_TEST_SEED={seed}");
-    seed
-}
 
 /// Some sessions at the same time, each with a connection of its own.
 async fn live_some(
@@ -50,10 +42,10 @@ fn connections(server: &TestServer, count: usize) -> Vec<Clients> {
 
 /// Looks at a process of a call while it runs. Those of the other calls come and go.
 async fn look_at_a_child(recorded: &Recorded) {
-    let told = recorded.start(start_of(bash("exec sleep 30"))).await.expect("started");
+    let reply = recorded.start(start_of(bash("exec sleep 30"))).await.expect("started");
     let seen = async {
         loop {
-            let seen = descriptors(&marked(&[told.call_id.as_str()].into()));
+            let seen = descriptors(&marked(&[reply.call_id.as_str()].into()));
             if !seen.is_empty() {
                 return seen;
             }
@@ -61,7 +53,7 @@ async fn look_at_a_child(recorded: &Recorded) {
         }
     };
     recorded.recorder.saw(soon("a process", seen).await);
-    let background_id = told.background_id;
+    let background_id = reply.background_id;
     let cancel = v1::CancelRequest { background_id, force: true, ..Default::default() };
     recorded.cancel(cancel).await.expect("cancelled");
 }
@@ -103,12 +95,12 @@ async fn a_random_workload_with_a_restart_keeps_every_invariant() {
     check_that_all_has_happened(&history);
 }
 
-/// How much has happened.
+/// Returns the figures of a history in one line.
 pub fn summary(history: &History) -> String {
     let (calls, events) = (history.calls().len(), history.logs.iter().map(|log| log.events.len()));
-    let (told, seen) = (history.told().count(), history.processes.len());
+    let (reply, seen) = (history.replies().count(), history.processes.len());
     format!(
-        "{} sessions, {calls} calls {:?}, {} events; {} questions, {told} answers, {} streams, \
+        "{} sessions, {calls} calls {:?}, {} events; {} questions, {reply} answers, {} streams, \
          {seen} processes",
         history.logs.len(),
         ends(history),
@@ -118,7 +110,7 @@ pub fn summary(history: &History) -> String {
     )
 }
 
-/// How many calls have ended in which way.
+/// Returns the number of calls that have ended, by their terminal state.
 fn ends(history: &History) -> BTreeMap<&'static str, usize> {
     let mut ends = BTreeMap::new();
     for (_, end) in history.calls().values().filter_map(|call| call.end()) {
@@ -127,14 +119,14 @@ fn ends(history: &History) -> BTreeMap<&'static str, usize> {
     ends
 }
 
-/// A workload in which little has happened tells little.
+/// Checks that enough has happened for the invariants to mean something.
 fn check_that_all_has_happened(history: &History) {
     let ends = ends(history);
     for state in [State::Succeeded, State::Failed, State::Cancelled, State::TimedOut, State::Lost] {
         assert!(ends.contains_key(state.as_str_name()), "no call ended {state:?}: {ends:?}");
     }
     let dropped = history.outputs.iter().filter(|output| output.dropped_bytes > 0).count();
-    let replayed = history.told().filter(|(_, _, told)| told.replayed).count();
+    let replayed = history.replies().filter(|(_, _, reply)| reply.replayed).count();
     let cut = history.deliveries.iter().filter(|delivery| delivery.end != End::Ok).count();
     let calls = history.calls();
     let queued = calls.values().filter(|call| {

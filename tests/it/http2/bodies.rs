@@ -11,7 +11,7 @@ use super::hpack::Head;
 use super::neighbour::{GROWTH_BYTES_MAX, Memory, Neighbour};
 use super::requests::dry_run;
 use crate::support::program::Site;
-use crate::support::{PATIENCE, TestServer, bash, v1};
+use crate::support::{TEST_TIMEOUT, TestServer, bash, v1};
 
 const OK: i32 = 0;
 const INVALID_ARGUMENT: i32 = 3;
@@ -44,12 +44,12 @@ async fn a_body_that_comes_byte_by_byte_is_ended_at_its_deadline_with_a_status_t
         let (status, text, took) = drip(&server.endpoint, &head, &[0; 100]).await;
         assert_eq!(status, Some(INVALID_ARGUMENT), "{method}: {text}");
         assert!(text.contains("request:%20must%20have%20arrived%20after%201%20s"), "{text}");
-        assert!(took >= Duration::from_secs(1) && took < PATIENCE / 3, "{method}: {took:?}");
+        assert!(took >= Duration::from_secs(1) && took < TEST_TIMEOUT / 3, "{method}: {took:?}");
     }
     neighbour.unharmed().await;
 }
 
-/// Whoever can connect may ask for health: so nobody may hold a stream and its body for ever.
+/// Health needs no token: even so, no peer may hold a stream and its body for ever.
 #[tokio::test]
 async fn a_body_for_health_has_the_same_deadline() {
     let server = TestServer::with(&[("request-read-timeout", "1s")]).await;
@@ -58,7 +58,7 @@ async fn a_body_for_health_has_the_same_deadline() {
         let head = Head::of("", "").set(":path", path).without("authorization");
         let (status, text, took) = drip(&server.endpoint, &head, &[0; 100]).await;
         assert!(status.is_some_and(|status| status != OK), "{method}: {status:?} {text}");
-        assert!(took < PATIENCE / 3, "{method}: {took:?}");
+        assert!(took < TEST_TIMEOUT / 3, "{method}: {took:?}");
     }
 }
 
@@ -104,7 +104,7 @@ async fn a_body_that_ends_within_a_message_is_an_invalid_argument() {
     assert_eq!(peer.answer(103).await.status(), Some(OK));
 }
 
-/// A call of so many bytes that is good: nobody looks at a field that the contract doesn't have.
+/// A call of so many bytes that is good: a field that the contract doesn't have is ignored.
 fn call_of(bytes: usize) -> Vec<u8> {
     let mut content = v1::RunToolRequest { dry_run: true, ..bash("true") }.encode_to_vec();
     encode_key(15_000, WireType::LengthDelimited, &mut content);
@@ -152,7 +152,7 @@ async fn a_length_that_no_message_may_have_is_refused_at_once_and_takes_no_memor
 
 /// No token is needed for health and the schema, and none for being refused.
 #[tokio::test]
-async fn whoever_has_no_token_cannot_fill_the_memory() {
+async fn a_caller_without_a_token_cannot_fill_the_memory() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let neighbour = Neighbour::of(&server).await;
@@ -209,9 +209,9 @@ async fn a_bomb_of_gzip_is_refused_and_never_unpacked() {
     memory.check_peak(GROWTH_BYTES_MAX);
 }
 
-/// So that the caller can send the same again, plain.
+/// The error lets the caller repeat the same request uncompressed.
 #[tokio::test]
-async fn who_compresses_is_told_that_this_is_not_supported() {
+async fn a_compressed_request_is_answered_as_unsupported() {
     let server = TestServer::start().await;
     let head = Head::of("ToolRunner/RunTool", server.token()).with("grpc-encoding", "gzip");
     let mut peer = Peer::connect(&server.endpoint).await;

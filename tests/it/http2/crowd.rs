@@ -22,17 +22,18 @@ use crate::support::soon;
 
 const PEERS: u16 = 300;
 
-/// How long a peer stays, unless the server ends the connection before, until it comes again.
+/// The time for which a peer stays, unless the server ends the connection before, until it comes
+/// again.
 const STAY: Duration = Duration::from_secs(2);
 
-/// What a call may take longer beside them than twice its time alone, on a busy machine.
+/// The time that a call beside them may take beyond twice its time alone, on a busy machine.
 const DELAY_MAX: Duration = Duration::from_secs(2);
 
-/// How much the server may grow by while they are there, and once they are gone.
+/// The growth of the server's memory while they are connected, and once they are gone.
 const CROWD_BYTES_MAX: usize = 64 << 20;
 const LEFT_BYTES_MAX: usize = 48 << 20;
 
-/// How a peer is bad.
+/// The misbehaviour of a peer.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Silent,
@@ -70,7 +71,7 @@ const KINDS: [Kind; 15] = [
     Kind::Deaf,
 ];
 
-/// What the peers know of the server.
+/// The address and the token that the peers use.
 struct Target {
     endpoint: String,
     token: String,
@@ -157,7 +158,7 @@ impl Target {
         tokio::time::sleep(STAY).await;
     }
 
-    /// A bad peer, from one connection to the next until it is told to stop.
+    /// A bad peer, from one connection to the next until the test ends.
     async fn be_bad(self: Arc<Self>, index: u16) {
         let kind = KINDS[usize::from(index) % KINDS.len()];
         // A few peers an address, as if they were many machines.
@@ -177,7 +178,7 @@ fn p99(mut times: Vec<Duration>) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-/// How many sockets a server has open.
+/// Returns the number of sockets that a server has open.
 fn sockets(server: &Program) -> usize {
     let folder = std::fs::read_dir(format!("/proc/{}/fd", server.live.pid()));
     let links = folder.expect("a live process").flatten().map(|entry| entry.path().read_link());
@@ -185,7 +186,7 @@ fn sockets(server: &Program) -> usize {
     links.flatten().filter(is_socket).count()
 }
 
-/// How long each of so many calls of a new client takes.
+/// Returns the time of each of `count` calls of a new client.
 async fn calls(server: &Program, count: usize) -> Vec<Duration> {
     let mut neighbour = Neighbour::of(server).await;
     neighbour.more(count).await;

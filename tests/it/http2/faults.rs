@@ -19,12 +19,12 @@ fn faults_of_streams(head: &Head) -> Vec<Fault> {
     let open = |stream| headers(stream, 0, head);
     let block = head.encode();
     vec![
-        ("a body on a stream that nobody opened", frame(DATA, 0, 1, b"x")),
+        ("a body on a stream that was never opened", frame(DATA, 0, 1, b"x")),
         ("a body on no stream", frame(DATA, 0, 0, b"x")),
         ("a head on no stream", open(0)),
         ("a head on a stream of the server's", open(2)),
         ("a stream below the last one", [open(5), open(3)].concat()),
-        ("the reset of a stream that nobody opened", reset(1, CANCEL)),
+        ("the reset of a stream that was never opened", reset(1, CANCEL)),
         ("the reset of no stream", reset(0, CANCEL)),
         ("a continuation of nothing", frame(CONTINUATION, END_HEADERS, 1, &block)),
         (
@@ -76,7 +76,7 @@ async fn frames_that_break_the_protocol_end_their_connection_and_no_other() {
 }
 
 #[tokio::test]
-async fn what_the_protocol_allows_is_served_however_odd_it_is() {
+async fn odd_requests_that_the_protocol_allows_are_served() {
     let server = TestServer::start().await;
     let head = Head::of("ToolRunner/RunTool", server.token());
     let block = head.encode();
@@ -88,7 +88,7 @@ async fn what_the_protocol_allows_is_served_however_odd_it_is() {
     let trailers = Head::default().with("x-trailer", "1");
     let whole = |stream| frame(DATA, END_STREAM, stream, &good);
     let odd = [
-        frame(0xbe, 0xff, 0, b"a kind that nobody knows"),
+        frame(0xbe, 0xff, 0, b"an unknown kind"),
         frame(SETTINGS, 0, 0, &[0xbe, 0xef, 1, 2, 3, 4]),
         frame(PRIORITY, 0, 99, &[0, 0, 0, 0, 1]),
         // A head in pieces, one of them empty; then with padding, then with a priority.

@@ -9,7 +9,7 @@ use super::hpack::Head;
 use super::neighbour::{GROWTH_BYTES_MAX, Memory, Neighbour};
 use crate::support::program::{Program, Site};
 
-/// What becomes of the connection that sends `opening`, and then `flood` so many times, while
+/// Sends `opening`, and then `flood` so many times, and returns the fate of the connection, while
 /// another client runs calls.
 async fn flooded(server: &Program, opening: &[u8], flood: &[u8], times: usize) -> Fate {
     let mut neighbour = Neighbour::of(server).await;
@@ -100,7 +100,7 @@ async fn data_without_a_byte_in_it_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn pings_settings_and_windows_without_end_harm_nobody() {
+async fn endless_pings_settings_and_windows_do_no_harm() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let floods = [
@@ -109,7 +109,7 @@ async fn pings_settings_and_windows_without_end_harm_nobody() {
         // The size of the table and of the windows, which the server must apply.
         frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 16, 0, 0, 4, 0, 0, 255, 255]),
         frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()),
-        // A priority, and a kind that nobody knows.
+        // A priority, and an unknown kind.
         frame(2, 0, 1, &[0, 0, 0, 0, 16]),
         frame(0xbe, 0, 0, b"whatever"),
     ];

@@ -1,4 +1,4 @@
-//! How much the server lets a peer send.
+//! Flow control: the bytes that the server lets a peer send.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use bytes::Buf as _;
 
 use super::frames::{ACK, Frame, SETTINGS, WINDOW_UPDATE};
 
-/// What windows have before anybody has said anything.
+/// The size of windows before either side has changed it.
 const DEFAULT_BYTES: i64 = 65_535;
 
 /// The windows of the server. Sending may overrun them; then it is the server's turn.
 pub struct Windows {
     connection: i64,
-    /// What a new stream has.
+    /// The window of a new stream.
     initial: i64,
-    /// What has been added to that and taken from it.
+    /// The changes to that for each stream.
     streams: BTreeMap<u32, i64>,
 }
 
@@ -43,13 +43,13 @@ impl Windows {
         }
     }
 
-    /// How much may be sent on this stream now.
+    /// Returns the bytes that may be sent on this stream now.
     pub fn room(&self, stream: u32) -> i64 {
         let own = self.initial + self.streams.get(&stream).copied().unwrap_or_default();
         own.min(self.connection)
     }
 
-    /// So much is sent.
+    /// Takes sent bytes off the windows.
     pub fn take(&mut self, stream: u32, bytes: i64) {
         self.connection -= bytes;
         *self.streams.entry(stream).or_default() -= bytes;

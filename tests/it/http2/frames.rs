@@ -13,7 +13,7 @@ use super::flow::Windows;
 use super::hpack::{Head, decode};
 use crate::support::soon;
 
-/// What every client sends first.
+/// The bytes that every client sends first.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub const DATA: u8 = 0;
@@ -106,7 +106,7 @@ impl Frame {
     }
 }
 
-/// How a stream ended.
+/// The end of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// By the frame that ends it.
@@ -115,7 +115,7 @@ pub enum End {
     Reset(u32),
 }
 
-/// What came on a stream.
+/// The answer on a stream.
 #[derive(Debug, Default)]
 pub struct Answer {
     pub fields: Vec<(String, String)>,
@@ -136,16 +136,16 @@ impl Answer {
     }
 }
 
-/// What has become of the connection.
+/// The fate of a connection.
 #[derive(Debug, Default)]
 pub struct Fate {
     /// The code of a GOAWAY.
     pub goaway: Option<u32>,
     /// The server has closed it.
     pub is_closed: bool,
-    /// How many frames came.
+    /// The number of frames that came.
     pub frames: usize,
-    /// How often the server reset a stream.
+    /// The number of streams that the server reset.
     pub resets: usize,
 }
 
@@ -233,10 +233,10 @@ impl Peer {
 
     /// Sends bytes and takes nothing, until the server has taken none of them for this long, or
     /// has closed the connection.
-    pub async fn push(&mut self, bytes: &[u8], patience: Duration) {
+    pub async fn push(&mut self, bytes: &[u8], timeout: Duration) {
         let mut sent = 0;
         while sent < bytes.len() {
-            match tokio::time::timeout(patience, self.writer.write(&bytes[sent..])).await {
+            match tokio::time::timeout(timeout, self.writer.write(&bytes[sent..])).await {
                 Ok(Ok(count @ 1..)) => sent += count,
                 _ => return,
             }
@@ -267,7 +267,7 @@ impl Peer {
             }
             fate.is_closed = true;
         };
-        // A server that closes the connection reads no more: then nobody waits for the writing.
+        // A server that closes the connection reads no more: then the writing is given up.
         let both = async {
             tokio::pin!(reading);
             tokio::select! {

@@ -1,6 +1,6 @@
 //! A bomb of gzip, written by hand: nothing that unpacks it is needed.
 
-/// So many zeros for one match of deflate, the longest that there is.
+/// The number of zeros in one match of deflate, the longest that there is.
 const MATCH_BYTES: usize = 258;
 
 /// At least this many zeros, packed to a hundred and fiftieth. The sum at the end is wrong, which

@@ -6,7 +6,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use super::frames::{PREFACE, Peer};
 use super::neighbour::Neighbour;
-use crate::support::{PATIENCE, TestServer};
+use crate::support::{TEST_TIMEOUT, TestServer};
 
 const DEADLINE: Duration = Duration::from_millis(500);
 
@@ -20,7 +20,7 @@ async fn check_closed_at_deadline(endpoint: &str, pieces: &[&[u8]]) {
     }
     assert!(peer.closed().await.is_closed);
     let took = began.elapsed();
-    assert!(took >= DEADLINE && took < PATIENCE / 2, "{pieces:?}: {took:?}");
+    assert!(took >= DEADLINE && took < TEST_TIMEOUT / 2, "{pieces:?}: {took:?}");
 }
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn peers_that_never_finish_the_preface_are_closed_at_the_handshakes_deadli
 
 #[tokio::test]
 async fn peers_of_a_tls_port_that_never_finish_are_closed_at_the_handshakes_deadline() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let names = ["localhost".to_owned()];
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(names).expect("a certificate");
@@ -76,7 +76,7 @@ async fn a_peer_that_speaks_something_else_is_closed_at_once() {
     Neighbour::of(&server).await.unharmed().await;
 }
 
-/// From the preface on it is the keepalive that asks whether somebody is there.
+/// From the preface on it is the keepalive that checks the peer.
 #[tokio::test]
 async fn a_peer_that_stops_after_the_preface_is_closed_and_one_that_answers_pings_is_not() {
     let settings = [("keepalive-interval", "1s"), ("keepalive-timeout", "1s")];
@@ -85,7 +85,7 @@ async fn a_peer_that_stops_after_the_preface_is_closed_and_one_that_answers_ping
     let mut silent = Peer::silent(&server.endpoint).await;
     silent.send(PREFACE).await;
     let closed = async {
-        // Nobody answers what comes meanwhile.
+        // The server's frames are not answered.
         silent.ignore_until_closed().await;
     };
     tokio::select! {

@@ -6,7 +6,7 @@ use super::neighbour::Neighbour;
 use super::requests::{self, dry_run};
 use crate::support::{TestServer, bash};
 
-/// What must come of a request.
+/// The expected outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     /// A status of gRPC.
@@ -26,7 +26,7 @@ const DEADLINE_EXCEEDED: Outcome = Status(4);
 const UNIMPLEMENTED: Outcome = Status(12);
 const UNAUTHENTICATED: Outcome = Status(16);
 
-/// What came of this head with this body.
+/// Returns the outcome of a request with this head and body.
 async fn outcome(server: &TestServer, head: &Head, body: &[u8]) -> Outcome {
     let mut peer = Peer::connect(&server.endpoint).await;
     peer.request(1, head, body).await;
@@ -63,7 +63,7 @@ fn good(server: &TestServer) -> Head {
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_is_told_so_by_a_status_of_http() {
+async fn a_request_that_is_not_grpc_gets_an_http_status() {
     let server = TestServer::start().await;
     let good = || good(&server);
     let mut cases = vec![(good().without("content-type"), Http(415))];
@@ -122,7 +122,7 @@ async fn an_error_about_a_long_path_is_small_enough_to_arrive() {
 }
 
 #[tokio::test]
-async fn fields_that_are_missing_or_said_twice_have_an_orderly_answer() {
+async fn missing_or_repeated_fields_have_an_orderly_answer() {
     let server = TestServer::start().await;
     let good = || good(&server);
     let cases = vec![

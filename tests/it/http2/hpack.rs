@@ -54,7 +54,7 @@ impl Head {
     pub fn encode(&self) -> Vec<u8> {
         let mut block = Vec::new();
         for (name, value) in &self.0 {
-            // A literal that nobody shall remember, with a name of its own.
+            // A literal that must not be indexed, with a name of its own.
             block.push(0);
             for text in [name, value] {
                 push_length(text.len(), &mut block);
@@ -68,9 +68,9 @@ impl Head {
 impl std::fmt::Display for Head {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
-        let is_told = |name: &[u8]| name != b"authorization";
-        let told = self.0.iter().filter(|(name, _)| is_told(name));
-        let fields = told.map(|(name, value)| format!("{}: {}", text(name), text(value)));
+        let is_shown = |name: &[u8]| name != b"authorization";
+        let shown = self.0.iter().filter(|(name, _)| is_shown(name));
+        let fields = shown.map(|(name, value)| format!("{}: {}", text(name), text(value)));
         f.write_str(&fields.collect::<Vec<_>>().join(", "))
     }
 }

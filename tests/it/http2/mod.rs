@@ -1,5 +1,5 @@
 //! The server below gRPC: frames of HTTP/2 and bytes of TCP that no client would send. Each of
-//! them is met in order, and nobody else on the server notices.
+//! them is met in order, and no other client of the server notices.
 
 mod bodies;
 mod crowd;

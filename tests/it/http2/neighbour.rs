@@ -1,4 +1,4 @@
-//! What must be unharmed: a client that behaves, and the memory of the server.
+//! A client that behaves and the memory of the server, both of which must be unharmed.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub const GROWTH_BYTES_MAX: usize = 24 << 20;
 pub trait Serves {
     /// `http://ADDRESS`.
     fn endpoint(&self) -> &str;
-    /// What callers must show.
+    /// Returns the token that callers show.
     fn token(&self) -> &str;
 }
 
@@ -47,7 +47,7 @@ impl Serves for Program {
     }
 }
 
-/// A client that runs one call after the other, from the first one on until it is told to stop.
+/// A client that runs one call after the other, from the first one on until the test ends.
 pub struct Neighbour {
     stop: CancellationToken,
     count: watch::Receiver<usize>,
@@ -117,7 +117,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What there is now.
+    /// Returns the memory of the server now.
     pub fn of(server: &Program) -> Self {
         let pid = server.live.pid();
         Self {

@@ -26,7 +26,7 @@ async fn streams_that_are_opened_and_reset_at_once_end_their_connection_and_no_o
     neighbour.unharmed().await;
 }
 
-/// How many requests without a path are answered by a reset before the connection is ended.
+/// Returns the number of requests without a path that are reset before the connection is ended.
 async fn resets_before_the_end(server: &TestServer) -> usize {
     let head = Head::of("ToolRunner/RunTool", server.token()).without(":path");
     let mut peer = Peer::connect(&server.endpoint).await;
@@ -80,7 +80,7 @@ async fn a_stream_over_the_limit_is_refused_and_those_below_it_are_answered() {
 
 /// The head has ended the stream, so each byte more is a mistake.
 #[tokio::test]
-async fn bodies_after_the_end_of_their_stream_harm_nobody_else() {
+async fn bodies_after_the_end_of_their_stream_harm_no_other_stream() {
     let server = TestServer::start().await;
     let neighbour = Neighbour::of(&server).await;
     let head = Head::of("ToolRunner/RunTool", server.token());

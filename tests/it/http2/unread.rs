@@ -1,4 +1,4 @@
-//! Peers that ask and don't take the answer: it waits where it costs little, and nobody waits with
+//! Peers that ask and don't take the answer: it waits where it costs little, and no other client waits with
 //! them.
 
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use super::requests::of;
 use crate::support::program::{Program, Site};
 use crate::support::{bash, result_of, soon, stdout_of, v1};
 
-/// What a call of these tests writes.
+/// The bytes that a call of these tests writes.
 const OUTPUT_BYTES: usize = 1_000_000;
 
 /// A session with so many calls' output in its log.
@@ -69,7 +69,7 @@ async fn a_client_without_a_window_costs_a_page_a_stream_and_has_all_when_it_rea
 
 /// Two that read the same may share a read: it must not be the one's who has stopped.
 #[tokio::test]
-async fn a_client_without_a_window_holds_up_nobody_who_reads_the_same() {
+async fn a_client_without_a_window_holds_up_no_reader_of_the_same_log() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let session_id = session_with(&server, 4).await;
@@ -102,7 +102,7 @@ async fn a_client_that_never_reads_its_socket_costs_little_whatever_windows_it_o
 }
 
 #[tokio::test]
-async fn answers_that_nobody_takes_are_not_piled_up() {
+async fn unread_answers_are_not_piled_up() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let head = Head::of("ToolRunner/RunTool", "no token");

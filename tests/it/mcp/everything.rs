@@ -14,7 +14,7 @@ use crate::support::waiting::{call, cancel, cancel_of, ended, log_of, park, run,
 use crate::support::{TestServer, npm, result_of, soon, v1};
 use v1::content::Kind;
 
-/// Where its program is, installed with npm from the registry.
+/// Returns the path of the server's program, installed with npm from the registry.
 async fn program() -> &'static Path {
     static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
     PROGRAM.get_or_init(install).await
@@ -67,7 +67,7 @@ async fn over_http() -> (TestServer, Child) {
     (server(&format!("url = 'http://127.0.0.1:{port}/mcp'")).await, child)
 }
 
-/// What every transport must bring.
+/// Checks everything that every transport must support.
 async fn check(server: &TestServer) {
     let answer = list(server).await;
     assert_eq!(answer.unavailable, []);
@@ -112,7 +112,7 @@ async fn the_reference_server_is_served_over_pipes() {
 async fn the_reference_server_is_served_over_http() {
     let (server, mut child) = over_http().await;
     check(&server).await;
-    // Gone, and nobody listens there any more.
+    // Gone, and nothing listens there any more.
     child.kill().await.expect("killed");
     let answer = run(&server, call("everything__echo", json!({ "message": "x" }))).await;
     let result = result_of(&answer);

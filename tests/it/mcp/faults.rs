@@ -1,4 +1,4 @@
-//! What an MCP server can do wrong, and whom it hurts.
+//! Failures of MCP servers, and the calls that they affect.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn check_others(server: &TestServer) {
 }
 
 #[track_caller]
-fn check_blamed(result: &v1::ToolResult, words: &[&str]) {
+fn check_reported(result: &v1::ToolResult, words: &[&str]) {
     assert!(result.is_error, "{result:?}");
     for words in [&["the MCP server `odd` failed"], words].concat() {
         assert!(result.error_message.contains(words), "{}", result.error_message);
@@ -24,27 +24,27 @@ fn check_blamed(result: &v1::ToolResult, words: &[&str]) {
 
 #[tokio::test]
 async fn a_server_that_dies_fails_its_calls_and_is_started_again() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
     let waiting = park(&server, call("odd__hang", json!({}))).await;
     let died = result(&server, "die", json!({})).await;
-    check_blamed(&died, &["exit code 3", "about to die | of a broken heart"]);
+    check_reported(&died, &["exit code 3", "about to die | of a broken heart"]);
     let task = ended(&server, &waiting).await;
     assert_eq!(task.state(), v1::State::Failed);
-    check_blamed(outcome_of(&task), &["exit code 3"]);
+    check_reported(outcome_of(&task), &["exit code 3"]);
     assert_eq!(text(&echo(&server, "again").await), "again");
     assert_eq!(lines(folder.path(), "starts").len(), 2);
 }
 
 #[tokio::test]
 async fn a_server_that_dies_again_and_again_is_given_a_rest() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
     for _ in 0..2 {
-        check_blamed(&result(&server, "die", json!({})).await, &["exit code 3"]);
+        check_reported(&result(&server, "die", json!({})).await, &["exit code 3"]);
     }
     let resting = echo(&server, "too soon").await;
-    check_blamed(&resting, &["exit code 3", "it can be started again in"]);
+    check_reported(&resting, &["exit code 3", "it can be started again in"]);
     assert_eq!(lines(folder.path(), "starts").len(), 2);
     // The rest is a second long.
     let back = async {
@@ -58,12 +58,12 @@ async fn a_server_that_dies_again_and_again_is_given_a_rest() {
 
 #[tokio::test]
 async fn a_message_without_end_ends_the_server_not_callpark() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
     echo(&server, "there").await;
     let before = resident_kib();
     let long = result(&server, "long_line", json!({})).await;
-    check_blamed(&long, &["a message of more than 16 MiB"]);
+    check_reported(&long, &["a message of more than 16 MiB"]);
     let growth = resident_kib().saturating_sub(before);
     assert!(growth < 100 << 10, "{growth} KiB for a message that isn't kept");
     assert_eq!(text(&echo(&server, "again").await), "again");
@@ -79,32 +79,32 @@ fn resident_kib() -> u64 {
 
 #[tokio::test]
 async fn answers_that_make_no_sense_are_named() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
-    check_blamed(
+    check_reported(
         &result(&server, "refuse", json!({})).await,
         &["it returned an error: not today (-32603)"],
     );
-    check_blamed(&result(&server, "nonsense", json!({})).await, &["not a valid MCP result"]);
+    check_reported(&result(&server, "nonsense", json!({})).await, &["not a valid MCP result"]);
     assert_eq!(text(&echo(&server, "still there").await), "still there");
     assert_eq!(lines(folder.path(), "starts").len(), 1, "neither ends the server");
 }
 
 #[tokio::test]
 async fn lines_that_are_no_messages_are_passed_over() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "chatters", "").await;
     assert_eq!(text(&echo(&server, "hello").await), "hello");
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_had_is_told_and_hurts_nobody_else() {
+async fn an_unavailable_server_is_reported_and_affects_no_other() {
     for (manner, words) in [
         ("silent", "was not ready 800ms after its start (start_timeout)"),
         ("refuses", "refused to initialize: no more clients (-32603)"),
         ("leaves", "exit code 7; its last lines were: the licence has run out"),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = crate::support::folder();
         let limit = if manner == "silent" { "start_timeout = '800ms'" } else { "" };
         let server = odd(folder.path(), manner, limit).await;
         let answer = list(&server).await;
@@ -115,23 +115,23 @@ async fn a_server_that_cannot_be_had_is_told_and_hurts_nobody_else() {
         let id = park(&server, call("odd__echo", json!({ "text": "x" }))).await;
         let task = ended(&server, &id).await;
         assert_eq!(task.state(), v1::State::Failed);
-        check_blamed(outcome_of(&task), &[words]);
+        check_reported(outcome_of(&task), &[words]);
         check_others(&server).await;
     }
 }
 
 #[tokio::test]
-async fn a_program_that_is_missing_is_told() {
+async fn a_missing_program_is_reported() {
     let toml =
         "[[mcp_servers]]\nname = 'odd'\nargv = ['no-such-program']\nenvironment = ['PATH']\n";
     let server = TestServer::with_config(toml, &[]).await;
     let result = echo(&server, "x").await;
-    check_blamed(&result, &["program `no-such-program` was not found"]);
+    check_reported(&result, &["program `no-such-program` was not found"]);
     check_others(&server).await;
 }
 
 #[tokio::test]
-async fn a_url_where_nobody_listens_is_told_in_plain_words() {
+async fn a_url_without_a_server_is_reported_in_plain_words() {
     // A port that was free a moment ago.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/mcp", listener.local_addr().expect("an address"));
@@ -139,13 +139,13 @@ async fn a_url_where_nobody_listens_is_told_in_plain_words() {
     let toml = format!("[[mcp_servers]]\nname = 'odd'\nurl = '{url}'\n");
     let server = TestServer::with_config(&toml, &[]).await;
     let result = echo(&server, "x").await;
-    check_blamed(&result, &["the connection failed", "Connection refused", &url]);
+    check_reported(&result, &["the connection failed", "Connection refused", &url]);
     assert!(!result.error_message.contains("::"), "{}", result.error_message);
 }
 
 #[tokio::test]
 async fn a_call_that_is_never_answered_ends_at_its_limit() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
     let request =
         v1::RunToolRequest { execution_timeout: millis(300), ..call("odd__hang", json!({})) };

@@ -3,7 +3,7 @@
     odd_server.py FOLDER [MANNER]
 
 Its tools misbehave as their names say. What it notices it writes into FOLDER: a line into `starts` for
-each of its lives, into `cancelled` for each cancel that it hears of, into `cancelled_tasks` for each of
+each of its lives, into `cancelled` for each cancel that it receives, into `cancelled_tasks` for each of
 a task, and into `listens` for each who listens to what changes. With a MANNER it misbehaves from the
 start:
 
@@ -63,7 +63,7 @@ TOOLS = [
     {"name": "bad_schema", "inputSchema": {"type": 7}},
     {"name": "job", "inputSchema": {"type": "object", "properties": {
         "acts": {"type": "array"}, "interval": {"type": "integer"}, "ttl": {"type": "integer"}}}},
-    {"name": "news", "inputSchema": schema()},
+    {"name": "notify", "inputSchema": schema()},
 ]
 
 
@@ -90,7 +90,7 @@ def refuse(request, message, code=-32603):
     send({"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": message}})
 
 
-def tell(method, params):
+def notify(method, params):
     send({"jsonrpc": "2.0", "method": method, "params": params})
 
 
@@ -101,7 +101,7 @@ def text(value, **more):
 def progress(request, done, total):
     token = request["params"].get("_meta", {}).get("progressToken")
     params = {"progressToken": token, "progress": done, "total": total, "message": f"step {done}"}
-    tell("notifications/progress", params)
+    notify("notifications/progress", params)
 
 
 def task(name, status, **more):
@@ -189,9 +189,9 @@ def call(request):
     elif name == "change":
         EXTRA.append({"name": "new", "inputSchema": schema()})
         if not MODERN:
-            tell("notifications/tools/list_changed", {})
+            notify("notifications/tools/list_changed", {})
         for listener in LISTENERS:
-            tell("notifications/tools/list_changed", {"_meta": {SUBSCRIPTION: listener}})
+            notify("notifications/tools/list_changed", {"_meta": {SUBSCRIPTION: listener}})
         answer(request, text("changed"))
     elif name == "new":
         answer(request, text("new"))
@@ -202,10 +202,10 @@ def call(request):
         answer(request, {"content": [{"type": "text", "text": "look"}, image]})
     elif name == "job":
         start_task(request, arguments)
-    elif name == "news":
+    elif name == "notify":
         for name in ACTS:
-            tell("notifications/tasks", task(name, "working"))
-        answer(request, text("told"))
+            notify("notifications/tasks", task(name, "working"))
+        answer(request, text("sent"))
 
 
 def initialize(request):
@@ -229,7 +229,7 @@ def discover(request):
 def listen(request):
     LISTENERS.append(request["id"])
     wanted = request["params"]["notifications"]
-    tell("notifications/subscriptions/acknowledged",
+    notify("notifications/subscriptions/acknowledged",
          {"notifications": wanted, "_meta": {SUBSCRIPTION: request["id"]}})
     note("listens", json.dumps(wanted))
 
@@ -285,7 +285,7 @@ def main():
             page = {"tools": tools[begin:begin + 5]}
             if begin + 5 < len(tools):
                 page["nextCursor"] = str(begin + 5)
-            # As long as it likes: whoever heard of a change knows better.
+            # A client may keep it for an hour, unless it is notified of a change.
             answer(message, {**page, "ttlMs": 3600000, "cacheScope": "public"} if MODERN else page)
         elif method == "tools/call":
             threading.Thread(target=call, args=(message,), daemon=True).start()

@@ -31,7 +31,7 @@ async fn reports(server: &TestServer, session_id: &str) -> Vec<String> {
     reports.map(|report| report.message).collect()
 }
 
-/// Waits until the call of this session is followed: its handle has been told.
+/// Waits until the call of this session is followed: its handle has been reported.
 async fn followed(server: &TestServer, session_id: &str) {
     event(server, session_id, |payload| match payload {
         Payload::ToolProgress(progress) => progress.progress.clone(),
@@ -49,7 +49,7 @@ async fn failed(server: &TestServer, request: v1::RunToolRequest) -> v1::Task {
 }
 
 #[track_caller]
-fn check_blamed(task: &v1::Task, words: &str) {
+fn check_reported(task: &v1::Task, words: &str) {
     let result = outcome_of(task);
     assert!(result.is_error, "{result:?}");
     for words in ["the MCP server `odd` failed", words] {
@@ -58,8 +58,8 @@ fn check_blamed(task: &v1::Task, words: &str) {
 }
 
 #[tokio::test]
-async fn a_handle_becomes_a_task_that_parks_tells_how_far_it_is_and_ends_with_the_result() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn a_handle_becomes_a_task_that_parks_reports_progress_and_ends_with_the_result() {
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     let session_id = session(&server, Default::default()).await;
     let acts = ["step 1", "step 1", "step 2", "completed"];
@@ -75,7 +75,7 @@ async fn a_handle_becomes_a_task_that_parks_tells_how_far_it_is_and_ends_with_th
 
 #[tokio::test]
 async fn a_cancel_is_passed_on_to_the_task() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     let session_id = session(&server, Default::default()).await;
     let request = v1::RunToolRequest { session_id: session_id.clone(), ..job(&["at work"]) };
@@ -88,7 +88,7 @@ async fn a_cancel_is_passed_on_to_the_task() {
 
 #[tokio::test]
 async fn a_limit_ends_the_task_too() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     let request = v1::RunToolRequest { execution_timeout: millis(700), ..job(&["at work"]) };
     // There, so that the limit meets a task and not a server that starts.
@@ -100,16 +100,16 @@ async fn a_limit_ends_the_task_too() {
 
 #[tokio::test]
 async fn a_task_that_waits_for_input_fails_and_is_cancelled() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     let task = failed(&server, job(&["at work", "input_required"])).await;
-    check_blamed(&task, "its task waits for input, which callpark cannot give");
+    check_reported(&task, "its task waits for input, which callpark cannot give");
     assert_eq!(lines_of(&folder.path().join("cancelled_tasks"), 1).await, ["task 1"]);
 }
 
 #[tokio::test]
 async fn a_task_that_ends_without_a_result_fails_with_its_reason() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     for (act, words) in [
         ("failed", "its task failed: out of paper (-32000)"),
@@ -117,7 +117,7 @@ async fn a_task_that_ends_without_a_result_fails_with_its_reason() {
         ("forgotten", "it no longer knows its task: Task not found"),
         ("completed with nonsense", "the result of its task is not a valid MCP result"),
     ] {
-        check_blamed(&failed(&server, job(&["at work", act])).await, words);
+        check_reported(&failed(&server, job(&["at work", act])).await, words);
     }
     let task = failed(&server, job(&["completed with an error"])).await;
     assert_eq!(text(outcome_of(&task)), "it went wrong", "the tool's own failure");
@@ -127,19 +127,19 @@ async fn a_task_that_ends_without_a_result_fails_with_its_reason() {
 
 #[tokio::test]
 async fn a_server_that_dies_fails_the_calls_that_wait_for_its_tasks() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     let waiting = park(&server, job(&["at work"])).await;
-    check_blamed(&failed(&server, job(&["at work", "death"])).await, "exit code 3");
+    check_reported(&failed(&server, job(&["at work", "death"])).await, "exit code 3");
     let task = ended(&server, &waiting).await;
     assert_eq!(task.state(), v1::State::Failed, "{task:?}");
-    check_blamed(&task, "exit code 3");
+    check_reported(&task, "exit code 3");
     assert_eq!(text(&super::echo(&server, "again").await), "again");
 }
 
 #[tokio::test]
-async fn wrong_answers_are_borne_a_few_times_but_not_for_ever() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn wrong_answers_are_tolerated_a_few_times_only() {
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     // Five, but not in a row.
     let acts = ["refused", "nonsense", "another", "at work", "refused", "nonsense", "completed"];
@@ -150,25 +150,25 @@ async fn wrong_answers_are_borne_a_few_times_but_not_for_ever() {
         ("nonsense", "asked about its task 5 times, its answer is not a valid MCP result"),
         ("another", "asked about its task 5 times, it answered about another task"),
     ] {
-        check_blamed(&failed(&server, job(&[act])).await, words);
+        check_reported(&failed(&server, job(&[act])).await, words);
     }
-    let told = lines_of(&folder.path().join("cancelled_tasks"), 3).await;
-    assert_eq!(told, ["task 2", "task 3", "task 4"]);
+    let cancelled = lines_of(&folder.path().join("cancelled_tasks"), 3).await;
+    assert_eq!(cancelled, ["task 2", "task 3", "task 4"]);
 }
 
 #[tokio::test]
 async fn a_task_that_outlives_its_time_is_given_up() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     let arguments = json!({ "acts": ["at work"], "ttl": 300, "interval": 3_600_000 });
     let task = failed(&server, call("odd__job", arguments)).await;
-    check_blamed(&task, "its task did not end within its time to live of 300ms");
+    check_reported(&task, "its task did not end within its time to live of 300ms");
     assert_eq!(lines_of(&folder.path().join("cancelled_tasks"), 1).await, ["task 1"]);
 }
 
 #[tokio::test]
-async fn news_of_a_task_is_looked_into_at_once() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn a_task_is_read_at_once_after_a_notification() {
+    let folder = crate::support::folder();
     let server = with_tasks(folder.path()).await;
     let session_id = session(&server, Default::default()).await;
     let arguments = json!({ "acts": ["completed"], "interval": 3_600_000 });
@@ -176,15 +176,15 @@ async fn news_of_a_task_is_looked_into_at_once() {
         v1::RunToolRequest { session_id: session_id.clone(), ..call("odd__job", arguments) };
     let id = park(&server, request).await;
     followed(&server, &session_id).await;
-    assert_eq!(text(&result(&server, "news", json!({})).await), "told");
+    assert_eq!(text(&result(&server, "notify", json!({})).await), "sent");
     assert_eq!(text(outcome_of(&ended(&server, &id).await)), "done");
 }
 
 #[tokio::test]
 async fn a_handle_from_a_server_that_offers_no_tasks_fails_its_call() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "handles", "").await;
     let task = failed(&server, job(&["completed"])).await;
-    check_blamed(&task, "it answered with a task, but does not declare that it supports tasks");
+    check_reported(&task, "it answered with a task, but does not declare that it supports tasks");
     assert_eq!(text(&super::echo(&server, "still there").await), "still there");
 }

@@ -1,4 +1,4 @@
-//! What the tools of an MCP server are, and what calls of them give.
+//! The tools of an MCP server, and the results of calls of them.
 
 use callpark_proto::v1::session_event::Payload;
 use serde_json::json;
@@ -12,10 +12,10 @@ use crate::support::waiting::{
 use crate::support::{check_reason, result_of, v1};
 
 #[tokio::test]
-async fn its_tools_are_listed_with_what_is_known_of_them() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn its_tools_are_listed_with_their_annotations() {
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "call_budget = '7s'").await;
-    assert_eq!(lines(folder.path(), "starts"), [""; 0], "nobody has asked for it");
+    assert_eq!(lines(folder.path(), "starts"), [""; 0], "not started before it is needed");
     let answer = list(&server).await;
     let tool = |name: &str| answer.tools.iter().find(|tool| tool.name == name).expect("a tool");
     let echo = tool("odd__echo");
@@ -40,8 +40,8 @@ async fn its_tools_are_listed_with_what_is_known_of_them() {
 }
 
 #[tokio::test]
-async fn a_call_gives_what_the_tool_gives() {
-    let folder = tempfile::tempdir().expect("a folder");
+async fn a_call_returns_the_result_of_the_tool() {
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
     let answer = echo(&server, "hällo").await;
     assert_eq!((text(&answer).as_str(), answer.is_error), ("hällo", false));
@@ -59,7 +59,7 @@ async fn a_call_gives_what_the_tool_gives() {
 
 #[tokio::test]
 async fn arguments_and_names_are_checked_before_the_server_is_asked() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "tools = ['echo', 'fail']").await;
     let status = refusal(&server, call("odd__echo", json!({ "text": 7 }))).await;
     check_reason(&status, Code::InvalidArgument, "ARGUMENTS_INVALID");
@@ -71,7 +71,7 @@ async fn arguments_and_names_are_checked_before_the_server_is_asked() {
 
 #[tokio::test]
 async fn progress_becomes_events() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
     let session_id = session(&server, Default::default()).await;
     let request = v1::RunToolRequest {
@@ -94,19 +94,19 @@ async fn progress_becomes_events() {
 
 #[tokio::test]
 async fn a_slow_call_is_parked_and_a_cancel_is_passed_on() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
     let id = park(&server, call("odd__hang", json!({}))).await;
     assert_eq!(text(&echo(&server, "meanwhile").await), "meanwhile");
     cancel(&server, v1::CancelRequest { reason: "enough".into(), ..cancel_of(&id) }).await;
     assert_eq!(ended(&server, &id).await.state(), v1::State::Cancelled);
-    let told = lines_of(&folder.path().join("cancelled"), 1).await;
-    assert_eq!(told, ["the result is not wanted any more"]);
+    let reasons = lines_of(&folder.path().join("cancelled"), 1).await;
+    assert_eq!(reasons, ["the result is not wanted any more"]);
 }
 
 #[tokio::test]
 async fn tools_that_come_later_are_found() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
     let status = refusal(&server, call("odd__new", json!({}))).await;
     check_reason(&status, Code::NotFound, "TOOL_NOT_FOUND");
@@ -117,7 +117,7 @@ async fn tools_that_come_later_are_found() {
 
 #[tokio::test]
 async fn it_sees_the_variables_that_it_may_see() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = odd(folder.path(), "", "set_environment = { COLOUR = 'blue' }").await;
     let seen = text(&result(&server, "environment", json!({})).await);
     let seen: Vec<&str> = seen.lines().collect();
@@ -130,7 +130,7 @@ async fn it_sees_the_variables_that_it_may_see() {
 
 #[tokio::test]
 async fn it_ends_with_callpark() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let mut server = odd(folder.path(), "", "").await;
     echo(&server, "there").await;
     let [pid] = pids(&lines(folder.path(), "starts"))[..] else { panic!("one life") };

@@ -37,12 +37,12 @@ pub fn result_of(answer: &v1::RunToolResponse) -> &v1::ToolResult {
     }
 }
 
-/// What a result holds of standard output.
+/// Returns the standard output in a result.
 pub fn stdout_of(result: &v1::ToolResult) -> Vec<u8> {
     stream_of(result, v1::OutputStream::Stdout)
 }
 
-/// What a result holds of standard error.
+/// Returns the standard error in a result.
 pub fn stderr_of(result: &v1::ToolResult) -> Vec<u8> {
     stream_of(result, v1::OutputStream::Stderr)
 }

@@ -1,9 +1,11 @@
 //! The language of the tests: a server of one's own, its clients, and waits with a bound.
 
 mod call;
+mod folder;
 pub mod nap;
 pub mod npm;
 pub mod program;
+pub mod proofs;
 pub mod proxy;
 pub mod remote;
 mod server;
@@ -13,6 +15,7 @@ pub mod waiting;
 pub mod wire;
 
 pub use call::{bash, python, result_of, stderr_of, stdout_of};
+pub use folder::folder;
 pub use server::{Additions, TestServer, check_reason};
 
 use std::future::Future;
@@ -21,13 +24,13 @@ use std::time::Duration;
 pub use callpark_proto::v1;
 
 /// Longer than anything here may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The same future, which must end within [`PATIENCE`].
+/// The same future, which must end within [`TEST_TIMEOUT`].
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match tokio::time::timeout(TEST_TIMEOUT, future).await {
         Ok(value) => value,
-        Err(_) => panic!("{what}: nothing within {PATIENCE:?}"),
+        Err(_) => panic!("{what}: nothing within {TEST_TIMEOUT:?}"),
     }
 }
 
@@ -41,9 +44,9 @@ pub fn millis(millis: u64) -> Option<prost_types::Duration> {
     span(Duration::from_millis(millis))
 }
 
-/// The seed of this run, or of the one that `CALLPARK_TEST_SEED` repeats.
+/// Returns the seed of this run, or of the one that `CALLPARK_TEST_SEED` repeats, and prints it.
 pub fn seed() -> u64 {
-    let given = option_env!("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
+    let given = waiting::variable("CALLPARK_TEST_SEED").map(|seed| seed.parse().expect("a number"));
     let seed = given.unwrap_or_else(rand::random);
     println!("CALLPARK_TEST_SEED={seed}");
     seed

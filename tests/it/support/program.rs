@@ -22,11 +22,12 @@ mod live;
 /// The program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_callpark");
 
-/// What every process here sees beside its home, and nothing else of this process's variables.
+/// The search path of every process here, which beside its home is its whole environment.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// A machine of one's own, as far as the program can tell: a home folder that nothing else uses.
-/// Whatever callpark has started with this home is killed with it.
+/// A machine of its own, as the program sees it: a home folder that nothing else uses.
+/// All processes that callpark has started with this home are killed
+/// with it.
 pub struct Site {
     folder: tempfile::TempDir,
 }
@@ -34,7 +35,7 @@ pub struct Site {
 impl Site {
     /// An empty home.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = super::folder();
         std::fs::create_dir(folder.path().join("home")).expect("a home");
         Self { folder }
     }
@@ -44,7 +45,7 @@ impl Site {
         self.folder.path().join("home")
     }
 
-    /// Where a server keeps its data unless it is told otherwise, and where commands look for
+    /// The folder in which a server keeps its data by default, and in which commands look for
     /// the token.
     pub fn data(&self) -> PathBuf {
         self.home().join(".local/state/callpark")
@@ -152,7 +153,7 @@ pub struct Clients {
     pub tools: ToolRunnerClient<InterceptedService<Channel, Bearer>>,
     /// Background tasks.
     pub tasks: BackgroundTasksClient<InterceptedService<Channel, Bearer>>,
-    /// What both of them use.
+    /// The connection of both clients.
     pub service: InterceptedService<Channel, Bearer>,
 }
 
@@ -174,7 +175,7 @@ pub struct Program {
     pub live: Live,
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,
-    /// What callers must show.
+    /// The token that callers show.
     pub token: String,
     home: PathBuf,
 }

@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-/// What becomes of a connection.
+/// The fate of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It lives.
+    /// Left alone.
     Whole,
     /// Both ends are dropped after so many bytes from the server, whatever is on its way.
     CutDown(usize),
@@ -21,10 +21,10 @@ pub enum Fate {
     CutUp(usize),
     /// After so many bytes from the server nothing passes any more, and both ends stay open.
     Stall(usize),
-    /// After so many bytes the client is told that the server will say nothing more; what the
+    /// After so many bytes the client gets the end of the server's data; what the
     /// client says still passes.
     HalfClose(usize),
-    /// What comes from the server passes in pieces of at most so many bytes, one a millisecond.
+    /// Data from the server passes in pieces of at most so many bytes, one a millisecond.
     Throttle(usize),
 }
 
@@ -66,7 +66,7 @@ impl Proxy {
         Self { endpoint: format!("http://{own}"), damaged, _end: end.drop_guard() }
     }
 
-    /// How many connections have met their fate.
+    /// Returns the number of connections that have met their fate.
     pub fn damaged(&self) -> usize {
         self.damaged.load(Ordering::Relaxed)
     }

@@ -56,7 +56,7 @@ pub async fn log(clients: &Clients, session_id: &str) -> Vec<v1::SessionEvent> {
     events
 }
 
-/// What a task has written to standard output by now.
+/// Returns the standard output of a task so far.
 pub async fn output(clients: &Clients, id: &str) -> Vec<u8> {
     let mut all = Vec::new();
     loop {

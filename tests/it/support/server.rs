@@ -49,7 +49,7 @@ impl tonic::service::Interceptor for WithToken {
 /// A channel that shows the token.
 pub type AuthorisedChannel = InterceptedService<Channel, WithToken>;
 
-/// A running server, stopped when it is told to or dropped.
+/// A running server, stopped on request or when it is dropped.
 pub struct TestServer {
     /// Services for tools and sessions.
     pub tools: ToolRunnerClient<AuthorisedChannel>,
@@ -59,7 +59,7 @@ pub struct TestServer {
     pub channel: Channel,
     /// `http://127.0.0.1:PORT`.
     pub endpoint: String,
-    /// Where it answers operators, if `admin-listen` is set.
+    /// The address of the operators' page, if `admin-listen` is set.
     pub admin: Option<std::net::SocketAddr>,
     token: String,
     folder: PathBuf,
@@ -80,7 +80,7 @@ impl TestServer {
 
     /// A server with these settings beside the defaults.
     pub async fn with(settings: Settings<'_>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = super::folder();
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let path = folder.path().to_owned();
         Self::serve(path, settings, None, Additions::default(), Some(folder)).await
@@ -88,7 +88,7 @@ impl TestServer {
 
     /// A server that also has what this TOML configuration says, such as tools.
     pub async fn with_config(toml: &str, settings: Settings<'_>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = super::folder();
         let file = folder.path().join("callpark.toml");
         std::fs::write(&file, toml).expect("written");
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -108,7 +108,7 @@ impl TestServer {
 
     /// A server that also has these tools and agents, with these settings beside the defaults.
     pub async fn with_more(more: Additions, settings: Settings<'_>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = super::folder();
         let path = folder.path().to_owned();
         let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         Self::serve(path, settings, None, more, Some(folder)).await
@@ -174,7 +174,7 @@ impl TestServer {
         &self.folder
     }
 
-    /// What it answers operators, head and all.
+    /// Sends a GET request to the operators' page, and returns the answer with its head.
     pub async fn http(&self, path: &str) -> String {
         let address = self.admin.expect("an address");
         let answer = async {
@@ -188,7 +188,7 @@ impl TestServer {
         soon(path, answer).await
     }
 
-    /// Tells it to stop and waits until it has.
+    /// Stops it, and waits until it has stopped.
     pub async fn stop(&mut self) {
         self.stop.cancel();
         if let Some(running) = self.running.take() {
@@ -196,7 +196,7 @@ impl TestServer {
         }
     }
 
-    /// Tells it to stop, and doesn't wait.
+    /// Begins to stop it, and doesn't wait.
     pub fn begin_stop(&self) {
         self.stop.cancel();
     }

@@ -10,21 +10,21 @@ use tokio::process::Command;
 use super::program::{Live, PROGRAM, Program, Site};
 use super::waiting::variable;
 
-/// Set to 1 where neither a user namespace nor a mount can be had: then what needs a small disk
-/// isn't checked, and says so.
-const NOT_TO_BE_HAD: &str = "CALLPARK_TEST_NO_SMALL_DISK";
+/// Set to 1 where neither a user namespace nor a mount is possible: then tests that need a small
+/// disk are skipped, and say so.
+const SKIP_VARIABLE: &str = "CALLPARK_TEST_NO_SMALL_DISK";
 
 /// A process that holds the namespace, and so the disk.
 pub struct SmallDisk {
     holder: Live,
     folder: PathBuf,
-    /// What goes before a command to run it where the disk is.
+    /// The prefix of a command that runs it where the disk is mounted.
     enter: Vec<String>,
 }
 
 impl SmallDisk {
-    /// A disk of this size at the folder `disk` of the site, mounted with these options. None: it
-    /// can't be had, and an environment variable says that this is known.
+    /// A disk of this size at the folder `disk` of the site, mounted with these options, or
+    /// `None` if that is not possible and an environment variable says that this is known.
     pub async fn new(site: &Site, options: &str) -> Option<Self> {
         let folder = site.folder().join("disk");
         fs::create_dir(&folder).expect("a folder");
@@ -32,7 +32,7 @@ impl SmallDisk {
             "mount -t tmpfs -o {options} tmpfs {} && echo mounted && exec sleep 3600",
             folder.display()
         );
-        let mut told = String::new();
+        let mut attempts = String::new();
         for flags in ["-Urm", "-m"] {
             let arguments = [flags, "--propagation", "private", "sh", "-c", &script];
             let mut holder = Live::start(site.other("unshare", &arguments));
@@ -44,20 +44,23 @@ impl SmallDisk {
                 enter.extend(users.into_iter().flatten().map(Into::into));
                 return Some(Self { holder, folder, enter });
             }
-            told = format!("{told}unshare {flags}: {}\n", holder.ended().await);
+            attempts = format!("{attempts}unshare {flags}: {}\n", holder.ended().await);
         }
-        let is_known = variable(NOT_TO_BE_HAD).is_some_and(|value| value == "1");
-        assert!(is_known, "no small disk can be had; {NOT_TO_BE_HAD}=1 leaves it out:\n{told}");
-        eprintln!("not checked: no small disk can be had");
+        let is_known = variable(SKIP_VARIABLE).is_some_and(|value| value == "1");
+        assert!(
+            is_known,
+            "no small disk can be mounted; {SKIP_VARIABLE}=1 skips these tests:\n{attempts}"
+        );
+        eprintln!("not checked: there is no small disk");
         None
     }
 
-    /// Where it is for those that run on it.
+    /// Returns the folder as commands on the disk see it.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Where it is for this process.
+    /// Returns the folder as this process sees it.
     fn seen_from_here(&self) -> PathBuf {
         let root = format!("/proc/{}/root", self.holder.pid());
         Path::new(&root).join(self.folder.strip_prefix("/").expect("a whole path"))

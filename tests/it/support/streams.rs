@@ -92,7 +92,7 @@ pub async fn task_now(server: &TestServer, background_id: &str) -> v1::Task {
     get(server, background_id).await.expect("a task")
 }
 
-/// What Get says of a task.
+/// Returns the answer of Get for a task.
 pub async fn get(server: &TestServer, background_id: &str) -> Result<v1::Task, Status> {
     let request = v1::GetRequest { background_id: background_id.into() };
     let answer = soon("a task", server.tasks.clone().get(request)).await;
@@ -129,7 +129,7 @@ pub async fn failing_calls(server: &TestServer, session_id: &str, count: usize) 
     }
 }
 
-/// A task that ends when it is told to.
+/// A task that ends when its gate opens.
 pub struct Gate {
     path: PathBuf,
 }
@@ -173,7 +173,7 @@ pub fn sequences(events: &[v1::SessionEvent]) -> Vec<i64> {
     events.iter().map(|event| event.sequence).collect()
 }
 
-/// Whether an event is the end of a call.
+/// Returns whether an event is the end of a call.
 pub fn is_end(event: &v1::SessionEvent) -> bool {
     matches!(event.payload, Some(Payload::ToolCallFinished(_)))
 }

@@ -101,7 +101,7 @@ pub async fn start(server: &TestServer, request: v1::StartRequest) -> v1::Task {
     answer.expect("an answer").into_inner().task.expect("a task")
 }
 
-/// What a call was parked as.
+/// Returns the parked call of an answer.
 #[track_caller]
 pub fn parked_of(answer: &v1::RunToolResponse) -> &v1::ParkedCall {
     match &answer.outcome {
@@ -224,12 +224,12 @@ pub async fn lines_of(path: &Path, count: usize) -> Vec<String> {
     soon(&format!("{count} lines in {}", path.display()), written).await
 }
 
-/// What a file has now; nothing if there is none.
+/// Returns the content of a file, or nothing if there is none.
 pub fn text_of(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Holds processes until it is opened for each of them. Gone, it holds nobody.
+/// Holds processes until it is opened for each of them. When it is dropped, it holds none.
 pub struct Gate {
     path: PathBuf,
     end: File,
@@ -246,7 +246,7 @@ impl Gate {
         Self { path, end }
     }
 
-    /// Where it is.
+    /// Returns the path of the gate.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -20,7 +20,7 @@ pub struct Method {
 }
 
 impl Method {
-    /// Whether this server doesn't have it, as its documentation says.
+    /// Returns whether this server doesn't serve it, as its documentation says.
     pub fn is_left_out(&self) -> bool {
         let (_, method) = self.name.split_once('/').expect("a method");
         method == "Connect"

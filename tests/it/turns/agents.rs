@@ -17,8 +17,8 @@ fn ask(prompt: &str) -> Value {
     json!({ "prompt": prompt })
 }
 
-/// What the model was told of a call, in this request.
-fn told(endpoint: &Endpoint, request: usize, id: &str) -> String {
+/// Returns the result of a call as the model sees it in this request.
+fn tool_result(endpoint: &Endpoint, request: usize, id: &str) -> String {
     let messages = endpoint.messages(request);
     let answer = messages.iter().find(|message| message["tool_call_id"] == id);
     answer.expect("an answer")["content"].as_str().expect("text").to_owned()
@@ -34,12 +34,12 @@ fn offered(endpoint: &Endpoint, request: usize) -> Vec<String> {
 /// The session that the agent of this session's newest call of the tool works in.
 async fn below(server: &TestServer, session: &str) -> String {
     let events = log_of(server, session).await;
-    let told = events.iter().rev().find_map(|event| match &event.payload {
-        Some(Payload::ToolProgress(told)) => told.progress.as_ref().map(|p| p.message.clone()),
+    let progress = events.iter().rev().find_map(|event| match &event.payload {
+        Some(Payload::ToolProgress(event)) => event.progress.as_ref().map(|p| p.message.clone()),
         _ => None,
     });
-    let told = told.expect("progress that names the session");
-    told.rsplit(' ').next().expect("an id").to_owned()
+    let message = progress.expect("progress that names the session");
+    message.rsplit(' ').next().expect("an id").to_owned()
 }
 
 #[tokio::test]
@@ -56,11 +56,11 @@ async fn an_agent_works_in_a_session_of_its_own_and_its_usage_adds_up() {
     let session = new_session(&server).await;
     let answer = turn(&server, prompt(&session, "how many?")).await;
     assert_eq!(answer.final_text, "seven, they say");
-    assert_eq!(told(&endpoint, 3, "a"), "there are seven");
+    assert_eq!(tool_result(&endpoint, 3, "a"), "there are seven");
 
-    // It is told its own prompt, and nothing of the conversation above.
-    let heard = json!(endpoint.messages(1)).to_string();
-    assert!(heard.contains("count them") && !heard.contains("how many?"), "{heard}");
+    // The sub-agent gets its own prompt, and nothing of the conversation above.
+    let shown = json!(endpoint.messages(1)).to_string();
+    assert!(shown.contains("count them") && !shown.contains("how many?"), "{shown}");
     let inner = below(&server, &session).await;
     let log = short(&log_of(&server, &inner).await);
     assert!(log.contains(&"call bash".to_owned()), "{log:?}");
@@ -78,7 +78,7 @@ async fn an_agent_works_in_a_session_of_its_own_and_its_usage_adds_up() {
 
 #[tokio::test]
 async fn cancelling_a_parked_agent_ends_its_turn_and_its_calls() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let sleeps = json!({ "command": "echo $$ > pid; sleep 1000" });
     let endpoint = Endpoint::new(vec![
         calls(&[agent("a", ask("take long"))]),
@@ -129,11 +129,11 @@ async fn an_agent_neither_sees_nor_cancels_tasks_above_it() {
     endpoint.then(says("nothing here"));
     endpoint.then(says("good"));
     assert_eq!(turn(&server, prompt(&session, "try")).await.final_text, "good");
-    let list = told(&endpoint, 2, "list");
+    let list = tool_result(&endpoint, 2, "list");
     assert!(!list.contains(id.as_str()), "{list}");
     for call in ["wait", "cancel", "read"] {
-        let told = told(&endpoint, 2, call);
-        assert!(told.contains("failed") && told.contains("was not found"), "{told}");
+        let result = tool_result(&endpoint, 2, call);
+        assert!(result.contains("failed") && result.contains("was not found"), "{result}");
     }
     let still = crate::support::streams::task_now(&server, id).await;
     assert_eq!(still.state(), v1::State::Running);
@@ -157,11 +157,12 @@ async fn an_agent_has_the_tools_that_it_is_given_and_no_others() {
     let names = offered(&endpoint, 1);
     assert_eq!(names, ["bash", "check_background_task", "read_background_output"]);
     assert!(
-        told(&endpoint, 2, "b").contains("tools contains `zsh`, which is not one of your tools")
+        tool_result(&endpoint, 2, "b")
+            .contains("tools contains `zsh`, which is not one of your tools")
     );
     for (call, field) in [("c", "model"), ("d", "prompt")] {
-        let told = told(&endpoint, 2, call);
-        assert!(told.contains(field), "{told}");
+        let result = tool_result(&endpoint, 2, call);
+        assert!(result.contains(field), "{result}");
     }
 }
 
@@ -207,7 +208,7 @@ async fn as_many_agents_work_at_once_as_may_and_one_more_is_refused() {
         held.iter().for_each(|go_on| go_on.notify_one());
     };
     assert_eq!(tokio::join!(asking, letting_go).0.final_text, "all done");
-    let answers: Vec<String> = ids.iter().map(|id| told(&endpoint, 9, id)).collect();
+    let answers: Vec<String> = ids.iter().map(|id| tool_result(&endpoint, 9, id)).collect();
     assert_eq!(&answers[..8], ["done"; 8]);
     assert!(answers[8].contains("8 agents are working for this session"), "{}", answers[8]);
 }

@@ -49,7 +49,7 @@ async fn each_line_is_a_prompt_of_one_session() {
 }
 
 #[tokio::test]
-async fn what_parks_and_what_fails_is_told() {
+async fn parked_and_failed_calls_are_shown() {
     let bash = json!({ "command": "sleep 1000" });
     let failing = Script::Status(401, vec![], "{}".into());
     let endpoint = Endpoint::new(vec![calls(&[("c", "bash", bash)]), says("later"), failing]).await;

@@ -9,7 +9,7 @@ use super::*;
 use crate::support::npm;
 use crate::support::streams::{created, log_of, session_now, task_now};
 
-/// Where its program is.
+/// Returns the path of the program.
 async fn program() -> &'static Path {
     static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
     let install =
@@ -38,8 +38,8 @@ async fn session_in(server: &TestServer, folder: &Path) -> String {
     created(server, request).await.session_id
 }
 
-/// What its model was told last in this request.
-fn last_told(endpoint: &Endpoint, request: usize) -> String {
+/// Returns the last tool result in this request.
+fn last_tool_result(endpoint: &Endpoint, request: usize) -> String {
     let messages = endpoint.messages(request);
     let text = messages.last().expect("a message")["content"].clone();
     text.as_str().map_or_else(|| text.to_string(), str::to_owned)
@@ -47,7 +47,7 @@ fn last_told(endpoint: &Endpoint, request: usize) -> String {
 
 #[tokio::test]
 async fn the_real_copilot_runs_a_command_of_its_own_and_parks_one_of_ours() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let script = "for i in 1 2 3; do echo line $i; sleep 0.2; done; echo mine > made";
     let own = json!({ "command": script, "description": "count" });
     let slow =
@@ -61,16 +61,16 @@ async fn the_real_copilot_runs_a_command_of_its_own_and_parks_one_of_ours() {
     let answering = async {
         // The command of its own has run, and ours is parked.
         endpoint.asked(3).await;
-        let told = last_told(&endpoint, 2);
-        let id = told.split("bg-").nth(1).unwrap_or_else(|| panic!("no id in {told}"));
+        let result = last_tool_result(&endpoint, 2);
+        let id = result.split("bg-").nth(1).unwrap_or_else(|| panic!("no id in {result}"));
         let id = format!("bg-{}", &id[..32]);
         let waits = json!({ "background_id": id, "wait_seconds": 30 });
         std::fs::write(folder.path().join("go"), "").expect("written");
         endpoint.then(calls(&[("3", "callpark-check_background_task", waits)]));
         endpoint.asked(4).await;
         assert!(
-            last_told(&endpoint, 3).contains("begun\\nready")
-                || last_told(&endpoint, 3).contains("begun\nready")
+            last_tool_result(&endpoint, 3).contains("begun\\nready")
+                || last_tool_result(&endpoint, 3).contains("begun\nready")
         );
         endpoint.then(says("all is done"));
         id
@@ -102,7 +102,7 @@ async fn the_real_copilot_runs_a_command_of_its_own_and_parks_one_of_ours() {
 
 #[tokio::test]
 async fn a_command_that_the_session_does_not_allow_is_refused_to_the_real_copilot() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let own = json!({ "command": "touch made", "description": "make" });
     let endpoint = Endpoint::new(vec![calls(&[("1", "bash", own)])]).await;
     let server = serve_copilot(&endpoint, folder.path(), "permissions = 'reject'").await;

@@ -1,4 +1,4 @@
-//! What operators see of models and of MCP servers.
+//! Metrics of models and of MCP servers.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ async fn requests_tokens_and_starts_are_counted_by_name() {
     let failing = Script::Status(503, vec![], "{}".into());
     let listing = calls(&[("c1", "odd__echo", json!({ "text": "x" }))]);
     let endpoint = Endpoint::new(vec![failing, listing, says("done")]).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let gone = "[[mcp_servers]]\nname = 'gone'\nargv = ['no-such-program']\n";
     let toml = config(&endpoint, &format!("{}\n{gone}", toml(folder.path(), "", "")));
     let settings = [("model-retry-delay", "20ms"), ("admin-listen", "127.0.0.1:0")];

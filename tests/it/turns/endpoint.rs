@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 /// One piece of an answer.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub enum Piece {
     Reasoning(String),
     /// A piece of a call: its index, and what of id, name and arguments comes in it.
     Call(u32, Value),
-    /// Why the answer ends.
+    /// The reason for the end of the answer.
     Finish(&'static str),
     /// Tokens: read, from a cache, written.
     Usage(u64, u64, u64),
@@ -68,7 +68,7 @@ pub fn calls(wanted: &[(&str, &str, Value)]) -> Script {
 
 /// The endpoint. It is gone when it is dropped.
 pub struct Endpoint {
-    /// What goes into the configuration.
+    /// The URL for the configuration.
     pub url: String,
     shared: Arc<Shared>,
     _serving: JoinSet<()>,
@@ -80,7 +80,7 @@ struct Shared {
     requests: Mutex<Vec<Value>>,
     heads: Mutex<Vec<String>>,
     asked: Notify,
-    told: Notify,
+    arrived: Notify,
 }
 
 impl Shared {
@@ -88,14 +88,14 @@ impl Shared {
     async fn next(&self) -> Option<Script> {
         let next = async {
             loop {
-                let told = self.told.notified();
+                let arrived = self.arrived.notified();
                 if let Some(script) = self.scripts.lock().expect("a lock").pop_front() {
                     return script;
                 }
-                told.await;
+                arrived.await;
             }
         };
-        tokio::time::timeout(PATIENCE, next).await.ok()
+        tokio::time::timeout(TEST_TIMEOUT, next).await.ok()
     }
 }
 
@@ -123,7 +123,7 @@ impl Endpoint {
     /// One more answer.
     pub fn then(&self, script: Script) {
         self.shared.scripts.lock().expect("a lock").push_back(script);
-        self.shared.told.notify_one();
+        self.shared.arrived.notify_one();
     }
 
     /// The bodies of the requests so far.

@@ -1,4 +1,4 @@
-//! What an endpoint can do wrong, and exactly what comes of it.
+//! Failures of an endpoint, and the exact consequences of each.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ async fn an_endpoint_that_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn the_delay_that_is_told_is_the_one_that_is_slept() {
+async fn the_announced_delay_is_the_one_that_is_slept() {
     let endpoint = Endpoint::new(vec![error_status(503), error_status(503), says("well")]).await;
     let (_server, events) = events(&endpoint).await;
     let at = |event: &v1::SessionEvent| {
@@ -94,9 +94,9 @@ async fn the_delay_that_is_told_is_the_one_that_is_slept() {
     let mut delays = Vec::new();
     for pair in events.windows(2) {
         if let Some(Payload::TurnRetrying(retrying)) = &pair[0].payload {
-            let told = Duration::try_from(retrying.delay.expect("a delay")).expect("a span");
-            assert!(at(&pair[1]) - at(&pair[0]) >= told, "{told:?} was told");
-            delays.push(told);
+            let delay = Duration::try_from(retrying.delay.expect("a delay")).expect("a span");
+            assert!(at(&pair[1]) - at(&pair[0]) >= delay, "{delay:?} was announced");
+            delays.push(delay);
         }
     }
     let range = |most: u64| Duration::from_millis(most / 2)..=Duration::from_millis(most);
@@ -109,7 +109,7 @@ fn prost_as_span(time: prost_types::Timestamp) -> prost_types::Duration {
 }
 
 #[tokio::test]
-async fn after_the_last_attempt_the_turn_fails_with_what_it_used() {
+async fn after_the_last_attempt_the_turn_fails_with_its_usage() {
     let failing = Script::Stream(vec![Piece::Usage(50, 0, 5), Piece::Cut]);
     let endpoint = Endpoint::new(vec![failing; 3]).await;
     let server = serve(&endpoint).await;
@@ -184,8 +184,9 @@ async fn an_answer_without_bounds_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_pause_that_makes_no_sense_is_not_made() {
-    for asked in ["inf", "1e300", "NaN", "-1", "soon"] {
+async fn a_nonsensical_retry_after_is_not_waited_for() {
+    // At the same time, since each pauses for some seconds.
+    let cases = ["inf", "1e300", "NaN", "-1", "soon"].map(|asked| async move {
         let limited = Script::Status(429, vec![("retry-after", asked.into())], "{}".into());
         let endpoint = Endpoint::new(vec![limited, says("well")]).await;
         let server = serve(&endpoint).await;
@@ -195,7 +196,8 @@ async fn a_pause_that_makes_no_sense_is_not_made() {
             Some(error) => assert_eq!(error.code, "model_rate_limited", "{asked}"),
             None => assert_eq!(answer.final_text, "well", "{asked}"),
         }
-    }
+    });
+    futures::future::join_all(cases).await;
 }
 
 #[tokio::test]
@@ -213,7 +215,7 @@ async fn an_endpoint_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_key_comes_from_its_file_and_is_in_no_event() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let file = folder.path().join("key");
     std::fs::write(&file, "sk-very-secret\n").expect("written");
     let endpoint = Endpoint::new(vec![says("well"), error_status(401)]).await;
@@ -232,8 +234,8 @@ async fn a_key_comes_from_its_file_and_is_in_no_event() {
 }
 
 #[tokio::test]
-async fn how_an_answer_ends_is_told() {
-    for (reason, told) in [
+async fn the_end_of_an_answer_is_its_stop_reason() {
+    for (reason, expected) in [
         ("length", v1::StopReason::MaxTokens),
         ("content_filter", v1::StopReason::Refusal),
         ("stop", v1::StopReason::EndTurn),
@@ -242,12 +244,12 @@ async fn how_an_answer_ends_is_told() {
         let endpoint = Endpoint::new(vec![Script::Stream(pieces)]).await;
         let server = serve(&endpoint).await;
         let answer = turn(&server, prompt("", "go")).await;
-        assert_eq!((answer.stop_reason(), answer.final_text.as_str()), (told, "so"));
+        assert_eq!((answer.stop_reason(), answer.final_text.as_str()), (expected, "so"));
     }
 }
 
 #[tokio::test]
-async fn slow_words_come_as_they_are_said() {
+async fn slow_pieces_are_emitted_as_they_arrive() {
     let held = std::sync::Arc::new(tokio::sync::Notify::new());
     let mut pieces = Vec::new();
     for word in ["one ", "two ", "three"] {
@@ -264,7 +266,7 @@ async fn slow_words_come_as_they_are_said() {
         for event in update.events {
             if let Some(Payload::AssistantDelta(delta)) = event.payload {
                 words.push(delta.text);
-                // The next one is not said before this one was heard.
+                // The next piece is sent only after this one has arrived.
                 held.notify_one();
             }
         }

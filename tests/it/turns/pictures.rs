@@ -8,7 +8,7 @@ use super::*;
 use crate::mcp::toml;
 use crate::support::streams::new_session;
 
-/// What the odd server draws.
+/// The image that the odd server draws.
 const URL: &str = "data:image/png;base64,iVBORw0KGgo=";
 
 fn shown(words: &str, count: usize) -> Value {
@@ -37,15 +37,15 @@ async fn pictures_follow_behind_the_results_of_their_round() {
     let bash = ("c2", "bash", json!({ "command": "echo no picture" }));
     let scripts = vec![calls(&[draw("c1"), bash, draw("c3")]), says("a cat"), says("still a cat")];
     let endpoint = Endpoint::new(scripts).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = serve_odd(&endpoint, folder.path(), "", "").await;
     let session = new_session(&server).await;
     assert_eq!(turn(&server, prompt(&session, "look")).await.final_text, "a cat");
-    let told = "look\n[8 bytes of image/png]";
+    let text = "look\n[8 bytes of image/png]";
     let expected = [
-        result("c1", told),
+        result("c1", text),
         result("c2", "no picture\n"),
-        result("c3", told),
+        result("c3", text),
         shown("1 of odd__picture (c1), 1 of odd__picture (c3)", 2),
     ];
     assert_eq!(endpoint.messages(1)[3..], expected);
@@ -59,14 +59,14 @@ async fn pictures_follow_behind_the_results_of_their_round() {
 #[tokio::test]
 async fn the_pictures_of_a_task_are_shown_when_it_is_checked() {
     let endpoint = Endpoint::new(vec![calls(&[draw("c1")])]).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = serve_odd(&endpoint, folder.path(), "", "call_budget = '0s'").await;
     let session = new_session(&server).await;
     let playing = turn(&server, prompt(&session, "look"));
     let checking = async {
         endpoint.asked(2).await;
-        let told = endpoint.messages(1)[3]["content"].as_str().expect("text").to_owned();
-        let parked: Value = serde_json::from_str(&told).expect("JSON");
+        let text = endpoint.messages(1)[3]["content"].as_str().expect("text").to_owned();
+        let parked: Value = serde_json::from_str(&text).expect("JSON");
         let check = json!({ "background_id": parked["background_id"], "wait_seconds": 30 });
         endpoint.then(calls(&[("c2", "check_background_task", check)]));
         endpoint.then(says("a cat"));
@@ -74,15 +74,15 @@ async fn the_pictures_of_a_task_are_shown_when_it_is_checked() {
     let (answer, ()) = tokio::join!(playing, checking);
     assert_eq!(answer.final_text, "a cat");
     let messages = endpoint.messages(2);
-    let told = messages[5]["content"].as_str().expect("text");
-    assert!(told.ends_with("\nlook\n[8 bytes of image/png]"), "it is named once: {told}");
+    let text = messages[5]["content"].as_str().expect("text");
+    assert!(text.ends_with("\nlook\n[8 bytes of image/png]"), "it is named once: {text}");
     assert_eq!(messages[6], shown("1 of check_background_task (c2)", 1));
 }
 
 #[tokio::test]
-async fn a_model_that_takes_none_is_told_in_words() {
+async fn a_model_without_images_gets_a_text_note() {
     let endpoint = Endpoint::new(vec![calls(&[draw("c1")]), says("nice")]).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let server = serve_odd(&endpoint, folder.path(), "pictures = false", "").await;
     let session = new_session(&server).await;
     let image = v1::Image { media_type: "image/png".into(), data: b"\x89PNG"[..].into() };

@@ -128,7 +128,7 @@ async fn bad_requests_are_refused_whole() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let request = v1::RunTurnRequest {
-        session_id: "nobody".into(),
+        session_id: "absent".into(),
         max_rounds: -1,
         max_attempts: -1,
         ..Default::default()

@@ -1,4 +1,4 @@
-//! Turns of agents that run their own loop, told by one that says what a test wants.
+//! Turns of agents that run their own loop, with an agent that a test scripts.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -108,7 +108,7 @@ fn ours(tool: &str, arguments: serde_json::Value) -> (Said, oneshot::Receiver<Ca
 }
 
 #[tokio::test]
-async fn what_an_agent_tells_becomes_events_and_its_last_words_history() {
+async fn the_events_of_an_agent_are_emitted_and_its_last_message_is_kept() {
     let (server, agent) = serve_agent(&[]).await;
     let session = new_session(&server).await;
     let (call, events) = own_call();
@@ -147,7 +147,7 @@ async fn what_an_agent_tells_becomes_events_and_its_last_words_history() {
     crate::history::check_everything(&server.connect(), 0).await;
     close(&server, &session).await;
     let is_forgotten = || !agent.forgotten.lock().expect("a lock").is_empty();
-    soon("the agent to hear that its session is over", async {
+    soon("the notice to the agent that its session is over", async {
         while !is_forgotten() {
             tokio::task::yield_now().await;
         }
@@ -167,11 +167,11 @@ async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
         assert_eq!(answer, CallAnswer { text: "hi\n".into(), images: vec![], failed: false });
         say.send(slow).await.expect("room");
         let answer = soon("an answer", parked).await.expect("an answer");
-        let told: serde_json::Value = serde_json::from_str(&answer.text).expect("JSON");
-        assert_eq!((&told["type"], answer.failed), (&json!("background"), false));
+        let shown: serde_json::Value = serde_json::from_str(&answer.text).expect("JSON");
+        assert_eq!((&shown["type"], answer.failed), (&json!("background"), false));
         say.send(text("I went on")).await.expect("room");
         say.send(done()).await.expect("room");
-        told["background_id"].as_str().expect("an id").to_owned()
+        shown["background_id"].as_str().expect("an id").to_owned()
     };
     let (answer, id) = tokio::join!(playing, saying);
     assert_eq!(answer.final_text, "I went on");
@@ -182,7 +182,7 @@ async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
 }
 
 #[tokio::test]
-async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
+async fn a_crashed_agent_is_asked_again_unless_it_had_called_tools() {
     let (server, agent) = serve_agent(&[("admin-listen", "127.0.0.1:0")]).await;
     let session = new_session(&server).await;
     agent.says(vec![text("Let"), dies()]).await;
@@ -197,14 +197,14 @@ async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
     let answer = turn(&server, prompt(&session, "go")).await;
     let error = error_of(&answer);
     assert_eq!((error.code.as_str(), error.retryable), ("model_connection", true));
-    // A call whose end the agent never told has failed, and says so.
+    // A call whose end the agent never reported has failed, and says so.
     let log = log_of(&server, &session).await;
     let failed = log.iter().find_map(|event| match &event.payload {
         Some(Payload::ToolCallFinished(end)) if end.state() == v1::State::Failed => Some(end),
         _ => None,
     });
-    let told = format!("{:?}", failed.expect("a failed call").outcome);
-    assert!(told.contains("its end was never reported"), "{told}");
+    let outcome = format!("{:?}", failed.expect("a failed call").outcome);
+    assert!(outcome.contains("its end was never reported"), "{outcome}");
     check_counts(
         &server,
         &[
@@ -216,7 +216,7 @@ async fn an_agent_that_dies_is_asked_again_unless_it_had_called_tools() {
 }
 
 #[tokio::test]
-async fn stopping_the_turn_gives_the_agent_up_and_parks_what_it_had_called() {
+async fn stopping_the_turn_abandons_the_agent_and_parks_its_calls() {
     let (server, agent) = serve_agent(&[]).await;
     let session = new_session(&server).await;
     let (say, (own, _events), (slow, _answered)) = (agent.next(), own_call(), bash("sleep 1000"));
@@ -236,7 +236,7 @@ async fn stopping_the_turn_gives_the_agent_up_and_parks_what_it_had_called() {
     };
     let (answer, stopped) = tokio::join!(playing, stopping);
     assert_eq!(answer.stop_reason(), v1::StopReason::Cancelled);
-    // The agent hears of it by its stream.
+    // The agent is notified by the end of its stream.
     soon("the stream to be given up", say.closed()).await;
     let [id] = stopped.running_background_ids.as_slice() else { panic!("{stopped:?}") };
     let task = task_now(&server, id).await;
@@ -258,7 +258,7 @@ async fn stopping_the_turn_gives_the_agent_up_and_parks_what_it_had_called() {
 }
 
 #[tokio::test]
-async fn what_an_agent_says_without_end_or_nests_without_end_is_bounded() {
+async fn endless_or_deeply_nested_messages_of_an_agent_are_bounded() {
     let (server, agent) = serve_agent(&[]).await;
     let session = new_session(&server).await;
     let megabyte = "x".repeat(1 << 20);
@@ -289,7 +289,7 @@ async fn what_an_agent_says_without_end_or_nests_without_end_is_bounded() {
     assert!(started.description.len() < 5_000, "{}", started.description.len());
     let arguments = started.arguments.as_ref().expect("arguments");
     assert!(arguments.fields.contains_key("json"), "{arguments:?}");
-    let told = format!(
+    let shown = format!(
         "{:?}",
         log.iter().rev().find_map(|event| match &event.payload {
             Some(Payload::ToolCallFinished(end)) if end.state() == v1::State::Failed => {
@@ -298,7 +298,7 @@ async fn what_an_agent_says_without_end_or_nests_without_end_is_bounded() {
             _ => None,
         })
     );
-    assert!(told.contains("xxx") && told.len() < 10_000, "{}", told.len());
+    assert!(shown.contains("xxx") && shown.len() < 10_000, "{}", shown.len());
 }
 
 #[tokio::test]

@@ -26,15 +26,15 @@ async fn session_in(server: &TestServer, folder: &std::path::Path) -> String {
     created(server, request).await.session_id
 }
 
-/// What the model was told of a call.
-fn told(endpoint: &Endpoint, request: usize, id: &str) -> String {
+/// Returns the result of a call as the model sees it in this request.
+fn tool_result(endpoint: &Endpoint, request: usize, id: &str) -> String {
     let messages = endpoint.messages(request);
     let answer = messages.iter().find(|message| message["tool_call_id"] == id);
     answer.expect("an answer")["content"].as_str().expect("text").to_owned()
 }
 
-/// What the model was told of its last call. What it hears of tasks that have ended may stand behind.
-fn last_told(endpoint: &Endpoint, request: usize) -> String {
+/// Returns the result of the last call as the model sees it. Follow-ups may stand behind it.
+fn last_tool_result(endpoint: &Endpoint, request: usize) -> String {
     let messages = endpoint.messages(request);
     let answer = messages.iter().rfind(|message| message["role"] == "tool");
     answer.expect("an answer")["content"].as_str().expect("text").to_owned()
@@ -61,7 +61,7 @@ async fn a_tool_is_run_and_its_result_goes_to_the_model() {
         "idle STOP_REASON_END_TURN \"it is four\"",
     ];
     assert_eq!(short(&events), expected);
-    assert_eq!(told(&endpoint, 1, "c1"), "four\n");
+    assert_eq!(tool_result(&endpoint, 1, "c1"), "four\n");
     let Some(Payload::AssistantMessage(message)) = &events[3].payload else { panic!("{events:?}") };
     assert_eq!(message.call_ids, [events[4].call_id.clone()]);
     let tools = endpoint.requests()[0]["tools"].clone();
@@ -78,7 +78,7 @@ async fn a_tool_is_run_and_its_result_goes_to_the_model() {
 /// The whole story: a call parks, the model looks around, waits, reads, cancels, and ends.
 #[tokio::test]
 async fn a_slow_call_parks_and_the_model_comes_back_for_it() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let endpoint =
         Endpoint::new(vec![calls(&[("slow", "slow", json!({})), ("never", "forever", json!({}))])])
             .await;
@@ -87,7 +87,7 @@ async fn a_slow_call_parks_and_the_model_comes_back_for_it() {
     let request = stream_of(prompt(&session, "do both"));
     let stream = server.tools.clone().stream_turn(request).await.expect("a stream");
     let mut stream = stream.into_inner();
-    // The model is told of both ids before the next answer can be written.
+    // The model gets both ids before the next answer can be written.
     let mut events: Vec<v1::SessionEvent> = Vec::new();
     let parked = |events: &[v1::SessionEvent]| -> Vec<String> {
         let ids = events.iter().filter_map(|event| match &event.payload {
@@ -131,34 +131,34 @@ async fn a_slow_call_parks_and_the_model_comes_back_for_it() {
         "idle STOP_REASON_END_TURN \"both are done\""
     );
 
-    check_what_was_told(&endpoint, &slow, &never);
+    check_tool_results(&endpoint, &slow, &never);
     let usage = session_now(&server, &session).await.usage.expect("usage");
     assert_eq!((usage.requests, usage.input_tokens, usage.output_tokens), (7, 700, 70));
     crate::history::check_everything(&server.connect(), 0).await;
 }
 
-/// What the model of the story was told of its calls, round by round.
-fn check_what_was_told(endpoint: &Endpoint, slow: &str, never: &str) {
+/// Checks the results that the model of the story sees, round by round.
+fn check_tool_results(endpoint: &Endpoint, slow: &str, never: &str) {
     let synthetic: serde_json::Value =
-        serde_json::from_str(&told(endpoint, 1, "slow")).expect("JSON");
+        serde_json::from_str(&tool_result(endpoint, 1, "slow")).expect("JSON");
     assert_eq!(
         (&synthetic["type"], &synthetic["background_id"]),
         (&json!("background"), &json!(slow))
     );
-    let list = told(endpoint, 2, "list");
+    let list = tool_result(endpoint, 2, "list");
     assert!(list.contains(slow) && list.contains(never), "{list}");
-    let still = last_told(endpoint, 3);
+    let still = last_tool_result(endpoint, 3);
     assert!(still.contains("still running") && still.contains("begun"), "{still}");
-    let read = told(endpoint, 4, "read");
+    let read = tool_result(endpoint, 4, "read");
     assert!(read.starts_with("begun\n\n[bytes 0 to 6 of 6;"), "{read}");
-    let cancelled = last_told(endpoint, 5);
+    let cancelled = last_tool_result(endpoint, 5);
     assert!(cancelled.contains("cancelled"), "{cancelled}");
-    let ready = last_told(endpoint, 6);
+    let ready = last_tool_result(endpoint, 6);
     assert!(ready.contains("succeeded") && ready.contains("begun\nready"), "{ready}");
 }
 
 #[tokio::test]
-async fn the_model_sees_what_fails_and_why() {
+async fn the_model_sees_each_failure_with_its_reason() {
     let endpoint = Endpoint::new(vec![
         calls(&[
             ("exit", "bash", json!({ "command": "echo no >&2; exit 3" })),
@@ -172,23 +172,23 @@ async fn the_model_sees_what_fails_and_why() {
     let server = serve(&endpoint).await;
     let answer = turn(&server, prompt("", "try")).await;
     assert_eq!(answer.final_text, "I see");
-    assert_eq!(told(&endpoint, 1, "exit"), "[failed: exit code 3]\nno\n");
-    assert!(told(&endpoint, 1, "unfit").contains("command"));
+    assert_eq!(tool_result(&endpoint, 1, "exit"), "[failed: exit code 3]\nno\n");
+    assert!(tool_result(&endpoint, 1, "unfit").contains("command"));
     assert!(
-        told(&endpoint, 1, "absent")
+        tool_result(&endpoint, 1, "absent")
             .contains("there is no tool `zsh`; the available tools are bash, python")
     );
-    assert!(told(&endpoint, 1, "foreign").contains("must be `bg-`"));
+    assert!(tool_result(&endpoint, 1, "foreign").contains("must be `bg-`"));
 }
 
 #[tokio::test]
-async fn arguments_that_are_no_json_are_told_to_the_model() {
+async fn arguments_that_are_not_json_are_reported_to_the_model() {
     let broken = json!({ "id": "c", "function": { "name": "bash", "arguments": "{\"comm" } });
     let script = Script::Stream(vec![Piece::Call(0, broken), Piece::Finish("tool_calls")]);
     let endpoint = Endpoint::new(vec![script, says("sorry")]).await;
     let server = serve(&endpoint).await;
     assert_eq!(turn(&server, prompt("", "try")).await.final_text, "sorry");
-    assert!(told(&endpoint, 1, "c").contains("not valid JSON"));
+    assert!(tool_result(&endpoint, 1, "c").contains("not valid JSON"));
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn rounds_are_bounded() {
 
 #[tokio::test]
 async fn a_finished_call_is_not_run_again_when_the_model_fails_after_it() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     let call = ("c", "bash", json!({ "command": "echo x >> runs" }));
     let cut = Script::Stream(vec![Piece::Text("on".into()), Piece::Cut]);
     let endpoint = Endpoint::new(vec![calls(&[call]), cut, says("once")]).await;
@@ -244,11 +244,11 @@ async fn a_full_session_can_still_be_asked_to_look_after_its_tasks() {
     let answer = turn(&server, prompt(&session, "fill it")).await;
     assert_eq!(answer.final_text, "it is full");
     assert_eq!(answer.running_background_ids.len(), 2);
-    assert!(told(&endpoint, 2, "c").contains("has 3 live tasks, its limit"));
+    assert!(tool_result(&endpoint, 2, "c").contains("has 3 live tasks, its limit"));
     assert!(
-        told(&endpoint, 2, "list").contains("2 background tasks"),
+        tool_result(&endpoint, 2, "list").contains("2 background tasks"),
         "{}",
-        told(&endpoint, 2, "list")
+        tool_result(&endpoint, 2, "list")
     );
     let third = v1::StartRequest {
         session_id: session.clone(),
@@ -260,7 +260,7 @@ async fn a_full_session_can_still_be_asked_to_look_after_its_tasks() {
 
 #[tokio::test]
 async fn calls_of_one_message_run_together_and_answer_in_order() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::folder();
     // Each waits for the other.
     let meet = |own: &str, other: &str| json!({ "command": format!("touch {own}; while [ ! -e {other} ]; do sleep 0.02; done; echo {own}") });
     let both = [("1", "bash", meet("a", "b")), ("2", "bash", meet("b", "a"))];
@@ -268,7 +268,10 @@ async fn calls_of_one_message_run_together_and_answer_in_order() {
     let server = serve(&endpoint).await;
     let session = session_in(&server, folder.path()).await;
     assert_eq!(turn(&server, prompt(&session, "go")).await.final_text, "met");
-    assert_eq!((told(&endpoint, 1, "1"), told(&endpoint, 1, "2")), ("a\n".into(), "b\n".into()));
+    assert_eq!(
+        (tool_result(&endpoint, 1, "1"), tool_result(&endpoint, 1, "2")),
+        ("a\n".into(), "b\n".into())
+    );
 }
 
 #[tokio::test]

@@ -10,10 +10,10 @@ use shuttle::{Config, MaxSteps, Runner};
 use crate::time;
 
 /// Steps that a story may take: far more than any does, so that one that goes round in circles
-/// is told.
+/// is found.
 const STEPS_MAX: usize = 200_000;
 
-/// How many changes of priority an order has at which the scheduler looks for those that matter.
+/// The changes of priority in an order at which the scheduler looks for those that matter.
 const PRIORITY_CHANGES: usize = 3;
 
 /// Time leaps up to here; who waits for longer waits for ever.
@@ -37,7 +37,7 @@ where
 }
 
 /// The same, and each of these outcomes comes about in one of the orders: a model that never gets
-/// to its race is told.
+/// to its race fails.
 #[track_caller]
 pub fn check_both<F>(runs: usize, outcomes: [&'static str; 2], story: fn() -> F)
 where
@@ -113,7 +113,7 @@ fn config() -> Config {
     config
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test is told by its environment")]
+#[expect(clippy::disallowed_methods, reason = "a test is configured by its environment")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -11,16 +11,16 @@ use crate::model::{Call, CallId, Session, Timestamp};
 use crate::store::Store as _;
 use crate::sync::mpsc;
 
-/// What a command is decided by.
+/// The state on which a command is decided.
 #[derive(Clone, Copy)]
 pub enum Basis {
     /// All that was decided before it, as the engine does.
     Latest,
-    /// What was so before its batch: the mistake.
+    /// The state before its batch: the mistake.
     BeforeBatch,
 }
 
-/// What came of some commands.
+/// The changes and effects of some commands.
 pub struct Decided {
     pub changes: Vec<Change>,
     pub written: Written,

@@ -1,4 +1,4 @@
-//! What the models are told in.
+//! The vocabulary of the models.
 
 mod check;
 mod decide;

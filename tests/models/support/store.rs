@@ -26,7 +26,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Breaks whoever makes the next append, before or after it is stored.
+    /// Breaks the caller of the next append, before or after it is stored.
     pub fn break_next(&self) {
         self.breaks.store(true, Ordering::SeqCst);
     }
@@ -53,13 +53,13 @@ impl Log {
         Ok(())
     }
 
-    /// How often the log tells this of the call.
+    /// Returns the number of events of this kind that the log has of the call.
     pub fn count(&self, call_id: CallId, kind: PayloadKind) -> usize {
         let events = self.events();
         events.get(&call_id).map_or(0, |kinds| kinds.iter().filter(|k| **k == kind).count())
     }
 
-    /// The calls that the log tells of.
+    /// The calls that have events in the log.
     pub fn calls(&self) -> Vec<CallId> {
         self.events().keys().copied().collect()
     }
@@ -82,7 +82,7 @@ macro_rules! between {
 #[async_trait]
 impl Store for Log {
     async fn append(&self, append: Append) -> Result<(), StoreError> {
-        let told: Vec<_> =
+        let kinds: Vec<_> =
             append.events.iter().filter_map(|e| Some((e.call_id?, e.kind))).collect();
         between!(async {
             self.break_now();
@@ -90,7 +90,7 @@ impl Store for Log {
             let appended = self.store.append(append).await;
             if appended.is_ok() {
                 let mut events = self.events();
-                told.into_iter().for_each(|(id, kind)| events.entry(id).or_default().push(kind));
+                kinds.into_iter().for_each(|(id, kind)| events.entry(id).or_default().push(kind));
             }
             self.break_now();
             appended

@@ -22,7 +22,7 @@ use crate::telemetry::Metrics;
 use crate::time::Instant;
 use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, Registry, Work};
 
-/// What differs between the engines of the models.
+/// The differences between the engines of the models.
 pub struct Rules {
     pub running_calls_max: usize,
     pub live_tasks_max: u32,
@@ -135,7 +135,7 @@ impl World {
         Ok(self.engine.calls().cancel(&who(), cancel).await?.call)
     }
 
-    /// Waits for the end in the record, as somebody does to whom nothing is told.
+    /// Waits for the end in the record, like a client that is not notified.
     pub async fn recorded_end(&self, id: CallId) -> Call {
         loop {
             let call = self.engine.calls().get(&who(), id).await.expect("a call");

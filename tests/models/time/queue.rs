@@ -10,7 +10,7 @@ use futures::Stream;
 use super::{Instant, Sleep, sleep_until};
 
 pub mod delay_queue {
-    /// Which timer.
+    /// The key of a timer.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     pub struct Key(pub(super) u64);
 
@@ -55,7 +55,7 @@ impl<T> DelayQueue<T> {
     }
 
     pub fn try_remove(&mut self, key: &Key) -> Option<Expired<T>> {
-        // Nobody polls for a timer that isn't there: nor is time to leap to it.
+        // Nothing polls a timer that isn't there, so time must not leap to it.
         self.sleep = None;
         self.timers.remove(key).map(|(_, value)| Expired(value))
     }

@@ -1,9 +1,9 @@
-//! What requests did.
+//! Effects of requests.
 
 use crate::history::History;
 
 /// However often a request was sent: there is one call of it, and its work began once at most.
-pub fn are_had_once(history: &History) -> Vec<String> {
+pub fn happen_once(history: &History) -> Vec<String> {
     let calls = history.calls_by_mark();
     let mut wrong = Vec::new();
     for mark in history.calls.keys() {
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_missing_or_there_twice_is_found() {
-        check_finds(are_had_once, "has 2 calls", |history| {
+        check_finds(happen_once, "has 2 calls", |history| {
             let is_start =
                 |payload: &Option<Payload>| matches!(payload, Some(Payload::ToolCallStarted(_)));
             let started = history.log.iter().find(|event| is_start(&event.payload));
@@ -40,11 +40,11 @@ mod tests {
             again.call_id = "call-other".into();
             history.log.push(again);
         });
-        check_finds(are_had_once, "has 0 calls", |history| history.log.clear());
-        check_finds(are_had_once, "began 2 times", |history| {
+        check_finds(happen_once, "has 0 calls", |history| history.log.clear());
+        check_finds(happen_once, "began 2 times", |history| {
             *history.effects.values_mut().next().expect("an effect") += 1;
         });
-        check_finds(are_had_once, "knows nothing of it", |history| {
+        check_finds(happen_once, "knows nothing of it", |history| {
             history.effects.insert("other".into(), 1);
         });
     }

@@ -1,4 +1,4 @@
-//! How calls end.
+//! Ends of calls.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What holds over every run, each in a file of its own with a history that it is broken by.
+//! Invariants of every run, each in a file of its own with a history that breaks it.
 
 mod answers;
 mod call_streams;
@@ -18,14 +18,14 @@ const INVARIANTS: [(&str, Checker); 7] = [
     ("the log has no gap, and ends with its shutdown", log::has_no_gap),
     ("a follower is given the log, each event once, to its end", followers::are_given_the_log),
     ("a stream goes on where it was", resumes::go_on_where_they_were),
-    ("a request has one effect", effects::are_had_once),
+    ("a request has one effect", effects::happen_once),
     ("a call ends once", ends::come_once),
-    ("a caller is told what the log says", answers::are_what_the_log_says),
+    ("answers agree with the log", answers::agree_with_the_log),
     ("a stream of a call gives its events, each once, to its end", call_streams::are_whole),
 ];
 
-/// Violations of one invariant that are told; the others are counted.
-const TOLD_MAX: usize = 3;
+/// Violations of one invariant that are printed; the others are counted.
+const PRINTED_MAX: usize = 3;
 
 /// All that is wrong, in words.
 pub fn violations(history: &History) -> Vec<String> {
@@ -33,8 +33,8 @@ pub fn violations(history: &History) -> Vec<String> {
     for (invariant, check) in INVARIANTS {
         let found = check(history);
         if !found.is_empty() {
-            let told = found.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join("; ");
-            all.push(format!("{invariant}: {} violations: {told}", found.len()));
+            let printed = found.iter().take(PRINTED_MAX).cloned().collect::<Vec<_>>().join("; ");
+            all.push(format!("{invariant}: {} violations: {printed}", found.len()));
         }
     }
     all
@@ -53,8 +53,8 @@ pub mod sample {
         let is_rich = |history: &History| {
             let stories = || history.calls.values();
             stories().filter(|story| story.stream.is_some()).count() > 1
-                && stories().any(|story| story.told.len() > 2)
-                && stories().flat_map(|story| &story.told).any(|told| told.result.is_some())
+                && stories().any(|story| story.replies.len() > 2)
+                && stories().flat_map(|story| &story.replies).any(|reply| reply.result.is_some())
                 && history.faults > 10
         };
         let runs = (0..).map(|seed| run::run(seed).expect("a run that comes to its end"));

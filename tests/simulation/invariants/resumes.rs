@@ -1,4 +1,4 @@
-//! What streams say of themselves.
+//! Control messages of streams.
 
 use callpark_client::SessionItem;
 

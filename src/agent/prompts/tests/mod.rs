@@ -45,7 +45,7 @@ fn build() -> Call {
         stopping: None,
         labels: Labels::new(),
         policy: CallPolicy::default(),
-        start_sequence: 1,
+        accept_sequence: 1,
         acknowledge_time: None,
         revision: 1,
     }

@@ -140,7 +140,6 @@ fn lists_of_tasks() {
     let tasks = [
         Call { state: State::Pending, start_time: None, ..build() },
         build(),
-        Call { state: State::InputRequired, ..build() },
         Call { state: State::Cancelling, ..build() },
         Call { description: String::new(), ..ended(State::Succeeded, exited(0, &long)) },
         failed,
@@ -155,7 +154,6 @@ fn lists_of_tasks() {
             "Background tasks of this session, newest first:\n\
              - {ID} (bash): Build the release: waiting to start\n\
              - {ID} (bash): Build the release: running for 30 s\n\
-             - {ID} (bash): Build the release: waiting for input for 30 s\n\
              - {ID} (bash): Build the release: being cancelled\n\
              - {ID} (bash): bash: succeeded after 75 s. Result:\n{shown}\n\
              [1 more characters: read them with ReadOutput]\n\

@@ -47,7 +47,7 @@ impl<'o> TurnPrinter<'o> {
         let call_id = event.call_id;
         match event.payload {
             Some(Payload::AssistantDelta(delta)) => self.text(delta.text).await?,
-            Some(Payload::ToolCallStarted(call)) => self.call_started(call_id, *call).await?,
+            Some(Payload::ToolCallAccepted(call)) => self.call_accepted(call_id, *call).await?,
             Some(Payload::ToolCallParked(parked)) => self.call_parked(&call_id, &parked).await?,
             Some(Payload::ToolCallFinished(end)) => self.call_finished(&call_id, &end).await?,
             Some(Payload::TurnRetrying(retry)) => {
@@ -72,8 +72,9 @@ impl<'o> TurnPrinter<'o> {
                 // The last event has the sum.
                 | Payload::UsageReported(_)
                 | Payload::TurnStarted(_)
-                | Payload::ApprovalRequested(_)
-                | Payload::ApprovalResolved(_)
+                // The note of its acceptance shows the call.
+                | Payload::ToolCallStarted(_)
+                | Payload::SessionUpdated(_)
                 | Payload::FollowUpScheduled(_)
                 | Payload::FollowUpStarted(_)
                 | Payload::FollowUpFinished(_),
@@ -92,17 +93,19 @@ impl<'o> TurnPrinter<'o> {
         self.out.bytes(text.as_bytes()).await
     }
 
-    async fn call_started(&mut self, id: String, call: v1::ToolCallStarted) -> Result<(), Failure> {
+    async fn call_accepted(
+        &mut self,
+        id: String,
+        call: v1::ToolCallAccepted,
+    ) -> Result<(), Failure> {
         // The call of the turn itself has no tool.
         if call.tool.is_empty() {
             return Ok(());
         }
-        if call.state() == v1::State::Running {
-            let arguments = call.arguments.as_ref().map(json::from_struct);
-            let arguments = arguments.map(|arguments| arguments.to_string()).unwrap_or_default();
-            let arguments = first_line(&arguments, ARGUMENTS_CHARACTERS_MAX);
-            self.note(&format!("{} {arguments}", call.tool)).await?;
-        }
+        let arguments = call.arguments.as_ref().map(json::from_struct);
+        let arguments = arguments.map(|arguments| arguments.to_string()).unwrap_or_default();
+        let arguments = first_line(&arguments, ARGUMENTS_CHARACTERS_MAX);
+        self.note(&format!("{} {arguments}", call.tool)).await?;
         self.tools.insert(id, call.tool);
         Ok(())
     }

@@ -41,7 +41,7 @@ impl ChatTurn {
         out: &mut Out,
         interrupts: &mut Signal,
     ) -> Result<TurnEnd, Failure> {
-        let request = v1::StreamTurnRequest {
+        let request = v1::RunTurnRequest {
             session_id: self.session_id.clone(),
             prompt: self.prompt.clone(),
             model: self.model.clone(),

@@ -5,9 +5,9 @@ use std::{path::Path, time::Duration};
 use callpark_client::{
     Client, Error, OutputOptions, RunOutcome, SessionItem, TaskHandle,
     v1::{
-        CreateSessionRequest, ListRequest, OutputStream, ParkReason, RunToolRequest, State,
-        StreamToolRequest, Task, ToolCallFinished, ToolResult, content, session_event::Payload,
-        tool_call_finished, tool_result,
+        CreateSessionRequest, ListRequest, OutputStream, ParkReason, RunToolRequest, State, Task,
+        ToolCallFinished, ToolResult, content, session_event::Payload, tool_call_finished,
+        tool_result,
     },
 };
 use futures::{Stream, StreamExt as _};
@@ -58,7 +58,7 @@ pub(super) async fn stream(
 ) -> Result<(), Failure> {
     script.step("a command that finishes within its budget streams its output").await?;
     script.print(&format!("$ {STREAMS}")).await?;
-    let items = client.tools().stream(StreamToolRequest {
+    let items = client.tools().stream(RunToolRequest {
         session_id: session.to_owned(),
         tool: "bash".to_owned(),
         arguments: arguments(STREAMS),

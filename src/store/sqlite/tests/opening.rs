@@ -197,7 +197,7 @@ async fn a_path_that_ends_in_db_is_the_database() {
 fn the_schema_knows_the_number_of_closed() {
     let (_directory, store) = store();
     let schema = include_str!("../migrations/V1__initial.sql");
-    let number = crate::store::sqlite::columns::session_state_number(SessionState::Closed);
+    let number = SessionState::Closed.number();
     assert!(schema.contains(&format!("WHERE calls = 0 AND (state = {number} OR implicit = 1)")));
     drop(store);
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::support::{PATIENCE, soon};
+use crate::support::{TEST_TIMEOUT, soon};
 
 /// Runs a command to its end.
 pub async fn run(command: Command) -> Ended {
@@ -25,7 +25,7 @@ pub fn send(pid: u32, signal: Signal) {
     let _gone = kill_process(pid, signal);
 }
 
-/// How a process ended, and all that it wrote.
+/// The exit status and the output of a process that has ended.
 #[derive(Debug)]
 pub struct Ended {
     status: ExitStatus,
@@ -104,9 +104,9 @@ impl std::fmt::Display for Ended {
 /// A process whose output can be watched. Killed when it is dropped.
 pub struct Live {
     child: Child,
-    /// What it writes to standard output.
+    /// The standard output so far.
     pub stdout: Written,
-    /// What it writes to standard error.
+    /// The standard error so far.
     pub stderr: Written,
 }
 
@@ -123,7 +123,7 @@ impl Live {
         Self { stdout: Written::of(stdout), stderr: Written::of(stderr), child }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[track_caller]
     pub fn pid(&self) -> u32 {
         self.child.id().expect("a process that hasn't ended")
@@ -136,7 +136,7 @@ impl Live {
 
     /// Waits for its end, which must come soon.
     pub async fn ended(self) -> Ended {
-        self.ended_within(PATIENCE).await
+        self.ended_within(TEST_TIMEOUT).await
     }
 
     /// Waits for its end, which must come within this time.
@@ -150,7 +150,7 @@ impl Live {
     }
 }
 
-/// What a process writes, as it comes.
+/// The output of a process, as it is written.
 pub struct Written(watch::Receiver<Vec<u8>>);
 
 impl Written {
@@ -167,7 +167,7 @@ impl Written {
         Self(receiver)
     }
 
-    /// What there is once it has this text in it.
+    /// Waits until the output has this text in it, and returns it.
     pub async fn until(&mut self, text: &str) -> String {
         let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains(text);
         let is_there = soon(&format!("`{text}`"), self.0.wait_for(has)).await.is_ok();
@@ -181,18 +181,18 @@ impl Written {
         assert!(is_there, "ended after {} of {count} bytes", self.0.borrow().len());
     }
 
-    /// Whether this text comes, not an end before.
+    /// Waits for this text, and returns false if the output ends before.
     pub async fn has(&mut self, text: &str) -> bool {
         let has = |all: &Vec<u8>| String::from_utf8_lossy(all).contains(text);
         soon("a text or an end", self.0.wait_for(has)).await.is_ok()
     }
 
-    /// Whether it is a server's and says where that listens, not an end before.
+    /// Waits for the address of a server, and returns false if the output ends before.
     pub async fn started(&mut self) -> bool {
         self.has("callpark listens").await
     }
 
-    /// What there is by now.
+    /// Returns the output so far.
     pub fn now(&self) -> String {
         String::from_utf8_lossy(&self.0.borrow()).into_owned()
     }
