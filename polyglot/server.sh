@@ -21,6 +21,7 @@ start_server() {
     trap stop_server EXIT
     # The default data folder of a server.
     local data=$home/.local/state/callpark
+    touch "$home/log" # The loop below may read it before the server is started.
     "$CALLPARK_BIN" serve --listen 127.0.0.1:0 --data-dir "$data" 2>"$home/log" </dev/null &
     server_pid=$!
     for ((tries = 0; tries < 300; tries++)); do
