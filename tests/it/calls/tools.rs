@@ -162,7 +162,7 @@ async fn a_session_uses_only_the_tools_that_it_allows() {
     assert_eq!(names, ["python"]);
     let here = |request| v1::RunToolRequest { session_id: session_id.clone(), ..request };
     let status = refusal(&server, here(bash("true"))).await;
-    check_reason(&status, Code::NotFound, "TOOL_NOT_FOUND");
+    check_reason(&status, Code::PermissionDenied, "TOOL_NOT_ALLOWED");
     let answer = run(&server, here(call("python", json!({ "code": "print(1)" })))).await;
     assert_eq!(stdout_of(result_of(&answer)), b"1\n");
     let wrong =
@@ -227,7 +227,7 @@ async fn a_tool_that_is_not_concurrent_safe_runs_once_at_a_time_in_a_session() {
         assert_eq!(ended(&server, id).await.state(), v1::State::Succeeded);
     }
     assert_eq!(text_of(&ours), "x\nx\n");
-    check_begun(&server, &session_id, 4).await;
+    check_begun(&server, &session_id, 3).await;
 }
 
 /// Checks that each call of a session has one event when it is accepted and one when it runs.

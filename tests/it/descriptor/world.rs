@@ -57,11 +57,7 @@ impl World {
                 let session_id = closed_id.clone();
                 v1::CloseSessionRequest { session_id, ..Default::default() }.encode_to_vec()
             }
-            "ToolRunner/RunTool" => {
-                let call = v1::RunToolRequest { tool, dry_run: true, ..Default::default() };
-                call.encode_to_vec()
-            }
-            "ToolRunner/StreamTool" => {
+            "ToolRunner/RunTool" | "ToolRunner/StreamTool" => {
                 let call = v1::RunToolRequest { tool, dry_run: true, ..Default::default() };
                 call.encode_to_vec()
             }
@@ -70,9 +66,23 @@ impl World {
                 let stream = v1::StreamSessionRequest { session_id, follow, ..Default::default() };
                 stream.encode_to_vec()
             }
-            "ToolRunner/CreateSession" | "ToolRunner/ListSessions" | "BackgroundTasks/List" => {
-                Vec::new()
+            "ToolRunner/UpdateSession" => {
+                let session = v1::Session { session_id, ..Default::default() };
+                let update_mask = Some(prost_types::FieldMask { paths: vec!["model".into()] });
+                v1::UpdateSessionRequest {
+                    session: Some(session),
+                    update_mask,
+                    ..Default::default()
+                }
+                .encode_to_vec()
             }
+            "ToolRunner/ListMessages" => {
+                v1::ListMessagesRequest { session_id, ..Default::default() }.encode_to_vec()
+            }
+            "ToolRunner/CreateSession"
+            | "ToolRunner/ListSessions"
+            | "ToolRunner/GetServerInfo"
+            | "BackgroundTasks/List" => Vec::new(),
             "BackgroundTasks/Start" => {
                 let work = Some(Work::ToolCall(v1::RunToolRequest {
                     tool,
@@ -145,9 +155,6 @@ pub fn good_answer(method: &str) -> Answer {
         "BackgroundTasks/Delete" => Err((Code::NotFound, Some("TASK_NOT_FOUND".into()))),
         "ToolRunner/RunTurn" | "ToolRunner/StreamTurn" | "BackgroundTasks/Start of a turn" => {
             Err((Code::NotFound, Some("MODEL_NOT_FOUND".into())))
-        }
-        "BackgroundTasks/ResolveApproval" => {
-            Err((Code::FailedPrecondition, Some("APPROVAL_NOT_OPEN".into())))
         }
         _ => Ok(()),
     }

@@ -120,7 +120,7 @@ async fn follow(client: &Client, session_id: &str) -> Vec<v1::SessionEvent> {
 
 /// Makes a log of so many events, the shutdown included.
 async fn talk(server: &TestServer, session_id: &str) {
-    let reports = EVENTS - 4;
+    let reports = EVENTS - 5;
     let request = v1::RunToolRequest {
         session_id: session_id.into(),
         ..call("talk", json!({ "reports": reports }))

@@ -73,6 +73,7 @@ async fn check_untouched(server: &TestServer, id: &str) -> Duration {
     let log = log_of(server, &task.session_id).await;
     let payloads = log.iter().filter(|event| event.call_id == task.call_id);
     let kinds = payloads.map(|event| match event.payload.as_ref().expect("a payload") {
+        Payload::ToolCallAccepted(_) => "accepted",
         Payload::ToolCallStarted(_) => "started",
         Payload::ToolCallParked(_) => "parked",
         Payload::ToolOutput(_) => "output",
@@ -81,7 +82,7 @@ async fn check_untouched(server: &TestServer, id: &str) -> Duration {
     });
     let mut kinds: Vec<_> = kinds.collect();
     kinds.sort_unstable();
-    assert_eq!(kinds, ["finished", "output", "output", "parked", "started"]);
+    assert_eq!(kinds, ["accepted", "finished", "output", "output", "parked", "started"]);
     span_of(&task.elapsed)
 }
 
@@ -192,7 +193,7 @@ async fn open_streams_say_that_their_deadline_has_come() {
     };
     let updates = in_time("StreamSession", ask).await;
     let sequences = updates.iter().flat_map(|update| &update.events).map(|event| event.sequence);
-    assert_eq!(sequences.collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(sequences.collect::<Vec<_>>(), [1, 2, 3, 4]);
     let ask = || {
         let request = hurried(v1::WatchRequest { watch_sequence: Some(0), ..Default::default() });
         let mut tasks = server.tasks.clone();

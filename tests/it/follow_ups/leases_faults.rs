@@ -79,7 +79,7 @@ async fn a_lease_that_runs_out_is_handed_out_again_and_the_old_one_is_refused() 
         (&*record(&old).follow_up_id, 2)
     );
     let error = record(&new).last_error.as_ref().expect("an error");
-    assert!(error.message.contains("ran out"), "{error:?}");
+    assert!(error.message.contains("expired"), "{error:?}");
     for code in [None, Some(UNKNOWN)] {
         let status = acknowledge(&server, &old, code).await.expect_err("stale");
         check_reason(&status, Code::FailedPrecondition, "LEASE_EXPIRED");

@@ -132,7 +132,7 @@ mod tests {
         }
         check_fails(follow_ups_are_delivered_once, "apart", |history| {
             put(history, vec![started(), scheduled()]);
-            history.logs[0].events.remove(4);
+            history.logs[0].events.remove(5);
         });
     }
 }

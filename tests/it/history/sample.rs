@@ -343,7 +343,7 @@ pub fn finish(history: &mut History, call: usize, change: impl FnOnce(&mut v1::T
 
 /// Changes the request to stop in the log.
 pub fn cancelling(history: &mut History, change: impl FnOnce(&mut v1::ToolCallCancelling)) {
-    change_event(history, 9, |event| match &mut event.payload {
+    change_event(history, 10, |event| match &mut event.payload {
         Some(Payload::ToolCallCancelling(cancelling)) => change(cancelling),
         other => panic!("no request but {other:?}"),
     });

@@ -251,10 +251,10 @@ mod tests {
             history.logs[0].events.insert(4, end);
         });
         check_fails(each_call_ends_once, "without an end", |history| {
-            history.logs[0].events.remove(3);
+            history.logs[0].events.remove(4);
         });
         check_fails(each_call_ends_once, "last event", |history| {
-            history.logs[0].events.swap(2, 3);
+            history.logs[0].events.swap(3, 4);
         });
     }
 
@@ -341,7 +341,7 @@ mod tests {
             history.records[0].start_time = None;
         });
         check_fails(records_are_the_logs, "isn't in the log", |history| {
-            history.logs[0].events.remove(3);
+            history.logs[0].events.remove(4);
         });
     }
 }

@@ -105,7 +105,7 @@ async fn a_streams_deadline_parks_its_call() {
 async fn abandon(server: &TestServer, request: v1::RunToolRequest, mark: &Path) -> u32 {
     let mut stream = open(server, request).await;
     let first = soon("an update", stream.message()).await.expect("no cut").expect("an update");
-    assert!(matches!(first.events[0].payload, Some(Payload::ToolCallStarted(_))));
+    assert!(matches!(first.events[0].payload, Some(Payload::ToolCallAccepted(_))));
     pids(&lines_of(mark, 1).await)[0]
 }
 

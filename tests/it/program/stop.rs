@@ -109,7 +109,7 @@ async fn a_first_signal_lets_streams_end_and_leaves_no_process() {
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     let head = log.0.iter().flat_map(|update| &update.events).map(|event| event.sequence).max();
     check_drained(&log, head.expect("events"));
-    check_drained(&call, 1);
+    check_drained(&call, 2);
     server.live.ended().await.exits(0);
     let took = began.elapsed();
     let foreground = soon("the call", foreground).await.expect("no panic");

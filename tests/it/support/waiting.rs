@@ -41,9 +41,10 @@ pub fn call(tool: &str, arguments: serde_json::Value) -> v1::RunToolRequest {
     v1::RunToolRequest { tool: tool.into(), arguments: json(arguments), ..Default::default() }
 }
 
-/// The same call for the background.
+/// The same call for the background, without what only a call in the foreground may have.
 pub fn start_of(request: v1::RunToolRequest) -> v1::StartRequest {
-    let work = Some(v1::start_request::Work::ToolCall(request));
+    let call = v1::RunToolRequest { call_budget: None, on_disconnect: 0, ..request };
+    let work = Some(v1::start_request::Work::ToolCall(call));
     v1::StartRequest { work, ..Default::default() }
 }
 

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::*;
 use crate::support::check_reason;
-use crate::support::streams::{close, log_of, new_session};
+use crate::support::streams::{close, get, log_of, new_session};
 use crate::support::waiting::start_of_turn;
 use v1::BusyPolicy;
 
@@ -157,7 +157,7 @@ async fn closing_its_session_ends_a_turn_before_the_log_ends() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_the_call_and_not_the_turn() {
+async fn a_deadline_parks_a_turn() {
     let (script, go_on) = held("am done");
     let endpoint = Endpoint::new(vec![script]).await;
     let server = serve(&endpoint).await;
@@ -166,8 +166,12 @@ async fn a_deadline_ends_the_call_and_not_the_turn() {
         v1::RunTurnRequest { request_id: crate::support::request_id(), ..prompt(&session, "1") };
     let mut impatient = tonic::Request::new(request.clone());
     impatient.set_timeout(std::time::Duration::from_millis(700));
-    let status = server.tools.clone().run_turn(impatient).await.expect_err("a deadline");
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let answer = server.tools.clone().run_turn(impatient).await.expect("an answer").into_inner();
+    let Some(v1::run_turn_response::Outcome::Parked(parked)) = answer.outcome else {
+        panic!("not parked but {:?}", answer.outcome)
+    };
+    let task = get(&server, &parked.background_id).await.expect("a task");
+    assert_eq!(task.park_reason(), v1::ParkReason::Deadline);
     go_on.notify_one();
     let answer = turn(&server, request).await;
     assert!(answer.replayed);

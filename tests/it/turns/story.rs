@@ -62,8 +62,8 @@ async fn a_tool_is_run_and_its_result_goes_to_the_model() {
     ];
     assert_eq!(short(&events), expected);
     assert_eq!(tool_result(&endpoint, 1, "c1"), "four\n");
-    let Some(Payload::AssistantMessage(message)) = &events[3].payload else { panic!("{events:?}") };
-    assert_eq!(message.call_ids, [events[4].call_id.clone()]);
+    let Some(Payload::AssistantMessage(message)) = &events[4].payload else { panic!("{events:?}") };
+    assert_eq!(message.call_ids, [events[5].call_id.clone()]);
     let tools = endpoint.requests()[0]["tools"].clone();
     let names: Vec<&str> = tools
         .as_array()
