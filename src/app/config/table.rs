@@ -169,7 +169,7 @@ impl Reader<'_> {
 /// a [`Reader`], its checks, and the list of [`Setting`]s, all in the same order.
 ///
 /// A setting is `/// help`, then `key: Type = default, "VALUE NAME" in bounds;`. One whose default
-/// depends on the machine is `key: Type => function as "default in words", "VALUE NAME" in bounds;`:
+/// depends on the machine is `key: Type => function as "description of the default", "VALUE NAME" in bounds;`:
 /// its field is an `Option`, which [`Config::derive`] fills in.
 macro_rules! settings {
     ($($group:literal { $(
@@ -195,7 +195,7 @@ macro_rules! settings {
             /// MCP servers, one for each `[[mcp_servers]]` of the configuration file.
             #[cfg(feature = "mcp")]
             pub mcp_servers: Vec<$crate::mcp::ServerConfig>,
-            /// ModelRegistry, one for each `[[models]]` of the configuration file.
+            /// Models, one for each `[[models]]` of the configuration file.
             #[cfg(feature = "openai")]
             pub models: Vec<$crate::agent::ModelConfig>,
             /// Agents that speak ACP, one for each `[[agents]]` of the configuration file.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::model::limits;
 
-/// An environment with a home folder that doesn't exist, and these variables.
+/// An environment with a home folder that does not exist, and these variables.
 fn environment(variables: &[(&str, &str)]) -> Environment {
     [("HOME", "/nowhere")].into_iter().chain(variables.iter().copied()).collect()
 }
