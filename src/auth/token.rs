@@ -49,7 +49,7 @@ pub enum TokenError {
     },
     /// The content of the file is not a token.
     #[error(
-        "the token file {path} {fault}: delete it, and the server writes a new one, or write a \
+        "the token file {path} {reason}: delete it, and the server writes a new one, or write a \
          token of at least {TOKEN_CHARACTERS_MIN} characters into it, such as the output of \
          `openssl rand -hex 32`"
     )]
@@ -57,7 +57,7 @@ pub enum TokenError {
         /// The file.
         path: PathBuf,
         /// A description of the problem.
-        fault: &'static str,
+        reason: &'static str,
     },
     /// The operating system provided no random numbers.
     #[error("the operating system provides no random numbers for a token: {0}")]
@@ -152,7 +152,7 @@ fn read(path: &Path) -> Result<Option<SecretString>, TokenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    let unusable = |fault| TokenError::Unusable { path: path.to_owned(), fault };
+    let unusable = |reason| TokenError::Unusable { path: path.to_owned(), reason };
     // The path may name another file by now.
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {

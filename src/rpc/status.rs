@@ -197,7 +197,7 @@ impl From<Error> for Status {
                     .metadata("tool", tool)
                     .metadata("session_id", session_id)
             }
-            Error::Arguments { tool, faults } => invalid_arguments(&tool, faults),
+            Error::Arguments { tool, errors } => invalid_arguments(&tool, errors),
             Error::RequestIdReused(id) => {
                 error_status(Code::AlreadyExists, ErrorReason::RequestIdReused)
                     .metadata("request_id", id)
@@ -234,11 +234,11 @@ impl From<Error> for Status {
     }
 }
 
-fn invalid_arguments(tool: &str, faults: Vec<ArgumentFault>) -> ErrorStatus {
-    let violations = faults.into_iter().map(|fault| Violation {
-        field: argument_path(fault.path),
+fn invalid_arguments(tool: &str, errors: Vec<ArgumentFault>) -> ErrorStatus {
+    let violations = errors.into_iter().map(|error| Violation {
+        field: argument_path(error.path),
         reason: ViolationReason::SchemaMismatch,
-        description: fault.description,
+        description: error.description,
     });
     let shown = truncate(tool, ERROR_NAME_BYTES_MAX);
     let title = format!("the arguments do not satisfy the schema of tool `{shown}`");

@@ -279,7 +279,7 @@ mod tests {
     async fn arguments_of_another_type_are_refused() {
         let arguments = json!({ "from": 1 });
         let refused = span().prepare(arguments.as_object().unwrap(), &CallContext::default());
-        let faults = refused.err().expect("refused");
-        assert!(faults[0].description.contains("missing field `to`"), "{faults:?}");
+        let errors = refused.err().expect("refused");
+        assert!(errors[0].description.contains("missing field `to`"), "{errors:?}");
     }
 }

@@ -67,7 +67,7 @@ async fn establish(
         match error.kind() {
             // rustls uses this kind for errors of the handshake itself.
             std::io::ErrorKind::InvalidData => ConnectionRefusal::Tls,
-            _ => ConnectionRefusal::HandshakeCut,
+            _ => ConnectionRefusal::HandshakeAborted,
         }
     })?;
     read_preface(&mut stream).await?;
@@ -80,7 +80,7 @@ async fn read_preface(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), Conne
     let mut filled = 0;
     while filled < buffer.len() {
         match stream.read(&mut buffer[filled..]).await {
-            Ok(0) | Err(_) => return Err(ConnectionRefusal::HandshakeCut),
+            Ok(0) | Err(_) => return Err(ConnectionRefusal::HandshakeAborted),
             Ok(count) => filled += count,
         }
         if buffer[..filled] != PREFACE[..filled] {

@@ -112,8 +112,8 @@ fn values_that_no_program_can_be_given_are_faults() {
     let tool = CommandTool::new(parse(GREP).unwrap()).unwrap();
     let long = "x".repeat(200_000);
     let arguments = json!({ "pattern": long, "paths": ["a\0"], "text": "\0" });
-    let faults = prepare(&tool, arguments).unwrap_err();
-    let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+    let errors = prepare(&tool, arguments).unwrap_err();
+    let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
     assert_eq!(paths, ["pattern", "paths[0]", "text"]);
 }
 

@@ -10,7 +10,7 @@ async fn codes_and_signals_are_reported() {
             exit: Exit::Code(code),
             stopped: false,
             survivors: vec![],
-            output_cut: false,
+            output_incomplete: false,
         };
         assert_eq!(story.report, expected);
     }
@@ -44,7 +44,7 @@ async fn a_grandchild_that_holds_the_pipe_delays_the_end_by_the_drain_only() {
     let story = follow(process.as_mut()).await;
     let took = begin.elapsed();
     assert_eq!(story.report.exit, Exit::Code(5));
-    assert!(story.report.output_cut && !story.report.stopped);
+    assert!(story.report.output_incomplete && !story.report.stopped);
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
     gone(grandchild).await;
 }
@@ -53,7 +53,7 @@ async fn a_grandchild_that_holds_the_pipe_delays_the_end_by_the_drain_only() {
 async fn what_a_grandchild_writes_during_the_drain_is_given() {
     let story = run(bash("(sleep 0.2; echo late) & exit 0")).await;
     assert_eq!(story.stdout(), "late\n");
-    assert!(!story.report.output_cut);
+    assert!(!story.report.output_incomplete);
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_grandchild_that_never_stops_writing_does_not_delay_the_end() {
     let mut process = executor.start(CallId::random(), bash("yes & exit 0")).unwrap();
     let begin = Instant::now();
     let story = follow(process.as_mut()).await;
-    assert!(story.report.output_cut && story.report.survivors.is_empty());
+    assert!(story.report.output_incomplete && story.report.survivors.is_empty());
     assert!(begin.elapsed() < Duration::from_secs(10));
 }
 
@@ -71,7 +71,7 @@ async fn a_background_child_does_not_outlive_its_call() {
     let mut process = start(bash("sleep 60 > /dev/null 2>&1 & echo $!"));
     let child = pid_line(process.as_mut()).await;
     let story = follow(process.as_mut()).await;
-    assert!(!story.report.output_cut);
+    assert!(!story.report.output_incomplete);
     gone(child).await;
 }
 
@@ -96,7 +96,7 @@ async fn a_descendant_that_left_the_group_and_holds_nothing_goes_soon_after_its_
     let mut process = executor.start(CallId::random(), bash(AWAY)).unwrap();
     let (descendant, of_other) = (pid_line(process.as_mut()).await, pid_line(other.as_mut()).await);
     let story = follow(process.as_mut()).await;
-    assert!(!story.report.stopped && !story.report.output_cut);
+    assert!(!story.report.stopped && !story.report.output_incomplete);
     gone(descendant).await;
     assert!(is_alive(of_other), "its call runs");
     other.stop(Stop::Kill);

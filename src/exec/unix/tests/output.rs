@@ -86,16 +86,16 @@ async fn a_slow_reader_gets_everything_also_after_the_drain() {
     let mut process = executor
         .start(CallId::random(), bash("head -c 200000 /dev/zero; head -c 60000 /dev/zero >&2"))
         .unwrap();
-    let (mut total, mut cut) = (0, None);
-    while cut.is_none() {
+    let (mut total, mut incomplete) = (0, None);
+    while incomplete.is_none() {
         // Slower than the drain: deadlines pass between two reads.
         tokio::time::sleep(Duration::from_millis(10)).await;
         match within(process.next()).await {
             ProcessEvent::Output { data, .. } => total += data.len(),
-            ProcessEvent::Exited(report) => cut = Some(report.output_cut),
+            ProcessEvent::Exited(report) => incomplete = Some(report.output_incomplete),
         }
     }
-    assert_eq!((total, cut), (260_000, Some(false)));
+    assert_eq!((total, incomplete), (260_000, Some(false)));
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ async fn input_that_is_not_read_is_no_failure() {
     for script in ["true", "exec <&-; echo closed; sleep 0.2", "head -c1 >&2; exec sleep 0.2"] {
         let story = run(ProcessSpec { stdin: data.clone(), ..bash(script) }).await;
         assert_eq!(story.report.exit, Exit::Code(0), "{script}");
-        assert!(!story.report.output_cut);
+        assert!(!story.report.output_incomplete);
     }
 }
 

@@ -11,7 +11,7 @@ async fn term_is_honoured() {
     let story = follow(process.as_mut()).await;
     assert_eq!(story.stdout(), "bye\n");
     assert_eq!(story.report.exit, Exit::Code(9));
-    assert!(story.report.stopped && !story.report.output_cut);
+    assert!(story.report.stopped && !story.report.output_incomplete);
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn a_kill_does_not_wait() {
     process.stop(Stop::Kill);
     let story = follow(process.as_mut()).await;
     assert_eq!(story.report.exit, Exit::Signal(9));
-    assert!(story.report.stopped && !story.report.output_cut);
+    assert!(story.report.stopped && !story.report.output_incomplete);
 }
 
 #[tokio::test]
