@@ -79,8 +79,8 @@ impl TokenFile {
     ///
     /// # Errors
     ///
-    /// Returns an error that says what is wrong with the file and what to do. An existing file is never
-    /// changed.
+    /// Returns an error that describes the problem with the file and how to solve it. An existing file is
+    /// never changed.
     pub fn load_or_create(path: impl Into<PathBuf>) -> Result<Self, TokenError> {
         let path = path.into();
         if let Some(token) = read(&path)? {
@@ -153,7 +153,7 @@ fn read(path: &Path) -> Result<Option<SecretString>, TokenError> {
         Err(error) => return Err(failed(error)),
     };
     let unusable = |reason| TokenError::Unusable { path: path.to_owned(), reason };
-    // The path may name another file by now.
+    // Checks the opened file, because the path may name another one by now.
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(unusable("is not a regular file"));

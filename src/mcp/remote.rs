@@ -41,7 +41,7 @@ pub(super) async fn connect(config: &ServerConfig, url: &str) -> Result<Connecti
         options = options.auth_header(read_token(file).await?);
     }
     // The supervisor connects again, and the calls on a lost connection fail. By default rmcp would
-    // retry for ever.
+    // retry forever.
     options.retry_config = Arc::new(NeverRetry::default());
     let new_transport = || {
         let http = StreamableHttpClientTransport::with_client(client.clone(), options.clone());

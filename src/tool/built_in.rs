@@ -90,7 +90,7 @@ impl CallableTool for Interpreter {
         let mut environment = self.allowed(context);
         environment.extend(errors.variables("env", arguments.get("env")));
         let base = context.working_directory.clone();
-        errors.or(Work::Process(ProcessSpec {
+        errors.finish(Work::Process(ProcessSpec {
             argv: vec![self.program.to_owned(), "-c".to_owned(), code.to_owned()],
             working_directory: match directory {
                 Some(directory) => Some(base.unwrap_or_default().join(directory)),

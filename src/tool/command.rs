@@ -154,7 +154,7 @@ impl CallableTool for CommandTool {
         let stdin =
             self.stdin.as_ref().and_then(|stdin| stdin.render(arguments, &mut errors).pop());
         let base = context.working_directory.clone();
-        errors.or(Work::Process(ProcessSpec {
+        errors.finish(Work::Process(ProcessSpec {
             argv,
             working_directory: match &self.process.working_directory {
                 Some(directory) => Some(base.unwrap_or_default().join(directory)),

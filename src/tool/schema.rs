@@ -1,4 +1,4 @@
-//! JSON Schemas of arguments: compiled once, with errors that name the path in plain words.
+//! JSON Schemas of arguments: compiled once, with readable errors that name the path.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::{Location, LocationSegment};
@@ -56,7 +56,8 @@ impl Schema {
     }
 }
 
-/// Returns the errors behind one of the library: one for each property that is missing or unknown.
+/// Converts an error of the library. One about missing or unknown properties becomes several, one for
+/// each property.
 fn errors_of(error: &ValidationError<'_>) -> Vec<ArgumentFault> {
     let at = |property: Option<&str>, description: &str| ArgumentFault {
         path: path_of(error.instance_path(), property),

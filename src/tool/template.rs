@@ -2,7 +2,7 @@
 //!
 //! `{name}` is the value of an argument: a string as it is, anything else as compact JSON. `{{`
 //! and `}}` are braces. A text that names an absent argument, or one that is null, is omitted.
-//! `{name...}` stands alone, and becomes one element for each item of an array.
+//! `{name...}` must stand alone. It becomes one element for each item of an array.
 
 use serde_json::Value;
 
@@ -71,7 +71,7 @@ impl Template {
         }
     }
 
-    /// Returns the elements that it becomes. A value that no program can be given is an error.
+    /// Returns the elements of argv. A value that cannot be passed to a program is an error.
     pub(super) fn render(&self, arguments: &Arguments, errors: &mut ArgumentErrors) -> Vec<String> {
         match self {
             Self::Text(pieces) => render_text(pieces, arguments, errors).into_iter().collect(),
@@ -89,7 +89,11 @@ impl Piece {
     }
 }
 
-fn render_text(pieces: &[Piece], arguments: &Arguments, errors: &mut ArgumentErrors) -> Option<String> {
+fn render_text(
+    pieces: &[Piece],
+    arguments: &Arguments,
+    errors: &mut ArgumentErrors,
+) -> Option<String> {
     let mut text = String::new();
     for piece in pieces {
         match piece {
@@ -161,7 +165,7 @@ mod tests {
         let mut errors = ArgumentErrors::default();
         let template = Template::parse(template).unwrap();
         let rendered = template.render(arguments.as_object().unwrap(), &mut errors);
-        errors.or(rendered).unwrap()
+        errors.finish(rendered).unwrap()
     }
 
     #[test]
@@ -207,7 +211,7 @@ mod tests {
             let template = Template::parse(template).unwrap();
             template.render(arguments.as_object().unwrap(), &mut errors);
         }
-        let errors = errors.or(()).unwrap_err();
+        let errors = errors.finish(()).unwrap_err();
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
         assert_eq!(paths, ["s", "list[1]", "n"]);
     }

@@ -1,4 +1,4 @@
-//! Values of arguments that are passed to a process: one that the system cannot pass is an error.
+//! Checks of the values of arguments that are passed to a process.
 
 use serde_json::Value;
 
@@ -19,14 +19,14 @@ pub(super) struct ArgumentErrors(Vec<ArgumentFault>);
 impl ArgumentErrors {
     pub(super) fn add(&mut self, path: &str, description: impl Into<String>) {
         let error = ArgumentFault { path: path.to_owned(), description: description.into() };
-        // An argument that is used twice is still one error.
+        // An argument that is used twice is reported once.
         if !self.0.contains(&error) {
             self.0.push(error);
         }
     }
 
     /// Returns the value, or the errors if there are any.
-    pub(super) fn or<T>(self, value: T) -> Result<T, Vec<ArgumentFault>> {
+    pub(super) fn finish<T>(self, value: T) -> Result<T, Vec<ArgumentFault>> {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
 

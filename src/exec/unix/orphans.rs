@@ -31,8 +31,8 @@ const LAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 static ORPHANS: OnceLock<Orphans> = OnceLock::new();
 
 /// Makes this program the parent of every descendant that loses its own, and reaps all of its
-/// children. Only for a program that starts no processes but those of calls, and waits for none: it
-/// would not learn how one of its own has ended.
+/// children. Only for a program that starts processes for calls only and waits for no others: their
+/// exit status would be lost.
 ///
 /// Call it once, early, on the main thread. It does nothing where the kernel does not list the
 /// children of a process (`CONFIG_PROC_CHILDREN`).
@@ -307,7 +307,7 @@ mod tests {
         }
     }
 
-    /// Longer than it takes to die.
+    /// Returns whether the child is still running after more time than a kill takes.
     fn stays(child: &mut Child) -> bool {
         thread::sleep(Duration::from_millis(100));
         child.try_wait().unwrap().is_none()
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_call_has_left_is_not_taken_for_anothers() {
+    fn orphans_of_one_call_are_not_attributed_to_another() {
         let story = || {
             let file = File::open("/proc/thread-self/children").unwrap();
             let mut children = Children::new(file);

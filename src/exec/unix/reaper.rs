@@ -1,4 +1,4 @@
-//! The place for work that outlasts the process that it is about.
+//! The tasks that outlive the process that they are about.
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
