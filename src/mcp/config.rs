@@ -73,7 +73,7 @@ impl ServerConfig {
     /// Checks everything that the types do not.
     ///
     /// # Errors
-    /// The first key that is wrong, and what would be right.
+    /// The first key that is invalid, and a valid form.
     pub fn check(&self) -> Result<(), String> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         let name = &self.name;

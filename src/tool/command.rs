@@ -42,7 +42,7 @@ pub enum CommandToolError {
     TemplateInvalid {
         /// The tool.
         tool: String,
-        /// The place of the template, such as `argv[2]` or `stdin`.
+        /// The position of the template, such as `argv[2]` or `stdin`.
         key: String,
         /// The template.
         element: String,
@@ -57,7 +57,7 @@ pub enum CommandToolError {
     ArgumentUnknown {
         /// The tool.
         tool: String,
-        /// The place of the template.
+        /// The position of the template.
         key: String,
         /// The template.
         element: String,

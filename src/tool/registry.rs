@@ -32,7 +32,7 @@ pub enum RegistryError {
     SchemaInvalid {
         /// The tool.
         tool: String,
-        /// The error, and its place in the schema.
+        /// The error, and its position in the schema.
         cause: String,
     },
 }

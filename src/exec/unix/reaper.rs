@@ -9,6 +9,6 @@ use tokio_util::task::TaskTracker;
 pub(super) struct Reaper {
     pub(super) tasks: TaskTracker,
     pub(super) runtime: Handle,
-    /// Cancelled when nothing may be put off any more.
+    /// Cancelled when the tasks must no longer be delayed.
     pub(super) closing: CancellationToken,
 }

@@ -50,7 +50,7 @@ async fn a_grandchild_that_holds_the_pipe_delays_the_end_by_the_drain_only() {
 }
 
 #[tokio::test]
-async fn what_a_grandchild_writes_during_the_drain_is_given() {
+async fn output_of_a_grandchild_during_the_drain_is_returned() {
     let story = run(bash("(sleep 0.2; echo late) & exit 0")).await;
     assert_eq!(story.stdout(), "late\n");
     assert!(!story.report.output_incomplete);

@@ -40,7 +40,7 @@ async fn many_small_writes_become_few_pieces() {
 }
 
 #[tokio::test]
-async fn output_is_given_while_the_process_runs() {
+async fn output_is_returned_while_the_process_runs() {
     let mut process = start(bash("echo first; read -r line < /dev/zero"));
     assert_eq!(line(process.as_mut()).await, "first");
     assert!(is_alive(process.pid()));

@@ -49,9 +49,9 @@ async fn a_process_leads_its_own_group() {
 }
 
 #[tokio::test]
-async fn a_process_and_what_it_starts_stand_behind_the_server() {
+async fn a_process_and_its_children_have_a_lower_priority_than_the_server() {
     let niceness = (getpriority_process(None).unwrap() + 5).min(19);
-    // It gets its place when it runs already.
+    // The priority is set after the process has started.
     let story =
         run(bash(&format!("until [ $(nice) = {niceness} ]; do :; done; setsid nice"))).await;
     assert_eq!(story.stdout().trim(), niceness.to_string());
@@ -125,7 +125,7 @@ async fn a_relative_program_is_seen_from_the_working_directory() {
 }
 
 #[tokio::test]
-async fn a_missing_program_is_told() {
+async fn a_missing_program_is_named() {
     for program in ["callpark-no-such-program", "/no/such/program", "./no", ""] {
         let missing = StartError::ProgramMissing { program: program.to_owned() };
         assert_eq!(start_error(spec(&[program])), missing);
@@ -134,7 +134,7 @@ async fn a_missing_program_is_told() {
 }
 
 #[tokio::test]
-async fn a_program_that_may_not_be_executed_is_told() {
+async fn a_program_that_may_not_be_executed_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hello");
     script(&file, 0o644);
@@ -149,7 +149,7 @@ async fn a_program_that_may_not_be_executed_is_told() {
 }
 
 #[tokio::test]
-async fn a_missing_interpreter_is_told() {
+async fn a_missing_interpreter_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hello");
     fs::write(&file, "#!/no/such/interpreter\n").unwrap();
@@ -159,7 +159,7 @@ async fn a_missing_interpreter_is_told() {
 }
 
 #[tokio::test]
-async fn a_working_directory_that_cannot_be_entered_is_told() {
+async fn a_working_directory_that_cannot_be_entered_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for path in ["/no/such/directory", file.path().to_str().unwrap()] {
         let directory = Some(PathBuf::from(path));
@@ -169,7 +169,7 @@ async fn a_working_directory_that_cannot_be_entered_is_told() {
 }
 
 #[tokio::test]
-async fn what_the_system_cannot_pass_on_is_told() {
+async fn arguments_that_the_system_cannot_pass_on_are_refused() {
     for argument in ["nul\0".to_owned(), "x".repeat(8_000_000)] {
         let error = start_error(spec(&["true", &argument]));
         assert!(matches!(error, StartError::System { .. }), "{error}");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn term_is_honoured() {
+async fn term_stops_the_process() {
     let mut process =
         start(bash("trap 'echo bye; exit 9' TERM; echo up; while :; do sleep 0.01; done"));
     assert_eq!(line(process.as_mut()).await, "up");
@@ -24,7 +24,7 @@ async fn term_reaches_the_whole_group() {
 }
 
 #[tokio::test]
-async fn who_ignores_term_is_killed_after_the_grace() {
+async fn a_process_that_ignores_term_is_killed_after_the_grace() {
     let mut process = start(bash("trap '' TERM; sleep 60 & echo $!; while :; do sleep 60; done"));
     let child = pid_line(process.as_mut()).await;
     let begin = Instant::now();
@@ -79,7 +79,7 @@ async fn a_process_that_has_ended_was_not_stopped() {
 }
 
 #[tokio::test]
-async fn output_from_before_the_kill_is_given() {
+async fn output_from_before_the_kill_is_returned() {
     let mut process = start(bash("head -c 60000 /dev/zero; echo up >&2; exec sleep 60"));
     let mut total = 0;
     loop {

@@ -131,7 +131,7 @@ fn refused_as_newer(directory: &Path) {
 }
 
 #[test]
-fn somebody_elses_file_is_refused_and_left_as_it_is() {
+fn a_foreign_file_is_refused_and_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("notes.db");
     fs::write(&text, "not a database, but long enough to be read as one".repeat(100)).unwrap();
@@ -146,7 +146,7 @@ fn somebody_elses_file_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_named() {
+fn a_path_that_cannot_be_written_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
