@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn orphans_are_reaped_and_leaders_are_not() {
         // A thread of its own has no other children.
-        let story = || {
+        let scenario = || {
             let file = File::open("/proc/thread-self/children").unwrap();
             let mut children = Children::new(file);
             let (mut leader, leader_pid) = child(["false", ""]);
@@ -335,12 +335,12 @@ mod tests {
             alive.kill().unwrap();
             alive.wait().unwrap();
         };
-        thread::spawn(story).join().unwrap();
+        thread::spawn(scenario).join().unwrap();
     }
 
     #[test]
     fn orphans_of_one_call_are_not_attributed_to_another() {
-        let story = || {
+        let scenario = || {
             let file = File::open("/proc/thread-self/children").unwrap();
             let mut children = Children::new(file);
             let (this, other) = (CallId::random(), CallId::random());
@@ -364,6 +364,6 @@ mod tests {
             children.kill(&[this]);
             assert!(!alive.wait().unwrap().success());
         };
-        thread::spawn(story).join().unwrap();
+        thread::spawn(scenario).join().unwrap();
     }
 }
