@@ -91,7 +91,7 @@ pub type Row = (&'static str, &'static [(&'static str, Rule)]);
 pub const TABLE: &[Row] = &[
     ("ListToolsRequest", &[("session_id", OPTIONAL_SESSION)]),
     ("RunToolRequest", CALL),
-    ("StreamToolRequest", CALL),
+    ("RunToolRequest", CALL),
     (
         "CreateSessionRequest",
         &[
@@ -178,7 +178,7 @@ pub const TABLE: &[Row] = &[
         ],
     ),
     ("RunTurnRequest", TURN),
-    ("StreamTurnRequest", TURN),
+    ("RunTurnRequest", TURN),
     (
         "CancelTurnRequest",
         &[("session_id", SESSION), ("turn_id", Turn), ("request_id", RequestId), ("reason", TEXT)],

@@ -49,7 +49,9 @@ impl World {
             return good_of_follow_ups(method);
         }
         match method {
-            "ToolRunner/ListTools" => v1::ListToolsRequest { session_id }.encode_to_vec(),
+            "ToolRunner/ListTools" => {
+                v1::ListToolsRequest { session_id, ..Default::default() }.encode_to_vec()
+            }
             "ToolRunner/GetSession" => v1::GetSessionRequest { session_id }.encode_to_vec(),
             "ToolRunner/CloseSession" => {
                 let session_id = closed_id.clone();
@@ -60,7 +62,7 @@ impl World {
                 call.encode_to_vec()
             }
             "ToolRunner/StreamTool" => {
-                let call = v1::StreamToolRequest { tool, dry_run: true, ..Default::default() };
+                let call = v1::RunToolRequest { tool, dry_run: true, ..Default::default() };
                 call.encode_to_vec()
             }
             "ToolRunner/StreamSession" => {
@@ -72,13 +74,17 @@ impl World {
                 Vec::new()
             }
             "BackgroundTasks/Start" => {
-                let work = Some(Work::ToolCall(v1::ToolCall { tool, ..Default::default() }));
-                v1::StartRequest { work, dry_run: true, ..Default::default() }.encode_to_vec()
+                let work = Some(Work::ToolCall(v1::RunToolRequest {
+                    tool,
+                    dry_run: true,
+                    ..Default::default()
+                }));
+                v1::StartRequest { work, ..Default::default() }.encode_to_vec()
             }
             // There is no model, and so no turn: what is wrong with a request is found before.
             "BackgroundTasks/Start of a turn" => {
-                let turn = v1::AgentTurn { prompt: "well?".into(), ..Default::default() };
-                let work = Some(Work::AgentTurn(turn));
+                let turn = v1::RunTurnRequest { prompt: "well?".into(), ..Default::default() };
+                let work = Some(Work::Turn(turn));
                 v1::StartRequest { work, ..Default::default() }.encode_to_vec()
             }
             "ToolRunner/RunTurn" | "ToolRunner/StreamTurn" => {
@@ -95,11 +101,6 @@ impl World {
             "BackgroundTasks/WaitMany" => {
                 let background_ids = vec![background_id];
                 v1::WaitManyRequest { background_ids, ..Default::default() }.encode_to_vec()
-            }
-            "BackgroundTasks/ResolveApproval" => {
-                let decision = v1::ApprovalDecision::Allow.into();
-                v1::ResolveApprovalRequest { background_id, decision, ..Default::default() }
-                    .encode_to_vec()
             }
             "BackgroundTasks/Watch" | "BackgroundTasks/Summarize" => {
                 v1::SummarizeRequest { session_id }.encode_to_vec()

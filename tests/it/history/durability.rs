@@ -222,8 +222,8 @@ mod tests {
         });
         check_fails(a_request_id_has_one_effect, "2 calls were accepted", |history| {
             use v1::session_event::Payload;
-            change_event(history, 5, |event| match &mut event.payload {
-                Some(Payload::ToolCallStarted(started)) => started.description = "mark-1".into(),
+            change_event(history, 6, |event| match &mut event.payload {
+                Some(Payload::ToolCallAccepted(accepted)) => accepted.description = "mark-1".into(),
                 other => panic!("{other:?}"),
             });
         });
