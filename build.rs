@@ -1,4 +1,4 @@
-//! Stamps the binary with what it was built from, for `callpark --version`.
+//! Adds the commit and the profile of the build to the binary, for `callpark --version`.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +21,7 @@ fn main() {
     println!("cargo:rustc-env=CALLPARK_PROFILE={profile}");
 }
 
-/// Returns the one line that git prints, or `None` without git or outside a checkout.
+/// Returns the line that git prints, or `None` without git or outside a checkout.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

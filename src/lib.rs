@@ -1,7 +1,7 @@
 //! callpark runs the tool calls and sessions of AI agents as durable, observable work.
 //!
 //! If a call takes longer than its budget, it is parked, not cancelled: its caller gets a background
-//! id, and the call goes on.
+//! id, and the call continues.
 //!
 //! A program embeds callpark as a [`Server`]: a [`Config`], and a [store](store::Store),
 //! [tools](tool::FunctionTool) and [agents](agent::Agent) of its own.

@@ -219,7 +219,7 @@ impl Child {
         let _exit = self.life.ended().await;
     }
 
-    /// Returns the reason for which the process sends nothing more. If no first_error is known, the process
+    /// Returns the reason for which the process sends nothing more. If no error is known, the process
     /// is probably about to exit, and its exit status is waited for.
     async fn exit_reason(&self) -> String {
         if let Some(first_error) = self.first_error.get() {

@@ -230,14 +230,14 @@ impl TurnIo<'_> {
         match message {
             AgentMessage::Update(notification) => self.handle_update(*notification, calls).await,
             AgentMessage::Permission(permission) => {
-                let PermissionRequest { request: wanted, responder } = *permission;
-                let (kind, is_callparks) = calls.requested_tool(&wanted.tool_call);
+                let PermissionRequest { request: permission, responder } = *permission;
+                let (kind, is_callparks) = calls.requested_tool(&permission.tool_call);
                 let (permissions, tool) =
                     (self.config.permissions, tool_name(&self.config.name, kind));
                 // Callpark checks its own tools when they are called.
                 let is_allowed =
                     is_callparks || is_allowed(permissions, &request.allowed_tools, &tool);
-                let outcome = choose_option(is_allowed, &wanted.options);
+                let outcome = choose_option(is_allowed, &permission.options);
                 tracing::debug!(tool, is_allowed, "an agent asked for permission");
                 // If the answer can't be sent, the agent has ended.
                 let _sent = responder.respond(RequestPermissionResponse::new(outcome));

@@ -22,7 +22,7 @@ impl From<&ProtocolUsage> for TokenCounts {
     }
 }
 
-/// Returns the usage between two counts. TokenCounts are sums over a conversation; if they fall, the agent
+/// Returns the usage between two counts. Counts are sums over a conversation; if they fall, the agent
 /// counts each turn by itself.
 pub(super) fn usage_since(before: TokenCounts, now: TokenCounts) -> Usage {
     let has_fallen =

@@ -116,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// A time that nothing here needs.
+    /// A time that no test needs.
     const TIMEOUT: Duration = Duration::from_secs(20);
 
     struct Running {

@@ -1,4 +1,4 @@
-//! The parts of a server, put together.
+//! The builder of a server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,11 +24,11 @@ use crate::tool::{
     self, BuiltInOptions, CallableTool, CommandTool, Registry, ToolProvider, Toolbox,
 };
 
-/// The time between TERM and KILL for what still runs when the server stops.
+/// The time between TERM and KILL for processes that still run when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// A builder of a [`Server`]: a configuration, and what a program adds to it.
-#[must_use = "a server is made by `build`"]
+#[must_use = "a server is created by `build`"]
 pub struct ServerBuilder {
     config: Config,
     store: Option<Arc<dyn Store>>,

@@ -23,8 +23,8 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Adds the health service to the services. All of them are serving.
-    pub(super) async fn beside(routes: Routes) -> Result<(Self, Routes), Error> {
+    /// Adds the health service to the services, and reports all of them as serving.
+    pub(super) async fn add_to(routes: Routes) -> Result<(Self, Routes), Error> {
         let (reporter, service) = tonic_health::server::health_reporter();
         let service = service.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
         let health = Self { reporter, ready: watch::Sender::new(false) };

@@ -1,4 +1,4 @@
-//! A server, and its life from start to stop.
+//! The server, from its start to its stop.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
 use crate::rpc::{self, MessageLimits, RequestLayer, ServerInfo};
 use crate::telemetry::Metrics;
 
-/// The longest time that the engine has to stop, whatever its store and its processes do.
+/// The longest time that the engine has to stop.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// The time that the last answers have once `drain` is over.
+/// The time that the last answers have after `drain`.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A server that holds its store and its addresses, and serves once it [runs](Server::run).
@@ -87,7 +87,7 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let Self { engine, incoming, admin, layer, metrics, config, store, .. } = self;
         let info = server_info(&config, store, engine.now());
-        let (health, routes) = Health::beside(rpc::routes(&engine, info)).await?;
+        let (health, routes) = Health::add_to(rpc::routes(&engine, info)).await?;
         engine.sweep();
         engine.follow_ups().start_delivery();
         let serving = transport(&config)
@@ -115,7 +115,7 @@ impl Server {
                 served = &mut serving => Some(served),
                 () = drained => None,
             };
-            // Waits are answered while the engine stops: the transport has a moment to send that.
+            // Waits are answered while the engine stops. The transport needs time to send the answers.
             let last = async {
                 match served {
                     Some(served) => served,

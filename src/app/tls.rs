@@ -25,11 +25,11 @@ pub enum TlsError {
     /// A file cannot be read, or is not PEM.
     #[error("cannot read the {what} in {}: {reason}", path.display())]
     Read {
-        /// The content that it should have.
+        /// The expected content.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// The error, and what would be right.
+        /// The error, and the expected content.
         reason: String,
     },
     /// Certificate and key do not match, or cannot be used.
@@ -64,7 +64,7 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
     let certificates = certificates("certificate", &files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| unreadable("private key", &files.key, &error))?;
-    // Named here, so that it does not depend on the provider that the process has installed.
+    // Named explicitly, so that it does not depend on the provider that the process has installed.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_where_a_certificate_should_be_is_told() {
+    fn a_key_in_place_of_a_certificate_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut files = files(folder.path());
         files.certificate.clone_from(&files.key);

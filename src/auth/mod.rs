@@ -8,7 +8,7 @@ use crate::model::Principal;
 pub use open::OpenVerifier;
 pub use token::{TokenError, TokenFile, TokenVerifier};
 
-/// The reason why credentials are refused. It never says which part of them was wrong.
+/// The reason why credentials are refused. The message never names the part that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// The request has no credentials.

@@ -49,7 +49,7 @@ pub enum TokenError {
     },
     /// The content of the file is not a token.
     #[error(
-        "the token file {path} {fault}: delete it, and the server writes a new one, or write a \
+        "the token file {path} {reason}: delete it, and the server writes a new one, or write a \
          token of at least {TOKEN_CHARACTERS_MIN} characters into it, such as the output of \
          `openssl rand -hex 32`"
     )]
@@ -57,7 +57,7 @@ pub enum TokenError {
         /// The file.
         path: PathBuf,
         /// A description of the problem.
-        fault: &'static str,
+        reason: &'static str,
     },
     /// The operating system provided no random numbers.
     #[error("the operating system provides no random numbers for a token: {0}")]
@@ -79,8 +79,8 @@ impl TokenFile {
     ///
     /// # Errors
     ///
-    /// Returns an error that says what is wrong with the file and what to do. An existing file is never
-    /// changed.
+    /// Returns an error that describes the problem with the file and how to solve it. An existing file is
+    /// never changed.
     pub fn load_or_create(path: impl Into<PathBuf>) -> Result<Self, TokenError> {
         let path = path.into();
         if let Some(token) = read(&path)? {
@@ -152,8 +152,8 @@ fn read(path: &Path) -> Result<Option<SecretString>, TokenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    let unusable = |fault| TokenError::Unusable { path: path.to_owned(), fault };
-    // The path may name another file by now.
+    let unusable = |reason| TokenError::Unusable { path: path.to_owned(), reason };
+    // Checks the opened file, because the path may name another one by now.
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(unusable("is not a regular file"));

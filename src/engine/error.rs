@@ -42,12 +42,12 @@ pub enum Error {
         models: Vec<String>,
     },
     /// The arguments do not fit the tool.
-    #[error("the arguments do not fit tool `{tool}`: {}", list(.faults))]
+    #[error("the arguments do not fit tool `{tool}`: {}", list(.errors))]
     Arguments {
         /// The tool.
         tool: String,
         /// All errors of the arguments.
-        faults: Vec<ArgumentFault>,
+        errors: Vec<ArgumentFault>,
     },
     /// The request id was used for another request.
     #[error(
@@ -108,10 +108,10 @@ fn list_models(models: &[String]) -> String {
     }
 }
 
-fn list(faults: &[ArgumentFault]) -> String {
-    let line = |fault: &ArgumentFault| match fault.path.as_str() {
-        "" => fault.description.clone(),
-        path => format!("{path}: {}", fault.description),
+fn list(errors: &[ArgumentFault]) -> String {
+    let line = |error: &ArgumentFault| match error.path.as_str() {
+        "" => error.description.clone(),
+        path => format!("{path}: {}", error.description),
     };
-    faults.iter().map(line).collect::<Vec<_>>().join("; ")
+    errors.iter().map(line).collect::<Vec<_>>().join("; ")
 }

@@ -25,7 +25,7 @@ pub struct ChildProcessConfig {
 /// The message begins with the key. The caller puts the name of the table before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChildProcessError {
-    /// There is no program.
+    /// The table names no program.
     #[error("argv must begin with the program to run")]
     ProgramMissing,
     /// A text that no program can be given.

@@ -14,7 +14,7 @@ use crate::model::Exit;
 pub const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// A reader that fails at a line that is too long. Otherwise a request that waits for an answer in
-/// that line would wait for ever.
+/// that line would wait forever.
 #[derive(Debug)]
 pub struct BoundedLines<R> {
     reader: R,
@@ -23,7 +23,7 @@ pub struct BoundedLines<R> {
     first_error: FirstError,
 }
 
-/// The first error of a connection, shared by all who may record or report it.
+/// The first error of a connection, shared by its reader and its users.
 #[derive(Debug, Clone, Default)]
 pub struct FirstError(Arc<Mutex<Option<String>>>);
 

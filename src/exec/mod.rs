@@ -82,7 +82,7 @@ pub struct ExitReport {
     /// Descendants that left the group and could not be killed.
     pub survivors: Vec<Survivor>,
     /// `true` if a pipe was still open when reading ended. Later output is lost.
-    pub output_cut: bool,
+    pub output_incomplete: bool,
 }
 
 /// An event of a process.

@@ -84,7 +84,7 @@ pub enum Change {
         reason: String,
         /// The number of tasks that are cancelled by closing it.
         cancelled_tasks: u32,
-        /// The number of detached tasks that go on.
+        /// The number of detached tasks that continue.
         detached_tasks: u32,
     },
     /// The log ended.
@@ -141,7 +141,7 @@ pub enum Reply {
     Closed {
         /// The number of tasks that were cancelled by closing it.
         cancelled_tasks: u32,
-        /// The number of detached tasks that go on.
+        /// The number of detached tasks that continue.
         detached_tasks: u32,
         /// `true` if it had been closed before.
         again: bool,

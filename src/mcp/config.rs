@@ -42,16 +42,16 @@ pub struct ServerConfig {
     /// The URL of the server: streamable HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// With `argv`: the variables of callpark that the process sees. It sees no others.
+    /// The variables of callpark that the process of `argv` sees. It sees no others.
     #[serde(default)]
     pub environment: Vec<String>,
-    /// With `argv`: variables with values of their own. They win over those of callpark.
+    /// Additional variables for the process of `argv`. They win over those of callpark.
     #[serde(default)]
     pub set_environment: BTreeMap<String, String>,
-    /// With `argv`: the folder in which the process runs. Default: that of callpark.
+    /// The folder in which the process of `argv` runs. Default: that of callpark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<PathBuf>,
-    /// With `url`: the file with the bearer token, which is read at each start.
+    /// The file with the bearer token for `url`, which is read at each start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// The tools to provide, by the server's own names. Default: all.
@@ -73,7 +73,7 @@ impl ServerConfig {
     /// Checks everything that the types do not.
     ///
     /// # Errors
-    /// The first key that is wrong, and what would be right.
+    /// The first key that is invalid, and a valid form.
     pub fn check(&self) -> Result<(), String> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
         let name = &self.name;

@@ -1,8 +1,8 @@
 //! Tools of MCP servers: processes that callpark talks to over their pipes, and servers at a URL.
 //!
 //! A server is started when one of its tools is first asked for, and again after it has ended, with
-//! a pause that doubles. Its tools are named `<server>__<tool>`. A server that hangs, sends
-//! nonsense or ends fails its own calls, and nothing else.
+//! a pause that doubles. Its tools are named `<server>__<tool>`. A server that hangs, exits or sends
+//! invalid messages fails only its own calls.
 
 mod call;
 mod catalog;

@@ -1,8 +1,8 @@
 //! The choice between the two ways in which the protocol begins.
 //!
 //! Since 2026-07-28 nothing is initialized: a client asks the server which versions it supports,
-//! and each request names its sender. Only that protocol has tasks. An older server refuses the
-//! question, does not answer it, or closes the connection. Such a server is initialized.
+//! and each request names its sender. Only that protocol has tasks. An older server refuses this
+//! discovery, does not answer it, or closes the connection. Such a server is initialized.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const DISCOVER_VERSION: ProtocolVersion = ProtocolVersion::V_2026_07_28;
 /// Asks a server which protocol it supports. Returns `None` if it closed the connection.
 ///
 /// A server that does not answer within `discover_timeout` is pinged: an answer to the ping means
-/// that it is there and did not understand the question. If it is silent for half as long again, it
+/// that it is running and did not understand the request. If it is silent for half as long again, it
 /// is initialized as well, and its late answers are ignored.
 ///
 /// rmcp can ask, too. But it treats a server that takes 10 s to start as an older one, and a late
@@ -78,9 +78,9 @@ async fn supports_discover<T: Transport<RoleClient>>(
                     _ => false,
                 });
             }
-            // The ping was answered, the question before it was not.
+            // The ping was answered, the discovery before it was not.
             JsonRpcMessage::Response(response) if response.id == ping_id() => return Some(false),
-            // An error may have no id. One about the ping says nothing about the question.
+            // An error may have no id. One about the ping says nothing about the discovery.
             JsonRpcMessage::Error(error)
                 if error.id.as_ref().is_none_or(|id| *id == discover_id()) =>
             {

@@ -23,12 +23,12 @@ use crate::model::Progress;
 /// will follow.
 const REPORTS_MAX: usize = 64;
 
-/// Returns the id of the question which protocol a server supports. rmcp's own ids are numbers.
+/// Returns the id of the discovery request. It is a text, since rmcp's own ids are numbers.
 pub(super) fn discover_id() -> RequestId {
     RequestId::String("what do you speak".into())
 }
 
-/// Returns the id of the ping that follows when the question is not answered.
+/// Returns the id of the ping that follows when the discovery is not answered.
 pub(super) fn ping_id() -> RequestId {
     RequestId::String("are you there".into())
 }
@@ -160,7 +160,7 @@ pub(super) struct ObservedTransport<T> {
     pub(super) notifications: Notifications,
     /// Cancelled when the server will send nothing more.
     pub(super) silent: CancellationToken,
-    /// Answers to the question which protocol the server supports, and to the ping, are ignored.
+    /// `true` if answers to the discovery and to the ping are ignored.
     ignores_late_answers: bool,
 }
 
@@ -170,8 +170,7 @@ impl<T> ObservedTransport<T> {
         Self { inner, notifications, silent, ignores_late_answers: false }
     }
 
-    /// Ignores, from now on, answers to the question which protocol the server supports, and to the
-    /// ping.
+    /// Ignores later answers to the discovery and to the ping.
     pub(super) fn ignore_late_answers(&mut self) {
         self.ignores_late_answers = true;
     }

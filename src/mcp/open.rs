@@ -39,7 +39,7 @@ pub(super) async fn open(
             None => start(config, launcher, tasks).await?,
         };
         let connection = ServerConnection::new(config, &parts);
-        // The catalog is kept until it changes. rmcp's own cache, which goes by the clock, would
+        // The catalog is kept until it changes. rmcp's own cache, which expires by time, would
         // answer with a catalog from before a change.
         connection.peer.set_response_cache_config(ClientCacheConfig::disabled()).await;
         let server = Arc::new(RunningServer::new(connection));
@@ -51,7 +51,7 @@ pub(super) async fn open(
     })
 }
 
-/// Starts a process and shakes hands with it.
+/// Starts a process and completes the handshake.
 async fn start(
     config: &ServerConfig,
     launcher: &Launcher,
@@ -65,7 +65,7 @@ async fn start(
     let lifecycle = match negotiated {
         Some(lifecycle) => lifecycle,
         None => {
-            // An older server may exit because of the question, so the second start initializes it.
+            // An older server may exit because of the discovery, so the second start initializes it.
             // If it exits again, the second start fails with the reason.
             process.life.end().await;
             process = launch(config, launcher, tasks)?;

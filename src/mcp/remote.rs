@@ -21,7 +21,7 @@ use crate::exec::{FirstError, LINE_BYTES_MAX, LastLines};
 /// The timeout for connecting, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to a server at a URL and shakes hands with it. The error is the end of a sentence.
+/// Connects to a server at a URL and completes the handshake. The error is the end of a sentence.
 pub(super) async fn connect(config: &ServerConfig, url: &str) -> Result<ConnectionParts, String> {
     // reqwest uses the provider of the whole program. Another one may be installed already.
     let _result = rustls::crypto::ring::default_provider().install_default();
@@ -41,7 +41,7 @@ pub(super) async fn connect(config: &ServerConfig, url: &str) -> Result<Connecti
         options = options.auth_header(read_token(file).await?);
     }
     // The supervisor connects again, and the calls on a lost connection fail. By default rmcp would
-    // retry for ever.
+    // retry forever.
     options.retry_config = Arc::new(NeverRetry::default());
     let new_transport = || {
         let http = StreamableHttpClientTransport::with_client(client.clone(), options.clone());

@@ -198,7 +198,7 @@ enum PollError {
     Transient(String),
 }
 
-/// Returns the end of a task, or `None` if the task goes on.
+/// Returns the end of a task, or `None` if the task continues.
 fn end_of(task: DetailedTask) -> Option<TaskEnd> {
     let status = task.task.status_message;
     match task.payload {

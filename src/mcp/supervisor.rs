@@ -47,12 +47,12 @@ enum ServerPhase {
     #[default]
     Idle,
     Starting(watch::Receiver<Option<StartResult>>),
-    /// Started, and perhaps ended since.
+    /// A server that was started and may have ended since.
     Up {
         server: Arc<RunningServer>,
         since: Instant,
     },
-    /// Not started again before `until`.
+    /// The pause after an error. The server is not started again before `until`.
     Pausing {
         reason: String,
         until: Instant,

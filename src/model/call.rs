@@ -99,7 +99,7 @@ pub struct CallPolicy {
     /// The ends that schedule a follow-up.
     #[serde(default)]
     pub follow_up: FollowUpPolicy,
-    /// `true` if the call goes on when its session is closed.
+    /// `true` if the call continues when its session is closed.
     #[serde(default)]
     pub detached: bool,
     /// The size of the output that is kept, in bytes.

@@ -251,7 +251,7 @@ pub struct TurnEnded {
     pub stop_reason: StopReason,
     /// The usage of models by the turn.
     pub usage: Usage,
-    /// The calls of the turn that go on in the background.
+    /// The calls of the turn that continue in the background.
     pub running: Vec<CallId>,
     /// The number of messages of the history that the last request left out.
     pub history_omitted: u64,

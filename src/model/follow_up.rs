@@ -8,9 +8,9 @@ use super::{Call, CallId, SessionId, Tenant, Timestamp, TurnId, enum_table};
 enum_table! {
     /// The way in which a follow-up is delivered.
     pub enum Delivery {
-        /// By the engine, in a turn of the session's agent.
+        /// The engine delivers it in a turn of the session's agent.
         Engine => "engine",
-        /// By a consumer that leases it, for an agent outside of callpark.
+        /// A consumer leases it, for an agent outside of callpark.
         Lease => "lease",
     }
 }
@@ -24,7 +24,7 @@ enum_table! {
         Leased => (2, "leased"),
         /// Delivered to the agent.
         Delivered => (3, "delivered"),
-        /// Not needed any more.
+        /// No longer needed.
         Suppressed => (4, "suppressed"),
         /// Given up after too many failed attempts.
         DeadLettered => (5, "dead_lettered"),

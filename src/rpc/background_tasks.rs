@@ -17,7 +17,6 @@ use crate::model::limits::WAIT_MANY_WHOLE_TASKS_MAX;
 use crate::model::{Call, State};
 use crate::store::{CallCursor, FollowUpWithTask};
 
-/// The implementation of the service.
 pub(super) struct BackgroundTasks {
     engine: Engine,
 }
@@ -29,8 +28,8 @@ impl BackgroundTasks {
         Self { engine }
     }
 
-    /// Returns a task with as much of its output as an answer may hold. Boxed, so that a handler that
-    /// waits does not hold memory for it.
+    /// Returns a task with as much of its output as an answer may hold. The future is boxed, so that a
+    /// handler that waits needs no memory for it.
     fn full_task(&self, call: Call) -> BoxFuture<'_, Result<v1::Task, Status>> {
         async move {
             let (call, summary) = self.engine.calls().with_full_output(call).await?;
@@ -39,7 +38,7 @@ impl BackgroundTasks {
         .boxed()
     }
 
-    /// Returns the answer to a Wait. Boxed for the same reason.
+    /// Returns the answer to a Wait. The future is boxed for the same reason.
     fn wait_answer(&self, waited: Waited) -> BoxFuture<'_, Result<v1::WaitResponse, Status>> {
         async move {
             let still_running = !waited.call.state.is_terminal();
@@ -161,12 +160,13 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let wait = cap_wait(convert::wait_span(wait), answer_at);
         let waited =
             self.engine.calls().wait_many(&principal, &ids, mode, wait, acknowledge).await?;
-        // Many tasks must be short to fit into one answer.
+        // Many tasks fit into one answer only as summaries.
         let now = self.engine.now();
-        let few = ids.len() <= WAIT_MANY_WHOLE_TASKS_MAX;
-        let one =
-            |call| if few { self.recorded_task(call) } else { convert::summary_task(call, now) };
-        let tasks = |calls: Vec<Call>| calls.into_iter().map(one).collect();
+        let is_whole = ids.len() <= WAIT_MANY_WHOLE_TASKS_MAX;
+        let task = |call| {
+            if is_whole { self.recorded_task(call) } else { convert::summary_task(call, now) }
+        };
+        let tasks = |calls: Vec<Call>| calls.into_iter().map(task).collect();
         Ok(Response::new(v1::WaitManyResponse {
             settled: tasks(waited.settled),
             pending: tasks(waited.pending),

@@ -1,7 +1,7 @@
 //! The caller's deadline, which ends the RPC and never the work.
 //!
-//! tonic drops a handler whose deadline passes, and doesn't watch the deadline of a stream at all.
-//! So a handler that can answer early does so by a margin, and a stream ends itself.
+//! tonic drops a handler whose deadline passes, and ignores the deadline of a stream. So a handler
+//! that waits answers a margin before the deadline, and a stream ends itself.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::model::limits::DEADLINE_MARGIN_MS;
 /// The caller's deadline, as it came with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Deadline {
-    began: Instant,
-    at: Instant,
+    start: Instant,
+    end: Instant,
 }
 
 impl Deadline {
-    /// The deadline that a `grpc-timeout` value sets: up to 8 digits and a unit. A value that is
-    /// none sets none, as gRPC says.
+    /// Parses a `grpc-timeout` value: up to 8 digits and a unit. Returns `None` for any other
+    /// value, which gRPC ignores.
     pub(crate) fn parse(value: &str, now: Instant) -> Option<Self> {
         let unit = value.chars().last()?;
         let digits = value.strip_suffix(unit)?;
@@ -39,29 +39,30 @@ impl Deadline {
             'n' => Duration::from_nanos(count),
             _ => return None,
         };
-        Some(Self { began: now, at: now + span })
+        Some(Self { start: now, end: now + span })
     }
 
-    /// When a handler that hasn't answered by itself is cut, so that its caller still hears why.
-    pub(crate) fn last_call(&self) -> Instant {
-        self.at - (self.at - self.answer_at()) / 5
+    /// Returns the time at which a handler without an answer is aborted. The error still reaches
+    /// the caller before the deadline.
+    pub(crate) fn abort_at(&self) -> Instant {
+        self.end - (self.end - self.answer_at()) / 5
     }
 
-    /// When to answer, so that the answer arrives: before the deadline by a margin, or by a third
-    /// of a short one.
+    /// Returns the time at which a handler should answer: a fixed margin before the deadline, or a
+    /// third of the time if that is shorter.
     pub(crate) fn answer_at(&self) -> Instant {
-        let span = self.at - self.began;
+        let span = self.end - self.start;
         let margin = Duration::from_millis(DEADLINE_MARGIN_MS).min(span / 3);
-        self.at - margin
+        self.end - margin
     }
 }
 
-/// When this request must be answered, if it has a deadline.
+/// Returns the time at which this request must be answered, or `None` if it has no deadline.
 pub(crate) fn answer_at<T>(request: &Request<T>) -> Option<Instant> {
     request.extensions().get::<Deadline>().map(Deadline::answer_at)
 }
 
-/// How long this request may wait: as long as it asks, but no longer than its deadline allows.
+/// Returns the requested wait, shortened to the time until `answer_at`.
 pub(crate) fn cap_wait(wait: Duration, answer_at: Option<Instant>) -> Duration {
     match answer_at {
         Some(at) => wait.min(at.saturating_duration_since(Instant::now())),
@@ -69,7 +70,7 @@ pub(crate) fn cap_wait(wait: Duration, answer_at: Option<Instant>) -> Duration {
     }
 }
 
-/// The same stream, ended with DEADLINE_EXCEEDED when the caller's deadline comes.
+/// Ends a stream with DEADLINE_EXCEEDED at `answer_at`.
 pub(crate) fn bounded<T: Send>(
     items: impl Stream<Item = Result<T, Status>> + Send,
     answer_at: Option<Instant>,
@@ -96,9 +97,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_timeout_is_read_as_the_protocol_writes_it() {
+    async fn timeouts_are_parsed_in_all_units() {
         let now = Instant::now();
-        let after = |value: &str| Deadline::parse(value, now).map(|deadline| deadline.at - now);
+        let after = |value: &str| Deadline::parse(value, now).map(|deadline| deadline.end - now);
         assert_eq!(after("300m"), Some(Duration::from_millis(300)));
         assert_eq!(after("5S"), Some(Duration::from_secs(5)));
         assert_eq!(after("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));

@@ -1,5 +1,5 @@
-//! Entry points for the fuzz targets of `fuzz/`, which are a crate of their own: private functions of
-//! this layer under public names. A normal build contains none of them.
+//! Public access to private conversions for the fuzz targets in `fuzz/`, which are a crate of their
+//! own. Compiled only with `--cfg fuzzing`.
 
 use callpark_proto::v1;
 use prost::Message;
@@ -14,7 +14,7 @@ use crate::store::{CallCursor, SessionCursor};
 /// Decodes a request and converts it. Returns `None` for bytes that cannot be decoded.
 pub type Reader = fn(&[u8]) -> Option<Result<(), Status>>;
 
-/// Readers of all requests that have a conversion, by the name of their message.
+/// The readers of all requests that have a conversion, by the name of their message.
 pub const READERS: &[(&str, Reader)] = &[
     ("RunToolRequest", |bytes| {
         read(bytes, |request| convert::call_request(request).map_err(Status::from))
@@ -75,11 +75,11 @@ fn wait_many(request: v1::WaitManyRequest) -> Result<(), Status> {
     fields.finish(()).map_err(Status::from)
 }
 
-/// Returns the cursor of a page of tasks, and the filters that its token is for.
+/// Returns the cursor of a List and the digest of its filters.
 ///
 /// # Errors
 ///
-/// The errors of a List.
+/// The status of an invalid List.
 pub fn call_page(
     principal: &Principal,
     request: v1::ListRequest,
@@ -88,16 +88,16 @@ pub fn call_page(
     Ok((query.cursor, filters))
 }
 
-/// Returns the token for a page of tasks.
+/// Returns the token of the page of tasks after `cursor`.
 pub fn call_token(cursor: CallCursor, filters: String) -> String {
     convert::encode_token(cursor, filters)
 }
 
-/// Returns the cursor of a page of sessions, and the filters that its token is for.
+/// Returns the cursor of a ListSessions and the digest of its filters.
 ///
 /// # Errors
 ///
-/// The errors of a ListSessions.
+/// The status of an invalid ListSessions.
 pub fn session_page(
     principal: &Principal,
     request: v1::ListSessionsRequest,
@@ -106,23 +106,23 @@ pub fn session_page(
     Ok((query.cursor, filters))
 }
 
-/// Returns the token for a page of sessions.
+/// Returns the token of the page of sessions after `cursor`.
 pub fn session_token(cursor: SessionCursor, filters: String) -> String {
     convert::encode_token(cursor, filters)
 }
 
-/// Converts a JSON object from the wire.
+/// Converts a struct to a JSON object.
 ///
 /// # Errors
 ///
-/// Names every value that JSON or a tool cannot have.
+/// A status that names every value that JSON cannot represent.
 pub fn map_from_struct(value: Struct) -> Result<Map<String, Value>, Status> {
     let mut fields = FieldReader::default();
     let map = convert::map_from_struct(&mut fields, "arguments", value);
     fields.finish(map).map_err(Status::from)
 }
 
-/// Converts a JSON object for the wire.
+/// Converts a JSON object to a struct.
 pub fn struct_from_map(map: Map<String, Value>) -> Struct {
     convert::struct_from_map(map)
 }

@@ -22,25 +22,23 @@ pub use convert::WireCodec;
 pub use layer::{RequestLayer, RequestOptions, RequestService};
 pub use server_info::ServerInfo;
 
-/// Sizes of messages, in bytes.
+/// The limits on the sizes of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageLimits {
-    /// A request.
+    /// The largest request, in bytes.
     pub request_bytes_max: usize,
-    /// An answer.
+    /// The largest response, or message of a stream, in bytes.
     pub response_bytes_max: usize,
 }
 
 /// The names of the services, for health and reflection.
 pub const SERVICES: [&str; 2] = ["callpark.v1.ToolRunner", "callpark.v1.BackgroundTasks"];
 
-/// A method of a service.
+/// The name of a method, and its kind of streaming.
 pub(crate) struct MethodKind {
     /// `package.Service/Method`.
     pub(crate) name: String,
-    /// The answer is a stream.
     pub(crate) server_streaming: bool,
-    /// The request is a stream.
     pub(crate) client_streaming: bool,
 }
 

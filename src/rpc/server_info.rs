@@ -17,11 +17,11 @@ use crate::model::limits::{
 pub struct ServerInfo {
     /// The kind of store, such as `sqlite`.
     pub store: &'static str,
-    /// The sizes of messages.
+    /// The limits on the sizes of messages.
     pub limits: MessageLimits,
     /// The number of calls that may run at the same time.
     pub running_calls_max: usize,
-    /// The default of the longest time that a call may run.
+    /// The default execution timeout of a call.
     pub execution_timeout: Duration,
     /// The time for which finished tasks are kept.
     pub retention: Duration,

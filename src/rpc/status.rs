@@ -16,13 +16,13 @@ use crate::model::limits::{ERROR_FAULTS_MAX, ERROR_NAME_BYTES_MAX, ERROR_TEXT_BY
 use crate::store::StoreError;
 use crate::tool::ArgumentFault;
 
-/// The domain of all reasons.
+/// The `domain` of every `ErrorInfo`.
 pub(crate) const DOMAIN: &str = "callpark";
 
-/// The time after which a caller should repeat a request that was refused for a moment.
+/// The delay before a retry of a request that was refused for a short time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// The same for a caller that waits for room in a session or on the disk.
+/// The delay before a retry of a request for which a session or the disk has no room.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 
 /// An error with a reason, to which metadata and details can be added.
@@ -120,7 +120,7 @@ pub(crate) fn status(code: Code, reason: ErrorReason, message: impl Into<String>
     ErrorStatus::new(code, reason, message).into()
 }
 
-/// Returns the text, truncated to what an error may repeat.
+/// Returns the text, or its beginning and its size if it is longer than `bytes_max`.
 pub(crate) fn truncate(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
@@ -197,7 +197,7 @@ impl From<Error> for Status {
                     .metadata("tool", tool)
                     .metadata("session_id", session_id)
             }
-            Error::Arguments { tool, faults } => invalid_arguments(tool, faults, message),
+            Error::Arguments { tool, errors } => invalid_arguments(&tool, errors),
             Error::RequestIdReused(id) => {
                 error_status(Code::AlreadyExists, ErrorReason::RequestIdReused)
                     .metadata("request_id", id)
@@ -234,15 +234,15 @@ impl From<Error> for Status {
     }
 }
 
-fn invalid_arguments(tool: String, faults: Vec<ArgumentFault>, message: String) -> ErrorStatus {
-    let violations = faults.into_iter().map(|fault| Violation {
-        field: argument_path(fault.path),
+fn invalid_arguments(tool: &str, errors: Vec<ArgumentFault>) -> ErrorStatus {
+    let violations = errors.into_iter().map(|error| Violation {
+        field: argument_path(error.path),
         reason: ViolationReason::SchemaMismatch,
-        description: fault.description,
+        description: error.description,
     });
-    let shown = truncate(&tool, ERROR_NAME_BYTES_MAX);
+    let shown = truncate(tool, ERROR_NAME_BYTES_MAX);
     let title = format!("the arguments do not satisfy the schema of tool `{shown}`");
-    ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, message)
+    ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, "")
         .violations(&title, violations.collect())
         .metadata("tool", tool)
 }
@@ -312,7 +312,7 @@ fn store(error: &StoreError, message: String) -> ErrorStatus {
             ErrorStatus::new(Code::ResourceExhausted, ErrorReason::StorageFull, message)
                 .retry_after(RETRY_AFTER_FULL)
         }
-        // Another server has taken over the session, or has used the id: the caller asks again.
+        // Another server has taken over the session or used the request id: a retry reaches it.
         StoreError::Conflict { .. } | StoreError::RequestTaken { .. } => {
             ErrorStatus::new(Code::Unavailable, ErrorReason::NotOwner, message)
                 .retry_after(RETRY_AFTER)

@@ -17,7 +17,6 @@ use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Call, CallId, Session, Tool};
 use crate::store::SessionCursor;
 
-/// The implementation of the service.
 pub(super) struct ToolRunner {
     engine: Engine,
     info: ServerInfo,
@@ -30,12 +29,12 @@ impl ToolRunner {
         Self { engine, info }
     }
 
-    /// Returns the answer to a call that has settled. Its future is large: a handler that waits boxes
-    /// it when it needs it.
+    /// Returns the answer to a call that has settled. Its future is large, so a handler boxes it after
+    /// its wait instead of holding it during the wait.
     async fn call_answer(&self, call: Call, replayed: bool) -> Result<v1::RunToolResponse, Status> {
         use v1::run_tool_response::Outcome;
         let (session_id, call_id) = (call.session_id.to_string(), call.id.to_string());
-        // A call that was parked is answered as parked, also if it has ended since.
+        // A call that was parked is answered as parked, even if it has ended since.
         let is_parked = call.is_task();
         let (call, summary) = self.engine.calls().with_full_output(call).await?;
         let outcome = if is_parked {
@@ -291,7 +290,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let mut fields = FieldReader::default();
         let session_id = fields.required_session_id("session_id", &session_id);
         let turn_id = fields.turn_id("turn_id", &turn_id);
-        // Stopping twice changes nothing, with or without an id.
+        // A second cancellation changes nothing, so the id is checked and not recorded.
         fields.request_id("request_id", request_id, convert::Fingerprint::none());
         let reason = fields.text("reason", reason, TEXT_BYTES_MAX);
         let (session_id, turn_id, reason) = fields.finish((session_id, turn_id, reason))?;

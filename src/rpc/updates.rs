@@ -34,8 +34,8 @@ pub(super) async fn turn_updates(
     Ok(attached(items, handle, leave_at))
 }
 
-/// Streams the items while their caller listens. A stream that is dropped before the call has settled
-/// drops its handle, which applies `on_disconnect`; so does the deadline at `leave_at`.
+/// Streams the items, with the handle of the call attached. A stream that is dropped before the call
+/// has settled drops the handle, which applies `on_disconnect`. The deadline at `leave_at` does, too.
 fn attached(
     items: impl Stream<Item = Result<StreamItem, Error>> + Send,
     mut handle: CallHandle,
@@ -68,7 +68,7 @@ fn attached(
     }
 }
 
-/// Returns an item of a stream as a message. The events keep the bytes that were stored.
+/// Converts an item of a stream. Events are sent as the bytes that were stored.
 pub(super) fn session_update(item: StreamItem) -> SessionUpdate {
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let control = match item {

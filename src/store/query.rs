@@ -158,9 +158,9 @@ pub enum OutputSelection {
 /// The position from which output is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputFrom {
-    /// From the piece that holds this offset of the selected stream, or else from the next one.
+    /// The piece that holds this offset of the selected stream, or else the next one.
     Offset(u64),
-    /// Only the last pieces, which together have at least this many bytes, or all pieces.
+    /// The last pieces, which together have at least this many bytes, or all pieces.
     Tail(u64),
 }
 

@@ -26,8 +26,8 @@ impl Metrics {
     }
 
     /// Counts an attempt to start or reach the MCP server `server`.
-    pub fn mcp_start(&self, server: &str, is_there: bool) {
-        let outcome = if is_there { "started" } else { "failed" };
+    pub fn mcp_start(&self, server: &str, succeeded: bool) {
+        let outcome = if succeeded { "started" } else { "failed" };
         self.count(name::MCP_STARTS, &[("server", server), ("outcome", outcome)], 1);
     }
 

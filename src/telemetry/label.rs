@@ -14,7 +14,7 @@ enum_table! {
         /// The handshake took too long.
         HandshakeTimeout => "handshake_timeout",
         /// The peer disconnected during the handshake.
-        HandshakeCut => "handshake_cut",
+        HandshakeAborted => "handshake_cut",
         /// The TLS handshake failed.
         Tls => "tls",
         /// The peer doesn't speak HTTP/2.

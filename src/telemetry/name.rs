@@ -67,13 +67,14 @@ pub const CONNECTIONS_REFUSED: &str = "callpark_connections_refused_total";
 /// Failures of the operating system to accept a connection, such as too many open files.
 pub const ACCEPT_ERRORS: &str = "callpark_accept_errors_total";
 
-/// In seconds: from a quick answer from memory to the longest wait.
+/// The buckets of RPC times in seconds: from a quick answer from memory to the longest wait.
 pub(super) const RPC_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0];
-/// In seconds: a durable write takes a fraction of a millisecond on a good disk.
+/// The buckets of append times in seconds. A durable write takes a fraction of a millisecond on a
+/// good disk.
 pub(super) const APPEND_BUCKETS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-/// In appends.
+/// The buckets of commits, in appends.
 pub(super) const COMMIT_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 const COUNTERS: &[(&str, Unit, &str)] = &[

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::values::Faults;
+use super::values::ArgumentErrors;
 use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
 use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource};
 
@@ -79,18 +79,18 @@ impl CallableTool for Interpreter {
         arguments: &Arguments,
         context: &CallContext,
     ) -> Result<Work, Vec<ArgumentFault>> {
-        let mut faults = Faults::default();
-        let code = faults.text(self.code, arguments.get(self.code)).unwrap_or_default();
+        let mut errors = ArgumentErrors::default();
+        let code = errors.text(self.code, arguments.get(self.code)).unwrap_or_default();
         if code.is_empty() {
-            faults.add(self.code, "is required and must not be empty");
+            errors.add(self.code, "is required and must not be empty");
         }
-        faults.check_length(self.code, code.len());
-        let directory = faults.text("cwd", arguments.get("cwd"));
-        let stdin = faults.text("stdin", arguments.get("stdin"));
+        errors.check_length(self.code, code.len());
+        let directory = errors.text("cwd", arguments.get("cwd"));
+        let stdin = errors.text("stdin", arguments.get("stdin"));
         let mut environment = self.allowed(context);
-        environment.extend(faults.variables("env", arguments.get("env")));
+        environment.extend(errors.variables("env", arguments.get("env")));
         let base = context.working_directory.clone();
-        faults.or(Work::Process(ProcessSpec {
+        errors.finish(Work::Process(ProcessSpec {
             argv: vec![self.program.to_owned(), "-c".to_owned(), code.to_owned()],
             working_directory: match directory {
                 Some(directory) => Some(base.unwrap_or_default().join(directory)),
@@ -156,7 +156,7 @@ mod tests {
         match tool.prepare(arguments.as_object().unwrap(), &context()) {
             Ok(Work::Process(spec)) => Ok(spec),
             Ok(_) => panic!("not a process"),
-            Err(faults) => Err(faults.into_iter().map(|fault| fault.path).collect()),
+            Err(errors) => Err(errors.into_iter().map(|error| error.path).collect()),
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_reported_at_once() {
+    fn all_errors_are_reported_at_once() {
         let arguments = json!({
             "command": "a\0b",
             "cwd": "\0",

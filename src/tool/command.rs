@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::template::Template;
-use super::values::{Faults, variable_name_fault};
+use super::values::{ArgumentErrors, tool_variable_name_error};
 use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
 use crate::exec::{ChildProcessConfig, ChildProcessError};
 use crate::model::{ProcessSpec, Tool, ToolKind, ToolSource, limits};
@@ -42,7 +42,7 @@ pub enum CommandToolError {
     TemplateInvalid {
         /// The tool.
         tool: String,
-        /// The place of the template, such as `argv[2]` or `stdin`.
+        /// The position of the template, such as `argv[2]` or `stdin`.
         key: String,
         /// The template.
         element: String,
@@ -57,7 +57,7 @@ pub enum CommandToolError {
     ArgumentUnknown {
         /// The tool.
         tool: String,
-        /// The place of the template.
+        /// The position of the template.
         key: String,
         /// The template.
         element: String,
@@ -125,12 +125,12 @@ impl CommandTool {
         })
     }
 
-    fn render_argv(&self, arguments: &Arguments, faults: &mut Faults) -> Vec<String> {
+    fn render_argv(&self, arguments: &Arguments, errors: &mut ArgumentErrors) -> Vec<String> {
         let mut argv = Vec::with_capacity(self.argv.len());
         for template in &self.argv {
-            let elements = template.render(arguments, faults);
+            let elements = template.render(arguments, errors);
             if let (Template::Text(_), Some(name)) = (template, template.names().first()) {
-                faults.check_length(name, elements.iter().map(String::len).sum());
+                errors.check_length(name, elements.iter().map(String::len).sum());
             }
             argv.extend(elements);
         }
@@ -149,12 +149,12 @@ impl CallableTool for CommandTool {
         arguments: &Arguments,
         context: &CallContext,
     ) -> Result<Work, Vec<ArgumentFault>> {
-        let mut faults = Faults::default();
-        let argv = self.render_argv(arguments, &mut faults);
+        let mut errors = ArgumentErrors::default();
+        let argv = self.render_argv(arguments, &mut errors);
         let stdin =
-            self.stdin.as_ref().and_then(|stdin| stdin.render(arguments, &mut faults).pop());
+            self.stdin.as_ref().and_then(|stdin| stdin.render(arguments, &mut errors).pop());
         let base = context.working_directory.clone();
-        faults.or(Work::Process(ProcessSpec {
+        errors.finish(Work::Process(ProcessSpec {
             argv,
             working_directory: match &self.process.working_directory {
                 Some(directory) => Some(base.unwrap_or_default().join(directory)),
@@ -176,7 +176,7 @@ struct Check<'a> {
 impl Check<'_> {
     fn process(self, process: &ChildProcessConfig) -> Result<(), CommandToolError> {
         let checked = process.check();
-        let checked = checked.and_then(|()| process.check_variable_names(variable_name_fault));
+        let checked = checked.and_then(|()| process.check_variable_names(tool_variable_name_error));
         checked.map_err(|error| self.process_error(error))
     }
 

@@ -89,7 +89,7 @@ pub type FunctionResult = Result<ToolOutput, ToolError>;
 /// assert_eq!(count.describe().name, "count");
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "it becomes a tool by `run`"]
+#[must_use = "a tool is created by `run`"]
 pub struct FunctionTool {
     tool: Tool,
 }
@@ -115,7 +115,7 @@ impl FunctionTool {
         Self { tool }
     }
 
-    /// Sets what it does, for a model to read.
+    /// Sets the description of the tool, which models read.
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.tool.description = description.into();
         self
@@ -153,8 +153,7 @@ impl FunctionTool {
         self
     }
 
-    /// Sets how long a call holds its caller before it is parked, or `None` if it is never parked
-    /// by itself.
+    /// Sets the time after which a call is parked, or `None` if the budget never ends.
     pub fn call_budget(mut self, budget: Option<Duration>) -> Self {
         self.tool.call_budget = budget;
         self
@@ -188,7 +187,7 @@ impl FunctionTool {
     }
 }
 
-/// Binds arguments to the function, or says why they do not fit.
+/// Binds arguments to the function, or returns the reason why they do not fit.
 type Bind = dyn Fn(&Arguments) -> Result<BoundFunction, String> + Send + Sync;
 
 struct CallableFunction {
@@ -279,7 +278,7 @@ mod tests {
     async fn arguments_of_another_type_are_refused() {
         let arguments = json!({ "from": 1 });
         let refused = span().prepare(arguments.as_object().unwrap(), &CallContext::default());
-        let faults = refused.err().expect("refused");
-        assert!(faults[0].description.contains("missing field `to`"), "{faults:?}");
+        let errors = refused.err().expect("refused");
+        assert!(errors[0].description.contains("missing field `to`"), "{errors:?}");
     }
 }

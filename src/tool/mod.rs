@@ -46,11 +46,11 @@ pub type Arguments = Map<String, Value>;
 pub struct ArgumentFault {
     /// The path from the root of the arguments, such as `env.PATH` or `items[3]`. The root is empty.
     pub path: String,
-    /// The error, and what would be right.
+    /// The error, and a valid form.
     pub description: String,
 }
 
-/// The surroundings of a call, beside its arguments.
+/// The context of a call: the environment of the server in which it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallContext {
     /// The folder in which command tools run unless they or their arguments name another.

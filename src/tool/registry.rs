@@ -32,7 +32,7 @@ pub enum RegistryError {
     SchemaInvalid {
         /// The tool.
         tool: String,
-        /// The error, and its place in the schema.
+        /// The error, and its position in the schema.
         cause: String,
     },
 }
@@ -187,9 +187,9 @@ mod tests {
         let registry = Registry::new(vec![bash(options())]).unwrap();
         let check = |arguments: Value| registry.check("bash", arguments.as_object().unwrap());
         assert_eq!(check(json!({ "command": "ls" })), Ok(()));
-        let faults = check(json!({ "command": 1, "env": { "A": 2 } })).unwrap_err();
-        assert_eq!(faults.len(), 2);
-        let faults = registry.check("zsh", &Arguments::new()).unwrap_err();
-        assert!(faults[0].description.contains("zsh"));
+        let errors = check(json!({ "command": 1, "env": { "A": 2 } })).unwrap_err();
+        assert_eq!(errors.len(), 2);
+        let errors = registry.check("zsh", &Arguments::new()).unwrap_err();
+        assert!(errors[0].description.contains("zsh"));
     }
 }

@@ -1,4 +1,4 @@
-//! JSON Schemas of arguments: compiled once, with errors that name the path in plain words.
+//! JSON Schemas of arguments: compiled once, with readable errors that name the path.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::paths::{Location, LocationSegment};
@@ -9,7 +9,7 @@ use super::{ArgumentFault, Arguments};
 
 /// The most errors of one call that are listed; the others are counted. A megabyte of arguments can
 /// have half a million.
-const FAULTS_MAX: usize = 100;
+const ERRORS_MAX: usize = 100;
 
 /// The text in place of a value in a description: values may be secret, and descriptions are logged.
 const HIDDEN_VALUE: &str = "the value";
@@ -39,25 +39,26 @@ impl Schema {
     /// Returns every error with its path. Values are never repeated.
     pub(super) fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
         let arguments = Value::Object(arguments.clone());
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         let mut more = 0_usize;
-        for fault in self.validator.iter_errors(&arguments).flat_map(|error| faults_of(&error)) {
-            if faults.len() < FAULTS_MAX {
-                faults.push(fault);
+        for error in self.validator.iter_errors(&arguments).flat_map(|error| errors_of(&error)) {
+            if errors.len() < ERRORS_MAX {
+                errors.push(error);
             } else {
                 more += 1;
             }
         }
         if more > 0 {
-            let description = format!("there are {more} more faults");
-            faults.push(ArgumentFault { path: String::new(), description });
+            let description = format!("there are {more} more errors");
+            errors.push(ArgumentFault { path: String::new(), description });
         }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 }
 
-/// Returns the errors behind one of the library: one for each property that is missing or unknown.
-fn faults_of(error: &ValidationError<'_>) -> Vec<ArgumentFault> {
+/// Converts an error of the library. One about missing or unknown properties becomes several, one for
+/// each property.
+fn errors_of(error: &ValidationError<'_>) -> Vec<ArgumentFault> {
     let at = |property: Option<&str>, description: &str| ArgumentFault {
         path: path_of(error.instance_path(), property),
         description: description.to_owned(),
@@ -106,18 +107,18 @@ mod tests {
 
     use super::*;
 
-    fn faults(schema: Value, arguments: Value) -> Vec<(String, String)> {
+    fn errors(schema: Value, arguments: Value) -> Vec<(String, String)> {
         let Value::Object(arguments) = arguments else { panic!("not an object") };
         let schema = Schema::compile(&schema).unwrap();
-        let mut faults: Vec<(String, String)> = schema
+        let mut errors: Vec<(String, String)> = schema
             .check(&arguments)
             .err()
             .unwrap_or_default()
             .into_iter()
-            .map(|fault| (fault.path, fault.description))
+            .map(|error| (error.path, error.description))
             .collect();
-        faults.sort();
-        faults
+        errors.sort();
+        errors
     }
 
     fn schema() -> Value {
@@ -138,23 +139,23 @@ mod tests {
 
     #[test]
     fn good_arguments_pass() {
-        assert_eq!(faults(schema(), json!({ "command": "ls", "items": [{ "id": 1 }] })), []);
+        assert_eq!(errors(schema(), json!({ "command": "ls", "items": [{ "id": 1 }] })), []);
     }
 
     #[test]
-    fn every_fault_is_named_with_its_path() {
+    fn every_error_is_named_with_its_path() {
         let arguments = json!({
             "env": { "PATH": 1, "HOME": "/" },
             "items": [{ "id": 1 }, {}, { "id": "x" }],
             "mode": "hunter2",
             "comand": "ls",
         });
-        let faults = faults(schema(), arguments);
-        let paths: Vec<&str> = faults.iter().map(|(path, _)| path.as_str()).collect();
+        let errors = errors(schema(), arguments);
+        let paths: Vec<&str> = errors.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, ["comand", "command", "env.PATH", "items[1].id", "items[2].id", "mode"]);
-        assert_eq!(faults[1].1, "is required");
-        assert_eq!(faults[2].1, "must be of type string");
-        assert_eq!(faults[4].1, "must be of one of the types null, integer");
+        assert_eq!(errors[1].1, "is required");
+        assert_eq!(errors[2].1, "must be of type string");
+        assert_eq!(errors[4].1, "must be of one of the types null, integer");
     }
 
     #[test]
@@ -162,17 +163,17 @@ mod tests {
         for arguments in
             [json!({ "command": "", "mode": "hunter2" }), json!({ "command": ["hunter2"] })]
         {
-            let shown = format!("{:?}", faults(schema(), arguments));
+            let shown = format!("{:?}", errors(schema(), arguments));
             assert!(!shown.contains("hunter2"), "{shown}");
         }
     }
 
     #[test]
-    fn many_faults_are_counted() {
+    fn many_errors_are_counted() {
         let items: Vec<Value> = (0..1000).map(|_| json!({})).collect();
-        let faults = faults(schema(), json!({ "command": "ls", "items": items }));
-        assert_eq!(faults.len(), FAULTS_MAX + 1);
-        assert_eq!(faults[0], (String::new(), "there are 900 more faults".to_owned()));
+        let errors = errors(schema(), json!({ "command": "ls", "items": items }));
+        assert_eq!(errors.len(), ERRORS_MAX + 1);
+        assert_eq!(errors[0], (String::new(), "there are 900 more errors".to_owned()));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //!
 //! `{name}` is the value of an argument: a string as it is, anything else as compact JSON. `{{`
 //! and `}}` are braces. A text that names an absent argument, or one that is null, is omitted.
-//! `{name...}` stands alone, and becomes one element for each item of an array.
+//! `{name...}` must stand alone. It becomes one element for each item of an array.
 
 use serde_json::Value;
 
 use super::Arguments;
-use super::values::Faults;
+use super::values::ArgumentErrors;
 
 /// A parsed element of an argv, or a standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,11 +71,11 @@ impl Template {
         }
     }
 
-    /// Returns the elements that it becomes. A value that no program can be given is an error.
-    pub(super) fn render(&self, arguments: &Arguments, faults: &mut Faults) -> Vec<String> {
+    /// Returns the elements of argv. A value that cannot be passed to a program is an error.
+    pub(super) fn render(&self, arguments: &Arguments, errors: &mut ArgumentErrors) -> Vec<String> {
         match self {
-            Self::Text(pieces) => render_text(pieces, arguments, faults).into_iter().collect(),
-            Self::Spread(name) => render_items(name, arguments, faults),
+            Self::Text(pieces) => render_text(pieces, arguments, errors).into_iter().collect(),
+            Self::Spread(name) => render_items(name, arguments, errors),
         }
     }
 }
@@ -89,14 +89,18 @@ impl Piece {
     }
 }
 
-fn render_text(pieces: &[Piece], arguments: &Arguments, faults: &mut Faults) -> Option<String> {
+fn render_text(
+    pieces: &[Piece],
+    arguments: &Arguments,
+    errors: &mut ArgumentErrors,
+) -> Option<String> {
     let mut text = String::new();
     for piece in pieces {
         match piece {
             Piece::Literal(literal) => text.push_str(literal),
             Piece::Value(name) => {
                 let value = text_of(arguments.get(name).filter(|value| !value.is_null())?);
-                faults.check_nul(name, &value);
+                errors.check_nul(name, &value);
                 text.push_str(&value);
             }
         }
@@ -104,20 +108,20 @@ fn render_text(pieces: &[Piece], arguments: &Arguments, faults: &mut Faults) -> 
     Some(text)
 }
 
-fn render_items(name: &str, arguments: &Arguments, faults: &mut Faults) -> Vec<String> {
+fn render_items(name: &str, arguments: &Arguments, errors: &mut ArgumentErrors) -> Vec<String> {
     let items = match arguments.get(name) {
         None | Some(Value::Null) => return Vec::new(),
         Some(Value::Array(items)) => items,
         Some(_) => {
-            faults.add(name, "must be of type array");
+            errors.add(name, "must be of type array");
             return Vec::new();
         }
     };
     let texts: Vec<String> = items.iter().map(text_of).collect();
     for (index, text) in texts.iter().enumerate() {
         let path = format!("{name}[{index}]");
-        faults.check_nul(&path, text);
-        faults.check_length(&path, text.len());
+        errors.check_nul(&path, text);
+        errors.check_length(&path, text.len());
     }
     texts
 }
@@ -158,10 +162,10 @@ mod tests {
     use super::*;
 
     fn render(template: &str, arguments: Value) -> Vec<String> {
-        let mut faults = Faults::default();
+        let mut errors = ArgumentErrors::default();
         let template = Template::parse(template).unwrap();
-        let rendered = template.render(arguments.as_object().unwrap(), &mut faults);
-        faults.or(rendered).unwrap()
+        let rendered = template.render(arguments.as_object().unwrap(), &mut errors);
+        errors.finish(rendered).unwrap()
     }
 
     #[test]
@@ -200,15 +204,15 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_the_argument() {
-        let mut faults = Faults::default();
+    fn errors_name_the_argument() {
+        let mut errors = ArgumentErrors::default();
         let arguments = json!({ "s": "\0", "list": ["a", "\0"], "n": 1 });
         for template in ["-{s}", "{list...}", "{n...}"] {
             let template = Template::parse(template).unwrap();
-            template.render(arguments.as_object().unwrap(), &mut faults);
+            template.render(arguments.as_object().unwrap(), &mut errors);
         }
-        let faults = faults.or(()).unwrap_err();
-        let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        let errors = errors.finish(()).unwrap_err();
+        let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
         assert_eq!(paths, ["s", "list[1]", "n"]);
     }
 }

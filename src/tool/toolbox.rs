@@ -37,18 +37,18 @@ pub struct Catalog {
     pub left_out: Vec<String>,
 }
 
-/// A source of tools that are not known before it is asked. Their names begin with the name of the
+/// A source of tools that must be asked for them. The names of its tools begin with the name of the
 /// provider and [`PROVIDER_SEPARATOR`].
 #[async_trait]
 pub trait ToolProvider: Send + Sync + 'static {
-    /// Returns its name.
+    /// Returns the name of the provider.
     fn name(&self) -> &str;
 
     /// Returns the tools that are available now, and connects first if necessary. The future may be
     /// dropped: a start that is under way must go on, or a slow one would never finish.
     async fn catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable>;
 
-    /// Closes its connections and stops its processes.
+    /// Closes the connections of the provider and stops its processes.
     async fn close(&self);
 }
 

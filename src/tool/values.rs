@@ -1,4 +1,4 @@
-//! Values of arguments that are passed to a process: one that the system cannot pass is an error.
+//! Checks of the values of arguments that are passed to a process.
 
 use serde_json::Value;
 
@@ -14,19 +14,19 @@ const RESERVED_PREFIX: &str = "CALLPARK_";
 
 /// The errors in the arguments of one call.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<ArgumentFault>);
+pub(super) struct ArgumentErrors(Vec<ArgumentFault>);
 
-impl Faults {
+impl ArgumentErrors {
     pub(super) fn add(&mut self, path: &str, description: impl Into<String>) {
-        let fault = ArgumentFault { path: path.to_owned(), description: description.into() };
-        // An argument that is used twice is still one error.
-        if !self.0.contains(&fault) {
-            self.0.push(fault);
+        let error = ArgumentFault { path: path.to_owned(), description: description.into() };
+        // An argument that is used twice is reported once.
+        if !self.0.contains(&error) {
+            self.0.push(error);
         }
     }
 
     /// Returns the value, or the errors if there are any.
-    pub(super) fn or<T>(self, value: T) -> Result<T, Vec<ArgumentFault>> {
+    pub(super) fn finish<T>(self, value: T) -> Result<T, Vec<ArgumentFault>> {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
 
@@ -76,8 +76,8 @@ impl Faults {
         let mut pairs = Vec::new();
         for (name, value) in variables {
             let path = format!("{path}.{name}");
-            if let Some(fault) = variable_name_fault(name) {
-                self.add(&path, fault);
+            if let Some(error) = tool_variable_name_error(name) {
+                self.add(&path, error);
             }
             if let Some(text) = self.text(&path, Some(value)) {
                 self.check_length(&path, name.len() + 1 + text.len());
@@ -89,7 +89,7 @@ impl Faults {
 }
 
 /// Returns the reason why a tool may not set a variable of this name, or `None` if it may.
-pub(super) fn variable_name_fault(name: &str) -> Option<&'static str> {
+pub(super) fn tool_variable_name_error(name: &str) -> Option<&'static str> {
     let reserved = "variables whose names begin with CALLPARK_ belong to the server";
     variable_name_error(name).or(name.starts_with(RESERVED_PREFIX).then_some(reserved))
 }

@@ -85,14 +85,14 @@ impl Leases {
         &self,
         request: v1::LeaseFollowUpsRequest,
     ) -> Result<Option<(Lease, v1::FollowUp)>, Error> {
-        let asked = Instant::now();
+        let start = Instant::now();
         let attempts = || Attempts::part_of_operation(&self.connection, LEASE);
         let answer = send_despite_rate_limits(attempts, request.clone(), lease_follow_ups).await?;
         let mut leased = answer.follow_ups.into_iter();
         match (leased.next(), leased.next()) {
             (None, _) => {
                 // A server that is about to stop answers early: do not ask it again at once.
-                if asked.elapsed() < WAIT {
+                if start.elapsed() < WAIT {
                     sleep(self.connection.options().backoff).await;
                 }
                 Ok(None)

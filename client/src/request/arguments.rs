@@ -127,7 +127,7 @@ mod json {
         }
 
         #[test]
-        fn what_is_not_an_object_is_refused() {
+        fn arguments_that_are_not_an_object_are_refused() {
             let error = json!([1]).into_arguments().unwrap_err();
             assert_eq!((error.origin(), error.attempts()), (Origin::Request, 0));
             assert!(error.to_string().contains("an array: pass a JSON object"), "{error}");

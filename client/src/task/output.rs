@@ -206,13 +206,13 @@ impl Reading {
             if self.was_empty_early {
                 sleep(self.connection.options().backoff).await;
             }
-            let asked = Instant::now();
+            let start = Instant::now();
             let answer = match self.read(position).await {
                 Ok(answer) => answer,
                 Err(error) => return Some(Err(error)),
             };
             let is_empty = answer.data.is_empty();
-            self.was_empty_early = is_empty && asked.elapsed() < Duration::from_secs(1);
+            self.was_empty_early = is_empty && start.elapsed() < Duration::from_secs(1);
             let length = i64::try_from(answer.data.len()).unwrap_or(i64::MAX);
             let next_offset = answer.next_offset.max(answer.offset.saturating_add(length));
             if !answer.eof && (self.options.follow || !is_empty) {

@@ -66,10 +66,10 @@ impl WaitChain {
 
     /// Returns the wait of the next request.
     pub(super) fn next(&self) -> ServerWait {
-        let asked = Instant::now();
-        let left = self.answer_at.map(|at| at.saturating_duration_since(asked));
+        let start = Instant::now();
+        let left = self.answer_at.map(|at| at.saturating_duration_since(start));
         let duration = left.map_or(SERVER_WAIT_MAX, |left| left.min(SERVER_WAIT_MAX));
-        ServerWait { asked, duration }
+        ServerWait { start, duration }
     }
 
     /// Returns whether the chain ends with an answer that reports no result.
@@ -78,7 +78,7 @@ impl WaitChain {
     /// latter case the method waits, so that the server is not asked again at once.
     pub(super) async fn ends_with(&self, wait: &ServerWait) -> bool {
         let now = Instant::now();
-        let is_early = now < wait.asked + wait.duration;
+        let is_early = now < wait.start + wait.duration;
         let is_near = |deadline: Instant| deadline.saturating_duration_since(now) <= DEADLINE_NEAR;
         if self.answer_at.is_some_and(|at| at <= now)
             || (is_early && self.deadline.is_some_and(is_near))
@@ -99,14 +99,14 @@ impl WaitChain {
 
 /// The wait of one request of a chain.
 pub(super) struct ServerWait {
-    asked: Instant,
+    start: Instant,
     duration: Duration,
 }
 
 impl ServerWait {
     /// Creates a wait that only asks for the current state.
     pub(super) fn none() -> Self {
-        Self { asked: Instant::now(), duration: Duration::ZERO }
+        Self { start: Instant::now(), duration: Duration::ZERO }
     }
 
     pub(super) fn to_message(&self) -> Option<prost_types::Duration> {

@@ -40,7 +40,7 @@ pub(super) async fn wait_any(
     let chunks = chunks(background_ids);
     loop {
         let wait = chain.next();
-        let answers = race(connection, &chunks, &wait, &chain).await?;
+        let answers = first_ready(connection, &chunks, &wait, &chain).await?;
         let has_settled = answers.values().any(|answer| !answer.settled.is_empty());
         if has_settled || chain.ends_with(&wait).await {
             return complete(connection, &chunks, answers, &chain).await;
@@ -72,7 +72,7 @@ pub(super) async fn wait_all(
 
 /// Waits for one task of each chunk, until the first chunk has one. Returns the answers by the index
 /// of their chunk.
-async fn race(
+async fn first_ready(
     connection: &Connection,
     chunks: &[Vec<String>],
     wait: &ServerWait,

@@ -124,7 +124,7 @@ impl Endpoint {
                 let sent = self.send(&body).await;
                 let pause = match sent {
                     Ok(response) => break Ok(response),
-                    Err(SendError::RateLimited(error, asked)) => match pause(requests, asked) {
+                    Err(SendError::RateLimited(error, requested)) => match pause(requests, requested) {
                         Some(pause) => {
                             tracing::warn!(model = self.config.name, ?pause, %error, "rate limited");
                             pause
@@ -178,10 +178,10 @@ impl Endpoint {
         if status.is_success() {
             return Ok(response);
         }
-        let asked = asked_pause(&response);
+        let requested = requested_pause(&response);
         let error = error::response_error(response, &self.url).await;
         match status {
-            StatusCode::TOO_MANY_REQUESTS => Err(SendError::RateLimited(error, asked)),
+            StatusCode::TOO_MANY_REQUESTS => Err(SendError::RateLimited(error, requested)),
             _ => Err(SendError::Final(error)),
         }
     }
@@ -233,7 +233,7 @@ enum SendError {
     Final(ModelError),
 }
 
-fn asked_pause(response: &Response) -> Option<Duration> {
+fn requested_pause(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     // A pause that doesn't fit a Duration exceeds the limit.
     let seconds: f64 = text.parse().ok().filter(|seconds| *seconds >= 0.0)?;
@@ -242,10 +242,10 @@ fn asked_pause(response: &Response) -> Option<Duration> {
 
 /// Returns the pause before the request is sent again, or `None` if it isn't. A pause that the
 /// endpoint asks for is never shortened: the jitter only lengthens it.
-fn pause(requests: u32, asked: Option<Duration>) -> Option<Duration> {
-    if requests > PAUSES_MAX || asked.is_some_and(|asked| asked > PAUSE_MAX) {
+fn pause(requests: u32, requested: Option<Duration>) -> Option<Duration> {
+    if requests > PAUSES_MAX || requested.is_some_and(|requested| requested > PAUSE_MAX) {
         return None;
     }
-    let base = asked.unwrap_or(PAUSE_DEFAULT * 2u32.pow(requests - 1)).min(PAUSE_MAX);
+    let base = requested.unwrap_or(PAUSE_DEFAULT * 2u32.pow(requests - 1)).min(PAUSE_MAX);
     Some(base.mul_f64(rand::rng().random_range(1.0..=1.1)))
 }

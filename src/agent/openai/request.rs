@@ -58,7 +58,7 @@ pub(super) fn body(config: &ModelConfig, request: &ModelRequest, names: &ToolNam
 #[derive(Default)]
 struct ResultImages<'a> {
     calls: &'a [ModelCall],
-    /// For each result with images their number, the tool and the id of the call.
+    /// The number of images, the tool and the id of the call, for each result with images.
     sources: Vec<(usize, String, String)>,
     parts: Vec<Value>,
 }

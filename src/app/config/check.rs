@@ -7,9 +7,9 @@ use super::value::AuthMode;
 
 /// Settings that exclude each other.
 pub(super) struct Conflict {
-    /// The keys. If one of them has an error of its own, this may be no conflict at all.
+    /// The keys. If one of them has an error of its own, there may be no conflict.
     pub(super) keys: &'static [&'static str],
-    /// The error, and what would be right.
+    /// The error, and a way to solve it.
     pub(super) reason: String,
 }
 
@@ -28,7 +28,7 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
     .collect()
 }
 
-/// Returns remarks on what is permitted but may be a mistake.
+/// Returns warnings about settings that are permitted but may be a mistake.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if let (None, Some(address)) = (&config.tls_cert, remote(&config.listen)) {

@@ -14,7 +14,7 @@ pub(super) trait Entry: DeserializeOwned {
 
     fn name(&self) -> &str;
 
-    /// Checks what the type does not. The error says what is wrong, and what would be right.
+    /// Checks the values that the type does not constrain. The error names the problem and a valid form.
     fn check(&self) -> Result<(), String>;
 }
 

@@ -81,7 +81,7 @@ pub enum SettingError {
         value: String,
         /// The source of the value.
         origin: Origin,
-        /// The error, and what would be right.
+        /// The error, and a valid form.
         reason: String,
     },
     /// Settings that are right one by one exclude each other.

@@ -16,7 +16,7 @@ use super::table::Setting;
 /// The keys of the arrays of tables.
 const TABLES: [&str; 4] = ["tools", "mcp_servers", "models", "agents"];
 
-/// One table of an array, such as one `[[tools]]`, as it stands in the file.
+/// One table of an array, such as one `[[tools]]`, as it is in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct FileTable {
     /// The array that it belongs to.
@@ -27,7 +27,7 @@ pub(super) struct FileTable {
 }
 
 impl FileTable {
-    /// Reads the table. The error says which key is missing, unknown, or of another type.
+    /// Parses the table. The error names a key that is missing, unknown, or of another type.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
         self.table.clone().try_into().map_err(|error| error.message().trim().to_owned())
     }
@@ -51,7 +51,7 @@ pub(super) struct FileSettings {
 }
 
 impl FileSettings {
-    /// Reads a file. A missing file is an error only if it `must_exist`.
+    /// Reads a file. A missing file is an error only if `must_exist` is `true`.
     pub(super) fn read(path: PathBuf, must_exist: bool, settings: &'static [Setting]) -> Self {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -121,12 +121,12 @@ impl FileSettings {
         };
         // The parsed document has the lines, the plain one the values.
         let plain = toml::from_str::<toml::Table>(text).ok().and_then(|mut t| t.remove(key));
-        let places = value.get_ref().as_array();
-        let (Some(toml::Value::Array(tables)), Some(places)) = (plain, places) else {
+        let spans = value.get_ref().as_array();
+        let (Some(toml::Value::Array(tables)), Some(spans)) = (plain, spans) else {
             return self.refuse_tables(key, origin(value.span()));
         };
-        for (table, place) in tables.into_iter().zip(places.iter()) {
-            let origin = origin(place.span());
+        for (table, item) in tables.into_iter().zip(spans.iter()) {
+            let origin = origin(item.span());
             match table {
                 toml::Value::Table(table) => self.tables.push(FileTable { key, table, origin }),
                 _ => self.refuse_tables(key, origin),
@@ -145,7 +145,7 @@ impl FileSettings {
     }
 }
 
-/// Returns the value as a flag would have it: lists with commas, the rest as written.
+/// Returns the value in the form of a flag: a list with commas, any other value as written.
 fn scalar(text: &str, value: &Spanned<DeValue<'_>>) -> String {
     match value.get_ref() {
         DeValue::String(value) => value.to_string(),

@@ -5,7 +5,7 @@
 //! the first of these wins.
 //!
 //! A setting is declared once, in `settings.rs`. Its field in [`Config`], its flag, its variable, its
-//! key in the file, its help and its line in `callpark config` are made from there.
+//! key in the file, its help and its line in `callpark config` are generated from there.
 
 mod check;
 #[cfg(feature = "cli")]
@@ -86,7 +86,7 @@ impl Config {
     ///
     /// # Errors
     /// The file cannot be read, a name is unknown, a value is not one that the setting can have, or
-    /// settings exclude each other. The error names all that is wrong.
+    /// settings exclude each other. The error names all of these problems.
     pub fn load(options: LoadOptions) -> Result<Loaded, ConfigError> {
         let mut file = configuration_file(&options);
         let mut errors = std::mem::take(&mut file.errors);
@@ -119,7 +119,7 @@ impl Config {
         Ok(Loaded { config, rows, warnings, file: file.path })
     }
 
-    /// Checks a configuration that a program has made, as [`Config::load`] checks what it reads.
+    /// Checks a configuration that a program has built, as [`Config::load`] checks the sources.
     ///
     /// # Errors
     /// A value is out of its bounds, or settings exclude each other. The error names all of them.
@@ -142,7 +142,7 @@ impl Config {
                 key: key.clone(),
                 client_ca: self.tls_client_ca.clone(),
             })?),
-            // One without the other does not pass the checks.
+            // The checks refuse one without the other.
             _ => None,
         };
         Ok(ListenerOptions {

@@ -1,4 +1,4 @@
-//! The form of a setting, and the macro that makes the typed configuration from the table of them.
+//! The type of a setting, and the macro that generates `Config` from the table of settings.
 
 use std::ops::RangeInclusive;
 
@@ -20,7 +20,7 @@ pub struct Setting {
     pub variable: String,
     /// The name of the value in help: `FOLDER`.
     pub value_name: &'static str,
-    /// The heading in help under which it stands.
+    /// The heading of the setting in help.
     pub group: &'static str,
     /// The meaning, in one sentence or two.
     pub help: String,
@@ -62,7 +62,7 @@ pub struct Row {
     pub origin: Origin,
 }
 
-/// Returns what is wrong with a value, or `None` if it is within its bounds.
+/// Returns the reason why a value is out of its bounds, or `None` if it is within them.
 pub(super) fn out_of_bounds<T: Value + PartialOrd>(
     value: &T,
     bounds: RangeInclusive<T>,
@@ -85,11 +85,11 @@ pub(super) fn show_bounds<T: Value>(bounds: &RangeInclusive<T>) -> [String; 2] {
     [bounds.start().show(), bounds.end().show()]
 }
 
-/// Reads one setting after the other from all sources, and gathers the errors.
+/// Reads the settings one by one from all sources, and collects the errors.
 pub(super) struct Reader<'a> {
     /// The settings that are still to be read.
     pub(super) settings: std::slice::Iter<'static, Setting>,
-    /// Name and value of flags, the later one in force.
+    /// The names and values of flags. The last one of a name wins.
     pub(super) flags: &'a [(String, String)],
     pub(super) environment: &'a Environment,
     pub(super) file: &'a FileSettings,
@@ -98,12 +98,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads the next setting of the table. If its value is wrong, the error is noted and the
-    /// default stands in, so that the others can be checked.
+    /// Reads the next setting of the table. If its value is invalid, the error is recorded and the
+    /// default is used, so that the other settings can be checked.
     pub(super) fn next<T: Value>(&mut self, default: T, check: impl Fn(&T) -> Option<String>) -> T {
         let Some(setting) = self.settings.next() else { return default };
-        match self.given(setting) {
-            Some(given) => self.parse(setting, given, check).unwrap_or(default),
+        match self.source_of(setting) {
+            Some(source) => self.parse(setting, source, check).unwrap_or(default),
             None => {
                 let (name, value) = (setting.name.as_str(), default.show());
                 self.rows.push(Row { name, value, origin: Origin::Default });
@@ -112,15 +112,15 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads the next setting of the table, whose default depends on the machine: `None` if nothing
-    /// sets it, or if its value is wrong, which is noted.
+    /// Reads the next setting of the table, if its default depends on the machine. Returns `None` if
+    /// it is unset, or if its value is invalid, which is recorded.
     pub(super) fn next_derived<T: Value>(
         &mut self,
         check: impl Fn(&T) -> Option<String>,
     ) -> Option<T> {
         let setting = self.settings.next()?;
-        let given = self.given(setting)?;
-        self.parse(setting, given, check)
+        let source = self.source_of(setting)?;
+        self.parse(setting, source, check)
     }
 
     fn parse<T: Value>(
@@ -145,8 +145,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Returns the text that sets it: a flag before a variable, a variable before the file.
-    fn given(&mut self, setting: &'static Setting) -> Option<(String, Origin)> {
+    /// Returns the text of a setting and its source: a flag, else a variable, else the file.
+    fn source_of(&mut self, setting: &'static Setting) -> Option<(String, Origin)> {
         if let Some((_, value)) = self.flags.iter().rev().find(|(name, _)| *name == setting.name) {
             return Some((value.clone(), Origin::Flag(format!("--{}", setting.name))));
         }
@@ -168,9 +168,9 @@ impl Reader<'_> {
 /// Declares the settings: the struct `Config` with a field for each, its defaults, its reading from
 /// a [`Reader`], its checks, and the list of [`Setting`]s, all in the same order.
 ///
-/// A setting is `/// help`, then `key: Type = default, "VALUE NAME" in bounds;`. One whose default
-/// depends on the machine is `key: Type => function as "default in words", "VALUE NAME" in bounds;`:
-/// its field is an `Option`, which [`Config::derive`] fills in.
+/// A setting is `/// help`, then `key: Type = default, "VALUE NAME" in bounds;`. If the default depends
+/// on the machine, it is `key: Type => function as "description", "VALUE NAME" in bounds;`, and the
+/// field is an `Option`, which [`Config::derive`] fills in.
 macro_rules! settings {
     ($($group:literal { $(
         $(#[doc = $help:literal])+
@@ -179,8 +179,8 @@ macro_rules! settings {
     )+ })+) => {
         /// The settings of a server, its tools, and its agents.
         ///
-        /// A program makes one from [`Config::default`] and sets fields of it; [`Config::load`] reads
-        /// one from flags, variables and a file. Either is checked when a server is built from it.
+        /// A program starts with [`Config::default`] and sets fields; [`Config::load`] reads the settings
+        /// from flags, variables and a file. Both are checked when a server is built.
         #[derive(Debug, Clone, PartialEq)]
         pub struct Config {
             $($(
@@ -195,7 +195,7 @@ macro_rules! settings {
             /// MCP servers, one for each `[[mcp_servers]]` of the configuration file.
             #[cfg(feature = "mcp")]
             pub mcp_servers: Vec<$crate::mcp::ServerConfig>,
-            /// ModelRegistry, one for each `[[models]]` of the configuration file.
+            /// Models, one for each `[[models]]` of the configuration file.
             #[cfg(feature = "openai")]
             pub models: Vec<$crate::agent::ModelConfig>,
             /// Agents that speak ACP, one for each `[[agents]]` of the configuration file.
@@ -318,7 +318,7 @@ fn name(key: &str) -> &'static str {
     setting.map_or("", |setting| &setting.name)
 }
 
-/// Returns the row of a setting that has its default of this machine.
+/// Returns the row of a setting with a default that depends on the machine.
 pub(super) fn derived<T: Value>(key: &str, value: &T) -> Row {
     Row { name: name(key), value: value.show(), origin: Origin::Default }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::model::limits;
 
-/// An environment with a home folder that doesn't exist, and these variables.
+/// An environment with a home folder that does not exist, and these variables.
 fn environment(variables: &[(&str, &str)]) -> Environment {
     [("HOME", "/nowhere")].into_iter().chain(variables.iter().copied()).collect()
 }
@@ -164,7 +164,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 }
 
 #[test]
-fn what_is_printed_can_be_written_and_means_the_same() {
+fn printed_values_parse_to_the_same_value() {
     let first = load(&[], &[]);
     let flags: Vec<_> = first.rows.iter().map(|row| (row.name, row.value.as_str())).collect();
     let again = load(&flags, &[]);
@@ -199,7 +199,7 @@ fn values_of_the_file_may_be_numbers_booleans_and_lists() {
 }
 
 #[test]
-fn all_errors_are_reported_at_once_with_their_places() {
+fn all_errors_are_reported_at_once_with_their_positions() {
     let file = file("drain = \"soon\"\n  data-dir = \"/x\"\nmax_live_tasks = 5000\n");
     let error = Config::load(LoadOptions {
         config_file: Some(file.path.clone()),
@@ -245,7 +245,7 @@ fn the_file_of_the_user_is_read_where_xdg_says() {
 }
 
 #[test]
-fn the_errors_of_tools_are_reported_with_their_places_beside_all_others() {
+fn the_errors_of_tools_are_reported_with_their_positions_and_all_others() {
     let good = "[[tools]]\nname = 'a'\nargv = ['true']\ninput_schema = { type = 'object' }\n";
     let names = |file: &File| {
         let config = Config::load(file.options()).expect("a configuration").config;
@@ -330,7 +330,7 @@ fn without_a_home_the_data_dir_must_be_named() {
 }
 
 #[test]
-fn every_setting_has_what_help_needs() {
+fn every_setting_has_the_fields_that_help_needs() {
     for setting in settings() {
         assert!(setting.help.ends_with('.') && !setting.value_name.is_empty(), "{}", setting.name);
         assert_eq!(setting.is_switch, setting.name == "allow-remote-plaintext");

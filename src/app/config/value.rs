@@ -15,10 +15,10 @@ pub(super) trait Value: Sized {
     /// All values, or none if there are too many to list.
     const CHOICES: &[&str] = &[];
 
-    /// Reads a value. The error says what is expected.
+    /// Parses a value. The error names the expected form.
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// Writes the value as [`Value::parse`] reads it.
+    /// Returns the value as a text that [`Value::parse`] accepts.
     fn show(&self) -> String;
 }
 
@@ -50,17 +50,17 @@ const SIZE_UNITS: [(&str, u32); 4] =
     [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl ByteSize {
-    /// Creates a size of so many bytes.
+    /// Creates a size in bytes.
     pub const fn new(bytes: u32) -> Self {
         Self(bytes)
     }
 
-    /// Creates a size of so many KiB.
+    /// Creates a size in KiB.
     pub const fn kib(count: u32) -> Self {
         Self(count << 10)
     }
 
-    /// Creates a size of so many MiB.
+    /// Creates a size in MiB.
     pub const fn mib(count: u32) -> Self {
         Self(count << 20)
     }
@@ -213,7 +213,7 @@ impl<T: Value> Value for Option<T> {
 pub struct VariableName(String);
 
 impl VariableName {
-    /// Creates one from a text that is known to be a name.
+    /// Creates a name from a text that is known to be valid.
     pub(super) fn from_static(name: &'static str) -> Self {
         Self(name.to_owned())
     }
@@ -243,7 +243,7 @@ impl Value for VariableName {
 pub struct LogFilter(String);
 
 impl Default for LogFilter {
-    /// The level `info`, without what libraries say that only developers of callpark want.
+    /// The level `info`, without messages of libraries that concern only developers of callpark.
     fn default() -> Self {
         Self("info,refinery_core=warn,rmcp=off".to_owned())
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::telemetry::ConnectionRefusal;
 
-/// The count of connections, including those whose handshake is under way.
+/// A limit on the number of connections, including those whose handshake is under way.
 #[derive(Clone)]
 pub(super) struct Gate(Arc<Shared>);
 
@@ -16,7 +16,8 @@ struct Shared {
     counts: Mutex<Counts>,
 }
 
-/// GaugeGuard for a few instructions by the accept loop and by each connection that ends.
+/// The numbers of connections. The accept loop and each connection that ends lock them for a few
+/// instructions.
 #[derive(Default)]
 struct Counts {
     total: usize,
@@ -26,7 +27,7 @@ struct Counts {
 
 impl Shared {
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        // The counts are whole at every step: a panic elsewhere doesn't spoil them.
+        // The counts are consistent after every step, so a panic of another holder does no harm.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

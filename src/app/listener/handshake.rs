@@ -1,8 +1,8 @@
 //! The handshake: from an accepted socket to a connection that speaks HTTP/2.
 //!
-//! hyper waits for the first bytes of HTTP/2 without a deadline, and its keepalive begins after
-//! them: a silent peer would keep its socket forever. So they are read here, under one deadline
-//! with the TLS handshake.
+//! hyper waits for the first bytes of HTTP/2 without a deadline, and its keepalive starts after
+//! them, so a silent peer would keep its socket forever. They are read here, under the same deadline
+//! as the TLS handshake.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,8 +55,8 @@ async fn establish(
     mut stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
 ) -> Result<Io, ConnectionRefusal> {
-    // Small messages go out at once: a frame must not wait for the answer to the one before.
-    // This fails only on a closed socket, and so does the next read.
+    // Sends small messages at once, without waiting for the acknowledgement of the previous ones.
+    // This fails only on a closed socket, on which the next read fails, too.
     let _gone = stream.set_nodelay(true);
     let Some(config) = tls else {
         read_preface(&mut stream).await?;
@@ -65,9 +65,9 @@ async fn establish(
     let mut stream = TlsAcceptor::from(config).accept(stream).await.map_err(|error| {
         tracing::debug!(%error, "TLS handshake failed");
         match error.kind() {
-            // rustls wraps what is wrong with the handshake itself in this kind.
+            // rustls uses this kind for errors of the handshake itself.
             std::io::ErrorKind::InvalidData => ConnectionRefusal::Tls,
-            _ => ConnectionRefusal::HandshakeCut,
+            _ => ConnectionRefusal::HandshakeAborted,
         }
     })?;
     read_preface(&mut stream).await?;
@@ -80,7 +80,7 @@ async fn read_preface(stream: &mut (impl AsyncRead + Unpin)) -> Result<(), Conne
     let mut filled = 0;
     while filled < buffer.len() {
         match stream.read(&mut buffer[filled..]).await {
-            Ok(0) | Err(_) => return Err(ConnectionRefusal::HandshakeCut),
+            Ok(0) | Err(_) => return Err(ConnectionRefusal::HandshakeAborted),
             Ok(count) => filled += count,
         }
         if buffer[..filled] != PREFACE[..filled] {

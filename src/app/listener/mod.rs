@@ -32,8 +32,7 @@ use handshake::Handshake;
 pub(super) use bind::{BindError, bind};
 pub(super) use connection::Connection;
 
-/// The pause in accepting when the system is out of a resource, such as file descriptors, which others
-/// must have the time to release.
+/// The pause in accepting when the system has run out of a resource, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bounds of a listener, and its TLS.
@@ -104,7 +103,7 @@ impl Incoming {
         loop {
             match ready_some(self.handshakes.poll_join_next(cx)) {
                 Poll::Ready(Ok(Some(connection))) => return Poll::Ready(connection),
-                // Refused, and counted where it happened.
+                // The handshake failed and has counted its failure.
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Err(error)) => tracing::error!(%error, "a handshake panicked"),
                 Poll::Pending => return Poll::Pending,
@@ -198,7 +197,7 @@ impl Stream for Incoming {
             if !self.accept_round(cx) {
                 return Poll::Pending;
             }
-            // Once more: a new handshake must be polled, or its end would not wake this task.
+            // Loops, because a new handshake wakes this task only after it has been polled.
         }
     }
 }

@@ -105,7 +105,7 @@ async fn check_closed(client: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn what_the_handshake_read_is_read_again() {
+async fn bytes_of_the_handshake_are_read_again() {
     let mut server = start(options()).await;
     let mut client = server.connect().await;
     // The preface comes in two pieces, the second with more behind it.
@@ -147,7 +147,7 @@ async fn a_peer_that_does_not_speak_http2_is_closed_at_once() {
 }
 
 #[tokio::test]
-async fn a_connection_over_the_cap_is_closed_until_there_is_a_place() {
+async fn a_connection_over_the_cap_is_closed_until_there_is_a_slot() {
     let mut server = start(ListenerOptions { connections_max: 2, ..options() }).await;
     let _first = server.check_good_client().await;
     let second = server.check_good_client().await;
@@ -319,7 +319,7 @@ async fn tls_gives_a_connection_that_speaks_http2() {
 }
 
 #[tokio::test]
-async fn mutual_tls_tells_who_the_client_is() {
+async fn mutual_tls_identifies_the_client() {
     let certificates = certificates();
     let mut server = start(certificates.options(true)).await;
     let mut client = certificates.connect(server.address, true).await;

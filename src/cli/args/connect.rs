@@ -77,7 +77,7 @@ impl ConnectArgs {
         })
         .map_err(|error| misconfigured(&error))?;
         let (token, origin) = match (found.token, found.token_file) {
-            // The file is read again when it changes, as it does when a store is created anew.
+            // The file is read again when it changes, as it does when a store is created again.
             (Some(_), Some(path)) => (TokenSource::File(path.clone()), TokenOrigin::File(path)),
             (Some(token), None) => (TokenSource::Value(token), TokenOrigin::Variable),
             (None, Some(path)) => (TokenSource::None, TokenOrigin::MissingFile(path)),

@@ -75,12 +75,12 @@ async fn print(id: &str, answer: CancelResponse, out: &mut Out) -> Result<Exit, 
         out.json_line(&answer).await?;
         return Ok(exit);
     }
-    out.line(&format!("{id} {}", verdict(&answer))).await?;
+    out.line(&format!("{id} {}", outcome_phrase(&answer))).await?;
     Ok(exit)
 }
 
 /// Returns the effect of the request as a phrase.
-fn verdict(answer: &CancelResponse) -> String {
+fn outcome_phrase(answer: &CancelResponse) -> String {
     let CancelResponse { task, dry_run, still_running, replayed, .. } = answer;
     let task = task.as_ref();
     let summary = task.map(summary).unwrap_or_default();
@@ -108,19 +108,19 @@ mod tests {
 
     #[test]
     fn a_task_that_had_finished_keeps_its_result() {
-        assert_eq!(verdict(&answer(State::Succeeded)), "had already finished: succeeded");
+        assert_eq!(outcome_phrase(&answer(State::Succeeded)), "had already finished: succeeded");
         let again = CancelResponse { replayed: true, ..answer(State::Cancelled) };
-        assert_eq!(verdict(&again), "had already finished: cancelled");
+        assert_eq!(outcome_phrase(&again), "had already finished: cancelled");
     }
 
     #[test]
     fn an_unfinished_cancel_is_not_called_cancelled() {
-        assert_eq!(verdict(&answer(State::Cancelled)), "cancelled");
+        assert_eq!(outcome_phrase(&answer(State::Cancelled)), "cancelled");
         let slow = CancelResponse { still_running: true, ..answer(State::Cancelling) };
-        assert_eq!(verdict(&slow), "is being cancelled: cancelling");
+        assert_eq!(outcome_phrase(&slow), "is being cancelled: cancelling");
         let dry = CancelResponse { dry_run: true, ..answer(State::Cancelled) };
-        assert_eq!(verdict(&dry), "would be cancelled");
+        assert_eq!(outcome_phrase(&dry), "would be cancelled");
         let dry = CancelResponse { dry_run: true, ..answer(State::Succeeded) };
-        assert_eq!(verdict(&dry), "had already finished: succeeded");
+        assert_eq!(outcome_phrase(&dry), "had already finished: succeeded");
     }
 }

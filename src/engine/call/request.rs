@@ -29,7 +29,7 @@ pub struct CallRequest {
     pub on_disconnect: OnDisconnect,
     /// The ends of the call that lead to a follow-up.
     pub follow_up: FollowUpPolicy,
-    /// `true` if the call goes on when its session is closed.
+    /// `true` if the call continues when its session is closed.
     pub detached: bool,
     /// The maximum size of the output to keep, or `None` for as much as possible.
     pub max_output_bytes: Option<u64>,

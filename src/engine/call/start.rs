@@ -105,7 +105,7 @@ impl Calls {
             let session_id = session.id.to_string();
             return Err(Error::ToolNotAllowed { tool: name.clone(), session_id });
         }
-        let invalid = |faults: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), faults };
+        let invalid = |errors: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), errors };
         let schema_errors = found.check(arguments).err().unwrap_or_default();
         let of_session = (!session.working_directory.is_empty())
             .then(|| std::path::PathBuf::from(&session.working_directory));
@@ -114,12 +114,12 @@ impl Calls {
             environment: self.shared.options.environment.clone(),
         };
         // A path is reported once: by the schema, if both find it.
-        let is_new = |fault: &ArgumentFault| schema_errors.iter().all(|f| f.path != fault.path);
+        let is_new = |error: &ArgumentFault| schema_errors.iter().all(|f| f.path != error.path);
         match tool.prepare(arguments, &context) {
             Ok(work) if schema_errors.is_empty() => Ok(work),
             Ok(_) => Err(invalid(schema_errors)),
-            Err(faults) => {
-                let more: Vec<_> = faults.into_iter().filter(is_new).collect();
+            Err(errors) => {
+                let more: Vec<_> = errors.into_iter().filter(is_new).collect();
                 Err(invalid(schema_errors.into_iter().chain(more).collect()))
             }
         }

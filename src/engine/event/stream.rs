@@ -21,7 +21,7 @@ use crate::store::{EventPage, LogEvent};
 /// The treatment of requested events that have been trimmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum GapPolicy {
-    /// The stream reports the gap and goes on after it.
+    /// The stream reports the gap and continues after it.
     #[default]
     Signal,
     /// The stream ends with an error.
@@ -41,7 +41,7 @@ pub struct StreamQuery {
     pub stream_epoch: String,
     /// The kinds of events to return, or `None` for all kinds. An empty list returns no events.
     pub kinds: Option<Vec<PayloadKind>>,
-    /// `true` if the stream goes on once it has caught up.
+    /// `true` if the stream continues once it has caught up.
     pub follow: bool,
     /// The treatment of a gap.
     pub on_gap: GapPolicy,

@@ -84,7 +84,7 @@ impl Run {
         for output in keeper.finish() {
             self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
         }
-        let summary = OutputSummary { incomplete: report.output_cut, ..keeper.summary() };
+        let summary = OutputSummary { incomplete: report.output_incomplete, ..keeper.summary() };
         let StreamSummary { kept_bytes, dropped_bytes, .. } = summary.combined;
         self.shared.metrics.output(kept_bytes, dropped_bytes);
         let result = ToolResult {

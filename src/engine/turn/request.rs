@@ -40,13 +40,13 @@ pub struct TurnRequest {
     pub max_rounds: u32,
     /// The maximum number of attempts at one request to the model, or 0 for the default of 3.
     pub max_attempts: u32,
-    /// The behaviour if the session is running a turn.
+    /// The behavior if the session is running a turn.
     pub busy_policy: BusyPolicy,
     /// The id of the request, or `None` if it isn't idempotent.
     pub request: Option<RequestKey>,
     /// `true` if the turn is parked at once.
     pub background: bool,
-    /// The behaviour if the session has other tasks.
+    /// The behavior if the session has other tasks.
     pub concurrency: Concurrency,
     /// A description of the turn's purpose.
     pub description: String,

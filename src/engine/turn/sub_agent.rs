@@ -84,7 +84,7 @@ impl SubAgent {
         arguments: &Arguments,
     ) -> Result<Self, ModelVisibleResult> {
         let spec = &run.spec;
-        let invalid = |faults| Error::Arguments { tool: AGENT_TOOL.into(), faults };
+        let invalid = |errors| Error::Arguments { tool: AGENT_TOOL.into(), errors };
         check_arguments(tool, arguments).map_err(invalid)?;
         let request = turn_request(run, call, arguments).map_err(ModelVisibleResult::error)?;
         check_capacity(spec).await?;

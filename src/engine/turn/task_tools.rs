@@ -108,7 +108,7 @@ impl TaskTool {
         call: &ModelCall,
         arguments: &Arguments,
     ) -> Result<Self, Error> {
-        let invalid = |faults| Error::Arguments { tool: call.tool.clone(), faults };
+        let invalid = |errors| Error::Arguments { tool: call.tool.clone(), errors };
         Ok(Self {
             engine: spec.engine.clone(),
             principal: spec.principal.clone(),

@@ -65,7 +65,7 @@ struct Waiting {
 
 impl Sweeper {
     /// Kills all processes with the mark of a call, on a blocking thread, and sends those that
-    /// could not be killed. The sweep goes on if the receiver is dropped.
+    /// could not be killed. The sweep continues if the receiver is dropped.
     pub(super) fn sweep(
         self: &Arc<Self>,
         runtime: &Handle,

@@ -31,8 +31,8 @@ const LAST_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 static ORPHANS: OnceLock<Orphans> = OnceLock::new();
 
 /// Makes this program the parent of every descendant that loses its own, and reaps all of its
-/// children. Only for a program that starts no processes but those of calls, and waits for none: it
-/// would not learn how one of its own has ended.
+/// children. Only for a program that starts processes for calls only and waits for no others: their
+/// exit status would be lost.
 ///
 /// Call it once, early, on the main thread. It does nothing where the kernel does not list the
 /// children of a process (`CONFIG_PROC_CHILDREN`).
@@ -307,7 +307,7 @@ mod tests {
         }
     }
 
-    /// Longer than it takes to die.
+    /// Returns whether the child is still running after more time than a kill takes.
     fn stays(child: &mut Child) -> bool {
         thread::sleep(Duration::from_millis(100));
         child.try_wait().unwrap().is_none()
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn orphans_are_reaped_and_leaders_are_not() {
         // A thread of its own has no other children.
-        let story = || {
+        let scenario = || {
             let file = File::open("/proc/thread-self/children").unwrap();
             let mut children = Children::new(file);
             let (mut leader, leader_pid) = child(["false", ""]);
@@ -335,12 +335,12 @@ mod tests {
             alive.kill().unwrap();
             alive.wait().unwrap();
         };
-        thread::spawn(story).join().unwrap();
+        thread::spawn(scenario).join().unwrap();
     }
 
     #[test]
-    fn what_one_call_has_left_is_not_taken_for_anothers() {
-        let story = || {
+    fn orphans_of_one_call_are_not_attributed_to_another() {
+        let scenario = || {
             let file = File::open("/proc/thread-self/children").unwrap();
             let mut children = Children::new(file);
             let (this, other) = (CallId::random(), CallId::random());
@@ -364,6 +364,6 @@ mod tests {
             children.kill(&[this]);
             assert!(!alive.wait().unwrap().success());
         };
-        thread::spawn(story).join().unwrap();
+        thread::spawn(scenario).join().unwrap();
     }
 }

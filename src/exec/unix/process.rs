@@ -96,7 +96,7 @@ impl UnixProcess {
                 exit: Exit::Code(0),
                 stopped: false,
                 survivors: Vec::new(),
-                output_cut: false,
+                output_incomplete: false,
             },
         }
     }
@@ -137,11 +137,11 @@ impl UnixProcess {
 
     fn end_reading(&mut self, closed: bool) -> NextStep {
         if self.phase == ProcessPhase::Settling {
-            self.report.output_cut |= !closed;
+            self.report.output_incomplete |= !closed;
             return NextStep::End;
         }
         // A process that was stopped is read once more after the sweep.
-        self.report.output_cut = !closed && !self.report.stopped;
+        self.report.output_incomplete = !closed && !self.report.stopped;
         self.end_group();
         NextStep::Look
     }
@@ -178,7 +178,7 @@ impl UnixProcess {
         self.leader.signal_group(Signal::KILL);
         self.leader.reap();
         self.stdin = None;
-        if self.report.stopped || self.report.output_cut || self.may_have_left_more() {
+        if self.report.stopped || self.report.output_incomplete || self.may_have_left_more() {
             let runtime = &self.leader.reaper().runtime;
             self.sweep = Some(self.shared.sweeper.sweep(runtime, self.call_id));
             self.begin(ProcessPhase::Sweeping, None);

@@ -1,4 +1,4 @@
-//! The place for work that outlasts the process that it is about.
+//! The tasks that outlive the process that they are about.
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -9,6 +9,6 @@ use tokio_util::task::TaskTracker;
 pub(super) struct Reaper {
     pub(super) tasks: TaskTracker,
     pub(super) runtime: Handle,
-    /// Cancelled when nothing may be put off any more.
+    /// Cancelled when the tasks must no longer be delayed.
     pub(super) closing: CancellationToken,
 }

@@ -5,7 +5,7 @@ use super::super::{Cancel, Decision, Projection};
 use super::{cancel, park};
 use crate::model::{CallId, CancelCause, OnDisconnect, ParkReason, Timestamp};
 
-/// Parks or cancels the call, as it was requested. A parked call has no caller and goes on.
+/// Parks or cancels the call, as it was requested. A parked call has no caller and continues.
 pub(super) fn decide(
     projection: &Projection,
     call_id: CallId,

@@ -19,7 +19,7 @@ fn kill(world: &mut World, call: CallId) {
 }
 
 #[test]
-fn a_running_call_is_told_to_stop_and_ends_once_it_has() {
+fn a_running_call_is_asked_to_stop_and_ends_once_it_has() {
     let (mut world, call) = running();
     assert_eq!(world.cancel(call), Ok(Reply::Done));
     assert_eq!(world.state(call), State::Cancelling);
@@ -73,7 +73,7 @@ fn force_kills_at_once() {
 }
 
 #[test]
-fn force_kills_what_has_not_stopped_yet() {
+fn force_kills_calls_that_have_not_stopped_yet() {
     let (mut world, call) = running();
     let _ = world.cancel(call);
     kill(&mut world, call);

@@ -36,7 +36,7 @@ fn an_idle_session_closes_at_once() {
 }
 
 #[test]
-fn closing_stops_what_runs_and_ends_the_log_with_the_last_end() {
+fn closing_stops_running_calls_and_ends_the_log_with_the_last_end() {
     let mut world = World::new();
     let start = world.task("shell");
     let running = world.start(start);

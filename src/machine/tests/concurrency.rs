@@ -86,7 +86,7 @@ fn replace_runs_at_once_when_nothing_of_the_old_ones_has_to_stop() {
 }
 
 #[test]
-fn replace_without_a_place_looks_for_one_when_nothing_has_to_stop() {
+fn replace_acquires_a_slot_when_nothing_has_to_stop() {
     let mut world = World::new();
     let old = world.waiting_task("shell");
     let old = world.start(old);
@@ -108,7 +108,7 @@ fn replace_stops_the_old_ones_in_the_order_they_came() {
 }
 
 #[test]
-fn replace_sets_free_what_only_the_replaced_kept_waiting() {
+fn replace_unblocks_calls_that_only_the_replaced_ones_blocked() {
     let mut world = World::new();
     let exclusive = || CallPolicy { exclusive: true, ..CallPolicy::default() };
     for _ in 0..2 {

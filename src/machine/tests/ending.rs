@@ -87,7 +87,7 @@ fn a_tool_that_fails_has_a_result_and_a_reason() {
 }
 
 #[test]
-fn a_stop_that_nobody_asked_for_is_an_end_of_its_own() {
+fn a_stop_without_a_request_is_a_failure() {
     // The run reports a stop, but the log has no request to stop.
     let (mut world, call) = running();
     let _ = world.finish(call, exited(143), true);
@@ -206,7 +206,7 @@ fn a_call_without_an_idle_limit_has_no_clock_of_silence() {
 }
 
 #[test]
-fn what_comes_after_the_end_is_dropped() {
+fn output_after_the_end_is_dropped() {
     let (mut world, call) = running();
     world.succeed(call);
     for late in [output(call), progress(call), alive(call)] {

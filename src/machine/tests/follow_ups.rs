@@ -95,7 +95,7 @@ fn the_end_that_is_asked_for_gives_one_behind_it() {
 }
 
 #[test]
-fn one_has_it_and_the_second_who_comes_is_refused() {
+fn a_follow_up_has_one_lease_at_a_time() {
     let mut world = World::new();
     let id = ended(&mut world);
     let mine = lease("mine", &world);
@@ -216,7 +216,7 @@ fn a_claimed_one_is_not_delivered_by_another_turn() {
 }
 
 #[test]
-fn a_turn_that_a_prompt_interrupts_gives_back_what_it_told_of() {
+fn an_interrupted_turn_releases_its_follow_ups() {
     let mut world = with_agent();
     let id = ended(&mut world);
     let delivering = delivering(&mut world, id);
@@ -248,7 +248,7 @@ fn a_turn_that_is_lost_with_its_server_was_no_attempt() {
 }
 
 #[test]
-fn a_turn_that_somebody_cancels_is_not_begun_again() {
+fn a_cancelled_turn_is_not_started_again() {
     let mut world = with_agent();
     let id = ended(&mut world);
     let delivering = delivering(&mut world, id);
@@ -259,7 +259,7 @@ fn a_turn_that_somebody_cancels_is_not_begun_again() {
 }
 
 #[test]
-fn what_is_needless_is_suppressed_but_not_under_the_hands_of_who_has_it() {
+fn unneeded_follow_ups_are_suppressed_unless_they_are_leased() {
     let mut world = World::new();
     let cancelled = task(&mut world, FollowUpPolicy::OnFinish);
     world.cancel(cancelled).expect("stopped");

@@ -93,7 +93,7 @@ fn tasks_that_ignore_their_eviction_gather_up_to_twice_the_limit() {
 }
 
 #[test]
-fn a_task_on_its_way_out_leaves_its_place_to_the_next() {
+fn a_task_that_is_being_stopped_leaves_its_slot_to_the_next() {
     let (mut world, [first, second]) = full_of_tasks();
     let _ = world.cancel(first);
     let new = world.task("shell");

@@ -113,7 +113,7 @@ fn a_call_whose_caller_left_is_parked() {
 }
 
 #[test]
-fn a_call_that_nobody_else_wants_is_cancelled_when_its_caller_left() {
+fn a_call_without_other_waiters_is_cancelled_when_its_caller_left() {
     let mut world = World::new();
     let call = start_with_on_disconnect(&mut world, OnDisconnect::Cancel);
     disconnect(&mut world, call);

@@ -21,7 +21,7 @@ const TOOLS: [&str; 2] = ["shell", "deploy"];
 /// A random step. An [`Index`] picks the call that it applies to.
 #[derive(Debug, Clone)]
 enum Happening {
-    Start(Wishes),
+    Start(StartOptions),
     PlaceFound(Index),
     PlaceOffered(Index),
     Exit { process: Index, code: i32, by_itself: bool },
@@ -40,7 +40,7 @@ enum Happening {
 }
 
 #[derive(Debug, Clone)]
-struct Wishes {
+struct StartOptions {
     tool: &'static str,
     background: bool,
     concurrency: Concurrency,
@@ -48,7 +48,7 @@ struct Wishes {
     policy: CallPolicy,
 }
 
-fn wishes() -> impl Strategy<Value = Wishes> {
+fn start_options() -> impl Strategy<Value = StartOptions> {
     let concurrency = prop_oneof![
         3 => Just(Concurrency::Allow),
         1 => Just(Concurrency::Reject),
@@ -59,7 +59,7 @@ fn wishes() -> impl Strategy<Value = Wishes> {
     (how, policy()).prop_map(|((tool, background, concurrency, has_slot), policy)| {
         // Only a background start can say what is to become of the tasks that are there.
         let concurrency = if background { concurrency } else { Concurrency::Allow };
-        Wishes { tool, background, concurrency, has_slot, policy }
+        StartOptions { tool, background, concurrency, has_slot, policy }
     })
 }
 
@@ -86,7 +86,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     use Happening::*;
     let one = any::<Index>;
     prop_oneof![
-        12 => wishes().prop_map(Start),
+        12 => start_options().prop_map(Start),
         6 => one().prop_map(PlaceFound),
         1 => one().prop_map(PlaceOffered),
         6 => (one(), 0..2, any::<bool>())
@@ -133,7 +133,7 @@ impl Node {
 
     fn happens(&mut self, happening: Happening) {
         let command = match happening {
-            Happening::Start(wishes) => return self.start_as(wishes),
+            Happening::Start(start_options) => return self.start_as(start_options),
             Happening::PlaceFound(index) => {
                 if let Some(id) = pick(index, self.searching.iter().copied()) {
                     self.grant(id);
@@ -192,8 +192,8 @@ impl Node {
         self.any_call(index).map(|call_id| Command::Disconnect { call_id, reason })
     }
 
-    fn start_as(&mut self, wishes: Wishes) {
-        let Wishes { tool, background, concurrency, has_slot, policy } = wishes;
+    fn start_as(&mut self, start_options: StartOptions) {
+        let StartOptions { tool, background, concurrency, has_slot, policy } = start_options;
         let start = self.world.call(tool);
         self.start(Start { background, concurrency, has_slot, policy, ..start });
     }

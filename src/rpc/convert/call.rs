@@ -68,7 +68,7 @@ pub(crate) fn start_request(
     fields.finish(work)
 }
 
-/// Refuses what means nothing for work that has no caller from the start.
+/// Refuses the options of foreground calls for work that starts in the background.
 fn foreground_only(
     fields: &mut FieldReader,
     path: &str,

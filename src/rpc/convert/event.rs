@@ -84,7 +84,7 @@ impl EventCodec for WireCodec {
     }
 }
 
-/// The fields of a stored event that place it in a turn. The others are skipped.
+/// The fields of a stored event that assign it to a call or a turn. The others are not decoded.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Header {
     #[prost(string, tag = "5")]
@@ -98,8 +98,8 @@ struct Header {
 /// The size of an encoded result in an event, in bytes. The rest of an event is much smaller.
 const EVENT_RESULT_BYTES_MAX: usize = EVENT_BYTES_MAX - 32 * 1024;
 
-/// Returns the event without what makes it larger than an event may be. Arguments and results can take
-/// several times as much room as messages as they do as JSON.
+/// Removes arguments or results from an event that is larger than an event may be. They can take
+/// several times as many bytes in this encoding as in JSON.
 fn bounded(mut event: v1::SessionEvent) -> v1::SessionEvent {
     if event.encoded_len() <= EVENT_BYTES_MAX {
         return event;

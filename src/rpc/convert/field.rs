@@ -51,7 +51,7 @@ impl ViolationReason {
 pub(crate) struct InvalidRequest(pub(crate) Vec<Violation>);
 
 impl InvalidRequest {
-    /// Returns an invalid request whose body as a whole is the violation.
+    /// Creates an error about the request as a whole.
     pub(crate) fn whole(reason: ViolationReason, description: String) -> Self {
         Self(vec![Violation { field: "request".into(), reason, description }])
     }
@@ -215,7 +215,7 @@ impl FieldReader {
         Some(span)
     }
 
-    /// Reads the time to wait: the default where it is unset, clamped rather than refused.
+    /// Reads the time to wait, or the default if it is unset. A value out of bounds is clamped.
     pub(crate) fn wait(
         wait: Option<prost_types::Duration>,
         default_seconds: u64,
@@ -224,7 +224,6 @@ impl FieldReader {
         let max = Duration::from_secs(seconds_max);
         match wait {
             None => Duration::from_secs(default_seconds),
-            // Negative values are clamped, too.
             Some(wait) if wait.seconds < 0 || wait.nanos < 0 => Duration::ZERO,
             Some(wait) => exact_span(wait).unwrap_or(max).min(max),
         }
@@ -279,7 +278,7 @@ impl FieldReader {
         Some(RequestKey { id, fingerprint: fingerprint.0 })
     }
 
-    /// Reads a value of an enum that must be known and set, as in a filter.
+    /// Reads a value of an enum that must be set and known, as in a filter.
     pub(crate) fn known<E, T>(
         &mut self,
         field: &str,
@@ -318,8 +317,8 @@ fn exact_span(span: prost_types::Duration) -> Option<Duration> {
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Returns the digest of a request whose id has been removed; none without an id. Maps are encoded in the
-    /// order of their keys, so that equal requests have equal digests.
+    /// Returns the digest of a request from which its id has been removed, or [`Self::none`] if the id
+    /// is empty. Maps are encoded in the order of their keys, so equal requests have equal digests.
     pub(crate) fn of(method: &str, request: &impl prost::Message, request_id: &str) -> Self {
         if request_id.is_empty() {
             return Self::none();

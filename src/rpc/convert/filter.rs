@@ -1,4 +1,5 @@
-//! Queries of lists, from the wire. Each comes with the digest that its page tokens are bound to.
+//! Conversions of list requests to queries. Each query comes with the digest that its page tokens are
+//! bound to.
 
 use callpark_proto::v1;
 
@@ -74,8 +75,7 @@ pub(crate) struct PageQuery<C> {
     pub(crate) filters: String,
 }
 
-/// Returns the query of a ListTools, and whether the schemas are wanted. Its cursor is the name of the
-/// last tool.
+/// Returns the query of a ListTools, and the requested view. The cursor is the name of the last tool.
 pub(crate) fn list_tools_query(
     request: v1::ListToolsRequest,
 ) -> Result<(PageQuery<String>, ToolView), PageError> {
@@ -102,7 +102,7 @@ pub(crate) enum ToolView {
     Full,
 }
 
-/// Returns the query of a ListMessages. Its cursor is the number of the last message.
+/// Returns the query of a ListMessages. The cursor is the number of the last message.
 pub(crate) fn list_messages_query(
     request: v1::ListMessagesRequest,
 ) -> Result<(SessionId, PageQuery<u64>), PageError> {

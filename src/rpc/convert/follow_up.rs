@@ -1,4 +1,4 @@
-//! Follow-ups.
+//! Conversions of follow-ups, their events, and the requests about them.
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ pub(crate) fn leased_follow_up(
 
 /// Returns the query of a ListFollowUps, with the digest that its page tokens are bound to.
 pub(crate) fn follow_ups_query(
-    who: &Principal,
+    principal: &Principal,
     request: v1::ListFollowUpsRequest,
 ) -> Result<(FollowUpQuery, String), PageError> {
     let filter =
@@ -154,7 +154,7 @@ pub(crate) fn follow_ups_query(
     let mut fields = FieldReader::default();
     let v1::ListFollowUpsRequest { session_id, states, page_size, page_token } = request;
     let query = FollowUpQuery {
-        tenant: who.tenant.clone(),
+        tenant: principal.tenant.clone(),
         session_id: fields.session_id("session_id", &session_id),
         states: states
             .iter()

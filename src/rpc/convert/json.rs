@@ -1,4 +1,4 @@
-//! JSON values, which the wire has as messages.
+//! Conversions between JSON and the messages of `google.protobuf` that represent it.
 
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Number, Value as Json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value as Json};
 use super::{FieldReader, ViolationReason};
 use crate::model::limits::ARGUMENTS_DEPTH_MAX;
 
-/// A JSON object, from the wire.
+/// Converts a struct to a JSON object. Values that JSON cannot represent are violations.
 pub(crate) fn map_from_struct(
     fields: &mut FieldReader,
     path: &str,
@@ -24,7 +24,7 @@ fn object(fields: &mut FieldReader, path: &str, value: Struct, depth: usize) -> 
     value.fields.into_iter().map(member).collect()
 }
 
-/// A value inside a container of this depth; the arguments themselves have depth 1.
+/// Converts a value inside a container of this depth. The outermost container has depth 1.
 fn json(fields: &mut FieldReader, path: &str, value: Value, depth: usize) -> Json {
     let is_container = matches!(value.kind, Some(Kind::StructValue(_) | Kind::ListValue(_)));
     if is_container && depth >= ARGUMENTS_DEPTH_MAX {
@@ -53,7 +53,8 @@ fn json(fields: &mut FieldReader, path: &str, value: Value, depth: usize) -> Jso
     }
 }
 
-/// A whole number as such, for tools that count with it.
+/// Converts a number, or returns `None` if it is not finite. A whole number becomes an integer, as
+/// tools may require one.
 fn exact_number(number: f64) -> Option<Number> {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     if number.fract() == 0.0 && number.abs() <= EXACT_MAX {
@@ -63,12 +64,12 @@ fn exact_number(number: f64) -> Option<Number> {
     Number::from_f64(number)
 }
 
-/// A JSON object, for the wire.
+/// Converts a JSON object to a struct.
 pub(crate) fn struct_from_map(map: Map<String, Json>) -> Struct {
     Struct { fields: map.into_iter().map(|(key, value)| (key, value_from_json(value))).collect() }
 }
 
-/// A JSON value, for the wire.
+/// Converts a JSON value.
 pub(crate) fn value_from_json(json: Json) -> Value {
     let kind = match json {
         Json::Null => Kind::NullValue(0),
@@ -87,35 +88,35 @@ pub(crate) fn value_from_json(json: Json) -> Value {
 mod tests {
     use super::*;
 
-    fn back_and_forth(json: Json) -> Json {
+    fn round_trip(json: Json) -> Json {
         let mut fields = FieldReader::default();
         let Json::Object(map) = json else { panic!("an object") };
         let map = map_from_struct(&mut fields, "arguments", struct_from_map(map));
-        fields.finish(Json::Object(map)).expect("no faults")
+        fields.finish(Json::Object(map)).expect("no violations")
     }
 
     #[test]
-    fn json_comes_back_as_it_went() {
+    fn json_survives_a_round_trip() {
         let json = serde_json::json!({
             "text": "a", "number": 3, "fraction": 0.5, "null": null, "list": [1, [true], {}],
         });
-        assert_eq!(back_and_forth(json.clone()), json);
+        assert_eq!(round_trip(json.clone()), json);
     }
 
     #[test]
-    fn numbers_that_json_does_not_have_are_named() {
+    fn numbers_that_json_does_not_have_are_violations() {
         let mut fields = FieldReader::default();
         let value = Struct {
             fields: [("a".into(), Value { kind: Some(Kind::NumberValue(f64::NAN)) })].into(),
         };
         map_from_struct(&mut fields, "arguments", value);
-        let faults = fields.finish(()).unwrap_err().0;
-        assert_eq!(faults.len(), 1);
-        assert_eq!(faults[0].field, "arguments.a");
+        let violations = fields.finish(()).unwrap_err().0;
+        assert_eq!(violations.len(), 1);
+        assert_eq!(violations[0].field, "arguments.a");
     }
 
     #[test]
-    fn what_is_nested_too_deep_is_named_once() {
+    fn a_value_that_is_nested_too_deep_is_one_violation() {
         let mut json = serde_json::json!({});
         for _ in 0..ARGUMENTS_DEPTH_MAX {
             json = serde_json::json!({ "a": json });

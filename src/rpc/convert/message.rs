@@ -1,4 +1,4 @@
-//! Messages of a session's history.
+//! Conversions of the messages in the history of a session.
 
 use callpark_proto::v1;
 
@@ -6,7 +6,7 @@ use super::tool::{content, signed};
 use crate::model::limits::PAGE_BYTES_MAX;
 use crate::model::{Content, ContentKind, Image, Message, ModelCall, Origin};
 
-/// Converts the message with this number.
+/// Converts a message and its number.
 pub(crate) fn message((number, message): (u64, Message)) -> v1::Message {
     let mut converted = v1::Message { number: signed(number), ..v1::Message::default() };
     let parts = match message {

@@ -17,7 +17,7 @@ struct Token<C> {
     filters: String,
 }
 
-/// The reason for which a request for a page was refused.
+/// An error in a request for a page.
 pub(crate) enum PageError {
     Invalid(InvalidRequest),
     Token,
@@ -29,7 +29,7 @@ impl From<InvalidRequest> for PageError {
     }
 }
 
-/// Returns a digest of the filters of a request, whose size and token of the page must be unset.
+/// Returns a digest of the filters of a request. Its page size and page token must be unset.
 pub(super) fn digest(filters: &impl prost::Message) -> String {
     let digest = sha2::Sha256::digest(filters.encode_to_vec());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -62,7 +62,7 @@ where
     let bytes = bytes.map_err(|_| PageError::Token)?;
     let Token { cursor, .. }: Token<C> =
         serde_json::from_slice(&bytes).map_err(|_| PageError::Token)?;
-    // Other filters, and any other spelling of the same cursor, give another text.
+    // The comparison refuses tokens of other filters, and any other encoding of the same cursor.
     let expected = encode_token(cursor.clone(), filters.to_owned());
     if expected == text { Ok(Some(cursor)) } else { Err(PageError::Token) }
 }

@@ -1,4 +1,4 @@
-//! Sessions, and requests for their events.
+//! Conversions of sessions and of the requests about them.
 
 use std::collections::BTreeSet;
 
@@ -239,7 +239,7 @@ fn session_event_kinds(
             Ok(kind) => kinds.extend(stored_kind(kind)),
         }
     }
-    // A filter of kinds that are never stored lets nothing through, unlike no filter.
+    // A filter that names only kinds that are never stored matches nothing. No filter matches all.
     (!numbers.is_empty()).then_some(kinds)
 }
 

@@ -1,4 +1,4 @@
-//! Background tasks.
+//! Conversions of background tasks.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ fn cancellation(cancellation: Cancellation) -> v1::Cancellation {
     }
 }
 
-/// Converts the failure of a call without a result to an error with its reason.
+/// Converts the failure of a call that has no result.
 pub(super) fn failure(failure: Failure) -> google::rpc::Status {
     let (code, reason) = match failure.code {
         FailureCode::HostLost => (tonic::Code::Unavailable, ErrorReason::ServerLost),
@@ -117,7 +117,7 @@ pub(crate) fn task(call: Call, now: Timestamp) -> v1::Task {
     task_with_summary(call, None, now)
 }
 
-/// Converts a task, with the amount of output of a running one.
+/// Converts a task. `summary` is the amount of output of a running one.
 pub(crate) fn task_with_summary(
     call: Call,
     summary: Option<OutputSummary>,
@@ -169,8 +169,8 @@ pub(crate) fn task_with_summary(
     }
 }
 
-/// A task for a list, for the wire: without the content of its result unless that is short, so
-/// that a page of a thousand tasks fits into one answer.
+/// Converts a task for a list. The content of its result is left out unless it is short, so that a
+/// page of a thousand tasks fits into one answer.
 pub(crate) fn summary_task(mut call: Call, now: Timestamp) -> v1::Task {
     if let Some(Outcome::Result(result)) = &mut call.outcome {
         let size: usize = result.content.iter().map(|content| content.kind.size_bytes()).sum();

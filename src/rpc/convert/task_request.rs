@@ -1,4 +1,4 @@
-//! Questions and orders about background tasks.
+//! Requests about background tasks.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) fn wait_span(wait: Option<prost_types::Duration>) -> Duration {
     FieldReader::wait(wait, WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX)
 }
 
-/// The ids of a WaitMany, each once, in the order of the question.
+/// Reads the ids of a WaitMany and removes duplicates, in the order of the request.
 pub(crate) fn many_ids(fields: &mut FieldReader, texts: &[String]) -> Vec<CallId> {
     if texts.is_empty() || texts.len() > WAIT_MANY_TASKS_MAX {
         let count = texts.len();

@@ -1,4 +1,4 @@
-//! Tools and results.
+//! Conversions of tools and results.
 
 use callpark_proto::v1;
 
@@ -37,7 +37,7 @@ pub(crate) fn summary_tool(summary: Tool) -> v1::Tool {
     tool(Tool { input_schema: serde_json::Value::Null, output_schema: None, ..summary })
 }
 
-/// Converts a provider that offers no tools now.
+/// Converts a provider that offers no tools at the moment.
 pub(crate) fn unavailable(unavailable: ProviderUnavailable) -> v1::UnavailableSource {
     let ProviderUnavailable { provider, reason } = unavailable;
     let origin = v1::ToolOrigin::McpServer.into();
@@ -138,7 +138,7 @@ pub(crate) fn tool_result(result: ToolResult, end_reason: Option<EndReason>) -> 
 }
 
 /// Converts the outcome of a call that ended in the foreground, or returns `None` if there is none. A
-/// call that was lost is a failed result: an error that may be retried would repeat for ever.
+/// call that was lost becomes a failed result: clients would repeat a retryable error forever.
 pub(crate) fn foreground_result(call: Call) -> Option<v1::ToolResult> {
     let reason = call.end_reason();
     Some(match call.outcome? {

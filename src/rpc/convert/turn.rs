@@ -1,4 +1,4 @@
-//! Turns and their events.
+//! Conversions of turns and their events.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Bodies that are watched: a request's for its time, an answer's for its end.
+//! Wrappers of bodies: a time limit for a request, and a count for a response.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,8 +13,8 @@ use tonic::{Code, Status};
 use crate::rpc::convert::{InvalidRequest, ViolationReason};
 use crate::telemetry::{GaugeGuard, Metrics};
 
-/// A request's body that must have arrived after a while: a caller that sends a byte a second
-/// holds no handler for ever.
+/// The body of a request, with a limit on the time until it has arrived. Otherwise a caller that
+/// sends a byte a second would keep a handler waiting forever.
 pub(super) struct TimedBody {
     body: Body,
     timeout: Duration,
@@ -38,7 +38,7 @@ impl http_body::Body for TimedBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame);
         }
-        // Most bodies are there with their head: only one that isn't costs a timer.
+        // Most bodies arrive together with their head and need no timer.
         let timeout = self.timeout;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(sleep.as_mut().poll(cx));
@@ -56,38 +56,39 @@ impl http_body::Body for TimedBody {
     }
 }
 
-/// Counts a request once, when its answer has ended or its caller has gone.
-pub(super) struct Ending {
+/// Records the outcome of a request when it is dropped: when the response has ended or the caller
+/// has disconnected.
+pub(super) struct OutcomeRecorder {
     metrics: Metrics,
     method: String,
-    began: Instant,
+    start: Instant,
     code: Option<Code>,
     span: tracing::Span,
     _stream: Option<GaugeGuard>,
 }
 
-impl Ending {
-    /// A request that begins now, told of in this span.
+impl OutcomeRecorder {
+    /// Creates a recorder for a request that starts now. Its outcome is logged in `span`.
     pub(super) fn new(
         metrics: Metrics,
         method: String,
         span: tracing::Span,
         stream: Option<GaugeGuard>,
     ) -> Self {
-        Self { metrics, method, began: Instant::now(), code: None, span, _stream: stream }
+        Self { metrics, method, start: Instant::now(), code: None, span, _stream: stream }
     }
 
-    /// The answer ended with this code.
-    pub(super) fn ended(&mut self, code: Code) {
+    /// Sets the code with which the response ended.
+    pub(super) fn set_code(&mut self, code: Code) {
         self.code = Some(code);
     }
 }
 
-impl Drop for Ending {
+impl Drop for OutcomeRecorder {
     fn drop(&mut self) {
-        // Without an end the caller has gone, or its connection.
+        // Without a code, the caller or its connection has gone.
         let code = self.code.unwrap_or(Code::Cancelled);
-        let elapsed = self.began.elapsed();
+        let elapsed = self.start.elapsed();
         self.metrics.rpc(&self.method).finished(code as i32, elapsed);
         if code != Code::Ok {
             let _in_span = self.span.enter();
@@ -96,19 +97,19 @@ impl Drop for Ending {
     }
 }
 
-/// An answer's body that knows how it ended.
-pub(super) struct EndingBody {
+/// The body of a response, which reports the code in its trailers to a recorder.
+pub(super) struct RecordedBody {
     body: Body,
-    ending: Ending,
+    recorder: OutcomeRecorder,
 }
 
-impl EndingBody {
-    pub(super) fn new(body: Body, ending: Ending) -> Self {
-        Self { body, ending }
+impl RecordedBody {
+    pub(super) fn new(body: Body, recorder: OutcomeRecorder) -> Self {
+        Self { body, recorder }
     }
 }
 
-impl http_body::Body for EndingBody {
+impl http_body::Body for RecordedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -120,7 +121,7 @@ impl http_body::Body for EndingBody {
         if let Some(Ok(frame)) = &frame
             && let Some(status) = frame.trailers_ref().and_then(Status::from_header_map)
         {
-            self.ending.ended(status.code());
+            self.recorder.set_code(status.code());
         }
         Poll::Ready(frame)
     }

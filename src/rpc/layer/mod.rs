@@ -1,8 +1,8 @@
-//! What stands before every request: who is calling, what the request is called in the logs, how
-//! long its body may take, and how it ended.
+//! The layer around every request: authentication, a request id for the logs, a time limit for the
+//! body, and metrics of the outcome.
 
 mod body;
-mod normal;
+mod reason;
 mod request;
 
 use std::collections::HashSet;
@@ -17,24 +17,24 @@ use crate::telemetry::Metrics;
 
 pub use request::RequestService;
 
-/// The methods of reflection, whose requests are streams.
+/// The methods of reflection. Their requests are streams.
 const REFLECTION: [&str; 2] = [
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// What the layer works with.
+/// The options of the layer.
 #[derive(Clone)]
 pub struct RequestOptions {
-    /// Who a caller is.
+    /// Verifies the credentials of callers.
     pub verifier: Arc<dyn Verifier>,
-    /// Counters.
+    /// The metrics of the server.
     pub metrics: Metrics,
-    /// How long the body of a request may take.
+    /// The time that the body of a request may take to arrive.
     pub read_timeout: Duration,
 }
 
-/// Stands before all services.
+/// The layer around all services.
 #[derive(Clone)]
 pub struct RequestLayer {
     shared: Arc<Shared>,
@@ -44,12 +44,12 @@ struct Shared {
     options: RequestOptions,
     /// Methods whose answer is a stream, as `package.Service/Method`.
     streams: HashSet<String>,
-    /// Methods whose request is a stream, and so takes as long as it likes.
+    /// Methods whose request is a stream. `read_timeout` does not apply to them.
     request_streams: HashSet<String>,
 }
 
 impl RequestLayer {
-    /// A layer with these parts.
+    /// Creates a layer with these options.
     pub fn new(options: RequestOptions) -> Self {
         let methods = super::method_kinds();
         let pick = |choose: fn(&super::MethodKind) -> bool| {
@@ -70,12 +70,12 @@ impl<S> tower::Layer<S> for RequestLayer {
     }
 }
 
-/// Health and the schema are for everybody who can connect: probes and tools have no token.
+/// Returns whether a method needs no credentials. Probes and schema tools have no token.
 fn is_open(path: &str) -> bool {
     path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.")
 }
 
-/// Who sends this request.
+/// Returns the principal that sent the request.
 pub(crate) fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
     let principal = request.extensions().get::<Principal>();
     principal.cloned().ok_or_else(|| Status::from(AuthError::Missing))

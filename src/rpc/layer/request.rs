@@ -1,4 +1,4 @@
-//! One request through the layer.
+//! The path of one request through the layer.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,20 +15,21 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
 
-use super::body::{Ending, EndingBody, TimedBody};
-use super::normal::normalise;
+use super::body::{OutcomeRecorder, RecordedBody, TimedBody};
+use super::reason::add_reason;
 use super::{Shared, is_open};
 use crate::engine::Error;
 use crate::rpc::deadline::Deadline;
 use crate::rpc::status::status;
 
-/// The header that names a request in the logs; made where the caller has none.
+/// The header with the id of a request in the logs. The server generates one if the caller sends
+/// none.
 const REQUEST_ID: &str = "x-request-id";
 
-/// How the content type of every gRPC request begins.
-const GRPC: &[u8] = b"application/grpc";
+/// The prefix of the content type of every gRPC request.
+const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 
-/// The longest request id that is taken over from a caller, in bytes.
+/// The longest request id that is accepted from a caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// All services, behind the layer.
@@ -61,36 +62,35 @@ where
             return Box::pin(std::future::ready(Ok(refusal)));
         }
         let admitted = self.admit(&mut request, &method);
-        // The service that was polled ready answers; its clone waits for the next request.
+        // Only the service that was polled is ready. Its clone takes the next request.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let span = tracing::info_span!("rpc", method, request_id = request_id.to_str().ok());
-        let ending = self.ending(&method, span.clone());
+        let recorder = self.recorder(&method, span.clone());
         let answer = async move {
             let response = match admitted {
                 Ok(()) => {
-                    let last_call = request.extensions().get().map(Deadline::last_call);
+                    let abort_at = request.extensions().get().map(Deadline::abort_at);
                     let handler = AssertUnwindSafe(inner.call(request)).catch_unwind();
-                    in_time(std::pin::pin!(handler.map(answer)), last_call).await
+                    abort_late(std::pin::pin!(handler.map(answer)), abort_at).await
                 }
                 Err(status) => status.into_http(),
             };
-            let response = normalise(&method, response);
-            Ok(finish(response, request_id, ending))
+            let response = add_reason(&method, response);
+            Ok(finish(response, request_id, recorder))
         };
         Box::pin(answer.instrument(span))
     }
 }
 
 impl<S> RequestService<S> {
-    fn ending(&self, method: &str, span: tracing::Span) -> Ending {
+    fn recorder(&self, method: &str, span: tracing::Span) -> OutcomeRecorder {
         let metrics = &self.shared.options.metrics;
         let stream = self.shared.streams.contains(method).then(|| metrics.open_stream());
-        Ending::new(metrics.clone(), method.to_owned(), span, stream)
+        OutcomeRecorder::new(metrics.clone(), method.to_owned(), span, stream)
     }
 
-    /// Puts into the request who sends it and when it must be answered, or says why it may not
-    /// go on.
+    /// Authenticates the request and adds its principal and its deadline to its extensions.
     fn admit(&self, request: &mut Request<Body>, method: &str) -> Result<(), Status> {
         let options = &self.shared.options;
         if !is_open(request.uri().path()) {
@@ -111,8 +111,8 @@ impl<S> RequestService<S> {
     }
 }
 
-/// The answer to what isn't gRPC, as gRPC asks for. It is also what keeps a web page from sending
-/// requests through a browser, which may send plain text to anybody without asking first.
+/// Returns the response to a request that is not gRPC, or `None` if it is gRPC. The check also stops
+/// web pages: a browser lets a page send plain text to any server without a CORS preflight.
 fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
     let mut refusal = Response::new(Body::empty());
     if request.method() != Method::POST {
@@ -121,7 +121,7 @@ fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
         return Some(refusal);
     }
     let content_type = request.headers().get(http::header::CONTENT_TYPE);
-    let subtype = content_type.and_then(|value| value.as_bytes().strip_prefix(GRPC));
+    let subtype = content_type.and_then(|value| value.as_bytes().strip_prefix(GRPC_CONTENT_TYPE));
     match subtype {
         Some([] | [b'+' | b';', ..]) => None,
         _ => {
@@ -131,18 +131,18 @@ fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
     }
 }
 
-/// The answer, or that there was none before the caller's deadline. tonic cuts such a handler too,
-/// later and without a reason.
-async fn in_time(
+/// Returns the answer, or DEADLINE_EXCEEDED if there is none at `abort_at`. tonic would abort the
+/// handler too, but later and without a reason.
+async fn abort_late(
     answer: Pin<&mut impl Future<Output = Response<Body>>>,
-    last_call: Option<Instant>,
+    abort_at: Option<Instant>,
 ) -> Response<Body> {
-    let Some(last_call) = last_call else { return answer.await };
-    let answer = tokio::time::timeout_at(last_call, answer).await;
+    let Some(abort_at) = abort_at else { return answer.await };
+    let answer = tokio::time::timeout_at(abort_at, answer).await;
     answer.unwrap_or_else(|_| Status::from(Error::DeadlineExceeded).into_http())
 }
 
-/// The answer of a handler. One that panics is our defect, and the connection lives on.
+/// Returns the response of a handler, or INTERNAL if it panicked. The connection stays open.
 fn answer(handled: std::thread::Result<Result<Response<Body>, Infallible>>) -> Response<Body> {
     match handled {
         Ok(Ok(response)) => response,
@@ -155,14 +155,18 @@ fn answer(handled: std::thread::Result<Result<Response<Body>, Infallible>>) -> R
     }
 }
 
-/// Names the answer, and counts it when it has been sent.
-fn finish(response: Response<Body>, request_id: HeaderValue, mut ending: Ending) -> Response<Body> {
+/// Adds the request id to the response, and records the outcome when its body has been sent.
+fn finish(
+    response: Response<Body>,
+    request_id: HeaderValue,
+    mut recorder: OutcomeRecorder,
+) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     head.headers.insert(REQUEST_ID, request_id);
     if let Some(status) = Status::from_header_map(&head.headers) {
-        ending.ended(status.code());
+        recorder.set_code(status.code());
     }
-    Response::from_parts(head, Body::new(EndingBody::new(body, ending)))
+    Response::from_parts(head, Body::new(RecordedBody::new(body, recorder)))
 }
 
 fn request_id(headers: &HeaderMap) -> HeaderValue {

@@ -45,7 +45,7 @@ fn followed(log: &SessionWriter, head: u64) -> Tails {
 }
 
 #[test]
-fn who_has_come_to_the_head_reads_what_follows_from_memory() {
+fn a_reader_at_the_head_reads_new_events_from_memory() {
     let log = SessionWriter::new(0);
     let tails = followed(&log, 3);
     assert_eq!(sequences(tails.read(&query(log.id(), 3))), Some(vec![]));
@@ -90,7 +90,7 @@ fn an_append_that_began_before_its_log_was_followed_makes_it_forgotten() {
 }
 
 #[test]
-fn what_came_before_a_log_was_followed_is_asked_of_the_store() {
+fn events_before_the_tail_are_read_from_the_store() {
     let log = SessionWriter::new(0);
     let tails = followed(&log, 3);
     for (after, known) in [(0, None), (2, None), (3, Some(vec![]))] {
@@ -99,7 +99,7 @@ fn what_came_before_a_log_was_followed_is_asked_of_the_store() {
 }
 
 #[test]
-fn filters_leave_out_what_does_not_match() {
+fn filters_omit_rows_that_do_not_match() {
     let log = SessionWriter::new(0);
     let tails = followed(&log, 1);
     let (kind, call_id) = (PayloadKind::ToolOutput, Some(CallId::random()));
@@ -119,7 +119,7 @@ fn filters_leave_out_what_does_not_match() {
 }
 
 #[test]
-fn a_tail_is_bounded_and_ends_when_nobody_reads_it() {
+fn a_tail_is_bounded_and_ends_without_readers() {
     let log = SessionWriter::new(0);
     let tails = followed(&log, 1);
     let most = RECENT_LOG_EVENTS_MAX as u64;
@@ -143,7 +143,7 @@ async fn the_record_of_a_call_is_never_older_than_what_was_read() {
     let calls = CallCache::default();
     let under_way = calls.begin(&Append { calls: vec![call.clone()], ..log.append() });
     assert_eq!(calls.get(call.id), None);
-    // What expired meanwhile doesn't come back.
+    // Records that expired in between are not cached again.
     calls.clear();
     under_way.complete();
     assert_eq!(calls.get(call.id), None);
@@ -238,7 +238,7 @@ async fn the_end_of_a_log_that_another_has_read_is_brought_up_to_now() {
 
 /// The first caller may be the body of a response whose client does not read.
 #[tokio::test]
-async fn a_reader_that_is_not_polled_holds_up_nobody() {
+async fn a_reader_that_is_not_polled_blocks_no_other() {
     use futures::FutureExt;
     use std::task::Poll;
     let pages = Pages::default();

@@ -25,7 +25,7 @@ async fn add(store: &dyn Store, log: &mut SessionWriter, due_time: i64) -> Follo
     record
 }
 
-pub(super) async fn what_is_due_comes_in_the_order_of_its_times(store: &dyn Store) {
+pub(super) async fn due_follow_ups_come_in_the_order_of_their_times(store: &dyn Store) {
     let mut log = SessionWriter::stored(store, 0).await;
     let scope = DueScope::Session(log.id());
     assert_eq!(due(store, scope.clone(), 100, 9).await, DueFollowUps::default());
@@ -124,7 +124,7 @@ fn leased(record: &FollowUp, request_id: Option<&str>, due_time: Option<Timestam
     FollowUp { state: FollowUpState::Leased, lease, due_time, ..record.clone() }
 }
 
-pub(super) async fn what_changes_is_due_as_it_is_now(store: &dyn Store) {
+pub(super) async fn changed_follow_ups_are_due_in_their_new_state(store: &dyn Store) {
     let mut log = SessionWriter::stored(store, 0).await;
     let record = add(store, &mut log, 5).await;
     let session = DueScope::Session(log.id());

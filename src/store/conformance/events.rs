@@ -45,7 +45,7 @@ pub(super) async fn the_first_event_may_be_larger_than_the_page(store: &dyn Stor
     }
 }
 
-pub(super) async fn filters_keep_what_matches_and_move_on(store: &dyn Store) {
+pub(super) async fn filters_keep_matches_and_skip_the_rest(store: &dyn Store) {
     let mut log = SessionWriter::stored(store, 0).await;
     let (one, two) = (CallId::random(), CallId::random());
     let of = |sequence, kind, call_id| StoredEvent { kind, call_id, ..event(sequence) };

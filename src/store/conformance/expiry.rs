@@ -195,7 +195,7 @@ pub(super) async fn a_removed_session_leaves_nothing(store: &dyn Store) {
     let page = read_log(store, log.id()).await;
     assert_eq!((page.events, page.head), (vec![], 0));
 
-    // A log that is made again begins anew.
+    // A log that is created again starts from the beginning.
     log.head = None;
     log.session.update_time = at(9);
     log.write(store, 2).await;

@@ -134,7 +134,7 @@ suite! {
     events {
         pages_follow_each_other
         the_first_event_may_be_larger_than_the_page
-        filters_keep_what_matches_and_move_on
+        filters_keep_matches_and_skip_the_rest
         an_unknown_session_is_an_empty_log
         the_end_of_a_closed_log_is_marked
         sessions_do_not_mix
@@ -171,7 +171,7 @@ suite! {
         every_offset_finds_its_piece
         tails_hold_enough_bytes
         pages_hold_enough_bytes
-        counts_tell_what_is_kept_and_dropped
+        counts_of_kept_and_dropped_bytes_are_exact
         a_call_without_output_is_empty_and_one_that_is_not_there_is_none
         calls_do_not_mix
     }
@@ -198,9 +198,9 @@ suite! {
         a_follow_up_keeps_its_session
     }
     due {
-        what_is_due_comes_in_the_order_of_its_times
+        due_follow_ups_come_in_the_order_of_their_times
         each_scope_sees_only_its_own
-        what_changes_is_due_as_it_is_now
+        changed_follow_ups_are_due_in_their_new_state
         leased_ones_are_found_by_the_request
         sessions_that_wait_the_longest_come_first
     }

@@ -147,7 +147,7 @@ pub(super) async fn pages_hold_enough_bytes(store: &dyn Store) {
     }
 }
 
-pub(super) async fn counts_tell_what_is_kept_and_dropped(store: &dyn Store) {
+pub(super) async fn counts_of_kept_and_dropped_bytes_are_exact(store: &dyn Store) {
     let mut log = SessionWriter::stored(store, 0).await;
     let call = log.task(0);
     log.put_one(store, &call).await;

@@ -26,33 +26,33 @@ pub(super) fn put_follow_up(state: &mut MemoryState, put: FollowUpPut) {
 }
 
 pub(super) fn list_follow_ups(state: &MemoryState, query: &FollowUpQuery) -> FollowUpPage {
-    let place = |record: &FollowUp| (record.create_time, record.call_id);
+    let sort_key = |record: &FollowUp| (record.create_time, record.call_id);
     let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
     let matches = |follow_up: &&FollowUpWithTask| {
         let record = &follow_up.record;
         record.tenant == query.tenant
             && query.session_id.is_none_or(|id| record.session_id == id)
             && (query.states.is_empty() || query.states.contains(&record.state))
-            && behind.is_none_or(|behind| place(record) < behind)
+            && behind.is_none_or(|behind| sort_key(record) < behind)
     };
     let all = state.follow_ups.values().map(|stored| &stored.follow_up);
     let mut found: Vec<&FollowUpWithTask> = all.filter(matches).collect();
-    found.sort_by_key(|follow_up| Reverse(place(&follow_up.record)));
+    found.sort_by_key(|follow_up| Reverse(sort_key(&follow_up.record)));
     let (follow_ups, more) = page(found, query.limit);
-    let last = follow_ups.last().filter(|_| more).map(|follow_up| place(&follow_up.record));
+    let last = follow_ups.last().filter(|_| more).map(|follow_up| sort_key(&follow_up.record));
     let next = last.map(|(create_time, id)| CallCursor { create_time, id });
     FollowUpPage { follow_ups, unreadable: Vec::new(), next }
 }
 
 pub(super) fn due_follow_ups(state: &MemoryState, query: &DueQuery) -> DueFollowUps {
-    let all = in_order_of_time(state, |record, what| match &query.scope {
-        DueScope::Session(id) => what == Due::Delivery && record.session_id == *id,
+    let all = in_order_of_time(state, |record, due| match &query.scope {
+        DueScope::Session(id) => due == Due::Delivery && record.session_id == *id,
         DueScope::Lease(tenant, id) => {
-            what == Due::Lease
+            due == Due::Lease
                 && record.tenant == *tenant
                 && id.is_none_or(|id| record.session_id == id)
         }
-        DueScope::Leased => what == Due::LeaseExpiry,
+        DueScope::Leased => due == Due::LeaseExpiry,
     });
     let (due, next) = up_to(all, query.now);
     let records = due.into_iter().take(query.limit as usize).cloned().collect();
@@ -64,7 +64,7 @@ pub(super) fn sessions_with_due_follow_ups(
     now: Timestamp,
     limit: u32,
 ) -> DueSessions {
-    let all = in_order_of_time(state, |_, what| what == Due::Delivery);
+    let all = in_order_of_time(state, |_, due| due == Due::Delivery);
     let (due, next) = up_to(all, now);
     let mut seen = BTreeSet::new();
     let first_of_each = due.into_iter().filter(|record| seen.insert(record.session_id));
@@ -95,8 +95,8 @@ fn in_order_of_time(
     for StoredFollowUp { follow_up: FollowUpWithTask { record, .. }, number } in
         state.follow_ups.values()
     {
-        if let Some((what, time)) = rules::due(record)
-            && wanted(record, what)
+        if let Some((due, time)) = rules::due(record)
+            && wanted(record, due)
         {
             found.push((time, *number, record));
         }
@@ -107,7 +107,7 @@ fn in_order_of_time(
 
 /// Splits off the follow-ups that are due, and returns them with the time of the next one.
 fn up_to(all: Vec<(Timestamp, &FollowUp)>, now: Timestamp) -> (Vec<&FollowUp>, Option<Timestamp>) {
-    let place = all.partition_point(|(time, _)| *time <= now);
-    let next = all.get(place).map(|(time, _)| *time);
-    (all.into_iter().take(place).map(|(_, record)| record).collect(), next)
+    let end = all.partition_point(|(time, _)| *time <= now);
+    let next = all.get(end).map(|(time, _)| *time);
+    (all.into_iter().take(end).map(|(_, record)| record).collect(), next)
 }

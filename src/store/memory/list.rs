@@ -12,18 +12,18 @@ use crate::store::{
 };
 
 pub(super) fn list_sessions(state: &MemoryState, query: &SessionQuery) -> SessionPage {
-    let place = |session: &Session| (session.create_time, session.id);
+    let sort_key = |session: &Session| (session.create_time, session.id);
     let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
     let matches = |session: &&Session| {
         session.tenant == query.tenant
             && (query.states.is_empty() || query.states.contains(&session.state))
             && has_labels(&session.labels, &query.labels)
             && query.created_after.is_none_or(|time| session.create_time > time)
-            && behind.is_none_or(|behind| place(session) < behind)
+            && behind.is_none_or(|behind| sort_key(session) < behind)
     };
     let all = state.sessions.values().map(|log| &log.session);
     let mut found: Vec<&Session> = all.filter(matches).collect();
-    found.sort_by_key(|session| Reverse(place(session)));
+    found.sort_by_key(|session| Reverse(sort_key(session)));
     let (sessions, more) = page(found, query.limit);
     let last = sessions.last().filter(|_| more);
     let next = last.map(|last| SessionCursor { create_time: last.create_time, id: last.id });
@@ -31,18 +31,18 @@ pub(super) fn list_sessions(state: &MemoryState, query: &SessionQuery) -> Sessio
 }
 
 pub(super) fn list_calls(state: &MemoryState, query: &CallQuery) -> CallPage {
-    let place = |call: &Call| (call.create_time, call.id);
+    let sort_key = |call: &Call| (call.create_time, call.id);
     let behind = query.cursor.map(|cursor| (cursor.create_time, cursor.id));
     let matches = |call: &&Call| {
         (query.states.is_empty() || query.states.contains(&call.state))
             && (query.kinds.is_empty() || query.kinds.contains(&call.kind))
             && has_labels(&call.labels, &query.labels)
             && query.created_after.is_none_or(|time| call.create_time > time)
-            && behind.is_none_or(|behind| place(call) < behind)
+            && behind.is_none_or(|behind| sort_key(call) < behind)
     };
     let tasks = tasks(state, &query.tenant, query.session_id).map(|entry| &entry.call);
     let mut found: Vec<&Call> = tasks.filter(matches).collect();
-    found.sort_by_key(|call| Reverse(place(call)));
+    found.sort_by_key(|call| Reverse(sort_key(call)));
     let (calls, more) = page(found, query.limit);
     let last = calls.last().filter(|_| more);
     let next = last.map(|last| CallCursor { create_time: last.create_time, id: last.id });

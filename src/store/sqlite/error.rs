@@ -52,7 +52,7 @@ pub(super) fn for_reader(error: SqliteError) -> StoreError {
 /// A transaction that failed, by the consequences for its appends and for later ones.
 #[derive(Debug)]
 pub(super) enum TransactionError {
-    /// There is no space: these appends fail, later ones are tried.
+    /// The disk is full: these appends fail, later ones are tried.
     Full(String),
     /// The disk cannot be trusted: nothing is written any more.
     Broken(String),

@@ -46,7 +46,7 @@ pub(super) fn list(
 }
 
 /// Returns the follow-ups that are due, in the order of their times. Those that cannot be read back
-/// do not count: they stay due, and would fill the page for ever.
+/// do not count: they stay due, and would fill the page forever.
 pub(super) fn due(connection: &Connection, query: &DueQuery) -> Result<DueFollowUps, SqliteError> {
     let (tenant, session_id) = match &query.scope {
         DueScope::Session(id) => (None, Some(id)),

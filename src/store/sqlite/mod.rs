@@ -60,11 +60,11 @@ pub struct SqliteOptions {
 /// The point at which an append counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Synchronous {
-    /// On the disk: the append survives a loss of power.
+    /// The append is on the disk, and survives a loss of power.
     #[default]
     Full,
-    /// In the operating system: the append survives a crash of the server, but not one of the
-    /// machine.
+    /// The operating system has the append, which survives a crash of the server, but not one of
+    /// the machine.
     Normal,
 }
 

@@ -90,7 +90,7 @@ pub(super) struct OpenedDatabase {
     pub(super) identity: Identity,
 }
 
-/// The identity of the database file, by which its removal is noticed: SQLite goes on writing to a
+/// The identity of the database file, by which its removal is noticed: SQLite continues writing to a
 /// file that has no name any more, and that is lost when the server ends.
 #[derive(Debug)]
 pub(super) struct Identity {

@@ -235,21 +235,21 @@ impl<'a> WriteTransaction<'a> {
         Ok(())
     }
 
-    /// The counts of a call's output, read when the append touches the call for the first time.
+    /// Returns the counts of a call's output. They are read when the append first touches the call.
     fn counts_of<'c>(
         &self,
         counts: &'c mut Vec<(CallId, OutputCounts)>,
         id: CallId,
     ) -> rusqlite::Result<&'c mut OutputCounts> {
-        let place = match counts.iter().position(|(known, _)| *known == id) {
-            Some(place) => place,
+        let index = match counts.iter().position(|(known, _)| *known == id) {
+            Some(index) => index,
             None => {
                 let stored = load_counts(self.connection, id)?.unwrap_or_default();
                 counts.push((id, stored));
                 counts.len() - 1
             }
         };
-        Ok(&mut counts[place].1)
+        Ok(&mut counts[index].1)
     }
 
     fn put_call(

@@ -101,9 +101,9 @@ impl CommandToolConfig {
 /// The time after which a call of a tool is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallBudget {
-    /// No time: it is parked only for another reason.
+    /// The budget never ends. The call is parked only for another reason.
     Never,
-    /// This time.
+    /// The call is parked after this time.
     After(Duration),
 }
 

@@ -76,7 +76,7 @@ fn a_tool_is_what_its_table_says() {
 }
 
 #[test]
-fn what_is_not_said_has_a_default() {
+fn unset_keys_have_defaults() {
     let tool = load(json!({ "name": "now", "argv": ["date"] })).unwrap();
     let described = tool.describe();
     assert_eq!(described.call_budget, Some(Duration::from_secs(600)));
@@ -92,7 +92,7 @@ fn what_is_not_said_has_a_default() {
 }
 
 #[test]
-fn arguments_take_their_places() {
+fn arguments_are_rendered_into_their_positions() {
     let tool = CommandTool::new(parse(GREP).unwrap()).unwrap();
     let arguments = json!({ "pattern": "a; rm -rf {x}", "paths": ["p q", "r"], "text": "in" });
     let spec = prepare(&tool, arguments).unwrap();
@@ -108,17 +108,17 @@ fn arguments_take_their_places() {
 }
 
 #[test]
-fn values_that_no_program_can_be_given_are_faults() {
+fn values_that_cannot_be_passed_to_a_program_are_errors() {
     let tool = CommandTool::new(parse(GREP).unwrap()).unwrap();
     let long = "x".repeat(200_000);
     let arguments = json!({ "pattern": long, "paths": ["a\0"], "text": "\0" });
-    let faults = prepare(&tool, arguments).unwrap_err();
-    let paths: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+    let errors = prepare(&tool, arguments).unwrap_err();
+    let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
     assert_eq!(paths, ["pattern", "paths[0]", "text"]);
 }
 
 #[test]
-fn what_can_not_be_right_is_refused() {
+fn invalid_tables_are_refused() {
     let schema = json!({ "type": "object", "properties": { "a": {} } });
     for (change, expected) in [
         (json!({ "argv": [] }), "argv"),

@@ -85,7 +85,12 @@ impl Process for Stepping {
         }
         let exit = if self.stopped { Exit::Signal(15) } else { Exit::Code(0) };
         let stopped = self.stopped;
-        ProcessEvent::Exited(ExitReport { exit, stopped, survivors: Vec::new(), output_cut: false })
+        ProcessEvent::Exited(ExitReport {
+            exit,
+            stopped,
+            survivors: Vec::new(),
+            output_incomplete: false,
+        })
     }
 
     fn stop(&mut self, _stop: Stop) {

@@ -5,19 +5,19 @@ use super::*;
 #[tokio::test]
 async fn codes_and_signals_are_reported() {
     for code in [0, 1, 42, 255] {
-        let story = run(bash(&format!("exit {code}"))).await;
+        let observed = run(bash(&format!("exit {code}"))).await;
         let expected = ExitReport {
             exit: Exit::Code(code),
             stopped: false,
             survivors: vec![],
-            output_cut: false,
+            output_incomplete: false,
         };
-        assert_eq!(story.report, expected);
+        assert_eq!(observed.report, expected);
     }
     for signal in [9, 11, 15] {
-        let story = run(bash(&format!("kill -{signal} $$"))).await;
-        assert_eq!(story.report.exit, Exit::Signal(signal));
-        assert!(!story.report.stopped);
+        let observed = run(bash(&format!("kill -{signal} $$"))).await;
+        assert_eq!(observed.report.exit, Exit::Signal(signal));
+        assert!(!observed.report.stopped);
     }
 }
 
@@ -31,8 +31,8 @@ async fn after_the_end_nothing_comes() {
 
 #[tokio::test]
 async fn a_process_without_open_pipes_is_still_waited_for() {
-    let story = run(bash("exec >&- 2>&-; sleep 0.2; exit 3")).await;
-    assert_eq!(story.report.exit, Exit::Code(3));
+    let observed = run(bash("exec >&- 2>&-; sleep 0.2; exit 3")).await;
+    assert_eq!(observed.report.exit, Exit::Code(3));
 }
 
 #[tokio::test]
@@ -41,19 +41,19 @@ async fn a_grandchild_that_holds_the_pipe_delays_the_end_by_the_drain_only() {
     let mut process = executor.start(CallId::random(), bash("sleep 60 & echo $!; exit 5")).unwrap();
     let begin = Instant::now();
     let grandchild = pid_line(process.as_mut()).await;
-    let story = follow(process.as_mut()).await;
+    let observed = follow(process.as_mut()).await;
     let took = begin.elapsed();
-    assert_eq!(story.report.exit, Exit::Code(5));
-    assert!(story.report.output_cut && !story.report.stopped);
+    assert_eq!(observed.report.exit, Exit::Code(5));
+    assert!(observed.report.output_incomplete && !observed.report.stopped);
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
-    gone(grandchild).await;
+    wait_until_gone(grandchild).await;
 }
 
 #[tokio::test]
-async fn what_a_grandchild_writes_during_the_drain_is_given() {
-    let story = run(bash("(sleep 0.2; echo late) & exit 0")).await;
-    assert_eq!(story.stdout(), "late\n");
-    assert!(!story.report.output_cut);
+async fn output_of_a_grandchild_during_the_drain_is_returned() {
+    let observed = run(bash("(sleep 0.2; echo late) & exit 0")).await;
+    assert_eq!(observed.stdout(), "late\n");
+    assert!(!observed.report.output_incomplete);
 }
 
 #[tokio::test]
@@ -61,8 +61,8 @@ async fn a_grandchild_that_never_stops_writing_does_not_delay_the_end() {
     let executor = executor_with(Duration::from_millis(200));
     let mut process = executor.start(CallId::random(), bash("yes & exit 0")).unwrap();
     let begin = Instant::now();
-    let story = follow(process.as_mut()).await;
-    assert!(story.report.output_cut && story.report.survivors.is_empty());
+    let observed = follow(process.as_mut()).await;
+    assert!(observed.report.output_incomplete && observed.report.survivors.is_empty());
     assert!(begin.elapsed() < Duration::from_secs(10));
 }
 
@@ -70,9 +70,9 @@ async fn a_grandchild_that_never_stops_writing_does_not_delay_the_end() {
 async fn a_background_child_does_not_outlive_its_call() {
     let mut process = start(bash("sleep 60 > /dev/null 2>&1 & echo $!"));
     let child = pid_line(process.as_mut()).await;
-    let story = follow(process.as_mut()).await;
-    assert!(!story.report.output_cut);
-    gone(child).await;
+    let observed = follow(process.as_mut()).await;
+    assert!(!observed.report.output_incomplete);
+    wait_until_gone(child).await;
 }
 
 #[tokio::test]
@@ -81,9 +81,9 @@ async fn a_descendant_that_left_the_group_and_holds_the_pipe_is_killed_after_the
     let script = "setsid bash -c 'echo $$; exec sleep 60' & exit 0";
     let mut process = executor.start(CallId::random(), bash(script)).unwrap();
     let descendant = pid_line(process.as_mut()).await;
-    let story = follow(process.as_mut()).await;
-    assert!(story.report.survivors.is_empty());
-    gone(descendant).await;
+    let observed = follow(process.as_mut()).await;
+    assert!(observed.report.survivors.is_empty());
+    wait_until_gone(descendant).await;
 }
 
 /// A child that is no member of the group and holds no output; the script says its id.
@@ -95,9 +95,9 @@ async fn a_descendant_that_left_the_group_and_holds_nothing_goes_soon_after_its_
     let mut other = executor.start(CallId::random(), bash(&format!("{AWAY}; sleep 60"))).unwrap();
     let mut process = executor.start(CallId::random(), bash(AWAY)).unwrap();
     let (descendant, of_other) = (pid_line(process.as_mut()).await, pid_line(other.as_mut()).await);
-    let story = follow(process.as_mut()).await;
-    assert!(!story.report.stopped && !story.report.output_cut);
-    gone(descendant).await;
+    let observed = follow(process.as_mut()).await;
+    assert!(!observed.report.stopped && !observed.report.output_incomplete);
+    wait_until_gone(descendant).await;
     assert!(is_alive(of_other), "its call runs");
     other.stop(Stop::Kill);
     follow(other.as_mut()).await;
@@ -124,7 +124,7 @@ async fn dropping_a_process_kills_its_group_and_reaps_it() {
     drop(process);
     within(executor.reaped()).await;
     assert!(!fs::exists(format!("/proc/{leader}")).unwrap(), "the leader is a zombie");
-    gone(child).await;
+    wait_until_gone(child).await;
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn dropping_a_process_that_has_exited_reaps_it() {
     let executor = executor();
     let process = executor.start(CallId::random(), spec(&["true"])).unwrap();
     let pid = process.pid();
-    gone(pid).await;
+    wait_until_gone(pid).await;
     drop(process);
     assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
     within(executor.reaped()).await;
@@ -153,8 +153,8 @@ async fn leftovers_of_a_dead_server_are_killed() {
     let sweeper = executor.clone();
     let survivors = tokio::task::spawn_blocking(move || sweeper.kill_leftovers(&[dead]));
     assert_eq!(within(survivors).await.unwrap(), []);
-    gone(left_pid).await;
-    gone(stubborn_pid).await;
+    wait_until_gone(left_pid).await;
+    wait_until_gone(stubborn_pid).await;
     assert!(is_alive(other_pid));
     assert_eq!(executor.kill_leftovers(&[]), []);
 }

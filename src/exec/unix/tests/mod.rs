@@ -58,14 +58,14 @@ fn start_error(spec: ProcessSpec) -> StartError {
 }
 
 /// All that a process did from some moment to its end.
-struct Story {
+struct ObservedRun {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     pieces: Vec<(OutputStream, usize)>,
     report: ExitReport,
 }
 
-impl Story {
+impl ObservedRun {
     fn stdout(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
@@ -75,7 +75,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(BOUND, future).await.expect("it takes too long")
 }
 
-async fn follow(process: &mut dyn Process) -> Story {
+async fn follow(process: &mut dyn Process) -> ObservedRun {
     let (mut stdout, mut stderr, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         match within(process.next()).await {
@@ -86,17 +86,17 @@ async fn follow(process: &mut dyn Process) -> Story {
                     OutputStream::Stderr => stderr.extend_from_slice(&data),
                 }
             }
-            ProcessEvent::Exited(report) => return Story { stdout, stderr, pieces, report },
+            ProcessEvent::Exited(report) => return ObservedRun { stdout, stderr, pieces, report },
         }
     }
 }
 
-async fn run(spec: ProcessSpec) -> Story {
+async fn run(spec: ProcessSpec) -> ObservedRun {
     let mut process = start(spec);
     let pid = process.pid();
-    let story = follow(process.as_mut()).await;
+    let observed = follow(process.as_mut()).await;
     assert!(!fs::exists(format!("/proc/{pid}")).unwrap(), "the process was not reaped");
-    story
+    observed
 }
 
 /// The next line of standard output, which must come alone.
@@ -120,7 +120,7 @@ fn is_alive(pid: u32) -> bool {
     !matches!(state, None | Some('Z' | 'X'))
 }
 
-async fn gone(pid: u32) {
+async fn wait_until_gone(pid: u32) {
     within(async {
         while is_alive(pid) {
             tokio::time::sleep(Duration::from_millis(2)).await;

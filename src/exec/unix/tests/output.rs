@@ -4,9 +4,9 @@ use super::*;
 
 #[tokio::test]
 async fn both_streams_arrive_byte_by_byte() {
-    let story = run(bash(r"printf 'a\0\377\xc3('; printf '\xfe\0' >&2")).await;
-    assert_eq!(story.stdout, b"a\0\xff\xc3(");
-    assert_eq!(story.stderr, b"\xfe\0");
+    let observed = run(bash(r"printf 'a\0\377\xc3('; printf '\xfe\0' >&2")).await;
+    assert_eq!(observed.stdout, b"a\0\xff\xc3(");
+    assert_eq!(observed.stderr, b"\xfe\0");
 }
 
 #[tokio::test]
@@ -33,14 +33,14 @@ async fn a_hundred_megabytes_without_a_newline_come_in_bounded_pieces() {
 
 #[tokio::test]
 async fn many_small_writes_become_few_pieces() {
-    let story = run(bash("for i in {1..2000}; do echo $i; done")).await;
-    assert_eq!(story.stdout.iter().filter(|byte| **byte == b'\n').count(), 2000);
+    let observed = run(bash("for i in {1..2000}; do echo $i; done")).await;
+    assert_eq!(observed.stdout.iter().filter(|byte| **byte == b'\n').count(), 2000);
     // 9 KB within a few times 50 ms; a busy machine may take longer, so the bound is generous.
-    assert!(story.pieces.len() <= 40, "{:?}", story.pieces);
+    assert!(observed.pieces.len() <= 40, "{:?}", observed.pieces);
 }
 
 #[tokio::test]
-async fn output_is_given_while_the_process_runs() {
+async fn output_is_returned_while_the_process_runs() {
     let mut process = start(bash("echo first; read -r line < /dev/zero"));
     assert_eq!(line(process.as_mut()).await, "first");
     assert!(is_alive(process.pid()));
@@ -48,8 +48,8 @@ async fn output_is_given_while_the_process_runs() {
 
 #[tokio::test]
 async fn streams_keep_the_order_in_which_their_pieces_began() {
-    let story = run(bash("echo 1 >&2; sleep 0.4; echo 2; sleep 0.4; echo 3 >&2")).await;
-    let streams: Vec<OutputStream> = story.pieces.iter().map(|(stream, _)| *stream).collect();
+    let observed = run(bash("echo 1 >&2; sleep 0.4; echo 2; sleep 0.4; echo 3 >&2")).await;
+    let streams: Vec<OutputStream> = observed.pieces.iter().map(|(stream, _)| *stream).collect();
     assert_eq!(streams, [OutputStream::Stderr, OutputStream::Stdout, OutputStream::Stderr]);
 }
 
@@ -86,16 +86,16 @@ async fn a_slow_reader_gets_everything_also_after_the_drain() {
     let mut process = executor
         .start(CallId::random(), bash("head -c 200000 /dev/zero; head -c 60000 /dev/zero >&2"))
         .unwrap();
-    let (mut total, mut cut) = (0, None);
-    while cut.is_none() {
+    let (mut total, mut incomplete) = (0, None);
+    while incomplete.is_none() {
         // Slower than the drain: deadlines pass between two reads.
         tokio::time::sleep(Duration::from_millis(10)).await;
         match within(process.next()).await {
             ProcessEvent::Output { data, .. } => total += data.len(),
-            ProcessEvent::Exited(report) => cut = Some(report.output_cut),
+            ProcessEvent::Exited(report) => incomplete = Some(report.output_incomplete),
         }
     }
-    assert_eq!((total, cut), (260_000, Some(false)));
+    assert_eq!((total, incomplete), (260_000, Some(false)));
 }
 
 #[tokio::test]

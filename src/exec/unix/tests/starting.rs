@@ -14,8 +14,8 @@ async fn a_process_sees_its_own_variables_and_the_mark_only() {
     let mut env = spec(&["env"]);
     env.environment.insert("COLOUR".to_owned(), "red = blue".to_owned());
     let mut process = executor().start(call_id, env).unwrap();
-    let story = follow(process.as_mut()).await;
-    let mut lines: Vec<&str> = story.stdout().lines().collect();
+    let observed = follow(process.as_mut()).await;
+    let mut lines: Vec<&str> = observed.stdout().lines().collect();
     lines.sort_unstable();
     let mark = format!("CALLPARK_CALL_ID={call_id}");
     assert_eq!(lines, [mark.as_str(), "COLOUR=red = blue", "PATH=/usr/local/bin:/usr/bin:/bin"]);
@@ -37,8 +37,8 @@ async fn a_process_holds_descriptors_0_1_and_2_only() {
     fcntl_setfd(&inherited, FdFlags::empty()).unwrap();
     close_inherited_on_exec();
     // The listing itself is descriptor 3.
-    let story = run(spec(&["ls", "/proc/self/fd"])).await;
-    assert_eq!(story.stdout().split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    let observed = run(spec(&["ls", "/proc/self/fd"])).await;
+    assert_eq!(observed.stdout().split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
 }
 
 #[tokio::test]
@@ -49,50 +49,51 @@ async fn a_process_leads_its_own_group() {
 }
 
 #[tokio::test]
-async fn a_process_and_what_it_starts_stand_behind_the_server() {
+async fn a_process_and_its_children_have_a_lower_priority_than_the_server() {
     let niceness = (getpriority_process(None).unwrap() + 5).min(19);
-    // It gets its place when it runs already.
-    let story =
+    // The priority is set after the process has started.
+    let observed =
         run(bash(&format!("until [ $(nice) = {niceness} ]; do :; done; setsid nice"))).await;
-    assert_eq!(story.stdout().trim(), niceness.to_string());
+    assert_eq!(observed.stdout().trim(), niceness.to_string());
 }
 
 #[tokio::test]
 async fn arguments_arrive_as_they_are() {
-    let story = run(spec(&["printf", "%s|", "a b", "", "$HOME", "ü\n", "--"])).await;
-    assert_eq!(story.stdout(), "a b||$HOME|ü\n|--|");
+    let observed = run(spec(&["printf", "%s|", "a b", "", "$HOME", "ü\n", "--"])).await;
+    assert_eq!(observed.stdout(), "a b||$HOME|ü\n|--|");
 }
 
 #[tokio::test]
 async fn a_process_runs_in_its_working_directory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().canonicalize().unwrap();
-    let story = run(ProcessSpec { working_directory: Some(path.clone()), ..spec(&["pwd"]) }).await;
-    assert_eq!(PathBuf::from(story.stdout().trim()), path);
+    let observed =
+        run(ProcessSpec { working_directory: Some(path.clone()), ..spec(&["pwd"]) }).await;
+    assert_eq!(PathBuf::from(observed.stdout().trim()), path);
 }
 
 #[tokio::test]
 async fn standard_input_is_empty_unless_given() {
     assert_eq!(run(spec(&["cat"])).await.report.exit, Exit::Code(0));
     let data = Bytes::from_static(b"\0\xffnot text\n");
-    let story = run(ProcessSpec { stdin: Some(data.clone()), ..spec(&["cat"]) }).await;
-    assert_eq!(story.stdout, data);
+    let observed = run(ProcessSpec { stdin: Some(data.clone()), ..spec(&["cat"]) }).await;
+    assert_eq!(observed.stdout, data);
 }
 
 #[tokio::test]
 async fn much_input_and_much_output_do_not_block_each_other() {
     let data = Bytes::from(vec![b'x'; 3_000_000]);
-    let story = run(ProcessSpec { stdin: Some(data.clone()), ..spec(&["cat"]) }).await;
-    assert!(story.stdout == data);
+    let observed = run(ProcessSpec { stdin: Some(data.clone()), ..spec(&["cat"]) }).await;
+    assert!(observed.stdout == data);
 }
 
 #[tokio::test]
 async fn input_that_is_not_read_is_no_failure() {
     let data = Some(Bytes::from(vec![b'x'; 1_000_000]));
     for script in ["true", "exec <&-; echo closed; sleep 0.2", "head -c1 >&2; exec sleep 0.2"] {
-        let story = run(ProcessSpec { stdin: data.clone(), ..bash(script) }).await;
-        assert_eq!(story.report.exit, Exit::Code(0), "{script}");
-        assert!(!story.report.output_cut);
+        let observed = run(ProcessSpec { stdin: data.clone(), ..bash(script) }).await;
+        assert_eq!(observed.report.exit, Exit::Code(0), "{script}");
+        assert!(!observed.report.output_incomplete);
     }
 }
 
@@ -125,7 +126,7 @@ async fn a_relative_program_is_seen_from_the_working_directory() {
 }
 
 #[tokio::test]
-async fn a_missing_program_is_told() {
+async fn a_missing_program_is_named() {
     for program in ["callpark-no-such-program", "/no/such/program", "./no", ""] {
         let missing = StartError::ProgramMissing { program: program.to_owned() };
         assert_eq!(start_error(spec(&[program])), missing);
@@ -134,7 +135,7 @@ async fn a_missing_program_is_told() {
 }
 
 #[tokio::test]
-async fn a_program_that_may_not_be_executed_is_told() {
+async fn a_program_that_may_not_be_executed_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hello");
     script(&file, 0o644);
@@ -149,7 +150,7 @@ async fn a_program_that_may_not_be_executed_is_told() {
 }
 
 #[tokio::test]
-async fn a_missing_interpreter_is_told() {
+async fn a_missing_interpreter_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hello");
     fs::write(&file, "#!/no/such/interpreter\n").unwrap();
@@ -159,7 +160,7 @@ async fn a_missing_interpreter_is_told() {
 }
 
 #[tokio::test]
-async fn a_working_directory_that_cannot_be_entered_is_told() {
+async fn a_working_directory_that_cannot_be_entered_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for path in ["/no/such/directory", file.path().to_str().unwrap()] {
         let directory = Some(PathBuf::from(path));
@@ -169,7 +170,7 @@ async fn a_working_directory_that_cannot_be_entered_is_told() {
 }
 
 #[tokio::test]
-async fn what_the_system_cannot_pass_on_is_told() {
+async fn arguments_that_the_system_cannot_pass_on_are_refused() {
     for argument in ["nul\0".to_owned(), "x".repeat(8_000_000)] {
         let error = start_error(spec(&["true", &argument]));
         assert!(matches!(error, StartError::System { .. }), "{error}");

@@ -3,15 +3,15 @@
 use super::*;
 
 #[tokio::test]
-async fn term_is_honoured() {
+async fn term_stops_the_process() {
     let mut process =
         start(bash("trap 'echo bye; exit 9' TERM; echo up; while :; do sleep 0.01; done"));
     assert_eq!(line(process.as_mut()).await, "up");
     process.stop(Stop::Graceful(BOUND));
-    let story = follow(process.as_mut()).await;
-    assert_eq!(story.stdout(), "bye\n");
-    assert_eq!(story.report.exit, Exit::Code(9));
-    assert!(story.report.stopped && !story.report.output_cut);
+    let observed = follow(process.as_mut()).await;
+    assert_eq!(observed.stdout(), "bye\n");
+    assert_eq!(observed.report.exit, Exit::Code(9));
+    assert!(observed.report.stopped && !observed.report.output_incomplete);
 }
 
 #[tokio::test]
@@ -20,20 +20,20 @@ async fn term_reaches_the_whole_group() {
     let child = pid_line(process.as_mut()).await;
     process.stop(Stop::Graceful(BOUND));
     assert_eq!(follow(process.as_mut()).await.report.exit, Exit::Signal(15));
-    gone(child).await;
+    wait_until_gone(child).await;
 }
 
 #[tokio::test]
-async fn who_ignores_term_is_killed_after_the_grace() {
+async fn a_process_that_ignores_term_is_killed_after_the_grace() {
     let mut process = start(bash("trap '' TERM; sleep 60 & echo $!; while :; do sleep 60; done"));
     let child = pid_line(process.as_mut()).await;
     let begin = Instant::now();
     process.stop(Stop::Graceful(Duration::from_millis(200)));
-    let story = follow(process.as_mut()).await;
-    assert_eq!(story.report.exit, Exit::Signal(9));
-    assert!(story.report.stopped);
+    let observed = follow(process.as_mut()).await;
+    assert_eq!(observed.report.exit, Exit::Signal(9));
+    assert!(observed.report.stopped);
     assert!(begin.elapsed() >= Duration::from_millis(200));
-    gone(child).await;
+    wait_until_gone(child).await;
 }
 
 #[tokio::test]
@@ -41,9 +41,9 @@ async fn a_kill_does_not_wait() {
     let mut process = start(bash("trap '' TERM; echo up; while :; do sleep 60; done"));
     line(process.as_mut()).await;
     process.stop(Stop::Kill);
-    let story = follow(process.as_mut()).await;
-    assert_eq!(story.report.exit, Exit::Signal(9));
-    assert!(story.report.stopped && !story.report.output_cut);
+    let observed = follow(process.as_mut()).await;
+    assert_eq!(observed.report.exit, Exit::Signal(9));
+    assert!(observed.report.stopped && !observed.report.output_incomplete);
 }
 
 #[tokio::test]
@@ -62,24 +62,24 @@ async fn a_flood_does_not_delay_the_kill() {
     within(process.next()).await;
     process.stop(Stop::Graceful(Duration::from_millis(100)));
     let begin = Instant::now();
-    let story = follow(process.as_mut()).await;
-    assert!(story.report.stopped);
+    let observed = follow(process.as_mut()).await;
+    assert!(observed.report.stopped);
     assert!(begin.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
 async fn a_process_that_has_ended_was_not_stopped() {
     let mut process = start(bash("echo done; exit 4"));
-    gone(process.pid()).await;
+    wait_until_gone(process.pid()).await;
     process.stop(Stop::Kill);
-    let story = follow(process.as_mut()).await;
-    assert_eq!(story.stdout(), "done\n");
-    assert_eq!(story.report.exit, Exit::Code(4));
-    assert!(!story.report.stopped);
+    let observed = follow(process.as_mut()).await;
+    assert_eq!(observed.stdout(), "done\n");
+    assert_eq!(observed.report.exit, Exit::Code(4));
+    assert!(!observed.report.stopped);
 }
 
 #[tokio::test]
-async fn output_from_before_the_kill_is_given() {
+async fn output_from_before_the_kill_is_returned() {
     let mut process = start(bash("head -c 60000 /dev/zero; echo up >&2; exec sleep 60"));
     let mut total = 0;
     loop {
@@ -105,9 +105,9 @@ async fn a_descendant_that_left_the_group_is_killed_too() {
             let mut process = start(bash(&script));
             let descendant = pid_line(process.as_mut()).await;
             process.stop(stop);
-            let story = follow(process.as_mut()).await;
-            assert!(story.report.stopped && story.report.survivors.is_empty());
-            gone(descendant).await;
+            let observed = follow(process.as_mut()).await;
+            assert!(observed.report.stopped && observed.report.survivors.is_empty());
+            wait_until_gone(descendant).await;
         }
     }
 }
@@ -123,8 +123,8 @@ async fn many_stops_at_once_share_the_search() {
         process.stop(Stop::Kill);
     }
     for process in &mut processes {
-        let story = follow(process.as_mut()).await;
-        assert!(story.report.stopped && story.report.survivors.is_empty());
+        let observed = follow(process.as_mut()).await;
+        assert!(observed.report.stopped && observed.report.survivors.is_empty());
     }
 }
 
@@ -134,10 +134,10 @@ async fn a_stop_during_the_drain_ends_it() {
         .start(CallId::random(), bash("sleep 60 & echo $!; exit 6"))
         .unwrap();
     let child = pid_line(process.as_mut()).await;
-    gone(process.pid()).await;
+    wait_until_gone(process.pid()).await;
     process.stop(Stop::Kill);
-    let story = follow(process.as_mut()).await;
-    assert_eq!(story.report.exit, Exit::Code(6));
-    assert!(!story.report.stopped);
-    gone(child).await;
+    let observed = follow(process.as_mut()).await;
+    assert_eq!(observed.report.exit, Exit::Code(6));
+    assert!(!observed.report.stopped);
+    wait_until_gone(child).await;
 }

@@ -46,7 +46,7 @@ fn is_corrupt<T>(result: Result<T, StoreError>) -> bool {
 }
 
 #[tokio::test]
-async fn a_list_names_what_cannot_be_read() {
+async fn a_list_names_unreadable_records() {
     let (_directory, store) = store();
     let (log, tasks) = damaged(&store, |record| record).await;
     let of_task = "(SELECT key FROM follow_ups WHERE call_id = ?1)";
@@ -64,7 +64,7 @@ async fn a_list_names_what_cannot_be_read() {
         let cursor = None;
         let (tenant, states) = (tenant(), states.clone());
         let mut query = FollowUpQuery { tenant, session_id, states, cursor, limit: 3 };
-        // Newest first, and each has its place on one page.
+        // Newest first, each on exactly one page.
         for (good, bad, last) in [
             (vec![tasks[6]], vec![tasks[5], tasks[4]], Some(4)),
             (vec![tasks[3]], vec![tasks[2], tasks[1]], Some(1)),
@@ -81,7 +81,7 @@ async fn a_list_names_what_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_holds_up_nothing_that_is_due() {
+async fn an_unreadable_record_does_not_block_due_ones() {
     let (_directory, store) = store();
     let (mut log, tasks) = damaged(&store, |record| record).await;
     // A page of the size of the damage, and the damage comes first.
@@ -95,7 +95,7 @@ async fn what_cannot_be_read_holds_up_nothing_that_is_due() {
     let sessions = vec![(tenant(), log.id())];
     assert_eq!(found, Ok(DueSessions { sessions, next: Some(at(1)) }));
 
-    // Written anew it is good again.
+    // A rewritten record is readable again.
     let mut task = log.ended(0, 9);
     task.id = tasks[0];
     let anew = FollowUp { state: FollowUpState::DeadLettered, ..log.follow_up(&task, 0) };
@@ -107,7 +107,7 @@ async fn what_cannot_be_read_holds_up_nothing_that_is_due() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_holds_up_no_lease() {
+async fn an_unreadable_record_does_not_block_leases() {
     let (_directory, store) = store();
     let lease =
         Lease { token: String::new(), request_id: Some("r".to_owned()), consumer: String::new() };
@@ -123,7 +123,7 @@ async fn what_cannot_be_read_holds_up_no_lease() {
 }
 
 #[tokio::test]
-async fn what_is_due_is_found_through_an_index() {
+async fn due_follow_ups_are_found_through_an_index() {
     let (_directory, store) = store();
     visit(&store, |connection| {
         for sql in every_due_sql() {
@@ -139,7 +139,7 @@ async fn what_is_due_is_found_through_an_index() {
 }
 
 #[test]
-fn the_schema_knows_what_is_due() {
+fn the_schema_finds_due_follow_ups() {
     let schema = include_str!("../migrations/V4__follow_ups.sql");
     for (index, what) in
         [("deliver", Due::Delivery), ("lease", Due::Lease), ("lapse", Due::LeaseExpiry)]

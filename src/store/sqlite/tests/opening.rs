@@ -1,4 +1,4 @@
-//! Opening: whose store it is, which version, and whether it can be written.
+//! Opening: the owner of the store, its version, and its permissions.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -131,7 +131,7 @@ fn refused_as_newer(directory: &Path) {
 }
 
 #[test]
-fn somebody_elses_file_is_refused_and_left_as_it_is() {
+fn a_foreign_file_is_refused_and_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().join("notes.db");
     fs::write(&text, "not a database, but long enough to be read as one".repeat(100)).unwrap();
@@ -146,23 +146,23 @@ fn somebody_elses_file_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_named() {
+fn a_path_that_cannot_be_written_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    let mut places = vec![(file.join("store"), file.clone()), (file.join("store.db"), file)];
+    let mut paths = vec![(file.join("store"), file.clone()), (file.join("store.db"), file)];
     // Permissions don't stop a superuser.
     let closed = directory.path().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
     if fs::write(closed.join("probe"), "").is_err() {
-        places.push((closed.clone(), closed));
+        paths.push((closed.clone(), closed));
     }
-    for (place, named) in places {
-        let error = SqliteStore::open(&options(&place), Metrics::default()).unwrap_err();
+    for (path, named) in paths {
+        let error = SqliteStore::open(&options(&path), Metrics::default()).unwrap_err();
         assert!(matches!(error, OpenError::Unwritable { .. }), "{error:?}");
         assert!(error.to_string().contains(&named.display().to_string()), "{error}");
-        assert!(!place.exists() || fs::read_dir(&place).unwrap().count() == 0);
+        assert!(!path.exists() || fs::read_dir(&path).unwrap().count() == 0);
     }
 }
 

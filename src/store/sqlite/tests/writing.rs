@@ -25,7 +25,7 @@ async fn count_commits(store: &SqliteStore) -> Arc<AtomicU32> {
 }
 
 #[tokio::test]
-async fn what_waits_is_committed_together() {
+async fn waiting_appends_are_committed_together() {
     let (_directory, store) = store();
     let commits = count_commits(&store).await;
     let held = hold(&store).await;
@@ -168,7 +168,7 @@ async fn after_a_failed_commit_nothing_is_written_any_more() {
 }
 
 #[tokio::test]
-async fn closing_writes_what_waits() {
+async fn closing_writes_queued_appends() {
     let (directory, store) = store();
     let held = hold(&store).await;
     let logs: Vec<SessionWriter> = (0..100).map(SessionWriter::new).collect();

@@ -1,6 +1,6 @@
-//! Reasons for errors that do not come from a handler. A caller's mistake is not reported as a defect
-//! of the server: tonic answers INTERNAL for a message that cannot be decoded, and OUT_OF_RANGE for
-//! one that is too large.
+//! Reasons for errors that tonic itself returns. Some of its codes would mislead a caller: it
+//! answers INTERNAL for a message that cannot be decoded, and OUT_OF_RANGE for one that is too
+//! large.
 
 use callpark_proto::v1::ErrorReason;
 use http::Response;
@@ -14,8 +14,8 @@ use crate::rpc::status::{ErrorStatus, status, truncate};
 /// The header that names the compressions that the server supports.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-/// Returns the same answer, with a reason if it is an error without one.
-pub(super) fn normalise(method: &str, response: Response<Body>) -> Response<Body> {
+/// Adds a reason to a response that is an error without one.
+pub(super) fn add_reason(method: &str, response: Response<Body>) -> Response<Body> {
     if is_open(&format!("/{method}")) {
         return response;
     }
@@ -24,7 +24,7 @@ pub(super) fn normalise(method: &str, response: Response<Body>) -> Response<Body
         return response;
     }
     let mut explained = explain(method, &found).into_http();
-    // The compressions that the client may use instead.
+    // This header lists the compressions that the client may use instead.
     if let Some(accepted) = response.headers().get(ACCEPT_ENCODING) {
         explained.headers_mut().insert(ACCEPT_ENCODING, accepted.clone());
     }
@@ -54,7 +54,8 @@ fn explain(method: &str, found: &Status) -> Status {
     }
 }
 
-/// tonic reports "decoded message length too large: found 5 bytes, the limit is: 4 bytes".
+/// Takes both sizes from tonic's text: "decoded message length too large: found 5 bytes, the limit
+/// is: 4 bytes".
 fn too_large(cause: &str) -> Status {
     let mut numbers = cause.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
     let (size, limit) = (numbers.next(), numbers.next());
@@ -69,7 +70,8 @@ fn too_large(cause: &str) -> Status {
         .into()
 }
 
-/// The cause is at the end of tonic's message, behind a path that can be long.
+/// Returns the error for a message that cannot be decoded. The cause is at the end of tonic's text,
+/// after a path that can be long.
 fn malformed(cause: &str) -> Status {
     let message = if cause.ends_with("recursion limit reached") {
         format!(
