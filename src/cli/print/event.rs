@@ -165,7 +165,7 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use callpark_client::v1::{OutputStream, ToolProgress, ToolResult, tool_result};
+    use callpark_client::v1::{OutputStream, State, ToolProgress, ToolResult, tool_result};
 
     use super::*;
 
