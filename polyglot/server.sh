@@ -1,8 +1,8 @@
-# Starts a server of its own, on a free port and with a new home folder, and stops it at the end of
-# the script that sources this file. Sets SERVER_HOME (that folder), CALLPARK_ENDPOINT and
+# start_server starts a server on a free port, with a new home folder, and stops it at the end of the
+# script that sources this file. It sets SERVER_HOME (that folder), CALLPARK_ENDPOINT and
 # CALLPARK_TOKEN.
 #
-# CALLPARK_BIN names the server's program; without it a debug build is made and used.
+# CALLPARK_BIN is the path of the server's program. Without it, a debug build is made and used.
 
 stop_server() {
     if [[ -n ${server_pid:-} ]]; then
@@ -19,8 +19,9 @@ start_server() {
     fi
     home=$(mktemp -d)
     trap stop_server EXIT
-    # Where a server keeps its data when nobody says otherwise.
+    # The default data folder of a server.
     local data=$home/.local/state/callpark
+    touch "$home/log" # The loop below may read it before the server is started.
     "$CALLPARK_BIN" serve --listen 127.0.0.1:0 --data-dir "$data" 2>"$home/log" </dev/null &
     server_pid=$!
     for ((tries = 0; tries < 300; tries++)); do
@@ -33,7 +34,7 @@ start_server() {
         kill -0 "$server_pid" 2>/dev/null || break
         sleep 0.1
     done
-    echo "the server doesn't start:" >&2
+    echo "the server did not start:" >&2
     cat "$home/log" >&2
     exit 1
 }

@@ -1,7 +1,9 @@
 """Consumes follow-ups of finished background tasks, for an agent outside the server.
 
-CALLPARK_ENDPOINT is the server, such as http://127.0.0.1:50051; CALLPARK_TOKEN is what the server
-wrote to its token file. It runs until it is stopped, or for as many follow-ups as its argument says.
+CALLPARK_ENDPOINT is the server, such as http://127.0.0.1:50051; CALLPARK_TOKEN is the content of the
+server's token file. The argument is the number of follow-ups; without one, the program runs until it is
+stopped. See README.md.
+
 A follow-up that it does not acknowledge is delivered again when the lease of 60 s has expired.
 """
 
@@ -18,7 +20,7 @@ TOKEN = (("authorization", f"Bearer {os.environ['CALLPARK_TOKEN']}"),)
 
 
 def handle(follow_up: FollowUp) -> None:
-    """Prompts the agent. To apply each effect once, store follow_up.dedupe_key with it."""
+    """Prompts the agent. To apply each effect once, store follow_up.dedupe_key together with it."""
     print(follow_up.message, flush=True)
 
 
@@ -33,8 +35,8 @@ def main() -> None:
             )
             try:
                 handle(lease.follow_up)
-            except Exception as failure:  # It is delivered again later, up to ten times.
-                acknowledgement.error.CopyFrom(Status(code=2, message=repr(failure)[:1000]))
+            except Exception as error:  # It is delivered again later, up to ten times.
+                acknowledgement.error.CopyFrom(Status(code=2, message=repr(error)[:1000]))
             tasks.AcknowledgeFollowUp(acknowledgement, timeout=30, metadata=TOKEN)
             left -= 1
 

@@ -1,8 +1,8 @@
-// Command callpark-example uses a callpark server: a quick call, a slow one that is parked and
-// waited for, the session's log, and an error's reason.
+// Command callpark-example uses a callpark server: a quick call, a slow call that is parked and waited
+// for, the session's log, and the reason of an error.
 //
 //	CALLPARK_ENDPOINT  the server, such as http://127.0.0.1:50051
-//	CALLPARK_TOKEN     what the server wrote to its token file
+//	CALLPARK_TOKEN     the content of the server's token file
 package main
 
 import (
@@ -34,32 +34,40 @@ func main() {
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+os.Getenv("CALLPARK_TOKEN"))
 
-	// A call that ends within its budget gives its result. Without a session it gets a new one.
+	fmt.Println("callpark", must(tools.GetServerInfo(ctx, &callpark.GetServerInfoRequest{})).Version)
+
+	// A call that ends within its budget returns its result. Without a session it gets a new one.
 	quick := must(tools.RunTool(ctx, bash("echo hello; exit 3", "", nil)))
 	result := quick.GetResult()
 	fmt.Printf("exit code %d, stdout %q\n", result.GetExitCode(), stdout(result))
-	check(result.GetExitCode() == 3 && stdout(result) == "hello\n", "the result is another")
+	check(result.GetExitCode() == 3, "the exit code is not 3")
+	check(stdout(result) == "hello\n", "the output is not hello")
 
-	// One that outlasts its budget is parked: it goes on, and can be waited for by its id.
+	// A call that takes longer than its budget is parked. It keeps running, and its id is enough to
+	// wait for it.
 	budget := durationpb.New(100 * time.Millisecond)
 	slow := must(tools.RunTool(ctx, bash("sleep 1; echo done", quick.SessionId, budget)))
 	check(slow.GetParked() != nil, "the call was not parked")
 	id := slow.GetParked().BackgroundId
 	fmt.Println("parked as", id)
 	task := must(tasks.Wait(ctx, &callpark.WaitRequest{BackgroundId: id})).Task
-	fmt.Printf("%v, stdout %q\n", task.State, stdout(task.GetResult()))
-	check(task.State == callpark.State_STATE_SUCCEEDED, "the task ended otherwise")
-	check(stdout(task.GetResult()) == "done\n", "its output is another")
+	fmt.Printf("%v, stdout %q\n", task.EndReason, stdout(task.GetResult()))
+	check(task.State == callpark.State_STATE_SUCCEEDED, "the task did not succeed")
+	check(task.EndReason == callpark.EndReason_END_REASON_COMPLETED, "the task did not complete")
+	check(stdout(task.GetResult()) == "done\n", "the output is not done")
 
 	fmt.Printf("events 1 to %d, without a gap\n", readLog(ctx, tools, quick.SessionId))
 
-	// An error says what it is by a reason that stays the same, whatever its message.
-	_, err := tasks.Get(ctx, &callpark.GetRequest{BackgroundId: "bg-" + strings.Repeat("0", 32)})
-	fmt.Println("no such task:", reason(err))
-	check(reason(err) == "TASK_NOT_FOUND", "the reason is another")
+	// Programs read the reason of an error, which is stable. Its message is for people.
+	unknown := "bg-" + strings.Repeat("0", 32)
+	_, err := tasks.Get(ctx, &callpark.GetRequest{BackgroundId: unknown})
+	reason, details := errorInfo(err)
+	fmt.Println(reason, details["background_id"])
+	check(reason == callpark.ErrorReason_ERROR_REASON_TASK_NOT_FOUND, "the reason is not TASK_NOT_FOUND")
+	check(details["background_id"] == unknown, "the error names another task")
 }
 
-// readLog reads what the session's log holds, without waiting for more, and counts the events.
+// readLog reads the session's log up to its newest event, and returns the number of events.
 func readLog(ctx context.Context, tools callpark.ToolRunnerClient, session string) (last int64) {
 	follow := false
 	request := &callpark.StreamSessionRequest{SessionId: session, Follow: &follow}
@@ -78,8 +86,10 @@ func readLog(ctx context.Context, tools callpark.ToolRunnerClient, session strin
 }
 
 func bash(command, session string, budget *durationpb.Duration) *callpark.RunToolRequest {
-	arguments := &structpb.Struct{Fields: map[string]*structpb.Value{"command": structpb.NewStringValue(command)}}
-	return &callpark.RunToolRequest{SessionId: session, Tool: "bash", Arguments: arguments, CallBudget: budget}
+	arguments := must(structpb.NewStruct(map[string]any{"command": command}))
+	return &callpark.RunToolRequest{
+		SessionId: session, Tool: "bash", Arguments: arguments, CallBudget: budget,
+	}
 }
 
 func stdout(result *callpark.ToolResult) string {
@@ -92,14 +102,16 @@ func stdout(result *callpark.ToolResult) string {
 	return text.String()
 }
 
-// reason is the one in grpc-status-details-bin.
-func reason(err error) string {
+// errorInfo returns the reason and the metadata that every error of callpark has. A reason that is
+// newer than these stubs is UNSPECIFIED.
+func errorInfo(err error) (callpark.ErrorReason, map[string]string) {
 	for _, detail := range status.Convert(err).Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
-			return info.Reason
+			value := callpark.ErrorReason_value["ERROR_REASON_"+info.Reason]
+			return callpark.ErrorReason(value), info.Metadata
 		}
 	}
-	return "none"
+	return callpark.ErrorReason_ERROR_REASON_UNSPECIFIED, nil
 }
 
 func must[T any](value T, err error) T {
@@ -109,8 +121,8 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-func check(holds bool, fault string) {
-	if !holds {
-		log.Fatal("error: ", fault)
+func check(condition bool, message string) {
+	if !condition {
+		log.Fatal("error: ", message)
 	}
 }

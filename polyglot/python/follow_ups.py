@@ -1,7 +1,7 @@
-"""Tests examples/python/follow_ups.py: it receives the follow-up of a parked call, and one that it fails
-to handle is delivered again.
+"""Tests examples/python/follow_ups.py: it receives the follow-up of a parked call, and a follow-up that
+it fails to handle is delivered again.
 
-CALLPARK_ENDPOINT and CALLPARK_TOKEN are as in main.py; PYTHONPATH names the stubs.
+CALLPARK_ENDPOINT and CALLPARK_TOKEN are as in main.py; PYTHONPATH is the folder of the stubs.
 """
 
 import os
@@ -35,24 +35,25 @@ def main() -> None:
         call = tools.RunTool(request, TIMEOUT, TOKEN)
         check(call.HasField("parked"), "the call was not parked")
 
-        # A device that is always full: printing the message fails.
+        # The device is always full, so that printing the message fails.
         with open("/dev/full", "w") as full:
             consume(stdout=full, stderr=subprocess.DEVNULL)
         record = only_record(tasks, call.session_id)
-        check(state(record) == "FOLLOW_UP_STATE_PENDING", f"a failure left it {state(record)}")
+        check(state(record) == "FOLLOW_UP_STATE_PENDING", f"after a failure it is {state(record)}")
         error = record.last_error.message
         check("No space left" in error, f"the error is {error!r}")
 
         printed = consume(stdout=subprocess.PIPE, text=True).stdout
-        check(call.parked.background_id in printed and "the result" in printed, f"the example printed {printed!r}")
+        expected = call.parked.background_id in printed and "the result" in printed
+        check(expected, f"the example printed {printed!r}")
         record = only_record(tasks, call.session_id)
         check(state(record) == "FOLLOW_UP_STATE_DELIVERED", f"it is {state(record)}")
         check(record.attempt == 2, f"{record.attempt} attempts")
-        print(f"{record.follow_up_id} came again after a failure, and is delivered")
+        print(f"{record.follow_up_id} was delivered at the second attempt, after a failure")
 
 
 def consume(**streams) -> subprocess.CompletedProcess:
-    """Runs the example until it has handled one."""
+    """Runs the example until it has received one follow-up."""
     return subprocess.run([sys.executable, EXAMPLE, "1"], timeout=TIMEOUT, **streams)
 
 
@@ -68,9 +69,9 @@ def state(record: follow_up_pb2.FollowUp) -> str:
     return follow_up_pb2.FollowUpState.Name(record.state)
 
 
-def check(holds: bool, fault: str) -> None:
-    if not holds:
-        sys.exit(f"error: {fault}")
+def check(condition: bool, message: str) -> None:
+    if not condition:
+        sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Uses a callpark server: a quick call, a slow one that is parked and waited for, the session's
-log, and an error's reason.
+"""Uses a callpark server: a quick call, a slow call that is parked and waited for, the session's log,
+and the reason of an error.
 
-CALLPARK_ENDPOINT is the server, such as http://127.0.0.1:50051; CALLPARK_TOKEN is what the server
-wrote to its token file. The stubs in gen/ are made by:
+CALLPARK_ENDPOINT is the server, such as http://127.0.0.1:50051; CALLPARK_TOKEN is the content of the
+server's token file. The stubs in gen/ are made by:
 
     python -m grpc_tools.protoc -I ../../proto --python_out=gen --grpc_python_out=gen \
         ../../proto/callpark/v1/*.proto
@@ -13,14 +13,19 @@ import sys
 from pathlib import Path
 
 import grpc
-from google.protobuf import duration_pb2, struct_pb2
-from google.rpc import error_details_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct
+from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 sys.path.insert(0, str(Path(__file__).parent / "gen"))
 
-from callpark.v1 import background_tasks_pb2, background_tasks_pb2_grpc  # noqa: E402
-from callpark.v1 import task_pb2, tool_pb2, tool_runner_pb2, tool_runner_pb2_grpc  # noqa: E402
+from callpark.v1 import content_pb2, result_pb2, task_pb2  # noqa: E402
+from callpark.v1.background_tasks_pb2 import GetRequest, WaitRequest  # noqa: E402
+from callpark.v1.background_tasks_pb2_grpc import BackgroundTasksStub  # noqa: E402
+from callpark.v1.server_info_pb2 import GetServerInfoRequest  # noqa: E402
+from callpark.v1.tool_runner_pb2 import RunToolRequest, StreamSessionRequest  # noqa: E402
+from callpark.v1.tool_runner_pb2_grpc import ToolRunnerStub  # noqa: E402
 
 TOKEN = (("authorization", f"Bearer {os.environ['CALLPARK_TOKEN']}"),)
 TIMEOUT = 30
@@ -29,44 +34,45 @@ TIMEOUT = 30
 def main() -> None:
     target = os.environ["CALLPARK_ENDPOINT"].removeprefix("http://")
     with grpc.insecure_channel(target) as channel:
-        tools = tool_runner_pb2_grpc.ToolRunnerStub(channel)
-        tasks = background_tasks_pb2_grpc.BackgroundTasksStub(channel)
+        tools, tasks = ToolRunnerStub(channel), BackgroundTasksStub(channel)
+        print("callpark", tools.GetServerInfo(GetServerInfoRequest(), TIMEOUT, TOKEN).version)
 
-        # A call that ends within its budget gives its result. Without a session it gets a new one.
+        # A call that ends within its budget returns its result. Without a session it gets a new one.
         quick = tools.RunTool(bash("echo hello; exit 3"), TIMEOUT, TOKEN)
         print(f"exit code {quick.result.exit_code}, stdout {stdout(quick.result)!r}")
-        check(quick.result.exit_code == 3, "the exit code is another")
-        check(stdout(quick.result) == "hello\n", "the output is another")
+        check(quick.result.exit_code == 3, "the exit code is not 3")
+        check(stdout(quick.result) == "hello\n", "the output is not hello")
 
-        # One that outlasts its budget is parked: it goes on, and can be waited for by its id.
-        budget = duration_pb2.Duration(nanos=100_000_000)
-        slow = tools.RunTool(
-            bash("sleep 1; echo done", session_id=quick.session_id, call_budget=budget),
-            TIMEOUT,
-            TOKEN,
-        )
-        check(slow.HasField("parked"), "the call was not parked")
-        print("parked as", slow.parked.background_id)
-        wait = background_tasks_pb2.WaitRequest(background_id=slow.parked.background_id)
-        task = tasks.Wait(wait, TIMEOUT, TOKEN).task
-        print(f"{task_pb2.State.Name(task.state)}, stdout {stdout(task.result)!r}")
-        check(task.state == task_pb2.STATE_SUCCEEDED, "the task ended otherwise")
-        check(stdout(task.result) == "done\n", "its output is another")
+        # A call that takes longer than its budget is parked. It keeps running, and its id is enough to
+        # wait for it.
+        budget = Duration(nanos=100_000_000)
+        slow = bash("sleep 1; echo done", session_id=quick.session_id, call_budget=budget)
+        parked = tools.RunTool(slow, TIMEOUT, TOKEN).parked
+        check(parked.background_id != "", "the call was not parked")
+        print("parked as", parked.background_id)
+        task = tasks.Wait(WaitRequest(background_id=parked.background_id), TIMEOUT, TOKEN).task
+        print(f"{result_pb2.EndReason.Name(task.end_reason)}, stdout {stdout(task.result)!r}")
+        check(task.state == task_pb2.STATE_SUCCEEDED, "the task did not succeed")
+        check(task.end_reason == result_pb2.END_REASON_COMPLETED, "the task did not complete")
+        check(stdout(task.result) == "done\n", "the output is not done")
 
         print(f"events 1 to {read_log(tools, quick.session_id)}, without a gap")
 
-        # An error says what it is by a reason that stays the same, whatever its message.
+        # Programs read the reason of an error, which is stable. Its message is for people.
+        unknown = "bg-" + "0" * 32
         try:
-            tasks.Get(background_tasks_pb2.GetRequest(background_id="bg-" + "0" * 32), TIMEOUT, TOKEN)
-            sys.exit("error: there is such a task")
+            tasks.Get(GetRequest(background_id=unknown), TIMEOUT, TOKEN)
+            sys.exit("error: the unknown task exists")
         except grpc.RpcError as error:
-            print("no such task:", reason(error))
-            check(reason(error) == "TASK_NOT_FOUND", "the reason is another")
+            info = error_info(error)
+        print(info.reason, info.metadata["background_id"])
+        check(info.reason == "TASK_NOT_FOUND", "the reason is not TASK_NOT_FOUND")
+        check(info.metadata["background_id"] == unknown, "the error names another task")
 
 
-def read_log(tools: tool_runner_pb2_grpc.ToolRunnerStub, session_id: str) -> int:
-    """Reads what the session's log holds, without waiting for more, and counts the events."""
-    request = tool_runner_pb2.StreamSessionRequest(session_id=session_id, follow=False)
+def read_log(tools: ToolRunnerStub, session_id: str) -> int:
+    """Reads the session's log up to its newest event, and returns the number of events."""
+    request = StreamSessionRequest(session_id=session_id, follow=False)
     last = 0
     for update in tools.StreamSession(request, TIMEOUT, TOKEN):
         for event in update.events:
@@ -76,29 +82,29 @@ def read_log(tools: tool_runner_pb2_grpc.ToolRunnerStub, session_id: str) -> int
     return last
 
 
-def bash(command: str, **fields) -> tool_runner_pb2.RunToolRequest:
-    arguments = struct_pb2.Struct()
+def bash(command: str, **fields) -> RunToolRequest:
+    arguments = Struct()
     arguments["command"] = command
-    return tool_runner_pb2.RunToolRequest(tool="bash", arguments=arguments, **fields)
+    return RunToolRequest(tool="bash", arguments=arguments, **fields)
 
 
-def stdout(result: tool_pb2.ToolResult) -> str:
-    stream = tool_pb2.OUTPUT_STREAM_STDOUT
+def stdout(result: result_pb2.ToolResult) -> str:
+    stream = content_pb2.OUTPUT_STREAM_STDOUT
     return "".join(part.text for part in result.content if part.stream == stream)
 
 
-def reason(error: grpc.RpcError) -> str:
-    """The reason in grpc-status-details-bin."""
-    info = error_details_pb2.ErrorInfo()
+def error_info(error: grpc.RpcError) -> ErrorInfo:
+    """Returns the detail that every error of callpark has. error_reason.proto lists the reasons."""
+    info = ErrorInfo()
     for detail in rpc_status.from_call(error).details:
         if detail.Unpack(info):
-            return info.reason
-    return "none"
+            break
+    return info
 
 
-def check(holds: bool, fault: str) -> None:
-    if not holds:
-        sys.exit(f"error: {fault}")
+def check(condition: bool, message: str) -> None:
+    if not condition:
+        sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

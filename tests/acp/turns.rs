@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use callpark::agent::{Agent as _, AgentEvent};
 use callpark::internals::acp::Permissions;
-use callpark::model::{Message, SessionId, StopReason};
+use callpark::model::{Message, Origin, SessionId, StopReason};
 use futures::StreamExt as _;
 
 use crate::support::{

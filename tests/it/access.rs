@@ -12,8 +12,7 @@ use crate::support::streams::{ended, new_session, task};
 use crate::support::wire::{first_answer, least_request, methods, only_reason, send, with_token};
 use crate::support::{TestServer, bash, check_reason, soon};
 
-const SERVICES: [&str; 3] =
-    ["callpark.v1.ToolRunner", "callpark.v1.BackgroundTasks", "callpark.v1.ToolWorker"];
+const SERVICES: [&str; 2] = ["callpark.v1.ToolRunner", "callpark.v1.BackgroundTasks"];
 
 #[tokio::test]
 async fn every_rpc_asks_for_the_token() {

@@ -137,7 +137,7 @@ async fn code_that_breaks_fails_its_call_and_nothing_else() {
     let server = server().await;
     let answer = run(&server, call("count", json!({ "then": "panic" }))).await;
     let result = result_of(&answer);
-    assert!(result.is_error && result.error_message.contains("broke"), "{result:?}");
+    assert!(result.is_error && result.error_message.contains("panicked"), "{result:?}");
     assert!(!result_of(&run(&server, call("count", json!({}))).await).is_error);
 }
 

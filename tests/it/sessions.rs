@@ -238,7 +238,10 @@ async fn an_unknown_session_is_not_found_whatever_is_asked() {
     let get = tools.get_session(v1::GetSessionRequest { session_id: id() }).await.err();
     let request = v1::CloseSessionRequest { session_id: id(), ..Default::default() };
     let close = tools.close_session(request).await.err();
-    let list_tools = tools.list_tools(v1::ListToolsRequest { session_id: id() }).await.err();
+    let list_tools = tools
+        .list_tools(v1::ListToolsRequest { session_id: id(), ..Default::default() })
+        .await
+        .err();
     let call = v1::RunToolRequest { session_id: id(), ..bash("true") };
     let run = tools.run_tool(call).await.err();
     let start = tasks.start(start_of(UNKNOWN, "true")).await.err();

@@ -63,8 +63,8 @@ async fn a_dry_run_returns_the_error_that_would_refuse_the_work() {
     let mut gate = Gate::new(server.folder(), "gate");
     let session_id = session(&server, Default::default()).await;
     let first = park(&server, within(&session_id, &gate.wait())).await;
-    let request =
-        v1::StartRequest { dry_run: true, ..with(v1::Concurrency::Reject, &session_id, "true") };
+    let dry = v1::RunToolRequest { dry_run: true, ..within(&session_id, "true") };
+    let request = v1::StartRequest { concurrency: v1::Concurrency::Reject.into(), ..start_of(dry) };
     let answer = soon("a dry run", server.tasks.clone().start(request.clone())).await;
     check_reason(&answer.expect_err("a refusal"), Code::Aborted, "SESSION_BUSY");
     gate.open();

@@ -9,7 +9,7 @@ use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::waiting::{call, events_of, refusal, run, start_of, stream_of, time, variable};
+use crate::support::waiting::{call, events_of, refusal, run, start_of, time, variable};
 use crate::support::{
     TestServer, bash, check_reason, millis, python, result_of, soon, stderr_of, stdout_of, v1,
 };
@@ -195,7 +195,7 @@ async fn all_bad_fields_are_reported_at_once_and_nothing_is_done() {
         "tool",
     ];
     check_fields(&refusal(&server, request.clone()).await, "INVALID_FIELD", &fields);
-    let stream = server.tools.clone().stream_tool(stream_of(request)).await;
+    let stream = server.tools.clone().stream_tool(request).await;
     check_fields(&stream.expect_err("a refusal"), "INVALID_FIELD", &fields);
     check_no_session(&server).await;
 }
@@ -246,7 +246,7 @@ async fn a_dry_run_checks_and_starts_nothing() {
     let answer = run(&server, dry.clone()).await;
     let expected = v1::RunToolResponse { dry_run: true, ..Default::default() };
     assert_eq!(answer, expected);
-    let stream = server.tools.clone().stream_tool(stream_of(dry.clone())).await;
+    let stream = server.tools.clone().stream_tool(dry.clone()).await;
     assert_eq!(events_of(stream.expect("a stream").into_inner()).await, []);
     let started = server.tasks.clone().start(start_of(dry.clone())).await.expect("an answer");
     let started = started.into_inner();

@@ -1,10 +1,11 @@
 //! Tools of the configuration, and which of them may be used.
 
+use callpark_proto::v1::session_event::Payload;
 use serde_json::json;
 use tonic::Code;
 
 use crate::support::waiting::{
-    Gate, call, ended, event, lines_of, outcome_of, park, refusal, run, session, span_of, task,
+    Gate, call, ended, lines_of, log_of, outcome_of, park, refusal, run, session, span_of, task,
     text_of, variable,
 };
 use crate::support::{TestServer, bash, check_reason, millis, result_of, soon, stdout_of, v1};
@@ -112,7 +113,7 @@ async fn a_tool_runs_in_the_folder_and_environment_of_its_configuration() {
 }
 
 async fn tools_of(server: &TestServer, session_id: &str) -> Vec<v1::Tool> {
-    let request = v1::ListToolsRequest { session_id: session_id.into() };
+    let request = v1::ListToolsRequest { session_id: session_id.into(), ..Default::default() };
     let answer = soon("a list", server.tools.clone().list_tools(request)).await;
     answer.expect("an answer").into_inner().tools
 }
@@ -161,7 +162,7 @@ async fn a_session_uses_only_the_tools_that_it_allows() {
     assert_eq!(names, ["python"]);
     let here = |request| v1::RunToolRequest { session_id: session_id.clone(), ..request };
     let status = refusal(&server, here(bash("true"))).await;
-    check_reason(&status, Code::NotFound, "TOOL_NOT_FOUND");
+    check_reason(&status, Code::PermissionDenied, "TOOL_NOT_ALLOWED");
     let answer = run(&server, here(call("python", json!({ "code": "print(1)" })))).await;
     assert_eq!(stdout_of(result_of(&answer)), b"1\n");
     let wrong =
@@ -226,18 +227,15 @@ async fn a_tool_that_is_not_concurrent_safe_runs_once_at_a_time_in_a_session() {
         assert_eq!(ended(&server, id).await.state(), v1::State::Succeeded);
     }
     assert_eq!(text_of(&ours), "x\nx\n");
-    check_started_twice(&server, &session_id).await;
+    check_begun(&server, &session_id, 3).await;
 }
 
-/// A waiting call has an event when it is accepted and one when it runs.
-async fn check_started_twice(server: &TestServer, session_id: &str) {
-    for state in [v1::State::Pending, v1::State::Running] {
-        let started = |payload: &v1::session_event::Payload| match payload {
-            v1::session_event::Payload::ToolCallStarted(started) => {
-                (started.state() == state).then_some(())
-            }
-            _ => None,
-        };
-        event(server, session_id, started).await;
-    }
+/// Checks that each call of a session has one event when it is accepted and one when it runs.
+async fn check_begun(server: &TestServer, session_id: &str, calls: usize) {
+    let log = log_of(server, session_id).await;
+    let count = |kind: fn(&Payload) -> bool| {
+        log.iter().filter(|event| event.payload.as_ref().is_some_and(kind)).count()
+    };
+    assert_eq!(count(|payload| matches!(payload, Payload::ToolCallAccepted(_))), calls);
+    assert_eq!(count(|payload| matches!(payload, Payload::ToolCallStarted(_))), calls);
 }

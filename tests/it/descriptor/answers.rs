@@ -72,7 +72,6 @@ fn complaint(
     let found = comparable(answer);
     let is_met = match case.expected {
         Expected::AsGood => found == *good,
-        Expected::NotServed => is(&found, Code::Unimplemented, "NOT_IMPLEMENTED"),
         Expected::Undecodable | Expected::TooDeep => {
             is(&found, Code::InvalidArgument, "INVALID_FIELD")
         }
@@ -120,7 +119,7 @@ fn unnamed(target: &Target, expected: Expected, status: &Status) -> Option<Strin
             ["recursion", "deep"].iter().any(|word| status.message().contains(word))
         }
         Expected::TooLarge => status.message().contains("too large"),
-        Expected::AsGood | Expected::NotServed | Expected::Refused(..) => return None,
+        Expected::AsGood | Expected::Refused(..) => return None,
     };
     let is_named = is_named && only_reason(status).is_some() && !fields.is_empty();
     (!is_named).then(|| format!("{fields:?} and the text don't name `{}`", target.path))

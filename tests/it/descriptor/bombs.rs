@@ -8,18 +8,12 @@ use super::structs::{Nest, keys, nested};
 pub type Bomb = (&'static str, Vec<u8>, Expected);
 
 /// The cases of a field of this type.
-pub fn cases(message: &str, at: u32, is_served: bool, bombs: Vec<Bomb>) -> Vec<Case> {
+pub fn cases(message: &str, at: u32, bombs: Vec<Bomb>) -> Vec<Case> {
     let content = |object: Vec<u8>| match message {
         "google.protobuf.Value" => json::object(&object),
         _ => object,
     };
-    let expected = |expected: Expected| match expected {
-        // Refused before any field is looked at.
-        Expected::TooDeep | Expected::TooLarge => expected,
-        _ if !is_served => Expected::NotServed,
-        expected => expected,
-    };
-    let bomb = |(how, object, then)| case(how, delimited(at, &content(object)), expected(then));
+    let bomb = |(how, object, then)| case(how, delimited(at, &content(object)), then);
     bombs.into_iter().map(bomb).collect()
 }
 

@@ -33,8 +33,6 @@ pub enum Expected {
     TooDeep,
     /// INVALID_ARGUMENT or RESOURCE_EXHAUSTED, and the text says that the message is too large.
     TooLarge,
-    /// UNIMPLEMENTED.
-    NotServed,
 }
 
 /// INVALID_ARGUMENT that names the field.
@@ -59,7 +57,6 @@ pub fn cases(target: &Target) -> Vec<Case> {
     let Place::Field(field) = &target.place else {
         let expected = match target.rule {
             Rule::OneOf { required: true } => NAMED,
-            Rule::NotServed => Expected::NotServed,
             _ => AS_GOOD,
         };
         return vec![case("unset", Vec::new(), expected)];
@@ -84,7 +81,6 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         | Rule::Tool
         | Rule::Tools { .. }
         | Rule::Text { .. }
-        | Rule::AnyText
         | Rule::Path { .. }
         | Rule::PageToken
         | Rule::Epoch
@@ -104,6 +100,13 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
             case("zero", delimited(at, &moment(0, 0)), AS_GOOD),
             case("negative", delimited(at, &moment(-1, 0)), AS_GOOD),
         ],
+        Rule::Resource => vec![case("empty", delimited(at, b""), NAMED)],
+        Rule::Mask => vec![
+            case("unset", Vec::new(), NAMED),
+            case("empty", delimited(at, b""), NAMED),
+            case("a field that cannot be set", delimited(at, b"\x0a\x05state"), NAMED),
+            case("no field", delimited(at, b"\x0a\x03abc"), NAMED),
+        ],
         Rule::Optional => vec![case("empty", delimited(at, b""), AS_GOOD)],
         Rule::Opaque => vec![case("unset", Vec::new(), AS_GOOD)],
         Rule::Time => {
@@ -118,7 +121,9 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         Rule::Fields => vec![case("empty", delimited(at, b""), NAMED)],
         // A oneof isn't a field.
         Rule::OneOf { .. } => vec![case("unset", Vec::new(), AS_GOOD)],
-        Rule::NotServed => anything(field),
+        Rule::Never => {
+            vec![case("unset", varint(at, 0), AS_GOOD), case("set", varint(at, 1), NAMED)]
+        }
     }
 }
 
@@ -223,31 +228,4 @@ fn undecodable(field: &FieldDescriptor) -> Vec<Case> {
         }
         _ => vec![unreadable(wrong_type, double(at, 1.0))],
     }
-}
-
-/// Returns the cases for a field whose value does not matter to the answer.
-fn anything(field: &FieldDescriptor) -> Vec<Case> {
-    let at = field.number();
-    let values = match field.kind() {
-        Kind::String | Kind::Bytes => {
-            let texts: [&[u8]; 3] = [b"", b"a\0b\x1b[31m\r\n", &[b'x'; HUGE]];
-            texts.map(|text| delimited(at, text)).to_vec()
-        }
-        Kind::Int32 => [0, i32::MIN, i32::MAX].map(|value| varint(at, value.into())).to_vec(),
-        Kind::Int64 => [0, i64::MIN, i64::MAX].map(|value| varint(at, value)).to_vec(),
-        Kind::Enum(_) => UNKNOWN.map(|value| varint(at, value)).to_vec(),
-        Kind::Bool => vec![varint(at, 1)],
-        Kind::Double => [f64::NAN, f64::INFINITY, f64::MIN].map(|value| double(at, value)).to_vec(),
-        Kind::Message(_) if field.is_map() => vec![entry(at, b"", &[b'x'; HUGE])],
-        Kind::Message(message) => match message.full_name() {
-            "google.protobuf.Duration" | "google.protobuf.Timestamp" => {
-                vec![delimited(at, &moment(i64::MIN, i32::MIN.into()))]
-            }
-            _ => vec![delimited(at, b"")],
-        },
-        other => panic!("{}: what is tried with {other:?}?", field.full_name()),
-    };
-    let many = field.is_list().then(|| values[0].repeat(MANY));
-    let hostile = |bytes| case("hostile", bytes, Expected::NotServed);
-    values.into_iter().chain(many).map(hostile).collect()
 }

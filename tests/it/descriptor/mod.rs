@@ -17,8 +17,8 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 
 use answers::{Question, ask, comparable, complaints};
 use bombs::Bomb;
-use cases::{Case, Expected, cases};
-use table::{Rule, TABLE};
+use cases::{Case, cases};
+use table::TABLE;
 use targets::{Place, Target, targets};
 use world::{CONFIG, World, good_answer};
 
@@ -34,7 +34,6 @@ struct Rpc {
     /// Names its good request.
     good: String,
     method: MethodDescriptor,
-    is_served: bool,
     targets: Vec<Target>,
 }
 
@@ -47,9 +46,8 @@ fn rpcs() -> Vec<Rpc> {
         let service = pool.get_service_by_name(&format!("callpark.v1.{service}"));
         let mut methods = service.expect("a service").methods().collect::<Vec<_>>().into_iter();
         let descriptor = methods.find(|method| method.name() == short).expect("a method");
-        let is_served = !method.is_left_out();
-        let targets = targets(&descriptor.input(), is_served, &mut unknown);
-        Rpc { good: method.name.clone(), name: method.name, method: descriptor, is_served, targets }
+        let targets = targets(&descriptor.input(), &mut unknown);
+        Rpc { good: method.name.clone(), name: method.name, method: descriptor, targets }
     };
     let rpcs: Vec<Rpc> = methods().into_iter().map(rpc).flat_map(by_work).collect();
     assert!(
@@ -67,14 +65,13 @@ fn by_work(rpc: Rpc) -> Vec<Rpc> {
     if rpc.name != "BackgroundTasks/Start" {
         return vec![rpc];
     }
-    let is_of_turn = |target: &Target| target.path.starts_with("agent_turn.");
+    let is_of_turn = |target: &Target| target.path.starts_with("turn.");
     let (of_turn, others) = rpc.targets.into_iter().partition(is_of_turn);
     let turn = Rpc {
         good: "BackgroundTasks/Start of a turn".into(),
         targets: of_turn,
         name: rpc.name.clone(),
         method: rpc.method.clone(),
-        is_served: rpc.is_served,
     };
     vec![Rpc { targets: others, ..rpc }, turn]
 }
@@ -94,7 +91,7 @@ fn check_for_stale_rules(pool: &DescriptorPool) {
 
 /// A good request, for a message in which fields are replaced.
 fn good_request(rpc: &Rpc, world: &World) -> DynamicMessage {
-    let bytes = if rpc.is_served { world.good(&rpc.good) } else { Vec::new() };
+    let bytes = world.good(&rpc.good);
     DynamicMessage::decode(rpc.method.input(), bytes.as_slice()).expect("a message")
 }
 
@@ -108,24 +105,17 @@ async fn try_rpc(
 ) -> (usize, Vec<String>) {
     let good = good_request(rpc, world);
     let answer = good_answer(&rpc.good);
-    if rpc.is_served {
-        let found = ask(server, &rpc.name, prost::Message::encode_to_vec(&good)).await;
-        let found = found.expect("an answer to a good request");
-        assert_eq!(comparable(&found), answer, "{}: {found:?}", rpc.name);
-    }
-    let is_read = !rpc.method.is_client_streaming();
+    let found = ask(server, &rpc.name, prost::Message::encode_to_vec(&good)).await;
+    let found = found.expect("an answer to a good request");
+    assert_eq!(comparable(&found), answer, "{}: {found:?}", rpc.name);
     let mut count = 0;
     let questions = rpc
         .targets
         .iter()
         .flat_map(|target| cases_of(target).into_iter().map(move |case| (target, case)));
-    let questions = questions.map(|(target, mut case)| {
+    let questions = questions.map(|(target, case)| {
         count += 1;
         let body = target.filled(&good, &case.bytes);
-        // The rest of a refused stream is not read.
-        if !is_read {
-            case.expected = Expected::NotServed;
-        }
         Question { method: &rpc.name, target, case, body }
     });
     let complaints = complaints(server, &answer, questions).await;
@@ -161,7 +151,7 @@ fn in_json(target: &Target, bombs: fn() -> Vec<Bomb>) -> Vec<Case> {
     let Place::Field(field) = &target.place else { return Vec::new() };
     match target.message().as_deref() {
         Some(name @ ("google.protobuf.Struct" | "google.protobuf.Value")) => {
-            bombs::cases(name, field.number(), target.rule != Rule::NotServed, bombs())
+            bombs::cases(name, field.number(), bombs())
         }
         _ => Vec::new(),
     }
@@ -177,7 +167,7 @@ async fn json_that_holds_far_too_much_is_answered_in_bounded_time() {
     // All fields go through the same conversion: the share is one of them.
     let (is_proof, is_tried) = (proof(true, false), Cell::new(false));
     let cases_of = |target: &Target| {
-        if !is_proof && (is_tried.get() || target.rule == Rule::NotServed) {
+        if !is_proof && is_tried.get() {
             return Vec::new();
         }
         let cases = in_json(target, bombs::large);

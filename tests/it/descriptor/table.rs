@@ -30,8 +30,6 @@ pub enum Rule {
     Tools { count_max: usize },
     /// A text, or nothing.
     Text { bytes_max: usize },
-    /// A text of any size that nothing is done with.
-    AnyText,
     /// An absolute path, or nothing.
     Path { bytes_max: usize },
     /// A page token from an earlier answer, or nothing.
@@ -68,8 +66,12 @@ pub enum Rule {
     Opaque,
     /// A choice between fields.
     OneOf { required: bool },
-    /// Answered UNIMPLEMENTED, whatever is in it.
-    NotServed,
+    /// A value of an enum that must be unspecified.
+    Never,
+    /// The names of the fields to set; one at least.
+    Mask,
+    /// A resource of which only the fields in a mask are read: its own fields have no rules.
+    Resource,
 }
 
 const TEXT: Rule = Text { bytes_max: 4 << 10 };
@@ -89,9 +91,24 @@ pub type Row = (&'static str, &'static [(&'static str, Rule)]);
 
 /// The fields of the messages that a served RPC takes.
 pub const TABLE: &[Row] = &[
-    ("ListToolsRequest", &[("session_id", OPTIONAL_SESSION)]),
+    (
+        "ListToolsRequest",
+        &[
+            ("session_id", OPTIONAL_SESSION),
+            ("page_size", CLAMPED),
+            ("page_token", PageToken),
+            ("view", CHOICE),
+        ],
+    ),
+    (
+        "UpdateSessionRequest",
+        &[("session", Resource), ("update_mask", Mask), ("request_id", RequestId)],
+    ),
+    (
+        "ListMessagesRequest",
+        &[("session_id", SESSION), ("page_size", CLAMPED), ("page_token", PageToken)],
+    ),
     ("RunToolRequest", CALL),
-    ("StreamToolRequest", CALL),
     (
         "CreateSessionRequest",
         &[
@@ -138,47 +155,13 @@ pub const TABLE: &[Row] = &[
     (
         "StartRequest",
         &[
-            ("session_id", OPTIONAL_SESSION),
-            ("request_id", RequestId),
             ("concurrency", CHOICE),
             ("work", OneOf { required: true }),
             ("tool_call", Fields),
-            ("agent_turn", Fields),
-            ("dry_run", Flag),
-        ],
-    ),
-    (
-        "ToolCall",
-        &[
-            ("tool", Tool),
-            ("arguments", Arguments),
-            ("description", TEXT),
-            ("execution_timeout", TIMEOUT),
-            ("idle_timeout", TIMEOUT),
-            ("follow_up", CHOICE),
-            ("detached", Flag),
-            ("max_output_bytes", OUTPUT_BYTES),
-            ("labels", Labels),
-        ],
-    ),
-    (
-        "AgentTurn",
-        &[
-            ("prompt", PROMPT),
-            ("attachments", ATTACHMENTS),
-            ("model", TEXT),
-            ("system_message", Text { bytes_max: 64 << 10 }),
-            ("max_rounds", CLAMPED),
-            ("max_attempts", CLAMPED),
-            ("description", TEXT),
-            ("execution_timeout", TIMEOUT),
-            ("follow_up", CHOICE),
-            ("detached", Flag),
-            ("labels", Labels),
+            ("turn", Fields),
         ],
     ),
     ("RunTurnRequest", TURN),
-    ("StreamTurnRequest", TURN),
     (
         "CancelTurnRequest",
         &[("session_id", SESSION), ("turn_id", Turn), ("request_id", RequestId), ("reason", TEXT)],
@@ -232,17 +215,6 @@ pub const TABLE: &[Row] = &[
         ],
     ),
     ("WatchRequest", &[("session_id", OPTIONAL_SESSION), ("watch_sequence", Sequence)]),
-    (
-        "ResolveApprovalRequest",
-        &[
-            ("background_id", TaskOrCall),
-            ("approval_id", AnyText),
-            ("decision", Choice { required: true }),
-            ("reason", TEXT),
-            ("resolved_by", TEXT),
-            ("request_id", RequestId),
-        ],
-    ),
     ("SummarizeRequest", &[("session_id", SESSION)]),
     (
         "ListFollowUpsRequest",
@@ -293,6 +265,14 @@ const TURN: &[(&str, Rule)] = &[
     ("request_id", RequestId),
     ("busy_policy", CHOICE),
     ("max_attempts", CLAMPED),
+    ("call_budget", BUDGET),
+    ("execution_timeout", TIMEOUT),
+    ("on_disconnect", CHOICE),
+    ("follow_up", CHOICE),
+    ("detached", Flag),
+    ("labels", Labels),
+    ("description", TEXT),
+    ("dry_run", Flag),
 ];
 
 const CALL: &[(&str, Rule)] = &[
@@ -312,8 +292,19 @@ const CALL: &[(&str, Rule)] = &[
     ("description", TEXT),
 ];
 
-/// The rule of a field or a choice, if the table has it.
-pub fn rule_of(message: &str, field: &str) -> Option<Rule> {
+/// Rules for a field in one place, which stand before those of its message.
+const PLACES: &[(&str, Rule)] = &[
+    ("tool_call.call_budget", Span { positive: false, seconds_max: 0 }),
+    ("tool_call.on_disconnect", Never),
+    ("turn.call_budget", Span { positive: false, seconds_max: 0 }),
+    ("turn.on_disconnect", Never),
+];
+
+/// Returns the rule of a field or a choice, or `None` if the table lacks it.
+pub fn rule_of(path: &str, message: &str, field: &str) -> Option<Rule> {
+    if let Some((_, rule)) = PLACES.iter().find(|(place, _)| *place == path) {
+        return Some(*rule);
+    }
     let (_, fields) = TABLE.iter().find(|(name, _)| *name == message)?;
     fields.iter().find(|(name, _)| *name == field).map(|(_, rule)| *rule)
 }

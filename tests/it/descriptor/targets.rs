@@ -74,13 +74,9 @@ impl Target {
 }
 
 /// All targets of a request. Fields that the table doesn't know are added to `unknown`.
-pub fn targets(
-    request: &MessageDescriptor,
-    is_served: bool,
-    unknown: &mut Vec<String>,
-) -> Vec<Target> {
+pub fn targets(request: &MessageDescriptor, unknown: &mut Vec<String>) -> Vec<Target> {
     let mut walk = Walk { parents: Vec::new(), found: Vec::new(), unknown };
-    walk.message(request, is_served);
+    walk.message(request);
     walk.found
 }
 
@@ -91,41 +87,33 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn message(&mut self, message: &MessageDescriptor, is_served: bool) {
+    fn message(&mut self, message: &MessageDescriptor) {
         for choice in message.oneofs().filter(|choice| !choice.is_synthetic()) {
             let name = choice.name().to_owned();
-            self.add(message, &name, Place::OneOf(choice), is_served);
+            self.add(message, &name, Place::OneOf(choice));
         }
         for field in message.fields() {
-            let rule = self.add(message, field.name(), Place::Field(field.clone()), is_served);
-            if matches!(rule, Some(Rule::Attachments { .. })) {
+            let rule = self.add(message, field.name(), Place::Field(field.clone()));
+            if matches!(rule, Some(Rule::Attachments { .. } | Rule::Resource)) {
                 continue;
             }
             let Some(inner) = walked(&field) else { continue };
             let is_inside_itself = self.parents.iter().any(|parent| parent.kind() == field.kind());
             if !is_inside_itself {
                 self.parents.push(field.clone());
-                self.message(&inner, is_served && rule != Some(Rule::NotServed));
+                self.message(&inner);
                 self.parents.pop();
             }
         }
     }
 
-    fn add(
-        &mut self,
-        message: &MessageDescriptor,
-        name: &str,
-        place: Place,
-        is_served: bool,
-    ) -> Option<Rule> {
-        // What this server doesn't have it refuses whole, whatever is in it.
-        let rule = if is_served { rule_of(message.name(), name) } else { Some(Rule::NotServed) };
-        let Some(rule) = rule else {
+    fn add(&mut self, message: &MessageDescriptor, name: &str, place: Place) -> Option<Rule> {
+        let names = self.parents.iter().map(FieldDescriptor::name).chain([name]);
+        let path = names.collect::<Vec<_>>().join(".");
+        let Some(rule) = rule_of(&path, message.name(), name) else {
             self.unknown.push(format!("{}.{name}", message.name()));
             return None;
         };
-        let names = self.parents.iter().map(FieldDescriptor::name).chain([name]);
-        let path = names.collect::<Vec<_>>().join(".");
         self.found.push(Target { path, rule, place, parents: self.parents.clone() });
         Some(rule)
     }

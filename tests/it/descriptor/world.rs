@@ -49,18 +49,16 @@ impl World {
             return good_of_follow_ups(method);
         }
         match method {
-            "ToolRunner/ListTools" => v1::ListToolsRequest { session_id }.encode_to_vec(),
+            "ToolRunner/ListTools" => {
+                v1::ListToolsRequest { session_id, ..Default::default() }.encode_to_vec()
+            }
             "ToolRunner/GetSession" => v1::GetSessionRequest { session_id }.encode_to_vec(),
             "ToolRunner/CloseSession" => {
                 let session_id = closed_id.clone();
                 v1::CloseSessionRequest { session_id, ..Default::default() }.encode_to_vec()
             }
-            "ToolRunner/RunTool" => {
+            "ToolRunner/RunTool" | "ToolRunner/StreamTool" => {
                 let call = v1::RunToolRequest { tool, dry_run: true, ..Default::default() };
-                call.encode_to_vec()
-            }
-            "ToolRunner/StreamTool" => {
-                let call = v1::StreamToolRequest { tool, dry_run: true, ..Default::default() };
                 call.encode_to_vec()
             }
             "ToolRunner/StreamSession" => {
@@ -68,17 +66,35 @@ impl World {
                 let stream = v1::StreamSessionRequest { session_id, follow, ..Default::default() };
                 stream.encode_to_vec()
             }
-            "ToolRunner/CreateSession" | "ToolRunner/ListSessions" | "BackgroundTasks/List" => {
-                Vec::new()
+            "ToolRunner/UpdateSession" => {
+                let session = v1::Session { session_id, ..Default::default() };
+                let update_mask = Some(prost_types::FieldMask { paths: vec!["model".into()] });
+                v1::UpdateSessionRequest {
+                    session: Some(session),
+                    update_mask,
+                    ..Default::default()
+                }
+                .encode_to_vec()
             }
+            "ToolRunner/ListMessages" => {
+                v1::ListMessagesRequest { session_id, ..Default::default() }.encode_to_vec()
+            }
+            "ToolRunner/CreateSession"
+            | "ToolRunner/ListSessions"
+            | "ToolRunner/GetServerInfo"
+            | "BackgroundTasks/List" => Vec::new(),
             "BackgroundTasks/Start" => {
-                let work = Some(Work::ToolCall(v1::ToolCall { tool, ..Default::default() }));
-                v1::StartRequest { work, dry_run: true, ..Default::default() }.encode_to_vec()
+                let work = Some(Work::ToolCall(v1::RunToolRequest {
+                    tool,
+                    dry_run: true,
+                    ..Default::default()
+                }));
+                v1::StartRequest { work, ..Default::default() }.encode_to_vec()
             }
             // There is no model, and so no turn: what is wrong with a request is found before.
             "BackgroundTasks/Start of a turn" => {
-                let turn = v1::AgentTurn { prompt: "well?".into(), ..Default::default() };
-                let work = Some(Work::AgentTurn(turn));
+                let turn = v1::RunTurnRequest { prompt: "well?".into(), ..Default::default() };
+                let work = Some(Work::Turn(turn));
                 v1::StartRequest { work, ..Default::default() }.encode_to_vec()
             }
             "ToolRunner/RunTurn" | "ToolRunner/StreamTurn" => {
@@ -95,11 +111,6 @@ impl World {
             "BackgroundTasks/WaitMany" => {
                 let background_ids = vec![background_id];
                 v1::WaitManyRequest { background_ids, ..Default::default() }.encode_to_vec()
-            }
-            "BackgroundTasks/ResolveApproval" => {
-                let decision = v1::ApprovalDecision::Allow.into();
-                v1::ResolveApprovalRequest { background_id, decision, ..Default::default() }
-                    .encode_to_vec()
             }
             "BackgroundTasks/Watch" | "BackgroundTasks/Summarize" => {
                 v1::SummarizeRequest { session_id }.encode_to_vec()
@@ -144,9 +155,6 @@ pub fn good_answer(method: &str) -> Answer {
         "BackgroundTasks/Delete" => Err((Code::NotFound, Some("TASK_NOT_FOUND".into()))),
         "ToolRunner/RunTurn" | "ToolRunner/StreamTurn" | "BackgroundTasks/Start of a turn" => {
             Err((Code::NotFound, Some("MODEL_NOT_FOUND".into())))
-        }
-        "BackgroundTasks/ResolveApproval" => {
-            Err((Code::FailedPrecondition, Some("APPROVAL_NOT_OPEN".into())))
         }
         _ => Ok(()),
     }

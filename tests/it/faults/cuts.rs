@@ -120,7 +120,7 @@ async fn follow(client: &Client, session_id: &str) -> Vec<v1::SessionEvent> {
 
 /// Makes a log of so many events, the shutdown included.
 async fn talk(server: &TestServer, session_id: &str) {
-    let reports = EVENTS - 4;
+    let reports = EVENTS - 5;
     let request = v1::RunToolRequest {
         session_id: session_id.into(),
         ..call("talk", json!({ "reports": reports }))
@@ -216,10 +216,10 @@ async fn of_many_starts_over_a_lossy_connection_each_is_one_call() {
     close(&server, &session_id).await;
     let mut marks = BTreeMap::<String, BTreeSet<String>>::new();
     for event in log_of(&server, &session_id).await {
-        let Some(v1::session_event::Payload::ToolCallStarted(started)) = event.payload else {
+        let Some(v1::session_event::Payload::ToolCallAccepted(accepted)) = event.payload else {
             continue;
         };
-        marks.entry(started.description).or_default().insert(event.call_id);
+        marks.entry(accepted.description).or_default().insert(event.call_id);
     }
     let kept: BTreeSet<String> = marks.values().flatten().cloned().collect();
     assert_eq!((marks.len(), kept.len()), (count, count), "a call for each start");

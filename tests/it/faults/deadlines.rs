@@ -9,9 +9,9 @@ use v1::session_event::Payload;
 use v1::{ParkReason, State, WaitMode};
 
 use crate::history::check_everything;
-use crate::support::streams::stream_of as session_stream_of;
+use crate::support::streams::stream_of;
 use crate::support::waiting::{
-    Gate, ended, lines_of, log_of, outcome_of, park, parked_of, session, span_of, stream_of, task,
+    Gate, ended, lines_of, log_of, outcome_of, park, parked_of, session, span_of, task,
 };
 use crate::support::wire::only_reason;
 use crate::support::{TEST_TIMEOUT, TestServer, bash, millis, soon, stdout_of, v1};
@@ -73,6 +73,7 @@ async fn check_untouched(server: &TestServer, id: &str) -> Duration {
     let log = log_of(server, &task.session_id).await;
     let payloads = log.iter().filter(|event| event.call_id == task.call_id);
     let kinds = payloads.map(|event| match event.payload.as_ref().expect("a payload") {
+        Payload::ToolCallAccepted(_) => "accepted",
         Payload::ToolCallStarted(_) => "started",
         Payload::ToolCallParked(_) => "parked",
         Payload::ToolOutput(_) => "output",
@@ -81,7 +82,7 @@ async fn check_untouched(server: &TestServer, id: &str) -> Duration {
     });
     let mut kinds: Vec<_> = kinds.collect();
     kinds.sort_unstable();
-    assert_eq!(kinds, ["finished", "output", "output", "parked", "started"]);
+    assert_eq!(kinds, ["accepted", "finished", "output", "output", "parked", "started"]);
     span_of(&task.elapsed)
 }
 
@@ -138,7 +139,7 @@ async fn calls_are_parked_before_a_deadline_that_is_shorter_than_the_work() {
     assert_eq!(parked.task.as_ref().expect("a task").park_reason(), ParkReason::Deadline);
     assert!(check_untouched(&server, &parked.background_id).await >= WORK_TIME);
     let ask = || {
-        let (mut tools, request) = (server.tools.clone(), hurried(stream_of(work.clone())));
+        let (mut tools, request) = (server.tools.clone(), hurried(work.clone()));
         let all = async move { Ok(rest(tools.stream_tool(request).await?.into_inner()).await) };
         all.map(|ended| ended.and_then(|(events, end)| end.map_or(Ok(events), Err))).boxed()
     };
@@ -185,14 +186,14 @@ async fn open_streams_say_that_their_deadline_has_come() {
     let mut gate = Gate::new(server.folder(), "gate");
     let id = working(&server, &session_id, &gate).await;
     let ask = || {
-        let request = hurried(session_stream_of(&session_id));
+        let request = hurried(stream_of(&session_id));
         let mut tools = server.tools.clone();
         let all = async move { Ok(rest(tools.stream_session(request).await?.into_inner()).await) };
         all.map(|ended| ended.and_then(cut)).boxed()
     };
     let updates = in_time("StreamSession", ask).await;
     let sequences = updates.iter().flat_map(|update| &update.events).map(|event| event.sequence);
-    assert_eq!(sequences.collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(sequences.collect::<Vec<_>>(), [1, 2, 3, 4]);
     let ask = || {
         let request = hurried(v1::WatchRequest { watch_sequence: Some(0), ..Default::default() });
         let mut tasks = server.tasks.clone();

@@ -11,7 +11,7 @@ use v1::State;
 
 use crate::support::program::{Clients, Live, Program, Site};
 use crate::support::small_disk::SmallDisk;
-use crate::support::waiting::{Gate, is_alive, lines_of, outcome_of, pids, start_of, stream_of};
+use crate::support::waiting::{Gate, is_alive, lines_of, outcome_of, pids, start_of};
 use crate::support::{
     bash, check_reason, millis, python, remote, request_id, result_of, soon, stdout_of, v1,
 };
@@ -58,7 +58,7 @@ async fn check_starts(clients: &Clients, session_id: &str, mark: &std::path::Pat
     check_full(soon("a call", tools.run_tool(alone)).await);
     check_full(soon("a start", tasks.start(start_of(call.clone()))).await);
     check_full(soon("a session", tools.create_session(v1::CreateSessionRequest::default())).await);
-    match soon("a stream", tools.stream_tool(stream_of(call))).await {
+    match soon("a stream", tools.stream_tool(call)).await {
         Err(status) => check_full::<()>(Err(status)),
         Ok(stream) => {
             let first = soon("an update", stream.into_inner().message()).await;

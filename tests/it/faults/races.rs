@@ -27,6 +27,7 @@ const TRIES: u64 = 80;
 #[derive(Debug, Default)]
 struct CallEvents {
     reports: u8,
+    starts: u32,
     parked: u32,
     cancelling: u32,
     ends: Vec<v1::ToolCallFinished>,
@@ -42,7 +43,8 @@ async fn events_by_call(server: &TestServer, session_id: &str) -> BTreeMap<Strin
         let call = calls.entry(event.call_id.clone()).or_default();
         assert_eq!(call.ends, [], "something follows the end: {event:?}");
         match event.payload.as_ref().expect("a payload") {
-            Payload::ToolCallStarted(_) => assert!(!is_known, "begins twice: {event:?}"),
+            Payload::ToolCallAccepted(_) => assert!(!is_known, "accepted twice: {event:?}"),
+            Payload::ToolCallStarted(_) => call.starts += 1,
             Payload::ToolProgress(_) => call.reports += 1,
             Payload::ToolCallParked(_) => call.parked += 1,
             Payload::ToolCallCancelling(_) => call.cancelling += 1,

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::history::check_everything;
 use crate::support::program::{Clients, Site};
-use crate::support::waiting::{ended, parked_of, run, start_of, stream_of, text_of};
+use crate::support::waiting::{ended, parked_of, run, start_of, text_of};
 use crate::support::{TestServer, bash, millis, remote, request_id, seed, soon, v1};
 
 const EQUAL: usize = 50;
@@ -70,7 +70,7 @@ fn calls(clients: &Clients, request: &v1::RunToolRequest) -> Vec<Ask> {
             return async move { Ok(tools.run_tool(request).await?.into_inner().call_id) }.boxed();
         }
         async move {
-            let mut stream = tools.stream_tool(stream_of(request)).await?.into_inner();
+            let mut stream = tools.stream_tool(request).await?.into_inner();
             let mut seen = String::new();
             while let Some(update) = stream.message().await? {
                 for event in update.events {

@@ -9,7 +9,7 @@ use v1::State;
 use v1::session_event::Payload;
 
 use crate::support::waiting::{
-    call, ended, events_of, outcome_of, parked_of, run, session, start, start_of, stream_of, task,
+    call, ended, events_of, outcome_of, parked_of, run, session, start, start_of, task,
 };
 use crate::support::{TestServer, bash, millis, result_of, stdout_of, v1};
 
@@ -24,7 +24,7 @@ fn check_failed(result: &v1::ToolResult, text: &str) {
 /// The same call in every way that there is: each RPC is answered, each result contains `text`.
 async fn check_every_way(server: &TestServer, request: v1::RunToolRequest, text: &str) {
     check_failed(result_of(&run(server, request.clone()).await), text);
-    let stream = server.tools.clone().stream_tool(stream_of(request.clone())).await;
+    let stream = server.tools.clone().stream_tool(request.clone()).await;
     let events = events_of(stream.expect("a stream").into_inner()).await;
     let Some(Payload::ToolCallFinished(end)) = events.last().and_then(|e| e.payload.as_ref())
     else {

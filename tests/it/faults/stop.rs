@@ -11,7 +11,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::program::{Clients, Program, Site};
 use crate::support::streams::stream_of;
-use crate::support::waiting::{lines_of, stream_of as tool_stream_of};
+use crate::support::waiting::lines_of;
 use crate::support::wire::only_reason;
 use crate::support::{bash, millis, remote, soon, v1};
 
@@ -98,7 +98,7 @@ async fn open_streams(open: &mut Open, clients: &Clients, task: &v1::Task) {
     let request = stream_of(&task.session_id);
     let stream = clients.tools.clone().stream_session(request).await.expect("a stream");
     open.stream("StreamSession", stream.into_inner(), is_draining);
-    let request = tool_stream_of(bash("sleep 300"));
+    let request = bash("sleep 300");
     let stream = clients.tools.clone().stream_tool(request).await.expect("a stream");
     open.stream("StreamTool", stream.into_inner(), is_draining);
     let request = v1::WatchRequest { watch_sequence: Some(0), ..Default::default() };

@@ -12,8 +12,9 @@ use super::*;
 use crate::support::program::{Clients, Program, Site};
 use crate::support::proofs::proof;
 use crate::support::streams::replay_of;
+use crate::support::waiting::{self, call_of};
 use crate::support::{request_id, seed};
-use crate::turns::{Endpoint, config, prompt, says};
+use crate::turns::{Endpoint, FinishedTurn, config, prompt, says};
 
 /// The model's answer to every request.
 const ANSWER: &str = "noted";
@@ -41,7 +42,7 @@ impl World {
         world.session_id = session.into_inner().session.expect("a session").session_id;
         let request = prompt(&world.session_id, "hi");
         let turn = soon("a turn", clients.tools.clone().run_turn(request)).await;
-        assert_eq!(turn.expect("an answer").into_inner().final_text, ANSWER);
+        assert_eq!(FinishedTurn::of(turn.expect("an answer").into_inner()).final_text, ANSWER);
         (world, server)
     }
 
@@ -52,8 +53,8 @@ impl World {
 
     /// Starts a task that has a follow-up; `None` if the server does not answer.
     async fn start(&self, clients: &Clients, command: &str) -> Option<String> {
-        let request =
-            v1::StartRequest { request_id: request_id(), ..follow(&self.session_id, command) };
+        let call = call_of(&follow(&self.session_id, command)).clone();
+        let request = waiting::start_of(v1::RunToolRequest { request_id: request_id(), ..call });
         let answer = clients.tasks.clone().start(request).await.ok()?;
         Some(answer.into_inner().task.expect("a task").background_id)
     }

@@ -91,16 +91,12 @@ async fn serve() -> (TestServer, Arc<Brief>) {
 }
 
 fn nothing(session_id: &str) -> v1::StartRequest {
-    let call = v1::ToolCall {
+    crate::support::waiting::start_of(v1::RunToolRequest {
+        session_id: session_id.into(),
         tool: "nothing".into(),
         follow_up: v1::FollowUpPolicy::OnFinish.into(),
         ..Default::default()
-    };
-    v1::StartRequest {
-        session_id: session_id.into(),
-        work: Some(v1::start_request::Work::ToolCall(call)),
-        ..Default::default()
-    }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

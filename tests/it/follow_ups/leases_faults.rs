@@ -79,7 +79,7 @@ async fn a_lease_that_runs_out_is_handed_out_again_and_the_old_one_is_refused() 
         (&*record(&old).follow_up_id, 2)
     );
     let error = record(&new).last_error.as_ref().expect("an error");
-    assert!(error.message.contains("ran out"), "{error:?}");
+    assert!(error.message.contains("expired"), "{error:?}");
     for code in [None, Some(UNKNOWN)] {
         let status = acknowledge(&server, &old, code).await.expect_err("stale");
         check_reason(&status, Code::FailedPrecondition, "LEASE_EXPIRED");
@@ -174,16 +174,12 @@ async fn an_acknowledged_result_is_delivered_or_not_but_never_both() {
 /// Returns whether the consumer got the follow-up. With `late`, the Wait follows another one, to
 /// give the consumer a chance.
 async fn race(server: &TestServer, session: &str, late: bool) -> bool {
-    let call = v1::ToolCall {
+    let request = crate::support::waiting::start_of(v1::RunToolRequest {
+        session_id: session.into(),
         tool: "count".into(),
         follow_up: v1::FollowUpPolicy::OnFinish.into(),
         ..Default::default()
-    };
-    let request = v1::StartRequest {
-        session_id: session.into(),
-        work: Some(v1::start_request::Work::ToolCall(call)),
-        ..Default::default()
-    };
+    });
     let background_id = started(server, request).await.background_id;
     let request = v1::WaitRequest { background_id, acknowledge: true, ..Default::default() };
     let mut tasks = server.tasks.clone();

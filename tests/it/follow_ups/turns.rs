@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::support::streams::{Gate, close, ended, log_of, new_session};
+use crate::support::waiting::start_of_turn;
 use crate::turns::{Endpoint, calls, config, prompt, says, short, turn};
 
 async fn serve(endpoint: &Endpoint) -> TestServer {
@@ -199,8 +200,8 @@ async fn a_session_may_do_without() {
     endpoint.then(calls(&[("c", "parks", json!({ "command": "echo fine" }))]));
     endpoint.then(says("gone"));
     let answer = turn(&server, prompt(&session, "do it")).await;
-    for id in answer.running_background_ids {
-        ended(&server, &id).await;
+    for id in &answer.running_background_ids {
+        ended(&server, id).await;
     }
     assert_eq!(list(&server, &session).await, []);
     close(&server, &session).await;
@@ -210,15 +211,11 @@ async fn a_session_may_do_without() {
 async fn the_end_of_a_background_turn_is_delivered_to_its_starter() {
     let endpoint = Endpoint::new(vec![says("")]).await;
     let server = serve(&endpoint).await;
-    let turn = v1::AgentTurn {
+    let request = start_of_turn(v1::RunTurnRequest {
         prompt: "work".into(),
         follow_up: v1::FollowUpPolicy::OnFinish.into(),
         ..Default::default()
-    };
-    let request = v1::StartRequest {
-        work: Some(v1::start_request::Work::AgentTurn(turn)),
-        ..Default::default()
-    };
+    });
     let task = started(&server, request).await;
     let lease = leased(&server, &task.session_id).await;
     let message = &record(&lease).message;

@@ -135,13 +135,13 @@ async fn records(clients: &Clients, session_id: &str) -> Vec<v1::Task> {
 
 /// The output of all commands that can still be read.
 async fn outputs(clients: &Clients, history: &History) -> Vec<KeptOutput> {
-    let is_command = |started: &v1::ToolCallStarted| started.kind() == v1::Kind::Command;
+    let is_command = |accepted: &v1::ToolCallAccepted| accepted.kind() == v1::Kind::Command;
     let mut wanted = Vec::new();
     for call in history.calls().values() {
         let background_id = call.id.replace("call-", "bg-");
         let is_parked = call.parked().is_some();
         let is_there = !(is_parked && history.was_deleted(&background_id));
-        if is_there && call.accepted().is_some_and(|(_, started)| is_command(started)) {
+        if is_there && call.accepted().is_some_and(|(_, accepted)| is_command(accepted)) {
             let id = if is_parked { background_id } else { call.id.to_owned() };
             let streams = [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Combined];
             wanted.extend(streams.map(|stream| (call.id.to_owned(), id.clone(), stream)));

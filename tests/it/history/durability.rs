@@ -168,17 +168,17 @@ mod tests {
             history.logs[0].events.retain(|event| event.message.call_id != "call-5");
         });
         check_fails(acknowledged_changes_stay, "isn't parked", |history| {
-            history.logs[0].events.remove(1);
+            history.logs[0].events.remove(2);
         });
         check_fails(acknowledged_changes_stay, "a cancel is gone", |history| {
-            history.logs[0].events.drain(8..10);
+            history.logs[0].events.drain(9..11);
         });
         check_fails(acknowledged_changes_stay, "a result has changed", |history| {
             let reply = history.exchanges[7].reply_mut();
             reply.result.as_mut().expect("a result").exit = None;
         });
         check_fails(acknowledged_changes_stay, "a result is gone", |history| {
-            history.logs[0].events.remove(19);
+            history.logs[0].events.remove(23);
         });
         check_fails(acknowledged_changes_stay, "is open", |history| {
             history.logs[0].session.set_state(v1::SessionState::Open);
@@ -204,7 +204,7 @@ mod tests {
             exchange.answer_mut().time -= Duration::from_secs(60);
         });
         check_fails(answers_are_durable, "bg-1", |history| {
-            history.logs[0].events.remove(1);
+            history.logs[0].events.remove(2);
         });
     }
 
@@ -222,8 +222,8 @@ mod tests {
         });
         check_fails(a_request_id_has_one_effect, "2 calls were accepted", |history| {
             use v1::session_event::Payload;
-            change_event(history, 5, |event| match &mut event.payload {
-                Some(Payload::ToolCallStarted(started)) => started.description = "mark-1".into(),
+            change_event(history, 6, |event| match &mut event.payload {
+                Some(Payload::ToolCallAccepted(accepted)) => accepted.description = "mark-1".into(),
                 other => panic!("{other:?}"),
             });
         });

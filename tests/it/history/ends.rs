@@ -234,7 +234,7 @@ mod tests {
             finish(history, 3, |end| end.elapsed = millis(77_000));
         });
         check_fails(elapsed_counts_from_the_run, "without a run", |history| {
-            change_event(history, 7, |event| event.payload = None);
+            change_event(history, 8, |event| event.payload = None);
         });
     }
 }

@@ -87,11 +87,11 @@ mod tests {
     fn put(history: &mut History, story: Vec<Payload>) {
         for (behind, payload) in (0..).zip(story) {
             let message = v1::SessionEvent {
-                sequence: 5 + behind,
+                sequence: 6 + behind,
                 payload: Some(payload),
-                ..history.logs[0].events[3].message.clone()
+                ..history.logs[0].events[4].message.clone()
             };
-            let place = 4 + usize::try_from(behind).expect("few");
+            let place = 5 + usize::try_from(behind).expect("few");
             history.logs[0].events.insert(place, Event::new(message));
         }
     }
@@ -132,7 +132,7 @@ mod tests {
         }
         check_fails(follow_ups_are_delivered_once, "apart", |history| {
             put(history, vec![started(), scheduled()]);
-            history.logs[0].events.remove(4);
+            history.logs[0].events.remove(5);
         });
     }
 }

@@ -18,7 +18,7 @@ use super::readers::SessionReader;
 use super::recorder::Recorded;
 use super::work::{Place, any};
 use super::{History, Reply};
-use crate::support::waiting::{start_of, stream_of};
+use crate::support::waiting::{call_of, start_of};
 use crate::support::{millis, request_id, soon, v1};
 
 /// Clients of one session at the same time.
@@ -175,7 +175,7 @@ impl Life {
     fn sends(&self, sent: Sent) {
         let request_id = match &sent {
             Sent::Run(request) => &request.request_id,
-            Sent::Start(request) => &request.request_id,
+            Sent::Start(request) => &call_of(request).request_id,
         };
         if !request_id.is_empty() {
             self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
@@ -217,7 +217,7 @@ impl Life {
     async fn stream(&self, random: &mut StdRng) -> Result<(), Status> {
         let request = self.call(random);
         self.sends(Sent::Run(Box::new(request.clone())));
-        self.recorded.stream(stream_of(request)).await.map(drop)
+        self.recorded.stream(request).await.map(drop)
     }
 
     /// Goes away from a call before it is answered.

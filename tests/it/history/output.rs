@@ -252,7 +252,7 @@ mod tests {
             finish(history, 5, |end| stdout_of(end).cut_offset = None);
         });
         check_fails(counts_add_up, "where it should be", |history| {
-            output_mut(history, 19).offset += 1;
+            output_mut(history, 23).offset += 1;
         });
         check_fails(counts_add_up, "bytes read", |history| {
             history.outputs[0].pieces.clear();

@@ -145,7 +145,7 @@ async fn fill(stream: &mut UpdateStream, delivery: &mut Delivery, events_max: us
 
 impl Recorded {
     /// Runs a call as a stream, and reads it to its end.
-    pub async fn stream(&self, request: v1::StreamToolRequest) -> Result<Reply, Status> {
+    pub async fn stream(&self, request: v1::RunToolRequest) -> Result<Reply, Status> {
         let asked = CallAsked {
             session_id: request.session_id.clone(),
             request_id: request.request_id.clone(),

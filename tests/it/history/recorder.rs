@@ -12,10 +12,11 @@ use super::{
     Answer, Asked, CallAsked, Delivery, Exchange, History, KnownWork, Moment, Reply, WaitAsked,
 };
 use crate::support::program::Clients;
+use crate::support::waiting::call_of;
 use crate::support::{soon, v1};
 use v1::run_tool_response::Outcome;
 
-/// Notes what clients ask and are reply, and what readers are given. A clone notes in the same
+/// Notes what clients ask and are answered, and what readers are given. A clone notes in the same
 /// place.
 #[derive(Clone)]
 pub struct Recorder(Arc<Notes>);
@@ -154,14 +155,11 @@ impl Recorded {
     /// Starts a task.
     pub async fn start(&self, request: v1::StartRequest) -> Result<Reply, Status> {
         let mut tasks = self.clients.tasks.clone();
-        let mark = match &request.work {
-            Some(v1::start_request::Work::ToolCall(call)) => call.description.clone(),
-            other => panic!("no call but {other:?}"),
-        };
+        let call = call_of(&request);
         let asked = CallAsked {
-            session_id: request.session_id.clone(),
-            request_id: request.request_id.clone(),
-            mark,
+            session_id: call.session_id.clone(),
+            request_id: call.request_id.clone(),
+            mark: call.description.clone(),
             replaces: request.concurrency() == v1::Concurrency::Replace,
         };
         let reply = |answer: v1::StartResponse| reply_of_task(answer.task, answer.replayed);

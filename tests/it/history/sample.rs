@@ -45,15 +45,21 @@ fn event(sequence: i64, call: u32, payload: Payload) -> Event {
     })
 }
 
-fn started(call: u32, state: State) -> Payload {
-    Payload::ToolCallStarted(Box::new(v1::ToolCallStarted {
+fn accepted(call: u32) -> Payload {
+    Payload::ToolCallAccepted(Box::new(v1::ToolCallAccepted {
         tool: "bash".into(),
         kind: v1::Kind::Command.into(),
         description: format!("mark-{call}"),
         execution_timeout: crate::support::millis(150),
-        state: state.into(),
         ..Default::default()
     }))
+}
+
+fn started() -> Payload {
+    Payload::ToolCallStarted(v1::ToolCallStarted {
+        tool: "bash".into(),
+        kind: v1::Kind::Command.into(),
+    })
 }
 
 fn parked(call: u32) -> Payload {
@@ -81,6 +87,7 @@ fn result(exit: Option<Exit>, run: (i64, i64), stdout: [i64; 2], shown: &str) ->
         kind: Some(v1::content::Kind::Text(shown.into())),
         stream: OutputStream::Stdout.into(),
         offset: 0,
+        origin: v1::Origin::Tool.into(),
     };
     v1::ToolResult {
         content: vec![content],
@@ -115,39 +122,43 @@ fn signal_result(run: (i64, i64), total: i64, shown: &str) -> v1::ToolResult {
 /// its limit, and one in the foreground that fails and writes more than is kept.
 fn events() -> Vec<Event> {
     let lost = Outcome::Error(Default::default());
-    let ok = Outcome::Result(result(Some(Exit::ExitCode(0)), (1, 4), [4, 4], "one\n"));
-    let cancelled = Outcome::Result(signal_result((7, 10), 4, "two\n"));
-    let timed_out = Outcome::Result(signal_result((14, 16), 0, ""));
+    let ok = Outcome::Result(result(Some(Exit::ExitCode(0)), (2, 5), [4, 4], "one\n"));
+    let cancelled = Outcome::Result(signal_result((8, 11), 4, "two\n"));
+    let timed_out = Outcome::Result(signal_result((17, 19), 0, ""));
     let failed = Outcome::Result(failed());
     let cancelling = v1::ToolCallCancelling { requested_by: "client".into(), ..Default::default() };
     let all = [
-        (1, started(1, State::Running)),
+        (1, accepted(1)),
+        (1, started()),
         (1, parked(1)),
         (1, output(0, 0, b"one\n")),
-        (1, finished(State::Succeeded, (1, 4), ok)),
-        (2, started(2, State::Pending)),
+        (1, finished(State::Succeeded, (2, 5), ok)),
+        (2, accepted(2)),
         (2, parked(2)),
-        (2, started(2, State::Running)),
+        (2, started()),
         (2, output(0, 0, b"two\n")),
         (2, Payload::ToolCallCancelling(cancelling)),
-        (2, finished(State::Cancelled, (7, 10), cancelled)),
-        (3, started(3, State::Running)),
+        (2, finished(State::Cancelled, (8, 11), cancelled)),
+        (3, accepted(3)),
+        (3, started()),
         (3, parked(3)),
-        (3, finished(State::Lost, (11, 13), lost)),
-        (4, started(4, State::Running)),
+        (3, finished(State::Lost, (13, 15), lost)),
+        (4, accepted(4)),
+        (4, started()),
         (4, parked(4)),
-        (4, finished(State::TimedOut, (14, 16), timed_out)),
-        (5, started(5, State::Running)),
+        (4, finished(State::TimedOut, (17, 19), timed_out)),
+        (5, accepted(5)),
+        (5, started()),
         (5, output(0, 0, b"abc")),
         (5, output(10, 7, b"xyz")),
-        (5, finished(State::Failed, (17, 20), failed)),
+        (5, finished(State::Failed, (21, 24), failed)),
         (0, Payload::SessionShutdown(v1::SessionShutdown::default())),
     ];
     (1..).zip(all).map(|(sequence, (call, payload))| event(sequence, call, payload)).collect()
 }
 
 fn failed() -> v1::ToolResult {
-    result(Some(Exit::ExitCode(3)), (17, 20), [13, 6], "abc")
+    result(Some(Exit::ExitCode(3)), (21, 24), [13, 6], "abc")
 }
 
 /// A task as it is when the event with the last of these sequences is the newest: accepted, begun,
@@ -164,12 +175,13 @@ fn task(call: u32, revision: i64, events: &[Event]) -> v1::Task {
     };
     for event in own() {
         match &event.payload {
-            Some(Payload::ToolCallStarted(started)) => {
-                task.create_time = task.create_time.or(event.create_time);
-                task.set_state(started.state());
-                if started.state() == State::Running {
-                    task.start_time = event.create_time;
-                }
+            Some(Payload::ToolCallAccepted(_)) => {
+                task.create_time = event.create_time;
+                task.set_state(State::Pending);
+            }
+            Some(Payload::ToolCallStarted(_)) => {
+                task.start_time = event.create_time;
+                task.set_state(State::Running);
             }
             Some(Payload::ToolCallParked(_)) => task.park_time = event.create_time,
             Some(Payload::ToolCallCancelling(_)) => {
@@ -215,11 +227,11 @@ fn tasks(tasks: impl IntoIterator<Item = v1::Task>) -> Reply {
 }
 
 fn exchanges(events: &[Event]) -> Vec<Exchange> {
-    let started = |number: u32, newest: usize| {
+    let started = |number: u32, accepted: i64, newest: usize| {
         let background_id = format!("bg-{number}");
         let reply = tasks([task(number, 1, &events[..newest])]);
         let newest = i64::try_from(newest).expect("a sequence");
-        call(number, (newest - 1, newest), Reply { background_id, ..reply })
+        call(number, (accepted, newest), Reply { background_id, ..reply })
     };
     let wait = WaitAsked {
         background_ids: vec!["bg-1".into()],
@@ -228,15 +240,15 @@ fn exchanges(events: &[Event]) -> Vec<Exchange> {
     };
     vec![
         exchange(Asked::Session, 0, 0, Reply::default()),
-        started(1, 2),
-        exchange(Asked::Wait(wait), 3, 4, tasks([task(1, 3, events)])),
-        started(2, 6),
-        exchange(Asked::Cancel("bg-2".into()), 8, 10, tasks([task(2, 4, events)])),
-        started(3, 12),
-        started(4, 15),
-        call(5, (17, 20), Reply { result: Some(failed()), ..Reply::default() }),
-        exchange(Asked::Close(SESSION.into()), 20, 21, Reply::default()),
-        exchange(Asked::Get, 22, 22, tasks([task(1, 3, events)])),
+        started(1, 1, 3),
+        exchange(Asked::Wait(wait), 4, 5, tasks([task(1, 3, events)])),
+        started(2, 6, 7),
+        exchange(Asked::Cancel("bg-2".into()), 9, 11, tasks([task(2, 4, events)])),
+        started(3, 12, 14),
+        started(4, 16, 18),
+        call(5, (20, 24), Reply { result: Some(failed()), ..Reply::default() }),
+        exchange(Asked::Close(SESSION.into()), 24, 25, Reply::default()),
+        exchange(Asked::Get, 26, 26, tasks([task(1, 3, events)])),
     ]
 }
 
@@ -251,10 +263,10 @@ fn deliveries(events: &[Event]) -> Vec<Delivery> {
     };
     let cut = End::Cut(tonic::Code::Unavailable);
     vec![
-        Delivery { end: cut, ..delivery(1, Reading::Follow(0), 0, 10) },
-        delivery(1, Reading::Follow(10), 10, 21),
-        delivery(2, Reading::Call, 16, 20),
-        Delivery { caught_up: Some(21), ..delivery(3, Reading::Replay(0), 0, 21) },
+        Delivery { end: cut, ..delivery(1, Reading::Follow(0), 0, 11) },
+        delivery(1, Reading::Follow(11), 11, 25),
+        delivery(2, Reading::Call, 19, 24),
+        Delivery { caught_up: Some(25), ..delivery(3, Reading::Replay(0), 0, 25) },
     ]
 }
 
@@ -293,7 +305,7 @@ pub fn sample() -> History {
         stops: 1,
         is_complete: true,
         slack: SLACK,
-        logs: vec![Log { session, head: 21, events }],
+        logs: vec![Log { session, head: 25, events }],
     }
 }
 
@@ -322,7 +334,7 @@ pub fn change_event(
 
 /// Changes the end of a call in the log.
 pub fn finish(history: &mut History, call: usize, change: impl FnOnce(&mut v1::ToolCallFinished)) {
-    let sequence = [4, 10, 13, 16, 20][call - 1];
+    let sequence = [5, 11, 15, 19, 24][call - 1];
     change_event(history, sequence, |event| match &mut event.payload {
         Some(Payload::ToolCallFinished(end)) => change(end),
         other => panic!("no end but {other:?}"),
@@ -331,7 +343,7 @@ pub fn finish(history: &mut History, call: usize, change: impl FnOnce(&mut v1::T
 
 /// Changes the request to stop in the log.
 pub fn cancelling(history: &mut History, change: impl FnOnce(&mut v1::ToolCallCancelling)) {
-    change_event(history, 9, |event| match &mut event.payload {
+    change_event(history, 10, |event| match &mut event.payload {
         Some(Payload::ToolCallCancelling(cancelling)) => change(cancelling),
         other => panic!("no request but {other:?}"),
     });

@@ -95,7 +95,8 @@ impl Life {
     /// Moves on with a payload, if it may come now.
     fn takes(&mut self, payload: &Payload) -> bool {
         let to = match payload {
-            Payload::ToolCallStarted(started) => Some(started.state()),
+            Payload::ToolCallAccepted(_) => Some(Pending),
+            Payload::ToolCallStarted(_) => Some(Running),
             Payload::ToolCallCancelling(_) => Some(Cancelling),
             Payload::ToolCallFinished(finished) => Some(finished.state()),
             Payload::ToolCallParked(_) => {
@@ -127,7 +128,7 @@ impl Life {
 
 fn may_move(from: Option<State>, to: State) -> bool {
     match from {
-        None => matches!(to, Pending | Running),
+        None => to == Pending,
         Some(Pending) => matches!(to, Running | Cancelling | Lost),
         Some(Running) => matches!(to, Cancelling | Succeeded | Failed | TimedOut | Lost),
         Some(Cancelling) => matches!(to, Cancelled | Succeeded | Failed | Lost),
@@ -246,14 +247,14 @@ mod tests {
     #[test]
     fn a_second_end_a_missing_one_and_life_after_it_are_found() {
         check_fails(each_call_ends_once, "2 ends", |history| {
-            let end = history.logs[0].events[3].clone();
+            let end = history.logs[0].events[4].clone();
             history.logs[0].events.insert(4, end);
         });
         check_fails(each_call_ends_once, "without an end", |history| {
-            history.logs[0].events.remove(3);
+            history.logs[0].events.remove(4);
         });
         check_fails(each_call_ends_once, "last event", |history| {
-            history.logs[0].events.swap(2, 3);
+            history.logs[0].events.swap(3, 4);
         });
     }
 
@@ -267,7 +268,7 @@ mod tests {
             finish(history, 2, |end| end.set_state(TimedOut));
         });
         check_fails(moves_are_in_the_diagram, "Running", |history| {
-            let parked = history.logs[0].events[1].clone();
+            let parked = history.logs[0].events[2].clone();
             history.logs[0].events.insert(2, parked);
         });
         check_fails(moves_are_in_the_diagram, "None", |history| {
@@ -275,8 +276,8 @@ mod tests {
         });
         // Output before the run.
         check_fails(moves_are_in_the_diagram, "Pending", |history| {
-            let output = history.logs[0].events[2].message.payload.clone();
-            change_event(history, 6, |event| event.payload = output);
+            let output = history.logs[0].events[3].message.payload.clone();
+            change_event(history, 7, |event| event.payload = output);
         });
     }
 
@@ -284,9 +285,9 @@ mod tests {
     fn a_turn_without_its_end_is_found() {
         let becomes_turn = |history: &mut History| {
             change_event(history, 1, |event| match &mut event.payload {
-                Some(Payload::ToolCallStarted(started)) => {
-                    started.tool.clear();
-                    started.set_kind(v1::Kind::Agent);
+                Some(Payload::ToolCallAccepted(accepted)) => {
+                    accepted.tool.clear();
+                    accepted.set_kind(v1::Kind::Agent);
                 }
                 other => panic!("no start but {other:?}"),
             });
@@ -294,11 +295,11 @@ mod tests {
         let idle = || Some(Payload::SessionIdle(v1::SessionIdle::default()));
         check_fails(each_turn_ends_once, "0 ends of a turn", becomes_turn);
         check_fails(each_turn_ends_once, "1 ends of a turn, and not 0", |history| {
-            change_event(history, 3, |event| event.payload = idle());
+            change_event(history, 4, |event| event.payload = idle());
         });
         check_fails(each_turn_ends_once, "right before", |history| {
             becomes_turn(history);
-            change_event(history, 2, |event| event.payload = idle());
+            change_event(history, 3, |event| event.payload = idle());
         });
     }
 
@@ -340,7 +341,7 @@ mod tests {
             history.records[0].start_time = None;
         });
         check_fails(records_are_the_logs, "isn't in the log", |history| {
-            history.logs[0].events.remove(3);
+            history.logs[0].events.remove(4);
         });
     }
 }

@@ -26,18 +26,17 @@ impl<'a> CallLog<'a> {
     }
 
     /// Returns the event of the call's acceptance.
-    pub fn accepted(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallStarted)> {
-        self.starts().next()
+    pub fn accepted(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallAccepted)> {
+        self.payloads().find_map(|(event, payload)| match payload {
+            Payload::ToolCallAccepted(accepted) => Some((event, accepted.as_ref())),
+            _ => None,
+        })
     }
 
     /// Returns the event of the start of its run.
     pub fn began(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallStarted)> {
-        self.starts().find(|(_, started)| started.state() == v1::State::Running)
-    }
-
-    fn starts(&self) -> impl Iterator<Item = (&'a v1::SessionEvent, &'a v1::ToolCallStarted)> {
-        self.payloads().filter_map(|(event, payload)| match payload {
-            Payload::ToolCallStarted(started) => Some((event, started.as_ref())),
+        self.payloads().find_map(|(event, payload)| match payload {
+            Payload::ToolCallStarted(started) => Some((event, started)),
             _ => None,
         })
     }

@@ -7,7 +7,6 @@ use tonic::Request;
 
 use crate::support::waiting::{
     Gate, ended, event, events_of, first_end, is_alive, lines_of, outcome_of, pids, session,
-    stream_of,
 };
 use crate::support::{TestServer, bash, check_reason, millis, soon, stdout_of, v1};
 
@@ -16,7 +15,7 @@ use v1::session_event::Payload;
 type Updates = tonic::Streaming<v1::SessionUpdate>;
 
 async fn open(server: &TestServer, request: v1::RunToolRequest) -> Updates {
-    let stream = soon("a stream", server.tools.clone().stream_tool(stream_of(request))).await;
+    let stream = soon("a stream", server.tools.clone().stream_tool(request)).await;
     stream.expect("a stream").into_inner()
 }
 
@@ -51,8 +50,9 @@ async fn a_stream_gives_a_calls_events_up_to_its_end() {
     let command = "echo out; echo err >&2; sleep 0.2; echo more; exit 2";
     let events = events_of(open(&server, bash(command)).await).await;
     let payloads = payloads_of(&events);
-    let Payload::ToolCallStarted(started) = payloads[0] else { panic!("{payloads:?}") };
-    assert_eq!((started.tool.as_str(), started.state()), ("bash", v1::State::Running));
+    let Payload::ToolCallAccepted(accepted) = payloads[0] else { panic!("{payloads:?}") };
+    assert_eq!(accepted.tool, "bash");
+    assert!(matches!(payloads[1], Payload::ToolCallStarted(_)), "{payloads:?}");
     assert_eq!(output_of(&payloads, v1::OutputStream::Stdout), b"out\nmore\n");
     assert_eq!(output_of(&payloads, v1::OutputStream::Stderr), b"err\n");
     let ends = payloads.iter().filter(|p| matches!(p, Payload::ToolCallFinished(_))).count();
@@ -90,7 +90,7 @@ async fn a_stream_ends_well_when_its_call_is_parked() {
 async fn a_streams_deadline_parks_its_call() {
     let server = TestServer::start().await;
     let mut gate = Gate::new(server.folder(), "gate");
-    let mut request = Request::new(stream_of(bash(&gate.wait())));
+    let mut request = Request::new(bash(&gate.wait()));
     request.set_timeout(Duration::from_secs(2));
     let stream = server.tools.clone().stream_tool(request).await.expect("a stream");
     let events = events_of(stream.into_inner()).await;
@@ -105,7 +105,7 @@ async fn a_streams_deadline_parks_its_call() {
 async fn abandon(server: &TestServer, request: v1::RunToolRequest, mark: &Path) -> u32 {
     let mut stream = open(server, request).await;
     let first = soon("an update", stream.message()).await.expect("no cut").expect("an update");
-    assert!(matches!(first.events[0].payload, Some(Payload::ToolCallStarted(_))));
+    assert!(matches!(first.events[0].payload, Some(Payload::ToolCallAccepted(_))));
     pids(&lines_of(mark, 1).await)[0]
 }
 

@@ -12,7 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::program::{Clients, Program, Site};
 use crate::support::streams::{start_of, stream_of};
-use crate::support::waiting::{lines_of, stream_of as tool_stream_of};
+use crate::support::waiting::lines_of;
 use crate::support::{bash, check_reason, soon, v1};
 
 /// For what happens at once, on a machine that is busy.
@@ -83,7 +83,7 @@ async fn a_first_signal_lets_streams_end_and_leaves_no_process() {
         task(&clients, &session_id, &stubborn).await,
         task(&clients, &session_id, &away).await,
     ];
-    let request = tool_stream_of(bash(&format!("{say}; sleep 300")));
+    let request = bash(&format!("{say}; sleep 300"));
     let call = soon("a call", clients.tools.clone().stream_tool(request)).await;
     let call = call.expect("a stream").into_inner();
     let foreground = bash(&format!("{say}; sleep 300"));
@@ -109,7 +109,7 @@ async fn a_first_signal_lets_streams_end_and_leaves_no_process() {
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     let head = log.0.iter().flat_map(|update| &update.events).map(|event| event.sequence).max();
     check_drained(&log, head.expect("events"));
-    check_drained(&call, 1);
+    check_drained(&call, 2);
     server.live.ended().await.exits(0);
     let took = began.elapsed();
     let foreground = soon("the call", foreground).await.expect("no panic");

@@ -47,16 +47,16 @@ async fn a_silent_stream_says_that_it_is_alive() {
     reader.until_caught_up().await;
     let began = Instant::now();
     for _ in 0..3 {
-        assert_eq!(reader.until_control(heartbeat).await, (Vec::new(), 3));
+        assert_eq!(reader.until_control(heartbeat).await, (Vec::new(), 4));
     }
     assert!(began.elapsed() >= Duration::from_millis(450), "{:?}", began.elapsed());
     run(&server, &session_id, "echo two").await;
     let (events, head) = reader.until_control(heartbeat).await;
     let later = match events.last().map(|event| event.sequence) {
-        Some(6) => (Vec::new(), head),
+        Some(8) => (Vec::new(), head),
         _ => reader.until_control(heartbeat).await,
     };
-    assert_eq!(later.1, 6);
+    assert_eq!(later.1, 8);
 }
 
 #[tokio::test]
@@ -68,14 +68,14 @@ async fn an_old_stream_ends_with_a_request_to_reconnect() {
     let began = Instant::now();
     let (events, draining) = reader.until_control(draining).await;
     assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
-    assert_eq!((events.len(), draining.last_sequence), (3, 3));
+    assert_eq!((events.len(), draining.last_sequence), (4, 4));
     assert!(draining.retry_after.is_some_and(|span| span.seconds > 0 || span.nanos > 0));
     check_cut(reader.next().await.expect_err("a cut"));
     let again = Some(draining.last_sequence);
     let request =
         v1::StreamSessionRequest { start_after_sequence: again, ..stream_of(&session_id) };
     let (events, head) = Reader::open(&server, request).await.until_caught_up().await;
-    assert_eq!((events.len(), head), (0, 3));
+    assert_eq!((events.len(), head), (0, 4));
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn streams_end_with_draining_when_the_server_stops() {
     server.begin_stop();
     for reader in &mut readers {
         let (events, draining) = reader.until_control(draining).await;
-        assert_eq!((events.len(), draining.last_sequence), (0, 3), "seen or passed over");
+        assert_eq!((events.len(), draining.last_sequence), (0, 4), "seen or passed over");
         check_cut(reader.next().await.expect_err("a cut"));
     }
     check_cut(soon("the end", watch.message()).await.expect_err("a cut"));
@@ -134,7 +134,7 @@ async fn a_deadline_ends_a_stream() {
     let began = Instant::now();
     let (events, end) = Reader::send(&server, request).await.rest().await;
     let status = end.expect("an error");
-    assert_eq!((events.len(), status.code()), (2, Code::DeadlineExceeded), "{status:?}");
+    assert_eq!((events.len(), status.code()), (3, Code::DeadlineExceeded), "{status:?}");
     assert_eq!(only_reason(&status).as_deref(), Some("DEADLINE_EXCEEDED"));
     assert!(began.elapsed() >= Duration::from_millis(1000), "{:?}", began.elapsed());
     let session = session_now(&server, &session_id).await;

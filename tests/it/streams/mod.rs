@@ -16,6 +16,7 @@ use crate::support::{TestServer, check_reason, v1};
 
 fn kind_of(event: &v1::SessionEvent) -> &'static str {
     match event.payload {
+        Some(Payload::ToolCallAccepted(_)) => "accepted",
         Some(Payload::ToolCallStarted(_)) => "started",
         Some(Payload::ToolOutput(_)) => "output",
         Some(Payload::ToolCallParked(_)) => "parked",
@@ -32,10 +33,10 @@ async fn a_stream_gives_a_snapshot_the_log_caught_up_and_then_new_events() {
     run(&server, &session_id, "echo before").await;
     let mut reader = Reader::open(&server, stream_of(&session_id)).await;
     let snapshot = reader.snapshot().await;
-    assert_eq!((snapshot.head_sequence, snapshot.first_sequence), (3, 1));
+    assert_eq!((snapshot.head_sequence, snapshot.first_sequence), (4, 1));
     assert_eq!(snapshot.session.expect("a session"), session_now(&server, &session_id).await);
     let (replayed, head) = reader.until_caught_up().await;
-    assert_eq!(head, 3);
+    assert_eq!(head, 4);
     run(&server, &session_id, "echo live").await;
     let live = reader.until_event(is_end).await;
     close(&server, &session_id).await;
@@ -43,16 +44,16 @@ async fn a_stream_gives_a_snapshot_the_log_caught_up_and_then_new_events() {
     assert!(end.is_none(), "{end:?}");
     let all = [replayed, live, last].concat();
     let kinds: Vec<_> = all.iter().map(kind_of).collect();
-    let call = ["started", "output", "finished"];
+    let call = ["accepted", "started", "output", "finished"];
     assert_eq!(kinds, [&call[..], &call[..], &["shutdown"]].concat());
-    assert_eq!(sequences(&all), (1..=7).collect::<Vec<_>>());
+    assert_eq!(sequences(&all), (1..=9).collect::<Vec<_>>());
     for event in &all {
         assert_eq!((&event.session_id, &event.stream_epoch), (&session_id, &snapshot.stream_epoch));
         assert!(event.create_time.is_some());
         assert_eq!(event.call_id.is_empty(), kind_of(event) == "shutdown", "{event:?}");
     }
-    assert_eq!(all[0].call_id, all[2].call_id);
-    assert_ne!(all[0].call_id, all[3].call_id);
+    assert_eq!(all[0].call_id, all[3].call_id);
+    assert_ne!(all[0].call_id, all[4].call_id);
 }
 
 #[tokio::test]
@@ -67,10 +68,10 @@ async fn a_filter_of_payloads_gives_those_and_no_others() {
     };
     let mut reader = Reader::open(&server, request).await;
     let (replayed, head) = reader.until_caught_up().await;
-    assert_eq!((sequences(&replayed), head), (vec![1, 3], 3));
+    assert_eq!((sequences(&replayed), head), (vec![2, 4], 4));
     run(&server, &session_id, "echo two").await;
     let live = reader.until_event(is_end).await;
-    assert_eq!(sequences(&live), [4, 6]);
+    assert_eq!(sequences(&live), [6, 8]);
     close(&server, &session_id).await;
     let (rest, end) = reader.rest().await;
     assert_eq!((rest.len(), end.is_none()), (0, true), "it ends without a reason");
@@ -85,7 +86,7 @@ async fn a_filter_that_matches_nothing_gives_nothing_and_still_ends() {
     let request = v1::StreamSessionRequest { payloads, ..stream_of(&session_id) };
     let mut reader = Reader::open(&server, request.clone()).await;
     let (events, head) = reader.until_caught_up().await;
-    assert_eq!((events.len(), head), (0, 3));
+    assert_eq!((events.len(), head), (0, 4));
     close(&server, &session_id).await;
     let (events, end) = reader.rest().await;
     assert_eq!((events.len(), end.is_none()), (0, true));
@@ -103,7 +104,7 @@ async fn a_stream_that_does_not_follow_ends_once_it_has_caught_up() {
     task(&server, &session_id, &gate.command()).await;
     let mut reader = Reader::open(&server, replay_of(&session_id)).await;
     let (events, head) = reader.until_caught_up().await;
-    assert_eq!((sequences(&events), head), (vec![1, 2], 2));
+    assert_eq!((sequences(&events), head), (vec![1, 2, 3], 3));
     let (rest, end) = reader.rest().await;
     assert_eq!((rest.len(), end.is_none()), (0, true));
     gate.open();
@@ -117,9 +118,9 @@ async fn from_now_gives_new_events_only() {
     let request = v1::StreamSessionRequest { from_now: true, ..stream_of(&session_id) };
     let mut reader = Reader::open(&server, request).await;
     let (events, head) = reader.until_caught_up().await;
-    assert_eq!((events.len(), head), (0, 3));
+    assert_eq!((events.len(), head), (0, 4));
     run(&server, &session_id, "echo two").await;
-    assert_eq!(sequences(&reader.until_event(is_end).await), [4, 5, 6]);
+    assert_eq!(sequences(&reader.until_event(is_end).await), [5, 6, 7, 8]);
 }
 
 #[tokio::test]
@@ -127,13 +128,13 @@ async fn a_stream_begins_after_the_requested_sequence() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
     run(&server, &session_id, "echo one").await;
-    for after in 0..=3 {
+    for after in 0..=4 {
         let start_after_sequence = Some(after);
         let request = v1::StreamSessionRequest { start_after_sequence, ..stream_of(&session_id) };
         let mut reader = Reader::open(&server, request).await;
         reader.snapshot().await;
         let (events, head) = reader.until_caught_up().await;
-        assert_eq!((sequences(&events), head), ((after + 1..=3).collect(), 3));
+        assert_eq!((sequences(&events), head), ((after + 1..=4).collect(), 4));
     }
 }
 
@@ -146,7 +147,7 @@ async fn impossible_cursors_are_distinguished() {
         start_after_sequence: Some(sequence),
         ..stream_of(&session_id)
     };
-    for ahead in [4, i64::MAX] {
+    for ahead in [5, i64::MAX] {
         let status = stream_error(&server, after(ahead)).await;
         check_reason(&status, Code::OutOfRange, "SEQUENCE_AHEAD");
     }
@@ -162,7 +163,7 @@ async fn impossible_cursors_are_distinguished() {
     let stream_epoch = session_now(&server, &session_id).await.stream_epoch;
     let right = v1::StreamSessionRequest { stream_epoch, ..after(1) };
     let (events, _) = Reader::open(&server, right).await.until_caught_up().await;
-    assert_eq!(sequences(&events), [2, 3]);
+    assert_eq!(sequences(&events), [2, 3, 4]);
 }
 
 #[tokio::test]
@@ -173,19 +174,19 @@ async fn a_replay_has_many_events_in_a_message_and_a_quiet_stream_one() {
     let mut reader = Reader::open(&server, stream_of(&session_id)).await;
     reader.snapshot().await;
     let (mut sizes, mut events) = (Vec::new(), Vec::new());
-    while events.len() < 200 {
+    while events.len() < 300 {
         let update = reader.update().await;
         sizes.push(update.events.len());
         events.extend(update.events);
     }
-    assert_eq!(sequences(&events), (1..=200).collect::<Vec<_>>());
+    assert_eq!(sequences(&events), (1..=300).collect::<Vec<_>>());
     assert!(sizes.iter().all(|size| *size <= 64), "{sizes:?}");
-    assert!(sizes.len() <= 8, "few messages for 200 events: {sizes:?}");
+    assert!(sizes.len() <= 8, "few messages for 300 events: {sizes:?}");
     let gate = Gate::new(&server, "quiet");
     let command = gate.command();
     let call = run(&server, &session_id, &command);
     let watch = async {
-        assert_eq!(reader.until_event(|event| kind_of(event) == "started").await.len(), 1);
+        assert_eq!(reader.until_event(|event| kind_of(event) == "started").await.len(), 2);
         gate.open();
         assert_eq!(reader.until_event(is_end).await.len(), 1);
     };
@@ -214,7 +215,7 @@ async fn a_cut_stream_is_resumed_without_a_gap_and_without_a_repetition() {
     assert!(end.is_none(), "{end:?}");
     pieces.extend(rest);
     assert_eq!(pieces, log_of(&server, &session_id).await);
-    assert_eq!(sequences(&pieces), (1..=141).collect::<Vec<_>>());
+    assert_eq!(sequences(&pieces), (1..=211).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -222,7 +223,7 @@ async fn a_trimmed_log_signals_its_gap_or_fails() {
     let settings = [("session-events-max", "1000"), ("sweep-interval", "100ms")];
     let server = TestServer::with_config(MISSING_TOOL, &settings).await;
     let session_id = new_session(&server).await;
-    failing_calls(&server, &session_id, 510).await;
+    failing_calls(&server, &session_id, 340).await;
     let after = |sequence| v1::StreamSessionRequest {
         start_after_sequence: Some(sequence),
         ..replay_of(&session_id)

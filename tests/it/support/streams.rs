@@ -7,7 +7,7 @@ use callpark_proto::v1::session_update::Control;
 use futures::future::join_all;
 use tonic::{Request, Status, Streaming};
 
-use super::{TestServer, bash, result_of, soon, v1};
+use super::{TestServer, bash, result_of, soon, v1, waiting};
 
 /// A tool whose program doesn't exist: a call of it is the cheapest way to two events.
 pub const MISSING_TOOL: &str = r#"
@@ -53,20 +53,7 @@ pub fn start_of(session_id: &str, command: &str) -> v1::StartRequest {
 
 /// A request for a call in the background.
 pub fn tool_start(session_id: &str, call: v1::RunToolRequest) -> v1::StartRequest {
-    let call = v1::ToolCall {
-        tool: call.tool,
-        arguments: call.arguments,
-        description: call.description,
-        max_output_bytes: call.max_output_bytes,
-        labels: call.labels,
-        detached: call.detached,
-        ..Default::default()
-    };
-    v1::StartRequest {
-        session_id: session_id.into(),
-        work: Some(v1::start_request::Work::ToolCall(call)),
-        ..Default::default()
-    }
+    waiting::start_of(v1::RunToolRequest { session_id: session_id.into(), ..call })
 }
 
 /// Starts a task.

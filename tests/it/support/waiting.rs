@@ -41,46 +41,26 @@ pub fn call(tool: &str, arguments: serde_json::Value) -> v1::RunToolRequest {
     v1::RunToolRequest { tool: tool.into(), arguments: json(arguments), ..Default::default() }
 }
 
-/// The same call for the background.
+/// The same call for the background, without what only a call in the foreground may have.
 pub fn start_of(request: v1::RunToolRequest) -> v1::StartRequest {
-    let work = v1::ToolCall {
-        tool: request.tool,
-        arguments: request.arguments,
-        description: request.description,
-        execution_timeout: request.execution_timeout,
-        idle_timeout: request.idle_timeout,
-        follow_up: request.follow_up,
-        detached: request.detached,
-        max_output_bytes: request.max_output_bytes,
-        labels: request.labels,
-    };
-    v1::StartRequest {
-        session_id: request.session_id,
-        request_id: request.request_id,
-        work: Some(v1::start_request::Work::ToolCall(work)),
-        dry_run: request.dry_run,
-        ..Default::default()
+    let call = v1::RunToolRequest { call_budget: None, on_disconnect: 0, ..request };
+    let work = Some(v1::start_request::Work::ToolCall(call));
+    v1::StartRequest { work, ..Default::default() }
+}
+
+/// Returns the call that a request starts in the background.
+#[track_caller]
+pub fn call_of(request: &v1::StartRequest) -> &v1::RunToolRequest {
+    match &request.work {
+        Some(v1::start_request::Work::ToolCall(call)) => call,
+        other => panic!("no call but {other:?}"),
     }
 }
 
-/// The same call as a stream.
-pub fn stream_of(request: v1::RunToolRequest) -> v1::StreamToolRequest {
-    v1::StreamToolRequest {
-        session_id: request.session_id,
-        tool: request.tool,
-        arguments: request.arguments,
-        request_id: request.request_id,
-        call_budget: request.call_budget,
-        execution_timeout: request.execution_timeout,
-        idle_timeout: request.idle_timeout,
-        on_disconnect: request.on_disconnect,
-        follow_up: request.follow_up,
-        detached: request.detached,
-        max_output_bytes: request.max_output_bytes,
-        labels: request.labels,
-        dry_run: request.dry_run,
-        description: request.description,
-    }
+/// A turn for the background.
+pub fn start_of_turn(request: v1::RunTurnRequest) -> v1::StartRequest {
+    let work = Some(v1::start_request::Work::Turn(request));
+    v1::StartRequest { work, ..Default::default() }
 }
 
 /// Runs a call that must be answered.

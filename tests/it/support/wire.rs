@@ -19,14 +19,6 @@ pub struct Method {
     pub name: String,
 }
 
-impl Method {
-    /// Returns whether this server doesn't serve it, as its documentation says.
-    pub fn is_left_out(&self) -> bool {
-        let (_, method) = self.name.split_once('/').expect("a method");
-        method == "Connect"
-    }
-}
-
 fn descriptors() -> FileDescriptorSet {
     FileDescriptorSet::decode(callpark_proto::FILE_DESCRIPTOR_SET).expect("descriptors")
 }

@@ -8,8 +8,8 @@ use v1::State;
 
 use crate::history::check_everything;
 use crate::support::streams::{
-    Gate, Reader, ended, get, log_of, new_session, sequences, start_of, started, stream_of, task,
-    task_now, tool_start,
+    Gate, Reader, ended, get, log_of, new_session, sequences, started, stream_of, task, task_now,
+    tool_start,
 };
 use crate::support::{TestServer, bash, check_reason, millis, soon, v1};
 
@@ -159,32 +159,6 @@ async fn a_summary_includes_running_tasks_behind_many_finished_ones() {
     let summarized = summary(&server, &session_id).await;
     assert_eq!(summarized.running, 1);
     assert!(summarized.context.contains(&live.background_id), "{}", summarized.context);
-    gate.open();
-}
-
-#[tokio::test]
-async fn a_task_that_does_not_ask_takes_no_answer() {
-    let server = TestServer::start().await;
-    let session_id = new_session(&server).await;
-    let gate = Gate::new(&server, "approval");
-    let live = started(&server, start_of(&session_id, &gate.command())).await;
-    let done = task(&server, &session_id, "true").await;
-    ended(&server, &done.background_id).await;
-    for task in [&live, &done] {
-        for decision in [v1::ApprovalDecision::Allow, v1::ApprovalDecision::Deny] {
-            let before = task_now(&server, &task.background_id).await.revision;
-            let request = v1::ResolveApprovalRequest {
-                background_id: task.background_id.clone(),
-                decision: decision.into(),
-                ..Default::default()
-            };
-            let status = server.tasks.clone().resolve_approval(request).await;
-            let status = status.expect_err("refused");
-            check_reason(&status, Code::FailedPrecondition, "APPROVAL_NOT_OPEN");
-            assert!(status.get_details_precondition_failure().is_some(), "{status:?}");
-            assert_eq!(task_now(&server, &task.background_id).await.revision, before);
-        }
-    }
     gate.open();
 }
 

@@ -8,7 +8,8 @@ use tonic::Code;
 
 use super::*;
 use crate::support::check_reason;
-use crate::support::streams::{close, log_of, new_session};
+use crate::support::streams::{close, get, log_of, new_session};
+use crate::support::waiting::start_of_turn;
 use v1::BusyPolicy;
 
 /// An answer that isn't whole before the test says so.
@@ -27,10 +28,12 @@ fn held(text: &str) -> (Script, Arc<Notify>) {
 fn running(
     server: &TestServer,
     request: v1::RunTurnRequest,
-) -> impl Future<Output = Result<v1::RunTurnResponse, tonic::Status>> + use<> {
+) -> impl Future<Output = Result<FinishedTurn, tonic::Status>> + use<> {
     let mut tools = server.tools.clone();
     let mut turns = JoinSet::new();
-    turns.spawn(async move { tools.run_turn(request).await.map(tonic::Response::into_inner) });
+    turns.spawn(async move {
+        tools.run_turn(request).await.map(|answer| FinishedTurn::of(answer.into_inner()))
+    });
     async move {
         let answer = soon("a turn", turns.join_next()).await;
         answer.expect("an answer").expect("no panic")
@@ -62,13 +65,9 @@ async fn a_second_prompt_is_refused_by_default() {
     endpoint.asked(1).await;
     let status = server.tools.clone().run_turn(prompt(&session, "2")).await.expect_err("busy");
     check_reason(&status, Code::Aborted, "SESSION_BUSY");
-    let agent = v1::AgentTurn { prompt: "2".into(), ..Default::default() };
     let dry = v1::StartRequest {
-        session_id: session.clone(),
         concurrency: v1::Concurrency::Reject.into(),
-        work: Some(v1::start_request::Work::AgentTurn(agent)),
-        dry_run: true,
-        ..Default::default()
+        ..start_of_turn(v1::RunTurnRequest { dry_run: true, ..prompt(&session, "2") })
     };
     let status = server.tasks.clone().start(dry.clone()).await.expect_err("busy");
     check_reason(&status, Code::Aborted, "SESSION_BUSY");
@@ -87,13 +86,12 @@ async fn an_enqueued_prompt_waits_for_its_turn() {
     let session = new_session(&server).await;
     let first = running(&server, prompt(&session, "1"));
     endpoint.asked(1).await;
-    let request = stream_of(policy(&session, "2", BusyPolicy::Enqueue));
+    let request = policy(&session, "2", BusyPolicy::Enqueue);
     let mut second =
         server.tools.clone().stream_turn(request).await.expect("a stream").into_inner();
     let accepted = soon("its acceptance", second.message()).await.expect("an event");
     let accepted = accepted.expect("an event").events.remove(0).payload;
-    let Some(Payload::ToolCallStarted(started)) = accepted else { panic!("{accepted:?}") };
-    assert_eq!(started.state(), v1::State::Pending);
+    assert!(matches!(accepted, Some(Payload::ToolCallAccepted(_))), "{accepted:?}");
     go_on.notify_one();
     assert_eq!(first.await.expect("an answer").final_text, "I am done");
     let mut events = Vec::new();
@@ -159,7 +157,7 @@ async fn closing_its_session_ends_a_turn_before_the_log_ends() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_the_call_and_not_the_turn() {
+async fn a_deadline_parks_a_turn() {
     let (script, go_on) = held("am done");
     let endpoint = Endpoint::new(vec![script]).await;
     let server = serve(&endpoint).await;
@@ -168,8 +166,12 @@ async fn a_deadline_ends_the_call_and_not_the_turn() {
         v1::RunTurnRequest { request_id: crate::support::request_id(), ..prompt(&session, "1") };
     let mut impatient = tonic::Request::new(request.clone());
     impatient.set_timeout(std::time::Duration::from_millis(700));
-    let status = server.tools.clone().run_turn(impatient).await.expect_err("a deadline");
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    let answer = server.tools.clone().run_turn(impatient).await.expect("an answer").into_inner();
+    let Some(v1::run_turn_response::Outcome::Parked(parked)) = answer.outcome else {
+        panic!("not parked but {:?}", answer.outcome)
+    };
+    let task = get(&server, &parked.background_id).await.expect("a task");
+    assert_eq!(task.park_reason(), v1::ParkReason::Deadline);
     go_on.notify_one();
     let answer = turn(&server, request).await;
     assert!(answer.replayed);

@@ -109,7 +109,7 @@ async fn a_command_that_the_session_does_not_allow_is_refused_to_the_real_copilo
     let session = session_in(&server, folder.path()).await;
     // It takes the refusal of one command for the end of its turn.
     let answer = turn(&server, prompt(&session, "go")).await;
-    assert_eq!((answer.stop_reason(), answer.error), (v1::StopReason::EndTurn, None));
+    assert_eq!((answer.stop_reason(), &answer.error), (v1::StopReason::EndTurn, &None));
     assert_eq!(endpoint.requests().len(), 1);
     assert!(!folder.path().join("made").exists());
     let events = short(&log_of(&server, &session).await);

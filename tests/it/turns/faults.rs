@@ -191,7 +191,7 @@ async fn a_nonsensical_retry_after_is_not_waited_for() {
         let endpoint = Endpoint::new(vec![limited, says("well")]).await;
         let server = serve(&endpoint).await;
         let answer = turn(&server, prompt("", "go")).await;
-        match answer.error {
+        match &answer.error {
             // More than is waited for.
             Some(error) => assert_eq!(error.code, "model_rate_limited", "{asked}"),
             None => assert_eq!(answer.final_text, "well", "{asked}"),
@@ -258,7 +258,7 @@ async fn slow_pieces_are_emitted_as_they_arrive() {
     pieces.push(Piece::Finish("stop"));
     let endpoint = Endpoint::new(vec![Script::Stream(pieces)]).await;
     let server = serve(&endpoint).await;
-    let request = stream_of(prompt("", "go"));
+    let request = prompt("", "go");
     let stream = soon("a turn", server.tools.clone().stream_turn(request)).await;
     let mut stream = stream.expect("a stream").into_inner();
     let mut words = Vec::new();

@@ -42,29 +42,45 @@ pub fn prompt(session_id: &str, text: &str) -> v1::RunTurnRequest {
     v1::RunTurnRequest { session_id: session_id.into(), prompt: text.into(), ..Default::default() }
 }
 
-fn stream_of(request: v1::RunTurnRequest) -> v1::StreamTurnRequest {
-    v1::StreamTurnRequest {
-        session_id: request.session_id,
-        prompt: request.prompt,
-        attachments: request.attachments,
-        model: request.model,
-        system_message: request.system_message,
-        max_rounds: request.max_rounds,
-        request_id: request.request_id,
-        busy_policy: request.busy_policy,
-        max_attempts: request.max_attempts,
+/// Runs a turn that must be answered.
+pub async fn turn(server: &TestServer, request: v1::RunTurnRequest) -> FinishedTurn {
+    let answer = soon("a turn", server.tools.clone().run_turn(request)).await;
+    FinishedTurn::of(answer.expect("an answer").into_inner())
+}
+
+/// The answer of a turn that finished, which has the fields of its result too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinishedTurn {
+    pub session_id: String,
+    pub turn_id: String,
+    pub call_id: String,
+    pub replayed: bool,
+    pub result: v1::TurnResult,
+}
+
+impl FinishedTurn {
+    /// Panics if the turn was parked or only checked.
+    #[track_caller]
+    pub fn of(answer: v1::RunTurnResponse) -> Self {
+        let v1::RunTurnResponse { session_id, turn_id, call_id, outcome, replayed, .. } = answer;
+        let Some(v1::run_turn_response::Outcome::Result(result)) = outcome else {
+            panic!("not finished but {outcome:?}")
+        };
+        Self { session_id, turn_id, call_id, replayed, result }
     }
 }
 
-/// Runs a turn that must be answered.
-pub async fn turn(server: &TestServer, request: v1::RunTurnRequest) -> v1::RunTurnResponse {
-    let answer = soon("a turn", server.tools.clone().run_turn(request)).await;
-    answer.expect("an answer").into_inner()
+impl std::ops::Deref for FinishedTurn {
+    type Target = v1::TurnResult;
+
+    fn deref(&self) -> &Self::Target {
+        &self.result
+    }
 }
 
 /// All events that a stream of the turn gives.
 async fn streamed(server: &TestServer, request: v1::RunTurnRequest) -> Vec<v1::SessionEvent> {
-    let stream = soon("a turn", server.tools.clone().stream_turn(stream_of(request))).await;
+    let stream = soon("a turn", server.tools.clone().stream_turn(request)).await;
     let mut stream = stream.expect("a stream").into_inner();
     let mut events = Vec::new();
     while let Some(update) = soon("an event", stream.message()).await.expect("no error") {
@@ -75,7 +91,7 @@ async fn streamed(server: &TestServer, request: v1::RunTurnRequest) -> Vec<v1::S
 
 /// The error that a turn ended with.
 #[track_caller]
-fn error_of(answer: &v1::RunTurnResponse) -> &v1::SessionError {
+fn error_of(answer: &FinishedTurn) -> &v1::SessionError {
     answer.error.as_ref().expect("an error")
 }
 
@@ -87,9 +103,14 @@ async fn check_counts(server: &TestServer, lines: &[&str]) {
     }
 }
 
-/// Events in short: what they are, and what is peculiar about each.
+/// Describes each event in a few words. Starts of calls are left out, since each follows its
+/// acceptance.
 pub fn short(events: &[v1::SessionEvent]) -> Vec<String> {
-    events.iter().map(|event| shorten(event.payload.as_ref().expect("a payload"))).collect()
+    let payloads = events.iter().map(|event| event.payload.as_ref().expect("a payload"));
+    payloads
+        .filter(|payload| !matches!(payload, Payload::ToolCallStarted(_)))
+        .map(shorten)
+        .collect()
 }
 
 fn shorten(payload: &Payload) -> String {
@@ -101,8 +122,8 @@ fn shorten(payload: &Payload) -> String {
             format!("message {:?} {} calls", message.text, message.call_ids.len())
         }
         Payload::TurnRetrying(retrying) => format!("retrying {}", retrying.attempt),
-        Payload::ToolCallStarted(started) if started.tool.is_empty() => "turn".into(),
-        Payload::ToolCallStarted(started) => format!("call {}", started.tool),
+        Payload::ToolCallAccepted(accepted) if accepted.tool.is_empty() => "turn".into(),
+        Payload::ToolCallAccepted(accepted) => format!("call {}", accepted.tool),
         Payload::ToolOutput(output) => {
             format!("output {}", String::from_utf8_lossy(&output.data).trim())
         }

@@ -6,6 +6,7 @@ use tonic::Code;
 use super::*;
 use crate::support::check_reason;
 use crate::support::streams::{created, new_session};
+use crate::support::waiting::start_of_turn;
 use v1::content::Kind;
 
 #[tokio::test]
@@ -113,7 +114,7 @@ async fn a_repeated_request_attaches_to_its_turn() {
     let first = turn(&server, request.clone()).await;
     let again = turn(&server, request.clone()).await;
     assert!(!first.replayed && again.replayed);
-    assert_eq!((again.turn_id, again.final_text), (first.turn_id, first.final_text));
+    assert_eq!((&again.turn_id, &again.final_text), (&first.turn_id, &first.final_text));
     assert_eq!(again.usage, first.usage);
     assert_eq!(endpoint.requests().len(), 1);
     let events = streamed(&server, request.clone()).await;
@@ -152,12 +153,8 @@ async fn bad_requests_are_refused_whole() {
 async fn a_turn_in_the_background_is_a_task() {
     let endpoint = Endpoint::new(vec![says("done")]).await;
     let server = serve(&endpoint).await;
-    let turn =
-        v1::AgentTurn { prompt: "do it".into(), description: "a job".into(), ..Default::default() };
-    let request = v1::StartRequest {
-        work: Some(v1::start_request::Work::AgentTurn(turn)),
-        ..Default::default()
-    };
+    let description = "a job".to_owned();
+    let request = start_of_turn(v1::RunTurnRequest { description, ..prompt("", "do it") });
     let task = crate::support::waiting::start(&server, request).await;
     assert_eq!((task.kind(), task.tool.as_str()), (v1::Kind::Agent, ""));
     let request = v1::WaitRequest { background_id: task.background_id, ..Default::default() };

@@ -281,13 +281,13 @@ async fn endless_or_deeply_nested_messages_of_an_agent_are_bounded() {
     turn(&server, prompt(&session, "go")).await;
     // It can be read, and is as short as a caller's.
     let log = log_of(&server, &session).await;
-    let started = log.iter().find_map(|event| match &event.payload {
-        Some(Payload::ToolCallStarted(started)) if !started.tool.is_empty() => Some(started),
+    let accepted = log.iter().find_map(|event| match &event.payload {
+        Some(Payload::ToolCallAccepted(accepted)) if !accepted.tool.is_empty() => Some(accepted),
         _ => None,
     });
-    let started = started.expect("a start");
-    assert!(started.description.len() < 5_000, "{}", started.description.len());
-    let arguments = started.arguments.as_ref().expect("arguments");
+    let accepted = accepted.expect("an acceptance");
+    assert!(accepted.description.len() < 5_000, "{}", accepted.description.len());
+    let arguments = accepted.arguments.as_ref().expect("arguments");
     assert!(arguments.fields.contains_key("json"), "{arguments:?}");
     let shown = format!(
         "{:?}",

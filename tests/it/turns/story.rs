@@ -62,8 +62,8 @@ async fn a_tool_is_run_and_its_result_goes_to_the_model() {
     ];
     assert_eq!(short(&events), expected);
     assert_eq!(tool_result(&endpoint, 1, "c1"), "four\n");
-    let Some(Payload::AssistantMessage(message)) = &events[3].payload else { panic!("{events:?}") };
-    assert_eq!(message.call_ids, [events[4].call_id.clone()]);
+    let Some(Payload::AssistantMessage(message)) = &events[4].payload else { panic!("{events:?}") };
+    assert_eq!(message.call_ids, [events[5].call_id.clone()]);
     let tools = endpoint.requests()[0]["tools"].clone();
     let names: Vec<&str> = tools
         .as_array()
@@ -84,7 +84,7 @@ async fn a_slow_call_parks_and_the_model_comes_back_for_it() {
             .await;
     let server = serve_with(&endpoint, SLOW).await;
     let session = session_in(&server, folder.path()).await;
-    let request = stream_of(prompt(&session, "do both"));
+    let request = prompt(&session, "do both");
     let stream = server.tools.clone().stream_turn(request).await.expect("a stream");
     let mut stream = stream.into_inner();
     // The model gets both ids before the next answer can be written.
@@ -209,7 +209,7 @@ async fn rounds_are_bounded() {
     let server = serve(&endpoint).await;
     let request = v1::RunTurnRequest { max_rounds: 2, ..prompt("", "loop") };
     let answer = turn(&server, request).await;
-    assert_eq!((answer.stop_reason(), answer.error), (v1::StopReason::MaxRounds, None));
+    assert_eq!((answer.stop_reason(), &answer.error), (v1::StopReason::MaxRounds, &None));
     assert_eq!(endpoint.requests().len(), 2);
 }
 
@@ -250,10 +250,7 @@ async fn a_full_session_can_still_be_asked_to_look_after_its_tasks() {
         "{}",
         tool_result(&endpoint, 2, "list")
     );
-    let third = v1::StartRequest {
-        session_id: session.clone(),
-        ..crate::support::streams::start_of(&session, "sleep 1000")
-    };
+    let third = crate::support::streams::start_of(&session, "sleep 1000");
     crate::support::waiting::start(&server, third).await;
     assert_eq!(turn(&server, prompt(&session, "well?")).await.final_text, "I can be asked");
 }
@@ -280,7 +277,7 @@ async fn a_stopped_turn_leaves_its_calls_in_the_background() {
         Endpoint::new(vec![calls(&[("c", "bash", json!({ "command": "sleep 1000" }))])]).await;
     let server = serve(&endpoint).await;
     let session = new_session(&server).await;
-    let request = stream_of(prompt(&session, "go"));
+    let request = prompt(&session, "go");
     let stream = server.tools.clone().stream_turn(request).await.expect("a stream");
     let mut stream = stream.into_inner();
     let mut events = Vec::new();

@@ -144,12 +144,13 @@ async fn check_sessions(server: &Program, session: &str) {
 
     let events = server.cli(&["events", session]).await.exits(0);
     let kinds: Vec<_> = table(&events).iter().map(|row| (row[0].clone(), row[2].clone())).collect();
-    let expected = [("1", "tool_call_started"), ("2", "tool_call_parked")];
+    let expected =
+        [("1", "tool_call_accepted"), ("2", "tool_call_started"), ("3", "tool_call_parked")];
     assert_eq!(kinds, expected.map(|(sequence, kind)| (sequence.to_owned(), kind.to_owned())));
     let words = ["events", "--json", session, "--payload", "tool_call_parked"];
     let events = server.cli(&words).await.exits(0).json_lines();
     let event: v1::SessionEvent = message("SessionEvent", &events[0]);
-    assert_eq!((events.len(), event.sequence), (1, 2));
+    assert_eq!((events.len(), event.sequence), (1, 3));
 }
 
 #[tokio::test]
@@ -158,7 +159,7 @@ async fn events_can_be_followed_to_the_end_of_the_session() {
     let server = site.serve(&[]).await;
     let id = start(&server, "sleep 60").await;
     let session = session_of(&server, &id).await;
-    let mut live = Live::start(server.command(&["events", "-f", "--after", "1", &session]));
+    let mut live = Live::start(server.command(&["events", "-f", "--after", "2", &session]));
     live.stdout.until("tool_call_parked").await;
     let closed = server.cli(&["close", &session]).await.exits(0);
     assert!(

@@ -156,10 +156,10 @@ async fn json_is_an_event_a_line_and_nothing_else() {
     assert_eq!(ended.stderr(), "");
     let events = ended.json_lines();
     let sequences: Vec<_> = events.iter().map(|event| event["sequence"].clone()).collect();
-    assert_eq!(sequences, ["1", "2", "3"]);
-    assert_eq!(events[0]["toolCallStarted"]["tool"], "bash", "{events:?}");
-    assert_eq!(decode(&events[1]["toolOutput"]["data"]), b"\xff\0");
-    let finished = &events[2]["toolCallFinished"];
+    assert_eq!(sequences, ["1", "2", "3", "4"]);
+    assert_eq!(events[0]["toolCallAccepted"]["tool"], "bash", "{events:?}");
+    assert_eq!(decode(&events[2]["toolOutput"]["data"]), b"\xff\0");
+    let finished = &events[3]["toolCallFinished"];
     assert_eq!(
         (&finished["state"], &finished["result"]["exitCode"]),
         (&"STATE_FAILED".into(), &3.into())

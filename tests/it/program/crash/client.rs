@@ -7,8 +7,7 @@ use rand::rngs::StdRng;
 use tonic::Status;
 
 use crate::support::program::Clients;
-use crate::support::streams::start_of;
-use crate::support::waiting::stream_of;
+use crate::support::waiting::start_of;
 use crate::support::{bash, millis, request_id, soon, v1};
 use v1::run_tool_response::Outcome;
 use v1::session_event::Payload;
@@ -35,7 +34,7 @@ pub enum Request {
     /// In the foreground, perhaps for no time.
     Run(Box<v1::RunToolRequest>),
     /// The same as a stream.
-    Stream(Box<v1::StreamToolRequest>),
+    Stream(Box<v1::RunToolRequest>),
 }
 
 /// The answer to a client about a call.
@@ -94,7 +93,7 @@ impl Request {
 }
 
 /// Reads the stream of a call as far as it goes.
-async fn streamed(clients: &mut Clients, request: v1::StreamToolRequest) -> Result<Answer, Status> {
+async fn streamed(clients: &mut Clients, request: v1::RunToolRequest) -> Result<Answer, Status> {
     let mut stream = soon("a stream", clients.tools.stream_tool(request)).await?.into_inner();
     let mut answer = None::<Answer>;
     loop {
@@ -161,8 +160,10 @@ impl Sent {
         let session_id = if random.random_bool(0.7) { session_id } else { "" };
         let is_start = work == Work::Slow || random.random_bool(0.5);
         let request = if is_start {
-            let request = start_of(session_id, &command);
-            Request::Start(Box::new(v1::StartRequest { request_id: request_id(), ..request }))
+            let session_id = session_id.into();
+            let call =
+                v1::RunToolRequest { session_id, request_id: request_id(), ..bash(&command) };
+            Request::Start(Box::new(start_of(call)))
         } else {
             let request = v1::RunToolRequest {
                 session_id: session_id.into(),
@@ -171,7 +172,7 @@ impl Sent {
                 ..bash(&command)
             };
             if random.random_bool(0.3) {
-                Request::Stream(Box::new(stream_of(request)))
+                Request::Stream(Box::new(request))
             } else {
                 Request::Run(Box::new(request))
             }

@@ -135,8 +135,8 @@ async fn a_follower_has_the_whole_log_and_each_start_one_call_over_many_kills() 
     assert!(log.len() > enough_events, "{} events are too few", log.len());
     let mut calls = BTreeMap::<String, BTreeSet<String>>::new();
     for event in log {
-        if let Some(Payload::ToolCallStarted(started)) = event.payload {
-            calls.entry(started.description).or_default().insert(event.call_id);
+        if let Some(Payload::ToolCallAccepted(accepted)) = event.payload {
+            calls.entry(accepted.description).or_default().insert(event.call_id);
         }
     }
     let started: BTreeMap<_, _> =

@@ -16,7 +16,7 @@ use crate::history::check_everything;
 use crate::support::program::{Clients, Live, Program, Site};
 use crate::support::proofs::proof;
 use crate::support::streams::{replay_of, sequences, stream_of};
-use crate::support::{request_id, seed, soon, v1};
+use crate::support::{bash, request_id, seed, soon, v1};
 use client::{Answer, Sent, Work, load};
 use v1::session_event::Payload;
 
@@ -172,21 +172,16 @@ async fn log(clients: &Clients, session_id: &str) -> Vec<v1::SessionEvent> {
     events
 }
 
-/// The log has the beginning of a call, a second one if it had to wait for its turn, and one end.
+/// Checks that the log has the acceptance of a call, at most one start after it, and one end.
 fn check_events(log: &[v1::SessionEvent], answer: &Answer) {
     let of_call = log.iter().filter(|event| event.call_id == answer.call_id);
     let payloads: Vec<_> = of_call.filter_map(|event| event.payload.as_ref()).collect();
-    let begun = payloads.iter().filter_map(|payload| match payload {
-        Payload::ToolCallStarted(started) => Some(started.state()),
-        _ => None,
-    });
-    let begun: Vec<_> = begun.collect();
-    let (pending, running) = (v1::State::Pending, v1::State::Running);
-    let orders = [&[running][..], &[pending], &[pending, running]];
-    assert!(orders.contains(&begun.as_slice()), "{payloads:?}");
+    let count = |kind: fn(&Payload) -> bool| payloads.iter().filter(|p| kind(p)).count();
+    assert_eq!(count(|p| matches!(p, Payload::ToolCallAccepted(_))), 1, "{payloads:?}");
+    assert!(count(|p| matches!(p, Payload::ToolCallStarted(_))) <= 1, "{payloads:?}");
     let is_end = |payload: &&&Payload| matches!(payload, Payload::ToolCallFinished(_));
     assert_eq!(payloads.iter().filter(is_end).count(), 1, "{payloads:?}");
-    assert!(matches!(payloads.first(), Some(Payload::ToolCallStarted(_))), "{payloads:?}");
+    assert!(matches!(payloads.first(), Some(Payload::ToolCallAccepted(_))), "{payloads:?}");
     assert!(payloads.last().iter().all(is_end), "{payloads:?}");
     if let (Some(result), Some(Payload::ToolCallFinished(finished))) =
         (answer.result(), payloads.last())
@@ -245,10 +240,11 @@ async fn a_request_that_never_came_through_runs_once_when_it_is_repeated() {
     let mut clients = server.connect();
     let session_id = create_session(&clients).await;
     let marker = site.folder().join("marker");
-    let request = v1::StartRequest {
+    let request = crate::support::waiting::start_of(v1::RunToolRequest {
+        session_id,
         request_id: request_id(),
-        ..crate::support::streams::start_of(&session_id, &format!("echo >> {}", marker.display()))
-    };
+        ..bash(&format!("echo >> {}", marker.display()))
+    });
     server.kill().await;
     soon("a refusal", clients.tasks.start(request.clone())).await.expect_err("no server");
     let server = site.serve(&[]).await;

@@ -11,11 +11,11 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 
 /**
- * Uses a callpark server: a quick call, a slow one that is parked and waited for, the session's
- * log, and an error's reason.
+ * Uses a callpark server: a quick call, a slow call that is parked and waited for, the session's log,
+ * and the reason of an error.
  *
- * <p>CALLPARK_ENDPOINT is the server, such as http://127.0.0.1:50051; CALLPARK_TOKEN is what the
- * server wrote to its token file.
+ * <p>CALLPARK_ENDPOINT is the server, such as http://127.0.0.1:50051; CALLPARK_TOKEN is the content of
+ * the server's token file.
  */
 public final class Main {
   private final ToolRunnerGrpc.ToolRunnerBlockingStub tools;
@@ -43,13 +43,18 @@ public final class Main {
   }
 
   private void run() throws Exception {
-    // A call that ends within its budget gives its result. Without a session it gets a new one.
+    var info = tools.getServerInfo(GetServerInfoRequest.getDefaultInstance());
+    System.out.println("callpark " + info.getVersion());
+
+    // A call that ends within its budget returns its result. Without a session it gets a new one.
     RunToolResponse quick = tools.runTool(bash("echo hello; exit 3", "").build());
     ToolResult result = quick.getResult();
     System.out.printf("exit code %d, stdout %s", result.getExitCode(), stdout(result));
-    check(result.getExitCode() == 3 && stdout(result).equals("hello\n"), "the result is another");
+    check(result.getExitCode() == 3, "the exit code is not 3");
+    check(stdout(result).equals("hello\n"), "the output is not hello");
 
-    // One that outlasts its budget is parked: it goes on, and can be waited for by its id.
+    // A call that takes longer than its budget is parked. It keeps running, and its id is enough to
+    // wait for it.
     Duration budget = Duration.newBuilder().setNanos(100_000_000).build();
     String session = quick.getSessionId();
     var request = bash("sleep 1; echo done", session).setCallBudget(budget).build();
@@ -58,23 +63,28 @@ public final class Main {
     String id = slow.getParked().getBackgroundId();
     System.out.println("parked as " + id);
     Task task = tasks.wait(WaitRequest.newBuilder().setBackgroundId(id).build()).getTask();
-    System.out.printf("%s, stdout %s", task.getState(), stdout(task.getResult()));
-    check(task.getState() == State.STATE_SUCCEEDED, "the task ended otherwise");
-    check(stdout(task.getResult()).equals("done\n"), "its output is another");
+    System.out.printf("%s, stdout %s", task.getEndReason(), stdout(task.getResult()));
+    check(task.getState() == State.STATE_SUCCEEDED, "the task did not succeed");
+    check(task.getEndReason() == EndReason.END_REASON_COMPLETED, "the task did not complete");
+    check(stdout(task.getResult()).equals("done\n"), "the output is not done");
 
     System.out.printf("events 1 to %d, without a gap%n", readLog(session));
 
-    // An error says what it is by a reason that stays the same, whatever its message.
+    // Programs read the reason of an error, which is stable. Its message is for people.
+    String unknown = "bg-" + "0".repeat(32);
     try {
-      tasks.get(GetRequest.newBuilder().setBackgroundId("bg-" + "0".repeat(32)).build());
-      throw new IllegalStateException("there is such a task");
-    } catch (StatusRuntimeException error) {
-      System.out.println("no such task: " + reason(error));
-      check(reason(error).equals("TASK_NOT_FOUND"), "the reason is another");
+      tasks.get(GetRequest.newBuilder().setBackgroundId(unknown).build());
+      throw new IllegalStateException("the unknown task exists");
+    } catch (StatusRuntimeException exception) {
+      ErrorInfo error = errorInfo(exception);
+      String named = error.getMetadataOrDefault("background_id", "");
+      System.out.println(error.getReason() + " " + named);
+      check(error.getReason().equals("TASK_NOT_FOUND"), "the reason is not TASK_NOT_FOUND");
+      check(named.equals(unknown), "the error names another task");
     }
   }
 
-  /** Reads what the session's log holds, without waiting for more, and counts the events. */
+  /** Reads the session's log up to its newest event, and returns the number of events. */
   private long readLog(String session) {
     var request = StreamSessionRequest.newBuilder().setSessionId(session).setFollow(false);
     long last = 0;
@@ -101,19 +111,19 @@ public final class Main {
         .collect(Collectors.joining());
   }
 
-  /** The reason in grpc-status-details-bin. */
-  private static String reason(StatusRuntimeException error) throws Exception {
-    for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
-      if (detail.is(ErrorInfo.class)) return detail.unpack(ErrorInfo.class).getReason();
+  /** Returns the detail that every error of callpark has. error_reason.proto lists the reasons. */
+  private static ErrorInfo errorInfo(StatusRuntimeException exception) throws Exception {
+    for (Any detail : StatusProto.fromThrowable(exception).getDetailsList()) {
+      if (detail.is(ErrorInfo.class)) return detail.unpack(ErrorInfo.class);
     }
-    return "none";
+    return ErrorInfo.getDefaultInstance();
   }
 
   private static String variable(String name) {
     return Objects.requireNonNull(System.getenv(name), name + " is not set");
   }
 
-  private static void check(boolean holds, String fault) {
-    if (!holds) throw new IllegalStateException(fault);
+  private static void check(boolean condition, String message) {
+    if (!condition) throw new IllegalStateException(message);
   }
 }
