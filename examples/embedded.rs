@@ -9,8 +9,8 @@ use callpark::config::AuthMode;
 use callpark::model::Progress;
 use callpark::tool::{FunctionTool, ToolOutput};
 use callpark::{Config, Server};
-use callpark_client::v1::{self, content, session_event::Payload, tool_call_finished::Outcome};
-use callpark_client::{Client, ClientOptions, SessionItem};
+use callpark_client::v1::{content, session_event::Payload, tool_call_finished::Outcome};
+use callpark_client::{Client, ClientOptions, RunTool, SessionItem};
 use futures::TryStreamExt as _;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -50,9 +50,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Calls the tool and prints the events of its call.
 async fn call(endpoint: String) -> Result<(), Box<dyn Error>> {
-    let client = Client::new(ClientOptions { endpoint, ..ClientOptions::default() })?;
-    let request = v1::StreamToolRequest { tool: "count".into(), ..Default::default() };
-    let mut events = client.stream_tool(request);
+    let client = Client::new(ClientOptions::new(endpoint))?;
+    let mut events = client.tools().stream(RunTool::new("count"));
     while let Some(item) = events.try_next().await? {
         let SessionItem::Event(event) = item else { continue };
         match event.payload {

@@ -95,7 +95,7 @@ fn answer(bare: Bare, request: Request<Body>) -> Answer {
                 Grpc::new(codec).server_streaming(bare, request).await
             }
             "/callpark.v1.ToolRunner/StreamTurn" => {
-                let codec = ProstCodec::<stored::SessionUpdate, v1::StreamTurnRequest>::default();
+                let codec = ProstCodec::<stored::SessionUpdate, v1::RunTurnRequest>::default();
                 Grpc::new(codec).server_streaming(bare, request).await
             }
             _ => Status::new(Code::Unimplemented, "not a part of the base line").into_http(),
@@ -146,12 +146,12 @@ impl ServerStreamingService<v1::StreamSessionRequest> for Bare {
     }
 }
 
-impl ServerStreamingService<v1::StreamTurnRequest> for Bare {
+impl ServerStreamingService<v1::RunTurnRequest> for Bare {
     type Response = stored::SessionUpdate;
     type ResponseStream = BoxStream<'static, Result<stored::SessionUpdate, Status>>;
     type Future = Answered<Self::ResponseStream>;
 
-    fn call(&mut self, request: tonic::Request<v1::StreamTurnRequest>) -> Self::Future {
+    fn call(&mut self, request: tonic::Request<v1::RunTurnRequest>) -> Self::Future {
         let (model, prompt) = (self.model.clone(), request.into_inner().prompt);
         async move {
             let updates = proxied(&model, &prompt).await;

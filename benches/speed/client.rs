@@ -63,32 +63,26 @@ impl Client {
         tool: &str,
         arguments: &[(&str, f64)],
     ) -> Result<String> {
-        let v1::RunToolRequest { tool, arguments, .. } = request(session_id, tool, arguments);
-        let call = v1::ToolCall { tool, arguments, ..Default::default() };
-        self.start_call(session_id, call).await
+        self.start_call(request(session_id, tool, arguments)).await
     }
 
     /// Starts a command in the background.
     pub(crate) async fn start_bash(&mut self, session_id: &str, command: &str) -> Result<String> {
         let command = Value { kind: Some(Kind::StringValue(command.to_owned())) };
         let fields = BTreeMap::from([("command".to_owned(), command)]);
-        let call = v1::ToolCall {
+        let call = v1::RunToolRequest {
+            session_id: session_id.to_owned(),
             tool: "bash".to_owned(),
             arguments: Some(Struct { fields }),
             ..Default::default()
         };
-        self.start_call(session_id, call).await
+        self.start_call(call).await
     }
 
     /// Starts this call in the background and gives its id.
-    pub(crate) async fn start_call(
-        &mut self,
-        session_id: &str,
-        call: v1::ToolCall,
-    ) -> Result<String> {
+    pub(crate) async fn start_call(&mut self, call: v1::RunToolRequest) -> Result<String> {
         let work = Some(v1::start_request::Work::ToolCall(call));
-        let session_id = session_id.to_owned();
-        let request = v1::StartRequest { session_id, work, ..Default::default() };
+        let request = v1::StartRequest { work, ..Default::default() };
         let task = self.tasks.start(request).await?.into_inner().task;
         Ok(task.ok_or("no task")?.background_id)
     }

@@ -30,18 +30,8 @@ impl CallableTool for SchemaOnly {
 
 fn registry(input_schema: Value) -> Option<Registry> {
     let tool = Tool {
-        name: "tool".into(),
-        description: String::new(),
-        input_schema,
-        output_schema: None,
-        kind: ToolKind::Command,
-        read_only: false,
         destructive: true,
-        idempotent: false,
-        concurrent_safe: false,
-        call_budget: None,
-        execution_timeout: None,
-        source: ToolSource::Config,
+        ..Tool::new("tool", "", input_schema, ToolKind::Command, ToolSource::Config)
     };
     Registry::new(vec![Arc::new(SchemaOnly(tool))]).ok()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callpark::model::{
-    CallFinished, CallId, CallStarted, Content, ContentKind, Event, EventCodec, Exit, Failure,
+    CallAccepted, CallFinished, CallId, Content, ContentKind, EndReason, Event, EventCodec, Exit, Failure,
     FailureCode, Outcome, OutputPosition, OutputStream, ParkReason, Payload, Progress, SessionId,
     State, Timestamp, ToolKind, ToolOutput, ToolResult,
 };
@@ -27,14 +27,13 @@ fn output(input: &mut Unstructured) -> Result<ToolOutput> {
     Ok(ToolOutput { position, data: Bytes::from(input.arbitrary::<Vec<u8>>()?) })
 }
 
-fn started(input: &mut Unstructured) -> Result<CallStarted> {
-    Ok(CallStarted {
+fn accepted(input: &mut Unstructured) -> Result<CallAccepted> {
+    Ok(CallAccepted {
         tool: input.arbitrary()?,
         kind: ToolKind::Command,
         description: input.arbitrary()?,
         arguments: serde_json::from_slice(input.arbitrary()?).ok(),
         arguments_omitted_bytes: input.arbitrary()?,
-        state: *input.choose(&[State::Pending, State::Running])?,
         background: input.arbitrary()?,
         call_budget: input.arbitrary()?,
         execution_timeout: input.arbitrary()?,
@@ -82,6 +81,7 @@ fn finished(input: &mut Unstructured) -> Result<CallFinished> {
         outcome: outcome(input)?,
         background: input.arbitrary()?,
         elapsed: input.arbitrary()?,
+        end_reason: *input.choose(&[EndReason::Completed, EndReason::Signal, EndReason::ServerLost])?,
     })
 }
 
@@ -96,8 +96,8 @@ fn parked(input: &mut Unstructured) -> Result<Payload> {
 }
 
 fn payload(input: &mut Unstructured) -> Result<Payload> {
-    Ok(match input.int_in_range(0..=6)? {
-        0 => Payload::ToolCallStarted(Box::new(started(input)?)),
+    Ok(match input.int_in_range(0..=7)? {
+        0 => Payload::ToolCallAccepted(Box::new(accepted(input)?)),
         1 => Payload::ToolProgress(Progress {
             done: input.arbitrary()?,
             total: input.arbitrary()?,
@@ -115,6 +115,7 @@ fn payload(input: &mut Unstructured) -> Result<Payload> {
             reason: input.arbitrary()?,
             cancelled_tasks: input.arbitrary()?,
         },
+        6 => Payload::ToolCallStarted { tool: input.arbitrary()?, kind: ToolKind::Command },
         _ => Payload::ToolOutput(output(input)?),
     })
 }

@@ -1,5 +1,5 @@
-//! Ways in for the fuzz targets of `fuzz/`, which are a crate of their own: what is private to this
-//! floor, under public names. There is nothing of it in a normal build.
+//! Entry points for the fuzz targets of `fuzz/`, which are a crate of their own: private functions of
+//! this layer under public names. A normal build contains none of them.
 
 use callpark_proto::v1;
 use prost::Message;
@@ -11,7 +11,7 @@ use super::convert::{self, FieldReader, Fingerprint};
 use crate::model::Principal;
 use crate::store::{CallCursor, SessionCursor};
 
-/// Decodes a request and converts it. Nothing comes of bytes that can't be decoded.
+/// Decodes a request and converts it. Returns `None` for bytes that cannot be decoded.
 pub type Reader = fn(&[u8]) -> Option<Result<(), Status>>;
 
 /// Readers of all requests that have a conversion, by the name of their message.
@@ -19,15 +19,15 @@ pub const READERS: &[(&str, Reader)] = &[
     ("RunToolRequest", |bytes| {
         read(bytes, |request| convert::call_request(request).map_err(Status::from))
     }),
-    ("StreamToolRequest", |bytes| {
-        read(bytes, |request| convert::stream_request(request).map_err(Status::from))
+    ("RunTurnRequest", |bytes| {
+        read(bytes, |request| convert::turn_request(request).map_err(Status::from))
     }),
     ("StartRequest", |bytes| {
-        read(bytes, |request| convert::work_request(request).map_err(Status::from))
+        read(bytes, |request| convert::start_request(request).map_err(Status::from))
     }),
     ("CreateSessionRequest", |bytes| read(bytes, create_session)),
     ("StreamSessionRequest", |bytes| {
-        read(bytes, |request| convert::log_query(request).map_err(Status::from))
+        read(bytes, |request| convert::stream_query(request).map_err(Status::from))
     }),
     ("ListRequest", |bytes| read(bytes, |request| call_page(&principal(), request))),
     ("ListSessionsRequest", |bytes| read(bytes, |request| session_page(&principal(), request))),
@@ -36,6 +36,15 @@ pub const READERS: &[(&str, Reader)] = &[
     ("WaitManyRequest", |bytes| read(bytes, wait_many)),
     ("GetRequest", |bytes| {
         read(bytes, |request: v1::GetRequest| convert::background_id(&request.background_id))
+    }),
+    ("UpdateSessionRequest", |bytes| {
+        read(bytes, |request| convert::update_session_request(request).map_err(Status::from))
+    }),
+    ("ListToolsRequest", |bytes| {
+        read(bytes, |request| convert::list_tools_query(request).map_err(Status::from))
+    }),
+    ("ListMessagesRequest", |bytes| {
+        read(bytes, |request| convert::list_messages_query(request).map_err(Status::from))
     }),
 ];
 
@@ -66,54 +75,54 @@ fn wait_many(request: v1::WaitManyRequest) -> Result<(), Status> {
     fields.finish(()).map_err(Status::from)
 }
 
-/// Where a page of tasks begins, and the filters that its token is for.
+/// Returns the cursor of a page of tasks, and the filters that its token is for.
 ///
 /// # Errors
 ///
-/// As a List gives them.
+/// The errors of a List.
 pub fn call_page(
-    who: &Principal,
+    principal: &Principal,
     request: v1::ListRequest,
 ) -> Result<(Option<CallCursor>, String), Status> {
-    let (query, filters) = convert::list_query(who, request)?;
+    let (query, filters) = convert::list_query(principal, request)?;
     Ok((query.cursor, filters))
 }
 
-/// The token for a page of tasks.
+/// Returns the token for a page of tasks.
 pub fn call_token(cursor: CallCursor, filters: String) -> String {
     convert::encode_token(cursor, filters)
 }
 
-/// Where a page of sessions begins, and the filters that its token is for.
+/// Returns the cursor of a page of sessions, and the filters that its token is for.
 ///
 /// # Errors
 ///
-/// As a ListSessions gives them.
+/// The errors of a ListSessions.
 pub fn session_page(
-    who: &Principal,
+    principal: &Principal,
     request: v1::ListSessionsRequest,
 ) -> Result<(Option<SessionCursor>, String), Status> {
-    let (query, filters) = convert::list_sessions_query(who, request)?;
+    let (query, filters) = convert::list_sessions_query(principal, request)?;
     Ok((query.cursor, filters))
 }
 
-/// The token for a page of sessions.
+/// Returns the token for a page of sessions.
 pub fn session_token(cursor: SessionCursor, filters: String) -> String {
     convert::encode_token(cursor, filters)
 }
 
-/// A JSON object from the wire.
+/// Converts a JSON object from the wire.
 ///
 /// # Errors
 ///
-/// Names every value that JSON or a tool can't have.
+/// Names every value that JSON or a tool cannot have.
 pub fn map_from_struct(value: Struct) -> Result<Map<String, Value>, Status> {
     let mut fields = FieldReader::default();
     let map = convert::map_from_struct(&mut fields, "arguments", value);
     fields.finish(map).map_err(Status::from)
 }
 
-/// A JSON object for the wire.
+/// Converts a JSON object for the wire.
 pub fn struct_from_map(map: Map<String, Value>) -> Struct {
     convert::struct_from_map(map)
 }

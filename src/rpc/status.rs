@@ -14,6 +14,7 @@ use crate::engine::Error;
 use crate::machine::Refusal;
 use crate::model::limits::{ERROR_FAULTS_MAX, ERROR_NAME_BYTES_MAX, ERROR_TEXT_BYTES_MAX};
 use crate::store::StoreError;
+use crate::tool::ArgumentFault;
 
 /// The domain of all reasons.
 pub(crate) const DOMAIN: &str = "callpark";
@@ -196,18 +197,7 @@ impl From<Error> for Status {
                     .metadata("tool", tool)
                     .metadata("session_id", session_id)
             }
-            Error::Arguments { tool, faults } => {
-                let violations = faults.into_iter().map(|fault| Violation {
-                    field: argument_path(fault.path),
-                    reason: ViolationReason::SchemaMismatch,
-                    description: fault.description,
-                });
-                let shown = truncate(&tool, ERROR_NAME_BYTES_MAX);
-                let title = format!("the arguments do not satisfy the schema of tool `{shown}`");
-                error_status(Code::InvalidArgument, ErrorReason::ArgumentsInvalid)
-                    .violations(&title, violations.collect())
-                    .metadata("tool", tool)
-            }
+            Error::Arguments { tool, faults } => invalid_arguments(tool, faults, message),
             Error::RequestIdReused(id) => {
                 error_status(Code::AlreadyExists, ErrorReason::RequestIdReused)
                     .metadata("request_id", id)
@@ -242,6 +232,19 @@ impl From<Error> for Status {
         };
         status.into()
     }
+}
+
+fn invalid_arguments(tool: String, faults: Vec<ArgumentFault>, message: String) -> ErrorStatus {
+    let violations = faults.into_iter().map(|fault| Violation {
+        field: argument_path(fault.path),
+        reason: ViolationReason::SchemaMismatch,
+        description: fault.description,
+    });
+    let shown = truncate(&tool, ERROR_NAME_BYTES_MAX);
+    let title = format!("the arguments do not satisfy the schema of tool `{shown}`");
+    ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, message)
+        .violations(&title, violations.collect())
+        .metadata("tool", tool)
 }
 
 /// Returns the path of an argument as a field of the request.

@@ -95,7 +95,7 @@ fn of_calls_at_once_a_session_takes_as_many_as_its_cap() {
                         handle.detach_silently();
                         true
                     }
-                    Err(Error::Refused(Refusal::TaskLimit { limit: 2 })) => false,
+                    Err(Error::Refused(Refusal::TaskLimit { limit: 2, .. })) => false,
                     other => panic!("{other:?}"),
                 }
             }));

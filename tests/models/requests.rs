@@ -34,6 +34,7 @@ fn of_equal_calls_at_once_one_runs_and_all_have_it() {
         }
         assert!(ids.iter().all(|id| *id == ids[0]), "all have the same call");
         assert_eq!(world.processes.started(), 1, "one call runs");
+        assert_eq!(world.log.count(ids[0], PayloadKind::ToolCallAccepted), 1);
         assert_eq!(world.log.count(ids[0], PayloadKind::ToolCallStarted), 1);
         world.leave().await;
     });

@@ -140,10 +140,8 @@ impl Asking {
         }
     }
 
-    /// Runs the call, and sends the same request again, so many times in all. Waits for its end.
-    async fn run(self, client: &Client, times: usize) -> Story {
-        let mut story = Story::default();
-        let request = v1::RunToolRequest {
+    fn request(self) -> v1::RunToolRequest {
+        v1::RunToolRequest {
             session_id: self.session_id,
             request_id: self.request_id,
             tool: WORK.into(),
@@ -151,7 +149,13 @@ impl Asking {
             description: self.mark,
             call_budget: self.call_budget,
             ..Default::default()
-        };
+        }
+    }
+
+    /// Runs the call, and sends the same request again, so many times in all. Waits for its end.
+    async fn run(self, client: &Client, times: usize) -> Story {
+        let mut story = Story::default();
+        let request = self.request();
         for _ in 0..times {
             match client.tools().run(request.clone()).await {
                 Ok(RunOutcome::Finished(call)) => story.note(Ok(Reply {
@@ -172,18 +176,9 @@ impl Asking {
     }
 
     async fn background(self, client: &Client, story: &mut Story) -> Option<TaskHandle> {
-        let call = v1::ToolCall {
-            tool: WORK.into(),
-            arguments: Some(self.arguments),
-            description: self.mark.clone(),
-            ..Default::default()
-        };
-        let request = v1::StartRequest {
-            session_id: self.session_id,
-            request_id: self.request_id,
-            work: Some(v1::start_request::Work::ToolCall(call)),
-            ..Default::default()
-        };
+        let call = v1::RunToolRequest { call_budget: None, ..self.request() };
+        let work = Some(v1::start_request::Work::ToolCall(call));
+        let request = v1::StartRequest { work, ..Default::default() };
         match client.tasks().start(request).await {
             Ok(answer) => {
                 let id = answer.task.as_ref().map(|task| task.background_id.clone());
@@ -220,16 +215,7 @@ impl Asking {
 
     /// Runs the call as a stream.
     async fn stream(self, client: &Client) -> Story {
-        let request = v1::StreamToolRequest {
-            session_id: self.session_id,
-            request_id: self.request_id,
-            tool: WORK.into(),
-            arguments: Some(self.arguments),
-            description: self.mark,
-            call_budget: self.call_budget,
-            ..Default::default()
-        };
-        let mut stream = client.tools().stream(request);
+        let mut stream = client.tools().stream(self.request());
         let mut seen = Vec::new();
         loop {
             seen.push(see(&mut stream).await);

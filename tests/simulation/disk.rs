@@ -10,8 +10,8 @@ use callpark::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timest
 use callpark::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MemoryStore, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError,
+    MemoryStore, MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage,
+    SessionQuery, Store, StoreError,
 };
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -145,6 +145,16 @@ impl Store for Mounted {
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError> {
         self.disk.store.messages(session_id, bytes_max).await
+    }
+
+    async fn messages_after(
+        &self,
+        session_id: SessionId,
+        after: u64,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<MessageSlice, StoreError> {
+        self.disk.store.messages_after(session_id, after, limit, bytes_max).await
     }
 
     async fn request(

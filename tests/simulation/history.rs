@@ -100,12 +100,8 @@ impl History {
     pub fn calls_by_mark(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut calls: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for event in &self.log {
-            let Some(Payload::ToolCallStarted(started)) = &event.payload else { continue };
-            let of_mark = calls.entry(&started.description).or_default();
-            // A call that had to wait for its turn has two of these events.
-            if !of_mark.contains(&event.call_id.as_str()) {
-                of_mark.push(&event.call_id);
-            }
+            let Some(Payload::ToolCallAccepted(accepted)) = &event.payload else { continue };
+            calls.entry(&accepted.description).or_default().push(&event.call_id);
         }
         calls
     }

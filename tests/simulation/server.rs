@@ -8,7 +8,9 @@ use callpark::internals::auth::OpenVerifier;
 use callpark::internals::engine::{Clock, Engine, EngineOptions, EngineParts};
 use callpark::internals::exec::{Executor, Process, StartError, Survivor};
 use callpark::internals::machine::Settings;
-use callpark::internals::rpc::{self, MessageLimits, RequestLayer, RequestOptions, WireCodec};
+use callpark::internals::rpc::{
+    self, MessageLimits, RequestLayer, RequestOptions, ServerInfo, WireCodec,
+};
 use callpark::internals::telemetry::Metrics;
 use callpark::model::{CallId, ProcessSpec, Timestamp};
 use callpark::store::CachedStore;
@@ -55,7 +57,15 @@ pub async fn serve(site: Site) -> turmoil::Result {
     }
     let drain = CancellationToken::new();
     site.drain.lock().expect("no panic").clone_from(&drain);
-    let limits = MessageLimits { request_bytes_max: 4 << 20, response_bytes_max: 8 << 20 };
+    let options = options();
+    let info = ServerInfo {
+        store: "memory",
+        limits: MessageLimits { request_bytes_max: 4 << 20, response_bytes_max: 8 << 20 },
+        running_calls_max: options.running_calls_max,
+        execution_timeout: options.execution_timeout,
+        retention: options.machine.retention,
+        start_time: SimulatedClock.now(),
+    };
     let layer = RequestLayer::new(RequestOptions {
         verifier: Arc::new(OpenVerifier::default()),
         metrics: site.metrics,
@@ -65,7 +75,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         .http2_keepalive_interval(Some(KEEPALIVE[0]))
         .http2_keepalive_timeout(Some(KEEPALIVE[1]))
         .layer(layer)
-        .add_routes(rpc::routes(&engine, limits))
+        .add_routes(rpc::routes(&engine, info))
         .serve_with_incoming_shutdown(network::incoming().await?, drain.clone().cancelled_owned());
     let draining = async {
         drain.cancelled().await;

@@ -55,10 +55,9 @@ async fn ends(mut client: Client) -> Result<f64> {
     turn_after_end(&mut log).await?;
     let mut times = Vec::with_capacity(TASKS);
     for _ in 0..TASKS {
-        let v1::RunToolRequest { tool, .. } = request(&session_id, tools::NOTHING, &[]);
         let follow_up = v1::FollowUpPolicy::OnFinish.into();
-        let call = v1::ToolCall { tool, follow_up, ..Default::default() };
-        client.start_call(&session_id, call).await?;
+        let call = request(&session_id, tools::NOTHING, &[]);
+        client.start_call(v1::RunToolRequest { follow_up, ..call }).await?;
         times.push(turn_after_end(&mut log).await?.ok_or("no task has ended")?);
     }
     Ok(percentile(&times, 0.99))

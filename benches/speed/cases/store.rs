@@ -95,7 +95,7 @@ impl Log {
             stopping: None,
             labels: Labels::new(),
             policy: CallPolicy::default(),
-            start_sequence: self.session.head_sequence + 1,
+            accept_sequence: self.session.head_sequence + 1,
             acknowledge_time: None,
             revision: 1,
         }

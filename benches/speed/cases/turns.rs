@@ -75,7 +75,7 @@ async fn word_times(clients: &[Client]) -> Result<Vec<f64>> {
 /// Returns the delay of each word of a turn, in microseconds.
 async fn turn(mut client: Client, words: u64, rate: f64) -> Result<Vec<f64>> {
     let prompt = format!("{words} {rate}");
-    let request = v1::StreamTurnRequest { prompt, ..Default::default() };
+    let request = v1::RunTurnRequest { prompt, ..Default::default() };
     let mut stream = client.tools.stream_turn(request).await?.into_inner();
     let mut times = Vec::with_capacity(usize::try_from(words)?);
     while let Some(update) = stream.message().await? {

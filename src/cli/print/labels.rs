@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn every_value_of_an_enumeration_is_found() {
         assert_eq!(values::<State>().len(), 8);
-        assert_eq!(values::<Kind>().len(), 5);
+        assert_eq!(values::<Kind>().len(), 4);
         assert_eq!(values::<FollowUpState>().last(), Some(&FollowUpState::DeadLettered));
         assert_eq!(values::<PayloadKind>().last(), Some(&PayloadKind::SessionUpdated));
     }

@@ -73,11 +73,11 @@ fn complaint(
     let is_met = match case.expected {
         Expected::AsGood => found == *good,
         Expected::Undecodable | Expected::TooDeep => {
-            is(&found, Code::InvalidArgument, "INVALID_FIELD")
+            is(&found, Code::InvalidArgument, "MALFORMED_MESSAGE")
         }
         Expected::TooLarge => {
-            let code = found.as_ref().err().map(|(code, _)| *code);
-            matches!(code, Some(Code::InvalidArgument | Code::ResourceExhausted))
+            is(&found, Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
+                || is(&found, Code::InvalidArgument, "INVALID_FIELD")
         }
         Expected::Refused(code, reason) => is(&found, code, reason),
     };
@@ -118,9 +118,12 @@ fn unnamed(target: &Target, expected: Expected, status: &Status) -> Option<Strin
         Expected::TooDeep => {
             ["recursion", "deep"].iter().any(|word| status.message().contains(word))
         }
-        Expected::TooLarge => status.message().contains("too large"),
+        Expected::TooLarge => {
+            ["too large", "at most"].iter().any(|words| status.message().contains(words))
+        }
         Expected::AsGood | Expected::Refused(..) => return None,
     };
-    let is_named = is_named && only_reason(status).is_some() && !fields.is_empty();
+    let reads = matches!(expected, Expected::Refused(..));
+    let is_named = is_named && only_reason(status).is_some() && (!reads || !fields.is_empty());
     (!is_named).then(|| format!("{fields:?} and the text don't name `{}`", target.path))
 }

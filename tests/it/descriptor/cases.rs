@@ -31,7 +31,8 @@ pub enum Expected {
     Undecodable,
     /// INVALID_ARGUMENT, and the text says that the message is nested too deep to be read.
     TooDeep,
-    /// INVALID_ARGUMENT or RESOURCE_EXHAUSTED, and the text says that the message is too large.
+    /// RESOURCE_EXHAUSTED for the request or INVALID_ARGUMENT for the field, and the text says that it
+    /// is too large.
     TooLarge,
 }
 

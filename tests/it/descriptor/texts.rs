@@ -58,7 +58,6 @@ pub fn cases(rule: Rule, at: u32) -> Vec<Case> {
             cases.extend(bound(at, "", bytes_max));
             cases
         }
-        Rule::AnyText => odd(at, AS_GOOD, AS_GOOD),
         Rule::Path { bytes_max } => {
             let mut cases = odd(at, AS_GOOD, NAMED);
             cases.extend(bound(at, "/", bytes_max));

@@ -187,7 +187,7 @@ mod tests {
             history.records.remove(0);
         });
         check_fails(acknowledged_changes_stay, "an end that was shown is gone", |history| {
-            history.logs[0].events.remove(3);
+            history.logs[0].events.remove(4);
         });
         check_fails(acknowledged_changes_stay, "a deleted task is there", |history| {
             let delete =

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::*;
 use crate::support::check_reason;
-use crate::support::streams::{close, get, log_of, new_session};
+use crate::support::streams::{close, ended, get, log_of, new_session};
 use crate::support::waiting::start_of_turn;
 use v1::BusyPolicy;
 
@@ -173,6 +173,7 @@ async fn a_deadline_parks_a_turn() {
     let task = get(&server, &parked.background_id).await.expect("a task");
     assert_eq!(task.park_reason(), v1::ParkReason::Deadline);
     go_on.notify_one();
+    assert_eq!(ended(&server, &parked.background_id).await.state(), v1::State::Succeeded);
     let answer = turn(&server, request).await;
     assert!(answer.replayed);
     assert_eq!(answer.final_text, "I am done");

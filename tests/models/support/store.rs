@@ -12,8 +12,8 @@ use crate::model::{Call, CallId, FollowUp, PayloadKind, Session, SessionId, Tena
 use crate::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MemoryStore, MessagePage, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError,
+    MemoryStore, MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage,
+    SessionQuery, Store, StoreError,
 };
 
 /// The store, and what was appended to it.
@@ -135,6 +135,16 @@ impl Store for Log {
         bytes_max: u64,
     ) -> Result<MessagePage, StoreError> {
         between!(self.store.messages(session_id, bytes_max))
+    }
+
+    async fn messages_after(
+        &self,
+        session_id: SessionId,
+        after: u64,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<MessageSlice, StoreError> {
+        between!(self.store.messages_after(session_id, after, limit, bytes_max))
     }
 
     async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {

@@ -15,8 +15,8 @@ use crate::engine::{
 };
 use crate::machine::Settings;
 use crate::model::{
-    Call, CallId, Event, EventCodec, EventCorrupt, PayloadKind, Principal, ProcessSpec, SessionId,
-    Tenant, Timestamp, Tool, ToolKind, ToolOutput, ToolSource, TurnId,
+    Call, CallId, Event, EventCodec, EventCorrupt, ParkReason, PayloadKind, Principal, ProcessSpec,
+    SessionId, Tenant, Timestamp, Tool, ToolKind, ToolOutput, ToolSource, TurnId,
 };
 use crate::telemetry::Metrics;
 use crate::time::Instant;
@@ -192,6 +192,14 @@ impl EventCodec for NoCodec {
         _sequence: u64,
         _bytes: &Bytes,
     ) -> Result<Option<ToolOutput>, EventCorrupt> {
+        Ok(None)
+    }
+
+    fn decode_parked(
+        &self,
+        _sequence: u64,
+        _bytes: &[u8],
+    ) -> Result<Option<(CallId, ParkReason)>, EventCorrupt> {
         Ok(None)
     }
 

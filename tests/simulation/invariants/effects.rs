@@ -33,10 +33,10 @@ mod tests {
     #[test]
     fn a_call_that_is_missing_or_there_twice_is_found() {
         check_finds(happen_once, "has 2 calls", |history| {
-            let is_start =
-                |payload: &Option<Payload>| matches!(payload, Some(Payload::ToolCallStarted(_)));
-            let started = history.log.iter().find(|event| is_start(&event.payload));
-            let mut again = started.expect("a call").clone();
+            let is_accepted =
+                |payload: &Option<Payload>| matches!(payload, Some(Payload::ToolCallAccepted(_)));
+            let accepted = history.log.iter().find(|event| is_accepted(&event.payload));
+            let mut again = accepted.expect("a call").clone();
             again.call_id = "call-other".into();
             history.log.push(again);
         });

@@ -169,7 +169,7 @@ fn lists_of_tasks() {
         format!(
             "2 background tasks, 2 running.\n\
              {ID}  running        30 s  Build the release\n\
-             {ID}  waiting        30 s  Build the release\n\
+             {ID}  cancelling     30 s  Build the release\n\
              {older}\n"
         )
     );
