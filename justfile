@@ -29,9 +29,13 @@ format:
 docs:
     .ci/run docs
 
-# Lint and format of the contract.
+# Lint and format of the contract, and its compatibility with the last release.
 proto-lint:
     .ci/run proto
+
+# Makes the contract of this tree the baseline of that comparison; with a release only.
+contract-baseline:
+    .ci/buf build --exclude-source-info -o proto/baseline.binpb
 
 # Licences, sources and bans of the dependencies; needs cargo-deny.
 licences:

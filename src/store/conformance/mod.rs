@@ -5,7 +5,7 @@
 //!
 //! ```toml
 //! [dev-dependencies]
-//! callpark = { version = "0.1", features = ["testing"] }
+//! callpark = { version = "0.2", features = ["testing"] }
 //! ```
 //!
 //! One call runs all cases. Its argument opens a new, empty store for each of them:
