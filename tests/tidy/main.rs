@@ -4,6 +4,7 @@
 
 mod floors;
 mod names;
+mod openings;
 mod paths;
 mod shape;
 mod words;

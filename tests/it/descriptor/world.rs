@@ -1,11 +1,11 @@
 //! Requests that are good, so that what comes of one comes from the field that was changed.
 
-use callpark_proto::v1::start_request::Work;
 use prost::Message as _;
 use tonic::Code;
 
 use super::answers::Answer;
 use crate::support::streams::{close, ended, new_session, task};
+use crate::support::waiting::{start_of, start_of_turn};
 use crate::support::{TestServer, millis, v1};
 
 /// Takes anything, so that only the bounds of arguments in general stand in the way.
@@ -42,86 +42,76 @@ impl World {
 
     /// A good request of a method.
     pub fn good(&self, method: &str) -> Vec<u8> {
-        let Self { session_id, closed_id, background_id } = self;
-        let (session_id, background_id) = (session_id.clone(), background_id.clone());
-        let tool = "any".to_owned();
-        if method.contains("FollowUp") {
-            return good_of_follow_ups(method);
+        match method.split_once('/') {
+            Some((_, short)) if short.contains("FollowUp") => good_of_follow_ups(method),
+            Some(("ToolRunner", short)) => self.good_of_runner(short),
+            Some(("BackgroundTasks", short)) => self.good_of_tasks(short),
+            _ => panic!("{method} is in a new service"),
         }
+    }
+
+    fn good_of_runner(&self, method: &str) -> Vec<u8> {
+        let session_id = self.session_id.clone();
         match method {
-            "ToolRunner/ListTools" => {
-                v1::ListToolsRequest { session_id, ..Default::default() }.encode_to_vec()
+            "CreateSession" | "ListSessions" | "GetServerInfo" => Vec::new(),
+            // Session ids alone, as the same field of each.
+            "ListTools" | "GetSession" | "CancelTurn" | "ListMessages" => {
+                v1::GetSessionRequest { session_id }.encode_to_vec()
             }
-            "ToolRunner/GetSession" => v1::GetSessionRequest { session_id }.encode_to_vec(),
-            "ToolRunner/CloseSession" => {
-                let session_id = closed_id.clone();
+            "CloseSession" => {
+                let session_id = self.closed_id.clone();
                 v1::CloseSessionRequest { session_id, ..Default::default() }.encode_to_vec()
             }
-            "ToolRunner/RunTool" | "ToolRunner/StreamTool" => {
-                let call = v1::RunToolRequest { tool, dry_run: true, ..Default::default() };
-                call.encode_to_vec()
+            "UpdateSession" => {
+                let session = Some(v1::Session { session_id, ..Default::default() });
+                let update_mask = Some(prost_types::FieldMask { paths: vec!["model".into()] });
+                let request =
+                    v1::UpdateSessionRequest { session, update_mask, ..Default::default() };
+                request.encode_to_vec()
             }
-            "ToolRunner/StreamSession" => {
+            "StreamSession" => {
                 let follow = Some(false);
                 let stream = v1::StreamSessionRequest { session_id, follow, ..Default::default() };
                 stream.encode_to_vec()
             }
-            "ToolRunner/UpdateSession" => {
-                let session = v1::Session { session_id, ..Default::default() };
-                let update_mask = Some(prost_types::FieldMask { paths: vec!["model".into()] });
-                v1::UpdateSessionRequest {
-                    session: Some(session),
-                    update_mask,
-                    ..Default::default()
-                }
-                .encode_to_vec()
-            }
-            "ToolRunner/ListMessages" => {
-                v1::ListMessagesRequest { session_id, ..Default::default() }.encode_to_vec()
-            }
-            "ToolRunner/CreateSession"
-            | "ToolRunner/ListSessions"
-            | "ToolRunner/GetServerInfo"
-            | "BackgroundTasks/List" => Vec::new(),
-            "BackgroundTasks/Start" => {
-                let work = Some(Work::ToolCall(v1::RunToolRequest {
-                    tool,
-                    dry_run: true,
-                    ..Default::default()
-                }));
-                v1::StartRequest { work, ..Default::default() }.encode_to_vec()
-            }
-            // There is no model, and so no turn: what is wrong with a request is found before.
-            "BackgroundTasks/Start of a turn" => {
-                let turn = v1::RunTurnRequest { prompt: "well?".into(), ..Default::default() };
-                let work = Some(Work::Turn(turn));
-                v1::StartRequest { work, ..Default::default() }.encode_to_vec()
-            }
-            "ToolRunner/RunTurn" | "ToolRunner/StreamTurn" => {
-                let prompt = "well?".to_owned();
-                v1::RunTurnRequest { prompt, ..Default::default() }.encode_to_vec()
-            }
-            "ToolRunner/CancelTurn" => {
-                v1::CancelTurnRequest { session_id, ..Default::default() }.encode_to_vec()
-            }
-            "BackgroundTasks/Delete" => {
-                let background_id = "bg-00000000000040008000000000000001".to_owned();
-                v1::DeleteRequest { background_id, ..Default::default() }.encode_to_vec()
-            }
-            "BackgroundTasks/WaitMany" => {
-                let background_ids = vec![background_id];
-                v1::WaitManyRequest { background_ids, ..Default::default() }.encode_to_vec()
-            }
-            "BackgroundTasks/Watch" | "BackgroundTasks/Summarize" => {
-                v1::SummarizeRequest { session_id }.encode_to_vec()
-            }
-            "BackgroundTasks/Get"
-            | "BackgroundTasks/Wait"
-            | "BackgroundTasks/Cancel"
-            | "BackgroundTasks/ReadOutput" => v1::GetRequest { background_id }.encode_to_vec(),
+            "RunTool" | "StreamTool" => good_call().encode_to_vec(),
+            "RunTurn" | "StreamTurn" => good_turn().encode_to_vec(),
             other => panic!("{other} is new: say in {} how a good request looks", file!()),
         }
     }
+
+    fn good_of_tasks(&self, method: &str) -> Vec<u8> {
+        let background_id = self.background_id.clone();
+        match method {
+            "List" => Vec::new(),
+            "Start" => start_of(good_call()).encode_to_vec(),
+            "Start of a turn" => start_of_turn(good_turn()).encode_to_vec(),
+            "Delete" => {
+                let background_id = "bg-00000000000040008000000000000001".to_owned();
+                v1::DeleteRequest { background_id, ..Default::default() }.encode_to_vec()
+            }
+            "WaitMany" => {
+                let background_ids = vec![background_id];
+                v1::WaitManyRequest { background_ids, ..Default::default() }.encode_to_vec()
+            }
+            "Watch" | "Summarize" => {
+                v1::SummarizeRequest { session_id: self.session_id.clone() }.encode_to_vec()
+            }
+            "Get" | "Wait" | "Cancel" | "ReadOutput" => {
+                v1::GetRequest { background_id }.encode_to_vec()
+            }
+            other => panic!("{other} is new: say in {} how a good request looks", file!()),
+        }
+    }
+}
+
+fn good_call() -> v1::RunToolRequest {
+    v1::RunToolRequest { tool: "any".into(), dry_run: true, ..Default::default() }
+}
+
+/// There is no model, and so no turn: the errors of a request are found before that.
+fn good_turn() -> v1::RunTurnRequest {
+    v1::RunTurnRequest { prompt: "well?".into(), ..Default::default() }
 }
 
 /// A good request of a method of follow-ups, of which there are none.
