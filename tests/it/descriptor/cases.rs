@@ -122,8 +122,12 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         Rule::Fields => vec![case("empty", delimited(at, b""), NAMED)],
         // A oneof isn't a field.
         Rule::OneOf { .. } => vec![case("unset", Vec::new(), AS_GOOD)],
-        Rule::Never => {
-            vec![case("unset", varint(at, 0), AS_GOOD), case("set", varint(at, 1), NAMED)]
+        Rule::Zero => {
+            let value = |number| match field.kind() {
+                Kind::Message(_) => delimited(at, &moment(number, 0)),
+                _ => varint(at, number),
+            };
+            vec![case("zero", value(0), AS_GOOD), case("one", value(1), NAMED)]
         }
     }
 }

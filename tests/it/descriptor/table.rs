@@ -66,8 +66,8 @@ pub enum Rule {
     Opaque,
     /// A choice between fields.
     OneOf { required: bool },
-    /// A value of an enum that must be unspecified.
-    Never,
+    /// A value of an enum, or a span, that must be unset or 0.
+    Zero,
     /// The names of the fields to set; one at least.
     Mask,
     /// A resource of which only the fields in a mask are read: its own fields have no rules.
@@ -294,10 +294,10 @@ const CALL: &[(&str, Rule)] = &[
 
 /// Rules for a field in one place, which stand before those of its message.
 const PLACES: &[(&str, Rule)] = &[
-    ("tool_call.call_budget", Span { positive: false, seconds_max: 0 }),
-    ("tool_call.on_disconnect", Never),
-    ("turn.call_budget", Span { positive: false, seconds_max: 0 }),
-    ("turn.on_disconnect", Never),
+    ("tool_call.call_budget", Zero),
+    ("tool_call.on_disconnect", Zero),
+    ("turn.call_budget", Zero),
+    ("turn.on_disconnect", Zero),
 ];
 
 /// Returns the rule of a field or a choice, or `None` if the table lacks it.
