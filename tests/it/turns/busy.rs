@@ -173,10 +173,17 @@ async fn a_deadline_parks_a_turn() {
     let task = get(&server, &parked.background_id).await.expect("a task");
     assert_eq!(task.park_reason(), v1::ParkReason::Deadline);
     go_on.notify_one();
-    assert_eq!(ended(&server, &parked.background_id).await.state(), v1::State::Succeeded);
-    let answer = turn(&server, request).await;
-    assert!(answer.replayed);
-    assert_eq!(answer.final_text, "I am done");
+    let task = ended(&server, &parked.background_id).await;
+    assert_eq!(task.state(), v1::State::Succeeded);
+    let Some(v1::task::Outcome::Result(result)) = &task.outcome else { panic!("{task:?}") };
+    let text = Some(v1::content::Kind::Text("I am done".into()));
+    assert_eq!(result.content[0].kind, text);
+    let again = server.tools.clone().run_turn(request).await.expect("an answer").into_inner();
+    assert!(again.replayed);
+    let Some(v1::run_turn_response::Outcome::Parked(parked)) = again.outcome else {
+        panic!("not parked but {:?}", again.outcome)
+    };
+    assert_eq!(parked.task, Some(task));
     assert_eq!(endpoint.requests().len(), 1);
 }
 
