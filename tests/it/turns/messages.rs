@@ -36,7 +36,7 @@ async fn messages_of(server: &TestServer, session: &str) -> Vec<v1::Message> {
 }
 
 /// The role of a message, and the author and the text of each of its parts.
-fn told(message: &v1::Message) -> (Role, Vec<(Origin, &str)>) {
+fn authored(message: &v1::Message) -> (Role, Vec<(Origin, &str)>) {
     let parts = message.content.iter().map(|part| match &part.kind {
         Some(v1::content::Kind::Text(text)) => (part.origin(), text.as_str()),
         other => panic!("no text but {other:?}"),
@@ -59,14 +59,14 @@ async fn the_history_of_a_session_names_the_author_of_each_part() {
     let [asked, requested, quick_result, slow_result, said] = &before[..] else {
         panic!("{before:?}")
     };
-    assert_eq!(told(asked), (Role::User, vec![(Origin::Person, "do both")]));
-    assert_eq!(told(requested), (Role::Assistant, vec![]));
-    assert_eq!(told(quick_result), (Role::Tool, vec![(Origin::Tool, "four\n")]));
-    let (role, parts) = told(slow_result);
+    assert_eq!(authored(asked), (Role::User, vec![(Origin::Person, "do both")]));
+    assert_eq!(authored(requested), (Role::Assistant, vec![]));
+    assert_eq!(authored(quick_result), (Role::Tool, vec![(Origin::Tool, "four\n")]));
+    let (role, parts) = authored(slow_result);
     assert_eq!((role, parts.len(), parts[0].0), (Role::Tool, 1, Origin::Callpark));
     assert!(parts[0].1.contains("bg-"), "{parts:?}");
     let text = (Origin::Model, "four, and one is running");
-    assert_eq!(told(said), (Role::Assistant, vec![text]));
+    assert_eq!(authored(said), (Role::Assistant, vec![text]));
     check_calls(requested, &log_of(&server, &session).await, &quick);
     assert_eq!(
         (quick_result.model_call_id.as_str(), slow_result.model_call_id.as_str()),
@@ -85,7 +85,7 @@ async fn the_history_of_a_session_names_the_author_of_each_part() {
     crate::support::waiting::event(&server, &session, idle).await;
     let after = messages_of(&server, &session).await;
     assert_eq!(after[..before.len()], before, "positions never change");
-    let added: Vec<_> = after[before.len()..].iter().map(told).collect();
+    let added: Vec<_> = after[before.len()..].iter().map(authored).collect();
     assert_eq!(added, [(Role::Assistant, vec![(Origin::Model, "now it has ended")])]);
     let server = server.restart().await;
     assert_eq!(messages_of(&server, &session).await, after);
@@ -171,7 +171,7 @@ async fn a_history_is_read_in_pages() {
         token = page.next_page_token;
     }
     let texts: Vec<_> =
-        seen.iter().flat_map(|message| told(message).1).map(|(_, text)| text).collect();
+        seen.iter().flat_map(|message| authored(message).1).map(|(_, text)| text).collect();
     assert_eq!(texts, ["1", "one", "2", "two", "3", "three"]);
     assert_eq!(seen, messages_of(&server, &session).await);
     let large = v1::ListMessagesRequest { page_size: i32::MAX, ..all_of(&session) };
