@@ -301,6 +301,7 @@ fn finished(call: &Call, now: Timestamp) -> Option<CallFinished> {
         state: call.state,
         reason: call.reason.clone(),
         outcome: call.outcome.clone()?,
+        author: call.result_author(),
         end_reason: call.end_reason()?,
         background: call.is_task(),
         elapsed: call.start_time.map(|_| call.elapsed(now)),

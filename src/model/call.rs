@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallId, CancelCause, Labels, Outcome, Session, SessionId, Tenant, Timestamp, ToolKind, Turn,
-    TurnId, enum_table,
+    CallId, CancelCause, Labels, Origin, Outcome, Session, SessionId, Tenant, Timestamp, ToolKind,
+    Turn, TurnId, enum_table,
 };
 
 enum_table! {
@@ -325,6 +325,14 @@ impl Call {
             accept_sequence: u64::MAX,
             acknowledge_time: None,
             revision: 1,
+        }
+    }
+
+    /// Returns the author of the content of the call's result.
+    pub fn result_author(&self) -> Origin {
+        match self.turn {
+            Some(_) => Origin::Model,
+            None => Origin::Tool,
         }
     }
 

@@ -110,6 +110,8 @@ pub struct CallFinished {
     pub reason: String,
     /// The outcome.
     pub outcome: Outcome,
+    /// The author of the result.
+    pub author: Origin,
     /// `true` if it was in the background.
     pub background: bool,
     /// The time from the start of the run to its end, or `None` if it never ran.

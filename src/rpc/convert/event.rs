@@ -218,7 +218,9 @@ fn tool_output(output: &ToolOutput) -> v1::ToolOutput {
 fn finished(call: &CallFinished, background_id: String) -> v1::ToolCallFinished {
     use v1::tool_call_finished::Outcome as WireOutcome;
     let outcome = match call.outcome.clone() {
-        Outcome::Result(result) => WireOutcome::Result(tool_result(result, Some(call.end_reason))),
+        Outcome::Result(result) => {
+            WireOutcome::Result(tool_result(result, call.author, Some(call.end_reason)))
+        }
         Outcome::Failure(lost) => WireOutcome::Error(failure(lost)),
     };
     v1::ToolCallFinished {

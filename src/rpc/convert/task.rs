@@ -125,13 +125,14 @@ pub(crate) fn task_with_summary(
 ) -> v1::Task {
     let elapsed = call.start_time.map(|_| duration(call.elapsed(now)));
     let has_streams = call.kind == ToolKind::Command;
-    let reason = call.end_reason();
+    let (author, reason) = (call.result_author(), call.end_reason());
     let (outcome, ended) = match call.outcome {
         None => (None, None),
         Some(Outcome::Failure(lost)) => (Some(v1::task::Outcome::Error(failure(lost))), None),
         Some(Outcome::Result(result)) => {
             let output = result.output;
-            (Some(v1::task::Outcome::Result(tool_result(result, reason))), Some(output))
+            let result = tool_result(result, author, reason);
+            (Some(v1::task::Outcome::Result(result)), Some(output))
         }
     };
     v1::Task {

@@ -117,12 +117,16 @@ pub(super) fn content(content: Content, origin: Origin) -> v1::Content {
     }
 }
 
-/// Converts a result. Only results of processes have a summary of their output.
-pub(crate) fn tool_result(result: ToolResult, end_reason: Option<EndReason>) -> v1::ToolResult {
+/// Converts a result that `author` wrote. Only results of processes have a summary of their output.
+pub(crate) fn tool_result(
+    result: ToolResult,
+    author: Origin,
+    end_reason: Option<EndReason>,
+) -> v1::ToolResult {
     use v1::tool_result::Exit as WireExit;
     let has_streams = result.exit.is_some();
     v1::ToolResult {
-        content: result.content.into_iter().map(|part| content(part, Origin::Tool)).collect(),
+        content: result.content.into_iter().map(|part| content(part, author)).collect(),
         is_error: result.is_error,
         exit: result.exit.map(|exit| match exit {
             Exit::Code(code) => WireExit::ExitCode(code),
@@ -140,9 +144,9 @@ pub(crate) fn tool_result(result: ToolResult, end_reason: Option<EndReason>) -> 
 /// Converts the outcome of a call that ended in the foreground, or returns `None` if there is none. A
 /// call that was lost becomes a failed result: clients would repeat a retryable error forever.
 pub(crate) fn foreground_result(call: Call) -> Option<v1::ToolResult> {
-    let reason = call.end_reason();
+    let (author, reason) = (call.result_author(), call.end_reason());
     Some(match call.outcome? {
-        Outcome::Result(result) => tool_result(result, reason),
+        Outcome::Result(result) => tool_result(result, author, reason),
         Outcome::Failure(failure) => v1::ToolResult {
             is_error: true,
             error_message: failure.message,

@@ -1,5 +1,6 @@
 //! Parking: when a call goes to the background, and the answer to its caller.
 
+mod leaving;
 mod limits;
 mod stream;
 

@@ -1,6 +1,7 @@
 //! Finding background tasks: Get, List and its pages.
 
 mod cancel;
+mod end_reasons;
 mod life;
 mod wait;
 mod watch;

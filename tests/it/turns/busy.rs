@@ -1,28 +1,13 @@
 //! One turn a session at a time: what a second prompt does, and what stops a turn.
 
-use std::sync::Arc;
-
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tonic::Code;
 
 use super::*;
 use crate::support::check_reason;
-use crate::support::streams::{close, ended, get, log_of, new_session};
+use crate::support::streams::{Reader, close, ended, get, log_of, new_session, stream_of};
 use crate::support::waiting::start_of_turn;
 use v1::BusyPolicy;
-
-/// An answer that isn't whole before the test says so.
-fn held(text: &str) -> (Script, Arc<Notify>) {
-    let go_on = Arc::new(Notify::new());
-    let pieces = vec![
-        Piece::Text("I ".into()),
-        Piece::Wait(go_on.clone()),
-        Piece::Text(text.into()),
-        Piece::Finish("stop"),
-    ];
-    (Script::Stream(pieces), go_on)
-}
 
 /// A turn that runs until it is let go or stopped.
 fn running(
@@ -114,6 +99,7 @@ async fn an_interrupting_prompt_stops_the_turn_that_runs() {
     assert_eq!(second.final_text, "I am next");
     let first = first.await.expect("an answer");
     assert_eq!(first.stop_reason(), v1::StopReason::Cancelled);
+    assert_eq!(first.end_reason(), v1::EndReason::Replaced);
     assert_eq!(first.error, None);
 }
 
@@ -129,6 +115,7 @@ async fn a_cancelled_turn_ends_once_and_its_session_goes_on() {
     assert!(!stopped.replayed);
     let first = first.await.expect("an answer");
     assert_eq!(first.stop_reason(), v1::StopReason::Cancelled);
+    assert_eq!(first.end_reason(), v1::EndReason::CancelledByRequest);
     assert_eq!(first.turn_id, stopped.turn_id);
     let again = cancel(&server, &session, &stopped.turn_id).await;
     assert_eq!((again.turn_id, again.replayed), (stopped.turn_id, true));
@@ -149,11 +136,22 @@ async fn closing_its_session_ends_a_turn_before_the_log_ends() {
     let first = running(&server, prompt(&session, "1"));
     endpoint.asked(1).await;
     close(&server, &session).await;
-    assert_eq!(first.await.expect("an answer").stop_reason(), v1::StopReason::Cancelled);
-    let events = short(&log_of(&server, &session).await);
-    let idle = events.iter().position(|event| event.starts_with("idle STOP_REASON_CANCELLED"));
-    let shutdown = events.iter().position(|event| event.starts_with("SessionShutdown"));
-    assert!(idle.is_some() && idle < shutdown, "{events:?}");
+    let first = first.await.expect("an answer");
+    assert_eq!(first.stop_reason(), v1::StopReason::Cancelled);
+    assert_eq!(first.end_reason(), v1::EndReason::SessionClosed);
+    // The log may still be open when the turn is answered.
+    let (log, end) = Reader::open(&server, stream_of(&session)).await.rest().await;
+    assert!(end.is_none(), "{end:?}");
+    let events = short(&log);
+    let last: Vec<_> = events[events.len() - 3..].iter().map(String::as_str).collect();
+    let [idle, finished, shutdown] = last[..] else { panic!("{events:?}") };
+    assert_eq!(idle, "idle STOP_REASON_CANCELLED \"\"");
+    assert_eq!(finished, "ended STATE_CANCELLED");
+    assert!(shutdown.starts_with("SessionShutdown"), "{shutdown}");
+    let ends = [&log[log.len() - 3], &log[log.len() - 2]];
+    assert!(ends.iter().all(|event| event.call_id == log[0].call_id), "{ends:?}");
+    let Some(Payload::ToolCallFinished(finished)) = &ends[1].payload else { panic!("{ends:?}") };
+    assert_eq!(finished.end_reason(), v1::EndReason::SessionClosed);
 }
 
 #[tokio::test]

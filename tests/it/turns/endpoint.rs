@@ -51,6 +51,18 @@ pub fn says(text: &str) -> Script {
     Script::Stream(vec![Piece::Text(text.into()), Piece::Finish("stop"), Piece::Usage(100, 40, 10)])
 }
 
+/// An answer that isn't whole before the test says so.
+pub fn held(text: &str) -> (Script, Arc<Notify>) {
+    let go_on = Arc::new(Notify::new());
+    let pieces = vec![
+        Piece::Text("I ".into()),
+        Piece::Wait(go_on.clone()),
+        Piece::Text(text.into()),
+        Piece::Finish("stop"),
+    ];
+    (Script::Stream(pieces), go_on)
+}
+
 /// A whole answer that asks for calls, each with its arguments in two pieces.
 pub fn calls(wanted: &[(&str, &str, Value)]) -> Script {
     let mut pieces = Vec::new();

@@ -12,12 +12,14 @@ mod copilot;
 mod counted;
 mod endpoint;
 mod faults;
+mod messages;
+mod parks;
 mod pictures;
 mod plain;
 mod relayed;
 mod story;
 
-pub use endpoint::{Endpoint, Piece, Script, calls, says};
+pub use endpoint::{Endpoint, Piece, Script, calls, held, says};
 
 /// The models and the tools of the servers here.
 pub fn config(endpoint: &Endpoint, more: &str) -> String {

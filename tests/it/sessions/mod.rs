@@ -1,5 +1,7 @@
 //! Making, finding, listing and closing sessions.
 
+mod update;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
