@@ -21,6 +21,7 @@ mod output;
 mod park;
 mod processes;
 mod program;
+mod required_ids;
 mod server_info;
 mod sessions;
 mod smoke;

@@ -137,7 +137,8 @@ async fn the_basic_view_leaves_out_the_schemas_and_nothing_else() {
 async fn a_token_is_good_for_its_session_only_and_for_every_view() {
     let server = serve().await;
     let (one, other) = (new_session(&server).await, new_session(&server).await);
-    let first = v1::ListToolsRequest { session_id: one.clone(), page_size: 10, ..Default::default() };
+    let first =
+        v1::ListToolsRequest { session_id: one.clone(), page_size: 10, ..Default::default() };
     let answer = page(&server, &first).await.expect("a page");
     let token = answer.next_page_token;
     assert!(!token.is_empty());
