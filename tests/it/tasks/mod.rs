@@ -2,6 +2,7 @@
 
 mod cancel;
 mod life;
+mod summary;
 mod wait;
 mod watch;
 
