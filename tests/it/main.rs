@@ -10,6 +10,7 @@ mod admission;
 mod calls;
 mod descriptor;
 mod errors;
+mod event_bounds;
 mod faults;
 mod follow_ups;
 mod history;
