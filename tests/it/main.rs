@@ -9,6 +9,7 @@ mod access;
 mod admission;
 mod calls;
 mod descriptor;
+mod error_reasons;
 mod errors;
 mod event_bounds;
 mod faults;
