@@ -149,6 +149,7 @@ fn server_info(config: &Config, store: &'static str, start_time: Timestamp) -> S
             response_bytes_max: config.max_response.as_usize(),
         },
         running_calls_max: config.max_running_calls.unwrap_or(RUNNING_CALLS_PER_CORE),
+        call_budget: config.call_budget,
         execution_timeout: config.execution_timeout,
         retention: config.retention,
         start_time,

@@ -14,7 +14,7 @@ use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
 use crate::engine::{Engine, Started, TaskUpdate, WaitMode, Waited};
 use crate::model::limits::WAIT_MANY_WHOLE_TASKS_MAX;
-use crate::model::{Call, State};
+use crate::model::{Call, State, ToolKind};
 use crate::store::{CallCursor, FollowUpWithTask};
 
 pub(super) struct BackgroundTasks {
@@ -46,7 +46,9 @@ impl BackgroundTasks {
                 true => {
                     let (tail, dropped_bytes) =
                         self.engine.calls().output_tail(&waited.call).await?;
-                    Some(convert::output_tail(tail, dropped_bytes))
+                    // Only commands have output streams before they have written something.
+                    let has_output = waited.call.kind == ToolKind::Command || !tail.is_empty();
+                    has_output.then(|| convert::output_tail(tail, dropped_bytes))
                 }
                 false => None,
             };

@@ -8,8 +8,8 @@ use super::MessageLimits;
 use super::convert::{duration, timestamp};
 use crate::model::Timestamp;
 use crate::model::limits::{
-    ARGUMENTS_BYTES_MAX, ARGUMENTS_DEPTH_MAX, CALL_BUDGET_SECONDS_DEFAULT, EVENT_BYTES_MAX,
-    LIVE_TASKS_MAX, OUTPUT_BYTES_MAX, PAGE_SIZE_MAX, WAIT_SECONDS_MAX,
+    ARGUMENTS_BYTES_MAX, ARGUMENTS_DEPTH_MAX, EVENT_BYTES_MAX, LIVE_TASKS_MAX, OUTPUT_BYTES_MAX,
+    PAGE_SIZE_MAX, WAIT_SECONDS_MAX,
 };
 
 /// Facts about this server that its callers may ask for.
@@ -21,6 +21,8 @@ pub struct ServerInfo {
     pub limits: MessageLimits,
     /// The number of calls that may run at the same time.
     pub running_calls_max: usize,
+    /// The default budget of a call.
+    pub call_budget: Duration,
     /// The default execution timeout of a call.
     pub execution_timeout: Duration,
     /// The time for which finished tasks are kept.
@@ -53,7 +55,7 @@ impl ServerInfo {
             page_size_max: count(PAGE_SIZE_MAX),
             running_calls_max: bytes(self.running_calls_max),
             live_tasks_max: count(LIVE_TASKS_MAX),
-            call_budget_default: seconds(CALL_BUDGET_SECONDS_DEFAULT),
+            call_budget_default: Some(duration(self.call_budget)),
             execution_timeout_default: Some(duration(self.execution_timeout)),
             wait_max: seconds(WAIT_SECONDS_MAX),
             retention: Some(duration(self.retention)),

@@ -6,6 +6,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::limits::OUTPUT_CHUNK_BYTES_MAX;
 use crate::model::{CallId, ProcessSpec, Progress, ToolResult};
 
 /// The work that a tool asks the engine to do for a call.
@@ -81,7 +82,11 @@ impl ToolContext {
     /// Appends to the output of the call, which readers see at once and which is part of the
     /// result. Waits while the session's log takes no more.
     pub async fn output(&self, data: impl Into<Bytes>) {
-        self.report(WorkReport::Output(data.into())).await;
+        let mut data = data.into();
+        while !data.is_empty() {
+            let piece = data.split_to(data.len().min(OUTPUT_CHUNK_BYTES_MAX));
+            self.report(WorkReport::Output(piece)).await;
+        }
     }
 
     async fn report(&self, report: WorkReport) {

@@ -6,11 +6,13 @@ use prost::Message;
 use prost_types::{Struct, Value, value::Kind};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 
+use crate::support::waiting::{call, refusal};
 use crate::support::wire::{
     bad_fields, first_answer, least_request, methods, only_reason, send, with_token,
 };
-use crate::support::{TEST_TIMEOUT, TestServer, bash, check_reason, millis, v1};
+use crate::support::{TEST_TIMEOUT, TestServer, bash, check_reason, millis, soon, v1};
 
 async fn raw(server: &TestServer, method: &str, body: impl Into<Bytes>) -> Result<(), Status> {
     let request = with_token(server, body.into());
@@ -131,4 +133,53 @@ async fn every_method_answers_an_empty_request_or_names_its_fields() {
     let list = v1::ListSessionsRequest::default();
     let list = server.tools.clone().list_sessions(Request::new(list)).await.expect("a list");
     assert_eq!(list.into_inner().sessions.len(), 1, "only what an empty CreateSession made");
+}
+
+#[tokio::test]
+async fn every_violation_has_a_reason() {
+    let server = TestServer::start().await;
+    let on_start = v1::StartRequest {
+        work: Some(v1::start_request::Work::ToolCall(v1::RunToolRequest {
+            call_budget: millis(1_000),
+            ..bash("true")
+        })),
+        ..Default::default()
+    };
+    let conflict = soon("an answer", server.tasks.clone().start(on_start)).await;
+    let of = |change: v1::RunToolRequest| refusal(&server, change);
+    let cases = [
+        ("REQUIRED", "tool", of(v1::RunToolRequest::default()).await),
+        (
+            "INVALID_FORMAT",
+            "session_id",
+            of(v1::RunToolRequest { session_id: "ses-1".into(), ..bash("") }).await,
+        ),
+        (
+            "OUT_OF_RANGE",
+            "execution_timeout",
+            of(v1::RunToolRequest { execution_timeout: millis(0), ..bash("") }).await,
+        ),
+        (
+            "TOO_LARGE",
+            "description",
+            of(v1::RunToolRequest { description: "x".repeat(5_000), ..bash("") }).await,
+        ),
+        (
+            "UNKNOWN_VALUE",
+            "on_disconnect",
+            of(v1::RunToolRequest { on_disconnect: 7, ..bash("") }).await,
+        ),
+        ("CONFLICT", "tool_call.call_budget", conflict.expect_err("a conflict")),
+        (
+            "SCHEMA_MISMATCH",
+            "arguments.command",
+            of(call("bash", serde_json::json!({ "command": 7 }))).await,
+        ),
+    ];
+    for (reason, field, status) in cases {
+        let details = status.get_details_bad_request().expect("a BadRequest");
+        let [violation] = &details.field_violations[..] else { panic!("{status:?}") };
+        assert_eq!((violation.reason.as_str(), violation.field.as_str()), (reason, field));
+        assert!(!violation.description.is_empty(), "{status:?}");
+    }
 }

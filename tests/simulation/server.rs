@@ -62,6 +62,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         store: "memory",
         limits: MessageLimits { request_bytes_max: 4 << 20, response_bytes_max: 8 << 20 },
         running_calls_max: options.running_calls_max,
+        call_budget: Duration::from_secs(600),
         execution_timeout: options.execution_timeout,
         retention: options.machine.retention,
         start_time: SimulatedClock.now(),

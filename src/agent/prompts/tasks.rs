@@ -30,6 +30,9 @@ const FOLLOW_UP_OUTPUTS_BYTES_MAX: usize = PROMPT_BYTES_MAX * 3 / 4;
 /// The description of a task and the reason of its end in a follow-up message, in bytes each.
 const FOLLOW_UP_DETAIL_BYTES_MAX: usize = 400;
 
+/// The description and the error of a task in a list for people, in characters each.
+const LIST_LINE_CHARACTERS_MAX: usize = 200;
+
 /// Returns the result of a model's call that was parked `elapsed` after its start: a JSON object.
 pub fn parked_call(call: &Call, elapsed: Duration) -> String {
     let id = call.id.background();
@@ -223,16 +226,37 @@ pub fn task_list(tasks: &[Call], has_more: bool, now: Timestamp) -> String {
         return "No background tasks.".into();
     }
     let running = tasks.iter().filter(|task| !task.state.is_terminal()).count();
-    let mut list = format!("{} background tasks, {running} running.\n", tasks.len());
+    let count = tasks.len();
+    let noun = if count == 1 { "task" } else { "tasks" };
+    let mut list = format!("{count} background {noun}, {running} running.\n");
     for task in tasks {
         let (id, state) = (task.id.background(), state_label(task.state));
-        let (seconds, purpose) = (task.elapsed(now).as_secs(), purpose(task));
-        let _ = writeln!(list, "{id}  {state:<10} {seconds:>6} s  {purpose}");
+        let (seconds, purpose) = (task.elapsed(now).as_secs(), one_line(purpose(task)));
+        let _ = write!(list, "{id}  {state:<10} {seconds:>6} s  {purpose}");
+        if let Some(error) = error(task) {
+            let _ = write!(list, ": {}", one_line(&error));
+        }
+        list.push('\n');
     }
     if has_more {
         list.push_str(OLDER_TASKS_LEFT_OUT);
     }
     list
+}
+
+/// Returns the error of a task that failed, or `None` if it did not fail.
+fn error(task: &Call) -> Option<String> {
+    let failed = matches!(task.state, State::Failed | State::TimedOut | State::Lost);
+    end_reason(task).filter(|_| failed)
+}
+
+/// Returns the text in one line of limited length.
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LIST_LINE_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 fn tool(task: &Call) -> &str {

@@ -109,7 +109,9 @@ fn with_content(mut call: Call, content: Vec<Content>) -> Call {
     if let Some(Outcome::Result(result)) = &mut call.outcome {
         let shown: u64 = content.iter().map(|content| length(&content.kind)).sum();
         result.output.inline_truncated = shown < result.output.combined.total_bytes;
-        result.content = content;
+        // What code inside the server returned is behind its output.
+        let returned = std::mem::replace(&mut result.content, content);
+        result.content.extend(returned.into_iter().filter(|part| part.stream.is_none()));
     }
     call
 }

@@ -16,8 +16,10 @@ use tokio::time::Instant;
 
 use super::actor::ActorMessage;
 use super::{Shared, sleep_until};
+use crate::agent::prompts::truncate_middle;
 use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
 use crate::machine::{Command, Finish};
+use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::model::{
     CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor, ToolResult,
 };
@@ -68,6 +70,7 @@ impl Run {
         drop(self.slot.take());
         if let Some(mut finish) = finish {
             finish.result = flattened(finish.result);
+            limit_text(&mut finish.result.error_message);
             self.report(Command::Finish(Box::new(finish))).boxed().await;
         }
     }
@@ -285,8 +288,9 @@ impl Run {
                 }
                 event = events.next() => match event {
                     // No further event is read until the report is stored.
-                    Some(WorkEvent::Output(data)) => {
-                        if let Some(command) = self.keep(&mut keeper, OutputStream::Stdout, data) {
+                    Some(WorkEvent::Output(mut data)) => while !data.is_empty() {
+                        let piece = data.split_to(data.len().min(OUTPUT_CHUNK_BYTES_MAX));
+                        if let Some(command) = self.keep(&mut keeper, OutputStream::Stdout, piece) {
                             self.report(command).boxed().await;
                         }
                     }
@@ -304,13 +308,14 @@ impl Run {
         Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
     }
 
-    fn progress_report(&self, progress: Progress) -> Option<Command> {
+    fn progress_report(&self, mut progress: Progress) -> Option<Command> {
         // JSON, and so the record, has neither NaN nor infinity.
         let is_number = progress.done.is_finite() && progress.total.is_none_or(f64::is_finite);
         if !is_number {
             let call_id = self.call_id;
             tracing::warn!(%call_id, "progress that is not a finite number was dropped");
         }
+        limit_text(&mut progress.message);
         is_number.then_some(Command::Progress { call_id: self.call_id, progress })
     }
 
@@ -339,5 +344,12 @@ impl Run {
                 tracing::warn!(%call_id, "a report was lost: the store accepts no changes");
             }
         }
+    }
+}
+
+/// Truncates a text of a tool, which is part of an event and of the record of its call.
+fn limit_text(text: &mut String) {
+    if text.len() > TEXT_BYTES_MAX {
+        *text = truncate_middle(text, TEXT_BYTES_MAX);
     }
 }

@@ -79,8 +79,13 @@ pub(crate) struct PageQuery<C> {
 pub(crate) fn list_tools_query(
     request: v1::ListToolsRequest,
 ) -> Result<(PageQuery<String>, ToolView), PageError> {
-    let filter =
-        v1::ListToolsRequest { page_size: 0, page_token: String::new(), ..request.clone() };
+    // The view does not change which tools there are, so a token is good for every view.
+    let filter = v1::ListToolsRequest {
+        page_size: 0,
+        page_token: String::new(),
+        view: v1::ToolView::Unspecified.into(),
+        ..request.clone()
+    };
     let filters = digest(&filter);
     let mut fields = FieldReader::default();
     let v1::ListToolsRequest { session_id, page_size, page_token, view } = request;

@@ -117,7 +117,8 @@ pub(super) fn content(content: Content, origin: Origin) -> v1::Content {
     }
 }
 
-/// Converts a result that `author` wrote. Only results of processes have a summary of their output.
+/// Converts a result that `author` wrote. Only results of processes have a summary of their output,
+/// unless content is left out.
 pub(crate) fn tool_result(
     result: ToolResult,
     author: Origin,
@@ -133,7 +134,13 @@ pub(crate) fn tool_result(
             Exit::Signal(signal) => WireExit::Signal(signal),
         }),
         error_message: result.error_message,
-        output: has_streams.then(|| output_summary(result.output)),
+        output: match (has_streams, result.output.inline_truncated) {
+            (true, _) => Some(output_summary(result.output)),
+            (false, true) => {
+                Some(v1::OutputSummary { inline_truncated: true, ..Default::default() })
+            }
+            (false, false) => None,
+        },
         start_time: result.start_time.map(timestamp),
         end_time: (result.end_time != Timestamp::default()).then(|| timestamp(result.end_time)),
         structured: result.structured.map(|map| struct_from_map(*map)),

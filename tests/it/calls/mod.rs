@@ -1,6 +1,8 @@
 //! The result of a call, and the environment of its process.
 
 mod output;
+mod output_tail;
+mod tool_pages;
 mod tools;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 mod cancel;
 mod end_reasons;
 mod life;
+mod summary;
 mod wait;
 mod watch;
 

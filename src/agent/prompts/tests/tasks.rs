@@ -173,4 +173,18 @@ fn lists_of_tasks() {
              {older}\n"
         )
     );
+    assert_eq!(
+        task_list(&tasks[4..], false, at(30)),
+        format!(
+            "3 background tasks, 0 running.\n\
+             {ID}  failed         75 s  Build the release: exit code 2\n\
+             {ID}  cancelled      30 s  Build the release\n\
+             {ID}  lost           30 s  Build the release: the server was stopped\n"
+        )
+    );
+    let lines = Call { description: "Build\n  it".into(), ..build() };
+    assert_eq!(
+        task_list(&[lines], false, at(30)),
+        format!("1 background task, 1 running.\n{ID}  running        30 s  Build it\n")
+    );
 }
