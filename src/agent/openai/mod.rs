@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_stream::try_stream;
 use eventsource_stream::Eventsource as _;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use rand::Rng as _;
+use rand::RngExt as _;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode};
