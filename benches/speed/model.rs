@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use prost::Message as _;
 use serde_json::{Value, json};
+use sse_stream::SseByteStream;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{MissedTickBehavior, interval};
@@ -98,13 +99,15 @@ pub(crate) async fn proxied(
     endpoint: &str,
     prompt: &str,
 ) -> Result<BoxStream<'static, std::result::Result<stored::SessionUpdate, Status>>> {
-    use eventsource_stream::Eventsource as _;
     let body = json!({ "messages": [{ "role": "user", "content": prompt }], "stream": true });
     let request = reqwest::Client::new().post(format!("{endpoint}/chat/completions")).json(&body);
     let response = request.send().await?;
-    let updates = response.bytes_stream().eventsource().map(|event| {
+    let updates = SseByteStream::new(response.bytes_stream()).map(|event| {
         let event = event.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(stored::SessionUpdate { events: vec![passed_on(&event.data)], control: None })
+        Ok(stored::SessionUpdate {
+            events: vec![passed_on(&event.data.unwrap_or_default())],
+            control: None,
+        })
     });
     Ok(updates.boxed())
 }

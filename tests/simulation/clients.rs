@@ -9,7 +9,7 @@ use callpark_client::{
 };
 use futures::{Stream, StreamExt as _};
 use prost_types::value::Kind;
-use rand::Rng as _;
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 use uuid::Uuid;

@@ -13,7 +13,7 @@ use callpark::store::{
     MemoryStore, MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage,
     SessionQuery, Store, StoreError,
 };
-use rand::Rng as _;
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 /// The longest delay until an append is durable, and until its writer is notified.

@@ -11,7 +11,7 @@ use callpark_client::v1;
 use futures::FutureExt as _;
 use prost::Message as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use turmoil::{Builder, Sim};
 
 use crate::clients::{self, World};

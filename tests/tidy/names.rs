@@ -25,7 +25,7 @@ const HOMES: [(&str, &[&str]); 28] = [
     ("rmcp", &["src/mcp/", "src/acp/"]),
     ("agent_client_protocol", &["src/acp/"]),
     ("reqwest", &["src/mcp/", "src/agent/"]),
-    ("eventsource_stream", &["src/agent/openai/"]),
+    ("sse_stream", &["src/agent/openai/"]),
     ("refinery", &["src/store/sqlite/"]),
     // Processes.
     ("tokio::process", &["src/exec/"]),

@@ -1,6 +1,5 @@
 //! Errors of requests to a chat endpoint.
 
-use eventsource_stream::EventStreamError;
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
@@ -33,14 +32,19 @@ pub(super) fn transport_error(cause: &reqwest::Error, url: &str) -> ModelError {
     error(ModelErrorCode::Connection, format!("the connection to {url} was lost: {root}"))
 }
 
-/// Returns the error for a stream of events that cannot be parsed.
-pub(super) fn stream_error(cause: EventStreamError<ModelError>, url: &str) -> ModelError {
-    match cause {
-        EventStreamError::Transport(error) => error,
-        EventStreamError::Utf8(_) | EventStreamError::Parser(_) => error(
+/// Returns the error for a stream of events that cannot be read.
+pub(super) fn stream_error(cause: sse_stream::Error, url: &str) -> ModelError {
+    let malformed = || {
+        error(
             ModelErrorCode::Malformed,
             format!("the answer of {url} is not a stream of server-sent events"),
-        ),
+        )
+    };
+    match cause {
+        sse_stream::Error::Body(cause) => {
+            cause.downcast::<ModelError>().map_or_else(|_| malformed(), |error| *error)
+        }
+        _ => malformed(),
     }
 }
 

@@ -4,15 +4,15 @@ mod answer;
 mod error;
 mod names;
 mod request;
+mod sse;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_stream::try_stream;
-use eventsource_stream::Eventsource as _;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use rand::Rng as _;
+use rand::RngExt as _;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode};
@@ -23,7 +23,6 @@ use super::{
     AnswerStream, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent, ModelRequest,
 };
 use crate::model::Usage;
-use crate::model::limits::{MODEL_ANSWER_BYTES_MAX, MODEL_STREAM_BYTES_MAX};
 use answer::AnswerBuilder;
 use names::ToolNames;
 
@@ -205,23 +204,8 @@ impl Endpoint {
     /// Returns the data of each event of the answer, up to the final marker.
     fn chunks(&self, response: Response) -> impl Stream<Item = Result<String, ModelError>> + Send {
         let url = self.url.clone();
-        let (mut room, mut line) = (MODEL_STREAM_BYTES_MAX, 0);
-        let bounded = response.bytes_stream().map(move |bytes| {
-            let bytes = bytes.map_err(|error| error::transport_error(&error, &url))?;
-            // The event parser buffers a line until it is complete.
-            line = match bytes.iter().rposition(|byte| *byte == b'\n') {
-                Some(end) => bytes.len() - end - 1,
-                None => line + bytes.len(),
-            };
-            let left = room.checked_sub(bytes.len()).filter(|_| line <= MODEL_ANSWER_BYTES_MAX);
-            room = left.ok_or_else(|| error::too_large(&url))?;
-            Ok(bytes)
-        });
-        let url = self.url.clone();
-        let events = bounded.eventsource().map(move |event| {
-            event.map(|event| event.data).map_err(|error| error::stream_error(error, &url))
-        });
-        events.try_take_while(|data| futures::future::ready(Ok(data != "[DONE]")))
+        let transport_error = move |cause| error::transport_error(&cause, &url);
+        sse::data(response.bytes_stream(), transport_error, &self.url)
     }
 }
 

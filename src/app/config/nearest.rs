@@ -10,13 +10,14 @@ pub(super) fn nearest(
     names: impl IntoIterator<Item = &'static str>,
 ) -> Vec<&'static str> {
     let given = plain(given);
+    let length = given.chars().count();
     let mut close: Vec<(usize, &str)> = names
         .into_iter()
         .filter_map(|name| {
             let candidate = plain(name);
-            let distance = distance(&given, &candidate);
-            let is_part = given.len() > 2 && contains(&candidate, &given);
-            (distance <= given.len().max(3) / 3 || is_part).then_some((distance, name))
+            let distance = strsim::levenshtein(&given, &candidate);
+            let is_part = length > 2 && candidate.contains(&given);
+            (distance <= length.max(3) / 3 || is_part).then_some((distance, name))
         })
         .collect();
     close.sort();
@@ -24,29 +25,9 @@ pub(super) fn nearest(
 }
 
 /// Returns at most 64 characters of a name: a longer one is no misspelling, and would only cost time.
-fn plain(name: &str) -> Vec<char> {
+fn plain(name: &str) -> String {
     let letter = |c: char| if c == '-' { '_' } else { c.to_ascii_lowercase() };
     name.chars().take(64).map(letter).collect()
-}
-
-fn contains(whole: &[char], part: &[char]) -> bool {
-    whole.windows(part.len()).any(|window| window == part)
-}
-
-/// Returns the number of characters that must be added, removed or replaced to turn one into the other
-/// (Levenshtein distance).
-fn distance(one: &[char], other: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(crate) fn relative_time(time: Option<&prost_types::Timestamp>) -> String {
 /// Returns the local time of day to the millisecond, or an empty text if there is none.
 pub(crate) fn time_of_day(time: Option<&prost_types::Timestamp>) -> String {
     let time = time.and_then(|time| jiff::Timestamp::new(time.seconds, time.nanos).ok());
-    let local = time.map(|time| time.to_zoned(jiff::tz::TimeZone::system()));
+    let local = time.map(|time| time.to_zoned_datetime(jiff::tz::TimeZone::system()));
     local.map(|local| local.strftime("%H:%M:%S%.3f").to_string()).unwrap_or_default()
 }
 

@@ -7,7 +7,7 @@ mod task_changes;
 
 use std::sync::Arc;
 
-use rand::Rng;
+use rand::RngExt;
 use tokio::time::Instant;
 
 use super::Shared;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rand::Rng as _;
+use rand::RngExt as _;
 
 use super::external_agent;
 use super::follow_ups::{FollowUpNotes, inject_follow_ups};

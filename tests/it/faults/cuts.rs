@@ -12,7 +12,7 @@ use callpark::tool::{
 use callpark_client::{Client, ClientOptions, SessionItem, TokenSource};
 use futures::StreamExt as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
 use crate::support::proofs::proof;

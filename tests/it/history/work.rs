@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use rand::Rng as _;
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::json;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use tokio_util::sync::CancellationToken;
 
 use super::life::{Lived, World, count_effects, live};

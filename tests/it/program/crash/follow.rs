@@ -6,7 +6,7 @@ use std::time::Duration;
 use callpark_client::{Client, ClientOptions, SessionItem, TokenSource, WaitLimit};
 use futures::StreamExt as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
