@@ -1,7 +1,7 @@
 //! Every text that callpark writes for a model to read.
 //!
 //! The texts are here rather than beside the code that uses them, so that their wording can be
-//! reviewed in one place; `tests.rs` holds each of them fully rendered. This folder is on the lowest
+//! reviewed in one place; `tests/` holds each of them fully rendered. This folder is on the lowest
 //! floor that all of its users can reach: the adapters of `agent/` and `acp/`, the turns and
 //! follow-ups of `engine/`, and `rpc/`, which shows parked calls to callers' models.
 //!
