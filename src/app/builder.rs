@@ -36,11 +36,14 @@ pub struct ServerBuilder {
     agents: Vec<Arc<dyn Agent>>,
 }
 
-impl ServerBuilder {
-    pub(super) fn new(config: Config) -> Self {
-        Self { config, store: None, tools: Vec::new(), agents: Vec::new() }
+impl Server {
+    /// Creates a builder of a server with this configuration.
+    pub fn builder(config: Config) -> ServerBuilder {
+        ServerBuilder { config, store: None, tools: Vec::new(), agents: Vec::new() }
     }
+}
 
+impl ServerBuilder {
     /// Sets the store. Without one, the server keeps an SQLite database in `data_dir`.
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::admin;
-use super::builder::ServerBuilder;
 use super::config::Config;
 use super::error::Error;
 use super::health::Health;
@@ -59,11 +58,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// Creates a builder of a server with this configuration.
-    pub fn builder(config: Config) -> ServerBuilder {
-        ServerBuilder::new(config)
-    }
-
     /// Returns the addresses that take gRPC, with the ports that port 0 became.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses

@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     follow_up::{
         lease::Leases,
+        report::ConsumerReport,
         workers::{Workers, work},
     },
     transport::connection::Connection,
@@ -49,29 +50,6 @@ pub struct FollowUpConsumer {
     name: String,
     lease_duration: Duration,
     finish_within: Duration,
-}
-
-/// The numbers of follow-ups that a consumer leased, by outcome.
-///
-/// ```
-/// use callpark_client::ConsumerReport;
-///
-/// let report = ConsumerReport::default();
-/// assert_eq!((report.delivered, report.failed, report.released, report.expired), (0, 0, 0, 0));
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ConsumerReport {
-    /// Handled, and acknowledged as delivered.
-    pub delivered: u64,
-    /// Acknowledged as failed, because the handler returned an error or panicked. They are delivered
-    /// again later, or dead-lettered after their last attempt.
-    pub failed: u64,
-    /// Released when the consumer stopped, which does not count as an attempt.
-    pub released: u64,
-    /// Handled or released without effect: the lease had expired, or the server could not be reached
-    /// when the consumer stopped. They are delivered again, unless another consumer has handled them.
-    pub expired: u64,
 }
 
 impl FollowUpConsumer {

@@ -2,6 +2,7 @@
 
 mod consumer;
 mod lease;
+mod report;
 mod workers;
 
 use crate::{
@@ -16,7 +17,8 @@ use crate::{
     v1,
 };
 
-pub use consumer::{ConsumerReport, FollowUpConsumer};
+pub use consumer::FollowUpConsumer;
+pub use report::ConsumerReport;
 
 /// The follow-ups of a server: records of background tasks that have ended, each of which is
 /// delivered to an agent. [`Client::follow_ups`](crate::Client::follow_ups) returns it.

@@ -11,8 +11,8 @@ use tonic::Code;
 use crate::{
     error::Error,
     follow_up::{
-        consumer::ConsumerReport,
         lease::{Lease, LeaseHandle, Leases, RELEASE_TIME_MAX, released},
+        report::ConsumerReport,
     },
     google::rpc,
     v1,

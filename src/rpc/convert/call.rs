@@ -5,12 +5,12 @@ use prost::Message as _;
 
 use super::field::{Fingerprint, fingerprint};
 use super::json::map_from_struct;
+use super::policy::{follow_up_policy, on_disconnect_policy};
 use super::turn_request::turn;
 use super::{FieldReader, InvalidRequest, ViolationReason};
 use crate::engine::{CallRequest, TurnRequest};
 use crate::machine::Concurrency;
 use crate::model::limits::{ARGUMENTS_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::model::{FollowUpPolicy, OnDisconnect};
 
 /// Work to start in the background.
 pub(crate) enum BackgroundWork {
@@ -144,27 +144,4 @@ fn kept_output(fields: &mut FieldReader, path: &str, bytes: Option<i64>) -> Opti
         fields.violation(path, ViolationReason::OutOfRange, description);
     }
     Some(bytes)
-}
-
-pub(super) fn on_disconnect_policy(
-    fields: &mut FieldReader,
-    path: &str,
-    number: i32,
-) -> OnDisconnect {
-    match fields.choice::<v1::OnDisconnect>(path, number) {
-        v1::OnDisconnect::Unspecified | v1::OnDisconnect::Park => OnDisconnect::Park,
-        v1::OnDisconnect::Cancel => OnDisconnect::Cancel,
-    }
-}
-
-pub(super) fn follow_up_policy(
-    fields: &mut FieldReader,
-    path: &str,
-    number: i32,
-) -> FollowUpPolicy {
-    match fields.choice::<v1::FollowUpPolicy>(path, number) {
-        v1::FollowUpPolicy::Unspecified | v1::FollowUpPolicy::None => FollowUpPolicy::None,
-        v1::FollowUpPolicy::OnFinish => FollowUpPolicy::OnFinish,
-        v1::FollowUpPolicy::OnFailure => FollowUpPolicy::OnFailure,
-    }
 }

@@ -9,6 +9,7 @@ mod follow_up;
 mod json;
 mod message;
 mod page;
+mod policy;
 mod session;
 mod task;
 mod task_request;
@@ -31,8 +32,6 @@ pub(crate) use follow_up::{
 };
 pub(crate) use json::{struct_from_map, value_from_json};
 pub(crate) use message::message;
-#[cfg(fuzzing)]
-pub(crate) use page::encode_token;
 pub(crate) use page::{PageError, fit_page, next_page_token};
 pub(crate) use session::{
     new_session, session, stream_query, summary_session, update_session_request,

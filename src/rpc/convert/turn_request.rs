@@ -2,8 +2,8 @@
 
 use callpark_proto::v1;
 
-use super::call::{follow_up_policy, on_disconnect_policy};
 use super::field::fingerprint;
+use super::policy::{follow_up_policy, on_disconnect_policy};
 use super::{FieldReader, InvalidRequest, ViolationReason};
 use crate::engine::TurnRequest;
 use crate::machine::Concurrency;

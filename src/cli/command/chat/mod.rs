@@ -17,7 +17,8 @@ use crate::cli::{
     exit::Exit,
     print::output::{Out, eprint_bytes, eprint_note},
 };
-use turn::{ChatTurn, TurnEnd};
+use printer::TurnEnd;
+use turn::ChatTurn;
 
 /// The variable with the key of an endpoint, unless a flag names another one.
 const API_KEY_VARIABLE: &str = "OPENAI_API_KEY";

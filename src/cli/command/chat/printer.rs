@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use callpark_client::v1::{self, SessionEvent, session_event::Payload};
 
-use super::turn::TurnEnd;
 use crate::cli::{
     error::Failure,
     exit::Exit,
@@ -19,6 +18,13 @@ use crate::cli::{
 
 /// The longest part of a call's arguments that a line shows, in characters.
 const ARGUMENTS_CHARACTERS_MAX: usize = 100;
+
+/// The end of a turn for the chat.
+pub(super) struct TurnEnd {
+    pub(super) exit: Exit,
+    /// `true` if the turn, or calls of it, continue.
+    pub(super) leaves_work: bool,
+}
 
 /// Prints a turn, event by event.
 pub(super) struct TurnPrinter<'o> {

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use tokio::signal::unix::Signal;
 use tokio::time::timeout;
 
-use super::printer::TurnPrinter;
+use super::printer::{TurnEnd, TurnPrinter};
 use crate::cli::{
     error::Failure,
     exit::Exit,
@@ -26,13 +26,6 @@ pub(super) struct ChatTurn {
     pub(super) session_id: String,
     pub(super) model: String,
     pub(super) prompt: String,
-}
-
-/// The end of a turn for the chat.
-pub(super) struct TurnEnd {
-    pub(super) exit: Exit,
-    /// `true` if the turn, or calls of it, continue.
-    pub(super) leaves_work: bool,
 }
 
 impl ChatTurn {
