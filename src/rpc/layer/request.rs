@@ -138,8 +138,12 @@ async fn abort_late(
     abort_at: Option<Instant>,
 ) -> Response<Body> {
     let Some(abort_at) = abort_at else { return answer.await };
-    let answer = tokio::time::timeout_at(abort_at, answer).await;
-    answer.unwrap_or_else(|_| Status::from(Error::DeadlineExceeded).into_http())
+    let answer = match abort_at <= Instant::now() {
+        // A timer has a resolution of 1 ms, in which work could start for a caller that has gone.
+        true => answer.now_or_never(),
+        false => tokio::time::timeout_at(abort_at, answer).await.ok(),
+    };
+    answer.unwrap_or_else(|| Status::from(Error::DeadlineExceeded).into_http())
 }
 
 /// Returns the response of a handler, or INTERNAL if it panicked. The connection stays open.
