@@ -166,7 +166,9 @@ async fn an_end_that_the_agent_has_waited_for_is_not_delivered_again() {
     let endpoint = Endpoint::new(vec![]).await;
     let server = serve(&endpoint).await;
     let session = new_session(&server).await;
-    endpoint.then(calls(&[("c", "parks", json!({ "command": "echo quick" }))]));
+    let gate = Gate::new(&server, "quick");
+    let command = json!({ "command": format!("{}; echo quick", gate.command()) });
+    endpoint.then(calls(&[("c", "parks", command)]));
     let running = turn(&server, prompt(&session, "do it"));
     let meanwhile = async {
         endpoint.asked(2).await;
@@ -176,6 +178,7 @@ async fn an_end_that_the_agent_has_waited_for_is_not_delivered_again() {
         let wait = json!({ "background_id": parked["background_id"], "wait_seconds": 30 });
         endpoint.then(calls(&[("w", "check_background_task", wait)]));
         endpoint.then(says("quick"));
+        gate.open();
     };
     let (answer, ()) = tokio::join!(running, meanwhile);
     assert_eq!(answer.final_text, "quick");
