@@ -15,7 +15,7 @@ use crate::support::{Additions, TestServer, check_reason, soon, v1};
 
 const TOOLS: usize = 300;
 
-/// What any gRPC client accepts by default.
+/// The size of an answer that any gRPC client accepts by default.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// The size that a page does not exceed.
