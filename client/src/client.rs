@@ -56,7 +56,7 @@ impl Client {
     /// names the server and decides whether TLS is used; it is not resolved.
     ///
     /// # Errors
-    /// Those of [`Client::new`].
+    /// The errors of [`Client::new`].
     pub fn with_connector(options: ClientOptions, connector: Connector) -> Result<Self, Error> {
         Ok(Self { connection: Connection::new(options, Some(connector))? })
     }

@@ -1,6 +1,6 @@
 //! The state machine of a session: a pure function from a command to changes and effects.
 //!
-//! It has no I/O, clock, randomness or async: the same projection and the same command always give
+//! There is no I/O, clock, randomness or async: the same projection and the same command always give
 //! the same decision. [`decide`] reads, [`Projection::apply`] writes. The engine appends the written
 //! records to the store and only then runs the effects. Each command has its own file: the listing
 //! of `decide/` is the specification.

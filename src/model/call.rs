@@ -287,7 +287,7 @@ pub struct Call {
 impl Call {
     /// Creates a pending foreground call of `session` that is accepted at `now`.
     ///
-    /// Its start sequence is the largest possible one until its first event has a sequence.
+    /// `accept_sequence` is the largest possible sequence until the event of the acceptance has one.
     pub fn new(
         id: CallId,
         session: &Session,

@@ -16,7 +16,7 @@ use crate::{
 
 /// A handle to a background task. It owns nothing: dropping it does not affect the task.
 ///
-/// Its waits and its output reader are retried like streams: they draw on
+/// The waits and the output reader are retried like streams: they draw on
 /// [`resume_attempts`](crate::ClientOptions::resume_attempts), and each answer resets the count.
 ///
 /// ```no_run

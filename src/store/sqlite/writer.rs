@@ -1,7 +1,8 @@
 //! The writer: one thread that owns the only connection that writes.
 //!
-//! It commits in groups: it takes the appends that are waiting, writes them in one transaction with
-//! one sync, and then answers them all. It never waits for more: a lone append is committed alone.
+//! Commits are grouped: the thread takes the appends that are waiting, writes them in one
+//! transaction with one sync, and then answers them all. It never waits for more: a lone append is
+//! committed alone.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
