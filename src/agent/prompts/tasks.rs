@@ -273,7 +273,10 @@ fn status(task: &Call, now: Timestamp) -> String {
         State::Pending => "waiting to start".into(),
         State::Succeeded => {
             let result = short_result(task);
-            format!("succeeded after {seconds} s. Result:\n{}", result.as_deref().unwrap_or("(none)"))
+            format!(
+                "succeeded after {seconds} s. Result:\n{}",
+                result.as_deref().unwrap_or("(none)")
+            )
         }
         state if !state.is_terminal() => format!("{} for {seconds} s", state_label(state)),
         state => {
