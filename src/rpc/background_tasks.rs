@@ -123,6 +123,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
             tasks,
             next_page_token: convert::next_page_token(next, filters),
             watch_sequence: signed(page.change),
+            unreadable_tasks: convert::size(page.unreadable.len()),
         }))
     }
 
@@ -283,7 +284,10 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let summary = |entry| convert::summary_follow_up(entry, now);
         let (follow_ups, next) = convert::fit_page(page.follow_ups, page.next, summary, cursor);
         let next_page_token = convert::next_page_token(next, filters);
-        Ok(Response::new(v1::ListFollowUpsResponse { follow_ups, next_page_token }))
+        let unreadable_follow_ups = convert::size(page.unreadable.len());
+        let answer =
+            v1::ListFollowUpsResponse { follow_ups, next_page_token, unreadable_follow_ups };
+        Ok(Response::new(answer))
     }
 
     async fn lease_follow_ups(

@@ -314,7 +314,13 @@ fn store(error: &StoreError, message: String) -> ErrorStatus {
             ErrorStatus::new(Code::Unavailable, ErrorReason::NotOwner, message)
                 .retry_after(RETRY_AFTER)
         }
-        StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+        StoreError::Corrupt(_) => {
+            tracing::error!(%error, "a record is damaged");
+            let message = "the stored record is damaged: see the server's log, and restore the store \
+                           from a backup if you need it";
+            ErrorStatus::new(Code::DataLoss, ErrorReason::RecordDamaged, message)
+        }
+        StoreError::Broken(_) | StoreError::Unavailable(_) => {
             tracing::error!(%error, "the store failed");
             let message = "the store cannot be used at the moment: see the server's log";
             ErrorStatus::new(Code::Unavailable, ErrorReason::StoreUnavailable, message)

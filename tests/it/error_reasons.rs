@@ -57,6 +57,7 @@ fn proof(reason: Reason) -> Proof {
         }
         Reason::Draining => Here(Code::Unavailable, &["RetryInfo"]),
         Reason::StoreUnavailable => Elsewhere("needs a store that goes away: faults::store"),
+        Reason::RecordDamaged => Elsewhere("needs a damaged store: faults::damage"),
         Reason::NotOwner => {
             Elsewhere("needs two servers on one store, which SQLite's lock refuses")
         }

@@ -32,7 +32,7 @@ pub(crate) use follow_up::{
 };
 pub(crate) use json::{struct_from_map, value_from_json};
 pub(crate) use message::message;
-pub(crate) use page::{PageError, fit_page, next_page_token};
+pub(crate) use page::{PageError, fit_page, next_page_token, size};
 pub(crate) use session::{
     new_session, session, stream_query, summary_session, update_session_request,
 };
