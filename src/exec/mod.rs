@@ -121,10 +121,11 @@ pub trait Process: Send {
 /// Starts processes.
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
-    /// Starts a process for a call, as the leader of a new group.
+    /// Starts a process for a call, as the leader of a new group, without a controlling terminal.
     ///
     /// The process gets descriptors 0, 1 and 2, the variables of the spec, and `CALLPARK_CALL_ID`,
-    /// the mark by which its descendants are found. It gets nothing else.
+    /// the mark by which its descendants are found; and `PYTHONUNBUFFERED=1`, unless the spec has
+    /// that variable. It gets nothing else.
     ///
     /// # Errors
     ///
