@@ -15,6 +15,7 @@ mod process;
 mod reaper;
 mod session;
 mod spawn;
+mod status;
 mod stdin;
 
 #[cfg(test)]
@@ -100,7 +101,8 @@ impl UnixExecutor {
     /// and the standard input of the spec is not used. Blocks for about a millisecond. Must be
     /// called inside a Tokio runtime.
     pub(in crate::exec) fn connect(&self, spec: &ProcessSpec) -> Result<PipedProcess, StartError> {
-        let connected = spawn::connect(CallId::random(), spec, self.shared.separation, self.reaper(spec)?)?;
+        let connected =
+            spawn::connect(CallId::random(), spec, self.shared.separation, self.reaper(spec)?)?;
         if let Some(niceness) = self.shared.niceness {
             connected.leader.set_niceness(niceness);
         }

@@ -14,7 +14,7 @@ use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
 use super::{ExecutorState, orphans};
-use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
+use crate::exec::{ExitReport, LeftProcesses, Process, ProcessEvent, Stop, Survivor};
 use crate::model::{CallId, Exit, OutputStream};
 
 /// The time for which pipes are read after all processes that were found are killed. A process that
@@ -96,6 +96,7 @@ impl UnixProcess {
                 exit: Exit::Code(0),
                 stopped: false,
                 survivors: Vec::new(),
+                left: LeftProcesses::default(),
                 output_incomplete: false,
             },
         }
@@ -175,6 +176,9 @@ impl UnixProcess {
     /// Kills the rest of the group, and reaps its leader. A sweep for processes that left the group
     /// is awaited only if there is a reason: it costs a read of all of `/proc`.
     fn end_group(&mut self) {
+        if !self.report.stopped {
+            self.report.left = orphans::left_by(self.call_id, self.leader.pid());
+        }
         self.leader.signal_group(Signal::KILL);
         self.leader.reap();
         self.stdin = None;

@@ -5,7 +5,9 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use process_wrap::std::{CommandWrap, ProcessSession};
-use rustix::process::Pid;
+use rustix::process::{Pid, getpid};
+
+use super::status::ProcessStatus;
 
 /// The way in which a new process is separated from this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,26 +48,5 @@ impl Separation {
 
 /// Returns whether this program has a controlling terminal, or `None` if that is not known.
 fn has_terminal() -> Option<bool> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    parse_terminal(&stat).map(|terminal| terminal != 0)
-}
-
-/// Returns the number of the terminal in `/proc/PID/stat`: the fifth field behind the name, which
-/// may contain spaces and parentheses.
-fn parse_terminal(stat: &str) -> Option<i64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(4)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_terminal_is_found_behind_any_name() {
-        assert_eq!(parse_terminal("7 (cat) S 1 7 7 34816 7 4194304"), Some(34816));
-        assert_eq!(parse_terminal("7 (a) 1 (b) S 1 7 7 0 -1 4194304"), Some(0));
-        assert_eq!(parse_terminal("7 (cat) S 1"), None);
-        assert_eq!(parse_terminal(""), None);
-    }
+    ProcessStatus::read(getpid()).map(|status| status.terminal != 0)
 }
