@@ -2,6 +2,7 @@
 
 mod ending;
 mod output;
+mod session;
 mod starting;
 mod stopping;
 
@@ -29,12 +30,16 @@ fn executor() -> UnixExecutor {
 }
 
 fn executor_with(drain: Duration) -> UnixExecutor {
-    UnixExecutor::new(ExecutorOptions {
+    UnixExecutor::new(options(drain))
+}
+
+fn options(drain: Duration) -> ExecutorOptions {
+    ExecutorOptions {
         drain,
         chunk_bytes_max: CHUNK_BYTES,
         chunk_delay: Duration::from_millis(50),
         niceness: 5,
-    })
+    }
 }
 
 fn spec(argv: &[&str]) -> ProcessSpec {
