@@ -9,9 +9,8 @@ use serde_json::json;
 
 use super::*;
 use crate::model::{
-    Call, CallId, CallPolicy, Content, ContentKind, Exit, Failure, FailureCode, Labels,
-    LeftProcesses, Outcome, OutputStream, ParkReason, SessionId, State, Tenant, Timestamp,
-    ToolKind, ToolResult,
+    Call, CallId, CallPolicy, Content, ContentKind, Exit, Failure, FailureCode, Labels, Outcome,
+    OutputStream, ParkReason, SessionId, State, Tenant, Timestamp, ToolKind, ToolResult,
 };
 
 const ID: &str = "bg-e558c9224dd04373a46d9549318aa6b8";
