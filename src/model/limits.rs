@@ -13,9 +13,6 @@ pub const WAIT_SECONDS_MAX: u64 = 540;
 pub const CANCEL_WAIT_SECONDS_DEFAULT: u64 = 10;
 /// The number of tasks in one WaitMany.
 pub const WAIT_MANY_TASKS_MAX: usize = 100;
-/// The number of tasks up to which WaitMany returns each with the output of its record. Of more
-/// tasks each is returned as in a list.
-pub const WAIT_MANY_WHOLE_TASKS_MAX: usize = 50;
 
 // Runs.
 
@@ -60,7 +57,8 @@ pub const INLINE_TAIL_BYTES_MAX: u64 = 1024 * 1024;
 /// The head of each output stream in an event and a task's record, in bytes. A response about
 /// one task reads the rest from the log.
 pub const RECORD_OUTPUT_BYTES_MAX: usize = 8 * 1024;
-/// The content of a result in a list or a watch, in bytes. Larger content is left out.
+/// The content of a result in a list or a watch, with its structured copy, in bytes. Larger content
+/// is left out.
 pub const LIST_CONTENT_BYTES_MAX: usize = 1024;
 /// The pieces of output in one read of the store. A read of many small pieces returns fewer
 /// bytes than requested, and the next one continues.

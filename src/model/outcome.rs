@@ -188,6 +188,15 @@ pub struct ToolResult {
     pub end_time: Timestamp,
 }
 
+impl ToolResult {
+    /// Returns the size of the content and of its structured copy, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        let content = self.content.iter().map(|content| content.kind.size_bytes());
+        let structured = self.structured.as_ref().map(serde_json::to_vec);
+        content.sum::<usize>() + structured.and_then(Result::ok).map_or(0, |json| json.len())
+    }
+}
+
 enum_table! {
     /// The reason why a call has no result.
     pub enum FailureCode {

@@ -264,11 +264,8 @@ fn refused(refusal: &Refusal, message: String) -> ErrorStatus {
                 .precondition("callpark.v1.Session")
                 .metadata("session_id", session_id)
         }
-        Refusal::FollowUpTaken { call_id } => {
-            error_status(Code::Aborted, ErrorReason::FollowUpTaken)
-                .retry_after(RETRY_AFTER)
-                .metadata("follow_up_id", call_id.follow_up())
-        }
+        // Leases and deliveries skip such a follow-up: no request ends with this refusal.
+        Refusal::FollowUpTaken { .. } => error_status(Code::Internal, ErrorReason::Internal),
         Refusal::LeaseExpired { call_id } => {
             error_status(Code::FailedPrecondition, ErrorReason::LeaseExpired)
                 .precondition("callpark.v1.FollowUp")

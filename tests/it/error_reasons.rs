@@ -49,7 +49,6 @@ fn proof(reason: Reason) -> Proof {
         | Reason::FollowUpNotDeadLettered
         | Reason::LeaseExpired => Here(Code::FailedPrecondition, &["PreconditionFailure"]),
         Reason::SessionBusy => Here(Code::Aborted, &["RetryInfo"]),
-        Reason::FollowUpTaken => Elsewhere("LeaseFollowUps skips what another consumer took"),
         Reason::TaskLimit => Here(Code::ResourceExhausted, &["QuotaFailure", "RetryInfo"]),
         Reason::StorageFull => Elsewhere("needs a small disk: faults::disk"),
         Reason::MessageTooLarge => Here(Code::ResourceExhausted, &[]),

@@ -69,8 +69,6 @@ reasons! {
     FollowUpNotDeadLettered,
     /// NOT_FOUND: there is no such follow-up.
     FollowUpNotFound,
-    /// ABORTED: another consumer has leased the follow-up.
-    FollowUpTaken,
     /// INTERNAL: a defect of the server.
     Internal,
     /// INVALID_ARGUMENT: at least one field of the request is invalid.

@@ -278,22 +278,28 @@ fn status(task: &Call, now: Timestamp) -> String {
     let seconds = task.elapsed(now).as_secs();
     match task.state {
         State::Pending => "waiting to start".into(),
-        State::Running => format!("running for {seconds} s"),
-        State::Cancelling => "being cancelled".into(),
         State::Succeeded => {
-            format!("succeeded after {seconds} s. Result:\n{}", short_result(task))
+            let result = short_result(task);
+            format!(
+                "succeeded after {seconds} s. Result:\n{}",
+                result.as_deref().unwrap_or("(none)")
+            )
         }
-        State::Failed | State::TimedOut => {
-            format!("failed ({}). Output:\n{}", task.reason, short_result(task))
+        state if !state.is_terminal() => format!("{} for {seconds} s", state_label(state)),
+        state => {
+            let end = format!("{} ({})", state_label(state), task.reason);
+            match short_result(task) {
+                Some(output) => format!("{end}. Output:\n{output}"),
+                None => end,
+            }
         }
-        State::Cancelled => format!("cancelled ({})", task.reason),
-        State::Lost => format!("lost ({})", task.reason),
     }
 }
 
-fn short_result(task: &Call) -> String {
-    let Some(Outcome::Result(result)) = &task.outcome else { return "(none)".into() };
+/// The beginning of the result, or `None` if the task has none.
+fn short_result(task: &Call) -> Option<String> {
+    let Some(Outcome::Result(result)) = &task.outcome else { return None };
     let text = result_text(result, |_| false);
     let hint = ": read them with ReadOutput";
-    truncate(or_no_output(&text), SUMMARY_RESULT_CHARACTERS_MAX, hint)
+    Some(truncate(or_no_output(&text), SUMMARY_RESULT_CHARACTERS_MAX, hint))
 }

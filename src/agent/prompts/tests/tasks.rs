@@ -172,7 +172,7 @@ fn lists_of_tasks() {
             "Background tasks of this session, newest first:\n\
              - {ID} (bash): Build the release: waiting to start\n\
              - {ID} (bash): Build the release: running for 30 s\n\
-             - {ID} (bash): Build the release: being cancelled\n\
+             - {ID} (bash): Build the release: cancelling for 30 s\n\
              - {ID} (bash): bash: succeeded after 75 s. Result:\n{shown}\n\
              [1 more characters: read them with ReadOutput]\n\
              - {ID} (bash): Build the release: failed (exit code 2). Output:\n(no output)\n\
