@@ -62,3 +62,23 @@ fn fitting(parts: Vec<v1::Content>) -> (Vec<v1::Content>, i64) {
     }
     (kept, signed(omitted))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_in_place_of_a_silent_model_is_by_callpark() {
+        let said = |text: &str, origin| {
+            let (text, calls, note) = (text.to_owned(), Vec::new(), None);
+            message((7, Message::Assistant { text, calls, note, origin })).content
+        };
+        let shown = said("", Origin::Callpark);
+        let [content] = shown.as_slice() else { panic!("{shown:?}") };
+        assert_eq!(content.origin(), v1::Origin::Callpark);
+        let expected = v1::content::Kind::Text(prompts::FOLLOW_UPS_SEEN.into());
+        assert_eq!(content.kind, Some(expected));
+        assert_eq!(said("", Origin::Model), [], "a model may say nothing");
+        assert_eq!(said("yes", Origin::Model)[0].origin(), v1::Origin::Model);
+    }
+}

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::messages::PARKS;
 use super::*;
 use crate::support::streams::{ended, new_session};
 use crate::support::waiting::{outcome_of, start, start_of_turn};
@@ -29,7 +30,7 @@ async fn output_is_shown_as_a_person_reads_it() {
             "1\n2\n3\ncaf\u{fffd}\nthe end\n[bytes that are not UTF-8: 1; each place is shown as \
              \u{fffd}]",
         ),
-        ("head -c 64 /dev/zero", "[64 bytes of application/octet-stream]"),
+        ("printf '\\x7fELF\\0\\xff'", "[6 bytes of application/octet-stream]"),
     ] {
         let arguments = json!({ "command": command });
         assert_eq!(shown(&server, &endpoint, "bash", arguments).await, expected);
@@ -51,20 +52,8 @@ async fn arguments_are_read_as_they_are_meant() {
     assert!(required.contains("command: must be of type string"), "{required}");
     let deep = format!("{{\"A\": {}1{}}}", "[".repeat(40), "]".repeat(40));
     let deep = shown(&server, &endpoint, "bash", json!({ "command": "x", "env": deep })).await;
-    assert!(deep.contains("deeper than 32 levels") || deep.contains("must be"), "{deep}");
+    assert!(deep.contains("deeper than 32 levels"), "{deep}");
 }
-
-/// A tool whose calls are parked at once.
-const PARKS: &str = "
-[[tools]]
-name = 'parks'
-description = 'Runs a command in the background.'
-argv = ['bash', '-c', '{command}']
-call_budget = '0s'
-[tools.input_schema]
-type = 'object'
-properties = { command = { type = 'string' } }
-";
 
 #[tokio::test]
 async fn a_wait_that_is_out_of_bounds_is_clamped() {
@@ -75,10 +64,12 @@ async fn a_wait_that_is_out_of_bounds_is_clamped() {
     let request = prompt(&session, "go");
     let (answer, ()) = tokio::join!(turn(&server, request), async {
         endpoint.asked(2).await;
-        let parked = endpoint.messages(1).pop().expect("a result");
+        let messages = endpoint.messages(1);
+        let parked = messages.iter().find(|message| message["role"] == "tool").expect("a result");
         let parked: Value =
             serde_json::from_str(parked["content"].as_str().expect("text")).expect("a parked call");
-        let wait = |seconds: Value| json!({ "background_id": parked["background_id"], "wait_seconds": seconds });
+        let id = &parked["background_id"];
+        let wait = |seconds: Value| json!({ "background_id": id, "wait_seconds": seconds });
         endpoint.then(calls(&[
             ("long", "check_background_task", wait(json!(541))),
             ("negative", "check_background_task", wait(json!(-5))),
