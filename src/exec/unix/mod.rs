@@ -7,6 +7,7 @@
 
 mod descendants;
 mod leader;
+mod left;
 mod mark;
 mod orphans;
 mod output;

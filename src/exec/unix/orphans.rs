@@ -17,13 +17,7 @@ use rustix::process::{
 
 use super::mark::read_mark;
 use super::reaper::Reaper;
-use super::status::ProcessStatus;
-use crate::exec::LeftProcesses;
 use crate::model::CallId;
-use crate::model::limits::LEFT_PROCESSES_MAX;
-
-/// The most orphans that are examined at the end of a call.
-const LEFT_EXAMINED_MAX: usize = 256;
 
 /// The interval of the checks for orphans that have ended, while there is a call or an orphan.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -93,27 +87,10 @@ pub(super) fn may_be_left_by(call_id: CallId) -> Option<bool> {
     ORPHANS.get().map(|orphans| orphans.lock().may_be_left_by(call_id))
 }
 
-/// Returns the processes that a call has left behind, whose leader has exited and is not reaped: the
-/// orphans that are alive and carry its mark or belong to its group.
-pub(super) fn left_by(call_id: CallId, group: u32) -> LeftProcesses {
-    let mut left = LeftProcesses::default();
-    let Some(orphans) = ORPHANS.get() else { return left };
-    // Their entries in /proc are read without the lock. An id may get another owner meanwhile, which
-    // is of another call, and is not counted.
-    let candidates = orphans.lock().may_be_of(call_id);
-    let mut environment = Vec::new();
-    for pid in candidates.into_iter().take(LEFT_EXAMINED_MAX) {
-        let Some(status) = ProcessStatus::read(pid).filter(|status| status.is_alive) else {
-            continue;
-        };
-        if status.group == group || read_mark(pid, &mut environment) == Some(call_id) {
-            left.count += 1;
-            if left.programs.len() < LEFT_PROCESSES_MAX {
-                left.programs.push(status.program);
-            }
-        }
-    }
-    left
+/// Returns the orphans that may belong to the call. None are known before [`adopt_orphans`].
+pub(super) fn candidates_of(call_id: CallId) -> Vec<Pid> {
+    let orphans = ORPHANS.get().map(|orphans| orphans.lock().candidates_of(call_id));
+    orphans.unwrap_or_default()
 }
 
 /// Kills the orphans of these calls, also those that have removed the mark, and reaps those that
@@ -275,21 +252,17 @@ impl Children {
     }
 
     fn may_be_left_by(&mut self, call_id: CallId) -> bool {
-        self.list_orphans().into_iter().any(|pid| self.is_candidate(pid, call_id))
+        !self.candidates_of(call_id).is_empty()
     }
 
     /// Returns the orphans that may belong to the call.
-    fn may_be_of(&mut self, call_id: CallId) -> Vec<Pid> {
+    fn candidates_of(&mut self, call_id: CallId) -> Vec<Pid> {
         let mut pids = self.list_orphans();
-        pids.retain(|pid| self.is_candidate(*pid, call_id));
-        pids
-    }
-
-    fn is_candidate(&self, pid: Pid, call_id: CallId) -> bool {
-        match self.known.get(&pid) {
+        pids.retain(|pid| match self.known.get(pid) {
             Some(mark) => *mark == Some(call_id),
-            None => !self.inherited.contains(&pid),
-        }
+            None => !self.inherited.contains(pid),
+        });
+        pids
     }
 
     /// Reaps the orphans that have ended. Returns the live ones that were not known.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::leader::Leader;
+use super::left::left_by;
 use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
@@ -177,7 +178,7 @@ impl UnixProcess {
     /// is awaited only if there is a reason: it costs a read of all of `/proc`.
     fn end_group(&mut self) {
         if !self.report.stopped {
-            self.report.left = orphans::left_by(self.call_id, self.leader.pid());
+            self.report.left = left_by(self.call_id, self.leader.pid());
         }
         self.leader.signal_group(Signal::KILL);
         self.leader.reap();
