@@ -139,6 +139,9 @@ pub const HEARTBEAT_MS_DEFAULT: u64 = 15_000;
 /// The number of ended calls whose descendants one search looks for. Beyond it the end of a
 /// call waits for a search of its own.
 pub const SEARCH_CALLS_MAX: usize = 65_536;
+/// The number of processes that were left behind by a call and are named in its result. The others
+/// are counted.
+pub const LEFT_PROCESSES_MAX: usize = 16;
 /// The number of requests in the inbox of a session's actor. When it is full, senders wait.
 pub const ACTOR_INBOX_COMMANDS_MAX: usize = 256;
 /// The number of reports of runners that wait for the actor, which is 2 MiB of output at most.

@@ -113,7 +113,7 @@ impl CallArgs {
         if !pairs.is_empty() {
             let schema = schema(client, &self.tool).await?;
             for (key, text) in pairs {
-                let value = tool_arguments::typed(&schema, &key, &text);
+                let value = tool_arguments::typed(&schema, &key, &text).map_err(Failure::usage)?;
                 tool_arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
             }
         }

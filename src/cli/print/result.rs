@@ -78,7 +78,21 @@ pub(crate) async fn print_result(
     if !result.error_message.is_empty() {
         eprint_note(&result.error_message);
     }
+    eprint_killed(result);
     Ok(())
+}
+
+/// Prints a note if processes that were still running at the end of the call were killed.
+fn eprint_killed(result: &ToolResult) {
+    let count = result.killed_process_count;
+    if count > 0 {
+        let processes = if count == 1 { "process" } else { "processes" };
+        eprint_note(&format!(
+            "{count} {processes} killed at the end of the call: {}; to keep a server running, start \
+             it in the foreground of a call of its own, with `callpark start`",
+            result.killed_processes.join(", "),
+        ));
+    }
 }
 
 /// Prints how a call ended, unless its output and its exit code show it.

@@ -6,3 +6,4 @@ mod orphans;
 mod server;
 mod start;
 mod stop;
+mod terminal;
