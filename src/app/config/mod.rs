@@ -7,6 +7,7 @@
 //! A setting is declared once, in `settings.rs`. Its field in [`Config`], its flag, its variable, its
 //! key in the file, its help and its line in `callpark config` are generated from there.
 
+mod address;
 mod check;
 #[cfg(feature = "cli")]
 mod client;
@@ -31,6 +32,7 @@ use table::Reader;
 
 #[cfg(feature = "cli")]
 pub(crate) use client::{ClientConfig, ClientConfigError, ClientOptions};
+pub use address::{ListenAddress, SocketMode, TcpAddress};
 pub use environment::Environment;
 pub use error::{ConfigError, Origin, SettingError};
 pub use settings::Config;
