@@ -59,8 +59,8 @@ pub mod config {
     pub use crate::agent::{ModelConfig, PriceConfig};
     pub use crate::app::config::{
         AuthMode, ByteSize, ConfigError, Environment, InvalidValue, ListenAddress, LoadOptions,
-        Loaded, LogFilter, Origin, Row, Setting, SettingError, SocketMode, TcpAddress, VariableName,
-        settings,
+        Loaded, LogFilter, Origin, Row, Setting, SettingError, SocketMode, TcpAddress,
+        VariableName, settings,
     };
     #[cfg(feature = "mcp")]
     #[doc(inline)]

@@ -232,7 +232,10 @@ mod tests {
         (folder, path)
     }
 
-    fn verify(verifier: &TokenVerifier, authorization: Option<&str>) -> Result<Principal, AuthError> {
+    fn verify(
+        verifier: &TokenVerifier,
+        authorization: Option<&str>,
+    ) -> Result<Principal, AuthError> {
         verifier.verify(&Credentials { authorization, peer: None })
     }
 

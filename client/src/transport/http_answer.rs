@@ -77,7 +77,8 @@ fn is_grpc(answer: &Response<Body>) -> bool {
     if answer.headers().contains_key(Status::GRPC_STATUS) {
         return true;
     }
-    let content_type = answer.headers().get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    let content_type =
+        answer.headers().get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
     let is_grpc = content_type.is_none_or(|name| name.starts_with(b"application/grpc"));
     answer.status() == StatusCode::OK && is_grpc
 }

@@ -58,11 +58,7 @@ impl Tls {
     }
 
     /// Performs the handshake, and records the fault that makes it fail.
-    pub(super) async fn handshake<S>(
-        &self,
-        stream: S,
-        faults: &Faults,
-    ) -> io::Result<TlsStream<S>>
+    pub(super) async fn handshake<S>(&self, stream: S, faults: &Faults) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -91,7 +87,8 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, Error> {
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
-            let reason = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+            let reason =
+                found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
             return Err(Error::options(format!(
                 "this system has no trusted authorities{reason}; name a CA file"
             )));

@@ -50,9 +50,7 @@ fn listen(config: &Config) -> Option<String> {
     }
     let admin = config.admin_listen.clone().map(ListenAddress::Tcp);
     let addresses: Vec<_> = config.listen.iter().chain(&admin).collect();
-    let is_any = |address: &ListenAddress| {
-        matches!(address, ListenAddress::Tcp(address) if address.port() == 0)
-    };
+    let is_any = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(address) if address.port() == 0);
     let twice = addresses
         .iter()
         .enumerate()

@@ -30,9 +30,9 @@ use file::FileSettings;
 use nearest::nearest;
 use table::Reader;
 
+pub use address::{ListenAddress, SocketMode, TcpAddress};
 #[cfg(feature = "cli")]
 pub(crate) use client::{ClientConfig, ClientConfigError, ClientOptions};
-pub use address::{ListenAddress, SocketMode, TcpAddress};
 pub use environment::Environment;
 pub use error::{ConfigError, Origin, SettingError};
 pub use settings::Config;

@@ -103,9 +103,7 @@ pub(crate) async fn bind_tcp(
     address: &TcpAddress,
     setting: &'static str,
 ) -> Result<Vec<TcpListener>, BindError> {
-    let failed = |address: SocketAddr, source| {
-        BindError::new(address, setting, tcp_reason, source)
-    };
+    let failed = |address: SocketAddr, source| BindError::new(address, setting, tcp_reason, source);
     let (host, port) = match address {
         TcpAddress::Ip(ip) => {
             return Ok(vec![TcpListener::bind(ip).await.map_err(|error| failed(*ip, error))?]);

@@ -413,5 +413,9 @@ async fn a_handler_learns_the_address_of_its_peer() {
     let channel = timeout(TIMEOUT, endpoint.connect()).await.expect("in time").expect("connected");
     let request = http::Request::get("/peer").body(tonic::body::Body::empty()).expect("a request");
     let answer = timeout(TIMEOUT, channel.oneshot(request)).await.expect("in time");
-    assert!(answer.expect("an answer").headers()["x-peer"].to_str().is_ok_and(|peer| peer.starts_with("127.0.0.1:")));
+    assert!(
+        answer.expect("an answer").headers()["x-peer"]
+            .to_str()
+            .is_ok_and(|peer| peer.starts_with("127.0.0.1:"))
+    );
 }
