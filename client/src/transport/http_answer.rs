@@ -158,28 +158,37 @@ async fn beginning(mut body: Body) -> Vec<u8> {
     page
 }
 
-/// Returns the first words of a page, without its markup.
+/// Returns the first words of a page, without its markup. Those of its head repeat what follows.
 fn excerpt(page: &str) -> String {
-    let mut words = String::new();
+    let start = page.to_ascii_lowercase().find("</head>").unwrap_or(0);
+    let mut excerpt = words(&page[start..]);
+    if excerpt.is_empty() {
+        excerpt = words(page);
+    }
+    if let Some((end, _)) = excerpt.char_indices().nth(EXCERPT_CHARS_MAX) {
+        excerpt.truncate(end);
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+/// Returns the words of a page, with one space between two of them.
+fn words(page: &str) -> String {
+    let mut text = String::with_capacity(page.len());
     let mut is_markup = false;
     for c in page.chars() {
         match c {
             '<' => is_markup = true,
             '>' if is_markup => {
                 is_markup = false;
-                words.push(' ');
+                text.push(' ');
             }
             _ if is_markup => {}
-            _ if c.is_control() => words.push(' '),
-            _ => words.push(c),
+            _ if c.is_control() => text.push(' '),
+            _ => text.push(c),
         }
     }
-    let mut excerpt = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    if let Some((end, _)) = excerpt.char_indices().nth(EXCERPT_CHARS_MAX) {
-        excerpt.truncate(end);
-        excerpt.push('…');
-    }
-    excerpt
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -188,8 +197,10 @@ mod tests {
 
     #[test]
     fn an_excerpt_has_no_markup_and_an_end() {
-        let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<hr>nginx";
-        assert_eq!(excerpt(page), "502 Bad Gateway nginx");
+        let head = "<html>\r\n<HEAD><title>502 Bad Gateway</title></HEAD>\r\n";
+        let page = format!("{head}<body>\r\n<h1>502 Bad Gateway</h1><hr>nginx</body>");
+        assert_eq!(excerpt(&page), "502 Bad Gateway nginx");
+        assert_eq!(excerpt(head), "502 Bad Gateway");
         assert_eq!(excerpt("no \u{7}markup, 1 < 2"), "no markup, 1");
         assert_eq!(excerpt(&"x".repeat(1000)).chars().count(), EXCERPT_CHARS_MAX + 1);
     }
