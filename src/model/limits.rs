@@ -5,8 +5,9 @@
 
 // Waits.
 
-/// The default wait for a task, in seconds.
-pub const WAIT_SECONDS_DEFAULT: u64 = 60;
+/// The default wait for a task, in seconds: less than the 60 s after which many proxies, and many
+/// clients of MCP, give up a silent request.
+pub const WAIT_SECONDS_DEFAULT: u64 = 55;
 /// The longest wait for a task, in seconds. A longer one is clamped.
 pub const WAIT_SECONDS_MAX: u64 = 540;
 /// The default wait of Cancel for the end of the call, in seconds.

@@ -1,5 +1,6 @@
 //! The program as a process: its commands, its start and stop, and what a kill leaves.
 
+mod addresses;
 mod cli;
 mod crash;
 mod orphans;
@@ -7,3 +8,4 @@ mod server;
 mod start;
 mod stop;
 mod terminal;
+mod tls;

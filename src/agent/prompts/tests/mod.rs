@@ -145,7 +145,7 @@ fn tools_of_a_turn() {
             "background_id": { "type": "string",
                 "description": "The id of the task: bg- and 32 digits. Not needed for list." },
             "wait_seconds": { "type": "number", "minimum": 0, "maximum": 540,
-                "description": "How long to wait for the task to end. Default: 60. 0: return its \
+                "description": "How long to wait for the task to end. Default: 55. 0: return its \
                     state at once." },
         },
         "additionalProperties": false,
