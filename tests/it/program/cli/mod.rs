@@ -2,6 +2,7 @@
 
 mod errors;
 mod follow_ups;
+mod pipes;
 mod run;
 
 use prost::Message;
