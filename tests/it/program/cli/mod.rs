@@ -1,5 +1,6 @@
 //! The commands about tasks and sessions, as their users meet them.
 
+mod completions;
 mod errors;
 mod follow_ups;
 mod pipes;
