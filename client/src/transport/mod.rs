@@ -3,6 +3,7 @@
 pub(crate) mod attempts;
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod handle;
 pub(crate) mod pages;
 pub(crate) mod request_id;
 pub(crate) mod retry;
