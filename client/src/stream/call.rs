@@ -146,29 +146,38 @@ struct CallSource {
 }
 
 impl CallSource {
-    /// Returns `true` for the last event of the stream.
-    fn ends_with(&mut self, event: &v1::SessionEvent) -> bool {
+    /// Returns what an event says about the end of the stream.
+    fn completion_after(&mut self, event: &v1::SessionEvent) -> Completion {
         match (&self.request, &event.payload) {
             (
                 CallRequest::Tool(_),
                 Some(Payload::ToolCallFinished(_) | Payload::ToolCallParked(_)),
             )
             | (CallRequest::Turn(_), Some(Payload::SessionIdle(_) | Payload::SessionError(_))) => {
-                true
+                Completion::Reached
             }
             (CallRequest::Turn(_), Some(Payload::ToolCallAccepted(accepted))) => {
                 // Only a turn has no tool.
                 if accepted.tool.is_empty() {
                     self.turn_call = Some(event.call_id.clone());
                 }
-                false
+                Completion::Incomplete
             }
             (CallRequest::Turn(_), Some(Payload::ToolCallParked(parked))) => {
                 // A turn that was parked because its caller left is streamed to its end.
-                self.turn_call.as_ref() == Some(&event.call_id)
-                    && matches!(parked.reason(), v1::ParkReason::Budget | v1::ParkReason::Deadline)
+                let ends_turn =
+                    matches!(parked.reason(), v1::ParkReason::Budget | v1::ParkReason::Deadline);
+                match &self.turn_call {
+                    Some(turn_call) if ends_turn && *turn_call == event.call_id => {
+                        Completion::Reached
+                    }
+                    // The acceptance of the turn is no longer in the log. This may be a call of the
+                    // turn: the server ends the stream behind the turn itself only.
+                    None if ends_turn => Completion::OnOk,
+                    _ => Completion::Incomplete,
+                }
             }
-            _ => false,
+            _ => Completion::Incomplete,
         }
     }
 }
@@ -214,8 +223,8 @@ impl StreamSource for CallSource {
             let admission = self.cursor.admit(event);
             admission.count_in(&mut progress);
             if admission == Admission::New {
-                if self.ends_with(event) {
-                    self.completion = Completion::Reached;
+                if self.completion != Completion::Reached {
+                    self.completion = self.completion_after(event);
                 }
                 items.deliver();
             } else {
