@@ -1,13 +1,8 @@
 //! The events of one call or one turn.
 
-use std::{
-    fmt,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::fmt;
 
 use callpark_proto::v1::{session_event::Payload, session_update::Control};
-use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -16,7 +11,7 @@ use crate::{
         cursor::{self, Admission, Cursor},
         item::SessionItem,
         message_items::MessageItems,
-        resume::{Completion, Position, Progress, ResumingStream, StreamSource},
+        resume::{Completion, Position, Progress, ResumingStream, StreamSource, resuming},
     },
     transport::{connection::Connection, request_id::identify},
     v1,
@@ -75,25 +70,9 @@ impl CallStream {
     pub fn cursor(&self) -> Option<i64> {
         self.stream.position().cursor
     }
-
-    /// Returns the number of events that were received again and dropped.
-    pub fn duplicates(&self) -> u64 {
-        self.stream.counts().duplicates
-    }
-
-    /// Returns the number of attempts to open the stream.
-    pub fn attempts(&self) -> u32 {
-        self.stream.counts().attempts
-    }
 }
 
-impl Stream for CallStream {
-    type Item = Result<SessionItem, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.poll_next(cx)
-    }
-}
+resuming!(CallStream of SessionItem);
 
 impl fmt::Debug for CallStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
