@@ -82,6 +82,9 @@ pub const RESULT_CONTENT_BYTES_MAX: usize = 192 * 1024;
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// The arguments of a call, in bytes of JSON.
 pub const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
+/// The standard input of a call, in bytes. With the largest arguments it fits into the default of
+/// `max_request`.
+pub const STDIN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The arguments in an event, in bytes of JSON. Larger ones are left out and counted.
 pub const EVENT_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 /// The nesting of the arguments. A level of JSON is three levels of messages, and a message

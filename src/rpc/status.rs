@@ -198,6 +198,17 @@ impl From<Error> for Status {
                     .metadata("session_id", session_id)
             }
             Error::Arguments { tool, errors } => invalid_arguments(&tool, errors),
+            Error::Stdin { tool, fault } => {
+                let violation = Violation {
+                    field: "stdin".into(),
+                    reason: ViolationReason::Conflict,
+                    description: fault.to_string(),
+                };
+                let shown = truncate(&tool, ERROR_NAME_BYTES_MAX);
+                ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, "")
+                    .violations(&format!("tool `{shown}`"), vec![violation])
+                    .metadata("tool", tool)
+            }
             Error::RequestIdReused(id) => {
                 error_status(Code::AlreadyExists, ErrorReason::RequestIdReused)
                     .metadata("request_id", id)

@@ -224,10 +224,19 @@ impl TurnRun {
         let growth = 2u32.saturating_pow(failures - 1).min(RETRY_DELAY_GROWTH_MAX);
         let longest = self.spec.engine.shared.options.model_retry_delay * growth;
         let delay: Duration = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
-        self.attempt += 1;
-        self.record(TurnReport::Retrying { attempt: self.attempt, delay, error }).await?;
+        self.record_retry(delay, error).await?;
         tokio::time::sleep(delay).await;
         Ok(())
+    }
+
+    /// Records that another attempt follows after `delay`.
+    pub(super) async fn record_retry(
+        &mut self,
+        delay: Duration,
+        error: TurnError,
+    ) -> Result<(), TurnError> {
+        self.attempt += 1;
+        self.record(TurnReport::Retrying { attempt: self.attempt, delay, error }).await
     }
 
     /// Restarts the turn's idle timeout.

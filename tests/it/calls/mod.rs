@@ -2,6 +2,7 @@
 
 mod output;
 mod output_tail;
+mod stdin;
 mod tool_pages;
 mod tools;
 

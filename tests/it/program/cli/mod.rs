@@ -1,7 +1,9 @@
 //! The commands about tasks and sessions, as their users meet them.
 
+mod completions;
 mod errors;
 mod follow_ups;
+mod pipes;
 mod run;
 
 use prost::Message;
