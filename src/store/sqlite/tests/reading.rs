@@ -11,16 +11,7 @@ use crate::store::{CallQuery, Store, StoreError};
 use crate::telemetry::Metrics;
 
 fn tasks(log: &SessionWriter) -> CallQuery {
-    CallQuery {
-        tenant: log.session.tenant.clone(),
-        session_id: None,
-        states: vec![],
-        kinds: vec![],
-        labels: labels(&[]),
-        created_after: None,
-        cursor: None,
-        limit: 5,
-    }
+    CallQuery::newest(log.session.tenant.clone(), 5)
 }
 
 #[tokio::test]
