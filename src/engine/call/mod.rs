@@ -1,6 +1,7 @@
 //! Calls: one use of a tool each, from its acceptance to its terminal state.
 
 mod cancel;
+mod description;
 mod full_result;
 mod handle;
 mod output;
