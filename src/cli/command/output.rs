@@ -20,9 +20,9 @@ use crate::cli::{
 /// written.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct OutputArgs {
-    /// Id of the task
+    /// Id of the task, the beginning of one, or `last`
     #[arg(value_name = "ID", value_parser = ids::task)]
-    id: String,
+    id: ids::GivenId,
 
     /// Keep printing new output until the task finishes
     #[arg(short, long)]
@@ -58,7 +58,8 @@ pub(crate) async fn run(args: OutputArgs, context: &mut Context) -> Result<Exit,
         .with_offset(args.offset)
         .with_tail_lines(args.tail)
         .with_follow(args.follow);
-    let mut chunks = std::pin::pin!(context.client.tasks().handle(args.id).output(options));
+    let id = args.id.resolve(&context.client).await?;
+    let mut chunks = std::pin::pin!(context.client.tasks().handle(id).output(options));
     while let Some(chunk) = chunks.next().await {
         print(chunk?, &mut context.out).await?;
     }

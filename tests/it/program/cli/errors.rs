@@ -99,13 +99,19 @@ async fn wrong_usage_exits_with_2() {
         &["list", "--state", "done"],
         &["run", "bash", "--budget", "soon", "x"],
         &["run", "bash"],
-        &["run", "bash", "true", "--arg", "colour=blue"],
+        &["run", "--arg", "colour=blue", "bash", "true"],
+        &["run", "bash", "--colour", "true"],
+        &["wait", "build"],
         &["run", "bash", "--args", "[1]"],
         &["serve", "--lisen", "127.0.0.1:0"],
     ] {
         let ended = server.cli(words).await.exits(2);
         assert_eq!(ended.stdout(), "", "{words:?}");
         assert!(!ended.stderr().is_empty(), "{words:?}");
+    }
+    for (given, meant) in [("logs", "'output'"), ("ps", "'list'"), ("lst", "'list'")] {
+        let ended = server.cli(&[given]).await.exits(2);
+        assert!(ended.stderr().contains(meant) && !ended.stderr().contains("close"), "{ended}");
     }
     let help = server.cli(&["run", "--help"]).await.exits(0);
     assert!(help.stdout().contains("Exit codes:") && help.stderr().is_empty(), "{help}");
@@ -226,12 +232,12 @@ async fn config_shows_the_effective_values_and_their_sources() {
         row.expect("a row").collect::<Vec<_>>().join(" ")
     };
     assert_eq!(row("SETTING"), "VALUE SOURCE");
-    assert_eq!(row("call-budget"), "7s flag --call-budget");
+    assert_eq!(row("call_budget"), "7s flag --call-budget");
     assert_eq!(row("drain"), "3s environment CALLPARK_DRAIN");
     assert_eq!(row("grace"), format!("1s file {path}:2"));
     assert_eq!(row("heartbeat"), "15s default");
     let data = site.data().display().to_string();
-    assert_eq!(row("data-dir"), format!("{data} default"));
+    assert_eq!(row("data_dir"), format!("{data} default"));
     let rows = site.run(&[&words[..], &["--json"]].concat()).await.exits(0).json();
     let rows = rows.as_array().expect("a list");
     let grace = rows.iter().find(|row| row["name"] == "grace").expect("a row");
