@@ -1,4 +1,5 @@
-//! The description of a call that its caller did not describe: the first words of its arguments.
+//! The description of a call that its caller did not describe: the first words of its arguments, or of
+//! the prompt of a turn.
 
 use serde_json::Value;
 
@@ -29,6 +30,11 @@ pub(super) fn of_arguments(tool: &Tool, arguments: &Arguments) -> String {
     truncated(text.trim(), CHARACTERS_MAX)
 }
 
+/// Returns the first words of a prompt, without what looks like a secret.
+pub(crate) fn of_prompt(prompt: &str) -> String {
+    truncated(beginning("prompt", prompt.trim_start()).trim_end(), CHARACTERS_MAX)
+}
+
 /// Returns arguments as `key=value`, the required ones first.
 fn pairs(required: &[&str], arguments: &Arguments) -> String {
     let is_required = |name: &str| required.contains(&name);
@@ -53,6 +59,11 @@ fn shown(name: &str, value: &Value) -> String {
         Value::String(text) => text.as_str(),
         Value::Null | Value::Bool(_) | Value::Number(_) => &value.to_string(),
     };
+    beginning(name, text)
+}
+
+/// Returns the beginning of the text of an argument, without secrets.
+fn beginning(name: &str, text: &str) -> String {
     let begin: String = text.chars().take(TEXT_CHARACTERS_MAX).collect();
     // Secrets cannot be found in a part of a JSON document.
     if text.trim_start().starts_with(['{', '[']) && begin.len() < text.len() {
@@ -102,6 +113,13 @@ mod tests {
         assert_eq!(text, "path=/srv a=x y b=1 l=[…] o={…}");
         assert_eq!(description(&[], json!({})), "");
         assert_eq!(description(&[], json!({ "n": null })), "n=null");
+    }
+
+    #[test]
+    fn a_prompt_describes_its_turn() {
+        assert_eq!(of_prompt(" fix the build\n"), "fix the build");
+        assert_eq!(of_prompt("fix it\nwith --token abc"), "fix it…");
+        assert_eq!(of_prompt("log in with --token abc"), "log in with --token [redacted]");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::model::{Call, CallId, Principal, SessionId, Tool};
 use crate::store::{CallPage, CallQuery};
 use crate::tool::ProviderUnavailable;
 
+pub(crate) use description::of_prompt;
 pub(crate) use handle::turn_of;
 pub(crate) use request::StartRequest;
 pub(crate) use wait::CallWatch;

@@ -249,7 +249,7 @@ async fn cancel_stops_running_tasks_and_keeps_ended_ones() {
 }
 
 #[tokio::test]
-async fn cancel_all_needs_a_yes_where_nobody_can_be_asked() {
+async fn cancel_all_needs_a_yes_where_there_is_no_terminal() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let none = server.cli(&["cancel", "--all"]).await.exits(0);
