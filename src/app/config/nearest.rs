@@ -12,7 +12,7 @@ pub(crate) fn nearest<'n>(given: &str, names: impl IntoIterator<Item = &'n str>)
         .into_iter()
         .filter_map(|name| {
             let candidate = plain(name);
-            let distance = strsim::levenshtein(&given, &candidate);
+            let distance = strsim::osa_distance(&given, &candidate);
             let is_part = length > 2 && candidate.contains(&given);
             (distance <= length.max(3) / 3 || is_part).then_some((distance, name))
         })

@@ -38,11 +38,12 @@ pub(crate) struct CancelArgs {
     all: bool,
 
     /// With --all, cancel only the tasks of this session
-    #[arg(long, value_name = "ID", value_parser = ids::session, requires = "all")]
+    #[arg(long, value_name = "ID", value_parser = ids::session, requires = "all",
+        conflicts_with = "ids")]
     session: Option<ids::GivenId>,
 
     /// With --all, do not ask
-    #[arg(short, long, requires = "all")]
+    #[arg(short, long, requires = "all", conflicts_with = "ids")]
     yes: bool,
 
     /// Send KILL immediately
