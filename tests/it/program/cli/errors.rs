@@ -5,15 +5,18 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::net::TcpSocket;
 
 use crate::support::program::{Ended, Live, Site, run};
 use crate::support::proofs::proof;
 use crate::support::waiting::Gate;
 
-/// An address of this machine at which no server listens.
-fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    format!("http://{}", listener.local_addr().expect("an address"))
+/// An address of this machine at which no server listens, as long as the socket lives.
+fn nowhere() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    (socket, format!("http://{address}"))
 }
 
 /// Runs a command whose standard output is not read.
@@ -27,7 +30,7 @@ async fn unread(mut command: tokio::process::Command) -> Ended {
 #[tokio::test]
 async fn a_missing_server_is_reported_with_the_command_to_start_one() {
     let site = Site::new();
-    let endpoint = nowhere();
+    let (_port, endpoint) = nowhere();
     for words in [
         &["list"][..],
         &["run", "bash", "true"],
@@ -193,10 +196,12 @@ async fn nothing_but_text_goes_to_a_pipe() {
         command.envs([("TERM", "xterm-256color"), ("COLORTERM", "truecolor")]);
         command
     };
+    let (_port, nowhere) = nowhere();
     let words = ["start", "bash", "sleep 0.5; printf '\\033[31mred'"];
     let id = run(colourful(&words)).await.exits(0).line().to_owned();
     for words in [
-        &["wait", &id, &id][..],
+        &["wait", "--timeout", "0s", &id, &id][..],
+        &["events", "last"],
         &["list"],
         &["show", &id],
         &["tools"],
@@ -204,7 +209,7 @@ async fn nothing_but_text_goes_to_a_pipe() {
         &["--help"],
         &["show", "bg-1"],
         &["frobnicate"],
-        &["list", "--endpoint", &nowhere()],
+        &["list", "--endpoint", &nowhere],
     ] {
         let ended = run(colourful(words)).await;
         for text in [ended.stdout(), ended.stderr()] {
