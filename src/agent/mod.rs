@@ -21,4 +21,6 @@ pub use model::{
 };
 #[cfg(feature = "openai")]
 pub use openai::OpenAiModel;
+#[cfg(all(fuzzing, feature = "openai"))]
+pub use openai::fuzzing;
 pub use registry::{AgentBackend, ModelRegistry};

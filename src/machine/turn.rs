@@ -37,11 +37,12 @@ impl Projection {
             TurnReport::Reasoning(text) => {
                 self.emit_live(id, Payload::ReasoningDelta(text), now, written);
             }
-            TurnReport::Message { text, calls } => {
+            TurnReport::Message { text, calls, provider_data } => {
                 let call_ids = calls.iter().map(|call| call.call_id).collect();
                 let (shown, omitted_bytes) = truncate(&text);
                 let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
-                self.remember(id, Message::Assistant { text, calls, note: None }, written);
+                let message = Message::Assistant { text, calls, provider_data, note: None };
+                self.remember(id, message, written);
                 self.emit_live(id, payload, now, written);
             }
             TurnReport::Answered { id: model_id, text, pictures, origin } => {

@@ -77,6 +77,47 @@ pub struct TurnEnd {
     pub note: Option<Box<FollowUpNote>>,
 }
 
+/// Data of a provider that goes back to it with the message or the call that it came with, such as
+/// reasoning and signatures. callpark doesn't interpret it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderData {
+    /// The model and the endpoint that it came from. It goes nowhere else.
+    pub source: String,
+    /// The fields, as the endpoint named them.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+impl ProviderData {
+    /// Returns the fields that go back to `source`.
+    pub fn fields_for<'d>(
+        data: Option<&'d Self>,
+        source: &str,
+    ) -> impl Iterator<Item = (&'d String, &'d serde_json::Value)> {
+        data.filter(|data| data.source == source).into_iter().flat_map(|data| &data.fields)
+    }
+
+    /// Returns the approximate size in a request, in bytes.
+    pub fn size_bytes(data: Option<&Self>) -> usize {
+        data.into_iter()
+            .flat_map(|data| &data.fields)
+            .map(|(name, value)| name.len() + size(value))
+            .sum()
+    }
+}
+
+/// Returns the approximate size of a value as JSON.
+fn size(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| size(item) + 1).sum::<usize>() + 2,
+        Value::Object(map) => {
+            map.iter().map(|(name, value)| name.len() + size(value) + 4).sum::<usize>() + 2
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
+}
+
 /// A call of a tool that a model asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCall {
@@ -88,6 +129,9 @@ pub struct ModelCall {
     pub arguments: String,
     /// The id of the call here.
     pub call_id: CallId,
+    /// Data that goes back with the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_data: Option<Box<ProviderData>>,
 }
 
 /// An image in the result of a call.
@@ -122,6 +166,9 @@ pub enum Message {
         /// The calls that it asks for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<ModelCall>,
+        /// Data that goes back with the message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider_data: Option<Box<ProviderData>>,
         /// A note about the follow-ups that led to the message, or `None` if a caller's prompt did.
         /// People read it in the store; the history is read back without it.
         #[serde(default, skip_serializing_if = "Option::is_none", skip_deserializing)]
@@ -164,6 +211,8 @@ pub enum TurnReport {
         text: String,
         /// The calls that it asks for.
         calls: Vec<ModelCall>,
+        /// Data that goes back with the message.
+        provider_data: Option<Box<ProviderData>>,
     },
     /// The result of a call goes back to the model.
     Answered {

@@ -1,8 +1,17 @@
 //! Models behind an OpenAI-compatible chat endpoint, with streaming, tool calls and images.
 
 mod answer;
+mod calls;
+mod content;
 mod error;
+mod finish;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod lenient;
 mod names;
+mod provider_data;
+mod reading;
+mod report;
 mod request;
 mod sse;
 
@@ -13,9 +22,9 @@ use std::time::Duration;
 use async_stream::try_stream;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use rand::RngExt as _;
-use reqwest::header::RETRY_AFTER;
+use reqwest::Response;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
-use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::config::READ_TIMEOUT_DEFAULT;
@@ -25,6 +34,7 @@ use super::{
 use crate::model::Usage;
 use answer::AnswerBuilder;
 use names::ToolNames;
+use reading::AnswerReader;
 
 /// The time limit for connecting, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -144,24 +154,10 @@ impl Endpoint {
                     return;
                 }
             };
-            let mut answer = AnswerBuilder::new(names, counted);
-            let mut chunks = std::pin::pin!(self.chunks(response));
-            while let Some(chunk) = chunks.next().await {
-                let pushed = chunk.and_then(|chunk| answer.push(&chunk, &self.url));
-                match pushed {
-                    Ok(events) => {
-                        for event in events {
-                            yield event;
-                        }
-                    }
-                    Err(error) => {
-                        yield ModelEvent::Used(answer.usage());
-                        Err(error)?;
-                    }
-                }
+            let mut events = std::pin::pin!(self.read(response, names, counted));
+            while let Some(event) = events.next().await {
+                yield event?;
             }
-            yield ModelEvent::Used(answer.usage());
-            yield ModelEvent::Finished(answer.finish(&self.url)?);
         }
     }
 
@@ -173,16 +169,14 @@ impl Endpoint {
         let response = request.send().await;
         let response = response
             .map_err(|error| SendError::Final(error::transport_error(&error, &self.url)))?;
-        let status = response.status();
-        if status.is_success() {
+        if response.status().is_success() {
             return Ok(response);
         }
-        let requested = requested_pause(&response);
-        let error = error::response_error(response, &self.url).await;
-        match status {
-            StatusCode::TOO_MANY_REQUESTS => Err(SendError::RateLimited(error, requested)),
-            _ => Err(SendError::Final(error)),
-        }
+        let (error, requested) = error::response_error(response, &self.url).await;
+        Err(match error.code {
+            ModelErrorCode::RateLimited => SendError::RateLimited(error, requested),
+            _ => SendError::Final(error),
+        })
     }
 
     async fn key(&self) -> Result<Option<SecretString>, SendError> {
@@ -201,11 +195,20 @@ impl Endpoint {
         }
     }
 
-    /// Returns the data of each event of the answer, up to the final marker.
-    fn chunks(&self, response: Response) -> impl Stream<Item = Result<String, ModelError>> + Send {
-        let url = self.url.clone();
+    /// Returns the events of the answer in a response.
+    fn read(
+        &self,
+        response: Response,
+        names: ToolNames,
+        usage: Usage,
+    ) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Send {
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (url, source) = (self.url.clone(), provider_data::source(&self.config));
+        let answer = AnswerBuilder::new(url.clone(), source, names, usage);
+        let reader = AnswerReader::new(url.clone(), content_type.to_owned(), answer);
         let transport_error = move |cause| error::transport_error(&cause, &url);
-        sse::data(response.bytes_stream(), transport_error, &self.url)
+        reading::read(response.bytes_stream(), transport_error, reader)
     }
 }
 
@@ -215,13 +218,6 @@ enum SendError {
     RateLimited(ModelError, Option<Duration>),
     /// The request is not repeated.
     Final(ModelError),
-}
-
-fn requested_pause(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    // A pause that doesn't fit a Duration exceeds the limit.
-    let seconds: f64 = text.parse().ok().filter(|seconds| *seconds >= 0.0)?;
-    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// Returns the pause before the request is sent again, or `None` if it isn't. A pause that the

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::names::{ToolNames, wire_name};
+use super::provider_data;
 use crate::agent::{ModelConfig, ModelRequest, prompts};
 use crate::model::{Content, ContentKind, Message, ModelCall, ResourceBody};
 
@@ -15,11 +16,12 @@ pub(super) fn body(config: &ModelConfig, request: &ModelRequest, names: &ToolNam
         messages.push(json!({ "role": "system", "content": request.system }));
     }
     let mut images = ResultImages::default();
+    let source = provider_data::source(config);
     for message in &request.messages {
         if !matches!(**message, Message::Tool { .. }) {
             messages.extend(images.take_message());
         }
-        messages.push(message_json(message, config.pictures));
+        messages.push(message_json(message, config.pictures, &source));
         if config.pictures {
             images.collect(message);
         }
@@ -90,7 +92,7 @@ impl<'a> ResultImages<'a> {
     }
 }
 
-fn message_json(message: &Message, accepts_images: bool) -> Value {
+fn message_json(message: &Message, accepts_images: bool, source: &str) -> Value {
     match message {
         Message::User { text, attachments, origin: _ } if attachments.is_empty() => {
             json!({ "role": "user", "content": text })
@@ -100,13 +102,14 @@ fn message_json(message: &Message, accepts_images: bool) -> Value {
             let parts: Vec<Value> = [text_part(text)].into_iter().chain(attached).collect();
             json!({ "role": "user", "content": parts })
         }
-        Message::Assistant { text, calls, note: _ } if calls.is_empty() => {
+        Message::Assistant { text, calls, .. } if calls.is_empty() => {
             json!({ "role": "assistant", "content": text })
         }
-        Message::Assistant { text, calls, note: _ } => {
+        Message::Assistant { text, calls, provider_data, note: _ } => {
             let content = if text.is_empty() { Value::Null } else { text.as_str().into() };
-            let calls: Vec<Value> = calls.iter().map(call_json).collect();
-            json!({ "role": "assistant", "content": content, "tool_calls": calls })
+            let calls: Vec<Value> = calls.iter().map(|call| call_json(call, source)).collect();
+            let message = json!({ "role": "assistant", "content": content, "tool_calls": calls });
+            provider_data::with_fields(message, provider_data.as_deref(), source)
         }
         Message::Tool { id, text, .. } => {
             json!({ "role": "tool", "tool_call_id": id, "content": text })
@@ -114,12 +117,13 @@ fn message_json(message: &Message, accepts_images: bool) -> Value {
     }
 }
 
-fn call_json(call: &ModelCall) -> Value {
-    json!({
+fn call_json(call: &ModelCall, source: &str) -> Value {
+    let json = json!({
         "id": call.id,
         "type": "function",
         "function": { "name": wire_name(&call.tool), "arguments": call.arguments },
-    })
+    });
+    provider_data::with_fields(json, call.provider_data.as_deref(), source)
 }
 
 fn text_part(text: &str) -> Value {

@@ -7,7 +7,9 @@ use super::run::turn_error;
 use crate::agent::prompts;
 use crate::engine::Error;
 use crate::model::limits::HISTORY_BYTES_MAX;
-use crate::model::{ContentKind, Message, ModelCall, Origin, ResourceBody, TurnError};
+use crate::model::{
+    ContentKind, Message, ModelCall, Origin, ProviderData, ResourceBody, TurnError,
+};
 use crate::store::MessagePage;
 
 /// The newest messages of a session, up to the size limit of a request.
@@ -107,9 +109,12 @@ fn size_bytes(message: &Message) -> usize {
             });
             text.len() + attached.sum::<usize>()
         }
-        Message::Assistant { text, calls, note: _ } => {
-            let calls = calls.iter().map(|call| call.tool.len() + call.arguments.len() + 100);
-            text.len() + calls.sum::<usize>()
+        Message::Assistant { text, calls, provider_data, note: _ } => {
+            let calls = calls.iter().map(|call| {
+                let data = ProviderData::size_bytes(call.provider_data.as_deref());
+                call.tool.len() + call.arguments.len() + data + 100
+            });
+            text.len() + ProviderData::size_bytes(provider_data.as_deref()) + calls.sum::<usize>()
         }
         Message::Tool { text, pictures: images, .. } => {
             let images = images.iter().map(|image| base64_bytes(&image.data) + 100);
@@ -139,10 +144,12 @@ mod tests {
             tool: "t".into(),
             arguments: "{}".into(),
             call_id: CallId::random(),
+            provider_data: None,
         };
         Message::Assistant {
             text: String::new(),
             calls: ids.iter().map(call).collect(),
+            provider_data: None,
             note: None,
         }
     }

@@ -122,14 +122,23 @@ impl TurnRun {
         let mut repetitions = Repetitions::default();
         for round in 1..=self.spec.rounds_max {
             inject_follow_ups(self).await?;
-            let answer = round::ask(self, model).await?;
+            let answer = round::ask(self, model, round).await?;
             let calls: Vec<ModelCall> = answer.calls.into_iter().map(with_call_id).collect();
             self.final_text.clone_from(&answer.text);
-            let report = TurnReport::Message { text: answer.text.clone(), calls: calls.clone() };
-            self.record(report).await?;
-            let message =
-                Message::Assistant { text: answer.text, calls: calls.clone(), note: None };
-            self.history.push(message);
+            let provider_data = answer.provider_data;
+            self.record(TurnReport::Message {
+                text: answer.text.clone(),
+                calls: calls.clone(),
+                provider_data: provider_data.clone(),
+            })
+            .await?;
+            let (text, calls_kept) = (answer.text, calls.clone());
+            self.history.push(Message::Assistant {
+                text,
+                calls: calls_kept,
+                provider_data,
+                note: None,
+            });
             if calls.is_empty() {
                 return Ok(match answer.finish {
                     FinishReason::Done => StopReason::EndTurn,
@@ -269,8 +278,8 @@ impl TurnRun {
 
 /// Gives a call that a model asks for its id in callpark.
 pub(super) fn with_call_id(call: RequestedCall) -> ModelCall {
-    let RequestedCall { id, tool, arguments } = call;
-    ModelCall { id, tool, arguments, call_id: CallId::random() }
+    let RequestedCall { id, tool, arguments, provider_data } = call;
+    ModelCall { id, tool, arguments, call_id: CallId::random(), provider_data }
 }
 
 /// Returns the error of a turn that cannot continue because of an error of the server.

@@ -15,7 +15,7 @@ pub(crate) fn message((number, message): (u64, Message)) -> v1::Message {
             let attached = attachments.into_iter().map(|part| content(part, Origin::Person));
             [part(ContentKind::Text(text), origin)].into_iter().chain(attached).collect()
         }
-        Message::Assistant { text, calls, note: _ } => {
+        Message::Assistant { text, calls, provider_data: _, note: _ } => {
             converted.set_role(v1::MessageRole::Assistant);
             converted.tool_calls = calls.into_iter().map(tool_call).collect();
             match text.is_empty() {
@@ -41,7 +41,7 @@ fn part(kind: ContentKind, origin: Origin) -> v1::Content {
 }
 
 fn tool_call(call: ModelCall) -> v1::MessageToolCall {
-    let ModelCall { id, tool, arguments, call_id } = call;
+    let ModelCall { id, tool, arguments, call_id, provider_data: _ } = call;
     v1::MessageToolCall { call_id: call_id.to_string(), model_call_id: id, tool, arguments }
 }
 
