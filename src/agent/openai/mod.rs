@@ -4,6 +4,7 @@ mod answer;
 mod calls;
 mod content;
 mod error;
+mod error_words;
 mod finish;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -14,6 +15,8 @@ mod reading;
 mod report;
 mod request;
 mod sse;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::error_words::{
+    AUTHENTICATION_KINDS, AUTHENTICATION_WORDS, KEY_KINDS, QUOTA_KINDS, QUOTA_WORDS, RATE_KINDS,
+    RATE_WORDS, REFUSAL_KINDS, REFUSAL_WORDS, SERVER_KINDS,
+};
 use super::lenient;
 use crate::agent::ModelErrorCode;
 
@@ -199,79 +203,6 @@ impl ErrorReport {
         }
     }
 }
-
-const QUOTA_KINDS: &[&str] = &[
-    "insufficient_quota",
-    "exceeded_current_quota",
-    "billing",
-    "insufficient_balance",
-    "insufficient_credit",
-    "payment_required",
-    "arrearage",
-];
-const QUOTA_WORDS: &[&str] = &[
-    "insufficient_quota",
-    "insufficient quota",
-    "exceeded your current quota",
-    "quota exhausted",
-    "quota has been exhausted",
-    "check your plan and billing",
-    "insufficient balance",
-    "insufficient credit",
-    "insufficient fund",
-    "credit balance is too low",
-    "out of credits",
-    "have any credits",
-    "no credits",
-    "billing hard limit",
-    "payment required",
-    "in arrears",
-    "in good standing",
-];
-const RATE_KINDS: &[&str] = &[
-    "rate_limit",
-    "ratelimit",
-    "too_many_requests",
-    "toomanyrequests",
-    "resource_exhausted",
-    "throttl",
-];
-const RATE_WORDS: &[&str] = &["rate limit", "rate_limit", "ratelimit", "too many requests"];
-const KEY_KINDS: &[&str] = &["api_key_invalid", "invalid_api_key"];
-const AUTHENTICATION_KINDS: &[&str] =
-    &["authentication", "unauthenticated", "unauthorized", "permission"];
-const AUTHENTICATION_WORDS: &[&str] =
-    &["invalid api key", "incorrect api key", "unauthorized", "authentication"];
-const REFUSAL_KINDS: &[&str] = &[
-    "invalid_request",
-    "badrequest",
-    "bad_request",
-    "invalid_argument",
-    "invalid_prompt",
-    "invalid_parameter",
-    "not_found",
-    "notfound",
-    "context_length",
-    "context_window",
-    "unsupported",
-    "unprocessable",
-    "failed_precondition",
-    "validation",
-];
-const SERVER_KINDS: &[&str] = &["server", "overloaded", "unavailable", "internal", "api_error"];
-const REFUSAL_WORDS: &[&str] = &[
-    "no such",
-    "not found",
-    "does not exist",
-    "doesn't exist",
-    "not supported",
-    "unsupported",
-    "invalid",
-    "too long",
-    "context length",
-    "context window",
-    "context size",
-];
 
 /// Returns a piece without the part of the answer that it holds.
 fn without_choices(piece: &Map<String, Value>) -> Map<String, Value> {

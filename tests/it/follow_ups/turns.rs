@@ -212,7 +212,8 @@ async fn a_session_may_do_without() {
 
 #[tokio::test]
 async fn the_end_of_a_background_turn_is_delivered_to_its_starter() {
-    let endpoint = Endpoint::new(vec![says("")]).await;
+    let works = calls(&[("c", "bash", json!({ "command": "true" }))]);
+    let endpoint = Endpoint::new(vec![works, says(""), says(""), says("")]).await;
     let server = serve(&endpoint).await;
     let request = start_of_turn(v1::RunTurnRequest {
         prompt: "work".into(),
@@ -224,7 +225,7 @@ async fn the_end_of_a_background_turn_is_delivered_to_its_starter() {
     let message = &record(&lease).message;
     assert!(message.contains("Task completed but produced no output."), "{message}");
     let task = record(&lease).task.as_ref().expect("a task");
-    assert_eq!(task.usage.expect("usage").requests, 1, "kept without a text");
+    assert_eq!(task.usage.expect("usage").requests, 4, "kept without a text");
     let system = endpoint.messages(0)[0]["content"].as_str().expect("text").to_owned();
     assert!(system.contains("You are working in the background"), "{system}");
     acknowledge(&server, &lease, None).await.expect("taken");

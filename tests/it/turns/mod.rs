@@ -6,16 +6,19 @@ use crate::support::streams::session_now;
 use crate::support::{TestServer, soon, v1};
 
 mod agents;
+mod answers;
 mod busy;
 mod chat;
 mod copilot;
 mod counted;
+mod dialects;
 mod endpoint;
 mod faults;
 mod messages;
 mod parks;
 mod pictures;
 mod plain;
+mod provider_data;
 mod relayed;
 mod story;
 
