@@ -4,6 +4,8 @@
 #[cfg(feature = "openai")]
 mod config;
 mod external_agent;
+#[cfg(feature = "openai")]
+mod headers;
 mod model;
 #[cfg(feature = "openai")]
 mod openai;
@@ -11,7 +13,7 @@ pub mod prompts;
 mod registry;
 
 #[cfg(feature = "openai")]
-pub use config::{ModelConfig, PriceConfig};
+pub use config::{CallIds, MaxTokensField, ModelConfig, PriceConfig};
 pub use external_agent::{
     Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, CallReply, OwnCall, OwnCallEvent,
 };
@@ -19,6 +21,8 @@ pub use model::{
     AnswerStream, FinishReason, Model, ModelAnswer, ModelError, ModelErrorCode, ModelEvent,
     ModelRequest, RequestedCall,
 };
+#[cfg(feature = "openai")]
+pub use headers::HeaderSource;
 #[cfg(feature = "openai")]
 pub use openai::OpenAiModel;
 pub use registry::{AgentBackend, ModelRegistry};

@@ -83,6 +83,8 @@ pub enum ModelErrorCode {
     Unauthenticated,
     /// The endpoint rejected the request.
     Refused,
+    /// The request is longer than the context of the model.
+    ContextExceeded,
     /// An agent's process cannot be started as it is configured.
     NotStartable,
 }
@@ -100,6 +102,7 @@ impl ModelErrorCode {
             Self::TooLarge => "model_answer_too_large",
             Self::Unauthenticated => "model_unauthenticated",
             Self::Refused => "model_request_refused",
+            Self::ContextExceeded => "model_context_exceeded",
             Self::NotStartable => "agent_not_startable",
         }
     }

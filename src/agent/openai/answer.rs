@@ -185,7 +185,7 @@ impl AnswerBuilder {
             // Some endpoints give no id, and all of them require one back.
             id: if call.id.is_empty() { format!("call_{index}") } else { call.id },
             tool: self.names.resolve(&call.tool),
-            arguments: call.arguments,
+            arguments: self.names.unwrap_arguments(&call.tool, call.arguments),
         };
         Ok(ModelAnswer { calls: self.calls.into_iter().map(named).collect(), finish })
     }

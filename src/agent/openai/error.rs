@@ -3,11 +3,16 @@
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
+use super::overflow;
 use crate::agent::{ModelError, ModelErrorCode};
 use crate::model::limits::ERROR_TEXT_BYTES_MAX;
 
 /// The part of an error response that is read, in bytes.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// The advice for a conversation that stays too long however much is left out of it.
+const CONTEXT_ADVICE: &str =
+    "send a shorter prompt or fewer tools, or see context_tokens of the model";
 
 fn error(code: ModelErrorCode, message: String) -> ModelError {
     ModelError { code, message }
@@ -59,8 +64,8 @@ pub(super) fn too_large(url: &str) -> ModelError {
     error(ModelErrorCode::TooLarge, format!("the answer of {url} exceeds the size limit"))
 }
 
-/// Returns the error for a response that is not a success.
-pub(super) async fn response_error(mut response: Response, url: &str) -> ModelError {
+/// Returns the error for a response that is not a success, and its body.
+pub(super) async fn response_error(mut response: Response, url: &str) -> (ModelError, String) {
     let status = response.status();
     let mut body = Vec::new();
     while let Ok(Some(piece)) = response.chunk().await {
@@ -69,11 +74,15 @@ pub(super) async fn response_error(mut response: Response, url: &str) -> ModelEr
             break;
         }
     }
-    let detail = match serde_json::from_slice::<Value>(&body) {
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let detail = match serde_json::from_str::<Value>(&body) {
         Ok(value) => message_of(&value),
-        Err(_) => truncated(&String::from_utf8_lossy(&body)),
+        Err(_) => truncated(&body),
     };
     let (code, advice) = match status {
+        status if overflow::is_overflow(Some(status), &body) => {
+            (ModelErrorCode::ContextExceeded, CONTEXT_ADVICE)
+        }
         StatusCode::TOO_MANY_REQUESTS => (ModelErrorCode::RateLimited, "try later"),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
             ModelErrorCode::Unauthenticated,
@@ -83,12 +92,15 @@ pub(super) async fn response_error(mut response: Response, url: &str) -> ModelEr
         status if status.is_server_error() => (ModelErrorCode::Server, "try again"),
         _ => (ModelErrorCode::Refused, "see endpoint and model of the model, and the prompt"),
     };
-    error(code, format!("{url} answered {status}: {detail}; {advice}"))
+    (error(code, format!("{url} answered {status}: {detail}; {advice}")), body)
 }
 
 /// Returns the error that the endpoint reports in the middle of a stream.
 pub(super) fn reported_error(value: &Value, url: &str) -> ModelError {
     let message = format!("{url} failed while it was answering: {}", message_of(value));
+    if overflow::is_overflow(None, &value.to_string()) {
+        return error(ModelErrorCode::ContextExceeded, format!("{message}; {CONTEXT_ADVICE}"));
+    }
     error(ModelErrorCode::Server, message)
 }
 
@@ -99,7 +111,7 @@ fn message_of(value: &Value) -> String {
     truncated(message.map_or_else(|| inner.to_string(), str::to_owned).as_str())
 }
 
-fn truncated(text: &str) -> String {
+pub(super) fn truncated(text: &str) -> String {
     let text = text.trim();
     text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)].to_owned()
 }

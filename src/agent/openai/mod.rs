@@ -1,13 +1,18 @@
 //! Models behind an OpenAI-compatible chat endpoint, with streaming, tool calls and images.
 
 mod answer;
+mod conversation;
+mod dialect;
 mod error;
 mod names;
+mod overflow;
 mod request;
+mod schema;
 mod sse;
+mod url;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_stream::try_stream;
@@ -19,12 +24,15 @@ use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::config::READ_TIMEOUT_DEFAULT;
+use super::headers::{Headers, read_value};
 use super::{
     AnswerStream, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent, ModelRequest,
 };
 use crate::model::Usage;
 use answer::AnswerBuilder;
+use dialect::Dialect;
 use names::ToolNames;
+use url::EndpointUrl;
 
 /// The time limit for connecting, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +54,12 @@ pub struct OpenAiModel {
 
 struct Endpoint {
     config: ModelConfig,
+    address: EndpointUrl,
+    /// The address without its secrets, for errors.
     url: String,
+    headers: Headers,
+    /// The part of the protocol that the endpoint accepts, which its refusals change.
+    dialect: Mutex<Dialect>,
     client: reqwest::Client,
     /// The key, or `None` if there is none or it is read from a file.
     key: Option<SecretString>,
@@ -57,7 +70,7 @@ impl OpenAiModel {
     ///
     /// # Errors
     ///
-    /// Fails if the variable with the key is not set, or if no HTTP client can be created.
+    /// Fails if a variable with the key or a header is not set, or if no HTTP client can be created.
     pub fn new(
         config: ModelConfig,
         environment: &BTreeMap<String, String>,
@@ -85,8 +98,12 @@ impl OpenAiModel {
             .user_agent(concat!("callpark/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| format!("cannot create an HTTP client: {error}"))?;
-        let url = format!("{}/chat/completions", config.endpoint.trim_end_matches('/'));
-        Ok(Self { endpoint: Arc::new(Endpoint { config, url, client, key }) })
+        let address = EndpointUrl::new(&config.endpoint)?;
+        let url = address.shown();
+        let headers = Headers::new(&config.headers, environment)?;
+        let dialect = Mutex::new(Dialect::new(&config));
+        let endpoint = Endpoint { config, address, url, headers, dialect, client, key };
+        Ok(Self { endpoint: Arc::new(endpoint) })
     }
 }
 
@@ -114,9 +131,9 @@ impl Endpoint {
         request: ModelRequest,
     ) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Send {
         try_stream! {
-            let names = ToolNames::new(&request.tools);
-            let body = request::body(&self.config, &request, &names);
-            drop(request);
+            let names = ToolNames::new(&request.tools, &request.messages);
+            let mut dialect = self.dialect();
+            let mut body = request::body(&self.config, &request, &names, &dialect);
             let mut requests = 0;
             let response = loop {
                 requests += 1;
@@ -130,11 +147,15 @@ impl Endpoint {
                         }
                         None => break Err(error),
                     },
-                    Err(SendError::Final(error)) => break Err(error),
+                    Err(SendError::Rejected(_, reason)) if self.adapt(&mut dialect, &body, &reason) => {
+                        body = request::body(&self.config, &request, &names, &dialect);
+                        continue;
+                    }
+                    Err(SendError::Rejected(error, _) | SendError::Final(error)) => break Err(error),
                 };
                 tokio::time::sleep(pause).await;
             };
-            drop(body);
+            drop((request, body));
             let counted = Usage { requests: requests.into(), ..Usage::default() };
             let response = match response {
                 Ok(response) => response,
@@ -166,11 +187,15 @@ impl Endpoint {
     }
 
     async fn send(&self, body: &serde_json::Value) -> Result<Response, SendError> {
-        let mut request = self.client.post(&self.url).json(body);
+        let mut request = self.client.post(self.address.url()).json(body);
         if let Some(key) = self.key().await? {
             request = request.bearer_auth(key.expose_secret());
         }
-        let response = request.send().await;
+        let headers = self.headers.read().await;
+        let headers = headers.map_err(|message| {
+            SendError::Final(ModelError { code: ModelErrorCode::Unauthenticated, message })
+        })?;
+        let response = request.headers(headers).send().await;
         let response = response
             .map_err(|error| SendError::Final(error::transport_error(&error, &self.url)))?;
         let status = response.status();
@@ -178,11 +203,12 @@ impl Endpoint {
             return Ok(response);
         }
         let requested = requested_pause(&response);
-        let error = error::response_error(response, &self.url).await;
-        match status {
-            StatusCode::TOO_MANY_REQUESTS => Err(SendError::RateLimited(error, requested)),
-            _ => Err(SendError::Final(error)),
-        }
+        let (error, reason) = error::response_error(response, &self.url).await;
+        Err(match (status, error.code) {
+            (_, ModelErrorCode::ContextExceeded) => SendError::Final(error),
+            (StatusCode::TOO_MANY_REQUESTS, _) => SendError::RateLimited(error, requested),
+            _ => SendError::Rejected(error, reason),
+        })
     }
 
     async fn key(&self) -> Result<Option<SecretString>, SendError> {
@@ -193,12 +219,30 @@ impl Endpoint {
                 message: format!("api_key_file {}: {why}", file.display()),
             })
         };
-        let key = tokio::fs::read_to_string(file).await;
-        let key = key.map_err(|error| missing(error.to_string()))?;
-        match key.trim() {
-            "" => Err(missing("it is empty".into())),
-            key => Ok(Some(SecretString::from(key))),
+        let key = read_value(file).await.map_err(missing)?;
+        Ok(Some(SecretString::from(key)))
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.dialect.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what the endpoint is sent, if its reason for a refusal names something that it can do
+    /// without. Returns `true` if the request is to be sent again.
+    fn adapt(&self, dialect: &mut Dialect, body: &serde_json::Value, reason: &str) -> bool {
+        let is_added = |field: &str| self.config.extra_body.contains_key(field);
+        let adaptations = dialect.adaptations(body, reason, is_added);
+        for adaptation in &adaptations {
+            tracing::warn!(
+                model = self.config.name,
+                reason = error::truncated(reason),
+                "the endpoint refuses a part of the request; until the server restarts, requests \
+                 are sent as with {adaptation} in [[models]]"
+            );
+            dialect.adapt(*adaptation);
+            self.dialect.lock().unwrap_or_else(PoisonError::into_inner).adapt(*adaptation);
         }
+        !adaptations.is_empty()
     }
 
     /// Returns the data of each event of the answer, up to the final marker.
@@ -213,6 +257,8 @@ impl Endpoint {
 enum SendError {
     /// The endpoint asks for a pause; its length, or `None` if the endpoint gives none.
     RateLimited(ModelError, Option<Duration>),
+    /// The endpoint refuses the request, for the reason that it gives in this body.
+    Rejected(ModelError, String),
     /// The request is not repeated.
     Final(ModelError),
 }

@@ -21,7 +21,9 @@ use crate::model::limits::{
 };
 use crate::model::{StopReason, TurnError};
 
-pub use results::{call_result, content_text, state_label, truncate, truncate_middle};
+pub use results::{
+    call_result, content_text, or_no_output, state_label, truncate, truncate_middle,
+};
 pub use tasks::{
     finished_task, follow_up_message, output_page, parked_call, parked_event_message,
     parked_message, running_task, task_context, task_list,
@@ -53,6 +55,16 @@ pub const READ_OUTPUT_DESCRIPTION: &str = "Reads the output of a background task
 pub const CALL_WITHOUT_RESULT: &str = "\
 [The turn ended before this call had a result. Look for its background task, or check what it has \
 done before you repeat it.]";
+
+/// The message in place of one without content.
+pub const EMPTY_MESSAGE: &str = "[This message is empty.]";
+
+/// The message of the model between the results of its calls and a message of the user. Some
+/// endpoints demand one.
+pub const RESULTS_WERE_READ: &str = "I have read these results.";
+
+/// The message in front of a history that begins with one of the model.
+pub const HISTORY_BEGINS_EARLIER: &str = "[The conversation began earlier.]";
 
 /// The result of a background turn in which the model said nothing.
 pub const BACKGROUND_TURN_WITHOUT_OUTPUT: &str = "Task completed but produced no output.";

@@ -74,6 +74,6 @@ pub fn call_result(call: &Call, is_shown_apart: impl Fn(&Content) -> bool) -> St
 }
 
 /// Returns the text, or a note if it is blank.
-pub(super) fn or_no_output(text: &str) -> &str {
+pub fn or_no_output(text: &str) -> &str {
     if text.trim().is_empty() { "(no output)" } else { text }
 }
