@@ -209,7 +209,12 @@ impl ModelConfig {
     /// Returns the names of the environment variables that the configuration refers to.
     pub fn environment_names(&self) -> Vec<String> {
         let of_headers = self.headers.values().filter_map(HeaderSource::environment_name);
-        self.api_key_environment.as_deref().into_iter().chain(of_headers).map(str::to_owned).collect()
+        self.api_key_environment
+            .as_deref()
+            .into_iter()
+            .chain(of_headers)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Returns `true` unless the configuration leaves out the field.

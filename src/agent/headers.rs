@@ -95,7 +95,8 @@ impl Headers {
         let mut headers = self.fixed.clone();
         for (name, file) in &self.files {
             let value = read_value(file).await;
-            let value = value.map_err(|why| format!("headers.{name}: {}: {why}", file.display()))?;
+            let value =
+                value.map_err(|why| format!("headers.{name}: {}: {why}", file.display()))?;
             headers.insert(name.clone(), header_value(name.as_str(), &value)?);
         }
         Ok(headers)
@@ -132,10 +133,14 @@ mod tests {
 
     #[test]
     fn a_value_is_a_text_or_a_reference() {
-        let read = sources("a = 'x'\nb = { environment = 'B' }\nc = { file = '/c' }").expect("read");
+        let read =
+            sources("a = 'x'\nb = { environment = 'B' }\nc = { file = '/c' }").expect("read");
         let environment = [("B".to_owned(), "y".to_owned())].into();
         let headers = Headers::new(&read, &environment).expect("headers");
-        assert_eq!((&headers.fixed["a"], &headers.fixed["b"]), (&"x".parse().unwrap(), &"y".parse().unwrap()));
+        assert_eq!(
+            (&headers.fixed["a"], &headers.fixed["b"]),
+            (&"x".parse().unwrap(), &"y".parse().unwrap())
+        );
         assert_eq!(headers.files.len(), 1);
         assert!(!format!("{:?}", headers.fixed).contains('y'), "values are not in logs");
         let error = Headers::new(&read, &BTreeMap::new()).map(drop).expect_err("not set");

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "openai")]
 mod config;
+mod context;
 mod external_agent;
 #[cfg(feature = "openai")]
 mod headers;
@@ -14,15 +15,16 @@ mod registry;
 
 #[cfg(feature = "openai")]
 pub use config::{CallIds, MaxTokensField, ModelConfig, PriceConfig};
+pub use context::ContextMeter;
 pub use external_agent::{
     Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, CallReply, OwnCall, OwnCallEvent,
 };
+#[cfg(feature = "openai")]
+pub use headers::HeaderSource;
 pub use model::{
     AnswerStream, FinishReason, Model, ModelAnswer, ModelError, ModelErrorCode, ModelEvent,
     ModelRequest, RequestedCall,
 };
-#[cfg(feature = "openai")]
-pub use headers::HeaderSource;
 #[cfg(feature = "openai")]
 pub use openai::OpenAiModel;
 pub use registry::{AgentBackend, ModelRegistry};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 
+use super::ContextMeter;
 use crate::model::{Message, Tool, Usage};
 
 /// A request to a model.
@@ -135,6 +136,12 @@ pub type AnswerStream = BoxStream<'static, Result<ModelEvent, ModelError>>;
 pub trait Model: Send + Sync + 'static {
     /// Returns the name by which sessions choose the model.
     fn name(&self) -> &str;
+
+    /// Returns the measure of the requests that the context of the model holds, or `None` if the model
+    /// has none. Without it, a history is compacted only after the model has refused it.
+    fn context(&self) -> Option<&ContextMeter> {
+        None
+    }
 
     /// Sends a request. Nothing happens before the stream is polled.
     fn answer(&self, request: ModelRequest) -> AnswerStream;

@@ -36,13 +36,8 @@ pub(super) struct Style {
 
 /// Returns the messages of a request.
 pub(super) fn messages(request: &ModelRequest, names: &ToolNames, style: Style) -> Vec<Value> {
-    let mut conversation = Conversation {
-        names,
-        style,
-        turns: Vec::new(),
-        open: Vec::new(),
-        ids: BTreeSet::new(),
-    };
+    let mut conversation =
+        Conversation { names, style, turns: Vec::new(), open: Vec::new(), ids: BTreeSet::new() };
     for message in &request.messages {
         conversation.push(message);
     }

@@ -71,8 +71,7 @@ impl fmt::Display for Adaptation {
 
 impl Dialect {
     pub(super) fn new(config: &ModelConfig) -> Self {
-        let style =
-            Style { images: config.pictures, short_ids: config.call_ids == CallIds::Short };
+        let style = Style { images: config.pictures, short_ids: config.call_ids == CallIds::Short };
         let max_tokens_field = config.max_tokens_field;
         Self { style, max_tokens_field, has_swapped: false, refused: BTreeSet::new() }
     }

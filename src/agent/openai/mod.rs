@@ -26,7 +26,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::config::READ_TIMEOUT_DEFAULT;
 use super::headers::{Headers, read_value};
 use super::{
-    AnswerStream, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent, ModelRequest,
+    AnswerStream, ContextMeter, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent,
+    ModelRequest,
 };
 use crate::model::Usage;
 use answer::AnswerBuilder;
@@ -60,6 +61,7 @@ struct Endpoint {
     headers: Headers,
     /// The part of the protocol that the endpoint accepts, which its refusals change.
     dialect: Mutex<Dialect>,
+    context: ContextMeter,
     client: reqwest::Client,
     /// The key, or `None` if there is none or it is read from a file.
     key: Option<SecretString>,
@@ -102,7 +104,8 @@ impl OpenAiModel {
         let url = address.shown();
         let headers = Headers::new(&config.headers, environment)?;
         let dialect = Mutex::new(Dialect::new(&config));
-        let endpoint = Endpoint { config, address, url, headers, dialect, client, key };
+        let context = ContextMeter::new(config.context_tokens, config.max_output_tokens);
+        let endpoint = Endpoint { config, address, url, headers, dialect, context, client, key };
         Ok(Self { endpoint: Arc::new(endpoint) })
     }
 }
@@ -110,6 +113,10 @@ impl OpenAiModel {
 impl Model for OpenAiModel {
     fn name(&self) -> &str {
         &self.endpoint.config.name
+    }
+
+    fn context(&self) -> Option<&ContextMeter> {
+        Some(&self.endpoint.context)
     }
 
     fn answer(&self, request: ModelRequest) -> AnswerStream {

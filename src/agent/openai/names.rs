@@ -163,7 +163,17 @@ mod tests {
         let long = "server__".to_owned() + &"x".repeat(80);
         let longer = long.clone() + "y";
         let odd = [
-            "a.b", "a/b", "a_b", "1st", "-x", "", "wetter für morgen", "天気", "気温", &long, &longer,
+            "a.b",
+            "a/b",
+            "a_b",
+            "1st",
+            "-x",
+            "",
+            "wetter für morgen",
+            "天気",
+            "気温",
+            &long,
+            &longer,
         ];
         let tools: Vec<Tool> = odd.iter().map(|name| tool(name)).collect();
         let names = ToolNames::new(&tools, &calls(&["gone.tool", "functions.bash:0"]));

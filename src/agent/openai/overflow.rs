@@ -94,7 +94,8 @@ mod tests {
             assert!(is_overflow(None, words), "in an answer: {words}");
         }
         assert!(is_overflow(Some(StatusCode::PAYLOAD_TOO_LARGE), ""));
-        let tpm = "Request too large for gpt-4 on tokens per min (TPM): Limit 10000, Requested 12000";
+        let tpm =
+            "Request too large for gpt-4 on tokens per min (TPM): Limit 10000, Requested 12000";
         assert!(is_overflow(Some(StatusCode::TOO_MANY_REQUESTS), tpm));
     }
 

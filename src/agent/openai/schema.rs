@@ -17,8 +17,16 @@ const COMBINATORS: [&str; 9] =
 
 /// The keywords whose value is a schema.
 const SCHEMAS: [&str; 10] = [
-    "items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else",
-    "unevaluatedItems", "unevaluatedProperties",
+    "items",
+    "additionalProperties",
+    "not",
+    "contains",
+    "propertyNames",
+    "if",
+    "then",
+    "else",
+    "unevaluatedItems",
+    "unevaluatedProperties",
 ];
 
 /// The keywords whose value is a list of schemas.
@@ -303,7 +311,8 @@ mod tests {
             let schema = portable(&json!({ "type": "object", keyword: value }));
             assert!(schema.is_wrapped, "{keyword}");
             let Value::Object(top) = &schema.value else { panic!("not an object") };
-            let keywords: Vec<&str> = top.keys().map(String::as_str).collect();
+            let mut keywords: Vec<&str> = top.keys().map(String::as_str).collect();
+            keywords.sort_unstable();
             assert_eq!(keywords, ["additionalProperties", "properties", "required", "type"]);
             assert!(top["properties"]["arguments"].get(keyword).is_some());
         }

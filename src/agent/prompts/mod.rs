@@ -22,7 +22,8 @@ use crate::model::limits::{
 use crate::model::{StopReason, TurnError};
 
 pub use results::{
-    call_result, content_text, or_no_output, state_label, truncate, truncate_middle,
+    call_result, content_text, or_no_output, shortened_result, state_label, truncate,
+    truncate_middle,
 };
 pub use tasks::{
     finished_task, follow_up_message, output_page, parked_call, parked_event_message,
@@ -262,6 +263,18 @@ pub fn images_left_out(count: usize) -> String {
     format!(
         "\n[{count} of the images are not shown: calls that are made together may show at most \
          {MODEL_PICTURES_BYTES_MAX} bytes of images]"
+    )
+}
+
+/// Returns the note in the place of messages that a request leaves out.
+pub fn messages_left_out(count: u64) -> String {
+    let messages = if count == 1 {
+        "message of this conversation is"
+    } else {
+        "messages of this conversation are"
+    };
+    format!(
+        "[{count} older {messages} left out here, because the conversation is too long for you.]"
     )
 }
 

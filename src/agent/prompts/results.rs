@@ -32,6 +32,25 @@ pub fn truncate_middle(text: &str, bytes_max: usize) -> String {
     format!("{}\n[{omitted} bytes are left out here]\n{}", &text[..head], &text[tail..])
 }
 
+/// Truncates the result of a call in a conversation that is too long, and says so. Its images are left
+/// out.
+pub fn shortened_result(text: &str, images: usize, bytes_max: usize) -> String {
+    let images = match images {
+        0 => String::new(),
+        1 => " and an image".to_owned(),
+        count => format!(" and {count} images"),
+    };
+    let note = format!(
+        "[A part of this result{images} was left out, because the conversation is too long for \
+         you. Repeat the call if you need it, and ask for less.]"
+    );
+    let room = bytes_max.saturating_sub(note.len());
+    match text.len() <= room {
+        true => format!("{text}\n{note}"),
+        false => format!("{}\n{note}", truncate_middle(text, room)),
+    }
+}
+
 /// Truncates a text to `characters_max` characters. The text says how much is missing, followed by
 /// `hint`.
 pub fn truncate(text: &str, characters_max: usize, hint: &str) -> String {

@@ -15,11 +15,13 @@
 //! | `sub_agent` | the tool that runs another agent |
 //! | `external_agent` | a turn of an agent that runs its own loop |
 //! | `history` | the messages that a model is sent |
+//! | `compaction` | histories that are longer than the context of a model |
 //! | `follow_ups` | follow-ups that are injected into a running turn |
 //! | `images` | images in the results of calls |
 //!
 //! The texts that a model is shown are in [`crate::agent::prompts`].
 
+mod compaction;
 mod external_agent;
 mod follow_ups;
 mod history;

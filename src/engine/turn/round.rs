@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
+use super::compaction::{self, COMPACTIONS_MAX};
 use super::run::TurnRun;
 use crate::agent::{
     FinishReason, Model, ModelError, ModelErrorCode, ModelEvent, ModelRequest, RequestedCall,
@@ -38,8 +39,9 @@ impl From<TurnError> for RequestError {
 /// Asks the model, and repeats the request if it fails for a reason that may pass.
 pub(super) async fn ask(run: &mut TurnRun, model: &dyn Model) -> Result<Answer, TurnError> {
     let metrics = run.spec.engine.shared.metrics.clone();
-    let mut failures = 0;
+    let (mut failures, mut compactions) = (0, 0);
     loop {
+        compaction::fit(run, model).await?;
         let error = match ask_once(run, model).await {
             Ok(answer) => {
                 metrics.model_request(model.name(), Ok(()));
@@ -49,6 +51,13 @@ pub(super) async fn ask(run: &mut TurnRun, model: &dyn Model) -> Result<Answer, 
             Err(RequestError::Turn(error)) => return Err(error),
         };
         metrics.model_request(model.name(), Err(error.code.name()));
+        if error.code == ModelErrorCode::ContextExceeded && compactions < COMPACTIONS_MAX {
+            compactions += 1;
+            if compaction::after_refusal(run, model).await? {
+                run.record_retry(Duration::ZERO, model_turn_error(&error)).await?;
+                continue;
+            }
+        }
         failures += 1;
         if !error.code.is_transient() || failures >= run.spec.attempts_max {
             return Err(model_turn_error(&error));
@@ -60,7 +69,7 @@ pub(super) async fn ask(run: &mut TurnRun, model: &dyn Model) -> Result<Answer, 
 async fn ask_once(run: &TurnRun, model: &dyn Model) -> Result<Answer, RequestError> {
     let mut stream = model.answer(ModelRequest {
         system: run.spec.system.clone(),
-        messages: run.history.messages(),
+        messages: run.history.request_messages(),
         tools: run.tools.clone(),
     });
     let mut deltas = DeltaBuffer::new(run);
@@ -84,6 +93,9 @@ async fn ask_once(run: &TurnRun, model: &dyn Model) -> Result<Answer, RequestErr
             }
             Some(Ok(ModelEvent::Used(usage))) => {
                 deltas.flush().await?;
+                if let Some(context) = model.context() {
+                    context.counted(run.request_bytes(), usage.input_tokens);
+                }
                 run.record_usage(usage, model.name()).await?;
             }
             Some(Ok(ModelEvent::Finished(answer))) => {

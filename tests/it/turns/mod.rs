@@ -18,6 +18,7 @@ mod pictures;
 mod plain;
 mod relayed;
 mod story;
+mod strict;
 
 pub use endpoint::{Endpoint, Piece, Script, calls, held, says};
 
