@@ -4,15 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::run::turn_error;
+use super::size;
 use crate::agent::prompts;
 use crate::engine::Error;
 use crate::model::limits::HISTORY_BYTES_MAX;
-use crate::model::{ContentKind, Message, ModelCall, Origin, ResourceBody, TurnError};
+use crate::model::{Message, ModelCall, Origin, TurnError};
 use crate::store::MessagePage;
-
-/// The weight of an image, in bytes of text. Models count images by their number of tiles, whatever
-/// their size in bytes is.
-const IMAGE_WEIGHT: usize = 6_000;
 
 /// The least weight of a result that is shortened, in bytes.
 pub(super) const SHORTENED_WEIGHT_MIN: usize = 1_000;
@@ -41,7 +38,7 @@ struct Entry {
 
 impl Entry {
     fn new(message: Message) -> Self {
-        let (bytes, weight) = (size(&message, base64_bytes), size(&message, |_| IMAGE_WEIGHT));
+        let (bytes, weight) = (size::bytes(&message), size::weight(&message));
         Self { bytes, weight, message: Arc::new(message) }
     }
 }
@@ -216,34 +213,6 @@ impl History {
 
 fn is_tool(message: &Message) -> bool {
     matches!(message, Message::Tool { .. })
-}
-
-/// Returns the approximate size of a message in a request, with that of each image.
-fn size(message: &Message, image_size: impl Fn(&[u8]) -> usize) -> usize {
-    match message {
-        Message::User { text, attachments, origin: _ } => {
-            let attached = attachments.iter().map(|content| match &content.kind {
-                ContentKind::Image { data, .. } => image_size(data),
-                ContentKind::Text(text) => text.len(),
-                ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => text.len(),
-                _ => 100,
-            });
-            text.len() + attached.sum::<usize>()
-        }
-        Message::Assistant { text, calls, note: _ } => {
-            let calls = calls.iter().map(|call| call.tool.len() + call.arguments.len() + 100);
-            text.len() + calls.sum::<usize>()
-        }
-        Message::Tool { text, pictures: images, .. } => {
-            let images = images.iter().map(|image| image_size(&image.data) + 100);
-            text.len() + 100 + images.sum::<usize>()
-        }
-    }
-}
-
-/// Returns the size of bytes that are encoded as Base64.
-fn base64_bytes(data: &[u8]) -> usize {
-    data.len().div_ceil(3) * 4
 }
 
 #[cfg(test)]

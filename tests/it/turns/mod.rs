@@ -8,14 +8,18 @@ use crate::support::{TestServer, soon, v1};
 mod agents;
 mod busy;
 mod chat;
+mod contexts;
 mod copilot;
 mod counted;
 mod endpoint;
 mod faults;
+mod gateways;
+mod histories;
 mod messages;
 mod parks;
 mod pictures;
 mod plain;
+mod providers;
 mod relayed;
 mod story;
 mod strict;
@@ -124,6 +128,7 @@ fn shorten(payload: &Payload) -> String {
         Payload::AssistantMessage(message) => {
             format!("message {:?} {} calls", message.text, message.call_ids.len())
         }
+        Payload::HistoryCompacted(_) => "compacted".into(),
         Payload::TurnRetrying(retrying) => format!("retrying {}", retrying.attempt),
         Payload::ToolCallAccepted(accepted) if accepted.tool.is_empty() => "turn".into(),
         Payload::ToolCallAccepted(accepted) => format!("call {}", accepted.tool),
