@@ -32,8 +32,8 @@ pub fn truncate_middle(text: &str, bytes_max: usize) -> String {
     format!("{}\n[{omitted} bytes are left out here]\n{}", &text[..head], &text[tail..])
 }
 
-/// Truncates the result of a call in a conversation that is too long, and says so. Its images are left
-/// out.
+/// Truncates the result of a call in a conversation that is too long to at most `bytes_max` bytes, and
+/// says so. Its images are left out.
 pub fn shortened_result(text: &str, images: usize, bytes_max: usize) -> String {
     let images = match images {
         0 => String::new(),
@@ -44,10 +44,12 @@ pub fn shortened_result(text: &str, images: usize, bytes_max: usize) -> String {
         "[A part of this result{images} was left out, because the conversation is too long for \
          you. Repeat the call if you need it, and ask for less.]"
     );
-    let room = bytes_max.saturating_sub(note.len());
-    match text.len() <= room {
-        true => format!("{text}\n{note}"),
-        false => format!("{}\n{note}", truncate_middle(text, room)),
+    // The note of the truncation itself takes some, too.
+    let room = bytes_max.saturating_sub(note.len() + 60);
+    match (text.len() <= room, room) {
+        (true, _) => format!("{text}\n{note}"),
+        (false, 0) => note,
+        (false, room) => format!("{}\n{note}", truncate_middle(text, room)),
     }
 }
 

@@ -165,7 +165,8 @@ impl History {
         if entry.weight <= weight_max.max(SHORTENED_WEIGHT_MIN) {
             return false;
         }
-        let text = prompts::shortened_result(text, pictures.len(), weight_max);
+        let room = weight_max.saturating_sub(size::RESULT_OVERHEAD);
+        let text = prompts::shortened_result(text, pictures.len(), room);
         let (id, origin) = (id.clone(), *origin);
         let shortened = Entry::new(Message::Tool { id, text, pictures: Vec::new(), origin });
         self.bytes = self.bytes - entry.bytes + shortened.bytes;
@@ -329,12 +330,12 @@ mod tests {
             origin: Origin::Tool,
         };
         let mut history = read(0, &[asks(&["a"]), result(&text, vec![image])]);
-        assert_eq!(history.weight(), 101 + 500 + 100 + 6_100);
-        assert!(history.shorten_result(1, 200) && !history.shorten_result(0, 200));
-        let shortened = prompts::shortened_result(&text, 1, 200);
+        assert_eq!(history.weight(), 103 + 500 + 100 + 6_100);
+        assert!(history.shorten_result(1, 500) && !history.shorten_result(0, 500));
+        let shortened = prompts::shortened_result(&text, 1, 400);
         assert_eq!(shown(&history)[1], result(&shortened, Vec::new()));
-        assert_eq!(history.weight(), 101 + shortened.len() + 100 + 2);
-        assert!(!history.shorten_result(1, 200), "it is short now");
+        assert_eq!(history.weight(), 103 + shortened.len() + 100);
+        assert!(history.weight() <= 103 + 500 && !history.shorten_result(1, 500));
     }
 
     #[test]

@@ -6,6 +6,9 @@ use crate::model::{ContentKind, Message, ResourceBody};
 /// bytes is.
 const IMAGE_WEIGHT: usize = 6_000;
 
+/// The size of what surrounds the text of a result, in bytes.
+pub(super) const RESULT_OVERHEAD: usize = 100;
+
 /// Returns the approximate size of a message in a request, in bytes.
 pub(super) fn bytes(message: &Message) -> usize {
     size(message, |data| data.len().div_ceil(3) * 4)
@@ -33,7 +36,7 @@ fn size(message: &Message, image_size: impl Fn(&[u8]) -> usize) -> usize {
         }
         Message::Tool { text, pictures: images, .. } => {
             let images = images.iter().map(|image| image_size(&image.data) + 100);
-            text.len() + 100 + images.sum::<usize>()
+            text.len() + RESULT_OVERHEAD + images.sum::<usize>()
         }
     }
 }

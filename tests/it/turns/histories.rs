@@ -81,7 +81,7 @@ async fn names_and_ids_that_endpoints_refuse_are_sent_as_others() {
     assert_eq!(sent_calls(&endpoint, 3)[0]["id"], "c", "the first one keeps its id");
     // The stored history has what the model wrote.
     let request = v1::ListMessagesRequest { session_id: session, ..Default::default() };
-    let page = server.sessions.clone().list_messages(request).await.expect("a page").into_inner();
+    let page = server.tools.clone().list_messages(request).await.expect("a page").into_inner();
     assert!(format!("{page:?}").contains("no/such tool"), "{page:?}");
 }
 
