@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 
+use super::ContextMeter;
 use crate::model::{Message, ProviderData, Tool, Usage};
 
 /// A request to a model.
@@ -95,6 +96,8 @@ pub enum ModelErrorCode {
     Unauthenticated,
     /// The endpoint rejected the request.
     Refused,
+    /// The request is longer than the context of the model.
+    ContextExceeded,
     /// An agent's process cannot be started as it is configured.
     NotStartable,
 }
@@ -115,6 +118,7 @@ impl ModelErrorCode {
             Self::TooLarge => "model_answer_too_large",
             Self::Unauthenticated => "model_unauthenticated",
             Self::Refused => "model_request_refused",
+            Self::ContextExceeded => "model_context_exceeded",
             Self::NotStartable => "agent_not_startable",
         }
     }
@@ -152,6 +156,12 @@ pub type AnswerStream = BoxStream<'static, Result<ModelEvent, ModelError>>;
 pub trait Model: Send + Sync + 'static {
     /// Returns the name by which sessions choose the model.
     fn name(&self) -> &str;
+
+    /// Returns the measure of the requests that the context of the model holds, or `None` if the model
+    /// has none. Without it, a history is compacted only after the model has refused it.
+    fn context(&self) -> Option<&ContextMeter> {
+        None
+    }
 
     /// Sends a request. Nothing happens before the stream is polled.
     fn answer(&self, request: ModelRequest) -> AnswerStream;

@@ -54,6 +54,9 @@ impl Projection {
                 self.emit_live(id, payload, now, written);
                 self.edit(id, now, written, |call| call.attempt = attempt);
             }
+            TurnReport::Compacted(compaction) => {
+                self.emit_live(id, Payload::HistoryCompacted(compaction), now, written);
+            }
             TurnReport::Ended(end) => self.edit(id, now, written, |call| {
                 if let Some(turn) = &mut call.turn {
                     turn.end = Some(end);

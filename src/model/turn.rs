@@ -189,6 +189,30 @@ pub enum Message {
     },
 }
 
+/// The occasion of a compaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompactionReason {
+    /// The next request would exceed a limit that is known.
+    Limit,
+    /// The endpoint refused a request.
+    Refused,
+}
+
+/// The parts of a history that are left out of a turn's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compaction {
+    /// The occasion.
+    pub reason: CompactionReason,
+    /// The number of messages that requests omit now.
+    pub messages_omitted: u64,
+    /// The number of results that this compaction shortened.
+    pub results_shortened: usize,
+    /// The approximate size of a request before it, in bytes.
+    pub request_bytes_before: usize,
+    /// The approximate size of a request after it.
+    pub request_bytes_after: usize,
+}
+
 /// A report of a turn while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TurnReport {
@@ -234,6 +258,8 @@ pub enum TurnReport {
         /// The error of the attempt that failed.
         error: TurnError,
     },
+    /// Older parts of the history are left out of the requests that follow.
+    Compacted(Compaction),
     /// The turn ends by itself, and its result follows.
     Ended(TurnEnd),
     /// A request to the model was counted.

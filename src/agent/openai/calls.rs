@@ -207,6 +207,7 @@ impl Calls {
             // Some endpoints give no id, and all of them require one back.
             let id = if call.id.is_empty() { format!("call_{position}") } else { call.id };
             let tool = names.resolve(&call.name);
+            let arguments = names.unwrap_arguments(&call.name, arguments);
             (RequestedCall { id, tool, arguments, provider_data: None }, call.data)
         };
         self.calls.into_iter().enumerate().map(finished).collect()

@@ -6,6 +6,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
 use super::lenient;
+use super::overflow;
 use super::report::ErrorReport;
 use crate::agent::{ModelError, ModelErrorCode};
 
@@ -14,6 +15,15 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The endpoint's own words in an error, in bytes. The rest is left out.
 const WORDS_BYTES_MAX: usize = 600;
+
+/// A response that is not a success.
+pub(super) struct Refusal {
+    pub(super) error: ModelError,
+    /// The beginning of the body.
+    pub(super) body: String,
+    /// The pause that the response asks for.
+    pub(super) pause: Option<Duration>,
+}
 
 fn error(code: ModelErrorCode, message: String) -> ModelError {
     ModelError { code, message }
@@ -81,14 +91,13 @@ pub(super) fn failed_answer(code: ModelErrorCode, reason: &str, url: &str) -> Mo
 /// Returns the error that the endpoint reports inside a success.
 pub(super) fn reported_error(report: &ErrorReport, url: &str) -> ModelError {
     let (code, words) = (report.code(None), truncated(&report.words()));
+    let is_overflow = overflow::is_overflow(None, &report.text());
+    let code = if is_overflow { ModelErrorCode::ContextExceeded } else { code };
     error(code, format!("{url} failed while it was answering: {words}; {}", advice(code)))
 }
 
-/// Returns the error for a response that is not a success, and the pause that it asks for.
-pub(super) async fn response_error(
-    mut response: Response,
-    url: &str,
-) -> (ModelError, Option<Duration>) {
+/// Reads a response that is not a success.
+pub(super) async fn response_error(mut response: Response, url: &str) -> Refusal {
     let status = response.status();
     let headers = response.headers().clone();
     let mut body = Vec::new();
@@ -98,22 +107,20 @@ pub(super) async fn response_error(
             break;
         }
     }
-    refusal(status, &headers, &String::from_utf8_lossy(&body), url)
+    refusal(status, &headers, String::from_utf8_lossy(&body).into_owned(), url)
 }
 
-fn refusal(
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &str,
-    url: &str,
-) -> (ModelError, Option<Duration>) {
+fn refusal(status: StatusCode, headers: &HeaderMap, body: String, url: &str) -> Refusal {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let mut report = match lenient::parse(body.trim()) {
         Ok(value) => ErrorReport::of(&value),
-        Err(_) => ErrorReport::of_text(&words_of_page(body)),
+        Err(_) => ErrorReport::of_text(&words_of_page(&body)),
     };
     report.pause = requested_pause(headers).or(report.pause);
-    let code = report.code(Some(status.as_u16()));
+    let code = match overflow::is_overflow(Some(status), &body) {
+        true => ModelErrorCode::ContextExceeded,
+        false => report.code(Some(status.as_u16())),
+    };
     let mut words = truncated(&report.words());
     if let Some(target) = header(LOCATION).filter(|_| status.is_redirection()) {
         words = format!("a redirect to {}", truncated(target));
@@ -121,7 +128,7 @@ fn refusal(
         words = format!("a body of {}", header(CONTENT_TYPE).unwrap_or("no content type"));
     }
     let error = error(code, format!("{url} answered {status}: {words}; {}", advice(code)));
-    (error, report.pause)
+    Refusal { error, body, pause: report.pause }
 }
 
 fn advice(code: ModelErrorCode) -> &'static str {
@@ -131,6 +138,9 @@ fn advice(code: ModelErrorCode) -> &'static str {
             "the quota of the key is used up: see the plan and the billing of its account"
         }
         ModelErrorCode::Unauthenticated => "see api_key_environment or api_key_file of the model",
+        ModelErrorCode::ContextExceeded => {
+            "send a shorter prompt or fewer tools, or see context_tokens of the model"
+        }
         ModelErrorCode::Refused => "see endpoint and model of the model, and the prompt",
         _ => "try again",
     }
@@ -184,7 +194,8 @@ fn words_of_page(body: &str) -> String {
     truncated(if words.is_empty() { body } else { &words })
 }
 
-fn truncated(text: &str) -> String {
+/// Returns the beginning of what an endpoint said.
+pub(super) fn truncated(text: &str) -> String {
     let text = text.trim();
     let end = text.floor_char_boundary(WORDS_BYTES_MAX);
     if end < text.len() { format!("{}…", &text[..end]) } else { text.to_owned() }
@@ -258,7 +269,7 @@ mod tests {
         ];
         for (status, body, words) in cases {
             let headers = headers(&[("location", "https://login"), ("content-type", "text/plain")]);
-            let (error, _) = refusal(status, &headers, body, "http://model");
+            let error = refusal(status, &headers, body.to_owned(), "http://model").error;
             assert!(error.message.contains(words), "{error}");
             assert!(
                 error.message.starts_with(&format!("http://model answered {status}")),

@@ -126,26 +126,10 @@ pub(super) fn bound<'c>(
     dropped
 }
 
-/// Returns the name of a model at an endpoint. Data goes back to where it came from, and nowhere else.
-pub(super) fn source(config: &ModelConfig) -> String {
-    let endpoint = reqwest::Url::parse(&config.endpoint).ok();
-    // Without credentials, and without a query, which may hold a key.
-    let address = endpoint.map(|url| {
-        let host = url.host_str().unwrap_or_default();
-        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}://{host}{port}{}", url.scheme(), url.path().trim_end_matches('/'))
-    });
-    let model = config.model.as_ref().unwrap_or(&config.name);
-    format!("{} {model} {}", config.name, address.unwrap_or_default())
-}
-
-/// Adds the data that came from `source` to a message or a call that goes back to it.
-pub(super) fn with_fields(mut object: Value, data: Option<&ProviderData>, source: &str) -> Value {
-    if let Value::Object(fields) = &mut object {
-        let own = ProviderData::fields_for(data, source);
-        fields.extend(own.map(|(name, value)| (name.clone(), value.clone())));
-    }
-    object
+/// Returns the name of a model at the endpoint with this address, which has no secrets. Data goes back
+/// to where it came from, and nowhere else.
+pub(super) fn source(config: &ModelConfig, url: &str) -> String {
+    format!("{} {} {url}", config.name, config.model.as_ref().unwrap_or(&config.name))
 }
 
 fn size_bytes(value: &Value) -> usize {

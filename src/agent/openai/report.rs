@@ -169,6 +169,11 @@ impl ErrorReport {
         self.words.join(": ")
     }
 
+    /// Returns the description, with the types and codes.
+    pub(super) fn text(&self) -> String {
+        format!("{}{}", self.kinds, self.words())
+    }
+
     /// Returns the kind of failure. `http` is the status of the response if it wasn't a success.
     pub(super) fn code(&self, http: Option<u16>) -> ModelErrorCode {
         let status = http.or(self.status);

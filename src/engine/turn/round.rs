@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
+use super::compaction::{self, COMPACTIONS_MAX};
 use super::run::TurnRun;
 use crate::agent::{
     FinishReason, Model, ModelAnswer, ModelError, ModelErrorCode, ModelEvent, ModelRequest,
@@ -52,8 +53,9 @@ pub(super) async fn ask(
     round: u32,
 ) -> Result<Answer, TurnError> {
     let metrics = run.spec.engine.shared.metrics.clone();
-    let mut failures = 0;
+    let (mut failures, mut compactions) = (0, 0);
     loop {
+        compaction::fit(run, model).await?;
         let is_last = failures + 1 >= run.spec.attempts_max;
         let error = match ask_once(run, model).await {
             Ok(answer) if answer.is_empty() && !may_be_silent(run, round, is_last) => {
@@ -70,6 +72,13 @@ pub(super) async fn ask(
             RequestError::Turn(error) => return Err(error),
         };
         metrics.model_request(model.name(), Err(error.code.name()));
+        if error.code == ModelErrorCode::ContextExceeded && compactions < COMPACTIONS_MAX {
+            compactions += 1;
+            if compaction::after_refusal(run, model).await? {
+                run.record_retry(Duration::ZERO, model_turn_error(&error)).await?;
+                continue;
+            }
+        }
         failures += 1;
         if !error.code.is_transient() || is_last {
             return Err(model_turn_error(&error));
@@ -98,7 +107,7 @@ fn empty_answer(model: &dyn Model) -> ModelError {
 async fn ask_once(run: &TurnRun, model: &dyn Model) -> Result<Answer, RequestError> {
     let mut stream = model.answer(ModelRequest {
         system: run.spec.system.clone(),
-        messages: run.history.messages(),
+        messages: run.history.request_messages(),
         tools: run.tools.clone(),
     });
     let mut deltas = DeltaBuffer::new(run);
@@ -122,6 +131,9 @@ async fn ask_once(run: &TurnRun, model: &dyn Model) -> Result<Answer, RequestErr
             }
             Some(Ok(ModelEvent::Used(usage))) => {
                 deltas.flush().await?;
+                if let Some(context) = model.context() {
+                    context.counted(run.request_bytes(), usage.input_tokens);
+                }
                 run.record_usage(usage, model.name()).await?;
             }
             Some(Ok(ModelEvent::Finished(answer))) => {

@@ -74,6 +74,7 @@ impl InProcess for TurnSpec {
             spec: *self,
             notes,
             injected: 0,
+            fixed_bytes: 0,
             history: History::default(),
             tools: Arc::default(),
             attempt: 1,
@@ -100,6 +101,8 @@ pub(super) struct TurnRun {
     pub(super) spec: TurnSpec,
     pub(super) history: History,
     pub(super) tools: Arc<[Tool]>,
+    /// The size of the system message and the tools in a request, in bytes.
+    pub(super) fixed_bytes: usize,
     /// The number of the current attempt at a request, counted over the whole turn.
     pub(super) attempt: u32,
     /// The model's last message.
@@ -182,10 +185,19 @@ impl TurnRun {
         let (text, parts) = (prompt.clone(), attachments.clone());
         let started = TurnReport::Started { prompt: text, attachments: parts, origin };
         self.record(started).await?;
-        self.history.push(message);
+        self.history.push_prompt(message);
         self.tools = self.find_tools().await?;
         self.spec.system = prompts::system_message(&self.spec.system, self.spec.background).into();
+        let tools = self.tools.iter().map(|tool| {
+            tool.name.len() + tool.description.len() + tool.input_schema.to_string().len() + 100
+        });
+        self.fixed_bytes = self.spec.system.len() + tools.sum::<usize>();
         Ok(TurnStart { messages, messages_before, prompt, attachments })
+    }
+
+    /// Returns the approximate size of the next request, in bytes of text.
+    pub(super) fn request_bytes(&self) -> usize {
+        self.fixed_bytes + self.history.weight()
     }
 
     /// Returns the tools of the session, and those that only turns have.
@@ -231,10 +243,19 @@ impl TurnRun {
         let growth = 2u32.saturating_pow(failures - 1).min(RETRY_DELAY_GROWTH_MAX);
         let longest = self.spec.engine.shared.options.model_retry_delay * growth;
         let delay: Duration = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
-        self.attempt += 1;
-        self.record(TurnReport::Retrying { attempt: self.attempt, delay, error }).await?;
+        self.record_retry(delay, error).await?;
         tokio::time::sleep(delay).await;
         Ok(())
+    }
+
+    /// Records that another attempt follows after `delay`.
+    pub(super) async fn record_retry(
+        &mut self,
+        delay: Duration,
+        error: TurnError,
+    ) -> Result<(), TurnError> {
+        self.attempt += 1;
+        self.record(TurnReport::Retrying { attempt: self.attempt, delay, error }).await
     }
 
     /// Restarts the turn's idle timeout.

@@ -1,5 +1,6 @@
 //! A model endpoint that says what a test wants, in the protocol of the real ones: HTTP/1.1, chunked
-//! server-sent events, one script a request.
+//! server-sent events, one script a request. A request that any of the real ones refuses is refused,
+//! and takes no script.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::strict;
 use crate::support::TEST_TIMEOUT;
 
 /// One piece of an answer.
@@ -186,9 +188,15 @@ async fn serve(connection: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let mut body = vec![0; length];
         connection.read_exact(&mut body).await?;
         let request = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let refusal = strict::refusal(&request);
         shared.requests.lock().expect("a lock").push(request);
         shared.heads.lock().expect("a lock").push(head);
         shared.asked.notify_waiters();
+        if let Some(words) = refusal {
+            let error = json!({ "error": { "message": format!("strict: {words}") } });
+            status(&mut connection, 400, &[], &error.to_string()).await?;
+            continue;
+        }
         let goes_on = match shared.next().await {
             Some(Script::Stream(pieces)) => stream(&mut connection, pieces, true).await?,
             Some(Script::Unmarked(pieces)) => stream(&mut connection, pieces, false).await?,

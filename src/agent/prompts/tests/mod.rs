@@ -266,6 +266,32 @@ fn truncated_texts() {
 }
 
 #[test]
+fn what_a_request_to_a_model_leaves_out() {
+    assert_eq!(
+        messages_left_out(1),
+        "[1 older message of this conversation is left out here, because the conversation is too \
+         long for you.]"
+    );
+    assert_eq!(
+        messages_left_out(12),
+        "[12 older messages of this conversation are left out here, because the conversation is \
+         too long for you.]"
+    );
+    assert_eq!(
+        shortened_result("short", 2, 1_000),
+        "short\n[A part of this result and 2 images was left out, because the conversation is too \
+         long for you. Repeat the call if you need it, and ask for less.]"
+    );
+    let cut = shortened_result(&"x".repeat(1_000), 0, 215);
+    let note = "[A part of this result was left out, because the conversation is too long for you. \
+                Repeat the call if you need it, and ask for less.]";
+    let ends = "x".repeat(11);
+    assert_eq!(cut, format!("{ends}\n[978 bytes are left out here]\n{ends}\n{note}"));
+    assert!(cut.len() <= 215);
+    assert_eq!(shortened_result(&"x".repeat(1_000), 0, 100), note);
+}
+
+#[test]
 fn attachments() {
     assert_eq!(attachment_text("file:///notes.txt", "the notes"), "file:///notes.txt:\nthe notes");
     assert_eq!(attachment_address("file:///a.bin"), "[an attachment: file:///a.bin]");
