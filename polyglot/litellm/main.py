@@ -7,6 +7,7 @@ Anthropic, refuses what the real ones refuse, and asks for one call of a tool be
 import json
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -17,6 +18,9 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 CALLPARK = os.environ["CALLPARK_BIN"]
+KEY = "sk-" + secrets.token_hex(16)
+# Without the settings of the server that polyglot/run has started.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("CALLPARK_")}
 COMMAND = {"command": "echo 2 + 2 is $((2 + 2))"}
 DEADLINE = time.monotonic() + 180
 
@@ -143,7 +147,8 @@ def start_proxy(folder, provider):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     program = os.path.join(os.path.dirname(sys.executable), "litellm")
-    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    environment = {**os.environ, "LITELLM_MASTER_KEY": KEY, "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                   "LITELLM_LOG": "ERROR"}
     process = subprocess.Popen([program, "--config", path, "--host", "127.0.0.1", "--port", str(port)],
                                env=environment, stdin=subprocess.DEVNULL)
 
@@ -160,14 +165,16 @@ def start_proxy(folder, provider):
 
 def start_callpark(folder, proxy):
     """Starts a server whose models are those of the proxy."""
-    tables = "".join(f'[[models]]\nname = "{name}"\nendpoint = "{proxy}/v1"\n' for name in ("by-openai", "by-anthropic"))
+    tables = "".join(f'[[models]]\nname = "{name}"\nendpoint = "{proxy}/v1"\napi_key_environment = "LITELLM_API_KEY"\n'
+                     for name in ("by-openai", "by-anthropic"))
     path = os.path.join(folder, "callpark.toml")
     with open(path, "w", encoding="utf-8") as file:
         file.write(tables)
     data, log = os.path.join(folder, "data"), os.path.join(folder, "log")
     with open(log, "wb") as err:
         process = subprocess.Popen([CALLPARK, "serve", "--config", path, "--listen", "127.0.0.1:0", "--data-dir", data],
-                                   stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+                                   env={**ENVIRONMENT, "LITELLM_API_KEY": KEY}, stdin=subprocess.DEVNULL, stdout=err,
+                                   stderr=err)
 
     def address():
         with open(log, encoding="utf-8") as file:
@@ -182,10 +189,8 @@ def chat(server, model):
     """Runs two turns in one session, so that the second one sends a history with a call."""
     session = []
     for number in (1, 2):
-        # Without the settings of the server that polyglot/run has started.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CALLPARK_")}
         command = [CALLPARK, "chat", *server, "--model", model, *session, f"What is 2 + 2? ({number})"]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
         if ran.returncode != 0 or "It says: 2 + 2 is 4" not in ran.stdout:
             raise SystemExit(f"{model}, turn {number}: exit code {ran.returncode}\n{ran.stdout}\n{ran.stderr}")
         found = re.search(r"ses-[0-9a-f]+", ran.stdout + ran.stderr)
