@@ -216,11 +216,6 @@ impl ModelConfig {
             .map(str::to_owned)
             .collect()
     }
-
-    /// Returns `true` unless the configuration leaves out the field.
-    pub(super) fn sends(&self, field: &str) -> bool {
-        !self.omit.iter().any(|omitted| omitted == field)
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::dialect::Dialect;
 use super::names::ToolNames;
 use crate::agent::{ModelRequest, prompts};
 use crate::model::{
@@ -27,25 +28,18 @@ use crate::model::{
 /// The characters of a short id, which is what the strictest endpoint demands.
 const SHORT_ID_CHARACTERS: usize = 9;
 
-/// The choices that a model's configuration leaves, or that its endpoint turned out to demand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Style {
-    /// `true` if images are sent. Otherwise a note stands in their place.
-    pub(super) images: bool,
-    /// `true` if each call has an id of nine letters and digits, in place of the model's own.
-    pub(super) short_ids: bool,
-}
-
-/// Returns the messages of a request to the model that is named `source`.
+/// Returns the messages of a request.
+///
+/// `source` is the model at its endpoint, which data of the provider goes back to.
 pub(super) fn messages(
     request: &ModelRequest,
     names: &ToolNames,
-    style: Style,
+    dialect: &Dialect,
     source: &str,
 ) -> Vec<Value> {
     let mut conversation = Conversation {
         names,
-        style,
+        dialect,
         source,
         turns: Vec::new(),
         open: Vec::new(),
@@ -63,16 +57,8 @@ pub(super) fn messages(
 /// A message that is sent, to which the next one may still be joined.
 enum Turn {
     User(Vec<Part>),
-    Assistant {
-        text: String,
-        calls: Vec<Value>,
-        /// Data of the model's provider, which it needs back.
-        fields: Map<String, Value>,
-    },
-    Tool {
-        id: String,
-        text: String,
-    },
+    Assistant { text: String, calls: Vec<Value>, fields: Map<String, Value> },
+    Tool { id: String, text: String },
 }
 
 /// A part of a user's message.
@@ -90,8 +76,7 @@ struct OpenCall<'a> {
 
 struct Conversation<'a> {
     names: &'a ToolNames,
-    style: Style,
-    /// The name of the model at its endpoint. Data of other models isn't sent.
+    dialect: &'a Dialect,
     source: &'a str,
     turns: Vec<Turn>,
     /// The calls of the last message, until something other than a result follows.
@@ -104,14 +89,15 @@ impl<'a> Conversation<'a> {
         match message {
             Message::User { text, attachments, origin: _ } => {
                 self.answer_open();
-                let images = self.style.images;
+                let images = self.dialect.style.images;
                 let attached = attachments.iter().map(|content| part(content, images));
                 self.push_user([Part::Text(text.clone())].into_iter().chain(attached).collect());
             }
             Message::Assistant { text, calls, provider_data, note: _ } => {
                 self.answer_open();
-                let fields = ProviderData::fields_for(provider_data.as_deref(), self.source);
-                self.push_assistant(text, calls, owned(fields));
+                // Reasoning goes back with the calls that it led to.
+                let data = provider_data.as_deref().filter(|_| !calls.is_empty());
+                self.push_assistant(text, calls, self.fields_of(data));
             }
             Message::Tool { id, text, pictures, origin: _ } => {
                 let open = self.open.iter_mut();
@@ -133,7 +119,8 @@ impl<'a> Conversation<'a> {
             Some(Turn::User(last)) => last.extend(parts),
             Some(Turn::Tool { .. }) => {
                 let text = prompts::RESULTS_WERE_READ.to_owned();
-                self.turns.push(Turn::Assistant { text, calls: Vec::new(), fields: Map::new() });
+                let (calls, fields) = (Vec::new(), Map::new());
+                self.turns.push(Turn::Assistant { text, calls, fields });
                 self.turns.push(Turn::User(parts));
             }
             Some(Turn::Assistant { .. }) | None => self.turns.push(Turn::User(parts)),
@@ -169,19 +156,25 @@ impl<'a> Conversation<'a> {
         let id = self.unique_id(call);
         self.open.push(OpenCall { call, id: id.clone(), result: None });
         let arguments = sent_arguments(self.names, call);
-        let own = ProviderData::fields_for(call.provider_data.as_deref(), self.source);
-        let mut fields = owned(own);
+        let mut fields = self.fields_of(call.provider_data.as_deref());
+        let function = json!({ "name": self.names.wire_name(&call.tool), "arguments": arguments });
         fields.insert("id".into(), id.into());
         fields.insert("type".into(), "function".into());
-        let name = self.names.wire_name(&call.tool);
-        fields.insert("function".into(), json!({ "name": name, "arguments": arguments }));
+        fields.insert("function".into(), function);
         Value::Object(fields)
+    }
+
+    /// Returns the data that came from the endpoint and goes back to it.
+    fn fields_of(&self, data: Option<&ProviderData>) -> Map<String, Value> {
+        let fields = ProviderData::fields_for(data, self.source);
+        let accepted = fields.filter(|(name, _)| self.dialect.accepts(name));
+        accepted.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// Returns the id of a call. That of the model stays unless another call of the request has it:
     /// some endpoints keep data in it.
     fn unique_id(&mut self, call: &ModelCall) -> String {
-        let keeps = !self.style.short_ids && !call.id.trim().is_empty();
+        let keeps = !self.dialect.style.short_ids && !call.id.trim().is_empty();
         if keeps && self.ids.insert(call.id.clone()) {
             return call.id.clone();
         }
@@ -203,7 +196,7 @@ impl<'a> Conversation<'a> {
         for OpenCall { call, id, result } in std::mem::take(&mut self.open) {
             let (text, shown) = result.unwrap_or((prompts::CALL_WITHOUT_RESULT, &[]));
             let text = prompts::or_no_output(text).to_owned();
-            if self.style.images && !shown.is_empty() {
+            if self.dialect.style.images && !shown.is_empty() {
                 sources.push((shown.len(), self.names.wire_name(&call.tool), id.clone()));
                 images.extend(shown.iter().map(|image| image_part(&image.media_type, &image.data)));
             }
@@ -220,14 +213,13 @@ impl Turn {
     fn into_json(self) -> Value {
         match self {
             Self::User(parts) => json!({ "role": "user", "content": content(parts) }),
-            Self::Assistant { text, calls, fields: _ } if calls.is_empty() => {
-                json!({ "role": "assistant", "content": text })
-            }
             Self::Assistant { text, calls, mut fields } => {
-                fields.insert("role".into(), "assistant".into());
                 let content = if text.is_empty() { Value::Null } else { text.into() };
+                fields.insert("role".into(), "assistant".into());
                 fields.insert("content".into(), content);
-                fields.insert("tool_calls".into(), calls.into());
+                if !calls.is_empty() {
+                    fields.insert("tool_calls".into(), calls.into());
+                }
                 Value::Object(fields)
             }
             Self::Tool { id, text } => {
@@ -235,10 +227,6 @@ impl Turn {
             }
         }
     }
-}
-
-fn owned<'d>(fields: impl Iterator<Item = (&'d String, &'d Value)>) -> Map<String, Value> {
-    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Returns the content of a user's message: a text if there is nothing else, which more endpoints

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::conversation::Style;
+use super::provider_data::{CALL_FIELDS, MESSAGE_FIELDS};
 use crate::agent::ModelConfig;
 use crate::agent::config::{CallIds, MaxTokensField};
 
@@ -37,6 +37,15 @@ const REFUSALS: [&str; 13] = [
 const ALTERNATIVES: [&str; 6] =
     ["expected one of", "instead", "use '", "use `", "supported fields", "did you mean"];
 
+/// The choices that a model's configuration leaves, or that its endpoint turned out to demand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Style {
+    /// `true` if images are sent. Otherwise a note stands in their place.
+    pub(super) images: bool,
+    /// `true` if each call has an id of nine letters and digits, in place of the model's own.
+    pub(super) short_ids: bool,
+}
+
 /// The part of the protocol that an endpoint accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Dialect {
@@ -44,8 +53,8 @@ pub(super) struct Dialect {
     pub(super) max_tokens_field: MaxTokensField,
     /// `true` if the endpoint refused the other name of the field.
     has_swapped: bool,
-    /// The optional fields that the endpoint refused.
-    refused: BTreeSet<&'static str>,
+    /// The fields that are not sent.
+    omitted: BTreeSet<String>,
 }
 
 /// A change of what an endpoint is sent.
@@ -73,12 +82,13 @@ impl Dialect {
     pub(super) fn new(config: &ModelConfig) -> Self {
         let style = Style { images: config.pictures, short_ids: config.call_ids == CallIds::Short };
         let max_tokens_field = config.max_tokens_field;
-        Self { style, max_tokens_field, has_swapped: false, refused: BTreeSet::new() }
+        let omitted = config.omit.iter().cloned().collect();
+        Self { style, max_tokens_field, has_swapped: false, omitted }
     }
 
     /// Returns `true` if a field is sent.
     pub(super) fn accepts(&self, field: &str) -> bool {
-        !self.refused.contains(field)
+        !self.omitted.contains(field)
     }
 
     /// Returns the changes with which an endpoint may accept a request that it refused, by its reason.
@@ -96,6 +106,11 @@ impl Dialect {
             let sent = |field: &&str| body.get(*field).is_some() && !is_added(field);
             let refused = OPTIONAL_FIELDS.into_iter().filter(sent).filter(|f| reason.names(f));
             result.extend(refused.map(Adaptation::WithoutField));
+            let of_provider = MESSAGE_FIELDS.iter().chain(CALL_FIELDS);
+            let refused = of_provider.filter(|f| self.accepts(f) && reason.is_about(f));
+            result.extend(
+                refused.filter(|f| is_in_messages(body, f)).map(|f| Adaptation::WithoutField(f)),
+            );
             let field = self.max_tokens_field;
             if !self.has_swapped && sent(&field.as_str()) && reason.names(field.as_str()) {
                 result.push(Adaptation::MaxTokensAs(field.other()));
@@ -112,7 +127,7 @@ impl Dialect {
 
     pub(super) fn adapt(&mut self, adaptation: Adaptation) {
         match adaptation {
-            Adaptation::WithoutField(field) => drop(self.refused.insert(field)),
+            Adaptation::WithoutField(field) => drop(self.omitted.insert(field.to_owned())),
             Adaptation::MaxTokensAs(field) => {
                 self.max_tokens_field = field;
                 self.has_swapped = true;
@@ -156,6 +171,11 @@ impl Reason {
         }
     }
 
+    /// Returns `true` if the reason has a field of a message as a word.
+    fn is_about(&self, field: &str) -> bool {
+        contains_word(&self.text[..self.refusal_bytes], field)
+    }
+
     fn is_about_call_ids(&self) -> bool {
         let is_id = ["tool_call", "tool call", "tool_use"].iter().any(|w| self.text.contains(w))
             && contains_word(&self.text, "id")
@@ -167,6 +187,16 @@ impl Reason {
     fn is_about_images(&self) -> bool {
         ["image", "vision", "multimodal", "multi-modal"].iter().any(|w| self.text.contains(w))
     }
+}
+
+/// Returns `true` if a message, or a call in one, has a field.
+fn is_in_messages(body: &Value, field: &str) -> bool {
+    let messages = body.get("messages").and_then(Value::as_array).into_iter().flatten();
+    let calls = |message: &Value| {
+        let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+        calls.into_iter().any(|call| call.get(field).is_some())
+    };
+    messages.into_iter().any(|message| message.get(field).is_some() || calls(message))
 }
 
 fn has_images(body: &Value) -> bool {
@@ -204,6 +234,7 @@ mod tests {
         json!({
             "messages": [
                 { "role": "user", "content": [{ "type": "image_url", "image_url": {} }] },
+                { "role": "assistant", "content": null, "reasoning": "hm", "tool_calls": [] },
             ],
             "stream": true,
             "stream_options": { "include_usage": true },
@@ -227,6 +258,7 @@ mod tests {
                 r#"{"error":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}"#,
                 "stream_options",
             ),
+            ("'messages.2' : property 'reasoning' is unsupported", "reasoning"),
             (
                 "unknown field `stream_options`, expected one of `model`, `temperature`",
                 "stream_options",

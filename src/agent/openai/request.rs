@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::conversation;
 use super::dialect::Dialect;
-use super::names::ToolNames;
+use super::names::{OfferedTool, ToolNames};
 use crate::agent::{ModelConfig, ModelRequest};
 
 /// Returns the body of a request.
@@ -17,11 +17,11 @@ pub(super) fn body(
 ) -> Value {
     let mut body = serde_json::Map::new();
     body.insert("model".into(), config.model.as_ref().unwrap_or(&config.name).as_str().into());
-    let messages = conversation::messages(request, names, dialect.style, source);
+    let messages = conversation::messages(request, names, dialect, source);
     body.insert("messages".into(), messages.into());
     body.insert("stream".into(), true.into());
     let tools: Vec<Value> = names.offered().iter().map(tool_json).collect();
-    let has_tools = !tools.is_empty() && config.sends("tools");
+    let has_tools = !tools.is_empty() && dialect.accepts("tools");
     if has_tools {
         body.insert("tools".into(), tools.into());
     }
@@ -41,11 +41,11 @@ pub(super) fn body(
         }
     }
     body.extend(config.extra_body.clone());
-    body.retain(|field, _| config.sends(field));
+    body.retain(|field, _| dialect.accepts(field));
     Value::Object(body)
 }
 
-fn tool_json(tool: &super::names::OfferedTool) -> Value {
+fn tool_json(tool: &OfferedTool) -> Value {
     json!({
         "type": "function",
         "function": {

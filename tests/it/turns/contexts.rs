@@ -51,13 +51,13 @@ async fn a_history_that_is_refused_as_too_long_is_compacted_and_sent_again() {
         let compacted = compactions(&events);
         assert_eq!(compacted.len(), 1, "{:?}", short(&events));
         assert_eq!(compacted[0].reason(), v1::CompactionReason::Refused);
-        assert_eq!(compacted[0].messages_omitted, 4);
+        assert_eq!(compacted[0].messages_omitted, 5);
         assert!(compacted[0].request_bytes_after < compacted[0].request_bytes_before);
         assert!(short(&events).contains(&"retrying 2".to_owned()), "{:?}", short(&events));
         // The model learns of it.
         let first = endpoint.messages(5)[1]["content"].as_str().expect("text").to_owned();
         assert!(
-            first.starts_with("[4 older messages of this conversation are left out"),
+            first.starts_with("[5 older messages of this conversation are left out"),
             "{first}"
         );
         assert!(size(&endpoint, 5) < size(&endpoint, 4) - 3_000);

@@ -95,6 +95,8 @@ struct Shared {
     heads: Mutex<Vec<String>>,
     asked: Notify,
     arrived: Notify,
+    /// True: requests that other endpoints refuse are accepted.
+    is_lenient: bool,
 }
 
 impl Shared {
@@ -116,9 +118,19 @@ impl Shared {
 impl Endpoint {
     /// An endpoint that answers so, request by request. One request more waits for another script.
     pub async fn new(scripts: Vec<Script>) -> Self {
+        Self::with_shared(Shared { scripts: Mutex::new(scripts.into()), ..Shared::default() }).await
+    }
+
+    /// An endpoint for requests of other software than callpark, which accepts all of them.
+    pub async fn for_others(scripts: Vec<Script>) -> Self {
+        let scripts = Mutex::new(scripts.into());
+        Self::with_shared(Shared { scripts, is_lenient: true, ..Shared::default() }).await
+    }
+
+    async fn with_shared(shared: Shared) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
-        let shared = Arc::new(Shared { scripts: Mutex::new(scripts.into()), ..Shared::default() });
+        let shared = Arc::new(shared);
         let mut serving = JoinSet::new();
         let of_server = shared.clone();
         serving.spawn(async move {
@@ -188,7 +200,7 @@ async fn serve(connection: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let mut body = vec![0; length];
         connection.read_exact(&mut body).await?;
         let request = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let refusal = strict::refusal(&request);
+        let refusal = strict::refusal(&request).filter(|_| !shared.is_lenient);
         shared.requests.lock().expect("a lock").push(request);
         shared.heads.lock().expect("a lock").push(head);
         shared.asked.notify_waiters();

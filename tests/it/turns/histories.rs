@@ -39,7 +39,7 @@ async fn arguments_that_are_not_an_object_are_sent_as_one() {
         ("[]", json!({ "arguments": "[]" })),
         ("ls -l", json!({ "arguments": "ls -l" })),
         ("{\"a\":1}{\"b\":2}", json!({ "arguments": "{\"a\":1}{\"b\":2}" })),
-        ("{\"command\":\"\\ud83d\"}", json!({ "arguments": "{\"command\":\"\\ud83d\"}" })),
+        ("{\"command\":\"\\ud83d\"}", json!({ "command": "\u{fffd}" })),
         ("{\"a\": 1}", json!({ "a": 1 })),
     ] {
         let endpoint =

@@ -62,7 +62,8 @@ async fn reasoning_without_a_call_is_not_kept() {
 #[tokio::test]
 async fn reasoning_that_is_too_large_is_left_out_and_counted() {
     let endpoint = Endpoint::new(vec![signed_call(&"x".repeat(1 << 20)), says("1")]).await;
-    let server = serve(&endpoint).await;
+    let settings = [("model-retry-delay", "20ms"), ("admin-listen", "127.0.0.1:0")];
+    let server = TestServer::with_config(&config(&endpoint, ""), &settings).await;
     let answer = turn(&server, prompt("", "go")).await;
     assert_eq!(answer.final_text, "1");
     assert_eq!(sent_back(&endpoint, 1), (Value::Null, json!("c2ln")), "the signature has room");
