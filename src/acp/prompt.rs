@@ -116,6 +116,7 @@ mod tests {
         let assistant = |text: &str| Message::Assistant {
             text: text.to_owned(),
             calls: vec![],
+            provider_data: None,
             note: None,
             origin: Origin::Model,
         };

@@ -226,6 +226,7 @@ impl ServerHandler for Handler {
             id: format!("call_{}", uuid::Uuid::new_v4().simple()),
             tool: request.name.into_owned(),
             arguments: serde_json::Value::Object(request.arguments.unwrap_or_default()).to_string(),
+            provider_data: None,
         };
         let answering = async {
             turn.calls.send((call, reply)).await.ok()?;

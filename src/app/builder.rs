@@ -229,7 +229,7 @@ fn models(
 #[cfg(feature = "openai")]
 fn openai_models(config: &Config) -> Result<Vec<AgentBackend>, Error> {
     let model = |config: &crate::agent::ModelConfig| {
-        let environment = Environment::capture().pick(&config.api_key_environment);
+        let environment = Environment::capture().pick(config.environment_names());
         let model = crate::agent::OpenAiModel::new(config.clone(), &environment);
         let model = model.map_err(|reason| unusable("models", &config.name, reason))?;
         Ok(AgentBackend::Model(Arc::new(model)))

@@ -241,6 +241,9 @@ pub const DELTA_DELAY_MS: u64 = 10;
 pub const MODEL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same answer as the endpoint sends it, in bytes including framing.
 pub const MODEL_STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The data of a provider that goes back with one message of a model and its calls, such as
+/// reasoning and signatures, in bytes. More is left out and counted.
+pub const PROVIDER_DATA_BYTES_MAX: usize = 1024 * 1024;
 /// The number of calls in one message of a model.
 pub const MODEL_CALLS_MAX: usize = 64;
 /// The result of a call as a model is shown it, in bytes. The middle of a longer one is left

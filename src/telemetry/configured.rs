@@ -25,6 +25,11 @@ impl Metrics {
         }
     }
 
+    /// Counts an answer of `model` whose reasoning or signatures were not kept.
+    pub fn provider_data_dropped(&self, model: &str) {
+        self.count(name::PROVIDER_DATA_DROPPED, &[("model", model)], 1);
+    }
+
     /// Counts an attempt to start or reach the MCP server `server`.
     pub fn mcp_start(&self, server: &str, succeeded: bool) {
         let outcome = if succeeded { "started" } else { "failed" };
@@ -59,6 +64,7 @@ mod tests {
         };
         metrics.model_used("main", &usage);
         metrics.model_used("main", &usage);
+        metrics.provider_data_dropped("main");
         metrics.mcp_start("files", true);
         metrics.mcp_start("files", false);
         metrics.agent_call_left_out("copilot");
@@ -69,6 +75,7 @@ mod tests {
             r#"callpark_model_tokens_total{model="main",direction="input"} 200"#,
             r#"callpark_model_tokens_total{model="main",direction="cached_input"} 80"#,
             r#"callpark_model_tokens_total{model="main",direction="output"} 20"#,
+            r#"callpark_model_data_dropped_total{model="main"} 1"#,
             r#"callpark_mcp_starts_total{server="files",outcome="started"} 1"#,
             r#"callpark_mcp_starts_total{server="files",outcome="failed"} 1"#,
             r#"callpark_agent_calls_left_out_total{model="copilot"} 1"#,

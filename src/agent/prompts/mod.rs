@@ -21,7 +21,10 @@ use crate::model::limits::{
 };
 use crate::model::{Message, Origin, StopReason, TurnError};
 
-pub use results::{call_result, content_text, output_text, state_label, truncate, truncate_middle};
+pub use results::{
+    call_result, content_text, or_no_output, output_text, shortened_result, state_label, truncate,
+    truncate_middle,
+};
 pub use tasks::{
     finished_task, follow_up_message, output_page, parked_call, parked_event_message,
     parked_message, running_task, task_context, task_list,
@@ -53,6 +56,16 @@ pub const READ_OUTPUT_DESCRIPTION: &str = "Reads the output of a background task
 pub const CALL_WITHOUT_RESULT: &str = "\
 [The turn ended before this call had a result. Look for its background task, or check what it has \
 done before you repeat it.]";
+
+/// The message in place of one without content.
+pub const EMPTY_MESSAGE: &str = "[This message is empty.]";
+
+/// The message of the model between the results of its calls and a message of the user. Some
+/// endpoints demand one.
+pub const RESULTS_WERE_READ: &str = "I have read these results.";
+
+/// The message in front of a history that begins with one of the model.
+pub const HISTORY_BEGINS_EARLIER: &str = "[The conversation began earlier.]";
 
 /// The error for arguments that are JSON, but not an object.
 pub const ARGUMENTS_NOT_AN_OBJECT: &str = "the arguments must be a JSON object";
@@ -281,6 +294,18 @@ pub fn images_left_out(count: usize) -> String {
     format!(
         "\n[{count} of the images are not shown: calls that are made together may show at most \
          {MODEL_PICTURES_BYTES_MAX} bytes of images]"
+    )
+}
+
+/// Returns the note in the place of messages that a request leaves out.
+pub fn messages_left_out(count: u64) -> String {
+    let messages = if count == 1 {
+        "message of this conversation is"
+    } else {
+        "messages of this conversation are"
+    };
+    format!(
+        "[{count} older {messages} left out here, because the conversation is too long for you.]"
     )
 }
 

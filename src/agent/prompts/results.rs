@@ -100,6 +100,27 @@ pub fn truncate_middle(text: &str, bytes_max: usize) -> String {
     format!("{}\n[{omitted} bytes are left out here]\n{}", &text[..head], &text[tail..])
 }
 
+/// Truncates the result of a call in a conversation that is too long to at most `bytes_max` bytes, and
+/// says so. Its images are left out.
+pub fn shortened_result(text: &str, images: usize, bytes_max: usize) -> String {
+    let images = match images {
+        0 => String::new(),
+        1 => " and an image".to_owned(),
+        count => format!(" and {count} images"),
+    };
+    let note = format!(
+        "[A part of this result{images} was left out, because the conversation is too long for \
+         you. Repeat the call if you need it, and ask for less.]"
+    );
+    // The note of the truncation itself takes some, too.
+    let room = bytes_max.saturating_sub(note.len() + 60);
+    match (text.len() <= room, room) {
+        (true, _) => format!("{text}\n{note}"),
+        (false, 0) => note,
+        (false, room) => format!("{}\n{note}", truncate_middle(text, room)),
+    }
+}
+
 /// Truncates a text to `characters_max` characters. The text says how much is missing, followed by
 /// `hint`.
 pub fn truncate(text: &str, characters_max: usize, hint: &str) -> String {
@@ -169,6 +190,6 @@ pub(super) fn processes_left(call: &Call) -> Option<String> {
 }
 
 /// Returns the text, or a note if it is blank.
-pub(super) fn or_no_output(text: &str) -> &str {
+pub fn or_no_output(text: &str) -> &str {
     if text.trim().is_empty() { "(no output)" } else { text }
 }

@@ -65,7 +65,11 @@ pub(super) async fn run(
         let (error, has_called) = match attempt.run(request.clone()).await {
             Ok((stop, text)) => {
                 metrics.model_request(agent.name(), Ok(()));
-                let report = TurnReport::Message { text: text.clone(), calls: Vec::new() };
+                let report = TurnReport::Message {
+                    text: text.clone(),
+                    calls: Vec::new(),
+                    provider_data: None,
+                };
                 run.record(report).await?;
                 run.final_text = text;
                 return Ok(stop);

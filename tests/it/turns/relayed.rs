@@ -103,7 +103,8 @@ fn bash(command: &str) -> (Said, oneshot::Receiver<CallAnswer>) {
 fn ours(tool: &str, arguments: serde_json::Value) -> (Said, oneshot::Receiver<CallAnswer>) {
     let (answer, answered) = oneshot::channel();
     let arguments = arguments.to_string();
-    let wanted = RequestedCall { id: "1".into(), tool: tool.into(), arguments };
+    let wanted =
+        RequestedCall { id: "1".into(), tool: tool.into(), arguments, provider_data: None };
     (Ok(AgentEvent::Call(wanted, answer)), answered)
 }
 
@@ -140,8 +141,13 @@ async fn the_events_of_an_agent_are_emitted_and_its_last_message_is_kept() {
     assert_eq!(turn(&server, prompt(&session, "again")).await.final_text, "yes");
     let request = agent.request(1);
     assert_eq!((request.messages_before, request.messages.len()), (2, 2));
-    let (text, calls, note, origin) = ("Let me see.".into(), Vec::new(), None, Origin::Model);
-    let said = Message::Assistant { text, calls, note, origin };
+    let said = Message::Assistant {
+        text: "Let me see.".into(),
+        calls: Vec::new(),
+        provider_data: None,
+        note: None,
+        origin: Origin::Model,
+    };
     assert_eq!(*request.messages[1], said);
     let usage = session_now(&server, &session).await.usage.expect("usage");
     assert_eq!((usage.requests, usage.input_tokens), (2, 7));

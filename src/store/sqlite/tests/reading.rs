@@ -100,7 +100,7 @@ async fn an_unreadable_record_leaves_the_others() {
         tenant,
         states: vec![],
         labels: labels(&[]),
-        ids: Default::default(),
+        ids: crate::model::IdRange::ALL,
         created_after: None,
         cursor: None,
         limit: 5,
