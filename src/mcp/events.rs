@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
 use reqwest::Response;
 use rmcp::model::{RequestId, ServerJsonRpcMessage};
-use rmcp::transport::streamable_http_client::SseError;
+use rmcp::transport::streamable_http_client::{SseError, StreamableHttpPostResponse};
 use rmcp_sse_stream::Sse;
 use sse_stream::SseByteStream;
 
@@ -110,8 +110,23 @@ fn strict(client: &Inner, event: sse_stream::Sse) -> Vec<Sse> {
     if events.is_empty() { vec![with(None)] } else { events }
 }
 
+/// Returns the messages of a body as the answer to a request.
+pub(super) fn answer(
+    messages: Vec<ServerJsonRpcMessage>,
+    session: Option<String>,
+) -> StreamableHttpPostResponse {
+    match <[ServerJsonRpcMessage; 1]>::try_from(messages) {
+        Ok([message]) => StreamableHttpPostResponse::Json(message, session),
+        Err(messages) => {
+            let events: Vec<_> =
+                messages.iter().filter_map(event_of).map(Ok::<Sse, SseError>).collect();
+            StreamableHttpPostResponse::Sse(stream::iter(events).boxed(), session)
+        }
+    }
+}
+
 /// Returns a message as an event.
-pub(super) fn event_of(message: &ServerJsonRpcMessage) -> Option<Sse> {
+fn event_of(message: &ServerJsonRpcMessage) -> Option<Sse> {
     let data = serde_json::to_string(message).ok()?;
     Some(Sse { data: Some(data), ..Sse::default() })
 }

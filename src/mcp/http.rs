@@ -1,38 +1,45 @@
 //! The HTTP client of a server at a URL. A request that fails is an error of that request: the
 //! connection goes on, and so do the other requests.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use async_stream::stream;
 use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
+use http::StatusCode;
 use http::header::ACCEPT;
-use http::{HeaderName, HeaderValue, StatusCode};
 use reqwest::{RequestBuilder, Response};
-use rmcp::model::{
-    ClientJsonRpcMessage, ClientRequest, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
-};
+use rmcp::model::{ClientJsonRpcMessage, JsonRpcMessage};
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
 };
 use rmcp_sse_stream::Sse;
+use tokio::time::timeout;
 
 use super::answer_error::own_error;
-use super::convert::root_cause;
-use super::events::{self, event_of};
+use super::events;
 use super::handler::McpClientHandler;
 use super::http_body::{describe_status, media_type, read_beginning, read_body};
+use super::http_request::{
+    Headers, HttpError, Post, PostMethod, is_answer, reason_of, session_in, session_of, unexpected,
+    with_session,
+};
 use super::message::{excerpt, read};
 use super::open_requests::OpenRequests;
+use super::session::{Sent, Session};
 use super::token::Token;
 use super::unreadable::Unreadable;
 
-const SESSION_ID: &str = "mcp-session-id";
 const LAST_EVENT_ID: &str = "last-event-id";
 const EVENT_STREAM: &str = "text/event-stream";
 
-type HttpError = StreamableHttpError<reqwest::Error>;
+/// The timeout for beginning a session again.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause before a stream that has ended is opened again, unless there is a new session.
+const REOPEN_PAUSE: Duration = Duration::from_secs(60);
+
+type Events = BoxStream<'static, Result<Sse, SseError>>;
 
 /// The client of one connection.
 #[derive(Clone)]
@@ -42,25 +49,9 @@ pub(super) struct Inner {
     client: reqwest::Client,
     token: Token,
     handler: McpClientHandler,
-    /// `true` once the server was initialized. A second time its tools may be others.
-    was_initialized: AtomicBool,
+    session: Session,
     pub(super) open: OpenRequests,
     pub(super) unreadable: Unreadable,
-}
-
-/// The message of a POST, as far as its answer needs it.
-struct Post {
-    /// The id of a request, or `None` if no answer is expected.
-    id: Option<RequestId>,
-    method: PostMethod,
-    has_session: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PostMethod {
-    Discover,
-    Initialize,
-    Other,
 }
 
 impl HttpClient {
@@ -70,8 +61,8 @@ impl HttpClient {
         handler: McpClientHandler,
         unreadable: Unreadable,
     ) -> Self {
-        let (open, was_initialized) = (OpenRequests::default(), AtomicBool::new(false));
-        Self(Arc::new(Inner { client, token, handler, was_initialized, open, unreadable }))
+        let (open, session) = (OpenRequests::default(), Session::new());
+        Self(Arc::new(Inner { client, token, handler, session, open, unreadable }))
     }
 
     /// Sends a request, and again if it was refused and there is a new token.
@@ -94,29 +85,24 @@ impl HttpClient {
         }
     }
 
+    /// Sends a message. What goes wrong with a request is the answer to it.
     async fn post(
         &self,
         uri: &str,
         message: &ClientJsonRpcMessage,
-        session: Option<Arc<str>>,
-        headers: HashMap<HeaderName, HeaderValue>,
+        has_session: bool,
+        headers: Headers,
     ) -> Result<StreamableHttpPostResponse, HttpError> {
         self.0.open.sent(message);
-        let post = Post::of(message, session.is_some());
-        if post.method == PostMethod::Initialize
-            && self.0.was_initialized.swap(true, Ordering::Relaxed)
-        {
-            self.0.handler.mark_stale();
-        }
-        let request = self.0.client.post(uri).header(ACCEPT, "application/json, text/event-stream");
-        let request = with_session(request, session, headers).json(message);
-        let answered = match self.send(request).await {
-            Ok(response) => self.answer(response, &post).await,
-            Err(error) => Err(error),
-        };
-        let error = match answered {
-            Ok(answer) => return Ok(answer),
-            Err(error @ StreamableHttpError::SessionExpired) => return Err(error),
+        self.0.session.sent(message, &headers).await;
+        let post = Post::of(message, has_session);
+        let error = match self.exchange(uri, message, &post, &headers).await {
+            Ok(answer) => {
+                if post.method == PostMethod::Initialize {
+                    self.0.session.begin(session_in(&answer));
+                }
+                return Ok(answer);
+            }
             Err(error) => error,
         };
         if matches!(error, StreamableHttpError::Client(_)) {
@@ -126,22 +112,96 @@ impl HttpClient {
             // What goes wrong at the beginning is for the one who connects.
             Some(id) if post.method == PostMethod::Other => {
                 self.0.open.take(&id);
-                let reason = match &error {
-                    StreamableHttpError::Client(_) => {
-                        format!("the request failed: {}", root_cause(&error))
-                    }
-                    other => root_cause(other),
-                };
-                Ok(StreamableHttpPostResponse::Json(own_error(id, reason), None))
+                Ok(StreamableHttpPostResponse::Json(own_error(id, reason_of(&error)), None))
             }
             _ => Err(error),
         }
     }
 
+    /// Sends a message and reads the answer. If the session is over, it is begun again once.
+    async fn exchange(
+        &self,
+        uri: &str,
+        message: &ClientJsonRpcMessage,
+        post: &Post,
+        headers: &Headers,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        let mut session = post.has_session.then(|| self.0.session.current()).flatten();
+        let mut may_begin = session.is_some();
+        loop {
+            let response =
+                self.send(self.message(uri, message, session.as_deref(), headers)).await?;
+            match self.answer(response, post, may_begin).await {
+                Err(StreamableHttpError::SessionExpired) if may_begin => {
+                    session = self.begin_again(uri, session.as_deref()).await?;
+                    may_begin = false;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    fn message(
+        &self,
+        uri: &str,
+        message: &ClientJsonRpcMessage,
+        session: Option<&str>,
+        headers: &Headers,
+    ) -> RequestBuilder {
+        let request = self.0.client.post(uri).header(ACCEPT, "application/json, text/event-stream");
+        with_session(request, session, headers).json(message)
+    }
+
+    /// Begins a session in place of the one that is over, unless that was done already. Returns the
+    /// new one.
+    async fn begin_again(
+        &self,
+        uri: &str,
+        over: Option<&str>,
+    ) -> Result<Option<Arc<str>>, HttpError> {
+        let beginning = self.0.session.beginning.lock().await;
+        let current = self.0.session.current();
+        if current.as_deref() != over {
+            return Ok(current);
+        }
+        let failed = |reason: &str| {
+            unexpected(format!("its session is over and could not be begun again: {reason}"))
+        };
+        let begin = async {
+            let Some(initialize) = &beginning.initialize else { return Err(failed("it had none")) };
+            self.0.open.sent(&initialize.message);
+            let post = Post::of(&initialize.message, false);
+            let request = self.message(uri, &initialize.message, None, &initialize.headers);
+            let response = self.send(request).await?;
+            let session = session_of(&response);
+            let answer = self.answer(response, &post, false).await?;
+            if let (JsonRpcMessage::Error(error), _) = answer.expect_initialized().await? {
+                return Err(failed(&error.error.message));
+            }
+            if let Some(initialized) = &beginning.initialized {
+                let Sent { message, headers } = initialized;
+                let request = self.message(uri, message, session.as_deref(), headers);
+                let response = self.send(request).await?;
+                self.answer(response, &Post::of(message, false), false).await?;
+            }
+            Ok(session)
+        };
+        let begun = timeout(BEGIN_TIMEOUT, begin).await;
+        let session = begun
+            .unwrap_or_else(|_| Err(failed(&format!("it did not answer in {BEGIN_TIMEOUT:?}"))))?;
+        tracing::info!("the session of an MCP server was over and has begun again");
+        self.0.session.begin(session.as_deref());
+        // Its tools may be others.
+        self.0.handler.mark_stale();
+        Ok(self.0.session.current())
+    }
+
+    /// Reads an answer. A session that is over is an error of its own if it `may_begin` again.
     async fn answer(
         &self,
         response: Response,
         post: &Post,
+        may_begin: bool,
     ) -> Result<StreamableHttpPostResponse, HttpError> {
         let status = response.status();
         if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
@@ -154,14 +214,13 @@ impl HttpClient {
                 _ => Ok(StreamableHttpPostResponse::Accepted),
             };
         }
-        if status == StatusCode::NOT_FOUND && post.has_session {
+        if status == StatusCode::NOT_FOUND && may_begin {
             return Err(StreamableHttpError::SessionExpired);
         }
         if !status.is_success() {
-            return self.refused(response, post).await;
+            return self.refused(response, post, may_begin).await;
         }
-        let session = response.headers().get(SESSION_ID);
-        let session = session.and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let session = session_of(&response);
         let media_type = media_type(&response);
         if media_type == EVENT_STREAM {
             let events = events::events(self.0.clone(), response, post.id.clone());
@@ -183,14 +242,7 @@ impl HttpClient {
             reading.messages.push(own_error(id.clone(), reason));
         }
         self.0.unreadable.note(reading.unreadable);
-        Ok(match <[ServerJsonRpcMessage; 1]>::try_from(reading.messages) {
-            Ok([message]) => StreamableHttpPostResponse::Json(message, session),
-            Err(messages) => {
-                let events: Vec<_> =
-                    messages.iter().filter_map(event_of).map(Ok::<Sse, SseError>).collect();
-                StreamableHttpPostResponse::Sse(stream::iter(events).boxed(), session)
-            }
-        })
+        Ok(events::answer(reading.messages, session))
     }
 
     /// Reads an answer with the status of an error.
@@ -198,15 +250,14 @@ impl HttpClient {
         &self,
         response: Response,
         post: &Post,
+        may_begin: bool,
     ) -> Result<StreamableHttpPostResponse, HttpError> {
         let status = response.status();
         let description = describe_status(&response);
         let body = read_beginning(response).await;
         let text = String::from_utf8_lossy(&body);
         // Some servers answer so when they do not know a session.
-        if status == StatusCode::BAD_REQUEST
-            && post.has_session
-            && text.to_lowercase().contains("session")
+        if status == StatusCode::BAD_REQUEST && may_begin && text.to_lowercase().contains("session")
         {
             return Err(StreamableHttpError::SessionExpired);
         }
@@ -239,15 +290,17 @@ impl HttpClient {
         }
     }
 
+    /// Opens a stream of events, in the current session if there is one.
     async fn get(
         &self,
         uri: &str,
-        session: Option<Arc<str>>,
-        last_event_id: Option<String>,
-        headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<BoxStream<'static, Result<Sse, SseError>>, HttpError> {
+        has_session: bool,
+        last_event_id: Option<&str>,
+        headers: &Headers,
+    ) -> Result<Events, HttpError> {
         let request = self.0.client.get(uri).header(ACCEPT, EVENT_STREAM);
-        let mut request = with_session(request, session, headers);
+        let session = has_session.then(|| self.0.session.current()).flatten();
+        let mut request = with_session(request, session.as_deref(), headers);
         if let Some(id) = last_event_id {
             request = request.header(LAST_EVENT_ID, id);
         }
@@ -263,50 +316,32 @@ impl HttpClient {
             kind => Err(StreamableHttpError::UnexpectedContentType(Some(kind))),
         }
     }
-}
 
-impl Post {
-    fn of(message: &ClientJsonRpcMessage, has_session: bool) -> Self {
-        let (id, method) = match message {
-            JsonRpcMessage::Request(request) => {
-                let method = match &request.request {
-                    ClientRequest::DiscoverRequest(_) => PostMethod::Discover,
-                    ClientRequest::InitializeRequest(_) => PostMethod::Initialize,
-                    _ => PostMethod::Other,
+    /// Opens the stream of what no request asks for. It is opened again when it ends, and for each
+    /// session that is begun again.
+    async fn common_stream(&self, uri: Arc<str>, headers: Headers) -> Result<Events, HttpError> {
+        let mut changes = self.0.session.changes();
+        let mut events = self.get(&uri, true, None, &headers).await?;
+        let client = self.clone();
+        let stream = stream! {
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    _ = changes.changed() => None,
                 };
-                (Some(request.id.clone()), method)
+                if let Some(Ok(event)) = event {
+                    yield Ok(event);
+                    continue;
+                }
+                let _changed = timeout(REOPEN_PAUSE, changes.changed()).await;
+                if let Ok(opened) = client.get(&uri, true, None, &headers).await {
+                    events = opened;
+                    client.0.handler.mark_stale();
+                }
             }
-            _ => (None, PostMethod::Other),
         };
-        Self { id, method, has_session }
+        Ok(stream.boxed())
     }
-}
-
-fn with_session(
-    mut request: RequestBuilder,
-    session: Option<Arc<str>>,
-    headers: HashMap<HeaderName, HeaderValue>,
-) -> RequestBuilder {
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    match session {
-        Some(session) => request.header(SESSION_ID, &*session),
-        None => request,
-    }
-}
-
-fn is_answer(message: &ServerJsonRpcMessage, id: &RequestId) -> bool {
-    match message {
-        JsonRpcMessage::Response(response) => response.id == *id,
-        JsonRpcMessage::Error(error) => error.id.as_ref() == Some(id),
-        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => false,
-    }
-}
-
-/// Returns an error that is the end of a sentence.
-pub(super) fn unexpected(reason: String) -> HttpError {
-    StreamableHttpError::UnexpectedServerResponse(reason.into())
 }
 
 impl StreamableHttpClient for HttpClient {
@@ -318,20 +353,21 @@ impl StreamableHttpClient for HttpClient {
         message: ClientJsonRpcMessage,
         session_id: Option<Arc<str>>,
         _auth_header: Option<String>,
-        custom_headers: HashMap<HeaderName, HeaderValue>,
+        custom_headers: Headers,
     ) -> Result<StreamableHttpPostResponse, HttpError> {
-        self.post(&uri, &message, session_id, custom_headers).await
+        self.post(&uri, &message, session_id.is_some(), custom_headers).await
     }
 
     async fn delete_session(
         &self,
         uri: Arc<str>,
-        session_id: Arc<str>,
+        _session_id: Arc<str>,
         _auth_header: Option<String>,
-        custom_headers: HashMap<HeaderName, HeaderValue>,
+        custom_headers: Headers,
     ) -> Result<(), HttpError> {
-        let request = self.0.client.delete(&*uri);
-        let response = self.send(with_session(request, Some(session_id), custom_headers)).await?;
+        let (request, session) = (self.0.client.delete(&*uri), self.0.session.current());
+        let response =
+            self.send(with_session(request, session.as_deref(), &custom_headers)).await?;
         match response.status() {
             StatusCode::METHOD_NOT_ALLOWED => {
                 Err(StreamableHttpError::ServerDoesNotSupportDeleteSession)
@@ -347,8 +383,14 @@ impl StreamableHttpClient for HttpClient {
         session_id: Option<Arc<str>>,
         last_event_id: Option<String>,
         _auth_header: Option<String>,
-        custom_headers: HashMap<HeaderName, HeaderValue>,
-    ) -> Result<BoxStream<'static, Result<Sse, SseError>>, HttpError> {
-        self.get(&uri, session_id, last_event_id, custom_headers).await
+        custom_headers: Headers,
+    ) -> Result<Events, HttpError> {
+        match (&session_id, &last_event_id) {
+            (Some(_), None) => self.common_stream(uri, custom_headers).await,
+            _ => {
+                let last_event_id = last_event_id.as_deref();
+                self.get(&uri, session_id.is_some(), last_event_id, &custom_headers).await
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::Response;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 
-use super::http::unexpected;
+use super::http_request::unexpected;
 use super::message::excerpt;
 use crate::exec::LINE_BYTES_MAX;
 

@@ -44,6 +44,8 @@ pub(super) async fn connect(
     let handler = McpClientHandler::default();
     let client = HttpClient::new(client, token, handler.clone(), unreadable);
     let mut options = StreamableHttpClientTransportConfig::with_uri(url.to_owned());
+    // The number of calls has a bound of its own: slow ones must not hold up the others.
+    options.max_concurrent_requests = usize::MAX;
     // By default rmcp would retry forever.
     options.retry_config = Arc::new(NeverRetry::default());
     let new_transport = || {

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::post;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::{list, result, text};
@@ -26,13 +26,22 @@ struct Remote {
 #[derive(Default)]
 struct State {
     failure: Mutex<Failure>,
-    go: Notify,
+    go: Gate,
     /// The session that is known, or 0 if there are no sessions.
     session: AtomicUsize,
     beginnings: AtomicUsize,
     lists: AtomicUsize,
     /// The token that is asked for, or none.
     token: Mutex<String>,
+}
+
+/// Lets as many calls go as have been allowed.
+struct Gate(Semaphore);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Semaphore::new(0))
+    }
 }
 
 #[derive(Clone, Default)]
@@ -104,7 +113,7 @@ impl State {
                 json!({ "tools": tools })
             }
             "tools/call" if message["params"]["name"] == "work" => {
-                self.go.notified().await;
+                self.go.0.acquire().await.expect("open").forget();
                 json!({ "content": "done" })
             }
             "tools/call" => {
@@ -186,7 +195,7 @@ async fn a_request_that_fails_ends_its_call_only() {
             assert!(answer.error_message.contains(words), "{status}: {}", answer.error_message);
         }
     }
-    remote.state.go.notify_one();
+    remote.state.go.0.add_permits(1);
     let task = ended(&server, &working).await;
     assert_eq!(text(outcome_of(&task)), "done", "{task:?}");
     assert_eq!(remote.state.beginnings.load(Ordering::SeqCst), 1, "one connection for all of it");
@@ -226,6 +235,7 @@ async fn a_session_that_is_over_is_begun_again() {
     let server = remote.server("").await;
     remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
     assert_eq!(text(&failed(&server).await), "good");
+    let working = park(&server, call("odd__work", json!({}))).await;
     remote.state.session.store(2, Ordering::SeqCst);
     assert_eq!(text(&failed(&server).await), "good");
     assert_eq!(remote.state.beginnings.load(Ordering::SeqCst), 2);
@@ -233,10 +243,14 @@ async fn a_session_that_is_over_is_begun_again() {
     let lists = remote.state.lists.load(Ordering::SeqCst);
     list(&server).await;
     assert_eq!(remote.state.lists.load(Ordering::SeqCst), lists + 1);
+    // A call of the earlier session goes on.
+    remote.state.go.0.add_permits(1);
+    assert_eq!(text(outcome_of(&ended(&server, &working).await)), "done");
     // In words instead of a status.
-    remote.fail(400, &[], "Bad Request: No valid session ID provided");
+    remote.fail(400, &[], "Bad Request: No valid session");
     let answer = failed(&server).await;
     assert!(answer.error_message.contains("ession"), "{}", answer.error_message);
+    assert!(answer.error_message.contains("No valid session"), "{}", answer.error_message);
     assert_eq!(remote.state.beginnings.load(Ordering::SeqCst), 3, "once, not again and again");
     remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
     assert_eq!(text(&failed(&server).await), "good");
@@ -286,6 +300,22 @@ async fn a_server_that_is_gone_for_a_while_is_found_again() {
     let app = Router::new().route("/mcp", post(handler));
     remote.task = tokio::spawn(async move { axum::serve(listener, app).await.expect("served") });
     assert_eq!(text(&failed(&server).await), "good");
+}
+
+#[tokio::test]
+async fn slow_calls_do_not_hold_up_the_others() {
+    let remote = Remote::start().await;
+    let server = remote.server("").await;
+    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    let mut working = Vec::new();
+    for _ in 0..20 {
+        working.push(park(&server, call("odd__work", json!({}))).await);
+    }
+    assert_eq!(text(&failed(&server).await), "good");
+    remote.state.go.0.add_permits(working.len());
+    for id in working {
+        assert_eq!(text(outcome_of(&ended(&server, &id).await)), "done");
+    }
 }
 
 #[tokio::test]
