@@ -21,6 +21,8 @@ pub enum Change {
         arguments: Option<Map<String, Value>>,
         /// The size of the arguments, in bytes of JSON.
         arguments_bytes: u64,
+        /// The size of the standard input of the request, in bytes.
+        stdin_bytes: u64,
     },
     /// The run of a pending call began.
     Began(CallId),
@@ -43,6 +45,8 @@ pub enum Change {
     },
     /// A timeout stops a run.
     Stopping(CallId, StopCause),
+    /// A call ran until now, and the server stops.
+    Interrupted(CallId),
     /// A call ended.
     Ended {
         /// The call.

@@ -40,6 +40,8 @@ pub struct Start {
     pub arguments: Map<String, Value>,
     /// The size of the arguments as JSON, in bytes.
     pub arguments_bytes: u64,
+    /// The size of the standard input of the request, in bytes.
+    pub stdin_bytes: u64,
     /// The limits and options.
     pub policy: CallPolicy,
     /// The caller's labels.
@@ -70,6 +72,7 @@ impl Start {
             description: String::new(),
             arguments: Map::new(),
             arguments_bytes: 0,
+            stdin_bytes: 0,
             policy: CallPolicy::default(),
             labels: Labels::new(),
             turn_id: None,
@@ -283,6 +286,11 @@ pub enum Command {
     },
     /// Stops a call on request.
     Cancel(Cancel),
+    /// Records the time until which a call ran, because the server stops.
+    Interrupt {
+        /// The call.
+        call_id: CallId,
+    },
     /// Ends a call whose work is lost, so that no report of its end will come.
     Lose {
         /// The call.

@@ -8,6 +8,8 @@ use Rule::*;
 pub enum Rule {
     /// The id of a session; an optional one may be empty.
     Session { required: bool },
+    /// The beginning of an id of this kind, or nothing.
+    Beginning { kind: &'static str },
     /// The id of a background task.
     Task,
     /// The id of a background task, or of a call.
@@ -40,6 +42,8 @@ pub enum Rule {
     Labels,
     /// A JSON object of at most 1 MiB and 32 levels.
     Arguments,
+    /// Bytes of any kind, or none.
+    Bytes { bytes_max: usize },
     /// A whole number. Without a maximum any number is fine, or is clamped.
     Whole { min: i64, max: Option<i64> },
     /// The number of an event or a change: what is beyond the newest is out of range.
@@ -134,6 +138,7 @@ pub const TABLE: &[Row] = &[
             ("state", CHOICE),
             ("labels", Labels),
             ("created_after", Time),
+            ("session_id_prefix", Beginning { kind: "ses-" }),
         ],
     ),
     (
@@ -177,6 +182,7 @@ pub const TABLE: &[Row] = &[
             ("created_after", Time),
             ("page_size", CLAMPED),
             ("page_token", PageToken),
+            ("background_id_prefix", Beginning { kind: "bg-" }),
         ],
     ),
     ("WaitRequest", &[("background_id", Task), ("wait", Wait), ("acknowledge", Flag)]),
@@ -290,6 +296,7 @@ const CALL: &[(&str, Rule)] = &[
     ("labels", Labels),
     ("dry_run", Flag),
     ("description", TEXT),
+    ("stdin", Bytes { bytes_max: 2 << 20 }),
 ];
 
 /// Rules for a field in one place, which stand before those of its message.

@@ -49,6 +49,28 @@ async fn each_line_is_a_prompt_of_one_session() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_repeated_is_announced_with_its_reason() {
+    let limited = Script::Status(
+        429,
+        vec![("retry-after", "0.2".to_owned())],
+        json!({ "error": { "message": "slow down" } }).to_string(),
+    );
+    let failing = Script::Status(503, vec![], "{}".into());
+    let endpoint = Endpoint::new(vec![limited, failing, says("well")]).await;
+    let site = Site::new();
+    let server = serve_program(&site, &endpoint).await;
+    let ended = server.cli(&["chat", "go"]).await.exits(0);
+    assert_eq!(ended.stdout(), "well\n");
+    let mut notes = ended.stderr().lines();
+    let first = notes.next().expect("a note");
+    assert!(first.contains("429") && first.contains("slow down"), "{ended}");
+    assert!(first.contains("; retrying in 2"), "{ended}");
+    let second = notes.next().expect("a note");
+    assert!(second.contains("503") && second.contains("; retrying in "), "{ended}");
+    assert!(notes.next().expect("a note").contains("3 requests"), "{ended}");
+}
+
+#[tokio::test]
 async fn parked_and_failed_calls_are_shown() {
     let bash = json!({ "command": "sleep 1000" });
     let failing = Script::Status(401, vec![], "{}".into());
@@ -96,4 +118,32 @@ async fn ctrl_c_once_leaves_the_turn_and_twice_cancels_it() {
     live.signal(Signal::INT);
     let ended = live.ended().await.exits(125);
     assert!(ended.stderr().contains("the turn is cancelled"), "{ended}");
+}
+
+#[tokio::test]
+async fn what_ctrl_c_says_is_true_for_a_server_that_ends_with_the_chat() {
+    let never = Arc::new(Notify::new());
+    let held = Script::Stream(vec![Piece::Text("I am".into()), Piece::Wait(never)]);
+    let endpoint = Endpoint::new(vec![held.clone(), held]).await;
+    let site = Site::new();
+    let words = ["chat", "--model-endpoint", &endpoint.url, "--model", "small"];
+    let mut live = Live::start(site.command(&[&words[..], &["go"]].concat()));
+    live.stdout.until("I am").await;
+    live.signal(Signal::INT);
+    let ended = live.ended().await.exits(125);
+    assert!(ended.stderr().contains("callpark: the turn is cancelled"), "{ended}");
+    for untrue in ["continues", "callpark events", "again"] {
+        assert!(!ended.stderr().contains(untrue), "{ended}");
+    }
+
+    let lines = site.write("lines", "go\n");
+    let mut command = site.command(&words);
+    command.stdin(std::fs::File::open(lines).expect("a file"));
+    let mut live = Live::start(command);
+    live.stdout.until("I am").await;
+    live.signal(Signal::INT);
+    live.stderr.until("the turn continues until this chat ends").await;
+    let ended = live.ended().await.exits(130);
+    assert!(ended.stderr().contains("work that is still running is lost"), "{ended}");
+    assert!(!ended.stderr().contains("callpark events"), "{ended}");
 }
