@@ -117,7 +117,7 @@ impl Supervisor {
     }
 
     async fn start(self: Arc<Self>, started: watch::Sender<Option<StartResult>>) {
-        let opening = open(&self.config, &self.launcher, &self.tasks);
+        let opening = open(&self.config, &self.launcher, &self.metrics, &self.tasks);
         let opened = match self.closing.run_until_cancelled(opening).await {
             Some(opened) => {
                 self.metrics.mcp_start(&self.config.name, opened.is_ok());

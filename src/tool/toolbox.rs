@@ -32,9 +32,15 @@ pub struct ProviderUnavailable {
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// The tools that are offered.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// The reasons why others are left out, one sentence each.
     pub left_out: Vec<String>,
+}
+
+impl From<Registry> for Catalog {
+    fn from(registry: Registry) -> Self {
+        Self { registry: Arc::new(registry), left_out: Vec::new() }
+    }
 }
 
 /// A source of tools that must be asked for them. The names of its tools begin with the name of the
@@ -88,8 +94,7 @@ impl Toolbox {
     }
 
     fn of(own: Registry, providers: Vec<Arc<dyn ToolProvider>>) -> Self {
-        let own = Arc::new(Catalog { registry: own, left_out: Vec::new() });
-        Self { own, providers: providers.into() }
+        Self { own: Arc::new(own.into()), providers: providers.into() }
     }
 
     /// Returns the tool of this name. A tool of a provider that is not available is found, too: its calls
@@ -196,9 +201,11 @@ fn absent(name: &str, unavailable: ProviderUnavailable) -> Option<ResolvedTool> 
         call_budget: None,
         execution_timeout: None,
         source: ToolSource::McpServer(provider),
+        arguments_unchecked: true,
+        warnings: Vec::new(),
     };
     let registry = Registry::new(vec![Arc::new(Absent { tool, reason })]).ok()?;
-    ResolvedTool::among(&Arc::new(Catalog { registry, left_out: Vec::new() }), name)
+    ResolvedTool::among(&Arc::new(registry.into()), name)
 }
 
 struct Absent {

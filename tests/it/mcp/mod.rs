@@ -11,6 +11,8 @@ use v1::content::Kind;
 mod beginnings;
 mod everything;
 mod faults;
+mod http;
+mod lenient;
 mod tasks;
 mod tools;
 
