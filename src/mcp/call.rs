@@ -8,7 +8,7 @@ use rmcp::service::{PeerRequestOptions, RequestHandle, RoleClient, ServiceError}
 use tokio::time::timeout;
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
-use super::convert::{failure, result, service_error};
+use super::convert::{ConvertedResult, failure, result, service_error, stopped};
 use super::remote_task::follow;
 use crate::model::{Tool, ToolResult};
 use crate::tool::{
@@ -52,8 +52,8 @@ impl InProcess for McpCall {
         let Some(connection) = self.connection.upgrade() else {
             return failure("the MCP server has ended: try again".to_owned());
         };
-        match call(&connection, self.params, context).await {
-            Ok(result) => result,
+        match call(&connection, self.params, &context).await {
+            Ok(result) => result.deliver(&context).await,
             Err(reason) => failure(connection.error(&reason)),
         }
     }
@@ -63,8 +63,8 @@ impl InProcess for McpCall {
 async fn call(
     connection: &Arc<ServerConnection>,
     params: CallToolRequestParams,
-    context: ToolContext,
-) -> Result<ToolResult, String> {
+    context: &ToolContext,
+) -> Result<ConvertedResult, String> {
     let stop = context.cancellation_token();
     let request = CallToolRequest::new(params);
     let sending = connection.peer.send_cancellable_request(
@@ -91,7 +91,7 @@ async fn call(
                 // With a bound: the server may not be reading.
                 let cancel = sent.cancel(Some("the result is not wanted any more".to_owned()));
                 let _sent = timeout(CANCEL_TIMEOUT, connection.until_closed(cancel)).await;
-                return Ok(failure("the call was stopped".to_owned()));
+                return Ok(stopped());
             }
             report = reports.next() => {
                 // The log may be full, and a stop ends the wait for it.
@@ -106,14 +106,14 @@ async fn call(
     match answer {
         Ok(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
         Ok(ServerResult::CreateTaskResult(answer)) => {
-            follow(connection, answer.task, &context).await
+            follow(connection, answer.task, context).await
         }
         Ok(ServerResult::InputRequiredResult(_)) => {
             Err("it asks for input, which callpark cannot give".to_owned())
         }
         // rmcp's form of an answer without content.
         Ok(ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)) => {
-            Ok(ToolResult::default())
+            Ok(ConvertedResult::default())
         }
         Ok(_) => Err(service_error(&ServiceError::UnexpectedResponse)),
         Err(error @ ServiceError::McpError(_)) => Err(service_error(&error)),

@@ -3,44 +3,112 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
+use rmcp::model::{CallToolResult, ContentBlock, ResourceContents, Role};
 use rmcp::service::{ClientInitializeError, ServiceError};
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::Value;
 
+use crate::agent::prompts;
 use crate::model::limits::RESULT_CONTENT_BYTES_MAX;
-use crate::model::{Content, ContentKind, ResourceBody, ToolResult};
+use crate::model::{Content, ContentKind, ResourceBody, ResourceLink, ToolResult};
+use crate::tool::ToolContext;
 
-/// Converts the result of a call. Content that is too large for a record is truncated or left out,
-/// with a note in its place.
-pub(super) fn result(result: CallToolResult) -> ToolResult {
-    let mut budget = ContentBudget(RESULT_CONTENT_BYTES_MAX);
-    let mut content: Vec<ContentKind> = Vec::new();
+/// The result of a call, and its text, which becomes the output of the call.
+#[derive(Debug, Default)]
+pub(super) struct ConvertedResult {
+    pub(super) text: String,
+    pub(super) result: ToolResult,
+}
+
+impl ConvertedResult {
+    /// Emits the text as output, and returns the result.
+    pub(super) async fn deliver(self, context: &ToolContext) -> ToolResult {
+        let emitting = context.output(self.text);
+        // The log may be full, and a stop ends the wait for it.
+        let _emitted = context.cancellation_token().run_until_cancelled(emitting).await;
+        self.result
+    }
+}
+
+/// Converts the result of a call. Content other than text that is too large for a record is left
+/// out, with a note in its place.
+pub(super) fn result(result: CallToolResult) -> ConvertedResult {
+    let mut parts = Parts { budget: ContentBudget(RESULT_CONTENT_BYTES_MAX), ..Parts::default() };
+    for block in result.content {
+        parts.push(kind(block));
+    }
+    // After the blocks: it usually repeats them, and must not displace any.
     let structured = match result.structured_content {
         Some(Value::Object(map)) => {
             let size = Value::Object(map.clone()).to_string().len();
-            match budget.take(size) {
-                true => Some(Box::new(map)),
-                false => {
-                    content.push(left_out("the structured result", size));
-                    None
-                }
+            let fits = parts.budget.take(size);
+            if !fits {
+                parts.note(&left_out("the structured result", size));
             }
+            fits.then(|| Box::new(map))
         }
         Some(Value::Null) | None => None,
         Some(other) => {
-            content.push(budget.fit(ContentKind::Json(other)));
+            parts.push(ContentKind::Json(other));
             None
         }
     };
-    content.extend(result.content.into_iter().map(|block| budget.fit(kind(block))));
     let plain = |kind| Content { kind, stream: None, offset: 0 };
-    ToolResult {
+    let Parts { text, content, .. } = parts;
+    let result = ToolResult {
         content: content.into_iter().map(plain).collect(),
         structured,
         is_error: result.is_error.unwrap_or(false),
         ..ToolResult::default()
+    };
+    ConvertedResult { text, result }
+}
+
+/// The parts of a result so far.
+#[derive(Default)]
+struct Parts {
+    text: String,
+    content: Vec<ContentKind>,
+    budget: ContentBudget,
+}
+
+impl Parts {
+    /// Adds a block. Text has no bound here: the output of a call has one of its own.
+    fn push(&mut self, kind: ContentKind) {
+        let size = kind.size_bytes();
+        match kind {
+            ContentKind::Text(text) => self.note(&text),
+            kind if self.budget.take(size) => self.content.push(kind),
+            ContentKind::Json(_) => self.note(&left_out("a JSON value", size)),
+            ContentKind::Image { media_type, .. } | ContentKind::Binary { media_type, .. } => {
+                self.note(&left_out(&media_type, size));
+            }
+            ContentKind::Resource { uri, media_type, body, link } => {
+                match body {
+                    Some(ResourceBody::Text(text)) => {
+                        self.note(&prompts::attachment_text(&uri, &text));
+                    },
+                    Some(ResourceBody::Blob(_)) => self.note(&left_out(&uri, size)),
+                    None => {}
+                }
+                self.content.push(ContentKind::Resource { uri, media_type, body: None, link });
+            }
+        }
     }
+
+    /// Adds text, in a line of its own.
+    fn note(&mut self, text: &str) {
+        if !self.text.is_empty() && !self.text.ends_with('\n') {
+            self.text.push('\n');
+        }
+        self.text.push_str(text);
+    }
+}
+
+/// Returns the result of a call that was stopped.
+pub(super) fn stopped() -> ConvertedResult {
+    let result = failure("the call was stopped".to_owned());
+    ConvertedResult { result, ..ConvertedResult::default() }
 }
 
 /// Returns a failed result with this reason.
@@ -99,12 +167,35 @@ fn kind(block: ContentBlock) -> ContentKind {
             data,
         }),
         ContentBlock::Resource(embedded) => resource(embedded.resource),
-        ContentBlock::ResourceLink(connection) => ContentKind::Resource {
-            uri: connection.uri,
-            media_type: connection.mime_type.unwrap_or_default(),
-            body: None,
-        },
+        ContentBlock::ResourceLink(linked) => resource_link(linked),
         _ => ContentKind::Text("[content of a kind that callpark does not know]".to_owned()),
+    }
+}
+
+fn resource_link(linked: rmcp::model::Resource) -> ContentKind {
+    let annotations = linked.annotations.unwrap_or_default();
+    let audience = annotations.audience.unwrap_or_default();
+    let link = ResourceLink {
+        name: linked.name,
+        title: linked.title.unwrap_or_default(),
+        description: linked.description.unwrap_or_default(),
+        size_bytes: linked.size,
+        audience: audience.iter().map(|role| role_name(role).to_owned()).collect(),
+        priority: annotations.priority,
+        last_modified: annotations.last_modified.unwrap_or_default(),
+    };
+    ContentKind::Resource {
+        uri: linked.uri,
+        media_type: linked.mime_type.unwrap_or_default(),
+        body: None,
+        link: Some(Box::new(link)),
+    }
+}
+
+pub(super) fn role_name(role: &Role) -> &'static str {
+    match role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
     }
 }
 
@@ -112,13 +203,14 @@ fn resource(contents: ResourceContents) -> ContentKind {
     match contents {
         ResourceContents::TextResourceContents { uri, mime_type, text, .. } => {
             let media_type = mime_type.unwrap_or_default();
-            ContentKind::Resource { uri, media_type, body: Some(ResourceBody::Text(text)) }
+            let body = Some(ResourceBody::Text(text));
+            ContentKind::Resource { uri, media_type, body, link: None }
         }
         ResourceContents::BlobResourceContents { uri, mime_type, blob, .. } => {
             let media_type = mime_type.unwrap_or_default();
             decoded(&blob, "a document", |data| {
                 let body = Some(ResourceBody::Blob(data));
-                ContentKind::Resource { uri, media_type, body }
+                ContentKind::Resource { uri, media_type, body, link: None }
             })
         }
         _ => ContentKind::Text("[a document of a kind that callpark does not know]".to_owned()),
@@ -132,13 +224,15 @@ fn decoded(base64: &str, what: &str, make: impl FnOnce(Bytes) -> ContentKind) ->
     }
 }
 
-fn left_out(what: &str, size: usize) -> ContentKind {
-    ContentKind::Text(format!(
-        "[{what} of {size} bytes was left out: a result holds at most {RESULT_CONTENT_BYTES_MAX} bytes]"
-    ))
+fn left_out(what: &str, size: usize) -> String {
+    format!(
+        "[{what} of {size} bytes was left out: beside its text, a result holds at most \
+         {RESULT_CONTENT_BYTES_MAX} bytes]"
+    )
 }
 
-/// The bytes of content that a result may still take.
+/// The bytes of content beside its text that a result may still take.
+#[derive(Default)]
 struct ContentBudget(usize);
 
 impl ContentBudget {
@@ -149,30 +243,6 @@ impl ContentBudget {
         }
         fits
     }
-
-    /// Returns the content if it fits, a text truncated to what fits, or else a note in its place.
-    fn fit(&mut self, kind: ContentKind) -> ContentKind {
-        let size = kind.size_bytes();
-        if self.take(size) {
-            return kind;
-        }
-        match kind {
-            ContentKind::Text(mut text) => {
-                let end = text.floor_char_boundary(self.0);
-                text.truncate(end);
-                self.0 -= end;
-                text.push_str(&format!("\n[{} of {size} bytes were truncated]", size - end));
-                ContentKind::Text(text)
-            }
-            ContentKind::Json(_) => left_out("a JSON value", size),
-            ContentKind::Image { media_type, .. } | ContentKind::Binary { media_type, .. } => {
-                left_out(&media_type, size)
-            }
-            ContentKind::Resource { uri, media_type, .. } => {
-                ContentKind::Resource { uri, media_type, body: None }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -181,12 +251,12 @@ mod tests {
 
     use super::*;
 
-    fn read(value: Value) -> ToolResult {
+    fn read(value: Value) -> ConvertedResult {
         result(serde_json::from_value(value).unwrap())
     }
 
-    fn kinds(result: &ToolResult) -> Vec<ContentKind> {
-        result.content.iter().map(|content| content.kind.clone()).collect()
+    fn kinds(converted: &ConvertedResult) -> Vec<ContentKind> {
+        converted.result.content.iter().map(|content| content.kind.clone()).collect()
     }
 
     #[test]
@@ -199,7 +269,11 @@ mod tests {
                 { "type": "resource", "resource": {
                     "uri": "file:///a", "mimeType": "text/plain", "text": "A" } },
                 { "type": "resource", "resource": { "uri": "file:///b", "blob": "AQID" } },
-                { "type": "resource_link", "uri": "file:///c", "name": "c" },
+                { "type": "resource_link", "uri": "file:///c", "name": "c", "title": "The c",
+                    "description": "A letter.", "size": 7, "annotations": {
+                        "audience": ["user"], "priority": 0.5,
+                        "lastModified": "2026-01-01T00:00:00Z" } },
+                { "type": "text", "text": "world" },
             ],
             "structuredContent": { "answer": 42 },
         }));
@@ -208,45 +282,71 @@ mod tests {
             uri: uri.into(),
             media_type: media_type.into(),
             body,
+            link: None,
         };
+        let link = ResourceLink {
+            name: "c".into(),
+            title: "The c".into(),
+            description: "A letter.".into(),
+            size_bytes: Some(7),
+            audience: vec!["user".into()],
+            priority: Some(0.5),
+            last_modified: "2026-01-01T00:00:00Z".into(),
+        };
+        assert_eq!(result.text, "hello\nworld");
         assert_eq!(
             kinds(&result),
             [
-                ContentKind::Text("hello".into()),
                 ContentKind::Image { media_type: "image/png".into(), data: data.clone() },
                 ContentKind::Binary { media_type: "audio/wav".into(), data: data.clone() },
                 resource("file:///a", "text/plain", Some(ResourceBody::Text("A".into()))),
                 resource("file:///b", "", Some(ResourceBody::Blob(data))),
-                resource("file:///c", "", None),
+                ContentKind::Resource {
+                    uri: "file:///c".into(),
+                    media_type: String::new(),
+                    body: None,
+                    link: Some(Box::new(link)),
+                },
             ]
         );
-        assert_eq!(Value::Object(*result.structured.unwrap()), json!({ "answer": 42 }));
-        assert!(!result.is_error);
+        assert_eq!(Value::Object(*result.result.structured.unwrap()), json!({ "answer": 42 }));
+        assert!(!result.result.is_error);
     }
 
     #[test]
-    fn content_that_does_not_fit_is_truncated_with_a_note() {
+    fn text_is_never_displaced_and_a_structured_copy_of_it_gives_way() {
         let long = "ü".repeat(RESULT_CONTENT_BYTES_MAX);
-        let result = read(json!({
-            "content": [
-                { "type": "text", "text": "x" },
-                { "type": "text", "text": long },
-                { "type": "image", "data": "AQID", "mimeType": "image/png" },
-            ],
+        let read = read(json!({
+            "content": [{ "type": "text", "text": long }],
+            "structuredContent": { "result": long },
             "isError": true,
         }));
-        let kinds = kinds(&result);
-        let ContentKind::Text(truncated) = &kinds[1] else { panic!("{:?}", kinds[1]) };
-        let kept = truncated.matches('ü').count() * 2;
-        assert_eq!(kept, RESULT_CONTENT_BYTES_MAX - 2);
-        let lost = 2 * RESULT_CONTENT_BYTES_MAX - kept;
-        assert!(
-            truncated.ends_with(&format!("[{lost} of {} bytes were truncated]", long.len())),
-            "{lost}"
-        );
-        let ContentKind::Text(note) = &kinds[2] else { panic!("{:?}", kinds[2]) };
-        assert!(note.contains("image/png of 3 bytes was left out"), "{note}");
-        assert!(result.is_error);
+        let note = read.text.strip_prefix(&long).unwrap();
+        assert!(note.starts_with("\n[the structured result of"), "{note}");
+        assert_eq!(read.result.structured, None);
+        assert!(read.result.is_error);
+    }
+
+    #[test]
+    fn other_content_that_does_not_fit_is_left_out_with_a_note_and_documents_become_text() {
+        let long = "x".repeat(RESULT_CONTENT_BYTES_MAX + 1);
+        let data = STANDARD.encode(&long);
+        let read = read(json!({
+            "content": [
+                { "type": "image", "data": data, "mimeType": "image/png" },
+                { "type": "image", "data": "AQID", "mimeType": "image/gif" },
+                { "type": "resource", "resource": { "uri": "file:///a", "text": long } },
+            ],
+            "structuredContent": { "small": true },
+        }));
+        let size = long.len();
+        let (note, document) = read.text.split_once('\n').unwrap();
+        assert!(note.starts_with(&format!("[image/png of {size} bytes was left out")), "{note}");
+        assert_eq!(document.strip_prefix("file:///a:\n"), Some(long.as_str()));
+        let kinds = kinds(&read);
+        assert!(matches!(&kinds[0], ContentKind::Image { media_type, .. } if media_type == "image/gif"));
+        assert!(matches!(&kinds[1], ContentKind::Resource { body: None, .. }), "{kinds:?}");
+        assert!(read.result.structured.is_some());
     }
 
     #[test]
@@ -255,12 +355,7 @@ mod tests {
             "content": [{ "type": "image", "data": "ü", "mimeType": "image/png" }],
             "structuredContent": [1],
         }));
-        assert_eq!(
-            kinds(&result),
-            [
-                ContentKind::Json(json!([1])),
-                ContentKind::Text("[an image that is not valid base64 was left out]".into()),
-            ]
-        );
+        assert_eq!(kinds(&result), [ContentKind::Json(json!([1]))]);
+        assert_eq!(result.text, "[an image that is not valid base64 was left out]");
     }
 }

@@ -38,7 +38,7 @@ pub use id::{CallId, IdError, SessionId, TurnId};
 pub use origin::Origin;
 pub use outcome::{
     Content, ContentKind, Exit, Failure, FailureCode, Outcome, OutputStream, OutputSummary,
-    ResourceBody, StreamSummary, ToolResult,
+    ResourceBody, ResourceLink, StreamSummary, ToolResult,
 };
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};
