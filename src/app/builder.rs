@@ -194,10 +194,10 @@ fn mcp_servers(
     executor: &UnixExecutor,
     metrics: &Metrics,
 ) -> Vec<Arc<dyn ToolProvider>> {
-    let launcher = launcher(executor);
+    let (launcher, permits) = (launcher(executor), crate::mcp::StartPermits::default());
     let server = |config: &crate::mcp::ServerConfig| -> Arc<dyn ToolProvider> {
         let (launcher, metrics) = (launcher.clone(), metrics.clone());
-        Arc::new(crate::mcp::McpServer::new(config.clone(), launcher, metrics))
+        Arc::new(crate::mcp::McpServer::new(config.clone(), launcher, metrics, &permits))
     };
     config.mcp_servers.iter().map(server).collect()
 }

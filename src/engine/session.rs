@@ -1,13 +1,14 @@
 //! Sessions: creating, reading, listing and closing them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::actor::ActorSource;
 use super::follow_up::FollowUps;
 use super::idempotency::{Claimed, unexpected_effect};
 use super::{Error, RequestKey, Shared};
 use crate::machine::{Close, Command, Reply, SESSION_CLOSED, Update};
-use crate::model::limits::PAGE_BYTES_MAX;
+use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, PAGE_BYTES_MAX};
 use crate::model::{
     FollowUpPolicy, Labels, Message, Principal, Session, SessionId, SessionUpdate, TaskLimitPolicy,
 };
@@ -241,8 +242,9 @@ impl Sessions {
     }
 
     async fn check_tools(&self, names: &[String]) -> Result<(), Error> {
+        let wait = Duration::from_secs(OFFER_WAIT_SECONDS_MAX);
         for name in names {
-            if name != AGENT_TOOL && self.shared.tools.find(name).await.is_none() {
+            if name != AGENT_TOOL && self.shared.tools.find(name, wait).await.is_none() {
                 return Err(Error::ToolNotFound(name.clone()));
             }
         }

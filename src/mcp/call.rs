@@ -4,12 +4,12 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
-use rmcp::service::{PeerRequestOptions, RequestHandle, RoleClient, ServiceError};
-use tokio::time::timeout;
+use rmcp::service::ServiceError;
 
-use super::connection::{CANCEL_TIMEOUT, ServerConnection};
-use super::convert::{ConvertedResult, failure, result, service_error, stopped};
+use super::connection::ServerConnection;
+use super::convert::{ConvertedResult, failure, result, service_error};
 use super::remote_task::follow;
+use super::request::{Answer, answer_of};
 use crate::model::{Tool, ToolResult};
 use crate::tool::{
     ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
@@ -65,58 +65,17 @@ async fn call(
     params: CallToolRequestParams,
     context: &ToolContext,
 ) -> Result<ConvertedResult, String> {
-    let stop = context.cancellation_token();
-    let request = CallToolRequest::new(params);
-    let sending = connection.peer.send_cancellable_request(
-        ClientRequest::CallToolRequest(request),
-        PeerRequestOptions::no_options(),
-    );
-    let sent = tokio::select! {
-        sent = sending => sent,
-        reason = connection.closed() => return Err(reason.to_owned()),
-    };
-    let mut sent: RequestHandle<RoleClient> = match sent {
-        Ok(sent) => sent,
-        Err(error) => return Err(connection.request_error(&error).await),
-    };
-    let mut reports = connection.notifications.progress_of(&sent.progress_token);
-    let answer = loop {
-        tokio::select! {
-            biased;
-            // First: to cancel a call that was answered with a task would not end the task.
-            answer = &mut sent.rx => {
-                break answer.unwrap_or(Err(ServiceError::TransportClosed));
-            }
-            () = stop.cancelled() => {
-                // With a bound: the server may not be reading.
-                let cancel = sent.cancel(Some("the result is not wanted any more".to_owned()));
-                let _sent = timeout(CANCEL_TIMEOUT, connection.until_closed(cancel)).await;
-                return Ok(stopped());
-            }
-            report = reports.next() => {
-                // The log may be full, and a stop ends the wait for it.
-                let _sent = stop.run_until_cancelled(context.progress(report)).await;
-            }
-            reason = connection.closed() => return Err(reason.to_owned()),
-        }
-    };
-    while let Some(report) = reports.try_next() {
-        let _sent = stop.run_until_cancelled(context.progress(report)).await;
-    }
-    match answer {
-        Ok(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
-        Ok(ServerResult::CreateTaskResult(answer)) => {
+    let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+    match answer_of(connection, request, context).await? {
+        Answer::Stopped(stopped) => Ok(stopped),
+        Answer::Result(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
+        Answer::Result(ServerResult::CreateTaskResult(answer)) => {
             follow(connection, answer.task, context).await
         }
-        Ok(ServerResult::InputRequiredResult(_)) => {
-            Err("it asks for input, which callpark cannot give".to_owned())
-        }
         // rmcp's form of an answer without content.
-        Ok(ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)) => {
+        Answer::Result(ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)) => {
             Ok(ConvertedResult::default())
         }
-        Ok(_) => Err(service_error(&ServiceError::UnexpectedResponse)),
-        Err(error @ ServiceError::McpError(_)) => Err(service_error(&error)),
-        Err(error) => Err(connection.request_error(&error).await),
+        Answer::Result(_) => Err(service_error(&ServiceError::UnexpectedResponse)),
     }
 }

@@ -12,6 +12,7 @@ use super::call::McpTool;
 use super::config::ServerConfig;
 use super::connection::ServerConnection;
 use super::convert::service_error;
+use super::documents::document_tools;
 use crate::model::limits::{MCP_SCHEMA_BYTES_MAX, MCP_TOOLS_MAX};
 use crate::model::{Tool, ToolKind, ToolSource};
 use crate::tool::{CallBudget, CallableTool, Catalog, PROVIDER_SEPARATOR, Registry};
@@ -71,6 +72,14 @@ async fn fetch_catalog(connection: &Arc<ServerConnection>) -> Result<Catalog, St
                 tools.push(Arc::new(McpTool::new(tool, own_name, Arc::downgrade(connection))));
             }
             Err(reason) => left_out.push(reason),
+        }
+    }
+    let added = document_tools(connection).await;
+    left_out.extend(added.left_out);
+    for tool in added.tools {
+        // A tool of the server with this name takes precedence.
+        if tools.iter().all(|own| own.describe().name != tool.describe().name) {
+            tools.push(tool);
         }
     }
     let (registry, doubles) = Registry::of_first(tools);

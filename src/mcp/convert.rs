@@ -33,7 +33,7 @@ impl ConvertedResult {
 /// Converts the result of a call. Content other than text that is too large for a record is left
 /// out, with a note in its place.
 pub(super) fn result(result: CallToolResult) -> ConvertedResult {
-    let mut parts = Parts { budget: ContentBudget(RESULT_CONTENT_BYTES_MAX), ..Parts::default() };
+    let mut parts = Parts::new();
     for block in result.content {
         parts.push(kind(block));
     }
@@ -53,28 +53,34 @@ pub(super) fn result(result: CallToolResult) -> ConvertedResult {
             None
         }
     };
-    let plain = |kind| Content { kind, stream: None, offset: 0 };
-    let Parts { text, content, .. } = parts;
-    let result = ToolResult {
-        content: content.into_iter().map(plain).collect(),
-        structured,
-        is_error: result.is_error.unwrap_or(false),
-        ..ToolResult::default()
-    };
-    ConvertedResult { text, result }
+    let mut converted = parts.into_result();
+    converted.result.structured = structured;
+    converted.result.is_error = result.is_error.unwrap_or(false);
+    converted
 }
 
 /// The parts of a result so far.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     text: String,
     content: Vec<ContentKind>,
     budget: ContentBudget,
 }
 
 impl Parts {
+    pub(super) fn new() -> Self {
+        Self { budget: ContentBudget(RESULT_CONTENT_BYTES_MAX), ..Self::default() }
+    }
+
+    pub(super) fn into_result(self) -> ConvertedResult {
+        let Self { text, content, .. } = self;
+        let plain = |kind| Content { kind, stream: None, offset: 0 };
+        let content = content.into_iter().map(plain).collect();
+        ConvertedResult { text, result: ToolResult { content, ..ToolResult::default() } }
+    }
+
     /// Adds a block. Text has no bound here: the output of a call has one of its own.
-    fn push(&mut self, kind: ContentKind) {
+    pub(super) fn push(&mut self, kind: ContentKind) {
         let size = kind.size_bytes();
         match kind {
             ContentKind::Text(text) => self.note(&text),
@@ -87,7 +93,7 @@ impl Parts {
                 match body {
                     Some(ResourceBody::Text(text)) => {
                         self.note(&prompts::attachment_text(&uri, &text));
-                    },
+                    }
                     Some(ResourceBody::Blob(_)) => self.note(&left_out(&uri, size)),
                     None => {}
                 }
@@ -97,7 +103,7 @@ impl Parts {
     }
 
     /// Adds text, in a line of its own.
-    fn note(&mut self, text: &str) {
+    pub(super) fn note(&mut self, text: &str) {
         if !self.text.is_empty() && !self.text.ends_with('\n') {
             self.text.push('\n');
         }
@@ -155,7 +161,7 @@ pub(super) fn handshake_error(error: &ClientInitializeError) -> String {
     }
 }
 
-fn kind(block: ContentBlock) -> ContentKind {
+pub(super) fn kind(block: ContentBlock) -> ContentKind {
     match block {
         ContentBlock::Text(text) => ContentKind::Text(text.text),
         ContentBlock::Image(image) => decoded(&image.data, "an image", |data| ContentKind::Image {
@@ -199,7 +205,7 @@ pub(super) fn role_name(role: &Role) -> &'static str {
     }
 }
 
-fn resource(contents: ResourceContents) -> ContentKind {
+pub(super) fn resource(contents: ResourceContents) -> ContentKind {
     match contents {
         ResourceContents::TextResourceContents { uri, mime_type, text, .. } => {
             let media_type = mime_type.unwrap_or_default();
@@ -344,7 +350,9 @@ mod tests {
         assert!(note.starts_with(&format!("[image/png of {size} bytes was left out")), "{note}");
         assert_eq!(document.strip_prefix("file:///a:\n"), Some(long.as_str()));
         let kinds = kinds(&read);
-        assert!(matches!(&kinds[0], ContentKind::Image { media_type, .. } if media_type == "image/gif"));
+        assert!(
+            matches!(&kinds[0], ContentKind::Image { media_type, .. } if media_type == "image/gif")
+        );
         assert!(matches!(&kinds[1], ContentKind::Resource { body: None, .. }), "{kinds:?}");
         assert!(read.result.structured.is_some());
     }

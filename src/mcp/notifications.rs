@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::{
-    ClientRequest, JsonRpcMessage, ProgressNotificationParam, ProgressToken, RequestId,
-    RequestMetaObject, ServerNotification,
+    ClientRequest, ElicitRequestParams, JsonRpcMessage, ProgressNotificationParam, ProgressToken,
+    RequestId, RequestMetaObject, ServerNotification, ServerRequest,
 };
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -45,6 +45,9 @@ struct Receivers {
 
 struct ProgressChannel {
     sender: mpsc::Sender<Progress>,
+    /// The last numbers that the server has reported.
+    done: f64,
+    total: Option<f64>,
     /// The receiver, or `None` once it has been taken.
     receiver: Option<mpsc::Receiver<Progress>>,
 }
@@ -52,7 +55,7 @@ struct ProgressChannel {
 impl Default for ProgressChannel {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(REPORTS_MAX);
-        Self { sender, receiver: Some(receiver) }
+        Self { sender, done: 0.0, total: None, receiver: Some(receiver) }
     }
 }
 
@@ -76,8 +79,11 @@ impl Notifications {
 
     fn progress_made(&self, params: &ProgressNotificationParam) {
         let sender = {
-            let receivers = self.lock();
-            receivers.calls.get(&params.progress_token).map(|channel| channel.sender.clone())
+            let mut receivers = self.lock();
+            receivers.calls.get_mut(&params.progress_token).map(|channel| {
+                (channel.done, channel.total) = (params.progress, params.total);
+                channel.sender.clone()
+            })
         };
         let Some(sender) = sender else { return };
         let progress = Progress {
@@ -87,6 +93,20 @@ impl Notifications {
         };
         if sender.try_send(progress).is_err() {
             tracing::debug!("a report of progress is left out: too many wait for the log");
+        }
+    }
+
+    /// Reports a request of the server that is declined. It names no call, so every call that is
+    /// running reports it.
+    fn request_declined(&self, message: &str) {
+        for channel in self.lock().calls.values() {
+            let ProgressChannel { done, total, .. } = *channel;
+            let progress = Progress { done, total, message: message.to_owned() };
+            if channel.sender.try_send(progress).is_err() {
+                tracing::debug!(
+                    "a declined request is left out: too many reports wait for the log"
+                );
+            }
         }
     }
 
@@ -217,6 +237,12 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
                 }
                 _ => {}
             },
+            Some(JsonRpcMessage::Request(request)) => {
+                if let Some(declined) = declined(&request.request) {
+                    tracing::info!(declined, "a request of an MCP server is declined");
+                    self.notifications.request_declined(&declined);
+                }
+            }
             Some(_) => {}
         }
         message
@@ -225,6 +251,25 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
         self.inner.close()
     }
+}
+
+/// Returns the report of a request that needs a person or a model, which callpark does not ask on
+/// behalf of a server, or `None` for other requests.
+fn declined(request: &ServerRequest) -> Option<String> {
+    let (what, words) = match request {
+        ServerRequest::CreateMessageRequest(_) => ("a model's answer (sampling)", ""),
+        ServerRequest::ElicitRequest(request) => {
+            let words = match &request.params {
+                ElicitRequestParams::FormElicitationParams { message, .. }
+                | ElicitRequestParams::UrlElicitationParams { message, .. } => message.as_str(),
+                _ => "",
+            };
+            ("input from a person (elicitation)", words)
+        }
+        _ => return None,
+    };
+    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+    Some(format!("the server asked for {what}, which was declined{words}"))
 }
 
 /// Returns the token that rmcp has given to a call, or `None` if the message is not a call.

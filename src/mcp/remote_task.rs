@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{ConvertedResult, result, service_error, stopped};
 use super::notifications::TaskUpdates;
-use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::Progress;
+use crate::model::limits::TEXT_BYTES_MAX;
 use crate::tool::ToolContext;
 
 /// The interval between two polls of a server that names none.

@@ -6,6 +6,7 @@
 mod built_in;
 mod command;
 mod function;
+mod provided;
 mod registry;
 mod schema;
 mod template;

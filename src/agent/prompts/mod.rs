@@ -5,9 +5,10 @@
 //! floor that all of its users can reach: the adapters of `agent/` and `acp/`, the turns and
 //! follow-ups of `engine/`, and `rpc/`, which shows parked calls to callers' models.
 //!
-//! `results` renders the results of calls, `tasks` describes background tasks. Everything else is in
-//! this file.
+//! `results` renders the results of calls, `tasks` describes background tasks, `documents` the resources
+//! and prompts of MCP servers. Everything else is in this file.
 
+mod documents;
 mod results;
 mod tasks;
 #[cfg(test)]
@@ -21,6 +22,10 @@ use crate::model::limits::{
 };
 use crate::model::{StopReason, TurnError};
 
+pub use documents::{
+    ListedDocument, document_list, get_prompt_description, get_prompt_schema, prompt_message,
+    read_resource_description, read_resource_schema,
+};
 pub use results::{call_result, content_text, state_label, truncate, truncate_middle};
 pub use tasks::{
     finished_task, follow_up_message, output_page, parked_call, parked_event_message,

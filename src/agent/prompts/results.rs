@@ -1,8 +1,6 @@
 //! Results of calls as text.
 
-use crate::model::{
-    Call, Content, ContentKind, Exit, Outcome, ResourceBody, ResourceLink, State,
-};
+use crate::model::{Call, Content, ContentKind, Exit, Outcome, ResourceBody, ResourceLink, State};
 
 /// Returns the pieces of a result as text. A piece that is not text is named.
 pub fn content_text<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String {

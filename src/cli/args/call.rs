@@ -113,7 +113,11 @@ impl CallArgs {
         if !pairs.is_empty() {
             let schema = schema(client, &self.tool).await?;
             for (key, text) in pairs {
-                let value = tool_arguments::typed(&schema, &key, &text);
+                let value = match &schema {
+                    Some(schema) => tool_arguments::typed(schema, &key, &text),
+                    // The server converts a text where the tool takes something else.
+                    None => Value::String(text),
+                };
                 tool_arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
             }
         }
@@ -140,14 +144,23 @@ impl PreparedCall {
     }
 }
 
-/// Returns the schema of a tool's arguments, or null if it declares none.
-async fn schema(client: &Client, name: &str) -> Result<Value, Failure> {
-    let (tools, _) = list_tools(client, v1::ListToolsRequest::default()).await?;
-    let tool = tools.iter().find(|tool| tool.name == name).ok_or_else(|| {
+/// Returns the schema of a tool's arguments, null if it declares none, or `None` if the source of the
+/// tool is not available now: the call waits for it.
+async fn schema(client: &Client, name: &str) -> Result<Option<Value>, Failure> {
+    let (tools, unavailable) = list_tools(client, v1::ListToolsRequest::default()).await?;
+    let tool = tools.iter().find(|tool| tool.name == name);
+    let is_unavailable = |source: &v1::UnavailableSource| {
+        let provider = source.source.as_ref().map(|source| source.name.as_str());
+        name.split_once("__").is_some_and(|(prefix, _)| provider == Some(prefix))
+    };
+    if tool.is_none() && unavailable.iter().any(is_unavailable) {
+        return Ok(None);
+    }
+    let tool = tool.ok_or_else(|| {
         let text = format!("there is no tool `{name}`\nlist the tools with `callpark tools`");
         Failure::new(Exit::NotFound, text)
     })?;
-    Ok(tool.input_schema.as_ref().map_or(Value::Null, json::from_struct))
+    Ok(Some(tool.input_schema.as_ref().map_or(Value::Null, json::from_struct)))
 }
 
 async fn stdin() -> Result<String, Failure> {

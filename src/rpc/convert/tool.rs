@@ -119,15 +119,8 @@ pub(super) fn content(content: Content, origin: Origin) -> v1::Content {
 }
 
 fn resource_link(link: ResourceLink) -> v1::ResourceLink {
-    let ResourceLink {
-        name,
-        title,
-        description,
-        size_bytes,
-        audience,
-        priority,
-        last_modified,
-    } = link;
+    let ResourceLink { name, title, description, size_bytes, audience, priority, last_modified } =
+        link;
     let size_bytes = size_bytes.map(signed);
     v1::ResourceLink { name, title, description, size_bytes, audience, priority, last_modified }
 }

@@ -1,5 +1,6 @@
 //! Every text, fully rendered with realistic values.
 
+mod documents;
 mod tasks;
 
 use serde_json::json;
