@@ -107,6 +107,8 @@ impl Cli {
                 return command::chat::run(args, connect, connection, &mut out).await;
             }
             CliCommand::Config(args) => return command::config::run(args, connect, &mut out).await,
+            #[cfg(feature = "acp")]
+            CliCommand::Mcp(args) => return command::mcp::run(args).await,
             CliCommand::Completions(args) => {
                 return command::completions::run(args, &mut out).await;
             }
@@ -142,6 +144,7 @@ mod tests {
             "callpark follow-ups list --state pending --json",
             "callpark follow-ups wait --timeout 5s",
             "callpark follow-ups retry fu-1 bg-2",
+            "callpark mcp --stdio",
             "callpark serve --listen 127.0.0.1:0 --data-dir /x --token-file /y",
         ] {
             let words = line.split(' ');
@@ -153,6 +156,7 @@ mod tests {
     fn wrong_lines_are_refused() {
         for line in [
             "callpark",
+            "callpark mcp",
             "callpark wait",
             "callpark wait ses-1",
             "callpark run bash --budget soon x",

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rmcp::model::{CallToolResult, ContentBlock, ResourceContents, Role};
 use rmcp::service::{ClientInitializeError, ServiceError};
 use rmcp::transport::streamable_http_client::StreamableHttpError;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::agent::prompts;
 use crate::model::limits::RESULT_CONTENT_BYTES_MAX;
@@ -42,8 +42,8 @@ pub(super) fn result(result: CallToolResult) -> ConvertedResult {
         Some(Value::Object(map)) => {
             let size = Value::Object(map.clone()).to_string().len();
             let fits = parts.budget.take(size);
-            if !fits {
-                parts.note(&left_out("the structured result", size));
+            if !fits && !is_copy(&map, &parts.text) {
+                parts.leave_out("the structured result", size);
             }
             fits.then(|| Box::new(map))
         }
@@ -85,21 +85,30 @@ impl Parts {
         match kind {
             ContentKind::Text(text) => self.note(&text),
             kind if self.budget.take(size) => self.content.push(kind),
-            ContentKind::Json(_) => self.note(&left_out("a JSON value", size)),
+            ContentKind::Json(_) => self.leave_out("a JSON value", size),
             ContentKind::Image { media_type, .. } | ContentKind::Binary { media_type, .. } => {
-                self.note(&left_out(&media_type, size));
+                self.leave_out(&media_type, size);
             }
             ContentKind::Resource { uri, media_type, body, link } => {
                 match body {
                     Some(ResourceBody::Text(text)) => {
                         self.note(&prompts::attachment_text(&uri, &text));
                     }
-                    Some(ResourceBody::Blob(_)) => self.note(&left_out(&uri, size)),
+                    Some(ResourceBody::Blob(_)) => self.leave_out(&uri, size),
                     None => {}
                 }
                 self.content.push(ContentKind::Resource { uri, media_type, body: None, link });
             }
         }
+    }
+
+    /// Adds a note in the place of content that doesn't fit.
+    fn leave_out(&mut self, what: &str, size: usize) {
+        let note = format!(
+            "[{what} of {size} bytes was left out: beside its text, a result holds at most \
+             {RESULT_CONTENT_BYTES_MAX} bytes]"
+        );
+        self.content.push(ContentKind::Text(note));
     }
 
     /// Adds text, in a line of its own.
@@ -230,11 +239,13 @@ fn decoded(base64: &str, what: &str, make: impl FnOnce(Bytes) -> ContentKind) ->
     }
 }
 
-fn left_out(what: &str, size: usize) -> String {
-    format!(
-        "[{what} of {size} bytes was left out: beside its text, a result holds at most \
-         {RESULT_CONTENT_BYTES_MAX} bytes]"
-    )
+/// Returns `true` for a structured result that only repeats the text: as JSON, as the protocol
+/// recommends, or as the only field, as FastMCP wraps it.
+fn is_copy(structured: &Map<String, Value>, text: &str) -> bool {
+    let wrapped = structured.values().next().and_then(Value::as_str);
+    let is_wrapped = structured.len() == 1 && wrapped == Some(text);
+    let as_json = || serde_json::from_str::<Map<String, Value>>(text).ok();
+    is_wrapped || as_json().is_some_and(|json| json == *structured)
 }
 
 /// The bytes of content beside its text that a result may still take.
@@ -322,39 +333,44 @@ mod tests {
     #[test]
     fn text_is_never_displaced_and_a_structured_copy_of_it_gives_way() {
         let long = "ü".repeat(RESULT_CONTENT_BYTES_MAX);
-        let read = read(json!({
-            "content": [{ "type": "text", "text": long }],
-            "structuredContent": { "result": long },
-            "isError": true,
-        }));
-        let note = read.text.strip_prefix(&long).unwrap();
-        assert!(note.starts_with("\n[the structured result of"), "{note}");
-        assert_eq!(read.result.structured, None);
-        assert!(read.result.is_error);
+        let as_json = json!({ "a": long });
+        for (text, structured) in
+            [(long.clone(), json!({ "result": long })), (as_json.to_string(), as_json)]
+        {
+            let read = read(json!({
+                "content": [{ "type": "text", "text": text }],
+                "structuredContent": structured,
+                "isError": true,
+            }));
+            assert_eq!((read.text, read.result.structured), (text, None));
+            assert!(read.result.content.is_empty() && read.result.is_error);
+        }
     }
 
     #[test]
     fn other_content_that_does_not_fit_is_left_out_with_a_note_and_documents_become_text() {
         let long = "x".repeat(RESULT_CONTENT_BYTES_MAX + 1);
-        let data = STANDARD.encode(&long);
         let read = read(json!({
             "content": [
-                { "type": "image", "data": data, "mimeType": "image/png" },
+                { "type": "image", "data": STANDARD.encode(&long), "mimeType": "image/png" },
                 { "type": "image", "data": "AQID", "mimeType": "image/gif" },
                 { "type": "resource", "resource": { "uri": "file:///a", "text": long } },
             ],
-            "structuredContent": { "small": true },
+            "structuredContent": { "other": long },
         }));
-        let size = long.len();
-        let (note, document) = read.text.split_once('\n').unwrap();
-        assert!(note.starts_with(&format!("[image/png of {size} bytes was left out")), "{note}");
-        assert_eq!(document.strip_prefix("file:///a:\n"), Some(long.as_str()));
+        assert_eq!(read.text.strip_prefix("file:///a:\n"), Some(long.as_str()));
         let kinds = kinds(&read);
+        let note = |index: usize, words: &str| match &kinds[index] {
+            ContentKind::Text(note) => assert!(note.starts_with(words), "{note}"),
+            other => panic!("{other:?}"),
+        };
+        note(0, &format!("[image/png of {} bytes was left out", long.len()));
         assert!(
-            matches!(&kinds[0], ContentKind::Image { media_type, .. } if media_type == "image/gif")
+            matches!(&kinds[1], ContentKind::Image { media_type, .. } if media_type == "image/gif")
         );
-        assert!(matches!(&kinds[1], ContentKind::Resource { body: None, .. }), "{kinds:?}");
-        assert!(read.result.structured.is_some());
+        assert!(matches!(&kinds[2], ContentKind::Resource { body: None, .. }), "{kinds:?}");
+        note(3, "[the structured result of");
+        assert_eq!(read.result.structured, None);
     }
 
     #[test]

@@ -82,8 +82,8 @@ pub const NO_TURN_RUNNING: &str =
 /// The error for a tool call of an external agent whose turn has ended.
 pub const TURN_ENDED_BEFORE_ANSWER: &str = "the turn ended before the call was answered";
 
-/// Instructions for working with background tasks.
-fn background_task_instructions() -> String {
+/// Returns instructions for working with background tasks.
+pub fn background_task_instructions() -> String {
     format!(
         "Tool calls that take long are not cancelled: they continue in the background, and you \
          get an id that begins with bg-. The result is kept for you. Continue with other work, \
@@ -100,9 +100,10 @@ You are working in the background: no person is reading along, and no person wil
 Where something is unclear, decide for yourself. In your last message, state what you decided and \
 what the result of the work is: only that message will be read.";
 
-/// Returns the system message of a turn: the configured one, then callpark's own instructions.
-pub fn system_message(configured: &str, in_background: bool) -> String {
-    let tasks = background_task_instructions();
+/// Returns the system message of a turn: the configured one, then callpark's own instructions. Those
+/// for background tasks are for an agent that has the tools for them.
+pub fn system_message(configured: &str, has_tools: bool, in_background: bool) -> String {
+    let tasks = if has_tools { background_task_instructions() } else { String::new() };
     let background = if in_background { BACKGROUND_TURN_INSTRUCTIONS } else { "" };
     let parts = [configured, &tasks, background].into_iter();
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")

@@ -16,6 +16,11 @@ impl Environment {
         Self(std::env::vars_os().filter_map(named).collect())
     }
 
+    /// Returns the path of the program that this process runs, if it is known.
+    pub fn program() -> Option<PathBuf> {
+        std::env::current_exe().ok()
+    }
+
     /// Returns the value of a variable, or `None` if it is not set, empty, or not UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.to_str().filter(|value| !value.is_empty())

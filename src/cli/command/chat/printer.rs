@@ -145,7 +145,9 @@ impl<'o> TurnPrinter<'o> {
         for id in &idle.running_background_ids {
             self.note(&format!("{id} continues in the background")).await?;
         }
-        self.note(&usage(&idle.usage.unwrap_or_default())).await?;
+        if let Some(usage) = usage(&idle.usage.unwrap_or_default()) {
+            self.note(&usage).await?;
+        }
         let exit = match reason {
             v1::StopReason::Cancelled => Exit::Cancelled,
             v1::StopReason::Unspecified
@@ -184,14 +186,17 @@ impl<'o> TurnPrinter<'o> {
     }
 }
 
-/// Returns the tokens, the requests and the cost of a turn.
-fn usage(usage: &v1::Usage) -> String {
-    let input = count(usage.input_tokens, "input token");
-    let output = count(usage.output_tokens, "output token");
-    let requests = count(usage.requests, "request");
-    let cost = match usage.cost_usd {
-        cost if cost > 0.0 => format!(", ${cost:.4}"),
-        _ => String::new(),
-    };
-    format!("{input}, {output}, {requests}{cost}")
+/// Returns the tokens, the requests and the cost of a turn, or `None` if no agent has counted any.
+fn usage(usage: &v1::Usage) -> Option<String> {
+    let counted = [
+        (usage.input_tokens, "input token"),
+        (usage.output_tokens, "output token"),
+        (usage.requests, "request"),
+    ];
+    let counted = counted.into_iter().filter(|(number, _)| *number > 0);
+    let mut parts: Vec<String> = counted.map(|(number, noun)| count(number, noun)).collect();
+    if usage.cost_usd > 0.0 {
+        parts.push(format!("${:.4}", usage.cost_usd));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
