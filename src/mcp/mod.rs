@@ -9,6 +9,7 @@ mod catalog;
 mod config;
 mod connection;
 mod convert;
+mod declined;
 mod documents;
 mod handler;
 mod negotiate;

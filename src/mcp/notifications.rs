@@ -9,14 +9,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::{
-    ClientRequest, ElicitRequestParams, JsonRpcMessage, ProgressNotificationParam, ProgressToken,
-    RequestId, RequestMetaObject, ServerNotification, ServerRequest,
+    ClientRequest, JsonRpcMessage, ProgressNotificationParam, ProgressToken, RequestId,
+    RequestMetaObject, ServerNotification,
 };
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::declined::declined;
 use crate::model::Progress;
 
 /// The most reports of one call that wait for its log. Beyond it a report is left out: a newer one
@@ -251,25 +252,6 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
         self.inner.close()
     }
-}
-
-/// Returns the report of a request that needs a person or a model, which callpark does not ask on
-/// behalf of a server, or `None` for other requests.
-fn declined(request: &ServerRequest) -> Option<String> {
-    let (what, words) = match request {
-        ServerRequest::CreateMessageRequest(_) => ("a model's answer (sampling)", ""),
-        ServerRequest::ElicitRequest(request) => {
-            let words = match &request.params {
-                ElicitRequestParams::FormElicitationParams { message, .. }
-                | ElicitRequestParams::UrlElicitationParams { message, .. } => message.as_str(),
-                _ => "",
-            };
-            ("input from a person (elicitation)", words)
-        }
-        _ => return None,
-    };
-    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-    Some(format!("the server asked for {what}, which was declined{words}"))
 }
 
 /// Returns the token that rmcp has given to a call, or `None` if the message is not a call.
