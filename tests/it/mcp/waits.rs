@@ -107,6 +107,6 @@ async fn the_command_line_calls_a_tool_whose_server_is_not_available_now() {
         assert_ne!(server.cli(&["run", "odd__die"]).await.code(), 0);
     }
     let ended = server.cli(&["run", "odd__echo", "text=hello"]).await;
-    assert_eq!((ended.code(), ended.stdout()), (0, "hello"), "{}", ended.stderr());
+    assert_eq!((ended.code(), ended.stdout()), (0, "hello\n"), "{}", ended.stderr());
     assert_eq!(lines(folder.path(), "starts").len(), 3);
 }
