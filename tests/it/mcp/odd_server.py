@@ -339,7 +339,8 @@ def main():
         method = message.get("method")
         if "method" not in message:
             with REPLIED:
-                REPLIES[message["id"]] = message
+                # An error about a line that is no message has no id.
+                REPLIES[message.get("id")] = message
                 REPLIED.notify_all()
             continue
         if MANNER == "awaits" and method == "tools/list" and "cursor" not in message.get("params", {}):
