@@ -306,6 +306,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_call_whose_input_never_comes_is_shown_in_time() {
+        let (events, mut received) = mpsc::channel(4);
+        let sink = EventSink { events, stop: CancellationToken::new() };
+        let mut calls = OwnCalls::new("copilot", Arc::default(), Metrics::default());
+        for id in ["t1", "t2"] {
+            assert!(calls.start(ToolCall::new(id, "look"), &sink).await.is_ok());
+        }
+        assert!(received.try_recv().is_err(), "their input may still come");
+        let due = calls.due_time().expect("a time");
+        let ended = ToolCallUpdateFields::new().status(ToolCallStatus::Completed);
+        assert!(calls.update(ToolCallUpdate::new("t1", ended), &sink).await.is_ok());
+        assert!(matches!(received.try_recv(), Ok(Ok(AgentEvent::OwnCall(_)))));
+        assert!(calls.open_due(due - Duration::from_millis(1), &sink).await.is_ok());
+        assert!(received.try_recv().is_err(), "too early");
+        let due = calls.due_time().expect("the time of the second");
+        assert!(calls.open_due(due, &sink).await.is_ok());
+        let Ok(Ok(AgentEvent::OwnCall(call))) = received.try_recv() else { panic!("not shown") };
+        assert_eq!(call.description, "look");
+        assert_eq!(calls.due_time(), None);
+    }
+
+    #[tokio::test]
     async fn calls_beyond_the_bound_are_counted() {
         let metrics = Metrics::default();
         let (events, mut received) = mpsc::channel(1);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::actor::ActorSource;
 use super::follow_up::FollowUps;
 use super::idempotency::{Claimed, unexpected_effect};
@@ -242,8 +244,10 @@ impl Sessions {
     }
 
     async fn check_tools(&self, names: &[String]) -> Result<(), Error> {
-        let wait = Duration::from_secs(OFFER_WAIT_SECONDS_MAX);
+        // For all names together.
+        let deadline = Instant::now() + Duration::from_secs(OFFER_WAIT_SECONDS_MAX);
         for name in names {
+            let wait = deadline.saturating_duration_since(Instant::now());
             if name != AGENT_TOOL && self.shared.tools.find(name, wait).await.is_none() {
                 return Err(Error::ToolNotFound(name.clone()));
             }

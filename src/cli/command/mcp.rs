@@ -22,8 +22,7 @@ pub(crate) struct McpArgs {
 pub(crate) async fn run(_: McpArgs) -> Result<Exit, Failure> {
     let environment = Environment::capture();
     let variable = |name: &str| {
-        let values = environment.pick(&[name.to_owned()]);
-        values.get(name).cloned().ok_or_else(|| {
+        environment.get(name).ok_or_else(|| {
             Failure::usage(format!(
                 "{name} is not set: a callpark server sets it when it passes this command to an \
                  agent"
@@ -34,6 +33,6 @@ pub(crate) async fn run(_: McpArgs) -> Result<Exit, Failure> {
     let address: SocketAddr = address.parse().map_err(|_| {
         Failure::usage(format!("{ADDRESS_VARIABLE} `{address}` is not an address and a port"))
     })?;
-    let bridged = run_bridge(address, &token, tokio::io::stdin(), tokio::io::stdout()).await;
+    let bridged = run_bridge(address, token, tokio::io::stdin(), tokio::io::stdout()).await;
     bridged.map(|()| Exit::Success).map_err(|reason| Failure::new(Exit::Unreachable, reason))
 }
