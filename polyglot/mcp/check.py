@@ -59,6 +59,8 @@ def main():
     log = callpark("run", "git__git_log", f"repo_path={FOLDER}/repository")
     check("git: the log of a repository", "first commit" in log, log)
 
+    found = callpark("run", "everything__simulate-research-query", "topic=parking")
+    check("everything: a tool that runs as a task", "parking" in found, found)
     check("everything: echo", "hello" in callpark("run", "everything__echo", "message=hello"))
     resource = callpark("run", "everything__read_resource")
     check("everything: resources", "demo://" in resource, resource)

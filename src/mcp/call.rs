@@ -10,6 +10,7 @@ use super::connection::ServerConnection;
 use super::convert::{ConvertedResult, failure, result, service_error};
 use super::remote_task::follow;
 use super::request::{Answer, answer_of};
+use super::task_only::call_as_task;
 use crate::model::{Tool, ToolResult};
 use crate::tool::{
     ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
@@ -20,12 +21,19 @@ pub(super) struct McpTool {
     tool: Tool,
     /// The server's own name for the tool.
     own_name: String,
+    /// `true` if it runs as a task of the protocol of 2025-11-25 only.
+    needs_task: bool,
     connection: Weak<ServerConnection>,
 }
 
 impl McpTool {
-    pub(super) fn new(tool: Tool, own_name: String, connection: Weak<ServerConnection>) -> Self {
-        Self { tool, own_name, connection }
+    pub(super) fn new(
+        tool: Tool,
+        own_name: String,
+        needs_task: bool,
+        connection: Weak<ServerConnection>,
+    ) -> Self {
+        Self { tool, own_name, needs_task, connection }
     }
 }
 
@@ -37,13 +45,15 @@ impl CallableTool for McpTool {
     fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
         let params = CallToolRequestParams::new(self.own_name.clone());
         let params = params.with_arguments(arguments.clone());
-        Ok(Work::InProcess(Box::new(McpCall { connection: self.connection.clone(), params })))
+        let (connection, needs_task) = (self.connection.clone(), self.needs_task);
+        Ok(Work::InProcess(Box::new(McpCall { connection, params, needs_task })))
     }
 }
 
 struct McpCall {
     connection: Weak<ServerConnection>,
     params: CallToolRequestParams,
+    needs_task: bool,
 }
 
 #[async_trait]
@@ -52,7 +62,11 @@ impl InProcess for McpCall {
         let Some(connection) = self.connection.upgrade() else {
             return failure("the MCP server has ended: try again".to_owned());
         };
-        match call(&connection, self.params, &context).await {
+        let called = match self.needs_task {
+            true => call_as_task(&connection, self.params, &context).await,
+            false => call(&connection, self.params, &context).await,
+        };
+        match called {
             Ok(result) => result.deliver(&context).await,
             Err(reason) => failure(connection.error(&reason)),
         }

@@ -3,11 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use rmcp::model::{CallToolResult, ContentBlock, ResourceContents, Role};
+use rmcp::model::{CallToolResult, ContentBlock, ErrorCode, ResourceContents, Role};
 use rmcp::service::{ClientInitializeError, ServiceError};
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::{Map, Value};
 
+use super::answer_error::OWN_ERROR;
+use super::message::excerpt;
 use crate::agent::prompts;
 use crate::model::limits::RESULT_CONTENT_BYTES_MAX;
 use crate::model::{Content, ContentKind, ResourceBody, ResourceLink, ToolResult};
@@ -137,6 +139,7 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     // This one does not return its cause as a source.
     let error = match error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
         Some(StreamableHttpError::Client(cause)) => cause,
+        Some(StreamableHttpError::UnexpectedServerResponse(reason)) => return reason.to_string(),
         Some(_) | None => error,
     };
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -147,7 +150,17 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 pub(super) fn service_error(error: &ServiceError) -> String {
     match error {
         ServiceError::McpError(error) => {
-            format!("it returned an error: {} ({})", error.message, error.code.0)
+            let data = error.data.as_ref().map(|data| match data {
+                Value::String(text) => excerpt(text),
+                other => excerpt(&other.to_string()),
+            });
+            let data = data.map(|data| format!(": {data}")).unwrap_or_default();
+            match error.code {
+                OWN_ERROR => format!("{}{data}", error.message),
+                ErrorCode(code) => {
+                    format!("it returned an error: {} ({code}){data}", error.message)
+                }
+            }
         }
         ServiceError::UnexpectedResponse => "its answer is not a valid MCP result".to_owned(),
         other => other.to_string(),
@@ -157,6 +170,9 @@ pub(super) fn service_error(error: &ServiceError) -> String {
 /// Describes a handshake that failed, as the end of a sentence.
 pub(super) fn handshake_error(error: &ClientInitializeError) -> String {
     match error {
+        ClientInitializeError::JsonRpcError(error) if error.code == OWN_ERROR => {
+            error.message.to_string()
+        }
         ClientInitializeError::JsonRpcError(error) => {
             format!("it refused to initialize: {} ({})", error.message, error.code.0)
         }

@@ -4,22 +4,37 @@
 //! a pause that doubles. Its tools are named `<server>__<tool>`. A server that hangs, exits or sends
 //! invalid messages fails only its own calls.
 
+mod answer_error;
 mod call;
+mod call_result;
 mod catalog;
 mod config;
 mod connection;
 mod convert;
 mod declined;
 mod documents;
+mod events;
 mod handler;
+mod http;
+mod http_body;
+mod mend;
+mod message;
+mod names;
 mod negotiate;
 mod notifications;
 mod open;
+mod open_requests;
+mod pipes;
 mod remote;
 mod remote_task;
 mod request;
+mod result_forms;
 mod subscriptions;
 mod supervisor;
+mod task_only;
+mod token;
+mod tool_list;
+mod unreadable;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,6 +59,43 @@ pub struct StartPermits(Arc<Semaphore>);
 impl Default for StartPermits {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MCP_STARTS_MAX)))
+    }
+}
+
+/// Reads the lines of a server that has not answered some calls. For fuzzing.
+#[doc(hidden)]
+pub struct LineReader(open_requests::OpenRequests);
+
+#[doc(hidden)]
+impl LineReader {
+    /// Creates a reader with calls of these ids.
+    pub fn new(calls: &[i64]) -> Self {
+        let open = open_requests::OpenRequests::default();
+        for id in calls {
+            let id = rmcp::model::RequestId::Number(*id);
+            open.insert(id, open_requests::Method::CallTool);
+        }
+        Self(open)
+    }
+
+    /// Reads a line. Returns the ids of the calls that it ends, and whether they ended well.
+    pub fn read(&self, line: &[u8]) -> Vec<(i64, bool)> {
+        use rmcp::model::{JsonRpcMessage, RequestId};
+        let end = |message| match message {
+            JsonRpcMessage::Response(response) => Some((response.id, true)),
+            JsonRpcMessage::Error(error) => Some((error.id?, false)),
+            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+        };
+        let number = |(id, is_good)| match id {
+            RequestId::Number(id) => Some((id, is_good)),
+            RequestId::String(_) => None,
+        };
+        message::read(line, &self.0)
+            .messages
+            .into_iter()
+            .filter_map(end)
+            .filter_map(number)
+            .collect()
     }
 }
 
@@ -111,6 +163,7 @@ impl ToolProvider for McpServer {
         Tool {
             call_budget,
             execution_timeout: config.execution_timeout,
+            arguments_unchecked: true,
             ..Tool::new(name, "", json!({}), ToolKind::Mcp, source)
         }
     }

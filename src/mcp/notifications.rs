@@ -14,9 +14,11 @@ use rmcp::model::{
 };
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::answer_error::own_error;
 use super::declined::declined;
 use crate::model::Progress;
 
@@ -226,6 +228,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
                 message => break message,
             }
         };
+        let message = message.map(without_closed_connection);
         // There is no await from here on: a message that was read is not lost when this is dropped.
         match &message {
             None => self.silent.cancel(),
@@ -252,6 +255,27 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
         self.inner.close()
     }
+}
+
+/// Turns rmcp's error of a request whose response has ended early, which would count as the end of the
+/// whole connection, into an error of that request.
+fn without_closed_connection(
+    message: RxJsonRpcMessage<RoleClient>,
+) -> RxJsonRpcMessage<RoleClient> {
+    match message {
+        JsonRpcMessage::Error(error) if is_closed_mark(error.error.data.as_ref()) => {
+            let reason = "it closed the connection before its answer was complete".to_owned();
+            match error.id {
+                Some(id) => own_error(id, reason),
+                None => JsonRpcMessage::Error(error),
+            }
+        }
+        other => other,
+    }
+}
+
+fn is_closed_mark(data: Option<&Value>) -> bool {
+    data.is_some_and(|data| data.get("io.modelcontextprotocol/transportClosed").is_some())
 }
 
 /// Returns the token that rmcp has given to a call, or `None` if the message is not a call.

@@ -169,7 +169,7 @@ impl Supervisor {
         let opening = async {
             // Never closed.
             let _permit = self.starts.acquire().await;
-            open(&self.config, &self.launcher, &self.tasks).await
+            open(&self.config, &self.launcher, &self.metrics, &self.tasks).await
         };
         let opened = match self.closing.run_until_cancelled(opening).await {
             Some(opened) => {

@@ -46,6 +46,8 @@ pub const MODEL_TOKENS: &str = "callpark_model_tokens_total";
 /// Starts of MCP servers, and connections to them. Labels: `server`, and `outcome`, which is `started`
 /// or `failed`.
 pub const MCP_STARTS: &str = "callpark_mcp_starts_total";
+/// Texts of MCP servers that are of no use: neither a message nor a part of one. Labels: `server`.
+pub const MCP_UNREADABLE: &str = "callpark_mcp_unreadable_total";
 /// Calls that agents made with their own tools and that were left out of the log, because a turn had
 /// too many.
 /// Labels: `model`.
@@ -93,6 +95,7 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (MODEL_REQUESTS, Unit::Count, "Attempts at requests to models, by outcome"),
     (MODEL_TOKENS, Unit::Count, "Tokens that models have used"),
     (MCP_STARTS, Unit::Count, "Starts of MCP servers, by outcome"),
+    (MCP_UNREADABLE, Unit::Count, "Texts of MCP servers that are of no use"),
     (
         AGENT_CALLS_LEFT_OUT,
         Unit::Count,

@@ -31,7 +31,9 @@ pub use built_in::{BuiltInOptions, bash, python};
 #[doc(hidden)]
 pub use command::{CommandTool, CommandToolError};
 #[doc(hidden)]
-pub use registry::{Registry, RegistryError, check_arguments};
+pub use registry::{
+    Registry, RegistryError, TOOL_NAME_BYTES_MAX, check_arguments, check_schema, is_tool_name,
+};
 #[doc(hidden)]
 pub use toolbox::{
     Catalog, PROVIDER_SEPARATOR, ProviderUnavailable, ResolvedTool, ToolProvider, Toolbox,

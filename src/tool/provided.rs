@@ -33,7 +33,7 @@ pub(super) fn provided_tool(
         Some(checked) => checked,
         None => {
             let registry = Registry::new(vec![tool.clone()]).ok()?;
-            Arc::new(Catalog { registry, left_out: Vec::new() })
+            Arc::new(registry.into())
         }
     };
     Some(ResolvedTool { offer, tool, waits })
@@ -98,7 +98,10 @@ impl ProvidedCall {
             let provider = self.provider.name();
             return Err(format!("`{provider}` has no tool `{name}`: list its tools"));
         };
-        let is_checked = self.checked.as_ref().is_some_and(|checked| Arc::ptr_eq(checked, catalog));
+        let is_checked = self
+            .checked
+            .as_ref()
+            .is_some_and(|checked| Arc::ptr_eq(&checked.registry, &catalog.registry));
         let checked = match is_checked {
             true => Ok(()),
             false => catalog.registry.check(name, &self.arguments),

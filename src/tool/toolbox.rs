@@ -30,9 +30,15 @@ pub struct ProviderUnavailable {
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// The tools that are offered.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// The reasons why others are left out, one sentence each.
     pub left_out: Vec<String>,
+}
+
+impl From<Registry> for Catalog {
+    fn from(registry: Registry) -> Self {
+        Self { registry: Arc::new(registry), left_out: Vec::new() }
+    }
 }
 
 /// A source of tools that must be asked for them. The names of its tools begin with the name of the
@@ -60,7 +66,8 @@ pub trait ToolProvider: Send + Sync + 'static {
     /// Returns a description for a tool of this name that is not known.
     fn unknown_tool(&self, name: &str) -> Tool {
         let source = ToolSource::McpServer(self.name().to_owned());
-        Tool::new(name, "", json!({}), ToolKind::Mcp, source)
+        let tool = Tool::new(name, "", json!({}), ToolKind::Mcp, source);
+        Tool { arguments_unchecked: true, ..tool }
     }
 
     /// Closes the connections of the provider and stops its processes.
@@ -105,8 +112,7 @@ impl Toolbox {
     }
 
     fn of(own: Registry, providers: Vec<Arc<dyn ToolProvider>>) -> Self {
-        let own = Arc::new(Catalog { registry: own, left_out: Vec::new() });
-        Self { own, providers: providers.into() }
+        Self { own: Arc::new(own.into()), providers: providers.into() }
     }
 
     /// Returns the tool of this name. Waits for its provider for up to `wait_max`. A tool of a

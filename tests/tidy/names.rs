@@ -25,7 +25,8 @@ const HOMES: [(&str, &[&str]); 28] = [
     ("rmcp", &["src/mcp/", "src/acp/"]),
     ("agent_client_protocol", &["src/acp/"]),
     ("reqwest", &["src/mcp/", "src/agent/"]),
-    ("sse_stream", &["src/agent/openai/"]),
+    ("sse_stream", &["src/agent/openai/", "src/mcp/"]),
+    ("rmcp_sse_stream", &["src/mcp/"]),
     ("refinery", &["src/store/sqlite/"]),
     // Processes.
     ("tokio::process", &["src/exec/"]),

@@ -29,6 +29,8 @@ pub(crate) fn tool(tool: Tool) -> v1::Tool {
         execution_timeout: tool.execution_timeout.map(duration),
         source: Some(v1::ToolSource { origin: origin.into(), name }),
         output_schema: tool.output_schema.and_then(object),
+        arguments_unchecked: tool.arguments_unchecked,
+        warnings: tool.warnings,
     }
 }
 

@@ -12,6 +12,8 @@ mod beginnings;
 mod documents;
 mod everything;
 mod faults;
+mod http;
+mod lenient;
 mod tasks;
 mod tools;
 mod waits;

@@ -73,6 +73,8 @@ TOOLS = [
     {"name": "big", "inputSchema": schema(lines={"type": "integer"})},
     {"name": "ask", "inputSchema": schema()},
     {"name": "link", "inputSchema": schema()},
+    {"name": "research", "inputSchema": schema(states={"type": "array"}),
+     "execution": {"taskSupport": "required"}},
 ]
 
 
@@ -242,6 +244,27 @@ def call(request):
         answer(request, text("sent"))
 
 
+def research(request):
+    """Tasks of 2025-11-25, of which there is one at a time."""
+    method, params = request["method"], request["params"]
+    if method == "tools/call":
+        ACTS["research"] = list(params["arguments"]["states"])
+        answer(request, {"task": {"taskId": "research", "status": "working", "pollInterval": 1,
+                                  "createdAt": "2026-07-28T10:00:00Z", "ttl": params["task"]["ttl"],
+                                  "lastUpdatedAt": "2026-07-28T10:00:00Z"}})
+    elif method == "tasks/get":
+        states = ACTS[params["taskId"]]
+        status, _, message = (states.pop(0) if len(states) > 1 else states[0]).partition(" ")
+        answer(request, {"taskId": "research", "status": status, "statusMessage": message, "ttl": None,
+                         "createdAt": "2026-07-28T10:00:00Z", "lastUpdatedAt": "2026-07-28T10:00:00Z"})
+    elif method == "tasks/result" and ACTS[params["taskId"]] == ["failed"]:
+        refuse(request, "out of paper", -32000)
+    elif method == "tasks/result":
+        answer(request, text("found"))
+    else:
+        cancel_task(request)
+
+
 def library(request):
     method, params = request["method"], request.get("params") or {}
     has = MANNER == "library"
@@ -364,6 +387,8 @@ def main():
             answer(message, {**page, "ttlMs": 3600000, "cacheScope": "public"} if MODERN else page)
         elif method.startswith(("resources/", "prompts/")) and MANNER in ("library", "shelves"):
             library(message)
+        elif not MODERN and (method.startswith("tasks/") or "task" in message.get("params", {})):
+            research(message)
         elif method == "tools/call":
             threading.Thread(target=call, args=(message,), daemon=True).start()
         elif method == "notifications/cancelled":
