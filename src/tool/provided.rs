@@ -3,38 +3,37 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde_json::json;
 
 use super::toolbox::{Catalog, ResolvedTool, ToolProvider};
 use super::{
     ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, ToolContext, Work,
+    coerce_arguments,
 };
 use crate::model::{Tool, ToolResult};
 
 /// Returns the tool of this name. Without a catalog it is described as it was last known, or by its
-/// name alone.
+/// name alone, and its arguments are not checked before the call runs.
 pub(super) fn provided_tool(
     provider: &Arc<dyn ToolProvider>,
     catalog: Option<Arc<Catalog>>,
     name: &str,
 ) -> Option<ResolvedTool> {
     let waits = catalog.is_none();
-    let known = catalog.or_else(|| provider.known_catalog());
+    let known = catalog.clone().or_else(|| provider.known_catalog());
     let listed = known.as_ref().and_then(|known| known.registry.get(name));
-    let (tool, checked) = match listed {
-        Some(tool) => (tool.describe().clone(), known.clone()),
+    let tool = match listed {
+        Some(tool) if waits => Tool { input_schema: json!({}), ..tool.describe().clone() },
+        Some(tool) => tool.describe().clone(),
         // The provider may have more tools once it is available again.
-        None if waits => (provider.unknown_tool(name), None),
+        None if waits => provider.unknown_tool(name),
         None => return None,
     };
-    let provider = provider.clone();
-    let tool: Arc<dyn CallableTool> =
-        Arc::new(ProvidedTool { tool, provider, checked: checked.clone() });
-    let offer = match checked {
-        Some(checked) => checked,
-        None => {
-            let registry = Registry::new(vec![tool.clone()]).ok()?;
-            Arc::new(registry.into())
-        }
+    let (provider, checked) = (provider.clone(), catalog.clone());
+    let tool: Arc<dyn CallableTool> = Arc::new(ProvidedTool { tool, provider, checked });
+    let offer = match catalog {
+        Some(catalog) => catalog,
+        None => Arc::new(Registry::new(vec![tool.clone()]).ok()?.into()),
     };
     Some(ResolvedTool { offer, tool, waits })
 }
@@ -102,11 +101,18 @@ impl ProvidedCall {
             .checked
             .as_ref()
             .is_some_and(|checked| Arc::ptr_eq(&checked.registry, &catalog.registry));
-        let checked = match is_checked {
-            true => Ok(()),
-            false => catalog.registry.check(name, &self.arguments),
+        let prepared = match is_checked {
+            true => tool.prepare(&self.arguments, &self.context),
+            false => {
+                // The caller could not see what the tool takes, and may have written all as text.
+                let coerced = coerce_arguments(tool.describe(), self.arguments.clone());
+                let arguments = coerced.arguments;
+                catalog
+                    .registry
+                    .check(name, &arguments)
+                    .and_then(|()| tool.prepare(&arguments, &self.context))
+            }
         };
-        let prepared = checked.and_then(|()| tool.prepare(&self.arguments, &self.context));
         match prepared.map_err(|faults| invalid(name, &faults))? {
             Work::InProcess(work) => Ok(work),
             Work::Process(_) | Work::Followed(_) => {

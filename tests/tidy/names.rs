@@ -6,7 +6,7 @@ use crate::paths::paths;
 use crate::{check, rust, sources};
 
 /// A path, and where in `src/` it may be named.
-const HOMES: [(&str, &[&str]); 28] = [
+const HOMES: [(&str, &[&str]); 29] = [
     // The wire. The command line gets messages from callpark-client, and their JSON by reflection.
     ("tonic", &["src/rpc/", "src/app/"]),
     ("tonic_health", &["src/app/"]),

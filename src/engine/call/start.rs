@@ -11,10 +11,10 @@ use super::wait::CallWatch;
 use super::{CallRequest, Calls, DryRun, StartRequest, Started};
 use crate::engine::actor::{ActorHandle, ActorMessage, ActorSource};
 use crate::engine::idempotency::{Claim, Claimed, unexpected_effect};
-use crate::engine::{Error, NewSession};
+use crate::engine::{Error, NewSession, StdinFault};
 use crate::machine::{Refusal, Start};
 use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, OUTPUT_BYTES_MAX};
-use crate::model::{CallId, CallPolicy, Principal, Session, SessionId, Tool};
+use crate::model::{CallId, CallPolicy, Principal, ProcessSpec, Session, SessionId, Tool};
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
 use crate::tool::{ArgumentFault, Arguments, CallContext, ResolvedTool, Work};
@@ -54,6 +54,7 @@ impl Calls {
         };
         let (handle, session) = self.session_of(principal, request.session_id).await?;
         let work = self.prepare(&session, &found, &request.arguments)?;
+        let work = with_stdin(work, &request)?;
         let tool = found.tool();
         if request.dry_run {
             let session_id = request.session_id;
@@ -165,6 +166,7 @@ impl Calls {
             description: request.description,
             arguments: request.arguments,
             arguments_bytes: arguments_bytes.0,
+            stdin_bytes: request.stdin.len() as u64,
             policy,
             labels: request.labels,
             turn_id,
@@ -254,6 +256,20 @@ fn provider_wait(request: &CallRequest, now: Instant) -> Duration {
     let until_answer = request.answer_at.map(|at| at.saturating_duration_since(now));
     let limits = [request.call_budget, until_answer].into_iter().flatten();
     limits.map(|limit| limit / 2).fold(longest, Duration::min)
+}
+
+/// Gives the standard input of the request to the process of the work.
+fn with_stdin(work: Work, request: &CallRequest) -> Result<Work, Error> {
+    let data = &request.stdin;
+    let fault = match work {
+        work if data.is_empty() => return Ok(work),
+        Work::Process(process) if process.stdin.is_none() => {
+            return Ok(Work::Process(ProcessSpec { stdin: Some(data.clone()), ..process }));
+        }
+        Work::Process(_) => StdinFault::GivenTwice,
+        Work::InProcess(_) | Work::Followed(_) => StdinFault::NoProcess,
+    };
+    Err(Error::Stdin { tool: request.tool.clone(), fault })
 }
 
 /// A writer that counts bytes.

@@ -106,7 +106,13 @@ async fn the_command_line_calls_a_tool_whose_server_is_not_available_now() {
     for _ in 0..2 {
         assert_ne!(server.cli(&["run", "odd__die"]).await.code(), 0);
     }
-    let ended = server.cli(&["run", "odd__echo", "text=hello"]).await;
-    assert_eq!((ended.code(), ended.stdout()), (0, "hello\n"), "{}", ended.stderr());
+    // A text and a number, neither of which says what it is.
+    let words = ["run", "odd__echo", "text=7"];
+    let ended = server.cli(&words).await;
+    assert_eq!((ended.code(), ended.stdout()), (0, "7\n"), "{}", ended.stderr());
     assert_eq!(lines(folder.path(), "starts").len(), 3);
+    assert_ne!(server.cli(&["run", "odd__die"]).await.code(), 0);
+    let ended = server.cli(&["run", "odd__count", "to=2"]).await;
+    assert_eq!((ended.code(), ended.stdout()), (0, "counted\n"), "{}", ended.stderr());
+    assert_eq!(lines(folder.path(), "starts").len(), 4);
 }
