@@ -35,7 +35,7 @@ pub use event::{
 pub use follow_up::{
     Delivery, DeliveryError, FollowUp, FollowUpNote, FollowUpPut, FollowUpState, Lease, ToolNote,
 };
-pub use id::{CallId, IdError, SessionId, TurnId};
+pub use id::{CallId, IdError, IdRange, SessionId, TurnId};
 pub use origin::Origin;
 pub use outcome::{
     Content, ContentKind, Exit, Failure, FailureCode, LeftProcesses, Outcome, OutputStream,

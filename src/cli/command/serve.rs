@@ -14,7 +14,10 @@ use crate::{
         args::{connect::ConnectArgs, settings::SettingFlags},
         error::Failure,
         exit::Exit,
-        print::output::{eprint_line, eprint_note},
+        print::{
+            output::{eprint_line, eprint_note},
+            text::count,
+        },
     },
     exec::adopt_orphans,
     telemetry::{LogFormat, init_tracing},
@@ -53,9 +56,10 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     };
     announce(&server, &config, config_file.as_deref());
     let stop = CancellationToken::new();
+    let running_calls = server.running_calls();
     let stopped_at_once = async {
         signals.next().await;
-        announce_stop(config.log_format);
+        announce_stop(config.log_format, running_calls());
         stop.cancel();
         signals.next().await
     };
@@ -117,16 +121,24 @@ fn announce(server: &Server, config: &Config, config_file: Option<&Path>) {
     }
     if let Some(endpoint) = endpoints(server, config, reachable).first() {
         let flags = flags(endpoint, server.token_file(), config_file);
-        lines.push(format!("  try    callpark run{flags} bash -- 'echo hello'"));
+        lines.push(format!("  try    callpark run{flags} bash 'echo hello'"));
     }
     eprint_line(&lines.join("\n"));
 }
 
-fn announce_stop(format: LogFormat) {
+fn announce_stop(format: LogFormat, running_calls: usize) {
     match format {
-        LogFormat::Json => tracing::info!("stopping; a second signal stops immediately"),
+        LogFormat::Json => {
+            tracing::info!(running_calls, "stopping; a second signal stops immediately");
+        }
         LogFormat::Text => {
-            eprint_note("stopping; press Ctrl-C or send SIGTERM again to stop immediately")
+            let calls = match running_calls {
+                0 => "no call is running".to_owned(),
+                some => format!("{} end with the server", count(some, "running call")),
+            };
+            eprint_note(&format!(
+                "stopping: {calls}; press Ctrl-C or send SIGTERM again to stop immediately"
+            ));
         }
     }
 }

@@ -72,6 +72,8 @@ impl Run {
             finish.result = flattened(finish.result);
             limit_text(&mut finish.result.error_message);
             self.report(Command::Finish(Box::new(finish))).boxed().await;
+        } else if self.shared.stopping.is_cancelled() {
+            self.report(Command::Interrupt { call_id: self.call_id }).boxed().await;
         }
     }
 

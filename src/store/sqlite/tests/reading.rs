@@ -12,16 +12,7 @@ use crate::store::{CallQuery, ChangeQuery, SessionQuery, Store, StoreError};
 use crate::telemetry::Metrics;
 
 fn tasks(log: &SessionWriter) -> CallQuery {
-    CallQuery {
-        tenant: log.session.tenant.clone(),
-        session_id: None,
-        states: vec![],
-        kinds: vec![],
-        labels: labels(&[]),
-        created_after: None,
-        cursor: None,
-        limit: 5,
-    }
+    CallQuery::newest(log.session.tenant.clone(), 5)
 }
 
 #[tokio::test]
@@ -109,6 +100,7 @@ async fn an_unreadable_record_leaves_the_others() {
         tenant,
         states: vec![],
         labels: labels(&[]),
+        ids: Default::default(),
         created_after: None,
         cursor: None,
         limit: 5,
