@@ -49,7 +49,7 @@ def main():
     check("fastmcp: no tools for what it doesn't have", not absent, absent)
 
     check("typescript: add", callpark("run", "typescript__add", "a=2", "b=3").strip() == "5")
-    linked = callpark("run", "typescript__link", "--json")
+    linked = callpark("run", "--json", "typescript__link")
     check("typescript: a link", "Annual report" in linked, linked)
 
     path = os.path.join(FOLDER, "hello.txt")
