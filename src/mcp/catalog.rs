@@ -13,6 +13,7 @@ use super::call::McpTool;
 use super::config::ServerConfig;
 use super::connection::ServerConnection;
 use super::convert::service_error;
+use super::documents::document_tools;
 use super::message::excerpt;
 use super::names::name_of;
 use super::tool_list::{needs_task, notes};
@@ -98,13 +99,7 @@ async fn fetch_catalog(connection: &Arc<ServerConnection>) -> Result<Catalog, St
             continue;
         }
         let own_name = tool.name.clone().into_owned();
-        if needs_task(&tool) {
-            left_out.push(format!(
-                "`{own_name}`: it can be called as a task of the protocol of 2025-11-25 only, which \
-                 callpark does not support"
-            ));
-            continue;
-        }
+        let needs_task = needs_task(&tool);
         let tool = match check_size(to_tool(tool, config)) {
             Ok(tool) => tool,
             Err(reason) => {
@@ -119,11 +114,17 @@ async fn fetch_catalog(connection: &Arc<ServerConnection>) -> Result<Catalog, St
             break;
         } else {
             let name = tool.name.clone();
-            let tool = McpTool::new(tool, own_name, Arc::downgrade(connection));
+            let tool = McpTool::new(tool, own_name, needs_task, Arc::downgrade(connection));
             tools.insert(name, Arc::new(tool));
         }
     }
     left_out.extend(repeated_names(&repeated));
+    let added = document_tools(connection).await;
+    left_out.extend(added.left_out);
+    for tool in added.tools {
+        // A tool of the server with this name takes precedence.
+        tools.entry(tool.describe().name.clone()).or_insert(tool);
+    }
     let (registry, refused) = Registry::of_first(tools.into_values().collect());
     left_out.extend(refused.into_iter().map(|error| error.to_string()));
     let left_out = limited(left_out);

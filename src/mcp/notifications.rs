@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::answer_error::own_error;
+use super::declined::declined;
 use crate::model::Progress;
 
 /// The most reports of one call that wait for its log. Beyond it a report is left out: a newer one
@@ -47,6 +48,9 @@ struct Receivers {
 
 struct ProgressChannel {
     sender: mpsc::Sender<Progress>,
+    /// The last numbers that the server has reported.
+    done: f64,
+    total: Option<f64>,
     /// The receiver, or `None` once it has been taken.
     receiver: Option<mpsc::Receiver<Progress>>,
 }
@@ -54,7 +58,7 @@ struct ProgressChannel {
 impl Default for ProgressChannel {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(REPORTS_MAX);
-        Self { sender, receiver: Some(receiver) }
+        Self { sender, done: 0.0, total: None, receiver: Some(receiver) }
     }
 }
 
@@ -78,8 +82,11 @@ impl Notifications {
 
     fn progress_made(&self, params: &ProgressNotificationParam) {
         let sender = {
-            let receivers = self.lock();
-            receivers.calls.get(&params.progress_token).map(|channel| channel.sender.clone())
+            let mut receivers = self.lock();
+            receivers.calls.get_mut(&params.progress_token).map(|channel| {
+                (channel.done, channel.total) = (params.progress, params.total);
+                channel.sender.clone()
+            })
         };
         let Some(sender) = sender else { return };
         let progress = Progress {
@@ -89,6 +96,20 @@ impl Notifications {
         };
         if sender.try_send(progress).is_err() {
             tracing::debug!("a report of progress is left out: too many wait for the log");
+        }
+    }
+
+    /// Reports a request of the server that is declined. It names no call, so every call that is
+    /// running reports it.
+    fn request_declined(&self, message: &str) {
+        for channel in self.lock().calls.values() {
+            let ProgressChannel { done, total, .. } = *channel;
+            let progress = Progress { done, total, message: message.to_owned() };
+            if channel.sender.try_send(progress).is_err() {
+                tracing::debug!(
+                    "a declined request is left out: too many reports wait for the log"
+                );
+            }
         }
     }
 
@@ -220,6 +241,12 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
                 }
                 _ => {}
             },
+            Some(JsonRpcMessage::Request(request)) => {
+                if let Some(declined) = declined(&request.request) {
+                    tracing::info!(declined, "a request of an MCP server is declined");
+                    self.notifications.request_declined(&declined);
+                }
+            }
             Some(_) => {}
         }
         message

@@ -39,7 +39,7 @@ pub use id::{CallId, IdError, IdRange, SessionId, TurnId};
 pub use origin::Origin;
 pub use outcome::{
     Content, ContentKind, Exit, Failure, FailureCode, LeftProcesses, Outcome, OutputStream,
-    OutputSummary, ResourceBody, StreamSummary, ToolResult,
+    OutputSummary, ResourceBody, ResourceLink, StreamSummary, ToolResult,
 };
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};

@@ -7,6 +7,7 @@ mod built_in;
 mod coerce;
 mod command;
 mod function;
+mod provided;
 mod registry;
 mod schema;
 mod template;

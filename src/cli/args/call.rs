@@ -140,7 +140,11 @@ impl CallArgs {
             }
         }
         for (key, text) in pairs {
-            let value = tool_arguments::typed(&schema, &key, &text).map_err(Failure::usage)?;
+            let value = match schema.is_null() {
+                // The server converts a text where the tool takes something else.
+                true => Value::String(text),
+                false => tool_arguments::typed(&schema, &key, &text).map_err(Failure::usage)?,
+            };
             tool_arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
         }
         if let Some(folder) = &self.cwd {
