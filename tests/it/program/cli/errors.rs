@@ -57,7 +57,8 @@ async fn the_bridge_by_hand_is_refused_with_what_it_is_for() {
     let words = "CALLPARK_MCP_ADDRESS is not set: a callpark server sets it";
     assert!(ended.stderr().contains(words), "{ended}");
     let mut command = site.command(&["mcp", "--stdio"]);
-    let address = nowhere().replace("http://", "");
+    let (_socket, endpoint) = nowhere();
+    let address = endpoint.replace("http://", "");
     command.env("CALLPARK_MCP_ADDRESS", &address).env("CALLPARK_MCP_TOKEN", "guessed");
     let ended = run(command).await.exits(69);
     assert!(
