@@ -36,6 +36,7 @@ fn read_as(content_type: &str, body: &str) -> Result<Read, (ModelErrorCode, Stri
         match event {
             ModelEvent::Text(text) => read.text += &text,
             ModelEvent::Reasoning(text) => read.reasoning += &text,
+            ModelEvent::Pausing { .. } => panic!("a reader doesn't pause"),
             ModelEvent::Used(usage) => {
                 read.usage = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens);
             }

@@ -137,10 +137,10 @@ impl TurnRun {
                 provider_data: provider_data.clone(),
             })
             .await?;
-            let (text, calls_kept) = (answer.text, calls.clone());
+            let (text, calls_of_message, origin) = (answer.text, calls.clone(), Origin::Model);
             self.history.push(Message::Assistant {
                 text,
-                calls: calls_kept,
+                calls: calls_of_message,
                 provider_data,
                 note: None,
                 origin: Origin::Model,
