@@ -123,7 +123,7 @@ enum_table! {
     /// The ids of calls that an endpoint is sent.
     #[derive(Default)]
     pub enum CallIds {
-        /// Those that the model gave, as long as they are unique.
+        /// The ids that the model gave, as long as they are unique.
         #[default]
         Kept => "kept",
         /// Nine letters and digits, as Mistral demands them for calls of other models, too.

@@ -53,7 +53,7 @@ impl HeaderSource {
 
 /// The headers of a model's requests.
 pub(super) struct Headers {
-    /// Those whose values don't change.
+    /// The headers whose values don't change.
     fixed: HeaderMap,
     files: Vec<(HeaderName, PathBuf)>,
 }
