@@ -6,6 +6,7 @@ pub(crate) mod connection;
 mod dial;
 pub(crate) mod fault;
 pub(crate) mod http_answer;
+pub(crate) mod handle;
 pub(crate) mod pages;
 pub(crate) mod request_id;
 pub(crate) mod retry;

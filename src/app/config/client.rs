@@ -57,6 +57,16 @@ pub(crate) enum ClientConfigError {
         /// The error.
         reason: String,
     },
+    /// The variable for the token holds the path of a file instead.
+    #[error(
+        "{TOKEN_VARIABLE} must hold the token itself, but it holds the path of a file, {}\n\
+         pass that with --token-file, or set the variable with {TOKEN_VARIABLE}=$(cat {})",
+        path.display(), path.display()
+    )]
+    TokenIsPath {
+        /// The file.
+        path: PathBuf,
+    },
     /// The configuration of the server, which names the file of the token, is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -85,6 +95,10 @@ impl ClientConfig {
             return Ok(Self { endpoint, token: Some(token), token_file: Some(path) });
         }
         if let Some(token) = environment.get(TOKEN_VARIABLE) {
+            let path = Path::new(token);
+            if path.is_file() {
+                return Err(ClientConfigError::TokenIsPath { path: path.to_owned() });
+            }
             return Ok(Self { endpoint, token: Some(token.into()), token_file: None });
         }
         if !is_local {
@@ -170,6 +184,21 @@ mod tests {
         let config = load(environment(home.path(), &[("CALLPARK_TOKEN", "from-variable")]));
         assert_eq!(shown(&config), Some("from-variable"));
         assert!(!format!("{config:?}").contains("from-variable"));
+    }
+
+    #[test]
+    fn a_path_in_the_variable_is_noticed() {
+        let home = home_with_token();
+        let path = home.path().join(".local/state/callpark/token").display().to_string();
+        let options = ClientOptions {
+            environment: environment(home.path(), &[("CALLPARK_TOKEN", &path)]),
+            ..ClientOptions::default()
+        };
+        let error = ClientConfig::load(options).expect_err("a path").to_string();
+        assert!(error.contains("the token itself") && error.contains("--token-file"), "{error}");
+        // Base64 has slashes.
+        let config = load(environment(home.path(), &[("CALLPARK_TOKEN", "/ab/cd==")]));
+        assert_eq!(shown(&config), Some("/ab/cd=="));
     }
 
     #[test]

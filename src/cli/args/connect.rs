@@ -34,10 +34,12 @@ pub(crate) struct ConnectArgs {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 
-    /// File with the token [default: $CALLPARK_TOKEN, else the token file of this machine's server]
+    /// File that holds the token [default: the token file of this machine's server]
     ///
     /// `callpark serve` creates the file if it does not exist; the other commands send the token in
-    /// it. By default, the token of this machine's server is sent only to servers on this machine.
+    /// it. Without this flag they send the token that $CALLPARK_TOKEN holds: the token itself, not the
+    /// path of a file. If that is not set either, they send the token of this machine's server, and
+    /// only to servers on this machine.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
@@ -126,7 +128,7 @@ fn note_retries(began: Instant) -> impl Fn(&RetryNotice<'_>) {
 fn misconfigured(error: &ClientConfigError) -> Failure {
     let exit = match error {
         ClientConfigError::Endpoint { .. } => Exit::Usage,
-        ClientConfigError::Token { .. } => Exit::NotAllowed,
+        ClientConfigError::Token { .. } | ClientConfigError::TokenIsPath { .. } => Exit::NotAllowed,
         ClientConfigError::Config(_) => Exit::Config,
     };
     Failure::new(exit, error.to_string())

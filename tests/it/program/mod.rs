@@ -7,4 +7,5 @@ mod orphans;
 mod server;
 mod start;
 mod stop;
+mod terminal;
 mod tls;
