@@ -179,15 +179,15 @@ pub(crate) struct PreparedCall {
 }
 
 impl PreparedCall {
+    /// Returns the name of the tool.
+    pub(crate) fn tool(&self) -> &str {
+        &self.request.tool
+    }
+
     /// Sets the standard input of the tool.
     pub(crate) fn with_stdin(mut self, data: bytes::Bytes) -> Self {
         self.request.stdin = data;
         self
-    }
-
-    /// Returns the name of the tool.
-    pub(crate) fn tool(&self) -> &str {
-        &self.request.tool
     }
 
     /// Converts the call to a request that starts it in the background.
