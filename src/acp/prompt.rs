@@ -113,8 +113,12 @@ mod tests {
             attachments,
             origin: Origin::Person,
         };
-        let assistant =
-            |text: &str| Message::Assistant { text: text.to_owned(), calls: vec![], note: None };
+        let assistant = |text: &str| Message::Assistant {
+            text: text.to_owned(),
+            calls: vec![],
+            note: None,
+            origin: Origin::Model,
+        };
         let (id, ok) = ("1".to_owned(), "ok".to_owned());
         let tool = Message::Tool { id, text: ok, pictures: Vec::new(), origin: Origin::Tool };
         let messages =

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 use super::admin;
@@ -48,6 +49,7 @@ pub struct Server {
     pub(super) engine: Engine,
     pub(super) incoming: Incoming,
     pub(super) addresses: Vec<SocketAddr>,
+    pub(super) sockets: Vec<PathBuf>,
     pub(super) admin: Option<(TcpListener, SocketAddr)>,
     pub(super) layer: RequestLayer,
     pub(super) metrics: Metrics,
@@ -58,9 +60,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns the addresses that take gRPC, with the ports that port 0 became.
+    /// Returns the addresses of the network that take gRPC, with the ports that port 0 became.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Returns the paths of the Unix domain sockets that take gRPC.
+    pub fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
     }
 
     /// Returns the address of the HTTP server for operators, or `None` if there is none.
@@ -71,6 +78,13 @@ impl Server {
     /// Returns the file with the token that callers must show, or `None` if they need none.
     pub fn token_file(&self) -> Option<&Path> {
         self.token_file.as_deref()
+    }
+
+    /// Returns a function that counts the calls that run at the moment, also while the server serves.
+    #[cfg(feature = "cli")]
+    pub(crate) fn running_calls(&self) -> impl Fn() -> usize + use<> {
+        let engine = self.engine.clone();
+        move || engine.running_calls()
     }
 
     /// Serves until `stop` is cancelled. Requests and streams then have the configured time to finish,
@@ -122,6 +136,10 @@ impl Server {
                 }
             };
             let stopped = async {
+                let calls = engine.running_calls();
+                if calls > 0 {
+                    tracing::warn!(calls, "running calls end with the server: they are lost");
+                }
                 if tokio::time::timeout(STOP_MAX, engine.stop()).await.is_err() {
                     tracing::warn!("not all work has stopped in time: its calls are lost");
                 }
@@ -166,7 +184,13 @@ fn with_reflection(routes: Routes) -> Result<Routes, Error> {
             .register_encoded_file_descriptor_set(callpark_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let v1 = reflection().build_v1()?.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
-    let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+    let v1 = reflection()
+        .build_v1()?
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+    let v1alpha = reflection()
+        .build_v1alpha()?
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
     Ok(routes.add_service(v1).add_service(v1alpha))
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{LogEvent, StoredEvent};
 use crate::model::{
-    Call, CallId, FollowUp, FollowUpState, Labels, PayloadKind, Session, SessionId, SessionState,
-    State, StreamSummary, Tenant, Timestamp, ToolKind,
+    Call, CallId, FollowUp, FollowUpState, IdRange, Labels, PayloadKind, Session, SessionId,
+    SessionState, State, StreamSummary, Tenant, Timestamp, ToolKind,
 };
 
 /// A query for events of a session.
@@ -61,17 +61,36 @@ pub struct SessionQuery {
     pub labels: Labels,
     /// Only those created after this time.
     pub created_after: Option<Timestamp>,
+    /// Only those with an id in this range.
+    pub ids: IdRange,
     /// Only those after this position, or from the beginning if `None`.
     pub cursor: Option<SessionCursor>,
     /// The most to return.
     pub limit: u32,
 }
 
+impl SessionQuery {
+    /// Returns the query for the newest sessions of a tenant, without any filter.
+    pub fn newest(tenant: Tenant, limit: u32) -> Self {
+        Self {
+            tenant,
+            states: Vec::new(),
+            labels: Labels::new(),
+            created_after: None,
+            ids: IdRange::ALL,
+            cursor: None,
+            limit,
+        }
+    }
+}
+
 /// Sessions, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionPage {
-    /// The sessions.
+    /// The sessions, without those that cannot be read back.
     pub sessions: Vec<Session>,
+    /// The sessions that are left out. They count as a part of the page.
+    pub unreadable: Vec<SessionId>,
     /// The position at which the next page begins, or `None` if there are no more.
     pub next: Option<SessionCursor>,
 }
@@ -101,17 +120,38 @@ pub struct CallQuery {
     pub labels: Labels,
     /// Only those accepted after this time.
     pub created_after: Option<Timestamp>,
+    /// Only those with an id in this range.
+    pub ids: IdRange,
     /// Only those after this position, or from the beginning if `None`.
     pub cursor: Option<CallCursor>,
     /// The most to return.
     pub limit: u32,
 }
 
+impl CallQuery {
+    /// Returns the query for the newest tasks of a tenant, without any filter.
+    pub fn newest(tenant: Tenant, limit: u32) -> Self {
+        Self {
+            tenant,
+            session_id: None,
+            states: Vec::new(),
+            kinds: Vec::new(),
+            labels: Labels::new(),
+            created_after: None,
+            ids: IdRange::ALL,
+            cursor: None,
+            limit,
+        }
+    }
+}
+
 /// Background tasks, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallPage {
-    /// The tasks.
+    /// The tasks, without those that cannot be read back.
     pub calls: Vec<Call>,
+    /// The tasks that are left out. They count as a part of the page.
+    pub unreadable: Vec<CallId>,
     /// The position at which the next page begins, or `None` if there are no more.
     pub next: Option<CallCursor>,
     /// The newest change number, read at the same moment.
@@ -135,8 +175,10 @@ pub struct ChangeQuery {
 /// call gets the next number of one sequence for the whole store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangePage {
-    /// The tasks.
+    /// The tasks, without those that cannot be read back.
     pub calls: Vec<Call>,
+    /// The tasks that are left out. They count as a part of the page.
+    pub unreadable: Vec<CallId>,
     /// The change number after which the next page begins: that of the last task here or, if there
     /// are no more, the newest.
     pub change: u64,

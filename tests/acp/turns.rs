@@ -127,7 +127,8 @@ async fn the_history_is_sent_only_to_an_agent_that_does_not_have_it() {
     let session = SessionId::random();
     let user =
         Message::User { text: "Hello".to_owned(), attachments: Vec::new(), origin: Origin::Person };
-    let assistant = Message::Assistant { text: "Hi".to_owned(), calls: Vec::new(), note: None };
+    let (text, calls, note, origin) = ("Hi".to_owned(), Vec::new(), None, Origin::Model);
+    let assistant = Message::Assistant { text, calls, note, origin };
     let messages = vec![Arc::new(user), Arc::new(assistant)];
     let ask = |messages_before| {
         let mut request = request(session, messages_before, "prompt");

@@ -100,10 +100,10 @@ fn message_json(message: &Message, accepts_images: bool) -> Value {
             let parts: Vec<Value> = [text_part(text)].into_iter().chain(attached).collect();
             json!({ "role": "user", "content": parts })
         }
-        Message::Assistant { text, calls, note: _ } if calls.is_empty() => {
+        Message::Assistant { text, calls, .. } if calls.is_empty() => {
             json!({ "role": "assistant", "content": text })
         }
-        Message::Assistant { text, calls, note: _ } => {
+        Message::Assistant { text, calls, .. } => {
             let content = if text.is_empty() { Value::Null } else { text.as_str().into() };
             let calls: Vec<Value> = calls.iter().map(call_json).collect();
             json!({ "role": "assistant", "content": content, "tool_calls": calls })

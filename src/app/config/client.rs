@@ -29,7 +29,7 @@ pub(crate) struct ClientOptions {
 /// A server, and the token that is shown to it.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientConfig {
-    /// The server: `http://` or `https://`, a host, and a port.
+    /// The server: `http://` or `https://`, a host, and a port; or `unix:` and the path of a socket.
     pub endpoint: String,
     /// The token, or `None` if none is named and no server has written one here.
     pub token: Option<SecretString>,
@@ -42,8 +42,8 @@ pub(crate) struct ClientConfig {
 pub(crate) enum ClientConfigError {
     /// The endpoint is not the URL of a server.
     #[error(
-        "`{endpoint}` is not an endpoint: a URL such as {ENDPOINT_DEFAULT} is expected from \
-         --endpoint or {ENDPOINT_VARIABLE}"
+        "`{endpoint}` is not an endpoint: a URL such as {ENDPOINT_DEFAULT} or \
+         unix:/run/callpark.sock is expected from --endpoint or {ENDPOINT_VARIABLE}"
     )]
     Endpoint {
         /// The endpoint.
@@ -130,6 +130,9 @@ fn read_token(path: &Path) -> Result<Option<SecretString>, ClientConfigError> {
 
 fn is_local(endpoint: &str) -> Result<bool, ClientConfigError> {
     let refused = || ClientConfigError::Endpoint { endpoint: endpoint.to_owned() };
+    if let Some(path) = endpoint.strip_prefix("unix:") {
+        return if path.starts_with('/') { Ok(true) } else { Err(refused()) };
+    }
     let uri: Uri = endpoint.parse().map_err(|_| refused())?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err(refused());
@@ -207,7 +210,12 @@ mod tests {
             let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", endpoint)]));
             assert_eq!(shown(&config), None, "{endpoint}");
         }
-        for endpoint in ["http://localhost:1", "http://[::1]:50051", "http://127.9.9.9:1"] {
+        for endpoint in [
+            "http://localhost:1",
+            "http://[::1]:50051",
+            "http://127.9.9.9:1",
+            "unix:/run/callpark.sock",
+        ] {
             let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", endpoint)]));
             assert_eq!(shown(&config), Some("from-file"), "{endpoint}");
         }

@@ -1,6 +1,5 @@
 //! The types of settings, with their text in flags, variables and files.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +26,12 @@ pub(super) trait Value: Sized {
 #[error("{0}")]
 pub struct InvalidValue(String);
 
+impl InvalidValue {
+    pub(super) fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
 macro_rules! from_str {
     ($($type:ty),+) => {$(
         impl std::str::FromStr for $type {
@@ -44,6 +49,17 @@ from_str!(ByteSize, VariableName, LogFilter, AuthMode);
 /// A size below 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(u32);
+
+/// Units of durations in nanoseconds, the largest first.
+const DURATION_UNITS: [(&str, u128); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
 
 /// Units of sizes, the largest first.
 const SIZE_UNITS: [(&str, u32); 4] =
@@ -102,13 +118,22 @@ impl Value for ByteSize {
 
 impl Value for Duration {
     fn parse(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map_err(|error| {
-            format!("a duration such as 500ms, 30s, 5m or 1h 30m is expected ({error})")
-        })
+        humantime::parse_duration(text)
+            .map_err(|_| "a duration such as 500ms, 30s, 5m or 1h 30m is expected".to_owned())
     }
 
     fn show(&self) -> String {
-        humantime::format_duration(*self).to_string()
+        // Without months and years, which are not whole numbers of days.
+        let mut left = self.as_nanos();
+        let mut parts = Vec::new();
+        for (unit, nanos) in DURATION_UNITS {
+            let count = left / nanos;
+            left %= nanos;
+            if count > 0 {
+                parts.push(format!("{count}{unit}"));
+            }
+        }
+        if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
     }
 }
 
@@ -167,20 +192,6 @@ impl Value for String {
 
     fn show(&self) -> String {
         self.clone()
-    }
-}
-
-impl Value for SocketAddr {
-    fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| {
-            "an IP address and a port such as 127.0.0.1:50051, [::1]:50051 or 0.0.0.0:50051 is \
-             expected"
-                .to_owned()
-        })
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
     }
 }
 
@@ -344,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_bad_item_of_a_list_is_named() {
-        let error = Vec::<SocketAddr>::parse("127.0.0.1:1,localhost:2").expect_err("a name");
-        assert!(error.starts_with("`localhost:2`: an IP address and a port"), "{error}");
+        let error = Vec::<ByteSize>::parse("1KiB,many").expect_err("a word");
+        assert!(error.starts_with("`many`: a size below 4 GiB"), "{error}");
     }
 }

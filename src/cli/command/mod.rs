@@ -76,10 +76,11 @@ impl Context {
 }
 
 impl ClientCommand {
-    /// Runs the command. Ctrl-C ends it without an effect on tasks; `run` handles it itself.
+    /// Runs the command. Ctrl-C ends it without an effect on tasks; `run` and `wait` handle it
+    /// themselves.
     pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        if let Self::Run(args) = self {
-            return run::run(args, context).await;
+        if matches!(self, Self::Run(_) | Self::Wait(_)) {
+            return self.run_uninterrupted(context).await;
         }
         tokio::select! {
             ended = self.run_uninterrupted(context) => ended,

@@ -18,16 +18,16 @@ use crate::cli::{
 pub(crate) struct ToolsArgs {
     /// List only the tools that this session allows
     #[arg(long, value_name = "ID", value_parser = ids::session)]
-    session: Option<String>,
+    session: Option<ids::GivenId>,
 }
 
 pub(crate) async fn run(args: ToolsArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let session_id = args.session.unwrap_or_default();
+    let session_id = ids::resolve_or_empty(args.session.as_ref(), &context.client).await?;
     let request = ListToolsRequest { session_id, ..Default::default() };
     let (tools, unavailable) = list_tools(&context.client, request).await?;
     if context.out.json {
         let answer = ListToolsResponse { tools, unavailable, ..Default::default() };
-        return context.out.document(&answer).await.map(|()| Exit::Success);
+        return context.out.list_document(&answer).await.map(|()| Exit::Success);
     }
     if tools.is_empty() {
         eprint_note("no tools are available to you");

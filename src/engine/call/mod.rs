@@ -1,6 +1,7 @@
 //! Calls: one use of a tool each, from its acceptance to its terminal state.
 
 mod cancel;
+mod description;
 mod full_result;
 mod handle;
 mod output;
@@ -14,8 +15,10 @@ use std::sync::Arc;
 use super::{Error, Shared};
 use crate::model::{Call, CallId, Principal, SessionId, Tool};
 use crate::store::{CallPage, CallQuery};
+use crate::telemetry::RecordKind;
 use crate::tool::ProviderUnavailable;
 
+pub(crate) use description::of_prompt;
 pub(crate) use handle::turn_of;
 pub(crate) use request::StartRequest;
 pub(crate) use wait::CallWatch;
@@ -65,7 +68,15 @@ impl Calls {
     ///
     /// [`Error::Store`] if the tasks cannot be read.
     pub async fn list(&self, query: CallQuery) -> Result<CallPage, Error> {
-        Ok(self.shared.store.calls(query).await?)
+        let page = self.shared.store.calls(query).await?;
+        for id in &page.unreadable {
+            self.shared.metrics.record_unreadable(RecordKind::Task);
+            tracing::error!(
+                background_id = id.background(),
+                "the record of the task cannot be read"
+            );
+        }
+        Ok(page)
     }
 
     /// Returns the tools that the caller may use, in the session if one is given, and the providers

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 
 use super::handle::{Attachment, CallHandle};
 use super::wait::CallWatch;
-use super::{CallRequest, Calls, DryRun, StartRequest, Started};
+use super::{CallRequest, Calls, DryRun, StartRequest, Started, description};
 use crate::engine::actor::{ActorHandle, ActorMessage, ActorSource};
 use crate::engine::idempotency::{Claim, Claimed, unexpected_effect};
 use crate::engine::{Error, NewSession, StdinFault};
@@ -145,12 +145,16 @@ impl Calls {
             exclusive: !tool.concurrent_safe,
             queued: false,
         };
+        let description = match request.description.is_empty() {
+            true => description::of_arguments(tool, &request.arguments),
+            false => request.description,
+        };
         let (turn_id, call_id) = request.of_turn.unzip();
         let start = Start {
             call_id: call_id.unwrap_or_else(CallId::random),
             tool: request.tool,
             kind: tool.kind,
-            description: request.description,
+            description,
             arguments: request.arguments,
             arguments_bytes: arguments_bytes.0,
             stdin_bytes: request.stdin.len() as u64,

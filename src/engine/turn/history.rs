@@ -25,10 +25,11 @@ impl History {
         let mut history = Self { omitted: page.omitted, ..Self::default() };
         let mut open: Vec<ModelCall> = Vec::new();
         for stored in page.messages {
-            let message = serde_json::from_str(&stored.body).map_err(|cause| {
+            let mut message = serde_json::from_str(&stored.body).map_err(|cause| {
                 let number = stored.number;
                 turn_error(&Error::Internal(format!("cannot parse message {number}: {cause}")))
             })?;
+            prompts::fill_in(&mut message);
             match &message {
                 Message::Tool { id, .. } => match open.iter().position(|call| call.id == *id) {
                     Some(index) => drop(open.remove(index)),
@@ -107,7 +108,7 @@ fn size_bytes(message: &Message) -> usize {
             });
             text.len() + attached.sum::<usize>()
         }
-        Message::Assistant { text, calls, note: _ } => {
+        Message::Assistant { text, calls, .. } => {
             let calls = calls.iter().map(|call| call.tool.len() + call.arguments.len() + 100);
             text.len() + calls.sum::<usize>()
         }
@@ -144,6 +145,7 @@ mod tests {
             text: String::new(),
             calls: ids.iter().map(call).collect(),
             note: None,
+            origin: Origin::Model,
         }
     }
 

@@ -19,6 +19,7 @@ pub(super) fn list_sessions(state: &MemoryState, query: &SessionQuery) -> Sessio
             && (query.states.is_empty() || query.states.contains(&session.state))
             && has_labels(&session.labels, &query.labels)
             && query.created_after.is_none_or(|time| session.create_time > time)
+            && query.ids.contains(session.id.as_bytes())
             && behind.is_none_or(|behind| sort_key(session) < behind)
     };
     let all = state.sessions.values().map(|log| &log.session);
@@ -27,7 +28,7 @@ pub(super) fn list_sessions(state: &MemoryState, query: &SessionQuery) -> Sessio
     let (sessions, more) = page(found, query.limit);
     let last = sessions.last().filter(|_| more);
     let next = last.map(|last| SessionCursor { create_time: last.create_time, id: last.id });
-    SessionPage { sessions, next }
+    SessionPage { sessions, unreadable: Vec::new(), next }
 }
 
 pub(super) fn list_calls(state: &MemoryState, query: &CallQuery) -> CallPage {
@@ -38,6 +39,7 @@ pub(super) fn list_calls(state: &MemoryState, query: &CallQuery) -> CallPage {
             && (query.kinds.is_empty() || query.kinds.contains(&call.kind))
             && has_labels(&call.labels, &query.labels)
             && query.created_after.is_none_or(|time| call.create_time > time)
+            && query.ids.contains(call.id.as_bytes())
             && behind.is_none_or(|behind| sort_key(call) < behind)
     };
     let tasks = tasks(state, &query.tenant, query.session_id).map(|entry| &entry.call);
@@ -46,7 +48,7 @@ pub(super) fn list_calls(state: &MemoryState, query: &CallQuery) -> CallPage {
     let (calls, more) = page(found, query.limit);
     let last = calls.last().filter(|_| more);
     let next = last.map(|last| CallCursor { create_time: last.create_time, id: last.id });
-    CallPage { calls, next, change: state.change }
+    CallPage { calls, unreadable: Vec::new(), next, change: state.change }
 }
 
 pub(super) fn changes(state: &MemoryState, query: &ChangeQuery) -> ChangePage {
@@ -60,7 +62,8 @@ pub(super) fn changes(state: &MemoryState, query: &ChangeQuery) -> ChangePage {
         Some(last) => last.change,
         None => query.after,
     };
-    ChangePage { calls: found.iter().map(|entry| entry.call.clone()).collect(), change, more }
+    let calls = found.iter().map(|entry| entry.call.clone()).collect();
+    ChangePage { calls, unreadable: Vec::new(), change, more }
 }
 
 pub(super) fn live_calls(state: &MemoryState, session_id: SessionId) -> Vec<Call> {

@@ -17,6 +17,7 @@ mod parks;
 mod pictures;
 mod plain;
 mod relayed;
+mod results;
 mod story;
 
 pub use endpoint::{Endpoint, Piece, Script, calls, held, says};

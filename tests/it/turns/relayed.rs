@@ -8,7 +8,7 @@ use callpark::agent::{
     Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, ModelErrorCode, OwnCall,
     OwnCallEvent, RequestedCall,
 };
-use callpark::model::{Message, SessionId, StopReason, ToolResult, Usage};
+use callpark::model::{Message, Origin, SessionId, StopReason, ToolResult, Usage};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -140,7 +140,8 @@ async fn the_events_of_an_agent_are_emitted_and_its_last_message_is_kept() {
     assert_eq!(turn(&server, prompt(&session, "again")).await.final_text, "yes");
     let request = agent.request(1);
     assert_eq!((request.messages_before, request.messages.len()), (2, 2));
-    let said = Message::Assistant { text: "Let me see.".into(), calls: Vec::new(), note: None };
+    let (text, calls, note, origin) = ("Let me see.".into(), Vec::new(), None, Origin::Model);
+    let said = Message::Assistant { text, calls, note, origin };
     assert_eq!(*request.messages[1], said);
     let usage = session_now(&server, &session).await.usage.expect("usage");
     assert_eq!((usage.requests, usage.input_tokens), (2, 7));
