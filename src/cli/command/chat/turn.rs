@@ -115,8 +115,8 @@ async fn follow(
         let item = tokio::select! {
             biased;
             item = items.next() => item,
-            () = printer.silence() => {
-                printer.note_silence();
+            () = printer.activity().due() => {
+                printer.activity().tick();
                 continue;
             }
         };

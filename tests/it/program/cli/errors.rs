@@ -192,12 +192,12 @@ async fn a_reader_that_has_enough_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_run_whose_output_is_not_read_goes_on_in_the_background() {
+async fn a_run_that_is_kept_goes_on_in_the_background_when_its_output_is_not_read() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let mut gate = Gate::new(site.folder(), "gate");
     let command = format!("echo begun; {}; echo done", gate.wait());
-    let ended = unread(server.command(&["run", "bash", "--", &command])).await.exits(0);
+    let ended = unread(server.command(&["run", "--keep", "bash", "--", &command])).await.exits(0);
     let (_, id) = ended.stderr().rsplit_once("callpark wait ").expect("an id");
     gate.open();
     let waited = server.cli(&["wait", id.trim_end()]).await.exits(0);
