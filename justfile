@@ -37,7 +37,7 @@ proto-lint:
 contract-baseline:
     .ci/buf build --exclude-source-info -o proto/baseline.binpb
 
-# Licences, sources and bans of the dependencies; needs cargo-deny.
+# Licences, sources and bans of the dependencies.
 licences:
     .ci/run licences
 

@@ -147,7 +147,9 @@ pub use crate::{
     client::Client,
     error::{Details, Error, Origin, Reason, Resource, Violation},
     follow_up::{ConsumerReport, FollowUpConsumer, FollowUps},
-    options::{ClientOptions, OnRetry, RetryBudget, RetryNotice, TlsOptions, TokenSource},
+    options::{
+        ClientOptions, Compression, OnRetry, RetryBudget, RetryNotice, TlsOptions, TokenSource,
+    },
     request::{
         AcknowledgeFollowUp, CancelTask, CancelTurn, CloseSession, CreateSession, DeleteTask,
         IntoArguments, LeaseFollowUps, ListFollowUps, ListMessages, ListSessions, ListTasks,
@@ -158,7 +160,10 @@ pub use crate::{
     stream::{CallStream, MessageStream, SessionItem, SessionStream, WatchItem, WatchStream},
     task::{OutputChunk, OutputOptions, OutputReader, TaskHandle, Tasks, WaitLimit},
     tools::{FinishedCall, RunOutcome, Tools},
-    transport::connect::{BoxIo, Connector, Io},
+    transport::{
+        connect::{BoxIo, Connector, Io},
+        fault::ConnectFault,
+    },
     turns::{FinishedTurn, TurnOutcome, Turns},
 };
 

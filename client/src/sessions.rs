@@ -2,41 +2,35 @@
 
 use crate::{
     error::Error,
-    options::RetryBudget,
     request::ListMessages,
     stream::{MessageStream, SessionStream},
     transport::{
-        attempts::Attempts,
-        connection::Connection,
+        handle::handle,
+        pages::page,
         request_id::identify,
         unary::{rpc, send},
     },
     v1,
 };
 
-/// The sessions of a server. [`Client::sessions`](crate::Client::sessions) returns it.
-///
-/// ```no_run
-/// use callpark_client::{Client, CloseSession, CreateSession, Error};
-///
-/// # async fn show(client: Client) -> Result<(), Error> {
-/// let sessions = client.sessions();
-/// let answer = sessions.create(CreateSession::new().description("nightly build")).await?;
-/// let session = answer.session.unwrap_or_default();
-/// sessions.close(CloseSession::new(session.session_id)).await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Sessions<'a> {
-    connection: &'a Connection,
+handle! {
+    /// The sessions of a server. [`Client::sessions`](crate::Client::sessions) returns it.
+    ///
+    /// ```no_run
+    /// use callpark_client::{Client, CloseSession, CreateSession, Error};
+    ///
+    /// # async fn show(client: Client) -> Result<(), Error> {
+    /// let sessions = client.sessions();
+    /// let answer = sessions.create(CreateSession::new().description("nightly build")).await?;
+    /// let session = answer.session.unwrap_or_default();
+    /// sessions.close(CloseSession::new(session.session_id)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    Sessions
 }
 
-impl<'a> Sessions<'a> {
-    pub(crate) fn new(connection: &'a Connection) -> Self {
-        Self { connection }
-    }
-
+impl Sessions<'_> {
     /// Creates a session.
     ///
     /// # Errors
@@ -69,8 +63,7 @@ impl<'a> Sessions<'a> {
         self,
         request: impl Into<v1::ListSessionsRequest>,
     ) -> Result<v1::ListSessionsResponse, Error> {
-        let attempts = self.attempts("ToolRunner.ListSessions");
-        send(attempts, request.into(), rpc!(tool_runner.list_sessions)).await
+        page(self.connection, request).await
     }
 
     /// Changes the settings of a session. They apply to calls and turns that start later.
@@ -117,8 +110,7 @@ impl<'a> Sessions<'a> {
         self,
         request: impl Into<v1::ListMessagesRequest>,
     ) -> Result<v1::ListMessagesResponse, Error> {
-        let attempts = self.attempts("ToolRunner.ListMessages");
-        send(attempts, request.into(), rpc!(tool_runner.list_messages)).await
+        page(self.connection, request).await
     }
 
     /// Returns the history of a session as a stream of messages, oldest first, over all pages.
@@ -138,9 +130,5 @@ impl<'a> Sessions<'a> {
     /// request names another epoch than that of the log.
     pub fn events(self, request: impl Into<v1::StreamSessionRequest>) -> SessionStream {
         SessionStream::new(self.connection, request.into())
-    }
-
-    fn attempts(self, rpc: &'static str) -> Attempts {
-        Attempts::new(self.connection, rpc, RetryBudget::Start)
     }
 }

@@ -4,54 +4,46 @@ use callpark_proto::v1::run_tool_response::Outcome;
 
 use crate::{
     error::Error,
-    options::RetryBudget,
     stream::{CallRequest, CallStream},
     task::{ParkedAnswer, TaskHandle},
     transport::{
-        attempts::Attempts,
         connection::Connection,
-        pages::next_page_token,
+        handle::handle,
+        pages::{Pages, page},
         request_id::identify,
         unary::{rpc, send},
     },
     v1,
 };
 
-const LIST_TOOLS: &str = "ToolRunner.ListTools";
-
-/// The tools of a server. [`Client::tools`](crate::Client::tools) returns it.
-///
-/// ```no_run
-/// use std::time::Duration;
-///
-/// use callpark_client::{Client, Error, RunOutcome, RunTool};
-/// use serde_json::json;
-///
-/// # async fn show(client: Client) -> Result<(), Error> {
-/// for tool in client.tools().list().await?.tools {
-///     println!("{}", tool.name);
-/// }
-/// let request = RunTool::new("bash")
-///     .arguments(json!({ "command": "make test" }))?
-///     .call_budget(Duration::from_secs(30));
-/// match client.tools().run(request).await? {
-///     RunOutcome::Finished(call) => println!("{:?}", call.result.exit),
-///     RunOutcome::Parked(task) => println!("still running as {}", task.background_id()),
-///     _ => {}
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Tools<'a> {
-    connection: &'a Connection,
+handle! {
+    /// The tools of a server. [`Client::tools`](crate::Client::tools) returns it.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use callpark_client::{Client, Error, RunOutcome, RunTool};
+    /// use serde_json::json;
+    ///
+    /// # async fn show(client: Client) -> Result<(), Error> {
+    /// for tool in client.tools().list().await?.tools {
+    ///     println!("{}", tool.name);
+    /// }
+    /// let request = RunTool::new("bash")
+    ///     .arguments(json!({ "command": "make test" }))?
+    ///     .call_budget(Duration::from_secs(30));
+    /// match client.tools().run(request).await? {
+    ///     RunOutcome::Finished(call) => println!("{:?}", call.result.exit),
+    ///     RunOutcome::Parked(task) => println!("still running as {}", task.background_id()),
+    ///     _ => {}
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    Tools
 }
 
-impl<'a> Tools<'a> {
-    pub(crate) fn new(connection: &'a Connection) -> Self {
-        Self { connection }
-    }
-
+impl Tools<'_> {
     /// Lists all tools that the caller may use, in as many requests as there are pages.
     ///
     /// # Errors
@@ -69,18 +61,13 @@ impl<'a> Tools<'a> {
         self,
         request: impl Into<v1::ListToolsRequest>,
     ) -> Result<v1::ListToolsResponse, Error> {
-        let (mut request, deadline) = (request.into(), self.connection.deadline());
+        let mut pages = Pages::<v1::ListToolsRequest>::new(self.connection, request);
         let mut all = v1::ListToolsResponse::default();
-        loop {
-            let attempts = self.list_attempts().until(deadline);
-            let page = send(attempts, request.clone(), rpc!(tool_runner.list_tools)).await?;
+        while let Some(page) = pages.next().await? {
             all.tools.extend(page.tools);
             all.unavailable.extend(page.unavailable);
-            match next_page_token(LIST_TOOLS, &request.page_token, page.next_page_token)? {
-                Some(page_token) => request.page_token = page_token,
-                None => return Ok(all),
-            }
         }
+        Ok(all)
     }
 
     /// Lists one page of the tools that the request selects, such as
@@ -92,11 +79,7 @@ impl<'a> Tools<'a> {
         self,
         request: impl Into<v1::ListToolsRequest>,
     ) -> Result<v1::ListToolsResponse, Error> {
-        send(self.list_attempts(), request.into(), rpc!(tool_runner.list_tools)).await
-    }
-
-    fn list_attempts(self) -> Attempts {
-        Attempts::new(self.connection, LIST_TOOLS, RetryBudget::Start)
+        page(self.connection, request).await
     }
 
     /// Runs one call of a tool. Returns its result if the call ends within its budget, and a handle
@@ -112,7 +95,7 @@ impl<'a> Tools<'a> {
     /// has been started.
     pub async fn run(self, request: impl Into<v1::RunToolRequest>) -> Result<RunOutcome, Error> {
         const RPC: &str = "ToolRunner.RunTool";
-        let attempts = Attempts::new(self.connection, RPC, RetryBudget::Start);
+        let attempts = self.attempts(RPC);
         let answer = send(attempts, identify(request.into()), rpc!(tool_runner.run_tool)).await?;
         RunOutcome::new(self.connection, answer)
             .ok_or_else(|| Error::answer("the answer contains no outcome").of(RPC, 1))

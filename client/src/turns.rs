@@ -4,43 +4,37 @@ use callpark_proto::v1::run_turn_response::Outcome;
 
 use crate::{
     error::Error,
-    options::RetryBudget,
     stream::{CallRequest, CallStream},
     task::{ParkedAnswer, TaskHandle},
     transport::{
-        attempts::Attempts,
         connection::Connection,
+        handle::handle,
         request_id::identify,
         unary::{rpc, send},
     },
     v1,
 };
 
-/// The turns of agents: a turn is a prompt and everything that an agent does to answer it.
-/// [`Client::turns`](crate::Client::turns) returns it.
-///
-/// ```no_run
-/// use callpark_client::{Client, Error, RunTurn, TurnOutcome};
-///
-/// # async fn show(client: Client) -> Result<(), Error> {
-/// match client.turns().run(RunTurn::new("Which tests fail, and why?")).await? {
-///     TurnOutcome::Finished(turn) => println!("{}", turn.result.final_text),
-///     TurnOutcome::Parked(task) => println!("still running as {}", task.background_id()),
-///     _ => {}
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Turns<'a> {
-    connection: &'a Connection,
+handle! {
+    /// The turns of agents: a turn is a prompt and everything that an agent does to answer it.
+    /// [`Client::turns`](crate::Client::turns) returns it.
+    ///
+    /// ```no_run
+    /// use callpark_client::{Client, Error, RunTurn, TurnOutcome};
+    ///
+    /// # async fn show(client: Client) -> Result<(), Error> {
+    /// match client.turns().run(RunTurn::new("Which tests fail, and why?")).await? {
+    ///     TurnOutcome::Finished(turn) => println!("{}", turn.result.final_text),
+    ///     TurnOutcome::Parked(task) => println!("still running as {}", task.background_id()),
+    ///     _ => {}
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    Turns
 }
 
-impl<'a> Turns<'a> {
-    pub(crate) fn new(connection: &'a Connection) -> Self {
-        Self { connection }
-    }
-
+impl Turns<'_> {
     /// Sends a prompt to an agent. Returns the result of its turn if the turn ends within its budget,
     /// and a handle to the parked turn otherwise. If the deadline of the client is shorter than the
     /// budget, the turn is parked before the deadline passes.
@@ -53,7 +47,7 @@ impl<'a> Turns<'a> {
     /// `STORAGE_FULL`. After these errors no turn has been started.
     pub async fn run(self, request: impl Into<v1::RunTurnRequest>) -> Result<TurnOutcome, Error> {
         const RPC: &str = "ToolRunner.RunTurn";
-        let attempts = Attempts::new(self.connection, RPC, RetryBudget::Start);
+        let attempts = self.attempts(RPC);
         let answer = send(attempts, identify(request.into()), rpc!(tool_runner.run_turn)).await?;
         TurnOutcome::new(self.connection, answer)
             .ok_or_else(|| Error::answer("the answer contains no outcome").of(RPC, 1))
@@ -81,7 +75,7 @@ impl<'a> Turns<'a> {
         self,
         request: impl Into<v1::CancelTurnRequest>,
     ) -> Result<v1::CancelTurnResponse, Error> {
-        let attempts = Attempts::new(self.connection, "ToolRunner.CancelTurn", RetryBudget::Start);
+        let attempts = self.attempts("ToolRunner.CancelTurn");
         send(attempts, identify(request.into()), rpc!(tool_runner.cancel_turn)).await
     }
 }

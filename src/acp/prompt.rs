@@ -118,6 +118,7 @@ mod tests {
             calls: vec![],
             provider_data: None,
             note: None,
+            origin: Origin::Model,
         };
         let (id, ok) = ("1".to_owned(), "ok".to_owned());
         let tool = Message::Tool { id, text: ok, pictures: Vec::new(), origin: Origin::Tool };

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 
@@ -26,6 +27,14 @@ pub enum ModelEvent {
     Text(String),
     /// More of the model's reasoning.
     Reasoning(String),
+    /// The endpoint asked for a pause, and the request is sent again after it. Only before the first
+    /// piece of the answer.
+    Pausing {
+        /// The pause.
+        delay: Duration,
+        /// The error with which the endpoint asked for it.
+        error: ModelError,
+    },
     /// The usage of the request. It may be reported for a request that fails, too.
     Used(Usage),
     /// The end of a complete answer. Nothing follows.

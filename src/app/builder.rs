@@ -9,10 +9,10 @@ use tokio::net::TcpListener;
 
 use super::config::{AuthMode, Config, ConfigError, Environment, SettingError};
 use super::error::Error;
-use super::listener::{Incoming, bind};
+use super::listener::{Incoming, Listener, bind, bind_tcp};
 use super::server::Server;
 use crate::agent::{Agent, AgentBackend, ModelRegistry};
-use crate::auth::{OpenVerifier, TokenFile, TokenVerifier, Verifier};
+use crate::auth::{OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier};
 use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
 use crate::machine::Settings;
@@ -82,8 +82,12 @@ impl ServerBuilder {
         });
         let tools = toolbox(&config, tools, &executor, &metrics)?;
         let listener_options = config.listener_options()?;
-        let listeners = bind(&config.listen, "listen").await?;
-        let addresses = addresses(&listeners)?;
+        let listeners = bind(&config.listen, config.socket_mode, "listen").await?;
+        let addresses: Result<Vec<_>, _> =
+            listeners.iter().filter_map(|listener| listener.address().transpose()).collect();
+        let addresses = addresses.map_err(Error::Address)?;
+        let files = listeners.iter().filter_map(Listener::socket_file);
+        let sockets = files.map(|file| file.path().to_owned()).collect();
         let admin = admin_listener(&config).await?;
         let (store, store_kind) = match store {
             Some(store) => (store, "custom"),
@@ -108,6 +112,7 @@ impl ServerBuilder {
             engine,
             incoming: Incoming::new(listeners, listener_options, metrics.clone()),
             addresses,
+            sockets,
             admin,
             layer: RequestLayer::new(options),
             metrics,
@@ -138,15 +143,11 @@ fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Erro
     Ok(Arc::new(SqliteStore::open(&options, metrics.clone())?))
 }
 
-fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, Error> {
-    let addresses: Result<Vec<_>, _> = listeners.iter().map(TcpListener::local_addr).collect();
-    addresses.map_err(Error::Address)
-}
-
 async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
-    let Some(address) = config.admin_listen else { return Ok(None) };
-    let mut listeners = bind(&[address], "admin-listen").await?;
-    let Some(listener) = listeners.pop() else { return Ok(None) };
+    let Some(address) = &config.admin_listen else { return Ok(None) };
+    // Of a name with several addresses, one is enough for operators.
+    let listeners = bind_tcp(address, "admin-listen").await?;
+    let Some(listener) = listeners.into_iter().next() else { return Ok(None) };
     let address = listener.local_addr().map_err(Error::Address)?;
     Ok(Some((listener, address)))
 }
@@ -159,7 +160,11 @@ fn verifier(config: &Config) -> Result<(Arc<dyn Verifier>, Option<PathBuf>), Err
         return Err(unusable("token_file", "none", "name a file".to_owned()));
     };
     let token = TokenFile::load_or_create(file)?;
-    Ok((Arc::new(TokenVerifier::new(token.token().clone())), Some(file.clone())))
+    let mut verifier: Arc<dyn Verifier> = Arc::new(TokenVerifier::new(token.token().clone()));
+    if config.socket_user_auth {
+        verifier = Arc::new(SocketUserVerifier::of_this_user(verifier));
+    }
+    Ok((verifier, Some(file.clone())))
 }
 
 /// Returns the built-in tools, those of the configuration and of the program, and the MCP servers.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -26,7 +27,9 @@ impl Health {
     /// Adds the health service to the services, and reports all of them as serving.
     pub(super) async fn add_to(routes: Routes) -> Result<(Self, Routes), Error> {
         let (reporter, service) = tonic_health::server::health_reporter();
-        let service = service.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+        let service = service
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
         let health = Self { reporter, ready: watch::Sender::new(false) };
         health.set(true).await;
         Ok((health, routes.add_service(service)))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 use super::admin;
@@ -48,6 +49,7 @@ pub struct Server {
     pub(super) engine: Engine,
     pub(super) incoming: Incoming,
     pub(super) addresses: Vec<SocketAddr>,
+    pub(super) sockets: Vec<PathBuf>,
     pub(super) admin: Option<(TcpListener, SocketAddr)>,
     pub(super) layer: RequestLayer,
     pub(super) metrics: Metrics,
@@ -58,9 +60,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns the addresses that take gRPC, with the ports that port 0 became.
+    /// Returns the addresses of the network that take gRPC, with the ports that port 0 became.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Returns the paths of the Unix domain sockets that take gRPC.
+    pub fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
     }
 
     /// Returns the address of the HTTP server for operators, or `None` if there is none.
@@ -166,7 +173,13 @@ fn with_reflection(routes: Routes) -> Result<Routes, Error> {
             .register_encoded_file_descriptor_set(callpark_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let v1 = reflection().build_v1()?.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
-    let v1alpha = reflection().build_v1alpha()?.max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+    let v1 = reflection()
+        .build_v1()?
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
+    let v1alpha = reflection()
+        .build_v1alpha()?
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
     Ok(routes.add_service(v1).add_service(v1alpha))
 }

@@ -1,11 +1,15 @@
 //! The port that verifies the credentials of callers.
 
 mod open;
+mod peer;
+mod socket_user;
 mod token;
 
 use crate::model::Principal;
 
 pub use open::OpenVerifier;
+pub use peer::Peer;
+pub use socket_user::SocketUserVerifier;
 pub use token::{TokenError, TokenFile, TokenVerifier};
 
 /// The reason why credentials are refused. The message never names the part that is wrong.
@@ -22,12 +26,21 @@ pub enum AuthError {
     Invalid,
 }
 
+/// The credentials of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Credentials<'a> {
+    /// The value of the metadata `authorization`.
+    pub authorization: Option<&'a str>,
+    /// The peer of the connection, or `None` if it is not known.
+    pub peer: Option<Peer>,
+}
+
 /// A verifier of credentials.
 pub trait Verifier: Send + Sync + 'static {
-    /// Returns the principal of a request with this `authorization` value.
+    /// Returns the principal of a request with these credentials.
     ///
     /// # Errors
     ///
     /// Returns an error if the credentials are missing or invalid.
-    fn verify(&self, authorization: Option<&str>) -> Result<Principal, AuthError>;
+    fn verify(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthError>;
 }

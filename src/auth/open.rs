@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AuthError, Verifier};
+use super::{AuthError, Credentials, Verifier};
 use crate::model::{Principal, Tenant};
 
 /// Accepts every caller as the tenant `local`. It is for addresses that only this machine reaches.
@@ -19,7 +19,7 @@ impl Default for OpenVerifier {
 }
 
 impl Verifier for OpenVerifier {
-    fn verify(&self, _authorization: Option<&str>) -> Result<Principal, AuthError> {
+    fn verify(&self, _credentials: &Credentials<'_>) -> Result<Principal, AuthError> {
         Ok(self.principal.clone())
     }
 }

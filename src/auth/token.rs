@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use super::{AuthError, Verifier};
+use super::{AuthError, Credentials, Verifier};
 use crate::model::{Principal, Tenant};
 
 /// The tenant and the name of every caller with the token.
@@ -124,8 +124,8 @@ impl TokenVerifier {
 
 impl Verifier for TokenVerifier {
     /// Compares tokens in constant time, so that the time reveals only the length of the token.
-    fn verify(&self, authorization: Option<&str>) -> Result<Principal, AuthError> {
-        let value = authorization.map(str::trim).filter(|value| !value.is_empty());
+    fn verify(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthError> {
+        let value = credentials.authorization.map(str::trim).filter(|value| !value.is_empty());
         let value = value.ok_or(AuthError::Missing)?;
         let token = bearer(value).ok_or(AuthError::Invalid)?;
         let expected = self.token.expose_secret();
@@ -232,6 +232,13 @@ mod tests {
         (folder, path)
     }
 
+    fn verify(
+        verifier: &TokenVerifier,
+        authorization: Option<&str>,
+    ) -> Result<Principal, AuthError> {
+        verifier.verify(&Credentials { authorization, peer: None })
+    }
+
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
     }
@@ -316,26 +323,26 @@ mod tests {
     fn only_the_token_is_accepted() {
         let verifier = TokenVerifier::new(SecretString::from(TOKEN));
         for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
-            let principal = verifier.verify(Some(&format!("{scheme} {TOKEN}"))).unwrap();
+            let principal = verify(&verifier, Some(&format!("{scheme} {TOKEN}"))).unwrap();
             assert_eq!((principal.tenant.as_str(), &*principal.name), ("local", "local"));
         }
         for missing in [None, Some(""), Some(" ")] {
-            assert_eq!(verifier.verify(missing), Err(AuthError::Missing));
+            assert_eq!(verify(&verifier, missing), Err(AuthError::Missing));
         }
         let upper = TOKEN.to_uppercase();
         for wrong in ["", &TOKEN[1..], &upper, &format!("{TOKEN}0"), "ü", &format!("{TOKEN} x")] {
-            let refused = verifier.verify(Some(&format!("Bearer {wrong}")));
+            let refused = verify(&verifier, Some(&format!("Bearer {wrong}")));
             assert_eq!(refused, Err(AuthError::Invalid), "{wrong}");
         }
         for other in [TOKEN.to_owned(), format!("Basic {TOKEN}"), "Bearer".to_owned()] {
-            assert_eq!(verifier.verify(Some(&other)), Err(AuthError::Invalid), "{other}");
+            assert_eq!(verify(&verifier, Some(&other)), Err(AuthError::Invalid), "{other}");
         }
     }
 
     #[test]
     fn an_empty_token_is_never_accepted() {
         let verifier = TokenVerifier::new(SecretString::from(""));
-        assert_eq!(verifier.verify(Some("Bearer ")), Err(AuthError::Invalid));
+        assert_eq!(verify(&verifier, Some("Bearer ")), Err(AuthError::Invalid));
     }
 
     #[test]

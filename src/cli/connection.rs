@@ -37,7 +37,10 @@ impl TokenOrigin {
             Self::MissingFile(path) => {
                 format!("no token was sent: {} does not exist", path.display())
             }
-            Self::Variable => format!("the token was read from ${TOKEN_VARIABLE}"),
+            Self::Variable => format!(
+                "the token was read from ${TOKEN_VARIABLE}, which holds the token itself, not the \
+                 path of a file"
+            ),
             Self::File(path) => format!("the token was read from {}", path.display()),
         }
     }

@@ -99,6 +99,8 @@ impl Exit {
             (Origin::Options, _) => Self::Usage,
             (Origin::Token, _) => Self::NotAllowed,
             (Origin::Transport | Origin::Silence | Origin::EndedEarly, _) => Self::Unreachable,
+            (Origin::Proxy, Code::Unauthenticated | Code::PermissionDenied) => Self::NotAllowed,
+            (Origin::Proxy, _) => Self::Unreachable,
             (Origin::Deadline, _) => Self::StillRunning,
             (Origin::Answer, _) => Self::Internal,
             (_, code) => Self::of_code(code),

@@ -8,6 +8,7 @@
 //! `command` has a file or a folder for each command.
 
 mod args;
+mod candidates;
 mod command;
 mod connection;
 mod ephemeral_server;
@@ -65,6 +66,15 @@ struct Cli {
 
 /// Runs the command that the process was started with, and returns its exit code.
 pub fn main() -> ExitCode {
+    match command::completions::complete() {
+        Ok(false) => {}
+        Ok(true) => return Exit::Success.into(),
+        // A shell shows nothing in place of its proposals.
+        Err(error) => {
+            eprint_line(&format!("error: {error}"));
+            return Exit::Usage.into();
+        }
+    }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -5,6 +5,17 @@ use crate::machine::Refusal;
 use crate::store::StoreError;
 use crate::tool::ArgumentFault;
 
+/// The reason why a call cannot have the standard input of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StdinFault {
+    /// The tool is not a process.
+    #[error("the tool is not a process and reads no standard input: leave it out")]
+    NoProcess,
+    /// The arguments give a standard input, too.
+    #[error("the arguments give the standard input already: leave one of them out")]
+    GivenTwice,
+}
+
 /// An error of the engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -48,6 +59,14 @@ pub enum Error {
         tool: String,
         /// All errors of the arguments.
         errors: Vec<ArgumentFault>,
+    },
+    /// The tool does not take the standard input of the request.
+    #[error("tool `{tool}`: stdin: {fault}")]
+    Stdin {
+        /// The tool.
+        tool: String,
+        /// The reason.
+        fault: StdinFault,
     },
     /// The request id was used for another request.
     #[error(

@@ -36,7 +36,7 @@ pub use call::{
     OutputSlice, OutputStart, Started, Summary, WaitMode, Waited,
 };
 pub use clock::{Clock, SystemClock};
-pub use error::Error;
+pub use error::{Error, StdinFault};
 pub use event::{Events, GapPolicy, StreamItem, StreamQuery, TaskUpdate};
 pub use follow_up::{ChangedFollowUp, FollowUps, LeaseFollowUps, Leases};
 pub use idempotency::RequestKey;

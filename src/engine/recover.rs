@@ -6,6 +6,7 @@ use super::actor::ActorSource;
 use super::call::CallWatch;
 use super::{Error, Shared};
 use crate::model::CallId;
+use crate::store::StoreError;
 
 /// Sessions that are read in one step of a recovery.
 const SESSIONS_PER_STEP: u32 = 256;
@@ -14,16 +15,25 @@ const SESSIONS_PER_STEP: u32 = 256;
 /// its processes. Returns the number of these calls.
 pub(super) async fn recover(shared: &Arc<Shared>) -> Result<usize, Error> {
     let (mut sessions, mut calls) = (Vec::new(), Vec::<CallId>::new());
+    let mut after = None;
     loop {
-        let after = sessions.last().copied();
         let page = shared.store.sessions_with_live_calls(after, SESSIONS_PER_STEP).await?;
         if page.is_empty() {
             break;
         }
-        for id in &page {
-            calls.extend(shared.store.live_calls(*id).await?.iter().map(|call| call.id));
+        after = page.last().copied();
+        for id in page {
+            match shared.store.session(id).await {
+                Ok(_) => {}
+                Err(error @ StoreError::Corrupt(_)) => {
+                    tracing::error!(session_id = %id, %error, "the session is not recovered");
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            calls.extend(shared.store.live_calls(id).await?.iter().map(|call| call.id));
+            sessions.push(id);
         }
-        sessions.extend(page);
     }
     if calls.is_empty() {
         return Ok(0);

@@ -12,6 +12,7 @@ use crate::model::{
     FollowUpPolicy, Labels, Message, Principal, Session, SessionId, SessionUpdate, TaskLimitPolicy,
 };
 use crate::store::{RequestEffect, SessionPage, SessionQuery, StoredMessage};
+use crate::telemetry::RecordKind;
 
 /// The name of the built-in tool that runs a sub-agent. Sessions may allow it like other tools.
 pub(crate) const AGENT_TOOL: &str = "agent";
@@ -173,7 +174,12 @@ impl Sessions {
     ///
     /// [`Error::Store`] if the sessions cannot be read.
     pub async fn list(&self, query: SessionQuery) -> Result<SessionPage, Error> {
-        Ok(self.shared.store.sessions(query).await?)
+        let page = self.shared.store.sessions(query).await?;
+        for session_id in &page.unreadable {
+            self.shared.metrics.record_unreadable(RecordKind::Session);
+            tracing::error!(%session_id, "the record of the session cannot be read");
+        }
+        Ok(page)
     }
 
     /// Changes the settings of a session, for calls and turns that start later.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
-pub use crate::model::Survivor;
+pub use crate::model::{LeftProcesses, Survivor};
 pub use child_process::{ChildProcessConfig, ChildProcessError, variable_name_error};
 pub use launcher::{LaunchedProcess, Launcher};
 pub use lines::{BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, describe_exit};
@@ -81,6 +81,9 @@ pub struct ExitReport {
     pub stopped: bool,
     /// Descendants that left the group and could not be killed.
     pub survivors: Vec<Survivor>,
+    /// Descendants that were running when the process had ended by itself, and were killed. None are
+    /// known where the program adopts no orphans.
+    pub left: LeftProcesses,
     /// `true` if a pipe was still open when reading ended. Later output is lost.
     pub output_incomplete: bool,
 }
@@ -121,10 +124,11 @@ pub trait Process: Send {
 /// Starts processes.
 #[async_trait]
 pub trait Executor: Send + Sync + 'static {
-    /// Starts a process for a call, as the leader of a new group.
+    /// Starts a process for a call, as the leader of a new group, without a controlling terminal.
     ///
     /// The process gets descriptors 0, 1 and 2, the variables of the spec, and `CALLPARK_CALL_ID`,
-    /// the mark by which its descendants are found. It gets nothing else.
+    /// the mark by which its descendants are found; and `PYTHONUNBUFFERED=1`, unless the spec has
+    /// that variable. It gets nothing else.
     ///
     /// # Errors
     ///

@@ -39,8 +39,8 @@ impl Projection {
         written.any = true;
         self.session.update_time = now;
         match change {
-            Change::Accepted { call, arguments, arguments_bytes } => {
-                let accepted = accepted(&call, arguments, arguments_bytes);
+            Change::Accepted { call, arguments, arguments_bytes, stdin_bytes } => {
+                let accepted = accepted(&call, arguments, arguments_bytes, stdin_bytes);
                 self.emit(&call, Payload::ToolCallAccepted(Box::new(accepted)), now, written);
                 self.insert(call, now, written);
             }
@@ -282,6 +282,7 @@ fn accepted(
     call: &Call,
     arguments: Option<serde_json::Map<String, serde_json::Value>>,
     arguments_bytes: u64,
+    stdin_bytes: u64,
 ) -> CallAccepted {
     CallAccepted {
         tool: call.tool.clone(),
@@ -289,6 +290,7 @@ fn accepted(
         description: call.description.clone(),
         arguments_omitted_bytes: if arguments.is_some() { 0 } else { arguments_bytes },
         arguments,
+        stdin_bytes,
         background: call.is_task(),
         call_budget: call.policy.call_budget,
         execution_timeout: call.policy.execution_timeout,

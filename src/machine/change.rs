@@ -21,6 +21,8 @@ pub enum Change {
         arguments: Option<Map<String, Value>>,
         /// The size of the arguments, in bytes of JSON.
         arguments_bytes: u64,
+        /// The size of the standard input of the request, in bytes.
+        stdin_bytes: u64,
     },
     /// The run of a pending call began.
     Began(CallId),

@@ -40,6 +40,8 @@ pub struct Start {
     pub arguments: Map<String, Value>,
     /// The size of the arguments as JSON, in bytes.
     pub arguments_bytes: u64,
+    /// The size of the standard input of the request, in bytes.
+    pub stdin_bytes: u64,
     /// The limits and options.
     pub policy: CallPolicy,
     /// The caller's labels.
@@ -70,6 +72,7 @@ impl Start {
             description: String::new(),
             arguments: Map::new(),
             arguments_bytes: 0,
+            stdin_bytes: 0,
             policy: CallPolicy::default(),
             labels: Labels::new(),
             turn_id: None,

@@ -7,8 +7,8 @@ use super::projection::{Projection, Settings};
 use super::turn::{final_text, stop_of};
 use crate::model::{
     Call, CallId, CancelCause, Delivery, DeliveryError, FollowUp, FollowUpPolicy, FollowUpPut,
-    FollowUpState, Lease, Message, Payload, Session, SessionState, State, StopReason, Timestamp,
-    Turn, TurnError, TurnId,
+    FollowUpState, Lease, Message, Origin, Payload, Session, SessionState, State, StopReason,
+    Timestamp, Turn, TurnError, TurnId,
 };
 
 /// The requester of what the server does by itself.
@@ -103,16 +103,14 @@ impl Projection {
         }
         let is_delivered = stop.as_ref().is_ok_and(|reason| delivers(*reason));
         if turn.delivers && is_delivered {
-            let text = match final_text(call) {
-                "" => NOTHING_SAID,
-                text => text,
-            };
+            let text = final_text(call);
+            let origin = if text.is_empty() { Origin::Callpark } else { Origin::Model };
             let mut note = turn.end.as_mut().and_then(|end| end.note.take());
             if let Some(note) = &mut note {
                 note.tasks = tasks;
             }
-            let (text, calls) = (text.into(), Vec::new());
-            let message = Message::Assistant { text, calls, provider_data: None, note };
+            let (text, calls, provider_data) = (text.into(), Vec::new(), None);
+            let message = Message::Assistant { text, calls, provider_data, note, origin };
             self.push_message(message, written);
         }
         let ended = self.turn_ended(call, &turn, stop);
@@ -120,9 +118,6 @@ impl Projection {
         turn
     }
 }
-
-/// The message in the history of a turn without a final message.
-const NOTHING_SAID: &str = "(I have seen the results of my background tasks.)";
 
 /// Returns the follow-up of a call that has just ended, or `None` if its policy asks for none.
 pub(super) fn scheduled(

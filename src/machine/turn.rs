@@ -2,8 +2,8 @@
 
 use super::{Projection, Written};
 use crate::model::{
-    Call, CallId, ContentKind, Message, Outcome, Payload, State, StopCause, StopReason, Timestamp,
-    Turn, TurnEnded, TurnError, TurnReport, Unresolved,
+    Call, CallId, ContentKind, Message, Origin, Outcome, Payload, State, StopCause, StopReason,
+    Timestamp, Turn, TurnEnded, TurnError, TurnReport, Unresolved,
 };
 
 /// The limit of a message's text in an event, in bytes. The rest is left out and counted.
@@ -41,7 +41,8 @@ impl Projection {
                 let call_ids = calls.iter().map(|call| call.call_id).collect();
                 let (shown, omitted_bytes) = truncate(&text);
                 let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
-                let message = Message::Assistant { text, calls, provider_data, note: None };
+                let (note, origin) = (None, Origin::Model);
+                let message = Message::Assistant { text, calls, provider_data, note, origin };
                 self.remember(id, message, written);
                 self.emit_live(id, payload, now, written);
             }

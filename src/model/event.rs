@@ -71,6 +71,8 @@ pub struct CallAccepted {
     pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
     /// The size of arguments that are left out, in bytes of JSON.
     pub arguments_omitted_bytes: u64,
+    /// The size of the standard input of the request, in bytes.
+    pub stdin_bytes: u64,
     /// `true` if it was started in the background.
     pub background: bool,
     /// The time after which it is parked, or `None` if it is never parked by time.

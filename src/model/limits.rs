@@ -5,17 +5,15 @@
 
 // Waits.
 
-/// The default wait for a task, in seconds.
-pub const WAIT_SECONDS_DEFAULT: u64 = 60;
+/// The default wait for a task, in seconds: less than the 60 s after which many proxies, and many
+/// clients of MCP, give up a silent request.
+pub const WAIT_SECONDS_DEFAULT: u64 = 55;
 /// The longest wait for a task, in seconds. A longer one is clamped.
 pub const WAIT_SECONDS_MAX: u64 = 540;
 /// The default wait of Cancel for the end of the call, in seconds.
 pub const CANCEL_WAIT_SECONDS_DEFAULT: u64 = 10;
 /// The number of tasks in one WaitMany.
 pub const WAIT_MANY_TASKS_MAX: usize = 100;
-/// The number of tasks up to which WaitMany returns each with the output of its record. Of more
-/// tasks each is returned as in a list.
-pub const WAIT_MANY_WHOLE_TASKS_MAX: usize = 50;
 
 // Runs.
 
@@ -60,7 +58,8 @@ pub const INLINE_TAIL_BYTES_MAX: u64 = 1024 * 1024;
 /// The head of each output stream in an event and a task's record, in bytes. A response about
 /// one task reads the rest from the log.
 pub const RECORD_OUTPUT_BYTES_MAX: usize = 8 * 1024;
-/// The content of a result in a list or a watch, in bytes. Larger content is left out.
+/// The content of a result in a list or a watch, with its structured copy, in bytes. Larger content
+/// is left out.
 pub const LIST_CONTENT_BYTES_MAX: usize = 1024;
 /// The pieces of output in one read of the store. A read of many small pieces returns fewer
 /// bytes than requested, and the next one continues.
@@ -83,6 +82,9 @@ pub const RESULT_CONTENT_BYTES_MAX: usize = 192 * 1024;
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// The arguments of a call, in bytes of JSON.
 pub const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
+/// The standard input of a call, in bytes. With the largest arguments it fits into the default of
+/// `max_request`.
+pub const STDIN_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The arguments in an event, in bytes of JSON. Larger ones are left out and counted.
 pub const EVENT_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 /// The nesting of the arguments. A level of JSON is three levels of messages, and a message
@@ -141,6 +143,9 @@ pub const HEARTBEAT_MS_DEFAULT: u64 = 15_000;
 /// The number of ended calls whose descendants one search looks for. Beyond it the end of a
 /// call waits for a search of its own.
 pub const SEARCH_CALLS_MAX: usize = 65_536;
+/// The number of processes that were left behind by a call and are named in its result. The others
+/// are counted.
+pub const LEFT_PROCESSES_MAX: usize = 16;
 /// The number of requests in the inbox of a session's actor. When it is full, senders wait.
 pub const ACTOR_INBOX_COMMANDS_MAX: usize = 256;
 /// The number of reports of runners that wait for the actor, which is 2 MiB of output at most.

@@ -17,6 +17,7 @@ mod principal;
 mod process;
 mod session;
 pub mod span;
+pub mod terminal;
 mod time;
 mod tool;
 mod turn;
@@ -37,8 +38,8 @@ pub use follow_up::{
 pub use id::{CallId, IdError, SessionId, TurnId};
 pub use origin::Origin;
 pub use outcome::{
-    Content, ContentKind, Exit, Failure, FailureCode, Outcome, OutputStream, OutputSummary,
-    ResourceBody, StreamSummary, ToolResult,
+    Content, ContentKind, Exit, Failure, FailureCode, LeftProcesses, Outcome, OutputStream,
+    OutputSummary, ResourceBody, StreamSummary, ToolResult,
 };
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};

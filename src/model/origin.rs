@@ -25,11 +25,19 @@ impl Origin {
         Self::Tool
     }
 
+    pub(super) fn model() -> Self {
+        Self::Model
+    }
+
     pub(super) fn is_person(&self) -> bool {
         *self == Self::Person
     }
 
     pub(super) fn is_tool(&self) -> bool {
         *self == Self::Tool
+    }
+
+    pub(super) fn is_model(&self) -> bool {
+        *self == Self::Model
     }
 }

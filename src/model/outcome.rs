@@ -141,6 +141,22 @@ pub struct OutputSummary {
     pub inline_truncated: bool,
 }
 
+/// The processes that were still running when the main process of a call had ended. They were killed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LeftProcesses {
+    /// The names of the first programs, without their arguments.
+    pub programs: Vec<String>,
+    /// The number of processes that were found.
+    pub count: usize,
+}
+
+impl LeftProcesses {
+    /// Returns `true` if no process was found.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
 /// The result of a tool. A failure of the tool is a result, too.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ToolResult {
@@ -161,12 +177,24 @@ pub struct ToolResult {
     /// The counts of the output.
     #[serde(default)]
     pub output: OutputSummary,
+    /// The processes that the call has left behind.
+    #[serde(default, skip_serializing_if = "LeftProcesses::is_empty")]
+    pub left: LeftProcesses,
     /// The time at which the run began, or `None` if it never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Timestamp>,
     /// The time at which the call ended.
     #[serde(default)]
     pub end_time: Timestamp,
+}
+
+impl ToolResult {
+    /// Returns the size of the content and of its structured copy, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        let content = self.content.iter().map(|content| content.kind.size_bytes());
+        let structured = self.structured.as_ref().map(serde_json::to_vec);
+        content.sum::<usize>() + structured.and_then(Result::ok).map_or(0, |json| json.len())
+    }
 }
 
 enum_table! {

@@ -173,6 +173,10 @@ pub enum Message {
         /// People read it in the store; the history is read back without it.
         #[serde(default, skip_serializing_if = "Option::is_none", skip_deserializing)]
         note: Option<Box<FollowUpNote>>,
+        /// The author: the model, or callpark in place of a model that said nothing about follow-ups.
+        /// Then the text is empty, and readers show one of callpark's.
+        #[serde(default = "Origin::model", skip_serializing_if = "Origin::is_model")]
+        origin: Origin,
     },
     /// The result of a call.
     Tool {

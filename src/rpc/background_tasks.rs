@@ -8,12 +8,11 @@ use futures::{FutureExt as _, Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::convert::{
-    self, Acknowledgement, BackgroundWork, FieldReader, background_id, fingerprint,
+    self, Acknowledgement, BackgroundWork, FieldReader, TaskRoom, background_id, fingerprint,
 };
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
 use crate::engine::{Engine, Started, TaskUpdate, WaitMode, Waited};
-use crate::model::limits::WAIT_MANY_WHOLE_TASKS_MAX;
 use crate::model::{Call, State, ToolKind};
 use crate::store::{CallCursor, FollowUpWithTask};
 
@@ -60,11 +59,6 @@ impl BackgroundTasks {
             })
         }
         .boxed()
-    }
-
-    /// Returns a task with the output of its record only.
-    fn recorded_task(&self, call: Call) -> v1::Task {
-        convert::task(call, self.engine.now())
     }
 }
 
@@ -129,6 +123,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
             tasks,
             next_page_token: convert::next_page_token(next, filters),
             watch_sequence: signed(page.change),
+            unreadable_tasks: convert::size(page.unreadable.len()),
         }))
     }
 
@@ -162,16 +157,11 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let wait = cap_wait(convert::wait_span(wait), answer_at);
         let waited =
             self.engine.calls().wait_many(&principal, &ids, mode, wait, acknowledge).await?;
-        // Many tasks fit into one answer only as summaries.
         let now = self.engine.now();
-        let is_whole = ids.len() <= WAIT_MANY_WHOLE_TASKS_MAX;
-        let task = |call| {
-            if is_whole { self.recorded_task(call) } else { convert::summary_task(call, now) }
-        };
-        let tasks = |calls: Vec<Call>| calls.into_iter().map(task).collect();
+        let mut room = TaskRoom::new(now);
         Ok(Response::new(v1::WaitManyResponse {
-            settled: tasks(waited.settled),
-            pending: tasks(waited.pending),
+            settled: waited.settled.into_iter().map(|call| room.task(call)).collect(),
+            pending: waited.pending.into_iter().map(|call| room.task(call)).collect(),
             waited: Some(convert::duration(waited.waited)),
         }))
     }
@@ -294,7 +284,10 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let summary = |entry| convert::summary_follow_up(entry, now);
         let (follow_ups, next) = convert::fit_page(page.follow_ups, page.next, summary, cursor);
         let next_page_token = convert::next_page_token(next, filters);
-        Ok(Response::new(v1::ListFollowUpsResponse { follow_ups, next_page_token }))
+        let unreadable_follow_ups = convert::size(page.unreadable.len());
+        let answer =
+            v1::ListFollowUpsResponse { follow_ups, next_page_token, unreadable_follow_ups };
+        Ok(Response::new(answer))
     }
 
     async fn lease_follow_ups(

@@ -14,6 +14,7 @@ mod updates;
 
 use callpark_proto::stored::background_tasks_server::BackgroundTasksServer;
 use callpark_proto::stored::tool_runner_server::ToolRunnerServer;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 use crate::engine::Engine;
@@ -69,10 +70,14 @@ pub fn methods() -> Vec<String> {
 pub fn routes(engine: &Engine, info: ServerInfo) -> Routes {
     let MessageLimits { request_bytes_max, response_bytes_max } = info.limits;
     let tool_runner = ToolRunnerServer::new(tool_runner::ToolRunner::new(engine.clone(), info))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(request_bytes_max)
         .max_encoding_message_size(response_bytes_max);
     let background_tasks =
         BackgroundTasksServer::new(background_tasks::BackgroundTasks::new(engine.clone()))
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(request_bytes_max)
             .max_encoding_message_size(response_bytes_max);
     Routes::new(tool_runner).add_service(background_tasks)

@@ -9,7 +9,7 @@ use super::convert::{duration, timestamp};
 use crate::model::Timestamp;
 use crate::model::limits::{
     ARGUMENTS_BYTES_MAX, ARGUMENTS_DEPTH_MAX, EVENT_BYTES_MAX, LIVE_TASKS_MAX, OUTPUT_BYTES_MAX,
-    PAGE_SIZE_MAX, WAIT_SECONDS_MAX,
+    PAGE_SIZE_MAX, STDIN_BYTES_MAX, WAIT_SECONDS_MAX,
 };
 
 /// Facts about this server that its callers may ask for.
@@ -59,6 +59,7 @@ impl ServerInfo {
             execution_timeout_default: Some(duration(self.execution_timeout)),
             wait_max: seconds(WAIT_SECONDS_MAX),
             retention: Some(duration(self.retention)),
+            stdin_bytes_max: bytes(STDIN_BYTES_MAX),
         };
         v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),

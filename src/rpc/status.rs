@@ -198,6 +198,17 @@ impl From<Error> for Status {
                     .metadata("session_id", session_id)
             }
             Error::Arguments { tool, errors } => invalid_arguments(&tool, errors),
+            Error::Stdin { tool, fault } => {
+                let violation = Violation {
+                    field: "stdin".into(),
+                    reason: ViolationReason::Conflict,
+                    description: fault.to_string(),
+                };
+                let shown = truncate(&tool, ERROR_NAME_BYTES_MAX);
+                ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, "")
+                    .violations(&format!("tool `{shown}`"), vec![violation])
+                    .metadata("tool", tool)
+            }
             Error::RequestIdReused(id) => {
                 error_status(Code::AlreadyExists, ErrorReason::RequestIdReused)
                     .metadata("request_id", id)
@@ -264,11 +275,8 @@ fn refused(refusal: &Refusal, message: String) -> ErrorStatus {
                 .precondition("callpark.v1.Session")
                 .metadata("session_id", session_id)
         }
-        Refusal::FollowUpTaken { call_id } => {
-            error_status(Code::Aborted, ErrorReason::FollowUpTaken)
-                .retry_after(RETRY_AFTER)
-                .metadata("follow_up_id", call_id.follow_up())
-        }
+        // Leases and deliveries skip such a follow-up: no request ends with this refusal.
+        Refusal::FollowUpTaken { .. } => error_status(Code::Internal, ErrorReason::Internal),
         Refusal::LeaseExpired { call_id } => {
             error_status(Code::FailedPrecondition, ErrorReason::LeaseExpired)
                 .precondition("callpark.v1.FollowUp")
@@ -317,7 +325,13 @@ fn store(error: &StoreError, message: String) -> ErrorStatus {
             ErrorStatus::new(Code::Unavailable, ErrorReason::NotOwner, message)
                 .retry_after(RETRY_AFTER)
         }
-        StoreError::Broken(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+        StoreError::Corrupt(_) => {
+            tracing::error!(%error, "a record is damaged");
+            let message = "the stored record is damaged: see the server's log, and restore the store \
+                           from a backup if you need it";
+            ErrorStatus::new(Code::DataLoss, ErrorReason::RecordDamaged, message)
+        }
+        StoreError::Broken(_) | StoreError::Unavailable(_) => {
             tracing::error!(%error, "the store failed");
             let message = "the store cannot be used at the moment: see the server's log";
             ErrorStatus::new(Code::Unavailable, ErrorReason::StoreUnavailable, message)

@@ -189,7 +189,9 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let (sessions, next) =
             convert::fit_page(page.sessions, page.next, convert::summary_session, cursor);
         let next_page_token = convert::next_page_token(next, filters);
-        Ok(Response::new(v1::ListSessionsResponse { sessions, next_page_token }))
+        let unreadable_sessions = convert::size(page.unreadable.len());
+        let answer = v1::ListSessionsResponse { sessions, next_page_token, unreadable_sessions };
+        Ok(Response::new(answer))
     }
 
     async fn update_session(

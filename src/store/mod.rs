@@ -269,7 +269,8 @@ pub trait Store: Send + Sync + 'static {
     /// Returns a call, live or finished, in the background or not.
     async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError>;
 
-    /// Returns the calls of one session that have not ended, oldest first.
+    /// Returns the calls of one session that have not ended, oldest first, without those that cannot
+    /// be read back.
     async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError>;
 
     /// Lists background tasks, newest first, with the change number of the same moment.

@@ -70,8 +70,10 @@ pub struct SessionQuery {
 /// Sessions, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionPage {
-    /// The sessions.
+    /// The sessions, without those that cannot be read back.
     pub sessions: Vec<Session>,
+    /// The sessions that are left out. They count as a part of the page.
+    pub unreadable: Vec<SessionId>,
     /// The position at which the next page begins, or `None` if there are no more.
     pub next: Option<SessionCursor>,
 }
@@ -110,8 +112,10 @@ pub struct CallQuery {
 /// Background tasks, newest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallPage {
-    /// The tasks.
+    /// The tasks, without those that cannot be read back.
     pub calls: Vec<Call>,
+    /// The tasks that are left out. They count as a part of the page.
+    pub unreadable: Vec<CallId>,
     /// The position at which the next page begins, or `None` if there are no more.
     pub next: Option<CallCursor>,
     /// The newest change number, read at the same moment.
@@ -135,8 +139,10 @@ pub struct ChangeQuery {
 /// call gets the next number of one sequence for the whole store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangePage {
-    /// The tasks.
+    /// The tasks, without those that cannot be read back.
     pub calls: Vec<Call>,
+    /// The tasks that are left out. They count as a part of the page.
+    pub unreadable: Vec<CallId>,
     /// The change number after which the next page begins: that of the last task here or, if there
     /// are no more, the newest.
     pub change: u64,

@@ -13,7 +13,6 @@ pub struct FollowUpMetrics {
     suppressed: Counter,
     dead_lettered: Counter,
     failed: Counter,
-    unreadable: Counter,
 }
 
 impl FollowUpMetrics {
@@ -25,7 +24,6 @@ impl FollowUpMetrics {
             suppressed: outcome("suppressed"),
             dead_lettered: outcome("dead_lettered"),
             failed: outcome("failed"),
-            unreadable: registry.counter(name::FOLLOW_UPS_UNREADABLE, &[]),
         }
     }
 
@@ -41,10 +39,5 @@ impl FollowUpMetrics {
             FollowUpState::Pending if failed => self.failed.increment(1),
             FollowUpState::Pending | FollowUpState::Leased => {}
         }
-    }
-
-    /// Counts a follow-up that could not be read back.
-    pub fn unreadable(&self) {
-        self.unreadable.increment(1);
     }
 }

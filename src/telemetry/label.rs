@@ -45,3 +45,15 @@ enum_table! {
         Memory => "memory",
     }
 }
+
+enum_table! {
+    /// The kind of a stored record that cannot be read back.
+    pub enum RecordKind {
+        /// A background task.
+        Task => "task",
+        /// A session.
+        Session => "session",
+        /// A follow-up.
+        FollowUp => "follow_up",
+    }
+}

@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::label::{CallCap, ConnectionRefusal, LogSource};
+use super::label::{CallCap, ConnectionRefusal, LogSource, RecordKind};
 use super::registry::MetricRegistry;
 use super::{FollowUpMetrics, RpcMetrics, name};
 use crate::model::{State, ToolKind};
@@ -55,6 +55,7 @@ struct Handles {
     calls_running: Gauge,
     requests_replayed: Counter,
     tasks_expired: Counter,
+    records_unreadable: HashMap<RecordKind, Counter>,
     follow_ups: FollowUpMetrics,
     events_appended: Counter,
     sequences_trimmed: Counter,
@@ -100,6 +101,9 @@ impl Metrics {
             calls_running: registry.gauge(name::CALLS_RUNNING),
             requests_replayed: registry.counter(name::REQUESTS_REPLAYED, &[]),
             tasks_expired: registry.counter(name::TASKS_EXPIRED, &[]),
+            records_unreadable: by_value(RecordKind::ALL, |kind| {
+                registry.counter(name::RECORDS_UNREADABLE, &[("record", kind.as_str())])
+            }),
             follow_ups: FollowUpMetrics::new(&registry),
             events_appended: registry.counter(name::EVENTS_APPENDED, &[]),
             sequences_trimmed: registry.counter(name::SEQUENCES_TRIMMED, &[]),
@@ -182,6 +186,11 @@ impl Metrics {
     /// Counts tasks that were removed after their retention.
     pub fn tasks_expired(&self, tasks: u64) {
         self.0.tasks_expired.increment(tasks);
+    }
+
+    /// Counts a record that could not be read back.
+    pub fn record_unreadable(&self, kind: RecordKind) {
+        increment(self.0.records_unreadable.get(&kind), 1);
     }
 
     /// Returns the metrics of follow-ups.

@@ -13,7 +13,7 @@ mod registry;
 mod rpc;
 
 pub use follow_ups::FollowUpMetrics;
-pub use label::{CallCap, ConnectionRefusal, LogSource};
+pub use label::{CallCap, ConnectionRefusal, LogSource, RecordKind};
 pub use log::{LogFormat, TelemetryError, init_tracing};
 pub use metrics::{GaugeGuard, Metrics};
 pub use rpc::RpcMetrics;

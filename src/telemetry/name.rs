@@ -23,7 +23,7 @@ pub const TASKS_EXPIRED: &str = "callpark_tasks_expired_total";
 /// `dead_lettered`, or `failed` for an attempt.
 pub const FOLLOW_UPS: &str = "callpark_follow_ups_total";
 /// Follow-ups that could not be read back when they were looked at.
-pub const FOLLOW_UPS_UNREADABLE: &str = "callpark_follow_ups_unreadable_total";
+pub const RECORDS_UNREADABLE: &str = "callpark_records_unreadable_total";
 
 /// Events written to the log.
 pub const EVENTS_APPENDED: &str = "callpark_events_appended_total";
@@ -88,7 +88,7 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (REQUESTS_REPLAYED, Unit::Count, "Requests answered from the record of an earlier one"),
     (TASKS_EXPIRED, Unit::Count, "Tasks removed after their retention"),
     (FOLLOW_UPS, Unit::Count, "Follow-ups by outcome"),
-    (FOLLOW_UPS_UNREADABLE, Unit::Count, "Follow-ups that could not be read back"),
+    (RECORDS_UNREADABLE, Unit::Count, "Reads of records that could not be read back"),
     (EVENTS_APPENDED, Unit::Count, "Events written to the log"),
     (SEQUENCES_TRIMMED, Unit::Count, "Events removed from the beginning of a session's log"),
     (OUTPUT_BYTES, Unit::Bytes, "Output of calls, kept or dropped"),

@@ -4,6 +4,7 @@
 //! [`CallableTool`], whose work may be a process, code inside the server, or work elsewhere.
 
 mod built_in;
+mod coerce;
 mod command;
 mod function;
 mod registry;
@@ -27,6 +28,8 @@ pub use work::{InProcess, ToolContext, Work, WorkEvent};
 
 #[doc(hidden)]
 pub use built_in::{BuiltInOptions, bash, python};
+#[doc(hidden)]
+pub use coerce::{CoercedArguments, coerce_arguments};
 #[doc(hidden)]
 pub use command::{CommandTool, CommandToolError};
 #[doc(hidden)]

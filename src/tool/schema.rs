@@ -88,7 +88,7 @@ fn must_be(kind: &TypeKind) -> String {
 }
 
 /// Returns a path such as `items[3].name`.
-fn path_of(location: &Location, property: Option<&str>) -> String {
+pub(super) fn path_of(location: &Location, property: Option<&str>) -> String {
     let mut path = String::new();
     let property = property.map(|name| LocationSegment::Property(name.into()));
     for segment in location.segments().chain(property) {

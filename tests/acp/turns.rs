@@ -132,6 +132,7 @@ async fn the_history_is_sent_only_to_an_agent_that_does_not_have_it() {
         calls: Vec::new(),
         provider_data: None,
         note: None,
+        origin: Origin::Model,
     };
     let messages = vec![Arc::new(user), Arc::new(assistant)];
     let ask = |messages_before| {

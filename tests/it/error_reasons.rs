@@ -49,7 +49,6 @@ fn proof(reason: Reason) -> Proof {
         | Reason::FollowUpNotDeadLettered
         | Reason::LeaseExpired => Here(Code::FailedPrecondition, &["PreconditionFailure"]),
         Reason::SessionBusy => Here(Code::Aborted, &["RetryInfo"]),
-        Reason::FollowUpTaken => Elsewhere("LeaseFollowUps skips what another consumer took"),
         Reason::TaskLimit => Here(Code::ResourceExhausted, &["QuotaFailure", "RetryInfo"]),
         Reason::StorageFull => Elsewhere("needs a small disk: faults::disk"),
         Reason::MessageTooLarge => Here(Code::ResourceExhausted, &[]),
@@ -58,6 +57,7 @@ fn proof(reason: Reason) -> Proof {
         }
         Reason::Draining => Here(Code::Unavailable, &["RetryInfo"]),
         Reason::StoreUnavailable => Elsewhere("needs a store that goes away: faults::store"),
+        Reason::RecordDamaged => Elsewhere("needs a damaged store: faults::damage"),
         Reason::NotOwner => {
             Elsewhere("needs two servers on one store, which SQLite's lock refuses")
         }

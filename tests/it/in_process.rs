@@ -12,9 +12,9 @@ use callpark::tool::{
 use serde_json::{Value, json};
 
 use crate::support::waiting::{
-    call, cancel, cancel_of, ended, log_of, outcome_of, park, run, session,
+    call, cancel, cancel_of, ended, log_of, outcome_of, park, run, session, start, start_of,
 };
-use crate::support::{TestServer, millis, result_of, stdout_of, v1};
+use crate::support::{TestServer, millis, result_of, soon, stdout_of, v1};
 
 /// Counts to three and says so, or does what its argument `then` says.
 struct Count {
@@ -194,4 +194,39 @@ async fn a_result_that_is_nested_too_deep_is_text_and_its_log_can_be_read() {
             assert!(text.contains("deeper than 30 levels") && text.ends_with(&whole), "{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn many_large_results_fit_into_one_answer() {
+    const TASKS: usize = 40;
+    let tool = FunctionTool::new("large").run(|_arguments: Value, _context| async move {
+        Ok(ToolOutput::json(json!({ "text": "x".repeat(90 << 10) })))
+    });
+    let server = TestServer::with_tools(vec![tool]).await;
+    let mut background_ids = Vec::new();
+    for _ in 0..TASKS {
+        background_ids.push(start(&server, start_of(call("large", json!({})))).await.background_id);
+    }
+    let request = v1::WaitManyRequest {
+        background_ids: background_ids.clone(),
+        mode: v1::WaitMode::All.into(),
+        wait: millis(30_000),
+        acknowledge: false,
+    };
+    // The default limit of clients is 4 MiB, which the results together exceed.
+    let answer = soon("a wait", server.tasks.clone().wait_many(request)).await;
+    let settled = answer.expect("an answer").into_inner().settled;
+    assert_eq!(settled.len(), TASKS);
+    let (whole, short): (Vec<_>, Vec<_>) =
+        settled.iter().partition(|task| outcome_of(task).structured.is_some());
+    assert!(whole.len() >= 5 && !short.is_empty(), "{} are whole", whole.len());
+    for task in short {
+        let output = outcome_of(task).output.as_ref().expect("the amount of output");
+        assert!(output.inline_truncated && outcome_of(task).content.is_empty(), "{task:?}");
+    }
+    let request = v1::ListRequest { page_size: 1000, ..Default::default() };
+    let answer = soon("a list", server.tasks.clone().list(request)).await;
+    let tasks = answer.expect("an answer").into_inner().tasks;
+    assert_eq!(tasks.len(), TASKS);
+    assert!(tasks.iter().all(|task| outcome_of(task).structured.is_none()));
 }

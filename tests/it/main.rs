@@ -8,6 +8,7 @@ mod support;
 mod access;
 mod admission;
 mod calls;
+mod compression;
 mod descriptor;
 mod error_reasons;
 mod errors;

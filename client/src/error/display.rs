@@ -58,6 +58,8 @@ impl Error {
     fn advice(&self) -> &'static str {
         match self.origin() {
             Origin::Server => self.advice_on_answer(),
+            Origin::Proxy => self.advice_on_proxy(),
+            Origin::Transport if self.connect_fault().is_some() => "Correct the options.",
             Origin::Transport => {
                 "Check the endpoint and whether the server is running, then try again."
             }
@@ -69,6 +71,18 @@ impl Error {
             Origin::Options => "Correct the options.",
             Origin::Request => "Correct the request.",
             Origin::Answer => "Use a client and a server of the same version.",
+        }
+    }
+
+    fn advice_on_proxy(&self) -> &'static str {
+        match self.code() {
+            Code::Unavailable => {
+                "Check whether the proxy reaches the server and waits long enough, then try again."
+            }
+            Code::Unauthenticated | Code::PermissionDenied => {
+                "Use credentials that the proxy accepts."
+            }
+            _ => "Check the endpoint, and that the proxy passes gRPC on.",
         }
     }
 

@@ -9,8 +9,14 @@ use std::{error::Error as StdError, time::Duration};
 
 use tonic::Code;
 
+use crate::transport::fault::ConnectFault;
+
 pub use details::{Details, Resource, Violation};
 pub use reason::Reason;
+
+/// The longest delay that a proxy may ask for and that the client waits. After a longer one the
+/// request fails.
+const PROXY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// The error of a call or a stream.
 ///
@@ -56,6 +62,8 @@ struct Inner {
 pub enum Origin {
     /// The server returned the error.
     Server,
+    /// A proxy, or another program at the endpoint, answered in HTTP but not in gRPC.
+    Proxy,
     /// The connection could not be opened or was interrupted.
     Transport,
     /// A stream was silent for three heartbeats.
@@ -85,8 +93,8 @@ impl Error {
         self.inner.origin
     }
 
-    /// Returns the gRPC code: that of the server for [`Origin::Server`], otherwise UNAVAILABLE for an
-    /// interruption, DEADLINE_EXCEEDED, UNAUTHENTICATED for a token, INVALID_ARGUMENT for options and
+    /// Returns the gRPC code: that of the server for [`Origin::Server`], the one that gRPC assigns to
+    /// the HTTP status for [`Origin::Proxy`], otherwise UNAVAILABLE for an interruption, DEADLINE_EXCEEDED, UNAUTHENTICATED for a token, INVALID_ARGUMENT for options and
     /// requests, and INTERNAL for an answer that violates the contract.
     pub fn code(&self) -> Code {
         self.inner.code
@@ -134,6 +142,15 @@ impl Error {
         self.is_transient() || self.retry_delay().is_some()
     }
 
+    /// Returns the reason why the connection is of no use, such as a certificate that is not trusted, or
+    /// `None` if there is no such reason.
+    pub fn connect_fault(&self) -> Option<&ConnectFault> {
+        if self.inner.origin != Origin::Transport {
+            return None;
+        }
+        self.causes().find_map(|cause| cause.downcast_ref())
+    }
+
     /// Returns the number of attempts. 0: the request was never sent.
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
@@ -144,6 +161,10 @@ impl Error {
         match self.inner.origin {
             Origin::Transport | Origin::Silence | Origin::EndedEarly => true,
             Origin::Server => self.inner.code == Code::Unavailable,
+            Origin::Proxy => {
+                let delay = self.retry_delay().unwrap_or_default();
+                self.inner.code == Code::Unavailable && delay <= PROXY_DELAY_MAX
+            }
             Origin::Deadline
             | Origin::Token
             | Origin::Options
@@ -155,13 +176,17 @@ impl Error {
     /// Returns `true` if an open connection was interrupted, and `false` if it could not be opened or
     /// if the other end did not answer pings.
     pub(crate) fn was_connected(&self) -> bool {
-        let source = self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static));
-        let mut causes = std::iter::successors(source, |cause| StdError::source(*cause));
         let is_unreachable = |cause: &(dyn StdError + 'static)| {
             cause.is::<tonic::ConnectError>()
+                || cause.is::<ConnectFault>()
                 || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout)
         };
-        self.inner.origin == Origin::Transport && !causes.any(is_unreachable)
+        self.inner.origin == Origin::Transport && !self.causes().any(is_unreachable)
+    }
+
+    fn causes(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        let source = self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        std::iter::successors(source, |cause| StdError::source(*cause))
     }
 
     pub(crate) fn new(origin: Origin, code: Code, message: impl Into<String>) -> Self {

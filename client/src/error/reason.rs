@@ -69,8 +69,6 @@ reasons! {
     FollowUpNotDeadLettered,
     /// NOT_FOUND: there is no such follow-up.
     FollowUpNotFound,
-    /// ABORTED: another consumer has leased the follow-up.
-    FollowUpTaken,
     /// INTERNAL: a defect of the server.
     Internal,
     /// INVALID_ARGUMENT: at least one field of the request is invalid.
@@ -95,6 +93,8 @@ reasons! {
     SequenceTrimmed,
     /// The server that ran a task stopped or failed. Part of a task's outcome, not of an RPC error.
     ServerLost,
+    /// DATA_LOSS: the stored record is damaged.
+    RecordDamaged,
     /// ABORTED: the session already runs a turn or has a live task.
     SessionBusy,
     /// FAILED_PRECONDITION: the session is closed.

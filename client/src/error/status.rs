@@ -5,11 +5,18 @@ use std::error::Error as StdError;
 use tonic::{Code, Status, TimeoutExpired};
 
 use super::{Error, Origin, details::details};
+use crate::transport::{fault::ConnectFault, http_answer::HttpAnswer};
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let mut error = match origin(&status) {
             Origin::Deadline => Self::deadline(),
+            Origin::Proxy => {
+                let mut error = Self::new(Origin::Proxy, status.code(), status.message());
+                let answer = causes(&status).find_map(|cause| cause.downcast_ref::<HttpAnswer>());
+                error.inner.details.retry_delay = answer.and_then(|answer| answer.retry_delay);
+                error
+            }
             Origin::Transport => {
                 Self::new(Origin::Transport, Code::Unavailable, message_with_causes(&status))
             }
@@ -35,8 +42,12 @@ fn origin(status: &Status) -> Origin {
     if causes.clone().any(|cause| cause.is::<TimeoutExpired>()) {
         return Origin::Deadline;
     }
+    if causes.clone().any(|cause| cause.is::<HttpAnswer>()) {
+        return Origin::Proxy;
+    }
     let transport = causes.any(|cause| {
         cause.is::<tonic::ConnectError>()
+            || cause.is::<ConnectFault>()
             || cause.is::<tonic::transport::Error>()
             || cause.is::<hyper::Error>()
             || cause.is::<std::io::Error>()

@@ -21,8 +21,9 @@ use crate::{
 
 const LEASE: &str = "BackgroundTasks.LeaseFollowUps";
 const ACKNOWLEDGE: &str = "BackgroundTasks.AcknowledgeFollowUp";
-/// The time that the server waits for a follow-up before it sends an empty answer.
-const WAIT: Duration = Duration::from_secs(60);
+/// The time that the server waits for a follow-up before it sends an empty answer: less than the time
+/// after which many proxies end a silent request.
+const WAIT: Duration = Duration::from_secs(45);
 /// The number of renewals in the duration of a lease: two of them may fail before it expires.
 const RENEWALS_IN_A_LEASE: u32 = 3;
 /// The time that the server may take to report the leases of an abandoned request.

@@ -7,10 +7,9 @@ mod workers;
 
 use crate::{
     error::Error,
-    options::RetryBudget,
     transport::{
-        attempts::Attempts,
-        connection::Connection,
+        handle::handle,
+        pages::page,
         request_id::identify,
         unary::{rpc, send},
     },
@@ -20,33 +19,28 @@ use crate::{
 pub use consumer::FollowUpConsumer;
 pub use report::ConsumerReport;
 
-/// The follow-ups of a server: records of background tasks that have ended, each of which is
-/// delivered to an agent. [`Client::follow_ups`](crate::Client::follow_ups) returns it.
-///
-/// [`consumer`](Self::consumer) is all that most programs need. The other methods are the single
-/// steps.
-///
-/// ```no_run
-/// use callpark_client::{Client, Error, ListFollowUps, RetryFollowUp, v1};
-///
-/// # async fn show(client: Client) -> Result<(), Error> {
-/// let dead = ListFollowUps::new().state(v1::FollowUpState::DeadLettered);
-/// for follow_up in client.follow_ups().list(dead).await?.follow_ups {
-///     client.follow_ups().retry(RetryFollowUp::new(follow_up.follow_up_id)).await?;
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct FollowUps<'a> {
-    connection: &'a Connection,
+handle! {
+    /// The follow-ups of a server: records of background tasks that have ended, each of which is
+    /// delivered to an agent. [`Client::follow_ups`](crate::Client::follow_ups) returns it.
+    ///
+    /// [`consumer`](Self::consumer) is all that most programs need. The other methods are the single
+    /// steps.
+    ///
+    /// ```no_run
+    /// use callpark_client::{Client, Error, ListFollowUps, RetryFollowUp, v1};
+    ///
+    /// # async fn show(client: Client) -> Result<(), Error> {
+    /// let dead = ListFollowUps::new().state(v1::FollowUpState::DeadLettered);
+    /// for follow_up in client.follow_ups().list(dead).await?.follow_ups {
+    ///     client.follow_ups().retry(RetryFollowUp::new(follow_up.follow_up_id)).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    FollowUps
 }
 
-impl<'a> FollowUps<'a> {
-    pub(crate) fn new(connection: &'a Connection) -> Self {
-        Self { connection }
-    }
-
+impl FollowUps<'_> {
     /// Returns a consumer, which leases follow-ups, passes each to a handler and acknowledges it.
     /// Sends nothing yet.
     pub fn consumer(self) -> FollowUpConsumer {
@@ -61,8 +55,7 @@ impl<'a> FollowUps<'a> {
         self,
         request: impl Into<v1::ListFollowUpsRequest>,
     ) -> Result<v1::ListFollowUpsResponse, Error> {
-        let attempts = self.attempts("BackgroundTasks.ListFollowUps");
-        send(attempts, request.into(), rpc!(background_tasks.list_follow_ups)).await
+        page(self.connection, request).await
     }
 
     /// Leases follow-ups. If there is none, waits for one for up to 540 s. Repeated with the same
@@ -102,9 +95,5 @@ impl<'a> FollowUps<'a> {
     ) -> Result<v1::RetryFollowUpResponse, Error> {
         let attempts = self.attempts("BackgroundTasks.RetryFollowUp");
         send(attempts, identify(request.into()), rpc!(background_tasks.retry_follow_up)).await
-    }
-
-    fn attempts(self, rpc: &'static str) -> Attempts {
-        Attempts::new(self.connection, rpc, RetryBudget::Start)
     }
 }

@@ -1,10 +1,12 @@
 //! The options of a client.
 
+mod compression;
 mod credentials;
 mod retry_notice;
 
 use std::{fmt, time::Duration};
 
+pub use compression::Compression;
 pub use credentials::{TlsOptions, TokenSource};
 pub use retry_notice::{OnRetry, RetryBudget, RetryNotice};
 
@@ -78,8 +80,12 @@ pub struct ClientOptions {
     /// Default: 256 MiB, which is enough for 128 streams.
     pub connection_window_bytes: u32,
 
-    /// The size of the largest message that is accepted, in bytes. Default: 8 MiB.
+    /// The size of the largest message that is accepted, in bytes, once it is decompressed. Default:
+    /// 8 MiB.
     pub message_bytes_max: usize,
+
+    /// The compression of requests, and of the answers that the server sends. Default: none.
+    pub compression: Compression,
 
     /// A callback that is invoked before each delay that precedes a retry, or `None`. It must not
     /// block. Retries are also logged through `tracing` at the level WARN. Default: `None`.
@@ -104,6 +110,7 @@ impl Default for ClientOptions {
             stream_window_bytes: 2 * 1024 * 1024,
             connection_window_bytes: 256 * 1024 * 1024,
             message_bytes_max: 8 * 1024 * 1024,
+            compression: Compression::Off,
             on_retry: None,
         }
     }
@@ -156,6 +163,7 @@ impl ClientOptions {
         with_stream_window_bytes: stream_window_bytes: u32,
         with_connection_window_bytes: connection_window_bytes: u32,
         with_message_bytes_max: message_bytes_max: usize,
+        with_compression: compression: Compression,
     }
 }
 

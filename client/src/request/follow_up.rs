@@ -55,7 +55,7 @@ builder! {
         max_follow_ups: count,
         /// Sets the duration of the leases. At most 1 h. Default: 60 s.
         lease_duration: duration,
-        /// Sets the time to wait for a follow-up if there is none. At most 540 s. Default: 60 s.
+        /// Sets the time to wait for a follow-up if there is none. At most 540 s. Default: 55 s.
         wait: duration,
         /// Sets the name of the consumer in the records, for people. At most 4 KiB.
         consumer: text,

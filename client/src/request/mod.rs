@@ -57,6 +57,13 @@ macro_rules! setter {
             self
         }
     };
+    ($(#[$doc:meta])* $field:ident: bytes) => {
+        $(#[$doc])*
+        pub fn $field(mut self, $field: impl Into<bytes::Bytes>) -> Self {
+            self.message.$field = $field.into();
+            self
+        }
+    };
     ($(#[$doc:meta])* $field:ident: flag) => {
         $(#[$doc])*
         pub fn $field(mut self) -> Self {

@@ -59,6 +59,9 @@ builder! {
         dry_run: flag,
         /// Sets the purpose of the call, for people. At most 4 KiB.
         description: text,
+        /// Sets the bytes that the tool reads from its standard input. At most 2 MiB. Default: none,
+        /// or those that the arguments give.
+        stdin: bytes,
     }
 }
 

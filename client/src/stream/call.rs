@@ -1,13 +1,8 @@
 //! The events of one call or one turn.
 
-use std::{
-    fmt,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::fmt;
 
 use callpark_proto::v1::{session_event::Payload, session_update::Control};
-use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -16,7 +11,7 @@ use crate::{
         cursor::{self, Admission, Cursor},
         item::SessionItem,
         message_items::MessageItems,
-        resume::{Completion, Position, Progress, ResumingStream, StreamSource},
+        resume::{Completion, Position, Progress, ResumingStream, StreamSource, resuming},
     },
     transport::{connection::Connection, request_id::identify},
     v1,
@@ -75,25 +70,9 @@ impl CallStream {
     pub fn cursor(&self) -> Option<i64> {
         self.stream.position().cursor
     }
-
-    /// Returns the number of events that were received again and dropped.
-    pub fn duplicates(&self) -> u64 {
-        self.stream.counts().duplicates
-    }
-
-    /// Returns the number of attempts to open the stream.
-    pub fn attempts(&self) -> u32 {
-        self.stream.counts().attempts
-    }
 }
 
-impl Stream for CallStream {
-    type Item = Result<SessionItem, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.poll_next(cx)
-    }
-}
+resuming!(CallStream of SessionItem);
 
 impl fmt::Debug for CallStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,29 +125,38 @@ struct CallSource {
 }
 
 impl CallSource {
-    /// Returns `true` for the last event of the stream.
-    fn ends_with(&mut self, event: &v1::SessionEvent) -> bool {
+    /// Returns what an event says about the end of the stream.
+    fn completion_after(&mut self, event: &v1::SessionEvent) -> Completion {
         match (&self.request, &event.payload) {
             (
                 CallRequest::Tool(_),
                 Some(Payload::ToolCallFinished(_) | Payload::ToolCallParked(_)),
             )
             | (CallRequest::Turn(_), Some(Payload::SessionIdle(_) | Payload::SessionError(_))) => {
-                true
+                Completion::Reached
             }
             (CallRequest::Turn(_), Some(Payload::ToolCallAccepted(accepted))) => {
                 // Only a turn has no tool.
                 if accepted.tool.is_empty() {
                     self.turn_call = Some(event.call_id.clone());
                 }
-                false
+                Completion::Incomplete
             }
             (CallRequest::Turn(_), Some(Payload::ToolCallParked(parked))) => {
                 // A turn that was parked because its caller left is streamed to its end.
-                self.turn_call.as_ref() == Some(&event.call_id)
-                    && matches!(parked.reason(), v1::ParkReason::Budget | v1::ParkReason::Deadline)
+                let ends_turn =
+                    matches!(parked.reason(), v1::ParkReason::Budget | v1::ParkReason::Deadline);
+                match &self.turn_call {
+                    Some(turn_call) if ends_turn && *turn_call == event.call_id => {
+                        Completion::Reached
+                    }
+                    // The acceptance of the turn is no longer in the log. This may be a call of the
+                    // turn: the server ends the stream behind the turn itself only.
+                    None if ends_turn => Completion::OnOk,
+                    _ => Completion::Incomplete,
+                }
             }
-            _ => false,
+            _ => Completion::Incomplete,
         }
     }
 }
@@ -214,8 +202,8 @@ impl StreamSource for CallSource {
             let admission = self.cursor.admit(event);
             admission.count_in(&mut progress);
             if admission == Admission::New {
-                if self.ends_with(event) {
-                    self.completion = Completion::Reached;
+                if self.completion != Completion::Reached {
+                    self.completion = self.completion_after(event);
                 }
                 items.deliver();
             } else {

@@ -7,17 +7,10 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
-use tokio::time::Instant;
 
 use crate::{
     error::Error,
-    options::RetryBudget,
-    transport::{
-        attempts::Attempts,
-        connection::Connection,
-        pages::next_page_token,
-        unary::{rpc, send},
-    },
+    transport::{connection::Connection, pages::Pages},
     v1,
 };
 
@@ -44,38 +37,12 @@ pub struct MessageStream {
 
 impl MessageStream {
     pub(crate) fn new(connection: &Connection, request: v1::ListMessagesRequest) -> Self {
-        let pages = Pages { connection: connection.clone(), deadline: connection.deadline() };
-        let pages = stream::try_unfold((pages, Some(request)), async |(pages, request)| {
-            let Some(request) = request else { return Ok::<_, Error>(None) };
-            let (messages, next) = pages.read(request).await?;
-            Ok(Some((stream::iter(messages).map(Ok), (pages, next))))
+        let pages = Pages::new(connection, request);
+        let pages = stream::try_unfold(pages, async |mut pages: Pages<v1::ListMessagesRequest>| {
+            let page = pages.next().await?;
+            Ok::<_, Error>(page.map(|page| (stream::iter(page.messages).map(Ok), pages)))
         });
         Self { messages: pages.try_flatten().boxed() }
-    }
-}
-
-struct Pages {
-    connection: Connection,
-    /// The deadline of the whole walk.
-    deadline: Option<Instant>,
-}
-
-impl Pages {
-    /// Reads one page. Returns its messages, and the request of the next page if there is one.
-    async fn read(
-        &self,
-        mut request: v1::ListMessagesRequest,
-    ) -> Result<(Vec<v1::Message>, Option<v1::ListMessagesRequest>), Error> {
-        const RPC: &str = "ToolRunner.ListMessages";
-        let attempts = Attempts::new(&self.connection, RPC, RetryBudget::Start);
-        let attempts = attempts.until(self.deadline);
-        let page = send(attempts, request.clone(), rpc!(tool_runner.list_messages)).await?;
-        let next = next_page_token(RPC, &request.page_token, page.next_page_token)?;
-        let next = next.map(|page_token| {
-            request.page_token = page_token;
-            request
-        });
-        Ok((page.messages, next))
     }
 }
 

@@ -199,6 +199,37 @@ impl<S: StreamSource> ResumingStream<S> {
     }
 }
 
+/// Implements a stream for a type whose field `stream` is a [`ResumingStream`].
+macro_rules! resuming {
+    ($stream:ident of $item:ty) => {
+        impl $stream {
+            /// Returns the number of attempts to open the stream.
+            pub fn attempts(&self) -> u32 {
+                self.stream.counts().attempts
+            }
+
+            /// Returns the number of events, or of changed tasks, that were received again and
+            /// dropped.
+            pub fn duplicates(&self) -> u64 {
+                self.stream.counts().duplicates
+            }
+        }
+
+        impl ::futures::Stream for $stream {
+            type Item = Result<$item, $crate::error::Error>;
+
+            fn poll_next(
+                mut self: ::std::pin::Pin<&mut Self>,
+                cx: &mut ::std::task::Context<'_>,
+            ) -> ::std::task::Poll<Option<Self::Item>> {
+                self.stream.poll_next(cx)
+            }
+        }
+    };
+}
+
+pub(super) use resuming;
+
 /// The history of a stream: whether it has delivered messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attachment {

@@ -1,13 +1,8 @@
 //! The events of a session.
 
-use std::{
-    fmt,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::fmt;
 
 use callpark_proto::v1::session_update::Control;
-use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -18,6 +13,7 @@ use crate::{
         message_items::MessageItems,
         resume::{
             Completion, Position, Progress, Queue as _, Reopen, ResumingStream, StreamSource,
+            resuming,
         },
     },
     transport::connection::Connection,
@@ -64,25 +60,9 @@ impl SessionStream {
     pub fn stream_epoch(&self) -> &str {
         &self.stream.position().epoch
     }
-
-    /// Returns the number of events that were received again and dropped.
-    pub fn duplicates(&self) -> u64 {
-        self.stream.counts().duplicates
-    }
-
-    /// Returns the number of attempts to open the stream.
-    pub fn attempts(&self) -> u32 {
-        self.stream.counts().attempts
-    }
 }
 
-impl Stream for SessionStream {
-    type Item = Result<SessionItem, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.poll_next(cx)
-    }
-}
+resuming!(SessionStream of SessionItem);
 
 impl fmt::Debug for SessionStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

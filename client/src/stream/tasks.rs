@@ -1,18 +1,12 @@
 //! The changes of tasks.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{collections::VecDeque, fmt};
 
-use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     error::Error,
-    stream::resume::{Completion, Position, Progress, ResumingStream, StreamSource},
+    stream::resume::{Completion, Position, Progress, ResumingStream, StreamSource, resuming},
     transport::connection::Connection,
     v1,
 };
@@ -90,20 +84,9 @@ impl WatchStream {
     pub fn cursor(&self) -> Option<i64> {
         self.stream.position().cursor
     }
-
-    /// Returns the number of attempts to open the watch.
-    pub fn attempts(&self) -> u32 {
-        self.stream.counts().attempts
-    }
 }
 
-impl Stream for WatchStream {
-    type Item = Result<WatchItem, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.poll_next(cx)
-    }
-}
+resuming!(WatchStream of WatchItem);
 
 impl fmt::Debug for WatchStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

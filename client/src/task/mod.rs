@@ -7,11 +7,11 @@ mod wait_many;
 
 use crate::{
     error::Error,
-    options::RetryBudget,
     stream::WatchStream,
     transport::{
         attempts::Attempts,
-        connection::Connection,
+        handle::handle,
+        pages::page,
         request_id::identify,
         unary::{rpc, send},
     },
@@ -25,34 +25,29 @@ pub use wait::WaitLimit;
 
 use wait::WaitChain;
 
-/// The background tasks of a server: parked calls and work that was started in the background.
-/// [`Client::tasks`](crate::Client::tasks) returns it.
-///
-/// ```no_run
-/// use callpark_client::{Client, Error, ListTasks, RunTool, WaitLimit, v1};
-/// use serde_json::json;
-///
-/// # async fn show(client: Client) -> Result<(), Error> {
-/// let tasks = client.tasks();
-/// let build = RunTool::new("bash").arguments(json!({ "command": "make" }))?.label("job", "build");
-/// let task = tasks.start(build).await?.task.unwrap_or_default();
-/// tasks.wait(&task.background_id, WaitLimit::Unbounded).await?;
-/// for task in tasks.list(ListTasks::new().state(v1::State::Failed)).await?.tasks {
-///     println!("{} failed", task.background_id);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Tasks<'a> {
-    connection: &'a Connection,
+handle! {
+    /// The background tasks of a server: parked calls and work that was started in the background.
+    /// [`Client::tasks`](crate::Client::tasks) returns it.
+    ///
+    /// ```no_run
+    /// use callpark_client::{Client, Error, ListTasks, RunTool, WaitLimit, v1};
+    /// use serde_json::json;
+    ///
+    /// # async fn show(client: Client) -> Result<(), Error> {
+    /// let tasks = client.tasks();
+    /// let build = RunTool::new("bash").arguments(json!({ "command": "make" }))?.label("job", "build");
+    /// let task = tasks.start(build).await?.task.unwrap_or_default();
+    /// tasks.wait(&task.background_id, WaitLimit::Unbounded).await?;
+    /// for task in tasks.list(ListTasks::new().state(v1::State::Failed)).await?.tasks {
+    ///     println!("{} failed", task.background_id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    Tasks
 }
 
-impl<'a> Tasks<'a> {
-    pub(crate) fn new(connection: &'a Connection) -> Self {
-        Self { connection }
-    }
-
+impl Tasks<'_> {
     /// Returns a handle to the task with this id: `bg-` and 32 hex digits. Sends nothing.
     pub fn handle(self, background_id: impl Into<String>) -> TaskHandle {
         TaskHandle::new(self.connection, background_id.into())
@@ -93,8 +88,7 @@ impl<'a> Tasks<'a> {
         self,
         request: impl Into<v1::ListRequest>,
     ) -> Result<v1::ListResponse, Error> {
-        let attempts = self.attempts("BackgroundTasks.List");
-        send(attempts, request.into(), rpc!(background_tasks.list)).await
+        page(self.connection, request).await
     }
 
     /// Waits until a task has ended. If it has not ended within the limit, the answer is marked as
@@ -254,9 +248,5 @@ impl<'a> Tasks<'a> {
         let request = v1::SummarizeRequest { session_id: session_id.into() };
         let attempts = self.attempts("BackgroundTasks.Summarize");
         send(attempts, request, rpc!(background_tasks.summarize)).await
-    }
-
-    fn attempts(self, rpc: &'static str) -> Attempts {
-        Attempts::new(self.connection, rpc, RetryBudget::Start)
     }
 }

@@ -6,8 +6,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::transport::connection::Connection;
 
-/// The longest wait that the server accepts in one request.
-const SERVER_WAIT_MAX: Duration = Duration::from_secs(540);
+/// The longest wait of one request. The server accepts longer ones, but many proxies end a request that
+/// is silent for 50 or 60 s.
+const REQUEST_WAIT_MAX: Duration = Duration::from_secs(45);
 /// An answer that is early and this close to the deadline was caused by the deadline.
 const DEADLINE_NEAR: Duration = Duration::from_secs(1);
 
@@ -68,7 +69,7 @@ impl WaitChain {
     pub(super) fn next(&self) -> ServerWait {
         let start = Instant::now();
         let left = self.answer_at.map(|at| at.saturating_duration_since(start));
-        let duration = left.map_or(SERVER_WAIT_MAX, |left| left.min(SERVER_WAIT_MAX));
+        let duration = left.map_or(REQUEST_WAIT_MAX, |left| left.min(REQUEST_WAIT_MAX));
         ServerWait { start, duration }
     }
 

@@ -171,7 +171,8 @@ impl Attempts {
     /// Fetches the token again after the server refused it, at most once between two answers.
     /// Returns whether there is another token to try.
     async fn renew_token(&mut self, error: &Error) -> Result<bool, Error> {
-        let refused = error.origin() == Origin::Server && error.code() == Code::Unauthenticated;
+        let is_answer = matches!(error.origin(), Origin::Server | Origin::Proxy);
+        let refused = is_answer && error.code() == Code::Unauthenticated;
         let Some(bearer) = self.bearer.clone().filter(|_| refused && !self.token_renewed) else {
             return Ok(false);
         };

@@ -1,19 +1,25 @@
 //! Channels to the server.
 
 use std::{
-    fs, io,
-    path::Path,
+    io,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
 use futures::future::BoxFuture;
-use hyper_util::rt::TokioIo;
+use http::{Uri, uri::Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Endpoint;
 
 use crate::{
     error::Error,
-    options::{ClientOptions, TlsOptions},
+    options::ClientOptions,
+    transport::{
+        dial::{Dialer, Target},
+        fault::Faults,
+        http_answer::CheckedChannel,
+        tls::Tls,
+    },
 };
 
 /// A boxed byte stream that carries one connection. A [`Connector`] returns it.
@@ -68,9 +74,10 @@ mod sealed {
 /// creating one needs a runtime.
 pub(crate) struct Channels {
     endpoint: Endpoint,
-    connector: Option<Connector>,
-    unary: OnceLock<Channel>,
-    streams: OnceLock<Channel>,
+    target: Target,
+    tls: Option<Tls>,
+    unary: OnceLock<CheckedChannel>,
+    streams: OnceLock<CheckedChannel>,
 }
 
 impl Channels {
@@ -78,91 +85,102 @@ impl Channels {
         options: &ClientOptions,
         connector: Option<Connector>,
     ) -> Result<Self, Error> {
-        let endpoint = endpoint(options)?;
-        Ok(Self { endpoint, connector, unary: OnceLock::new(), streams: OnceLock::new() })
+        let address = Address::parse(&options.endpoint)?;
+        let tls = match (&address, options.tls.is_empty()) {
+            (Address::Host { uri, is_secure: true }, _) => {
+                Some(Tls::new(&options.tls, uri.host().unwrap_or_default())?)
+            }
+            (_, true) => None,
+            (_, false) => {
+                let why = "must begin with https: because certificates are configured";
+                return Err(Address::refuse(&options.endpoint, why));
+            }
+        };
+        let endpoint = address.endpoint(options)?;
+        let target = connector.map_or_else(|| address.target(), Target::Connector);
+        Ok(Self { endpoint, target, tls, unary: OnceLock::new(), streams: OnceLock::new() })
     }
 
-    pub(crate) fn unary(&self) -> Channel {
+    pub(crate) fn unary(&self) -> CheckedChannel {
         self.unary.get_or_init(|| self.channel()).clone()
     }
 
-    pub(crate) fn streams(&self) -> Channel {
+    pub(crate) fn streams(&self) -> CheckedChannel {
         self.streams.get_or_init(|| self.channel()).clone()
     }
 
-    fn channel(&self) -> Channel {
-        let Some(connector) = self.connector.clone() else { return self.endpoint.connect_lazy() };
-        self.endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
-            let connecting = connector();
-            async move { connecting.await.map(TokioIo::new) }
-        }))
+    fn channel(&self) -> CheckedChannel {
+        let faults = Faults::default();
+        let dialer = Dialer {
+            target: self.target.clone(),
+            tls: self.tls.clone(),
+            connect_timeout: self.endpoint.get_connect_timeout(),
+            faults: faults.clone(),
+        };
+        CheckedChannel::new(self.endpoint.connect_with_connector_lazy(dialer), faults)
     }
 }
 
-fn endpoint(options: &ClientOptions) -> Result<Endpoint, Error> {
-    let named = &options.endpoint;
-    let refuse = |why| Error::options(format!("the endpoint {named:?} {why}"));
-    let endpoint = Endpoint::from_shared(named.clone())
-        .map_err(|error| refuse("is not a valid address").caused_by(error))?;
-    let secure = named.starts_with("https:");
-    if !secure && !named.starts_with("http:") && !named.starts_with("unix:") {
-        return Err(refuse("must begin with http:, https: or unix:"));
-    }
-    let endpoint = endpoint
-        .user_agent(concat!("callpark-client/", env!("CARGO_PKG_VERSION")))
-        .map_err(|error| Error::options("the user agent is not a valid header").caused_by(error))?
-        .connect_timeout(options.connect_timeout)
-        .http2_keep_alive_interval(options.keepalive_interval)
-        .keep_alive_timeout(options.keepalive_timeout)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(options.stream_window_bytes)
-        .initial_connection_window_size(options.connection_window_bytes);
-    match (secure, options.tls.is_empty()) {
-        (true, _) => endpoint.tls_config(tls(&options.tls)?).map_err(|error| {
-            Error::options("the certificates or the key are not valid").caused_by(error)
-        }),
-        (false, true) => Ok(endpoint),
-        (false, false) => Err(refuse("must begin with https: because certificates are configured")),
-    }
+/// The endpoint of the options.
+enum Address {
+    Host { uri: Uri, is_secure: bool },
+    Socket(PathBuf),
 }
 
-fn tls(options: &TlsOptions) -> Result<ClientTlsConfig, Error> {
-    let mut tls = match &options.ca_file {
-        Some(file) => {
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificates(file)?))
+impl Address {
+    fn parse(endpoint: &str) -> Result<Self, Error> {
+        if let Some(path) = endpoint.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return match path.starts_with('/') {
+                true => Ok(Self::Socket(path.into())),
+                false => Err(Self::refuse(endpoint, "must name the whole path of a socket")),
+            };
         }
-        None => ClientTlsConfig::new().with_native_roots(),
-    };
-    match (&options.certificate_file, &options.key_file) {
-        (Some(certificate), Some(key)) => {
-            tls = tls.identity(Identity::from_pem(certificates(certificate)?, read(key)?));
+        let schemes = "must begin with http:, https: or unix:";
+        if !endpoint.starts_with("http:") && !endpoint.starts_with("https:") {
+            return Err(Self::refuse(endpoint, schemes));
         }
-        (None, None) => {}
-        _ => {
-            return Err(Error::options(
-                "a client certificate and its private key must be given together",
-            ));
+        let uri: Uri = endpoint
+            .parse()
+            .map_err(|error| Self::refuse(endpoint, "is not a valid address").caused_by(error))?;
+        match uri.scheme() {
+            Some(scheme) if uri.host().is_some() => {
+                let is_secure = *scheme == Scheme::HTTPS;
+                Ok(Self::Host { uri, is_secure })
+            }
+            _ => Err(Self::refuse(endpoint, "is not a valid address")),
         }
     }
-    if let Some(name) = &options.server_name {
-        tls = tls.domain_name(name);
-    }
-    Ok(tls)
-}
 
-/// Reads a file of certificates. One that contains none would otherwise go unnoticed until the first
-/// connection.
-fn certificates(file: &Path) -> Result<Vec<u8>, Error> {
-    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    let pem = read(file)?;
-    if pem.windows(BEGIN.len()).any(|window| window == BEGIN) {
-        return Ok(pem);
+    fn refuse(endpoint: &str, why: &str) -> Error {
+        Error::options(format!("the endpoint {endpoint:?} {why}"))
     }
-    Err(Error::options(format!("{} contains no certificate", file.display())))
-}
 
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(file).map_err(|error| {
-        Error::options(format!("cannot read {}: {error}", file.display())).caused_by(error)
-    })
+    fn target(&self) -> Target {
+        match self {
+            Self::Host { uri, .. } => Target::Host(uri.clone()),
+            Self::Socket(path) => Target::Socket(path.clone()),
+        }
+    }
+
+    /// Returns the options of connections. TLS is not among them: the [`Dialer`] performs it.
+    fn endpoint(&self, options: &ClientOptions) -> Result<Endpoint, Error> {
+        let origin = match self {
+            Self::Host { uri, .. } => uri.clone(),
+            Self::Socket(_) => Uri::from_static("http://localhost"),
+        };
+        let endpoint = Endpoint::from_static("http://localhost")
+            .origin(origin)
+            .user_agent(concat!("callpark-client/", env!("CARGO_PKG_VERSION")))
+            .map_err(|error| {
+                Error::options("the user agent is not a valid header").caused_by(error)
+            })?
+            .connect_timeout(options.connect_timeout)
+            .http2_keep_alive_interval(options.keepalive_interval)
+            .keep_alive_timeout(options.keepalive_timeout)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(options.stream_window_bytes)
+            .initial_connection_window_size(options.connection_window_bytes);
+        Ok(endpoint)
+    }
 }

@@ -13,13 +13,14 @@ use callpark_proto::v1::{
     background_tasks_client::BackgroundTasksClient, tool_runner_client::ToolRunnerClient,
 };
 use tokio::time::Instant;
-use tonic::transport::Channel;
+use tonic::codec::CompressionEncoding;
 
 use crate::{
     error::Error,
-    options::{ClientOptions, OnRetry},
+    options::{ClientOptions, Compression, OnRetry},
     transport::{
         connect::{Channels, Connector},
+        http_answer::CheckedChannel,
         token::Tokens,
     },
 };
@@ -85,24 +86,45 @@ impl Connection {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn tool_runner(&self) -> ToolRunnerClient<Channel> {
-        ToolRunnerClient::new(self.shared.channels.unary())
-            .max_decoding_message_size(self.options().message_bytes_max)
+    pub(crate) fn tool_runner(&self) -> ToolRunnerClient<CheckedChannel> {
+        self.tool_runner_on(self.shared.channels.unary())
     }
 
-    pub(crate) fn background_tasks(&self) -> BackgroundTasksClient<Channel> {
-        BackgroundTasksClient::new(self.shared.channels.unary())
-            .max_decoding_message_size(self.options().message_bytes_max)
+    pub(crate) fn background_tasks(&self) -> BackgroundTasksClient<CheckedChannel> {
+        self.background_tasks_on(self.shared.channels.unary())
     }
 
-    pub(crate) fn tool_runner_streams(&self) -> ToolRunnerClient<Channel> {
-        ToolRunnerClient::new(self.shared.channels.streams())
-            .max_decoding_message_size(self.options().message_bytes_max)
+    pub(crate) fn tool_runner_streams(&self) -> ToolRunnerClient<CheckedChannel> {
+        self.tool_runner_on(self.shared.channels.streams())
     }
 
-    pub(crate) fn background_tasks_streams(&self) -> BackgroundTasksClient<Channel> {
-        BackgroundTasksClient::new(self.shared.channels.streams())
-            .max_decoding_message_size(self.options().message_bytes_max)
+    pub(crate) fn background_tasks_streams(&self) -> BackgroundTasksClient<CheckedChannel> {
+        self.background_tasks_on(self.shared.channels.streams())
+    }
+
+    fn tool_runner_on(&self, channel: CheckedChannel) -> ToolRunnerClient<CheckedChannel> {
+        let client = ToolRunnerClient::new(channel)
+            .max_decoding_message_size(self.options().message_bytes_max);
+        match self.options().compression {
+            Compression::Off => client,
+            Compression::Gzip => client
+                .send_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Gzip),
+        }
+    }
+
+    fn background_tasks_on(
+        &self,
+        channel: CheckedChannel,
+    ) -> BackgroundTasksClient<CheckedChannel> {
+        let client = BackgroundTasksClient::new(channel)
+            .max_decoding_message_size(self.options().message_bytes_max);
+        match self.options().compression {
+            Compression::Off => client,
+            Compression::Gzip => client
+                .send_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Gzip),
+        }
     }
 }
 

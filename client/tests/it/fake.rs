@@ -22,9 +22,11 @@ use tokio::{
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, metadata::MetadataMap, transport::Server};
+use tonic::{
+    Request, Status, codec::CompressionEncoding, metadata::MetadataMap, transport::Server,
+};
 
-use crate::service::Service;
+use crate::{proxy::Pages, service::Service};
 
 /// Enough time for everything in memory to arrive; paused time passes only when all tasks wait.
 pub(crate) const SETTLE: Duration = Duration::from_millis(1);
@@ -128,6 +130,8 @@ pub(crate) struct Scripts {
 /// The server, and the network between it and its clients. Dropping it ends everything.
 #[derive(Clone)]
 pub(crate) struct Fake {
+    /// The answers of a proxy before the server.
+    pub(crate) pages: Pages,
     scripts: Arc<Scripts>,
     wires: Arc<Wires>,
 }
@@ -148,13 +152,17 @@ impl Fake {
             incoming,
             refusals: AtomicU32::new(0),
         });
-        let fake = Self { scripts: Arc::default(), wires };
+        let fake = Self { pages: Pages::default(), scripts: Arc::default(), wires };
         let service =
             Service { scripts: Arc::clone(&fake.scripts), wires: Arc::downgrade(&fake.wires) };
         let service = Arc::new(service);
+        let gzip = CompressionEncoding::Gzip;
+        let tool_runner = ToolRunnerServer::from_arc(Arc::clone(&service));
+        let background_tasks = BackgroundTasksServer::from_arc(service);
         let server = Server::builder()
-            .add_service(ToolRunnerServer::from_arc(Arc::clone(&service)))
-            .add_service(BackgroundTasksServer::from_arc(service))
+            .layer(fake.pages.clone())
+            .add_service(tool_runner.accept_compressed(gzip).send_compressed(gzip))
+            .add_service(background_tasks.accept_compressed(gzip).send_compressed(gzip))
             .serve_with_incoming(ReceiverStream::new(connections));
         fake.wires.tasks.lock().unwrap().spawn(server.map(|_| ()));
         fake

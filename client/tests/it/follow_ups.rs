@@ -96,7 +96,7 @@ async fn a_handled_follow_up_is_acknowledged_once_with_its_lease() {
     );
 
     let asked = fake.lease_follow_ups.requests();
-    let minute = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     for request in &asked {
         assert!(uuid::Uuid::parse_str(&request.request_id).is_ok());
         let expected = v1::LeaseFollowUpsRequest {
@@ -104,8 +104,8 @@ async fn a_handled_follow_up_is_acknowledged_once_with_its_lease() {
             consumer: "tests".to_owned(),
             request_id: request.request_id.clone(),
             max_follow_ups: 1,
-            lease_duration: minute,
-            wait: minute,
+            lease_duration: span(60),
+            wait: span(45),
         };
         assert_eq!(*request, expected);
     }
@@ -158,7 +158,7 @@ async fn no_more_are_leased_than_can_be_handled_and_one_poll_waits() {
     let began = Instant::now();
     fake.lease_follow_ups.plays([leased(1), leased(2), leased(3)]);
     // From 20 s on two more could be handled, and there is still one poll.
-    fake.lease_follow_ups.plays([Play::After(seconds(60), nothing())]);
+    fake.lease_follow_ups.plays([Play::After(seconds(45), nothing())]);
     fake.lease_follow_ups.plays(idle());
     fake.acknowledge_follow_up.plays((0..3).map(|_| accepted()));
     let (running, most) = (Cell::new(0), Cell::new(0));

@@ -14,6 +14,7 @@ mod follow_ups;
 mod leases;
 mod pages;
 mod parked;
+mod proxy;
 mod resume;
 mod service;
 mod session;

@@ -5,7 +5,7 @@ use callpark_proto::v1::{run_turn_response::Outcome, session_event::Payload};
 
 use crate::{
     fake::{Fake, Play, Step},
-    story::{delivered, event, event_with, send, unavailable},
+    story::{delivered, event, event_with, gap, send, unavailable},
 };
 
 fn request() -> RunTurn {
@@ -154,6 +154,21 @@ async fn the_parking_of_a_call_does_not_end_its_turn() {
     fake.stream_turn.plays([vec![events]]);
     let items = delivered(&mut fake.client().turns().stream(request())).await;
     assert_eq!(items, ["event 1", "event 2", "parked 3", "event 4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_whose_acceptance_is_no_longer_in_the_log_ends_where_the_server_ends_it() {
+    let fake = Fake::start();
+    let budget = v1::ParkReason::Budget;
+    let trimmed = || gap(1, 6);
+    fake.stream_turn.plays([
+        // A call of the turn was parked, and the turn goes on.
+        vec![trimmed(), send([parked("call-2", budget, 7), event(8)])],
+        vec![trimmed(), send([parked("call-2", budget, 7), event(8), parked("call-1", budget, 9)])],
+    ]);
+    let items = delivered(&mut fake.client().turns().stream(request())).await;
+    assert_eq!(items, ["gap 1 to 6", "parked 7", "event 8", "resumed after 8", "parked 9"]);
+    assert_eq!(fake.stream_turn.requests().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -248,15 +248,6 @@ mod tests {
         let both = [("a", "t", one), ("b", "t", two)];
         for (form, events) in [
             (
-                "indexes",
-                vec![
-                    json!([piece(Some(0), "a", "t", "")]),
-                    json!([piece(Some(0), "", "", r#"{"c""#)]),
-                    json!([piece(Some(1), "b", "t", "")]),
-                    json!([piece(Some(1), "", "", two), piece(Some(0), "", "", ":1}")]),
-                ],
-            ),
-            (
                 "no index",
                 vec![json!([piece(None, "a", "t", one)]), json!([piece(None, "b", "t", two)])],
             ),
@@ -269,6 +260,39 @@ mod tests {
                 vec![
                     json!([piece(Some(0), "a", "t", one)]),
                     json!([piece(Some(0), "b", "t", two)]),
+                ],
+            ),
+            (
+                "a single piece in the place of the list",
+                vec![
+                    piece(None, "a", "t", one),
+                    json!([null, piece(None, "b", "t", two), "odd", { "index": 0, "function": null }]),
+                ],
+            ),
+            (
+                "arguments as objects",
+                vec![json!([
+                    { "id": "a", "function": { "name": "t", "arguments": { "c": 1 } } },
+                    { "id": "b", "name": "t", "arguments": { "c": 2 } },
+                ])],
+            ),
+        ] {
+            assert_eq!(calls(&events), owned(&both), "{form}");
+        }
+    }
+
+    #[test]
+    fn pieces_continue_their_own_calls() {
+        let (one, two) = (r#"{"c":1}"#, r#"{"c":2}"#);
+        let both = [("a", "t", one), ("b", "t", two)];
+        for (form, events) in [
+            (
+                "indexes",
+                vec![
+                    json!([piece(Some(0), "a", "t", "")]),
+                    json!([piece(Some(0), "", "", r#"{"c""#)]),
+                    json!([piece(Some(1), "b", "t", "")]),
+                    json!([piece(Some(1), "", "", two), piece(Some(0), "", "", ":1}")]),
                 ],
             ),
             (
@@ -311,20 +335,6 @@ mod tests {
                     json!([piece(Some(0), "a", "", one)]),
                     json!([piece(Some(1), "b", "t", two)]),
                 ],
-            ),
-            (
-                "a single piece in the place of the list",
-                vec![
-                    piece(None, "a", "t", one),
-                    json!([null, piece(None, "b", "t", two), "odd", { "index": 0, "function": null }]),
-                ],
-            ),
-            (
-                "arguments as objects",
-                vec![json!([
-                    { "id": "a", "function": { "name": "t", "arguments": { "c": 1 } } },
-                    { "id": "b", "name": "t", "arguments": { "c": 2 } },
-                ])],
             ),
         ] {
             assert_eq!(calls(&events), owned(&both), "{form}");

@@ -168,6 +168,7 @@ impl Endpoint {
                     Err(SendError::RateLimited(error, requested)) => match pause(requests, requested) {
                         Some(pause) => {
                             tracing::warn!(model = self.config.name, ?pause, %error, "rate limited");
+                            yield ModelEvent::Pausing { delay: pause, error };
                             pause
                         }
                         None => break Err(error),

@@ -155,6 +155,7 @@ mod tests {
             calls,
             provider_data: None,
             note: None,
+            origin: crate::model::Origin::Model,
         })]
     }
 

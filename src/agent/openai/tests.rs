@@ -36,6 +36,7 @@ fn read_as(content_type: &str, body: &str) -> Result<Read, (ModelErrorCode, Stri
         match event {
             ModelEvent::Text(text) => read.text += &text,
             ModelEvent::Reasoning(text) => read.reasoning += &text,
+            ModelEvent::Pausing { .. } => panic!("a reader doesn't pause"),
             ModelEvent::Used(usage) => {
                 read.usage = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens);
             }
@@ -69,128 +70,64 @@ fn end(reason: &str) -> Value {
     json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": reason }] })
 }
 
+/// Reads the text "hi", this piece, and an end.
+fn hi_with(piece: &str) -> Result<Read, (ModelErrorCode, String)> {
+    let hi = unmarked(&[delta(json!({ "role": "assistant", "content": "hi" }))]);
+    read(&format!("{hi}data: {piece}\n\n{}", stream(&[end("stop")])))
+}
+
 #[test]
 fn a_field_that_is_odd_costs_nothing() {
-    let hi = delta(json!({ "role": "assistant", "content": "hi" }));
-    let usage = |usage: Value| json!({ "choices": null, "usage": usage });
-    let with_usage = |usage| Read { usage, ..says("hi") };
-    for (pieces, expected) in [
-        (
-            vec![
-                hi.clone(),
-                end("stop"),
-                usage(json!({ "prompt_tokens": 3, "completion_tokens": 2 })),
-            ],
-            with_usage((3, 0, 2)),
-        ),
-        (
-            vec![
-                hi.clone(),
-                end("stop"),
-                usage(json!({ "prompt_tokens": 3.0, "completion_tokens": null })),
-            ],
-            with_usage((3, 0, 0)),
-        ),
-        (
-            vec![
-                hi.clone(),
-                end("stop"),
-                usage(
-                    json!({ "prompt_tokens": "3", "prompt_tokens_details": { "cached_tokens": 1.0 } }),
-                ),
-            ],
-            with_usage((3, 1, 0)),
-        ),
-        (
-            vec![
-                hi.clone(),
-                end("stop"),
-                usage(
-                    json!({ "prompt_tokens": -3, "prompt_tokens_details": 7, "cached_tokens": 1 }),
-                ),
-            ],
-            with_usage((0, 1, 0)),
-        ),
-        (vec![hi.clone(), end("stop"), usage(json!("none"))], says("hi")),
-        (
-            vec![
-                hi.clone(),
-                json!({ "choices": [{ "index": 0, "delta": null, "finish_reason": "stop" }] }),
-            ],
-            says("hi"),
-        ),
-        (
-            vec![
-                hi.clone(),
-                json!({ "choices": [{ "index": null, "delta": {}, "finish_reason": "stop" }] }),
-            ],
-            says("hi"),
-        ),
-        (
-            vec![hi.clone(), json!({ "choices": { "delta": {}, "finish_reason": "stop" } })],
-            says("hi"),
-        ),
-        (
-            vec![hi.clone(), json!({ "choices": [null, 7, { "finish_reason": "stop" }] })],
-            says("hi"),
-        ),
-        (
-            vec![
-                hi.clone(),
-                delta(json!({ "tool_calls": null })),
-                delta(json!({ "tool_calls": [{ "index": 0, "function": null }] })),
-                end("stop"),
-            ],
-            says("hi"),
-        ),
-        (
-            vec![
-                hi.clone(),
-                delta(
-                    json!({ "tool_calls": "odd", "function_call": null, "refusal": null, "audio": {} }),
-                ),
-                end("stop"),
-            ],
-            says("hi"),
-        ),
-        (
-            vec![
-                json!({ "choices": [{ "index": "0", "delta": { "content": "hi" }, "finish_reason": "" }] }),
-                end("stop"),
-            ],
-            says("hi"),
-        ),
-        (
-            vec![
-                hi.clone(),
-                json!({ "choices": [{ "index": 1, "delta": { "content": "other" } }] }),
-                end("stop"),
-            ],
-            says("hi"),
-        ),
-        (
-            vec![json!({ "prompt_filter_results": [], "choices": [] }), hi.clone(), end("stop")],
-            says("hi"),
-        ),
-        (
-            vec![
-                json!(null),
-                json!([]),
-                json!("ping"),
-                json!({ "type": "ping" }),
-                hi.clone(),
-                end("stop"),
-            ],
-            says("hi"),
-        ),
-        (vec![json!([hi]), json!([end("stop")])], says("hi")),
-        (vec![hi.clone(), end("a novel reason")], says("hi")),
-        (
-            vec![hi, json!({ "choices": [{ "delta": {}, "finish_reason": 7 }] }), end("stop")],
-            says("hi"),
-        ),
+    for piece in [
+        r#"{"choices":[{"index":0,"delta":null,"finish_reason":"stop"}]}"#,
+        r#"{"choices":[{"index":null,"delta":{},"finish_reason":"stop"}]}"#,
+        r#"{"choices":{"delta":{},"finish_reason":"stop"}}"#,
+        r#"{"choices":[null,7,{"finish_reason":"stop"}]}"#,
+        r#"{"choices":[{"delta":{},"finish_reason":7}]}"#,
+        r#"{"choices":[{"delta":{},"finish_reason":""}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":null}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":null}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":"odd","function_call":null,"refusal":null}}]}"#,
+        r#"{"choices":[{"delta":{"content":null,"audio":{},"annotations":[7]}}]}"#,
+        r#"{"choices":[{"delta":{"content":7}}]}"#,
+        r#"{"choices":[{"index":1,"delta":{"content":"another answer"}}]}"#,
+        r#"{"choices":[{"index":"0","delta":{},"logprobs":NaN}]}"#,
+        r#"{"choices":[],"prompt_filter_results":[]}"#,
+        r#"{"choices":null,"usage":"none"}"#,
+        r#"[{"choices":[]},7]"#,
+        r#"{"type":"ping"}"#,
+        "null",
+        "[]",
+        "\"ping\"",
+        "ping",
+        "",
     ] {
-        assert_eq!(read(&stream(&pieces)), Ok(expected), "{pieces:?}");
+        assert_eq!(hi_with(piece), Ok(says("hi")), "{piece}");
+    }
+    let novel = [delta(json!({ "content": "hi" })), end("a novel reason")];
+    assert_eq!(read(&stream(&novel)), Ok(says("hi")));
+    let listed = [json!([delta(json!({ "content": "hi" }))]), json!([end("stop")])];
+    assert_eq!(read(&stream(&listed)), Ok(says("hi")));
+}
+
+#[test]
+fn usage_is_read_in_every_form() {
+    for (usage, counted) in [
+        (r#"{"prompt_tokens":3,"completion_tokens":2}"#, (3, 0, 2)),
+        (r#"{"prompt_tokens":3.0,"completion_tokens":null}"#, (3, 0, 0)),
+        (r#"{"prompt_tokens":"3","prompt_tokens_details":{"cached_tokens":1.0}}"#, (3, 1, 0)),
+        (r#"{"prompt_tokens":3,"prompt_cache_hit_tokens":2}"#, (3, 2, 0)),
+        (r#"{"prompt_tokens":-3,"prompt_tokens_details":7,"cached_tokens":1}"#, (0, 1, 0)),
+        (r#"{"input_tokens":3,"input_tokens_details":{"cached_tokens":1}}"#, (3, 1, 0)),
+    ] {
+        let expected = || Ok(Read { usage: counted, ..says("hi") });
+        for piece in [
+            format!(r#"{{"choices":null,"usage":{usage}}}"#),
+            format!(r#"{{"choices":[{{"delta":{{}},"usage":{usage}}}]}}"#),
+            format!(r#"{{"choices":[],"x_groq":{{"usage":{usage}}}}}"#),
+        ] {
+            assert_eq!(hi_with(&piece), expected(), "{piece}");
+        }
     }
 }
 

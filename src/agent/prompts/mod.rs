@@ -19,10 +19,10 @@ use crate::model::limits::{
     ARGUMENTS_DEPTH_MAX, MODEL_PICTURES_BYTES_MAX, PROMPT_BYTES_MAX, WAIT_SECONDS_DEFAULT,
     WAIT_SECONDS_MAX,
 };
-use crate::model::{StopReason, TurnError};
+use crate::model::{Message, Origin, StopReason, TurnError};
 
 pub use results::{
-    call_result, content_text, or_no_output, shortened_result, state_label, truncate,
+    call_result, content_text, or_no_output, output_text, shortened_result, state_label, truncate,
     truncate_middle,
 };
 pub use tasks::{
@@ -67,9 +67,6 @@ pub const RESULTS_WERE_READ: &str = "I have read these results.";
 /// The message in front of a history that begins with one of the model.
 pub const HISTORY_BEGINS_EARLIER: &str = "[The conversation began earlier.]";
 
-/// The result of a background turn in which the model said nothing.
-pub const BACKGROUND_TURN_WITHOUT_OUTPUT: &str = "Task completed but produced no output.";
-
 /// The error for arguments that are JSON, but not an object.
 pub const ARGUMENTS_NOT_AN_OBJECT: &str = "the arguments must be a JSON object";
 
@@ -107,6 +104,19 @@ const BACKGROUND_TURN_INSTRUCTIONS: &str = "\
 You are working in the background: no person is reading along, and no person will answer questions. \
 Where something is unclear, decide for yourself. In your last message, state what you decided and \
 what the result of the work is: only that message will be read.";
+
+/// The message in the history of a turn that delivered follow-ups and in which the model said nothing.
+pub const FOLLOW_UPS_SEEN: &str = "\
+[callpark: you were shown the results of background tasks here, and said nothing.]";
+
+/// Gives a message of the history that callpark stands in for its text.
+pub fn fill_in(message: &mut Message) {
+    if let Message::Assistant { text, origin: Origin::Callpark, .. } = message
+        && text.is_empty()
+    {
+        FOLLOW_UPS_SEEN.clone_into(text);
+    }
+}
 
 /// Returns the system message of a turn: the configured one, then callpark's own instructions.
 pub fn system_message(configured: &str, in_background: bool) -> String {
@@ -201,6 +211,27 @@ pub fn unknown_tool(tool: &str, available: &[&str]) -> String {
 /// Returns the error for arguments that cannot be parsed.
 pub fn arguments_not_json(cause: &serde_json::Error) -> String {
     format!("the arguments are not valid JSON: {cause}")
+}
+
+/// Returns the note behind the result of a call whose arguments were read leniently. Each entry
+/// names an argument and its type.
+pub fn arguments_converted(converted: &[(String, &str)]) -> String {
+    let shown = converted.iter().take(ARGUMENTS_CONVERTED_SHOWN_MAX);
+    let shown = shown.map(|(path, kind)| format!("`{path}` as {kind}"));
+    let mut shown = shown.collect::<Vec<_>>();
+    if let Some(more @ 1..) = converted.len().checked_sub(ARGUMENTS_CONVERTED_SHOWN_MAX) {
+        shown.push(format!("{more} more"));
+    }
+    format!("[arguments were given as text and read as the tool takes them: {}]", shown.join(", "))
+}
+
+/// The number of converted arguments that a note names.
+const ARGUMENTS_CONVERTED_SHOWN_MAX: usize = 10;
+
+/// Returns the note about a wait that is longer or shorter than the tool allows.
+pub fn wait_clamped(requested: f64) -> String {
+    let taken = if requested < 0.0 { 0 } else { WAIT_SECONDS_MAX };
+    format!("[wait_seconds {requested} counts as {taken}: it can be 0 to {WAIT_SECONDS_MAX}]")
 }
 
 /// Returns the error for arguments that are nested too deeply.

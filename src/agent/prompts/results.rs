@@ -1,19 +1,87 @@
 //! Results of calls as text.
 
-use crate::model::{Call, Content, ContentKind, Exit, Outcome, ResourceBody, State};
+use std::char::REPLACEMENT_CHARACTER;
+
+use serde_json::Value;
+
+use crate::model::terminal::text_as_shown;
+use crate::model::{Call, Content, ContentKind, Exit, Outcome, ResourceBody, State, ToolResult};
 
 /// Returns the pieces of a result as text. A piece that is not text is named.
 pub fn content_text<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String {
     let texts = pieces.into_iter().map(|content| match &content.kind {
+        ContentKind::Text(text) if content.stream.is_some() => text_as_shown(text).into_owned(),
         ContentKind::Text(text) => text.clone(),
         ContentKind::Json(value) => value.to_string(),
+        ContentKind::Binary { data, .. } if content.stream.is_some() => output_text(data),
         ContentKind::Image { media_type, data } | ContentKind::Binary { media_type, data } => {
-            format!("[{} bytes of {media_type}]", data.len())
+            bytes_of(data.len(), media_type)
         }
         ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => text.clone(),
         ContentKind::Resource { uri, .. } => format!("[{uri}]"),
     });
     texts.collect::<Vec<_>>().join("\n")
+}
+
+/// Returns a result as text: its structured part where it has no other text. Pieces for which
+/// `is_shown_apart` returns `true` are not named.
+pub(super) fn result_text(
+    result: &ToolResult,
+    is_shown_apart: impl Fn(&Content) -> bool,
+) -> String {
+    let others = result.content.iter().filter(|content| !is_shown_apart(content));
+    let text = content_text(others);
+    let is_text = |content: &Content| {
+        let ContentKind::Text(text) = &content.kind else { return false };
+        !text.trim().is_empty()
+    };
+    let structured = result.structured.as_ref().filter(|_| !result.content.iter().any(is_text));
+    let structured = structured.map(|members| Value::Object((**members).clone()).to_string());
+    match structured {
+        Some(structured) if text.trim().is_empty() => structured,
+        Some(structured) => format!("{structured}\n{text}"),
+        None => text,
+    }
+}
+
+/// Returns output as text, as a terminal shows it at its end, with a mark in place of what is not
+/// UTF-8. Output that is hardly text is named.
+pub fn output_text(output: &[u8]) -> String {
+    let mut text = String::with_capacity(output.len());
+    let mut unreadable_bytes = 0;
+    for chunk in output.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            unreadable_bytes += chunk.invalid().len();
+            text.push(REPLACEMENT_CHARACTER);
+        }
+    }
+    if unreadable_bytes == 0 {
+        return text_as_shown(&text).into_owned();
+    }
+    let odd = text.bytes().filter(|byte| is_odd_control(*byte)).count() + unreadable_bytes;
+    let is_text = odd <= (output.len() / 10).max(UNREADABLE_BYTES_MIN) && !output.contains(&0);
+    if !is_text {
+        return bytes_of(output.len(), "application/octet-stream");
+    }
+    let text = text_as_shown(&text);
+    let line_end = if text.ends_with('\n') { "" } else { "\n" };
+    format!(
+        "{text}{line_end}[bytes that are not UTF-8: {unreadable_bytes}; each place is shown as \
+         {REPLACEMENT_CHARACTER}]"
+    )
+}
+
+/// The number of bytes that may be unreadable in a text of any length. In a long one, a tenth may.
+const UNREADABLE_BYTES_MIN: usize = 8;
+
+/// Returns whether a byte is a control that is rare in texts.
+fn is_odd_control(byte: u8) -> bool {
+    byte.is_ascii_control() && !matches!(byte, 0x07..=0x0d | 0x1b)
+}
+
+fn bytes_of(count: usize, media_type: &str) -> String {
+    format!("[{count} bytes of {media_type}]")
 }
 
 /// Returns the name of a state.
@@ -70,8 +138,7 @@ pub fn truncate(text: &str, characters_max: usize, hint: &str) -> String {
 pub fn call_result(call: &Call, is_shown_apart: impl Fn(&Content) -> bool) -> String {
     let (text, reason) = match &call.outcome {
         Some(Outcome::Result(result)) => {
-            let others = result.content.iter().filter(|content| !is_shown_apart(content));
-            let mut text = content_text(others);
+            let mut text = result_text(result, &is_shown_apart);
             if text.trim().is_empty() && result.content.iter().any(&is_shown_apart) {
                 "(only images)".clone_into(&mut text);
             }
@@ -87,11 +154,39 @@ pub fn call_result(call: &Call, is_shown_apart: impl Fn(&Content) -> bool) -> St
         None => (String::new(), String::new()),
     };
     let text = or_no_output(&text);
-    match (call.state, reason.as_str()) {
+    let text = match (call.state, reason.as_str()) {
         (State::Succeeded, _) => text.to_owned(),
         (state, "") => format!("[{}]\n{text}", state_label(state)),
         (state, reason) => format!("[{}: {reason}]\n{text}", state_label(state)),
+    };
+    match processes_left(call) {
+        Some(note) if text.ends_with('\n') => format!("{text}{note}"),
+        Some(note) => format!("{text}\n{note}"),
+        None => text,
     }
+}
+
+/// Returns a note about the processes that a call has left behind, or `None` if there were none.
+pub(super) fn processes_left(call: &Call) -> Option<String> {
+    let Some(Outcome::Result(result)) = &call.outcome else { return None };
+    let left = &result.left;
+    let others = left.count.checked_sub(left.programs.len()).filter(|others| *others > 0);
+    let others = others.map(|others| format!("{others} more"));
+    let programs: Vec<&str> =
+        left.programs.iter().map(String::as_str).chain(others.as_deref()).collect();
+    let were = if left.count == 1 { "process was" } else { "processes were" };
+    let budget = call.policy.call_budget.map(|budget| format!(" ({} s)", budget.as_secs()));
+    (!left.is_empty()).then(|| {
+        format!(
+            "[{} {were} still running when the call ended, and killed: {}. Nothing that a call \
+             starts outlives it, also not with &, nohup or setsid. To keep a server running, start \
+             it in the foreground in a call of its own: when its budget{} is used up, that call \
+             continues in the background.]",
+            left.count,
+            programs.join(", "),
+            budget.unwrap_or_default(),
+        )
+    })
 }
 
 /// Returns the text, or a note if it is blank.

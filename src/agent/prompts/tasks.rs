@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::results::{content_text, or_no_output, state_label, truncate, truncate_middle};
+use super::results::{
+    or_no_output, processes_left, result_text, state_label, truncate, truncate_middle,
+};
 use super::{CHECK_TASK_TOOL, READ_OUTPUT_TOOL};
 use crate::model::limits::{
     FOLLOW_UP_OUTPUT_BYTES_MAX, PROMPT_BYTES_MAX, SUMMARY_RESULT_CHARACTERS_MAX,
@@ -135,6 +137,9 @@ fn describe_ended_task(task: &Call, output_bytes_max: usize, message: &mut Strin
         let description = truncate_middle(&task.description, FOLLOW_UP_DETAIL_BYTES_MAX);
         let _ = writeln!(message, "Description: {description}");
     }
+    if let Some(note) = processes_left(task) {
+        let _ = writeln!(message, "{note}");
+    }
     let output = output_of_ended_task(task, output_bytes_max);
     let output = or_no_output(output.trim());
     // The mark holds the task's id, which a tool can't know before it runs: output can't close it.
@@ -157,9 +162,11 @@ fn end_reason(task: &Call) -> Option<String> {
 
 fn output_of_ended_task(task: &Call, bytes_max: usize) -> String {
     let Some(Outcome::Result(result)) = &task.outcome else { return String::new() };
-    let text = content_text(&result.content);
+    let text = result_text(result, |_| false);
     let shown = truncate_middle(&text, bytes_max);
-    let missing = result.output.combined.total_bytes.saturating_sub(text.len() as u64);
+    let of_output = result.content.iter().filter(|content| content.stream.is_some());
+    let held: usize = of_output.map(|content| content.kind.size_bytes()).sum();
+    let missing = result.output.combined.total_bytes.saturating_sub(held as u64);
     match result.output.inline_truncated && missing > 0 {
         true => format!(
             "{shown}\n[{missing} more bytes were written: read them with {READ_OUTPUT_TOOL} or \
@@ -271,22 +278,28 @@ fn status(task: &Call, now: Timestamp) -> String {
     let seconds = task.elapsed(now).as_secs();
     match task.state {
         State::Pending => "waiting to start".into(),
-        State::Running => format!("running for {seconds} s"),
-        State::Cancelling => "being cancelled".into(),
         State::Succeeded => {
-            format!("succeeded after {seconds} s. Result:\n{}", short_result(task))
+            let result = short_result(task);
+            format!(
+                "succeeded after {seconds} s. Result:\n{}",
+                result.as_deref().unwrap_or("(none)")
+            )
         }
-        State::Failed | State::TimedOut => {
-            format!("failed ({}). Output:\n{}", task.reason, short_result(task))
+        state if !state.is_terminal() => format!("{} for {seconds} s", state_label(state)),
+        state => {
+            let end = format!("{} ({})", state_label(state), task.reason);
+            match short_result(task) {
+                Some(output) => format!("{end}. Output:\n{output}"),
+                None => end,
+            }
         }
-        State::Cancelled => format!("cancelled ({})", task.reason),
-        State::Lost => format!("lost ({})", task.reason),
     }
 }
 
-fn short_result(task: &Call) -> String {
-    let Some(Outcome::Result(result)) = &task.outcome else { return "(none)".into() };
-    let text = content_text(&result.content);
+/// The beginning of the result, or `None` if the task has none.
+fn short_result(task: &Call) -> Option<String> {
+    let Some(Outcome::Result(result)) = &task.outcome else { return None };
+    let text = result_text(result, |_| false);
     let hint = ": read them with ReadOutput";
-    truncate(or_no_output(&text), SUMMARY_RESULT_CHARACTERS_MAX, hint)
+    Some(truncate(or_no_output(&text), SUMMARY_RESULT_CHARACTERS_MAX, hint))
 }

@@ -1,7 +1,6 @@
 //! Checks that concern several settings.
 
-use std::net::SocketAddr;
-
+use super::address::ListenAddress;
 use super::settings::Config;
 use super::value::AuthMode;
 
@@ -37,7 +36,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
              output can be read on the way"
         ));
     }
-    if let Some(address) = config.admin_listen.filter(|address| !is_loopback(address)) {
+    let admin = config.admin_listen.as_ref();
+    if let Some(address) = admin.filter(|address| !address.is_loopback()) {
         warnings
             .push(format!("admin-listen {address}: everybody who reaches it can read the metrics"));
     }
@@ -48,13 +48,18 @@ fn listen(config: &Config) -> Option<String> {
     if config.listen.is_empty() {
         return Some("listen names no address: name one such as 127.0.0.1:50051".to_owned());
     }
-    let addresses: Vec<_> = config.listen.iter().chain(&config.admin_listen).collect();
+    let admin = config.admin_listen.clone().map(ListenAddress::Tcp);
+    let addresses: Vec<_> = config.listen.iter().chain(&admin).collect();
+    let is_any = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(address) if address.port() == 0);
     let twice = addresses
         .iter()
         .enumerate()
-        .find(|(index, address)| address.port() != 0 && addresses[..*index].contains(address));
+        .find(|(index, address)| !is_any(address) && addresses[..*index].contains(address));
     twice.map(|(_, address)| {
-        format!("{address} is named twice in listen and admin-listen: each needs a port of its own")
+        format!(
+            "{address} is named twice in listen and admin-listen: each needs a port or a path of \
+             its own"
+        )
     })
 }
 
@@ -96,10 +101,6 @@ fn streams(config: &Config) -> Option<String> {
 }
 
 /// Returns the first address that other machines can reach.
-fn remote(addresses: &[SocketAddr]) -> Option<&SocketAddr> {
-    addresses.iter().find(|address| !is_loopback(address))
-}
-
-fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+fn remote(addresses: &[ListenAddress]) -> Option<&ListenAddress> {
+    addresses.iter().find(|address| !address.is_local())
 }

@@ -29,7 +29,7 @@ pub(crate) struct ClientOptions {
 /// A server, and the token that is shown to it.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientConfig {
-    /// The server: `http://` or `https://`, a host, and a port.
+    /// The server: `http://` or `https://`, a host, and a port; or `unix:` and the path of a socket.
     pub endpoint: String,
     /// The token, or `None` if none is named and no server has written one here.
     pub token: Option<SecretString>,
@@ -42,8 +42,8 @@ pub(crate) struct ClientConfig {
 pub(crate) enum ClientConfigError {
     /// The endpoint is not the URL of a server.
     #[error(
-        "`{endpoint}` is not an endpoint: a URL such as {ENDPOINT_DEFAULT} is expected from \
-         --endpoint or {ENDPOINT_VARIABLE}"
+        "`{endpoint}` is not an endpoint: a URL such as {ENDPOINT_DEFAULT} or \
+         unix:/run/callpark.sock is expected from --endpoint or {ENDPOINT_VARIABLE}"
     )]
     Endpoint {
         /// The endpoint.
@@ -56,6 +56,16 @@ pub(crate) enum ClientConfigError {
         path: PathBuf,
         /// The error.
         reason: String,
+    },
+    /// The variable for the token holds the path of a file instead.
+    #[error(
+        "{TOKEN_VARIABLE} must hold the token itself, but it holds the path of a file, {}\n\
+         pass that with --token-file, or set the variable with {TOKEN_VARIABLE}=$(cat {})",
+        path.display(), path.display()
+    )]
+    TokenIsPath {
+        /// The file.
+        path: PathBuf,
     },
     /// The configuration of the server, which names the file of the token, is wrong.
     #[error(transparent)]
@@ -85,6 +95,10 @@ impl ClientConfig {
             return Ok(Self { endpoint, token: Some(token), token_file: Some(path) });
         }
         if let Some(token) = environment.get(TOKEN_VARIABLE) {
+            let path = Path::new(token);
+            if path.is_file() {
+                return Err(ClientConfigError::TokenIsPath { path: path.to_owned() });
+            }
             return Ok(Self { endpoint, token: Some(token.into()), token_file: None });
         }
         if !is_local {
@@ -116,6 +130,9 @@ fn read_token(path: &Path) -> Result<Option<SecretString>, ClientConfigError> {
 
 fn is_local(endpoint: &str) -> Result<bool, ClientConfigError> {
     let refused = || ClientConfigError::Endpoint { endpoint: endpoint.to_owned() };
+    if let Some(path) = endpoint.strip_prefix("unix:") {
+        return if path.starts_with('/') { Ok(true) } else { Err(refused()) };
+    }
     let uri: Uri = endpoint.parse().map_err(|_| refused())?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err(refused());
@@ -170,6 +187,21 @@ mod tests {
     }
 
     #[test]
+    fn a_path_in_the_variable_is_noticed() {
+        let home = home_with_token();
+        let path = home.path().join(".local/state/callpark/token").display().to_string();
+        let options = ClientOptions {
+            environment: environment(home.path(), &[("CALLPARK_TOKEN", &path)]),
+            ..ClientOptions::default()
+        };
+        let error = ClientConfig::load(options).expect_err("a path").to_string();
+        assert!(error.contains("the token itself") && error.contains("--token-file"), "{error}");
+        // Base64 has slashes.
+        let config = load(environment(home.path(), &[("CALLPARK_TOKEN", "/ab/cd==")]));
+        assert_eq!(shown(&config), Some("/ab/cd=="));
+    }
+
+    #[test]
     fn another_machine_never_gets_the_local_token() {
         let home = home_with_token();
         for endpoint in
@@ -178,7 +210,12 @@ mod tests {
             let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", endpoint)]));
             assert_eq!(shown(&config), None, "{endpoint}");
         }
-        for endpoint in ["http://localhost:1", "http://[::1]:50051", "http://127.9.9.9:1"] {
+        for endpoint in [
+            "http://localhost:1",
+            "http://[::1]:50051",
+            "http://127.9.9.9:1",
+            "unix:/run/callpark.sock",
+        ] {
             let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", endpoint)]));
             assert_eq!(shown(&config), Some("from-file"), "{endpoint}");
         }

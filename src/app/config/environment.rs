@@ -16,6 +16,12 @@ impl Environment {
         Self(std::env::vars_os().filter_map(named).collect())
     }
 
+    /// Returns the words of the command line of this process.
+    #[cfg(feature = "cli")]
+    pub(crate) fn words() -> Vec<OsString> {
+        std::env::args_os().collect()
+    }
+
     /// Returns the value of a variable, or `None` if it is not set, empty, or not UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.to_str().filter(|value| !value.is_empty())

@@ -7,6 +7,7 @@
 //! A setting is declared once, in `settings.rs`. Its field in [`Config`], its flag, its variable, its
 //! key in the file, its help and its line in `callpark config` are generated from there.
 
+mod address;
 mod check;
 #[cfg(feature = "cli")]
 mod client;
@@ -29,6 +30,7 @@ use file::FileSettings;
 use nearest::nearest;
 use table::Reader;
 
+pub use address::{ListenAddress, SocketMode, TcpAddress};
 #[cfg(feature = "cli")]
 pub(crate) use client::{ClientConfig, ClientConfigError, ClientOptions};
 pub use environment::Environment;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::address::{ListenAddress, SocketMode, TcpAddress};
 use super::environment::Environment;
 use super::table::settings;
 use super::value::{AuthMode, ByteSize, LogFilter, VariableName};
@@ -13,7 +14,9 @@ use crate::telemetry::LogFormat;
 const SPAN_MAX: Duration = seconds(limits::SPAN_SECONDS_MAX);
 
 /// The address of a server that only this machine reaches.
-const LOOPBACK: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 50051));
+const LOOPBACK: ListenAddress = ListenAddress::Tcp(TcpAddress::Ip(SocketAddr::V4(
+    SocketAddrV4::new(Ipv4Addr::LOCALHOST, 50051),
+)));
 
 /// The variables that tools see: where programs, files and languages are.
 const TOOL_VARIABLES: [&str; 9] =
@@ -37,8 +40,12 @@ const fn hours(count: u64) -> Duration {
 
 settings! {
     "Network" {
-        /// Addresses that take gRPC; port 0 is any free one.
-        listen: Vec<SocketAddr> = vec![LOOPBACK], "ADDRESS[,ADDRESS]";
+        /// Addresses that take gRPC: a host and a port (0 is any free one), or a Unix domain socket
+        /// such as unix:/run/callpark.sock.
+        listen: Vec<ListenAddress> = vec![LOOPBACK], "ADDRESS[,ADDRESS]";
+        /// Permissions of the files of Unix domain sockets, in octal: 600 for the server's user, 660
+        /// also for its group, 666 for everybody on this machine.
+        socket_mode: SocketMode = SocketMode::OWNER, "MODE";
         /// Listen beyond loopback although nothing is encrypted: tokens and output can be read on
         /// the way.
         allow_remote_plaintext: bool = false, "BOOL";
@@ -50,7 +57,7 @@ settings! {
         tls_client_ca: Option<PathBuf> = None, "FILE";
         /// Address of the HTTP server for /metrics, /healthz and /readyz, which has no
         /// authentication.
-        admin_listen: Option<SocketAddr> = None, "ADDRESS";
+        admin_listen: Option<TcpAddress> = None, "ADDRESS";
     }
     "Storage and access" {
         /// Folder of the store; created if missing.
@@ -58,8 +65,10 @@ settings! {
             => data_dir as "$XDG_STATE_HOME/callpark or ~/.local/state/callpark", "FOLDER";
         /// File with the token that callers must show; created if missing.
         token_file: PathBuf => token_file as "<data-dir>/token", "FILE";
-        /// Authentication of callers; `none` is for loopback addresses only.
+        /// Authentication of callers; `none` is for loopback addresses and Unix domain sockets only.
         auth: AuthMode = AuthMode::Token, "MODE";
+        /// Accept callers on a Unix domain socket without a token if they run as the server's user.
+        socket_user_auth: bool = false, "BOOL";
     }
     "Logs" {
         /// Format of the log on standard error.

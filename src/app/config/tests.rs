@@ -333,7 +333,8 @@ fn without_a_home_the_data_dir_must_be_named() {
 fn every_setting_has_the_fields_that_help_needs() {
     for setting in settings() {
         assert!(setting.help.ends_with('.') && !setting.value_name.is_empty(), "{}", setting.name);
-        assert_eq!(setting.is_switch, setting.name == "allow-remote-plaintext");
+        let switches = ["allow-remote-plaintext", "socket-user-auth"];
+        assert_eq!(setting.is_switch, switches.contains(&setting.name.as_str()));
         assert!(setting.variable.starts_with("CALLPARK_") && !setting.variable.contains('-'));
     }
     let auth = settings().iter().find(|setting| setting.name == "auth").expect("a setting");

@@ -1,6 +1,5 @@
 //! The types of settings, with their text in flags, variables and files.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +25,12 @@ pub(super) trait Value: Sized {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidValue(String);
+
+impl InvalidValue {
+    pub(super) fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
 
 macro_rules! from_str {
     ($($type:ty),+) => {$(
@@ -167,20 +172,6 @@ impl Value for String {
 
     fn show(&self) -> String {
         self.clone()
-    }
-}
-
-impl Value for SocketAddr {
-    fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| {
-            "an IP address and a port such as 127.0.0.1:50051, [::1]:50051 or 0.0.0.0:50051 is \
-             expected"
-                .to_owned()
-        })
-    }
-
-    fn show(&self) -> String {
-        self.to_string()
     }
 }
 
@@ -344,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_bad_item_of_a_list_is_named() {
-        let error = Vec::<SocketAddr>::parse("127.0.0.1:1,localhost:2").expect_err("a name");
-        assert!(error.starts_with("`localhost:2`: an IP address and a port"), "{error}");
+        let error = Vec::<ByteSize>::parse("1KiB,many").expect_err("a word");
+        assert!(error.starts_with("`many`: a size below 4 GiB"), "{error}");
     }
 }

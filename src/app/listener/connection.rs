@@ -1,44 +1,42 @@
 //! A connection after its handshake.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::gate::ConnectionSlot;
+use crate::auth::Peer;
 use crate::telemetry::GaugeGuard;
 
-/// The peer of a connection. tonic puts it into the extensions of each request.
-#[derive(Debug, Clone)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the server decides by the token alone"))]
-pub(crate) struct PeerInfo {
-    /// The peer's address.
-    pub address: SocketAddr,
-    /// `true` if the connection is encrypted.
-    pub is_tls: bool,
-    /// The certificates of the peer, its own first, verified against the client certificate authority.
-    /// Empty without mTLS.
-    pub certificates: Arc<[CertificateDer<'static>]>,
-}
-
 pub(super) enum Io {
-    Plain(TcpStream),
+    Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
 }
 
-/// A connection for [`tonic::transport::Server`], which is counted until it is dropped.
+/// Calls a method of the stream, whatever its type is.
+macro_rules! on_stream {
+    ($io:expr, $stream:ident => $call:expr) => {
+        match $io {
+            Io::Tcp($stream) => $call,
+            Io::Tls($stream) => $call,
+            Io::Unix($stream) => $call,
+        }
+    };
+}
+
+/// A connection for [`tonic::transport::Server`], which is counted until it is dropped. tonic puts its
+/// [`Peer`] into the extensions of each request.
 pub(crate) struct Connection {
     io: Io,
     /// The bytes that the handshake has read, for the HTTP/2 server to read again.
     unread: &'static [u8],
-    peer: PeerInfo,
+    peer: Peer,
     _slot: ConnectionSlot,
     _counted: GaugeGuard,
 }
@@ -47,28 +45,28 @@ impl Connection {
     pub(super) fn new(
         io: Io,
         unread: &'static [u8],
-        address: SocketAddr,
+        peer: Peer,
         slot: ConnectionSlot,
         counted: GaugeGuard,
     ) -> Self {
-        let certificates = match &io {
-            Io::Plain(_) => None,
-            Io::Tls(stream) => stream.get_ref().1.peer_certificates(),
-        };
-        let peer = PeerInfo {
-            address,
-            is_tls: matches!(io, Io::Tls(_)),
-            certificates: certificates.unwrap_or_default().iter().cloned().collect(),
-        };
         Self { io, unread, peer, _slot: slot, _counted: counted }
+    }
+
+    /// Returns the session of TLS, or `None` without TLS.
+    #[cfg(test)]
+    pub(super) fn tls(&self) -> Option<&rustls::ServerConnection> {
+        match &self.io {
+            Io::Tls(stream) => Some(stream.get_ref().1),
+            Io::Tcp(_) | Io::Unix(_) => None,
+        }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = PeerInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> PeerInfo {
-        self.peer.clone()
+    fn connect_info(&self) -> Peer {
+        self.peer
     }
 }
 
@@ -79,10 +77,7 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
-            return match &mut self.io {
-                Io::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-                Io::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-            };
+            return on_stream!(&mut self.io, stream => Pin::new(stream).poll_read(cx, buffer));
         }
         let (now, later) = self.unread.split_at(self.unread.len().min(buffer.remaining()));
         buffer.put_slice(now);
@@ -97,10 +92,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Io::Plain(stream) => Pin::new(stream).poll_write(cx, data),
-            Io::Tls(stream) => Pin::new(stream).poll_write(cx, data),
-        }
+        on_stream!(&mut self.io, stream => Pin::new(stream).poll_write(cx, data))
     }
 
     fn poll_write_vectored(
@@ -108,30 +100,18 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, data),
-            Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, data),
-        }
+        on_stream!(&mut self.io, stream => Pin::new(stream).poll_write_vectored(cx, data))
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.io {
-            Io::Plain(stream) => stream.is_write_vectored(),
-            Io::Tls(stream) => stream.is_write_vectored(),
-        }
+        on_stream!(&self.io, stream => stream.is_write_vectored())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        on_stream!(&mut self.io, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        on_stream!(&mut self.io, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::auth::Peer;
 use crate::telemetry::ConnectionRefusal;
 
 /// A limit on the number of connections, including those whose handshake is under way.
@@ -22,7 +23,7 @@ struct Shared {
 struct Counts {
     total: usize,
     /// The peers that have a connection: at most as many entries as connections.
-    peers: HashMap<IpAddr, usize>,
+    peers: HashMap<PeerKey, usize>,
 }
 
 impl Shared {
@@ -38,9 +39,9 @@ impl Gate {
         Self(Arc::new(Shared { connections_max, connections_per_peer_max, counts }))
     }
 
-    /// Returns a slot for a connection from this address, or the reason why there is none.
-    pub(super) fn enter(&self, address: IpAddr) -> Result<ConnectionSlot, ConnectionRefusal> {
-        let peer = peer(address);
+    /// Returns a slot for a connection of this peer, or the reason why there is none.
+    pub(super) fn enter(&self, peer: Peer) -> Result<ConnectionSlot, ConnectionRefusal> {
+        let peer = PeerKey::of(peer);
         let mut counts = self.0.counts();
         if counts.total >= self.0.connections_max {
             return Err(ConnectionRefusal::TooManyConnections);
@@ -58,7 +59,7 @@ impl Gate {
 /// The slot of a connection, released when it is dropped.
 pub(super) struct ConnectionSlot {
     shared: Arc<Shared>,
-    peer: IpAddr,
+    peer: PeerKey,
 }
 
 impl Drop for ConnectionSlot {
@@ -74,14 +75,27 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// Returns the peer of an address: an IPv4 address, in either notation, or the /64 network of an IPv6
-/// address, all of which a single host usually owns.
-fn peer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+/// The peer whose connections are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum PeerKey {
+    /// An IPv4 address, in either notation, or the /64 network of an IPv6 address, all of which a
+    /// single host usually owns.
+    Network(IpAddr),
+    /// A user of this machine.
+    User(u32),
+}
+
+impl PeerKey {
+    fn of(peer: Peer) -> Self {
+        match peer {
+            Peer::Process { uid } => Self::User(uid),
+            Peer::Network(address) => Self::Network(match address.ip().to_canonical() {
+                IpAddr::V6(address) if !address.is_loopback() => {
+                    IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+                }
+                other => other,
+            }),
         }
-        other => other,
     }
 }
 
@@ -89,8 +103,18 @@ fn peer(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn ip(text: &str) -> Peer {
+        let address: IpAddr = text.parse().expect("an address");
+        Peer::Network((address, 1).into())
+    }
+
+    #[test]
+    fn the_processes_of_a_user_are_one_peer() {
+        let gate = Gate::new(10, 1);
+        let _held = gate.enter(Peer::Process { uid: 1 });
+        let refused = gate.enter(Peer::Process { uid: 1 }).err();
+        assert_eq!(refused, Some(ConnectionRefusal::TooManyFromPeer));
+        assert!(gate.enter(Peer::Process { uid: 2 }).is_ok());
     }
 
     #[test]

@@ -4,17 +4,17 @@
 //! them, so a silent peer would keep its socket forever. They are read here, under the same deadline
 //! as the TLS handshake.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::accept::Socket;
 use super::connection::{Connection, Io};
 use super::gate::ConnectionSlot;
+use crate::auth::Peer;
 use crate::telemetry::{ConnectionRefusal, Metrics};
 
 /// The bytes that every client of HTTP/2 sends first (RFC 9113, section 3.4).
@@ -22,8 +22,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A socket that is to become a [`Connection`].
 pub(super) struct Handshake {
-    pub(super) stream: TcpStream,
-    pub(super) address: SocketAddr,
+    pub(super) socket: Socket,
+    pub(super) peer: Peer,
     pub(super) slot: ConnectionSlot,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) timeout: Duration,
@@ -33,34 +33,42 @@ pub(super) struct Handshake {
 impl Handshake {
     /// Returns the connection, or `None` after an error: the socket is closed, and the reason counted.
     pub(super) async fn run(self) -> Option<Connection> {
-        let Self { stream, address, slot, tls, timeout, metrics } = self;
-        let io = tokio::time::timeout(timeout, establish(stream, tls))
+        let Self { socket, peer, slot, tls, timeout, metrics } = self;
+        let io = tokio::time::timeout(timeout, establish(socket, tls))
             .await
             .unwrap_or(Err(ConnectionRefusal::HandshakeTimeout));
         match io {
             Ok(io) => {
                 let counted = metrics.open_connection();
-                Some(Connection::new(io, PREFACE, address, slot, counted))
+                Some(Connection::new(io, PREFACE, peer, slot, counted))
             }
             Err(reason) => {
                 metrics.connection_refused(reason);
-                tracing::debug!(peer = %address, reason = reason.as_str(), "handshake failed");
+                tracing::debug!(%peer, reason = reason.as_str(), "handshake failed");
                 None
             }
         }
     }
 }
 
+/// Sets up the connection. A Unix domain socket has no TLS: nothing but the kernel is between its ends.
 async fn establish(
-    mut stream: TcpStream,
+    socket: Socket,
     tls: Option<Arc<ServerConfig>>,
 ) -> Result<Io, ConnectionRefusal> {
+    let mut stream = match socket {
+        Socket::Tcp(stream) => stream,
+        Socket::Unix(mut stream) => {
+            read_preface(&mut stream).await?;
+            return Ok(Io::Unix(stream));
+        }
+    };
     // Sends small messages at once, without waiting for the acknowledgement of the previous ones.
     // This fails only on a closed socket, on which the next read fails, too.
     let _gone = stream.set_nodelay(true);
     let Some(config) = tls else {
         read_preface(&mut stream).await?;
-        return Ok(Io::Plain(stream));
+        return Ok(Io::Tcp(stream));
     };
     let mut stream = TlsAcceptor::from(config).accept(stream).await.map_err(|error| {
         tracing::debug!(%error, "TLS handshake failed");

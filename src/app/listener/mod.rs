@@ -4,16 +4,17 @@
 //! at an accept error. [`Incoming`] is a stream that replaces it. All of it is bounded: a connection
 //! over a limit is closed at once and counted, and sockets queue in the kernel only.
 
+mod accept;
 mod bind;
 mod connection;
 mod gate;
 mod handshake;
+mod socket_file;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,15 +22,17 @@ use std::time::Duration;
 
 use futures::Stream;
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
+use crate::auth::Peer;
 use crate::telemetry::{ConnectionRefusal, Metrics};
+use accept::{Accept, Socket};
 use gate::Gate;
 use handshake::Handshake;
 
-pub(super) use bind::{BindError, bind};
+pub(super) use accept::Listener;
+pub(super) use bind::{BindError, bind, bind_tcp};
 pub(super) use connection::Connection;
 
 /// The pause in accepting when the system has run out of a resource, such as file descriptors.
@@ -46,19 +49,8 @@ pub(super) struct ListenerOptions {
     pub pending_handshakes_max: usize,
     /// The time from the accept to the end of TLS and the first 24 bytes of HTTP/2.
     pub handshake_timeout: Duration,
-    /// The configuration of TLS, or `None` for plain text.
+    /// The configuration of TLS on addresses of the network, or `None` for plain text.
     pub tls: Option<Arc<ServerConfig>>,
-}
-
-/// A source of sockets.
-trait Accept: Send {
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>;
-}
-
-impl Accept for TcpListener {
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        Self::poll_accept(self, cx)
-    }
 }
 
 /// The connections of one or several addresses, for `serve_with_incoming` of tonic. The stream neither
@@ -80,7 +72,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Creates the stream of connections of these listeners, all under the same bounds.
     pub(super) fn new(
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         options: ListenerOptions,
         metrics: Metrics,
     ) -> Self {
@@ -116,10 +108,10 @@ impl Incoming {
         let mut accepted = false;
         for index in 0..self.listeners.len() {
             match self.listeners[index].poll_accept(cx) {
-                Poll::Ready(Ok((stream, address))) => {
+                Poll::Ready(Ok((socket, peer))) => {
                     accepted = true;
                     self.is_starved = false;
-                    self.admit(stream, address);
+                    self.admit(socket, peer);
                 }
                 Poll::Ready(Err(error)) => {
                     accepted = true;
@@ -132,17 +124,17 @@ impl Incoming {
     }
 
     /// Starts the handshake, or closes the socket if a limit is reached.
-    fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
+    fn admit(&mut self, socket: Socket, peer: Peer) {
         let slot = if self.handshakes.len() >= self.options.pending_handshakes_max {
             Err(ConnectionRefusal::TooManyHandshakes)
         } else {
-            self.gate.enter(address.ip())
+            self.gate.enter(peer)
         };
         match slot {
             Ok(slot) => {
                 let handshake = Handshake {
-                    stream,
-                    address,
+                    socket,
+                    peer,
                     slot,
                     tls: self.options.tls.clone(),
                     timeout: self.options.handshake_timeout,
@@ -152,7 +144,7 @@ impl Incoming {
             }
             Err(reason) => {
                 self.metrics.connection_refused(reason);
-                tracing::debug!(peer = %address, reason = reason.as_str(), "connection refused");
+                tracing::debug!(%peer, reason = reason.as_str(), "connection refused");
             }
         }
     }

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -18,9 +18,10 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Endpoint, Server as TonicServer};
 use tower::ServiceExt;
 
-use super::connection::PeerInfo;
-use super::{Accept, Connection, Incoming, ListenerOptions, bind};
+use super::{Accept, Connection, Incoming, Listener, ListenerOptions, Socket, bind};
+use crate::app::config::SocketMode;
 use crate::app::tls::{TlsFiles, server_config};
+use crate::auth::Peer;
 use crate::telemetry::Metrics;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -47,13 +48,22 @@ fn options() -> ListenerOptions {
 
 async fn start(options: ListenerOptions) -> Server {
     let listeners = listeners().await;
-    let address = listeners[0].local_addr().expect("an address");
+    let address = address(&listeners[0]);
     let metrics = Metrics::default();
     drive(address, Incoming::new(listeners, options, metrics.clone()), metrics)
 }
 
-async fn listeners() -> Vec<TcpListener> {
-    bind(&["127.0.0.1:0".parse().expect("an address")], "listen").await.expect("bound")
+async fn listeners() -> Vec<Listener> {
+    listen("127.0.0.1:0").await
+}
+
+async fn listen(address: &str) -> Vec<Listener> {
+    let address = address.parse().expect("an address");
+    bind(&[address], SocketMode::OWNER, "listen").await.expect("bound")
+}
+
+fn address(listener: &Listener) -> SocketAddr {
+    listener.address().expect("an address").expect("of the network")
 }
 
 fn drive(address: SocketAddr, mut incoming: Incoming, metrics: Metrics) -> Server {
@@ -115,10 +125,32 @@ async fn bytes_of_the_handshake_are_read_again() {
     let mut all = vec![0; PREFACE.len() + 4];
     timeout(TIMEOUT, connection.read_exact(&mut all)).await.expect("in time").expect("read");
     assert_eq!(all, [PREFACE, b"more"].concat());
-    assert_eq!(connection.connect_info().address, client.local_addr().expect("an address"));
+    let own = client.local_addr().expect("an address");
+    assert_eq!(connection.connect_info(), Peer::Network(own));
     connection.write_all(b"hello").await.expect("written");
     let mut answer = [0; 5];
     client.read_exact(&mut answer).await.expect("read");
+    assert_eq!(&answer, b"hello");
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_plain_and_names_the_user_of_its_peer() {
+    let certificates = certificates();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
+    let listeners = listen(&format!("unix:{}", path.display())).await;
+    let metrics = Metrics::default();
+    let incoming = Incoming::new(listeners, certificates.options(false), metrics.clone());
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut server = drive(nowhere, incoming, metrics);
+    let mut client = UnixStream::connect(&path).await.expect("connected");
+    client.write_all(PREFACE).await.expect("written");
+    let mut connection = server.next().await;
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!(connection.connect_info(), Peer::Process { uid });
+    connection.write_all(b"hello").await.expect("written");
+    let mut answer = [0; 5];
+    timeout(TIMEOUT, client.read_exact(&mut answer)).await.expect("in time").expect("read");
     assert_eq!(&answer, b"hello");
 }
 
@@ -181,11 +213,11 @@ async fn handshakes_over_the_cap_are_closed_and_those_under_way_end_well() {
 /// Fails as a system without file descriptors does, then gives out what the listener has.
 struct Starved {
     failures: u32,
-    listener: TcpListener,
+    listener: Listener,
 }
 
 impl Accept for Starved {
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Peer)>> {
         if self.failures == 0 {
             return self.listener.poll_accept(cx);
         }
@@ -198,7 +230,7 @@ impl Accept for Starved {
 #[tokio::test]
 async fn accepting_goes_on_after_the_system_had_no_descriptors() {
     let listener = listeners().await.remove(0);
-    let address = listener.local_addr().expect("an address");
+    let address = address(&listener);
     let metrics = Metrics::default();
     let sources: Vec<Box<dyn Accept>> = vec![Box::new(Starved { failures: 3, listener })];
     let incoming = Incoming::from_sources(sources, options(), metrics.clone());
@@ -212,7 +244,7 @@ async fn accepting_goes_on_after_the_system_had_no_descriptors() {
 #[tokio::test]
 async fn a_peer_that_stops_after_the_preface_is_closed_by_keepalive() {
     let listeners = listeners().await;
-    let address = listeners[0].local_addr().expect("an address");
+    let address = address(&listeners[0]);
     let incoming = Incoming::new(listeners, options(), Metrics::default());
     let mut task = JoinSet::new();
     task.spawn(async move {
@@ -310,8 +342,7 @@ async fn tls_gives_a_connection_that_speaks_http2() {
     assert_eq!(client.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     client.write_all(PREFACE).await.expect("written");
     let mut connection = server.next().await;
-    let peer = connection.connect_info();
-    assert!(peer.is_tls && peer.certificates.is_empty());
+    assert!(connection.tls().is_some_and(|tls| tls.peer_certificates().is_none()));
     connection.write_all(b"hello").await.expect("written");
     connection.flush().await.expect("flushed");
     let mut answer = [0; 5];
@@ -324,8 +355,9 @@ async fn mutual_tls_identifies_the_client() {
     let mut server = start(certificates.options(true)).await;
     let mut client = certificates.connect(server.address, true).await;
     client.write_all(PREFACE).await.expect("written");
-    let peer = server.next().await.connect_info();
-    assert_eq!(&*peer.certificates, std::slice::from_ref(&certificates.client));
+    let connection = server.next().await;
+    let shown = connection.tls().and_then(|tls| tls.peer_certificates()).unwrap_or_default();
+    assert_eq!(shown, std::slice::from_ref(&certificates.client));
 }
 
 #[tokio::test]
@@ -368,11 +400,11 @@ async fn plain_text_on_a_tls_port_is_refused() {
 /// A client of tonic's over a server of tonic's: the handler learns who calls.
 #[tokio::test]
 async fn a_handler_learns_the_address_of_its_peer() {
-    async fn peer(axum::Extension(peer): axum::Extension<PeerInfo>) -> [(&'static str, String); 1] {
-        [("x-peer", peer.address.ip().to_string())]
+    async fn peer(axum::Extension(peer): axum::Extension<Peer>) -> [(&'static str, String); 1] {
+        [("x-peer", peer.to_string())]
     }
     let listeners = listeners().await;
-    let address = listeners[0].local_addr().expect("an address");
+    let address = address(&listeners[0]);
     let incoming = Incoming::new(listeners, options(), Metrics::default());
     let routes = Routes::from(axum::Router::new().route("/peer", axum::routing::get(peer)));
     let mut task = JoinSet::new();
@@ -381,5 +413,9 @@ async fn a_handler_learns_the_address_of_its_peer() {
     let channel = timeout(TIMEOUT, endpoint.connect()).await.expect("in time").expect("connected");
     let request = http::Request::get("/peer").body(tonic::body::Body::empty()).expect("a request");
     let answer = timeout(TIMEOUT, channel.oneshot(request)).await.expect("in time");
-    assert_eq!(answer.expect("an answer").headers()["x-peer"], "127.0.0.1");
+    assert!(
+        answer.expect("an answer").headers()["x-peer"]
+            .to_str()
+            .is_ok_and(|peer| peer.starts_with("127.0.0.1:"))
+    );
 }

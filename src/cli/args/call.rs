@@ -59,12 +59,23 @@ pub(crate) struct CallArgs {
     #[arg(long, value_name = "WHEN", value_parser = enums::parse::<v1::FollowUpPolicy>)]
     follow_up: Option<v1::FollowUpPolicy>,
 
-    /// Keep the task running when its session is closed
+    /// Keep the call running when the output of this command is closed, and its task when its session
+    /// is closed
     #[arg(long)]
     keep: bool,
 }
 
 impl CallArgs {
+    /// Returns `true` if the arguments themselves are read from standard input.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        self.object.as_deref() == Some("-")
+    }
+
+    /// Returns `true` if the call is to be kept although its caller leaves.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keep
+    }
+
     /// Returns the call with its arguments in the types that the tool takes. Asks the server for the
     /// tool's schema if that is necessary.
     pub(crate) async fn resolve(self, client: &Client) -> Result<PreparedCall, Failure> {
@@ -113,7 +124,7 @@ impl CallArgs {
         if !pairs.is_empty() {
             let schema = schema(client, &self.tool).await?;
             for (key, text) in pairs {
-                let value = tool_arguments::typed(&schema, &key, &text);
+                let value = tool_arguments::typed(&schema, &key, &text).map_err(Failure::usage)?;
                 tool_arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
             }
         }
@@ -128,6 +139,12 @@ pub(crate) struct PreparedCall {
 }
 
 impl PreparedCall {
+    /// Sets the standard input of the tool.
+    pub(crate) fn with_stdin(mut self, data: bytes::Bytes) -> Self {
+        self.request.stdin = data;
+        self
+    }
+
     /// Converts the call to a request that starts it in the background.
     pub(crate) fn into_start(self) -> v1::StartRequest {
         let work = Some(v1::start_request::Work::ToolCall(self.request));

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callpark_client::{Client, ClientOptions, RetryBudget, RetryNotice, TlsOptions, TokenSource};
+use callpark_client::{
+    Client, ClientOptions, Compression, RetryBudget, RetryNotice, TlsOptions, TokenSource,
+};
 
 use crate::{
     app::config::{self, ClientConfig, ClientConfigError, Environment},
@@ -27,13 +29,17 @@ const START_ATTEMPTS: u32 = 3;
 #[command(next_help_heading = "Global options")]
 pub(crate) struct ConnectArgs {
     /// Address of the server [default: $CALLPARK_ENDPOINT, else http://127.0.0.1:50051]
+    ///
+    /// An http or https URL, or a Unix domain socket such as unix:/run/callpark.sock.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 
-    /// File with the token [default: $CALLPARK_TOKEN, else the token file of this machine's server]
+    /// File that holds the token [default: the token file of this machine's server]
     ///
     /// `callpark serve` creates the file if it does not exist; the other commands send the token in
-    /// it. By default, the token of this machine's server is sent only to servers on this machine.
+    /// it. Without this flag they send the token that $CALLPARK_TOKEN holds: the token itself, not the
+    /// path of a file. If that is not set either, they send the token of this machine's server, and
+    /// only to servers on this machine.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
@@ -63,6 +69,10 @@ pub(crate) struct ConnectArgs {
         requires = "cert_file"
     )]
     key_file: Option<PathBuf>,
+
+    /// Compress requests with gzip, and ask for compressed answers
+    #[arg(long, global = true, hide_short_help = true)]
+    gzip: bool,
 }
 
 impl ConnectArgs {
@@ -91,6 +101,7 @@ impl ConnectArgs {
         let options = ClientOptions::new(found.endpoint)
             .with_token(token)
             .with_tls(tls)
+            .with_compression(if self.gzip { Compression::Gzip } else { Compression::Off })
             .with_on_retry(Arc::new(note_retries(Instant::now())))
             // A person waits: a server that accepts the connection and stays silent is reported
             // after seconds, and given up after half a minute.
@@ -117,7 +128,7 @@ fn note_retries(began: Instant) -> impl Fn(&RetryNotice<'_>) {
 fn misconfigured(error: &ClientConfigError) -> Failure {
     let exit = match error {
         ClientConfigError::Endpoint { .. } => Exit::Usage,
-        ClientConfigError::Token { .. } => Exit::NotAllowed,
+        ClientConfigError::Token { .. } | ClientConfigError::TokenIsPath { .. } => Exit::NotAllowed,
         ClientConfigError::Config(_) => Exit::Config,
     };
     Failure::new(exit, error.to_string())

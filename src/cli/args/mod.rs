@@ -6,4 +6,5 @@ pub(super) mod duration;
 pub(super) mod enums;
 pub(super) mod ids;
 pub(super) mod settings;
+pub(super) mod stdin;
 pub(super) mod tool_arguments;

@@ -51,10 +51,56 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 pub(crate) fn object(text: &str) -> Result<Arguments, String> {
     let expected = "the arguments must be one JSON object such as {\"key\": 1}";
     match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Object(object)) => check_numbers(text).map(|()| object),
         Ok(_) => Err(expected.to_owned()),
         Err(error) => Err(format!("{expected}: {error}")),
     }
+}
+
+/// The largest whole number up to which every one is a double of its own.
+const EXACT_MAX: u128 = 1 << 53;
+
+/// Checks that a server receives the whole numbers in a JSON text as they are.
+///
+/// # Errors
+///
+/// The first number that would arrive as another one.
+fn check_numbers(json: &str) -> Result<(), String> {
+    let is_of_number = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    let mut rest = json;
+    while let Some(at) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
+        rest = &rest[at..];
+        if let Some(inside) = rest.strip_prefix('"') {
+            rest = behind_string(inside);
+            continue;
+        }
+        let end = rest.find(|c| !is_of_number(c)).unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(end);
+        let digits = number.trim_start_matches('-');
+        let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+        if is_whole && digits.parse().map_or(true, |value: u128| value > EXACT_MAX) {
+            return Err(format!(
+                "the whole number {number} is beyond {EXACT_MAX} (2^53) and would arrive as another \
+                 one, because the contract carries numbers as doubles: put it in double quotes, as \
+                 text, where the tool takes text"
+            ));
+        }
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// Returns what follows the closing quote of a JSON string.
+fn behind_string(inside: &str) -> &str {
+    let mut is_escaped = false;
+    let end = inside.find(|c| match c {
+        '\\' => {
+            is_escaped = !is_escaped;
+            false
+        }
+        _ => c == '"' && !std::mem::take(&mut is_escaped),
+    });
+    end.map_or("", |end| &inside[end + 1..])
 }
 
 /// Adds an argument.
@@ -72,11 +118,20 @@ pub(crate) fn add(arguments: &mut Arguments, key: String, value: Value) -> Resul
 
 /// Returns the value of an argument that was given as text: the text itself if the tool's schema
 /// takes a text or if it is not JSON, else the JSON value.
-pub(crate) fn typed(schema: &Value, key: &str, text: &str) -> Value {
+///
+/// # Errors
+///
+/// If the value has a number that cannot be sent exactly.
+pub(crate) fn typed(schema: &Value, key: &str, text: &str) -> Result<Value, String> {
     if takes_text(schema, key) {
-        return Value::String(text.to_owned());
+        return Ok(Value::String(text.to_owned()));
     }
-    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+    match serde_json::from_str(text) {
+        Ok(value) => check_numbers(text)
+            .map(|()| value)
+            .map_err(|error| format!("the argument `{key}`: {error}")),
+        Err(_) => Ok(Value::String(text.to_owned())),
+    }
 }
 
 fn takes_text(schema: &Value, key: &str) -> bool {
@@ -132,13 +187,48 @@ mod tests {
             "count": { "type": "integer" },
             "any": {},
         }});
-        assert_eq!(typed(&schema, "name", "1"), json!("1"));
-        assert_eq!(typed(&schema, "maybe", "null"), json!("null"));
-        assert_eq!(typed(&schema, "count", "1"), json!(1));
-        assert_eq!(typed(&schema, "any", "[1, {}]"), json!([1, {}]));
-        assert_eq!(typed(&schema, "unknown", "true"), json!(true));
-        assert_eq!(typed(&schema, "unknown", "on"), json!("on"));
-        assert_eq!(typed(&Value::Null, "any", "x"), json!("x"));
+        let typed = |key, text| typed(&schema, key, text).unwrap();
+        assert_eq!(typed("name", "1"), json!("1"));
+        assert_eq!(typed("maybe", "null"), json!("null"));
+        assert_eq!(typed("count", "1"), json!(1));
+        assert_eq!(typed("any", "[1, {}]"), json!([1, {}]));
+        assert_eq!(typed("unknown", "true"), json!(true));
+        assert_eq!(typed("unknown", "on"), json!("on"));
+        assert_eq!(super::typed(&Value::Null, "any", "x"), Ok(json!("x")));
+        assert_eq!(typed("name", "9007199254740993"), json!("9007199254740993"));
+    }
+
+    #[test]
+    fn a_number_that_would_change_on_its_way_is_refused() {
+        for number in
+            ["9007199254740993", "-9223372036854775807", "99999999999999999999999", &"9".repeat(60)]
+        {
+            for text in [
+                format!("{{\"id\": {number}}}"),
+                format!("{{\"say \\\"1\\\\\": [1, {{\"id\":{number}}}]}}"),
+            ] {
+                let error = object(&text).unwrap_err();
+                assert!(error.contains(&format!("number {number} is beyond")), "{error}");
+            }
+            let error = typed(&Value::Null, "id", number).unwrap_err();
+            assert!(error.starts_with("the argument `id`: the whole number"), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_arrive_as_they_are_pass() {
+        for number in [
+            "9007199254740992",
+            "-9007199254740992",
+            "0",
+            "1e300",
+            "12345678901234567890.5",
+            "\"9007199254740993\"",
+            "\"\\\\\"",
+            "\"a 9007199254740993 \\\" 9007199254740993\"",
+        ] {
+            object(&format!("{{\"id\": {number}, \"n\": [1, 2]}}")).unwrap();
+        }
     }
 
     #[test]

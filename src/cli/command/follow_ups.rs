@@ -26,7 +26,7 @@ use crate::cli::{
 };
 
 /// The maximum time that one request waits for a follow-up. The next request continues to wait.
-const WAIT_PER_REQUEST: Duration = Duration::from_secs(60);
+const WAIT_PER_REQUEST: Duration = Duration::from_secs(45);
 
 /// List follow-ups, wait for one, or re-queue dead-lettered ones
 ///

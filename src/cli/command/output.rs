@@ -13,11 +13,13 @@ use crate::cli::{
     exit::Exit,
     print::{output::Out, result::eprint_dropped},
 };
+use crate::model::terminal::as_shown;
 
 /// Print the output of a task, byte for byte
 ///
 /// By default, prints standard output and standard error together, in the order in which they were
-/// written.
+/// written. With --tail, lines are printed as a terminal shows them at their end: what a progress bar
+/// has overwritten is left out.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct OutputArgs {
     /// Id of the task
@@ -59,8 +61,14 @@ pub(crate) async fn run(args: OutputArgs, context: &mut Context) -> Result<Exit,
         .with_tail_lines(args.tail)
         .with_follow(args.follow);
     let mut chunks = std::pin::pin!(context.client.tasks().handle(args.id).output(options));
+    // The whole tail is the first chunk. In JSON, chunks have their bytes.
+    let mut is_tail = args.tail.is_some() && !context.out.json;
     while let Some(chunk) = chunks.next().await {
-        print(chunk?, &mut context.out).await?;
+        let mut chunk = chunk?;
+        if std::mem::take(&mut is_tail) {
+            chunk.data = as_shown(&chunk.data).into_owned().into();
+        }
+        print(chunk, &mut context.out).await?;
     }
     Ok(Exit::Success)
 }

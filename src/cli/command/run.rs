@@ -5,7 +5,7 @@ use std::time::Duration;
 use callpark_client::{
     Client, SessionItem,
     v1::{
-        OnDisconnect, PayloadKind, SessionEvent, StreamSessionRequest, ToolCallFinished,
+        OnDisconnect, PayloadKind, SessionEvent, State, StreamSessionRequest, ToolCallFinished,
         ToolCallParked, session_event::Payload, tool_call_finished::Outcome,
     },
 };
@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{Context, start};
 use crate::cli::{
-    args::{call::CallArgs, duration::parse_duration, ids},
+    args::{call::CallArgs, duration::parse_duration, ids, stdin::StdinArgs},
     error::Failure,
     exit::{self, Exit},
     print::{
@@ -36,7 +36,12 @@ const PARKING_TIME_MAX: Duration = Duration::from_secs(3);
 /// byte, and the command exits with the tool's exit code. If the call takes longer than its budget,
 /// it is parked: it continues in the background, and the command prints its id and exits with code
 /// 75. Ctrl-C parks the call immediately, and the command exits with code 130; a second Ctrl-C does
-/// not wait until the server confirms it.
+/// not wait until the server confirms it. If the reader of standard output goes away, as in
+/// `callpark run … | head`, the call is cancelled at its next output, unless --keep is given.
+///
+/// Standard input that is not a terminal is passed to the tool, as in
+/// `cat file | callpark run bash wc`: at most 2 MiB, which are read to the end before the call
+/// starts.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct RunArgs {
@@ -51,10 +56,14 @@ pub(crate) struct RunArgs {
     /// Start the call in the background and print its id, as `callpark start` does
     #[arg(long, visible_alias = "background")]
     detach: bool,
+
+    #[command(flatten)]
+    stdin: StdinArgs,
 }
 
 pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let call = args.call.resolve(&context.client).await?;
+    let keeps = args.call.keeps();
+    let call = start::prepare(args.call, args.stdin, &context.client).await?;
     if args.detach {
         return start::launch(call, context).await;
     }
@@ -71,8 +80,14 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
     // The stream is dropped by now, so the server parks a call that has not finished.
     match ended {
         Some(Err(Failure::OutputClosed)) => {
-            eprint_note("standard output was closed");
-            leave(&context.client, &position, interrupts).await;
+            let client = &context.client;
+            match keeps {
+                true => {
+                    eprint_note("standard output was closed");
+                    leave(client, &position, interrupts).await;
+                }
+                false => cancel(client, &position, interrupts).await?,
+            }
             Err(Failure::OutputClosed)
         }
         Some(Err(Failure::Client(error))) => {
@@ -226,6 +241,36 @@ async fn leave(client: &Client, position: &CallPosition, mut interrupts: Signal)
             eprint_result_hint(&id);
         }
     }
+}
+
+/// Cancels a call whose output is not read any more, unless it has ended, and says so.
+async fn cancel(
+    client: &Client,
+    position: &CallPosition,
+    mut interrupts: Signal,
+) -> Result<(), Failure> {
+    // Output has arrived, so the call has an id.
+    let Some(id) = ids::task_of_call(&position.call_id) else { return Ok(()) };
+    let cancelling = async {
+        // A call can be cancelled once it is a task.
+        let left = timeout(PARKING_TIME_MAX, parked_or_finished(client, position)).await;
+        if let Ok(Some(Left::Finished)) = left {
+            return Ok(false);
+        }
+        let handle = client.tasks().handle(&id);
+        let answer = handle.cancel("the reader of its output went away").await?;
+        let state = answer.task.map(|task| task.state());
+        Ok::<_, Failure>(answer.still_running || state == Some(State::Cancelled))
+    };
+    let was_cancelled = tokio::select! {
+        cancelled = cancelling => cancelled?,
+        // Whether the server has received the request is not known.
+        _ = interrupts.recv() => true,
+    };
+    if was_cancelled {
+        eprint_note(&format!("standard output was closed: the call is cancelled ({id})"));
+    }
+    Ok(())
 }
 
 /// The state of a call without its caller.

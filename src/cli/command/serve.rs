@@ -94,8 +94,7 @@ impl Signals {
 /// Announces where the server listens and how to use it: as a block of text for people, or as an
 /// entry of a JSON log.
 fn announce(server: &Server, config: &Config, config_file: Option<&Path>) {
-    let urls: Vec<String> =
-        server.addresses().iter().map(|&address| url(address, config.tls_cert.is_some())).collect();
+    let urls = endpoints(server, config, |address| address);
     let data = config.data_dir.as_deref().unwrap_or(Path::new("")).display();
     if config.log_format == LogFormat::Json {
         tracing::info!(listen = urls.join(","), data_dir = %data, "callpark listens");
@@ -112,9 +111,8 @@ fn announce(server: &Server, config: &Config, config_file: Option<&Path>) {
             lines.push("  token  none: anyone who can reach this address can run tools".to_owned())
         }
     }
-    if let Some(&address) = server.addresses().first() {
-        let endpoint = url(reachable(address), config.tls_cert.is_some());
-        let flags = flags(&endpoint, server.token_file(), config_file);
+    if let Some(endpoint) = endpoints(server, config, reachable).first() {
+        let flags = flags(endpoint, server.token_file(), config_file);
         lines.push(format!("  try    callpark run{flags} bash -- 'echo hello'"));
     }
     eprint_line(&lines.join("\n"));
@@ -129,8 +127,16 @@ fn announce_stop(format: LogFormat) {
     }
 }
 
-fn url(address: SocketAddr, is_tls: bool) -> String {
-    format!("http{}://{address}", if is_tls { "s" } else { "" })
+/// Returns the addresses of a server as endpoints of a client, with a change to those of the network.
+fn endpoints(
+    server: &Server,
+    config: &Config,
+    change: fn(SocketAddr) -> SocketAddr,
+) -> Vec<String> {
+    let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
+    let addresses = server.addresses().iter();
+    let urls = addresses.map(|&address| format!("{scheme}://{}", change(address)));
+    urls.chain(server.sockets().iter().map(|path| format!("unix:{}", path.display()))).collect()
 }
 
 /// Returns an address at which this machine can reach a listener.

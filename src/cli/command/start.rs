@@ -1,10 +1,13 @@
 //! `callpark start`: start a call in the background.
 
-use callpark_client::v1::StartResponse;
+use callpark_client::{Client, v1::StartResponse};
 
 use super::Context;
 use crate::cli::{
-    args::call::{CallArgs, PreparedCall},
+    args::{
+        call::{CallArgs, PreparedCall},
+        stdin::StdinArgs,
+    },
     error::Failure,
     exit::Exit,
     print::output::eprint_note,
@@ -15,11 +18,25 @@ use crate::cli::{
 pub(crate) struct StartArgs {
     #[command(flatten)]
     call: CallArgs,
+
+    #[command(flatten)]
+    stdin: StdinArgs,
 }
 
 pub(crate) async fn run(args: StartArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let call = args.call.resolve(&context.client).await?;
+    let call = prepare(args.call, args.stdin, &context.client).await?;
     launch(call, context).await
+}
+
+/// Returns the call with its arguments and its standard input.
+pub(crate) async fn prepare(
+    call: CallArgs,
+    stdin: StdinArgs,
+    client: &Client,
+) -> Result<PreparedCall, Failure> {
+    let is_read = call.reads_stdin();
+    let call = call.resolve(client).await?;
+    if is_read { Ok(call) } else { stdin.pass(call, client).await }
 }
 
 /// Starts a call in the background, and prints the id of its task alone on standard output.

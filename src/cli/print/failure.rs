@@ -1,6 +1,6 @@
 //! Failures of commands, in one or two lines that say what to do next.
 
-use callpark_client::{Code, Error, Origin, Reason, Violation};
+use callpark_client::{Code, ConnectFault, Error, Origin, Reason, Violation};
 
 use super::{output::eprint_line, time::format_span};
 use crate::cli::{connection::Connection, error::Failure};
@@ -11,7 +11,11 @@ pub(crate) fn eprint_failure(failure: &Failure, connection: &Connection) {
         Failure::OutputClosed => return,
         Failure::Message { text, .. } => text.clone(),
         Failure::Client(error) => match (error.origin(), error.code()) {
-            (Origin::Transport, _) => unreachable(error, connection),
+            (Origin::Transport, _) => match error.connect_fault() {
+                Some(fault) => unusable(fault, connection),
+                None => unreachable(error, connection),
+            },
+            (Origin::Proxy, _) => answered_by_another(error, connection),
             (Origin::Token, _) | (Origin::Server, Code::Unauthenticated) => {
                 unauthenticated(error, connection)
             }
@@ -24,16 +28,41 @@ pub(crate) fn eprint_failure(failure: &Failure, connection: &Connection) {
 
 fn unreachable(error: &Error, connection: &Connection) -> String {
     let Connection { endpoint, .. } = connection;
-    let roots = if endpoint.starts_with("https:") {
-        "; if its certificate has a private root, pass that with --ca-file"
-    } else {
-        ""
-    };
     format!(
         "no server at {endpoint}: {}\n\
-         start one with `callpark serve`, or pass another address with --endpoint{roots}",
+         start one with `callpark serve`, or pass another address with --endpoint",
         error.message(),
     )
+}
+
+fn unusable(fault: &ConnectFault, connection: &Connection) -> String {
+    let endpoint = &connection.endpoint;
+    let advice = match fault {
+        ConnectFault::ServerSpeaksTls => {
+            format!("use --endpoint {}", endpoint.replacen("http:", "https:", 1))
+        }
+        ConnectFault::ServerSpeaksNoTls | ConnectFault::ClosedInHandshake => {
+            format!("use --endpoint {}", endpoint.replacen("https:", "http:", 1))
+        }
+        ConnectFault::CertificateNotTrusted => {
+            "pass the file of that certificate with --ca-file".to_owned()
+        }
+        ConnectFault::ClientCertificateRequired | ConnectFault::ClientCertificateRefused(_) => {
+            "pass the files of another one with --cert-file and --key-file".to_owned()
+        }
+        _ => "pass another address with --endpoint".to_owned(),
+    };
+    format!("{endpoint} cannot be used: {fault}\n{advice}")
+}
+
+fn answered_by_another(error: &Error, connection: &Connection) -> String {
+    let endpoint = &connection.endpoint;
+    let advice = match error.code() {
+        Code::Unavailable => "try again later, or check whether the proxy there reaches callpark",
+        Code::Unauthenticated | Code::PermissionDenied => "the proxy there does not let you pass",
+        _ => "check the address, and that the proxy there passes gRPC on",
+    };
+    format!("no callpark answered at {endpoint}: {}\n{advice}", error.message())
 }
 
 fn unauthenticated(error: &Error, connection: &Connection) -> String {

@@ -78,30 +78,33 @@ pub(crate) async fn print_result(
     if !result.error_message.is_empty() {
         eprint_note(&result.error_message);
     }
+    eprint_killed(result);
     Ok(())
+}
+
+/// Prints a note if processes that were still running at the end of the call were killed.
+fn eprint_killed(result: &ToolResult) {
+    let count = result.killed_process_count;
+    if count > 0 {
+        let processes = if count == 1 { "process" } else { "processes" };
+        eprint_note(&format!(
+            "{count} {processes} killed at the end of the call: {}; to keep a server running, start \
+             it in the foreground of a call of its own, with `callpark start`",
+            result.killed_processes.join(", "),
+        ));
+    }
 }
 
 /// Prints how a call ended, unless its output and its exit code show it.
 pub(crate) fn eprint_end(state: State, reason: &str, result: Option<&ToolResult>) {
-    let text = match state {
-        State::Succeeded => return,
-        State::Failed => match result.and_then(|result| result.exit) {
+    let text = match (state, result) {
+        (State::Succeeded, _) => return,
+        (State::Failed, result) => match result.and_then(|result| result.exit) {
             Some(tool_result::Exit::Signal(signal)) => format!("ended by signal {signal}"),
             Some(tool_result::Exit::ExitCode(_)) | None => return,
         },
-        State::Unspecified
-        | State::Pending
-        | State::Running
-        | State::Cancelling
-        | State::TimedOut
-        | State::Cancelled
-        | State::Lost => {
-            let printed = result.map(|result| result.error_message.as_str()).unwrap_or_default();
-            if !reason.is_empty() && printed == reason {
-                return;
-            }
-            state_and_reason(state, reason)
-        }
+        (_, Some(result)) if !reason.is_empty() && result.error_message == reason => return,
+        (state, _) => state_and_reason(state, reason),
     };
     eprint_note(&text);
 }

@@ -10,6 +10,7 @@ use crate::engine::run::output_content;
 use crate::model::limits::{
     INLINE_HEAD_BYTES_MAX, INLINE_TAIL_BYTES_MAX, WAIT_TAIL_BYTES_MAX, WAIT_TAIL_LINES_MAX,
 };
+use crate::model::terminal::text_as_shown;
 use crate::model::{
     Call, Content, ContentKind, Outcome, OutputStream, OutputSummary, ToolOutput, ToolResult,
 };
@@ -45,7 +46,8 @@ impl Calls {
         }
     }
 
-    /// Returns the last lines of each stream, and the number of bytes before them.
+    /// Returns the last lines of each stream, as a terminal shows them, and the number of bytes before
+    /// them.
     ///
     /// # Errors
     ///
@@ -61,9 +63,14 @@ impl Calls {
         let mut tail: Vec<Content> = Vec::new();
         for (stream, offset, data) in segments.into_parts() {
             let skip = tail_start(&data, WAIT_TAIL_LINES_MAX as u32, WAIT_TAIL_BYTES_MAX);
-            tail.push(output_content(stream, offset + skip as u64, data.slice(skip..)));
+            tail.push(output_content(stream, offset + skip as u64, data.slice(skip..), false));
         }
         let shown: u64 = tail.iter().map(|content| length(&content.kind)).sum();
+        for content in &mut tail {
+            if let ContentKind::Text(text) = &mut content.kind {
+                *text = text_as_shown(text).into_owned();
+            }
+        }
         Ok((tail, total.saturating_sub(shown)))
     }
 
@@ -82,7 +89,15 @@ impl Calls {
             }
         }
         let parts = segments.into_parts().into_iter();
-        Ok(parts.map(|(stream, offset, data)| output_content(stream, offset, data)).collect())
+        let content = parts.map(|(stream, offset, data)| {
+            let summary = match stream {
+                OutputStream::Stdout => &result.output.stdout,
+                OutputStream::Stderr => &result.output.stderr,
+            };
+            let is_end = offset + data.len() as u64 == summary.total_bytes;
+            output_content(stream, offset, data, is_end)
+        });
+        Ok(content.collect())
     }
 
     async fn output_of(

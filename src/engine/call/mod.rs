@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::{Error, Shared};
 use crate::model::{Call, CallId, Principal, SessionId, Tool};
 use crate::store::{CallPage, CallQuery};
+use crate::telemetry::RecordKind;
 use crate::tool::ProviderUnavailable;
 
 pub(crate) use handle::turn_of;
@@ -65,7 +66,15 @@ impl Calls {
     ///
     /// [`Error::Store`] if the tasks cannot be read.
     pub async fn list(&self, query: CallQuery) -> Result<CallPage, Error> {
-        Ok(self.shared.store.calls(query).await?)
+        let page = self.shared.store.calls(query).await?;
+        for id in &page.unreadable {
+            self.shared.metrics.record_unreadable(RecordKind::Task);
+            tracing::error!(
+                background_id = id.background(),
+                "the record of the task cannot be read"
+            );
+        }
+        Ok(page)
     }
 
     /// Returns the tools that the caller may use, in the session if one is given, and the providers

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::CallHandle;
 use crate::engine::RequestKey;
 use crate::machine::{Concurrency, Start};
@@ -17,6 +19,9 @@ pub struct CallRequest {
     pub tool: String,
     /// The arguments of the tool.
     pub arguments: Arguments,
+    /// The standard input of the process that the call runs, or empty for the one that the arguments
+    /// give.
+    pub stdin: Bytes,
     /// A description for people and models.
     pub description: String,
     /// The budget, or `None` for that of the tool.

@@ -9,10 +9,10 @@ use super::wait::CallWatch;
 use super::{CallRequest, Calls, DryRun, StartRequest, Started};
 use crate::engine::actor::{ActorHandle, ActorMessage, ActorSource};
 use crate::engine::idempotency::{Claim, Claimed, unexpected_effect};
-use crate::engine::{Error, NewSession};
+use crate::engine::{Error, NewSession, StdinFault};
 use crate::machine::{Refusal, Start};
 use crate::model::limits::OUTPUT_BYTES_MAX;
-use crate::model::{CallId, CallPolicy, Principal, Session, SessionId, Tool};
+use crate::model::{CallId, CallPolicy, Principal, ProcessSpec, Session, SessionId, Tool};
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
 use crate::tool::{ArgumentFault, Arguments, CallContext, ResolvedTool, Work};
@@ -46,6 +46,7 @@ impl Calls {
         };
         let (handle, session) = self.session_of(principal, request.session_id).await?;
         let work = self.prepare(&session, &found, &request.arguments)?;
+        let work = with_stdin(work, &request)?;
         let tool = found.tool();
         if request.dry_run {
             let session_id = request.session_id;
@@ -152,6 +153,7 @@ impl Calls {
             description: request.description,
             arguments: request.arguments,
             arguments_bytes: arguments_bytes.0,
+            stdin_bytes: request.stdin.len() as u64,
             policy,
             labels: request.labels,
             turn_id,
@@ -229,6 +231,20 @@ impl Calls {
         };
         Ok(Started::Call(CallHandle { session_id, call_id, replayed: true, watch, attachment }))
     }
+}
+
+/// Gives the standard input of the request to the process of the work.
+fn with_stdin(work: Work, request: &CallRequest) -> Result<Work, Error> {
+    let data = &request.stdin;
+    let fault = match work {
+        work if data.is_empty() => return Ok(work),
+        Work::Process(process) if process.stdin.is_none() => {
+            return Ok(Work::Process(ProcessSpec { stdin: Some(data.clone()), ..process }));
+        }
+        Work::Process(_) => StdinFault::GivenTwice,
+        Work::InProcess(_) | Work::Followed(_) => StdinFault::NoProcess,
+    };
+    Err(Error::Stdin { tool: request.tool.clone(), fault })
 }
 
 /// A writer that counts bytes.

@@ -19,6 +19,7 @@ use crate::machine::{DeliveryOutcome, FollowUpOrder, Reply};
 use crate::model::limits::PAGE_SIZE_DEFAULT;
 use crate::model::{CallId, FollowUp, FollowUpState, Principal, SessionId};
 use crate::store::{FollowUpPage, FollowUpQuery, FollowUpWithTask, RequestEffect, RequestRecord};
+use crate::telemetry::RecordKind;
 
 pub use lease::{LeaseFollowUps, Leases};
 pub(crate) use wake_queue::WakeQueue;
@@ -167,7 +168,7 @@ impl FollowUps {
 
     fn report_unreadable(&self, ids: &[CallId]) {
         for id in ids {
-            self.shared.metrics.follow_ups().unreadable();
+            self.shared.metrics.record_unreadable(RecordKind::FollowUp);
             let follow_up_id = id.follow_up();
             tracing::error!(follow_up_id, "the follow-up cannot be read, so it is not delivered");
         }

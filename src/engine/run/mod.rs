@@ -21,7 +21,7 @@ use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
 use crate::machine::{Command, Finish};
 use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::model::{
-    CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, Survivor, ToolResult,
+    CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, ToolResult,
 };
 use crate::tool::{InProcess, ToolContext, Work, WorkEvent, WorkReport};
 use json_depth::flattened;
@@ -95,14 +95,16 @@ impl Run {
             is_error: !report.exit.is_success(),
             exit: Some(report.exit),
             output: summary,
+            left: report.left,
             ..ToolResult::default()
         };
-        let survivor = |survivor: crate::exec::Survivor| Survivor {
-            pid: survivor.pid,
-            command: survivor.command,
-        };
-        let survivors = report.survivors.into_iter().map(survivor).collect();
-        Some(Finish { call_id: self.call_id, result, stopped: report.stopped, survivors })
+        if !result.left.is_empty() {
+            let (call_id, left) = (self.call_id, &result.left);
+            tracing::info!(%call_id, count = left.count, programs = left.programs.join(", "),
+                "processes that a call had left behind were killed");
+        }
+        let ExitReport { stopped, survivors, .. } = report;
+        Some(Finish { call_id: self.call_id, result, stopped, survivors })
     }
 
     /// Reads the output of the process to its end. While a report waits to be stored, the process

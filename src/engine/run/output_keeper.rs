@@ -109,11 +109,9 @@ impl OutputKeeper {
             .into_iter()
             .filter(|stream| !self.record.streams[*stream as usize].is_empty())
             .map(|stream| {
-                output_content(
-                    stream,
-                    0,
-                    Bytes::copy_from_slice(&self.record.streams[stream as usize]),
-                )
+                let data = &self.record.streams[stream as usize];
+                let is_end = data.len() as u64 == self.totals[stream as usize];
+                output_content(stream, 0, Bytes::copy_from_slice(data), is_end)
             })
             .collect()
     }
@@ -189,15 +187,21 @@ impl RecordedOutput {
 /// Returns a piece of a stream as content: text if it is UTF-8, and otherwise the bytes.
 ///
 /// A piece of a longer text may begin or end inside a character. It is then shortened to whole
-/// characters, so that the division does not turn text into binary.
-pub(crate) fn output_content(stream: OutputStream, offset: u64, data: Bytes) -> Content {
+/// characters, so that the division does not turn text into binary. At the end of the stream,
+/// `is_end`, an incomplete character is an error as any other.
+pub(crate) fn output_content(
+    stream: OutputStream,
+    offset: u64,
+    data: Bytes,
+    is_end: bool,
+) -> Content {
     let start = data.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
     let start = if offset == 0 { 0 } else { start };
     let body = &data[start..];
     let text = match std::str::from_utf8(body) {
         Ok(text) => Some(text),
         // The only error is an incomplete character at the end.
-        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
+        Err(error) if !is_end && error.error_len().is_none() && error.valid_up_to() > 0 => {
             std::str::from_utf8(&body[..error.valid_up_to()]).ok()
         }
         Err(_) => None,
@@ -273,11 +277,23 @@ mod tests {
     #[test]
     fn a_cut_inside_a_character_leaves_text() {
         let euro = "ab\u{20ac}cd".as_bytes();
-        let head = output_content(Stdout, 0, Bytes::copy_from_slice(&euro[..4]));
+        let head = output_content(Stdout, 0, Bytes::copy_from_slice(&euro[..4]), false);
         assert_eq!(head.kind, ContentKind::Text("ab".into()));
-        let tail = output_content(Stdout, 3, Bytes::copy_from_slice(&euro[3..]));
+        let tail = output_content(Stdout, 3, Bytes::copy_from_slice(&euro[3..]), true);
         assert_eq!((tail.kind, tail.offset), (ContentKind::Text("cd".into()), 5));
-        let wrong = output_content(Stdout, 0, Bytes::from_static(b"a\xffb"));
+        let wrong = output_content(Stdout, 0, Bytes::from_static(b"a\xffb"), false);
         assert!(matches!(wrong.kind, ContentKind::Binary { .. }));
+    }
+
+    #[test]
+    fn an_incomplete_character_at_the_end_of_a_stream_is_not_lost() {
+        let mut keeper = OutputKeeper::new(100);
+        keeper.push(Stdout, Bytes::from_static(b"ab\xe2\x82"));
+        keeper.finish();
+        let content = keeper.content();
+        let [Content { kind: ContentKind::Binary { data, .. }, .. }] = content.as_slice() else {
+            panic!("{content:?}")
+        };
+        assert_eq!(data.as_ref(), b"ab\xe2\x82");
     }
 }

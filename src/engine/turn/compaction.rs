@@ -103,7 +103,8 @@ mod tests {
             provider_data: None,
         };
         let (text, calls) = (String::new(), vec![call]);
-        history.push(Message::Assistant { text, calls, provider_data: None, note: None });
+        let origin = Origin::Model;
+        history.push(Message::Assistant { text, calls, provider_data: None, note: None, origin });
         let (text, pictures, origin) = ("x".repeat(bytes), Vec::new(), Origin::Tool);
         history.push(Message::Tool { id, text, pictures, origin });
     }

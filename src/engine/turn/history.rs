@@ -50,10 +50,11 @@ impl History {
         let mut history = Self { omitted: page.omitted, ..Self::default() };
         let mut open: Vec<ModelCall> = Vec::new();
         for stored in page.messages {
-            let message = serde_json::from_str(&stored.body).map_err(|cause| {
+            let mut message = serde_json::from_str(&stored.body).map_err(|cause| {
                 let number = stored.number;
                 turn_error(&Error::Internal(format!("cannot parse message {number}: {cause}")))
             })?;
+            prompts::fill_in(&mut message);
             match &message {
                 Message::Tool { id, .. } => match open.iter().position(|call| call.id == *id) {
                     Some(index) => drop(open.remove(index)),
@@ -239,6 +240,7 @@ mod tests {
             calls: ids.iter().map(call).collect(),
             provider_data: None,
             note: None,
+            origin: Origin::Model,
         }
     }
 

@@ -104,7 +104,7 @@ fn empty_answer(model: &dyn Model) -> ModelError {
     ModelError { code: ModelErrorCode::Empty, message }
 }
 
-async fn ask_once(run: &TurnRun, model: &dyn Model) -> Result<Answer, RequestError> {
+async fn ask_once(run: &mut TurnRun, model: &dyn Model) -> Result<Answer, RequestError> {
     let mut stream = model.answer(ModelRequest {
         system: run.spec.system.clone(),
         messages: run.history.request_messages(),
@@ -128,6 +128,10 @@ async fn ask_once(run: &TurnRun, model: &dyn Model) -> Result<Answer, RequestErr
             }
             Some(Ok(ModelEvent::Reasoning(more))) => {
                 deltas.push(DeltaKind::Reasoning, &more).await?;
+            }
+            Some(Ok(ModelEvent::Pausing { delay, error })) => {
+                run.record_retry(delay, model_turn_error(&error)).await?;
+                deltas = DeltaBuffer::new(run);
             }
             Some(Ok(ModelEvent::Used(usage))) => {
                 deltas.flush().await?;

@@ -105,7 +105,7 @@ pub(super) struct TurnRun {
     pub(super) fixed_bytes: usize,
     /// The number of the current attempt at a request, counted over the whole turn.
     pub(super) attempt: u32,
-    /// The model's last message.
+    /// The last text of the model. A message without text does not replace it.
     pub(super) final_text: String,
     pub(super) notes: FollowUpNotes,
     /// The number of follow-ups that were injected between the rounds.
@@ -127,7 +127,9 @@ impl TurnRun {
             inject_follow_ups(self).await?;
             let answer = round::ask(self, model, round).await?;
             let calls: Vec<ModelCall> = answer.calls.into_iter().map(with_call_id).collect();
-            self.final_text.clone_from(&answer.text);
+            if !answer.text.trim().is_empty() {
+                self.final_text.clone_from(&answer.text);
+            }
             let provider_data = answer.provider_data;
             self.record(TurnReport::Message {
                 text: answer.text.clone(),
@@ -135,12 +137,13 @@ impl TurnRun {
                 provider_data: provider_data.clone(),
             })
             .await?;
-            let (text, calls_kept) = (answer.text, calls.clone());
+            let (text, calls_of_message, origin) = (answer.text, calls.clone(), Origin::Model);
             self.history.push(Message::Assistant {
                 text,
-                calls: calls_kept,
+                calls: calls_of_message,
                 provider_data,
                 note: None,
+                origin,
             });
             if calls.is_empty() {
                 return Ok(match answer.finish {
@@ -279,13 +282,7 @@ impl TurnRun {
             // If this can't be recorded, the result still says whether the turn succeeded.
             let _ = self.record(TurnReport::Ended(end)).await;
         }
-        // A caller that waits for background work needs to see that nothing is missing.
-        let is_silent = self.final_text.is_empty() && self.spec.background && !is_error;
-        let text = match is_silent {
-            true => prompts::BACKGROUND_TURN_WITHOUT_OUTPUT,
-            false => self.final_text.as_str(),
-        };
-        let text = prompts::truncate_middle(text, RESULT_CONTENT_BYTES_MAX);
+        let text = prompts::truncate_middle(&self.final_text, RESULT_CONTENT_BYTES_MAX);
         let is_empty = text.is_empty();
         let content = Content { kind: ContentKind::Text(text), stream: None, offset: 0 };
         ToolResult {

@@ -58,13 +58,17 @@ fn tool(name: &str, description: &str, input_schema: Value) -> Tool {
 /// The parsed arguments of a call of one of the tools.
 enum TaskToolCall {
     List,
-    Wait(CallId, Duration),
+    /// Waits, with a note if the time was clamped.
+    Wait(CallId, Duration, Option<String>),
     Cancel(CallId),
     Read(CallId, OutputStart),
 }
 
 impl TaskToolCall {
     fn parse(tool: &str, arguments: &Arguments) -> Result<Self, Vec<ArgumentFault>> {
+        let mut checked = arguments.clone();
+        let clamped = clamp_wait(&mut checked);
+        let arguments = &checked;
         for described in tools().iter().filter(|described| described.name == tool) {
             check_arguments(described, arguments)?;
         }
@@ -88,8 +92,21 @@ impl TaskToolCall {
         let seconds = arguments.get("wait_seconds").and_then(Value::as_f64);
         let seconds = seconds.unwrap_or(WAIT_SECONDS_DEFAULT as f64);
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        Ok(Self::Wait(id, wait.min(Duration::from_secs(WAIT_SECONDS_MAX))))
+        Ok(Self::Wait(id, wait.min(Duration::from_secs(WAIT_SECONDS_MAX)), clamped))
     }
+}
+
+/// Sets a wait that is out of bounds to the nearest bound, as the RPC does, and returns a note that
+/// says so.
+fn clamp_wait(arguments: &mut Arguments) -> Option<String> {
+    let seconds = arguments.get_mut("wait_seconds")?;
+    let requested = seconds.as_f64()?;
+    let allowed = requested.clamp(0.0, WAIT_SECONDS_MAX as f64);
+    if allowed == requested {
+        return None;
+    }
+    *seconds = allowed.into();
+    Some(prompts::wait_clamped(requested))
 }
 
 /// A call of one of the tools, which runs inside the server.
@@ -119,7 +136,7 @@ impl TaskTool {
     }
 
     async fn execute(&self) -> Result<Vec<Content>, Error> {
-        match self.call {
+        match &self.call {
             TaskToolCall::List => {
                 let (session_id, turn) = (self.session_id, Some(self.turn));
                 let summary = self
@@ -129,13 +146,17 @@ impl TaskTool {
                     .await?;
                 Ok(vec![text_content(summary.text)])
             }
-            TaskToolCall::Wait(id, wait) => {
+            TaskToolCall::Wait(id, wait, clamped) => {
+                let id = *id;
                 self.check_own_task(id).await?;
                 // The result is acknowledged: the model needs no follow-up for it.
-                let waited = self.engine.calls().wait(&self.principal, id, wait, true).await?;
-                self.describe(waited.call).await
+                let waited = self.engine.calls().wait(&self.principal, id, *wait, true).await?;
+                let mut content = self.describe(waited.call).await?;
+                content.extend(clamped.clone().map(text_content));
+                Ok(content)
             }
             TaskToolCall::Cancel(id) => {
+                let id = *id;
                 self.check_own_task(id).await?;
                 let cancel = CancelTask {
                     id,
@@ -151,25 +172,30 @@ impl TaskTool {
                     self.engine.calls().wait(&self.principal, id, Duration::ZERO, true).await?;
                 self.describe(ended.call).await
             }
-            TaskToolCall::Read(id, start) => {
-                self.check_own_task(id).await?;
-                let read = OutputRead {
-                    id,
-                    selection: OutputSelection::Combined,
-                    start,
-                    bytes_max: READ_OUTPUT_BYTES_DEFAULT,
-                    wait: Duration::ZERO,
-                };
-                let slice = self.engine.calls().read_output(&self.principal, read).await?;
-                Ok(vec![text_content(prompts::output_page(
-                    &String::from_utf8_lossy(&slice.data),
-                    slice.offset..slice.next_offset,
-                    slice.total_bytes,
-                    slice.dropped_bytes,
-                    slice.eof,
-                ))])
-            }
+            TaskToolCall::Read(id, start) => self.read(*id, *start).await,
         }
+    }
+
+    async fn read(&self, id: CallId, start: OutputStart) -> Result<Vec<Content>, Error> {
+        self.check_own_task(id).await?;
+        let read = OutputRead {
+            id,
+            selection: OutputSelection::Combined,
+            start,
+            bytes_max: READ_OUTPUT_BYTES_DEFAULT,
+            wait: Duration::ZERO,
+        };
+        let slice = self.engine.calls().read_output(&self.principal, read).await?;
+        // The next page begins with the character that this one would cut.
+        let cut = if slice.eof { 0 } else { incomplete_character(&slice.data) };
+        let data = &slice.data[..slice.data.len() - cut];
+        Ok(vec![text_content(prompts::output_page(
+            &prompts::output_text(data),
+            slice.offset..slice.next_offset - cut as u64,
+            slice.total_bytes,
+            slice.dropped_bytes,
+            slice.eof,
+        ))])
     }
 
     /// Fails for a task of another session as for one that doesn't exist.
@@ -208,6 +234,14 @@ impl InProcess for TaskTool {
             None => ToolResult { is_error: true, ..ToolResult::default() },
         }
     }
+}
+
+/// Returns the length of a character at the end that is not complete. A page that holds nothing else
+/// is complete as it is: the process may never write the rest.
+fn incomplete_character(data: &[u8]) -> usize {
+    let last = data.utf8_chunks().last().map(|chunk| chunk.invalid()).unwrap_or_default();
+    let is_incomplete = std::str::from_utf8(last).is_err_and(|error| error.error_len().is_none());
+    if is_incomplete && last.len() < data.len() { last.len() } else { 0 }
 }
 
 fn text_content(text: String) -> Content {

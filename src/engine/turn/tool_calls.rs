@@ -19,7 +19,7 @@ use crate::model::{
     Call, CallPolicy, Exit, FollowUpPolicy, Image, ModelCall, Origin, Outcome, State, Tool,
     ToolKind, TurnError,
 };
-use crate::tool::{Arguments, Work};
+use crate::tool::{Arguments, CoercedArguments, Work, coerce_arguments};
 
 /// The result of a call as the model is shown it.
 pub(super) struct ModelVisibleResult {
@@ -81,6 +81,12 @@ pub(super) fn result_beside_images(call: &Call) -> String {
     prompts::call_result(call, is_image)
 }
 
+/// A call that was started, with a note about its arguments for the model.
+pub(super) struct StartedCall {
+    handle: CallHandle,
+    note: Option<String>,
+}
+
 /// Starts and awaits the calls of a turn.
 pub(super) struct ToolCalls<'a> {
     run: &'a TurnRun,
@@ -100,7 +106,7 @@ impl<'a> ToolCalls<'a> {
         }
         let results = started.into_iter().map(|started| async {
             match started {
-                Ok(handle) => self.result(handle).await,
+                Ok(started) => self.result(started).await,
                 Err(error) => error,
             }
         });
@@ -116,13 +122,18 @@ impl<'a> ToolCalls<'a> {
     }
 
     /// Starts a call, or returns the error that the model is shown.
-    pub(super) async fn start(&self, call: &ModelCall) -> Result<CallHandle, ModelVisibleResult> {
+    pub(super) async fn start(&self, call: &ModelCall) -> Result<StartedCall, ModelVisibleResult> {
         let arguments = parse_arguments(&call.arguments).map_err(ModelVisibleResult::error)?;
         let tools = &self.run.tools;
         let Some(tool) = tools.iter().find(|tool| tool.name == call.tool) else {
             let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
             return Err(ModelVisibleResult::error(prompts::unknown_tool(&call.tool, &names)));
         };
+        let CoercedArguments { arguments, converted } = coerce_arguments(tool, arguments);
+        if are_too_deep(&arguments) {
+            return Err(ModelVisibleResult::error(prompts::arguments_too_deep()));
+        }
+        let note = (!converted.is_empty()).then(|| prompts::arguments_converted(&converted));
         let spec = &self.run.spec;
         let started = if tool.name == prompts::AGENT_TOOL && tool.kind == ToolKind::Agent {
             let agent = SubAgent::new(self.run, tool, call, &arguments).await?;
@@ -142,7 +153,7 @@ impl<'a> ToolCalls<'a> {
             spec.engine.calls().start(&spec.principal, request).await?
         };
         match started {
-            Started::Call(handle) => Ok(handle),
+            Started::Call(handle) => Ok(StartedCall { handle, note }),
             Started::DryRun(_) => Err(ModelVisibleResult::error(prompts::NOTHING_STARTED)),
         }
     }
@@ -181,7 +192,8 @@ impl<'a> ToolCalls<'a> {
     }
 
     /// Waits until a call has ended or is parked, and returns its result.
-    pub(super) async fn result(&self, mut handle: CallHandle) -> ModelVisibleResult {
+    pub(super) async fn result(&self, started: StartedCall) -> ModelVisibleResult {
+        let StartedCall { mut handle, note } = started;
         let engine = &self.run.spec.engine;
         let result = async {
             let call = handle.wait_settled(None).await?;
@@ -191,7 +203,9 @@ impl<'a> ToolCalls<'a> {
             let (call, _) = engine.calls().with_full_output(call).await?;
             Ok::<_, Error>(ModelVisibleResult::of(&call))
         };
-        result.await.unwrap_or_else(ModelVisibleResult::from)
+        let mut result = result.await.unwrap_or_else(ModelVisibleResult::from);
+        result.text.extend(note.map(|note| format!("\n{note}")));
+        result
     }
 }
 

@@ -3,7 +3,6 @@
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
@@ -37,8 +36,8 @@ pub(super) struct Leader {
 
 impl Leader {
     /// Adopts a child that leads its own group. If its pidfd cannot be opened, the group is killed.
-    pub(super) fn adopt(child: &Child, reaper: Reaper) -> io::Result<Self> {
-        let mut leader = Self { pid: Pid::from_child(child), pidfd: None, reaped: false, reaper };
+    pub(super) fn adopt(pid: Pid, reaper: Reaper) -> io::Result<Self> {
+        let mut leader = Self { pid, pidfd: None, reaped: false, reaper };
         let pidfd = pidfd_open(leader.pid, PidfdFlags::empty())?;
         leader.pidfd = Some(watch(pidfd)?);
         Ok(leader)

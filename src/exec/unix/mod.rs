@@ -1,4 +1,5 @@
-//! Processes on Linux: one group for each call, watched through a pidfd and two pipes.
+//! Processes on Linux: one group for each call, watched through a pidfd and two pipes, and without
+//! the terminal of this program.
 //!
 //! A process has no thread and no task of its own. It is handled while its next event is polled, so
 //! 50,000 silent processes are 50,000 small structs without buffers. One task searches for the
@@ -6,13 +7,16 @@
 
 mod descendants;
 mod leader;
+mod left;
 mod mark;
 mod orphans;
 mod output;
 mod piped;
 mod process;
 mod reaper;
+mod session;
 mod spawn;
+mod status;
 mod stdin;
 
 #[cfg(test)]
@@ -36,6 +40,7 @@ pub(in crate::exec) use piped::PipedProcess;
 pub use piped::ProcessLife;
 use process::UnixProcess;
 use reaper::Reaper;
+use session::Separation;
 
 /// Keeps the descriptors that this process has inherited from its parent away from its children.
 ///
@@ -51,6 +56,7 @@ struct ExecutorState {
     options: ExecutorOptions,
     /// The niceness of processes, or `None` for that of the server.
     niceness: Option<i32>,
+    separation: Separation,
     sweeper: Arc<Sweeper>,
     /// The tasks that reap dropped processes and search for what calls have left.
     reaping: TaskTracker,
@@ -74,12 +80,17 @@ pub struct UnixExecutor {
 impl UnixExecutor {
     /// Creates an executor.
     pub fn new(options: ExecutorOptions) -> Self {
+        Self::with_separation(options, Separation::from_terminal())
+    }
+
+    fn with_separation(options: ExecutorOptions, separation: Separation) -> Self {
         let options =
             ExecutorOptions { chunk_bytes_max: options.chunk_bytes_max.max(1), ..options };
         Self {
             shared: Arc::new(ExecutorState {
                 options,
                 niceness: absolute_niceness(options.niceness),
+                separation,
                 sweeper: Arc::new(Sweeper::default()),
                 reaping: TaskTracker::new(),
                 closing: CancellationToken::new(),
@@ -91,7 +102,8 @@ impl UnixExecutor {
     /// and the standard input of the spec is not used. Blocks for about a millisecond. Must be
     /// called inside a Tokio runtime.
     pub(in crate::exec) fn connect(&self, spec: &ProcessSpec) -> Result<PipedProcess, StartError> {
-        let connected = spawn::connect(CallId::random(), spec, self.reaper(spec)?)?;
+        let connected =
+            spawn::connect(CallId::random(), spec, self.shared.separation, self.reaper(spec)?)?;
         if let Some(niceness) = self.shared.niceness {
             connected.leader.set_niceness(niceness);
         }
@@ -113,7 +125,7 @@ impl Executor for UnixExecutor {
     /// Blocks for about a millisecond, until the program has been executed.
     fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError> {
         let reaper = self.reaper(&spec)?;
-        let spawned = spawn::spawn(call_id, &spec, reaper)?;
+        let spawned = spawn::spawn(call_id, &spec, self.shared.separation, reaper)?;
         if let Some(niceness) = self.shared.niceness {
             spawned.leader.set_niceness(niceness);
         }

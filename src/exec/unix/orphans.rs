@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -54,11 +53,15 @@ pub fn adopt_orphans() {
     let _result = ORPHANS.set(orphans);
 }
 
-/// Starts the leader of a group.
-pub(super) fn start(command: &mut Command, call_id: CallId, reaper: &Reaper) -> io::Result<Child> {
+/// Starts the leader of a group with `spawn`.
+pub(super) fn start(
+    spawn: impl FnOnce() -> io::Result<Pid>,
+    call_id: CallId,
+    reaper: &Reaper,
+) -> io::Result<Pid> {
     match ORPHANS.get() {
-        Some(orphans) => orphans.start(command, call_id, reaper),
-        None => command.spawn(),
+        Some(orphans) => orphans.start(spawn, call_id, reaper),
+        None => spawn(),
     }
 }
 
@@ -82,6 +85,12 @@ pub(super) fn wait_for_leader(
 /// a read of all of `/proc` can show that.
 pub(super) fn may_be_left_by(call_id: CallId) -> Option<bool> {
     ORPHANS.get().map(|orphans| orphans.lock().may_be_left_by(call_id))
+}
+
+/// Returns the orphans that may belong to the call. None are known before [`adopt_orphans`].
+pub(super) fn candidates_of(call_id: CallId) -> Vec<Pid> {
+    let orphans = ORPHANS.get().map(|orphans| orphans.lock().candidates_of(call_id));
+    orphans.unwrap_or_default()
 }
 
 /// Kills the orphans of these calls, also those that have removed the mark, and reaps those that
@@ -121,24 +130,29 @@ impl Orphans {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, command: &mut Command, call_id: CallId, reaper: &Reaper) -> io::Result<Child> {
+    fn start(
+        &self,
+        spawn: impl FnOnce() -> io::Result<Pid>,
+        call_id: CallId,
+        reaper: &Reaper,
+    ) -> io::Result<Pid> {
         let on_main = usize::from(thread::current().id() == self.main);
         {
             let mut children = self.lock();
             children.starting += 1;
             children.starting_on_main += on_main;
         }
-        let child = command.spawn();
+        let leader = spawn();
         let mut children = self.lock();
         children.starting -= 1;
         children.starting_on_main -= on_main;
-        if let Ok(child) = &child {
-            children.leaders.insert(Pid::from_child(child), call_id);
+        if let Ok(leader) = &leader {
+            children.leaders.insert(*leader, call_id);
         }
         if !std::mem::replace(&mut children.watched, true) {
             reaper.tasks.spawn_on(watch(reaper.clone()), &reaper.runtime);
         }
-        child
+        leader
     }
 
     /// Reaps the orphans that have ended, reads the marks of the others, and kills those that
@@ -238,10 +252,17 @@ impl Children {
     }
 
     fn may_be_left_by(&mut self, call_id: CallId) -> bool {
-        self.list_orphans().iter().any(|pid| match self.known.get(pid) {
+        !self.candidates_of(call_id).is_empty()
+    }
+
+    /// Returns the orphans that may belong to the call.
+    fn candidates_of(&mut self, call_id: CallId) -> Vec<Pid> {
+        let mut pids = self.list_orphans();
+        pids.retain(|pid| match self.known.get(pid) {
             Some(mark) => *mark == Some(call_id),
             None => !self.inherited.contains(pid),
-        })
+        });
+        pids
     }
 
     /// Reaps the orphans that have ended. Returns the live ones that were not known.
@@ -289,6 +310,7 @@ fn parse_pid(text: &str) -> Option<Pid> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::process::{Child, Command};
     use std::time::Instant;
 
     use super::*;

@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::leader::Leader;
+use super::left::left_by;
 use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
 use super::{ExecutorState, orphans};
-use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
+use crate::exec::{ExitReport, LeftProcesses, Process, ProcessEvent, Stop, Survivor};
 use crate::model::{CallId, Exit, OutputStream};
 
 /// The time for which pipes are read after all processes that were found are killed. A process that
@@ -96,6 +97,7 @@ impl UnixProcess {
                 exit: Exit::Code(0),
                 stopped: false,
                 survivors: Vec::new(),
+                left: LeftProcesses::default(),
                 output_incomplete: false,
             },
         }
@@ -175,6 +177,9 @@ impl UnixProcess {
     /// Kills the rest of the group, and reaps its leader. A sweep for processes that left the group
     /// is awaited only if there is a reason: it costs a read of all of `/proc`.
     fn end_group(&mut self) {
+        if !self.report.stopped {
+            self.report.left = left_by(self.call_id, self.leader.pid());
+        }
         self.leader.signal_group(Signal::KILL);
         self.leader.reap();
         self.stdin = None;

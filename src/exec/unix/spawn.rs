@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -15,12 +15,17 @@ use super::mark::MARK;
 use super::orphans;
 use super::output::OutputPipe;
 use super::reaper::Reaper;
+use super::session::Separation;
 use super::stdin::StdinPipe;
 use crate::exec::StartError;
 use crate::model::{CallId, Environment, ProcessSpec};
 
 /// The folders in which programs are searched for if the environment has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The variable that makes Python write at once. Into a pipe it writes 8 KiB at a time otherwise:
+/// nothing would be seen of a long run, and the last part would be lost if the run is stopped.
+const UNBUFFERED: &str = "PYTHONUNBUFFERED";
 
 /// A process that has just been started, and the server's ends of its pipes.
 #[derive(Debug)]
@@ -39,9 +44,10 @@ pub(super) struct Spawned {
 pub(super) fn spawn(
     call_id: CallId,
     spec: &ProcessSpec,
+    separation: Separation,
     reaper: Reaper,
 ) -> Result<Spawned, StartError> {
-    attempt(spec, |attempt| attempt.run(call_id, spec, reaper))
+    attempt(spec, separation, |attempt| attempt.run(call_id, spec, reaper))
 }
 
 /// A process that has just been started, and the server's ends of all of its pipes.
@@ -58,14 +64,16 @@ pub(super) struct Connected {
 pub(super) fn connect(
     mark: CallId,
     spec: &ProcessSpec,
+    separation: Separation,
     reaper: Reaper,
 ) -> Result<Connected, StartError> {
-    attempt(spec, |attempt| attempt.connect(mark, spec, reaper))
+    attempt(spec, separation, |attempt| attempt.connect(mark, spec, reaper))
 }
 
 /// Finds the program and tries to execute it.
 fn attempt<T>(
     spec: &ProcessSpec,
+    separation: Separation,
     run: impl FnOnce(SpawnAttempt<'_>) -> io::Result<T>,
 ) -> Result<T, StartError> {
     let Some(program) = spec.argv.first().cloned() else {
@@ -76,7 +84,7 @@ fn attempt<T>(
         check_directory(path)?;
     }
     let path = find_program(&program, &spec.environment, directory)?;
-    let attempt = SpawnAttempt { program: &program, path: &path };
+    let attempt = SpawnAttempt { program: &program, path: &path, separation };
     run(attempt).map_err(|error| attempt.explain(&error))
 }
 
@@ -87,6 +95,7 @@ struct SpawnAttempt<'a> {
     program: &'a str,
     /// The path at which it was found.
     path: &'a Path,
+    separation: Separation,
 }
 
 impl SpawnAttempt<'_> {
@@ -95,14 +104,15 @@ impl SpawnAttempt<'_> {
         let (stderr, stderr_of_child) = io::pipe()?;
         let (stdin, stdin_of_child) = stdin_pipe(spec.stdin.as_ref())?;
         let mut command = self.command(call_id, spec);
+        if !spec.environment.contains_key(UNBUFFERED) {
+            command.env(UNBUFFERED, "1");
+        }
         command.stdin(stdin_of_child).stdout(stdout_of_child).stderr(stderr_of_child);
         // All steps that can fail without a child come before it.
         let stdout = OutputPipe::new(OwnedFd::from(stdout))?;
         let stderr = OutputPipe::new(OwnedFd::from(stderr))?;
-        let child = orphans::start(&mut command, call_id, &reaper)?;
-        let leader = Leader::adopt(&child, reaper)?;
-        // The command owns the child's ends of the pipes. Without it, EOF is possible.
-        drop(command);
+        let leader = orphans::start(|| self.separation.spawn(command), call_id, &reaper)?;
+        let leader = Leader::adopt(leader, reaper)?;
         Ok(Spawned { leader, stdin, stdout, stderr })
     }
 
@@ -115,13 +125,12 @@ impl SpawnAttempt<'_> {
         let stdin = pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?;
         let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
         let stderr = pipe::Receiver::from_owned_fd(OwnedFd::from(stderr))?;
-        let child = orphans::start(&mut command, mark, &reaper)?;
-        let leader = Leader::adopt(&child, reaper)?;
-        drop(command);
+        let leader = orphans::start(|| self.separation.spawn(command), mark, &reaper)?;
+        let leader = Leader::adopt(leader, reaper)?;
         Ok(Connected { leader, stdin, stdout, stderr })
     }
 
-    /// Returns the command with its arguments, variables and folder, as the leader of a group.
+    /// Returns the command with its arguments, variables and folder.
     fn command(self, mark: CallId, spec: &ProcessSpec) -> Command {
         let mut command = Command::new(self.path);
         command
@@ -129,8 +138,7 @@ impl SpawnAttempt<'_> {
             .args(spec.argv.iter().skip(1))
             .env_clear()
             .envs(&spec.environment)
-            .env(MARK, mark.to_string())
-            .process_group(0);
+            .env(MARK, mark.to_string());
         if let Some(directory) = &spec.working_directory {
             command.current_dir(directory);
         }

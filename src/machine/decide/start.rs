@@ -110,7 +110,7 @@ fn by_callpark(projection: &Projection, call: &Call, reason: &str, cause: Cancel
 }
 
 fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timestamp) -> Decision {
-    let arguments_bytes = start.arguments_bytes;
+    let Start { arguments_bytes, stdin_bytes, .. } = start;
     let arguments = (arguments_bytes <= EVENT_ARGUMENTS_BYTES_MAX as u64)
         .then(|| std::mem::take(&mut start.arguments));
     let (call_id, has_slot) = (start.call_id, start.has_slot);
@@ -133,8 +133,8 @@ fn accept(projection: &Projection, made: Decision, mut start: Start, now: Timest
     if let (false, Some(budget)) = (parked, call.policy.call_budget) {
         decision = decision.effect(Effect::Arm(call_id, Timer::Budget, budget));
     }
-    decision =
-        decision.change(Change::Accepted { call: Box::new(call), arguments, arguments_bytes });
+    let call = Box::new(call);
+    decision = decision.change(Change::Accepted { call, arguments, arguments_bytes, stdin_bytes });
     for record in follow_ups.into_iter().filter(|record| record.state == FollowUpState::Pending) {
         decision = decision.change(Change::FollowUpClaimed { call_id, record: Box::new(record) });
     }

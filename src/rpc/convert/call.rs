@@ -1,5 +1,6 @@
 //! Requests that start a call.
 
+use bytes::Bytes;
 use callpark_proto::v1;
 use prost::Message as _;
 
@@ -10,7 +11,9 @@ use super::turn_request::turn;
 use super::{FieldReader, InvalidRequest, ViolationReason};
 use crate::engine::{CallRequest, TurnRequest};
 use crate::machine::Concurrency;
-use crate::model::limits::{ARGUMENTS_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::model::limits::{
+    ARGUMENTS_BYTES_MAX, OUTPUT_BYTES_MAX, STDIN_BYTES_MAX, TEXT_BYTES_MAX,
+};
 
 /// Work to start in the background.
 pub(crate) enum BackgroundWork {
@@ -103,6 +106,7 @@ fn tool_call(fields: &mut FieldReader, path: &str, request: v1::RunToolRequest) 
         labels,
         dry_run,
         description,
+        stdin,
     } = request;
     let at = |name: &str| format!("{path}{name}");
     CallRequest {
@@ -119,6 +123,7 @@ fn tool_call(fields: &mut FieldReader, path: &str, request: v1::RunToolRequest) 
         max_output_bytes: kept_output(fields, &at("max_output_bytes"), max_output_bytes),
         labels: fields.labels(&at("labels"), labels),
         dry_run,
+        stdin: standard_input(fields, &at("stdin"), stdin),
         ..CallRequest::default()
     }
 }
@@ -135,6 +140,17 @@ fn arguments_map(
     let description = format!("must be at most {ARGUMENTS_BYTES_MAX} bytes, but has {size}");
     fields.violation(path, ViolationReason::TooLarge, description);
     serde_json::Map::new()
+}
+
+fn standard_input(fields: &mut FieldReader, path: &str, data: Bytes) -> Bytes {
+    let size = data.len();
+    if size > STDIN_BYTES_MAX {
+        let description = format!(
+            "must be at most {STDIN_BYTES_MAX} bytes, but has {size}: put the data into a file"
+        );
+        fields.violation(path, ViolationReason::TooLarge, description);
+    }
+    data
 }
 
 fn kept_output(fields: &mut FieldReader, path: &str, bytes: Option<i64>) -> Option<u64> {

@@ -198,6 +198,7 @@ fn accepted(call: &CallAccepted) -> v1::ToolCallAccepted {
         description: call.description.clone(),
         arguments: call.arguments.clone().map(struct_from_map),
         arguments_omitted_bytes: signed(call.arguments_omitted_bytes),
+        stdin_bytes: signed(call.stdin_bytes),
         call_budget: call.call_budget.map(duration),
         execution_timeout: call.execution_timeout.map(duration),
         idle_timeout: call.idle_timeout.map(duration),

@@ -3,11 +3,13 @@
 use callpark_proto::v1;
 
 use super::tool::{content, signed};
+use crate::agent::prompts;
 use crate::model::limits::PAGE_BYTES_MAX;
 use crate::model::{Content, ContentKind, Image, Message, ModelCall, Origin};
 
 /// Converts a message and its number.
-pub(crate) fn message((number, message): (u64, Message)) -> v1::Message {
+pub(crate) fn message((number, mut message): (u64, Message)) -> v1::Message {
+    prompts::fill_in(&mut message);
     let mut converted = v1::Message { number: signed(number), ..v1::Message::default() };
     let parts = match message {
         Message::User { text, attachments, origin } => {
@@ -15,12 +17,12 @@ pub(crate) fn message((number, message): (u64, Message)) -> v1::Message {
             let attached = attachments.into_iter().map(|part| content(part, Origin::Person));
             [part(ContentKind::Text(text), origin)].into_iter().chain(attached).collect()
         }
-        Message::Assistant { text, calls, provider_data: _, note: _ } => {
+        Message::Assistant { text, calls, provider_data: _, note: _, origin } => {
             converted.set_role(v1::MessageRole::Assistant);
             converted.tool_calls = calls.into_iter().map(tool_call).collect();
             match text.is_empty() {
                 true => Vec::new(),
-                false => vec![part(ContentKind::Text(text), Origin::Model)],
+                false => vec![part(ContentKind::Text(text), origin)],
             }
         }
         Message::Tool { id, text, pictures: images, origin } => {
@@ -59,4 +61,25 @@ fn fitting(parts: Vec<v1::Content>) -> (Vec<v1::Content>, i64) {
         }
     }
     (kept, signed(omitted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_in_place_of_a_silent_model_is_by_callpark() {
+        let said = |text: &str, origin| {
+            let (text, calls, note) = (text.to_owned(), Vec::new(), None);
+            message((7, Message::Assistant { text, calls, provider_data: None, note, origin }))
+                .content
+        };
+        let shown = said("", Origin::Callpark);
+        let [content] = shown.as_slice() else { panic!("{shown:?}") };
+        assert_eq!(content.origin(), v1::Origin::Callpark);
+        let expected = v1::content::Kind::Text(prompts::FOLLOW_UPS_SEEN.into());
+        assert_eq!(content.kind, Some(expected));
+        assert_eq!(said("", Origin::Model), [], "a model may say nothing");
+        assert_eq!(said("yes", Origin::Model)[0].origin(), v1::Origin::Model);
+    }
 }

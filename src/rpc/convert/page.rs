@@ -67,6 +67,11 @@ where
     if expected == text { Ok(Some(cursor)) } else { Err(PageError::Token) }
 }
 
+/// Returns a count for a field of the contract.
+pub(crate) fn size(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
 /// Converts the records that fit into an answer, at least one of them. Returns them with the cursor of
 /// the next page.
 pub(crate) fn fit_page<R, M: prost::Message, C>(

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use callpark_proto::v1::ErrorReason;
 use callpark_proto::{google, v1};
+use prost::Message as _;
 
 use super::tool::{content, end_reason, kind, output_summary, signed};
 use super::{duration, timestamp, tool_result};
 use crate::agent::prompts;
-use crate::model::limits::{LIST_CONTENT_BYTES_MAX, WAIT_SECONDS_DEFAULT};
+use crate::model::limits::{LIST_CONTENT_BYTES_MAX, PAGE_BYTES_MAX, WAIT_SECONDS_DEFAULT};
 use crate::model::{
     Call, Cancellation, Content, Failure, FailureCode, FollowUpPolicy, Origin, Outcome,
     OutputSummary, ParkReason, Progress, State, Timestamp, ToolKind, Usage,
@@ -174,13 +175,35 @@ pub(crate) fn task_with_summary(
 /// page of a thousand tasks fits into one answer.
 pub(crate) fn summary_task(mut call: Call, now: Timestamp) -> v1::Task {
     if let Some(Outcome::Result(result)) = &mut call.outcome {
-        let size: usize = result.content.iter().map(|content| content.kind.size_bytes()).sum();
-        if size > LIST_CONTENT_BYTES_MAX {
+        if result.size_bytes() > LIST_CONTENT_BYTES_MAX {
             result.content.clear();
+            result.structured = None;
             result.output.inline_truncated = true;
         }
     }
     task(call, now)
+}
+
+/// The room for tasks in an answer that cannot continue on another page.
+pub(crate) struct TaskRoom {
+    now: Timestamp,
+    bytes: usize,
+}
+
+impl TaskRoom {
+    /// Creates the room of one answer.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self { now, bytes: PAGE_BYTES_MAX }
+    }
+
+    /// Converts a task: with its whole result if that fits, otherwise as for a list.
+    pub(crate) fn task(&mut self, call: Call) -> v1::Task {
+        let summary = summary_task(call.clone(), self.now);
+        let whole = task(call, self.now);
+        let task = if whole.encoded_len() <= self.bytes { whole } else { summary };
+        self.bytes = self.bytes.saturating_sub(task.encoded_len());
+        task
+    }
 }
 
 /// Converts a call that was parked.

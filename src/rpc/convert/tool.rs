@@ -145,6 +145,8 @@ pub(crate) fn tool_result(
         end_time: (result.end_time != Timestamp::default()).then(|| timestamp(result.end_time)),
         structured: result.structured.map(|map| struct_from_map(*map)),
         end_reason: self::end_reason(end_reason).into(),
+        killed_processes: result.left.programs,
+        killed_process_count: i32::try_from(result.left.count).unwrap_or(i32::MAX),
     }
 }
 

@@ -2,6 +2,7 @@
 //! body, and metrics of the outcome.
 
 mod body;
+mod compression;
 mod reason;
 mod request;
 

@@ -46,6 +46,9 @@ fn explain(method: &str, found: &Status) -> Status {
         code @ Code::Unimplemented => {
             status(code, ErrorReason::UnsupportedEncoding, found.message())
         }
+        Code::ResourceExhausted if found.message().contains("decompressing") => {
+            too_large_decompressed(found.message())
+        }
         code @ Code::DeadlineExceeded => {
             status(code, ErrorReason::DeadlineExceeded, found.message())
         }
@@ -66,6 +69,18 @@ fn too_large(cause: &str) -> Status {
     let message = format!("the request has {size} bytes, and the server accepts {limit} at most");
     ErrorStatus::new(Code::ResourceExhausted, ErrorReason::MessageTooLarge, message)
         .metadata("size_bytes", size)
+        .metadata("limit_bytes", limit)
+        .into()
+}
+
+/// Takes the limit from tonic's text: "Error decompressing: size limit, of 4 bytes, exceeded while
+/// decompressing message". It stops there, so that the size is not known.
+fn too_large_decompressed(cause: &str) -> Status {
+    let mut numbers = cause.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+    let limit = numbers.next().unwrap_or("?");
+    let message =
+        format!("the request is too large: the server accepts {limit} bytes, decompressed");
+    ErrorStatus::new(Code::ResourceExhausted, ErrorReason::MessageTooLarge, message)
         .metadata("limit_bytes", limit)
         .into()
 }

@@ -17,7 +17,8 @@ use tracing::Instrument as _;
 
 use super::body::{OutcomeRecorder, RecordedBody, TimedBody};
 use super::reason::add_reason;
-use super::{Shared, is_open};
+use super::{Shared, compression, is_open};
+use crate::auth::Credentials;
 use crate::engine::Error;
 use crate::rpc::deadline::Deadline;
 use crate::rpc::status::status;
@@ -61,6 +62,7 @@ where
         if let Some(refusal) = refuse_other_protocols(&request) {
             return Box::pin(std::future::ready(Ok(refusal)));
         }
+        compression::keep_if_asked_for(request.headers_mut());
         let admitted = self.admit(&mut request, &method);
         // Only the service that was polled is ready. Its clone takes the next request.
         let clone = self.inner.clone();
@@ -95,8 +97,12 @@ impl<S> RequestService<S> {
         let options = &self.shared.options;
         if !is_open(request.uri().path()) {
             let authorization = request.headers().get(http::header::AUTHORIZATION);
-            let authorization = authorization.and_then(|value| value.to_str().ok());
-            let principal = options.verifier.verify(authorization)?;
+            let credentials = Credentials {
+                // Bytes that are no text are credentials, too, and wrong ones.
+                authorization: authorization.map(|value| value.to_str().unwrap_or("?")),
+                peer: request.extensions().get().copied(),
+            };
+            let principal = options.verifier.verify(&credentials)?;
             request.extensions_mut().insert(principal);
         }
         let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());

@@ -9,7 +9,7 @@ fn after(after: u64, limit: u32) -> ChangeQuery {
 }
 
 async fn changes(store: &dyn Store, query: ChangeQuery) -> (Vec<CallId>, u64, bool) {
-    let ChangePage { calls, change, more } = store.changes(query).await.unwrap();
+    let ChangePage { calls, change, more, .. } = store.changes(query).await.unwrap();
     (calls.iter().map(|call| call.id).collect(), change, more)
 }
 

@@ -194,7 +194,8 @@ fn all_sessions(limit: u32) -> SessionQuery {
 async fn all_session_pages(store: &dyn Store, mut query: SessionQuery) -> Vec<Session> {
     let mut sessions = Vec::new();
     loop {
-        let SessionPage { sessions: found, next } = store.sessions(query.clone()).await.unwrap();
+        let SessionPage { sessions: found, next, .. } =
+            store.sessions(query.clone()).await.unwrap();
         assert!(found.len() <= query.limit as usize);
         let last = found.last().filter(|_| next.is_some());
         let end = last.map(|last| SessionCursor { create_time: last.create_time, id: last.id });

@@ -27,7 +27,7 @@ pub(super) fn list_sessions(state: &MemoryState, query: &SessionQuery) -> Sessio
     let (sessions, more) = page(found, query.limit);
     let last = sessions.last().filter(|_| more);
     let next = last.map(|last| SessionCursor { create_time: last.create_time, id: last.id });
-    SessionPage { sessions, next }
+    SessionPage { sessions, unreadable: Vec::new(), next }
 }
 
 pub(super) fn list_calls(state: &MemoryState, query: &CallQuery) -> CallPage {
@@ -46,7 +46,7 @@ pub(super) fn list_calls(state: &MemoryState, query: &CallQuery) -> CallPage {
     let (calls, more) = page(found, query.limit);
     let last = calls.last().filter(|_| more);
     let next = last.map(|last| CallCursor { create_time: last.create_time, id: last.id });
-    CallPage { calls, next, change: state.change }
+    CallPage { calls, unreadable: Vec::new(), next, change: state.change }
 }
 
 pub(super) fn changes(state: &MemoryState, query: &ChangeQuery) -> ChangePage {
@@ -60,7 +60,8 @@ pub(super) fn changes(state: &MemoryState, query: &ChangeQuery) -> ChangePage {
         Some(last) => last.change,
         None => query.after,
     };
-    ChangePage { calls: found.iter().map(|entry| entry.call.clone()).collect(), change, more }
+    let calls = found.iter().map(|entry| entry.call.clone()).collect();
+    ChangePage { calls, unreadable: Vec::new(), change, more }
 }
 
 pub(super) fn live_calls(state: &MemoryState, session_id: SessionId) -> Vec<Call> {

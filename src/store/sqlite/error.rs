@@ -49,6 +49,15 @@ pub(super) fn for_reader(error: SqliteError) -> StoreError {
     }
 }
 
+/// Returns `None` for a record that cannot be read back.
+pub(super) fn readable<T>(read: Result<T, SqliteError>) -> Result<Option<T>, StoreError> {
+    match read.map_err(for_reader) {
+        Ok(record) => Ok(Some(record)),
+        Err(StoreError::Corrupt(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// A transaction that failed, by the consequences for its appends and for later ones.
 #[derive(Debug)]
 pub(super) enum TransactionError {

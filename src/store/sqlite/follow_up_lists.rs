@@ -6,14 +6,13 @@ use std::collections::HashSet;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::{SqlTime, call_id, due_number, session_id, time};
-use super::error::{SqliteError, for_reader};
+use super::error::{SqliteError, readable};
 use super::follow_ups::{record_in, with_task_in};
 use super::lists::{Scope, behind, fill, merged, scope};
 use crate::model::{FollowUp, SessionId, Tenant, Timestamp};
 use crate::store::rules::Due;
 use crate::store::{
     CallCursor, DueFollowUps, DueQuery, DueScope, DueSessions, FollowUpPage, FollowUpQuery,
-    StoreError,
 };
 
 /// Lists follow-ups with their tasks, newest first. Those that cannot be read back count as a part
@@ -108,15 +107,6 @@ pub(super) fn leased(
     }
     found.sort_by_key(|record| (record.create_time, record.call_id));
     Ok(found)
-}
-
-/// Returns `None` for a record that cannot be read back.
-fn readable<T>(read: Result<T, SqliteError>) -> Result<Option<T>, StoreError> {
-    match read.map_err(for_reader) {
-        Ok(item) => Ok(Some(item)),
-        Err(StoreError::Corrupt(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 fn first_time(

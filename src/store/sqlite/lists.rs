@@ -5,11 +5,11 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
 
-use super::columns::{SqlTime, SqlU64, count, kind_mask};
-use super::error::{SqliteError, corrupt};
+use super::columns::{SqlTime, SqlU64, call_id, count, kind_mask, session_id, time};
+use super::error::{SqliteError, corrupt, readable};
 use super::read::call_in;
-use super::session_cache::{self, SESSION_COLUMNS};
-use crate::model::{Call, Labels, Session, SessionId, Timestamp};
+use super::session_cache::{self, SESSION_COLUMNS, SESSION_COLUMNS_COUNT};
+use crate::model::{Labels, SessionId, Timestamp};
 use crate::store::rules::has_labels;
 use crate::store::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
@@ -22,44 +22,44 @@ pub(super) fn sessions(
     query: &SessionQuery,
 ) -> Result<SessionPage, SqliteError> {
     let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
-    let (time, id) = behind(cursor);
+    let (before, id) = behind(cursor);
     let since = since(query.created_after);
     let states = query.states.iter().map(|state| state.number()).collect();
     let mut statement = connection.prepare_cached(&sessions_sql(states))?;
-    let mut rows = statement.query(params![query.tenant.as_str(), time, id, since])?;
-    let (sessions, more) = fill(&mut rows, query.limit, |row| {
-        let wanted = labels_match(row, &query.labels)?;
-        wanted.then(|| session_cache::session(row)).transpose()
+    let mut rows = statement.query(params![query.tenant.as_str(), before, id, since])?;
+    let (found, more) = fill(&mut rows, query.limit, |row| {
+        let create_time = time(row, SESSION_COLUMNS_COUNT)?;
+        let id = session_id(row, SESSION_COLUMNS_COUNT + 1)?;
+        entry(row, &query.labels, SessionCursor { create_time, id }, session_cache::session)
     })?;
-    let last = sessions.last().filter(|_| more);
-    let next = last.map(|last: &Session| {
-        let Session { create_time, id, .. } = *last;
-        SessionCursor { create_time, id }
-    });
-    Ok(SessionPage { sessions, next })
+    let next = found.last().filter(|_| more).map(|(position, _)| *position);
+    let (sessions, unreadable) = split(found);
+    let unreadable = unreadable.into_iter().map(|position| position.id).collect();
+    Ok(SessionPage { sessions, unreadable, next })
 }
 
 /// Lists background tasks, newest first.
 pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPage, SqliteError> {
     let change = newest_change(connection)?;
     let Some(scope) = scope(connection, query.session_id)? else {
-        return Ok(CallPage { calls: Vec::new(), next: None, change });
+        return Ok(CallPage { calls: Vec::new(), unreadable: Vec::new(), next: None, change });
     };
     let cursor = query.cursor.map(|cursor| (cursor.create_time, *cursor.id.as_bytes()));
-    let (time, id) = behind(cursor);
+    let (before, id) = behind(cursor);
     let since = since(query.created_after);
     let kinds = kind_mask(&query.kinds);
     let states = query.states.iter().map(|state| state.number()).collect();
     let mut statement = connection.prepare_cached(&calls_sql(scope, states))?;
     let tenant = query.tenant.as_str();
-    let mut rows = statement.query(params![tenant, time, id, since, scope.key(), kinds])?;
-    let (calls, more) = fill(&mut rows, query.limit, |row| {
-        let wanted = labels_match(row, &query.labels)?;
-        wanted.then(|| call_in(row, 0)).transpose()
+    let mut rows = statement.query(params![tenant, before, id, since, scope.key(), kinds])?;
+    let (found, more) = fill(&mut rows, query.limit, |row| {
+        let position = CallCursor { create_time: time(row, 1)?, id: call_id(row, 2)? };
+        entry(row, &query.labels, position, |row| call_in(row, 0))
     })?;
-    let last = calls.last().filter(|_| more);
-    let next = last.map(|last: &Call| CallCursor { create_time: last.create_time, id: last.id });
-    Ok(CallPage { calls, next, change })
+    let next = found.last().filter(|_| more).map(|(position, _)| *position);
+    let (calls, unreadable) = split(found);
+    let unreadable = unreadable.into_iter().map(|position| position.id).collect();
+    Ok(CallPage { calls, unreadable, next, change })
 }
 
 /// Lists background tasks in the order of their last change.
@@ -69,19 +69,24 @@ pub(super) fn changes(
 ) -> Result<ChangePage, SqliteError> {
     let newest = newest_change(connection)?;
     let Some(scope) = scope(connection, query.session_id)? else {
-        return Ok(ChangePage { calls: Vec::new(), change: newest, more: false });
+        let (calls, unreadable) = (Vec::new(), Vec::new());
+        return Ok(ChangePage { calls, unreadable, change: newest, more: false });
     };
     let mut statement = connection.prepare_cached(&changes_sql(scope))?;
     let tenant = query.tenant.as_str();
     let mut rows = statement.query(params![tenant, scope.key(), SqlU64(query.after)])?;
-    let (found, more) =
-        fill(&mut rows, query.limit, |row| Ok(Some((count(row, 1)?, call_in(row, 0)?))))?;
+    let (found, more) = fill(&mut rows, query.limit, |row| {
+        let position = (count(row, 1)?, call_id(row, 2)?);
+        entry(row, &Labels::new(), position, |row| call_in(row, 0))
+    })?;
     let change = match found.last() {
         _ if !more => newest,
-        Some((number, _)) => *number,
+        Some(((number, _), _)) => *number,
         None => query.after,
     };
-    Ok(ChangePage { calls: found.into_iter().map(|(_, call)| call).collect(), change, more })
+    let (calls, unreadable) = split(found);
+    let unreadable = unreadable.into_iter().map(|(_, id)| id).collect();
+    Ok(ChangePage { calls, unreadable, change, more })
 }
 
 /// Returns the newest change number.
@@ -163,7 +168,7 @@ fn changes_sql(scope: Scope) -> String {
     };
     let scope = scope.condition("?2");
     format!(
-        "SELECT body, change_number FROM calls INDEXED BY {index}
+        "SELECT body, change_number, id FROM calls INDEXED BY {index}
          WHERE is_task = 1 AND {scope} AND change_number > ?3 ORDER BY change_number"
     )
 }
@@ -206,6 +211,34 @@ fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, SqliteError> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
     let marks: Marks = serde_json::from_str(body).map_err(|cause| corrupt("labels", &cause))?;
     Ok(has_labels(&marks.labels, wanted))
+}
+
+/// Reads a row that has these labels, or returns `None` for other rows. A record that cannot be read
+/// leaves its position, which the columns give.
+fn entry<P, T>(
+    row: &Row<'_>,
+    labels: &Labels,
+    position: P,
+    read: impl Fn(&Row<'_>) -> Result<T, SqliteError>,
+) -> Result<Option<(P, Option<T>)>, SqliteError> {
+    let record = match labels_match(row, labels) {
+        Ok(false) => return Ok(None),
+        Ok(true) => read(row),
+        Err(error) => Err(error),
+    };
+    Ok(Some((position, readable(record)?)))
+}
+
+/// Divides a page into its records and the positions of those that cannot be read.
+fn split<P, T>(found: Vec<(P, Option<T>)>) -> (Vec<T>, Vec<P>) {
+    let (mut records, mut unreadable) = (Vec::with_capacity(found.len()), Vec::new());
+    for (position, record) in found {
+        match record {
+            Some(record) => records.push(record),
+            None => unreadable.push(position),
+        }
+    }
+    (records, unreadable)
 }
 
 /// Returns the first `limit` rows that `read` accepts, and whether there is one more.

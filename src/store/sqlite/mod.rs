@@ -156,7 +156,12 @@ impl Store for SqliteStore {
     }
 
     async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
-        self.pool.read(move |reader| read::live_calls(reader, session_id)).await
+        let read = move |reader: &_| read::live_calls(reader, session_id);
+        let (calls, unreadable) = self.pool.read(read).await?;
+        for call_id in unreadable {
+            tracing::error!(%call_id, "the record of a live call cannot be read");
+        }
+        Ok(calls)
     }
 
     async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {

@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::columns::{SqlU64, count, optional_call_id, payload_kind, session_id, time};
-use super::error::{SqliteError, corrupt};
+use super::columns::{SqlU64, call_id, count, optional_call_id, payload_kind, session_id, time};
+use super::error::{SqliteError, corrupt, readable};
 use super::session_cache::{self, SESSION_COLUMNS};
 use crate::model::{Call, CallId, PayloadKind, Session, SessionId, SessionState, Tenant};
 use crate::store::{EventPage, EventQuery, LogEvent, RequestRecord};
@@ -35,19 +35,26 @@ pub(super) fn call_in(row: &Row<'_>, column: usize) -> Result<Call, SqliteError>
     serde_json::from_str(body).map_err(|cause| corrupt("a call", &cause))
 }
 
-/// Reads the calls of a session that have not ended, oldest first.
-pub(super) fn live_calls(connection: &Connection, id: SessionId) -> Result<Vec<Call>, SqliteError> {
+/// Reads the calls of a session that have not ended, oldest first, and the ids of those that cannot
+/// be read.
+pub(super) fn live_calls(
+    connection: &Connection,
+    id: SessionId,
+) -> Result<(Vec<Call>, Vec<CallId>), SqliteError> {
     let mut statement = connection.prepare_cached(
-        "SELECT body FROM calls
+        "SELECT body, id FROM calls
          WHERE live = 1 AND session_key = (SELECT key FROM sessions WHERE id = ?1)
          ORDER BY create_time, id",
     )?;
     let mut rows = statement.query([id.as_bytes()])?;
-    let mut calls = Vec::new();
+    let (mut calls, mut unreadable) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
-        calls.push(call_in(row, 0)?);
+        match readable(call_in(row, 0))? {
+            Some(call) => calls.push(call),
+            None => unreadable.push(call_id(row, 1)?),
+        }
     }
-    Ok(calls)
+    Ok((calls, unreadable))
 }
 
 /// Reads the record of a request.

@@ -1,14 +1,38 @@
 //! The schema and its versions.
 
-use refinery::{Migration, Runner};
+use refinery::{Migration, Runner, Target};
 use rusqlite::{Connection, OptionalExtension};
 
+/// One step between two versions of the schema.
+struct Step {
+    name: &'static str,
+    sql: &'static str,
+    /// A query that returns whether the schema has the effect of the step.
+    is_applied: &'static str,
+}
+
 /// The migrations, oldest first. A migration that has been released never changes.
-const MIGRATIONS: &[(&str, &str)] = &[
-    ("V1__initial", include_str!("migrations/V1__initial.sql")),
-    ("V2__fewer_indexes", include_str!("migrations/V2__fewer_indexes.sql")),
-    ("V3__messages", include_str!("migrations/V3__messages.sql")),
-    ("V4__follow_ups", include_str!("migrations/V4__follow_ups.sql")),
+const MIGRATIONS: &[Step] = &[
+    Step {
+        name: "V1__initial",
+        sql: include_str!("migrations/V1__initial.sql"),
+        is_applied: "SELECT count(*) = 1 FROM sqlite_schema WHERE name = 'requests_by_age'",
+    },
+    Step {
+        name: "V2__fewer_indexes",
+        sql: include_str!("migrations/V2__fewer_indexes.sql"),
+        is_applied: "SELECT count(*) = 0 FROM sqlite_schema WHERE name = 'sessions_live'",
+    },
+    Step {
+        name: "V3__messages",
+        sql: include_str!("migrations/V3__messages.sql"),
+        is_applied: "SELECT count(*) = 1 FROM sqlite_schema WHERE name = 'messages'",
+    },
+    Step {
+        name: "V4__follow_ups",
+        sql: include_str!("migrations/V4__follow_ups.sql"),
+        is_applied: "SELECT count(*) = 1 FROM sqlite_schema WHERE name = 'follow_ups'",
+    },
 ];
 
 /// Returns the version that this build writes.
@@ -16,11 +40,55 @@ pub(super) fn newest() -> u32 {
     u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX)
 }
 
-/// Migrates the database to the newest version, with one transaction for each migration.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), refinery::Error> {
-    let migrations: Result<Vec<_>, _> =
-        MIGRATIONS.iter().map(|(name, sql)| Migration::unapplied(name, sql)).collect();
-    Runner::new(&migrations?).run(connection).map(|_| ())
+/// An error of a migration.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MigrationError {
+    #[error(transparent)]
+    Step(#[from] refinery::Error),
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+}
+
+/// Migrates the database to the newest version, in one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), MigrationError> {
+    let migrations = migrations()?;
+    if let Some(version) = unrecorded_step(connection)? {
+        let version = i32::try_from(version).unwrap_or(i32::MAX);
+        Runner::new(&migrations).set_target(Target::FakeVersion(version)).run(connection)?;
+    }
+    Runner::new(&migrations).set_grouped(true).run(connection)?;
+    Ok(())
+}
+
+fn migrations() -> Result<Vec<Migration>, refinery::Error> {
+    MIGRATIONS.iter().map(|step| Migration::unapplied(step.name, step.sql)).collect()
+}
+
+/// Returns the version of a step that was applied but not recorded, or `None` if there is none.
+/// Version 0.2.0 and earlier left such a store when they were killed during a migration, because
+/// they committed a step before its record.
+fn unrecorded_step(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+    let recorded = match inspect(connection)? {
+        DatabaseKind::Version(version) => version,
+        DatabaseKind::Empty => 0,
+        DatabaseKind::Foreign => return Ok(None),
+    };
+    let Some(next) = MIGRATIONS.get(recorded as usize) else { return Ok(None) };
+    Ok(next.is_applied(connection)?.then_some(recorded + 1))
+}
+
+/// Migrates an empty database to an older version.
+#[cfg(test)]
+pub(super) fn migrate_to(connection: &mut Connection, version: u32) -> Result<(), MigrationError> {
+    let version = i32::try_from(version).unwrap_or(i32::MAX);
+    Runner::new(&migrations()?).set_target(Target::Version(version)).run(connection)?;
+    Ok(())
+}
+
+impl Step {
+    fn is_applied(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        connection.query_row(self.is_applied, [], |row| row.get(0))
+    }
 }
 
 /// The kind of a database.

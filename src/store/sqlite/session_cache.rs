@@ -109,6 +109,9 @@ pub(super) fn body_of(session: Session) -> Session {
 /// The columns that [`session`] reads, in this order, of `sessions` as s and `session_bodies` as b.
 pub(super) const SESSION_COLUMNS: &str = "b.body, s.update_time, s.live, s.head, s.first";
 
+/// The number of [`SESSION_COLUMNS`].
+pub(super) const SESSION_COLUMNS_COUNT: usize = 5;
+
 /// Reads a session from a row of [`SESSION_COLUMNS`].
 pub(super) fn session(row: &Row<'_>) -> Result<Session, SqliteError> {
     let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;

@@ -2,6 +2,7 @@
 
 mod output;
 mod output_tail;
+mod stdin;
 mod tool_pages;
 mod tools;
 
@@ -99,6 +100,7 @@ async fn a_process_sees_only_the_allowed_variables() {
     let mut expected: BTreeSet<String> =
         allowed.iter().filter_map(|name| Some(format!("{name}={}", variable(name)?))).collect();
     expected.insert(format!("CALLPARK_CALL_ID={}", answer.call_id));
+    expected.insert("PYTHONUNBUFFERED=1".into());
     assert_eq!(seen, expected);
 }
 

@@ -105,3 +105,16 @@ async fn without_output_the_tail_is_empty_and_without_streams_there_is_none() {
     assert_eq!(wait(&server, &id).await.output_tail, None);
     cancel(&server, cancel_of(&id)).await;
 }
+
+#[tokio::test]
+async fn a_line_is_shown_as_a_terminal_shows_it_at_its_end() {
+    let server = TestServer::start().await;
+    let gate = Gate::new(server.folder(), "gate");
+    let written = r"begin\n10 %%\r 50 %%\r100 %%\n\033[32mok\033[0m\n";
+    let command = format!("printf '{written}'; {}", gate.wait());
+    let id = park(&server, bash(&command)).await;
+    let tail = tail(&server, &id, 6 + 17 + 12).await;
+    let [part] = &tail.content[..] else { panic!("{tail:?}") };
+    assert_eq!((text(part), tail.dropped_bytes), ("begin\n100 %\nok\n", 0));
+    cancel(&server, cancel_of(&id)).await;
+}

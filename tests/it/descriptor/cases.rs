@@ -87,6 +87,12 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         | Rule::Epoch
         | Rule::Labels => texts::cases(rule, at),
         Rule::Arguments => structs::cases(at),
+        Rule::Bytes { bytes_max } => vec![
+            case("unset", Vec::new(), AS_GOOD),
+            case("no text", delimited(at, b"\0\xff\xfe"), AS_GOOD),
+            case("at the bound", delimited(at, &vec![b'x'; bytes_max]), AS_GOOD),
+            case("one above the bound", delimited(at, &vec![b'x'; bytes_max + 1]), NAMED),
+        ],
         Rule::Whole { min, max } => whole(field, min, max),
         Rule::Sequence => vec![
             case("unset", Vec::new(), AS_GOOD),

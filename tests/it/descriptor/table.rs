@@ -40,6 +40,8 @@ pub enum Rule {
     Labels,
     /// A JSON object of at most 1 MiB and 32 levels.
     Arguments,
+    /// Bytes of any kind, or none.
+    Bytes { bytes_max: usize },
     /// A whole number. Without a maximum any number is fine, or is clamped.
     Whole { min: i64, max: Option<i64> },
     /// The number of an event or a change: what is beyond the newest is out of range.
@@ -290,6 +292,7 @@ const CALL: &[(&str, Rule)] = &[
     ("labels", Labels),
     ("dry_run", Flag),
     ("description", TEXT),
+    ("stdin", Bytes { bytes_max: 2 << 20 }),
 ];
 
 /// Rules for a field in one place, which stand before those of its message.

@@ -3,6 +3,7 @@
 mod clock;
 mod cursors;
 mod cuts;
+mod damage;
 mod deadlines;
 mod disk;
 mod output;

@@ -170,8 +170,11 @@ async fn abandon(server: &TestServer, request: v1::RunToolRequest, mark: &std::p
     }
 }
 
-#[tokio::test]
-async fn a_caller_that_goes_away_leaves_a_parked_call_that_ends_by_itself() {
+/// Runs a call whose caller leaves: it is parked, and ends by itself. `abandon` starts the call, leaves
+/// it once its process runs, and returns the process's id.
+async fn leaves_a_parked_call(
+    abandon: impl AsyncFn(&TestServer, v1::RunToolRequest, &std::path::Path) -> u32,
+) {
     let server = TestServer::start().await;
     let mut gate = Gate::new(server.folder(), "gate");
     let mark = server.folder().join("mark");
@@ -196,8 +199,10 @@ async fn a_caller_that_goes_away_leaves_a_parked_call_that_ends_by_itself() {
     assert_eq!(stdout_of(outcome_of(&task)), b"done\n");
 }
 
-#[tokio::test]
-async fn a_caller_that_goes_away_may_take_its_call_along() {
+/// Runs a call whose caller leaves and takes it along: it is cancelled, and was never a task.
+async fn takes_its_call_along(
+    abandon: impl AsyncFn(&TestServer, v1::RunToolRequest, &std::path::Path) -> u32,
+) {
     let server = TestServer::start().await;
     let gate = Gate::new(server.folder(), "gate");
     let mark = server.folder().join("mark");
@@ -211,6 +216,16 @@ async fn a_caller_that_goes_away_may_take_its_call_along() {
     let finished = first_end(&server, &session_id).await;
     assert_eq!((finished.state(), finished.background_id.as_str()), (v1::State::Cancelled, ""));
     assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_a_parked_call_that_ends_by_itself() {
+    leaves_a_parked_call(abandon).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_may_take_its_call_along() {
+    takes_its_call_along(abandon).await;
 }
 
 #[tokio::test]

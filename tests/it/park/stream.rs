@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tonic::Request;
 
+use super::{leaves_a_parked_call, takes_its_call_along};
 use crate::support::waiting::{
-    Gate, ended, event, events_of, first_end, is_alive, lines_of, outcome_of, pids, session,
+    Gate, ended, events_of, first_end, lines_of, outcome_of, pids, session,
 };
 use crate::support::{TestServer, bash, check_reason, millis, soon, stdout_of, v1};
 
@@ -111,39 +112,12 @@ async fn abandon(server: &TestServer, request: v1::RunToolRequest, mark: &Path) 
 
 #[tokio::test]
 async fn dropping_a_stream_parks_its_call() {
-    let server = TestServer::start().await;
-    let mut gate = Gate::new(server.folder(), "gate");
-    let mark = server.folder().join("mark");
-    let session_id = session(&server, Default::default()).await;
-    let command = format!("echo $$ > {}; {}; echo done", mark.display(), gate.wait());
-    let request = v1::RunToolRequest { session_id: session_id.clone(), ..bash(&command) };
-    let pid = abandon(&server, request, &mark).await;
-    let parked = |payload: &Payload| match payload {
-        Payload::ToolCallParked(parked) => Some(parked.clone()),
-        _ => None,
-    };
-    let parked = event(&server, &session_id, parked).await;
-    assert_eq!(parked.reason(), v1::ParkReason::Disconnected);
-    assert!(is_alive(pid));
-    gate.open();
-    let task = ended(&server, &parked.background_id).await;
-    assert_eq!(stdout_of(outcome_of(&task)), b"done\n");
+    leaves_a_parked_call(abandon).await;
 }
 
 #[tokio::test]
 async fn dropping_a_stream_cancels_its_call_where_that_is_wanted() {
-    let server = TestServer::start().await;
-    let gate = Gate::new(server.folder(), "gate");
-    let mark = server.folder().join("mark");
-    let session_id = session(&server, Default::default()).await;
-    let request = v1::RunToolRequest {
-        session_id: session_id.clone(),
-        on_disconnect: v1::OnDisconnect::Cancel.into(),
-        ..bash(&format!("echo $$ > {}; {}", mark.display(), gate.wait()))
-    };
-    let pid = abandon(&server, request, &mark).await;
-    assert_eq!(first_end(&server, &session_id).await.state(), v1::State::Cancelled);
-    assert!(!is_alive(pid));
+    takes_its_call_along(abandon).await;
 }
 
 #[tokio::test]

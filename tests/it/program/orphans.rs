@@ -84,6 +84,29 @@ async fn a_call_is_answered_when_nothing_of_it_is_left() {
 }
 
 #[tokio::test]
+async fn processes_that_a_call_leaves_behind_are_named_in_its_result() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let file = site.folder().join("pid");
+    let quiet = "> /dev/null 2>&1 < /dev/null";
+    let script = format!("sleep 300 {quiet} & {}; echo up", away(&file, "setsid -f"));
+    let ran = server.cli(&["run", "bash", "--", &script]).await.exits(0);
+    assert_eq!(ran.stdout(), "up\n");
+    assert!(ran.stderr().contains("2 processes killed at the end of the call: "), "{ran}");
+    assert!(ran.stderr().contains("sleep"), "{ran}");
+
+    for script in ["echo up", "(sleep 0.05; true) & echo up", "echo up > >(cat)"] {
+        let ran = server.cli(&["run", "bash", "--", script]).await.exits(0);
+        assert!(!ran.stderr().contains("killed"), "{script}: {ran}");
+    }
+    // One that is stopped has left nothing behind: it had no time to clean up.
+    let stopped =
+        ["run", "--timeout", "1s", "bash", "--", &format!("sleep 300 {quiet} & sleep 300")];
+    let ran = server.cli(&stopped).await;
+    assert!(!ran.stderr().contains("killed at the end"), "{ran}");
+}
+
+#[tokio::test]
 async fn a_process_that_left_its_group_lives_as_long_as_its_call() {
     let site = Site::new();
     let server = site.serve(&[]).await;

@@ -16,7 +16,7 @@ pub mod wire;
 
 pub use call::{bash, python, result_of, stderr_of, stdout_of};
 pub use folder::folder;
-pub use server::{Additions, TestServer, check_reason};
+pub use server::{Additions, AuthorisedChannel, TestServer, check_reason};
 
 use std::future::Future;
 use std::time::Duration;

@@ -126,16 +126,21 @@ async fn a_turn_that_ends_with_an_error() {
     check_end(&server, &task, State::Failed, EndReason::TurnError).await;
 }
 
+/// Starts a task that runs, and one that waits for it.
+async fn running_and_pending(server: &TestServer, session_id: &str) -> (v1::Task, v1::Task) {
+    let running = task(server, session_id, "sleep 60").await;
+    let queued = v1::StartRequest {
+        concurrency: v1::Concurrency::Queue.into(),
+        ..start_of(session_id, "true")
+    };
+    (running, started(server, queued).await)
+}
+
 #[tokio::test]
 async fn a_task_that_a_client_cancels() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
-    let running = task(&server, &session_id, "sleep 60").await;
-    let queued = v1::StartRequest {
-        concurrency: v1::Concurrency::Queue.into(),
-        ..start_of(&session_id, "true")
-    };
-    let pending = started(&server, queued).await;
+    let (running, pending) = running_and_pending(&server, &session_id).await;
     assert_eq!(pending.state(), State::Pending);
     for task in [&pending, &running] {
         let answer = cancel(&server, cancel_of(&task.background_id)).await;
@@ -166,12 +171,7 @@ async fn a_task_that_a_client_cancels() {
 async fn a_task_whose_session_is_closed() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
-    let running = task(&server, &session_id, "sleep 60").await;
-    let queued = v1::StartRequest {
-        concurrency: v1::Concurrency::Queue.into(),
-        ..start_of(&session_id, "true")
-    };
-    let pending = started(&server, queued).await;
+    let (running, pending) = running_and_pending(&server, &session_id).await;
     close(&server, &session_id).await;
     for task in [&running, &pending] {
         check_end(&server, task, State::Cancelled, EndReason::SessionClosed).await;

@@ -49,6 +49,28 @@ async fn each_line_is_a_prompt_of_one_session() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_repeated_is_announced_with_its_reason() {
+    let limited = Script::Status(
+        429,
+        vec![("retry-after", "0.2".to_owned())],
+        json!({ "error": { "message": "slow down" } }).to_string(),
+    );
+    let failing = Script::Status(503, vec![], "{}".into());
+    let endpoint = Endpoint::new(vec![limited, failing, says("well")]).await;
+    let site = Site::new();
+    let server = serve_program(&site, &endpoint).await;
+    let ended = server.cli(&["chat", "go"]).await.exits(0);
+    assert_eq!(ended.stdout(), "well\n");
+    let mut notes = ended.stderr().lines();
+    let first = notes.next().expect("a note");
+    assert!(first.contains("429") && first.contains("slow down"), "{ended}");
+    assert!(first.contains("; retrying in 2"), "{ended}");
+    let second = notes.next().expect("a note");
+    assert!(second.contains("503") && second.contains("; retrying in "), "{ended}");
+    assert!(notes.next().expect("a note").contains("3 requests"), "{ended}");
+}
+
+#[tokio::test]
 async fn parked_and_failed_calls_are_shown() {
     let bash = json!({ "command": "sleep 1000" });
     let failing = Script::Status(401, vec![], "{}".into());

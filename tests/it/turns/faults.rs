@@ -154,12 +154,24 @@ async fn a_rate_limit_is_obeyed_by_the_client_of_the_model() {
     let expected = [
         "turn",
         "started main go",
+        "retrying 2",
+        "retrying 3",
         "text well",
         "used 3 of main",
         "message \"well\" 0 calls",
         "idle STOP_REASON_END_TURN \"well\"",
     ];
     assert_eq!(short(&events), expected);
+    let pauses = events.iter().filter_map(|event| match &event.payload {
+        Some(Payload::TurnRetrying(retrying)) => Some(retrying),
+        _ => None,
+    });
+    let pauses: Vec<&v1::TurnRetrying> = pauses.collect();
+    let second = Duration::try_from(pauses[1].delay.expect("a delay")).expect("a span");
+    assert!(second >= Duration::from_millis(200), "{second:?}");
+    let error = pauses[1].error.as_ref().expect("the reason");
+    assert!(error.message.contains("429"), "{}", error.message);
+    assert!(events.iter().rev().take(4).all(|event| event.attempt == 3), "{events:?}");
 
     let endpoint = Endpoint::new(vec![limited("3600")]).await;
     let server = serve(&endpoint).await;

@@ -9,7 +9,7 @@ use crate::support::check_reason;
 use crate::support::streams::{Gate, log_of, new_session};
 
 /// Bash that goes to the background at once.
-const PARKS: &str = "
+pub(super) const PARKS: &str = "
 [[tools]]
 name = 'parks'
 argv = ['bash', '-c', '{command}']

@@ -24,6 +24,7 @@ mod plain;
 mod provider_data;
 mod providers;
 mod relayed;
+mod results;
 mod story;
 mod strict;
 

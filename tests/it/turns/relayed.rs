@@ -8,7 +8,7 @@ use callpark::agent::{
     Agent, AgentEvent, AgentRequest, AgentStream, CallAnswer, ModelError, ModelErrorCode, OwnCall,
     OwnCallEvent, RequestedCall,
 };
-use callpark::model::{Message, SessionId, StopReason, ToolResult, Usage};
+use callpark::model::{Message, Origin, SessionId, StopReason, ToolResult, Usage};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -146,6 +146,7 @@ async fn the_events_of_an_agent_are_emitted_and_its_last_message_is_kept() {
         calls: Vec::new(),
         provider_data: None,
         note: None,
+        origin: Origin::Model,
     };
     assert_eq!(*request.messages[1], said);
     let usage = session_now(&server, &session).await.usage.expect("usage");

@@ -1,13 +1,16 @@
 //! Every text, fully rendered with realistic values.
 
+mod results;
 mod tasks;
+
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::*;
 use crate::model::{
     Call, CallId, CallPolicy, Content, ContentKind, Exit, Failure, FailureCode, Labels, Outcome,
-    ParkReason, SessionId, State, Tenant, Timestamp, ToolKind, ToolResult,
+    OutputStream, ParkReason, SessionId, State, Tenant, Timestamp, ToolKind, ToolResult,
 };
 
 const ID: &str = "bg-e558c9224dd04373a46d9549318aa6b8";
@@ -58,6 +61,19 @@ fn ended(state: State, result: ToolResult) -> Call {
 
 fn exited(code: i32, output: &str) -> ToolResult {
     ToolResult { exit: Some(Exit::Code(code)), content: vec![text(output)], ..Default::default() }
+}
+
+/// A process that has written these bytes to its standard output, and ended well.
+fn written(output: &[u8]) -> ToolResult {
+    let kind = match std::str::from_utf8(output) {
+        Ok(text) => ContentKind::Text(text.into()),
+        Err(_) => {
+            let media_type = "application/octet-stream".into();
+            ContentKind::Binary { media_type, data: output.to_vec().into() }
+        }
+    };
+    let content = Content { kind, stream: Some(OutputStream::Stdout), offset: 0 };
+    ToolResult { exit: Some(Exit::Code(0)), content: vec![content], ..Default::default() }
 }
 
 fn text(text: &str) -> Content {
@@ -129,7 +145,7 @@ fn tools_of_a_turn() {
             "background_id": { "type": "string",
                 "description": "The id of the task: bg- and 32 digits. Not needed for list." },
             "wait_seconds": { "type": "number", "minimum": 0, "maximum": 540,
-                "description": "How long to wait for the task to end. Default: 60. 0: return its \
+                "description": "How long to wait for the task to end. Default: 55. 0: return its \
                     state at once." },
         },
         "additionalProperties": false,
@@ -192,66 +208,33 @@ fn errors_of_calls() {
 }
 
 #[test]
-fn results_of_calls() {
-    let shown = |call: &Call| call_result(call, |_| false);
-    let silent = ToolResult { exit: Some(Exit::Code(0)), ..Default::default() };
-    let killed = ToolResult { exit: Some(Exit::Signal(9)), ..exited(0, "so far\n") };
-    let missing =
-        ToolResult { error_message: "program `zsh` was not found".into(), ..Default::default() };
-    let failure = Failure { code: FailureCode::HostLost, message: "the server was stopped".into() };
-    let lost = Call { state: State::Lost, outcome: Some(Outcome::Failure(failure)), ..build() };
-    assert_eq!(shown(&ended(State::Succeeded, exited(0, "done\n"))), "done\n");
-    assert_eq!(shown(&ended(State::Succeeded, silent)), "(no output)");
-    assert_eq!(
-        shown(&ended(State::Failed, exited(3, "no rule to make target\n"))),
-        "[failed: exit code 3]\nno rule to make target\n"
-    );
-    assert_eq!(
-        shown(&ended(State::Cancelled, killed)),
-        "[cancelled: terminated by signal 9]\nso far\n"
-    );
-    assert_eq!(
-        shown(&ended(State::Failed, missing)),
-        "[failed: program `zsh` was not found]\n(no output)"
-    );
-    assert_eq!(shown(&lost), "[lost: the server was stopped]\n(no output)");
-    assert_eq!(shown(&ended(State::TimedOut, ToolResult::default())), "[timed out]\n(no output)");
+fn notes_about_arguments() {
+    let converted = |count: usize| {
+        let names = (0..count).map(|number| (format!("a[{number}]"), "number"));
+        arguments_converted(&names.collect::<Vec<_>>())
+    };
+    let begin = "[arguments were given as text and read as the tool takes them: ";
+    assert_eq!(converted(2), format!("{begin}`a[0]` as number, `a[1]` as number]"));
+    assert!(converted(10).ends_with("`a[9]` as number]"), "{}", converted(10));
+    assert!(converted(12).ends_with("`a[9]` as number, 2 more]"), "{}", converted(12));
+    assert_eq!(wait_clamped(541.5), "[wait_seconds 541.5 counts as 540: it can be 0 to 540]");
+    assert_eq!(wait_clamped(-5.0), "[wait_seconds -5 counts as 0: it can be 0 to 540]");
+}
+
+#[test]
+fn texts_in_place_of_messages() {
     assert_eq!(
         CALL_WITHOUT_RESULT,
         "[The turn ended before this call had a result. Look for its background task, or check \
          what it has done before you repeat it.]"
     );
-    assert_eq!(BACKGROUND_TURN_WITHOUT_OUTPUT, "Task completed but produced no output.");
-}
-
-#[test]
-fn content_that_is_not_text() {
-    let resource = |body| {
-        let (uri, media_type) = ("file:///notes.txt".into(), "text/plain".into());
-        content(ContentKind::Resource { uri, media_type, body })
-    };
-    let body = crate::model::ResourceBody::Text("the notes".into());
-    let json = content(ContentKind::Json(json!({ "a": 1 })));
-    let pieces = [text("look"), json, image(), resource(Some(body)), resource(None)];
+    let (text, calls, note, origin) = (String::new(), Vec::new(), None, Origin::Callpark);
+    let mut message = Message::Assistant { text, calls, provider_data: None, note, origin };
+    fill_in(&mut message);
+    let Message::Assistant { text, .. } = message else { panic!("{message:?}") };
     assert_eq!(
-        content_text(&pieces),
-        "look\n{\"a\":1}\n[4 bytes of image/png]\nthe notes\n[file:///notes.txt]"
-    );
-    let drawn = |content| ended(State::Succeeded, ToolResult { content, ..Default::default() });
-    let is_image = |content: &Content| matches!(content.kind, ContentKind::Image { .. });
-    let both = drawn(vec![text("a cat"), image()]);
-    assert_eq!(call_result(&both, |_| false), "a cat\n[4 bytes of image/png]");
-    assert_eq!(call_result(&both, is_image), "a cat");
-    assert_eq!(call_result(&drawn(vec![image()]), is_image), "(only images)");
-    assert_eq!(
-        images_left_out(2),
-        "\n[2 of the images are not shown: calls that are made together may show at most 2097152 \
-         bytes of images]"
-    );
-    assert_eq!(
-        images_of_results(&[(1, "plot".into(), "c1".into()), (2, "odd__draw".into(), "c3".into())]),
-        "[the images in the results of the calls above, in order: 1 of plot (c1), 2 of odd__draw \
-         (c3)]"
+        text,
+        "[callpark: you were shown the results of background tasks here, and said nothing.]"
     );
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{OutputSummary, StreamSummary, Turn};
+use crate::model::{LeftProcesses, OutputSummary, StreamSummary, Turn};
 
 #[test]
 fn parked_calls() {
@@ -87,7 +87,7 @@ is complete, give its final result now. If nothing remains to be done, say so in
     );
     let counts = StreamSummary { total_bytes: 100_000, ..Default::default() };
     let output = OutputSummary { combined: counts, inline_truncated: true, ..Default::default() };
-    let killed = ToolResult { exit: Some(Exit::Signal(11)), output, ..exited(0, "begin") };
+    let killed = ToolResult { exit: Some(Exit::Signal(11)), output, ..written(b"begin") };
     let killed = Call { description: String::new(), ..ended(State::Failed, killed) };
     let turn = Turn { model: "main".into(), end: None, delivers: false, follow_ups: Vec::new() };
     let cancelled = Call {
@@ -108,6 +108,24 @@ is complete, give its final result now. If nothing remains to be done, say so in
              </output of=\"{ID}\">\n\n{instructions}"
         )
     );
+}
+
+#[test]
+fn a_follow_up_message_shows_what_a_result_of_a_call_shows() {
+    let left = LeftProcesses { programs: vec!["node".into()], count: 1 };
+    let structured = json!({ "port": 3000 });
+    let structured = structured.as_object().cloned().map(Box::new);
+    let result = ToolResult { left, structured, ..ToolResult::default() };
+    let message = follow_up_message([&ended(State::Succeeded, result)]);
+    let expected = format!(
+        "Description: Build the release\n\
+         [1 process was still running when the call ended, and killed: node. Nothing that a call \
+         starts outlives it, also not with &, nohup or setsid. To keep a server running, start it \
+         in the foreground in a call of its own: when its budget is used up, that call continues \
+         in the background.]\n\
+         <output of=\"{ID}\">\n{{\"port\":3000}}\n</output of=\"{ID}\">"
+    );
+    assert!(message.contains(&expected), "{message}");
 }
 
 #[test]
@@ -154,7 +172,7 @@ fn lists_of_tasks() {
             "Background tasks of this session, newest first:\n\
              - {ID} (bash): Build the release: waiting to start\n\
              - {ID} (bash): Build the release: running for 30 s\n\
-             - {ID} (bash): Build the release: being cancelled\n\
+             - {ID} (bash): Build the release: cancelling for 30 s\n\
              - {ID} (bash): bash: succeeded after 75 s. Result:\n{shown}\n\
              [1 more characters: read them with ReadOutput]\n\
              - {ID} (bash): Build the release: failed (exit code 2). Output:\n(no output)\n\

@@ -1,5 +1,6 @@
 //! `callpark chat`: turns of an agent on the terminal.
 
+mod activity;
 mod printer;
 mod turn;
 

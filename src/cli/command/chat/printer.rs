@@ -1,9 +1,10 @@
 //! The events of a turn for people: its text on standard output, everything else on standard error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use callpark_client::v1::{self, SessionEvent, session_event::Payload};
 
+use super::activity::Activity;
 use crate::cli::{
     error::Failure,
     exit::Exit,
@@ -31,24 +32,90 @@ pub(super) struct TurnPrinter<'o> {
     out: &'o mut Out,
     /// Empty before the first event.
     pub(super) turn_id: String,
+    /// The name of the agent or the model; empty before the turn starts.
+    model: String,
     /// The tools of the unfinished calls, by the ids of the calls.
     tools: BTreeMap<String, String>,
+    /// The ids of those that the turn does not wait for any more.
+    parked: BTreeSet<String>,
+    activity: Activity,
     /// `true` if the printed text does not end with a line break.
     line_is_open: bool,
 }
 
 impl<'o> TurnPrinter<'o> {
     pub(super) fn new(out: &'o mut Out) -> Self {
-        Self { out, turn_id: String::new(), tools: BTreeMap::new(), line_is_open: false }
+        Self {
+            out,
+            turn_id: String::new(),
+            model: String::new(),
+            tools: BTreeMap::new(),
+            parked: BTreeSet::new(),
+            activity: Activity::new(),
+            line_is_open: false,
+        }
     }
 
-    /// Prints an event. Returns the end of the turn with its last event.
+    /// Returns the id of the turn, or an empty text before its first event. Nothing is shown of its
+    /// activity any more.
+    pub(super) fn into_turn_id(self) -> String {
+        self.turn_id
+    }
+
+    /// Waits until the turn has printed nothing for long, if that is to be noted.
+    pub(super) async fn silence(&self) {
+        self.activity.silence().await;
+    }
+
+    /// Notes what the turn is doing.
+    pub(super) fn note_silence(&mut self) {
+        self.activity.note_silence();
+    }
+
+    /// Prints an event, and shows what the turn does until the next one. Returns the end of the turn
+    /// with its last event.
     pub(super) async fn event(&mut self, event: SessionEvent) -> Result<Option<TurnEnd>, Failure> {
+        let is_retry = matches!(event.payload, Some(Payload::TurnRetrying(_)));
+        let is_begun = matches!(
+            event.payload,
+            Some(
+                Payload::TurnStarted(_)
+                    | Payload::ToolCallAccepted(_)
+                    | Payload::ToolCallParked(_)
+                    | Payload::ToolCallFinished(_)
+                    | Payload::ReasoningDelta(_)
+            )
+        );
+        let end = self.print(event).await?;
+        match end.is_none() && !self.line_is_open && !self.out.json {
+            true if is_retry => self.activity.show("waiting to ask again".to_owned()),
+            true if is_begun => self.activity.show(self.doing()),
+            true => {}
+            false => self.activity.hide(),
+        }
+        Ok(end)
+    }
+
+    /// Returns what the turn does: it waits for its calls, or for the model.
+    fn doing(&self) -> String {
+        let awaited = self.tools.iter().filter(|(id, _)| !self.parked.contains(*id));
+        let tools: Vec<&str> = awaited.map(|(_, tool)| tool.as_str()).collect();
+        match (tools.as_slice(), self.model.as_str()) {
+            ([], "") => "thinking".to_owned(),
+            ([], model) => format!("{model} is thinking"),
+            (tools, _) => format!("running {}", tools.join(", ")),
+        }
+    }
+
+    async fn print(&mut self, event: SessionEvent) -> Result<Option<TurnEnd>, Failure> {
         if self.turn_id.is_empty() {
             self.turn_id.clone_from(&event.turn_id);
         }
         if self.out.json {
             self.out.json_line(&event).await?;
+        }
+        if let Some(Payload::TurnStarted(turn)) = &event.payload {
+            self.model.clone_from(&turn.model);
         }
         let call_id = event.call_id;
         match event.payload {
@@ -98,6 +165,7 @@ impl<'o> TurnPrinter<'o> {
         if self.out.json {
             return Ok(());
         }
+        self.activity.hide();
         self.line_is_open = !text.ends_with('\n');
         let text = if self.out.terminal { sanitize(&text) } else { text };
         self.out.bytes(text.as_bytes()).await
@@ -122,6 +190,7 @@ impl<'o> TurnPrinter<'o> {
 
     async fn call_parked(&mut self, id: &str, call: &v1::ToolCallParked) -> Result<(), Failure> {
         let Some(tool) = self.tools.get(id) else { return Ok(()) };
+        self.parked.insert(id.to_owned());
         let background_id = &call.background_id;
         let text =
             format!("{tool} is still running and continues in the background as {background_id}");
@@ -149,7 +218,11 @@ impl<'o> TurnPrinter<'o> {
         for id in &idle.running_background_ids {
             self.note(&format!("{id} continues in the background")).await?;
         }
-        self.note(&usage(&idle.usage.unwrap_or_default())).await?;
+        match idle.usage.unwrap_or_default() {
+            // Many agents do not say what they used.
+            usage if usage == v1::Usage::default() => {}
+            usage => self.note(&usage_text(&usage)).await?,
+        }
         let exit = match reason {
             v1::StopReason::Cancelled => Exit::Cancelled,
             v1::StopReason::Unspecified
@@ -181,6 +254,7 @@ impl<'o> TurnPrinter<'o> {
     }
 
     async fn end_line(&mut self) -> Result<(), Failure> {
+        self.activity.hide();
         if std::mem::take(&mut self.line_is_open) {
             self.out.bytes(b"\n").await?;
         }
@@ -189,7 +263,7 @@ impl<'o> TurnPrinter<'o> {
 }
 
 /// Returns the tokens, the requests and the cost of a turn.
-fn usage(usage: &v1::Usage) -> String {
+fn usage_text(usage: &v1::Usage) -> String {
     let input = count(usage.input_tokens, "input token");
     let output = count(usage.output_tokens, "output token");
     let requests = count(usage.requests, "request");

@@ -53,7 +53,7 @@ impl ChatTurn {
         // The stream is dropped by now, so the server parks a turn that has not finished.
         match followed {
             Some(end) => end,
-            None => self.leave(&printer.turn_id, interrupts).await,
+            None => self.leave(&printer.into_turn_id(), interrupts).await,
         }
     }
 
@@ -87,7 +87,16 @@ async fn follow(
     items: &mut (impl futures::Stream<Item = Result<SessionItem, callpark_client::Error>> + Unpin),
     printer: &mut TurnPrinter<'_>,
 ) -> Result<TurnEnd, Failure> {
-    while let Some(item) = items.next().await {
+    loop {
+        let item = tokio::select! {
+            biased;
+            item = items.next() => item,
+            () = printer.silence() => {
+                printer.note_silence();
+                continue;
+            }
+        };
+        let Some(item) = item else { break };
         match item? {
             SessionItem::Event(event) => {
                 if let Some(end) = printer.event(*event).await? {

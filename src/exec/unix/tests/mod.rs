@@ -2,6 +2,7 @@
 
 mod ending;
 mod output;
+mod session;
 mod starting;
 mod stopping;
 
@@ -14,7 +15,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::UnixExecutor;
-use crate::exec::{Executor, ExecutorOptions, ExitReport, Process, ProcessEvent, StartError, Stop};
+use crate::exec::{
+    Executor, ExecutorOptions, ExitReport, LeftProcesses, Process, ProcessEvent, StartError, Stop,
+};
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
 /// The longest time that a test takes, also on a busy machine.
@@ -27,12 +30,16 @@ fn executor() -> UnixExecutor {
 }
 
 fn executor_with(drain: Duration) -> UnixExecutor {
-    UnixExecutor::new(ExecutorOptions {
+    UnixExecutor::new(options(drain))
+}
+
+fn options(drain: Duration) -> ExecutorOptions {
+    ExecutorOptions {
         drain,
         chunk_bytes_max: CHUNK_BYTES,
         chunk_delay: Duration::from_millis(50),
         niceness: 5,
-    })
+    }
 }
 
 fn spec(argv: &[&str]) -> ProcessSpec {

@@ -18,7 +18,15 @@ async fn a_process_sees_its_own_variables_and_the_mark_only() {
     let mut lines: Vec<&str> = observed.stdout().lines().collect();
     lines.sort_unstable();
     let mark = format!("CALLPARK_CALL_ID={call_id}");
-    assert_eq!(lines, [mark.as_str(), "COLOUR=red = blue", "PATH=/usr/local/bin:/usr/bin:/bin"]);
+    let path = "PATH=/usr/local/bin:/usr/bin:/bin";
+    assert_eq!(lines, [mark.as_str(), "COLOUR=red = blue", path, "PYTHONUNBUFFERED=1"]);
+}
+
+#[tokio::test]
+async fn a_variable_that_makes_python_write_at_once_can_be_set_otherwise() {
+    let mut quiet = spec(&["printenv", "PYTHONUNBUFFERED"]);
+    quiet.environment.insert("PYTHONUNBUFFERED".to_owned(), String::new());
+    assert_eq!(run(quiet).await.stdout(), "\n");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -76,6 +77,61 @@ async fn a_store_from_before_follow_ups_gets_them() {
 const BEFORE_FOLLOW_UPS: &str = "DROP TABLE follow_ups; DROP TABLE follow_up_tasks;
      DELETE FROM refinery_schema_history WHERE version = 4;
      UPDATE session_bodies SET body = json_remove(body, '$.follow_up');";
+
+#[tokio::test]
+async fn a_kill_before_any_commit_of_a_migration_leaves_a_store_that_opens() {
+    let older = tempfile::tempdir().unwrap();
+    let mut connection = Connection::open(older.path().join("callpark.db")).unwrap();
+    schema::migrate_to(&mut connection, 1).unwrap();
+    connection.close().unwrap();
+    for start in [None, Some(older.path())] {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("callpark.db");
+        if let Some(older) = start {
+            fs::copy(older.join("callpark.db"), &database).unwrap();
+        }
+        let mut connection = Connection::open(&database).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        let snapshots = Arc::new(Mutex::new(Vec::new()));
+        let (source, taken) = (directory.path().to_owned(), snapshots.clone());
+        let copy = move || {
+            let snapshot = tempfile::tempdir().unwrap();
+            for name in ["callpark.db", "callpark.db-wal"] {
+                fs::copy(source.join(name), snapshot.path().join(name)).unwrap();
+            }
+            taken.lock().unwrap().push(snapshot);
+            false
+        };
+        connection.commit_hook(Some(copy)).unwrap();
+        schema::migrate(&mut connection).unwrap();
+        let snapshots = std::mem::take(&mut *snapshots.lock().unwrap());
+        assert!(!snapshots.is_empty());
+        for snapshot in snapshots {
+            opens(snapshot.path()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_was_applied_but_not_recorded_is_recorded() {
+    for version in 1..=schema::newest() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = Connection::open(directory.path().join("callpark.db")).unwrap();
+        schema::migrate_to(&mut connection, version).unwrap();
+        let forget = "DELETE FROM refinery_schema_history WHERE version = ?1";
+        assert_eq!(connection.execute(forget, [version]).unwrap(), 1);
+        connection.close().unwrap();
+        opens(directory.path()).await;
+    }
+}
+
+/// Opens a store and writes to it.
+async fn opens(directory: &Path) {
+    let store = SqliteStore::open(&options(directory), Metrics::default()).unwrap();
+    let mut log = SessionWriter::stored(&store, 0).await;
+    log.put_one(&store, &log.ended(0, 9)).await;
+    store.close().await;
+}
 
 #[tokio::test]
 async fn a_second_server_is_refused_and_the_first_unharmed() {

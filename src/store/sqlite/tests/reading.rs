@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::{options, plan, store, visit};
+use crate::model::Call;
 use crate::store::conformance::world::{SessionWriter, labels};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::follow_up_lists::every_list_sql;
 use crate::store::sqlite::lists::every_sql;
-use crate::store::{CallQuery, Store, StoreError};
+use crate::store::{CallQuery, ChangeQuery, SessionQuery, Store, StoreError};
 use crate::telemetry::Metrics;
 
 fn tasks(log: &SessionWriter) -> CallQuery {
@@ -65,20 +66,55 @@ async fn lists_follow_an_index() {
 }
 
 #[tokio::test]
-async fn unreadable_records_are_named() {
+async fn an_unreadable_record_leaves_the_others() {
     let (_directory, store) = store();
     let mut log = SessionWriter::stored(&store, 0).await;
-    let call = log.task(0);
-    log.put_one(&store, &call).await;
-    visit(&store, |connection| {
-        let spoil = "UPDATE calls SET body = '{}'; UPDATE session_bodies SET body = 'x'";
-        connection.execute_batch(spoil).unwrap();
+    let other = SessionWriter::stored(&store, 1).await;
+    let calls: Vec<_> = (0..3).map(|n| log.task(n)).collect();
+    log.put(&store, &calls).await;
+    let (bad, bad_session) = (calls[1].id, other.id());
+    visit(&store, move |connection| {
+        let spoil = "UPDATE calls SET body = '{' WHERE id = ?1";
+        assert_eq!(connection.execute(spoil, [bad.as_bytes()]).unwrap(), 1);
+        let spoil = "UPDATE session_bodies SET body = 'x'
+             WHERE session_key = (SELECT key FROM sessions WHERE id = ?1)";
+        assert_eq!(connection.execute(spoil, [bad_session.as_bytes()]).unwrap(), 1);
     })
     .await;
     let corrupt = |error: StoreError| matches!(error, StoreError::Corrupt(_));
-    assert!(corrupt(store.call(call.id).await.unwrap_err()));
-    assert!(corrupt(store.calls(tasks(&log)).await.unwrap_err()));
-    assert!(corrupt(store.session(log.id()).await.unwrap_err()));
+    assert!(corrupt(store.call(bad).await.unwrap_err()));
+    assert!(corrupt(store.session(bad_session).await.unwrap_err()));
+    let ids = |calls: &[Call]| calls.iter().map(|call| call.id).collect::<Vec<_>>();
+    let (first, last) = (calls[0].id, calls[2].id);
+
+    let page = store.calls(tasks(&log)).await.unwrap();
+    assert_eq!((ids(&page.calls), page.unreadable), (vec![last, first], vec![bad]));
+    let labelled = CallQuery { labels: labels(&[("no", "such")]), ..tasks(&log) };
+    let page = store.calls(labelled).await.unwrap();
+    assert_eq!((page.calls.len(), page.unreadable), (0, vec![bad]));
+    let page = store.calls(CallQuery { limit: 2, ..tasks(&log) }).await.unwrap();
+    assert_eq!((ids(&page.calls), page.unreadable), (vec![last], vec![bad]));
+    let page = store.calls(CallQuery { limit: 2, cursor: page.next, ..tasks(&log) }).await.unwrap();
+    assert_eq!((ids(&page.calls), page.unreadable, page.next), (vec![first], vec![], None));
+
+    let tenant = log.session.tenant.clone();
+    let query = ChangeQuery { tenant: tenant.clone(), session_id: None, after: 0, limit: 2 };
+    let page = store.changes(query.clone()).await.unwrap();
+    assert_eq!((ids(&page.calls), page.unreadable, page.more), (vec![first], vec![bad], true));
+    let page = store.changes(ChangeQuery { after: page.change, ..query }).await.unwrap();
+    assert_eq!((ids(&page.calls), page.more), (vec![last], false));
+    assert_eq!(ids(&store.live_calls(log.id()).await.unwrap()), [first, last]);
+
+    let query = SessionQuery {
+        tenant,
+        states: vec![],
+        labels: labels(&[]),
+        created_after: None,
+        cursor: None,
+        limit: 5,
+    };
+    let page = store.sessions(query).await.unwrap();
+    assert_eq!((page.sessions.len(), page.unreadable), (1, vec![bad_session]));
     store.close().await;
 }
 

@@ -242,17 +242,6 @@ async fn config_shows_the_effective_values_and_their_sources() {
     assert!(!site.data().exists(), "it only looks");
 }
 
-#[tokio::test]
-async fn completions_are_a_script_that_bash_takes() {
-    let site = Site::new();
-    let script = site.run(&["completions", "bash"]).await.exits(0).stdout().to_owned();
-    let file = site.write("completions", &script).display().to_string();
-    let command = "source \"$0\" && complete -p callpark && COMP_WORDS=(callpark li) COMP_CWORD=1 \
-                   && _callpark callpark li callpark && echo \"${COMPREPLY[*]}\"";
-    let ended = run(site.other("bash", &["-c", command, &file])).await.exits(0);
-    assert_eq!(ended.stdout().lines().last(), Some("list"), "{ended}");
-}
-
 /// A demo with a folder of its own for temporary files.
 fn demo(site: &Site) -> tokio::process::Command {
     std::fs::create_dir(site.folder().join("tmp")).expect("a folder");

@@ -1,7 +1,9 @@
 //! The commands about tasks and sessions, as their users meet them.
 
+mod completions;
 mod errors;
 mod follow_ups;
+mod pipes;
 mod run;
 
 use prost::Message;
@@ -200,6 +202,18 @@ async fn output_is_followed_to_its_end_byte_for_byte() {
     assert!(rest.bytes() == &expected[700_000..]);
     let both = server.cli(&["output", &id]).await.exits(0);
     assert_eq!(both.bytes().len(), 700_009 + "mark\n".len());
+}
+
+#[tokio::test]
+async fn the_last_lines_of_output_are_printed_as_a_terminal_shows_them() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let id = start(&server, r"printf 'begin\n10 %%\r100 %%\nok\n'").await;
+    server.cli(&["wait", &id]).await.exits(0);
+    let tail = server.cli(&["output", "--tail", "2", &id]).await.exits(0);
+    assert_eq!(tail.stdout(), "100 %\nok\n");
+    let all = server.cli(&["output", &id]).await.exits(0);
+    assert_eq!(all.stdout(), "begin\n10 %\r100 %\nok\n", "byte for byte");
 }
 
 #[tokio::test]
