@@ -109,8 +109,8 @@ impl Projection {
             if let Some(note) = &mut note {
                 note.tasks = tasks;
             }
-            let (text, calls, provider_data) = (text.into(), Vec::new(), None);
-            let message = Message::Assistant { text, calls, provider_data, note, origin };
+            let (text, calls) = (text.into(), Vec::new());
+            let message = Message::Assistant { text, calls, provider_data: None, note, origin };
             self.push_message(message, written);
         }
         let ended = self.turn_ended(call, &turn, stop);

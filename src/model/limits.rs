@@ -198,6 +198,8 @@ pub const SWEEP_MS_DEFAULT: u64 = 60_000;
 /// The time for which a list of tools waits for each provider, in seconds. A slower provider is
 /// listed as unavailable, and its start continues for the next list.
 pub const OFFER_WAIT_SECONDS_MAX: u64 = 10;
+/// The number of MCP servers that start at the same time. Further ones wait.
+pub const MCP_STARTS_MAX: usize = 4;
 /// The number of tools of one MCP server. Further tools are left out, and ListTools says so.
 pub const MCP_TOOLS_MAX: usize = 1_000;
 /// The schemas of one tool of an MCP server, in bytes. A tool with larger ones is left out, and

@@ -36,6 +36,11 @@ impl Metrics {
         self.count(name::MCP_STARTS, &[("server", server), ("outcome", outcome)], 1);
     }
 
+    /// Counts a text of the MCP server `server` that is of no use.
+    pub fn mcp_unreadable(&self, server: &str) {
+        self.count(name::MCP_UNREADABLE, &[("server", server)], 1);
+    }
+
     /// Counts a call that an agent made with its own tool and that was left out of the log.
     pub fn agent_call_left_out(&self, agent: &str) {
         self.count(name::AGENT_CALLS_LEFT_OUT, &[("model", agent)], 1);
@@ -67,6 +72,7 @@ mod tests {
         metrics.provider_data_dropped("main");
         metrics.mcp_start("files", true);
         metrics.mcp_start("files", false);
+        metrics.mcp_unreadable("files");
         metrics.agent_call_left_out("copilot");
         let page = metrics.render();
         for line in [
@@ -78,6 +84,7 @@ mod tests {
             r#"callpark_model_data_dropped_total{model="main"} 1"#,
             r#"callpark_mcp_starts_total{server="files",outcome="started"} 1"#,
             r#"callpark_mcp_starts_total{server="files",outcome="failed"} 1"#,
+            r#"callpark_mcp_unreadable_total{server="files"} 1"#,
             r#"callpark_agent_calls_left_out_total{model="copilot"} 1"#,
         ] {
             assert!(page.lines().any(|l| l == line), "no line `{line}` in:\n{page}");

@@ -49,6 +49,8 @@ pub const PROVIDER_DATA_DROPPED: &str = "callpark_model_data_dropped_total";
 /// Starts of MCP servers, and connections to them. Labels: `server`, and `outcome`, which is `started`
 /// or `failed`.
 pub const MCP_STARTS: &str = "callpark_mcp_starts_total";
+/// Texts of MCP servers that are of no use: neither a message nor a part of one. Labels: `server`.
+pub const MCP_UNREADABLE: &str = "callpark_mcp_unreadable_total";
 /// Calls that agents made with their own tools and that were left out of the log, because a turn had
 /// too many.
 /// Labels: `model`.
@@ -101,6 +103,7 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
         "Answers of models whose reasoning or signatures were not kept",
     ),
     (MCP_STARTS, Unit::Count, "Starts of MCP servers, by outcome"),
+    (MCP_UNREADABLE, Unit::Count, "Texts of MCP servers that are of no use"),
     (
         AGENT_CALLS_LEFT_OUT,
         Unit::Count,

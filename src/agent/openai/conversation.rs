@@ -96,7 +96,7 @@ impl<'a> Conversation<'a> {
                 let attached = attachments.iter().map(|content| part(content, images));
                 self.push_user([Part::Text(text.clone())].into_iter().chain(attached).collect());
             }
-            Message::Assistant { text, calls, provider_data, .. } => {
+            Message::Assistant { text, calls, provider_data, note: _, origin: _ } => {
                 self.answer_open();
                 // Reasoning goes back with the calls that it led to.
                 let data = provider_data.as_deref().filter(|_| !calls.is_empty());

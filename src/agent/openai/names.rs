@@ -135,7 +135,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{CallId, ModelCall, ToolKind, ToolSource};
+    use crate::model::{CallId, ModelCall, Origin, ToolKind, ToolSource};
 
     fn tool(name: &str) -> Tool {
         Tool::new(name, "", json!({ "type": "object" }), ToolKind::Command, ToolSource::Config)
@@ -155,7 +155,7 @@ mod tests {
             calls,
             provider_data: None,
             note: None,
-            origin: crate::model::Origin::Model,
+            origin: Origin::Model,
         })]
     }
 

@@ -5,9 +5,10 @@
 //! floor that all of its users can reach: the adapters of `agent/` and `acp/`, the turns and
 //! follow-ups of `engine/`, and `rpc/`, which shows parked calls to callers' models.
 //!
-//! `results` renders the results of calls, `tasks` describes background tasks. Everything else is in
-//! this file.
+//! `results` renders the results of calls, `tasks` describes background tasks, `documents` the resources
+//! and prompts of MCP servers. Everything else is in this file.
 
+mod documents;
 mod results;
 mod tasks;
 #[cfg(test)]
@@ -21,6 +22,10 @@ use crate::model::limits::{
 };
 use crate::model::{Message, Origin, StopReason, TurnError};
 
+pub use documents::{
+    ListedDocument, document_list, get_prompt_description, get_prompt_schema, prompt_message,
+    read_resource_description, read_resource_schema,
+};
 pub use results::{
     call_result, content_text, or_no_output, output_text, shortened_result, state_label, truncate,
     truncate_middle,
@@ -87,8 +92,8 @@ pub const NO_TURN_RUNNING: &str =
 /// The error for a tool call of an external agent whose turn has ended.
 pub const TURN_ENDED_BEFORE_ANSWER: &str = "the turn ended before the call was answered";
 
-/// Instructions for working with background tasks.
-fn background_task_instructions() -> String {
+/// Returns instructions for working with background tasks.
+pub fn background_task_instructions() -> String {
     format!(
         "Tool calls that take long are not cancelled: they continue in the background, and you \
          get an id that begins with bg-. The result is kept for you. Continue with other work, \
@@ -118,9 +123,10 @@ pub fn fill_in(message: &mut Message) {
     }
 }
 
-/// Returns the system message of a turn: the configured one, then callpark's own instructions.
-pub fn system_message(configured: &str, in_background: bool) -> String {
-    let tasks = background_task_instructions();
+/// Returns the system message of a turn: the configured one, then callpark's own instructions. Those
+/// for background tasks are for an agent that has the tools for them.
+pub fn system_message(configured: &str, has_tools: bool, in_background: bool) -> String {
+    let tasks = if has_tools { background_task_instructions() } else { String::new() };
     let background = if in_background { BACKGROUND_TURN_INSTRUCTIONS } else { "" };
     let parts = [configured, &tasks, background].into_iter();
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")

@@ -5,7 +5,9 @@ use std::char::REPLACEMENT_CHARACTER;
 use serde_json::Value;
 
 use crate::model::terminal::text_as_shown;
-use crate::model::{Call, Content, ContentKind, Exit, Outcome, ResourceBody, State, ToolResult};
+use crate::model::{
+    Call, Content, ContentKind, Exit, Outcome, ResourceBody, ResourceLink, State, ToolResult,
+};
 
 /// Returns the pieces of a result as text. A piece that is not text is named.
 pub fn content_text<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String {
@@ -18,9 +20,22 @@ pub fn content_text<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String
             bytes_of(data.len(), media_type)
         }
         ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => text.clone(),
-        ContentKind::Resource { uri, .. } => format!("[{uri}]"),
+        ContentKind::Resource { uri, link, .. } => linked_document(uri, link.as_deref()),
     });
     texts.collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the address of a document, with what is known about it.
+fn linked_document(uri: &str, link: Option<&ResourceLink>) -> String {
+    let Some(link) = link else { return format!("[{uri}]") };
+    let title = if link.title.is_empty() { &link.name } else { &link.title };
+    let title = if title.is_empty() { String::new() } else { format!("{title}: ") };
+    let size = link.size_bytes.map(|size| format!(" ({size} bytes)")).unwrap_or_default();
+    let description = match link.description.as_str() {
+        "" => String::new(),
+        description => format!(" {description}"),
+    };
+    format!("[{title}{uri}{size}]{description}")
 }
 
 /// Returns a result as text: its structured part where it has no other text. Pieces for which

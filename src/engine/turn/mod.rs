@@ -27,7 +27,6 @@ mod external_agent;
 mod follow_ups;
 mod history;
 mod images;
-mod redact;
 mod request;
 mod round;
 mod run;

@@ -20,9 +20,9 @@ use crate::engine::{Engine, Error};
 use crate::machine::{Command, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
-    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal, Session,
-    SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
-    Usage,
+    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal, Progress,
+    Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
+    TurnReport, Usage,
 };
 use crate::tool::{InProcess, ToolContext};
 
@@ -137,13 +137,13 @@ impl TurnRun {
                 provider_data: provider_data.clone(),
             })
             .await?;
-            let (text, calls_of_message, origin) = (answer.text, calls.clone(), Origin::Model);
+            let (text, calls_of_message) = (answer.text, calls.clone());
             self.history.push(Message::Assistant {
                 text,
                 calls: calls_of_message,
                 provider_data,
                 note: None,
-                origin,
+                origin: Origin::Model,
             });
             if calls.is_empty() {
                 return Ok(match answer.finish {
@@ -190,7 +190,10 @@ impl TurnRun {
         self.record(started).await?;
         self.history.push_prompt(message);
         self.tools = self.find_tools().await?;
-        self.spec.system = prompts::system_message(&self.spec.system, self.spec.background).into();
+        // An external agent gets the instructions for tools once it has asked for them.
+        let has_tools = matches!(self.spec.backend, AgentBackend::Model(_));
+        let TurnSpec { system, background, .. } = &self.spec;
+        self.spec.system = prompts::system_message(system, has_tools, *background).into();
         let tools = self.tools.iter().map(|tool| {
             tool.name.len() + tool.description.len() + tool.input_schema.to_string().len() + 100
         });
@@ -249,6 +252,14 @@ impl TurnRun {
         self.record_retry(delay, error).await?;
         tokio::time::sleep(delay).await;
         Ok(())
+    }
+
+    /// Records a remark as progress of the turn.
+    pub(super) async fn note_progress(&self, message: String) {
+        let progress = Progress { done: 0.0, total: None, message };
+        let command = Command::Progress { call_id: self.spec.call_id, progress };
+        // If the turn isn't live any more, it is being stopped.
+        let _ = self.spec.handle.command(command, None).await;
     }
 
     /// Records that another attempt follows after `delay`.

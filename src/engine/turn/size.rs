@@ -30,7 +30,7 @@ fn size(message: &Message, image_size: impl Fn(&[u8]) -> usize) -> usize {
             });
             text.len() + attached.sum::<usize>()
         }
-        Message::Assistant { text, calls, provider_data, .. } => {
+        Message::Assistant { text, calls, provider_data, note: _, origin: _ } => {
             let calls = calls.iter().map(|call| {
                 let data = ProviderData::size_bytes(call.provider_data.as_deref());
                 call.tool.len() + call.arguments.len() + data + 100

@@ -71,8 +71,8 @@ mod tests {
     fn a_text_in_place_of_a_silent_model_is_by_callpark() {
         let said = |text: &str, origin| {
             let (text, calls, note) = (text.to_owned(), Vec::new(), None);
-            message((7, Message::Assistant { text, calls, provider_data: None, note, origin }))
-                .content
+            let said = Message::Assistant { text, calls, provider_data: None, note, origin };
+            message((7, said)).content
         };
         let shown = said("", Origin::Callpark);
         let [content] = shown.as_slice() else { panic!("{shown:?}") };

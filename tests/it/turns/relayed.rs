@@ -163,6 +163,39 @@ async fn the_events_of_an_agent_are_emitted_and_its_last_message_is_kept() {
 }
 
 #[tokio::test]
+async fn remarks_about_an_agent_and_late_details_of_its_calls_are_progress() {
+    let (server, agent) = serve_agent(&[]).await;
+    let session = new_session(&server).await;
+    let (call, events) = own_call();
+    events.send(OwnCallEvent::Details("make all".into())).await.expect("room");
+    events.send(OwnCallEvent::Ended(Box::default())).await.expect("room");
+    let notice = Ok(AgentEvent::Notice("it asks for no tools".into()));
+    agent.says(vec![call, notice, text("done"), done()]).await;
+    let turn = turn(&server, prompt(&session, "build")).await;
+    assert_eq!(turn.final_text, "done");
+    let log = log_of(&server, &session).await;
+    let report_of = |message: &str| {
+        let is_it = |event: &&v1::SessionEvent| match &event.payload {
+            Some(Payload::ToolProgress(report)) => {
+                report.progress.as_ref().is_some_and(|progress| progress.message == message)
+            }
+            _ => false,
+        };
+        log.iter().find(is_it).unwrap_or_else(|| panic!("no `{message}` in {log:?}"))
+    };
+    let accepted = |tool: &str| {
+        let is_it = |event: &&v1::SessionEvent| match &event.payload {
+            Some(Payload::ToolCallAccepted(call)) => call.tool == tool,
+            _ => false,
+        };
+        log.iter().find(is_it).expect("an accepted call").call_id.clone()
+    };
+    assert_eq!(report_of("make all").call_id, accepted("scripted__execute"));
+    assert_eq!(report_of("it asks for no tools").call_id, accepted(""), "of the turn itself");
+    close(&server, &session).await;
+}
+
+#[tokio::test]
 async fn an_agents_call_of_a_tool_runs_and_a_slow_one_parks() {
     let (server, agent) = serve_agent(&[("call-budget", "200ms")]).await;
     let session = new_session(&server).await;

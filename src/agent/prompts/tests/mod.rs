@@ -1,5 +1,6 @@
 //! Every text, fully rendered with realistic values.
 
+mod documents;
 mod results;
 mod tasks;
 
@@ -102,9 +103,9 @@ written so far.";
 You are working in the background: no person is reading along, and no person will answer questions. \
 Where something is unclear, decide for yourself. In your last message, state what you decided and \
 what the result of the work is: only that message will be read.";
-    assert_eq!(system_message("", false), tasks);
+    assert_eq!(system_message("", true, false), tasks);
     assert_eq!(
-        system_message("You review code.", true),
+        system_message("You review code.", true, true),
         format!("You review code.\n\n{tasks}\n\n{background}")
     );
 }
