@@ -83,7 +83,7 @@ pub struct ExitReport {
     pub survivors: Vec<Survivor>,
     /// Descendants that were running when the process had ended by itself, and were killed. None are
     /// known where the program adopts no orphans.
-    pub left: LeftProcesses,
+    pub left: Option<Box<LeftProcesses>>,
     /// `true` if a pipe was still open when reading ended. Later output is lost.
     pub output_incomplete: bool,
 }

@@ -12,7 +12,7 @@ async fn codes_and_signals_are_reported() {
             exit: Exit::Code(code),
             stopped: false,
             survivors: vec![],
-            left: LeftProcesses::default(),
+            left: None,
             output_incomplete: false,
         };
         assert_eq!(observed.report, expected);
