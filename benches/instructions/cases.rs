@@ -181,6 +181,7 @@ fn piece(offset: u64) -> ToolOutput {
 
 fn start() -> Start {
     Start {
+        stdin_bytes: 0,
         call_id: CallId::random(),
         tool: "nothing".to_owned(),
         kind: ToolKind::BuiltIn,

@@ -80,6 +80,13 @@ impl Server {
         self.token_file.as_deref()
     }
 
+    /// Returns a function that counts the calls that run at the moment, also while the server serves.
+    #[cfg(feature = "cli")]
+    pub(crate) fn running_calls(&self) -> impl Fn() -> usize + use<> {
+        let engine = self.engine.clone();
+        move || engine.running_calls()
+    }
+
     /// Serves until `stop` is cancelled. Requests and streams then have the configured time to finish,
     /// and processes two seconds more.
     ///
@@ -129,6 +136,10 @@ impl Server {
                 }
             };
             let stopped = async {
+                let calls = engine.running_calls();
+                if calls > 0 {
+                    tracing::warn!(calls, "running calls end with the server: they are lost");
+                }
                 if tokio::time::timeout(STOP_MAX, engine.stop()).await.is_err() {
                     tracing::warn!("not all work has stopped in time: its calls are lost");
                 }

@@ -15,6 +15,7 @@ mod ephemeral_server;
 mod error;
 mod exit;
 mod print;
+mod suggest;
 
 use std::process::ExitCode;
 
@@ -75,7 +76,7 @@ pub fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     }
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| suggest::improve(error).exit());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -117,6 +118,8 @@ impl Cli {
                 return command::chat::run(args, connect, connection, &mut out).await;
             }
             CliCommand::Config(args) => return command::config::run(args, connect, &mut out).await,
+            #[cfg(feature = "acp")]
+            CliCommand::Mcp(args) => return command::mcp::run(args).await,
             CliCommand::Completions(args) => {
                 return command::completions::run(args, &mut out).await;
             }
@@ -131,14 +134,39 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use command::ClientCommand;
 
     #[test]
     fn the_declaration_is_valid() {
         declaration().debug_assert();
     }
 
+    /// Returns the words of a `callpark run`.
+    fn words_of(line: &str) -> String {
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"));
+        let CliCommand::Client(command) = &cli.command else { panic!("{line}") };
+        let ClientCommand::Run(args) = command.as_ref() else { panic!("{line}") };
+        args.call.words.join(" ")
+    }
+
     #[test]
     fn words_after_the_tool_belong_to_it() {
+        for (line, words) in [
+            ("callpark run bash ls -la", "ls -la"),
+            ("callpark run bash echo hi --budget 3s", "echo hi --budget 3s"),
+            ("callpark run bash echo --json -- --help", "echo --json -- --help"),
+            ("callpark run bash -- ls -la --json", "ls -la --json"),
+            ("callpark run bash -- --help", "--help"),
+            ("callpark run --budget 5s bash make test --label a=b", "make test --label a=b"),
+            ("callpark run bash --budget 5s make --detach", "make --detach"),
+            ("callpark run --args {} tool", ""),
+        ] {
+            assert_eq!(words_of(line), words, "{line}");
+        }
+    }
+
+    #[test]
+    fn right_lines_are_accepted() {
         for line in [
             "callpark run bash -- ls -la --json",
             "callpark run --budget 5s bash 'make test' --label a=b",
@@ -152,7 +180,12 @@ mod tests {
             "callpark follow-ups list --state pending --json",
             "callpark follow-ups wait --timeout 5s",
             "callpark follow-ups retry fu-1 bg-2",
+            "callpark mcp --stdio",
             "callpark serve --listen 127.0.0.1:0 --data-dir /x --token-file /y",
+            "callpark run --cwd . bash ls",
+            "callpark wait last 3f bg-3f2",
+            "callpark list -q --running --session last",
+            "callpark cancel --all --yes --session ses-1",
         ] {
             let words = line.split(' ');
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
@@ -163,8 +196,15 @@ mod tests {
     fn wrong_lines_are_refused() {
         for line in [
             "callpark",
+            "callpark mcp",
             "callpark wait",
             "callpark wait ses-1",
+            "callpark run bash --buget 3s ls",
+            "callpark list --running --state failed",
+            "callpark list -q --json",
+            "callpark cancel",
+            "callpark cancel --all bg-1",
+            "callpark cancel --yes bg-1",
             "callpark run bash --budget soon x",
             "callpark run bash --detach --budget 1s x",
             "callpark output bg-1 --stdout --stderr",

@@ -15,6 +15,7 @@ mod follow_up;
 mod idempotency;
 mod options;
 mod recover;
+mod redact;
 mod run;
 mod session;
 mod shared;
@@ -110,6 +111,11 @@ impl Engine {
     /// Starts a task that removes expired records at intervals until the engine stops.
     pub fn sweep(&self) {
         expiry::spawn(&self.shared);
+    }
+
+    /// Returns the number of calls that run now.
+    pub fn running_calls(&self) -> usize {
+        self.shared.runs.len()
     }
 
     /// Returns the token that is cancelled when the server is about to stop.

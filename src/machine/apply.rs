@@ -72,6 +72,7 @@ impl Projection {
             Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
                 call.stopping.get_or_insert(Stopping { cause, time: now });
             }),
+            Change::Interrupted(id) => self.edit(id, now, written, |_| {}),
             Change::Ended { call_id, state, reason, outcome, survivors, end_time } => {
                 self.end(call_id, now, written, |call| {
                     call.end_time = Some(end_time);

@@ -45,6 +45,8 @@ pub enum Change {
     },
     /// A timeout stops a run.
     Stopping(CallId, StopCause),
+    /// A call ran until now, and the server stops.
+    Interrupted(CallId),
     /// A call ended.
     Ended {
         /// The call.

@@ -286,6 +286,11 @@ pub enum Command {
     },
     /// Stops a call on request.
     Cancel(Cancel),
+    /// Records the time until which a call ran, because the server stops.
+    Interrupt {
+        /// The call.
+        call_id: CallId,
+    },
     /// Ends a call whose work is lost, so that no report of its end will come.
     Lose {
         /// The call.

@@ -6,11 +6,48 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The error of a string that isn't an id of the expected kind.
+/// The error of a string that isn't an id of the expected kind, or the beginning of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be `{prefix}` followed by 32 lower-case hexadecimal digits")]
+#[error("must be `{prefix}` followed by {digits}32 lower-case hexadecimal digits")]
 pub struct IdError {
     prefix: &'static str,
+    /// The words before the number of digits.
+    digits: &'static str,
+}
+
+/// The ids from the first to the last one, such as those that begin with the same digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRange {
+    first: [u8; 16],
+    last: [u8; 16],
+}
+
+impl IdRange {
+    /// Every id.
+    pub const ALL: Self = Self { first: [0; 16], last: [u8::MAX; 16] };
+
+    /// Returns whether the range holds the id with these bytes.
+    pub fn contains(&self, id: &[u8; 16]) -> bool {
+        (self.first..=self.last).contains(id)
+    }
+
+    /// Returns the bytes of the first and of the last id.
+    pub fn bounds(&self) -> [&[u8; 16]; 2] {
+        [&self.first, &self.last]
+    }
+
+    /// Parses the beginning of an id: the prefix of its kind and up to 32 digits.
+    fn parse(text: &str, prefix: &'static str) -> Result<Self, IdError> {
+        let error = IdError { prefix, digits: "up to " };
+        let digits = text.strip_prefix(prefix).ok_or(error.clone())?;
+        if digits.len() > 32 || !are_digits(digits) {
+            return Err(error);
+        }
+        let id = |padded: String| {
+            Uuid::try_parse(&padded).map(Uuid::into_bytes).map_err(|_| error.clone())
+        };
+        Ok(Self { first: id(format!("{digits:0<32}"))?, last: id(format!("{digits:f<32}"))? })
+    }
 }
 
 macro_rules! id {
@@ -26,6 +63,11 @@ macro_rules! id {
             /// Creates a random id, which cannot be guessed.
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
+            }
+
+            /// Parses the beginning of an id, and returns all ids that begin with it.
+            pub fn parse_beginning(text: &str) -> Result<IdRange, IdError> {
+                IdRange::parse(text, $prefix)
             }
 
             /// Returns the 16 bytes of the id, as a store keeps them.
@@ -113,6 +155,12 @@ impl CallId {
         parse(text, Self::FOLLOW_UP_PREFIX).map(Self)
     }
 
+    /// Parses the beginning of a background task's id, and returns the ids of all calls whose tasks'
+    /// ids begin with it.
+    pub fn parse_background_beginning(text: &str) -> Result<IdRange, IdError> {
+        IdRange::parse(text, Self::BACKGROUND_PREFIX)
+    }
+
     /// Parses the id of a background task and returns the id of its call.
     pub fn parse_background(text: &str) -> Result<Self, IdError> {
         parse(text, Self::BACKGROUND_PREFIX).map(Self)
@@ -120,14 +168,16 @@ impl CallId {
 }
 
 fn parse(text: &str, prefix: &'static str) -> Result<Uuid, IdError> {
-    let error = IdError { prefix };
+    let error = IdError { prefix, digits: "" };
     let digits = text.strip_prefix(prefix).ok_or(error.clone())?;
-    let plain =
-        digits.len() == 32 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !plain {
+    if digits.len() != 32 || !are_digits(digits) {
         return Err(error);
     }
     Uuid::try_parse(digits).map_err(|_| error)
+}
+
+fn are_digits(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]
@@ -141,6 +191,24 @@ mod tests {
         assert_eq!(CallId::parse_background(&id.background()), Ok(id));
         assert_eq!(CallId::parse_follow_up(&id.follow_up()), Ok(id));
         assert_eq!(id.to_string()[5..], id.background()[3..]);
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_stands_for_all_ids_that_begin_with_it() {
+        let id = CallId::random();
+        let text = id.background();
+        for length in "bg-".len()..=text.len() {
+            let range = CallId::parse_background_beginning(&text[..length]).expect("a beginning");
+            assert!(range.contains(id.as_bytes()), "{length}");
+        }
+        let one = CallId::parse_background_beginning(&text).expect("a beginning");
+        assert_eq!(one.bounds(), [id.as_bytes(); 2]);
+        let odd = SessionId::parse_beginning("ses-3f2").expect("a beginning");
+        assert_eq!([odd.first[..2].to_vec(), odd.last[..2].to_vec()], [[0x3f, 0x20], [0x3f, 0x2f]]);
+        assert_eq!(SessionId::parse_beginning("ses-"), Ok(IdRange::ALL));
+        for wrong in ["", "ses", "bg-3F", "ses-3f", &format!("{text}0")] {
+            assert!(CallId::parse_background_beginning(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

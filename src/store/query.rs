@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{LogEvent, StoredEvent};
 use crate::model::{
-    Call, CallId, FollowUp, FollowUpState, Labels, PayloadKind, Session, SessionId, SessionState,
-    State, StreamSummary, Tenant, Timestamp, ToolKind,
+    Call, CallId, FollowUp, FollowUpState, IdRange, Labels, PayloadKind, Session, SessionId,
+    SessionState, State, StreamSummary, Tenant, Timestamp, ToolKind,
 };
 
 /// A query for events of a session.
@@ -61,10 +61,27 @@ pub struct SessionQuery {
     pub labels: Labels,
     /// Only those created after this time.
     pub created_after: Option<Timestamp>,
+    /// Only those with an id in this range.
+    pub ids: IdRange,
     /// Only those after this position, or from the beginning if `None`.
     pub cursor: Option<SessionCursor>,
     /// The most to return.
     pub limit: u32,
+}
+
+impl SessionQuery {
+    /// Returns the query for the newest sessions of a tenant, without any filter.
+    pub fn newest(tenant: Tenant, limit: u32) -> Self {
+        Self {
+            tenant,
+            states: Vec::new(),
+            labels: Labels::new(),
+            created_after: None,
+            ids: IdRange::ALL,
+            cursor: None,
+            limit,
+        }
+    }
 }
 
 /// Sessions, newest first.
@@ -103,10 +120,29 @@ pub struct CallQuery {
     pub labels: Labels,
     /// Only those accepted after this time.
     pub created_after: Option<Timestamp>,
+    /// Only those with an id in this range.
+    pub ids: IdRange,
     /// Only those after this position, or from the beginning if `None`.
     pub cursor: Option<CallCursor>,
     /// The most to return.
     pub limit: u32,
+}
+
+impl CallQuery {
+    /// Returns the query for the newest tasks of a tenant, without any filter.
+    pub fn newest(tenant: Tenant, limit: u32) -> Self {
+        Self {
+            tenant,
+            session_id: None,
+            states: Vec::new(),
+            kinds: Vec::new(),
+            labels: Labels::new(),
+            created_after: None,
+            ids: IdRange::ALL,
+            cursor: None,
+            limit,
+        }
+    }
 }
 
 /// Background tasks, newest first.

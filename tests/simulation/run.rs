@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use callpark::internals::telemetry::Metrics;
-use callpark::model::{Labels, Tenant};
+use callpark::model::Tenant;
 use callpark::store::{EventQuery, SessionQuery, Store as _};
 use callpark_client::v1;
 use futures::FutureExt as _;
@@ -99,14 +99,7 @@ fn fork(random: &mut StdRng) -> StdRng {
 
 /// The head and the events of the one session.
 fn log(disk: &Disk) -> (i64, Vec<v1::SessionEvent>) {
-    let query = SessionQuery {
-        tenant: Tenant::new("local"),
-        states: Vec::new(),
-        labels: Labels::default(),
-        created_after: None,
-        cursor: None,
-        limit: 10,
-    };
+    let query = SessionQuery::newest(Tenant::new("local"), 10);
     let sessions = at_once(disk.store.sessions(query)).expect("a page").sessions;
     assert_eq!(sessions.len(), 1, "a request id has one effect");
     let head = sessions[0].head_sequence;

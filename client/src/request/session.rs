@@ -66,6 +66,8 @@ builder! {
         labels: label,
         /// Selects the sessions that were created after this time.
         created_after: time,
+        /// Selects the sessions whose id begins with this text, such as `ses-3f2a`.
+        session_id_prefix: text,
         /// Sets the number of sessions in one answer, 1 to 1,000. Default: 50.
         page_size: count,
         /// Continues after the answer with this `next_page_token`.

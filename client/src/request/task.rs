@@ -57,6 +57,8 @@ builder! {
         labels: label,
         /// Selects the tasks that were created after this time.
         created_after: time,
+        /// Selects the tasks whose id begins with this text, such as `bg-3f2a`.
+        background_id_prefix: text,
         /// Sets the number of tasks in one answer, 1 to 1,000. Default: 50.
         page_size: count,
         /// Continues after the answer with this `next_page_token`.

@@ -91,9 +91,12 @@ impl Config {
 fn read<T: Entry>(tables: &[FileTable], errors: &mut Vec<SettingError>) -> Vec<T> {
     let mut entries = Vec::new();
     for table in tables.iter().filter(|table| table.key == T::KEY) {
-        match table.read::<T>().and_then(|entry| entry.check().map(|()| entry)) {
+        let entry = table.read::<T>();
+        let checked =
+            |entry: T| entry.check().map(|()| entry).map_err(|reason| table.error(reason));
+        match entry.and_then(checked) {
             Ok(entry) => entries.push(entry),
-            Err(reason) => errors.push(table.error(reason)),
+            Err(error) => errors.push(error),
         }
     }
     entries

@@ -71,7 +71,20 @@ pub enum SettingError {
         /// The place: a flag, or a line and a column.
         place: String,
         /// Names of settings that are similar.
-        nearest: Vec<&'static str>,
+        nearest: Vec<String>,
+    },
+    /// A key of a table of the configuration file is none that such a table has.
+    UnknownKey {
+        /// The array that the table belongs to, such as `tools`.
+        table: &'static str,
+        /// The key.
+        name: String,
+        /// The place: a line and a column.
+        place: String,
+        /// Keys that are similar.
+        nearest: Vec<String>,
+        /// All keys.
+        known: Vec<String>,
     },
     /// A setting has a value that it cannot have.
     Value {
@@ -111,17 +124,23 @@ impl fmt::Display for SettingError {
             }
             Self::Unknown { name, place, nearest } => {
                 write!(f, "{place}: there is no setting `{name}`")?;
-                match nearest.split_first() {
-                    None => f.write_str("; `callpark config` lists them"),
-                    Some((first, rest)) => {
-                        write!(f, "; did you mean `{first}`")?;
-                        rest.iter().try_for_each(|name| write!(f, " or `{name}`"))?;
-                        f.write_str("?")
-                    }
+                match nearest.as_slice() {
+                    [] => f.write_str("; `callpark config` lists them"),
+                    nearest => write!(f, "; did you mean {}?", quoted(nearest, " or ")),
+                }
+            }
+            Self::UnknownKey { table, name, place, nearest, known } => {
+                write!(f, "{place}: there is no key `{name}` in `[[{table}]]`")?;
+                match nearest.as_slice() {
+                    [] => write!(f, "; its keys are {}", quoted(known, ", ")),
+                    nearest => write!(f, "; did you mean {}?", quoted(nearest, " or ")),
                 }
             }
             Self::Value { setting, value, origin: Origin::Program, reason } => {
                 write!(f, "{setting} = `{value}`: {reason}")
+            }
+            Self::Value { setting, value, origin: origin @ Origin::File { .. }, reason } => {
+                write!(f, "{} = `{value}` ({origin}): {reason}", setting.replace('-', "_"))
             }
             Self::Value { setting, value, origin, reason } => {
                 write!(f, "{setting} = `{value}` ({origin}): {reason}")
@@ -129,6 +148,10 @@ impl fmt::Display for SettingError {
             Self::Conflict(reason) => f.write_str(reason),
         }
     }
+}
+
+fn quoted(names: &[String], separator: &str) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(separator)
 }
 
 /// A configuration that cannot be used, with all its errors.

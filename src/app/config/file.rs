@@ -3,41 +3,101 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::error::{Origin, SettingError};
 use super::nearest::nearest;
+use super::owned;
 use super::table::Setting;
 
 /// The keys of the arrays of tables.
 const TABLES: [&str; 4] = ["tools", "mcp_servers", "models", "agents"];
 
+/// The text of a configuration file.
+#[derive(Debug)]
+struct FileText {
+    path: PathBuf,
+    text: String,
+}
+
+impl FileText {
+    fn origin(&self, span: Range<usize>) -> Origin {
+        Origin::File { path: self.path.clone(), line: position(&self.text, span).0 }
+    }
+
+    fn place(&self, span: Range<usize>) -> String {
+        let (line, column) = position(&self.text, span);
+        format!("{}:{line}:{column}", self.path.display())
+    }
+}
+
 /// One table of an array, such as one `[[tools]]`, as it is in the file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct FileTable {
     /// The array that it belongs to.
     pub(super) key: &'static str,
+    /// The position in the array, from 0.
+    index: usize,
     table: toml::Table,
     /// The line where it begins.
     origin: Origin,
+    file: Arc<FileText>,
 }
 
 impl FileTable {
-    /// Parses the table. The error names a key that is missing, unknown, or of another type.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
-        self.table.clone().try_into().map_err(|error| error.message().trim().to_owned())
+    /// Parses the table. The error names a key that is missing, unknown, or of another type, and its
+    /// line.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, SettingError> {
+        self.table.clone().try_into().map_err(|error: toml::de::Error| {
+            let reason = error.message().trim();
+            let span = self.span_of_error::<T>();
+            match (unknown_key(reason), &span) {
+                (Some((name, known)), Some(span)) => SettingError::UnknownKey {
+                    table: self.key,
+                    place: self.file.place(span.clone()),
+                    nearest: owned(nearest(name, known.iter().copied())),
+                    known: owned(known),
+                    name: name.to_owned(),
+                },
+                _ => {
+                    let origin = span.map(|span| self.file.origin(span));
+                    self.error_at(origin.unwrap_or(self.origin.clone()), reason.to_owned())
+                }
+            }
+        })
     }
 
     /// Returns an error about the table, with its name, file and line.
     pub(super) fn error(&self, reason: String) -> SettingError {
+        self.error_at(self.origin.clone(), reason)
+    }
+
+    fn error_at(&self, origin: Origin, reason: String) -> SettingError {
         let name = self.table.get("name").and_then(toml::Value::as_str);
         let value = name.unwrap_or("without a name").to_owned();
-        SettingError::Value { setting: self.key, value, origin: self.origin.clone(), reason }
+        SettingError::Value { setting: self.key, value, origin, reason }
     }
+
+    /// Returns the part of the file that cannot be read as a `T`. The plain table has no positions, so
+    /// the text is parsed once more.
+    fn span_of_error<T: DeserializeOwned>(&self) -> Option<Range<usize>> {
+        let mut document = DeTable::parse(&self.file.text).ok()?.into_inner();
+        let DeValue::Array(tables) = document.remove(self.key)?.into_inner() else { return None };
+        let table = tables.into_iter().nth(self.index)?;
+        T::deserialize(ValueDeserializer::from(table)).err()?.span()
+    }
+}
+
+/// Returns the unknown key that an error of serde is about, and the known ones.
+fn unknown_key(reason: &str) -> Option<(&str, Vec<&str>)> {
+    let mut names =
+        reason.starts_with("unknown field `").then(|| reason.split('`'))?.skip(1).step_by(2);
+    Some((names.next()?, names.collect()))
 }
 
 /// The content of a configuration file.
@@ -74,6 +134,7 @@ impl FileSettings {
     }
 
     fn parse(path: PathBuf, text: &str, settings: &'static [Setting]) -> Self {
+        let source = Arc::new(FileText { path: path.clone(), text: text.to_owned() });
         let mut file = Self { path: Some(path.clone()), ..Self::default() };
         let (document, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -87,20 +148,20 @@ impl FileSettings {
         }
         for (key, value) in document.get_ref() {
             if let Some(key) = TABLES.into_iter().find(|name| name == key.get_ref()) {
-                file.read_tables(key, &path, text, value);
+                file.read_tables(key, &source, value);
                 continue;
             }
-            let (line, column) = position(text, key.span());
             match settings.iter().find(|setting| setting.key == key.get_ref()) {
                 Some(setting) => {
+                    let (line, _) = position(text, key.span());
                     file.values.insert(setting.key, (scalar(text, value), line));
                 }
                 None => {
                     let names = settings.iter().map(|s| s.key).chain(TABLES);
                     file.errors.push(SettingError::Unknown {
                         name: key.get_ref().to_string(),
-                        place: format!("{}:{line}:{column}", path.display()),
-                        nearest: nearest(key.get_ref(), names),
+                        place: source.place(key.span()),
+                        nearest: owned(nearest(key.get_ref(), names)),
                     });
                 }
             }
@@ -111,24 +172,22 @@ impl FileSettings {
     fn read_tables(
         &mut self,
         key: &'static str,
-        path: &Path,
-        text: &str,
+        file: &Arc<FileText>,
         value: &Spanned<DeValue<'_>>,
     ) {
-        let origin = |span: Range<usize>| Origin::File {
-            path: path.to_owned(),
-            line: position(text, span).0,
-        };
         // The parsed document has the lines, the plain one the values.
-        let plain = toml::from_str::<toml::Table>(text).ok().and_then(|mut t| t.remove(key));
+        let plain = toml::from_str::<toml::Table>(&file.text).ok().and_then(|mut t| t.remove(key));
         let spans = value.get_ref().as_array();
         let (Some(toml::Value::Array(tables)), Some(spans)) = (plain, spans) else {
-            return self.refuse_tables(key, origin(value.span()));
+            return self.refuse_tables(key, file.origin(value.span()));
         };
-        for (table, item) in tables.into_iter().zip(spans.iter()) {
-            let origin = origin(item.span());
+        for (index, (table, item)) in tables.into_iter().zip(spans.iter()).enumerate() {
+            let origin = file.origin(item.span());
+            let file = file.clone();
             match table {
-                toml::Value::Table(table) => self.tables.push(FileTable { key, table, origin }),
+                toml::Value::Table(table) => {
+                    self.tables.push(FileTable { key, index, table, origin, file });
+                }
                 _ => self.refuse_tables(key, origin),
             }
         }

@@ -27,7 +27,6 @@ use std::path::PathBuf;
 use crate::app::listener::ListenerOptions;
 use crate::app::tls::{TlsError, TlsFiles, server_config};
 use file::FileSettings;
-use nearest::nearest;
 use table::Reader;
 
 pub use address::{ListenAddress, SocketMode, TcpAddress};
@@ -35,6 +34,7 @@ pub use address::{ListenAddress, SocketMode, TcpAddress};
 pub(crate) use client::{ClientConfig, ClientConfigError, ClientOptions};
 pub use environment::Environment;
 pub use error::{ConfigError, Origin, SettingError};
+pub(crate) use nearest::nearest;
 pub use settings::Config;
 pub use table::{Row, Setting};
 pub use value::{AuthMode, ByteSize, InvalidValue, LogFilter, VariableName};
@@ -107,7 +107,7 @@ impl Config {
         let (derived, without_default) = config.derive(&options.environment);
         errors.extend(without_default);
         rows.extend(derived);
-        rows.sort_by_key(|row| settings().iter().position(|setting| setting.name == row.name));
+        rows.sort_by_key(|row| settings().iter().position(|setting| setting.key == row.name));
         // The default stands in for a value with an error: that may be no conflict at all.
         let is_right = |key: &&str| !errors.iter().any(|error| error.is_about(key));
         let conflicts = check::conflicts(&config).into_iter();
@@ -180,9 +180,14 @@ fn unknown_flags(flags: &[(String, String)]) -> Vec<SettingError> {
         .map(|(name, _)| SettingError::Unknown {
             name: name.clone(),
             place: format!("flag --{name}"),
-            nearest: nearest(name, settings().iter().map(|setting| setting.name.as_str())),
+            nearest: owned(nearest(name, settings().iter().map(|setting| setting.name.as_str()))),
         })
         .collect()
+}
+
+/// Returns names that an error keeps.
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
 }
 
 /// Returns warnings, not errors: a variable with the prefix may belong to another program.

@@ -5,17 +5,14 @@ const NAMES_MAX: usize = 3;
 
 /// Returns the names closest to `given`, the closest first, or none if no name is similar. The case,
 /// and `-` or `_`, make no difference.
-pub(super) fn nearest(
-    given: &str,
-    names: impl IntoIterator<Item = &'static str>,
-) -> Vec<&'static str> {
+pub(crate) fn nearest<'n>(given: &str, names: impl IntoIterator<Item = &'n str>) -> Vec<&'n str> {
     let given = plain(given);
     let length = given.chars().count();
     let mut close: Vec<(usize, &str)> = names
         .into_iter()
         .filter_map(|name| {
             let candidate = plain(name);
-            let distance = strsim::levenshtein(&given, &candidate);
+            let distance = strsim::osa_distance(&given, &candidate);
             let is_part = length > 2 && candidate.contains(&given);
             (distance <= length.max(3) / 3 || is_part).then_some((distance, name))
         })

@@ -54,7 +54,7 @@ impl Setting {
 /// The value of a setting that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// The setting's name.
+    /// The setting's key in the configuration file.
     pub name: &'static str,
     /// The value, as it can be written in a flag, a variable or a file.
     pub value: String,
@@ -105,7 +105,7 @@ impl Reader<'_> {
         match self.source_of(setting) {
             Some(source) => self.parse(setting, source, check).unwrap_or(default),
             None => {
-                let (name, value) = (setting.name.as_str(), default.show());
+                let (name, value) = (setting.key, default.show());
                 self.rows.push(Row { name, value, origin: Origin::Default });
                 default
             }
@@ -135,7 +135,7 @@ impl Reader<'_> {
         });
         match checked {
             Ok(value) => {
-                self.rows.push(Row { name: &setting.name, value: value.show(), origin });
+                self.rows.push(Row { name: setting.key, value: value.show(), origin });
                 Some(value)
             }
             Err(reason) => {
@@ -319,8 +319,8 @@ fn name(key: &str) -> &'static str {
 }
 
 /// Returns the row of a setting with a default that depends on the machine.
-pub(super) fn derived<T: Value>(key: &str, value: &T) -> Row {
-    Row { name: name(key), value: value.show(), origin: Origin::Default }
+pub(super) fn derived<T: Value>(key: &'static str, value: &T) -> Row {
+    Row { name: key, value: value.show(), origin: Origin::Default }
 }
 
 /// Returns the error of a setting that has no default on this machine.

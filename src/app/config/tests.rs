@@ -158,7 +158,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     assert_eq!(row(&loaded, "drain"), ("3s", "flag --drain".to_owned()));
     assert_eq!(row(&loaded, "grace"), ("2s", "environment CALLPARK_GRACE".to_owned()));
     assert_eq!(row(&loaded, "heartbeat"), ("1s", format!("file {}:3", file.path.display())));
-    assert_eq!(row(&loaded, "stream-age"), ("1h", "default".to_owned()));
+    assert_eq!(row(&loaded, "stream_age"), ("1h", "default".to_owned()));
     assert_eq!(loaded.config.drain, Duration::from_secs(3));
     assert_eq!(loaded.file.as_deref(), Some(file.path.as_path()));
 }
@@ -166,7 +166,9 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 #[test]
 fn printed_values_parse_to_the_same_value() {
     let first = load(&[], &[]);
-    let flags: Vec<_> = first.rows.iter().map(|row| (row.name, row.value.as_str())).collect();
+    let names: Vec<_> = first.rows.iter().map(|row| row.name.replace('_', "-")).collect();
+    let values = first.rows.iter().map(|row| row.value.as_str());
+    let flags: Vec<_> = names.iter().map(String::as_str).zip(values).collect();
     let again = load(&flags, &[]);
     assert_eq!(first.rows.len(), settings().len());
     assert!(
@@ -212,7 +214,7 @@ fn all_errors_are_reported_at_once_with_their_positions() {
         "the configuration has 6 errors:".to_owned(),
         format!("drain = `soon` (file {path}:1): a duration such as 500ms"),
         format!("{path}:2:3: there is no setting `data-dir`; did you mean `data_dir`?"),
-        format!("max-live-tasks = `5000` (file {path}:3): it must be from 1 to 1000"),
+        format!("max_live_tasks = `5000` (file {path}:3): it must be from 1 to 1000"),
         "auth = `maybe` (flag --auth): one of token, none is expected".to_owned(),
         "flag --gracee: there is no setting `gracee`; did you mean `grace`?".to_owned(),
         "max-request = `big` (environment CALLPARK_MAX_REQUEST): a size".to_owned(),
@@ -254,9 +256,29 @@ fn the_errors_of_tools_are_reported_with_their_positions_and_all_others() {
     assert_eq!(names(&file(good)), ["a"]);
     let file = file(&format!("drain = 'soon'\n{good}[[tools]]\nname = 'b'\ncolour = 1\n"));
     let error = file.error();
-    let place = format!("tools = `b` (file {}:6): unknown field `colour`", file.path.display());
+    let place = format!(
+        "{}:8:1: there is no key `colour` in `[[tools]]`; its keys are `name`",
+        file.path.display()
+    );
     assert!(error.contains(&place), "{error}");
     assert!(error.contains("drain = `soon`"), "{error}");
+}
+
+#[test]
+fn a_misspelt_key_of_a_table_is_reported_with_its_line_and_the_nearest_key() {
+    let file = file(
+        "[[tools]]\nname = 'a'\nargv = ['true']\n\n[[tools]]\nname = 'b'\nargv = ['true']\n  \
+         descripton = 'x'\n\n[[tools]]\nname = 'c'\nargv = 'true'\n",
+    );
+    let (error, path) = (file.error(), file.path.display());
+    for expected in [
+        format!(
+            "{path}:8:3: there is no key `descripton` in `[[tools]]`; did you mean `description`?"
+        ),
+        format!("tools = `c` (file {path}:12): invalid type: string"),
+    ] {
+        assert!(error.contains(&expected), "no `{expected}` in:\n{error}");
+    }
 }
 
 #[test]

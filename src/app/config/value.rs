@@ -50,6 +50,17 @@ from_str!(ByteSize, VariableName, LogFilter, AuthMode);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(u32);
 
+/// Units of durations in nanoseconds, the largest first.
+const DURATION_UNITS: [(&str, u128); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
 /// Units of sizes, the largest first.
 const SIZE_UNITS: [(&str, u32); 4] =
     [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -107,13 +118,22 @@ impl Value for ByteSize {
 
 impl Value for Duration {
     fn parse(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map_err(|error| {
-            format!("a duration such as 500ms, 30s, 5m or 1h 30m is expected ({error})")
-        })
+        humantime::parse_duration(text)
+            .map_err(|_| "a duration such as 500ms, 30s, 5m or 1h 30m is expected".to_owned())
     }
 
     fn show(&self) -> String {
-        humantime::format_duration(*self).to_string()
+        // Without months and years, which are not whole numbers of days.
+        let mut left = self.as_nanos();
+        let mut parts = Vec::new();
+        for (unit, nanos) in DURATION_UNITS {
+            let count = left / nanos;
+            left %= nanos;
+            if count > 0 {
+                parts.push(format!("{count}{unit}"));
+            }
+        }
+        if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
     }
 }
 

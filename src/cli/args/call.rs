@@ -1,8 +1,13 @@
 //! The arguments of `callpark run` and `callpark start`: a tool and how to call it.
 
-use std::{collections::BTreeMap, io::Read as _, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use callpark_client::{Client, v1};
+use callpark_client::{Client, Error, Reason, v1};
 use serde_json::Value;
 
 use super::{
@@ -10,10 +15,13 @@ use super::{
     enums, ids,
     tool_arguments::{self, Arguments},
 };
-use crate::cli::{error::Failure, exit::Exit, print::json};
+use crate::{
+    app::config::nearest,
+    cli::{error::Failure, exit::Exit, print::json},
+};
 
-/// The longest default description of a call, in characters.
-const DESCRIPTION_CHARACTERS_MAX: usize = 60;
+/// The argument of a tool that names the folder in which it runs.
+const FOLDER_ARGUMENT: &str = "cwd";
 
 /// A tool and how to call it.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,9 +29,18 @@ pub(crate) struct CallArgs {
     /// Name of the tool, as `callpark tools` lists it
     tool: String,
 
-    /// Input of the tool. For bash: a command line in quotes, or the words of a single command. For
-    /// python: a program in quotes. For any other tool: KEY=VALUE pairs, as with --arg
-    words: Vec<String>,
+    /// Input of the tool; everything from its first word on belongs to the tool. For bash: a command
+    /// line in quotes, or the words of a single command. For python: a program in quotes. For any
+    /// other tool: KEY=VALUE pairs, as with --arg
+    #[arg(trailing_var_arg = true)]
+    pub(crate) words: Vec<String>,
+
+    /// Folder in which the tool runs [default: that of the session, else of the server]
+    ///
+    /// It is passed as the argument `cwd`, which bash and python have. A relative one begins at the
+    /// current folder.
+    #[arg(long, value_name = "FOLDER")]
+    cwd: Option<PathBuf>,
 
     /// Argument of the tool. The value is parsed as JSON, unless the tool takes a text there or the
     /// value is not valid JSON; then it is passed as text. Can be repeated
@@ -36,7 +53,7 @@ pub(crate) struct CallArgs {
 
     /// Session of the call [default: a new one]
     #[arg(long, value_name = "ID", value_parser = ids::session)]
-    session: Option<String>,
+    session: Option<ids::GivenId>,
 
     /// Stop the tool after it has run for this long, whether parked or not [default: the tool's own]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -79,17 +96,13 @@ impl CallArgs {
     /// Returns the call with its arguments in the types that the tool takes. Asks the server for the
     /// tool's schema if that is necessary.
     pub(crate) async fn resolve(self, client: &Client) -> Result<PreparedCall, Failure> {
-        let description = self.description.clone();
-        let description = description.unwrap_or_else(|| {
-            tool_arguments::default_description(&self.words, DESCRIPTION_CHARACTERS_MAX)
-        });
         let arguments = self.arguments(client).await?;
         Ok(PreparedCall {
             request: v1::RunToolRequest {
-                session_id: self.session.unwrap_or_default(),
+                session_id: ids::resolve_or_empty(self.session.as_ref(), client).await?,
                 tool: self.tool,
                 arguments: Some(json::to_struct(arguments)),
-                description,
+                description: self.description.unwrap_or_default(),
                 execution_timeout: self.timeout.map(to_wire),
                 idle_timeout: self.idle.map(to_wire),
                 detached: self.keep,
@@ -108,8 +121,13 @@ impl CallArgs {
             }
             None => Arguments::new(),
         };
+        let code = tool_arguments::code_argument(&self.tool);
+        let needs_schema = !self.pairs.is_empty()
+            || (code.is_none() && (!self.words.is_empty() || self.cwd.is_some()));
+        // The tool must exist before its input can be wrong.
+        let schema = if needs_schema { schema(client, &self.tool).await? } else { Value::Null };
         let mut pairs = self.pairs.clone();
-        match tool_arguments::code_argument(&self.tool) {
+        match code {
             Some(_) if self.words.is_empty() => {}
             Some(name) => {
                 let code = tool_arguments::code(&self.tool, &self.words).map_err(Failure::usage)?;
@@ -121,14 +139,36 @@ impl CallArgs {
                 pairs.extend(words.collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?);
             }
         }
-        if !pairs.is_empty() {
-            let schema = schema(client, &self.tool).await?;
-            for (key, text) in pairs {
-                let value = tool_arguments::typed(&schema, &key, &text).map_err(Failure::usage)?;
-                tool_arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
-            }
+        for (key, text) in pairs {
+            let value = match schema.is_null() {
+                // The server converts a text where the tool takes something else.
+                true => Value::String(text),
+                false => tool_arguments::typed(&schema, &key, &text).map_err(Failure::usage)?,
+            };
+            tool_arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
+        }
+        if let Some(folder) = &self.cwd {
+            let folder = self.folder(folder, code.is_some(), &schema)?;
+            tool_arguments::add(&mut arguments, FOLDER_ARGUMENT.to_owned(), folder)
+                .map_err(Failure::usage)?;
         }
         Ok(arguments)
+    }
+
+    /// Returns the folder of --cwd for the tool.
+    fn folder(&self, given: &Path, has_code: bool, schema: &Value) -> Result<Value, Failure> {
+        let declared = schema.get("properties").and_then(|all| all.get(FOLDER_ARGUMENT));
+        if !has_code && !schema.is_null() && declared.is_none() {
+            return Err(Failure::usage(format!(
+                "--cwd cannot be used: the tool `{}` has no argument `{FOLDER_ARGUMENT}`\n\
+                 it runs in the folder of its session, or else of the server",
+                self.tool
+            )));
+        }
+        let folder = std::path::absolute(given).map_err(|error| {
+            Failure::usage(format!("the folder {} cannot be used: {error}", given.display()))
+        })?;
+        Ok(folder.display().to_string().into())
     }
 }
 
@@ -139,6 +179,11 @@ pub(crate) struct PreparedCall {
 }
 
 impl PreparedCall {
+    /// Returns the name of the tool.
+    pub(crate) fn tool(&self) -> &str {
+        &self.request.tool
+    }
+
     /// Sets the standard input of the tool.
     pub(crate) fn with_stdin(mut self, data: bytes::Bytes) -> Self {
         self.request.stdin = data;
@@ -157,14 +202,42 @@ impl PreparedCall {
     }
 }
 
-/// Returns the schema of a tool's arguments, or null if it declares none.
+/// Returns the schema of a tool's arguments, or null if it is not known.
 async fn schema(client: &Client, name: &str) -> Result<Value, Failure> {
-    let (tools, _) = list_tools(client, v1::ListToolsRequest::default()).await?;
-    let tool = tools.iter().find(|tool| tool.name == name).ok_or_else(|| {
-        let text = format!("there is no tool `{name}`\nlist the tools with `callpark tools`");
-        Failure::new(Exit::NotFound, text)
-    })?;
-    Ok(tool.input_schema.as_ref().map_or(Value::Null, json::from_struct))
+    let (tools, unavailable) = list_tools(client, v1::ListToolsRequest::default()).await?;
+    if let Some(tool) = tools.iter().find(|tool| tool.name == name) {
+        return Ok(tool.input_schema.as_ref().map_or(Value::Null, json::from_struct));
+    }
+    // A source that is not available now may have it: the server finds out.
+    let is_of = |source: &v1::UnavailableSource| {
+        let source = source.source.as_ref().map(|source| source.name.as_str());
+        source.and_then(|source| name.strip_prefix(source)).is_some_and(|r| r.starts_with("__"))
+    };
+    if unavailable.iter().any(is_of) {
+        return Ok(Value::Null);
+    }
+    Err(no_such_tool(name, &tools))
+}
+
+/// Returns the failure of a call. If there is no such tool, it names similar ones.
+pub(crate) async fn with_similar_tool(error: Error, name: &str, client: &Client) -> Failure {
+    if error.reason() != Some(&Reason::ToolNotFound) {
+        return error.into();
+    }
+    match list_tools(client, v1::ListToolsRequest::default()).await {
+        Ok((tools, _)) if tools.iter().all(|tool| tool.name != name) => no_such_tool(name, &tools),
+        // The error of the call says more.
+        Ok(_) | Err(_) => error.into(),
+    }
+}
+
+fn no_such_tool(name: &str, tools: &[v1::Tool]) -> Failure {
+    let similar = nearest(name, tools.iter().map(|tool| tool.name.as_str()));
+    let hint = match similar.first() {
+        Some(similar) => format!("did you mean `{similar}`? `callpark tools` lists all of them"),
+        None => "list the tools with `callpark tools`".to_owned(),
+    };
+    Failure::new(Exit::NotFound, format!("there is no tool `{name}`\n{hint}"))
 }
 
 async fn stdin() -> Result<String, Failure> {

@@ -7,7 +7,7 @@ use callpark_client::prost_types;
 /// Parses a duration such as `500ms` or `1h 30m`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
-        .map_err(|error| format!("must be a duration such as 500ms, 30s, 5m or 1h 30m ({error})"))
+        .map_err(|_| "must be a duration such as 500ms, 30s, 5m or 1h 30m".to_owned())
 }
 
 /// Converts a duration for a request. A duration beyond the contract's range becomes the longest
@@ -26,7 +26,7 @@ mod tests {
         assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
         let error = parse_duration("ten").expect_err("not a duration");
-        assert!(error.contains("500ms, 30s"), "{error}");
+        assert_eq!(error, "must be a duration such as 500ms, 30s, 5m or 1h 30m");
     }
 
     #[test]

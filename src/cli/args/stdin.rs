@@ -8,7 +8,7 @@ use callpark_client::{Client, Error, Reason, v1};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep_until};
 
-use super::call::PreparedCall;
+use super::call::{PreparedCall, with_similar_tool};
 use crate::cli::{error::Failure, print::output::eprint_note};
 use crate::model::limits::STDIN_BYTES_MAX;
 
@@ -109,7 +109,7 @@ impl StdinArgs {
                     eprint_note(&format!("standard input is not used: {reason}"));
                     Ok(call)
                 }
-                _ => Err(error.into()),
+                _ => Err(with_similar_tool(error, call.tool(), client).await),
             },
         }
     }

@@ -2,8 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use crate::cli::print::text::first_line;
-
 /// The arguments of a call, a JSON object.
 pub(crate) type Arguments = Map<String, Value>;
 
@@ -43,6 +41,10 @@ fn quote_for_shell(word: &str) -> String {
 pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ if text.starts_with('-') => Err(format!(
+            "`{text}` must have the form KEY=VALUE; options of callpark stand before the input of \
+             the tool"
+        )),
         _ => Err(format!("`{text}` must have the form KEY=VALUE")),
     }
 }
@@ -143,11 +145,6 @@ fn takes_text(schema: &Value, key: &str) -> bool {
     }
 }
 
-/// Returns the default description of a call: the beginning of its words.
-pub(crate) fn default_description(words: &[String], characters_max: usize) -> String {
-    first_line(words.join(" ").trim(), characters_max)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -243,12 +240,5 @@ mod tests {
         let mut arguments = object("{\"a\": 1}").unwrap();
         assert!(add(&mut arguments, "b".into(), json!(2)).is_ok());
         assert!(add(&mut arguments, "a".into(), json!(2)).unwrap_err().contains("`a`"));
-    }
-
-    #[test]
-    fn a_call_is_described_by_its_words() {
-        assert_eq!(default_description(&words(&["make", "test"]), 60), "make test");
-        assert_eq!(default_description(&words(&["for i in 1 2\ndo x; done"]), 60), "for i in 1 2…");
-        assert_eq!(default_description(&[], 60), "");
     }
 }

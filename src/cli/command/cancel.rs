@@ -1,10 +1,14 @@
 //! `callpark cancel`: cancel tasks.
 
-use std::time::Duration;
+use std::{io::IsTerminal as _, time::Duration};
 
-use callpark_client::v1::{CancelRequest, CancelResponse, State};
+use callpark_client::{
+    Client,
+    v1::{CancelRequest, CancelResponse, State},
+};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::{Context, each, print_each};
+use super::{Context, each, list::live_tasks, print_each};
 use crate::cli::{
     args::{
         duration::{parse_duration, to_wire},
@@ -13,8 +17,9 @@ use crate::cli::{
     error::Failure,
     exit::Exit,
     print::{
-        output::{Out, eprint_note},
+        output::{Out, eprint_bytes, eprint_note},
         result::summary,
+        text::count,
     },
 };
 
@@ -24,9 +29,22 @@ use crate::cli::{
 /// code is 75 if a task has not finished within the time of --wait.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CancelArgs {
-    /// Ids of the tasks
-    #[arg(required = true, value_name = "ID", value_parser = ids::task)]
-    ids: Vec<String>,
+    /// Ids of the tasks, or the beginnings of them, or `last`
+    #[arg(required_unless_present = "all", value_name = "ID", value_parser = ids::task)]
+    ids: Vec<ids::GivenId>,
+
+    /// Cancel every task that has not finished. Asks first
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+
+    /// With --all, cancel only the tasks of this session
+    #[arg(long, value_name = "ID", value_parser = ids::session, requires = "all",
+        conflicts_with = "ids")]
+    session: Option<ids::GivenId>,
+
+    /// With --all, do not ask
+    #[arg(short, long, requires = "all", conflicts_with = "ids")]
+    yes: bool,
 
     /// Send KILL immediately
     #[arg(long)]
@@ -60,8 +78,46 @@ pub(crate) async fn run(args: CancelArgs, context: &mut Context) -> Result<Exit,
         ..Default::default()
     };
     let Context { client, out, connection } = context;
-    let answers = each(&args.ids, |id| client.tasks().cancel(request(id)));
+    let ids = match args.all {
+        true => ids_of_all(&args, client).await?,
+        false => ids::resolve_all(&args.ids, client).await?,
+    };
+    let answers = each(&ids, |id| client.tasks().cancel(request(id)));
     print_each(answers, connection, out, print).await
+}
+
+/// Returns the ids of all tasks that have not finished, once the user has confirmed that they are to
+/// be cancelled.
+async fn ids_of_all(args: &CancelArgs, client: &Client) -> Result<Vec<String>, Failure> {
+    let session = ids::resolve_or_empty(args.session.as_ref(), client).await?;
+    let tasks = live_tasks(client, session).await?.tasks;
+    if tasks.is_empty() {
+        eprint_note("no task is running");
+        return Ok(Vec::new());
+    }
+    let tasks_counted = count(tasks.len(), "running task");
+    let is_sure = args.yes || args.dry_run;
+    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !is_sure && !can_ask {
+        return Err(Failure::usage(format!(
+            "--all would cancel {tasks_counted}, and there is no terminal to ask on\n\
+             confirm with --yes, or see them with --dry-run"
+        )));
+    }
+    if !is_sure && !confirm(&format!("cancel {tasks_counted}?")).await? {
+        eprint_note("nothing was cancelled");
+        return Ok(Vec::new());
+    }
+    Ok(tasks.into_iter().map(|task| task.background_id).collect())
+}
+
+/// Asks a question on the terminal. Only a yes is a yes.
+async fn confirm(question: &str) -> Result<bool, Failure> {
+    eprint_bytes(format!("{question} [y/N] ").as_bytes()).await;
+    let mut answer = String::new();
+    let read = BufReader::new(tokio::io::stdin()).read_line(&mut answer).await;
+    read.map_err(|error| Failure::io(format!("cannot read the answer: {error}")))?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 async fn print(id: &str, answer: CancelResponse, out: &mut Out) -> Result<Exit, Failure> {

@@ -15,9 +15,9 @@ use crate::cli::{
 /// Tasks that were started with --keep continue.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct CloseArgs {
-    /// Ids of the sessions
+    /// Ids of the sessions, or the beginnings of them, or `last`
     #[arg(required = true, value_name = "ID", value_parser = ids::session)]
-    ids: Vec<String>,
+    ids: Vec<ids::GivenId>,
 
     /// Reason to record in the log
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -31,7 +31,8 @@ pub(crate) async fn run(args: CloseArgs, context: &mut Context) -> Result<Exit, 
         ..Default::default()
     };
     let Context { client, out, connection } = context;
-    let answers = each(&args.ids, |id| client.sessions().close(request(id)));
+    let ids = ids::resolve_all(&args.ids, client).await?;
+    let answers = each(&ids, |id| client.sessions().close(request(id)));
     print_each(answers, connection, out, print).await
 }
 

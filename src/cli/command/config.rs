@@ -8,7 +8,7 @@ use crate::{
         exit::Exit,
         print::{
             output::{Out, eprint_line, eprint_note},
-            table::Table,
+            table::{Column, Table},
         },
     },
 };
@@ -39,7 +39,8 @@ pub(crate) async fn run(
         out.json(&rows).await?;
         return Ok(Exit::Success);
     }
-    let mut table = Table::new(["SETTING", "VALUE", "SOURCE"]);
+    let mut table =
+        Table::new([("SETTING", Column::Value), ("VALUE", Column::Text), ("SOURCE", Column::Text)]);
     for row in rows {
         table.row([row.name.to_owned(), row.value, row.origin.to_string()]);
     }

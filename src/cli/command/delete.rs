@@ -8,15 +8,16 @@ use crate::cli::{args::ids, error::Failure, exit::Exit, print::output::Out};
 /// Delete finished tasks and their results
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DeleteArgs {
-    /// Ids of the tasks
+    /// Ids of the tasks, or the beginnings of them, or `last`
     #[arg(required = true, value_name = "ID", value_parser = ids::task)]
-    ids: Vec<String>,
+    ids: Vec<ids::GivenId>,
 }
 
 pub(crate) async fn run(args: DeleteArgs, context: &mut Context) -> Result<Exit, Failure> {
     let request = |id: &str| DeleteRequest { background_id: id.to_owned(), ..Default::default() };
     let Context { client, out, connection } = context;
-    let answers = each(&args.ids, |id| client.tasks().delete(request(id)));
+    let ids = ids::resolve_all(&args.ids, client).await?;
+    let answers = each(&ids, |id| client.tasks().delete(request(id)));
     print_each(answers, connection, out, print).await
 }
 

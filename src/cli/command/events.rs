@@ -16,13 +16,13 @@ use crate::cli::{
 
 /// Print the events of a session, one on each line
 ///
-/// A line has the sequence, the time of day, the kind of the event, the call or turn, and details.
-/// With --json it is the whole event.
+/// A line has the sequence, the time of day, the kind of the event, the call or turn, and details; on
+/// a terminal ids are shortened, and other commands accept them so. With --json it is the whole event.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct EventsArgs {
-    /// Id of the session
+    /// Id of the session, the beginning of one, or `last`
     #[arg(value_name = "ID", value_parser = ids::session)]
-    id: String,
+    id: ids::GivenId,
 
     /// Keep printing new events until the session is closed
     #[arg(short, long)]
@@ -39,7 +39,7 @@ pub(crate) struct EventsArgs {
 
 pub(crate) async fn run(args: EventsArgs, context: &mut Context) -> Result<Exit, Failure> {
     let request = StreamSessionRequest {
-        session_id: args.id,
+        session_id: args.id.resolve(&context.client).await?,
         start_after_sequence: args.after,
         payloads: args.payloads.into_iter().map(Into::into).collect(),
         follow: Some(args.follow),
@@ -51,7 +51,10 @@ pub(crate) async fn run(args: EventsArgs, context: &mut Context) -> Result<Exit,
             SessionItem::Event(event) if context.out.json => {
                 context.out.json_line(event.as_ref()).await?;
             }
-            SessionItem::Event(event) => context.out.line(&event::line(&event)).await?,
+            SessionItem::Event(event) => {
+                let line = event::line(&event, |id| context.out.id(id));
+                context.out.entry(&line).await?;
+            }
             SessionItem::Gap { from, to } => event::eprint_gap(from, to),
             SessionItem::EpochChanged { .. } => {
                 eprint_note("the server has a new log: its events follow from the first one");

@@ -56,7 +56,7 @@ enum FollowUpsCommand {
 struct ListFollowUpsArgs {
     /// List only follow-ups of this session
     #[arg(long, value_name = "ID", value_parser = ids::session)]
-    session: Option<String>,
+    session: Option<ids::GivenId>,
 
     /// List only follow-ups in this state, such as pending or dead_lettered. Can be repeated
     #[arg(long = "state", value_name = "STATE", value_parser = enums::parse::<FollowUpState>)]
@@ -75,7 +75,7 @@ struct ListFollowUpsArgs {
 struct WaitFollowUpArgs {
     /// Take only follow-ups of this session
     #[arg(long, value_name = "ID", value_parser = ids::session)]
-    session: Option<String>,
+    session: Option<ids::GivenId>,
 
     /// Maximum time to wait, such as 30s or 5m; after that, exit with code 75 [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -85,9 +85,9 @@ struct WaitFollowUpArgs {
 /// Re-queue dead-lettered follow-ups, and count their attempts from zero
 #[derive(Clone, Debug, clap::Args)]
 struct RetryFollowUpArgs {
-    /// Ids of the follow-ups, or of their tasks
+    /// Ids of the follow-ups or of their tasks, or the beginnings of them, or `last`
     #[arg(required = true, value_name = "ID", value_parser = ids::follow_up)]
-    ids: Vec<String>,
+    ids: Vec<ids::GivenId>,
 }
 
 pub(crate) async fn run(args: FollowUpsArgs, context: &mut Context) -> Result<Exit, Failure> {
@@ -102,7 +102,7 @@ pub(crate) async fn run(args: FollowUpsArgs, context: &mut Context) -> Result<Ex
 async fn list(args: ListFollowUpsArgs, context: &mut Context) -> Result<Exit, Failure> {
     let limit = args.limit.get();
     let mut request = ListFollowUpsRequest {
-        session_id: args.session.unwrap_or_default(),
+        session_id: ids::resolve_or_empty(args.session.as_ref(), &context.client).await?,
         states: args.states.into_iter().map(Into::into).collect(),
         ..Default::default()
     };
@@ -153,7 +153,7 @@ async fn lease(args: WaitFollowUpArgs, client: &Client) -> Result<Option<LeasedF
     // A timeout beyond the range of the clock is no limit.
     let until = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut request = LeaseFollowUpsRequest {
-        session_id: args.session.unwrap_or_default(),
+        session_id: ids::resolve_or_empty(args.session.as_ref(), client).await?,
         max_follow_ups: 1,
         consumer: "callpark follow-ups wait".to_owned(),
         ..Default::default()
@@ -185,7 +185,8 @@ async fn retry(args: RetryFollowUpArgs, context: &mut Context) -> Result<Exit, F
     let Context { client, out, connection } = context;
     let request =
         |id: &str| RetryFollowUpRequest { follow_up_id: id.to_owned(), ..Default::default() };
-    let answers = each(&args.ids, |id| client.follow_ups().retry(request(id)));
+    let ids = ids::resolve_all(&args.ids, client).await?;
+    let answers = each(&ids, |id| client.follow_ups().retry(request(id)));
     print_each(answers, connection, out, print_state).await
 }
 

@@ -1,28 +1,38 @@
 //! `callpark list`: the list of background tasks.
 
-use callpark_client::v1::{Kind, ListRequest, ListResponse, State};
+use callpark_client::{
+    Client,
+    v1::{Kind, ListRequest, ListResponse, State},
+};
 
 use super::Context;
 use crate::cli::{
     args::{enums, ids, tool_arguments},
     error::Failure,
     exit::Exit,
-    print::lists,
+    print::{lists, output::eprint_note},
 };
 
 /// The maximum number of entries to ask for in one request.
 const PAGE_SIZE_MAX: usize = 1_000;
 
 /// List background tasks, newest first
+///
+/// On a terminal ids are shortened; every command accepts the beginning of an id, as long as only one
+/// task has it, and `last` for the newest task.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ListArgs {
     /// List only tasks of this session
     #[arg(long, value_name = "ID", value_parser = ids::session)]
-    session: Option<String>,
+    session: Option<ids::GivenId>,
 
     /// List only tasks in this state, such as running or failed. Can be repeated
     #[arg(long = "state", value_name = "STATE", value_parser = enums::parse::<State>)]
     states: Vec<State>,
+
+    /// List only tasks that have not finished: pending, running or cancelling
+    #[arg(long, conflicts_with = "states")]
+    running: bool,
 
     /// List only tasks of this kind, such as command or agent. Can be repeated
     #[arg(long = "kind", value_name = "KIND", value_parser = enums::parse::<Kind>)]
@@ -35,21 +45,57 @@ pub(crate) struct ListArgs {
     /// Maximum number of tasks to list
     #[arg(long, value_name = "COUNT", default_value = "50")]
     limit: std::num::NonZeroUsize,
+
+    /// Print only the ids, in full
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
 }
 
 pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let limit = args.limit.get();
-    let mut request = ListRequest {
-        session_id: args.session.unwrap_or_default(),
-        states: args.states.into_iter().map(Into::into).collect(),
+    let states = if args.running { lists::LIVE.to_vec() } else { args.states };
+    let request = ListRequest {
+        session_id: ids::resolve_or_empty(args.session.as_ref(), &context.client).await?,
+        states: states.into_iter().map(Into::into).collect(),
         kinds: args.kinds.into_iter().map(Into::into).collect(),
         labels: args.labels.into_iter().collect(),
         ..Default::default()
     };
+    let all = fetch(&context.client, request, args.limit.get()).await?;
+    let has_more = !all.next_page_token.is_empty();
+    if args.quiet {
+        for task in &all.tasks {
+            context.out.line(&task.background_id).await?;
+        }
+        if has_more {
+            eprint_note("there are more tasks; raise --limit to see them");
+        }
+        return Ok(Exit::Success);
+    }
+    let table = lists::tasks(&all.tasks);
+    context.out.list(&all, &table, "tasks", has_more).await?;
+    Ok(Exit::Success)
+}
+
+/// Lists the tasks that have not finished, of this session or, if the id is empty, of all.
+pub(super) async fn live_tasks(
+    client: &Client,
+    session_id: String,
+) -> Result<ListResponse, Failure> {
+    let states = lists::LIVE.map(Into::into).into();
+    let request = ListRequest { session_id, states, ..Default::default() };
+    fetch(client, request, usize::MAX).await
+}
+
+/// Reads pages until there are `limit` tasks or no more.
+async fn fetch(
+    client: &Client,
+    mut request: ListRequest,
+    limit: usize,
+) -> Result<ListResponse, Failure> {
     let mut all = ListResponse::default();
     while all.tasks.len() < limit {
         request.page_size = page_size(limit - all.tasks.len());
-        let page = context.client.tasks().list(request.clone()).await?;
+        let page = client.tasks().list(request.clone()).await?;
         // A watch that misses nothing begins before the first page.
         if request.page_token.is_empty() {
             all.watch_sequence = page.watch_sequence;
@@ -61,10 +107,7 @@ pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, F
         }
         request.page_token.clone_from(&all.next_page_token);
     }
-    let has_more = !all.next_page_token.is_empty();
-    let table = lists::tasks(&all.tasks);
-    context.out.list(&all, &table, "tasks", has_more).await?;
-    Ok(Exit::Success)
+    Ok(all)
 }
 
 /// Returns the number of entries to ask for if `missing` are still missing.

@@ -10,6 +10,8 @@ pub(super) mod demo;
 mod events;
 mod follow_ups;
 mod list;
+#[cfg(feature = "acp")]
+pub(super) mod mcp;
 mod output;
 mod run;
 pub(super) mod serve;
@@ -41,6 +43,9 @@ pub(super) enum CliCommand {
     #[command(flatten)]
     Client(Box<ClientCommand>),
     Config(config::ConfigArgs),
+    #[cfg(feature = "acp")]
+    #[command(hide = true)]
+    Mcp(mcp::McpArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -76,10 +81,11 @@ impl Context {
 }
 
 impl ClientCommand {
-    /// Runs the command. Ctrl-C ends it without an effect on tasks; `run` handles it itself.
+    /// Runs the command. Ctrl-C ends it without an effect on tasks; `run` and `wait` handle it
+    /// themselves.
     pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        if let Self::Run(args) = self {
-            return run::run(args, context).await;
+        if matches!(self, Self::Run(_) | Self::Wait(_)) {
+            return self.run_uninterrupted(context).await;
         }
         tokio::select! {
             ended = self.run_uninterrupted(context) => ended,

@@ -22,9 +22,9 @@ use crate::model::terminal::as_shown;
 /// has overwritten is left out.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct OutputArgs {
-    /// Id of the task
+    /// Id of the task, the beginning of one, or `last`
     #[arg(value_name = "ID", value_parser = ids::task)]
-    id: String,
+    id: ids::GivenId,
 
     /// Keep printing new output until the task finishes
     #[arg(short, long)]
@@ -60,7 +60,8 @@ pub(crate) async fn run(args: OutputArgs, context: &mut Context) -> Result<Exit,
         .with_offset(args.offset)
         .with_tail_lines(args.tail)
         .with_follow(args.follow);
-    let mut chunks = std::pin::pin!(context.client.tasks().handle(args.id).output(options));
+    let id = args.id.resolve(&context.client).await?;
+    let mut chunks = std::pin::pin!(context.client.tasks().handle(id).output(options));
     // The whole tail is the first chunk. In JSON, chunks have their bytes.
     let mut is_tail = args.tail.is_some() && !context.out.json;
     while let Some(chunk) = chunks.next().await {

@@ -17,7 +17,12 @@ use tokio::{
 
 use super::{Context, start};
 use crate::cli::{
-    args::{call::CallArgs, duration::parse_duration, ids, stdin::StdinArgs},
+    args::{
+        call::{CallArgs, with_similar_tool},
+        duration::parse_duration,
+        ids,
+        stdin::StdinArgs,
+    },
     error::Failure,
     exit::{self, Exit},
     print::{
@@ -33,7 +38,8 @@ const PARKING_TIME_MAX: Duration = Duration::from_secs(3);
 /// Run a tool and stream its output
 ///
 /// The tool's standard output and standard error are printed on those of this command, byte for
-/// byte, and the command exits with the tool's exit code. If the call takes longer than its budget,
+/// byte, and the command exits with the tool's exit code. Options of callpark stand before the input
+/// of the tool: `callpark run --budget 5s bash ls -la`. If the call takes longer than its budget,
 /// it is parked: it continues in the background, and the command prints its id and exits with code
 /// 75. Ctrl-C parks the call immediately, and the command exits with code 130; a second Ctrl-C does
 /// not wait until the server confirms it. If the reader of standard output goes away, as in
@@ -46,7 +52,7 @@ const PARKING_TIME_MAX: Duration = Duration::from_secs(3);
 #[command(after_help = exit::HELP)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    call: CallArgs,
+    pub(crate) call: CallArgs,
 
     /// Time to wait for the result, such as 30s or 5m, before the call is parked [default: the
     /// tool's own]
@@ -69,6 +75,7 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
     }
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|error| Failure::io(error.to_string()))?;
+    let tool = call.tool().to_owned();
     let mut request = call.into_stream(args.budget);
     request.set_on_disconnect(OnDisconnect::Park);
     let mut position = CallPosition::default();
@@ -96,7 +103,7 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
             {
                 eprint_note(&format!("to look for the call later: callpark show {id}"));
             }
-            Err(Failure::Client(error))
+            Err(with_similar_tool(*error, &tool, &context.client).await)
         }
         Some(ended) => ended,
         None => {
@@ -179,6 +186,7 @@ async fn print_event(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>,
             | Payload::ReasoningDelta(_)
             | Payload::AssistantMessage(_)
             | Payload::TurnRetrying(_)
+            | Payload::HistoryCompacted(_)
             | Payload::UsageReported(_)
             | Payload::SessionIdle(_)
             | Payload::SessionError(_)

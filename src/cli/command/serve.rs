@@ -14,7 +14,10 @@ use crate::{
         args::{connect::ConnectArgs, settings::SettingFlags},
         error::Failure,
         exit::Exit,
-        print::output::{eprint_line, eprint_note},
+        print::{
+            output::{eprint_line, eprint_note},
+            text::count,
+        },
     },
     exec::adopt_orphans,
     telemetry::{LogFormat, init_tracing},
@@ -43,15 +46,20 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     // All children of this program belong to calls.
     adopt_orphans();
     let mut signals = Signals::new().map_err(|error| cannot_start(&error))?;
+    let mut builder = Server::builder(config.clone());
+    if let Some(program) = Environment::program() {
+        builder = builder.bridge(program);
+    }
     let server = tokio::select! {
-        server = Server::builder(config.clone()).build() => server.map_err(|error| cannot_start(&error))?,
+        server = builder.build() => server.map_err(|error| cannot_start(&error))?,
         exit = signals.next() => return Ok(exit),
     };
     announce(&server, &config, config_file.as_deref());
     let stop = CancellationToken::new();
+    let running_calls = server.running_calls();
     let stopped_at_once = async {
         signals.next().await;
-        announce_stop(config.log_format);
+        announce_stop(config.log_format, running_calls());
         stop.cancel();
         signals.next().await
     };
@@ -113,16 +121,24 @@ fn announce(server: &Server, config: &Config, config_file: Option<&Path>) {
     }
     if let Some(endpoint) = endpoints(server, config, reachable).first() {
         let flags = flags(endpoint, server.token_file(), config_file);
-        lines.push(format!("  try    callpark run{flags} bash -- 'echo hello'"));
+        lines.push(format!("  try    callpark run{flags} bash 'echo hello'"));
     }
     eprint_line(&lines.join("\n"));
 }
 
-fn announce_stop(format: LogFormat) {
+fn announce_stop(format: LogFormat, running_calls: usize) {
     match format {
-        LogFormat::Json => tracing::info!("stopping; a second signal stops immediately"),
+        LogFormat::Json => {
+            tracing::info!(running_calls, "stopping; a second signal stops immediately");
+        }
         LogFormat::Text => {
-            eprint_note("stopping; press Ctrl-C or send SIGTERM again to stop immediately")
+            let calls = match running_calls {
+                0 => "no call is running".to_owned(),
+                some => format!("{} end with the server", count(some, "running call")),
+            };
+            eprint_note(&format!(
+                "stopping: {calls}; press Ctrl-C or send SIGTERM again to stop immediately"
+            ));
         }
     }
 }

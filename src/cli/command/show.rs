@@ -23,22 +23,23 @@ use crate::cli::{
 /// Show a task or a session in detail
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// Id of the task or the session
+    /// Id of the task or the session, the beginning of one, or `last` for the newest task
     #[arg(value_name = "ID", value_parser = ids::session_or_task)]
-    id: String,
+    id: ids::GivenId,
 }
 
 pub(crate) async fn run(args: ShowArgs, context: &mut Context) -> Result<Exit, Failure> {
     let Context { client, out, .. } = context;
-    if args.id.starts_with("ses-") {
-        let session = client.sessions().get(args.id).await?;
+    let id = args.id.resolve(client).await?;
+    if args.id.is_session() {
+        let session = client.sessions().get(id).await?;
         if out.json {
             out.document(&session).await?;
         } else {
             print(session_rows(&session), out).await?;
         }
     } else {
-        let task = client.tasks().get(args.id).await?;
+        let task = client.tasks().get(id).await?;
         if out.json {
             out.document(&task).await?;
         } else {
@@ -55,7 +56,10 @@ type Rows = Vec<(&'static str, String)>;
 async fn print(rows: Rows, out: &mut Out) -> Result<(), Failure> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
-        out.line(&format!("{name:<width$}  {value}")).await?;
+        match name {
+            "state" => out.state(&format!("{name:<width$}  "), &value).await?,
+            _ => out.line(&format!("{name:<width$}  {value}")).await?,
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use callpark_client::{Client, v1::StartResponse};
 use super::Context;
 use crate::cli::{
     args::{
-        call::{CallArgs, PreparedCall},
+        call::{CallArgs, PreparedCall, with_similar_tool},
         stdin::StdinArgs,
     },
     error::Failure,
@@ -41,12 +41,16 @@ pub(crate) async fn prepare(
 
 /// Starts a call in the background, and prints the id of its task alone on standard output.
 pub(crate) async fn launch(call: PreparedCall, context: &mut Context) -> Result<Exit, Failure> {
-    let answer: StartResponse = context.client.tasks().start(call.into_start()).await?;
+    let tool = call.tool().to_owned();
+    let answer: StartResponse = match context.client.tasks().start(call.into_start()).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(with_similar_tool(error, &tool, &context.client).await),
+    };
+    let task = answer.task.ok_or_else(|| Failure::unexpected_answer("the answer has no task"))?;
     if context.out.json {
-        context.out.document(&answer).await?;
+        context.out.document(&task).await?;
         return Ok(Exit::Success);
     }
-    let task = answer.task.ok_or_else(|| Failure::unexpected_answer("the answer has no task"))?;
     context.out.line(&task.background_id).await?;
     // A script with `id=$(callpark start …)` needs no hint.
     if context.out.terminal {

@@ -10,6 +10,9 @@ use crate::cli::{
     print::{lists, output::eprint_note},
 };
 
+/// The tools whose warnings are printed.
+const WARNINGS_MAX: usize = 3;
+
 /// List the tools that can be run
 ///
 /// BUDGET is the time that `callpark run` waits before it parks a call; TIMEOUT is the time after
@@ -18,21 +21,28 @@ use crate::cli::{
 pub(crate) struct ToolsArgs {
     /// List only the tools that this session allows
     #[arg(long, value_name = "ID", value_parser = ids::session)]
-    session: Option<String>,
+    session: Option<ids::GivenId>,
 }
 
 pub(crate) async fn run(args: ToolsArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let session_id = args.session.unwrap_or_default();
+    let session_id = ids::resolve_or_empty(args.session.as_ref(), &context.client).await?;
     let request = ListToolsRequest { session_id, ..Default::default() };
     let (tools, unavailable) = list_tools(&context.client, request).await?;
     if context.out.json {
         let answer = ListToolsResponse { tools, unavailable, ..Default::default() };
-        return context.out.document(&answer).await.map(|()| Exit::Success);
+        return context.out.list_document(&answer).await.map(|()| Exit::Success);
     }
     if tools.is_empty() {
         eprint_note("no tools are available to you");
     } else {
         context.out.table(&lists::tools(&tools)).await?;
+    }
+    let odd: Vec<_> = tools.iter().filter(|tool| !tool.warnings.is_empty()).collect();
+    for tool in odd.iter().take(WARNINGS_MAX) {
+        eprint_note(&format!("{}: {}", tool.name, tool.warnings.join("; ")));
+    }
+    if let Some(more @ 1..) = odd.len().checked_sub(WARNINGS_MAX) {
+        eprint_note(&format!("{more} more tools have warnings, which --json shows"));
     }
     for source in unavailable {
         let name = source.source.unwrap_or_default().name;

@@ -1,8 +1,8 @@
 //! `callpark wait`: wait until tasks finish.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use callpark_client::v1::{State, Task, WaitManyResponse};
+use callpark_client::v1::{State, Task, WaitManyResponse, task::Outcome};
 
 use super::Context;
 use crate::cli::{
@@ -14,19 +14,20 @@ use crate::cli::{
         output::eprint_note,
         result::{print_task, result_of, summary},
         spinner::Spinner,
+        text::count,
     },
 };
 
 /// Wait until tasks finish, and print their results
 ///
 /// For a single task, prints its output and exits with the exit code of the tool. For several
-/// tasks, prints a table; the exit code is 0 if all finished tasks succeeded. Stopping the wait
-/// has no effect on the tasks.
+/// tasks, prints the output of each below a line that says how it ended; the exit code is 0 if all
+/// finished tasks succeeded. Stopping the wait has no effect on the tasks.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct WaitArgs {
-    /// Ids of the tasks
+    /// Ids of the tasks, or the beginnings of them, or `last`
     #[arg(required = true, value_name = "ID", value_parser = ids::task)]
-    ids: Vec<String>,
+    ids: Vec<ids::GivenId>,
 
     /// Wait until any one of the tasks finishes, instead of all
     #[arg(long)]
@@ -37,11 +38,41 @@ pub(crate) struct WaitArgs {
     timeout: Option<Duration>,
 }
 
+/// Waits, and handles Ctrl-C, which ends only the wait.
 pub(crate) async fn run(args: WaitArgs, context: &mut Context) -> Result<Exit, Failure> {
-    match args.ids.as_slice() {
-        [id] => wait_for_one(id, args.timeout, context).await,
-        ids => wait_for_many(ids, &args, context).await,
+    let mut ids = Vec::new();
+    tokio::select! {
+        ended = wait(&args, &mut ids, context) => ended,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.map_err(|error| Failure::io(error.to_string()))?;
+            // The wait is dropped by now, and the line of its spinner is clear.
+            eprint_left(&ids);
+            Ok(Exit::Interrupted)
+        }
     }
+}
+
+/// Waits for the tasks. Sets `ids` as soon as they are known.
+async fn wait(
+    args: &WaitArgs,
+    ids: &mut Vec<String>,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
+    *ids = ids::resolve_all(&args.ids, &context.client).await?;
+    match ids.as_slice() {
+        [id] => wait_for_one(id, args.timeout, context).await,
+        ids => wait_for_many(ids, args, context).await,
+    }
+}
+
+fn eprint_left(ids: &[String]) {
+    let what = match ids {
+        [] => return,
+        [id] => format!("{id} continues"),
+        ids => format!("{} continue", count(ids.len(), "task")),
+    };
+    eprint_note(&format!("stopped waiting; {what} on the server"));
+    eprint_note(&format!("to wait again: callpark wait {}", ids.join(" ")));
 }
 
 async fn wait_for_one(
@@ -60,7 +91,7 @@ async fn wait_for_one(
         print_task(&mut context.out, &task, &call).await?;
     }
     if answer.still_running {
-        eprint_pending(&[task]);
+        eprint_pending(&task);
         return Ok(Exit::StillRunning);
     }
     Ok(Exit::of_end(task.state(), result_of(&task)))
@@ -78,19 +109,49 @@ async fn wait_for_many(
     };
     drop(spinner);
     let exit = exit_of_many(&answer, args.any);
-    let WaitManyResponse { settled, pending, .. } = answer;
-    if exit == Exit::StillRunning {
-        eprint_pending(&pending);
-    }
-    let tasks: Vec<Task> = settled.into_iter().chain(pending).collect();
-    if context.out.json {
-        for task in &tasks {
-            context.out.json_line(task).await?;
+    let tasks = answer.settled.into_iter().chain(answer.pending);
+    let mut tasks: BTreeMap<String, Task> =
+        tasks.map(|task| (task.background_id.clone(), task)).collect();
+    let mut is_first = true;
+    for id in ids {
+        // An id that was given twice is printed once.
+        let Some(task) = tasks.remove(id) else { continue };
+        let task = if is_summary(&task) { context.client.tasks().get(id).await? } else { task };
+        if context.out.json {
+            context.out.json_line(&task).await?;
+        } else if lists::is_live(&task) {
+            eprint_pending(&task);
+        } else {
+            print_below_heading(&task, is_first, context).await?;
+            is_first = false;
         }
-        return Ok(exit);
     }
-    context.out.table(&lists::tasks(&tasks)).await?;
     Ok(exit)
+}
+
+/// Prints how a task ended, and below that its output.
+async fn print_below_heading(
+    task: &Task,
+    is_first: bool,
+    context: &mut Context,
+) -> Result<(), Failure> {
+    let space = if is_first { "" } else { "\n" };
+    let tool = lists::tool(task);
+    let id = context.out.id(&task.background_id);
+    context.out.line(&format!("{space}==> {id} {tool}: {} <==", summary(task))).await?;
+    let call = context.client.tasks().handle(&task.background_id);
+    print_task(&mut context.out, task, &call).await
+}
+
+/// Returns whether the content of the result was left out, because there are many tasks.
+fn is_summary(task: &Task) -> bool {
+    match &task.outcome {
+        Some(Outcome::Result(result)) => {
+            let is_truncated = result.output.as_ref().is_some_and(|output| output.inline_truncated);
+            is_truncated && result.content.is_empty()
+        }
+        Some(Outcome::Error(_)) | None => false,
+    }
 }
 
 fn exit_of_many(answer: &WaitManyResponse, any: bool) -> Exit {
@@ -102,10 +163,8 @@ fn exit_of_many(answer: &WaitManyResponse, any: bool) -> Exit {
     }
 }
 
-fn eprint_pending(tasks: &[Task]) {
-    for task in tasks {
-        eprint_note(&format!("{} is {}", task.background_id, summary(task)));
-    }
+fn eprint_pending(task: &Task) {
+    eprint_note(&format!("{} is {}", task.background_id, summary(task)));
 }
 
 #[cfg(test)]

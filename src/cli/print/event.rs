@@ -1,8 +1,8 @@
 //! Events of a session, each in one line for people.
 
 use callpark_client::v1::{
-    Kind, Progress, SessionEvent, SessionShutdown, ToolCallAccepted, ToolCallCancelling,
-    ToolCallFinished, ToolCallParked, ToolOutput, TurnRetrying, UsageReported,
+    HistoryCompacted, Kind, Progress, SessionEvent, SessionShutdown, ToolCallAccepted,
+    ToolCallCancelling, ToolCallFinished, ToolOutput, TurnRetrying, UsageReported,
     session_event::Payload, tool_call_finished::Outcome,
 };
 
@@ -11,23 +11,24 @@ use super::{
     labels::{label, phrase},
     output::eprint_note,
     result,
-    text::{count, first_line, sanitize, short_id},
+    text::{count, first_line, sanitize},
     time::{format_wire_span, time_of_day},
 };
 
 /// The longest part of a text that a line shows, in characters.
 const TEXT_CHARACTERS_MAX: usize = 80;
 
-/// Returns the sequence, the time of day, the kind of the event, its call and its details.
-pub(crate) fn line(event: &SessionEvent) -> String {
+/// Returns the sequence, the time of day, the kind of the event, its call and its details. `show_id`
+/// returns an id as the line shows it.
+pub(crate) fn line(event: &SessionEvent, show_id: impl Fn(&str) -> String) -> String {
     let (name, details) = match &event.payload {
-        Some(payload) => describe(payload),
+        Some(payload) => describe(payload, &show_id),
         // A kind that this version does not know.
         None => ("unknown", String::new()),
     };
     let time = time_of_day(event.create_time.as_ref());
     let subject = if event.call_id.is_empty() { &event.turn_id } else { &event.call_id };
-    let subject = short_id(subject);
+    let subject = show_id(subject);
     let line = format!("{:>5}  {time}  {name:<20}  {subject:<13}  {details}", event.sequence);
     sanitize(line.trim_end()).replace('\n', " ")
 }
@@ -51,25 +52,29 @@ pub(crate) fn eprint_gap(from: i64, to: i64) {
 }
 
 /// Returns the name of a payload's field in `SessionEvent`, and its details.
-fn describe(payload: &Payload) -> (&'static str, String) {
+fn describe(payload: &Payload, show_id: &impl Fn(&str) -> String) -> (&'static str, String) {
     match payload {
         Payload::TurnStarted(turn) => ("turn_started", quote(&turn.prompt)),
         Payload::AssistantDelta(delta) => ("assistant_delta", quote(&delta.text)),
         Payload::ReasoningDelta(delta) => ("reasoning_delta", quote(&delta.text)),
         Payload::AssistantMessage(message) => ("assistant_message", quote(&message.text)),
         Payload::TurnRetrying(retry) => ("turn_retrying", retrying(retry)),
+        Payload::HistoryCompacted(compaction) => ("history_compacted", compacted(compaction)),
         Payload::ToolCallAccepted(call) => ("tool_call_accepted", accepted(call)),
         Payload::ToolCallStarted(call) => ("tool_call_started", tool_name(&call.tool, call.kind())),
         Payload::ToolOutput(piece) => ("tool_output", output(piece)),
         Payload::ToolProgress(report) => {
             ("tool_progress", report.progress.as_ref().map(progress).unwrap_or_default())
         }
-        Payload::ToolCallParked(call) => ("tool_call_parked", parked(call)),
+        Payload::ToolCallParked(call) => (
+            "tool_call_parked",
+            format!("{} ({})", show_id(&call.background_id), phrase(call.reason())),
+        ),
         Payload::ToolCallCancelling(cancel) => ("tool_call_cancelling", cancelling(cancel)),
         Payload::ToolCallFinished(call) => ("tool_call_finished", finished(call)),
         Payload::UsageReported(report) => ("usage_reported", usage(report)),
         Payload::FollowUpScheduled(follow_up) => {
-            ("follow_up_scheduled", follow_up.background_id.clone())
+            ("follow_up_scheduled", show_id(&follow_up.background_id))
         }
         Payload::FollowUpStarted(follow_up) => {
             ("follow_up_started", format!("attempt {}", follow_up.delivery_attempt))
@@ -89,6 +94,20 @@ fn describe(payload: &Payload) -> (&'static str, String) {
 
 fn retrying(retry: &TurnRetrying) -> String {
     format!("attempt {} in {}", retry.attempt, format_wire_span(retry.delay.as_ref()))
+}
+
+/// Returns what a compaction left out of the requests to a model.
+pub(crate) fn compacted(compaction: &HistoryCompacted) -> String {
+    let shortened = match compaction.results_shortened {
+        0 => String::new(),
+        results => format!(", {} shortened", count(results, "result")),
+    };
+    format!(
+        "{} omitted{shortened}, {} of {} bytes remain",
+        count(compaction.messages_omitted, "message"),
+        compaction.request_bytes_after,
+        compaction.request_bytes_before
+    )
 }
 
 fn accepted(call: &ToolCallAccepted) -> String {
@@ -118,10 +137,6 @@ fn output(output: &ToolOutput) -> String {
         bytes => format!(" after {}", count(bytes, "dropped byte")),
     };
     format!("{stream} {}{dropped} {text}", count(output.data.len(), "byte"))
-}
-
-fn parked(call: &ToolCallParked) -> String {
-    format!("{} ({})", call.background_id, phrase(call.reason()))
 }
 
 fn cancelling(cancel: &ToolCallCancelling) -> String {
@@ -168,6 +183,7 @@ mod tests {
     use callpark_client::v1::{OutputStream, State, ToolProgress, ToolResult, tool_result};
 
     use super::*;
+    use crate::cli::print::text::short_id;
 
     fn line_of(payload: Payload) -> String {
         let event = SessionEvent {
@@ -176,7 +192,7 @@ mod tests {
             payload: Some(payload),
             ..Default::default()
         };
-        line(&event)
+        line(&event, short_id)
     }
 
     #[test]
@@ -219,6 +235,6 @@ mod tests {
     #[test]
     fn an_unknown_payload_has_a_line_too() {
         let event = SessionEvent { sequence: 3, ..Default::default() };
-        assert_eq!(line(&event), "    3    unknown");
+        assert_eq!(line(&event, short_id), "    3    unknown");
     }
 }

@@ -15,6 +15,28 @@ pub(crate) trait JsonMessage: Message {
     const NAME: &'static str;
 }
 
+/// A message that lists entries.
+pub(crate) trait JsonList: JsonMessage {
+    /// The JSON name of the field with the entries.
+    const ENTRIES: &'static str;
+}
+
+impl JsonList for v1::ListResponse {
+    const ENTRIES: &'static str = "tasks";
+}
+
+impl JsonList for v1::ListSessionsResponse {
+    const ENTRIES: &'static str = "sessions";
+}
+
+impl JsonList for v1::ListFollowUpsResponse {
+    const ENTRIES: &'static str = "followUps";
+}
+
+impl JsonList for v1::ListToolsResponse {
+    const ENTRIES: &'static str = "tools";
+}
+
 macro_rules! json_messages {
     ($($message:ident),+ $(,)?) => {$(
         impl JsonMessage for v1::$message {
@@ -36,7 +58,6 @@ json_messages!(
     RetryFollowUpResponse,
     Session,
     SessionEvent,
-    StartResponse,
     Task,
 );
 

@@ -2,18 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use callpark_client::v1::{FollowUp, Session, Task, Tool};
+use callpark_client::v1::{FollowUp, Session, State, Task, Tool};
 
 use super::{
     json,
     labels::label,
-    table::Table,
+    table::{Column, Table},
     time::{format_wire_span, relative_time},
 };
 
+/// The states of tasks that have not finished.
+pub(crate) const LIVE: [State; 3] = [State::Pending, State::Running, State::Cancelling];
+
 /// Returns a table with a line for each task.
 pub(crate) fn tasks(tasks: &[Task]) -> Table {
-    let mut table = Table::new(["ID", "TOOL", "STATE", "ELAPSED", "CREATED", "DESCRIPTION"]);
+    let mut table = Table::new([
+        ("ID", Column::Id),
+        ("TOOL", Column::Text),
+        ("STATE", Column::State),
+        ("ELAPSED", Column::Value),
+        ("CREATED", Column::Value),
+        ("DESCRIPTION", Column::Text),
+    ]);
     for task in tasks {
         table.row([
             task.background_id.clone(),
@@ -29,7 +39,14 @@ pub(crate) fn tasks(tasks: &[Task]) -> Table {
 
 /// Returns a table with a line for each session.
 pub(crate) fn sessions(sessions: &[Session]) -> Table {
-    let mut table = Table::new(["ID", "STATE", "LIVE TASKS", "EVENTS", "CREATED", "DESCRIPTION"]);
+    let mut table = Table::new([
+        ("ID", Column::Id),
+        ("STATE", Column::State),
+        ("LIVE TASKS", Column::Value),
+        ("EVENTS", Column::Value),
+        ("CREATED", Column::Value),
+        ("DESCRIPTION", Column::Text),
+    ]);
     for session in sessions {
         table.row([
             session.session_id.clone(),
@@ -45,7 +62,15 @@ pub(crate) fn sessions(sessions: &[Session]) -> Table {
 
 /// Returns a table with a line for each follow-up.
 pub(crate) fn follow_ups(follow_ups: &[FollowUp]) -> Table {
-    let mut table = Table::new(["ID", "TOOL", "STATE", "ATTEMPTS", "CREATED", "NEXT", "REASON"]);
+    let mut table = Table::new([
+        ("ID", Column::Id),
+        ("TOOL", Column::Text),
+        ("STATE", Column::State),
+        ("ATTEMPTS", Column::Value),
+        ("CREATED", Column::Value),
+        ("NEXT", Column::Value),
+        ("REASON", Column::Text),
+    ]);
     for follow_up in follow_ups {
         table.row([
             follow_up.follow_up_id.clone(),
@@ -72,14 +97,26 @@ fn reason(follow_up: &FollowUp) -> String {
     }
 }
 
+/// Returns whether a task has not finished.
+pub(crate) fn is_live(task: &Task) -> bool {
+    LIVE.contains(&task.state())
+}
+
 /// Returns the tool of a task, or its kind if it has none.
-fn tool(task: &Task) -> String {
+pub(crate) fn tool(task: &Task) -> String {
     if task.tool.is_empty() { label(task.kind()) } else { task.tool.clone() }
 }
 
 /// Returns a table with a line for each tool.
 pub(crate) fn tools(tools: &[Tool]) -> Table {
-    let mut table = Table::new(["NAME", "KIND", "BUDGET", "TIMEOUT", "ARGUMENTS", "DESCRIPTION"]);
+    let mut table = Table::new([
+        ("NAME", Column::Value),
+        ("KIND", Column::Value),
+        ("BUDGET", Column::Value),
+        ("TIMEOUT", Column::Value),
+        ("ARGUMENTS", Column::Text),
+        ("DESCRIPTION", Column::Text),
+    ]);
     for tool in tools {
         let budget = tool.call_budget.as_ref();
         table.row([

@@ -1,5 +1,6 @@
 //! Output: data on standard output, everything else on standard error.
 
+pub(super) mod colour;
 pub(super) mod event;
 pub(super) mod failure;
 pub(super) mod json;

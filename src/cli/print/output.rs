@@ -6,14 +6,12 @@ use serde::Serialize;
 use tokio::io::{AsyncWriteExt as _, Stdout};
 
 use super::{
-    json::{self, JsonMessage},
-    table::Table,
-    text::{count, sanitize},
+    colour::{self, paint_state},
+    json::{self, JsonList, JsonMessage},
+    table::{Medium, Table},
+    text::{count, first_line, sanitize, short_id},
 };
 use crate::cli::error::Failure;
-
-/// The longest cell of a table on a terminal, in characters.
-const CELL_CHARACTERS_MAX: usize = 60;
 
 /// Standard output, and how to write to it.
 ///
@@ -26,12 +24,14 @@ pub(crate) struct Out {
     pub(crate) json: bool,
     /// `true` if standard output is a terminal.
     pub(crate) terminal: bool,
+    /// `true` if the last byte that was written did not end a line.
+    line_is_open: bool,
 }
 
 impl Out {
     pub(crate) fn new(json: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        Self { stdout: tokio::io::stdout(), json, terminal }
+        Self { stdout: tokio::io::stdout(), json, terminal, line_is_open: false }
     }
 
     /// Writes bytes unchanged.
@@ -40,7 +40,14 @@ impl Out {
             self.stdout.write_all(bytes).await?;
             self.stdout.flush().await
         };
-        written.await.map_err(|error| Failure::stdout(&error))
+        written.await.map_err(|error| Failure::stdout(&error))?;
+        self.line_is_open = bytes.last().map_or(self.line_is_open, |last| *last != b'\n');
+        Ok(())
+    }
+
+    /// Ends the last line, unless it has ended.
+    pub(crate) async fn end_line(&mut self) -> Result<(), Failure> {
+        if self.line_is_open { self.bytes(b"\n").await } else { Ok(()) }
     }
 
     /// Writes bytes that are not text. On a terminal, writes their type and size instead.
@@ -56,20 +63,46 @@ impl Out {
         self.bytes(format!("{}\n", sanitize(text)).as_bytes()).await
     }
 
-    /// Writes a table for people. On a terminal long cells are truncated.
-    pub(crate) async fn table(&mut self, table: &Table) -> Result<(), Failure> {
-        let text = if self.terminal {
-            let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-            table.render(CELL_CHARACTERS_MAX, width.unwrap_or(usize::MAX))
-        } else {
-            table.render(usize::MAX, usize::MAX)
+    /// Writes an entry of a log for people. On a terminal it is truncated to one line.
+    pub(crate) async fn entry(&mut self, text: &str) -> Result<(), Failure> {
+        match self.medium() {
+            Medium::Terminal { columns, .. } => self.line(&first_line(text, columns)).await,
+            Medium::Pipe => self.line(text).await,
+        }
+    }
+
+    /// Writes a state after its name.
+    pub(crate) async fn state(&mut self, name: &str, state: &str) -> Result<(), Failure> {
+        let (name, state) = (sanitize(name), sanitize(state));
+        let state = match self.medium() {
+            Medium::Terminal { is_coloured: true, .. } => paint_state(&state),
+            Medium::Terminal { .. } | Medium::Pipe => state,
         };
-        self.bytes(text.as_bytes()).await
+        self.bytes(format!("{name}{state}\n").as_bytes()).await
+    }
+
+    /// Returns the id as people read it: its beginning on a terminal, else the whole id.
+    pub(crate) fn id(&self, id: &str) -> String {
+        if self.terminal { short_id(id) } else { id.to_owned() }
+    }
+
+    /// Writes a table for people. On a terminal a row is one line.
+    pub(crate) async fn table(&mut self, table: &Table) -> Result<(), Failure> {
+        self.bytes(table.render(self.medium()).as_bytes()).await
+    }
+
+    fn medium(&self) -> Medium {
+        if !self.terminal {
+            return Medium::Pipe;
+        }
+        let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        let columns = width.filter(|&width| width > 0).unwrap_or(usize::MAX);
+        Medium::Terminal { columns, is_coloured: colour::is_wanted() }
     }
 
     /// Writes a list: as one JSON document, or as a table of `noun`, such as `sessions`, with a
     /// note if there are more entries.
-    pub(crate) async fn list<M: JsonMessage>(
+    pub(crate) async fn list<M: JsonList>(
         &mut self,
         list: &M,
         table: &Table,
@@ -77,7 +110,7 @@ impl Out {
         has_more: bool,
     ) -> Result<(), Failure> {
         if self.json {
-            return self.document(list).await;
+            return self.list_document(list).await;
         }
         if table.is_empty() {
             eprint_note(&format!("no {noun} found"));
@@ -95,6 +128,16 @@ impl Out {
         self.json(&json::canonical(message)?).await
     }
 
+    /// Writes a list as one JSON document, which has the key of its entries even if there are none.
+    pub(crate) async fn list_document<M: JsonList>(&mut self, list: &M) -> Result<(), Failure> {
+        let document = serde_json::to_value(json::canonical(list)?);
+        let mut document = document.map_err(|error| unwritable(&error))?;
+        if let serde_json::Value::Object(members) = &mut document {
+            members.entry(M::ENTRIES).or_insert_with(|| serde_json::json!([]));
+        }
+        self.json(&document).await
+    }
+
     /// Writes a message as one line of JSON.
     pub(crate) async fn json_line<M: JsonMessage>(&mut self, message: &M) -> Result<(), Failure> {
         self.json_text(serde_json::to_string(&json::canonical(message)?)).await
@@ -106,11 +149,13 @@ impl Out {
     }
 
     async fn json_text(&mut self, text: serde_json::Result<String>) -> Result<(), Failure> {
-        let text = text.map_err(|error| {
-            Failure::unexpected_answer(format!("the answer cannot be written as JSON: {error}"))
-        })?;
+        let text = text.map_err(|error| unwritable(&error))?;
         self.bytes(format!("{text}\n").as_bytes()).await
     }
+}
+
+fn unwritable(error: &serde_json::Error) -> Failure {
+    Failure::unexpected_answer(format!("the answer cannot be written as JSON: {error}"))
 }
 
 /// Writes bytes of a tool to standard error, unchanged.

@@ -2,19 +2,36 @@
 
 use std::fmt::Display;
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// The digits of a short id: enough to distinguish the ids of one list.
+const SHORT_ID_DIGITS: usize = 8;
+
 /// Replaces control characters except line breaks, so that text from elsewhere cannot control the
 /// terminal.
 pub(crate) fn sanitize(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
-/// Returns the first line of a text, truncated to `characters_max`.
-pub(crate) fn first_line(text: &str, characters_max: usize) -> String {
+/// Returns the columns of a terminal that a text without control characters takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Returns the first line of a text, truncated to `columns_max` columns of a terminal.
+pub(crate) fn first_line(text: &str, columns_max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
-    if line.len() == text.len() && line.chars().count() <= characters_max {
+    if line.len() == text.len() && width(line) <= columns_max {
         return line.to_owned();
     }
-    let mut truncated: String = line.chars().take(characters_max.saturating_sub(1)).collect();
+    let mut left = columns_max.saturating_sub(1);
+    let fits = |c: &char| {
+        let width = c.width().unwrap_or(0);
+        let fits = width <= left;
+        left = left.saturating_sub(width);
+        fits
+    };
+    let mut truncated: String = line.chars().take_while(fits).collect();
     truncated.push('…');
     truncated
 }
@@ -25,13 +42,19 @@ pub(crate) fn count<N: Display + PartialEq + From<u8>>(number: N, noun: &str) ->
     format!("{number} {noun}{plural}")
 }
 
-/// Returns the beginning of an id, for lines in which the whole id would take too much room.
+/// Returns the beginning of an id, for lines in which the whole id would take too much room. The
+/// commands accept it in place of the id.
 pub(crate) fn short_id(id: &str) -> String {
-    /// Enough to distinguish the ids of one session.
-    const DIGITS: usize = 8;
+    short_id_of(id, SHORT_ID_DIGITS)
+}
+
+/// Returns the beginning of an id with this number of digits, or with that of a short id if it is
+/// larger.
+pub(crate) fn short_id_of(id: &str, digits_min: usize) -> String {
     match id.split_once('-') {
         Some((kind, digits)) => {
-            format!("{kind}-{}", digits.chars().take(DIGITS).collect::<String>())
+            let count = digits_min.max(SHORT_ID_DIGITS);
+            format!("{kind}-{}", digits.chars().take(count).collect::<String>())
         }
         None => id.to_owned(),
     }
@@ -54,6 +77,13 @@ mod tests {
     }
 
     #[test]
+    fn a_wide_character_takes_two_columns() {
+        assert_eq!(first_line("日本語", 6), "日本語");
+        assert_eq!(first_line("日本語", 5), "日本…");
+        assert_eq!(first_line("日本語", 4), "日…");
+    }
+
+    #[test]
     fn counts_agree_in_number() {
         assert_eq!(count(1_usize, "task"), "1 task");
         assert_eq!(count(0_i32, "request"), "0 requests");
@@ -63,6 +93,7 @@ mod tests {
     #[test]
     fn a_short_id_keeps_its_kind() {
         assert_eq!(short_id("call-0123456789abcdef"), "call-01234567");
+        assert_eq!(short_id_of("bg-0123456789abcdef", 10), "bg-0123456789");
         assert_eq!(short_id("odd"), "odd");
     }
 }

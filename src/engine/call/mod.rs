@@ -1,6 +1,7 @@
 //! Calls: one use of a tool each, from its acceptance to its terminal state.
 
 mod cancel;
+mod description;
 mod full_result;
 mod handle;
 mod output;
@@ -17,6 +18,7 @@ use crate::store::{CallPage, CallQuery};
 use crate::telemetry::RecordKind;
 use crate::tool::ProviderUnavailable;
 
+pub(crate) use description::of_prompt;
 pub(crate) use handle::turn_of;
 pub(crate) use request::StartRequest;
 pub(crate) use wait::CallWatch;

@@ -39,14 +39,8 @@ impl Calls {
     ) -> Result<Summary, Error> {
         self.shared.own_session(principal, id).await?;
         let query = CallQuery {
-            tenant: principal.tenant.clone(),
             session_id: Some(id),
-            states: Vec::new(),
-            kinds: Vec::new(),
-            labels: Default::default(),
-            created_after: None,
-            cursor: None,
-            limit: PAGE_SIZE_DEFAULT,
+            ..CallQuery::newest(principal.tenant.clone(), PAGE_SIZE_DEFAULT)
         };
         let page = self.shared.store.calls(query).await?;
         // Running tasks are included however old they are.

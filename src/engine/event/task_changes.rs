@@ -89,15 +89,6 @@ impl Events {
 }
 
 async fn newest_change(shared: &Shared, principal: &Principal) -> Result<u64, Error> {
-    let query = CallQuery {
-        tenant: principal.tenant.clone(),
-        session_id: None,
-        states: Vec::new(),
-        kinds: Vec::new(),
-        labels: Default::default(),
-        created_after: None,
-        cursor: None,
-        limit: 1,
-    };
+    let query = CallQuery::newest(principal.tenant.clone(), 1);
     Ok(shared.store.calls(query).await?.change)
 }

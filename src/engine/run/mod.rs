@@ -72,6 +72,8 @@ impl Run {
             finish.result = flattened(finish.result);
             limit_text(&mut finish.result.error_message);
             self.report(Command::Finish(Box::new(finish))).boxed().await;
+        } else if self.shared.stopping.is_cancelled() {
+            self.report(Command::Interrupt { call_id: self.call_id }).boxed().await;
         }
     }
 
@@ -293,6 +295,11 @@ impl Run {
                     Some(WorkEvent::Output(mut data)) => while !data.is_empty() {
                         let piece = data.split_to(data.len().min(OUTPUT_CHUNK_BYTES_MAX));
                         if let Some(command) = self.keep(&mut keeper, OutputStream::Stdout, piece) {
+                            self.report(command).boxed().await;
+                        }
+                    }
+                    Some(WorkEvent::Progress(progress)) => {
+                        if let Some(command) = self.progress_report(progress) {
                             self.report(command).boxed().await;
                         }
                     }

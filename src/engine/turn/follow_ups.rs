@@ -1,9 +1,9 @@
 //! Follow-ups that are injected into a running turn, and the notes about a turn that delivers some.
 
-use super::redact::redacted;
 use super::run::{TurnRun, TurnSpec, turn_error};
 use crate::agent::prompts::{follow_up_message, truncate};
 use crate::engine::actor::ActorMessage;
+use crate::engine::redact::redacted;
 use crate::machine::Reply;
 use crate::model::limits::{
     FOLLOW_UP_NOTE_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOLS_MAX,

@@ -7,7 +7,7 @@ use super::run::TurnSpec;
 use super::sub_agent::SubSession;
 use crate::agent::AgentBackend;
 use crate::engine::actor::{ActorHandle, ActorSource};
-use crate::engine::call::{CallWatch, Calls, StartRequest, turn_of};
+use crate::engine::call::{CallWatch, Calls, StartRequest, of_prompt, turn_of};
 use crate::engine::idempotency::Claimed;
 use crate::engine::{DryRun, Engine, Error, RequestKey, Shared, Started};
 use crate::machine::{Cancel, Command, Concurrency, Start, StartTurn, turn_stop};
@@ -273,8 +273,12 @@ fn start_command(request: &TurnRequest, model: &str) -> Start {
         exclusive: true,
         queued: false,
     };
+    let description = match (request.description.as_str(), &request.follow_ups) {
+        ("", None) => of_prompt(&request.prompt),
+        (given, _) => given.to_owned(),
+    };
     Start {
-        description: request.description.clone(),
+        description,
         policy,
         labels: request.labels.clone(),
         turn_id: Some(turn_of(call_id)),

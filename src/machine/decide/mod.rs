@@ -10,6 +10,7 @@ mod delete;
 mod disconnect;
 mod finish;
 mod follow_up;
+mod interrupt;
 mod lose;
 mod output;
 mod park;
@@ -50,6 +51,7 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
         }
         Command::Timeout { call_id, cause } => timeout::decide(projection, call_id, cause),
         Command::Cancel(cancel) => cancel::decide(projection, cancel, now),
+        Command::Interrupt { call_id } => interrupt::decide(projection, call_id),
         Command::Lose { call_id, last_known } => lose::decide(projection, call_id, last_known),
         Command::Acknowledge { call, follow_up } => {
             acknowledge::decide(projection, call, follow_up, now)

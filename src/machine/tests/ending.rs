@@ -1,5 +1,7 @@
 //! The end of a run: by itself, by a timeout, or by loss.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::super::{Command, Effect, Finish, Reply, Start, Timer};
@@ -232,6 +234,20 @@ fn work_that_is_gone_is_lost_without_a_result() {
         world.send(Command::Lose { call_id: call, last_known: Timestamp::default() }),
         Ok(Reply::NotLive)
     );
+}
+
+#[test]
+fn a_call_that_is_lost_by_a_stop_ran_until_the_stop() {
+    let (mut world, call) = running();
+    world.later(Duration::from_secs(7));
+    world.send(Command::Interrupt { call_id: call }).expect("taken");
+    let stop = world.now;
+    world.later(Duration::from_secs(600));
+    lose(&mut world, call);
+    assert_eq!(world.record(call).end_time, Some(stop));
+    let start = world.record(call).start_time.expect("a start");
+    assert_eq!(world.record(call).elapsed(world.now), stop.since(start));
+    assert_eq!(world.send(Command::Interrupt { call_id: call }), Ok(Reply::NotLive));
 }
 
 #[test]

@@ -33,6 +33,7 @@ enum Happening {
     CallerLeaves(Index),
     DeadlineNears(Index),
     Lose(Index),
+    Interrupt(Index),
     Restart,
     Acknowledge(Index),
     Delete(Index),
@@ -99,6 +100,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => one().prop_map(CallerLeaves),
         2 => one().prop_map(DeadlineNears),
         1 => one().prop_map(Lose),
+        1 => one().prop_map(Interrupt),
         1 => Just(Restart),
         2 => one().prop_map(Acknowledge),
         1 => one().prop_map(Delete),
@@ -160,6 +162,9 @@ impl Node {
                 return;
             }
             Happening::Restart => return self.restart(),
+            Happening::Interrupt(index) => {
+                self.one_that_began(index).map(|call_id| Command::Interrupt { call_id })
+            }
             // Only what runs, or ran and is reported late, has something to say.
             Happening::Output(index) => self.one_that_began(index).map(output),
             Happening::Progress(index) => self.one_that_began(index).map(progress),

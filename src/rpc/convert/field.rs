@@ -9,7 +9,7 @@ use crate::engine::RequestKey;
 use crate::model::limits::{
     LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PAGE_SIZE_MAX, SPAN_SECONDS_MAX,
 };
-use crate::model::{CallId, IdError, Labels, SessionId, Timestamp, TurnId};
+use crate::model::{CallId, IdError, IdRange, Labels, SessionId, Timestamp, TurnId};
 
 /// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +92,20 @@ impl FieldReader {
     pub(crate) fn required_session_id(&mut self, field: &str, text: &str) -> SessionId {
         let parsed = self.parsed(field, text, str::parse);
         parsed.unwrap_or_else(|| SessionId::from_bytes([0; 16]))
+    }
+
+    /// Reads the beginning of an id, or every id if it is empty. After a violation the returned range
+    /// is meaningless.
+    pub(crate) fn ids(
+        &mut self,
+        field: &str,
+        text: &str,
+        parse: fn(&str) -> Result<IdRange, IdError>,
+    ) -> IdRange {
+        if text.is_empty() {
+            return IdRange::ALL;
+        }
+        self.parsed(field, text, parse).unwrap_or(IdRange::ALL)
     }
 
     /// Reads the required id of a background task.

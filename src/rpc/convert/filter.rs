@@ -8,7 +8,7 @@ use super::session::session_states;
 use super::task::{kind_from_wire, state_from_wire};
 use super::{FieldReader, PageError};
 use crate::model::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
-use crate::model::{Principal, SessionId};
+use crate::model::{CallId, Principal, SessionId};
 use crate::store::{CallQuery, SessionQuery};
 
 /// Returns the query of a List.
@@ -19,8 +19,16 @@ pub(crate) fn list_query(
     let filter = v1::ListRequest { page_size: 0, page_token: String::new(), ..request.clone() };
     let filters = digest(&filter);
     let mut fields = FieldReader::default();
-    let v1::ListRequest { session_id, states, kinds, labels, created_after, page_size, page_token } =
-        request;
+    let v1::ListRequest {
+        session_id,
+        states,
+        kinds,
+        labels,
+        created_after,
+        page_size,
+        page_token,
+        background_id_prefix,
+    } = request;
     let query = CallQuery {
         tenant: principal.tenant.clone(),
         session_id: fields.session_id("session_id", &session_id),
@@ -34,6 +42,11 @@ pub(crate) fn list_query(
             .collect(),
         labels: fields.labels("labels", labels),
         created_after: fields.time("created_after", created_after),
+        ids: fields.ids(
+            "background_id_prefix",
+            &background_id_prefix,
+            CallId::parse_background_beginning,
+        ),
         cursor: None,
         limit: fields.page_size("page_size", page_size, PAGE_SIZE_DEFAULT),
     };
@@ -51,12 +64,20 @@ pub(crate) fn list_sessions_query(
         v1::ListSessionsRequest { page_size: 0, page_token: String::new(), ..request.clone() };
     let filters = digest(&filter);
     let mut fields = FieldReader::default();
-    let v1::ListSessionsRequest { page_size, page_token, state, labels, created_after } = request;
+    let v1::ListSessionsRequest {
+        page_size,
+        page_token,
+        state,
+        labels,
+        created_after,
+        session_id_prefix,
+    } = request;
     let query = SessionQuery {
         tenant: principal.tenant.clone(),
         states: session_states(fields.choice("state", state)),
         labels: fields.labels("labels", labels),
         created_after: fields.time("created_after", created_after),
+        ids: fields.ids("session_id_prefix", &session_id_prefix, SessionId::parse_beginning),
         cursor: None,
         limit: fields.page_size("page_size", page_size, PAGE_SIZE_DEFAULT),
     };

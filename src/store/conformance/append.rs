@@ -311,16 +311,7 @@ fn started(log: &SessionWriter, call: &Call) -> RequestEffect {
 }
 
 fn all_tasks() -> CallQuery {
-    CallQuery {
-        tenant: tenant(),
-        session_id: None,
-        states: vec![],
-        kinds: vec![],
-        labels: labels(&[]),
-        created_after: None,
-        cursor: None,
-        limit: 100,
-    }
+    CallQuery::newest(tenant(), 100)
 }
 
 pub(super) async fn only_its_own_session_deletes_a_call(store: &dyn Store) {

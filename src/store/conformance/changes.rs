@@ -1,6 +1,6 @@
 //! Change numbers, and the tasks that have changed since one.
 
-use super::world::{SessionWriter, at, labels, tenant};
+use super::world::{SessionWriter, at, tenant};
 use crate::model::{Call, CallId, State, Tenant};
 use crate::store::{CallQuery, ChangePage, ChangeQuery, Store};
 
@@ -79,16 +79,7 @@ pub(super) async fn a_list_and_its_changes_meet(store: &dyn Store) {
     let mut log = SessionWriter::stored(store, 0).await;
     let old = log.task(0);
     log.put_one(store, &old).await;
-    let query = CallQuery {
-        tenant: tenant(),
-        session_id: None,
-        states: vec![],
-        kinds: vec![],
-        labels: labels(&[]),
-        created_after: None,
-        cursor: None,
-        limit: 9,
-    };
+    let query = CallQuery::newest(tenant(), 9);
     let list = store.calls(query.clone()).await.unwrap();
     assert_eq!((list.calls, list.change), (vec![old.clone()], 1));
     let of_stranger = CallQuery { tenant: Tenant::new("stranger"), ..query.clone() };

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 
-use super::world::{SessionWriter, event, labels, read_log, sequences, tenant};
+use super::world::{SessionWriter, event, read_log, sequences, tenant};
 use crate::model::{Call, State};
 use crate::store::{Append, CallQuery, ChangeQuery, Store, StoreError};
 
@@ -64,16 +64,7 @@ pub(super) async fn reads_see_whole_appends(store: &dyn Store) {
             tokio::task::yield_now().await;
         }
     };
-    let query = CallQuery {
-        tenant: tenant(),
-        session_id: Some(id),
-        states: vec![],
-        kinds: vec![],
-        labels: labels(&[]),
-        created_after: None,
-        cursor: None,
-        limit: 1_000,
-    };
+    let query = CallQuery { session_id: Some(id), ..CallQuery::newest(tenant(), 1_000) };
     let read = async {
         loop {
             let page = read_log(store, id).await;

@@ -1,23 +1,14 @@
 //! Lists of tasks and sessions.
 
 use super::world::{SessionWriter, at, labels, tenant};
-use crate::model::{Call, CallId, Labels, Session, SessionState, State, Tenant, ToolKind};
+use crate::model::{Call, CallId, Session, SessionId, SessionState, State, Tenant, ToolKind};
 use crate::store::{
     Append, CallCursor, CallPage, CallQuery, SessionCursor, SessionPage, SessionQuery, Store,
 };
 use std::cmp::Reverse;
 
 fn tasks(limit: u32) -> CallQuery {
-    CallQuery {
-        tenant: tenant(),
-        session_id: None,
-        states: vec![],
-        kinds: vec![],
-        labels: Labels::new(),
-        created_after: None,
-        cursor: None,
-        limit,
-    }
+    CallQuery::newest(tenant(), limit)
 }
 
 fn ids(calls: &[Call]) -> Vec<CallId> {
@@ -121,7 +112,14 @@ pub(super) async fn tasks_are_filtered(store: &dyn Store) {
         }
     }
     queries.push(CallQuery { labels: labels(&[("a", "z")]), ..base.clone() });
-    queries.push(CallQuery { labels: labels(&[("c", "x")]), ..base });
+    queries.push(CallQuery { labels: labels(&[("c", "x")]), ..base.clone() });
+    for digits in [1, 2, 32] {
+        let id = middle.id.background();
+        let ids = CallId::parse_background_beginning(&id[..3 + digits]).unwrap();
+        queries.push(CallQuery { ids, ..base.clone() });
+        queries.push(CallQuery { ids, states: vec![State::Failed], ..base.clone() });
+        queries.push(CallQuery { ids, session_id: Some(log.id()), ..base.clone() });
+    }
     for query in queries {
         let expected: Vec<CallId> =
             all.iter().filter(|call| matches(&query, call)).map(|call| call.id).collect();
@@ -138,6 +136,7 @@ fn matches(query: &CallQuery, call: &Call) -> bool {
         && (query.kinds.is_empty() || query.kinds.contains(&call.kind))
         && query.labels.iter().all(|(key, value)| call.labels.get(key) == Some(value))
         && query.created_after.is_none_or(|time| call.create_time > time)
+        && query.ids.contains(call.id.as_bytes())
 }
 
 pub(super) async fn a_full_page_at_the_end_has_no_next(store: &dyn Store) {
@@ -181,14 +180,7 @@ pub(super) async fn pages_stay_stable_while_tasks_come_and_go(store: &dyn Store)
 }
 
 fn all_sessions(limit: u32) -> SessionQuery {
-    SessionQuery {
-        tenant: tenant(),
-        states: vec![],
-        labels: Labels::new(),
-        created_after: None,
-        cursor: None,
-        limit,
-    }
+    SessionQuery::newest(tenant(), limit)
 }
 
 async fn all_session_pages(store: &dyn Store, mut query: SessionQuery) -> Vec<Session> {
@@ -245,6 +237,10 @@ pub(super) async fn sessions_come_newest_first_and_filtered(store: &dyn Store) {
             }
         }
     }
+    let one = all.iter().find(|session| session.tenant == tenant()).unwrap();
+    let ids = SessionId::parse_beginning(&one.id.to_string()).unwrap();
+    let found = all_session_pages(store, SessionQuery { ids, ..base }).await;
+    assert_eq!(found, std::slice::from_ref(one));
 }
 
 pub(super) async fn session_pages_show_current_counts(store: &dyn Store) {

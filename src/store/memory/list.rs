@@ -19,6 +19,7 @@ pub(super) fn list_sessions(state: &MemoryState, query: &SessionQuery) -> Sessio
             && (query.states.is_empty() || query.states.contains(&session.state))
             && has_labels(&session.labels, &query.labels)
             && query.created_after.is_none_or(|time| session.create_time > time)
+            && query.ids.contains(session.id.as_bytes())
             && behind.is_none_or(|behind| sort_key(session) < behind)
     };
     let all = state.sessions.values().map(|log| &log.session);
@@ -38,6 +39,7 @@ pub(super) fn list_calls(state: &MemoryState, query: &CallQuery) -> CallPage {
             && (query.kinds.is_empty() || query.kinds.contains(&call.kind))
             && has_labels(&call.labels, &query.labels)
             && query.created_after.is_none_or(|time| call.create_time > time)
+            && query.ids.contains(call.id.as_bytes())
             && behind.is_none_or(|behind| sort_key(call) < behind)
     };
     let tasks = tasks(state, &query.tenant, query.session_id).map(|entry| &entry.call);

@@ -26,7 +26,9 @@ pub(super) fn sessions(
     let since = since(query.created_after);
     let states = query.states.iter().map(|state| state.number()).collect();
     let mut statement = connection.prepare_cached(&sessions_sql(states))?;
-    let mut rows = statement.query(params![query.tenant.as_str(), before, id, since])?;
+    let [first, last] = query.ids.bounds();
+    let tenant = query.tenant.as_str();
+    let mut rows = statement.query(params![tenant, before, id, since, first, last])?;
     let (found, more) = fill(&mut rows, query.limit, |row| {
         let create_time = time(row, SESSION_COLUMNS_COUNT)?;
         let id = session_id(row, SESSION_COLUMNS_COUNT + 1)?;
@@ -50,8 +52,10 @@ pub(super) fn calls(connection: &Connection, query: &CallQuery) -> Result<CallPa
     let kinds = kind_mask(&query.kinds);
     let states = query.states.iter().map(|state| state.number()).collect();
     let mut statement = connection.prepare_cached(&calls_sql(scope, states))?;
+    let [first, last] = query.ids.bounds();
     let tenant = query.tenant.as_str();
-    let mut rows = statement.query(params![tenant, before, id, since, scope.key(), kinds])?;
+    let values = params![tenant, before, id, since, scope.key(), kinds, first, last];
+    let mut rows = statement.query(values)?;
     let (found, more) = fill(&mut rows, query.limit, |row| {
         let position = CallCursor { create_time: time(row, 1)?, id: call_id(row, 2)? };
         entry(row, &query.labels, position, |row| call_in(row, 0))
@@ -140,7 +144,8 @@ fn sessions_sql(states: Vec<u8>) -> String {
         "SELECT {SESSION_COLUMNS}, s.create_time AS create_time, s.id AS id
          FROM sessions s INDEXED BY {index}
              CROSS JOIN session_bodies b ON b.session_key = s.key
-         WHERE s.tenant = ?1 AND (s.create_time, s.id) < (?2, ?3) AND s.create_time >= ?4"
+         WHERE s.tenant = ?1 AND (s.create_time, s.id) < (?2, ?3) AND s.create_time >= ?4
+             AND s.id BETWEEN ?5 AND ?6"
     );
     merged(&select, "s.state", states)
 }
@@ -156,7 +161,7 @@ fn calls_sql(scope: Scope, states: Vec<u8>) -> String {
     let select = format!(
         "SELECT body, create_time, id FROM calls INDEXED BY {index}
          WHERE is_task = 1 AND {scope} AND (create_time, id) < (?2, ?3) AND create_time >= ?4
-             AND ((?6 >> kind) & 1) = 1"
+             AND ((?6 >> kind) & 1) = 1 AND id BETWEEN ?7 AND ?8"
     );
     merged(&select, "state", states)
 }

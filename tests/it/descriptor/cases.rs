@@ -71,6 +71,7 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
     let at = field.number();
     match rule {
         Rule::Session { .. }
+        | Rule::Beginning { .. }
         | Rule::Task
         | Rule::TaskOrCall
         | Rule::FollowUp

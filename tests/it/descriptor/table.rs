@@ -8,6 +8,8 @@ use Rule::*;
 pub enum Rule {
     /// The id of a session; an optional one may be empty.
     Session { required: bool },
+    /// The beginning of an id of this kind, or nothing.
+    Beginning { kind: &'static str },
     /// The id of a background task.
     Task,
     /// The id of a background task, or of a call.
@@ -136,6 +138,7 @@ pub const TABLE: &[Row] = &[
             ("state", CHOICE),
             ("labels", Labels),
             ("created_after", Time),
+            ("session_id_prefix", Beginning { kind: "ses-" }),
         ],
     ),
     (
@@ -179,6 +182,7 @@ pub const TABLE: &[Row] = &[
             ("created_after", Time),
             ("page_size", CLAMPED),
             ("page_token", PageToken),
+            ("background_id_prefix", Beginning { kind: "bg-" }),
         ],
     ),
     ("WaitRequest", &[("background_id", Task), ("wait", Wait), ("acknowledge", Flag)]),

@@ -26,6 +26,19 @@ pub fn cases(rule: Rule, at: u32) -> Vec<Case> {
             let empty = if required { NAMED } else { AS_GOOD };
             id(at, "ses-", empty, SESSION_NOT_FOUND)
         }
+        Rule::Beginning { kind } => {
+            let mut cases = odd(at, AS_GOOD, NAMED);
+            let text = |digits: &str| delimited(at, format!("{kind}{digits}").as_bytes());
+            cases.extend([
+                case("the kind alone", text(""), AS_GOOD),
+                case("a digit", text("0"), AS_GOOD),
+                case("a whole id", text(NOTHING), AS_GOOD),
+                case("a digit too many", text(&format!("{NOTHING}0")), NAMED),
+                case("capitals", text("AB"), NAMED),
+                case("another kind", delimited(at, b"call-0"), NAMED),
+            ]);
+            cases
+        }
         Rule::Task => id(at, "bg-", NAMED, TASK_NOT_FOUND),
         Rule::TaskOrCall => {
             let call = format!("call-{NOTHING}");

@@ -110,8 +110,10 @@ async fn a_first_signal_lets_streams_end_and_leaves_no_process() {
     let head = log.0.iter().flat_map(|update| &update.events).map(|event| event.sequence).max();
     check_drained(&log, head.expect("events"));
     check_drained(&call, 2);
-    server.live.ended().await.exits(0);
+    let stopped = server.live.ended().await.exits(0);
     let took = began.elapsed();
+    assert!(stopped.stderr().contains("stopping: 5 running calls end"), "{stopped}");
+    assert!(stopped.stderr().contains("running calls end with the server: they are lost calls=5"));
     let foreground = soon("the call", foreground).await.expect("no panic");
     check_reason(&foreground.expect_err("not ended"), Code::Unavailable, "DRAINING");
     assert!(took <= Duration::from_secs(2 + 5), "{took:?}");
@@ -121,6 +123,11 @@ async fn a_first_signal_lets_streams_end_and_leaves_no_process() {
     for id in &ids {
         let ended = server.cli(&["wait", id]).await;
         assert!(ended.exits(71).stderr().contains("lost"));
+        // As long as the first server is known to have run it.
+        let task = server.cli(&["show", "--json", id]).await.exits(0).json();
+        let elapsed = task["elapsed"].as_str().expect("a duration").trim_end_matches('s');
+        let elapsed: f64 = elapsed.parse().expect("seconds");
+        assert!((2.0..took.as_secs_f64() + 10.0).contains(&elapsed), "{task}");
     }
 }
 

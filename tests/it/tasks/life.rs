@@ -138,7 +138,8 @@ async fn a_summary_covers_running_failed_and_finished_tasks() {
 async fn a_summary_cuts_a_result_at_two_thousand_characters() {
     let server = TestServer::start().await;
     let session_id = new_session(&server).await;
-    let command = "for i in $(seq 2500); do printf '\u{20ac}'; done";
+    // Written so that the character is in the output alone.
+    let command = r"for i in $(seq 2500); do printf '\342\202\254'; done";
     let task = task(&server, &session_id, command).await;
     ended(&server, &task.background_id).await;
     let summarized = summary(&server, &session_id).await.context;

@@ -121,6 +121,13 @@ async fn tasks_are_listed_newest_first_and_by_every_filter() {
     check("label", v1::ListRequest { labels: labels.clone(), ..none() }, &[&live, &good]).await;
     let after = v1::ListRequest { created_after: bad.create_time, ..none() };
     check("time", after, &[&live, &python]).await;
+    // Twenty digits of 122 random bits are those of one task.
+    let beginning = bad.background_id[..23].to_owned();
+    let one = v1::ListRequest { background_id_prefix: beginning, ..none() };
+    check("beginning of an id", one.clone(), &[&bad]).await;
+    check("and a state", v1::ListRequest { states: vec![State::Lost.into()], ..one }, &[]).await;
+    let every = v1::ListRequest { background_id_prefix: "bg-".into(), ..none() };
+    check("beginning of every id", every, &[&live, &python, &bad, &good]).await;
     let all = v1::ListRequest { session_id: session, labels, ..states(&[State::Succeeded]) };
     check("all at once", all, &[&good]).await;
     gate.open();

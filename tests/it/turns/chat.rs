@@ -119,3 +119,31 @@ async fn ctrl_c_once_leaves_the_turn_and_twice_cancels_it() {
     let ended = live.ended().await.exits(125);
     assert!(ended.stderr().contains("the turn is cancelled"), "{ended}");
 }
+
+#[tokio::test]
+async fn what_ctrl_c_says_is_true_for_a_server_that_ends_with_the_chat() {
+    let never = Arc::new(Notify::new());
+    let held = Script::Stream(vec![Piece::Text("I am".into()), Piece::Wait(never)]);
+    let endpoint = Endpoint::new(vec![held.clone(), held]).await;
+    let site = Site::new();
+    let words = ["chat", "--model-endpoint", &endpoint.url, "--model", "small"];
+    let mut live = Live::start(site.command(&[&words[..], &["go"]].concat()));
+    live.stdout.until("I am").await;
+    live.signal(Signal::INT);
+    let ended = live.ended().await.exits(125);
+    assert!(ended.stderr().contains("callpark: the turn is cancelled"), "{ended}");
+    for untrue in ["continues", "callpark events", "again"] {
+        assert!(!ended.stderr().contains(untrue), "{ended}");
+    }
+
+    let lines = site.write("lines", "go\n");
+    let mut command = site.command(&words);
+    command.stdin(std::fs::File::open(lines).expect("a file"));
+    let mut live = Live::start(command);
+    live.stdout.until("I am").await;
+    live.signal(Signal::INT);
+    live.stderr.until("the turn continues until this chat ends").await;
+    let ended = live.ended().await.exits(130);
+    assert!(ended.stderr().contains("work that is still running is lost"), "{ended}");
+    assert!(!ended.stderr().contains("callpark events"), "{ended}");
+}

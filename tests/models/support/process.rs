@@ -89,6 +89,7 @@ impl Process for Stepping {
             exit,
             stopped,
             survivors: Vec::new(),
+            left: Default::default(),
             output_incomplete: false,
         })
     }

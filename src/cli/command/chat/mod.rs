@@ -18,8 +18,7 @@ use crate::cli::{
     exit::Exit,
     print::output::{Out, eprint_bytes, eprint_note},
 };
-use printer::TurnEnd;
-use turn::ChatTurn;
+use turn::{ChatTurn, OnLeave};
 
 /// The variable with the key of an endpoint, unless a flag names another one.
 const API_KEY_VARIABLE: &str = "OPENAI_API_KEY";
@@ -28,12 +27,20 @@ const API_KEY_VARIABLE: &str = "OPENAI_API_KEY";
 const LOST_WITH_SERVER: &str =
     "the temporary server stops with this chat: work that is still running is lost";
 
+/// The life of the server of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServerLife {
+    Stays,
+    EndsWithChat,
+}
+
 /// Chat with an agent, and see its tool calls as they happen
 ///
 /// Sends the prompt, or each line of standard input, to a model; the server runs the tools that the
 /// model calls. With --model-endpoint, the command starts a temporary server, which stops when the
 /// chat ends; otherwise it uses the same server as the other commands. Ctrl-C leaves the turn, which
-/// continues in the background; a second Ctrl-C cancels it.
+/// continues in the background, or on a temporary server until the chat ends; a second Ctrl-C cancels
+/// it. With a single prompt for a temporary server, the first Ctrl-C does.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ChatArgs {
     /// Prompt to send [default: one prompt for each line of standard input]
@@ -52,9 +59,9 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_name = "NAME", requires = "model_endpoint")]
     api_key_environment: Option<String>,
 
-    /// Id of a session to continue [default: a new session]
+    /// Id of a session to continue, the beginning of one, or `last` [default: a new session]
     #[arg(long, value_name = "ID", value_parser = ids::session)]
-    session: Option<String>,
+    session: Option<ids::GivenId>,
 
     /// Folder in which the agent's commands run [default: the current folder]
     #[arg(long, value_name = "FOLDER", conflicts_with = "session")]
@@ -74,7 +81,7 @@ pub(crate) async fn run(
     let Some(endpoint) = &args.model_endpoint else {
         let (client, known) = connect.client()?;
         connection.clone_from(&known);
-        return chat(&args, &client, out, None).await;
+        return chat(&args, &client, out, ServerLife::Stays).await;
     };
     // Checked here, because the server's error would name a file that the user did not write.
     if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
@@ -90,7 +97,7 @@ pub(crate) async fn run(
     let spec = server_spec(&args, endpoint, folder.path().to_owned());
     let mut server = EphemeralServer::start(spec).await?;
     let chatted = match server.client(None) {
-        Ok(client) => chat(&args, &client, out, Some(LOST_WITH_SERVER)).await,
+        Ok(client) => chat(&args, &client, out, ServerLife::EndsWithChat).await,
         Err(failure) => Err(failure),
     };
     // After a failure too, so that no process of a tool remains.
@@ -116,17 +123,17 @@ fn server_spec(args: &ChatArgs, endpoint: &str, folder: PathBuf) -> EphemeralSer
     EphemeralServerSpec { folder, configuration, variables: key.into_iter().collect() }
 }
 
-/// Runs the turns of the chat. Prints `on_leave`, if any, after a turn that leaves work behind.
+/// Runs the turns of the chat.
 async fn chat(
     args: &ChatArgs,
     client: &Client,
     out: &mut Out,
-    on_leave: Option<&str>,
+    server: ServerLife,
 ) -> Result<Exit, Failure> {
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|error| Failure::io(error.to_string()))?;
     let session_id = match &args.session {
-        Some(id) => id.clone(),
+        Some(id) => id.resolve(client).await?,
         None => new_session(args, client).await?,
     };
     let turn = |prompt: String| ChatTurn {
@@ -134,10 +141,16 @@ async fn chat(
         session_id: session_id.clone(),
         model: args.model.clone().unwrap_or_default(),
         prompt,
+        on_leave: match (server, args.prompt.is_empty()) {
+            (ServerLife::Stays, _) => OnLeave::Continues,
+            (ServerLife::EndsWithChat, true) => OnLeave::ContinuesInChat,
+            (ServerLife::EndsWithChat, false) => OnLeave::Cancelled,
+        },
     };
     if !args.prompt.is_empty() {
         let end = turn(args.prompt.join(" ")).run(out, &mut interrupts).await?;
-        return Ok(exit(&end, on_leave));
+        eprint_lost(end.leaves_work, server);
+        return Ok(end.exit);
     }
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
     if is_terminal {
@@ -147,16 +160,17 @@ async fn chat(
     let mut last = Exit::Success;
     while let Some(prompt) = next_prompt(&mut lines, &mut interrupts, is_terminal).await? {
         let end = turn(prompt).run(out, &mut interrupts).await?;
-        last = exit(&end, on_leave);
+        eprint_lost(end.leaves_work, server);
+        last = end.exit;
     }
     Ok(last)
 }
 
-fn exit(end: &TurnEnd, on_leave: Option<&str>) -> Exit {
-    if let (true, Some(note)) = (end.leaves_work, on_leave) {
-        eprint_note(note);
+/// Prints what becomes of work that a turn leaves behind.
+fn eprint_lost(leaves_work: bool, server: ServerLife) {
+    if leaves_work && server == ServerLife::EndsWithChat {
+        eprint_note(LOST_WITH_SERVER);
     }
-    end.exit
 }
 
 async fn new_session(args: &ChatArgs, client: &Client) -> Result<String, Failure> {

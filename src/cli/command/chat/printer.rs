@@ -9,11 +9,11 @@ use crate::cli::{
     error::Failure,
     exit::Exit,
     print::{
-        json,
+        event, json,
         labels::phrase,
         output::{Out, eprint_note},
         text::{count, first_line, sanitize},
-        time::format_wire_span,
+        time::{format_wire_span, from_wire},
     },
 };
 
@@ -62,20 +62,18 @@ impl<'o> TurnPrinter<'o> {
         self.turn_id
     }
 
-    /// Waits until the turn has printed nothing for long, if that is to be noted.
-    pub(super) async fn silence(&self) {
-        self.activity.silence().await;
-    }
-
-    /// Notes what the turn is doing.
-    pub(super) fn note_silence(&mut self) {
-        self.activity.note_silence();
+    /// Returns what the turn is doing, for the time until the next event.
+    pub(super) fn activity(&mut self) -> &mut Activity {
+        &mut self.activity
     }
 
     /// Prints an event, and shows what the turn does until the next one. Returns the end of the turn
     /// with its last event.
     pub(super) async fn event(&mut self, event: SessionEvent) -> Result<Option<TurnEnd>, Failure> {
-        let is_retry = matches!(event.payload, Some(Payload::TurnRetrying(_)));
+        let pause = match &event.payload {
+            Some(Payload::TurnRetrying(retry)) => Some(from_wire(retry.delay.as_ref())),
+            _ => None,
+        };
         let is_begun = matches!(
             event.payload,
             Some(
@@ -87,11 +85,14 @@ impl<'o> TurnPrinter<'o> {
             )
         );
         let end = self.print(event).await?;
-        match end.is_none() && !self.line_is_open && !self.out.json {
-            true if is_retry => self.activity.show("waiting to ask again".to_owned()),
-            true if is_begun => self.activity.show(self.doing()),
-            true => {}
-            false => self.activity.hide(),
+        match (end.is_none() && !self.line_is_open && !self.out.json, pause) {
+            (true, Some(pause)) => {
+                let (waiting, next) = ("waiting to ask again".to_owned(), self.doing());
+                self.activity.show_for(pause.unwrap_or_default(), waiting, next);
+            }
+            (true, None) if is_begun => self.activity.show(self.doing()),
+            (true, None) => {}
+            (false, _) => self.activity.hide(),
         }
         Ok(end)
     }
@@ -127,6 +128,10 @@ impl<'o> TurnPrinter<'o> {
                 let error = retry.error.unwrap_or_default().message;
                 let delay = format_wire_span(retry.delay.as_ref());
                 self.note(&format!("{error}; retrying in {delay}")).await?;
+            }
+            Some(Payload::HistoryCompacted(compaction)) => {
+                let left_out = event::compacted(&compaction);
+                self.note(&format!("the model's context is full: {left_out}")).await?;
             }
             Some(Payload::SessionIdle(idle)) => return self.idle(idle).await.map(Some),
             Some(Payload::SessionError(error)) => return self.failed(error).await.map(Some),

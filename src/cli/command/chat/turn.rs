@@ -26,6 +26,19 @@ pub(super) struct ChatTurn {
     pub(super) session_id: String,
     pub(super) model: String,
     pub(super) prompt: String,
+    /// What becomes of the turn if the user leaves it.
+    pub(super) on_leave: OnLeave,
+}
+
+/// What becomes of a turn that its user leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnLeave {
+    /// It continues on the server.
+    Continues,
+    /// It continues until the chat ends, and the temporary server with it.
+    ContinuesInChat,
+    /// It is cancelled, because nothing of the chat would be left.
+    Cancelled,
 }
 
 impl ChatTurn {
@@ -61,10 +74,22 @@ impl ChatTurn {
         // Continue below the `^C` that the terminal shows.
         eprint_line("");
         let session = &self.session_id;
-        eprint_note(&format!("the turn continues in {session}; pressing Ctrl-C again cancels it"));
-        if timeout(CANCEL_TIME_MAX, interrupts.recv()).await.is_err() {
-            eprint_note(&format!("to follow it: callpark events {session} --follow"));
-            return Ok(TurnEnd { exit: Exit::Interrupted, leaves_work: true });
+        let continues = match self.on_leave {
+            OnLeave::Continues => Some(format!("in {session}")),
+            OnLeave::ContinuesInChat => Some("until this chat ends".to_owned()),
+            OnLeave::Cancelled => None,
+        };
+        if let Some(where_to) = continues {
+            eprint_note(&format!(
+                "the turn continues {where_to}; pressing Ctrl-C again cancels it"
+            ));
+            if timeout(CANCEL_TIME_MAX, interrupts.recv()).await.is_err() {
+                if self.on_leave == OnLeave::Continues {
+                    eprint_note(&format!("to follow it: callpark events {session} --follow"));
+                }
+                return Ok(TurnEnd { exit: Exit::Interrupted, leaves_work: true });
+            }
+            eprint_line("");
         }
         let request = v1::CancelTurnRequest {
             session_id: session.clone(),
@@ -73,7 +98,6 @@ impl ChatTurn {
             ..Default::default()
         };
         let cancelled = self.client.turns().cancel(request).await?;
-        eprint_line("");
         eprint_note("the turn is cancelled");
         let running = cancelled.running_background_ids;
         for id in &running {
@@ -91,8 +115,8 @@ async fn follow(
         let item = tokio::select! {
             biased;
             item = items.next() => item,
-            () = printer.silence() => {
-                printer.note_silence();
+            () = printer.activity().due() => {
+                printer.activity().tick();
                 continue;
             }
         };

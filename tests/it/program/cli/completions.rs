@@ -43,7 +43,7 @@ async fn commands_tools_ids_and_states_are_proposed() {
     assert_eq!(of(&site, &server, "callpark run ba").await, ["bash"]);
     assert_eq!(of(&site, &server, "callpark wait bg-").await, [id.as_str()]);
     assert_eq!(of(&site, &server, "callpark list --state ti").await, ["timed_out"]);
-    assert_eq!(of(&site, &server, "callpark list --state c").await, ["cancelled", "cancelling"]);
+    assert_eq!(of(&site, &server, "callpark list --state c").await, ["cancelling", "cancelled"]);
     let sessions = of(&site, &server, "callpark close ses-").await;
     assert!(sessions.len() == 1 && sessions[0].starts_with("ses-"), "{sessions:?}");
     // The line says which server to ask.

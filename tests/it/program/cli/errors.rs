@@ -5,15 +5,18 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::net::TcpSocket;
 
 use crate::support::program::{Ended, Live, Site, run};
 use crate::support::proofs::proof;
 use crate::support::waiting::Gate;
 
-/// An address of this machine at which no server listens.
-fn nowhere() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    format!("http://{}", listener.local_addr().expect("an address"))
+/// An address of this machine at which no server listens, as long as the socket lives.
+fn nowhere() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    (socket, format!("http://{address}"))
 }
 
 /// Runs a command whose standard output is not read.
@@ -27,7 +30,7 @@ async fn unread(mut command: tokio::process::Command) -> Ended {
 #[tokio::test]
 async fn a_missing_server_is_reported_with_the_command_to_start_one() {
     let site = Site::new();
-    let endpoint = nowhere();
+    let (_port, endpoint) = nowhere();
     for words in [
         &["list"][..],
         &["run", "bash", "true"],
@@ -45,6 +48,23 @@ async fn a_missing_server_is_reported_with_the_command_to_start_one() {
     }
     let bare = site.run(&["list", "--endpoint", "localhost"]).await.exits(2);
     assert!(bare.stderr().contains("http://"), "{bare}");
+}
+
+#[tokio::test]
+async fn the_bridge_by_hand_is_refused_with_what_it_is_for() {
+    let site = Site::new();
+    let ended = site.run(&["mcp", "--stdio"]).await.exits(2);
+    let words = "CALLPARK_MCP_ADDRESS is not set: a callpark server sets it";
+    assert!(ended.stderr().contains(words), "{ended}");
+    let mut command = site.command(&["mcp", "--stdio"]);
+    let (_socket, endpoint) = nowhere();
+    let address = endpoint.replace("http://", "");
+    command.env("CALLPARK_MCP_ADDRESS", &address).env("CALLPARK_MCP_TOKEN", "guessed");
+    let ended = run(command).await.exits(69);
+    assert!(
+        ended.stderr().contains(&format!("callpark cannot be reached at {address}")),
+        "{ended}"
+    );
 }
 
 #[tokio::test]
@@ -99,13 +119,19 @@ async fn wrong_usage_exits_with_2() {
         &["list", "--state", "done"],
         &["run", "bash", "--budget", "soon", "x"],
         &["run", "bash"],
-        &["run", "bash", "true", "--arg", "colour=blue"],
+        &["run", "--arg", "colour=blue", "bash", "true"],
+        &["run", "bash", "--colour", "true"],
+        &["wait", "build"],
         &["run", "bash", "--args", "[1]"],
         &["serve", "--lisen", "127.0.0.1:0"],
     ] {
         let ended = server.cli(words).await.exits(2);
         assert_eq!(ended.stdout(), "", "{words:?}");
         assert!(!ended.stderr().is_empty(), "{words:?}");
+    }
+    for (given, meant) in [("logs", "'output'"), ("ps", "'list'"), ("lst", "'list'")] {
+        let ended = server.cli(&[given]).await.exits(2);
+        assert!(ended.stderr().contains(meant) && !ended.stderr().contains("close"), "{ended}");
     }
     let help = server.cli(&["run", "--help"]).await.exits(0);
     assert!(help.stdout().contains("Exit codes:") && help.stderr().is_empty(), "{help}");
@@ -166,12 +192,12 @@ async fn a_reader_that_has_enough_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_run_whose_output_is_not_read_goes_on_in_the_background() {
+async fn a_run_that_is_kept_goes_on_in_the_background_when_its_output_is_not_read() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let mut gate = Gate::new(site.folder(), "gate");
     let command = format!("echo begun; {}; echo done", gate.wait());
-    let ended = unread(server.command(&["run", "bash", "--", &command])).await.exits(0);
+    let ended = unread(server.command(&["run", "--keep", "bash", "--", &command])).await.exits(0);
     let (_, id) = ended.stderr().rsplit_once("callpark wait ").expect("an id");
     gate.open();
     let waited = server.cli(&["wait", id.trim_end()]).await.exits(0);
@@ -187,10 +213,12 @@ async fn nothing_but_text_goes_to_a_pipe() {
         command.envs([("TERM", "xterm-256color"), ("COLORTERM", "truecolor")]);
         command
     };
+    let (_port, nowhere) = nowhere();
     let words = ["start", "bash", "sleep 0.5; printf '\\033[31mred'"];
     let id = run(colourful(&words)).await.exits(0).line().to_owned();
     for words in [
-        &["wait", &id, &id][..],
+        &["wait", "--timeout", "0s", &id, &id][..],
+        &["events", "last"],
         &["list"],
         &["show", &id],
         &["tools"],
@@ -198,7 +226,7 @@ async fn nothing_but_text_goes_to_a_pipe() {
         &["--help"],
         &["show", "bg-1"],
         &["frobnicate"],
-        &["list", "--endpoint", &nowhere()],
+        &["list", "--endpoint", &nowhere],
     ] {
         let ended = run(colourful(words)).await;
         for text in [ended.stdout(), ended.stderr()] {
@@ -226,12 +254,12 @@ async fn config_shows_the_effective_values_and_their_sources() {
         row.expect("a row").collect::<Vec<_>>().join(" ")
     };
     assert_eq!(row("SETTING"), "VALUE SOURCE");
-    assert_eq!(row("call-budget"), "7s flag --call-budget");
+    assert_eq!(row("call_budget"), "7s flag --call-budget");
     assert_eq!(row("drain"), "3s environment CALLPARK_DRAIN");
     assert_eq!(row("grace"), format!("1s file {path}:2"));
     assert_eq!(row("heartbeat"), "15s default");
     let data = site.data().display().to_string();
-    assert_eq!(row("data-dir"), format!("{data} default"));
+    assert_eq!(row("data_dir"), format!("{data} default"));
     let rows = site.run(&[&words[..], &["--json"]].concat()).await.exits(0).json();
     let rows = rows.as_array().expect("a list");
     let grace = rows.iter().find(|row| row["name"] == "grace").expect("a row");

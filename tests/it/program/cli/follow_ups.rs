@@ -8,7 +8,7 @@ use crate::support::{soon, v1};
 /// Starts a bash command whose end has a follow-up, and returns its id and its session's.
 async fn start(server: &Program, command: &str) -> (String, String) {
     let words = ["start", "--json", "--follow-up", "on-finish", "bash", "--", command];
-    let task = server.cli(&words).await.exits(0).json()["task"].clone();
+    let task = server.cli(&words).await.exits(0).json();
     let text = |name: &str| task[name].as_str().expect("an id").to_owned();
     (text("backgroundId"), text("sessionId"))
 }

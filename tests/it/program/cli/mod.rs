@@ -3,8 +3,10 @@
 mod completions;
 mod errors;
 mod follow_ups;
+mod ids;
 mod pipes;
 mod run;
+mod terminal;
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
@@ -77,18 +79,18 @@ async fn wait_takes_several_tasks_for_all_or_for_any() {
     let slow = start(&server, &gate.wait()).await;
     let failing = start(&server, "exit 9").await;
     let any = server.cli(&["wait", "--any", &slow, &quick]).await.exits(0);
-    let states: Vec<_> =
-        table(&any)[1..].iter().map(|row| (row[0].clone(), row[2].clone())).collect();
-    assert_eq!(
-        states,
-        [(quick.clone(), "succeeded".to_owned()), (slow.clone(), "running".to_owned())]
-    );
+    let heading = format!("==> {quick} bash: succeeded, exit code 0, ");
+    assert!(any.stdout().starts_with(&heading) && any.stdout().ends_with(" <==\nquick\n"), "{any}");
+    assert!(any.stderr().contains(&format!("{slow} is running")), "{any}");
     let words = ["wait", "--timeout", "100ms", &quick, &slow];
     let early = server.cli(&words).await.exits(75);
     assert!(early.stderr().contains(&slow) && !early.stderr().contains(&quick), "{early}");
     let waiting = Live::start(server.command(&["wait", &quick, &slow]));
     gate.open();
-    assert_eq!(table(&waiting.ended().await.exits(0)).len(), 3);
+    let both = waiting.ended().await.exits(0);
+    let parts: Vec<&str> = both.stdout().split("==> ").skip(1).collect();
+    assert!(parts[0].starts_with(&quick) && parts[0].ends_with("<==\nquick\n\n"), "{both}");
+    assert!(parts.len() == 2 && parts[1].starts_with(&slow), "{both}");
     let failed = server.cli(&["wait", "--json", &quick, &failing]).await.exits(1);
     let lines = failed.json_lines();
     let tasks = lines.iter().map(|line| message::<v1::Task>("Task", line).background_id);
@@ -114,6 +116,9 @@ async fn list_show_sessions_and_events_are_tables_or_the_contracts_json() {
         let list = table(&server.cli(&[&["list"], &filter[..]].concat()).await.exits(0));
         assert_eq!(list.iter().skip(1).map(|row| &row[0]).collect::<Vec<_>>(), [&id], "{filter:?}");
     }
+    let ids = server.cli(&["list", "-q"]).await.exits(0);
+    assert_eq!(ids.stdout(), format!("{other}\n{id}\n"));
+    assert_eq!(server.cli(&["list", "-q", "--running"]).await.exits(0).line(), id);
     let none = server.cli(&["list", "--state", "lost"]).await.exits(0);
     assert_eq!((none.stdout(), none.stderr()), ("", "callpark: no tasks found\n"));
     let json = server.cli(&["list", "--json", "--limit", "1"]).await.exits(0).json();
@@ -255,6 +260,48 @@ async fn cancel_stops_running_tasks_and_keeps_ended_ones() {
     let task = server.cli(&["show", "--json", &id]).await.exits(0).json();
     assert_eq!(task["cancellation"]["reason"], "enough", "{task}");
     site.quiet().await;
+}
+
+#[tokio::test]
+async fn cancel_all_needs_a_yes_where_there_is_no_terminal() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let none = server.cli(&["cancel", "--all"]).await.exits(0);
+    assert_eq!((none.stdout(), none.stderr()), ("", "callpark: no task is running\n"));
+    let one = start(&server, "sleep 60").await;
+    let other = start(&server, "sleep 60").await;
+    let unsure = server.cli(&["cancel", "--all"]).await.exits(2);
+    assert!(unsure.stderr().contains("2 running tasks") && unsure.stderr().contains("--yes"));
+    let dry = server.cli(&["cancel", "--all", "--dry-run"]).await.exits(0);
+    assert_eq!(dry.stdout().matches("would be cancelled").count(), 2, "{dry}");
+    let session = session_of(&server, &one).await;
+    let some = server.cli(&["cancel", "--all", "--yes", "--session", &session]).await.exits(0);
+    assert_eq!(some.line(), format!("{one} cancelled"));
+    let rest = server.cli(&["cancel", "--all", "-y"]).await.exits(0);
+    assert_eq!(rest.line(), format!("{other} cancelled"));
+    site.quiet().await;
+}
+
+#[tokio::test]
+async fn json_of_a_task_has_one_shape_and_a_list_its_key() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    for (words, key) in [
+        (&["list", "--json"][..], "tasks"),
+        (&["sessions", "--json"], "sessions"),
+        (&["follow-ups", "--json"], "followUps"),
+    ] {
+        let empty = server.cli(words).await.exits(0).json();
+        assert_eq!(empty[key], serde_json::json!([]), "{words:?}");
+    }
+    let started = server.cli(&["start", "--json", "bash", "echo x"]).await.exits(0).json();
+    let id = started["backgroundId"].as_str().expect("an id");
+    let waited = server.cli(&["wait", "--json", id]).await.exits(0).json();
+    let shown = server.cli(&["show", "--json", id]).await.exits(0).json();
+    assert_eq!(waited, shown);
+    let many = server.cli(&["wait", "--json", id, id]).await.exits(0).json_lines();
+    assert_eq!(many, [shown]);
+    message::<v1::Task>("Task", &started);
 }
 
 #[tokio::test]

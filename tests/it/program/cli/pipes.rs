@@ -31,11 +31,11 @@ async fn a_file_and_a_pipe_go_to_the_tool_byte_for_byte() {
     let mut command = server.command(&["run", "bash", "cat"]);
     command.stdin(std::fs::File::open(&file).expect("a file"));
     assert_eq!(run(command).await.exits(0).bytes(), bytes);
-    let line = "printf 'a\\nb\\n' | $callpark run bash wc -l";
+    let line = "printf 'a\\nb\\n' | $callpark run bash 'wc -l'";
     assert_eq!(run(shell(&site, &server, line)).await.exits(0).line(), "2");
-    let line = "id=$(printf 'a\\nb\\n' | $callpark start bash wc -l); $callpark wait $id";
+    let line = "id=$(printf 'a\\nb\\n' | $callpark start bash 'wc -l'); $callpark wait $id";
     assert_eq!(run(shell(&site, &server, line)).await.exits(0).line(), "2");
-    let line = "$callpark run bash 'echo one; echo two' | $callpark run bash wc -l";
+    let line = "$callpark run bash 'echo one; echo two' | $callpark run bash 'wc -l'";
     assert_eq!(run(shell(&site, &server, line)).await.exits(0).line(), "2");
 }
 

@@ -55,6 +55,40 @@ async fn arguments_of_one_command_stay_separate() {
 }
 
 #[tokio::test]
+async fn everything_after_the_first_word_belongs_to_the_tool() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let ended = server.cli(&["run", "bash", "echo", "hi", "--budget", "3s", "--json"]).await;
+    assert_eq!(ended.exits(0).stdout(), "hi --budget 3s --json\n");
+    let folder = site.folder().join("a folder");
+    std::fs::create_dir(&folder).expect("a folder");
+    let mut command = server.command(&["run", "--cwd", "a folder", "bash", "pwd", "-P"]);
+    command.current_dir(site.folder());
+    let ended = run(command).await;
+    let real = std::fs::canonicalize(&folder).expect("a folder");
+    assert_eq!(ended.exits(0).line(), real.display().to_string());
+}
+
+#[tokio::test]
+async fn a_misspelt_tool_is_answered_with_the_nearest_one() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    for words in [
+        &["run", "bahs", "echo", "hi"][..],
+        &["run", "bahs"],
+        &["run", "--arg", "a=b", "bahs"],
+        &["run", "--cwd", "/", "bahs"],
+        &["start", "--args", "{}", "bahs"],
+    ] {
+        let ended = server.cli(words).await.exits(66);
+        assert!(ended.stderr().contains("there is no tool `bahs`"), "{words:?}: {ended}");
+        assert!(ended.stderr().contains("did you mean `bash`?"), "{words:?}: {ended}");
+    }
+    let other = server.cli(&["run", "zzzzzz"]).await.exits(66);
+    assert!(other.stderr().contains("list the tools with `callpark tools`"), "{other}");
+}
+
+#[tokio::test]
 async fn output_comes_while_the_tool_still_runs() {
     let site = Site::new();
     let server = site.serve(&[]).await;
@@ -138,7 +172,7 @@ async fn a_cancel_from_elsewhere_ends_it() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let session = server.cli(&["start", "--json", "bash", "sleep 60"]).await.exits(0).json();
-    let session = session["task"]["sessionId"].as_str().expect("a session").to_owned();
+    let session = session["sessionId"].as_str().expect("a session").to_owned();
     let words = ["run", "bash", "--session", &session, "--", "echo begun; sleep 60"];
     let mut live = Live::start(server.command(&words));
     live.stdout.until("begun\n").await;

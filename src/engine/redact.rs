@@ -34,6 +34,11 @@ pub(super) fn redacted(text: &str) -> String {
     }
 }
 
+/// Returns the text of an argument: a replacement if its name makes it a secret.
+pub(super) fn redacted_value(name: &str, text: &str) -> String {
+    if is_secret(name) { HIDDEN.to_owned() } else { redacted(text) }
+}
+
 fn hide(value: Value) -> Value {
     match value {
         Value::Object(members) => members
