@@ -84,12 +84,15 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
         ));
     }
     check_dead(&file).await?;
+    let stale = (metadata.dev(), metadata.ino());
+    if file_id(path)? != stale {
+        return Err(ErrorKind::AddrInUse.into());
+    }
     // Moved away first, because a server that starts at the same time may have put a socket of its
     // own there, or may listen by now.
     let aside = path.with_added_extension(format!("stale-{}", uuid::Uuid::new_v4().simple()));
     std::fs::rename(path, &aside)?;
-    let is_stale = file_id(&aside)? == (metadata.dev(), metadata.ino());
-    if is_stale && check_dead(&file).await.is_ok() {
+    if file_id(&aside)? == stale && check_dead(&file).await.is_ok() {
         return std::fs::remove_file(&aside);
     }
     renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE)?;
