@@ -71,20 +71,7 @@ pub enum SettingError {
         /// The place: a flag, or a line and a column.
         place: String,
         /// Names of settings that are similar.
-        nearest: Vec<String>,
-    },
-    /// A key of a table of the configuration file is none that such a table has.
-    UnknownKey {
-        /// The array that the table belongs to, such as `tools`.
-        table: &'static str,
-        /// The key.
-        name: String,
-        /// The place: a line and a column.
-        place: String,
-        /// Keys that are similar.
-        nearest: Vec<String>,
-        /// All keys.
-        known: Vec<String>,
+        nearest: Vec<&'static str>,
     },
     /// A setting has a value that it cannot have.
     Value {
@@ -129,13 +116,6 @@ impl fmt::Display for SettingError {
                     nearest => write!(f, "; did you mean {}?", quoted(nearest, " or ")),
                 }
             }
-            Self::UnknownKey { table, name, place, nearest, known } => {
-                write!(f, "{place}: there is no key `{name}` in `[[{table}]]`")?;
-                match nearest.as_slice() {
-                    [] => write!(f, "; its keys are {}", quoted(known, ", ")),
-                    nearest => write!(f, "; did you mean {}?", quoted(nearest, " or ")),
-                }
-            }
             Self::Value { setting, value, origin: Origin::Program, reason } => {
                 write!(f, "{setting} = `{value}`: {reason}")
             }
@@ -150,8 +130,9 @@ impl fmt::Display for SettingError {
     }
 }
 
-fn quoted(names: &[String], separator: &str) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(separator)
+/// Returns names for a sentence.
+pub(super) fn quoted<T: AsRef<str>>(names: &[T], separator: &str) -> String {
+    names.iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(separator)
 }
 
 /// A configuration that cannot be used, with all its errors.

@@ -10,9 +10,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::error::{Origin, SettingError};
+use super::error::{Origin, SettingError, quoted};
 use super::nearest::nearest;
-use super::owned;
 use super::table::Setting;
 
 /// The keys of the arrays of tables.
@@ -54,21 +53,10 @@ impl FileTable {
     /// line.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, SettingError> {
         self.table.clone().try_into().map_err(|error: toml::de::Error| {
+            let origin = self.span_of_error::<T>().map(|span| self.file.origin(span));
             let reason = error.message().trim();
-            let span = self.span_of_error::<T>();
-            match (unknown_key(reason), &span) {
-                (Some((name, known)), Some(span)) => SettingError::UnknownKey {
-                    table: self.key,
-                    place: self.file.place(span.clone()),
-                    nearest: owned(nearest(name, known.iter().copied())),
-                    known: owned(known),
-                    name: name.to_owned(),
-                },
-                _ => {
-                    let origin = span.map(|span| self.file.origin(span));
-                    self.error_at(origin.unwrap_or(self.origin.clone()), reason.to_owned())
-                }
-            }
+            let reason = unknown_key(reason).unwrap_or_else(|| reason.to_owned());
+            self.error_at(origin.unwrap_or(self.origin.clone()), reason)
         })
     }
 
@@ -93,11 +81,17 @@ impl FileTable {
     }
 }
 
-/// Returns the unknown key that an error of serde is about, and the known ones.
-fn unknown_key(reason: &str) -> Option<(&str, Vec<&str>)> {
-    let mut names =
-        reason.starts_with("unknown field `").then(|| reason.split('`'))?.skip(1).step_by(2);
-    Some((names.next()?, names.collect()))
+/// Returns the error of an unknown key with the nearest one, or else with all keys, or `None` if the
+/// reason, which is one of serde, is another.
+fn unknown_key(reason: &str) -> Option<String> {
+    let names = reason.strip_prefix("unknown field `")?;
+    let (name, known) = names.split_once('`')?;
+    let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+    let hint = match nearest(name, known.iter().copied()).as_slice() {
+        [] => format!("its keys are {}", quoted(&known, ", ")),
+        nearest => format!("did you mean {}?", quoted(nearest, " or ")),
+    };
+    Some(format!("there is no key `{name}`; {hint}"))
 }
 
 /// The content of a configuration file.
@@ -161,7 +155,7 @@ impl FileSettings {
                     file.errors.push(SettingError::Unknown {
                         name: key.get_ref().to_string(),
                         place: source.place(key.span()),
-                        nearest: owned(nearest(key.get_ref(), names)),
+                        nearest: nearest(key.get_ref(), names),
                     });
                 }
             }

@@ -183,14 +183,9 @@ fn unknown_flags(flags: &[(String, String)]) -> Vec<SettingError> {
         .map(|(name, _)| SettingError::Unknown {
             name: name.clone(),
             place: format!("flag --{name}"),
-            nearest: owned(nearest(name, settings().iter().map(|setting| setting.name.as_str()))),
+            nearest: nearest(name, settings().iter().map(|setting| setting.name.as_str())),
         })
         .collect()
-}
-
-/// Returns names that an error keeps.
-fn owned(names: Vec<&str>) -> Vec<String> {
-    names.into_iter().map(str::to_owned).collect()
 }
 
 /// Returns warnings, not errors: a variable with the prefix may belong to another program.

@@ -256,10 +256,9 @@ fn the_errors_of_tools_are_reported_with_their_positions_and_all_others() {
     assert_eq!(names(&file(good)), ["a"]);
     let file = file(&format!("drain = 'soon'\n{good}[[tools]]\nname = 'b'\ncolour = 1\n"));
     let error = file.error();
-    let place = format!(
-        "{}:8:1: there is no key `colour` in `[[tools]]`; its keys are `name`",
-        file.path.display()
-    );
+    let path = file.path.display();
+    let place =
+        format!("tools = `b` (file {path}:8): there is no key `colour`; its keys are `name`, ");
     assert!(error.contains(&place), "{error}");
     assert!(error.contains("drain = `soon`"), "{error}");
 }
@@ -273,7 +272,7 @@ fn a_misspelt_key_of_a_table_is_reported_with_its_line_and_the_nearest_key() {
     let (error, path) = (file.error(), file.path.display());
     for expected in [
         format!(
-            "{path}:8:3: there is no key `descripton` in `[[tools]]`; did you mean `description`?"
+            "tools = `b` (file {path}:8): there is no key `descripton`; did you mean `description`?"
         ),
         format!("tools = `c` (file {path}:12): invalid type: string"),
     ] {

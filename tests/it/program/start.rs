@@ -186,7 +186,7 @@ async fn all_errors_of_a_configuration_file_are_reported_at_once() {
     assert!(line_of("grace").contains(&format!("{file}:1")), "{ended}");
     let unknown = line_of("lisen");
     assert!(unknown.contains(&format!("{file}:2")) && unknown.contains("`listen`"), "{ended}");
-    assert!(line_of("max-live-tasks").contains(&format!("{file}:3")), "{ended}");
+    assert!(line_of("max_live_tasks").contains(&format!("{file}:3")), "{ended}");
     assert!(line_of("heartbeat").contains("--heartbeat"), "{ended}");
     assert!(line_of("drain").contains("CALLPARK_DRAIN"), "{ended}");
     assert!(!site.data().exists());
@@ -197,7 +197,7 @@ async fn errors_of_tools_are_reported_with_all_others() {
     let site = Site::new();
     let file = site.write("callpark.toml", FAULTY).display().to_string();
     let ended = site.run(&["serve", "--config", &file]).await.exits(78);
-    for (tool, line, what) in [("one", 5, "argv"), ("two", 9, "colour")] {
+    for (tool, line, what) in [("one", 5, "argv"), ("two", 12, "colour")] {
         let place = format!("{file}:{line}");
         let is_about = |line: &str| line.contains(tool) && line.contains(&place);
         let line = ended.stderr().lines().find(|line| is_about(line));

@@ -40,7 +40,7 @@ async fn a_missing_server_is_reported_with_the_command_to_start_one() {
         &["output", "-f", "bg-1"],
         &["events", "ses-1"],
     ] {
-        let live = Live::start(site.command(&[words, &["--endpoint", &endpoint]].concat()));
+        let live = Live::start(site.command(&[&["--endpoint", &endpoint], words].concat()));
         let ended = live.ended_within(Duration::from_secs(10)).await.exits(69);
         assert_eq!(ended.stdout(), "");
         assert!(ended.stderr().contains(&format!("no server at {endpoint}")), "{ended}");
@@ -216,9 +216,9 @@ async fn nothing_but_text_goes_to_a_pipe() {
     let (_port, nowhere) = nowhere();
     let words = ["start", "bash", "sleep 0.5; printf '\\033[31mred'"];
     let id = run(colourful(&words)).await.exits(0).line().to_owned();
+    server.cli(&["wait", "--json", &id]).await.exits(0);
     for words in [
-        &["wait", "--timeout", "0s", &id, &id][..],
-        &["events", "last"],
+        &["events", "last"][..],
         &["list"],
         &["show", &id],
         &["tools"],
