@@ -1,5 +1,5 @@
-# start_server starts a server on a free port, with a new home folder, and stops it at the end of the
-# script that sources this file. It sets SERVER_HOME (that folder), CALLPARK_ENDPOINT and
+# start_server starts a server on a free port, with a new home folder and the given flags, and stops it at
+# the end of the script that sources this file. It sets SERVER_HOME (that folder), CALLPARK_ENDPOINT and
 # CALLPARK_TOKEN.
 #
 # CALLPARK_BIN is the path of the server's program. Without it, a debug build is made and used.
@@ -22,7 +22,7 @@ start_server() {
     # The default data folder of a server.
     local data=$home/.local/state/callpark
     touch "$home/log" # The loop below may read it before the server is started.
-    "$CALLPARK_BIN" serve --listen 127.0.0.1:0 --data-dir "$data" 2>"$home/log" </dev/null &
+    "$CALLPARK_BIN" serve --listen 127.0.0.1:0 --data-dir "$data" "$@" 2>"$home/log" </dev/null &
     server_pid=$!
     for ((tries = 0; tries < 300; tries++)); do
         CALLPARK_ENDPOINT=$(sed -n 's/^callpark listens on //p' "$home/log")

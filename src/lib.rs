@@ -56,7 +56,7 @@ pub mod config {
     #[doc(inline)]
     pub use crate::acp::{AgentConfig, Permissions};
     #[cfg(feature = "openai")]
-    pub use crate::agent::{ModelConfig, PriceConfig};
+    pub use crate::agent::{CallIds, HeaderSource, MaxTokensField, ModelConfig, PriceConfig};
     pub use crate::app::config::{
         AuthMode, ByteSize, ConfigError, Environment, InvalidValue, ListenAddress, LoadOptions,
         Loaded, LogFilter, Origin, Row, Setting, SettingError, SocketMode, TcpAddress,

@@ -42,6 +42,8 @@ impl BenchTool {
             call_budget: Some(Duration::from_secs(600)),
             execution_timeout: None,
             source: ToolSource::BuiltIn,
+            arguments_unchecked: false,
+            warnings: Vec::new(),
         })
     }
 }

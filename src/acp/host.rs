@@ -1,5 +1,6 @@
 //! The parts that all processes of one agent share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -17,6 +18,9 @@ pub(super) struct AgentHost {
     pub(super) config: AgentConfig,
     pub(super) launcher: Launcher,
     pub(super) metrics: Metrics,
+    /// The program `callpark`, as the bridge to its tools, or `None` if another program runs the
+    /// server.
+    pub(super) bridge: Option<PathBuf>,
     pub(super) tools: ToolServer,
     pub(super) tasks: TaskTracker,
     pub(super) closing: CancellationToken,
@@ -26,12 +30,18 @@ pub(super) struct AgentHost {
 }
 
 impl AgentHost {
-    pub(super) fn new(config: AgentConfig, launcher: Launcher, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        config: AgentConfig,
+        launcher: Launcher,
+        metrics: Metrics,
+        bridge: Option<PathBuf>,
+    ) -> Self {
         let process_permits = Arc::new(Semaphore::new(config.max_processes()));
         Self {
             config,
             launcher,
             metrics,
+            bridge,
             tools: ToolServer::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

@@ -3,11 +3,14 @@
 //! Each session has a process of its own, which is started at the session's first turn and ends when
 //! it has been idle for a while. The process holds one conversation, and is sent the history if it
 //! doesn't know it. What an agent does with its own tools is shown as calls. It finds callpark's tools
-//! at an MCP server on the loopback interface, where each process authenticates with its own token.
+//! at an MCP server on the loopback interface, where each process authenticates with its own token; an
+//! agent that doesn't support MCP over HTTP is given a program to start in its place, the bridge.
 //!
 //! An agent repeats the whole output of a call in each update; only the new part is emitted. If the
 //! output doesn't continue the previous one, all of it is emitted again behind a separator.
 
+mod bridge;
+mod call_details;
 mod config;
 mod error;
 mod event_sink;
@@ -24,6 +27,7 @@ mod turn;
 mod usage;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -33,6 +37,7 @@ use crate::exec::Launcher;
 use crate::model::SessionId;
 use crate::telemetry::Metrics;
 
+pub use bridge::{ADDRESS_VARIABLE, TOKEN_VARIABLE, run_bridge};
 pub use config::{AgentConfig, Permissions};
 use error::agent_error;
 use pool::ProcessPool;
@@ -43,9 +48,15 @@ pub struct AcpAgent {
 }
 
 impl AcpAgent {
-    /// Creates an agent without starting a process. The configuration must be valid.
-    pub fn new(config: AgentConfig, launcher: Launcher, metrics: Metrics) -> Self {
-        Self { pool: Arc::new(ProcessPool::new(config, launcher, metrics)) }
+    /// Creates an agent without starting a process. The configuration must be valid. `bridge` is the
+    /// program `callpark`, which an agent that doesn't support MCP over HTTP can start.
+    pub fn new(
+        config: AgentConfig,
+        launcher: Launcher,
+        metrics: Metrics,
+        bridge: Option<PathBuf>,
+    ) -> Self {
+        Self { pool: Arc::new(ProcessPool::new(config, launcher, metrics, bridge)) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The processes of an agent: at most one for each session.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -21,8 +22,13 @@ pub(super) struct ProcessPool {
 }
 
 impl ProcessPool {
-    pub(super) fn new(config: AgentConfig, launcher: Launcher, metrics: Metrics) -> Self {
-        Self { host: Arc::new(AgentHost::new(config, launcher, metrics)) }
+    pub(super) fn new(
+        config: AgentConfig,
+        launcher: Launcher,
+        metrics: Metrics,
+        bridge: Option<PathBuf>,
+    ) -> Self {
+        Self { host: Arc::new(AgentHost::new(config, launcher, metrics, bridge)) }
     }
 
     /// Returns the agent's name.

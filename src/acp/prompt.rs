@@ -7,18 +7,27 @@ use base64::engine::general_purpose::STANDARD;
 use crate::agent::{AgentRequest, prompts};
 use crate::model::{Content, ContentKind, Message, ResourceBody};
 
-/// Returns the blocks of a request: the system message and the history if `with_history`, then the
-/// attachments, then the prompt.
-pub(super) fn blocks(
-    request: &AgentRequest,
-    with_history: bool,
-    accepts_images: bool,
-) -> Vec<ContentBlock> {
+/// The parts of a prompt that an agent needs or can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PromptParts {
+    /// The system message and the history.
+    pub(super) history: bool,
+    /// The instructions for callpark's tools.
+    pub(super) tool_instructions: bool,
+    pub(super) images: bool,
+}
+
+/// Returns the blocks of a request: the system message, the instructions for callpark's tools and the
+/// history, as far as they are needed, then the attachments, then the prompt.
+pub(super) fn blocks(request: &AgentRequest, parts: PromptParts) -> Vec<ContentBlock> {
     let mut texts: Vec<String> = Vec::new();
-    if with_history {
-        if !request.system.trim().is_empty() {
-            texts.push(request.system.to_string());
-        }
+    if parts.history && !request.system.trim().is_empty() {
+        texts.push(request.system.to_string());
+    }
+    if parts.tool_instructions && !request.tool_instructions.trim().is_empty() {
+        texts.push(request.tool_instructions.clone());
+    }
+    if parts.history {
         let lines: Vec<String> =
             request.messages.iter().filter_map(|message| history_line(message)).collect();
         if !lines.is_empty() {
@@ -28,7 +37,7 @@ pub(super) fn blocks(
     let mut blocks: Vec<ContentBlock> = texts.into_iter().map(text_block).collect();
     let mut left_out = LeftOut::default();
     for attachment in &request.attachments {
-        blocks.extend(attachment_block(attachment, accepts_images, &mut left_out));
+        blocks.extend(attachment_block(attachment, parts.images, &mut left_out));
     }
     let mut prompt = request.prompt.clone();
     for note in prompts::attachments_left_out(left_out.images, left_out.files) {
@@ -116,6 +125,7 @@ mod tests {
         let assistant = |text: &str| Message::Assistant {
             text: text.to_owned(),
             calls: vec![],
+            provider_data: None,
             note: None,
             origin: Origin::Model,
         };
@@ -126,6 +136,7 @@ mod tests {
         AgentRequest {
             session_id: SessionId::random(),
             system: "Be brief.".into(),
+            tool_instructions: "Use the tools.".to_owned(),
             messages: messages.into_iter().map(Arc::new).collect(),
             messages_before: 4,
             messages_after: 6,
@@ -147,15 +158,25 @@ mod tests {
 
     #[test]
     fn the_history_stands_before_the_prompt_if_the_agent_does_not_know_it() {
-        let blocks_sent = blocks(&request(), true, true);
+        let parts = |history, tool_instructions| {
+            let images = true;
+            blocks(&request(), PromptParts { history, tool_instructions, images })
+        };
+        let blocks_sent = parts(true, false);
         let history = "[user]: Hello [+2 image(s)]\n[assistant]: Hi";
         assert_eq!(texts(&blocks_sent), ["Be brief.", history, "an image", "Go on"]);
-        assert_eq!(texts(&blocks(&request(), false, true)), ["an image", "Go on"]);
+        assert_eq!(
+            texts(&parts(true, true)),
+            ["Be brief.", "Use the tools.", history, "an image", "Go on"]
+        );
+        assert_eq!(texts(&parts(false, false)), ["an image", "Go on"]);
+        assert_eq!(texts(&parts(false, true)), ["Use the tools.", "an image", "Go on"]);
     }
 
     #[test]
     fn attachments_that_are_left_out_are_noted() {
-        let blocks_sent = blocks(&request(), false, false);
+        let parts = PromptParts { history: false, tool_instructions: false, images: false };
+        let blocks_sent = blocks(&request(), parts);
         assert_eq!(
             texts(&blocks_sent),
             ["Go on\n[1 image(s) were left out: this agent does not accept images]"]

@@ -2,8 +2,10 @@
 //! authenticates with a token of its own.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -17,16 +19,19 @@ use rmcp::model::{
     Implementation, InitializeResult, ListToolsResult, PaginatedRequestParams, ServerCapabilities,
     ServerConfig, Tool as McpTool,
 };
-use rmcp::service::{RequestContext, RoleServer};
+use rmcp::service::{RequestContext, RoleServer, serve_server};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use sha2::{Digest as _, Sha256};
-use tokio::net::TcpListener;
-use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::{CallAnswer, CallReply, RequestedCall, prompts};
+use crate::exec::{BoundedLines, FirstError};
 use crate::model::limits::ARGUMENTS_BYTES_MAX;
 use crate::model::{Image, Tool};
 
@@ -36,6 +41,12 @@ pub(super) const SERVER_NAME: &str = "callpark";
 /// The number of calls of a turn that wait to be received.
 const CALLS_MAX: usize = 16;
 
+/// The number of bridges that are connected at the same time. Further ones wait.
+const BRIDGES_MAX: usize = 1_024;
+
+/// The time in which a bridge must send its token.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A call of one of callpark's tools, with the channel for the answer.
 pub(super) type AgentToolCall = (RequestedCall, CallReply);
 
@@ -43,6 +54,8 @@ pub(super) type AgentToolCall = (RequestedCall, CallReply);
 #[derive(Default)]
 pub(super) struct ToolServer {
     url: OnceCell<String>,
+    /// The address for bridges.
+    bridge_address: OnceCell<SocketAddr>,
     sessions: Arc<ToolSessions>,
 }
 
@@ -52,6 +65,11 @@ pub(super) struct ToolServer {
 struct ToolSessions(Mutex<HashMap<[u8; 32], Arc<ToolSession>>>);
 
 impl ToolSessions {
+    /// Returns the session of the process with this token.
+    fn find(&self, token: &str) -> Option<Arc<ToolSession>> {
+        self.lock().get(&digest(token)).cloned()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<ToolSession>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,7 +77,11 @@ impl ToolSessions {
 
 /// The tool session of one process. It accepts calls during a turn only.
 #[derive(Default)]
-pub(super) struct ToolSession(Mutex<Option<TurnTools>>);
+pub(super) struct ToolSession {
+    turn: Mutex<Option<TurnTools>>,
+    /// `true` once the agent has asked for the tools.
+    is_known: AtomicBool,
+}
 
 /// The tools of the turn that is running, and the channel for calls of them.
 #[derive(Clone)]
@@ -100,9 +122,28 @@ impl ToolServer {
         self.sessions.lock().insert(digest(&token), session.clone());
         Ok(ToolToken { url: url.clone(), token, session, sessions: self.sessions.clone() })
     }
+
+    /// Returns the address for bridges.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a reason if the server cannot listen.
+    pub(super) async fn bridge_address(
+        &self,
+        tasks: &TaskTracker,
+        closing: &CancellationToken,
+    ) -> Result<SocketAddr, String> {
+        let listening = || listen_for_bridges(self.sessions.clone(), tasks, closing);
+        self.bridge_address.get_or_try_init(listening).await.copied()
+    }
 }
 
 impl ToolSession {
+    /// Returns `true` if the agent has asked for the tools: it knows that they exist.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
+    }
+
     /// Accepts calls of these tools until the guard is dropped.
     pub(super) fn open(self: &Arc<Self>, tools: Arc<[Tool]>) -> OpenToolSession {
         let (sender, calls) = mpsc::channel(CALLS_MAX);
@@ -110,12 +151,14 @@ impl ToolSession {
         OpenToolSession { session: self.clone(), calls }
     }
 
+    /// Returns the tools for a request of the agent.
     fn turn_tools(&self) -> Option<TurnTools> {
+        self.is_known.store(true, Ordering::Relaxed);
         self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<TurnTools>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,7 +194,7 @@ async fn listen(
     config.max_request_body_bytes = ARGUMENTS_BYTES_MAX.saturating_mul(2);
     config.cancellation_token = closing.child_token();
     let mcp_sessions = Arc::new(LocalSessionManager::default());
-    let service = StreamableHttpService::new(|| Ok(Handler), mcp_sessions, config);
+    let service = StreamableHttpService::new(|| Ok(Handler::default()), mcp_sessions, config);
     let router = axum::Router::new()
         .fallback_service(service)
         .layer(from_fn_with_state(tool_sessions, authenticate));
@@ -173,7 +216,7 @@ async fn authenticate(
 ) -> Response {
     let credentials = request.headers().get(header::AUTHORIZATION);
     let token = credentials.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let session = token.and_then(|token| sessions.lock().get(&digest(token)).cloned());
+    let session = token.and_then(|token| sessions.find(token));
     match session {
         Some(session) => {
             request.extensions_mut().insert(session);
@@ -186,12 +229,76 @@ async fn authenticate(
     }
 }
 
+/// Starts to listen for bridges, and returns the address.
+async fn listen_for_bridges(
+    sessions: Arc<ToolSessions>,
+    tasks: &TaskTracker,
+    closing: &CancellationToken,
+) -> Result<SocketAddr, String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener =
+        listener.map_err(|error| format!("cannot listen on a port of 127.0.0.1: {error}"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let (bridges, closing) = (tasks.clone(), closing.clone());
+    let permits = Arc::new(Semaphore::new(BRIDGES_MAX));
+    tasks.spawn(async move {
+        loop {
+            let accepting = async {
+                let permit = permits.clone().acquire_owned().await.ok()?;
+                Some((permit, listener.accept().await))
+            };
+            let Some(Some((permit, accepted))) = closing.run_until_cancelled(accepting).await
+            else {
+                return;
+            };
+            // A connection that failed is of no use, and the next one may be.
+            let Ok((connection, _)) = accepted else { continue };
+            let (sessions, closing) = (sessions.clone(), closing.clone());
+            bridges.spawn(async move {
+                closing.run_until_cancelled(serve_bridge(connection, &sessions)).await;
+                drop(permit);
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// Serves a bridge, whose first line must be the token of a process.
+async fn serve_bridge(connection: TcpStream, sessions: &ToolSessions) {
+    let (reader, writer) = connection.into_split();
+    let lines = BoundedLines::new(reader, FirstError::default());
+    let mut lines = BufReader::new(lines);
+    let mut token = String::new();
+    let read = timeout(TOKEN_TIMEOUT, lines.read_line(&mut token)).await;
+    let session = match read {
+        Ok(Ok(_)) => sessions.find(token.trim()),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let Some(session) = session else {
+        tracing::warn!("a bridge without the token of an agent was refused");
+        return;
+    };
+    let served = serve_server(Handler { bridged: Some(session) }, (lines, writer)).await;
+    match served {
+        Ok(service) => {
+            let _ended = service.waiting().await;
+        }
+        Err(error) => tracing::debug!(%error, "an agent ended its bridge at once"),
+    }
+}
+
 /// The handler of MCP requests.
-#[derive(Clone)]
-struct Handler;
+#[derive(Clone, Default)]
+struct Handler {
+    /// The tool session of a bridge. A request over HTTP brings its own.
+    bridged: Option<Arc<ToolSession>>,
+}
 
 impl Handler {
-    fn turn_tools(context: &RequestContext<RoleServer>) -> Option<TurnTools> {
+    fn turn_tools(&self, context: &RequestContext<RoleServer>) -> Option<TurnTools> {
+        if let Some(session) = &self.bridged {
+            return session.turn_tools();
+        }
         let parts = context.extensions.get::<http::request::Parts>()?;
         parts.extensions.get::<Arc<ToolSession>>()?.turn_tools()
     }
@@ -209,7 +316,7 @@ impl ServerHandler for Handler {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = Self::turn_tools(&context).map(|turn| turn.tools).unwrap_or_default();
+        let tools = self.turn_tools(&context).map(|turn| turn.tools).unwrap_or_default();
         Ok(ListToolsResult::with_all_items(tools.iter().map(described).collect()))
     }
 
@@ -218,7 +325,7 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let Some(turn) = Self::turn_tools(&context) else {
+        let Some(turn) = self.turn_tools(&context) else {
             return Ok(error_result(prompts::NO_TURN_RUNNING).into());
         };
         let (reply, answer) = oneshot::channel();
@@ -226,6 +333,7 @@ impl ServerHandler for Handler {
             id: format!("call_{}", uuid::Uuid::new_v4().simple()),
             tool: request.name.into_owned(),
             arguments: serde_json::Value::Object(request.arguments.unwrap_or_default()).to_string(),
+            provider_data: None,
         };
         let answering = async {
             turn.calls.send((call, reply)).await.ok()?;

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use agent_client_protocol::Error as ProtocolError;
 use agent_client_protocol::v1::schema::{
-    CancelNotification, ContentBlock, ContentChunk, HttpHeader, McpServer, McpServerHttp,
-    NewSessionRequest, PromptRequest, PromptResponse, RequestPermissionResponse,
-    SessionId as ProtocolSessionId, SessionNotification, SessionUpdate,
-    StopReason as ProtocolStopReason,
+    CancelNotification, ContentBlock, ContentChunk, McpServer, NewSessionRequest, PromptRequest,
+    PromptResponse, RequestPermissionResponse, SessionId as ProtocolSessionId, SessionNotification,
+    SessionUpdate, StopReason as ProtocolStopReason,
 };
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -18,8 +17,8 @@ use super::event_sink::{EventSink, TurnAbort};
 use super::own_calls::OwnCalls;
 use super::permission::{choose_option, is_allowed, tool_name};
 use super::process::{AgentMessage, PermissionRequest, Process, discard};
-use super::prompt::blocks;
-use super::tool_server::{AgentToolCall, OpenToolSession, SERVER_NAME, ToolToken};
+use super::prompt::{PromptParts, blocks};
+use super::tool_server::{AgentToolCall, OpenToolSession, ToolToken};
 use super::usage::{TokenCounts, usage_since};
 use crate::agent::{AgentEvent, AgentRequest, ModelErrorCode};
 use crate::model::{StopReason, Tool};
@@ -39,6 +38,20 @@ pub(super) struct Conversation {
     messages_after: u64,
     /// The agent's token counts after the last turn.
     counts: TokenCounts,
+    tools: ToolsState,
+}
+
+/// The part that callpark's tools have in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ToolsState {
+    /// There are none.
+    NotOffered,
+    /// The agent has not asked for them.
+    Offered,
+    /// As before, and it was reported.
+    Missed,
+    /// The agent has asked for them, and has the instructions for them.
+    Known,
 }
 
 /// The settings that cannot be changed within a conversation.
@@ -54,6 +67,8 @@ pub(super) struct TurnIo<'a> {
     pub(super) config: &'a AgentConfig,
     pub(super) process: &'a mut Process,
     pub(super) token: &'a ToolToken,
+    /// The server with callpark's tools, in a form that the agent can use, or `None` if there is none.
+    pub(super) tool_server: Option<McpServer>,
     pub(super) sink: &'a EventSink,
     pub(super) metrics: &'a Metrics,
 }
@@ -75,8 +90,12 @@ impl TurnIo<'_> {
         let mut tool_calls = self.token.session.open(request.tools.clone());
         let opened = self.open(request, last).await?;
         let mut conversation = opened.conversation;
-        let accepts_images = self.process.capabilities.prompt_capabilities.image;
-        let prompt = blocks(request, opened.is_new, accepts_images);
+        let parts = PromptParts {
+            history: opened.is_new,
+            tool_instructions: self.must_instruct(&mut conversation),
+            images: self.process.capabilities.prompt_capabilities.image,
+        };
+        let prompt = blocks(request, parts);
         let prompt = PromptRequest::new(conversation.id.clone(), prompt);
         let mut calls =
             OwnCalls::new(&self.config.name, request.tools.clone(), self.metrics.clone());
@@ -110,6 +129,7 @@ impl TurnIo<'_> {
                 return Err(self.process.error(ModelErrorCode::Malformed, &reason).into());
             }
         };
+        self.report_missed_tools(&mut conversation).await?;
         self.sink.emit(AgentEvent::Finished(reason)).await?;
         conversation.messages_after = request.messages_after;
         Ok(continues.then_some(conversation))
@@ -137,7 +157,12 @@ impl TurnIo<'_> {
             return Ok(OpenConversation { conversation: last, is_new: false });
         }
         let new_session = NewSessionRequest::new(settings.working_directory.clone());
-        let new_session = new_session.mcp_servers(self.servers(&settings.tools));
+        let offered = self.tool_server.take().filter(|_| !settings.tools.is_empty());
+        let tools = match offered {
+            Some(_) => ToolsState::Offered,
+            None => ToolsState::NotOffered,
+        };
+        let new_session = new_session.mcp_servers(offered.into_iter().collect());
         let opening = self.process.connection.send_request(new_session).block_task();
         let limit = self.config.start_timeout();
         // Updates that arrive meanwhile, such as the available commands, belong to no turn.
@@ -153,26 +178,36 @@ impl TurnIo<'_> {
             }
         };
         let (id, counts) = (opened.session_id, TokenCounts::default());
-        let conversation = Conversation { id, settings, messages_after: 0, counts };
+        let conversation = Conversation { id, settings, messages_after: 0, counts, tools };
         Ok(OpenConversation { conversation, is_new: true })
     }
 
-    /// Returns the MCP server with callpark's tools, if the agent can use it.
-    fn servers(&self, tools: &[Tool]) -> Vec<McpServer> {
-        if tools.is_empty() {
-            return Vec::new();
+    /// Returns `true` if this prompt must explain callpark's tools: the agent has asked for them, and
+    /// has no instructions yet.
+    fn must_instruct(&self, conversation: &mut Conversation) -> bool {
+        let is_due = match conversation.tools {
+            ToolsState::Offered | ToolsState::Missed => self.token.session.is_known(),
+            ToolsState::NotOffered | ToolsState::Known => false,
+        };
+        if is_due {
+            conversation.tools = ToolsState::Known;
         }
-        if !self.process.capabilities.mcp_capabilities.http {
-            let agent = &self.config.name;
-            tracing::warn!(
-                agent,
-                "the agent cannot use callpark's tools: it does not support MCP over HTTP"
-            );
-            return Vec::new();
+        is_due
+    }
+
+    /// Reports once that the agent has not asked for callpark's tools.
+    async fn report_missed_tools(&self, conversation: &mut Conversation) -> Result<(), TurnAbort> {
+        if conversation.tools != ToolsState::Offered || self.token.session.is_known() {
+            return Ok(());
         }
-        let token = HttpHeader::new("Authorization", format!("Bearer {}", self.token.token));
-        let server = McpServerHttp::new(SERVER_NAME, self.token.url.clone());
-        vec![McpServer::Http(server.headers(vec![token]))]
+        conversation.tools = ToolsState::Missed;
+        let agent = &self.config.name;
+        let notice = format!(
+            "the agent `{agent}` has not asked for callpark's tools: it may not start the MCP \
+             servers of a session where it works, such as in a folder that it does not trust"
+        );
+        tracing::warn!(agent, "{notice}");
+        self.sink.emit(AgentEvent::Notice(notice)).await
     }
 
     /// Emits everything that the agent does until it answers the prompt.
@@ -190,6 +225,7 @@ impl TurnIo<'_> {
                 tokio::select! {
                     biased;
                     Some(message) = incoming.recv() => Next::Message(message),
+                    () = sleep_until_some(calls.due_time()) => Next::CallsDue,
                     Some(call) = tool_calls.calls.recv() => Next::Call(call),
                     answered = &mut asking => Next::Answered(answered),
                 }
@@ -206,6 +242,7 @@ impl TurnIo<'_> {
                 Next::Call((call, reply)) => {
                     self.sink.emit(AgentEvent::Call(call, reply)).await?;
                 }
+                Next::CallsDue => calls.open_due(Instant::now(), self.sink).await?,
                 Next::Answered(answered) => break answered,
                 // The process may have answered before it ended.
                 Next::ProcessEnded => answer_deadline = Some(Instant::now() + LAST_ANSWER_TIMEOUT),
@@ -215,6 +252,7 @@ impl TurnIo<'_> {
         while let Ok(message) = self.process.incoming.try_recv() {
             self.handle_message(message, request, calls).await?;
         }
+        calls.open_all(self.sink).await?;
         match answered {
             Ok(response) => Ok(response),
             Err(error) => Err(self.process.request_error("the prompt", &error).await.into()),
@@ -231,6 +269,7 @@ impl TurnIo<'_> {
             AgentMessage::Update(notification) => self.handle_update(*notification, calls).await,
             AgentMessage::Permission(permission) => {
                 let PermissionRequest { request: permission, responder } = *permission;
+                calls.permission_requested(&permission.tool_call, self.sink).await?;
                 let (kind, is_callparks) = calls.requested_tool(&permission.tool_call);
                 let (permissions, tool) =
                     (self.config.permissions, tool_name(&self.config.name, kind));
@@ -302,6 +341,8 @@ impl TurnIo<'_> {
 enum Next {
     Message(AgentMessage),
     Call(AgentToolCall),
+    /// A call has waited for its details for long enough.
+    CallsDue,
     Answered(Result<PromptResponse, ProtocolError>),
     ProcessEnded,
 }

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use agent_client_protocol::v1::schema::{
+    EnvVariable, HttpHeader, McpServer, McpServerHttp, McpServerStdio,
+};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::bridge::{ADDRESS_VARIABLE, TOKEN_VARIABLE};
 use super::error::agent_error;
 use super::event_sink::{EventSink, TurnAbort};
 use super::host::AgentHost;
 use super::process::{Process, discard};
 use super::slot::{Slot, TurnOrder};
-use super::tool_server::ToolToken;
+use super::tool_server::{SERVER_NAME, ToolToken};
 use super::turn::{Conversation, TurnIo};
 use crate::agent::{AgentRequest, ModelError, ModelErrorCode};
 use crate::model::SessionId;
@@ -139,7 +143,8 @@ impl Worker {
         let last = live.conversation.take();
         let LiveProcess { process, token, .. } = &mut live;
         let AgentHost { config, metrics, .. } = self.host.as_ref();
-        let io = TurnIo { config, process, token, sink, metrics };
+        let tool_server = tool_server(&self.host, process, token).await;
+        let io = TurnIo { config, process, token, tool_server, sink, metrics };
         match io.run(request, last).await {
             Ok(conversation) => {
                 live.conversation = conversation;
@@ -177,6 +182,38 @@ impl Worker {
         };
         agent_error(&self.host.config.name, ModelErrorCode::Connection, reason)
     }
+}
+
+/// Returns the server with callpark's tools in a form that the agent can use: a URL, or the bridge, a
+/// program that the agent starts.
+async fn tool_server(host: &AgentHost, process: &Process, token: &ToolToken) -> Option<McpServer> {
+    if process.capabilities.mcp_capabilities.http {
+        let authorization = HttpHeader::new("Authorization", format!("Bearer {}", token.token));
+        let server = McpServerHttp::new(SERVER_NAME, token.url.clone());
+        return Some(McpServer::Http(server.headers(vec![authorization])));
+    }
+    let agent = &host.config.name;
+    let Some(program) = &host.bridge else {
+        tracing::warn!(
+            agent,
+            "the agent cannot use callpark's tools: it does not support MCP over HTTP"
+        );
+        return None;
+    };
+    let address = match host.tools.bridge_address(&host.tasks, &host.closing).await {
+        Ok(address) => address,
+        Err(reason) => {
+            tracing::error!(agent, reason, "the agent cannot use callpark's tools");
+            return None;
+        }
+    };
+    let variables = vec![
+        EnvVariable::new(ADDRESS_VARIABLE, address.to_string()),
+        EnvVariable::new(TOKEN_VARIABLE, token.token.clone()),
+    ];
+    let server = McpServerStdio::new(SERVER_NAME, program.clone());
+    let arguments = ["mcp", "--stdio"].map(str::to_owned).to_vec();
+    Some(McpServer::Stdio(server.args(arguments).env(variables)))
 }
 
 /// Returns `true` for the code of an error that the agent itself has answered.

@@ -19,6 +19,8 @@ pub struct AgentRequest {
     pub session_id: SessionId,
     /// The system message, or an empty text for none.
     pub system: Arc<str>,
+    /// The instructions for the tools of callpark, for an agent that has asked for them.
+    pub tool_instructions: String,
     /// The conversation before this turn, oldest first, within the size limit of a history.
     pub messages: Vec<Arc<Message>>,
     /// The number of messages before this turn, including those that were left out. If it equals
@@ -55,6 +57,8 @@ pub enum AgentEvent {
     Call(RequestedCall, CallReply),
     /// The beginning of a call of one of the agent's own tools.
     OwnCall(OwnCall),
+    /// A remark about the agent, for people who read the log.
+    Notice(String),
     /// The end of the turn. Nothing follows.
     Finished(StopReason),
 }
@@ -90,6 +94,8 @@ pub struct OwnCall {
 /// A piece of a call of an agent's own tool.
 #[derive(Debug)]
 pub enum OwnCallEvent {
+    /// Details of the call that became known after its beginning: its title, its input.
+    Details(String),
     /// New output.
     Output(Bytes),
     /// The end of the call. The result doesn't repeat the output.

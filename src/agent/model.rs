@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 
-use crate::model::{Message, Tool, Usage};
+use super::ContextMeter;
+use crate::model::{Message, ProviderData, Tool, Usage};
 
 /// A request to a model.
 #[derive(Debug, Clone, Default)]
@@ -47,10 +48,14 @@ pub struct ModelAnswer {
     pub calls: Vec<RequestedCall>,
     /// The reason for which the answer ends.
     pub finish: FinishReason,
+    /// Data that goes back with the message to the model that it came from.
+    pub provider_data: Option<Box<ProviderData>>,
+    /// The size of such data that was left out because it exceeds its limit, in bytes.
+    pub dropped_bytes: usize,
 }
 
 /// A call of a tool that a model or an agent asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestedCall {
     /// The model's own id of the call.
     pub id: String,
@@ -58,6 +63,8 @@ pub struct RequestedCall {
     pub tool: String,
     /// The arguments as the model wrote them.
     pub arguments: String,
+    /// Data that goes back with the call to the model that it came from.
+    pub provider_data: Option<Box<ProviderData>>,
 }
 
 /// The reason for which an answer ends.
@@ -82,8 +89,14 @@ pub enum ModelErrorCode {
     Server,
     /// The endpoint asks for a pause that is too long, or that hasn't helped.
     RateLimited,
+    /// The quota of the account is used up, which no pause changes.
+    QuotaExhausted,
     /// The answer ended before it was complete.
     Truncated,
+    /// The answer has neither text nor calls.
+    Empty,
+    /// The endpoint sent something else in the place of an answer, such as a web page.
+    NotAnAnswer,
     /// The answer cannot be parsed.
     Malformed,
     /// The answer exceeds the size limit.
@@ -92,6 +105,8 @@ pub enum ModelErrorCode {
     Unauthenticated,
     /// The endpoint rejected the request.
     Refused,
+    /// The request is longer than the context of the model.
+    ContextExceeded,
     /// An agent's process cannot be started as it is configured.
     NotStartable,
 }
@@ -104,11 +119,15 @@ impl ModelErrorCode {
             Self::Timeout => "model_timeout",
             Self::Server => "model_unavailable",
             Self::RateLimited => "model_rate_limited",
+            Self::QuotaExhausted => "model_quota_exhausted",
             Self::Truncated => "model_answer_cut",
+            Self::Empty => "model_answer_empty",
+            Self::NotAnAnswer => "model_not_an_answer",
             Self::Malformed => "model_answer_garbled",
             Self::TooLarge => "model_answer_too_large",
             Self::Unauthenticated => "model_unauthenticated",
             Self::Refused => "model_request_refused",
+            Self::ContextExceeded => "model_context_exceeded",
             Self::NotStartable => "agent_not_startable",
         }
     }
@@ -118,7 +137,12 @@ impl ModelErrorCode {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::Connection | Self::Timeout | Self::Server | Self::Truncated | Self::Malformed
+            Self::Connection
+                | Self::Timeout
+                | Self::Server
+                | Self::Truncated
+                | Self::Empty
+                | Self::Malformed
         )
     }
 }
@@ -141,6 +165,12 @@ pub type AnswerStream = BoxStream<'static, Result<ModelEvent, ModelError>>;
 pub trait Model: Send + Sync + 'static {
     /// Returns the name by which sessions choose the model.
     fn name(&self) -> &str;
+
+    /// Returns the measure of the requests that the context of the model holds, or `None` if the model
+    /// has none. Without it, a history is compacted only after the model has refused it.
+    fn context(&self) -> Option<&ContextMeter> {
+        None
+    }
 
     /// Sends a request. Nothing happens before the stream is polled.
     fn answer(&self, request: ModelRequest) -> AnswerStream;

@@ -34,12 +34,13 @@ pub struct ServerBuilder {
     store: Option<Arc<dyn Store>>,
     tools: Vec<Arc<dyn CallableTool>>,
     agents: Vec<Arc<dyn Agent>>,
+    bridge: Option<PathBuf>,
 }
 
 impl Server {
     /// Creates a builder of a server with this configuration.
     pub fn builder(config: Config) -> ServerBuilder {
-        ServerBuilder { config, store: None, tools: Vec::new(), agents: Vec::new() }
+        ServerBuilder { config, store: None, tools: Vec::new(), agents: Vec::new(), bridge: None }
     }
 }
 
@@ -62,6 +63,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets the path of a program `callpark`, through which agents that don't support MCP over HTTP
+    /// reach callpark's tools. Without it, such agents don't have them.
+    pub fn bridge(mut self, program: PathBuf) -> Self {
+        self.bridge = Some(program);
+        self
+    }
+
     /// Builds the server: takes its addresses, opens its store, reads or creates its token, and
     /// records the calls that an earlier server left unfinished as lost.
     ///
@@ -69,7 +77,7 @@ impl ServerBuilder {
     /// The configuration is wrong, an address, the store or the token cannot be used, or two tools,
     /// models or agents have one name.
     pub async fn build(self) -> Result<Server, Error> {
-        let Self { mut config, store, tools, agents } = self;
+        let Self { mut config, store, tools, agents, bridge } = self;
         complete(&mut config, store.is_some())?;
         // Descriptors that the process was started with are not for its tools.
         close_inherited_on_exec();
@@ -94,7 +102,9 @@ impl ServerBuilder {
             None => (open_store(&config, &metrics)?, "sqlite"),
         };
         let (verifier, token_file) = verifier(&config)?;
-        let models = models(&config, agents, &executor, &metrics)?;
+        let mut all = openai_models(&config)?;
+        all.extend(acp_agents(&config, &executor, &metrics, bridge.as_ref()));
+        let models = models(&config, all, agents)?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(CachedStore::new(store, metrics.clone())),
             codec: Arc::new(WireCodec),
@@ -199,10 +209,10 @@ fn mcp_servers(
     executor: &UnixExecutor,
     metrics: &Metrics,
 ) -> Vec<Arc<dyn ToolProvider>> {
-    let launcher = launcher(executor);
+    let (launcher, permits) = (launcher(executor), crate::mcp::StartPermits::default());
     let server = |config: &crate::mcp::ServerConfig| -> Arc<dyn ToolProvider> {
         let (launcher, metrics) = (launcher.clone(), metrics.clone());
-        Arc::new(crate::mcp::McpServer::new(config.clone(), launcher, metrics))
+        Arc::new(crate::mcp::McpServer::new(config.clone(), launcher, metrics, &permits))
     };
     config.mcp_servers.iter().map(server).collect()
 }
@@ -215,12 +225,9 @@ fn mcp_servers(_: &Config, _: &UnixExecutor, _: &Metrics) -> Vec<Arc<dyn ToolPro
 /// Returns the models and agents of the configuration, and the agents of the program.
 fn models(
     config: &Config,
+    mut all: Vec<AgentBackend>,
     program_agents: Vec<Arc<dyn Agent>>,
-    executor: &UnixExecutor,
-    metrics: &Metrics,
 ) -> Result<ModelRegistry, Error> {
-    let mut all = openai_models(config)?;
-    all.extend(acp_agents(config, executor, metrics));
     all.extend(program_agents.into_iter().map(AgentBackend::Agent));
     let (default, background) = (config.default_model.clone(), config.background_model.clone());
     ModelRegistry::new(all, default, background).map_err(Error::Models)
@@ -229,7 +236,7 @@ fn models(
 #[cfg(feature = "openai")]
 fn openai_models(config: &Config) -> Result<Vec<AgentBackend>, Error> {
     let model = |config: &crate::agent::ModelConfig| {
-        let environment = Environment::capture().pick(&config.api_key_environment);
+        let environment = Environment::capture().pick(config.environment_names());
         let model = crate::agent::OpenAiModel::new(config.clone(), &environment);
         let model = model.map_err(|reason| unusable("models", &config.name, reason))?;
         Ok(AgentBackend::Model(Arc::new(model)))
@@ -243,18 +250,23 @@ fn openai_models(_: &Config) -> Result<Vec<AgentBackend>, Error> {
 }
 
 #[cfg(feature = "acp")]
-fn acp_agents(config: &Config, executor: &UnixExecutor, metrics: &Metrics) -> Vec<AgentBackend> {
+fn acp_agents(
+    config: &Config,
+    executor: &UnixExecutor,
+    metrics: &Metrics,
+    bridge: Option<&PathBuf>,
+) -> Vec<AgentBackend> {
     let launcher = launcher(executor);
     let agent = |config: &crate::acp::AgentConfig| {
         let (launcher, metrics) = (launcher.clone(), metrics.clone());
-        let agent = crate::acp::AcpAgent::new(config.clone(), launcher, metrics);
+        let agent = crate::acp::AcpAgent::new(config.clone(), launcher, metrics, bridge.cloned());
         AgentBackend::Agent(Arc::new(agent))
     };
     config.agents.iter().map(agent).collect()
 }
 
 #[cfg(not(feature = "acp"))]
-fn acp_agents(_: &Config, _: &UnixExecutor, _: &Metrics) -> Vec<AgentBackend> {
+fn acp_agents(_: &Config, _: &UnixExecutor, _: &Metrics, _: Option<&PathBuf>) -> Vec<AgentBackend> {
     Vec::new()
 }
 

@@ -29,6 +29,7 @@ impl Health {
         let (reporter, service) = tonic_health::server::health_reporter();
         let service = service
             .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
             .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
         let health = Self { reporter, ready: watch::Sender::new(false) };
         health.set(true).await;

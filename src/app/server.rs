@@ -187,10 +187,12 @@ fn with_reflection(routes: Routes) -> Result<Routes, Error> {
     let v1 = reflection()
         .build_v1()?
         .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
         .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
     let v1alpha = reflection()
         .build_v1alpha()?
         .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
         .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
     Ok(routes.add_service(v1).add_service(v1alpha))
 }

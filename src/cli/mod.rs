@@ -118,6 +118,8 @@ impl Cli {
                 return command::chat::run(args, connect, connection, &mut out).await;
             }
             CliCommand::Config(args) => return command::config::run(args, connect, &mut out).await,
+            #[cfg(feature = "acp")]
+            CliCommand::Mcp(args) => return command::mcp::run(args).await,
             CliCommand::Completions(args) => {
                 return command::completions::run(args, &mut out).await;
             }
@@ -178,6 +180,7 @@ mod tests {
             "callpark follow-ups list --state pending --json",
             "callpark follow-ups wait --timeout 5s",
             "callpark follow-ups retry fu-1 bg-2",
+            "callpark mcp --stdio",
             "callpark serve --listen 127.0.0.1:0 --data-dir /x --token-file /y",
             "callpark run --cwd . bash ls",
             "callpark wait last 3f bg-3f2",
@@ -193,6 +196,7 @@ mod tests {
     fn wrong_lines_are_refused() {
         for line in [
             "callpark",
+            "callpark mcp",
             "callpark wait",
             "callpark wait ses-1",
             "callpark run bash --buget 3s ls",

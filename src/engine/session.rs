@@ -1,13 +1,16 @@
 //! Sessions: creating, reading, listing and closing them.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::actor::ActorSource;
 use super::follow_up::FollowUps;
 use super::idempotency::{Claimed, unexpected_effect};
 use super::{Error, RequestKey, Shared};
 use crate::machine::{Close, Command, Reply, SESSION_CLOSED, Update};
-use crate::model::limits::PAGE_BYTES_MAX;
+use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, PAGE_BYTES_MAX};
 use crate::model::{
     FollowUpPolicy, Labels, Message, Principal, Session, SessionId, SessionUpdate, TaskLimitPolicy,
 };
@@ -247,8 +250,11 @@ impl Sessions {
     }
 
     async fn check_tools(&self, names: &[String]) -> Result<(), Error> {
+        // For all names together.
+        let deadline = Instant::now() + Duration::from_secs(OFFER_WAIT_SECONDS_MAX);
         for name in names {
-            if name != AGENT_TOOL && self.shared.tools.find(name).await.is_none() {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if name != AGENT_TOOL && self.shared.tools.find(name, wait).await.is_none() {
                 return Err(Error::ToolNotFound(name.clone()));
             }
         }

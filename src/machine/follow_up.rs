@@ -109,10 +109,9 @@ impl Projection {
             if let Some(note) = &mut note {
                 note.tasks = tasks;
             }
-            self.push_message(
-                Message::Assistant { text: text.into(), calls: Vec::new(), note, origin },
-                written,
-            );
+            let (text, calls) = (text.into(), Vec::new());
+            let message = Message::Assistant { text, calls, provider_data: None, note, origin };
+            self.push_message(message, written);
         }
         let ended = self.turn_ended(call, &turn, stop);
         self.emit(call, ended, now, written);

@@ -37,12 +37,13 @@ impl Projection {
             TurnReport::Reasoning(text) => {
                 self.emit_live(id, Payload::ReasoningDelta(text), now, written);
             }
-            TurnReport::Message { text, calls } => {
+            TurnReport::Message { text, calls, provider_data } => {
                 let call_ids = calls.iter().map(|call| call.call_id).collect();
                 let (shown, omitted_bytes) = truncate(&text);
                 let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
                 let (note, origin) = (None, Origin::Model);
-                self.remember(id, Message::Assistant { text, calls, note, origin }, written);
+                let message = Message::Assistant { text, calls, provider_data, note, origin };
+                self.remember(id, message, written);
                 self.emit_live(id, payload, now, written);
             }
             TurnReport::Answered { id: model_id, text, pictures, origin } => {
@@ -53,6 +54,9 @@ impl Projection {
                 let payload = Payload::TurnRetrying { attempt, delay, error };
                 self.emit_live(id, payload, now, written);
                 self.edit(id, now, written, |call| call.attempt = attempt);
+            }
+            TurnReport::Compacted(compaction) => {
+                self.emit_live(id, Payload::HistoryCompacted(compaction), now, written);
             }
             TurnReport::Ended(end) => self.edit(id, now, written, |call| {
                 if let Some(turn) = &mut call.turn {

@@ -4,12 +4,13 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerResult};
-use rmcp::service::{PeerRequestOptions, RequestHandle, RoleClient, ServiceError};
-use tokio::time::timeout;
+use rmcp::service::ServiceError;
 
-use super::connection::{CANCEL_TIMEOUT, ServerConnection};
-use super::convert::{failure, result, service_error};
+use super::connection::ServerConnection;
+use super::convert::{ConvertedResult, failure, result, service_error};
 use super::remote_task::follow;
+use super::request::{Answer, answer_of};
+use super::task_only::call_as_task;
 use crate::model::{Tool, ToolResult};
 use crate::tool::{
     ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
@@ -20,12 +21,19 @@ pub(super) struct McpTool {
     tool: Tool,
     /// The server's own name for the tool.
     own_name: String,
+    /// `true` if it runs as a task of the protocol of 2025-11-25 only.
+    needs_task: bool,
     connection: Weak<ServerConnection>,
 }
 
 impl McpTool {
-    pub(super) fn new(tool: Tool, own_name: String, connection: Weak<ServerConnection>) -> Self {
-        Self { tool, own_name, connection }
+    pub(super) fn new(
+        tool: Tool,
+        own_name: String,
+        needs_task: bool,
+        connection: Weak<ServerConnection>,
+    ) -> Self {
+        Self { tool, own_name, needs_task, connection }
     }
 }
 
@@ -37,13 +45,15 @@ impl CallableTool for McpTool {
     fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
         let params = CallToolRequestParams::new(self.own_name.clone());
         let params = params.with_arguments(arguments.clone());
-        Ok(Work::InProcess(Box::new(McpCall { connection: self.connection.clone(), params })))
+        let (connection, needs_task) = (self.connection.clone(), self.needs_task);
+        Ok(Work::InProcess(Box::new(McpCall { connection, params, needs_task })))
     }
 }
 
 struct McpCall {
     connection: Weak<ServerConnection>,
     params: CallToolRequestParams,
+    needs_task: bool,
 }
 
 #[async_trait]
@@ -52,8 +62,12 @@ impl InProcess for McpCall {
         let Some(connection) = self.connection.upgrade() else {
             return failure("the MCP server has ended: try again".to_owned());
         };
-        match call(&connection, self.params, context).await {
-            Ok(result) => result,
+        let called = match self.needs_task {
+            true => call_as_task(&connection, self.params, &context).await,
+            false => call(&connection, self.params, &context).await,
+        };
+        match called {
+            Ok(result) => result.deliver(&context).await,
             Err(reason) => failure(connection.error(&reason)),
         }
     }
@@ -63,60 +77,19 @@ impl InProcess for McpCall {
 async fn call(
     connection: &Arc<ServerConnection>,
     params: CallToolRequestParams,
-    context: ToolContext,
-) -> Result<ToolResult, String> {
-    let stop = context.cancellation_token();
-    let request = CallToolRequest::new(params);
-    let sending = connection.peer.send_cancellable_request(
-        ClientRequest::CallToolRequest(request),
-        PeerRequestOptions::no_options(),
-    );
-    let sent = tokio::select! {
-        sent = sending => sent,
-        reason = connection.closed() => return Err(reason.to_owned()),
-    };
-    let mut sent: RequestHandle<RoleClient> = match sent {
-        Ok(sent) => sent,
-        Err(error) => return Err(connection.request_error(&error).await),
-    };
-    let mut reports = connection.notifications.progress_of(&sent.progress_token);
-    let answer = loop {
-        tokio::select! {
-            biased;
-            // First: to cancel a call that was answered with a task would not end the task.
-            answer = &mut sent.rx => {
-                break answer.unwrap_or(Err(ServiceError::TransportClosed));
-            }
-            () = stop.cancelled() => {
-                // With a bound: the server may not be reading.
-                let cancel = sent.cancel(Some("the result is not wanted any more".to_owned()));
-                let _sent = timeout(CANCEL_TIMEOUT, connection.until_closed(cancel)).await;
-                return Ok(failure("the call was stopped".to_owned()));
-            }
-            report = reports.next() => {
-                // The log may be full, and a stop ends the wait for it.
-                let _sent = stop.run_until_cancelled(context.progress(report)).await;
-            }
-            reason = connection.closed() => return Err(reason.to_owned()),
-        }
-    };
-    while let Some(report) = reports.try_next() {
-        let _sent = stop.run_until_cancelled(context.progress(report)).await;
-    }
-    match answer {
-        Ok(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
-        Ok(ServerResult::CreateTaskResult(answer)) => {
-            follow(connection, answer.task, &context).await
-        }
-        Ok(ServerResult::InputRequiredResult(_)) => {
-            Err("it asks for input, which callpark cannot give".to_owned())
+    context: &ToolContext,
+) -> Result<ConvertedResult, String> {
+    let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+    match answer_of(connection, request, context).await? {
+        Answer::Stopped(stopped) => Ok(stopped),
+        Answer::Result(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
+        Answer::Result(ServerResult::CreateTaskResult(answer)) => {
+            follow(connection, answer.task, context).await
         }
         // rmcp's form of an answer without content.
-        Ok(ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)) => {
-            Ok(ToolResult::default())
+        Answer::Result(ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)) => {
+            Ok(ConvertedResult::default())
         }
-        Ok(_) => Err(service_error(&ServiceError::UnexpectedResponse)),
-        Err(error @ ServiceError::McpError(_)) => Err(service_error(&error)),
-        Err(error) => Err(connection.request_error(&error).await),
+        Answer::Result(_) => Err(service_error(&ServiceError::UnexpectedResponse)),
     }
 }

@@ -1,5 +1,6 @@
 //! The tools of a server, as tools of callpark.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use rmcp::model::PaginatedRequestParams;
@@ -12,15 +13,22 @@ use super::call::McpTool;
 use super::config::ServerConfig;
 use super::connection::ServerConnection;
 use super::convert::service_error;
+use super::documents::document_tools;
+use super::message::excerpt;
+use super::names::name_of;
+use super::tool_list::{needs_task, notes};
 use crate::model::limits::{MCP_SCHEMA_BYTES_MAX, MCP_TOOLS_MAX};
 use crate::model::{Tool, ToolKind, ToolSource};
-use crate::tool::{CallBudget, CallableTool, Catalog, PROVIDER_SEPARATOR, Registry};
+use crate::tool::{CallBudget, CallableTool, Catalog, Registry, check_schema};
+
+/// The sentences about what is left out. Further ones are counted.
+const LEFT_OUT_MAX: usize = 20;
 
 /// A server that was started, with the catalog of its tools.
 pub(super) struct RunningServer {
     pub(super) connection: Arc<ServerConnection>,
     /// The catalog that was fetched last. Locked while it is fetched again.
-    catalog: Mutex<Arc<Catalog>>,
+    catalog: Mutex<Option<Arc<Catalog>>>,
 }
 
 impl RunningServer {
@@ -30,80 +38,183 @@ impl RunningServer {
         Self { connection, catalog: Mutex::default() }
     }
 
-    /// Returns the catalog, fetched again if the server has said that it has changed.
+    /// Returns the catalog, fetched again if the server has said that it has changed. If that fails,
+    /// it is the one from before, which says so.
     pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, String> {
         // Held over the request: all callers wait for the same answer.
         let mut catalog = self.catalog.lock().await;
-        if let Some(refresh) = self.connection.handler.take_refresh() {
-            let limit = self.connection.config.start_timeout();
-            let fetched = timeout(limit, fetch_catalog(&self.connection)).await;
-            let fetched =
-                fetched.unwrap_or_else(|_| Err(format!("it did not list its tools in {limit:?}")));
-            let fetched = fetched.map_err(|reason| self.connection.error(&reason))?;
-            *catalog = Arc::new(fetched);
-            refresh.complete();
+        let refresh = self.connection.handler.take_refresh();
+        if let (None, Some(known)) = (&refresh, &*catalog) {
+            return Ok(known.clone());
         }
-        Ok(catalog.clone())
+        let limit = self.connection.config.start_timeout();
+        let fetched = timeout(limit, fetch_catalog(&self.connection)).await;
+        let fetched =
+            fetched.unwrap_or_else(|_| Err(format!("it did not list its tools in {limit:?}")));
+        match (fetched, &*catalog) {
+            (Ok(fetched), known) => {
+                // A server may say often that something has changed.
+                let is_new = known.as_ref().is_none_or(|known| known.left_out != fetched.left_out);
+                if is_new && !fetched.left_out.is_empty() {
+                    let server = &self.connection.config.name;
+                    let left_out = fetched.left_out.join("; ");
+                    tracing::warn!(server, left_out, "tools of an MCP server are left out");
+                }
+                let fetched = Arc::new(fetched);
+                *catalog = Some(fetched.clone());
+                if let Some(refresh) = refresh {
+                    refresh.complete();
+                }
+                Ok(fetched)
+            }
+            (Err(reason), Some(known)) if !self.connection.is_closed() => {
+                let server = &self.connection.config.name;
+                tracing::warn!(server, reason, "the changed tools of an MCP server are not known");
+                Ok(Arc::new(outdated(known, &reason)))
+            }
+            (Err(reason), _) => Err(self.connection.error(&reason)),
+        }
     }
+}
+
+/// Returns a catalog that says that it may be outdated.
+fn outdated(known: &Catalog, reason: &str) -> Catalog {
+    let left_out = format!("what has changed since its tools were listed last: {reason}");
+    let left_out = known.left_out.iter().cloned().chain([left_out]).collect();
+    Catalog { registry: known.registry.clone(), left_out }
 }
 
 /// Asks a server for its tools. The error is the end of a sentence.
 async fn fetch_catalog(connection: &Arc<ServerConnection>) -> Result<Catalog, String> {
     let config = &connection.config;
-    let listed = list(&connection.peer)
+    let Listed { tools: listed, mut left_out } = list(&connection.peer)
         .await
         .map_err(|error| format!("its tools cannot be listed: {}", service_error(&error)))?;
-    let mut left_out = Vec::new();
-    let mut tools: Vec<Arc<dyn CallableTool>> = Vec::new();
+    let mut tools: BTreeMap<String, Arc<dyn CallableTool>> = BTreeMap::new();
+    let mut repeated = Vec::new();
     for tool in listed {
         let is_wanted =
             config.tools.is_empty() || config.tools.iter().any(|name| *name == tool.name);
         if !is_wanted {
             continue;
         }
-        if tools.len() == MCP_TOOLS_MAX {
+        let own_name = tool.name.clone().into_owned();
+        let needs_task = needs_task(&tool);
+        let tool = match check_size(to_tool(tool, config)) {
+            Ok(tool) => tool,
+            Err(reason) => {
+                left_out.push(reason);
+                continue;
+            }
+        };
+        if tools.contains_key(&tool.name) {
+            repeated.push(tool.name);
+        } else if tools.len() == MCP_TOOLS_MAX {
             left_out.push(format!("more than {MCP_TOOLS_MAX} tools"));
             break;
-        }
-        let own_name = tool.name.clone().into_owned();
-        match check_schemas(to_tool(tool, config)) {
-            Ok(tool) => {
-                tools.push(Arc::new(McpTool::new(tool, own_name, Arc::downgrade(connection))));
-            }
-            Err(reason) => left_out.push(reason),
+        } else {
+            let name = tool.name.clone();
+            let tool = McpTool::new(tool, own_name, needs_task, Arc::downgrade(connection));
+            tools.insert(name, Arc::new(tool));
         }
     }
-    let (registry, doubles) = Registry::of_first(tools);
-    left_out.extend(doubles.into_iter().map(|error| error.to_string()));
-    for reason in &left_out {
-        tracing::warn!(server = config.name, reason, "a tool of an MCP server is left out");
+    left_out.extend(repeated_names(&repeated));
+    let added = document_tools(connection).await;
+    left_out.extend(added.left_out);
+    for tool in added.tools {
+        // A tool of the server with this name takes precedence.
+        tools.entry(tool.describe().name.clone()).or_insert(tool);
     }
-    Ok(Catalog { registry, left_out })
+    let (registry, refused) = Registry::of_first(tools.into_values().collect());
+    left_out.extend(refused.into_iter().map(|error| error.to_string()));
+    let left_out = limited(left_out);
+    Ok(Catalog { registry: Arc::new(registry), left_out })
 }
 
-/// Returns the tools of all pages, up to one more than a catalog holds.
-async fn list(peer: &Peer<RoleClient>) -> Result<Vec<rmcp::model::Tool>, ServiceError> {
-    let (mut tools, mut cursor) = (Vec::new(), None);
+/// Returns one sentence about names that came more than once.
+fn repeated_names(names: &[String]) -> Option<String> {
+    let first = names.first()?;
+    let times = names.len();
+    let distinct = names.iter().collect::<HashSet<&String>>().len();
+    Some(match (times, distinct) {
+        (1, _) => format!("a second tool named `{first}`"),
+        (_, 1) => format!("{times} more tools named `{first}`"),
+        _ => format!("{times} tools whose names came before, such as `{first}`"),
+    })
+}
+
+/// Returns the first sentences, and the number of the others.
+fn limited(mut sentences: Vec<String>) -> Vec<String> {
+    let more = sentences.len().saturating_sub(LEFT_OUT_MAX);
+    sentences.truncate(LEFT_OUT_MAX);
+    if more > 0 {
+        sentences.push(format!("and {more} more"));
+    }
+    sentences
+}
+
+/// The tools of all pages that can be had, and sentences about the others.
+struct Listed {
+    tools: Vec<rmcp::model::Tool>,
+    left_out: Vec<String>,
+}
+
+/// Lists the tools, up to a few more than a catalog holds.
+async fn list(peer: &Peer<RoleClient>) -> Result<Listed, ServiceError> {
+    let mut listed = Listed { tools: Vec::new(), left_out: Vec::new() };
+    let mut cursors: HashSet<String> = HashSet::new();
+    let mut cursor = None;
     loop {
-        let page = PaginatedRequestParams::default().with_cursor(cursor);
-        let page = peer.list_tools(Some(page)).await?;
-        let is_empty = page.tools.is_empty();
-        tools.extend(page.tools);
-        cursor = page.next_cursor;
+        let request = PaginatedRequestParams::default().with_cursor(cursor);
+        let page = match peer.list_tools(Some(request)).await {
+            Ok(page) => page,
+            // The tools of the pages before are known.
+            Err(error @ (ServiceError::McpError(_) | ServiceError::UnexpectedResponse))
+                if !cursors.is_empty() =>
+            {
+                let reason = service_error(&error);
+                listed.left_out.push(format!("the tools after page {}: {reason}", cursors.len()));
+                return Ok(listed);
+            }
+            Err(error) => return Err(error),
+        };
+        listed.left_out.extend(notes(page.meta.as_ref()));
+        listed.tools.extend(page.tools);
+        let Some(next) = page.next_cursor else { return Ok(listed) };
         // A server must not be able to send pages without end.
-        if cursor.is_none() || is_empty || tools.len() > MCP_TOOLS_MAX {
-            return Ok(tools);
+        if !cursors.insert(next.clone()) {
+            let cursor = excerpt(&next);
+            listed
+                .left_out
+                .push(format!("the tools after the cursor `{cursor}`, which comes again"));
+            return Ok(listed);
         }
+        if listed.tools.len() > MCP_TOOLS_MAX || cursors.len() > MCP_TOOLS_MAX {
+            listed.left_out.push(format!("the tools after page {}", cursors.len()));
+            return Ok(listed);
+        }
+        cursor = Some(next);
     }
 }
 
 fn to_tool(tool: rmcp::model::Tool, config: &ServerConfig) -> Tool {
+    let mut warnings = notes(tool.meta.as_ref());
+    let name = name_of(&config.name, &tool.name);
+    if !name.ends_with(&*tool.name) || tool.name.is_empty() {
+        warnings.push(format!("its server names it `{}`", excerpt(&tool.name)));
+    }
+    let input_schema = Value::Object((*tool.input_schema).clone());
+    let unusable = check_schema(&input_schema).err();
+    let arguments_unchecked = unusable.is_some();
+    warnings.extend(unusable.map(|cause| {
+        format!("its arguments are not checked, because its schema is not valid: {cause}")
+    }));
     let hints = tool.annotations.unwrap_or_default();
     let read_only = hints.read_only_hint.unwrap_or(false);
     Tool {
-        name: format!("{}{PROVIDER_SEPARATOR}{}", config.name, tool.name),
+        name,
         description: tool.description.or(tool.title.map(Into::into)).unwrap_or_default().into(),
-        input_schema: Value::Object((*tool.input_schema).clone()),
+        input_schema,
         output_schema: tool.output_schema.map(|schema| Value::Object((*schema).clone())),
         kind: ToolKind::Mcp,
         read_only,
@@ -117,11 +228,13 @@ fn to_tool(tool: rmcp::model::Tool, config: &ServerConfig) -> Tool {
         },
         execution_timeout: config.execution_timeout,
         source: ToolSource::McpServer(config.name.clone()),
+        arguments_unchecked,
+        warnings,
     }
 }
 
-/// Refuses a tool whose schemas are too large to be compiled, kept and sent.
-fn check_schemas(tool: Tool) -> Result<Tool, String> {
+/// Refuses a tool whose schemas are too large to be kept and sent.
+fn check_size(tool: Tool) -> Result<Tool, String> {
     let Tool { name, input_schema, output_schema, .. } = &tool;
     let size = |schema: &Value| schema.to_string().len();
     let size = size(input_schema) + output_schema.as_ref().map_or(0, size);

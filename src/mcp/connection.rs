@@ -97,6 +97,11 @@ impl ServerConnection {
                 self.give_up("the connection is closed");
                 self.closed().await.to_owned()
             }
+            // Each request has a connection of its own, so the others go on.
+            ServiceError::TransportSend(cause) if self.config.url.is_some() => {
+                self.handler.mark_stale();
+                format!("the request failed: {}", root_cause(cause.error.as_ref()))
+            }
             ServiceError::TransportSend(cause) => {
                 let cause = root_cause(cause.error.as_ref());
                 self.give_up(&format!("the connection failed: {cause}"));

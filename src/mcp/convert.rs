@@ -3,44 +3,129 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
+use rmcp::model::{CallToolResult, ContentBlock, ErrorCode, ResourceContents, Role};
 use rmcp::service::{ClientInitializeError, ServiceError};
 use rmcp::transport::streamable_http_client::StreamableHttpError;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::answer_error::OWN_ERROR;
+use super::message::excerpt;
+use crate::agent::prompts;
 use crate::model::limits::RESULT_CONTENT_BYTES_MAX;
-use crate::model::{Content, ContentKind, ResourceBody, ToolResult};
+use crate::model::{Content, ContentKind, ResourceBody, ResourceLink, ToolResult};
+use crate::tool::ToolContext;
 
-/// Converts the result of a call. Content that is too large for a record is truncated or left out,
-/// with a note in its place.
-pub(super) fn result(result: CallToolResult) -> ToolResult {
-    let mut budget = ContentBudget(RESULT_CONTENT_BYTES_MAX);
-    let mut content: Vec<ContentKind> = Vec::new();
+/// The result of a call, and its text, which becomes the output of the call.
+#[derive(Debug, Default)]
+pub(super) struct ConvertedResult {
+    pub(super) text: String,
+    pub(super) result: ToolResult,
+}
+
+impl ConvertedResult {
+    /// Emits the text as output, and returns the result.
+    pub(super) async fn deliver(self, context: &ToolContext) -> ToolResult {
+        let emitting = context.output(self.text);
+        // The log may be full, and a stop ends the wait for it.
+        let _emitted = context.cancellation_token().run_until_cancelled(emitting).await;
+        self.result
+    }
+}
+
+/// Converts the result of a call. Content other than text that is too large for a record is left
+/// out, with a note in its place.
+pub(super) fn result(result: CallToolResult) -> ConvertedResult {
+    let mut parts = Parts::new();
+    for block in result.content {
+        parts.push(kind(block));
+    }
+    // After the blocks: it usually repeats them, and must not displace any.
     let structured = match result.structured_content {
         Some(Value::Object(map)) => {
             let size = Value::Object(map.clone()).to_string().len();
-            match budget.take(size) {
-                true => Some(Box::new(map)),
-                false => {
-                    content.push(left_out("the structured result", size));
-                    None
-                }
+            let fits = parts.budget.take(size);
+            if !fits && !is_copy(&map, &parts.text) {
+                parts.leave_out("the structured result", size);
             }
+            fits.then(|| Box::new(map))
         }
         Some(Value::Null) | None => None,
         Some(other) => {
-            content.push(budget.fit(ContentKind::Json(other)));
+            parts.push(ContentKind::Json(other));
             None
         }
     };
-    content.extend(result.content.into_iter().map(|block| budget.fit(kind(block))));
-    let plain = |kind| Content { kind, stream: None, offset: 0 };
-    ToolResult {
-        content: content.into_iter().map(plain).collect(),
-        structured,
-        is_error: result.is_error.unwrap_or(false),
-        ..ToolResult::default()
+    let mut converted = parts.into_result();
+    converted.result.structured = structured;
+    converted.result.is_error = result.is_error.unwrap_or(false);
+    converted
+}
+
+/// The parts of a result so far.
+#[derive(Default)]
+pub(super) struct Parts {
+    text: String,
+    content: Vec<ContentKind>,
+    budget: ContentBudget,
+}
+
+impl Parts {
+    pub(super) fn new() -> Self {
+        Self { budget: ContentBudget(RESULT_CONTENT_BYTES_MAX), ..Self::default() }
     }
+
+    pub(super) fn into_result(self) -> ConvertedResult {
+        let Self { text, content, .. } = self;
+        let plain = |kind| Content { kind, stream: None, offset: 0 };
+        let content = content.into_iter().map(plain).collect();
+        ConvertedResult { text, result: ToolResult { content, ..ToolResult::default() } }
+    }
+
+    /// Adds a block. Text has no bound here: the output of a call has one of its own.
+    pub(super) fn push(&mut self, kind: ContentKind) {
+        let size = kind.size_bytes();
+        match kind {
+            ContentKind::Text(text) => self.note(&text),
+            kind if self.budget.take(size) => self.content.push(kind),
+            ContentKind::Json(_) => self.leave_out("a JSON value", size),
+            ContentKind::Image { media_type, .. } | ContentKind::Binary { media_type, .. } => {
+                self.leave_out(&media_type, size);
+            }
+            ContentKind::Resource { uri, media_type, body, link } => {
+                match body {
+                    Some(ResourceBody::Text(text)) => {
+                        self.note(&prompts::attachment_text(&uri, &text));
+                    }
+                    Some(ResourceBody::Blob(_)) => self.leave_out(&uri, size),
+                    None => {}
+                }
+                self.content.push(ContentKind::Resource { uri, media_type, body: None, link });
+            }
+        }
+    }
+
+    /// Adds a note in the place of content that doesn't fit.
+    fn leave_out(&mut self, what: &str, size: usize) {
+        let note = format!(
+            "[{what} of {size} bytes was left out: beside its text, a result holds at most \
+             {RESULT_CONTENT_BYTES_MAX} bytes]"
+        );
+        self.content.push(ContentKind::Text(note));
+    }
+
+    /// Adds text, in a line of its own.
+    pub(super) fn note(&mut self, text: &str) {
+        if !self.text.is_empty() && !self.text.ends_with('\n') {
+            self.text.push('\n');
+        }
+        self.text.push_str(text);
+    }
+}
+
+/// Returns the result of a call that was stopped.
+pub(super) fn stopped() -> ConvertedResult {
+    let result = failure("the call was stopped".to_owned());
+    ConvertedResult { result, ..ConvertedResult::default() }
 }
 
 /// Returns a failed result with this reason.
@@ -54,6 +139,7 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     // This one does not return its cause as a source.
     let error = match error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
         Some(StreamableHttpError::Client(cause)) => cause,
+        Some(StreamableHttpError::UnexpectedServerResponse(reason)) => return reason.to_string(),
         Some(_) | None => error,
     };
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -64,7 +150,17 @@ pub(super) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 pub(super) fn service_error(error: &ServiceError) -> String {
     match error {
         ServiceError::McpError(error) => {
-            format!("it returned an error: {} ({})", error.message, error.code.0)
+            let data = error.data.as_ref().map(|data| match data {
+                Value::String(text) => excerpt(text),
+                other => excerpt(&other.to_string()),
+            });
+            let data = data.map(|data| format!(": {data}")).unwrap_or_default();
+            match error.code {
+                OWN_ERROR => format!("{}{data}", error.message),
+                ErrorCode(code) => {
+                    format!("it returned an error: {} ({code}){data}", error.message)
+                }
+            }
         }
         ServiceError::UnexpectedResponse => "its answer is not a valid MCP result".to_owned(),
         other => other.to_string(),
@@ -74,6 +170,9 @@ pub(super) fn service_error(error: &ServiceError) -> String {
 /// Describes a handshake that failed, as the end of a sentence.
 pub(super) fn handshake_error(error: &ClientInitializeError) -> String {
     match error {
+        ClientInitializeError::JsonRpcError(error) if error.code == OWN_ERROR => {
+            error.message.to_string()
+        }
         ClientInitializeError::JsonRpcError(error) => {
             format!("it refused to initialize: {} ({})", error.message, error.code.0)
         }
@@ -87,7 +186,7 @@ pub(super) fn handshake_error(error: &ClientInitializeError) -> String {
     }
 }
 
-fn kind(block: ContentBlock) -> ContentKind {
+pub(super) fn kind(block: ContentBlock) -> ContentKind {
     match block {
         ContentBlock::Text(text) => ContentKind::Text(text.text),
         ContentBlock::Image(image) => decoded(&image.data, "an image", |data| ContentKind::Image {
@@ -99,26 +198,50 @@ fn kind(block: ContentBlock) -> ContentKind {
             data,
         }),
         ContentBlock::Resource(embedded) => resource(embedded.resource),
-        ContentBlock::ResourceLink(connection) => ContentKind::Resource {
-            uri: connection.uri,
-            media_type: connection.mime_type.unwrap_or_default(),
-            body: None,
-        },
+        ContentBlock::ResourceLink(linked) => resource_link(linked),
         _ => ContentKind::Text("[content of a kind that callpark does not know]".to_owned()),
     }
 }
 
-fn resource(contents: ResourceContents) -> ContentKind {
+fn resource_link(linked: rmcp::model::Resource) -> ContentKind {
+    let annotations = linked.annotations.unwrap_or_default();
+    let audience = annotations.audience.unwrap_or_default();
+    let link = ResourceLink {
+        name: linked.name,
+        title: linked.title.unwrap_or_default(),
+        description: linked.description.unwrap_or_default(),
+        size_bytes: linked.size,
+        audience: audience.iter().map(|role| role_name(role).to_owned()).collect(),
+        priority: annotations.priority,
+        last_modified: annotations.last_modified.unwrap_or_default(),
+    };
+    ContentKind::Resource {
+        uri: linked.uri,
+        media_type: linked.mime_type.unwrap_or_default(),
+        body: None,
+        link: Some(Box::new(link)),
+    }
+}
+
+pub(super) fn role_name(role: &Role) -> &'static str {
+    match role {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    }
+}
+
+pub(super) fn resource(contents: ResourceContents) -> ContentKind {
     match contents {
         ResourceContents::TextResourceContents { uri, mime_type, text, .. } => {
             let media_type = mime_type.unwrap_or_default();
-            ContentKind::Resource { uri, media_type, body: Some(ResourceBody::Text(text)) }
+            let body = Some(ResourceBody::Text(text));
+            ContentKind::Resource { uri, media_type, body, link: None }
         }
         ResourceContents::BlobResourceContents { uri, mime_type, blob, .. } => {
             let media_type = mime_type.unwrap_or_default();
             decoded(&blob, "a document", |data| {
                 let body = Some(ResourceBody::Blob(data));
-                ContentKind::Resource { uri, media_type, body }
+                ContentKind::Resource { uri, media_type, body, link: None }
             })
         }
         _ => ContentKind::Text("[a document of a kind that callpark does not know]".to_owned()),
@@ -132,13 +255,17 @@ fn decoded(base64: &str, what: &str, make: impl FnOnce(Bytes) -> ContentKind) ->
     }
 }
 
-fn left_out(what: &str, size: usize) -> ContentKind {
-    ContentKind::Text(format!(
-        "[{what} of {size} bytes was left out: a result holds at most {RESULT_CONTENT_BYTES_MAX} bytes]"
-    ))
+/// Returns `true` for a structured result that only repeats the text: as JSON, as the protocol
+/// recommends, or as the only field, as FastMCP wraps it.
+fn is_copy(structured: &Map<String, Value>, text: &str) -> bool {
+    let wrapped = structured.values().next().and_then(Value::as_str);
+    let is_wrapped = structured.len() == 1 && wrapped == Some(text);
+    let as_json = || serde_json::from_str::<Map<String, Value>>(text).ok();
+    is_wrapped || as_json().is_some_and(|json| json == *structured)
 }
 
-/// The bytes of content that a result may still take.
+/// The bytes of content beside its text that a result may still take.
+#[derive(Default)]
 struct ContentBudget(usize);
 
 impl ContentBudget {
@@ -149,30 +276,6 @@ impl ContentBudget {
         }
         fits
     }
-
-    /// Returns the content if it fits, a text truncated to what fits, or else a note in its place.
-    fn fit(&mut self, kind: ContentKind) -> ContentKind {
-        let size = kind.size_bytes();
-        if self.take(size) {
-            return kind;
-        }
-        match kind {
-            ContentKind::Text(mut text) => {
-                let end = text.floor_char_boundary(self.0);
-                text.truncate(end);
-                self.0 -= end;
-                text.push_str(&format!("\n[{} of {size} bytes were truncated]", size - end));
-                ContentKind::Text(text)
-            }
-            ContentKind::Json(_) => left_out("a JSON value", size),
-            ContentKind::Image { media_type, .. } | ContentKind::Binary { media_type, .. } => {
-                left_out(&media_type, size)
-            }
-            ContentKind::Resource { uri, media_type, .. } => {
-                ContentKind::Resource { uri, media_type, body: None }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -181,12 +284,12 @@ mod tests {
 
     use super::*;
 
-    fn read(value: Value) -> ToolResult {
+    fn read(value: Value) -> ConvertedResult {
         result(serde_json::from_value(value).unwrap())
     }
 
-    fn kinds(result: &ToolResult) -> Vec<ContentKind> {
-        result.content.iter().map(|content| content.kind.clone()).collect()
+    fn kinds(converted: &ConvertedResult) -> Vec<ContentKind> {
+        converted.result.content.iter().map(|content| content.kind.clone()).collect()
     }
 
     #[test]
@@ -199,7 +302,11 @@ mod tests {
                 { "type": "resource", "resource": {
                     "uri": "file:///a", "mimeType": "text/plain", "text": "A" } },
                 { "type": "resource", "resource": { "uri": "file:///b", "blob": "AQID" } },
-                { "type": "resource_link", "uri": "file:///c", "name": "c" },
+                { "type": "resource_link", "uri": "file:///c", "name": "c", "title": "The c",
+                    "description": "A letter.", "size": 7, "annotations": {
+                        "audience": ["user"], "priority": 0.5,
+                        "lastModified": "2026-01-01T00:00:00Z" } },
+                { "type": "text", "text": "world" },
             ],
             "structuredContent": { "answer": 42 },
         }));
@@ -208,45 +315,78 @@ mod tests {
             uri: uri.into(),
             media_type: media_type.into(),
             body,
+            link: None,
         };
+        let link = ResourceLink {
+            name: "c".into(),
+            title: "The c".into(),
+            description: "A letter.".into(),
+            size_bytes: Some(7),
+            audience: vec!["user".into()],
+            priority: Some(0.5),
+            last_modified: "2026-01-01T00:00:00Z".into(),
+        };
+        assert_eq!(result.text, "hello\nworld");
         assert_eq!(
             kinds(&result),
             [
-                ContentKind::Text("hello".into()),
                 ContentKind::Image { media_type: "image/png".into(), data: data.clone() },
                 ContentKind::Binary { media_type: "audio/wav".into(), data: data.clone() },
                 resource("file:///a", "text/plain", Some(ResourceBody::Text("A".into()))),
                 resource("file:///b", "", Some(ResourceBody::Blob(data))),
-                resource("file:///c", "", None),
+                ContentKind::Resource {
+                    uri: "file:///c".into(),
+                    media_type: String::new(),
+                    body: None,
+                    link: Some(Box::new(link)),
+                },
             ]
         );
-        assert_eq!(Value::Object(*result.structured.unwrap()), json!({ "answer": 42 }));
-        assert!(!result.is_error);
+        assert_eq!(Value::Object(*result.result.structured.unwrap()), json!({ "answer": 42 }));
+        assert!(!result.result.is_error);
     }
 
     #[test]
-    fn content_that_does_not_fit_is_truncated_with_a_note() {
+    fn text_is_never_displaced_and_a_structured_copy_of_it_gives_way() {
         let long = "ü".repeat(RESULT_CONTENT_BYTES_MAX);
-        let result = read(json!({
+        let as_json = json!({ "a": long });
+        for (text, structured) in
+            [(long.clone(), json!({ "result": long })), (as_json.to_string(), as_json)]
+        {
+            let read = read(json!({
+                "content": [{ "type": "text", "text": text }],
+                "structuredContent": structured,
+                "isError": true,
+            }));
+            assert_eq!((read.text, read.result.structured), (text, None));
+            assert!(read.result.content.is_empty() && read.result.is_error);
+        }
+    }
+
+    #[test]
+    fn other_content_that_does_not_fit_is_left_out_with_a_note_and_documents_become_text() {
+        let long = "x".repeat(RESULT_CONTENT_BYTES_MAX + 1);
+        let read = read(json!({
             "content": [
-                { "type": "text", "text": "x" },
-                { "type": "text", "text": long },
-                { "type": "image", "data": "AQID", "mimeType": "image/png" },
+                { "type": "image", "data": STANDARD.encode(&long), "mimeType": "image/png" },
+                { "type": "image", "data": "AQID", "mimeType": "image/gif" },
+                { "type": "resource", "resource": { "uri": "file:///a", "text": long } },
             ],
-            "isError": true,
+            "structuredContent": { "other": long },
         }));
-        let kinds = kinds(&result);
-        let ContentKind::Text(truncated) = &kinds[1] else { panic!("{:?}", kinds[1]) };
-        let kept = truncated.matches('ü').count() * 2;
-        assert_eq!(kept, RESULT_CONTENT_BYTES_MAX - 2);
-        let lost = 2 * RESULT_CONTENT_BYTES_MAX - kept;
+        assert_eq!(read.text.strip_prefix("file:///a:\n"), Some(long.as_str()));
+        let kinds = kinds(&read);
+        let note = |index: usize, words: &str| match &kinds[index] {
+            ContentKind::Text(note) => assert!(note.starts_with(words), "{note}"),
+            other => panic!("{other:?}"),
+        };
+        note(0, &format!("[image/png of {} bytes was left out", long.len()));
         assert!(
-            truncated.ends_with(&format!("[{lost} of {} bytes were truncated]", long.len())),
-            "{lost}"
+            matches!(&kinds[1], ContentKind::Image { media_type, .. } if media_type == "image/gif")
         );
-        let ContentKind::Text(note) = &kinds[2] else { panic!("{:?}", kinds[2]) };
-        assert!(note.contains("image/png of 3 bytes was left out"), "{note}");
-        assert!(result.is_error);
+        assert!(matches!(&kinds[2], ContentKind::Resource { body: None, .. }), "{kinds:?}");
+        note(3, "[the structured result of");
+        assert_eq!(read.result.structured, None);
     }
 
     #[test]
@@ -255,12 +395,7 @@ mod tests {
             "content": [{ "type": "image", "data": "ü", "mimeType": "image/png" }],
             "structuredContent": [1],
         }));
-        assert_eq!(
-            kinds(&result),
-            [
-                ContentKind::Json(json!([1])),
-                ContentKind::Text("[an image that is not valid base64 was left out]".into()),
-            ]
-        );
+        assert_eq!(kinds(&result), [ContentKind::Json(json!([1]))]);
+        assert_eq!(result.text, "[an image that is not valid base64 was left out]");
     }
 }

@@ -17,7 +17,8 @@ pub(super) struct McpClientHandler(Arc<AtomicBool>);
 impl McpClientHandler {
     /// Returns a refresh to carry out, or `None` if the catalog is up to date.
     pub(super) fn take_refresh(&self) -> Option<CatalogRefresh<'_>> {
-        self.0.swap(false, Ordering::Relaxed).then_some(CatalogRefresh { handler: self })
+        // Made only if there is one: a refresh that is dropped marks the catalog as stale.
+        self.0.swap(false, Ordering::Relaxed).then(|| CatalogRefresh { handler: self })
     }
 
     /// Marks the catalog as stale.
@@ -73,6 +74,7 @@ mod tests {
     fn a_refresh_stays_due_until_it_is_completed() {
         let handler = McpClientHandler::default();
         assert!(handler.take_refresh().is_none(), "nothing has changed");
+        assert!(handler.take_refresh().is_none(), "to ask changes nothing");
         handler.mark_stale();
         // The request was given up.
         drop(handler.take_refresh().expect("a refresh"));

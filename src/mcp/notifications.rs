@@ -14,9 +14,12 @@ use rmcp::model::{
 };
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
+use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::answer_error::own_error;
+use super::declined::declined;
 use crate::model::Progress;
 
 /// The most reports of one call that wait for its log. Beyond it a report is left out: a newer one
@@ -45,6 +48,9 @@ struct Receivers {
 
 struct ProgressChannel {
     sender: mpsc::Sender<Progress>,
+    /// The last numbers that the server has reported.
+    done: f64,
+    total: Option<f64>,
     /// The receiver, or `None` once it has been taken.
     receiver: Option<mpsc::Receiver<Progress>>,
 }
@@ -52,7 +58,7 @@ struct ProgressChannel {
 impl Default for ProgressChannel {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(REPORTS_MAX);
-        Self { sender, receiver: Some(receiver) }
+        Self { sender, done: 0.0, total: None, receiver: Some(receiver) }
     }
 }
 
@@ -76,8 +82,11 @@ impl Notifications {
 
     fn progress_made(&self, params: &ProgressNotificationParam) {
         let sender = {
-            let receivers = self.lock();
-            receivers.calls.get(&params.progress_token).map(|channel| channel.sender.clone())
+            let mut receivers = self.lock();
+            receivers.calls.get_mut(&params.progress_token).map(|channel| {
+                (channel.done, channel.total) = (params.progress, params.total);
+                channel.sender.clone()
+            })
         };
         let Some(sender) = sender else { return };
         let progress = Progress {
@@ -87,6 +96,20 @@ impl Notifications {
         };
         if sender.try_send(progress).is_err() {
             tracing::debug!("a report of progress is left out: too many wait for the log");
+        }
+    }
+
+    /// Reports a request of the server that is declined. It names no call, so every call that is
+    /// running reports it.
+    fn request_declined(&self, message: &str) {
+        for channel in self.lock().calls.values() {
+            let ProgressChannel { done, total, .. } = *channel;
+            let progress = Progress { done, total, message: message.to_owned() };
+            if channel.sender.try_send(progress).is_err() {
+                tracing::debug!(
+                    "a declined request is left out: too many reports wait for the log"
+                );
+            }
         }
     }
 
@@ -205,6 +228,7 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
                 message => break message,
             }
         };
+        let message = message.map(without_closed_connection);
         // There is no await from here on: a message that was read is not lost when this is dropped.
         match &message {
             None => self.silent.cancel(),
@@ -217,6 +241,12 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
                 }
                 _ => {}
             },
+            Some(JsonRpcMessage::Request(request)) => {
+                if let Some(declined) = declined(&request.request) {
+                    tracing::info!(declined, "a request of an MCP server is declined");
+                    self.notifications.request_declined(&declined);
+                }
+            }
             Some(_) => {}
         }
         message
@@ -225,6 +255,27 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for ObservedTransport<T> {
     fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
         self.inner.close()
     }
+}
+
+/// Turns rmcp's error of a request whose response has ended early, which would count as the end of the
+/// whole connection, into an error of that request.
+fn without_closed_connection(
+    message: RxJsonRpcMessage<RoleClient>,
+) -> RxJsonRpcMessage<RoleClient> {
+    match message {
+        JsonRpcMessage::Error(error) if is_closed_mark(error.error.data.as_ref()) => {
+            let reason = "it closed the connection before its answer was complete".to_owned();
+            match error.id {
+                Some(id) => own_error(id, reason),
+                None => JsonRpcMessage::Error(error),
+            }
+        }
+        other => other,
+    }
+}
+
+fn is_closed_mark(data: Option<&Value>) -> bool {
+    data.is_some_and(|data| data.get("io.modelcontextprotocol/transportClosed").is_some())
 }
 
 /// Returns the token that rmcp has given to a call, or `None` if the message is not a call.

@@ -7,7 +7,6 @@ use rmcp::service::{
     serve_client_with_lifecycle,
 };
 use rmcp::transport::Transport;
-use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -19,24 +18,26 @@ use super::convert::handshake_error;
 use super::handler::McpClientHandler;
 use super::negotiate::negotiate;
 use super::notifications::ObservedTransport;
+use super::pipes::Pipes;
 use super::remote;
-use crate::exec::{
-    BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, LaunchedProcess, Launcher, ProcessLife,
-    describe_exit,
-};
+use super::unreadable::Unreadable;
+use crate::exec::{FirstError, LastLines, LaunchedProcess, Launcher, ProcessLife, describe_exit};
+use crate::telemetry::Metrics;
 
 /// Starts a server or connects to its URL, and fetches its catalog. The error is the end of a
 /// sentence.
 pub(super) async fn open(
     config: &Arc<ServerConfig>,
     launcher: &Launcher,
+    metrics: &Metrics,
     tasks: &TaskTracker,
 ) -> Result<(Arc<RunningServer>, ConnectionParts), String> {
     let limit = config.start_timeout();
+    let unreadable = Unreadable::new(&config.name, metrics);
     let opening = async {
         let parts = match &config.url {
-            Some(url) => remote::connect(config, url).await?,
-            None => start(config, launcher, tasks).await?,
+            Some(url) => remote::connect(config, url, unreadable).await?,
+            None => start(config, launcher, tasks, &unreadable).await?,
         };
         let connection = ServerConnection::new(config, &parts);
         // The catalog is kept until it changes. rmcp's own cache, which expires by time, would
@@ -56,8 +57,9 @@ async fn start(
     config: &ServerConfig,
     launcher: &Launcher,
     tasks: &TaskTracker,
+    unreadable: &Unreadable,
 ) -> Result<ConnectionParts, String> {
-    let mut process = launch(config, launcher, tasks)?;
+    let mut process = launch(config, launcher, tasks, unreadable)?;
     let negotiated = tokio::select! {
         negotiated = negotiate(&mut process.transport, config.discover_timeout()) => negotiated,
         _ = process.life.ended() => None,
@@ -68,7 +70,7 @@ async fn start(
             // An older server may exit because of the discovery, so the second start initializes it.
             // If it exits again, the second start fails with the reason.
             process.life.end().await;
-            process = launch(config, launcher, tasks)?;
+            process = launch(config, launcher, tasks, unreadable)?;
             ClientLifecycleMode::Initialize
         }
     };
@@ -88,6 +90,7 @@ fn launch(
     config: &ServerConfig,
     launcher: &Launcher,
     tasks: &TaskTracker,
+    unreadable: &Unreadable,
 ) -> Result<McpProcess<impl Transport<RoleClient> + use<>>, String> {
     let server = config.name.clone();
     let log = move |line: &str| tracing::debug!(server, line, "an MCP server wrote a line");
@@ -95,10 +98,7 @@ fn launch(
     let LaunchedProcess { stdin, stdout, life, last_lines, stderr_task } =
         launched.map_err(|error| error.to_string())?;
     let first_error = FirstError::default();
-    let lines = BoundedLines::new(stdout, first_error.clone());
-    // `BoundedLines` has the tighter bound, which ends the connection.
-    let pipes = AsyncRwTransport::<RoleClient, _, _>::new_client(lines, stdin)
-        .with_max_line_length(LINE_BYTES_MAX.saturating_mul(2));
+    let pipes = Pipes::new(stdout, stdin, unreadable.clone(), first_error.clone());
     let transport = ObservedTransport::new(pipes);
     Ok(McpProcess { transport, life, stderr_task, first_error, last_lines })
 }

@@ -1,6 +1,5 @@
 //! Servers at a URL.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +13,22 @@ use super::config::ServerConfig;
 use super::connection::ConnectionParts;
 use super::convert::handshake_error;
 use super::handler::McpClientHandler;
+use super::http::HttpClient;
 use super::negotiate::negotiate;
 use super::notifications::ObservedTransport;
-use crate::exec::{FirstError, LINE_BYTES_MAX, LastLines};
+use super::token::Token;
+use super::unreadable::Unreadable;
+use crate::exec::{FirstError, LastLines};
 
 /// The timeout for connecting, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to a server at a URL and completes the handshake. The error is the end of a sentence.
-pub(super) async fn connect(config: &ServerConfig, url: &str) -> Result<ConnectionParts, String> {
+pub(super) async fn connect(
+    config: &ServerConfig,
+    url: &str,
+    unreadable: Unreadable,
+) -> Result<ConnectionParts, String> {
     // reqwest uses the provider of the whole program. Another one may be installed already.
     let _result = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
@@ -34,14 +40,13 @@ pub(super) async fn connect(config: &ServerConfig, url: &str) -> Result<Connecti
         .user_agent(concat!("callpark/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| format!("no HTTP client could be created: {error}"))?;
-    let mut options = StreamableHttpClientTransportConfig::with_uri(url.to_owned())
-        .max_sse_event_size(LINE_BYTES_MAX)
-        .max_json_response_size(LINE_BYTES_MAX);
-    if let Some(file) = &config.token_file {
-        options = options.auth_header(read_token(file).await?);
-    }
-    // The supervisor connects again, and the calls on a lost connection fail. By default rmcp would
-    // retry forever.
+    let token = Token::read(config.token_file.clone()).await?;
+    let handler = McpClientHandler::default();
+    let client = HttpClient::new(client, token, handler.clone(), unreadable);
+    let mut options = StreamableHttpClientTransportConfig::with_uri(url.to_owned());
+    // The number of calls has a bound of its own: slow ones must not hold up the others.
+    options.max_concurrent_requests = usize::MAX;
+    // By default rmcp would retry forever.
     options.retry_config = Arc::new(NeverRetry::default());
     let new_transport = || {
         let http = StreamableHttpClientTransport::with_client(client.clone(), options.clone());
@@ -57,18 +62,8 @@ pub(super) async fn connect(config: &ServerConfig, url: &str) -> Result<Connecti
         }
     };
     let (notifications, silent) = (transport.notifications.clone(), transport.silent.clone());
-    let handler = McpClientHandler::default();
     let service = serve_client_with_lifecycle(handler, transport, lifecycle).await;
     let service = service.map_err(|error| format!("{} at {url}", handshake_error(&error)))?;
     let (first_error, last_lines) = (FirstError::default(), LastLines::default());
     Ok(ConnectionParts { service, notifications, silent, life: None, first_error, last_lines })
-}
-
-async fn read_token(file: &Path) -> Result<String, String> {
-    let token = tokio::fs::read_to_string(file).await;
-    let token = token.map_err(|error| format!("its token_file {}: {error}", file.display()))?;
-    match token.trim() {
-        "" => Err(format!("its token_file {} is empty", file.display())),
-        token => Ok(token.to_owned()),
-    }
 }

@@ -12,10 +12,10 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
-use super::convert::{failure, result, service_error};
+use super::convert::{ConvertedResult, result, service_error, stopped};
 use super::notifications::TaskUpdates;
+use crate::model::Progress;
 use crate::model::limits::TEXT_BYTES_MAX;
-use crate::model::{Progress, ToolResult};
 use crate::tool::ToolContext;
 
 /// The interval between two polls of a server that names none.
@@ -34,7 +34,7 @@ pub(super) async fn follow(
     connection: &Arc<ServerConnection>,
     handle: Task,
     context: &ToolContext,
-) -> Result<ToolResult, String> {
+) -> Result<ConvertedResult, String> {
     let offers_tasks =
         connection.peer.peer_info().is_some_and(|info| info.capabilities.supports_tasks());
     if !offers_tasks {
@@ -57,7 +57,7 @@ pub(super) async fn follow(
     let end = tokio::select! {
         biased;
         end = task.end(&handle) => end,
-        () = context.cancellation_token().cancelled() => TaskEnd::Abandoned(Ok(failure("the call was stopped".to_owned()))),
+        () = context.cancellation_token().cancelled() => TaskEnd::Abandoned(Ok(stopped())),
         reason = connection.closed() => TaskEnd::Over(Err(reason.to_owned())),
     };
     match end {
@@ -72,9 +72,9 @@ pub(super) async fn follow(
 /// The end of the wait for a task.
 enum TaskEnd {
     /// The task has ended, or cannot be cancelled.
-    Over(Result<ToolResult, String>),
+    Over(Result<ConvertedResult, String>),
     /// The task may go on, and must be cancelled.
-    Abandoned(Result<ToolResult, String>),
+    Abandoned(Result<ConvertedResult, String>),
 }
 
 /// A task that a call waits for.
@@ -226,11 +226,11 @@ fn end_of(task: DetailedTask) -> Option<TaskEnd> {
     }
 }
 
-fn completed(object: JsonObject) -> Result<ToolResult, String> {
+fn completed(object: JsonObject) -> Result<ConvertedResult, String> {
     // A result without content, as in the answer to a plain call.
     let is_bare = object.keys().all(|name| ["resultType", "_meta"].contains(&name.as_str()));
     if is_bare && !object.get("resultType").is_some_and(|kind| kind != "complete") {
-        return Ok(ToolResult::default());
+        return Ok(ConvertedResult::default());
     }
     let read: Result<CallToolResult, _> = serde_json::from_value(Value::Object(object));
     read.map(result).map_err(|_| "the result of its task is not a valid MCP result".to_owned())

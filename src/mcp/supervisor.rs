@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +30,8 @@ pub(super) struct Supervisor {
     config: Arc<ServerConfig>,
     launcher: Launcher,
     metrics: Metrics,
+    /// A permit for each server that may start at the same time.
+    starts: Arc<Semaphore>,
     state: Mutex<SupervisorState>,
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -42,11 +44,18 @@ struct SupervisorState {
     phase: ServerPhase,
 }
 
+/// A start that is under way.
+#[derive(Clone)]
+struct Starting {
+    result: watch::Receiver<Option<StartResult>>,
+    since: Instant,
+}
+
 #[derive(Default)]
 enum ServerPhase {
     #[default]
     Idle,
-    Starting(watch::Receiver<Option<StartResult>>),
+    Starting(Starting),
     /// A server that was started and may have ended since.
     Up {
         server: Arc<RunningServer>,
@@ -60,11 +69,17 @@ enum ServerPhase {
 }
 
 impl Supervisor {
-    pub(super) fn new(config: ServerConfig, launcher: Launcher, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        config: ServerConfig,
+        launcher: Launcher,
+        metrics: Metrics,
+        starts: Arc<Semaphore>,
+    ) -> Self {
         Self {
             config: Arc::new(config),
             launcher,
             metrics,
+            starts,
             state: Mutex::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -77,15 +92,47 @@ impl Supervisor {
 
     /// Returns the server, started if it is not running.
     pub(super) async fn server(self: &Arc<Self>) -> StartResult {
-        let mut starting = match self.availability()? {
-            Availability::Up(server) => return Ok(server),
-            Availability::Starting(starting) => starting,
-        };
-        // The start goes on without its callers.
-        match starting.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(started)) => started.clone(),
-            Ok(None) | Err(_) => Err(server_error(&self.config.name, "callpark is stopping")),
+        match self.availability()? {
+            Availability::Up(server) => Ok(server),
+            Availability::Starting(starting) => self.started(starting).await,
+            Availability::Pausing { reason, until } => {
+                let left = until.saturating_duration_since(Instant::now()).as_secs_f64();
+                Err(format!("{reason}; it can be started again in {left:.1} s"))
+            }
         }
+    }
+
+    /// Returns the server once it is running. Waits for the end of a pause, and fails only if a start
+    /// that began after this call has failed.
+    pub(super) async fn ready_server(self: &Arc<Self>) -> StartResult {
+        let asked = Instant::now();
+        loop {
+            match self.availability()? {
+                Availability::Up(server) => return Ok(server),
+                Availability::Starting(starting) => {
+                    let is_later = starting.since >= asked;
+                    let started = self.started(starting).await;
+                    if started.is_ok() || is_later || self.closing.is_cancelled() {
+                        return started;
+                    }
+                }
+                Availability::Pausing { until, .. } => {
+                    let _ended = self.closing.run_until_cancelled(sleep_until(until)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of a start, which goes on without its callers.
+    async fn started(&self, mut starting: Starting) -> StartResult {
+        match starting.result.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(started)) => started.clone(),
+            Ok(None) | Err(_) => Err(self.stopping()),
+        }
+    }
+
+    fn stopping(&self) -> String {
+        server_error(&self.config.name, "callpark is stopping")
     }
 
     fn availability(self: &Arc<Self>) -> Result<Availability, String> {
@@ -101,29 +148,35 @@ impl Supervisor {
         match &state.phase {
             ServerPhase::Up { server, .. } => return Ok(Availability::Up(server.clone())),
             ServerPhase::Starting(starting) => return Ok(Availability::Starting(starting.clone())),
-            ServerPhase::Pausing { reason, until } if *until > now => {
-                let left = until.duration_since(now).as_secs_f64();
-                return Err(format!("{reason}; it can be started again in {left:.1} s"));
+            ServerPhase::Pausing { reason, until }
+                if *until > now && !self.closing.is_cancelled() =>
+            {
+                return Ok(Availability::Pausing { reason: reason.clone(), until: *until });
             }
             ServerPhase::Idle | ServerPhase::Pausing { .. } => {}
         }
         if self.closing.is_cancelled() {
-            return Err(server_error(&self.config.name, "callpark is stopping"));
+            return Err(self.stopping());
         }
-        let (started, starting) = watch::channel(None);
+        let (started, result) = watch::channel(None);
+        let starting = Starting { result, since: now };
         state.phase = ServerPhase::Starting(starting.clone());
         self.tasks.spawn(self.clone().start(started));
         Ok(Availability::Starting(starting))
     }
 
     async fn start(self: Arc<Self>, started: watch::Sender<Option<StartResult>>) {
-        let opening = open(&self.config, &self.launcher, &self.tasks);
+        let opening = async {
+            // Never closed.
+            let _permit = self.starts.acquire().await;
+            open(&self.config, &self.launcher, &self.metrics, &self.tasks).await
+        };
         let opened = match self.closing.run_until_cancelled(opening).await {
             Some(opened) => {
                 self.metrics.mcp_start(&self.config.name, opened.is_ok());
                 opened.map_err(|reason| server_error(&self.config.name, &reason))
             }
-            None => Err(server_error(&self.config.name, "callpark is stopping")),
+            None => Err(self.stopping()),
         };
         let now = Instant::now();
         let opened = match opened {
@@ -176,7 +229,12 @@ fn pause(failures: u32) -> Duration {
 
 enum Availability {
     Up(Arc<RunningServer>),
-    Starting(watch::Receiver<Option<StartResult>>),
+    Starting(Starting),
+    /// The server is not started again before `until`.
+    Pausing {
+        reason: String,
+        until: Instant,
+    },
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    CallId, DeliveryError, EndReason, FollowUpState, Origin, Outcome, OutputStream, ParkReason,
-    Progress, SessionId, State, StopReason, Timestamp, ToolKind, TurnError, TurnId, Usage,
-    enum_table,
+    CallId, Compaction, DeliveryError, EndReason, FollowUpState, Origin, Outcome, OutputStream,
+    ParkReason, Progress, SessionId, State, StopReason, Timestamp, ToolKind, TurnError, TurnId,
+    Usage, enum_table,
 };
 
 enum_table! {
@@ -53,6 +53,8 @@ enum_table! {
         ToolCallAccepted => (19, "tool_call_accepted"),
         /// The settings of the session changed.
         SessionUpdated => (20, "session_updated"),
+        /// Older parts of the history are left out of a turn's requests.
+        HistoryCompacted => (21, "history_compacted"),
     }
 }
 
@@ -209,6 +211,8 @@ pub enum Payload {
         /// The error of the attempt that failed.
         error: TurnError,
     },
+    /// Older parts of the history are left out of the turn's requests.
+    HistoryCompacted(Compaction),
     /// A request to a model was counted.
     UsageReported {
         /// The usage of that request.
@@ -290,6 +294,7 @@ impl Payload {
             Self::ReasoningDelta(_) => PayloadKind::ReasoningDelta,
             Self::AssistantMessage { .. } => PayloadKind::AssistantMessage,
             Self::TurnRetrying { .. } => PayloadKind::TurnRetrying,
+            Self::HistoryCompacted(_) => PayloadKind::HistoryCompacted,
             Self::UsageReported { .. } => PayloadKind::UsageReported,
             Self::SessionIdle(_) => PayloadKind::SessionIdle,
             Self::SessionError { .. } => PayloadKind::SessionError,

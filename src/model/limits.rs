@@ -198,6 +198,8 @@ pub const SWEEP_MS_DEFAULT: u64 = 60_000;
 /// The time for which a list of tools waits for each provider, in seconds. A slower provider is
 /// listed as unavailable, and its start continues for the next list.
 pub const OFFER_WAIT_SECONDS_MAX: u64 = 10;
+/// The number of MCP servers that start at the same time. Further ones wait.
+pub const MCP_STARTS_MAX: usize = 4;
 /// The number of tools of one MCP server. Further tools are left out, and ListTools says so.
 pub const MCP_TOOLS_MAX: usize = 1_000;
 /// The schemas of one tool of an MCP server, in bytes. A tool with larger ones is left out, and
@@ -241,6 +243,9 @@ pub const DELTA_DELAY_MS: u64 = 10;
 pub const MODEL_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same answer as the endpoint sends it, in bytes including framing.
 pub const MODEL_STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The data of a provider that goes back with one message of a model and its calls, such as
+/// reasoning and signatures, in bytes. More is left out and counted.
+pub const PROVIDER_DATA_BYTES_MAX: usize = 1024 * 1024;
 /// The number of calls in one message of a model.
 pub const MODEL_CALLS_MAX: usize = 64;
 /// The result of a call as a model is shown it, in bytes. The middle of a longer one is left

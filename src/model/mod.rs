@@ -39,7 +39,7 @@ pub use id::{CallId, IdError, IdRange, SessionId, TurnId};
 pub use origin::Origin;
 pub use outcome::{
     Content, ContentKind, Exit, Failure, FailureCode, LeftProcesses, Outcome, OutputStream,
-    OutputSummary, ResourceBody, StreamSummary, ToolResult,
+    OutputSummary, ResourceBody, ResourceLink, StreamSummary, ToolResult,
 };
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};
@@ -47,7 +47,8 @@ pub use session::{Session, SessionState, SessionUpdate, TaskLimitPolicy};
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};
 pub use turn::{
-    BusyPolicy, Image, Message, ModelCall, StopReason, Turn, TurnEnd, TurnError, TurnReport,
+    BusyPolicy, Compaction, CompactionReason, Image, Message, ModelCall, ProviderData, StopReason,
+    Turn, TurnEnd, TurnError, TurnReport,
 };
 
 /// Free-form key-value pairs that a caller sets on a session or a call and filters by.

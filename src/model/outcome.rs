@@ -64,7 +64,38 @@ pub enum ContentKind {
         media_type: String,
         /// The document, or `None` if only the address is given.
         body: Option<ResourceBody>,
+        /// The description that came with an address, if any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<Box<ResourceLink>>,
     },
+}
+
+/// The description of a document that is only linked to. A text that is not known is empty.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourceLink {
+    /// The name for programs.
+    pub name: String,
+    /// The name for people.
+    pub title: String,
+    /// The description.
+    pub description: String,
+    /// The size of the document, in bytes.
+    pub size_bytes: Option<u64>,
+    /// The intended readers, such as `user` and `assistant`.
+    pub audience: Vec<String>,
+    /// The importance, from 0 to 1.
+    pub priority: Option<f32>,
+    /// The time of the last change, in ISO 8601.
+    pub last_modified: String,
+}
+
+impl ResourceLink {
+    fn text_bytes(&self) -> usize {
+        let audience: usize = self.audience.iter().map(String::len).sum();
+        let texts = [&self.name, &self.title, &self.description, &self.last_modified];
+        audience + texts.map(String::len).iter().sum::<usize>()
+    }
 }
 
 /// The body of a document.
@@ -84,13 +115,14 @@ impl ContentKind {
             Self::Text(text) => text.len(),
             Self::Json(json) => json.to_string().len(),
             Self::Image { data, .. } | Self::Binary { data, .. } => data.len(),
-            Self::Resource { uri, body, .. } => {
-                uri.len()
-                    + match body {
-                        Some(ResourceBody::Text(text)) => text.len(),
-                        Some(ResourceBody::Blob(data)) => data.len(),
-                        None => 0,
-                    }
+            Self::Resource { uri, body, link, .. } => {
+                let body = match body {
+                    Some(ResourceBody::Text(text)) => text.len(),
+                    Some(ResourceBody::Blob(data)) => data.len(),
+                    None => 0,
+                };
+                let link = link.as_ref().map_or(0, |link| link.text_bytes());
+                uri.len() + body + link
             }
         }
     }

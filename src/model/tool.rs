@@ -59,6 +59,10 @@ pub struct Tool {
     pub execution_timeout: Option<Duration>,
     /// The origin.
     pub source: ToolSource,
+    /// `true` if arguments are not checked against the input schema, because it cannot be used.
+    pub arguments_unchecked: bool,
+    /// The parts of its definition that cannot be used, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Tool {
@@ -84,6 +88,8 @@ impl Tool {
             call_budget: None,
             execution_timeout: None,
             source,
+            arguments_unchecked: false,
+            warnings: Vec::new(),
         }
     }
 }

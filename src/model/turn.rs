@@ -77,6 +77,47 @@ pub struct TurnEnd {
     pub note: Option<Box<FollowUpNote>>,
 }
 
+/// Data of a provider that goes back to it with the message or the call that it came with, such as
+/// reasoning and signatures. callpark doesn't interpret it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderData {
+    /// The model and the endpoint that it came from. It goes nowhere else.
+    pub source: String,
+    /// The fields, as the endpoint named them.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+impl ProviderData {
+    /// Returns the fields that go back to `source`.
+    pub fn fields_for<'d>(
+        data: Option<&'d Self>,
+        source: &str,
+    ) -> impl Iterator<Item = (&'d String, &'d serde_json::Value)> {
+        data.filter(|data| data.source == source).into_iter().flat_map(|data| &data.fields)
+    }
+
+    /// Returns the approximate size in a request, in bytes.
+    pub fn size_bytes(data: Option<&Self>) -> usize {
+        data.into_iter()
+            .flat_map(|data| &data.fields)
+            .map(|(name, value)| name.len() + size(value))
+            .sum()
+    }
+}
+
+/// Returns the approximate size of a value as JSON.
+fn size(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| size(item) + 1).sum::<usize>() + 2,
+        Value::Object(map) => {
+            map.iter().map(|(name, value)| name.len() + size(value) + 4).sum::<usize>() + 2
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+    }
+}
+
 /// A call of a tool that a model asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelCall {
@@ -88,6 +129,9 @@ pub struct ModelCall {
     pub arguments: String,
     /// The id of the call here.
     pub call_id: CallId,
+    /// Data that goes back with the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_data: Option<Box<ProviderData>>,
 }
 
 /// An image in the result of a call.
@@ -122,6 +166,9 @@ pub enum Message {
         /// The calls that it asks for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<ModelCall>,
+        /// Data that goes back with the message.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider_data: Option<Box<ProviderData>>,
         /// A note about the follow-ups that led to the message, or `None` if a caller's prompt did.
         /// People read it in the store; the history is read back without it.
         #[serde(default, skip_serializing_if = "Option::is_none", skip_deserializing)]
@@ -146,6 +193,30 @@ pub enum Message {
     },
 }
 
+/// The occasion of a compaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompactionReason {
+    /// The next request would exceed a limit that is known.
+    Limit,
+    /// The endpoint refused a request.
+    Refused,
+}
+
+/// The parts of a history that are left out of a turn's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compaction {
+    /// The occasion.
+    pub reason: CompactionReason,
+    /// The number of messages that requests omit now.
+    pub messages_omitted: u64,
+    /// The number of results that this compaction shortened.
+    pub results_shortened: usize,
+    /// The approximate size of a request before it, in bytes.
+    pub request_bytes_before: usize,
+    /// The approximate size of a request after it.
+    pub request_bytes_after: usize,
+}
+
 /// A report of a turn while it runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TurnReport {
@@ -168,6 +239,8 @@ pub enum TurnReport {
         text: String,
         /// The calls that it asks for.
         calls: Vec<ModelCall>,
+        /// Data that goes back with the message.
+        provider_data: Option<Box<ProviderData>>,
     },
     /// The result of a call goes back to the model.
     Answered {
@@ -189,6 +262,8 @@ pub enum TurnReport {
         /// The error of the attempt that failed.
         error: TurnError,
     },
+    /// Older parts of the history are left out of the requests that follow.
+    Compacted(Compaction),
     /// The turn ends by itself, and its result follows.
     Ended(TurnEnd),
     /// A request to the model was counted.

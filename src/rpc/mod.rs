@@ -71,12 +71,14 @@ pub fn routes(engine: &Engine, info: ServerInfo) -> Routes {
     let MessageLimits { request_bytes_max, response_bytes_max } = info.limits;
     let tool_runner = ToolRunnerServer::new(tool_runner::ToolRunner::new(engine.clone(), info))
         .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(request_bytes_max)
         .max_encoding_message_size(response_bytes_max);
     let background_tasks =
         BackgroundTasksServer::new(background_tasks::BackgroundTasks::new(engine.clone()))
             .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate)
             .send_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(request_bytes_max)
             .max_encoding_message_size(response_bytes_max);

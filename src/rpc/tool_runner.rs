@@ -12,7 +12,7 @@ use super::deadline::{answer_at, bounded};
 use super::layer::principal;
 use super::server_info::ServerInfo;
 use super::updates::{call_updates, session_update, turn_updates};
-use crate::engine::{Engine, Error, Started};
+use crate::engine::{CallRequest, Engine, Error, Started};
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::model::{Call, CallId, Session, Tool};
 use crate::store::SessionCursor;
@@ -117,6 +117,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let principal = principal(&request)?;
         let leave_at = answer_at(&request);
         let call = convert::call_request(request.into_inner())?;
+        let call = CallRequest { answer_at: leave_at, ..call };
         let mut handle = match self.engine.calls().start(&principal, call).boxed().await? {
             Started::Call(handle) => handle,
             Started::DryRun(dry_run) => {
@@ -137,6 +138,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let principal = principal(&request)?;
         let leave_at = answer_at(&request);
         let call = convert::call_request(request.into_inner())?;
+        let call = CallRequest { answer_at: leave_at, ..call };
         let handle = match self.engine.calls().start(&principal, call).await? {
             Started::Call(handle) => handle,
             Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),

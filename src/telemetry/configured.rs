@@ -25,10 +25,20 @@ impl Metrics {
         }
     }
 
+    /// Counts an answer of `model` whose reasoning or signatures were not kept.
+    pub fn provider_data_dropped(&self, model: &str) {
+        self.count(name::PROVIDER_DATA_DROPPED, &[("model", model)], 1);
+    }
+
     /// Counts an attempt to start or reach the MCP server `server`.
     pub fn mcp_start(&self, server: &str, succeeded: bool) {
         let outcome = if succeeded { "started" } else { "failed" };
         self.count(name::MCP_STARTS, &[("server", server), ("outcome", outcome)], 1);
+    }
+
+    /// Counts a text of the MCP server `server` that is of no use.
+    pub fn mcp_unreadable(&self, server: &str) {
+        self.count(name::MCP_UNREADABLE, &[("server", server)], 1);
     }
 
     /// Counts a call that an agent made with its own tool and that was left out of the log.
@@ -59,8 +69,10 @@ mod tests {
         };
         metrics.model_used("main", &usage);
         metrics.model_used("main", &usage);
+        metrics.provider_data_dropped("main");
         metrics.mcp_start("files", true);
         metrics.mcp_start("files", false);
+        metrics.mcp_unreadable("files");
         metrics.agent_call_left_out("copilot");
         let page = metrics.render();
         for line in [
@@ -69,8 +81,10 @@ mod tests {
             r#"callpark_model_tokens_total{model="main",direction="input"} 200"#,
             r#"callpark_model_tokens_total{model="main",direction="cached_input"} 80"#,
             r#"callpark_model_tokens_total{model="main",direction="output"} 20"#,
+            r#"callpark_model_data_dropped_total{model="main"} 1"#,
             r#"callpark_mcp_starts_total{server="files",outcome="started"} 1"#,
             r#"callpark_mcp_starts_total{server="files",outcome="failed"} 1"#,
+            r#"callpark_mcp_unreadable_total{server="files"} 1"#,
             r#"callpark_agent_calls_left_out_total{model="copilot"} 1"#,
         ] {
             assert!(page.lines().any(|l| l == line), "no line `{line}` in:\n{page}");

@@ -43,9 +43,14 @@ pub const MODEL_REQUESTS: &str = "callpark_model_requests_total";
 /// Tokens that models and agents have used. Labels: `model`, and `direction`, which is `input`,
 /// `cached_input`, a part of the input, or `output`.
 pub const MODEL_TOKENS: &str = "callpark_model_tokens_total";
+/// Answers of models whose reasoning or signatures were not kept, because they exceed their limit.
+/// Labels: `model`.
+pub const PROVIDER_DATA_DROPPED: &str = "callpark_model_data_dropped_total";
 /// Starts of MCP servers, and connections to them. Labels: `server`, and `outcome`, which is `started`
 /// or `failed`.
 pub const MCP_STARTS: &str = "callpark_mcp_starts_total";
+/// Texts of MCP servers that are of no use: neither a message nor a part of one. Labels: `server`.
+pub const MCP_UNREADABLE: &str = "callpark_mcp_unreadable_total";
 /// Calls that agents made with their own tools and that were left out of the log, because a turn had
 /// too many.
 /// Labels: `model`.
@@ -92,7 +97,13 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (LOG_READS, Unit::Count, "Pages of logs that readers asked for, by source"),
     (MODEL_REQUESTS, Unit::Count, "Attempts at requests to models, by outcome"),
     (MODEL_TOKENS, Unit::Count, "Tokens that models have used"),
+    (
+        PROVIDER_DATA_DROPPED,
+        Unit::Count,
+        "Answers of models whose reasoning or signatures were not kept",
+    ),
     (MCP_STARTS, Unit::Count, "Starts of MCP servers, by outcome"),
+    (MCP_UNREADABLE, Unit::Count, "Texts of MCP servers that are of no use"),
     (
         AGENT_CALLS_LEFT_OUT,
         Unit::Count,

@@ -121,6 +121,8 @@ impl CommandTool {
                 call_budget,
                 execution_timeout,
                 source: ToolSource::Config,
+                arguments_unchecked: false,
+                warnings: Vec::new(),
             },
         })
     }

@@ -111,6 +111,8 @@ impl FunctionTool {
             call_budget: Some(Duration::from_secs(CALL_BUDGET_SECONDS_DEFAULT)),
             execution_timeout: None,
             source: ToolSource::BuiltIn,
+            arguments_unchecked: false,
+            warnings: Vec::new(),
         };
         Self { tool }
     }

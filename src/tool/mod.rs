@@ -7,6 +7,7 @@ mod built_in;
 mod coerce;
 mod command;
 mod function;
+mod provided;
 mod registry;
 mod schema;
 mod template;
@@ -33,7 +34,9 @@ pub use coerce::{CoercedArguments, coerce_arguments};
 #[doc(hidden)]
 pub use command::{CommandTool, CommandToolError};
 #[doc(hidden)]
-pub use registry::{Registry, RegistryError, check_arguments};
+pub use registry::{
+    Registry, RegistryError, TOOL_NAME_BYTES_MAX, check_arguments, check_schema, is_tool_name,
+};
 #[doc(hidden)]
 pub use toolbox::{
     Catalog, PROVIDER_SEPARATOR, ProviderUnavailable, ResolvedTool, ToolProvider, Toolbox,

@@ -5,18 +5,22 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::schema::Schema;
 use super::{ArgumentFault, Arguments, CallableTool};
 use crate::model::Tool;
 
 /// The longest name of a tool, in bytes.
-const NAME_BYTES_MAX: usize = 64;
+pub const TOOL_NAME_BYTES_MAX: usize = 64;
 
 /// The reason why tools cannot be offered together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// The name of a tool is not valid.
-    #[error("tool name `{name}` must be 1 to {NAME_BYTES_MAX} characters of a-z A-Z 0-9 _ - .")]
+    #[error(
+        "tool name `{name}` must be 1 to {TOOL_NAME_BYTES_MAX} characters of a-z A-Z 0-9 _ - ."
+    )]
     NameInvalid {
         /// The name.
         name: String,
@@ -71,10 +75,10 @@ impl Registry {
 
     fn add(&mut self, tool: Arc<dyn CallableTool>) -> Result<(), RegistryError> {
         let name = tool.describe().name.clone();
-        if !is_name(&name) {
+        if !is_tool_name(&name) {
             return Err(RegistryError::NameInvalid { name });
         }
-        let schema = Schema::compile(&tool.describe().input_schema)
+        let schema = Schema::of(tool.describe())
             .map_err(|cause| RegistryError::SchemaInvalid { tool: name.clone(), cause })?;
         match self.tools.entry(name) {
             Entry::Occupied(taken) => Err(RegistryError::NameTaken { name: taken.key().clone() }),
@@ -117,7 +121,16 @@ impl Registry {
 /// The errors of [`Registry::check`], or that of a schema that is not valid.
 pub fn check_arguments(tool: &Tool, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
     let unfit = |description| vec![ArgumentFault { path: String::new(), description }];
-    Schema::compile(&tool.input_schema).map_err(unfit)?.check(arguments)
+    Schema::of(tool).map_err(unfit)?.check(arguments)
+}
+
+/// Checks that arguments can be checked against a schema. Nothing is fetched for it.
+///
+/// # Errors
+///
+/// The part that is not valid JSON Schema, or is more than callpark can do, and its position.
+pub fn check_schema(schema: &Value) -> Result<(), String> {
+    Schema::compile(schema).map(drop)
 }
 
 impl fmt::Debug for Registered {
@@ -126,16 +139,17 @@ impl fmt::Debug for Registered {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Returns `true` for a valid name of a tool.
+pub fn is_tool_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain)
+    (1..=TOOL_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::tool::{BuiltInOptions, CommandTool, CommandToolConfig, bash, python};

@@ -6,6 +6,7 @@ use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
 use super::{ArgumentFault, Arguments};
+use crate::model::Tool;
 
 /// The most errors of one call that are listed; the others are counted. A megabyte of arguments can
 /// have half a million.
@@ -17,10 +18,19 @@ const HIDDEN_VALUE: &str = "the value";
 /// A compiled schema.
 #[derive(Debug)]
 pub(super) struct Schema {
-    validator: Validator,
+    /// The validator, or `None` if every object is valid.
+    validator: Option<Validator>,
 }
 
 impl Schema {
+    /// Compiles the input schema of a tool, unless its arguments are not checked.
+    pub(super) fn of(tool: &Tool) -> Result<Self, String> {
+        match tool.arguments_unchecked {
+            true => Ok(Self { validator: None }),
+            false => Self::compile(&tool.input_schema),
+        }
+    }
+
     /// Compiles a schema, of draft 2020-12 unless it names another. Nothing is fetched for it. The error
     /// says what is wrong, and where.
     pub(super) fn compile(schema: &Value) -> Result<Self, String> {
@@ -33,15 +43,16 @@ impl Schema {
                 path => format!("at `{path}`: {error}"),
             }
         })?;
-        Ok(Self { validator })
+        Ok(Self { validator: Some(validator) })
     }
 
     /// Returns every error with its path. Values are never repeated.
     pub(super) fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
+        let Some(validator) = &self.validator else { return Ok(()) };
         let arguments = Value::Object(arguments.clone());
         let mut errors = Vec::new();
         let mut more = 0_usize;
-        for error in self.validator.iter_errors(&arguments).flat_map(|error| errors_of(&error)) {
+        for error in validator.iter_errors(&arguments).flat_map(|error| errors_of(&error)) {
             if errors.len() < ERRORS_MAX {
                 errors.push(error);
             } else {

@@ -9,12 +9,10 @@ use futures::future::join_all;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, RegistryError,
-    ToolContext, Work,
-};
+use super::provided::provided_tool;
+use super::{ArgumentFault, Arguments, CallableTool, Registry, RegistryError};
 use crate::model::limits::OFFER_WAIT_SECONDS_MAX;
-use crate::model::{Tool, ToolKind, ToolResult, ToolSource};
+use crate::model::{Tool, ToolKind, ToolSource};
 
 /// The separator between the name of a provider and that of its tool.
 pub const PROVIDER_SEPARATOR: &str = "__";
@@ -32,9 +30,15 @@ pub struct ProviderUnavailable {
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// The tools that are offered.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// The reasons why others are left out, one sentence each.
     pub left_out: Vec<String>,
+}
+
+impl From<Registry> for Catalog {
+    fn from(registry: Registry) -> Self {
+        Self { registry: Arc::new(registry), left_out: Vec::new() }
+    }
 }
 
 /// A source of tools that must be asked for them. The names of its tools begin with the name of the
@@ -47,6 +51,24 @@ pub trait ToolProvider: Send + Sync + 'static {
     /// Returns the tools that are available now, and connects first if necessary. The future may be
     /// dropped: a start that is under way must go on, or a slow one would never finish.
     async fn catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable>;
+
+    /// Returns the tools for a call that has been accepted. Waits for a start that is under way and
+    /// for the pause after a failure, and fails only if a start that began later has failed.
+    async fn ready_catalog(&self) -> Result<Arc<Catalog>, ProviderUnavailable> {
+        self.catalog().await
+    }
+
+    /// Returns the tools as they were last known, or `None` if they never were.
+    fn known_catalog(&self) -> Option<Arc<Catalog>> {
+        None
+    }
+
+    /// Returns a description for a tool of this name that is not known.
+    fn unknown_tool(&self, name: &str) -> Tool {
+        let source = ToolSource::McpServer(self.name().to_owned());
+        let tool = Tool::new(name, "", json!({}), ToolKind::Mcp, source);
+        Tool { arguments_unchecked: true, ..tool }
+    }
 
     /// Closes the connections of the provider and stops its processes.
     async fn close(&self);
@@ -61,8 +83,10 @@ pub struct Toolbox {
 
 /// A tool that was found by its name.
 pub struct ResolvedTool {
-    offer: Arc<Catalog>,
-    tool: Arc<dyn CallableTool>,
+    pub(super) offer: Arc<Catalog>,
+    pub(super) tool: Arc<dyn CallableTool>,
+    /// `true` if its provider is not available, so that its calls wait.
+    pub(super) waits: bool,
 }
 
 impl Toolbox {
@@ -88,22 +112,23 @@ impl Toolbox {
     }
 
     fn of(own: Registry, providers: Vec<Arc<dyn ToolProvider>>) -> Self {
-        let own = Arc::new(Catalog { registry: own, left_out: Vec::new() });
-        Self { own, providers: providers.into() }
+        Self { own: Arc::new(own.into()), providers: providers.into() }
     }
 
-    /// Returns the tool of this name. A tool of a provider that is not available is found, too: its calls
-    /// fail with the reason.
-    pub async fn find(&self, name: &str) -> Option<ResolvedTool> {
+    /// Returns the tool of this name. Waits for its provider for up to `wait_max`. A tool of a
+    /// provider that is not available then is found, too: its calls wait for the provider.
+    pub async fn find(&self, name: &str, wait_max: Duration) -> Option<ResolvedTool> {
         if let Some(found) = ResolvedTool::among(&self.own, name) {
             return Some(found);
         }
         let (provider, _) = name.split_once(PROVIDER_SEPARATOR)?;
         let provider = self.providers.iter().find(|candidate| candidate.name() == provider)?;
-        match provider.catalog().await {
-            Ok(offer) => ResolvedTool::among(&offer, name),
-            Err(unavailable) => absent(name, unavailable),
-        }
+        let catalog = tokio::select! {
+            biased;
+            catalog = provider.catalog() => catalog.ok(),
+            () = sleep(wait_max) => None,
+        };
+        provided_tool(provider, catalog, name)
     }
 
     /// Returns all tools, sorted by name, and the providers that offer none now. A silent provider is
@@ -145,7 +170,12 @@ impl From<Registry> for Toolbox {
 impl ResolvedTool {
     fn among(offer: &Arc<Catalog>, name: &str) -> Option<Self> {
         let tool = offer.registry.get(name)?.clone();
-        Some(Self { offer: offer.clone(), tool })
+        Some(Self { offer: offer.clone(), tool, waits: false })
+    }
+
+    /// Returns `true` if calls of it wait for a provider that is not available.
+    pub fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Returns the tool.
@@ -176,52 +206,5 @@ async fn catalog_soon(provider: &dyn ToolProvider) -> Result<Arc<Catalog>, Provi
             );
             Err(ProviderUnavailable { provider: provider.name().to_owned(), reason })
         }
-    }
-}
-
-/// Returns a stand-in for a tool of a provider that is not available, or `None` if no tool could have
-/// this name.
-fn absent(name: &str, unavailable: ProviderUnavailable) -> Option<ResolvedTool> {
-    let ProviderUnavailable { provider, reason } = unavailable;
-    let tool = Tool {
-        name: name.to_owned(),
-        description: String::new(),
-        input_schema: json!({}),
-        output_schema: None,
-        kind: ToolKind::Mcp,
-        read_only: false,
-        destructive: false,
-        idempotent: false,
-        concurrent_safe: true,
-        call_budget: None,
-        execution_timeout: None,
-        source: ToolSource::McpServer(provider),
-    };
-    let registry = Registry::new(vec![Arc::new(Absent { tool, reason })]).ok()?;
-    ResolvedTool::among(&Arc::new(Catalog { registry, left_out: Vec::new() }), name)
-}
-
-struct Absent {
-    tool: Tool,
-    reason: String,
-}
-
-impl CallableTool for Absent {
-    fn describe(&self) -> &Tool {
-        &self.tool
-    }
-
-    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
-        Ok(Work::InProcess(Box::new(Failing(self.reason.clone()))))
-    }
-}
-
-/// Work that fails at once, with this reason.
-struct Failing(String);
-
-#[async_trait]
-impl InProcess for Failing {
-    async fn run(self: Box<Self>, _: ToolContext) -> ToolResult {
-        ToolResult { is_error: true, error_message: self.0, ..ToolResult::default() }
     }
 }

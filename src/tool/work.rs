@@ -23,6 +23,8 @@ pub enum Work {
 /// An event of work that is done elsewhere.
 #[derive(Debug)]
 pub enum WorkEvent {
+    /// The progress of the work.
+    Progress(Progress),
     /// More output.
     Output(Bytes),
     /// The end. The result repeats nothing of the output.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 import urllib.request
@@ -10,6 +11,7 @@ manner = sys.argv[1] if len(sys.argv) > 1 else ""
 sessions = {}
 next_request = 1000
 server = {}
+bridge = None
 
 
 def send(message):
@@ -57,8 +59,35 @@ def output(session, said, **fields):
     update(session, "tool_call_update", toolCallId="t1", content=content, **fields)
 
 
+def ask_bridge(message):
+    """Sends a line to the bridge, and waits for the answer if it is a request."""
+    bridge.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    bridge.stdin.flush()
+    return json.loads(bridge.stdout.readline() or "null") if "id" in message else None
+
+
+def start_bridge(token):
+    global bridge
+    variables = {v["name"]: v["value"] for v in server["env"]}
+    if token is not None:
+        variables["CALLPARK_MCP_TOKEN"] = token
+    argv = [server["command"], *server["args"]]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    bridge = subprocess.Popen(argv, env={**os.environ, **variables}, **pipes)
+    info = {"name": "agent", "version": "1"}
+    params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info}
+    answer = ask_bridge({"id": 1, "method": "initialize", "params": params})
+    if answer is not None:
+        ask_bridge({"method": "notifications/initialized"})
+    return answer
+
+
 def mcp(method, params, token=None):
     """Asks callpark's MCP server."""
+    if "command" in server:
+        if (bridge is None or token is not None) and start_bridge(token) is None:
+            return {"closed": True}
+        return ask_bridge({"id": 2, "method": method, "params": params})
     headers = {h["name"]: h["value"] for h in server.get("headers", [])}
     if token is not None:
         headers["Authorization"] = "Bearer " + token
@@ -120,6 +149,21 @@ def step(session, words):
         call(session, "read", "look", rawInput={"path": "/x"})
         failure = {"message": "no such file", "code": "failure"}
         update(session, "tool_call_update", toolCallId="t1", status="failed", rawOutput=failure)
+    elif name == "late":
+        call(session, "execute", "Terminal", rawInput={})
+        update(session, "tool_call_update", toolCallId="t1", title="`ls`", rawInput={"command": "ls"},
+               locations=[{"path": "/x", "line": 3}])
+        output(session, "file\n", status="completed")
+    elif name == "last":
+        call(session, "execute", "Terminal", rawInput={})
+        output(session, "file\n", status="completed", title="`ls`", rawInput={"command": "ls"})
+    elif name == "never":
+        call(session, "execute", "Terminal")
+    elif name == "after":
+        call(session, "execute", "Terminal", rawInput={})
+        output(session, "file\n")
+        output(session, "file\n", title="`ls`", rawInput={"command": "ls"})
+        output(session, "file\n", status="completed")
     elif name == "unended":
         call(session, "execute", "count")
         output(session, "line 1\n")
@@ -228,6 +272,8 @@ def main():
             name = f"s{len(sessions) + 1}"
             sessions[name] = {"turns": 0, "cwd": message["params"]["cwd"]}
             server = (message["params"]["mcpServers"] or [{}])[0]
+            if manner == "eager" and server:
+                mcp("tools/list", {})
             send({"id": message["id"], "result": {"sessionId": name}})
         elif method == "session/prompt":
             prompt(message)

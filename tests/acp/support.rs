@@ -66,14 +66,19 @@ pub(crate) fn agent() -> AcpAgent {
 }
 
 pub(crate) fn with(config: AgentConfig) -> AcpAgent {
+    with_bridge(config, Some(env!("CARGO_BIN_EXE_callpark").into()))
+}
+
+pub(crate) fn with_bridge(config: AgentConfig, bridge: Option<PathBuf>) -> AcpAgent {
     config.check().expect("a configuration");
-    AcpAgent::new(config, launcher(), Metrics::default())
+    AcpAgent::new(config, launcher(), Metrics::default(), bridge)
 }
 
 pub(crate) fn request(session_id: SessionId, messages_before: u64, prompt: &str) -> AgentRequest {
     AgentRequest {
         session_id,
         system: "Be brief.".into(),
+        tool_instructions: "Use the tools.".to_owned(),
         messages: Vec::new(),
         messages_before,
         messages_after: messages_before + 2,
@@ -104,6 +109,7 @@ pub(crate) struct Seen {
     pub(crate) tool: String,
     pub(crate) description: String,
     pub(crate) arguments: String,
+    pub(crate) details: Vec<String>,
     pub(crate) output: String,
     pub(crate) result: Option<ToolResult>,
 }
@@ -116,6 +122,7 @@ pub(crate) struct Played {
     pub(crate) used: Vec<Usage>,
     pub(crate) calls: Vec<RequestedCall>,
     pub(crate) own_calls: Vec<Seen>,
+    pub(crate) notices: Vec<String>,
     pub(crate) end: Option<Result<StopReason, ModelError>>,
 }
 
@@ -162,6 +169,7 @@ async fn to_the_end(mut stream: AgentStream, answer: Answer) -> Played {
                 answer(&call, sender);
                 played.calls.push(call);
             }
+            Ok(AgentEvent::Notice(notice)) => played.notices.push(notice),
             Ok(AgentEvent::OwnCall(call)) => seen.push(seeing.spawn(see(call))),
             Ok(AgentEvent::Finished(reason)) => played.end = Some(Ok(reason)),
             Err(error) => played.end = Some(Err(error)),
@@ -175,9 +183,10 @@ async fn to_the_end(mut stream: AgentStream, answer: Answer) -> Played {
 }
 
 async fn see(mut call: OwnCall) -> Seen {
-    let (mut output, mut result) = (Vec::new(), None);
+    let (mut details, mut output, mut result) = (Vec::new(), Vec::new(), None);
     while let Some(event) = call.events.recv().await {
         match event {
+            OwnCallEvent::Details(more) => details.push(more),
             OwnCallEvent::Output(more) => output.extend_from_slice(&more),
             OwnCallEvent::Ended(ended) => result = Some(*ended),
         }
@@ -186,6 +195,7 @@ async fn see(mut call: OwnCall) -> Seen {
         tool: call.tool,
         description: call.description,
         arguments: serde_json::Value::Object(call.arguments).to_string(),
+        details,
         output: String::from_utf8(output).expect("text"),
         result,
     }

@@ -1,9 +1,11 @@
 //! Callpark's tools, as agents find them.
 
-use callpark::agent::{Agent as _, CallAnswer};
+use callpark::agent::{Agent as _, AgentRequest, CallAnswer};
 use callpark::model::{Image, SessionId};
 
-use crate::support::{agent, config, echo, play, play_with, request, wait_until, with};
+use crate::support::{
+    agent, config, echo, play, play_with, request, wait_until, with, with_bridge,
+};
 
 #[tokio::test]
 async fn an_agent_finds_and_calls_tools_of_callparks() {
@@ -105,11 +107,59 @@ async fn a_call_of_callparks_tool_is_no_call_of_the_agents_own() {
     agent.close().await;
 }
 
+/// The turn after so many messages, with callpark's tools.
+fn with_tools(session: SessionId, messages_before: u64, prompt: &str) -> AgentRequest {
+    AgentRequest { tools: echo(), ..request(session, messages_before, prompt) }
+}
+
 #[tokio::test]
-async fn an_agent_that_takes_no_tools_by_http_gets_none() {
+async fn an_agent_that_takes_no_tools_by_http_gets_them_through_the_bridge() {
     let agent = with(config("no-http"));
-    let mut asked = request(SessionId::random(), 0, "say well");
-    asked.tools = echo();
-    assert_eq!(play(&agent, asked).await.text, "well");
+    let session = SessionId::random();
+    let played = play(&agent, with_tools(session, 0, "tools")).await;
+    for words in ["\"echo\"", "Says it again.", "\"required\""] {
+        assert!(played.text.contains(words), "{}", played.text);
+    }
+    let played = play(&agent, with_tools(session, 2, "echo hello")).await;
+    let [call] = &played.calls[..] else { panic!("{played:?}") };
+    assert_eq!((call.tool.as_str(), call.arguments.as_str()), ("echo", r#"{"text":"hello"}"#));
+    assert!(played.text.contains("echo got"), "{}", played.text);
+    let played = play(&agent, with_tools(session, 4, "intrude")).await;
+    assert_eq!(played.text, r#"{"closed": true}"#, "a guessed token");
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_have_tools_gets_none() {
+    let agent = with_bridge(config("no-http"), None);
+    let played = play(&agent, with_tools(SessionId::random(), 0, "prompt")).await;
+    assert_eq!(played.text, r#"["Be brief.", "prompt"]"#);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_has_the_instructions_for_tools_once_it_has_asked_for_them() {
+    let agent = agent();
+    let session = SessionId::random();
+    let played = play(&agent, with_tools(session, 0, "prompt")).await;
+    assert_eq!(played.text, r#"["Be brief.", "prompt"]"#);
+    let [notice] = &played.notices[..] else { panic!("{played:?}") };
+    assert!(notice.contains("`script` has not asked for callpark's tools"), "{notice}");
+    let played = play(&agent, with_tools(session, 2, "say x")).await;
+    assert_eq!(played.notices, [""; 0], "reported once");
+    play(&agent, with_tools(session, 4, "tools")).await;
+    let played = play(&agent, with_tools(session, 6, "prompt")).await;
+    assert_eq!(played.text, r#"["Use the tools.", "prompt"]"#);
+    let played = play(&agent, with_tools(session, 8, "prompt")).await;
+    assert_eq!(played.text, r#"["prompt"]"#);
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_for_the_tools_at_once_has_the_instructions_at_once() {
+    let agent = with(config("eager"));
+    let played = play(&agent, with_tools(SessionId::random(), 0, "prompt")).await;
+    assert_eq!(played.text, r#"["Be brief.", "Use the tools.", "prompt"]"#);
+    assert_eq!(played.notices, [""; 0]);
     agent.close().await;
 }

@@ -75,6 +75,37 @@ async fn a_failed_tool_has_a_reason_and_one_without_an_end_has_no_result() {
 }
 
 #[tokio::test]
+async fn later_updates_complete_a_call_before_it_is_shown() {
+    let agent = agent();
+    let session = SessionId::random();
+    let played = play(&agent, request(session, 0, "late")).await;
+    let [seen] = &played.own_calls[..] else { panic!("{played:?}") };
+    assert_eq!(seen.description, "`ls` (/x:3)");
+    assert_eq!((seen.arguments.as_str(), seen.output.as_str()), (r#"{"command":"ls"}"#, "file\n"));
+    assert_eq!(seen.details, [""; 0]);
+    let played = play(&agent, request(session, 2, "last")).await;
+    let [seen] = &played.own_calls[..] else { panic!("{played:?}") };
+    assert_eq!((seen.description.as_str(), seen.output.as_str()), ("`ls`", "file\n"));
+    assert_eq!(seen.arguments, r#"{"command":"ls"}"#, "with its end");
+    assert!(seen.result.is_some());
+    agent.close().await;
+}
+
+#[tokio::test]
+async fn details_of_a_call_that_is_shown_are_reported_as_they_come() {
+    let agent = agent();
+    let session = SessionId::random();
+    let played = play(&agent, request(session, 0, "after")).await;
+    let [seen] = &played.own_calls[..] else { panic!("{played:?}") };
+    assert_eq!((seen.description.as_str(), seen.output.as_str()), ("Terminal", "file\n"));
+    assert_eq!(seen.details, [r#"`ls`: {"command":"ls"}"#]);
+    let played = play(&agent, request(session, 2, "never")).await;
+    let [seen] = &played.own_calls[..] else { panic!("{played:?}") };
+    assert_eq!((seen.description.as_str(), seen.arguments.as_str()), ("Terminal", "{}"));
+    agent.close().await;
+}
+
+#[tokio::test]
 async fn a_permission_is_given_by_the_kind_of_the_option_where_the_session_allows_the_tool() {
     let agent = agent();
     let session = SessionId::random();
@@ -127,8 +158,13 @@ async fn the_history_is_sent_only_to_an_agent_that_does_not_have_it() {
     let session = SessionId::random();
     let user =
         Message::User { text: "Hello".to_owned(), attachments: Vec::new(), origin: Origin::Person };
-    let (text, calls, note, origin) = ("Hi".to_owned(), Vec::new(), None, Origin::Model);
-    let assistant = Message::Assistant { text, calls, note, origin };
+    let assistant = Message::Assistant {
+        text: "Hi".to_owned(),
+        calls: Vec::new(),
+        provider_data: None,
+        note: None,
+        origin: Origin::Model,
+    };
     let messages = vec![Arc::new(user), Arc::new(assistant)];
     let ask = |messages_before| {
         let mut request = request(session, messages_before, "prompt");

@@ -32,6 +32,16 @@ async fn a_compressed_call_is_answered_in_the_same_compression() {
     assert_eq!(encoding(plain.metadata()), None);
 }
 
+/// What gRPC calls deflate is read, too, and answered without compression.
+#[tokio::test]
+async fn a_call_in_deflate_is_read() {
+    let server = TestServer::start().await;
+    let mut tools = server.tools.clone().send_compressed(CompressionEncoding::Deflate);
+    let answer = tools.run_tool(bash("echo hello")).await.expect("an answer");
+    assert_eq!(stdout_of(result_of(answer.get_ref())), b"hello\n");
+    assert_eq!(encoding(answer.metadata()), None);
+}
+
 #[tokio::test]
 async fn a_stream_is_compressed_for_a_client_that_asks_for_it() {
     let server = TestServer::start().await;

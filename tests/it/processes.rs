@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::waiting::{
-    Gate, cancel, cancel_of, ended, is_alive, lines_of, outcome_of, park, pids, run, span_of, task,
-    time,
+    Gate, call, cancel, cancel_of, ended, is_alive, lines_of, outcome_of, park, pids, run, span_of,
+    task, time,
 };
 use crate::support::{TestServer, bash, millis, result_of, soon, stdout_of, v1};
 
@@ -62,6 +64,19 @@ async fn a_process_that_honours_term_ends_in_its_own_way() {
     assert_eq!(cancellation.reason, "enough");
     assert!(!cancellation.requested_by.is_empty());
     assert!(time(&cancellation.request_time) <= time(&cancellation.acknowledged_time));
+}
+
+#[tokio::test]
+async fn what_python_prints_is_seen_at_once_and_kept() {
+    let server = TestServer::start().await;
+    let code = "print('step 1')\nimport time\ntime.sleep(300)";
+    let shell = format!("python3 -c \"{}\"", code.replace('\n', "; "));
+    for request in [call("python", json!({ "code": code })), bash(&shell)] {
+        let id = park(&server, request).await;
+        until_written(&server, &id, b"step 1\n").await;
+        let task = cancelled(cancel(&server, cancel_of(&id)).await);
+        assert_eq!(stdout_of(outcome_of(&task)), b"step 1\n");
+    }
 }
 
 #[tokio::test]

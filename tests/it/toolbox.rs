@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callpark::tool::{Catalog, ProviderUnavailable, Registry, ToolProvider, Toolbox};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::in_process::count;
 
@@ -59,12 +59,15 @@ async fn a_list_does_not_wait_for_a_silent_provider() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_waits_for_its_provider() {
+async fn a_tool_is_looked_up_for_a_time_only() {
     let slow = Slow::new("slow", Duration::from_secs(60));
     let toolbox = Toolbox::new(Registry::new(vec![]).expect("a registry"), vec![slow.clone()]);
     let toolbox = toolbox.expect("a toolbox");
     let begun = Instant::now();
-    let found = timeout(FOR_EVER, toolbox.find("slow__tool")).await.expect("an answer");
-    assert!(found.is_none(), "it offers none");
-    assert_eq!(begun.elapsed().as_secs(), 60);
+    let waits = Duration::from_secs(10);
+    let found = toolbox.find("slow__tool", waits).await.expect("a tool that may be there");
+    assert!(found.waits(), "its calls wait for the provider");
+    assert_eq!(begun.elapsed().as_secs(), 10);
+    assert!(toolbox.find("slow__tool", FOR_EVER).await.is_none(), "it offers none");
+    assert_eq!(begun.elapsed().as_secs(), 70);
 }

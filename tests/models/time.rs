@@ -35,6 +35,10 @@ impl Instant {
         Self::now().0.saturating_sub(self.0)
     }
 
+    pub fn saturating_duration_since(&self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The time since the execution began.
     pub fn since_begin(self) -> Duration {
         self.0

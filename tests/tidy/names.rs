@@ -6,7 +6,7 @@ use crate::paths::paths;
 use crate::{check, rust, sources};
 
 /// A path, and where in `src/` it may be named.
-const HOMES: [(&str, &[&str]); 28] = [
+const HOMES: [(&str, &[&str]); 29] = [
     // The wire. The command line gets messages from callpark-client, and their JSON by reflection.
     ("tonic", &["src/rpc/", "src/app/"]),
     ("tonic_health", &["src/app/"]),
@@ -25,7 +25,8 @@ const HOMES: [(&str, &[&str]); 28] = [
     ("rmcp", &["src/mcp/", "src/acp/"]),
     ("agent_client_protocol", &["src/acp/"]),
     ("reqwest", &["src/mcp/", "src/agent/"]),
-    ("sse_stream", &["src/agent/openai/"]),
+    ("sse_stream", &["src/mcp/"]),
+    ("rmcp_sse_stream", &["src/mcp/"]),
     ("refinery", &["src/store/sqlite/"]),
     // Processes.
     ("tokio::process", &["src/exec/"]),

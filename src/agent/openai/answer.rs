@@ -1,167 +1,257 @@
-//! Assembles an answer from the pieces of a stream.
+//! Assembles an answer from the pieces of a stream, or from a document in the place of one.
 
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
 
-use serde::Deserialize;
-
+use super::calls::Calls;
+use super::content::{self, Part};
 use super::error;
+use super::finish::Finish;
+use super::lenient::{self, TextJoiner};
 use super::names::ToolNames;
-use crate::agent::{
-    FinishReason, ModelAnswer, ModelError, ModelErrorCode, ModelEvent, RequestedCall,
-};
+use super::provider_data::{self, Collected, MESSAGE_FIELDS};
+use super::report::ErrorReport;
+use super::sse::SseEvent;
+use crate::agent::{FinishReason, ModelAnswer, ModelError, ModelEvent, RequestedCall};
 use crate::model::Usage;
 use crate::model::limits::{MODEL_ANSWER_BYTES_MAX, MODEL_CALLS_MAX};
 
-/// One piece. Endpoints differ in what they leave out, so nearly every field is optional.
-#[derive(Debug, Deserialize)]
-struct Chunk {
-    #[serde(default)]
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<WireUsage>,
-    #[serde(default)]
-    error: Option<serde_json::Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Choice {
-    #[serde(default)]
-    index: u32,
-    #[serde(default)]
-    delta: Delta,
-    #[serde(default)]
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Delta {
-    content: Option<String>,
-    refusal: Option<String>,
-    /// The name that DeepSeek, vLLM and others use.
-    reasoning_content: Option<String>,
-    /// The name that OpenRouter and others use.
-    reasoning: Option<String>,
-    tool_calls: Option<Vec<CallDelta>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct CallDelta {
-    #[serde(default)]
-    index: u32,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    function: FunctionDelta,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct FunctionDelta {
-    name: Option<String>,
-    arguments: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WireUsage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    prompt_tokens_details: Option<PromptDetails>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PromptDetails {
-    cached_tokens: Option<u64>,
-}
+/// The data of the event after which an answer has no further events.
+const FINAL_MARKER: &str = "[DONE]";
 
 /// The part of an answer that has been received.
 pub(super) struct AnswerBuilder {
+    url: String,
+    /// The name of the model at its endpoint, for data that goes back.
+    source: String,
     names: ToolNames,
-    calls: BTreeMap<u32, RequestedCall>,
     usage: Usage,
-    finish: Option<FinishReason>,
+    /// The number of the choice that is read. Others arrive only if several answers were requested.
+    choice: Option<u64>,
+    /// `true` if text or a call has arrived in a piece.
+    has_pieces: bool,
+    text: TextJoiner,
+    reasoning: TextJoiner,
+    calls: Calls,
+    data: Collected,
+    finish: Option<Finish>,
+    /// `true` if the end was marked, with or without a reason.
+    is_marked: bool,
+    /// The first event that isn't a piece of an answer.
+    odd: String,
+    unknown_parts: usize,
     bytes: usize,
 }
 
 impl AnswerBuilder {
-    pub(super) fn new(names: ToolNames, usage: Usage) -> Self {
-        Self { names, calls: BTreeMap::new(), usage, finish: None, bytes: 0 }
+    /// Begins an answer. `url` is for errors, `source` names the model at its endpoint.
+    pub(super) fn new(url: String, source: String, names: ToolNames, usage: Usage) -> Self {
+        Self {
+            url,
+            source,
+            names,
+            usage,
+            choice: None,
+            has_pieces: false,
+            text: TextJoiner::default(),
+            reasoning: TextJoiner::default(),
+            calls: Calls::default(),
+            data: Collected::default(),
+            finish: None,
+            is_marked: false,
+            odd: String::new(),
+            unknown_parts: 0,
+            bytes: 0,
+        }
     }
 
-    /// Adds one piece, and returns its events.
-    pub(super) fn push(&mut self, data: &str, url: &str) -> Result<Vec<ModelEvent>, ModelError> {
-        let chunk: Chunk =
-            serde_json::from_str(data).map_err(|cause| error::malformed(&cause, url))?;
-        if let Some(reported) = chunk.error.filter(|reported| !reported.is_null()) {
-            return Err(error::reported_error(&reported, url));
+    /// Adds an event, and appends what it says to `said`.
+    pub(super) fn push(
+        &mut self,
+        event: &SseEvent,
+        said: &mut Vec<ModelEvent>,
+    ) -> Result<(), ModelError> {
+        let data = event.data.trim();
+        if data.eq_ignore_ascii_case(FINAL_MARKER) {
+            self.is_marked = true;
         }
-        if let Some(usage) = chunk.usage {
-            self.usage.input_tokens = usage.prompt_tokens;
-            self.usage.output_tokens = usage.completion_tokens;
-            let details = usage.prompt_tokens_details.unwrap_or_default();
-            self.usage.cached_input_tokens = details.cached_tokens.unwrap_or_default();
+        if self.is_marked || data.is_empty() {
+            return Ok(());
         }
-        let mut events = Vec::new();
-        // Other choices arrive only if several answers were requested.
-        for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
-            let Delta { content, refusal, reasoning_content, reasoning, tool_calls } = choice.delta;
-            for text in [reasoning_content, reasoning].into_iter().flatten() {
-                self.count(text.len(), url)?;
-                events.push(ModelEvent::Reasoning(text));
+        let parsed = lenient::parse(data);
+        if event.name.eq_ignore_ascii_case("error") {
+            let report =
+                parsed.map_or_else(|_| ErrorReport::of_text(data), |v| ErrorReport::of(&v));
+            return Err(error::reported_error(&report, &self.url));
+        }
+        match parsed {
+            Ok(value) => self.push_value(&value, said),
+            // The empty lines between events are missing.
+            Err(_) if data.contains('\n') => data.lines().try_for_each(|line| {
+                self.push(&SseEvent { name: String::new(), data: line.to_owned() }, said)
+            }),
+            Err(cause) if data.starts_with(['{', '[']) => {
+                Err(error::malformed(&cause, data, &self.url))
             }
-            if refusal.is_some() {
-                self.finish = Some(FinishReason::Refused);
-            }
-            for text in [content, refusal].into_iter().flatten() {
-                self.count(text.len(), url)?;
-                events.push(ModelEvent::Text(text));
-            }
-            for call in tool_calls.into_iter().flatten() {
-                self.push_call(call, url)?;
-            }
-            if let Some(reason) = choice.finish_reason {
-                let finish = match reason.as_str() {
-                    "length" => FinishReason::Length,
-                    "content_filter" => FinishReason::Refused,
-                    _ => FinishReason::Done,
-                };
-                self.finish.get_or_insert(finish);
+            Err(_) => {
+                self.note_odd(data);
+                Ok(())
             }
         }
-        events.retain(|event| {
-            !matches!(event, ModelEvent::Text(text) | ModelEvent::Reasoning(text) if text.is_empty())
-        });
-        Ok(events)
     }
 
-    fn push_call(&mut self, delta: CallDelta, url: &str) -> Result<(), ModelError> {
-        let FunctionDelta { name, arguments } = delta.function;
-        let known = self.calls.len();
-        let is_new = !self.calls.contains_key(&delta.index);
-        if is_new && known >= MODEL_CALLS_MAX {
-            return Err(error::too_large(url));
+    /// Adds a document that was sent in the place of a stream.
+    pub(super) fn push_document(
+        &mut self,
+        document: &str,
+        content_type: &str,
+        said: &mut Vec<ModelEvent>,
+    ) -> Result<(), ModelError> {
+        let mut values = serde_json::Deserializer::from_str(document).into_iter::<Value>();
+        let values = match lenient::parse(document.trim()) {
+            Ok(value) => vec![value],
+            // One piece on each line.
+            Err(_) => values.by_ref().map_while(Result::ok).collect(),
+        };
+        for value in &values {
+            self.push_value(value, said)?;
         }
-        let sizes = [&delta.id, &name, &arguments].into_iter().flatten().map(String::len);
-        self.count(sizes.sum(), url)?;
-        let empty =
-            || RequestedCall { id: String::new(), tool: String::new(), arguments: String::new() };
-        let call = self.calls.entry(delta.index).or_insert_with(empty);
-        if let Some(id) = delta.id.filter(|id| !id.is_empty()) {
-            call.id = id;
+        if self.choice.is_none() {
+            return Err(error::not_an_answer(content_type, document, &self.url));
         }
-        // The name is never split; some endpoints repeat it in each piece.
-        if let Some(name) = name.filter(|name| !name.is_empty()) {
-            call.tool = name;
-        }
-        call.arguments.push_str(&arguments.unwrap_or_default());
+        self.is_marked = true;
         Ok(())
     }
 
-    fn count(&mut self, bytes: usize, url: &str) -> Result<(), ModelError> {
+    fn push_value(&mut self, value: &Value, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+        match value {
+            Value::Object(piece) => self.push_piece(piece, said),
+            Value::Array(items) => items.iter().try_for_each(|item| match item {
+                Value::Object(piece) => self.push_piece(piece, said),
+                _ => Ok(()),
+            }),
+            Value::String(words) => {
+                self.note_odd(words);
+                Ok(())
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+        }
+    }
+
+    fn push_piece(
+        &mut self,
+        piece: &Map<String, Value>,
+        said: &mut Vec<ModelEvent>,
+    ) -> Result<(), ModelError> {
+        if let Some(report) = ErrorReport::find(piece) {
+            return Err(error::reported_error(&report, &self.url));
+        }
+        for holder in [piece.get("usage"), piece.get("x_groq").and_then(|own| own.get("usage"))] {
+            add_usage(&mut self.usage, holder.unwrap_or(&Value::Null));
+        }
+        let choices = piece.get("choices").into_iter().flat_map(lenient::items);
+        for choice in choices.filter(|choice| choice.is_object()) {
+            let number = lenient::number(choice, "index").unwrap_or_default();
+            if *self.choice.get_or_insert(number) == number {
+                self.push_choice(choice, said)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_choice(
+        &mut self,
+        choice: &Value,
+        said: &mut Vec<ModelEvent>,
+    ) -> Result<(), ModelError> {
+        add_usage(&mut self.usage, choice.get("usage").unwrap_or(&Value::Null));
+        let delta = lenient::field(choice, "delta").filter(|delta| is_piece(delta));
+        match (delta, lenient::field(choice, "message")) {
+            (Some(delta), _) => {
+                let earlier = said.len();
+                self.push_delta(delta, said)?;
+                let is_text = |event: &ModelEvent| matches!(event, ModelEvent::Text(_));
+                self.has_pieces |= said[earlier..].iter().any(is_text) || !self.calls.is_empty();
+            }
+            // A whole message behind its own pieces repeats them.
+            (None, Some(_)) if self.has_pieces => {}
+            (None, Some(message)) => self.push_delta(message, said)?,
+            (None, None) => {
+                if let Some(text) = lenient::text(choice, "text") {
+                    self.push_text(text, said)?;
+                }
+            }
+        }
+        if let Some(reason) = lenient::text(choice, "finish_reason").filter(|r| *r != "null") {
+            let finish = Finish::of(reason);
+            match (&self.finish, &finish) {
+                (None, _) | (Some(Finish::Reason(_)), Finish::Error(..)) => {
+                    self.finish = Some(finish)
+                }
+                (Some(_), _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn push_delta(&mut self, delta: &Value, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+        for text in content::reasoning(delta) {
+            self.push_reasoning(text, said)?;
+        }
+        for part in content::parts(delta.get("content").unwrap_or(&Value::Null)) {
+            match part {
+                Part::Text(text) => self.push_text(text, said)?,
+                Part::Reasoning(text) => self.push_reasoning(text, said)?,
+                Part::Refusal(text) => self.push_refusal(text, said)?,
+                Part::Unknown(kind) => {
+                    self.unknown_parts += 1;
+                    tracing::debug!(url = self.url, kind, "a part of an answer cannot be used");
+                }
+            }
+        }
+        if let Some(text) = lenient::text(delta, "refusal") {
+            self.push_refusal(text, said)?;
+        }
+        let mut bytes = delta.get("tool_calls").map_or(0, |calls| self.calls.push(calls));
+        if let Some(function) = lenient::field(delta, "function_call") {
+            bytes += self.calls.push_single(function);
+        }
+        bytes += self.data.push(delta, MESSAGE_FIELDS);
+        self.count(bytes)?;
+        if self.calls.len() > MODEL_CALLS_MAX {
+            return Err(error::too_large(&self.url));
+        }
+        Ok(())
+    }
+
+    fn push_text(&mut self, text: &str, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+        let text = self.text.push(text);
+        self.count(text.len())?;
+        said.extend(Some(text).filter(|text| !text.is_empty()).map(ModelEvent::Text));
+        Ok(())
+    }
+
+    fn push_refusal(&mut self, text: &str, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+        self.finish = Some(Finish::Reason(FinishReason::Refused));
+        self.push_text(text, said)
+    }
+
+    fn push_reasoning(&mut self, text: &str, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+        let text = self.reasoning.push(text);
+        self.count(text.len())?;
+        said.extend(Some(text).filter(|text| !text.is_empty()).map(ModelEvent::Reasoning));
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), ModelError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > MODEL_ANSWER_BYTES_MAX { Err(error::too_large(url)) } else { Ok(()) }
+        if self.bytes > MODEL_ANSWER_BYTES_MAX { Err(error::too_large(&self.url)) } else { Ok(()) }
+    }
+
+    /// Keeps the words of the first event that isn't a piece of an answer, for an error.
+    pub(super) fn note_odd(&mut self, words: &str) {
+        if self.odd.is_empty() {
+            words.trim().clone_into(&mut self.odd);
+        }
     }
 
     /// Returns the usage that the endpoint has reported.
@@ -169,24 +259,80 @@ impl AnswerBuilder {
         self.usage
     }
 
+    /// Returns `true` if the end was marked: nothing follows.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_marked
+    }
+
+    /// Returns `true` if the answer has an end. Only its usage and the mark of the end may follow.
+    pub(super) fn has_finished(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// Appends the last of what the answer says to `said`.
+    pub(super) fn flush(&mut self, said: &mut Vec<ModelEvent>) {
+        said.extend(self.reasoning.finish().map(|end| ModelEvent::Reasoning(end.into())));
+        said.extend(self.text.finish().map(|end| ModelEvent::Text(end.into())));
+    }
+
     /// Returns the complete answer.
     ///
     /// # Errors
     ///
-    /// Fails if the endpoint gave no reason for the end: then the answer is incomplete.
-    pub(super) fn finish(self, url: &str) -> Result<ModelAnswer, ModelError> {
-        let Some(finish) = self.finish else {
-            return Err(ModelError {
-                code: ModelErrorCode::Truncated,
-                message: format!("the answer of {url} ended before it was complete"),
-            });
+    /// Fails if the reason for the end is an error, or if there is neither a reason nor a mark: then
+    /// the answer is incomplete.
+    pub(super) fn finish(mut self) -> Result<ModelAnswer, ModelError> {
+        let finish = match self.finish {
+            Some(Finish::Reason(finish)) => finish,
+            Some(Finish::Error(code, reason)) => {
+                return Err(error::failed_answer(code, &reason, &self.url));
+            }
+            // Some endpoints give no reason.
+            None if self.is_marked && self.calls.are_whole() => FinishReason::Done,
+            None => return Err(error::truncated_answer(&self.odd, &self.url)),
         };
-        let named = |(index, call): (u32, RequestedCall)| RequestedCall {
-            // Some endpoints give no id, and all of them require one back.
-            id: if call.id.is_empty() { format!("call_{index}") } else { call.id },
-            tool: self.names.resolve(&call.tool),
-            arguments: call.arguments,
+        if self.unknown_parts > 0 {
+            let parts = self.unknown_parts;
+            tracing::warn!(
+                url = self.url,
+                parts,
+                "an answer has parts that are neither text nor calls"
+            );
+        }
+        let mut calls = self.calls.finish(&self.names);
+        let collected = calls.iter_mut().map(|(_, collected)| collected);
+        let dropped_bytes = provider_data::bound(&mut self.data, collected);
+        // Reasoning goes back with the calls that it led to.
+        let provider_data = match calls.is_empty() {
+            true => None,
+            false => self.data.finish(&self.source),
         };
-        Ok(ModelAnswer { calls: self.calls.into_iter().map(named).collect(), finish })
+        let calls = calls.into_iter().map(|(call, collected)| RequestedCall {
+            provider_data: collected.finish(&self.source),
+            ..call
+        });
+        Ok(ModelAnswer { calls: calls.collect(), finish, provider_data, dropped_bytes })
     }
+}
+
+/// Returns `true` if a delta has more than a role.
+fn is_piece(delta: &Value) -> bool {
+    let fields = delta.as_object().into_iter().flatten();
+    fields.into_iter().any(|(name, value)| name != "role" && !lenient::is_nothing(value))
+}
+
+/// Adds what an endpoint reports. Some repeat a growing usage in each piece, so the largest counts.
+fn add_usage(total: &mut Usage, reported: &Value) {
+    let first = |names: &[&str]| names.iter().find_map(|name| lenient::number(reported, name));
+    let detail = |name: &str| {
+        lenient::field(reported, name).and_then(|d| lenient::number(d, "cached_tokens"))
+    };
+    let input = first(&["prompt_tokens", "input_tokens"]);
+    let output = first(&["completion_tokens", "output_tokens"]);
+    let cached = detail("prompt_tokens_details").or_else(|| detail("input_tokens_details"));
+    // The names of DeepSeek and Kimi.
+    let cached = cached.or_else(|| first(&["prompt_cache_hit_tokens", "cached_tokens"]));
+    total.input_tokens = total.input_tokens.max(input.unwrap_or_default());
+    total.output_tokens = total.output_tokens.max(output.unwrap_or_default());
+    total.cached_input_tokens = total.cached_input_tokens.max(cached.unwrap_or_default());
 }

@@ -1,13 +1,29 @@
 //! Errors of requests to a chat endpoint.
 
-use reqwest::{Response, StatusCode};
-use serde_json::Value;
+use std::time::Duration;
 
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+
+use super::lenient;
+use super::overflow;
+use super::report::ErrorReport;
 use crate::agent::{ModelError, ModelErrorCode};
-use crate::model::limits::ERROR_TEXT_BYTES_MAX;
 
 /// The part of an error response that is read, in bytes.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// The endpoint's own words in an error, in bytes. The rest is left out.
+const WORDS_BYTES_MAX: usize = 600;
+
+/// A response that is not a success.
+pub(super) struct Refusal {
+    pub(super) error: ModelError,
+    /// The beginning of the body.
+    pub(super) body: String,
+    /// The pause that the response asks for.
+    pub(super) pause: Option<Duration>,
+}
 
 fn error(code: ModelErrorCode, message: String) -> ModelError {
     ModelError { code, message }
@@ -32,25 +48,10 @@ pub(super) fn transport_error(cause: &reqwest::Error, url: &str) -> ModelError {
     error(ModelErrorCode::Connection, format!("the connection to {url} was lost: {root}"))
 }
 
-/// Returns the error for a stream of events that cannot be read.
-pub(super) fn stream_error(cause: sse_stream::Error, url: &str) -> ModelError {
-    let malformed = || {
-        error(
-            ModelErrorCode::Malformed,
-            format!("the answer of {url} is not a stream of server-sent events"),
-        )
-    };
-    match cause {
-        sse_stream::Error::Body(cause) => {
-            cause.downcast::<ModelError>().map_or_else(|_| malformed(), |error| *error)
-        }
-        _ => malformed(),
-    }
-}
-
 /// Returns the error for a piece of an answer that cannot be parsed.
-pub(super) fn malformed(cause: &serde_json::Error, url: &str) -> ModelError {
-    let message = format!("a piece of the answer of {url} cannot be parsed: {cause}");
+pub(super) fn malformed(cause: &serde_json::Error, piece: &str, url: &str) -> ModelError {
+    let piece = truncated(piece);
+    let message = format!("a piece of the answer of {url} cannot be parsed: {cause}: {piece}");
     error(ModelErrorCode::Malformed, message)
 }
 
@@ -59,9 +60,46 @@ pub(super) fn too_large(url: &str) -> ModelError {
     error(ModelErrorCode::TooLarge, format!("the answer of {url} exceeds the size limit"))
 }
 
-/// Returns the error for a response that is not a success.
-pub(super) async fn response_error(mut response: Response, url: &str) -> ModelError {
+/// Returns the error for an answer that ended before it was complete. `words` are those that the
+/// endpoint sent where a piece of the answer was expected.
+pub(super) fn truncated_answer(words: &str, url: &str) -> ModelError {
+    let message = format!("the answer of {url} ended before it was complete");
+    let words = truncated(words);
+    let message = if words.is_empty() { message } else { format!("{message}: {words}") };
+    error(ModelErrorCode::Truncated, message)
+}
+
+/// Returns the error for a success whose body is no answer, such as a web page.
+pub(super) fn not_an_answer(content_type: &str, body: &str, url: &str) -> ModelError {
+    let kind = if content_type.is_empty() { "no content type" } else { content_type };
+    let words = words_of_page(body);
+    error(
+        ModelErrorCode::NotAnAnswer,
+        format!(
+            "{url} did not send an answer but a body of {kind} that begins with: {words}; see \
+             endpoint of the model, and what stands between callpark and the endpoint"
+        ),
+    )
+}
+
+/// Returns the error for an answer that ends with an error as its reason.
+pub(super) fn failed_answer(code: ModelErrorCode, reason: &str, url: &str) -> ModelError {
+    let message = format!("{url} ended its answer with the reason `{}`", truncated(reason));
+    error(code, format!("{message}; {}", advice(code)))
+}
+
+/// Returns the error that the endpoint reports inside a success.
+pub(super) fn reported_error(report: &ErrorReport, url: &str) -> ModelError {
+    let (code, words) = (report.code(None), truncated(&report.words()));
+    let is_overflow = overflow::is_overflow(None, &report.text());
+    let code = if is_overflow { ModelErrorCode::ContextExceeded } else { code };
+    error(code, format!("{url} failed while it was answering: {words}; {}", advice(code)))
+}
+
+/// Reads a response that is not a success.
+pub(super) async fn response_error(mut response: Response, url: &str) -> Refusal {
     let status = response.status();
+    let headers = response.headers().clone();
     let mut body = Vec::new();
     while let Ok(Some(piece)) = response.chunk().await {
         body.extend_from_slice(&piece[..piece.len().min(BODY_BYTES_MAX - body.len())]);
@@ -69,37 +107,174 @@ pub(super) async fn response_error(mut response: Response, url: &str) -> ModelEr
             break;
         }
     }
-    let detail = match serde_json::from_slice::<Value>(&body) {
-        Ok(value) => message_of(&value),
-        Err(_) => truncated(&String::from_utf8_lossy(&body)),
+    refusal(status, &headers, String::from_utf8_lossy(&body).into_owned(), url)
+}
+
+fn refusal(status: StatusCode, headers: &HeaderMap, body: String, url: &str) -> Refusal {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let mut report = match lenient::parse(body.trim()) {
+        Ok(value) => ErrorReport::of(&value),
+        Err(_) => ErrorReport::of_text(&words_of_page(&body)),
     };
-    let (code, advice) = match status {
-        StatusCode::TOO_MANY_REQUESTS => (ModelErrorCode::RateLimited, "try later"),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (
-            ModelErrorCode::Unauthenticated,
-            "see api_key_environment or api_key_file of the model",
-        ),
-        StatusCode::REQUEST_TIMEOUT => (ModelErrorCode::Timeout, "try again"),
-        status if status.is_server_error() => (ModelErrorCode::Server, "try again"),
-        _ => (ModelErrorCode::Refused, "see endpoint and model of the model, and the prompt"),
+    report.pause = requested_pause(headers).or(report.pause);
+    let code = match overflow::is_overflow(Some(status), &body) {
+        true => ModelErrorCode::ContextExceeded,
+        false => report.code(Some(status.as_u16())),
     };
-    error(code, format!("{url} answered {status}: {detail}; {advice}"))
+    let mut words = truncated(&report.words());
+    if let Some(target) = header(LOCATION).filter(|_| status.is_redirection()) {
+        words = format!("a redirect to {}", truncated(target));
+    } else if words.is_empty() {
+        words = format!("a body of {}", header(CONTENT_TYPE).unwrap_or("no content type"));
+    }
+    let error = error(code, format!("{url} answered {status}: {words}; {}", advice(code)));
+    Refusal { error, body, pause: report.pause }
 }
 
-/// Returns the error that the endpoint reports in the middle of a stream.
-pub(super) fn reported_error(value: &Value, url: &str) -> ModelError {
-    let message = format!("{url} failed while it was answering: {}", message_of(value));
-    error(ModelErrorCode::Server, message)
+fn advice(code: ModelErrorCode) -> &'static str {
+    match code {
+        ModelErrorCode::RateLimited => "try later",
+        ModelErrorCode::QuotaExhausted => {
+            "the quota of the key is used up: see the plan and the billing of its account"
+        }
+        ModelErrorCode::Unauthenticated => "see api_key_environment or api_key_file of the model",
+        ModelErrorCode::ContextExceeded => {
+            "send a shorter prompt or fewer tools, or see context_tokens of the model"
+        }
+        ModelErrorCode::Refused => "see endpoint and model of the model, and the prompt",
+        _ => "try again",
+    }
 }
 
-/// Returns the message of an error in JSON.
-fn message_of(value: &Value) -> String {
-    let inner = value.get("error").unwrap_or(value);
-    let message = inner.get("message").and_then(Value::as_str).or(inner.as_str());
-    truncated(message.map_or_else(|| inner.to_string(), str::to_owned).as_str())
+/// Returns the pause that a response asks for: a number of seconds, or the time from its date on.
+fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
+    let header = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    // A pause that doesn't fit a Duration exceeds every limit.
+    let span = |text: &str, unit: f64| {
+        let number: f64 = text.parse().ok().filter(|number| *number >= 0.0)?;
+        Some(Duration::try_from_secs_f64(number * unit).unwrap_or(Duration::MAX))
+    };
+    if let Some(pause) = header("retry-after-ms").and_then(|text| span(text, 0.001)) {
+        return Some(pause);
+    }
+    let text = header(RETRY_AFTER.as_str())?;
+    span(text, 1.0).or_else(|| {
+        let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok();
+        let (end, now) = (date(text)?, date(header("date")?)?);
+        Some(Duration::try_from(end.duration_since(&now)).unwrap_or_default())
+    })
 }
 
-fn truncated(text: &str) -> String {
+/// Returns the first words of a body. Tags of a web page, its scripts and its styles are left out.
+fn words_of_page(body: &str) -> String {
+    let body = body.trim();
+    if !body.starts_with('<') {
+        return truncated(body);
+    }
+    let (mut words, mut rest) = (String::new(), body);
+    while let Some(start) = rest.find('<') {
+        words.push_str(&rest[..start]);
+        words.push(' ');
+        let tag = &rest[start..];
+        let is_hidden =
+            |name: &&&str| tag.get(1..=name.len()).is_some_and(|t| t.eq_ignore_ascii_case(name));
+        let end = match ["script", "style"].iter().find(is_hidden) {
+            Some(name) => tag.to_ascii_lowercase().find(&format!("</{name}")).unwrap_or(tag.len()),
+            None => 0,
+        };
+        let tag = &tag[end..];
+        rest = tag.find('>').map_or("", |end| &tag[end + 1..]);
+        if words.len() > WORDS_BYTES_MAX {
+            break;
+        }
+    }
+    words.push_str(rest);
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A page without words is shown as it is.
+    truncated(if words.is_empty() { body } else { &words })
+}
+
+/// Returns the beginning of what an endpoint said.
+pub(super) fn truncated(text: &str) -> String {
     let text = text.trim();
-    text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)].to_owned()
+    let end = text.floor_char_boundary(WORDS_BYTES_MAX);
+    if end < text.len() { format!("{}…", &text[..end]) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(values: &[(&'static str, &str)]) -> HeaderMap {
+        values.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_page_is_reduced_to_its_words() {
+        for (page, words) in [
+            ("<html>Please log in</html>", "Please log in"),
+            (
+                "<!DOCTYPE html>\n<head><title>502</title><style>a > b {}</style></head>\n<p>Bad gateway",
+                "502 Bad gateway",
+            ),
+            ("<script>x<y</script>nginx", "nginx"),
+            ("<html", "<html"),
+            ("upstream  reset", "upstream  reset"),
+        ] {
+            assert_eq!(words_of_page(page), words, "{page}");
+        }
+        let long = "é".repeat(WORDS_BYTES_MAX);
+        assert_eq!(words_of_page(&long).len(), WORDS_BYTES_MAX + '…'.len_utf8());
+    }
+
+    #[test]
+    fn a_pause_is_read_in_every_form() {
+        for (values, seconds) in [
+            (&[("retry-after", "2")][..], Some(2.0)),
+            (&[("retry-after", "0.2")], Some(0.2)),
+            (&[("retry-after", "3"), ("retry-after-ms", "500")], Some(0.5)),
+            (
+                &[
+                    ("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT"),
+                    ("date", "Wed, 21 Oct 2015 07:28:00 GMT"),
+                ],
+                Some(30.0),
+            ),
+            (
+                &[
+                    ("retry-after", "Wed, 21 Oct 2015 07:27:00 GMT"),
+                    ("date", "Wed, 21 Oct 2015 07:28:00 GMT"),
+                ],
+                Some(0.0),
+            ),
+            (&[("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT")], None),
+            (&[("retry-after", "soon")], None),
+            (&[("retry-after", "-1")], None),
+            (&[("retry-after", "NaN")], None),
+            (&[("retry-after", "inf")], Some(Duration::MAX.as_secs_f64())),
+            (&[], None),
+        ] {
+            let pause = requested_pause(&headers(values));
+            assert_eq!(pause.map(|pause| pause.as_secs_f64()), seconds, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_names_what_the_endpoint_said() {
+        let cases = [
+            (StatusCode::BAD_REQUEST, "", "a body of text/plain"),
+            (StatusCode::BAD_GATEWAY, "<h1>Bad gateway</h1>", "Bad gateway"),
+            (StatusCode::FOUND, "", "a redirect to https://login"),
+            (StatusCode::BAD_REQUEST, "[{\"error\":{\"message\":\"bad tool\"}}]", "bad tool"),
+        ];
+        for (status, body, words) in cases {
+            let headers = headers(&[("location", "https://login"), ("content-type", "text/plain")]);
+            let error = refusal(status, &headers, body.to_owned(), "http://model").error;
+            assert!(error.message.contains(words), "{error}");
+            assert!(
+                error.message.starts_with(&format!("http://model answered {status}")),
+                "{error}"
+            );
+        }
+    }
 }

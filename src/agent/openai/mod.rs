@@ -1,30 +1,53 @@
 //! Models behind an OpenAI-compatible chat endpoint, with streaming, tool calls and images.
 
 mod answer;
+mod calls;
+mod content;
+mod conversation;
+mod dialect;
 mod error;
+mod error_words;
+mod finish;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod lenient;
 mod names;
+mod overflow;
+mod provider_data;
+mod reading;
+mod report;
 mod request;
+mod schema;
 mod sse;
+#[cfg(test)]
+mod tests;
+mod url;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_stream::try_stream;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use rand::RngExt as _;
-use reqwest::header::RETRY_AFTER;
+use reqwest::Response;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
-use reqwest::{Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::config::READ_TIMEOUT_DEFAULT;
+use super::headers::{Headers, read_value};
 use super::{
-    AnswerStream, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent, ModelRequest,
+    AnswerStream, ContextMeter, Model, ModelConfig, ModelError, ModelErrorCode, ModelEvent,
+    ModelRequest,
 };
 use crate::model::Usage;
 use answer::AnswerBuilder;
+use dialect::Dialect;
+use error::Refusal;
 use names::ToolNames;
+use reading::AnswerReader;
+use url::EndpointUrl;
 
 /// The time limit for connecting, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +69,15 @@ pub struct OpenAiModel {
 
 struct Endpoint {
     config: ModelConfig,
+    address: EndpointUrl,
+    /// The address without its secrets, for errors.
     url: String,
+    /// The name of the model at its endpoint, for data that goes back to it.
+    source: String,
+    headers: Headers,
+    /// The part of the protocol that the endpoint accepts, which its refusals change.
+    dialect: Mutex<Dialect>,
+    context: ContextMeter,
     client: reqwest::Client,
     /// The key, or `None` if there is none or it is read from a file.
     key: Option<SecretString>,
@@ -57,7 +88,7 @@ impl OpenAiModel {
     ///
     /// # Errors
     ///
-    /// Fails if the variable with the key is not set, or if no HTTP client can be created.
+    /// Fails if a variable with the key or a header is not set, or if no HTTP client can be created.
     pub fn new(
         config: ModelConfig,
         environment: &BTreeMap<String, String>,
@@ -85,14 +116,25 @@ impl OpenAiModel {
             .user_agent(concat!("callpark/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| format!("cannot create an HTTP client: {error}"))?;
-        let url = format!("{}/chat/completions", config.endpoint.trim_end_matches('/'));
-        Ok(Self { endpoint: Arc::new(Endpoint { config, url, client, key }) })
+        let address = EndpointUrl::new(&config.endpoint)?;
+        let url = address.shown();
+        let source = provider_data::source(&config, &url);
+        let headers = Headers::new(&config.headers, environment)?;
+        let dialect = Mutex::new(Dialect::new(&config));
+        let context = ContextMeter::new(config.context_tokens, config.max_output_tokens);
+        let endpoint =
+            Endpoint { config, address, url, source, headers, dialect, context, client, key };
+        Ok(Self { endpoint: Arc::new(endpoint) })
     }
 }
 
 impl Model for OpenAiModel {
     fn name(&self) -> &str {
         &self.endpoint.config.name
+    }
+
+    fn context(&self) -> Option<&ContextMeter> {
+        Some(&self.endpoint.context)
     }
 
     fn answer(&self, request: ModelRequest) -> AnswerStream {
@@ -114,9 +156,9 @@ impl Endpoint {
         request: ModelRequest,
     ) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Send {
         try_stream! {
-            let names = ToolNames::new(&request.tools);
-            let body = request::body(&self.config, &request, &names);
-            drop(request);
+            let names = ToolNames::new(&request.tools, &request.messages);
+            let mut dialect = self.dialect();
+            let mut body = request::body(&self.config, &request, &names, &dialect, &self.source);
             let mut requests = 0;
             let response = loop {
                 requests += 1;
@@ -131,11 +173,15 @@ impl Endpoint {
                         }
                         None => break Err(error),
                     },
-                    Err(SendError::Final(error)) => break Err(error),
+                    Err(SendError::Rejected(_, reason)) if self.adapt(&mut dialect, &body, &reason) => {
+                        body = request::body(&self.config, &request, &names, &dialect, &self.source);
+                        continue;
+                    }
+                    Err(SendError::Rejected(error, _) | SendError::Final(error)) => break Err(error),
                 };
                 tokio::time::sleep(pause).await;
             };
-            drop(body);
+            drop((request, body));
             let counted = Usage { requests: requests.into(), ..Usage::default() };
             let response = match response {
                 Ok(response) => response,
@@ -145,45 +191,35 @@ impl Endpoint {
                     return;
                 }
             };
-            let mut answer = AnswerBuilder::new(names, counted);
-            let mut chunks = std::pin::pin!(self.chunks(response));
-            while let Some(chunk) = chunks.next().await {
-                let pushed = chunk.and_then(|chunk| answer.push(&chunk, &self.url));
-                match pushed {
-                    Ok(events) => {
-                        for event in events {
-                            yield event;
-                        }
-                    }
-                    Err(error) => {
-                        yield ModelEvent::Used(answer.usage());
-                        Err(error)?;
-                    }
-                }
+            let mut events = std::pin::pin!(self.read(response, names, counted));
+            while let Some(event) = events.next().await {
+                yield event?;
             }
-            yield ModelEvent::Used(answer.usage());
-            yield ModelEvent::Finished(answer.finish(&self.url)?);
         }
     }
 
     async fn send(&self, body: &serde_json::Value) -> Result<Response, SendError> {
-        let mut request = self.client.post(&self.url).json(body);
+        let mut request = self.client.post(self.address.url()).json(body);
         if let Some(key) = self.key().await? {
             request = request.bearer_auth(key.expose_secret());
         }
-        let response = request.send().await;
+        let headers = self.headers.read().await;
+        let headers = headers.map_err(|message| {
+            SendError::Final(ModelError { code: ModelErrorCode::Unauthenticated, message })
+        })?;
+        let response = request.headers(headers).send().await;
         let response = response
             .map_err(|error| SendError::Final(error::transport_error(&error, &self.url)))?;
-        let status = response.status();
-        if status.is_success() {
+        if response.status().is_success() {
             return Ok(response);
         }
-        let requested = requested_pause(&response);
-        let error = error::response_error(response, &self.url).await;
-        match status {
-            StatusCode::TOO_MANY_REQUESTS => Err(SendError::RateLimited(error, requested)),
-            _ => Err(SendError::Final(error)),
-        }
+        let Refusal { error, body, pause } = error::response_error(response, &self.url).await;
+        Err(match error.code {
+            ModelErrorCode::RateLimited => SendError::RateLimited(error, pause),
+            // Some gateways refuse a field with the status of a failure.
+            ModelErrorCode::Refused | ModelErrorCode::Server => SendError::Rejected(error, body),
+            _ => SendError::Final(error),
+        })
     }
 
     async fn key(&self) -> Result<Option<SecretString>, SendError> {
@@ -194,19 +230,46 @@ impl Endpoint {
                 message: format!("api_key_file {}: {why}", file.display()),
             })
         };
-        let key = tokio::fs::read_to_string(file).await;
-        let key = key.map_err(|error| missing(error.to_string()))?;
-        match key.trim() {
-            "" => Err(missing("it is empty".into())),
-            key => Ok(Some(SecretString::from(key))),
-        }
+        let key = read_value(file).await.map_err(missing)?;
+        Ok(Some(SecretString::from(key)))
     }
 
-    /// Returns the data of each event of the answer, up to the final marker.
-    fn chunks(&self, response: Response) -> impl Stream<Item = Result<String, ModelError>> + Send {
-        let url = self.url.clone();
+    fn dialect(&self) -> Dialect {
+        self.dialect.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what the endpoint is sent, if its reason for a refusal names something that it can do
+    /// without. Returns `true` if the request is to be sent again.
+    fn adapt(&self, dialect: &mut Dialect, body: &serde_json::Value, reason: &str) -> bool {
+        let is_added = |field: &str| self.config.extra_body.contains_key(field);
+        let adaptations = dialect.adaptations(body, reason, is_added);
+        for adaptation in &adaptations {
+            tracing::warn!(
+                model = self.config.name,
+                reason = error::truncated(reason),
+                "the endpoint refuses a part of the request; until the server restarts, requests \
+                 are sent as with {adaptation} in [[models]]"
+            );
+            dialect.adapt(*adaptation);
+            self.dialect.lock().unwrap_or_else(PoisonError::into_inner).adapt(*adaptation);
+        }
+        !adaptations.is_empty()
+    }
+
+    /// Returns the events of the answer in a response.
+    fn read(
+        &self,
+        response: Response,
+        names: ToolNames,
+        usage: Usage,
+    ) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Send {
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (url, source) = (self.url.clone(), self.source.clone());
+        let answer = AnswerBuilder::new(url.clone(), source, names, usage);
+        let reader = AnswerReader::new(url.clone(), content_type.to_owned(), answer);
         let transport_error = move |cause| error::transport_error(&cause, &url);
-        sse::data(response.bytes_stream(), transport_error, &self.url)
+        reading::read(response.bytes_stream(), transport_error, reader)
     }
 }
 
@@ -214,15 +277,10 @@ impl Endpoint {
 enum SendError {
     /// The endpoint asks for a pause; its length, or `None` if the endpoint gives none.
     RateLimited(ModelError, Option<Duration>),
+    /// The endpoint refuses the request, for the reason that it gives in this body.
+    Rejected(ModelError, String),
     /// The request is not repeated.
     Final(ModelError),
-}
-
-fn requested_pause(response: &Response) -> Option<Duration> {
-    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    // A pause that doesn't fit a Duration exceeds the limit.
-    let seconds: f64 = text.parse().ok().filter(|seconds| *seconds >= 0.0)?;
-    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// Returns the pause before the request is sent again, or `None` if it isn't. A pause that the

@@ -5,9 +5,10 @@
 //! floor that all of its users can reach: the adapters of `agent/` and `acp/`, the turns and
 //! follow-ups of `engine/`, and `rpc/`, which shows parked calls to callers' models.
 //!
-//! `results` renders the results of calls, `tasks` describes background tasks. Everything else is in
-//! this file.
+//! `results` renders the results of calls, `tasks` describes background tasks, `documents` the resources
+//! and prompts of MCP servers. Everything else is in this file.
 
+mod documents;
 mod results;
 mod tasks;
 #[cfg(test)]
@@ -21,7 +22,14 @@ use crate::model::limits::{
 };
 use crate::model::{Message, Origin, StopReason, TurnError};
 
-pub use results::{call_result, content_text, output_text, state_label, truncate, truncate_middle};
+pub use documents::{
+    ListedDocument, document_list, get_prompt_description, get_prompt_schema, prompt_message,
+    read_resource_description, read_resource_schema,
+};
+pub use results::{
+    call_result, content_text, or_no_output, output_text, shortened_result, state_label, truncate,
+    truncate_middle,
+};
 pub use tasks::{
     finished_task, follow_up_message, output_page, parked_call, parked_event_message,
     parked_message, running_task, task_context, task_list,
@@ -54,6 +62,16 @@ pub const CALL_WITHOUT_RESULT: &str = "\
 [The turn ended before this call had a result. Look for its background task, or check what it has \
 done before you repeat it.]";
 
+/// The message in place of one without content.
+pub const EMPTY_MESSAGE: &str = "[This message is empty.]";
+
+/// The message of the model between the results of its calls and a message of the user. Some
+/// endpoints demand one.
+pub const RESULTS_WERE_READ: &str = "I have read these results.";
+
+/// The message in front of a history that begins with one of the model.
+pub const HISTORY_BEGINS_EARLIER: &str = "[The conversation began earlier.]";
+
 /// The error for arguments that are JSON, but not an object.
 pub const ARGUMENTS_NOT_AN_OBJECT: &str = "the arguments must be a JSON object";
 
@@ -74,8 +92,8 @@ pub const NO_TURN_RUNNING: &str =
 /// The error for a tool call of an external agent whose turn has ended.
 pub const TURN_ENDED_BEFORE_ANSWER: &str = "the turn ended before the call was answered";
 
-/// Instructions for working with background tasks.
-fn background_task_instructions() -> String {
+/// Returns instructions for working with background tasks.
+pub fn background_task_instructions() -> String {
     format!(
         "Tool calls that take long are not cancelled: they continue in the background, and you \
          get an id that begins with bg-. The result is kept for you. Continue with other work, \
@@ -105,9 +123,10 @@ pub fn fill_in(message: &mut Message) {
     }
 }
 
-/// Returns the system message of a turn: the configured one, then callpark's own instructions.
-pub fn system_message(configured: &str, in_background: bool) -> String {
-    let tasks = background_task_instructions();
+/// Returns the system message of a turn: the configured one, then callpark's own instructions. Those
+/// for background tasks are for an agent that has the tools for them.
+pub fn system_message(configured: &str, has_tools: bool, in_background: bool) -> String {
+    let tasks = if has_tools { background_task_instructions() } else { String::new() };
     let background = if in_background { BACKGROUND_TURN_INSTRUCTIONS } else { "" };
     let parts = [configured, &tasks, background].into_iter();
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n")
@@ -281,6 +300,18 @@ pub fn images_left_out(count: usize) -> String {
     format!(
         "\n[{count} of the images are not shown: calls that are made together may show at most \
          {MODEL_PICTURES_BYTES_MAX} bytes of images]"
+    )
+}
+
+/// Returns the note in the place of messages that a request leaves out.
+pub fn messages_left_out(count: u64) -> String {
+    let messages = if count == 1 {
+        "message of this conversation is"
+    } else {
+        "messages of this conversation are"
+    };
+    format!(
+        "[{count} older {messages} left out here, because the conversation is too long for you.]"
     )
 }
 

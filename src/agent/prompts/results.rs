@@ -5,7 +5,9 @@ use std::char::REPLACEMENT_CHARACTER;
 use serde_json::Value;
 
 use crate::model::terminal::text_as_shown;
-use crate::model::{Call, Content, ContentKind, Exit, Outcome, ResourceBody, State, ToolResult};
+use crate::model::{
+    Call, Content, ContentKind, Exit, Outcome, ResourceBody, ResourceLink, State, ToolResult,
+};
 
 /// Returns the pieces of a result as text. A piece that is not text is named.
 pub fn content_text<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String {
@@ -18,9 +20,22 @@ pub fn content_text<'a>(pieces: impl IntoIterator<Item = &'a Content>) -> String
             bytes_of(data.len(), media_type)
         }
         ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => text.clone(),
-        ContentKind::Resource { uri, .. } => format!("[{uri}]"),
+        ContentKind::Resource { uri, link, .. } => linked_document(uri, link.as_deref()),
     });
     texts.collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the address of a document, with what is known about it.
+fn linked_document(uri: &str, link: Option<&ResourceLink>) -> String {
+    let Some(link) = link else { return format!("[{uri}]") };
+    let title = if link.title.is_empty() { &link.name } else { &link.title };
+    let title = if title.is_empty() { String::new() } else { format!("{title}: ") };
+    let size = link.size_bytes.map(|size| format!(" ({size} bytes)")).unwrap_or_default();
+    let description = match link.description.as_str() {
+        "" => String::new(),
+        description => format!(" {description}"),
+    };
+    format!("[{title}{uri}{size}]{description}")
 }
 
 /// Returns a result as text: its structured part where it has no other text. Pieces for which
@@ -100,6 +115,27 @@ pub fn truncate_middle(text: &str, bytes_max: usize) -> String {
     format!("{}\n[{omitted} bytes are left out here]\n{}", &text[..head], &text[tail..])
 }
 
+/// Truncates the result of a call in a conversation that is too long to at most `bytes_max` bytes, and
+/// says so. Its images are left out.
+pub fn shortened_result(text: &str, images: usize, bytes_max: usize) -> String {
+    let images = match images {
+        0 => String::new(),
+        1 => " and an image".to_owned(),
+        count => format!(" and {count} images"),
+    };
+    let note = format!(
+        "[A part of this result{images} was left out, because the conversation is too long for \
+         you. Repeat the call if you need it, and ask for less.]"
+    );
+    // The note of the truncation itself takes some, too.
+    let room = bytes_max.saturating_sub(note.len() + 60);
+    match (text.len() <= room, room) {
+        (true, _) => format!("{text}\n{note}"),
+        (false, 0) => note,
+        (false, room) => format!("{}\n{note}", truncate_middle(text, room)),
+    }
+}
+
 /// Truncates a text to `characters_max` characters. The text says how much is missing, followed by
 /// `hint`.
 pub fn truncate(text: &str, characters_max: usize, hint: &str) -> String {
@@ -169,6 +205,6 @@ pub(super) fn processes_left(call: &Call) -> Option<String> {
 }
 
 /// Returns the text, or a note if it is blank.
-pub(super) fn or_no_output(text: &str) -> &str {
+pub fn or_no_output(text: &str) -> &str {
     if text.trim().is_empty() { "(no output)" } else { text }
 }

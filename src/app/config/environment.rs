@@ -16,6 +16,11 @@ impl Environment {
         Self(std::env::vars_os().filter_map(named).collect())
     }
 
+    /// Returns the path of the program that this process runs, if it is known.
+    pub fn program() -> Option<PathBuf> {
+        std::env::current_exe().ok()
+    }
+
     /// Returns the words of the command line of this process.
     #[cfg(feature = "cli")]
     pub(crate) fn words() -> Vec<OsString> {

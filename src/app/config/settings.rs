@@ -134,7 +134,8 @@ settings! {
         working_directory: Option<PathBuf> = None, "FOLDER";
         /// Steps of `nice` by which processes of tools yield the processor to the server.
         tool_niceness: u32 = 5, "STEPS" in 0..=19;
-        /// Names of the environment variables of the server that tools see.
+        /// Names of the environment variables of the server that tools see. Tools also get
+        /// `PYTHONUNBUFFERED=1`, unless they set it.
         tool_environment: Vec<VariableName>
             = TOOL_VARIABLES.map(VariableName::from_static).to_vec(), "NAME[,NAME]";
     }

@@ -140,7 +140,11 @@ impl CallArgs {
             }
         }
         for (key, text) in pairs {
-            let value = tool_arguments::typed(&schema, &key, &text).map_err(Failure::usage)?;
+            let value = match schema.is_null() {
+                // The server converts a text where the tool takes something else.
+                true => Value::String(text),
+                false => tool_arguments::typed(&schema, &key, &text).map_err(Failure::usage)?,
+            };
             tool_arguments::add(&mut arguments, key, value).map_err(Failure::usage)?;
         }
         if let Some(folder) = &self.cwd {
@@ -175,15 +179,15 @@ pub(crate) struct PreparedCall {
 }
 
 impl PreparedCall {
+    /// Returns the name of the tool.
+    pub(crate) fn tool(&self) -> &str {
+        &self.request.tool
+    }
+
     /// Sets the standard input of the tool.
     pub(crate) fn with_stdin(mut self, data: bytes::Bytes) -> Self {
         self.request.stdin = data;
         self
-    }
-
-    /// Returns the name of the tool.
-    pub(crate) fn tool(&self) -> &str {
-        &self.request.tool
     }
 
     /// Converts the call to a request that starts it in the background.

@@ -97,7 +97,8 @@ async fn ids_of_all(args: &CancelArgs, client: &Client) -> Result<Vec<String>, F
     }
     let tasks_counted = count(tasks.len(), "running task");
     let is_sure = args.yes || args.dry_run;
-    if !is_sure && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !is_sure && !can_ask {
         return Err(Failure::usage(format!(
             "--all would cancel {tasks_counted}, and there is no terminal to ask on\n\
              confirm with --yes, or see them with --dry-run"

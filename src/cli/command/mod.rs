@@ -10,6 +10,8 @@ pub(super) mod demo;
 mod events;
 mod follow_ups;
 mod list;
+#[cfg(feature = "acp")]
+pub(super) mod mcp;
 mod output;
 mod run;
 pub(super) mod serve;
@@ -41,6 +43,9 @@ pub(super) enum CliCommand {
     #[command(flatten)]
     Client(Box<ClientCommand>),
     Config(config::ConfigArgs),
+    #[cfg(feature = "acp")]
+    #[command(hide = true)]
+    Mcp(mcp::McpArgs),
     Completions(completions::CompletionsArgs),
 }
 

@@ -186,6 +186,7 @@ async fn print_event(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>,
             | Payload::ReasoningDelta(_)
             | Payload::AssistantMessage(_)
             | Payload::TurnRetrying(_)
+            | Payload::HistoryCompacted(_)
             | Payload::UsageReported(_)
             | Payload::SessionIdle(_)
             | Payload::SessionError(_)

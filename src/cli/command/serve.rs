@@ -46,8 +46,12 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     // All children of this program belong to calls.
     adopt_orphans();
     let mut signals = Signals::new().map_err(|error| cannot_start(&error))?;
+    let mut builder = Server::builder(config.clone());
+    if let Some(program) = Environment::program() {
+        builder = builder.bridge(program);
+    }
     let server = tokio::select! {
-        server = Server::builder(config.clone()).build() => server.map_err(|error| cannot_start(&error))?,
+        server = builder.build() => server.map_err(|error| cannot_start(&error))?,
         exit = signals.next() => return Ok(exit),
     };
     announce(&server, &config, config_file.as_deref());

@@ -10,6 +10,9 @@ use crate::cli::{
     print::{lists, output::eprint_note},
 };
 
+/// The tools whose warnings are printed.
+const WARNINGS_MAX: usize = 3;
+
 /// List the tools that can be run
 ///
 /// BUDGET is the time that `callpark run` waits before it parks a call; TIMEOUT is the time after
@@ -33,6 +36,13 @@ pub(crate) async fn run(args: ToolsArgs, context: &mut Context) -> Result<Exit, 
         eprint_note("no tools are available to you");
     } else {
         context.out.table(&lists::tools(&tools)).await?;
+    }
+    let odd: Vec<_> = tools.iter().filter(|tool| !tool.warnings.is_empty()).collect();
+    for tool in odd.iter().take(WARNINGS_MAX) {
+        eprint_note(&format!("{}: {}", tool.name, tool.warnings.join("; ")));
+    }
+    if let Some(more @ 1..) = odd.len().checked_sub(WARNINGS_MAX) {
+        eprint_note(&format!("{more} more tools have warnings, which --json shows"));
     }
     for source in unavailable {
         let name = source.source.unwrap_or_default().name;

@@ -1,9 +1,9 @@
 //! Events of a session, each in one line for people.
 
 use callpark_client::v1::{
-    Kind, Progress, SessionEvent, SessionShutdown, ToolCallAccepted, ToolCallCancelling,
-    ToolCallFinished, ToolOutput, TurnRetrying, UsageReported, session_event::Payload,
-    tool_call_finished::Outcome,
+    HistoryCompacted, Kind, Progress, SessionEvent, SessionShutdown, ToolCallAccepted,
+    ToolCallCancelling, ToolCallFinished, ToolOutput, TurnRetrying, UsageReported,
+    session_event::Payload, tool_call_finished::Outcome,
 };
 
 use super::{
@@ -59,6 +59,7 @@ fn describe(payload: &Payload, show_id: &impl Fn(&str) -> String) -> (&'static s
         Payload::ReasoningDelta(delta) => ("reasoning_delta", quote(&delta.text)),
         Payload::AssistantMessage(message) => ("assistant_message", quote(&message.text)),
         Payload::TurnRetrying(retry) => ("turn_retrying", retrying(retry)),
+        Payload::HistoryCompacted(compaction) => ("history_compacted", compacted(compaction)),
         Payload::ToolCallAccepted(call) => ("tool_call_accepted", accepted(call)),
         Payload::ToolCallStarted(call) => ("tool_call_started", tool_name(&call.tool, call.kind())),
         Payload::ToolOutput(piece) => ("tool_output", output(piece)),
@@ -93,6 +94,20 @@ fn describe(payload: &Payload, show_id: &impl Fn(&str) -> String) -> (&'static s
 
 fn retrying(retry: &TurnRetrying) -> String {
     format!("attempt {} in {}", retry.attempt, format_wire_span(retry.delay.as_ref()))
+}
+
+/// Returns what a compaction left out of the requests to a model.
+pub(crate) fn compacted(compaction: &HistoryCompacted) -> String {
+    let shortened = match compaction.results_shortened {
+        0 => String::new(),
+        results => format!(", {} shortened", count(results, "result")),
+    };
+    format!(
+        "{} omitted{shortened}, {} of {} bytes remain",
+        count(compaction.messages_omitted, "message"),
+        compaction.request_bytes_after,
+        compaction.request_bytes_before
+    )
 }
 
 fn accepted(call: &ToolCallAccepted) -> String {

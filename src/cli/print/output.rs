@@ -24,12 +24,14 @@ pub(crate) struct Out {
     pub(crate) json: bool,
     /// `true` if standard output is a terminal.
     pub(crate) terminal: bool,
+    /// `true` if the last byte that was written did not end a line.
+    line_is_open: bool,
 }
 
 impl Out {
     pub(crate) fn new(json: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        Self { stdout: tokio::io::stdout(), json, terminal }
+        Self { stdout: tokio::io::stdout(), json, terminal, line_is_open: false }
     }
 
     /// Writes bytes unchanged.
@@ -38,7 +40,14 @@ impl Out {
             self.stdout.write_all(bytes).await?;
             self.stdout.flush().await
         };
-        written.await.map_err(|error| Failure::stdout(&error))
+        written.await.map_err(|error| Failure::stdout(&error))?;
+        self.line_is_open = bytes.last().map_or(self.line_is_open, |last| *last != b'\n');
+        Ok(())
+    }
+
+    /// Ends the last line, unless it has ended.
+    pub(crate) async fn end_line(&mut self) -> Result<(), Failure> {
+        if self.line_is_open { self.bytes(b"\n").await } else { Ok(()) }
     }
 
     /// Writes bytes that are not text. On a terminal, writes their type and size instead.

@@ -72,6 +72,10 @@ pub(crate) async fn print_result(
             }
         }
     }
+    // The output of a process is printed as it is, the text of another tool as lines.
+    if result.exit.is_none() && !result.content.is_empty() {
+        out.end_line().await?;
+    }
     if let (true, Some(structured)) = (result.content.is_empty(), &result.structured) {
         out.json(&json::from_struct(structured)).await?;
     }

@@ -96,20 +96,27 @@ impl Table {
     fn narrow(&self, widths: &mut [usize], columns_max: usize) {
         let gaps = GAP * widths.len().saturating_sub(1);
         let available = columns_max.saturating_sub(gaps);
-        let steps: [(fn(Column) -> bool, usize); 3] = [
-            (|column| column == Column::Text, NARROW),
-            (|column| !matches!(column, Column::Id | Column::State), NARROW),
-            (|_| true, 1),
-        ];
-        for (may_narrow, least) in steps {
-            while widths.iter().sum::<usize>() > available {
-                let candidates = widths.iter_mut().zip(&self.columns);
-                let widest = candidates
-                    .filter(|(width, column)| may_narrow(**column) && **width > least)
-                    .max_by_key(|(width, _)| **width);
-                let Some((width, _)) = widest else { break };
-                *width -= 1;
-            }
+        self.narrow_some(widths, available, NARROW, |column| column == Column::Text);
+        let is_content = |column| !matches!(column, Column::Id | Column::State);
+        self.narrow_some(widths, available, NARROW, is_content);
+        self.narrow_some(widths, available, 1, |_| true);
+    }
+
+    /// Narrows the widest of some columns, again and again, down to `least`.
+    fn narrow_some(
+        &self,
+        widths: &mut [usize],
+        available: usize,
+        least: usize,
+        may_narrow: impl Fn(Column) -> bool,
+    ) {
+        while widths.iter().sum::<usize>() > available {
+            let candidates = widths.iter_mut().zip(&self.columns);
+            let widest = candidates
+                .filter(|(width, column)| may_narrow(**column) && **width > least)
+                .max_by_key(|(width, _)| **width);
+            let Some((width, _)) = widest else { break };
+            *width -= 1;
         }
     }
 

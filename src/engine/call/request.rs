@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::CallHandle;
 use crate::engine::RequestKey;
@@ -48,6 +49,8 @@ pub struct CallRequest {
     pub concurrency: Concurrency,
     /// `true` if the request is checked only.
     pub dry_run: bool,
+    /// The time at which the caller needs an answer, or `None` if it can wait.
+    pub answer_at: Option<Instant>,
     /// The turn of an agent that makes the call, with the id of the call, or `None` for a call of
     /// a client.
     pub of_turn: Option<(TurnId, CallId)>,

@@ -1,8 +1,10 @@
 //! The start of a call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
+use tokio::time::Instant;
 
 use super::handle::{Attachment, CallHandle};
 use super::wait::CallWatch;
@@ -11,11 +13,15 @@ use crate::engine::actor::{ActorHandle, ActorMessage, ActorSource};
 use crate::engine::idempotency::{Claim, Claimed, unexpected_effect};
 use crate::engine::{Error, NewSession, StdinFault};
 use crate::machine::{Refusal, Start};
-use crate::model::limits::OUTPUT_BYTES_MAX;
+use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, OUTPUT_BYTES_MAX};
 use crate::model::{CallId, CallPolicy, Principal, ProcessSpec, Session, SessionId, Tool};
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
 use crate::tool::{ArgumentFault, Arguments, CallContext, ResolvedTool, Work};
+
+/// The time for which a call that starts in the background waits for the provider of its tool before
+/// it is accepted.
+const BACKGROUND_PROVIDER_WAIT: Duration = Duration::from_secs(2);
 
 impl Calls {
     /// Checks the whole request and starts its call, or returns the call that an earlier request
@@ -33,7 +39,9 @@ impl Calls {
             self.shared.metrics.call_refused(CallCap::Draining);
             return Err(Error::Draining);
         }
-        let found = self.shared.tools.find(&request.tool).boxed().await;
+        let asked = Instant::now();
+        let wait = provider_wait(&request, asked);
+        let found = self.shared.tools.find(&request.tool, wait).boxed().await;
         let found = found.ok_or_else(|| Error::ToolNotFound(request.tool.clone()))?;
         let claims = &self.shared.claims;
         let store = self.shared.store.as_ref();
@@ -58,7 +66,12 @@ impl Calls {
             Some(handle) => handle,
             None => self.shared.actor(ActorSource::New(Box::new((*session).clone()))),
         };
-        let start = self.start_request(tool.describe(), request);
+        let mut start = self.start_request(tool.describe(), request);
+        if found.waits() {
+            // The caller has waited for the provider already.
+            let budget = &mut start.start.policy.call_budget;
+            *budget = budget.map(|budget| budget.saturating_sub(asked.elapsed()));
+        }
         self.accept(principal, handle, session.id, start, work, claim).await
     }
 
@@ -235,6 +248,18 @@ impl Calls {
         };
         Ok(Started::Call(CallHandle { session_id, call_id, replayed: true, watch, attachment }))
     }
+}
+
+/// Returns how long a request may wait for the provider of its tool before it is accepted. What is
+/// left of its budget is for the call itself.
+fn provider_wait(request: &CallRequest, now: Instant) -> Duration {
+    let longest = match request.background {
+        true => BACKGROUND_PROVIDER_WAIT,
+        false => Duration::from_secs(OFFER_WAIT_SECONDS_MAX),
+    };
+    let until_answer = request.answer_at.map(|at| at.saturating_duration_since(now));
+    let limits = [request.call_budget, until_answer].into_iter().flatten();
+    limits.map(|limit| limit / 2).fold(longest, Duration::min)
 }
 
 /// Gives the standard input of the request to the process of the work.

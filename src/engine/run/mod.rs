@@ -298,6 +298,11 @@ impl Run {
                             self.report(command).boxed().await;
                         }
                     }
+                    Some(WorkEvent::Progress(progress)) => {
+                        if let Some(command) = self.progress_report(progress) {
+                            self.report(command).boxed().await;
+                        }
+                    }
                     Some(WorkEvent::Ended(result)) => break Some(*result),
                     None => break None,
                 }

@@ -14,7 +14,7 @@ use super::images::ImageBudget;
 use super::round::{DeltaBuffer, DeltaKind, model_turn_error};
 use super::run::{TurnRun, TurnStart, turn_error, with_call_id};
 use super::tool_calls::{ModelVisibleResult, ToolCalls};
-use crate::agent::prompts::truncate_middle;
+use crate::agent::prompts::{self, truncate_middle};
 use crate::agent::{
     Agent, AgentEvent, AgentRequest, CallAnswer, CallReply, ModelError, ModelErrorCode, OwnCall,
     OwnCallEvent, RequestedCall,
@@ -27,7 +27,9 @@ use crate::machine::Start;
 use crate::model::limits::{
     MODEL_ANSWER_BYTES_MAX, OUTPUT_BYTES_MAX, TEXT_BYTES_MAX, TURN_IDLE_SECONDS,
 };
-use crate::model::{CallId, CallPolicy, OnDisconnect, StopReason, ToolKind, TurnError, TurnReport};
+use crate::model::{
+    CallId, CallPolicy, OnDisconnect, Progress, StopReason, ToolKind, TurnError, TurnReport,
+};
 use crate::tool::{Work, WorkEvent};
 
 /// Work that runs beside the reading of an agent's events: the answers to its calls, and the calls of
@@ -65,7 +67,11 @@ pub(super) async fn run(
         let (error, has_called) = match attempt.run(request.clone()).await {
             Ok((stop, text)) => {
                 metrics.model_request(agent.name(), Ok(()));
-                let report = TurnReport::Message { text: text.clone(), calls: Vec::new() };
+                let report = TurnReport::Message {
+                    text: text.clone(),
+                    calls: Vec::new(),
+                    provider_data: None,
+                };
                 run.record(report).await?;
                 run.final_text = text;
                 return Ok(stop);
@@ -89,6 +95,7 @@ fn agent_request(run: &TurnRun, start: TurnStart) -> AgentRequest {
     AgentRequest {
         session_id: spec.session_id,
         system: spec.system.clone(),
+        tool_instructions: prompts::background_task_instructions(),
         messages: start.messages,
         messages_before: start.messages_before,
         messages_after: start.messages_before + if spec.delivers { 1 } else { 2 },
@@ -157,6 +164,7 @@ impl Attempt<'_> {
                     let handle = self.start_own_call(own).await?;
                     work.push(self.note_own_call(handle, arguments).boxed());
                 }
+                Some(Ok(AgentEvent::Notice(message))) => run.note_progress(message).await,
                 Some(Ok(AgentEvent::Finished(stop))) => break Ok(stop),
                 Some(Err(error)) => break Err(error),
                 None => break Err(self.truncated()),
@@ -232,16 +240,23 @@ impl Attempt<'_> {
             is_control: true,
             ..spec.call_start(CallId::random(), &tool, ToolKind::Agent, policy)
         };
-        let events = futures::stream::unfold(events, |mut events| async move {
-            let event = match events.recv().await? {
-                OwnCallEvent::Output(data) => WorkEvent::Output(data),
-                OwnCallEvent::Ended(mut result) => {
-                    result.error_message = truncate_middle(&result.error_message, TEXT_BYTES_MAX);
-                    WorkEvent::Ended(result)
-                }
-            };
-            Some((event, events))
-        });
+        let events =
+            futures::stream::unfold((events, 0.0), |(mut events, mut details)| async move {
+                let event = match events.recv().await? {
+                    OwnCallEvent::Details(message) => {
+                        // They have no numbers, so they are counted.
+                        details += 1.0;
+                        WorkEvent::Progress(Progress { done: details, total: None, message })
+                    }
+                    OwnCallEvent::Output(data) => WorkEvent::Output(data),
+                    OwnCallEvent::Ended(mut result) => {
+                        result.error_message =
+                            truncate_middle(&result.error_message, TEXT_BYTES_MAX);
+                        WorkEvent::Ended(result)
+                    }
+                };
+                Some((event, (events, details)))
+            });
         let (asked, handle) = (StartRequest { start, request: None }, spec.handle.clone());
         let work = Work::Followed(events.boxed());
         let calls = spec.engine.calls();

@@ -15,11 +15,14 @@
 //! | `sub_agent` | the tool that runs another agent |
 //! | `external_agent` | a turn of an agent that runs its own loop |
 //! | `history` | the messages that a model is sent |
+//! | `size` | the sizes of messages in a request |
+//! | `compaction` | histories that are longer than the context of a model |
 //! | `follow_ups` | follow-ups that are injected into a running turn |
 //! | `images` | images in the results of calls |
 //!
 //! The texts that a model is shown are in [`crate::agent::prompts`].
 
+mod compaction;
 mod external_agent;
 mod follow_ups;
 mod history;
@@ -27,6 +30,7 @@ mod images;
 mod request;
 mod round;
 mod run;
+mod size;
 mod sub_agent;
 mod task_tools;
 mod tool_calls;

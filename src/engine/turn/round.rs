@@ -6,19 +6,29 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
+use super::compaction::{self, COMPACTIONS_MAX};
 use super::run::TurnRun;
 use crate::agent::{
-    FinishReason, Model, ModelError, ModelErrorCode, ModelEvent, ModelRequest, RequestedCall,
+    FinishReason, Model, ModelAnswer, ModelError, ModelErrorCode, ModelEvent, ModelRequest,
+    RequestedCall,
 };
 use crate::engine::sleep_until;
 use crate::model::limits::{DELTA_BYTES_MAX, DELTA_DELAY_MS};
-use crate::model::{TurnError, TurnReport};
+use crate::model::{ProviderData, TurnError, TurnReport};
 
 /// A complete answer of the model.
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) calls: Vec<RequestedCall>,
     pub(super) finish: FinishReason,
+    pub(super) provider_data: Option<Box<ProviderData>>,
+}
+
+impl Answer {
+    /// Returns `true` if the model ended its answer without having said anything.
+    fn is_empty(&self) -> bool {
+        self.finish == FinishReason::Done && self.calls.is_empty() && self.text.trim().is_empty()
+    }
 }
 
 /// The reason for which a request has no answer.
@@ -35,32 +45,69 @@ impl From<TurnError> for RequestError {
     }
 }
 
-/// Asks the model, and repeats the request if it fails for a reason that may pass.
-pub(super) async fn ask(run: &mut TurnRun, model: &dyn Model) -> Result<Answer, TurnError> {
+/// Asks the model, and repeats the request if it fails for a reason that may pass. An empty answer is
+/// such a failure, unless the turn has nothing more to say.
+pub(super) async fn ask(
+    run: &mut TurnRun,
+    model: &dyn Model,
+    round: u32,
+) -> Result<Answer, TurnError> {
     let metrics = run.spec.engine.shared.metrics.clone();
-    let mut failures = 0;
+    let (mut failures, mut compactions) = (0, 0);
     loop {
+        compaction::fit(run, model).await?;
+        let is_last = failures + 1 >= run.spec.attempts_max;
         let error = match ask_once(run, model).await {
+            Ok(answer) if answer.is_empty() && !may_be_silent(run, round, is_last) => {
+                RequestError::Model(empty_answer(model))
+            }
             Ok(answer) => {
                 metrics.model_request(model.name(), Ok(()));
                 return Ok(answer);
             }
-            Err(RequestError::Model(error)) => error,
-            Err(RequestError::Turn(error)) => return Err(error),
+            Err(error) => error,
+        };
+        let error = match error {
+            RequestError::Model(error) => error,
+            RequestError::Turn(error) => return Err(error),
         };
         metrics.model_request(model.name(), Err(error.code.name()));
+        if error.code == ModelErrorCode::ContextExceeded && compactions < COMPACTIONS_MAX {
+            compactions += 1;
+            if compaction::after_refusal(run, model).await? {
+                run.record_retry(Duration::ZERO, model_turn_error(&error)).await?;
+                continue;
+            }
+        }
         failures += 1;
-        if !error.code.is_transient() || failures >= run.spec.attempts_max {
+        if !error.code.is_transient() || is_last {
             return Err(model_turn_error(&error));
         }
         run.pause_before_retry(failures, model_turn_error(&error)).await?;
     }
 }
 
+/// Returns `true` if an empty answer may end the turn: it has said something before, or it delivers
+/// follow-ups, which need no answer. A background turn that has called tools may be silent, too, if
+/// the model insists.
+fn may_be_silent(run: &TurnRun, round: u32, is_last: bool) -> bool {
+    let has_worked = round > 1;
+    let is_noted = run.spec.background && is_last;
+    run.spec.delivers || (has_worked && (!run.final_text.is_empty() || is_noted))
+}
+
+fn empty_answer(model: &dyn Model) -> ModelError {
+    let message = format!(
+        "{} ended its answer without text and without a call; try again, or change the prompt",
+        model.name()
+    );
+    ModelError { code: ModelErrorCode::Empty, message }
+}
+
 async fn ask_once(run: &mut TurnRun, model: &dyn Model) -> Result<Answer, RequestError> {
     let mut stream = model.answer(ModelRequest {
         system: run.spec.system.clone(),
-        messages: run.history.messages(),
+        messages: run.history.request_messages(),
         tools: run.tools.clone(),
     });
     let mut deltas = DeltaBuffer::new(run);
@@ -88,12 +135,20 @@ async fn ask_once(run: &mut TurnRun, model: &dyn Model) -> Result<Answer, Reques
             }
             Some(Ok(ModelEvent::Used(usage))) => {
                 deltas.flush().await?;
+                if let Some(context) = model.context() {
+                    context.counted(run.request_bytes(), usage.input_tokens);
+                }
                 run.record_usage(usage, model.name()).await?;
             }
             Some(Ok(ModelEvent::Finished(answer))) => {
                 deltas.flush().await?;
-                let (calls, finish) = (answer.calls, answer.finish);
-                return Ok(Answer { text, calls, finish });
+                let ModelAnswer { calls, finish, provider_data, dropped_bytes } = answer;
+                if dropped_bytes > 0 {
+                    run.spec.engine.shared.metrics.provider_data_dropped(model.name());
+                    tracing::warn!(turn_id = %run.spec.turn_id, model = model.name(), dropped_bytes,
+                        "reasoning or signatures of an answer exceed their limit and don't go back");
+                }
+                return Ok(Answer { text, calls, finish, provider_data });
             }
             Some(Err(error)) => {
                 deltas.flush().await?;

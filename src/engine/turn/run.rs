@@ -20,9 +20,9 @@ use crate::engine::{Engine, Error};
 use crate::machine::{Command, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
-    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal, Session,
-    SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId, TurnReport,
-    Usage,
+    CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal, Progress,
+    Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
+    TurnReport, Usage,
 };
 use crate::tool::{InProcess, ToolContext};
 
@@ -74,6 +74,7 @@ impl InProcess for TurnSpec {
             spec: *self,
             notes,
             injected: 0,
+            fixed_bytes: 0,
             history: History::default(),
             tools: Arc::default(),
             attempt: 1,
@@ -100,6 +101,8 @@ pub(super) struct TurnRun {
     pub(super) spec: TurnSpec,
     pub(super) history: History,
     pub(super) tools: Arc<[Tool]>,
+    /// The size of the system message and the tools in a request, in bytes.
+    pub(super) fixed_bytes: usize,
     /// The number of the current attempt at a request, counted over the whole turn.
     pub(super) attempt: u32,
     /// The last text of the model. A message without text does not replace it.
@@ -122,16 +125,26 @@ impl TurnRun {
         let mut repetitions = Repetitions::default();
         for round in 1..=self.spec.rounds_max {
             inject_follow_ups(self).await?;
-            let answer = round::ask(self, model).await?;
+            let answer = round::ask(self, model, round).await?;
             let calls: Vec<ModelCall> = answer.calls.into_iter().map(with_call_id).collect();
             if !answer.text.trim().is_empty() {
                 self.final_text.clone_from(&answer.text);
             }
-            let report = TurnReport::Message { text: answer.text.clone(), calls: calls.clone() };
-            self.record(report).await?;
+            let provider_data = answer.provider_data;
+            self.record(TurnReport::Message {
+                text: answer.text.clone(),
+                calls: calls.clone(),
+                provider_data: provider_data.clone(),
+            })
+            .await?;
             let (text, calls_of_message, origin) = (answer.text, calls.clone(), Origin::Model);
-            let message = Message::Assistant { text, calls: calls_of_message, note: None, origin };
-            self.history.push(message);
+            self.history.push(Message::Assistant {
+                text,
+                calls: calls_of_message,
+                provider_data,
+                note: None,
+                origin: Origin::Model,
+            });
             if calls.is_empty() {
                 return Ok(match answer.finish {
                     FinishReason::Done => StopReason::EndTurn,
@@ -175,10 +188,22 @@ impl TurnRun {
         let (text, parts) = (prompt.clone(), attachments.clone());
         let started = TurnReport::Started { prompt: text, attachments: parts, origin };
         self.record(started).await?;
-        self.history.push(message);
+        self.history.push_prompt(message);
         self.tools = self.find_tools().await?;
-        self.spec.system = prompts::system_message(&self.spec.system, self.spec.background).into();
+        // An external agent gets the instructions for tools once it has asked for them.
+        let has_tools = matches!(self.spec.backend, AgentBackend::Model(_));
+        let TurnSpec { system, background, .. } = &self.spec;
+        self.spec.system = prompts::system_message(system, has_tools, *background).into();
+        let tools = self.tools.iter().map(|tool| {
+            tool.name.len() + tool.description.len() + tool.input_schema.to_string().len() + 100
+        });
+        self.fixed_bytes = self.spec.system.len() + tools.sum::<usize>();
         Ok(TurnStart { messages, messages_before, prompt, attachments })
+    }
+
+    /// Returns the approximate size of the next request, in bytes of text.
+    pub(super) fn request_bytes(&self) -> usize {
+        self.fixed_bytes + self.history.weight()
     }
 
     /// Returns the tools of the session, and those that only turns have.
@@ -229,6 +254,14 @@ impl TurnRun {
         Ok(())
     }
 
+    /// Records a remark as progress of the turn.
+    pub(super) async fn note_progress(&self, message: String) {
+        let progress = Progress { done: 0.0, total: None, message };
+        let command = Command::Progress { call_id: self.spec.call_id, progress };
+        // If the turn isn't live any more, it is being stopped.
+        let _ = self.spec.handle.command(command, None).await;
+    }
+
     /// Records that another attempt follows after `delay`.
     pub(super) async fn record_retry(
         &mut self,
@@ -274,8 +307,8 @@ impl TurnRun {
 
 /// Gives a call that a model asks for its id in callpark.
 pub(super) fn with_call_id(call: RequestedCall) -> ModelCall {
-    let RequestedCall { id, tool, arguments } = call;
-    ModelCall { id, tool, arguments, call_id: CallId::random() }
+    let RequestedCall { id, tool, arguments, provider_data } = call;
+    ModelCall { id, tool, arguments, call_id: CallId::random(), provider_data }
 }
 
 /// Returns the error of a turn that cannot continue because of an error of the server.

@@ -56,6 +56,8 @@ pub(super) fn tool(spec: &TurnSpec, others: &[Tool]) -> Option<Tool> {
         call_budget: Some(spec.engine.shared.options.agent_call_budget),
         execution_timeout: None,
         source: ToolSource::BuiltIn,
+        arguments_unchecked: false,
+        warnings: Vec::new(),
     })
 }
 

@@ -52,6 +52,8 @@ fn tool(name: &str, description: &str, input_schema: Value) -> Tool {
         call_budget: None,
         execution_timeout: Some(EXECUTION_TIMEOUT),
         source: ToolSource::BuiltIn,
+        arguments_unchecked: false,
+        warnings: Vec::new(),
     }
 }
 

@@ -272,7 +272,13 @@ mod tests {
 
     fn call(arguments: &str) -> ModelCall {
         let (id, tool) = ("a".into(), "t".into());
-        ModelCall { id, tool, arguments: arguments.into(), call_id: CallId::random() }
+        ModelCall {
+            id,
+            tool,
+            arguments: arguments.into(),
+            call_id: CallId::random(),
+            provider_data: None,
+        }
     }
 
     #[test]

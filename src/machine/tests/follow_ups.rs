@@ -53,7 +53,7 @@ fn failed() -> DeliveryOutcome {
 fn with_agent() -> World {
     let mut world = World::new();
     let id = start_turn(&mut world, BusyPolicy::Reject);
-    let said = TurnReport::Message { text: "hello".into(), calls: Vec::new() };
+    let said = TurnReport::Message { text: "hello".into(), calls: Vec::new(), provider_data: None };
     report(&mut world, id, said);
     end_turn(&mut world, id, Ok(StopReason::EndTurn));
     world
@@ -187,7 +187,8 @@ fn a_turn_that_ends_well_has_delivered_and_one_that_fails_has_not() {
         let turn = delivering(&mut world, id);
         let turn = world.start(turn);
         assert_eq!((state(&world, id), record(&world, id).attempt), (FollowUpState::Leased, 1));
-        let said = TurnReport::Message { text: "noted".into(), calls: Vec::new() };
+        let said =
+            TurnReport::Message { text: "noted".into(), calls: Vec::new(), provider_data: None };
         let before = world.projection.session.messages;
         report(&mut world, turn, said);
         assert_eq!(world.projection.session.messages, before, "the end decides what is kept");

@@ -69,7 +69,7 @@ fn reports_become_events_messages_and_sums() {
         report(&mut world, id, TurnReport::Used { usage, model: "m".into() });
     }
     let text = String::from("hello");
-    report(&mut world, id, TurnReport::Message { text, calls: Vec::new() });
+    report(&mut world, id, TurnReport::Message { text, calls: Vec::new(), provider_data: None });
     assert_eq!(world.projection.session.messages, 1);
     let end = TurnEnd { stop: Ok(StopReason::MaxTokens), history_omitted: 7, note: None };
     report(&mut world, id, TurnReport::Ended(end));

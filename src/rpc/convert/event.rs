@@ -177,6 +177,7 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
             turn::assistant_message(text, call_ids, *omitted_bytes)
         }
         Payload::TurnRetrying { attempt, delay, error } => turn::retrying(*attempt, *delay, error),
+        Payload::HistoryCompacted(compaction) => turn::compacted(*compaction),
         Payload::UsageReported { usage, model } => turn::usage_reported(*usage, model),
         Payload::SessionIdle(ended) => WirePayload::SessionIdle(turn::idle(ended)),
         Payload::SessionError { error, unresolved } => {

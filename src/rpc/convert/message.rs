@@ -17,7 +17,7 @@ pub(crate) fn message((number, mut message): (u64, Message)) -> v1::Message {
             let attached = attachments.into_iter().map(|part| content(part, Origin::Person));
             [part(ContentKind::Text(text), origin)].into_iter().chain(attached).collect()
         }
-        Message::Assistant { text, calls, note: _, origin } => {
+        Message::Assistant { text, calls, provider_data: _, note: _, origin } => {
             converted.set_role(v1::MessageRole::Assistant);
             converted.tool_calls = calls.into_iter().map(tool_call).collect();
             match text.is_empty() {
@@ -43,7 +43,7 @@ fn part(kind: ContentKind, origin: Origin) -> v1::Content {
 }
 
 fn tool_call(call: ModelCall) -> v1::MessageToolCall {
-    let ModelCall { id, tool, arguments, call_id } = call;
+    let ModelCall { id, tool, arguments, call_id, provider_data: _ } = call;
     v1::MessageToolCall { call_id: call_id.to_string(), model_call_id: id, tool, arguments }
 }
 
@@ -71,7 +71,8 @@ mod tests {
     fn a_text_in_place_of_a_silent_model_is_by_callpark() {
         let said = |text: &str, origin| {
             let (text, calls, note) = (text.to_owned(), Vec::new(), None);
-            message((7, Message::Assistant { text, calls, note, origin })).content
+            let said = Message::Assistant { text, calls, provider_data: None, note, origin };
+            message((7, said)).content
         };
         let shown = said("", Origin::Callpark);
         let [content] = shown.as_slice() else { panic!("{shown:?}") };

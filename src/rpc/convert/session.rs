@@ -267,6 +267,7 @@ fn stored_kind(kind: v1::PayloadKind) -> Option<PayloadKind> {
         Wire::Unspecified => None,
         Wire::ToolCallAccepted => Some(PayloadKind::ToolCallAccepted),
         Wire::SessionUpdated => Some(PayloadKind::SessionUpdated),
+        Wire::HistoryCompacted => Some(PayloadKind::HistoryCompacted),
     }
 }
 

@@ -5,7 +5,7 @@ use callpark_proto::v1;
 use super::{duration, struct_from_map, timestamp, value_from_json};
 use crate::model::{
     Call, Content, ContentKind, EndReason, Exit, Origin, Outcome, OutputStream, OutputSummary,
-    ResourceBody, StreamSummary, Timestamp, Tool, ToolKind, ToolResult, ToolSource,
+    ResourceBody, ResourceLink, StreamSummary, Timestamp, Tool, ToolKind, ToolResult, ToolSource,
 };
 use crate::tool::ProviderUnavailable;
 
@@ -29,6 +29,8 @@ pub(crate) fn tool(tool: Tool) -> v1::Tool {
         execution_timeout: tool.execution_timeout.map(duration),
         source: Some(v1::ToolSource { origin: origin.into(), name }),
         output_schema: tool.output_schema.and_then(object),
+        arguments_unchecked: tool.arguments_unchecked,
+        warnings: tool.warnings,
     }
 }
 
@@ -101,12 +103,13 @@ pub(super) fn content(content: Content, origin: Origin) -> v1::Content {
         ContentKind::Json(json) => Kind::Json(value_from_json(json)),
         ContentKind::Image { media_type, data } => Kind::Image(v1::Image { media_type, data }),
         ContentKind::Binary { media_type, data } => Kind::Binary(v1::Binary { media_type, data }),
-        ContentKind::Resource { uri, media_type, body } => {
+        ContentKind::Resource { uri, media_type, body, link } => {
             let body = body.map(|body| match body {
                 ResourceBody::Text(text) => v1::resource::Body::Text(text),
                 ResourceBody::Blob(data) => v1::resource::Body::Blob(data),
             });
-            Kind::Resource(v1::Resource { uri, media_type, body })
+            let link = link.map(|link| resource_link(*link));
+            Kind::Resource(v1::Resource { uri, media_type, body, link })
         }
     };
     v1::Content {
@@ -115,6 +118,13 @@ pub(super) fn content(content: Content, origin: Origin) -> v1::Content {
         offset: signed(content.offset),
         origin: self::origin(origin).into(),
     }
+}
+
+fn resource_link(link: ResourceLink) -> v1::ResourceLink {
+    let ResourceLink { name, title, description, size_bytes, audience, priority, last_modified } =
+        link;
+    let size_bytes = size_bytes.map(signed);
+    v1::ResourceLink { name, title, description, size_bytes, audience, priority, last_modified }
 }
 
 /// Converts a result that `author` wrote. Only results of processes have a summary of their output,

@@ -10,7 +10,8 @@ use super::task::usage;
 use super::tool::{self, signed};
 use crate::engine::TurnOutcome;
 use crate::model::{
-    CallId, ContentKind, Origin, Outcome, StopReason, TurnEnded, TurnError, Unresolved, Usage,
+    CallId, Compaction, CompactionReason, ContentKind, Origin, Outcome, StopReason, TurnEnded,
+    TurnError, Unresolved, Usage,
 };
 use crate::rpc::status::error_info;
 
@@ -59,6 +60,20 @@ pub(super) fn retrying(attempt: u32, delay: Duration, error: &TurnError) -> Wire
             message: error.message.clone(),
             details: vec![error_info(&error.code.to_uppercase())],
         }),
+    })
+}
+
+pub(super) fn compacted(compaction: Compaction) -> WirePayload {
+    let reason = match compaction.reason {
+        CompactionReason::Limit => v1::CompactionReason::Limit,
+        CompactionReason::Refused => v1::CompactionReason::Refused,
+    };
+    WirePayload::HistoryCompacted(v1::HistoryCompacted {
+        reason: reason.into(),
+        messages_omitted: signed(compaction.messages_omitted),
+        results_shortened: i32::try_from(compaction.results_shortened).unwrap_or(i32::MAX),
+        request_bytes_before: signed(compaction.request_bytes_before as u64),
+        request_bytes_after: signed(compaction.request_bytes_after as u64),
     })
 }
 

@@ -134,9 +134,10 @@ fn content_kind(content: v1::Content) -> Option<ContentKind> {
             uri,
             media_type,
             body: Some(v1::resource::Body::Text(text)),
+            ..
         }) => {
             let body = Some(ResourceBody::Text(text));
-            Some(ContentKind::Resource { uri, media_type, body })
+            Some(ContentKind::Resource { uri, media_type, body, link: None })
         }
         Kind::Json(_) | Kind::Binary(_) | Kind::Resource(_) => None,
     }

@@ -240,7 +240,7 @@ pub(super) async fn sessions_come_newest_first_and_filtered(store: &dyn Store) {
     let one = all.iter().find(|session| session.tenant == tenant()).unwrap();
     let ids = SessionId::parse_beginning(&one.id.to_string()).unwrap();
     let found = all_session_pages(store, SessionQuery { ids, ..base }).await;
-    assert_eq!(found, [one.clone()]);
+    assert_eq!(found, std::slice::from_ref(one));
 }
 
 pub(super) async fn session_pages_show_current_counts(store: &dyn Store) {

@@ -110,6 +110,7 @@ impl Life {
             | Payload::ReasoningDelta(_)
             | Payload::AssistantMessage(_)
             | Payload::TurnRetrying(_)
+            | Payload::HistoryCompacted(_)
             | Payload::UsageReported(_) => None,
             Payload::SessionIdle(_) | Payload::SessionError(_) => {
                 return self.state.is_some_and(|state| !is_terminal(state));

@@ -6,7 +6,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::frames::{CANCEL, DATA, END_STREAM, Peer, frame, headers, message, reset};
-use super::gzip::zeros;
+use super::gzip::{deflated_zeros, zeros};
 use super::hpack::Head;
 use super::neighbour::{GROWTH_BYTES_MAX, Memory, Neighbour};
 use super::requests::dry_run;
@@ -177,7 +177,7 @@ async fn a_caller_without_a_token_cannot_fill_the_memory() {
 }
 
 #[tokio::test]
-async fn a_bomb_of_gzip_is_refused_and_unpacked_no_further_than_a_message_may_be_long() {
+async fn a_bomb_is_refused_and_unpacked_no_further_than_a_message_may_be_long() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let bomb = zeros(100 << 20);
@@ -189,7 +189,8 @@ async fn a_bomb_of_gzip_is_refused_and_unpacked_no_further_than_a_message_may_be
     let cases = [
         (1, Some("gzip"), RESOURCE_EXHAUSTED),
         (0, Some("gzip"), INVALID_ARGUMENT),
-        (1, Some("deflate"), UNIMPLEMENTED),
+        // No deflate has the head of gzip.
+        (1, Some("deflate"), INVALID_ARGUMENT),
         (1, Some("zstd"), UNIMPLEMENTED),
         (1, Some("no such thing"), UNIMPLEMENTED),
         (1, Some("identity"), INVALID_ARGUMENT),
@@ -206,6 +207,12 @@ async fn a_bomb_of_gzip_is_refused_and_unpacked_no_further_than_a_message_may_be
         let answer = peer.answer(stream).await;
         assert_eq!(answer.status(), Some(status), "{flag} {encoding:?}: {answer:?}");
     }
+    let head = Head::of("ToolRunner/RunTool", &server.token).with("grpc-encoding", "deflate");
+    let bomb = deflated_zeros(100 << 20);
+    peer.send(&headers(101, 0, &head)).await;
+    peer.upload(101, &message(1, u32::try_from(bomb.len()).expect("a length"), &bomb)).await;
+    let answer = peer.answer(101).await;
+    assert_eq!(answer.status(), Some(RESOURCE_EXHAUSTED), "{answer:?}");
     neighbour.unharmed().await;
     memory.check_peak(GROWTH_BYTES_MAX);
 }

@@ -1,7 +1,15 @@
 //! A bomb of gzip, written by hand: nothing that unpacks it is needed.
 
+/// The length of the head that gzip puts before deflate.
+const GZIP_HEAD_BYTES: usize = 10;
+
 /// The number of zeros in one match of deflate, the longest that there is.
 const MATCH_BYTES: usize = 258;
+
+/// The same as `deflate` of gRPC, which has another head.
+pub fn deflated_zeros(bytes: usize) -> Vec<u8> {
+    [&[0x78, 0x9c], &zeros(bytes)[GZIP_HEAD_BYTES..]].concat()
+}
 
 /// At least this many zeros, packed to a hundred and fiftieth. The sum at the end is wrong, which
 /// shows to those only who have unpacked all of it.

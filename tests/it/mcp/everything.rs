@@ -87,6 +87,11 @@ async fn check(server: &TestServer) {
     let is_resource = |content: &v1::Content| matches!(content.kind, Some(Kind::Resource(_)));
     assert!(result_of(&answer).content.iter().any(is_resource), "{answer:?}");
 
+    // It runs as a task only.
+    let arguments = json!({ "topic": "parking" });
+    let answer = run(server, call("everything__simulate-research-query", arguments)).await;
+    assert!(text(result_of(&answer)).contains("parking"), "{answer:?}");
+
     let session_id = session(server, Default::default()).await;
     let arguments = json!({ "duration": 0.5, "steps": 5 });
     let long = "everything__trigger-long-running-operation";

@@ -1,7 +1,5 @@
 //! Failures of MCP servers, and the calls that they affect.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::{echo, lines, list, odd, result, text};
@@ -34,26 +32,6 @@ async fn a_server_that_dies_fails_its_calls_and_is_started_again() {
     check_reported(outcome_of(&task), &["exit code 3"]);
     assert_eq!(text(&echo(&server, "again").await), "again");
     assert_eq!(lines(folder.path(), "starts").len(), 2);
-}
-
-#[tokio::test]
-async fn a_server_that_dies_again_and_again_is_given_a_rest() {
-    let folder = crate::support::folder();
-    let server = odd(folder.path(), "", "").await;
-    for _ in 0..2 {
-        check_reported(&result(&server, "die", json!({})).await, &["exit code 3"]);
-    }
-    let resting = echo(&server, "too soon").await;
-    check_reported(&resting, &["exit code 3", "it can be started again in"]);
-    assert_eq!(lines(folder.path(), "starts").len(), 2);
-    // The rest is a second long.
-    let back = async {
-        while echo(&server, "back").await.is_error {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    crate::support::soon("the end of the rest", back).await;
-    assert_eq!(lines(folder.path(), "starts").len(), 3);
 }
 
 #[tokio::test]

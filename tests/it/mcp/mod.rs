@@ -9,10 +9,14 @@ use crate::support::{TestServer, result_of, soon, v1};
 use v1::content::Kind;
 
 mod beginnings;
+mod documents;
 mod everything;
 mod faults;
+mod http;
+mod lenient;
 mod tasks;
 mod tools;
+mod waits;
 
 /// A server with the odd MCP server, which has this folder and this manner.
 async fn odd(folder: &Path, manner: &str, more: &str) -> TestServer {

@@ -17,6 +17,9 @@ start:
     tasks     speaks the protocol without `initialize`, and has tasks
     slow      does so too, and says it when it is pinged
     handles   speaks it, offers no tasks, and has them all the same
+    library   has resources and prompts
+    shelves   says so, and has none
+    awaits    starts when the file `go` is in FOLDER, and writes a line into `lives` before and after
 """
 
 import json
@@ -38,6 +41,9 @@ EXTRA = []
 ACTS = {}
 LISTENERS = []
 LATE = []
+# The answers to its own requests, by their ids.
+REPLIES = {}
+REPLIED = threading.Condition()
 
 
 def schema(**properties):
@@ -64,6 +70,11 @@ TOOLS = [
     {"name": "job", "inputSchema": {"type": "object", "properties": {
         "acts": {"type": "array"}, "interval": {"type": "integer"}, "ttl": {"type": "integer"}}}},
     {"name": "notify", "inputSchema": schema()},
+    {"name": "big", "inputSchema": schema(lines={"type": "integer"})},
+    {"name": "ask", "inputSchema": schema()},
+    {"name": "link", "inputSchema": schema()},
+    {"name": "research", "inputSchema": schema(states={"type": "array"}),
+     "execution": {"taskSupport": "required"}},
 ]
 
 
@@ -109,6 +120,17 @@ def task(name, status, **more):
     return {"taskId": name, "status": status, "createdAt": "2026-07-28T10:00:00Z",
             "lastUpdatedAt": "2026-07-28T10:00:00Z", "ttlMs": arguments.get("ttl"),
             "pollIntervalMs": arguments.get("interval", 1), **more}
+
+
+def ask(method, params):
+    """The answer to a request of its own."""
+    with REPLIED:
+        name = f"own {len(REPLIES) + 1}"
+        REPLIES[name] = None
+    send({"jsonrpc": "2.0", "id": name, "method": method, "params": params})
+    with REPLIED:
+        REPLIED.wait_for(lambda: REPLIES[name])
+        return REPLIES[name]
 
 
 def start_task(request, arguments):
@@ -202,18 +224,82 @@ def call(request):
         answer(request, {"content": [{"type": "text", "text": "look"}, image]})
     elif name == "job":
         start_task(request, arguments)
+    elif name == "big":
+        lines = "".join(f"line {number:09}\n" for number in range(arguments["lines"]))
+        answer(request, text(lines, structuredContent={"result": lines}))
+    elif name == "ask":
+        form = {"message": "Your name?", "requestedSchema": {"type": "object", "properties": {}}}
+        elicited = ask("elicitation/create", form)
+        question = {"role": "user", "content": {"type": "text", "text": "Who am I?"}}
+        sampled = ask("sampling/createMessage", {"messages": [question], "maxTokens": 9})
+        answer(request, text(f'{elicited["result"]["action"]} {"error" in sampled}'))
+    elif name == "link":
+        answer(request, {"content": [{
+            "type": "resource_link", "uri": "file:///report.pdf", "name": "report", "size": 512,
+            "title": "Annual report", "description": "For the board.", "mimeType": "application/pdf",
+            "annotations": {"audience": ["user"], "priority": 0.5}}]})
     elif name == "notify":
         for name in ACTS:
             notify("notifications/tasks", task(name, "working"))
         answer(request, text("sent"))
 
 
+def research(request):
+    """Tasks of 2025-11-25, of which there is one at a time."""
+    method, params = request["method"], request["params"]
+    if method == "tools/call":
+        ACTS["research"] = list(params["arguments"]["states"])
+        answer(request, {"task": {"taskId": "research", "status": "working", "pollInterval": 1,
+                                  "createdAt": "2026-07-28T10:00:00Z", "ttl": params["task"]["ttl"],
+                                  "lastUpdatedAt": "2026-07-28T10:00:00Z"}})
+    elif method == "tasks/get":
+        states = ACTS[params["taskId"]]
+        status, _, message = (states.pop(0) if len(states) > 1 else states[0]).partition(" ")
+        answer(request, {"taskId": "research", "status": status, "statusMessage": message, "ttl": None,
+                         "createdAt": "2026-07-28T10:00:00Z", "lastUpdatedAt": "2026-07-28T10:00:00Z"})
+    elif method == "tasks/result" and ACTS[params["taskId"]] == ["failed"]:
+        refuse(request, "out of paper", -32000)
+    elif method == "tasks/result":
+        answer(request, text("found"))
+    else:
+        cancel_task(request)
+
+
+def library(request):
+    method, params = request["method"], request.get("params") or {}
+    has = MANNER == "library"
+    if method == "resources/list":
+        notes = {"uri": "file:///notes.txt", "name": "notes", "description": "The notes."}
+        answer(request, {"resources": [notes] if has else []})
+    elif method == "resources/templates/list":
+        table = {"uriTemplate": "db://{table}", "name": "table"}
+        answer(request, {"resourceTemplates": [table] if has else []})
+    elif method == "prompts/list":
+        arguments = [{"name": "change", "required": True}, {"name": "tone"}]
+        review = {"name": "review", "description": "Reviews a change.", "arguments": arguments}
+        answer(request, {"prompts": [review] if has else []})
+    elif method == "resources/read" and params["uri"] == "file:///picture.png":
+        picture = {"uri": params["uri"], "mimeType": "image/png", "blob": PNG}
+        answer(request, {"contents": [picture]})
+    elif method == "resources/read" and params["uri"] == "file:///notes.txt":
+        answer(request, {"contents": [{"uri": params["uri"], "text": "remember the milk\n"}]})
+    elif method == "resources/read":
+        refuse(request, "no such resource", -32002)
+    else:
+        said = f'Review {params["arguments"]["change"]}.'
+        message = {"role": "user", "content": {"type": "text", "text": said}}
+        answer(request, {"description": "A review", "messages": [message]})
+
+
 def initialize(request):
     for other in LATE:
         refuse(other, "Method not found", -32601)
+    capabilities = {"tools": {"listChanged": True}}
+    if MANNER in ("library", "shelves"):
+        capabilities.update(resources={}, prompts={})
     answer(request, {
         "protocolVersion": request["params"]["protocolVersion"],
-        "capabilities": {"tools": {"listChanged": True}},
+        "capabilities": capabilities,
         "serverInfo": {"name": "odd", "version": "1"},
     })
 
@@ -267,9 +353,21 @@ def main():
     if MANNER == "leaves":
         sys.stderr.write("the licence has run out\n")
         sys.exit(7)
+    if MANNER == "awaits":
+        note("lives", "starts")
+        while not os.path.exists(os.path.join(FOLDER, "go")):
+            time.sleep(0.01)
     for line in sys.stdin:
         message = json.loads(line)
         method = message.get("method")
+        if "method" not in message:
+            with REPLIED:
+                # An error about a line that is no message has no id.
+                REPLIES[message.get("id")] = message
+                REPLIED.notify_all()
+            continue
+        if MANNER == "awaits" and method == "tools/list" and "cursor" not in message.get("params", {}):
+            note("lives", "started")
         if MANNER == "silent" or modern(message):
             continue
         if MANNER == "old" and method == "server/discover":
@@ -287,6 +385,10 @@ def main():
                 page["nextCursor"] = str(begin + 5)
             # A client may keep it for an hour, unless it is notified of a change.
             answer(message, {**page, "ttlMs": 3600000, "cacheScope": "public"} if MODERN else page)
+        elif method.startswith(("resources/", "prompts/")) and MANNER in ("library", "shelves"):
+            library(message)
+        elif not MODERN and (method.startswith("tasks/") or "task" in message.get("params", {})):
+            research(message)
         elif method == "tools/call":
             threading.Thread(target=call, args=(message,), daemon=True).start()
         elif method == "notifications/cancelled":

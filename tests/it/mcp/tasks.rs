@@ -188,3 +188,46 @@ async fn a_handle_from_a_server_that_offers_no_tasks_fails_its_call() {
     check_reported(&task, "it answered with a task, but does not declare that it supports tasks");
     assert_eq!(text(&super::echo(&server, "still there").await), "still there");
 }
+
+/// A call of a tool that runs as a task of 2025-11-25 only, which has these states one after the other.
+fn research(states: &[&str]) -> v1::RunToolRequest {
+    call("odd__research", json!({ "states": states }))
+}
+
+#[tokio::test]
+async fn a_tool_that_runs_as_a_task_only_is_called_as_one() {
+    let folder = crate::support::folder();
+    let server = odd(folder.path(), "", "").await;
+    let session_id = session(&server, Default::default()).await;
+    let states = ["working reading", "working reading", "working writing", "completed"];
+    let request = v1::RunToolRequest { session_id: session_id.clone(), ..research(&states) };
+    let id = park(&server, request).await;
+    let task = ended(&server, &id).await;
+    assert_eq!((task.state(), text(outcome_of(&task)).as_str()), (v1::State::Succeeded, "found"));
+    assert_eq!(reports(&server, &session_id).await, ["reading", "writing"]);
+    for (states, words) in [
+        (["working", "failed"], "it returned an error: out of paper (-32000)"),
+        (
+            ["working", "cancelled the shop has closed"],
+            "its task was cancelled: the shop has closed",
+        ),
+        (["working", "asleep"], "its task is in an unknown state"),
+    ] {
+        check_reported(&failed(&server, research(&states)).await, words);
+    }
+    assert_eq!(lines(folder.path(), "cancelled_tasks"), [""; 0], "all have ended");
+}
+
+#[tokio::test]
+async fn a_cancel_is_passed_on_to_a_task_of_the_older_protocol() {
+    let folder = crate::support::folder();
+    let server = odd(folder.path(), "", "").await;
+    let session_id = session(&server, Default::default()).await;
+    let request =
+        v1::RunToolRequest { session_id: session_id.clone(), ..research(&["working reading"]) };
+    let id = park(&server, request).await;
+    followed(&server, &session_id).await;
+    cancel(&server, v1::CancelRequest { reason: "enough".into(), ..cancel_of(&id) }).await;
+    assert_eq!(ended(&server, &id).await.state(), v1::State::Cancelled);
+    assert_eq!(lines_of(&folder.path().join("cancelled_tasks"), 1).await, ["research"]);
+}

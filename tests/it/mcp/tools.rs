@@ -33,9 +33,10 @@ async fn its_tools_are_listed_with_their_annotations() {
     assert!(answer.tools.iter().any(|tool| tool.name == "bash"), "beside the server's own");
     assert!(answer.tools.is_sorted_by_key(|tool| &tool.name));
 
-    let [left_out] = &answer.unavailable[..] else { panic!("{:?}", answer.unavailable) };
-    assert!(left_out.message.contains("odd__no name at all"), "{}", left_out.message);
-    assert!(left_out.message.contains("odd__bad_schema"), "{}", left_out.message);
+    assert_eq!(answer.unavailable, []);
+    assert!(tool("odd__bad_schema").arguments_unchecked);
+    let alias = answer.tools.iter().find(|tool| tool.name.starts_with("odd__no_name_at_all-"));
+    assert_eq!(alias.expect("an alias").warnings, ["its server names it `no name at all`"]);
     assert_eq!(lines(folder.path(), "starts").len(), 1, "it is started once");
 }
 
@@ -137,4 +138,64 @@ async fn it_ends_with_callpark() {
     assert!(is_alive(pid));
     server.stop().await;
     assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn the_text_of_a_result_is_kept_like_the_output_of_a_command() {
+    let folder = crate::support::folder();
+    let server = odd(folder.path(), "", "").await;
+    let written = |lines: usize| -> String {
+        (0..lines).map(|number| format!("line {number:09}\n")).collect()
+    };
+    // More than a record holds, with a copy of it as JSON.
+    let answer = result(&server, "big", json!({ "lines": 13_000 })).await;
+    assert!(text(&answer) == written(13_000), "{} bytes", text(&answer).len());
+    assert!(answer.output.is_none_or(|output| !output.inline_truncated));
+    let answer = result(&server, "big", json!({ "lines": 100 })).await;
+    assert_eq!(text(&answer), written(100));
+    assert!(answer.structured.is_some(), "a copy that fits");
+
+    let id = park(&server, call("odd__big", json!({ "lines": 200_000 }))).await;
+    let task = ended(&server, &id).await;
+    let answer = outcome_of(&task);
+    assert!(answer.output.as_ref().expect("counts").inline_truncated);
+    assert_eq!(text(answer).len(), 2 << 20, "a head and a tail of 1 MiB each");
+    let (whole, mut read) = (written(200_000), Vec::new());
+    while read.len() < whole.len() {
+        let position = v1::read_output_request::Position::Offset(read.len() as i64);
+        let request = v1::ReadOutputRequest {
+            background_id: id.clone(),
+            position: Some(position),
+            max_bytes: 1 << 20,
+            ..Default::default()
+        };
+        let page = server.tasks.clone().read_output(request).await.expect("output").into_inner();
+        let before = read.len();
+        read.extend_from_slice(&page.data);
+        assert!(read.len() > before, "nothing more at {before}");
+    }
+    assert!(read == whole.as_bytes(), "byte for byte");
+}
+
+#[tokio::test]
+async fn requests_for_a_person_or_a_model_are_declined_in_the_log() {
+    let folder = crate::support::folder();
+    let server = odd(folder.path(), "", "").await;
+    let session_id = session(&server, Default::default()).await;
+    let request =
+        v1::RunToolRequest { session_id: session_id.clone(), ..call("odd__ask", json!({})) };
+    assert_eq!(text(result_of(&run(&server, request).await)), "decline True");
+    let log = log_of(&server, &session_id).await;
+    let reports = log.into_iter().filter_map(|event| match event.payload {
+        Some(Payload::ToolProgress(progress)) => progress.progress,
+        _ => None,
+    });
+    let reports: Vec<String> = reports.map(|report| report.message).collect();
+    assert_eq!(
+        reports,
+        [
+            "the server asked for input from a person (elicitation), which was declined: Your name?",
+            "the server asked for a model's answer (sampling), which was declined",
+        ]
+    );
 }

@@ -41,4 +41,7 @@ async fn a_tool_can_neither_read_nor_write_the_terminal_of_its_server() {
     assert_eq!(bash(&server, "read -p Password: x < /dev/tty; echo asked $?").await, "asked 1\n");
     assert_eq!(bash(&server, "echo from-a-tool > /dev/tty; echo $?").await, "1\n");
     assert!(!server.live.stderr.now().contains("from-a-tool"), "{}", server.live.stderr.now());
+    let quiet = "> /dev/null 2>&1 < /dev/null";
+    bash(&server, &format!("sleep 300 {quiet} & setsid -f sleep 300 {quiet}; echo up")).await;
+    assert_eq!(site.processes(), [0; 0], "they end with their call here, too");
 }

@@ -52,9 +52,11 @@ async fn the_real_copilot_runs_a_command_of_its_own_and_parks_one_of_ours() {
     let own = json!({ "command": script, "description": "count" });
     let slow =
         json!({ "command": "echo begun; while [ ! -e go ]; do sleep 0.1; done; echo ready" });
-    let endpoint =
-        Endpoint::new(vec![calls(&[("1", "bash", own)]), calls(&[("2", "callpark-bash", slow)])])
-            .await;
+    let endpoint = Endpoint::for_others(vec![
+        calls(&[("1", "bash", own)]),
+        calls(&[("2", "callpark-bash", slow)]),
+    ])
+    .await;
     let server = serve_copilot(&endpoint, folder.path(), "").await;
     let session = session_in(&server, folder.path()).await;
     let playing = turn(&server, prompt(&session, "count, then wait"));
@@ -104,7 +106,7 @@ async fn the_real_copilot_runs_a_command_of_its_own_and_parks_one_of_ours() {
 async fn a_command_that_the_session_does_not_allow_is_refused_to_the_real_copilot() {
     let folder = crate::support::folder();
     let own = json!({ "command": "touch made", "description": "make" });
-    let endpoint = Endpoint::new(vec![calls(&[("1", "bash", own)])]).await;
+    let endpoint = Endpoint::for_others(vec![calls(&[("1", "bash", own)])]).await;
     let server = serve_copilot(&endpoint, folder.path(), "permissions = 'reject'").await;
     let session = session_in(&server, folder.path()).await;
     // It takes the refusal of one command for the end of its turn.

@@ -1,5 +1,6 @@
 //! A model endpoint that says what a test wants, in the protocol of the real ones: HTTP/1.1, chunked
-//! server-sent events, one script a request.
+//! server-sent events, one script a request. A request that any of the real ones refuses is refused,
+//! and takes no script.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::strict;
 use crate::support::TEST_TIMEOUT;
 
 /// One piece of an answer.
@@ -93,6 +95,8 @@ struct Shared {
     heads: Mutex<Vec<String>>,
     asked: Notify,
     arrived: Notify,
+    /// True: requests that other endpoints refuse are accepted.
+    is_lenient: bool,
 }
 
 impl Shared {
@@ -114,9 +118,19 @@ impl Shared {
 impl Endpoint {
     /// An endpoint that answers so, request by request. One request more waits for another script.
     pub async fn new(scripts: Vec<Script>) -> Self {
+        Self::with_shared(Shared { scripts: Mutex::new(scripts.into()), ..Shared::default() }).await
+    }
+
+    /// An endpoint for requests of other software than callpark, which accepts all of them.
+    pub async fn for_others(scripts: Vec<Script>) -> Self {
+        let scripts = Mutex::new(scripts.into());
+        Self::with_shared(Shared { scripts, is_lenient: true, ..Shared::default() }).await
+    }
+
+    async fn with_shared(shared: Shared) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
-        let shared = Arc::new(Shared { scripts: Mutex::new(scripts.into()), ..Shared::default() });
+        let shared = Arc::new(shared);
         let mut serving = JoinSet::new();
         let of_server = shared.clone();
         serving.spawn(async move {
@@ -186,9 +200,15 @@ async fn serve(connection: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let mut body = vec![0; length];
         connection.read_exact(&mut body).await?;
         let request = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let refusal = strict::refusal(&request).filter(|_| !shared.is_lenient);
         shared.requests.lock().expect("a lock").push(request);
         shared.heads.lock().expect("a lock").push(head);
         shared.asked.notify_waiters();
+        if let Some(words) = refusal {
+            let error = json!({ "error": { "message": format!("strict: {words}") } });
+            status(&mut connection, 400, &[], &error.to_string()).await?;
+            continue;
+        }
         let goes_on = match shared.next().await {
             Some(Script::Stream(pieces)) => stream(&mut connection, pieces, true).await?,
             Some(Script::Unmarked(pieces)) => stream(&mut connection, pieces, false).await?,

@@ -56,8 +56,7 @@ async fn an_answer_cut_in_the_middle_is_void() {
 }
 
 #[tokio::test]
-async fn an_end_without_a_reason_is_a_cut() {
-    is_retried(Script::Stream(vec![Piece::Text("wel".into())]), &["text wel"]).await;
+async fn an_end_without_a_reason_and_a_mark_is_a_cut() {
     is_retried(Script::Unmarked(vec![Piece::Text("wel".into())]), &["text wel"]).await;
 }
 

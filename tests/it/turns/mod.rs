@@ -6,19 +6,27 @@ use crate::support::streams::session_now;
 use crate::support::{TestServer, soon, v1};
 
 mod agents;
+mod answers;
 mod busy;
 mod chat;
+mod contexts;
 mod copilot;
 mod counted;
+mod dialects;
 mod endpoint;
 mod faults;
+mod gateways;
+mod histories;
 mod messages;
 mod parks;
 mod pictures;
 mod plain;
+mod provider_data;
+mod providers;
 mod relayed;
 mod results;
 mod story;
+mod strict;
 
 pub use endpoint::{Endpoint, Piece, Script, calls, held, says};
 
@@ -124,6 +132,7 @@ fn shorten(payload: &Payload) -> String {
         Payload::AssistantMessage(message) => {
             format!("message {:?} {} calls", message.text, message.call_ids.len())
         }
+        Payload::HistoryCompacted(_) => "compacted".into(),
         Payload::TurnRetrying(retrying) => format!("retrying {}", retrying.attempt),
         Payload::ToolCallAccepted(accepted) if accepted.tool.is_empty() => "turn".into(),
         Payload::ToolCallAccepted(accepted) => format!("call {}", accepted.tool),

@@ -103,7 +103,8 @@ fn bash(command: &str) -> (Said, oneshot::Receiver<CallAnswer>) {
 fn ours(tool: &str, arguments: serde_json::Value) -> (Said, oneshot::Receiver<CallAnswer>) {
     let (answer, answered) = oneshot::channel();
     let arguments = arguments.to_string();
-    let wanted = RequestedCall { id: "1".into(), tool: tool.into(), arguments };
+    let wanted =
+        RequestedCall { id: "1".into(), tool: tool.into(), arguments, provider_data: None };
     (Ok(AgentEvent::Call(wanted, answer)), answered)
 }
 
@@ -140,8 +141,13 @@ async fn the_events_of_an_agent_are_emitted_and_its_last_message_is_kept() {
     assert_eq!(turn(&server, prompt(&session, "again")).await.final_text, "yes");
     let request = agent.request(1);
     assert_eq!((request.messages_before, request.messages.len()), (2, 2));
-    let (text, calls, note, origin) = ("Let me see.".into(), Vec::new(), None, Origin::Model);
-    let said = Message::Assistant { text, calls, note, origin };
+    let said = Message::Assistant {
+        text: "Let me see.".into(),
+        calls: Vec::new(),
+        provider_data: None,
+        note: None,
+        origin: Origin::Model,
+    };
     assert_eq!(*request.messages[1], said);
     let usage = session_now(&server, &session).await.usage.expect("usage");
     assert_eq!((usage.requests, usage.input_tokens), (2, 7));
@@ -154,6 +160,39 @@ async fn the_events_of_an_agent_are_emitted_and_its_last_message_is_kept() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn remarks_about_an_agent_and_late_details_of_its_calls_are_progress() {
+    let (server, agent) = serve_agent(&[]).await;
+    let session = new_session(&server).await;
+    let (call, events) = own_call();
+    events.send(OwnCallEvent::Details("make all".into())).await.expect("room");
+    events.send(OwnCallEvent::Ended(Box::default())).await.expect("room");
+    let notice = Ok(AgentEvent::Notice("it asks for no tools".into()));
+    agent.says(vec![call, notice, text("done"), done()]).await;
+    let turn = turn(&server, prompt(&session, "build")).await;
+    assert_eq!(turn.final_text, "done");
+    let log = log_of(&server, &session).await;
+    let report_of = |message: &str| {
+        let is_it = |event: &&v1::SessionEvent| match &event.payload {
+            Some(Payload::ToolProgress(report)) => {
+                report.progress.as_ref().is_some_and(|progress| progress.message == message)
+            }
+            _ => false,
+        };
+        log.iter().find(is_it).unwrap_or_else(|| panic!("no `{message}` in {log:?}"))
+    };
+    let accepted = |tool: &str| {
+        let is_it = |event: &&v1::SessionEvent| match &event.payload {
+            Some(Payload::ToolCallAccepted(call)) => call.tool == tool,
+            _ => false,
+        };
+        log.iter().find(is_it).expect("an accepted call").call_id.clone()
+    };
+    assert_eq!(report_of("make all").call_id, accepted("scripted__execute"));
+    assert_eq!(report_of("it asks for no tools").call_id, accepted(""), "of the turn itself");
+    close(&server, &session).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Every text, fully rendered with realistic values.
 
+mod documents;
 mod results;
 mod tasks;
 
@@ -102,9 +103,9 @@ written so far.";
 You are working in the background: no person is reading along, and no person will answer questions. \
 Where something is unclear, decide for yourself. In your last message, state what you decided and \
 what the result of the work is: only that message will be read.";
-    assert_eq!(system_message("", false), tasks);
+    assert_eq!(system_message("", true, false), tasks);
     assert_eq!(
-        system_message("You review code.", true),
+        system_message("You review code.", true, true),
         format!("You review code.\n\n{tasks}\n\n{background}")
     );
 }
@@ -229,7 +230,7 @@ fn texts_in_place_of_messages() {
          what it has done before you repeat it.]"
     );
     let (text, calls, note, origin) = (String::new(), Vec::new(), None, Origin::Callpark);
-    let mut message = Message::Assistant { text, calls, note, origin };
+    let mut message = Message::Assistant { text, calls, provider_data: None, note, origin };
     fill_in(&mut message);
     let Message::Assistant { text, .. } = message else { panic!("{message:?}") };
     assert_eq!(
@@ -246,6 +247,32 @@ fn truncated_texts() {
     assert_eq!(truncate_middle("ää-öö", 6), "ä\n[5 bytes are left out here]\nö");
     assert_eq!(truncate("short", 5, ""), "short");
     assert_eq!(truncate("äöüabc", 2, ""), "äö\n[4 more characters]");
+}
+
+#[test]
+fn what_a_request_to_a_model_leaves_out() {
+    assert_eq!(
+        messages_left_out(1),
+        "[1 older message of this conversation is left out here, because the conversation is too \
+         long for you.]"
+    );
+    assert_eq!(
+        messages_left_out(12),
+        "[12 older messages of this conversation are left out here, because the conversation is \
+         too long for you.]"
+    );
+    assert_eq!(
+        shortened_result("short", 2, 1_000),
+        "short\n[A part of this result and 2 images was left out, because the conversation is too \
+         long for you. Repeat the call if you need it, and ask for less.]"
+    );
+    let cut = shortened_result(&"x".repeat(1_000), 0, 215);
+    let note = "[A part of this result was left out, because the conversation is too long for you. \
+                Repeat the call if you need it, and ask for less.]";
+    let ends = "x".repeat(11);
+    assert_eq!(cut, format!("{ends}\n[978 bytes are left out here]\n{ends}\n{note}"));
+    assert!(cut.len() <= 215);
+    assert_eq!(shortened_result(&"x".repeat(1_000), 0, 100), note);
 }
 
 #[test]

@@ -82,8 +82,24 @@ fn processes_that_were_left_behind() {
 fn content_that_is_not_text() {
     let resource = |body| {
         let (uri, media_type) = ("file:///notes.txt".into(), "text/plain".into());
-        content(ContentKind::Resource { uri, media_type, body })
+        content(ContentKind::Resource { uri, media_type, body, link: None })
     };
+    let link = crate::model::ResourceLink {
+        title: "Annual report".into(),
+        size_bytes: Some(512),
+        description: "For the board.".into(),
+        ..Default::default()
+    };
+    let linked = content(ContentKind::Resource {
+        uri: "file:///report.pdf".into(),
+        media_type: String::new(),
+        body: None,
+        link: Some(Box::new(link)),
+    });
+    assert_eq!(
+        content_text(&[linked]),
+        "[Annual report: file:///report.pdf (512 bytes)] For the board."
+    );
     let body = crate::model::ResourceBody::Text("the notes".into());
     let json = content(ContentKind::Json(json!({ "a": 1 })));
     let pieces = [text("look"), json, image(), resource(Some(body)), resource(None)];

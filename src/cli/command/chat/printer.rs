@@ -9,7 +9,7 @@ use crate::cli::{
     error::Failure,
     exit::Exit,
     print::{
-        json,
+        event, json,
         labels::phrase,
         output::{Out, eprint_note},
         text::{count, first_line, sanitize},
@@ -128,6 +128,10 @@ impl<'o> TurnPrinter<'o> {
                 let error = retry.error.unwrap_or_default().message;
                 let delay = format_wire_span(retry.delay.as_ref());
                 self.note(&format!("{error}; retrying in {delay}")).await?;
+            }
+            Some(Payload::HistoryCompacted(compaction)) => {
+                let left_out = event::compacted(&compaction);
+                self.note(&format!("the model's context is full: {left_out}")).await?;
             }
             Some(Payload::SessionIdle(idle)) => return self.idle(idle).await.map(Some),
             Some(Payload::SessionError(error)) => return self.failed(error).await.map(Some),

@@ -96,15 +96,7 @@ async fn an_unreadable_record_leaves_the_others() {
     assert_eq!((ids(&page.calls), page.more), (vec![last], false));
     assert_eq!(ids(&store.live_calls(log.id()).await.unwrap()), [first, last]);
 
-    let query = SessionQuery {
-        tenant,
-        states: vec![],
-        labels: labels(&[]),
-        ids: Default::default(),
-        created_after: None,
-        cursor: None,
-        limit: 5,
-    };
+    let query = SessionQuery::newest(tenant, 5);
     let page = store.sessions(query).await.unwrap();
     assert_eq!((page.sessions.len(), page.unreadable), (1, vec![bad_session]));
     store.close().await;

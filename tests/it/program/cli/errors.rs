@@ -51,6 +51,23 @@ async fn a_missing_server_is_reported_with_the_command_to_start_one() {
 }
 
 #[tokio::test]
+async fn the_bridge_by_hand_is_refused_with_what_it_is_for() {
+    let site = Site::new();
+    let ended = site.run(&["mcp", "--stdio"]).await.exits(2);
+    let words = "CALLPARK_MCP_ADDRESS is not set: a callpark server sets it";
+    assert!(ended.stderr().contains(words), "{ended}");
+    let mut command = site.command(&["mcp", "--stdio"]);
+    let (_socket, endpoint) = nowhere();
+    let address = endpoint.replace("http://", "");
+    command.env("CALLPARK_MCP_ADDRESS", &address).env("CALLPARK_MCP_TOKEN", "guessed");
+    let ended = run(command).await.exits(69);
+    assert!(
+        ended.stderr().contains(&format!("callpark cannot be reached at {address}")),
+        "{ended}"
+    );
+}
+
+#[tokio::test]
 async fn a_server_that_never_answers_is_reported_in_time() {
     let site = Site::new();
     // It takes connections, by the system, and never accepts them.

@@ -1,0 +1,396 @@
+//! The HTTP client of a server at a URL. A request that fails is an error of that request: the
+//! connection goes on, and so do the other requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_stream::stream;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use http::StatusCode;
+use http::header::ACCEPT;
+use reqwest::{RequestBuilder, Response};
+use rmcp::model::{ClientJsonRpcMessage, JsonRpcMessage};
+use rmcp::transport::streamable_http_client::{
+    SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
+};
+use rmcp_sse_stream::Sse;
+use tokio::time::timeout;
+
+use super::answer_error::own_error;
+use super::events;
+use super::handler::McpClientHandler;
+use super::http_body::{describe_status, media_type, read_beginning, read_body};
+use super::http_request::{
+    Headers, HttpError, Post, PostMethod, is_answer, reason_of, session_in, session_of, unexpected,
+    with_session,
+};
+use super::message::{excerpt, read};
+use super::open_requests::OpenRequests;
+use super::session::{Sent, Session};
+use super::token::Token;
+use super::unreadable::Unreadable;
+
+const LAST_EVENT_ID: &str = "last-event-id";
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// The timeout for beginning a session again.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause before a stream that has ended is opened again, unless there is a new session.
+const REOPEN_PAUSE: Duration = Duration::from_secs(60);
+
+type Events = BoxStream<'static, Result<Sse, SseError>>;
+
+/// The client of one connection.
+#[derive(Clone)]
+pub(super) struct HttpClient(Arc<Inner>);
+
+pub(super) struct Inner {
+    client: reqwest::Client,
+    token: Token,
+    handler: McpClientHandler,
+    session: Session,
+    pub(super) open: OpenRequests,
+    pub(super) unreadable: Unreadable,
+}
+
+impl HttpClient {
+    pub(super) fn new(
+        client: reqwest::Client,
+        token: Token,
+        handler: McpClientHandler,
+        unreadable: Unreadable,
+    ) -> Self {
+        let (open, session) = (OpenRequests::default(), Session::new());
+        Self(Arc::new(Inner { client, token, handler, session, open, unreadable }))
+    }
+
+    /// Sends a request, and again if it was refused and there is a new token.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, HttpError> {
+        let again = request.try_clone();
+        let response = self.authorized(request).send().await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(again) = again
+            && self.0.token.renew().await
+        {
+            return Ok(self.authorized(again).send().await?);
+        }
+        Ok(response)
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match self.0.token.get() {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    /// Sends a message. What goes wrong with a request is the answer to it.
+    async fn post(
+        &self,
+        uri: &str,
+        message: &ClientJsonRpcMessage,
+        has_session: bool,
+        headers: Headers,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        self.0.open.sent(message);
+        self.0.session.sent(message, &headers).await;
+        let post = Post::of(message, has_session);
+        let error = match self.exchange(uri, message, &post, &headers).await {
+            Ok(answer) => {
+                if post.method == PostMethod::Initialize {
+                    self.0.session.begin(session_in(&answer));
+                }
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        if matches!(error, StreamableHttpError::Client(_)) {
+            self.0.handler.mark_stale();
+        }
+        match post.id {
+            // What goes wrong at the beginning is for the one who connects.
+            Some(id) if post.method == PostMethod::Other => {
+                self.0.open.take(&id);
+                Ok(StreamableHttpPostResponse::Json(own_error(id, reason_of(&error)), None))
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Sends a message and reads the answer. If the session is over, it is begun again once.
+    async fn exchange(
+        &self,
+        uri: &str,
+        message: &ClientJsonRpcMessage,
+        post: &Post,
+        headers: &Headers,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        let mut session = post.has_session.then(|| self.0.session.current()).flatten();
+        let mut may_begin = session.is_some();
+        loop {
+            let response =
+                self.send(self.message(uri, message, session.as_deref(), headers)).await?;
+            match self.answer(response, post, may_begin).await {
+                Err(StreamableHttpError::SessionExpired) if may_begin => {
+                    session = self.begin_again(uri, session.as_deref()).await?;
+                    may_begin = false;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    fn message(
+        &self,
+        uri: &str,
+        message: &ClientJsonRpcMessage,
+        session: Option<&str>,
+        headers: &Headers,
+    ) -> RequestBuilder {
+        let request = self.0.client.post(uri).header(ACCEPT, "application/json, text/event-stream");
+        with_session(request, session, headers).json(message)
+    }
+
+    /// Begins a session in place of the one that is over, unless that was done already. Returns the
+    /// new one.
+    async fn begin_again(
+        &self,
+        uri: &str,
+        over: Option<&str>,
+    ) -> Result<Option<Arc<str>>, HttpError> {
+        let beginning = self.0.session.beginning.lock().await;
+        let current = self.0.session.current();
+        if current.as_deref() != over {
+            return Ok(current);
+        }
+        let failed = |reason: &str| {
+            unexpected(format!("its session is over and could not be begun again: {reason}"))
+        };
+        let begin = async {
+            let Some(initialize) = &beginning.initialize else { return Err(failed("it had none")) };
+            self.0.open.sent(&initialize.message);
+            let post = Post::of(&initialize.message, false);
+            let request = self.message(uri, &initialize.message, None, &initialize.headers);
+            let response = self.send(request).await?;
+            let session = session_of(&response);
+            let answer = self.answer(response, &post, false).await?;
+            if let (JsonRpcMessage::Error(error), _) = answer.expect_initialized().await? {
+                return Err(failed(&error.error.message));
+            }
+            if let Some(initialized) = &beginning.initialized {
+                let Sent { message, headers } = initialized;
+                let request = self.message(uri, message, session.as_deref(), headers);
+                let response = self.send(request).await?;
+                self.answer(response, &Post::of(message, false), false).await?;
+            }
+            Ok(session)
+        };
+        let begun = timeout(BEGIN_TIMEOUT, begin).await;
+        let session = begun
+            .unwrap_or_else(|_| Err(failed(&format!("it did not answer in {BEGIN_TIMEOUT:?}"))))?;
+        tracing::info!("the session of an MCP server was over and has begun again");
+        self.0.session.begin(session.as_deref());
+        // Its tools may be others.
+        self.0.handler.mark_stale();
+        Ok(self.0.session.current())
+    }
+
+    /// Reads an answer. A session that is over is an error of its own if it `may_begin` again.
+    async fn answer(
+        &self,
+        response: Response,
+        post: &Post,
+        may_begin: bool,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        let status = response.status();
+        if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
+            // The answer to a request may come over the stream of its session.
+            let may_follow = status == StatusCode::ACCEPTED && post.has_session;
+            return match post.id {
+                Some(_) if !may_follow => {
+                    Err(unexpected(format!("it answered with HTTP {status} and no message")))
+                }
+                _ => Ok(StreamableHttpPostResponse::Accepted),
+            };
+        }
+        if status == StatusCode::NOT_FOUND && may_begin {
+            return Err(StreamableHttpError::SessionExpired);
+        }
+        if !status.is_success() {
+            return self.refused(response, post, may_begin).await;
+        }
+        let session = session_of(&response);
+        let media_type = media_type(&response);
+        if media_type == EVENT_STREAM {
+            let events = events::events(self.0.clone(), response, post.id.clone());
+            return Ok(StreamableHttpPostResponse::Sse(events, session));
+        }
+        let Some(id) = &post.id else { return Ok(StreamableHttpPostResponse::Accepted) };
+        let body = read_body(response).await?;
+        let mut reading = read(&body, &self.0.open);
+        if !reading.messages.iter().any(|message| is_answer(message, id)) {
+            let text = String::from_utf8_lossy(&body);
+            let reason = match text.trim() {
+                "" => "its answer is empty".to_owned(),
+                text => format!("its answer ({media_type}) is not one: {}", excerpt(text)),
+            };
+            if post.method != PostMethod::Other {
+                return Err(unexpected(reason));
+            }
+            self.0.open.take(id);
+            reading.messages.push(own_error(id.clone(), reason));
+        }
+        self.0.unreadable.note(reading.unreadable);
+        Ok(events::answer(reading.messages, session))
+    }
+
+    /// Reads an answer with the status of an error.
+    async fn refused(
+        &self,
+        response: Response,
+        post: &Post,
+        may_begin: bool,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        let status = response.status();
+        let description = describe_status(&response);
+        let body = read_beginning(response).await;
+        let text = String::from_utf8_lossy(&body);
+        // Some servers answer so when they do not know a session.
+        if status == StatusCode::BAD_REQUEST && may_begin && text.to_lowercase().contains("session")
+        {
+            return Err(StreamableHttpError::SessionExpired);
+        }
+        let is_denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        if let Some(id) = &post.id
+            && !is_denied
+            && !text.trim().is_empty()
+        {
+            let messages = read(&body, &self.0.open).messages;
+            if let Some(answer) = messages.into_iter().find(|message| is_answer(message, id)) {
+                return Ok(StreamableHttpPostResponse::Json(answer, None));
+            }
+        }
+        let words = match text.trim() {
+            "" => String::new(),
+            text => format!(": {}", excerpt(text)),
+        };
+        let reason = format!("{description}{words}");
+        match &post.id {
+            // Older servers refuse the discovery in many ways.
+            Some(id)
+                if post.method == PostMethod::Discover
+                    && status.is_client_error()
+                    && !is_denied =>
+            {
+                self.0.open.take(id);
+                Ok(StreamableHttpPostResponse::Json(own_error(id.clone(), reason), None))
+            }
+            _ => Err(unexpected(reason)),
+        }
+    }
+
+    /// Opens a stream of events, in the current session if there is one.
+    async fn get(
+        &self,
+        uri: &str,
+        has_session: bool,
+        last_event_id: Option<&str>,
+        headers: &Headers,
+    ) -> Result<Events, HttpError> {
+        let request = self.0.client.get(uri).header(ACCEPT, EVENT_STREAM);
+        let session = has_session.then(|| self.0.session.current()).flatten();
+        let mut request = with_session(request, session.as_deref(), headers);
+        if let Some(id) = last_event_id {
+            request = request.header(LAST_EVENT_ID, id);
+        }
+        let response = self.send(request).await?;
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            return Err(StreamableHttpError::ServerDoesNotSupportSse);
+        }
+        if !response.status().is_success() {
+            return Err(unexpected(describe_status(&response)));
+        }
+        match media_type(&response) {
+            kind if kind == EVENT_STREAM => Ok(events::events(self.0.clone(), response, None)),
+            kind => Err(StreamableHttpError::UnexpectedContentType(Some(kind))),
+        }
+    }
+
+    /// Opens the stream of what no request asks for. It is opened again when it ends, and for each
+    /// session that is begun again.
+    async fn common_stream(&self, uri: Arc<str>, headers: Headers) -> Result<Events, HttpError> {
+        let mut changes = self.0.session.changes();
+        let mut events = self.get(&uri, true, None, &headers).await?;
+        let client = self.clone();
+        let stream = stream! {
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    _ = changes.changed() => None,
+                };
+                if let Some(Ok(event)) = event {
+                    yield Ok(event);
+                    continue;
+                }
+                let _changed = timeout(REOPEN_PAUSE, changes.changed()).await;
+                if let Ok(opened) = client.get(&uri, true, None, &headers).await {
+                    events = opened;
+                    client.0.handler.mark_stale();
+                }
+            }
+        };
+        Ok(stream.boxed())
+    }
+}
+
+impl StreamableHttpClient for HttpClient {
+    type Error = reqwest::Error;
+
+    async fn post_message(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        _auth_header: Option<String>,
+        custom_headers: Headers,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        self.post(&uri, &message, session_id.is_some(), custom_headers).await
+    }
+
+    async fn delete_session(
+        &self,
+        uri: Arc<str>,
+        _session_id: Arc<str>,
+        _auth_header: Option<String>,
+        custom_headers: Headers,
+    ) -> Result<(), HttpError> {
+        let (request, session) = (self.0.client.delete(&*uri), self.0.session.current());
+        let response =
+            self.send(with_session(request, session.as_deref(), &custom_headers)).await?;
+        match response.status() {
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Err(StreamableHttpError::ServerDoesNotSupportDeleteSession)
+            }
+            status if status.is_success() => Ok(()),
+            _ => Err(unexpected(describe_status(&response))),
+        }
+    }
+
+    async fn get_stream(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        _auth_header: Option<String>,
+        custom_headers: Headers,
+    ) -> Result<Events, HttpError> {
+        match (&session_id, &last_event_id) {
+            (Some(_), None) => self.common_stream(uri, custom_headers).await,
+            _ => {
+                let last_event_id = last_event_id.as_deref();
+                self.get(&uri, session_id.is_some(), last_event_id, &custom_headers).await
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Calls of tools that run as tasks of the protocol of 2025-11-25 only (`taskSupport: required`).
+//!
+//! The library knows the tasks of 2026-07-28, which a server starts by itself. Those of 2025-11-25 are
+//! asked for by the call, with requests that the library sends as they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResult, ClientRequest, CustomRequest, ServerResult,
+};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use super::connection::{CANCEL_TIMEOUT, ServerConnection};
+use super::convert::{ConvertedResult, result, stopped};
+use super::request::{Answer, answer_of};
+use crate::model::Progress;
+use crate::tool::ToolContext;
+
+/// The time for which a server is asked to keep a task: the longest that a call may run.
+const TIME_TO_LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The interval between two polls of a server that names none.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(300);
+
+/// Calls a tool as a task, and waits for its end. An error is an error of the server, as the end of a
+/// sentence.
+pub(super) async fn call_as_task(
+    connection: &Arc<ServerConnection>,
+    params: CallToolRequestParams,
+    context: &ToolContext,
+) -> Result<ConvertedResult, String> {
+    let ttl = u64::try_from(TIME_TO_LIVE.as_millis()).unwrap_or(u64::MAX);
+    let arguments = params.arguments.unwrap_or_default();
+    let call = json!({ "name": params.name, "arguments": arguments, "task": { "ttl": ttl } });
+    let Some(created) = ask(connection, "tools/call", call, context).await? else {
+        return Ok(stopped());
+    };
+    let Some(id) = created["task"]["taskId"].as_str() else {
+        // It has answered without a task, as servers may that are older than their list says.
+        return read(created);
+    };
+    let interval = created["task"]["pollInterval"].as_u64().map(Duration::from_millis);
+    let interval = interval.unwrap_or(INTERVAL_DEFAULT).clamp(INTERVAL_MIN, INTERVAL_MAX);
+    let task = TaskOfCall { connection, context, id, interval };
+    let ended = task.end().await?;
+    if ended.is_none() {
+        task.cancel().await;
+    }
+    Ok(ended.unwrap_or_else(stopped))
+}
+
+/// A task that a call waits for.
+struct TaskOfCall<'a> {
+    connection: &'a Arc<ServerConnection>,
+    context: &'a ToolContext,
+    id: &'a str,
+    interval: Duration,
+}
+
+impl TaskOfCall<'_> {
+    /// Polls the task until it ends, and returns its result, or `None` if the call is stopped.
+    async fn end(&self) -> Result<Option<ConvertedResult>, String> {
+        let stop = self.context.cancellation_token();
+        let (mut last_message, mut reports) = (String::new(), 0.0);
+        loop {
+            if stop.run_until_cancelled(sleep(self.interval)).await.is_none() {
+                return Ok(None);
+            }
+            let Some(state) = self.ask("tasks/get").await? else { return Ok(None) };
+            let message = state["statusMessage"].as_str().unwrap_or_default();
+            match state["status"].as_str() {
+                Some("working") => {
+                    if !message.is_empty() && message != last_message {
+                        message.clone_into(&mut last_message);
+                        // A task has no numbers for its progress, so the reports are counted.
+                        reports += 1.0;
+                        let (done, message) = (reports, message.to_owned());
+                        let report = Progress { done, total: None, message };
+                        let _sent = stop.run_until_cancelled(self.context.progress(report)).await;
+                    }
+                }
+                // The server asks for its input with the answer, and is declined.
+                Some("completed" | "failed" | "input_required") => {
+                    return self.ask("tasks/result").await?.map(read).transpose();
+                }
+                Some("cancelled") => return Err(format!("its task was cancelled: {message}")),
+                other => return Err(format!("its task is in an unknown state: {other:?}")),
+            }
+        }
+    }
+
+    async fn ask(&self, method: &str) -> Result<Option<Value>, String> {
+        ask(self.connection, method, json!({ "taskId": self.id }), self.context).await
+    }
+
+    /// Asks the server to cancel the task, and waits a moment for the answer.
+    async fn cancel(&self) {
+        let request = custom("tasks/cancel", json!({ "taskId": self.id }));
+        let cancel = self.connection.peer.send_request(request);
+        let _answered = timeout(CANCEL_TIMEOUT, self.connection.until_closed(cancel)).await;
+    }
+}
+
+/// Sends a request, and returns its result, or `None` if the call is stopped.
+async fn ask(
+    connection: &Arc<ServerConnection>,
+    method: &str,
+    params: Value,
+    context: &ToolContext,
+) -> Result<Option<Value>, String> {
+    match answer_of(connection, custom(method, params), context).await? {
+        Answer::Stopped(_) => Ok(None),
+        Answer::Result(ServerResult::CustomResult(result)) => Ok(Some(result.0)),
+        Answer::Result(result) => serde_json::to_value(result)
+            .map(Some)
+            .map_err(|_| format!("its answer to {method} cannot be read")),
+    }
+}
+
+fn custom(method: &str, params: Value) -> ClientRequest {
+    ClientRequest::CustomRequest(CustomRequest::new(method, Some(params)))
+}
+
+fn read(value: Value) -> Result<ConvertedResult, String> {
+    let read: Result<CallToolResult, _> = serde_json::from_value(value);
+    read.map(result).map_err(|_| "the result of its task is not a valid MCP result".to_owned())
+}

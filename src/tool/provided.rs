@@ -1,0 +1,136 @@
+//! Tools of providers. A call of one waits for its provider within the limits of the call.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+
+use super::toolbox::{Catalog, ResolvedTool, ToolProvider};
+use super::{
+    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, ToolContext, Work,
+    coerce_arguments,
+};
+use crate::model::{Tool, ToolResult};
+
+/// Returns the tool of this name. Without a catalog it is described as it was last known, or by its
+/// name alone, and its arguments are not checked before the call runs.
+pub(super) fn provided_tool(
+    provider: &Arc<dyn ToolProvider>,
+    catalog: Option<Arc<Catalog>>,
+    name: &str,
+) -> Option<ResolvedTool> {
+    let waits = catalog.is_none();
+    let known = catalog.clone().or_else(|| provider.known_catalog());
+    let listed = known.as_ref().and_then(|known| known.registry.get(name));
+    let tool = match listed {
+        Some(tool) if waits => Tool { input_schema: json!({}), ..tool.describe().clone() },
+        Some(tool) => tool.describe().clone(),
+        // The provider may have more tools once it is available again.
+        None if waits => provider.unknown_tool(name),
+        None => return None,
+    };
+    let (provider, checked) = (provider.clone(), catalog.clone());
+    let tool: Arc<dyn CallableTool> = Arc::new(ProvidedTool { tool, provider, checked });
+    let offer = match catalog {
+        Some(catalog) => catalog,
+        None => Arc::new(Registry::new(vec![tool.clone()]).ok()?.into()),
+    };
+    Some(ResolvedTool { offer, tool, waits })
+}
+
+/// A tool that is found at its provider when a call of it runs.
+struct ProvidedTool {
+    tool: Tool,
+    provider: Arc<dyn ToolProvider>,
+    /// The catalog that its arguments are checked against before that, if any.
+    checked: Option<Arc<Catalog>>,
+}
+
+impl CallableTool for ProvidedTool {
+    fn describe(&self) -> &Tool {
+        &self.tool
+    }
+
+    fn prepare(
+        &self,
+        arguments: &Arguments,
+        context: &CallContext,
+    ) -> Result<Work, Vec<ArgumentFault>> {
+        Ok(Work::InProcess(Box::new(ProvidedCall {
+            name: self.tool.name.clone(),
+            provider: self.provider.clone(),
+            checked: self.checked.clone(),
+            arguments: arguments.clone(),
+            context: context.clone(),
+        })))
+    }
+}
+
+struct ProvidedCall {
+    name: String,
+    provider: Arc<dyn ToolProvider>,
+    checked: Option<Arc<Catalog>>,
+    arguments: Arguments,
+    context: CallContext,
+}
+
+#[async_trait]
+impl InProcess for ProvidedCall {
+    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
+        let ready = self.provider.ready_catalog();
+        let catalog = match context.cancellation_token().run_until_cancelled(ready).await {
+            Some(Ok(catalog)) => catalog,
+            Some(Err(unavailable)) => return failed(unavailable.reason),
+            None => return failed("the call was stopped".to_owned()),
+        };
+        match self.prepare(&catalog) {
+            Ok(work) => work.run(context).await,
+            Err(reason) => failed(reason),
+        }
+    }
+}
+
+impl ProvidedCall {
+    fn prepare(&self, catalog: &Arc<Catalog>) -> Result<Box<dyn InProcess>, String> {
+        let name = &self.name;
+        let Some(tool) = catalog.registry.get(name) else {
+            let provider = self.provider.name();
+            return Err(format!("`{provider}` has no tool `{name}`: list its tools"));
+        };
+        let is_checked = self
+            .checked
+            .as_ref()
+            .is_some_and(|checked| Arc::ptr_eq(&checked.registry, &catalog.registry));
+        let prepared = match is_checked {
+            true => tool.prepare(&self.arguments, &self.context),
+            false => {
+                // The caller could not see what the tool takes, and may have written all as text.
+                let coerced = coerce_arguments(tool.describe(), self.arguments.clone());
+                let arguments = coerced.arguments;
+                catalog
+                    .registry
+                    .check(name, &arguments)
+                    .and_then(|()| tool.prepare(&arguments, &self.context))
+            }
+        };
+        match prepared.map_err(|faults| invalid(name, &faults))? {
+            Work::InProcess(work) => Ok(work),
+            Work::Process(_) | Work::Followed(_) => {
+                Err(format!("`{name}` cannot be called: its provider gives it no code"))
+            }
+        }
+    }
+}
+
+fn invalid(name: &str, faults: &[ArgumentFault]) -> String {
+    let faults = faults.iter().map(|ArgumentFault { path, description }| match path.as_str() {
+        "" => description.clone(),
+        path => format!("`{path}` {description}"),
+    });
+    let faults = faults.collect::<Vec<_>>().join("; ");
+    format!("the arguments of `{name}` are not valid: {faults}")
+}
+
+fn failed(error_message: String) -> ToolResult {
+    ToolResult { is_error: true, error_message, ..ToolResult::default() }
+}
