@@ -40,7 +40,6 @@ fn read_as(content_type: &str, body: &str) -> Result<Read, (ModelErrorCode, Stri
             ModelEvent::Used(usage) => {
                 read.usage = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens);
             }
-            ModelEvent::Pausing { .. } => panic!("a reader makes no pause"),
             ModelEvent::Finished(answer) => {
                 let calls = answer.calls.into_iter().map(|call| (call.tool, call.arguments));
                 (read.calls, read.finish) = (calls.collect(), Some(answer.finish));

@@ -137,7 +137,7 @@ impl TurnRun {
                 provider_data: provider_data.clone(),
             })
             .await?;
-            let (text, calls_of_message, origin) = (answer.text, calls.clone(), Origin::Model);
+            let (text, calls_of_message) = (answer.text, calls.clone());
             self.history.push(Message::Assistant {
                 text,
                 calls: calls_of_message,
