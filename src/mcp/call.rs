@@ -7,7 +7,8 @@ use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest, ServerR
 use rmcp::service::ServiceError;
 
 use super::connection::ServerConnection;
-use super::convert::{ConvertedResult, failure, result, service_error};
+use super::convert::{failure, result, service_error};
+use super::parts::ConvertedResult;
 use super::remote_task::follow;
 use super::request::{Answer, answer_of};
 use super::task_only::call_as_task;

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use super::config::ServerConfig;
 use super::connection::ServerConnection;
-use super::convert::{self, ConvertedResult, Parts, failure, service_error};
+use super::convert::{self, failure, service_error};
+use super::parts::{ConvertedResult, Parts};
 use super::request::{Answer, answer_of};
 use crate::agent::prompts::{self, ListedDocument};
 use crate::model::limits::MCP_TOOLS_MAX;

@@ -25,6 +25,7 @@ mod negotiate;
 mod notifications;
 mod open;
 mod open_requests;
+mod parts;
 mod pipes;
 mod remote;
 mod remote_task;

@@ -12,8 +12,9 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
-use super::convert::{ConvertedResult, result, service_error, stopped};
+use super::convert::{result, service_error, stopped};
 use super::notifications::TaskUpdates;
+use super::parts::ConvertedResult;
 use crate::model::Progress;
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::tool::ToolContext;

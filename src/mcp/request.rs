@@ -7,7 +7,8 @@ use rmcp::service::{PeerRequestOptions, RequestHandle, RoleClient, ServiceError}
 use tokio::time::timeout;
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
-use super::convert::{ConvertedResult, service_error, stopped};
+use super::convert::{service_error, stopped};
+use super::parts::ConvertedResult;
 use crate::tool::ToolContext;
 
 /// The answer to a request.

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
-use super::convert::{ConvertedResult, result, stopped};
+use super::convert::{result, stopped};
+use super::parts::ConvertedResult;
 use super::request::{Answer, answer_of};
 use crate::model::Progress;
 use crate::tool::ToolContext;

@@ -13,10 +13,12 @@ use super::{
 use crate::model::{Tool, ToolResult};
 
 /// Returns the tool of this name. Without a catalog it is described as it was last known, or by its
-/// name alone, and its arguments are not checked before the call runs.
+/// name alone, and its arguments are not checked before the call runs. `is_late`: the provider was
+/// waited for.
 pub(super) fn provided_tool(
     provider: &Arc<dyn ToolProvider>,
     catalog: Option<Arc<Catalog>>,
+    is_late: bool,
     name: &str,
 ) -> Option<ResolvedTool> {
     let waits = catalog.is_none();
@@ -29,13 +31,13 @@ pub(super) fn provided_tool(
         None if waits => provider.unknown_tool(name),
         None => return None,
     };
-    let (provider, checked) = (provider.clone(), catalog.clone());
+    let (provider, checked) = (provider.clone(), catalog.clone().filter(|_| !is_late));
     let tool: Arc<dyn CallableTool> = Arc::new(ProvidedTool { tool, provider, checked });
     let offer = match catalog {
         Some(catalog) => catalog,
         None => Arc::new(Registry::new(vec![tool.clone()]).ok()?.into()),
     };
-    Some(ResolvedTool { offer, tool, waits })
+    Some(ResolvedTool { offer, tool, waits, is_late })
 }
 
 /// A tool that is found at its provider when a call of it runs.
@@ -107,10 +109,8 @@ impl ProvidedCall {
                 // The caller could not see what the tool takes, and may have written all as text.
                 let coerced = coerce_arguments(tool.describe(), self.arguments.clone());
                 let arguments = coerced.arguments;
-                catalog
-                    .registry
-                    .check(name, &arguments)
-                    .and_then(|()| tool.prepare(&arguments, &self.context))
+                let checked = catalog.registry.check(name, &arguments);
+                checked.and_then(|()| tool.prepare(&arguments, &self.context))
             }
         };
         match prepared.map_err(|faults| invalid(name, &faults))? {

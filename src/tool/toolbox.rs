@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use futures::future::join_all;
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::provided::provided_tool;
-use super::{ArgumentFault, Arguments, CallableTool, Registry, RegistryError};
+use super::{ArgumentFault, Arguments, CallableTool, Registry, RegistryError, coerce_arguments};
 use crate::model::limits::OFFER_WAIT_SECONDS_MAX;
 use crate::model::{Tool, ToolKind, ToolSource};
 
@@ -87,6 +88,9 @@ pub struct ResolvedTool {
     pub(super) tool: Arc<dyn CallableTool>,
     /// `true` if its provider is not available, so that its calls wait.
     pub(super) waits: bool,
+    /// `true` if its provider became available only now, so that the caller could not see what it
+    /// takes, and may have written all arguments as text.
+    pub(super) is_late: bool,
 }
 
 impl Toolbox {
@@ -123,12 +127,16 @@ impl Toolbox {
         }
         let (provider, _) = name.split_once(PROVIDER_SEPARATOR)?;
         let provider = self.providers.iter().find(|candidate| candidate.name() == provider)?;
+        let mut catalog = std::pin::pin!(provider.catalog());
+        if let Some(catalog) = catalog.as_mut().now_or_never() {
+            return provided_tool(provider, catalog.ok(), false, name);
+        }
         let catalog = tokio::select! {
             biased;
-            catalog = provider.catalog() => catalog.ok(),
+            catalog = catalog => catalog.ok(),
             () = sleep(wait_max) => None,
         };
-        provided_tool(provider, catalog, name)
+        provided_tool(provider, catalog, true, name)
     }
 
     /// Returns all tools, sorted by name, and the providers that offer none now. A silent provider is
@@ -170,7 +178,7 @@ impl From<Registry> for Toolbox {
 impl ResolvedTool {
     fn among(offer: &Arc<Catalog>, name: &str) -> Option<Self> {
         let tool = offer.registry.get(name)?.clone();
-        Some(Self { offer: offer.clone(), tool, waits: false })
+        Some(Self { offer: offer.clone(), tool, waits: false, is_late: false })
     }
 
     /// Returns `true` if calls of it wait for a provider that is not available.
@@ -189,7 +197,12 @@ impl ResolvedTool {
     ///
     /// The errors of [`Registry::check`].
     pub fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
-        self.offer.registry.check(&self.tool.describe().name, arguments)
+        let tool = self.tool.describe();
+        if self.is_late {
+            let coerced = coerce_arguments(tool, arguments.clone());
+            return self.offer.registry.check(&tool.name, &coerced.arguments);
+        }
+        self.offer.registry.check(&tool.name, arguments)
     }
 }
 

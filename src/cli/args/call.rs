@@ -9,6 +9,7 @@ use std::{
 
 use callpark_client::{Client, Error, Reason, v1};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
     duration::{parse_duration, to_wire},
@@ -94,9 +95,15 @@ impl CallArgs {
     }
 
     /// Returns the call with its arguments in the types that the tool takes. Asks the server for the
-    /// tool's schema if that is necessary.
-    pub(crate) async fn resolve(self, client: &Client) -> Result<PreparedCall, Failure> {
-        let arguments = self.arguments(client).await?;
+    /// tool's schema if that is necessary; a server of tools that is starting is waited for half of the
+    /// budget.
+    pub(crate) async fn resolve(
+        self,
+        client: &Client,
+        budget: Option<Duration>,
+    ) -> Result<PreparedCall, Failure> {
+        let lookup_max = budget.map_or(Duration::MAX, |budget| budget / 2);
+        let arguments = self.arguments(client, lookup_max).await?;
         Ok(PreparedCall {
             request: v1::RunToolRequest {
                 session_id: ids::resolve_or_empty(self.session.as_ref(), client).await?,
@@ -113,7 +120,7 @@ impl CallArgs {
         })
     }
 
-    async fn arguments(&self, client: &Client) -> Result<Arguments, Failure> {
+    async fn arguments(&self, client: &Client, lookup_max: Duration) -> Result<Arguments, Failure> {
         let mut arguments = match &self.object {
             Some(text) => {
                 let text = if text == "-" { stdin().await? } else { text.clone() };
@@ -125,7 +132,10 @@ impl CallArgs {
         let needs_schema = !self.pairs.is_empty()
             || (code.is_none() && (!self.words.is_empty() || self.cwd.is_some()));
         // The tool must exist before its input can be wrong.
-        let schema = if needs_schema { schema(client, &self.tool).await? } else { Value::Null };
+        let schema = match needs_schema {
+            true => schema(client, &self.tool, lookup_max).await?,
+            false => Value::Null,
+        };
         let mut pairs = self.pairs.clone();
         match code {
             Some(_) if self.words.is_empty() => {}
@@ -202,9 +212,17 @@ impl PreparedCall {
     }
 }
 
-/// Returns the schema of a tool's arguments, or null if it is not known.
-async fn schema(client: &Client, name: &str) -> Result<Value, Failure> {
-    let (tools, unavailable) = list_tools(client, v1::ListToolsRequest::default()).await?;
+/// Returns the schema of a tool's arguments, or null if it is not known. A tool of an MCP server is
+/// looked for no longer than `lookup_max`: its call waits for the server.
+async fn schema(client: &Client, name: &str, lookup_max: Duration) -> Result<Value, Failure> {
+    let listing = list_tools(client, v1::ListToolsRequest::default());
+    let (tools, unavailable) = match name.contains("__") {
+        true => match timeout(lookup_max, listing).await {
+            Ok(listed) => listed?,
+            Err(_) => return Ok(Value::Null),
+        },
+        false => listing.await?,
+    };
     if let Some(tool) = tools.iter().find(|tool| tool.name == name) {
         return Ok(tool.input_schema.as_ref().map_or(Value::Null, json::from_struct));
     }

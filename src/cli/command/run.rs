@@ -1,6 +1,6 @@
 //! `callpark run`: one call, with its output as it arrives.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callpark_client::{
     Client, SessionItem,
@@ -31,6 +31,9 @@ use crate::cli::{
         result::{ResultParts, eprint_dropped, eprint_end, print_output, print_result},
     },
 };
+
+/// The time for the lookup of a tool beyond which the lookup counts towards the budget.
+const LOOKUP_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// The maximum time to wait until the server confirms that a call was parked.
 const PARKING_TIME_MAX: Duration = Duration::from_secs(3);
@@ -69,14 +72,20 @@ pub(crate) struct RunArgs {
 
 pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Failure> {
     let keeps = args.call.keeps();
-    let call = start::prepare(args.call, args.stdin, &context.client).await?;
+    let asked = Instant::now();
+    let call = start::prepare(args.call, args.stdin, &context.client, args.budget).await?;
     if args.detach {
         return start::launch(call, context).await;
     }
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|error| Failure::io(error.to_string()))?;
     let tool = call.tool().to_owned();
-    let mut request = call.into_stream(args.budget);
+    let looked_up = asked.elapsed();
+    let budget = match looked_up > LOOKUP_TIME_MAX {
+        true => args.budget.map(|budget| budget.saturating_sub(looked_up)),
+        false => args.budget,
+    };
+    let mut request = call.into_stream(budget);
     request.set_on_disconnect(OnDisconnect::Park);
     let mut position = CallPosition::default();
     let items = context.client.tools().stream(request);

@@ -1,5 +1,7 @@
 //! `callpark start`: start a call in the background.
 
+use std::time::Duration;
+
 use callpark_client::{Client, v1::StartResponse};
 
 use super::Context;
@@ -24,7 +26,7 @@ pub(crate) struct StartArgs {
 }
 
 pub(crate) async fn run(args: StartArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let call = prepare(args.call, args.stdin, &context.client).await?;
+    let call = prepare(args.call, args.stdin, &context.client, None).await?;
     launch(call, context).await
 }
 
@@ -33,9 +35,10 @@ pub(crate) async fn prepare(
     call: CallArgs,
     stdin: StdinArgs,
     client: &Client,
+    budget: Option<Duration>,
 ) -> Result<PreparedCall, Failure> {
     let is_read = call.reads_stdin();
-    let call = call.resolve(client).await?;
+    let call = call.resolve(client, budget).await?;
     if is_read { Ok(call) } else { stdin.pass(call, client).await }
 }
 

@@ -125,6 +125,8 @@ async fn a_url_without_a_server_is_reported_in_plain_words() {
 async fn a_call_that_is_never_answered_ends_at_its_limit() {
     let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;
+    // There, so that the limit meets a call and not a server that starts.
+    assert_eq!(text(&echo(&server, "there").await), "there");
     let request =
         v1::RunToolRequest { execution_timeout: millis(300), ..call("odd__hang", json!({})) };
     let id = park(&server, request).await;

@@ -355,7 +355,7 @@ async fn a_result_gives_its_good_blocks_and_a_note() {
     for (name, _) in &lines {
         let answer = soon(name, result(&server, name, json!({}))).await;
         let text = text(&answer);
-        assert!(!answer.is_error && text.starts_with("good["), "{name}: {text}");
+        assert!(!answer.is_error && text.starts_with("good\n["), "{name}: {text}");
         assert!(text.contains("was left out: ") && text.contains("zork"), "{name}: {text}");
     }
 }

@@ -116,3 +116,19 @@ async fn the_command_line_calls_a_tool_whose_server_is_not_available_now() {
     assert_eq!((ended.code(), ended.stdout()), (0, "counted\n"), "{}", ended.stderr());
     assert_eq!(lines(folder.path(), "starts").len(), 4);
 }
+
+#[tokio::test]
+async fn the_command_line_parks_a_call_whose_server_is_starting() {
+    let folder = crate::support::folder();
+    let site = Site::new();
+    let toml = super::toml(folder.path(), "awaits", "");
+    let file = site.write("callpark.toml", &toml).display().to_string();
+    let server = site.serve(&["--config", &file]).await;
+    let began = Instant::now();
+    let parked = server.cli(&["run", "--budget", "1s", "odd__count", "to=2"]).await;
+    assert_eq!(parked.code(), 75, "{}", parked.stderr());
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    go(folder.path());
+    let waited = server.cli(&["wait", "last"]).await;
+    assert_eq!((waited.code(), waited.stdout()), (0, "counted\n"), "{}", waited.stderr());
+}
