@@ -242,6 +242,10 @@ pub struct Failure {
 /// The outcome of a call that has ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost every outcome is a result, and a failure takes its room at most once a call"
+)]
 pub enum Outcome {
     /// A result, of a success or a failure of the tool.
     Result(ToolResult),
