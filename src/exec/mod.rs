@@ -83,7 +83,7 @@ pub struct ExitReport {
     pub survivors: Vec<Survivor>,
     /// Descendants that were running when the process had ended by itself, and were killed. None are
     /// known where the program adopts no orphans.
-    pub left: LeftProcesses,
+    pub left: Option<Box<LeftProcesses>>,
     /// `true` if a pipe was still open when reading ended. Later output is lost.
     pub output_incomplete: bool,
 }
@@ -127,8 +127,9 @@ pub trait Executor: Send + Sync + 'static {
     /// Starts a process for a call, as the leader of a new group, without a controlling terminal.
     ///
     /// The process gets descriptors 0, 1 and 2, the variables of the spec, and `CALLPARK_CALL_ID`,
-    /// the mark by which its descendants are found; and `PYTHONUNBUFFERED=1`, unless the spec has
-    /// that variable. It gets nothing else.
+    /// the mark by which its descendants are found, with the process of this server in
+    /// `CALLPARK_SERVER_PROCESS`; and `PYTHONUNBUFFERED=1`, unless the spec has that variable. It gets
+    /// nothing else.
     ///
     /// # Errors
     ///
@@ -136,7 +137,8 @@ pub trait Executor: Send + Sync + 'static {
     fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError>;
 
     /// Kills every process on this machine that carries the mark of one of these calls: those that
-    /// a server which crashed has left behind. Returns those that could not be killed.
+    /// a server which crashed has left behind. Those of another server that is alive are spared.
+    /// Returns those that could not be killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor>;
 
     /// Waits until all processes that were dropped before their end are dead and reaped, together

@@ -292,7 +292,8 @@ impl FollowUp {
             return failed.pending(due, now);
         }
         let tried = failed.attempt;
-        let reason = format!("given up after {tried} attempts; the last error: {reason}");
+        let plural = if tried == 1 { "" } else { "s" };
+        let reason = format!("given up after {tried} attempt{plural}; the last error: {reason}");
         let settings =
             Settings { retention: settings.retention * DEAD_LETTER_RETENTIONS, ..settings };
         Self { reason, ..failed.settled(FollowUpState::DeadLettered, settings, now) }

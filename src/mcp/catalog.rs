@@ -207,7 +207,7 @@ fn to_tool(tool: rmcp::model::Tool, config: &ServerConfig) -> Tool {
     let unusable = check_schema(&input_schema).err();
     let arguments_unchecked = unusable.is_some();
     warnings.extend(unusable.map(|cause| {
-        format!("its arguments are not checked, because its schema is not valid: {cause}")
+        format!("its arguments are not checked, because its schema cannot be used: {cause}")
     }));
     let hints = tool.annotations.unwrap_or_default();
     let read_only = hints.read_only_hint.unwrap_or(false);

@@ -182,13 +182,6 @@ pub struct LeftProcesses {
     pub count: usize,
 }
 
-impl LeftProcesses {
-    /// Returns `true` if no process was found.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-}
-
 /// The result of a tool. A failure of the tool is a result, too.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ToolResult {
@@ -209,9 +202,9 @@ pub struct ToolResult {
     /// The counts of the output.
     #[serde(default)]
     pub output: OutputSummary,
-    /// The processes that the call has left behind.
-    #[serde(default, skip_serializing_if = "LeftProcesses::is_empty")]
-    pub left: LeftProcesses,
+    /// The processes that the call has left behind, or `None` if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Box<LeftProcesses>>,
     /// The time at which the run began, or `None` if it never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Timestamp>,

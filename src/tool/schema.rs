@@ -38,9 +38,10 @@ impl Schema {
             return Err("it must be a JSON object".to_owned());
         }
         let validator = jsonschema::validator_for(schema).map_err(|error| {
+            let words = words_of(&error);
             match path_of(error.instance_path(), None) {
-                path if path.is_empty() => error.to_string(),
-                path => format!("at `{path}`: {error}"),
+                path if path.is_empty() => words,
+                path => format!("at `{path}`: {words}"),
             }
         })?;
         Ok(Self { validator: Some(validator) })
@@ -64,6 +65,17 @@ impl Schema {
             errors.push(ArgumentFault { path: String::new(), description });
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+}
+
+/// Describes an error in a schema. The library explains how to fetch what a reference leads to.
+fn words_of(error: &ValidationError<'_>) -> String {
+    let words = error.to_string();
+    match (error.kind(), words.split_once(" and retrieving it failed")) {
+        (ValidationErrorKind::Referencing(_), Some((words, _))) => {
+            format!("{words}, and nothing is fetched")
+        }
+        _ => words,
     }
 }
 
@@ -193,7 +205,10 @@ mod tests {
             (json!({ "type": "objekt" }), "type"),
             (json!({ "properties": { "a": { "minLength": -1 } } }), "properties.a.minLength"),
             (json!({ "properties": { "a": { "pattern": "(" } } }), "pattern"),
-            (json!({ "$ref": "https://example.com/schema.json" }), "example.com"),
+            (
+                json!({ "$ref": "https://example.com/schema.json" }),
+                "'https://example.com/schema.json' is not present in a registry, and nothing is fetched",
+            ),
             (json!(true), "object"),
         ] {
             let error = Schema::compile(&schema).unwrap_err();

@@ -11,6 +11,9 @@
 //! - Each call is answered, in order, before anything else follows, and has an id of its own.
 //! - Arguments are an object, and names are as in [`ToolNames`].
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use base64::Engine as _;

@@ -184,24 +184,22 @@ pub fn call_result(call: &Call, is_shown_apart: impl Fn(&Content) -> bool) -> St
 /// Returns a note about the processes that a call has left behind, or `None` if there were none.
 pub(super) fn processes_left(call: &Call) -> Option<String> {
     let Some(Outcome::Result(result)) = &call.outcome else { return None };
-    let left = &result.left;
+    let left = result.left.as_ref()?;
     let others = left.count.checked_sub(left.programs.len()).filter(|others| *others > 0);
     let others = others.map(|others| format!("{others} more"));
     let programs: Vec<&str> =
         left.programs.iter().map(String::as_str).chain(others.as_deref()).collect();
     let were = if left.count == 1 { "process was" } else { "processes were" };
     let budget = call.policy.call_budget.map(|budget| format!(" ({} s)", budget.as_secs()));
-    (!left.is_empty()).then(|| {
-        format!(
-            "[{} {were} still running when the call ended, and killed: {}. Nothing that a call \
-             starts outlives it, also not with &, nohup or setsid. To keep a server running, start \
-             it in the foreground in a call of its own: when its budget{} is used up, that call \
-             continues in the background.]",
-            left.count,
-            programs.join(", "),
-            budget.unwrap_or_default(),
-        )
-    })
+    Some(format!(
+        "[{} {were} still running when the call ended, and killed: {}. Nothing that a call \
+         starts outlives it, also not with &, nohup or setsid. To keep a server running, start \
+         it in the foreground in a call of its own: when its budget{} is used up, that call \
+         continues in the background.]",
+        left.count,
+        programs.join(", "),
+        budget.unwrap_or_default(),
+    ))
 }
 
 /// Returns the text, or a note if it is blank.

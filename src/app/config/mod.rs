@@ -48,9 +48,12 @@ pub(crate) const ENDPOINT_VARIABLE: &str = "CALLPARK_ENDPOINT";
 /// The variable that holds the id of its call in a tool's process.
 pub(crate) const CALL_ID_VARIABLE: &str = "CALLPARK_CALL_ID";
 
+/// The variable that holds the process of the server in a tool's process.
+pub(crate) const SERVER_PROCESS_VARIABLE: &str = "CALLPARK_SERVER_PROCESS";
+
 /// Variables of callpark that are not settings.
-const OTHER_VARIABLES: [&str; 4] =
-    [CONFIG_VARIABLE, TOKEN_VARIABLE, ENDPOINT_VARIABLE, CALL_ID_VARIABLE];
+const OTHER_VARIABLES: [&str; 5] =
+    [CONFIG_VARIABLE, TOKEN_VARIABLE, ENDPOINT_VARIABLE, CALL_ID_VARIABLE, SERVER_PROCESS_VARIABLE];
 
 /// The sources of a configuration.
 #[derive(Debug, Clone, Default)]

@@ -79,7 +79,8 @@ settings! {
     "Connections" {
         /// Maximum number of connections; more are closed.
         max_connections: usize = 10_000, "COUNT" in 1..=1_000_000;
-        /// Maximum number of connections from one IPv4 address or /64 network of IPv6.
+        /// Maximum number of connections from one IPv4 address or /64 network of IPv6, or of one user
+        /// on Unix domain sockets.
         max_connections_per_peer: usize = 256, "COUNT" in 1..=1_000_000;
         /// Maximum number of connections whose handshake is under way.
         max_pending_handshakes: usize = 512, "COUNT" in 1..=100_000;

@@ -85,7 +85,7 @@ pub(crate) async fn bind(
                 listeners.extend(bind_tcp(tcp, setting).await?.into_iter().map(Listener::Tcp));
             }
             ListenAddress::Unix(path) => {
-                let bound = SocketFile::listen(path, mode.bits());
+                let bound = SocketFile::listen(path, mode.bits()).await;
                 let (listener, file) = bound
                     .map_err(|source| BindError::new(address, setting, socket_reason, source))?;
                 listeners.push(Listener::Unix(listener, file));

@@ -43,7 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct ListenerOptions {
     /// The most connections at the same time, including handshakes.
     pub connections_max: usize,
-    /// The most connections of one peer: an IPv4 address, or a /64 network of IPv6.
+    /// The most connections of one peer: an IPv4 address, a /64 network of IPv6, or a user of this
+    /// machine.
     pub connections_per_peer_max: usize,
     /// The most handshakes at the same time.
     pub pending_handshakes_max: usize,

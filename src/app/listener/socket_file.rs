@@ -1,12 +1,12 @@
 //! The file of a Unix domain socket.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, RenameFlags, chmod, fchmod, renameat_with};
-use tokio::net::{UnixListener, UnixSocket};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, chmod, renameat_with};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 /// The number of connections that queue in the kernel, as for TCP.
 const BACKLOG: u32 = 1024;
@@ -28,19 +28,24 @@ impl SocketFile {
     ///
     /// # Errors
     /// Another server listens on it, or the path names another file.
-    pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
-        let socket = match bind(path, mode) {
+    pub(super) async fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
+        let socket = match bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                remove_stale(path)?;
-                bind(path, mode)?
+                remove_stale(path).await?;
+                bind(path)?
             }
             bound => bound?,
         };
         // From here on the file is removed whatever happens.
         let file = Self { path: path.to_owned(), id: file_id(path)? };
-        // The mask of the process may have removed permissions.
+        // Nobody can connect before `listen`.
         chmod(path, Mode::from_raw_mode(mode))?;
-        Ok((socket.listen(BACKLOG)?, file))
+        let listener = socket.listen(BACKLOG)?;
+        // A server that started at the same time may have taken the file for a stale one.
+        match file_id(path) {
+            Ok(id) if id == file.id => Ok((listener, file)),
+            _ => Err(ErrorKind::AddrInUse.into()),
+        }
     }
 
     /// Returns the path.
@@ -59,41 +64,49 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a new socket. Its file has no more than these permissions from the beginning.
-fn bind(path: &Path, mode: u32) -> io::Result<UnixSocket> {
+fn bind(path: &Path) -> io::Result<UnixSocket> {
     let socket = UnixSocket::new_stream()?;
-    fchmod(&socket, Mode::from_raw_mode(mode))?;
     socket.bind(path)?;
     Ok(socket)
 }
 
 /// Removes a socket that nothing listens on.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let metadata = std::fs::symlink_metadata(path)?;
+async fn remove_stale(path: &Path) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    // The file, whatever its name is. The path of a socket must not be long.
+    let file = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+    let metadata = std::fs::metadata(&file)?;
     if !metadata.file_type().is_socket() {
         return Err(io::Error::new(
             ErrorKind::AlreadyExists,
             "there is a file that is not a socket: remove it, or choose another path",
         ));
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
-        // The queue of a live listener may be full.
-        Ok(_) => return Err(ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            return Err(ErrorKind::AddrInUse.into());
-        }
-        Err(error) => return Err(error),
-    }
-    // Moved away first, because another server may have put a socket of its own there since.
+    check_dead(&file).await?;
     let stale = (metadata.dev(), metadata.ino());
-    let aside = path.with_added_extension(format!("stale-{}", std::process::id()));
-    renameat_with(CWD, path, CWD, &aside, RenameFlags::NOREPLACE)?;
-    if file_id(&aside)? == stale {
+    if file_id(path)? != stale {
+        return Err(ErrorKind::AddrInUse.into());
+    }
+    // Moved away first, because a server that starts at the same time may have put a socket of its
+    // own there, or may listen by now.
+    let aside = path.with_added_extension(format!("stale-{}", uuid::Uuid::new_v4().simple()));
+    std::fs::rename(path, &aside)?;
+    if file_id(&aside)? == stale && check_dead(&file).await.is_ok() {
         return std::fs::remove_file(&aside);
     }
     renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE)?;
     Err(ErrorKind::AddrInUse.into())
+}
+
+/// Checks that nothing listens on a socket.
+async fn check_dead(path: &Path) -> io::Result<()> {
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        // The queue of a live listener may be full.
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        Ok(_) | Err(_) => Err(ErrorKind::AddrInUse.into()),
+    }
 }
 
 fn file_id(path: &Path) -> io::Result<FileId> {
@@ -106,8 +119,12 @@ mod tests {
 
     use super::*;
 
-    fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-        SocketFile::listen(path, 0o600)
+    async fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+        SocketFile::listen(path, 0o600).await
+    }
+
+    async fn check_live(path: &Path) {
+        UnixStream::connect(path).await.unwrap();
     }
 
     #[tokio::test]
@@ -115,7 +132,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         for mode in [0o600, 0o660, 0o666] {
-            let listening = SocketFile::listen(&path, mode).unwrap();
+            let listening = SocketFile::listen(&path, mode).await.unwrap();
             let found = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
             assert_eq!(found, mode, "{found:o}");
             drop(listening);
@@ -129,18 +146,20 @@ mod tests {
         let path = folder.path().join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a listener of the standard library leaves its file");
-        let _listening = listen(&path).unwrap();
-        UnixStream::connect(&path).unwrap();
+        let _listening = listen(&path).await.unwrap();
+        check_live(&path).await;
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[tokio::test]
     async fn a_socket_of_a_live_server_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
-        let _listening = listen(&path).unwrap();
-        assert_eq!(listen(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
-        UnixStream::connect(&path).unwrap();
+        // As long as the path of a socket may be.
+        let room = 106 - folder.path().as_os_str().len();
+        let path = folder.path().join("s".repeat(room));
+        let _listening = listen(&path).await.unwrap();
+        assert_eq!(listen(&path).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+        check_live(&path).await;
     }
 
     #[tokio::test]
@@ -148,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
         std::fs::write(&path, "mine").unwrap();
-        let error = listen(&path).unwrap_err().to_string();
+        let error = listen(&path).await.unwrap_err().to_string();
         assert!(error.contains("not a socket"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     }
@@ -157,10 +176,34 @@ mod tests {
     async fn the_socket_of_a_successor_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let first = listen(&path).unwrap();
+        let first = listen(&path).await.unwrap();
         std::fs::remove_file(&path).unwrap();
-        let _second = listen(&path).unwrap();
+        let _second = listen(&path).await.unwrap();
         drop(first);
-        UnixStream::connect(&path).unwrap();
+        check_live(&path).await;
+    }
+
+    #[tokio::test]
+    async fn servers_that_start_together_leave_one_that_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        for _ in 0..50 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let mut starts = tokio::task::JoinSet::new();
+            for _ in 0..4 {
+                let path = path.clone();
+                starts.spawn_blocking(move || {
+                    let runtime = tokio::runtime::Handle::current();
+                    runtime.block_on(SocketFile::listen(&path, 0o600))
+                });
+            }
+            let started: Vec<_> = starts.join_all().await.into_iter().flatten().collect();
+            assert!(started.len() <= 1, "{} listen on one path", started.len());
+            if !started.is_empty() {
+                check_live(&path).await;
+            }
+            drop(started);
+            let _ = std::fs::remove_file(&path);
+        }
     }
 }

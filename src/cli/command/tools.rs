@@ -7,7 +7,7 @@ use crate::cli::{
     args::{call::list_tools, ids},
     error::Failure,
     exit::Exit,
-    print::{lists, output::eprint_note},
+    print::{lists, output::eprint_note, text::count},
 };
 
 /// The tools whose warnings are printed.
@@ -42,11 +42,16 @@ pub(crate) async fn run(args: ToolsArgs, context: &mut Context) -> Result<Exit, 
         eprint_note(&format!("{}: {}", tool.name, tool.warnings.join("; ")));
     }
     if let Some(more @ 1..) = odd.len().checked_sub(WARNINGS_MAX) {
-        eprint_note(&format!("{more} more tools have warnings, which --json shows"));
+        eprint_note(&format!("--json shows the warnings of {}", count(more, "more tool")));
     }
     for source in unavailable {
         let name = source.source.unwrap_or_default().name;
-        eprint_note(&format!("tools of {name} are not available: {}", source.message));
+        match source.message.strip_prefix("left out: ") {
+            Some(left_out) => eprint_note(&format!("left out of the tools of {name}: {left_out}")),
+            None => {
+                eprint_note(&format!("tools of {name} are not available: {}", source.message));
+            }
+        }
     }
     Ok(Exit::Success)
 }

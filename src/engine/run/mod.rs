@@ -100,8 +100,8 @@ impl Run {
             left: report.left,
             ..ToolResult::default()
         };
-        if !result.left.is_empty() {
-            let (call_id, left) = (self.call_id, &result.left);
+        if let Some(left) = &result.left {
+            let call_id = self.call_id;
             tracing::info!(%call_id, count = left.count, programs = left.programs.join(", "),
                 "processes that a call had left behind were killed");
         }

@@ -137,10 +137,9 @@ impl TurnRun {
                 provider_data: provider_data.clone(),
             })
             .await?;
-            let (text, calls_of_message) = (answer.text, calls.clone());
             self.history.push(Message::Assistant {
-                text,
-                calls: calls_of_message,
+                text: answer.text,
+                calls: calls.clone(),
                 provider_data,
                 note: None,
                 origin: Origin::Model,

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
-use super::mark::read_mark;
+use super::mark::{ServerProcess, read_mark, server_in};
 use super::orphans;
 use super::reaper::Reaper;
 use crate::exec::Survivor;
@@ -142,15 +142,26 @@ impl Sweeper {
     }
 }
 
+/// Kills the processes of calls of a server that has ended, as [`kill_marked`] does. Those whose
+/// server is alive are spared: it runs the calls of a store of which this one is a copy.
+pub(super) fn kill_leftovers(calls: &[CallId]) -> Vec<(CallId, Survivor)> {
+    kill(calls, Servers::Ended)
+}
+
 /// Kills every process with the mark of one of these calls, and those that such processes start
 /// meanwhile. Returns those that are still there a second after the kill, or may not be killed.
 ///
 /// Blocks. Processes of other users are not found, since their environment cannot be read.
 pub(super) fn kill_marked(calls: &[CallId]) -> Vec<(CallId, Survivor)> {
+    kill(calls, Servers::All)
+}
+
+fn kill(calls: &[CallId], servers: Servers) -> Vec<(CallId, Survivor)> {
     if calls.is_empty() {
         return Vec::new();
     }
-    let mut seeker = Seeker { calls: calls.iter().copied().collect(), environment: Vec::new() };
+    let calls = calls.iter().copied().collect();
+    let mut seeker = Seeker { calls, servers, environment: Vec::new() };
     let mut refused = Vec::new();
     for _ in 0..ROUNDS_MAX {
         let mut dying = seeker.find();
@@ -197,9 +208,18 @@ impl Marked {
     }
 }
 
+/// The servers whose processes are searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Servers {
+    All,
+    /// This one, and those that are not alive.
+    Ended,
+}
+
 /// A search for marked processes, with one buffer for all environments.
 struct Seeker {
     calls: HashSet<CallId>,
+    servers: Servers,
     environment: Vec<u8>,
 }
 
@@ -218,7 +238,11 @@ impl Seeker {
 
     /// Returns the call that a process belongs to, or `None` if it is none of those searched for.
     fn mark_of(&mut self, pid: Pid) -> Option<CallId> {
-        read_mark(pid, &mut self.environment).filter(|call_id| self.calls.contains(call_id))
+        let mark = read_mark(pid, &mut self.environment);
+        let call_id = mark.filter(|call_id| self.calls.contains(call_id))?;
+        let is_spared = self.servers == Servers::Ended
+            && server_in(&self.environment).is_some_and(ServerProcess::is_another_alive);
+        (!is_spared).then_some(call_id)
     }
 
     fn is_there(&mut self, marked: Marked) -> bool {

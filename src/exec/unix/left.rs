@@ -11,8 +11,8 @@ use crate::model::limits::LEFT_PROCESSES_MAX;
 const EXAMINED_MAX: usize = 256;
 
 /// Returns the processes that a call has left behind, whose leader has exited and is not reaped: the
-/// orphans that are alive, and carry its mark or belong to its group.
-pub(super) fn left_by(call_id: CallId, group: u32) -> LeftProcesses {
+/// orphans that are alive, and carry its mark or belong to its group; `None` if there are none.
+pub(super) fn left_by(call_id: CallId, group: u32) -> Option<Box<LeftProcesses>> {
     let mut left = LeftProcesses::default();
     let mut environment = Vec::new();
     for pid in orphans::candidates_of(call_id).into_iter().take(EXAMINED_MAX) {
@@ -27,5 +27,5 @@ pub(super) fn left_by(call_id: CallId, group: u32) -> LeftProcesses {
             }
         }
     }
-    left
+    (left.count > 0).then(|| Box::new(left))
 }

@@ -135,7 +135,7 @@ impl Executor for UnixExecutor {
     /// Blocks for a read of all of `/proc`, and for up to about a second more if a process must be
     /// killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor> {
-        descendants::kill_marked(calls).into_iter().map(|(_, survivor)| survivor).collect()
+        descendants::kill_leftovers(calls).into_iter().map(|(_, survivor)| survivor).collect()
     }
 
     async fn reaped(&self) {

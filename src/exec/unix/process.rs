@@ -15,7 +15,7 @@ use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
 use super::{ExecutorState, orphans};
-use crate::exec::{ExitReport, LeftProcesses, Process, ProcessEvent, Stop, Survivor};
+use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
 use crate::model::{CallId, Exit, OutputStream};
 
 /// The time for which pipes are read after all processes that were found are killed. A process that
@@ -97,7 +97,7 @@ impl UnixProcess {
                 exit: Exit::Code(0),
                 stopped: false,
                 survivors: Vec::new(),
-                left: LeftProcesses::default(),
+                left: None,
                 output_incomplete: false,
             },
         }

@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 use tokio::net::unix::pipe;
 
 use super::leader::Leader;
-use super::mark::MARK;
+use super::mark::{MARK, SERVER_PROCESS, ServerProcess};
 use super::orphans;
 use super::output::OutputPipe;
 use super::reaper::Reaper;
@@ -138,7 +138,8 @@ impl SpawnAttempt<'_> {
             .args(spec.argv.iter().skip(1))
             .env_clear()
             .envs(&spec.environment)
-            .env(MARK, mark.to_string());
+            .env(MARK, mark.to_string())
+            .env(SERVER_PROCESS, ServerProcess::this().to_string());
         if let Some(directory) = &spec.working_directory {
             command.current_dir(directory);
         }

@@ -13,6 +13,8 @@ pub(super) struct ProcessStatus {
     pub(super) group: u32,
     /// The number of the controlling terminal, or 0 if there is none.
     pub(super) terminal: i64,
+    /// The time of its start, in ticks since the start of the system.
+    pub(super) start_ticks: u64,
     /// `false` for a process that has ended, or has let go of its memory to end.
     pub(super) is_alive: bool,
 }
@@ -35,6 +37,7 @@ impl ProcessStatus {
             program: program.to_owned(),
             group: fields.get(2)?.parse().ok()?,
             terminal: fields.get(4)?.parse().ok()?,
+            start_ticks: fields.get(19)?.parse().ok()?,
             is_alive: !matches!(state, "Z" | "X") && memory_bytes > 0,
         })
     }
@@ -56,6 +59,7 @@ mod tests {
                 program: name.to_owned(),
                 group: 8,
                 terminal: 34816,
+                start_ticks: 99,
                 is_alive: true,
             };
             assert_eq!(status, expected);

@@ -136,6 +136,7 @@ pub(crate) fn tool_result(
 ) -> v1::ToolResult {
     use v1::tool_result::Exit as WireExit;
     let has_streams = result.exit.is_some();
+    let left = result.left.map(|left| *left).unwrap_or_default();
     v1::ToolResult {
         content: result.content.into_iter().map(|part| content(part, author)).collect(),
         is_error: result.is_error,
@@ -155,8 +156,8 @@ pub(crate) fn tool_result(
         end_time: (result.end_time != Timestamp::default()).then(|| timestamp(result.end_time)),
         structured: result.structured.map(|map| struct_from_map(*map)),
         end_reason: self::end_reason(end_reason).into(),
-        killed_processes: result.left.programs,
-        killed_process_count: i32::try_from(result.left.count).unwrap_or(i32::MAX),
+        killed_processes: left.programs,
+        killed_process_count: i32::try_from(left.count).unwrap_or(i32::MAX),
     }
 }
 

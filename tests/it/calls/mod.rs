@@ -100,8 +100,17 @@ async fn a_process_sees_only_the_allowed_variables() {
     let mut expected: BTreeSet<String> =
         allowed.iter().filter_map(|name| Some(format!("{name}={}", variable(name)?))).collect();
     expected.insert(format!("CALLPARK_CALL_ID={}", answer.call_id));
+    expected.insert(format!("CALLPARK_SERVER_PROCESS={}", server_process()));
     expected.insert("PYTHONUNBUFFERED=1".into());
     assert_eq!(seen, expected);
+}
+
+/// This process, in which the server runs: its id and the time of its start.
+pub fn server_process() -> String {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("this process");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let start_ticks = fields.split_ascii_whitespace().nth(19).expect("the time of its start");
+    format!("{}.{start_ticks}", std::process::id())
 }
 
 #[tokio::test]

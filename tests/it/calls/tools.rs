@@ -106,9 +106,10 @@ async fn a_tool_runs_in_the_folder_and_environment_of_its_configuration() {
     let answer = run(&server, call("look", json!({ "what": "héllo" }))).await;
     let home = variable("HOME").expect("a home");
     let expected = format!(
-        "/tmp\nCALLPARK_CALL_ID={}\nCOLOUR=blue; red\nHOME={home}\n\
-         PYTHONUNBUFFERED=1\nyou said héllo",
-        answer.call_id
+        "/tmp\nCALLPARK_CALL_ID={}\nCALLPARK_SERVER_PROCESS={}\nCOLOUR=blue; red\n\
+         HOME={home}\nPYTHONUNBUFFERED=1\nyou said héllo",
+        answer.call_id,
+        super::server_process()
     );
     assert_eq!(String::from_utf8_lossy(&stdout_of(result_of(&answer))), expected);
 }

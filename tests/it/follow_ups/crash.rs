@@ -128,14 +128,17 @@ impl World {
         let delivering = turns.iter().filter(|turn| ends.contains(turn)).count();
         let request = prompt(&self.session_id, "well?");
         soon("a turn", clients.tools.clone().run_turn(request)).await.expect("an answer");
-        let last = self.endpoint.requests().len() - 1;
-        let messages = self.endpoint.messages(last);
-        let said = messages.iter().filter(|message| message["role"] == "assistant").count();
-        assert_eq!(
-            said,
-            1 + delivering,
-            "one for the first prompt, and one for each delivering turn"
-        );
+        // Endpoints are sent messages of one role in a row as one.
+        let request = v1::ListMessagesRequest {
+            session_id: self.session_id.clone(),
+            page_size: 1_000,
+            ..Default::default()
+        };
+        let listed = soon("messages", clients.tools.clone().list_messages(request)).await;
+        let messages = listed.expect("a list").into_inner().messages;
+        let is_answer = |message: &&v1::Message| message.role() == v1::MessageRole::Assistant;
+        let said = messages.iter().filter(is_answer).count();
+        assert_eq!(said, 2 + delivering, "one for each prompt, and one for each delivering turn");
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use serde_json::{Map, Value};
 
 /// Returns the reason for which an endpoint refuses a request, or `None` if all of them accept it.
-pub fn refusal(request: &Value) -> Option<String> {
+pub(crate) fn refusal(request: &Value) -> Option<String> {
     check(request).err()
 }
 

@@ -89,7 +89,7 @@ impl Process for Stepping {
             exit,
             stopped,
             survivors: Vec::new(),
-            left: Default::default(),
+            left: None,
             output_incomplete: false,
         })
     }

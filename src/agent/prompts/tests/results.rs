@@ -64,7 +64,8 @@ fn structured_results() {
 
 #[test]
 fn processes_that_were_left_behind() {
-    let left = LeftProcesses { programs: vec!["node".into(), "sleep".into()], count: 3 };
+    let left =
+        Some(Box::new(LeftProcesses { programs: vec!["node".into(), "sleep".into()], count: 3 }));
     let result = ToolResult { left, ..exited(0, "listening") };
     let budget = Some(Duration::from_secs(600));
     let policy = CallPolicy { call_budget: budget, ..CallPolicy::default() };

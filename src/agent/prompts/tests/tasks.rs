@@ -112,7 +112,7 @@ is complete, give its final result now. If nothing remains to be done, say so in
 
 #[test]
 fn a_follow_up_message_shows_what_a_result_of_a_call_shows() {
-    let left = LeftProcesses { programs: vec!["node".into()], count: 1 };
+    let left = Some(Box::new(LeftProcesses { programs: vec!["node".into()], count: 1 }));
     let structured = json!({ "port": 3000 });
     let structured = structured.as_object().cloned().map(Box::new);
     let result = ToolResult { left, structured, ..ToolResult::default() };

@@ -1,6 +1,8 @@
 //! Tests of processes that end by themselves, and of the rest of their group.
 
 use super::*;
+use crate::exec::unix::mark::{MARK, SERVER_PROCESS};
+use crate::exec::unix::status::ProcessStatus;
 
 #[tokio::test]
 async fn codes_and_signals_are_reported() {
@@ -10,7 +12,7 @@ async fn codes_and_signals_are_reported() {
             exit: Exit::Code(code),
             stopped: false,
             survivors: vec![],
-            left: LeftProcesses::default(),
+            left: None,
             output_incomplete: false,
         };
         assert_eq!(observed.report, expected);
@@ -158,4 +160,30 @@ async fn leftovers_of_a_dead_server_are_killed() {
     wait_until_gone(stubborn_pid).await;
     assert!(is_alive(other_pid));
     assert_eq!(executor.kill_leftovers(&[]), []);
+}
+
+#[tokio::test]
+async fn processes_of_another_server_that_is_alive_are_spared() {
+    let sleep = || {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("60");
+        command
+    };
+    let mut server = sleep().spawn().unwrap();
+    let status = ProcessStatus::read(pid_of(&server)).unwrap();
+    let identity = format!("{}.{}", server.id(), status.start_ticks);
+    let call_id = CallId::random();
+    let mut process =
+        sleep().env(MARK, call_id.to_string()).env(SERVER_PROCESS, identity).spawn().unwrap();
+    let executor = executor();
+    assert_eq!(executor.kill_leftovers(&[call_id]), []);
+    assert_eq!(process.try_wait().unwrap(), None, "its server runs");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(executor.kill_leftovers(&[call_id]), []);
+    assert_eq!(process.wait().unwrap().code(), None, "a signal ended it");
+}
+
+fn pid_of(child: &std::process::Child) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
 }

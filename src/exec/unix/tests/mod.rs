@@ -15,9 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::UnixExecutor;
-use crate::exec::{
-    Executor, ExecutorOptions, ExitReport, LeftProcesses, Process, ProcessEvent, StartError, Stop,
-};
+use crate::exec::{Executor, ExecutorOptions, ExitReport, Process, ProcessEvent, StartError, Stop};
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
 /// The longest time that a test takes, also on a busy machine.

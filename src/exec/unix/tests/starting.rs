@@ -7,6 +7,7 @@ use rustix::process::getpriority_process;
 
 use super::*;
 use crate::exec::close_inherited_on_exec;
+use crate::exec::unix::mark::ServerProcess;
 
 #[tokio::test]
 async fn a_process_sees_its_own_variables_and_the_mark_only() {
@@ -18,8 +19,10 @@ async fn a_process_sees_its_own_variables_and_the_mark_only() {
     let mut lines: Vec<&str> = observed.stdout().lines().collect();
     lines.sort_unstable();
     let mark = format!("CALLPARK_CALL_ID={call_id}");
+    let server = format!("CALLPARK_SERVER_PROCESS={}", ServerProcess::this());
     let path = "PATH=/usr/local/bin:/usr/bin:/bin";
-    assert_eq!(lines, [mark.as_str(), "COLOUR=red = blue", path, "PYTHONUNBUFFERED=1"]);
+    let expected = [&mark, &server, "COLOUR=red = blue", path, "PYTHONUNBUFFERED=1"];
+    assert_eq!(lines, expected);
 }
 
 #[tokio::test]

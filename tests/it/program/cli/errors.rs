@@ -234,7 +234,7 @@ async fn nothing_but_text_goes_to_a_pipe() {
         }
     }
     // What a tool writes is its own, even so.
-    assert_eq!(server.cli(&["output", &id]).await.exits(0).stdout(), "\x1b[31mred");
+    assert_eq!(server.cli(&["output", "-f", &id]).await.exits(0).stdout(), "\x1b[31mred");
     assert!(!server.live.stderr.now().contains('\x1b'));
 }
 
