@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use callpark_client::v1::{State, Task, WaitManyResponse, task::Outcome};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
 use crate::cli::{
@@ -41,10 +42,12 @@ pub(crate) struct WaitArgs {
 /// Waits, and handles Ctrl-C, which ends only the wait.
 pub(crate) async fn run(args: WaitArgs, context: &mut Context) -> Result<Exit, Failure> {
     let mut ids = Vec::new();
+    // Before the spinner is shown.
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::io(error.to_string()))?;
     tokio::select! {
         ended = wait(&args, &mut ids, context) => ended,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.map_err(|error| Failure::io(error.to_string()))?;
+        _ = interrupts.recv() => {
             // The wait is dropped by now, and the line of its spinner is clear.
             eprint_left(&ids);
             Ok(Exit::Interrupted)

@@ -1,11 +1,11 @@
 //! Colours of states on a terminal.
 
-use std::env::var_os;
+use crate::app::config::Environment;
 
 /// Returns whether output to a terminal may be coloured: see <https://no-color.org>.
 pub(super) fn is_wanted() -> bool {
-    let is_set = |name| var_os(name).is_some_and(|value| !value.is_empty());
-    !is_set("NO_COLOR") && var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+    let environment = Environment::capture();
+    environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
 }
 
 /// Returns the text of a state, which may be padded, in the colour of the state.

@@ -116,7 +116,8 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
             case("no field", delimited(at, b"\x0a\x03abc"), NAMED),
         ],
         Rule::Optional => vec![case("empty", delimited(at, b""), AS_GOOD)],
-        Rule::Opaque => vec![case("unset", Vec::new(), AS_GOOD)],
+        // A oneof isn't a field.
+        Rule::Opaque | Rule::OneOf { .. } => vec![case("unset", Vec::new(), AS_GOOD)],
         Rule::Time => {
             // Before 1970, and with nanos that say more than the seconds, but never below zero.
             moments(at, &[AS_GOOD, AS_GOOD, NAMED, NAMED, NAMED, NAMED, NAMED, NAMED])
@@ -127,8 +128,6 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
             vec![case("no", varint(at, 0), AS_GOOD), case("yes", varint(at, 1), AS_GOOD)]
         }
         Rule::Fields => vec![case("empty", delimited(at, b""), NAMED)],
-        // A oneof isn't a field.
-        Rule::OneOf { .. } => vec![case("unset", Vec::new(), AS_GOOD)],
         Rule::Zero => {
             let value = |number| match field.kind() {
                 Kind::Message(_) => delimited(at, &moment(number, 0)),

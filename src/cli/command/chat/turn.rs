@@ -26,18 +26,18 @@ pub(super) struct ChatTurn {
     pub(super) session_id: String,
     pub(super) model: String,
     pub(super) prompt: String,
-    /// What becomes of the turn if the user leaves it.
+    /// The fate of the turn if the user leaves it.
     pub(super) on_leave: OnLeave,
 }
 
-/// What becomes of a turn that its user leaves.
+/// The fate of a turn that its user leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnLeave {
-    /// It continues on the server.
+    /// Continues on the server.
     Continues,
-    /// It continues until the chat ends, and the temporary server with it.
+    /// Continues until the chat ends, and the temporary server with it.
     ContinuesInChat,
-    /// It is cancelled, because nothing of the chat would be left.
+    /// Is cancelled, because nothing of the chat would be left.
     Cancelled,
 }
 
