@@ -59,7 +59,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         origin: Origin::Person,
     });
     let assistant = (texts(), prop::collection::vec(calls(), 0..4)).prop_map(|(text, calls)| {
-        Message::Assistant { text, calls, provider_data: None, note: None }
+        Message::Assistant { text, calls, provider_data: None, origin: Origin::Model, note: None }
     });
     let result =
         (prop::sample::select(&IDS[..]), texts(), images()).prop_map(|(id, text, pictures)| {
@@ -71,7 +71,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 fn tools() -> Arc<[Tool]> {
     let tool = |name: &&str| {
         let schema = json!({ "anyOf": [{ "required": ["a"] }, true] });
-        Tool::new(**name, "", schema, ToolKind::Command, ToolSource::Config)
+        Tool::new(*name, "", schema, ToolKind::Command, ToolSource::Config)
     };
     TOOLS[..4].iter().map(tool).collect()
 }
