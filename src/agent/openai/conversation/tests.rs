@@ -59,7 +59,7 @@ fn any_message() -> impl Strategy<Value = Message> {
         origin: Origin::Person,
     });
     let assistant = (texts(), prop::collection::vec(calls(), 0..4)).prop_map(|(text, calls)| {
-        Message::Assistant { text, calls, provider_data: None, note: None, origin: Origin::Model }
+        Message::Assistant { text, calls, provider_data: None, origin: Origin::Model, note: None }
     });
     let result =
         (prop::sample::select(&IDS[..]), texts(), images()).prop_map(|(id, text, pictures)| {
