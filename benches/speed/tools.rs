@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use callpark::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
 use callpark::tool::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+    ArgumentError, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
 };
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
@@ -53,7 +53,7 @@ impl CallableTool for BenchTool {
         &self.0
     }
 
-    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentError>> {
         let number = |name| arguments.get(name).and_then(|value| value.as_f64());
         Ok(Work::InProcess(match self.0.name.as_str() {
             NOTHING => Box::new(Nothing),

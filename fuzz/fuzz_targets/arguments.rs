@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use callpark::model::{Tool, ToolKind, ToolSource};
 use callpark::internals::rpc::fuzzing::{map_from_struct, struct_from_map};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, Registry, Work};
+use callpark::tool::{ArgumentError, Arguments, CallContext, CallableTool, Registry, Work};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ impl CallableTool for SchemaOnly {
         &self.0
     }
 
-    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentError>> {
         Err(Vec::new())
     }
 }
@@ -46,7 +46,7 @@ fn hide(value: &mut Value) {
     }
 }
 
-fn check(registry: &Registry, arguments: &Arguments) -> Vec<ArgumentFault> {
+fn check(registry: &Registry, arguments: &Arguments) -> Vec<ArgumentError> {
     let Err(faults) = registry.check("tool", arguments) else { return Vec::new() };
     assert!(!faults.is_empty(), "refused without a fault");
     assert!(faults.iter().all(|fault| !fault.description.is_empty()), "{faults:?}");

@@ -3,7 +3,7 @@
 
 use crate::machine::Refusal;
 use crate::store::StoreError;
-use crate::tool::ArgumentFault;
+use crate::tool::ArgumentError;
 
 /// The reason why a call cannot have the standard input of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +58,7 @@ pub enum Error {
         /// The tool.
         tool: String,
         /// All errors of the arguments.
-        errors: Vec<ArgumentFault>,
+        errors: Vec<ArgumentError>,
     },
     /// The tool does not take the standard input of the request.
     #[error("tool `{tool}`: stdin: {fault}")]
@@ -127,8 +127,8 @@ fn list_models(models: &[String]) -> String {
     }
 }
 
-fn list(errors: &[ArgumentFault]) -> String {
-    let line = |error: &ArgumentFault| match error.path.as_str() {
+fn list(errors: &[ArgumentError]) -> String {
+    let line = |error: &ArgumentError| match error.path.as_str() {
         "" => error.description.clone(),
         path => format!("{path}: {}", error.description),
     };

@@ -14,7 +14,7 @@ use super::request::{Answer, answer_of};
 use super::task_only::call_as_task;
 use crate::model::{Tool, ToolResult};
 use crate::tool::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+    ArgumentError, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
 };
 
 /// A tool of a server.
@@ -43,7 +43,7 @@ impl CallableTool for McpTool {
         &self.tool
     }
 
-    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentError>> {
         let params = CallToolRequestParams::new(self.own_name.clone());
         let params = params.with_arguments(arguments.clone());
         let (connection, needs_task) = (self.connection.clone(), self.needs_task);

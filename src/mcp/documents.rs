@@ -23,7 +23,7 @@ use crate::agent::prompts::{self, ListedDocument};
 use crate::model::limits::MCP_TOOLS_MAX;
 use crate::model::{ContentKind, ResourceBody, Tool, ToolKind, ToolResult, ToolSource};
 use crate::tool::{
-    ArgumentFault, Arguments, CallBudget, CallContext, CallableTool, InProcess, PROVIDER_SEPARATOR,
+    ArgumentError, Arguments, CallBudget, CallContext, CallableTool, InProcess, PROVIDER_SEPARATOR,
     ToolContext, Work,
 };
 
@@ -221,7 +221,7 @@ impl CallableTool for DocumentTool {
         &self.tool
     }
 
-    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentError>> {
         let (connection, action) = (self.connection.clone(), self.action);
         let arguments = arguments.clone();
         Ok(Work::InProcess(Box::new(DocumentCall { connection, action, arguments })))

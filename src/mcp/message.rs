@@ -333,7 +333,7 @@ mod tests {
             let line = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{line}}}"#);
             let begin = line.find("7,").unwrap() + 2;
             let end = line.floor_char_boundary((begin + cut).min(line.len()));
-            let messages = read(line[..end].as_bytes(), &open(&[7])).messages;
+            let messages = read(&line.as_bytes()[..end], &open(&[7])).messages;
             prop_assert_eq!(ids(&messages), [RequestId::Number(7)]);
             let is_whole = matches!(messages[0], JsonRpcMessage::Response(_));
             prop_assert_eq!(is_whole, end == line.len());

@@ -12,6 +12,7 @@ use super::parts::ConvertedResult;
 use crate::tool::ToolContext;
 
 /// The answer to a request.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, once for each call")]
 pub(super) enum Answer {
     Result(ServerResult),
     /// The call was stopped before the server answered.

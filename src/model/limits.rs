@@ -109,7 +109,7 @@ pub const ALLOWED_TOOLS_MAX: usize = 1_000;
 pub const SUMMARY_RESULT_CHARACTERS_MAX: usize = 2_000;
 /// The number of bad fields that one error names. Further ones are counted. With the sizes
 /// below, an error stays under the 16 KiB that clients accept as metadata.
-pub const ERROR_FAULTS_MAX: usize = 16;
+pub const ERROR_VIOLATIONS_MAX: usize = 16;
 /// The path of a field, or an unknown id, in an error, in bytes.
 pub const ERROR_NAME_BYTES_MAX: usize = 80;
 /// The description of a bad field in an error, in bytes.

@@ -12,9 +12,9 @@ use super::convert::{InvalidRequest, PageError, Violation, ViolationReason};
 use crate::auth::AuthError;
 use crate::engine::Error;
 use crate::machine::Refusal;
-use crate::model::limits::{ERROR_FAULTS_MAX, ERROR_NAME_BYTES_MAX, ERROR_TEXT_BYTES_MAX};
+use crate::model::limits::{ERROR_NAME_BYTES_MAX, ERROR_TEXT_BYTES_MAX, ERROR_VIOLATIONS_MAX};
 use crate::store::StoreError;
-use crate::tool::ArgumentFault;
+use crate::tool::ArgumentError;
 
 /// The `domain` of every `ErrorInfo`.
 pub(crate) const DOMAIN: &str = "callpark";
@@ -64,8 +64,8 @@ impl ErrorStatus {
     }
 
     fn violations(mut self, title: &str, mut violations: Vec<Violation>) -> Self {
-        let omitted = violations.len().saturating_sub(ERROR_FAULTS_MAX);
-        violations.truncate(ERROR_FAULTS_MAX);
+        let omitted = violations.len().saturating_sub(ERROR_VIOLATIONS_MAX);
+        violations.truncate(ERROR_VIOLATIONS_MAX);
         let mut listed = Vec::with_capacity(violations.len());
         let mut fields = Vec::with_capacity(violations.len());
         for Violation { field, reason, description } in violations {
@@ -198,17 +198,7 @@ impl From<Error> for Status {
                     .metadata("session_id", session_id)
             }
             Error::Arguments { tool, errors } => invalid_arguments(&tool, errors),
-            Error::Stdin { tool, fault } => {
-                let violation = Violation {
-                    field: "stdin".into(),
-                    reason: ViolationReason::Conflict,
-                    description: fault.to_string(),
-                };
-                let shown = truncate(&tool, ERROR_NAME_BYTES_MAX);
-                ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, "")
-                    .violations(&format!("tool `{shown}`"), vec![violation])
-                    .metadata("tool", tool)
-            }
+            Error::Stdin { tool, fault } => invalid_stdin(&tool, fault.to_string()),
             Error::RequestIdReused(id) => {
                 error_status(Code::AlreadyExists, ErrorReason::RequestIdReused)
                     .metadata("request_id", id)
@@ -245,7 +235,16 @@ impl From<Error> for Status {
     }
 }
 
-fn invalid_arguments(tool: &str, errors: Vec<ArgumentFault>) -> ErrorStatus {
+fn invalid_stdin(tool: &str, description: String) -> ErrorStatus {
+    let (field, reason) = ("stdin".into(), ViolationReason::Conflict);
+    let violation = Violation { field, reason, description };
+    let shown = truncate(tool, ERROR_NAME_BYTES_MAX);
+    ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, "")
+        .violations(&format!("tool `{shown}`"), vec![violation])
+        .metadata("tool", tool)
+}
+
+fn invalid_arguments(tool: &str, errors: Vec<ArgumentError>) -> ErrorStatus {
     let violations = errors.into_iter().map(|error| Violation {
         field: argument_path(error.path),
         reason: ViolationReason::SchemaMismatch,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::values::ArgumentErrors;
-use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
+use super::{ArgumentError, Arguments, CallContext, CallableTool, Work};
 use crate::model::{Environment, ProcessSpec, Tool, ToolKind, ToolSource};
 
 /// The options of the built-in tools.
@@ -78,7 +78,7 @@ impl CallableTool for Interpreter {
         &self,
         arguments: &Arguments,
         context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    ) -> Result<Work, Vec<ArgumentError>> {
         let mut errors = ArgumentErrors::default();
         let code = errors.text(self.code, arguments.get(self.code)).unwrap_or_default();
         if code.is_empty() {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::template::Template;
 use super::values::{ArgumentErrors, tool_variable_name_error};
-use super::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
+use super::{ArgumentError, Arguments, CallContext, CallableTool, Work};
 use crate::exec::{ChildProcessConfig, ChildProcessError};
 use crate::model::{ProcessSpec, Tool, ToolKind, ToolSource, limits};
 
@@ -150,7 +150,7 @@ impl CallableTool for CommandTool {
         &self,
         arguments: &Arguments,
         context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    ) -> Result<Work, Vec<ArgumentError>> {
         let mut errors = ArgumentErrors::default();
         let argv = self.render_argv(arguments, &mut errors);
         let stdin =

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work};
+use super::{ArgumentError, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work};
 use crate::model::limits::CALL_BUDGET_SECONDS_DEFAULT;
 use crate::model::{Content, ContentKind, Tool, ToolKind, ToolResult, ToolSource};
 
@@ -206,10 +206,10 @@ impl CallableTool for CallableFunction {
         &self,
         arguments: &Arguments,
         _context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    ) -> Result<Work, Vec<ArgumentError>> {
         match (self.bind)(arguments) {
             Ok(function) => Ok(Work::InProcess(Box::new(function))),
-            Err(description) => Err(vec![ArgumentFault { path: String::new(), description }]),
+            Err(description) => Err(vec![ArgumentError { path: String::new(), description }]),
         }
     }
 }

@@ -49,7 +49,7 @@ pub type Arguments = Map<String, Value>;
 
 /// One error in the arguments of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArgumentFault {
+pub struct ArgumentError {
     /// The path from the root of the arguments, such as `env.PATH` or `items[3]`. The root is empty.
     pub path: String,
     /// The error, and a valid form.
@@ -79,5 +79,5 @@ pub trait CallableTool: Send + Sync + 'static {
         &self,
         arguments: &Arguments,
         context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>>;
+    ) -> Result<Work, Vec<ArgumentError>>;
 }

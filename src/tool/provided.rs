@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::toolbox::{Catalog, ResolvedTool, ToolProvider};
 use super::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, Registry, ToolContext, Work,
+    ArgumentError, Arguments, CallContext, CallableTool, InProcess, Registry, ToolContext, Work,
     coerce_arguments,
 };
 use crate::model::{Tool, ToolResult};
@@ -57,7 +57,7 @@ impl CallableTool for ProvidedTool {
         &self,
         arguments: &Arguments,
         context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    ) -> Result<Work, Vec<ArgumentError>> {
         Ok(Work::InProcess(Box::new(ProvidedCall {
             name: self.tool.name.clone(),
             provider: self.provider.clone(),
@@ -122,8 +122,8 @@ impl ProvidedCall {
     }
 }
 
-fn invalid(name: &str, faults: &[ArgumentFault]) -> String {
-    let faults = faults.iter().map(|ArgumentFault { path, description }| match path.as_str() {
+fn invalid(name: &str, faults: &[ArgumentError]) -> String {
+    let faults = faults.iter().map(|ArgumentError { path, description }| match path.as_str() {
         "" => description.clone(),
         path => format!("`{path}` {description}"),
     });

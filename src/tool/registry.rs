@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::schema::Schema;
-use super::{ArgumentFault, Arguments, CallableTool};
+use super::{ArgumentError, Arguments, CallableTool};
 use crate::model::Tool;
 
 /// The longest name of a tool, in bytes.
@@ -105,10 +105,10 @@ impl Registry {
     ///
     /// Every error with its path, or the first hundred and the number of the others. An unknown tool is
     /// an error of the root.
-    pub fn check(&self, name: &str, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
+    pub fn check(&self, name: &str, arguments: &Arguments) -> Result<(), Vec<ArgumentError>> {
         let Some(registered) = self.tools.get(name) else {
             let description = format!("there is no tool named `{name}`");
-            return Err(vec![ArgumentFault { path: String::new(), description }]);
+            return Err(vec![ArgumentError { path: String::new(), description }]);
         };
         registered.schema.check(arguments)
     }
@@ -119,8 +119,8 @@ impl Registry {
 /// # Errors
 ///
 /// The errors of [`Registry::check`], or that of a schema that is not valid.
-pub fn check_arguments(tool: &Tool, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
-    let unfit = |description| vec![ArgumentFault { path: String::new(), description }];
+pub fn check_arguments(tool: &Tool, arguments: &Arguments) -> Result<(), Vec<ArgumentError>> {
+    let unfit = |description| vec![ArgumentError { path: String::new(), description }];
     Schema::of(tool).map_err(unfit)?.check(arguments)
 }
 

@@ -5,7 +5,7 @@ use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
-use super::{ArgumentFault, Arguments};
+use super::{ArgumentError, Arguments};
 use crate::model::Tool;
 
 /// The most errors of one call that are listed; the others are counted. A megabyte of arguments can
@@ -48,7 +48,7 @@ impl Schema {
     }
 
     /// Returns every error with its path. Values are never repeated.
-    pub(super) fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
+    pub(super) fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentError>> {
         let Some(validator) = &self.validator else { return Ok(()) };
         let arguments = Value::Object(arguments.clone());
         let mut errors = Vec::new();
@@ -62,7 +62,7 @@ impl Schema {
         }
         if more > 0 {
             let description = format!("there are {more} more errors");
-            errors.push(ArgumentFault { path: String::new(), description });
+            errors.push(ArgumentError { path: String::new(), description });
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -81,8 +81,8 @@ fn words_of(error: &ValidationError<'_>) -> String {
 
 /// Converts an error of the library. One about missing or unknown properties becomes several, one for
 /// each property.
-fn errors_of(error: &ValidationError<'_>) -> Vec<ArgumentFault> {
-    let at = |property: Option<&str>, description: &str| ArgumentFault {
+fn errors_of(error: &ValidationError<'_>) -> Vec<ArgumentError> {
+    let at = |property: Option<&str>, description: &str| ArgumentError {
         path: path_of(error.instance_path(), property),
         description: description.to_owned(),
     };

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::provided::provided_tool;
-use super::{ArgumentFault, Arguments, CallableTool, Registry, RegistryError, coerce_arguments};
+use super::{ArgumentError, Arguments, CallableTool, Registry, RegistryError, coerce_arguments};
 use crate::model::limits::OFFER_WAIT_SECONDS_MAX;
 use crate::model::{Tool, ToolKind, ToolSource};
 
@@ -196,7 +196,7 @@ impl ResolvedTool {
     /// # Errors
     ///
     /// The errors of [`Registry::check`].
-    pub fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentFault>> {
+    pub fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentError>> {
         let tool = self.tool.describe();
         if self.is_late {
             let coerced = coerce_arguments(tool, arguments.clone());

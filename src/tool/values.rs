@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ArgumentFault, Arguments};
+use super::{ArgumentError, Arguments};
 use crate::exec::variable_name_error;
 
 /// The longest argument or variable that Linux passes to a program, in bytes, without its final
@@ -14,11 +14,11 @@ const RESERVED_PREFIX: &str = "CALLPARK_";
 
 /// The errors in the arguments of one call.
 #[derive(Debug, Default)]
-pub(super) struct ArgumentErrors(Vec<ArgumentFault>);
+pub(super) struct ArgumentErrors(Vec<ArgumentError>);
 
 impl ArgumentErrors {
     pub(super) fn add(&mut self, path: &str, description: impl Into<String>) {
-        let error = ArgumentFault { path: path.to_owned(), description: description.into() };
+        let error = ArgumentError { path: path.to_owned(), description: description.into() };
         // An argument that is used twice is reported once.
         if !self.0.contains(&error) {
             self.0.push(error);
@@ -26,7 +26,7 @@ impl ArgumentErrors {
     }
 
     /// Returns the value, or the errors if there are any.
-    pub(super) fn finish<T>(self, value: T) -> Result<T, Vec<ArgumentFault>> {
+    pub(super) fn finish<T>(self, value: T) -> Result<T, Vec<ArgumentError>> {
         if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
 

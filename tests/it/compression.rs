@@ -32,7 +32,7 @@ async fn a_compressed_call_is_answered_in_the_same_compression() {
     assert_eq!(encoding(plain.metadata()), None);
 }
 
-/// What gRPC calls deflate is read, too, and answered without compression.
+/// Messages in the `deflate` of gRPC are read, and answered without compression.
 #[tokio::test]
 async fn a_call_in_deflate_is_read() {
     let server = TestServer::start().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use callpark::model::{Tool, ToolKind, ToolSource};
-use callpark::tool::{ArgumentFault, Arguments, CallContext, CallableTool, Work};
+use callpark::tool::{ArgumentError, Arguments, CallContext, CallableTool, Work};
 use prost::Message as _;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetail, StatusExt as _};
@@ -125,7 +125,7 @@ impl CallableTool for Defect {
         &self.0
     }
 
-    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentError>> {
         panic!("a defect, as the test wants it")
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
 use callpark::tool::{
-    ArgumentFault, Arguments, CallContext, CallableTool, FunctionTool, InProcess, ToolContext,
+    ArgumentError, Arguments, CallContext, CallableTool, FunctionTool, InProcess, ToolContext,
     ToolOutput, Work,
 };
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ impl CallableTool for Count {
         &self,
         arguments: &Arguments,
         _context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    ) -> Result<Work, Vec<ArgumentError>> {
         let then = arguments.get("then").and_then(|then| then.as_str()).unwrap_or_default();
         Ok(Work::InProcess(Box::new(Counting { then: then.to_owned() })))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
 use callpark::tool::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+    ArgumentError, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
 };
 use serde_json::json;
 
@@ -51,7 +51,7 @@ impl CallableTool for WorkTool {
         &self.tool
     }
 
-    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+    fn prepare(&self, arguments: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentError>> {
         let number = |name| arguments.get(name).and_then(serde_json::Value::as_f64);
         let mark = arguments.get("mark").and_then(serde_json::Value::as_str);
         Ok(Work::InProcess(Box::new(Working {

@@ -52,11 +52,14 @@ fn nginx(status: u16, words: &str) -> Page {
     )
 }
 
+/// The encoding of a request, and those that it accepts.
+type Encodings = (Option<String>, Option<String>);
+
 /// The answers of the proxy to the next requests. It passes later ones on.
 #[derive(Clone, Default)]
 pub(crate) struct Pages {
     pages: Arc<Mutex<VecDeque<Page>>>,
-    encodings: Arc<Mutex<Vec<(Option<String>, Option<String>)>>>,
+    encodings: Arc<Mutex<Vec<Encodings>>>,
 }
 
 impl Pages {

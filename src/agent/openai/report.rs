@@ -152,10 +152,11 @@ impl ErrorReport {
     /// Reads a description, which may be another error as JSON.
     fn read_text(&mut self, text: &str, depth: usize) {
         let text = text.trim();
-        if text.starts_with(['{', '[']) && depth < DEPTH_MAX {
-            if let Ok(inner) = lenient::parse(text) {
-                return self.read(&inner, depth + 1);
-            }
+        if text.starts_with(['{', '['])
+            && depth < DEPTH_MAX
+            && let Ok(inner) = lenient::parse(text)
+        {
+            return self.read(&inner, depth + 1);
         }
         let text = lenient::whole(text);
         let is_known = self.words.iter().any(|known| known.contains(&text));

@@ -147,7 +147,7 @@ fn the_end_of_a_stream_has_many_forms() {
         format!("{whole}data:  [DONE]  \n\n"),
         format!("{whole}data: [done]\n\n"),
         format!("{whole}data: [DONE]\n\ndata: {{\"error\":\"late\"}}\n\n"),
-        format!("{}data: [DONE]\n\n", unmarked(&[hi.clone()])),
+        format!("{}data: [DONE]\n\n", unmarked(std::slice::from_ref(&hi))),
         format!("data: {hi}\ndata: {}\ndata: [DONE]\n\n", end("stop")),
         format!(": processing\n\nevent: ping\ndata: ping\n\n{whole}"),
         format!("data: {hi}\r\n\r\ndata: {}\r\n\r\n", end("stop")),
@@ -262,7 +262,7 @@ fn errors_inside_a_success_are_reported() {
     let openrouter = json!({ "error": { "code": "server_error", "message": "zork" },
         "choices": [{ "index": 0, "delta": { "content": "" }, "finish_reason": "error" }] });
     for (body, code, words) in [
-        (stream(&[flat.clone()]), Refused, "zork"),
+        (stream(std::slice::from_ref(&flat)), Refused, "zork"),
         (flat.to_string(), Refused, "zork"),
         (stream(&[hi.clone(), nested(json!(400))]), Refused, "zork"),
         (stream(&[hi.clone(), nested(json!("rate_limit_exceeded"))]), RateLimited, "zork"),
@@ -275,7 +275,11 @@ fn errors_inside_a_success_are_reported() {
         ("event: error\ndata: zork is down\n\n".into(), Server, "zork is down"),
         ("event: error\ndata: \"zork\"\n\n".into(), Server, "zork"),
         ("error: {\"code\":500,\"message\":\"zork\"}\n\n".into(), Server, "zork"),
-        (format!("{}{}\n", unmarked(&[hi.clone()]), nested(json!(503))), Server, "zork"),
+        (
+            format!("{}{}\n", unmarked(std::slice::from_ref(&hi)), nested(json!(503))),
+            Server,
+            "zork",
+        ),
         (json!([nested(json!(400))]).to_string(), Refused, "zork"),
         (json!({ "error": { "message": "no such model zork" } }).to_string(), Refused, "zork"),
         (json!({ "detail": "zork not found" }).to_string(), Refused, "zork"),

@@ -17,7 +17,7 @@ use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, OUTPUT_BYTES_MAX};
 use crate::model::{CallId, CallPolicy, Principal, ProcessSpec, Session, SessionId, Tool};
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
-use crate::tool::{ArgumentFault, Arguments, CallContext, ResolvedTool, Work};
+use crate::tool::{ArgumentError, Arguments, CallContext, ResolvedTool, Work};
 
 /// The time for which a call that starts in the background waits for the provider of its tool before
 /// it is accepted.
@@ -119,7 +119,7 @@ impl Calls {
             let session_id = session.id.to_string();
             return Err(Error::ToolNotAllowed { tool: name.clone(), session_id });
         }
-        let invalid = |errors: Vec<ArgumentFault>| Error::Arguments { tool: name.clone(), errors };
+        let invalid = |errors: Vec<ArgumentError>| Error::Arguments { tool: name.clone(), errors };
         let schema_errors = found.check(arguments).err().unwrap_or_default();
         let of_session = (!session.working_directory.is_empty())
             .then(|| std::path::PathBuf::from(&session.working_directory));
@@ -128,7 +128,7 @@ impl Calls {
             environment: self.shared.options.environment.clone(),
         };
         // A path is reported once: by the schema, if both find it.
-        let is_new = |error: &ArgumentFault| schema_errors.iter().all(|f| f.path != error.path);
+        let is_new = |error: &ArgumentError| schema_errors.iter().all(|f| f.path != error.path);
         match tool.prepare(arguments, &context) {
             Ok(work) if schema_errors.is_empty() => Ok(work),
             Ok(_) => Err(invalid(schema_errors)),

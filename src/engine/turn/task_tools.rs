@@ -18,7 +18,7 @@ use crate::model::{
     ToolResult, ToolSource,
 };
 use crate::store::OutputSelection;
-use crate::tool::{ArgumentFault, Arguments, InProcess, ToolContext, check_arguments};
+use crate::tool::{ArgumentError, Arguments, InProcess, ToolContext, check_arguments};
 
 /// The time limit of a call: more than the longest wait.
 const EXECUTION_TIMEOUT: Duration = Duration::from_secs(WAIT_SECONDS_MAX + 60);
@@ -67,7 +67,7 @@ enum TaskToolCall {
 }
 
 impl TaskToolCall {
-    fn parse(tool: &str, arguments: &Arguments) -> Result<Self, Vec<ArgumentFault>> {
+    fn parse(tool: &str, arguments: &Arguments) -> Result<Self, Vec<ArgumentError>> {
         let mut checked = arguments.clone();
         let clamped = clamp_wait(&mut checked);
         let arguments = &checked;
@@ -81,7 +81,7 @@ impl TaskToolCall {
         let id = arguments.get("background_id").and_then(Value::as_str).unwrap_or_default();
         let id = CallId::parse_background(id).map_err(|error| {
             let (path, description) = ("background_id".into(), error.to_string());
-            vec![ArgumentFault { path, description }]
+            vec![ArgumentError { path, description }]
         })?;
         if tool == READ_OUTPUT_TOOL {
             let offset = arguments.get("offset").and_then(Value::as_u64);

@@ -174,12 +174,12 @@ pub(crate) fn task_with_summary(
 /// Converts a task for a list. The content of its result is left out unless it is short, so that a
 /// page of a thousand tasks fits into one answer.
 pub(crate) fn summary_task(mut call: Call, now: Timestamp) -> v1::Task {
-    if let Some(Outcome::Result(result)) = &mut call.outcome {
-        if result.size_bytes() > LIST_CONTENT_BYTES_MAX {
-            result.content.clear();
-            result.structured = None;
-            result.output.inline_truncated = true;
-        }
+    if let Some(Outcome::Result(result)) = &mut call.outcome
+        && result.size_bytes() > LIST_CONTENT_BYTES_MAX
+    {
+        result.content.clear();
+        result.structured = None;
+        result.output.inline_truncated = true;
     }
     task(call, now)
 }

@@ -45,7 +45,7 @@ fn load(config: Value) -> Result<CommandTool, CommandToolError> {
     CommandTool::new(serde_json::from_value(config).unwrap())
 }
 
-fn prepare(tool: &CommandTool, arguments: Value) -> Result<ProcessSpec, Vec<ArgumentFault>> {
+fn prepare(tool: &CommandTool, arguments: Value) -> Result<ProcessSpec, Vec<ArgumentError>> {
     let variables = [("PATH", "/bin"), ("HOME", "/root"), ("TOKEN", "x")];
     let context = CallContext {
         working_directory: Some(PathBuf::from("/srv")),

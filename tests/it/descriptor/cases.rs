@@ -88,12 +88,7 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         | Rule::Epoch
         | Rule::Labels => texts::cases(rule, at),
         Rule::Arguments => structs::cases(at),
-        Rule::Bytes { bytes_max } => vec![
-            case("unset", Vec::new(), AS_GOOD),
-            case("no text", delimited(at, b"\0\xff\xfe"), AS_GOOD),
-            case("at the bound", delimited(at, &vec![b'x'; bytes_max]), AS_GOOD),
-            case("one above the bound", delimited(at, &vec![b'x'; bytes_max + 1]), NAMED),
-        ],
+        Rule::Bytes { bytes_max } => bytes(at, bytes_max),
         Rule::Whole { min, max } => whole(field, min, max),
         Rule::Sequence => vec![
             case("unset", Vec::new(), AS_GOOD),
@@ -136,6 +131,15 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
             vec![case("zero", value(0), AS_GOOD), case("one", value(1), NAMED)]
         }
     }
+}
+
+fn bytes(at: u32, bytes_max: usize) -> Vec<Case> {
+    vec![
+        case("unset", Vec::new(), AS_GOOD),
+        case("no text", delimited(at, b"\0\xff\xfe"), AS_GOOD),
+        case("at the bound", delimited(at, &vec![b'x'; bytes_max]), AS_GOOD),
+        case("one above the bound", delimited(at, &vec![b'x'; bytes_max + 1]), NAMED),
+    ]
 }
 
 fn whole(field: &FieldDescriptor, min: i64, max: Option<i64>) -> Vec<Case> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use callpark::model::{Progress, Tool, ToolKind, ToolResult, ToolSource};
 use callpark::tool::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+    ArgumentError, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
 };
 use callpark_client::{Client, ClientOptions, SessionItem, TokenSource};
 use futures::StreamExt as _;
@@ -42,7 +42,7 @@ impl CallableTool for Talk {
         &self,
         arguments: &Arguments,
         _context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    ) -> Result<Work, Vec<ArgumentError>> {
         let reports = arguments.get("reports").and_then(serde_json::Value::as_f64);
         Ok(Work::InProcess(Box::new(Talking(reports.map_or(0, |reports| reports as u32)))))
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use callpark::agent::{Agent, AgentEvent, AgentRequest, AgentStream};
 use callpark::model::{SessionId, StopReason, Tool, ToolResult};
 use callpark::tool::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+    ArgumentError, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
 };
 use futures::StreamExt as _;
 use futures::stream;
@@ -67,7 +67,7 @@ impl CallableTool for Nothing {
         &self.0
     }
 
-    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentFault>> {
+    fn prepare(&self, _: &Arguments, _: &CallContext) -> Result<Work, Vec<ArgumentError>> {
         Ok(Work::InProcess(Box::new(Done)))
     }
 }

@@ -10,6 +10,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use super::{list, result, text};
 use crate::support::waiting::{call, ended, outcome_of, park};
@@ -68,7 +69,8 @@ impl Remote {
             async move { state.answer(&headers, &body).await }
         };
         let app = Router::new().route("/mcp", post(handler));
-        let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("served") });
+        let task = TaskTracker::new()
+            .spawn(async move { axum::serve(listener, app).await.expect("served") });
         Self { url, state, task }
     }
 
@@ -298,7 +300,8 @@ async fn a_server_that_is_gone_for_a_while_is_found_again() {
         async move { state.answer(&headers, &body).await }
     };
     let app = Router::new().route("/mcp", post(handler));
-    remote.task = tokio::spawn(async move { axum::serve(listener, app).await.expect("served") });
+    remote.task =
+        TaskTracker::new().spawn(async move { axum::serve(listener, app).await.expect("served") });
     assert_eq!(text(&failed(&server).await), "good");
 }
 

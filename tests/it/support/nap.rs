@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use callpark::model::{Content, ContentKind, Progress, Tool, ToolKind, ToolResult, ToolSource};
 use callpark::tool::{
-    ArgumentFault, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
+    ArgumentError, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
 };
 use serde_json::json;
 
@@ -63,7 +63,7 @@ impl CallableTool for Nap {
         &self,
         arguments: &Arguments,
         _context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    ) -> Result<Work, Vec<ArgumentError>> {
         // Numbers of a Struct are floating.
         let number = |name| arguments.get(name).and_then(serde_json::Value::as_f64);
         let number = |name| number(name).map_or(0, |number| number as u64);

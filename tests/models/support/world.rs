@@ -20,7 +20,7 @@ use crate::model::{
 };
 use crate::telemetry::Metrics;
 use crate::time::Instant;
-use crate::tool::{ArgumentFault, Arguments, CallContext, CallableTool, Registry, Work};
+use crate::tool::{ArgumentError, Arguments, CallContext, CallableTool, Registry, Work};
 
 /// The differences between the engines of the models.
 pub struct Rules {
@@ -231,7 +231,7 @@ impl CallableTool for StepsTool {
         &self,
         arguments: &Arguments,
         _context: &CallContext,
-    ) -> Result<Work, Vec<ArgumentFault>> {
+    ) -> Result<Work, Vec<ArgumentError>> {
         let steps = arguments.get("steps").and_then(serde_json::Value::as_u64).unwrap_or_default();
         Ok(Work::Process(ProcessSpec {
             argv: vec![steps.to_string()],

@@ -11,7 +11,7 @@ use crate::cli::print::{output::eprint_note, spinner::Spinner, time::format_span
 /// spinner.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// What a turn is doing: a spinner on a terminal, and one line in each long silence elsewhere.
+/// The activity of a turn: a spinner on a terminal, and one line in each long silence elsewhere.
 pub(super) struct Activity {
     is_terminal: bool,
     /// `None` while other text is being printed, or if nothing is shown at all.

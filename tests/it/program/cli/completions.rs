@@ -3,7 +3,7 @@
 use super::start;
 use crate::support::program::{PROGRAM, Program, Site, run};
 
-/// What bash proposes at the end of a line.
+/// The proposals of bash at the end of a line.
 async fn proposed(site: &Site, endpoint: &str, line: &str) -> Vec<String> {
     let script = site.run(&["completions", "bash"]).await.exits(0).stdout().to_owned();
     let file = site.write("completions", &script).display().to_string();
