@@ -33,7 +33,7 @@ docs:
 proto-lint:
     .ci/run proto
 
-# Makes the contract of this tree the baseline of that comparison; with a release only.
+# Makes the contract of this tree the baseline of that comparison: when it lands.
 contract-baseline:
     .ci/buf build --exclude-source-info -o proto/baseline.binpb
 
