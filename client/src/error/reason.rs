@@ -183,9 +183,9 @@ mod tests {
 
     #[test]
     fn all_reasons_of_the_contract_are_known() {
-        let numbers = (1..=KNOWN.len() as i32).filter_map(|n| ErrorReason::try_from(n).ok());
+        let numbers = (1..1_000).filter_map(|n| ErrorReason::try_from(n).ok());
         let texts: Vec<_> = numbers.map(text).collect();
-        assert_eq!(texts.len(), KNOWN.len(), "the numbers of the contract have a gap: {texts:?}");
+        assert_eq!(texts.len(), KNOWN.len(), "{texts:?}");
         for text in texts {
             assert!(!matches!(Reason::from(text), Reason::Other(_)), "{text}");
         }

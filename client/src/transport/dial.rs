@@ -121,6 +121,23 @@ impl<S> Watched<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Returns the fault behind an error of a write, or else that error. A server that refuses a
+    /// certificate after the handshake says so and closes: writes may fail before that is read.
+    fn explain<T>(&mut self, cx: &mut Context<'_>, written: io::Result<T>) -> io::Result<T> {
+        let (Err(_), Layer::Tls { has_identity }) = (&written, self.layer) else { return written };
+        let mut bytes = [0; 64];
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut bytes));
+        if let Poll::Ready(Err(error)) = read
+            && let Some(fault) = ConnectFault::in_connection(&error, has_identity)
+        {
+            self.faults.record(fault.clone());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
+        }
+        written
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -140,13 +157,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data));
+        Poll::Ready(self.explain(cx, written))
     }
 
     fn poll_write_vectored(
@@ -154,7 +172,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, data));
+        Poll::Ready(self.explain(cx, written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -162,7 +181,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        Poll::Ready(self.explain(cx, flushed))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -174,7 +174,7 @@ async fn no_more_are_leased_than_can_be_handled_and_one_poll_waits() {
     assert_eq!((counts(report), most.get()), ([3, 0, 0, 0], 2));
     let asked = fake.lease_follow_ups.asked();
     let times: Vec<_> = asked.iter().map(|asked| (asked.at - began).as_secs()).collect();
-    assert_eq!(times, [0, 0, 10, 20, 80, 100]);
+    assert_eq!(times, [0, 0, 10, 20, 65, 100]);
 }
 
 #[tokio::test(start_paused = true)]

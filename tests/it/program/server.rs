@@ -116,7 +116,7 @@ async fn its_tools_see_only_the_variables_that_are_allowed() {
     let mut names: Vec<&str> = seen.lines().filter_map(|line| line.split('=').next()).collect();
     names.sort_unstable();
     // PWD, SHLVL and _ are bash's own.
-    let of_callpark = ["CALLPARK_CALL_ID", "HOME", "PATH"];
+    let of_callpark = ["CALLPARK_CALL_ID", "CALLPARK_SERVER_PROCESS", "HOME", "PATH"];
     let others = ["PWD", "PYTHONUNBUFFERED", "SHLVL", "WANTED", "_"];
     assert_eq!(names, [&of_callpark[..], &others].concat());
 }
