@@ -2,6 +2,7 @@
 //! authenticates with a token of its own.
 
 use std::collections::HashMap;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +47,10 @@ const BRIDGES_MAX: usize = 1_024;
 
 /// The time in which a bridge must send its token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause after the listener failed to accept a connection, as it does without a free descriptor:
+/// nothing says when there is one again.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A call of one of callpark's tools, with the channel for the answer.
 pub(super) type AgentToolCall = (RequestedCall, CallReply);
@@ -251,8 +256,16 @@ async fn listen_for_bridges(
             else {
                 return;
             };
-            // A connection that failed is of no use, and the next one may be.
-            let Ok((connection, _)) = accepted else { continue };
+            let connection = match accepted {
+                Ok((connection, _)) => connection,
+                // A connection that failed is of no use, and the next one may be.
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "the tool server cannot accept a bridge");
+                    closing.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
+                    continue;
+                }
+            };
             let (sessions, closing) = (sessions.clone(), closing.clone());
             bridges.spawn(async move {
                 closing.run_until_cancelled(serve_bridge(connection, &sessions)).await;
@@ -261,6 +274,14 @@ async fn listen_for_bridges(
         }
     });
     Ok(address)
+}
+
+/// Returns whether the error concerns the accepted connection, not the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+    )
 }
 
 /// Serves a bridge, whose first line must be the token of a process.

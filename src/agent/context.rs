@@ -32,6 +32,9 @@ struct State {
     bytes_per_token: f64,
     /// The size that is assumed to fit since a larger request was refused.
     fitting_bytes: Option<usize>,
+    /// The size of the largest request that was accepted. A refusal of a smaller one has another reason,
+    /// such as the limit of a proxy.
+    accepted_bytes: usize,
 }
 
 impl ContextMeter {
@@ -42,7 +45,8 @@ impl ContextMeter {
             // A limit of answers that leaves nothing for requests is that of another context.
             tokens.saturating_sub(answer).max(tokens / 2)
         });
-        let state = State { bytes_per_token: BYTES_PER_TOKEN, fitting_bytes: None };
+        let state =
+            State { bytes_per_token: BYTES_PER_TOKEN, fitting_bytes: None, accepted_bytes: 0 };
         Self { tokens, state: Mutex::new(state) }
     }
 
@@ -55,36 +59,44 @@ impl ContextMeter {
         }
     }
 
-    /// Notes the tokens that an endpoint has counted in a request.
+    /// Notes the tokens that an endpoint has counted in a request, which it has thereby accepted.
     pub fn counted(&self, request_bytes: usize, tokens: u64) {
-        if tokens > 0 {
-            self.set_bytes_per_token(request_bytes as f64 / tokens as f64);
+        if tokens == 0 {
+            return;
         }
+        let mut state = self.lock();
+        state.set_bytes_per_token(request_bytes as f64 / tokens as f64);
+        state.accepted_bytes = state.accepted_bytes.max(request_bytes);
+        state.fitting_bytes = state.fitting_bytes.map(|fitting| fitting.max(request_bytes));
     }
 
-    /// Notes that a request exceeds the context.
+    /// Notes that a request exceeds the context. The size that is assumed to fit stays at least that of
+    /// the largest request that was accepted.
     pub fn refused(&self, request_bytes: usize) {
-        let fitting = request_bytes as f64 * FITTING_SHARE;
+        let mut state = self.lock();
+        let fitting = (request_bytes as f64 * FITTING_SHARE) as usize;
+        let fitting = fitting.max(state.accepted_bytes);
         match self.tokens {
             Some(tokens) => {
-                let least = self.lock().bytes_per_token;
-                self.set_bytes_per_token(least.min(fitting / tokens as f64));
+                let bytes = state.bytes_per_token.min(fitting as f64 / tokens as f64);
+                state.set_bytes_per_token(bytes);
             }
             None => {
-                let mut state = self.lock();
                 let known = state.fitting_bytes.unwrap_or(usize::MAX);
-                state.fitting_bytes = Some(known.min(fitting as usize));
+                state.fitting_bytes = Some(known.min(fitting));
             }
         }
-    }
-
-    fn set_bytes_per_token(&self, bytes: f64) {
-        self.lock().bytes_per_token = bytes.clamp(BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Each change is a single assignment.
+        // The values are estimates of their own, so that a change is never half of one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn set_bytes_per_token(&mut self, bytes: f64) {
+        self.bytes_per_token = bytes.clamp(BYTES_PER_TOKEN_MIN, BYTES_PER_TOKEN_MAX);
     }
 }
 
@@ -108,13 +120,37 @@ mod tests {
         assert_eq!(meter.request_bytes_max(), Some(24_000));
         meter.counted(20_000, 5_000);
         assert_eq!(meter.request_bytes_max(), Some(32_000));
-        meter.refused(20_000);
-        assert_eq!(meter.request_bytes_max(), Some(18_000));
+        meter.refused(30_000);
+        assert_eq!(meter.request_bytes_max(), Some(27_000));
         // A usage that can't be right.
         meter.counted(1_000_000, 1);
         assert_eq!(meter.request_bytes_max(), Some(48_000));
         meter.counted(1_000_000, 0);
         assert_eq!(meter.request_bytes_max(), Some(48_000));
+    }
+
+    #[test]
+    fn a_size_that_was_accepted_stays_the_least_that_fits() {
+        let meter = ContextMeter::new(None, None);
+        meter.counted(50_000, 12_000);
+        meter.refused(2_000);
+        assert_eq!(meter.request_bytes_max(), Some(50_000));
+        let meter = ContextMeter::new(Some(10_000), Some(2_000));
+        meter.counted(20_000, 5_000);
+        meter.refused(1_000);
+        assert_eq!(meter.request_bytes_max(), Some(20_000));
+    }
+
+    #[test]
+    fn a_larger_request_that_is_accepted_raises_what_fits() {
+        let meter = ContextMeter::new(None, None);
+        meter.refused(2_000);
+        meter.counted(1_000, 300);
+        assert_eq!(meter.request_bytes_max(), Some(1_800));
+        meter.counted(9_000, 0);
+        assert_eq!(meter.request_bytes_max(), Some(1_800), "it may have failed");
+        meter.counted(9_000, 3_000);
+        assert_eq!(meter.request_bytes_max(), Some(9_000));
     }
 
     #[test]

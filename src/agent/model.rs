@@ -107,6 +107,9 @@ pub enum ModelErrorCode {
     Refused,
     /// The request is longer than the context of the model.
     ContextExceeded,
+    /// The request has more bytes than something in front of the model accepts, which says nothing
+    /// about the context of the model.
+    BodyTooLarge,
     /// An agent's process cannot be started as it is configured.
     NotStartable,
 }
@@ -127,7 +130,7 @@ impl ModelErrorCode {
             Self::TooLarge => "model_answer_too_large",
             Self::Unauthenticated => "model_unauthenticated",
             Self::Refused => "model_request_refused",
-            Self::ContextExceeded => "model_context_exceeded",
+            Self::ContextExceeded | Self::BodyTooLarge => "model_context_exceeded",
             Self::NotStartable => "agent_not_startable",
         }
     }

@@ -93,7 +93,12 @@ impl Source {
             timeout(TIME_MAX, self.ask(&client)).await.ok()?.ok()
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let answer = runtime.ok().and_then(|runtime| runtime.block_on(asked));
+        let answer = runtime.ok().and_then(|runtime| {
+            let answer = runtime.block_on(asked);
+            // A lookup of a name that hangs in its thread would hold the shell.
+            runtime.shutdown_background();
+            answer
+        });
         let values = answer.unwrap_or_default().into_iter().enumerate();
         let candidate = |(index, (value, help)): (usize, (String, String))| {
             let help = first_line(&help, HELP_CHARACTERS_MAX);

@@ -7,7 +7,7 @@ use rmcp::model::PaginatedRequestParams;
 use rmcp::service::{Peer, RoleClient, ServiceError};
 use serde_json::Value;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::call::McpTool;
 use super::config::ServerConfig;
@@ -27,52 +27,87 @@ const LEFT_OUT_MAX: usize = 20;
 /// A server that was started, with the catalog of its tools.
 pub(super) struct RunningServer {
     pub(super) connection: Arc<ServerConnection>,
-    /// The catalog that was fetched last. Locked while it is fetched again.
-    catalog: Mutex<Option<Arc<Catalog>>>,
+    /// Locked while the catalog is fetched.
+    known: Mutex<KnownCatalog>,
+}
+
+#[derive(Default)]
+struct KnownCatalog {
+    /// The catalog that was fetched last.
+    catalog: Option<Arc<Catalog>>,
+    /// The end of the last fetch and the reason, if it failed.
+    failure: Option<(Instant, String)>,
 }
 
 impl RunningServer {
     /// Creates a server whose catalog is not known yet.
     pub(super) fn new(connection: Arc<ServerConnection>) -> Self {
         connection.handler.mark_stale();
-        Self { connection, catalog: Mutex::default() }
+        Self { connection, known: Mutex::default() }
     }
 
     /// Returns the catalog, fetched again if the server has said that it has changed. If that fails,
     /// it is the one from before, which says so.
     pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, String> {
+        let asked = Instant::now();
         // Held over the request: all callers wait for the same answer.
-        let mut catalog = self.catalog.lock().await;
+        let mut known = self.known.lock().await;
+        // A failure is an answer, too: otherwise each of them would wait for one of its own.
+        if let Some((ended, reason)) = &known.failure
+            && asked < *ended
+        {
+            return self.catalog_before(known.catalog.as_ref(), reason);
+        }
         let refresh = self.connection.handler.take_refresh();
-        if let (None, Some(known)) = (&refresh, &*catalog) {
-            return Ok(known.clone());
+        if let (None, Some(catalog)) = (&refresh, &known.catalog) {
+            return Ok(catalog.clone());
         }
         let limit = self.connection.config.start_timeout();
         let fetched = timeout(limit, fetch_catalog(&self.connection)).await;
         let fetched =
             fetched.unwrap_or_else(|_| Err(format!("it did not list its tools in {limit:?}")));
-        match (fetched, &*catalog) {
-            (Ok(fetched), known) => {
+        let server = &self.connection.config.name;
+        match fetched {
+            Ok(fetched) => {
                 // A server may say often that something has changed.
-                let is_new = known.as_ref().is_none_or(|known| known.left_out != fetched.left_out);
+                let before = known.catalog.as_ref();
+                let is_new = before.is_none_or(|before| before.left_out != fetched.left_out);
                 if is_new && !fetched.left_out.is_empty() {
-                    let server = &self.connection.config.name;
                     let left_out = fetched.left_out.join("; ");
                     tracing::warn!(server, left_out, "tools of an MCP server are left out");
                 }
                 let fetched = Arc::new(fetched);
-                *catalog = Some(fetched.clone());
+                *known = KnownCatalog { catalog: Some(fetched.clone()), failure: None };
                 if let Some(refresh) = refresh {
                     refresh.complete();
                 }
                 Ok(fetched)
             }
-            (Err(reason), Some(known)) if !self.connection.is_closed() => {
-                let server = &self.connection.config.name;
-                tracing::warn!(server, reason, "the changed tools of an MCP server are not known");
-                Ok(Arc::new(outdated(known, &reason)))
+            Err(reason) => {
+                let catalog = self.catalog_before(known.catalog.as_ref(), &reason);
+                if catalog.is_ok() {
+                    tracing::warn!(
+                        server,
+                        reason,
+                        "the changed tools of an MCP server are not known"
+                    );
+                }
+                known.failure = Some((Instant::now(), reason));
+                catalog
             }
-            (Err(reason), _) => Err(self.connection.error(&reason)),
+        }
+    }
+
+    /// Returns the catalog from before a fetch that failed. Fails if there is none, or if the server
+    /// has ended.
+    fn catalog_before(
+        &self,
+        known: Option<&Arc<Catalog>>,
+        reason: &str,
+    ) -> Result<Arc<Catalog>, String> {
+        match known {
+            Some(known) if !self.connection.is_closed() => Ok(Arc::new(outdated(known, reason))),
+            Some(_) | None => Err(self.connection.error(reason)),
         }
     }
 }

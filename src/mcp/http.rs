@@ -2,10 +2,8 @@
 //! connection goes on, and so do the other requests.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use async_stream::stream;
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http::StatusCode;
 use http::header::ACCEPT;
@@ -22,9 +20,10 @@ use super::events;
 use super::handler::McpClientHandler;
 use super::http_body::{describe_status, media_type, read_beginning, read_body};
 use super::http_request::{
-    Headers, HttpError, Post, PostMethod, is_answer, reason_of, session_in, session_of, unexpected,
-    with_session,
+    Headers, HttpError, Post, PostMethod, is_about_session, is_answer, reason_of, session_in,
+    session_of, unexpected, with_session, with_token,
 };
+use super::http_stream::common_stream;
 use super::message::{excerpt, read};
 use super::open_requests::OpenRequests;
 use super::session::{Sent, Session};
@@ -36,20 +35,18 @@ const EVENT_STREAM: &str = "text/event-stream";
 
 /// The timeout for beginning a session again.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pause before a stream that has ended is opened again, unless there is a new session.
-const REOPEN_PAUSE: Duration = Duration::from_secs(60);
 
-type Events = BoxStream<'static, Result<Sse, SseError>>;
+pub(super) type Events = BoxStream<'static, Result<Sse, SseError>>;
 
 /// The client of one connection.
 #[derive(Clone)]
-pub(super) struct HttpClient(Arc<Inner>);
+pub(super) struct HttpClient(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     client: reqwest::Client,
     token: Token,
-    handler: McpClientHandler,
-    session: Session,
+    pub(super) handler: McpClientHandler,
+    pub(super) session: Session,
     pub(super) open: OpenRequests,
     pub(super) unreadable: Unreadable,
 }
@@ -68,21 +65,16 @@ impl HttpClient {
     /// Sends a request, and again if it was refused and there is a new token.
     async fn send(&self, request: RequestBuilder) -> Result<Response, HttpError> {
         let again = request.try_clone();
-        let response = self.authorized(request).send().await?;
+        let used = self.0.token.get();
+        let response = with_token(request, used.as_deref()).send().await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(again) = again
-            && self.0.token.renew().await
+            && self.0.token.renew(used.as_deref()).await
         {
-            return Ok(self.authorized(again).send().await?);
+            let token = self.0.token.get();
+            return Ok(with_token(again, token.as_deref()).send().await?);
         }
         Ok(response)
-    }
-
-    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
-        match self.0.token.get() {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
     }
 
     /// Sends a message. What goes wrong with a request is the answer to it.
@@ -159,10 +151,16 @@ impl HttpClient {
         uri: &str,
         over: Option<&str>,
     ) -> Result<Option<Arc<str>>, HttpError> {
-        let beginning = self.0.session.beginning.lock().await;
+        let asked = Instant::now();
+        let mut beginning = self.0.session.beginning.lock().await;
         let current = self.0.session.current();
         if current.as_deref() != over {
             return Ok(current);
+        }
+        if let Some((ended, reason)) = &beginning.failure
+            && asked < *ended
+        {
+            return Err(unexpected(reason.clone()));
         }
         let failed = |reason: &str| {
             unexpected(format!("its session is over and could not be begun again: {reason}"))
@@ -187,8 +185,15 @@ impl HttpClient {
             Ok(session)
         };
         let begun = timeout(BEGIN_TIMEOUT, begin).await;
-        let session = begun
-            .unwrap_or_else(|_| Err(failed(&format!("it did not answer in {BEGIN_TIMEOUT:?}"))))?;
+        let begun = begun
+            .unwrap_or_else(|_| Err(failed(&format!("it did not answer in {BEGIN_TIMEOUT:?}"))));
+        let session = match begun {
+            Ok(session) => session,
+            Err(error) => {
+                beginning.failure = Some((Instant::now(), reason_of(&error)));
+                return Err(error);
+            }
+        };
         tracing::info!("the session of an MCP server was over and has begun again");
         self.0.session.begin(session.as_deref());
         // Its tools may be others.
@@ -257,7 +262,9 @@ impl HttpClient {
         let body = read_beginning(response).await;
         let text = String::from_utf8_lossy(&body);
         // Some servers answer so when they do not know a session.
-        if status == StatusCode::BAD_REQUEST && may_begin && text.to_lowercase().contains("session")
+        if status == StatusCode::BAD_REQUEST
+            && may_begin
+            && is_about_session(&body, post.id.as_ref())
         {
             return Err(StreamableHttpError::SessionExpired);
         }
@@ -291,7 +298,7 @@ impl HttpClient {
     }
 
     /// Opens a stream of events, in the current session if there is one.
-    async fn get(
+    pub(super) async fn get(
         &self,
         uri: &str,
         has_session: bool,
@@ -315,32 +322,6 @@ impl HttpClient {
             kind if kind == EVENT_STREAM => Ok(events::events(self.0.clone(), response, None)),
             kind => Err(StreamableHttpError::UnexpectedContentType(Some(kind))),
         }
-    }
-
-    /// Opens the stream of what no request asks for. It is opened again when it ends, and for each
-    /// session that is begun again.
-    async fn common_stream(&self, uri: Arc<str>, headers: Headers) -> Result<Events, HttpError> {
-        let mut changes = self.0.session.changes();
-        let mut events = self.get(&uri, true, None, &headers).await?;
-        let client = self.clone();
-        let stream = stream! {
-            loop {
-                let event = tokio::select! {
-                    event = events.next() => event,
-                    _ = changes.changed() => None,
-                };
-                if let Some(Ok(event)) = event {
-                    yield Ok(event);
-                    continue;
-                }
-                let _changed = timeout(REOPEN_PAUSE, changes.changed()).await;
-                if let Ok(opened) = client.get(&uri, true, None, &headers).await {
-                    events = opened;
-                    client.0.handler.mark_stale();
-                }
-            }
-        };
-        Ok(stream.boxed())
     }
 }
 
@@ -386,7 +367,7 @@ impl StreamableHttpClient for HttpClient {
         custom_headers: Headers,
     ) -> Result<Events, HttpError> {
         match (&session_id, &last_event_id) {
-            (Some(_), None) => self.common_stream(uri, custom_headers).await,
+            (Some(_), None) => common_stream(self.clone(), uri, custom_headers).await,
             _ => {
                 let last_event_id = last_event_id.as_deref();
                 self.get(&uri, session_id.is_some(), last_event_id, &custom_headers).await

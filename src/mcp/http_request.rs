@@ -9,9 +9,14 @@ use rmcp::model::{
 };
 use rmcp::transport::streamable_http_client::{StreamableHttpError, StreamableHttpPostResponse};
 
+use super::answer_error::OWN_ERROR;
 use super::convert::root_cause;
+use super::message::read;
+use super::open_requests::{Method, OpenRequests};
 
 const SESSION_ID: &str = "mcp-session-id";
+/// The codes of errors with which servers refuse a session.
+const SESSION_CODES: [i32; 3] = [-32000, -32001, -32600];
 
 pub(super) type HttpError = StreamableHttpError<reqwest::Error>;
 pub(super) type Headers = HashMap<HeaderName, HeaderValue>;
@@ -62,6 +67,13 @@ pub(super) fn with_session(
     }
 }
 
+pub(super) fn with_token(request: RequestBuilder, token: Option<&str>) -> RequestBuilder {
+    match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    }
+}
+
 pub(super) fn session_of(response: &Response) -> Option<String> {
     response.headers().get(SESSION_ID).and_then(|id| id.to_str().ok()).map(str::to_owned)
 }
@@ -88,6 +100,27 @@ pub(super) fn is_answer(message: &ServerJsonRpcMessage, id: &RequestId) -> bool 
         JsonRpcMessage::Response(response) => response.id == *id,
         JsonRpcMessage::Error(error) => error.id.as_ref() == Some(id),
         JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => false,
+    }
+}
+
+/// Returns `true` if the body of a refused request may be about its session. The error of a call can
+/// be about a session of another kind.
+pub(super) fn is_about_session(body: &[u8], id: Option<&RequestId>) -> bool {
+    if !String::from_utf8_lossy(body).to_lowercase().contains("session") {
+        return false;
+    }
+    let Some(id) = id else { return true };
+    // The request stays open: it may be sent again.
+    let open = OpenRequests::default();
+    open.insert(id.clone(), Method::Other);
+    let messages = read(body, &open).messages;
+    match messages.into_iter().find(|message| is_answer(message, id)) {
+        Some(JsonRpcMessage::Error(error)) => {
+            let code = error.error.code;
+            code == OWN_ERROR || SESSION_CODES.contains(&code.0)
+        }
+        Some(_) => false,
+        None => true,
     }
 }
 

@@ -1,9 +1,10 @@
-//! Texts that are almost JSON: what can be mended, and the ids in what cannot.
+//! Texts that are almost JSON: what can be mended, and the ids in what cannot. And reports of
+//! progress whose fields have odd types.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// The character in place of half of a surrogate pair.
 const REPLACEMENT: char = '\u{fffd}';
@@ -92,12 +93,30 @@ fn code_unit(text: &str) -> Option<u16> {
     is_hexadecimal.then(|| u16::from_str_radix(digits, 16).ok()).flatten()
 }
 
+/// Turns the fields of a report of progress into the types that they should have.
+pub(super) fn simplify_progress(params: &mut Map<String, Value>) {
+    params.retain(|_, value| !value.is_null());
+    for key in ["progress", "total"] {
+        if let Some(Value::String(text)) = params.get(key)
+            && let Ok(number) = text.trim().parse::<f64>()
+        {
+            params.insert(key.to_owned(), json!(number));
+        }
+    }
+    if params.get("message").is_some_and(|message| !message.is_string()) {
+        let message = params.remove("message").unwrap_or_default();
+        params.insert("message".to_owned(), json!(message.to_string()));
+    }
+}
+
 /// The keys of a broken message that say whose it is.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Address {
     pub(super) id: Option<Value>,
     /// `true` if the message is a request or a notification.
     pub(super) has_method: bool,
+    /// `true` if it has a key that only messages have: a result, an error, or a version.
+    pub(super) is_message: bool,
 }
 
 /// Returns the addresses of the messages in a text that is not valid JSON, as far as they can be seen.
@@ -123,6 +142,7 @@ pub(super) fn addresses(text: &str) -> Vec<Address> {
                     && let Some(address) = found.last_mut()
                 {
                     address.has_method |= content == "method";
+                    address.is_message |= ["result", "error", "jsonrpc"].contains(&content);
                     if content == "id" && address.id.is_none() {
                         address.id = scalar(value.trim_start());
                     }
@@ -137,7 +157,7 @@ pub(super) fn addresses(text: &str) -> Vec<Address> {
     if found.iter().all(|address| address.id.is_none())
         && let Some(id) = id_at_end(text)
     {
-        found = vec![Address { id: Some(id), has_method: false }];
+        found = vec![Address { id: Some(id), has_method: false, is_message: true }];
     }
     found
 }
@@ -184,8 +204,6 @@ pub(super) fn id_at_end(text: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn mended_value(text: &str) -> Value {

@@ -1,14 +1,15 @@
 //! The reading of what a server sends: texts that should be JSON-RPC messages.
 //!
 //! The reading is lenient, because a message that is not read is a call that hangs: a batch, a missing version,
-//! `error: null` beside a result, an error without a message. A text that bears the id of an open
-//! request always ends that request, with the text as the reason if it has no other sense.
+//! `error: null` beside a result, an error without a message. A message that bears the id of an open
+//! request always ends that request, with the text as the reason if it has no other sense. A log may
+//! bear ids, too: what has neither a result nor an error nor a version is no message.
 
 use rmcp::model::{JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerNotification};
 use serde_json::{Deserializer, Map, Value, json};
 
 use super::answer_error::{error_data, is_empty, own_error};
-use super::mend::{addresses, id_at_end, mended};
+use super::mend::{addresses, id_at_end, mended, simplify_progress};
 use super::open_requests::{Method, OpenRequests};
 use super::result_forms;
 
@@ -113,7 +114,7 @@ impl Reader<'_> {
     /// Ends the requests whose ids are in a text that is not JSON.
     fn broken(&mut self, text: &str, error: &serde_json::Error) {
         let addresses = addresses(text);
-        let answers = addresses.iter().filter(|address| !address.has_method);
+        let answers = addresses.iter().filter(|address| address.is_message && !address.has_method);
         let ids: Vec<RequestId> =
             answers.filter_map(|address| self.open.find(address.id.as_ref()?)).collect();
         if ids.is_empty() {
@@ -145,7 +146,8 @@ impl Reader<'_> {
     fn object(&mut self, object: Map<String, Value>) {
         let has = |key| object.get(key).is_some_and(|value: &Value| !value.is_null());
         let is_answer = has("result") || has("error");
-        let id = object.get("id").and_then(|id| self.open.find(id));
+        let id = object.get("id").filter(|_| self.may_answer(&object));
+        let id = id.and_then(|id| self.open.find(id));
         if has("method") && !(is_answer && id.is_some()) {
             return self.request(object);
         }
@@ -153,6 +155,14 @@ impl Reader<'_> {
             Some(id) => self.answer(id, object),
             None => self.unexpected(object),
         }
+    }
+
+    /// Returns `true` if an object with the id of a request ends it. Behind other text a version is not
+    /// enough.
+    fn may_answer(&self, object: &Map<String, Value>) -> bool {
+        object.contains_key("result")
+            || object.contains_key("error")
+            || (!self.only_answers && object.contains_key("jsonrpc"))
     }
 
     /// Reads a request or a notification of the server.
@@ -232,22 +242,6 @@ impl Reader<'_> {
 
     fn unreadable(&mut self, what: &str, text: &str) {
         self.reading.unreadable.push(format!("{what}: {}", excerpt(text)));
-    }
-}
-
-/// Turns the fields of a report of progress into the types that they should have.
-fn simplify_progress(params: &mut Map<String, Value>) {
-    params.retain(|_, value| !value.is_null());
-    for key in ["progress", "total"] {
-        if let Some(Value::String(text)) = params.get(key)
-            && let Ok(number) = text.trim().parse::<f64>()
-        {
-            params.insert(key.to_owned(), json!(number));
-        }
-    }
-    if params.get("message").is_some_and(|message| !message.is_string()) {
-        let message = params.remove("message").unwrap_or_default();
-        params.insert("message".to_owned(), json!(message.to_string()));
     }
 }
 
@@ -347,6 +341,33 @@ mod tests {
         assert_eq!(read(line, &open).messages.len(), 1);
         let again = read(line, &open);
         assert!(again.messages.is_empty() && again.unreadable.is_empty());
+    }
+
+    #[test]
+    fn a_log_that_bears_an_id_ends_no_request() {
+        let open = open(&[3]);
+        for line in [
+            r#"INFO fetched {"id":3,"name":"Bob"}"#,
+            r#"INFO fetched {"id":3,"name":"Bob"#,
+            r#"INFO received {"jsonrpc":"2.0","id":3}"#,
+            r#"{"level":"info","id":3}"#,
+            r#"{"level":"info","id":3,"name":"Bob"#,
+            r#"[{"level":"info","id":3}]"#,
+        ] {
+            let reading = read(line.as_bytes(), &open);
+            assert!(reading.messages.is_empty() && reading.unreadable.len() == 1, "{line}");
+        }
+        let line = br#"INFO sent {"id":3,"result":{}}"#;
+        assert_eq!(ids(&read(line, &open).messages), [RequestId::Number(3)]);
+    }
+
+    #[test]
+    fn a_message_without_an_answer_ends_its_request() {
+        for line in [r#"{"jsonrpc":"2.0","id":3}"#, r#"{"jsonrpc":"2.0","id":3,"resu"#] {
+            let messages = read(line.as_bytes(), &open(&[3])).messages;
+            assert_eq!(ids(&messages), [RequestId::Number(3)], "{line}");
+            assert!(matches!(messages[0], JsonRpcMessage::Error(_)), "{line}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod handler;
 mod http;
 mod http_body;
 mod http_request;
+mod http_stream;
 mod mend;
 mod message;
 mod names;

@@ -8,8 +8,8 @@ use rmcp::model::{
 };
 use serde_json::Value;
 
-/// The most open requests that are remembered. Beyond it the oldest is forgotten: its answer must then
-/// be valid as it is.
+/// The most open requests that are remembered. Beyond it the kind of the oldest is forgotten: its
+/// answer must then be valid as it is.
 const OPEN_MAX: usize = 10_000;
 
 /// The kind of a request, which decides how its result is read.
@@ -32,6 +32,25 @@ struct Open {
     methods: HashMap<RequestId, Method>,
     /// The largest id so far. Smaller ones belong to requests that are over.
     largest: i64,
+    /// The largest id of a request that was forgotten, if any. One that is not larger may be open.
+    forgotten: Option<i64>,
+}
+
+impl Open {
+    /// Returns the kind of a request that may be open.
+    fn method(&self, id: &RequestId) -> Option<Method> {
+        let of_forgotten = || self.is_forgotten(id).then_some(Method::Other);
+        self.methods.get(id).copied().or_else(of_forgotten)
+    }
+
+    /// Returns `true` if the request may have been forgotten. An answer to one that is over does no harm:
+    /// nothing waits for it.
+    fn is_forgotten(&self, id: &RequestId) -> bool {
+        match (id, self.forgotten) {
+            (RequestId::Number(number), Some(forgotten)) => (0..=forgotten).contains(number),
+            _ => false,
+        }
+    }
 }
 
 impl OpenRequests {
@@ -65,6 +84,9 @@ impl OpenRequests {
             });
             if let Some(oldest) = oldest.cloned() {
                 open.methods.remove(&oldest);
+                if let RequestId::Number(number) = oldest {
+                    open.forgotten = open.forgotten.max(Some(number));
+                }
             }
         }
         open.methods.insert(id, method);
@@ -72,7 +94,10 @@ impl OpenRequests {
 
     /// Ends a request. Returns its kind, or `None` if it is not open.
     pub(super) fn take(&self, id: &RequestId) -> Option<Method> {
-        self.lock().methods.remove(id)
+        let mut open = self.lock();
+        let method = open.method(id);
+        open.methods.remove(id);
+        method
     }
 
     /// Returns the open request with this id. A number may have been written as a text or with a
@@ -80,12 +105,12 @@ impl OpenRequests {
     pub(super) fn find(&self, id: &Value) -> Option<RequestId> {
         let id = request_id(id)?;
         let open = self.lock();
-        if open.methods.contains_key(&id) {
+        if open.method(&id).is_some() {
             return Some(id);
         }
         let RequestId::String(text) = &id else { return None };
         let number = RequestId::Number(text.trim().parse().ok()?);
-        open.methods.contains_key(&number).then_some(number)
+        open.method(&number).map(|_| number)
     }
 
     /// Returns the only open request, or `None` if there are several or none.
@@ -156,11 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_too_many_is_forgotten() {
+    fn of_the_oldest_of_too_many_only_the_kind_is_forgotten() {
         let open = OpenRequests::default();
-        (0..=OPEN_MAX).for_each(|id| open.insert(RequestId::Number(id as i64), Method::Other));
-        assert_eq!(open.take(&RequestId::Number(0)), None);
-        assert_eq!(open.take(&RequestId::Number(1)), Some(Method::Other));
+        (0..=OPEN_MAX).for_each(|id| open.insert(RequestId::Number(id as i64), Method::CallTool));
+        assert_eq!(open.find(&json!("0")), Some(RequestId::Number(0)));
+        assert_eq!(open.take(&RequestId::Number(0)), Some(Method::Other));
+        assert_eq!(open.take(&RequestId::Number(1)), Some(Method::CallTool));
+        assert_eq!(open.take(&RequestId::Number(1)), None);
     }
 
     #[test]

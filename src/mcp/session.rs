@@ -1,6 +1,7 @@
 //! The session of a server at a URL, which can be begun again.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rmcp::model::{ClientJsonRpcMessage, ClientNotification, ClientRequest, JsonRpcMessage};
 use tokio::sync::{Mutex, watch};
@@ -15,11 +16,14 @@ pub(super) struct Session {
     pub(super) beginning: Mutex<Beginning>,
 }
 
-/// The messages with which a session begins.
+/// The messages with which a session begins, and the last attempt to begin it again.
 #[derive(Default)]
 pub(super) struct Beginning {
     pub(super) initialize: Option<Sent>,
     pub(super) initialized: Option<Sent>,
+    /// The end of the last attempt that failed, and the reason. Requests that waited for the attempt
+    /// fail with it: one attempt each would add up to a long time.
+    pub(super) failure: Option<(Instant, String)>,
 }
 
 /// A message as it was sent.

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResult, ClientRequest, CustomRequest, ServerResult,
+    CallToolRequestParams, CallToolResult, ClientRequest, CustomRequest, ErrorCode, ServerResult,
 };
+use rmcp::service::ServiceError;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{result, stopped};
+use super::message::excerpt;
 use super::parts::ConvertedResult;
 use super::request::{Answer, answer_of};
 use crate::model::Progress;
@@ -25,6 +27,10 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
 const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// The timeout of a poll.
+const POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The number of failed polls in a row with which the task is given up.
+const POLL_ERRORS_MAX: u32 = 5;
 
 /// Calls a tool as a task, and waits for its end. An error is an error of the server, as the end of a
 /// sentence.
@@ -46,11 +52,28 @@ pub(super) async fn call_as_task(
     let interval = created["task"]["pollInterval"].as_u64().map(Duration::from_millis);
     let interval = interval.unwrap_or(INTERVAL_DEFAULT).clamp(INTERVAL_MIN, INTERVAL_MAX);
     let task = TaskOfCall { connection, context, id, interval };
-    let ended = task.end().await?;
-    if ended.is_none() {
-        task.cancel().await;
+    match task.end().await {
+        Ok(result) => Ok(result),
+        Err(NoResult::Ended(reason)) => Err(reason),
+        Err(NoResult::Unknown(reason)) => {
+            task.cancel().await;
+            Err(reason)
+        }
+        Err(NoResult::Stopped) => {
+            task.cancel().await;
+            Ok(stopped())
+        }
     }
-    Ok(ended.unwrap_or_else(stopped))
+}
+
+/// The reason why there is no result of a task, as the end of a sentence.
+enum NoResult {
+    /// The task has ended, or cannot be cancelled.
+    Ended(String),
+    /// The server has not said how the task is, which may go on.
+    Unknown(String),
+    /// The call was stopped, and the task may go on.
+    Stopped,
 }
 
 /// A task that a call waits for.
@@ -62,15 +85,27 @@ struct TaskOfCall<'a> {
 }
 
 impl TaskOfCall<'_> {
-    /// Polls the task until it ends, and returns its result, or `None` if the call is stopped.
-    async fn end(&self) -> Result<Option<ConvertedResult>, String> {
+    /// Polls the task until it ends, and returns its result.
+    async fn end(&self) -> Result<ConvertedResult, NoResult> {
         let stop = self.context.cancellation_token();
-        let (mut last_message, mut reports) = (String::new(), 0.0);
+        let (mut last_message, mut reports, mut errors) = (String::new(), 0.0, 0);
         loop {
             if stop.run_until_cancelled(sleep(self.interval)).await.is_none() {
-                return Ok(None);
+                return Err(NoResult::Stopped);
             }
-            let Some(state) = self.ask("tasks/get").await? else { return Ok(None) };
+            let state = match self.poll().await {
+                Ok(state) => state,
+                Err(NoResult::Unknown(reason)) => {
+                    errors += 1;
+                    if errors >= POLL_ERRORS_MAX {
+                        let reason = format!("asked about its task {errors} times, {reason}");
+                        return Err(NoResult::Unknown(reason));
+                    }
+                    continue;
+                }
+                Err(end) => return Err(end),
+            };
+            errors = 0;
             let message = state["statusMessage"].as_str().unwrap_or_default();
             match state["status"].as_str() {
                 Some("working") => {
@@ -84,17 +119,52 @@ impl TaskOfCall<'_> {
                     }
                 }
                 // The server asks for its input with the answer, and is declined.
-                Some("completed" | "failed" | "input_required") => {
-                    return self.ask("tasks/result").await?.map(read).transpose();
+                Some("completed" | "failed" | "input_required") => return self.result().await,
+                Some("cancelled") => {
+                    return Err(NoResult::Ended(format!("its task was cancelled: {message}")));
                 }
-                Some("cancelled") => return Err(format!("its task was cancelled: {message}")),
-                other => return Err(format!("its task is in an unknown state: {other:?}")),
+                other => {
+                    let reason = format!("its task is in an unknown state: {other:?}");
+                    return Err(NoResult::Ended(reason));
+                }
             }
         }
     }
 
-    async fn ask(&self, method: &str) -> Result<Option<Value>, String> {
-        ask(self.connection, method, json!({ "taskId": self.id }), self.context).await
+    /// Asks for the state of the task.
+    async fn poll(&self) -> Result<Value, NoResult> {
+        let request = custom("tasks/get", json!({ "taskId": self.id }));
+        let asking = timeout(POLL_TIMEOUT, self.connection.peer.send_request(request));
+        let answer = tokio::select! {
+            answer = asking => answer,
+            () = self.context.cancellation_token().cancelled() => return Err(NoResult::Stopped),
+            reason = self.connection.closed() => return Err(NoResult::Ended(reason.to_owned())),
+        };
+        let Ok(answer) = answer else {
+            return Err(NoResult::Unknown(format!("it did not answer in {POLL_TIMEOUT:?}")));
+        };
+        match answer {
+            Ok(result) => value_of(result, "tasks/get").map_err(NoResult::Unknown),
+            Err(ServiceError::McpError(error)) if error.code == ErrorCode::INVALID_PARAMS => {
+                let message = excerpt(&error.message);
+                Err(NoResult::Ended(format!("it no longer knows its task: {message}")))
+            }
+            Err(error) => {
+                let reason = self.connection.request_error(&error).await;
+                Err(match self.connection.is_closed() {
+                    true => NoResult::Ended(reason),
+                    false => NoResult::Unknown(reason),
+                })
+            }
+        }
+    }
+
+    /// Asks for the result, for which the server may let wait.
+    async fn result(&self) -> Result<ConvertedResult, NoResult> {
+        let params = json!({ "taskId": self.id });
+        let answer = ask(self.connection, "tasks/result", params, self.context).await;
+        let value = answer.map_err(NoResult::Ended)?.ok_or(NoResult::Stopped)?;
+        read(value).map_err(NoResult::Ended)
     }
 
     /// Asks the server to cancel the task, and waits a moment for the answer.
@@ -114,9 +184,15 @@ async fn ask(
 ) -> Result<Option<Value>, String> {
     match answer_of(connection, custom(method, params), context).await? {
         Answer::Stopped(_) => Ok(None),
-        Answer::Result(ServerResult::CustomResult(result)) => Ok(Some(result.0)),
-        Answer::Result(result) => serde_json::to_value(result)
-            .map(Some)
+        Answer::Result(result) => value_of(result, method).map(Some),
+    }
+}
+
+/// Returns the result of a request as it was sent.
+fn value_of(result: ServerResult, method: &str) -> Result<Value, String> {
+    match result {
+        ServerResult::CustomResult(result) => Ok(result.0),
+        result => serde_json::to_value(result)
             .map_err(|_| format!("its answer to {method} cannot be read")),
     }
 }

@@ -23,14 +23,20 @@ impl Token {
         self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the token again. Returns `true` if it is another one.
-    pub(super) async fn renew(&self) -> bool {
+    /// Reads the token again, unless another request has done so since it took the one that was
+    /// refused. Returns `true` if there is another token now.
+    pub(super) async fn renew(&self, refused: Option<&str>) -> bool {
         let Some(file) = &self.file else { return false };
+        if self.get().as_deref() != refused {
+            return true;
+        }
         let Ok(new) = read_file(file).await else { return false };
         let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_other = value.as_ref() != Some(&new);
-        *value = Some(new);
-        is_other
+        // A token that was stored meanwhile may be newer than the one read here.
+        if value.as_deref() == refused {
+            *value = Some(new);
+        }
+        value.as_deref() != refused
     }
 }
 

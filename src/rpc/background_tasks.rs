@@ -8,7 +8,7 @@ use futures::{FutureExt as _, Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::convert::{
-    self, Acknowledgement, BackgroundWork, FieldReader, TaskRoom, background_id, fingerprint,
+    self, Acknowledgement, BackgroundWork, FieldReader, background_id, fingerprint,
 };
 use super::deadline::{answer_at, bounded, cap_wait};
 use super::layer::principal;
@@ -157,11 +157,13 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let wait = cap_wait(convert::wait_span(wait), answer_at);
         let waited =
             self.engine.calls().wait_many(&principal, &ids, mode, wait, acknowledge).await?;
-        let now = self.engine.now();
-        let mut room = TaskRoom::new(now);
+        let settled_count = waited.settled.len();
+        let calls = waited.settled.into_iter().chain(waited.pending).collect();
+        let mut settled = convert::fit_tasks(calls, self.engine.now());
+        let pending = settled.split_off(settled_count);
         Ok(Response::new(v1::WaitManyResponse {
-            settled: waited.settled.into_iter().map(|call| room.task(call)).collect(),
-            pending: waited.pending.into_iter().map(|call| room.task(call)).collect(),
+            settled,
+            pending,
             waited: Some(convert::duration(waited.waited)),
         }))
     }

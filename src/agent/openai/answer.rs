@@ -34,6 +34,8 @@ pub(super) struct AnswerBuilder {
     calls: Calls,
     data: Collected,
     finish: Option<Finish>,
+    /// `true` if the model refuses to answer. Its words may go on, so this is no end.
+    is_refusal: bool,
     /// `true` if the end was marked, with or without a reason.
     is_marked: bool,
     /// The first event that isn't a piece of an answer.
@@ -57,6 +59,7 @@ impl AnswerBuilder {
             calls: Calls::default(),
             data: Collected::default(),
             finish: None,
+            is_refusal: false,
             is_marked: false,
             odd: String::new(),
             unknown_parts: 0,
@@ -231,7 +234,7 @@ impl AnswerBuilder {
     }
 
     fn push_refusal(&mut self, text: &str, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
-        self.finish = Some(Finish::Reason(FinishReason::Refused));
+        self.is_refusal = true;
         self.push_text(text, said)
     }
 
@@ -291,6 +294,7 @@ impl AnswerBuilder {
             None if self.is_marked && self.calls.are_whole() => FinishReason::Done,
             None => return Err(error::truncated_answer(&self.odd, &self.url)),
         };
+        let finish = if self.is_refusal { FinishReason::Refused } else { finish };
         if self.unknown_parts > 0 {
             let parts = self.unknown_parts;
             tracing::warn!(

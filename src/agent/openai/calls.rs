@@ -67,8 +67,8 @@ impl Call {
         serde_json::from_str::<serde::de::IgnoredAny>(&self.arguments).is_ok()
     }
 
-    /// Returns `true` if a piece without an id may belong to this call. One that repeats the name
-    /// does, unless it begins other arguments.
+    /// Returns `true` if a piece that no id assigns may belong to this call. One that repeats the
+    /// name does, unless it begins other arguments.
     fn is_continued_by(&self, piece: &CallPiece<'_>) -> bool {
         match piece.name {
             None => true,
@@ -82,7 +82,8 @@ impl Call {
     fn push(&mut self, piece: &CallPiece<'_>) -> usize {
         let mut bytes = 0;
         self.index = self.index.or(piece.index);
-        if let Some(id) = piece.id.filter(|id| *id != self.id) {
+        // The first id counts; some endpoints give another to each piece.
+        if let Some(id) = piece.id.filter(|_| self.id.is_empty()) {
             self.id = lenient::whole(id);
             bytes += id.len();
         }
@@ -158,9 +159,9 @@ impl Calls {
         self.calls.last_mut().map_or(0, |call| call.push(&piece))
     }
 
-    /// Finds the call that a piece continues: by its id, else by its index, else the last one. `taken`
-    /// are the calls of earlier pieces of the same event, which never has two pieces of one call
-    /// unless an id or an index says so.
+    /// Finds the call that a piece continues: by its id, else by its index, else the last one. A new id
+    /// begins a call only with a name, or where none is open. `taken` are the calls of earlier pieces
+    /// of the same event: one with a name and without an id continues none of them.
     fn find(&self, piece: &CallPiece<'_>, taken: &[usize]) -> Option<usize> {
         let at_index = |call: &Call| piece.index.is_some() && call.index == piece.index;
         if let Some(id) = piece.id {
@@ -168,15 +169,11 @@ impl Calls {
                 call.id == id
                     && (call.index == piece.index || piece.index.is_none() || call.index.is_none())
             });
-            // The id of a call may arrive after its first piece.
-            let named_late = || {
-                self.calls.iter().rposition(|call| {
-                    call.id.is_empty()
-                        && at_index(call)
-                        && (piece.name.is_none() || call.name.is_empty())
-                })
-            };
-            return same.or_else(named_late);
+            if same.is_some() || piece.name.is_some() {
+                // The id and the name of a call may arrive after its first piece.
+                let is_bare = |c: &Call| c.id.is_empty() && c.name.is_empty() && at_index(c);
+                return same.or_else(|| self.calls.iter().rposition(is_bare));
+            }
         }
         let found = match piece.index {
             Some(_) => self.calls.iter().rposition(at_index)?,
@@ -231,10 +228,7 @@ mod tests {
     }
 
     fn owned(calls: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
-        calls
-            .iter()
-            .map(|(id, name, args)| ((*id).into(), (*name).into(), (*args).into()))
-            .collect()
+        calls.iter().map(|&(id, name, args)| (id.into(), name.into(), args.into())).collect()
     }
 
     /// A piece with the fields that aren't null or empty.
@@ -338,6 +332,16 @@ mod tests {
             ),
         ] {
             assert_eq!(calls(&events), owned(&both), "{form}");
+        }
+    }
+
+    #[test]
+    fn pieces_with_ids_of_their_own_continue_the_open_call() {
+        let pieces = [("a", "t", ""), ("x", "", r#"{"c""#), ("y", "", ":1}"), ("b", "t", "{}")];
+        for index in [None, Some(0)] {
+            let events = pieces.map(|(id, name, arguments)| piece(index, id, name, arguments));
+            let expected = owned(&[("a", "t", r#"{"c":1}"#), ("b", "t", "{}")]);
+            assert_eq!(calls(&events), expected, "{index:?}");
         }
     }
 

@@ -1,13 +1,15 @@
 //! The part of the protocol that an endpoint accepts: as configured, and as it turned out.
 //!
 //! Gateways refuse a request for a field that they don't know, and name it. The request is then sent
-//! once more without it, and so are all later ones until the server restarts.
+//! once more without it. If it is accepted, so are all later ones until the server restarts.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
 
+use super::error;
+use super::lenient;
 use super::provider_data::{CALL_FIELDS, MESSAGE_FIELDS};
 use crate::agent::ModelConfig;
 use crate::agent::config::{CallIds, MaxTokensField};
@@ -37,6 +39,26 @@ const REFUSALS: [&str; 13] = [
 const ALTERNATIVES: [&str; 6] =
     ["expected one of", "instead", "use '", "use `", "supported fields", "did you mean"];
 
+/// The words of a complaint about a single image, rather than about images.
+const IMAGE_COMPLAINTS: [&str; 16] = [
+    "unsupported image",
+    "format",
+    "formats",
+    "mime",
+    "media type",
+    "media_type",
+    "too large",
+    "invalid",
+    "decode",
+    "decoded",
+    "decoding",
+    "corrupt",
+    "corrupted",
+    "download",
+    "base64",
+    "url",
+];
+
 /// The choices that a model's configuration leaves, or that its endpoint turned out to demand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Style {
@@ -53,8 +75,10 @@ pub(super) struct Dialect {
     pub(super) max_tokens_field: MaxTokensField,
     /// `true` if the endpoint refused the other name of the field.
     has_swapped: bool,
-    /// The fields that are not sent.
+    /// The fields that are not sent, by the configuration.
     omitted: BTreeSet<String>,
+    /// The fields that the endpoint refused.
+    refused: BTreeSet<&'static str>,
 }
 
 /// A change of what an endpoint is sent.
@@ -83,12 +107,17 @@ impl Dialect {
         let style = Style { images: config.pictures, short_ids: config.call_ids == CallIds::Short };
         let max_tokens_field = config.max_tokens_field;
         let omitted = config.omit.iter().cloned().collect();
-        Self { style, max_tokens_field, has_swapped: false, omitted }
+        Self { style, max_tokens_field, has_swapped: false, omitted, refused: BTreeSet::new() }
     }
 
     /// Returns `true` if a field is sent.
     pub(super) fn accepts(&self, field: &str) -> bool {
-        !self.omitted.contains(field)
+        !self.omits(field) && !self.refused.contains(field)
+    }
+
+    /// Returns `true` if the configuration leaves a field out.
+    pub(super) fn omits(&self, field: &str) -> bool {
+        self.omitted.contains(field)
     }
 
     /// Returns the changes with which an endpoint may accept a request that it refused, by its reason.
@@ -127,7 +156,7 @@ impl Dialect {
 
     pub(super) fn adapt(&mut self, adaptation: Adaptation) {
         match adaptation {
-            Adaptation::WithoutField(field) => drop(self.omitted.insert(field.to_owned())),
+            Adaptation::WithoutField(field) => drop(self.refused.insert(field)),
             Adaptation::MaxTokensAs(field) => {
                 self.max_tokens_field = field;
                 self.has_swapped = true;
@@ -149,11 +178,11 @@ struct Reason {
 
 impl Reason {
     fn new(text: &str) -> Self {
-        let body = serde_json::from_str::<Value>(text).ok();
+        let body = lenient::parse(text).ok();
         let error = body.as_ref().map(|body| body.get("error").unwrap_or(body));
-        let field = error.and_then(|error| error.get("param")).and_then(Value::as_str);
-        let field = field.filter(|field| !field.is_empty()).map(str::to_ascii_lowercase);
-        let text = text.to_ascii_lowercase();
+        let field = error.and_then(|error| lenient::text(error, "param"));
+        let field = field.map(str::to_ascii_lowercase);
+        let text = error::own_words(text).to_ascii_lowercase();
         let ends = ALTERNATIVES.iter().filter_map(|words| text.find(words));
         let refusal_bytes = ends.min().unwrap_or(text.len());
         Self { refusal_bytes, field, text }
@@ -185,7 +214,10 @@ impl Reason {
     }
 
     fn is_about_images(&self) -> bool {
-        ["image", "vision", "multimodal", "multi-modal"].iter().any(|w| self.text.contains(w))
+        let is_single = self.text.contains("image/")
+            || IMAGE_COMPLAINTS.iter().any(|words| contains_word(&self.text, words));
+        let names = ["image", "vision", "multimodal", "multi-modal"];
+        !is_single && names.iter().any(|words| self.text.contains(words))
     }
 }
 
@@ -318,6 +350,13 @@ mod tests {
             "max_completion_tokens is too large: 10",
             "my_stream_options_2: extra inputs are not permitted",
             "",
+            "Unsupported image format",
+            "image/bmp is not supported",
+            "Invalid image: the file is not supported",
+            "the URL of the image is not supported",
+            "this image is too large: not supported",
+            r#"{"detail":[{"msg":"unknown tool","input":{"stream_options":{}}}],"body":"temperature"}"#,
+            r#"{"message":"[{'msg': 'unknown tool', 'input': {'image_url': 1, 'temperature': 1}}]"}"#,
         ] {
             assert_eq!(adaptations(reason), [], "{reason}");
         }

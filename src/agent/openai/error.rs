@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::{Response, StatusCode, Url};
+use serde_json::Value;
 
 use super::lenient;
 use super::overflow;
@@ -15,6 +16,36 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The endpoint's own words in an error, in bytes. The rest is left out.
 const WORDS_BYTES_MAX: usize = 600;
+
+/// The names of what an error says itself. Others, such as `input`, may repeat the request.
+const OWN_WORDS: [&str; 20] = [
+    "error",
+    "errors",
+    "detail",
+    "details",
+    "metadata",
+    "raw",
+    "type",
+    "code",
+    "loc",
+    "param",
+    "message",
+    "Message",
+    "msg",
+    "error_message",
+    "error_msg",
+    "error_description",
+    "error_type",
+    "error_code",
+    "status_msg",
+    "description",
+];
+
+/// The words behind which a text repeats the request, where an error is only written like JSON.
+const ECHOES: [&str; 3] = ["'input':", "\"input\":", "input_value="];
+
+/// The depth of nested errors that are read.
+const DEPTH_MAX: usize = 6;
 
 /// A response that is not a success.
 pub(super) struct Refusal {
@@ -30,12 +61,14 @@ fn error(code: ModelErrorCode, message: String) -> ModelError {
 }
 
 /// Returns the error for a connection that failed.
-pub(super) fn transport_error(cause: &reqwest::Error, url: &str) -> ModelError {
+pub(super) fn transport_error(cause: reqwest::Error, url: &str) -> ModelError {
+    // The address of the request may hold a key.
+    let cause = cause.without_url();
     if cause.is_timeout() && !cause.is_connect() {
         let message = format!("{url} sent nothing for too long: see read_timeout of the model");
         return error(ModelErrorCode::Timeout, message);
     }
-    let causes = std::iter::successors(Some(cause as &dyn std::error::Error), |e| e.source());
+    let causes = std::iter::successors(Some(&cause as &dyn std::error::Error), |e| e.source());
     let root = causes.last().map(ToString::to_string).unwrap_or_default();
     if cause.is_connect() {
         return error(
@@ -117,18 +150,66 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: String, url: &str) -> 
         Err(_) => ErrorReport::of_text(&words_of_page(&body)),
     };
     report.pause = requested_pause(headers).or(report.pause);
-    let code = match overflow::is_overflow(Some(status), &body) {
+    // The rest of the body may repeat the request, whose words are not those of the endpoint.
+    let code = match overflow::is_overflow(Some(status), &report.text()) {
         true => ModelErrorCode::ContextExceeded,
+        false if status == StatusCode::PAYLOAD_TOO_LARGE => ModelErrorCode::BodyTooLarge,
         false => report.code(Some(status.as_u16())),
     };
     let mut words = truncated(&report.words());
     if let Some(target) = header(LOCATION).filter(|_| status.is_redirection()) {
-        words = format!("a redirect to {}", truncated(target));
+        words = format!("a redirect to {}", truncated(&shown_target(target, url)));
     } else if words.is_empty() {
         words = format!("a body of {}", header(CONTENT_TYPE).unwrap_or("no content type"));
     }
     let error = error(code, format!("{url} answered {status}: {words}; {}", advice(code)));
     Refusal { error, body, pause: report.pause }
+}
+
+/// Returns the target of a redirect without what may hold a key: its query, its fragment and its user.
+/// `url` is what the target may be relative to.
+fn shown_target(target: &str, url: &str) -> String {
+    let Ok(mut target) = Url::parse(url).and_then(|url| url.join(target)) else {
+        return "an address that cannot be read".to_owned();
+    };
+    target.set_query(None);
+    target.set_fragment(None);
+    // A URL without a host has no user, so it doesn't matter that this fails.
+    let _ = target.set_username("");
+    let _ = target.set_password(None);
+    target.into()
+}
+
+/// Returns what a refusal says itself, without the parts of the request that it repeats.
+pub(super) fn own_words(body: &str) -> String {
+    let mut words = own_words_in(body, 0);
+    if let Some(echo) = ECHOES.iter().filter_map(|echo| words.find(echo)).min() {
+        words.truncate(echo);
+    }
+    words
+}
+
+fn own_words_in(text: &str, depth: usize) -> String {
+    let is_json = text.trim_start().starts_with(['{', '[']) && depth < DEPTH_MAX;
+    match lenient::parse(text.trim()).ok().filter(|_| is_json) {
+        Some(value) => own_words_of(&value, depth + 1),
+        None => text.to_owned(),
+    }
+}
+
+fn own_words_of(value: &Value, depth: usize) -> String {
+    let join = |values: Vec<&Value>| {
+        let words = values.into_iter().map(|value| own_words_of(value, depth + 1));
+        words.filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    match value {
+        Value::String(text) => own_words_in(text, depth),
+        Value::Array(items) if depth < DEPTH_MAX => join(items.iter().collect()),
+        Value::Object(map) if depth < DEPTH_MAX => {
+            join(OWN_WORDS.iter().filter_map(|name| map.get(*name)).collect())
+        }
+        _ => String::new(),
+    }
 }
 
 fn advice(code: ModelErrorCode) -> &'static str {
@@ -138,7 +219,7 @@ fn advice(code: ModelErrorCode) -> &'static str {
             "the quota of the key is used up: see the plan and the billing of its account"
         }
         ModelErrorCode::Unauthenticated => "see api_key_environment or api_key_file of the model",
-        ModelErrorCode::ContextExceeded => {
+        ModelErrorCode::ContextExceeded | ModelErrorCode::BodyTooLarge => {
             "send a shorter prompt or fewer tools, or see context_tokens of the model"
         }
         ModelErrorCode::Refused => "see endpoint and model of the model, and the prompt",
@@ -257,6 +338,25 @@ mod tests {
             let pause = requested_pause(&headers(values));
             assert_eq!(pause.map(|pause| pause.as_secs_f64()), seconds, "{values:?}");
         }
+    }
+
+    #[test]
+    fn secrets_of_a_redirect_are_not_shown() {
+        for (target, shown) in [
+            ("https://me:pw@login/a?key=k#f", "https://login/a"),
+            ("/v2/chat?key=k", "http://model/v2/chat"),
+            ("//me:pw@other/v1#key", "http://other/v1"),
+            ("http://[", "an address that cannot be read"),
+        ] {
+            assert_eq!(shown_target(target, "http://model/v1/chat"), shown, "{target}");
+        }
+    }
+
+    #[test]
+    fn words_of_the_request_in_a_refusal_are_not_those_of_the_endpoint() {
+        let body = r#"{"detail":[{"msg":"bad tool","input":"maximum context length"}]}"#;
+        let refused = refusal(StatusCode::BAD_REQUEST, &headers(&[]), body.into(), "http://model");
+        assert_eq!(refused.error.code, ModelErrorCode::Refused);
     }
 
     #[test]

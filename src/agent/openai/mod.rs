@@ -43,7 +43,7 @@ use super::{
 };
 use crate::model::Usage;
 use answer::AnswerBuilder;
-use dialect::Dialect;
+use dialect::{Adaptation, Dialect};
 use error::Refusal;
 use names::ToolNames;
 use reading::AnswerReader;
@@ -159,12 +159,15 @@ impl Endpoint {
             let names = ToolNames::new(&request.tools, &request.messages);
             let mut dialect = self.dialect();
             let mut body = request::body(&self.config, &request, &names, &dialect, &self.source);
-            let mut requests = 0;
+            let (mut requests, mut learned) = (0, Vec::<Adaptation>::new());
             let response = loop {
                 requests += 1;
                 let sent = self.send(&body).await;
                 let pause = match sent {
-                    Ok(response) => break Ok(response),
+                    Ok(response) => {
+                        self.learn(&learned);
+                        break Ok(response);
+                    }
                     Err(SendError::RateLimited(error, requested)) => match pause(requests, requested) {
                         Some(pause) => {
                             tracing::warn!(model = self.config.name, ?pause, %error, "rate limited");
@@ -173,7 +176,9 @@ impl Endpoint {
                         }
                         None => break Err(error),
                     },
-                    Err(SendError::Rejected(_, reason)) if self.adapt(&mut dialect, &body, &reason) => {
+                    Err(SendError::Rejected(_, reason))
+                        if self.adapt(&mut dialect, &mut learned, &body, &reason) =>
+                    {
                         body = request::body(&self.config, &request, &names, &dialect, &self.source);
                         continue;
                     }
@@ -208,8 +213,8 @@ impl Endpoint {
             SendError::Final(ModelError { code: ModelErrorCode::Unauthenticated, message })
         })?;
         let response = request.headers(headers).send().await;
-        let response = response
-            .map_err(|error| SendError::Final(error::transport_error(&error, &self.url)))?;
+        let response =
+            response.map_err(|error| SendError::Final(error::transport_error(error, &self.url)))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -238,22 +243,39 @@ impl Endpoint {
         self.dialect.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes what the endpoint is sent, if its reason for a refusal names something that it can do
-    /// without. Returns `true` if the request is to be sent again.
-    fn adapt(&self, dialect: &mut Dialect, body: &serde_json::Value, reason: &str) -> bool {
+    /// Changes what the endpoint is sent for this request, if its reason for a refusal names something
+    /// that it can do without. Returns `true` if the request is to be sent again.
+    fn adapt(
+        &self,
+        dialect: &mut Dialect,
+        learned: &mut Vec<Adaptation>,
+        body: &serde_json::Value,
+        reason: &str,
+    ) -> bool {
         let is_added = |field: &str| self.config.extra_body.contains_key(field);
         let adaptations = dialect.adaptations(body, reason, is_added);
         for adaptation in &adaptations {
             tracing::warn!(
                 model = self.config.name,
                 reason = error::truncated(reason),
-                "the endpoint refuses a part of the request; until the server restarts, requests \
-                 are sent as with {adaptation} in [[models]]"
+                "the endpoint refuses a part of the request, which is sent again as with \
+                 {adaptation} in [[models]]"
             );
             dialect.adapt(*adaptation);
+        }
+        learned.extend_from_slice(&adaptations);
+        !adaptations.is_empty()
+    }
+
+    /// Keeps the changes with which the endpoint has accepted a request for all later ones.
+    fn learn(&self, learned: &[Adaptation]) {
+        for adaptation in learned {
+            tracing::warn!(
+                model = self.config.name,
+                "until the server restarts, requests are sent as with {adaptation} in [[models]]"
+            );
             self.dialect.lock().unwrap_or_else(PoisonError::into_inner).adapt(*adaptation);
         }
-        !adaptations.is_empty()
     }
 
     /// Returns the events of the answer in a response.
@@ -268,7 +290,7 @@ impl Endpoint {
         let (url, source) = (self.url.clone(), self.source.clone());
         let answer = AnswerBuilder::new(url.clone(), source, names, usage);
         let reader = AnswerReader::new(url.clone(), content_type.to_owned(), answer);
-        let transport_error = move |cause| error::transport_error(&cause, &url);
+        let transport_error = move |cause| error::transport_error(cause, &url);
         reading::read(response.bytes_stream(), transport_error, reader)
     }
 }

@@ -4,7 +4,7 @@
 use reqwest::StatusCode;
 
 /// The words of which one is in the refusal, in lower case.
-const WORDS: [&str; 27] = [
+const WORDS: [&str; 26] = [
     // OpenAI, and many that follow it.
     "context_length_exceeded",
     "context length exceeded",
@@ -18,7 +18,6 @@ const WORDS: [&str; 27] = [
     "prompt is too long",
     "input is too long",
     "input length and `max_tokens` exceed context limit",
-    "request_too_large",
     // Gemini.
     "input token count",
     "input tokens exceeds",
@@ -56,7 +55,6 @@ const AMBIGUOUS: [&str; 6] = [
 /// `status` is that of the answer, or `None` if the refusal is part of an answer.
 pub(super) fn is_overflow(status: Option<StatusCode>, body: &str) -> bool {
     let may_be = match status {
-        Some(StatusCode::PAYLOAD_TOO_LARGE) => return true,
         Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => false,
         Some(_) | None => true,
     };
@@ -93,7 +91,7 @@ mod tests {
             assert!(is_overflow(Some(StatusCode::BAD_REQUEST), words), "{words}");
             assert!(is_overflow(None, words), "in an answer: {words}");
         }
-        assert!(is_overflow(Some(StatusCode::PAYLOAD_TOO_LARGE), ""));
+        assert!(!is_overflow(Some(StatusCode::PAYLOAD_TOO_LARGE), ""), "a limit of bytes");
         let tpm =
             "Request too large for gpt-4 on tokens per min (TPM): Limit 10000, Requested 12000";
         assert!(is_overflow(Some(StatusCode::TOO_MANY_REQUESTS), tpm));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::answer::AnswerBuilder;
 use super::error;
 use super::sse::{BodyDecoder, BodyEnd};
-use crate::agent::{ModelError, ModelEvent};
+use crate::agent::{ModelError, ModelErrorCode, ModelEvent};
 
 /// The time for which an answer that has an end waits for its usage and for the mark of the end.
 const AFTER_FINISH: Duration = Duration::from_secs(5);
@@ -47,7 +47,13 @@ impl AnswerReader {
     pub(super) fn finish(self, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
         let Self { url, content_type, decoder, mut answer } = self;
         let end = match decoder.finish() {
-            BodyEnd::Events(last) => last.map_or(Ok(()), |last| answer.push(&last, said)),
+            BodyEnd::Events(last) => match last.map_or(Ok(()), |last| answer.push(&last, said)) {
+                // An event that is cut takes nothing from an answer that has its end.
+                Err(error) if error.code == ModelErrorCode::Malformed && answer.has_finished() => {
+                    Ok(())
+                }
+                pushed => pushed,
+            },
             BodyEnd::Document(document) => answer.push_document(&document, &content_type, said),
             BodyEnd::Stray(words) if words.is_empty() => Ok(()),
             BodyEnd::Stray(words) => Err(error::not_an_answer(&content_type, &words, &url)),

@@ -41,7 +41,8 @@ pub(super) fn body(
         }
     }
     body.extend(config.extra_body.clone());
-    body.retain(|field, _| dialect.accepts(field));
+    // A field that was refused in a message, or as callpark sends it, is not the one of `extra_body`.
+    body.retain(|field, _| !dialect.omits(field));
     Value::Object(body)
 }
 
@@ -65,4 +66,32 @@ fn tool_choice(choice: &str, names: &ToolNames) -> Option<Value> {
     let name = names.wire_name(choice);
     let is_offered = names.offered().iter().any(|tool| tool.name == name);
     is_offered.then(|| json!({ "type": "function", "function": { "name": name } }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::agent::openai::dialect::Adaptation;
+
+    #[test]
+    fn only_a_configured_omission_removes_a_field_of_extra_body() {
+        let request =
+            ModelRequest { system: "s".into(), messages: Vec::new(), tools: Arc::default() };
+        let names = ToolNames::new(&request.tools, &request.messages);
+        for (omit, is_sent) in [("[]", true), ("['reasoning']", false)] {
+            let toml = format!(
+                "name = 'm'\nendpoint = 'http://127.0.0.1:1'\nomit = {omit}\n\
+                 extra_body = {{ reasoning = {{ effort = 'low' }} }}"
+            );
+            let config: ModelConfig = toml::from_str(&toml).expect("a model");
+            let mut dialect = Dialect::new(&config);
+            dialect.adapt(Adaptation::WithoutField("reasoning"));
+            dialect.adapt(Adaptation::WithoutField("stream_options"));
+            let body = body(&config, &request, &names, &dialect, "here");
+            assert_eq!(body.get("reasoning").is_some(), is_sent, "{omit}");
+            assert_eq!(body.get("stream_options"), None);
+        }
+    }
 }

@@ -1,11 +1,15 @@
 //! Bodies of every dialect, read as answers.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 use super::answer::AnswerBuilder;
 use super::names::ToolNames;
-use super::reading::AnswerReader;
-use crate::agent::{FinishReason, ModelErrorCode, ModelEvent};
+use super::reading::{self, AnswerReader};
+use crate::agent::{FinishReason, ModelError, ModelErrorCode, ModelEvent};
 use crate::model::Usage;
 
 /// An answer in short.
@@ -23,14 +27,22 @@ fn says(text: &str) -> Read {
     Read { text: text.into(), finish: Some(FinishReason::Done), ..Read::default() }
 }
 
-fn read_as(content_type: &str, body: &str) -> Result<Read, (ModelErrorCode, String)> {
+fn reader(content_type: &str) -> AnswerReader {
     let url = "http://model".to_owned();
     let (names, usage) = (ToolNames::default(), Usage::default());
     let answer = AnswerBuilder::new(url.clone(), "here".into(), names, usage);
-    let mut reader = AnswerReader::new(url, content_type.into(), answer);
+    AnswerReader::new(url, content_type.into(), answer)
+}
+
+fn read_as(content_type: &str, body: &str) -> Result<Read, (ModelErrorCode, String)> {
+    let mut reader = reader(content_type);
     let mut said = Vec::new();
     let ended = reader.push(body.as_bytes(), &mut said).and_then(|()| reader.finish(&mut said));
     ended.map_err(|error| (error.code, error.message))?;
+    Ok(in_short(said))
+}
+
+fn in_short(said: Vec<ModelEvent>) -> Read {
     let mut read = Read::default();
     for event in said {
         match event {
@@ -46,7 +58,7 @@ fn read_as(content_type: &str, body: &str) -> Result<Read, (ModelErrorCode, Stri
             }
         }
     }
-    Ok(read)
+    read
 }
 
 fn read(body: &str) -> Result<Read, (ModelErrorCode, String)> {
@@ -146,6 +158,8 @@ fn the_end_of_a_stream_has_many_forms() {
         whole.trim_end().to_owned(),
         format!("{whole}data:  [DONE]  \n\n"),
         format!("{whole}data: [done]\n\n"),
+        format!("{whole}data: [DON"),
+        format!("{whole}data: {{\"choices\":[],\"usage\":{{\"prompt_to"),
         format!("{whole}data: [DONE]\n\ndata: {{\"error\":\"late\"}}\n\n"),
         format!("{}data: [DONE]\n\n", unmarked(std::slice::from_ref(&hi))),
         format!("data: {hi}\ndata: {}\ndata: [DONE]\n\n", end("stop")),
@@ -248,6 +262,29 @@ fn parts_of_a_content_are_text_and_reasoning() {
     let refusal = [delta(json!({ "content": null, "refusal": "no" })), end("stop")];
     let refused = Read { finish: Some(FinishReason::Refused), ..says("no") };
     assert_eq!(read(&stream(&refusal)), Ok(refused));
+    let refused = Read { finish: Some(FinishReason::Refused), ..says("no") };
+    assert_eq!(read(&stream(&refusal[..1])), Ok(refused), "without a reason");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_slow_is_read_to_its_end() {
+    let usage = json!({ "choices": [], "usage": { "prompt_tokens": 3, "completion_tokens": 2 } });
+    let pieces = [
+        delta(json!({ "refusal": "I can" })),
+        delta(json!({ "refusal": "not" })),
+        end("stop"),
+        usage,
+    ];
+    let bodies = [unmarked(&pieces[..1]), stream(&pieces[1..])];
+    let bytes = futures::stream::iter(bodies).then(|body| async move {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        Ok::<_, ModelError>(Bytes::from(body))
+    });
+    let said = reading::read(bytes, |error| error, reader("text/event-stream"));
+    let said = said.try_collect::<Vec<_>>().await.expect("is an answer");
+    let expected =
+        Read { usage: (3, 0, 2), finish: Some(FinishReason::Refused), ..says("I cannot") };
+    assert_eq!(in_short(said), expected);
 }
 
 #[test]

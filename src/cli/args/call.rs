@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::Read as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use callpark_client::{Client, Error, Reason, v1};
@@ -103,8 +103,9 @@ impl CallArgs {
         budget: Option<Duration>,
     ) -> Result<PreparedCall, Failure> {
         let lookup_max = budget.map_or(Duration::MAX, |budget| budget / 2);
-        let arguments = self.arguments(client, lookup_max).await?;
+        let (arguments, lookup_time) = self.arguments(client, lookup_max).await?;
         Ok(PreparedCall {
+            lookup_time,
             request: v1::RunToolRequest {
                 session_id: ids::resolve_or_empty(self.session.as_ref(), client).await?,
                 tool: self.tool,
@@ -120,7 +121,12 @@ impl CallArgs {
         })
     }
 
-    async fn arguments(&self, client: &Client, lookup_max: Duration) -> Result<Arguments, Failure> {
+    /// Returns the arguments, and the time that the lookup of the tool's schema took.
+    async fn arguments(
+        &self,
+        client: &Client,
+        lookup_max: Duration,
+    ) -> Result<(Arguments, Duration), Failure> {
         let mut arguments = match &self.object {
             Some(text) => {
                 let text = if text == "-" { stdin().await? } else { text.clone() };
@@ -131,11 +137,13 @@ impl CallArgs {
         let code = tool_arguments::code_argument(&self.tool);
         let needs_schema = !self.pairs.is_empty()
             || (code.is_none() && (!self.words.is_empty() || self.cwd.is_some()));
+        let asked = Instant::now();
         // The tool must exist before its input can be wrong.
         let schema = match needs_schema {
             true => schema(client, &self.tool, lookup_max).await?,
             false => Value::Null,
         };
+        let lookup_time = asked.elapsed();
         let mut pairs = self.pairs.clone();
         match code {
             Some(_) if self.words.is_empty() => {}
@@ -162,7 +170,7 @@ impl CallArgs {
             tool_arguments::add(&mut arguments, FOLDER_ARGUMENT.to_owned(), folder)
                 .map_err(Failure::usage)?;
         }
-        Ok(arguments)
+        Ok((arguments, lookup_time))
     }
 
     /// Returns the folder of --cwd for the tool.
@@ -186,12 +194,18 @@ impl CallArgs {
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedCall {
     request: v1::RunToolRequest,
+    lookup_time: Duration,
 }
 
 impl PreparedCall {
     /// Returns the name of the tool.
     pub(crate) fn tool(&self) -> &str {
         &self.request.tool
+    }
+
+    /// Returns the time that the lookup of the tool took, without that for reading its input.
+    pub(crate) fn lookup_time(&self) -> Duration {
+        self.lookup_time
     }
 
     /// Sets the standard input of the tool.

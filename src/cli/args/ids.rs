@@ -2,6 +2,7 @@
 
 use callpark_client::{Client, v1};
 
+use super::id_page::Page;
 use crate::cli::{
     error::Failure,
     exit::Exit,
@@ -128,79 +129,137 @@ impl GivenId {
 
     /// Returns the digits of the newest record.
     async fn newest(&self, client: &Client) -> Result<String, Failure> {
-        let newest = match self.kind {
+        let page = match self.kind {
             IdKind::FollowUp => {
                 let request = v1::ListFollowUpsRequest { page_size: 1, ..Default::default() };
-                let page = client.follow_ups().list(request).await?;
-                page.follow_ups.into_iter().next().map(|follow_up| follow_up.follow_up_id)
+                Page::of_follow_ups(client.follow_ups().list(request).await?)
             }
-            IdKind::Session | IdKind::Task => self.list(client, "", 1).await?.into_iter().next(),
+            IdKind::Session | IdKind::Task => self.page(client, "", 1, String::new()).await?,
         };
-        newest.as_deref().and_then(digits_of).ok_or_else(|| {
-            let (noun, _) = self.kind.noun();
-            Failure::new(Exit::NotFound, format!("there is no {noun}, and so no last one"))
-        })
+        self.first_of(&page)
+    }
+
+    /// Returns the digits of the first record of the first page.
+    fn first_of(&self, page: &Page) -> Result<String, Failure> {
+        let (noun, _) = self.kind.noun();
+        if page.has_unreadable {
+            return Err(Failure::new(
+                Exit::Internal,
+                format!(
+                    "the newest {noun} cannot be read, so `last` names none\n\
+                     the server's log names it; give the id of another one"
+                ),
+            ));
+        }
+        match page.ids.first() {
+            Some(id) => digits_of(id)
+                .ok_or_else(|| Failure::unexpected_answer(format!("`{id}` is not an id"))),
+            None => {
+                let text = format!("there is no {noun}, and so no last one");
+                Err(Failure::new(Exit::NotFound, text))
+            }
+        }
     }
 
     /// Returns the digits of the only record whose id begins with `digits`.
     async fn find(&self, client: &Client, digits: &str) -> Result<String, Failure> {
-        let found = self.list(client, digits, NAMED_MAX + 1).await?;
-        if let [id] = found.as_slice() {
-            return digits_of(id)
-                .ok_or_else(|| Failure::unexpected_answer(format!("`{id}` is not an id")));
-        }
+        self.only_of(self.list(client, digits).await?, digits)
+    }
+
+    /// Returns the digits of the only record that is listed.
+    fn only_of(&self, listed: Listed, digits: &str) -> Result<String, Failure> {
+        let Listed { ids, is_complete } = listed;
         let (noun, list) = self.kind.noun();
         let given = format!("{}{digits}", self.kind.prefix());
-        if found.is_empty() {
-            let text = format!("no {noun} has an id that begins with `{given}`");
-            return Err(Failure::new(
-                Exit::NotFound,
-                format!("{text}\nlist the {noun}s with `{list}`"),
-            ));
-        }
-        let matches = match found.len() {
-            more if more > NAMED_MAX => format!("more than {NAMED_MAX} {noun}s"),
-            some => count(some, noun),
+        let matches = match (ids.as_slice(), is_complete) {
+            ([id], true) => {
+                return digits_of(id)
+                    .ok_or_else(|| Failure::unexpected_answer(format!("`{id}` is not an id")));
+            }
+            ([], true) => {
+                let text = format!("no {noun} has an id that begins with `{given}`");
+                return Err(Failure::new(
+                    Exit::NotFound,
+                    format!("{text}\nlist the {noun}s with `{list}`"),
+                ));
+            }
+            ([] | [_], false) => {
+                let others = if ids.is_empty() { format!("{noun}s") } else { "others".to_owned() };
+                return Err(Failure::usage(format!(
+                    "`{given}` may match {others} that this server cannot list: give the whole id"
+                )));
+            }
+            (some, _) if some.len() > NAMED_MAX => format!("more than {NAMED_MAX} {noun}s"),
+            (some, true) => count(some.len(), noun),
+            (some, false) => format!("at least {}", count(some.len(), noun)),
         };
-        let named = found.iter().take(NAMED_MAX);
+        let named = ids.iter().take(NAMED_MAX);
         let named: Vec<String> = named.map(|id| short_id_of(id, digits.len() + 4)).collect();
         let text = format!("`{given}` matches {matches}: {}", named.join(", "));
         Err(Failure::usage(format!("{text}\ngive more of the digits")))
     }
 
-    /// Returns the ids of the newest records whose ids begin with these digits.
-    async fn list(
+    /// Lists the newest records whose ids begin with these digits, as many as an error can need.
+    async fn list(&self, client: &Client, digits: &str) -> Result<Listed, Failure> {
+        let mut ids = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let missing = NAMED_MAX + 1 - ids.len();
+            let mut page = self.page(client, digits, missing, page_token).await?;
+            let listed_count = page.ids.len();
+            page.ids.retain(|id| digits_of(id).is_some_and(|whole| whole.starts_with(digits)));
+            // A server that does not know the filter lists others too, maybe a great many.
+            let is_filtered = page.ids.len() == listed_count;
+            let has_some = !page.ids.is_empty();
+            ids.append(&mut page.ids);
+            let is_last = page.next_page_token.is_empty();
+            let can_go_on = is_filtered && has_some && !page.has_unreadable;
+            if is_last || !can_go_on || ids.len() > NAMED_MAX {
+                return Ok(Listed { ids, is_complete: is_last && !page.has_unreadable });
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
+    /// Returns a page of the newest records whose ids begin with these digits.
+    async fn page(
         &self,
         client: &Client,
         digits: &str,
-        count_max: usize,
-    ) -> Result<Vec<String>, Failure> {
-        let page_size = i32::try_from(count_max).unwrap_or(i32::MAX);
-        let ids: Vec<String> = match self.kind {
+        size: usize,
+        page_token: String,
+    ) -> Result<Page, Failure> {
+        let page_size = i32::try_from(size).unwrap_or(i32::MAX);
+        Ok(match self.kind {
             IdKind::Session => {
                 let request = v1::ListSessionsRequest {
                     page_size,
+                    page_token,
                     session_id_prefix: format!("ses-{digits}"),
                     ..Default::default()
                 };
-                let page = client.sessions().list(request).await?;
-                page.sessions.into_iter().map(|session| session.session_id).collect()
+                Page::of_sessions(client.sessions().list(request).await?)
             }
             // A follow-up has the digits of its task.
             IdKind::Task | IdKind::FollowUp => {
                 let request = v1::ListRequest {
                     page_size,
+                    page_token,
                     background_id_prefix: format!("bg-{digits}"),
                     ..Default::default()
                 };
-                let page = client.tasks().list(request).await?;
-                page.tasks.into_iter().map(|task| task.background_id).collect()
+                Page::of_tasks(client.tasks().list(request).await?)
             }
-        };
-        // A server that does not know the filter lists others too.
-        let begins = |id: &String| digits_of(id).is_some_and(|whole| whole.starts_with(digits));
-        Ok(ids.into_iter().filter(begins).collect())
+        })
     }
+}
+
+/// The ids that begin with some digits.
+#[derive(Debug)]
+struct Listed {
+    ids: Vec<String>,
+    /// `true` if no other record can have such an id.
+    is_complete: bool,
 }
 
 /// Returns whole ids for those that are given.
@@ -290,5 +349,38 @@ mod tests {
             assert!(task(text).is_err(), "{text}");
         }
         assert_eq!(task("bg-AB").unwrap(), given(IdKind::Task, "ab"));
+    }
+
+    #[test]
+    fn a_beginning_names_a_record_only_if_no_other_can_have_it() {
+        let only = |ids: &[&str], is_complete| {
+            let ids = ids.iter().map(|&id| id.to_owned()).collect();
+            let only = given(IdKind::Task, "3").only_of(Listed { ids, is_complete }, "3");
+            only.map_err(|failure| (failure.exit(), format!("{failure:?}")))
+        };
+        assert_eq!(only(&["bg-31"], true).unwrap(), "31");
+        for ids in [&[][..], &["bg-31"]] {
+            let (exit, text) = only(ids, false).unwrap_err();
+            assert!(exit == Exit::Usage && text.contains("give the whole id"), "{text}");
+        }
+        assert_eq!(only(&[], true).unwrap_err().0, Exit::NotFound);
+        for (is_complete, expected) in [(true, "matches 2 tasks"), (false, "at least 2 tasks")] {
+            let (exit, text) = only(&["bg-31", "bg-32"], is_complete).unwrap_err();
+            assert!(exit == Exit::Usage && text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn last_names_no_older_record_in_place_of_an_unreadable_one() {
+        let first = |ids: &[&str], has_unreadable| {
+            let ids = ids.iter().map(|&id| id.to_owned()).collect();
+            let page = Page { ids, next_page_token: String::new(), has_unreadable };
+            let first = given(IdKind::Task, "").first_of(&page);
+            first.map_err(|failure| failure.exit())
+        };
+        assert_eq!(first(&["bg-31"], false), Ok("31".to_owned()));
+        assert_eq!(first(&[], false), Err(Exit::NotFound));
+        assert_eq!(first(&[], true), Err(Exit::Internal));
+        assert_eq!(first(&["bg-31"], true), Err(Exit::Internal));
     }
 }

@@ -4,6 +4,7 @@ pub(super) mod call;
 pub(super) mod connect;
 pub(super) mod duration;
 pub(super) mod enums;
+mod id_page;
 pub(super) mod ids;
 pub(super) mod settings;
 pub(super) mod stdin;

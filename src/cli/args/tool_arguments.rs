@@ -79,7 +79,7 @@ fn check_numbers(json: &str) -> Result<(), String> {
         let end = rest.find(|c| !is_of_number(c)).unwrap_or(rest.len());
         let (number, behind) = rest.split_at(end);
         let digits = number.trim_start_matches('-');
-        let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         if is_whole && digits.parse().map_or(true, |value: u128| value > EXACT_MAX) {
             return Err(format!(
                 "the whole number {number} is beyond {EXACT_MAX} (2^53) and would arrive as another \
@@ -95,12 +95,12 @@ fn check_numbers(json: &str) -> Result<(), String> {
 /// Returns what follows the closing quote of a JSON string.
 fn behind_string(inside: &str) -> &str {
     let mut is_escaped = false;
-    let end = inside.find(|c| match c {
-        '\\' => {
-            is_escaped = !is_escaped;
-            false
+    let end = inside.find(|c| {
+        if std::mem::take(&mut is_escaped) {
+            return false;
         }
-        _ => c == '"' && !std::mem::take(&mut is_escaped),
+        is_escaped = c == '\\';
+        c == '"'
     });
     end.map_or("", |end| &inside[end + 1..])
 }
@@ -203,6 +203,8 @@ mod tests {
             for text in [
                 format!("{{\"id\": {number}}}"),
                 format!("{{\"say \\\"1\\\\\": [1, {{\"id\":{number}}}]}}"),
+                format!("{{\"t\":\"a\\nb\",\"id\":{number}}}"),
+                format!("{{\"t\":\"\\u00e9\\\\\\t\",\"id\":{number}}}"),
             ] {
                 let error = object(&text).unwrap_err();
                 assert!(error.contains(&format!("number {number} is beyond")), "{error}");
@@ -225,6 +227,13 @@ mod tests {
             "\"a 9007199254740993 \\\" 9007199254740993\"",
         ] {
             object(&format!("{{\"id\": {number}, \"n\": [1, 2]}}")).unwrap();
+        }
+        for text in [
+            r#"{"t":"a\nb","f":"-v"}"#,
+            r#"{"t":"a\nb","id":"1234567890123456789"}"#,
+            r#"{"t":"\u00e9\\","id":"-1234567890123456789","f":"-"}"#,
+        ] {
+            object(text).unwrap();
         }
     }
 

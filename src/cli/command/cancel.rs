@@ -17,7 +17,7 @@ use crate::cli::{
     error::Failure,
     exit::Exit,
     print::{
-        output::{Out, eprint_bytes, eprint_note},
+        output::{Out, eprint_bytes, eprint_note, eprint_unreadable},
         result::summary,
         text::count,
     },
@@ -90,7 +90,9 @@ pub(crate) async fn run(args: CancelArgs, context: &mut Context) -> Result<Exit,
 /// be cancelled.
 async fn ids_of_all(args: &CancelArgs, client: &Client) -> Result<Vec<String>, Failure> {
     let session = ids::resolve_or_empty(args.session.as_ref(), client).await?;
-    let tasks = live_tasks(client, session).await?.tasks;
+    let live = live_tasks(client, session).await?;
+    eprint_unreadable(live.unreadable_tasks, "task");
+    let tasks = live.tasks;
     if tasks.is_empty() {
         eprint_note("no task is running");
         return Ok(Vec::new());

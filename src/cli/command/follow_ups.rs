@@ -20,7 +20,7 @@ use crate::cli::{
     print::{
         labels::label,
         lists,
-        output::{Out, eprint_note},
+        output::{Out, eprint_note, eprint_unreadable},
         spinner::Spinner,
     },
 };
@@ -111,6 +111,8 @@ async fn list(args: ListFollowUpsArgs, context: &mut Context) -> Result<Exit, Fa
         request.page_size = page_size(limit - all.follow_ups.len());
         let page = context.client.follow_ups().list(request.clone()).await?;
         all.follow_ups.extend(page.follow_ups);
+        all.unreadable_follow_ups =
+            all.unreadable_follow_ups.saturating_add(page.unreadable_follow_ups);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() {
             break;
@@ -120,6 +122,7 @@ async fn list(args: ListFollowUpsArgs, context: &mut Context) -> Result<Exit, Fa
     let has_more = !all.next_page_token.is_empty();
     let table = lists::follow_ups(&all.follow_ups);
     context.out.list(&all, &table, "follow-ups", has_more).await?;
+    eprint_unreadable(all.unreadable_follow_ups, "follow-up");
     Ok(Exit::Success)
 }
 

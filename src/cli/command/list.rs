@@ -10,7 +10,10 @@ use crate::cli::{
     args::{enums, ids, tool_arguments},
     error::Failure,
     exit::Exit,
-    print::{lists, output::eprint_note},
+    print::{
+        lists,
+        output::{eprint_note, eprint_unreadable},
+    },
 };
 
 /// The maximum number of entries to ask for in one request.
@@ -69,10 +72,12 @@ pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, F
         if has_more {
             eprint_note("there are more tasks; raise --limit to see them");
         }
+        eprint_unreadable(all.unreadable_tasks, "task");
         return Ok(Exit::Success);
     }
     let table = lists::tasks(&all.tasks);
     context.out.list(&all, &table, "tasks", has_more).await?;
+    eprint_unreadable(all.unreadable_tasks, "task");
     Ok(Exit::Success)
 }
 
@@ -101,6 +106,7 @@ async fn fetch(
             all.watch_sequence = page.watch_sequence;
         }
         all.tasks.extend(page.tasks);
+        all.unreadable_tasks = all.unreadable_tasks.saturating_add(page.unreadable_tasks);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() {
             break;

@@ -1,6 +1,6 @@
 //! `callpark run`: one call, with its output as it arrives.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use callpark_client::{
     Client, SessionItem,
@@ -72,7 +72,6 @@ pub(crate) struct RunArgs {
 
 pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Failure> {
     let keeps = args.call.keeps();
-    let asked = Instant::now();
     let call = start::prepare(args.call, args.stdin, &context.client, args.budget).await?;
     if args.detach {
         return start::launch(call, context).await;
@@ -80,9 +79,9 @@ pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Fa
     let mut interrupts =
         signal(SignalKind::interrupt()).map_err(|error| Failure::io(error.to_string()))?;
     let tool = call.tool().to_owned();
-    let looked_up = asked.elapsed();
-    let budget = match looked_up > LOOKUP_TIME_MAX {
-        true => args.budget.map(|budget| budget.saturating_sub(looked_up)),
+    let lookup_time = call.lookup_time();
+    let budget = match lookup_time > LOOKUP_TIME_MAX {
+        true => args.budget.map(|budget| budget.saturating_sub(lookup_time)),
         false => args.budget,
     };
     let mut request = call.into_stream(budget);

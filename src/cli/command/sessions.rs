@@ -7,7 +7,7 @@ use crate::cli::{
     args::{enums, tool_arguments},
     error::Failure,
     exit::Exit,
-    print::lists,
+    print::{lists, output::eprint_unreadable},
 };
 
 /// List sessions, newest first
@@ -37,6 +37,7 @@ pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exi
         request.page_size = page_size(args.limit.get() - all.sessions.len());
         let page = context.client.sessions().list(request.clone()).await?;
         all.sessions.extend(page.sessions);
+        all.unreadable_sessions = all.unreadable_sessions.saturating_add(page.unreadable_sessions);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_empty() {
             break;
@@ -46,5 +47,6 @@ pub(crate) async fn run(args: SessionsArgs, context: &mut Context) -> Result<Exi
     let has_more = !all.next_page_token.is_empty();
     let table = lists::sessions(&all.sessions);
     context.out.list(&all, &table, "sessions", has_more).await?;
+    eprint_unreadable(all.unreadable_sessions, "session");
     Ok(Exit::Success)
 }

@@ -171,6 +171,13 @@ pub(crate) fn eprint_line(text: &str) {
     let _closed = writeln!(std::io::stderr().lock(), "{}", sanitize(text));
 }
 
+/// Prints a note if a list leaves out records that are damaged.
+pub(crate) fn eprint_unreadable(number: i32, noun: &str) {
+    if number != 0 {
+        eprint_note(&format!("{} cannot be read: see the server's log", count(number, noun)));
+    }
+}
+
 /// Prints a note of this program on standard error.
 pub(crate) fn eprint_note(text: &str) {
     eprint_line(&format!("callpark: {text}"));

@@ -3,7 +3,7 @@
 
 use super::history::{History, SHORTENED_WEIGHT_MIN};
 use super::run::TurnRun;
-use crate::agent::Model;
+use crate::agent::{Model, ModelErrorCode};
 use crate::model::{Compaction, CompactionReason, TurnError, TurnReport};
 
 /// The number of times that one request is repeated with a shorter history.
@@ -28,10 +28,16 @@ pub(super) async fn fit(run: &mut TurnRun, model: &dyn Model) -> Result<(), Turn
     Ok(())
 }
 
-/// Compacts the history because the endpoint refused a request. Returns `false` if nothing can be left
-/// out.
-pub(super) async fn after_refusal(run: &mut TurnRun, model: &dyn Model) -> Result<bool, TurnError> {
-    if let Some(context) = model.context() {
+/// Compacts the history because the endpoint refused a request with `code`. Returns `false` if nothing
+/// can be left out.
+pub(super) async fn after_refusal(
+    run: &mut TurnRun,
+    model: &dyn Model,
+    code: ModelErrorCode,
+) -> Result<bool, TurnError> {
+    if code == ModelErrorCode::ContextExceeded
+        && let Some(context) = model.context()
+    {
         context.refused(run.request_bytes());
     }
     let target = run.history.weight() / 2;

@@ -72,9 +72,11 @@ pub(super) async fn ask(
             RequestError::Turn(error) => return Err(error),
         };
         metrics.model_request(model.name(), Err(error.code.name()));
-        if error.code == ModelErrorCode::ContextExceeded && compactions < COMPACTIONS_MAX {
+        let is_too_long =
+            matches!(error.code, ModelErrorCode::ContextExceeded | ModelErrorCode::BodyTooLarge);
+        if is_too_long && compactions < COMPACTIONS_MAX {
             compactions += 1;
-            if compaction::after_refusal(run, model).await? {
+            if compaction::after_refusal(run, model, error.code).await? {
                 run.record_retry(Duration::ZERO, model_turn_error(&error)).await?;
                 continue;
             }

@@ -36,7 +36,7 @@ pub(crate) use page::{PageError, fit_page, next_page_token, size};
 pub(crate) use session::{
     new_session, session, stream_query, summary_session, update_session_request,
 };
-pub(crate) use task::{TaskRoom, output_tail, parked_call, summary_task, task_with_summary};
+pub(crate) use task::{fit_tasks, output_tail, parked_call, summary_task, task_with_summary};
 pub(crate) use task_request::{background_id, cancel_request, many_ids, output_request, wait_span};
 pub(crate) use time::{duration, timestamp};
 pub(crate) use tool::{foreground_result, summary_tool, tool, tool_result, unavailable};

@@ -184,26 +184,22 @@ pub(crate) fn summary_task(mut call: Call, now: Timestamp) -> v1::Task {
     task(call, now)
 }
 
-/// The room for tasks in an answer that cannot continue on another page.
-pub(crate) struct TaskRoom {
-    now: Timestamp,
-    bytes: usize,
-}
-
-impl TaskRoom {
-    /// Creates the room of one answer.
-    pub(crate) fn new(now: Timestamp) -> Self {
-        Self { now, bytes: PAGE_BYTES_MAX }
+/// Converts the tasks of an answer that cannot continue on another page: as for a list, and with
+/// their whole results as long as the answer fits a page.
+pub(crate) fn fit_tasks(calls: Vec<Call>, now: Timestamp) -> Vec<v1::Task> {
+    let summaries = calls.iter().map(|call| summary_task(call.clone(), now));
+    let mut tasks: Vec<v1::Task> = summaries.collect();
+    let short: usize = tasks.iter().map(prost::Message::encoded_len).sum();
+    let mut room = PAGE_BYTES_MAX.saturating_sub(short);
+    for (shown, call) in tasks.iter_mut().zip(calls) {
+        let whole = task(call, now);
+        let more = whole.encoded_len().saturating_sub(shown.encoded_len());
+        if more <= room {
+            room -= more;
+            *shown = whole;
+        }
     }
-
-    /// Converts a task: with its whole result if that fits, otherwise as for a list.
-    pub(crate) fn task(&mut self, call: Call) -> v1::Task {
-        let summary = summary_task(call.clone(), self.now);
-        let whole = task(call, self.now);
-        let task = if whole.encoded_len() <= self.bytes { whole } else { summary };
-        self.bytes = self.bytes.saturating_sub(task.encoded_len());
-        task
-    }
+    tasks
 }
 
 /// Converts a call that was parked.

@@ -12,7 +12,7 @@ use crate::support::streams::{
     sequences, session_now, stream_error, stream_of, task,
 };
 use crate::support::wire::bad_fields;
-use crate::support::{TestServer, check_reason, v1};
+use crate::support::{TestServer, check_reason, soon, v1};
 
 fn kind_of(event: &v1::SessionEvent) -> &'static str {
     match event.payload {

@@ -1,5 +1,7 @@
 //! Ids on the command line: the beginnings of them, and `last`.
 
+use rusqlite::Connection;
+
 use crate::support::program::{Program, Site};
 use crate::support::{bash, soon, v1};
 
@@ -64,6 +66,36 @@ async fn last_is_the_newest() {
     let more = server.cli(&["start", "--session", "last", "bash", "true"]).await.exits(0);
     let more = server.cli(&["show", more.line(), "--json"]).await.exits(0).json();
     assert_eq!(more["sessionId"], session);
+}
+
+#[tokio::test]
+async fn no_other_task_stands_for_one_that_cannot_be_read() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let id = server.cli(&["start", "bash", "true"]).await.exits(0).line().to_owned();
+        server.cli(&["wait", &id]).await.exits(0);
+        ids.push(id);
+    }
+    server.terminate().await;
+    let digits = ids[1].strip_prefix("bg-").expect("a task");
+    let store = Connection::open(site.data().join("callpark.db")).expect("the store");
+    let spoil = format!("UPDATE calls SET body = '{{' WHERE id = x'{digits}'");
+    assert_eq!(store.execute(&spoil, []).expect("spoiled"), 1);
+    drop(store);
+
+    let server = site.serve(&[]).await;
+    let note = "callpark: 1 task cannot be read: see the server's log\n";
+    let list = server.cli(&["list", "-q"]).await.exits(0);
+    assert_eq!((list.line(), list.stderr()), (ids[0].as_str(), note));
+    assert!(server.cli(&["list"]).await.exits(0).stderr().contains(note));
+    let json = server.cli(&["list", "--json"]).await.exits(0).json();
+    assert_eq!(json["unreadableTasks"], 1);
+    let last = server.cli(&["show", "last"]).await.exits(70);
+    assert!(last.stderr().contains("the newest task cannot be read"), "{last}");
+    let short = server.cli(&["show", &ids[1][..4]]).await.exits(2);
+    assert!(short.stderr().contains("give the whole id"), "{short}");
 }
 
 #[tokio::test]
