@@ -22,6 +22,10 @@ use crate::model::{CallId, Exit, OutputStream};
 /// still holds them then was not found.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// The time in which processes of the group may exit that have closed the pipes. Those that are alive
+/// then are left behind.
+const LEAVE: Duration = Duration::from_millis(50);
+
 /// The bytes that are read from one pipe after a deadline. No pipe holds more, unless an
 /// administrator has raised the limit.
 const LATE_BYTES_MAX: usize = 1024 * 1024;
@@ -34,6 +38,9 @@ enum ProcessPhase {
     /// The leader has exited and is not reaped. Its group may still write. The deadline is the end
     /// of the drain.
     Draining,
+    /// The pipes are closed, and processes of the call are alive. The deadline is for those that are
+    /// about to exit.
+    Leaving,
     /// The group is dead. A sweep searches for processes that left it.
     Sweeping,
     /// All processes that were found are dead. The deadline is for pipes that are still open.
@@ -133,7 +140,11 @@ impl UnixProcess {
                 }
                 self.end_reading(closed)
             }
-            ProcessPhase::Sweeping | ProcessPhase::Done => NextStep::Wait,
+            ProcessPhase::Leaving if late => {
+                self.end_group();
+                NextStep::Look
+            }
+            ProcessPhase::Leaving | ProcessPhase::Sweeping | ProcessPhase::Done => NextStep::Wait,
         }
     }
 
@@ -144,7 +155,11 @@ impl UnixProcess {
         }
         // A process that was stopped is read once more after the sweep.
         self.report.output_incomplete = !closed && !self.report.stopped;
-        self.end_group();
+        if closed && !self.report.stopped && left_by(self.call_id, self.leader.pid()).is_some() {
+            self.begin(ProcessPhase::Leaving, Some(Instant::now() + LEAVE));
+        } else {
+            self.end_group();
+        }
         NextStep::Look
     }
 
@@ -326,8 +341,12 @@ impl Process for UnixProcess {
         }
         match (self.phase, stop) {
             (ProcessPhase::Running, _) => self.stop_running(stop),
-            (ProcessPhase::Draining, Stop::Graceful(grace)) => self.shorten_deadline(grace),
-            (ProcessPhase::Draining, Stop::Kill) => self.shorten_deadline(Duration::ZERO),
+            (ProcessPhase::Draining | ProcessPhase::Leaving, Stop::Graceful(grace)) => {
+                self.shorten_deadline(grace)
+            }
+            (ProcessPhase::Draining | ProcessPhase::Leaving, Stop::Kill) => {
+                self.shorten_deadline(Duration::ZERO)
+            }
             (ProcessPhase::Sweeping | ProcessPhase::Settling | ProcessPhase::Done, _) => {}
         }
     }
@@ -335,7 +354,10 @@ impl Process for UnixProcess {
 
 impl Drop for UnixProcess {
     fn drop(&mut self) {
-        if matches!(self.phase, ProcessPhase::Running | ProcessPhase::Draining) {
+        if matches!(
+            self.phase,
+            ProcessPhase::Running | ProcessPhase::Draining | ProcessPhase::Leaving
+        ) {
             // The queue is full only if calls end faster than a sweep can search.
             let _queued = self.sweep_later();
         }

@@ -115,12 +115,13 @@ async fn a_request_that_is_too_long_however_short_fails_with_its_reason() {
     let refusal = || too_long(400, "maximum context length is 100 tokens");
     let endpoint = Endpoint::new(vec![says("x"), refusal(), refusal(), refusal()]).await;
     let server = serve(&endpoint).await;
+    // One message after the other is left out, before the prompt.
     let session = long_session(&server, 1).await;
     let answer = turn(&server, prompt(&session, "go")).await;
     let error = error_of(&answer);
     assert_eq!((error.code.as_str(), error.retryable), ("model_context_exceeded", false));
     assert!(error.message.contains("context_tokens of the model"), "{}", error.message);
-    assert_eq!(endpoint.requests().len(), 3, "there is nothing more to leave out");
+    assert_eq!(endpoint.requests().len(), 4, "there is nothing more to leave out");
 }
 
 #[tokio::test]
