@@ -9,7 +9,7 @@ pub(super) struct CallDetails {
     title: String,
     input: Option<Value>,
     locations: Vec<ToolCallLocation>,
-    /// `true` once the call is shown, so that later changes are news.
+    /// `true` once the call is shown, so that later changes are reported.
     is_shown: bool,
 }
 
@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_news_once_the_call_is_shown() {
+    fn a_change_is_reported_once_the_call_is_shown() {
         let mut details = CallDetails::default();
         details.merge(&mut fields("Read", json!({}), ""));
         details.set_shown();
         assert_eq!(details.merge(&mut fields("Read", json!({}), "")), None);
-        let news = details.merge(&mut fields("Read /x", json!({ "path": "/x" }), "/x"));
-        assert_eq!(news.as_deref(), Some(r#"Read /x: {"path":"/x"}"#));
-        let news = details.merge(&mut fields("Read /x (2 lines)", json!({}), ""));
-        assert_eq!(news.as_deref(), Some("Read /x (2 lines)"));
+        let change = details.merge(&mut fields("Read /x", json!({ "path": "/x" }), "/x"));
+        assert_eq!(change.as_deref(), Some(r#"Read /x: {"path":"/x"}"#));
+        let change = details.merge(&mut fields("Read /x (2 lines)", json!({}), ""));
+        assert_eq!(change.as_deref(), Some("Read /x (2 lines)"));
     }
 }

@@ -118,7 +118,7 @@ impl OwnCalls {
         let is_callparks = self.is_callparks(&fields);
         let Some(known) = self.known.get_mut(&id) else { return Ok(()) };
         known.kind = fields.kind.unwrap_or(known.kind);
-        let news = known.details.merge(&mut fields);
+        let change = known.details.merge(&mut fields);
         let output = fields.content.as_deref().map(text);
         let end = match fields.status {
             Some(ToolCallStatus::Completed) => Some(false),
@@ -134,9 +134,9 @@ impl OwnCalls {
                 }
             }
             CallState::Open(open) => {
-                if let Some(news) = news {
+                if let Some(change) = change {
                     let events = open.events.clone();
-                    sink.emit_of_call(&events, OwnCallEvent::Details(news)).await?;
+                    sink.emit_of_call(&events, OwnCallEvent::Details(change)).await?;
                 }
             }
             CallState::Ended | CallState::Callparks => {}
