@@ -23,6 +23,9 @@ use crate::transport::{
     tls::Tls,
 };
 
+/// The first bytes of a connection that are looked at after a write has failed.
+const FIRST_BYTES: usize = 1_024;
+
 /// The address of a server.
 #[derive(Clone)]
 pub(super) enum Target {
@@ -45,15 +48,9 @@ pub(super) struct Dialer {
 
 impl Dialer {
     async fn open(self) -> io::Result<Watched<BoxIo>> {
-        // A fault of the connection before this one.
-        self.faults.clear();
-        let stream = match &self.target {
-            Target::Host(uri) => connect(uri.clone(), self.connect_timeout).await?,
-            Target::Socket(path) => Box::new(UnixStream::connect(path).await.map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-            })?),
-            Target::Connector(connector) => connector().await?,
-        };
+        // A fault of the connection before this one stays the newest until this one shows something
+        // else: requests that failed with it may not have looked at it yet.
+        let stream = self.reach().await.inspect_err(|_| self.faults.clear())?;
         let (stream, layer) = match &self.tls {
             Some(tls) => {
                 let layer = Layer::Tls { has_identity: tls.has_identity };
@@ -62,7 +59,20 @@ impl Dialer {
             }
             None => (stream, Layer::Plain),
         };
-        Ok(Watched { stream, layer, is_fresh: true, faults: self.faults })
+        Ok(Watched { stream, layer, is_fresh: true, failed_write: None, faults: self.faults })
+    }
+
+    async fn reach(&self) -> io::Result<BoxIo> {
+        match &self.target {
+            Target::Host(uri) => connect(uri.clone(), self.connect_timeout).await,
+            Target::Socket(path) => match UnixStream::connect(path).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(error) => {
+                    Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+                }
+            },
+            Target::Connector(connector) => connector().await,
+        }
     }
 }
 
@@ -104,6 +114,8 @@ pub(super) struct Watched<S> {
     layer: Layer,
     /// Nothing has been read yet.
     is_fresh: bool,
+    /// The error of a write that is not explained yet.
+    failed_write: Option<io::Error>,
     faults: Faults,
 }
 
@@ -123,18 +135,41 @@ impl<S> Watched<S> {
 
 impl<S: AsyncRead + Unpin> Watched<S> {
     /// Returns the fault behind an error of a write, or else that error. A server that refuses a
-    /// certificate after the handshake says so and closes: writes may fail before that is read.
-    fn explain<T>(&mut self, cx: &mut Context<'_>, written: io::Result<T>) -> io::Result<T> {
-        let (Err(_), Layer::Tls { has_identity }) = (&written, self.layer) else { return written };
-        let mut bytes = [0; 64];
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut bytes));
-        if let Poll::Ready(Err(error)) = read
-            && let Some(fault) = ConnectFault::in_connection(&error, has_identity)
-        {
-            self.faults.record(fault.clone());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
+    /// certificate after the handshake, or that speaks another protocol, says so and closes: writes
+    /// may fail before that is read.
+    fn poll_explained(&mut self, cx: &mut Context<'_>, error: io::Error) -> Poll<io::Error> {
+        let mut bytes = [0; FIRST_BYTES];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            // A connection that the server has closed becomes readable.
+            Poll::Pending => {
+                self.failed_write = Some(error);
+                Poll::Pending
+            }
+            Poll::Ready(read) => {
+                let Some(fault) = self.fault(&read, buffer.filled()) else {
+                    return Poll::Ready(error);
+                };
+                self.faults.record(fault.clone());
+                Poll::Ready(io::Error::new(io::ErrorKind::InvalidData, fault))
+            }
         }
-        written
+    }
+
+    /// Performs a write, unless one has failed and its error is not explained yet.
+    fn poll_written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let error = match self.failed_write.take() {
+            Some(error) => error,
+            None => match ready!(write(Pin::new(&mut self.stream), cx)) {
+                Ok(written) => return Poll::Ready(Ok(written)),
+                Err(error) => error,
+            },
+        };
+        self.poll_explained(cx, error).map(Err)
     }
 }
 
@@ -152,6 +187,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
                 self.faults.record(fault.clone());
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
             }
+            if buffer.filled().len() > start {
+                self.faults.clear();
+            }
         }
         Poll::Ready(read)
     }
@@ -163,8 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data));
-        Poll::Ready(self.explain(cx, written))
+        self.poll_written(cx, |stream, cx| stream.poll_write(cx, data))
     }
 
     fn poll_write_vectored(
@@ -172,8 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, data));
-        Poll::Ready(self.explain(cx, written))
+        self.poll_written(cx, |stream, cx| stream.poll_write_vectored(cx, data))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -181,8 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        Poll::Ready(self.explain(cx, flushed))
+        self.poll_written(cx, |stream, cx| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

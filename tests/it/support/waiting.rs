@@ -242,15 +242,14 @@ impl Gate {
     }
 }
 
-/// The process exists and has not ended.
+/// The process exists and has not ended. One without memory runs no code any more, and is about to
+/// become a zombie.
 pub fn is_alive(pid: u32) -> bool {
-    state_of(pid).is_some_and(|state| state != 'Z' && state != 'X')
-}
-
-fn state_of(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it is in brackets, and may itself contain some.
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_ascii_whitespace());
+    let fields: Vec<&str> = fields.into_iter().flatten().collect();
+    let has_memory = fields.get(20).is_some_and(|bytes| *bytes != "0");
+    has_memory && !matches!(fields[0], "Z" | "X")
 }
 
 /// Process ids in lines.
