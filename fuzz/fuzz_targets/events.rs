@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use callpark::model::{
     CallAccepted, CallFinished, CallId, Content, ContentKind, EndReason, Event, EventCodec, Exit, Failure,
-    FailureCode, Outcome, OutputPosition, OutputStream, ParkReason, Payload, Progress, SessionId,
+    FailureCode, Origin, Outcome, OutputPosition, OutputStream, ParkReason, Payload, Progress, SessionId,
     State, Timestamp, ToolKind, ToolOutput, ToolResult,
 };
 use callpark::internals::rpc::WireCodec;
@@ -34,6 +34,7 @@ fn accepted(input: &mut Unstructured) -> Result<CallAccepted> {
         description: input.arbitrary()?,
         arguments: serde_json::from_slice(input.arbitrary()?).ok(),
         arguments_omitted_bytes: input.arbitrary()?,
+        stdin_bytes: input.arbitrary()?,
         background: input.arbitrary()?,
         call_budget: input.arbitrary()?,
         execution_timeout: input.arbitrary()?,
@@ -76,6 +77,7 @@ fn outcome(input: &mut Unstructured) -> Result<Outcome> {
 
 fn finished(input: &mut Unstructured) -> Result<CallFinished> {
     Ok(CallFinished {
+        author: Origin::Tool,
         state: *input.choose(&[State::Succeeded, State::Failed, State::Lost])?,
         reason: input.arbitrary()?,
         outcome: outcome(input)?,
