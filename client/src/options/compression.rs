@@ -2,7 +2,7 @@
 
 /// The compression of messages, in both directions.
 ///
-/// It costs processor time on both sides. It is worth that between machines, for large output.
+/// Compression costs processor time on both sides, and pays between machines, for large output.
 ///
 /// ```
 /// use callpark_client::{ClientOptions, Compression};

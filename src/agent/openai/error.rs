@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::lenient;
 use super::overflow;
-use super::report::ErrorReport;
+use super::report::{DEPTH_MAX, ErrorReport};
 use crate::agent::{ModelError, ModelErrorCode};
 
 /// The part of an error response that is read, in bytes.
@@ -43,9 +43,6 @@ const OWN_WORDS: [&str; 20] = [
 
 /// The words behind which a text repeats the request, where an error is only written like JSON.
 const ECHOES: [&str; 3] = ["'input':", "\"input\":", "input_value="];
-
-/// The depth of nested errors that are read.
-const DEPTH_MAX: usize = 6;
 
 /// A response that is not a success.
 pub(super) struct Refusal {

@@ -26,8 +26,8 @@ pub(super) struct ErrorReport {
     is_daily: bool,
 }
 
-/// The depth of nested errors that are read.
-const DEPTH_MAX: usize = 6;
+/// The depth of nested errors that are read. Deeper ones are left out.
+pub(super) const DEPTH_MAX: usize = 6;
 
 /// The number of descriptions that are kept of one error.
 const WORDS_MAX: usize = 3;

@@ -38,7 +38,7 @@ pub(crate) struct CallArgs {
 
     /// Folder in which the tool runs [default: that of the session, else of the server]
     ///
-    /// It is passed as the argument `cwd`, which bash and python have. A relative one begins at the
+    /// The folder is passed as the argument `cwd`, which bash and python have. A relative one begins at the
     /// current folder.
     #[arg(long, value_name = "FOLDER")]
     cwd: Option<PathBuf>,
