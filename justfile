@@ -37,6 +37,10 @@ proto-lint:
 contract-baseline:
     .ci/buf build --exclude-source-info -o proto/baseline.binpb
 
+# The unit of systemd, run for real where this is root, and the image.
+deploy:
+    .ci/run deploy
+
 # Licences, sources and bans of the dependencies.
 licences:
     .ci/run licences
@@ -68,6 +72,26 @@ fuzz target='' seconds='60':
 # Client and server in a simulated network, with so many random seeds: `just simulate 100`.
 simulate runs="5000":
     SIMULATION_RUNS={{ runs }} cargo test --test simulation every -- --nocapture
+
+# `kill -9` of a server under load, with agents and follow-ups, so many times.
+crash cycles="10000":
+    CALLPARK_REPETITIONS={{ cycles }} cargo test --test it crash -- --nocapture
+
+# `kill -9` of a server whose runs go on in a shim, so many times.
+shims cycles="10000":
+    CALLPARK_REPETITIONS={{ cycles }} cargo test --test it program::shim::kills -- --nocapture
+
+# An upgrade from the program of an earlier commit, which is built first: `just upgrade HEAD~30`.
+upgrade commit='':
+    .ci/upgrade {{ commit }}
+
+# Random damage of the files of a store, so many times.
+damage rounds="1000":
+    CALLPARK_REPETITIONS={{ rounds }} cargo test --test it random_damage -- --nocapture
+
+# Delays of other work by the largest requests of each shape, at most 50 ms in the release build.
+delays:
+    CALLPARK_PROOFS=1 cargo test --release -p callpark --test it descriptor::delays -- --nocapture
 
 # Mixed load on the real server for ten minutes, or for so many seconds: `just soak 60`.
 soak seconds="600":

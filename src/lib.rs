@@ -8,12 +8,14 @@
 //!
 //! # Features
 //!
-//! All of them are on by default; none is needed for a server with tools of the program's own.
+//! The first four are on by default; none is needed for a server with tools of the program's own.
 //!
 //! - `acp`: agents that speak the Agent Client Protocol.
 //! - `cli`: the command line, which is the program `callpark`.
 //! - `mcp`: tools of MCP servers.
 //! - `openai`: models behind an OpenAI-compatible chat endpoint.
+//! - `postgres`: a store in a database of PostgreSQL, for a program that embeds the server.
+//! - `testing`: the cases that every store must pass.
 //!
 //! ARCHITECTURE.md in the repository explains how the parts fit together.
 
@@ -32,6 +34,8 @@ pub mod cli;
 mod engine;
 #[doc(hidden)]
 mod exec;
+#[doc(hidden)]
+mod http_server;
 #[doc(hidden)]
 mod machine;
 #[cfg(feature = "mcp")]
@@ -86,6 +90,9 @@ pub mod internals {
     }
     pub mod exec {
         pub use crate::exec::*;
+    }
+    pub mod http_server {
+        pub use crate::http_server::*;
     }
     pub mod machine {
         pub use crate::machine::*;

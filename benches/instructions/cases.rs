@@ -205,6 +205,7 @@ fn projection() -> Projection {
         grace: Duration::from_secs(5),
         retention: Duration::from_secs(3_600),
         follow_up_delay: Duration::from_secs(1),
+        run_owner: None,
     };
     Projection::new(session(), Vec::new(), settings)
 }

@@ -1,6 +1,7 @@
 //! Servers as processes of their own.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,7 +21,7 @@ pub(crate) struct Server {
     /// The address of the operators' page.
     admin: String,
     /// The folder of the store, removed with the server.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -44,8 +45,24 @@ impl Server {
         Self::start("bare", model).await
     }
 
+    /// callpark, whose processes are in a shim.
+    pub(crate) async fn with_shim() -> Result<Self> {
+        Self::start("shim", "").await
+    }
+
+    /// Kills it and starts the next server with a shim on its store. Returns how long the start took.
+    pub(crate) async fn killed_and_restarted(mut self) -> Result<(Self, Duration)> {
+        self.child.kill().await?;
+        let began = Instant::now();
+        let next = Self::start_in(self.folder, "shim", "").await?;
+        Ok((next, began.elapsed()))
+    }
+
     async fn start(kind: &str, model: &str) -> Result<Self> {
-        let folder = folder()?;
+        Self::start_in(folder()?, kind, model).await
+    }
+
+    async fn start_in(folder: TempDir, kind: &str, model: &str) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args([SERVE, kind])
             .arg(folder.path())
@@ -59,7 +76,7 @@ impl Server {
         let line = line.ok_or_else(|| format!("the server {kind} said nothing"))?;
         let (endpoint, admin) = line.split_once(' ').unwrap_or((&line, ""));
         let (endpoint, admin) = (endpoint.to_owned(), admin.to_owned());
-        Ok(Self { child, endpoint, admin, _folder: folder })
+        Ok(Self { child, endpoint, admin, folder })
     }
 
     /// The address that it listens on.
@@ -83,10 +100,12 @@ impl Server {
 
     /// Memory in use, in bytes.
     pub(crate) fn resident_bytes(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
-        Ok(kib.parse::<f64>()? * 1024.0)
+        resident_bytes(self.pid()?)
+    }
+
+    /// Memory in use of its shim, in bytes.
+    pub(crate) fn shim_resident_bytes(&self) -> Result<f64> {
+        resident_bytes(*self.shims().first().ok_or("no shim")?)
     }
 
     /// Pages of logs that were read from the store until now.
@@ -107,9 +126,39 @@ impl Server {
         Ok(())
     }
 
+    /// Ends the server, and the shims with all runs, which are in no other store.
+    pub(crate) async fn stop_with_runs(self) -> Result<()> {
+        for pid in self.shims() {
+            Command::new("kill").arg(pid.to_string()).status().await?;
+        }
+        while !self.shims().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.stop().await
+    }
+
+    /// Returns the process ids of its shims.
+    fn shims(&self) -> Vec<u32> {
+        let folder = format!("--folder={}", self.folder.path().display());
+        let is_shim = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word.starts_with(folder.as_bytes()))
+        };
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(is_shim).collect()
+    }
+
     fn pid(&self) -> Result<u32> {
         Ok(self.child.id().ok_or("the server has ended")?)
     }
+}
+
+fn resident_bytes(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
+    Ok(kib.parse::<f64>()? * 1024.0)
 }
 
 /// A folder on the disk of the build.

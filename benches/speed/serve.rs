@@ -11,19 +11,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Result, bare, model, tools};
 
+/// The program, as the owner of processes.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_callpark");
+
 /// Serves until it is killed. The first line that it says is its address.
 pub(crate) async fn serve(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let kind = arguments.next().ok_or("which server?")?;
     let folder = arguments.next().ok_or("where?")?;
     let model = arguments.next().unwrap_or_default();
     match kind.as_str() {
-        "callpark" => serve_callpark(Path::new(&folder), &model).await,
+        "callpark" => serve_callpark(Path::new(&folder), &model, None).await,
+        "shim" => serve_callpark(Path::new(&folder), &model, Some(PROGRAM)).await,
         "model" => model::serve().await,
         _ => serve_bare(model).await,
     }
 }
 
-async fn serve_callpark(folder: &Path, model: &str) -> Result<()> {
+async fn serve_callpark(folder: &Path, model: &str, shim: Option<&str>) -> Result<()> {
     // As the program does.
     callpark::internals::exec::adopt_orphans();
     let settings = [
@@ -48,6 +52,9 @@ async fn serve_callpark(folder: &Path, model: &str) -> Result<()> {
     std::fs::write(&file, models)?;
     let options = LoadOptions { config_file: Some(file), overrides, environment };
     let mut builder = Server::builder(Config::load(options)?.config);
+    if let Some(program) = shim {
+        builder = builder.shim(program.into());
+    }
     for tool in tools::all() {
         builder = builder.tool(tool);
     }

@@ -15,6 +15,7 @@ pub(crate) fn session() -> Session {
         state: SessionState::Open,
         description: String::new(),
         follow_up: callpark::model::FollowUpPolicy::OnFinish,
+        on_restart: callpark::model::OnRestart::Resume,
         labels: Labels::new(),
         allowed_tools: Arc::default(),
         model: String::new(),

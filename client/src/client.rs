@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+
 use crate::{
     error::Error,
     follow_up::FollowUps,
@@ -106,6 +108,29 @@ impl Client {
             Attempts::new(&self.connection, "ToolRunner.GetServerInfo", RetryBudget::Start);
         let request = v1::GetServerInfoRequest::default();
         send(attempts, request, rpc!(tool_runner.get_server_info)).await
+    }
+
+    /// Returns whether the server is serving: `false` while it stops, and while its store takes no
+    /// changes. Asks `grpc.health.v1.Health`, which needs no token.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use callpark_client::{Client, Error};
+    ///
+    /// # async fn probe(client: Client) -> Result<(), Error> {
+    /// let client = client.with_deadline(Duration::from_secs(5));
+    /// println!("{}", if client.is_serving().await? { "serving" } else { "not serving" });
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Only the errors that every call may return: the server was not reached, or not in time.
+    pub async fn is_serving(&self) -> Result<bool, Error> {
+        let attempts = Attempts::new(&self.connection, "Health.Check", RetryBudget::Start);
+        let answer = send(attempts, HealthCheckRequest::default(), rpc!(health.check)).await?;
+        Ok(answer.status() == ServingStatus::Serving)
     }
 
     /// Returns the options that the client was created from.

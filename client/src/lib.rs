@@ -14,7 +14,8 @@
 //! | [`client.turns()`](Client::turns) | [`Turns`] | run, stream and cancel the turns of agents |
 //! | [`client.follow_ups()`](Client::follow_ups) | [`FollowUps`] | consume the follow-ups of tasks that have ended, or list, lease, acknowledge and retry them |
 //!
-//! [`client.server_info()`](Client::server_info) returns the version and the bounds of the server.
+//! [`client.server_info()`](Client::server_info) returns the version and the bounds of the server, and
+//! [`client.is_serving()`](Client::is_serving) its health.
 //!
 //! A method takes a builder such as [`RunTool`], or the message of the contract in [`v1`] that the
 //! builder converts into. [`RunTool`] and [`RunTurn`] serve a run, a stream and a start in the

@@ -13,16 +13,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
-CALLPARK = os.environ["CALLPARK_BIN"]
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from server import CALLPARK, ENVIRONMENT, start_callpark, wait_until  # noqa: E402
+
 KEY = "sk-" + secrets.token_hex(16)
-# Without the settings of the server that polyglot/run has started.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("CALLPARK_")}
 COMMAND = {"command": "echo 2 + 2 is $((2 + 2))"}
-DEADLINE = time.monotonic() + 180
 
 
 class Refused(Exception):
@@ -126,13 +126,6 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def wait_until(holds, process, what):
-    while not holds():
-        if process.poll() is not None or time.monotonic() > DEADLINE:
-            raise SystemExit(f"{what} did not start")
-        time.sleep(0.2)
-
-
 def start_proxy(folder, provider):
     """Starts the proxy, and returns its process and its address."""
     def model(name, target, base):
@@ -163,26 +156,10 @@ def start_proxy(folder, provider):
     return process, address
 
 
-def start_callpark(folder, proxy):
-    """Starts a server whose models are those of the proxy."""
-    tables = "".join(f'[[models]]\nname = "{name}"\nendpoint = "{proxy}/v1"\napi_key_environment = "LITELLM_API_KEY"\n'
-                     for name in ("by-openai", "by-anthropic"))
-    path = os.path.join(folder, "callpark.toml")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(tables)
-    data, log = os.path.join(folder, "data"), os.path.join(folder, "log")
-    with open(log, "wb") as err:
-        process = subprocess.Popen([CALLPARK, "serve", "--config", path, "--listen", "127.0.0.1:0", "--data-dir", data],
-                                   env={**ENVIRONMENT, "LITELLM_API_KEY": KEY}, stdin=subprocess.DEVNULL, stdout=err,
-                                   stderr=err)
-
-    def address():
-        with open(log, encoding="utf-8") as file:
-            found = re.search(r"^callpark listens on (\S+)", file.read(), re.MULTILINE)
-        return found and found.group(1)
-
-    wait_until(address, process, "callpark")
-    return process, ["--endpoint", address(), "--token-file", os.path.join(data, "token")]
+def models(proxy):
+    """Returns the tables of the proxy's models."""
+    return "".join(f'[[models]]\nname = "{name}"\nendpoint = "{proxy}/v1"\napi_key_environment = "LITELLM_API_KEY"\n'
+                   for name in ("by-openai", "by-anthropic"))
 
 
 def chat(server, model):
@@ -206,7 +183,7 @@ def main():
         try:
             process, proxy = start_proxy(folder, f"http://127.0.0.1:{provider.server_port}")
             processes.append(process)
-            process, server = start_callpark(folder, proxy)
+            process, server = start_callpark(folder, models(proxy), {"LITELLM_API_KEY": KEY})
             processes.append(process)
             for model in ("by-openai", "by-anthropic"):
                 chat(server, model)

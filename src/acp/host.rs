@@ -40,9 +40,9 @@ impl AgentHost {
         Self {
             config,
             launcher,
+            tools: ToolServer::new(metrics.clone()),
             metrics,
             bridge,
-            tools: ToolServer::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             process_permits,

@@ -4,7 +4,8 @@ use agent_client_protocol::v1::schema::{ContentBlock, ImageContent, TextContent}
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::agent::{AgentRequest, prompts};
+use crate::agent::AgentRequest;
+use crate::agent::prompts::{self, HistoryLine};
 use crate::model::{Content, ContentKind, Message, ResourceBody};
 
 /// The parts of a prompt that an agent needs or can be sent.
@@ -28,11 +29,8 @@ pub(super) fn blocks(request: &AgentRequest, parts: PromptParts) -> Vec<ContentB
         texts.push(request.tool_instructions.clone());
     }
     if parts.history {
-        let lines: Vec<String> =
-            request.messages.iter().filter_map(|message| history_line(message)).collect();
-        if !lines.is_empty() {
-            texts.push(lines.join("\n"));
-        }
+        let lines = request.messages.iter().filter_map(|message| history_line(message));
+        texts.extend(prompts::history(lines));
     }
     let mut blocks: Vec<ContentBlock> = texts.into_iter().map(text_block).collect();
     let mut left_out = LeftOut::default();
@@ -52,9 +50,9 @@ fn text_block(text: String) -> ContentBlock {
     ContentBlock::Text(TextContent::new(text))
 }
 
-/// Returns a message as a line of the history, or `None` if there is nothing to show. Results of
-/// tools are left out, since the assistant's messages are based on them.
-fn history_line(message: &Message) -> Option<String> {
+/// Returns a message as a part of the history. Results of tools are left out, since the assistant's
+/// messages are based on them.
+fn history_line(message: &Message) -> Option<HistoryLine<'_>> {
     let (role, text, images) = match message {
         Message::User { text, attachments, origin: _ } => {
             let is_image = |content: &&Content| matches!(content.kind, ContentKind::Image { .. });
@@ -63,7 +61,7 @@ fn history_line(message: &Message) -> Option<String> {
         Message::Assistant { text, .. } => ("assistant", text, 0),
         Message::Tool { .. } => return None,
     };
-    prompts::history_line(role, text, images)
+    Some(HistoryLine { role, text, images })
 }
 
 /// The numbers of attachments that an agent can't be sent.
@@ -163,11 +161,14 @@ mod tests {
             blocks(&request(), PromptParts { history, tool_instructions, images })
         };
         let blocks_sent = parts(true, false);
-        let history = "[user]: Hello [+2 image(s)]\n[assistant]: Hi";
-        assert_eq!(texts(&blocks_sent), ["Be brief.", history, "an image", "Go on"]);
+        let lines = request().messages;
+        let lines = lines.iter().filter_map(|message| history_line(message));
+        let history = prompts::history(lines).expect("a history");
+        assert!(history.contains("\n[user]: [+2 image(s)]\n<callpark-data "), "{history}");
+        assert_eq!(texts(&blocks_sent), ["Be brief.", &history, "an image", "Go on"]);
         assert_eq!(
             texts(&parts(true, true)),
-            ["Be brief.", "Use the tools.", history, "an image", "Go on"]
+            ["Be brief.", "Use the tools.", &history, "an image", "Go on"]
         );
         assert_eq!(texts(&parts(false, false)), ["an image", "Go on"]);
         assert_eq!(texts(&parts(false, true)), ["Use the tools.", "an image", "Go on"]);

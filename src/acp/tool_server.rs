@@ -2,7 +2,6 @@
 //! authenticates with a token of its own.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,15 +25,19 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::{CallAnswer, CallReply, RequestedCall, prompts};
 use crate::exec::{BoundedLines, FirstError};
-use crate::model::limits::ARGUMENTS_BYTES_MAX;
+use crate::http_server::{
+    Access, ConnectionAcceptor, ConnectionHandle, ConnectionPlace, HttpServer,
+};
+use crate::model::limits::HTTP_BODY_BYTES_MAX;
 use crate::model::{Image, Tool};
+use crate::telemetry::{HttpRefusal, HttpService, Metrics};
 
 /// The name of the server. Some agents put it in front of the names of its tools.
 pub(super) const SERVER_NAME: &str = "callpark";
@@ -42,26 +45,19 @@ pub(super) const SERVER_NAME: &str = "callpark";
 /// The number of calls of a turn that wait to be received.
 const CALLS_MAX: usize = 16;
 
-/// The number of bridges that are connected at the same time. Further ones wait.
-const BRIDGES_MAX: usize = 1_024;
-
 /// The time in which a bridge must send its token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The pause after the listener failed to accept a connection, as it does without a free descriptor:
-/// nothing says when there is one again.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A call of one of callpark's tools, with the channel for the answer.
 pub(super) type AgentToolCall = (RequestedCall, CallReply);
 
 /// The server, which starts to listen when the first process needs it.
-#[derive(Default)]
 pub(super) struct ToolServer {
     url: OnceCell<String>,
     /// The address for bridges.
     bridge_address: OnceCell<SocketAddr>,
     sessions: Arc<ToolSessions>,
+    metrics: Metrics,
 }
 
 /// The sessions by the digests of their tokens, so that the time of a lookup reveals nothing about
@@ -110,6 +106,11 @@ impl Drop for ToolToken {
 }
 
 impl ToolServer {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        let (url, bridge_address) = (OnceCell::new(), OnceCell::new());
+        Self { url, bridge_address, sessions: Arc::default(), metrics }
+    }
+
     /// Issues credentials for one process.
     ///
     /// # Errors
@@ -120,8 +121,7 @@ impl ToolServer {
         tasks: &TaskTracker,
         closing: &CancellationToken,
     ) -> Result<ToolToken, String> {
-        let url =
-            self.url.get_or_try_init(|| listen(self.sessions.clone(), tasks, closing)).await?;
+        let url = self.url.get_or_try_init(|| self.listen(tasks, closing)).await?;
         let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let session = Arc::<ToolSession>::default();
         self.sessions.lock().insert(digest(&token), session.clone());
@@ -138,9 +138,63 @@ impl ToolServer {
         tasks: &TaskTracker,
         closing: &CancellationToken,
     ) -> Result<SocketAddr, String> {
-        let listening = || listen_for_bridges(self.sessions.clone(), tasks, closing);
+        let listening = || self.listen_for_bridges(tasks, closing);
         self.bridge_address.get_or_try_init(listening).await.copied()
     }
+
+    /// Starts to listen, and returns the URL of the server.
+    async fn listen(
+        &self,
+        tasks: &TaskTracker,
+        closing: &CancellationToken,
+    ) -> Result<String, String> {
+        let (listener, address) = bind().await?;
+        let mut config = StreamableHttpServerConfig::default();
+        // A process is identified by its token instead of a session of MCP.
+        config.legacy_session_mode = false;
+        config.max_request_body_bytes = HTTP_BODY_BYTES_MAX;
+        config.cancellation_token = closing.child_token();
+        let mcp_sessions = Arc::new(LocalSessionManager::default());
+        let service = StreamableHttpService::new(|| Ok(Handler::default()), mcp_sessions, config);
+        let router = axum::Router::new()
+            .fallback_service(service)
+            .layer(from_fn_with_state(self.sessions.clone(), authenticate));
+        let (service, metrics) = (HttpService::Agents, self.metrics.clone());
+        let server = HttpServer { service, access: Access::Authenticated, router, metrics };
+        tasks.spawn(server.serve(listener, closing.clone()));
+        Ok(format!("http://{address}/mcp"))
+    }
+
+    /// Starts to listen for bridges, and returns the address.
+    async fn listen_for_bridges(
+        &self,
+        tasks: &TaskTracker,
+        closing: &CancellationToken,
+    ) -> Result<SocketAddr, String> {
+        let (listener, address) = bind().await?;
+        let acceptor = ConnectionAcceptor::new(HttpService::Bridges, self.metrics.clone());
+        let (sessions, closing) = (self.sessions.clone(), closing.clone());
+        tasks.spawn(async move {
+            let serve = |connection, place| {
+                let (sessions, closing) = (sessions.clone(), closing.clone());
+                async move {
+                    let serving = serve_bridge(connection, place, &sessions);
+                    closing.run_until_cancelled(serving).await;
+                }
+            };
+            acceptor.run(listener, &closing, serve).await;
+        });
+        Ok(address)
+    }
+}
+
+/// Listens on a free port of the loopback interface.
+async fn bind() -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener =
+        listener.map_err(|error| format!("cannot listen on a port of 127.0.0.1: {error}"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    Ok((listener, address))
 }
 
 impl ToolSession {
@@ -183,36 +237,6 @@ fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// Starts to listen, and returns the URL of the server.
-async fn listen(
-    tool_sessions: Arc<ToolSessions>,
-    tasks: &TaskTracker,
-    closing: &CancellationToken,
-) -> Result<String, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-    let listener =
-        listener.map_err(|error| format!("cannot listen on a port of 127.0.0.1: {error}"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let mut config = StreamableHttpServerConfig::default();
-    // A process is identified by its token instead of a session of MCP.
-    config.legacy_session_mode = false;
-    config.max_request_body_bytes = ARGUMENTS_BYTES_MAX.saturating_mul(2);
-    config.cancellation_token = closing.child_token();
-    let mcp_sessions = Arc::new(LocalSessionManager::default());
-    let service = StreamableHttpService::new(|| Ok(Handler::default()), mcp_sessions, config);
-    let router = axum::Router::new()
-        .fallback_service(service)
-        .layer(from_fn_with_state(tool_sessions, authenticate));
-    let stopped = closing.clone().cancelled_owned();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stopped);
-    tasks.spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the tool server for agents has failed");
-        }
-    });
-    Ok(format!("http://{address}/mcp"))
-}
-
 /// Finds the tool session of a request, or rejects the request.
 async fn authenticate(
     State(sessions): State<Arc<ToolSessions>>,
@@ -222,6 +246,9 @@ async fn authenticate(
     let credentials = request.headers().get(header::AUTHORIZATION);
     let token = credentials.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let session = token.and_then(|token| sessions.find(token));
+    if let Some(connection) = request.extensions().get::<ConnectionHandle>() {
+        connection.set_authenticated(session.is_some());
+    }
     match session {
         Some(session) => {
             request.extensions_mut().insert(session);
@@ -234,71 +261,26 @@ async fn authenticate(
     }
 }
 
-/// Starts to listen for bridges, and returns the address.
-async fn listen_for_bridges(
-    sessions: Arc<ToolSessions>,
-    tasks: &TaskTracker,
-    closing: &CancellationToken,
-) -> Result<SocketAddr, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-    let listener =
-        listener.map_err(|error| format!("cannot listen on a port of 127.0.0.1: {error}"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let (bridges, closing) = (tasks.clone(), closing.clone());
-    let permits = Arc::new(Semaphore::new(BRIDGES_MAX));
-    tasks.spawn(async move {
-        loop {
-            let accepting = async {
-                let permit = permits.clone().acquire_owned().await.ok()?;
-                Some((permit, listener.accept().await))
-            };
-            let Some(Some((permit, accepted))) = closing.run_until_cancelled(accepting).await
-            else {
-                return;
-            };
-            let connection = match accepted {
-                Ok((connection, _)) => connection,
-                // A connection that failed is of no use, and the next one may be.
-                Err(error) if is_of_one_connection(&error) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "the tool server cannot accept a bridge");
-                    closing.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
-                    continue;
-                }
-            };
-            let (sessions, closing) = (sessions.clone(), closing.clone());
-            bridges.spawn(async move {
-                closing.run_until_cancelled(serve_bridge(connection, &sessions)).await;
-                drop(permit);
-            });
-        }
-    });
-    Ok(address)
-}
-
-/// Returns whether the error concerns the accepted connection, not the listener.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
-    )
-}
-
 /// Serves a bridge, whose first line must be the token of a process.
-async fn serve_bridge(connection: TcpStream, sessions: &ToolSessions) {
+async fn serve_bridge(connection: TcpStream, place: ConnectionPlace, sessions: &ToolSessions) {
     let (reader, writer) = connection.into_split();
     let lines = BoundedLines::new(reader, FirstError::default());
     let mut lines = BufReader::new(lines);
     let mut token = String::new();
-    let read = timeout(TOKEN_TIMEOUT, lines.read_line(&mut token)).await;
+    let reading = timeout(TOKEN_TIMEOUT, lines.read_line(&mut token));
+    let read = tokio::select! {
+        read = reading => read,
+        () = place.displaced() => return,
+    };
     let session = match read {
         Ok(Ok(_)) => sessions.find(token.trim()),
-        Ok(Err(_)) | Err(_) => None,
+        Ok(Err(_)) => None,
+        Err(_) => return place.refuse(HttpRefusal::Timeout),
     };
-    let Some(session) = session else {
-        tracing::warn!("a bridge without the token of an agent was refused");
-        return;
-    };
+    let Some(session) = session else { return place.refuse(HttpRefusal::Unauthenticated) };
+    place.handle().set_authenticated(true);
+    // It is never idle: a bridge has one connection, and does not open another one.
+    let _in_use = place.handle().begin_request();
     let served = serve_server(Handler { bridged: Some(session) }, (lines, writer)).await;
     match served {
         Ok(service) => {

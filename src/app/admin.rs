@@ -3,35 +3,25 @@
 //! There is no authentication: the pages show counts and nothing about callers, and belong on an
 //! address that only operators reach.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::Metrics;
-
-/// The most connections at the same time; more are closed at once.
-const CONNECTIONS_MAX: usize = 64;
-/// The time after which a connection without a whole request is closed.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pause after an error in accepting, such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The time that answers under way have when the server stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::http_server::{Access, HttpServer};
+use crate::telemetry::{HttpService, Metrics};
 
 #[derive(Clone)]
 struct Admin {
     metrics: Metrics,
+    /// Brings the metrics up to date that are read only here.
+    refresh: Arc<dyn Fn(&Metrics) + Send + Sync>,
     ready: watch::Receiver<bool>,
 }
 
@@ -39,33 +29,17 @@ struct Admin {
 ///
 /// `GET /metrics` is the text format of Prometheus. `GET /healthz` is 200 while the process
 /// answers at all. `GET /readyz` is 200 while `ready` is true, and 503 otherwise. Another path is 404,
-/// another method 405.
+/// another method 405. `refresh` is called before the metrics are shown.
 pub(super) async fn serve(
     listener: TcpListener,
     metrics: Metrics,
+    refresh: Arc<dyn Fn(&Metrics) + Send + Sync>,
     ready: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) {
-    let router = router(Admin { metrics, ready });
-    let mut connections = JoinSet::new();
-    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
-        while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, _)) if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(serve_connection(stream, router.clone(), shutdown.clone()));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "cannot accept an admin connection");
-                let pause = tokio::time::sleep(ACCEPT_PAUSE);
-                let _stopped = shutdown.run_until_cancelled(pause).await;
-            }
-        }
-    }
-    drop(listener);
-    let all_ended = async { while connections.join_next().await.is_some() {} };
-    // An answer that is aborted here goes to a peer that has stopped reading.
-    let _aborted = tokio::time::timeout(STOP_TIMEOUT, all_ended).await;
+    let router = router(Admin { metrics: metrics.clone(), refresh, ready });
+    let server = HttpServer { service: HttpService::Admin, access: Access::Open, router, metrics };
+    server.serve(listener, shutdown).await;
 }
 
 fn router(admin: Admin) -> Router {
@@ -76,26 +50,8 @@ fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// Serves one connection. At a stop the answer under way may finish.
-async fn serve_connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an admin connection broke");
-    }
-}
-
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    (admin.refresh)(&admin.metrics);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }
 
@@ -110,8 +66,11 @@ async fn readiness(State(admin): State<Admin>) -> (StatusCode, &'static str) {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::task::JoinSet;
     use tokio::time::timeout;
 
     use super::*;
@@ -133,7 +92,8 @@ mod tests {
         let (ready, receiver) = watch::channel(false);
         let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
         let mut task = JoinSet::new();
-        task.spawn(serve(listener, metrics.clone(), receiver, shutdown.clone()));
+        let refresh = Arc::new(|metrics: &Metrics| metrics.shims(1, 2, 3));
+        task.spawn(serve(listener, metrics.clone(), refresh, receiver, shutdown.clone()));
         Running { address, ready, metrics, shutdown, task }
     }
 
@@ -164,6 +124,7 @@ mod tests {
         let page = get(running.address, "/metrics").await;
         assert!(page.contains("content-type: text/plain; version=0.0.4"), "{page}");
         assert!(page.contains("\ncallpark_events_appended_total 7\n"), "{page}");
+        assert!(page.contains("\ncallpark_shim_runs 2\n"), "{page}");
     }
 
     #[tokio::test]

@@ -1,22 +1,30 @@
 //! The builder of a server.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use super::config::{AuthMode, Config, ConfigError, Environment, SettingError};
+use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress, SettingError};
 use super::error::Error;
+use super::in_use::retry_while_in_use;
 use super::listener::{Incoming, Listener, bind, bind_tcp};
 use super::server::Server;
+use super::shim::{executor_options, shim_program};
 use crate::agent::{Agent, AgentBackend, ModelRegistry};
-use crate::auth::{OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier};
-use crate::engine::{Engine, EngineOptions, EngineParts, SystemClock};
-use crate::exec::{ExecutorOptions, UnixExecutor, close_inherited_on_exec};
+use crate::auth::{
+    GuardedFile, OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier,
+};
+use crate::engine::{Clock, Engine, EngineOptions, EngineParts, SystemClock};
+use crate::exec::{
+    LocalRunner, Runner, ShimRunner, UnixExecutor, check_proc, close_inherited_on_exec,
+    restore_ignored_signals,
+};
 use crate::machine::Settings;
-use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, OUTPUT_DELAY_MS, RUNNING_CALLS_PER_CORE};
+use crate::model::limits::RUNNING_CALLS_PER_CORE;
 use crate::rpc::{self, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{CachedStore, SqliteOptions, SqliteStore, Store, Synchronous};
 use crate::telemetry::Metrics;
@@ -35,12 +43,22 @@ pub struct ServerBuilder {
     tools: Vec<Arc<dyn CallableTool>>,
     agents: Vec<Arc<dyn Agent>>,
     bridge: Option<PathBuf>,
+    shim: Option<PathBuf>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Server {
     /// Creates a builder of a server with this configuration.
     pub fn builder(config: Config) -> ServerBuilder {
-        ServerBuilder { config, store: None, tools: Vec::new(), agents: Vec::new(), bridge: None }
+        ServerBuilder {
+            config,
+            store: None,
+            tools: Vec::new(),
+            agents: Vec::new(),
+            bridge: None,
+            shim: None,
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
@@ -70,6 +88,21 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets the path of a program `callpark` that owns the processes of calls, so that they outlive this
+    /// server and the next one adopts them. Without it, processes are children of this program and end
+    /// with it. A server with a store of the program's own has none.
+    pub fn shim(mut self, program: PathBuf) -> Self {
+        self.shim = Some(program);
+        self
+    }
+
+    /// Sets the clock, for tests.
+    #[doc(hidden)]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Builds the server: takes its addresses, opens its store, reads or creates its token, and
     /// records the calls that an earlier server left unfinished as lost.
     ///
@@ -77,17 +110,16 @@ impl ServerBuilder {
     /// The configuration is wrong, an address, the store or the token cannot be used, or two tools,
     /// models or agents have one name.
     pub async fn build(self) -> Result<Server, Error> {
-        let Self { mut config, store, tools, agents, bridge } = self;
+        let Self { mut config, store, tools, agents, bridge, shim, clock } = self;
         complete(&mut config, store.is_some())?;
-        // Descriptors that the process was started with are not for its tools.
+        check_folders(&config, store.is_some())?;
+        check_proc()?;
+        // Neither descriptors nor ignored signals of the parent are for tools.
         close_inherited_on_exec();
+        restore_ignored_signals();
         let metrics = Metrics::new(rpc::methods());
-        let executor = UnixExecutor::new(ExecutorOptions {
-            drain: config.output_drain,
-            chunk_bytes_max: OUTPUT_CHUNK_BYTES_MAX,
-            chunk_delay: Duration::from_millis(OUTPUT_DELAY_MS),
-            niceness: config.tool_niceness,
-        });
+        let executor =
+            UnixExecutor::new(executor_options(config.output_drain, config.tool_niceness));
         let tools = toolbox(&config, tools, &executor, &metrics)?;
         let listener_options = config.listener_options()?;
         let listeners = bind(&config.listen, config.socket_mode, "listen").await?;
@@ -97,9 +129,15 @@ impl ServerBuilder {
         let files = listeners.iter().filter_map(Listener::socket_file);
         let sockets = files.map(|file| file.path().to_owned()).collect();
         let admin = admin_listener(&config).await?;
-        let (store, store_kind) = match store {
-            Some(store) => (store, "custom"),
-            None => (open_store(&config, &metrics)?, "sqlite"),
+        let (store, runner, store_kind) = match store {
+            Some(store) => (store, local_runner(&executor), "custom"),
+            None => {
+                let store = open_store(&config, &metrics).await?;
+                // The store is locked: no other server has this folder.
+                let runner = own_runner(&config, &executor, shim).await?;
+                executor.reap_orphans();
+                (store, runner, "sqlite")
+            }
         };
         let (verifier, token_file) = verifier(&config)?;
         let mut all = openai_models(&config)?;
@@ -108,10 +146,10 @@ impl ServerBuilder {
         let engine = Engine::new(EngineParts {
             store: Arc::new(CachedStore::new(store, metrics.clone())),
             codec: Arc::new(WireCodec),
-            executor: Arc::new(executor),
+            runner,
             tools,
             models,
-            clock: Arc::new(SystemClock),
+            clock,
             metrics: metrics.clone(),
             options: engine_options(&config),
         });
@@ -125,6 +163,7 @@ impl ServerBuilder {
             sockets,
             admin,
             layer: RequestLayer::new(options),
+            ready: watch::Sender::new(false),
             metrics,
             token_file,
             store: store_kind,
@@ -147,10 +186,45 @@ fn complete(config: &mut Config, has_store: bool) -> Result<(), Error> {
     }
 }
 
-fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
+/// Refuses folders in which other users could replace a file of the server.
+fn check_folders(config: &Config, has_store: bool) -> Result<(), Error> {
+    let data = config.data_dir.as_deref().filter(|_| !has_store);
+    if let Some(path) = data {
+        // A path that ends in `.db` is that of the database itself.
+        let is_database = path.extension().is_some_and(|extension| extension == "db");
+        let folder = if is_database { path.parent().unwrap_or(path) } else { path };
+        GuardedFile::DataFolder.check_path(folder)?;
+    }
+    for address in &config.listen {
+        if let ListenAddress::Unix(socket) = address {
+            GuardedFile::SocketFolder.check_path(socket.parent().unwrap_or(Path::new("/")))?;
+        }
+    }
+    Ok(())
+}
+
+fn local_runner(executor: &UnixExecutor) -> Arc<dyn Runner> {
+    Arc::new(LocalRunner::new(Arc::new(executor.clone())))
+}
+
+/// Returns the runner of a server that holds the lock of its data folder.
+async fn own_runner(
+    config: &Config,
+    executor: &UnixExecutor,
+    shim: Option<PathBuf>,
+) -> Result<Arc<dyn Runner>, Error> {
+    let data = config.data_dir.as_deref().unwrap_or(Path::new(""));
+    executor.record_in(data);
+    let Some(program) = shim else { return Ok(local_runner(executor)) };
+    let program = shim_program(program, config, data);
+    Ok(Arc::new(ShimRunner::open(program, executor.clone()).await?))
+}
+
+async fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
     let path = config.data_dir.clone().unwrap_or_default();
     let options = SqliteOptions { path, synchronous: Synchronous::Full };
-    Ok(Arc::new(SqliteStore::open(&options, metrics.clone())?))
+    let open = async || Ok(SqliteStore::open(&options, metrics.clone())?);
+    Ok(Arc::new(retry_while_in_use(open, Error::is_in_use).await?))
 }
 
 async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
@@ -280,11 +354,13 @@ fn engine_options(config: &Config) -> EngineOptions {
             grace: config.grace,
             retention: config.retention,
             follow_up_delay: config.follow_up_delay,
+            run_owner: None,
         },
         running_calls_max: config.max_running_calls.unwrap_or(RUNNING_CALLS_PER_CORE),
         live_tasks_default: config.max_live_tasks,
         execution_timeout: config.execution_timeout,
         stop_grace: STOP_GRACE,
+        stop_runs: config.stop_runs,
         heartbeat: config.heartbeat,
         stream_age: config.stream_age,
         working_directory: config.working_directory.clone(),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crate::app::config::ConfigError;
 use crate::app::listener::BindError;
 use crate::app::tls::TlsError;
-use crate::auth::TokenError;
+use crate::auth::{OwnershipError, TokenError};
+use crate::exec::{ProcError, ShimError};
 use crate::store::OpenError;
 use crate::tool::RegistryError;
 
@@ -27,15 +28,24 @@ pub enum Error {
         "working-directory {0} is not a folder that can be entered: create it, or name another"
     )]
     WorkingDirectory(PathBuf),
+    /// The processes of this machine.
+    #[error(transparent)]
+    Proc(#[from] ProcError),
     /// The files of TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A folder that other users could change.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The store.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The running calls of an earlier server, or those of this one.
+    #[error(transparent)]
+    Shim(#[from] ShimError),
     /// A tool.
     #[error(transparent)]
     Tools(#[from] RegistryError),
@@ -51,4 +61,16 @@ pub enum Error {
     /// The transport.
     #[error("serving failed: {0}")]
     Serve(#[from] tonic::transport::Error),
+}
+
+impl Error {
+    /// Returns whether another process uses an address or the store, which may be free soon.
+    pub fn is_in_use(&self) -> bool {
+        match self {
+            Self::Bind(error) => error.is_in_use(),
+            Self::Open(error) => matches!(error, OpenError::Locked { .. }),
+            Self::Shim(error) => matches!(error, ShimError::Unreachable { .. }),
+            _ => false,
+        }
+    }
 }

@@ -24,14 +24,17 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Adds the health service to the services, and reports all of them as serving.
-    pub(super) async fn add_to(routes: Routes) -> Result<(Self, Routes), Error> {
+    /// Adds the health service to the services, and reports all of them as serving, also on `ready`.
+    pub(super) async fn add_to(
+        routes: Routes,
+        ready: watch::Sender<bool>,
+    ) -> Result<(Self, Routes), Error> {
         let (reporter, service) = tonic_health::server::health_reporter();
         let service = service
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Deflate)
             .max_decoding_message_size(OPEN_REQUEST_BYTES_MAX);
-        let health = Self { reporter, ready: watch::Sender::new(false) };
+        let health = Self { reporter, ready };
         health.set(true).await;
         Ok((health, routes.add_service(service)))
     }

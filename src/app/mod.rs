@@ -5,10 +5,18 @@ mod builder;
 pub(crate) mod config;
 mod error;
 mod health;
+mod in_use;
 mod listener;
 mod server;
+mod shim;
 mod tls;
+#[cfg(feature = "cli")]
+mod vitals;
 
 pub use builder::ServerBuilder;
 pub use error::Error;
 pub use server::Server;
+#[cfg(feature = "cli")]
+pub(crate) use shim::{shim_options, shims_folder};
+#[cfg(feature = "cli")]
+pub(crate) use vitals::Vitals;

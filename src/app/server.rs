@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -14,6 +16,8 @@ use super::config::Config;
 use super::error::Error;
 use super::health::Health;
 use super::listener::Incoming;
+#[cfg(feature = "cli")]
+use super::vitals::Vitals;
 use crate::engine::Engine;
 use crate::model::Timestamp;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
@@ -52,6 +56,8 @@ pub struct Server {
     pub(super) sockets: Vec<PathBuf>,
     pub(super) admin: Option<(TcpListener, SocketAddr)>,
     pub(super) layer: RequestLayer,
+    /// True while the server is serving.
+    pub(super) ready: watch::Sender<bool>,
     pub(super) metrics: Metrics,
     pub(super) token_file: Option<PathBuf>,
     /// The kind of store, for GetServerInfo.
@@ -87,15 +93,21 @@ impl Server {
         move || engine.running_calls()
     }
 
+    /// Returns the state of the server, also while it serves.
+    #[cfg(feature = "cli")]
+    pub(crate) fn vitals(&self) -> Vitals {
+        Vitals { engine: self.engine.clone(), ready: self.ready.subscribe() }
+    }
+
     /// Serves until `stop` is cancelled. Requests and streams then have the configured time to finish,
     /// and processes two seconds more.
     ///
     /// # Errors
     /// The transport failed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { engine, incoming, admin, layer, metrics, config, store, .. } = self;
+        let Self { engine, incoming, admin, layer, ready, metrics, config, store, .. } = self;
         let info = server_info(&config, store, engine.now());
-        let (health, routes) = Health::add_to(rpc::routes(&engine, info)).await?;
+        let (health, routes) = Health::add_to(rpc::routes(&engine, info), ready).await?;
         engine.sweep();
         engine.follow_ups().start_delivery();
         let serving = transport(&config)
@@ -112,7 +124,10 @@ impl Server {
             match admin {
                 Some((listener, _)) => {
                     let ready = health.ready();
-                    admin::serve(listener, metrics.clone(), ready, over.clone()).await;
+                    let engine = engine.clone();
+                    let refresh = Arc::new(move |metrics: &Metrics| show_shims(&engine, metrics));
+                    let over = over.clone();
+                    admin::serve(listener, metrics.clone(), refresh, ready, over).await;
                 }
                 None => over.cancelled().await,
             }
@@ -137,7 +152,9 @@ impl Server {
             };
             let stopped = async {
                 let calls = engine.running_calls();
-                if calls > 0 {
+                if calls > 0 && engine.leaves_runs() {
+                    tracing::info!(calls, "running calls are left to the next server");
+                } else if calls > 0 {
                     tracing::warn!(calls, "running calls end with the server: they are lost");
                 }
                 if tokio::time::timeout(STOP_MAX, engine.stop()).await.is_err() {
@@ -151,6 +168,12 @@ impl Server {
         let (served, (), ()) = tokio::join!(main, admin, metrics.upkeep(over.clone()));
         Ok(served?)
     }
+}
+
+fn show_shims(engine: &Engine, metrics: &Metrics) {
+    let shims = engine.shims();
+    let runs = shims.iter().map(|shim| shim.runs).sum();
+    metrics.shims(shims.len(), runs, shims.iter().map(|shim| shim.spooled_bytes).sum());
 }
 
 fn server_info(config: &Config, store: &'static str, start_time: Timestamp) -> ServerInfo {
@@ -168,9 +191,18 @@ fn server_info(config: &Config, store: &'static str, start_time: Timestamp) -> S
     }
 }
 
+/// The number of streams, beside those that may be open, which a client may reset before the server has
+/// looked at them: some that took the places of others when the deadlines of all passed together. More
+/// end the connection.
+const RESETS_BESIDE_OPEN_STREAMS: usize = 32;
+
 fn transport(config: &Config) -> tonic::transport::Server {
+    let streams = usize::try_from(config.max_streams_per_connection).unwrap_or(usize::MAX);
     tonic::transport::Server::builder()
         .max_concurrent_streams(Some(config.max_streams_per_connection))
+        .http2_max_pending_accept_reset_streams(Some(
+            streams.saturating_add(RESETS_BESIDE_OPEN_STREAMS),
+        ))
         .http2_max_local_error_reset_streams(Some(config.max_local_error_resets))
         .http2_max_header_list_size(Some(config.max_header_list.bytes()))
         .http2_keepalive_interval(Some(config.keepalive_interval))

@@ -8,6 +8,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::auth::{GuardedFile, OwnershipError};
+
 /// The PEM files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TlsFiles {
@@ -32,6 +34,9 @@ pub enum TlsError {
         /// The error, and the expected content.
         reason: String,
     },
+    /// Others could use the key.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
     /// Certificate and key do not match, or cannot be used.
     #[error("cannot serve TLS with {} and {}: {source}; the key must be that of the first \
              certificate in the file", certificate.display(), key.display())]
@@ -59,9 +64,11 @@ pub enum TlsError {
 /// Creates the configuration of listeners for TLS 1.2 and 1.3 with HTTP/2.
 ///
 /// # Errors
-/// A file is missing or not what it should be, or key and certificate do not match.
+/// A file is missing or not what it should be, others could use the key, or key and certificate do not
+/// match.
 pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let certificates = certificates("certificate", &files.certificate)?;
+    GuardedFile::TlsKey.check_path(&files.key)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| unreadable("private key", &files.key, &error))?;
     // Named explicitly, so that it does not depend on the provider that the process has installed.
@@ -124,6 +131,9 @@ fn unreadable(what: &'static str, path: &Path, error: &PemError) -> TlsError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn files(folder: &Path) -> TlsFiles {
@@ -135,7 +145,21 @@ mod tests {
         };
         std::fs::write(&files.certificate, made.cert.pem()).expect("written");
         std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("written");
+        set_mode(&files.key, 0o600);
         files
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = files(folder.path());
+        set_mode(&files.key, 0o644);
+        let error = server_config(&files).expect_err("it is open").to_string();
+        assert!(error.contains("mode 0644") && error.contains("`chmod 600 "), "{error}");
     }
 
     #[test]

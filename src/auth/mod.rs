@@ -1,6 +1,7 @@
 //! The port that verifies the credentials of callers.
 
 mod open;
+mod ownership;
 mod peer;
 mod socket_user;
 mod token;
@@ -8,6 +9,7 @@ mod token;
 use crate::model::Principal;
 
 pub use open::OpenVerifier;
+pub use ownership::{GuardedFile, OwnershipError};
 pub use peer::Peer;
 pub use socket_user::SocketUserVerifier;
 pub use token::{TokenError, TokenFile, TokenVerifier};
@@ -24,6 +26,16 @@ pub enum AuthError {
     /// The credentials are unknown to this server.
     #[error("these credentials are not valid here: check the token")]
     Invalid,
+}
+
+impl AuthError {
+    /// Returns the name of the reason in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+        }
+    }
 }
 
 /// The credentials of a request.

@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use super::ownership::{GuardedFile, OwnershipError};
 use super::{AuthError, Credentials, Verifier};
 use crate::model::{Principal, Tenant};
 
@@ -37,16 +38,8 @@ pub enum TokenError {
         cause: io::Error,
     },
     /// Other users could have read the file.
-    #[error(
-        "the token file {path} can be read or changed by others (mode {mode:04o}): its token may \
-         be known; delete the file for a new token, or make it private with `chmod 600`"
-    )]
-    NotPrivate {
-        /// The file.
-        path: PathBuf,
-        /// The permissions of the file.
-        mode: u32,
-    },
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
     /// The content of the file is not a token.
     #[error(
         "the token file {path} {reason}: delete it, and the server writes a new one, or write a \
@@ -158,10 +151,7 @@ fn read(path: &Path) -> Result<Option<SecretString>, TokenError> {
     if !metadata.is_file() {
         return Err(unusable("is not a regular file"));
     }
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(TokenError::NotPrivate { path: path.to_owned(), mode });
-    }
+    GuardedFile::Token.check(path, &metadata)?;
     let mut text = String::new();
     match file.take(TOKEN_FILE_BYTES_MAX + 1).read_to_string(&mut text) {
         Ok(_) if text.len() as u64 > TOKEN_FILE_BYTES_MAX => Err(unusable("is too long")),
@@ -290,7 +280,7 @@ mod tests {
         for mode in [0o640, 0o604, 0o660, 0o602, 0o644] {
             let (_folder, path) = token_file(TOKEN.as_bytes(), mode);
             let error = TokenFile::load_or_create(&path).unwrap_err();
-            assert!(matches!(error, TokenError::NotPrivate { .. }), "{error}");
+            assert!(matches!(error, TokenError::Ownership(_)), "{error}");
             let text = error.to_string();
             assert!(text.contains(&format!("{mode:04o}")) && text.contains("chmod 600"), "{text}");
         }

@@ -18,7 +18,7 @@ use super::{
     args::connect::ConnectArgs,
     print::{
         labels::{Labeled, label, values},
-        text::first_line,
+        text::{first_line, sanitize},
     },
 };
 
@@ -101,7 +101,7 @@ impl Source {
         });
         let values = answer.unwrap_or_default().into_iter().enumerate();
         let candidate = |(index, (value, help)): (usize, (String, String))| {
-            let help = first_line(&help, HELP_CHARACTERS_MAX);
+            let help = sanitize(&first_line(&help, HELP_CHARACTERS_MAX));
             CompletionCandidate::new(value)
                 .help((!help.is_empty()).then(|| help.into()))
                 .display_order(Some(index))

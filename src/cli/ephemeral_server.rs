@@ -20,7 +20,7 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The variables that every such server sees: none of callpark's, so that it behaves the same for
 /// every user.
-const VARIABLES: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TZ"];
+pub(crate) const VARIABLES: [&str; 5] = ["PATH", "HOME", "LANG", "TMPDIR", "TZ"];
 
 /// The specification of a temporary server.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +63,6 @@ impl EphemeralServerSpec {
 /// A temporary server that is running or has been stopped.
 pub(crate) struct EphemeralServer {
     pub(crate) endpoint: String,
-    pub(crate) spec: EphemeralServerSpec,
     token: TokenSource,
     running: Option<Running>,
 }
@@ -88,7 +87,6 @@ impl EphemeralServer {
         let endpoint = address.map(|address| format!("http://{address}")).unwrap_or_default();
         Ok(Self {
             endpoint,
-            spec,
             token: token.map_or(TokenSource::None, TokenSource::File),
             running: Some(Running { stop, serving }),
         })
@@ -113,13 +111,6 @@ impl EphemeralServer {
             Ok(Err(error)) => Err(failed(&error)),
             Err(error) => Err(failed(&error)),
         }
-    }
-
-    /// Stops the server and starts a new one on the same store.
-    pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
-        self.stop().await?;
-        *self = Self::start(self.spec.clone()).await?;
-        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ Exit codes:
   0    success
   N    run, wait: the tool's own exit code; 128+N if signal N ended it
   1    the tool failed without an exit code, or one of several ids failed
+       doctor, health: there is a problem, or the server is not serving
   2    wrong usage, or arguments that the tool or the server rejects
   66   the session, task, tool or follow-up does not exist
   69   no server can be reached, or the server is stopping
@@ -21,6 +22,7 @@ Exit codes:
   73   the server refuses for now: a limit is reached, or the session is closed or busy
   74   reading or writing failed on this side
   75   not finished: the call was parked, or the wait reached its timeout
+       serve: an address or the store is in use by another program; try again later
   77   permission denied: the token is missing, wrong or insufficient
   78   the server cannot start, or its configuration is invalid
   124  the tool was stopped at its time limit
@@ -53,6 +55,8 @@ pub(crate) enum Exit {
     Io,
     /// The work has not finished yet.
     StillRunning,
+    /// The server cannot start while another program uses its address or its store.
+    InUse,
     /// The token is missing, wrong or insufficient.
     NotAllowed,
     /// The server cannot start with its configuration.
@@ -82,7 +86,7 @@ impl Exit {
             Self::Lost => 71,
             Self::Refused => 73,
             Self::Io => 74,
-            Self::StillRunning => 75,
+            Self::StillRunning | Self::InUse => 75,
             Self::NotAllowed => 77,
             Self::Config => 78,
             Self::TimedOut => 124,
@@ -206,6 +210,7 @@ mod tests {
             Exit::Refused,
             Exit::Io,
             Exit::StillRunning,
+            Exit::InUse,
             Exit::NotAllowed,
             Exit::Config,
             Exit::TimedOut,

@@ -31,6 +31,8 @@ use print::{
     output::{Out, eprint_line},
 };
 
+use crate::exec::forbid_inspection;
+
 /// The version, and the commit and the profile of the build.
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -77,6 +79,21 @@ pub fn main() -> ExitCode {
         }
     }
     let cli = Cli::try_parse().unwrap_or_else(|error| suggest::improve(error).exit());
+    if cli.command.runs_server()
+        && let Err(error) = forbid_inspection()
+    {
+        eprint_line(&format!("error: the server's environment cannot be hidden: {error}"));
+        return Exit::Internal.into();
+    }
+    if let CliCommand::Shim(args) = cli.command {
+        return match command::shim::run(args) {
+            Ok(exit) => exit.into(),
+            Err(failure) => {
+                eprint_failure(&failure, &Connection::default());
+                failure.exit().into()
+            }
+        };
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -118,8 +135,16 @@ impl Cli {
                 return command::chat::run(args, connect, connection, &mut out).await;
             }
             CliCommand::Config(args) => return command::config::run(args, connect, &mut out).await,
+            CliCommand::Backup(args) => {
+                return command::backup::backup(args, connect, &mut out).await;
+            }
+            CliCommand::Restore(args) => {
+                return command::backup::restore(args, connect, &mut out).await;
+            }
+            CliCommand::Doctor(args) => return command::doctor::run(args, connect, &mut out).await,
             #[cfg(feature = "acp")]
             CliCommand::Mcp(args) => return command::mcp::run(args).await,
+            CliCommand::Shim(args) => return command::shim::run(args),
             CliCommand::Completions(args) => {
                 return command::completions::run(args, &mut out).await;
             }
@@ -181,6 +206,7 @@ mod tests {
             "callpark follow-ups wait --timeout 5s",
             "callpark follow-ups retry fu-1 bg-2",
             "callpark mcp --stdio",
+            "callpark health --timeout 5s",
             "callpark serve --listen 127.0.0.1:0 --data-dir /x --token-file /y",
             "callpark run --cwd . bash ls",
             "callpark wait last 3f bg-3f2",
@@ -204,6 +230,7 @@ mod tests {
             "callpark list -q --json",
             "callpark cancel",
             "callpark cancel --all bg-1",
+            "callpark health --timeout soon",
             "callpark cancel --yes bg-1",
             "callpark run bash --budget soon x",
             "callpark run bash --detach --budget 1s x",

@@ -6,6 +6,7 @@
 //! this module never stops a call.
 
 mod actor;
+mod append_time;
 mod call;
 mod clock;
 mod error;
@@ -16,6 +17,7 @@ mod idempotency;
 mod options;
 mod recover;
 mod redact;
+mod restart;
 mod run;
 mod session;
 mod shared;
@@ -23,13 +25,18 @@ mod topics;
 mod turn;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
+use crate::exec::ShimStatus;
 use crate::model::Timestamp;
+use crate::store::PageTokenKey;
 
-pub(crate) use clock::sleep_until;
+use actor::{ActorHandle, ActorMessage};
+
+pub(crate) use clock::{look_at, sleep_until};
 pub(crate) use shared::{CallVersion, Shared, Watched};
 
 pub use call::{
@@ -42,6 +49,7 @@ pub use event::{Events, GapPolicy, StreamItem, StreamQuery, TaskUpdate};
 pub use follow_up::{ChangedFollowUp, FollowUps, LeaseFollowUps, Leases};
 pub use idempotency::RequestKey;
 pub use options::{EngineOptions, EngineParts};
+pub use recover::Recovered;
 pub use session::{
     ClosedSession, CreatedSession, MessageList, NewSession, Sessions, UpdatedSession,
 };
@@ -84,9 +92,19 @@ impl Engine {
         Events::new(&self.shared)
     }
 
-    /// Returns the current time of the engine's clock.
+    /// Returns the current time. It never steps while the engine runs.
     pub fn now(&self) -> Timestamp {
-        self.shared.clock.now()
+        self.shared.now()
+    }
+
+    /// Returns the longest time that a change recently took to become durable.
+    pub fn append_time(&self) -> Duration {
+        self.shared.append_time.longest()
+    }
+
+    /// Returns the key that authenticates page tokens.
+    pub fn page_token_key(&self) -> PageTokenKey {
+        self.shared.store.page_token_key()
     }
 
     /// Returns an error if changes cannot be stored.
@@ -98,19 +116,41 @@ impl Engine {
         Ok(self.shared.store.check().await?)
     }
 
-    /// Ends, as LOST, every call that an earlier server left unfinished, after killing what is left
-    /// of its processes. Returns the number of these calls.
+    /// Takes up every call that an earlier server left unfinished and whose run is still there, and ends
+    /// the others as LOST, after killing what is left of their processes.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] if the calls cannot be read.
-    pub async fn recover(&self) -> Result<usize, Error> {
+    pub async fn recover(&self) -> Result<Recovered, Error> {
         recover::recover(&self.shared).await
     }
 
-    /// Starts a task that removes expired records at intervals until the engine stops.
+    /// Starts the tasks that remove expired records at intervals, and report when the clock is set,
+    /// until the engine stops.
     pub fn sweep(&self) {
         expiry::spawn(&self.shared);
+        clock::watch(&self.shared);
+    }
+
+    /// Parks the calls in the foreground whose processes go on without this server, and the turns with
+    /// which the next one goes on. Their callers get the id.
+    async fn park_processes(&self) {
+        let park = |handle: ActorHandle| async move {
+            // An actor that ends has no such call, or cannot store that it is parked.
+            let _result = handle.ask(|answer| ActorMessage::ParkProcesses { answer }).await;
+        };
+        join_all(self.shared.directory.all().into_iter().map(park)).await;
+    }
+
+    /// Returns the shims that own processes of calls.
+    pub fn shims(&self) -> Vec<ShimStatus> {
+        self.shared.runner.shims()
+    }
+
+    /// Returns whether the processes of calls go on when the server stops.
+    pub fn leaves_runs(&self) -> bool {
+        self.shared.leaves_runs()
     }
 
     /// Returns the number of calls that run now.
@@ -128,10 +168,11 @@ impl Engine {
         self.shared.draining.cancel();
     }
 
-    /// Stops all runs and closes the store. Calls that have not ended become LOST when the next
-    /// server starts.
+    /// Stops all runs but those that outlive this server, and closes the store. The next server goes on
+    /// with the turns, and the other calls become LOST when it starts.
     pub async fn stop(&self) {
         self.shared.draining.cancel();
+        self.park_processes().await;
         self.shared.stopping.cancel();
         self.shared.runs.close();
         self.shared.runs.wait().await;
@@ -140,7 +181,7 @@ impl Engine {
         self.shared.tracker.wait().await;
         self.shared.tools.close().await;
         join_all(self.shared.models.agents().map(|agent| agent.close())).await;
-        self.shared.executor.reaped().await;
+        self.shared.runner.close().await;
         self.shared.store.close().await;
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Clock;
 use crate::agent::ModelRegistry;
-use crate::exec::Executor;
+use crate::exec::Runner;
 use crate::machine::Settings;
 use crate::model::EventCodec;
 use crate::store::Store;
@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub execution_timeout: Duration,
     /// The time between TERM and KILL when the server stops.
     pub stop_grace: Duration,
+    /// `true` if processes end with the server, also where they could outlive it.
+    pub stop_runs: bool,
     /// The silence of a stream after which it sends a heartbeat.
     pub heartbeat: Duration,
     /// The age at which a stream ends and its client must attach again, varied by a tenth.
@@ -54,13 +56,13 @@ pub struct EngineParts {
     pub store: Arc<dyn Store>,
     /// The encoding of events.
     pub codec: Arc<dyn EventCodec>,
-    /// The executor of processes.
-    pub executor: Arc<dyn Executor>,
+    /// The runner of processes.
+    pub runner: Arc<dyn Runner>,
     /// The tools.
     pub tools: Toolbox,
     /// The models and agents.
     pub models: ModelRegistry,
-    /// The wall clock.
+    /// The clock of the machine.
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Metrics,

@@ -12,7 +12,8 @@ use super::{Error, RequestKey, Shared};
 use crate::machine::{Close, Command, Reply, SESSION_CLOSED, Update};
 use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, PAGE_BYTES_MAX};
 use crate::model::{
-    FollowUpPolicy, Labels, Message, Principal, Session, SessionId, SessionUpdate, TaskLimitPolicy,
+    FollowUpPolicy, Labels, Message, OnRestart, Principal, Session, SessionId, SessionUpdate,
+    TaskLimitPolicy,
 };
 use crate::store::{RequestEffect, SessionPage, SessionQuery, StoredMessage};
 use crate::telemetry::RecordKind;
@@ -43,6 +44,8 @@ pub struct NewSession {
     pub task_limit_policy: TaskLimitPolicy,
     /// The ends of its agent's calls that lead to a follow-up, or `None` for all of them.
     pub follow_up: Option<FollowUpPolicy>,
+    /// The fate of its turns when the server goes away.
+    pub on_restart: OnRestart,
     /// `true` if the session is created for a call that names none.
     pub implicit: bool,
     /// The number of agents above it.
@@ -71,6 +74,7 @@ impl NewSession {
             max_live_tasks: self.max_live_tasks.unwrap_or(shared.options.live_tasks_default),
             task_limit_policy: self.task_limit_policy,
             follow_up: self.follow_up.unwrap_or(session.follow_up),
+            on_restart: self.on_restart,
             implicit: self.implicit,
             depth: self.depth,
             ..session

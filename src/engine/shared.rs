@@ -11,12 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::actor::{ActorHandle, ActorSource, Directory, SessionActor, SessionSnapshot};
+use super::append_time::AppendTime;
+use super::clock::EvenTime;
 use super::follow_up::WakeQueue;
 use super::idempotency::{Claims, RequestKey};
+use super::restart::Restarts;
 use super::topics::Topics;
-use super::{Clock, EngineOptions, EngineParts, Error};
+use super::{EngineOptions, EngineParts, Error};
 use crate::agent::ModelRegistry;
-use crate::exec::Executor;
+use crate::exec::Runner;
 use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS, RUNNING_TURNS_MAX};
 use crate::model::{
     Call, CallId, EventCodec, Principal, Session, SessionId, Tenant, Timestamp, ToolKind,
@@ -51,11 +54,12 @@ pub(crate) enum Watched {
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) codec: Arc<dyn EventCodec>,
-    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) runner: Arc<dyn Runner>,
     pub(crate) tools: Toolbox,
     pub(crate) models: ModelRegistry,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: EvenTime,
     pub(crate) metrics: Metrics,
+    pub(crate) append_time: AppendTime,
     pub(crate) options: EngineOptions,
     pub(crate) directory: Directory,
     pub(crate) claims: Claims,
@@ -67,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) changes: Topics<Watched, u64>,
     /// Counts of changes to follow-ups that wait for a lease.
     pub(crate) leases: Topics<Watched, u64>,
+    /// The work of calls that are run again, until their actors take it.
+    pub(crate) restarts: Restarts,
     /// Sessions whose follow-ups the engine delivers.
     pub(crate) wake_queue: WakeQueue,
     /// The count that is published to `changes` and `leases`.
@@ -95,11 +101,12 @@ impl Shared {
         Self {
             store: parts.store,
             codec: parts.codec,
-            executor: parts.executor,
+            runner: parts.runner,
             tools: parts.tools,
             models: parts.models,
-            clock: parts.clock,
+            time: EvenTime::new(parts.clock),
             metrics: parts.metrics,
+            append_time: AppendTime::new(),
             options: parts.options,
             directory: Directory::default(),
             claims: Claims::default(),
@@ -107,6 +114,7 @@ impl Shared {
             call_versions: Topics::default(),
             changes: Topics::default(),
             leases: Topics::default(),
+            restarts: Restarts::default(),
             wake_queue: WakeQueue::default(),
             change_count: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(slots)),
@@ -119,8 +127,9 @@ impl Shared {
         }
     }
 
+    /// Returns the time, which never steps while the server runs.
     pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.time.now()
     }
 
     /// Returns the session if it belongs to the caller's tenant.
@@ -175,6 +184,11 @@ impl Shared {
             });
         }
         handle
+    }
+
+    /// Returns whether processes go on when the server stops.
+    pub(crate) fn leaves_runs(&self) -> bool {
+        self.runner.outlives_server() && !self.options.stop_runs
     }
 
     /// Returns the slots in which calls of this kind run.

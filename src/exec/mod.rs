@@ -3,6 +3,8 @@
 mod child_process;
 mod launcher;
 mod lines;
+mod run;
+mod shim;
 mod unix;
 
 use std::time::Duration;
@@ -16,7 +18,18 @@ pub use crate::model::{LeftProcesses, Survivor};
 pub use child_process::{ChildProcessConfig, ChildProcessError, variable_name_error};
 pub use launcher::{LaunchedProcess, Launcher};
 pub use lines::{BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, describe_exit};
-pub use unix::{ProcessLife, UnixExecutor, adopt_orphans, close_inherited_on_exec};
+pub use run::{
+    LocalRunner, OutputBefore, OutputKeeper, ProcessRun, RunEvent, RunLimits, RunReport, RunSpec,
+    Runner, output_content,
+};
+pub use shim::{
+    HostOptions, ShimError, ShimFolder, ShimProgram, ShimReport, ShimRunner, ShimStatus, host,
+    inspect_shims,
+};
+pub use unix::{
+    ProcError, ProcessLife, UnixExecutor, adopt_orphans, check_proc, close_inherited_on_exec,
+    forbid_inspection, restore_ignored_signals,
+};
 
 /// The options of an executor, for all of its processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,11 +150,26 @@ pub trait Executor: Send + Sync + 'static {
     fn start(&self, call_id: CallId, spec: ProcessSpec) -> Result<Box<dyn Process>, StartError>;
 
     /// Kills every process on this machine that carries the mark of one of these calls: those that
-    /// a server which crashed has left behind. Those of another server that is alive are spared.
-    /// Returns those that could not be killed.
+    /// a server which crashed has left behind, with those that descend from them, and those without a
+    /// mark that the server has recorded. Those of another server that is alive are spared. Returns
+    /// those that could not be killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor>;
+
+    /// Returns the calls whose mark is on a process of this machine, and whose server has ended. They
+    /// may be of any store.
+    fn leftover_calls(&self) -> Vec<CallId> {
+        Vec::new()
+    }
 
     /// Waits until all processes that were dropped before their end are dead and reaped, together
     /// with those that calls have left. An executor must not be used afterwards.
     async fn reaped(&self);
+}
+
+/// Waits until a time, or for ever if there is none.
+pub(crate) async fn reached(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }

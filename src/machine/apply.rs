@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{Change, Projection, Update};
 use crate::model::{
-    Call, CallAccepted, CallFinished, CallId, CancelCause, Event, FollowUpPut, Message, ParkReason,
-    Payload, SessionState, State, StopCause, Stopping, Timestamp, ToolKind, TurnId,
+    Call, CallAccepted, CallFinished, CallId, CancelCause, Cancellation, Event, FollowUpPut,
+    Message, ParkReason, Payload, Progress, SessionState, State, StopCause, Stopping, Timestamp,
+    ToolKind, TurnId,
 };
 
 /// The records that a series of changes has written, for the store.
@@ -45,34 +46,27 @@ impl Projection {
                 self.insert(call, now, written);
             }
             Change::Began(id) => self.begin(id, now, written),
+            Change::Restarted(id) => self.restart(id, now, written),
             Change::Output(id, output) => {
                 self.emit_live(id, Payload::ToolOutput(output), now, written);
             }
-            Change::Progressed(id, progress) => {
-                self.edit(id, now, written, |call| call.progress = Some(progress.clone()));
-                self.emit_live(id, Payload::ToolProgress(progress), now, written);
+            Change::OutputBlocked(id, cause) => {
+                self.emit_live(id, Payload::ToolOutputBlocked { cause }, now, written);
+            }
+            Change::Progressed(id, progress) => self.progress(id, progress, now, written),
+            Change::HandleKept(id, handle) => {
+                self.edit(id, now, written, |call| call.work_handle = Some(handle));
             }
             Change::Turn(id, report) => self.report_turn(id, report, now, written),
             Change::Parked(id, reason) => self.park(id, reason, now, written),
             Change::Cancelling { call_id, cancellation, force } => {
-                let payload = Payload::ToolCallCancelling {
-                    requested_by: cancellation.requested_by.clone(),
-                    reason: cancellation.reason.clone(),
-                    force,
-                    evicted: cancellation.cause == CancelCause::Evicted,
-                };
-                self.edit(call_id, now, written, |call| {
-                    call.state = State::Cancelling;
-                    call.reason.clone_from(&cancellation.reason);
-                    call.cancellation = Some(cancellation);
-                    call.stopping.get_or_insert(Stopping { cause: StopCause::Cancel, time: now });
-                });
-                self.emit_live(call_id, payload, now, written);
+                self.cancelling(call_id, cancellation, force, now, written);
             }
             Change::Stopping(id, cause) => self.edit(id, now, written, |call| {
                 call.stopping.get_or_insert(Stopping { cause, time: now });
             }),
-            Change::Interrupted(id) => self.edit(id, now, written, |_| {}),
+            Change::Interrupted(id, loss) => self.interrupt(id, loss, now, written),
+            Change::Resumed(id) => self.resume(id, now, written),
             Change::Ended { call_id, state, reason, outcome, survivors, end_time } => {
                 self.end(call_id, now, written, |call| {
                     call.end_time = Some(end_time);
@@ -84,11 +78,7 @@ impl Projection {
                     }
                 });
             }
-            Change::Acknowledged(mut call) => {
-                call.acknowledge_time = Some(now);
-                touch(&mut call, now);
-                written.settled.push(*call);
-            }
+            Change::Acknowledged(call) => written.settled.push(acknowledged(*call, now)),
             Change::FollowUp { record, event } => self.put_follow_up(*record, event, now, written),
             Change::FollowUpClaimed { call_id, record } => {
                 self.claim_follow_up(call_id, *record, now, written)
@@ -106,8 +96,32 @@ impl Projection {
         }
     }
 
+    fn cancelling(
+        &mut self,
+        id: CallId,
+        cancellation: Cancellation,
+        force: bool,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
+        let payload = Payload::ToolCallCancelling {
+            requested_by: cancellation.requested_by.clone(),
+            reason: cancellation.reason.clone(),
+            force,
+            evicted: cancellation.cause == CancelCause::Evicted,
+        };
+        self.edit(id, now, written, |call| {
+            call.state = State::Cancelling;
+            call.reason.clone_from(&cancellation.reason);
+            call.cancellation = Some(cancellation);
+            call.stopping.get_or_insert(Stopping { cause: StopCause::Cancel, time: now });
+        });
+        self.emit_live(id, payload, now, written);
+    }
+
     fn insert(&mut self, mut call: Box<Call>, now: Timestamp, written: &mut Written) {
         call.accept_sequence = self.session.head_sequence;
+        call.run_owner = self.settings.owner_of(&call);
         if call.state == State::Pending {
             self.pending += 1;
         }
@@ -121,12 +135,33 @@ impl Projection {
         }
     }
 
+    fn progress(&mut self, id: CallId, progress: Progress, now: Timestamp, written: &mut Written) {
+        self.edit(id, now, written, |call| call.progress = Some(progress.clone()));
+        self.emit_live(id, Payload::ToolProgress(progress), now, written);
+    }
+
     fn begin(&mut self, id: CallId, now: Timestamp, written: &mut Written) {
+        let settings = self.settings;
         self.edit(id, now, written, |call| {
             call.state = State::Running;
             call.start_time = Some(now);
+            call.run_owner = settings.owner_of(call);
         });
         self.emit_started(id, now, written);
+    }
+
+    /// Makes a call pending. If it has run, its next run is another attempt.
+    fn restart(&mut self, id: CallId, now: Timestamp, written: &mut Written) {
+        let Some(call) = self.live.get(&id) else { return };
+        if call.state == State::Pending {
+            return;
+        }
+        self.edit(id, now, written, |call| {
+            call.state = State::Pending;
+            call.start_time = None;
+            call.attempt += 1;
+            call.forget_run();
+        });
     }
 
     fn emit_started(&mut self, id: CallId, now: Timestamp, written: &mut Written) {
@@ -170,6 +205,7 @@ impl Projection {
             self.pending -= 1;
         }
         change(&mut call);
+        call.forget_run();
         call.expire_time = Some(now.saturating_add(self.settings.retention));
         if let (State::Cancelled, Some(cancellation)) = (call.state, &mut call.cancellation) {
             cancellation.acknowledged_time = Some(now);
@@ -210,6 +246,9 @@ impl Projection {
         touch(call, now);
         if was_pending && call.state != State::Pending {
             self.pending -= 1;
+        }
+        if !was_pending && call.state == State::Pending {
+            self.pending += 1;
         }
         written.changed.insert(id);
     }
@@ -277,6 +316,12 @@ impl EventHeader {
 fn touch(call: &mut Call, now: Timestamp) {
     call.update_time = now;
     call.revision += 1;
+}
+
+fn acknowledged(mut call: Call, now: Timestamp) -> Call {
+    call.acknowledge_time = Some(now);
+    touch(&mut call, now);
+    call
 }
 
 fn accepted(

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Update;
 use crate::model::{
     Call, CallId, Cancellation, FollowUp, FollowUpState, Outcome, ParkReason, Payload, Progress,
-    SessionId, State, StopCause, Survivor, Timestamp, ToolOutput, TurnReport,
+    SessionId, State, StopCause, Survivor, Timestamp, ToolOutput, TurnLoss, TurnReport, WorkHandle,
 };
 
 /// A fact that a decision adds to the session. Most become an event; all change the projection.
@@ -26,10 +26,16 @@ pub enum Change {
     },
     /// The run of a pending call began.
     Began(CallId),
+    /// A call is to be run, perhaps once more.
+    Restarted(CallId),
     /// A process wrote output.
     Output(CallId, ToolOutput),
+    /// The output of a process could not be kept while no server was there, for this reason.
+    OutputBlocked(CallId, String),
     /// A call reported its progress.
     Progressed(CallId, Progress),
+    /// A later server finds the work of a call again under this handle.
+    HandleKept(CallId, WorkHandle),
     /// A turn reported.
     Turn(CallId, TurnReport),
     /// A call was parked.
@@ -45,8 +51,10 @@ pub enum Change {
     },
     /// A timeout stops a run.
     Stopping(CallId, StopCause),
-    /// A call ran until now, and the server stops.
-    Interrupted(CallId),
+    /// A call ran until now, and the server stops. No later one can go on with a turn that has a loss.
+    Interrupted(CallId, Option<TurnLoss>),
+    /// A later server goes on with a call.
+    Resumed(CallId),
     /// A call ended.
     Ended {
         /// The call.

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::follow_up::DeliveryStep;
+use super::loss::Loss;
 use crate::model::{
     BusyPolicy, Call, CallId, CallPolicy, CancelCause, DeliveryError, FollowUp, Labels, Lease,
     ParkReason, Progress, SessionUpdate, StopCause, Survivor, Timestamp, ToolKind, ToolOutput,
-    ToolResult, TurnId, TurnReport,
+    ToolResult, TurnId, TurnLoss, TurnReport, TurnSetup, WorkHandle,
 };
 
 /// The behavior of a new background task towards those that its session has.
@@ -87,7 +88,7 @@ impl Start {
 }
 
 /// A turn to accept.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct StartTurn {
     /// The name of the model.
     pub model: String,
@@ -95,6 +96,8 @@ pub struct StartTurn {
     pub busy_policy: BusyPolicy,
     /// The follow-ups to deliver, as they are stored, or `None` for a turn of a caller.
     pub follow_ups: Option<Vec<FollowUp>>,
+    /// The settings with which a later server goes on with the turn, or `None` if none can.
+    pub setup: Option<Box<TurnSetup>>,
 }
 
 /// A command to a follow-up.
@@ -234,6 +237,13 @@ pub enum Command {
         /// The call.
         call_id: CallId,
     },
+    /// Records the handle under which a later server finds the work of a call again.
+    KeepHandle {
+        /// The call.
+        call_id: CallId,
+        /// The handle.
+        handle: WorkHandle,
+    },
     /// Records output of a process.
     Output {
         /// The call.
@@ -245,6 +255,14 @@ pub enum Command {
     Alive {
         /// The call.
         call_id: CallId,
+    },
+    /// Records that a process was blocked while no server was there, because its output could not be
+    /// kept.
+    BlockOutput {
+        /// The call.
+        call_id: CallId,
+        /// The error of the system.
+        cause: String,
     },
     /// Records the progress of a call.
     Progress {
@@ -290,13 +308,30 @@ pub enum Command {
     Interrupt {
         /// The call.
         call_id: CallId,
+        /// The reason why no later server can go on with a turn, or `None` if one can.
+        loss: Option<TurnLoss>,
+    },
+    /// Takes up a call whose run has outlived the server that started it.
+    Adopt {
+        /// The call.
+        call_id: CallId,
+    },
+    /// Goes on with a turn, or with the call of a turn for an agent, whose server has gone.
+    Resume {
+        /// The call.
+        call_id: CallId,
+    },
+    /// Makes a call pending again whose work is lost, or was never begun.
+    Restart {
+        /// The call.
+        call_id: CallId,
     },
     /// Ends a call whose work is lost, so that no report of its end will come.
     Lose {
         /// The call.
         call_id: CallId,
-        /// The time of the last activity of the call or its session.
-        last_known: Timestamp,
+        /// The loss.
+        loss: Loss,
     },
     /// Acknowledges the receipt of a task's result.
     Acknowledge {

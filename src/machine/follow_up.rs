@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::apply::{EventHeader, Written};
 use super::projection::{Projection, Settings};
-use super::turn::{final_text, stop_of};
+use super::turn::{final_text, forget, stop_of};
 use crate::model::{
     Call, CallId, CancelCause, Delivery, DeliveryError, FollowUp, FollowUpPolicy, FollowUpPut,
-    FollowUpState, Lease, Message, Origin, Payload, Session, SessionState, State, StopReason,
-    Timestamp, Turn, TurnError, TurnId,
+    FollowUpState, InjectedTask, Lease, Message, Origin, Payload, Session, SessionState, State,
+    StopReason, Timestamp, Turn, TurnError, TurnId,
 };
 
 /// The requester of what the server does by itself.
@@ -79,6 +79,11 @@ impl Projection {
         self.edit(turn, now, written, |call| {
             if let Some(turn) = &mut call.turn {
                 turn.follow_ups.push(record.clone());
+                // Before the prompt it is one of those that the prompt is about.
+                if turn.messages > 0 && turn.setup.is_some() {
+                    let after = turn.messages;
+                    turn.injected.push(InjectedTask { call_id: record.call_id, after });
+                }
             }
         });
         self.put_follow_up(record, Some(started), now, written);
@@ -94,6 +99,7 @@ impl Projection {
         written: &mut Written,
     ) -> Box<Turn> {
         let stop = stop_of(call, Some(&turn));
+        forget(&mut turn, None);
         let claimed = std::mem::take(&mut turn.follow_ups);
         let tasks = claimed.iter().map(|record| record.call_id).collect();
         for record in claimed {

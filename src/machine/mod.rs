@@ -10,6 +10,7 @@ mod change;
 mod command;
 mod decide;
 mod follow_up;
+mod loss;
 mod projection;
 #[cfg(test)]
 mod tests;
@@ -23,5 +24,6 @@ pub use command::{
 };
 pub use decide::decide;
 pub use follow_up::SESSION_CLOSED;
+pub use loss::{Loss, LossCause};
 pub use projection::{Projection, Settings};
 pub use turn::{final_text, turn_stop};

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::model::{Call, CallId, Session, State};
+use crate::model::{Call, CallId, RunOwner, Session, State, ToolKind};
 
-/// The durations of the server's configuration that the machine uses.
+/// The part of the server that decisions depend on: durations of its configuration, and the owner of
+/// its runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// The time between TERM and KILL, unless a request says otherwise.
@@ -14,6 +15,16 @@ pub struct Settings {
     pub retention: Duration,
     /// Half of the longest pause between the first and the second attempt to deliver a follow-up.
     pub follow_up_delay: Duration,
+    /// The owner of the processes that are started now, or `None` if they end with this server.
+    pub run_owner: Option<RunOwner>,
+}
+
+impl Settings {
+    /// Returns the owner of the run of a call, if it is under way and outlives this server.
+    pub(super) fn owner_of(&self, call: &Call) -> Option<RunOwner> {
+        let is_command = call.kind == ToolKind::Command && call.state == State::Running;
+        self.run_owner.filter(|_| is_command)
+    }
 }
 
 /// A session and its live calls.
@@ -24,7 +35,7 @@ pub struct Settings {
 pub struct Projection {
     /// The session.
     pub session: Session,
-    /// The durations of the configuration.
+    /// The settings of the server.
     pub settings: Settings,
     /// Boxed, because records are large and a hash table has unused entries.
     pub(super) live: HashMap<CallId, Box<Call>>,

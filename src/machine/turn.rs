@@ -1,9 +1,10 @@
 //! The reports of turns: they become events, messages of the history, and sums of usage.
 
 use super::{Projection, Written};
+use crate::model::limits::TRANSCRIPT_BYTES_MAX;
 use crate::model::{
     Call, CallId, ContentKind, Message, Origin, Outcome, Payload, State, StopCause, StopReason,
-    Timestamp, Turn, TurnEnded, TurnError, TurnReport, Unresolved,
+    Timestamp, Turn, TurnEnd, TurnEnded, TurnError, TurnLoss, TurnReport, Unresolved,
 };
 
 /// The limit of a message's text in an event, in bytes. The rest is left out and counted.
@@ -28,7 +29,8 @@ impl Projection {
                     follow_ups,
                     origin,
                 };
-                self.remember(id, Message::User { text: prompt, attachments, origin }, written);
+                let message = Message::User { text: prompt, attachments, origin };
+                self.remember(id, message, now, written, begin);
                 self.emit_live(id, payload, now, written);
             }
             TurnReport::Text(text) => {
@@ -37,18 +39,18 @@ impl Projection {
             TurnReport::Reasoning(text) => {
                 self.emit_live(id, Payload::ReasoningDelta(text), now, written);
             }
-            TurnReport::Message { text, calls, provider_data } => {
+            TurnReport::Message { text, calls, provider_data, stop } => {
                 let call_ids = calls.iter().map(|call| call.call_id).collect();
                 let (shown, omitted_bytes) = truncate(&text);
                 let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
                 let (note, origin) = (None, Origin::Model);
                 let message = Message::Assistant { text, calls, provider_data, note, origin };
-                self.remember(id, message, written);
+                self.remember(id, message, now, written, |turn| end_round(turn, stop));
                 self.emit_live(id, payload, now, written);
             }
             TurnReport::Answered { id: model_id, text, pictures, origin } => {
                 let message = Message::Tool { id: model_id, text, pictures, origin };
-                self.remember(id, message, written);
+                self.remember(id, message, now, written, |_| {});
             }
             TurnReport::Retrying { attempt, delay, error } => {
                 let payload = Payload::TurnRetrying { attempt, delay, error };
@@ -94,12 +96,74 @@ impl Projection {
         turn.map(|turn| turn.model.clone()).unwrap_or_default()
     }
 
-    /// Adds a message to the history, unless the turn delivers follow-ups: its end adds one.
-    fn remember(&mut self, id: CallId, message: Message, written: &mut Written) {
+    /// Adds a message to the history, or to the record of a turn that delivers follow-ups, whose end
+    /// adds one to the history. Counts it as progress of the turn, and changes the turn with it.
+    fn remember(
+        &mut self,
+        id: CallId,
+        message: Message,
+        now: Timestamp,
+        written: &mut Written,
+        change: impl FnOnce(&mut Turn),
+    ) {
         let turn = self.call(id).and_then(|call| call.turn.as_ref());
-        if turn.is_none_or(|turn| !turn.delivers) {
+        let in_record = turn.is_some_and(|turn| turn.delivers);
+        let kept = if in_record {
+            Some(message)
+        } else {
             self.push_message(message, written);
-        }
+            None
+        };
+        self.edit(id, now, written, |call| {
+            let Some(turn) = &mut call.turn else { return };
+            turn.messages += 1;
+            turn.resumptions_without_progress = 0;
+            if turn.setup.is_some() {
+                turn.transcript.extend(kept);
+                limit_transcript(turn);
+            }
+            change(turn);
+        });
+    }
+
+    /// Records that a server goes on with a call. A turn that runs has an event of it.
+    pub(super) fn resume(&mut self, id: CallId, now: Timestamp, written: &mut Written) {
+        let Some(call) = self.call(id) else { return };
+        let goes_on = call.state == State::Running && call.stopping.is_none();
+        let (attempt, turn) = (call.attempt + 1, call.turn.as_ref().filter(|_| goes_on));
+        let Some(resumption) = turn.map(|turn| turn.resumptions + 1) else {
+            let settings = self.settings;
+            return self.edit(id, now, written, |call| call.run_owner = settings.owner_of(call));
+        };
+        self.emit_live(id, Payload::TurnResumed { resumption, attempt }, now, written);
+        self.edit(id, now, written, |call| {
+            call.attempt = attempt;
+            if let Some(turn) = &mut call.turn {
+                turn.resumptions = resumption;
+                turn.resumptions_without_progress += 1;
+            }
+        });
+    }
+
+    /// Records that the server stops in good order while a call runs. The turn had no part in that, so
+    /// its resumption doesn't count against it.
+    pub(super) fn interrupt(
+        &mut self,
+        id: CallId,
+        loss: Option<TurnLoss>,
+        now: Timestamp,
+        written: &mut Written,
+    ) {
+        self.edit(id, now, written, |call| {
+            if loss.is_some() {
+                call.forget_run();
+            }
+            let Some(turn) = &mut call.turn else { return };
+            turn.resumptions_without_progress = 0;
+            if loss.is_some() {
+                forget(turn, loss);
+            }
+        });
     }
 
     pub(super) fn push_message(&mut self, message: Message, written: &mut Written) {
@@ -141,6 +205,40 @@ impl Projection {
                 Payload::SessionError { error, unresolved: own.map(unresolved).collect() }
             }
         }
+    }
+}
+
+/// Drops the prompt, which is the turn's first message now.
+fn begin(turn: &mut Turn) {
+    if let Some(setup) = &mut turn.setup {
+        setup.prompt = None;
+    }
+}
+
+/// Counts a message of the model, with which the turn ends if it has a reason.
+fn end_round(turn: &mut Turn, stop: Option<StopReason>) {
+    turn.rounds += 1;
+    turn.end = stop.map(|stop| TurnEnd { stop: Ok(stop), history_omitted: 0, note: None });
+}
+
+/// Removes what only a server that goes on with the turn needs.
+pub(super) fn forget(turn: &mut Turn, loss: Option<TurnLoss>) {
+    turn.loss = loss;
+    turn.setup = None;
+    turn.transcript = Vec::new();
+    turn.injected = Vec::new();
+}
+
+/// Returns the approximate size of a message in a record, in bytes.
+fn size_bytes(message: &Message) -> usize {
+    message.size_bytes(|data| data.len().div_ceil(3) * 4)
+}
+
+/// Gives up a transcript that is too large for the record of its turn.
+fn limit_transcript(turn: &mut Turn) {
+    let bytes: usize = turn.transcript.iter().map(size_bytes).sum();
+    if bytes > TRANSCRIPT_BYTES_MAX {
+        forget(turn, Some(TurnLoss::TranscriptTooLarge));
     }
 }
 

@@ -9,10 +9,11 @@ use rmcp::service::ServiceError;
 use super::connection::ServerConnection;
 use super::convert::{failure, result, service_error};
 use super::parts::ConvertedResult;
-use super::remote_task::follow;
+use super::remote_task::follow_new;
 use super::request::{Answer, answer_of};
+use super::task_handle::{ResumedCall, TaskHandle};
 use super::task_only::call_as_task;
-use crate::model::{Tool, ToolResult};
+use crate::model::{Tool, ToolResult, WorkHandle};
 use crate::tool::{
     ArgumentError, Arguments, CallContext, CallableTool, InProcess, ToolContext, Work,
 };
@@ -48,6 +49,12 @@ impl CallableTool for McpTool {
         let params = params.with_arguments(arguments.clone());
         let (connection, needs_task) = (self.connection.clone(), self.needs_task);
         Ok(Work::InProcess(Box::new(McpCall { connection, params, needs_task })))
+    }
+
+    fn take_up(&self, handle: &WorkHandle, _: &CallContext) -> Option<Work> {
+        let handle = TaskHandle::read(handle)?;
+        let connection = self.connection.clone();
+        Some(Work::InProcess(Box::new(ResumedCall { connection, handle })))
     }
 }
 
@@ -85,7 +92,7 @@ async fn call(
         Answer::Stopped(stopped) => Ok(stopped),
         Answer::Result(ServerResult::CallToolResult(answer)) => Ok(result(answer)),
         Answer::Result(ServerResult::CreateTaskResult(answer)) => {
-            follow(connection, answer.task, context).await
+            follow_new(connection, answer.task, context).await
         }
         // rmcp's form of an answer without content.
         Answer::Result(ServerResult::EmptyResult(_) | ServerResult::TaskAckResult(_)) => {

@@ -93,7 +93,7 @@ impl ServerConnection {
     /// it is closed.
     pub(super) async fn request_error(&self, error: &ServiceError) -> String {
         match error {
-            ServiceError::TransportClosed => {
+            ServiceError::TransportClosed if self.config.url.is_some() => {
                 self.give_up("the connection is closed");
                 self.closed().await.to_owned()
             }
@@ -102,9 +102,10 @@ impl ServerConnection {
                 self.handler.mark_stale();
                 format!("the request failed: {}", root_cause(cause.error.as_ref()))
             }
-            ServiceError::TransportSend(cause) => {
-                let cause = root_cause(cause.error.as_ref());
-                self.give_up(&format!("the connection failed: {cause}"));
+            // No pipe fails before the process has closed its end. The keeper knows whether the
+            // process has ended, and with which exit.
+            ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
+                self.silent.cancel();
                 self.closed().await.to_owned()
             }
             other => service_error(other),

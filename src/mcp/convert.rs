@@ -258,7 +258,7 @@ mod tests {
             ],
             "structuredContent": { "other": long },
         }));
-        assert_eq!(read.text.strip_prefix("file:///a:\n"), Some(long.as_str()));
+        assert_eq!(read.text.strip_prefix("\"file:///a\":\n"), Some(long.as_str()));
         let kinds = kinds(&read);
         let note = |index: usize, words: &str| match &kinds[index] {
             ContentKind::Text(note) => assert!(note.starts_with(words), "{note}"),

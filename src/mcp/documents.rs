@@ -19,7 +19,7 @@ use super::connection::ServerConnection;
 use super::convert::{self, failure, service_error};
 use super::parts::{ConvertedResult, Parts};
 use super::request::{Answer, answer_of};
-use crate::agent::prompts::{self, ListedDocument};
+use crate::agent::prompts::{self, ListedArgument, ListedDocument};
 use crate::model::limits::MCP_TOOLS_MAX;
 use crate::model::{ContentKind, ResourceBody, Tool, ToolKind, ToolResult, ToolSource};
 use crate::tool::{
@@ -204,7 +204,7 @@ fn listed_prompt(prompt: Prompt) -> ListedDocument {
     let Prompt { name, title, description, arguments, .. } = prompt;
     let arguments = arguments.unwrap_or_default().into_iter().map(|argument| {
         let is_required = argument.required.unwrap_or(false);
-        if is_required { argument.name } else { format!("{}?", argument.name) }
+        ListedArgument { name: argument.name, is_optional: !is_required }
     });
     let arguments = arguments.collect();
     ListedDocument { name, description: description.or(title).unwrap_or_default(), arguments }
@@ -296,7 +296,7 @@ fn documents(contents: Vec<ResourceContents>) -> ConvertedResult {
             ContentKind::Resource { uri, body: Some(ResourceBody::Text(text)), .. } => {
                 match is_alone {
                     true => parts.note(&text),
-                    false => parts.note(&prompts::attachment_text(&uri, &text)),
+                    false => parts.note(&prompts::document_text(&uri, &text)),
                 }
             }
             ContentKind::Resource { media_type, body: Some(ResourceBody::Blob(data)), .. }

@@ -57,7 +57,7 @@ impl Parts {
             ContentKind::Resource { uri, media_type, body, link } => {
                 match body {
                     Some(ResourceBody::Text(text)) => {
-                        self.note(&prompts::attachment_text(&uri, &text));
+                        self.note(&prompts::document_text(&uri, &text));
                     }
                     Some(ResourceBody::Blob(_)) => self.leave_out(&uri, size),
                     None => {}

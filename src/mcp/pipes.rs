@@ -1,4 +1,4 @@
-//! The transport to a process: a line for each message.
+//! The transport to a process: a line for each message, or several if the process indents its JSON.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,8 +8,10 @@ use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::Mutex;
+use tokio::time::timeout_at;
 
 use super::http_body::too_large;
+use super::line_joiner::LineJoiner;
 use super::message::{Reading, read, read_too_long};
 use super::open_requests::OpenRequests;
 use super::unreadable::Unreadable;
@@ -27,6 +29,7 @@ const LINE_GIVEN_UP: usize = LINE_BYTES_MAX * 16;
 pub(super) struct Pipes<R, W> {
     reader: BufReader<R>,
     line: Line,
+    joiner: LineJoiner,
     /// The messages of earlier lines that were not received yet.
     messages: VecDeque<RxJsonRpcMessage<RoleClient>>,
     /// The writer, or `None` once it is closed.
@@ -66,6 +69,12 @@ impl Line {
         self.length > LINE_BYTES_MAX
     }
 
+    /// Returns the line, which is not too long.
+    fn take(&mut self) -> Vec<u8> {
+        self.length = 0;
+        std::mem::take(&mut self.begin)
+    }
+
     fn clear(&mut self) {
         self.begin.clear();
         // One large message must not hold its memory for good.
@@ -86,6 +95,7 @@ impl<R: AsyncRead, W> Pipes<R, W> {
         Self {
             reader: BufReader::new(reader),
             line: Line::default(),
+            joiner: LineJoiner::default(),
             messages: VecDeque::new(),
             writer: Arc::new(Mutex::new(Some(writer))),
             open: OpenRequests::default(),
@@ -121,20 +131,34 @@ impl<R: AsyncRead + Unpin, W> Pipes<R, W> {
     /// Takes over the messages of the line. Returns `None` if a request would wait forever for an
     /// answer in it.
     fn take_line(&mut self) -> Option<()> {
+        if !self.line.is_too_long() {
+            let line = self.line.take();
+            let texts: Vec<Vec<u8>> = self.joiner.push(line).collect();
+            texts.iter().for_each(|text| self.take_text(text));
+            return Some(());
+        }
+        self.take_joined();
         let Line { begin, end, .. } = &self.line;
-        let Reading { messages, unreadable } = if self.line.is_too_long() {
-            let Some(message) = read_too_long(begin, end, too_large(), &self.open) else {
-                self.first_error.record(too_large());
-                return None;
-            };
-            Reading { messages: vec![message], unreadable: Vec::new() }
-        } else {
-            read(begin, &self.open)
+        let Some(message) = read_too_long(begin, end, too_large(), &self.open) else {
+            self.first_error.record(too_large());
+            return None;
         };
         self.line.clear();
+        self.messages.push_back(message);
+        Some(())
+    }
+
+    /// Takes over what can be read of a message whose next line does not come.
+    fn take_joined(&mut self) {
+        if let Some(text) = self.joiner.flush() {
+            self.take_text(&text);
+        }
+    }
+
+    fn take_text(&mut self, text: &[u8]) {
+        let Reading { messages, unreadable } = read(text, &self.open);
         self.messages.extend(messages);
         self.unreadable.note(unreadable);
-        Some(())
     }
 }
 
@@ -167,8 +191,15 @@ where
             if let Some(message) = self.messages.pop_front() {
                 return Some(message);
             }
-            self.next_line().await?;
-            self.take_line()?;
+            let next = match self.joiner.deadline() {
+                Some(deadline) => timeout_at(deadline, self.next_line()).await.ok(),
+                None => Some(self.next_line().await),
+            };
+            match next {
+                Some(Some(())) => self.take_line()?,
+                Some(None) if self.joiner.deadline().is_none() => return None,
+                Some(None) | None => self.take_joined(),
+            }
         }
     }
 
@@ -180,7 +211,45 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rmcp::model::{JsonRpcMessage, RequestId};
+    use tokio::io::duplex;
+    use tokio::time::{Instant, timeout};
+
+    use super::super::open_requests::Method;
     use super::*;
+    use crate::telemetry::Metrics;
+
+    /// An answer that is printed over several lines ends its call even if it is cut.
+    #[tokio::test(start_paused = true)]
+    async fn the_next_line_of_a_message_is_waited_for_in_vain_only_for_a_while() {
+        let (mut server, stdout) = duplex(1024);
+        let unreadable = Unreadable::new("odd", &Metrics::default());
+        let mut pipes = Pipes::new(stdout, tokio::io::sink(), unreadable, FirstError::default());
+        for id in [1, 2, 3] {
+            pipes.open.insert(RequestId::Number(id), Method::CallTool);
+        }
+        let error = |message: Option<RxJsonRpcMessage<RoleClient>>| match message {
+            Some(JsonRpcMessage::Error(error)) => (error.id, error.error.message),
+            other => panic!("{other:?}"),
+        };
+        let began = Instant::now();
+        server.write_all(b"{\n  \"jsonrpc\": \"2.0\",\n  \"id\": 1,\n").await.expect("written");
+        // The beginning stays when the future is dropped.
+        let early = timeout(Duration::from_secs(1), pipes.receive()).await;
+        assert!(early.is_err(), "{early:?}");
+        let (id, message) = error(pipes.receive().await);
+        assert_eq!(id, Some(RequestId::Number(1)));
+        assert!(message.contains("its answer is not valid JSON"), "{message}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+
+        // The end of the file is the end of the message, too.
+        server.write_all(b"{\n  \"jsonrpc\": \"2.0\",\n  \"id\": 2,\n").await.expect("written");
+        drop(server);
+        assert_eq!(error(pipes.receive().await).0, Some(RequestId::Number(2)));
+        assert!(pipes.receive().await.is_none());
+    }
 
     #[test]
     fn of_a_line_that_is_too_long_the_begin_and_the_end_are_kept() {

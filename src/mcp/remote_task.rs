@@ -15,25 +15,16 @@ use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{result, service_error, stopped};
 use super::notifications::TaskUpdates;
 use super::parts::ConvertedResult;
-use crate::model::Progress;
-use crate::model::limits::TEXT_BYTES_MAX;
+use super::polling::{
+    self, INTERVAL_MIN, POLL_TIMEOUT, PollErrors, StatusReports, forgotten, not_answered, truncate,
+};
+use super::task_handle::{TaskError, TaskHandle, TaskProtocol};
 use crate::tool::ToolContext;
 
-/// The interval between two polls of a server that names none.
-const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
-/// The shortest interval, whatever the server names and however often it notifies.
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
-/// The longest interval: otherwise one number could put a call to sleep for good.
-const INTERVAL_MAX: Duration = Duration::from_secs(300);
-/// The timeout of a poll.
-const POLL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The number of wrong answers in a row with which the task is given up.
-const POLL_ERRORS_MAX: u32 = 5;
-
-/// Follows a task until it ends. An error is an error of the server, as the end of a sentence.
-pub(super) async fn follow(
+/// Follows a task of a call from the state in the answer to the call.
+pub(super) async fn follow_new(
     connection: &Arc<ServerConnection>,
-    handle: Task,
+    task: Task,
     context: &ToolContext,
 ) -> Result<ConvertedResult, String> {
     let offers_tasks =
@@ -43,29 +34,42 @@ pub(super) async fn follow(
             "it answered with a task, but does not declare that it supports tasks".to_owned()
         );
     }
+    let task_id = task.task_id.clone();
+    let handle = TaskHandle { task_id, protocol: TaskProtocol::MadeByServer };
+    handle.keep(context).await;
+    let followed = follow(connection, &handle.task_id, Some(&task), context).await;
+    followed.map_err(TaskError::into_reason)
+}
+
+/// Follows a task until it ends, from a state that is known, if any.
+pub(super) async fn follow(
+    connection: &Arc<ServerConnection>,
+    task_id: &str,
+    state: Option<&Task>,
+    context: &ToolContext,
+) -> Result<ConvertedResult, TaskError> {
     let mut task = RemoteTask {
         connection,
-        updates: connection.notifications.updates_of(&handle.task_id),
-        id: handle.task_id.clone(),
+        updates: connection.notifications.updates_of(task_id),
+        id: task_id.to_owned(),
         context,
         since: Instant::now(),
-        interval: INTERVAL_DEFAULT,
+        interval: polling::interval(None),
         time_to_live: None,
-        last_message: String::new(),
-        reports: 0,
-        errors: 0,
+        reports: StatusReports::default(),
+        errors: PollErrors::default(),
     };
     let end = tokio::select! {
         biased;
-        end = task.end(&handle) => end,
+        end = task.end(state) => end,
         () = context.cancellation_token().cancelled() => TaskEnd::Abandoned(Ok(stopped())),
-        reason = connection.closed() => TaskEnd::Over(Err(reason.to_owned())),
+        reason = connection.closed() => TaskEnd::Over(Err(TaskError::Failed(reason.to_owned()))),
     };
     match end {
         TaskEnd::Over(outcome) => outcome,
         TaskEnd::Abandoned(outcome) => {
             task.cancel().await;
-            outcome
+            outcome.map_err(TaskError::Failed)
         }
     }
 }
@@ -73,7 +77,7 @@ pub(super) async fn follow(
 /// The end of the wait for a task.
 enum TaskEnd {
     /// The task has ended, or cannot be cancelled.
-    Over(Result<ConvertedResult, String>),
+    Over(Result<ConvertedResult, TaskError>),
     /// The task may go on, and must be cancelled.
     Abandoned(Result<ConvertedResult, String>),
 }
@@ -90,19 +94,18 @@ struct RemoteTask<'a> {
     /// The time after its creation at which the server may forget the task, or `None` if it never
     /// does.
     time_to_live: Option<Duration>,
-    /// The last status message.
-    last_message: String,
-    reports: u32,
-    /// Wrong answers since the last right one.
-    errors: u32,
+    reports: StatusReports,
+    errors: PollErrors,
 }
 
 impl RemoteTask<'_> {
     /// Polls the task until it ends.
-    async fn end(&mut self, handle: &Task) -> TaskEnd {
-        self.note(handle).await;
-        // A handle has neither a result nor a reason: a task that is not working is polled at once.
-        let mut is_due = handle.status != TaskStatus::Working;
+    async fn end(&mut self, state: Option<&Task>) -> TaskEnd {
+        // The state has neither a result nor a reason: a task that is not working is polled at once.
+        let mut is_due = state.is_none_or(|state| state.status != TaskStatus::Working);
+        if let Some(state) = state {
+            self.note(state).await;
+        }
         loop {
             if !is_due {
                 self.pause().await;
@@ -110,18 +113,15 @@ impl RemoteTask<'_> {
             is_due = false;
             match self.ask().await {
                 Ok(task) => {
-                    self.errors = 0;
+                    self.errors.reset();
                     self.note(&task.task).await;
                     if let Some(end) = end_of(task) {
                         return end;
                     }
                 }
-                Err(PollError::Final(reason)) => return TaskEnd::Over(Err(reason)),
+                Err(PollError::Final(error)) => return TaskEnd::Over(Err(error)),
                 Err(PollError::Transient(reason)) => {
-                    self.errors += 1;
-                    if self.errors >= POLL_ERRORS_MAX {
-                        let times = self.errors;
-                        let reason = format!("asked about its task {times} times, {reason}");
+                    if let Err(reason) = self.errors.count(&reason) {
                         return TaskEnd::Abandoned(Err(reason));
                     }
                 }
@@ -152,37 +152,27 @@ impl RemoteTask<'_> {
     async fn ask(&self) -> Result<DetailedTask, PollError> {
         let asking = self.connection.peer.get_task(GetTaskParams::new(self.id.clone()));
         let Ok(answer) = timeout(POLL_TIMEOUT, asking).await else {
-            return Err(PollError::Transient(format!("it did not answer in {POLL_TIMEOUT:?}")));
+            return Err(PollError::Transient(not_answered()));
         };
         match answer {
             Ok(answer) if answer.task.task.task_id == self.id => Ok(answer.task),
             Ok(_) => Err(PollError::Transient("it answered about another task".to_owned())),
             Err(ServiceError::McpError(error)) if error.code == ErrorCode::INVALID_PARAMS => {
-                let message = truncate(&error.message);
-                Err(PollError::Final(format!("it no longer knows its task: {message}")))
+                Err(PollError::Final(TaskError::Forgotten(forgotten(&error))))
             }
-            Err(error @ (ServiceError::TransportClosed | ServiceError::TransportSend(_))) => {
-                Err(PollError::Final(self.connection.request_error(&error).await))
-            }
+            Err(error @ (ServiceError::TransportClosed | ServiceError::TransportSend(_))) => Err(
+                PollError::Final(TaskError::Failed(self.connection.request_error(&error).await)),
+            ),
             Err(error) => Err(PollError::Transient(service_error(&error))),
         }
     }
 
     /// Takes over the state of the task, and reports its status message if that is new.
     async fn note(&mut self, task: &Task) {
-        let interval = task.poll_interval_ms.map_or(INTERVAL_DEFAULT, Duration::from_millis);
-        self.interval = interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
+        self.interval = polling::interval(task.poll_interval_ms);
         self.time_to_live = task.ttl_ms.map(Duration::from_millis);
-        let message = truncate(task.status_message.as_deref().unwrap_or_default());
-        if message.is_empty() || message == self.last_message {
-            return;
-        }
-        message.clone_into(&mut self.last_message);
-        self.reports = self.reports.saturating_add(1);
-        // A task has no numbers for its progress, so the reports are counted.
-        let done = f64::from(self.reports);
-        let report = Progress { done, total: None, message: message.to_owned() };
-        self.context.progress(report).await;
+        let message = task.status_message.as_deref().unwrap_or_default();
+        self.reports.report(message, self.context).await;
     }
 
     /// Asks the server to cancel the task, and waits a moment for the answer.
@@ -195,7 +185,7 @@ impl RemoteTask<'_> {
 /// The reason why a poll failed, as the end of a sentence.
 enum PollError {
     /// Another poll would fail, too.
-    Final(String),
+    Final(TaskError),
     Transient(String),
 }
 
@@ -204,17 +194,21 @@ fn end_of(task: DetailedTask) -> Option<TaskEnd> {
     let status = task.task.status_message;
     match task.payload {
         TaskPayload::Working => None,
-        TaskPayload::Completed { result } => Some(TaskEnd::Over(completed(result))),
+        TaskPayload::Completed { result } => {
+            Some(TaskEnd::Over(completed(result).map_err(TaskError::Failed)))
+        }
         TaskPayload::Failed { error } => {
             let message = error.get("message").and_then(Value::as_str);
             let reason = message.or(status.as_deref()).unwrap_or("it gives no reason");
             let code = error.get("code").and_then(Value::as_i64);
             let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
-            Some(TaskEnd::Over(Err(format!("its task failed: {}{code}", truncate(reason)))))
+            let reason = format!("its task failed: {}{code}", truncate(reason));
+            Some(TaskEnd::Over(Err(TaskError::Failed(reason))))
         }
         TaskPayload::Cancelled => {
             let reason = status.as_deref().unwrap_or("it gives no reason");
-            Some(TaskEnd::Over(Err(format!("its task was cancelled: {}", truncate(reason)))))
+            let reason = format!("its task was cancelled: {}", truncate(reason));
+            Some(TaskEnd::Over(Err(TaskError::Failed(reason))))
         }
         TaskPayload::InputRequired { .. } => {
             let reason = "its task waits for input, which callpark cannot give";
@@ -235,9 +229,4 @@ fn completed(object: JsonObject) -> Result<ConvertedResult, String> {
     }
     let read: Result<CallToolResult, _> = serde_json::from_value(Value::Object(object));
     read.map(result).map_err(|_| "the result of its task is not a valid MCP result".to_owned())
-}
-
-/// Truncates a text to the length of a report or a reason.
-fn truncate(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }

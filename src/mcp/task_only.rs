@@ -15,22 +15,16 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{result, stopped};
-use super::message::excerpt;
 use super::parts::ConvertedResult;
+use super::polling::{
+    self, POLL_TIMEOUT, PollErrors, StatusReports, forgotten, not_answered, truncate,
+};
 use super::request::{Answer, answer_of};
-use crate::model::Progress;
+use super::task_handle::{TaskError, TaskHandle, TaskProtocol};
 use crate::tool::ToolContext;
 
 /// The time for which a server is asked to keep a task: the longest that a call may run.
 const TIME_TO_LIVE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The interval between two polls of a server that names none.
-const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
-const INTERVAL_MIN: Duration = Duration::from_millis(100);
-const INTERVAL_MAX: Duration = Duration::from_secs(300);
-/// The timeout of a poll.
-const POLL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The number of failed polls in a row with which the task is given up.
-const POLL_ERRORS_MAX: u32 = 5;
 
 /// Calls a tool as a task, and waits for its end. An error is an error of the server, as the end of a
 /// sentence.
@@ -49,15 +43,28 @@ pub(super) async fn call_as_task(
         // It has answered without a task, as servers may that are older than their list says.
         return read(created);
     };
-    let interval = created["task"]["pollInterval"].as_u64().map(Duration::from_millis);
-    let interval = interval.unwrap_or(INTERVAL_DEFAULT).clamp(INTERVAL_MIN, INTERVAL_MAX);
-    let task = TaskOfCall { connection, context, id, interval };
+    let handle = TaskHandle { task_id: id.to_owned(), protocol: TaskProtocol::AskedFor };
+    handle.keep(context).await;
+    let followed = follow(connection, id, created["task"]["pollInterval"].as_u64(), context).await;
+    followed.map_err(TaskError::into_reason)
+}
+
+/// Follows a task until it ends, with the interval between two polls that the server has named, if any,
+/// in milliseconds.
+pub(super) async fn follow(
+    connection: &Arc<ServerConnection>,
+    id: &str,
+    interval_ms: Option<u64>,
+    context: &ToolContext,
+) -> Result<ConvertedResult, TaskError> {
+    let task = TaskOfCall { connection, context, id, interval: polling::interval(interval_ms) };
     match task.end().await {
         Ok(result) => Ok(result),
-        Err(NoResult::Ended(reason)) => Err(reason),
+        Err(NoResult::Ended(reason)) => Err(TaskError::Failed(reason)),
+        Err(NoResult::Forgotten(reason)) => Err(TaskError::Forgotten(reason)),
         Err(NoResult::Unknown(reason)) => {
             task.cancel().await;
-            Err(reason)
+            Err(TaskError::Failed(reason))
         }
         Err(NoResult::Stopped) => {
             task.cancel().await;
@@ -70,6 +77,8 @@ pub(super) async fn call_as_task(
 enum NoResult {
     /// The task has ended, or cannot be cancelled.
     Ended(String),
+    /// The server does not know the task.
+    Forgotten(String),
     /// The server has not said how the task is, which may go on.
     Unknown(String),
     /// The call was stopped, and the task may go on.
@@ -88,7 +97,7 @@ impl TaskOfCall<'_> {
     /// Polls the task until it ends, and returns its result.
     async fn end(&self) -> Result<ConvertedResult, NoResult> {
         let stop = self.context.cancellation_token();
-        let (mut last_message, mut reports, mut errors) = (String::new(), 0.0, 0);
+        let (mut reports, mut errors) = (StatusReports::default(), PollErrors::default());
         loop {
             if stop.run_until_cancelled(sleep(self.interval)).await.is_none() {
                 return Err(NoResult::Stopped);
@@ -96,32 +105,23 @@ impl TaskOfCall<'_> {
             let state = match self.poll().await {
                 Ok(state) => state,
                 Err(NoResult::Unknown(reason)) => {
-                    errors += 1;
-                    if errors >= POLL_ERRORS_MAX {
-                        let reason = format!("asked about its task {errors} times, {reason}");
-                        return Err(NoResult::Unknown(reason));
-                    }
+                    errors.count(&reason).map_err(NoResult::Unknown)?;
                     continue;
                 }
                 Err(end) => return Err(end),
             };
-            errors = 0;
+            errors.reset();
             let message = state["statusMessage"].as_str().unwrap_or_default();
             match state["status"].as_str() {
                 Some("working") => {
-                    if !message.is_empty() && message != last_message {
-                        message.clone_into(&mut last_message);
-                        // A task has no numbers for its progress, so the reports are counted.
-                        reports += 1.0;
-                        let (done, message) = (reports, message.to_owned());
-                        let report = Progress { done, total: None, message };
-                        let _sent = stop.run_until_cancelled(self.context.progress(report)).await;
-                    }
+                    let report = reports.report(message, self.context);
+                    let _sent = stop.run_until_cancelled(report).await;
                 }
                 // The server asks for its input with the answer, and is declined.
                 Some("completed" | "failed" | "input_required") => return self.result().await,
                 Some("cancelled") => {
-                    return Err(NoResult::Ended(format!("its task was cancelled: {message}")));
+                    let reason = format!("its task was cancelled: {}", truncate(message));
+                    return Err(NoResult::Ended(reason));
                 }
                 other => {
                     let reason = format!("its task is in an unknown state: {other:?}");
@@ -141,13 +141,12 @@ impl TaskOfCall<'_> {
             reason = self.connection.closed() => return Err(NoResult::Ended(reason.to_owned())),
         };
         let Ok(answer) = answer else {
-            return Err(NoResult::Unknown(format!("it did not answer in {POLL_TIMEOUT:?}")));
+            return Err(NoResult::Unknown(not_answered()));
         };
         match answer {
             Ok(result) => value_of(result, "tasks/get").map_err(NoResult::Unknown),
             Err(ServiceError::McpError(error)) if error.code == ErrorCode::INVALID_PARAMS => {
-                let message = excerpt(&error.message);
-                Err(NoResult::Ended(format!("it no longer knows its task: {message}")))
+                Err(NoResult::Forgotten(forgotten(&error)))
             }
             Err(error) => {
                 let reason = self.connection.request_error(&error).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallId, CancelCause, Labels, Origin, Outcome, Session, SessionId, Tenant, Timestamp, ToolKind,
-    Turn, TurnId, enum_table,
+    CallId, CancelCause, Labels, Origin, Outcome, RunOwner, Session, SessionId, Tenant, Timestamp,
+    ToolKind, Turn, TurnId, WorkHandle, enum_table,
 };
 
 enum_table! {
@@ -78,6 +78,8 @@ enum_table! {
         Disconnected => "disconnected",
         /// The call was started in the background.
         BackgroundStart => "background_start",
+        /// The server stopped, and the work goes on.
+        ServerStopping => "server_stopping",
     }
 }
 
@@ -248,6 +250,12 @@ pub struct Call {
     pub expire_time: Option<Timestamp>,
     /// The number of the current run, from 1.
     pub attempt: u32,
+    /// The owner of the run, or `None` if it ends with its server or is not under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_owner: Option<RunOwner>,
+    /// The handle under which a later server finds the work again, or `None` if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_handle: Option<WorkHandle>,
     /// The task that started the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<CallId>,
@@ -313,6 +321,8 @@ impl Call {
             update_time: now,
             expire_time: None,
             attempt: 1,
+            run_owner: None,
+            work_handle: None,
             parent: None,
             progress: None,
             outcome: None,
@@ -326,6 +336,12 @@ impl Call {
             acknowledge_time: None,
             revision: 1,
         }
+    }
+
+    /// Forgets with what a later server would go on with the run.
+    pub fn forget_run(&mut self) {
+        self.run_owner = None;
+        self.work_handle = None;
     }
 
     /// Returns the author of the content of the call's result.

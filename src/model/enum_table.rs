@@ -118,7 +118,7 @@ mod tests {
             ToolKind: 5, "command", "built_in";
             OutputStream: 2, "stdout", "stderr";
             FollowUpState: 5, "pending", "dead_lettered";
-            PayloadKind: 21, "tool_call_started", "history_compacted";
+            PayloadKind: 23, "tool_call_started", "tool_output_blocked";
         }
     }
 }

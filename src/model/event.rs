@@ -55,6 +55,10 @@ enum_table! {
         SessionUpdated => (20, "session_updated"),
         /// Older parts of the history are left out of a turn's requests.
         HistoryCompacted => (21, "history_compacted"),
+        /// A later server goes on with a turn.
+        TurnResumed => (22, "turn_resumed"),
+        /// The output of a process could not be kept while no server was there.
+        ToolOutputBlocked => (23, "tool_output_blocked"),
     }
 }
 
@@ -147,6 +151,11 @@ pub enum Payload {
     ToolOutput(ToolOutput),
     /// A call reported its progress.
     ToolProgress(Progress),
+    /// The output of a process could not be kept while no server was there.
+    ToolOutputBlocked {
+        /// The error of the system.
+        cause: String,
+    },
     /// A call was parked.
     ToolCallParked {
         /// The name of the tool.
@@ -210,6 +219,13 @@ pub enum Payload {
         delay: Duration,
         /// The error of the attempt that failed.
         error: TurnError,
+    },
+    /// A later server goes on with a turn. Text of an unfinished message before it is void.
+    TurnResumed {
+        /// The number of times that the turn was taken up, from 1.
+        resumption: u32,
+        /// The number of the attempt that follows.
+        attempt: u32,
     },
     /// Older parts of the history are left out of the turn's requests.
     HistoryCompacted(Compaction),
@@ -285,6 +301,7 @@ impl Payload {
             Self::SessionUpdated { .. } => PayloadKind::SessionUpdated,
             Self::ToolOutput(_) => PayloadKind::ToolOutput,
             Self::ToolProgress(_) => PayloadKind::ToolProgress,
+            Self::ToolOutputBlocked { .. } => PayloadKind::ToolOutputBlocked,
             Self::ToolCallParked { .. } => PayloadKind::ToolCallParked,
             Self::ToolCallCancelling { .. } => PayloadKind::ToolCallCancelling,
             Self::ToolCallFinished(_) => PayloadKind::ToolCallFinished,
@@ -294,6 +311,7 @@ impl Payload {
             Self::ReasoningDelta(_) => PayloadKind::ReasoningDelta,
             Self::AssistantMessage { .. } => PayloadKind::AssistantMessage,
             Self::TurnRetrying { .. } => PayloadKind::TurnRetrying,
+            Self::TurnResumed { .. } => PayloadKind::TurnResumed,
             Self::HistoryCompacted(_) => PayloadKind::HistoryCompacted,
             Self::UsageReported { .. } => PayloadKind::UsageReported,
             Self::SessionIdle(_) => PayloadKind::SessionIdle,
@@ -334,6 +352,15 @@ pub struct EventCorrupt {
     pub cause: String,
 }
 
+/// The part of a stored acceptance of a call from which the call can be run again.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StoredAcceptance {
+    /// The arguments, or `None` if they are too large for an event.
+    pub arguments: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The size of the standard input of the request, in bytes.
+    pub stdin_bytes: u64,
+}
+
 /// The encoding of events, in which they are stored and sent.
 ///
 /// The layer of the wire format implements it. So a stored event is sent as it is, and no lower
@@ -341,6 +368,9 @@ pub struct EventCorrupt {
 pub trait EventCodec: Send + Sync + 'static {
     /// Encodes `event` of the log whose epoch is `stream_epoch`.
     fn encode(&self, event: &Event, stream_epoch: &str) -> Bytes;
+
+    /// Returns an encoded event with another epoch.
+    fn with_epoch(&self, bytes: &Bytes, stream_epoch: &str) -> Bytes;
 
     /// Decodes the output of a stored event, or returns `None` if the event isn't output. The data
     /// shares the memory of `bytes`.
@@ -357,6 +387,13 @@ pub trait EventCodec: Send + Sync + 'static {
         sequence: u64,
         bytes: &[u8],
     ) -> Result<Option<(CallId, ParkReason)>, EventCorrupt>;
+
+    /// Decodes the acceptance of a call, or returns `None` for other events.
+    fn decode_accepted(
+        &self,
+        sequence: u64,
+        bytes: &[u8],
+    ) -> Result<Option<StoredAcceptance>, EventCorrupt>;
 
     /// Decodes the turn of a stored event, or returns `None` if it belongs to no turn.
     fn decode_turn(&self, sequence: u64, bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt>;

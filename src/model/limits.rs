@@ -31,7 +31,8 @@ pub const GRACE_MS_MAX: u64 = 60_000;
 /// Later output of a grandchild that still holds them is not read.
 pub const DRAIN_MS_DEFAULT: u64 = 2_000;
 /// The time before the caller's deadline at which a call is parked, in milliseconds, so that
-/// the response arrives in time. For short deadlines it is a third of the deadline.
+/// the response arrives in time. For short deadlines it is a third of the deadline. The time that the
+/// store takes comes on top.
 pub const DEADLINE_MARGIN_MS: u64 = 150;
 /// The default limit of live calls in a session.
 pub const LIVE_TASKS_DEFAULT: u32 = 32;
@@ -85,6 +86,8 @@ pub const ARGUMENTS_BYTES_MAX: usize = 1024 * 1024;
 /// The standard input of a call, in bytes. With the largest arguments it fits into the default of
 /// `max_request`.
 pub const STDIN_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The most runs of a call whose tool is idempotent, after losses.
+pub const RUN_ATTEMPTS_MAX: u32 = 3;
 /// The arguments in an event, in bytes of JSON. Larger ones are left out and counted.
 pub const EVENT_ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
 /// The nesting of the arguments. A level of JSON is three levels of messages, and a message
@@ -93,6 +96,11 @@ pub const ARGUMENTS_DEPTH_MAX: usize = 32;
 /// The nesting of JSON in a result, which is two messages deeper in an event than arguments
 /// are. Deeper values become text.
 pub const RESULT_DEPTH_MAX: usize = 30;
+/// The size of a request, or of arguments, above which it is worked on away from the threads that
+/// serve all requests, in bytes.
+pub const LARGE_INPUT_BYTES: usize = 64 * 1024;
+/// The number of such inputs that are worked on at the same time. Further ones wait.
+pub const LARGE_INPUTS_MAX: usize = 4;
 /// The number of labels of a session or a call.
 pub const LABELS_MAX: usize = 64;
 /// The key of a label, in bytes.
@@ -101,6 +109,8 @@ pub const LABEL_KEY_BYTES_MAX: usize = 63;
 pub const LABEL_VALUE_BYTES_MAX: usize = 255;
 /// A description or a reason, in bytes.
 pub const TEXT_BYTES_MAX: usize = 4 * 1024;
+/// The handle under which a later server finds the work of a call again, in bytes.
+pub const WORK_HANDLE_BYTES_MAX: usize = 4 * 1024;
 /// A system message, in bytes.
 pub const SYSTEM_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// The number of names in a session's list of allowed tools.
@@ -138,6 +148,32 @@ pub const LOG_PAGE_BYTES_MAX: usize = 512 * 1024;
 /// The default time without events after which a stream sends a heartbeat, in milliseconds.
 pub const HEARTBEAT_MS_DEFAULT: u64 = 15_000;
 
+// HTTP/1: the page for operators, and the tools for agents.
+
+/// The number of connections of one service at the same time. One more closes the one that has been
+/// idle for the longest time, or is refused if none is idle.
+pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+/// The number of those connections that have not authenticated. One more closes the oldest. A service
+/// without authentication has no others.
+pub const HTTP_STRANGERS_MAX: usize = 64;
+/// The time in which a connection must have sent the head of its first request, which must be
+/// authenticated where the service requires that, in seconds.
+pub const HTTP_FIRST_REQUEST_SECONDS: u64 = 10;
+/// The time between two requests of a connection, to the end of the head of the second one, in
+/// seconds.
+pub const HTTP_IDLE_SECONDS: u64 = 300;
+/// The buffer for the head of a request, in bytes. For one that fills it the answer is 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The body of a request, in bytes. For a larger one the answer is 413.
+pub const HTTP_BODY_BYTES_MAX: usize = 2 * ARGUMENTS_BYTES_MAX;
+/// The time in which the body of a request must arrive, in seconds. After it the answer is 408.
+pub const HTTP_BODY_SECONDS: u64 = 30;
+/// The time that answers under way have when the server stops, in milliseconds.
+pub const HTTP_STOP_MS: u64 = 1_000;
+/// The pause in accepting connections when the system has run out of a resource, such as file
+/// descriptors, in milliseconds.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
 // Actors.
 
 /// The number of ended calls whose descendants one search looks for. Beyond it the end of a
@@ -166,6 +202,8 @@ pub const ACTOR_REPLACEMENT_MS: u64 = 1_000;
 pub const STORE_QUEUE_APPENDS_MAX: usize = 1_024;
 /// The number of appends in one commit.
 pub const STORE_COMMIT_APPENDS_MAX: usize = 64;
+/// The number of appends in one commit to a database server, which takes longer to answer.
+pub const STORE_REMOTE_COMMIT_APPENDS_MAX: usize = 256;
 /// The number of concurrent readers of the store.
 pub const STORE_READERS_MAX: usize = 4;
 /// The number of cached records of calls. The oldest are evicted.
@@ -278,6 +316,12 @@ pub const FOLLOW_UPS_DELIVERED_MAX: u32 = 32;
 /// The number of follow-ups that a turn claims between its rounds. Further ones wait for its
 /// end.
 pub const FOLLOW_UPS_OF_TURN_MAX: usize = 256;
+/// The messages of a turn that delivers follow-ups, in its record, in bytes. No later server goes on
+/// with a turn that has more.
+pub const TRANSCRIPT_BYTES_MAX: usize = 512 * 1024;
+/// The number of times in a row that a later server goes on with a turn which records no new message
+/// between them.
+pub const RESUMPTIONS_WITHOUT_PROGRESS_MAX: u32 = 3;
 /// The output of a task in the message of a follow-up, in bytes. The middle of longer output is
 /// left out.
 pub const FOLLOW_UP_OUTPUT_BYTES_MAX: usize = 8 * 1024;

@@ -5,6 +5,7 @@
 
 mod base64;
 mod call;
+mod continuation;
 mod end_reason;
 mod enum_table;
 mod event;
@@ -15,22 +16,25 @@ mod origin;
 mod outcome;
 mod principal;
 mod process;
+mod resumption;
 mod session;
 pub mod span;
 pub mod terminal;
 mod time;
 mod tool;
 mod turn;
+pub mod visible;
 
 pub use call::{
     Call, CallPolicy, Cancellation, FollowUpPolicy, OnDisconnect, ParkReason, Progress, State,
     StopCause, Stopping, Survivor, Usage,
 };
+pub use continuation::{RunOwner, WorkHandle};
 pub use end_reason::{CancelCause, EndReason};
 pub(crate) use enum_table::enum_table;
 pub use event::{
     CallAccepted, CallFinished, Event, EventCodec, EventCorrupt, OutputPosition, Payload,
-    PayloadKind, ToolOutput, TurnEnded, Unresolved,
+    PayloadKind, StoredAcceptance, ToolOutput, TurnEnded, Unresolved,
 };
 pub use follow_up::{
     Delivery, DeliveryError, FollowUp, FollowUpNote, FollowUpPut, FollowUpState, Lease, ToolNote,
@@ -43,12 +47,13 @@ pub use outcome::{
 };
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};
-pub use session::{Session, SessionState, SessionUpdate, TaskLimitPolicy};
+pub use resumption::{InjectedTask, Prompt, TurnLoss, TurnSetup};
+pub use session::{OnRestart, Session, SessionState, SessionUpdate, TaskLimitPolicy};
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};
 pub use turn::{
-    BusyPolicy, Compaction, CompactionReason, Image, Message, ModelCall, ProviderData, StopReason,
-    Turn, TurnEnd, TurnError, TurnReport,
+    BusyPolicy, Compaction, CompactionReason, Image, Message, ModelCall, ProviderData,
+    RESULT_OVERHEAD_BYTES, StopReason, Turn, TurnEnd, TurnError, TurnReport,
 };
 
 /// Free-form key-value pairs that a caller sets on a session or a call and filters by.

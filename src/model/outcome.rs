@@ -164,8 +164,8 @@ pub struct OutputSummary {
     pub stderr: StreamSummary,
     /// Both, in the order of arrival.
     pub combined: StreamSummary,
-    /// `true` if another process still held the pipes when reading ended. What it wrote later is
-    /// missing.
+    /// `true` if another process still held the pipes when reading ended: what it wrote later is
+    /// missing. Also if a part was lost while no server was there, which is counted as dropped.
     #[serde(default)]
     pub incomplete: bool,
     /// `true` if the content beside this summary has less than the kept bytes.

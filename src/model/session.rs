@@ -31,6 +31,18 @@ enum_table! {
     }
 }
 
+enum_table! {
+    /// The fate of the agent's turns when the server goes away.
+    #[derive(Default)]
+    pub enum OnRestart {
+        /// The next server goes on with them.
+        #[default]
+        Resume => "resume",
+        /// They are lost.
+        Lose => "lose",
+    }
+}
+
 /// A session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
@@ -68,6 +80,9 @@ pub struct Session {
     /// The ends of the agent's background tasks that schedule a follow-up.
     #[serde(default = "follow_up_before_it_was_stored")]
     pub follow_up: FollowUpPolicy,
+    /// The fate of the agent's turns when the server goes away.
+    #[serde(default)]
+    pub on_restart: OnRestart,
     /// `true` if a call that named no session created it. It is removed with its last task.
     #[serde(default)]
     pub implicit: bool,
@@ -130,6 +145,7 @@ impl Session {
             max_live_tasks: LIVE_TASKS_DEFAULT,
             task_limit_policy: TaskLimitPolicy::default(),
             follow_up: FollowUpPolicy::OnFinish,
+            on_restart: OnRestart::default(),
             implicit: false,
             depth: 0,
             stream_epoch: stream_epoch.into(),
@@ -174,6 +190,8 @@ pub struct SessionUpdate {
     pub task_limit_policy: Option<TaskLimitPolicy>,
     /// The ends of the agent's background calls that schedule a follow-up.
     pub follow_up: Option<FollowUpPolicy>,
+    /// The fate of the agent's turns when the server goes away.
+    pub on_restart: Option<OnRestart>,
 }
 
 impl Session {
@@ -200,6 +218,7 @@ impl Session {
             max_live_tasks,
             task_limit_policy,
             follow_up,
+            on_restart,
         } = update;
         let mut names = Vec::new();
         set(&mut names, "description", description, &mut self.description);
@@ -211,6 +230,7 @@ impl Session {
         set(&mut names, "max_live_tasks", max_live_tasks, &mut self.max_live_tasks);
         set(&mut names, "task_limit_policy", task_limit_policy, &mut self.task_limit_policy);
         set(&mut names, "follow_up", follow_up, &mut self.follow_up);
+        set(&mut names, "on_restart", on_restart, &mut self.on_restart);
         names
     }
 }

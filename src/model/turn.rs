@@ -3,7 +3,13 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{CallId, Content, FollowUp, FollowUpNote, Origin, Usage, enum_table};
+use super::{
+    CallId, Content, ContentKind, FollowUp, FollowUpNote, InjectedTask, Origin, ResourceBody,
+    TurnLoss, TurnSetup, Usage, enum_table,
+};
+
+/// The size of what surrounds the text of a result in a request, in bytes.
+pub const RESULT_OVERHEAD_BYTES: usize = 100;
 
 enum_table! {
     /// The fate of a prompt for a session that already runs a turn.
@@ -62,6 +68,55 @@ pub struct Turn {
     /// it has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub follow_ups: Vec<FollowUp>,
+    /// The settings with which a later server goes on with the turn, or `None` if none can: then
+    /// `loss` says why, unless the record is older than these settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Box<TurnSetup>>,
+    /// The reason why no later server can go on with the turn, if it is known already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<TurnLoss>,
+    /// The number of messages that the turn has recorded, from its prompt on.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub messages: u64,
+    /// The number of those that are of the model.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rounds: u32,
+    /// The messages of a turn that delivers follow-ups. Those of other turns are in the history.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transcript: Vec<Message>,
+    /// The tasks that the model was told of between two rounds, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub injected: Vec<InjectedTask>,
+    /// The number of times that a later server has taken up the turn.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resumptions: u32,
+    /// The number of those since the last message that was recorded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resumptions_without_progress: u32,
+}
+
+impl Turn {
+    /// Creates a turn that has not begun.
+    pub fn new(model: impl Into<String>, delivers: bool, setup: Option<Box<TurnSetup>>) -> Self {
+        Self {
+            model: model.into(),
+            end: None,
+            delivers,
+            follow_ups: Vec::new(),
+            setup,
+            loss: None,
+            messages: 0,
+            rounds: 0,
+            transcript: Vec::new(),
+            injected: Vec::new(),
+            resumptions: 0,
+            resumptions_without_progress: 0,
+        }
+    }
+}
+
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 /// The end of a turn.
@@ -193,6 +248,37 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Returns the approximate size in a request, in bytes, with images of this size.
+    pub fn size_bytes(&self, image_size: impl Fn(&[u8]) -> usize) -> usize {
+        match self {
+            Self::User { text, attachments, origin: _ } => {
+                let attached = attachments.iter().map(|content| match &content.kind {
+                    ContentKind::Image { data, .. } => image_size(data),
+                    ContentKind::Text(text) => text.len(),
+                    ContentKind::Resource { body: Some(ResourceBody::Text(text)), .. } => {
+                        text.len()
+                    }
+                    _ => 100,
+                });
+                text.len() + attached.sum::<usize>()
+            }
+            Self::Assistant { text, calls, provider_data, note: _, origin: _ } => {
+                let calls = calls.iter().map(|call| {
+                    let data = ProviderData::size_bytes(call.provider_data.as_deref());
+                    call.tool.len() + call.arguments.len() + data + 100
+                });
+                let data = ProviderData::size_bytes(provider_data.as_deref());
+                text.len() + data + calls.sum::<usize>()
+            }
+            Self::Tool { text, pictures: images, .. } => {
+                let images = images.iter().map(|image| image_size(&image.data) + 100);
+                text.len() + RESULT_OVERHEAD_BYTES + images.sum::<usize>()
+            }
+        }
+    }
+}
+
 /// The occasion of a compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompactionReason {
@@ -241,6 +327,8 @@ pub enum TurnReport {
         calls: Vec<ModelCall>,
         /// Data that goes back with the message.
         provider_data: Option<Box<ProviderData>>,
+        /// The reason for which the turn ends with the message, or `None` if it goes on.
+        stop: Option<StopReason>,
     },
     /// The result of a call goes back to the model.
     Answered {

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{
     self, Acknowledgement, BackgroundWork, FieldReader, background_id, fingerprint,
 };
-use super::deadline::{answer_at, bounded, cap_wait};
+use super::deadline::{Deadline, answer_at, bounded, cap_wait};
 use super::layer::principal;
 use crate::engine::{Engine, Started, TaskUpdate, WaitMode, Waited};
 use crate::model::{Call, State, ToolKind};
@@ -32,9 +32,17 @@ impl BackgroundTasks {
     fn full_task(&self, call: Call) -> BoxFuture<'_, Result<v1::Task, Status>> {
         async move {
             let (call, summary) = self.engine.calls().with_full_output(call).await?;
-            Ok(convert::task_with_summary(call, summary, self.engine.now()))
+            let shim_pid = self.shim_pid(&call);
+            let task = convert::task_with_summary(call, summary, self.engine.now());
+            Ok(v1::Task { shim_pid, ..task })
         }
         .boxed()
+    }
+
+    /// Returns the process id of the shim that owns the process of a call, or 0.
+    fn shim_pid(&self, call: &Call) -> i32 {
+        let pid = self.engine.calls().shim_of(call);
+        pid.and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default()
     }
 
     /// Returns the answer to a Wait. The future is boxed for the same reason.
@@ -110,18 +118,22 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
         let principal = principal(&request)?;
-        let (query, filters) = convert::list_query(&principal, request.into_inner())?;
+        let key = self.engine.page_token_key();
+        let (query, tokens) = convert::list_query(&principal, request.into_inner(), &key)?;
         if let Some(id) = query.session_id {
             self.engine.sessions().get(&principal, id).await?;
         }
         let page = self.engine.calls().list(query).await?;
         let now = self.engine.now();
         let cursor = |call: &Call| CallCursor { create_time: call.create_time, id: call.id };
-        let summary = |call| convert::summary_task(call, now);
+        let summary = |call: Call| {
+            let shim_pid = self.shim_pid(&call);
+            v1::Task { shim_pid, ..convert::summary_task(call, now) }
+        };
         let (tasks, next) = convert::fit_page(page.calls, page.next, summary, cursor);
         Ok(Response::new(v1::ListResponse {
             tasks,
-            next_page_token: convert::next_page_token(next, filters),
+            next_page_token: tokens.next(next),
             watch_sequence: signed(page.change),
             unreadable_tasks: convert::size(page.unreadable.len()),
         }))
@@ -132,7 +144,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::WaitRequest>,
     ) -> Result<Response<v1::WaitResponse>, Status> {
         let principal = principal(&request)?;
-        let answer_at = answer_at(&request);
+        let answer_at = answer_at(&self.engine, Deadline::of(&request));
         let v1::WaitRequest { background_id: id, wait, acknowledge } = request.into_inner();
         let id = background_id(&id)?;
         let wait = cap_wait(convert::wait_span(wait), answer_at);
@@ -145,7 +157,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::WaitManyRequest>,
     ) -> Result<Response<v1::WaitManyResponse>, Status> {
         let principal = principal(&request)?;
-        let answer_at = answer_at(&request);
+        let answer_at = answer_at(&self.engine, Deadline::of(&request));
         let v1::WaitManyRequest { background_ids, mode, wait, acknowledge } = request.into_inner();
         let mut fields = FieldReader::default();
         let ids = convert::many_ids(&mut fields, &background_ids);
@@ -173,7 +185,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::CancelRequest>,
     ) -> Result<Response<v1::CancelResponse>, Status> {
         let principal = principal(&request)?;
-        let answer_at = answer_at(&request);
+        let answer_at = answer_at(&self.engine, Deadline::of(&request));
         let cancel = convert::cancel_request(request.into_inner(), answer_at)?;
         let dry_run = cancel.dry_run;
         let mut cancelled = self.engine.calls().cancel(&principal, cancel).await?;
@@ -219,7 +231,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::ReadOutputRequest>,
     ) -> Result<Response<v1::ReadOutputResponse>, Status> {
         let principal = principal(&request)?;
-        let answer_at = answer_at(&request);
+        let answer_at = answer_at(&self.engine, Deadline::of(&request));
         let mut read = convert::output_request(request.into_inner())?;
         read.wait = cap_wait(read.wait, answer_at);
         let slice = self.engine.calls().read_output(&principal, read).await?;
@@ -238,7 +250,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::WatchRequest>,
     ) -> Result<Response<WatchStream>, Status> {
         let principal = principal(&request)?;
-        let end_at = answer_at(&request);
+        let end_at = answer_at(&self.engine, Deadline::of(&request));
         let v1::WatchRequest { session_id, watch_sequence } = request.into_inner();
         let mut fields = FieldReader::default();
         let session_id = fields.session_id("session_id", &session_id);
@@ -273,7 +285,8 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::ListFollowUpsRequest>,
     ) -> Result<Response<v1::ListFollowUpsResponse>, Status> {
         let principal = principal(&request)?;
-        let (query, filters) = convert::follow_ups_query(&principal, request.into_inner())?;
+        let key = self.engine.page_token_key();
+        let (query, tokens) = convert::follow_ups_query(&principal, request.into_inner(), &key)?;
         if let Some(id) = query.session_id {
             self.engine.sessions().get(&principal, id).await?;
         }
@@ -285,7 +298,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         };
         let summary = |entry| convert::summary_follow_up(entry, now);
         let (follow_ups, next) = convert::fit_page(page.follow_ups, page.next, summary, cursor);
-        let next_page_token = convert::next_page_token(next, filters);
+        let next_page_token = tokens.next(next);
         let unreadable_follow_ups = convert::size(page.unreadable.len());
         let answer =
             v1::ListFollowUpsResponse { follow_ups, next_page_token, unreadable_follow_ups };
@@ -297,7 +310,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::LeaseFollowUpsRequest>,
     ) -> Result<Response<v1::LeaseFollowUpsResponse>, Status> {
         let principal = principal(&request)?;
-        let answer_at = answer_at(&request);
+        let answer_at = answer_at(&self.engine, Deadline::of(&request));
         let mut lease = convert::lease_request(request.into_inner())?;
         lease.wait = cap_wait(lease.wait, answer_at);
         let leases = self.engine.follow_ups().lease(&principal, lease).boxed().await?;

@@ -1,7 +1,8 @@
 //! The caller's deadline, which ends the RPC and never the work.
 //!
 //! tonic drops a handler whose deadline passes, and ignores the deadline of a stream. So a handler
-//! that waits answers a margin before the deadline, and a stream ends itself.
+//! that waits answers a margin before the deadline, and a stream ends itself. What is to be stored
+//! before the answer, such as the parking of a call, takes as long as the store: the margin follows it.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
-use crate::engine::Error;
+use crate::engine::{Engine, Error};
 use crate::model::limits::DEADLINE_MARGIN_MS;
 
 /// The caller's deadline, as it came with the request.
@@ -42,24 +43,36 @@ impl Deadline {
         Some(Self { start: now, end: now + span })
     }
 
+    /// Returns the deadline of a request, or `None` if it has none.
+    pub(crate) fn of<T>(request: &Request<T>) -> Option<Self> {
+        request.extensions().get().copied()
+    }
+
     /// Returns the time at which a handler without an answer is aborted. The error still reaches
     /// the caller before the deadline.
     pub(crate) fn abort_at(&self) -> Instant {
-        self.end - (self.end - self.answer_at()) / 5
+        self.end - self.margin() / 5
     }
 
-    /// Returns the time at which a handler should answer: a fixed margin before the deadline, or a
-    /// third of the time if that is shorter.
-    pub(crate) fn answer_at(&self) -> Instant {
-        let span = self.end - self.start;
-        let margin = Duration::from_millis(DEADLINE_MARGIN_MS).min(span / 3);
-        self.end - margin
+    /// Returns the time at which a handler should answer, in front of a store whose appends take so
+    /// long: early enough for two of them, one that is under way and one more. A slow store takes half
+    /// of the caller's time at most.
+    fn answer_at(&self, append_time: Duration) -> Instant {
+        let margin = self.margin().saturating_add(append_time.saturating_mul(2));
+        self.end - margin.min((self.end - self.start) / 2)
+    }
+
+    /// Returns the time that an answer needs: a fixed one, or a third of the caller's if that is
+    /// shorter.
+    fn margin(&self) -> Duration {
+        Duration::from_millis(DEADLINE_MARGIN_MS).min((self.end - self.start) / 3)
     }
 }
 
-/// Returns the time at which this request must be answered, or `None` if it has no deadline.
-pub(crate) fn answer_at<T>(request: &Request<T>) -> Option<Instant> {
-    request.extensions().get::<Deadline>().map(Deadline::answer_at)
+/// Returns the time at which a request with this deadline should be answered, as far as it is known
+/// now, or `None` if it has no deadline.
+pub(crate) fn answer_at(engine: &Engine, deadline: Option<Deadline>) -> Option<Instant> {
+    deadline.map(|deadline| deadline.answer_at(engine.append_time()))
 }
 
 /// Returns the requested wait, shortened to the time until `answer_at`.
@@ -111,8 +124,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_due_before_the_deadline() {
         let now = Instant::now();
-        let due = |value: &str| Deadline::parse(value, now).map(|d| d.answer_at() - now);
-        assert_eq!(due("300m"), Some(Duration::from_millis(200)));
-        assert_eq!(due("10S"), Some(Duration::from_millis(9_850)));
+        let due = |value: &str, append_millis| {
+            let append_time = Duration::from_millis(append_millis);
+            Deadline::parse(value, now).map(|d| (d.answer_at(append_time) - now).as_millis())
+        };
+        assert_eq!(due("300m", 0), Some(200));
+        assert_eq!(due("10S", 0), Some(9_850));
+        assert_eq!(due("10S", 1), Some(9_848));
+        assert_eq!(due("3S", 500), Some(1_850));
+        assert_eq!(due("3S", 5_000), Some(1_500), "half of the time, however slow the store is");
+        assert_eq!(due("300m", 50), Some(150));
     }
 }

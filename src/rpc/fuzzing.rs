@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::convert::{self, FieldReader, Fingerprint};
 use crate::model::Principal;
-use crate::store::{CallCursor, SessionCursor};
+use crate::store::{CallCursor, PageTokenKey, SessionCursor};
 
 /// Decodes a request and converts it. Returns `None` for bytes that cannot be decoded.
 pub type Reader = fn(&[u8]) -> Option<Result<(), Status>>;
@@ -41,10 +41,10 @@ pub const READERS: &[(&str, Reader)] = &[
         read(bytes, |request| convert::update_session_request(request).map_err(Status::from))
     }),
     ("ListToolsRequest", |bytes| {
-        read(bytes, |request| convert::list_tools_query(request).map_err(Status::from))
+        read(bytes, |request| convert::list_tools_query(request, &key()).map_err(Status::from))
     }),
     ("ListMessagesRequest", |bytes| {
-        read(bytes, |request| convert::list_messages_query(request).map_err(Status::from))
+        read(bytes, |request| convert::list_messages_query(request, &key()).map_err(Status::from))
     }),
 ];
 
@@ -75,7 +75,12 @@ fn wait_many(request: v1::WaitManyRequest) -> Result<(), Status> {
     fields.finish(()).map_err(Status::from)
 }
 
-/// Returns the cursor of a List and the digest of its filters.
+/// The key of the page tokens.
+fn key() -> PageTokenKey {
+    PageTokenKey::new(&[7; 32])
+}
+
+/// Returns the cursor of a List, and the function that makes tokens for its filters.
 ///
 /// # Errors
 ///
@@ -83,17 +88,12 @@ fn wait_many(request: v1::WaitManyRequest) -> Result<(), Status> {
 pub fn call_page(
     principal: &Principal,
     request: v1::ListRequest,
-) -> Result<(Option<CallCursor>, String), Status> {
-    let (query, filters) = convert::list_query(principal, request)?;
-    Ok((query.cursor, filters))
+) -> Result<(Option<CallCursor>, impl Fn(CallCursor) -> String + use<>), Status> {
+    let (query, tokens) = convert::list_query(principal, request, &key())?;
+    Ok((query.cursor, move |cursor| tokens.next(Some(cursor))))
 }
 
-/// Returns the token of the page of tasks after `cursor`.
-pub fn call_token(cursor: CallCursor, filters: String) -> String {
-    convert::encode_token(cursor, filters)
-}
-
-/// Returns the cursor of a ListSessions and the digest of its filters.
+/// Returns the cursor of a ListSessions, and the function that makes tokens for its filters.
 ///
 /// # Errors
 ///
@@ -101,14 +101,9 @@ pub fn call_token(cursor: CallCursor, filters: String) -> String {
 pub fn session_page(
     principal: &Principal,
     request: v1::ListSessionsRequest,
-) -> Result<(Option<SessionCursor>, String), Status> {
-    let (query, filters) = convert::list_sessions_query(principal, request)?;
-    Ok((query.cursor, filters))
-}
-
-/// Returns the token of the page of sessions after `cursor`.
-pub fn session_token(cursor: SessionCursor, filters: String) -> String {
-    convert::encode_token(cursor, filters)
+) -> Result<(Option<SessionCursor>, impl Fn(SessionCursor) -> String + use<>), Status> {
+    let (query, tokens) = convert::list_sessions_query(principal, request, &key())?;
+    Ok((query.cursor, move |cursor| tokens.next(Some(cursor))))
 }
 
 /// Converts a struct to a JSON object.

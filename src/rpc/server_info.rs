@@ -6,6 +6,7 @@ use callpark_proto::v1;
 
 use super::MessageLimits;
 use super::convert::{duration, timestamp};
+use crate::exec::ShimStatus;
 use crate::model::Timestamp;
 use crate::model::limits::{
     ARGUMENTS_BYTES_MAX, ARGUMENTS_DEPTH_MAX, EVENT_BYTES_MAX, LIVE_TASKS_MAX, OUTPUT_BYTES_MAX,
@@ -42,7 +43,11 @@ const FEATURES: &[&str] = &[
 ];
 
 impl ServerInfo {
-    pub(super) fn response(&self, now: Timestamp) -> v1::GetServerInfoResponse {
+    pub(super) fn response(
+        &self,
+        shims: Vec<ShimStatus>,
+        now: Timestamp,
+    ) -> v1::GetServerInfoResponse {
         let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         let seconds = |seconds: u64| Some(duration(Duration::from_secs(seconds)));
@@ -68,6 +73,17 @@ impl ServerInfo {
             limits: Some(limits),
             start_time: Some(timestamp(self.start_time)),
             current_time: Some(timestamp(now)),
+            shims: shims.into_iter().map(shim).collect(),
         }
+    }
+}
+
+fn shim(status: ShimStatus) -> v1::Shim {
+    let ShimStatus { pid, version, runs, spooled_bytes } = status;
+    v1::Shim {
+        pid: i32::try_from(pid).unwrap_or_default(),
+        version,
+        running_calls: i32::try_from(runs).unwrap_or(i32::MAX),
+        spooled_bytes: i64::try_from(spooled_bytes).unwrap_or(i64::MAX),
     }
 }

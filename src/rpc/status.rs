@@ -63,8 +63,9 @@ impl ErrorStatus {
         self
     }
 
-    fn violations(mut self, title: &str, mut violations: Vec<Violation>) -> Self {
-        let omitted = violations.len().saturating_sub(ERROR_VIOLATIONS_MAX);
+    fn violations(mut self, title: &str, invalid: InvalidRequest) -> Self {
+        let InvalidRequest { mut violations, more } = invalid;
+        let omitted = violations.len().saturating_sub(ERROR_VIOLATIONS_MAX) + more;
         violations.truncate(ERROR_VIOLATIONS_MAX);
         let mut listed = Vec::with_capacity(violations.len());
         let mut fields = Vec::with_capacity(violations.len());
@@ -130,9 +131,9 @@ pub(crate) fn truncate(text: &str, bytes_max: usize) -> String {
 }
 
 impl From<InvalidRequest> for Status {
-    fn from(InvalidRequest(violations): InvalidRequest) -> Self {
+    fn from(invalid: InvalidRequest) -> Self {
         ErrorStatus::new(Code::InvalidArgument, ErrorReason::InvalidField, "")
-            .violations("invalid request", violations)
+            .violations("invalid request", invalid)
             .into()
     }
 }
@@ -150,7 +151,7 @@ impl From<PageError> for Status {
                     description: description.into(),
                 };
                 ErrorStatus::new(Code::InvalidArgument, ErrorReason::PageTokenInvalid, "")
-                    .violations("invalid page token", vec![violation])
+                    .violations("invalid page token", violation.into())
                     .into()
             }
         }
@@ -240,7 +241,7 @@ fn invalid_stdin(tool: &str, description: String) -> ErrorStatus {
     let violation = Violation { field, reason, description };
     let shown = truncate(tool, ERROR_NAME_BYTES_MAX);
     ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, "")
-        .violations(&format!("tool `{shown}`"), vec![violation])
+        .violations(&format!("tool `{shown}`"), violation.into())
         .metadata("tool", tool)
 }
 
@@ -253,7 +254,7 @@ fn invalid_arguments(tool: &str, errors: Vec<ArgumentError>) -> ErrorStatus {
     let shown = truncate(tool, ERROR_NAME_BYTES_MAX);
     let title = format!("the arguments do not satisfy the schema of tool `{shown}`");
     ErrorStatus::new(Code::InvalidArgument, ErrorReason::ArgumentsInvalid, "")
-        .violations(&title, violations.collect())
+        .violations(&title, InvalidRequest { violations: violations.collect(), more: 0 })
         .metadata("tool", tool)
 }
 
@@ -326,8 +327,9 @@ fn store(error: &StoreError, message: String) -> ErrorStatus {
         }
         StoreError::Corrupt(_) => {
             tracing::error!(%error, "a record is damaged");
-            let message = "the stored record is damaged: see the server's log, and restore the store \
-                           from a backup if you need it";
+            let message = format!(
+                "{error}: restore the store from a backup if you need it (`callpark restore`)"
+            );
             ErrorStatus::new(Code::DataLoss, ErrorReason::RecordDamaged, message)
         }
         StoreError::Broken(_) | StoreError::Unavailable(_) => {

@@ -8,7 +8,7 @@ use futures::{FutureExt as _, Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, FieldReader, ToolView, fingerprint};
-use super::deadline::{answer_at, bounded};
+use super::deadline::{Deadline, answer_at, bounded};
 use super::layer::principal;
 use super::server_info::ServerInfo;
 use super::updates::{call_updates, session_update, turn_updates};
@@ -86,7 +86,8 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::ListToolsRequest>,
     ) -> Result<Response<v1::ListToolsResponse>, Status> {
         let principal = principal(&request)?;
-        let (query, view) = convert::list_tools_query(request.into_inner())?;
+        let (query, view) =
+            convert::list_tools_query(request.into_inner(), &self.engine.page_token_key())?;
         let (mut tools, unavailable) =
             self.engine.calls().list_tools(&principal, query.session_id).await?;
         tools.sort_by(|a, b| a.name.cmp(&b.name));
@@ -106,7 +107,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         };
         let (tools, next) =
             convert::fit_page(tools, next, convert_tool, |tool: &Tool| tool.name.clone());
-        let next_page_token = convert::next_page_token(next, query.filters);
+        let next_page_token = query.tokens.next(next);
         Ok(Response::new(v1::ListToolsResponse { tools, unavailable, next_page_token }))
     }
 
@@ -115,9 +116,9 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::RunToolRequest>,
     ) -> Result<Response<v1::RunToolResponse>, Status> {
         let principal = principal(&request)?;
-        let leave_at = answer_at(&request);
+        let deadline = Deadline::of(&request);
         let call = convert::call_request(request.into_inner())?;
-        let call = CallRequest { answer_at: leave_at, ..call };
+        let call = CallRequest { answer_at: answer_at(&self.engine, deadline), ..call };
         let mut handle = match self.engine.calls().start(&principal, call).boxed().await? {
             Started::Call(handle) => handle,
             Started::DryRun(dry_run) => {
@@ -127,7 +128,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
                 return Ok(Response::new(answer));
             }
         };
-        let call = handle.wait_settled(leave_at).await?;
+        let call = handle.wait_settled(|| answer_at(&self.engine, deadline)).await?;
         Ok(Response::new(self.call_answer(call, handle.replayed).boxed().await?))
     }
 
@@ -136,13 +137,15 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::RunToolRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
         let principal = principal(&request)?;
-        let leave_at = answer_at(&request);
+        let deadline = Deadline::of(&request);
         let call = convert::call_request(request.into_inner())?;
-        let call = CallRequest { answer_at: leave_at, ..call };
+        let call = CallRequest { answer_at: answer_at(&self.engine, deadline), ..call };
         let handle = match self.engine.calls().start(&principal, call).await? {
             Started::Call(handle) => handle,
             Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),
         };
+        let engine = self.engine.clone();
+        let leave_at = move || answer_at(&engine, deadline);
         let updates = call_updates(self.engine.clone(), handle, leave_at).await?;
         Ok(Response::new(updates.boxed()))
     }
@@ -184,13 +187,14 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         let principal = principal(&request)?;
-        let (query, filters) = convert::list_sessions_query(&principal, request.into_inner())?;
+        let key = self.engine.page_token_key();
+        let (query, tokens) = convert::list_sessions_query(&principal, request.into_inner(), &key)?;
         let page = self.engine.sessions().list(query).await?;
         let cursor =
             |session: &Session| SessionCursor { create_time: session.create_time, id: session.id };
         let (sessions, next) =
             convert::fit_page(page.sessions, page.next, convert::summary_session, cursor);
-        let next_page_token = convert::next_page_token(next, filters);
+        let next_page_token = tokens.next(next);
         let unreadable_sessions = convert::size(page.unreadable.len());
         let answer = v1::ListSessionsResponse { sessions, next_page_token, unreadable_sessions };
         Ok(Response::new(answer))
@@ -239,13 +243,14 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::ListMessagesRequest>,
     ) -> Result<Response<v1::ListMessagesResponse>, Status> {
         let principal = principal(&request)?;
-        let (session_id, query) = convert::list_messages_query(request.into_inner())?;
+        let (session_id, query) =
+            convert::list_messages_query(request.into_inner(), &self.engine.page_token_key())?;
         let after = query.cursor.unwrap_or(0);
         let sessions = self.engine.sessions();
         let page = sessions.messages(&principal, session_id, after, query.limit).await?;
         let (messages, next) =
             convert::fit_page(page.messages, page.next, convert::message, |message| message.0);
-        let next_page_token = convert::next_page_token(next, query.filters);
+        let next_page_token = query.tokens.next(next);
         Ok(Response::new(v1::ListMessagesResponse { messages, next_page_token }))
     }
 
@@ -254,7 +259,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<v1::RunTurnResponse>, Status> {
         let principal = principal(&request)?;
-        let leave_at = answer_at(&request);
+        let deadline = Deadline::of(&request);
         let turn = convert::turn_request(request.into_inner())?;
         let mut handle = match self.engine.turns().start(&principal, turn).boxed().await? {
             Started::Call(handle) => handle,
@@ -265,7 +270,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
                 return Ok(Response::new(answer));
             }
         };
-        let call = handle.wait_settled(leave_at).await?;
+        let call = handle.wait_settled(|| answer_at(&self.engine, deadline)).await?;
         Ok(Response::new(self.turn_answer(call, handle.replayed).boxed().await?))
     }
 
@@ -274,12 +279,14 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
         let principal = principal(&request)?;
-        let leave_at = answer_at(&request);
+        let deadline = Deadline::of(&request);
         let turn = convert::turn_request(request.into_inner())?;
         let handle = match self.engine.turns().start(&principal, turn).boxed().await? {
             Started::Call(handle) => handle,
             Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),
         };
+        let engine = self.engine.clone();
+        let leave_at = move || answer_at(&engine, deadline);
         let updates = turn_updates(self.engine.clone(), handle, leave_at).await?;
         Ok(Response::new(updates.boxed()))
     }
@@ -311,7 +318,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::StreamSessionRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
         let principal = principal(&request)?;
-        let end_at = answer_at(&request);
+        let end_at = answer_at(&self.engine, Deadline::of(&request));
         let query = convert::stream_query(request.into_inner())?;
         let items = self.engine.events().session(principal, query);
         let updates = items.map(|item| item.map(session_update).map_err(Status::from));
@@ -324,6 +331,6 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         principal(&request)?;
         let v1::GetServerInfoRequest {} = request.into_inner();
-        Ok(Response::new(self.info.response(self.engine.now())))
+        Ok(Response::new(self.info.response(self.engine.shims(), self.engine.now())))
     }
 }

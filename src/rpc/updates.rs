@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::convert;
-use crate::engine::{CallHandle, Engine, Error, StreamItem};
+use crate::engine::{CallHandle, Engine, Error, StreamItem, look_at, sleep_until};
 
 /// Streams the events of a call from its acceptance until it has settled.
 pub(super) async fn call_updates(
     engine: Engine,
     handle: CallHandle,
-    leave_at: Option<Instant>,
+    leave_at: impl Fn() -> Option<Instant> + Send,
 ) -> Result<impl Stream<Item = Result<SessionUpdate, Status>> + Send, Error> {
     let after = handle.accept_sequence().await?.saturating_sub(1);
     let items = engine.events().call(handle.session_id, handle.call_id, after);
@@ -27,7 +27,7 @@ pub(super) async fn call_updates(
 pub(super) async fn turn_updates(
     engine: Engine,
     handle: CallHandle,
-    leave_at: Option<Instant>,
+    leave_at: impl Fn() -> Option<Instant> + Send,
 ) -> Result<impl Stream<Item = Result<SessionUpdate, Status>> + Send, Error> {
     let after = handle.accept_sequence().await?.saturating_sub(1);
     let items = engine.events().turn(handle.session_id, handle.turn_id(), after);
@@ -35,19 +35,21 @@ pub(super) async fn turn_updates(
 }
 
 /// Streams the items, with the handle of the call attached. A stream that is dropped before the call
-/// has settled drops the handle, which applies `on_disconnect`. The deadline at `leave_at` does, too.
+/// has settled drops the handle, which applies `on_disconnect`. The deadline does, too, at the time that
+/// `leave_at` returns, which is asked for again now and then.
 fn attached(
     items: impl Stream<Item = Result<StreamItem, Error>> + Send,
     mut handle: CallHandle,
-    leave_at: Option<Instant>,
+    leave_at: impl Fn() -> Option<Instant> + Send,
 ) -> impl Stream<Item = Result<SessionUpdate, Status>> + Send {
     try_stream! {
         let mut items = std::pin::pin!(items);
-        let mut leave_at = leave_at;
+        let mut has_left = false;
         loop {
+            let time = if has_left { None } else { leave_at() };
             let step = tokio::select! {
                 item = items.next() => Some(item),
-                () = crate::engine::sleep_until(leave_at) => None,
+                () = sleep_until(look_at(time)) => None,
             };
             match step {
                 Some(Some(Ok(item))) => yield session_update(item),
@@ -58,8 +60,9 @@ fn attached(
                     Err(error)?;
                 }
                 Some(None) => break,
+                None if time.is_none_or(|time| Instant::now() < time) => {}
                 None => {
-                    leave_at = None;
+                    has_left = true;
                     handle.leave_for_deadline().await?;
                 }
             }

@@ -4,15 +4,23 @@
 //! not at all. Reads never see a part of an append. An append that was acknowledged survives any
 //! crash of the process.
 //!
-//! The adapters are [`SqliteStore`] and [`MemoryStore`]; [`CachedStore`] stands in front of one.
-//! Each passes the suite in `conformance/`.
+//! The adapters are [`SqliteStore`], [`MemoryStore`] and, with the feature `postgres`,
+//! `PostgresStore`; [`CachedStore`] stands in front of one. Each passes the suite in `conformance/`.
 
 mod cache;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod event_row;
 mod memory;
+mod page_token_key;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod prepared;
 mod query;
+mod record;
 mod rules;
+mod session_cache;
+mod session_row;
 mod sqlite;
 
 use async_trait::async_trait;
@@ -25,12 +33,18 @@ use crate::model::{
 
 pub use cache::CachedStore;
 pub use memory::MemoryStore;
+pub use page_token_key::PageTokenKey;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOpenError, PostgresOptions, PostgresStore};
 pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueScope,
     DueSessions, EventPage, EventQuery, FollowUpPage, FollowUpQuery, FollowUpWithTask, OutputFrom,
     OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
 };
-pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous};
+pub use sqlite::{
+    BackupError, OpenError, RestoreOptions, Restored, SqliteOptions, SqliteStore, StoreReport,
+    Synchronous, Verification, VerifyDepth, backup, inspect_store, restore,
+};
 
 /// An encoded event, with the columns by which a store finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +165,14 @@ impl RequestEffect {
             | Self::FollowUpRetried(_) => None,
         }
     }
+
+    /// Returns the session together with which the request is kept, or `None` if there is none.
+    fn created_session(&self) -> Option<SessionId> {
+        match self {
+            Self::SessionCreated(id) => Some(*id),
+            _ => None,
+        }
+    }
 }
 
 /// One atomic and durable change of a session.
@@ -251,6 +273,9 @@ pub struct ExpiryPolicy {
 /// `testing`.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Returns the key that authenticates page tokens. It is the same whenever the store is opened.
+    fn page_token_key(&self) -> PageTokenKey;
+
     /// Makes one change, and returns once it is durable.
     ///
     /// Several appends to one session may be under way at the same time. They are made in the order
@@ -346,6 +371,9 @@ pub trait Store: Send + Sync + 'static {
         after: Option<SessionId>,
         limit: u32,
     ) -> Result<Vec<SessionId>, StoreError>;
+
+    /// Returns the time of the newest change of a session, or `None` if there is no session.
+    async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Removes expired rows, as many as one round may remove.
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError>;

@@ -39,6 +39,8 @@ pub struct EventPage {
     pub first: u64,
     /// `true` if the session is closed: nothing follows `head`.
     pub closed: bool,
+    /// The epoch of the log, if the bytes of some of the events have an earlier one.
+    pub stream_epoch: Option<String>,
 }
 
 /// The position at which a page of sessions ends.

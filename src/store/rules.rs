@@ -65,6 +65,17 @@ pub(super) enum Due {
     LeaseExpiry,
 }
 
+impl Due {
+    /// The number that a database keeps for this value.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Delivery => 1,
+            Self::Lease => 2,
+            Self::LeaseExpiry => 3,
+        }
+    }
+}
+
 /// Returns the action for which a follow-up is due, and the time, or `None` if it is settled.
 pub(super) fn due(record: &FollowUp) -> Option<(Due, Timestamp)> {
     let what = match (record.state, record.delivery) {
@@ -144,6 +155,18 @@ pub(super) fn first_that_fit(
 /// Returns whether `labels` has all of the `wanted` ones.
 pub(super) fn has_labels(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// Divides a page into its records and the positions of those that cannot be read.
+pub(super) fn split<P, T>(found: Vec<(P, Option<T>)>) -> (Vec<T>, Vec<P>) {
+    let (mut records, mut unreadable) = (Vec::with_capacity(found.len()), Vec::new());
+    for (position, record) in found {
+        match record {
+            Some(record) => records.push(record),
+            None => unreadable.push(position),
+        }
+    }
+    (records, unreadable)
 }
 
 /// The counts of a call's output, updated with each piece, so that reading them costs the same

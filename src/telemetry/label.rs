@@ -23,6 +23,32 @@ enum_table! {
 }
 
 enum_table! {
+    /// A service of callpark's on HTTP/1, or beside it.
+    pub enum HttpService {
+        /// The pages for operators.
+        Admin => "admin",
+        /// The tools for agents that speak MCP over HTTP.
+        Agents => "agents",
+        /// The tools for agents that reach them through a bridge.
+        Bridges => "bridges",
+    }
+}
+
+enum_table! {
+    /// The reason why a connection of an [`HttpService`] was closed by the server.
+    pub enum HttpRefusal {
+        /// The service has as many connections as it may, and all of them are in use.
+        TooManyConnections => "too_many_connections",
+        /// A newer connection needed the place.
+        Displaced => "displaced",
+        /// The first request, or the credentials, did not arrive in time.
+        Timeout => "timeout",
+        /// The credentials were wrong.
+        Unauthenticated => "unauthenticated",
+    }
+}
+
+enum_table! {
     /// The limit for which a call was refused.
     pub enum CallCap {
         /// The live calls of its session.

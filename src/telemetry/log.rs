@@ -42,6 +42,9 @@ pub fn init_tracing(format: LogFormat, filter: &str) -> Result<(), TelemetryErro
     let filter = EnvFilter::try_new(filter)
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An entry that cannot be written, such as one for a file on a full disk, is lost. A report of that
+    // would go the same way, and end what is reporting.
+    let builder = builder.log_internal_errors(false);
     // This fails if a test or a program that embeds the server has set a subscriber before.
     let _already_set = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

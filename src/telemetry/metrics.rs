@@ -1,6 +1,7 @@
 //! The counters, gauges and histograms of a server.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::label::{CallCap, ConnectionRefusal, LogSource, RecordKind};
+use super::operations::RejectionLog;
 use super::registry::MetricRegistry;
 use super::{FollowUpMetrics, RpcMetrics, name};
 use crate::model::{State, ToolKind};
 
-/// The pause between two moves of histogram samples into their buckets.
+/// The pause between two moves of histogram samples into their buckets, and the interval of the lines
+/// about rejected credentials.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// The method under which requests for unknown methods are counted. Callers choose their names, so
 /// a series for each would have no bound.
@@ -25,7 +28,7 @@ const OTHER_METHOD: &str = "other";
 pub struct GaugeGuard(Gauge);
 
 impl GaugeGuard {
-    fn new(gauge: &Gauge) -> Self {
+    pub(super) fn new(gauge: &Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge.clone())
     }
@@ -46,6 +49,7 @@ pub struct Metrics(Arc<Handles>);
 
 struct Handles {
     prometheus: PrometheusHandle,
+    rejections: RejectionLog,
     registry: MetricRegistry,
     calls_started: HashMap<ToolKind, Counter>,
     calls_parked: HashMap<ToolKind, Counter>,
@@ -53,6 +57,9 @@ struct Handles {
     calls_refused: HashMap<CallCap, Counter>,
     calls_live: Gauge,
     calls_running: Gauge,
+    shims: Gauge,
+    shim_runs: Gauge,
+    shim_spooled_bytes: Gauge,
     requests_replayed: Counter,
     tasks_expired: Counter,
     records_unreadable: HashMap<RecordKind, Counter>,
@@ -63,6 +70,7 @@ struct Handles {
     output_bytes_dropped: Counter,
     store_append_seconds: Histogram,
     store_commit_appends: Histogram,
+    clock_steps: [Counter; 2],
     log_reads: HashMap<LogSource, Counter>,
     rpcs: HashMap<String, RpcMetrics>,
     other_rpcs: RpcMetrics,
@@ -91,14 +99,18 @@ impl Metrics {
             |disposition| registry.counter(name::OUTPUT_BYTES, &[("disposition", disposition)]);
         Self(Arc::new(Handles {
             prometheus: registry.prometheus(),
+            rejections: RejectionLog::default(),
             calls_started: of_kind(name::CALLS_STARTED),
             calls_parked: of_kind(name::CALLS_PARKED),
             calls_finished: calls_finished(&registry),
             calls_refused: by_value(CallCap::ALL, |cap| {
                 registry.counter(name::CALLS_REFUSED, &[("cap", cap.as_str())])
             }),
-            calls_live: registry.gauge(name::CALLS_LIVE),
-            calls_running: registry.gauge(name::CALLS_RUNNING),
+            calls_live: registry.gauge(name::CALLS_LIVE, &[]),
+            calls_running: registry.gauge(name::CALLS_RUNNING, &[]),
+            shims: registry.gauge(name::SHIMS, &[]),
+            shim_runs: registry.gauge(name::SHIM_RUNS, &[]),
+            shim_spooled_bytes: registry.gauge(name::SHIM_SPOOLED_BYTES, &[]),
             requests_replayed: registry.counter(name::REQUESTS_REPLAYED, &[]),
             tasks_expired: registry.counter(name::TASKS_EXPIRED, &[]),
             records_unreadable: by_value(RecordKind::ALL, |kind| {
@@ -111,6 +123,8 @@ impl Metrics {
             output_bytes_dropped: output("dropped"),
             store_append_seconds: registry.histogram(name::STORE_APPEND_SECONDS, &[]),
             store_commit_appends: registry.histogram(name::STORE_COMMIT_APPENDS, &[]),
+            clock_steps: ["back", "forward"]
+                .map(|direction| registry.counter(name::CLOCK_STEPS, &[("direction", direction)])),
             log_reads: by_value(LogSource::ALL, |source| {
                 registry.counter(name::LOG_READS, &[("source", source.as_str())])
             }),
@@ -120,8 +134,8 @@ impl Metrics {
                 .map(|method: String| (method.clone(), RpcMetrics::new(&registry, &method)))
                 .collect(),
             other_rpcs: RpcMetrics::new(&registry, OTHER_METHOD),
-            streams_open: registry.gauge(name::STREAMS_OPEN),
-            connections_open: registry.gauge(name::CONNECTIONS_OPEN),
+            streams_open: registry.gauge(name::STREAMS_OPEN, &[]),
+            connections_open: registry.gauge(name::CONNECTIONS_OPEN, &[]),
             connections_accepted: registry.counter(name::CONNECTIONS_ACCEPTED, &[]),
             connections_refused: by_value(ConnectionRefusal::ALL, |reason| {
                 registry.counter(name::CONNECTIONS_REFUSED, &[("reason", reason.as_str())])
@@ -140,12 +154,20 @@ impl Metrics {
         self.0.prometheus.render()
     }
 
-    /// Moves the samples of the histograms into their buckets every five seconds until `stop`.
-    /// Without it they accumulate between one [`Metrics::render`] and the next.
+    /// Moves the samples of the histograms into their buckets and writes the number of rejected
+    /// credentials that had no line, every five seconds until `stop`. Without it the samples accumulate
+    /// between one [`Metrics::render`] and the next.
     pub async fn upkeep(&self, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL)).await.is_some() {
             self.0.prometheus.run_upkeep();
+            self.0.rejections.begin_interval();
         }
+        self.0.rejections.begin_interval();
+    }
+
+    /// Logs that the credentials of a request were rejected, `missing` or `invalid`.
+    pub fn credentials_rejected(&self, reason: &'static str, peer: Option<&dyn fmt::Display>) {
+        self.0.rejections.rejected(reason, peer);
     }
 
     /// Counts a call that was accepted.
@@ -176,6 +198,16 @@ impl Metrics {
     /// Counts a call as running until the guard is dropped.
     pub fn running_call(&self) -> GaugeGuard {
         GaugeGuard::new(&self.0.calls_running)
+    }
+
+    /// Shows the number of shims, of their runs, and of the bytes that they had in files when this
+    /// server connected.
+    pub fn shims(&self, shims: usize, runs: usize, spooled_bytes: u64) {
+        // Beyond 2^53 the numbers are rounded.
+        let gauge = |gauge: &Gauge, number: u64| gauge.set(number as f64);
+        gauge(&self.0.shims, shims as u64);
+        gauge(&self.0.shim_runs, runs as u64);
+        gauge(&self.0.shim_spooled_bytes, spooled_bytes);
     }
 
     /// Counts a request that was answered from the record of an earlier one.
@@ -222,6 +254,11 @@ impl Metrics {
     /// Records the number of appends in one commit of the store.
     pub fn store_committed(&self, appends: usize) {
         self.0.store_commit_appends.record(f64::from(u32::try_from(appends).unwrap_or(u32::MAX)));
+    }
+
+    /// Counts a step of the machine's clock, forward or back.
+    pub fn clock_stepped(&self, forward: bool) {
+        self.0.clock_steps[usize::from(forward)].increment(1);
     }
 
     /// Counts a page of a log that was read from `source`.

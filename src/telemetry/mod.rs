@@ -5,15 +5,19 @@
 
 mod configured;
 mod follow_ups;
+mod http;
 mod label;
 mod log;
+mod log_rate;
 mod metrics;
 pub mod name;
+pub mod operations;
 mod registry;
 mod rpc;
 
 pub use follow_ups::FollowUpMetrics;
-pub use label::{CallCap, ConnectionRefusal, LogSource, RecordKind};
+pub use label::{CallCap, ConnectionRefusal, HttpRefusal, HttpService, LogSource, RecordKind};
 pub use log::{LogFormat, TelemetryError, init_tracing};
+pub use log_rate::LogRate;
 pub use metrics::{GaugeGuard, Metrics};
 pub use rpc::RpcMetrics;

@@ -14,6 +14,12 @@ pub const CALLS_REFUSED: &str = "callpark_calls_refused_total";
 pub const CALLS_LIVE: &str = "callpark_calls_live";
 /// Calls whose work is running.
 pub const CALLS_RUNNING: &str = "callpark_calls_running";
+/// Shims that this server is connected to.
+pub const SHIMS: &str = "callpark_shims";
+/// Runs of these shims.
+pub const SHIM_RUNS: &str = "callpark_shim_runs";
+/// Output that these shims had in files when this server connected to them.
+pub const SHIM_SPOOLED_BYTES: &str = "callpark_shim_spooled_bytes";
 /// Requests answered from the record of an earlier one with the same request id.
 pub const REQUESTS_REPLAYED: &str = "callpark_requests_replayed_total";
 /// Tasks removed after their retention.
@@ -60,6 +66,10 @@ pub const AGENT_CALLS_LEFT_OUT: &str = "callpark_agent_calls_left_out_total";
 pub const RPC_REQUESTS: &str = "callpark_rpc_requests_total";
 /// The time from the head of a request to the end of its response. Labels: `method`.
 pub const RPC_SECONDS: &str = "callpark_rpc_duration_seconds";
+/// Steps of the machine's clock, which times do not follow. Labels: `direction`, which is `forward` or
+/// `back`.
+pub const CLOCK_STEPS: &str = "callpark_clock_steps_total";
+
 /// Open response streams.
 pub const STREAMS_OPEN: &str = "callpark_streams_open";
 
@@ -71,6 +81,12 @@ pub const CONNECTIONS_ACCEPTED: &str = "callpark_connections_accepted_total";
 pub const CONNECTIONS_REFUSED: &str = "callpark_connections_refused_total";
 /// Failures of the operating system to accept a connection, such as too many open files.
 pub const ACCEPT_ERRORS: &str = "callpark_accept_errors_total";
+
+/// Open connections of the services on HTTP/1. Labels: `service`.
+pub const HTTP_CONNECTIONS_OPEN: &str = "callpark_http_connections_open";
+/// Connections of those services that were closed without use, or before their end. Labels:
+/// `service`, `reason`.
+pub const HTTP_CONNECTIONS_REFUSED: &str = "callpark_http_connections_refused_total";
 
 /// The buckets of RPC times in seconds: from a quick answer from memory to the longest wait.
 pub(super) const RPC_BUCKETS: &[f64] =
@@ -94,6 +110,7 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (EVENTS_APPENDED, Unit::Count, "Events written to the log"),
     (SEQUENCES_TRIMMED, Unit::Count, "Events removed from the beginning of a session's log"),
     (OUTPUT_BYTES, Unit::Bytes, "Output of calls, kept or dropped"),
+    (CLOCK_STEPS, Unit::Count, "Steps of the machine's clock, which times do not follow"),
     (LOG_READS, Unit::Count, "Pages of logs that readers asked for, by source"),
     (MODEL_REQUESTS, Unit::Count, "Attempts at requests to models, by outcome"),
     (MODEL_TOKENS, Unit::Count, "Tokens that models have used"),
@@ -112,14 +129,23 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
     (RPC_REQUESTS, Unit::Count, "RPCs that ended, by status code"),
     (CONNECTIONS_ACCEPTED, Unit::Count, "Connections whose handshake ended well"),
     (CONNECTIONS_REFUSED, Unit::Count, "Connections closed before they could be used"),
+    (
+        HTTP_CONNECTIONS_REFUSED,
+        Unit::Count,
+        "Connections on HTTP/1 that were closed without use, or before their end",
+    ),
     (ACCEPT_ERRORS, Unit::Count, "Failures of the system to accept a connection"),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
     (CALLS_LIVE, "Calls that haven't ended"),
     (CALLS_RUNNING, "Calls whose work is running"),
+    (SHIMS, "Shims that this server is connected to"),
+    (SHIM_RUNS, "Runs of these shims"),
+    (SHIM_SPOOLED_BYTES, "Output that these shims had in files when this server connected"),
     (STREAMS_OPEN, "Open response streams"),
     (CONNECTIONS_OPEN, "Open connections"),
+    (HTTP_CONNECTIONS_OPEN, "Open connections on HTTP/1, by service"),
 ];
 
 const HISTOGRAMS: &[(&str, Unit, &str)] = &[

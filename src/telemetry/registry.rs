@@ -44,8 +44,8 @@ impl MetricRegistry {
         self.0.register_histogram(&Self::key(name, labels), &Self::metadata())
     }
 
-    pub(super) fn gauge(&self, name: &'static str) -> Gauge {
-        self.0.register_gauge(&Self::key(name, &[]), &Self::metadata())
+    pub(super) fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.0.register_gauge(&Self::key(name, labels), &Self::metadata())
     }
 }
 

@@ -5,12 +5,14 @@
 //! meant to be. Programs that call the API are not read so leniently: they get an error that names
 //! the argument.
 
+use std::collections::HashSet;
+
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
 use super::Arguments;
-use super::schema::path_of;
+use super::schema::{are_paths_too_long, path_of};
 use crate::model::Tool;
 
 /// The most errors of arguments that are looked at in one check.
@@ -29,7 +31,8 @@ pub struct CoercedArguments {
 }
 
 /// Brings the arguments of a call into the form that the tool's schema asks for. A schema that is not
-/// valid asks for none.
+/// valid asks for none. Arguments whose names are too long for a list of their errors stay as they
+/// are.
 pub fn coerce_arguments(tool: &Tool, arguments: Arguments) -> CoercedArguments {
     let mut converted = Vec::new();
     let validator = tool.input_schema.as_object().map(|_| &tool.input_schema);
@@ -38,6 +41,9 @@ pub fn coerce_arguments(tool: &Tool, arguments: Arguments) -> CoercedArguments {
     };
     let mut root = Value::Object(arguments);
     for _ in 0..ROUNDS_MAX {
+        if validator.is_valid(&root) || are_paths_too_long(&root) {
+            break;
+        }
         let has_removed = remove_nulls(&validator, &mut root);
         let has_converted = convert_texts(&validator, &mut root, &mut converted);
         if !has_removed && !has_converted {
@@ -61,7 +67,7 @@ fn remove_nulls(validator: &Validator, root: &mut Value) -> bool {
         return false;
     }
     // A required one gets its null back, so that the error is about the null.
-    let required: Vec<(String, String)> = validator
+    let required: HashSet<(String, String)> = validator
         .iter_errors(root)
         .take(ERRORS_MAX)
         .filter_map(|error| match error.kind() {
@@ -71,9 +77,8 @@ fn remove_nulls(validator: &Validator, root: &mut Value) -> bool {
             _ => None,
         })
         .collect();
-    let is_required = |member: &&Member<'_>| {
-        required.iter().any(|(parent, key)| parent == member.parent && *key == member.key)
-    };
+    let is_required =
+        |member: &&Member<'_>| required.contains(&(member.parent.to_owned(), member.key.clone()));
     let restored = removed.iter().filter(is_required);
     let restored = restored.map(|member| member.insert(root, Value::Null)).count();
     restored < removed.len()
@@ -105,11 +110,15 @@ fn convert_texts(
             replaced.push((pointer, path, text, kind));
         }
     }
-    let wrong = pointers(validator, root, is_about_type);
+    let is_too_long = are_paths_too_long(root);
+    let wrong: HashSet<String> = match is_too_long {
+        true => HashSet::new(),
+        false => pointers(validator, root, is_about_type).into_iter().collect(),
+    };
     let before = converted.len();
     for (pointer, path, text, kind) in replaced {
         match root.pointer_mut(&pointer) {
-            Some(place) if wrong.contains(&pointer) => *place = text,
+            Some(place) if is_too_long || wrong.contains(&pointer) => *place = text,
             _ => converted.push((path, kind)),
         }
     }

@@ -7,6 +7,7 @@ mod built_in;
 mod coerce;
 mod command;
 mod function;
+mod large_input;
 mod provided;
 mod registry;
 mod schema;
@@ -21,9 +22,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::model::Tool;
+use crate::model::{Tool, WorkHandle};
 
 pub use command::{CallBudget, CommandToolConfig};
+pub(crate) use large_input::{on_input, rough_size};
+
 pub use function::{FunctionResult, FunctionTool, ToolError, ToolOutput};
 pub use work::{InProcess, ToolContext, Work, WorkEvent};
 
@@ -80,4 +83,11 @@ pub trait CallableTool: Send + Sync + 'static {
         arguments: &Arguments,
         context: &CallContext,
     ) -> Result<Work, Vec<ArgumentError>>;
+
+    /// Returns the work with which an earlier call goes on after a restart of this server, from the handle
+    /// that its work has [kept](ToolContext::keep_handle), or `None` if it cannot go on. Its output begins
+    /// anew: what the log has already is not added again.
+    fn take_up(&self, _handle: &WorkHandle, _context: &CallContext) -> Option<Work> {
+        None
+    }
 }

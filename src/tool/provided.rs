@@ -8,9 +8,9 @@ use serde_json::json;
 use super::toolbox::{Catalog, ResolvedTool, ToolProvider};
 use super::{
     ArgumentError, Arguments, CallContext, CallableTool, InProcess, Registry, ToolContext, Work,
-    coerce_arguments,
+    coerce_arguments, on_input, rough_size,
 };
-use crate::model::{Tool, ToolResult};
+use crate::model::{Tool, ToolResult, WorkHandle};
 
 /// Returns the tool of this name. Without a catalog it is described as it was last known, or by its
 /// name alone, and its arguments are not checked before the call runs. `is_late`: the provider was
@@ -58,34 +58,56 @@ impl CallableTool for ProvidedTool {
         arguments: &Arguments,
         context: &CallContext,
     ) -> Result<Work, Vec<ArgumentError>> {
-        Ok(Work::InProcess(Box::new(ProvidedCall {
+        Ok(self.call(Input::Arguments(arguments.clone()), context))
+    }
+
+    fn take_up(&self, handle: &WorkHandle, context: &CallContext) -> Option<Work> {
+        Some(self.call(Input::Handle(handle.clone()), context))
+    }
+}
+
+impl ProvidedTool {
+    fn call(&self, input: Input, context: &CallContext) -> Work {
+        Work::InProcess(Box::new(ProvidedCall {
             name: self.tool.name.clone(),
             provider: self.provider.clone(),
             checked: self.checked.clone(),
-            arguments: arguments.clone(),
+            input,
             context: context.clone(),
-        })))
+        }))
     }
+}
+
+/// The input of a call.
+enum Input {
+    Arguments(Arguments),
+    /// The handle of an earlier call, which goes on.
+    Handle(WorkHandle),
 }
 
 struct ProvidedCall {
     name: String,
     provider: Arc<dyn ToolProvider>,
     checked: Option<Arc<Catalog>>,
-    arguments: Arguments,
+    input: Input,
     context: CallContext,
 }
 
 #[async_trait]
 impl InProcess for ProvidedCall {
     async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
+        let bytes = match &self.input {
+            Input::Arguments(arguments) => rough_size(arguments),
+            Input::Handle(_) => 0,
+        };
         let ready = self.provider.ready_catalog();
         let catalog = match context.cancellation_token().run_until_cancelled(ready).await {
             Some(Ok(catalog)) => catalog,
             Some(Err(unavailable)) => return failed(unavailable.reason),
             None => return failed("the call was stopped".to_owned()),
         };
-        match self.prepare(&catalog) {
+        let prepare = move || self.prepare(&catalog);
+        match on_input(bytes, prepare).await {
             Ok(work) => work.run(context).await,
             Err(reason) => failed(reason),
         }
@@ -93,32 +115,48 @@ impl InProcess for ProvidedCall {
 }
 
 impl ProvidedCall {
-    fn prepare(&self, catalog: &Arc<Catalog>) -> Result<Box<dyn InProcess>, String> {
+    fn prepare(&self, catalog: &Catalog) -> Result<Box<dyn InProcess>, String> {
         let name = &self.name;
         let Some(tool) = catalog.registry.get(name) else {
             let provider = self.provider.name();
             return Err(format!("`{provider}` has no tool `{name}`: list its tools"));
         };
-        let is_checked = self
-            .checked
-            .as_ref()
-            .is_some_and(|checked| Arc::ptr_eq(&checked.registry, &catalog.registry));
-        let prepared = match is_checked {
-            true => tool.prepare(&self.arguments, &self.context),
-            false => {
-                // The caller could not see what the tool takes, and may have written all as text.
-                let coerced = coerce_arguments(tool.describe(), self.arguments.clone());
-                let arguments = coerced.arguments;
-                let checked = catalog.registry.check(name, &arguments);
-                checked.and_then(|()| tool.prepare(&arguments, &self.context))
-            }
+        let work = match &self.input {
+            Input::Arguments(arguments) => self.prepare_call(tool, arguments, catalog)?,
+            Input::Handle(handle) => tool.take_up(handle, &self.context).ok_or_else(|| {
+                format!("`{name}` cannot go on with a call of an earlier server: call it again")
+            })?,
         };
-        match prepared.map_err(|faults| invalid(name, &faults))? {
+        match work {
             Work::InProcess(work) => Ok(work),
             Work::Process(_) | Work::Followed(_) => {
                 Err(format!("`{name}` cannot be called: its provider gives it no code"))
             }
         }
+    }
+
+    fn prepare_call(
+        &self,
+        tool: &Arc<dyn CallableTool>,
+        arguments: &Arguments,
+        catalog: &Catalog,
+    ) -> Result<Work, String> {
+        let name = &self.name;
+        let is_checked = self
+            .checked
+            .as_ref()
+            .is_some_and(|checked| Arc::ptr_eq(&checked.registry, &catalog.registry));
+        let prepared = match is_checked {
+            true => tool.prepare(arguments, &self.context),
+            false => {
+                // The caller could not see what the tool takes, and may have written all as text.
+                let coerced = coerce_arguments(tool.describe(), arguments.clone());
+                let arguments = coerced.arguments;
+                let checked = catalog.registry.check(name, &arguments);
+                checked.and_then(|()| tool.prepare(&arguments, &self.context))
+            }
+        };
+        prepared.map_err(|faults| invalid(name, &faults))
     }
 }
 

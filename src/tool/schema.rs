@@ -5,12 +5,14 @@ use jsonschema::paths::{Location, LocationSegment};
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
+use super::values::ArgumentErrors;
 use super::{ArgumentError, Arguments};
 use crate::model::Tool;
 
-/// The most errors of one call that are listed; the others are counted. A megabyte of arguments can
-/// have half a million.
-const ERRORS_MAX: usize = 100;
+/// The size of the paths of all values together, in bytes, up to which the errors are listed. The
+/// validator writes the path of each error out, so a long name with many values in it costs as much
+/// as their product.
+const PATHS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The text in place of a value in a description: values may be secret, and descriptions are logged.
 const HIDDEN_VALUE: &str = "the value";
@@ -47,24 +49,46 @@ impl Schema {
         Ok(Self { validator: Some(validator) })
     }
 
-    /// Returns every error with its path. Values are never repeated.
+    /// Returns the errors with their paths: the first ones, and the number of the others. Values are
+    /// never repeated.
     pub(super) fn check(&self, arguments: &Arguments) -> Result<(), Vec<ArgumentError>> {
         let Some(validator) = &self.validator else { return Ok(()) };
         let arguments = Value::Object(arguments.clone());
-        let mut errors = Vec::new();
-        let mut more = 0_usize;
-        for error in validator.iter_errors(&arguments).flat_map(|error| errors_of(&error)) {
-            if errors.len() < ERRORS_MAX {
-                errors.push(error);
-            } else {
-                more += 1;
-            }
+        if validator.is_valid(&arguments) {
+            return Ok(());
         }
-        if more > 0 {
-            let description = format!("there are {more} more errors");
-            errors.push(ArgumentError { path: String::new(), description });
+        let mut errors = ArgumentErrors::default();
+        if are_paths_too_long(&arguments) {
+            let description = "breaks the schema, and its names are too long for a list of the errors: \
+                               give it shorter names, or fewer values";
+            errors.add("", description);
+        } else {
+            validator.iter_errors(&arguments).for_each(|error| add(&mut errors, &error));
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        errors.finish(())
+    }
+}
+
+/// Returns whether the errors of such a value cannot be listed in bounded time and memory.
+pub(super) fn are_paths_too_long(value: &Value) -> bool {
+    let mut left = PATHS_BYTES_MAX;
+    !fits(value, 0, &mut left)
+}
+
+/// Returns whether the paths of a value and of what it holds fit into what is left. `length` is that of
+/// its own path.
+fn fits(value: &Value, length: usize, left: &mut usize) -> bool {
+    const INDEX_BYTES: usize = 8;
+    match left.checked_sub(length) {
+        Some(rest) => *left = rest,
+        None => return false,
+    }
+    match value {
+        Value::Object(members) => {
+            members.iter().all(|(name, value)| fits(value, length + 1 + name.len(), left))
+        }
+        Value::Array(items) => items.iter().all(|item| fits(item, length + INDEX_BYTES, left)),
+        _ => true,
     }
 }
 
@@ -79,24 +103,20 @@ fn words_of(error: &ValidationError<'_>) -> String {
     }
 }
 
-/// Converts an error of the library. One about missing or unknown properties becomes several, one for
-/// each property.
-fn errors_of(error: &ValidationError<'_>) -> Vec<ArgumentError> {
-    let at = |property: Option<&str>, description: &str| ArgumentError {
-        path: path_of(error.instance_path(), property),
-        description: description.to_owned(),
-    };
+/// Adds an error of the library. One about unknown properties becomes several, one for each property.
+fn add(errors: &mut ArgumentErrors, error: &ValidationError<'_>) {
+    let path = |property: Option<&str>| path_of(error.instance_path(), property);
     match error.kind() {
         ValidationErrorKind::Required { property } => {
-            vec![at(property.as_str(), "is required")]
+            errors.add(&path(property.as_str()), "is required");
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let unknown = "is not a known property: check its spelling or remove it";
-            unexpected.iter().map(|property| at(Some(property), unknown)).collect()
+            unexpected.iter().for_each(|property| errors.add(&path(Some(property)), unknown));
         }
-        ValidationErrorKind::Type { kind } => vec![at(None, &must_be(kind))],
-        _ => vec![at(None, &error.masked_with(HIDDEN_VALUE).to_string())],
+        ValidationErrorKind::Type { kind } => errors.add(&path(None), must_be(kind)),
+        _ => errors.add(&path(None), error.masked_with(HIDDEN_VALUE).to_string()),
     }
 }
 
@@ -129,6 +149,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::tool::values::ERRORS_MAX;
 
     fn errors(schema: Value, arguments: Value) -> Vec<(String, String)> {
         let Value::Object(arguments) = arguments else { panic!("not an object") };
@@ -197,6 +218,18 @@ mod tests {
         let errors = errors(schema(), json!({ "command": "ls", "items": items }));
         assert_eq!(errors.len(), ERRORS_MAX + 1);
         assert_eq!(errors[0], (String::new(), "there are 900 more errors".to_owned()));
+    }
+
+    #[test]
+    fn many_values_under_a_long_name_are_refused_without_a_list() {
+        let items = vec![Value::Null; 100_000];
+        let mut arguments = json!({ "command": "ls" });
+        arguments["items"] = json!([{ "id": 1, "x".repeat(100_000): items }]);
+        assert_eq!(errors(schema(), arguments.clone()), [], "valid ones are valid at any length");
+        arguments["mode"] = json!("hunter2");
+        let errors = errors(schema(), arguments);
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].0.is_empty() && errors[0].1.contains("too long"), "{errors:?}");
     }
 
     #[test]

@@ -12,22 +12,38 @@ pub(super) const SYSTEM_STRING_BYTES_MAX: usize = 128 * 1024 - 1;
 /// The prefix of the variables of callpark itself.
 const RESERVED_PREFIX: &str = "CALLPARK_";
 
-/// The errors in the arguments of one call.
+/// The most errors of one call that are listed; the others are counted. A megabyte of arguments can
+/// have half a million.
+pub(super) const ERRORS_MAX: usize = 100;
+
+/// The errors in the arguments of one call: the first ones, and the number of the others.
 #[derive(Debug, Default)]
-pub(super) struct ArgumentErrors(Vec<ArgumentError>);
+pub(super) struct ArgumentErrors {
+    listed: Vec<ArgumentError>,
+    more: usize,
+}
 
 impl ArgumentErrors {
     pub(super) fn add(&mut self, path: &str, description: impl Into<String>) {
+        if self.listed.len() >= ERRORS_MAX {
+            self.more += 1;
+            return;
+        }
         let error = ArgumentError { path: path.to_owned(), description: description.into() };
         // An argument that is used twice is reported once.
-        if !self.0.contains(&error) {
-            self.0.push(error);
+        if !self.listed.contains(&error) {
+            self.listed.push(error);
         }
     }
 
-    /// Returns the value, or the errors if there are any.
-    pub(super) fn finish<T>(self, value: T) -> Result<T, Vec<ArgumentError>> {
-        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+    /// Returns the value, or the errors if there are any. The last one counts those that are not
+    /// listed.
+    pub(super) fn finish<T>(mut self, value: T) -> Result<T, Vec<ArgumentError>> {
+        if self.more > 0 {
+            let description = format!("there are {} more errors", self.more);
+            self.listed.push(ArgumentError { path: String::new(), description });
+        }
+        if self.listed.is_empty() { Ok(value) } else { Err(self.listed) }
     }
 
     /// Returns the text at this path, or `None` if there is none.
@@ -92,4 +108,21 @@ impl ArgumentErrors {
 pub(super) fn tool_variable_name_error(name: &str) -> Option<&'static str> {
     let reserved = "variables whose names begin with CALLPARK_ belong to the server";
     variable_name_error(name).or(name.starts_with(RESERVED_PREFIX).then_some(reserved))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_beyond_the_first_hundred_are_counted() {
+        let mut errors = ArgumentErrors::default();
+        for index in 0..ERRORS_MAX + 7 {
+            errors.add(&format!("env.{index}"), "must be of type string");
+        }
+        let errors = errors.finish(()).unwrap_err();
+        assert_eq!(errors.len(), ERRORS_MAX + 1);
+        let last = ArgumentError { path: "".into(), description: "there are 7 more errors".into() };
+        assert_eq!(errors[ERRORS_MAX], last);
+    }
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::limits::OUTPUT_CHUNK_BYTES_MAX;
-use crate::model::{CallId, ProcessSpec, Progress, ToolResult};
+use crate::model::{CallId, ProcessSpec, Progress, ToolResult, WorkHandle};
 
 /// The work that a tool asks the engine to do for a call.
 pub enum Work {
@@ -48,6 +48,10 @@ pub enum WorkReport {
     Progress(Progress),
     /// More output.
     Output(Bytes),
+    /// The handle under which a later server finds the work again.
+    Handle(WorkHandle),
+    /// The work cannot be found under its handle.
+    HandleForgotten,
 }
 
 /// The run that code inside the server belongs to: its call, its reports, and its cancellation.
@@ -89,6 +93,18 @@ impl ToolContext {
             let piece = data.split_to(data.len().min(OUTPUT_CHUNK_BYTES_MAX));
             self.report(WorkReport::Output(piece)).await;
         }
+    }
+
+    /// Keeps the handle of work that is done outside of this server, with which a later server
+    /// [takes it up](super::CallableTool::take_up). The work should not be waited for before this returns.
+    pub async fn keep_handle(&self, handle: WorkHandle) {
+        self.report(WorkReport::Handle(handle)).await;
+    }
+
+    /// Reports that the work cannot be found under its handle. The result is not used then: the call is
+    /// LOST, or run again if its tool is idempotent.
+    pub async fn forget_handle(&self) {
+        self.report(WorkReport::HandleForgotten).await;
     }
 
     async fn report(&self, report: WorkReport) {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ sessions = {}
 next_request = 1000
 server = {}
 bridge = None
+crowd = []
 
 
 def send(message):
@@ -106,6 +108,16 @@ def mcp(method, params, token=None):
     return {"unread": answer}
 
 
+def address():
+    """The host and the port of callpark's MCP server, or of that for bridges."""
+    if "command" in server:
+        place = {v["name"]: v["value"] for v in server["env"]}["CALLPARK_MCP_ADDRESS"]
+    else:
+        place = server["url"].split("/")[2]
+    host, _, port = place.rpartition(":")
+    return host, int(port)
+
+
 def count(session, sent):
     with open(sessions[session]["cwd"] + "/sent", "w") as file:
         file.write(str(sent))
@@ -187,6 +199,10 @@ def step(session, words):
         say(session, json.dumps(mcp("tools/call", {"name": "echo", "arguments": {"text": rest}})))
     elif name == "intrude":
         say(session, json.dumps(mcp("tools/list", {}, token="guessed")))
+    elif name == "crowd":
+        # Connections that send nothing.
+        crowd.extend(socket.create_connection(address()) for _ in range(int(rest)))
+        say(session, "crowded")
     elif name == "later":
         # Calls a tool when the turn is over, and records the answer.
         if os.fork() == 0:

@@ -1,10 +1,12 @@
 //! Callpark's tools, as agents find them.
 
 use callpark::agent::{Agent as _, AgentRequest, CallAnswer};
+use callpark::internals::acp::AcpAgent;
+use callpark::internals::telemetry::Metrics;
 use callpark::model::{Image, SessionId};
 
 use crate::support::{
-    agent, config, echo, play, play_with, request, wait_until, with, with_bridge,
+    agent, config, echo, launcher, play, play_with, request, wait_until, with, with_bridge,
 };
 
 #[tokio::test]
@@ -77,6 +79,33 @@ async fn a_request_without_an_agents_token_is_refused() {
     asked.tools = echo();
     assert_eq!(play(&agent, asked).await.text, r#"{"status": 401}"#);
     agent.close().await;
+}
+
+#[tokio::test]
+async fn silent_connections_keep_no_agent_from_its_tools() {
+    for (manner, service) in [("", "agents"), ("no-http", "bridges")] {
+        let metrics = Metrics::default();
+        let bridge = Some(env!("CARGO_BIN_EXE_callpark").into());
+        let agent = AcpAgent::new(config(manner), launcher(), metrics.clone(), bridge);
+        let session = SessionId::random();
+        // The first connection for bridges says where they are.
+        play(&agent, with_tools(session, 0, "tools")).await.reason();
+        assert_eq!(play(&agent, with_tools(session, 2, "crowd 300")).await.text, "crowded");
+        let played = play(&agent, with_tools(session, 4, "echo hello")).await;
+        assert!(played.text.contains("echo got"), "{}", played.text);
+        let page = metrics.render();
+        let value = |name: &str| {
+            let line = page.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.and_then(|line| line.trim().parse::<usize>().ok());
+            value.unwrap_or_else(|| panic!("no {name}: {page}"))
+        };
+        let open = value(&format!("callpark_http_connections_open{{service=\"{service}\"}}"));
+        assert!(open <= 68, "{open} connections are open");
+        let displaced = format!("{{service=\"{service}\",reason=\"displaced\"}}");
+        let displaced = value(&format!("callpark_http_connections_refused_total{displaced}"));
+        assert!(displaced >= 236, "{displaced} were closed");
+        agent.close().await;
+    }
 }
 
 #[tokio::test]

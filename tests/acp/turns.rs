@@ -171,8 +171,16 @@ async fn the_history_is_sent_only_to_an_agent_that_does_not_have_it() {
         request.messages = messages.clone();
         play(&agent, request)
     };
-    let whole = r#"["Be brief.", "[user]: Hello\n[assistant]: Hi", "prompt"]"#;
-    assert_eq!(ask(2).await.text, whole, "a new process knows nothing");
+    let whole = ask(2).await.text;
+    let (begin, end) = (r#"["Be brief.", "[The conversation so far."#, r#"", "prompt"]"#);
+    assert!(
+        whole.starts_with(begin) && whole.ends_with(end),
+        "a new process knows nothing: {whole}"
+    );
+    assert!(
+        whole.contains(r">\nHello\n</callpark-data ") && whole.contains(r">\nHi\n<"),
+        "{whole}"
+    );
     assert_eq!(ask(4).await.text, r#"["prompt"]"#, "it knows its own turns");
     assert_eq!(ask(8).await.text, whole, "another one has spoken between");
     assert_eq!(ask(10).await.text, r#"["prompt"]"#);

@@ -231,7 +231,9 @@ async fn output_of_a_grandchild_within_the_drain_is_not_lost() {
 async fn endless_output_is_cancelled_with_exact_counts() {
     const KEPT: i64 = 256 * 1024;
     let server = TestServer::start().await;
-    let request = v1::RunToolRequest { max_output_bytes: Some(KEPT), ..bash("yes") };
+    let file = server.folder().join("more than is kept");
+    let command = format!("yes | head -c 1000000; echo written > '{}'; exec yes", file.display());
+    let request = v1::RunToolRequest { max_output_bytes: Some(KEPT), ..bash(&command) };
     let id = park(&server, request).await;
     let head = vec![b'y'; (KEPT / 2) as usize];
     let head: Vec<u8> = head
@@ -240,6 +242,7 @@ async fn endless_output_is_cancelled_with_exact_counts() {
         .map(|(y, n)| if n == 0 { *y } else { b'\n' })
         .collect();
     until_written(&server, &id, &head).await;
+    lines_of(&file, 1).await;
     let task = cancelled(cancel(&server, cancel_of(&id)).await);
     let output = outcome_of(&task).output.as_ref().expect("a summary");
     let stdout = output.stdout.expect("a summary");

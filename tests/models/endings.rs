@@ -5,7 +5,7 @@ use std::time::Duration;
 use shuttle::future::{spawn, yield_now};
 
 use crate::engine::CallRequest;
-use crate::machine::{Cancel, Change, Command, Finish};
+use crate::machine::{Cancel, Change, Command, Finish, Loss};
 use crate::model::{CallId, PayloadKind, State, StopCause, Timestamp, ToolResult};
 use crate::support::{Basis, Rules, World, check, check_both, decide_all, finds, millis, saw, who};
 
@@ -94,7 +94,7 @@ fn ends(id: CallId) -> Vec<Command> {
         cancel(false),
         cancel(true),
         Command::Timeout { call_id: id, cause: StopCause::ExecutionTimeout },
-        Command::Lose { call_id: id, last_known: Timestamp::from_micros(1) },
+        Command::Lose { call_id: id, loss: Loss::with_server(Timestamp::from_micros(1)) },
         Command::Finish(Box::new(finish)),
     ]
 }

@@ -42,7 +42,7 @@ fn a_budget_that_ends_with_the_work_gives_one_answer() {
         let budget = Some(millis(50));
         let request = CallRequest { call_budget: budget, ..World::request(None, 12) };
         let mut handle = world.start(request).await;
-        let answer = handle.wait_settled(None).await.expect("an answer");
+        let answer = handle.wait_settled(|| None).await.expect("an answer");
         assert_one_answer(&world, &answer);
         assert_ends(world, answer).await;
     });
@@ -56,7 +56,7 @@ fn a_budget_and_a_deadline_that_end_with_the_work_give_one_answer() {
         let request = CallRequest { call_budget: budget, ..World::request(None, 12) };
         let mut handle = world.start(request).await;
         let deadline = Instant::now() + millis(50);
-        let answer = handle.wait_settled(Some(deadline)).await.expect("an answer");
+        let answer = handle.wait_settled(|| Some(deadline)).await.expect("an answer");
         assert_one_answer(&world, &answer);
         drop(handle);
         assert_ends(world, answer).await;
@@ -70,8 +70,8 @@ fn a_budget_gives_an_answer_while_the_work_goes_on() {
         let budget = Some(millis(50));
         let request = CallRequest { call_budget: budget, ..World::request(None, FOR_EVER) };
         let mut handle = world.start(request).await;
-        let answer =
-            handle.wait_settled(Some(Instant::now() + millis(50))).await.expect("an answer");
+        let deadline = Instant::now() + millis(50);
+        let answer = handle.wait_settled(|| Some(deadline)).await.expect("an answer");
         assert!(!answer.state.is_terminal(), "{}", answer.reason);
         assert_one_answer(&world, &answer);
         world.cancel(answer.id, false).await;
@@ -91,11 +91,11 @@ fn two_callers_of_one_request_get_an_answer_each() {
         let (other, same) = (world.clone(), request.clone());
         let calling = spawn(async move {
             let mut handle = other.start(same).await;
-            handle.wait_settled(None).await.expect("an answer")
+            handle.wait_settled(|| None).await.expect("an answer")
         });
         let mut handle = world.start(request).await;
         let answers = [
-            handle.wait_settled(None).await.expect("an answer"),
+            handle.wait_settled(|| None).await.expect("an answer"),
             calling.await.expect("an answer"),
         ];
         assert_eq!(answers[0].id, answers[1].id, "both have the same call");
@@ -140,7 +140,7 @@ async fn left(on_disconnect: OnDisconnect) -> (World, CallId, Call) {
     let id = handle.call_id;
     let waiting = spawn(async move {
         // Its answer goes nowhere.
-        let _ = handle.wait_settled(None).await;
+        let _ = handle.wait_settled(|| None).await;
     });
     for _ in 0..3 {
         pause().await;

@@ -10,8 +10,8 @@ use callpark::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timest
 use callpark::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MemoryStore, MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage,
-    SessionQuery, Store, StoreError,
+    MemoryStore, MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord,
+    SessionPage, SessionQuery, Store, StoreError,
 };
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -58,6 +58,10 @@ impl Mounted {
 
 #[async_trait]
 impl Store for Mounted {
+    fn page_token_key(&self) -> PageTokenKey {
+        self.disk.store.page_token_key()
+    }
+
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         let appended = {
             let _turn = self.turn.lock().await;
@@ -175,6 +179,10 @@ impl Store for Mounted {
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
         self.disk.store.expire(policy).await
+    }
+
+    async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.disk.store.newest_time().await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use callpark::internals::auth::OpenVerifier;
 use callpark::internals::engine::{Clock, Engine, EngineOptions, EngineParts};
-use callpark::internals::exec::{Executor, Process, StartError, Survivor};
+use callpark::internals::exec::{Executor, LocalRunner, Process, StartError, Survivor};
 use callpark::internals::machine::Settings;
 use callpark::internals::rpc::{
     self, MessageLimits, RequestLayer, RequestOptions, ServerInfo, WireCodec,
@@ -44,7 +44,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
     let engine = Engine::new(EngineParts {
         store: Arc::new(store),
         codec: Arc::new(WireCodec),
-        executor: Arc::new(NoProcesses),
+        runner: Arc::new(LocalRunner::new(Arc::new(NoProcesses))),
         tools: Registry::new(vec![Arc::new(WorkTool::new(site.effects.clone()))])?.into(),
         models: Default::default(),
         clock: Arc::new(SimulatedClock),
@@ -97,11 +97,13 @@ fn options() -> EngineOptions {
             grace: Duration::from_millis(100),
             retention: Duration::from_secs(3_600),
             follow_up_delay: Duration::from_secs(1),
+            run_owner: None,
         },
         running_calls_max: 8,
         live_tasks_default: 32,
         execution_timeout: Duration::from_secs(3_600),
         stop_grace: Duration::from_millis(100),
+        stop_runs: false,
         heartbeat: HEARTBEAT,
         stream_age: Duration::from_secs(15),
         working_directory: None,
@@ -121,6 +123,10 @@ impl Clock for SimulatedClock {
     fn now(&self) -> Timestamp {
         let since_epoch = turmoil::since_epoch().unwrap_or_default().as_micros();
         Timestamp::from_micros(i64::try_from(since_epoch).unwrap_or(i64::MAX))
+    }
+
+    fn uptime(&self) -> Duration {
+        turmoil::sim_elapsed().unwrap_or_default()
     }
 }
 

@@ -40,8 +40,16 @@ pub(crate) async fn many(bench: &Bench) -> Result<Vec<Row>> {
     let apart = in_turns(bench.rounds, echo, apart).await?;
     let together = in_turns(bench.rounds, echo, together).await?;
     Ok(vec![
-        row(format!("RunTool of nothing, {IN_FLIGHT} in flight, a session each"), apart),
-        row(format!("RunTool of nothing, {IN_FLIGHT} in flight, one session"), together),
+        row(
+            format!("RunTool of a tool that does nothing: {IN_FLIGHT} in flight, one session each"),
+            apart,
+        ),
+        row(
+            format!(
+                "RunTool of a tool that does nothing: {IN_FLIGHT} in flight, all in one session"
+            ),
+            together,
+        ),
     ])
 }
 
@@ -73,10 +81,10 @@ pub(crate) async fn one(bench: &Bench) -> Result<Vec<Row>> {
         }
     }
     Ok(vec![Row {
-        case: "the same, 1 in flight: p50".into(),
+        case: "RunTool of a tool that does nothing: 1 in flight, p50".into(),
         unit: "µs",
         case_samples: cases,
-        base: "echo + the call's two commits to the store alone + 50 µs".into(),
+        base: "echo + the call's two commits in the bare store + 50 µs".into(),
         base_samples: allowed,
         goal: Goal::Within,
     }])
@@ -101,6 +109,16 @@ pub(crate) async fn times(
 pub(crate) async fn process(bench: &Bench) -> Result<Vec<Row>> {
     let server = bench.callpark().await?;
     let client = Client::new(server.connect().await?);
+    Ok(vec![process_of(bench, &client, "", Goal::AtLeast(0.7)).await?])
+}
+
+/// Calls of a program that does nothing, on a server of this kind.
+pub(crate) async fn process_of(
+    bench: &Bench,
+    client: &Client,
+    kind: &str,
+    goal: Goal,
+) -> Result<Row> {
     let bare = || async {
         let work = |_| async {
             let status = Command::new("bash").args(["-c", "true"]).status().await?;
@@ -116,12 +134,12 @@ pub(crate) async fn process(bench: &Bench) -> Result<Vec<Row>> {
         Ok(load(PROCESSES, SPAN, work).await?.1)
     };
     let (base_samples, case_samples) = in_turns(bench.rounds, bare, case).await?;
-    Ok(vec![Row {
-        case: format!("RunTool of `bash -c true`, {PROCESSES} in flight"),
+    Ok(Row {
+        case: format!("RunTool of `bash -c true`{kind}: {PROCESSES} in flight"),
         unit: "calls/s",
         case_samples,
-        base: "spawn and wait".into(),
+        base: "the same processes without a server".into(),
         base_samples,
-        goal: Goal::AtLeast(0.7),
-    }])
+        goal,
+    })
 }

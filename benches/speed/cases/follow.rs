@@ -66,10 +66,10 @@ pub(crate) async fn one_session(bench: &Bench) -> Result<Vec<Row>> {
     };
     let (base_samples, case_samples) = in_turns(bench.rounds, base, case).await?;
     Ok(vec![Row {
-        case: "one session appended at full speed and followed live".into(),
+        case: "live stream of one session that grows at full speed".into(),
         unit: "events/s",
         case_samples,
-        base: format!("the store alone, {BATCH} events an append"),
+        base: format!("appends to the bare store, {BATCH} events each"),
         base_samples,
         goal: Goal::AtLeast(0.8),
     }])
@@ -110,10 +110,10 @@ pub(crate) async fn through_client(bench: &Bench) -> Result<Vec<Row>> {
     };
     let (base_samples, case_samples) = in_turns(bench.rounds, base, case).await?;
     Ok(vec![Row {
-        case: "one session followed live through the client, decoded".into(),
+        case: "live stream of one session through callpark-client, decoded".into(),
         unit: "events/s",
         case_samples,
-        base: "through the generated stub".into(),
+        base: "through the generated stub, decoded".into(),
         base_samples,
         goal: Goal::AtLeast(0.95),
     }])
@@ -137,10 +137,12 @@ pub(crate) async fn many_sessions(bench: &Bench) -> Result<Vec<Row>> {
         }
     }
     Ok(vec![Row {
-        case: format!("{SESSIONS} streams of {RATE} events/s: from the event to the client, p99"),
+        case: format!(
+            "{SESSIONS} live streams of {RATE} events/s each: from the event to the client, p99"
+        ),
         unit: "ms",
         case_samples: cases,
-        base: "p99 of an append to the store alone at the same rate + 1 ms".into(),
+        base: "an append to the bare store at the same rate, p99 + 1 ms".into(),
         base_samples: allowed,
         goal: Goal::Within,
     }])

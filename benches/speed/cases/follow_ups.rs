@@ -24,10 +24,11 @@ pub(crate) async fn follow_ups(bench: &Bench) -> Result<Vec<Row>> {
     let (base_samples, case_samples): (Samples, Samples) =
         in_turns(bench.rounds, base, case).await?;
     Ok(vec![Row {
-        case: format!("{TASKS} ends of tasks: from the end to the turn that delivers it, p99"),
+        case: "follow-up: from the end of the task to the start of the turn that delivers it, p99"
+            .into(),
         unit: "ms",
         case_samples,
-        base: "one commit of the store alone, p99".into(),
+        base: "one commit in the bare store, p99".into(),
         base_samples,
         goal: Goal::Absolute(50.0),
     }])

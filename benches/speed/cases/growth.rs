@@ -52,10 +52,10 @@ pub(crate) async fn list(bench: &Bench) -> Result<Vec<Row>> {
         base_samples,
         goal,
     };
-    let case = format!("List of 50 of {TASKS} tasks, p99");
+    let case = format!("List: a page of 50 of {TASKS} tasks, p99");
     Ok(vec![
         row(case.clone(), String::new(), Samples::default(), Goal::Absolute(5.0)),
-        row(case, format!("of {FEW_TASKS}"), base_samples, Goal::AtMost(1.1)),
+        row(case, format!("a page of 50 of {FEW_TASKS} tasks"), base_samples, Goal::AtMost(1.1)),
     ])
 }
 
@@ -74,10 +74,10 @@ pub(crate) async fn parked(bench: &Bench) -> Result<Vec<Row>> {
     let (base_samples, case_samples) =
         in_turns(bench.rounds, || p50(&alone), || p50(&client)).await?;
     Ok(vec![Row {
-        case: format!("a call beside {PARKED} parked ones, p50"),
+        case: format!("RunTool of a tool that does nothing: with {PARKED} parked calls, p50"),
         unit: "µs",
         case_samples,
-        base: "alone".into(),
+        base: "without parked calls".into(),
         base_samples,
         goal: Goal::AtMost(1.1),
     }])
@@ -96,10 +96,10 @@ pub(crate) async fn long(bench: &Bench) -> Result<Vec<Row>> {
     let case = || append(&client, &long, EVENTS);
     let (base_samples, case_samples) = in_turns(bench.rounds, fresh, case).await?;
     Ok(vec![Row {
-        case: format!("an event in a session of {LONG} events"),
+        case: format!("one more event in a session of {LONG} events"),
         unit: "µs",
         case_samples,
-        base: "in a new one".into(),
+        base: "in a new session".into(),
         base_samples,
         goal: Goal::AtMost(1.1),
     }])

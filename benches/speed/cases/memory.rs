@@ -38,7 +38,7 @@ pub(crate) async fn memory(bench: &Bench) -> Result<Vec<Row>> {
         streams.0.push(stream_kib(&bench.callpark().await?).await?);
     }
     let row = |case: &str, case_samples, most| Row {
-        case: format!("memory of {case}"),
+        case: format!("server memory for {case}"),
         unit: "KiB",
         case_samples,
         base: String::new(),
@@ -46,9 +46,9 @@ pub(crate) async fn memory(bench: &Bench) -> Result<Vec<Row>> {
         goal: Goal::Absolute(most),
     };
     Ok(vec![
-        row("a parked call beside its process", parked, 4.0),
-        row("a pending Wait", waits, 5.0),
-        row("an idle stream", streams, 8.0),
+        row("one parked call, without its process", parked, 4.0),
+        row("one pending Wait", waits, 5.0),
+        row("one idle stream", streams, 8.0),
     ])
 }
 
@@ -60,7 +60,7 @@ async fn fill_caches(server: &Server) -> Result<()> {
     client.wait(&task).await.map(drop)
 }
 
-async fn parked_kib(server: &Server) -> Result<f64> {
+pub(super) async fn parked_kib(server: &Server) -> Result<f64> {
     fill_caches(server).await?;
     let mut client = Client::new(server.connect().await?);
     let mut start = async || {

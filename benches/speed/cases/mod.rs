@@ -6,6 +6,7 @@ mod follow_ups;
 mod growth;
 mod memory;
 mod noise;
+mod shim;
 mod store;
 mod streams;
 mod turns;
@@ -68,6 +69,7 @@ pub(crate) async fn run(rounds: usize, names: &[String]) -> Result<()> {
     case!("run-many", calls::many(&bench));
     case!("run-one", calls::one(&bench));
     case!("process", calls::process(&bench));
+    case!("shim", shim::shim(&bench));
     case!("replay", streams::replay(&bench));
     case!("client", streams::through_client(&bench));
     case!("client-live", follow::through_client(&bench));

@@ -32,7 +32,7 @@ pub(crate) async fn noise(bench: &Bench) -> Result<Vec<Row>> {
     }
     Ok(vec![
         Row {
-            case: "`yes` for 10 s: memory of the server".into(),
+            case: "server memory while a tool runs `yes` for 10 s".into(),
             unit: "MiB",
             case_samples: memory,
             base: String::new(),
@@ -40,10 +40,10 @@ pub(crate) async fn noise(bench: &Bench) -> Result<Vec<Row>> {
             goal: Goal::Absolute(32.0),
         },
         Row {
-            case: "`yes` for 10 s: p99 of another caller".into(),
+            case: "RunTool of another caller while a tool runs `yes` for 10 s, p99".into(),
             unit: "µs",
             case_samples: loud,
-            base: "before it".into(),
+            base: "before `yes` is started".into(),
             base_samples: quiet,
             goal: Goal::AtMost(2.0),
         },

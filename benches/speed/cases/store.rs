@@ -86,6 +86,8 @@ impl Log {
             update_time: time,
             expire_time: None,
             attempt: 1,
+            run_owner: None,
+            work_handle: None,
             parent: None,
             progress: None,
             outcome: None,

@@ -53,10 +53,10 @@ pub(crate) async fn fan_out(bench: &Bench) -> Result<Vec<Row>> {
     let case = || replay_rate(&client, &session, READERS);
     let (base_samples, case_samples) = in_turns(bench.rounds, bare, case).await?;
     let rate = Row {
-        case: format!("replay of {SHARED_EVENTS} events to {READERS} readers at once"),
+        case: format!("replay of {SHARED_EVENTS} stored events to {READERS} clients at once"),
         unit: "events/s",
         case_samples,
-        base: "bare streams".into(),
+        base: format!("{READERS} bare streams"),
         base_samples,
         goal: Goal::AtLeast(0.7),
     };
@@ -71,10 +71,10 @@ pub(crate) async fn fan_out(bench: &Bench) -> Result<Vec<Row>> {
         }
     }
     let reads = Row {
-        case: "the same: reads of the store".into(),
+        case: format!("page reads of the store for a replay to {READERS} clients"),
         unit: "reads",
         case_samples: of_many,
-        base: "of one reader".into(),
+        base: "for a replay to one client".into(),
         base_samples: of_one,
         goal: Goal::AtMost(1.2),
     };
@@ -108,10 +108,10 @@ pub(crate) async fn through_client(bench: &Bench) -> Result<Vec<Row>> {
     };
     let (base_samples, case_samples) = in_turns(bench.rounds, base, case).await?;
     Ok(vec![Row {
-        case: format!("{EVENTS} stored events through the client, decoded"),
+        case: format!("replay of {EVENTS} stored events through callpark-client, decoded"),
         unit: "events/s",
         case_samples,
-        base: "through the generated stub".into(),
+        base: "through the generated stub, decoded".into(),
         base_samples,
         goal: Goal::AtLeast(0.95),
     }])

@@ -42,10 +42,10 @@ pub(crate) async fn turns(bench: &Bench) -> Result<Vec<Row>> {
         }
     }
     let slow = Row {
-        case: format!("{SESSIONS} turns of {RATE} words/s: from the model to the client, p99"),
+        case: format!("{SESSIONS} turns of {RATE} words/s each: from the model to the client, p99"),
         unit: "ms",
         case_samples: cases,
-        base: "through a proxy that keeps nothing".into(),
+        base: "through a proxy without a store".into(),
         base_samples: bases,
         goal: Goal::Absolute(20.0),
     };
@@ -57,10 +57,10 @@ pub(crate) async fn turns(bench: &Bench) -> Result<Vec<Row>> {
     let (base, case) = (|| rate(proxied[0].clone()), || rate(clients[0].clone()));
     let (base_samples, case_samples) = in_turns(bench.rounds, base, case).await?;
     let fast = Row {
-        case: "a turn whose model answers without pauses".into(),
+        case: "one turn whose model streams at full speed".into(),
         unit: "words/s",
         case_samples,
-        base: "through a proxy that keeps nothing".into(),
+        base: "through a proxy without a store".into(),
         base_samples,
         goal: Goal::AtLeast(0.5),
     };

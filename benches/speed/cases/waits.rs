@@ -51,10 +51,10 @@ pub(crate) async fn one(bench: &Bench) -> Result<Vec<Row>> {
         }
         drop(waiting);
         rows.push(Row {
-            case: format!("Wait: from the end to the client, {others} others waiting, p99"),
+            case: format!("Wait: from the end of the task to the client, with {others} other waits pending, p99"),
             unit: "µs",
             case_samples: cases,
-            base: "p99 of echo + p99 of a commit + 300 µs".into(),
+            base: "echo, p99 + commit, p99 + 300 µs".into(),
             base_samples: allowed,
             goal: Goal::Within,
         });
@@ -87,7 +87,7 @@ pub(crate) async fn together(bench: &Bench) -> Result<Vec<Row>> {
         }
     }
     Ok(vec![Row {
-        case: format!("{OTHERS} who wait for one task: from its end to the last of them"),
+        case: format!("{OTHERS} waits for one task: from its end to the last answer"),
         unit: "ms",
         case_samples: cases,
         base: String::new(),

@@ -38,6 +38,9 @@ builder! {
         task_limit_policy: choice(v1::TaskLimitPolicy),
         /// Sets which outcomes of the background calls of its agent cause a follow-up. Default: all.
         follow_up: choice(v1::FollowUpPolicy),
+        /// Sets what happens to its turns when the server goes away. Default: the next start of the
+        /// server goes on with them.
+        on_restart: choice(v1::OnRestart),
     }
 }
 

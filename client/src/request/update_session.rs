@@ -99,6 +99,11 @@ impl UpdateSession {
         self.set("follow_up", |session| session.set_follow_up(follow_up))
     }
 
+    /// Sets what happens to its turns when the server goes away.
+    pub fn on_restart(self, on_restart: v1::OnRestart) -> Self {
+        self.set("on_restart", |session| session.set_on_restart(on_restart))
+    }
+
     /// Changes a field and adds it to the mask.
     fn set(mut self, path: &str, change: impl FnOnce(&mut v1::Session)) -> Self {
         change(&mut self.session);

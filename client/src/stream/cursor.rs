@@ -75,10 +75,11 @@ impl Cursor {
         }
     }
 
-    /// Moves over a gap that the server reports.
+    /// Moves over a gap that the server reports. A part of it that is not ahead of the cursor is none.
     pub(super) fn skip(&mut self, gap: v1::Gap) -> Option<SessionItem> {
-        let from = gap.from_sequence.max(self.sequence.unwrap_or(0) + 1);
         let to = gap.to_sequence;
+        let next = self.sequence.unwrap_or(0).checked_add(1)?;
+        let from = gap.from_sequence.max(next).min(to);
         self.advance(to).then_some(SessionItem::Gap { from, to })
     }
 }

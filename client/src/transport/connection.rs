@@ -14,6 +14,7 @@ use callpark_proto::v1::{
 };
 use tokio::time::Instant;
 use tonic::codec::CompressionEncoding;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::{
     error::Error,
@@ -24,6 +25,21 @@ use crate::{
         token::Tokens,
     },
 };
+
+/// Applies the options to a generated client. The generated types have these methods in common, but no
+/// trait.
+macro_rules! configured {
+    ($client:expr, $options:expr) => {{
+        let options: &ClientOptions = $options;
+        let client = $client.max_decoding_message_size(options.message_bytes_max);
+        match options.compression {
+            Compression::Off => client,
+            Compression::Gzip => client
+                .send_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Gzip),
+        }
+    }};
+}
 
 /// The connection of one client: channels, tokens and options that its clones share, and a deadline
 /// and a retry callback of its own.
@@ -94,6 +110,10 @@ impl Connection {
         self.background_tasks_on(self.shared.channels.unary())
     }
 
+    pub(crate) fn health(&self) -> HealthClient<CheckedChannel> {
+        configured!(HealthClient::new(self.shared.channels.unary()), self.options())
+    }
+
     pub(crate) fn tool_runner_streams(&self) -> ToolRunnerClient<CheckedChannel> {
         self.tool_runner_on(self.shared.channels.streams())
     }
@@ -103,28 +123,14 @@ impl Connection {
     }
 
     fn tool_runner_on(&self, channel: CheckedChannel) -> ToolRunnerClient<CheckedChannel> {
-        let client = ToolRunnerClient::new(channel)
-            .max_decoding_message_size(self.options().message_bytes_max);
-        match self.options().compression {
-            Compression::Off => client,
-            Compression::Gzip => client
-                .send_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Gzip),
-        }
+        configured!(ToolRunnerClient::new(channel), self.options())
     }
 
     fn background_tasks_on(
         &self,
         channel: CheckedChannel,
     ) -> BackgroundTasksClient<CheckedChannel> {
-        let client = BackgroundTasksClient::new(channel)
-            .max_decoding_message_size(self.options().message_bytes_max);
-        match self.options().compression {
-            Compression::Off => client,
-            Compression::Gzip => client
-                .send_compressed(CompressionEncoding::Gzip)
-                .accept_compressed(CompressionEncoding::Gzip),
-        }
+        configured!(BackgroundTasksClient::new(channel), self.options())
     }
 }
 

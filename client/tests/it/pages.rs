@@ -138,6 +138,7 @@ fn an_update_has_the_fields_that_were_set_in_its_mask() {
         .max_live_tasks(4)
         .task_limit_policy(v1::TaskLimitPolicy::EvictOldest)
         .follow_up(v1::FollowUpPolicy::OnFailure)
+        .on_restart(v1::OnRestart::Lose)
         .description("weekly");
     let message = message(all);
     // All fields that the contract allows, each once.
@@ -151,6 +152,7 @@ fn an_update_has_the_fields_that_were_set_in_its_mask() {
         "max_live_tasks",
         "task_limit_policy",
         "follow_up",
+        "on_restart",
     ];
     assert_eq!(message.update_mask.unwrap().paths, paths);
     let expected = v1::Session {
@@ -166,6 +168,7 @@ fn an_update_has_the_fields_that_were_set_in_its_mask() {
         max_live_tasks: 4,
         task_limit_policy: v1::TaskLimitPolicy::EvictOldest.into(),
         follow_up: v1::FollowUpPolicy::OnFailure.into(),
+        on_restart: v1::OnRestart::Lose.into(),
         ..Default::default()
     };
     assert_eq!(message.session, Some(expected));

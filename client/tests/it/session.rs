@@ -5,7 +5,7 @@ use callpark_client::{Code, Reason, v1};
 use crate::{
     fake::{Fake, Step},
     story::{
-        EPOCH, Steps, caught_up, delivered, draining, event, gap, in_epoch, refusal, send,
+        EPOCH, Steps, caught_up, delivered, draining, event, gap, in_epoch, other, refusal, send,
         shutdown, snapshot, snapshot_of, unavailable,
     },
 };
@@ -111,6 +111,34 @@ async fn an_unknown_payload_is_skipped_and_is_not_a_gap() {
         ["snapshot 0", "event 1", "resumed after 2", "snapshot 0", "event 3", "shutdown 4"]
     );
     assert_eq!(starts(&fake), [None, Some(2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_all_sequences_is_followed_by_nothing() {
+    let (last, first) = (i64::MAX, i64::MIN);
+    let steps = vec![
+        snapshot(last),
+        send([event(1), event(last), event(last), event(first)]),
+        gap(last, last),
+        gap(first, last),
+        gap(5, 3),
+        caught_up(last),
+        Step::Cut,
+    ];
+    let refused = Step::Fail(refusal(Code::PermissionDenied, other("PERMISSION_DENIED"), None));
+    let (items, fake) = play([steps, vec![snapshot(last), gap(first, first), refused]]).await;
+    let expected = [
+        format!("snapshot {last}"),
+        "event 1".to_owned(),
+        format!("gap 2 to {}", last - 1),
+        format!("event {last}"),
+        format!("caught up {last}"),
+        format!("resumed after {last}"),
+        format!("snapshot {last}"),
+    ];
+    assert_eq!(items[..expected.len()], expected);
+    assert_eq!(items.len(), expected.len() + 1, "the error ends it: {items:?}");
+    assert_eq!(starts(&fake), [None, Some(last)]);
 }
 
 #[tokio::test(start_paused = true)]

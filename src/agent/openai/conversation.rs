@@ -16,8 +16,6 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -92,8 +90,7 @@ impl<'a> Conversation<'a> {
         match message {
             Message::User { text, attachments, origin: _ } => {
                 self.answer_open();
-                let images = self.dialect.style.images;
-                let attached = attachments.iter().map(|content| part(content, images));
+                let attached = attachments.iter().map(|content| part(content, self.dialect));
                 self.push_user([Part::Text(text.clone())].into_iter().chain(attached).collect());
             }
             Message::Assistant { text, calls, provider_data, note: _, origin: _ } => {
@@ -199,9 +196,11 @@ impl<'a> Conversation<'a> {
         for OpenCall { call, id, result } in std::mem::take(&mut self.open) {
             let (text, shown) = result.unwrap_or((prompts::CALL_WITHOUT_RESULT, &[]));
             let text = prompts::or_no_output(text).to_owned();
-            if self.dialect.style.images && !shown.is_empty() {
-                sources.push((shown.len(), self.names.wire_name(&call.tool), id.clone()));
-                images.extend(shown.iter().map(|image| image_part(&image.media_type, &image.data)));
+            let url = |image: &Image| self.dialect.image_url(&image.media_type, &image.data);
+            let before = images.len();
+            images.extend(shown.iter().filter_map(url).map(image_part));
+            if images.len() > before {
+                sources.push((images.len() - before, self.names.wire_name(&call.tool), id.clone()));
             }
             self.turns.push(Turn::Tool { id, text });
         }
@@ -272,17 +271,18 @@ fn short_id(call_id: CallId, salt: u32) -> String {
     digest.iter().take(SHORT_ID_CHARACTERS).map(character).collect()
 }
 
-fn image_part(media_type: &str, data: &[u8]) -> Part {
-    let url = format!("data:{media_type};base64,{}", STANDARD.encode(data));
+fn image_part(url: String) -> Part {
     Part::Image(json!({ "type": "image_url", "image_url": { "url": url } }))
 }
 
-/// Returns an attachment, or a note about it if the endpoint or its model doesn't accept its kind.
-fn part(content: &Content, accepts_images: bool) -> Part {
+/// Returns an attachment, or a note about it if the endpoint or its model doesn't accept it.
+fn part(content: &Content, dialect: &Dialect) -> Part {
+    if let ContentKind::Image { media_type, data } = &content.kind
+        && let Some(url) = dialect.image_url(media_type, data)
+    {
+        return image_part(url);
+    }
     Part::Text(match &content.kind {
-        ContentKind::Image { media_type, data } if accepts_images => {
-            return image_part(media_type, data);
-        }
         ContentKind::Text(text) => text.clone(),
         ContentKind::Json(value) => value.to_string(),
         ContentKind::Resource { uri, body: Some(ResourceBody::Text(text)), .. } => {

@@ -8,56 +8,15 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::error;
-use super::lenient;
+use super::images::{self, ImageSet};
 use super::provider_data::{CALL_FIELDS, MESSAGE_FIELDS};
-use crate::agent::ModelConfig;
+use super::reason::Reason;
 use crate::agent::config::{CallIds, MaxTokensField};
+use crate::agent::{ModelConfig, ModelErrorCode};
 
 /// The fields that a request can do without.
 const OPTIONAL_FIELDS: [&str; 5] =
     ["stream_options", "parallel_tool_calls", "tool_choice", "temperature", "reasoning_effort"];
-
-/// The words by which endpoints say that they don't accept a field, rather than its value.
-const REFUSALS: [&str; 13] = [
-    "unsupported",
-    "not support",
-    "n't support",
-    "unknown",
-    "unrecognized",
-    "unrecognised",
-    "unexpected",
-    "extra input",
-    "extra field",
-    "extra_forbidden",
-    "not permitted",
-    "not allowed",
-    "additional propert",
-];
-
-/// The words behind which endpoints list what they do accept.
-const ALTERNATIVES: [&str; 6] =
-    ["expected one of", "instead", "use '", "use `", "supported fields", "did you mean"];
-
-/// The words of a complaint about a single image, rather than about images.
-const IMAGE_COMPLAINTS: [&str; 16] = [
-    "unsupported image",
-    "format",
-    "formats",
-    "mime",
-    "media type",
-    "media_type",
-    "too large",
-    "invalid",
-    "decode",
-    "decoded",
-    "decoding",
-    "corrupt",
-    "corrupted",
-    "download",
-    "base64",
-    "url",
-];
 
 /// The choices that a model's configuration leaves, or that its endpoint turned out to demand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,27 +38,45 @@ pub(super) struct Dialect {
     omitted: BTreeSet<String>,
     /// The fields that the endpoint refused.
     refused: BTreeSet<&'static str>,
+    /// The images that the endpoint refused. A note stands in their place.
+    refused_images: ImageSet,
 }
 
 /// A change of what an endpoint is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Adaptation {
     WithoutField(&'static str),
     MaxTokensAs(MaxTokensField),
     ShortCallIds,
     WithoutImages,
+    /// Others may be accepted.
+    WithoutTheseImages(ImageSet),
 }
 
 impl fmt::Display for Adaptation {
-    /// Writes the settings that have the same effect.
+    /// Writes the end of a sentence about the requests that are sent: the setting that has the same
+    /// effect, if there is one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WithoutField(field) => write!(f, "omit = [\"{field}\"]"),
-            Self::MaxTokensAs(field) => write!(f, "max_tokens_field = \"{}\"", field.as_str()),
-            Self::ShortCallIds => f.write_str("call_ids = \"short\""),
-            Self::WithoutImages => f.write_str("pictures = false"),
-        }
+        let setting = match self {
+            Self::WithoutField(field) => format!("omit = [\"{field}\"]"),
+            Self::MaxTokensAs(field) => format!("max_tokens_field = \"{}\"", field.as_str()),
+            Self::ShortCallIds => "call_ids = \"short\"".to_owned(),
+            Self::WithoutImages => "pictures = false".to_owned(),
+            Self::WithoutTheseImages(images) => {
+                return write!(f, "with a note in the place of images: {}", images.len());
+            }
+        };
+        write!(f, "as with {setting} in [[models]]")
     }
+}
+
+/// A request that an endpoint refused.
+pub(super) struct Refused<'a> {
+    pub(super) body: &'a Value,
+    pub(super) code: ModelErrorCode,
+    pub(super) reason: &'a str,
+    /// The changes with which it was sent, compared to the first time.
+    pub(super) tried: &'a [Adaptation],
 }
 
 impl Dialect {
@@ -107,7 +84,20 @@ impl Dialect {
         let style = Style { images: config.pictures, short_ids: config.call_ids == CallIds::Short };
         let max_tokens_field = config.max_tokens_field;
         let omitted = config.omit.iter().cloned().collect();
-        Self { style, max_tokens_field, has_swapped: false, omitted, refused: BTreeSet::new() }
+        Self {
+            style,
+            max_tokens_field,
+            has_swapped: false,
+            omitted,
+            refused: BTreeSet::new(),
+            refused_images: ImageSet::default(),
+        }
+    }
+
+    /// Returns the URL of an image, or `None` if a note stands in its place.
+    pub(super) fn image_url(&self, media_type: &str, data: &[u8]) -> Option<String> {
+        let url = || images::url(media_type, data);
+        self.style.images.then(url).filter(|url| !self.refused_images.contains(url))
     }
 
     /// Returns `true` if a field is sent.
@@ -121,15 +111,15 @@ impl Dialect {
     }
 
     /// Returns the changes with which an endpoint may accept a request that it refused, by its reason.
-    /// `fields` are those that the configuration adds, which are never left out: they may be there to
-    /// protect something.
+    /// A field for which `is_added` returns `true` is one of the configuration, and never left out: it
+    /// may be there to protect something.
     pub(super) fn adaptations(
         &self,
-        body: &Value,
-        reason: &str,
+        refused: &Refused<'_>,
         is_added: impl Fn(&str) -> bool,
     ) -> Vec<Adaptation> {
-        let reason = Reason::new(reason);
+        let body = refused.body;
+        let reason = Reason::new(refused.reason);
         let mut result = Vec::new();
         if reason.is_refusal() {
             let sent = |field: &&str| body.get(*field).is_some() && !is_added(field);
@@ -144,12 +134,15 @@ impl Dialect {
             if !self.has_swapped && sent(&field.as_str()) && reason.names(field.as_str()) {
                 result.push(Adaptation::MaxTokensAs(field.other()));
             }
-            if self.style.images && reason.is_about_images() && has_images(body) {
+            if reason.is_about_images() && images::has_images(body) {
                 result.push(Adaptation::WithoutImages);
             }
         }
         if !self.style.short_ids && reason.is_about_call_ids() {
             result.push(Adaptation::ShortCallIds);
+        }
+        if result.is_empty() && reason.names_image() {
+            result.extend(refused.without_images());
         }
         result
     }
@@ -163,61 +156,25 @@ impl Dialect {
             }
             Adaptation::ShortCallIds => self.style.short_ids = true,
             Adaptation::WithoutImages => self.style.images = false,
+            Adaptation::WithoutTheseImages(images) => self.refused_images.extend(&images),
         }
     }
 }
 
-/// The reason of a refusal, as the endpoint words it.
-struct Reason {
-    text: String,
-    /// The length of the text before what the endpoint would accept.
-    refusal_bytes: usize,
-    /// The field, if the endpoint gives it apart from its message.
-    field: Option<String>,
-}
-
-impl Reason {
-    fn new(text: &str) -> Self {
-        let body = lenient::parse(text).ok();
-        let error = body.as_ref().map(|body| body.get("error").unwrap_or(body));
-        let field = error.and_then(|error| lenient::text(error, "param"));
-        let field = field.map(str::to_ascii_lowercase);
-        let text = error::own_words(text).to_ascii_lowercase();
-        let ends = ALTERNATIVES.iter().filter_map(|words| text.find(words));
-        let refusal_bytes = ends.min().unwrap_or(text.len());
-        Self { refusal_bytes, field, text }
-    }
-
-    fn is_refusal(&self) -> bool {
-        REFUSALS.iter().any(|words| self.text.contains(words))
-    }
-
-    /// Returns `true` if the reason names a field as one that is refused.
-    fn names(&self, field: &str) -> bool {
-        match &self.field {
-            Some(named) => named.split('.').next() == Some(field),
-            None => contains_word(&self.text[..self.refusal_bytes], field),
+impl Refused<'_> {
+    /// Returns the change for a request of which the endpoint refuses an image. The earlier images were
+    /// probably accepted before: the newest ones are left out first, and all of them if that does not
+    /// help. A failure of the endpoint says nothing about them.
+    fn without_images(&self) -> Option<Adaptation> {
+        if self.code != ModelErrorCode::Refused || !images::has_images(self.body) {
+            return None;
         }
-    }
-
-    /// Returns `true` if the reason has a field of a message as a word.
-    fn is_about(&self, field: &str) -> bool {
-        contains_word(&self.text[..self.refusal_bytes], field)
-    }
-
-    fn is_about_call_ids(&self) -> bool {
-        let is_id = ["tool_call", "tool call", "tool_use"].iter().any(|w| self.text.contains(w))
-            && contains_word(&self.text, "id")
-            || contains_word(&self.text, "tool_call_id");
-        let is_form = ["length", "too long", "pattern", "characters", "a-z"];
-        is_id && is_form.iter().any(|words| self.text.contains(words))
-    }
-
-    fn is_about_images(&self) -> bool {
-        let is_single = self.text.contains("image/")
-            || IMAGE_COMPLAINTS.iter().any(|words| contains_word(&self.text, words));
-        let names = ["image", "vision", "multimodal", "multi-modal"];
-        !is_single && names.iter().any(|words| self.text.contains(words))
+        let is_again = |tried: &Adaptation| matches!(tried, Adaptation::WithoutTheseImages(_));
+        let images = match self.tried.iter().any(is_again) {
+            true => images::all(self.body),
+            false => images::newest(self.body),
+        };
+        Some(Adaptation::WithoutTheseImages(images))
     }
 }
 
@@ -231,28 +188,10 @@ fn is_in_messages(body: &Value, field: &str) -> bool {
     messages.into_iter().any(|message| message.get(field).is_some() || calls(message))
 }
 
-fn has_images(body: &Value) -> bool {
-    let messages = body.get("messages").and_then(Value::as_array);
-    let contents = messages.into_iter().flatten().filter_map(|message| message.get("content"));
-    contents
-        .filter_map(Value::as_array)
-        .flatten()
-        .any(|part| part.get("type").and_then(Value::as_str) == Some("image_url"))
-}
-
-/// Returns `true` if a text has a word that isn't part of a longer one.
-fn contains_word(text: &str, word: &str) -> bool {
-    let is_inside = |character: Option<char>| {
-        character.is_some_and(|character| character.is_ascii_alphanumeric() || character == '_')
-    };
-    text.match_indices(word).any(|(start, _)| {
-        !is_inside(text[..start].chars().next_back())
-            && !is_inside(text[start + word.len()..].chars().next())
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use serde_json::json;
 
     use super::*;
@@ -276,8 +215,12 @@ mod tests {
         })
     }
 
+    fn refused<'a>(body: &'a Value, reason: &'a str) -> Refused<'a> {
+        Refused { body, code: ModelErrorCode::Refused, reason, tried: &[] }
+    }
+
     fn adaptations(reason: &str) -> Vec<Adaptation> {
-        dialect().adaptations(&body(), reason, |field| field == "parallel_tool_calls")
+        dialect().adaptations(&refused(&body(), reason), |field| field == "parallel_tool_calls")
     }
 
     #[test]
@@ -308,16 +251,16 @@ mod tests {
     fn a_limit_of_tokens_gets_its_other_name_once() {
         let swap = Adaptation::MaxTokensAs(MaxTokensField::MaxTokens);
         let reason = "max_completion_tokens: extra inputs are not permitted";
-        assert_eq!(adaptations(reason), [swap]);
+        assert_eq!(adaptations(reason), from_ref(&swap));
         let mut dialect = dialect();
         dialect.adapt(swap);
         let body = json!({ "messages": [], "max_tokens": 10 });
         let reason = "Unsupported parameter: 'max_tokens' is not supported with this model. Use \
                       'max_completion_tokens' instead.";
-        assert_eq!(dialect.adaptations(&body, reason, |_| false), []);
+        assert_eq!(dialect.adaptations(&refused(&body, reason), |_| false), []);
         let mut other = Dialect { has_swapped: false, ..dialect };
         let swap = Adaptation::MaxTokensAs(MaxTokensField::MaxCompletionTokens);
-        assert_eq!(other.adaptations(&body, reason, |_| false), [swap]);
+        assert_eq!(other.adaptations(&refused(&body, reason), |_| false), from_ref(&swap));
         other.adapt(swap);
         assert_eq!(other.max_tokens_field, MaxTokensField::MaxCompletionTokens);
     }
@@ -341,6 +284,41 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_is_refused_is_left_out_and_others_are_sent() {
+        let message = |url: &str| {
+            let image = json!({ "type": "image_url", "image_url": { "url": url } });
+            json!({ "role": "user", "content": [{ "type": "text", "text": "look" }, image] })
+        };
+        let answer = json!({ "role": "assistant", "content": "I see." });
+        let body = json!({ "messages": [message("data:a"), answer, message("data:b"), answer] });
+        let dialect = dialect();
+        let adapt = |code, reason: &str, tried: &[Adaptation]| {
+            dialect.adaptations(&Refused { body: &body, code, reason, tried }, |_| false)
+        };
+        let newest = Adaptation::WithoutTheseImages(images::newest(&body));
+        for reason in [
+            "Unsupported image format",
+            "image/bmp is not supported",
+            "Invalid image: the file is not supported",
+            "the URL of the image is not supported",
+            "this image is too large: not supported",
+            "messages.2.content.1.image.source.base64: Could not process image",
+            "too many images",
+        ] {
+            let first = adapt(ModelErrorCode::Refused, reason, &[]);
+            assert_eq!(first, from_ref(&newest), "{reason}");
+            let all = Adaptation::WithoutTheseImages(images::all(&body));
+            assert_eq!(adapt(ModelErrorCode::Refused, reason, &first), [all], "{reason}");
+            assert_eq!(adapt(ModelErrorCode::Server, reason, &[]), [], "{reason}");
+        }
+        let mut adapted = dialect.clone();
+        adapted.adapt(newest);
+        let is_refused = |url: &str| adapted.refused_images.contains(url);
+        assert!(is_refused("data:b") && !is_refused("data:a"));
+        assert_eq!(adapt(ModelErrorCode::Refused, "imagery is fine", &[]), []);
+    }
+
+    #[test]
     fn other_refusals_change_nothing() {
         for reason in [
             "temperature must be between 0 and 2",
@@ -350,11 +328,6 @@ mod tests {
             "max_completion_tokens is too large: 10",
             "my_stream_options_2: extra inputs are not permitted",
             "",
-            "Unsupported image format",
-            "image/bmp is not supported",
-            "Invalid image: the file is not supported",
-            "the URL of the image is not supported",
-            "this image is too large: not supported",
             r#"{"detail":[{"msg":"unknown tool","input":{"stream_options":{}}}],"body":"temperature"}"#,
             r#"{"message":"[{'msg': 'unknown tool', 'input': {'image_url': 1, 'temperature': 1}}]"}"#,
         ] {
@@ -366,7 +339,8 @@ mod tests {
     fn what_was_refused_is_left_out_from_then_on() {
         let mut dialect = dialect();
         for adaptation in adaptations("stream_options: extra inputs are not permitted") {
-            assert_eq!(adaptation.to_string(), r#"omit = ["stream_options"]"#);
+            let setting = r#"as with omit = ["stream_options"] in [[models]]"#;
+            assert_eq!(adaptation.to_string(), setting);
             dialect.adapt(adaptation);
         }
         assert!(!dialect.accepts("stream_options") && dialect.accepts("temperature"));

@@ -6,6 +6,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
+use super::error_words::{DESCRIPTION_FIELDS, KIND_FIELDS};
 use super::lenient;
 use super::overflow;
 use super::report::{DEPTH_MAX, ErrorReport};
@@ -16,30 +17,6 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The endpoint's own words in an error, in bytes. The rest is left out.
 const WORDS_BYTES_MAX: usize = 600;
-
-/// The names of what an error says itself. Others, such as `input`, may repeat the request.
-const OWN_WORDS: [&str; 20] = [
-    "error",
-    "errors",
-    "detail",
-    "details",
-    "metadata",
-    "raw",
-    "type",
-    "code",
-    "loc",
-    "param",
-    "message",
-    "Message",
-    "msg",
-    "error_message",
-    "error_msg",
-    "error_description",
-    "error_type",
-    "error_code",
-    "status_msg",
-    "description",
-];
 
 /// The words behind which a text repeats the request, where an error is only written like JSON.
 const ECHOES: [&str; 3] = ["'input':", "\"input\":", "input_value="];
@@ -202,8 +179,11 @@ fn own_words_of(value: &Value, depth: usize) -> String {
     match value {
         Value::String(text) => own_words_in(text, depth),
         Value::Array(items) if depth < DEPTH_MAX => join(items.iter().collect()),
+        // Other fields, such as `input`, may repeat the request. The place of an error stands before its
+        // description, which may end with a list of what the endpoint would accept.
         Value::Object(map) if depth < DEPTH_MAX => {
-            join(OWN_WORDS.iter().filter_map(|name| map.get(*name)).collect())
+            let fields = KIND_FIELDS.iter().chain(DESCRIPTION_FIELDS);
+            join(fields.filter_map(|name| map.get(*name)).collect())
         }
         _ => String::new(),
     }

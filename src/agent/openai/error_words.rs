@@ -1,4 +1,26 @@
-//! The types, codes and words by which endpoints name their errors, in lower case.
+//! The fields in which endpoints describe their errors, and the types, codes and words by which they
+//! name them, in lower case.
+
+/// Names of fields with the description of an error, or with an error inside the error.
+pub(super) const DESCRIPTION_FIELDS: &[&str] = &[
+    "error",
+    "errors",
+    "detail",
+    "details",
+    "message",
+    "Message",
+    "msg",
+    "error_message",
+    "error_msg",
+    "error_description",
+    "description",
+    "status_msg",
+    "raw",
+    "metadata",
+];
+/// Names of fields with the type or the place of an error.
+pub(super) const KIND_FIELDS: &[&str] =
+    &["type", "code", "loc", "param", "error_type", "error_code"];
 
 /// Types and codes for a quota that is used up.
 pub(super) const QUOTA_KINDS: &[&str] = &[

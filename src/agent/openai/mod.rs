@@ -10,11 +10,13 @@ mod error_words;
 mod finish;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod images;
 mod lenient;
 mod names;
 mod overflow;
 mod provider_data;
 mod reading;
+mod reason;
 mod report;
 mod request;
 mod schema;
@@ -43,7 +45,7 @@ use super::{
 };
 use crate::model::Usage;
 use answer::AnswerBuilder;
-use dialect::{Adaptation, Dialect};
+use dialect::{Adaptation, Dialect, Refused};
 use error::Refusal;
 use names::ToolNames;
 use reading::AnswerReader;
@@ -176,8 +178,8 @@ impl Endpoint {
                         }
                         None => break Err(error),
                     },
-                    Err(SendError::Rejected(_, reason))
-                        if self.adapt(&mut dialect, &mut learned, &body, &reason) =>
+                    Err(SendError::Rejected(error, reason))
+                        if self.adapt(&mut dialect, &mut learned, &body, (error.code, &reason)) =>
                     {
                         body = request::body(&self.config, &request, &names, &dialect, &self.source);
                         continue;
@@ -250,18 +252,18 @@ impl Endpoint {
         dialect: &mut Dialect,
         learned: &mut Vec<Adaptation>,
         body: &serde_json::Value,
-        reason: &str,
+        (code, reason): (ModelErrorCode, &str),
     ) -> bool {
         let is_added = |field: &str| self.config.extra_body.contains_key(field);
-        let adaptations = dialect.adaptations(body, reason, is_added);
+        let refused = Refused { body, code, reason, tried: learned };
+        let adaptations = dialect.adaptations(&refused, is_added);
         for adaptation in &adaptations {
             tracing::warn!(
                 model = self.config.name,
                 reason = error::truncated(reason),
-                "the endpoint refuses a part of the request, which is sent again as with \
-                 {adaptation} in [[models]]"
+                "the endpoint refuses a part of the request, which is sent again {adaptation}"
             );
-            dialect.adapt(*adaptation);
+            dialect.adapt(adaptation.clone());
         }
         learned.extend_from_slice(&adaptations);
         !adaptations.is_empty()
@@ -272,9 +274,10 @@ impl Endpoint {
         for adaptation in learned {
             tracing::warn!(
                 model = self.config.name,
-                "until the server restarts, requests are sent as with {adaptation} in [[models]]"
+                "until the server restarts, requests are sent {adaptation}"
             );
-            self.dialect.lock().unwrap_or_else(PoisonError::into_inner).adapt(*adaptation);
+            let mut dialect = self.dialect.lock().unwrap_or_else(PoisonError::into_inner);
+            dialect.adapt(adaptation.clone());
         }
     }
 

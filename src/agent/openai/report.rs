@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::error_words::{
-    AUTHENTICATION_KINDS, AUTHENTICATION_WORDS, KEY_KINDS, QUOTA_KINDS, QUOTA_WORDS, RATE_KINDS,
-    RATE_WORDS, REFUSAL_KINDS, REFUSAL_WORDS, SERVER_KINDS,
+    AUTHENTICATION_KINDS, AUTHENTICATION_WORDS, DESCRIPTION_FIELDS, KEY_KINDS, QUOTA_KINDS,
+    QUOTA_WORDS, RATE_KINDS, RATE_WORDS, REFUSAL_KINDS, REFUSAL_WORDS, SERVER_KINDS,
 };
 use super::lenient;
 use crate::agent::ModelErrorCode;
@@ -43,22 +43,6 @@ const KINDS: [&str; 9] = [
     "error_type",
     "reason",
     "quotaId",
-];
-
-/// Names of descriptions, and of errors inside errors.
-const WORDS: [&str; 12] = [
-    "error",
-    "errors",
-    "detail",
-    "details",
-    "message",
-    "Message",
-    "msg",
-    "error_message",
-    "error_msg",
-    "error_description",
-    "status_msg",
-    "raw",
 ];
 
 impl ErrorReport {
@@ -128,8 +112,8 @@ impl ErrorReport {
                     self.pause = Some(pause);
                 }
                 if depth < DEPTH_MAX {
-                    let inner = WORDS.iter().filter_map(|name| map.get(*name));
-                    let inner = inner.chain(map.get("metadata")).chain(map.get("violations"));
+                    let inner = DESCRIPTION_FIELDS.iter().filter_map(|name| map.get(*name));
+                    let inner = inner.chain(map.get("violations"));
                     inner.for_each(|inner| self.read(inner, depth + 1));
                 }
             }

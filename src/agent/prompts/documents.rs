@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::fence::{name as plain_name, quoted};
+
 /// The number of documents that the description of a tool names.
 const DESCRIBED_MAX: usize = 20;
 
@@ -15,8 +17,8 @@ pub struct ListedDocument {
     pub name: String,
     /// The description.
     pub description: String,
-    /// The arguments of a prompt. The names of optional ones end with `?`.
-    pub arguments: Vec<String>,
+    /// The arguments of a prompt.
+    pub arguments: Vec<ListedArgument>,
 }
 
 /// Returns the description of the tool that reads the resources of a server.
@@ -39,23 +41,40 @@ fn described(listed: &[ListedDocument], argument: &str) -> String {
     text
 }
 
-/// Returns documents as a list, one on each line.
+/// An argument of a prompt, as it is listed for a model.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListedArgument {
+    /// The name.
+    pub name: String,
+    /// `true` if it may be left out.
+    pub is_optional: bool,
+}
+
+/// Returns documents as a list, one on each line. The words of the server are quoted.
 pub fn document_list(listed: &[ListedDocument]) -> String {
     let lines = listed.iter().map(|document| {
         let ListedDocument { name, description, arguments } = document;
-        let arguments = match arguments.is_empty() {
-            true => String::new(),
-            false => format!("({})", arguments.join(", ")),
+        let name = quoted(name);
+        let arguments: Vec<_> = arguments.iter().map(argument).collect();
+        let arguments = match arguments.as_slice() {
+            [] => String::new(),
+            arguments => format!("({})", arguments.join(", ")),
         };
         let description = description.split_whitespace().collect::<Vec<_>>().join(" ");
         let end = description.char_indices().nth(DESCRIPTION_CHARACTERS_MAX);
         match (description.as_str(), end) {
             ("", _) => format!("- {name}{arguments}\n"),
-            (text, Some((end, _))) => format!("- {name}{arguments}: {}…\n", &text[..end]),
-            (text, None) => format!("- {name}{arguments}: {text}\n"),
+            (text, Some((end, _))) => format!("- {name}{arguments}: {}…\n", quoted(&text[..end])),
+            (text, None) => format!("- {name}{arguments}: {}\n", quoted(text)),
         }
     });
     lines.collect()
+}
+
+/// Returns the name of an argument; `?` behind it says that it is optional.
+fn argument(argument: &ListedArgument) -> String {
+    let name = plain_name(&argument.name);
+    if argument.is_optional { format!("{name}?") } else { name.into_owned() }
 }
 
 /// Returns the JSON Schema of the arguments of the tool that reads resources.
@@ -92,7 +111,13 @@ pub fn get_prompt_schema() -> Value {
     })
 }
 
-/// Returns a message of a prompt as text.
+/// Returns a message of a prompt as text. All of it is the server's.
 pub fn prompt_message(role: &str, text: &str) -> String {
     format!("[{role}]: {text}")
+}
+
+/// Returns a text in the result of an MCP server with the address that it comes from. All of it is the
+/// server's.
+pub fn document_text(uri: &str, text: &str) -> String {
+    format!("{}:\n{text}", quoted(uri))
 }

@@ -5,6 +5,17 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+/// The variables of a service manager that are for its service alone: a process of a tool that used
+/// them would speak for the server.
+const OF_THE_MANAGER: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+];
+
 /// Environment variables, usually those of the process.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, OsString>);
@@ -19,6 +30,13 @@ impl Environment {
     /// Returns the path of the program that this process runs, if it is known.
     pub fn program() -> Option<PathBuf> {
         std::env::current_exe().ok()
+    }
+
+    /// Returns a path by which this process can start its own program once more, also after the file of
+    /// the program was replaced.
+    #[cfg(feature = "cli")]
+    pub(crate) fn own_program() -> PathBuf {
+        PathBuf::from("/proc/self/exe")
     }
 
     /// Returns the words of the command line of this process.
@@ -42,9 +60,10 @@ impl Environment {
     }
 
     /// Returns the variables that tools may be allowed to see: all that are UTF-8, except those of
-    /// callpark, of which one is a token.
+    /// callpark, of which one is a token, and those with which the service manager talks to the server.
     pub fn for_tools(&self) -> BTreeMap<String, String> {
-        let all = self.0.iter().filter(|(name, _)| !name.starts_with("CALLPARK_"));
+        let is_own = |name: &str| name.starts_with("CALLPARK_") || OF_THE_MANAGER.contains(&name);
+        let all = self.0.iter().filter(|(name, _)| !is_own(name));
         let readable =
             all.filter_map(|(name, value)| Some((name.clone(), value.to_str()?.to_owned())));
         readable.collect()

@@ -120,6 +120,8 @@ settings! {
         /// Time after which a run is stopped, unless its tool or its call says otherwise.
         execution_timeout: Duration
             = seconds(limits::EXECUTION_TIMEOUT_SECONDS_DEFAULT), "TIME" in millis(1)..=SPAN_MAX;
+        /// End running calls when the server stops, instead of leaving them to the next server.
+        stop_runs: bool = false, "BOOL";
         /// Time between TERM and KILL when a run is stopped.
         grace: Duration = millis(limits::GRACE_MS_DEFAULT), "TIME"
             in Duration::ZERO..=millis(limits::GRACE_MS_MAX);

@@ -354,7 +354,7 @@ fn without_a_home_the_data_dir_must_be_named() {
 fn every_setting_has_the_fields_that_help_needs() {
     for setting in settings() {
         assert!(setting.help.ends_with('.') && !setting.value_name.is_empty(), "{}", setting.name);
-        let switches = ["allow-remote-plaintext", "socket-user-auth"];
+        let switches = ["allow-remote-plaintext", "socket-user-auth", "stop-runs"];
         assert_eq!(setting.is_switch, switches.contains(&setting.name.as_str()));
         assert!(setting.variable.starts_with("CALLPARK_") && !setting.variable.contains('-'));
     }
@@ -363,8 +363,14 @@ fn every_setting_has_the_fields_that_help_needs() {
 }
 
 #[test]
-fn tools_never_see_the_variables_of_callpark() {
-    let environment = environment(&[("PATH", "/bin"), ("CALLPARK_TOKEN", "s3cret")]);
+fn tools_never_see_the_variables_of_callpark_and_of_the_service_manager() {
+    let environment = environment(&[
+        ("PATH", "/bin"),
+        ("CALLPARK_TOKEN", "s3cret"),
+        ("NOTIFY_SOCKET", "/run/systemd/notify"),
+        ("WATCHDOG_PID", "1"),
+        ("WATCHDOG_USEC", "1"),
+    ]);
     let seen = environment.for_tools();
     assert_eq!(seen.keys().collect::<Vec<_>>(), ["HOME", "PATH"]);
     assert!(!format!("{environment:?}").contains("s3cret"));

@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, lookup_host};
 use super::accept::Listener;
 use super::socket_file::SocketFile;
 use crate::app::config::{ListenAddress, SocketMode, TcpAddress};
+use crate::app::in_use::retry_while_in_use;
 
 /// An error in listening on an address.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,11 @@ pub struct BindError {
 }
 
 impl BindError {
+    /// Returns whether another program uses the address, which it may give up soon.
+    pub fn is_in_use(&self) -> bool {
+        is_in_use(&self.source)
+    }
+
     fn new(
         address: impl ToString,
         setting: &'static str,
@@ -33,6 +39,14 @@ impl BindError {
         let reason = reason(&source).map_or_else(|| source.to_string(), str::to_owned);
         Self { address: address.to_string(), setting, reason, source }
     }
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::AddrInUse
+}
+
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    retry_while_in_use(async || TcpListener::bind(address).await, is_in_use).await
 }
 
 fn tcp_reason(error: &io::Error) -> Option<&'static str> {
@@ -69,7 +83,8 @@ fn name_reason(_: &io::Error) -> Option<&'static str> {
     None
 }
 
-/// Listens on all addresses, or on none. `setting` is named in the error.
+/// Listens on all addresses, or on none. An address in use is tried again for two seconds. `setting` is
+/// named in the error.
 ///
 /// # Errors
 /// An address is in use, isn't this machine's, or isn't permitted; a name is unknown.
@@ -85,7 +100,8 @@ pub(crate) async fn bind(
                 listeners.extend(bind_tcp(tcp, setting).await?.into_iter().map(Listener::Tcp));
             }
             ListenAddress::Unix(path) => {
-                let bound = SocketFile::listen(path, mode.bits()).await;
+                let listening = async || SocketFile::listen(path, mode.bits()).await;
+                let bound = retry_while_in_use(listening, is_in_use).await;
                 let (listener, file) = bound
                     .map_err(|source| BindError::new(address, setting, socket_reason, source))?;
                 listeners.push(Listener::Unix(listener, file));
@@ -106,7 +122,7 @@ pub(crate) async fn bind_tcp(
     let failed = |address: SocketAddr, source| BindError::new(address, setting, tcp_reason, source);
     let (host, port) = match address {
         TcpAddress::Ip(ip) => {
-            return Ok(vec![TcpListener::bind(ip).await.map_err(|error| failed(*ip, error))?]);
+            return Ok(vec![listen(*ip).await.map_err(|error| failed(*ip, error))?]);
         }
         TcpAddress::Name { host, port } => (host.as_str(), *port),
     };
@@ -118,7 +134,7 @@ pub(crate) async fn bind_tcp(
     let mut port = port;
     for mut ip in resolved {
         ip.set_port(port);
-        match TcpListener::bind(ip).await {
+        match listen(ip).await {
             Ok(listener) => {
                 // All of them have the port that 0 became.
                 port = listener.local_addr().map_or(port, |bound| bound.port());
@@ -178,7 +194,7 @@ mod tests {
         listener.address().expect("an address").expect("of the network")
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_port_in_use_is_named_in_the_error() {
         let any = address("127.0.0.1:0");
         let taken = bound(std::slice::from_ref(&any), "listen").await.expect("bound");

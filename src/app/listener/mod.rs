@@ -14,7 +14,7 @@ mod socket_file;
 mod tests;
 
 use std::convert::Infallible;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -26,6 +26,8 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
 use crate::auth::Peer;
+use crate::http_server::is_of_one_connection;
+use crate::model::limits::ACCEPT_PAUSE_MS;
 use crate::telemetry::{ConnectionRefusal, Metrics};
 use accept::{Accept, Socket};
 use gate::Gate;
@@ -36,7 +38,7 @@ pub(super) use bind::{BindError, bind, bind_tcp};
 pub(super) use connection::Connection;
 
 /// The pause in accepting when the system has run out of a resource, such as file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(ACCEPT_PAUSE_MS);
 
 /// The bounds of a listener, and its TLS.
 #[derive(Debug, Clone)]
@@ -201,19 +203,4 @@ fn ready_some<T>(polled: Poll<Option<T>>) -> Poll<T> {
         Poll::Ready(Some(value)) => Poll::Ready(value),
         Poll::Ready(None) | Poll::Pending => Poll::Pending,
     }
-}
-
-/// Returns whether the error concerns the accepted connection, not the listener.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted
-            | ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionRefused
-            | ErrorKind::Interrupted
-            | ErrorKind::TimedOut
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::NetworkDown
-    )
 }

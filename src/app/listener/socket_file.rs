@@ -1,15 +1,21 @@
 //! The file of a Unix domain socket.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags, chmod, renameat_with};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, chmod, flock, renameat_with};
+use rustix::io::Errno;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
 /// The number of connections that queue in the kernel, as for TCP.
 const BACKLOG: u32 = 1024;
+
+/// The number and the interval of the checks whether no other server is starting in the folder.
+const TURN_CHECKS: u32 = 400;
+const TURN_CHECK: Duration = Duration::from_millis(5);
 
 /// The file of a socket that this process listens on. It is removed when it is dropped, unless another
 /// file has its name by then.
@@ -29,6 +35,8 @@ impl SocketFile {
     /// # Errors
     /// Another server listens on it, or the path names another file.
     pub(super) async fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
+        // Between the creation of a file and the look at its identity, nobody may replace it.
+        let _turn = take_turn(path).await;
         let socket = match bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 remove_stale(path).await?;
@@ -62,6 +70,23 @@ impl Drop for SocketFile {
             tracing::warn!(path = %self.path.display(), %error, "the socket cannot be removed");
         }
     }
+}
+
+/// Waits for the turn of this server among those that start in the folder of the path. It ends when the
+/// result is dropped. There is none if the folder cannot be locked, or is locked for longer than a start
+/// takes.
+async fn take_turn(path: &Path) -> Option<OwnedFd> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder.unwrap_or(Path::new(".")), flags, Mode::empty()).ok()?;
+    for _ in 0..TURN_CHECKS {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(folder),
+            Err(Errno::WOULDBLOCK) => tokio::time::sleep(TURN_CHECK).await,
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 fn bind(path: &Path) -> io::Result<UnixSocket> {

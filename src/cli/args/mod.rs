@@ -8,4 +8,5 @@ mod id_page;
 pub(super) mod ids;
 pub(super) mod settings;
 pub(super) mod stdin;
+pub(super) mod store;
 pub(super) mod tool_arguments;

@@ -11,11 +11,21 @@ use crate::{
 /// The setting that a global flag sets.
 const TOKEN_FILE: &str = "token-file";
 
+/// The setting of the store's folder.
+const DATA_DIR: &str = "data-dir";
+
 /// The names and values of the settings that the command line sets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SettingFlags(Vec<(String, String)>);
 
 impl SettingFlags {
+    /// Returns the flag for the folder of the store, if there is one.
+    pub(crate) fn data_dir(folder: Option<std::path::PathBuf>) -> Self {
+        let given =
+            folder.map(|folder| (DATA_DIR.to_owned(), folder.to_string_lossy().into_owned()));
+        Self(given.into_iter().collect())
+    }
+
     /// Loads the configuration from these flags, the environment and the file.
     pub(crate) fn load(self, connect: ConnectArgs) -> Result<Loaded, Failure> {
         let mut overrides = self.0;

@@ -52,6 +52,10 @@ pub(crate) struct ListArgs {
     /// Print only the ids, in full
     #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
+
+    /// Print the process id of the shim that owns each task's process, and the shims below the table
+    #[arg(short, long, conflicts_with_all = ["json", "quiet"])]
+    verbose: bool,
 }
 
 pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, Failure> {
@@ -75,10 +79,26 @@ pub(crate) async fn run(args: ListArgs, context: &mut Context) -> Result<Exit, F
         eprint_unreadable(all.unreadable_tasks, "task");
         return Ok(Exit::Success);
     }
-    let table = lists::tasks(&all.tasks);
+    let table = match args.verbose {
+        true => lists::tasks_with_shims(&all.tasks),
+        false => lists::tasks(&all.tasks),
+    };
     context.out.list(&all, &table, "tasks", has_more).await?;
+    if args.verbose {
+        print_shims(context).await?;
+    }
     eprint_unreadable(all.unreadable_tasks, "task");
     Ok(Exit::Success)
+}
+
+async fn print_shims(context: &mut Context) -> Result<(), Failure> {
+    let shims = context.client.server_info().await?.shims;
+    if shims.is_empty() {
+        eprint_note("no shim is running");
+        return Ok(());
+    }
+    context.out.line("").await?;
+    context.out.table(&lists::shims(&shims)).await
 }
 
 /// Lists the tasks that have not finished, of this session or, if the id is empty, of all.

@@ -1,5 +1,6 @@
 //! The commands, one in each file.
 
+pub(super) mod backup;
 mod cancel;
 pub(super) mod chat;
 mod close;
@@ -7,8 +8,10 @@ pub(super) mod completions;
 pub(super) mod config;
 mod delete;
 pub(super) mod demo;
+pub(super) mod doctor;
 mod events;
 mod follow_ups;
+mod health;
 mod list;
 #[cfg(feature = "acp")]
 pub(super) mod mcp;
@@ -16,6 +19,7 @@ mod output;
 mod run;
 pub(super) mod serve;
 mod sessions;
+pub(super) mod shim;
 mod show;
 mod start;
 mod tools;
@@ -43,10 +47,22 @@ pub(super) enum CliCommand {
     #[command(flatten)]
     Client(Box<ClientCommand>),
     Config(config::ConfigArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
+    Doctor(doctor::DoctorArgs),
     #[cfg(feature = "acp")]
     #[command(hide = true)]
     Mcp(mcp::McpArgs),
+    #[command(hide = true)]
+    Shim(shim::ShimArgs),
     Completions(completions::CompletionsArgs),
+}
+
+impl CliCommand {
+    /// Returns whether the command runs a server in this process, or may do so.
+    pub(super) fn runs_server(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Demo(_) | Self::Chat(_))
+    }
 }
 
 /// A command that talks to a server.
@@ -65,6 +81,7 @@ pub(super) enum ClientCommand {
     Events(events::EventsArgs),
     Close(close::CloseArgs),
     FollowUps(follow_ups::FollowUpsArgs),
+    Health(health::HealthArgs),
 }
 
 /// The client, the output and the connection of a command.
@@ -84,13 +101,16 @@ impl ClientCommand {
     /// Runs the command. Ctrl-C ends it without an effect on tasks; `run` and `wait` handle it
     /// themselves.
     pub(super) async fn run(self, context: &mut Context) -> Result<Exit, Failure> {
-        if matches!(self, Self::Run(_) | Self::Wait(_)) {
-            return self.run_uninterrupted(context).await;
-        }
-        tokio::select! {
-            ended = self.run_uninterrupted(context) => ended,
-            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
-        }
+        let ended = if matches!(self, Self::Run(_) | Self::Wait(_)) {
+            self.run_uninterrupted(context).await
+        } else {
+            tokio::select! {
+                ended = self.run_uninterrupted(context) => ended,
+                _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+            }
+        };
+        let closed = context.out.end_tool_output().await;
+        ended.and_then(|exit| closed.map(|()| exit))
     }
 
     async fn run_uninterrupted(self, context: &mut Context) -> Result<Exit, Failure> {
@@ -108,6 +128,7 @@ impl ClientCommand {
             Self::Events(args) => events::run(args, context).await,
             Self::Close(args) => close::run(args, context).await,
             Self::FollowUps(args) => follow_ups::run(args, context).await,
+            Self::Health(args) => health::run(args, context).await,
         }
     }
 }

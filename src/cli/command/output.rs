@@ -19,7 +19,8 @@ use crate::model::terminal::as_shown;
 ///
 /// By default, prints standard output and standard error together, in the order in which they were
 /// written. With --tail, lines are printed as a terminal shows them at their end: what a progress bar
-/// has overwritten is left out.
+/// has overwritten is left out. On a terminal, sequences that do more than set colours are left out,
+/// unless --raw is given.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct OutputArgs {
     /// Id of the task, the beginning of one, or `last`
@@ -47,9 +48,17 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 0,
         value_parser = clap::value_parser!(i64).range(0..))]
     offset: i64,
+
+    /// Pass the tool's output to a terminal unchanged, with sequences that move the cursor, set the
+    /// title or the clipboard, or do more than set colours
+    #[arg(long)]
+    raw: bool,
 }
 
 pub(crate) async fn run(args: OutputArgs, context: &mut Context) -> Result<Exit, Failure> {
+    if args.raw {
+        context.out.set_raw();
+    }
     let stream = match (args.stdout, args.stderr) {
         (true, _) => OutputStream::Stdout,
         (_, true) => OutputStream::Stderr,
@@ -77,7 +86,7 @@ pub(crate) async fn run(args: OutputArgs, context: &mut Context) -> Result<Exit,
 async fn print(chunk: OutputChunk, out: &mut Out) -> Result<(), Failure> {
     eprint_dropped(chunk.skipped_bytes);
     if !out.json {
-        return out.bytes(&chunk.data).await;
+        return out.tool_output(&chunk.data).await;
     }
     let length = i64::try_from(chunk.data.len()).unwrap_or(i64::MAX);
     let answer = ReadOutputResponse {

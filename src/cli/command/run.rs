@@ -41,7 +41,8 @@ const PARKING_TIME_MAX: Duration = Duration::from_secs(3);
 /// Run a tool and stream its output
 ///
 /// The tool's standard output and standard error are printed on those of this command, byte for
-/// byte, and the command exits with the tool's exit code. Options of callpark stand before the input
+/// byte (on a terminal without sequences that do more than set colours, unless --raw is given), and the
+/// command exits with the tool's exit code. Options of callpark stand before the input
 /// of the tool: `callpark run --budget 5s bash ls -la`. If the call takes longer than its budget,
 /// it is parked: it continues in the background, and the command prints its id and exits with code
 /// 75. Ctrl-C parks the call immediately, and the command exits with code 130; a second Ctrl-C does
@@ -66,11 +67,19 @@ pub(crate) struct RunArgs {
     #[arg(long, visible_alias = "background")]
     detach: bool,
 
+    /// Pass the tool's output to a terminal unchanged, with sequences that move the cursor, set the
+    /// title or the clipboard, or do more than set colours
+    #[arg(long)]
+    raw: bool,
+
     #[command(flatten)]
     stdin: StdinArgs,
 }
 
 pub(crate) async fn run(args: RunArgs, context: &mut Context) -> Result<Exit, Failure> {
+    if args.raw {
+        context.out.set_raw();
+    }
     let keeps = args.call.keeps();
     let call = start::prepare(args.call, args.stdin, &context.client, args.budget).await?;
     if args.detach {
@@ -169,6 +178,9 @@ async fn print_event(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>,
                 eprint_note(&progress(&report));
             }
         }
+        Some(Payload::ToolOutputBlocked(blocked)) if !out.json => {
+            eprint_note(&format!("the process waited for room for its output: {}", blocked.cause));
+        }
         Some(Payload::ToolCallParked(parked)) => {
             eprint_parked(&parked);
             return Ok(Some(Exit::StillRunning));
@@ -180,6 +192,7 @@ async fn print_event(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>,
             // Printed as JSON above.
             Payload::ToolOutput(_)
             | Payload::ToolProgress(_)
+            | Payload::ToolOutputBlocked(_)
             // Of no interest to the caller.
             | Payload::ToolCallAccepted(_)
             | Payload::ToolCallStarted(_)
@@ -194,6 +207,7 @@ async fn print_event(event: SessionEvent, out: &mut Out) -> Result<Option<Exit>,
             | Payload::ReasoningDelta(_)
             | Payload::AssistantMessage(_)
             | Payload::TurnRetrying(_)
+            | Payload::TurnResumed(_)
             | Payload::HistoryCompacted(_)
             | Payload::UsageReported(_)
             | Payload::SessionIdle(_)

@@ -1,13 +1,16 @@
 //! `callpark serve`: run the server.
 
+mod notify;
+
 use std::{io, net::SocketAddr, path::Path};
 
+use notify::Notifier;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{
-        Server,
+        self, Server,
         config::{ClientConfig, ClientOptions, Config, Environment, Loaded},
     },
     cli::{
@@ -26,7 +29,8 @@ use crate::{
 /// Run the server
 ///
 /// On SIGINT or SIGTERM the server stops accepting work and waits for running calls, at most for
-/// the time of --drain; a second signal stops it immediately. Settings come from flags, environment
+/// the time of --drain; a second signal stops it immediately. Commands that still run go on, and the
+/// next server takes them up, unless --stop-runs is set. Settings come from flags, environment
 /// variables or the configuration file; flags take precedence, then variables. `callpark config`
 /// shows the resulting settings.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,18 +52,21 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
     let mut signals = Signals::new().map_err(|error| cannot_start(&error))?;
     let mut builder = Server::builder(config.clone());
     if let Some(program) = Environment::program() {
-        builder = builder.bridge(program);
+        builder = builder.bridge(program.clone()).shim(Environment::own_program());
     }
     let server = tokio::select! {
-        server = builder.build() => server.map_err(|error| cannot_start(&error))?,
+        server = builder.build() => server.map_err(|error| cannot_build(&error))?,
         exit = signals.next() => return Ok(exit),
     };
     announce(&server, &config, config_file.as_deref());
     let stop = CancellationToken::new();
     let running_calls = server.running_calls();
+    let addresses = endpoints(&server, &config, |address| address);
+    let notifier = Notifier::new(server.vitals(), &addresses, config.drain);
     let stopped_at_once = async {
         signals.next().await;
-        announce_stop(config.log_format, running_calls());
+        announce_stop(&config, running_calls());
+        notifier.announce_stop().await;
         stop.cancel();
         signals.next().await
     };
@@ -69,11 +76,17 @@ pub(crate) async fn run(args: ServeArgs, connect: ConnectArgs) -> Result<Exit, F
             Err(error) => Err(Failure::new(Exit::Internal, error.to_string())),
         },
         exit = stopped_at_once => Ok(exit),
+        never = notifier.follow(&stop) => match never {},
     }
 }
 
 fn cannot_start(error: &dyn std::error::Error) -> Failure {
     Failure::new(Exit::Config, format!("the server cannot start: {error}"))
+}
+
+fn cannot_build(error: &app::Error) -> Failure {
+    let exit = if error.is_in_use() { Exit::InUse } else { Exit::Config };
+    Failure::new(exit, format!("the server cannot start: {error}"))
 }
 
 /// The signals that stop a server.
@@ -126,15 +139,18 @@ fn announce(server: &Server, config: &Config, config_file: Option<&Path>) {
     eprint_line(&lines.join("\n"));
 }
 
-fn announce_stop(format: LogFormat, running_calls: usize) {
-    match format {
+fn announce_stop(config: &Config, running_calls: usize) {
+    match config.log_format {
         LogFormat::Json => {
             tracing::info!(running_calls, "stopping; a second signal stops immediately");
         }
         LogFormat::Text => {
             let calls = match running_calls {
                 0 => "no call is running".to_owned(),
-                some => format!("{} end with the server", count(some, "running call")),
+                some if config.stop_runs => {
+                    format!("{} end with the server", count(some, "running call"))
+                }
+                some => format!("{} can go on with the next server", count(some, "running call")),
             };
             eprint_note(&format!(
                 "stopping: {calls}; press Ctrl-C or send SIGTERM again to stop immediately"

@@ -1,7 +1,8 @@
 //! `callpark show`: a task or a session in detail.
 
-use callpark_client::v1::{
-    FollowUpPolicy, ParkReason, Session, StreamSummary, Task, task::Outcome,
+use callpark_client::{
+    Client,
+    v1::{FollowUpPolicy, ParkReason, Session, StreamSummary, Task, task::Outcome},
 };
 
 use super::Context;
@@ -43,7 +44,8 @@ pub(crate) async fn run(args: ShowArgs, context: &mut Context) -> Result<Exit, F
         if out.json {
             out.document(&task).await?;
         } else {
-            print(task_rows(&task), out).await?;
+            let shim = shim(&task, client).await;
+            print(task_rows(&task, shim), out).await?;
         }
     }
     Ok(Exit::Success)
@@ -64,7 +66,19 @@ async fn print(rows: Rows, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-fn task_rows(task: &Task) -> Rows {
+/// Returns the owner of the task's process, or an empty text if it is no shim.
+async fn shim(task: &Task, client: &Client) -> String {
+    if task.shim_pid == 0 {
+        return String::new();
+    }
+    // The version is an extra: without it, the task is shown all the same.
+    let shims = client.server_info().await.map(|info| info.shims).unwrap_or_default();
+    let shim = shims.iter().find(|shim| shim.pid == task.shim_pid);
+    let version = shim.map(|shim| format!(" ({})", shim.version)).unwrap_or_default();
+    format!("in shim {}{version}", task.shim_pid)
+}
+
+fn task_rows(task: &Task, shim: String) -> Rows {
     let mut rows = vec![
         ("task", task.background_id.clone()),
         ("call", task.call_id.clone()),
@@ -76,6 +90,7 @@ fn task_rows(task: &Task) -> Rows {
         ("labels", label_pairs(&task.labels)),
         ("state", phrase(task.state())),
         ("reason", task.reason.clone()),
+        ("process", shim),
         ("elapsed", format_wire_span(task.elapsed.as_ref())),
         ("progress", task.progress.as_ref().map(event::progress).unwrap_or_default()),
         ("created", relative_time(task.create_time.as_ref())),
@@ -180,7 +195,7 @@ mod tests {
             outcome: Some(Outcome::Result(ToolResult { exit, ..Default::default() })),
             ..Default::default()
         };
-        let rows = task_rows(&task);
+        let rows = task_rows(&task, String::new());
         assert_eq!(value(&rows, "task"), "bg-1");
         assert_eq!(value(&rows, "state"), "cancelled");
         assert_eq!(value(&rows, "exit"), "signal 15");

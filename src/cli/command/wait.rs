@@ -37,10 +37,18 @@ pub(crate) struct WaitArgs {
     /// Maximum time to wait, such as 30s or 5m; after that, exit with code 75 [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
+
+    /// Pass the tool's output to a terminal unchanged, with sequences that move the cursor, set the
+    /// title or the clipboard, or do more than set colours
+    #[arg(long)]
+    raw: bool,
 }
 
 /// Waits, and handles Ctrl-C, which ends only the wait.
 pub(crate) async fn run(args: WaitArgs, context: &mut Context) -> Result<Exit, Failure> {
+    if args.raw {
+        context.out.set_raw();
+    }
     let mut ids = Vec::new();
     // Before the spinner is shown.
     let mut interrupts =

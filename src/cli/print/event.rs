@@ -59,6 +59,9 @@ fn describe(payload: &Payload, show_id: &impl Fn(&str) -> String) -> (&'static s
         Payload::ReasoningDelta(delta) => ("reasoning_delta", quote(&delta.text)),
         Payload::AssistantMessage(message) => ("assistant_message", quote(&message.text)),
         Payload::TurnRetrying(retry) => ("turn_retrying", retrying(retry)),
+        Payload::TurnResumed(resumed) => {
+            ("turn_resumed", format!("number {}, attempt {}", resumed.resumption, resumed.attempt))
+        }
         Payload::HistoryCompacted(compaction) => ("history_compacted", compacted(compaction)),
         Payload::ToolCallAccepted(call) => ("tool_call_accepted", accepted(call)),
         Payload::ToolCallStarted(call) => ("tool_call_started", tool_name(&call.tool, call.kind())),
@@ -66,6 +69,7 @@ fn describe(payload: &Payload, show_id: &impl Fn(&str) -> String) -> (&'static s
         Payload::ToolProgress(report) => {
             ("tool_progress", report.progress.as_ref().map(progress).unwrap_or_default())
         }
+        Payload::ToolOutputBlocked(blocked) => ("tool_output_blocked", quote(&blocked.cause)),
         Payload::ToolCallParked(call) => (
             "tool_call_parked",
             format!("{} ({})", show_id(&call.background_id), phrase(call.reason())),

@@ -74,6 +74,6 @@ mod tests {
         assert_eq!(values::<State>().len(), 8);
         assert_eq!(values::<Kind>().len(), 4);
         assert_eq!(values::<FollowUpState>().last(), Some(&FollowUpState::DeadLettered));
-        assert_eq!(values::<PayloadKind>().last(), Some(&PayloadKind::HistoryCompacted));
+        assert_eq!(values::<PayloadKind>().last(), Some(&PayloadKind::ToolOutputBlocked));
     }
 }

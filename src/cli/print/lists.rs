@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use callpark_client::v1::{FollowUp, Session, State, Task, Tool};
+use callpark_client::v1::{FollowUp, Session, Shim, State, Task, Tool};
 
 use super::{
     json,
@@ -32,6 +32,49 @@ pub(crate) fn tasks(tasks: &[Task]) -> Table {
             format_wire_span(task.elapsed.as_ref()),
             relative_time(task.create_time.as_ref()),
             description_with_labels(&task.description, &task.labels),
+        ]);
+    }
+    table
+}
+
+/// Returns a table with a line for each task, and the shim that owns its process.
+pub(crate) fn tasks_with_shims(tasks: &[Task]) -> Table {
+    let mut table = Table::new([
+        ("ID", Column::Id),
+        ("TOOL", Column::Text),
+        ("STATE", Column::State),
+        ("ELAPSED", Column::Value),
+        ("SHIM", Column::Value),
+        ("DESCRIPTION", Column::Text),
+    ]);
+    for task in tasks {
+        let shim = task.shim_pid;
+        table.row([
+            task.background_id.clone(),
+            tool(task),
+            label(task.state()),
+            format_wire_span(task.elapsed.as_ref()),
+            if shim == 0 { String::new() } else { shim.to_string() },
+            description_with_labels(&task.description, &task.labels),
+        ]);
+    }
+    table
+}
+
+/// Returns a table with a line for each shim.
+pub(crate) fn shims(shims: &[Shim]) -> Table {
+    let mut table = Table::new([
+        ("SHIM", Column::Value),
+        ("VERSION", Column::Value),
+        ("RUNNING CALLS", Column::Value),
+        ("SPOOLED BYTES", Column::Value),
+    ]);
+    for shim in shims {
+        table.row([
+            shim.pid.to_string(),
+            shim.version.clone(),
+            shim.running_calls.to_string(),
+            shim.spooled_bytes.to_string(),
         ]);
     }
     table

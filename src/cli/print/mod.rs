@@ -10,5 +10,6 @@ pub(super) mod output;
 pub(super) mod result;
 pub(super) mod spinner;
 pub(super) mod table;
+mod terminal_filter;
 pub(super) mod text;
 pub(super) mod time;

@@ -9,7 +9,8 @@ use super::{
     colour::{self, paint_state},
     json::{self, JsonList, JsonMessage},
     table::{Medium, Table},
-    text::{count, first_line, sanitize, short_id},
+    terminal_filter::TerminalFilter,
+    text::{count, first_line, sanitize, short_id, with_json_escapes},
 };
 use crate::cli::error::Failure;
 
@@ -26,12 +27,75 @@ pub(crate) struct Out {
     pub(crate) terminal: bool,
     /// `true` if the last byte that was written did not end a line.
     line_is_open: bool,
+    /// The filter of what tools wrote to their standard output, or `None` if it is written unchanged.
+    stdout_filter: Option<TerminalFilter>,
+    /// The same for standard error.
+    stderr_filter: Option<TerminalFilter>,
 }
 
 impl Out {
     pub(crate) fn new(json: bool) -> Self {
         let terminal = std::io::stdout().is_terminal();
-        Self { stdout: tokio::io::stdout(), json, terminal, line_is_open: false }
+        Self {
+            stdout: tokio::io::stdout(),
+            json,
+            terminal,
+            line_is_open: false,
+            stdout_filter: terminal.then(TerminalFilter::default),
+            stderr_filter: std::io::stderr().is_terminal().then(TerminalFilter::default),
+        }
+    }
+
+    /// Passes the output of tools to a terminal unchanged, too.
+    pub(crate) fn set_raw(&mut self) {
+        (self.stdout_filter, self.stderr_filter) = (None, None);
+    }
+
+    /// Writes what a tool wrote to its standard output: unchanged, but for a terminal without what
+    /// would control it.
+    pub(crate) async fn tool_output(&mut self, data: &[u8]) -> Result<(), Failure> {
+        match &mut self.stdout_filter {
+            Some(filter) => {
+                let shown = filter.pass(data);
+                self.bytes(shown.as_bytes()).await
+            }
+            None => self.bytes(data).await,
+        }
+    }
+
+    /// Writes what a tool wrote to its standard error, in the same way.
+    pub(crate) async fn tool_errors(&mut self, data: &[u8]) {
+        match &mut self.stderr_filter {
+            Some(filter) => eprint_bytes(filter.pass(data).as_bytes()).await,
+            None => eprint_bytes(data).await,
+        }
+    }
+
+    /// Ends the output of tools: resets the colours of a terminal, and notes what was left out.
+    pub(crate) async fn end_tool_output(&mut self) -> Result<(), Failure> {
+        let mut left_out = 0;
+        if let Some(filter) = &mut self.stdout_filter {
+            let (end, count) = filter.finish();
+            left_out += count;
+            if !end.is_empty() {
+                let line_is_open = self.line_is_open;
+                self.bytes(end.as_bytes()).await?;
+                self.line_is_open = line_is_open;
+            }
+        }
+        if let Some(filter) = &mut self.stderr_filter {
+            let (end, count) = filter.finish();
+            left_out += count;
+            eprint_bytes(end.as_bytes()).await;
+        }
+        if left_out > 0 {
+            if self.line_is_open {
+                eprint_line("");
+            }
+            let controls = count(left_out, "control sequence");
+            eprint_note(&format!("{controls} of the output left out on the terminal; see --raw"));
+        }
+        Ok(())
     }
 
     /// Writes bytes unchanged.
@@ -150,6 +214,7 @@ impl Out {
 
     async fn json_text(&mut self, text: serde_json::Result<String>) -> Result<(), Failure> {
         let text = text.map_err(|error| unwritable(&error))?;
+        let text = if self.terminal { with_json_escapes(&text) } else { text };
         self.bytes(format!("{text}\n").as_bytes()).await
     }
 }
@@ -158,7 +223,7 @@ fn unwritable(error: &serde_json::Error) -> Failure {
     Failure::unexpected_answer(format!("the answer cannot be written as JSON: {error}"))
 }
 
-/// Writes bytes of a tool to standard error, unchanged.
+/// Writes bytes to standard error, unchanged.
 pub(crate) async fn eprint_bytes(bytes: &[u8]) {
     let mut stderr = tokio::io::stderr();
     // A closed standard error is not an error of the command.

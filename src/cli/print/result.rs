@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use super::{
     json,
     labels::phrase,
-    output::{Out, eprint_bytes, eprint_note},
+    output::{Out, eprint_note},
     text::count,
     time::format_wire_span,
 };
@@ -33,6 +33,12 @@ pub(crate) async fn print_task(
     task: &Task,
     call: &TaskHandle,
 ) -> Result<(), Failure> {
+    print_outcome(out, task, call).await?;
+    // The output of another task may follow.
+    out.end_tool_output().await
+}
+
+async fn print_outcome(out: &mut Out, task: &Task, call: &TaskHandle) -> Result<(), Failure> {
     match &task.outcome {
         Some(Outcome::Result(result)) => {
             let output = result.output.as_ref();
@@ -174,9 +180,9 @@ pub(crate) async fn print_output(
     data: &[u8],
 ) -> Result<(), Failure> {
     match stream {
-        OutputStream::Stderr => eprint_bytes(data).await,
+        OutputStream::Stderr => out.tool_errors(data).await,
         OutputStream::Unspecified | OutputStream::Stdout | OutputStream::Combined => {
-            out.bytes(data).await?;
+            out.tool_output(data).await?;
         }
     }
     Ok(())
@@ -217,7 +223,7 @@ async fn print_part(out: &mut Out, part: &Content) -> Result<(), Failure> {
 
 /// Prints a text of a tool, and ends its last line.
 async fn print_text(out: &mut Out, text: &str) -> Result<(), Failure> {
-    out.bytes(text.as_bytes()).await?;
+    out.tool_output(text.as_bytes()).await?;
     if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.bytes(b"\n").await }
 }
 

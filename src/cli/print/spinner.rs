@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::text::sanitize;
+
 const TICK: Duration = Duration::from_millis(100);
 
 /// Shows a message and the elapsed time until it is dropped. Shows nothing if standard error is not
@@ -17,7 +19,7 @@ impl Spinner {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
         }
-        bar.set_message(message);
+        bar.set_message(sanitize(&message));
         bar.enable_steady_tick(TICK);
         Self(bar)
     }

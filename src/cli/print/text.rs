@@ -1,16 +1,36 @@
 //! Short texts for people.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use crate::model::visible::is_hidden;
 
 /// The digits of a short id: enough to distinguish the ids of one list.
 const SHORT_ID_DIGITS: usize = 8;
 
-/// Replaces control characters except line breaks, so that text from elsewhere cannot control the
-/// terminal.
+/// Replaces [hidden characters](is_hidden) except line breaks, so that text from elsewhere can neither
+/// control the terminal nor be shown as something else than it is. Everything that people are shown
+/// passes here, except the output of tools.
 pub(crate) fn sanitize(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Returns JSON with escapes such as `\u202e` in place of hidden characters, which can stand in its
+/// strings only. Line breaks stay.
+pub(crate) fn with_json_escapes(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || !is_hidden(c) {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            // Writing to a String can't fail.
+            let _ = write!(escaped, "\\u{unit:04x}");
+        }
+    }
+    escaped
 }
 
 /// Returns the columns of a terminal that a text without control characters takes.
@@ -67,6 +87,19 @@ mod tests {
     #[test]
     fn control_characters_are_replaced() {
         assert_eq!(sanitize("a\x1b[2Jb\r\n\tc"), "a\u{fffd}[2Jb\u{fffd}\n\u{fffd}c");
+        let hidden = "\u{9b}\u{202e}\u{2066}\u{2069}\u{200b}\u{200f}\u{2028}\u{2029}\u{feff}";
+        assert_eq!(sanitize(hidden), "\u{fffd}".repeat(9));
+    }
+
+    #[test]
+    fn json_is_the_same_with_escapes() {
+        let value = serde_json::json!({ "a\u{202e}": ["\u{9b}2J", "\u{e0041}", "é\u{7f}"] });
+        for json in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let escaped = with_json_escapes(&json);
+            assert!(escaped.contains("\\u202e") && escaped.contains("\\udb40\\udc41"), "{escaped}");
+            assert!(!escaped.chars().any(|c| is_hidden(c) && c != '\n'), "{escaped}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::notify::Notification;
 use crate::engine::Error;
 use crate::engine::idempotency::Claim;
 use crate::machine::{Command, Effect, Projection, Reply, Written, decide};
-use crate::model::{Call, Event, EventCodec, Message, Payload, Timestamp};
+use crate::model::{Call, CallId, Event, EventCodec, Message, Payload, Timestamp, Unresolved};
 use crate::store::{Append, RequestRecord, StoredEvent, StoredMessage};
 
 /// Commands that were decided together, and what follows from them.
@@ -21,6 +21,8 @@ pub(super) struct Batch {
     /// The commands that no caller would repeat. They are decided again if the append fails.
     pub(super) reports: Vec<Command>,
     pub(super) notification: Notification,
+    /// The ends of the output that the append adds, one entry for each piece.
+    pub(super) outputs: Box<[(CallId, u64)]>,
     /// The number of events in the append.
     event_count: usize,
 }
@@ -85,6 +87,8 @@ impl Batch {
     ) -> Append {
         let session = projection.session.clone();
         let events = std::mem::take(&mut self.written.events);
+        self.note_operations(&events, projection);
+        self.outputs = events.iter().filter_map(output_end).collect();
         let stored = |event: Event| StoredEvent {
             sequence: event.sequence,
             kind: event.payload.kind(),
@@ -117,6 +121,32 @@ impl Batch {
             session,
         }
     }
+
+    /// Adds the events that operators read in the log to the notification.
+    fn note_operations(&mut self, events: &[Event], projection: &Projection) {
+        // The calls that a turn has left stand in the event before its end.
+        let mut left: &[Unresolved] = &[];
+        for event in events {
+            match &event.payload {
+                Payload::SessionError { unresolved, .. } => left = unresolved,
+                Payload::ToolCallParked { .. }
+                | Payload::ToolCallCancelling { .. }
+                | Payload::ToolCallFinished(_) => {
+                    let Some(id) = event.call_id else { continue };
+                    let settled = || self.written.settled.iter().find(|call| call.id == id);
+                    let Some(call) = projection.call(id).or_else(settled) else { continue };
+                    self.notification.add_event(event, call, std::mem::take(&mut left));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Returns the call of a piece of output with the offset of its end in both streams together.
+fn output_end(event: &Event) -> Option<(CallId, u64)> {
+    let Payload::ToolOutput(output) = &event.payload else { return None };
+    Some((event.call_id?, output.position.combined_offset + output.data.len() as u64))
 }
 
 fn stored_message((number, message): (u64, Message)) -> Option<StoredMessage> {

@@ -30,7 +30,9 @@ impl SessionActor {
             let began = tokio::time::Instant::now();
             shared.store.append(append).await?;
             shared.metrics.events_appended(events as u64);
-            shared.metrics.store_appended(began.elapsed());
+            let elapsed = began.elapsed();
+            shared.metrics.store_appended(elapsed);
+            shared.append_time.note(elapsed);
             Ok(())
         };
         self.appends.push(batch, appended.boxed());
@@ -56,6 +58,10 @@ impl SessionActor {
             if let Some(live) = self.live_calls.remove(&call.id) {
                 self.release(live);
             }
+            self.shared.runner.release(call.id);
+        }
+        for (call_id, stored_bytes) in &batch.outputs {
+            self.shared.runner.acknowledge(*call_id, *stored_bytes);
         }
         if batch.written.settings_changed {
             self.publish_snapshot();

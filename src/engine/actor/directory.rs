@@ -40,6 +40,11 @@ impl Directory {
         (handle, Some(ActorSeed { inbox, snapshot }))
     }
 
+    /// Returns all actors.
+    pub(crate) fn all(&self) -> Vec<ActorHandle> {
+        self.lock().values().cloned().collect()
+    }
+
     /// Removes an idle actor, and returns `true`, unless a handle of it exists or its inbox holds a
     /// message. Nothing can reach a removed actor any more; the next caller creates another one.
     pub(crate) fn retire(&self, id: SessionId, inbox: &mpsc::Receiver<ActorMessage>) -> bool {

@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::inbox::ActorMessage;
 use super::{LiveCall, SessionActor};
 use crate::engine::run::Run;
-use crate::exec::Stop;
+use crate::exec::{RunLimits, Stop};
 use crate::machine::{Effect, Timer};
-use crate::model::CallId;
+use crate::model::{Call, CallId};
+use crate::tool::Work;
 
 impl SessionActor {
     /// Releases what the actor held for a call that has ended.
@@ -70,11 +71,13 @@ impl SessionActor {
         let Some(work) = live.work.take() else { return };
         let (stops, stop_requests) = watch::channel(None);
         live.stops = Some(stops);
+        live.is_process = matches!(*work, Work::Process(_));
         let run = Run {
             shared: self.shared.clone(),
             call_id,
-            max_output_bytes: call.policy.max_output_bytes,
-            idle_timeout: call.policy.idle_timeout,
+            limits: limits(call, self.projection.settings.grace),
+            output_before: live.output_before.take(),
+            logged_bytes: live.logged_bytes,
             reports: self.report_sender.clone(),
             stops: stop_requests,
             slot: live.slot.take(),
@@ -105,5 +108,15 @@ impl SessionActor {
                 let _ = reports.send(ActorMessage::Slot(call_id, slot)).await;
             }
         });
+    }
+}
+
+/// Returns the limits that the owner of a call's process applies.
+pub(super) fn limits(call: &Call, grace: Duration) -> RunLimits {
+    RunLimits {
+        output_bytes_max: call.policy.max_output_bytes,
+        idle_timeout: call.policy.idle_timeout,
+        execution_timeout: call.policy.execution_timeout,
+        grace,
     }
 }

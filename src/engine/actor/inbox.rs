@@ -6,6 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::engine::Error;
 use crate::engine::idempotency::Claim;
+use crate::engine::restart::Restart;
 use crate::machine::{Command, FollowUpOrder, Reply, Start};
 use crate::model::{CallId, Session, SessionId};
 use crate::store::RequestRecord;
@@ -59,6 +60,10 @@ pub(crate) enum ActorMessage {
     Probe { start: Box<Start>, answer: Answer },
     /// A report of a run. It is never lost: if its append fails, it is decided again.
     Report(Command),
+    /// Parks the calls in the foreground whose processes go on when the server stops.
+    ParkProcesses { answer: Answer },
+    /// The work of a call whose run is lost, to be done again.
+    Restart(CallId, Box<Restart>),
     /// A slot for a pending call.
     Slot(CallId, OwnedSemaphorePermit),
     /// One more caller waits for the call in the foreground.

@@ -13,7 +13,9 @@ mod inbox;
 mod load;
 mod notify;
 mod pipeline;
+mod resume;
 mod stored_records;
+mod take_up;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use super::{Error, Shared};
-use crate::exec::Stop;
-use crate::machine::{Command, Projection, Start, Timer, decide};
+use crate::exec::{OutputBefore, Stop};
+use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_REPORTS_MAX};
 use crate::model::{Call, CallId, ParkReason, StopCause};
 use crate::store::RequestRecord;
@@ -46,12 +48,18 @@ struct LiveCall {
     callers: u32,
     /// The work, until it runs.
     work: Option<Box<Work>>,
+    /// The output of earlier attempts, until the work runs.
+    output_before: Option<Box<OutputBefore>>,
     /// The slot, until the work runs.
     slot: Option<OwnedSemaphorePermit>,
     /// Ends the search for a slot.
     slot_search: Option<CancellationToken>,
     /// The sender of stop requests, once the work runs.
     stops: Option<watch::Sender<Option<Stop>>>,
+    /// The size of the output that the log has already of the attempt, in bytes.
+    logged_bytes: u64,
+    /// `true` if the work is a process, which may outlive this server.
+    is_process: bool,
     timers: [Option<delay_queue::Key>; 3],
 }
 
@@ -129,10 +137,7 @@ impl SessionActor {
     }
 
     async fn serve(&mut self) {
-        // The runs of calls that were live before this actor are gone: the calls are lost.
-        let last_known = self.projection.session.update_time;
-        let lose = |call: &Call| Command::Lose { call_id: call.id, last_known };
-        self.unsaved = self.projection.live_calls().map(lose).collect();
+        self.take_up().await;
         while let Some(next) = self.next().await {
             let goes_on = match next {
                 Next::Message(message) => {
@@ -237,7 +242,7 @@ impl SessionActor {
 
     /// Decides this message and those that wait behind it.
     async fn gather(&mut self, first: ActorMessage) -> Batch {
-        let mut batch = Batch::default();
+        let mut batch = self.new_batch();
         if first.needs_stored_records() && self.appends.is_empty() {
             self.decide_on_stored(first, &mut batch).await;
         } else {
@@ -247,9 +252,15 @@ impl SessionActor {
         batch
     }
 
+    fn new_batch(&mut self) -> Batch {
+        // Another shim may have taken the place of one that ended.
+        self.projection.settings.run_owner = self.shared.runner.owner();
+        Batch::default()
+    }
+
     /// Decides the unsaved reports again, and the messages that wait.
     fn gather_unsaved(&mut self) -> Batch {
-        let mut batch = Batch::default();
+        let mut batch = self.new_batch();
         for command in std::mem::take(&mut self.unsaved) {
             self.decide(ActorMessage::Report(command), &mut batch);
         }
@@ -297,6 +308,18 @@ impl SessionActor {
             | ActorMessage::FollowUp { .. }
             | ActorMessage::TakeFollowUps { .. } => {}
             ActorMessage::Report(command) => self.decide_report(command, batch),
+            ActorMessage::ParkProcesses { answer } => {
+                self.park_processes(batch);
+                self.park_turns(batch);
+                batch.answers.push((answer, Ok(Reply::Done)));
+            }
+            ActorMessage::Restart(call_id, restart) => {
+                if self.projection.call(call_id).is_some() {
+                    for command in self.hold_restart(call_id, *restart) {
+                        self.decide_report(command, batch);
+                    }
+                }
+            }
             ActorMessage::Slot(call_id, permit) => {
                 if let Some(live) = self.live_calls.get_mut(&call_id) {
                     live.slot_search = None;
@@ -327,6 +350,23 @@ impl SessionActor {
         batch.reports.push(command.clone());
         let now = self.shared.now();
         batch.decide(&mut self.projection, command, now, None);
+    }
+
+    /// Parks the calls in the foreground whose work goes on when the server stops.
+    fn park_processes(&mut self, batch: &mut Batch) {
+        let leaves_processes = self.shared.leaves_runs();
+        let leaves_others = !self.shared.options.stop_runs;
+        let is_left = |call: &&Call| {
+            let is_process = self.live_calls.get(&call.id).is_some_and(|live| live.is_process);
+            (is_process && leaves_processes) || (call.work_handle.is_some() && leaves_others)
+        };
+        let in_foreground = |call: &&Call| !call.is_task() && !self.has_resumed_turn(call);
+        let left = self.projection.live_calls().filter(is_left).filter(in_foreground);
+        let calls: Vec<_> = left.map(|call| call.id).collect();
+        for call_id in calls {
+            let reason = ParkReason::ServerStopping;
+            self.decide_report(Command::Park { call_id, reason }, batch);
+        }
     }
 
     fn decide_start(

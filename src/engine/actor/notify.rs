@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use crate::engine::{CallVersion, Shared, Watched};
 use crate::machine::{Projection, Written};
 use crate::model::{
-    Call, CallId, Delivery, FollowUpPut, FollowUpState, SessionId, Tenant, Timestamp,
+    Call, CallId, Delivery, Event, FollowUp, FollowUpPut, FollowUpState, Payload, SessionId,
+    Tenant, Timestamp, Unresolved,
 };
+use crate::telemetry::operations::{self, CallOperation, CallStep};
 
 /// The versions that a batch publishes once it is durable. They are collected when the batch is
 /// decided, because by the time they are published the session may have been decided further.
@@ -19,6 +21,9 @@ pub(super) struct Notification {
     tasks_changed: bool,
     turn_ended: bool,
     follow_ups: Vec<FollowUpChange>,
+    /// The lines of the log of operations.
+    operations: Vec<CallOperation>,
+    given_up: Vec<FollowUp>,
 }
 
 struct FollowUpChange {
@@ -38,8 +43,30 @@ impl Notification {
         self.calls.push((call.id, CallVersion::from(call)));
     }
 
+    /// Adds the line of the log that an event of a call has. `unresolved` are the calls that a turn has
+    /// left when it failed.
+    pub(super) fn add_event(&mut self, event: &Event, call: &Call, unresolved: &[Unresolved]) {
+        let step = match &event.payload {
+            Payload::ToolCallParked { reason, .. } => CallStep::Parked(*reason),
+            Payload::ToolCallCancelling { .. } => {
+                let cause = call.cancellation.as_ref().map(|cancellation| cancellation.cause);
+                CallStep::Cancelling(cause.unwrap_or_default())
+            }
+            Payload::ToolCallFinished(finished) => CallStep::Ended {
+                state: finished.state,
+                reason: finished.end_reason,
+                unresolved: unresolved.iter().map(|call| call.call_id).collect(),
+            },
+            _ => return,
+        };
+        self.operations.push(CallOperation::new(call, step, event.create_time));
+    }
+
     pub(super) fn add_follow_up(&mut self, put: &FollowUpPut) {
         let FollowUpPut { record, task } = put;
+        if record.state == FollowUpState::DeadLettered {
+            self.given_up.push(record.clone());
+        }
         self.follow_ups.push(FollowUpChange {
             delivery: record.delivery,
             state: record.state,
@@ -58,6 +85,8 @@ impl Notification {
             shared.call_versions.publish(id, *version);
         }
         count(shared, written);
+        self.operations.iter().for_each(CallOperation::write);
+        self.given_up.iter().for_each(operations::follow_up_changed);
         if self.tasks_changed {
             let count = shared.change_count.fetch_add(1, Ordering::Relaxed) + 1;
             for scope in scopes(&session.tenant, session.id) {

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use super::Calls;
 use super::output::tail_start;
 use crate::engine::Error;
-use crate::engine::run::output_content;
+use crate::exec::output_content;
 use crate::model::limits::{
     INLINE_HEAD_BYTES_MAX, INLINE_TAIL_BYTES_MAX, WAIT_TAIL_BYTES_MAX, WAIT_TAIL_LINES_MAX,
 };

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::CallWatch;
 use crate::engine::actor::{ActorHandle, ActorMessage};
-use crate::engine::{CallVersion, Error, Shared};
+use crate::engine::{CallVersion, Error, Shared, look_at};
 use crate::machine::Command;
 use crate::model::{Call, CallId, ParkReason, SessionId, TurnId};
 
@@ -43,7 +43,8 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if self.is_silent {
+        // Once the server stops, the next one decides about the callers that were there.
+        if self.is_silent || self.shared.stopping.is_cancelled() {
             return;
         }
         let (handle, call_id) = (self.handle.clone(), self.call_id);
@@ -63,19 +64,23 @@ impl CallHandle {
         turn_of(self.call_id)
     }
 
-    /// Waits until the call has ended or is in the background, and returns its record. If `leave_at`
-    /// comes first, the caller's deadline is near, and the call is parked or cancelled as its
-    /// `on_disconnect` says.
+    /// Waits until the call has ended or is in the background, and returns its record. If the time that
+    /// `leave_at` returns comes first, the caller's deadline is near, and the call is parked or cancelled
+    /// as its `on_disconnect` says. That time is asked for again now and then, as it may come closer.
     ///
     /// # Errors
     ///
     /// [`Error::Draining`] if the server stops: the next server decides what becomes of the call.
-    pub async fn wait_settled(&mut self, leave_at: Option<Instant>) -> Result<Call, Error> {
-        let mut leave_at = leave_at;
+    pub async fn wait_settled(
+        &mut self,
+        leave_at: impl Fn() -> Option<Instant>,
+    ) -> Result<Call, Error> {
+        let mut has_left = false;
         loop {
+            let time = if has_left { None } else { leave_at() };
             let stopping = self.shared().stopping.clone();
-            let waited =
-                self.watch.wait_until(|version| version.settled, leave_at, &stopping).await;
+            let is_settled = |version: CallVersion| version.settled;
+            let waited = self.watch.wait_until(is_settled, look_at(time), &stopping).await;
             if waited == Err(Error::Draining) {
                 self.detach_silently();
             }
@@ -84,8 +89,10 @@ impl CallHandle {
                 self.detach();
                 return Ok(call);
             }
-            leave_at = None;
-            self.leave_for_deadline().await?;
+            if time.is_some_and(|time| Instant::now() >= time) {
+                has_left = true;
+                self.leave_for_deadline().await?;
+            }
         }
     }
 

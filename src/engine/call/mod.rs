@@ -33,7 +33,7 @@ pub use wait::{ManyWaited, WaitMode, Waited};
 /// The calls of an engine. A call that was parked, or started in the background, is a task.
 #[derive(Debug, Clone)]
 pub struct Calls {
-    shared: Arc<Shared>,
+    pub(in crate::engine) shared: Arc<Shared>,
 }
 
 impl Calls {
@@ -60,6 +60,12 @@ impl Calls {
     pub async fn get_task(&self, principal: &Principal, id: CallId) -> Result<Call, Error> {
         let call = self.get(principal, id).await?;
         if call.is_task() { Ok(call) } else { Err(Error::TaskNotFound(id.background())) }
+    }
+
+    /// Returns the process id of the shim that owns the process of a call, or `None` if none does.
+    pub fn shim_of(&self, call: &Call) -> Option<u32> {
+        let is_live = !call.state.is_terminal();
+        is_live.then(|| self.shared.runner.shim_of(call.id)).flatten()
     }
 
     /// Returns a page of background tasks, newest first.

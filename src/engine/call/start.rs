@@ -17,7 +17,9 @@ use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, OUTPUT_BYTES_MAX};
 use crate::model::{CallId, CallPolicy, Principal, ProcessSpec, Session, SessionId, Tool};
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
-use crate::tool::{ArgumentError, Arguments, CallContext, ResolvedTool, Work};
+use crate::tool::{
+    ArgumentError, Arguments, CallContext, ResolvedTool, Work, on_input, rough_size,
+};
 
 /// The time for which a call that starts in the background waits for the provider of its tool before
 /// it is accepted.
@@ -53,21 +55,21 @@ impl Calls {
             }
         };
         let (handle, session) = self.session_of(principal, request.session_id).await?;
-        let work = self.prepare(&session, &found, &request.arguments)?;
-        let work = with_stdin(work, &request)?;
-        let tool = found.tool();
-        if request.dry_run {
-            let session_id = request.session_id;
-            let start = self.start_request(tool.describe(), request).start;
-            self.probe(handle, start).await?;
+        let (is_dry_run, session_id) = (request.dry_run, request.session_id);
+        let waits = found.waits();
+        let bytes = rough_size(&request.arguments);
+        let (calls, checked) = (self.clone(), session.clone());
+        let prepare = move || calls.prepare(&checked, &found, request);
+        let (mut start, work) = on_input(bytes, prepare).await?;
+        if is_dry_run {
+            self.probe(handle, start.start).await?;
             return Ok(Started::DryRun(DryRun { session_id }));
         }
         let handle = match handle {
             Some(handle) => handle,
             None => self.shared.actor(ActorSource::New(Box::new((*session).clone()))),
         };
-        let mut start = self.start_request(tool.describe(), request);
-        if found.waits() {
+        if waits {
             // The caller has waited for the provider already.
             let budget = &mut start.start.policy.call_budget;
             *budget = budget.map(|budget| budget.saturating_sub(asked.elapsed()));
@@ -106,8 +108,19 @@ impl Calls {
         Ok(())
     }
 
-    /// Checks the arguments and returns the work of the call.
+    /// Checks the arguments, and returns the start of the call with its work.
     fn prepare(
+        &self,
+        session: &Session,
+        found: &ResolvedTool,
+        request: CallRequest,
+    ) -> Result<(StartRequest, Work), Error> {
+        let work = self.work_of(session, found, &request.arguments)?;
+        let work = with_stdin(work, &request)?;
+        Ok((self.start_request(found.tool().describe(), request), work))
+    }
+
+    pub(in crate::engine) fn work_of(
         &self,
         session: &Session,
         found: &ResolvedTool,
@@ -121,12 +134,7 @@ impl Calls {
         }
         let invalid = |errors: Vec<ArgumentError>| Error::Arguments { tool: name.clone(), errors };
         let schema_errors = found.check(arguments).err().unwrap_or_default();
-        let of_session = (!session.working_directory.is_empty())
-            .then(|| std::path::PathBuf::from(&session.working_directory));
-        let context = CallContext {
-            working_directory: of_session.or_else(|| self.shared.options.working_directory.clone()),
-            environment: self.shared.options.environment.clone(),
-        };
+        let context = self.context_of(session);
         // A path is reported once: by the schema, if both find it.
         let is_new = |error: &ArgumentError| schema_errors.iter().all(|f| f.path != error.path);
         match tool.prepare(arguments, &context) {
@@ -136,6 +144,16 @@ impl Calls {
                 let more: Vec<_> = errors.into_iter().filter(is_new).collect();
                 Err(invalid(schema_errors.into_iter().chain(more).collect()))
             }
+        }
+    }
+
+    /// Returns the context of the calls of a session.
+    pub(in crate::engine) fn context_of(&self, session: &Session) -> CallContext {
+        let of_session = (!session.working_directory.is_empty())
+            .then(|| std::path::PathBuf::from(&session.working_directory));
+        CallContext {
+            working_directory: of_session.or_else(|| self.shared.options.working_directory.clone()),
+            environment: self.shared.options.environment.clone(),
         }
     }
 
@@ -241,12 +259,28 @@ impl Calls {
             None
         } else {
             let (handle, _) = self.shared.own_actor(principal, session_id).await?;
-            // The actor ignores the message if the call has ended.
-            let attach = ActorMessage::Attach(call_id);
-            handle.inbox.send(attach).await.map_err(|_| Error::Draining)?;
-            Some(Attachment::new(&self.shared, handle, call_id))
+            Some(self.attachment(handle, call_id).await?)
         };
         Ok(Started::Call(CallHandle { session_id, call_id, replayed: true, watch, attachment }))
+    }
+
+    /// Returns a handle of a call that is live, or was, for a caller of this server's own.
+    pub(crate) async fn attach(
+        &self,
+        handle: ActorHandle,
+        session_id: SessionId,
+        call_id: CallId,
+    ) -> Result<CallHandle, Error> {
+        let watch = CallWatch::new(&self.shared, call_id);
+        let attachment = Some(self.attachment(handle, call_id).await?);
+        Ok(CallHandle { session_id, call_id, replayed: true, watch, attachment })
+    }
+
+    async fn attachment(&self, handle: ActorHandle, call_id: CallId) -> Result<Attachment, Error> {
+        // The actor ignores the message if the call has ended.
+        let attach = ActorMessage::Attach(call_id);
+        handle.inbox.send(attach).await.map_err(|_| Error::Draining)?;
+        Ok(Attachment::new(&self.shared, handle, call_id))
     }
 }
 

@@ -93,6 +93,8 @@ impl CallWatch {
                 }
             }
             tokio::select! {
+                // A call that has settled is told, also to those that the server is about to leave.
+                biased;
                 newer = self.versions.changed() => version = newer,
                 () = sleep_until(deadline) => {}
                 () = interrupt.cancelled() => return Err(Error::Draining),

@@ -66,13 +66,18 @@ impl Cursor {
 
     /// Returns the next page.
     pub(super) async fn page(&mut self) -> Result<EventPage, Error> {
-        let page = match self.ahead.take() {
+        let mut page = match self.ahead.take() {
             Some(read) => read.await.map_err(|cause| Error::Internal(cause.to_string()))??,
             None => {
                 self.heads.newest();
                 self.shared.store.events(self.query.clone()).await?
             }
         };
+        if let Some(epoch) = page.stream_epoch.take() {
+            for event in &mut page.events {
+                event.bytes = self.shared.codec.with_epoch(&event.bytes, &epoch);
+            }
+        }
         self.next = (page.scanned_to < page.head).then_some(page.scanned_to);
         Ok(page)
     }

@@ -171,7 +171,7 @@ impl Events {
             cursor.query.call_id = scope.call_id();
             loop {
                 let page = cursor.page().await?;
-                if cursor.query.after + 1 < page.first {
+                if cursor.query.after.saturating_add(1) < page.first {
                     // The last event of the scope may be among those that were trimmed.
                     let after = cursor.query.after;
                     Err(Error::SequenceTrimmed { after, first: page.first })?;
@@ -229,7 +229,7 @@ fn check_start(session: &Session, query: &StreamQuery) -> Result<u64, Error> {
 }
 
 fn gap(page: &EventPage, after: u64, on_gap: GapPolicy) -> Result<Option<StreamItem>, Error> {
-    if after + 1 >= page.first || page.head == 0 {
+    if after.saturating_add(1) >= page.first || page.head == 0 {
         return Ok(None);
     }
     match on_gap {

@@ -1,36 +1,30 @@
 //! One run of a call: reports of its process, or of its code inside the server, become commands of
 //! its session's actor.
 
+mod in_process;
 pub(crate) mod json_depth;
-mod output_keeper;
+mod process;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
 
+use super::Shared;
 use super::actor::ActorMessage;
-use super::{Shared, sleep_until};
+use super::restart::prepare_lost;
 use crate::agent::prompts::truncate_middle;
-use crate::exec::{ExitReport, Process, ProcessEvent, Stop};
-use crate::machine::{Command, Finish};
+use crate::exec::{OutputBefore, OutputKeeper, ProcessRun, RunLimits, Stop};
+use crate::machine::{Command, Finish, Loss, LossCause};
 use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::model::{
-    CallId, OutputStream, OutputSummary, ProcessSpec, Progress, StreamSummary, ToolResult,
-};
-use crate::tool::{InProcess, ToolContext, Work, WorkEvent, WorkReport};
+use crate::model::{CallId, OutputStream, Progress, ToolOutput, ToolResult, TurnLoss};
+use crate::tool::{Work, WorkEvent};
 use json_depth::flattened;
-use output_keeper::OutputKeeper;
-
-pub(crate) use output_keeper::output_content;
-
-/// Reports of code inside the server that wait to be stored. A tool that reports faster waits.
-const WORK_REPORTS_MAX: usize = 16;
 
 /// The maximum time for a report once the server stops.
 const LAST_REPORT: Duration = Duration::from_secs(1);
@@ -39,14 +33,36 @@ const LAST_REPORT: Duration = Duration::from_secs(1);
 pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
     pub(super) call_id: CallId,
-    pub(super) max_output_bytes: u64,
-    pub(super) idle_timeout: Option<Duration>,
+    pub(super) limits: RunLimits,
+    /// The output of earlier attempts, or `None` if there were none.
+    pub(super) output_before: Option<Box<OutputBefore>>,
+    /// The size of the output that the log has already of this attempt, in bytes. The work gives it
+    /// again.
+    pub(super) logged_bytes: u64,
     pub(super) reports: mpsc::Sender<ActorMessage>,
     pub(super) stops: watch::Receiver<Option<Stop>>,
     /// The slot, which is released when the run ends, or `None` if the run needs none.
     pub(super) slot: Option<OwnedSemaphorePermit>,
     /// The time of the last `Alive` report, or `None` if there was none.
     pub(super) last_alive: Option<Instant>,
+}
+
+/// The end of a run, as it is reported to the actor.
+enum Ended {
+    /// The work has ended.
+    Finished(Box<Finish>),
+    /// The work is lost: no report of its end will come.
+    Lost(LossCause),
+    /// The server stops, and ends the work with it.
+    Interrupted,
+    /// The server stops, and the work goes on.
+    LeftRunning,
+}
+
+impl From<Finish> for Ended {
+    fn from(finish: Finish) -> Self {
+        Self::Finished(Box::new(finish))
+    }
 }
 
 impl Run {
@@ -60,114 +76,57 @@ impl Run {
                 Work::Followed(events) => self.follow_events(events).await,
             }
         };
-        let finish = match AssertUnwindSafe(run).catch_unwind().await {
-            Ok(finish) => finish,
-            Err(_) => {
-                Some(self.failed("the tool's code in the server panicked: see the log".into()))
-            }
-        };
+        let ended = AssertUnwindSafe(run).catch_unwind().await.ok();
         drop(running);
-        drop(self.slot.take());
-        if let Some(mut finish) = finish {
-            finish.result = flattened(finish.result);
-            limit_text(&mut finish.result.error_message);
-            self.report(Command::Finish(Box::new(finish))).boxed().await;
-        } else if self.shared.stopping.is_cancelled() {
-            self.report(Command::Interrupt { call_id: self.call_id }).boxed().await;
-        }
+        self.conclude(ended).await;
     }
 
-    /// Runs a process. Returns `None` if the server stops: the call stays unfinished in its record,
-    /// and becomes LOST when the next server starts.
-    async fn run_process(&mut self, spec: ProcessSpec) -> Option<Finish> {
-        let mut process = match self.shared.executor.start(self.call_id, spec) {
-            Ok(process) => process,
-            Err(error) => return Some(self.failed(error.to_string())),
-        };
-        let mut keeper = OutputKeeper::new(self.max_output_bytes);
-        let report = self.follow_process(process.as_mut(), &mut keeper).await?;
-        for output in keeper.finish() {
-            self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
-        }
-        let summary = OutputSummary { incomplete: report.output_incomplete, ..keeper.summary() };
-        let StreamSummary { kept_bytes, dropped_bytes, .. } = summary.combined;
-        self.shared.metrics.output(kept_bytes, dropped_bytes);
-        let result = ToolResult {
-            content: keeper.content(),
-            is_error: !report.exit.is_success(),
-            exit: Some(report.exit),
-            output: summary,
-            left: report.left,
-            ..ToolResult::default()
-        };
-        if let Some(left) = &result.left {
-            let call_id = self.call_id;
-            tracing::info!(%call_id, count = left.count, programs = left.programs.join(", "),
-                "processes that a call had left behind were killed");
-        }
-        let ExitReport { stopped, survivors, .. } = report;
-        Some(Finish { call_id: self.call_id, result, stopped, survivors })
+    /// Follows a process that an earlier server has started, and reports its end.
+    pub(super) async fn follow_adopted(mut self, process: Box<dyn ProcessRun>) {
+        let running = self.shared.metrics.running_call();
+        let follow = self.follow_process(process);
+        let ended = AssertUnwindSafe(follow).catch_unwind().await.ok();
+        drop(running);
+        self.conclude(ended).await;
     }
 
-    /// Reads the output of the process to its end. While a report waits to be stored, the process
-    /// is not read, and blocks. A process that is being stopped is read all the same, or it could
-    /// not end. Returns `None` if the server stops or the actor has ended.
-    async fn follow_process(
-        &mut self,
-        process: &mut dyn Process,
-        keeper: &mut OutputKeeper,
-    ) -> Option<ExitReport> {
-        let stopping = self.shared.stopping.clone();
-        let reports = self.reports.clone();
-        let (mut leaving, mut stopped) = (false, false);
-        // A report that waits to be stored.
-        let mut held: Option<Command> = None;
-        loop {
-            tokio::select! {
-                biased;
-                () = stopping.cancelled(), if !leaving => {
-                    (leaving, stopped) = (true, true);
-                    process.stop(Stop::Graceful(self.shared.options.stop_grace));
-                }
-                changed = self.stops.changed(), if !leaving => match changed {
-                    Ok(()) => if let Some(stop) = *self.stops.borrow_and_update() {
-                        stopped = true;
-                        process.stop(stop);
-                    },
-                    // The actor panicked. The next one regards the call as lost, so its run ends.
-                    Err(_) => {
-                        (leaving, stopped) = (true, true);
-                        process.stop(Stop::Kill);
-                    }
-                },
-                permit = reports.reserve(), if held.is_some() => match (permit, held.take()) {
-                    (Ok(permit), Some(command)) => permit.send(ActorMessage::Report(command)),
-                    // The actor panicked, as above.
-                    _ => {
-                        (leaving, stopped) = (true, true);
-                        process.stop(Stop::Kill);
-                    }
-                },
-                event = process.next(), if held.is_none() || stopped => match event {
-                    ProcessEvent::Exited(_) if leaving => return None,
-                    ProcessEvent::Exited(report) => {
-                        if let Some(command) = held {
-                            // Boxed, like everything after the run, so that a run that lasts for
-                            // hours holds no memory for it.
-                            self.report(command).boxed().await;
-                        }
-                        return Some(report);
-                    }
-                    ProcessEvent::Output { stream, data } => {
-                        if held.is_some() {
-                            keeper.end_head();
-                        }
-                        let kept = self.keep(keeper, stream, data);
-                        held = held.or(kept);
-                    }
-                }
+    /// Releases the slot and reports the end, or, if there is none, that the code has panicked.
+    async fn conclude(mut self, ended: Option<Ended>) {
+        let ended = ended.unwrap_or_else(|| {
+            self.failed("the tool's code in the server panicked: see the log".into()).into()
+        });
+        let slot = self.slot.take();
+        let call_id = self.call_id;
+        if matches!(ended, Ended::LeftRunning) {
+            // The work goes on in its slot: no other call begins in it while the server stops.
+            slot.into_iter().for_each(OwnedSemaphorePermit::forget);
+            return;
+        }
+        drop(slot);
+        let command = match ended {
+            Ended::Finished(mut finish) => {
+                finish.result = flattened(finish.result);
+                limit_text(&mut finish.result.error_message);
+                Command::Finish(finish)
             }
-        }
+            Ended::Lost(cause) => {
+                if let Some(restart) = prepare_lost(&self.shared, call_id).boxed().await {
+                    let restart = ActorMessage::Restart(call_id, Box::new(restart));
+                    // The actor outlives its live calls, unless the store is gone.
+                    let _sent = self.reports.send(restart).boxed().await;
+                    return;
+                }
+                let loss = Loss { cause, last_known: self.shared.now() };
+                Command::Lose { call_id, loss }
+            }
+            Ended::Interrupted if self.shared.stopping.is_cancelled() => {
+                let with_runs = self.shared.options.stop_runs;
+                let loss = with_runs.then_some(TurnLoss::StoppedWithRuns);
+                Command::Interrupt { call_id, loss }
+            }
+            Ended::Interrupted | Ended::LeftRunning => return,
+        };
+        self.report(command).boxed().await;
     }
 
     /// Returns the report for a piece of output, or `None` if it needs none now.
@@ -179,10 +138,11 @@ impl Run {
     ) -> Option<Command> {
         let call_id = self.call_id;
         if let Some(output) = keeper.push(stream, data) {
+            let output = unlogged(output, self.logged_bytes)?;
             return Some(Command::Output { call_id, output });
         }
         // Output that is not kept is a sign of life, reported often enough for the idle timeout.
-        let limit = self.idle_timeout?;
+        let limit = self.limits.idle_timeout?;
         let is_due = self.last_alive.is_none_or(|last| last.elapsed() >= limit / 4);
         is_due.then(|| {
             self.last_alive = Some(Instant::now());
@@ -190,82 +150,10 @@ impl Run {
         })
     }
 
-    /// Runs code inside the server. Returns `None` if the server stops or the actor has ended.
-    async fn run_in_process(&mut self, code: Box<dyn InProcess>) -> Option<Finish> {
-        let (context, mut reports) = ToolContext::new(self.call_id, WORK_REPORTS_MAX);
-        let stop = context.cancellation_token().clone();
-        let stopping = self.shared.stopping.clone();
-        let mut running = code.run(context);
-        let mut keeper = None;
-        let mut deadline = None;
-        let log = self.reports.clone();
-        // A report that waits to be stored. Further reports wait behind it.
-        let mut held: Option<Command> = None;
-        let result = loop {
-            tokio::select! {
-                biased;
-                () = stopping.cancelled() => return None,
-                permit = log.reserve(), if held.is_some() => {
-                    if let Some(command) = held.take() {
-                        permit.ok()?.send(ActorMessage::Report(command));
-                    }
-                }
-                Some(report) = reports.recv(), if held.is_none() => {
-                    held = self.work_report(report, &mut keeper);
-                }
-                result = &mut running => break result,
-                changed = self.stops.changed() => {
-                    changed.ok()?;
-                    stop.cancel();
-                    deadline = self.stops.borrow_and_update().map(|stop| match stop {
-                        Stop::Graceful(grace) => Instant::now() + grace,
-                        Stop::Kill => Instant::now(),
-                    });
-                }
-                () = sleep_until(deadline) => break ToolResult {
-                    error_message: "the tool was asked to stop and did not: its result is discarded"
-                        .into(),
-                    is_error: true,
-                    ..ToolResult::default()
-                },
-            }
-        };
-        let mut next = held;
-        loop {
-            if let Some(command) = next {
-                self.report(command).boxed().await;
-            }
-            let Ok(report) = reports.try_recv() else { break };
-            next = self.work_report(report, &mut keeper);
-        }
-        let result = match keeper {
-            Some(keeper) => self.finish_output(*keeper, result).boxed().await,
-            None => result,
-        };
-        let stopped = stop.is_cancelled();
-        Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
-    }
-
-    /// Returns the command that a report of code inside the server becomes, if any. Most such code
-    /// has no output: the first piece makes the keeper.
-    fn work_report(
-        &mut self,
-        report: WorkReport,
-        keeper: &mut Option<Box<OutputKeeper>>,
-    ) -> Option<Command> {
-        match report {
-            WorkReport::Progress(progress) => self.progress_report(progress),
-            WorkReport::Output(data) => {
-                let max_bytes = self.max_output_bytes;
-                let keeper = keeper.get_or_insert_with(|| Box::new(OutputKeeper::new(max_bytes)));
-                self.keep(keeper, OutputStream::Stdout, data)
-            }
-        }
-    }
-
     /// Sends the tail of the output to the log, and returns the result with the output in it.
     async fn finish_output(&self, mut keeper: OutputKeeper, mut result: ToolResult) -> ToolResult {
-        for output in keeper.finish() {
+        let logged = self.logged_bytes;
+        for output in keeper.finish().into_iter().filter_map(|output| unlogged(output, logged)) {
             self.report(Command::Output { call_id: self.call_id, output }).boxed().await;
         }
         let summary = keeper.summary();
@@ -275,18 +163,20 @@ impl Run {
         result
     }
 
-    /// Follows work that runs outside of this server. Returns `None` if the server stops or the
-    /// actor has ended.
-    async fn follow_events(&mut self, mut events: BoxStream<'static, WorkEvent>) -> Option<Finish> {
+    /// Follows work that runs outside of this server. Interrupted if the server stops or the actor has
+    /// ended.
+    async fn follow_events(&mut self, mut events: BoxStream<'static, WorkEvent>) -> Ended {
         let stopping = self.shared.stopping.clone();
-        let mut keeper = OutputKeeper::new(self.max_output_bytes);
+        let mut keeper = OutputKeeper::new(self.limits.output_bytes_max);
         let mut stopped = false;
         let ended = loop {
             tokio::select! {
                 biased;
-                () = stopping.cancelled() => return None,
+                () = stopping.cancelled() => return Ended::Interrupted,
                 changed = self.stops.changed() => {
-                    changed.ok()?;
+                    if changed.is_err() {
+                        return Ended::Interrupted;
+                    }
                     stopped = true;
                     break None;
                 }
@@ -314,7 +204,7 @@ impl Run {
             ..ToolResult::default()
         });
         let result = self.finish_output(keeper, result).await;
-        Some(Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() })
+        Finish { call_id: self.call_id, result, stopped, survivors: Vec::new() }.into()
     }
 
     fn progress_report(&self, mut progress: Progress) -> Option<Command> {
@@ -354,6 +244,17 @@ impl Run {
             }
         }
     }
+}
+
+/// Returns the part of a piece of output after the first `logged_bytes` of both streams together, or
+/// `None` if it ends before.
+fn unlogged(mut output: ToolOutput, logged_bytes: u64) -> Option<ToolOutput> {
+    let logged = logged_bytes.saturating_sub(output.position.combined_offset);
+    let logged_of_data = usize::try_from(logged).unwrap_or(usize::MAX).min(output.data.len());
+    output.data.advance(logged_of_data);
+    output.position.offset += logged_of_data as u64;
+    output.position.combined_offset += logged_of_data as u64;
+    (!output.data.is_empty()).then_some(output)
 }
 
 /// Truncates a text of a tool, which is part of an event and of the record of its call.

@@ -71,6 +71,7 @@ pub(super) async fn run(
                     text: text.clone(),
                     calls: Vec::new(),
                     provider_data: None,
+                    stop: Some(stop),
                 };
                 run.record(report).await?;
                 run.final_text = text;
@@ -195,20 +196,26 @@ impl Attempt<'_> {
             result = result => result,
             () = reply.closed() => return,
         };
-        self.run.notes.add(0, &call.tool, &call.arguments, &result.text, result.exit_code);
+        self.run.notes.add(
+            0,
+            &call.tool,
+            &call.arguments,
+            &result.text.for_people(),
+            result.exit_code,
+        );
         let result = result.truncated(&mut ImageBudget::default());
         let ModelVisibleResult { text, images, failed, .. } = result;
         // If the agent has stopped waiting, the result is still in the log.
-        let _ = reply.send(CallAnswer { text, images, failed });
+        let _ = reply.send(CallAnswer { text: text.render(), images, failed });
     }
 
     /// Waits until a call of the agent's own tool has ended, and notes it.
     async fn note_own_call(&self, mut handle: CallHandle, arguments: String) {
-        match handle.wait_settled(None).await {
+        match handle.wait_settled(|| None).await {
             Ok(call) => {
                 let result = ModelVisibleResult::of(&call);
                 let notes = &self.run.notes;
-                notes.add(0, &call.tool, &arguments, &result.text, result.exit_code);
+                notes.add(0, &call.tool, &arguments, &result.text.for_people(), result.exit_code);
             }
             Err(error) => {
                 let call_id = handle.call_id;

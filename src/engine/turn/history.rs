@@ -9,7 +9,7 @@ use crate::agent::prompts;
 use crate::engine::Error;
 use crate::model::limits::HISTORY_BYTES_MAX;
 use crate::model::{Message, ModelCall, Origin, TurnError};
-use crate::store::MessagePage;
+use crate::store::{MessagePage, StoredMessage};
 
 /// The least weight of a result that is shortened, in bytes.
 pub(super) const SHORTENED_WEIGHT_MIN: usize = 1_000;
@@ -43,6 +43,16 @@ impl Entry {
     }
 }
 
+/// Reads a stored message.
+pub(super) fn parse(stored: &StoredMessage) -> Result<Message, TurnError> {
+    let mut message = serde_json::from_str(&stored.body).map_err(|cause| {
+        let number = stored.number;
+        turn_error(&Error::Internal(format!("cannot parse message {number}: {cause}")))
+    })?;
+    prompts::fill_in(&mut message);
+    Ok(message)
+}
+
 impl History {
     /// Reads the stored messages. A call without a result gets one that says so, because endpoints
     /// reject a history with a call that isn't answered.
@@ -50,11 +60,7 @@ impl History {
         let mut history = Self { omitted: page.omitted, ..Self::default() };
         let mut open: Vec<ModelCall> = Vec::new();
         for stored in page.messages {
-            let mut message = serde_json::from_str(&stored.body).map_err(|cause| {
-                let number = stored.number;
-                turn_error(&Error::Internal(format!("cannot parse message {number}: {cause}")))
-            })?;
-            prompts::fill_in(&mut message);
+            let message = parse(&stored)?;
             match &message {
                 Message::Tool { id, .. } => match open.iter().position(|call| call.id == *id) {
                     Some(index) => drop(open.remove(index)),
@@ -82,6 +88,11 @@ impl History {
             let origin = Origin::Callpark;
             self.push(Message::Tool { id, text, pictures: Vec::new(), origin });
         }
+    }
+
+    /// Counts messages of the turn that are left out.
+    pub(super) fn omit_in_turn(&mut self, messages: u64) {
+        self.omitted_in_turn += messages;
     }
 
     /// Adds the prompt of the turn, which stays in each of its requests.

@@ -1,6 +1,6 @@
 //! Images in the results of calls, which a model is shown beside the text.
 
-use crate::agent::prompts;
+use crate::agent::prompts::{self, ResultText};
 use crate::model::limits::MODEL_PICTURES_BYTES_MAX;
 use crate::model::{Call, Content, ContentKind, Image, Outcome};
 
@@ -14,9 +14,9 @@ impl Default for ImageBudget {
 }
 
 impl ImageBudget {
-    /// Returns the images that fit the budget. Appends to `text`, which names all of them, how many
-    /// don't fit.
-    pub(super) fn select(&mut self, images: Vec<Image>, text: &mut String) -> Vec<Image> {
+    /// Returns the images that fit the budget. Adds a note to `text`, which names all of them, about how
+    /// many don't fit.
+    pub(super) fn select(&mut self, images: Vec<Image>, text: &mut ResultText) -> Vec<Image> {
         let count = images.len();
         let fits = |image: &Image| match self.0.checked_sub(image.data.len()) {
             Some(left) => {
@@ -27,7 +27,7 @@ impl ImageBudget {
         };
         let shown: Vec<Image> = images.into_iter().filter(fits).collect();
         if shown.len() < count {
-            text.push_str(&prompts::images_left_out(count - shown.len()));
+            text.note_after(prompts::images_left_out(count - shown.len()));
         }
         shown
     }
@@ -76,13 +76,14 @@ mod tests {
 
     #[test]
     fn images_that_exceed_the_budget_are_counted_in_the_text() {
-        let (mut budget, mut text) = (ImageBudget::default(), "two".to_owned());
+        let (mut budget, mut text) = (ImageBudget::default(), ResultText::own("two"));
         let half = image(MODEL_PICTURES_BYTES_MAX / 2);
         assert_eq!(budget.select(vec![half.clone()], &mut text), [half]);
-        assert_eq!(text, "two");
+        assert_eq!(text.render(), "two");
         let images =
             vec![image(MODEL_PICTURES_BYTES_MAX), image(1), image(MODEL_PICTURES_BYTES_MAX)];
         assert_eq!(budget.select(images, &mut text), [image(1)], "a small one still fits");
+        let text = text.render();
         assert!(text.starts_with("two\n[2 of the images are not shown: "), "{text}");
     }
 

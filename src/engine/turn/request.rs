@@ -128,7 +128,8 @@ impl Turns {
             None => calls.session_of(principal, request.session_id).await?,
         };
         let backend = self.backend_for(&session, &request)?;
-        let start = start_command(&request, backend.name());
+        let call_id = new_call_id(&request);
+        let mut start = start_command(&request, call_id, backend.name());
         if request.dry_run {
             calls.probe(handle, start).await?;
             return Ok(Started::DryRun(DryRun { session_id: request.session_id }));
@@ -139,7 +140,10 @@ impl Turns {
         };
         let session_id = session.id;
         let key = request.request.clone();
-        let spec = self.turn_spec(principal, &handle, session, start.call_id, backend, request);
+        let spec = self.turn_spec(principal, &handle, session, call_id, backend, request);
+        if let Some(turn) = &mut start.turn {
+            turn.setup = spec.setup();
+        }
         let work = Work::InProcess(Box::new(spec));
         let start = StartRequest { start, request: key };
         calls.accept(principal, handle, session_id, start, work, claim).await
@@ -190,6 +194,8 @@ impl Turns {
             background: request.background,
             rounds_max: rounds.unwrap_or(TURN_ROUNDS_DEFAULT).min(TURN_ROUNDS_MAX),
             attempts_max: attempts.unwrap_or(TURN_ATTEMPTS_DEFAULT).min(TURN_ATTEMPTS_MAX),
+            attempt: 1,
+            resumed: None,
         }
     }
 
@@ -258,8 +264,16 @@ fn call_of(turn_id: TurnId) -> CallId {
     CallId::from_bytes(*turn_id.as_bytes())
 }
 
-fn start_command(request: &TurnRequest, model: &str) -> Start {
-    let call_id = CallId::random();
+/// Returns the id of the call of a turn. That of an agent follows from the call that it works for, so that
+/// a later server finds it.
+fn new_call_id(request: &TurnRequest) -> CallId {
+    match &request.sub_session {
+        Some(sub) => sub.parent.of_agent(),
+        None => CallId::random(),
+    }
+}
+
+fn start_command(request: &TurnRequest, call_id: CallId, model: &str) -> Start {
     let limit = if request.background { BACKGROUND_TURN_SECONDS } else { TURN_SECONDS_DEFAULT };
     let policy = CallPolicy {
         call_budget: request.call_budget,
@@ -286,6 +300,7 @@ fn start_command(request: &TurnRequest, model: &str) -> Start {
             model: model.to_owned(),
             busy_policy: request.busy_policy,
             follow_ups: request.follow_ups.clone(),
+            setup: None,
         }),
         parent: request.sub_session.as_ref().map(|sub| sub.parent),
         background: request.background,

@@ -10,19 +10,20 @@ use super::external_agent;
 use super::follow_ups::{FollowUpNotes, inject_follow_ups};
 use super::history::History;
 use super::images::ImageBudget;
+use super::resume::{self, DurablePoint};
 use super::round;
 use super::sub_agent;
 use super::task_tools;
 use super::tool_calls::{ModelVisibleResult, Repetitions, ToolCalls};
 use crate::agent::{AgentBackend, FinishReason, Model, RequestedCall, prompts};
 use crate::engine::actor::ActorHandle;
-use crate::engine::{Engine, Error};
+use crate::engine::{CallHandle, Engine, Error};
 use crate::machine::{Command, Reply, Start};
 use crate::model::limits::{HISTORY_BYTES_MAX, RESULT_CONTENT_BYTES_MAX};
 use crate::model::{
     CallId, CallPolicy, Content, ContentKind, Message, ModelCall, Origin, Principal, Progress,
-    Session, SessionId, StopReason, Tool, ToolKind, ToolResult, TurnEnd, TurnError, TurnId,
-    TurnReport, Usage,
+    Prompt, Session, SessionId, StopReason, Tool, ToolKind, ToolResult, Turn, TurnEnd, TurnError,
+    TurnId, TurnReport, TurnSetup, Usage,
 };
 use crate::tool::{InProcess, ToolContext};
 
@@ -51,9 +52,38 @@ pub(super) struct TurnSpec {
     pub(super) background: bool,
     pub(super) rounds_max: u32,
     pub(super) attempts_max: u32,
+    /// The number of the first attempt at a request.
+    pub(super) attempt: u32,
+    /// The record of a turn that began on an earlier server, as it was left.
+    pub(super) resumed: Option<Box<Turn>>,
 }
 
 impl TurnSpec {
+    /// Returns what a later server needs to go on with the turn, or `None` if none can.
+    pub(super) fn setup(&self) -> Option<Box<TurnSetup>> {
+        if !self.is_of_model() {
+            return None;
+        }
+        let prompt = Prompt { text: self.prompt.clone(), attachments: self.attachments.clone() };
+        Some(Box::new(TurnSetup {
+            principal: self.principal.name.to_string(),
+            system_message: self.system.to_string(),
+            rounds_max: self.rounds_max,
+            attempts_max: self.attempts_max,
+            origin: self.origin,
+            background: self.background,
+            prompt: Some(Box::new(prompt)),
+        }))
+    }
+
+    /// Returns whether callpark runs the loop of the turn, and not an agent of its own.
+    pub(super) fn is_of_model(&self) -> bool {
+        match self.backend {
+            AgentBackend::Model(_) => true,
+            AgentBackend::Agent(_) => false,
+        }
+    }
+
     /// Returns a call in the foreground that belongs to the turn.
     pub(super) fn call_start(
         &self,
@@ -70,15 +100,18 @@ impl TurnSpec {
 impl InProcess for TurnSpec {
     async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         let notes = FollowUpNotes::new(&self);
+        // The calls that the turn waits for stay in the foreground, and are parked if it is stopped.
+        let attached = resume::attach(&self).await;
         let mut run = TurnRun {
-            spec: *self,
             notes,
             injected: 0,
             fixed_bytes: 0,
             history: History::default(),
             tools: Arc::default(),
-            attempt: 1,
+            attempt: self.attempt,
+            attached,
             final_text: String::new(),
+            spec: *self,
         };
         // If the turn is stopped, the calls that it waits for are parked.
         let stopped = context.cancellation_token().run_until_cancelled(run.run()).await;
@@ -110,20 +143,44 @@ pub(super) struct TurnRun {
     pub(super) notes: FollowUpNotes,
     /// The number of follow-ups that were injected between the rounds.
     pub(super) injected: usize,
+    /// The live calls of a turn that goes on, until their results are recorded. `None` for other turns.
+    pub(super) attached: Option<Vec<CallHandle>>,
 }
 
 impl TurnRun {
     async fn run(&mut self) -> Result<StopReason, TurnError> {
-        let start = self.begin().await?;
-        match self.spec.backend.clone() {
-            AgentBackend::Model(model) => self.run_rounds(model.as_ref()).await,
-            AgentBackend::Agent(agent) => external_agent::run(self, agent.as_ref(), start).await,
+        let resumed = self.spec.resumed.take();
+        match (self.spec.backend.clone(), resumed) {
+            (AgentBackend::Model(model), Some(turn)) => {
+                let point = resume::read_back(self, *turn).await?;
+                self.set_up().await?;
+                self.run_rounds(model.as_ref(), point).await
+            }
+            (AgentBackend::Model(model), None) => {
+                self.begin().await?;
+                self.run_rounds(model.as_ref(), DurablePoint::default()).await
+            }
+            (AgentBackend::Agent(agent), _) => {
+                let start = self.begin().await?;
+                external_agent::run(self, agent.as_ref(), start).await
+            }
         }
     }
 
-    async fn run_rounds(&mut self, model: &dyn Model) -> Result<StopReason, TurnError> {
+    async fn run_rounds(
+        &mut self,
+        model: &dyn Model,
+        point: DurablePoint,
+    ) -> Result<StopReason, TurnError> {
         let mut repetitions = Repetitions::default();
-        for round in 1..=self.spec.rounds_max {
+        if let Some(end) = point.end {
+            return end;
+        }
+        if !point.unanswered.is_empty() {
+            self.answer_calls(point.rounds, &point.unanswered, &mut repetitions).await?;
+        }
+        self.attached = None;
+        for round in point.rounds + 1..=self.spec.rounds_max {
             inject_follow_ups(self).await?;
             let answer = round::ask(self, model, round).await?;
             let calls: Vec<ModelCall> = answer.calls.into_iter().map(with_call_id).collect();
@@ -131,10 +188,16 @@ impl TurnRun {
                 self.final_text.clone_from(&answer.text);
             }
             let provider_data = answer.provider_data;
+            let stop = calls.is_empty().then_some(match answer.finish {
+                FinishReason::Done => StopReason::EndTurn,
+                FinishReason::Length => StopReason::MaxTokens,
+                FinishReason::Refused => StopReason::Refusal,
+            });
             self.record(TurnReport::Message {
                 text: answer.text.clone(),
                 calls: calls.clone(),
                 provider_data: provider_data.clone(),
+                stop,
             })
             .await?;
             self.history.push(Message::Assistant {
@@ -144,35 +207,43 @@ impl TurnRun {
                 note: None,
                 origin: Origin::Model,
             });
-            if calls.is_empty() {
-                return Ok(match answer.finish {
-                    FinishReason::Done => StopReason::EndTurn,
-                    FinishReason::Length => StopReason::MaxTokens,
-                    FinishReason::Refused => StopReason::Refusal,
-                });
+            if let Some(stop) = stop {
+                return Ok(stop);
             }
-            let results = ToolCalls::new(self).run_all(&calls).await;
-            let mut budget = ImageBudget::default();
-            for (call, result) in calls.iter().zip(results) {
-                self.notes.add(round, &call.tool, &call.arguments, &result.text, result.exit_code);
-                let result = result.truncated(&mut budget);
-                let ModelVisibleResult { text, images, failed, origin, .. } = result;
-                let id = call.id.clone();
-                let report = TurnReport::Answered {
-                    id: id.clone(),
-                    text: text.clone(),
-                    pictures: images.clone(),
-                    origin,
-                };
-                self.record(report).await?;
-                self.history.push(Message::Tool { id, text, pictures: images, origin });
-                repetitions.note(call, failed)?;
-            }
+            self.answer_calls(round, &calls, &mut repetitions).await?;
         }
         Ok(StopReason::MaxRounds)
     }
 
-    /// Reads the history, records the start of the turn, and finds the tools.
+    /// Runs the calls that the model asks for, and records what it is shown of them.
+    async fn answer_calls(
+        &mut self,
+        round: u32,
+        calls: &[ModelCall],
+        repetitions: &mut Repetitions,
+    ) -> Result<(), TurnError> {
+        let results = ToolCalls::new(self).run_all(calls).await;
+        let mut budget = ImageBudget::default();
+        for (call, result) in calls.iter().zip(results) {
+            let shown = result.text.for_people();
+            self.notes.add(round, &call.tool, &call.arguments, &shown, result.exit_code);
+            let result = result.truncated(&mut budget);
+            let ModelVisibleResult { text, images, failed, origin, .. } = result;
+            let (id, text) = (call.id.clone(), text.render());
+            let report = TurnReport::Answered {
+                id: id.clone(),
+                text: text.clone(),
+                pictures: images.clone(),
+                origin,
+            };
+            self.record(report).await?;
+            self.history.push(Message::Tool { id, text, pictures: images, origin });
+            repetitions.note(call, failed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the history, records the start of the turn, and sets it up.
     async fn begin(&mut self) -> Result<TurnStart, TurnError> {
         let origin = self.spec.origin;
         let TurnSpec { engine, session_id, prompt, attachments, .. } = &mut self.spec;
@@ -188,16 +259,22 @@ impl TurnRun {
         let started = TurnReport::Started { prompt: text, attachments: parts, origin };
         self.record(started).await?;
         self.history.push_prompt(message);
+        self.set_up().await?;
+        Ok(TurnStart { messages, messages_before, prompt, attachments })
+    }
+
+    /// Finds the tools, and writes the system message.
+    async fn set_up(&mut self) -> Result<(), TurnError> {
         self.tools = self.find_tools().await?;
         // An external agent gets the instructions for tools once it has asked for them.
-        let has_tools = matches!(self.spec.backend, AgentBackend::Model(_));
+        let has_tools = self.spec.is_of_model();
         let TurnSpec { system, background, .. } = &self.spec;
         self.spec.system = prompts::system_message(system, has_tools, *background).into();
         let tools = self.tools.iter().map(|tool| {
             tool.name.len() + tool.description.len() + tool.input_schema.to_string().len() + 100
         });
         self.fixed_bytes = self.spec.system.len() + tools.sum::<usize>();
-        Ok(TurnStart { messages, messages_before, prompt, attachments })
+        Ok(())
     }
 
     /// Returns the approximate size of the next request, in bytes of text.

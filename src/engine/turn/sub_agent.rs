@@ -1,23 +1,27 @@
 //! The tool `agent`, which runs a turn of another agent in a session of its own.
 //!
-//! The session is created for the call and closed with it, so nothing of it outlives the call. The
+//! The session is created for the call and closed with it, which stops all that still runs in it. The
 //! agent has access neither to the history nor to the tasks of the session above it.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 
 use super::TurnRequest;
+use super::resume::unless_stopping;
 use super::run::{TurnRun, TurnSpec};
 use super::tool_calls::ModelVisibleResult;
 use crate::agent::prompts::{self, AGENT_TOOL};
 use crate::engine::actor::ActorHandle;
-use crate::engine::{Engine, Error, NewSession, Started};
+use crate::engine::{CallHandle, Engine, Error, NewSession, Shared, Started};
 use crate::machine::{Command, final_text};
 use crate::model::limits::{PROMPT_BYTES_MAX, SUB_SESSION_DEPTH_MAX, SUB_SESSIONS_MAX};
 use crate::model::{
     Call, CallId, Content, ContentKind, ModelCall, Principal, Progress, SessionId, StopReason,
     Tool, ToolKind, ToolResult, ToolSource, TurnReport,
 };
+use crate::store::StoreError;
 use crate::tool::{Arguments, InProcess, ToolContext, check_arguments};
 
 /// The turn slots of one call: its own turn, which waits, and that of its agent.
@@ -69,7 +73,15 @@ pub(super) struct SubAgent {
     parent: ActorHandle,
     call_id: CallId,
     model: String,
-    request: TurnRequest,
+    task: AgentTask,
+}
+
+/// The turn of the agent of a call.
+enum AgentTask {
+    /// The turn is started.
+    Start(Box<TurnRequest>),
+    /// The turn was started by an earlier server, and goes on too, or has ended.
+    Await(SessionId, CallId),
 }
 
 impl SubAgent {
@@ -96,21 +108,54 @@ impl SubAgent {
             parent: spec.handle.clone(),
             call_id: call.call_id,
             model: request.model.clone(),
-            request,
+            task: AgentTask::Start(Box::new(request)),
         })
     }
 
-    async fn execute(&mut self, context: ToolContext) -> Result<ToolResult, Error> {
-        let request = std::mem::take(&mut self.request);
-        let started = self.engine.turns().start(&self.principal, request).await?;
-        let Started::Call(mut turn) = started else {
+    /// Returns the work of a call that an earlier server ran, or `None` if it has not started the agent.
+    pub(super) async fn resumed(
+        shared: &Arc<Shared>,
+        parent: ActorHandle,
+        call: &Call,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(own) = shared.store.call(call.id.of_agent()).await? else { return Ok(None) };
+        let Some(turn) = &own.turn else { return Ok(None) };
+        let name = turn.setup.as_ref().map_or(AGENT_TOOL, |setup| &setup.principal);
+        Ok(Some(Self {
+            engine: Engine { shared: shared.clone() },
+            principal: Principal { tenant: call.tenant.clone(), name: name.into() },
+            parent,
+            call_id: call.id,
+            model: turn.model.clone(),
+            task: AgentTask::Await(own.session_id, own.id),
+        }))
+    }
+
+    /// Returns a handle of the agent's turn.
+    async fn turn(&mut self, context: &ToolContext) -> Result<CallHandle, Error> {
+        let request = match &mut self.task {
+            AgentTask::Start(request) => std::mem::take(&mut **request),
+            AgentTask::Await(session_id, call_id) => {
+                let (handle, _) =
+                    self.engine.shared.own_actor(&self.principal, *session_id).await?;
+                return self.engine.calls().attach(handle, *session_id, *call_id).await;
+            }
+        };
+        let started = self.engine.turns().start(&self.principal, request).await;
+        let Started::Call(turn) = unless_stopping(started).await? else {
             return Err(Error::Internal("the turn of an agent was not started".into()));
         };
         let message = format!("an agent is working in the session {}", turn.session_id);
         // A caller that misses this can still find the session by its parent call.
         context.progress(Progress { done: 0.0, total: None, message }).await;
+        Ok(turn)
+    }
+
+    async fn execute(&mut self, context: ToolContext) -> Result<ToolResult, Error> {
+        let mut turn = self.turn(&context).await?;
         let stop = context.cancellation_token();
-        let ended = stop.run_until_cancelled(turn.wait_ended()).await;
+        let wait = async { unless_stopping(turn.wait_ended().await).await };
+        let ended = stop.run_until_cancelled(wait).await;
         let (ended, cancelled_calls) = match ended {
             Some(ended) => {
                 (ended?, self.close_session(turn.session_id, "its agent has ended").await?)
@@ -135,6 +180,11 @@ impl SubAgent {
     /// Adds the usage of the agent to that of the call.
     async fn add_usage(&self, ended: &Call) {
         let Some(usage) = ended.usage else { return };
+        // An earlier server may have counted it just before it ended.
+        let own = self.engine.shared.store.call(self.call_id).await;
+        if matches!(own, Ok(Some(call)) if call.usage.is_some()) {
+            return;
+        }
         let report = TurnReport::Used { usage, model: self.model.clone() };
         let command = Command::Turn { call_id: self.call_id, report };
         if let Err(error) = self.parent.command(command, None).await {
@@ -145,7 +195,7 @@ impl SubAgent {
     async fn result(&self, ended: Call, cancelled_calls: u32) -> Result<ToolResult, Error> {
         let text = final_text(&ended).to_owned();
         let stop = self.engine.turns().outcome(ended).await?.stop;
-        let text = prompts::agent_answer(&text, &stop, cancelled_calls);
+        let text = prompts::agent_answer(&text, &stop, cancelled_calls).render();
         let error_message = match &stop {
             Ok(StopReason::Cancelled) => prompts::AGENT_CANCELLED.to_owned(),
             Ok(_) => String::new(),
@@ -207,6 +257,7 @@ fn turn_request(
         working_directory: session.working_directory.clone(),
         max_live_tasks: Some(session.max_live_tasks),
         task_limit_policy: session.task_limit_policy,
+        on_restart: session.on_restart,
         depth: session.depth + 1,
         ..NewSession::implicit()
     };

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::images::{ImageBudget, image_content, images_of};
+use super::resume::unless_stopping;
 use super::run::TurnSpec;
 use super::tool_calls::result_beside_images;
 use crate::agent::prompts::{self, CHECK_TASK_TOOL, READ_OUTPUT_TOOL};
@@ -211,10 +212,10 @@ impl TaskTool {
         if task.state.is_terminal() {
             let (task, _) = self.engine.calls().with_full_output(task).await?;
             let result = result_beside_images(&task);
-            let mut text = prompts::finished_task(&task, self.engine.now(), &result);
+            let mut text = prompts::finished_task(&task, self.engine.now(), result);
             let images = ImageBudget::default().select(images_of(&task), &mut text);
             let images = images.into_iter().map(image_content);
-            return Ok([text_content(text)].into_iter().chain(images).collect());
+            return Ok([text_content(text.render())].into_iter().chain(images).collect());
         }
         let now = self.engine.now();
         let (tail, _) = self.engine.calls().output_tail(&task).await?;
@@ -226,7 +227,8 @@ impl TaskTool {
 impl InProcess for TaskTool {
     async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
         let stop = context.cancellation_token();
-        match stop.run_until_cancelled(self.execute()).await {
+        let execute = async { unless_stopping(self.execute().await).await };
+        match stop.run_until_cancelled(execute).await {
             Some(Ok(content)) => ToolResult { content, ..ToolResult::default() },
             Some(Err(error)) => ToolResult {
                 is_error: true,

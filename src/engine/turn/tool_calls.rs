@@ -6,10 +6,11 @@ use futures::future::join_all;
 use serde_json::Value;
 
 use super::images::{ImageBudget, images_of, is_image};
+use super::resume;
 use super::run::TurnRun;
 use super::sub_agent::SubAgent;
 use super::task_tools::{TaskTool, is_task_tool};
-use crate::agent::prompts;
+use crate::agent::prompts::{self, ResultText};
 use crate::engine::call::StartRequest;
 use crate::engine::run::json_depth::are_too_deep;
 use crate::engine::{CallHandle, CallRequest, Error, Started};
@@ -19,11 +20,11 @@ use crate::model::{
     Call, CallPolicy, Exit, FollowUpPolicy, Image, ModelCall, Origin, Outcome, State, Tool,
     ToolKind, TurnError,
 };
-use crate::tool::{Arguments, CoercedArguments, Work, coerce_arguments};
+use crate::tool::{Arguments, CoercedArguments, Work, coerce_arguments, on_input};
 
 /// The result of a call as the model is shown it.
 pub(super) struct ModelVisibleResult {
-    pub(super) text: String,
+    pub(super) text: ResultText,
     pub(super) images: Vec<Image>,
     pub(super) failed: bool,
     /// The exit code, if the call was a process that ended with one.
@@ -33,13 +34,14 @@ pub(super) struct ModelVisibleResult {
 }
 
 impl ModelVisibleResult {
-    pub(super) fn error(text: impl Into<String>) -> Self {
-        let (text, images, origin) = (text.into(), Vec::new(), Origin::Callpark);
+    pub(super) fn error(text: impl AsRef<str>) -> Self {
+        let text = prompts::not_started(text.as_ref());
+        let (images, origin) = (Vec::new(), Origin::Callpark);
         Self { text, images, failed: true, exit_code: None, origin }
     }
 
     fn parked(call: &Call, elapsed: Duration) -> Self {
-        let text = prompts::parked_call(call, elapsed);
+        let text = ResultText::own(prompts::parked_call(call, elapsed));
         let (images, origin) = (Vec::new(), Origin::Callpark);
         Self { text, images, failed: false, exit_code: None, origin }
     }
@@ -64,7 +66,8 @@ impl ModelVisibleResult {
 
     /// Truncates the text and selects the images to what one request may hold.
     pub(super) fn truncated(self, budget: &mut ImageBudget) -> Self {
-        let mut text = prompts::truncate_middle(&self.text, MODEL_RESULT_BYTES_MAX);
+        let mut text = self.text;
+        text.truncate(MODEL_RESULT_BYTES_MAX);
         let images = budget.select(self.images, &mut text);
         Self { text, images, ..self }
     }
@@ -77,7 +80,7 @@ impl From<Error> for ModelVisibleResult {
 }
 
 /// Returns the result of a task that has ended, without naming the images, which are shown beside it.
-pub(super) fn result_beside_images(call: &Call) -> String {
+pub(super) fn result_beside_images(call: &Call) -> ResultText {
     prompts::call_result(call, is_image)
 }
 
@@ -123,24 +126,57 @@ impl<'a> ToolCalls<'a> {
 
     /// Starts a call, or returns the error that the model is shown.
     pub(super) async fn start(&self, call: &ModelCall) -> Result<StartedCall, ModelVisibleResult> {
-        let arguments = parse_arguments(&call.arguments).map_err(ModelVisibleResult::error)?;
+        let before = self.accepted_before(call).await?;
+        let read = self.read_call(call).await;
+        if let Some(handle) = before {
+            let note = read.ok().and_then(|(_, coerced)| note_of(&coerced));
+            return Ok(StartedCall { handle, note });
+        }
+        let (tool, coerced) = read?;
+        let note = note_of(&coerced);
+        let handle = self.start_read(call, tool, coerced.arguments).await?;
+        Ok(StartedCall { handle, note })
+    }
+
+    /// Returns a handle of the call if an earlier server has started it.
+    async fn accepted_before(
+        &self,
+        call: &ModelCall,
+    ) -> Result<Option<CallHandle>, ModelVisibleResult> {
+        match &self.run.attached {
+            Some(_) => Ok(resume::accepted_before(&self.run.spec, call).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// Finds the tool of a call, and reads the arguments.
+    async fn read_call(
+        &self,
+        call: &ModelCall,
+    ) -> Result<(&'a Tool, CoercedArguments), ModelVisibleResult> {
         let tools = &self.run.tools;
         let Some(tool) = tools.iter().find(|tool| tool.name == call.tool) else {
             let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
             return Err(ModelVisibleResult::error(prompts::unknown_tool(&call.tool, &names)));
         };
-        let CoercedArguments { arguments, converted } = coerce_arguments(tool, arguments);
-        if are_too_deep(&arguments) {
-            return Err(ModelVisibleResult::error(prompts::arguments_too_deep()));
-        }
-        let note = (!converted.is_empty()).then(|| prompts::arguments_converted(&converted));
+        let (text, coercing) = (call.arguments.clone(), tool.clone());
+        let read = on_input(text.len(), move || read_arguments(&coercing, &text)).await;
+        Ok((tool, read.map_err(ModelVisibleResult::error)?))
+    }
+
+    async fn start_read(
+        &self,
+        call: &ModelCall,
+        tool: &Tool,
+        arguments: Arguments,
+    ) -> Result<CallHandle, ModelVisibleResult> {
         let spec = &self.run.spec;
         let started = if tool.name == prompts::AGENT_TOOL && tool.kind == ToolKind::Agent {
             let agent = SubAgent::new(self.run, tool, call, &arguments).await?;
-            self.start_own(call, tool, arguments, Work::InProcess(Box::new(agent))).await?
+            self.start_own(call, tool, arguments, Work::InProcess(Box::new(agent))).await
         } else if is_task_tool(&call.tool) {
             let work = TaskTool::new(spec, call, &arguments)?;
-            self.start_own(call, tool, arguments, Work::InProcess(Box::new(work))).await?
+            self.start_own(call, tool, arguments, Work::InProcess(Box::new(work))).await
         } else {
             let request = CallRequest {
                 session_id: Some(spec.session_id),
@@ -150,11 +186,20 @@ impl<'a> ToolCalls<'a> {
                 follow_up: spec.session.follow_up,
                 ..CallRequest::default()
             };
-            spec.engine.calls().start(&spec.principal, request).await?
+            spec.engine.calls().start(&spec.principal, request).await
         };
-        match started {
-            Started::Call(handle) => Ok(StartedCall { handle, note }),
+        match self.unless_resumed_later(started).await? {
+            Started::Call(handle) => Ok(handle),
             Started::DryRun(_) => Err(ModelVisibleResult::error(prompts::NOTHING_STARTED)),
+        }
+    }
+
+    /// Returns the result, unless it is the error that the server is about to stop, and the next one goes
+    /// on with the turn: then this waits for the end of this server.
+    async fn unless_resumed_later<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        match self.run.spec.is_of_model() {
+            true => resume::unless_stopping(result).await,
+            false => result,
         }
     }
 
@@ -196,7 +241,8 @@ impl<'a> ToolCalls<'a> {
         let StartedCall { mut handle, note } = started;
         let engine = &self.run.spec.engine;
         let result = async {
-            let call = handle.wait_settled(None).await?;
+            let settled = handle.wait_settled(|| None).await;
+            let call = self.unless_resumed_later(settled).await?;
             if call.is_task() {
                 return Ok(ModelVisibleResult::parked(&call, call.elapsed(engine.now())));
             }
@@ -204,8 +250,25 @@ impl<'a> ToolCalls<'a> {
             Ok::<_, Error>(ModelVisibleResult::of(&call))
         };
         let mut result = result.await.unwrap_or_else(ModelVisibleResult::from);
-        result.text.extend(note.map(|note| format!("\n{note}")));
+        if let Some(note) = note {
+            result.text.note_after(note);
+        }
         result
+    }
+}
+
+/// Returns a note for the model about arguments that were converted.
+fn note_of(coerced: &CoercedArguments) -> Option<String> {
+    let converted = &coerced.converted;
+    (!converted.is_empty()).then(|| prompts::arguments_converted(converted))
+}
+
+/// Reads arguments as a model writes them, in the form that the tool asks for.
+fn read_arguments(tool: &Tool, text: &str) -> Result<CoercedArguments, String> {
+    let coerced = coerce_arguments(tool, parse_arguments(text)?);
+    match are_too_deep(&coerced.arguments) {
+        true => Err(prompts::arguments_too_deep()),
+        false => Ok(coerced),
     }
 }
 

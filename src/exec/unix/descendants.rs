@@ -7,14 +7,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
+use super::kin::kin_of;
 use super::mark::{ServerProcess, read_mark, server_in};
 use super::orphans;
 use super::reaper::Reaper;
+use super::record::Record;
+use super::status::ProcessStatus;
 use crate::exec::Survivor;
 use crate::model::CallId;
 use crate::model::limits::SEARCH_CALLS_MAX;
@@ -142,26 +145,62 @@ impl Sweeper {
     }
 }
 
-/// Kills the processes of calls of a server that has ended, as [`kill_marked`] does. Those whose
-/// server is alive are spared: it runs the calls of a store of which this one is a copy.
-pub(super) fn kill_leftovers(calls: &[CallId]) -> Vec<(CallId, Survivor)> {
-    kill(calls, Servers::Ended)
+/// Kills the processes of calls of a server that has ended, as [`kill_marked`] does, and those without a
+/// mark that are in its record or akin to any of these. Those whose server is alive are spared: it runs
+/// the calls of a store of which this one is a copy.
+pub(super) fn kill_leftovers(calls: &[CallId], mut records: Vec<Record>) -> Vec<Survivor> {
+    records.retain(|record| !record.processes.is_empty());
+    if calls.is_empty() && records.is_empty() {
+        return Vec::new();
+    }
+    let seeker = Seeker::new(calls, Servers::Ended(records));
+    kill(seeker).into_iter().map(|(_, survivor)| survivor).collect()
+}
+
+/// Kills a process and waits for its end, with a bound, if one of its arguments ends with this text: the
+/// id may be of another one meanwhile. Blocks.
+pub(super) fn kill_and_wait(pid: Pid, argument_end: &str) {
+    // The pidfd is bound to one process. If that one has the argument, no other can be killed.
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_it = line.split(|byte| *byte == 0).any(|word| word.ends_with(argument_end.as_bytes()));
+    if is_it && pidfd_send_signal(&pidfd, Signal::KILL).is_ok() {
+        wait_for_end(pid);
+    }
+}
+
+/// Waits for the end of a process, with a bound. Blocks.
+pub(super) fn wait_for_end(pid: Pid) {
+    let deadline = Instant::now() + DEATH_WAIT;
+    while Instant::now() < deadline && ProcessStatus::read(pid).is_some_and(|it| it.is_alive) {
+        thread::sleep(DEATH_POLL);
+    }
+}
+
+/// Returns the calls whose mark is on a process, and whose server has ended.
+pub(super) fn leftover_calls() -> Vec<CallId> {
+    let mut environment = Vec::new();
+    let mut calls: Vec<CallId> = pids()
+        .filter_map(|pid| read_mark(pid, &mut environment).filter(|_| !is_of_another(&environment)))
+        .collect();
+    calls.sort_unstable();
+    calls.dedup();
+    calls
 }
 
 /// Kills every process with the mark of one of these calls, and those that such processes start
 /// meanwhile. Returns those that are still there a second after the kill, or may not be killed.
 ///
-/// Blocks. Processes of other users are not found, since their environment cannot be read.
+/// Blocks. Processes of other users are not found, since their environment cannot be read; nor are other
+/// servers, which forbid it, unless this one runs as root.
 pub(super) fn kill_marked(calls: &[CallId]) -> Vec<(CallId, Survivor)> {
-    kill(calls, Servers::All)
+    match calls {
+        [] => Vec::new(),
+        calls => kill(Seeker::new(calls, Servers::All)),
+    }
 }
 
-fn kill(calls: &[CallId], servers: Servers) -> Vec<(CallId, Survivor)> {
-    if calls.is_empty() {
-        return Vec::new();
-    }
-    let calls = calls.iter().copied().collect();
-    let mut seeker = Seeker { calls, servers, environment: Vec::new() };
+fn kill(mut seeker: Seeker) -> Vec<(CallId, Survivor)> {
     let mut refused = Vec::new();
     for _ in 0..ROUNDS_MAX {
         let mut dying = seeker.find();
@@ -193,12 +232,17 @@ fn survivors(marked: Vec<Marked>) -> Vec<(CallId, Survivor)> {
     marked.into_iter().map(Marked::into_survivor).collect()
 }
 
-/// A process that carries the mark of a call.
+/// A process of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Marked {
     pid: Pid,
     call_id: CallId,
+    /// The time of its start, if it carries no mark itself.
+    start_ticks: Option<u64>,
 }
+
+/// The call of processes that belong to some call, and nothing shows to which.
+const UNKNOWN_CALL: CallId = CallId::from_bytes([0; 16]);
 
 impl Marked {
     fn into_survivor(self) -> (CallId, Survivor) {
@@ -209,54 +253,100 @@ impl Marked {
 }
 
 /// The servers whose processes are searched for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Servers {
     All,
-    /// This one, and those that are not alive.
-    Ended,
+    /// This one, and those that are not alive, with their records.
+    Ended(Vec<Record>),
 }
 
-/// A search for marked processes, with one buffer for all environments.
+/// A search for processes of calls, with one buffer for all environments.
 struct Seeker {
     calls: HashSet<CallId>,
     servers: Servers,
     environment: Vec<u8>,
 }
 
+/// Returns all processes of the machine but this one, which may itself belong to a call of another
+/// server.
+fn pids() -> impl Iterator<Item = Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let this = getpid();
+    names
+        .filter_map(|name| name.parse().ok().and_then(Pid::from_raw))
+        .filter(move |pid| *pid != this)
+}
+
+/// Returns whether the server in an environment is another one, which is alive.
+fn is_of_another(environment: &[u8]) -> bool {
+    server_in(environment).is_some_and(ServerProcess::is_another_alive)
+}
+
 impl Seeker {
-    /// Returns all marked processes of the machine but this one, which may itself belong to a call
-    /// of another server.
+    fn new(calls: &[CallId], servers: Servers) -> Self {
+        Self { calls: calls.iter().copied().collect(), servers, environment: Vec::new() }
+    }
+
     fn find(&mut self) -> Vec<Marked> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let pids = names.filter_map(|name| name.parse().ok().and_then(Pid::from_raw));
-        let this = rustix::process::getpid();
-        pids.filter(|pid| *pid != this)
-            .filter_map(|pid| Some(Marked { pid, call_id: self.mark_of(pid)? }))
-            .collect()
+        let marked = |pid| {
+            let call_id = self.mark_of(pid)?;
+            Some(Marked { pid, call_id, start_ticks: None })
+        };
+        let mut found: Vec<Marked> = pids().filter_map(marked).collect();
+        if let Servers::Ended(records) = &self.servers {
+            let kin = kin(&found, records, &mut self.environment);
+            found.extend(kin);
+        }
+        found
     }
 
     /// Returns the call that a process belongs to, or `None` if it is none of those searched for.
     fn mark_of(&mut self, pid: Pid) -> Option<CallId> {
         let mark = read_mark(pid, &mut self.environment);
         let call_id = mark.filter(|call_id| self.calls.contains(call_id))?;
-        let is_spared = self.servers == Servers::Ended
-            && server_in(&self.environment).is_some_and(ServerProcess::is_another_alive);
+        let is_spared = self.servers != Servers::All && is_of_another(&self.environment);
         (!is_spared).then_some(call_id)
     }
 
     fn is_there(&mut self, marked: Marked) -> bool {
-        self.mark_of(marked.pid) == Some(marked.call_id)
+        match marked.start_ticks {
+            None => self.mark_of(marked.pid) == Some(marked.call_id),
+            Some(start_ticks) => ProcessStatus::read(marked.pid)
+                .is_some_and(|status| status.is_alive && status.start_ticks == start_ticks),
+        }
     }
 
     /// Kills a process. Returns `false` if it is there and may not be killed.
     fn kill(&mut self, marked: Marked) -> bool {
         let Ok(pidfd) = pidfd_open(marked.pid, PidfdFlags::empty()) else { return true };
-        // The pidfd is bound to one process. If that one carries the mark, no other can be killed,
-        // however fast process ids are reused.
+        // The pidfd is bound to one process. If that one is the one that was found, no other can be
+        // killed, however fast process ids are reused.
         if !self.is_there(marked) {
             return true;
         }
         matches!(pidfd_send_signal(&pidfd, Signal::KILL), Ok(()) | Err(Errno::SRCH))
     }
+}
+
+/// Returns the processes without a mark that belong to a server that has ended.
+fn kin(marked: &[Marked], records: &[Record], environment: &mut Vec<u8>) -> Vec<Marked> {
+    if marked.is_empty() && records.is_empty() {
+        return Vec::new();
+    }
+    let number = |pid: Pid| pid.as_raw_pid().unsigned_abs();
+    let status = |pid| ProcessStatus::read(pid).filter(|status| status.is_alive);
+    let all = pids().filter_map(|pid| Some((number(pid), status(pid)?))).collect();
+    let marked = marked.iter().map(|marked| number(marked.pid)).collect();
+    let pid_of = |pid: u32| i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let is_spared = |pid| {
+        let mark = pid_of(pid).and_then(|pid| read_mark(pid, environment));
+        mark.is_some() && is_of_another(environment)
+    };
+    let kin = kin_of(&all, &marked, records, is_spared).into_iter();
+    kin.filter_map(|pid| {
+        let start_ticks = Some(all.get(&pid)?.start_ticks);
+        Some(Marked { pid: pid_of(pid)?, call_id: UNKNOWN_CALL, start_ticks })
+    })
+    .collect()
 }

@@ -5,7 +5,9 @@
 //! 50,000 silent processes are 50,000 small structs without buffers. One task searches for the
 //! processes that calls have left behind.
 
+mod children;
 mod descendants;
+mod kin;
 mod leader;
 mod left;
 mod mark;
@@ -13,8 +15,11 @@ mod orphans;
 mod output;
 mod piped;
 mod process;
+mod procfs;
 mod reaper;
+mod record;
 mod session;
+mod signals;
 mod spawn;
 mod status;
 mod stdin;
@@ -22,11 +27,14 @@ mod stdin;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rustix::process::getpriority_process;
+use rustix::process::{DumpableBehavior, Pid, getpriority_process, set_dumpable_behavior};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,8 +47,11 @@ pub use orphans::adopt_orphans;
 pub(in crate::exec) use piped::PipedProcess;
 pub use piped::ProcessLife;
 use process::UnixProcess;
+pub use procfs::{ProcError, check_proc};
 use reaper::Reaper;
+use record::Record;
 use session::Separation;
+pub use signals::restore_ignored_signals;
 
 /// Keeps the descriptors that this process has inherited from its parent away from its children.
 ///
@@ -48,6 +59,30 @@ use session::Separation;
 /// reach every tool. Call it once, early: it marks all open descriptors above 2.
 pub fn close_inherited_on_exec() {
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
+}
+
+/// Keeps other processes of this user from reading the environment, the memory and the descriptors of
+/// this process in `/proc`, and from tracing it. The system writes no core dump of it either. Processes
+/// that it starts are not concerned, and root may do all of that.
+///
+/// Call it before the first process is started. A secret cannot be removed from the environment instead:
+/// `/proc` shows the memory in which the process was given its variables, which no function clears.
+///
+/// # Errors
+///
+/// The system does not know the request.
+pub fn forbid_inspection() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(io::Error::from)
+}
+
+/// Returns a text that names this process also after its id has another owner.
+pub(in crate::exec) fn this_process() -> String {
+    mark::ServerProcess::this().to_string()
+}
+
+/// Returns whether the process that such a text names is running, and is another one.
+pub(in crate::exec) fn is_running(process: &str) -> bool {
+    process.parse().is_ok_and(mark::ServerProcess::is_another_alive)
 }
 
 /// The state that an executor shares with its processes.
@@ -58,6 +93,8 @@ struct ExecutorState {
     niceness: Option<i32>,
     separation: Separation,
     sweeper: Arc<Sweeper>,
+    /// The records that earlier servers and shims have left of their processes.
+    records: Mutex<Vec<Record>>,
     /// The tasks that reap dropped processes and search for what calls have left.
     reaping: TaskTracker,
     /// Cancelled when these tasks must end.
@@ -92,6 +129,7 @@ impl UnixExecutor {
                 niceness: absolute_niceness(options.niceness),
                 separation,
                 sweeper: Arc::new(Sweeper::default()),
+                records: Mutex::default(),
                 reaping: TaskTracker::new(),
                 closing: CancellationToken::new(),
             }),
@@ -108,6 +146,50 @@ impl UnixExecutor {
             connected.leader.set_niceness(niceness);
         }
         Ok(PipedProcess::new(connected))
+    }
+
+    /// Reads what an earlier server has recorded of its processes in a folder, for
+    /// [`Executor::kill_leftovers`], and records its own there from now on, if this program
+    /// [adopts orphans](adopt_orphans).
+    pub fn record_in(&self, folder: &Path) {
+        self.read_record(folder);
+        orphans::record_in(folder);
+    }
+
+    /// Reaps orphans whenever a child of this program ends, if this program
+    /// [adopts orphans](adopt_orphans). Must be called inside a Tokio runtime.
+    pub fn reap_orphans(&self) {
+        let (tasks, closing) = (self.shared.reaping.clone(), self.shared.closing.clone());
+        orphans::reap_always(Reaper { tasks, runtime: Handle::current(), closing });
+    }
+
+    /// Reads what a program that has ended has recorded of its processes in a folder, for
+    /// [`Executor::kill_leftovers`].
+    pub(in crate::exec) fn read_record(&self, folder: &Path) {
+        let record = Record::read(folder);
+        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+
+    /// Starts a program in a session of its own, which goes on after this one. The program has a socket
+    /// as its standard input, a file as its standard error, and no variables.
+    pub(in crate::exec) fn launch_apart(
+        &self,
+        argv: &[String],
+        socket: OwnedFd,
+        messages: File,
+    ) -> io::Result<()> {
+        spawn::launch_apart(argv, socket, messages)
+    }
+
+    /// Waits until a process has ended, with a bound. Blocks.
+    pub(in crate::exec) fn wait_for_end(&self, pid: Pid) {
+        descendants::wait_for_end(pid);
+    }
+
+    /// Kills a process and waits until it has ended, with a bound, if one of its arguments ends with this
+    /// text. Blocks.
+    pub(in crate::exec) fn kill_and_wait(&self, pid: Pid, argument_end: &str) {
+        descendants::kill_and_wait(pid, argument_end);
     }
 
     fn reaper(&self, spec: &ProcessSpec) -> Result<Reaper, StartError> {
@@ -135,7 +217,14 @@ impl Executor for UnixExecutor {
     /// Blocks for a read of all of `/proc`, and for up to about a second more if a process must be
     /// killed.
     fn kill_leftovers(&self, calls: &[CallId]) -> Vec<Survivor> {
-        descendants::kill_leftovers(calls).into_iter().map(|(_, survivor)| survivor).collect()
+        let mut records = self.shared.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = std::mem::take(&mut *records);
+        descendants::kill_leftovers(calls, records)
+    }
+
+    /// Blocks for a read of all of `/proc`.
+    fn leftover_calls(&self) -> Vec<CallId> {
+        descendants::leftover_calls()
     }
 
     async fn reaped(&self) {

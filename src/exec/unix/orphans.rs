@@ -3,24 +3,34 @@
 //! While a call has any descendant, one of them is a child of this program: the leader or an
 //! orphan. So one small file shows whether a call has left a process behind.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, kill_process, set_child_subreaper,
-    waitid,
+    Pid, WaitId, WaitIdOptions, WaitIdStatus, getpid, set_child_subreaper, waitid,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
+use super::children::Children;
 use super::mark::read_mark;
 use super::reaper::Reaper;
+use super::record::RecordFile;
 use crate::model::CallId;
 
-/// The interval of the checks for orphans that have ended, while there is a call or an orphan.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval of the looks at the children, while there is a call or an orphan. An orphan without a
+/// mark that is younger is not in the record.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The longest such interval, where a look takes long.
+const CHECK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// The length of the interval, in multiples of the look before it.
+const CHECK_FACTOR: u32 = 50;
 
 /// The number and the interval of the checks for the last orphans.
 const LAST_CHECKS: usize = 100;
@@ -48,9 +58,18 @@ pub fn adopt_orphans() {
     children.only_calls = pid != Pid::INIT && inherited.is_empty();
     children.inherited = inherited;
     let main = thread::current().id();
-    let orphans = Orphans { children: Mutex::new(children), checking: Mutex::default(), main };
+    let (children, record) = (Mutex::new(children), Mutex::default());
+    let orphans = Orphans { children, checking: Mutex::default(), record, main };
     // It fails if another call was first.
     let _result = ORPHANS.set(orphans);
+}
+
+/// Records the leaders and orphans of calls in a file of this folder from now on. Does nothing before
+/// [`adopt_orphans`].
+pub(super) fn record_in(folder: &Path) {
+    if let Some(orphans) = ORPHANS.get() {
+        *lock(&orphans.record) = Some(RecordFile::new(folder));
+    }
 }
 
 /// Starts the leader of a group with `spawn`.
@@ -65,6 +84,14 @@ pub(super) fn start(
     }
 }
 
+/// Starts a program that belongs to no call and outlives this one.
+pub(super) fn start_apart(spawn: impl FnOnce() -> io::Result<Pid>) -> io::Result<()> {
+    match ORPHANS.get() {
+        Some(orphans) => orphans.start_apart(spawn),
+        None => spawn().map(|_| ()),
+    }
+}
+
 /// Waits for a leader. Once it is reaped, another process may get its id.
 pub(super) fn wait_for_leader(
     pid: Pid,
@@ -76,7 +103,7 @@ pub(super) fn wait_for_leader(
     let status = waitid(WaitId::Pid(pid), options);
     let is_there = matches!(status, Ok(None)) || options.contains(WaitIdOptions::NOWAIT);
     if !is_there {
-        children.leaders.remove(&pid);
+        children.remove_leader(pid);
     }
     status
 }
@@ -102,6 +129,37 @@ pub(super) fn kill(calls: &[CallId]) {
     }
 }
 
+/// Reaps the orphans that have ended whenever a child of this program does, also while it runs no call
+/// itself: the first process of a container gets the orphans of all others. Does nothing before
+/// [`adopt_orphans`].
+pub(super) fn reap_always(reaper: Reaper) {
+    let Some(orphans) = ORPHANS.get() else { return };
+    let mut ended = match signal(SignalKind::child()) {
+        Ok(ended) => ended,
+        Err(error) => {
+            tracing::warn!(%error, "ends of children are not noticed: some may stay as zombies");
+            return;
+        }
+    };
+    let (tasks, runtime) = (reaper.tasks.clone(), reaper.runtime.clone());
+    let reap = async move {
+        loop {
+            let checking = reaper.runtime.spawn_blocking(|| orphans.check());
+            // It fails only while the runtime is shutting down.
+            let _result = checking.await;
+            // Those that end at about the same time are reaped together.
+            let next = async {
+                tokio::time::sleep(CHECK_INTERVAL).await;
+                ended.recv().await
+            };
+            if reaper.closing.run_until_cancelled(next).await.flatten().is_none() {
+                return;
+            }
+        }
+    };
+    tasks.spawn_on(reap, &runtime);
+}
+
 /// Waits until the last orphans are gone, with a bound. Blocks.
 pub(super) fn wait_until_gone() {
     let Some(orphans) = ORPHANS.get() else { return };
@@ -120,6 +178,8 @@ struct Orphans {
     /// Locked for a whole check. Orphans are reaped only under this lock, so the id of one that was
     /// seen stays its own meanwhile.
     checking: Mutex<()>,
+    /// The record, if there is a folder for it.
+    record: Mutex<Option<RecordFile>>,
     /// The main thread. Orphans are its children. Children of other threads become its own only
     /// when those threads end.
     main: ThreadId,
@@ -127,7 +187,7 @@ struct Orphans {
 
 impl Orphans {
     fn lock(&self) -> MutexGuard<'_, Children> {
-        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.children)
     }
 
     fn start(
@@ -147,7 +207,7 @@ impl Orphans {
         children.starting -= 1;
         children.starting_on_main -= on_main;
         if let Ok(leader) = &leader {
-            children.leaders.insert(*leader, call_id);
+            children.add_leader(*leader, call_id);
         }
         if !std::mem::replace(&mut children.watched, true) {
             reaper.tasks.spawn_on(watch(reaper.clone()), &reaper.runtime);
@@ -155,10 +215,27 @@ impl Orphans {
         leader
     }
 
+    /// Starts a child that is spared like those that this process has inherited.
+    fn start_apart(&self, spawn: impl FnOnce() -> io::Result<Pid>) -> io::Result<()> {
+        // While it may be starting, no child is taken for an orphan.
+        let on_main = usize::from(thread::current().id() == self.main);
+        {
+            let mut children = self.lock();
+            children.starting += 1;
+            children.starting_on_main += on_main;
+        }
+        let started = spawn();
+        let mut children = self.lock();
+        children.starting -= 1;
+        children.starting_on_main -= on_main;
+        children.inherited.insert(started?);
+        Ok(())
+    }
+
     /// Reaps the orphans that have ended, reads the marks of the others, and kills those that
     /// cannot belong to a running call. Blocks while it reads environments.
     fn check(&self) {
-        let _guard = self.checking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = lock(&self.checking);
         let new = self.lock().reap();
         let mut environment = Vec::new();
         let marks = new.into_iter().map(|pid| (pid, read_mark(pid, &mut environment)));
@@ -166,226 +243,49 @@ impl Orphans {
         let mut children = self.lock();
         children.known.extend(marks);
         children.kill_when_quiet();
+        if let Some(record) = lock(&self.record).as_mut() {
+            children.record_in(record);
+            drop(children);
+            record.write();
+        }
+    }
+
+    /// Returns whether the record is to be written although nothing has changed. It does not wait for a
+    /// write that is under way.
+    fn is_record_old(&self) -> bool {
+        self.record.try_lock().is_ok_and(|record| record.as_ref().is_some_and(RecordFile::is_old))
     }
 }
 
-/// Checks the orphans at an interval, until there are neither calls nor orphans.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No holder leaves what it guards half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Checks the orphans whenever the children have changed, until there are neither calls nor orphans.
 async fn watch(reaper: Reaper) {
     let Some(orphans) = ORPHANS.get() else { return };
+    let mut interval = CHECK_INTERVAL;
     loop {
-        let pause = tokio::time::sleep(CHECK_INTERVAL);
+        let pause = tokio::time::sleep(interval);
         let stopped = reaper.closing.run_until_cancelled(pause).await.is_none();
-        let has_orphans = {
+        let begin = Instant::now();
+        let (is_due, is_watched) = {
             let mut children = orphans.lock();
-            let has_orphans = children.has_orphans();
-            let idle = !has_orphans && children.leaders.is_empty() && children.starting == 0;
+            let (has_changed, has_orphans) = (children.have_changed(), children.has_orphans());
+            let idle = !has_orphans && children.has_no_leader();
             children.watched = !(idle || stopped);
-            if !children.watched {
-                return;
-            }
-            has_orphans
+            // Orphans that have ended are still among the children.
+            (has_changed || has_orphans, children.watched)
         };
-        if has_orphans {
+        if is_due || orphans.is_record_old() || !is_watched {
             let checking = reaper.runtime.spawn_blocking(|| orphans.check());
             // It fails only while the runtime is shutting down.
             let _result = checking.await;
         }
-    }
-}
-
-/// The children of this program.
-#[derive(Debug)]
-struct Children {
-    /// The file with the ids of the main thread's children. No entry is removed while the lock is
-    /// held, so that a read of it is consistent.
-    file: File,
-    text: String,
-    leaders: HashMap<Pid, CallId>,
-    /// The number of leaders that may have started and are not among the `leaders` yet.
-    starting: usize,
-    starting_on_main: usize,
-    /// The orphans that were seen alive, with the call whose mark they carry. One without a mark
-    /// may belong to any call.
-    known: HashMap<Pid, Option<CallId>>,
-    /// The children that the program started which this process was before it became callpark.
-    inherited: HashSet<Pid>,
-    /// `true` if every orphan belongs to a call.
-    only_calls: bool,
-    /// `true` while a task checks the orphans.
-    watched: bool,
-}
-
-impl Children {
-    fn new(file: File) -> Self {
-        Self {
-            file,
-            text: String::new(),
-            leaders: HashMap::new(),
-            starting: 0,
-            starting_on_main: 0,
-            known: HashMap::new(),
-            inherited: HashSet::new(),
-            only_calls: false,
-            watched: false,
+        if !is_watched {
+            return;
         }
-    }
-
-    /// Returns the children of the main thread.
-    fn list(&mut self) -> Vec<Pid> {
-        self.text.clear();
-        let read = self.file.rewind().and_then(|()| self.file.read_to_string(&mut self.text));
-        match read {
-            Ok(_) => self.text.split_ascii_whitespace().filter_map(parse_pid).collect(),
-            Err(_) => Vec::new(),
-        }
-    }
-
-    /// Returns the children that are not the leader of a call.
-    fn list_orphans(&mut self) -> Vec<Pid> {
-        let mut pids = self.list();
-        pids.retain(|pid| !self.leaders.contains_key(pid));
-        pids
-    }
-
-    fn has_orphans(&mut self) -> bool {
-        self.list_orphans().iter().any(|pid| !self.inherited.contains(pid))
-    }
-
-    fn may_be_left_by(&mut self, call_id: CallId) -> bool {
-        !self.candidates_of(call_id).is_empty()
-    }
-
-    /// Returns the orphans that may belong to the call.
-    fn candidates_of(&mut self, call_id: CallId) -> Vec<Pid> {
-        let mut pids = self.list_orphans();
-        pids.retain(|pid| match self.known.get(pid) {
-            Some(mark) => *mark == Some(call_id),
-            None => !self.inherited.contains(pid),
-        });
-        pids
-    }
-
-    /// Reaps the orphans that have ended. Returns the live ones that were not known.
-    fn reap(&mut self) -> Vec<Pid> {
-        if self.starting_on_main > 0 {
-            return Vec::new();
-        }
-        let mut orphans = self.list_orphans();
-        orphans.retain(|pid| {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            let is_there = matches!(waitid(WaitId::Pid(*pid), options), Ok(None));
-            if !is_there {
-                self.known.remove(pid);
-                self.inherited.remove(pid);
-            }
-            is_there && !self.known.contains_key(pid) && !self.inherited.contains(pid)
-        });
-        orphans
-    }
-
-    fn kill(&mut self, calls: &[CallId]) {
-        let is_theirs = |mark: &Option<CallId>| mark.is_some_and(|mark| calls.contains(&mark));
-        let theirs = self.known.iter().filter(|(_, mark)| is_theirs(mark));
-        theirs.for_each(|(pid, _)| kill_orphan(*pid));
-    }
-
-    /// Kills all children if no call runs: they were left by calls that have ended.
-    fn kill_when_quiet(&mut self) {
-        if self.only_calls && self.leaders.is_empty() && self.starting == 0 {
-            self.list().into_iter().for_each(kill_orphan);
-        }
-    }
-}
-
-/// Kills an orphan. Must be called under the lock, under which no other process can get its id.
-fn kill_orphan(pid: Pid) {
-    // Fails when it may not be killed: a program of another user.
-    let _result = kill_process(pid, Signal::KILL);
-}
-
-fn parse_pid(text: &str) -> Option<Pid> {
-    text.parse().ok().and_then(Pid::from_raw)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::process::{Child, Command};
-    use std::time::Instant;
-
-    use super::*;
-
-    fn child(argv: [&str; 2]) -> (Child, Pid) {
-        let child = Command::new(argv[0]).arg(argv[1]).spawn().unwrap();
-        let pid = Pid::from_child(&child);
-        (child, pid)
-    }
-
-    fn until_zombie(pid: Pid) {
-        let begin = Instant::now();
-        while !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
-            assert!(begin.elapsed() < Duration::from_secs(30), "it has not ended");
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// Returns whether the child is still running after more time than a kill takes.
-    fn stays(child: &mut Child) -> bool {
-        thread::sleep(Duration::from_millis(100));
-        child.try_wait().unwrap().is_none()
-    }
-
-    #[test]
-    fn orphans_are_reaped_and_leaders_are_not() {
-        // A thread of its own has no other children.
-        let scenario = || {
-            let file = File::open("/proc/thread-self/children").unwrap();
-            let mut children = Children::new(file);
-            let (mut leader, leader_pid) = child(["false", ""]);
-            let (mut orphan, orphan_pid) = child(["true", ""]);
-            let (mut alive, alive_pid) = child(["sleep", "60"]);
-            children.leaders.insert(leader_pid, CallId::random());
-            [leader_pid, orphan_pid].into_iter().for_each(until_zombie);
-
-            children.starting_on_main = 1;
-            assert_eq!(children.reap(), [], "any of them may be a leader that has just begun");
-            until_zombie(orphan_pid);
-            children.starting_on_main = 0;
-            assert_eq!(children.reap(), [alive_pid], "the only new one that lives");
-            orphan.wait().expect_err("it is reaped");
-            assert_eq!(leader.wait().unwrap().code(), Some(1), "it is still to be reaped");
-            alive.kill().unwrap();
-            alive.wait().unwrap();
-        };
-        thread::spawn(scenario).join().unwrap();
-    }
-
-    #[test]
-    fn orphans_of_one_call_are_not_attributed_to_another() {
-        let scenario = || {
-            let file = File::open("/proc/thread-self/children").unwrap();
-            let mut children = Children::new(file);
-            let (this, other) = (CallId::random(), CallId::random());
-            assert!(!children.may_be_left_by(this) && !children.has_orphans());
-            let (mut alive, pid) = child(["sleep", "60"]);
-            assert!(children.may_be_left_by(this), "its call is not known");
-            children.known.insert(pid, Some(other));
-            assert!(!children.may_be_left_by(this) && children.may_be_left_by(other));
-            children.known.insert(pid, None);
-            assert!(!children.may_be_left_by(this) && children.has_orphans());
-            children.known.clear();
-            children.inherited.insert(pid);
-            assert!(!children.may_be_left_by(this) && !children.has_orphans());
-
-            children.kill(&[this]);
-            children.kill_when_quiet();
-            assert!(stays(&mut alive), "it belongs to no call");
-            children.known.insert(pid, Some(this));
-            children.kill(&[other]);
-            assert!(stays(&mut alive), "it belongs to another call");
-            children.kill(&[this]);
-            assert!(!alive.wait().unwrap().success());
-        };
-        thread::spawn(scenario).join().unwrap();
+        interval = (begin.elapsed() * CHECK_FACTOR).clamp(CHECK_INTERVAL, CHECK_INTERVAL_MAX);
     }
 }

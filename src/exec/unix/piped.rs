@@ -51,6 +51,19 @@ impl ProcessLife {
         }
     }
 
+    /// Kills the process with all of its group, and waits for its end.
+    pub async fn kill(self) {
+        self.leader.signal_group(Signal::KILL);
+        self.ended().await;
+    }
+
+    /// Asks the process to end, and waits for that. After the grace, it is killed.
+    pub async fn terminate(self, grace: Duration) {
+        self.leader.signal_group(Signal::TERM);
+        // The drop kills what is still there.
+        let _ended = timeout(grace, self.ended()).await;
+    }
+
     /// Ends a process whose standard input is closed. It has a second to end by itself, and another
     /// one after TERM. Then it is killed, together with its group.
     pub async fn end(self) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::process::Signal;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::leader::Leader;
 use super::left::left_by;
@@ -15,7 +15,7 @@ use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
 use super::{ExecutorState, orphans};
-use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor};
+use crate::exec::{ExitReport, Process, ProcessEvent, Stop, Survivor, reached};
 use crate::model::{CallId, Exit, OutputStream};
 
 /// The time for which pipes are read after all processes that were found are killed. A process that
@@ -375,13 +375,6 @@ async fn writable(stdin: Option<&StdinPipe>) {
 async fn swept(sweep: Option<&mut oneshot::Receiver<Vec<Survivor>>>) -> Vec<Survivor> {
     match sweep {
         Some(sweep) => sweep.await.unwrap_or_default(),
-        None => pending().await,
-    }
-}
-
-async fn reached(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
         None => pending().await,
     }
 }

@@ -1,5 +1,6 @@
 //! The start of a process from its spec.
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
@@ -48,6 +49,17 @@ pub(super) fn spawn(
     reaper: Reaper,
 ) -> Result<Spawned, StartError> {
     attempt(spec, separation, |attempt| attempt.run(call_id, spec, reaper))
+}
+
+/// Starts a program in a session of its own, without variables, with a socket as its standard input and
+/// a file as its standard error.
+pub(super) fn launch_apart(argv: &[String], socket: OwnedFd, messages: File) -> io::Result<()> {
+    let [program, arguments @ ..] = argv else { return Err(ErrorKind::InvalidInput.into()) };
+    let mut command = Command::new(program);
+    // The name in lists of processes, also where the path is that of this program in `/proc`.
+    command.arg0("callpark").args(arguments).env_clear();
+    command.stdin(socket).stdout(Stdio::null()).stderr(messages);
+    orphans::start_apart(|| Separation::Session.spawn(command))
 }
 
 /// A process that has just been started, and the server's ends of all of its pipes.

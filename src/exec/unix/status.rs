@@ -5,12 +5,16 @@ use std::fs;
 use rustix::process::Pid;
 
 /// The fields of a process that matter here.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ProcessStatus {
     /// The name of the program.
     pub(super) program: String,
+    /// The id of the parent.
+    pub(super) parent: u32,
     /// The id of the process group.
     pub(super) group: u32,
+    /// The id of the session.
+    pub(super) session: u32,
     /// The number of the controlling terminal, or 0 if there is none.
     pub(super) terminal: i64,
     /// The time of its start, in ticks since the start of the system.
@@ -35,7 +39,9 @@ impl ProcessStatus {
         let state = *fields.first()?;
         Some(Self {
             program: program.to_owned(),
+            parent: fields.get(1)?.parse().ok()?,
             group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
             terminal: fields.get(4)?.parse().ok()?,
             start_ticks: fields.get(19)?.parse().ok()?,
             is_alive: !matches!(state, "Z" | "X") && memory_bytes > 0,
@@ -57,7 +63,9 @@ mod tests {
             let status = ProcessStatus::parse(&stat(name, "S", "4096")).expect("is complete");
             let expected = ProcessStatus {
                 program: name.to_owned(),
+                parent: 1,
                 group: 8,
+                session: 9,
                 terminal: 34816,
                 start_ticks: 99,
                 is_alive: true,

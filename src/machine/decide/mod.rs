@@ -1,8 +1,10 @@
 //! The decisions: one file for each command.
 
 mod acknowledge;
+mod adopt;
 mod alive;
 mod begin;
+mod block_output;
 mod cancel;
 mod close;
 mod create;
@@ -11,10 +13,13 @@ mod disconnect;
 mod finish;
 mod follow_up;
 mod interrupt;
+mod keep_handle;
 mod lose;
 mod output;
 mod park;
 mod progress;
+mod restart;
+mod resume;
 mod start;
 mod take_follow_ups;
 mod timeout;
@@ -42,7 +47,9 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
         Command::Begin { call_id } => begin::decide(projection, call_id),
         Command::Alive { call_id } => alive::decide(projection, call_id),
         Command::Output { call_id, output } => output::decide(projection, call_id, output),
+        Command::BlockOutput { call_id, cause } => block_output::decide(projection, call_id, cause),
         Command::Progress { call_id, progress } => progress::decide(projection, call_id, progress),
+        Command::KeepHandle { call_id, handle } => keep_handle::decide(projection, call_id, handle),
         Command::Turn { call_id, report } => turn::decide(projection, call_id, report),
         Command::Finish(finish) => finish::decide(projection, *finish, now),
         Command::Park { call_id, reason } => park::decide(projection, call_id, reason),
@@ -51,8 +58,11 @@ fn decide_alone(projection: &Projection, command: Command, now: Timestamp) -> De
         }
         Command::Timeout { call_id, cause } => timeout::decide(projection, call_id, cause),
         Command::Cancel(cancel) => cancel::decide(projection, cancel, now),
-        Command::Interrupt { call_id } => interrupt::decide(projection, call_id),
-        Command::Lose { call_id, last_known } => lose::decide(projection, call_id, last_known),
+        Command::Interrupt { call_id, loss } => interrupt::decide(projection, call_id, loss),
+        Command::Adopt { call_id } => adopt::decide(projection, call_id, now),
+        Command::Resume { call_id } => resume::decide(projection, call_id, now),
+        Command::Restart { call_id } => restart::decide(projection, call_id, now),
+        Command::Lose { call_id, loss } => lose::decide(projection, call_id, loss),
         Command::Acknowledge { call, follow_up } => {
             acknowledge::decide(projection, call, follow_up, now)
         }

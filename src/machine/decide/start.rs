@@ -148,7 +148,7 @@ fn new_call(projection: &Projection, start: Start, now: Timestamp) -> Call {
     let queued = matches!(start.concurrency, Concurrency::Queue | Concurrency::Replace);
     let turn = start.turn.map(|turn| {
         let delivers = turn.follow_ups.is_some();
-        Box::new(Turn { model: turn.model, end: None, delivers, follow_ups: Vec::new() })
+        Box::new(Turn::new(turn.model, delivers, turn.setup))
     });
     Call {
         turn_id: start.turn_id,

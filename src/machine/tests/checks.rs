@@ -51,7 +51,9 @@ pub(super) fn check_stops_are_allowed(
             Command::Lose { call_id, .. } => *call_id == id && ends,
             Command::Timeout { call_id, .. } => *call_id == id && !ends,
             Command::Cancel(cancel) => cancel.call_id == id,
-            Command::Disconnect { call_id, .. } => {
+            Command::Disconnect { call_id, .. }
+            | Command::Adopt { call_id }
+            | Command::Resume { call_id } => {
                 *call_id == id
                     && !call.is_task()
                     && call.policy.on_disconnect == OnDisconnect::Cancel
@@ -94,10 +96,14 @@ pub(super) fn check_moves(before: &Projection, after: &Projection, written: &Wri
             continue;
         }
         assert_eq!(new.revision, old.revision + 1, "a change counts once");
-        assert!(new.state == old.state || is_move(old.state, new.state), "{old:?} → {new:?}");
+        // Only another attempt goes back.
+        let is_again = new.state == State::Pending && new.attempt == old.attempt + 1;
+        let is_moved = new.state == old.state || is_move(old.state, new.state) || is_again;
+        assert!(is_moved, "{old:?} → {new:?}");
         assert_eq!(after.call(old.id).is_none(), new.state.is_terminal(), "{new:?}");
         assert!(old.park_time.is_none() || new.park_time == old.park_time, "parked twice");
-        assert!(old.start_time.is_none() || new.start_time == old.start_time, "ran twice");
+        let started_once = old.start_time.is_none() || new.start_time == old.start_time;
+        assert!(started_once || is_again, "ran twice");
         assert!(old.stopping.is_none() || new.stopping == old.stopping, "the first cause wins");
     }
     for new in after.live_calls().filter(|call| before.call(call.id).is_none()) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::{Command, Effect, Finish, Reply, Start, Timer};
+use super::super::{Command, Effect, Finish, Loss, Reply, Start, Timer};
 use super::world::{GRACE, MINUTE, World, exited};
 use crate::model::{
     CallId, CallPolicy, Exit, FailureCode, Outcome, OutputPosition, OutputStream, PayloadKind,
@@ -29,7 +29,7 @@ fn time_out(world: &mut World, call_id: CallId, cause: StopCause) {
 
 fn lose(world: &mut World, call_id: CallId) {
     assert_eq!(
-        world.send(Command::Lose { call_id, last_known: Timestamp::default() }),
+        world.send(Command::Lose { call_id, loss: Loss::with_server(Timestamp::default()) }),
         Ok(Reply::Done)
     );
 }
@@ -51,6 +51,17 @@ fn progress(call_id: CallId) -> Command {
 
 fn alive(call_id: CallId) -> Command {
     Command::Alive { call_id }
+}
+
+#[test]
+fn output_that_cannot_be_kept_is_an_event_and_nothing_else() {
+    let (mut world, call) = running();
+    let block = || Command::BlockOutput { call_id: call, cause: "no space".to_owned() };
+    assert_eq!(world.send(block()), Ok(Reply::Done));
+    assert_eq!(world.emitted(call), [PayloadKind::ToolOutputBlocked]);
+    assert_eq!((world.last.effects.len(), world.state(call)), (0, State::Running));
+    world.succeed(call);
+    assert_eq!(world.send(block()), Ok(Reply::NotLive));
 }
 
 #[test]
@@ -231,7 +242,7 @@ fn work_that_is_gone_is_lost_without_a_result() {
         assert_eq!(failure.code, FailureCode::HostLost);
     }
     assert_eq!(
-        world.send(Command::Lose { call_id: call, last_known: Timestamp::default() }),
+        world.send(Command::Lose { call_id: call, loss: Loss::with_server(Timestamp::default()) }),
         Ok(Reply::NotLive)
     );
 }
@@ -240,14 +251,14 @@ fn work_that_is_gone_is_lost_without_a_result() {
 fn a_call_that_is_lost_by_a_stop_ran_until_the_stop() {
     let (mut world, call) = running();
     world.later(Duration::from_secs(7));
-    world.send(Command::Interrupt { call_id: call }).expect("taken");
+    world.send(Command::Interrupt { call_id: call, loss: None }).expect("taken");
     let stop = world.now;
     world.later(Duration::from_secs(600));
     lose(&mut world, call);
     assert_eq!(world.record(call).end_time, Some(stop));
     let start = world.record(call).start_time.expect("a start");
     assert_eq!(world.record(call).elapsed(world.now), stop.since(start));
-    assert_eq!(world.send(Command::Interrupt { call_id: call }), Ok(Reply::NotLive));
+    assert_eq!(world.send(Command::Interrupt { call_id: call, loss: None }), Ok(Reply::NotLive));
 }
 
 #[test]

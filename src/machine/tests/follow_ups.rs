@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::{Command, DeliveryOutcome, FollowUpOrder, Refusal, Reply, Start, StartTurn};
+use super::super::{
+    Command, DeliveryOutcome, FollowUpOrder, Loss, Refusal, Reply, Start, StartTurn,
+};
 use super::turns::{report, start as start_turn, turn};
 use super::world::{MINUTE, RETENTION, World, cancel, exited};
 use crate::model::limits::FOLLOW_UP_ATTEMPTS_MAX;
@@ -53,7 +55,12 @@ fn failed() -> DeliveryOutcome {
 fn with_agent() -> World {
     let mut world = World::new();
     let id = start_turn(&mut world, BusyPolicy::Reject);
-    let said = TurnReport::Message { text: "hello".into(), calls: Vec::new(), provider_data: None };
+    let said = TurnReport::Message {
+        text: "hello".into(),
+        calls: Vec::new(),
+        provider_data: None,
+        stop: None,
+    };
     report(&mut world, id, said);
     end_turn(&mut world, id, Ok(StopReason::EndTurn));
     world
@@ -187,8 +194,12 @@ fn a_turn_that_ends_well_has_delivered_and_one_that_fails_has_not() {
         let turn = delivering(&mut world, id);
         let turn = world.start(turn);
         assert_eq!((state(&world, id), record(&world, id).attempt), (FollowUpState::Leased, 1));
-        let said =
-            TurnReport::Message { text: "noted".into(), calls: Vec::new(), provider_data: None };
+        let said = TurnReport::Message {
+            text: "noted".into(),
+            calls: Vec::new(),
+            provider_data: None,
+            stop: None,
+        };
         let before = world.projection.session.messages;
         report(&mut world, turn, said);
         assert_eq!(world.projection.session.messages, before, "the end decides what is kept");
@@ -241,7 +252,7 @@ fn a_turn_that_is_lost_with_its_server_was_no_attempt() {
     for _ in 0..=FOLLOW_UP_ATTEMPTS_MAX {
         let delivering = delivering(&mut world, id);
         let delivering = world.start(delivering);
-        let lost = Command::Lose { call_id: delivering, last_known: world.now };
+        let lost = Command::Lose { call_id: delivering, loss: Loss::with_server(world.now) };
         world.send(lost).expect("lost");
         let record = record(&world, id);
         assert_eq!((record.state, record.attempt), (FollowUpState::Pending, 0));

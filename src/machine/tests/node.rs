@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Command, Concurrency, Effect, Refusal, Reply, Start, Timer};
+use super::super::{Command, Concurrency, Effect, Loss, Refusal, Reply, Start, Timer};
 use super::world::{World, exited};
 use crate::model::{Call, CallId, ParkReason, SessionState, State, StopCause, Timestamp};
 
@@ -146,7 +146,9 @@ impl Node {
         for call_id in live {
             self.slots.remove(&call_id);
             self.processes.remove(&call_id);
-            let lost = self.world.send(Command::Lose { call_id, last_known: Timestamp::default() });
+            let lost = self
+                .world
+                .send(Command::Lose { call_id, loss: Loss::with_server(Timestamp::default()) });
             assert_eq!(lost, Ok(Reply::Done));
         }
         assert!(self.world.projection.is_idle());

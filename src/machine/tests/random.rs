@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::{Cancel, Close, Command, Concurrency, Start};
+use super::super::{Cancel, Close, Command, Concurrency, Loss, Start};
 use super::node::Node;
 use super::world::{MINUTE, World, cancel};
 use crate::model::{
@@ -163,7 +163,7 @@ impl Node {
             }
             Happening::Restart => return self.restart(),
             Happening::Interrupt(index) => {
-                self.one_that_began(index).map(|call_id| Command::Interrupt { call_id })
+                self.one_that_began(index).map(|call_id| Command::Interrupt { call_id, loss: None })
             }
             // Only what runs, or ran and is reported late, has something to say.
             Happening::Output(index) => self.one_that_began(index).map(output),
@@ -176,9 +176,10 @@ impl Node {
             }
             Happening::CallerLeaves(index) => self.disconnect(index, ParkReason::Disconnected),
             Happening::DeadlineNears(index) => self.disconnect(index, ParkReason::Deadline),
-            Happening::Lose(index) => self
-                .any_call(index)
-                .map(|call_id| Command::Lose { call_id, last_known: Timestamp::default() }),
+            Happening::Lose(index) => self.any_call(index).map(|call_id| Command::Lose {
+                call_id,
+                loss: Loss::with_server(Timestamp::default()),
+            }),
             Happening::Acknowledge(index) => pick(index, self.world.settled.values().cloned())
                 .map(|call| Command::Acknowledge { call: Box::new(call), follow_up: None }),
             Happening::Delete(index) => {

@@ -1,6 +1,6 @@
 //! Turns: one at a time, each with one end.
 
-use super::super::{Command, Finish, Refusal, Start, StartTurn};
+use super::super::{Command, Finish, Loss, Refusal, Start, StartTurn};
 use super::world::{World, exited};
 use crate::model::{
     BusyPolicy, CallId, CallPolicy, Payload, PayloadKind, State, StopCause, StopReason, ToolKind,
@@ -12,7 +12,7 @@ pub(super) fn turn(world: &mut World, busy_policy: BusyPolicy) -> Start {
     Start {
         kind: ToolKind::Agent,
         turn_id: Some(TurnId::from_bytes(*call.call_id.as_bytes())),
-        turn: Some(StartTurn { model: "m".into(), busy_policy, follow_ups: None }),
+        turn: Some(StartTurn { model: "m".into(), busy_policy, follow_ups: None, setup: None }),
         policy: CallPolicy { exclusive: true, ..call.policy },
         ..call
     }
@@ -69,7 +69,11 @@ fn reports_become_events_messages_and_sums() {
         report(&mut world, id, TurnReport::Used { usage, model: "m".into() });
     }
     let text = String::from("hello");
-    report(&mut world, id, TurnReport::Message { text, calls: Vec::new(), provider_data: None });
+    report(
+        &mut world,
+        id,
+        TurnReport::Message { text, calls: Vec::new(), provider_data: None, stop: None },
+    );
     assert_eq!(world.projection.session.messages, 1);
     let end = TurnEnd { stop: Ok(StopReason::MaxTokens), history_omitted: 7, note: None };
     report(&mut world, id, TurnReport::Ended(end));
@@ -130,7 +134,7 @@ fn every_way_to_end_has_one_event() {
     let call = Start { turn_id: world.record(id).turn_id, ..world.call("shell") };
     let call = world.start(call);
     let last_known = world.now;
-    world.send(Command::Lose { call_id: id, last_known }).expect("taken");
+    world.send(Command::Lose { call_id: id, loss: Loss::with_server(last_known) }).expect("taken");
     let [Payload::SessionError { error, unresolved }] = ends(&world, id)[..] else {
         panic!("one end")
     };

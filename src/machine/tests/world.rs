@@ -52,6 +52,7 @@ impl World {
             grace: GRACE,
             retention: RETENTION,
             follow_up_delay: Duration::from_secs(1),
+            run_owner: None,
         };
         Self {
             projection: Projection::new(session, Vec::new(), settings),

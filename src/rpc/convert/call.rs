@@ -81,11 +81,11 @@ fn foreground_only(
     let conflict = ViolationReason::Conflict;
     if call_budget.is_some_and(|budget| budget.seconds != 0 || budget.nanos != 0) {
         let description = "must be unset or 0: Start always parks at once";
-        fields.violation(&format!("{path}call_budget"), conflict, description);
+        fields.violation(format!("{path}call_budget"), conflict, description);
     }
     if on_disconnect != 0 {
         let description = "must be unset: a task that Start starts has no caller to lose";
-        fields.violation(&format!("{path}on_disconnect"), conflict, description);
+        fields.violation(format!("{path}on_disconnect"), conflict, description);
     }
 }
 

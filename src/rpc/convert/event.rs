@@ -4,15 +4,16 @@ use bytes::Bytes;
 use callpark_proto::v1::{self, session_event::Payload as WirePayload};
 use prost::Message as _;
 
+use super::json::map_from_struct;
 use super::task::{failure, park_reason, park_reason_from_wire, progress, state};
 use super::tool::{end_reason, kind, signed, stream};
-use super::{duration, struct_from_map, timestamp, tool_result};
+use super::{FieldReader, duration, struct_from_map, timestamp, tool_result};
 use super::{follow_up, turn};
 use crate::agent::prompts;
 use crate::model::limits::EVENT_BYTES_MAX;
 use crate::model::{
     CallAccepted, CallFinished, CallId, Event, EventCodec, EventCorrupt, IdError, Outcome,
-    OutputPosition, OutputStream, ParkReason, Payload, ToolOutput, TurnId,
+    OutputPosition, OutputStream, ParkReason, Payload, StoredAcceptance, ToolOutput, TurnId,
 };
 
 /// Encodes events as `callpark.v1.SessionEvent`, so that the stored bytes are the sent bytes.
@@ -32,6 +33,16 @@ impl EventCodec for WireCodec {
             payload: Some(payload(event.call_id, &event.payload)),
         };
         bounded(event).encode_to_vec().into()
+    }
+
+    /// Appends the field: of several values of a field, a decoder takes the last.
+    fn with_epoch(&self, bytes: &Bytes, stream_epoch: &str) -> Bytes {
+        let epoch =
+            v1::SessionEvent { stream_epoch: stream_epoch.to_owned(), ..Default::default() };
+        let mut event = bytes.to_vec();
+        // A vector has room for it.
+        let _ = epoch.encode(&mut event);
+        event.into()
     }
 
     fn decode_output(
@@ -72,6 +83,26 @@ impl EventCodec for WireCodec {
         let call_id =
             header.call_id.parse().map_err(|error: IdError| corrupt(error.to_string()))?;
         Ok(reason.map(|reason| (call_id, reason)))
+    }
+
+    fn decode_accepted(
+        &self,
+        sequence: u64,
+        bytes: &[u8],
+    ) -> Result<Option<StoredAcceptance>, EventCorrupt> {
+        let corrupt = |cause: String| EventCorrupt { sequence, cause };
+        let event = v1::SessionEvent::decode(bytes).map_err(|error| corrupt(error.to_string()))?;
+        let Some(WirePayload::ToolCallAccepted(accepted)) = event.payload else { return Ok(None) };
+        let mut fields = FieldReader::default();
+        let arguments = accepted.arguments.unwrap_or_default();
+        let arguments = map_from_struct(&mut fields, "arguments", arguments);
+        let arguments = fields
+            .finish(arguments)
+            .map_err(|_| corrupt("arguments that JSON cannot represent".into()))?;
+        Ok(Some(StoredAcceptance {
+            arguments: (accepted.arguments_omitted_bytes == 0).then_some(arguments),
+            stdin_bytes: u64::try_from(accepted.stdin_bytes).unwrap_or(0),
+        }))
     }
 
     fn decode_turn(&self, sequence: u64, bytes: &[u8]) -> Result<Option<TurnId>, EventCorrupt> {
@@ -136,6 +167,9 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
         Payload::ToolProgress(report) => {
             WirePayload::ToolProgress(v1::ToolProgress { progress: Some(progress(report.clone())) })
         }
+        Payload::ToolOutputBlocked { cause } => {
+            WirePayload::ToolOutputBlocked(v1::ToolOutputBlocked { cause: cause.clone() })
+        }
         Payload::ToolCallParked { tool, reason, call_budget } => {
             let id = background_id();
             WirePayload::ToolCallParked(v1::ToolCallParked {
@@ -177,6 +211,7 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
             turn::assistant_message(text, call_ids, *omitted_bytes)
         }
         Payload::TurnRetrying { attempt, delay, error } => turn::retrying(*attempt, *delay, error),
+        Payload::TurnResumed { resumption, attempt } => turn::resumed(*resumption, *attempt),
         Payload::HistoryCompacted(compaction) => turn::compacted(*compaction),
         Payload::UsageReported { usage, model } => turn::usage_reported(*usage, model),
         Payload::SessionIdle(ended) => WirePayload::SessionIdle(turn::idle(ended)),

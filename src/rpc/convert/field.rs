@@ -1,13 +1,15 @@
 //! Reading and checking the fields of requests.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use prost_types::Timestamp as WireTimestamp;
 
 use crate::engine::RequestKey;
 use crate::model::limits::{
-    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PAGE_SIZE_MAX, SPAN_SECONDS_MAX,
+    ERROR_VIOLATIONS_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PAGE_SIZE_MAX,
+    SPAN_SECONDS_MAX,
 };
 use crate::model::{CallId, IdError, IdRange, Labels, SessionId, Timestamp, TurnId};
 
@@ -48,36 +50,52 @@ impl ViolationReason {
 
 /// A request with at least one invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct InvalidRequest(pub(crate) Vec<Violation>);
+pub(crate) struct InvalidRequest {
+    /// The first violations, as many as an error names.
+    pub(crate) violations: Vec<Violation>,
+    /// The number of the others.
+    pub(crate) more: usize,
+}
 
 impl InvalidRequest {
     /// Creates an error about the request as a whole.
     pub(crate) fn whole(reason: ViolationReason, description: String) -> Self {
-        Self(vec![Violation { field: "request".into(), reason, description }])
+        Violation { field: "request".into(), reason, description }.into()
+    }
+}
+
+impl From<Violation> for InvalidRequest {
+    fn from(violation: Violation) -> Self {
+        Self { violations: vec![violation], more: 0 }
     }
 }
 
 /// Reads the fields of a request and collects their violations, so that one error names all of them.
 #[derive(Debug, Default)]
 pub(crate) struct FieldReader {
-    violations: Vec<Violation>,
+    found: InvalidRequest,
 }
 
 impl FieldReader {
-    /// Adds a violation.
+    /// Adds a violation, or counts it if there are as many as an error names: a request can have a
+    /// million.
     pub(crate) fn violation(
         &mut self,
-        field: &str,
+        field: impl fmt::Display,
         reason: ViolationReason,
         description: impl Into<String>,
     ) {
-        let (field, description) = (field.to_owned(), description.into());
-        self.violations.push(Violation { field, reason, description });
+        if self.found.violations.len() >= ERROR_VIOLATIONS_MAX {
+            self.found.more += 1;
+            return;
+        }
+        let (field, description) = (field.to_string(), description.into());
+        self.found.violations.push(Violation { field, reason, description });
     }
 
     /// Returns the value if there was no violation.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, InvalidRequest> {
-        if self.violations.is_empty() { Ok(value) } else { Err(InvalidRequest(self.violations)) }
+        if self.found.violations.is_empty() { Ok(value) } else { Err(self.found) }
     }
 
     /// Reads an optional session id.
@@ -292,13 +310,23 @@ impl FieldReader {
         Some(RequestKey { id, fingerprint: fingerprint.0 })
     }
 
-    /// Reads a value of an enum that must be set and known, as in a filter.
-    pub(crate) fn known<E, T>(
+    /// Reads the values of a filter, each of which must be set and known, and removes duplicates.
+    pub(crate) fn all_known<E, T>(
         &mut self,
         field: &str,
-        number: i32,
+        mut numbers: Vec<i32>,
         pick: fn(E) -> Option<T>,
-    ) -> Option<T>
+    ) -> Vec<T>
+    where
+        E: TryFrom<i32>,
+    {
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.into_iter().filter_map(|number| self.known(field, number, pick)).collect()
+    }
+
+    /// Reads a value of an enum that must be set and known, as in a filter.
+    fn known<E, T>(&mut self, field: &str, number: i32, pick: fn(E) -> Option<T>) -> Option<T>
     where
         E: TryFrom<i32>,
     {

@@ -7,7 +7,7 @@ use callpark_proto::v1::{self, session_event::Payload as WirePayload};
 use tonic::{Code, Status};
 
 use super::field::fingerprint;
-use super::page::{decode_token, digest};
+use super::page::PageTokens;
 use super::task::{summary_task, task};
 use super::{FieldReader, PageError, ViolationReason, timestamp};
 use crate::engine::{LeaseFollowUps, RequestKey};
@@ -19,7 +19,7 @@ use crate::model::limits::{
 use crate::model::{
     CallId, Delivery, DeliveryError, FollowUp, FollowUpState, Principal, Timestamp,
 };
-use crate::store::{FollowUpQuery, FollowUpWithTask};
+use crate::store::{FollowUpQuery, FollowUpWithTask, PageTokenKey};
 
 pub(super) fn scheduled(call_id: Option<CallId>) -> WirePayload {
     WirePayload::FollowUpScheduled(v1::FollowUpScheduled {
@@ -147,25 +147,23 @@ pub(crate) fn leased_follow_up(
 pub(crate) fn follow_ups_query(
     principal: &Principal,
     request: v1::ListFollowUpsRequest,
-) -> Result<(FollowUpQuery, String), PageError> {
+    key: &PageTokenKey,
+) -> Result<(FollowUpQuery, PageTokens), PageError> {
     let filter =
         v1::ListFollowUpsRequest { page_size: 0, page_token: String::new(), ..request.clone() };
-    let filters = digest(&filter);
+    let tokens = PageTokens::new(key, "ListFollowUps", &filter);
     let mut fields = FieldReader::default();
     let v1::ListFollowUpsRequest { session_id, states, page_size, page_token } = request;
     let query = FollowUpQuery {
         tenant: principal.tenant.clone(),
         session_id: fields.session_id("session_id", &session_id),
-        states: states
-            .iter()
-            .filter_map(|state| fields.known("states", *state, state_from_wire))
-            .collect(),
+        states: fields.all_known("states", states, state_from_wire),
         cursor: None,
         limit: fields.page_size("page_size", page_size, PAGE_SIZE_DEFAULT),
     };
     let query = fields.finish(query)?;
-    let cursor = decode_token(&page_token, &filters)?;
-    Ok((FollowUpQuery { cursor, ..query }, filters))
+    let cursor = tokens.read(&page_token)?;
+    Ok((FollowUpQuery { cursor, ..query }, tokens))
 }
 
 /// Reads a LeaseFollowUps.

@@ -1,5 +1,7 @@
 //! Conversions between JSON and the messages of `google.protobuf` that represent it.
 
+use std::fmt;
+
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Number, Value as Json};
 
@@ -12,20 +14,59 @@ pub(crate) fn map_from_struct(
     path: &str,
     value: Struct,
 ) -> Map<String, Json> {
-    object(fields, path, value, 1)
+    object(fields, Path { outer: None, step: Step::Field(path) }, value, 1)
 }
 
-fn object(fields: &mut FieldReader, path: &str, value: Struct, depth: usize) -> Map<String, Json> {
+/// The place of a value: a step from the place of the value around it. It is written out only for a
+/// violation, because a long name may stand before very many values.
+#[derive(Clone, Copy)]
+struct Path<'a> {
+    outer: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    /// The field of the message.
+    Field(&'a str),
+    Member(&'a str),
+    Item(usize),
+}
+
+impl<'a> Path<'a> {
+    fn to(&'a self, step: Step<'a>) -> Self {
+        Self { outer: Some(self), step }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(outer) = self.outer {
+            outer.fmt(f)?;
+        }
+        match self.step {
+            Step::Field(name) => f.write_str(name),
+            Step::Member(name) => write!(f, ".{name}"),
+            Step::Item(index) => write!(f, "[{index}]"),
+        }
+    }
+}
+
+fn object(
+    fields: &mut FieldReader,
+    path: Path<'_>,
+    value: Struct,
+    depth: usize,
+) -> Map<String, Json> {
     let member = |(key, value): (String, Value)| {
-        let path = format!("{path}.{key}");
-        let json = json(fields, &path, value, depth);
+        let json = json(fields, path.to(Step::Member(&key)), value, depth);
         (key, json)
     };
     value.fields.into_iter().map(member).collect()
 }
 
 /// Converts a value inside a container of this depth. The outermost container has depth 1.
-fn json(fields: &mut FieldReader, path: &str, value: Value, depth: usize) -> Json {
+fn json(fields: &mut FieldReader, path: Path<'_>, value: Value, depth: usize) -> Json {
     let is_container = matches!(value.kind, Some(Kind::StructValue(_) | Kind::ListValue(_)));
     if is_container && depth >= ARGUMENTS_DEPTH_MAX {
         let description = format!("is nested deeper than {ARGUMENTS_DEPTH_MAX} levels");
@@ -47,7 +88,7 @@ fn json(fields: &mut FieldReader, path: &str, value: Value, depth: usize) -> Jso
         Some(Kind::StructValue(value)) => Json::Object(object(fields, path, value, depth + 1)),
         Some(Kind::ListValue(list)) => {
             let items = list.values.into_iter().enumerate();
-            let item = |(index, value)| json(fields, &format!("{path}[{index}]"), value, depth + 1);
+            let item = |(index, value)| json(fields, path.to(Step::Item(index)), value, depth + 1);
             Json::Array(items.map(item).collect())
         }
     }
@@ -110,9 +151,24 @@ mod tests {
             fields: [("a".into(), Value { kind: Some(Kind::NumberValue(f64::NAN)) })].into(),
         };
         map_from_struct(&mut fields, "arguments", value);
-        let violations = fields.finish(()).unwrap_err().0;
+        let violations = fields.finish(()).unwrap_err().violations;
         assert_eq!(violations.len(), 1);
         assert_eq!(violations[0].field, "arguments.a");
+    }
+
+    #[test]
+    fn many_wrong_values_under_a_long_name_are_counted() {
+        let nan = Value { kind: Some(Kind::NumberValue(f64::NAN)) };
+        let list = ListValue { values: vec![nan; 50_000] };
+        let value = Value { kind: Some(Kind::ListValue(list)) };
+        let mut fields = FieldReader::default();
+        let value = Struct { fields: [("x".repeat(500_000), value)].into() };
+        map_from_struct(&mut fields, "arguments", value);
+        let found = fields.finish(()).unwrap_err();
+        assert_eq!(found.violations.len() + found.more, 50_000);
+        assert!(found.violations[1].field.ends_with("x[1]"));
+        let paths: usize = found.violations.iter().map(|violation| violation.field.len()).sum();
+        assert!(paths < 10_000_000, "{paths}");
     }
 
     #[test]
@@ -124,6 +180,6 @@ mod tests {
         let mut fields = FieldReader::default();
         let Json::Object(map) = json else { panic!("an object") };
         map_from_struct(&mut fields, "arguments", struct_from_map(map));
-        assert_eq!(fields.finish(()).unwrap_err().0.len(), 1);
+        assert_eq!(fields.finish(()).unwrap_err().violations.len(), 1);
     }
 }

@@ -30,9 +30,11 @@ pub(crate) use follow_up::{
     Acknowledgement, acknowledge_request, follow_up_state_name, follow_up_with_message,
     follow_ups_query, lease_request, leased_follow_up, retry_request, summary_follow_up,
 };
+#[cfg(fuzzing)]
+pub(crate) use json::map_from_struct;
 pub(crate) use json::{struct_from_map, value_from_json};
 pub(crate) use message::message;
-pub(crate) use page::{PageError, fit_page, next_page_token, size};
+pub(crate) use page::{PageError, fit_page, size};
 pub(crate) use session::{
     new_session, session, stream_query, summary_session, update_session_request,
 };
@@ -42,5 +44,3 @@ pub(crate) use time::{duration, timestamp};
 pub(crate) use tool::{foreground_result, summary_tool, tool, tool_result, unavailable};
 pub(crate) use turn::turn_result;
 pub(crate) use turn_request::turn_request;
-#[cfg(fuzzing)]
-pub(crate) use {json::map_from_struct, page::encode_token};

@@ -1,20 +1,53 @@
 //! Pages of lists, and the tokens between them.
 
-use serde::{Deserialize, Serialize};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::Digest as _;
 
 use super::InvalidRequest;
 use crate::model::limits::PAGE_BYTES_MAX;
+use crate::store::PageTokenKey;
 
 /// The longest token that is decoded, in characters. The server's own tokens are shorter.
 const TOKEN_CHARACTERS_MAX: usize = 1_024;
 
-/// The content of a page token: the end of the page before, and a digest of the filters that it was
-/// made for.
-#[derive(Serialize, Deserialize)]
-struct Token<C> {
-    cursor: C,
-    filters: String,
+/// The binding of page tokens to the server's store and to the filters of a request. A token of other
+/// filters, or one that the server has not made, is refused.
+pub(crate) struct PageTokens {
+    key: PageTokenKey,
+    filters: [u8; 32],
+}
+
+impl PageTokens {
+    /// Binds tokens to a request of this RPC. Its page size and page token must be unset.
+    pub(super) fn new(key: &PageTokenKey, rpc: &str, filters: &impl prost::Message) -> Self {
+        let digest = sha2::Sha256::new().chain_update(rpc).chain_update([0]);
+        let filters = digest.chain_update(filters.encode_to_vec()).finalize().into();
+        Self { key: key.clone(), filters }
+    }
+
+    /// Reads the cursor of a token. The empty token has none.
+    pub(super) fn read<C: DeserializeOwned>(&self, token: &str) -> Result<Option<C>, PageError> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        if token.len() > TOKEN_CHARACTERS_MAX {
+            return Err(PageError::Token);
+        }
+        let token = URL_SAFE_NO_PAD.decode(token).map_err(|_| PageError::Token)?;
+        let cursor = self.key.verify(&self.filters, &token).ok_or(PageError::Token)?;
+        serde_json::from_slice(cursor).map(Some).map_err(|_| PageError::Token)
+    }
+
+    /// Returns the token of the page after a cursor, or the empty string if there is none.
+    pub(crate) fn next<C: Serialize>(&self, cursor: Option<C>) -> String {
+        let Some(cursor) = cursor else { return String::new() };
+        let cursor = serde_json::to_vec(&cursor).unwrap_or_default();
+        let code = self.key.authenticate(&self.filters, &cursor);
+        URL_SAFE_NO_PAD.encode([&code[..], &cursor].concat())
+    }
 }
 
 /// An error in a request for a page.
@@ -27,44 +60,6 @@ impl From<InvalidRequest> for PageError {
     fn from(request: InvalidRequest) -> Self {
         Self::Invalid(request)
     }
-}
-
-/// Returns a digest of the filters of a request. Its page size and page token must be unset.
-pub(super) fn digest(filters: &impl prost::Message) -> String {
-    let digest = sha2::Sha256::digest(filters.encode_to_vec());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Returns the token of the page after `cursor`.
-pub(crate) fn encode_token<C: Serialize>(cursor: C, filters: String) -> String {
-    let json = serde_json::to_vec(&Token { cursor, filters }).unwrap_or_default();
-    json.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Returns the token of the next page, or the empty string if there is none.
-pub(crate) fn next_page_token<C: Serialize>(next: Option<C>, filters: String) -> String {
-    next.map(|cursor| encode_token(cursor, filters)).unwrap_or_default()
-}
-
-/// Reads the cursor of a token that was made for the same filters. The empty token has none.
-pub(super) fn decode_token<C>(text: &str, filters: &str) -> Result<Option<C>, PageError>
-where
-    C: Clone + Serialize + for<'a> Deserialize<'a>,
-{
-    if text.is_empty() {
-        return Ok(None);
-    }
-    if text.len() > TOKEN_CHARACTERS_MAX || !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return Err(PageError::Token);
-    }
-    let digit = |index: usize| u8::from_str_radix(&text[index..index + 2], 16);
-    let bytes: Result<Vec<u8>, _> = (0..text.len()).step_by(2).map(digit).collect();
-    let bytes = bytes.map_err(|_| PageError::Token)?;
-    let Token { cursor, .. }: Token<C> =
-        serde_json::from_slice(&bytes).map_err(|_| PageError::Token)?;
-    // The comparison refuses tokens of other filters, and any other encoding of the same cursor.
-    let expected = encode_token(cursor.clone(), filters.to_owned());
-    if expected == text { Ok(Some(cursor)) } else { Err(PageError::Token) }
 }
 
 /// Returns a count for a field of the contract.

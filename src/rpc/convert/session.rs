@@ -1,6 +1,6 @@
 //! Conversions of sessions and of the requests about them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use callpark_proto::v1;
 
@@ -13,7 +13,8 @@ use crate::model::limits::{
     ALLOWED_TOOLS_MAX, LIVE_TASKS_MAX, SYSTEM_MESSAGE_BYTES_MAX, TEXT_BYTES_MAX,
 };
 use crate::model::{
-    FollowUpPolicy, PayloadKind, Session, SessionId, SessionState, SessionUpdate, TaskLimitPolicy,
+    FollowUpPolicy, OnRestart, PayloadKind, Session, SessionId, SessionState, SessionUpdate,
+    TaskLimitPolicy,
 };
 
 fn session_state(state: SessionState) -> v1::SessionState {
@@ -64,6 +65,10 @@ pub(crate) fn session(session: Session) -> v1::Session {
         live_tasks: count(session.live_tasks),
         usage: session.usage.map(usage),
         follow_up: follow_up_policy(session.follow_up).into(),
+        on_restart: match session.on_restart {
+            OnRestart::Resume => v1::OnRestart::Resume.into(),
+            OnRestart::Lose => v1::OnRestart::Lose.into(),
+        },
     }
 }
 
@@ -90,6 +95,7 @@ pub(crate) fn new_session(
         max_live_tasks,
         task_limit_policy,
         follow_up,
+        on_restart,
     } = request;
     if !working_directory.is_empty() && !working_directory.starts_with('/') {
         let description = "must be an absolute path, or empty";
@@ -110,6 +116,7 @@ pub(crate) fn new_session(
         max_live_tasks: live_tasks(fields, "max_live_tasks", max_live_tasks),
         task_limit_policy: limit_policy(fields, "task_limit_policy", task_limit_policy),
         follow_up: session_follow_up(fields, "follow_up", follow_up),
+        on_restart: read_on_restart(fields, "on_restart", on_restart),
         implicit: false,
         depth: 0,
     }
@@ -125,7 +132,10 @@ pub(crate) fn update_session_request(
     let key = fields.request_id("request_id", request_id, digest);
     let session = session.unwrap_or_default();
     let session_id = fields.required_session_id("session.session_id", &session.session_id);
-    let paths = update_mask.unwrap_or_default().paths;
+    // A field that is named twice is read once.
+    let mut named = HashSet::new();
+    let mut paths = update_mask.unwrap_or_default().paths;
+    paths.retain(|path| named.insert(path.clone()));
     if paths.is_empty() {
         let description = "must name at least one field";
         fields.violation("update_mask", ViolationReason::Required, description);
@@ -175,6 +185,9 @@ fn update_field(
             let policy = session_follow_up(fields, &at, session.follow_up);
             update.follow_up = Some(policy.unwrap_or(FollowUpPolicy::OnFinish));
         }
+        "on_restart" => {
+            update.on_restart = Some(read_on_restart(fields, &at, session.on_restart));
+        }
         other => {
             let shown: String = other.chars().take(40).collect();
             let description = format!("`{shown}` is not a field that can be updated");
@@ -213,6 +226,13 @@ fn limit_policy(fields: &mut FieldReader, path: &str, number: i32) -> TaskLimitP
     }
 }
 
+fn read_on_restart(fields: &mut FieldReader, path: &str, number: i32) -> OnRestart {
+    match fields.choice::<v1::OnRestart>(path, number) {
+        v1::OnRestart::Unspecified | v1::OnRestart::Resume => OnRestart::Resume,
+        v1::OnRestart::Lose => OnRestart::Lose,
+    }
+}
+
 fn session_follow_up(fields: &mut FieldReader, path: &str, number: i32) -> Option<FollowUpPolicy> {
     match fields.choice::<v1::FollowUpPolicy>(path, number) {
         v1::FollowUpPolicy::Unspecified => None,
@@ -228,7 +248,7 @@ fn session_event_kinds(
     field: &str,
     numbers: &[i32],
 ) -> Option<Vec<PayloadKind>> {
-    let mut kinds = Vec::with_capacity(numbers.len());
+    let mut kinds = Vec::new();
     for (index, number) in numbers.iter().enumerate() {
         match v1::PayloadKind::try_from(*number) {
             Ok(v1::PayloadKind::Unspecified) | Err(_) => {
@@ -236,7 +256,7 @@ fn session_event_kinds(
                 let description = format!("{number} is not a kind of payload");
                 fields.violation(&field, ViolationReason::UnknownValue, description);
             }
-            Ok(kind) => kinds.extend(stored_kind(kind)),
+            Ok(kind) => kinds.extend(stored_kind(kind).filter(|kind| !kinds.contains(kind))),
         }
     }
     // A filter that names only kinds that are never stored matches nothing. No filter matches all.
@@ -249,6 +269,7 @@ fn stored_kind(kind: v1::PayloadKind) -> Option<PayloadKind> {
         Wire::ToolCallStarted => Some(PayloadKind::ToolCallStarted),
         Wire::ToolOutput => Some(PayloadKind::ToolOutput),
         Wire::ToolProgress => Some(PayloadKind::ToolProgress),
+        Wire::ToolOutputBlocked => Some(PayloadKind::ToolOutputBlocked),
         Wire::ToolCallParked => Some(PayloadKind::ToolCallParked),
         Wire::ToolCallCancelling => Some(PayloadKind::ToolCallCancelling),
         Wire::ToolCallFinished => Some(PayloadKind::ToolCallFinished),
@@ -268,6 +289,7 @@ fn stored_kind(kind: v1::PayloadKind) -> Option<PayloadKind> {
         Wire::ToolCallAccepted => Some(PayloadKind::ToolCallAccepted),
         Wire::SessionUpdated => Some(PayloadKind::SessionUpdated),
         Wire::HistoryCompacted => Some(PayloadKind::HistoryCompacted),
+        Wire::TurnResumed => Some(PayloadKind::TurnResumed),
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn park_reason(reason: ParkReason) -> v1::ParkReason {
         ParkReason::Deadline => v1::ParkReason::Deadline,
         ParkReason::Disconnected => v1::ParkReason::Disconnected,
         ParkReason::BackgroundStart => v1::ParkReason::BackgroundStart,
+        ParkReason::ServerStopping => v1::ParkReason::ServerStopping,
     }
 }
 
@@ -69,6 +70,7 @@ pub(super) fn park_reason_from_wire(reason: v1::ParkReason) -> Option<ParkReason
         v1::ParkReason::Deadline => ParkReason::Deadline,
         v1::ParkReason::Disconnected => ParkReason::Disconnected,
         v1::ParkReason::BackgroundStart => ParkReason::BackgroundStart,
+        v1::ParkReason::ServerStopping => ParkReason::ServerStopping,
     })
 }
 
@@ -168,6 +170,8 @@ pub(crate) fn task_with_summary(
         follow_up: follow_up_policy(call.policy.follow_up).into(),
         end_reason: end_reason(reason).into(),
         idle_timeout: call.policy.idle_timeout.map(duration),
+        // Known to the engine, and not part of the record.
+        shim_pid: 0,
     }
 }
 

@@ -63,6 +63,13 @@ pub(super) fn retrying(attempt: u32, delay: Duration, error: &TurnError) -> Wire
     })
 }
 
+pub(super) fn resumed(resumption: u32, attempt: u32) -> WirePayload {
+    WirePayload::TurnResumed(v1::TurnResumed {
+        resumption: i32::try_from(resumption).unwrap_or(i32::MAX),
+        attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
+    })
+}
+
 pub(super) fn compacted(compaction: Compaction) -> WirePayload {
     let reason = match compaction.reason {
         CompactionReason::Limit => v1::CompactionReason::Limit,

@@ -108,7 +108,7 @@ fn attached(fields: &mut FieldReader, path: &str, contents: Vec<v1::Content>) ->
         match content_kind(content) {
             Some(kind) => attached.push(Content { kind, stream: None, offset: 0 }),
             None => fields.violation(
-                &format!("{path}[{index}]"),
+                format!("{path}[{index}]"),
                 ViolationReason::InvalidFormat,
                 "must be a text, an image or a resource with a text: models accept nothing else",
             ),

@@ -10,20 +10,27 @@ use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::large::BodySize;
 use crate::rpc::convert::{InvalidRequest, ViolationReason};
 use crate::telemetry::{GaugeGuard, Metrics};
 
 /// The body of a request, with a limit on the time until it has arrived. Otherwise a caller that
 /// sends a byte a second would keep a handler waiting forever.
+///
+/// The bytes are counted. A body that becomes large is pending once, so that the request is handled in
+/// a later poll, which is made apart from other requests.
 pub(super) struct TimedBody {
     body: Body,
     timeout: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
+    size: BodySize,
+    /// A frame that was kept back for one poll.
+    held: Option<Frame<Bytes>>,
 }
 
 impl TimedBody {
-    pub(super) fn new(body: Body, timeout: Duration) -> Self {
-        Self { body, timeout, sleep: None }
+    pub(super) fn new(body: Body, timeout: Duration, size: BodySize) -> Self {
+        Self { body, timeout, sleep: None, size, held: None }
     }
 }
 
@@ -35,8 +42,20 @@ impl http_body::Body for TimedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(frame) = self.held.take() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            return Poll::Ready(frame);
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            let bytes = data.map_or(0, Bytes::len);
+            return match frame {
+                Some(Ok(frame)) if self.size.add(bytes) => {
+                    self.held = Some(frame);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                frame => Poll::Ready(frame),
+            };
         }
         // Most bodies arrive together with their head and need no timer.
         let timeout = self.timeout;
@@ -48,7 +67,7 @@ impl http_body::Body for TimedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

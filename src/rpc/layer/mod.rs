@@ -3,6 +3,7 @@
 
 mod body;
 mod compression;
+mod large;
 mod reason;
 mod request;
 
@@ -10,10 +11,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 
 use crate::auth::{AuthError, Verifier};
 use crate::model::Principal;
+use crate::model::limits::LARGE_INPUTS_MAX;
 use crate::telemetry::Metrics;
 
 pub use request::RequestService;
@@ -47,6 +50,8 @@ struct Shared {
     streams: HashSet<String>,
     /// Methods whose request is a stream. `read_timeout` does not apply to them.
     request_streams: HashSet<String>,
+    /// The places for large requests that are handled at the same time.
+    places: Arc<Semaphore>,
 }
 
 impl RequestLayer {
@@ -59,7 +64,8 @@ impl RequestLayer {
         let streams = pick(|kind| kind.server_streaming);
         let mut request_streams: HashSet<_> = pick(|kind| kind.client_streaming);
         request_streams.extend(REFLECTION.map(str::to_owned));
-        Self { shared: Arc::new(Shared { options, streams, request_streams }) }
+        let places = Arc::new(Semaphore::new(LARGE_INPUTS_MAX));
+        Self { shared: Arc::new(Shared { options, streams, request_streams, places }) }
     }
 }
 

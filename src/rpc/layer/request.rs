@@ -1,6 +1,7 @@
 //! The path of one request through the layer.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -11,11 +12,13 @@ use callpark_proto::v1::ErrorReason;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
+use tokio_util::sync::PollSemaphore;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
 
 use super::body::{OutcomeRecorder, RecordedBody, TimedBody};
+use super::large::{BodySize, Handling};
 use super::reason::add_reason;
 use super::{Shared, compression, is_open};
 use crate::auth::Credentials;
@@ -63,7 +66,9 @@ where
             return Box::pin(std::future::ready(Ok(refusal)));
         }
         compression::keep_if_asked_for(request.headers_mut());
-        let admitted = self.admit(&mut request, &method);
+        let size = BodySize::new(request.headers());
+        let admitted = self.admit(&mut request, &method, &size);
+        let places = PollSemaphore::new(self.shared.places.clone());
         // Only the service that was polled is ready. Its clone takes the next request.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
@@ -73,7 +78,9 @@ where
             let response = match admitted {
                 Ok(()) => {
                     let abort_at = request.extensions().get().map(Deadline::abort_at);
-                    let handler = AssertUnwindSafe(inner.call(request)).catch_unwind();
+                    let handler = std::pin::pin!(inner.call(request));
+                    let handler = Handling::new(handler, size, places);
+                    let handler = AssertUnwindSafe(handler).catch_unwind();
                     abort_late(std::pin::pin!(handler.map(answer)), abort_at).await
                 }
                 Err(status) => status.into_http(),
@@ -93,7 +100,12 @@ impl<S> RequestService<S> {
     }
 
     /// Authenticates the request and adds its principal and its deadline to its extensions.
-    fn admit(&self, request: &mut Request<Body>, method: &str) -> Result<(), Status> {
+    fn admit(
+        &self,
+        request: &mut Request<Body>,
+        method: &str,
+        size: &BodySize,
+    ) -> Result<(), Status> {
         let options = &self.shared.options;
         if !is_open(request.uri().path()) {
             let authorization = request.headers().get(http::header::AUTHORIZATION);
@@ -102,7 +114,10 @@ impl<S> RequestService<S> {
                 authorization: authorization.map(|value| value.to_str().unwrap_or("?")),
                 peer: request.extensions().get().copied(),
             };
-            let principal = options.verifier.verify(&credentials)?;
+            let principal = options.verifier.verify(&credentials).inspect_err(|error| {
+                let peer = credentials.peer.as_ref().map(|peer| peer as &dyn fmt::Display);
+                options.metrics.credentials_rejected(error.as_str(), peer);
+            })?;
             request.extensions_mut().insert(principal);
         }
         let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
@@ -111,7 +126,8 @@ impl<S> RequestService<S> {
         }
         if !self.shared.request_streams.contains(method) {
             let body = std::mem::take(request.body_mut());
-            *request.body_mut() = Body::new(TimedBody::new(body, options.read_timeout));
+            *request.body_mut() =
+                Body::new(TimedBody::new(body, options.read_timeout, size.clone()));
         }
         Ok(())
     }

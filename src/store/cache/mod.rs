@@ -27,8 +27,8 @@ use self::tails::Tails;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord, SessionPage,
+    SessionQuery, Store, StoreError,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::{LogSource, Metrics};
@@ -64,7 +64,7 @@ impl CachedStore {
         let rest = EventQuery { after: page.scanned_to, ..query.clone() };
         let rest = self.tails.read(&rest)?;
         page.events.extend(rest.events);
-        Some(EventPage { events: page.events, ..rest })
+        Some(EventPage { events: page.events, stream_epoch: page.stream_epoch, ..rest })
     }
 
     fn read_store(&self, query: EventQuery) -> BoxFuture<'static, Result<EventPage, StoreError>> {
@@ -76,6 +76,10 @@ impl CachedStore {
 
 #[async_trait]
 impl Store for CachedStore {
+    fn page_token_key(&self) -> PageTokenKey {
+        self.inner.page_token_key()
+    }
+
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         let calls = self.calls.begin(&append);
         let tail = self.tails.begin(&append);
@@ -218,6 +222,10 @@ impl Store for CachedStore {
         limit: u32,
     ) -> Result<Vec<SessionId>, StoreError> {
         self.inner.sessions_with_live_calls(after, limit).await
+    }
+
+    async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.inner.newest_time().await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

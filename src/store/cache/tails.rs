@@ -202,6 +202,7 @@ impl Tail {
             head: self.head,
             first: self.first,
             closed: self.closed,
+            stream_epoch: None,
         };
         let skipped = usize::try_from(query.after + 1 - oldest).unwrap_or(usize::MAX);
         let mut bytes = 0;

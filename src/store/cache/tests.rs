@@ -30,7 +30,7 @@ fn append(log: &SessionWriter, from: u64, to: u64) -> Append {
 
 fn page(from: u64, head: u64) -> EventPage {
     let events = (from..=head).map(log_event).collect();
-    EventPage { events, scanned_to: head, head, first: 1, closed: false }
+    EventPage { events, scanned_to: head, head, first: 1, closed: false, stream_epoch: None }
 }
 
 fn sequences(page: Option<EventPage>) -> Option<Vec<u64>> {

@@ -10,8 +10,8 @@ use super::world::{
 };
 use crate::model::{
     Call, CallId, CallPolicy, CancelCause, Cancellation, Failure, FailureCode, FollowUpPolicy,
-    OnDisconnect, Outcome, OutputStream, PayloadKind, Progress, Session, SessionState, State,
-    StopCause, Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
+    OnDisconnect, OnRestart, Outcome, OutputStream, PayloadKind, Progress, Session, SessionState,
+    State, StopCause, Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
 };
 use crate::store::{
     Append, CallQuery, ChangeQuery, LogEvent, OutputFrom, OutputQuery, OutputSelection,
@@ -72,6 +72,7 @@ fn full_session(session: Session) -> Session {
         max_live_tasks: 3,
         task_limit_policy: TaskLimitPolicy::EvictOldest,
         follow_up: FollowUpPolicy::OnFailure,
+        on_restart: OnRestart::Lose,
         implicit: true,
         depth: 2,
         close_time: Some(at(5)),

@@ -80,7 +80,8 @@ pub(super) async fn filters_keep_matches_and_skip_the_rest(store: &dyn Store) {
 pub(super) async fn an_unknown_session_is_an_empty_log(store: &dyn Store) {
     let query = EventQuery { after: 7, ..whole(SessionId::random()) };
     let (head, first, closed) = (0, 1, false);
-    let empty = EventPage { events: vec![], scanned_to: 7, head, first, closed };
+    let empty =
+        EventPage { events: vec![], scanned_to: 7, head, first, closed, stream_epoch: None };
     assert_eq!(store.events(query).await, Ok(empty));
 }
 

@@ -1,6 +1,6 @@
 //! Calls that have not ended, as recovery reads them.
 
-use super::world::SessionWriter;
+use super::world::{SessionWriter, at};
 use crate::model::{Call, CallId, SessionId, State};
 use crate::store::Store;
 
@@ -44,4 +44,14 @@ pub(super) async fn sessions_with_live_calls_are_paged(store: &dyn Store) {
     assert_eq!(store.sessions_with_live_calls(None, 2).await, Ok(live[..2].to_vec()));
     assert_eq!(store.sessions_with_live_calls(Some(live[1]), 2).await, Ok(live[2..].to_vec()));
     assert_eq!(store.sessions_with_live_calls(Some(live[2]), 2).await, Ok(vec![]));
+}
+
+pub(super) async fn the_newest_change_is_that_of_any_session(store: &dyn Store) {
+    assert_eq!(store.newest_time().await, Ok(None));
+    let mut log = SessionWriter::stored(store, 5).await;
+    SessionWriter::stored(store, 3).await;
+    assert_eq!(store.newest_time().await, Ok(Some(at(5))));
+    log.session.update_time = at(9);
+    log.commit(store, log.append()).await;
+    assert_eq!(store.newest_time().await, Ok(Some(at(9))));
 }

@@ -159,6 +159,7 @@ suite! {
     live {
         live_calls_come_oldest_first
         sessions_with_live_calls_are_paged
+        the_newest_change_is_that_of_any_session
     }
     messages {
         the_newest_that_fit_come_back_in_order

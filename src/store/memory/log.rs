@@ -9,7 +9,8 @@ use crate::store::{StoredEvent, rules::OutputCounts};
 pub(super) fn events(state: &MemoryState, query: &EventQuery) -> EventPage {
     let Some(log) = state.sessions.get(&query.session_id) else {
         let (head, first, closed) = (0, 1, false);
-        return EventPage { events: vec![], scanned_to: query.after, head, first, closed };
+        let (scanned_to, stream_epoch) = (query.after, None);
+        return EventPage { events: vec![], scanned_to, head, first, closed, stream_epoch };
     };
     let first = log.session.first_sequence;
     let mut scanned_to = query.after.max(first.saturating_sub(1));
@@ -26,7 +27,8 @@ pub(super) fn events(state: &MemoryState, query: &EventQuery) -> EventPage {
         scanned_to = event.sequence;
     }
     let head = log.session.head_sequence;
-    EventPage { events, scanned_to, head, first, closed: log.session.state == SessionState::Closed }
+    let closed = log.session.state == SessionState::Closed;
+    EventPage { events, scanned_to, head, first, closed, stream_epoch: None }
 }
 
 pub(super) fn output(state: &MemoryState, query: &OutputQuery) -> Option<OutputPage> {

@@ -16,14 +16,15 @@ use super::rules::{self, OutputCounts};
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError, StoredEvent, StoredMessage,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord, SessionPage,
+    SessionQuery, Store, StoreError, StoredEvent, StoredMessage,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 
 /// A store whose content is lost when it is dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStore {
+    page_token_key: PageTokenKey,
     /// Locked for one operation, never across an await.
     state: Mutex<MemoryState>,
 }
@@ -31,7 +32,7 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// Creates an empty store.
     pub fn new() -> Self {
-        Self::default()
+        Self { page_token_key: PageTokenKey::random(), state: Mutex::default() }
     }
 
     fn open(&self) -> Result<MutexGuard<'_, MemoryState>, StoreError> {
@@ -40,6 +41,12 @@ impl MemoryStore {
             return Err(StoreError::Unavailable("it is closed".to_owned()));
         }
         Ok(state)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -110,6 +117,10 @@ struct StoredRequest {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn page_token_key(&self) -> PageTokenKey {
+        self.page_token_key.clone()
+    }
+
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         append::append(&mut *self.open()?, append)
     }
@@ -225,6 +236,10 @@ impl Store for MemoryStore {
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
         Ok(expire::expire(&mut *self.open()?, &policy))
+    }
+
+    async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.open()?.sessions.values().map(|log| log.session.update_time).max())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -4,11 +4,7 @@
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
 
-use crate::model::{
-    CallId, OutputPosition, OutputStream, PayloadKind, SessionId, Timestamp, ToolKind,
-};
-use crate::store::StoredEvent;
-use crate::store::rules::Due;
+use crate::model::{CallId, OutputStream, PayloadKind, SessionId, Timestamp, ToolKind};
 
 /// A count or an offset. Integers of SQLite have a sign: larger values are stored as the largest
 /// one.
@@ -41,14 +37,6 @@ impl ToSql for SqlTime {
 impl FromSql for SqlTime {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         value.as_i64().map(Timestamp::from_micros).map(Self)
-    }
-}
-
-pub(super) fn due_number(what: Due) -> u8 {
-    match what {
-        Due::Delivery => 1,
-        Due::Lease => 2,
-        Due::LeaseExpiry => 3,
     }
 }
 
@@ -88,32 +76,6 @@ pub(super) fn payload_kind(row: &Row<'_>, column: usize) -> Result<PayloadKind> 
     let number = row.get_ref(column)?.as_i64()?;
     let unknown = || unreadable(column, FromSqlError::OutOfRange(number));
     u8::try_from(number).ok().and_then(PayloadKind::from_number).ok_or_else(unknown)
-}
-
-/// The columns that [`event`] reads, in this order.
-pub(super) const EVENT_COLUMNS: &str = "sequence, kind, call_id, stream, stream_offset, \
-     combined_offset, dropped_before, length, bytes";
-
-/// Reads an event from a row of [`EVENT_COLUMNS`].
-pub(super) fn event(row: &Row<'_>) -> Result<StoredEvent> {
-    Ok(StoredEvent {
-        sequence: count(row, 0)?,
-        kind: payload_kind(row, 1)?,
-        call_id: optional_call_id(row, 2)?,
-        output: output(row)?,
-        bytes: row.get::<_, Vec<u8>>(8)?.into(),
-    })
-}
-
-fn output(row: &Row<'_>) -> Result<Option<(OutputPosition, u64)>> {
-    let Some(stream) = row.get::<_, Option<u8>>(3)? else { return Ok(None) };
-    let position = OutputPosition {
-        stream: stream_from_number(stream).map_err(|cause| unreadable(3, cause))?,
-        offset: count(row, 4)?,
-        combined_offset: count(row, 5)?,
-        dropped_bytes_before: count(row, 6)?,
-    };
-    Ok(Some((position, count(row, 7)?)))
 }
 
 /// Returns the error for a column with an invalid value.

@@ -25,11 +25,6 @@ impl From<rusqlite::Error> for SqliteError {
     }
 }
 
-/// Returns the error for a record whose JSON cannot be read back.
-pub(super) fn corrupt(what: &str, cause: &serde_json::Error) -> SqliteError {
-    SqliteError::Store(StoreError::Corrupt(format!("{what}: {cause}")))
-}
-
 /// Converts an error for the caller of a read.
 pub(super) fn for_reader(error: SqliteError) -> StoreError {
     let error = match error {

@@ -12,9 +12,10 @@ use super::columns::{
 use super::follow_ups;
 use super::messages;
 use super::output::{load_counts, save_counts};
-use super::session_cache::SessionRow;
+use super::session_cache::session_row;
 use crate::model::{CallId, OutputStream};
 use crate::store::rules::OutputCounts;
+use crate::store::session_row::SessionRow;
 use crate::store::{Expired, ExpiryPolicy};
 
 /// Removes expired rows, at most `rows_max` of them.
@@ -206,7 +207,7 @@ impl Round<'_> {
                  WHERE calls = 0 AND (state = 3 OR implicit = 1) AND update_time < ?1
                  ORDER BY update_time LIMIT 1",
             )?
-            .query_row([SqlTime(self.policy.older_than)], log)
+            .query_row([SqlTime(self.policy.older_than)], |row| session_row(row, 0))
             .optional()
     }
 
@@ -230,23 +231,13 @@ impl Round<'_> {
                  WHERE log_digits >= ?1 AND head - first + 1 > ?2
                  ORDER BY log_digits DESC LIMIT 1",
             )?
-            .query_row(params![digits, SqlU64(max)], log)
+            .query_row(params![digits, SqlU64(max)], |row| session_row(row, 0))
             .optional()
     }
 
     fn run(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<u64> {
         self.connection.prepare_cached(sql)?.execute(params).map(|rows| rows as u64)
     }
-}
-
-fn log(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
-    Ok(SessionRow {
-        key: row.get(0)?,
-        head: count(row, 1)?,
-        first: count(row, 2)?,
-        live: count(row, 3)?,
-        calls: count(row, 4)?,
-    })
 }
 
 /// Returns the piece of output that a removed event was, or `None` if it was another event.

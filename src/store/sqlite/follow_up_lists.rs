@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::columns::{SqlTime, call_id, due_number, session_id, time};
+use super::columns::{SqlTime, call_id, session_id, time};
 use super::error::{SqliteError, readable};
 use super::follow_ups::{record_in, with_task_in};
 use super::lists::{Scope, behind, fill, merged, scope};
@@ -147,7 +147,7 @@ fn among(scope: &DueScope) -> String {
         }
         DueScope::Leased => ("follow_ups_to_lapse", Due::LeaseExpiry, String::new()),
     };
-    let kind = due_number(what);
+    let kind = what.number();
     format!("follow_ups INDEXED BY {index} WHERE due_kind = {kind}{filter}")
 }
 
@@ -163,7 +163,7 @@ fn next_sql(scope: &DueScope) -> String {
 
 /// Returns the rows of all sessions that the engine delivers.
 fn to_deliver() -> String {
-    let kind = due_number(Due::Delivery);
+    let kind = Due::Delivery.number();
     format!("follow_ups INDEXED BY follow_ups_to_deliver WHERE due_kind = {kind}")
 }
 

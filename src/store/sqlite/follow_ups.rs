@@ -2,19 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::columns::{SqlTime, due_number, session_id};
-use super::error::{SqliteError, corrupt};
+use super::columns::{SqlTime, session_id};
+use super::error::SqliteError;
 use super::read::call_in;
+use super::record;
 use crate::model::{CallId, FollowUp, SessionId};
+use crate::store::prepared::FollowUpBodies;
 use crate::store::{FollowUpWithTask, rules};
-
-/// A follow-up as JSON.
-#[derive(Debug)]
-pub(super) struct Bodies {
-    pub(super) record: String,
-    /// The task, or `None` if the record came without it.
-    pub(super) task: Option<String>,
-}
 
 /// Returns the session of a task's follow-up, or `None` if the task has none.
 pub(super) fn owner(connection: &Connection, id: CallId) -> rusqlite::Result<Option<SessionId>> {
@@ -29,7 +23,7 @@ pub(super) fn put(
     connection: &Connection,
     session_key: i64,
     record: &FollowUp,
-    bodies: &Bodies,
+    bodies: &FollowUpBodies,
 ) -> rusqlite::Result<bool> {
     if update(connection, record, &bodies.record)? {
         return Ok(false);
@@ -56,7 +50,7 @@ fn update(connection: &Connection, record: &FollowUp, body: &str) -> rusqlite::R
         .execute(params![
             record.call_id.as_bytes(),
             record.state.number(),
-            due.map(|(what, _)| due_number(what)),
+            due.map(|(what, _)| what.number()),
             due.map(|(_, time)| SqlTime(time)),
             record.expire_time.map(SqlTime),
             rules::lease_request(record),
@@ -85,7 +79,7 @@ fn insert(
             record.tenant.as_str(),
             record.state.number(),
             SqlTime(record.create_time),
-            due.map(|(what, _)| due_number(what)),
+            due.map(|(what, _)| what.number()),
             due.map(|(_, time)| SqlTime(time)),
             record.expire_time.map(SqlTime),
             rules::lease_request(record),
@@ -127,8 +121,7 @@ pub(super) fn with_task(
 
 /// Reads a record from the first column.
 pub(super) fn record_in(row: &Row<'_>) -> Result<FollowUp, SqliteError> {
-    let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-    serde_json::from_str(body).map_err(|cause| corrupt("a follow-up", &cause))
+    record::decode(row, 0, "a follow-up")
 }
 
 /// Reads a record from the first column, and its task from the second.

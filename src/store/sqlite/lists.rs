@@ -6,11 +6,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
 
 use super::columns::{SqlTime, SqlU64, call_id, count, kind_mask, session_id, time};
-use super::error::{SqliteError, corrupt, readable};
+use super::error::{SqliteError, readable};
 use super::read::call_in;
+use super::record;
 use super::session_cache::{self, SESSION_COLUMNS, SESSION_COLUMNS_COUNT};
 use crate::model::{Labels, SessionId, Timestamp};
-use crate::store::rules::has_labels;
+use crate::store::rules::{has_labels, split};
 use crate::store::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
     SessionQuery,
@@ -213,8 +214,7 @@ fn labels_match(row: &Row<'_>, wanted: &Labels) -> Result<bool, SqliteError> {
     if wanted.is_empty() {
         return Ok(true);
     }
-    let body = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
-    let marks: Marks = serde_json::from_str(body).map_err(|cause| corrupt("labels", &cause))?;
+    let marks: Marks = record::decode(row, 0, "labels")?;
     Ok(has_labels(&marks.labels, wanted))
 }
 
@@ -232,18 +232,6 @@ fn entry<P, T>(
         Err(error) => Err(error),
     };
     Ok(Some((position, readable(record)?)))
-}
-
-/// Divides a page into its records and the positions of those that cannot be read.
-fn split<P, T>(found: Vec<(P, Option<T>)>) -> (Vec<T>, Vec<P>) {
-    let (mut records, mut unreadable) = (Vec::with_capacity(found.len()), Vec::new());
-    for (position, record) in found {
-        match record {
-            Some(record) => records.push(record),
-            None => unreadable.push(position),
-        }
-    }
-    (records, unreadable)
 }
 
 /// Returns the first `limit` rows that `read` accepts, and whether there is one more.

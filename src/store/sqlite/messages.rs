@@ -1,12 +1,12 @@
 //! The history of a session.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::columns::{SqlU64, count};
 use super::error::SqliteError;
 use crate::model::SessionId;
 use crate::model::limits::HISTORY_MESSAGES_MAX;
-use crate::store::{MessagePage, MessageSlice, StoredMessage, rules};
+use crate::store::{MessagePage, MessageSlice, StoreError, StoredMessage, record, rules};
 
 /// Adds messages, and deletes those that have become too old.
 pub(super) fn put(
@@ -18,7 +18,8 @@ pub(super) fn put(
     let mut insert = connection
         .prepare_cached("INSERT INTO messages (session_key, number, body) VALUES (?1, ?2, ?3)")?;
     for message in messages {
-        insert.execute(params![session_key, SqlU64(message.number), message.body])?;
+        let body = record::encode_json(&message.body);
+        insert.execute(params![session_key, SqlU64(message.number), body])?;
     }
     let forgotten = newest.number.saturating_sub(HISTORY_MESSAGES_MAX);
     connection
@@ -84,13 +85,20 @@ fn collect<T>(
     let mut failed = None;
     let mut messages = std::iter::from_fn(|| {
         let row = rows.next().transpose()?;
-        let message =
-            row.and_then(|row| Ok(StoredMessage { number: count(row, 0)?, body: row.get(1)? }));
+        let message = row.map_err(SqliteError::from).and_then(message_in);
         message.map_err(|error| failed = Some(error)).ok()
     });
     let taken = take(&mut messages);
     match failed {
-        Some(error) => Err(error.into()),
+        Some(error) => Err(error),
         None => Ok(taken),
     }
+}
+
+fn message_in(row: &Row<'_>) -> Result<StoredMessage, SqliteError> {
+    let number = count(row, 0)?;
+    let corrupt = |cause| StoreError::Corrupt(format!("message {number}: {cause}"));
+    let text = row.get_ref(1)?.as_str().map_err(|cause| corrupt(cause.to_string()))?;
+    let body = record::json(text).map_err(corrupt)?.to_owned();
+    Ok(StoredMessage { number, body })
 }

@@ -2,24 +2,33 @@
 //!
 //! The store uses a write-ahead log, one writer thread with group commit, and a few readers. An
 //! append that was acknowledged has been synced. The files are `callpark.db`, SQLite's own `-wal`
-//! and `-shm`, and `callpark.db.lock`, which is locked while the store is open.
+//! and `-shm`, `callpark.db.lock`, which is locked while the store is open, and
+//! `callpark.db.continuity`, which names the newest commit.
 
+mod backup;
 mod calls;
 mod columns;
+mod continuity;
 mod error;
+mod event_row;
 mod expire;
+mod files;
 mod follow_up_lists;
 mod follow_ups;
+mod identity;
 mod lists;
 mod messages;
 mod open;
 mod output;
 mod pool;
 mod read;
+mod record;
+mod report;
 mod schema;
 mod session_cache;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod write;
 mod writer;
 
@@ -31,21 +40,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
-use self::open::OpenedDatabase;
 use self::pool::{READ_TIMEOUT, ReaderPool};
-use self::write::Prepared;
 use self::writer::{PendingAppend, Writer, WriterCommand};
+use super::prepared::Prepared;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage, SessionQuery,
-    Store, StoreError,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord, SessionPage,
+    SessionQuery, Store, StoreError,
 };
 use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::Metrics;
 
+pub use self::backup::{BackupError, RestoreOptions, Restored, backup, restore};
 pub use self::open::OpenError;
+pub use self::report::{StoreReport, inspect_store};
+pub use self::verify::{Verification, VerifyDepth};
 
 /// The path of a store, and its durability.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +87,7 @@ pub struct SqliteStore {
     pool: Arc<ReaderPool>,
     /// The reason why nothing is written any more. The writer sets it.
     broken: Arc<OnceLock<String>>,
+    page_token_key: PageTokenKey,
     /// The thread, or `None` once a caller has closed the store. Other callers wait for the lock.
     writer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
@@ -92,12 +104,13 @@ impl SqliteStore {
         metrics: Metrics,
         read_timeout: Duration,
     ) -> Result<Self, OpenError> {
-        let OpenedDatabase { files, writer, lock, identity } = open::open(options)?;
+        let database = open::open(options)?;
+        let page_token_key = database.identity.page_token_key.clone();
         let unusable = |cause: String| OpenError::Unusable { path: options.path.clone(), cause };
-        let pool =
-            ReaderPool::new(files, read_timeout).map_err(|error| unusable(error.to_string()))?;
+        let pool = ReaderPool::new(database.files.clone(), read_timeout)
+            .map_err(|error| unusable(error.to_string()))?;
         let broken = Arc::new(OnceLock::new());
-        let writer = Writer::new(writer, lock, identity, Arc::clone(&broken), metrics)
+        let writer = Writer::new(database, Arc::clone(&broken), metrics)
             .map_err(|error| unusable(error.to_string()))?;
         let (inbox, commands) = mpsc::channel(STORE_QUEUE_APPENDS_MAX);
         let thread = std::thread::Builder::new().name("store-writer".to_owned());
@@ -108,6 +121,7 @@ impl SqliteStore {
             inbox: Mutex::new(Some(inbox)),
             pool: Arc::new(pool),
             broken,
+            page_token_key,
             writer: tokio::sync::Mutex::new(Some(thread)),
         })
     }
@@ -134,6 +148,10 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn page_token_key(&self) -> PageTokenKey {
+        self.page_token_key.clone()
+    }
+
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         let prepared = Box::new(Prepared::new(append)?);
         self.ask(|reply| WriterCommand::Append(PendingAppend { prepared, reply })).await
@@ -249,6 +267,10 @@ impl Store for SqliteStore {
     ) -> Result<Vec<SessionId>, StoreError> {
         let find = move |reader: &_| read::sessions_with_live_calls(reader, after, limit);
         self.pool.read(find).await
+    }
+
+    async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.pool.read(read::newest_time).await
     }
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {

@@ -1,20 +1,22 @@
 //! The opening of a store: its files, the lock, and the checks before anything is written.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::continuity::{self, ContinuityFile};
+use super::files::{Files, length, private_file, sync_directory};
+use super::identity::{self, Identity};
 use super::schema::{self, DatabaseKind};
 use super::{SqliteOptions, Synchronous};
 
 /// The timeout of the wait for a lock of SQLite that another program holds, such as a backup.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The writer's page cache, in KiB.
 const WRITER_CACHE_KIB: i64 = 16 * 1024;
 /// The size to which a longer write-ahead log is truncated, in bytes.
@@ -64,6 +66,16 @@ pub enum OpenError {
         /// The error of the system.
         cause: String,
     },
+    /// The database was copied while its server ran, without the write-ahead log. It is not changed.
+    #[error(
+        "the store {path} is a copy that was made while its server ran, and the file {path}-wal \
+         with the newest records is missing: copy that one as well, or accept that they are lost \
+         and put the copy in with `callpark restore`; `callpark backup` makes whole copies"
+    )]
+    Incomplete {
+        /// The database.
+        path: PathBuf,
+    },
     /// The database is damaged, or cannot be migrated to the schema of this build.
     #[error("cannot open the store {path}: {cause}; restore it from a backup, or choose another")]
     Unusable {
@@ -74,106 +86,95 @@ pub enum OpenError {
     },
 }
 
-/// The paths of the files of a store.
-#[derive(Debug, Clone)]
-pub(super) struct Files {
-    database: PathBuf,
-}
-
 /// An opened database. No other process can open it while this exists.
 #[derive(Debug)]
 pub(super) struct OpenedDatabase {
     pub(super) files: Files,
     pub(super) writer: Connection,
-    /// The advisory lock ends when this is closed: keep it longer than the writer.
-    pub(super) lock: File,
     pub(super) identity: Identity,
+    pub(super) continuity: ContinuityFile,
+    pub(super) lock: Lock,
 }
 
-/// The identity of the database file, by which its removal is noticed: SQLite continues writing to a
-/// file that has no name any more, and that is lost when the server ends.
+/// The advisory locks of a store. They end when this is dropped: keep it longer than the writer.
+///
+/// The lock of the file with the holder's process id comes first. That of the database itself holds
+/// even if that file is deleted.
 #[derive(Debug)]
-pub(super) struct Identity {
-    database: PathBuf,
-    device_and_inode: Option<(u64, u64)>,
-}
-
-impl Identity {
-    fn of(database: &Path) -> Self {
-        Self { database: database.to_owned(), device_and_inode: device_and_inode(database) }
-    }
-
-    /// Returns whether the database is still at its path.
-    pub(super) fn is_there(&self) -> bool {
-        device_and_inode(&self.database) == self.device_and_inode
-    }
-}
-
-fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+pub(super) struct Lock {
+    _named: File,
+    _database: File,
 }
 
 /// Opens or creates a store.
 pub(super) fn open(options: &SqliteOptions) -> Result<OpenedDatabase, OpenError> {
     let files = Files::of(&options.path);
-    files.create_directory()?;
-    let lock = files.lock()?;
+    files.create_directory().map_err(|(path, cause)| unwritable(&path, &cause))?;
+    let lock = files.acquire()?;
     files.check_schema()?;
-    let writer = files.open_writer(options.synchronous)?;
-    let identity = Identity::of(&files.database);
-    Ok(OpenedDatabase { files, writer, lock, identity })
+    let has_log = length(&files.log()) > 0;
+    let mut writer = files.open_writer(options.synchronous)?;
+    let explain = |error: rusqlite::Error| files.explain(&error);
+    let loaded = Identity::load(&writer).map_err(explain)?;
+    let identity = match loaded {
+        Some(identity) => {
+            if let Err(broken) = continuity::check(&files, &identity.state) {
+                if !identity.state.is_clean && !has_log && broken.is_copy() {
+                    return Err(OpenError::Incomplete { path: files.database });
+                }
+                let sessions = identity::change_epochs(&mut writer).map_err(explain)?;
+                tracing::warn!(
+                    cause = %broken,
+                    sessions,
+                    "the store may not be what clients have seen of it: its streams have new epochs"
+                );
+            }
+            identity
+        }
+        None => Identity::create(&writer).map_err(explain)?,
+    };
+    files.begin(writer, identity, lock)
 }
 
 impl Files {
-    /// Returns the files of a path: the database if it ends in `.db`, or else its folder.
-    fn of(path: &Path) -> Self {
-        match path.extension() {
-            Some(extension) if extension == "db" => Self { database: path.to_owned() },
-            _ => Self { database: path.join("callpark.db") },
+    /// Locks the store.
+    pub(super) fn acquire(&self) -> Result<Lock, OpenError> {
+        let path = self.lock();
+        let mut named = private_file(&path).map_err(|cause| unwritable(&path, &cause))?;
+        if !try_lock(&named, &path)? {
+            let holder = holder(&mut named);
+            return Err(OpenError::Locked { path: self.database.clone(), holder });
         }
+        let database =
+            private_file(&self.database).map_err(|cause| unwritable(&self.database, &cause))?;
+        if !try_lock(&database, &self.database)? {
+            // Another server made this lock file anew when that of the holder was deleted.
+            let holder = ", whose lock file is gone".to_owned();
+            return Err(OpenError::Locked { path: self.database.clone(), holder });
+        }
+        let written = named.set_len(0).and_then(|()| write!(named, "{}", std::process::id()));
+        written.map_err(|cause| unwritable(&path, &cause))?;
+        Ok(Lock { _named: named, _database: database })
     }
 
-    fn directory(&self) -> &Path {
-        match self.database.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        }
-    }
-
-    fn beside(&self, suffix: &str) -> PathBuf {
-        let mut path = self.database.clone().into_os_string();
-        path.push(suffix);
-        path.into()
-    }
-
-    fn create_directory(&self) -> Result<(), OpenError> {
-        let directory = self.directory();
-        if directory.is_dir() {
-            return Ok(());
-        }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .and_then(|()| sync_directory(parent(directory)))
-            .map_err(|cause| unwritable(directory, &cause))
-    }
-
-    fn lock(&self) -> Result<File, OpenError> {
-        let path = self.beside(".lock");
-        let mut file = private_file(&path).map_err(|cause| unwritable(&path, &cause))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let path = self.database.clone();
-                return Err(OpenError::Locked { path, holder: holder(&mut file) });
-            }
-            Err(TryLockError::Error(cause)) => return Err(unwritable(&path, &cause)),
-        }
-        let named = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-        named.map_err(|cause| unwritable(&path, &cause))?;
-        Ok(file)
+    /// Marks the database as one whose newest commits are in its write-ahead log.
+    ///
+    /// The mark reaches the database before any later commit, so that a copy of the database alone
+    /// has it; and the file beside the database is written before that, so that a crash at any moment
+    /// leaves a store that opens again.
+    fn begin(
+        self,
+        writer: Connection,
+        mut identity: Identity,
+        lock: Lock,
+    ) -> Result<OpenedDatabase, OpenError> {
+        identity.set_clean(&writer, false).map_err(|error| self.explain(&error))?;
+        let continuity = ContinuityFile::create(&self, &identity.state)
+            .map_err(|cause| unwritable(&self.continuity(), &cause))?;
+        writer
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|error| self.explain(&error))?;
+        Ok(OpenedDatabase { files: self, writer, identity, continuity, lock })
     }
 
     /// Refuses a database that is foreign or too new, before anything is written.
@@ -195,7 +196,7 @@ impl Files {
     /// Opens a connection that does not change the files. After a crash the write-ahead log may
     /// hold the newest schema: then it is read as well, and is not moved to the database.
     fn open_unchanged(&self) -> rusqlite::Result<Connection> {
-        if length(&self.beside("-wal")) > 0 || length(&self.beside("-journal")) > 0 {
+        if length(&self.log()) > 0 || length(&self.journal()) > 0 {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.database, flags)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -208,9 +209,7 @@ impl Files {
     }
 
     fn open_writer(&self, synchronous: Synchronous) -> Result<Connection, OpenError> {
-        private_file(&self.database)
-            .and_then(|_| sync_directory(self.directory()))
-            .map_err(|cause| unwritable(&self.database, &cause))?;
+        sync_directory(self.directory()).map_err(|cause| unwritable(&self.database, &cause))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut writer = Connection::open_with_flags(&self.database, flags)
             .map_err(|error| self.explain(&error))?;
@@ -227,6 +226,7 @@ impl Files {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = Connection::open_with_flags(&self.database, flags)?;
         reader.busy_timeout(BUSY_TIMEOUT)?;
+        reader.pragma_update(None, "cell_size_check", true)?;
         reader.pragma_update(None, "temp_store", "MEMORY")?;
         reader.set_prepared_statement_cache_capacity(64);
         // The first read opens all files.
@@ -251,6 +251,7 @@ impl Files {
 
 fn set_up_writer(writer: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
     writer.busy_timeout(BUSY_TIMEOUT)?;
+    writer.pragma_update(None, "cell_size_check", true)?;
     writer.pragma_update(None, "journal_mode", "WAL")?;
     writer.pragma_update(
         None,
@@ -267,18 +268,13 @@ fn set_up_writer(writer: &Connection, synchronous: Synchronous) -> rusqlite::Res
     Ok(())
 }
 
-/// Opens a file for reading and writing, or creates one that only this user may read.
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-/// Makes the names in a folder durable.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-fn length(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
+/// Takes the lock of a file, and returns whether it was free.
+fn try_lock(file: &File, path: &Path) -> Result<bool, OpenError> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(cause)) => Err(unwritable(path, &cause)),
+    }
 }
 
 /// Returns the holder of the lock, from the content of the file.
@@ -307,14 +303,4 @@ fn immutable(path: &Path) -> String {
         }
     }
     address + "?immutable=1"
-}
-
-/// Returns the folder that contains this one. For a relative path of one part it is the current
-/// one.
-fn parent(directory: &Path) -> &Path {
-    match directory.parent() {
-        None => Path::new("/"),
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-    }
 }

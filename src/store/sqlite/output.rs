@@ -3,10 +3,12 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::calls;
-use super::columns::{EVENT_COLUMNS, SqlU64, count, event};
+use super::columns::{SqlU64, count};
 use super::error::SqliteError;
+use super::event_row::EVENT_COLUMNS;
 use crate::model::limits::OUTPUT_PAGE_PIECES_MAX;
 use crate::model::{CallId, OutputStream, StreamSummary};
+use crate::store::event_row::EventRow;
 use crate::store::rules::OutputCounts;
 use crate::store::{OutputFrom, OutputPage, OutputQuery, OutputSelection};
 
@@ -94,7 +96,7 @@ pub(super) fn output(
     let mut rows = statement.query(params![query.call_id.as_bytes(), SqlU64(start)])?;
     let mut bytes: u64 = 0;
     while let Some(row) = rows.next()? {
-        page.pieces.push(event(row)?);
+        page.pieces.push(EventRow::read(row)?.to_owned());
         bytes = bytes.saturating_add(count(row, LENGTH)?);
         // A tail is returned whole.
         let is_full = bytes >= query.bytes_max || page.pieces.len() >= OUTPUT_PAGE_PIECES_MAX;

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::error::{SqliteError, for_reader};
-use super::open::Files;
+use super::files::Files;
 use crate::model::limits::STORE_READERS_MAX;
 use crate::store::StoreError;
 
@@ -60,7 +60,7 @@ impl ReaderPool {
                 let waiting = self.waiting.spawn(async move {
                     let permit = Arc::clone(&pool.permits).acquire_owned().await;
                     let permit = permit.map_err(|_| closed())?;
-                    Ok(pool.read_blocking(permit, read).await)
+                    Ok::<_, StoreError>(pool.read_blocking(permit, read).await)
                 });
                 // A caller that goes away stops waiting.
                 AbortOnDropHandle::new(waiting).await.map_err(failed)??

@@ -1,13 +1,18 @@
 //! Reads of single records and of logs, each in one read transaction.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::columns::{SqlU64, call_id, count, optional_call_id, payload_kind, session_id, time};
-use super::error::{SqliteError, corrupt, readable};
+use super::columns::{SqlU64, call_id, count, session_id, time};
+use super::error::{SqliteError, readable};
+use super::event_row::EVENT_COLUMNS;
+use super::record;
 use super::session_cache::{self, SESSION_COLUMNS};
-use crate::model::{Call, CallId, PayloadKind, Session, SessionId, SessionState, Tenant};
-use crate::store::{EventPage, EventQuery, LogEvent, RequestRecord};
+use crate::model::{Call, CallId, Session, SessionId, SessionState, Tenant, Timestamp};
+use crate::store::event_row::EventRow;
+use crate::store::{EventPage, EventQuery, LogEvent, RequestRecord, StoreError};
 
 /// Reads a session.
 pub(super) fn session(
@@ -31,8 +36,7 @@ pub(super) fn call(connection: &Connection, id: CallId) -> Result<Option<Call>, 
 
 /// Reads a call from the JSON in a column.
 pub(super) fn call_in(row: &Row<'_>, column: usize) -> Result<Call, SqliteError> {
-    let body = row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?;
-    serde_json::from_str(body).map_err(|cause| corrupt("a call", &cause))
+    record::decode(row, column, "a call")
 }
 
 /// Reads the calls of a session that have not ended, oldest first, and the ids of those that cannot
@@ -69,12 +73,11 @@ pub(super) fn request(
     )?;
     let mut rows = statement.query(params![tenant.as_str(), request_id])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let effect = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
     Ok(Some(RequestRecord {
         tenant: tenant.clone(),
         request_id: request_id.to_owned(),
         fingerprint: row.get(0)?,
-        effect: serde_json::from_str(effect).map_err(|cause| corrupt("a request", &cause))?,
+        effect: record::decode(row, 1, "a request")?,
         create_time: time(row, 2)?,
     }))
 }
@@ -95,28 +98,73 @@ pub(super) fn sessions_with_live_calls(
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Reads events of a session.
+/// The calls that are read to find out whether a time is true.
+const CALLS_OF_EVIDENCE: u32 = 64;
+
+/// The time by which the newest change of a session may follow that of the newest calls.
+const TIME_WITHOUT_CALLS: Duration = Duration::from_secs(24 * 3_600);
+
+/// Returns the time of the newest change of a session. The column has no checksum, and a time in the
+/// far future would end the retention of everything: one that is not supported by the records of the
+/// newest calls is replaced by theirs.
+pub(super) fn newest_time(connection: &Connection) -> Result<Option<Timestamp>, SqliteError> {
+    let newest = "SELECT max(update_time) FROM sessions HAVING max(update_time) IS NOT NULL";
+    let Some(newest) = connection.query_row(newest, [], |row| time(row, 0)).optional()? else {
+        return Ok(None);
+    };
+    let mut calls =
+        connection.prepare_cached("SELECT body FROM calls ORDER BY key DESC LIMIT ?1")?;
+    let mut rows = calls.query([CALLS_OF_EVIDENCE])?;
+    let mut evidence = None;
+    while let Some(row) = rows.next()? {
+        let call = readable(call_in(row, 0))?;
+        evidence = evidence.max(call.map(|call| call.update_time));
+    }
+    let is_true = evidence.is_none_or(|time| newest.since(time) <= TIME_WITHOUT_CALLS);
+    Ok(if is_true { Some(newest) } else { evidence })
+}
+
+/// A log, as the row of its session describes it.
+struct Log {
+    session_id: SessionId,
+    session_key: i64,
+    /// The largest key of an event that was written under an earlier epoch, of whatever log.
+    former_epoch_events: i64,
+}
+
+/// Reads events of a session. A damaged event ends the page before it, and fails the next one.
 pub(super) fn events(
     connection: &Connection,
     query: &EventQuery,
 ) -> Result<EventPage, SqliteError> {
-    let log = connection
-        .prepare_cached("SELECT key, head, first, state FROM sessions WHERE id = ?1")?
+    let found = connection
+        .prepare_cached(
+            "SELECT key, head, first, state,
+                 (SELECT value FROM counters WHERE name = 'former_epoch_events')
+             FROM sessions WHERE id = ?1",
+        )?
         .query_row([query.session_id.as_bytes()], |row| {
-            Ok((row.get::<_, i64>(0)?, count(row, 1)?, count(row, 2)?, row.get::<_, u8>(3)?))
+            let (session_key, former_epoch_events) = (row.get(0)?, row.get(4)?);
+            let log = Log { session_id: query.session_id, session_key, former_epoch_events };
+            Ok((log, count(row, 1)?, count(row, 2)?, row.get::<_, u8>(3)?))
         })
         .optional()?;
-    let Some((key, head, first, state)) = log else {
-        let (head, first, closed) = (0, 1, false);
-        let (events, scanned_to) = (Vec::new(), query.after);
-        return Ok(EventPage { events, scanned_to, head, first, closed });
+    let mut page = EventPage {
+        events: Vec::new(),
+        scanned_to: query.after,
+        head: 0,
+        first: 1,
+        closed: false,
+        stream_epoch: None,
     };
-    let after = query.after.max(first.saturating_sub(1));
-    let closed = state == SessionState::Closed.number();
-    let mut page = EventPage { events: Vec::new(), scanned_to: after, head, first, closed };
-    if after < head && query.scan_max > 0 {
-        scan(connection, key, query, &mut page)?;
+    let Some((log, head, first, state)) = found else { return Ok(page) };
+    page.scanned_to = query.after.max(first.saturating_sub(1));
+    (page.head, page.first) = (head, first);
+    page.closed = state == SessionState::Closed.number();
+    if page.scanned_to < head && query.scan_max > 0 {
+        log.scan(connection, query, &mut page)?;
     }
+    log.check_ends(connection, query, &page)?;
     Ok(page)
 }
 
@@ -137,29 +185,6 @@ enum Rows {
 }
 
 impl Rows {
-    /// Chooses how to read the page.
-    fn of(
-        connection: &Connection,
-        session_key: i64,
-        query: &EventQuery,
-        page: &EventPage,
-    ) -> Result<Self, SqliteError> {
-        let count = (page.head - page.scanned_to).min(query.scan_max as u64);
-        let mut find = connection
-            .prepare_cached("SELECT key FROM events WHERE session_key = ?1 AND sequence = ?2")?;
-        let mut key = |sequence: u64| {
-            find.query_row(params![session_key, SqlU64(sequence)], |row| row.get::<_, i64>(0))
-        };
-        let (first, last) = (key(page.scanned_to + 1)?, key(page.scanned_to + count)?);
-        let rows = i64::try_from(count).unwrap_or(i64::MAX);
-        let span = last.saturating_sub(first).saturating_add(1);
-        Ok(match span {
-            _ if span == rows => Self::All { first, last },
-            _ if span <= rows.saturating_mul(1 + FOREIGN_ROWS_MAX) => Self::Among { first, last },
-            _ => Self::Indexed { after: page.scanned_to, count },
-        })
-    }
-
     fn condition(self) -> &'static str {
         match self {
             Self::All { .. } => "key BETWEEN ?1 AND ?2 ORDER BY key",
@@ -170,57 +195,141 @@ impl Rows {
     }
 }
 
-fn scan(
-    connection: &Connection,
-    session_key: i64,
-    query: &EventQuery,
-    page: &mut EventPage,
-) -> Result<(), SqliteError> {
-    let rows = Rows::of(connection, session_key, query, page)?;
-    let condition = rows.condition();
-    // The column is read only if the query filters by it.
-    let call_id = if query.call_id.is_some() { "call_id" } else { "NULL" };
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT kind, {call_id}, bytes FROM events WHERE {condition}"))?;
-    let mut rows = match rows {
-        Rows::All { first, last } => statement.query([first, last])?,
-        Rows::Among { first, last } => statement.query([first, last, session_key])?,
-        Rows::Indexed { after, count } => {
-            statement.query(params![SqlU64(after), SqlU64(count), session_key])?
-        }
-    };
-    // One allocation holds the bytes of all events of the page.
-    let mut bytes = BytesMut::new();
-    let mut lengths = Vec::new();
-    while let Some(row) = rows.next()? {
-        // Sequences have no gap, so the column need not be read.
-        let sequence = page.scanned_to + 1;
-        let kind = payload_kind(row, 0)?;
-        if matches(query, kind, row)? {
-            let event = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
-            if bytes.len() + event.len() > query.bytes_max && !page.events.is_empty() {
-                break;
-            }
-            if page.events.is_empty() {
-                // The events of a log have about the same size.
-                let count = (page.head - page.scanned_to).min(query.scan_max as u64);
-                let count = usize::try_from(count).unwrap_or(usize::MAX);
-                bytes.reserve(event.len().saturating_mul(count).min(query.bytes_max));
-            }
-            bytes.extend_from_slice(event);
-            lengths.push(event.len());
-            page.events.push(LogEvent { sequence, kind, bytes: Bytes::new() });
-        }
-        page.scanned_to = sequence;
+impl Log {
+    /// Chooses how to read the page, and finds out whether it begins with events of an earlier
+    /// epoch.
+    fn rows(
+        &self,
+        connection: &Connection,
+        query: &EventQuery,
+        page: &EventPage,
+    ) -> Result<(Rows, bool), SqliteError> {
+        let count = (page.head - page.scanned_to).min(query.scan_max as u64);
+        let (first, last) = (page.scanned_to + 1, page.scanned_to + count);
+        let (first, last) = (self.key(connection, first)?, self.key(connection, last)?);
+        let rows = i64::try_from(count).unwrap_or(i64::MAX);
+        let span = last.saturating_sub(first).saturating_add(1);
+        let rows = match span {
+            _ if span == rows => Rows::All { first, last },
+            _ if span <= rows.saturating_mul(1 + FOREIGN_ROWS_MAX) => Rows::Among { first, last },
+            _ => Rows::Indexed { after: page.scanned_to, count },
+        };
+        Ok((rows, first <= self.former_epoch_events))
     }
-    let mut bytes = bytes.freeze();
-    for (event, length) in page.events.iter_mut().zip(lengths) {
-        event.bytes = bytes.split_to(length);
-    }
-    Ok(())
-}
 
-fn matches(query: &EventQuery, kind: PayloadKind, row: &Row<'_>) -> rusqlite::Result<bool> {
-    let is_kind = query.kinds.is_empty() || query.kinds.contains(&kind);
-    Ok(is_kind && (query.call_id.is_none() || query.call_id == optional_call_id(row, 1)?))
+    fn key(&self, connection: &Connection, sequence: u64) -> Result<i64, SqliteError> {
+        connection
+            .prepare_cached("SELECT key FROM events WHERE session_key = ?1 AND sequence = ?2")?
+            .query_row(params![self.session_key, SqlU64(sequence)], |row| row.get(0))
+            .optional()?
+            .ok_or_else(|| self.damaged(&format!("event {sequence}: it is missing")))
+    }
+
+    /// Checks that the ends of the log are those that its row says, where the page meets them: no
+    /// event is hidden.
+    fn check_ends(
+        &self,
+        connection: &Connection,
+        query: &EventQuery,
+        page: &EventPage,
+    ) -> Result<(), SqliteError> {
+        let mut exists = connection
+            .prepare_cached("SELECT 1 FROM events WHERE session_key = ?1 AND sequence = ?2")?;
+        let mut is_hidden = |sequence| exists.exists(params![self.session_key, SqlU64(sequence)]);
+        if page.scanned_to >= page.head && is_hidden(page.head.saturating_add(1))? {
+            return Err(self.damaged(&format!("its newest event is not {}", page.head)));
+        }
+        let before = page.first.saturating_sub(1);
+        if query.after < before && is_hidden(before)? {
+            return Err(self.damaged(&format!("its oldest event is not {}", page.first)));
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, cause: &str) -> SqliteError {
+        StoreError::Corrupt(format!("session {}: {cause}", self.session_id)).into()
+    }
+
+    fn scan(
+        &self,
+        connection: &Connection,
+        query: &EventQuery,
+        page: &mut EventPage,
+    ) -> Result<(), SqliteError> {
+        let (rows, is_former_epoch) = self.rows(connection, query, page)?;
+        if is_former_epoch {
+            let session = session(connection, self.session_id)?;
+            page.stream_epoch = session.map(|session| session.stream_epoch);
+        }
+        let condition = rows.condition();
+        let mut statement = connection
+            .prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE {condition}"))?;
+        let mut rows = match rows {
+            Rows::All { first, last } => statement.query([first, last])?,
+            Rows::Among { first, last } => statement.query([first, last, self.session_key])?,
+            Rows::Indexed { after, count } => {
+                statement.query(params![SqlU64(after), SqlU64(count), self.session_key])?
+            }
+        };
+        let start = page.scanned_to;
+        // One allocation holds the bytes of all events of the page.
+        let mut bytes = BytesMut::new();
+        let mut lengths = Vec::new();
+        while let Some(row) = rows.next()? {
+            // Sequences have no gap.
+            let sequence = page.scanned_to + 1;
+            let event = match self.event(row, query, sequence) {
+                Ok(event) => event,
+                Err(SqliteError::Store(_)) if page.scanned_to > start => break,
+                Err(error) => return Err(error),
+            };
+            if let Some(event) = event {
+                if bytes.len() + event.bytes.len() > query.bytes_max && !page.events.is_empty() {
+                    break;
+                }
+                if page.events.is_empty() {
+                    // The events of a log have about the same size.
+                    let count = (page.head - page.scanned_to).min(query.scan_max as u64);
+                    let count = usize::try_from(count).unwrap_or(usize::MAX);
+                    bytes.reserve(event.bytes.len().saturating_mul(count).min(query.bytes_max));
+                }
+                bytes.extend_from_slice(event.bytes);
+                lengths.push(event.bytes.len());
+                page.events.push(LogEvent { sequence, kind: event.kind, bytes: Bytes::new() });
+            }
+            page.scanned_to = sequence;
+        }
+        let mut bytes = bytes.freeze();
+        for (event, length) in page.events.iter_mut().zip(lengths) {
+            event.bytes = bytes.split_to(length);
+        }
+        Ok(())
+    }
+
+    /// Reads an event, or returns `None` if the query does not ask for it.
+    fn event<'a>(
+        &self,
+        row: &'a Row<'_>,
+        query: &EventQuery,
+        sequence: u64,
+    ) -> Result<Option<EventRow<'a>>, SqliteError> {
+        let unreadable =
+            |cause: rusqlite::Error| self.damaged(&format!("event {sequence}: {cause}"));
+        let kind = EventRow::kind(row).map_err(unreadable)?;
+        if !query.kinds.is_empty() && !query.kinds.contains(&kind) {
+            return Ok(None);
+        }
+        let call_id = EventRow::call_id(row).map_err(unreadable)?;
+        if query.call_id.is_some() && query.call_id != call_id {
+            return Ok(None);
+        }
+        let event = match EventRow::read(row) {
+            Err(SqliteError::Store(StoreError::Corrupt(cause))) => return Err(self.damaged(&cause)),
+            read => read?,
+        };
+        match event.sequence == sequence {
+            true => Ok(Some(event)),
+            false => Err(self.damaged(&format!("event {sequence}: it is missing"))),
+        }
+    }
 }

@@ -33,6 +33,11 @@ const MIGRATIONS: &[Step] = &[
         sql: include_str!("migrations/V4__follow_ups.sql"),
         is_applied: "SELECT count(*) = 1 FROM sqlite_schema WHERE name = 'follow_ups'",
     },
+    Step {
+        name: "V5__continuity",
+        sql: include_str!("migrations/V5__continuity.sql"),
+        is_applied: "SELECT count(*) = 1 FROM sqlite_schema WHERE name = 'identity'",
+    },
 ];
 
 /// Returns the version that this build writes.
@@ -47,16 +52,42 @@ pub(super) enum MigrationError {
     Step(#[from] refinery::Error),
     #[error(transparent)]
     Sql(#[from] rusqlite::Error),
+    #[error("the record of its migration {version} is damaged")]
+    Damaged { version: i64 },
 }
 
 /// Migrates the database to the newest version, in one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), MigrationError> {
+    if inspect(connection)? == DatabaseKind::Version(newest()) {
+        return Ok(());
+    }
+    check_history(connection)?;
     let migrations = migrations()?;
     if let Some(version) = unrecorded_step(connection)? {
         let version = i32::try_from(version).unwrap_or(i32::MAX);
         Runner::new(&migrations).set_target(Target::FakeVersion(version)).run(connection)?;
     }
     Runner::new(&migrations).set_grouped(true).run(connection)?;
+    Ok(())
+}
+
+/// Checks that the records of the migrations can be read, where the library would panic.
+fn check_history(connection: &Connection) -> Result<(), MigrationError> {
+    if inspect(connection)? == DatabaseKind::Empty {
+        return Ok(());
+    }
+    let mut history =
+        connection.prepare("SELECT version, applied_on, checksum FROM refinery_schema_history")?;
+    let mut rows = history.query([])?;
+    while let Some(row) = rows.next()? {
+        let version = row.get(0)?;
+        let (time, checksum): (String, String) = (row.get(1)?, row.get(2)?);
+        let is_time = time.as_bytes().get(10) == Some(&b'T') && time.ends_with('Z');
+        let is_time = is_time && time.parse::<jiff::Timestamp>().is_ok();
+        if !is_time || checksum.parse::<u64>().is_err() {
+            return Err(MigrationError::Damaged { version });
+        }
+    }
     Ok(())
 }
 

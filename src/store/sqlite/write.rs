@@ -5,27 +5,17 @@ use rusqlite::{CachedStatement, Connection, params};
 use super::calls::{self, CallRow};
 use super::columns::{SqlTime, SqlU64};
 use super::error::SqliteError;
+use super::event_row;
 use super::follow_ups;
 use super::messages;
 use super::output::{load_counts, save_counts};
-use super::session_cache::{CachedSession, SessionCache, SessionRow, body_of};
-use crate::model::{Call, CallId, FollowUpPut, SessionId, Timestamp};
+use super::session_cache::{self, CachedSession};
+use crate::model::{Call, CallId, SessionId};
+use crate::store::prepared::Prepared;
 use crate::store::rules::{self, OutputCounts};
-use crate::store::{Append, RequestEffect, RequestRecord, StoreError, StoredEvent};
-
-/// An append after the work that needs neither the database nor the writer's thread.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    /// The append, with the [`body_of`] its session.
-    append: Append,
-    update_time: Timestamp,
-    /// The calls as JSON, in the order of the append.
-    call_bodies: Vec<String>,
-    /// The follow-ups as JSON, in the order of the append.
-    follow_ups: Vec<follow_ups::Bodies>,
-    /// The effects of the requests as JSON, in the order of the append.
-    effects: Vec<String>,
-}
+use crate::store::session_cache::SessionCache;
+use crate::store::session_row::SessionRow;
+use crate::store::{Append, RequestRecord, StoreError, StoredEvent, record};
 
 /// An append that has passed all checks.
 struct Checked {
@@ -37,35 +27,23 @@ struct Checked {
     body: Option<String>,
 }
 
-impl Prepared {
-    pub(super) fn new(mut append: Append) -> Result<Self, StoreError> {
-        let update_time = append.session.update_time;
-        append.session = body_of(append.session);
-        let call_bodies = append.calls.iter().map(json).collect::<Result<_, _>>()?;
-        let follow_ups = append.follow_ups.iter().map(bodies).collect::<Result<_, _>>()?;
-        let effects = append.requests.iter().map(|request| json(&request.effect));
-        let effects = effects.collect::<Result<_, _>>()?;
-        Ok(Self { append, update_time, call_bodies, follow_ups, effects })
-    }
-}
-
-fn bodies(put: &FollowUpPut) -> Result<follow_ups::Bodies, StoreError> {
-    let task = put.task.as_ref().map(json).transpose()?;
-    Ok(follow_ups::Bodies { record: json(&put.record)?, task })
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value)
-        .map_err(|cause| StoreError::Unavailable(format!("a record cannot be written: {cause}")))
+/// The counters of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counters {
+    /// The newest change number.
+    pub(super) change: u64,
+    /// The number of commits.
+    pub(super) commit: u64,
 }
 
 /// A transaction of the writer, with the state and the statements that every append in it needs.
 pub(super) struct WriteTransaction<'a> {
     connection: &'a Connection,
-    sessions: &'a mut SessionCache,
-    /// The newest change number, which [`WriteTransaction::finish`] saves.
-    change: &'a mut u64,
+    sessions: &'a mut SessionCache<CachedSession>,
+    /// The counters, which [`WriteTransaction::finish`] saves.
+    counters: &'a mut Counters,
     change_before: u64,
+    rows_before: u64,
     put_event: CachedStatement<'a>,
     move_head: CachedStatement<'a>,
 }
@@ -73,27 +51,38 @@ pub(super) struct WriteTransaction<'a> {
 impl<'a> WriteTransaction<'a> {
     pub(super) fn begin(
         connection: &'a Connection,
-        sessions: &'a mut SessionCache,
-        change: &'a mut u64,
+        sessions: &'a mut SessionCache<CachedSession>,
+        counters: &'a mut Counters,
     ) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
             sessions,
-            change_before: *change,
-            change,
-            put_event: connection.prepare_cached(PUT_EVENT)?,
+            change_before: counters.change,
+            counters,
+            rows_before: connection.total_changes(),
+            put_event: connection.prepare_cached(event_row::PUT_EVENT)?,
             move_head: connection.prepare_cached(MOVE_HEAD)?,
         })
     }
 
-    /// Saves the change number of all appends.
+    /// Saves the counters, unless nothing has been written.
     pub(super) fn finish(self) -> rusqlite::Result<()> {
-        if *self.change != self.change_before {
-            self.connection
-                .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'change'")?
-                .execute([SqlU64(*self.change)])?;
+        if self.connection.total_changes() == self.rows_before {
+            return Ok(());
         }
-        Ok(())
+        self.counters.commit = self.counters.commit.saturating_add(1);
+        let Counters { change, commit } = *self.counters;
+        if change == self.change_before {
+            let save = "UPDATE counters SET value = ?1 WHERE name = 'commit'";
+            return self.connection.prepare_cached(save)?.execute([SqlU64(commit)]).map(|_| ());
+        }
+        self.connection
+            .prepare_cached(
+                "UPDATE counters SET value = CASE name WHEN 'change' THEN ?1 ELSE ?2 END
+                 WHERE name IN ('change', 'commit')",
+            )?
+            .execute([SqlU64(change), SqlU64(commit)])
+            .map(|_| ())
     }
 
     pub(super) fn connection(&self) -> &'a Connection {
@@ -115,7 +104,7 @@ impl<'a> WriteTransaction<'a> {
 
     fn check(&mut self, prepared: &Prepared) -> Result<Checked, SqliteError> {
         let append = &prepared.append;
-        let head = self.sessions.load(self.connection, append.session_id)?;
+        let head = session_cache::load(self.sessions, self.connection, append.session_id)?;
         let changed = head.as_ref().is_none_or(|head| head.body != append.session);
         let row = head.map(|head| head.row);
         rules::check_append(append, row.map(|row| row.head))?;
@@ -123,7 +112,7 @@ impl<'a> WriteTransaction<'a> {
         let owner = |id| follow_ups::owner(self.connection, id).map_err(SqliteError::from);
         rules::check_follow_ups(append, row.map(|row| row.head), owner)?;
         self.check_requests(append)?;
-        let body = if changed { Some(json(&append.session)?) } else { None };
+        let body = if changed { Some(record::encode(&append.session)?) } else { None };
         Ok(Checked { row, known, body })
     }
 
@@ -134,7 +123,7 @@ impl<'a> WriteTransaction<'a> {
             Some(row) => row,
             None => self.create_session(prepared)?,
         };
-        self.put_events(row.key, &append.events)?;
+        self.put_events(row.key, &append.events, &prepared.checksums)?;
         row.head = row.head.saturating_add(append.events.len() as u64);
         let calls = append.calls.iter().zip(&prepared.call_bodies);
         for ((call, body), known) in calls.zip(checked.known) {
@@ -208,24 +197,16 @@ impl<'a> WriteTransaction<'a> {
         Ok(SessionRow { key, head: 0, first: 1, live: 0, calls: 0 })
     }
 
-    fn put_events(&mut self, session_key: i64, events: &[StoredEvent]) -> rusqlite::Result<()> {
+    fn put_events(
+        &mut self,
+        session_key: i64,
+        events: &[StoredEvent],
+        checksums: &[u32],
+    ) -> rusqlite::Result<()> {
         let mut counts: Vec<(CallId, OutputCounts)> = Vec::new();
-        for event in events {
-            let output = event.output.as_ref();
-            let position = output.map(|(position, _)| position);
-            self.put_event.execute(params![
-                session_key,
-                SqlU64(event.sequence),
-                event.kind.number(),
-                event.call_id.as_ref().map(CallId::as_bytes),
-                position.map(|position| position.stream.number()),
-                position.map(|position| SqlU64(position.offset)),
-                position.map(|position| SqlU64(position.combined_offset)),
-                position.map(|position| SqlU64(position.dropped_bytes_before)),
-                output.map(|(_, length)| SqlU64(*length)),
-                &event.bytes[..],
-            ])?;
-            if let (Some(id), Some((position, length))) = (event.call_id, output) {
+        for (event, checksum) in events.iter().zip(checksums) {
+            event_row::put(&mut self.put_event, session_key, event, *checksum)?;
+            if let (Some(id), Some((position, length))) = (event.call_id, &event.output) {
                 self.counts_of(&mut counts, id)?.add(position, *length);
             }
         }
@@ -259,11 +240,12 @@ impl<'a> WriteTransaction<'a> {
         body: &str,
         known: Option<CallRow>,
     ) -> rusqlite::Result<()> {
-        *self.change = self.change.saturating_add(1);
+        self.counters.change = self.counters.change.saturating_add(1);
+        let change = self.counters.change;
         let live = !call.state.is_terminal();
         match known {
-            Some(known) => calls::update(self.connection, known.key, call, *self.change, body)?,
-            None => calls::insert(self.connection, session.key, call, *self.change, body)?,
+            Some(known) => calls::update(self.connection, known.key, call, change, body)?,
+            None => calls::insert(self.connection, session.key, call, change, body)?,
         }
         let was_live = known.is_some_and(|known| known.live);
         session.calls = session.calls.saturating_add(u64::from(known.is_none()));
@@ -289,10 +271,7 @@ impl<'a> WriteTransaction<'a> {
 
     fn put_request(&self, request: &RequestRecord, effect: &str) -> rusqlite::Result<()> {
         let call_id = request.effect.call_id();
-        let session_id = match request.effect {
-            RequestEffect::SessionCreated(id) => Some(id),
-            _ => None,
-        };
+        let session_id = request.effect.created_session();
         self.connection
             .prepare_cached(
                 "INSERT INTO requests (tenant, request_id, fingerprint, effect, create_time,
@@ -327,7 +306,9 @@ impl<'a> WriteTransaction<'a> {
             } else {
                 self.update_session(prepared, row)?;
             }
-            self.sessions.set_row(session.id, row);
+            if let Some(cached) = self.sessions.get_mut(session.id) {
+                cached.row = row;
+            }
             return Ok(());
         };
         self.update_session(prepared, row)?;
@@ -360,10 +341,6 @@ impl<'a> WriteTransaction<'a> {
         Ok(())
     }
 }
-
-const PUT_EVENT: &str = "INSERT INTO events (session_key, sequence, kind, call_id, stream,
-         stream_offset, combined_offset, dropped_before, length, bytes)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 /// The change that most appends make to a session. It touches no index of a live one.
 const MOVE_HEAD: &str = "UPDATE sessions SET head = ?2, update_time = ?3 WHERE key = ?1";

@@ -4,7 +4,6 @@
 //! transaction with one sync, and then answers them all. It never waits for more: a lone append is
 //! committed alone.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -12,13 +11,18 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use super::continuity::ContinuityFile;
 use super::error::{TransactionError, at_commit, at_statement};
 use super::expire::expire;
+use super::files::Watch;
+use super::identity::Identity;
 use super::lists::newest_change;
-use super::open::Identity;
-use super::session_cache::SessionCache;
-use super::write::{Prepared, WriteTransaction};
+use super::open::{Lock, OpenedDatabase};
+use super::session_cache::CachedSession;
+use super::write::{Counters, WriteTransaction};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
+use crate::store::prepared::Prepared;
+use crate::store::session_cache::SessionCache;
 use crate::store::{Expired, ExpiryPolicy, StoreError};
 use crate::telemetry::Metrics;
 
@@ -45,9 +49,8 @@ pub(super) struct PendingAppend {
 /// The state of the writer thread. Fields are dropped in their order, the lock last.
 pub(super) struct Writer {
     connection: Connection,
-    sessions: SessionCache,
-    /// The newest change number.
-    change: u64,
+    sessions: SessionCache<CachedSession>,
+    counters: Counters,
     /// The reason why nothing is written any more, shared with the store, which reports it.
     broken: Arc<OnceLock<String>>,
     /// The pages in the write-ahead log after the last commit.
@@ -58,18 +61,20 @@ pub(super) struct Writer {
     disk_full: bool,
     metrics: Metrics,
     identity: Identity,
-    _lock: File,
+    continuity: ContinuityFile,
+    watch: Watch,
+    _lock: Lock,
 }
 
 impl Writer {
     pub(super) fn new(
-        mut connection: Connection,
-        lock: File,
-        identity: Identity,
+        database: OpenedDatabase,
         broken: Arc<OnceLock<String>>,
         metrics: Metrics,
     ) -> rusqlite::Result<Self> {
+        let OpenedDatabase { files, writer: mut connection, identity, continuity, lock } = database;
         let change = newest_change(&connection)?;
+        let counters = Counters { change, commit: identity.state.commit };
         let wal_pages = Arc::new(AtomicU32::new(0));
         let pages = Arc::clone(&wal_pages);
         // This replaces SQLite's own checkpoints, which run inside a commit and hide their errors.
@@ -80,13 +85,15 @@ impl Writer {
         Ok(Self {
             connection,
             sessions: SessionCache::default(),
-            change,
+            counters,
             broken,
             wal_pages,
             checkpoint_pages: 0,
             disk_full: false,
             metrics,
             identity,
+            continuity,
+            watch: Watch::new(&files),
             _lock: lock,
         })
     }
@@ -177,17 +184,24 @@ impl Writer {
         if let Some(cause) = self.broken.get() {
             return Err(TransactionError::Broken(cause.clone()));
         }
-        if !self.identity.is_there() {
-            return Err(TransactionError::Broken(
-                "its file has been deleted or replaced".to_owned(),
-            ));
+        if let Some(path) = self.watch.missing() {
+            let cause = format!("{} has been deleted or replaced", path.display());
+            if self.watch.has_database() {
+                // SQLite still has the log without a name, with commits that were acknowledged.
+                self.checkpoint("PASSIVE");
+            }
+            return Err(TransactionError::Broken(cause));
         }
-        let change = self.change;
+        let counters = self.counters;
         let result = self.try_transact(work);
         match result {
+            Ok(_) if self.counters.commit != counters.commit => {
+                self.disk_full = false;
+                self.continuity.committed(self.counters.commit);
+            }
             Ok(_) => self.disk_full = false,
             Err(_) => {
-                self.change = change;
+                self.counters = counters;
                 self.sessions.clear();
             }
         }
@@ -203,8 +217,9 @@ impl Writer {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(judge)?;
-        let mut batch = WriteTransaction::begin(&transaction, &mut self.sessions, &mut self.change)
-            .map_err(judge)?;
+        let mut batch =
+            WriteTransaction::begin(&transaction, &mut self.sessions, &mut self.counters)
+                .map_err(judge)?;
         let result = work(&mut batch).map_err(judge)?;
         batch.finish().map_err(judge)?;
         transaction.commit().map_err(|error| at_commit(&error))?;
@@ -277,6 +292,13 @@ impl Writer {
     }
 
     fn finish(mut self) {
+        if self.broken.get().is_none() && self.watch.missing().is_none() {
+            self.identity.state.commit = self.counters.commit;
+            match self.identity.set_clean(&self.connection, true) {
+                Ok(()) => self.continuity.committed(self.identity.state.commit),
+                Err(error) => tracing::warn!(%error, "the store could not be marked as closed"),
+            }
+        }
         self.checkpoint("TRUNCATE");
     }
 }

@@ -4,6 +4,7 @@
 mod answers;
 mod bombs;
 mod cases;
+mod delays;
 mod encode;
 mod structs;
 mod table;

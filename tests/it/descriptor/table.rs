@@ -126,6 +126,7 @@ pub const TABLE: &[Row] = &[
             ("working_directory", Path { bytes_max: 4 << 10 }),
             ("max_live_tasks", Whole { min: 0, max: Some(1_000) }),
             ("task_limit_policy", CHOICE),
+            ("on_restart", CHOICE),
             ("follow_up", CHOICE),
         ],
     ),

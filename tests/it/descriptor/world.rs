@@ -40,6 +40,11 @@ impl World {
         Self { session_id, closed_id, background_id }
     }
 
+    /// The session.
+    pub fn session_id(&self) -> &str {
+        &self.session_id
+    }
+
     /// A good request of a method.
     pub fn good(&self, method: &str) -> Vec<u8> {
         match method.split_once('/') {

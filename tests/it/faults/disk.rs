@@ -201,7 +201,8 @@ async fn running(
     disk: &SmallDisk,
     calls: Vec<v1::RunToolRequest>,
 ) -> (Program, String, Vec<(String, u32)>) {
-    let server = disk.serve(site, &["--drain", "2s", "--max-live-tasks", "1000"]).await;
+    let server =
+        disk.serve(site, &["--drain", "2s", "--max-live-tasks", "1000", "--stop-runs"]).await;
     let clients = server.connect();
     let session_id = remote::session(&clients).await;
     let mut gate = Gate::new(site.folder(), "all-there");

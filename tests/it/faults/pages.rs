@@ -1,6 +1,8 @@
 //! Pages while tasks and sessions come, change and go on other connections.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +15,9 @@ use crate::support::{TestServer, request_id, soon, v1};
 
 const THERE: usize = 40;
 const ROUNDS: usize = 20;
+
+/// The number of tasks that come and go during the rounds, at least.
+const COME_MIN: usize = 60;
 
 /// More pages than there can be of anything here: a list that goes on is going round.
 const PAGES_MAX: usize = 5_000;
@@ -62,25 +67,50 @@ fn check_listed(seen: &[String], newest_first: &[String]) {
     assert_eq!(stable, newest_first.iter().collect::<Vec<_>>(), "each that was there throughout");
 }
 
-/// Tasks come, end and go, in sessions that come and close, until it is enough. How many did.
-async fn churn(server: &TestServer, enough: &CancellationToken) -> usize {
-    let mut count = 0;
-    while !enough.is_cancelled() {
-        let session_id = session(server, Default::default()).await;
-        for number in 0..4 {
-            let call = nap(number, std::time::Duration::from_millis(number));
-            let call = v1::RunToolRequest { session_id: session_id.clone(), ..call };
-            let id = start(server, start_of(call)).await.background_id;
-            if number % 2 == 0 {
-                ended(server, &id).await;
-                let request = v1::DeleteRequest { background_id: id, request_id: request_id() };
-                server.tasks.clone().delete(request).await.expect("deleted");
+/// Tasks and sessions that come and go beside those that are there throughout.
+#[derive(Default)]
+struct Churn {
+    tasks: AtomicUsize,
+    enough: CancellationToken,
+}
+
+impl Churn {
+    /// Tasks come, end and go, in sessions that come and close, until it is enough. Each task is
+    /// deleted soon: a list stays short, however much has come on a slow machine before its end.
+    async fn run(&self, server: &TestServer) {
+        while !self.enough.is_cancelled() {
+            let session_id = session(server, Default::default()).await;
+            let mut left = Vec::new();
+            for number in 0..4 {
+                let call = nap(number, Duration::from_millis(number));
+                let call = v1::RunToolRequest { session_id: session_id.clone(), ..call };
+                let id = start(server, start_of(call)).await.background_id;
+                self.tasks.fetch_add(1, Ordering::Relaxed);
+                if number % 2 == 0 {
+                    delete(server, id).await;
+                } else {
+                    left.push(id);
+                }
             }
-            count += 1;
+            close(server, &session_id).await;
+            for id in left {
+                delete(server, id).await;
+            }
         }
-        close(server, &session_id).await;
     }
-    count
+
+    /// The rounds in which lists are checked: so many, and more until enough has come meanwhile.
+    fn rounds(&self) -> impl Iterator<Item = usize> {
+        let enough = || self.tasks.load(Ordering::Relaxed) >= COME_MIN;
+        (0..).take_while(move |round| *round < ROUNDS || !enough())
+    }
+}
+
+/// Deletes a task once it has ended.
+async fn delete(server: &TestServer, id: String) {
+    ended(server, &id).await;
+    let request = v1::DeleteRequest { background_id: id, request_id: request_id() };
+    server.tasks.clone().delete(request).await.expect("deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,14 +125,14 @@ async fn pages_of_tasks_give_each_that_was_there_throughout_once() {
         let call = v1::RunToolRequest {
             session_id: if number < 20 { session_id.clone() } else { String::new() },
             labels: label.clone().into_iter().collect(),
-            ..nap(0, std::time::Duration::from_secs(3_600 * hours))
+            ..nap(0, Duration::from_secs(3_600 * hours))
         };
         there.insert(0, start(&server, start_of(call)).await.background_id);
     }
-    let enough = CancellationToken::new();
-    let churning = join_all((0..3).map(|_| churn(&server, &enough)));
+    let churn = Churn::default();
+    let churning = join_all((0..3).map(|_| churn.run(&server)));
     let pages = async {
-        for round in 0..ROUNDS {
+        for round in churn.rounds() {
             let page_size = [1, 3, 7, 50, 1_000][round % 5];
             let all = v1::ListRequest { page_size, ..Default::default() };
             check_listed(&listed(&server, &all).await, &there);
@@ -116,12 +146,10 @@ async fn pages_of_tasks_give_each_that_was_there_throughout_once() {
             let state = cancel(&server, cancel_of(runs)).await.task.expect("a task").state();
             assert_eq!(state, State::Cancelled);
         }
-        enough.cancel();
+        churn.enough.cancel();
     };
-    let (counts, ()) = tokio::join!(churning, pages);
-    let count: usize = counts.iter().sum();
-    println!("{count} tasks came meanwhile");
-    assert!(count > 50, "only {count} tasks came meanwhile");
+    tokio::join!(churning, pages);
+    println!("{} tasks came meanwhile", churn.tasks.into_inner());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,19 +159,17 @@ async fn pages_of_sessions_give_each_that_was_there_throughout_once() {
     for _ in 0..THERE {
         there.insert(0, new_session(&server).await);
     }
-    let enough = CancellationToken::new();
-    let churning = join_all((0..3).map(|_| churn(&server, &enough)));
+    let churn = Churn::default();
+    let churning = join_all((0..3).map(|_| churn.run(&server)));
     let pages = async {
-        for round in 0..ROUNDS {
+        for round in churn.rounds() {
             let page_size = [1, 3, 7, 50, 1_000][round % 5];
             check_listed(&listed_sessions(&server, page_size).await, &there);
             // It changes, and stays where it is.
-            close(&server, &there[round]).await;
+            close(&server, &there[round % THERE]).await;
         }
-        enough.cancel();
+        churn.enough.cancel();
     };
-    let (counts, ()) = tokio::join!(churning, pages);
-    let count: usize = counts.iter().sum();
-    println!("{count} tasks came meanwhile");
-    assert!(count > 20, "only {count} tasks came meanwhile");
+    tokio::join!(churning, pages);
+    println!("{} tasks came meanwhile", churn.tasks.into_inner());
 }

@@ -166,7 +166,7 @@ async fn everything_open(site: &Site, flags: &[&str]) -> (Program, Open, [v1::Ta
 #[tokio::test]
 async fn a_server_with_everything_open_says_so_to_each_and_ends_in_time() {
     let site = Site::new();
-    let (server, open, tasks) = everything_open(&site, &["--drain", "2s"]).await;
+    let (server, open, tasks) = everything_open(&site, &["--drain", "2s", "--stop-runs"]).await;
     let request = HealthCheckRequest { service: String::new() };
     let health = HealthClient::new(server.channel()).watch(request).await;
     let mut health = health.expect("a stream").into_inner();
@@ -211,9 +211,16 @@ async fn a_second_signal_ends_a_server_with_everything_open_at_once() {
     assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     assert_eq!(ended.code(), 143, "{ended}");
     assert_eq!(open.all(began).await.len(), 8 * EACH, "none gets a notice of the stop");
-    let server = site.serve(&[]).await;
-    site.quiet().await;
-    for task in remote::tasks(&server.connect()).await {
-        assert_eq!(task.state(), v1::State::Lost, "{task:?}");
+    // The processes go on, and the next server has them.
+    let server = site.serve(&["--stop-runs", "--drain", "0s"]).await;
+    let tasks = remote::tasks(&server.connect()).await;
+    // Beside the tasks, the calls whose callers have gone.
+    assert_eq!(tasks.len(), 2 + 3 * EACH, "{tasks:?}");
+    for task in tasks {
+        let is_cancelled = task.cancellation.is_some();
+        let state = if is_cancelled { v1::State::Cancelling } else { v1::State::Running };
+        assert_eq!(task.state(), state, "{task:?}");
     }
+    server.terminate().await.0.exits(0);
+    assert_eq!(site.processes(), [0; 0]);
 }

@@ -10,7 +10,7 @@ use tonic::Streaming;
 
 use super::*;
 use crate::support::program::{Clients, Program, Site};
-use crate::support::proofs::proof;
+use crate::support::proofs::repetitions;
 use crate::support::streams::replay_of;
 use crate::support::waiting::{self, call_of};
 use crate::support::{request_id, seed};
@@ -31,7 +31,8 @@ struct World {
 
 impl World {
     async fn new() -> (Self, Program) {
-        let endpoint = Endpoint::new(vec![says(ANSWER); ANSWERS]).await;
+        let answers = ANSWERS.max(10 * repetitions(200, 20));
+        let endpoint = Endpoint::new(vec![says(ANSWER); answers]).await;
         let site = Site::new();
         let file = site.write("callpark.toml", &config(&endpoint, "")).display().to_string();
         let mut world = Self { site, endpoint, file, session_id: String::new() };
@@ -184,7 +185,7 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     let mut random = StdRng::seed_from_u64(seed());
     let (world, mut server) = World::new().await;
     let mut ids = Vec::new();
-    let kills = proof(200, 20);
+    let kills = repetitions(200, 20);
     for _ in 0..kills {
         let clients = server.connect();
         for _ in 0..random.random_range(0..3) {

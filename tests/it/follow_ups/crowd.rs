@@ -86,7 +86,7 @@ async fn serve() -> (TestServer, Arc<Brief>) {
     let described =
         Tool { name: "nothing".into(), ..crate::in_process::count().describe().clone() };
     let tools: Vec<Arc<dyn CallableTool>> = vec![Arc::new(Nothing(described))];
-    let more = Additions { agents: vec![agent.clone()], tools };
+    let more = Additions { agents: vec![agent.clone()], tools, ..Additions::default() };
     (TestServer::with_more(more, &QUICK).await, agent)
 }
 

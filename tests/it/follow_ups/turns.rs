@@ -246,7 +246,8 @@ async fn the_work_of_a_turn_is_kept_with_its_message() {
     let store = rusqlite::Connection::open(server.folder().join("callpark.db")).expect("a store");
     let newest = "SELECT body FROM messages ORDER BY key DESC LIMIT 1";
     let body: String = store.query_row(newest, [], |row| row.get(0)).expect("a message");
-    let message: Value = serde_json::from_str(&body).expect("JSON");
+    // The checksum stands in front.
+    let message: Value = serde_json::from_str(&body[8..]).expect("JSON");
     let said = &message["assistant"];
     assert_eq!(said["text"], "I looked");
     let note = &said["note"];

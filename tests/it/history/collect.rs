@@ -28,7 +28,12 @@ const SLACK: Duration = Duration::from_secs(5);
 /// A line for the end of any test whose calls come to an end by themselves and whose tasks aren't
 /// deleted: `check_everything(&server.connect(), 0).await`.
 pub async fn check_everything(clients: &Clients, stops: u32) {
-    let base = History { stops, slack: SLACK, ..History::default() };
+    check_everything_with(clients, History { stops, ..History::default() }).await;
+}
+
+/// The same, with what is known beside: of the work of calls, of what readers were given, of shims.
+pub async fn check_everything_with(clients: &Clients, known: History) {
+    let base = History { slack: SLACK, ..known };
     let sessions = sessions(clients).await;
     read(clients, base, sessions).await.assert_holds();
 }
@@ -78,7 +83,7 @@ async fn sessions(clients: &Clients) -> Vec<String> {
 }
 
 /// Waits until no call of a session is live, and a closed one has its last event.
-async fn until_rest(clients: &Clients, session_id: &str) {
+pub async fn until_rest(clients: &Clients, session_id: &str) {
     let rests = async {
         loop {
             let request = v1::GetSessionRequest { session_id: session_id.to_owned() };

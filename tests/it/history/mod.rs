@@ -22,6 +22,7 @@ mod readers;
 mod recorder;
 mod resources;
 mod sample;
+mod shims;
 mod soak;
 mod state;
 mod views;
@@ -29,8 +30,10 @@ mod wait;
 mod work;
 mod workload;
 
-pub use collect::{check_everything, collect};
+pub use collect::{check_everything, check_everything_with, collect, until_rest};
+pub use readers::SessionReader;
 pub use recorder::Recorder;
+pub use resources::children_of;
 
 /// A moment, as the time since the beginning of 1970. It only goes forward.
 pub type Moment = Duration;
@@ -57,10 +60,22 @@ pub struct History {
     pub rest: Option<resources::Rest>,
     /// The number of times that a server of this store was stopped or killed.
     pub stops: u32,
+    /// The shims of this store.
+    pub shims: Shims,
     /// All requests to these sessions are in `exchanges`.
     pub is_complete: bool,
     /// The longest delay of an answer.
     pub slack: Duration,
+}
+
+/// The shims of a store, as far as their lives are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shims {
+    /// Any shim may have ended before its calls.
+    #[default]
+    Unknown,
+    /// No shim has ended before its calls.
+    Lived,
 }
 
 /// The log of a session.
@@ -254,7 +269,7 @@ impl Violation {
 pub type Checker = fn(&History) -> Vec<Violation>;
 
 /// All invariants.
-pub const INVARIANTS: [(&str, Checker); 27] = [
+pub const INVARIANTS: [(&str, Checker); 29] = [
     ("the sequences of a session are 1 to its head", log::sequences_have_no_gap),
     ("nothing follows the end of a log", log::the_shutdown_is_last),
     ("an event never changes once it was delivered", log::delivered_events_never_change),
@@ -279,6 +294,8 @@ pub const INVARIANTS: [(&str, Checker); 27] = [
     ("a wait is back in time", wait::waits_are_back_in_time),
     ("output is kept or dropped, and counted", output::counts_add_up),
     ("kept output is byte-exact", output::kept_output_is_exact),
+    ("a call whose shim lives is never LOST", shims::calls_of_a_living_shim_are_not_lost),
+    ("a reader's output is what the process wrote", shims::readers_have_what_was_written),
     ("nothing of a call is left at rest", processes::none_is_left),
     ("children are reaped and hold three descriptors", processes::children_are_in_order),
     ("what was taken is given back", resources::all_is_given_back),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::views::{CallLog, result_of, task_result};
+use super::views::{CallLog, has_exited, result_of, task_result};
 use super::{History, KnownWork, Violation};
 use crate::support::v1;
 use v1::OutputStream::{self, Combined, Stderr, Stdout};
@@ -209,7 +209,7 @@ fn content_is_kept(call: &CallLog<'_>, result: &v1::ToolResult) -> bool {
 
 fn known_errors(call: &CallLog<'_>, work: &KnownWork) -> Vec<String> {
     let end = call.end().map(|(_, end)| end);
-    let is_whole = end.is_some_and(|end| end.state() == v1::State::Succeeded);
+    let is_whole = end.is_some_and(has_exited);
     let output = end.and_then(|end| result_of(end)?.output.as_ref());
     let fault = |(stream, written): (OutputStream, &Option<Bytes>)| {
         let written = written.as_ref()?;

@@ -8,7 +8,7 @@ use super::processes::{Seen, Sighting};
 use super::resources::{Figures, Rest};
 use super::{
     Answer, Asked, CallAsked, Checker, Delivery, End, Event, Exchange, History, INVARIANTS,
-    KeptOutput, KnownWork, Log, Moment, Reading, Reply, WaitAsked, v1,
+    KeptOutput, KnownWork, Log, Moment, Reading, Reply, Shims, WaitAsked, v1,
 };
 use v1::session_event::Payload;
 use v1::tool_call_finished::Outcome;
@@ -67,7 +67,8 @@ fn parked(call: u32) -> Payload {
     Payload::ToolCallParked(v1::ToolCallParked { background_id, ..Default::default() })
 }
 
-fn output(offset: i64, dropped_bytes_before: i64, data: &'static [u8]) -> Payload {
+/// A piece of standard output.
+pub fn output(offset: i64, dropped_bytes_before: i64, data: &'static [u8]) -> Payload {
     Payload::ToolOutput(v1::ToolOutput {
         stream: OutputStream::Stdout.into(),
         offset,
@@ -303,6 +304,7 @@ pub fn sample() -> History {
         processes: Vec::new(),
         rest: Some(Rest { base: figures, last: figures, resident_growth_kib_max: 4_000 }),
         stops: 1,
+        shims: Shims::Lived,
         is_complete: true,
         slack: SLACK,
         logs: vec![Log { session, head: 25, events }],

@@ -77,7 +77,7 @@ pub fn moves_are_in_the_diagram(history: &History) -> Vec<Violation> {
     let wrong = history.calls().into_values().filter_map(|call| {
         let mut life = Life::default();
         let own = call.payloads().filter(|(event, _)| !is_of_follow_up(event));
-        let bad = own.into_iter().find(|(_, payload)| !life.takes(payload));
+        let bad = own.into_iter().find(|(event, payload)| !life.takes(event.attempt, payload));
         let (event, _) = bad?;
         Some(Violation::new(call.id, format!("{life:?} doesn't allow {event:?}")))
     });
@@ -89,11 +89,20 @@ pub fn moves_are_in_the_diagram(history: &History) -> Vec<Violation> {
 struct Life {
     state: Option<State>,
     is_parked: bool,
+    /// The number of the run, from 1 on.
+    attempt: i32,
 }
 
 impl Life {
-    /// Moves on with a payload, if it may come now.
-    fn takes(&mut self, payload: &Payload) -> bool {
+    /// Moves on with a payload, if it may come now. A run that is lost may be followed by another one.
+    fn takes(&mut self, attempt: i32, payload: &Payload) -> bool {
+        if matches!(payload, Payload::ToolCallStarted(_)) {
+            let runs_again = self.state == Some(Running) && attempt == self.attempt + 1;
+            self.attempt = attempt;
+            if runs_again {
+                return true;
+            }
+        }
         let to = match payload {
             Payload::ToolCallAccepted(_) => Some(Pending),
             Payload::ToolCallStarted(_) => Some(Running),
@@ -104,12 +113,15 @@ impl Life {
                 self.is_parked = true;
                 return is_first;
             }
-            Payload::ToolOutput(_) | Payload::ToolProgress(_) => None,
+            Payload::ToolOutput(_) | Payload::ToolProgress(_) | Payload::ToolOutputBlocked(_) => {
+                None
+            }
             Payload::TurnStarted(_)
             | Payload::AssistantDelta(_)
             | Payload::ReasoningDelta(_)
             | Payload::AssistantMessage(_)
             | Payload::TurnRetrying(_)
+            | Payload::TurnResumed(_)
             | Payload::HistoryCompacted(_)
             | Payload::UsageReported(_) => None,
             Payload::SessionIdle(_) | Payload::SessionError(_) => {
@@ -158,7 +170,8 @@ pub fn task_states_go_forward(history: &History) -> Vec<Violation> {
             let [older, newer] = [pair[0], pair[1]];
             let (from, to) = (older.task.state(), newer.task.state());
             let same = older.task.revision == newer.task.revision;
-            if (same && from != to) || !leads_to(from, to) {
+            let runs_again = newer.task.attempt > older.task.attempt;
+            if (same && from != to) || !(runs_again || leads_to(from, to)) {
                 let detail = format!("{from:?} at {}, {to:?}", older.task.revision);
                 wrong.push(Violation::new(id, format!("{detail} at {}", newer.task.revision)));
             }

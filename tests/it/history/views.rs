@@ -33,12 +33,13 @@ impl<'a> CallLog<'a> {
         })
     }
 
-    /// Returns the event of the start of its run.
+    /// Returns the event of the start of its last run.
     pub fn began(&self) -> Option<(&'a v1::SessionEvent, &'a v1::ToolCallStarted)> {
-        self.payloads().find_map(|(event, payload)| match payload {
+        let starts = self.payloads().filter_map(|(event, payload)| match payload {
             Payload::ToolCallStarted(started) => Some((event, started)),
             _ => None,
-        })
+        });
+        starts.last()
     }
 
     /// Returns the event of its parking.
@@ -92,6 +93,17 @@ pub fn result_of(finished: &v1::ToolCallFinished) -> Option<&v1::ToolResult> {
         Some(v1::tool_call_finished::Outcome::Result(result)) => Some(result),
         _ => None,
     }
+}
+
+/// Returns whether the process has ended by itself, and all of its output was read.
+pub fn has_exited(finished: &v1::ToolCallFinished) -> bool {
+    let result = result_of(finished);
+    let is_whole = |result: &v1::ToolResult| {
+        let output = result.output.as_ref();
+        result.exit.is_some() && output.is_none_or(|output| !output.incomplete)
+    };
+    matches!(finished.state(), v1::State::Succeeded | v1::State::Failed)
+        && result.is_some_and(is_whole)
 }
 
 /// The result in a task.

@@ -1,5 +1,7 @@
 //! Peers that connect and say nothing, too little, or something else.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -46,6 +48,7 @@ async fn peers_of_a_tls_port_that_never_finish_are_closed_at_the_handshakes_dead
     let file = |name: &str, text: String| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("permissions");
         path.display().to_string()
     };
     let (cert, key) = (file("cert.pem", cert.pem()), file("key.pem", signing_key.serialize_pem()));

@@ -26,6 +26,32 @@ async fn streams_that_are_opened_and_reset_at_once_end_their_connection_and_no_o
     neighbour.unharmed().await;
 }
 
+/// The deadlines of all calls of a client pass together, and it resets their streams before the server
+/// has looked at any of them; some that waited for a place follow, with the same fate.
+#[tokio::test]
+async fn a_client_that_resets_all_of_its_streams_at_once_keeps_its_connection() {
+    for limit in [128, 353] {
+        let flag = limit.to_string();
+        let server = TestServer::with(&[("max-streams-per-connection", &flag)]).await;
+        let head = Head::of("ToolRunner/RunTool", server.token());
+        let mut peer = Peer::connect(&server.endpoint).await;
+        let all: Vec<u32> = streams(limit + 30).collect();
+        let opened =
+            |stream: &u32| [headers(*stream, 0, &head), body(*stream, &dry_run())].concat();
+        let burst = all.chunks(limit as usize).flat_map(|streams| {
+            let opened = streams.iter().flat_map(opened);
+            opened
+                .chain(streams.iter().flat_map(|stream| reset(*stream, CANCEL)))
+                .collect::<Vec<_>>()
+        });
+        peer.send(&burst.collect::<Vec<u8>>()).await;
+        let next = 2 * (limit + 30) + 1;
+        peer.request(next, &head, &dry_run()).await;
+        assert_eq!(peer.answer(next).await.status(), Some(0), "{limit}: {:?}", peer.fate);
+        assert_eq!(peer.fate.goaway, None, "{limit}: {:?}", peer.fate);
+    }
+}
+
 /// Returns the number of requests without a path that are reset before the connection is ended.
 async fn resets_before_the_end(server: &TestServer) -> usize {
     let head = Head::of("ToolRunner/RunTool", server.token()).without(":path");

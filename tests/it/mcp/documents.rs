@@ -19,8 +19,9 @@ async fn a_server_with_resources_and_prompts_has_a_tool_for_each() {
         assert!(tool.read_only && tool.idempotent && !tool.destructive, "{tool:?}");
         tool.description.clone()
     };
-    assert!(described(READ).contains("- file:///notes.txt: The notes.\n- db://{table}: table\n"));
-    assert!(described(GET).contains("- review(change, tone?): Reviews a change."));
+    let resources = "- \"file:///notes.txt\": \"The notes.\"\n- \"db://{table}\": \"table\"\n";
+    assert!(described(READ).contains(resources));
+    assert!(described(GET).contains("- \"review\"(change, tone?): \"Reviews a change.\""));
 
     let read = result(&server, "read_resource", json!({ "uri": "file:///notes.txt" })).await;
     assert_eq!((text(&read).as_str(), read.is_error), ("remember the milk\n", false));
@@ -30,7 +31,7 @@ async fn a_server_with_resources_and_prompts_has_a_tool_for_each() {
     assert!(read.is_error);
     assert!(read.error_message.contains("no such resource (-32002)"), "{}", read.error_message);
     let listed = result(&server, "read_resource", json!({})).await;
-    assert_eq!(text(&listed), "- file:///notes.txt: The notes.\n- db://{table}: table\n");
+    assert_eq!(text(&listed), resources);
 
     let arguments = json!({ "name": "review", "arguments": { "change": "42" } });
     let got = result(&server, "get_prompt", arguments).await;

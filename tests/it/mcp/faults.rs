@@ -35,6 +35,15 @@ async fn a_server_that_dies_fails_its_calls_and_is_started_again() {
 }
 
 #[tokio::test]
+async fn the_exit_of_a_server_says_more_than_its_broken_pipe() {
+    let folder = crate::support::folder();
+    let server = odd(folder.path(), "", "").await;
+    assert_eq!(text(&result(&server, "hang_up", json!({})).await), "bye");
+    check_reported(&echo(&server, "is there anybody?").await, &["exit code 3"]);
+    assert_eq!(text(&echo(&server, "again").await), "again");
+}
+
+#[tokio::test]
 async fn a_message_without_end_ends_the_server_not_callpark() {
     let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;

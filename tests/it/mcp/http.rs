@@ -1,152 +1,18 @@
 //! Servers over HTTP whose requests fail one by one.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Response, StatusCode};
-use axum::routing::post;
-use serde_json::{Value, json};
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
+use axum::body::Bytes;
+use futures::future::join_all;
+use serde_json::json;
+use tokio::sync::{Barrier, mpsc};
 
+use super::remote::{EVENTS, JSON, OUTAGE, Remote};
 use super::{list, result, text};
 use crate::support::waiting::{call, ended, outcome_of, park};
 use crate::support::{TestServer, folder, soon, v1};
-
-/// An MCP server over HTTP. A call of `work` is answered when it is let go, one of `fail` as `failure`
-/// says.
-struct Remote {
-    url: String,
-    state: Arc<State>,
-    task: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct State {
-    failure: Mutex<Failure>,
-    go: Gate,
-    /// The session that is known, or 0 if there are no sessions.
-    session: AtomicUsize,
-    beginnings: AtomicUsize,
-    lists: AtomicUsize,
-    /// The token that is asked for, or none.
-    token: Mutex<String>,
-}
-
-/// Lets as many calls go as have been allowed.
-struct Gate(Semaphore);
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self(Semaphore::new(0))
-    }
-}
-
-#[derive(Clone, Default)]
-struct Failure {
-    status: u16,
-    headers: Vec<(&'static str, &'static str)>,
-    body: String,
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Remote {
-    async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/mcp", listener.local_addr().expect("an address"));
-        let state = Arc::<State>::default();
-        let of_handler = state.clone();
-        let handler = move |headers: HeaderMap, body: Bytes| {
-            let state = of_handler.clone();
-            async move { state.answer(&headers, &body).await }
-        };
-        let app = Router::new().route("/mcp", post(handler));
-        let task = TaskTracker::new()
-            .spawn(async move { axum::serve(listener, app).await.expect("served") });
-        Self { url, state, task }
-    }
-
-    /// A server of callpark that has this one.
-    async fn server(&self, more: &str) -> TestServer {
-        let toml = format!("[[mcp_servers]]\nname = 'odd'\nurl = '{}'\n{more}\n", self.url);
-        TestServer::with_config(&toml, &[]).await
-    }
-
-    fn fail(&self, status: u16, headers: &[(&'static str, &'static str)], body: &str) {
-        let failure = Failure { status, headers: headers.to_vec(), body: body.to_owned() };
-        *self.state.failure.lock().expect("a lock") = failure;
-    }
-}
-
-impl State {
-    async fn answer(&self, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
-        let message: Value = serde_json::from_slice(body).expect("a message");
-        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let token = format!("Bearer {}", self.token.lock().expect("a lock"));
-        if token != "Bearer " && header("authorization") != Some(token.as_str()) {
-            return response(401, &[], "who are you?");
-        }
-        let session = self.session.load(Ordering::SeqCst).to_string();
-        let method = message["method"].as_str().unwrap_or_default();
-        let is_beginning = matches!(method, "initialize" | "server/discover");
-        if session != "0" && !is_beginning && header("mcp-session-id") != Some(session.as_str()) {
-            return response(404, &[], "Session not found");
-        }
-        if message.get("id").is_none() {
-            return response(202, &[], "");
-        }
-        let result = match method {
-            "initialize" => {
-                self.beginnings.fetch_add(1, Ordering::SeqCst);
-                json!({ "protocolVersion": "2025-06-18", "capabilities": { "tools": {} },
-                    "serverInfo": { "name": "remote", "version": "1" } })
-            }
-            "tools/list" => {
-                self.lists.fetch_add(1, Ordering::SeqCst);
-                let tools = ["work", "fail"].map(|name| json!({ "name": name, "inputSchema": {} }));
-                json!({ "tools": tools })
-            }
-            "tools/call" if message["params"]["name"] == "work" => {
-                self.go.0.acquire().await.expect("open").forget();
-                json!({ "content": "done" })
-            }
-            "tools/call" => {
-                let Failure { status, headers, body } =
-                    self.failure.lock().expect("a lock").clone();
-                return response(status, &headers, &body.replace("ID", &message["id"].to_string()));
-            }
-            _ => {
-                let error = json!({ "code": -32601, "message": "no such method" });
-                let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "error": error });
-                return response(200, &[("content-type", "application/json")], &answer.to_string());
-            }
-        };
-        let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result }).to_string();
-        let session = session.leak();
-        let headers = [("content-type", "application/json"), ("mcp-session-id", &*session)];
-        let headers = if session == "0" { &headers[..1] } else { &headers[..] };
-        response(200, headers, &answer)
-    }
-}
-
-fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Response<Body> {
-    let mut response = Response::builder().status(StatusCode::from_u16(status).expect("a status"));
-    for (name, value) in headers {
-        response = response.header(*name, *value);
-    }
-    response.body(Body::from(body.to_owned())).expect("a response")
-}
-
-const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
-const EVENTS: &[(&str, &str)] = &[("content-type", "text/event-stream")];
 
 async fn failed(server: &TestServer) -> v1::ToolResult {
     soon("an answer", result(server, "fail", json!({}))).await
@@ -277,6 +143,98 @@ async fn a_token_that_is_refused_is_read_again() {
 }
 
 #[tokio::test]
+async fn requests_that_are_refused_together_all_get_the_new_token() {
+    let folder = folder();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "first\n").expect("a token");
+    let remote = Remote::start().await;
+    "first".clone_into(&mut remote.state.token.lock().expect("a lock"));
+    let server = remote.server(&format!("token_file = '{}'", file.display())).await;
+    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    assert_eq!(text(&failed(&server).await), "good");
+    const CALLS: usize = 8;
+    *remote.state.refusals.lock().expect("a lock") = Some(Arc::new(Barrier::new(CALLS)));
+    "second".clone_into(&mut remote.state.token.lock().expect("a lock"));
+    std::fs::write(&file, "second\n").expect("a token");
+    for answer in join_all((0..CALLS).map(|_| failed(&server))).await {
+        assert_eq!(text(&answer), "good", "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_session_fail_together() {
+    let remote = Remote::start().await;
+    remote.state.session.store(1, Ordering::SeqCst);
+    let server = remote.server("").await;
+    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    assert_eq!(text(&failed(&server).await), "good");
+    *remote.state.broken.lock().expect("a lock") = "initialize";
+    remote.state.session.store(2, Ordering::SeqCst);
+    let began = Instant::now();
+    for answer in join_all((0..8).map(|_| failed(&server))).await {
+        assert!(answer.error_message.contains("HTTP 500"), "{answer:?}");
+        assert!(answer.error_message.contains("out of order"), "{answer:?}");
+    }
+    let attempts = remote.state.beginnings.load(Ordering::SeqCst) - 1;
+    // A request that comes late begins a second one.
+    assert!(attempts <= 2, "{attempts} attempts in {:?}, of {OUTAGE:?} each", began.elapsed());
+    *remote.state.broken.lock().expect("a lock") = "";
+    assert_eq!(text(&failed(&server).await), "good", "a failure is not for ever");
+}
+
+#[tokio::test]
+async fn a_session_that_is_begun_again_has_a_stream_of_its_own() {
+    let remote = Remote::start().await;
+    remote.state.session.store(1, Ordering::SeqCst);
+    remote.state.has_streams.store(true, Ordering::SeqCst);
+    let server = remote.server("").await;
+    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    assert_eq!(text(&failed(&server).await), "good");
+    // Open, and it stays so.
+    let _first = remote.stream_of("1").await;
+    remote.state.session.store(2, Ordering::SeqCst);
+    assert_eq!(text(&failed(&server).await), "good");
+    let second = remote.stream_of("2").await;
+    list(&server).await;
+    notify_of_tools(&remote, &server, &second).await;
+}
+
+/// Sends that the tools have changed over this stream, and waits until they are listed again.
+async fn notify_of_tools(remote: &Remote, server: &TestServer, stream: &mpsc::Sender<Bytes>) {
+    let before = remote.state.lists.load(Ordering::SeqCst);
+    let event = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    stream.send(format!("data: {event}\n\n").into()).await.expect("a stream");
+    let listed = async {
+        while remote.state.lists.load(Ordering::SeqCst) == before {
+            list(server).await;
+        }
+    };
+    soon("another list", listed).await;
+}
+
+#[tokio::test]
+async fn tools_that_cannot_be_listed_are_asked_for_once_for_all_that_wait() {
+    let remote = Remote::start().await;
+    remote.state.session.store(1, Ordering::SeqCst);
+    remote.state.has_streams.store(true, Ordering::SeqCst);
+    let server = remote.server("").await;
+    assert!(list(&server).await.unavailable.is_empty());
+    *remote.state.broken.lock().expect("a lock") = "tools/list";
+    notify_of_tools(&remote, &server, &remote.stream_of("1").await).await;
+    let before = remote.state.lists.load(Ordering::SeqCst);
+    for answer in join_all((0..8).map(|_| list(&server))).await {
+        assert!(answer.tools.iter().any(|tool| tool.name == "odd__work"), "{answer:?}");
+        let words = &answer.unavailable.first().expect("a warning").message;
+        assert!(words.contains("what has changed") && words.contains("out of order"), "{words}");
+    }
+    let lists = remote.state.lists.load(Ordering::SeqCst) - before;
+    // A request that comes late asks for a second one.
+    assert!(lists <= 2, "{lists} lists");
+    *remote.state.broken.lock().expect("a lock") = "";
+    assert!(list(&server).await.unavailable.is_empty(), "a failure is not for ever");
+}
+
+#[tokio::test]
 async fn a_server_that_is_gone_for_a_while_is_found_again() {
     let mut remote = Remote::start().await;
     let server = remote.server("").await;
@@ -291,17 +249,7 @@ async fn a_server_that_is_gone_for_a_while_is_found_again() {
     assert!(tools.tools.iter().any(|tool| tool.name == "odd__work"), "{:?}", tools.unavailable);
     let words = &tools.unavailable.first().expect("a warning").message;
     assert!(words.contains("what has changed"), "{words}");
-
-    let address = remote.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
-    let listener = tokio::net::TcpListener::bind(address).await.expect("the same port");
-    let state = remote.state.clone();
-    let handler = move |headers: HeaderMap, body: Bytes| {
-        let state = state.clone();
-        async move { state.answer(&headers, &body).await }
-    };
-    let app = Router::new().route("/mcp", post(handler));
-    remote.task =
-        TaskTracker::new().spawn(async move { axum::serve(listener, app).await.expect("served") });
+    remote.restart().await;
     assert_eq!(text(&failed(&server).await), "good");
 }
 

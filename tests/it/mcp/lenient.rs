@@ -39,6 +39,17 @@ async fn answering(folder: &Path, calls: &[(&str, &[&str])]) -> TestServer {
     scripted(folder, json!({ "tools": { "tools": tools }, "calls": lines })).await
 }
 
+/// A server whose tools answer with one line each.
+async fn answering_once<'l>(
+    folder: &Path,
+    calls: impl Iterator<Item = (&'l str, &'l str)>,
+) -> TestServer {
+    let lines: Vec<(&str, [&str; 1])> = calls.map(|(name, line)| (name, [line])).collect();
+    let calls: Vec<(&str, &[&str])> =
+        lines.iter().map(|(name, lines)| (*name, &lines[..])).collect();
+    answering(folder, &calls).await
+}
+
 fn listed<'a>(answer: &'a v1::ListToolsResponse, name: &str) -> &'a v1::Tool {
     let tool = answer.tools.iter().find(|tool| tool.name == name);
     tool.unwrap_or_else(|| panic!("no {name} among {:?}", answer.unavailable))
@@ -213,6 +224,12 @@ async fn a_page_that_makes_no_sense_ends_the_list_but_not_the_server() {
     good(&server).await;
 }
 
+/// A message over several lines. Its id is 4711 in the place of `ID`.
+fn indented(message: &str) -> String {
+    let message: Value = serde_json::from_str(message).expect("JSON");
+    serde_json::to_string_pretty(&message).expect("JSON").replace("4711", "ID")
+}
+
 #[tokio::test]
 async fn answers_that_break_the_rules_a_little_are_read() {
     let folder = folder();
@@ -241,12 +258,11 @@ async fn answers_that_break_the_rules_a_little_are_read() {
         ("bare", r#"{"id":ID,"result":"good"}"#.to_owned()),
         ("half", r#"{"id":ID,"result":{"content":"good","x":"\ud83d"}}"#.to_owned()),
         ("number", r#"{"id":ID,"result":{"content":"good","x":NaN}}"#.to_owned()),
+        ("indented", indented(&format!(r#"{{"jsonrpc":"2.0","id":4711,{result_of_good}}}"#))),
+        ("indented_batch", indented(&format!(r#"[{{"id":4711,{result_of_good}}}]"#))),
     ];
-    let calls: Vec<(&str, [&str; 1])> =
-        lines.iter().map(|(name, line)| (*name, [line.as_str()])).collect();
-    let calls: Vec<(&str, &[&str])> =
-        calls.iter().map(|(name, lines)| (*name, &lines[..])).collect();
-    let server = answering(folder.path(), &calls).await;
+    let calls = lines.iter().map(|(name, line)| (*name, line.as_str()));
+    let server = answering_once(folder.path(), calls).await;
     for (name, _) in &lines {
         let answer = soon(name, result(&server, name, json!({}))).await;
         assert_eq!((text(&answer).as_str(), answer.is_error), ("good", false), "{name}");
@@ -256,7 +272,7 @@ async fn answers_that_break_the_rules_a_little_are_read() {
 #[tokio::test]
 async fn a_line_with_the_id_of_a_call_ends_it() {
     let folder = folder();
-    let cases: [(&str, &str, &str); 12] = [
+    let cases: [(&str, &str, &str); 13] = [
         ("no_message", r#"{"id":ID,"error":{"code":-32000}}"#, "it gives no reason (-32000)"),
         ("text_code", r#"{"id":ID,"error":{"code":"E42","message":"bad day"}}"#, "bad day (E42)"),
         (
@@ -276,13 +292,15 @@ async fn a_line_with_the_id_of_a_call_ends_it() {
         ("cut", r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"te"#, "not valid JSON"),
         ("quotes", r#"{"result":{"content":"say "zork""},"jsonrpc":"2.0","id":ID}"#, "zork"),
         ("python", "{'jsonrpc': '2.0', 'id': ID, 'result': None}", "'result': None"),
+        (
+            "cut_lines",
+            "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}",
+            "not valid JSON",
+        ),
         ("no_id", r#"{"id":null,"error":{"code":-32700,"message":"bad day"}}"#, "bad day (-32700)"),
     ];
-    let lines: Vec<(&str, [&str; 1])> =
-        cases.iter().map(|(name, line, _)| (*name, [*line])).collect();
-    let calls: Vec<(&str, &[&str])> =
-        lines.iter().map(|(name, lines)| (*name, &lines[..])).collect();
-    let server = answering(folder.path(), &calls).await;
+    let calls = cases.iter().map(|(name, line, _)| (*name, *line));
+    let server = answering_once(folder.path(), calls).await;
     for (name, _, words) in cases {
         let answer = soon(name, result(&server, name, json!({}))).await;
         assert!(answer.is_error, "{name}: {answer:?}");
@@ -311,12 +329,13 @@ async fn an_answer_that_is_too_long_ends_its_call_only() {
 #[tokio::test]
 async fn lines_of_no_use_end_no_call_and_are_counted() {
     let folder = folder();
-    let useless: [&str; 9] = [
+    let useless: [&str; 10] = [
         "plain words",
         r#"{"level":"info","message":"working"}"#,
         r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"what?"}}"#,
         r#"{"jsonrpc":"2.0","id":4711,"result":{}}"#,
         r#"{"params":{"id":ID},"cut"#,
+        "{\n  \"level\": \"info\",\n  \"id\": ID\n}",
         r#"INFO received {"jsonrpc":"2.0","id":ID,"method":"tools/call"}"#,
         r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":"x"}}"#,
         "[]",
@@ -347,11 +366,8 @@ async fn a_result_gives_its_good_blocks_and_a_note() {
         ("null", with(r#"{"type":"text","text":null,"zork":1}"#)),
         ("number", with(r#"["zork"]"#)),
     ];
-    let calls: Vec<(&str, [&str; 1])> =
-        lines.iter().map(|(name, line)| (*name, [line.as_str()])).collect();
-    let calls: Vec<(&str, &[&str])> =
-        calls.iter().map(|(name, lines)| (*name, &lines[..])).collect();
-    let server = answering(folder.path(), &calls).await;
+    let calls = lines.iter().map(|(name, line)| (*name, line.as_str()));
+    let server = answering_once(folder.path(), calls).await;
     for (name, _) in &lines {
         let answer = soon(name, result(&server, name, json!({}))).await;
         let text = text(&answer);

@@ -14,6 +14,8 @@ mod everything;
 mod faults;
 mod http;
 mod lenient;
+mod remote;
+mod restarts;
 mod tasks;
 mod tools;
 mod waits;

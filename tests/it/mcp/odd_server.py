@@ -59,6 +59,7 @@ TOOLS = [
     {"name": "hang", "inputSchema": schema()},
     {"name": "count", "inputSchema": schema(to={"type": "integer"})},
     {"name": "die", "inputSchema": schema()},
+    {"name": "hang_up", "inputSchema": schema()},
     {"name": "long_line", "inputSchema": schema()},
     {"name": "nonsense", "inputSchema": schema()},
     {"name": "environment", "inputSchema": schema()},
@@ -255,8 +256,13 @@ def research(request):
     elif method == "tasks/get":
         states = ACTS[params["taskId"]]
         status, _, message = (states.pop(0) if len(states) > 1 else states[0]).partition(" ")
-        answer(request, {"taskId": "research", "status": status, "statusMessage": message, "ttl": None,
-                         "createdAt": "2026-07-28T10:00:00Z", "lastUpdatedAt": "2026-07-28T10:00:00Z"})
+        if status == "refused":
+            refuse(request, "try later")
+        elif status == "forgotten":
+            refuse(request, "Task not found", -32602)
+        else:
+            answer(request, {"taskId": "research", "status": status, "statusMessage": message, "ttl": None,
+                             "createdAt": "2026-07-28T10:00:00Z", "lastUpdatedAt": "2026-07-28T10:00:00Z"})
     elif method == "tasks/result" and ACTS[params["taskId"]] == ["failed"]:
         refuse(request, "out of paper", -32000)
     elif method == "tasks/result":
@@ -389,6 +395,11 @@ def main():
             library(message)
         elif not MODERN and (method.startswith("tasks/") or "task" in message.get("params", {})):
             research(message)
+        elif method == "tools/call" and message["params"]["name"] == "hang_up":
+            os.close(0)
+            answer(message, text("bye"))
+            time.sleep(0.3)
+            os._exit(3)
         elif method == "tools/call":
             threading.Thread(target=call, args=(message,), daemon=True).start()
         elif method == "notifications/cancelled":

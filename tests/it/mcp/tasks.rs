@@ -219,6 +219,27 @@ async fn a_tool_that_runs_as_a_task_only_is_called_as_one() {
 }
 
 #[tokio::test]
+async fn a_task_of_the_older_protocol_tolerates_wrong_answers_a_few_times_only() {
+    let folder = crate::support::folder();
+    let server = odd(folder.path(), "", "").await;
+    // Five, but not in a row.
+    let states = ["refused", "refused", "refused", "working", "refused", "refused", "completed"];
+    let id = park(&server, research(&states)).await;
+    assert_eq!(text(outcome_of(&ended(&server, &id).await)), "found");
+    check_reported(
+        &failed(&server, research(&["working", "forgotten"])).await,
+        "it no longer knows its task: Task not found",
+    );
+    assert_eq!(lines(folder.path(), "cancelled_tasks"), [""; 0], "neither is there any more");
+    check_reported(
+        &failed(&server, research(&["refused"])).await,
+        "asked about its task 5 times, it returned an error: try later (-32603)",
+    );
+    assert_eq!(lines_of(&folder.path().join("cancelled_tasks"), 1).await, ["research"]);
+    assert_eq!(text(&super::echo(&server, "still there").await), "still there");
+}
+
+#[tokio::test]
 async fn a_cancel_is_passed_on_to_a_task_of_the_older_protocol() {
     let folder = crate::support::folder();
     let server = odd(folder.path(), "", "").await;

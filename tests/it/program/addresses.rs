@@ -93,7 +93,7 @@ async fn the_socket_of_a_killed_server_is_taken_and_that_of_a_live_one_is_not() 
     let (_server, _) = serve(&site, &address, &[]).await;
 
     let other = site.folder().join("other").display().to_string();
-    let second = site.run(&["serve", "--listen", &address, "--data-dir", &other]).await.exits(78);
+    let second = site.run(&["serve", "--listen", &address, "--data-dir", &other]).await.exits(75);
     let expected = format!("cannot listen on {address}: another program listens there");
     assert!(second.stderr().contains(&expected), "{second}");
     let ended = site.run(&["run", "--endpoint", &address, "bash", "--", "echo hello"]).await;

@@ -49,13 +49,17 @@ async fn until_gone(pid: u32) {
     soon("the end of a process", gone).await;
 }
 
-/// The children of a server that have ended and weren't waited for.
+/// The children of a server and its shim that have ended and weren't waited for.
 fn zombies(server: &Program) -> Vec<String> {
-    let pid = server.live.pid();
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let stat = |pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let stats = children.expect("children").split_whitespace().map(stat).collect::<Vec<_>>();
-    stats.into_iter().filter(|stat| stat.contains(") Z ")).collect()
+    let parents = server.shims().into_iter().chain([server.live.pid()]);
+    let children = |pid: u32| {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        std::fs::read_to_string(path).expect("children")
+    };
+    let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stats =
+        parents.flat_map(|pid| children(pid).split_whitespace().map(stat).collect::<Vec<_>>());
+    stats.filter(|stat| stat.contains(") Z ")).collect()
 }
 
 async fn no_zombie_stays(server: &Program) {
@@ -159,7 +163,7 @@ async fn orphans_that_end_while_their_call_runs_are_reaped() {
 #[tokio::test]
 async fn a_stop_leaves_no_process_also_none_without_the_mark() {
     let site = Site::new();
-    let server = site.serve(&["--drain", "0s"]).await;
+    let server = site.serve(&["--drain", "0s", "--stop-runs"]).await;
     let files = ["first", "second", "third"].map(|name| site.folder().join(name));
     run(&server, &away(&files[0], "")).await;
     let open = format!("{}; {}; sleep 300", away(&files[1], "env -i"), away(&files[2], ""));

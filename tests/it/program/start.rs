@@ -1,9 +1,11 @@
 //! Starts that are refused: with one clear message, a non-zero exit, and nothing touched.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -12,7 +14,12 @@ use crate::support::program::{Ended, Live, PROGRAM, Site, run};
 /// Returns the message of a refused start, one line behind its prefix.
 #[track_caller]
 fn refusal(ended: &Ended) -> &str {
-    assert_eq!((ended.code(), ended.bytes()), (78, &b""[..]), "{ended}");
+    refusal_with(78, ended)
+}
+
+#[track_caller]
+fn refusal_with(code: i32, ended: &Ended) -> &str {
+    assert_eq!((ended.code(), ended.bytes()), (code, &b""[..]), "{ended}");
     let text = ended.stderr().strip_prefix("error: ").expect("an error");
     match text.strip_suffix('\n') {
         Some(line) if !line.contains('\n') => line,
@@ -48,9 +55,13 @@ async fn a_store_of_a_newer_version_is_left_as_it_is() {
     let server = site.serve(&[]).await;
     server.cli(&["run", "bash", "true"]).await.exits(0);
     server.terminate().await.0.exits(0);
+    site.without_shims().await;
     make_newer(&site.data().join("callpark.db"));
     let before = files(&site.data());
-    assert_eq!(before.keys().collect::<Vec<_>>(), ["callpark.db", "token"]);
+    assert_eq!(
+        before.keys().collect::<Vec<_>>(),
+        ["callpark.db", "callpark.db.continuity", "token"]
+    );
     let ended = site.run(&["serve", "--listen", "127.0.0.1:0"]).await;
     let line = refusal(&ended);
     assert!(line.contains(&site.data().display().to_string()), "{line}");
@@ -105,6 +116,7 @@ async fn an_unwritable_data_folder_is_reported_plainly() {
     let mut command = site.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]);
     if rustix::process::geteuid().is_root() {
         // Permissions mean nothing to root.
+        chown(&folder, Some(OTHER_USER), Some(OTHER_USER)).expect("an owner");
         command.uid(OTHER_USER).gid(OTHER_USER);
         if command.spawn().is_err() {
             eprintln!("not checked: {PROGRAM} is out of reach for other users");
@@ -125,12 +137,35 @@ async fn a_port_in_use_is_reported_plainly() {
     let site = Site::new();
     for flag in ["--listen", "--admin-listen"] {
         let ended = site.run(&["serve", "--listen", "127.0.0.1:0", flag, &address]).await;
-        let line = refusal(&ended);
+        // 75 is EX_TEMPFAIL: another try may succeed.
+        let line = refusal_with(75, &ended);
         assert!(line.contains(&format!("cannot listen on {address}")), "{line}");
         assert!(line.contains("the port is in use"), "{line}");
         assert!(line.contains(&format!("`{}`", flag.trim_start_matches('-'))), "{line}");
         assert!(!site.data().exists(), "nothing is written before the addresses are there");
     }
+}
+
+#[tokio::test]
+async fn addresses_and_a_store_that_are_in_use_for_a_moment_are_waited_for() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let site = Site::new();
+    let socket = site.folder().join("socket");
+    let held = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let store = site.folder().join("store");
+    std::fs::DirBuilder::new().mode(0o700).create(&store).expect("a folder");
+    let lock = File::create(store.join("callpark.db.lock")).expect("a file");
+    lock.lock().expect("a lock");
+    let (both, store) =
+        (format!("{address},unix:{}", socket.display()), store.display().to_string());
+    let mut live = Live::start(site.command(&["serve", "--listen", &both, "--data-dir", &store]));
+    // Less than the two seconds for which the server tries again, and enough for a first try.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!live.stderr.now().contains("callpark listens"), "{}", live.stderr.now());
+    drop((taken, held, lock));
+    assert!(live.stderr.started().await, "{}", live.stderr.now());
+    assert!(live.stderr.now().contains(&format!("http://{address}")), "{}", live.stderr.now());
 }
 
 #[tokio::test]

@@ -35,8 +35,12 @@ async fn bash(server: &Program, command: &str) -> String {
 async fn a_tool_can_neither_read_nor_write_the_terminal_of_its_server() {
     let site = Site::new();
     let server = serve_in_terminal(&site).await;
-    let of_server = bash(&server, "cut -d' ' -f7 /proc/$PPID/stat").await;
+    let python = server.live.pid();
+    let children = std::fs::read_to_string(format!("/proc/{python}/task/{python}/children"));
+    let pid = children.expect("children").trim().to_owned();
+    let of_server = bash(&server, &format!("cut -d' ' -f7 /proc/{pid}/stat")).await;
     assert_ne!(of_server, "0\n", "the server has a terminal");
+    assert_eq!(bash(&server, "cut -d' ' -f7 /proc/$PPID/stat").await, "0\n", "the shim has none");
     assert_eq!(bash(&server, "cut -d' ' -f7 /proc/$$/stat").await, "0\n");
     assert_eq!(bash(&server, "read -p Password: x < /dev/tty; echo asked $?").await, "asked 1\n");
     assert_eq!(bash(&server, "echo from-a-tool > /dev/tty; echo $?").await, "1\n");

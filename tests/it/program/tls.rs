@@ -1,5 +1,7 @@
 //! Commands that meet TLS where they expect none, and the reverse, and certificates that don't fit.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -47,6 +49,7 @@ impl<'a> Files<'a> {
     fn write(&self, name: &str, pem: &str, key: &KeyPair) -> [String; 2] {
         let file = |path: PathBuf| path.display().to_string();
         let key = self.site.write(&format!("{name}.key"), &key.serialize_pem());
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("permissions");
         [file(self.site.write(&format!("{name}.pem"), pem)), file(key)]
     }
 

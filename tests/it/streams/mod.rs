@@ -2,6 +2,8 @@
 
 mod live;
 
+use std::time::Duration;
+
 use callpark_proto::v1::session_event::Payload;
 use callpark_proto::v1::session_update::Control;
 use tonic::Code;
@@ -228,13 +230,8 @@ async fn a_trimmed_log_signals_its_gap_or_fails() {
         start_after_sequence: Some(sequence),
         ..replay_of(&session_id)
     };
-    // The newest 1,000 of 1,020 are kept. A sweep between two calls has trimmed fewer.
-    let trimmed = async {
-        while session_now(&server, &session_id).await.first_sequence < 21 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    soon("a trimmed log", trimmed).await;
+    // The newest 1,000 of 1,020 are kept.
+    trimmed_to(&server, &session_id, 21).await;
     let mut reader = Reader::open(&server, after(0)).await;
     assert_eq!(reader.snapshot().await.first_sequence, 21);
     let gap = |control: &Control| match control {
@@ -256,6 +253,22 @@ async fn a_trimmed_log_signals_its_gap_or_fails() {
     let (events, end) = Reader::open(&server, unset).await.rest().await;
     assert_eq!((events.len(), end.is_none()), (1000, true), "unset is from the oldest");
     failing_calls(&server, &session_id, 1).await;
+    // Three more events. A sweep trims those that it finds, and what is trimmed doesn't come back.
     let first = session_now(&server, &session_id).await.first_sequence;
-    assert!([21, 23].contains(&first), "what is trimmed doesn't come back: {first}");
+    assert!((21..=24).contains(&first), "{first}");
+    trimmed_to(&server, &session_id, 24).await;
+}
+
+/// Waits until the oldest event of a log is this one. Sweeps on the way there only move it forward.
+async fn trimmed_to(server: &TestServer, session_id: &str, first_sequence: i64) {
+    let trimmed = async {
+        let mut first = 0;
+        while first < first_sequence {
+            let now = session_now(server, session_id).await.first_sequence;
+            assert!((first..=first_sequence).contains(&now), "{now} after {first}");
+            first = now;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(&format!("a log that begins at {first_sequence}"), trimmed).await;
 }

@@ -2,13 +2,16 @@
 
 mod call;
 mod folder;
+pub mod namespace;
 pub mod nap;
+pub mod notify_socket;
 pub mod npm;
 pub mod program;
 pub mod proofs;
 pub mod proxy;
 pub mod remote;
 mod server;
+pub mod slow_store;
 pub mod small_disk;
 pub mod streams;
 pub mod waiting;

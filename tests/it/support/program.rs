@@ -95,6 +95,42 @@ impl Site {
         marked(&self.home())
     }
 
+    /// The live shims of this home's servers.
+    pub fn shims(&self) -> Vec<u32> {
+        shims_in(self.folder.path())
+    }
+
+    /// Kills the server with `kill -9`, and then its shims: the calls are lost.
+    pub async fn kill_with_shims(&self, server: Program) {
+        server.kill().await;
+        for pid in self.shims() {
+            send(pid, Signal::KILL);
+        }
+        let gone = async {
+            while !self.shims().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("the end of the shims", gone).await;
+    }
+
+    /// Waits until no shim is left, and no folder of one.
+    pub async fn without_shims(&self) {
+        let gone = async {
+            while self.data().join("callpark.db.shims").exists() || !self.shims().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("the end of the shims", gone).await;
+    }
+
+    /// Returns the files in which the shims of this home's servers record their processes.
+    pub fn records(&self) -> Vec<PathBuf> {
+        let folders = std::fs::read_dir(self.data().join("callpark.db.shims"));
+        let folders = folders.into_iter().flatten().flatten();
+        folders.map(|folder| folder.path().join("processes")).filter(|path| path.exists()).collect()
+    }
+
     /// Waits until no process of a call is left.
     pub async fn quiet(&self) {
         let quiet = async {
@@ -108,7 +144,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        for pid in self.processes() {
+        for pid in self.shims().into_iter().chain(self.processes()) {
             send(pid, Signal::KILL);
         }
     }
@@ -123,9 +159,24 @@ fn marked(home: &Path) -> Vec<u32> {
         has(&|variable| variable == home.as_bytes())
             && has(&|variable| variable.starts_with(b"CALLPARK_CALL_ID="))
     };
+    all_processes().filter(is_marked).collect()
+}
+
+/// The live shims whose folder is inside this one.
+fn shims_in(folder: &Path) -> Vec<u32> {
+    let folder = folder.display().to_string();
+    let is_here = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let mut words = line.split('\0');
+        words.any(|word| word == "shim") && words.any(|word| word.contains(&folder))
+    };
+    all_processes().filter(is_here).collect()
+}
+
+fn all_processes() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").expect("processes").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(is_marked).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn command(home: &Path, program: &str, arguments: &[&str]) -> Command {
@@ -199,6 +250,11 @@ impl Program {
     /// A connection without a token.
     pub fn channel(&self) -> Channel {
         Endpoint::from_shared(self.endpoint.clone()).expect("an endpoint").connect_lazy()
+    }
+
+    /// The shims of the server.
+    pub fn shims(&self) -> Vec<u32> {
+        shims_in(&self.home)
     }
 
     /// Clients on a connection of their own.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use callpark::agent::Agent;
 use callpark::config::{Environment, LoadOptions};
+use callpark::internals::engine::Clock;
+use callpark::store::Store;
 use callpark::tool::CallableTool;
 use callpark::{Config, Server};
 use callpark_proto::v1::background_tasks_client::BackgroundTasksClient;
@@ -26,13 +28,17 @@ use super::soon;
 /// Settings by name, as flags would give them.
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
 
-/// The tools and agents of a program that embeds the server.
+/// The tools and agents of a program that embeds the server, and its own store and clock.
 #[derive(Clone, Default)]
 pub struct Additions {
     /// The tools.
     pub tools: Vec<Arc<dyn CallableTool>>,
     /// The agents.
     pub agents: Vec<Arc<dyn Agent>>,
+    /// The store, or `None` for a database.
+    pub store: Option<Arc<dyn Store>>,
+    /// The clock, or `None` for that of the machine.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 /// Puts the token on every request.
@@ -88,12 +94,7 @@ impl TestServer {
 
     /// A server that also has what this TOML configuration says, such as tools.
     pub async fn with_config(toml: &str, settings: Settings<'_>) -> Self {
-        let folder = super::folder();
-        let file = folder.path().join("callpark.toml");
-        std::fs::write(&file, toml).expect("written");
-        let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        let path = folder.path().to_owned();
-        Self::serve(path, settings, Some(file), Additions::default(), Some(folder)).await
+        Self::with_config_and(toml, Additions::default(), settings).await
     }
 
     /// A server that also has these tools.
@@ -114,6 +115,16 @@ impl TestServer {
         Self::serve(path, settings, None, more, Some(folder)).await
     }
 
+    /// A server that has all of this.
+    pub async fn with_config_and(toml: &str, more: Additions, settings: Settings<'_>) -> Self {
+        let folder = super::folder();
+        let file = folder.path().join("callpark.toml");
+        std::fs::write(&file, toml).expect("written");
+        let settings = settings.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let path = folder.path().to_owned();
+        Self::serve(path, settings, Some(file), more, Some(folder)).await
+    }
+
     async fn serve(
         folder: PathBuf,
         settings: Vec<(String, String)>,
@@ -128,6 +139,12 @@ impl TestServer {
         }
         for agent in &more.agents {
             builder = builder.agent(agent.clone());
+        }
+        if let Some(store) = &more.store {
+            builder = builder.store(store.clone());
+        }
+        if let Some(clock) = &more.clock {
+            builder = builder.clock(clock.clone());
         }
         let server = builder.build().await.expect("a server");
         let token = std::fs::read_to_string(server.token_file().expect("a token file"));

@@ -29,7 +29,7 @@ impl SmallDisk {
         let folder = site.folder().join("disk");
         fs::create_dir(&folder).expect("a folder");
         let script = format!(
-            "mount -t tmpfs -o {options} tmpfs {} && echo mounted && exec sleep 3600",
+            "mount -t tmpfs -o mode=700,{options} tmpfs {} && echo mounted && exec sleep 3600",
             folder.display()
         );
         let mut attempts = String::new();

@@ -9,7 +9,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::{TestServer, bash, result_of, soon, v1, waiting};
 
-/// A tool whose program doesn't exist: a call of it is the cheapest way to two events.
+/// A tool whose program doesn't exist: a call of it is the cheapest way to three events.
 pub const MISSING_TOOL: &str = r#"
 [[tools]]
 name = "missing"
@@ -95,7 +95,7 @@ pub async fn ended(server: &TestServer, background_id: &str) -> v1::Task {
     answer.task.expect("a task")
 }
 
-/// Makes a session's log longer by two events a call, as quickly as it goes.
+/// Makes a session's log longer by three events a call, as quickly as it goes.
 pub async fn failing_calls(server: &TestServer, session_id: &str, count: usize) {
     let call = v1::RunToolRequest {
         session_id: session_id.into(),

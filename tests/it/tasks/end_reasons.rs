@@ -236,7 +236,7 @@ async fn a_task_whose_server_is_killed() {
     let request = crate::support::waiting::start_of(bash("sleep 300"));
     let answer = soon("a start", server.connect().tasks.start(request)).await;
     let task = answer.expect("an answer").into_inner().task.expect("a task");
-    server.kill().await;
+    site.kill_with_shims(server).await;
     let server = site.serve(&[]).await;
     let mut clients = server.connect();
     let wait = v1::WaitRequest { background_id: task.background_id.clone(), ..Default::default() };

@@ -67,11 +67,11 @@ async fn each_line_names_the_state_the_time_the_description_and_the_error() {
     assert!(text.starts_with("7 background tasks, 1 running.\n"), "{text}");
     assert_eq!(text.lines().count(), 8, "one line for each: {text}");
     let cases = [
-        (&good, "succeeded", "  goes well"),
-        (&bad, "failed", "  goes wrong :(: exit code 9"),
-        (&killed, "failed", "  is killed: ended by signal 9"),
-        (&late, "timed out", "  is late: timed out after 0.3 s"),
-        (&stopped, "cancelled", "  is stopped"),
+        (&good, "succeeded", r#"  "goes well""#),
+        (&bad, "failed", r#"  "goes\n  wrong\t:(": "exit code 9""#),
+        (&killed, "failed", r#"  "is killed": "ended by signal 9""#),
+        (&late, "timed out", r#"  "is late": "timed out after 0.3 s""#),
+        (&stopped, "cancelled", r#"  "is stopped""#),
     ];
     for (task, state, end) in cases {
         let line = line_of(&text, task);
@@ -81,5 +81,5 @@ async fn each_line_names_the_state_the_time_the_description_and_the_error() {
     let line = line_of(&text, &absent);
     assert!(line.contains("  missing: ") && line.contains("/nonexistent/program"), "{line}");
     let line = line_of(&text, &live);
-    assert!(line.contains("running") && line.chars().count() < 300, "{line}");
+    assert!(line.contains("running") && line.chars().count() < 500, "{line}");
 }

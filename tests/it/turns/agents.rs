@@ -1,6 +1,7 @@
 //! Agents that work for agents, each in a session of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -104,8 +105,18 @@ async fn cancelling_a_parked_agent_ends_its_turn_and_its_calls() {
     soon("a cancel", server.tasks.clone().cancel(cancel)).await.expect("an answer");
     let task = ended(&server, id).await;
     assert_eq!(task.state(), v1::State::Cancelled);
-    let inside = session_now(&server, &inner).await;
-    assert_eq!((inside.state(), inside.live_tasks), (v1::SessionState::Closed, 0));
+    // Its calls have the time of grace, as the turn had, from when it closed its session.
+    let closed = async {
+        loop {
+            let inside = session_now(&server, &inner).await;
+            if inside.state() == v1::SessionState::Closed {
+                return inside.live_tasks;
+            }
+            assert_eq!(inside.state(), v1::SessionState::Closing);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert_eq!(soon("the end of the inner session", closed).await, 0);
     let pid = std::fs::read_to_string(folder.path().join("pid")).expect("a file");
     assert!(!crate::support::waiting::is_alive(pid.trim().parse().expect("a number")));
     crate::history::check_everything(&server.connect(), 0).await;

@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::*;
-use crate::support::streams::new_session;
 
 /// A success with a body of this kind.
 fn body(kind: &str, body: impl Into<String>) -> Script {
@@ -130,26 +129,4 @@ async fn an_empty_answer_ends_a_turn_that_has_said_something() {
     let server = serve(&endpoint).await;
     let answer = turn(&server, prompt("", "go")).await;
     assert_eq!(answer.final_text, "done", "silence after a call is asked about");
-}
-
-#[tokio::test]
-async fn nothing_of_a_failed_attempt_is_kept() {
-    let cut = vec![Piece::Text("wel".into()), Piece::Finish("error")];
-    let endpoint = Endpoint::new(vec![Script::Stream(cut), says("well")]).await;
-    let server = serve(&endpoint).await;
-    let session = new_session(&server).await;
-    let events = streamed(&server, prompt(&session, "go")).await;
-    let expected = [
-        "turn",
-        "started main go",
-        "text wel",
-        "used 1 of main",
-        "retrying 2",
-        "text well",
-        "used 1 of main",
-        "message \"well\" 0 calls",
-        "idle STOP_REASON_END_TURN \"well\"",
-    ];
-    assert_eq!(short(&events), expected);
-    assert_eq!(endpoint.messages(0), endpoint.messages(1));
 }

@@ -190,7 +190,9 @@ async fn a_turn_that_its_server_left_is_lost_and_says_so() {
     let (script, _never) = held("am done");
     let endpoint = Endpoint::new(vec![script, says("here I am")]).await;
     let server = serve(&endpoint).await;
-    let session = new_session(&server).await;
+    let lose =
+        v1::CreateSessionRequest { on_restart: v1::OnRestart::Lose.into(), ..Default::default() };
+    let session = crate::support::streams::created(&server, lose).await.session_id;
     let first = running(&server, prompt(&session, "1"));
     endpoint.asked(1).await;
     let server = server.restart().await;

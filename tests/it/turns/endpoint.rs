@@ -80,6 +80,9 @@ pub fn calls(wanted: &[(&str, &str, Value)]) -> Script {
     Script::Stream(pieces)
 }
 
+/// The answer to a request, as it follows from its messages.
+type Rule = Box<dyn Fn(&[Value]) -> Script + Send + Sync>;
+
 /// The endpoint. It is gone when it is dropped.
 pub struct Endpoint {
     /// The URL for the configuration.
@@ -97,11 +100,16 @@ struct Shared {
     arrived: Notify,
     /// True: requests that other endpoints refuse are accepted.
     is_lenient: bool,
+    /// The answer to each request, in place of scripts that are used up.
+    rule: Option<Rule>,
 }
 
 impl Shared {
     /// The next script, which the test may still be about to write.
-    async fn next(&self) -> Option<Script> {
+    async fn next(&self, messages: &[Value]) -> Option<Script> {
+        if let Some(rule) = &self.rule {
+            return Some(rule(messages));
+        }
         let next = async {
             loop {
                 let arrived = self.arrived.notified();
@@ -125,6 +133,11 @@ impl Endpoint {
     pub async fn for_others(scripts: Vec<Script>) -> Self {
         let scripts = Mutex::new(scripts.into());
         Self::with_shared(Shared { scripts, is_lenient: true, ..Shared::default() }).await
+    }
+
+    /// An endpoint whose answers follow from the messages of each request.
+    pub async fn ruled(rule: impl Fn(&[Value]) -> Script + Send + Sync + 'static) -> Self {
+        Self::with_shared(Shared { rule: Some(Box::new(rule)), ..Shared::default() }).await
     }
 
     async fn with_shared(shared: Shared) -> Self {
@@ -201,6 +214,7 @@ async fn serve(connection: TcpStream, shared: &Shared) -> std::io::Result<()> {
         connection.read_exact(&mut body).await?;
         let request = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let refusal = strict::refusal(&request).filter(|_| !shared.is_lenient);
+        let messages = request["messages"].as_array().cloned().unwrap_or_default();
         shared.requests.lock().expect("a lock").push(request);
         shared.heads.lock().expect("a lock").push(head);
         shared.asked.notify_waiters();
@@ -209,7 +223,7 @@ async fn serve(connection: TcpStream, shared: &Shared) -> std::io::Result<()> {
             status(&mut connection, 400, &[], &error.to_string()).await?;
             continue;
         }
-        let goes_on = match shared.next().await {
+        let goes_on = match shared.next(&messages).await {
             Some(Script::Stream(pieces)) => stream(&mut connection, pieces, true).await?,
             Some(Script::Unmarked(pieces)) => stream(&mut connection, pieces, false).await?,
             Some(Script::Status(code, headers, body)) => {

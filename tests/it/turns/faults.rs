@@ -56,6 +56,12 @@ async fn an_answer_cut_in_the_middle_is_void() {
 }
 
 #[tokio::test]
+async fn an_answer_that_ends_with_an_error_is_void() {
+    let pieces = vec![Piece::Text("wel".into()), Piece::Finish("error")];
+    is_retried(Script::Stream(pieces), &["text wel"]).await;
+}
+
+#[tokio::test]
 async fn an_end_without_a_reason_and_a_mark_is_a_cut() {
     is_retried(Script::Unmarked(vec![Piece::Text("wel".into())]), &["text wel"]).await;
 }

@@ -86,6 +86,82 @@ async fn a_field_that_a_gateway_refuses_is_left_out_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_change_that_does_not_help_is_not_kept() {
+    let endpoint = Endpoint::new(vec![
+        refuses("stream_options: extra inputs are not permitted"),
+        refuses("no more requests"),
+        says("well"),
+    ])
+    .await;
+    let server = serve(&endpoint).await;
+    assert_eq!(error_of(&turn(&server, prompt("", "go")).await).code, "model_request_refused");
+    assert_eq!(turn(&server, prompt("", "go")).await.final_text, "well");
+    let requests = endpoint.requests();
+    let sent: Vec<bool> =
+        requests.iter().map(|request| request.get("stream_options").is_some()).collect();
+    assert_eq!(sent, [true, false, true]);
+}
+
+/// A prompt with this image.
+fn look(session: &str, image: &'static [u8]) -> v1::RunTurnRequest {
+    let image = v1::Image { media_type: "image/png".into(), data: image.into() };
+    let kind = Some(v1::content::Kind::Image(image));
+    let attachments = vec![v1::Content { kind, ..Default::default() }];
+    v1::RunTurnRequest { attachments, ..prompt(session, "look") }
+}
+
+/// The images in a request.
+fn images(endpoint: &Endpoint, request: usize) -> Vec<String> {
+    let messages = endpoint.messages(request);
+    let parts = messages.iter().filter_map(|message| message["content"].as_array()).flatten();
+    let urls = parts.filter_map(|part| part["image_url"]["url"].as_str());
+    urls.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn an_image_that_is_refused_takes_neither_its_session_nor_other_images_along() {
+    let scripts = vec![
+        says("one"),
+        refuses("messages.3.content.1.image.source.base64: Could not process image"),
+        says("two"),
+        says("three"),
+    ];
+    let endpoint = Endpoint::new(scripts).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    for (image, words) in [
+        (&b"\x89PNG\r\n\x1a\n"[..], "one"),
+        (b"\x89PNG\r\n\x1a\nbroken", "two"),
+        (b"\x89PNG\r\n\x1a\nagain", "three"),
+    ] {
+        let answer = turn(&server, look(&session, image)).await;
+        assert_eq!((answer.error.as_ref(), answer.final_text.as_str()), (None, words));
+    }
+    assert_eq!(endpoint.requests().len(), 4, "it is refused once");
+    let (first, third) = (images(&endpoint, 0).remove(0), images(&endpoint, 3).remove(1));
+    assert_eq!(images(&endpoint, 1).len(), 2);
+    assert_eq!(images(&endpoint, 2), std::slice::from_ref(&first));
+    assert_eq!(images(&endpoint, 3), [first, third]);
+    let note = "look\n\n[an attachment of 14 bytes of image/png]";
+    assert_eq!(endpoint.messages(2)[3]["content"], note);
+    assert_eq!(endpoint.messages(3)[3]["content"], note);
+}
+
+#[tokio::test]
+async fn a_request_is_refused_if_it_is_not_its_images() {
+    let endpoint = Endpoint::new(vec![refuses("the image is not valid"); 2]).await;
+    let server = serve(&endpoint).await;
+    let session = new_session(&server).await;
+    let answer = turn(&server, look(&session, b"\x89PNG\r\n\x1a\n")).await;
+    assert_eq!(error_of(&answer).code, "model_request_refused");
+    assert!(error_of(&answer).message.contains("the image is not valid"), "{answer:?}");
+    endpoint.then(says("well"));
+    assert_eq!(turn(&server, prompt(&session, "go")).await.final_text, "well");
+    let counts: Vec<usize> = (0..3).map(|request| images(&endpoint, request).len()).collect();
+    assert_eq!(counts, [1, 0, 1]);
+}
+
+#[tokio::test]
 async fn ids_and_images_that_a_gateway_refuses_are_sent_differently() {
     let endpoint = Endpoint::new(vec![
         calls(&[("call_1", "bash", json!({ "command": "true" }))]),
@@ -95,11 +171,7 @@ async fn ids_and_images_that_a_gateway_refuses_are_sent_differently() {
     ])
     .await;
     let server = serve(&endpoint).await;
-    let data = b"\x89PNG\r\n\x1a\n"[..].into();
-    let image = v1::Image { media_type: "image/png".into(), data };
-    let kind = Some(v1::content::Kind::Image(image));
-    let attachments = vec![v1::Content { kind, ..Default::default() }];
-    let request = v1::RunTurnRequest { attachments, ..prompt("", "look") };
+    let request = look("", b"\x89PNG\r\n\x1a\n");
     assert_eq!(turn(&server, request).await.final_text, "well");
     let messages = endpoint.messages(3);
     assert_eq!(messages[1]["content"], "look\n\n[an attachment of 8 bytes of image/png]");

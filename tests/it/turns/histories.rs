@@ -76,7 +76,7 @@ async fn names_and_ids_that_endpoints_refuse_are_sent_as_others() {
     };
     let results: Vec<String> = results(3);
     assert_eq!(results[0], "four\n", "the name leads back to the tool");
-    assert!(results[1].contains("there is no tool `no/such tool`"), "{}", results[1]);
+    assert!(results[1].contains("there is no tool \"no/such tool\""), "{}", results[1]);
     assert_eq!(sent_calls(&endpoint, 3), sent_calls(&endpoint, 4)[..3], "they stay the same");
     assert_eq!(sent_calls(&endpoint, 3)[0]["id"], "c", "the first one keeps its id");
     // The stored history has what the model wrote.

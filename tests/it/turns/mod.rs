@@ -25,6 +25,7 @@ mod provider_data;
 mod providers;
 mod relayed;
 mod results;
+mod resumption;
 mod story;
 mod strict;
 
@@ -133,6 +134,9 @@ fn shorten(payload: &Payload) -> String {
             format!("message {:?} {} calls", message.text, message.call_ids.len())
         }
         Payload::HistoryCompacted(_) => "compacted".into(),
+        Payload::TurnResumed(resumed) => {
+            format!("resumed {} attempt {}", resumed.resumption, resumed.attempt)
+        }
         Payload::TurnRetrying(retrying) => format!("retrying {}", retrying.attempt),
         Payload::ToolCallAccepted(accepted) if accepted.tool.is_empty() => "turn".into(),
         Payload::ToolCallAccepted(accepted) => format!("call {}", accepted.tool),

@@ -81,7 +81,9 @@ async fn the_pictures_of_a_task_are_shown_when_it_is_checked() {
     assert_eq!(answer.final_text, "a cat");
     let messages = endpoint.messages(2);
     let text = messages[5]["content"].as_str().expect("text");
-    assert!(text.ends_with("\nlook\n[8 bytes of image/png]"), "it is named once: {text}");
+    let (begin, end) = text.rsplit_once("</callpark-data ").expect("a fence");
+    assert!(begin.ends_with(">\nlook\n"), "{text}");
+    assert!(end.ends_with(">\n[8 bytes of image/png]"), "it is named once: {text}");
     assert_eq!(messages[6], bridge());
     assert_eq!(messages[7], shown("1 of check_background_task (c2)", 1));
 }

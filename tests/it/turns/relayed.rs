@@ -69,7 +69,11 @@ impl Agent for Scripted {
 
 async fn serve_agent(settings: &[(&str, &str)]) -> (TestServer, Arc<Scripted>) {
     let agent = Arc::new(Scripted::default());
-    let more = Additions { agents: vec![agent.clone()], tools: vec![crate::in_process::count()] };
+    let more = Additions {
+        agents: vec![agent.clone()],
+        tools: vec![crate::in_process::count()],
+        ..Additions::default()
+    };
     let settings = [&[("model-retry-delay", "20ms")], settings].concat();
     (TestServer::with_more(more, &settings).await, agent)
 }

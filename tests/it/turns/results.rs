@@ -44,10 +44,10 @@ async fn arguments_are_read_as_they_are_meant() {
     let nulls = json!({ "command": "echo hi", "cwd": null, "env": { "A": null }, "stdin": null });
     assert_eq!(shown(&server, &endpoint, "bash", nulls).await, "hi\n");
     let texts = json!({ "command": "echo $A", "env": "{\"A\": \"b\"}" });
-    assert_eq!(
-        shown(&server, &endpoint, "bash", texts).await,
-        "b\n\n[arguments were given as text and read as the tool takes them: `env` as object]"
-    );
+    let converted = shown(&server, &endpoint, "bash", texts).await;
+    assert!(converted.contains(">\nb\n</callpark-data "), "{converted}");
+    let note = "[arguments were given as text and read as the tool takes them: `env` as object]";
+    assert!(converted.ends_with(&format!(">\n{note}")), "{converted}");
     let required = shown(&server, &endpoint, "bash", json!({ "command": null })).await;
     assert!(required.contains("command: must be of type string"), "{required}");
     let deep = format!("{{\"A\": {}1{}}}", "[".repeat(40), "]".repeat(40));

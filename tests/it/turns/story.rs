@@ -150,7 +150,8 @@ fn check_tool_results(endpoint: &Endpoint, slow: &str, never: &str) {
     let still = last_tool_result(endpoint, 3);
     assert!(still.contains("still running") && still.contains("begun"), "{still}");
     let read = tool_result(endpoint, 4, "read");
-    assert!(read.starts_with("begun\n\n[bytes 0 to 6 of 6;"), "{read}");
+    assert!(read.contains(">\nbegun\n</callpark-data "), "{read}");
+    assert!(read.contains(">\n[bytes 0 to 6 of 6;"), "{read}");
     let cancelled = last_tool_result(endpoint, 5);
     assert!(cancelled.contains("cancelled"), "{cancelled}");
     let ready = last_tool_result(endpoint, 6);
@@ -172,7 +173,10 @@ async fn the_model_sees_each_failure_with_its_reason() {
     let server = serve(&endpoint).await;
     let answer = turn(&server, prompt("", "try")).await;
     assert_eq!(answer.final_text, "I see");
-    assert_eq!(tool_result(&endpoint, 1, "exit"), "[failed: exit code 3]\nno\n");
+    let failed = tool_result(&endpoint, 1, "exit");
+    let (reason, output) = failed.split_once('\n').expect("two parts");
+    assert_eq!(reason, "[failed: exit code 3]");
+    assert!(output.starts_with("<callpark-data ") && output.contains(">\nno\n</"), "{failed}");
     assert!(tool_result(&endpoint, 1, "unfit").contains("command"));
     assert!(
         tool_result(&endpoint, 1, "absent")

@@ -34,6 +34,7 @@ pub async fn decide_all(commands: &dyn Fn(CallId) -> Vec<Command>, basis: Basis)
         grace: millis(1),
         retention: Duration::from_secs(1),
         follow_up_delay: millis(1),
+        run_owner: None,
     };
     let projection = Projection::new(session, vec![call.clone()], settings);
     let (inbox, mut waiting) = mpsc::channel(8);

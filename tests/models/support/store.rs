@@ -12,8 +12,8 @@ use crate::model::{Call, CallId, FollowUp, PayloadKind, Session, SessionId, Tena
 use crate::store::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MemoryStore, MessagePage, MessageSlice, OutputPage, OutputQuery, RequestRecord, SessionPage,
-    SessionQuery, Store, StoreError,
+    MemoryStore, MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord,
+    SessionPage, SessionQuery, Store, StoreError,
 };
 
 /// The store, and what was appended to it.
@@ -81,6 +81,10 @@ macro_rules! between {
 
 #[async_trait]
 impl Store for Log {
+    fn page_token_key(&self) -> PageTokenKey {
+        self.store.page_token_key()
+    }
+
     async fn append(&self, append: Append) -> Result<(), StoreError> {
         let kinds: Vec<_> =
             append.events.iter().filter_map(|e| Some((e.call_id?, e.kind))).collect();
@@ -200,6 +204,10 @@ impl Store for Log {
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
         between!(self.store.expire(policy))
+    }
+
+    async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        between!(self.store.newest_time())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -13,10 +13,11 @@ use crate::engine::{
     CallHandle, CallRequest, CancelTask, Clock, Engine, EngineOptions, EngineParts, Error,
     NewSession, Started,
 };
+use crate::exec::LocalRunner;
 use crate::machine::Settings;
 use crate::model::{
     Call, CallId, Event, EventCodec, EventCorrupt, ParkReason, PayloadKind, Principal, ProcessSpec,
-    SessionId, Tenant, Timestamp, Tool, ToolKind, ToolOutput, ToolSource, TurnId,
+    SessionId, StoredAcceptance, Tenant, Timestamp, Tool, ToolKind, ToolOutput, ToolSource, TurnId,
 };
 use crate::telemetry::Metrics;
 use crate::time::Instant;
@@ -50,7 +51,7 @@ impl World {
         let engine = Engine::new(EngineParts {
             store: log.clone(),
             codec: Arc::new(NoCodec),
-            executor: processes.clone(),
+            runner: Arc::new(LocalRunner::new(processes.clone())),
             tools: Registry::new(tools).expect("a registry").into(),
             models: Default::default(),
             clock: Arc::new(ModelClock),
@@ -60,11 +61,13 @@ impl World {
                     grace: millis(100),
                     retention: Duration::from_secs(3600),
                     follow_up_delay: millis(1),
+                    run_owner: None,
                 },
                 running_calls_max: rules.running_calls_max,
                 live_tasks_default: rules.live_tasks_max,
                 execution_timeout: Duration::from_secs(3600),
                 stop_grace: millis(100),
+                stop_runs: false,
                 heartbeat: Duration::from_secs(15),
                 stream_age: Duration::from_secs(3600),
                 working_directory: None,
@@ -175,7 +178,11 @@ struct ModelClock;
 
 impl Clock for ModelClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_000_000).saturating_add(Instant::now().since_begin())
+        Timestamp::from_micros(1_000_000).saturating_add(self.uptime())
+    }
+
+    fn uptime(&self) -> Duration {
+        Instant::now().since_begin()
     }
 }
 
@@ -187,11 +194,23 @@ impl EventCodec for NoCodec {
         Bytes::new()
     }
 
+    fn with_epoch(&self, bytes: &Bytes, _stream_epoch: &str) -> Bytes {
+        bytes.clone()
+    }
+
     fn decode_output(
         &self,
         _sequence: u64,
         _bytes: &Bytes,
     ) -> Result<Option<ToolOutput>, EventCorrupt> {
+        Ok(None)
+    }
+
+    fn decode_accepted(
+        &self,
+        _sequence: u64,
+        _bytes: &[u8],
+    ) -> Result<Option<StoredAcceptance>, EventCorrupt> {
         Ok(None)
     }
 

@@ -5,7 +5,7 @@ use crate::model::LeftProcesses;
 
 #[test]
 fn results_of_calls() {
-    let shown = |call: &Call| call_result(call, |_| false);
+    let shown = |call: &Call| call_result(call, |_| false).render();
     let silent = ToolResult { exit: Some(Exit::Code(0)), ..Default::default() };
     let killed = ToolResult { exit: Some(Exit::Signal(9)), ..exited(0, "so far\n") };
     let missing =
@@ -14,25 +14,31 @@ fn results_of_calls() {
     let lost = Call { state: State::Lost, outcome: Some(Outcome::Failure(failure)), ..build() };
     assert_eq!(shown(&ended(State::Succeeded, exited(0, "done\n"))), "done\n");
     assert_eq!(shown(&ended(State::Succeeded, silent)), "(no output)");
+    let failed =
+        call_result(&ended(State::Failed, exited(3, "no rule to make target\n")), |_| false);
     assert_eq!(
-        shown(&ended(State::Failed, exited(3, "no rule to make target\n"))),
-        "[failed: exit code 3]\nno rule to make target\n"
+        without_mark(&failed.render()),
+        "[failed: exit code 3]\n<callpark-data MARK>\nno rule to make target\n\
+         </callpark-data MARK>"
     );
+    assert_eq!(failed.for_people(), "[failed: exit code 3]\nno rule to make target\n");
     assert_eq!(
-        shown(&ended(State::Cancelled, killed)),
-        "[cancelled: terminated by signal 9]\nso far\n"
+        without_mark(&shown(&ended(State::Cancelled, killed))),
+        "[cancelled: terminated by signal 9]\n<callpark-data MARK>\nso far\n\
+         </callpark-data MARK>"
     );
     assert_eq!(
         shown(&ended(State::Failed, missing)),
-        "[failed: program `zsh` was not found]\n(no output)"
+        "[failed: \"program `zsh` was not found\"]\n(no output)"
     );
-    assert_eq!(shown(&lost), "[lost: the server was stopped]\n(no output)");
+    assert_eq!(shown(&lost), "[lost: \"the server was stopped\"]\n(no output)");
     assert_eq!(shown(&ended(State::TimedOut, ToolResult::default())), "[timed out]\n(no output)");
 }
 
 #[test]
 fn output_of_processes() {
-    let shown = |output: &[u8]| call_result(&ended(State::Succeeded, written(output)), |_| false);
+    let shown =
+        |output: &[u8]| call_result(&ended(State::Succeeded, written(output)), |_| false).render();
     assert_eq!(shown(b"10 %\r100 %\n\x1b[32mdone\x1b[0m\n"), "100 %\ndone\n");
     assert_eq!(
         shown(b"caf\xe9 and th\xe9\n"),
@@ -54,7 +60,7 @@ fn structured_results() {
     let result = |content| {
         let structured = structured.clone();
         let result = ToolResult { structured, content, ..Default::default() };
-        call_result(&ended(State::Succeeded, result), |_| false)
+        call_result(&ended(State::Succeeded, result), |_| false).render()
     };
     assert_eq!(result(vec![]), "{\"id\":7}");
     assert_eq!(result(vec![text(" ")]), "{\"id\":7}");
@@ -71,8 +77,8 @@ fn processes_that_were_left_behind() {
     let policy = CallPolicy { call_budget: budget, ..CallPolicy::default() };
     let call = Call { policy, ..ended(State::Succeeded, result) };
     assert_eq!(
-        call_result(&call, |_| false),
-        "listening\n[3 processes were still running when the call ended, and killed: node, sleep, 1 \
+        without_mark(&call_result(&call, |_| false).render()),
+        "<callpark-data MARK>\nlistening\n</callpark-data MARK>\n[3 processes were still running when the call ended, and killed: node, sleep, 1 \
          more. Nothing that a call starts outlives it, also not with &, nohup or setsid. To keep a \
          server running, start it in the foreground in a call of its own: when its budget (600 s) \
          is used up, that call continues in the background.]"
@@ -99,24 +105,24 @@ fn content_that_is_not_text() {
     });
     assert_eq!(
         content_text(&[linked]),
-        "[Annual report: file:///report.pdf (512 bytes)] For the board."
+        "[\"Annual report\": \"file:///report.pdf\" (512 bytes)] \"For the board.\""
     );
     let body = crate::model::ResourceBody::Text("the notes".into());
     let json = content(ContentKind::Json(json!({ "a": 1 })));
     let pieces = [text("look"), json, image(), resource(Some(body)), resource(None)];
     assert_eq!(
         content_text(&pieces),
-        "look\n{\"a\":1}\n[4 bytes of image/png]\nthe notes\n[file:///notes.txt]"
+        "look\n{\"a\":1}\n[4 bytes of image/png]\nthe notes\n[\"file:///notes.txt\"]"
     );
     let drawn = |content| ended(State::Succeeded, ToolResult { content, ..Default::default() });
     let is_image = |content: &Content| matches!(content.kind, ContentKind::Image { .. });
     let both = drawn(vec![text("a cat"), image()]);
-    assert_eq!(call_result(&both, |_| false), "a cat\n[4 bytes of image/png]");
-    assert_eq!(call_result(&both, is_image), "a cat");
-    assert_eq!(call_result(&drawn(vec![image()]), is_image), "(only images)");
+    assert_eq!(call_result(&both, |_| false).render(), "a cat\n[4 bytes of image/png]");
+    assert_eq!(call_result(&both, is_image).render(), "a cat");
+    assert_eq!(call_result(&drawn(vec![image()]), is_image).render(), "(only images)");
     assert_eq!(
         images_left_out(2),
-        "\n[2 of the images are not shown: calls that are made together may show at most 2097152 \
+        "[2 of the images are not shown: calls that are made together may show at most 2097152 \
          bytes of images]"
     );
     assert_eq!(

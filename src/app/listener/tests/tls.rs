@@ -1,4 +1,6 @@
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +45,9 @@ fn certificates() -> Certificates {
         ("key.pem", key.serialize_pem()),
         ("ca.pem", authority.pem()),
     ] {
-        std::fs::write(folder.path().join(name), text).expect("written");
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("permissions");
     }
     Certificates {
         folder,

@@ -129,6 +129,9 @@ impl<'o> TurnPrinter<'o> {
                 let delay = format_wire_span(retry.delay.as_ref());
                 self.note(&format!("{error}; retrying in {delay}")).await?;
             }
+            Some(Payload::TurnResumed(_)) => {
+                self.note("the server was restarted, and goes on with the turn").await?;
+            }
             Some(Payload::HistoryCompacted(compaction)) => {
                 let left_out = event::compacted(&compaction);
                 self.note(&format!("the model's context is full: {left_out}")).await?;
@@ -146,6 +149,7 @@ impl<'o> TurnPrinter<'o> {
                 // The result of a call goes to the model.
                 | Payload::ToolOutput(_)
                 | Payload::ToolProgress(_)
+                | Payload::ToolOutputBlocked(_)
                 | Payload::ToolCallCancelling(_)
                 // The last event has the sum.
                 | Payload::UsageReported(_)

@@ -1,6 +1,7 @@
 //! `callpark demo`: the main features on real processes, without any setup.
 
 mod script;
+mod server;
 mod steps;
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::{
     cli::{
-        ephemeral_server::{EphemeralServer, EphemeralServerSpec, setup_failed},
+        ephemeral_server::setup_failed,
         error::Failure,
         exit::Exit,
         print::{
@@ -21,6 +22,7 @@ use crate::{
     telemetry::{LogFormat, init_tracing},
 };
 use script::Script;
+use server::DemoServer;
 
 /// The maximum time of the whole demo.
 const DEMO_TIME_MAX: Duration = Duration::from_secs(25);
@@ -31,7 +33,8 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 /// Show what callpark does, on a temporary server
 ///
 /// Runs commands that finish immediately, that are parked and waited for, and that are cancelled,
-/// then restarts the server; checks the result of each step. Takes about ten seconds and leaves
+/// then kills the server with `kill -9` under a running command and starts it again; checks the result of
+/// each step. Takes about ten seconds and leaves
 /// nothing behind.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct DemoArgs {
@@ -50,9 +53,7 @@ pub(crate) async fn run(args: DemoArgs, out: &mut Out) -> Result<Exit, Failure> 
         .map_err(|error| setup_failed("create a folder for the temporary server", &error))?;
     let mut terminated = signal(SignalKind::terminate())
         .map_err(|error| setup_failed("listen for signals", &error))?;
-    let spec =
-        EphemeralServerSpec { folder: folder.path().to_owned(), ..EphemeralServerSpec::default() };
-    let mut server = EphemeralServer::start(spec).await?;
+    let mut server = DemoServer::start(folder.path()).await?;
     let mut script = Script::new(out);
     let ended = tokio::select! {
         ended = timeout(DEMO_TIME_MAX, run_steps(&mut server, &mut script)) => {
@@ -77,9 +78,10 @@ fn timed_out() -> Failure {
     Failure::new(Exit::Failed, text)
 }
 
-async fn run_steps(server: &mut EphemeralServer, script: &mut Script<'_>) -> Result<Exit, Failure> {
-    script.print(&format!("temporary server: {}", server.endpoint)).await?;
-    script.print(&format!("its store: {}", server.spec.folder.display())).await?;
+async fn run_steps(server: &mut DemoServer, script: &mut Script<'_>) -> Result<Exit, Failure> {
+    script
+        .print(&format!("temporary server: {}, process {}", server.endpoint(), server.pid()))
+        .await?;
     let client = server.client(Some(REQUEST_TIME_MAX))?;
     let session = steps::session(&client).await?;
     steps::stream(script, &client, &session).await?;
@@ -87,7 +89,7 @@ async fn run_steps(server: &mut EphemeralServer, script: &mut Script<'_>) -> Res
     steps::list(script, &client, &session, &parked).await?;
     steps::wait(script, &parked).await?;
     let cancelled = steps::cancel(script, &client, &session).await?;
-    steps::restart(script, server, &[parked, cancelled]).await?;
+    steps::kill(script, server, &session, &[parked, cancelled]).await?;
     script.finish().await?;
     Ok(Exit::Success)
 }

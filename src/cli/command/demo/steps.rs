@@ -14,15 +14,13 @@ use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{REQUEST_TIME_MAX, script::Script};
+use super::{REQUEST_TIME_MAX, script::Script, server::DemoServer};
 use crate::cli::{
     args::duration::to_wire,
-    ephemeral_server::EphemeralServer,
     error::Failure,
     print::{
         json, lists,
         result::{result_of, summary},
-        text::count,
         time::{format_span, from_wire},
     },
 };
@@ -39,6 +37,12 @@ const SLOW: &str = "for i in 1 2 3 4; do echo \"part $i of 4\"; sleep 1; done; e
 const SLOW_STDOUT: &str = "part 1 of 4\npart 2 of 4\npart 3 of 4\npart 4 of 4\ndone\n";
 const SLOW_BUDGET: Duration = Duration::from_secs(1);
 const SLOW_TIME_MIN: Duration = Duration::from_secs(4);
+
+const OUTLIVES: &str =
+    "for i in 1 2 3 4 5 6; do echo \"part $i of 6\"; sleep 0.5; done; echo done; exit 3";
+const OUTLIVES_STDOUT: &str =
+    "part 1 of 6\npart 2 of 6\npart 3 of 6\npart 4 of 6\npart 5 of 6\npart 6 of 6\ndone\n";
+const OUTLIVES_BUDGET: Duration = Duration::from_millis(700);
 
 const FAMILY: &str = "sleep 300 & echo \"$$ $!\"; wait";
 const FAMILY_BUDGET: Duration = Duration::from_millis(500);
@@ -206,33 +210,39 @@ pub(super) async fn cancel(
     Ok(call)
 }
 
-/// Restarts the server, and compares the finished tasks before and after.
-pub(super) async fn restart(
+/// Kills the server under a parked command, starts it again, and checks that nothing is lost.
+pub(super) async fn kill(
     script: &mut Script<'_>,
-    server: &mut EphemeralServer,
+    server: &mut DemoServer,
+    session: &str,
     calls: &[TaskHandle],
 ) -> Result<(), Failure> {
-    script.step("the server is restarted on the same store").await?;
+    script.step("the server is killed under a parked command, and started again").await?;
     let mut before = Vec::new();
     for call in calls {
         before.push((call.get().await?, output(call).await?));
     }
-    server.restart().await?;
-    script.print(&format!("new server: {}", server.endpoint)).await?;
     let client = server.client(Some(REQUEST_TIME_MAX))?;
+    let parked = run_until_parked(script, &client, session, OUTLIVES, OUTLIVES_BUDGET).await?;
+    script.print(&format!("$ kill -9 {}", server.pid())).await?;
+    server.kill().await;
+    script.print("the command goes on without a server").await?;
+    server.start_process().await?;
+    script.print(&format!("new server: process {}", server.pid())).await?;
+    let client = server.client(Some(REQUEST_TIME_MAX))?;
+    let parked = client.tasks().handle(parked.background_id());
+    let task = parked.wait(Duration::from_secs(10)).await?.task.unwrap_or_default();
+    let stdout = result_of(&task).map(stdout_text).unwrap_or_default();
+    script.print_prefixed("stdout", &stdout).await?;
+    script.print(&format!("{} {}", task.background_id, summary(&task))).await?;
+    script.check("its output is complete, byte for byte", stdout == OUTLIVES_STDOUT).await?;
+    let code = exit_code(result_of(&task));
+    script.check("its exit code is its own: 3", code == Some(3)).await?;
     for (task, bytes) in before {
         let call = client.tasks().handle(task.background_id.as_str());
-        let same_task = call.get().await? == task;
-        script
-            .check(&format!("{} and its result are unchanged", task.background_id), same_task)
-            .await?;
-        let same_output = output(&call).await? == bytes;
-        script
-            .check(
-                &format!("its output of {} is unchanged", count(bytes.len(), "byte")),
-                same_output,
-            )
-            .await?;
+        let is_same = call.get().await? == task && output(&call).await? == bytes;
+        let claim = format!("{}, its result and its output are unchanged", task.background_id);
+        script.check(&claim, is_same).await?;
     }
     Ok(())
 }

@@ -5,7 +5,6 @@ use crate::model::{CallId, FollowUp, FollowUpState, Lease};
 use crate::store::conformance::world::{SessionWriter, at, tenant};
 use crate::store::rules::Due;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::columns::due_number;
 use crate::store::sqlite::follow_up_lists::every_due_sql;
 use crate::store::{CallCursor, DueQuery, DueScope, DueSessions, FollowUpQuery, Store, StoreError};
 
@@ -145,7 +144,7 @@ fn the_schema_finds_due_follow_ups() {
         [("deliver", Due::Delivery), ("lease", Due::Lease), ("lapse", Due::LeaseExpiry)]
     {
         let start = format!("CREATE INDEX follow_ups_to_{index} ");
-        let end = format!(" WHERE due_kind = {};", due_number(what));
+        let end = format!(" WHERE due_kind = {};", what.number());
         assert!(schema.lines().any(|line| line.starts_with(&start) && line.ends_with(&end)));
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the errors that only SQLite can make. The rest is in the suite for every adapter.
 
+mod damage;
 mod follow_up_lists;
 mod opening;
 mod reading;

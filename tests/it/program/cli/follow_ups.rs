@@ -1,9 +1,8 @@
 //! `callpark follow-ups` as its users meet it.
 
-use callpark_proto::google::rpc::Status as Failure;
-
+use crate::program::give_up;
 use crate::support::program::{Ended, Live, Program, Site};
-use crate::support::{soon, v1};
+use crate::support::soon;
 
 /// Starts a bash command whose end has a follow-up, and returns its id and its session's.
 async fn start(server: &Program, command: &str) -> (String, String) {
@@ -116,7 +115,7 @@ async fn a_dead_letter_can_be_queued_again() {
     let site = Site::new();
     let server = site.serve(&["--follow-up-delay", "1ms"]).await;
     let (id, session) = start(&server, "true").await;
-    give_up(&server, &session).await;
+    give_up(&server, &session, "the agent is away").await;
     let list = table(&server.cli(&["follow-ups", "--state", "dead-lettered"]).await.exits(0));
     assert_eq!(list[1][2..4], ["dead_lettered", "10 of 10"]);
     let why = list[1].last().expect("a cell");
@@ -131,25 +130,4 @@ async fn a_dead_letter_can_be_queued_again() {
     let unknown = format!("fu-{}", "0".repeat(32));
     let unknown = server.cli(&["follow-ups", "retry", &unknown]).await.exits(66);
     assert!(unknown.stderr().contains("`callpark follow-ups`"), "{unknown}");
-}
-
-/// Fails to deliver the session's only follow-up until it is given up.
-async fn give_up(server: &Program, session: &str) {
-    let mut tasks = server.connect().tasks;
-    let failure =
-        Failure { code: 2, message: "the agent is away".to_owned(), ..Default::default() };
-    for _ in 0..10 {
-        let wanted =
-            v1::LeaseFollowUpsRequest { session_id: session.to_owned(), ..Default::default() };
-        let answer = soon("leases", tasks.lease_follow_ups(wanted)).await.expect("leases");
-        let answer = answer.into_inner();
-        let [lease] = &answer.follow_ups[..] else { panic!("{answer:?}") };
-        let failed = v1::AcknowledgeFollowUpRequest {
-            follow_up_id: lease.follow_up.as_ref().expect("a follow-up").follow_up_id.clone(),
-            lease_token: lease.lease_token.clone(),
-            error: Some(failure.clone()),
-            ..Default::default()
-        };
-        soon("an answer", tasks.acknowledge_follow_up(failed)).await.expect("taken");
-    }
 }

@@ -3,6 +3,7 @@
 mod completions;
 mod errors;
 mod follow_ups;
+mod health;
 mod ids;
 mod pipes;
 mod run;

@@ -169,3 +169,78 @@ async fn cancel_all_asks_on_a_terminal() {
     yes.run(&["cancel", "--all"]).await.exits(0);
     assert_eq!(server.cli(&["list", "-q", "--running"]).await.exits(0).stdout(), "");
 }
+
+/// Sequences that a tool may write: the screen is cleared, the title and the clipboard are set, and a
+/// colour is left on.
+const HOSTILE: &str = r"printf 'one\033[2J\033]0;title\007\033]52;c;aGk=\033\\two \033[31mred\n'; \
+                       printf 'three\302\2332J\n' >&2";
+
+#[tokio::test]
+async fn the_output_of_a_tool_colours_a_terminal_and_does_no_more() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let terminal = Terminal::of(&site, &server);
+    let id = server.cli(&["start", "bash", HOSTILE]).await.exits(0).line().to_owned();
+    server.cli(&["wait", &id]).await.exits(0);
+    for words in [&["run", "bash", HOSTILE][..], &["wait", &id], &["output", &id]] {
+        let shown = terminal.run(words).await.exits(0);
+        let shown = shown.stdout();
+        assert!(shown.contains("onetwo \x1b[31mred\r\n"), "{words:?}: {shown:?}");
+        assert!(shown.contains("three\r\n") && shown.contains("\x1b[0m"), "{words:?}: {shown:?}");
+        for left_out in ["\x1b[2J", "\x1b]", "title", "aGk", "\u{9b}"] {
+            assert!(!shown.contains(left_out), "{words:?}: {shown:?}");
+        }
+        let note = "callpark: 4 control sequences of the output left out";
+        assert_eq!(shown.matches(note).count(), 1, "{words:?}: {shown:?}");
+        let raw = [&words[..1], &["--raw"], &words[1..]].concat();
+        let raw = terminal.run(&raw).await.exits(0);
+        assert!(raw.stdout().contains("one\x1b[2J\x1b]0;title\x07"), "{words:?}: {raw}");
+        assert!(!raw.stdout().contains("left out"), "{words:?}: {raw}");
+        // A pipe has every byte.
+        let piped = server.cli(words).await.exits(0);
+        assert!(piped.stdout().contains("one\x1b[2J\x1b]0;title\x07"), "{words:?}: {piped}");
+    }
+}
+
+#[tokio::test]
+async fn no_text_from_elsewhere_controls_a_terminal() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let hostile = "a\u{202e}b\u{9b}2Jc\u{2066}d\u{200b}e\u{feff}f\u{2028}g";
+    let label = format!("team={hostile}");
+    let start =
+        ["start", "--description", hostile, "--label", &label, "--follow-up", "on-finish", "bash"];
+    let id = server.cli(&[&start[..], &["exit 1"]].concat()).await.exits(0).line().to_owned();
+    let other = server.cli(&["start", "bash", "sleep 60"]).await.exits(0).line().to_owned();
+    server.cli(&["cancel", "--reason", hostile, &other]).await.exits(0);
+    let terminal = Terminal::of(&site, &server);
+    for words in [
+        &["list"][..],
+        &["show", &id],
+        &["show", &other],
+        &["sessions"],
+        &["events", "last"],
+        &["follow-ups"],
+        &["follow-ups", "wait"],
+        &["wait", &id],
+        &["wait", &other],
+        &["show", "--json", &id],
+        &["list", "--json"],
+        &["events", "--json", "last"],
+        &["run", hostile],
+    ] {
+        let shown = terminal.run(words).await;
+        let shown = shown.stdout();
+        let hidden = |c: &char| {
+            !c.is_ascii()
+                && (c.is_control() || "\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}".contains(*c))
+        };
+        let found: Vec<char> = shown.chars().filter(hidden).collect();
+        assert!(found.is_empty(), "{words:?}: {found:?} in {shown:?}");
+        if words.contains(&"--json") {
+            assert!(shown.contains("\\u202e"), "{words:?}: {shown:?}");
+            let piped = server.cli(words).await.exits(0);
+            assert!(piped.stdout().contains(hostile), "{words:?}: {piped}");
+        }
+    }
+}

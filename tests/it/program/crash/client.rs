@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::support::program::Clients;
@@ -15,12 +16,20 @@ use v1::session_event::Payload;
 /// Calls of one client, at most.
 const CALLS_MAX: u64 = 60;
 
+/// The numbers that the calls of one cycle can have.
+pub const NUMBERS_OF_A_CYCLE: u64 = 10_000;
+
+/// Returns the file that ends the slow calls of a cycle.
+pub fn gate(folder: &std::path::Path, cycle: u64) -> PathBuf {
+    folder.join(format!("gate-{cycle}"))
+}
+
 /// The action of a call after it has left its effect and its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Exits with this code.
     Quick(u8),
-    /// Goes on for longer than the test.
+    /// Goes on until the gate of its cycle is there.
     Slow,
     /// Does so with a child in a session of its own, and doesn't listen to TERM.
     Family,
@@ -152,10 +161,12 @@ impl Sent {
             _ => Work::Quick(0),
         };
         let effect = format!("echo >> {}/{number}; echo out-{number}", folder.display());
+        let gate = gate(&folder, number / NUMBERS_OF_A_CYCLE);
+        let wait = format!("until [ -e {} ]; do sleep 0.05; done", gate.display());
         let command = match work {
             Work::Quick(code) => format!("{effect}; exit {code}"),
-            Work::Slow => format!("{effect}; sleep 300"),
-            Work::Family => format!("trap '' TERM; setsid sleep 300 & {effect}; sleep 300"),
+            Work::Slow => format!("{effect}; {wait}"),
+            Work::Family => format!("trap '' TERM; setsid sleep 300 & {effect}; {wait}"),
         };
         let session_id = if random.random_bool(0.7) { session_id } else { "" };
         let is_start = work == Work::Slow || random.random_bool(0.5);
@@ -202,14 +213,45 @@ pub fn stdout_of(task: &v1::Task) -> String {
     }
 }
 
-/// Starts calls until the server is gone, and now and then looks for the end of one.
+/// The number of things that have happened so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Calls that were answered.
+    pub calls: usize,
+    /// Ends that were seen.
+    pub ends: usize,
+    /// Tasks that were asked to stop.
+    pub cancels: usize,
+}
+
+impl Counts {
+    fn of(all: &[Sent]) -> Self {
+        Self {
+            calls: all.iter().filter(|sent| sent.answer.is_some()).count(),
+            ends: all.iter().filter(|sent| sent.seen.is_some()).count(),
+            cancels: all.iter().filter(|sent| sent.is_cancelled).count(),
+        }
+    }
+
+    /// Adds the difference between two counts of the same calls.
+    fn add(&mut self, before: Self, after: Self) {
+        self.calls += after.calls - before.calls;
+        self.ends += after.ends - before.ends;
+        self.cancels += after.cancels - before.cancels;
+    }
+}
+
+/// Starts calls until the server is gone, and now and then looks for the end of one. All that
+/// happens is added to `counts`.
 pub async fn load(
     mut clients: Clients,
     session_id: String,
     folder: PathBuf,
     first: u64,
     mut random: StdRng,
+    counts: watch::Sender<Counts>,
 ) -> Vec<Sent> {
+    let mut counted = Counts::default();
     let mut all: Vec<Sent> = Vec::new();
     for number in first..first + CALLS_MAX {
         let mut sent = Sent::new(&session_id, folder.clone(), number, &mut random);
@@ -226,6 +268,9 @@ pub async fn load(
         } else {
             look(&mut clients, &mut all[one]).await;
         }
+        let now = Counts::of(&all);
+        counts.send_modify(|counts| counts.add(counted, now));
+        counted = now;
     }
     all
 }

@@ -9,15 +9,16 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::history::check_everything;
+use crate::history::{check_everything, until_rest};
 use crate::support::program::{Clients, Live, Program, Site};
-use crate::support::proofs::proof;
+use crate::support::proofs::repetitions;
 use crate::support::streams::{replay_of, sequences, stream_of};
 use crate::support::{bash, request_id, seed, soon, v1};
-use client::{Answer, Sent, Work, load};
+use client::{Answer, Counts, Sent, Work, load};
 use v1::session_event::Payload;
 
 /// Clients at the same time, each on a connection of its own.
@@ -30,42 +31,54 @@ async fn acknowledged_changes_survive_every_kill() {
     let mut random = StdRng::seed_from_u64(seed());
     let site = Site::new();
     std::fs::create_dir(site.folder().join("effects")).expect("a folder");
-    let cycles = proof(50, 10);
+    let cycles = u32::try_from(repetitions(100, 10)).expect("not so many");
     let mut server = site.serve(&FLAGS).await;
-    let (mut all, mut orphans) = (Vec::new(), 0);
+    let (mut all, mut orphans, mut adopted) = (Vec::new(), 0, 0);
+    let counts = watch::Sender::new(Counts::default());
     for cycle in 0..cycles {
         let shared = create_session(&server.connect()).await;
-        let mut clients = JoinSet::new();
-        for connection in 0..CONNECTIONS {
-            let number = u64::from(cycle) * 10_000 + connection * 1_000;
-            let random = StdRng::seed_from_u64(random.random());
-            let folder = site.folder().join("effects");
-            clients.spawn(load(server.connect(), shared.clone(), folder, number, random));
-        }
-        let reader = TaskTracker::new().spawn(follow(server.connect(), shared.clone()));
+        let clients = loads(&site, &server, &shared, u64::from(cycle), &mut random, &counts);
+        let reader = TaskTracker::new().spawn(read_until_gone(server.connect(), shared.clone()));
+        // However busy the machine is, each kill meets work.
+        let mut happened = counts.subscribe();
+        let is_enough = |counts: &Counts| is_enough(counts, cycle as usize + 1);
+        soon("enough to kill", happened.wait_for(is_enough)).await.expect("clients");
         // The moment is the subject of the test.
-        tokio::time::sleep(Duration::from_millis(random.random_range(50..300))).await;
-        server.kill().await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..250))).await;
+        let shim_too = random.random_bool(0.4);
+        match shim_too {
+            true => site.kill_with_shims(server).await,
+            false => server.kill().await,
+        }
         let mut sent: Vec<Sent> =
             soon("the clients", clients.join_all()).await.into_iter().flatten().collect();
         let read = soon("the reader", reader).await.expect("no panic");
-        orphans += site.processes().len();
+        let before = site.processes();
+        orphans += before.len();
         if random.random_bool(0.3) {
             kill_at_start(&site, &mut random).await;
         }
         server = site.serve(&FLAGS).await;
-        assert_eq!(site.processes(), [0; 0], "left by cycle {cycle}");
+        // Without those of calls that only begin now.
+        let left = site.processes().iter().filter(|pid| before.contains(pid)).count();
+        match shim_too {
+            true => assert_eq!(left, 0, "left by cycle {cycle}"),
+            false => adopted += left,
+        }
         let kept = log(&server.connect(), &shared).await;
         assert_eq!(read, kept[..read.len()], "what was read before the kill");
-        check(&server, &mut sent).await;
+        std::fs::write(client::gate(&site.folder().join("effects"), u64::from(cycle)), "")
+            .expect("a gate");
+        site.quiet().await;
+        check(&server, &mut sent, shim_too).await;
         all.extend(sent);
     }
     // What came in by the repetitions is killed, too.
-    server.kill().await;
+    site.kill_with_shims(server).await;
     let server = site.serve(&FLAGS).await;
     let clients = server.connect();
     for sent in &all {
-        check_task(&clients, sent).await;
+        check_task(&clients, sent, true).await;
         let runs = sent.effects();
         assert!(runs <= 1, "{runs} effects of {sent:?}");
     }
@@ -76,13 +89,38 @@ async fn acknowledged_changes_survive_every_kill() {
     let open = count(|sent| sent.answer.as_ref().is_some_and(|answer| answer.is_open));
     println!(
         "{} calls; {ends} ends seen before a kill, {cancels} cancels, {open} streams open, \
-         {orphans} processes left by a kill",
+         {orphans} processes left by a kill, {adopted} of them taken up",
         all.len()
     );
-    let cycles = cycles as usize;
-    let is_enough = all.len() > cycles * 5 && ends > cycles && cancels > cycles * 2 / 5;
-    let is_enough = is_enough && orphans > cycles;
-    assert!(is_enough, "too little has happened");
+    assert!(is_enough(&counts.borrow(), cycles as usize), "{:?}", counts.borrow());
+    assert!(orphans > cycles as usize, "only {orphans} processes were left in {cycles} cycles");
+    assert!(adopted > cycles as usize / 2, "only {adopted} processes were taken up");
+}
+
+/// Enough has happened in so many cycles for the checks to mean something.
+fn is_enough(counts: &Counts, cycles: usize) -> bool {
+    let Counts { calls, ends, cancels } = *counts;
+    calls > cycles * 8 && ends > cycles && cancels > cycles * 2 / 5
+}
+
+/// Starts the clients of a cycle.
+fn loads(
+    site: &Site,
+    server: &Program,
+    session_id: &str,
+    cycle: u64,
+    random: &mut StdRng,
+    counts: &watch::Sender<Counts>,
+) -> JoinSet<Vec<Sent>> {
+    let mut clients = JoinSet::new();
+    for connection in 0..CONNECTIONS {
+        let number = cycle * client::NUMBERS_OF_A_CYCLE + connection * 1_000;
+        let random = StdRng::seed_from_u64(random.random());
+        let folder = site.folder().join("effects");
+        let (session_id, counts) = (session_id.to_owned(), counts.clone());
+        clients.spawn(load(server.connect(), session_id, folder, number, random, counts));
+    }
+    clients
 }
 
 async fn create_session(clients: &Clients) -> String {
@@ -92,7 +130,7 @@ async fn create_session(clients: &Clients) -> String {
 }
 
 /// Reads a session's events until the server is gone.
-async fn follow(clients: Clients, session_id: String) -> Vec<v1::SessionEvent> {
+pub async fn read_until_gone(clients: Clients, session_id: String) -> Vec<v1::SessionEvent> {
     let mut events = Vec::new();
     let stream = clients.tools.clone().stream_session(stream_of(&session_id)).await;
     let Ok(mut stream) = stream.map(tonic::Response::into_inner) else { return events };
@@ -102,25 +140,26 @@ async fn follow(clients: Clients, session_id: String) -> Vec<v1::SessionEvent> {
     events
 }
 
-/// Kills a server while it opens its store or puts in order what it finds there.
-async fn kill_at_start(site: &Site, random: &mut StdRng) {
+/// Kills a server while it opens its store, connects to the shims and takes up calls.
+pub async fn kill_at_start(site: &Site, random: &mut StdRng) {
     let live = Live::start(site.command(&["serve", "--listen", "127.0.0.1:0"]));
-    tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
+    tokio::time::sleep(Duration::from_millis(random.random_range(0..200))).await;
     live.signal(Signal::KILL);
     live.ended().await;
 }
 
-async fn check(server: &Program, sent: &mut [Sent]) {
+async fn check(server: &Program, sent: &mut [Sent], shim_too: bool) {
     let clients = server.connect();
     let mut logs = HashMap::new();
     for sent in sent.iter() {
-        check_task(&clients, sent).await;
         let Some(answer) = &sent.answer else { continue };
         let session_id = answer.session_id.clone();
         if !logs.contains_key(&session_id) {
+            until_rest(&clients, &session_id).await;
             logs.insert(session_id.clone(), log(&clients, &session_id).await);
         }
         check_events(&logs[&session_id], answer);
+        check_task(&clients, sent, shim_too).await;
     }
     for sent in sent {
         repeat(&clients, sent).await;
@@ -128,7 +167,7 @@ async fn check(server: &Program, sent: &mut [Sent]) {
 }
 
 /// The task is there, has ended, and its end is true.
-async fn check_task(clients: &Clients, sent: &Sent) {
+async fn check_task(clients: &Clients, sent: &Sent, shim_too: bool) {
     let Some(background_id) = sent.answer.as_ref().and_then(Answer::background_id) else { return };
     let request = v1::GetRequest { background_id };
     let answer = soon("a task", clients.tasks.clone().get(request)).await;
@@ -140,12 +179,15 @@ async fn check_task(clients: &Clients, sent: &Sent) {
     };
     let code = |code| Some(v1::tool_result::Exit::ExitCode(code));
     match (task.state(), sent.work) {
-        (v1::State::Succeeded, Work::Quick(0)) => {
+        (v1::State::Succeeded, Work::Quick(0) | Work::Slow | Work::Family) => {
             assert_eq!((exit, sent.effects()), (code(0), 1), "{task:?}");
             assert_eq!(client::stdout_of(&task), sent.output(), "{task:?}");
         }
         (v1::State::Failed, Work::Quick(3)) => assert_eq!(exit, code(3), "{task:?}"),
-        (v1::State::Lost, _) => assert_eq!(exit, None, "{task:?}"),
+        (v1::State::Lost, _) => {
+            assert_eq!(exit, None, "{task:?}");
+            assert!(shim_too || sent.effects() == 0, "its shim lives: {task:?}");
+        }
         (v1::State::Cancelled, _) => {
             assert!(sent.is_cancelled && task.cancellation.is_some(), "{task:?}");
         }
@@ -168,7 +210,11 @@ async fn log(clients: &Clients, session_id: &str) -> Vec<v1::SessionEvent> {
         events.extend(update.events);
     }
     let head = head.expect("a snapshot");
-    assert_eq!(sequences(&events), (1..=head).collect::<Vec<_>>());
+    let sequences = sequences(&events);
+    let last = sequences.last().copied().unwrap_or_default();
+    assert_eq!(sequences, (1..=last).collect::<Vec<_>>());
+    // Calls that were taken up go on while the log is read.
+    assert!(last >= head, "the log ends with {last}, before its head {head}");
     events
 }
 
@@ -221,7 +267,7 @@ async fn commands_that_stream_or_wait_report_the_loss() {
     streams.stdout.until("line 3\n").await;
     follows.stdout.until("line 3\n").await;
     let address = server.endpoint.trim_start_matches("http://").to_owned();
-    server.kill().await;
+    site.kill_with_shims(server).await;
     streams.stderr.until("the connection was lost").await;
     let _server = site.serve(&["--listen", &address]).await;
     let streamed = streams.ended().await.exits(71);
@@ -231,6 +277,41 @@ async fn commands_that_stream_or_wait_report_the_loss() {
     assert!(waited.stderr().contains("lost"), "{waited}");
     assert_eq!(follows.ended().await.exits(0).stdout(), "line 1\nline 2\nline 3\n");
     assert_eq!(site.processes(), [0; 0]);
+}
+
+#[tokio::test]
+async fn commands_that_stream_or_wait_go_on_with_the_next_server() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let gate = site.folder().join("gate");
+    let command = format!(
+        "echo line 1; until [ -e {} ]; do sleep 0.02; done; for i in $(seq 2 4000); do \
+         echo line $i; done; exit 9",
+        gate.display()
+    );
+    let id = server.cli(&["start", "bash", &command]).await.exits(0).line().to_owned();
+    let mut streams = Live::start(server.command(&["run", "bash", "--", &command]));
+    let mut follows = Live::start(server.command(&["output", "-f", &id]));
+    let waits = Live::start(server.command(&["wait", &id]));
+    streams.stdout.until("line 1\n").await;
+    follows.stdout.until("line 1\n").await;
+    let address = server.endpoint.trim_start_matches("http://").to_owned();
+    server.kill().await;
+    streams.stderr.until("the connection was lost").await;
+    // All of the rest is written while there is no server.
+    std::fs::write(&gate, "").expect("a gate");
+    site.quiet().await;
+    let server = site.serve(&["--listen", &address]).await;
+    let all: String = (1..=4_000).map(|number| format!("line {number}\n")).collect();
+    // Its caller had gone for a moment: the call was parked, and says where its rest is.
+    let streamed = streams.ended().await.exits(75);
+    assert_eq!(streamed.stdout(), "line 1\n");
+    let parked = streamed.stderr().rsplit("callpark wait ").next().unwrap_or_default().trim();
+    assert_eq!(server.cli(&["wait", parked]).await.exits(9).stdout(), all);
+    assert_eq!(waits.ended().await.exits(9).stdout(), all);
+    assert_eq!(follows.ended().await.exits(0).stdout(), all);
+    let shown = server.cli(&["show", "--json", &id]).await.exits(0).json();
+    assert_eq!(shown["state"], "STATE_FAILED", "{shown}");
 }
 
 #[tokio::test]

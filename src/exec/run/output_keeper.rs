@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::OutputBefore;
 use crate::model::limits::{OUTPUT_TAIL_BYTES_MAX, RECORD_OUTPUT_BYTES_MAX};
 use crate::model::{
     Content, ContentKind, OutputPosition, OutputStream, OutputSummary, StreamSummary, ToolOutput,
@@ -12,7 +13,7 @@ use crate::model::{
 /// A filter that decides for each piece of output whether it goes to the log, waits as a part of
 /// the tail, or is dropped. Memory is bounded by the tail, and none is used until the head is full.
 #[derive(Debug)]
-pub(crate) struct OutputKeeper {
+pub struct OutputKeeper {
     head_bytes_max: u64,
     tail_bytes_max: u64,
     totals: [u64; 2],
@@ -37,7 +38,7 @@ struct Piece {
 
 impl OutputKeeper {
     /// Creates a keeper of `bytes_max` bytes, of which the tail is up to a half.
-    pub(crate) fn new(bytes_max: u64) -> Self {
+    pub fn new(bytes_max: u64) -> Self {
         let tail_bytes_max = OUTPUT_TAIL_BYTES_MAX.min(bytes_max / 2);
         Self {
             head_bytes_max: bytes_max - tail_bytes_max,
@@ -54,8 +55,24 @@ impl OutputKeeper {
         }
     }
 
+    /// Creates a keeper of output that comes after some that is kept or dropped already. Together they
+    /// have `bytes_max` bytes.
+    pub fn after(before: OutputBefore, bytes_max: u64) -> Self {
+        let OutputBefore { stdout, stderr, combined } = before;
+        let totals = [stdout.total_bytes, stderr.total_bytes];
+        Self {
+            totals,
+            kept_to: totals,
+            kept: [stdout.kept_bytes, stderr.kept_bytes],
+            cut_offsets: [stdout.cut_offset, stderr.cut_offset],
+            combined_kept_to: combined.total_bytes,
+            combined_cut_offset: combined.cut_offset,
+            ..Self::new(bytes_max)
+        }
+    }
+
     /// Adds a piece, and returns the part of it that goes to the log now.
-    pub(crate) fn push(&mut self, stream: OutputStream, mut data: Bytes) -> Option<ToolOutput> {
+    pub fn push(&mut self, stream: OutputStream, mut data: Bytes) -> Option<ToolOutput> {
         let piece_at = |keeper: &Self, data: Bytes| Piece {
             stream,
             offset: keeper.totals[stream as usize],
@@ -78,18 +95,18 @@ impl OutputKeeper {
 
     /// Ends the head: the output from now on belongs to the tail. It is used while the log accepts
     /// nothing from a process that must end.
-    pub(crate) fn end_head(&mut self) {
+    pub fn end_head(&mut self) {
         self.head_bytes_max = self.head_bytes_max.min(self.totals.iter().sum());
     }
 
     /// Ends the output and returns the tail, in order.
-    pub(crate) fn finish(&mut self) -> Vec<ToolOutput> {
+    pub fn finish(&mut self) -> Vec<ToolOutput> {
         let tail = std::mem::take(&mut self.tail);
         tail.into_iter().map(|piece| self.keep(piece)).collect()
     }
 
     /// Returns the counts. It must be called after [`OutputKeeper::finish`].
-    pub(crate) fn summary(&self) -> OutputSummary {
+    pub fn summary(&self) -> OutputSummary {
         let stream =
             |index: usize| summary(self.totals[index], self.kept[index], self.cut_offsets[index]);
         let combined =
@@ -104,7 +121,7 @@ impl OutputKeeper {
     }
 
     /// Returns the part of the output that a call's record holds.
-    pub(crate) fn content(&self) -> Vec<Content> {
+    pub fn content(&self) -> Vec<Content> {
         [OutputStream::Stdout, OutputStream::Stderr]
             .into_iter()
             .filter(|stream| !self.record.streams[*stream as usize].is_empty())
@@ -189,12 +206,7 @@ impl RecordedOutput {
 /// A piece of a longer text may begin or end inside a character. It is then shortened to whole
 /// characters, so that the division does not turn text into binary. At the end of the stream,
 /// `is_end`, an incomplete character is an error as any other.
-pub(crate) fn output_content(
-    stream: OutputStream,
-    offset: u64,
-    data: Bytes,
-    is_end: bool,
-) -> Content {
+pub fn output_content(stream: OutputStream, offset: u64, data: Bytes, is_end: bool) -> Content {
     let start = data.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
     let start = if offset == 0 { 0 } else { start };
     let body = &data[start..];

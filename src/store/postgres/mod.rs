@@ -1,0 +1,343 @@
+//! A store in a database of PostgreSQL.
+//!
+//! One server at a time uses a database. Its writer has a connection of its own, which holds an
+//! advisory lock for as long as it exists, and on which everything is written in grouped commits. A few
+//! other connections read. The tables are in the schema `callpark`.
+
+mod columns;
+mod error;
+mod expire;
+mod follow_ups;
+mod group;
+mod identity;
+mod lists;
+mod load;
+mod open;
+mod options;
+mod output;
+mod pipeline;
+mod pool;
+mod read;
+mod reconnect;
+mod schema;
+mod write;
+mod writer;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use self::options::Target;
+use self::pool::ReaderPool;
+use self::reconnect::Availability;
+use self::writer::{PendingAppend, Writer, WriterCommand};
+use super::prepared::Prepared;
+use super::session_cache::SessionCache;
+use super::{
+    Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
+    EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord, SessionPage,
+    SessionQuery, Store, StoreError,
+};
+use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
+use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
+use crate::telemetry::Metrics;
+
+pub use self::open::OpenError as PostgresOpenError;
+pub use self::options::PostgresOptions;
+
+/// A store in a database of PostgreSQL, in its schema `callpark`.
+///
+/// One server at a time uses a database. Its writer holds an advisory lock, and writes on the
+/// connection that has it: a server that has lost the connection writes nothing until it has the lock
+/// again, and reports [`StoreError::Unavailable`] until then. A second server is refused. The lock is
+/// one of a session: a proxy that shares connections among transactions cannot stand in between.
+///
+/// An append that was acknowledged is as durable as the database makes its commits. A connection that is
+/// lost during a commit delays the answers of its appends until the database is back and says whether it
+/// was made.
+///
+/// The role of the URL needs the right to create a schema in the database: it is its owner, or has
+/// `CREATE` on it. A database that was restored from a dump, or that has failed over to a standby, gets new
+/// stream epochs, so that readers start again. Files of a cluster that were put back as they had been are
+/// not noticed.
+pub struct PostgresStore {
+    /// The queue of the writer, or `None` once the store is closing. When it is full, appends wait.
+    inbox: Mutex<Option<mpsc::Sender<WriterCommand>>>,
+    pool: ReaderPool,
+    availability: Arc<Availability>,
+    closing: CancellationToken,
+    page_token_key: PageTokenKey,
+    writer: TaskTracker,
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").finish_non_exhaustive()
+    }
+}
+
+impl PostgresStore {
+    /// Opens a store, and creates its tables if there are none. Commits are counted in `metrics`.
+    pub async fn open(
+        options: &PostgresOptions,
+        metrics: Metrics,
+    ) -> Result<Self, PostgresOpenError> {
+        let target = Target::parse(options)?;
+        let server = Uuid::new_v4();
+        let (connection, page_token_key) = open::open(&target, server, options.wait).await?;
+        let pool = ReaderPool::new(&target)?;
+        let availability = Arc::new(Availability::default());
+        let closing = CancellationToken::new();
+        let writer = Writer {
+            target,
+            server,
+            connection: Some(connection),
+            availability: Arc::clone(&availability),
+            closing: closing.clone(),
+            metrics,
+            commit: 0,
+            bodies: SessionCache::default(),
+            retry: Instant::now(),
+        };
+        let (inbox, commands) = mpsc::channel(STORE_QUEUE_APPENDS_MAX);
+        let tracker = TaskTracker::new();
+        tracker.spawn(writer.run(commands));
+        tracker.close();
+        Ok(Self {
+            inbox: Mutex::new(Some(inbox)),
+            pool,
+            availability,
+            closing,
+            page_token_key,
+            writer: tracker,
+        })
+    }
+
+    fn inbox(&self) -> Result<mpsc::Sender<WriterCommand>, StoreError> {
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        inbox.ok_or_else(|| StoreError::Unavailable("it is closed".to_owned()))
+    }
+
+    /// Sends a command to the writer, and waits for its answer.
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriterCommand,
+    ) -> Result<T, StoreError> {
+        let ended = || StoreError::Unavailable("its writer has ended".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let inbox = self.inbox()?;
+        inbox.send(command(reply)).await.map_err(|_| ended())?;
+        // A sender that is kept longer would keep the writer from ending.
+        drop(inbox);
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn page_token_key(&self) -> PageTokenKey {
+        self.page_token_key.clone()
+    }
+
+    async fn append(&self, append: Append) -> Result<(), StoreError> {
+        let prepared = Box::new(Prepared::new(append)?);
+        self.ask(|reply| WriterCommand::Append(PendingAppend { prepared, reply })).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.pool.read(move |client| Box::pin(read::session(client, id))).await
+    }
+
+    async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
+        let query = Arc::new(query);
+        self.pool
+            .snapshot(move |snapshot| {
+                let query = Arc::clone(&query);
+                Box::pin(async move { lists::sessions(snapshot, &query).await })
+            })
+            .await
+    }
+
+    async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        let query = Arc::new(query);
+        self.pool
+            .read(move |client| {
+                let query = Arc::clone(&query);
+                Box::pin(async move { read::events(client, &query).await })
+            })
+            .await
+    }
+
+    async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {
+        self.pool.read(move |client| Box::pin(read::call(client, id))).await
+    }
+
+    async fn live_calls(&self, session_id: SessionId) -> Result<Vec<Call>, StoreError> {
+        let read = self.pool.read(move |client| Box::pin(read::live_calls(client, session_id)));
+        let (calls, unreadable) = read.await?;
+        for call_id in unreadable {
+            tracing::error!(%call_id, "the record of a live call cannot be read");
+        }
+        Ok(calls)
+    }
+
+    async fn calls(&self, query: CallQuery) -> Result<CallPage, StoreError> {
+        let query = Arc::new(query);
+        self.pool
+            .snapshot(move |snapshot| {
+                let query = Arc::clone(&query);
+                Box::pin(async move { lists::calls(snapshot, &query).await })
+            })
+            .await
+    }
+
+    async fn changes(&self, query: ChangeQuery) -> Result<ChangePage, StoreError> {
+        let query = Arc::new(query);
+        self.pool
+            .snapshot(move |snapshot| {
+                let query = Arc::clone(&query);
+                Box::pin(async move { lists::changes(snapshot, &query).await })
+            })
+            .await
+    }
+
+    async fn output(&self, query: OutputQuery) -> Result<Option<OutputPage>, StoreError> {
+        self.pool
+            .snapshot(move |snapshot| {
+                Box::pin(async move { output::output(snapshot, &query).await })
+            })
+            .await
+    }
+
+    async fn messages(
+        &self,
+        session_id: SessionId,
+        bytes_max: u64,
+    ) -> Result<MessagePage, StoreError> {
+        self.pool.snapshot(move |s| Box::pin(read::newest_messages(s, session_id, bytes_max))).await
+    }
+
+    async fn messages_after(
+        &self,
+        session_id: SessionId,
+        after: u64,
+        limit: u32,
+        bytes_max: usize,
+    ) -> Result<MessageSlice, StoreError> {
+        self.pool
+            .snapshot(move |s| {
+                Box::pin(read::messages_after(s, session_id, after, limit, bytes_max))
+            })
+            .await
+    }
+
+    async fn follow_up(&self, id: CallId) -> Result<Option<FollowUp>, StoreError> {
+        self.pool.read(move |client| Box::pin(follow_ups::record(client, id))).await
+    }
+
+    async fn follow_up_with_task(
+        &self,
+        id: CallId,
+    ) -> Result<Option<FollowUpWithTask>, StoreError> {
+        self.pool.read(move |client| Box::pin(follow_ups::with_task(client, id))).await
+    }
+
+    async fn follow_ups(&self, query: FollowUpQuery) -> Result<FollowUpPage, StoreError> {
+        let query = Arc::new(query);
+        self.pool
+            .snapshot(move |snapshot| {
+                let query = Arc::clone(&query);
+                Box::pin(async move { lists::follow_ups(snapshot, &query).await })
+            })
+            .await
+    }
+
+    async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
+        let query = Arc::new(query);
+        self.pool
+            .snapshot(move |snapshot| {
+                let query = Arc::clone(&query);
+                Box::pin(async move { follow_ups::due(snapshot, &query).await })
+            })
+            .await
+    }
+
+    async fn sessions_with_due_follow_ups(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<DueSessions, StoreError> {
+        self.pool.snapshot(move |s| Box::pin(follow_ups::sessions(s, now, limit))).await
+    }
+
+    async fn leased_follow_ups(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Vec<FollowUp>, StoreError> {
+        let names = Arc::new((tenant.clone(), request_id.to_owned()));
+        self.pool
+            .read(move |client| {
+                let names = Arc::clone(&names);
+                Box::pin(async move { follow_ups::leased(client, &names.0, &names.1).await })
+            })
+            .await
+    }
+
+    async fn request(
+        &self,
+        tenant: &Tenant,
+        request_id: &str,
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        let names = Arc::new((tenant.clone(), request_id.to_owned()));
+        self.pool
+            .read(move |client| {
+                let names = Arc::clone(&names);
+                Box::pin(async move { read::request(client, &names.0, &names.1).await })
+            })
+            .await
+    }
+
+    async fn sessions_with_live_calls(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        self.pool
+            .read(move |client| Box::pin(read::sessions_with_live_calls(client, after, limit)))
+            .await
+    }
+
+    async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.pool.read(|client| Box::pin(read::newest_time(client))).await
+    }
+
+    async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
+        self.ask(|reply| WriterCommand::Expire(policy, reply)).await
+    }
+
+    /// A full disk is not an error here: the next append finds out whether there is space again.
+    async fn check(&self) -> Result<(), StoreError> {
+        if self.inbox()?.is_closed() {
+            return Err(StoreError::Unavailable("its writer has ended".to_owned()));
+        }
+        match self.availability.cause() {
+            Some(cause) => Err(StoreError::Unavailable(cause)),
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&self) {
+        drop(self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.closing.cancel();
+        self.pool.close().await;
+        self.writer.wait().await;
+    }
+}

@@ -1,0 +1,214 @@
+//! The opening of a store: the first connection, the lock, and the schema.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use deadpool_postgres::ClientWrapper;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::error::SqlState;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::columns::get;
+use super::error::PostgresError;
+use super::identity;
+use super::options::Target;
+use super::schema;
+use crate::store::{PageTokenKey, StoreError};
+
+/// The time after which a statement of the writer is given up.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause between two attempts to reach the database.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// The timeout of the wait for the lock. A server that was killed has it until the database has
+/// noticed.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+/// The key of the lock: `callpark` in ASCII.
+const LOCK_KEY: i64 = i64::from_be_bytes(*b"callpark");
+
+/// An error of the opening of a store. The message says what to do, and does not have the password.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL cannot be used.
+    #[error("the URL of the database is not valid: {cause}; write postgres://USER@HOST/DATABASE")]
+    Address {
+        /// The error of the parser.
+        cause: String,
+    },
+    /// The file with root certificates cannot be used.
+    #[error("cannot read the root certificates in {path}: {cause}; name a PEM file")]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        cause: String,
+    },
+    /// Another server has it open.
+    #[error(
+        "the database {name} is used by another server{holder}: stop that one, or give this one a \
+         database of its own"
+    )]
+    Locked {
+        /// The host, the port and the database.
+        name: String,
+        /// The holder of the lock, as ` (at 10.0.0.1, process 123 of the database)`.
+        holder: String,
+    },
+    /// A newer server has written it. It is not changed.
+    #[error(
+        "the database {name} has schema {found}, and this server knows none newer than {known}: \
+         start the newer server again, or choose another database"
+    )]
+    Newer {
+        /// The host, the port and the database.
+        name: String,
+        /// The schema version of the database.
+        found: i32,
+        /// The newest version that this build knows.
+        known: i32,
+    },
+    /// The database cannot be reached, or does not do what it should.
+    #[error("cannot open the database {name}: {cause}")]
+    Unusable {
+        /// The host, the port and the database.
+        name: String,
+        /// The error of the database, and what to do.
+        cause: String,
+    },
+}
+
+/// The connection of the writer, which holds the lock of the store. What is written on it is written
+/// under the lock: the database releases the lock when the connection ends, and not before.
+pub(super) struct WriterConnection {
+    pub(super) client: ClientWrapper,
+    /// Cancelled when the connection has ended.
+    pub(super) ended: CancellationToken,
+}
+
+/// Connects the writer of a server, without the lock.
+pub(super) async fn connect(
+    target: &Target,
+    server: Uuid,
+) -> Result<WriterConnection, PostgresError> {
+    let (config, tls) = target.connection(&application(server), WRITE_TIMEOUT);
+    let (client, connection) = timeout(WRITE_TIMEOUT, config.connect(tls))
+        .await
+        .map_err(|_| super::error::timed_out(WRITE_TIMEOUT))??;
+    let ended = CancellationToken::new();
+    let end = ended.clone().drop_guard();
+    // The client ends the task when it is dropped.
+    let task = TaskTracker::new().spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the writer's connection to the database has ended");
+        }
+        drop(end);
+    });
+    Ok(WriterConnection { client: ClientWrapper::new(client, task), ended })
+}
+
+/// The name of a server's writer among the connections of the database.
+fn application(server: Uuid) -> String {
+    format!("callpark {}", server.simple())
+}
+
+/// The reason why a connection has no lock.
+pub(super) enum LockError {
+    /// Another server has it.
+    Taken {
+        /// The holder of the lock.
+        holder: String,
+    },
+    Failed(PostgresError),
+}
+
+impl From<PostgresError> for LockError {
+    fn from(error: PostgresError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for LockError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl WriterConnection {
+    /// Acquires the lock of the store. Ends earlier connections of this server, which the database may
+    /// not have noticed to be lost.
+    pub(super) async fn lock(&self, server: Uuid) -> Result<(), LockError> {
+        let acquire = "SELECT pg_try_advisory_lock($1)";
+        let row = self.client.query_one(acquire, &[&LOCK_KEY]).await?;
+        if get(&row, 0)? {
+            return Ok(());
+        }
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = $1 AND pid <> pg_backend_pid()";
+        self.client.query(end, &[&application(server)]).await?;
+        let bound = format!("SET lock_timeout = {}", LOCK_TIMEOUT.as_millis());
+        self.client.batch_execute(&bound).await?;
+        let acquired = self.client.query("SELECT pg_advisory_lock($1)", &[&LOCK_KEY]).await;
+        self.client.batch_execute("RESET lock_timeout").await?;
+        match acquired {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                Err(self.holder(server).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns the error of a lock that is held: by another server, or by an earlier connection of this
+    /// one that has not ended.
+    async fn holder(&self, server: Uuid) -> Result<LockError, PostgresError> {
+        let sql = "SELECT coalesce(host(client_addr), 'the same machine'), pid, application_name
+             FROM pg_locks JOIN pg_stat_activity USING (pid)
+             WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                 AND (classid::bigint << 32 | objid::bigint) = $1
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let row = self.client.query_opt(sql, &[&LOCK_KEY]).await?;
+        let own = "an earlier connection of this server has not ended";
+        let Some(row) = row else { return Ok(PostgresError::Lost(own.to_owned()).into()) };
+        let (address, pid, name): (&str, i32, &str) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+        if name == application(server) {
+            return Ok(PostgresError::Lost(own.to_owned()).into());
+        }
+        let holder = format!(" (at {address}, process {pid} of the database)");
+        Ok(LockError::Taken { holder })
+    }
+}
+
+/// Opens the database, and migrates it. Waits for one that cannot be reached.
+pub(super) async fn open(
+    target: &Target,
+    server: Uuid,
+    wait: Duration,
+) -> Result<(WriterConnection, PageTokenKey), OpenError> {
+    let start = Instant::now();
+    let unusable = |error: PostgresError| OpenError::Unusable {
+        name: target.name.clone(),
+        cause: StoreError::from(error).to_string(),
+    };
+    let mut connection = loop {
+        match connect(target, server).await {
+            Ok(connection) => break connection,
+            Err(PostgresError::Lost(cause)) if start.elapsed() + RETRY_PAUSE < wait => {
+                tracing::info!(cause, database = target.name, "waiting for the database");
+                sleep(RETRY_PAUSE).await;
+            }
+            Err(error) => return Err(unusable(error)),
+        }
+    };
+    connection.lock(server).await.map_err(|error| match error {
+        LockError::Taken { holder } => OpenError::Locked { name: target.name.clone(), holder },
+        LockError::Failed(error) => unusable(error),
+    })?;
+    schema::migrate(&mut connection.client, &target.name).await?;
+    let key = identity::load(&mut connection.client).await.map_err(unusable)?;
+    // The commits of servers that have ended. One that waits for the database may still ask for its
+    // own.
+    let forget = "DELETE FROM writers WHERE commit_time < now() - interval '7 days'";
+    connection.client.execute(forget, &[]).await.map_err(|error| unusable(error.into()))?;
+    Ok((connection, key))
+}

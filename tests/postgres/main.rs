@@ -1,0 +1,14 @@
+//! The store in PostgreSQL, against a real one that the tests start.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "that is how a test says what is wrong")]
+
+mod cluster;
+mod conformance;
+mod crashes;
+mod cuts;
+mod load;
+mod opening;
+mod plans;
+#[path = "../it/support/proxy.rs"]
+#[expect(unreachable_pub, dead_code, reason = "the module is shared with the tests over the wire")]
+mod proxy;
