@@ -15,47 +15,8 @@ use v1::OutputStream::{Stderr, Stdout};
 /// The output that is kept of a call that writes too much.
 const KEPT_BYTES: i64 = 500_000;
 
-const SCRIPT: &str = r#"
-import os, random, subprocess, sys, time
-folder, number, seed, kind, end = sys.argv[1:]
-chance = random.Random(int(seed))
-with open(f"{folder}/{number}.runs", "a") as runs:
-    runs.write("run\n")
-files = [open(f"{folder}/{number}.{stream}", "wb", 0) for stream in (1, 2)]
-
-def put(stream, data):
-    files[stream - 1].write(data)
-    while data:
-        data = data[os.write(stream, data):]
-
-def lines(count, width, pause):
-    for line in range(count):
-        stream = 1 if chance.random() < 0.7 else 2
-        put(stream, f"{line} {'x' * chance.randrange(width)}\n".encode())
-        if pause:
-            time.sleep(chance.random() * pause)
-
-if kind == "slow":
-    lines(chance.randrange(10, 80), 60, 0.03)
-elif kind == "quick":
-    lines(5, 60, 0)
-elif kind == "flood":
-    for _ in range(3):
-        lines(40, 16000, 0)
-        time.sleep(chance.random() * 0.3)
-elif kind == "huge":
-    for _ in range(4):
-        lines(60, 16000, 0)
-        time.sleep(chance.random() * 0.2)
-elif kind == "family":
-    null = subprocess.DEVNULL
-    for apart in (True, False):
-        subprocess.Popen(["sleep", "300"], start_new_session=apart, stdin=null, stdout=null, stderr=null)
-    lines(chance.randrange(10, 50), 60, 0.03)
-if end[0] == "s":
-    os.kill(os.getpid(), int(end[1:]))
-os._exit(int(end[1:]))
-"#;
+/// The program of the processes. It is never written while a call may read it.
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/program/shim/worker.py");
 
 /// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,10 +64,8 @@ impl Job {
             End::Signal(signal) => format!("s{signal}"),
         };
         let seed: u32 = random.random();
-        let script = folder.join("worker.py");
-        std::fs::write(&script, SCRIPT).expect("a script");
-        let (script, place) = (script.display(), folder.display());
-        let command = format!("exec python3 {script} {place} {number} {seed} {kind} {word}");
+        let place = folder.display();
+        let command = format!("exec python3 {SCRIPT} {place} {number} {seed} {kind} {word}");
         let call = v1::RunToolRequest {
             session_id: session_id.into(),
             request_id: request_id(),
