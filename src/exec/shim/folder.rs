@@ -1,20 +1,19 @@
-//! The folders of shims: beside a store, one for each shim, with its socket and its files.
+//! The folders of shims: beside a store, one for each shim, with its files. A lock shows that the shim is
+//! alive, and the identity of the folder is the address of its socket.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-/// The name of the socket in the folder of a shim.
-const SOCKET: &str = "socket";
+/// The name of the file with the shim's messages, which is locked while the shim is alive.
+const LOG: &str = "log";
 
 /// The extension of the note that a shim has ended in good order.
 const ENDED: &str = "ended";
-
-/// The longest path of a socket, in bytes.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// The hexadecimal digits in the name of a folder.
 const NAME_DIGITS: usize = 16;
@@ -106,29 +105,57 @@ impl ShimFolder {
 
     /// Creates the socket.
     pub(super) fn listen(&self) -> io::Result<OwnedFd> {
-        self.with_socket_path(|path| UnixListener::bind(path)).map(OwnedFd::from)
+        UnixListener::bind_addr(&self.address()?).map(OwnedFd::from)
     }
 
-    /// Connects to the shim. An error of the kind `ConnectionRefused` or `NotFound` means that there is
-    /// none.
-    pub(super) fn connect(&self) -> io::Result<UnixStream> {
-        self.with_socket_path(|path| UnixStream::connect(path))
+    /// Connects to the shim. Returns `None` if there is none. An error of the kind `ConnectionRefused`
+    /// means that the shim is about to end, or that its socket cannot be seen from here.
+    pub(super) fn connect(&self) -> io::Result<Option<UnixStream>> {
+        match self.has_shim()? {
+            true => UnixStream::connect_addr(&self.address()?).map(Some),
+            false => Ok(None),
+        }
     }
 
-    /// Creates the file for the shim's messages.
-    pub(super) fn log(&self) -> io::Result<File> {
-        File::create(self.path.join("log"))
+    /// Creates the file for the shim's messages, which stays locked until every process that has it open
+    /// is gone.
+    pub(super) fn create_log(&self) -> io::Result<File> {
+        let log = File::create(self.path.join(LOG))?;
+        log.try_lock()?;
+        Ok(log)
+    }
+
+    /// Returns whether the shim is alive.
+    fn has_shim(&self) -> io::Result<bool> {
+        let log = match File::open(self.path.join(LOG)) {
+            Ok(log) => log,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        match log.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Returns the address of the socket. It is no file, since a folder with one cannot be copied by every
+    /// tool, and has the identity of the folder, since a copy has no shim.
+    fn address(&self) -> io::Result<SocketAddr> {
+        let identity = fs::metadata(&self.path)?;
+        let (device, inode) = (identity.dev(), identity.ino());
+        SocketAddr::from_abstract_name(format!("callpark/{}/{device:x}-{inode:x}", self.name()))
     }
 
     /// Returns the first line of the shim's messages, or an empty text.
     pub(super) fn first_message(&self) -> String {
-        let log = fs::read_to_string(self.path.join("log")).unwrap_or_default();
+        let log = fs::read_to_string(self.path.join(LOG)).unwrap_or_default();
         log.lines().next().unwrap_or_default().to_owned()
     }
 
     /// Returns whether the folder was removed, so that no server can connect to the shim.
     pub(super) fn is_gone(&self) -> bool {
-        !self.path.join(SOCKET).exists()
+        !self.path.exists()
     }
 
     /// Removes the folder with all files, and the one above it if it has no other.
@@ -143,17 +170,6 @@ impl ShimFolder {
             // It fails while there are other shims.
             let _result = fs::remove_dir(parent);
         }
-    }
-
-    /// Calls `use_path` with a path of the socket that is short enough for the system: where the whole
-    /// path is too long, one through a descriptor of the folder.
-    fn with_socket_path<T>(&self, use_path: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-        let path = self.path.join(SOCKET);
-        if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
-            return use_path(&path);
-        }
-        let folder = File::open(&self.path)?;
-        use_path(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(SOCKET))
     }
 }
 

@@ -25,6 +25,12 @@ use crate::model::{CallId, Exit, RunOwner};
 /// The longest time until a shim answers a server that connects.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// The attempts to connect to a shim that is alive and refuses it.
+const CONNECT_ATTEMPTS: u32 = 100;
+
+/// The time between two of them.
+const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+
 /// The longest time for the last orders of a server that stops.
 const LAST_ORDERS_MAX: Duration = Duration::from_secs(1);
 
@@ -72,11 +78,7 @@ impl ShimLink {
             folder: folder.path().to_owned(),
             cause: cause.to_string(),
         };
-        let socket = match folder.connect() {
-            Ok(socket) => socket,
-            Err(error) if is_absence(&error) => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
+        let Some(socket) = Self::reach(folder, failed).await? else { return Ok(None) };
         let hello = timeout(ANSWER_MAX, Self::greet(socket)).await;
         let hello = hello.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let (hello, socket) = match hello {
@@ -98,6 +100,22 @@ impl ShimLink {
             ended: CancellationToken::new(),
         };
         Ok(Some((Arc::new(link), socket)))
+    }
+
+    /// Connects to the socket. A shim that refuses it is about to end, which takes a moment.
+    async fn reach(
+        folder: &ShimFolder,
+        failed: impl FnOnce(io::Error) -> ShimError,
+    ) -> Result<Option<std::os::unix::net::UnixStream>, ShimError> {
+        for _ in 0..CONNECT_ATTEMPTS {
+            match folder.connect() {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    tokio::time::sleep(CONNECT_PAUSE).await;
+                }
+                reached => return reached.map_err(failed),
+            }
+        }
+        Err(ShimError::OtherNetwork { folder: folder.path().to_owned() })
     }
 
     async fn greet(socket: std::os::unix::net::UnixStream) -> io::Result<(ShimHello, LinkSocket)> {
@@ -314,8 +332,4 @@ fn read_report(json: &[u8]) -> RunReport {
         tracing::error!(%error, "the report of a shim cannot be read: the exit code is not known");
         RunReport::ended(Exit::Code(255))
     })
-}
-
-fn is_absence(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }

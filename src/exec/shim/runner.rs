@@ -54,6 +54,15 @@ pub enum ShimError {
         /// The error of the system.
         cause: String,
     },
+    /// A shim is alive, and its socket is not in this network namespace.
+    #[error(
+        "the shim of `{folder}` is in another network namespace: start the server there, or kill the \
+         process to give up its calls"
+    )]
+    OtherNetwork {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The folder of the shims cannot be used.
     #[error("the folder `{folder}` for running calls cannot be used: {cause}")]
     Folder {
@@ -168,7 +177,7 @@ impl RunnerState {
         argv.push(format!("--folder={}", folder.path().display()));
         // The socket is there before the shim is: a connection waits until the shim accepts it.
         let socket = folder.listen()?;
-        self.executor.launch_apart(&argv, socket, folder.log()?)?;
+        self.executor.launch_apart(&argv, socket, folder.create_log()?)?;
         match ShimLink::connect(&folder).await {
             Ok(Some((link, socket))) => {
                 self.add(&link, socket);

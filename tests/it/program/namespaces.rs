@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::shim::{check_outputs, loss_of, until_written};
+use super::shim::{check_outputs, code_of, loss_of, until_written};
 use crate::history::children_of;
 use crate::support::namespace::unshare;
 use crate::support::program::{Ended, PROGRAM, Program, Site, run, send};
@@ -44,6 +44,24 @@ async fn a_server_with_the_proc_of_another_namespace_refuses_to_start() {
     let Some(unshare) = unshare(&site, &["--pid", "--fork"]).await else { return };
     let ended = refused(&site, &unshare, "").await;
     assert!(ended.stderr().contains("another PID namespace"), "{ended}");
+}
+
+#[tokio::test]
+async fn a_server_in_another_network_namespace_gives_nothing_up() {
+    let site = Site::new();
+    let Some(unshare) = unshare(&site, &["-n"]).await else { return };
+    let server = site.serve(&[]).await;
+    let id = remote::start(&server.connect(), bash("sleep 0.5; exec cat gate")).await.background_id;
+    server.kill().await;
+    let (program, flags) = unshare.split_first().expect("a command");
+    let mut words: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let address = format!("unix:{}", site.folder().join("socket").display());
+    words.extend([PROGRAM, "serve", "--listen", &address]);
+    let refused = run(site.other(program, &words)).await.exits(78);
+    assert!(refused.stderr().contains("another network namespace"), "{refused}");
+    let server = site.serve(&[]).await;
+    let task = remote::ended(&server.connect(), &id).await;
+    assert_eq!(code_of(&task), 1, "the call went on: {task:?}");
 }
 
 /// Starts a server as process 1 of a namespace. Returns it with its id in this namespace.

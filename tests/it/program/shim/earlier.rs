@@ -4,12 +4,11 @@
 
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixListener;
 
 use rustix::process::Signal;
 
-use super::faults::{FAKE, read_frame};
-use super::{check_outputs, code_of, loss_of};
+use super::faults::read_frame;
+use super::{FakeShim, check_outputs, code_of, loss_of};
 use crate::history::check_everything;
 use crate::support::program::{Program, Site, send};
 use crate::support::{bash, remote, v1};
@@ -44,12 +43,10 @@ fn frames_of(id: &str) -> Vec<Vec<u8>> {
 
 /// Says to one server what the shim of that version has said, until it forgets the call.
 fn earlier_shim(site: &Site, id: &str) -> std::thread::JoinHandle<()> {
-    let folder = site.data().join("callpark.db.shims").join(FAKE);
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let listener = UnixListener::bind(folder.join("socket")).expect("a socket");
+    let listener = FakeShim::listen(site);
     let frames = frames_of(id);
     std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().expect("a server");
+        let mut socket = listener.accept();
         read_frame(&mut socket).expect("a server that introduces itself");
         let (hello, rest) = frames.split_first().expect("messages");
         socket.write_all(hello).expect("written");

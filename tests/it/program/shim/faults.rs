@@ -1,12 +1,12 @@
 //! Shims and places that a server cannot use as it would like to.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use prost::Message;
 
-use super::{check_outputs, code_of, loss_of};
+use super::{FakeShim, check_outputs, code_of, loss_of};
 use crate::support::program::Site;
 use crate::support::{bash, remote};
 
@@ -56,19 +56,14 @@ pub(super) fn send_hello(socket: &mut UnixStream, hello: Hello) {
 
 /// Answers one server with this message as a shim does, and ends after `orders` of its orders.
 fn fake_shim(site: &Site, hello: Hello, orders: usize) -> std::thread::JoinHandle<()> {
-    let folder = site.data().join("callpark.db.shims").join(FAKE);
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let listener = UnixListener::bind(folder.join("socket")).expect("a socket");
+    let listener = FakeShim::listen(site);
     std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().expect("a server");
+        let mut socket = listener.accept();
         read_frame(&mut socket).expect("a server that introduces itself");
         send_hello(&mut socket, hello);
         (0..orders).for_each(|_| drop(read_frame(&mut socket).expect("an order")));
     })
 }
-
-/// The name of the folder of such a shim.
-pub const FAKE: &str = "0123456789abcdef";
 
 #[tokio::test]
 async fn a_shim_of_a_newer_protocol_is_refused_with_one_line() {
@@ -88,8 +83,7 @@ async fn a_shim_of_a_newer_protocol_is_refused_with_one_line() {
     // The shim has gone: nothing is in the way.
     let server = site.serve(&[]).await;
     server.cli(&["run", "bash", "true"]).await.exits(0);
-    let folder = site.data().join("callpark.db.shims").join(FAKE);
-    assert!(!folder.exists(), "the folder of a shim that has gone");
+    assert!(!FakeShim::folder(&site).exists(), "the folder of a shim that has gone");
 }
 
 #[tokio::test]

@@ -12,12 +12,58 @@ mod upgrade;
 mod views;
 mod worker;
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::program::{Clients, Site};
 use crate::support::{millis, remote, soon, v1};
 use v1::OutputStream::{self, Stderr, Stdout};
+
+/// The socket and the lock of a process that servers take for a shim.
+struct FakeShim {
+    _log: File,
+    listener: UnixListener,
+}
+
+impl FakeShim {
+    /// The name of the folder.
+    const NAME: &str = "0123456789abcdef";
+
+    fn folder(site: &Site) -> PathBuf {
+        site.data().join("callpark.db.shims").join(Self::NAME)
+    }
+
+    fn listen(site: &Site) -> Self {
+        let folder = Self::folder(site);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let log = File::create(folder.join("log")).expect("a file");
+        log.try_lock().expect("a lock");
+        let address = SocketAddr::from_abstract_name(socket_name(&folder)).expect("an address");
+        let listener = UnixListener::bind_addr(&address).expect("a socket");
+        Self { _log: log, listener }
+    }
+
+    fn accept(&self) -> UnixStream {
+        self.listener.accept().expect("a server").0
+    }
+}
+
+/// Returns the name of a shim's socket in the abstract namespace.
+fn socket_name(folder: &Path) -> String {
+    let identity = std::fs::metadata(folder).expect("a folder");
+    let name = folder.file_name().expect("a name").display();
+    format!("callpark/{name}/{:x}-{:x}", identity.dev(), identity.ino())
+}
+
+/// Connects to the shim of a folder.
+fn connect(folder: &Path) -> UnixStream {
+    let address = SocketAddr::from_abstract_name(socket_name(folder)).expect("an address");
+    UnixStream::connect_addr(&address).expect("a shim")
+}
 
 /// A stream of a call, as ReadOutput returns it.
 #[derive(Debug, Default)]
@@ -97,7 +143,7 @@ pub fn loss_of(task: &v1::Task) -> &str {
 
 /// Returns the exit code of a task that has ended with one.
 #[track_caller]
-fn code_of(task: &v1::Task) -> i32 {
+pub fn code_of(task: &v1::Task) -> i32 {
     match &task.outcome {
         Some(v1::task::Outcome::Result(v1::ToolResult {
             exit: Some(v1::tool_result::Exit::ExitCode(code)),

@@ -1,13 +1,13 @@
 //! The owners of processes: a server, its shim, others.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
-use super::{check_outputs, code_of, loss_of};
+use super::{check_outputs, code_of, connect, loss_of, socket_name};
 use crate::support::program::{Program, Site, send};
 use crate::support::waiting::{is_alive, lines_of, pids};
 use crate::support::{bash, remote, soon, v1};
@@ -208,6 +208,30 @@ async fn calls_are_lost_if_nothing_is_known_of_a_shim() {
 }
 
 #[tokio::test]
+async fn the_data_folder_of_a_running_server_is_copied_by_every_program() {
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    let id = remote::start(&server.connect(), bash("exec sleep 300")).await.background_id;
+    // A program that refuses whatever is no file and no folder.
+    let copy = "import shutil, sys; shutil.copytree(*sys.argv[1:])";
+    let (original, copied) = (site.data(), site.folder().join("copy"));
+    let paths = [&original, &copied].map(|path| path.display().to_string());
+    crate::support::program::run(site.other("python3", &["-c", copy, &paths[0], &paths[1]]))
+        .await
+        .exits(0);
+
+    let flags = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &paths[1]];
+    let live = crate::support::program::Live::start(site.command(&flags));
+    let on_copy = Program::started(live, site.home(), &copied).await;
+    loss_of(&remote::ended(&on_copy.connect(), &id).await);
+    let (ended, _) = on_copy.terminate().await;
+    ended.exits(0);
+    run_again(&server).await;
+    let state = remote::task(&server.connect(), &id).await.state();
+    assert_eq!(state, v1::State::Running, "the original goes on");
+}
+
+#[tokio::test]
 async fn a_copy_of_a_data_folder_kills_nothing_of_the_original() {
     let site = Site::new();
     let server = site.serve(&[]).await;
@@ -293,7 +317,7 @@ async fn undisturbed(site: &Site, server: &Program, connect: impl AsyncFn(PathBu
     let id = remote::start(&server.connect(), bash(&command)).await.background_id;
     super::until_written(&server.connect(), &id, 6).await;
     let folder = folders(site).pop().expect("a shim");
-    connect(folder.join("socket")).await;
+    connect(folder).await;
     run_again(server).await;
     std::fs::write(&gate, "").expect("a gate");
     assert_eq!(code_of(&remote::ended(&server.connect(), &id).await), 8);
@@ -312,27 +336,12 @@ async fn only_the_user_of_a_shim_reaches_it() {
         eprintln!("not checked: only root can be another user");
         return;
     }
-    undisturbed(&site, &server, async |socket| {
-        let connect = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
-                       s.settimeout(20); print('read', s.recv(1))";
-        let path = socket.display().to_string();
-        let attempt = || {
-            let mut command = site.other("python3", &["-c", connect, &path]);
-            command.uid(OTHER_USER).gid(OTHER_USER).current_dir("/");
-            crate::support::program::run(command)
-        };
-        let refused = attempt().await.exits(1);
-        assert!(refused.stderr().contains("PermissionError"), "{refused}");
-        // Also where the folders are open to all.
-        let open = |path: &std::path::Path, mode| {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
-        };
-        for folder in socket.ancestors().skip(1).take_while(|path| *path != site.folder()) {
-            open(folder, 0o755);
-        }
-        open(site.folder(), 0o755);
-        open(&socket, 0o666);
-        let closed = attempt().await.exits(0);
+    undisturbed(&site, &server, async |folder| {
+        let connect = "import socket, sys; s = socket.socket(socket.AF_UNIX); \
+                       s.connect('\\0' + sys.argv[1]); s.settimeout(20); print('read', s.recv(1))";
+        let mut command = site.other("python3", &["-c", connect, &socket_name(&folder)]);
+        command.uid(OTHER_USER).gid(OTHER_USER).current_dir("/");
+        let closed = crate::support::program::run(command).await.exits(0);
         assert_eq!(closed.stdout(), "read b''\n");
     })
     .await;
@@ -343,9 +352,9 @@ async fn a_process_that_connects_and_is_no_server_disturbs_nothing() {
     use std::io::Write as _;
     let site = Site::new();
     let server = site.serve(&[]).await;
-    undisturbed(&site, &server, async |socket| {
-        let mut silent = std::os::unix::net::UnixStream::connect(&socket).expect("connected");
-        let mut loud = std::os::unix::net::UnixStream::connect(&socket).expect("connected");
+    undisturbed(&site, &server, async |folder| {
+        let mut silent = connect(&folder);
+        let mut loud = connect(&folder);
         loud.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("written");
         drop(loud);
         run_again(&server).await;
@@ -353,8 +362,7 @@ async fn a_process_that_connects_and_is_no_server_disturbs_nothing() {
     })
     .await;
     // The one that is silent keeps no shim alive.
-    let silent = folders(&site).pop().expect("a shim").join("socket");
-    let _silent = std::os::unix::net::UnixStream::connect(silent).expect("connected");
+    let _silent = connect(&folders(&site).pop().expect("a shim"));
     let (ended, _) = server.terminate().await;
     ended.exits(0);
 }

@@ -1,12 +1,12 @@
 //! Calls whose processes were not started before their server was killed.
 
-use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use prost::Message;
 
-use super::faults::{FAKE, Hello, read_frame, send_hello};
+use super::FakeShim;
+use super::faults::{Hello, read_frame, send_hello};
 use crate::support::program::Site;
 use crate::support::{bash, millis, remote, request_id, soon, v1};
 use v1::session_event::Payload;
@@ -30,13 +30,11 @@ struct Start {
 /// A shim that serves so many servers one after the other and never starts a run. Returns the calls whose
 /// runs it is to start.
 fn idle_shim(site: &Site, hello: Hello, servers: usize) -> mpsc::Receiver<String> {
-    let folder = site.data().join("callpark.db.shims").join(FAKE);
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let listener = UnixListener::bind(folder.join("socket")).expect("a socket");
+    let listener = FakeShim::listen(site);
     let (sender, starts) = mpsc::sync_channel(STARTS_MAX);
     std::thread::spawn(move || {
         for _ in 0..servers {
-            let (mut socket, _) = listener.accept().expect("a server");
+            let mut socket = listener.accept();
             read_frame(&mut socket).expect("a server that introduces itself");
             send_hello(&mut socket, hello.clone());
             while let Some(frame) = read_frame(&mut socket) {
