@@ -63,8 +63,8 @@ pub mod config {
     pub use crate::agent::{CallIds, HeaderSource, MaxTokensField, ModelConfig, PriceConfig};
     pub use crate::app::config::{
         AuthMode, ByteSize, ConfigError, Environment, InvalidValue, ListenAddress, LoadOptions,
-        Loaded, LogFilter, Origin, Row, Setting, SettingError, SocketMode, TcpAddress,
-        VariableName, settings,
+        Loaded, LogFilter, Origin, Row, Setting, SettingError, SocketMode, StoreAddress,
+        TcpAddress, VariableName, settings,
     };
     #[cfg(feature = "mcp")]
     #[doc(inline)]

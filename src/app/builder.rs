@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress, SettingError};
 use super::error::Error;
-use super::in_use::retry_while_in_use;
 use super::listener::{Incoming, Listener, bind, bind_tcp};
 use super::server::Server;
 use super::shim::{executor_options, shim_program};
+use super::store::{OpenedStore, open_store};
 use crate::agent::{Agent, AgentBackend, ModelRegistry};
 use crate::auth::{
     GuardedFile, OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier,
@@ -26,7 +26,7 @@ use crate::exec::{
 use crate::machine::Settings;
 use crate::model::limits::RUNNING_CALLS_PER_CORE;
 use crate::rpc::{self, RequestLayer, RequestOptions, WireCodec};
-use crate::store::{CachedStore, SqliteOptions, SqliteStore, Store, Synchronous};
+use crate::store::{CachedStore, Store};
 use crate::telemetry::Metrics;
 use crate::tool::{
     self, BuiltInOptions, CallableTool, CommandTool, Registry, ToolProvider, Toolbox,
@@ -63,7 +63,7 @@ impl Server {
 }
 
 impl ServerBuilder {
-    /// Sets the store. Without one, the server keeps an SQLite database in `data_dir`.
+    /// Sets the store. Without one, it is the one that the setting `store` names.
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
         self
@@ -129,14 +129,16 @@ impl ServerBuilder {
         let files = listeners.iter().filter_map(Listener::socket_file);
         let sockets = files.map(|file| file.path().to_owned()).collect();
         let admin = admin_listener(&config).await?;
+        let mut data_lock = None;
         let (store, runner, store_kind) = match store {
             Some(store) => (store, local_runner(&executor), "custom"),
             None => {
-                let store = open_store(&config, &metrics).await?;
-                // The store is locked: no other server has this folder.
+                let OpenedStore { store, kind, lock } = open_store(&config, &metrics).await?;
+                // The folder is locked: no other server has it.
                 let runner = own_runner(&config, &executor, shim).await?;
                 executor.reap_orphans();
-                (store, runner, "sqlite")
+                data_lock = lock;
+                (store, runner, kind)
             }
         };
         let (verifier, token_file) = verifier(&config)?;
@@ -167,6 +169,7 @@ impl ServerBuilder {
             metrics,
             token_file,
             store: store_kind,
+            data_lock,
             config,
         })
     }
@@ -218,13 +221,6 @@ async fn own_runner(
     let Some(program) = shim else { return Ok(local_runner(executor)) };
     let program = shim_program(program, config, data);
     Ok(Arc::new(ShimRunner::open(program, executor.clone()).await?))
-}
-
-async fn open_store(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
-    let path = config.data_dir.clone().unwrap_or_default();
-    let options = SqliteOptions { path, synchronous: Synchronous::Full };
-    let open = async || Ok(SqliteStore::open(&options, metrics.clone())?);
-    Ok(Arc::new(retry_while_in_use(open, Error::is_in_use).await?))
 }
 
 async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Error> {

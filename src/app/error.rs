@@ -43,6 +43,16 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The database of PostgreSQL.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    OpenPostgres(#[from] crate::store::PostgresOpenError),
+    /// The program cannot use PostgreSQL.
+    #[error(
+        "this program was built without the feature `postgres`: build it with that, or set store to \
+         `sqlite`"
+    )]
+    NoPostgres,
     /// The running calls of an earlier server, or those of this one.
     #[error(transparent)]
     Shim(#[from] ShimError),
@@ -64,11 +74,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether another process uses an address or the store, which may be free soon.
+    /// Returns whether the server may start soon: another process uses an address or the store, or the
+    /// database cannot be reached.
     pub fn is_in_use(&self) -> bool {
         match self {
             Self::Bind(error) => error.is_in_use(),
-            Self::Open(error) => matches!(error, OpenError::Locked { .. }),
+            Self::Open(OpenError::Locked { .. } | OpenError::FolderLocked { .. }) => true,
+            #[cfg(feature = "postgres")]
+            Self::OpenPostgres(error) => error.is_in_use(),
             Self::Shim(error) => matches!(error, ShimError::Unreachable { .. }),
             _ => false,
         }

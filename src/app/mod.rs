@@ -9,6 +9,7 @@ mod in_use;
 mod listener;
 mod server;
 mod shim;
+mod store;
 mod tls;
 #[cfg(feature = "cli")]
 mod vitals;
@@ -18,5 +19,7 @@ pub use error::Error;
 pub use server::Server;
 #[cfg(feature = "cli")]
 pub(crate) use shim::{shim_options, shims_folder};
+#[cfg(all(feature = "cli", feature = "postgres"))]
+pub(crate) use store::postgres_options;
 #[cfg(feature = "cli")]
 pub(crate) use vitals::Vitals;

@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::model::Timestamp;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
 use crate::rpc::{self, MessageLimits, RequestLayer, ServerInfo};
+use crate::store::DataLock;
 use crate::telemetry::Metrics;
 
 /// The longest time that the engine has to stop.
@@ -62,6 +63,8 @@ pub struct Server {
     pub(super) token_file: Option<PathBuf>,
     /// The kind of store, for GetServerInfo.
     pub(super) store: &'static str,
+    /// The lock of the data folder, unless the store has it. It is kept until the server has stopped.
+    pub(super) data_lock: Option<DataLock>,
     pub(super) config: Config,
 }
 
@@ -105,7 +108,9 @@ impl Server {
     /// # Errors
     /// The transport failed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let Self { engine, incoming, admin, layer, ready, metrics, config, store, .. } = self;
+        let Self {
+            engine, incoming, admin, layer, ready, metrics, config, store, data_lock, ..
+        } = self;
         let info = server_info(&config, store, engine.now());
         let (health, routes) = Health::add_to(rpc::routes(&engine, info), ready).await?;
         engine.sweep();
@@ -166,6 +171,8 @@ impl Server {
             served
         };
         let (served, (), ()) = tokio::join!(main, admin, metrics.upkeep(over.clone()));
+        // Another server may have the folder now.
+        drop(data_lock);
         Ok(served?)
     }
 }

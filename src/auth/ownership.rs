@@ -15,6 +15,9 @@ pub enum GuardedFile {
     Token,
     /// The key of TLS. Nobody else may read it, except a group that root has chosen.
     TlsKey,
+    /// The file with the password of the database. Nobody else may read it, except a group that root
+    /// has chosen.
+    StorePassword,
     /// The folder of the store. Nobody else may create files there.
     DataFolder,
     /// The folder of a Unix domain socket. Only root, and a group that its owner has chosen, may
@@ -67,6 +70,7 @@ impl GuardedFile {
         match self {
             Self::Token => "the token file",
             Self::TlsKey => "the key of TLS in",
+            Self::StorePassword => "the password of the database in",
             Self::DataFolder => "the data folder",
             Self::SocketFolder => "the folder of the socket,",
         }
@@ -89,7 +93,7 @@ impl GuardedFile {
             return None;
         }
         let use_of_others = match self {
-            Self::Token | Self::TlsKey => "can be read or changed by others",
+            Self::Token | Self::TlsKey | Self::StorePassword => "can be read or changed by others",
             Self::DataFolder | Self::SocketFolder => "can be changed by others",
         };
         let problem = format!("{use_of_others} (mode {mode:04o})");
@@ -102,21 +106,21 @@ impl GuardedFile {
             Self::DataFolder => "700",
             Self::SocketFolder => "o-w",
             // The server reads it as a member of the group.
-            Self::TlsKey if is_root_s && own_uid != ROOT => "640",
-            Self::Token | Self::TlsKey => "600",
+            Self::TlsKey | Self::StorePassword if is_root_s && own_uid != ROOT => "640",
+            Self::Token | Self::TlsKey | Self::StorePassword => "600",
         };
         Some((problem, format!("run `chmod {permissions} {word}`{}", self.other_remedy())))
     }
 
     fn may_be_owned_by(self, uid: u32, own_uid: u32) -> bool {
-        let may_be_root_s = matches!(self, Self::TlsKey | Self::SocketFolder);
+        let may_be_root_s = matches!(self, Self::TlsKey | Self::StorePassword | Self::SocketFolder);
         uid == own_uid || (may_be_root_s && uid == ROOT)
     }
 
     fn forbidden_bits(self, mode: u32, is_root_s: bool) -> u32 {
         match self {
-            Self::TlsKey if is_root_s => 0o037,
-            Self::Token | Self::TlsKey => 0o077,
+            Self::TlsKey | Self::StorePassword if is_root_s => 0o037,
+            Self::Token | Self::TlsKey | Self::StorePassword => 0o077,
             Self::DataFolder => 0o022,
             Self::SocketFolder if mode & STICKY != 0 => 0,
             Self::SocketFolder => 0o002,
@@ -127,6 +131,7 @@ impl GuardedFile {
         match self {
             Self::Token => ", or delete it for a new token, as others may know this one",
             Self::TlsKey => ", and replace the key if others may know it",
+            Self::StorePassword => ", and change the password if others may know it",
             Self::DataFolder => ", or choose another folder with the setting `data-dir`",
             Self::SocketFolder => ", or choose another path with the setting `listen`",
         }
@@ -171,6 +176,7 @@ mod tests {
                 (GuardedFile::Token, 0o600),
                 (GuardedFile::Token, 0o400),
                 (GuardedFile::TlsKey, 0o600),
+                (GuardedFile::StorePassword, 0o600),
                 (GuardedFile::DataFolder, 0o700),
                 (GuardedFile::DataFolder, 0o755),
                 (GuardedFile::SocketFolder, 0o755),
@@ -188,6 +194,7 @@ mod tests {
             (GuardedFile::Token, 0o602, "`chmod 600 /srv/x`"),
             (GuardedFile::TlsKey, 0o644, "`chmod 600 /srv/x`"),
             (GuardedFile::TlsKey, 0o640, "`chmod 600 /srv/x`"),
+            (GuardedFile::StorePassword, 0o644, "`chmod 600 /srv/x`"),
             (GuardedFile::DataFolder, 0o777, "`chmod 700 /srv/x`"),
             (GuardedFile::DataFolder, 0o770, "`chmod 700 /srv/x`"),
             (GuardedFile::SocketFolder, 0o777, "`chmod o-w /srv/x`"),

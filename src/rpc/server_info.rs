@@ -40,6 +40,8 @@ const FEATURES: &[&str] = &[
     "mcp",
     #[cfg(feature = "openai")]
     "openai",
+    #[cfg(feature = "postgres")]
+    "postgres",
 ];
 
 impl ServerInfo {

@@ -35,15 +35,17 @@ pub use cache::CachedStore;
 pub use memory::MemoryStore;
 pub use page_token_key::PageTokenKey;
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresOpenError, PostgresOptions, PostgresStore};
+pub use postgres::{
+    PostgresOpenError, PostgresOptions, PostgresReport, PostgresStore, inspect_postgres,
+};
 pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueScope,
     DueSessions, EventPage, EventQuery, FollowUpPage, FollowUpQuery, FollowUpWithTask, OutputFrom,
     OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
 };
 pub use sqlite::{
-    BackupError, OpenError, RestoreOptions, Restored, SqliteOptions, SqliteStore, StoreReport,
-    Synchronous, Verification, VerifyDepth, backup, inspect_store, restore,
+    BackupError, DataLock, OpenError, RestoreOptions, Restored, SqliteOptions, SqliteStore,
+    StoreReport, Synchronous, Verification, VerifyDepth, backup, inspect_store, restore,
 };
 
 /// An encoded event, with the columns by which a store finds it.

@@ -29,6 +29,7 @@ async fn the_defaults_are_those_of_the_documentation() {
         ("acp", cfg!(feature = "acp")),
         ("mcp", cfg!(feature = "mcp")),
         ("openai", cfg!(feature = "openai")),
+        ("postgres", cfg!(feature = "postgres")),
     ];
     let features: Vec<&str> =
         built_in.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| *name).collect();

@@ -73,9 +73,14 @@ impl Cluster {
         self.folder.join("data")
     }
 
+    /// Takes the permissions of others from a file.
+    pub(crate) fn make_private(path: &Path) {
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("a mode");
+    }
+
     /// Makes the user of the cluster the only one who may read a file.
     pub(crate) fn give(path: &Path) {
-        std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("a mode");
+        Self::make_private(path);
         if let Some((user, group)) = unprivileged() {
             chown(path, Some(user), Some(group)).expect("an owner");
         }

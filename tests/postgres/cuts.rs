@@ -7,7 +7,7 @@ use callpark::store::Store;
 
 use crate::cluster::{open, shared};
 use crate::load::Load;
-use crate::proxy::{Fate, Fates, Proxy};
+use crate::support::proxy::{Fate, Fates, Proxy};
 
 const WRITERS: usize = 16;
 

@@ -9,6 +9,12 @@ mod cuts;
 mod load;
 mod opening;
 mod plans;
-#[path = "../it/support/proxy.rs"]
-#[expect(unreachable_pub, dead_code, reason = "the module is shared with the tests over the wire")]
-mod proxy;
+mod program;
+#[path = "../it/support/mod.rs"]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    unused_imports,
+    reason = "the module is shared with the tests over the wire"
+)]
+mod support;

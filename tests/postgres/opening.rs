@@ -103,7 +103,7 @@ async fn each_error_says_what_to_do() {
         assert!(error.to_string().contains(part), "{error}");
     };
     is(refuse(&cluster.url(port, "nowhere")).await, "create it, or name another in the URL");
-    is(refuse(&cluster.url(1, "nowhere")).await, "check that it runs at the address of the URL");
+    is(refuse(&cluster.url(1, "nowhere")).await, "start it, or correct the address of the store");
     let stranger = format!("postgres://{ROLE}:wrong@127.0.0.1:{port}/postgres");
     is(refuse(&stranger).await, "check the user and the password");
     let odd = format!("postgres://{ROLE}:{PASSWORD}@127.0.0.1:{port}/postgres?color=red");

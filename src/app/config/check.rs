@@ -20,6 +20,8 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
         conflict(&["listen", "tls_cert", "tls_key", "allow_remote_plaintext"], plain_text(config)),
         conflict(&["tls_cert", "tls_key", "tls_client_ca"], tls(config)),
         conflict(&["auth", "listen"], auth(config)),
+        conflict(&["store", "store_password_file", "store_ca"], store(config)),
+        conflict(&["store", "data_dir"], data_folder(config)),
         conflict(&["heartbeat", "stream_age"], streams(config)),
     ]
     .into_iter()
@@ -93,6 +95,30 @@ fn auth(config: &Config) -> Option<String> {
         "auth = `none` lets everybody who reaches {address} run commands here: use auth = \
          `token`, or listen on a loopback address such as 127.0.0.1:50051"
     ))
+}
+
+fn store(config: &Config) -> Option<String> {
+    let name = match (&config.store_password_file, &config.store_ca) {
+        _ if !config.store.is_sqlite() => return None,
+        (Some(_), _) => "store-password-file",
+        (None, Some(_)) => "store-ca",
+        (None, None) => return None,
+    };
+    Some(format!(
+        "{name} is for a PostgreSQL database, and store = `sqlite`: name the URL of the database in \
+         store, or leave {name} out"
+    ))
+}
+
+fn data_folder(config: &Config) -> Option<String> {
+    let path = config.data_dir.as_ref().filter(|_| !config.store.is_sqlite())?;
+    path.extension().is_some_and(|extension| extension == "db").then(|| {
+        format!(
+            "data-dir = `{}` names an SQLite database, and the store is a PostgreSQL database: name \
+             a folder",
+            path.display()
+        )
+    })
 }
 
 fn streams(config: &Config) -> Option<String> {

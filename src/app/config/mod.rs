@@ -17,6 +17,7 @@ mod error;
 mod file;
 mod nearest;
 mod settings;
+mod store_address;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use environment::Environment;
 pub use error::{ConfigError, Origin, SettingError};
 pub(crate) use nearest::nearest;
 pub use settings::Config;
+pub use store_address::StoreAddress;
 pub use table::{Row, Setting};
 pub use value::{AuthMode, ByteSize, InvalidValue, LogFilter, VariableName};
 

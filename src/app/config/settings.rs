@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::address::{ListenAddress, SocketMode, TcpAddress};
 use super::environment::Environment;
+use super::store_address::StoreAddress;
 use super::table::settings;
 use super::value::{AuthMode, ByteSize, LogFilter, VariableName};
 use crate::model::limits;
@@ -60,7 +61,17 @@ settings! {
         admin_listen: Option<TcpAddress> = None, "ADDRESS";
     }
     "Storage and access" {
-        /// Folder of the store; created if missing.
+        /// Store: `sqlite` for a database in the data folder, or the URL of a PostgreSQL database
+        /// such as postgres://user@host/database?sslmode=require.
+        store: StoreAddress = StoreAddress::Sqlite, "ADDRESS";
+        /// File with the password of the PostgreSQL database. Without one it is that of the URL, of
+        /// `$PGPASSWORD`, or of the database's line in `$PGPASSFILE` or `~/.pgpass`.
+        store_password_file: Option<PathBuf> = None, "FILE";
+        /// PEM file with root certificates of the PostgreSQL server, instead of those of the system.
+        store_ca: Option<PathBuf> = None, "FILE";
+        /// Time for which a start waits for a PostgreSQL database that cannot be reached.
+        store_wait: Duration = seconds(30), "TIME" in Duration::ZERO..=hours(1);
+        /// Folder of the server's files, which no other server may use; created if missing.
         data_dir: PathBuf
             => data_dir as "$XDG_STATE_HOME/callpark or ~/.local/state/callpark", "FOLDER";
         /// File with the token that callers must show; created if missing.

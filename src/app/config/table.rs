@@ -139,7 +139,7 @@ impl Reader<'_> {
                 Some(value)
             }
             Err(reason) => {
-                self.error(setting, text, origin, reason);
+                self.error(setting, T::show_text(&text), origin, reason);
                 None
             }
         }

@@ -17,8 +17,13 @@ pub(super) trait Value: Sized {
     /// Parses a value. The error names the expected form.
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// Returns the value as a text that [`Value::parse`] accepts.
+    /// Returns the value as a text that [`Value::parse`] accepts. It has no secret.
     fn show(&self) -> String;
+
+    /// Returns a text that may not be a value as an error shows it, without what may be a secret.
+    fn show_text(text: &str) -> String {
+        text.to_owned()
+    }
 }
 
 /// The text of a value that a setting cannot have.

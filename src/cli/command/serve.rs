@@ -118,7 +118,8 @@ fn announce(server: &Server, config: &Config, config_file: Option<&Path>) {
     let urls = endpoints(server, config, |address| address);
     let data = config.data_dir.as_deref().unwrap_or(Path::new("")).display();
     if config.log_format == LogFormat::Json {
-        tracing::info!(listen = urls.join(","), data_dir = %data, "callpark listens");
+        let store = &config.store;
+        tracing::info!(listen = urls.join(","), data_dir = %data, %store, "callpark listens");
         return;
     }
     let mut lines = vec![format!("callpark listens on {}", urls.join(" and "))];
@@ -126,6 +127,9 @@ fn announce(server: &Server, config: &Config, config_file: Option<&Path>) {
         lines.push(format!("  admin  http://{address}/metrics"));
     }
     lines.push(format!("  data   {data}"));
+    if !config.store.is_sqlite() {
+        lines.push(format!("  store  {}", config.store));
+    }
     match server.token_file() {
         Some(file) => lines.push(format!("  token  {}", file.display())),
         None => {

@@ -15,10 +15,12 @@ mod load;
 mod open;
 mod options;
 mod output;
+mod passfile;
 mod pipeline;
 mod pool;
 mod read;
 mod reconnect;
+mod report;
 mod schema;
 mod write;
 mod writer;
@@ -51,6 +53,7 @@ use crate::telemetry::Metrics;
 
 pub use self::open::OpenError as PostgresOpenError;
 pub use self::options::PostgresOptions;
+pub use self::report::{PostgresReport, inspect_postgres};
 
 /// A store in a database of PostgreSQL, in its schema `callpark`.
 ///

@@ -1,5 +1,6 @@
 //! The opening of a store: the first connection, the lock, and the schema.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,7 +69,17 @@ pub enum OpenError {
         /// The newest version that this build knows.
         known: i32,
     },
-    /// The database cannot be reached, or does not do what it should.
+    /// The database has not been reached within the time that is set.
+    #[error(
+        "the database {name} cannot be reached: {cause}; start it, or correct the address of the store"
+    )]
+    Unreachable {
+        /// The host, the port and the database.
+        name: String,
+        /// The error of the connection.
+        cause: String,
+    },
+    /// The database does not do what it should.
     #[error("cannot open the database {name}: {cause}")]
     Unusable {
         /// The host, the port and the database.
@@ -76,6 +87,13 @@ pub enum OpenError {
         /// The error of the database, and what to do.
         cause: String,
     },
+}
+
+impl OpenError {
+    /// Returns whether the store may be opened soon: another server has it, or it cannot be reached.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::Unreachable { .. })
+    }
 }
 
 /// The connection of the writer, which holds the lock of the store. What is written on it is written
@@ -153,29 +171,42 @@ impl WriterConnection {
         match acquired {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                Err(self.holder(server).await?)
+                let lost = "an earlier connection of this server has not ended";
+                let holder =
+                    self.holder().await?.filter(|holder| holder.application != application(server));
+                Err(holder.map_or_else(
+                    || LockError::Failed(PostgresError::Lost(lost.to_owned())),
+                    |holder| LockError::Taken { holder: holder.to_string() },
+                ))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Returns the error of a lock that is held: by another server, or by an earlier connection of this
-    /// one that has not ended.
-    async fn holder(&self, server: Uuid) -> Result<LockError, PostgresError> {
+    /// Returns the holder of the lock, or `None` if it is free.
+    pub(super) async fn holder(&self) -> Result<Option<Holder>, PostgresError> {
         let sql = "SELECT coalesce(host(client_addr), 'the same machine'), pid, application_name
              FROM pg_locks JOIN pg_stat_activity USING (pid)
              WHERE locktype = 'advisory' AND granted AND objsubid = 1
                  AND (classid::bigint << 32 | objid::bigint) = $1
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        let row = self.client.query_opt(sql, &[&LOCK_KEY]).await?;
-        let own = "an earlier connection of this server has not ended";
-        let Some(row) = row else { return Ok(PostgresError::Lost(own.to_owned()).into()) };
-        let (address, pid, name): (&str, i32, &str) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
-        if name == application(server) {
-            return Ok(PostgresError::Lost(own.to_owned()).into());
-        }
-        let holder = format!(" (at {address}, process {pid} of the database)");
-        Ok(LockError::Taken { holder })
+        let Some(row) = self.client.query_opt(sql, &[&LOCK_KEY]).await? else { return Ok(None) };
+        let (address, pid, application) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+        Ok(Some(Holder { address, pid, application }))
+    }
+}
+
+/// The holder of the lock. Its text is an addition to a sentence.
+pub(super) struct Holder {
+    address: String,
+    /// The process of the database that serves the holder.
+    pid: i32,
+    application: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " (at {}, process {} of the database)", self.address, self.pid)
     }
 }
 
@@ -196,6 +227,9 @@ pub(super) async fn open(
             Err(PostgresError::Lost(cause)) if start.elapsed() + RETRY_PAUSE < wait => {
                 tracing::info!(cause, database = target.name, "waiting for the database");
                 sleep(RETRY_PAUSE).await;
+            }
+            Err(PostgresError::Lost(cause)) => {
+                return Err(OpenError::Unreachable { name: target.name.clone(), cause });
             }
             Err(error) => return Err(unusable(error)),
         }

@@ -14,6 +14,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::open::OpenError;
+use super::passfile;
 
 /// The time after which a host that does not answer is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,8 +30,13 @@ pub struct PostgresOptions {
     /// `sslmode=require`, `verify-ca` or `verify-full` the connection is encrypted and the certificate
     /// of the server is verified; without one of them it is not encrypted.
     pub url: SecretString,
-    /// The password, instead of one in the URL. The file `.pgpass` is not read.
+    /// The password, instead of one in the URL.
     pub password: Option<SecretString>,
+    /// The password if the URL has none.
+    pub default_password: Option<SecretString>,
+    /// The file in the format of libpq's `.pgpass` with the password if there is none otherwise. It is
+    /// ignored if others can use it.
+    pub passfile: Option<PathBuf>,
     /// PEM file with the root certificates of the server, instead of those of the system.
     pub root_certificates: Option<PathBuf>,
     /// The time for which the opening of the store waits for a database that cannot be reached.
@@ -42,7 +48,23 @@ impl PostgresOptions {
     pub fn new(url: &str) -> Self {
         let wait = Duration::from_secs(30);
         let url = SecretString::from(url);
-        Self { url, password: None, root_certificates: None, wait }
+        Self {
+            url,
+            password: None,
+            default_password: None,
+            passfile: None,
+            root_certificates: None,
+            wait,
+        }
+    }
+
+    /// Checks the URL, without a connection.
+    ///
+    /// # Errors
+    ///
+    /// The URL is not valid. The error has no part of it.
+    pub fn check(&self) -> Result<(), OpenError> {
+        parse_url(self.url.expose_secret()).map(drop)
     }
 }
 
@@ -65,21 +87,14 @@ pub(super) struct Target {
 impl Target {
     /// Parses the options. The error names no part of the URL: it may hold the password.
     pub(super) fn parse(options: &PostgresOptions) -> Result<Self, OpenError> {
-        let url = options.url.expose_secret();
-        // The two names of libpq that the parser does not know. The host is verified with any of them.
-        let url = url
-            .replace("sslmode=verify-full", "sslmode=require")
-            .replace("sslmode=verify-ca", "sslmode=require");
-        let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            OpenError::Address { cause: cause.unwrap_or_else(|| error.to_string()) }
-        })?;
-        if let Some(password) = &options.password {
+        let mut config = parse_url(options.url.expose_secret())?;
+        let in_url = config.get_password().is_some();
+        let other = || options.default_password.clone().filter(|_| !in_url);
+        let in_file = || options.passfile.as_deref().filter(|_| !in_url);
+        let password = options.password.clone().or_else(other);
+        let password = password.or_else(|| passfile::password(in_file()?, &config));
+        if let Some(password) = password {
             config.password(password.expose_secret());
-        }
-        if config.get_hosts().is_empty() || config.get_dbname().is_none() {
-            let cause = "it has no host or no database".to_owned();
-            return Err(OpenError::Address { cause });
         }
         if config.get_ssl_mode() != SslMode::Require {
             config.ssl_mode(SslMode::Disable);
@@ -115,6 +130,23 @@ impl Target {
         config.options(settings).application_name(application);
         (config, self.tls.clone())
     }
+}
+
+/// Parses the URL. The error has no part of it.
+fn parse_url(url: &str) -> Result<Config, OpenError> {
+    // The two names of libpq that the parser does not know. The host is verified with any of them.
+    let url = url
+        .replace("sslmode=verify-full", "sslmode=require")
+        .replace("sslmode=verify-ca", "sslmode=require");
+    let config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        OpenError::Address { cause: cause.unwrap_or_else(|| error.to_string()) }
+    })?;
+    if config.get_hosts().is_empty() || config.get_dbname().is_none() {
+        let cause = "it has no host or no database".to_owned();
+        return Err(OpenError::Address { cause });
+    }
+    Ok(config)
 }
 
 fn name(config: &Config) -> String {

@@ -22,7 +22,7 @@ pub(super) async fn migrate(client: &mut Client, name: &str) -> Result<(), OpenE
         .batch_execute("CREATE SCHEMA IF NOT EXISTS callpark")
         .await
         .map_err(|error| failed(error.into()))?;
-    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let known = newest();
     let found = version(client).await.map_err(failed)?;
     if found > known {
         return Err(OpenError::Newer { name: name.to_owned(), found, known });
@@ -42,8 +42,13 @@ pub(super) async fn migrate(client: &mut Client, name: &str) -> Result<(), OpenE
     Ok(())
 }
 
+/// Returns the newest version of the schema that this build knows.
+pub(super) fn newest() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
+
 /// Returns the version of the schema, or 0 if there is none.
-async fn version(client: &Client) -> Result<i32, PostgresError> {
+pub(super) async fn version(client: &Client) -> Result<i32, PostgresError> {
     let exists = "SELECT to_regclass('callpark.schema_history') IS NOT NULL";
     if !client.query_one(exists, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(0);

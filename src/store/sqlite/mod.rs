@@ -17,6 +17,7 @@ mod follow_up_lists;
 mod follow_ups;
 mod identity;
 mod lists;
+mod lock;
 mod messages;
 mod open;
 mod output;
@@ -54,6 +55,7 @@ use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp
 use crate::telemetry::Metrics;
 
 pub use self::backup::{BackupError, RestoreOptions, Restored, backup, restore};
+pub use self::lock::DataLock;
 pub use self::open::OpenError;
 pub use self::report::{StoreReport, inspect_store};
 pub use self::verify::{Verification, VerifyDepth};

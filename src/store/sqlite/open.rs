@@ -1,7 +1,7 @@
 //! The opening of a store: its files, the lock, and the checks before anything is written.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::continuity::{self, ContinuityFile};
 use super::files::{Files, length, private_file, sync_directory};
 use super::identity::{self, Identity};
+use super::lock::{DataLock, try_lock};
 use super::schema::{self, DatabaseKind};
 use super::{SqliteOptions, Synchronous};
 
@@ -32,6 +33,17 @@ pub enum OpenError {
     )]
     Locked {
         /// The store.
+        path: PathBuf,
+        /// The holder of the lock, as ` (process 123)`, or nothing if it is not known.
+        holder: String,
+    },
+    /// Another server uses the data folder.
+    #[error(
+        "the data folder {path} is used by another server{holder}: stop that one, or name another \
+         folder with data-dir"
+    )]
+    FolderLocked {
+        /// The folder.
         path: PathBuf,
         /// The holder of the lock, as ` (process 123)`, or nothing if it is not known.
         holder: String,
@@ -102,7 +114,7 @@ pub(super) struct OpenedDatabase {
 /// even if that file is deleted.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _named: File,
+    _named: DataLock,
     _database: File,
 }
 
@@ -139,12 +151,8 @@ pub(super) fn open(options: &SqliteOptions) -> Result<OpenedDatabase, OpenError>
 impl Files {
     /// Locks the store.
     pub(super) fn acquire(&self) -> Result<Lock, OpenError> {
-        let path = self.lock();
-        let mut named = private_file(&path).map_err(|cause| unwritable(&path, &cause))?;
-        if !try_lock(&named, &path)? {
-            let holder = holder(&mut named);
-            return Err(OpenError::Locked { path: self.database.clone(), holder });
-        }
+        let named = DataLock::of_files(self)?
+            .map_err(|holder| OpenError::Locked { path: self.database.clone(), holder })?;
         let database =
             private_file(&self.database).map_err(|cause| unwritable(&self.database, &cause))?;
         if !try_lock(&database, &self.database)? {
@@ -152,8 +160,6 @@ impl Files {
             let holder = ", whose lock file is gone".to_owned();
             return Err(OpenError::Locked { path: self.database.clone(), holder });
         }
-        let written = named.set_len(0).and_then(|()| write!(named, "{}", std::process::id()));
-        written.map_err(|cause| unwritable(&path, &cause))?;
         Ok(Lock { _named: named, _database: database })
     }
 
@@ -268,25 +274,7 @@ fn set_up_writer(writer: &Connection, synchronous: Synchronous) -> rusqlite::Res
     Ok(())
 }
 
-/// Takes the lock of a file, and returns whether it was free.
-fn try_lock(file: &File, path: &Path) -> Result<bool, OpenError> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(cause)) => Err(unwritable(path, &cause)),
-    }
-}
-
-/// Returns the holder of the lock, from the content of the file.
-fn holder(file: &mut File) -> String {
-    let mut text = String::new();
-    match file.take(20).read_to_string(&mut text) {
-        Ok(_) if !text.is_empty() => format!(" (process {text})"),
-        _ => String::new(),
-    }
-}
-
-fn unwritable(path: &Path, cause: &io::Error) -> OpenError {
+pub(super) fn unwritable(path: &Path, cause: &io::Error) -> OpenError {
     OpenError::Unwritable { path: path.to_owned(), cause: cause.to_string() }
 }
 

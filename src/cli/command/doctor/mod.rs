@@ -1,6 +1,8 @@
 //! `callpark doctor`: checks of a server's store, files and machine.
 
 mod machine;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod shims;
 mod store;
 
@@ -70,6 +72,8 @@ pub(crate) async fn run(
         .into_iter()
         .map(|warning| Finding::warning("configuration", warning, ""))
         .collect();
+    #[cfg(feature = "postgres")]
+    findings.extend(postgres::check(&config).await);
     let checked = tokio::task::spawn_blocking(move || check(&config)).await;
     findings.extend(checked.map_err(|error| Failure::new(Exit::Internal, error.to_string()))?);
     if out.json {
@@ -86,13 +90,16 @@ fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(folder) = &config.data_dir {
         findings.push(guarded("folder", GuardedFile::DataFolder, folder));
-        findings.extend(store::check(folder));
+        if config.store.is_sqlite() {
+            findings.extend(store::check(folder));
+        }
         findings.extend(shims::check(folder));
         findings.push(machine::free_space(folder));
     }
     let files = [
         ("token", GuardedFile::Token, &config.token_file),
         ("TLS key", GuardedFile::TlsKey, &config.tls_key),
+        ("password file", GuardedFile::StorePassword, &config.store_password_file),
     ];
     for (check, kind, path) in files {
         findings.extend(path.as_deref().map(|path| guarded(check, kind, path)));
