@@ -22,6 +22,7 @@ mod rules;
 mod session_cache;
 mod session_row;
 mod sqlite;
+mod writer_queue;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -26,10 +26,9 @@ mod write;
 mod writer;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,16 +37,15 @@ use uuid::Uuid;
 use self::options::Target;
 use self::pool::ReaderPool;
 use self::reconnect::Availability;
-use self::writer::{PendingAppend, Writer, WriterCommand};
-use super::prepared::Prepared;
+use self::writer::{Writer, WriterCommand};
 use super::session_cache::SessionCache;
+use super::writer_queue::WriterQueue;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
     MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord, SessionPage,
     SessionQuery, Store, StoreError,
 };
-use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::Metrics;
 
@@ -71,8 +69,7 @@ pub use self::report::{PostgresReport, inspect_postgres};
 /// stream epochs, so that readers start again. Files of a cluster that were put back as they had been are
 /// not noticed.
 pub struct PostgresStore {
-    /// The queue of the writer, or `None` once the store is closing. When it is full, appends wait.
-    inbox: Mutex<Option<mpsc::Sender<WriterCommand>>>,
+    queue: WriterQueue<WriterCommand>,
     pool: ReaderPool,
     availability: Arc<Availability>,
     closing: CancellationToken,
@@ -109,37 +106,11 @@ impl PostgresStore {
             bodies: SessionCache::default(),
             retry: Instant::now(),
         };
-        let (inbox, commands) = mpsc::channel(STORE_QUEUE_APPENDS_MAX);
+        let (queue, commands) = WriterQueue::new();
         let tracker = TaskTracker::new();
         tracker.spawn(writer.run(commands));
         tracker.close();
-        Ok(Self {
-            inbox: Mutex::new(Some(inbox)),
-            pool,
-            availability,
-            closing,
-            page_token_key,
-            writer: tracker,
-        })
-    }
-
-    fn inbox(&self) -> Result<mpsc::Sender<WriterCommand>, StoreError> {
-        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        inbox.ok_or_else(|| StoreError::Unavailable("it is closed".to_owned()))
-    }
-
-    /// Sends a command to the writer, and waits for its answer.
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriterCommand,
-    ) -> Result<T, StoreError> {
-        let ended = || StoreError::Unavailable("its writer has ended".to_owned());
-        let (reply, answer) = oneshot::channel();
-        let inbox = self.inbox()?;
-        inbox.send(command(reply)).await.map_err(|_| ended())?;
-        // A sender that is kept longer would keep the writer from ending.
-        drop(inbox);
-        answer.await.map_err(|_| ended())?
+        Ok(Self { queue, pool, availability, closing, page_token_key, writer: tracker })
     }
 }
 
@@ -150,8 +121,7 @@ impl Store for PostgresStore {
     }
 
     async fn append(&self, append: Append) -> Result<(), StoreError> {
-        let prepared = Box::new(Prepared::new(append)?);
-        self.ask(|reply| WriterCommand::Append(PendingAppend { prepared, reply })).await
+        self.queue.append(append).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -323,14 +293,12 @@ impl Store for PostgresStore {
     }
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
-        self.ask(|reply| WriterCommand::Expire(policy, reply)).await
+        self.queue.ask(|reply| WriterCommand::Expire(policy, reply)).await
     }
 
     /// A full disk is not an error here: the next append finds out whether there is space again.
     async fn check(&self) -> Result<(), StoreError> {
-        if self.inbox()?.is_closed() {
-            return Err(StoreError::Unavailable("its writer has ended".to_owned()));
-        }
+        self.queue.check()?;
         match self.availability.cause() {
             Some(cause) => Err(StoreError::Unavailable(cause)),
             None => Ok(()),
@@ -338,7 +306,7 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        drop(self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.queue.close();
         self.closing.cancel();
         self.pool.close().await;
         self.writer.wait().await;

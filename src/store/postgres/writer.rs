@@ -26,8 +26,8 @@ use super::reconnect::{Availability, describe};
 use super::write::{self, Commit};
 use crate::model::Session;
 use crate::model::limits::STORE_REMOTE_COMMIT_APPENDS_MAX;
-use crate::store::prepared::Prepared;
 use crate::store::session_cache::SessionCache;
+use crate::store::writer_queue::PendingAppend;
 use crate::store::{Expired, ExpiryPolicy, StoreError};
 use crate::telemetry::Metrics;
 
@@ -39,10 +39,10 @@ pub(super) enum WriterCommand {
     Expire(ExpiryPolicy, oneshot::Sender<Result<Expired, StoreError>>),
 }
 
-/// An append, and the channel for its result. It is written even if its caller has gone away.
-pub(super) struct PendingAppend {
-    pub(super) prepared: Box<Prepared>,
-    pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
+impl From<PendingAppend> for WriterCommand {
+    fn from(append: PendingAppend) -> Self {
+        Self::Append(append)
+    }
 }
 
 /// The state of the writer task.

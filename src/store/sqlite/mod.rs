@@ -34,23 +34,21 @@ mod write;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
 
 use self::pool::{READ_TIMEOUT, ReaderPool};
-use self::writer::{PendingAppend, Writer, WriterCommand};
-use super::prepared::Prepared;
+use self::writer::{Writer, WriterCommand};
+use super::writer_queue::WriterQueue;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
     MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord, SessionPage,
     SessionQuery, Store, StoreError,
 };
-use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::Metrics;
 
@@ -84,8 +82,7 @@ pub enum Synchronous {
 /// A store in one SQLite database.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// The queue of the writer, or `None` once the store is closing. When it is full, appends wait.
-    inbox: Mutex<Option<mpsc::Sender<WriterCommand>>>,
+    queue: WriterQueue<WriterCommand>,
     pool: Arc<ReaderPool>,
     /// The reason why nothing is written any more. The writer sets it.
     broken: Arc<OnceLock<String>>,
@@ -114,37 +111,18 @@ impl SqliteStore {
         let broken = Arc::new(OnceLock::new());
         let writer = Writer::new(database, Arc::clone(&broken), metrics)
             .map_err(|error| unusable(error.to_string()))?;
-        let (inbox, commands) = mpsc::channel(STORE_QUEUE_APPENDS_MAX);
+        let (queue, commands) = WriterQueue::new();
         let thread = std::thread::Builder::new().name("store-writer".to_owned());
         let thread = thread
             .spawn(move || writer.run(commands))
             .map_err(|error| unusable(format!("no thread for its writer: {error}")))?;
         Ok(Self {
-            inbox: Mutex::new(Some(inbox)),
+            queue,
             pool: Arc::new(pool),
             broken,
             page_token_key,
             writer: tokio::sync::Mutex::new(Some(thread)),
         })
-    }
-
-    fn inbox(&self) -> Result<mpsc::Sender<WriterCommand>, StoreError> {
-        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        inbox.ok_or_else(|| StoreError::Unavailable("it is closed".to_owned()))
-    }
-
-    /// Sends a command to the writer, and waits for its answer.
-    async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriterCommand,
-    ) -> Result<T, StoreError> {
-        let ended = || StoreError::Unavailable("its writer has ended".to_owned());
-        let (reply, answer) = oneshot::channel();
-        let inbox = self.inbox()?;
-        inbox.send(command(reply)).await.map_err(|_| ended())?;
-        // A sender that is kept longer would keep the writer from ending.
-        drop(inbox);
-        answer.await.map_err(|_| ended())?
     }
 }
 
@@ -155,8 +133,7 @@ impl Store for SqliteStore {
     }
 
     async fn append(&self, append: Append) -> Result<(), StoreError> {
-        let prepared = Box::new(Prepared::new(append)?);
-        self.ask(|reply| WriterCommand::Append(PendingAppend { prepared, reply })).await
+        self.queue.append(append).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -276,7 +253,7 @@ impl Store for SqliteStore {
     }
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
-        self.ask(|reply| WriterCommand::Expire(policy, reply)).await
+        self.queue.ask(|reply| WriterCommand::Expire(policy, reply)).await
     }
 
     /// A full disk is not an error here: the next append checks whether there is space again.
@@ -284,14 +261,11 @@ impl Store for SqliteStore {
         if let Some(cause) = self.broken.get() {
             return Err(StoreError::Broken(cause.clone()));
         }
-        match self.inbox()?.is_closed() {
-            false => Ok(()),
-            true => Err(StoreError::Unavailable("its writer has ended".to_owned())),
-        }
+        self.queue.check()
     }
 
     async fn close(&self) {
-        drop(self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.queue.close();
         self.pool.close().await;
         let mut writer = self.writer.lock().await;
         if let Some(thread) = writer.take() {

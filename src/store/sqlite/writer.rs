@@ -21,8 +21,8 @@ use super::open::{Lock, OpenedDatabase};
 use super::session_cache::CachedSession;
 use super::write::{Counters, WriteTransaction};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
-use crate::store::prepared::Prepared;
 use crate::store::session_cache::SessionCache;
+use crate::store::writer_queue::PendingAppend;
 use crate::store::{Expired, ExpiryPolicy, StoreError};
 use crate::telemetry::Metrics;
 
@@ -40,10 +40,10 @@ pub(super) enum WriterCommand {
     Visit(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
-/// An append, and the channel for its result. It is written even if its caller has gone away.
-pub(super) struct PendingAppend {
-    pub(super) prepared: Box<Prepared>,
-    pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
+impl From<PendingAppend> for WriterCommand {
+    fn from(append: PendingAppend) -> Self {
+        Self::Append(append)
+    }
 }
 
 /// The state of the writer thread. Fields are dropped in their order, the lock last.

@@ -35,7 +35,7 @@ async fn visit(store: &SqliteStore, visit: impl FnOnce(&mut Connection) + Send +
         visit(connection);
         done.send(()).unwrap();
     };
-    store.inbox().unwrap().send(WriterCommand::Visit(Box::new(visit))).await.unwrap();
+    store.queue.sender().unwrap().send(WriterCommand::Visit(Box::new(visit))).await.unwrap();
     wait.await.unwrap();
 }
 
@@ -53,7 +53,7 @@ async fn hold(store: &SqliteStore) -> std::sync::mpsc::SyncSender<()> {
         // It fails when the sender is dropped, which ends the wait.
         let _ = held.recv();
     };
-    store.inbox().unwrap().send(WriterCommand::Visit(Box::new(wait))).await.unwrap();
+    store.queue.sender().unwrap().send(WriterCommand::Visit(Box::new(wait))).await.unwrap();
     release
 }
 
@@ -63,8 +63,9 @@ async fn queue(
     append: crate::store::Append,
 ) -> oneshot::Receiver<Result<(), StoreError>> {
     let (reply, answer) = oneshot::channel();
-    let prepared = Box::new(super::Prepared::new(append).unwrap());
-    let command = WriterCommand::Append(super::PendingAppend { prepared, reply });
-    store.inbox().unwrap().send(command).await.unwrap();
+    let prepared = Box::new(crate::store::prepared::Prepared::new(append).unwrap());
+    let command =
+        WriterCommand::Append(crate::store::writer_queue::PendingAppend { prepared, reply });
+    store.queue.sender().unwrap().send(command).await.unwrap();
     answer
 }
