@@ -15,7 +15,7 @@ use super::error::PostgresError;
 use super::identity;
 use super::options::Target;
 use super::schema;
-use crate::store::{PageTokenKey, StoreError};
+use crate::store::PageTokenKey;
 
 /// The time after which a statement of the writer is given up.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -179,31 +179,38 @@ impl WriterConnection {
     }
 }
 
-/// Opens the database, and migrates it. Waits for one that cannot be reached.
-pub(super) async fn open(
+/// Connects, and acquires the lock. Waits for a database that cannot be reached.
+pub(super) async fn acquire(
     target: &Target,
     server: Uuid,
     wait: Duration,
-) -> Result<(WriterConnection, PageTokenKey), OpenError> {
+) -> Result<WriterConnection, OpenError> {
     let start = Instant::now();
-    let unusable = |error: PostgresError| OpenError::Unusable {
-        name: target.name.clone(),
-        cause: StoreError::from(error).to_string(),
-    };
-    let mut connection = loop {
+    let connection = loop {
         match connect(target, server).await {
             Ok(connection) => break connection,
             Err(PostgresError::Lost(cause)) if start.elapsed() + RETRY_PAUSE < wait => {
                 tracing::info!(cause, database = target.name, "waiting for the database");
                 sleep(RETRY_PAUSE).await;
             }
-            Err(error) => return Err(unusable(error)),
+            Err(error) => return Err(target.unusable(error)),
         }
     };
     connection.lock(server).await.map_err(|error| match error {
         LockError::Taken { holder } => OpenError::Locked { name: target.name.clone(), holder },
-        LockError::Failed(error) => unusable(error),
+        LockError::Failed(error) => target.unusable(error),
     })?;
+    Ok(connection)
+}
+
+/// Opens the database, and migrates it. Waits for one that cannot be reached.
+pub(super) async fn open(
+    target: &Target,
+    server: Uuid,
+    wait: Duration,
+) -> Result<(WriterConnection, PageTokenKey), OpenError> {
+    let mut connection = acquire(target, server, wait).await?;
+    let unusable = |error| target.unusable(error);
     schema::migrate(&mut connection.client, &target.name).await?;
     let key = identity::load(&mut connection.client).await.map_err(unusable)?;
     // The commits of servers that have ended. One that waits for the database may still ask for its

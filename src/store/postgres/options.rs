@@ -13,7 +13,9 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::error::PostgresError;
 use super::open::OpenError;
+use crate::store::StoreError;
 
 /// The time after which a host that does not answer is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,6 +99,12 @@ impl Target {
             .tcp_user_timeout(UNANSWERED_MAX);
         let name = name(&config);
         Ok(Self { tls: MakeRustlsConnect::new(tls_config(&config, options)?), config, name })
+    }
+
+    /// Returns the error of a database that cannot be opened.
+    pub(super) fn unusable(&self, error: PostgresError) -> OpenError {
+        let cause = StoreError::from(error).to_string();
+        OpenError::Unusable { name: self.name.clone(), cause }
     }
 
     /// Returns the configuration and the TLS of connections with this name, on which a statement may
