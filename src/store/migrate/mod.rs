@@ -17,10 +17,11 @@ use super::postgres::{Import, ImportTransaction};
 use super::sqlite::Source;
 
 pub use self::error::MigrateError;
-pub(in crate::store) use self::table::{ColumnType, TABLES, Table};
 pub(in crate::store) use self::table::{
-    CALLS, EVENTS, FOLLOW_UP_TASKS, FOLLOW_UPS, MESSAGES, OUTPUTS, REQUESTS, SESSION_BODIES, SESSIONS,
+    CALLS, EVENTS, FOLLOW_UP_TASKS, FOLLOW_UPS, MESSAGES, OUTPUTS, REQUESTS, SESSION_BODIES,
+    SESSIONS,
 };
+pub(in crate::store) use self::table::{ColumnType, TABLES, Table};
 pub use self::value::TableContents;
 pub(in crate::store) use self::value::{Batch, Value};
 

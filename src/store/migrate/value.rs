@@ -135,7 +135,8 @@ mod tests {
         ] {
             assert_ne!(contents(&[&a]), contents(&[&other]), "{other:?}");
         }
-        let list = |parts: &[&str]| Value::List(parts.iter().map(|p| p.as_bytes().into()).collect());
+        let list =
+            |parts: &[&str]| Value::List(parts.iter().map(|p| p.as_bytes().into()).collect());
         assert_ne!(contents(&[&[list(&["a", "b"])]]), contents(&[&[list(&["ab"])]]));
     }
 }

@@ -127,7 +127,12 @@ impl Source {
     fn damaged(&self, export: &Export, row: &Row<'_>, error: SqliteError) -> MigrateError {
         let cause = match for_reader(error) {
             StoreError::Corrupt(cause) => cause,
-            other => return MigrateError::Unreadable { path: self.path.clone(), cause: other.to_string() },
+            other => {
+                return MigrateError::Unreadable {
+                    path: self.path.clone(),
+                    cause: other.to_string(),
+                };
+            }
         };
         let row_key = row.get::<_, i64>("row_key").unwrap_or_default();
         let named = self.name_of(export, row_key).ok().flatten();

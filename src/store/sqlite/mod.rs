@@ -57,9 +57,9 @@ use crate::model::limits::STORE_QUEUE_APPENDS_MAX;
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::Metrics;
 
+pub use self::backup::{BackupError, RestoreOptions, Restored, backup, restore};
 #[cfg(feature = "postgres")]
 pub(super) use self::export::Source;
-pub use self::backup::{BackupError, RestoreOptions, Restored, backup, restore};
 pub use self::open::OpenError;
 pub use self::report::{StoreReport, inspect_store};
 pub use self::verify::{Verification, VerifyDepth};
