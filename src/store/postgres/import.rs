@@ -89,7 +89,10 @@ async fn filled_tables(connection: &WriterConnection) -> Result<Vec<&'static str
 impl ImportTransaction<'_> {
     /// Writes the rows of a batch.
     pub(in crate::store) async fn put(&self, batch: &Batch) -> Result<(), MigrateError> {
-        self.copy_in(batch).await.map_err(|error| failed(self.target, error))
+        self.copy_in(batch).await.map_err(|error| {
+            let cause = format!("table {}: {}", batch.table.name, StoreError::from(error));
+            MigrateError::Write { name: self.target.name.clone(), cause }
+        })
     }
 
     async fn copy_in(&self, batch: &Batch) -> Result<(), PostgresError> {

@@ -8,7 +8,7 @@ use callpark::store::{Append, EventQuery, Store};
 
 use super::dump::{Ids, dump};
 use super::fill::{empty, event, fill};
-use super::{Source, TABLES, rows};
+use super::{Source, TABLES, clear, rows};
 use crate::cluster::shared;
 use crate::load::{at, session};
 
@@ -121,13 +121,13 @@ async fn what_a_crash_left_in_the_log_is_copied() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_story_of_a_store_can_be_copied() {
+    let database = shared().database();
     let mut answers = 0;
     for case in cases() {
         let source = Source::new();
         case.check(&source.open()).await;
-        let database = shared().database();
         answers += check_copy(&source, &database).await;
-        shared().sql("postgres", &format!("DROP DATABASE {database}"));
+        clear(&database);
     }
     assert!(answers > 10_000, "{answers}");
 }

@@ -6,7 +6,7 @@ use callpark::store::{Append, MigrateError, Store};
 
 use super::fill::{empty, event};
 use super::refusals::filled;
-use super::{Source, rows};
+use super::{Source, clear, rows};
 use crate::cluster::shared;
 use crate::load::session;
 use crate::proxy::{Fate, Proxy};
@@ -46,16 +46,16 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     let source = filled().await;
     let (mut fails, mut succeeds) = (3_000, 4_000_000);
     let mut looked_up = 0;
+    let database = shared().database();
     while fails + 1 < succeeds {
         let middle = (fails + succeeds) / 2;
-        let database = shared().database();
         let copied = copy_through(&source, &database, Fate::CutDown(middle)).await;
         let copied = copied.expect("an outcome");
         assert_eq!(rows(&database) > 0, copied, "after {middle} bytes");
         let writers = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND application_name LIKE 'callpark%'";
         assert_eq!(shared().sql(&database, writers), "0");
-        shared().sql("postgres", &format!("DROP DATABASE {database}"));
+        clear(&database);
         looked_up += usize::from(copied && succeeds - fails < 40);
         if copied { succeeds = middle } else { fails = middle }
     }

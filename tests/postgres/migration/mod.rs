@@ -98,3 +98,8 @@ pub(crate) fn rows(database: &str) -> u64 {
     let total = cluster.sql(database, &format!("SELECT {}", counts.join(" + ")));
     total.parse().expect("a number")
 }
+
+/// Removes the store in a database.
+pub(crate) fn clear(database: &str) {
+    shared().sql(database, "DROP SCHEMA IF EXISTS callpark CASCADE");
+}

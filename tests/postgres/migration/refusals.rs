@@ -102,16 +102,16 @@ async fn a_newer_or_foreign_database_is_refused() {
 
 /// A damage of each table, with a part of the name of its row.
 const DAMAGES: &[(&str, &str, &str)] = &[
-    ("sessions", "UPDATE sessions SET state = 99999 WHERE key = 2", "session ses_"),
+    ("sessions", "UPDATE sessions SET state = 99999 WHERE key = 2", "session ses-"),
     (
         "session_bodies",
         "UPDATE session_bodies SET body = replace(body, 'closing', 'opening') WHERE session_key = 2",
-        "session ses_",
+        "session ses-",
     ),
     ("events", "UPDATE events SET bytes = bytes || x'00' WHERE key = 7", ", event 7: event 7: its"),
     ("events", "DELETE FROM events WHERE key = 7", "should have the events 1 to 30"),
     ("outputs", "UPDATE outputs SET call_id = x'00' WHERE key = 2", "row 2: column call_id"),
-    ("calls", "UPDATE calls SET body = substr(body, 1, 90) WHERE key = 3", "call call_"),
+    ("calls", "UPDATE calls SET body = substr(body, 1, 90) WHERE key = 3", "call call-"),
     (
         "requests",
         "UPDATE requests SET effect = '{\"x\":1}' WHERE key = 4",
@@ -122,8 +122,8 @@ const DAMAGES: &[(&str, &str, &str)] = &[
         "UPDATE messages SET body = body || ' ' WHERE key = 9",
         ", message 9: column body",
     ),
-    ("follow_ups", "UPDATE follow_ups SET body = 'x' || body WHERE key = 5", "call call_"),
-    ("follow_up_tasks", "UPDATE follow_up_tasks SET body = '' WHERE key = 6", "call call_"),
+    ("follow_ups", "UPDATE follow_ups SET body = 'x' || body WHERE key = 5", "call call-"),
+    ("follow_up_tasks", "UPDATE follow_up_tasks SET body = '' WHERE key = 6", "call call-"),
     ("follow_up_tasks", "DELETE FROM follow_ups WHERE key = 6", "its follow-up is missing"),
 ];
 
