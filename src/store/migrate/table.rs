@@ -193,10 +193,11 @@ pub(in crate::store) const FOLLOW_UPS: Table = Table {
 pub(in crate::store) const FOLLOW_UP_TASKS: Table =
     Table { name: "follow_up_tasks", columns: &[("call_id", Id), ("body", Record(reads::<Call>))] };
 
-/// All tables with records, in the order in which they are copied.
+/// All tables with records, in the order in which they are copied. The labels of sessions are read from
+/// their bodies, which are checked before.
 pub(in crate::store) const TABLES: [&Table; 9] = [
-    &SESSIONS,
     &SESSION_BODIES,
+    &SESSIONS,
     &EVENTS,
     &OUTPUTS,
     &CALLS,

@@ -6,12 +6,12 @@ use rusqlite::types::ValueRef;
 use super::error::SqliteError;
 use super::event_row::EVENT_COLUMNS;
 use crate::model::{CallId, OutputPosition};
-use crate::store::StoreError;
 use crate::store::event_row::EventRow;
 use crate::store::migrate::{
     CALLS, ColumnType, EVENTS, FOLLOW_UP_TASKS, FOLLOW_UPS, MESSAGES, OUTPUTS, REQUESTS,
     SESSION_BODIES, SESSIONS, Table, Value,
 };
+use crate::store::{StoreError, record};
 
 type Read = fn(&Table, &Row<'_>) -> Result<Vec<Value>, SqliteError>;
 
@@ -49,18 +49,18 @@ const SESSION_COLUMNS: &str = "s.key, s.id, s.tenant, s.state, s.implicit, s.cre
 /// The tables in the order in which they are copied.
 pub(super) const EXPORTS: &[Export] = &[
     Export {
-        table: &SESSIONS,
-        columns: SESSION_COLUMNS,
-        from: "sessions s LEFT JOIN session_bodies b ON b.session_key = s.key",
-        keys: "s.key",
-        read: row,
-        name: "SELECT id, NULL, NULL FROM sessions WHERE key = ?1",
-    },
-    Export {
         table: &SESSION_BODIES,
         columns: "session_key, body",
         from: "session_bodies",
         keys: "session_key",
+        read: row,
+        name: "SELECT id, NULL, NULL FROM sessions WHERE key = ?1",
+    },
+    Export {
+        table: &SESSIONS,
+        columns: SESSION_COLUMNS,
+        from: "sessions s LEFT JOIN session_bodies b ON b.session_key = s.key",
+        keys: "s.key",
         read: row,
         name: "SELECT id, NULL, NULL FROM sessions WHERE key = ?1",
     },
@@ -133,7 +133,12 @@ fn row(table: &Table, row: &Row<'_>) -> Result<Vec<Value>, SqliteError> {
     let columns = table.columns.iter().enumerate();
     let values = columns.map(|(index, (name, kind))| {
         let value = value(*kind, row.get_ref(index)?);
-        Ok(value.map_err(|cause| StoreError::Corrupt(format!("column {name}: {cause}")))?)
+        let name = match kind {
+            // Labels are read from the record.
+            ColumnType::Record(_) | ColumnType::Labels => "the record".to_owned(),
+            _ => format!("column {name}"),
+        };
+        Ok(value.map_err(|cause| record::corrupt(&name, &cause))?)
     });
     values.collect()
 }
@@ -176,7 +181,7 @@ fn count(number: u64) -> Value {
 fn value(kind: ColumnType, value: ValueRef<'_>) -> Result<Value, String> {
     use ColumnType::{Boolean, Bytes, Checksum, Id, Integer, Labels, Record, Small, Text};
     Ok(match (kind, value) {
-        (Record(_) | Labels, ValueRef::Null) => return Err("the record is missing".to_owned()),
+        (Record(_) | Labels, ValueRef::Null) => return Err("it is missing".to_owned()),
         (_, ValueRef::Null) => Value::Null,
         (Integer, ValueRef::Integer(number)) => Value::Integer(number),
         (Small, ValueRef::Integer(number)) if i16::try_from(number).is_ok() => {

@@ -56,7 +56,7 @@ impl Ids {
     }
 }
 
-/// What was read, each with a name.
+/// The answers of a store, each with a name.
 pub(crate) struct Dump(Vec<(String, String)>);
 
 impl Dump {
@@ -64,14 +64,9 @@ impl Dump {
         self.0.push((name.into(), format!("{value:?}")));
     }
 
-    /// Returns the number of results.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Checks that another store answers the same.
     pub(crate) fn check(&self, other: &Self) {
-        assert_eq!(self.len(), other.len());
+        assert_eq!(self.0.len(), other.0.len());
         for ((name, value), (other_name, other_value)) in self.0.iter().zip(&other.0) {
             assert_eq!((name, value), (other_name, other_value));
         }

@@ -75,7 +75,7 @@ fn calls(session: &Session, time: i64) -> Vec<Call> {
             id: CallId::random(),
             park_time: Some(now),
             park_reason: Some(ParkReason::Budget),
-            labels: Labels::new(),
+            labels: if n % 3 == 0 { Labels::new() } else { foreground.labels.clone() },
             ..foreground.clone()
         });
         calls.push(foreground);
@@ -100,7 +100,7 @@ fn follow_ups(calls: &[Call]) -> Vec<FollowUpPut> {
             due_time: state.is_open().then_some(at(50)),
             lease: (state == FollowUpState::Leased).then_some(lease),
             last_error: Some(DeliveryError { code: 14, message: "away".to_owned() }),
-            expire_time: (!state.is_open()).then_some(at(9_000)),
+            expire_time: (!state.is_open()).then_some(at(5_000)),
             ..FollowUp::new(task, delivery, at(40))
         };
         FollowUpPut { record, task: Some(Box::new(task.clone())) }
@@ -141,7 +141,7 @@ pub(crate) async fn fill(store: &dyn Store) -> Vec<Session> {
                 state: *state,
                 labels: labels(&[("state", state.as_str())]),
                 implicit: m == 0,
-                ..Session::new(SessionId::random(), Tenant::new(*tenant), "epoch", at(time))
+                ..Session::new(SessionId::random(), Tenant::new(tenant), "epoch", at(time))
             };
             fill_session(store, &session, time).await;
             sessions.push(session);

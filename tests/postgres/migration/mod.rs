@@ -76,8 +76,8 @@ impl Source {
 
 /// The tables with records.
 pub(crate) const TABLES: [&str; 9] = [
-    "sessions",
     "session_bodies",
+    "sessions",
     "events",
     "outputs",
     "calls",
