@@ -141,6 +141,10 @@ impl Cli {
             CliCommand::Restore(args) => {
                 return command::backup::restore(args, connect, &mut out).await;
             }
+            #[cfg(feature = "postgres")]
+            CliCommand::MigrateStore(args) => {
+                return command::migrate_store::run(args, connect, &mut out).await;
+            }
             CliCommand::Doctor(args) => return command::doctor::run(args, connect, &mut out).await,
             #[cfg(feature = "acp")]
             CliCommand::Mcp(args) => return command::mcp::run(args).await,

@@ -12,6 +12,8 @@ mod cache;
 pub mod conformance;
 mod event_row;
 mod memory;
+#[cfg(feature = "postgres")]
+mod migrate;
 mod page_token_key;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -34,6 +36,8 @@ use crate::model::{
 
 pub use cache::CachedStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use migrate::{MigrateError, MigrationReport, TableContents, TableReport, migrate_store};
 pub use page_token_key::PageTokenKey;
 #[cfg(feature = "postgres")]
 pub use postgres::{

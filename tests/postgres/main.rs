@@ -7,6 +7,7 @@ mod conformance;
 mod crashes;
 mod cuts;
 mod load;
+mod migration;
 mod opening;
 mod plans;
 mod program;

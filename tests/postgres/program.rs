@@ -242,3 +242,44 @@ async fn the_doctor_knows_the_database() {
     let unknown = run(unknown).await.exits(1);
     assert!(unknown.stdout().contains("cannot be reached"), "{unknown}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_moves_from_one_database_to_the_other_with_its_running_call() {
+    let place = Place::new(shared());
+    let from = format!("sqlite:{}", place.site.data().display());
+    let url = place.url();
+    let migrate = async || {
+        let words = ["migrate-store", "--from", &from, "--to", &url];
+        let mut command = place.site.command(&words);
+        command.env("PGPASSWORD", PASSWORD);
+        run(command).await
+    };
+    let missing = migrate().await.exits(66);
+    assert!(missing.stderr().contains("there is no store"), "{missing}");
+    let server = place.site.serve(&[]).await;
+    let session = remote::session(&server.connect()).await;
+    let call = v1::RunToolRequest { session_id: session.clone(), ..bash("echo one") };
+    let one = remote::start(&server.connect(), call).await.background_id;
+    remote::ended(&server.connect(), &one).await;
+    let gate = place.site.folder().join("gate");
+    let command = format!("until [ -e {} ]; do sleep 0.02; done; echo two", gate.display());
+    let two = remote::start(&server.connect(), bash(&command)).await.background_id;
+    let log = remote::log(&server.connect(), &session).await;
+    let used = migrate().await.exits(75);
+    assert!(used.stderr().contains("stop its server first"), "{used}");
+    check_printed(&used);
+    server.terminate().await.0.exits(0);
+
+    let migrated = migrate().await.exits(0);
+    assert!(migrated.stdout().contains("the same in both stores"), "{migrated}");
+    let again = migrate().await.exits(2);
+    assert!(again.stderr().contains("name an empty database"), "{again}");
+    let server = place.serve().await;
+    assert_eq!(remote::log(&server.connect(), &session).await, log);
+    assert_eq!(remote::output(&server.connect(), &one).await, b"one\n");
+    std::fs::write(&gate, "").expect("a gate");
+    let task = remote::ended(&server.connect(), &two).await;
+    assert_eq!((task.state(), task.attempt), (v1::State::Succeeded, 1), "{task:?}");
+    assert_eq!(remote::output(&server.connect(), &two).await, b"two\n");
+    server.terminate().await.0.exits(0);
+}

@@ -14,6 +14,10 @@ const TOKEN_FILE: &str = "token-file";
 /// The setting of the store's folder.
 const DATA_DIR: &str = "data-dir";
 
+/// The setting of the store.
+#[cfg(feature = "postgres")]
+const STORE: &str = "store";
+
 /// The names and values of the settings that the command line sets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SettingFlags(Vec<(String, String)>);
@@ -24,6 +28,12 @@ impl SettingFlags {
         let given =
             folder.map(|folder| (DATA_DIR.to_owned(), folder.to_string_lossy().into_owned()));
         Self(given.into_iter().collect())
+    }
+
+    /// Returns the flag for the address of the store.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn store(address: String) -> Self {
+        Self(vec![(STORE.to_owned(), address)])
     }
 
     /// Loads the configuration from these flags, the environment and the file.

@@ -15,6 +15,8 @@ mod health;
 mod list;
 #[cfg(feature = "acp")]
 pub(super) mod mcp;
+#[cfg(feature = "postgres")]
+pub(super) mod migrate_store;
 mod output;
 mod run;
 pub(super) mod serve;
@@ -49,6 +51,8 @@ pub(super) enum CliCommand {
     Config(config::ConfigArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
+    #[cfg(feature = "postgres")]
+    MigrateStore(migrate_store::MigrateStoreArgs),
     Doctor(doctor::DoctorArgs),
     #[cfg(feature = "acp")]
     #[command(hide = true)]

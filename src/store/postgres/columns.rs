@@ -32,7 +32,7 @@ pub(super) fn call_uuid(id: CallId) -> Uuid {
 
 /// Returns labels as their columns hold them, each as one value, so that a filter is a set that the
 /// column contains. `None` stands for no labels.
-pub(super) fn label_values(labels: &Labels) -> Option<Vec<Vec<u8>>> {
+pub(in crate::store) fn label_values(labels: &Labels) -> Option<Vec<Vec<u8>>> {
     let value = |(key, value): (&String, &String)| {
         // The length keeps apart labels whose keys and values have the same letters.
         let mut bytes = u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();

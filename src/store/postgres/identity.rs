@@ -37,11 +37,29 @@ pub(super) async fn load(client: &mut Client) -> Result<PageTokenKey, PostgresEr
     let key = value(&transaction, "page_token_key").await?;
     let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
     let key = key.unwrap_or_else(|| rand::rng().random());
-    let save = "INSERT INTO identity (name, value) VALUES ('place', $1), ('page_token_key', $2)
-         ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value";
-    transaction.execute(save, &[&place, &key.as_slice()]).await?;
+    save(&transaction, &place, &key).await?;
     transaction.commit().await?;
     Ok(PageTokenKey::new(&key))
+}
+
+/// Gives the store the page token key of another one, of which it is a copy.
+pub(super) async fn adopt(
+    transaction: &Transaction<'_>,
+    page_token_key: &[u8; 32],
+) -> Result<(), PostgresError> {
+    let place = place(transaction).await?;
+    save(transaction, &place, page_token_key).await
+}
+
+async fn save(
+    transaction: &Transaction<'_>,
+    place: &[u8],
+    page_token_key: &[u8; 32],
+) -> Result<(), PostgresError> {
+    let save = "INSERT INTO identity (name, value) VALUES ('place', $1), ('page_token_key', $2)
+         ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value";
+    transaction.execute(save, &[&place, &page_token_key.as_slice()]).await?;
+    Ok(())
 }
 
 async fn place(transaction: &Transaction<'_>) -> Result<Vec<u8>, PostgresError> {

@@ -10,6 +10,7 @@ mod expire;
 mod follow_ups;
 mod group;
 mod identity;
+mod import;
 mod lists;
 mod load;
 mod open;
@@ -49,6 +50,8 @@ use super::{
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::Metrics;
 
+pub(super) use self::columns::label_values;
+pub(super) use self::import::{Import, ImportTransaction};
 pub use self::open::OpenError as PostgresOpenError;
 pub use self::options::PostgresOptions;
 pub use self::report::{PostgresReport, inspect_postgres};

@@ -16,7 +16,7 @@ use super::error::PostgresError;
 use super::identity;
 use super::options::Target;
 use super::schema;
-use crate::store::{PageTokenKey, StoreError};
+use crate::store::PageTokenKey;
 
 /// The time after which a statement of the writer is given up.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -210,39 +210,43 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Opens the database, and migrates it. Waits for one that cannot be reached.
-pub(super) async fn open(
+/// Connects, and acquires the lock. Waits for a database that cannot be reached.
+pub(super) async fn acquire(
     target: &Target,
     server: Uuid,
     wait: Duration,
-) -> Result<(WriterConnection, PageTokenKey), OpenError> {
+) -> Result<WriterConnection, OpenError> {
     let start = Instant::now();
-    let unusable = |error: PostgresError| OpenError::Unusable {
-        name: target.name.clone(),
-        cause: StoreError::from(error).to_string(),
-    };
-    let mut connection = loop {
+    let connection = loop {
         match connect(target, server).await {
             Ok(connection) => break connection,
             Err(PostgresError::Lost(cause)) if start.elapsed() + RETRY_PAUSE < wait => {
                 tracing::info!(cause, database = target.name, "waiting for the database");
                 sleep(RETRY_PAUSE).await;
             }
-            Err(PostgresError::Lost(cause)) => {
-                return Err(OpenError::Unreachable { name: target.name.clone(), cause });
-            }
-            Err(error) => return Err(unusable(error)),
+            Err(error) => return Err(target.failed(error)),
         }
     };
     connection.lock(server).await.map_err(|error| match error {
         LockError::Taken { holder } => OpenError::Locked { name: target.name.clone(), holder },
-        LockError::Failed(error) => unusable(error),
+        LockError::Failed(error) => target.failed(error),
     })?;
+    Ok(connection)
+}
+
+/// Opens the database, and migrates it. Waits for one that cannot be reached.
+pub(super) async fn open(
+    target: &Target,
+    server: Uuid,
+    wait: Duration,
+) -> Result<(WriterConnection, PageTokenKey), OpenError> {
+    let mut connection = acquire(target, server, wait).await?;
+    let failed = |error| target.failed(error);
     schema::migrate(&mut connection.client, &target.name).await?;
-    let key = identity::load(&mut connection.client).await.map_err(unusable)?;
+    let key = identity::load(&mut connection.client).await.map_err(failed)?;
     // The commits of servers that have ended. One that waits for the database may still ask for its
     // own.
     let forget = "DELETE FROM writers WHERE commit_time < now() - interval '7 days'";
-    connection.client.execute(forget, &[]).await.map_err(|error| unusable(error.into()))?;
+    connection.client.execute(forget, &[]).await.map_err(|error| failed(error.into()))?;
     Ok((connection, key))
 }

@@ -13,8 +13,10 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::error::PostgresError;
 use super::open::OpenError;
 use super::passfile;
+use crate::store::StoreError;
 
 /// The time after which a host that does not answer is given up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,6 +114,15 @@ impl Target {
             .tcp_user_timeout(UNANSWERED_MAX);
         let name = name(&config);
         Ok(Self { tls: MakeRustlsConnect::new(tls_config(&config, options)?), config, name })
+    }
+
+    /// Returns the error of a database that cannot be opened.
+    pub(super) fn failed(&self, error: PostgresError) -> OpenError {
+        let name = self.name.clone();
+        match error {
+            PostgresError::Lost(cause) => OpenError::Unreachable { name, cause },
+            error => OpenError::Unusable { name, cause: StoreError::from(error).to_string() },
+        }
     }
 
     /// Returns the configuration and the TLS of connections with this name, on which a statement may

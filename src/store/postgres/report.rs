@@ -5,7 +5,6 @@ use super::error::PostgresError;
 use super::open::{self, OpenError};
 use super::options::Target;
 use super::schema;
-use crate::store::StoreError;
 
 /// The state of a database, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +31,7 @@ pub struct PostgresReport {
 /// The options cannot be used, or the database cannot be reached.
 pub async fn inspect_postgres(options: &PostgresOptions) -> Result<PostgresReport, OpenError> {
     let target = Target::parse(options)?;
-    let name = target.name.clone();
-    inspect(&target).await.map_err(|error| match error {
-        PostgresError::Lost(cause) => OpenError::Unreachable { name, cause },
-        error => OpenError::Unusable { name, cause: StoreError::from(error).to_string() },
-    })
+    inspect(&target).await.map_err(|error| target.failed(error))
 }
 
 async fn inspect(target: &Target) -> Result<PostgresReport, PostgresError> {

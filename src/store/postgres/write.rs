@@ -118,7 +118,8 @@ pub(super) struct Commit {
 }
 
 /// The newest commit of a server. It is written by each of its transactions.
-const MARKER: &str = "INSERT INTO writers (id, number, commit_time) VALUES ($1, $2, now())
+pub(super) const MARKER: &str =
+    "INSERT INTO writers (id, number, commit_time) VALUES ($1, $2, now())
      ON CONFLICT (id) DO UPDATE SET number = EXCLUDED.number, commit_time = EXCLUDED.commit_time";
 const CHANGE: &str = "UPDATE counters SET value = $1 WHERE name = 'change'";
 

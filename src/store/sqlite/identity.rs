@@ -61,13 +61,18 @@ impl Identity {
     }
 }
 
-fn value<const N: usize>(connection: &Connection, name: &str) -> rusqlite::Result<Option<[u8; N]>> {
+/// Reads a part of the identity, or returns `None` if the store has none.
+pub(super) fn value<const N: usize>(
+    connection: &Connection,
+    name: &str,
+) -> rusqlite::Result<Option<[u8; N]>> {
     connection
         .query_row("SELECT value FROM identity WHERE name = ?1", [name], |row| row.get(0))
         .optional()
 }
 
-fn counter(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
+/// Reads a counter.
+pub(super) fn counter(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
     connection.query_row("SELECT value FROM counters WHERE name = ?1", [name], |row| count(row, 0))
 }
 

@@ -12,6 +12,10 @@ mod continuity;
 mod error;
 mod event_row;
 mod expire;
+#[cfg(feature = "postgres")]
+mod export;
+#[cfg(feature = "postgres")]
+mod export_rows;
 mod files;
 mod follow_up_lists;
 mod follow_ups;
@@ -53,6 +57,8 @@ use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp
 use crate::telemetry::Metrics;
 
 pub use self::backup::{BackupError, RestoreOptions, Restored, backup, restore};
+#[cfg(feature = "postgres")]
+pub(super) use self::export::Source;
 pub use self::lock::DataLock;
 pub use self::open::OpenError;
 pub use self::report::{StoreReport, inspect_store};

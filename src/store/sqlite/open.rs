@@ -201,7 +201,7 @@ impl Files {
 
     /// Opens a connection that does not change the files. After a crash the write-ahead log may
     /// hold the newest schema: then it is read as well, and is not moved to the database.
-    fn open_unchanged(&self) -> rusqlite::Result<Connection> {
+    pub(super) fn open_unchanged(&self) -> rusqlite::Result<Connection> {
         if length(&self.log()) > 0 || length(&self.journal()) > 0 {
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.database, flags)?;
@@ -240,7 +240,7 @@ impl Files {
         Ok(reader)
     }
 
-    fn explain(&self, error: &rusqlite::Error) -> OpenError {
+    pub(super) fn explain(&self, error: &rusqlite::Error) -> OpenError {
         let (path, cause) = (self.database.clone(), error.to_string());
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => OpenError::Foreign { path },

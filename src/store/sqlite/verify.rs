@@ -100,6 +100,14 @@ fn verify_logs(connection: &Connection, found: &mut Verification) -> rusqlite::R
     Ok(())
 }
 
+/// Returns the first log that lacks an event, or has one too many, or `None` if there is none.
+#[cfg(feature = "postgres")]
+pub(super) fn first_gap(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut found = Verification::default();
+    verify_logs(connection, &mut found)?;
+    Ok(found.problems.into_iter().next())
+}
+
 fn verify_events(connection: &Connection, found: &mut Verification) -> rusqlite::Result<()> {
     let mut events = connection.prepare(&format!(
         "SELECT {EVENT_COLUMNS}, (SELECT id FROM sessions WHERE key = session_key) FROM events"
