@@ -90,7 +90,7 @@ impl ImportTransaction<'_> {
     /// Writes the rows of a batch.
     pub(in crate::store) async fn put(&self, batch: &Batch) -> Result<(), MigrateError> {
         self.copy_in(batch).await.map_err(|error| {
-            let cause = format!("table {}: {}", batch.table.name, StoreError::from(error));
+            let cause = format!("table {}: {}", batch.table.name, cause_of(error));
             MigrateError::Write { name: self.target.name.clone(), cause }
         })
     }
@@ -197,8 +197,20 @@ async fn was_committed(target: &Target, server: Uuid) -> Result<bool, PostgresEr
 }
 
 fn failed(target: &Target, error: PostgresError) -> MigrateError {
-    let cause = StoreError::from(error).to_string();
-    MigrateError::Write { name: target.name.clone(), cause }
+    MigrateError::Write { name: target.name.clone(), cause: cause_of(error) }
+}
+
+/// Returns the cause of an error without the words that are about a server's store.
+fn cause_of(error: PostgresError) -> String {
+    match StoreError::from(error) {
+        StoreError::Full(cause)
+        | StoreError::Broken(cause)
+        | StoreError::Unavailable(cause)
+        | StoreError::Corrupt(cause) => cause,
+        other @ (StoreError::Conflict { .. } | StoreError::RequestTaken { .. }) => {
+            other.to_string()
+        }
+    }
 }
 
 fn names(table: &Table) -> String {
