@@ -5,6 +5,7 @@
 //! and `-shm`, `callpark.db.lock`, which is locked while the store is open, and
 //! `callpark.db.continuity`, which names the newest commit.
 
+mod append;
 mod backup;
 mod calls;
 mod columns;
@@ -34,7 +35,6 @@ mod session_cache;
 #[cfg(test)]
 mod tests;
 mod verify;
-mod write;
 mod writer;
 
 use std::path::PathBuf;

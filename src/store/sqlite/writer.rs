@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use super::append::{Counters, WriteTransaction};
 use super::continuity::ContinuityFile;
 use super::error::{TransactionError, at_commit, at_statement};
 use super::expire::expire;
@@ -19,7 +20,6 @@ use super::identity::Identity;
 use super::lists::newest_change;
 use super::open::{Lock, OpenedDatabase};
 use super::session_cache::CachedSession;
-use super::write::{Counters, WriteTransaction};
 use crate::model::limits::STORE_COMMIT_APPENDS_MAX;
 use crate::store::session_cache::SessionCache;
 use crate::store::writer_queue::PendingAppend;
