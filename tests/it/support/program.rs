@@ -171,7 +171,17 @@ fn shims_in(folder: &Path) -> Vec<u32> {
         let mut words = line.split('\0');
         words.any(|word| word == "shim") && words.any(|word| word.contains(&folder))
     };
-    all_processes().filter(is_here).collect()
+    let found: Vec<u32> = all_processes().filter(is_here).collect();
+    // A process that a shim has just forked has its arguments until it executes its own program.
+    let is_forked = |pid: &u32| parent_of(*pid).is_some_and(|parent| found.contains(&parent));
+    found.iter().copied().filter(|pid| !is_forked(pid)).collect()
+}
+
+/// Returns the parent of a process, unless it is gone.
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(1)?.parse().ok()
 }
 
 fn all_processes() -> impl Iterator<Item = u32> {
