@@ -37,6 +37,14 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Moves the clock of this test's runtime, with everything in it that waits for a time, such as a
+/// server. Nothing that must not run out of time may be waiting.
+pub async fn advance(span: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(span).await;
+    tokio::time::resume();
+}
+
 /// A span for a request.
 pub fn span(span: Duration) -> Option<prost_types::Duration> {
     Some(prost_types::Duration::try_from(span).expect("a span"))
