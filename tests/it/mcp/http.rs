@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use futures::future::join_all;
@@ -12,7 +12,7 @@ use tokio::sync::{Barrier, mpsc};
 use super::remote::{EVENTS, JSON, OUTAGE, Remote};
 use super::{list, result, text};
 use crate::support::waiting::{call, ended, outcome_of, park};
-use crate::support::{TestServer, folder, soon, v1};
+use crate::support::{TestServer, advance, folder, soon, v1};
 
 async fn failed(server: &TestServer) -> v1::ToolResult {
     soon("an answer", result(server, "fail", json!({}))).await
@@ -197,6 +197,36 @@ async fn a_session_that_is_begun_again_has_a_stream_of_its_own() {
     let second = remote.stream_of("2").await;
     list(&server).await;
     notify_of_tools(&remote, &server, &second).await;
+}
+
+/// A stream that ends is opened again after a minute.
+const REOPEN_PAUSE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_stream_that_has_ended_is_opened_again() {
+    let remote = Remote::start().await;
+    remote.state.session.store(1, Ordering::SeqCst);
+    remote.state.has_streams.store(true, Ordering::SeqCst);
+    let server = remote.server("").await;
+    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    assert_eq!(text(&failed(&server).await), "good");
+    drop(remote.stream_of("1").await);
+    remote.end_streams();
+    list(&server).await;
+    list(&server).await;
+    assert!(!remote.has_stream(), "not at once");
+    let begun = Instant::now();
+    // The pause begins when the end of the stream has been read. The steps are short, so that the
+    // request for a stream, which may take as long as the pause, is not given up.
+    while !remote.has_stream() {
+        assert!(begun.elapsed() < REOPEN_PAUSE / 2, "no stream, whatever the clock shows");
+        advance(REOPEN_PAUSE / 6).await;
+        list(&server).await;
+    }
+    assert_eq!(remote.state.beginnings.load(Ordering::SeqCst), 1, "in the same session");
+    let stream = remote.stream_of("1").await;
+    list(&server).await;
+    notify_of_tools(&remote, &server, &stream).await;
 }
 
 /// Sends that the tools have changed over this stream, and waits until they are listed again.

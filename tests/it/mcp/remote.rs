@@ -109,6 +109,16 @@ impl Remote {
         *self.state.failure.lock().expect("a lock") = failure;
     }
 
+    /// Ends the streams that are open, as far as the test has no other sender of theirs.
+    pub(super) fn end_streams(&self) {
+        self.state.streams.send_modify(Vec::clear);
+    }
+
+    /// Returns `true` if a stream has been opened since the last ones were ended.
+    pub(super) fn has_stream(&self) -> bool {
+        !self.state.streams.borrow().is_empty()
+    }
+
     /// Waits for a stream of this session.
     pub(super) async fn stream_of(&self, session: &str) -> mpsc::Sender<Bytes> {
         let mut streams = self.state.streams.subscribe();
