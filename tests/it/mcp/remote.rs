@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) broken: Mutex<&'static str>,
     /// `true` if the server has streams for what it sends without a request.
     pub(super) has_streams: AtomicBool,
+    /// The number of calls of `work` that have arrived.
+    working: watch::Sender<usize>,
     /// The streams so far, and their sessions.
     streams: watch::Sender<Vec<(String, mpsc::Sender<Bytes>)>>,
 }
@@ -107,6 +109,13 @@ impl Remote {
     pub(super) fn fail(&self, status: u16, headers: &[(&'static str, &'static str)], body: &str) {
         let failure = Failure { status, headers: headers.to_vec(), body: body.to_owned() };
         *self.state.failure.lock().expect("a lock") = failure;
+    }
+
+    /// Waits for this number of calls of `work`.
+    pub(super) async fn works(&self, count: usize) {
+        let mut working = self.state.working.subscribe();
+        let arrived = working.wait_for(|arrived| *arrived >= count);
+        let _arrived = soon("a call of `work`", arrived).await.expect("a server");
     }
 
     /// Ends the streams that are open, as far as the test has no other sender of theirs.
@@ -175,6 +184,7 @@ impl State {
                 json!({ "tools": tools })
             }
             "tools/call" if message["params"]["name"] == "work" => {
+                self.working.send_modify(|count| *count += 1);
                 self.go.0.acquire().await.expect("open").forget();
                 json!({ "content": "done" })
             }
