@@ -82,6 +82,20 @@ impl Remote {
         Self { url, state, task }
     }
 
+    /// A server with a session, which is 1.
+    pub(super) async fn with_session() -> Self {
+        let remote = Self::start().await;
+        remote.state.session.store(1, Ordering::SeqCst);
+        remote
+    }
+
+    /// The same with streams for what the server sends without a request.
+    pub(super) async fn with_streams() -> Self {
+        let remote = Self::with_session().await;
+        remote.state.has_streams.store(true, Ordering::SeqCst);
+        remote
+    }
+
     /// Serves again, at the same address.
     pub(super) async fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
@@ -109,6 +123,11 @@ impl Remote {
     pub(super) fn fail(&self, status: u16, headers: &[(&'static str, &'static str)], body: &str) {
         let failure = Failure { status, headers: headers.to_vec(), body: body.to_owned() };
         *self.state.failure.lock().expect("a lock") = failure;
+    }
+
+    /// Calls of `fail` are answered with `good`.
+    pub(super) fn recover(&self) {
+        self.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
     }
 
     /// Waits for this number of calls of `work`.

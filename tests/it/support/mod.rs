@@ -1,5 +1,6 @@
 //! The language of the tests: a server of one's own, its clients, and waits with a bound.
 
+pub mod appends;
 mod call;
 mod folder;
 pub mod namespace;
