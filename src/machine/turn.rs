@@ -3,8 +3,9 @@
 use super::{Projection, Written};
 use crate::model::limits::TRANSCRIPT_BYTES_MAX;
 use crate::model::{
-    Call, CallId, ContentKind, Message, Origin, Outcome, Payload, State, StopCause, StopReason,
-    Timestamp, Turn, TurnEnd, TurnEnded, TurnError, TurnLoss, TurnReport, Unresolved,
+    AssistantMessage, Call, CallId, ContentKind, Message, ModelCall, Origin, Outcome, Payload,
+    State, StopCause, StopReason, Timestamp, Turn, TurnEnd, TurnEnded, TurnError, TurnLoss,
+    TurnReport, Unresolved,
 };
 
 /// The limit of a message's text in an event, in bytes. The rest is left out and counted.
@@ -39,10 +40,8 @@ impl Projection {
             TurnReport::Reasoning(text) => {
                 self.emit_live(id, Payload::ReasoningDelta(text), now, written);
             }
-            TurnReport::Message { text, calls, provider_data, stop } => {
-                let call_ids = calls.iter().map(|call| call.call_id).collect();
-                let (shown, omitted_bytes) = truncate(&text);
-                let payload = Payload::AssistantMessage { text: shown, call_ids, omitted_bytes };
+            TurnReport::Message { text, calls, incomplete_call_ids, provider_data, stop } => {
+                let payload = message_payload(&text, &calls, incomplete_call_ids);
                 let (note, origin) = (None, Origin::Model);
                 let message = Message::Assistant { text, calls, provider_data, note, origin };
                 self.remember(id, message, now, written, |turn| end_round(turn, stop));
@@ -265,6 +264,14 @@ pub fn final_text(call: &Call) -> &str {
         _ => None,
     });
     texts.unwrap_or_default()
+}
+
+/// Returns the event of a message of a model.
+fn message_payload(text: &str, calls: &[ModelCall], incomplete_call_ids: Vec<CallId>) -> Payload {
+    let call_ids = calls.iter().map(|call| call.call_id).collect();
+    let (text, omitted_bytes) = truncate(text);
+    let message = AssistantMessage { text, call_ids, incomplete_call_ids, omitted_bytes };
+    Payload::AssistantMessage(message)
 }
 
 /// Returns the error of a turn that the server ended.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    CallId, Compaction, DeliveryError, EndReason, FollowUpState, Origin, Outcome, OutputStream,
-    ParkReason, Progress, SessionId, State, StopReason, Timestamp, ToolKind, TurnError, TurnId,
-    Usage, enum_table,
+    AssistantMessage, CallId, Compaction, DeliveryError, EndReason, FollowUpState, Origin, Outcome,
+    OutputStream, ParkReason, Progress, SessionId, State, StopReason, Timestamp, ToolKind,
+    TurnError, TurnId, Usage, enum_table,
 };
 
 enum_table! {
@@ -203,14 +203,7 @@ pub enum Payload {
     /// A model added text to its reasoning.
     ReasoningDelta(String),
     /// A model finished a message.
-    AssistantMessage {
-        /// The text, truncated to the limit of an event.
-        text: String,
-        /// The calls that it asks for.
-        call_ids: Vec<CallId>,
-        /// The size of the rest of the text, in bytes.
-        omitted_bytes: usize,
-    },
+    AssistantMessage(AssistantMessage),
     /// A request to a model failed, and another attempt follows.
     TurnRetrying {
         /// The number of the attempt that follows.
@@ -309,7 +302,7 @@ impl Payload {
             Self::TurnStarted { .. } => PayloadKind::TurnStarted,
             Self::AssistantDelta(_) => PayloadKind::AssistantDelta,
             Self::ReasoningDelta(_) => PayloadKind::ReasoningDelta,
-            Self::AssistantMessage { .. } => PayloadKind::AssistantMessage,
+            Self::AssistantMessage(_) => PayloadKind::AssistantMessage,
             Self::TurnRetrying { .. } => PayloadKind::TurnRetrying,
             Self::TurnResumed { .. } => PayloadKind::TurnResumed,
             Self::HistoryCompacted(_) => PayloadKind::HistoryCompacted,

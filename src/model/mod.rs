@@ -52,8 +52,8 @@ pub use session::{OnRestart, Session, SessionState, SessionUpdate, TaskLimitPoli
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};
 pub use turn::{
-    BusyPolicy, Compaction, CompactionReason, Image, Message, ModelCall, ProviderData,
-    RESULT_OVERHEAD_BYTES, StopReason, Turn, TurnEnd, TurnError, TurnReport,
+    AssistantMessage, BusyPolicy, Compaction, CompactionReason, Image, Message, ModelCall,
+    ProviderData, RESULT_OVERHEAD_BYTES, StopReason, Turn, TurnEnd, TurnError, TurnReport,
 };
 
 /// Free-form key-value pairs that a caller sets on a session or a call and filters by.

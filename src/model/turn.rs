@@ -199,6 +199,19 @@ pub struct Image {
     pub data: Bytes,
 }
 
+/// A message that a model finished, as its event has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AssistantMessage {
+    /// The text, truncated to the limit of an event.
+    pub text: String,
+    /// The calls that it asks for.
+    pub call_ids: Vec<CallId>,
+    /// The calls among them that the token limit of the answer has cut.
+    pub incomplete_call_ids: Vec<CallId>,
+    /// The size of the rest of the text, in bytes.
+    pub omitted_bytes: usize,
+}
+
 /// One message of a session's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -325,6 +338,8 @@ pub enum TurnReport {
         text: String,
         /// The calls that it asks for.
         calls: Vec<ModelCall>,
+        /// The calls among them that the token limit of the answer has cut.
+        incomplete_call_ids: Vec<CallId>,
         /// Data that goes back with the message.
         provider_data: Option<Box<ProviderData>>,
         /// The reason for which the turn ends with the message, or `None` if it goes on.

@@ -5,9 +5,12 @@
 //! no text that a caller, a tool or a model has written.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::LogRate;
 use crate::model::{
     Call, CallId, CancelCause, EndReason, FollowUp, FollowUpState, ParkReason, SessionId, State,
     Tenant, Timestamp,
@@ -101,41 +104,36 @@ pub fn follow_up_changed(record: &FollowUp) {
     );
 }
 
-/// The number of rejected credentials that have a line each in one interval.
-const REJECTION_LINES_MAX: u32 = 5;
-
 /// The lines about rejected credentials. The first ones of an interval have a line each; the others are
 /// counted, and the next interval begins with their number.
 #[derive(Debug, Default)]
-pub(super) struct RejectionLog(Mutex<Rejections>);
-
-#[derive(Debug, Default)]
-struct Rejections {
-    lines: u32,
-    left_out: u64,
-}
+pub(super) struct RejectionLog(Mutex<LogRate>);
 
 impl RejectionLog {
     /// Writes a line about credentials that were rejected, or counts them.
     pub(super) fn rejected(&self, reason: &'static str, peer: Option<&dyn fmt::Display>) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.lines == REJECTION_LINES_MAX {
-            counts.left_out += 1;
-            return;
-        }
-        counts.lines += 1;
-        drop(counts);
+        let counted = self.rate().next(Instant::now());
+        let Some(left_out) = counted else { return };
+        write_left_out(left_out);
         let peer = peer.map(tracing::field::display);
         tracing::info!(reason, peer, "credentials were rejected");
     }
 
     /// Begins an interval: writes the number of rejections that had no line in the one before.
     pub(super) fn begin_interval(&self) {
-        let Rejections { left_out, .. } =
-            std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        if left_out > 0 {
-            tracing::info!(left_out, "more credentials were rejected");
-        }
+        let ended = std::mem::take(&mut *self.rate());
+        write_left_out(ended.silent());
+    }
+
+    fn rate(&self) -> MutexGuard<'_, LogRate> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the number of rejections that had no line, if there are any.
+fn write_left_out(left_out: u64) {
+    if left_out > 0 {
+        tracing::info!(left_out, "more credentials were rejected");
     }
 }
 

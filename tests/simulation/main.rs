@@ -15,6 +15,8 @@
 #![expect(unreachable_pub, reason = "the modules are a small library of this program")]
 #![expect(clippy::expect_used, clippy::panic, reason = "that is how a test says what is wrong")]
 
+#[path = "../it/support/appends.rs"]
+mod appends;
 mod clients;
 mod disk;
 mod faults;

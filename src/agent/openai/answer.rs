@@ -1,10 +1,12 @@
 //! Assembles an answer from the pieces of a stream, or from a document in the place of one.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::calls::Calls;
 use super::content::{self, Part};
-use super::error;
+use super::error::{self, AnswerError};
 use super::finish::Finish;
 use super::lenient::{self, TextJoiner};
 use super::names::ToolNames;
@@ -23,7 +25,7 @@ pub(super) struct AnswerBuilder {
     url: String,
     /// The name of the model at its endpoint, for data that goes back.
     source: String,
-    names: ToolNames,
+    names: Arc<ToolNames>,
     usage: Usage,
     /// The number of the choice that is read. Others arrive only if several answers were requested.
     choice: Option<u64>,
@@ -46,12 +48,12 @@ pub(super) struct AnswerBuilder {
 
 impl AnswerBuilder {
     /// Begins an answer. `url` is for errors, `source` names the model at its endpoint.
-    pub(super) fn new(url: String, source: String, names: ToolNames, usage: Usage) -> Self {
+    pub(super) fn new(url: String, source: String, names: Arc<ToolNames>) -> Self {
         Self {
             url,
             source,
             names,
-            usage,
+            usage: Usage::default(),
             choice: None,
             has_pieces: false,
             text: TextJoiner::default(),
@@ -72,7 +74,7 @@ impl AnswerBuilder {
         &mut self,
         event: &SseEvent,
         said: &mut Vec<ModelEvent>,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), AnswerError> {
         let data = event.data.trim();
         if data.eq_ignore_ascii_case(FINAL_MARKER) {
             self.is_marked = true;
@@ -84,7 +86,7 @@ impl AnswerBuilder {
         if event.name.eq_ignore_ascii_case("error") {
             let report =
                 parsed.map_or_else(|_| ErrorReport::of_text(data), |v| ErrorReport::of(&v));
-            return Err(error::reported_error(&report, &self.url));
+            return Err(self.reported_error(report));
         }
         match parsed {
             Ok(value) => self.push_value(&value, said),
@@ -93,7 +95,7 @@ impl AnswerBuilder {
                 self.push(&SseEvent { name: String::new(), data: line.to_owned() }, said)
             }),
             Err(cause) if data.starts_with(['{', '[']) => {
-                Err(error::malformed(&cause, data, &self.url))
+                Err(error::malformed(&cause, data, &self.url).into())
             }
             Err(_) => {
                 self.note_odd(data);
@@ -108,7 +110,7 @@ impl AnswerBuilder {
         document: &str,
         content_type: &str,
         said: &mut Vec<ModelEvent>,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), AnswerError> {
         let mut values = serde_json::Deserializer::from_str(document).into_iter::<Value>();
         let values = match lenient::parse(document.trim()) {
             Ok(value) => vec![value],
@@ -119,13 +121,13 @@ impl AnswerBuilder {
             self.push_value(value, said)?;
         }
         if self.choice.is_none() {
-            return Err(error::not_an_answer(content_type, document, &self.url));
+            return Err(error::not_an_answer(content_type, document, &self.url).into());
         }
         self.is_marked = true;
         Ok(())
     }
 
-    fn push_value(&mut self, value: &Value, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+    fn push_value(&mut self, value: &Value, said: &mut Vec<ModelEvent>) -> Result<(), AnswerError> {
         match value {
             Value::Object(piece) => self.push_piece(piece, said),
             Value::Array(items) => items.iter().try_for_each(|item| match item {
@@ -144,9 +146,9 @@ impl AnswerBuilder {
         &mut self,
         piece: &Map<String, Value>,
         said: &mut Vec<ModelEvent>,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), AnswerError> {
         if let Some(report) = ErrorReport::find(piece) {
-            return Err(error::reported_error(&report, &self.url));
+            return Err(self.reported_error(report));
         }
         for holder in [piece.get("usage"), piece.get("x_groq").and_then(|own| own.get("usage"))] {
             add_usage(&mut self.usage, holder.unwrap_or(&Value::Null));
@@ -248,6 +250,12 @@ impl AnswerBuilder {
     fn count(&mut self, bytes: usize) -> Result<(), ModelError> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > MODEL_ANSWER_BYTES_MAX { Err(error::too_large(&self.url)) } else { Ok(()) }
+    }
+
+    fn reported_error(&self, report: ErrorReport) -> AnswerError {
+        let error = error::reported_error(&report, &self.url);
+        let is_in_place_of_answer = self.bytes == 0;
+        AnswerError { error, reason: is_in_place_of_answer.then_some(report.source) }
     }
 
     /// Keeps the words of the first event that isn't a piece of an answer, for an error.

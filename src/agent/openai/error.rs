@@ -30,6 +30,20 @@ pub(super) struct Refusal {
     pub(super) pause: Option<Duration>,
 }
 
+/// The failure of an answer under a status of success.
+#[derive(Debug)]
+pub(super) struct AnswerError {
+    pub(super) error: ModelError,
+    /// The reason as the endpoint gives it, if it reports the error in the place of an answer.
+    pub(super) reason: Option<String>,
+}
+
+impl From<ModelError> for AnswerError {
+    fn from(error: ModelError) -> Self {
+        Self { error, reason: None }
+    }
+}
+
 fn error(code: ModelErrorCode, message: String) -> ModelError {
     ModelError { code, message }
 }

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_stream::try_stream;
+use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use rand::RngExt as _;
 use reqwest::Response;
@@ -46,7 +47,7 @@ use super::{
 use crate::model::Usage;
 use answer::AnswerBuilder;
 use dialect::{Adaptation, Dialect, Refused};
-use error::Refusal;
+use error::{AnswerError, Refusal};
 use names::ToolNames;
 use reading::AnswerReader;
 use url::EndpointUrl;
@@ -55,7 +56,7 @@ use url::EndpointUrl;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The number of times that a request is repeated because the endpoint asked for a pause.
-const PAUSES_MAX: u32 = 5;
+const PAUSES_MAX: u64 = 5;
 
 /// The longest pause that an endpoint may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(120);
@@ -158,19 +159,15 @@ impl Endpoint {
         request: ModelRequest,
     ) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Send {
         try_stream! {
-            let names = ToolNames::new(&request.tools, &request.messages);
+            let names = Arc::new(ToolNames::new(&request.tools, &request.messages));
             let mut dialect = self.dialect();
             let mut body = request::body(&self.config, &request, &names, &dialect, &self.source);
-            let (mut requests, mut learned) = (0, Vec::<Adaptation>::new());
-            let response = loop {
-                requests += 1;
-                let sent = self.send(&body).await;
-                let pause = match sent {
-                    Ok(response) => {
-                        self.learn(&learned);
-                        break Ok(response);
-                    }
-                    Err(SendError::RateLimited(error, requested)) => match pause(requests, requested) {
+            let (mut usage, mut learned) = (Usage::default(), Vec::<Adaptation>::new());
+            let answer = loop {
+                usage.requests += 1;
+                let pause = match self.ask(&body, names.clone()).await {
+                    Ok(answer) => break Ok(answer),
+                    Err(SendError::RateLimited(error, requested)) => match pause(usage.requests, requested) {
                         Some(pause) => {
                             tracing::warn!(model = self.config.name, ?pause, %error, "rate limited");
                             yield ModelEvent::Pausing { delay: pause, error };
@@ -178,29 +175,66 @@ impl Endpoint {
                         }
                         None => break Err(error),
                     },
-                    Err(SendError::Rejected(error, reason))
-                        if self.adapt(&mut dialect, &mut learned, &body, (error.code, &reason)) =>
-                    {
+                    Err(SendError::Rejected { error, reason, used }) => {
+                        usage += used;
+                        if !self.adapt(&mut dialect, &mut learned, &body, (error.code, &reason)) {
+                            break Err(error);
+                        }
                         body = request::body(&self.config, &request, &names, &dialect, &self.source);
                         continue;
                     }
-                    Err(SendError::Rejected(error, _) | SendError::Final(error)) => break Err(error),
+                    Err(SendError::Final(error)) => break Err(error),
                 };
                 tokio::time::sleep(pause).await;
             };
             drop((request, body));
-            let counted = Usage { requests: requests.into(), ..Usage::default() };
-            let response = match response {
-                Ok(response) => response,
+            let mut events = match answer {
+                Ok(events) => events,
                 Err(error) => {
-                    yield ModelEvent::Used(counted);
+                    yield ModelEvent::Used(usage);
                     Err(error)?;
                     return;
                 }
             };
-            let mut events = std::pin::pin!(self.read(response, names, counted));
             while let Some(event) = events.next().await {
-                yield event?;
+                match event.map_err(|failure| failure.error)? {
+                    ModelEvent::Used(used) => {
+                        usage += used;
+                        yield ModelEvent::Used(usage);
+                    }
+                    event => {
+                        self.learn(learned.drain(..));
+                        yield event;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a request, and returns the answer once it has begun or failed. An endpoint may refuse the
+    /// request in the place of an answer, too, after a status of success.
+    async fn ask(
+        &self,
+        body: &serde_json::Value,
+        names: Arc<ToolNames>,
+    ) -> Result<AnswerEvents, SendError> {
+        let response = self.send(body).await?;
+        let mut events = self.read(response, names).boxed();
+        let mut first = events.next().await;
+        let mut used = None;
+        if let Some(Ok(ModelEvent::Used(usage))) = first {
+            used = Some(usage);
+            first = events.next().await;
+        }
+        match first {
+            Some(Err(AnswerError { error, reason: Some(reason) }))
+                if may_refuse_part(error.code) =>
+            {
+                Err(SendError::Rejected { error, reason, used: used.unwrap_or_default() })
+            }
+            first => {
+                let used = used.map(|usage| Ok(ModelEvent::Used(usage)));
+                Ok(stream::iter(used.into_iter().chain(first)).chain(events).boxed())
             }
         }
     }
@@ -223,8 +257,9 @@ impl Endpoint {
         let Refusal { error, body, pause } = error::response_error(response, &self.url).await;
         Err(match error.code {
             ModelErrorCode::RateLimited => SendError::RateLimited(error, pause),
-            // Some gateways refuse a field with the status of a failure.
-            ModelErrorCode::Refused | ModelErrorCode::Server => SendError::Rejected(error, body),
+            code if may_refuse_part(code) => {
+                SendError::Rejected { error, reason: body, used: Usage::default() }
+            }
             _ => SendError::Final(error),
         })
     }
@@ -270,14 +305,14 @@ impl Endpoint {
     }
 
     /// Keeps the changes with which the endpoint has accepted a request for all later ones.
-    fn learn(&self, learned: &[Adaptation]) {
+    fn learn(&self, learned: impl Iterator<Item = Adaptation>) {
         for adaptation in learned {
             tracing::warn!(
                 model = self.config.name,
                 "until the server restarts, requests are sent {adaptation}"
             );
             let mut dialect = self.dialect.lock().unwrap_or_else(PoisonError::into_inner);
-            dialect.adapt(adaptation.clone());
+            dialect.adapt(adaptation);
         }
     }
 
@@ -285,35 +320,48 @@ impl Endpoint {
     fn read(
         &self,
         response: Response,
-        names: ToolNames,
-        usage: Usage,
-    ) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Send {
+        names: Arc<ToolNames>,
+    ) -> impl Stream<Item = Result<ModelEvent, AnswerError>> + Send + use<> {
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (url, source) = (self.url.clone(), self.source.clone());
-        let answer = AnswerBuilder::new(url.clone(), source, names, usage);
+        let answer = AnswerBuilder::new(url.clone(), source, names);
         let reader = AnswerReader::new(url.clone(), content_type.to_owned(), answer);
         let transport_error = move |cause| error::transport_error(cause, &url);
         reading::read(response.bytes_stream(), transport_error, reader)
     }
 }
 
+/// The events of an answer that has begun.
+type AnswerEvents = BoxStream<'static, Result<ModelEvent, AnswerError>>;
+
 /// The reason for which a request got no answer.
 enum SendError {
     /// The endpoint asks for a pause; its length, or `None` if the endpoint gives none.
     RateLimited(ModelError, Option<Duration>),
-    /// The endpoint refuses the request, for the reason that it gives in this body.
-    Rejected(ModelError, String),
+    /// The endpoint refuses the request, for the reason that it gives.
+    Rejected {
+        error: ModelError,
+        reason: String,
+        /// The tokens that it reports for the request.
+        used: Usage,
+    },
     /// The request is not repeated.
     Final(ModelError),
 }
 
+/// Returns `true` if an error with this code may refuse a part of a request. Some gateways refuse a
+/// field with the code of a failure.
+fn may_refuse_part(code: ModelErrorCode) -> bool {
+    matches!(code, ModelErrorCode::Refused | ModelErrorCode::Server)
+}
+
 /// Returns the pause before the request is sent again, or `None` if it isn't. A pause that the
 /// endpoint asks for is never shortened: the jitter only lengthens it.
-fn pause(requests: u32, requested: Option<Duration>) -> Option<Duration> {
+fn pause(requests: u64, requested: Option<Duration>) -> Option<Duration> {
     if requests > PAUSES_MAX || requested.is_some_and(|requested| requested > PAUSE_MAX) {
         return None;
     }
-    let base = requested.unwrap_or(PAUSE_DEFAULT * 2u32.pow(requests - 1)).min(PAUSE_MAX);
+    let base = requested.unwrap_or(PAUSE_DEFAULT * (1 << (requests - 1))).min(PAUSE_MAX);
     Some(base.mul_f64(rand::rng().random_range(1.0..=1.1)))
 }

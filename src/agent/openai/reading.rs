@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt as _};
 use tokio::time::Instant;
 
 use super::answer::AnswerBuilder;
-use super::error;
+use super::error::{self, AnswerError};
 use super::sse::{BodyDecoder, BodyEnd};
 use crate::agent::{ModelError, ModelErrorCode, ModelEvent};
 
@@ -33,34 +33,36 @@ impl AnswerReader {
         &mut self,
         bytes: &[u8],
         said: &mut Vec<ModelEvent>,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), AnswerError> {
         let mut events = Vec::new();
         let pushed = self.decoder.push(bytes, &mut events);
         events.iter().try_for_each(|event| self.answer.push(event, said))?;
         match pushed {
-            Err(_) if !self.answer.is_over() => Err(error::too_large(&self.url)),
+            Err(_) if !self.answer.is_over() => Err(error::too_large(&self.url).into()),
             _ => Ok(()),
         }
     }
 
     /// Ends the answer. `said` begins with the last of what it says.
-    pub(super) fn finish(self, said: &mut Vec<ModelEvent>) -> Result<(), ModelError> {
+    pub(super) fn finish(self, said: &mut Vec<ModelEvent>) -> Result<(), AnswerError> {
         let Self { url, content_type, decoder, mut answer } = self;
         let end = match decoder.finish() {
             BodyEnd::Events(last) => match last.map_or(Ok(()), |last| answer.push(&last, said)) {
                 // An event that is cut takes nothing from an answer that has its end.
-                Err(error) if error.code == ModelErrorCode::Malformed && answer.has_finished() => {
+                Err(AnswerError { error, .. })
+                    if error.code == ModelErrorCode::Malformed && answer.has_finished() =>
+                {
                     Ok(())
                 }
                 pushed => pushed,
             },
             BodyEnd::Document(document) => answer.push_document(&document, &content_type, said),
             BodyEnd::Stray(words) if words.is_empty() => Ok(()),
-            BodyEnd::Stray(words) => Err(error::not_an_answer(&content_type, &words, &url)),
+            BodyEnd::Stray(words) => Err(error::not_an_answer(&content_type, &words, &url).into()),
         };
         answer.flush(said);
         said.push(ModelEvent::Used(answer.usage()));
-        said.push(ModelEvent::Finished(end.and_then(|()| answer.finish())?));
+        said.push(ModelEvent::Finished(end.and_then(|()| Ok(answer.finish()?))?));
         Ok(())
     }
 }
@@ -70,7 +72,7 @@ pub(super) fn read<E>(
     bytes: impl Stream<Item = Result<Bytes, E>>,
     transport_error: impl Fn(E) -> ModelError,
     mut reader: AnswerReader,
-) -> impl Stream<Item = Result<ModelEvent, ModelError>> {
+) -> impl Stream<Item = Result<ModelEvent, AnswerError>> {
     stream! {
         let mut bytes = std::pin::pin!(bytes);
         let mut said = Vec::new();
@@ -91,7 +93,7 @@ pub(super) fn read<E>(
             failure = match next {
                 None => break,
                 Some(Ok(bytes)) => reader.push(&bytes, &mut said).err(),
-                Some(Err(cause)) => Some(transport_error(cause)),
+                Some(Err(cause)) => Some(transport_error(cause).into()),
             };
             for event in said.drain(..) {
                 yield Ok(event);

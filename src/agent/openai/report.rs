@@ -20,6 +20,8 @@ pub(super) struct ErrorReport {
     kinds: String,
     /// The description in the endpoint's own words.
     words: Vec<String>,
+    /// The whole error, which may have more than its description.
+    pub(super) source: String,
     /// The pause that the error asks for.
     pub(super) pause: Option<Duration>,
     /// `true` if a limit of a whole day was reached.
@@ -48,7 +50,7 @@ const KINDS: [&str; 9] = [
 impl ErrorReport {
     /// Reads an error whose place says that it is one.
     pub(super) fn of(value: &Value) -> Self {
-        let mut report = Self::default();
+        let mut report = Self { source: lenient::whole(&value.to_string()), ..Self::default() };
         report.read(value, 0);
         if report.words.is_empty() && !lenient::is_nothing(value) {
             report.words.push(value.to_string());
@@ -58,7 +60,7 @@ impl ErrorReport {
 
     /// Returns an error with this description.
     pub(super) fn of_text(text: &str) -> Self {
-        let mut report = Self::default();
+        let mut report = Self { source: text.to_owned(), ..Self::default() };
         report.read(&Value::String(text.to_owned()), 0);
         report
     }

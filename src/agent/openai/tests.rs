@@ -1,5 +1,6 @@
 //! Bodies of every dialect, read as answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,10 +8,10 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 use super::answer::AnswerBuilder;
+use super::error::AnswerError;
 use super::names::ToolNames;
 use super::reading::{self, AnswerReader};
 use crate::agent::{FinishReason, ModelError, ModelErrorCode, ModelEvent};
-use crate::model::Usage;
 
 /// An answer in short.
 #[derive(Debug, Default, PartialEq)]
@@ -29,8 +30,7 @@ fn says(text: &str) -> Read {
 
 fn reader(content_type: &str) -> AnswerReader {
     let url = "http://model".to_owned();
-    let (names, usage) = (ToolNames::default(), Usage::default());
-    let answer = AnswerBuilder::new(url.clone(), "here".into(), names, usage);
+    let answer = AnswerBuilder::new(url.clone(), "here".into(), Arc::new(ToolNames::default()));
     AnswerReader::new(url, content_type.into(), answer)
 }
 
@@ -38,7 +38,7 @@ fn read_as(content_type: &str, body: &str) -> Result<Read, (ModelErrorCode, Stri
     let mut reader = reader(content_type);
     let mut said = Vec::new();
     let ended = reader.push(body.as_bytes(), &mut said).and_then(|()| reader.finish(&mut said));
-    ended.map_err(|error| (error.code, error.message))?;
+    ended.map_err(|AnswerError { error, .. }| (error.code, error.message))?;
     Ok(in_short(said))
 }
 

@@ -1,9 +1,9 @@
 //! Events of a session, each in one line for people.
 
 use callpark_client::v1::{
-    HistoryCompacted, Kind, Progress, SessionEvent, SessionShutdown, ToolCallAccepted,
-    ToolCallCancelling, ToolCallFinished, ToolOutput, TurnRetrying, UsageReported,
-    session_event::Payload, tool_call_finished::Outcome,
+    AssistantMessage, HistoryCompacted, Kind, Progress, SessionEvent, SessionShutdown,
+    ToolCallAccepted, ToolCallCancelling, ToolCallFinished, ToolOutput, TurnRetrying,
+    UsageReported, session_event::Payload, tool_call_finished::Outcome,
 };
 
 use super::{
@@ -57,7 +57,7 @@ fn describe(payload: &Payload, show_id: &impl Fn(&str) -> String) -> (&'static s
         Payload::TurnStarted(turn) => ("turn_started", quote(&turn.prompt)),
         Payload::AssistantDelta(delta) => ("assistant_delta", quote(&delta.text)),
         Payload::ReasoningDelta(delta) => ("reasoning_delta", quote(&delta.text)),
-        Payload::AssistantMessage(message) => ("assistant_message", quote(&message.text)),
+        Payload::AssistantMessage(message) => ("assistant_message", said(message)),
         Payload::TurnRetrying(retry) => ("turn_retrying", retrying(retry)),
         Payload::TurnResumed(resumed) => {
             ("turn_resumed", format!("number {}, attempt {}", resumed.resumption, resumed.attempt))
@@ -172,6 +172,13 @@ fn usage(report: &UsageReported) -> String {
 fn closed(shutdown: &SessionShutdown) -> String {
     let cancelled = count(shutdown.cancelled_tasks, "task");
     format!("{cancelled} cancelled {}", quote(&shutdown.reason))
+}
+
+fn said(message: &AssistantMessage) -> String {
+    match message.incomplete_call_ids.as_slice() {
+        [] => quote(&message.text),
+        _ => format!("{} token limit in the middle of a call", quote(&message.text)),
+    }
 }
 
 /// Returns the beginning of a text in quotes, or an empty text for an empty one.

@@ -70,6 +70,7 @@ pub(super) async fn run(
                 let report = TurnReport::Message {
                     text: text.clone(),
                     calls: Vec::new(),
+                    incomplete_call_ids: Vec::new(),
                     provider_data: None,
                     stop: Some(stop),
                 };

@@ -14,7 +14,7 @@ use super::resume::{self, DurablePoint};
 use super::round;
 use super::sub_agent;
 use super::task_tools;
-use super::tool_calls::{ModelVisibleResult, Repetitions, ToolCalls};
+use super::tool_calls::{ModelVisibleResult, Repetitions, ToolCalls, incomplete_calls};
 use crate::agent::{AgentBackend, FinishReason, Model, RequestedCall, prompts};
 use crate::engine::actor::ActorHandle;
 use crate::engine::{CallHandle, Engine, Error};
@@ -196,6 +196,7 @@ impl TurnRun {
             self.record(TurnReport::Message {
                 text: answer.text.clone(),
                 calls: calls.clone(),
+                incomplete_call_ids: incomplete_calls(&calls, answer.finish),
                 provider_data: provider_data.clone(),
                 stop,
             })

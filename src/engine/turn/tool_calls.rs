@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::images::{ImageBudget, images_of, is_image};
@@ -10,6 +11,7 @@ use super::resume;
 use super::run::TurnRun;
 use super::sub_agent::SubAgent;
 use super::task_tools::{TaskTool, is_task_tool};
+use crate::agent::FinishReason;
 use crate::agent::prompts::{self, ResultText};
 use crate::engine::call::StartRequest;
 use crate::engine::run::json_depth::are_too_deep;
@@ -17,7 +19,7 @@ use crate::engine::{CallHandle, CallRequest, Error, Started};
 use crate::machine::Start;
 use crate::model::limits::{MODEL_RESULT_BYTES_MAX, REPEATED_FAILURES_MAX, TURN_IDLE_SECONDS};
 use crate::model::{
-    Call, CallPolicy, Exit, FollowUpPolicy, Image, ModelCall, Origin, Outcome, State, Tool,
+    Call, CallId, CallPolicy, Exit, FollowUpPolicy, Image, ModelCall, Origin, Outcome, State, Tool,
     ToolKind, TurnError,
 };
 use crate::tool::{Arguments, CoercedArguments, Work, coerce_arguments, on_input};
@@ -269,6 +271,17 @@ fn read_arguments(tool: &Tool, text: &str) -> Result<CoercedArguments, String> {
     match are_too_deep(&coerced.arguments) {
         true => Err(prompts::arguments_too_deep()),
         false => Ok(coerced),
+    }
+}
+
+/// Returns the calls whose arguments have no end, in an answer that ends for this reason.
+pub(super) fn incomplete_calls(calls: &[ModelCall], finish: FinishReason) -> Vec<CallId> {
+    let is_whole = |call: &ModelCall| serde_json::from_str::<IgnoredAny>(&call.arguments).is_ok();
+    match finish {
+        FinishReason::Length => {
+            calls.iter().filter(|call| !is_whole(call)).map(|call| call.call_id).collect()
+        }
+        FinishReason::Done | FinishReason::Refused => Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ fn with_agent() -> World {
     let said = TurnReport::Message {
         text: "hello".into(),
         calls: Vec::new(),
+        incomplete_call_ids: Vec::new(),
         provider_data: None,
         stop: None,
     };
@@ -197,6 +198,7 @@ fn a_turn_that_ends_well_has_delivered_and_one_that_fails_has_not() {
         let said = TurnReport::Message {
             text: "noted".into(),
             calls: Vec::new(),
+            incomplete_call_ids: Vec::new(),
             provider_data: None,
             stop: None,
         };

@@ -40,7 +40,17 @@ fn begin(world: &mut World, id: CallId) {
 
 fn message(world: &mut World, id: CallId, text: &str, stop: Option<StopReason>) {
     let text = text.to_owned();
-    report(world, id, TurnReport::Message { text, calls: Vec::new(), provider_data: None, stop });
+    report(
+        world,
+        id,
+        TurnReport::Message {
+            text,
+            calls: Vec::new(),
+            incomplete_call_ids: Vec::new(),
+            provider_data: None,
+            stop,
+        },
+    );
 }
 
 fn resume(world: &mut World, call_id: CallId) {

@@ -72,7 +72,13 @@ fn reports_become_events_messages_and_sums() {
     report(
         &mut world,
         id,
-        TurnReport::Message { text, calls: Vec::new(), provider_data: None, stop: None },
+        TurnReport::Message {
+            text,
+            calls: Vec::new(),
+            incomplete_call_ids: Vec::new(),
+            provider_data: None,
+            stop: None,
+        },
     );
     assert_eq!(world.projection.session.messages, 1);
     let end = TurnEnd { stop: Ok(StopReason::MaxTokens), history_omitted: 7, note: None };

@@ -207,9 +207,7 @@ fn payload(call_id: Option<CallId>, payload: &Payload) -> WirePayload {
         }
         Payload::AssistantDelta(text) => turn::assistant_delta(text),
         Payload::ReasoningDelta(text) => turn::reasoning_delta(text),
-        Payload::AssistantMessage { text, call_ids, omitted_bytes } => {
-            turn::assistant_message(text, call_ids, *omitted_bytes)
-        }
+        Payload::AssistantMessage(message) => turn::assistant_message(message),
         Payload::TurnRetrying { attempt, delay, error } => turn::retrying(*attempt, *delay, error),
         Payload::TurnResumed { resumption, attempt } => turn::resumed(*resumption, *attempt),
         Payload::HistoryCompacted(compaction) => turn::compacted(*compaction),

@@ -10,8 +10,8 @@ use super::task::usage;
 use super::tool::{self, signed};
 use crate::engine::TurnOutcome;
 use crate::model::{
-    CallId, Compaction, CompactionReason, ContentKind, Origin, Outcome, StopReason, TurnEnded,
-    TurnError, Unresolved, Usage,
+    AssistantMessage, CallId, Compaction, CompactionReason, ContentKind, Origin, Outcome,
+    StopReason, TurnEnded, TurnError, Unresolved, Usage,
 };
 use crate::rpc::status::error_info;
 
@@ -39,15 +39,14 @@ pub(super) fn reasoning_delta(text: &str) -> WirePayload {
     WirePayload::ReasoningDelta(v1::ReasoningDelta { text: text.to_owned() })
 }
 
-pub(super) fn assistant_message(
-    text: &str,
-    call_ids: &[CallId],
-    omitted_bytes: usize,
-) -> WirePayload {
+pub(super) fn assistant_message(message: &AssistantMessage) -> WirePayload {
+    let AssistantMessage { text, call_ids, incomplete_call_ids, omitted_bytes } = message;
+    let texts = |ids: &[CallId]| ids.iter().map(CallId::to_string).collect();
     WirePayload::AssistantMessage(v1::AssistantMessage {
-        text: text.to_owned(),
-        call_ids: call_ids.iter().map(CallId::to_string).collect(),
-        text_omitted_bytes: signed(omitted_bytes as u64),
+        text: text.clone(),
+        call_ids: texts(call_ids),
+        text_omitted_bytes: signed(*omitted_bytes as u64),
+        incomplete_call_ids: texts(incomplete_call_ids),
     })
 }
 

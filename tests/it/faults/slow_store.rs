@@ -1,5 +1,6 @@
 //! A store that is slow, and callers that cannot wait for it as long as usual.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tonic::Request;
@@ -19,7 +20,7 @@ fn hurried<T>(message: T, deadline: Duration) -> Request<T> {
 /// Takes 5 s: the calls are parked shortly before their deadlines, one after the other.
 #[tokio::test]
 async fn a_call_is_parked_in_time_on_a_slow_store() {
-    let store = Some(SlowStore::new(APPEND_TIME) as _);
+    let store = Some(Arc::new(SlowStore::new(APPEND_TIME)) as _);
     let more = Additions { store, ..Additions::default() };
     let server = TestServer::with_more(more, &[]).await;
     // Of the first one nothing is known but the time that its own start took.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use futures::future::join_all;
@@ -12,10 +12,19 @@ use tokio::sync::{Barrier, mpsc};
 use super::remote::{EVENTS, JSON, OUTAGE, Remote};
 use super::{list, result, text};
 use crate::support::waiting::{call, ended, outcome_of, park};
-use crate::support::{TestServer, folder, soon, v1};
+use crate::support::{TestServer, advance, folder, soon, v1};
 
 async fn failed(server: &TestServer) -> v1::ToolResult {
     soon("an answer", result(server, "fail", json!({}))).await
+}
+
+/// A server of callpark that has this one, and has called it once. Calls of `fail` are answered with
+/// `good`.
+async fn in_use(remote: &Remote, more: &str) -> TestServer {
+    remote.recover();
+    let server = remote.server(more).await;
+    assert_eq!(text(&failed(&server).await), "good");
+    server
 }
 
 #[tokio::test]
@@ -98,12 +107,11 @@ async fn answers_of_every_form_are_read() {
 
 #[tokio::test]
 async fn a_session_that_is_over_is_begun_again() {
-    let remote = Remote::start().await;
-    remote.state.session.store(1, Ordering::SeqCst);
-    let server = remote.server("").await;
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
-    assert_eq!(text(&failed(&server).await), "good");
+    let remote = Remote::with_session().await;
+    let server = in_use(&remote, "").await;
     let working = park(&server, call("odd__work", json!({}))).await;
+    // Otherwise it would be a call of the next session, which it might begin.
+    remote.works(1).await;
     remote.state.session.store(2, Ordering::SeqCst);
     assert_eq!(text(&failed(&server).await), "good");
     assert_eq!(remote.state.beginnings.load(Ordering::SeqCst), 2);
@@ -120,7 +128,7 @@ async fn a_session_that_is_over_is_begun_again() {
     assert!(answer.error_message.contains("ession"), "{}", answer.error_message);
     assert!(answer.error_message.contains("No valid session"), "{}", answer.error_message);
     assert_eq!(remote.state.beginnings.load(Ordering::SeqCst), 3, "once, not again and again");
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    remote.recover();
     assert_eq!(text(&failed(&server).await), "good");
 }
 
@@ -131,9 +139,7 @@ async fn a_token_that_is_refused_is_read_again() {
     std::fs::write(&file, "first\n").expect("a token");
     let remote = Remote::start().await;
     "first".clone_into(&mut remote.state.token.lock().expect("a lock"));
-    let server = remote.server(&format!("token_file = '{}'", file.display())).await;
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
-    assert_eq!(text(&failed(&server).await), "good");
+    let server = in_use(&remote, &format!("token_file = '{}'", file.display())).await;
     "second".clone_into(&mut remote.state.token.lock().expect("a lock"));
     let refused = failed(&server).await;
     assert!(refused.error_message.contains("HTTP 401 Unauthorized: who are you?"), "{refused:?}");
@@ -149,9 +155,7 @@ async fn requests_that_are_refused_together_all_get_the_new_token() {
     std::fs::write(&file, "first\n").expect("a token");
     let remote = Remote::start().await;
     "first".clone_into(&mut remote.state.token.lock().expect("a lock"));
-    let server = remote.server(&format!("token_file = '{}'", file.display())).await;
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
-    assert_eq!(text(&failed(&server).await), "good");
+    let server = in_use(&remote, &format!("token_file = '{}'", file.display())).await;
     const CALLS: usize = 8;
     *remote.state.refusals.lock().expect("a lock") = Some(Arc::new(Barrier::new(CALLS)));
     "second".clone_into(&mut remote.state.token.lock().expect("a lock"));
@@ -163,11 +167,8 @@ async fn requests_that_are_refused_together_all_get_the_new_token() {
 
 #[tokio::test]
 async fn requests_that_wait_for_a_session_fail_together() {
-    let remote = Remote::start().await;
-    remote.state.session.store(1, Ordering::SeqCst);
-    let server = remote.server("").await;
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
-    assert_eq!(text(&failed(&server).await), "good");
+    let remote = Remote::with_session().await;
+    let server = in_use(&remote, "").await;
     *remote.state.broken.lock().expect("a lock") = "initialize";
     remote.state.session.store(2, Ordering::SeqCst);
     let began = Instant::now();
@@ -184,12 +185,8 @@ async fn requests_that_wait_for_a_session_fail_together() {
 
 #[tokio::test]
 async fn a_session_that_is_begun_again_has_a_stream_of_its_own() {
-    let remote = Remote::start().await;
-    remote.state.session.store(1, Ordering::SeqCst);
-    remote.state.has_streams.store(true, Ordering::SeqCst);
-    let server = remote.server("").await;
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
-    assert_eq!(text(&failed(&server).await), "good");
+    let remote = Remote::with_streams().await;
+    let server = in_use(&remote, "").await;
     // Open, and it stays so.
     let _first = remote.stream_of("1").await;
     remote.state.session.store(2, Ordering::SeqCst);
@@ -197,6 +194,32 @@ async fn a_session_that_is_begun_again_has_a_stream_of_its_own() {
     let second = remote.stream_of("2").await;
     list(&server).await;
     notify_of_tools(&remote, &server, &second).await;
+}
+
+/// A stream that ends is opened again after a minute.
+const REOPEN_PAUSE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_stream_that_has_ended_is_opened_again() {
+    let remote = Remote::with_streams().await;
+    let server = in_use(&remote, "").await;
+    drop(remote.stream_of("1").await);
+    remote.end_streams();
+    list(&server).await;
+    list(&server).await;
+    assert!(!remote.has_stream(), "not at once");
+    let begun = Instant::now();
+    // The pause begins when the end of the stream has been read. The steps are short, so that the
+    // request for a stream, which may take as long as the pause, is not given up.
+    while !remote.has_stream() {
+        assert!(begun.elapsed() < REOPEN_PAUSE / 2, "no stream, whatever the clock shows");
+        advance(REOPEN_PAUSE / 6).await;
+        list(&server).await;
+    }
+    assert_eq!(remote.state.beginnings.load(Ordering::SeqCst), 1, "in the same session");
+    let stream = remote.stream_of("1").await;
+    list(&server).await;
+    notify_of_tools(&remote, &server, &stream).await;
 }
 
 /// Sends that the tools have changed over this stream, and waits until they are listed again.
@@ -214,9 +237,7 @@ async fn notify_of_tools(remote: &Remote, server: &TestServer, stream: &mpsc::Se
 
 #[tokio::test]
 async fn tools_that_cannot_be_listed_are_asked_for_once_for_all_that_wait() {
-    let remote = Remote::start().await;
-    remote.state.session.store(1, Ordering::SeqCst);
-    remote.state.has_streams.store(true, Ordering::SeqCst);
+    let remote = Remote::with_streams().await;
     let server = remote.server("").await;
     assert!(list(&server).await.unavailable.is_empty());
     *remote.state.broken.lock().expect("a lock") = "tools/list";
@@ -237,9 +258,7 @@ async fn tools_that_cannot_be_listed_are_asked_for_once_for_all_that_wait() {
 #[tokio::test]
 async fn a_server_that_is_gone_for_a_while_is_found_again() {
     let mut remote = Remote::start().await;
-    let server = remote.server("").await;
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
-    assert_eq!(text(&failed(&server).await), "good");
+    let server = in_use(&remote, "").await;
     remote.task.abort();
     let _aborted = (&mut remote.task).await;
     let gone = failed(&server).await;
@@ -257,7 +276,7 @@ async fn a_server_that_is_gone_for_a_while_is_found_again() {
 async fn slow_calls_do_not_hold_up_the_others() {
     let remote = Remote::start().await;
     let server = remote.server("").await;
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    remote.recover();
     let mut working = Vec::new();
     for _ in 0..20 {
         working.push(park(&server, call("odd__work", json!({}))).await);
@@ -273,7 +292,7 @@ async fn slow_calls_do_not_hold_up_the_others() {
 async fn tools_that_do_not_change_are_listed_once() {
     let remote = Remote::start().await;
     let server = remote.server("").await;
-    remote.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    remote.recover();
     for _ in 0..3 {
         list(&server).await;
         assert_eq!(text(&failed(&server).await), "good");

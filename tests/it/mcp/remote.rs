@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) broken: Mutex<&'static str>,
     /// `true` if the server has streams for what it sends without a request.
     pub(super) has_streams: AtomicBool,
+    /// The number of calls of `work` that have arrived.
+    working: watch::Sender<usize>,
     /// The streams so far, and their sessions.
     streams: watch::Sender<Vec<(String, mpsc::Sender<Bytes>)>>,
 }
@@ -80,6 +82,20 @@ impl Remote {
         Self { url, state, task }
     }
 
+    /// A server with a session, which is 1.
+    pub(super) async fn with_session() -> Self {
+        let remote = Self::start().await;
+        remote.state.session.store(1, Ordering::SeqCst);
+        remote
+    }
+
+    /// The same with streams for what the server sends without a request.
+    pub(super) async fn with_streams() -> Self {
+        let remote = Self::with_session().await;
+        remote.state.has_streams.store(true, Ordering::SeqCst);
+        remote
+    }
+
     /// Serves again, at the same address.
     pub(super) async fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://").trim_end_matches("/mcp").to_owned();
@@ -107,6 +123,28 @@ impl Remote {
     pub(super) fn fail(&self, status: u16, headers: &[(&'static str, &'static str)], body: &str) {
         let failure = Failure { status, headers: headers.to_vec(), body: body.to_owned() };
         *self.state.failure.lock().expect("a lock") = failure;
+    }
+
+    /// Calls of `fail` are answered with `good`.
+    pub(super) fn recover(&self) {
+        self.fail(200, JSON, r#"{"id":ID,"result":"good"}"#);
+    }
+
+    /// Waits for this number of calls of `work`.
+    pub(super) async fn works(&self, count: usize) {
+        let mut working = self.state.working.subscribe();
+        let arrived = working.wait_for(|arrived| *arrived >= count);
+        let _arrived = soon("a call of `work`", arrived).await.expect("a server");
+    }
+
+    /// Ends the streams that are open, as far as the test has no other sender of theirs.
+    pub(super) fn end_streams(&self) {
+        self.state.streams.send_modify(Vec::clear);
+    }
+
+    /// Returns `true` if a stream has been opened since the last ones were ended.
+    pub(super) fn has_stream(&self) -> bool {
+        !self.state.streams.borrow().is_empty()
     }
 
     /// Waits for a stream of this session.
@@ -165,6 +203,7 @@ impl State {
                 json!({ "tools": tools })
             }
             "tools/call" if message["params"]["name"] == "work" => {
+                self.working.send_modify(|count| *count += 1);
                 self.go.0.acquire().await.expect("open").forget();
                 json!({ "content": "done" })
             }

@@ -1,5 +1,6 @@
 //! The language of the tests: a server of one's own, its clients, and waits with a bound.
 
+pub mod appends;
 mod call;
 mod folder;
 pub mod namespace;
@@ -35,6 +36,14 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("{what}: nothing within {TEST_TIMEOUT:?}"),
     }
+}
+
+/// Moves the clock of this test's runtime, with everything in it that waits for a time, such as a
+/// server. Nothing that must not run out of time may be waiting.
+pub async fn advance(span: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(span).await;
+    tokio::time::resume();
 }
 
 /// A span for a request.

@@ -71,6 +71,41 @@ async fn a_request_that_is_repeated_is_announced_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_call_that_the_token_limit_cuts_is_shown() {
+    let call = |index: u32, arguments: &str| {
+        let function = json!({ "name": "bash", "arguments": arguments });
+        Piece::Call(index, json!({ "id": format!("c{index}"), "function": function }))
+    };
+    let whole = "{\"command\":\"true\"}";
+    let cut = Script::Stream(vec![
+        Piece::Text("both".into()),
+        call(0, whole),
+        call(1, "{\"command\":\"ec"),
+        Piece::Finish("length"),
+    ]);
+    let bare = Script::Stream(vec![call(0, ""), Piece::Finish("length")]);
+    // Neither a call that is whole nor one that the model has got wrong is cut.
+    let others = [
+        Script::Stream(vec![call(0, whole), Piece::Finish("length")]),
+        Script::Stream(vec![call(0, "{\"command\":"), Piece::Finish("tool_calls")]),
+    ];
+    let scripts = [cut, bare].into_iter().chain(others).chain([says("well")]);
+    let endpoint = Endpoint::new(scripts.collect()).await;
+    let site = Site::new();
+    let server = serve_program(&site, &endpoint).await;
+    let ended = server.cli(&["chat", "go"]).await.exits(0);
+    assert_eq!(ended.stdout(), "both\nwell\n");
+    let limit = "callpark: the model's answer reached its token limit in the middle of a call, which \
+                 is not run; see max_output_tokens of the model";
+    let accepted = "callpark: bash {\"command\":\"true\"}";
+    let done = "callpark: bash succeeded";
+    let notes = ended.stderr();
+    let mut notes: Vec<&str> = notes.lines().collect();
+    assert!(notes.pop().expect("the usage").contains("5 requests"), "{ended}");
+    assert_eq!(notes, [limit, accepted, done, limit, accepted, done], "{ended}");
+}
+
+#[tokio::test]
 async fn parked_and_failed_calls_are_shown() {
     let bash = json!({ "command": "sleep 1000" });
     let failing = Script::Status(401, vec![], "{}".into());

@@ -85,6 +85,111 @@ async fn a_field_that_a_gateway_refuses_is_left_out_from_then_on() {
     }
 }
 
+/// A stream of these events.
+fn streams(body: impl Into<String>) -> Script {
+    let kind = ("content-type", "text/event-stream".into());
+    Script::Status(200, vec![kind], body.into())
+}
+
+#[tokio::test]
+async fn a_field_that_is_refused_in_the_stream_is_left_out_from_then_on() {
+    let flat = json!({ "object": "error", "message": "stream_options: extra inputs are not permitted",
+        "type": "BadRequestError", "code": 400 });
+    let nested =
+        json!({ "error": { "message": "Unknown parameter: 'stream_options'.", "code": 400 } });
+    let of_param = json!({ "error": { "message": "Unsupported parameter", "param": "stream_options",
+        "type": "invalid_request_error" } });
+    let of_choice = json!({ "choices": [{ "delta": {}, "error": {
+        "code": 502, "message": "json: unknown field \"stream_options\"" } }] });
+    let role =
+        json!({ "choices": [{ "index": 0, "delta": { "role": "assistant", "content": "" } }] });
+    for body in [
+        format!("data: {flat}\n\ndata: [DONE]\n\n"),
+        format!("data: {nested}\n\n"),
+        format!("data: {of_param}\n\n"),
+        format!("data: {of_choice}\n\n"),
+        format!("event: error\ndata: {nested}\n\n"),
+        "event: error\ndata: stream_options is not supported\n\n".into(),
+        format!(": processing\n\ndata: {role}\n\ndata: {flat}\n\n"),
+        format!("{nested}\n"),
+    ] {
+        let endpoint = Endpoint::new(vec![streams(&*body), says("well"), says("again")]).await;
+        let server = serve(&endpoint).await;
+        let answer = turn(&server, prompt("", "go")).await;
+        assert_eq!((answer.error.as_ref(), answer.final_text.as_str()), (None, "well"), "{body}");
+        assert_eq!(answer.usage.expect("usage").requests, 2, "{body}");
+        assert_eq!(turn(&server, prompt("", "go")).await.final_text, "again", "{body}");
+        let requests = endpoint.requests();
+        let sent: Vec<bool> =
+            requests.iter().map(|request| request.get("stream_options").is_some()).collect();
+        assert_eq!(sent, [true, false, false], "{body}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_in_and_before_the_stream_add_up() {
+    let in_stream = json!({ "usage": { "prompt_tokens": 7 },
+        "error": { "message": "max_completion_tokens: extra inputs are not permitted", "code": 400 } });
+    let endpoint = Endpoint::new(vec![
+        refuses("stream_options: extra inputs are not permitted"),
+        streams(format!("data: {in_stream}\n\n")),
+        says("well"),
+        says("again"),
+    ])
+    .await;
+    let server = serve_with(&endpoint, "max_output_tokens = 100").await;
+    let answer = turn(&server, prompt("", "go")).await;
+    assert_eq!(answer.final_text, "well");
+    assert_eq!(answer.usage.expect("usage").requests, 3);
+    assert_eq!(turn(&server, prompt("", "go")).await.final_text, "again");
+    for request in &endpoint.requests()[2..] {
+        assert_eq!(request.get("stream_options"), None);
+        assert_eq!(
+            (&request["max_tokens"], request.get("max_completion_tokens")),
+            (&json!(100), None)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_the_stream_refuses_too_is_not_kept() {
+    let other = json!({ "error": { "message": "no more requests", "code": 400 } });
+    let endpoint = Endpoint::new(vec![
+        refuses("stream_options: extra inputs are not permitted"),
+        streams(format!("data: {other}\n\n")),
+        says("well"),
+    ])
+    .await;
+    let server = serve(&endpoint).await;
+    let answer = turn(&server, prompt("", "go")).await;
+    assert_eq!(error_of(&answer).code, "model_request_refused");
+    assert!(error_of(&answer).message.contains("no more requests"), "{answer:?}");
+    assert_eq!(turn(&server, prompt("", "go")).await.final_text, "well");
+    let requests = endpoint.requests();
+    let sent: Vec<bool> =
+        requests.iter().map(|request| request.get("stream_options").is_some()).collect();
+    assert_eq!(sent, [true, false, true]);
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_is_not_asked_for_again() {
+    let refusal = json!({ "error": { "code": 400,
+        "message": "stream_options: extra inputs are not permitted" } });
+    let call = json!({ "id": "c", "function": { "name": "bash", "arguments": "" } });
+    for (begun, piece) in [
+        ("text", Piece::Text("I".into())),
+        ("reasoning", Piece::Reasoning("hm".into())),
+        ("a call", Piece::Call(0, call)),
+    ] {
+        let stream = vec![piece, Piece::Data(refusal.to_string())];
+        let endpoint = Endpoint::new(vec![Script::Stream(stream)]).await;
+        let server = serve(&endpoint).await;
+        let answer = turn(&server, prompt("", "go")).await;
+        assert_eq!(error_of(&answer).code, "model_request_refused", "{begun}");
+        assert_eq!(endpoint.requests().len(), 1, "{begun}");
+    }
+}
+
 #[tokio::test]
 async fn a_change_that_does_not_help_is_not_kept() {
     let endpoint = Endpoint::new(vec![
@@ -186,11 +291,14 @@ async fn other_refusals_are_errors() {
         ("max_completion_tokens is too large", "max_output_tokens = 100"),
         ("stream_options are fine, but not the model", ""),
     ] {
-        let endpoint = Endpoint::new(vec![refuses(words)]).await;
-        let server = serve_with(&endpoint, more).await;
-        let session = new_session(&server).await;
-        let answer = turn(&server, prompt(&session, "go")).await;
-        assert_eq!(error_of(&answer).code, "model_request_refused", "{words}");
-        assert_eq!(endpoint.requests().len(), 1, "{words}");
+        let in_stream = json!({ "error": { "message": words, "code": 400 } });
+        for script in [refuses(words), streams(format!("data: {in_stream}\n\n"))] {
+            let endpoint = Endpoint::new(vec![script]).await;
+            let server = serve_with(&endpoint, more).await;
+            let session = new_session(&server).await;
+            let answer = turn(&server, prompt(&session, "go")).await;
+            assert_eq!(error_of(&answer).code, "model_request_refused", "{words}");
+            assert_eq!(endpoint.requests().len(), 1, "{words}");
+        }
     }
 }

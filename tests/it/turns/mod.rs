@@ -26,6 +26,7 @@ mod providers;
 mod relayed;
 mod results;
 mod resumption;
+mod silence;
 mod story;
 mod strict;
 

@@ -142,10 +142,18 @@ impl<'o> TurnPrinter<'o> {
                 self.note("the session was closed").await?;
                 return Ok(Some(TurnEnd { exit: Exit::Refused, leaves_work: false }));
             }
+            // The deltas before it have its text.
+            Some(Payload::AssistantMessage(message)) => {
+                if !message.incomplete_call_ids.is_empty() {
+                    self.note(
+                        "the model's answer reached its token limit in the middle of a call, which \
+                         is not run; see max_output_tokens of the model",
+                    )
+                    .await?;
+                }
+            }
             Some(
-                // The deltas before it have its text.
-                Payload::AssistantMessage(_)
-                | Payload::ReasoningDelta(_)
+                Payload::ReasoningDelta(_)
                 // The result of a call goes to the model.
                 | Payload::ToolOutput(_)
                 | Payload::ToolProgress(_)

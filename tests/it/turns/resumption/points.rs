@@ -36,10 +36,10 @@ async fn ends_after(appends: usize) -> bool {
     let more = Additions { store: Some(ending.clone()), ..Additions::default() };
     let first = TestServer::with_config_and(&toml, more, &[]).await;
     let session_id = new_session(&first).await;
-    ending.end_after(appends);
+    ending.0.end_after(appends);
     let task = waiting::start(&first, start_of_turn(prompt(&session_id, "go"))).await;
     let is_killed = tokio::select! {
-        () = ending.ended() => true,
+        () = ending.0.ended() => true,
         _ = waiting::ended(&first, &task.background_id) => false,
     };
     drop(first);
