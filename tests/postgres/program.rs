@@ -203,7 +203,7 @@ async fn a_database_that_is_away_is_waited_for_and_named() {
     cluster.resume();
     let ended = async {
         loop {
-            let request = v1::GetRequest { background_id: id.clone(), ..v1::GetRequest::default() };
+            let request = v1::GetRequest { background_id: id.clone() };
             let answer = clients.tasks.clone().get(request).await;
             match answer.map(|answer| answer.into_inner().task.expect("a task").state()) {
                 Ok(v1::State::Succeeded) => break,
