@@ -188,8 +188,8 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     let kills = repetitions(200, 20);
     for _ in 0..kills {
         let clients = server.connect();
-        for _ in 0..random.random_range(0..3) {
-            ids.extend(world.start(&clients, "echo x").await);
+        for _ in 0..random.random_range(1..3) {
+            ids.push(world.start(&clients, "echo x").await.expect("a server that lives"));
         }
         // The moment is the subject of the test.
         tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
@@ -197,6 +197,5 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
         server = world.serve().await;
     }
     println!("{} tasks, {} requests", ids.len(), world.endpoint.requests().len());
-    assert!(ids.len() > kills / 2, "too little has happened");
     world.check(&server.connect(), &ids).await;
 }

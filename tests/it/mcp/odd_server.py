@@ -177,6 +177,11 @@ def look_at_task(request):
         answer(request, task(name, "working", statusMessage=act))
 
 
+def wait_for_go():
+    while not os.path.exists(os.path.join(FOLDER, "go")):
+        time.sleep(0.01)
+
+
 def call(request):
     name = request["params"]["name"]
     arguments = request["params"].get("arguments") or {}
@@ -221,6 +226,8 @@ def call(request):
     elif name == "structured":
         answer(request, text("3", structuredContent={"sum": 3}))
     elif name == "picture":
+        if arguments.get("waits"):
+            wait_for_go()
         image = {"type": "image", "data": PNG, "mimeType": "image/png"}
         answer(request, {"content": [{"type": "text", "text": "look"}, image]})
     elif name == "job":
@@ -361,8 +368,7 @@ def main():
         sys.exit(7)
     if MANNER == "awaits":
         note("lives", "starts")
-        while not os.path.exists(os.path.join(FOLDER, "go")):
-            time.sleep(0.01)
+        wait_for_go()
     for line in sys.stdin:
         message = json.loads(line)
         method = message.get("method")

@@ -64,13 +64,16 @@ async fn pictures_follow_behind_the_results_of_their_round() {
 
 #[tokio::test]
 async fn the_pictures_of_a_task_are_shown_when_it_is_checked() {
-    let endpoint = Endpoint::new(vec![calls(&[draw("c1")])]).await;
+    // One that ended at once could be told of before the model asks.
+    let waiting = ("c1", "odd__picture", json!({ "waits": true }));
+    let endpoint = Endpoint::new(vec![calls(&[waiting])]).await;
     let folder = crate::support::folder();
     let server = serve_odd(&endpoint, folder.path(), "", "call_budget = '0s'").await;
     let session = new_session(&server).await;
     let playing = turn(&server, prompt(&session, "look"));
     let checking = async {
         endpoint.asked(2).await;
+        std::fs::write(folder.path().join("go"), "").expect("written");
         let text = endpoint.messages(1)[3]["content"].as_str().expect("text").to_owned();
         let parked: Value = serde_json::from_str(&text).expect("JSON");
         let check = json!({ "background_id": parked["background_id"], "wait_seconds": 30 });
