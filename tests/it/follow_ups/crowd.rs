@@ -16,11 +16,12 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::support::Additions;
+use crate::support::pace::Pace;
 use crate::support::proofs::proof;
 use crate::support::streams::{log_of, new_session};
 use crate::turns::{prompt, turn};
 
-/// The longest that a session may have to wait for another.
+/// The longest that a session may have to wait for another, on an idle machine.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// An agent that always gives the same answer. A prompt may hold it until it is released, or for
@@ -120,6 +121,7 @@ async fn many_ends_in_many_sessions_are_all_delivered_in_time() {
     let starts = (0..ends).flat_map(|_| &sessions);
     let started = stream::iter(starts.map(|session| started(&server, nothing(session))));
     assert_eq!(started.buffer_unordered(32).count().await, session_count * ends);
+    let pace = Pace::of(std::process::id());
     agent.let_go.send_replace(true);
     soon("the turns", holding.join_all()).await;
     let mut longest = Duration::ZERO;
@@ -127,8 +129,9 @@ async fn many_ends_in_many_sessions_are_all_delivered_in_time() {
         let events = until(&server, session, ends, State::Delivered).await;
         longest = longest.max(wait(&events));
     }
-    println!("the longest wait was {longest:?}");
-    assert!(longest < WAIT_MAX, "{longest:?}");
+    let slowness = pace.slowness();
+    println!("the longest wait was {longest:?}, on a machine slowed {slowness:.1} times");
+    assert!(longest < WAIT_MAX.mul_f64(slowness), "{longest:?}, slowed {slowness:.1} times");
 }
 
 /// From the end of the turn that held a session to the first one that delivered a follow-up.

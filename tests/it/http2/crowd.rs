@@ -14,9 +14,10 @@ use super::frames::{
 };
 use super::gzip::zeros;
 use super::hpack::Head;
-use super::neighbour::{Memory, Neighbour, Pace};
+use super::neighbour::{Memory, Neighbour};
 use super::requests::dry_run;
 use super::unread::{replay, session_with};
+use crate::support::pace::Pace;
 use crate::support::program::{Program, Site};
 use crate::support::soon;
 
@@ -222,7 +223,7 @@ async fn a_crowd_of_bad_peers_costs_a_good_one_little_and_leaves_nothing_behind(
     }
     let mut rounds = target.rounds.subscribe();
     soon("the crowd", rounds.wait_for(|count| *count >= PEERS.into())).await.expect("peers");
-    let pace = Pace::of(&server);
+    let pace = Pace::of(server.live.pid());
     let beside = async { p99(calls(&server, 120).await) };
     let apart = async { p99(calls(&other, 120).await) };
     let (beside, apart) = tokio::join!(beside, apart);
