@@ -22,7 +22,7 @@ use crate::support::streams::{log_of, new_session};
 use crate::turns::{prompt, turn};
 
 /// The longest that a session may have to wait for another, on an idle machine.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// An agent that always gives the same answer. A prompt may hold it until it is released, or for
 /// ever.
