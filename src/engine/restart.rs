@@ -99,7 +99,7 @@ fn was_not_started(shared: &Shared, call: &Call) -> bool {
     call.run_owner.is_some_and(|owner| shared.runner.has_owner(owner))
 }
 
-/// Returns whether somebody may still want the result of a call that has not begun.
+/// Returns whether a caller may still want the result of a call that has not begun.
 fn is_wanted(call: &Call) -> bool {
     let stays = call.is_task() || call.policy.on_disconnect == OnDisconnect::Park;
     stays && call.stopping.is_none()

@@ -93,7 +93,7 @@ impl CallWatch {
                 }
             }
             tokio::select! {
-                // A call that has settled is told, also to those that the server is about to leave.
+                // A settled call is reported, also to callers that the server is about to leave.
                 biased;
                 newer = self.versions.changed() => version = newer,
                 () = sleep_until(deadline) => {}

@@ -226,7 +226,7 @@ impl Host {
         let read = async {
             loop {
                 match inbox.next::<Order>().await {
-                    // The next server was told of all runs: one that began now would be none of them.
+                    // The next server has the list of all runs: one that began now would not be in it.
                     Ok(_) if replaced.is_cancelled() => return io::ErrorKind::BrokenPipe.into(),
                     Ok(order) => self.follow(order, outbox).await,
                     Err(error) => return error,

@@ -25,7 +25,7 @@ const SEND_MAX: Duration = Duration::from_secs(1);
 /// The time that a stop takes beyond `drain`, with a margin: processes get TERM, time, and KILL.
 const STOP_TIME: Duration = Duration::from_secs(15);
 
-/// Tells the service manager how the server is.
+/// Reports the state of the server to the service manager.
 pub(super) struct Notifier {
     vitals: Vitals,
     /// The addresses of the server, in words.
