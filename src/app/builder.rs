@@ -153,6 +153,7 @@ impl ServerBuilder {
             models,
             clock,
             metrics: metrics.clone(),
+            peers: None,
             options: engine_options(&config),
         });
         engine.recover().await?;

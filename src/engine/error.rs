@@ -106,6 +106,14 @@ pub enum Error {
         /// The epoch of the log.
         actual: String,
     },
+    /// Another replica serves the session.
+    #[error(
+        "the session is served by another server, which cannot be reached now: repeat the request"
+    )]
+    NotOwner {
+        /// The address of that replica.
+        address: String,
+    },
     /// The server ends the request, because it stops or because a stream has reached its age.
     #[error("the server ended the request, to stop or to spread its load: repeat it")]
     Draining,

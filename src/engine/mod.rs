@@ -17,6 +17,7 @@ mod idempotency;
 mod options;
 mod recover;
 mod redact;
+mod replica;
 mod restart;
 mod run;
 mod session;
@@ -50,6 +51,7 @@ pub use follow_up::{ChangedFollowUp, FollowUps, LeaseFollowUps, Leases};
 pub use idempotency::RequestKey;
 pub use options::{EngineOptions, EngineParts};
 pub use recover::Recovered;
+pub use replica::Peers;
 pub use session::{
     ClosedSession, CreatedSession, MessageList, NewSession, Sessions, UpdatedSession,
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Clock;
+use super::{Clock, Peers};
 use crate::agent::ModelRegistry;
 use crate::exec::Runner;
 use crate::machine::Settings;
@@ -66,6 +66,8 @@ pub struct EngineParts {
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Metrics,
+    /// The other replicas of the store, or `None` if this server has it alone.
+    pub peers: Option<Arc<dyn Peers>>,
     /// The options.
     pub options: EngineOptions,
 }

@@ -19,6 +19,10 @@ use crate::tool::ArgumentError;
 /// The `domain` of every `ErrorInfo`.
 pub(crate) const DOMAIN: &str = "callpark";
 
+/// The header with the address of the replica that can answer, in an error with the reason NOT_OWNER. It
+/// is for the layer around the services, and does not leave the server.
+pub(crate) const OWNER_HEADER: &str = "callpark-owner";
+
 /// The delay before a retry of a request that was refused for a short time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -32,12 +36,13 @@ pub(crate) struct ErrorStatus {
     message: String,
     metadata: HashMap<String, String>,
     details: ErrorDetails,
+    owner: Option<String>,
 }
 
 impl ErrorStatus {
     pub(crate) fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
         let (message, metadata) = (message.into(), HashMap::new());
-        Self { code, reason, message, metadata, details: ErrorDetails::new() }
+        Self { code, reason, message, metadata, details: ErrorDetails::new(), owner: None }
     }
 
     /// Adds an entry to the metadata of the `ErrorInfo`.
@@ -48,6 +53,12 @@ impl ErrorStatus {
 
     fn retry_after(mut self, delay: Duration) -> Self {
         self.details.set_retry_info(Some(delay));
+        self
+    }
+
+    /// Names the address of the replica that can answer, for the layer around the services.
+    fn owner(mut self, address: String) -> Self {
+        self.owner = Some(address);
         self
     }
 
@@ -91,9 +102,13 @@ impl ErrorStatus {
 
 impl From<ErrorStatus> for Status {
     fn from(error: ErrorStatus) -> Self {
-        let ErrorStatus { code, reason, message, metadata, mut details } = error;
+        let ErrorStatus { code, reason, message, metadata, mut details, owner } = error;
         details.set_error_info(reason_name(reason), DOMAIN, metadata);
-        Self::with_error_details(code, message, details)
+        let mut status = Self::with_error_details(code, message, details);
+        if let Some(owner) = owner.and_then(|owner| owner.parse().ok()) {
+            status.metadata_mut().insert(OWNER_HEADER, owner);
+        }
+        status
     }
 }
 
@@ -219,6 +234,9 @@ impl From<Error> for Status {
                 error_status(Code::OutOfRange, ErrorReason::StreamEpochMismatch)
                     .metadata("stream_epoch", actual)
             }
+            Error::NotOwner { address } => error_status(Code::Unavailable, ErrorReason::NotOwner)
+                .retry_after(RETRY_AFTER)
+                .owner(address),
             Error::Draining => {
                 error_status(Code::Unavailable, ErrorReason::Draining).retry_after(RETRY_AFTER)
             }
@@ -321,7 +339,7 @@ fn store(error: &StoreError, message: String) -> ErrorStatus {
                 .retry_after(RETRY_AFTER_FULL)
         }
         // Another server has taken over the session or used the request id: a retry reaches it.
-        StoreError::Conflict { .. } | StoreError::RequestTaken { .. } => {
+        StoreError::Conflict { .. } | StoreError::NotOwner | StoreError::RequestTaken { .. } => {
             ErrorStatus::new(Code::Unavailable, ErrorReason::NotOwner, message)
                 .retry_after(RETRY_AFTER)
         }

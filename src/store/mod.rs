@@ -20,11 +20,14 @@ mod postgres;
 mod prepared;
 mod query;
 mod record;
+mod replicas;
 mod rules;
 mod session_cache;
 mod session_row;
 mod sqlite;
 mod writer_queue;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -47,6 +50,9 @@ pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueScope,
     DueSessions, EventPage, EventQuery, FollowUpPage, FollowUpQuery, FollowUpWithTask, OutputFrom,
     OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
+};
+pub use replicas::{
+    Claimed, REPLICA_LEASE, RemoteChange, Renewed, Replica, ReplicaId, ReplicaState, Replicas,
 };
 pub use sqlite::{
     BackupError, DataLock, OpenError, RestoreOptions, Restored, SqliteOptions, SqliteStore,
@@ -221,6 +227,9 @@ pub enum StoreError {
         /// The head of the log, or `None` if there is no such session.
         head: Option<u64>,
     },
+    /// The session belongs to another replica.
+    #[error("the session belongs to another server")]
+    NotOwner,
     /// The request id has been used before.
     #[error("request id `{request_id}` has been used before")]
     RequestTaken {
@@ -282,6 +291,12 @@ pub struct ExpiryPolicy {
 pub trait Store: Send + Sync + 'static {
     /// Returns the key that authenticates page tokens. It is the same whenever the store is opened.
     fn page_token_key(&self) -> PageTokenKey;
+
+    /// Returns the replicas that share the store, or `None` if one server has it alone. With replicas,
+    /// an append to a session that this one does not own is refused with [`StoreError::NotOwner`].
+    fn replicas(&self) -> Option<Arc<dyn Replicas>> {
+        None
+    }
 
     /// Makes one change, and returns once it is durable.
     ///

@@ -49,6 +49,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         models: Default::default(),
         clock: Arc::new(SimulatedClock),
         metrics: site.metrics.clone(),
+        peers: None,
         options: options(),
     });
     while let Err(error) = engine.recover().await {

@@ -207,9 +207,9 @@ fn cause_of(error: PostgresError) -> String {
         | StoreError::Broken(cause)
         | StoreError::Unavailable(cause)
         | StoreError::Corrupt(cause) => cause,
-        other @ (StoreError::Conflict { .. } | StoreError::RequestTaken { .. }) => {
-            other.to_string()
-        }
+        other @ (StoreError::Conflict { .. }
+        | StoreError::NotOwner
+        | StoreError::RequestTaken { .. }) => other.to_string(),
     }
 }
 

@@ -56,6 +56,7 @@ impl World {
             models: Default::default(),
             clock: Arc::new(ModelClock),
             metrics: METRICS.with(Metrics::clone),
+            peers: None,
             options: EngineOptions {
                 machine: Settings {
                     grace: millis(100),
