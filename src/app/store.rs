@@ -61,6 +61,7 @@ pub(crate) fn postgres_options(
         passfile: passfile.or_else(own),
         root_certificates: config.store_ca.clone(),
         wait: config.store_wait,
+        replica: None,
     }))
 }
 

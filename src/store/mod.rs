@@ -44,7 +44,8 @@ pub use migrate::{MigrateError, MigrationReport, TableContents, TableReport, mig
 pub use page_token_key::PageTokenKey;
 #[cfg(feature = "postgres")]
 pub use postgres::{
-    PostgresOpenError, PostgresOptions, PostgresReport, PostgresStore, inspect_postgres,
+    PostgresOpenError, PostgresOptions, PostgresReport, PostgresStore, ReplicaOptions,
+    inspect_postgres,
 };
 pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueScope,

@@ -93,6 +93,8 @@ pub enum Claimed {
 pub enum Renewed {
     /// The lease has its whole length again.
     Renewed {
+        /// The time of the store.
+        time: Timestamp,
         /// The addresses of the other replicas that serve.
         others: Vec<String>,
     },

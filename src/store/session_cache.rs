@@ -43,6 +43,12 @@ impl<T> SessionCache<T> {
         self.known.insert(id, session);
     }
 
+    /// Removes a session, which another writer may change.
+    #[cfg(feature = "postgres")]
+    pub(super) fn remove(&mut self, id: SessionId) {
+        self.known.remove(&id);
+    }
+
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.bytes = 0;

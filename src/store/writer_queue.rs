@@ -47,9 +47,14 @@ impl<C: From<PendingAppend>> WriterQueue<C> {
         command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> C,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        // A sender that is kept longer would keep the writer from ending.
-        self.sender()?.send(command(reply)).await.map_err(|_| ended())?;
+        self.send(command(reply)).await?;
         answer.await.map_err(|_| ended())?
+    }
+
+    /// Sends a command to the writer.
+    pub(super) async fn send(&self, command: C) -> Result<(), StoreError> {
+        // A sender that is kept longer would keep the writer from ending.
+        self.sender()?.send(command).await.map_err(|_| ended())
     }
 
     /// Returns an error if the writer has ended, or the store is closing.

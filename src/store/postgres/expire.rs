@@ -16,12 +16,20 @@ use crate::store::rules::OutputCounts;
 use crate::store::session_row::SessionRow;
 use crate::store::{Expired, ExpiryPolicy};
 
-/// Begins a transaction, and removes expired rows, at most `rows_max` of them.
+/// The key of the lock of a round. One replica at a time removes rows.
+const LOCK_KEY: i64 = i64::from_be_bytes(*b"callpare");
+
+/// Begins a transaction, and removes expired rows, at most `rows_max` of them. Removes none if another
+/// replica is doing that.
 pub(super) async fn expire(
     client: &ClientWrapper,
     policy: &ExpiryPolicy,
 ) -> Result<Expired, PostgresError> {
     client.batch_execute("BEGIN").await?;
+    let locked = client.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&LOCK_KEY]).await?;
+    if !get::<bool>(&locked, 0)? {
+        return Ok(Expired::default());
+    }
     let budget = u64::from(policy.rows_max.max(1));
     let mut round = Round { client, policy, budget, removed: Expired::default() };
     round.expire_calls().await?;

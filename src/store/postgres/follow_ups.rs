@@ -84,6 +84,17 @@ impl Among {
         Self { condition: format!("due_kind = {} AND {filter}", what.number()), params }
     }
 
+    /// Leaves out the sessions of other replicas than this one.
+    fn not_of_others(mut self, owner: Option<Uuid>) -> Self {
+        if let Some(owner) = owner {
+            self.condition += &format!(
+                " AND EXISTS (SELECT FROM sessions s
+                     WHERE s.key = session_key AND coalesce(s.owner, '{owner}') = '{owner}')"
+            );
+        }
+        self
+    }
+
     /// Returns `count` rows from `offset` on that are due, in the order of their times.
     async fn due(
         &self,
@@ -132,11 +143,15 @@ impl Among {
 
 /// Returns the follow-ups that are due, in the order of their times. Those that cannot be read back
 /// do not count: they stay due, and would fill the page forever.
+///
+/// A replica ends only the leases in sessions that do not belong to others.
 pub(super) async fn due(
     snapshot: &Transaction<'_>,
+    owner: Option<Uuid>,
     query: &DueQuery,
 ) -> Result<DueFollowUps, PostgresError> {
-    let among = Among::new(&query.scope);
+    let is_of_owner = matches!(query.scope, DueScope::Leased);
+    let among = Among::new(&query.scope).not_of_others(owner.filter(|_| is_of_owner));
     let mut page = DueFollowUps::default();
     let mut offset = 0;
     while page.records.len() < query.limit as usize {
@@ -160,14 +175,16 @@ pub(super) async fn due(
     Ok(page)
 }
 
-/// Returns the sessions with a follow-up that is due for delivery by the engine.
+/// Returns the sessions with a follow-up that is due for delivery by the engine, without those of other
+/// replicas.
 pub(super) async fn sessions(
     snapshot: &Transaction<'_>,
+    owner: Option<Uuid>,
     now: Timestamp,
     most: u32,
 ) -> Result<DueSessions, PostgresError> {
     let condition = format!("due_kind = {}", Due::Delivery.number());
-    let among = Among { condition, params: Vec::new() };
+    let among = Among { condition, params: Vec::new() }.not_of_others(owner);
     let mut page = DueSessions::default();
     let mut seen = HashSet::new();
     let mut offset = 0;

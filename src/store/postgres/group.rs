@@ -139,6 +139,9 @@ impl<'a> Group<'a> {
 
     fn check(&self, prepared: &Prepared) -> Result<(), StoreError> {
         let append = &prepared.append;
+        if self.state.foreign.contains(&append.session_id) {
+            return Err(StoreError::NotOwner);
+        }
         let row = self.state.sessions.get(&append.session_id);
         let head = row.map(|row| row.head);
         rules::check_append(append, head)?;

@@ -11,6 +11,13 @@ use crate::store::session_row::{CHANGES_SKIPPED, with_new_epoch};
 /// The sessions that are read at a time when epochs change.
 const SESSIONS_PER_READ: i64 = 500;
 
+/// The keys of a store.
+pub(super) struct Keys {
+    pub(super) page_tokens: PageTokenKey,
+    /// The key by which its replicas know each other.
+    pub(super) replicas: [u8; 32],
+}
+
 /// Reads the identity of a store, or creates it. Gives all sessions new epochs if the database is not
 /// the one that was written last.
 ///
@@ -18,7 +25,7 @@ const SESSIONS_PER_READ: i64 = 500;
 /// may lack events that they have seen: it has another place, which is the cluster, the database in it,
 /// and the timeline of its log, so that its readers start again. A copy of the files of a cluster that is
 /// put back as it was has the same place, and is not noticed.
-pub(super) async fn load(client: &mut Client) -> Result<PageTokenKey, PostgresError> {
+pub(super) async fn load(client: &mut Client) -> Result<Keys, PostgresError> {
     let transaction = client.transaction().await?;
     let place = place(&transaction).await?;
     let known = value(&transaction, "place").await?;
@@ -34,12 +41,21 @@ pub(super) async fn load(client: &mut Client) -> Result<PageTokenKey, PostgresEr
             "the database was restored or has failed over: its streams have new epochs"
         );
     }
-    let key = value(&transaction, "page_token_key").await?;
-    let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
-    let key = key.unwrap_or_else(|| rand::rng().random());
-    save(&transaction, &place, &key).await?;
+    let page_tokens = key(&transaction, "page_token_key").await?;
+    let replicas = key(&transaction, "replica_key").await?;
+    save(&transaction, &place, &page_tokens).await?;
+    let sql = "INSERT INTO identity (name, value) VALUES ('replica_key', $1)
+         ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value";
+    transaction.execute(sql, &[&replicas.as_slice()]).await?;
     transaction.commit().await?;
-    Ok(PageTokenKey::new(&key))
+    Ok(Keys { page_tokens: PageTokenKey::new(&page_tokens), replicas })
+}
+
+/// Returns a key of the store, or a new one if it has none.
+async fn key(transaction: &Transaction<'_>, name: &str) -> Result<[u8; 32], PostgresError> {
+    let stored = value(transaction, name).await?;
+    let stored = stored.and_then(|key| <[u8; 32]>::try_from(key).ok());
+    Ok(stored.unwrap_or_else(|| rand::rng().random()))
 }
 
 /// Gives the store the page token key of another one, of which it is a copy.

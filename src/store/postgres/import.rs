@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::columns::get;
 use super::error::{PostgresError, timed_out};
-use super::open::{self, RETRY_PAUSE, WRITE_TIMEOUT, WriterConnection};
+use super::open::{self, RETRY_PAUSE, Sharing, WRITE_TIMEOUT, WriterConnection};
 use super::options::{PostgresOptions, Target};
 use super::reconnect::describe;
 use super::write::MARKER;
@@ -46,7 +46,7 @@ impl Import {
     /// Locks the store in a database, and creates its tables if there are none. Refuses one with rows.
     pub(in crate::store) async fn open(options: &PostgresOptions) -> Result<Self, MigrateError> {
         let (target, server) = (Target::parse(options)?, Uuid::new_v4());
-        let mut connection = open::acquire(&target, server, options.wait).await?;
+        let mut connection = open::acquire(&target, server, Sharing::Alone, options.wait).await?;
         let filled = filled_tables(&connection).await.map_err(|error| target.failed(error))?;
         if !filled.is_empty() {
             let (name, tables) = (target.name.clone(), filled.join(", "));
@@ -188,7 +188,7 @@ impl ImportTransaction<'_> {
 
 /// Returns whether the copy was committed, on a connection with the lock: the lost one has ended then.
 async fn was_committed(target: &Target, server: Uuid) -> Result<bool, PostgresError> {
-    let connection = open::acquire(target, server, Duration::ZERO).await;
+    let connection = open::acquire(target, server, Sharing::Alone, Duration::ZERO).await;
     let connection = connection.map_err(|error| PostgresError::Lost(error.to_string()))?;
     let sql = "SELECT 1 FROM writers WHERE id = $1";
     let params: [&(dyn ToSql + Sync); 1] = [&server];

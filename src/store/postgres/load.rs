@@ -29,6 +29,8 @@ pub(super) struct Loaded {
     pub(super) change: u64,
     /// Keys for new sessions.
     pub(super) new_keys: Vec<i64>,
+    /// The sessions that belong to other replicas, or to none.
+    pub(super) foreign: HashSet<SessionId>,
 }
 
 /// The ids that the appends of a group name.
@@ -74,7 +76,7 @@ impl Names {
 }
 
 /// The sessions are locked in the order of their ids, so that two writers never wait for each other.
-const SESSIONS: &str = "SELECT id, key, head, first, live, calls FROM sessions
+const SESSIONS: &str = "SELECT id, key, head, first, live, calls, owner FROM sessions
      WHERE id = ANY($1) ORDER BY id FOR UPDATE";
 const CALLS: &str = "SELECT id, session_key, live FROM calls WHERE id = ANY($1)";
 const FOLLOW_UPS: &str = "SELECT call_id, session_id FROM follow_ups WHERE call_id = ANY($1)";
@@ -83,10 +85,12 @@ const REQUESTS: &str = "SELECT tenant, request_id FROM requests
 const NEW_KEYS: &str = "SELECT nextval('session_keys') FROM generate_series(1, $1::bigint)";
 const CHANGE: &str = "SELECT value FROM counters WHERE name = 'change' FOR UPDATE";
 
-/// Begins a transaction, and reads what the appends of the group name.
+/// Begins a transaction, and reads what the appends of the group name. `owner` is this replica, or `None`
+/// if this server has the database alone.
 pub(super) async fn begin(
     statements: &Statements<'_>,
     group: &[&Prepared],
+    owner: Option<Uuid>,
 ) -> Result<Loaded, PostgresError> {
     let names = Names::of(group.iter().copied());
     let outputs = format!("SELECT {COUNTS_COLUMNS}, call_id FROM outputs WHERE call_id = ANY($1)");
@@ -110,15 +114,19 @@ pub(super) async fn begin(
     pipeline.query_if(names.new_sessions > 0, client, &new_keys, vec![&names.new_sessions]);
     pipeline.query_if(names.has_changes, client, &change, vec![]);
     let results = pipeline.run().await?;
-    loaded(results)
+    loaded(results, owner)
 }
 
-fn loaded(results: Vec<Vec<Row>>) -> Result<Loaded, PostgresError> {
+fn loaded(results: Vec<Vec<Row>>, owner: Option<Uuid>) -> Result<Loaded, PostgresError> {
     let mut results = results.into_iter().skip(1);
     let mut next = || results.next().unwrap_or_default();
     let mut loaded = Loaded::default();
     for row in next() {
-        loaded.sessions.insert(session_id(&row, 0)?, session_row(&row, 1)?);
+        let id = session_id(&row, 0)?;
+        if owner.is_some() && get::<Option<Uuid>>(&row, 6)? != owner {
+            loaded.foreign.insert(id);
+        }
+        loaded.sessions.insert(id, session_row(&row, 1)?);
     }
     for row in next() {
         let call = CallRow { session_key: get(&row, 1)?, live: get(&row, 2)? };

@@ -1,9 +1,11 @@
 //! A store in a database of PostgreSQL.
 //!
-//! One server at a time uses a database. Its writer has a connection of its own, which holds an
-//! advisory lock for as long as it exists, and on which everything is written in grouped commits. A few
-//! other connections read. The tables are in the schema `callpark`.
+//! One server has a database alone, or several replicas share it. The writer of each has a connection of its
+//! own, which holds an advisory lock for as long as it exists, and on which everything is written in grouped
+//! commits. A few other connections read, and a replica has one for its lease. The tables are in the schema
+//! `callpark`.
 
+mod claims;
 mod columns;
 mod error;
 mod expire;
@@ -13,14 +15,17 @@ mod identity;
 mod import;
 mod lists;
 mod load;
+mod membership;
 mod open;
 mod options;
 mod output;
+mod ownership;
 mod passfile;
 mod pipeline;
 mod pool;
 mod read;
 mod reconnect;
+mod replicas;
 mod report;
 mod schema;
 mod write;
@@ -35,33 +40,38 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use self::membership::Membership;
+use self::open::Sharing;
 use self::options::Target;
 use self::pool::ReaderPool;
 use self::reconnect::Availability;
+use self::replicas::PostgresReplicas;
 use self::writer::{Writer, WriterCommand};
 use super::session_cache::SessionCache;
 use super::writer_queue::WriterQueue;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord, SessionPage,
-    SessionQuery, Store, StoreError,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, Replicas, RequestRecord,
+    SessionPage, SessionQuery, Store, StoreError,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::Metrics;
 
 pub(super) use self::columns::label_values;
 pub(super) use self::import::{Import, ImportTransaction};
+pub use self::membership::ReplicaOptions;
 pub use self::open::OpenError as PostgresOpenError;
 pub use self::options::PostgresOptions;
 pub use self::report::{PostgresReport, inspect_postgres};
 
 /// A store in a database of PostgreSQL, in its schema `callpark`.
 ///
-/// One server at a time uses a database. Its writer holds an advisory lock, and writes on the
-/// connection that has it: a server that has lost the connection writes nothing until it has the lock
-/// again, and reports [`StoreError::Unavailable`] until then. A second server is refused. The lock is
-/// one of a session: a proxy that shares connections among transactions cannot stand in between.
+/// A server has a database alone, or shares it with other replicas. Its writer holds an advisory lock, and
+/// writes on the connection that has it: a server that has lost the connection writes nothing until it has
+/// the lock again, and reports [`StoreError::Unavailable`] until then. Beside a server that has the database
+/// alone, every other one is refused. The lock is one of a session: a proxy that shares connections among
+/// transactions cannot stand in between.
 ///
 /// An append that was acknowledged is as durable as the database makes its commits. A connection that is
 /// lost during a commit delays the answers of its appends until the database is back and says whether it
@@ -72,12 +82,13 @@ pub use self::report::{PostgresReport, inspect_postgres};
 /// stream epochs, so that readers start again. Files of a cluster that were put back as they had been are
 /// not noticed.
 pub struct PostgresStore {
-    queue: WriterQueue<WriterCommand>,
+    queue: Arc<WriterQueue<WriterCommand>>,
     pool: ReaderPool,
     availability: Arc<Availability>,
     closing: CancellationToken,
     page_token_key: PageTokenKey,
     writer: TaskTracker,
+    replicas: Option<Arc<PostgresReplicas>>,
 }
 
 impl fmt::Debug for PostgresStore {
@@ -94,13 +105,26 @@ impl PostgresStore {
     ) -> Result<Self, PostgresOpenError> {
         let target = Target::parse(options)?;
         let server = Uuid::new_v4();
-        let (connection, page_token_key) = open::open(&target, server, options.wait).await?;
+        let sharing = match options.replica {
+            Some(_) => Sharing::Replicas,
+            None => Sharing::Alone,
+        };
+        let (connection, keys) = open::open(&target, server, sharing, options.wait).await?;
         let pool = ReaderPool::new(&target)?;
         let availability = Arc::new(Availability::default());
         let closing = CancellationToken::new();
+        let tracker = TaskTracker::new();
+        let membership = match options.replica.clone() {
+            Some(replica) => {
+                let closing = closing.clone();
+                Some(Membership::join(&target, replica, &tracker, closing).await?)
+            }
+            None => None,
+        };
         let writer = Writer {
             target,
             server,
+            member: membership.as_ref().map(|membership| Arc::clone(&membership.member)),
             connection: Some(connection),
             availability: Arc::clone(&availability),
             closing: closing.clone(),
@@ -110,10 +134,19 @@ impl PostgresStore {
             retry: Instant::now(),
         };
         let (queue, commands) = WriterQueue::new();
-        let tracker = TaskTracker::new();
+        let queue = Arc::new(queue);
         tracker.spawn(writer.run(commands));
         tracker.close();
-        Ok(Self { queue, pool, availability, closing, page_token_key, writer: tracker })
+        let replicas = membership.map(|membership| {
+            Arc::new(PostgresReplicas::new(membership, Arc::clone(&queue), keys.replicas))
+        });
+        let page_token_key = keys.page_tokens;
+        Ok(Self { queue, pool, availability, closing, page_token_key, writer: tracker, replicas })
+    }
+
+    /// Returns the present id of this replica, or `None` if this server has the database alone.
+    fn own_id(&self) -> Option<Uuid> {
+        self.replicas.as_ref().map(|replicas| replicas.own_id())
     }
 }
 
@@ -121,6 +154,10 @@ impl PostgresStore {
 impl Store for PostgresStore {
     fn page_token_key(&self) -> PageTokenKey {
         self.page_token_key.clone()
+    }
+
+    fn replicas(&self) -> Option<Arc<dyn Replicas>> {
+        self.replicas.clone().map(|replicas| replicas as Arc<dyn Replicas>)
     }
 
     async fn append(&self, append: Append) -> Result<(), StoreError> {
@@ -236,11 +273,12 @@ impl Store for PostgresStore {
     }
 
     async fn due_follow_ups(&self, query: DueQuery) -> Result<DueFollowUps, StoreError> {
+        let owner = self.own_id();
         let query = Arc::new(query);
         self.pool
             .snapshot(move |snapshot| {
                 let query = Arc::clone(&query);
-                Box::pin(async move { follow_ups::due(snapshot, &query).await })
+                Box::pin(async move { follow_ups::due(snapshot, owner, &query).await })
             })
             .await
     }
@@ -250,7 +288,8 @@ impl Store for PostgresStore {
         now: Timestamp,
         limit: u32,
     ) -> Result<DueSessions, StoreError> {
-        self.pool.snapshot(move |s| Box::pin(follow_ups::sessions(s, now, limit))).await
+        let owner = self.own_id();
+        self.pool.snapshot(move |s| Box::pin(follow_ups::sessions(s, owner, now, limit))).await
     }
 
     async fn leased_follow_ups(
@@ -286,8 +325,9 @@ impl Store for PostgresStore {
         after: Option<SessionId>,
         limit: u32,
     ) -> Result<Vec<SessionId>, StoreError> {
+        let owner = self.own_id();
         self.pool
-            .read(move |client| Box::pin(read::sessions_with_live_calls(client, after, limit)))
+            .read(move |c| Box::pin(read::sessions_with_live_calls(c, owner, after, limit)))
             .await
     }
 

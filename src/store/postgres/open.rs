@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use super::columns::get;
 use super::error::PostgresError;
-use super::identity;
+use super::identity::{self, Keys};
 use super::options::Target;
 use super::schema;
-use crate::store::PageTokenKey;
+use crate::store::ReplicaId;
 
 /// The time after which a statement of the writer is given up.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,8 +25,11 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// The timeout of the wait for the lock. A server that was killed has it until the database has
 /// noticed.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-/// The key of the lock: `callpark` in ASCII.
+/// The key of the lock: `callpark` in ASCII. A server that has the database alone locks it for itself, and
+/// replicas share the lock.
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"callpark");
+/// The key of the lock of the schema, which one replica at a time migrates.
+const SCHEMA_LOCK_KEY: i64 = i64::from_be_bytes(*b"callpars");
 
 /// An error of the opening of a store. The message says what to do, and does not have the password.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +50,27 @@ pub enum OpenError {
     },
     /// Another server has it open.
     #[error(
-        "the database {name} is used by another server{holder}: stop that one, or give this one a \
-         database of its own"
+        "the database {name} is used by another server{holder}: stop that one, give this one a \
+         database of its own, or set `advertise` for both, so that they share it"
     )]
     Locked {
         /// The host, the port and the database.
         name: String,
         /// The holder of the lock, as ` (at 10.0.0.1, process 123 of the database)`.
         holder: String,
+    },
+    /// Another replica has the address of this one.
+    #[error(
+        "the database {name} has a replica {other} with the address {address}: give each replica an \
+         address of its own with `advertise`"
+    )]
+    AddressTaken {
+        /// The host, the port and the database.
+        name: String,
+        /// The address of this replica.
+        address: String,
+        /// The id of the other replica.
+        other: ReplicaId,
     },
     /// A newer server has written it. It is not changed.
     #[error(
@@ -102,12 +118,33 @@ pub(super) struct WriterConnection {
     pub(super) client: ClientWrapper,
     /// Cancelled when the connection has ended.
     pub(super) ended: CancellationToken,
+    sharing: Sharing,
+}
+
+/// The way in which a server has a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// No other server uses it.
+    Alone,
+    /// It is one of several replicas.
+    Replicas,
+}
+
+impl Sharing {
+    /// The end of the names of the functions that lock.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Alone => "",
+            Self::Replicas => "_shared",
+        }
+    }
 }
 
 /// Connects the writer of a server, without the lock.
 pub(super) async fn connect(
     target: &Target,
     server: Uuid,
+    sharing: Sharing,
 ) -> Result<WriterConnection, PostgresError> {
     let (config, tls) = target.connection(&application(server), WRITE_TIMEOUT);
     let (client, connection) = timeout(WRITE_TIMEOUT, config.connect(tls))
@@ -122,7 +159,7 @@ pub(super) async fn connect(
         }
         drop(end);
     });
-    Ok(WriterConnection { client: ClientWrapper::new(client, task), ended })
+    Ok(WriterConnection { client: ClientWrapper::new(client, task), ended, sharing })
 }
 
 /// The name of a server's writer among the connections of the database.
@@ -156,8 +193,9 @@ impl WriterConnection {
     /// Acquires the lock of the store. Ends earlier connections of this server, which the database may
     /// not have noticed to be lost.
     pub(super) async fn lock(&self, server: Uuid) -> Result<(), LockError> {
-        let acquire = "SELECT pg_try_advisory_lock($1)";
-        let row = self.client.query_one(acquire, &[&LOCK_KEY]).await?;
+        let suffix = self.sharing.suffix();
+        let acquire = format!("SELECT pg_try_advisory_lock{suffix}($1)");
+        let row = self.client.query_one(&acquire, &[&LOCK_KEY]).await?;
         if get(&row, 0)? {
             return Ok(());
         }
@@ -166,7 +204,8 @@ impl WriterConnection {
         self.client.query(end, &[&application(server)]).await?;
         let bound = format!("SET lock_timeout = {}", LOCK_TIMEOUT.as_millis());
         self.client.batch_execute(&bound).await?;
-        let acquired = self.client.query("SELECT pg_advisory_lock($1)", &[&LOCK_KEY]).await;
+        let acquire = format!("SELECT pg_advisory_lock{suffix}($1)");
+        let acquired = self.client.query(&acquire, &[&LOCK_KEY]).await;
         self.client.batch_execute("RESET lock_timeout").await?;
         match acquired {
             Ok(_) => Ok(()),
@@ -189,7 +228,8 @@ impl WriterConnection {
              FROM pg_locks JOIN pg_stat_activity USING (pid)
              WHERE locktype = 'advisory' AND granted AND objsubid = 1
                  AND (classid::bigint << 32 | objid::bigint) = $1
-                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             LIMIT 1";
         let Some(row) = self.client.query_opt(sql, &[&LOCK_KEY]).await? else { return Ok(None) };
         let (address, pid, application) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
         Ok(Some(Holder { address, pid, application }))
@@ -214,11 +254,12 @@ impl fmt::Display for Holder {
 pub(super) async fn acquire(
     target: &Target,
     server: Uuid,
+    sharing: Sharing,
     wait: Duration,
 ) -> Result<WriterConnection, OpenError> {
     let start = Instant::now();
     let connection = loop {
-        match connect(target, server).await {
+        match connect(target, server, sharing).await {
             Ok(connection) => break connection,
             Err(PostgresError::Lost(cause)) if start.elapsed() + RETRY_PAUSE < wait => {
                 tracing::info!(cause, database = target.name, "waiting for the database");
@@ -238,15 +279,21 @@ pub(super) async fn acquire(
 pub(super) async fn open(
     target: &Target,
     server: Uuid,
+    sharing: Sharing,
     wait: Duration,
-) -> Result<(WriterConnection, PageTokenKey), OpenError> {
-    let mut connection = acquire(target, server, wait).await?;
+) -> Result<(WriterConnection, Keys), OpenError> {
+    let mut connection = acquire(target, server, sharing, wait).await?;
     let failed = |error| target.failed(error);
+    // Released at the end of the connection, too.
+    let lock = connection.client.execute("SELECT pg_advisory_lock($1)", &[&SCHEMA_LOCK_KEY]);
+    lock.await.map_err(|error| failed(error.into()))?;
     schema::migrate(&mut connection.client, &target.name).await?;
-    let key = identity::load(&mut connection.client).await.map_err(failed)?;
+    let keys = identity::load(&mut connection.client).await.map_err(failed)?;
+    let unlock = connection.client.execute("SELECT pg_advisory_unlock($1)", &[&SCHEMA_LOCK_KEY]);
+    unlock.await.map_err(|error| failed(error.into()))?;
     // The commits of servers that have ended. One that waits for the database may still ask for its
     // own.
     let forget = "DELETE FROM writers WHERE commit_time < now() - interval '7 days'";
     connection.client.execute(forget, &[]).await.map_err(|error| failed(error.into()))?;
-    Ok((connection, key))
+    Ok((connection, keys))
 }

@@ -14,6 +14,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::PostgresError;
+use super::membership::ReplicaOptions;
 use super::open::OpenError;
 use super::passfile;
 use crate::store::StoreError;
@@ -43,6 +44,8 @@ pub struct PostgresOptions {
     pub root_certificates: Option<PathBuf>,
     /// The time for which the opening of the store waits for a database that cannot be reached.
     pub wait: Duration,
+    /// This server as one of several replicas, or `None` if it has the database alone.
+    pub replica: Option<ReplicaOptions>,
 }
 
 impl PostgresOptions {
@@ -57,6 +60,7 @@ impl PostgresOptions {
             passfile: None,
             root_certificates: None,
             wait,
+            replica: None,
         }
     }
 

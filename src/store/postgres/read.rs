@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use deadpool_postgres::{ClientWrapper, Transaction};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::columns::{
     EVENT_COLUMNS, call_id, call_uuid, count, decode, event, get, limit, number, readable,
@@ -104,19 +105,22 @@ pub(super) async fn request(
     }))
 }
 
-/// Returns the sessions with a call that has not ended, in the order of their ids.
+/// Returns the sessions with a call that has not ended, in the order of their ids; of a replica, those
+/// that it owns.
 pub(super) async fn sessions_with_live_calls(
     client: &ClientWrapper,
+    owner: Option<Uuid>,
     after: Option<SessionId>,
     most: u32,
 ) -> Result<Vec<SessionId>, PostgresError> {
     let sql = "SELECT id FROM sessions
          WHERE key IN (SELECT session_key FROM calls WHERE live)
-             AND ($1::uuid IS NULL OR id > $1)
+             AND ($1::uuid IS NULL OR id > $1) AND ($3::uuid IS NULL OR owner = $3)
          ORDER BY id LIMIT $2";
     let statement = client.prepare_cached(sql).await?;
-    let rows =
-        client.query(&statement, &[&after.map(session_uuid), &limit(u64::from(most))]).await?;
+    let rows = client
+        .query(&statement, &[&after.map(session_uuid), &limit(u64::from(most)), &owner])
+        .await?;
     rows.iter().map(|row| session_id(row, 0)).collect()
 }
 

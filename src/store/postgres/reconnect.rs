@@ -53,7 +53,7 @@ impl Writer {
 
     /// Connects, and acquires the lock.
     pub(super) async fn reconnect(&mut self) -> Result<(), PostgresError> {
-        let connected = match connect(&self.target, self.server).await {
+        let connected = match connect(&self.target, self.server, self.sharing()).await {
             Ok(connection) => match connection.lock(self.server).await {
                 Ok(()) => Ok(connection),
                 Err(LockError::Failed(error)) => Err(error),
@@ -107,7 +107,7 @@ impl Writer {
     /// on one that cannot have it because another server does. In either case the lost connection has
     /// ended.
     async fn find_commit(&mut self) -> Result<i64, PostgresError> {
-        let connection = connect(&self.target, self.server).await?;
+        let connection = connect(&self.target, self.server, self.sharing()).await?;
         let lock = match connection.lock(self.server).await {
             Err(LockError::Failed(error)) => return Err(error),
             lock => lock,

@@ -35,7 +35,7 @@ pub async fn inspect_postgres(options: &PostgresOptions) -> Result<PostgresRepor
 }
 
 async fn inspect(target: &Target) -> Result<PostgresReport, PostgresError> {
-    let connection = open::connect(target, uuid::Uuid::new_v4()).await?;
+    let connection = open::connect(target, uuid::Uuid::new_v4(), open::Sharing::Alone).await?;
     let sql = "SELECT current_setting('server_version'),
             pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean";
     let row = connection.client.query_one(sql, &[]).await?;

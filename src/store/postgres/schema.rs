@@ -9,7 +9,10 @@ use crate::store::StoreError;
 
 /// The migrations, oldest first, by their names. A migration that has been released never changes, and
 /// an earlier version of the server can work with its result.
-const MIGRATIONS: &[(&str, &str)] = &[("V1__initial", include_str!("migrations/V1__initial.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("V1__initial", include_str!("migrations/V1__initial.sql")),
+    ("V2__replicas", include_str!("migrations/V2__replicas.sql")),
+];
 
 /// Migrates the database to the newest version, in one transaction. The caller holds the lock of the
 /// store, so that no other server does the same.

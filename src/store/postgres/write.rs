@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::columns::{call_uuid, label_values, number, session_uuid};
 use super::error::PostgresError;
 use super::group::{SessionWrite, Writes};
+use super::ownership::NOTIFY;
 use super::pipeline::{Pipeline, Statements};
 use crate::model::Labels;
 use crate::model::limits::HISTORY_MESSAGES_MAX;
@@ -51,9 +52,11 @@ fn column<'r, R: 'r, T: ToSql + Sync + Send + 'static>(
 }
 
 /// Returns the statements that write the rows of a group, in their order.
-pub(super) fn statements(writes: &Writes<'_>) -> Vec<Write> {
+/// New sessions belong to `owner`.
+pub(super) fn statements(writes: &Writes<'_>, owner: Option<Uuid>) -> Vec<Write> {
     let (new, changed): (Vec<_>, Vec<_>) = writes.sessions.values().partition(|write| write.is_new);
-    let mut all = vec![new_sessions(&new), changed_sessions(&changed), session_bodies(writes)];
+    let mut all =
+        vec![new_sessions(&new, owner), changed_sessions(&changed), session_bodies(writes)];
     all.extend([events(writes), outputs(writes)]);
     all.extend([delete("calls", "id", writes), delete("outputs", "call_id", writes)]);
     all.extend([calls(writes), messages(writes), forgotten_messages(writes)]);
@@ -72,6 +75,7 @@ pub(super) struct Ready<'a> {
     writes: Vec<(Statement, &'a Write)>,
     marker: Statement,
     change: Statement,
+    notify: Statement,
 }
 
 /// Prepares the statements that have rows to write.
@@ -84,7 +88,8 @@ pub(super) async fn prepare<'a>(
         ready.push((statements.prepare(&write.sql).await?, write));
     }
     let marker = statements.prepare(MARKER).await?;
-    Ok(Ready { writes: ready, marker, change: statements.prepare(CHANGE).await? })
+    let change = statements.prepare(CHANGE).await?;
+    Ok(Ready { writes: ready, marker, change, notify: statements.prepare(NOTIFY).await? })
 }
 
 impl Ready<'_> {
@@ -101,6 +106,9 @@ impl Ready<'_> {
             pipeline.query_if(true, client, statement, params.collect());
         }
         pipeline.query_if(commit.change > 0, client, &self.change, vec![&commit.change]);
+        if let Some(notification) = &commit.notification {
+            pipeline.query_if(true, client, &self.notify, vec![notification]);
+        }
         pipeline.query_if(true, client, &self.marker, vec![&commit.server, &commit.number]);
         pipeline.batch(client, "COMMIT");
         pipeline.run().await.map(|_| ())
@@ -108,13 +116,15 @@ impl Ready<'_> {
 }
 
 /// The rows by which a commit is known.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Commit {
     pub(super) server: Uuid,
     /// The number among the commits of the server.
     pub(super) number: i64,
     /// The newest change number, or 0 if it has not changed.
     pub(super) change: i64,
+    /// What other replicas are told, if anything.
+    pub(super) notification: Option<String>,
 }
 
 /// The newest commit of a server. It is written by each of its transactions.
@@ -123,12 +133,12 @@ pub(super) const MARKER: &str =
      ON CONFLICT (id) DO UPDATE SET number = EXCLUDED.number, commit_time = EXCLUDED.commit_time";
 const CHANGE: &str = "UPDATE counters SET value = $1 WHERE name = 'change'";
 
-fn new_sessions(rows: &[&SessionWrite<'_>]) -> Write {
+fn new_sessions(rows: &[&SessionWrite<'_>], owner: Option<Uuid>) -> Write {
     let sql = format!(
         "INSERT INTO sessions (key, id, tenant, state, implicit, create_time, update_time, head,
-             first, live, calls, log_digits, done_time, labels)
+             first, live, calls, log_digits, done_time, labels, owner)
          SELECT key, id, tenant, state, implicit, create_time, update_time, head, 1, live, calls,
-             digits, CASE WHEN calls = 0 AND (state = 3 OR implicit) THEN update_time END, labels
+             digits, CASE WHEN calls = 0 AND (state = 3 OR implicit) THEN update_time END, labels, $14::uuid
          FROM unnest($3::bigint[], $4::uuid[], $5::text[], $6::smallint[], $7::boolean[],
                  $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
                  $13::smallint[])
@@ -146,6 +156,7 @@ fn new_sessions(rows: &[&SessionWrite<'_>]) -> Write {
         column(rows, |write| write.session.create_time.as_micros()),
     ]);
     params.extend(session_counts(rows));
+    params.push(Box::new(owner));
     Write { sql, rows: rows.len(), params }
 }
 

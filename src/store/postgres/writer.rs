@@ -14,21 +14,24 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::claims::Pending;
 use super::columns::number;
 use super::error::{PostgresError, timed_out};
 use super::expire::expire;
 use super::group::Group;
 use super::load;
+use super::membership::Member;
 use super::open::{WRITE_TIMEOUT, WriterConnection};
 use super::options::Target;
+use super::ownership::Change;
 use super::pipeline::Statements;
 use super::reconnect::{Availability, describe};
 use super::write::{self, Commit};
-use crate::model::Session;
 use crate::model::limits::STORE_REMOTE_COMMIT_APPENDS_MAX;
+use crate::model::{Session, SessionId};
 use crate::store::session_cache::SessionCache;
 use crate::store::writer_queue::PendingAppend;
-use crate::store::{Expired, ExpiryPolicy, StoreError};
+use crate::store::{Claimed, Expired, ExpiryPolicy, StoreError};
 use crate::telemetry::Metrics;
 
 /// The attempts to write a group whose connection is lost each time before the commit is made.
@@ -37,6 +40,9 @@ const ATTEMPTS_MAX: u32 = 3;
 pub(super) enum WriterCommand {
     Append(PendingAppend),
     Expire(ExpiryPolicy, oneshot::Sender<Result<Expired, StoreError>>),
+    Claim(SessionId, oneshot::Sender<Result<Claimed, StoreError>>),
+    /// Releases a session, unless it was claimed again after the claim with this number.
+    Release(SessionId, u64),
 }
 
 impl From<PendingAppend> for WriterCommand {
@@ -50,6 +56,8 @@ pub(super) struct Writer {
     pub(super) target: Target,
     /// The random name of this server.
     pub(super) server: Uuid,
+    /// This server as a replica, or `None` if it has the database alone.
+    pub(super) member: Option<Arc<Member>>,
     pub(super) connection: Option<WriterConnection>,
     pub(super) availability: Arc<Availability>,
     /// Cancelled when the store is closing.
@@ -103,6 +111,7 @@ impl Writer {
     /// Runs until all senders of commands are dropped and the queue is empty.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<WriterCommand>) {
         let mut batch = Vec::with_capacity(STORE_REMOTE_COMMIT_APPENDS_MAX);
+        let mut pending = Pending::default();
         loop {
             let ended = self.connection.as_ref().map(|connection| connection.ended.clone());
             let command = tokio::select! {
@@ -122,19 +131,23 @@ impl Writer {
             let mut next = Some(command);
             while let Some(command) = next.take() {
                 match command {
-                    WriterCommand::Append(pending) => {
-                        batch.push(pending);
-                        if batch.len() < STORE_REMOTE_COMMIT_APPENDS_MAX {
-                            next = inbox.try_recv().ok();
-                        }
+                    WriterCommand::Append(append) => {
+                        batch.push(append);
                     }
+                    WriterCommand::Claim(id, reply) => pending.claims.push((id, reply)),
+                    WriterCommand::Release(id, claim) => pending.releases.push((id, claim)),
                     WriterCommand::Expire(policy, reply) => {
                         self.commit(&mut batch).await;
                         drop(reply.send(self.expire(&policy).await));
+                        continue;
                     }
+                }
+                if batch.len() + pending.len() < STORE_REMOTE_COMMIT_APPENDS_MAX {
+                    next = inbox.try_recv().ok();
                 }
             }
             self.commit(&mut batch).await;
+            self.settle(&mut pending).await;
         }
     }
 
@@ -222,11 +235,11 @@ impl Writer {
     }
 
     async fn attempt(&mut self, work: Work<'_>) -> Result<Done, Failed> {
-        let Some(connection) = &self.connection else {
-            return Err(PostgresError::Lost("there is no connection".to_owned()).into());
-        };
+        let connection = self.connected()?;
+        let owner = self.member.as_ref().map(|member| member.id());
         let statements = Statements::new(&connection.client);
-        let mut commit = Commit { server: self.server, number: self.commit + 1, change: 0 };
+        let mut commit =
+            Commit { server: self.server, number: self.commit + 1, change: 0, notification: None };
         let late = |_| timed_out(WRITE_TIMEOUT);
         let known = &self.bodies;
         let is_written = |session: &Session| known.get(session.id) == Some(session);
@@ -237,14 +250,18 @@ impl Writer {
             }
             Work::Appends(batch) => {
                 let prepared: Vec<_> = batch.iter().map(|pending| &*pending.prepared).collect();
-                let loaded = timeout(WRITE_TIMEOUT, load::begin(&statements, &prepared));
+                let loaded = timeout(WRITE_TIMEOUT, load::begin(&statements, &prepared, owner));
                 let loaded = loaded.await.map_err(late)??;
                 let change = loaded.change;
                 let mut group = Group::new(loaded, &is_written);
-                let results = prepared.into_iter().map(|append| group.apply(append)).collect();
+                let results: Vec<_> = prepared.iter().map(|append| group.apply(append)).collect();
                 let (writes, newest) = group.finish();
                 commit.change = if newest == change { 0 } else { number(newest) };
-                (Done::Appends(results), write::statements(&writes), writes.bodies())
+                commit.notification = owner.and_then(|owner| {
+                    let made = prepared.iter().zip(&results).filter(|(_, result)| result.is_ok());
+                    Change::of_appends(made.map(|(append, _)| *append), owner)
+                });
+                (Done::Appends(results), write::statements(&writes, owner), writes.bodies())
             }
         };
         let ready = timeout(WRITE_TIMEOUT, write::prepare(&statements, &writes));
@@ -254,6 +271,12 @@ impl Writer {
             Ok(()) => Ok(self.committed(done, bodies)),
             Err(error) => Err(Failed::At(Undecided { done, bodies, error })),
         }
+    }
+
+    /// Returns the connection.
+    pub(super) fn connected(&self) -> Result<&WriterConnection, PostgresError> {
+        let lost = || PostgresError::Lost("there is no connection".to_owned());
+        self.connection.as_ref().ok_or_else(lost)
     }
 
     fn committed(&mut self, done: Done, bodies: Vec<(Session, usize)>) -> Done {
