@@ -11,6 +11,7 @@
 mod calls;
 mod generations;
 mod pages;
+mod replicas;
 mod tails;
 #[cfg(test)]
 mod tests;
@@ -23,12 +24,13 @@ use futures::future::BoxFuture;
 
 use self::calls::CallCache;
 use self::pages::Pages;
+use self::replicas::CachedReplicas;
 use self::tails::Tails;
 use super::{
     Append, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueSessions,
     EventPage, EventQuery, Expired, ExpiryPolicy, FollowUpPage, FollowUpQuery, FollowUpWithTask,
-    MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, RequestRecord, SessionPage,
-    SessionQuery, Store, StoreError,
+    MessagePage, MessageSlice, OutputPage, OutputQuery, PageTokenKey, Replicas, RequestRecord,
+    SessionPage, SessionQuery, Store, StoreError,
 };
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use crate::telemetry::{LogSource, Metrics};
@@ -37,18 +39,24 @@ use crate::telemetry::{LogSource, Metrics};
 pub struct CachedStore {
     inner: Arc<dyn Store>,
     calls: CallCache,
-    tails: Tails,
+    tails: Arc<Tails>,
     pages: Pages,
+    /// With replicas only what this one owns is cached.
+    replicas: Option<Arc<CachedReplicas>>,
     metrics: Metrics,
 }
 
 impl CachedStore {
     /// Creates a cache in front of a store. Reads of logs are counted in `metrics`.
     pub fn new(inner: Arc<dyn Store>, metrics: Metrics) -> Self {
+        let tails = Arc::new(Tails::default());
+        let replicas = inner.replicas();
+        let replicas = replicas.map(|all| Arc::new(CachedReplicas::new(all, tails.clone())));
         Self {
             inner,
             calls: CallCache::default(),
-            tails: Tails::default(),
+            tails,
+            replicas,
             pages: Pages::default(),
             metrics,
         }
@@ -80,16 +88,30 @@ impl Store for CachedStore {
         self.inner.page_token_key()
     }
 
+    fn replicas(&self) -> Option<Arc<dyn Replicas>> {
+        self.replicas.clone().map(|replicas| replicas as Arc<dyn Replicas>)
+    }
+
     async fn append(&self, append: Append) -> Result<(), StoreError> {
-        let calls = self.calls.begin(&append);
+        let created = append.expected_head.is_none().then_some(append.session_id);
+        // Calls are found by their ids, from which their owner cannot be seen.
+        let calls = self.replicas.is_none().then(|| self.calls.begin(&append));
         let tail = self.tails.begin(&append);
         self.inner.append(append).await?;
-        calls.complete();
+        if let Some(calls) = calls {
+            calls.complete();
+        }
         tail.complete();
+        if let (Some(replicas), Some(session_id)) = (&self.replicas, created) {
+            replicas.add(session_id);
+        }
         Ok(())
     }
 
     async fn events(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        if self.replicas.as_ref().is_some_and(|replicas| !replicas.owns(query.session_id)) {
+            return self.read_store(query).await;
+        }
         if let Some(page) = self.tails.read(&query) {
             self.metrics.log_read(LogSource::Memory);
             return Ok(page);

@@ -107,6 +107,11 @@ impl Tails {
         }
     }
 
+    /// Removes the tail of a session.
+    pub(super) fn forget(&self, session_id: SessionId) {
+        self.lock().forget(session_id);
+    }
+
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
