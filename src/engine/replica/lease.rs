@@ -1,0 +1,138 @@
+//! The lease of a replica: renewed while the store can be reached, and given up in time when it cannot, so
+//! that no work of this server goes on once others may take it over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::take_over;
+use crate::engine::Shared;
+use crate::store::{REPLICA_LEASE, Renewed, Replicas};
+
+/// The interval between two looks at the lease.
+const TICK: Duration = Duration::from_millis(500);
+/// The age of a lease at which it is renewed.
+const RENEW_AFTER: Duration = Duration::from_secs(2);
+/// The age of a lease at which the others are asked whether only this server cannot reach the store.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+/// The longest time for an answer of the store, and of the others.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The interval between two searches for the sessions of replicas that are gone.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the task that keeps the lease until the engine has stopped. Does nothing for a server that has
+/// its store alone.
+pub(in crate::engine) fn spawn(shared: &Arc<Shared>) {
+    let Some(replicas) = shared.ownership.replicas().cloned() else { return };
+    let keeper = Keeper {
+        shared: shared.clone(),
+        replicas,
+        renewed: Instant::now(),
+        steady_since: Instant::now(),
+        searched: Instant::now(),
+        others: Vec::new(),
+        is_lost: false,
+    };
+    shared.tracker.spawn(keeper.run());
+}
+
+struct Keeper {
+    shared: Arc<Shared>,
+    replicas: Arc<dyn Replicas>,
+    /// The start of the last renewal that succeeded.
+    renewed: Instant,
+    /// The time since which no renewal has failed. A server that has just found the store again gives the
+    /// others the time to do so, too, before it declares one of them dead.
+    steady_since: Instant,
+    /// The time of the last search for sessions to take over.
+    searched: Instant,
+    /// The addresses of the other replicas at the last renewal.
+    others: Vec<String>,
+    is_lost: bool,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let closing = self.shared.closing.clone();
+        while closing.run_until_cancelled(ticks.tick()).await.is_some() {
+            if self.is_lost {
+                self.rejoin().await;
+                continue;
+            }
+            if self.renewed.elapsed() >= RENEW_AFTER {
+                self.renew().await;
+            }
+            let is_steady = self.steady_since.elapsed() >= REPLICA_LEASE;
+            if !self.is_lost && is_steady && self.searched.elapsed() >= SEARCH_INTERVAL {
+                self.searched = Instant::now();
+                take_over::take_over(&self.shared, self.replicas.as_ref()).await;
+            }
+        }
+    }
+
+    async fn renew(&mut self) {
+        let start = Instant::now();
+        match timeout(ANSWER_TIMEOUT, self.replicas.renew()).await {
+            Ok(Ok(Renewed::Renewed { others, .. })) => {
+                self.renewed = start;
+                self.others = others;
+                self.keep_runs();
+            }
+            Ok(Ok(Renewed::Dead)) => self.lose("other servers have declared this one dead"),
+            failed => {
+                self.steady_since = Instant::now();
+                tracing::debug!(?failed, "the lease was not renewed");
+                if self.renewed.elapsed() >= ASK_AFTER {
+                    self.ask_others().await;
+                }
+            }
+        }
+    }
+
+    /// Gives the lease up if others could declare this server dead. They cannot as long as the store is
+    /// away for all of them.
+    async fn ask_others(&mut self) {
+        let Some(peers) = self.shared.peers.clone() else { return };
+        let ask = |address| timeout(ANSWER_TIMEOUT, peers.can_write(address));
+        let answers = join_all(self.others.iter().map(|address| ask(address))).await;
+        let answers: Vec<Option<bool>> =
+            answers.into_iter().map(|answer| answer.ok().flatten()).collect();
+        let is_away_for_all = answers.contains(&Some(false)) && !answers.contains(&Some(true));
+        if is_away_for_all || answers.is_empty() {
+            self.keep_runs();
+        } else {
+            self.lose("this server cannot reach the store, and others may");
+        }
+    }
+
+    /// Lets the processes of calls go on until this server had to give its lease up.
+    fn keep_runs(&self) {
+        self.shared.runner.keep_for(Some(REPLICA_LEASE - Duration::from_secs(1)));
+    }
+
+    fn lose(&mut self, cause: &str) {
+        tracing::error!(cause, "the lease of this server is lost: its sessions and their work end");
+        self.is_lost = true;
+        self.shared.metrics.lease_lost();
+        self.shared.ownership.end_term();
+    }
+
+    async fn rejoin(&mut self) {
+        let start = Instant::now();
+        match timeout(ANSWER_TIMEOUT * 4, self.replicas.rejoin()).await {
+            Ok(Ok(())) => {
+                self.renewed = start;
+                self.steady_since = start;
+                self.is_lost = false;
+                self.shared.ownership.begin_term();
+                self.keep_runs();
+                tracing::info!("this server has a lease again, under another id");
+            }
+            failed => tracing::debug!(?failed, "this server has no lease"),
+        }
+    }
+}
