@@ -221,7 +221,7 @@ async fn own_runner(
     executor.record_in(data);
     let Some(program) = shim else { return Ok(local_runner(executor)) };
     let program = shim_program(program, config, data);
-    Ok(Arc::new(ShimRunner::open(program, executor.clone()).await?))
+    Ok(Arc::new(ShimRunner::open(program, executor.clone(), None).await?))
 }
 
 async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Error> {

@@ -95,6 +95,7 @@ impl LocalRun {
             exit,
             stopped,
             timed_out: false,
+            abandoned: false,
             survivors,
             left,
             content: self.keeper.content(),

@@ -83,6 +83,10 @@ pub struct RunReport {
     /// `true` if the owner of the process has stopped it at its execution timeout.
     #[serde(default)]
     pub timed_out: bool,
+    /// `true` if the owner of the process has killed it because no server has given it a sign in
+    /// [the time](Runner::keep_for).
+    #[serde(default)]
+    pub abandoned: bool,
     /// The processes that could not be killed.
     #[serde(default)]
     pub survivors: Vec<Survivor>,
@@ -104,6 +108,7 @@ impl RunReport {
             exit,
             stopped: false,
             timed_out: false,
+            abandoned: false,
             survivors: Vec::new(),
             left: None,
             content: Vec::new(),
@@ -156,6 +161,15 @@ pub trait Runner: Send + Sync + 'static {
     fn outlives_server(&self) -> bool {
         false
     }
+
+    /// Lets the runs go on for this time from now; without another word of this server they are ended
+    /// then, with all their descendants. `None` removes the limit, which is the default.
+    ///
+    /// It concerns those that outlive this server: their owner applies the time, also while no server is
+    /// connected to it, and starts no run after it until it is given another one. It keeps the ends,
+    /// which are reported as [abandoned](RunReport::abandoned). Returns at once. The time does not go on
+    /// while the system is suspended.
+    fn keep_for(&self, _time: Option<Duration>) {}
 
     /// Returns the owner of the runs that are started now, or `None` if they end with this server.
     fn owner(&self) -> Option<RunOwner> {

@@ -19,22 +19,46 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// orders by the number of runs.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    buffer: Mutex<BytesMut>,
+    waiting: Mutex<Waiting>,
     filled: Notify,
     emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The message that comes before the others, or nothing.
+    first: BytesMut,
+    others: BytesMut,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.others.is_empty()
+    }
+
+    /// Takes the next messages.
+    fn split(&mut self) -> BytesMut {
+        match self.first.is_empty() {
+            true => self.others.split(),
+            false => self.first.split(),
+        }
+    }
 }
 
 impl Outbox {
     /// Adds a message.
     pub(super) fn push(&self, message: &impl Message) {
+        put(&mut self.lock().others, message);
+        self.filled.notify_one();
+    }
+
+    /// Sets the message that is written before all that wait. One that was set before and waits still is
+    /// not written.
+    pub(super) fn set_first(&self, message: &impl Message) {
         {
-            let mut buffer = self.lock();
-            let length = message.encoded_len();
-            buffer.reserve(4 + length);
-            // A message that is longer is refused by the reader.
-            buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-            // It fails only if the buffer cannot grow, and this one does.
-            let _result = message.encode(&mut *buffer);
+            let mut waiting = self.lock();
+            waiting.first.clear();
+            put(&mut waiting.first, message);
         }
         self.filled.notify_one();
     }
@@ -71,9 +95,18 @@ impl Outbox {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BytesMut> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn put(buffer: &mut BytesMut, message: &impl Message) {
+    let length = message.encoded_len();
+    buffer.reserve(4 + length);
+    // A message that is longer is refused by the reader.
+    buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    // It fails only if the buffer cannot grow, and this one does.
+    let _result = message.encode(buffer);
 }
 
 /// The messages of the other side.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::PROTOCOL;
+use super::deadline::{KeepFor, RunDeadline};
 use super::folder::ShimFolder;
 use super::frame::{Inbox, Outbox, is_end};
 use super::hosted::HostedRun;
@@ -25,7 +26,10 @@ use super::memory::OutputMemory;
 use super::message::{
     Offset, Order, OrderKind, Refused, Report, ReportKind, Run, ShimHello, Start, call_id, id_bytes,
 };
-use crate::exec::{ExecutorOptions, LocalRunner, Runner, UnixExecutor, restore_ignored_signals};
+use crate::exec::{
+    ExecutorOptions, LocalRunner, ProcessRun, RunSpec, Runner, StartError, UnixExecutor, reached,
+    restore_ignored_signals,
+};
 use crate::model::CallId;
 
 /// The longest time until a server connects, and says so.
@@ -69,11 +73,13 @@ pub async fn host(options: HostOptions) -> io::Result<()> {
         state: Mutex::default(),
         memory: Arc::default(),
         changed: Notify::new(),
+        deadline_set: Notify::new(),
         closing: CancellationToken::new(),
         tasks: TaskTracker::new(),
     });
     tokio::select! {
         () = host.serve(&listener) => {}
+        () = host.enforce_deadline() => {}
         _ = terminate.recv() => tracing::warn!("runs end with the shim, which was asked to stop"),
     }
     if host.ends_unknown()
@@ -97,6 +103,8 @@ struct Host {
     memory: Arc<OutputMemory>,
     /// Notified when a connection or a run has gone.
     changed: Notify,
+    /// Notified when a server has set the deadline.
+    deadline_set: Notify,
     /// Cancelled when the shim ends.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -111,6 +119,8 @@ struct HostState {
     is_deserted: bool,
     /// The number of connections on which no server has introduced itself.
     greetings: usize,
+    /// The time until which all runs go on.
+    deadline: RunDeadline,
 }
 
 impl Host {
@@ -138,6 +148,35 @@ impl Host {
                 }
             }
         }
+    }
+
+    /// Ends all runs whenever their deadline passes, whether a server is connected or not. Never returns.
+    async fn enforce_deadline(&self) {
+        loop {
+            let set = self.deadline_set.notified();
+            let deadline = self.lock().deadline.time();
+            tokio::select! {
+                () = reached(deadline) => self.check_deadline(),
+                () = set => {}
+            }
+        }
+    }
+
+    /// Kills the processes of all runs if their deadline has passed, and keeps the ends for a server.
+    fn check_deadline(&self) {
+        let mut state = self.lock();
+        if state.deadline.pass() {
+            let runs = state.runs.len();
+            tracing::warn!(runs, "the server has given no sign in time: its runs are ended");
+            state.runs.values().for_each(|run| run.abandon());
+        }
+    }
+
+    fn set_deadline(&self, order: KeepFor) {
+        // An order that has waited does not let runs go on whose time was over before.
+        self.check_deadline();
+        self.lock().deadline = order.deadline();
+        self.deadline_set.notify_one();
     }
 
     fn is_idle(&self) -> bool {
@@ -267,6 +306,7 @@ impl Host {
             Some(OrderKind::Release(Run { call_id })) => {
                 self.with_run(&call_id, HostedRun::release);
             }
+            Some(OrderKind::KeepFor(order)) => self.set_deadline(order),
             Some(OrderKind::Leave(_)) => self.lock().is_deserted = false,
             Some(OrderKind::Hello(_)) | None => {}
         }
@@ -282,7 +322,7 @@ impl Host {
     async fn start(self: &Arc<Self>, start: Start, outbox: &Arc<Outbox>) {
         let Some(spec) = start.into_spec() else { return };
         let (id, limits, before) = (spec.call_id, spec.limits, spec.output_before);
-        let process = match self.runner.start(spec).await {
+        let process = match self.start_process(spec).await {
             Ok(process) => process,
             Err(error) => {
                 outbox.push(&Report::from(ReportKind::Refused(Refused::new(id, error))));
@@ -291,7 +331,13 @@ impl Host {
         };
         let spool = self.options.folder.path().join(format!("{id}.{SPOOL_EXTENSION}"));
         let run = Arc::new(HostedRun::new(id, spool, before, self.memory.clone(), outbox.clone()));
-        self.lock().runs.insert(id, run.clone());
+        {
+            let mut state = self.lock();
+            if state.deadline == RunDeadline::Passed {
+                run.abandon();
+            }
+            state.runs.insert(id, run.clone());
+        }
         outbox.push(&Report::from(ReportKind::Started(Run { call_id: id_bytes(id) })));
         let host = self.clone();
         self.tasks.spawn(async move {
@@ -299,6 +345,19 @@ impl Host {
             host.lock().runs.remove(&id);
             host.changed.notify_one();
         });
+    }
+
+    async fn start_process(&self, spec: RunSpec) -> Result<Box<dyn ProcessRun>, StartError> {
+        self.check_deadline();
+        if self.lock().deadline == RunDeadline::Passed {
+            return Err(StartError::System {
+                program: spec.process.argv.into_iter().next().unwrap_or_default(),
+                cause: "the server has given the shim no sign in time, and must do so before it starts \
+                        processes again"
+                    .to_owned(),
+            });
+        }
+        self.runner.start(spec).await
     }
 
     /// Kills all runs that are left.

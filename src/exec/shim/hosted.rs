@@ -22,6 +22,8 @@ const TIMEOUT_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, Default)]
 struct RunOrders {
     stop: Option<Stop>,
+    /// The process is killed, because no server has given a sign in time.
+    is_abandoned: bool,
     is_released: bool,
 }
 
@@ -70,6 +72,8 @@ impl HostedRun {
     /// Follows the process to its end. Returns once the run is released.
     pub(super) async fn drive(&self, process: Box<dyn ProcessRun>, limits: RunLimits) {
         let mut orders = self.orders.subscribe();
+        // There may have been one already.
+        orders.mark_changed();
         if let Some(report) = self.follow(process, limits, &mut orders).await {
             self.lock().report = Some(report);
             self.flush();
@@ -88,7 +92,7 @@ impl HostedRun {
         let begin = Instant::now();
         let mut limit = limits.execution_timeout.and_then(|span| begin.checked_add(span));
         limit = limit.and_then(|limit| limit.checked_add(TIMEOUT_DELAY));
-        let (mut is_stopped, mut is_timed_out) = (false, false);
+        let (mut is_stopped, mut is_timed_out, mut is_abandoned) = (false, false, false);
         loop {
             let has_room = self.has_room();
             tokio::select! {
@@ -101,6 +105,11 @@ impl HostedRun {
                     if let Some(stop) = orders.stop {
                         is_stopped = true;
                         process.stop(stop);
+                    }
+                    if orders.is_abandoned {
+                        is_abandoned |= !is_stopped;
+                        is_stopped = true;
+                        process.stop(Stop::Kill);
                     }
                 }
                 () = crate::exec::reached(limit) => {
@@ -118,7 +127,8 @@ impl HostedRun {
                     Some(RunEvent::Alive) => self.report_alive(),
                     Some(RunEvent::Exited(report)) => {
                         let timed_out = is_timed_out && report.stopped;
-                        return Some(Box::new(RunReport { timed_out, ..*report }));
+                        let abandoned = is_abandoned && report.stopped;
+                        return Some(Box::new(RunReport { timed_out, abandoned, ..*report }));
                     }
                     // Of a run that was adopted, which no run of a shim is.
                     Some(RunEvent::Blocked(_)) => {}
@@ -132,6 +142,11 @@ impl HostedRun {
     /// Stops the process.
     pub(super) fn stop(&self, stop: Stop) {
         self.orders.send_modify(|orders| orders.stop = Some(stop));
+    }
+
+    /// Kills the process, and keeps its end for the next server that gives a sign.
+    pub(super) fn abandon(&self) {
+        self.orders.send_modify(|orders| orders.is_abandoned = true);
     }
 
     /// Forgets the run, and kills what is left of it.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::PROTOCOL;
+use super::deadline::KeepFor;
 use super::folder::ShimFolder;
 use super::followed::{FollowedRun, RunInbox};
 use super::frame::{Inbox, Outbox, is_end};
@@ -278,6 +279,12 @@ impl ShimLink {
         let run = Run { call_id: id_bytes(call_id) };
         self.outbox.push(&Order::from(OrderKind::Release(run)));
         true
+    }
+
+    /// Sets the time for which the runs go on. Of several orders that wait, only the newest is sent, and
+    /// before every other order that waits.
+    pub(super) fn keep_for(&self, order: KeepFor) {
+        self.outbox.set_first(&Order::from(OrderKind::KeepFor(order)));
     }
 
     /// Stops a run.

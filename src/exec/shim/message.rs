@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::deadline::KeepFor;
 use crate::exec::{OutputBefore, RunLimits, RunSpec, StartError, Stop};
 use crate::model::{CallId, OutputPosition, OutputStream, ProcessSpec, StreamSummary, ToolOutput};
 
 /// A message of a server.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Order {
-    #[prost(oneof = "OrderKind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "OrderKind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(super) kind: Option<OrderKind>,
 }
 
@@ -37,6 +38,9 @@ pub(super) enum OrderKind {
     /// The last message of a server that stops in good order: every run was started.
     #[prost(message, tag = "7")]
     Leave(Leave),
+    /// Sets the time for which all runs go on without another such order.
+    #[prost(message, tag = "8")]
+    KeepFor(KeepFor),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -222,7 +226,7 @@ pub(super) fn call_id(bytes: &[u8]) -> Option<CallId> {
     Some(CallId::from_bytes(bytes.try_into().ok()?))
 }
 
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -4,16 +4,18 @@
 //! Unix domain socket, and gets output, exits and refusals ([`message`]). The shim keeps what the server
 //! has not acknowledged as durable: in memory up to a bound, beyond which a process blocks while a
 //! server reads, and a file grows while none does. The next server is told of all runs, and adopts those
-//! of live calls. A shim without runs and without a server exits.
+//! of live calls. A shim without runs and without a server exits. A server may limit the time for which the
+//! runs go on without another word of it ([`deadline`]).
 //!
 //! | side | files |
 //! | --- | --- |
-//! | both | [`message`], [`frame`], [`folder`] |
+//! | both | [`message`], [`deadline`], [`frame`], [`folder`] |
 //! | operators | [`inspect`] |
 //! | server | [`runner`], [`link`], [`followed`] |
 //! | shim | [`host`], [`hosted`], [`backlog`], [`spool`], [`delivered`] |
 
 mod backlog;
+mod deadline;
 mod delivered;
 mod folder;
 mod followed;

@@ -4,12 +4,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::Pid;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::deadline::KeepFor;
 use super::folder::ShimFolder;
 use super::link::{LinkSocket, ShimLink, ShimStatus};
 use crate::exec::{Executor as _, ProcessRun, RunSpec, Runner, StartError, Survivor, UnixExecutor};
@@ -84,6 +86,8 @@ struct RunnerState {
     executor: UnixExecutor,
     /// The shims that are connected.
     links: Mutex<Vec<Arc<ShimLink>>>,
+    /// The newest order about the time of the runs. Locked after the links.
+    keep_for: Mutex<KeepFor>,
     /// The folders of shims that were gone before this server started.
     dead: Mutex<Vec<ShimFolder>>,
     /// The shims that had ended in good order before this server started.
@@ -97,12 +101,18 @@ struct RunnerState {
 }
 
 impl ShimRunner {
-    /// Connects to the shims of a store, and starts one if none suits.
+    /// Connects to the shims of a store, and starts one if none suits. Lets the runs go on for this time
+    /// at first, or without a limit, in place of what an earlier server has ordered
+    /// ([`Runner::keep_for`]).
     ///
     /// # Errors
     ///
     /// A shim cannot be used, or none can be started.
-    pub async fn open(program: ShimProgram, executor: UnixExecutor) -> Result<Self, ShimError> {
+    pub async fn open(
+        program: ShimProgram,
+        executor: UnixExecutor,
+        keep_for: Option<Duration>,
+    ) -> Result<Self, ShimError> {
         let folder = program.folder.clone();
         let failed = |cause: io::Error| ShimError::Folder {
             folder: folder.clone(),
@@ -112,6 +122,7 @@ impl ShimRunner {
             program,
             executor,
             links: Mutex::default(),
+            keep_for: Mutex::new(KeepFor::new(keep_for)),
             dead: Mutex::default(),
             ended: Mutex::default(),
             current: tokio::sync::Mutex::default(),
@@ -192,7 +203,12 @@ impl RunnerState {
 
     /// Follows a connection. Once it ends, the shim is gone, and its runs with it.
     fn add(self: &Arc<Self>, link: &Arc<ShimLink>, socket: LinkSocket) {
-        self.links().push(link.clone());
+        {
+            // Together, so that it misses no order. The order comes before every run of this server.
+            let mut links = self.links();
+            link.keep_for(*self.keep_for());
+            links.push(link.clone());
+        }
         let (shared, link) = (self.clone(), link.clone());
         self.tasks.spawn(async move {
             let talked = shared.closing.run_until_cancelled(link.talk(socket)).await;
@@ -237,6 +253,10 @@ impl RunnerState {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn keep_for(&self) -> MutexGuard<'_, KeepFor> {
+        self.keep_for.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn links(&self) -> MutexGuard<'_, Vec<Arc<ShimLink>>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -254,6 +274,13 @@ impl Runner for ShimRunner {
 
     fn outlives_server(&self) -> bool {
         true
+    }
+
+    fn keep_for(&self, time: Option<Duration>) {
+        let order = KeepFor::new(time);
+        let links = self.shared.links();
+        *self.shared.keep_for() = order;
+        links.iter().for_each(|link| link.keep_for(order));
     }
 
     fn owner(&self) -> Option<RunOwner> {
