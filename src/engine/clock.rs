@@ -68,6 +68,12 @@ impl EvenTime {
         origin.saturating_add(self.clock.uptime())
     }
 
+    /// Sets the time to another one, before anything depends on it.
+    pub(super) fn set(&self, time: Timestamp) {
+        let micros = time.as_micros().saturating_sub(self.now().as_micros());
+        self.origin_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
     /// Sets the time to the newest in the store, if that is later: the clock was set back while the
     /// server was down, or when an earlier one was running. Otherwise what that one left would be due
     /// too late, by as much. Returns the difference, or `None` if there is none.

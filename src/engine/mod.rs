@@ -115,6 +115,7 @@ impl Engine {
     ///
     /// The store's reason.
     pub async fn check(&self) -> Result<(), Error> {
+        self.shared.ownership.check()?;
         Ok(self.shared.store.check().await?)
     }
 
@@ -125,6 +126,7 @@ impl Engine {
     ///
     /// [`Error::Store`] if the calls cannot be read.
     pub async fn recover(&self) -> Result<Recovered, Error> {
+        replica::join(&self.shared).await?;
         recover::recover(&self.shared).await
     }
 
@@ -183,6 +185,7 @@ impl Engine {
         self.shared.tracker.wait().await;
         self.shared.tools.close().await;
         join_all(self.shared.models.agents().map(|agent| agent.close())).await;
+        replica::leave(&self.shared).await;
         self.shared.runner.close().await;
         self.shared.store.close().await;
     }

@@ -15,6 +15,7 @@ use super::append_time::AppendTime;
 use super::clock::EvenTime;
 use super::follow_up::WakeQueue;
 use super::idempotency::{Claims, RequestKey};
+use super::replica::{Ownership, Peers};
 use super::restart::Restarts;
 use super::topics::Topics;
 use super::{EngineOptions, EngineParts, Error};
@@ -53,6 +54,10 @@ pub(crate) enum Watched {
 /// The state that all parts of an engine share.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
+    /// The sessions that this server owns.
+    pub(crate) ownership: Ownership,
+    /// The other replicas, or `None` if this server has the store alone.
+    pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) codec: Arc<dyn EventCodec>,
     pub(crate) runner: Arc<dyn Runner>,
     pub(crate) tools: Toolbox,
@@ -99,6 +104,8 @@ impl Shared {
     pub(super) fn new(parts: EngineParts) -> Self {
         let slots = parts.options.running_calls_max.min(Semaphore::MAX_PERMITS);
         Self {
+            ownership: Ownership::new(parts.store.replicas()),
+            peers: parts.peers,
             store: parts.store,
             codec: parts.codec,
             runner: parts.runner,
@@ -161,6 +168,23 @@ impl Shared {
             }
             _ => Err(Error::SessionNotFound(id.to_string())),
         }
+    }
+
+    /// Returns the actor of a session that must stay with this server while something here follows it, or
+    /// `None` if this server has the store alone and no session ever leaves it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOwner`] if another replica has the session.
+    pub(crate) async fn hold(
+        self: &Arc<Self>,
+        principal: &Principal,
+        id: SessionId,
+    ) -> Result<Option<ActorHandle>, Error> {
+        if self.ownership.replicas().is_none() {
+            return Ok(None);
+        }
+        self.own_actor(principal, id).await.map(|(handle, _)| Some(handle))
     }
 
     /// Returns the actor of a session, and starts one if there is none.

@@ -66,6 +66,24 @@ impl<K: Hash + Eq + Clone, V: Default + PartialOrd> Topics<K, V> {
         }
     }
 
+    /// Publishes a version to the subscribers of all keys.
+    pub(crate) fn publish_to_all(&self, version: V)
+    where
+        V: Copy,
+    {
+        for shard in self.shards.iter() {
+            for sender in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                sender.send_if_modified(|newest| {
+                    let newer = version > *newest;
+                    if newer {
+                        *newest = version;
+                    }
+                    newer
+                });
+            }
+        }
+    }
+
     fn shard(&self, key: &K) -> MutexGuard<'_, HashMap<K, watch::Sender<V>>> {
         let hash = self.hasher.hash_one(key) as usize;
         let shard = &self.shards[hash % self.shards.len()];

@@ -320,7 +320,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let principal = principal(&request)?;
         let end_at = answer_at(&self.engine, Deadline::of(&request));
         let query = convert::stream_query(request.into_inner())?;
-        let items = self.engine.events().session(principal, query);
+        let items = self.engine.events().session(principal, query).await?;
         let updates = items.map(|item| item.map(session_update).map_err(Status::from));
         Ok(Response::new(bounded(updates, end_at).boxed()))
     }

@@ -18,6 +18,9 @@ use crate::model::{SessionId, Tenant, Timestamp};
 /// The length of the lease of a replica, in the time of the store.
 pub const REPLICA_LEASE: Duration = Duration::from_secs(8);
 
+/// The time for which the sessions of a replica that has stopped in good order wait for its return.
+pub const REPLICA_RESTART: Duration = Duration::from_secs(120);
+
 /// The id of a replica, which is new at each start of a server, and after each loss of its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReplicaId(pub(super) Uuid);

@@ -82,6 +82,7 @@ impl SessionActor {
     async fn roll_back(&mut self, batch: Batch, error: StoreError) -> bool {
         let session_id = self.projection.session.id;
         tracing::warn!(%session_id, %error, "an append failed");
+        let is_left = error == StoreError::NotOwner;
         let error = Error::from(error);
         let mut batches = vec![batch];
         while !self.appends.is_empty() {
@@ -102,6 +103,10 @@ impl SessionActor {
                 }
             }
             self.unsaved.extend(batch.reports);
+        }
+        if is_left {
+            self.abandon();
+            return false;
         }
         self.is_stored && self.reload().await
     }
@@ -133,6 +138,10 @@ impl SessionActor {
                     tokio::select! {
                         () = tokio::time::sleep(Duration::from_secs(1)) => {}
                         () = self.shared.closing.cancelled() => return false,
+                        () = self.term.ended() => {
+                            self.abandon();
+                            return false;
+                        }
                     }
                 }
             }

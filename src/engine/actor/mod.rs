@@ -5,6 +5,7 @@
 //! batch is decided and appended. Then the inbox fills up and senders wait: the run of a process
 //! stops reading its pipes, so a slow store slows the process down and costs no memory.
 
+mod abandon;
 mod batch;
 mod commit;
 mod directory;
@@ -26,6 +27,7 @@ use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use super::replica::Term;
 use super::{Error, Shared};
 use crate::exec::{OutputBefore, Stop};
 use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
@@ -35,7 +37,7 @@ use crate::store::RequestRecord;
 use crate::tool::Work;
 use batch::Batch;
 use inbox::Answer;
-use load::load;
+use load::{claim, load};
 use pipeline::{AppendPipeline, Appended};
 
 pub(crate) use directory::{ActorSeed, Directory};
@@ -76,6 +78,8 @@ enum Next {
 /// The actor of a session.
 pub(crate) struct SessionActor {
     shared: Arc<Shared>,
+    /// The term in which the session was claimed. The actor ends with it.
+    term: Term,
     projection: Projection,
     /// The head that the store will have after the appends that are under way, or `None` if the
     /// session has not been sent to the store.
@@ -102,11 +106,19 @@ impl SessionActor {
     /// Loads the session and runs its actor until it has been idle for a while.
     pub(crate) async fn run(shared: Arc<Shared>, source: ActorSource, seed: ActorSeed) {
         let id = source.session_id();
-        let (projection, stored_head) = match load(&shared, source).await {
+        let term = shared.ownership.term();
+        let (claim, loaded) = match claim(&shared, &source).await {
+            Ok(claim) => (Some(claim), load(&shared, source).await),
+            Err(error) => (None, Err(error)),
+        };
+        let (projection, stored_head) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 shared.directory.remove(id);
                 seed.snapshot.send_replace(SessionSnapshot::Failed(error));
+                if let Some(claim) = claim {
+                    shared.ownership.release(id, claim).await;
+                }
                 return;
             }
         };
@@ -119,6 +131,7 @@ impl SessionActor {
         let (report_sender, reports) = mpsc::channel(ACTOR_REPORTS_MAX);
         let mut actor = Self {
             shared: shared.clone(),
+            term,
             projection,
             decided_head: stored_head,
             is_stored: stored_head.is_some(),
@@ -134,6 +147,10 @@ impl SessionActor {
             retry_delay: Duration::ZERO,
         };
         actor.serve().await;
+        drop(actor);
+        if !shared.closing.is_cancelled() {
+            shared.ownership.release(id, claim.unwrap_or_default()).await;
+        }
     }
 
     async fn serve(&mut self) {
@@ -177,6 +194,10 @@ impl SessionActor {
             if self.shared.closing.is_cancelled() {
                 return None;
             }
+            if self.term.is_over() {
+                self.abandon();
+                return None;
+            }
             let id = self.projection.session.id;
             if self.shared.directory.retire(id, &self.inbox) {
                 return None;
@@ -207,6 +228,7 @@ impl SessionActor {
             Some(report) = self.reports.recv(), if takes_more => Some(Next::Message(report)),
             () = idle, if is_quiet && self.projection.is_idle() => None,
             () = self.shared.closing.cancelled(), if is_quiet => None,
+            () = self.term.ended() => None,
         }
     }
 
@@ -218,6 +240,10 @@ impl SessionActor {
         tokio::select! {
             biased;
             () = closing.cancelled() => return None,
+            () = self.term.ended() => {
+                self.abandon();
+                return None;
+            }
             Some(due) = self.timers.next(), if !self.timers.is_empty() => {
                 let (call_id, timer) = due.into_inner();
                 let command = self.fire(call_id, timer);

@@ -56,8 +56,8 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// [`Error::TaskNotFound`] if the caller has no such call, and [`Error::Draining`] if the
-    /// server stops during the wait.
+    /// [`Error::TaskNotFound`] if the caller has no such call, [`Error::NotOwner`] if the read waits and
+    /// another replica has the session, and [`Error::Draining`] if the server stops during the wait.
     pub async fn read_output(
         &self,
         principal: &Principal,
@@ -65,6 +65,9 @@ impl Calls {
     ) -> Result<OutputSlice, Error> {
         let deadline = Instant::now() + read.wait;
         let call = self.get(principal, read.id).await?;
+        let waits = !read.wait.is_zero() && !call.state.is_terminal();
+        let _held = if waits { self.shared.hold(principal, call.session_id).await? } else { None };
+        let term = self.shared.ownership.term();
         let mut heads = self.shared.heads.subscribe(&call.session_id);
         loop {
             heads.newest();
@@ -78,6 +81,7 @@ impl Calls {
                 _ = heads.changed() => {}
                 () = tokio::time::sleep_until(deadline) => {}
                 () = self.shared.draining.cancelled() => return Err(Error::Draining),
+                () = term.ended() => return Err(Error::Draining),
             }
         }
     }

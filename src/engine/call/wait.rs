@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Calls;
 use crate::engine::actor::ActorMessage;
+use crate::engine::replica::Term;
 use crate::engine::topics::Subscription;
-use crate::engine::{CallVersion, Error, Shared, sleep_until};
+use crate::engine::{CallVersion, Error, Shared, Watched, sleep_until};
 use crate::model::{Call, CallId, Principal};
 
 /// The result of a wait for a task.
@@ -49,6 +50,8 @@ pub(crate) struct CallWatch {
     shared: Arc<Shared>,
     call_id: CallId,
     versions: Subscription<CallId, CallVersion>,
+    /// The term in which this server has the session, and publishes the versions.
+    term: Term,
     /// The call may have had versions before the subscription, so its record must be read.
     must_read: bool,
 }
@@ -56,7 +59,8 @@ pub(crate) struct CallWatch {
 impl CallWatch {
     pub(crate) fn new(shared: &Arc<Shared>, call_id: CallId) -> Self {
         let versions = shared.call_versions.subscribe(&call_id);
-        Self { shared: shared.clone(), call_id, versions, must_read: true }
+        let term = shared.ownership.term();
+        Self { shared: shared.clone(), call_id, versions, term, must_read: true }
     }
 
     /// Creates a watch that sees all versions of the call, because the call is not accepted yet.
@@ -98,6 +102,7 @@ impl CallWatch {
                 newer = self.versions.changed() => version = newer,
                 () = sleep_until(deadline) => {}
                 () = interrupt.cancelled() => return Err(Error::Draining),
+                () = self.term.ended() => return Err(Error::Draining),
             }
         }
     }
@@ -109,8 +114,8 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// [`Error::TaskNotFound`] if the caller has no such task, and [`Error::Draining`] if the
-    /// server stops during the wait.
+    /// [`Error::TaskNotFound`] if the caller has no such task, [`Error::NotOwner`] if another replica has
+    /// its session, and [`Error::Draining`] if the server stops during the wait.
     pub async fn wait(
         &self,
         principal: &Principal,
@@ -121,8 +126,10 @@ impl Calls {
         let began = Instant::now();
         let mut call = self.get_task(principal, id).await?;
         if !call.state.is_terminal() && !wait.is_zero() {
+            let session_id = call.session_id;
             // The record is dropped for the time of the wait.
             drop(call);
+            let _held = self.shared.hold(principal, session_id).await?;
             call = self.wait_for_end(id, began + wait).await?;
         }
         if acknowledge && call.state.is_terminal() && call.acknowledge_time.is_none() {
@@ -171,8 +178,17 @@ impl Calls {
             .enumerate()
             .filter(|(_, call)| !call.state.is_terminal())
             .map(|(index, call)| {
-                let id = call.id;
-                async move { (index, self.wait_for_end(id, deadline).await) }
+                let (id, session_id) = (call.id, call.session_id);
+                async move {
+                    let ended = match self.shared.hold(principal, session_id).await {
+                        Ok(_held) => self.wait_for_end(id, deadline).await,
+                        Err(Error::NotOwner { .. }) => {
+                            self.wait_for_end_elsewhere(principal, id, deadline).await
+                        }
+                        Err(error) => Err(error),
+                    };
+                    (index, ended)
+                }
             })
             .collect();
         while !is_done(&calls) {
@@ -194,6 +210,30 @@ impl Calls {
         }
         let (settled, pending) = calls.into_iter().partition(|call| call.state.is_terminal());
         Ok(ManyWaited { settled, pending, waited: began.elapsed() })
+    }
+
+    /// Waits until a task of the caller in a session of another replica has ended or the deadline has
+    /// passed. That replica tells of each change of the tenant's tasks.
+    async fn wait_for_end_elsewhere(
+        &self,
+        principal: &Principal,
+        id: CallId,
+        deadline: Instant,
+    ) -> Result<Call, Error> {
+        let scope = Watched::Tenant(principal.tenant.clone());
+        let mut changes = self.shared.changes.subscribe(&scope);
+        loop {
+            changes.newest();
+            let call = self.get_task(principal, id).await?;
+            if call.state.is_terminal() || Instant::now() >= deadline {
+                return Ok(call);
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                () = self.shared.draining.cancelled() => return Err(Error::Draining),
+            }
+        }
     }
 
     /// Waits until a call of the caller has ended or the deadline has passed.

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::StreamItem;
+use crate::engine::replica::Term;
 use crate::engine::topics::Subscription;
 use crate::engine::{Error, Shared, sleep_until};
 use crate::model::SessionId;
@@ -19,6 +20,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// A position in a log that moves forward.
 pub(super) struct Cursor {
     shared: Arc<Shared>,
+    /// The term in which this server has the session, and publishes its heads.
+    term: Term,
     pub(super) query: EventQuery,
     heads: Subscription<SessionId, u64>,
     /// The start of the page after the newest one, or `None` if the log has no such page.
@@ -55,6 +58,7 @@ impl Cursor {
         };
         Self {
             shared: shared.clone(),
+            term: shared.ownership.term(),
             query,
             heads: shared.heads.subscribe(&session_id),
             next: None,
@@ -109,6 +113,7 @@ impl Cursor {
             }
             () = sleep_until(self.expires) => Wake::Draining,
             () = self.shared.draining.cancelled() => Wake::Draining,
+            () = self.term.ended() => Wake::Draining,
         }
     }
 

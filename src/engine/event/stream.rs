@@ -83,14 +83,23 @@ pub enum StreamItem {
 impl Events {
     /// Streams a session: a snapshot, then its events. Ends without an error only at the end of the
     /// log or, if it does not follow, once it has caught up.
-    pub fn session(
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOwner`] if another replica has the session. All other errors are items of the stream.
+    pub async fn session(
         &self,
         principal: Principal,
         query: StreamQuery,
-    ) -> impl Stream<Item = Result<StreamItem, Error>> + Send + use<> {
+    ) -> Result<impl Stream<Item = Result<StreamItem, Error>> + Send + use<>, Error> {
         let shared = self.shared.clone();
         let expires = self.expiry();
-        try_stream! {
+        let held = match shared.hold(&principal, query.session_id).await {
+            Err(error @ Error::NotOwner { .. }) => return Err(error),
+            held => held,
+        };
+        Ok(try_stream! {
+            let _held = held?;
             let mut cursor = Cursor::new(&shared, query.session_id, 0, Some(expires));
             let session = shared.own_session(&principal, query.session_id).await?;
             let start = check_start(&session, &query)?;
@@ -133,7 +142,7 @@ impl Events {
                     }
                 }
             }
-        }
+        })
     }
 
     /// Streams a call's events after `after`, up to and including the one that settles it: its end

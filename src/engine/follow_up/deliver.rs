@@ -100,7 +100,11 @@ impl FollowUps {
             let expired = store.due_follow_ups(query).await?;
             self.report_unreadable(&expired.unreadable);
             for record in &expired.records {
-                self.apply_order(record, FollowUpOrder::LeaseExpired, None).await?;
+                match self.apply_order(record, FollowUpOrder::LeaseExpired, None).await {
+                    // The replica that has the session ends the lease.
+                    Ok(_) | Err(Error::NotOwner { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
             if expired.records.is_empty() {
                 return Ok([due.next, expired.next].into_iter().flatten().min());
@@ -161,6 +165,8 @@ impl FollowUps {
                 return Ok(DeliveryStep::Attempted);
             }
             Err(error @ (Error::Draining | Error::Store(_))) => return Err(error),
+            // The replica that has the session delivers them.
+            Err(Error::NotOwner { .. }) => return Ok(DeliveryStep::NothingDue),
             // If this weren't counted as an attempt, it would be repeated forever.
             Err(error) => {
                 for record in &records {

@@ -100,6 +100,7 @@ impl FollowUps {
         let effect = RequestEffect::FollowUpsLeased;
         let mut request_record =
             self.shared.request_record(principal, request.request.as_ref(), effect);
+        let mut elsewhere = None;
         for record in records {
             let lease = Lease {
                 token: uuid::Uuid::new_v4().simple().to_string(),
@@ -111,6 +112,10 @@ impl FollowUps {
             let leased = match self.apply_order(&record, order, request_record.clone()).await {
                 Ok(outcome) => outcome.record,
                 Err(Error::Refused(Refusal::FollowUpTaken { .. })) => continue,
+                Err(error @ Error::NotOwner { .. }) => {
+                    elsewhere = Some(error);
+                    continue;
+                }
                 // The leases that exist must reach their consumer.
                 Err(error) if !leases.follow_ups.is_empty() => {
                     tracing::warn!(%error, "fewer follow-ups were leased than are due");
@@ -123,7 +128,11 @@ impl FollowUps {
                 leases.follow_ups.push(self.with_message(leased).await?);
             }
         }
-        Ok(leases)
+        match elsewhere {
+            // The replica that has one of the sessions can lease its follow-ups.
+            Some(error) if leases.follow_ups.is_empty() => Err(error),
+            _ => Ok(leases),
+        }
     }
 
     async fn renew_leases(
@@ -144,6 +153,10 @@ impl FollowUps {
                 }
                 // The lease has just been acknowledged or has expired.
                 Err(Error::Refused(Refusal::FollowUpTaken { .. })) => {}
+                Err(error @ Error::NotOwner { .. }) if leases.follow_ups.is_empty() => {
+                    return Err(error);
+                }
+                Err(Error::NotOwner { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

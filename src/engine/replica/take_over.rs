@@ -28,7 +28,6 @@ pub(super) async fn take_over(shared: &Arc<Shared>, replicas: &dyn Replicas) {
         }
         let count = sessions.len();
         tracing::warn!(sessions = count, "sessions of a server that is gone are taken over");
-        shared.metrics.sessions_taken_over(count);
         if let Err(error) = take_up(shared, sessions).await {
             // Their actors begin with the next requests, and take the calls up then.
             tracing::error!(%error, "calls of a server that is gone are not all prepared");

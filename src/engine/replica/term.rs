@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Error;
 use crate::model::SessionId;
-use crate::store::{Claimed, Replicas};
+use crate::store::{Claimed, Replicas, StoreError};
 use crate::sync::{Mutex, PoisonError};
 
 /// The ownership of sessions. A server that has its store alone owns all of them, at no cost.
@@ -48,6 +48,14 @@ impl Ownership {
     /// Returns the present term. Take it before the first claim that must not outlast it.
     pub(crate) fn term(&self) -> Term {
         self.term.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns an error if this server may own no session now.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.term().is_over() {
+            false => Ok(()),
+            true => Err(StoreError::Unavailable("the server has lost its lease".to_owned()).into()),
+        }
     }
 
     /// Ends the term: actors end, and their processes and waiters with them.

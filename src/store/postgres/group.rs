@@ -142,6 +142,9 @@ impl<'a> Group<'a> {
         if self.state.foreign.contains(&append.session_id) {
             return Err(StoreError::NotOwner);
         }
+        if self.state.is_dead && append.expected_head.is_none() {
+            return Err(StoreError::Unavailable("the server has lost its lease".to_owned()));
+        }
         let row = self.state.sessions.get(&append.session_id);
         let head = row.map(|row| row.head);
         rules::check_append(append, head)?;

@@ -31,6 +31,8 @@ pub(super) struct Loaded {
     pub(super) new_keys: Vec<i64>,
     /// The sessions that belong to other replicas, or to none.
     pub(super) foreign: HashSet<SessionId>,
+    /// This replica was declared dead: it creates no sessions.
+    pub(super) is_dead: bool,
 }
 
 /// The ids that the appends of a group name.
@@ -83,6 +85,7 @@ const FOLLOW_UPS: &str = "SELECT call_id, session_id FROM follow_ups WHERE call_
 const REQUESTS: &str = "SELECT tenant, request_id FROM requests
      JOIN unnest($1::text[], $2::text[]) AS wanted (t, r) ON tenant = t AND request_id = r";
 const NEW_KEYS: &str = "SELECT nextval('session_keys') FROM generate_series(1, $1::bigint)";
+const IS_DEAD: &str = "SELECT NOT EXISTS (SELECT FROM replicas WHERE id = $1 AND state = 1)";
 const CHANGE: &str = "SELECT value FROM counters WHERE name = 'change' FOR UPDATE";
 
 /// Begins a transaction, and reads what the appends of the group name. `owner` is this replica, or `None`
@@ -101,6 +104,7 @@ pub(super) async fn begin(
     let requests = statements.prepare(REQUESTS).await?;
     let new_keys = statements.prepare(NEW_KEYS).await?;
     let change = statements.prepare(CHANGE).await?;
+    let is_dead = statements.prepare(IS_DEAD).await?;
     let mut pipeline = Pipeline::default();
     let client = statements.client();
     pipeline.batch(client, "BEGIN");
@@ -113,6 +117,8 @@ pub(super) async fn begin(
     pipeline.query_if(!names.request_ids.is_empty(), client, &requests, ids);
     pipeline.query_if(names.new_sessions > 0, client, &new_keys, vec![&names.new_sessions]);
     pipeline.query_if(names.has_changes, client, &change, vec![]);
+    let creates = owner.is_some() && names.new_sessions > 0;
+    pipeline.query_if(creates, client, &is_dead, vec![&owner]);
     let results = pipeline.run().await?;
     loaded(results, owner)
 }
@@ -146,6 +152,9 @@ fn loaded(results: Vec<Vec<Row>>, owner: Option<Uuid>) -> Result<Loaded, Postgre
     }
     if let Some(row) = next().first() {
         loaded.change = count(row, 0)?;
+    }
+    if let Some(row) = next().first() {
+        loaded.is_dead = get(row, 0)?;
     }
     Ok(loaded)
 }
