@@ -11,6 +11,7 @@ mod migration;
 mod opening;
 mod plans;
 mod program;
+mod replicas;
 #[path = "../it/support/mod.rs"]
 #[expect(
     unreachable_pub,

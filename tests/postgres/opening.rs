@@ -47,7 +47,9 @@ async fn one_server_at_a_time_uses_a_database() {
     let error = refuse(&cluster.url(cluster.port, &database)).await.to_string();
     let expected = format!("the database 127.0.0.1:{}/{database} is used by another", cluster.port);
     assert!(error.starts_with(&expected), "{error}");
-    assert!(error.ends_with("stop that one, or give this one a database of its own"), "{error}");
+    let advice = "stop that one, give this one a database of its own, or set `advertise` for both, so \
+                  that they share it";
+    assert!(error.ends_with(advice), "{error}");
     first.close().await;
     cluster.open(&database).await.close().await;
 }

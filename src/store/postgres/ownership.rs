@@ -23,6 +23,9 @@ const NOTIFICATION_BYTES_MAX: usize = 7_900;
 /// The time for which a replica that is gone stays in its table.
 const GONE_KEPT: &str = "interval '1 day'";
 
+/// The attempts at a claim of a session that other replicas free meanwhile.
+const CLAIM_ATTEMPTS_MAX: u32 = 3;
+
 const SERVING: i16 = 1;
 const RESTARTING: i16 = 2;
 const GONE: i16 = 3;
@@ -202,8 +205,30 @@ pub(super) async fn claim(
     id: Uuid,
     sessions: &[SessionId],
 ) -> Result<HashMap<SessionId, Claimed>, PostgresError> {
-    let ids: Vec<Uuid> = sessions.iter().copied().map(session_uuid).collect();
-    // In the order of their keys, so that two replicas never wait for each other.
+    let mut claimed = HashMap::new();
+    for _ in 0..CLAIM_ATTEMPTS_MAX {
+        let rest = sessions.iter().filter(|id| !claimed.contains_key(*id));
+        let rest: Vec<Uuid> = rest.copied().map(session_uuid).collect();
+        if rest.is_empty() {
+            return Ok(claimed);
+        }
+        take(client, id, &rest, &mut claimed).await?;
+        find_owners(client, id, &rest, &mut claimed).await?;
+    }
+    match sessions.iter().all(|id| claimed.contains_key(id)) {
+        true => Ok(claimed),
+        false => Err(StoreError::Unavailable("the server has lost its lease".to_owned()).into()),
+    }
+}
+
+/// Adds the sessions that this replica can have.
+async fn take(
+    client: &ClientWrapper,
+    id: Uuid,
+    sessions: &[Uuid],
+    claimed: &mut HashMap<SessionId, Claimed>,
+) -> Result<(), PostgresError> {
+    // In the order of their ids, so that two replicas never wait for each other.
     let claim = "UPDATE sessions SET owner = $1, claim = claim + 1 WHERE key IN (
              SELECT key FROM sessions s WHERE s.id = ANY($2)
                  AND (s.owner IS NULL OR s.owner = $1 OR NOT EXISTS (
@@ -212,32 +237,37 @@ pub(super) async fn claim(
              ORDER BY s.id FOR UPDATE)
          RETURNING id, claim";
     let claim = client.prepare_cached(claim).await?;
-    let mut claimed = HashMap::new();
-    for row in client.query(&claim, &[&id, &ids]).await? {
+    for row in client.query(&claim, &[&id, &sessions]).await? {
         claimed.insert(session_id(&row, 0)?, Claimed::Own { claim: count(&row, 1)? });
     }
-    if claimed.len() < ids.len() {
-        let owners = "SELECT s.id, s.owner, r.address FROM sessions s
-             LEFT JOIN replicas r ON r.id = s.owner WHERE s.id = ANY($1)";
-        let owners = client.prepare_cached(owners).await?;
-        for row in client.query(&owners, &[&ids]).await? {
-            let (session_id, owner): (_, Option<Uuid>) = (session_id(&row, 0)?, get(&row, 1)?);
-            let address: Option<String> = get(&row, 2)?;
-            if owner.is_some_and(|owner| owner != id)
-                && let Some(address) = address
-            {
-                claimed.entry(session_id).or_insert(Claimed::Other { address });
-            } else if !claimed.contains_key(&session_id) {
-                // This replica was declared dead, or another one has just freed the session.
-                let cause = "the server has lost its lease, or the session changes its server";
-                return Err(StoreError::Unavailable(cause.to_owned()).into());
-            }
-        }
+    Ok(())
+}
+
+/// Adds the sessions that belong to others, and those that do not exist. One that another replica has
+/// just freed is left out.
+async fn find_owners(
+    client: &ClientWrapper,
+    id: Uuid,
+    sessions: &[Uuid],
+    claimed: &mut HashMap<SessionId, Claimed>,
+) -> Result<(), PostgresError> {
+    if sessions.iter().all(|id| claimed.contains_key(&SessionId::from_bytes(id.into_bytes()))) {
+        return Ok(());
     }
-    for id in sessions {
-        claimed.entry(*id).or_insert(Claimed::Missing);
+    let owners = "SELECT w.id, s.id IS NULL, r.address
+         FROM unnest($1::uuid[]) AS w (id) LEFT JOIN sessions s ON s.id = w.id
+         LEFT JOIN replicas r ON r.id = s.owner AND r.id <> $2";
+    let owners = client.prepare_cached(owners).await?;
+    for row in client.query(&owners, &[&sessions, &id]).await? {
+        let address: Option<String> = get(&row, 2)?;
+        let found = match address {
+            _ if get(&row, 1)? => Claimed::Missing,
+            Some(address) => Claimed::Other { address },
+            None => continue,
+        };
+        claimed.entry(session_id(&row, 0)?).or_insert(found);
     }
-    Ok(claimed)
+    Ok(())
 }
 
 /// Frees sessions, each unless it was claimed again since the claim with this number.

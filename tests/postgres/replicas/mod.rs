@@ -1,0 +1,33 @@
+//! Several replicas over one database.
+
+mod ownership;
+
+use callpark::internals::telemetry::Metrics;
+use callpark::store::{PostgresOptions, PostgresStore, ReplicaOptions};
+use uuid::Uuid;
+
+use crate::cluster::Cluster;
+
+/// Returns the options of a replica with this address.
+pub(crate) fn options(cluster: &Cluster, database: &str, address: &str) -> PostgresOptions {
+    let replica = ReplicaOptions { address: address.to_owned(), home: Uuid::new_v4() };
+    PostgresOptions { replica: Some(replica), ..PostgresOptions::new(&cluster.local_url(database)) }
+}
+
+/// Opens the store of a replica with this address.
+pub(crate) async fn join(cluster: &Cluster, database: &str, address: &str) -> PostgresStore {
+    open(&options(cluster, database, address)).await
+}
+
+pub(crate) async fn open(options: &PostgresOptions) -> PostgresStore {
+    PostgresStore::open(options, Metrics::default()).await.expect("a replica")
+}
+
+/// Lets the lease of a replica run out.
+pub(crate) fn end_lease(cluster: &Cluster, database: &str, address: &str) {
+    let end = format!(
+        "UPDATE callpark.replicas SET lease_until = clock_timestamp() - interval '1 second'
+         WHERE address = '{address}' AND state <> 3"
+    );
+    cluster.sql(database, &end);
+}
