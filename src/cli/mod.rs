@@ -145,6 +145,10 @@ impl Cli {
             CliCommand::MigrateStore(args) => {
                 return command::migrate_store::run(args, connect, &mut out).await;
             }
+            #[cfg(feature = "postgres")]
+            CliCommand::Replicas(args) => {
+                return command::replicas::run(args, connect, &mut out).await;
+            }
             CliCommand::Doctor(args) => return command::doctor::run(args, connect, &mut out).await,
             #[cfg(feature = "acp")]
             CliCommand::Mcp(args) => return command::mcp::run(args).await,

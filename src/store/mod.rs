@@ -45,7 +45,7 @@ pub use page_token_key::PageTokenKey;
 #[cfg(feature = "postgres")]
 pub use postgres::{
     PostgresOpenError, PostgresOptions, PostgresReport, PostgresStore, ReplicaOptions,
-    inspect_postgres,
+    inspect_postgres, list_replicas,
 };
 pub use query::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, DueFollowUps, DueQuery, DueScope,

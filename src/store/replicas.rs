@@ -64,8 +64,8 @@ pub struct Replica {
     pub version: String,
     /// The state.
     pub state: ReplicaState,
-    /// The time of its start.
-    pub start_time: Timestamp,
+    /// The time since its start.
+    pub age: Duration,
     /// The rest of its lease, or zero if it has run out.
     pub lease: Duration,
     /// The number of the sessions that it owns.

@@ -18,6 +18,8 @@ pub(super) mod mcp;
 #[cfg(feature = "postgres")]
 pub(super) mod migrate_store;
 mod output;
+#[cfg(feature = "postgres")]
+pub(super) mod replicas;
 mod run;
 pub(super) mod serve;
 mod sessions;
@@ -54,6 +56,8 @@ pub(super) enum CliCommand {
     #[cfg(feature = "postgres")]
     MigrateStore(migrate_store::MigrateStoreArgs),
     Doctor(doctor::DoctorArgs),
+    #[cfg(feature = "postgres")]
+    Replicas(replicas::ReplicasArgs),
     #[cfg(feature = "acp")]
     #[command(hide = true)]
     Mcp(mcp::McpArgs),

@@ -63,7 +63,7 @@ pub(super) use self::import::{Import, ImportTransaction};
 pub use self::membership::ReplicaOptions;
 pub use self::open::OpenError as PostgresOpenError;
 pub use self::options::PostgresOptions;
-pub use self::report::{PostgresReport, inspect_postgres};
+pub use self::report::{PostgresReport, inspect_postgres, list_replicas};
 
 /// A store in a database of PostgreSQL, in its schema `callpark`.
 ///

@@ -173,7 +173,7 @@ pub(super) async fn leave(
 /// Returns the replicas that are not gone, the oldest first.
 pub(super) async fn list(client: &Client) -> Result<Vec<Replica>, PostgresError> {
     let list = "SELECT r.id, r.address, r.version, r.state,
-             (extract(epoch FROM r.start_time) * 1000000)::bigint,
+             greatest(0, extract(epoch FROM clock_timestamp() - r.start_time) * 1000)::bigint,
              greatest(0, extract(epoch FROM r.lease_until - clock_timestamp()) * 1000)::bigint,
              count(s.key), coalesce(sum(s.live), 0)::bigint
          FROM replicas r LEFT JOIN sessions s ON s.owner = r.id
@@ -192,7 +192,7 @@ fn replica(row: &Row) -> Result<Replica, PostgresError> {
         address: get(row, 1)?,
         version: get(row, 2)?,
         state,
-        start_time: Timestamp::from_micros(get(row, 4)?),
+        age: Duration::from_millis(count(row, 4)?),
         lease: Duration::from_millis(count(row, 5)?),
         sessions: count(row, 6)?,
         live_calls: count(row, 7)?,

@@ -4,7 +4,8 @@ use super::PostgresOptions;
 use super::error::PostgresError;
 use super::open::{self, OpenError};
 use super::options::Target;
-use super::schema;
+use super::{ownership, schema};
+use crate::store::Replica;
 
 /// The state of a database, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,25 @@ pub struct PostgresReport {
 pub async fn inspect_postgres(options: &PostgresOptions) -> Result<PostgresReport, OpenError> {
     let target = Target::parse(options)?;
     inspect(&target).await.map_err(|error| target.failed(error))
+}
+
+/// Returns the replicas of a database that serve or restart, the oldest first.
+///
+/// # Errors
+///
+/// The options cannot be used, or the database cannot be reached.
+pub async fn list_replicas(options: &PostgresOptions) -> Result<Vec<Replica>, OpenError> {
+    let target = Target::parse(options)?;
+    list(&target).await.map_err(|error| target.failed(error))
+}
+
+async fn list(target: &Target) -> Result<Vec<Replica>, PostgresError> {
+    let connection = open::connect(target, uuid::Uuid::new_v4(), open::Sharing::Alone).await?;
+    match schema::version(&connection.client).await? {
+        // The first schema has no replicas.
+        0 | 1 => Ok(Vec::new()),
+        _ => ownership::list(&connection.client).await,
+    }
 }
 
 async fn inspect(target: &Target) -> Result<PostgresReport, PostgresError> {
