@@ -158,7 +158,8 @@ impl ServerBuilder {
         });
         engine.recover().await?;
         let read_timeout = config.request_read_timeout;
-        let options = RequestOptions { verifier, metrics: metrics.clone(), read_timeout };
+        let options =
+            RequestOptions { verifier, metrics: metrics.clone(), read_timeout, forwarder: None };
         Ok(Server {
             engine,
             incoming: Incoming::new(listeners, listener_options, metrics.clone()),

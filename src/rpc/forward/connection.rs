@@ -120,7 +120,8 @@ impl Drop for Slot {
 /// Only two errors tell that a replica has not looked at a request: that it has refused the stream, and that
 /// it goes away and names an earlier stream as the last one.
 fn classify(error: &hyper::Error) -> SendError {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
     let is_unprocessed = cause.is_some_and(|cause| {
         let reason = cause.reason();
         let is_refused = cause.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM);

@@ -42,7 +42,12 @@ impl ForwardKey {
     fn code(&self, path: &str, sender: &str) -> Hmac<Sha256> {
         // The length keeps the two texts apart.
         let length = (path.len() as u64).to_be_bytes();
-        self.0.clone().chain_update(PURPOSE).chain_update(length).chain_update(path).chain_update(sender)
+        self.0
+            .clone()
+            .chain_update(PURPOSE)
+            .chain_update(length)
+            .chain_update(path)
+            .chain_update(sender)
     }
 
     /// Adds the headers of a request from `principal` for the method at `path`.
@@ -53,9 +58,11 @@ impl ForwardKey {
         let code = BASE64.encode(self.code(path, &sender).finalize().into_bytes());
         for (name, text) in [(PRINCIPAL, sender), (CODE, code)] {
             // Base64 is always a header value.
-            headers.extend(HeaderValue::try_from(text).ok().map(|value| {
-                (http::HeaderName::from_static(name), value)
-            }));
+            headers.extend(
+                HeaderValue::try_from(text)
+                    .ok()
+                    .map(|value| (http::HeaderName::from_static(name), value)),
+            );
         }
     }
 
@@ -70,7 +77,8 @@ impl ForwardKey {
             let code = BASE64.decode(code).ok()?;
             let sender = headers.get(PRINCIPAL)?.to_str().ok()?;
             self.code(path, sender).verify_slice(&code).ok()?;
-            let Sender { tenant, name } = serde_json::from_slice(&BASE64.decode(sender).ok()?).ok()?;
+            let Sender { tenant, name } =
+                serde_json::from_slice(&BASE64.decode(sender).ok()?).ok()?;
             Some(Principal { tenant, name })
         };
         Some(verified().ok_or(AuthError::Invalid))

@@ -8,6 +8,7 @@ mod key;
 mod peers;
 mod pool;
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
@@ -19,7 +20,7 @@ use crate::auth::AuthError;
 use crate::model::Principal;
 
 pub(super) use body::KeptBody;
-use connection::Slot;
+pub(super) use connection::Slot;
 use key::ForwardKey;
 use pool::Pool;
 
@@ -99,6 +100,11 @@ impl Forwarder {
         path: &str,
     ) -> Option<Result<Principal, AuthError>> {
         self.0.key.verify(headers, path)
+    }
+
+    /// Logs that the replica at this address gives no answer of use.
+    pub(super) fn log_failure(&self, address: &str, failure: &dyn fmt::Display) {
+        self.0.pool.log_failure(address, failure);
     }
 
     /// Sends a request to the replica at this address. The slot of the answer is held until its body has

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -85,6 +86,11 @@ impl Pool {
         }
     }
 
+    /// Logs that an address cannot be used, a few times a minute.
+    pub(super) fn log_failure(&self, address: &str, failure: &dyn fmt::Display) {
+        self.0.log_failure(address, failure);
+    }
+
     /// Closes all connections.
     pub(super) async fn close(&self) {
         self.0.tasks.stop().await;
@@ -140,8 +146,7 @@ impl Inner {
         });
         let connected = connected.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let connected = connected.map_err(|error| self.log_failure(&address, &error)).ok();
-        let connected =
-            connected.map(|(connection, driver)| (Arc::new(connection), driver));
+        let connected = connected.map(|(connection, driver)| (Arc::new(connection), driver));
         if let Entry::Occupied(mut entry) = self.lock().entry(address.clone()) {
             let connections = entry.get_mut();
             connections.next = None;
@@ -157,10 +162,10 @@ impl Inner {
         drive(driver, connection, pool, address).await;
     }
 
-    fn log_failure(&self, address: &str, error: &io::Error) {
+    fn log_failure(&self, address: &str, failure: &dyn fmt::Display) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left_out) = failures.next(Instant::now()) {
-            tracing::warn!(address, %error, left_out, "another server of the store can't be reached");
+            tracing::warn!(address, error = %failure, left_out, "another server of the store can't be reached");
         }
     }
 
@@ -169,7 +174,9 @@ impl Inner {
     fn remove_idle(&self, address: &str, connection: &Arc<Connection>, uses: usize) -> usize {
         let mut addresses = self.lock();
         let Some(now) = connection.uses_if_idle() else { return uses };
-        if now == uses && let Some(connections) = addresses.get_mut(address) {
+        if now == uses
+            && let Some(connections) = addresses.get_mut(address)
+        {
             connections.open.retain(|open| !Arc::ptr_eq(open, connection));
             if connections.open.is_empty() && connections.next.is_none() {
                 addresses.remove(address);
