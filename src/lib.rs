@@ -62,9 +62,9 @@ pub mod config {
     #[cfg(feature = "openai")]
     pub use crate::agent::{CallIds, HeaderSource, MaxTokensField, ModelConfig, PriceConfig};
     pub use crate::app::config::{
-        AuthMode, ByteSize, ConfigError, Environment, InvalidValue, ListenAddress, LoadOptions,
-        Loaded, LogFilter, Origin, Row, Setting, SettingError, SocketMode, StoreAddress,
-        TcpAddress, VariableName, settings,
+        AdvertisedAddress, AuthMode, ByteSize, ConfigError, Environment, InvalidValue,
+        ListenAddress, LoadOptions, Loaded, LogFilter, Origin, Row, Setting, SettingError,
+        SocketMode, StoreAddress, TcpAddress, VariableName, settings,
     };
     #[cfg(feature = "mcp")]
     #[doc(inline)]

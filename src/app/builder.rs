@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress, SettingError};
 use super::error::Error;
 use super::listener::{Incoming, Listener, bind, bind_tcp};
+use super::replicas::forwarder;
 use super::server::Server;
 use super::shim::{executor_options, shim_program};
 use super::store::{OpenedStore, open_store};
@@ -123,11 +124,7 @@ impl ServerBuilder {
         let tools = toolbox(&config, tools, &executor, &metrics)?;
         let listener_options = config.listener_options()?;
         let listeners = bind(&config.listen, config.socket_mode, "listen").await?;
-        let addresses: Result<Vec<_>, _> =
-            listeners.iter().filter_map(|listener| listener.address().transpose()).collect();
-        let addresses = addresses.map_err(Error::Address)?;
-        let files = listeners.iter().filter_map(Listener::socket_file);
-        let sockets = files.map(|file| file.path().to_owned()).collect();
+        let (addresses, sockets) = places(&listeners)?;
         let admin = admin_listener(&config).await?;
         let mut data_lock = None;
         let (store, runner, store_kind) = match store {
@@ -145,6 +142,7 @@ impl ServerBuilder {
         let mut all = openai_models(&config)?;
         all.extend(acp_agents(&config, &executor, &metrics, bridge.as_ref()));
         let models = models(&config, all, agents)?;
+        let forwarder = forwarder(&config, store.as_ref())?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(CachedStore::new(store, metrics.clone())),
             codec: Arc::new(WireCodec),
@@ -153,19 +151,24 @@ impl ServerBuilder {
             models,
             clock,
             metrics: metrics.clone(),
-            peers: None,
+            peers: forwarder.clone().map(|forwarder| Arc::new(forwarder) as _),
             options: engine_options(&config),
         });
         engine.recover().await?;
-        let read_timeout = config.request_read_timeout;
-        let options = RequestOptions { verifier, metrics: metrics.clone(), read_timeout };
+        let layer = RequestLayer::new(RequestOptions {
+            verifier,
+            metrics: metrics.clone(),
+            read_timeout: config.request_read_timeout,
+            forwarder: forwarder.clone(),
+        });
         Ok(Server {
             engine,
             incoming: Incoming::new(listeners, listener_options, metrics.clone()),
             addresses,
             sockets,
             admin,
-            layer: RequestLayer::new(options),
+            layer,
+            forwarder,
             ready: watch::Sender::new(false),
             metrics,
             token_file,
@@ -183,11 +186,19 @@ fn complete(config: &mut Config, has_store: bool) -> Result<(), Error> {
     if !errors.is_empty() && (needs_token_file || !has_store) {
         return Err(ConfigError { errors }.into());
     }
-    config.check()?;
+    config.check_with(has_store)?;
     match config.working_directory.as_ref().filter(|folder| !folder.is_dir()) {
         Some(folder) => Err(Error::WorkingDirectory(folder.clone())),
         None => Ok(()),
     }
+}
+
+/// Returns the addresses of the network and the paths of the sockets that take gRPC.
+fn places(listeners: &[Listener]) -> Result<(Vec<SocketAddr>, Vec<PathBuf>), Error> {
+    let addresses: Result<Vec<_>, _> =
+        listeners.iter().filter_map(|listener| listener.address().transpose()).collect();
+    let files = listeners.iter().filter_map(Listener::socket_file);
+    Ok((addresses.map_err(Error::Address)?, files.map(|file| file.path().to_owned()).collect()))
 }
 
 /// Refuses folders in which other users could replace a file of the server.

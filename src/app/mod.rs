@@ -7,6 +7,7 @@ mod error;
 mod health;
 mod in_use;
 mod listener;
+mod replicas;
 mod server;
 mod shim;
 mod store;

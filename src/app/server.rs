@@ -21,7 +21,7 @@ use super::vitals::Vitals;
 use crate::engine::Engine;
 use crate::model::Timestamp;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
-use crate::rpc::{self, MessageLimits, RequestLayer, ServerInfo};
+use crate::rpc::{self, Forwarder, MessageLimits, RequestLayer, ServerInfo};
 use crate::store::DataLock;
 use crate::telemetry::Metrics;
 
@@ -57,6 +57,8 @@ pub struct Server {
     pub(super) sockets: Vec<PathBuf>,
     pub(super) admin: Option<(TcpListener, SocketAddr)>,
     pub(super) layer: RequestLayer,
+    /// The way to the other servers of the store, or `None` if there are none.
+    pub(super) forwarder: Option<Forwarder>,
     /// True while the server is serving.
     pub(super) ready: watch::Sender<bool>,
     pub(super) metrics: Metrics,
@@ -108,6 +110,7 @@ impl Server {
     /// # Errors
     /// The transport failed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let forwarder = self.forwarder.clone();
         let Self {
             engine, incoming, admin, layer, ready, metrics, config, store, data_lock, ..
         } = self;
@@ -123,16 +126,13 @@ impl Server {
         let drained = async {
             health.follow(&engine, stop.clone()).await;
             engine.drain();
+            forwarder.iter().for_each(Forwarder::drain);
             tokio::time::sleep(config.drain).await;
         };
         let admin = async {
             match admin {
                 Some((listener, _)) => {
-                    let ready = health.ready();
-                    let engine = engine.clone();
-                    let refresh = Arc::new(move |metrics: &Metrics| show_shims(&engine, metrics));
-                    let over = over.clone();
-                    admin::serve(listener, metrics.clone(), refresh, ready, over).await;
+                    serve_operators(listener, &engine, &metrics, health.ready(), &over).await;
                 }
                 None => over.cancelled().await,
             }
@@ -171,10 +171,26 @@ impl Server {
             served
         };
         let (served, (), ()) = tokio::join!(main, admin, metrics.upkeep(over.clone()));
+        if let Some(forwarder) = &forwarder {
+            forwarder.close().await;
+        }
         // Another server may have the folder now.
         drop(data_lock);
         Ok(served?)
     }
+}
+
+/// Serves the page for operators until `over` is cancelled.
+async fn serve_operators(
+    listener: TcpListener,
+    engine: &Engine,
+    metrics: &Metrics,
+    ready: watch::Receiver<bool>,
+    over: &CancellationToken,
+) {
+    let engine = engine.clone();
+    let refresh = Arc::new(move |metrics: &Metrics| show_shims(&engine, metrics));
+    admin::serve(listener, metrics.clone(), refresh, ready, over.clone()).await;
 }
 
 fn show_shims(engine: &Engine, metrics: &Metrics) {

@@ -1,4 +1,4 @@
-//! TLS for the listeners: certificates and keys from PEM files.
+//! TLS for the listeners and for connections to other servers: certificates and keys from PEM files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::auth::{GuardedFile, OwnershipError};
 
@@ -48,7 +48,7 @@ pub enum TlsError {
         /// The error.
         source: rustls::Error,
     },
-    /// The root certificates of clients cannot be used.
+    /// The root certificates of clients, or of other servers, cannot be used.
     #[error("cannot use the certificate authority in {}: {reason}", path.display())]
     ClientCa {
         /// The file.
@@ -67,10 +67,7 @@ pub enum TlsError {
 /// A file is missing or not what it should be, others could use the key, or key and certificate do not
 /// match.
 pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let certificates = certificates("certificate", &files.certificate)?;
-    GuardedFile::TlsKey.check_path(&files.key)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| unreadable("private key", &files.key, &error))?;
+    let (certificates, key) = pair(files)?;
     // Named explicitly, so that it does not depend on the provider that the process has installed.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -78,13 +75,15 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
         .map_err(TlsError::Provider)?;
     let builder = match &files.client_ca {
         Some(path) => {
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider)
-                    .build()
-                    .map_err(|error: VerifierBuilderError| TlsError::ClientCa {
-                        path: path.clone(),
-                        reason: error.to_string(),
-                    })?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(
+                Arc::new(roots("client certificate authority", path)?),
+                provider,
+            )
+            .build()
+            .map_err(|error: VerifierBuilderError| TlsError::ClientCa {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
             builder.with_client_cert_verifier(verifier)
         }
         None => builder.with_no_client_auth(),
@@ -97,6 +96,54 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
     Ok(Arc::new(config))
 }
 
+/// Creates the configuration of connections to the other servers of a store, whose certificates are from the
+/// roots in `root_file` or, without that file, from those of the system. A server that wants certificates of its clients wants
+/// them of other servers, too: these show their own.
+///
+/// # Errors
+/// A file is missing or not what it should be.
+pub(super) fn client_config(
+    root_file: Option<&Path>,
+    own: Option<&TlsFiles>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let roots = match root_file {
+        Some(path) => roots("certificate authority of the other servers", path)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?
+        .with_root_certificates(roots);
+    let mut config = match own.filter(|own| own.client_ca.is_some()) {
+        Some(own) => {
+            let (certificates, key) = pair(own)?;
+            builder.with_client_auth_cert(certificates, key).map_err(|source| {
+                let (certificate, key) = (own.certificate.clone(), own.key.clone());
+                TlsError::Pair { certificate, key, source }
+            })?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Returns the certificates and the key of the server.
+fn pair(
+    files: &TlsFiles,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let certificates = certificates("certificate", &files.certificate)?;
+    GuardedFile::TlsKey.check_path(&files.key)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| unreadable("private key", &files.key, &error))?;
+    Ok((certificates, key))
+}
+
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
@@ -107,9 +154,9 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     Ok(certificates)
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots(what: &'static str, path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("client certificate authority", path)? {
+    for certificate in certificates(what, path)? {
         roots.add(certificate).map_err(|error| TlsError::ClientCa {
             path: path.to_owned(),
             reason: error.to_string(),

@@ -8,11 +8,18 @@ use std::time::Duration;
 
 use async_stream::stream;
 use futures::{Stream, StreamExt};
+use http::HeaderValue;
 use tokio::time::Instant;
 use tonic::{Request, Status};
 
 use crate::engine::{Engine, Error};
 use crate::model::limits::DEADLINE_MARGIN_MS;
+
+/// The header with the time until the caller's deadline.
+pub(crate) const TIMEOUT: &str = "grpc-timeout";
+
+/// The time for the way back from another replica that has the request, beside its own margins.
+const WAY_BACK: Duration = Duration::from_millis(5);
 
 /// The caller's deadline, as it came with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +59,20 @@ impl Deadline {
     /// the caller before the deadline.
     pub(crate) fn abort_at(&self) -> Instant {
         self.end - self.margin() / 5
+    }
+
+    /// Returns the `grpc-timeout` for another replica, whose answer is to be here before the request is
+    /// aborted.
+    pub(crate) fn forward(&self, now: Instant) -> HeaderValue {
+        let left = self.abort_at().saturating_duration_since(now).saturating_sub(WAY_BACK);
+        let (count, unit) = match left.as_micros().max(1) {
+            micros @ ..100_000_000 => (micros, 'u'),
+            micros @ ..100_000_000_000 => (micros / 1_000, 'm'),
+            micros => ((micros / 1_000_000).min(99_999_999), 'S'),
+        };
+        // Digits and a letter are always a header value.
+        HeaderValue::try_from(format!("{count}{unit}"))
+            .unwrap_or_else(|_| HeaderValue::from_static("1u"))
     }
 
     /// Returns the time at which a handler should answer, in front of a store whose appends take so
@@ -119,6 +140,27 @@ mod tests {
         for wrong in ["", "S", "1", "-1S", "1s", "123456789S", "1.5S", "é"] {
             assert_eq!(after(wrong), None, "{wrong}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_replica_gets_what_is_left() {
+        let now = Instant::now();
+        let forwarded = |value: &str, millis| {
+            let deadline = Deadline::parse(value, now).expect("a deadline");
+            let value = deadline.forward(now + Duration::from_millis(millis));
+            let left = Deadline::parse(value.to_str().expect("text"), now).expect("a deadline");
+            (value, left.end - now, deadline.abort_at() - now)
+        };
+        for (value, millis) in [("300m", 0), ("10S", 4_000), ("50M", 1), ("99999999H", 0)] {
+            let (text, left, abort_at) = forwarded(value, millis);
+            let expected = abort_at - WAY_BACK - Duration::from_millis(millis);
+            let expected = expected.min(Duration::from_secs(99_999_999));
+            let lost = expected - left;
+            assert!(lost < Duration::from_secs(1), "{value}: {text:?} of {expected:?}");
+            assert!(text.len() <= 9, "{text:?}");
+        }
+        assert_eq!(forwarded("300m", 299).0, "1u");
+        assert_eq!(forwarded("300m", 900).0, "1u");
     }
 
     #[tokio::test(start_paused = true)]

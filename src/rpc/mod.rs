@@ -3,6 +3,7 @@
 mod background_tasks;
 mod convert;
 mod deadline;
+mod forward;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -20,6 +21,7 @@ use tonic::service::Routes;
 use crate::engine::Engine;
 
 pub use convert::WireCodec;
+pub use forward::{Forwarder, ForwarderOptions};
 pub use layer::{RequestLayer, RequestOptions, RequestService};
 pub use server_info::ServerInfo;
 

@@ -83,3 +83,19 @@ enum_table! {
         FollowUp => "follow_up",
     }
 }
+
+enum_table! {
+    /// The outcome of a request that was forwarded to another replica.
+    pub enum ForwardOutcome {
+        /// The replica has answered it.
+        Answered => "answered",
+        /// The replica does not own the session any more.
+        NotOwner => "not_owner",
+        /// The replica has not processed it.
+        Unreachable => "unreachable",
+        /// The connection was lost before the end of the answer.
+        Lost => "lost",
+        /// The caller has gone, or its deadline has passed, before the answer.
+        Cancelled => "cancelled",
+    }
+}

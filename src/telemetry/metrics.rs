@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,9 @@ use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::label::{CallCap, ConnectionRefusal, LogSource, RecordKind};
+use super::label::{CallCap, ConnectionRefusal, ForwardOutcome, LogSource, RecordKind};
 use super::operations::RejectionLog;
-use super::registry::MetricRegistry;
+use super::registry::{MetricRegistry, by_value, increment};
 use super::{FollowUpMetrics, RpcMetrics, name};
 use crate::model::{State, ToolKind};
 
@@ -74,6 +73,7 @@ struct Handles {
     log_reads: HashMap<LogSource, Counter>,
     rpcs: HashMap<String, RpcMetrics>,
     other_rpcs: RpcMetrics,
+    rpcs_forwarded: HashMap<ForwardOutcome, Counter>,
     streams_open: Gauge,
     connections_open: Gauge,
     connections_accepted: Counter,
@@ -134,6 +134,9 @@ impl Metrics {
                 .map(|method: String| (method.clone(), RpcMetrics::new(&registry, &method)))
                 .collect(),
             other_rpcs: RpcMetrics::new(&registry, OTHER_METHOD),
+            rpcs_forwarded: by_value(ForwardOutcome::ALL, |outcome| {
+                registry.counter(name::RPC_FORWARDED, &[("outcome", outcome.as_str())])
+            }),
             streams_open: registry.gauge(name::STREAMS_OPEN, &[]),
             connections_open: registry.gauge(name::CONNECTIONS_OPEN, &[]),
             connections_accepted: registry.counter(name::CONNECTIONS_ACCEPTED, &[]),
@@ -272,6 +275,11 @@ impl Metrics {
         self.0.rpcs.get(method).unwrap_or(&self.0.other_rpcs)
     }
 
+    /// Counts a request that was forwarded to another replica.
+    pub fn rpc_forwarded(&self, outcome: ForwardOutcome) {
+        increment(self.0.rpcs_forwarded.get(&outcome), 1);
+    }
+
     /// Counts a response stream as open until the guard is dropped.
     pub fn open_stream(&self) -> GaugeGuard {
         GaugeGuard::new(&self.0.streams_open)
@@ -293,19 +301,6 @@ impl Metrics {
     pub fn accept_failed(&self) {
         self.0.accept_errors.increment(1);
     }
-}
-
-fn increment(counter: Option<&Counter>, by: u64) {
-    if let Some(counter) = counter {
-        counter.increment(by);
-    }
-}
-
-fn by_value<T: Copy + Eq + Hash>(
-    values: &[T],
-    counter: impl Fn(T) -> Counter,
-) -> HashMap<T, Counter> {
-    values.iter().map(|value| (*value, counter(*value))).collect()
 }
 
 fn calls_finished(registry: &MetricRegistry) -> HashMap<(ToolKind, State), Counter> {

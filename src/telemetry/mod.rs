@@ -16,7 +16,9 @@ mod registry;
 mod rpc;
 
 pub use follow_ups::FollowUpMetrics;
-pub use label::{CallCap, ConnectionRefusal, HttpRefusal, HttpService, LogSource, RecordKind};
+pub use label::{
+    CallCap, ConnectionRefusal, ForwardOutcome, HttpRefusal, HttpService, LogSource, RecordKind,
+};
 pub use log::{LogFormat, TelemetryError, init_tracing};
 pub use log_rate::LogRate;
 pub use metrics::{GaugeGuard, Metrics};

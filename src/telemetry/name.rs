@@ -66,6 +66,9 @@ pub const AGENT_CALLS_LEFT_OUT: &str = "callpark_agent_calls_left_out_total";
 pub const RPC_REQUESTS: &str = "callpark_rpc_requests_total";
 /// The time from the head of a request to the end of its response. Labels: `method`.
 pub const RPC_SECONDS: &str = "callpark_rpc_duration_seconds";
+/// Requests that were forwarded to the server that owns their session. Labels: `outcome`, which is
+/// `answered`, `not_owner`, `unreachable`, `lost` or `cancelled`.
+pub const RPC_FORWARDED: &str = "callpark_rpc_forwarded_total";
 /// Steps of the machine's clock, which times do not follow. Labels: `direction`, which is `forward` or
 /// `back`.
 pub const CLOCK_STEPS: &str = "callpark_clock_steps_total";
@@ -127,6 +130,7 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
         "Calls of agents left out of the log, in turns with too many",
     ),
     (RPC_REQUESTS, Unit::Count, "RPCs that ended, by status code"),
+    (RPC_FORWARDED, Unit::Count, "Requests forwarded to other servers of the store, by outcome"),
     (CONNECTIONS_ACCEPTED, Unit::Count, "Connections whose handshake ended well"),
     (CONNECTIONS_REFUSED, Unit::Count, "Connections closed before they could be used"),
     (

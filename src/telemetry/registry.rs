@@ -1,5 +1,7 @@
 //! The registry of one server's metrics.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
@@ -61,4 +63,19 @@ fn recorder() -> PrometheusRecorder {
     });
     // This fails only for an empty list of buckets, and none of these is empty.
     builder.unwrap_or_default().build_recorder()
+}
+
+/// Adds to a counter, if there is one for the value.
+pub(super) fn increment(counter: Option<&Counter>, by: u64) {
+    if let Some(counter) = counter {
+        counter.increment(by);
+    }
+}
+
+/// Returns a counter for each value.
+pub(super) fn by_value<T: Copy + Eq + Hash>(
+    values: &[T],
+    counter: impl Fn(T) -> Counter,
+) -> HashMap<T, Counter> {
+    values.iter().map(|value| (*value, counter(*value))).collect()
 }

@@ -6,10 +6,10 @@ use crate::paths::paths;
 use crate::{check, rust, sources};
 
 /// A path, and where in `src/` it may be named.
-const HOMES: [(&str, &[&str]); 33] = [
+const HOMES: [(&str, &[&str]); 34] = [
     // The wire. The command line gets messages from callpark-client, and their JSON by reflection.
     ("tonic", &["src/rpc/", "src/app/"]),
-    ("tonic_health", &["src/app/"]),
+    ("tonic_health", &["src/app/", "src/rpc/forward/"]),
     ("tonic_reflection", &["src/app/"]),
     ("tonic_types", &["src/rpc/", "src/app/"]),
     ("prost", &["src/rpc/", "src/app/", "src/exec/shim/"]),
@@ -18,7 +18,8 @@ const HOMES: [(&str, &[&str]); 33] = [
     ("callpark_proto", &["src/rpc/", "src/app/", "src/cli/print/json.rs"]),
     ("callpark_client", &["src/cli/"]),
     ("axum", &["src/app/", "src/acp/", "src/http_server/"]),
-    ("hyper", &["src/http_server/"]),
+    ("hyper", &["src/http_server/", "src/rpc/forward/"]),
+    ("h2", &["src/rpc/forward/"]),
     ("rustls", &["src/app/", "src/mcp/", "src/agent/openai/", "src/store/postgres/options.rs"]),
     // The databases.
     ("rusqlite", &["src/store/sqlite/"]),

@@ -12,8 +12,9 @@ pub(super) struct Conflict {
     pub(super) reason: String,
 }
 
-/// Returns the conflicts between settings that are right one by one.
-pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
+/// Returns the conflicts between settings that are right one by one. With a store of the program's own the
+/// setting `store` has no meaning.
+pub(super) fn conflicts(config: &Config, has_store: bool) -> Vec<Conflict> {
     let conflict = |keys, reason: Option<String>| Some(Conflict { keys, reason: reason? });
     [
         conflict(&["listen", "admin_listen"], listen(config)),
@@ -22,6 +23,8 @@ pub(super) fn conflicts(config: &Config) -> Vec<Conflict> {
         conflict(&["auth", "listen"], auth(config)),
         conflict(&["store", "store_password_file", "store_ca"], store(config)),
         conflict(&["store", "data_dir"], data_folder(config)),
+        conflict(&["store", "advertise", "replica_ca"], replica(config, has_store)),
+        conflict(&["advertise", "listen", "tls_cert", "tls_key"], advertise(config)),
         conflict(&["heartbeat", "stream_age"], streams(config)),
     ]
     .into_iter()
@@ -110,6 +113,46 @@ fn store(config: &Config) -> Option<String> {
     ))
 }
 
+fn replica(config: &Config, has_store: bool) -> Option<String> {
+    match (&config.advertise, &config.replica_ca) {
+        (Some(address), _) if config.store.is_sqlite() && !has_store => Some(format!(
+            "advertise = `{address}` is for servers that share a PostgreSQL database, and store = \
+             `sqlite`: name the URL of the database in store, or leave advertise out"
+        )),
+        (None, Some(_)) => Some(
+            "replica-ca needs advertise, the address at which the other servers of the database reach \
+             this one"
+                .to_owned(),
+        ),
+        (Some(_) | None, _) => None,
+    }
+}
+
+fn advertise(config: &Config) -> Option<String> {
+    let address = config.advertise.as_ref()?;
+    let has_tls = config.tls_cert.is_some();
+    let is_network = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(_));
+    if address.contradicts(has_tls) {
+        return Some(if has_tls {
+            format!(
+                "advertise = `{address}` is without TLS, and this server takes TLS only: begin the \
+                 address with https://, or leave tls-cert and tls-key out"
+            )
+        } else {
+            format!(
+                "advertise = `{address}` is with TLS, and this server has none: set tls-cert and \
+                 tls-key, or begin the address with http://"
+            )
+        });
+    }
+    (address.has_port_of_listener() && !config.listen.iter().any(is_network)).then(|| {
+        format!(
+            "advertise = `{address}` has the port of an address in listen, which names Unix domain \
+             sockets only: name a port"
+        )
+    })
+}
+
 fn data_folder(config: &Config) -> Option<String> {
     let path = config.data_dir.as_ref().filter(|_| !config.store.is_sqlite())?;
     path.extension().is_some_and(|extension| extension == "db").then(|| {
@@ -129,4 +172,63 @@ fn streams(config: &Config) -> Option<String> {
 /// Returns the first address that other machines can reach.
 fn remote(addresses: &[ListenAddress]) -> Option<&ListenAddress> {
     addresses.iter().find(|address| !address.is_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::config::StoreAddress;
+
+    fn errors(change: impl FnOnce(&mut Config)) -> String {
+        let store = StoreAddress::Postgres("postgres://me@db/x".into());
+        let mut config = Config { store, ..Config::default() };
+        config.advertise = Some("127.0.0.1:0".parse().expect("an address"));
+        change(&mut config);
+        config.check().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    fn with_tls(config: &mut Config) {
+        (config.tls_cert, config.tls_key) = (Some("cert.pem".into()), Some("key.pem".into()));
+    }
+
+    fn advertise(config: &mut Config, text: &str) {
+        config.advertise = Some(text.parse().expect("an address"));
+    }
+
+    #[test]
+    fn an_advertised_address_fits_store_tls_and_listeners() {
+        type Change = fn(&mut Config);
+        let right: [Change; 3] = [|_| (), with_tls, |config| advertise(config, "http://one:7")];
+        for change in right {
+            assert_eq!(errors(change), "");
+        }
+        let wrong: [(Change, &str); 5] = [
+            (|config| config.store = StoreAddress::Sqlite, "is for servers that share"),
+            (
+                |config| (config.advertise, config.replica_ca) = (None, Some("ca.pem".into())),
+                "replica-ca needs",
+            ),
+            (|config| advertise(config, "https://one:7"), "set tls-cert and tls-key"),
+            (
+                |config| {
+                    with_tls(config);
+                    advertise(config, "http://one:7");
+                },
+                "begin the address with https://",
+            ),
+            (|config| config.listen = vec![ListenAddress::Unix("/run/x".into())], "name a port"),
+        ];
+        for (change, words) in wrong {
+            let error = errors(change);
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_store_of_the_program_may_have_replicas() {
+        let mut config = Config::default();
+        config.advertise = Some("127.0.0.1:0".parse().expect("an address"));
+        assert!(config.check().is_err());
+        assert_eq!(config.check_with(true), Ok(()));
+    }
 }

@@ -8,6 +8,7 @@
 //! key in the file, its help and its line in `callpark config` are generated from there.
 
 mod address;
+mod advertise;
 mod check;
 #[cfg(feature = "cli")]
 mod client;
@@ -31,6 +32,7 @@ use file::FileSettings;
 use table::Reader;
 
 pub use address::{ListenAddress, SocketMode, TcpAddress};
+pub use advertise::AdvertisedAddress;
 #[cfg(feature = "cli")]
 pub(crate) use client::{ClientConfig, ClientConfigError, ClientOptions};
 pub use environment::Environment;
@@ -115,7 +117,7 @@ impl Config {
         rows.sort_by_key(|row| settings().iter().position(|setting| setting.key == row.name));
         // The default stands in for a value with an error: that may be no conflict at all.
         let is_right = |key: &&str| !errors.iter().any(|error| error.is_about(key));
-        let conflicts = check::conflicts(&config).into_iter();
+        let conflicts = check::conflicts(&config, false).into_iter();
         let conflicts: Vec<_> = conflicts.filter(|c| c.keys.iter().all(is_right)).collect();
         errors.extend(conflicts.into_iter().map(|c| SettingError::Conflict(c.reason)));
         if !errors.is_empty() {
@@ -131,11 +133,24 @@ impl Config {
     /// # Errors
     /// A value is out of its bounds, or settings exclude each other. The error names all of them.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_with(false)
+    }
+
+    /// Checks a configuration for a server that has a store of the program's own, or the one that the
+    /// setting `store` names.
+    pub(in crate::app) fn check_with(&self, has_store: bool) -> Result<(), ConfigError> {
         let mut errors = self.out_of_bounds();
         errors.extend(self.table_errors());
-        let conflicts = check::conflicts(self).into_iter();
+        let conflicts = check::conflicts(self, has_store).into_iter();
         errors.extend(conflicts.map(|conflict| SettingError::Conflict(conflict.reason)));
         if errors.is_empty() { Ok(()) } else { Err(ConfigError { errors }) }
+    }
+
+    /// Returns the files of TLS, or `None` if the listeners have none.
+    pub(in crate::app) fn tls_files(&self) -> Option<TlsFiles> {
+        // The checks refuse one without the other.
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(TlsFiles { certificate, key, client_ca: self.tls_client_ca.clone() })
     }
 
     /// Returns the bounds of the gRPC listeners, with TLS from its files.
@@ -143,15 +158,7 @@ impl Config {
     /// # Errors
     /// A file of TLS cannot be used.
     pub(in crate::app) fn listener_options(&self) -> Result<ListenerOptions, TlsError> {
-        let tls = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => Some(server_config(&TlsFiles {
-                certificate: certificate.clone(),
-                key: key.clone(),
-                client_ca: self.tls_client_ca.clone(),
-            })?),
-            // The checks refuse one without the other.
-            _ => None,
-        };
+        let tls = self.tls_files().map(|files| server_config(&files)).transpose()?;
         Ok(ListenerOptions {
             connections_max: self.max_connections,
             connections_per_peer_max: self.max_connections_per_peer,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::{ListenAddress, SocketMode, TcpAddress};
+use super::advertise::AdvertisedAddress;
 use super::environment::Environment;
 use super::store_address::StoreAddress;
 use super::table::settings;
@@ -71,6 +72,12 @@ settings! {
         store_ca: Option<PathBuf> = None, "FILE";
         /// Time for which a start waits for a PostgreSQL database that cannot be reached.
         store_wait: Duration = seconds(30), "TIME" in Duration::ZERO..=hours(1);
+        /// Address at which the other servers of a PostgreSQL database reach this one: a host and a port (0
+        /// is that of the first address in `listen`), with `http://` or `https://` in front if it is not to
+        /// follow from `tls-cert`.
+        advertise: Option<AdvertisedAddress> = None, "ADDRESS";
+        /// PEM file with root certificates of the other servers, instead of those of the system.
+        replica_ca: Option<PathBuf> = None, "FILE";
         /// Folder of the server's files, which no other server may use; created if missing.
         data_dir: PathBuf
             => data_dir as "$XDG_STATE_HOME/callpark or ~/.local/state/callpark", "FOLDER";

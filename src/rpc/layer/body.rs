@@ -10,8 +10,10 @@ use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::keep::Keeper;
 use super::large::BodySize;
 use crate::rpc::convert::{InvalidRequest, ViolationReason};
+use crate::rpc::status::OWNER_HEADER;
 use crate::telemetry::{GaugeGuard, Metrics};
 
 /// The body of a request, with a limit on the time until it has arrived. Otherwise a caller that
@@ -24,13 +26,20 @@ pub(super) struct TimedBody {
     timeout: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     size: BodySize,
+    /// Keeps what is read, if the request can be forwarded.
+    keeper: Option<Keeper>,
     /// A frame that was kept back for one poll.
     held: Option<Frame<Bytes>>,
 }
 
 impl TimedBody {
-    pub(super) fn new(body: Body, timeout: Duration, size: BodySize) -> Self {
-        Self { body, timeout, sleep: None, size, held: None }
+    pub(super) fn new(
+        body: Body,
+        timeout: Duration,
+        size: BodySize,
+        keeper: Option<Keeper>,
+    ) -> Self {
+        Self { body, timeout, sleep: None, size, keeper, held: None }
     }
 }
 
@@ -46,6 +55,9 @@ impl http_body::Body for TimedBody {
             return Poll::Ready(Some(Ok(frame)));
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            if let Some(keeper) = &self.keeper {
+                keeper.read(frame.as_ref(), self.body.is_end_stream());
+            }
             let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
             let bytes = data.map_or(0, Bytes::len);
             return match frame {
@@ -120,11 +132,13 @@ impl Drop for OutcomeRecorder {
 pub(super) struct RecordedBody {
     body: Body,
     recorder: OutcomeRecorder,
+    /// Whether the trailers may name the owner of a session.
+    keeps_owner: bool,
 }
 
 impl RecordedBody {
-    pub(super) fn new(body: Body, recorder: OutcomeRecorder) -> Self {
-        Self { body, recorder }
+    pub(super) fn new(body: Body, recorder: OutcomeRecorder, keeps_owner: bool) -> Self {
+        Self { body, recorder, keeps_owner }
     }
 }
 
@@ -136,11 +150,15 @@ impl http_body::Body for RecordedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(status) = frame.trailers_ref().and_then(Status::from_header_map)
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+            && let Some(status) = Status::from_header_map(trailers)
         {
             self.recorder.set_code(status.code());
+            if !self.keeps_owner {
+                trailers.remove(OWNER_HEADER);
+            }
         }
         Poll::Ready(frame)
     }

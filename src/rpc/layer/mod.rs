@@ -1,9 +1,13 @@
 //! The layer around every request: authentication, a request id for the logs, a time limit for the
-//! body, and metrics of the outcome.
+//! body, metrics of the outcome, and the way to the replica that owns the session.
 
 mod body;
 mod compression;
+mod forward;
+mod keep;
 mod large;
+mod late;
+mod pass;
 mod reason;
 mod request;
 
@@ -17,6 +21,7 @@ use tonic::{Request, Status};
 use crate::auth::{AuthError, Verifier};
 use crate::model::Principal;
 use crate::model::limits::LARGE_INPUTS_MAX;
+use crate::rpc::forward::Forwarder;
 use crate::telemetry::Metrics;
 
 pub use request::RequestService;
@@ -36,6 +41,9 @@ pub struct RequestOptions {
     pub metrics: Metrics,
     /// The time that the body of a request may take to arrive.
     pub read_timeout: Duration,
+    /// Forwards requests to the replicas that own their sessions, or `None` if this server has its store
+    /// alone.
+    pub forwarder: Option<Forwarder>,
 }
 
 /// The layer around all services.

@@ -18,20 +18,23 @@ use tonic::{Code, Status};
 use tracing::Instrument as _;
 
 use super::body::{OutcomeRecorder, RecordedBody, TimedBody};
+use super::forward::Forwarding;
+use super::keep::Keeper;
 use super::large::{BodySize, Handling};
 use super::reason::add_reason;
 use super::{Shared, compression, is_open};
-use crate::auth::Credentials;
+use crate::auth::{AuthError, Credentials};
 use crate::engine::Error;
-use crate::rpc::deadline::Deadline;
-use crate::rpc::status::status;
+use crate::model::Principal;
+use crate::rpc::deadline::{Deadline, TIMEOUT};
+use crate::rpc::status::{OWNER_HEADER, status};
 
 /// The header with the id of a request in the logs. The server generates one if the caller sends
 /// none.
-const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// The prefix of the content type of every gRPC request.
-const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
+pub(super) const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
 
 /// The longest request id that is accepted from a caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -74,19 +77,25 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let span = tracing::info_span!("rpc", method, request_id = request_id.to_str().ok());
         let recorder = self.recorder(&method, span.clone());
+        let is_forwarded = matches!(&admitted, Ok(Admission { is_forwarded: true, .. }));
+        let forwarding = admitted
+            .map(|admission| self.forwarding(admission, &request, &method, &request_id, &size));
         let answer = async move {
-            let response = match admitted {
-                Ok(()) => {
+            let response = match forwarding {
+                Ok(forwarding) => {
                     let abort_at = request.extensions().get().map(Deadline::abort_at);
-                    let handler = std::pin::pin!(inner.call(request));
-                    let handler = Handling::new(handler, size, places);
-                    let handler = AssertUnwindSafe(handler).catch_unwind();
-                    abort_late(std::pin::pin!(handler.map(answer)), abort_at).await
+                    let handled = async {
+                        match forwarding {
+                            None => handle(&mut inner, request, size, places).await,
+                            Some(forwarding) => Box::pin(forwarding.run(inner, request)).await,
+                        }
+                    };
+                    abort_late(std::pin::pin!(handled), abort_at).await
                 }
                 Err(status) => status.into_http(),
             };
             let response = add_reason(&method, response);
-            Ok(finish(response, request_id, recorder))
+            Ok(finish(response, request_id, recorder, is_forwarded))
         };
         Box::pin(answer.instrument(span))
     }
@@ -105,32 +114,107 @@ impl<S> RequestService<S> {
         request: &mut Request<Body>,
         method: &str,
         size: &BodySize,
-    ) -> Result<(), Status> {
+    ) -> Result<Admission, Status> {
         let options = &self.shared.options;
-        if !is_open(request.uri().path()) {
-            let authorization = request.headers().get(http::header::AUTHORIZATION);
-            let credentials = Credentials {
-                // Bytes that are no text are credentials, too, and wrong ones.
-                authorization: authorization.map(|value| value.to_str().unwrap_or("?")),
-                peer: request.extensions().get().copied(),
-            };
-            let principal = options.verifier.verify(&credentials).inspect_err(|error| {
-                let peer = credentials.peer.as_ref().map(|peer| peer as &dyn fmt::Display);
-                options.metrics.credentials_rejected(error.as_str(), peer);
-            })?;
+        let mut admission = Admission::default();
+        let is_open = is_open(request.uri().path());
+        if !is_open {
+            let (principal, is_forwarded) = self.principal(request)?;
             request.extensions_mut().insert(principal);
+            admission.is_forwarded = is_forwarded;
         }
-        let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
+        let timeout = request.headers().get(TIMEOUT).and_then(|value| value.to_str().ok());
         if let Some(deadline) = timeout.and_then(|text| Deadline::parse(text, Instant::now())) {
             request.extensions_mut().insert(deadline);
         }
         if !self.shared.request_streams.contains(method) {
+            let forwarder = options.forwarder.as_ref();
+            let forwarder = forwarder.filter(|_| !is_open && !admission.is_forwarded);
+            admission.keeper =
+                forwarder.map(|forwarder| Keeper::new(forwarder.request_bytes_max()));
             let body = std::mem::take(request.body_mut());
+            let keeper = admission.keeper.clone();
             *request.body_mut() =
-                Body::new(TimedBody::new(body, options.read_timeout, size.clone()));
+                Body::new(TimedBody::new(body, options.read_timeout, size.clone(), keeper));
         }
-        Ok(())
+        Ok(admission)
     }
+
+    /// Returns the principal of a request, and whether another replica has forwarded it.
+    fn principal(&self, request: &Request<Body>) -> Result<(Principal, bool), AuthError> {
+        let options = &self.shared.options;
+        let authorization = request.headers().get(http::header::AUTHORIZATION);
+        let credentials = Credentials {
+            // Bytes that are no text are credentials, too, and wrong ones.
+            authorization: authorization.map(|value| value.to_str().unwrap_or("?")),
+            peer: request.extensions().get().copied(),
+        };
+        let forwarded = options
+            .forwarder
+            .as_ref()
+            .and_then(|forwarder| forwarder.verify(request.headers(), request.uri().path()));
+        let verified = match forwarded {
+            Some(verified) => verified.map(|principal| (principal, true)),
+            None => options.verifier.verify(&credentials).map(|principal| (principal, false)),
+        };
+        verified.inspect_err(|error| {
+            let peer = credentials.peer.as_ref().map(|peer| peer as &dyn fmt::Display);
+            options.metrics.credentials_rejected(error.as_str(), peer);
+        })
+    }
+
+    /// Returns what is needed to forward a request, or `None` if it is answered here in any case.
+    fn forwarding(
+        &self,
+        admission: Admission,
+        request: &Request<Body>,
+        method: &str,
+        request_id: &HeaderValue,
+        size: &BodySize,
+    ) -> Option<Forwarding> {
+        let options = &self.shared.options;
+        let (keeper, forwarder) = (admission.keeper?, options.forwarder.clone()?);
+        let mut head = Request::new(()).into_parts().0;
+        head.method.clone_from(request.method());
+        head.uri.clone_from(request.uri());
+        head.version = request.version();
+        head.headers.clone_from(request.headers());
+        head.extensions.clone_from(request.extensions());
+        Some(Forwarding {
+            forwarder,
+            metrics: options.metrics.clone(),
+            keeper,
+            head,
+            request_id: request_id.clone(),
+            is_stream: self.shared.streams.contains(method),
+            size: size.clone(),
+            places: PollSemaphore::new(self.shared.places.clone()),
+        })
+    }
+}
+
+/// What is known of a request that is admitted.
+#[derive(Default)]
+struct Admission {
+    /// Keeps the body of a request that can be forwarded.
+    keeper: Option<Keeper>,
+    /// Whether another replica has forwarded the request, so that it goes no further.
+    is_forwarded: bool,
+}
+
+/// Returns the response of the service, which is ready. A service that panics has an error as its response.
+pub(super) async fn handle<S>(
+    service: &mut S,
+    request: Request<Body>,
+    size: BodySize,
+    places: PollSemaphore,
+) -> Response<Body>
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let handler = std::pin::pin!(service.call(request));
+    let handler = Handling::new(handler, size, places);
+    answer(AssertUnwindSafe(handler).catch_unwind().await)
 }
 
 /// Returns the response to a request that is not gRPC, or `None` if it is gRPC. The check also stops
@@ -181,18 +265,23 @@ fn answer(handled: std::thread::Result<Result<Response<Body>, Infallible>>) -> R
     }
 }
 
-/// Adds the request id to the response, and records the outcome when its body has been sent.
+/// Adds the request id to the response, and records the outcome when its body has been sent. Only another
+/// replica learns which one owns a session.
 fn finish(
     response: Response<Body>,
     request_id: HeaderValue,
     mut recorder: OutcomeRecorder,
+    is_forwarded: bool,
 ) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     head.headers.insert(REQUEST_ID, request_id);
     if let Some(status) = Status::from_header_map(&head.headers) {
         recorder.set_code(status.code());
+        if !is_forwarded {
+            head.headers.remove(OWNER_HEADER);
+        }
     }
-    Response::from_parts(head, Body::new(RecordedBody::new(body, recorder)))
+    Response::from_parts(head, Body::new(RecordedBody::new(body, recorder, is_forwarded)))
 }
 
 fn request_id(headers: &HeaderMap) -> HeaderValue {
