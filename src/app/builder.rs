@@ -130,7 +130,8 @@ impl ServerBuilder {
         let (store, runner, store_kind) = match store {
             Some(store) => (store, local_runner(&executor), "custom"),
             None => {
-                let OpenedStore { store, kind, lock } = open_store(&config, &metrics).await?;
+                let port = addresses.first().map_or(0, SocketAddr::port);
+                let OpenedStore { store, kind, lock } = open_store(&config, port, &metrics).await?;
                 // The folder is locked: no other server has it.
                 let runner = own_runner(&config, &executor, shim).await?;
                 executor.reap_orphans();

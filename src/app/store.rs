@@ -19,8 +19,12 @@ pub(super) struct OpenedStore {
     pub(super) lock: Option<DataLock>,
 }
 
-/// Opens the store that the configuration names.
-pub(super) async fn open_store(config: &Config, metrics: &Metrics) -> Result<OpenedStore, Error> {
+/// Opens the store that the configuration names, for a server whose first listener has this port.
+pub(super) async fn open_store(
+    config: &Config,
+    listener_port: u16,
+    metrics: &Metrics,
+) -> Result<OpenedStore, Error> {
     let path = config.data_dir.clone().unwrap_or_default();
     match &config.store {
         StoreAddress::Sqlite => {
@@ -32,12 +36,19 @@ pub(super) async fn open_store(config: &Config, metrics: &Metrics) -> Result<Ope
         #[cfg(feature = "postgres")]
         StoreAddress::Postgres(_) => {
             let lock = async || Ok(DataLock::acquire(&path)?);
-            let lock = Some(retry_while_in_use(lock, Error::is_in_use).await?);
-            let Some(options) = postgres_options(config)? else { return Err(Error::NoPostgres) };
+            let lock = retry_while_in_use(lock, Error::is_in_use).await?;
+            let Some(mut options) = postgres_options(config)? else {
+                return Err(Error::NoPostgres);
+            };
+            if let Some(address) = &config.advertise {
+                let address = address.url(config.tls_files().is_some(), listener_port);
+                let home = lock.folder_id()?;
+                options.replica = Some(crate::store::ReplicaOptions { address, home });
+            }
             let open =
                 async || Ok(crate::store::PostgresStore::open(&options, metrics.clone()).await?);
             let store = retry_while_in_use(open, Error::is_in_use).await?;
-            Ok(OpenedStore { store: Arc::new(store), kind: "postgres", lock })
+            Ok(OpenedStore { store: Arc::new(store), kind: "postgres", lock: Some(lock) })
         }
         #[cfg(not(feature = "postgres"))]
         StoreAddress::Postgres(_) => Err(Error::NoPostgres),

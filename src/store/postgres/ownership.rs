@@ -50,14 +50,14 @@ pub(super) async fn join(
     }
     // The data folder is locked: no server of an earlier start is there.
     let gone = "UPDATE replicas SET state = 3, lease_until = least(lease_until, clock_timestamp())
-         WHERE home = $1 AND state <> 3";
-    transaction.execute(gone, &[&options.home]).await?;
+         WHERE home = $1 AND address = $2 AND state <> 3";
+    transaction.execute(gone, &[&options.home, &options.address]).await?;
     insert(&transaction, id, options).await?;
     let claim = "UPDATE sessions SET owner = $1, claim = claim + 1 WHERE key IN (
              SELECT s.key FROM sessions s LEFT JOIN replicas r ON r.id = s.owner
-             WHERE s.live > 0 AND (r.home = $2 OR s.owner IS NULL)
+             WHERE s.live > 0 AND (s.owner IS NULL OR r.home = $2 AND r.address = $3)
              ORDER BY s.key FOR UPDATE OF s)";
-    transaction.execute(claim, &[&id, &options.home]).await?;
+    transaction.execute(claim, &[&id, &options.home, &options.address]).await?;
     let forget =
         format!("DELETE FROM replicas WHERE state = 3 AND lease_until < now() - {GONE_KEPT}");
     transaction.execute(&forget, &[]).await?;
@@ -72,8 +72,8 @@ pub(super) async fn register(
     options: &ReplicaOptions,
 ) -> Result<(), PostgresError> {
     let transaction = client.transaction().await?;
-    let gone = "UPDATE replicas SET state = 3 WHERE home = $1 AND state <> 3";
-    transaction.execute(gone, &[&options.home]).await?;
+    let gone = "UPDATE replicas SET state = 3 WHERE home = $1 AND address = $2 AND state <> 3";
+    transaction.execute(gone, &[&options.home, &options.address]).await?;
     insert(&transaction, id, options).await?;
     Ok(transaction.commit().await?)
 }

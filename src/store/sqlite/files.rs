@@ -52,6 +52,12 @@ impl Files {
         self.beside(".lock")
     }
 
+    /// Returns the file with the id of the folder, for a server whose store is elsewhere.
+    #[cfg(feature = "postgres")]
+    pub(super) fn folder_id(&self) -> PathBuf {
+        self.beside(".folder-id")
+    }
+
     /// Returns the record of the newest commit.
     pub(super) fn continuity(&self) -> PathBuf {
         self.beside(".continuity")

@@ -1,8 +1,8 @@
 //! The lock of the server's files, which one server at a time has.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use super::files::{Files, private_file};
 use super::open::{OpenError, unwritable};
@@ -14,6 +14,9 @@ use super::open::{OpenError, unwritable};
 #[derive(Debug)]
 pub struct DataLock {
     _file: File,
+    /// The file with the id of the folder.
+    #[cfg(feature = "postgres")]
+    id_path: PathBuf,
 }
 
 impl DataLock {
@@ -31,6 +34,27 @@ impl DataLock {
         })
     }
 
+    /// Returns the id of the folder, and creates it if there is none. A copy of a folder has the same.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written to.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn folder_id(&self) -> Result<uuid::Uuid, OpenError> {
+        let path = &self.id_path;
+        let failed = |cause: std::io::Error| unwritable(path, &cause);
+        let mut text = String::new();
+        let mut file = private_file(path).map_err(failed)?;
+        (&mut file).take(40).read_to_string(&mut text).map_err(failed)?;
+        if let Ok(id) = text.trim().parse() {
+            return Ok(id);
+        }
+        let id = uuid::Uuid::new_v4();
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+        writeln!(file, "{id}").and_then(|()| file.sync_all()).map_err(failed)?;
+        Ok(id)
+    }
+
     /// Acquires the lock, or returns its holder: ` (process 123)`, or nothing if it is not known.
     pub(super) fn of_files(files: &Files) -> Result<Result<Self, String>, OpenError> {
         let path = files.lock();
@@ -40,7 +64,11 @@ impl DataLock {
         }
         let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         written.map_err(|cause| unwritable(&path, &cause))?;
-        Ok(Ok(Self { _file: file }))
+        Ok(Ok(Self {
+            _file: file,
+            #[cfg(feature = "postgres")]
+            id_path: files.folder_id(),
+        }))
     }
 }
 
