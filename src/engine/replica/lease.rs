@@ -35,6 +35,7 @@ pub(in crate::engine) fn spawn(shared: &Arc<Shared>) {
         others: Vec::new(),
         is_lost: false,
     };
+    keeper.keep_runs();
     shared.tracker.spawn(keeper.run());
 }
 

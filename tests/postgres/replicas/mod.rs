@@ -1,6 +1,9 @@
 //! Several replicas over one database.
 
+mod death;
+mod forwarding;
 mod ownership;
+mod place;
 
 use callpark::internals::telemetry::Metrics;
 use callpark::store::{PostgresOptions, PostgresStore, ReplicaOptions};

@@ -1,0 +1,114 @@
+//! Any replica answers: requests reach the owner of their session.
+
+use callpark_proto::v1;
+
+use super::place::Place;
+use crate::cluster::shared;
+use crate::support::{bash, millis, remote, soon};
+
+/// Returns a command that runs until the file exists.
+fn until(gate: &std::path::Path) -> String {
+    format!("echo begun; until [ -e {} ]; do sleep 0.02; done; echo over", gate.display())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_replica_answers() {
+    let place = Place::new(shared());
+    let ((site, a), (_, b)) = (place.replica().await, place.replica().await);
+    let (of_a, of_b) = (a.connect(), b.connect());
+    let session_id = remote::session(&of_a).await;
+    let gate = site.folder().join("gate");
+    let call = v1::RunToolRequest { session_id: session_id.clone(), ..bash(&until(&gate)) };
+    let task = remote::start(&of_a, call).await;
+    let (id, call_id) = (task.background_id, task.call_id);
+    // Reads, and a list of the whole tenant.
+    assert_eq!(remote::task(&of_b, &id).await.state(), v1::State::Running);
+    assert_eq!(remote::tasks(&of_b).await.len(), 1);
+    // A stream that follows, and a call in the same session.
+    let follow = v1::StreamSessionRequest { session_id: session_id.clone(), ..Default::default() };
+    let stream = soon("a stream", of_b.tools.clone().stream_session(follow)).await;
+    let mut stream = stream.expect("a stream").into_inner();
+    let call = v1::RunToolRequest { session_id: session_id.clone(), ..bash("echo here") };
+    let answer = soon("a call", of_b.tools.clone().run_tool(call)).await;
+    let answer = answer.expect("an answer").into_inner();
+    assert_eq!(answer.session_id, session_id, "{answer:?}");
+    // Waits for one and for several tasks, of both replicas.
+    let other = remote::start(&of_b, bash(&until(&gate))).await.background_id;
+    let waits = async {
+        let wait_many = v1::WaitManyRequest {
+            background_ids: vec![id.clone(), other.clone()],
+            mode: v1::WaitMode::All.into(),
+            ..Default::default()
+        };
+        let (one, of_b, of_a) = tokio::join!(
+            remote::ended(&of_b, &id),
+            async { of_b.tasks.clone().wait_many(wait_many.clone()).await },
+            async { of_a.tasks.clone().wait_many(wait_many.clone()).await },
+        );
+        assert_eq!(one.state(), v1::State::Succeeded, "{one:?}");
+        for answer in [of_b, of_a] {
+            let answer = answer.expect("an answer").into_inner();
+            assert_eq!((answer.settled.len(), answer.pending.len()), (2, 0), "{answer:?}");
+        }
+    };
+    let opened = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        std::fs::write(&gate, "").expect("a gate");
+    };
+    soon("all ends", async { tokio::join!(waits, opened) }).await;
+    assert_eq!(remote::output(&of_b, &id).await, b"begun\nover\n");
+    let mut sequences = Vec::new();
+    let is_end = |event: &v1::SessionEvent| {
+        matches!(&event.payload, Some(v1::session_event::Payload::ToolCallFinished(_)))
+            && event.call_id == call_id
+    };
+    'all: loop {
+        let update = soon("an event", stream.message()).await.expect("no cut").expect("an event");
+        for event in update.events {
+            sequences.push(event.sequence);
+            if is_end(&event) {
+                break 'all;
+            }
+        }
+    }
+    assert!(sequences.iter().copied().eq(1..=sequences.len() as i64), "{sequences:?}");
+    // A request that names nothing of this replica, and one for nothing.
+    let missing = v1::GetRequest { background_id: id.replace(&id[4..8], "0000") };
+    let error = of_b.tasks.clone().get(missing).await.expect_err("no such task");
+    assert_eq!(error.code(), tonic::Code::NotFound);
+    // Once the session has been idle, the replica that is asked has it.
+    let idle = async {
+        loop {
+            let held = "SELECT count(*) FROM callpark.sessions WHERE owner IS NOT NULL";
+            if place.cluster.sql(&place.database, held) == "0" {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    drop(stream);
+    soon("free sessions", idle).await;
+    a.kill().await;
+    let call = v1::RunToolRequest { session_id, call_budget: millis(60_000), ..bash("echo b") };
+    let answer = soon("a call", of_b.tools.clone().run_tool(call)).await;
+    answer.expect("the owner is not asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_server_is_away_is_refused_with_a_delay() {
+    let place = Place::new(shared());
+    let ((site, a), (_, b)) = (place.replica().await, place.replica().await);
+    let gate = site.folder().join("gate");
+    let id = remote::start(&a.connect(), bash(&until(&gate))).await.background_id;
+    a.kill().await;
+    let request = v1::CancelRequest { background_id: id, ..Default::default() };
+    let error = soon("an answer", b.connect().tasks.cancel(request)).await;
+    let error = error.expect_err("its owner is away");
+    assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
+    let details = tonic_types::StatusExt::get_error_details(&error);
+    let reason = details.error_info().map(|info| info.reason.clone());
+    assert_eq!(reason.as_deref(), Some("NOT_OWNER"), "{error}");
+    assert!(details.retry_info().is_some_and(|info| info.retry_delay.is_some()), "{error}");
+    let text = format!("{error:?}");
+    assert!(!text.contains("callpark-owner") && !text.contains("127.0.0.1"), "{text}");
+}
