@@ -32,3 +32,4 @@ mod streams;
 mod tasks;
 mod toolbox;
 mod turns;
+mod workload;

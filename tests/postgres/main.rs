@@ -6,6 +6,13 @@ mod cluster;
 mod conformance;
 mod crashes;
 mod cuts;
+#[path = "../it/history/mod.rs"]
+#[expect(
+    unreachable_pub,
+    unused_imports,
+    reason = "the module is shared with the tests over the wire"
+)]
+mod history;
 mod load;
 mod migration;
 mod opening;

@@ -1,6 +1,7 @@
 //! Several replicas over one database.
 
 mod death;
+mod faults;
 mod forwarding;
 mod ownership;
 mod place;

@@ -8,10 +8,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio_util::sync::CancellationToken;
 
-use super::life::{Lived, World, count_effects, live};
-use super::processes::{descriptors, marked};
-use super::recorder::Recorded;
-use super::{End, History, Recorder, collect};
+use crate::history::life::{Lived, World, count_effects, live};
+use crate::history::processes::{descriptors, marked};
+use crate::history::recorder::Recorded;
+use crate::history::{End, History, Recorder, collect};
 use crate::support::program::Clients;
 use crate::support::waiting::start_of;
 use crate::support::{TestServer, bash, seed, soon, v1};
@@ -96,7 +96,7 @@ async fn a_random_workload_with_a_restart_keeps_every_invariant() {
 }
 
 /// Returns the figures of a history in one line.
-pub fn summary(history: &History) -> String {
+fn summary(history: &History) -> String {
     let (calls, events) = (history.calls().len(), history.logs.iter().map(|log| log.events.len()));
     let (reply, seen) = (history.replies().count(), history.processes.len());
     format!(
