@@ -86,7 +86,7 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// [`Error::NotOwner`] if another replica has the session. All other errors are items of the stream.
+    /// [`Error::NotOwner`] if the stream follows and another replica has the session. All other errors are items of the stream.
     pub async fn session(
         &self,
         principal: Principal,
@@ -94,10 +94,14 @@ impl Events {
     ) -> Result<impl Stream<Item = Result<StreamItem, Error>> + Send + use<>, Error> {
         let shared = self.shared.clone();
         let expires = self.expiry();
-        let held = match shared.hold(&principal, query.session_id).await {
-            Err(error @ Error::NotOwner { .. }) => return Err(error),
-            held => held,
+        // A replay ends at the head of its start, wherever later events are written.
+        let held = match query.follow {
+            true => shared.hold(&principal, query.session_id).await,
+            false => Ok(None),
         };
+        if let Err(error @ Error::NotOwner { .. }) = held {
+            return Err(error);
+        }
         Ok(try_stream! {
             let _held = held?;
             let mut cursor = Cursor::new(&shared, query.session_id, 0, Some(expires));
