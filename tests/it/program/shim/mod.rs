@@ -1,8 +1,10 @@
 //! The shim: work that outlives its server, through kills, stops and faults.
 
 mod damage;
+mod deadline;
 mod earlier;
 mod faults;
+mod keep_for;
 mod kills;
 mod limits;
 mod owners;
