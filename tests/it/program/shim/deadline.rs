@@ -1,18 +1,14 @@
 //! The time for which the runs of a shim go on without another word of a server.
 
-use std::io::Write as _;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use prost::Message;
 use rustix::process::Signal;
 
-use super::faults::read_frame;
+use super::fake_server::{FakeServer, Order, folder, silent_server};
 use super::owners::{run_again, stay};
-use super::{check_outputs, code_of, connect, socket_name, until_steady, until_written};
+use super::{check_outputs, code_of, until_steady, until_written};
 use crate::history::check_everything;
-use crate::support::program::{Live, Program, Site};
+use crate::support::program::{Program, Site};
 use crate::support::waiting::{Gate, is_alive, lines_of, outcome_of, pids};
 use crate::support::{bash, remote, soon, v1};
 
@@ -21,107 +17,6 @@ const TIME: Duration = Duration::from_millis(1_500);
 
 /// The longest time from a deadline to the ends of processes, on a busy machine.
 const LATE_MAX: Duration = Duration::from_secs(4);
-
-/// An order of a server, as far as it is given here.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Order {
-    #[prost(message, tag = "1")]
-    hello: Option<ServerHello>,
-    #[prost(message, tag = "3")]
-    adopt: Option<Offset>,
-    #[prost(message, tag = "8")]
-    pub(super) keep_for: Option<KeepFor>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ServerHello {
-    #[prost(uint32, tag = "1")]
-    protocol: u32,
-    #[prost(string, tag = "2")]
-    version: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Offset {
-    #[prost(bytes = "vec", tag = "1")]
-    call_id: Vec<u8>,
-    #[prost(uint64, tag = "2")]
-    bytes: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct KeepFor {
-    #[prost(uint64, optional, tag = "1")]
-    pub(super) time_ms: Option<u64>,
-    #[prost(uint64, tag = "2")]
-    pub(super) given_ns: u64,
-}
-
-impl Order {
-    fn hello() -> Self {
-        let hello = ServerHello { protocol: 1, version: "9.9.9".into() };
-        Self { hello: Some(hello), ..Self::default() }
-    }
-
-    fn keep_for(time: Option<Duration>) -> Self {
-        let time_ms = time.map(|time| u64::try_from(time.as_millis()).expect("short"));
-        Self { keep_for: Some(KeepFor { time_ms, given_ns: 0 }), ..Self::default() }
-    }
-
-    fn adopt(id: &str) -> Self {
-        let call = uuid::Uuid::parse_str(id.trim_start_matches("bg-")).expect("an id");
-        let adopt = Offset { call_id: call.as_bytes().to_vec(), bytes: 0 };
-        Self { adopt: Some(adopt), ..Self::default() }
-    }
-
-    fn frame(&self) -> Vec<u8> {
-        let order = self.encode_to_vec();
-        let length = u32::try_from(order.len()).expect("short").to_be_bytes();
-        [&length[..], &order].concat()
-    }
-}
-
-/// A server that gives a shim the orders of a test, and nothing else.
-struct FakeServer(UnixStream);
-
-impl FakeServer {
-    /// Takes the place of the server before.
-    fn connect(folder: &Path) -> Self {
-        let mut server = Self(connect(folder));
-        server.order(&Order::hello());
-        read_frame(&mut server.0).expect("the first message of the shim");
-        server
-    }
-
-    fn order(&mut self, order: &Order) {
-        self.0.write_all(&order.frame()).expect("written");
-    }
-}
-
-/// The same in a process of its own, which gives one time and nothing after it.
-const SILENT_SERVER: &str = "import signal, socket, sys
-shim = socket.socket(socket.AF_UNIX)
-shim.connect('\\0' + sys.argv[1])
-shim.sendall(bytes.fromhex(sys.argv[2]))
-assert shim.recv(1)
-print('connected', flush=True)
-signal.pause()";
-
-/// Starts such a server with the orders of its connection.
-async fn silent_server(site: &Site, orders: &[Order]) -> Live {
-    let frames: Vec<u8> = orders.iter().flat_map(Order::frame).collect();
-    let frames: String = frames.iter().map(|byte| format!("{byte:02x}")).collect();
-    let name = socket_name(&folder(site));
-    let mut server = Live::start(site.other("python3", &["-c", SILENT_SERVER, &name, &frames]));
-    server.stdout.until("connected").await;
-    server
-}
-
-/// The folder of the only shim of a site.
-fn folder(site: &Site) -> PathBuf {
-    let entries = std::fs::read_dir(site.data().join("callpark.db.shims")).expect("shims");
-    entries.map(|entry| entry.expect("an entry").path()).next().expect("a shim")
-}
 
 /// Waits until all of these processes have ended. Returns the times of the first end and of the last.
 async fn ends(processes: &[u32]) -> [Instant; 2] {
@@ -206,7 +101,7 @@ async fn runs_end_in_time_while_no_server_is_there() {
     let (ids, processes) = left_behind(&site, 1).await;
     let given = Instant::now();
     let mut last = FakeServer::connect(&folder(&site));
-    last.order(&Order::keep_for(Some(TIME)));
+    last.order(&[Order::keep_for(Some(TIME))]);
     drop(last);
     check_ends(&processes, TIME, [given, Instant::now()]).await;
     check_abandoned(&site.serve(&[]).await, &ids).await;
@@ -218,7 +113,7 @@ async fn a_server_that_only_connects_changes_no_deadline() {
     let (_ids, processes) = left_behind(&site, 1).await;
     let given = Instant::now();
     let mut last = FakeServer::connect(&folder(&site));
-    last.order(&Order::keep_for(Some(TIME)));
+    last.order(&[Order::keep_for(Some(TIME))]);
     let _next = FakeServer::connect(&folder(&site));
     check_ends(&processes, TIME, [given, Instant::now()]).await;
 }
@@ -231,12 +126,12 @@ async fn runs_go_on_while_their_server_renews_the_time() {
     let (_ids, processes) = left_behind(&site, 1).await;
     let mut server = FakeServer::connect(&folder(&site));
     let mut given = Instant::now();
-    server.order(&Order::keep_for(Some(time)));
+    server.order(&[Order::keep_for(Some(time))]);
     // The last one comes after the first deadline.
     for _ in 0..RENEWALS {
         tokio::time::sleep(pause).await;
         given = Instant::now();
-        server.order(&Order::keep_for(Some(time)));
+        server.order(&[Order::keep_for(Some(time))]);
     }
     check_ends(&processes, time, [given, Instant::now()]).await;
 }
@@ -251,13 +146,45 @@ async fn a_server_that_has_its_store_alone_removes_a_deadline_at_its_start() {
     until_written(&server.connect(), &id, 6).await;
     server.kill().await;
     let time = Duration::from_secs(5);
-    FakeServer::connect(&folder(&site)).order(&Order::keep_for(Some(time)));
+    FakeServer::connect(&folder(&site)).order(&[Order::keep_for(Some(time))]);
     let taken = Instant::now();
     let server = site.serve(&[]).await;
     // The moment is the subject of the test.
     tokio::time::sleep((taken + time + Duration::from_millis(500)) - Instant::now()).await;
     std::fs::write(&gate, "").expect("a gate");
     assert_eq!(code_of(&remote::ended(&server.connect(), &id).await), 7);
+}
+
+/// Waits until so many processes of calls are left.
+async fn until_left(site: &Site, count: usize) {
+    let left = async {
+        while site.processes().len() != count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the ends of the others", left).await;
+}
+
+#[tokio::test]
+async fn orders_right_behind_a_start_concern_its_run() {
+    const STARTS: usize = 20;
+    let site = Site::new();
+    let server = site.serve(&[]).await;
+    // The shim stays with a run of its own.
+    remote::start(&server.connect(), bash("exec sleep 300")).await;
+    until_left(&site, 1).await;
+    server.kill().await;
+    let mut server = FakeServer::connect(&folder(&site));
+    for _ in 0..STARTS {
+        let call = uuid::Uuid::new_v4();
+        server.order(&[Order::start(&site, call, "300"), Order::release(call)]);
+        server.started();
+    }
+    until_left(&site, 1).await;
+    let call = uuid::Uuid::new_v4();
+    server.order(&[Order::start(&site, call, "300"), Order::keep_for(Some(Duration::ZERO))]);
+    server.started();
+    until_left(&site, 0).await;
 }
 
 /// Returns the bytes that a process has written so far.

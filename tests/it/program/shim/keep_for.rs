@@ -12,7 +12,7 @@ use prost::Message as _;
 use rustix::process::Signal;
 
 use super::FakeShim;
-use super::deadline::{KeepFor, Order};
+use super::fake_server::{KeepFor, Order};
 use super::faults::{Hello, read_frame, send_hello};
 use crate::support::program::{PROGRAM, Site, send};
 use crate::support::soon;
@@ -116,6 +116,30 @@ async fn a_run_that_was_stopped_before_its_time_was_over_is_not_abandoned() {
     let report = end(&mut run).await;
     assert!(report.stopped && !report.abandoned, "{report:?}");
     assert_eq!(report.exit, Exit::Signal(9), "the grace ends with the time");
+}
+
+#[tokio::test]
+async fn an_order_that_waits_while_the_time_passes_revives_no_run() {
+    let time = Duration::from_secs(1);
+    let site = Site::new();
+    let runner = open(&site, None).await;
+    let mut run = start(&runner, spec(&site, "sleep 300")).await;
+    runner.keep_for(Some(time));
+    let given = Instant::now();
+    // The shim has read the order once it answers the next one.
+    start(&runner, spec(&site, "true")).await;
+    let shim = runner.shims()[0].pid;
+    send(shim, Signal::STOP);
+    runner.keep_for(Some(Duration::from_secs(600)));
+    tokio::time::sleep(time.saturating_sub(given.elapsed())).await;
+    send(shim, Signal::CONT);
+    assert!(end(&mut run).await.abandoned);
+    let report = end(&mut start(&runner, spec(&site, "exit 3")).await).await;
+    assert_eq!(
+        (report.exit, report.abandoned),
+        (Exit::Code(3), false),
+        "the next run has its time"
+    );
 }
 
 /// Kills the only shim, and waits until the runner knows.

@@ -3,6 +3,7 @@
 mod damage;
 mod deadline;
 mod earlier;
+mod fake_server;
 mod faults;
 mod keep_for;
 mod kills;
