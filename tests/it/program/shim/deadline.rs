@@ -200,11 +200,12 @@ async fn a_process_that_is_blocked_by_a_silent_server_ends_in_time() {
     let site = Site::new();
     let server = site.serve(&[]).await;
     let (mut gate, file) = (Gate::new(site.folder(), "gate"), site.folder().join("pids"));
-    let flood = format!("echo $$ >> {}; {}; exec yes", file.display(), gate.wait());
+    let note = format!("echo $$ >> {}", file.display());
+    let flood = format!("setsid bash -c '{note}; sleep 300' & {note}; {}; exec yes", gate.wait());
     // All of it is kept until the silent server has as much as it is sent without an answer.
     let call = v1::RunToolRequest { max_output_bytes: Some(64 << 20), ..bash(&flood) };
     let id = remote::start(&server.connect(), call).await.background_id;
-    let processes = pids(&lines_of(&file, 1).await);
+    let processes = pids(&lines_of(&file, 2).await);
     server.kill().await;
     let given = Instant::now();
     let orders = [Order::hello(), Order::adopt(&id), Order::keep_for(Some(time))];
@@ -212,7 +213,8 @@ async fn a_process_that_is_blocked_by_a_silent_server_ends_in_time() {
     silent.signal(Signal::STOP);
     let taken = Instant::now();
     gate.open();
-    let blocked = until_steady("a process that is blocked", || written_by(processes[0])).await;
+    let written = || processes.iter().map(|pid| written_by(*pid)).sum();
+    let blocked = until_steady("a process that is blocked", written).await;
     assert!((4 << 20..32 << 20).contains(&blocked), "{blocked} bytes");
     check_ends(&processes, time, [given, taken]).await;
     drop(silent);

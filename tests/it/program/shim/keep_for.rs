@@ -118,18 +118,26 @@ async fn a_run_that_was_stopped_before_its_time_was_over_is_not_abandoned() {
     assert_eq!(report.exit, Exit::Signal(9), "the grace ends with the time");
 }
 
-#[tokio::test]
-async fn an_order_that_waits_while_the_time_passes_revives_no_run() {
+/// Lets a run go on for a time, stops its shim, and lets the run go on for longer. The shim reads that
+/// only after the first time.
+async fn check_late_order(is_first_read: bool) {
     let time = Duration::from_secs(1);
     let site = Site::new();
     let runner = open(&site, None).await;
     let mut run = start(&runner, spec(&site, "sleep 300")).await;
+    let shim = runner.shims()[0].pid;
+    if !is_first_read {
+        send(shim, Signal::STOP);
+    }
     runner.keep_for(Some(time));
     let given = Instant::now();
-    // The shim has read the order once it answers the next one.
-    start(&runner, spec(&site, "true")).await;
-    let shim = runner.shims()[0].pid;
-    send(shim, Signal::STOP);
+    if is_first_read {
+        // It has been, once the shim answers the next order.
+        start(&runner, spec(&site, "true")).await;
+        send(shim, Signal::STOP);
+    }
+    // The first order is written before the second one, which would replace it.
+    tokio::task::yield_now().await;
     runner.keep_for(Some(Duration::from_secs(600)));
     tokio::time::sleep(time.saturating_sub(given.elapsed())).await;
     send(shim, Signal::CONT);
@@ -140,6 +148,12 @@ async fn an_order_that_waits_while_the_time_passes_revives_no_run() {
         (Exit::Code(3), false),
         "the next run has its time"
     );
+}
+
+#[tokio::test]
+async fn an_order_that_waits_while_the_time_passes_revives_no_run() {
+    check_late_order(true).await;
+    check_late_order(false).await;
 }
 
 /// Kills the only shim, and waits until the runner knows.
