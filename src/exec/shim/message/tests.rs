@@ -100,3 +100,31 @@ fn a_message_of_a_kind_that_is_not_known_is_none() {
     assert_eq!(Order::decode(later.as_slice()).unwrap().kind, None);
     assert_eq!(Report::decode(later.as_slice()).unwrap().kind, None);
 }
+
+/// An order as a shim of an earlier version reads it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct EarlierOrder {
+    #[prost(oneof = "EarlierKind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    kind: Option<EarlierKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum EarlierKind {
+    #[prost(message, tag = "1")]
+    Hello(ServerHello),
+    #[prost(message, tag = "7")]
+    Leave(Leave),
+}
+
+#[test]
+fn an_order_about_the_time_of_runs_is_none_for_an_earlier_shim() {
+    for time in [None, Some(Duration::ZERO), Some(Duration::from_secs(6))] {
+        let order = Order::from(OrderKind::KeepFor(KeepFor::new(time)));
+        assert_eq!(sent(&order), order);
+        let earlier = EarlierOrder::decode(order.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(earlier, EarlierOrder::default());
+    }
+    let leave = Order::from(OrderKind::Leave(Leave {})).encode_to_vec();
+    let earlier = EarlierOrder::decode(leave.as_slice()).unwrap();
+    assert_eq!(earlier.kind, Some(EarlierKind::Leave(Leave {})));
+}

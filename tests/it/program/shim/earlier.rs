@@ -20,7 +20,8 @@ const FRAMES: &[u8] = include_bytes!("../../../fixtures/shim-protocol-1.frames")
 /// The bytes that stand for the id of the call in these messages.
 const CALL_ID: [u8; 16] = *b"\xc0\xc1\xc2\xc3\xc4\xc5\xc6\xc7\xc8\xc9\xca\xcb\xcc\xcd\xce\xcf";
 
-/// The first bytes of two orders of a server.
+/// The first bytes of orders of a server.
+const KEEP_FOR: u8 = 8 << 3 | 2;
 const ADOPT: u8 = 3 << 3 | 2;
 const RELEASE: u8 = 6 << 3 | 2;
 
@@ -50,6 +51,8 @@ fn earlier_shim(site: &Site, id: &str) -> std::thread::JoinHandle<()> {
         read_frame(&mut socket).expect("a server that introduces itself");
         let (hello, rest) = frames.split_first().expect("messages");
         socket.write_all(hello).expect("written");
+        // An order that it does not know, and that has no effect.
+        assert_eq!(read_frame(&mut socket).expect("an order")[0], KEEP_FOR);
         assert_eq!(read_frame(&mut socket).expect("an order")[0], ADOPT);
         socket.write_all(&rest.concat()).expect("written");
         while read_frame(&mut socket).expect("an order")[0] != RELEASE {}

@@ -101,8 +101,8 @@ async fn the_process_id_of_a_shim_that_has_gone_may_be_of_another_process() {
         settings: "--others".into(),
         runs: vec![Run { call_id: call.as_bytes().to_vec() }],
     };
-    // It is gone once the server has adopted the run.
-    let shim = fake_shim(&site, hello, 1);
+    // It is gone once the server has adopted the run, which is the order after that of the time.
+    let shim = fake_shim(&site, hello, 2);
     let server = site.serve(&[]).await;
     let task = remote::ended(&server.connect(), &id).await;
     assert!(loss_of(&task).contains("the shim that ran the process"), "{task:?}");

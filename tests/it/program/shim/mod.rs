@@ -1,8 +1,11 @@
 //! The shim: work that outlives its server, through kills, stops and faults.
 
 mod damage;
+mod deadline;
 mod earlier;
+mod fake_server;
 mod faults;
+mod keep_for;
 mod kills;
 mod limits;
 mod owners;

@@ -44,7 +44,7 @@ impl Bystanders {
 
 /// A command that notes its id and those of two children, one of them in a session of its own, and
 /// stays.
-fn stay(file: &std::path::Path) -> String {
+pub(super) fn stay(file: &std::path::Path) -> String {
     let file = file.display();
     format!(
         "note() {{ echo $BASHPID >> {file}; }}; echo begun; (note; sleep 300) & \
@@ -61,7 +61,7 @@ async fn all_gone(all: &[u32]) {
     soon("the end of processes", gone).await;
 }
 
-async fn run_again(server: &Program) {
+pub(super) async fn run_again(server: &Program) {
     let ran = server.cli(&["run", "bash", "--", "echo again; exit 4"]).await.exits(4);
     assert_eq!(ran.stdout(), "again\n");
 }
