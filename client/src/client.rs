@@ -54,7 +54,7 @@ impl Client {
         Ok(Self { connection: Connection::new(options, None)? })
     }
 
-    /// Creates a client that obtains its connections from `connector`. The endpoint in the options
+    /// Creates a client that obtains its connections from `connector`. An endpoint in the options
     /// names the server and decides whether TLS is used; it is not resolved.
     ///
     /// # Errors

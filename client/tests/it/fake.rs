@@ -179,7 +179,7 @@ impl Fake {
 
     pub(crate) fn client_with(&self, options: ClientOptions) -> Client {
         let wires = Arc::clone(&self.wires);
-        let connector: Connector = Arc::new(move || {
+        let connector: Connector = Arc::new(move |_| {
             let wires = Arc::clone(&wires);
             async move { wires.connect().await }.boxed()
         });
