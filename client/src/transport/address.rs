@@ -36,6 +36,7 @@ pub(super) enum Target {
 }
 
 /// One endpoint of the options.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     /// The endpoint as the options name it.
     pub(super) name: String,
@@ -45,6 +46,7 @@ pub(super) struct Endpoint {
     pub(super) http: HttpOptions,
 }
 
+#[derive(Clone)]
 enum Place {
     Fixed(Target),
     /// A host that is resolved each time before its addresses are dialed.
@@ -115,6 +117,25 @@ impl Endpoint {
         }
         Ok(addresses)
     }
+
+    /// Returns an endpoint for each address of the host, with its label. A host with one address, and
+    /// one that cannot be resolved, stays as it is.
+    pub(super) async fn split(&self) -> Vec<(String, Self)> {
+        let addresses = self.resolve().await.unwrap_or_default();
+        if addresses.len() < 2 {
+            return vec![(self.name.clone(), self.clone())];
+        }
+        let alone = addresses.into_iter().map(|address| {
+            let place = Place::Fixed(Target::Tcp(address));
+            (label(&self.name, &address), Self { place, ..self.clone() })
+        });
+        alone.collect()
+    }
+}
+
+/// Returns the text for one of several addresses of an endpoint.
+pub(super) fn label(endpoint: &str, address: &SocketAddr) -> String {
+    format!("{endpoint} [{}]", address.ip())
 }
 
 /// Returns the error with the step that failed in front.

@@ -67,6 +67,19 @@ impl Connection {
         Ok(Self { shared: Arc::new(shared), deadline, on_retry })
     }
 
+    /// Returns a connection to each endpoint alone, with its name.
+    pub(crate) async fn split(&self) -> Vec<(String, Self)> {
+        let split = self.shared.pools.split(self.options()).await;
+        let alone = split.into_iter().map(|(name, endpoint, pools)| {
+            let mut options = self.options().clone();
+            options.endpoints = vec![endpoint];
+            let tokens = Tokens::new(options.token.clone());
+            let shared = Shared { options, pools, tokens, answered: AtomicBool::new(false) };
+            (name, Self { shared: Arc::new(shared), ..self.clone() })
+        });
+        alone.collect()
+    }
+
     #[must_use]
     pub(crate) fn with_deadline(&self, deadline: Option<Duration>) -> Self {
         Self { deadline, ..self.clone() }

@@ -19,7 +19,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use http::{Request, Response};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tonic::{Status, body::Body};
@@ -60,9 +60,23 @@ impl Pools {
         options: &ClientOptions,
         connector: Option<&Connector>,
     ) -> Result<Self, Error> {
-        let endpoints: Arc<[Endpoint]> = Endpoint::list(options, connector)?.into();
+        Ok(Self::of(Endpoint::list(options, connector)?.into(), options))
+    }
+
+    fn of(endpoints: Arc<[Endpoint]>, options: &ClientOptions) -> Self {
         let pool = || PooledChannel(Arc::new(Pool::new(Arc::clone(&endpoints), options)));
-        Ok(Self { unary: pool(), streams: pool() })
+        Self { unary: pool(), streams: pool() }
+    }
+
+    /// Returns pools for each address alone, with its label and the name of its endpoint. An endpoint
+    /// that cannot be resolved is one address.
+    pub(crate) async fn split(&self, options: &ClientOptions) -> Vec<(String, String, Self)> {
+        let split = join_all(self.unary.0.endpoints.iter().map(Endpoint::split)).await;
+        let alone = split.into_iter().flatten().map(|(label, endpoint)| {
+            let name = endpoint.name.clone();
+            (label, name, Self::of(Arc::new([endpoint]), options))
+        });
+        alone.collect()
     }
 }
 

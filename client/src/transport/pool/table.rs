@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::transport::address::Target;
+use crate::transport::address::{Target, label};
 
 /// The number of one address of a pool. An address that vanishes and comes back gets another one.
 pub(crate) type AddressId = u64;
@@ -276,7 +276,7 @@ impl<C: Clone> Table<C> {
         for ip in found {
             let label = match found.len() {
                 1 => Arc::clone(&group.name),
-                _ => format!("{} [{}]", group.name, ip.ip()).into(),
+                _ => label(&group.name, ip).into(),
             };
             let known = old.iter().position(|address| target_is(address, ip));
             group.addresses.push(match known {
