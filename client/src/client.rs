@@ -23,9 +23,10 @@ use crate::{
 
 /// A client of callpark. It is cheap to clone, and clones share their connections.
 ///
-/// Calls and streams use two separate connections. They are opened when they are first used, and
-/// opened again when they are lost. With the defaults of the server, a connection carries up to 128
-/// streams at a time; further ones wait.
+/// Calls and streams use two separate connections to each endpoint. They are opened when they are first
+/// used, and opened again when they are lost. With the defaults of the server, a connection carries up to
+/// 128 streams at a time; further ones wait. With several endpoints, calls take them
+/// [in turn](crate#endpoints).
 ///
 /// Dropping the future of a call, or a stream, ends it on the server as well. The work that it
 /// started continues, unless the request specified otherwise.
@@ -54,7 +55,7 @@ impl Client {
         Ok(Self { connection: Connection::new(options, None)? })
     }
 
-    /// Creates a client that obtains its connections from `connector`. The endpoint in the options
+    /// Creates a client that obtains its connections from `connector`. An endpoint in the options
     /// names the server and decides whether TLS is used; it is not resolved.
     ///
     /// # Errors
@@ -131,6 +132,23 @@ impl Client {
         let attempts = Attempts::new(&self.connection, "Health.Check", RetryBudget::Start);
         let answer = send(attempts, HealthCheckRequest::default(), rpc!(health.check)).await?;
         Ok(answer.status() == ServingStatus::Serving)
+    }
+
+    /// Returns a client for each endpoint alone, with the name of the endpoint, for probes. Resolves host
+    /// names: each address of a host with several is an endpoint of its own.
+    ///
+    /// ```no_run
+    /// use callpark_client::Client;
+    ///
+    /// # async fn probe(client: Client) {
+    /// for (endpoint, client) in client.endpoints().await {
+    ///     println!("{endpoint}: {:?}", client.is_serving().await);
+    /// }
+    /// # }
+    /// ```
+    pub async fn endpoints(&self) -> Vec<(String, Self)> {
+        let split = self.connection.split().await;
+        split.into_iter().map(|(name, connection)| (name, Self { connection })).collect()
     }
 
     /// Returns the options that the client was created from.

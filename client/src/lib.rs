@@ -146,7 +146,7 @@ pub use tonic::Code;
 
 pub use crate::{
     client::Client,
-    error::{Details, Error, Origin, Reason, Resource, Violation},
+    error::{Details, EndpointFailure, Error, Origin, Reason, Resource, Violation},
     follow_up::{ConsumerReport, FollowUpConsumer, FollowUps},
     options::{
         ClientOptions, Compression, OnRetry, RetryBudget, RetryNotice, TlsOptions, TokenSource,

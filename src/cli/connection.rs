@@ -7,8 +7,15 @@ use crate::app::config::TOKEN_VARIABLE;
 /// The server that a command talks to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Connection {
-    pub(crate) endpoint: String,
+    pub(crate) endpoints: Vec<String>,
     pub(crate) token: TokenOrigin,
+}
+
+impl Connection {
+    /// Returns the endpoints, for a message.
+    pub(crate) fn endpoints(&self) -> String {
+        self.endpoints.join(", ")
+    }
 }
 
 /// The place that the token comes from.

@@ -66,7 +66,7 @@ pub async fn incoming() -> io::Result<impl Stream<Item = io::Result<Accepted>>> 
 
 /// Makes connections to the server.
 pub fn connector() -> Connector {
-    Arc::new(|| {
+    Arc::new(|_| {
         async {
             let stream = TcpStream::connect((SERVER, PORT)).await?;
             Ok(Box::new(stream) as BoxIo)

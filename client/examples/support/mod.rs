@@ -10,12 +10,12 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok()
 }
 
-/// Creates a client of the server at CALLPARK_ENDPOINT, with the token in CALLPARK_TOKEN. It connects
+/// Creates a client of the endpoints in CALLPARK_ENDPOINT, with the token in CALLPARK_TOKEN. It connects
 /// at its first call.
 pub(crate) fn client() -> Result<Client, Error> {
     let mut options = ClientOptions::default();
     if let Some(endpoint) = variable("CALLPARK_ENDPOINT") {
-        options.endpoint = endpoint;
+        options.endpoints = endpoint.split(',').map(str::to_owned).collect();
     }
     if let Some(token) = variable("CALLPARK_TOKEN") {
         options.token = TokenSource::Value(token.into());

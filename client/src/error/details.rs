@@ -38,6 +38,26 @@ pub struct Details {
     pub request_id: String,
 }
 
+/// The failure of a call at one of several endpoints.
+///
+/// ```
+/// use callpark_client::Error;
+///
+/// fn print_endpoints(error: &Error) {
+///     for failure in error.endpoint_failures() {
+///         eprintln!("{}: {}", failure.endpoint, failure.failure);
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointFailure {
+    /// The endpoint as the options name it, and its address if the host has several.
+    pub endpoint: String,
+    /// The failure, in one line of at most 120 characters.
+    pub failure: String,
+}
+
 /// One violation of a request.
 ///
 /// ```

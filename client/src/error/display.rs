@@ -4,7 +4,10 @@ use std::{error::Error as StdError, fmt};
 
 use tonic::Code;
 
-use crate::error::{Error, Origin, Violation};
+use crate::error::{EndpointFailure, Error, Origin, Violation};
+
+/// The number of characters of a failure at one of several endpoints.
+const FAILURE_CHARS_MAX: usize = 120;
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,6 +29,9 @@ impl fmt::Display for Error {
         }
         if let Some(resource) = self.resource() {
             write!(f, "; {} {}", resource.kind, resource.name)?;
+        }
+        for EndpointFailure { endpoint, failure } in self.endpoint_failures() {
+            write!(f, "; {endpoint}: {failure}")?;
         }
         f.write_str(". ")?;
         f.write_str(self.advice())?;
@@ -54,6 +60,21 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
+    /// Returns the failure in one line, without the RPC and the remedy.
+    pub(crate) fn failure_text(&self) -> String {
+        let is_space = |c: char| c.is_whitespace() || c.is_control();
+        let words = self.message().split(is_space).filter(|word| !word.is_empty());
+        let mut text = words.collect::<Vec<_>>().join(" ");
+        if let Some((end, _)) = text.char_indices().nth(FAILURE_CHARS_MAX - 1) {
+            text.truncate(end);
+            text.push('…');
+        }
+        match self.reason() {
+            Some(reason) => format!("{text} ({reason})"),
+            None => text,
+        }
+    }
+
     /// Returns what to do about the error.
     fn advice(&self) -> &'static str {
         match self.origin() {

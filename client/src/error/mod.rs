@@ -9,9 +9,9 @@ use std::{error::Error as StdError, time::Duration};
 
 use tonic::Code;
 
-use crate::transport::fault::ConnectFault;
+use crate::transport::{dial::Ended, fault::ConnectFault, pool::Unreachable};
 
-pub use details::{Details, Resource, Violation};
+pub use details::{Details, EndpointFailure, Resource, Violation};
 pub use reason::Reason;
 
 /// The longest delay that a proxy may ask for and that the client waits. After a longer one the
@@ -46,6 +46,7 @@ struct Inner {
     message: String,
     details: Details,
     attempts: u32,
+    endpoints: Vec<EndpointFailure>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -156,6 +157,12 @@ impl Error {
         self.inner.attempts
     }
 
+    /// Returns the failures of the endpoints, at most eight, if the client has several and none of its
+    /// attempts succeeded: the newest failure of this call at each of them, or of connecting to it.
+    pub fn endpoint_failures(&self) -> &[EndpointFailure] {
+        &self.inner.endpoints
+    }
+
     /// Returns `true` if the client itself sends the request again.
     pub(crate) fn is_transient(&self) -> bool {
         match self.inner.origin {
@@ -179,9 +186,25 @@ impl Error {
         let is_unreachable = |cause: &(dyn StdError + 'static)| {
             cause.is::<tonic::ConnectError>()
                 || cause.is::<ConnectFault>()
+                || cause.is::<Unreachable>()
                 || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout)
         };
         self.inner.origin == Origin::Transport && !self.causes().any(is_unreachable)
+    }
+
+    /// Returns `true` if the connection had ended before the request was sent.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.inner.origin == Origin::Transport && self.causes().any(has_ended)
+    }
+
+    /// Returns `true` if the request was certainly not processed, although a connection was open.
+    pub(crate) fn is_unprocessed(&self) -> bool {
+        let is_unprocessed = |cause: &(dyn StdError + 'static)| {
+            has_ended(cause)
+                || cause.is::<ConnectFault>()
+                || cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
+        };
+        self.inner.origin == Origin::Transport && self.causes().any(is_unprocessed)
     }
 
     fn causes(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
@@ -197,6 +220,7 @@ impl Error {
             message: message.into(),
             details: Details::default(),
             attempts: 0,
+            endpoints: Vec::new(),
             source: None,
         };
         Self { inner: Box::new(inner) }
@@ -259,10 +283,21 @@ impl Error {
     }
 
     #[must_use]
+    pub(crate) fn at(mut self, endpoints: Vec<EndpointFailure>) -> Self {
+        self.inner.endpoints = endpoints;
+        self
+    }
+
+    #[must_use]
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.inner.source = Some(source.into());
         self
     }
+}
+
+fn has_ended(cause: &(dyn StdError + 'static)) -> bool {
+    let connecting = cause.downcast_ref::<tonic::ConnectError>();
+    cause.is::<Ended>() || connecting.is_some_and(|error| error.0.is::<Ended>())
 }
 
 impl StdError for Error {

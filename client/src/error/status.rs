@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use tonic::{Code, Status, TimeoutExpired};
 
 use super::{Error, Origin, details::details};
-use crate::transport::{fault::ConnectFault, http_answer::HttpAnswer};
+use crate::transport::{fault::ConnectFault, http_answer::HttpAnswer, pool::Unreachable};
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
@@ -48,6 +48,7 @@ fn origin(status: &Status) -> Origin {
     let transport = causes.any(|cause| {
         cause.is::<tonic::ConnectError>()
             || cause.is::<ConnectFault>()
+            || cause.is::<Unreachable>()
             || cause.is::<tonic::transport::Error>()
             || cause.is::<hyper::Error>()
             || cause.is::<std::io::Error>()

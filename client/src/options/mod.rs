@@ -25,9 +25,10 @@ pub use retry_notice::{OnRetry, RetryBudget, RetryNotice};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ClientOptions {
-    /// The address of the server: `http://host:port`, `https://host:port` or `unix:/path`. Default:
-    /// `http://127.0.0.1:50051`.
-    pub endpoint: String,
+    /// The endpoints of the server, in order: `http://host:port`, `https://host:port` or `unix:/path`
+    /// each, at most 64. With several, the servers must be equal: each request may go to any of them.
+    /// Each address of a host is an endpoint of its own. Default: `http://127.0.0.1:50051` alone.
+    pub endpoints: Vec<String>,
 
     /// The source of the bearer token. Default: no token is sent.
     pub token: TokenSource,
@@ -95,7 +96,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            endpoint: "http://127.0.0.1:50051".to_owned(),
+            endpoints: vec!["http://127.0.0.1:50051".to_owned()],
             token: TokenSource::None,
             tls: TlsOptions::default(),
             deadline: None,
@@ -132,7 +133,17 @@ macro_rules! with_setters {
 impl ClientOptions {
     /// Creates options for the server at this endpoint.
     pub fn new(endpoint: impl Into<String>) -> Self {
-        Self { endpoint: endpoint.into(), ..Self::default() }
+        Self::default().with_endpoints([endpoint])
+    }
+
+    /// Sets [`endpoints`](Self::endpoints).
+    #[must_use]
+    pub fn with_endpoints(
+        mut self,
+        endpoints: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.endpoints = endpoints.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Sets [`deadline`](Self::deadline).
@@ -170,7 +181,7 @@ impl ClientOptions {
 impl fmt::Debug for ClientOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientOptions")
-            .field("endpoint", &self.endpoint)
+            .field("endpoints", &self.endpoints)
             .field("token", &self.token)
             .field("tls", &self.tls)
             .field("deadline", &self.deadline)

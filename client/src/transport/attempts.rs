@@ -1,6 +1,6 @@
 //! The attempts of one call or stream.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Request};
@@ -10,10 +10,14 @@ use crate::{
     options::{RetryBudget, RetryNotice},
     transport::{
         connection::Connection,
+        pool::Route,
         retry::{Failure, Plan, Retries},
         token::Bearer,
     },
 };
+
+/// The number of connections in a row that may turn out to have ended before an attempt counts as failed.
+const ENDED_MAX: u32 = 8;
 
 /// The circumstances of a failed attempt.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +36,9 @@ pub(crate) struct Attempts {
     rpc: &'static str,
     deadline: Option<Instant>,
     retries: Retries,
+    route: Arc<Route>,
+    /// The number of connections that had ended before the current attempt was sent.
+    ended: u32,
     kind: Kind,
     bearer: Option<Bearer>,
     /// The token was fetched again since the last answer.
@@ -54,6 +61,8 @@ impl Attempts {
             rpc,
             deadline: connection.deadline(),
             retries: Retries::new(connection.options(), budget),
+            route: Arc::default(),
+            ended: 0,
             kind: Kind::Separate,
             bearer: None,
             token_renewed: false,
@@ -89,8 +98,11 @@ impl Attempts {
     pub(crate) async fn request<T>(&mut self, message: T) -> Result<Request<T>, Error> {
         let bearer = self.bounded(self.connection.tokens().bearer()).await?;
         self.bearer = bearer.map_err(|error| self.no_token(error))?;
-        self.retries.begin();
+        if self.ended == 0 {
+            self.retries.begin();
+        }
         let mut request = Request::new(message);
+        request.extensions_mut().insert(Arc::clone(&self.route));
         if let Some(bearer) = &self.bearer {
             request.metadata_mut().insert("authorization", bearer.header.clone());
         }
@@ -103,12 +115,18 @@ impl Attempts {
     /// Runs `work` until the deadline.
     pub(crate) async fn bounded<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let Some(deadline) = self.deadline else { return Ok(work.await) };
-        timeout_at(deadline, work).await.map_err(|_| self.failed(Error::deadline()))
+        let expired = |_| self.last(self.failed(Error::deadline()));
+        timeout_at(deadline, work).await.map_err(expired)
     }
 
     /// Returns `error` with the RPC and the number of attempts.
     pub(crate) fn failed(&self, error: impl Into<Error>) -> Error {
         error.into().of(self.rpc, self.count())
+    }
+
+    /// Returns the error of a call that is not tried again, with the failures of the endpoints.
+    fn last(&self, error: Error) -> Error {
+        error.at(self.route.failures())
     }
 
     fn no_token(&self, error: std::io::Error) -> Error {
@@ -142,6 +160,11 @@ impl Attempts {
         error: Error,
         context: FailureContext,
     ) -> Result<(), Error> {
+        if error.is_unsent() && self.ended < ENDED_MAX {
+            self.ended += 1;
+            return Ok(());
+        }
+        self.ended = 0;
         if self.renew_token(&error).await? {
             let plan = Plan { delay: Duration::ZERO, budget: None };
             self.notify(&error, plan, context.after_sequence);
@@ -150,6 +173,7 @@ impl Attempts {
         if !error.is_transient() && !context.request_changed {
             return Err(error);
         }
+        self.route.failed(&error);
         let server_was_reached = error.origin() == Origin::Server || error.was_connected();
         if self.kind == Kind::PartOfOperation && server_was_reached {
             self.started();
@@ -157,11 +181,14 @@ impl Attempts {
         let failure = Failure {
             retry_delay: error.retry_delay(),
             announced: context.was_alive && error.is_draining(),
+            moves_on: error.is_unprocessed() && self.route.has_other(),
         };
-        let Some(plan) = self.retries.after(failure, rand::random()) else { return Err(error) };
+        let Some(plan) = self.retries.after(failure, rand::random()) else {
+            return Err(self.last(error));
+        };
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline - now <= plan.delay) {
-            return Err(error);
+            return Err(self.last(error));
         }
         self.notify(&error, plan, context.after_sequence);
         sleep(plan.delay).await;

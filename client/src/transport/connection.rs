@@ -20,8 +20,8 @@ use crate::{
     error::Error,
     options::{ClientOptions, Compression, OnRetry},
     transport::{
-        connect::{Channels, Connector},
-        http_answer::CheckedChannel,
+        connect::Connector,
+        pool::{PooledChannel, Pools},
         token::Tokens,
     },
 };
@@ -41,7 +41,7 @@ macro_rules! configured {
     }};
 }
 
-/// The connection of one client: channels, tokens and options that its clones share, and a deadline
+/// The connection of one client: pools, tokens and options that its clones share, and a deadline
 /// and a retry callback of its own.
 #[derive(Clone)]
 pub(crate) struct Connection {
@@ -52,7 +52,7 @@ pub(crate) struct Connection {
 
 struct Shared {
     options: ClientOptions,
-    channels: Channels,
+    pools: Pools,
     tokens: Tokens,
     /// `true` once the server has answered anything.
     answered: AtomicBool,
@@ -60,11 +60,24 @@ struct Shared {
 
 impl Connection {
     pub(crate) fn new(options: ClientOptions, connector: Option<Connector>) -> Result<Self, Error> {
-        let channels = Channels::new(&options, connector)?;
+        let pools = Pools::new(&options, connector.as_ref())?;
         let tokens = Tokens::new(options.token.clone());
         let (deadline, on_retry) = (options.deadline, options.on_retry.clone());
-        let shared = Shared { options, channels, tokens, answered: AtomicBool::new(false) };
+        let shared = Shared { options, pools, tokens, answered: AtomicBool::new(false) };
         Ok(Self { shared: Arc::new(shared), deadline, on_retry })
+    }
+
+    /// Returns a connection to each endpoint alone, with its name.
+    pub(crate) async fn split(&self) -> Vec<(String, Self)> {
+        let split = self.shared.pools.split(self.options()).await;
+        let alone = split.into_iter().map(|(name, endpoint, pools)| {
+            let mut options = self.options().clone();
+            options.endpoints = vec![endpoint];
+            let tokens = Tokens::new(options.token.clone());
+            let shared = Shared { options, pools, tokens, answered: AtomicBool::new(false) };
+            (name, Self { shared: Arc::new(shared), ..self.clone() })
+        });
+        alone.collect()
     }
 
     #[must_use]
@@ -102,34 +115,31 @@ impl Connection {
         self.shared.answered.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn tool_runner(&self) -> ToolRunnerClient<CheckedChannel> {
-        self.tool_runner_on(self.shared.channels.unary())
+    pub(crate) fn tool_runner(&self) -> ToolRunnerClient<PooledChannel> {
+        self.tool_runner_on(self.shared.pools.unary.clone())
     }
 
-    pub(crate) fn background_tasks(&self) -> BackgroundTasksClient<CheckedChannel> {
-        self.background_tasks_on(self.shared.channels.unary())
+    pub(crate) fn background_tasks(&self) -> BackgroundTasksClient<PooledChannel> {
+        self.background_tasks_on(self.shared.pools.unary.clone())
     }
 
-    pub(crate) fn health(&self) -> HealthClient<CheckedChannel> {
-        configured!(HealthClient::new(self.shared.channels.unary()), self.options())
+    pub(crate) fn health(&self) -> HealthClient<PooledChannel> {
+        configured!(HealthClient::new(self.shared.pools.unary.clone()), self.options())
     }
 
-    pub(crate) fn tool_runner_streams(&self) -> ToolRunnerClient<CheckedChannel> {
-        self.tool_runner_on(self.shared.channels.streams())
+    pub(crate) fn tool_runner_streams(&self) -> ToolRunnerClient<PooledChannel> {
+        self.tool_runner_on(self.shared.pools.streams.clone())
     }
 
-    pub(crate) fn background_tasks_streams(&self) -> BackgroundTasksClient<CheckedChannel> {
-        self.background_tasks_on(self.shared.channels.streams())
+    pub(crate) fn background_tasks_streams(&self) -> BackgroundTasksClient<PooledChannel> {
+        self.background_tasks_on(self.shared.pools.streams.clone())
     }
 
-    fn tool_runner_on(&self, channel: CheckedChannel) -> ToolRunnerClient<CheckedChannel> {
+    fn tool_runner_on(&self, channel: PooledChannel) -> ToolRunnerClient<PooledChannel> {
         configured!(ToolRunnerClient::new(channel), self.options())
     }
 
-    fn background_tasks_on(
-        &self,
-        channel: CheckedChannel,
-    ) -> BackgroundTasksClient<CheckedChannel> {
+    fn background_tasks_on(&self, channel: PooledChannel) -> BackgroundTasksClient<PooledChannel> {
         configured!(BackgroundTasksClient::new(channel), self.options())
     }
 }
@@ -137,7 +147,7 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("endpoint", &self.options().endpoint)
+            .field("endpoints", &self.options().endpoints)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

@@ -1,104 +1,153 @@
-//! The opening of a connection: the address, TLS, and a look at the first bytes.
+//! The opening of one connection: the address, TLS, and a look at the first bytes.
 
 use std::{
-    io,
-    path::PathBuf,
+    error::Error as StdError,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures::future::BoxFuture;
 use http::Uri;
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::UnixStream,
+    net::{TcpStream, UnixStream},
+    time::timeout,
 };
+use tonic::{ConnectError, Status};
 use tower::Service;
 
 use crate::transport::{
-    connect::{BoxIo, Connector},
+    address::{Endpoint, Target, named},
+    connect::BoxIo,
     fault::{ConnectFault, Faults},
-    tls::Tls,
+    http_answer::{CheckedChannel, of_fault},
+    pool::ConnectionHandle,
 };
 
 /// The first bytes of a connection that are looked at after a write has failed.
 const FIRST_BYTES: usize = 1_024;
 
-/// The address of a server.
-#[derive(Clone)]
-pub(super) enum Target {
-    /// A host and a port.
-    Host(Uri),
-    /// A Unix domain socket.
-    Socket(PathBuf),
-    /// A function that connects.
-    Connector(Connector),
-}
+type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Opens the connections of one channel.
-#[derive(Clone)]
-pub(super) struct Dialer {
-    pub(super) target: Target,
-    pub(super) tls: Option<Tls>,
-    pub(super) connect_timeout: Option<Duration>,
-    pub(super) faults: Faults,
-}
-
-impl Dialer {
-    async fn open(self) -> io::Result<Watched<BoxIo>> {
-        // A fault of the connection before this one stays the newest until this one shows something
-        // else: requests that failed with it may not have looked at it yet.
-        let stream = self.reach().await.inspect_err(|_| self.faults.clear())?;
-        let (stream, layer) = match &self.tls {
-            Some(tls) => {
-                let layer = Layer::Tls { has_identity: tls.has_identity };
-                let stream = tls.handshake(stream, &self.faults).await?;
-                (Box::new(stream) as BoxIo, layer)
-            }
-            None => (stream, Layer::Plain),
-        };
-        Ok(Watched { stream, layer, is_fresh: true, failed_write: None, faults: self.faults })
-    }
-
-    async fn reach(&self) -> io::Result<BoxIo> {
-        match &self.target {
-            Target::Host(uri) => connect(uri.clone(), self.connect_timeout).await,
-            Target::Socket(path) => match UnixStream::connect(path).await {
-                Ok(stream) => Ok(Box::new(stream)),
-                Err(error) => {
-                    Err(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-                }
-            },
-            Target::Connector(connector) => connector().await,
+/// Opens a connection to one address of an endpoint.
+pub(super) async fn dial(
+    endpoint: &Endpoint,
+    target: &Target,
+    handle: ConnectionHandle,
+) -> Result<CheckedChannel, Status> {
+    let faults = Faults::default();
+    let opening = open(endpoint, target, &faults);
+    let opened = match endpoint.http.get_connect_timeout() {
+        Some(time_max) => {
+            let opened = timeout(time_max, opening).await;
+            opened.map_err(|_| timed_out("no connection", time_max)).flatten()
         }
+        None => opening.await,
+    };
+    let (stream, layer) = opened.map_err(|error| match faults.newest() {
+        Some(fault) => of_fault(fault),
+        None => cannot_connect(error),
+    })?;
+    let answered = handle.answered();
+    let connection = Watched {
+        stream,
+        layer,
+        is_fresh: true,
+        failed_write: None,
+        faults: faults.clone(),
+        end: End { handle: handle.clone(), faults: faults.clone() },
+    };
+    let once = Once { connection: Some(connection), handle };
+    let channel = endpoint.http.connect_with_connector(once).await;
+    let channel = channel.map_err(|error| Status::from_error(Box::new(error)))?;
+    Ok(CheckedChannel::new(channel, faults, answered))
+}
+
+/// Returns the status of a connection that cannot be opened.
+pub(super) fn cannot_connect(error: io::Error) -> Status {
+    let mut status = Status::unavailable(error.to_string());
+    status.set_source(std::sync::Arc::new(ConnectError(Box::new(error))));
+    status
+}
+
+/// Returns the error of a step that has taken too long.
+pub(super) fn timed_out(what: &str, time_max: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {time_max:?}"))
+}
+
+async fn open(endpoint: &Endpoint, target: &Target, faults: &Faults) -> io::Result<(BoxIo, Layer)> {
+    let stream = reach(target).await?;
+    let Some(tls) = &endpoint.tls else { return Ok((stream, Layer::Plain)) };
+    let stream = tls.handshake(stream, faults).await?;
+    Ok((Box::new(stream), Layer::Tls { has_identity: tls.has_identity }))
+}
+
+async fn reach(target: &Target) -> io::Result<BoxIo> {
+    match target {
+        Target::Tcp(address) => {
+            let stream = TcpStream::connect(address).await;
+            let stream = stream.map_err(|error| named("tcp connect error", &error))?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream))
+        }
+        Target::Socket(path) => {
+            let stream = UnixStream::connect(path).await;
+            Ok(Box::new(stream.map_err(|error| named(&path.display().to_string(), &error))?))
+        }
+        Target::Connector(connector, endpoint) => connector(endpoint).await,
     }
 }
 
-impl Service<Uri> for Dialer {
-    type Response = TokioIo<Watched<BoxIo>>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+/// Passes one open connection on. HTTP/2 asks for another one when that one has ended.
+struct Once {
+    connection: Option<Watched<BoxIo>>,
+    handle: ConnectionHandle,
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl Service<Uri> for Once {
+    type Response = TokioIo<Watched<BoxIo>>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let dialer = self.clone();
-        Box::pin(async move { dialer.open().await.map(TokioIo::new) })
+        std::future::ready(match self.connection.take() {
+            Some(connection) => Ok(TokioIo::new(connection)),
+            None => {
+                self.handle.lost(None);
+                Err(Box::new(Ended))
+            }
+        })
     }
 }
 
-/// Resolves the host, and connects to the first of its addresses that answers.
-async fn connect(uri: Uri, connect_timeout: Option<Duration>) -> io::Result<BoxIo> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(connect_timeout);
-    let stream = connector.call(uri).await.map_err(io::Error::other)?;
-    Ok(Box::new(stream.into_inner()))
+/// The connection had ended before the request was sent.
+#[derive(Debug)]
+pub(crate) struct Ended;
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection has ended")
+    }
+}
+
+impl StdError for Ended {}
+
+/// Reports the end of a connection when it is dropped.
+struct End {
+    handle: ConnectionHandle,
+    faults: Faults,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.handle.lost(self.faults.newest());
+    }
 }
 
 /// The layer below HTTP/2.
@@ -117,6 +166,8 @@ pub(super) struct Watched<S> {
     /// The error of a write that is not explained yet.
     failed_write: Option<io::Error>,
     faults: Faults,
+    #[expect(dead_code, reason = "its drop is its effect")]
+    end: End,
 }
 
 impl<S> Watched<S> {
@@ -186,9 +237,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             if let Some(fault) = fault {
                 self.faults.record(fault.clone());
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
-            }
-            if buffer.filled().len() > start {
-                self.faults.clear();
             }
         }
         Poll::Ready(read)

@@ -200,19 +200,14 @@ fn tls_error(error: &io::Error) -> Option<&TlsError> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
-/// The newest fault of a channel's connections. An error of a request does not carry it: by then,
-/// HTTP/2 has turned the error of its connection into text.
+/// The fault of one connection. An error of a request does not carry it: by then, HTTP/2 has turned the
+/// error of its connection into text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<Mutex<Option<ConnectFault>>>);
 
 impl Faults {
     pub(crate) fn record(&self, fault: ConnectFault) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-    }
-
-    /// Forgets the fault of an earlier connection.
-    pub(crate) fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(crate) fn newest(&self) -> Option<ConnectFault> {

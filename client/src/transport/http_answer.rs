@@ -5,17 +5,18 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use tokio::time::timeout;
 use tonic::{Code, Status, body::Body, transport::Channel};
-use tower::Service;
+use tower::{Service as _, ServiceExt as _};
 
 use crate::transport::fault::{ConnectFault, Faults};
 
@@ -26,47 +27,42 @@ const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
 /// The number of characters of a page that an error shows.
 const EXCERPT_CHARS_MAX: usize = 160;
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// A channel that turns answers that are not gRPC, and connections of no use, into errors that say so.
+/// A connection that turns answers that are not gRPC, and its own fault, into errors that say so.
 #[derive(Clone)]
 pub(crate) struct CheckedChannel {
     channel: Channel,
     faults: Faults,
+    /// Set once anything has been answered.
+    answered: Arc<AtomicBool>,
 }
 
 impl CheckedChannel {
-    pub(super) fn new(channel: Channel, faults: Faults) -> Self {
-        Self { channel, faults }
+    pub(super) fn new(channel: Channel, faults: Faults, answered: Arc<AtomicBool>) -> Self {
+        Self { channel, faults, answered }
+    }
+
+    pub(super) async fn send(mut self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let answer = match self.channel.ready().await {
+            Ok(channel) => channel.call(request).await,
+            Err(error) => Err(error),
+        };
+        if answer.is_ok() {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+        match answer {
+            Ok(answer) if is_grpc(&answer) => Ok(answer),
+            Ok(answer) => Err(not_grpc(answer).await.into()),
+            Err(error) => Err(match self.faults.newest() {
+                Some(fault) => of_fault(fault).into(),
+                None => error.into(),
+            }),
+        }
     }
 }
 
-impl Service<Request<Body>> for CheckedChannel {
-    type Response = Response<Body>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.channel.poll_ready(cx).map_err(BoxError::from)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let answer = self.channel.call(request);
-        let faults = self.faults.clone();
-        Box::pin(async move {
-            match answer.await {
-                Ok(answer) if is_grpc(&answer) => Ok(answer),
-                Ok(answer) => Err(not_grpc(answer).await.into()),
-                Err(error) => Err(match faults.newest() {
-                    Some(fault) => of_fault(fault).into(),
-                    None => error.into(),
-                }),
-            }
-        })
-    }
-}
-
-fn of_fault(fault: ConnectFault) -> Status {
+pub(super) fn of_fault(fault: ConnectFault) -> Status {
     let mut status = Status::unavailable(fault.to_string());
     status.set_source(Arc::new(fault));
     status

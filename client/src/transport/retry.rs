@@ -12,6 +12,8 @@ pub(crate) struct Failure {
     pub(crate) retry_delay: Option<Duration>,
     /// The server announced the end of a healthy stream, so that resuming it draws on no budget.
     pub(crate) announced: bool,
+    /// The server did not process the request, and there is another one, which is asked at once.
+    pub(crate) moves_on: bool,
 }
 
 /// The next attempt after a failure.
@@ -87,7 +89,10 @@ impl Retries {
                 (self.resume_failures, self.resume_failures <= self.resume_attempts)
             }
         };
-        let delay = failure.retry_delay.unwrap_or_else(|| self.backoff(failures - 1, jitter));
+        let delay = match failure.moves_on {
+            true => Duration::ZERO,
+            false => failure.retry_delay.unwrap_or_else(|| self.backoff(failures - 1, jitter)),
+        };
         may_retry.then_some(Plan { delay, budget: Some(self.budget) })
     }
 
@@ -162,7 +167,7 @@ mod tests {
     #[test]
     fn the_delay_of_the_server_takes_precedence_and_draws_on_the_budget() {
         let mut retries = retries(RetryBudget::Start);
-        let asked = Failure { retry_delay: Some(7_000 * MS), announced: false };
+        let asked = Failure { retry_delay: Some(7_000 * MS), ..Failure::default() };
         for _ in 0..4 {
             assert_eq!(retries.after(asked, 0.3).unwrap().delay, 7_000 * MS);
         }
@@ -172,10 +177,20 @@ mod tests {
     #[test]
     fn an_announced_end_draws_on_no_budget() {
         let mut retries = retries(RetryBudget::Resume);
-        let announced = Failure { retry_delay: None, announced: true };
+        let announced = Failure { announced: true, ..Failure::default() };
         for _ in 0..100 {
             assert_eq!(retries.after(announced, 1.0), Some(Plan { delay: 100 * MS, budget: None }));
         }
+    }
+
+    #[test]
+    fn a_move_to_another_server_has_no_delay_and_draws_on_the_budget() {
+        let mut retries = retries(RetryBudget::Start);
+        let moves_on = Failure { moves_on: true, ..Failure::default() };
+        for _ in 0..4 {
+            assert_eq!(retries.after(moves_on, 1.0).unwrap().delay, Duration::ZERO);
+        }
+        assert_eq!(retries.after(moves_on, 1.0), None);
     }
 
     #[test]

@@ -18,17 +18,17 @@ use crate::{
 /// The protocol that gRPC needs, as TLS names it.
 const HTTP2: &[u8] = b"h2";
 
-/// The configuration of TLS, and the name that the certificate of the server must have.
-#[derive(Clone)]
-pub(super) struct Tls {
+/// The configuration of TLS that all endpoints share.
+pub(super) struct TlsConfig {
     connector: TlsConnector,
-    name: ServerName<'static>,
-    pub(super) has_identity: bool,
+    /// The name that every certificate must have, or `None` for the host of each endpoint.
+    server_name: Option<String>,
+    has_identity: bool,
 }
 
-impl Tls {
-    /// Creates the configuration for a server on this host. Reads the files.
-    pub(super) fn new(options: &TlsOptions, host: &str) -> Result<Self, Error> {
+impl TlsConfig {
+    /// Creates the configuration. Reads the files.
+    pub(super) fn load(options: &TlsOptions) -> Result<Self, Error> {
         // Named explicitly, so that it does not depend on the provider of the process.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
@@ -50,13 +50,29 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![HTTP2.to_vec()];
-        let host = options.server_name.as_deref().unwrap_or(host).trim_matches(['[', ']']);
+        let server_name = options.server_name.clone();
+        Ok(Self { connector: Arc::new(config).into(), server_name, has_identity })
+    }
+
+    /// Returns the configuration for a server on this host.
+    pub(super) fn for_host(&self, host: &str) -> Result<Tls, Error> {
+        let host = self.server_name.as_deref().unwrap_or(host).trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
             Error::options(format!("`{host}` is not the name of a server")).caused_by(error)
         })?;
-        Ok(Self { connector: Arc::new(config).into(), name, has_identity })
+        Ok(Tls { connector: self.connector.clone(), name, has_identity: self.has_identity })
     }
+}
 
+/// The configuration of TLS, and the name that the certificate of the server must have.
+#[derive(Clone)]
+pub(super) struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+    pub(super) has_identity: bool,
+}
+
+impl Tls {
     /// Performs the handshake, and records the fault that makes it fail.
     pub(super) async fn handshake<S>(&self, stream: S, faults: &Faults) -> io::Result<TlsStream<S>>
     where

@@ -31,6 +31,9 @@ use crate::{proxy::Pages, service::Service};
 /// Enough time for everything in memory to arrive; paused time passes only when all tasks wait.
 pub(crate) const SETTLE: Duration = Duration::from_millis(1);
 
+/// A number of refusals that stands for a server which does not answer to connections.
+pub(crate) const HANG: u32 = u32::MAX;
+
 /// The behaviour of the server at one attempt.
 pub(crate) enum Play<T> {
     Answer(T),
@@ -141,6 +144,7 @@ pub(crate) struct Wires {
     open: Mutex<Vec<AbortHandle>>,
     incoming: mpsc::Sender<io::Result<DuplexStream>>,
     refusals: AtomicU32,
+    dials: AtomicU32,
 }
 
 impl Fake {
@@ -151,6 +155,7 @@ impl Fake {
             open: Mutex::default(),
             incoming,
             refusals: AtomicU32::new(0),
+            dials: AtomicU32::new(0),
         });
         let fake = Self { pages: Pages::default(), scripts: Arc::default(), wires };
         let service =
@@ -168,7 +173,7 @@ impl Fake {
         fake
     }
 
-    /// Refuses the next connections, this many.
+    /// Refuses the next connections, this many. With [`HANG`] they are neither opened nor refused.
     pub(crate) fn refuse(&self, connections: u32) {
         self.wires.refusals.store(connections, Ordering::SeqCst);
     }
@@ -178,13 +183,30 @@ impl Fake {
     }
 
     pub(crate) fn client_with(&self, options: ClientOptions) -> Client {
-        let wires = Arc::clone(&self.wires);
-        let connector: Connector = Arc::new(move || {
-            let wires = Arc::clone(&wires);
-            async move { wires.connect().await }.boxed()
-        });
-        Client::with_connector(options, connector).unwrap()
+        Client::with_connector(options, connector(std::slice::from_ref(self))).unwrap()
     }
+
+    /// Cuts all connections.
+    pub(crate) fn cut(&self) {
+        self.wires.cut();
+    }
+
+    /// The number of connections that clients have asked for.
+    pub(crate) fn dials(&self) -> u32 {
+        self.wires.dials.load(Ordering::SeqCst)
+    }
+}
+
+/// Makes connections to the servers in turn: the endpoint that ends with `:0` is the first one. Other
+/// endpoints are the first one as well.
+pub(crate) fn connector(fakes: &[Fake]) -> Connector {
+    let all: Vec<_> = fakes.iter().map(|fake| Arc::clone(&fake.wires)).collect();
+    Arc::new(move |endpoint| {
+        let number = endpoint.rsplit(':').next().and_then(|port| port.parse().ok());
+        let number = number.filter(|number: &usize| *number < all.len()).unwrap_or(0);
+        let wires = Arc::clone(&all[number]);
+        async move { wires.connect().await }.boxed()
+    })
 }
 
 impl std::ops::Deref for Fake {
@@ -198,7 +220,11 @@ impl std::ops::Deref for Fake {
 impl Wires {
     /// Opens two pipes with a copier between them: aborting the copier cuts the connection.
     async fn connect(&self) -> io::Result<BoxIo> {
+        self.dials.fetch_add(1, Ordering::SeqCst);
         let left = self.refusals.load(Ordering::SeqCst);
+        if left == HANG {
+            std::future::pending::<()>().await;
+        }
         if left > 0 {
             self.refusals.store(left - 1, Ordering::SeqCst);
             return Err(io::ErrorKind::ConnectionRefused.into());

@@ -9,6 +9,7 @@
     reason = "a test that cannot continue fails, in its helpers too"
 )]
 
+mod endpoints;
 mod fake;
 mod follow_ups;
 mod leases;

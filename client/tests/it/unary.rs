@@ -338,7 +338,7 @@ async fn invalid_options_are_refused_by_name() {
     let tls = TlsOptions::new().with_ca_file("/nowhere/ca.pem");
     let mut options = ClientOptions::default().with_tls(tls);
     assert!(Client::new(options.clone()).is_err(), "certificates without https");
-    options.endpoint = "https://localhost".to_owned();
+    options.endpoints = vec!["https://localhost".to_owned()];
     let text = Client::new(options).unwrap_err().to_string();
     assert!(text.contains("/nowhere/ca.pem"), "{text}");
 

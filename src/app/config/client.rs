@@ -15,7 +15,8 @@ const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:50051";
 /// The sources of the configuration of a client.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClientOptions {
-    /// The server, or `None` for `CALLPARK_ENDPOINT`, else `http://127.0.0.1:50051`.
+    /// The endpoints of the server, separated by commas, or `None` for `CALLPARK_ENDPOINT`, else
+    /// `http://127.0.0.1:50051`.
     pub endpoint: Option<String>,
     /// The file with the token, or `None` for `CALLPARK_TOKEN`, else the file that a server with this
     /// configuration writes.
@@ -29,8 +30,9 @@ pub(crate) struct ClientOptions {
 /// A server, and the token that is shown to it.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientConfig {
-    /// The server: `http://` or `https://`, a host, and a port; or `unix:` and the path of a socket.
-    pub endpoint: String,
+    /// The endpoints of the server: `http://` or `https://`, a host, and a port; or `unix:` and the
+    /// path of a socket.
+    pub endpoints: Vec<String>,
     /// The token, or `None` if none is named and no server has written one here.
     pub token: Option<SecretString>,
     /// The file of the token, whether it exists or not; or `None` if the token is from no file.
@@ -75,7 +77,7 @@ pub(crate) enum ClientConfigError {
 impl ClientConfig {
     /// Finds the server and the token in force.
     ///
-    /// The token of the server on this machine is read from its file only for an endpoint on this
+    /// The token of the server on this machine is read from its file only if all endpoints are on this
     /// machine: another server must not learn it.
     ///
     /// # Errors
@@ -86,26 +88,30 @@ impl ClientConfig {
             .endpoint
             .or_else(|| environment.get(ENDPOINT_VARIABLE).map(str::to_owned))
             .unwrap_or_else(|| ENDPOINT_DEFAULT.to_owned());
-        let is_local = is_local(&endpoint)?;
+        let endpoints: Vec<_> = endpoint.split(',').map(|one| one.trim().to_owned()).collect();
+        let mut is_local = true;
+        for endpoint in &endpoints {
+            is_local &= is_on_this_machine(endpoint)?;
+        }
         if let Some(path) = options.token_file {
             let token = read_token(&path)?.ok_or_else(|| ClientConfigError::Token {
                 path: path.clone(),
                 reason: "there is no such file".to_owned(),
             })?;
-            return Ok(Self { endpoint, token: Some(token), token_file: Some(path) });
+            return Ok(Self { endpoints, token: Some(token), token_file: Some(path) });
         }
         if let Some(token) = environment.get(TOKEN_VARIABLE) {
             let path = Path::new(token);
             if path.is_file() {
                 return Err(ClientConfigError::TokenIsPath { path: path.to_owned() });
             }
-            return Ok(Self { endpoint, token: Some(token.into()), token_file: None });
+            return Ok(Self { endpoints, token: Some(token.into()), token_file: None });
         }
         if !is_local {
-            return Ok(Self { endpoint, token: None, token_file: None });
+            return Ok(Self { endpoints, token: None, token_file: None });
         }
         let path = server_token_file(options.config_file, options.environment)?;
-        Ok(Self { endpoint, token: read_token(&path)?, token_file: Some(path) })
+        Ok(Self { endpoints, token: read_token(&path)?, token_file: Some(path) })
     }
 }
 
@@ -128,7 +134,7 @@ fn read_token(path: &Path) -> Result<Option<SecretString>, ClientConfigError> {
     }
 }
 
-fn is_local(endpoint: &str) -> Result<bool, ClientConfigError> {
+fn is_on_this_machine(endpoint: &str) -> Result<bool, ClientConfigError> {
     let refused = || ClientConfigError::Endpoint { endpoint: endpoint.to_owned() };
     if let Some(path) = endpoint.strip_prefix("unix:") {
         return if path.starts_with('/') { Ok(true) } else { Err(refused()) };
@@ -174,7 +180,7 @@ mod tests {
     fn the_token_of_the_local_server_is_found_without_a_flag() {
         let home = home_with_token();
         let config = load(environment(home.path(), &[]));
-        assert_eq!(config.endpoint, "http://127.0.0.1:50051");
+        assert_eq!(config.endpoints, ["http://127.0.0.1:50051"]);
         assert_eq!(shown(&config), Some("from-file"));
     }
 
@@ -204,9 +210,12 @@ mod tests {
     #[test]
     fn another_machine_never_gets_the_local_token() {
         let home = home_with_token();
-        for endpoint in
-            ["https://example.com:443", "http://localhost.example.com", "http://10.0.0.1"]
-        {
+        for endpoint in [
+            "https://example.com:443",
+            "http://localhost.example.com",
+            "http://10.0.0.1",
+            "http://localhost:1,http://10.0.0.1",
+        ] {
             let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", endpoint)]));
             assert_eq!(shown(&config), None, "{endpoint}");
         }
@@ -215,6 +224,7 @@ mod tests {
             "http://[::1]:50051",
             "http://127.9.9.9:1",
             "unix:/run/callpark.sock",
+            "http://localhost:1, unix:/run/callpark.sock",
         ] {
             let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", endpoint)]));
             assert_eq!(shown(&config), Some("from-file"), "{endpoint}");
@@ -228,6 +238,20 @@ mod tests {
         assert_eq!(shown(&config), None);
         let expected = home.path().join(".local/state/callpark/token");
         assert_eq!(config.token_file, Some(expected));
+    }
+
+    #[test]
+    fn several_endpoints_are_separated_by_commas() {
+        let home = home_with_token();
+        let list = "http://127.0.0.1:1, unix:/a.sock,https://example.com";
+        let config = load(environment(home.path(), &[("CALLPARK_ENDPOINT", list)]));
+        assert_eq!(config.endpoints, ["http://127.0.0.1:1", "unix:/a.sock", "https://example.com"]);
+        for list in ["http://127.0.0.1:1,", "http://127.0.0.1:1,127.0.0.1:2"] {
+            let options =
+                ClientOptions { endpoint: Some(list.to_owned()), ..ClientOptions::default() };
+            let error = ClientConfig::load(options).expect_err("not a URL");
+            assert!(matches!(error, ClientConfigError::Endpoint { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -30,7 +30,10 @@ const START_ATTEMPTS: u32 = 3;
 pub(crate) struct ConnectArgs {
     /// Address of the server [default: $CALLPARK_ENDPOINT, else http://127.0.0.1:50051]
     ///
-    /// An http or https URL, or a Unix domain socket such as unix:/run/callpark.sock.
+    /// An http or https URL, or a Unix domain socket such as unix:/run/callpark.sock. Several addresses
+    /// of equal servers are separated by commas: requests take them in turn, and one that cannot be
+    /// reached is passed over. Each address of a host name counts as one. The number of attempts is
+    /// that of one server.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 
@@ -93,12 +96,13 @@ impl ConnectArgs {
             (None, Some(path)) => (TokenSource::None, TokenOrigin::MissingFile(path)),
             (None, None) => (TokenSource::None, TokenOrigin::OtherMachine),
         };
-        let connection = Connection { endpoint: found.endpoint.clone(), token: origin };
+        let connection = Connection { endpoints: found.endpoints.clone(), token: origin };
         let mut tls = TlsOptions::new();
         tls.ca_file = self.ca_file;
         tls.certificate_file = self.cert_file;
         tls.key_file = self.key_file;
-        let options = ClientOptions::new(found.endpoint)
+        let options = ClientOptions::default()
+            .with_endpoints(found.endpoints)
             .with_token(token)
             .with_tls(tls)
             .with_compression(if self.gzip { Compression::Gzip } else { Compression::Off })

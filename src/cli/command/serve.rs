@@ -203,7 +203,7 @@ fn flags(endpoint: &str, token_file: Option<&Path>, config_file: Option<&Path>) 
     if let Some(file) = config_file {
         flags.push_str(&format!(" --config {}", file.display()));
     }
-    if found(None).is_none_or(|config| config.endpoint != endpoint) {
+    if found(None).is_none_or(|config| config.endpoints != [endpoint]) {
         flags.push_str(&format!(" --endpoint {endpoint}"));
     }
     let token = found(Some(endpoint.to_owned())).and_then(|config| config.token_file);

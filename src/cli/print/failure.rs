@@ -27,22 +27,31 @@ pub(crate) fn eprint_failure(failure: &Failure, connection: &Connection) {
 }
 
 fn unreachable(error: &Error, connection: &Connection) -> String {
-    let Connection { endpoint, .. } = connection;
-    format!(
-        "no server at {endpoint}: {}\n\
-         start one with `callpark serve`, or pass another address with --endpoint",
-        error.message(),
-    )
+    let endpoint = connection.endpoints();
+    let reason = match error.endpoint_failures() {
+        [] => format!("no server at {endpoint}: {}", error.message()),
+        _ => format!("no server can be reached{}", failed_endpoints(error)),
+    };
+    let advice = "start one with `callpark serve`, or pass another address with --endpoint";
+    format!("{reason}\n{advice}")
+}
+
+/// Returns the failures of several endpoints, as the end of a line.
+fn failed_endpoints(error: &Error) -> String {
+    let failures = error.endpoint_failures().iter();
+    failures.map(|one| format!("; {}: {}", one.endpoint, one.failure)).collect()
 }
 
 fn unusable(fault: &ConnectFault, connection: &Connection) -> String {
-    let endpoint = &connection.endpoint;
+    let endpoint = connection.endpoints();
+    let with_scheme = |from, to| {
+        let endpoints = connection.endpoints.iter().map(|one| one.replacen(from, to, 1));
+        format!("use --endpoint {}", endpoints.collect::<Vec<_>>().join(","))
+    };
     let advice = match fault {
-        ConnectFault::ServerSpeaksTls => {
-            format!("use --endpoint {}", endpoint.replacen("http:", "https:", 1))
-        }
+        ConnectFault::ServerSpeaksTls => with_scheme("http:", "https:"),
         ConnectFault::ServerSpeaksNoTls | ConnectFault::ClosedInHandshake => {
-            format!("use --endpoint {}", endpoint.replacen("https:", "http:", 1))
+            with_scheme("https:", "http:")
         }
         ConnectFault::CertificateNotTrusted => {
             "pass the file of that certificate with --ca-file".to_owned()
@@ -56,13 +65,14 @@ fn unusable(fault: &ConnectFault, connection: &Connection) -> String {
 }
 
 fn answered_by_another(error: &Error, connection: &Connection) -> String {
-    let endpoint = &connection.endpoint;
+    let endpoint = connection.endpoints();
     let advice = match error.code() {
         Code::Unavailable => "try again later, or check whether the proxy there reaches callpark",
         Code::Unauthenticated | Code::PermissionDenied => "the proxy there does not let you pass",
         _ => "check the address, and that the proxy there passes gRPC on",
     };
-    format!("no callpark answered at {endpoint}: {}\n{advice}", error.message())
+    let (message, others) = (error.message(), failed_endpoints(error));
+    format!("no callpark answered at {endpoint}: {message}{others}\n{advice}")
 }
 
 fn unauthenticated(error: &Error, connection: &Connection) -> String {
@@ -82,6 +92,7 @@ fn server_error(error: &Error) -> String {
             text.push_str(&format!("; {subject}: {description}"));
         }
     }
+    text.push_str(&failed_endpoints(error));
     if let Some(hint) = hint(error) {
         text.push('\n');
         text.push_str(&hint);

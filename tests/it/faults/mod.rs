@@ -8,6 +8,7 @@ mod cuts;
 mod damage;
 mod deadlines;
 mod disk;
+mod endpoints;
 mod output;
 mod pages;
 mod processes;

@@ -185,3 +185,36 @@ async fn a_program_that_speaks_http1_is_named_as_such() {
 fn ca_of(site: &Site) -> String {
     Files::new(site).ca()
 }
+
+#[tokio::test]
+async fn each_of_several_endpoints_must_have_a_certificate_for_its_own_host() {
+    let site = Site::new();
+    let files = Files::new(&site);
+    let [ca, mut endpoints] = [files.ca(), String::new()];
+    let mut servers = Vec::new();
+    for (host, of) in
+        [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "localhost")]
+    {
+        let name = format!("{host}-of-{of}");
+        let [certificate, key] = files.issued(&name, of);
+        let flags = ["--tls-cert", &certificate, "--tls-key", &key];
+        let server = serve(&site, &name, &flags).await;
+        endpoints.push_str(&format!(",https://{host}:{}", server.port));
+        servers.push(server);
+    }
+    let endpoints = endpoints.trim_start_matches(',');
+    let ended = site.run(&["health", "--endpoint", endpoints, "--ca-file", &ca]).await.exits(69);
+    let lines: Vec<_> = ended.stdout().lines().collect();
+    assert!(lines[0].ends_with(": serving") && lines[1].ends_with(": serving"), "{ended}");
+    assert!(lines[2].ends_with("not for `127.0.0.1`"), "{ended}");
+
+    // The one that is refused is passed over.
+    let token = site.folder().join("localhost-of-localhost/token").display().to_string();
+    let [(good, _), (_, bad)] = [endpoints.split_once(','), endpoints.rsplit_once(',')]
+        .map(|split| split.expect("several endpoints"));
+    let both = format!("{bad},{good}");
+    let flags = ["--ca-file", &ca, "--token-file", &token];
+    for _ in 0..3 {
+        site.run(&[&["list", "--endpoint", &both], &flags[..]].concat()).await.exits(0);
+    }
+}

@@ -3,6 +3,7 @@
 pub mod appends;
 mod call;
 mod folder;
+pub mod link;
 pub mod namespace;
 pub mod nap;
 pub mod notify_socket;

@@ -1,6 +1,7 @@
 //! The commands about tasks and sessions, as their users meet them.
 
 mod completions;
+mod endpoints;
 mod errors;
 mod follow_ups;
 mod health;
