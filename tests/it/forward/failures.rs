@@ -56,6 +56,14 @@ async fn a_request_is_forwarded_once_and_by_its_first_server_only() {
     check_not_owner(&refusal(&front, bash("true")).await);
     assert_eq!((front.requests(), front.forwarded("not_owner")), (2, 2));
     assert_eq!((moved.requests(), moved.forwarded("answered")), (2, 0), "it goes no further");
+    // Nor does a stream that has begun, and its end names nobody.
+    let moved = Front::start(&[Local::LateOwner(owner.endpoint.clone())]).await;
+    let front = Front::of(&moved.endpoint).await;
+    let stream = soon("a stream", front.tools.clone().stream_tool(bash("true"))).await;
+    let mut stream = stream.expect("a stream").into_inner();
+    check_not_owner(&soon("an end", stream.message()).await.expect_err("an error"));
+    assert_eq!((moved.requests(), moved.forwarded("answered")), (1, 0));
+    let moved = Front::of(&owner.endpoint).await;
     let lines = [moved.endpoint.clone(), owner.endpoint.clone()].map(Local::Owner);
     let front = Front::start(&lines).await;
     let answer = front.tools.clone().run_tool(bash("echo hello")).await.expect("an answer");

@@ -78,7 +78,7 @@ impl Front {
     /// Starts one with this script, this key, and this bound on what it forwards.
     pub async fn with(script: &[Local], key: [u8; 32], request_bytes_max: usize) -> Self {
         let lines = Arc::new(Mutex::new(script.iter().cloned().collect()));
-        let script = Script { lines, requests: Arc::default() };
+        let script = Script { lines, requests: Arc::default(), head: Arc::default() };
         let metrics = Metrics::default();
         let forwarder = Forwarder::new(ForwarderOptions { key, tls: None, request_bytes_max });
         let layer = RequestLayer::new(RequestOptions {
@@ -106,6 +106,11 @@ impl Front {
         self.script.requests.load(Ordering::SeqCst)
     }
 
+    /// Returns the head of the last request that was handled here.
+    pub fn head(&self) -> HeaderMap {
+        self.script.head.lock().expect("a head").clone()
+    }
+
     /// Returns the number of requests that were forwarded with this outcome.
     pub fn forwarded(&self, outcome: &str) -> u64 {
         let page = self.metrics.render();
@@ -120,6 +125,8 @@ impl Front {
 struct Script {
     lines: Arc<Mutex<VecDeque<Local>>>,
     requests: Arc<AtomicUsize>,
+    /// The head of the last request.
+    head: Arc<Mutex<HeaderMap>>,
 }
 
 impl NamedService for Script {
@@ -138,6 +145,7 @@ impl tower::Service<Request<Body>> for Script {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let script = self.clone();
         Box::pin(async move {
+            script.head.lock().expect("a head").clone_from(request.headers());
             let mut body = request.into_body();
             while let Some(frame) =
                 std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await

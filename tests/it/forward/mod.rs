@@ -46,7 +46,7 @@ async fn a_call_is_answered_by_the_owner() {
 async fn a_large_call_is_forwarded_whole() {
     let owner = owner().await;
     let front = Front::of(&owner.endpoint).await;
-    let stdin: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+    let stdin: Vec<u8> = (0..2_000_000_u32).map(|number| (number % 251) as u8).collect();
     let expected = stdin.iter().map(|byte| u64::from(*byte)).sum::<u64>();
     let command = "python3 -c 'import sys; print(sum(sys.stdin.buffer.read()))'";
     let call = v1::RunToolRequest { stdin: stdin.into(), ..bash(command) };

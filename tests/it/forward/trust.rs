@@ -68,3 +68,33 @@ async fn the_caller_is_the_same_everywhere() {
     check_reason(&status.expect_err("an error"), Code::Unauthenticated, "CREDENTIALS_MISSING");
     assert_eq!(front.requests(), 1);
 }
+
+/// The owner gets what the caller says about itself and its trace, and no credentials.
+#[tokio::test]
+async fn only_known_headers_are_forwarded() {
+    let owner = Front::start(&[Local::Answer]).await;
+    let front = Front::of(&owner.endpoint).await;
+    let mut request = Request::new(bash("true"));
+    request.set_timeout(std::time::Duration::from_secs(30));
+    let own = [("x-request-id", "mine"), ("traceparent", "00-1-2-01"), ("tracestate", "a=b")];
+    for (name, value) in own.into_iter().chain([("x-other", "secret"), ("cookie", "secret")]) {
+        request.metadata_mut().insert(name, value.parse().expect("a header"));
+    }
+    soon("an answer", front.tools.clone().run_tool(request)).await.expect("an answer");
+    let (head, first) = (owner.head(), front.head());
+    for (name, value) in own {
+        assert_eq!(head.get(name).expect(name), value);
+    }
+    for name in ["content-type", "te", "user-agent"] {
+        assert_eq!(head.get(name).expect(name), first.get(name).expect(name));
+    }
+    let timeout = head.get("grpc-timeout").expect("a timeout").to_str().expect("text");
+    let micros: u64 = timeout.strip_suffix('u').expect("microseconds").parse().expect("a number");
+    assert!((25_000_000..30_000_000).contains(&micros), "{micros}");
+    let known = ["content-length", "grpc-timeout", PRINCIPAL, FORWARDED];
+    for name in head.keys() {
+        let is_known = first.contains_key(name) || known.contains(&name.as_str());
+        let is_private = ["authorization", "x-other", "cookie"].contains(&name.as_str());
+        assert!(is_known && !is_private, "{name}");
+    }
+}
