@@ -255,4 +255,44 @@ mod tests {
         let error = server_config(&files).expect_err("no roots").to_string();
         assert!(error.contains("ca.pem"), "{error}");
     }
+
+    /// Returns whether a server with these files takes a connection of another one.
+    async fn connects(server: &TlsFiles, roots: &Path, client: Option<&TlsFiles>) -> bool {
+        let acceptor = tokio_rustls::TlsAcceptor::from(server_config(server).expect("a server"));
+        let client = client_config(Some(roots), client).expect("a client");
+        let connector = tokio_rustls::TlsConnector::from(client);
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let name = "localhost".try_into().expect("a name");
+        let client = async {
+            let mut stream = connector.connect(name, near).await?;
+            // With TLS 1.3 a client learns with the first bytes that its certificate was refused.
+            tokio::io::AsyncReadExt::read_u8(&mut stream).await
+        };
+        let server = async {
+            let mut stream = acceptor.accept(far).await?;
+            tokio::io::AsyncWriteExt::write_u8(&mut stream, 1).await?;
+            tokio::io::AsyncWriteExt::flush(&mut stream).await?;
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            std::io::Result::Ok(())
+        };
+        let (client, server) = tokio::join!(client, server);
+        client.is_ok() && server.is_ok()
+    }
+
+    #[tokio::test]
+    async fn servers_show_each_other_their_certificates() {
+        let (folder, other) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (plain, strangers) = (files(folder.path()), files(other.path()));
+        let mutual = TlsFiles { client_ca: Some(plain.certificate.clone()), ..plain.clone() };
+        let root = &plain.certificate;
+        assert!(connects(&plain, root, None).await);
+        assert!(connects(&plain, root, Some(&plain)).await);
+        assert!(connects(&mutual, root, Some(&mutual)).await);
+        assert!(!connects(&plain, &strangers.certificate, None).await, "of another root");
+        assert!(!connects(&mutual, root, None).await, "no certificate");
+        assert!(!connects(&mutual, root, Some(&plain)).await, "it shows none");
+        let error = client_config(Some(&folder.path().join("gone.pem")), None).expect_err("gone");
+        assert!(error.to_string().contains("gone.pem"), "{error}");
+    }
 }

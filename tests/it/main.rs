@@ -15,6 +15,7 @@ mod errors;
 mod event_bounds;
 mod faults;
 mod follow_ups;
+mod forward;
 mod history;
 mod http2;
 mod idempotency;

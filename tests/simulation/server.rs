@@ -72,6 +72,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         verifier: Arc::new(OpenVerifier::default()),
         metrics: site.metrics,
         read_timeout: Duration::from_secs(30),
+        forwarder: None,
     });
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE[0]))

@@ -76,7 +76,8 @@ settings! {
         /// is that of the first address in `listen`), with `http://` or `https://` in front if it is not to
         /// follow from `tls-cert`.
         advertise: Option<AdvertisedAddress> = None, "ADDRESS";
-        /// PEM file with root certificates of the other servers, instead of those of the system.
+        /// PEM file with root certificates of the other servers, instead of those of the system. With
+        /// `tls-client-ca` the servers show each other their own certificates.
         replica_ca: Option<PathBuf> = None, "FILE";
         /// Folder of the server's files, which no other server may use; created if missing.
         data_dir: PathBuf

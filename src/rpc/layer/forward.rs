@@ -64,7 +64,11 @@ enum Forwarded {
 
 impl Forwarding {
     /// Handles the request, and returns the answer of its owner if that is another replica.
-    pub(super) async fn run<S>(self, mut service: S, request: Request<Body>) -> Response<Body>
+    pub(super) async fn run<S>(
+        self: Box<Self>,
+        mut service: S,
+        request: Request<Body>,
+    ) -> Response<Body>
     where
         S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
             + Send

@@ -30,7 +30,7 @@ pub(super) struct LateBody<S> {
 
 enum State<S> {
     /// There was no message yet.
-    Begin(Body, Box<(Forwarding, S)>),
+    Begin(Body, Box<(Box<Forwarding>, S)>),
     /// The owner is asked.
     Following(BoxFuture<'static, Response<Body>>),
     /// Nothing can change any more.
@@ -41,7 +41,7 @@ impl<S> LateBody<S> {
     /// Wraps the body of an answer that is not an error.
     pub(super) fn wrap(
         response: Response<Body>,
-        forwarding: Forwarding,
+        forwarding: Box<Forwarding>,
         service: S,
     ) -> Response<Body>
     where
@@ -76,7 +76,7 @@ where
         loop {
             match &mut this.state {
                 State::Settled(body) => return Pin::new(body).poll_frame(cx),
-                State::Begin(body, _) => {
+                State::Begin(body, ..) => {
                     let frame = ready!(Pin::new(body).poll_frame(cx));
                     let is_elsewhere = frame.as_ref().is_some_and(names_owner);
                     let state = mem::replace(&mut this.state, State::Settled(Body::empty()));
@@ -127,7 +127,11 @@ fn names_owner(frame: &Result<Frame<Bytes>, Status>) -> bool {
 }
 
 /// Returns the answer of the owner that the trailers name, within the caller's deadline.
-async fn follow<S>(forwarding: Forwarding, mut service: S, headers: HeaderMap) -> Response<Body>
+async fn follow<S>(
+    forwarding: Box<Forwarding>,
+    mut service: S,
+    headers: HeaderMap,
+) -> Response<Body>
 where
     S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {

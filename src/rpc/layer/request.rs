@@ -171,7 +171,7 @@ impl<S> RequestService<S> {
         method: &str,
         request_id: &HeaderValue,
         size: &BodySize,
-    ) -> Option<Forwarding> {
+    ) -> Option<Box<Forwarding>> {
         let options = &self.shared.options;
         let (keeper, forwarder) = (admission.keeper?, options.forwarder.clone()?);
         let mut head = Request::new(()).into_parts().0;
@@ -180,7 +180,8 @@ impl<S> RequestService<S> {
         head.version = request.version();
         head.headers.clone_from(request.headers());
         head.extensions.clone_from(request.extensions());
-        Some(Forwarding {
+        // In a box, so that the future of a request without it stays as small as it is.
+        Some(Box::new(Forwarding {
             forwarder,
             metrics: options.metrics.clone(),
             keeper,
@@ -189,7 +190,7 @@ impl<S> RequestService<S> {
             is_stream: self.shared.streams.contains(method),
             size: size.clone(),
             places: PollSemaphore::new(self.shared.places.clone()),
-        })
+        }))
     }
 }
 

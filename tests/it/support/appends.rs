@@ -1,5 +1,7 @@
 //! A store in memory whose appends a test makes in its own way.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use callpark::model::{Call, CallId, FollowUp, Session, SessionId, Tenant, Timestamp};
 use callpark::store::*;
@@ -12,6 +14,11 @@ pub trait Appends: Send + Sync + 'static {
 
     /// Makes one change, or does not.
     async fn append(&self, append: Append) -> Result<(), StoreError>;
+
+    /// The replicas that share the store.
+    fn replicas(&self) -> Option<Arc<dyn Replicas>> {
+        None
+    }
 
     /// Ends the work of the store.
     async fn close(&self) {
@@ -26,6 +33,10 @@ pub struct StoreWith<A>(pub A);
 impl<A: Appends> Store for StoreWith<A> {
     fn page_token_key(&self) -> PageTokenKey {
         self.0.store().page_token_key()
+    }
+
+    fn replicas(&self) -> Option<Arc<dyn Replicas>> {
+        self.0.replicas()
     }
 
     async fn append(&self, append: Append) -> Result<(), StoreError> {

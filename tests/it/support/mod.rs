@@ -13,7 +13,7 @@ pub mod program;
 pub mod proofs;
 pub mod proxy;
 pub mod remote;
-mod server;
+pub mod server;
 pub mod slow_store;
 pub mod small_disk;
 pub mod streams;

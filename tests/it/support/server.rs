@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use callpark::agent::Agent;
-use callpark::config::{Environment, LoadOptions};
+use callpark::config::{AdvertisedAddress, Environment, LoadOptions};
 use callpark::internals::engine::Clock;
 use callpark::store::Store;
 use callpark::tool::CallableTool;
@@ -39,11 +39,13 @@ pub struct Additions {
     pub store: Option<Arc<dyn Store>>,
     /// The clock, or `None` for that of the machine.
     pub clock: Option<Arc<dyn Clock>>,
+    /// The address at which other servers of its store reach it, or `None` if there are none.
+    pub advertise: Option<AdvertisedAddress>,
 }
 
 /// Puts the token on every request.
 #[derive(Clone)]
-pub struct WithToken(MetadataValue<Ascii>);
+pub struct WithToken(pub MetadataValue<Ascii>);
 
 impl tonic::service::Interceptor for WithToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -132,7 +134,8 @@ impl TestServer {
         more: Additions,
         owned: Option<tempfile::TempDir>,
     ) -> Self {
-        let config = config(&folder, &settings, file.clone());
+        let mut config = config(&folder, &settings, file.clone());
+        config.advertise.clone_from(&more.advertise);
         let mut builder = Server::builder(config);
         for tool in &more.tools {
             builder = builder.tool(tool.clone());
