@@ -25,6 +25,8 @@ pub enum LossCause {
     ServerStopped,
     /// The owner of the call's process ended, and the process was killed.
     OwnerEnded,
+    /// The owner of the call's process killed it, because no server had given a sign in time.
+    ServerSilent,
     /// The service that did the work outside of this server no longer knows it.
     HandleForgotten,
     /// No later server can go on with the turn.

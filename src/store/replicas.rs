@@ -9,7 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use futures::stream::BoxStream;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -146,9 +146,9 @@ pub trait Replicas: Send + Sync + 'static {
     /// Returns all replicas that serve or restart, the oldest first.
     async fn list(&self) -> Result<Vec<Replica>, StoreError>;
 
-    /// Subscribes to the changes of other replicas. A subscriber that is slow has to treat what it has
-    /// missed as [`RemoteChange::Everything`].
-    fn subscribe(&self) -> broadcast::Receiver<RemoteChange>;
+    /// Returns the changes of other replicas from now on. What a slow reader misses becomes
+    /// [`RemoteChange::Everything`].
+    fn changes(&self) -> BoxStream<'static, RemoteChange>;
 
     /// Returns the key by which the replicas of the store know each other.
     fn key(&self) -> [u8; 32];

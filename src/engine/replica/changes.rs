@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::broadcast::error::RecvError;
+use futures::StreamExt as _;
 
 use crate::engine::{Shared, Watched};
 use crate::store::RemoteChange;
@@ -12,26 +12,25 @@ use crate::store::RemoteChange;
 /// store alone.
 pub(in crate::engine) fn spawn(shared: &Arc<Shared>) {
     let Some(replicas) = shared.ownership.replicas() else { return };
-    let mut changes = replicas.subscribe();
+    let mut changes = replicas.changes();
     let tracker = &shared.tracker;
     let shared = shared.clone();
     tracker.spawn(async move {
         let stopping = shared.stopping.clone();
-        while let Some(change) = stopping.run_until_cancelled(changes.recv()).await {
+        while let Some(Some(change)) = stopping.run_until_cancelled(changes.next()).await {
             match change {
-                Ok(RemoteChange::Session(tenant, session_id)) => {
+                RemoteChange::Session(tenant, session_id) => {
                     let count = next_count(&shared);
                     for scope in [Watched::Tenant(tenant), Watched::Session(session_id)] {
                         shared.changes.publish(&scope, count);
                         shared.leases.publish(&scope, count);
                     }
                 }
-                Ok(RemoteChange::Everything) | Err(RecvError::Lagged(_)) => {
+                RemoteChange::Everything => {
                     let count = next_count(&shared);
                     shared.changes.publish_to_all(count);
                     shared.leases.publish_to_all(count);
                 }
-                Err(RecvError::Closed) => return,
             }
         }
     });

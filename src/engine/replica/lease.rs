@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::take_over;
 use crate::engine::Shared;
@@ -19,6 +19,8 @@ const RENEW_AFTER: Duration = Duration::from_secs(2);
 const ASK_AFTER: Duration = Duration::from_secs(5);
 /// The longest time for an answer of the store, and of the others.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The longest time for a new id.
+const REJOIN_TIMEOUT: Duration = Duration::from_secs(6);
 /// The interval between two searches for the sessions of replicas that are gone.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -77,13 +79,13 @@ impl Keeper {
 
     async fn renew(&mut self) {
         let start = Instant::now();
-        match timeout(ANSWER_TIMEOUT, self.replicas.renew()).await {
-            Ok(Ok(Renewed::Renewed { others, .. })) => {
+        match within(ANSWER_TIMEOUT, self.replicas.renew()).await {
+            Some(Ok(Renewed::Renewed { others, .. })) => {
                 self.renewed = start;
                 self.others = others;
                 self.keep_runs();
             }
-            Ok(Ok(Renewed::Dead)) => self.lose("other servers have declared this one dead"),
+            Some(Ok(Renewed::Dead)) => self.lose("other servers have declared this one dead"),
             failed => {
                 self.steady_since = Instant::now();
                 tracing::debug!(?failed, "the lease was not renewed");
@@ -98,10 +100,10 @@ impl Keeper {
     /// away for all of them.
     async fn ask_others(&mut self) {
         let Some(peers) = self.shared.peers.clone() else { return };
-        let ask = |address| timeout(ANSWER_TIMEOUT, peers.can_write(address));
-        let answers = join_all(self.others.iter().map(|address| ask(address))).await;
-        let answers: Vec<Option<bool>> =
-            answers.into_iter().map(|answer| answer.ok().flatten()).collect();
+        let asked = self.others.iter();
+        let asked = asked.map(|address| within(ANSWER_TIMEOUT, peers.can_write(address)));
+        let answers = join_all(asked).await;
+        let answers: Vec<Option<bool>> = answers.into_iter().map(Option::flatten).collect();
         let is_away_for_all = answers.contains(&Some(false)) && !answers.contains(&Some(true));
         if is_away_for_all || answers.is_empty() {
             self.keep_runs();
@@ -123,8 +125,8 @@ impl Keeper {
 
     async fn rejoin(&mut self) {
         let start = Instant::now();
-        match timeout(ANSWER_TIMEOUT * 4, self.replicas.rejoin()).await {
-            Ok(Ok(())) => {
+        match within(REJOIN_TIMEOUT, self.replicas.rejoin()).await {
+            Some(Ok(())) => {
                 self.renewed = start;
                 self.steady_since = start;
                 self.is_lost = false;
@@ -134,5 +136,13 @@ impl Keeper {
             }
             failed => tracing::debug!(?failed, "this server has no lease"),
         }
+    }
+}
+
+/// Returns the output of a future, or `None` if it takes longer.
+async fn within<T>(bound: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        output = future => Some(output),
+        () = tokio::time::sleep(bound) => None,
     }
 }

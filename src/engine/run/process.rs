@@ -15,10 +15,6 @@ use crate::model::{ProcessSpec, StopCause, StreamSummary, ToolResult};
 /// The time after the last signal for which a server that stops waits for the end of a process.
 const GIVE_UP: Duration = Duration::from_millis(500);
 
-/// The error of a call whose process was killed by its owner because no server has given it a sign.
-const ABANDONED: &str = "the process was killed, because its server has given no sign for too long: its \
-                         output up to then can be read; start it again if it is safe to repeat";
-
 /// The end of the events of a process.
 enum ProcessEnd {
     Exited(Box<RunReport>),
@@ -42,6 +38,9 @@ impl Run {
     /// Reports the output of a process and returns its end.
     pub(super) async fn follow_process(&mut self, mut process: Box<dyn ProcessRun>) -> Ended {
         let report = match self.read_process(process.as_mut()).await {
+            ProcessEnd::Exited(report) if report.abandoned => {
+                return Ended::Lost(LossCause::ServerSilent);
+            }
             ProcessEnd::Exited(report) => *report,
             ProcessEnd::OwnerLost => return Ended::Lost(LossCause::OwnerEnded),
             ProcessEnd::Left if self.leaves_running() => return Ended::LeftRunning,
@@ -50,8 +49,7 @@ impl Run {
                 return Ended::Interrupted;
             }
         };
-        let RunReport { exit, stopped, timed_out, abandoned, survivors, left, content, output } =
-            report;
+        let RunReport { exit, stopped, timed_out, survivors, left, content, output, .. } = report;
         let StreamSummary { kept_bytes, dropped_bytes, .. } = output.combined;
         self.shared.metrics.output(kept_bytes, dropped_bytes);
         let call_id = self.call_id;
@@ -66,16 +64,7 @@ impl Run {
         }
         let is_error = !exit.is_success();
         let exit = Some(exit);
-        let error_message = if abandoned { ABANDONED.to_owned() } else { String::new() };
-        let result = ToolResult {
-            content,
-            is_error,
-            error_message,
-            exit,
-            output,
-            left,
-            ..Default::default()
-        };
+        let result = ToolResult { content, is_error, exit, output, left, ..ToolResult::default() };
         Finish { call_id, result, stopped, survivors }.into()
     }
 

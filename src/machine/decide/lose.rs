@@ -20,6 +20,12 @@ pub(super) fn decide(projection: &Projection, call_id: CallId, loss: Loss) -> De
             "the shim that ran the process of this call ended, and the process was killed: its \
              output up to then can be read; start it again if it is safe to repeat",
         ),
+        LossCause::ServerSilent => (
+            "its server had given no sign for too long",
+            "the process of this call was killed, because its server had given no sign for so long that \
+             another one could have taken the call over: its output up to then can be read; start it again if \
+             it is safe to repeat",
+        ),
         LossCause::HandleForgotten => (
             "the server of the tool no longer knows its task",
             "callpark was started again while this call ran, and the server of the tool no longer knows \

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use futures::stream::BoxStream;
 
 use super::tails::Tails;
 use crate::model::SessionId;
@@ -85,8 +85,8 @@ impl Replicas for CachedReplicas {
         self.inner.list().await
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<RemoteChange> {
-        self.inner.subscribe()
+    fn changes(&self) -> BoxStream<'static, RemoteChange> {
+        self.inner.changes()
     }
 
     fn key(&self) -> [u8; 32] {

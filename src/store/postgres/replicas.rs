@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio_stream::wrappers::BroadcastStream;
 use uuid::Uuid;
 
 use super::membership::Membership;
@@ -64,8 +66,10 @@ impl Replicas for PostgresReplicas {
         self.membership.list().await
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<RemoteChange> {
-        self.membership.member.subscribe()
+    fn changes(&self) -> BoxStream<'static, RemoteChange> {
+        let changes = BroadcastStream::new(self.membership.member.subscribe());
+        // The only error is that changes were missed.
+        changes.map(|change| change.unwrap_or(RemoteChange::Everything)).boxed()
     }
 
     fn key(&self) -> [u8; 32] {

@@ -14,15 +14,16 @@ use bytes::Bytes;
 use callpark::internals::auth::TokenVerifier;
 use callpark::internals::rpc::{Forwarder, ForwarderOptions, RequestLayer, RequestOptions};
 use callpark::internals::telemetry::Metrics;
-use callpark::model::SessionId;
+use callpark::model::{SessionId, Timestamp};
 use callpark::store::{
     Append, Claimed, MemoryStore, RemoteChange, Renewed, Replica, Replicas, Store as _, StoreError,
 };
 use callpark_proto::v1::tool_runner_client::ToolRunnerClient;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -242,16 +243,19 @@ impl Appends for Shared {
     }
 
     fn replicas(&self) -> Option<Arc<dyn Replicas>> {
-        Some(Arc::new(OwnerOfAll(broadcast::Sender::new(1))))
+        Some(Arc::new(OwnerOfAll))
     }
 }
 
-struct OwnerOfAll(broadcast::Sender<RemoteChange>);
+struct OwnerOfAll;
 
 #[async_trait]
 impl Replicas for OwnerOfAll {
     async fn renew(&self) -> Result<Renewed, StoreError> {
-        Ok(Renewed::Renewed { others: Vec::new() })
+        Ok(Renewed::Renewed {
+            time: Timestamp::from_micros(1_800_000_000_000_000),
+            others: Vec::new(),
+        })
     }
 
     async fn rejoin(&self) -> Result<(), StoreError> {
@@ -278,8 +282,8 @@ impl Replicas for OwnerOfAll {
         Ok(Vec::new())
     }
 
-    fn subscribe(&self) -> broadcast::Receiver<RemoteChange> {
-        self.0.subscribe()
+    fn changes(&self) -> BoxStream<'static, RemoteChange> {
+        stream::pending().boxed()
     }
 
     fn key(&self) -> [u8; 32] {

@@ -12,6 +12,8 @@ use callpark::store::{
 };
 
 use super::{end_lease, join, open, options};
+use futures::StreamExt as _;
+
 use crate::cluster::shared;
 use crate::load::{append, session};
 
@@ -230,14 +232,14 @@ async fn replicas_hear_of_the_changes_of_others() {
     let cluster = shared();
     let database = cluster.database();
     let (a, b) = (join(cluster, &database, A).await, join(cluster, &database, B).await);
-    let (mut of_a, mut of_b) = (replicas(&a).subscribe(), replicas(&b).subscribe());
+    let (mut of_a, mut of_b) = (replicas(&a).changes(), replicas(&b).changes());
     let (unwatched, busy) = (session(), session());
     a.append(quiet(&unwatched)).await.expect("stored");
     a.append(append(&busy, None)).await.expect("stored");
-    let heard = of_b.recv().await.expect("a change");
+    let heard = of_b.next().await.expect("a change");
     assert_eq!(heard, RemoteChange::Session(busy.tenant.clone(), busy.id));
     b.append(append(&session(), None)).await.expect("stored");
-    let heard = of_a.recv().await.expect("a change");
+    let heard = of_a.next().await.expect("a change");
     assert!(matches!(heard, RemoteChange::Session(..)), "not its own: {heard:?}");
     // Whatever happened while the connection was lost.
     cluster.sql(
@@ -245,9 +247,9 @@ async fn replicas_hear_of_the_changes_of_others() {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE application_name LIKE 'callpark replica%' AND datname = current_database()",
     );
-    assert_eq!(of_b.recv().await.expect("a change"), RemoteChange::Everything);
+    assert_eq!(of_b.next().await.expect("a change"), RemoteChange::Everything);
     a.append(append(&session(), None)).await.expect("stored");
-    assert!(matches!(of_b.recv().await, Ok(RemoteChange::Session(..))));
+    assert!(matches!(of_b.next().await, Some(RemoteChange::Session(..))));
     for store in [a, b] {
         store.close().await;
     }

@@ -9,7 +9,7 @@ use super::owners::{run_again, stay};
 use super::{check_outputs, code_of, until_steady, until_written};
 use crate::history::check_everything;
 use crate::support::program::{Program, Site};
-use crate::support::waiting::{Gate, is_alive, lines_of, outcome_of, pids};
+use crate::support::waiting::{Gate, is_alive, lines_of, pids};
 use crate::support::{bash, remote, soon, v1};
 
 /// The time that most servers here give. Longer than a server takes to be stopped or killed.
@@ -66,10 +66,8 @@ async fn check_abandoned(server: &Program, ids: &[String]) {
     let clients = server.connect();
     for id in ids {
         let task = remote::ended(&clients, id).await;
-        let result = outcome_of(&task);
-        assert_eq!(task.state(), v1::State::Failed, "{task:?}");
-        assert_eq!(result.exit, Some(v1::tool_result::Exit::Signal(9)), "{task:?}");
-        assert!(result.error_message.contains("its server has given no sign"), "{task:?}");
+        assert_eq!(task.state(), v1::State::Lost, "{task:?}");
+        assert!(task.reason.contains("its server had given no sign"), "{task:?}");
     }
     run_again(server).await;
 }
