@@ -9,10 +9,10 @@ use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::label::{CallCap, ConnectionRefusal, ForwardOutcome, LogSource, RecordKind};
+use super::label::{CallCap, ConnectionRefusal, LogSource, RecordKind};
 use super::operations::RejectionLog;
 use super::registry::{MetricRegistry, by_value, increment};
-use super::{FollowUpMetrics, RpcMetrics, name};
+use super::{FollowUpMetrics, ReplicaMetrics, RpcMetrics, name};
 use crate::model::{State, ToolKind};
 
 /// The pause between two moves of histogram samples into their buckets, and the interval of the lines
@@ -73,7 +73,7 @@ struct Handles {
     log_reads: HashMap<LogSource, Counter>,
     rpcs: HashMap<String, RpcMetrics>,
     other_rpcs: RpcMetrics,
-    rpcs_forwarded: HashMap<ForwardOutcome, Counter>,
+    replicas: ReplicaMetrics,
     streams_open: Gauge,
     connections_open: Gauge,
     connections_accepted: Counter,
@@ -134,9 +134,7 @@ impl Metrics {
                 .map(|method: String| (method.clone(), RpcMetrics::new(&registry, &method)))
                 .collect(),
             other_rpcs: RpcMetrics::new(&registry, OTHER_METHOD),
-            rpcs_forwarded: by_value(ForwardOutcome::ALL, |outcome| {
-                registry.counter(name::RPC_FORWARDED, &[("outcome", outcome.as_str())])
-            }),
+            replicas: ReplicaMetrics::new(&registry),
             streams_open: registry.gauge(name::STREAMS_OPEN, &[]),
             connections_open: registry.gauge(name::CONNECTIONS_OPEN, &[]),
             connections_accepted: registry.counter(name::CONNECTIONS_ACCEPTED, &[]),
@@ -275,9 +273,9 @@ impl Metrics {
         self.0.rpcs.get(method).unwrap_or(&self.0.other_rpcs)
     }
 
-    /// Counts a request that was forwarded to another replica.
-    pub fn rpc_forwarded(&self, outcome: ForwardOutcome) {
-        increment(self.0.rpcs_forwarded.get(&outcome), 1);
+    /// Returns the metrics of a replica.
+    pub fn replicas(&self) -> &ReplicaMetrics {
+        &self.0.replicas
     }
 
     /// Counts a response stream as open until the guard is dropped.

@@ -13,6 +13,7 @@ mod metrics;
 pub mod name;
 pub mod operations;
 mod registry;
+mod replicas;
 mod rpc;
 
 pub use follow_ups::FollowUpMetrics;
@@ -22,4 +23,5 @@ pub use label::{
 pub use log::{LogFormat, TelemetryError, init_tracing};
 pub use log_rate::LogRate;
 pub use metrics::{GaugeGuard, Metrics};
+pub use replicas::ReplicaMetrics;
 pub use rpc::RpcMetrics;

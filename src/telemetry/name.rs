@@ -69,6 +69,10 @@ pub const RPC_SECONDS: &str = "callpark_rpc_duration_seconds";
 /// Requests that were forwarded to the server that owns their session. Labels: `outcome`, which is
 /// `answered`, `not_owner`, `unreachable`, `lost` or `cancelled`.
 pub const RPC_FORWARDED: &str = "callpark_rpc_forwarded_total";
+/// Losses of the lease of this server.
+pub const LEASES_LOST: &str = "callpark_leases_lost_total";
+/// Sessions with live calls that this server has taken over from others.
+pub const SESSIONS_TAKEN_OVER: &str = "callpark_sessions_taken_over_total";
 /// Steps of the machine's clock, which times do not follow. Labels: `direction`, which is `forward` or
 /// `back`.
 pub const CLOCK_STEPS: &str = "callpark_clock_steps_total";
@@ -130,6 +134,8 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
         "Calls of agents left out of the log, in turns with too many",
     ),
     (RPC_REQUESTS, Unit::Count, "RPCs that ended, by status code"),
+    (LEASES_LOST, Unit::Count, "Losses of the lease of this server"),
+    (SESSIONS_TAKEN_OVER, Unit::Count, "Sessions that this server has taken over from others"),
     (RPC_FORWARDED, Unit::Count, "Requests forwarded to other servers of the store, by outcome"),
     (CONNECTIONS_ACCEPTED, Unit::Count, "Connections whose handshake ended well"),
     (CONNECTIONS_REFUSED, Unit::Count, "Connections closed before they could be used"),

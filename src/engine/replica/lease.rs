@@ -120,6 +120,7 @@ impl Keeper {
     fn lose(&mut self, cause: &str) {
         tracing::error!(cause, "the lease of this server is lost: its sessions and their work end");
         self.is_lost = true;
+        self.shared.metrics.replicas().lease_lost();
         self.shared.ownership.end_term();
     }
 

@@ -32,6 +32,7 @@ pub(super) async fn take_over(shared: &Arc<Shared>, replicas: &dyn Replicas) {
         }
         let count = sessions.len();
         tracing::warn!(sessions = count, "sessions of a server that is gone are taken over");
+        shared.metrics.replicas().sessions_taken_over(count);
         for sessions in sessions.chunks(SESSIONS_PER_STEP) {
             if let Err(error) = take_up(shared, sessions).await {
                 // Their actors begin with the next requests, and take the calls up then.

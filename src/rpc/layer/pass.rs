@@ -37,7 +37,7 @@ impl ForwardRecorder {
 
 impl Drop for ForwardRecorder {
     fn drop(&mut self) {
-        self.metrics.rpc_forwarded(self.outcome);
+        self.metrics.replicas().rpc_forwarded(self.outcome);
         tracing::debug!(outcome = self.outcome.as_str(), "a request was forwarded");
     }
 }
