@@ -27,7 +27,7 @@ use crate::exec::{
 use crate::machine::Settings;
 use crate::model::limits::RUNNING_CALLS_PER_CORE;
 use crate::rpc::{self, RequestLayer, RequestOptions, WireCodec};
-use crate::store::{CachedStore, Store};
+use crate::store::{CachedStore, REPLICA_RUNS_KEPT, Store};
 use crate::telemetry::Metrics;
 use crate::tool::{
     self, BuiltInOptions, CallableTool, CommandTool, Registry, ToolProvider, Toolbox,
@@ -233,7 +233,9 @@ async fn own_runner(
     executor.record_in(data);
     let Some(program) = shim else { return Ok(local_runner(executor)) };
     let program = shim_program(program, config, data);
-    Ok(Arc::new(ShimRunner::open(program, executor.clone(), None).await?))
+    // A replica has just taken its lease.
+    let keep_for = config.advertise.is_some().then_some(REPLICA_RUNS_KEPT);
+    Ok(Arc::new(ShimRunner::open(program, executor.clone(), keep_for).await?))
 }
 
 async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAddr)>, Error> {

@@ -119,7 +119,7 @@ async fn begin(calls: &Calls, call: &Call) -> Result<Restart, String> {
     if !is_wanted(call) {
         return Ok(Restart::End);
     }
-    match work_again(calls, call).await? {
+    match work_of(calls, call).await? {
         work @ Work::Process(_) => Ok(Restart::GoOn { work, logged_bytes: 0 }),
         Work::InProcess(_) | Work::Followed(_) => Err("its tool is another one now".into()),
     }
@@ -141,11 +141,10 @@ async fn origin(shared: &Shared, call: &Call) -> Result<(Session, ResolvedTool),
     Ok((session.ok_or("its session is not there any more")?, found))
 }
 
-/// Returns the work of a call from its arguments, if it may be done.
+/// Returns the work of a call whose run is lost, if it may be done again.
 async fn work_again(calls: &Calls, call: &Call) -> Result<Work, String> {
-    let (session, found) = origin(&calls.shared, call).await?;
-    let has_begun = call.state != State::Pending && !was_not_started(&calls.shared, call);
-    if has_begun {
+    if call.state != State::Pending {
+        let (_, found) = origin(&calls.shared, call).await?;
         if !found.tool().describe().idempotent {
             return Err("its tool is not idempotent".into());
         }
@@ -153,6 +152,12 @@ async fn work_again(calls: &Calls, call: &Call) -> Result<Work, String> {
             return Err(format!("it has been run {} times", call.attempt));
         }
     }
+    work_of(calls, call).await
+}
+
+/// Returns the work of a call from its arguments.
+async fn work_of(calls: &Calls, call: &Call) -> Result<Work, String> {
+    let (session, found) = origin(&calls.shared, call).await?;
     let arguments = arguments(&calls.shared, call).await?;
     calls.work_of(&session, &found, &arguments).map_err(|error: Error| error.to_string())
 }

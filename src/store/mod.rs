@@ -53,8 +53,8 @@ pub use query::{
     OutputPage, OutputQuery, OutputSelection, SessionCursor, SessionPage, SessionQuery,
 };
 pub use replicas::{
-    Claimed, REPLICA_LEASE, REPLICA_RESTART, RemoteChange, Renewed, Replica, ReplicaId,
-    ReplicaState, Replicas,
+    Claimed, REPLICA_LEASE, REPLICA_RESTART, REPLICA_RUNS_KEPT, RemoteChange, Renewed, Replica,
+    ReplicaId, ReplicaState, Replicas,
 };
 pub use sqlite::{
     BackupError, DataLock, OpenError, RestoreOptions, Restored, SqliteOptions, SqliteStore,

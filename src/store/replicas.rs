@@ -18,6 +18,9 @@ use crate::model::{SessionId, Tenant, Timestamp};
 /// The length of the lease of a replica, in the time of the store.
 pub const REPLICA_LEASE: Duration = Duration::from_secs(8);
 
+/// The time for which the processes of a replica go on without a sign of it: they end before its lease.
+pub const REPLICA_RUNS_KEPT: Duration = Duration::from_secs(7);
+
 /// The time for which the sessions of a replica that has stopped in good order wait for its return.
 pub const REPLICA_RESTART: Duration = Duration::from_secs(120);
 

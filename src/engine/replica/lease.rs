@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::take_over;
 use crate::engine::Shared;
-use crate::store::{REPLICA_LEASE, Renewed, Replicas};
+use crate::store::{REPLICA_LEASE, REPLICA_RUNS_KEPT, Renewed, Replicas};
 
 /// The interval between two looks at the lease.
 const TICK: Duration = Duration::from_millis(500);
@@ -112,9 +112,9 @@ impl Keeper {
         }
     }
 
-    /// Lets the processes of calls go on until this server had to give its lease up.
+    /// Lets the processes of calls go on until this server has to give its lease up.
     fn keep_runs(&self) {
-        self.shared.runner.keep_for(Some(REPLICA_LEASE - Duration::from_secs(1)));
+        self.shared.runner.keep_for(Some(REPLICA_RUNS_KEPT));
     }
 
     fn lose(&mut self, cause: &str) {

@@ -111,6 +111,8 @@ impl Run {
             }
             Ended::Lost(cause) => {
                 if let Some(restart) = prepare_lost(&self.shared, call_id).boxed().await {
+                    // The owner of the last run must not take the next one for it.
+                    self.shared.runner.release(call_id);
                     let restart = ActorMessage::Restart(call_id, Box::new(restart));
                     // The actor outlives its live calls, unless the store is gone.
                     let _sent = self.reports.send(restart).boxed().await;
