@@ -24,9 +24,9 @@ const REJOIN_TIMEOUT: Duration = Duration::from_secs(6);
 /// The interval between two searches for the sessions of replicas that are gone.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the task that keeps the lease until the engine has stopped. Does nothing for a server that has
-/// its store alone.
-pub(in crate::engine) fn spawn(shared: &Arc<Shared>) {
+/// Starts the task that keeps a lease that has just been renewed, until the engine has stopped. `others` are
+/// the addresses of the other replicas. Does nothing for a server that has its store alone.
+pub(super) fn spawn(shared: &Arc<Shared>, others: Vec<String>) {
     let Some(replicas) = shared.ownership.replicas().cloned() else { return };
     let keeper = Keeper {
         shared: shared.clone(),
@@ -34,7 +34,7 @@ pub(in crate::engine) fn spawn(shared: &Arc<Shared>) {
         renewed: Instant::now(),
         steady_since: Instant::now(),
         searched: Instant::now(),
-        others: Vec::new(),
+        others,
         is_lost: false,
     };
     keeper.keep_runs();

@@ -24,15 +24,18 @@ pub(super) async fn join(shared: &Arc<Shared>) -> Result<(), Error> {
         shared.runner.keep_for(None);
         return Ok(());
     };
-    match replicas.renew().await? {
-        // The clocks of replicas differ, and what is due must be due for all of them.
-        Renewed::Renewed { time, .. } => shared.time.set(time),
+    let others = match replicas.renew().await? {
+        Renewed::Renewed { time, others } => {
+            // The clocks of replicas differ, and what is due must be due for all of them.
+            shared.time.set(time);
+            others
+        }
         Renewed::Dead => {
             let cause = "another server has declared this one dead at its start: start it again";
             return Err(StoreError::Unavailable(cause.to_owned()).into());
         }
-    }
-    lease::spawn(shared);
+    };
+    lease::spawn(shared, others);
     changes::spawn(shared);
     Ok(())
 }

@@ -9,6 +9,8 @@ use tonic::Code;
 
 use super::place::Place;
 use crate::cluster::{Cluster, shared};
+use crate::history::check_everything;
+use crate::support::link::Link;
 use crate::support::program::{Clients, Program, Site};
 use crate::support::{bash, remote, soon};
 
@@ -139,6 +141,7 @@ async fn a_replica_that_was_paused_writes_nothing_more() {
     let (seen, _) = ended(&of_a, &id).await;
     assert_eq!(seen, lost);
     assert_eq!(ends(&of_b, &lost).await, 1);
+    check_everything(&of_b, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,6 +163,7 @@ async fn a_replica_that_restarts_goes_on_with_its_calls() {
     assert_eq!((task.state(), task.attempt), (v1::State::Succeeded, 1), "{task:?}");
     assert_eq!(remote::output(&a.connect(), &id).await, b"begun\nover\n");
     assert_eq!(remote::output(&of_b, &id).await, b"begun\nover\n");
+    check_everything(&of_b, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,4 +191,38 @@ async fn calls_go_on_while_the_database_is_away_for_longer_than_a_lease() {
             assert_eq!(ends(&server.connect(), &task).await, 1);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_alone_has_lost_the_database_ends_its_calls_before_they_are_taken_over() {
+    let place = Place::new(shared());
+    let (_site_b, b) = place.replica().await;
+    let link = Link::start(&format!("http://127.0.0.1:{}", place.cluster.port)).await;
+    let port = link.endpoint.rsplit(':').next().and_then(|port| port.parse().ok());
+    let site_a = Site::new();
+    let command = place.command_by(&site_a, "127.0.0.1:0", port.expect("a port"));
+    let a = site_a.serve_with(command).await;
+    let id = remote::start(&a.connect(), bash("exec sleep 1000")).await.background_id;
+    running(&site_a, 1).await;
+    link.cut().await;
+    let cut = Instant::now();
+    site_a.quiet().await;
+    let quiet = Instant::now();
+    let of_b = b.connect();
+    let (lost, at) = ended(&of_b, &id).await;
+    assert_eq!(lost.state(), v1::State::Lost, "{lost:?}");
+    assert!(quiet < at, "{:?} {:?}", quiet - cut, at - cut);
+    let error = soon("an answer", a.connect().tools.run_tool(bash("true"))).await;
+    let error = error.expect_err("it cannot store it");
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    link.mend().await;
+    let answer = async {
+        while a.connect().tools.run_tool(bash("true")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("an answer", answer).await;
+    let (seen, _) = ended(&a.connect(), &id).await;
+    assert_eq!(seen, lost);
+    check_everything(&a.connect(), 1).await;
 }

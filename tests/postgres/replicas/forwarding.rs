@@ -112,3 +112,57 @@ async fn a_session_whose_server_is_away_is_refused_with_a_delay() {
     let text = format!("{error:?}");
     assert!(!text.contains("callpark-owner") && !text.contains("127.0.0.1"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follow_ups_are_leased_and_acknowledged_at_any_replica() {
+    let place = Place::new(shared());
+    let ((site, a), (_, b)) = (place.replica().await, place.replica().await);
+    let (of_a, of_b) = (a.connect(), b.connect());
+    let session_id = remote::session(&of_a).await;
+    let gate = site.folder().join("gate");
+    let call = |command: &str| v1::RunToolRequest {
+        session_id: session_id.clone(),
+        follow_up: v1::FollowUpPolicy::OnFinish.into(),
+        ..bash(command)
+    };
+    // The session stays with its replica as long as this runs.
+    let busy = remote::start(&of_a, call("exec sleep 1000")).await.background_id;
+    let gated = remote::start(&of_a, call(&until(&gate))).await.background_id;
+    // A consumer of the whole tenant, and one of the session.
+    for session in ["", &session_id] {
+        let request = v1::LeaseFollowUpsRequest {
+            session_id: session.to_owned(),
+            wait: millis(20_000),
+            ..Default::default()
+        };
+        let lease = async { of_b.tasks.clone().lease_follow_ups(request).await };
+        let open = async {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            std::fs::write(&gate, "").expect("a gate");
+        };
+        let (leased, ()) = soon("a lease", async { tokio::join!(lease, open) }).await;
+        let mut leased = leased.expect("an answer").into_inner().follow_ups;
+        let leased = leased.pop().expect("a follow-up");
+        let follow_up = leased.follow_up.expect("a record");
+        assert_eq!(follow_up.task.expect("a task").background_id, gated, "{session:?}");
+        let request = v1::AcknowledgeFollowUpRequest {
+            follow_up_id: follow_up.follow_up_id,
+            lease_token: leased.lease_token,
+            error: session.is_empty().then(|| callpark_proto::google::rpc::Status {
+                code: 14,
+                message: "again".into(),
+                details: Vec::new(),
+            }),
+            ..Default::default()
+        };
+        let answer = soon("an answer", of_b.tasks.clone().acknowledge_follow_up(request)).await;
+        let follow_up = answer.expect("taken").into_inner().follow_up.expect("a record");
+        let expected = match session {
+            "" => v1::FollowUpState::Pending,
+            _ => v1::FollowUpState::Delivered,
+        };
+        assert_eq!(follow_up.state(), expected, "{follow_up:?}");
+    }
+    let request = v1::CancelRequest { background_id: busy, force: true, ..Default::default() };
+    soon("an answer", of_b.tasks.clone().cancel(request)).await.expect("cancelled");
+}

@@ -19,10 +19,25 @@ impl<'a> Place<'a> {
     /// Returns the command that starts a replica with its data in this home, which others reach at this
     /// address.
     pub(crate) fn command(&self, site: &Site, address: &str) -> Command {
+        self.command_by(site, address, self.cluster.port)
+    }
+
+    /// Returns such a command for a replica that reaches the database at this port.
+    pub(crate) fn command_by(&self, site: &Site, address: &str, port: u16) -> Command {
         let data = site.data().display().to_string();
-        let words = ["serve", "--listen", address, "--advertise", address, "--data-dir", &data];
+        let words = [
+            "serve",
+            "--listen",
+            address,
+            "--advertise",
+            address,
+            "--data-dir",
+            &data,
+            "--follow-up-delay",
+            "50ms",
+        ];
         let mut command = site.command(&words);
-        let url = format!("postgres://{ROLE}@127.0.0.1:{}/{}", self.cluster.port, self.database);
+        let url = format!("postgres://{ROLE}@127.0.0.1:{port}/{}", self.database);
         command.env("CALLPARK_STORE", url).env("PGPASSWORD", PASSWORD);
         command
     }
