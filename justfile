@@ -37,7 +37,7 @@ proto-lint:
 contract-baseline:
     .ci/buf build --exclude-source-info -o proto/baseline.binpb
 
-# The unit of systemd, run for real where this is root, and the image.
+# The unit of systemd and the replicas, run for real where this is root, and the image.
 deploy:
     .ci/run deploy
 
