@@ -107,11 +107,41 @@
 //! delay that the server asks for takes precedence. [`ClientOptions::deadline`] limits a call over all
 //! its attempts, and [`ClientOptions::on_retry`] reports each retry.
 //!
+//! # Endpoints
+//!
+//! [`ClientOptions::endpoints`] is a list. Its endpoints, and all addresses of each of its host names, must
+//! be equal servers, any of which answers any request.
+//!
+//! - Requests take the endpoints that are connected in turn. The others are dialed beside the requests: at
+//!   once when a connection is lost, then after a delay that grows from
+//!   [`backoff`](ClientOptions::backoff) to [`backoff_max`](ClientOptions::backoff_max), with jitter. A name is
+//!   resolved again before its addresses are dialed. Nothing is dialed without requests.
+//! - A request waits for a connection only if there is none. It then dials all endpoints at the same time,
+//!   takes the first one that answers, and fails if none does: one attempt, however many endpoints there
+//!   are.
+//! - A retry goes to an endpoint that the call has not tried, as long as there is one. It waits as with a
+//!   single endpoint; only if the failed request was certainly not processed, it does not wait.
+//! - The number of attempts, the delays and the deadline are those of a single endpoint.
+//! - The error of a call that is given up names each endpoint with its failure, eight at most:
+//!   [`Error::endpoint_failures`].
+//! - Each endpoint with `https` must show a certificate for its own host, unless
+//!   [`TlsOptions::server_name`] is set.
+//!
+//! ```
+//! use callpark_client::{Client, ClientOptions};
+//!
+//! # fn main() -> Result<(), callpark_client::Error> {
+//! let endpoints = ["http://10.0.0.1:50051", "http://10.0.0.2:50051"];
+//! let client = Client::new(ClientOptions::default().with_endpoints(endpoints))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Streams
 //!
 //! Streams ([`SessionStream`], [`CallStream`], [`WatchStream`], [`OutputReader`]) survive interruptions,
-//! restarts of the server and missed heartbeats. They resume after the last item, deliver each event
-//! once and in order, and report a gap in the log, or a log that was replaced, as an item of its own.
+//! restarts of the server and missed heartbeats. They resume after the last item, at another endpoint if
+//! there is one, deliver each event once and in order, and report a gap in the log, or a log that was replaced, as an item of its own.
 //!
 //! # Follow-ups
 //!

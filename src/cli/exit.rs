@@ -13,7 +13,7 @@ Exit codes:
   0    success
   N    run, wait: the tool's own exit code; 128+N if signal N ended it
   1    the tool failed without an exit code, or one of several ids failed
-       doctor, health: there is a problem, or the server is not serving
+       doctor, health: there is a problem, or a server is not serving
   2    wrong usage, or arguments that the tool or the server rejects
   66   the session, task, tool or follow-up does not exist
   69   no server can be reached, or the server is stopping

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// So many that no test uses them up.
+/// More than any test uses up.
 const MANY: u32 = 1_000_000;
 
 fn fakes<const N: usize>() -> [Fake; N] {
@@ -243,6 +243,38 @@ async fn a_connection_that_ended_while_idle_costs_no_attempt() {
             fakes[1 - round % 2].cut();
         }
         sleep(SETTLE).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_takes_no_further_requests_is_left_at_once() {
+    for others in [vec![], vec![Fake::start()]] {
+        let is_alone = others.is_empty();
+        let fakes = [vec![Fake::aging(seconds(10))], others].concat();
+        let notes = Notes::default();
+        let client = client(&fakes).with_on_retry(notes.taker());
+        // These calls keep their connections open.
+        let slow = || Play::After(seconds(30), v1::GetResponse { task: Some(v1::Task::default()) });
+        fakes.iter().for_each(|fake| fake.get.plays([slow(), slow()]));
+        let early = async {
+            sleep(seconds(1)).await;
+            client.tasks().get("bg-1").await
+        };
+        let later = async {
+            sleep(seconds(20)).await;
+            let began = Instant::now();
+            for _ in 0..8 {
+                fakes.iter().for_each(|fake| answers(fake, 8));
+                client.tools().list().await.unwrap();
+            }
+            began.elapsed()
+        };
+        let (first, second, time) = tokio::join!(client.tasks().get("bg-1"), early, later);
+        assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+        // One request finds out. It was not sent, and another endpoint is asked without a delay.
+        assert_eq!(notes.taken().len(), 1);
+        assert!(is_alone || time == Duration::ZERO, "{time:?}");
+        assert!(!is_alone || fakes[0].dials() == 2);
     }
 }
 

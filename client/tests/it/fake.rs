@@ -149,6 +149,16 @@ pub(crate) struct Wires {
 
 impl Fake {
     pub(crate) fn start() -> Self {
+        Self::start_with(Server::builder())
+    }
+
+    /// A server that tells each connection at this age that it takes no further requests, and ends it
+    /// after the last one.
+    pub(crate) fn aging(age: Duration) -> Self {
+        Self::start_with(Server::builder().max_connection_age(age))
+    }
+
+    fn start_with(builder: Server) -> Self {
         let (incoming, connections) = mpsc::channel(64);
         let wires = Arc::new(Wires {
             tasks: Mutex::default(),
@@ -164,7 +174,7 @@ impl Fake {
         let gzip = CompressionEncoding::Gzip;
         let tool_runner = ToolRunnerServer::from_arc(Arc::clone(&service));
         let background_tasks = BackgroundTasksServer::from_arc(service);
-        let server = Server::builder()
+        let server = builder
             .layer(fake.pages.clone())
             .add_service(tool_runner.accept_compressed(gzip).send_compressed(gzip))
             .add_service(background_tasks.accept_compressed(gzip).send_compressed(gzip))

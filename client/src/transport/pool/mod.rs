@@ -21,7 +21,7 @@ use std::{
 
 use futures::future::{BoxFuture, join_all};
 use http::{Request, Response};
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tonic::{Status, body::Body};
 use tower::Service;
 
@@ -44,7 +44,8 @@ use table::{Backoff, Choice, ConnectionId, Scope, Table, Work};
 pub(crate) struct Pool {
     endpoints: Arc<[Endpoint]>,
     table: Mutex<Table<CheckedChannel>>,
-    changed: watch::Sender<()>,
+    /// Wakes requests that wait for a connection, in the order in which they came.
+    changed: Notify,
     /// Resolves names and opens connections. Ends with the pool.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -85,7 +86,7 @@ impl Pool {
         let backoff = Backoff { first: options.backoff, max: options.backoff_max };
         let named = endpoints.iter().map(|endpoint| (endpoint.name.as_str(), endpoint.fixed()));
         let table = Mutex::new(Table::new(named, backoff));
-        Self { endpoints, table, changed: watch::Sender::new(()), tasks: Mutex::default() }
+        Self { endpoints, table, changed: Notify::new(), tasks: Mutex::default() }
     }
 
     fn table(&self) -> MutexGuard<'_, Table<CheckedChannel>> {
@@ -96,9 +97,11 @@ impl Pool {
     /// one, or until no address can be reached.
     async fn connection(self: &Arc<Self>, route: &Route) -> Result<CheckedChannel, Status> {
         route.enter(self);
-        let mut changes = self.changed.subscribe();
+        let mut changed = std::pin::pin!(self.changed.notified());
         let mut scope = Some(Scope::All);
         loop {
+            // Before the look at the table, so that no change is missed.
+            changed.as_mut().enable();
             let (choice, work) = {
                 let mut table = self.table();
                 let choice = table.choose(&mut route.tried());
@@ -114,8 +117,8 @@ impl Pool {
                 route.chosen(label);
                 return Ok(channel);
             }
-            // The sender is a part of the pool.
-            let _ = changes.changed().await;
+            changed.as_mut().await;
+            changed.set(self.changed.notified());
         }
     }
 
@@ -160,7 +163,7 @@ impl Pool {
 
     fn dialed(&self, connection: ConnectionId, result: Result<CheckedChannel, Status>) {
         self.table().dialed(connection, result, Instant::now(), rand::random());
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 
     fn lost(&self, connection: ConnectionId, has_answered: bool, fault: Option<ConnectFault>) {
@@ -169,7 +172,7 @@ impl Pool {
             self.table().lost(connection, has_answered, status, Instant::now(), rand::random());
         // Outside of the lock, because a connection reports its end when it is dropped.
         drop(lost);
-        self.changed.send_replace(());
+        self.changed.notify_waiters();
     }
 }
 
@@ -185,7 +188,7 @@ async fn resolve(endpoints: Arc<[Endpoint]>, index: usize, scope: Scope, unfinis
         pool.table().resolved(index, found, scope, Instant::now(), rand::random());
     drop(dropped);
     pool.run(work);
-    pool.changed.send_replace(());
+    pool.changed.notify_waiters();
 }
 
 /// Returns the failure of a request for which there is no connection: that of the only address, or one
@@ -263,7 +266,7 @@ impl Drop for Unfinished {
                 pool.table().dialed(connection, Err(status), Instant::now(), rand::random());
             }
         }
-        pool.changed.send_replace(());
+        pool.changed.notify_waiters();
     }
 }
 

@@ -17,9 +17,9 @@ pub(super) type ConnectionId = u64;
 /// The addresses that are dialed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Those whose delay has passed.
+    /// The ones whose delay has passed.
     Due,
-    /// All of them, because none is connected.
+    /// All, because none is connected.
     All,
 }
 

@@ -103,8 +103,8 @@ fn a_call_tries_each_address_before_it_tries_one_again() {
     let mut tried = Vec::new();
     let mut calls = Vec::new();
     for _ in 0..9 {
-        // Another call in between.
-        world.choices::<1>();
+        // Two other calls in between, so that it would be the same turn again.
+        world.choices::<2>();
         calls.push(world.table.choose(&mut tried).unwrap().address);
     }
     for round in calls.chunks(3) {
