@@ -12,7 +12,7 @@ const HTTPS: &str = "https";
 /// `https://HOST:PORT`, or `HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdvertisedAddress {
-    /// Whether it is reached with TLS, or `None` if that follows from the settings of TLS.
+    /// `true` for `https://`, `false` for `http://`, or `None` if that follows from the settings of TLS.
     is_https: Option<bool>,
     address: TcpAddress,
 }

@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_store_of_the_program_may_have_replicas() {
         let mut config = Config::default();
-        config.advertise = Some("127.0.0.1:0".parse().expect("an address"));
+        advertise(&mut config, "127.0.0.1:0");
         assert!(config.check().is_err());
         assert_eq!(config.check_with(true), Ok(()));
     }

@@ -18,7 +18,7 @@ const PRINCIPAL: &str = "callpark-principal";
 /// The header with the code that authenticates the principal and the method.
 const CODE: &str = "callpark-forwarded";
 
-/// What the codes are for: the key may have other uses.
+/// The purpose of the codes, in front of what they authenticate: the key may have other uses.
 const PURPOSE: &[u8] = b"callpark forwarded request\0";
 
 /// The key that authenticates forwarded requests.

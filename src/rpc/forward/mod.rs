@@ -12,7 +12,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -21,6 +20,7 @@ use crate::model::Principal;
 
 pub(super) use body::KeptBody;
 pub(super) use connection::Slot;
+pub(super) use hyper::body::Incoming as AnswerBody;
 use key::ForwardKey;
 use pool::Pool;
 
@@ -37,9 +37,9 @@ pub struct ForwarderOptions {
 /// The reason why a request has no answer of another replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendError {
-    /// The replica has not processed it.
+    /// The replica has not processed the request.
     Unprocessed,
-    /// It was sent, and may have been processed.
+    /// The request was sent, and may have been processed.
     Lost,
 }
 
@@ -113,7 +113,7 @@ impl Forwarder {
         &self,
         address: &str,
         request: Request<KeptBody>,
-    ) -> Result<(Response<Incoming>, Slot), SendError> {
+    ) -> Result<(Response<AnswerBody>, Slot), SendError> {
         let slot = self.0.pool.slot(address).await.ok_or(SendError::Unprocessed)?;
         let response = slot.send(request).await?;
         Ok((response, slot))

@@ -54,7 +54,7 @@ struct Connections {
 
 type Next = Shared<oneshot::Receiver<bool>>;
 
-/// What a request finds at an address.
+/// The state of an address, for a request that needs a place.
 enum Found {
     Slot(Slot),
     Next(Next),

@@ -132,7 +132,7 @@ impl Drop for OutcomeRecorder {
 pub(super) struct RecordedBody {
     body: Body,
     recorder: OutcomeRecorder,
-    /// Whether the trailers may name the owner of a session.
+    /// `true` if the trailers may name the owner of a session.
     keeps_owner: bool,
 }
 

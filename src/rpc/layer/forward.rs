@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use http::header::{CONTENT_TYPE, HeaderName, TE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_util::sync::PollSemaphore;
 use tonic::body::Body;
@@ -23,7 +22,7 @@ use super::request::{GRPC_CONTENT_TYPE, REQUEST_ID, handle};
 use crate::engine::Error;
 use crate::model::Principal;
 use crate::rpc::deadline::{Deadline, TIMEOUT};
-use crate::rpc::forward::{Forwarder, KeptBody, SendError, Slot};
+use crate::rpc::forward::{AnswerBody, Forwarder, KeptBody, SendError, Slot};
 use crate::rpc::status::OWNER_HEADER;
 use crate::telemetry::{ForwardOutcome, Metrics};
 
@@ -49,13 +48,13 @@ pub(super) struct Forwarding {
     /// The head of the request, with its principal and its deadline.
     pub(super) head: Parts,
     pub(super) request_id: HeaderValue,
-    /// Whether the answer is a stream.
+    /// `true` if the answer is a stream.
     pub(super) is_stream: bool,
     pub(super) size: BodySize,
     pub(super) places: PollSemaphore,
 }
 
-/// What became of a request that was forwarded.
+/// The fate of a request that was forwarded.
 enum Forwarded {
     Answered(Response<Body>),
     Unprocessed,
@@ -161,7 +160,7 @@ impl Forwarding {
     fn pass(
         &self,
         owner: &str,
-        answer: Response<Incoming>,
+        answer: Response<AnswerBody>,
         slot: Slot,
         mut recorder: ForwardRecorder,
     ) -> Forwarded {

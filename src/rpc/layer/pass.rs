@@ -7,13 +7,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body::Frame;
-use hyper::body::Incoming;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::engine::Error;
-use crate::rpc::forward::Slot;
+use crate::rpc::forward::{AnswerBody, Slot};
 use crate::rpc::status::OWNER_HEADER;
 use crate::telemetry::{ForwardOutcome, Metrics};
 
@@ -45,7 +44,7 @@ impl Drop for ForwardRecorder {
 /// The body of an answer, which ends with a status in any case: that of the replica, else one that asks for
 /// a retry.
 pub(super) struct PassBody {
-    body: Incoming,
+    body: AnswerBody,
     /// The place on the connection, which is taken until the end.
     _slot: Slot,
     recorder: ForwardRecorder,
@@ -57,7 +56,7 @@ pub(super) struct PassBody {
 impl PassBody {
     /// Wraps the body of an answer that has begun.
     pub(super) fn new(
-        body: Incoming,
+        body: AnswerBody,
         slot: Slot,
         recorder: ForwardRecorder,
         drained: Option<WaitForCancellationFutureOwned>,

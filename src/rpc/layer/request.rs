@@ -194,12 +194,12 @@ impl<S> RequestService<S> {
     }
 }
 
-/// What is known of a request that is admitted.
+/// The properties of a request that is admitted.
 #[derive(Default)]
 struct Admission {
     /// Keeps the body of a request that can be forwarded.
     keeper: Option<Keeper>,
-    /// Whether another replica has forwarded the request, so that it goes no further.
+    /// `true` if another replica has forwarded the request, which then goes no further.
     is_forwarded: bool,
 }
 

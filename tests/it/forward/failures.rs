@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use callpark::internals::engine::Peers as _;
 use tokio::net::TcpListener;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::front::{Front, Local, OWNER, owner};
@@ -25,6 +25,16 @@ fn check_not_owner(status: &Status) {
     assert!(status.get_details_retry_info().is_some(), "{status:?}");
     assert!(!status.message().contains("127.0.0.1"), "{status:?}");
     assert!(!status.metadata().contains_key(OWNER), "{status:?}");
+}
+
+/// The error that a stream ends with.
+async fn end_of(mut stream: Streaming<v1::SessionUpdate>) -> Status {
+    loop {
+        match stream.message().await {
+            Ok(update) => assert!(update.is_some(), "an end without a status"),
+            Err(status) => return status,
+        }
+    }
 }
 
 async fn refusal(front: &Front, call: v1::RunToolRequest) -> Status {
@@ -103,12 +113,7 @@ async fn a_stream_whose_owner_goes_away_asks_for_a_retry() {
     let mut stream = stream.into_inner();
     soon("an update", stream.message()).await.expect("no error").expect("an update");
     drop(proxy);
-    let status = loop {
-        match soon("an end", stream.message()).await {
-            Ok(update) => assert!(update.is_some(), "an end without a status"),
-            Err(status) => break status,
-        }
-    };
+    let status = soon("an end", end_of(stream)).await;
     check_not_owner(&status);
     assert_eq!(front.forwarded("lost"), 1);
 }
@@ -143,12 +148,7 @@ async fn streams_end_when_their_first_server_stops() {
     let mut stream = stream.into_inner();
     soon("an update", stream.message()).await.expect("no error").expect("an update");
     front.forwarder.drain();
-    let status = loop {
-        match soon("an end", stream.message()).await {
-            Ok(update) => assert!(update.is_some(), "an end without a status"),
-            Err(status) => break status,
-        }
-    };
+    let status = soon("an end", end_of(stream)).await;
     check_reason(&status, Code::Unavailable, "DRAINING");
     soon("the end of its connections", front.forwarder.close()).await;
 }

@@ -44,14 +44,14 @@ pub const KEY: [u8; 32] = [7; 32];
 /// The header by which a handler names the owner.
 pub const OWNER: &str = "callpark-owner";
 
-/// What a replica without sessions does with a request, once it has read it.
+/// The answer of a replica without sessions to a request that it has read.
 #[derive(Debug, Clone)]
 pub enum Local {
-    /// It names an owner.
+    /// The name of an owner.
     Owner(String),
-    /// It names an owner after the head of its answer, as streams do.
+    /// The name of an owner after the head of the answer, as streams have it.
     LateOwner(String),
-    /// It answers with an empty message.
+    /// An empty message.
     Answer,
 }
 

@@ -1,4 +1,4 @@
-//! Who is believed to have forwarded a request.
+//! Trust in the server that has forwarded a request.
 
 use tonic::{Code, Request};
 
