@@ -26,6 +26,10 @@ pub(crate) const OWNER_HEADER: &str = "callpark-owner";
 /// The delay before a retry of a request that was refused for a short time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// The delay before a retry of a request whose server cannot be reached: a few of them are longer than it
+/// takes until another one has its sessions.
+const RETRY_AFTER_OWNER: Duration = Duration::from_secs(2);
+
 /// The delay before a retry of a request for which a session or the disk has no room.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 
@@ -235,7 +239,7 @@ impl From<Error> for Status {
                     .metadata("stream_epoch", actual)
             }
             Error::NotOwner { address } => error_status(Code::Unavailable, ErrorReason::NotOwner)
-                .retry_after(RETRY_AFTER)
+                .retry_after(RETRY_AFTER_OWNER)
                 .owner(address),
             Error::Draining => {
                 error_status(Code::Unavailable, ErrorReason::Draining).retry_after(RETRY_AFTER)

@@ -74,6 +74,7 @@ impl SessionActor {
         live.is_process = matches!(*work, Work::Process(_));
         let run = Run {
             shared: self.shared.clone(),
+            term: self.term.clone(),
             call_id,
             limits: limits(call, self.projection.settings.grace),
             output_before: live.output_before.take(),

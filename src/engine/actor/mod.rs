@@ -78,7 +78,7 @@ enum Next {
 /// The actor of a session.
 pub(crate) struct SessionActor {
     shared: Arc<Shared>,
-    /// The term in which the session was claimed. The actor ends with it.
+    /// The part of the term in which this server has the session. The actor ends with it.
     term: Term,
     projection: Projection,
     /// The head that the store will have after the appends that are under way, or `None` if the
@@ -106,7 +106,7 @@ impl SessionActor {
     /// Loads the session and runs its actor until it has been idle for a while.
     pub(crate) async fn run(shared: Arc<Shared>, source: ActorSource, seed: ActorSeed) {
         let id = source.session_id();
-        let term = shared.ownership.term();
+        let term = shared.ownership.term().part();
         let (claim, loaded) = match claim(&shared, &source).await {
             Ok(claim) => (Some(claim), load(&shared, source).await),
             Err(error) => (None, Err(error)),
@@ -131,7 +131,7 @@ impl SessionActor {
         let (report_sender, reports) = mpsc::channel(ACTOR_REPORTS_MAX);
         let mut actor = Self {
             shared: shared.clone(),
-            term,
+            term: term.clone(),
             projection,
             decided_head: stored_head,
             is_stored: stored_head.is_some(),
@@ -148,7 +148,7 @@ impl SessionActor {
         };
         actor.serve().await;
         drop(actor);
-        if !shared.closing.is_cancelled() {
+        if !shared.closing.is_cancelled() && !term.is_over() {
             shared.ownership.release(id, claim.unwrap_or_default()).await;
         }
     }

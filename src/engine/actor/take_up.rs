@@ -79,6 +79,7 @@ impl SessionActor {
         self.live_calls.insert(call_id, live);
         let run = Run {
             shared: self.shared.clone(),
+            term: self.term.clone(),
             call_id,
             limits: limits(call, self.projection.settings.grace),
             output_before: None,

@@ -37,7 +37,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, others: Vec<String>) {
         others,
         is_lost: false,
     };
-    keeper.keep_runs();
+    keeper.keep_runs(keeper.renewed);
     shared.tracker.spawn(keeper.run());
 }
 
@@ -83,7 +83,7 @@ impl Keeper {
             Some(Ok(Renewed::Renewed { others, .. })) => {
                 self.renewed = start;
                 self.others = others;
-                self.keep_runs();
+                self.keep_runs(start);
             }
             Some(Ok(Renewed::Dead)) => self.lose("other servers have declared this one dead"),
             failed => {
@@ -106,21 +106,24 @@ impl Keeper {
         let answers: Vec<Option<bool>> = answers.into_iter().map(Option::flatten).collect();
         let is_away_for_all = answers.contains(&Some(false)) && !answers.contains(&Some(true));
         if is_away_for_all || answers.is_empty() {
-            self.keep_runs();
+            self.keep_runs(Instant::now());
         } else {
             self.lose("this server cannot reach the store, and others may");
         }
     }
 
-    /// Lets the processes of calls go on until this server has to give its lease up.
-    fn keep_runs(&self) {
-        self.shared.runner.keep_for(Some(REPLICA_RUNS_KEPT));
+    /// Lets the processes of calls go on until this server has to give up a lease that was valid at this time.
+    fn keep_runs(&self, valid: Instant) {
+        let left = REPLICA_RUNS_KEPT.saturating_sub(valid.elapsed());
+        self.shared.runner.keep_for(Some(left));
     }
 
     fn lose(&mut self, cause: &str) {
         tracing::error!(cause, "the lease of this server is lost: its sessions and their work end");
         self.is_lost = true;
         self.shared.metrics.replicas().lease_lost();
+        // The owner of the processes kills them, and keeps their ends.
+        self.shared.runner.keep_for(Some(Duration::ZERO));
         self.shared.ownership.end_term();
     }
 
@@ -132,7 +135,7 @@ impl Keeper {
                 self.steady_since = start;
                 self.is_lost = false;
                 self.shared.ownership.begin_term();
-                self.keep_runs();
+                self.keep_runs(start);
                 tracing::info!("this server has a lease again, under another id");
             }
             failed => tracing::debug!(?failed, "this server has no lease"),

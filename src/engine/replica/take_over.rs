@@ -55,7 +55,7 @@ async fn take_up(shared: &Arc<Shared>, sessions: &[SessionId]) -> Result<(), Err
         }
     }
     let live = calls.into_values().flatten().collect();
-    let restarts = restart::prepare(&Calls::new(shared), live).await;
+    let restarts = restart::prepare_foreign(&Calls::new(shared), live).await;
     shared.restarts.add(restarts);
     for id in sessions {
         shared.actor(ActorSource::Stored(*id));

@@ -28,6 +28,18 @@ impl Term {
         }
     }
 
+    /// Returns a part of the term, which may end before it.
+    pub(crate) fn part(&self) -> Self {
+        Self(self.0.as_ref().map(CancellationToken::child_token))
+    }
+
+    /// Ends the term.
+    pub(crate) fn end(&self) {
+        if let Some(end) = &self.0 {
+            end.cancel();
+        }
+    }
+
     /// Returns whether the term has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.0.as_ref().is_some_and(CancellationToken::is_cancelled)
@@ -60,9 +72,7 @@ impl Ownership {
 
     /// Ends the term: actors end, and their processes and waiters with them.
     pub(super) fn end_term(&self) {
-        if let Some(end) = self.term().0 {
-            end.cancel();
-        }
+        self.term().end();
     }
 
     /// Begins another term, under a new id.

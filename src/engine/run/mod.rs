@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::actor::ActorMessage;
+use super::replica::Term;
 use super::restart::prepare_lost;
 use crate::agent::prompts::truncate_middle;
 use crate::exec::{OutputBefore, OutputKeeper, ProcessRun, RunLimits, Stop};
@@ -32,6 +33,8 @@ const LAST_REPORT: Duration = Duration::from_secs(1);
 /// One run of a call.
 pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
+    /// The time in which this server has the session of the call.
+    pub(super) term: Term,
     pub(super) call_id: CallId,
     pub(super) limits: RunLimits,
     /// The output of earlier attempts, or `None` if there were none.

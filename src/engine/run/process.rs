@@ -44,6 +44,8 @@ impl Run {
             ProcessEnd::Exited(report) => *report,
             ProcessEnd::OwnerLost => return Ended::Lost(LossCause::OwnerEnded),
             ProcessEnd::Left if self.leaves_running() => return Ended::LeftRunning,
+            // Another server has the call. The process ends in time, and its owner keeps its end.
+            ProcessEnd::Left if self.term.is_over() => return Ended::Interrupted,
             ProcessEnd::Left => {
                 self.shared.runner.release(self.call_id);
                 return Ended::Interrupted;
@@ -101,6 +103,7 @@ impl Run {
                         stopped = true;
                         process.stop(stop);
                     },
+                    Err(_) if self.term.is_over() => return ProcessEnd::Left,
                     // The actor panicked. The next one regards the call as lost, so its run ends.
                     Err(_) => {
                         (leaving, stopped) = (true, true);

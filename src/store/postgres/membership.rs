@@ -16,7 +16,7 @@ use super::open::{OpenError, RETRY_PAUSE};
 use super::options::Target;
 use super::ownership::{self, Change};
 use crate::model::SessionId;
-use crate::store::{RemoteChange, Renewed, Replica, StoreError};
+use crate::store::{RemoteChange, Renewed, Replica, ReplicaId, StoreError};
 
 /// The timeout of a statement about leases. A lease is renewed several times before it runs out.
 const LEASE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -80,6 +80,11 @@ impl Member {
     }
 }
 
+fn log_id(member: &Member) {
+    let (replica, address) = (ReplicaId(member.id()), &member.options.address);
+    tracing::info!(%replica, address, "this server is a replica");
+}
+
 type Reply<T> = oneshot::Sender<Result<T, PostgresError>>;
 
 enum MemberCommand {
@@ -124,6 +129,7 @@ impl Membership {
             let (name, address) = (target.name.clone(), member.options.address.clone());
             return Err(OpenError::AddressTaken { name, address, other });
         }
+        log_id(&member);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         tracker.spawn(task.run(inbox));
         Ok(Self { member, commands })
@@ -246,6 +252,7 @@ impl MemberTask {
                 let joined = joined.await;
                 if joined.is_ok() {
                     self.member.set_id(new);
+                    log_id(&self.member);
                 }
                 drop(reply.send(joined));
             }

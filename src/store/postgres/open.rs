@@ -108,7 +108,7 @@ pub enum OpenError {
 impl OpenError {
     /// Returns whether the store may be opened soon: another server has it, or it cannot be reached.
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::Locked { .. } | Self::Unreachable { .. })
+        matches!(self, Self::Locked { .. } | Self::AddressTaken { .. } | Self::Unreachable { .. })
     }
 }
 

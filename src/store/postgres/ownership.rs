@@ -133,9 +133,9 @@ pub(super) async fn take_over(
         let (id, address) = (ReplicaId(get(&row, 0)?), get::<String>(&row, 1)?);
         tracing::warn!(replica = %id, address, "a replica is gone: its sessions are taken over");
     }
+    // The index finds the sessions of each owner.
     let orphans = "SELECT s.key FROM sessions s
-         WHERE s.owner IS NOT NULL
-             AND NOT EXISTS (SELECT FROM replicas r WHERE r.id = s.owner AND r.state <> 3)";
+         WHERE s.owner IN (SELECT r.id FROM replicas r WHERE r.state = 3)";
     let free = format!(
         "UPDATE sessions SET owner = NULL WHERE key IN (
              {orphans} AND s.live = 0 LIMIT $1 FOR UPDATE SKIP LOCKED)"
@@ -160,7 +160,10 @@ pub(super) async fn leave(
 ) -> Result<(), PostgresError> {
     let transaction = client.transaction().await?;
     let state = if restart.is_zero() { GONE } else { RESTARTING };
-    let leave = "UPDATE replicas SET state = $2,
+    // Nothing waits for a replica without calls.
+    let leave = "UPDATE replicas SET
+             state = CASE WHEN EXISTS (SELECT FROM sessions s WHERE s.owner = $1 AND s.live > 0)
+                 THEN $2::smallint ELSE 3 END,
              lease_until = clock_timestamp() + $3 * interval '1 millisecond'
          WHERE id = $1 AND state = 1";
     transaction.execute(leave, &[&id, &state, &lease_millis(restart)]).await?;
@@ -270,7 +273,8 @@ async fn find_owners(
     Ok(())
 }
 
-/// Frees sessions, each unless it was claimed again since the claim with this number.
+/// Frees sessions, each unless it was claimed again since the claim with this number, or has live calls,
+/// which nobody would take over.
 pub(super) async fn release(
     client: &ClientWrapper,
     id: Uuid,
@@ -282,7 +286,8 @@ pub(super) async fn release(
     let release = "UPDATE sessions SET owner = NULL WHERE key IN (
              SELECT s.key FROM sessions s
              JOIN unnest($2::uuid[], $3::bigint[]) AS r (id, claim) ON r.id = s.id
-             WHERE s.owner = $1 AND s.claim = r.claim ORDER BY s.id FOR UPDATE OF s)";
+             WHERE s.owner = $1 AND s.claim = r.claim AND s.live = 0
+             ORDER BY s.id FOR UPDATE OF s)";
     let release = client.prepare_cached(release).await?;
     client.execute(&release, &[&id, &ids, &claims]).await?;
     Ok(())

@@ -226,3 +226,53 @@ async fn a_replica_that_alone_has_lost_the_database_ends_its_calls_before_they_a
     assert_eq!(seen, lost);
     check_everything(&a.connect(), 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_takes_over_from_itself_runs_nothing_twice() {
+    let place = Place::new(shared());
+    let (site, server) = place.replica().await;
+    let clients = server.connect();
+    let runs = site.folder().join("runs");
+    let command = format!("echo run >> {}; exec sleep 1000", runs.display());
+    let id = remote::start(&clients, bash(&command)).await.background_id;
+    running(&site, 1).await;
+    place.cluster.sql(&place.database, "UPDATE callpark.replicas SET state = 3");
+    site.quiet().await;
+    // Nobody asks for the session: it is taken over all the same.
+    let lost = async {
+        loop {
+            let task = remote::task(&clients, &id).await;
+            if task.state() != v1::State::Running {
+                return task;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let lost = soon("an end", lost).await;
+    assert_eq!((lost.state(), lost.attempt), (v1::State::Lost, 1), "{lost:?}");
+    assert_eq!(site.processes(), Vec::<u32>::new());
+    let runs = std::fs::read_to_string(runs).expect("runs");
+    assert_eq!(runs.lines().count(), 1);
+    check_everything(&clients, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_killed_after_it_lost_its_lease_runs_nothing_twice() {
+    let place = Place::new(shared());
+    let (site, server) = place.replica().await;
+    let runs = site.folder().join("runs");
+    let command = format!("echo run >> {}; exec sleep 1000", runs.display());
+    let id = remote::start(&server.connect(), bash(&command)).await.background_id;
+    running(&site, 1).await;
+    place.cluster.sql(&place.database, "UPDATE callpark.replicas SET state = 3");
+    site.quiet().await;
+    let endpoint = server.endpoint.clone();
+    server.kill().await;
+    // What it finds is what its shim knows.
+    let server = place.restart(&site, &endpoint).await;
+    let (lost, _) = ended(&server.connect(), &id).await;
+    assert_eq!((lost.state(), lost.attempt), (v1::State::Lost, 1), "{lost:?}");
+    assert!(lost.reason.contains("no sign"), "{lost:?}");
+    let runs = std::fs::read_to_string(runs).expect("runs");
+    assert_eq!(runs.lines().count(), 1);
+}
