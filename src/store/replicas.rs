@@ -37,11 +37,11 @@ impl fmt::Display for ReplicaId {
 /// The state of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplicaState {
-    /// It serves requests.
+    /// The replica serves requests.
     Serving,
-    /// It has stopped, and is expected back before its lease runs out: its sessions wait for it.
+    /// The replica has stopped, and is expected back before its lease runs out: its sessions wait for it.
     Restarting,
-    /// It has stopped, or was declared dead. Its sessions are free.
+    /// The replica has stopped, or was declared dead. Its sessions are free.
     Gone,
 }
 

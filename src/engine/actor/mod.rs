@@ -11,6 +11,7 @@ mod commit;
 mod directory;
 mod effects;
 mod inbox;
+mod live_call;
 mod load;
 mod notify;
 mod pipeline;
@@ -22,48 +23,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
-use tokio_util::sync::CancellationToken;
-use tokio_util::time::{DelayQueue, delay_queue};
+use tokio_util::time::DelayQueue;
 
 use super::replica::Term;
 use super::{Error, Shared};
-use crate::exec::{OutputBefore, Stop};
 use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_REPORTS_MAX};
-use crate::model::{Call, CallId, ParkReason, StopCause};
+use crate::model::{CallId, ParkReason, StopCause};
 use crate::store::RequestRecord;
 use crate::tool::Work;
 use batch::Batch;
 use inbox::Answer;
+use live_call::LiveCall;
 use load::{claim, load};
 use pipeline::{AppendPipeline, Appended};
 
 pub(crate) use directory::{ActorSeed, Directory};
 pub(crate) use inbox::{ActorHandle, ActorMessage, ActorSource, SessionSnapshot};
-
-/// The actor's state of a live call, beside the call's record.
-#[derive(Default)]
-struct LiveCall {
-    /// The number of callers that wait for the call in the foreground.
-    callers: u32,
-    /// The work, until it runs.
-    work: Option<Box<Work>>,
-    /// The output of earlier attempts, until the work runs.
-    output_before: Option<Box<OutputBefore>>,
-    /// The slot, until the work runs.
-    slot: Option<OwnedSemaphorePermit>,
-    /// Ends the search for a slot.
-    slot_search: Option<CancellationToken>,
-    /// The sender of stop requests, once the work runs.
-    stops: Option<watch::Sender<Option<Stop>>>,
-    /// The size of the output that the log has already of the attempt, in bytes.
-    logged_bytes: u64,
-    /// `true` if the work is a process, which may outlive this server.
-    is_process: bool,
-    timers: [Option<delay_queue::Key>; 3],
-}
 
 /// The next step of the loop.
 enum Next {
@@ -376,23 +354,6 @@ impl SessionActor {
         batch.reports.push(command.clone());
         let now = self.shared.now();
         batch.decide(&mut self.projection, command, now, None);
-    }
-
-    /// Parks the calls in the foreground whose work goes on when the server stops.
-    fn park_processes(&mut self, batch: &mut Batch) {
-        let leaves_processes = self.shared.leaves_runs();
-        let leaves_others = !self.shared.options.stop_runs;
-        let is_left = |call: &&Call| {
-            let is_process = self.live_calls.get(&call.id).is_some_and(|live| live.is_process);
-            (is_process && leaves_processes) || (call.work_handle.is_some() && leaves_others)
-        };
-        let in_foreground = |call: &&Call| !call.is_task() && !self.has_resumed_turn(call);
-        let left = self.projection.live_calls().filter(is_left).filter(in_foreground);
-        let calls: Vec<_> = left.map(|call| call.id).collect();
-        for call_id in calls {
-            let reason = ParkReason::ServerStopping;
-            self.decide_report(Command::Park { call_id, reason }, batch);
-        }
     }
 
     fn decide_start(

@@ -35,6 +35,23 @@ impl SessionActor {
         }
     }
 
+    /// Parks the calls in the foreground whose work goes on when the server stops.
+    pub(super) fn park_processes(&mut self, batch: &mut Batch) {
+        let leaves_processes = self.shared.leaves_runs();
+        let leaves_others = !self.shared.options.stop_runs;
+        let is_left = |call: &&Call| {
+            let is_process = self.live_calls.get(&call.id).is_some_and(|live| live.is_process);
+            (is_process && leaves_processes) || (call.work_handle.is_some() && leaves_others)
+        };
+        let in_foreground = |call: &&Call| !call.is_task() && !self.has_resumed_turn(call);
+        let left = self.projection.live_calls().filter(is_left).filter(in_foreground);
+        let calls: Vec<_> = left.map(|call| call.id).collect();
+        for call_id in calls {
+            let reason = ParkReason::ServerStopping;
+            self.decide_report(Command::Park { call_id, reason }, batch);
+        }
+    }
+
     /// Parks the turns in the foreground with which the next server goes on. That of an agent stays in
     /// the foreground of the call that it works for.
     pub(super) fn park_turns(&mut self, batch: &mut Batch) {

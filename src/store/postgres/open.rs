@@ -126,7 +126,7 @@ pub(super) struct WriterConnection {
 pub(super) enum Sharing {
     /// No other server uses it.
     Alone,
-    /// It is one of several replicas.
+    /// Several replicas share it.
     Replicas,
 }
 

@@ -293,10 +293,10 @@ pub(super) async fn release(
     Ok(())
 }
 
-/// What a notification says.
+/// The content of a notification.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is of this replica.
+    /// The notification is of this replica.
     Own,
     /// These sessions have changed.
     Sessions(Vec<(Tenant, SessionId)>),

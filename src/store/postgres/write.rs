@@ -123,7 +123,7 @@ pub(super) struct Commit {
     pub(super) number: i64,
     /// The newest change number, or 0 if it has not changed.
     pub(super) change: i64,
-    /// What other replicas are told, if anything.
+    /// The notification of other replicas, or `None` if they need none.
     pub(super) notification: Option<String>,
 }
 

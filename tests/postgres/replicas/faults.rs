@@ -26,7 +26,7 @@ const SESSIONS: usize = 2;
 /// The flags of replicas on which calls wait for their turn, and that stop quickly.
 const FLAGS: [&str; 6] = ["--max-running-calls", "12", "--grace", "200ms", "--drain", "200ms"];
 
-/// What happens to a replica, or to the database of all.
+/// A fault of a replica, or of the database of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// `kill -9`, and a start at once.

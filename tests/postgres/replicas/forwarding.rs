@@ -11,6 +11,25 @@ fn until(gate: &std::path::Path) -> String {
     format!("echo begun; until [ -e {} ]; do sleep 0.02; done; echo over", gate.display())
 }
 
+/// Reads a stream up to the end of a call, and checks that it has all events.
+async fn read_to_the_end(stream: &mut tonic::Streaming<v1::SessionUpdate>, call_id: &str) {
+    let mut sequences = Vec::new();
+    let is_end = |event: &v1::SessionEvent| {
+        matches!(&event.payload, Some(v1::session_event::Payload::ToolCallFinished(_)))
+            && event.call_id == call_id
+    };
+    'all: loop {
+        let update = soon("an event", stream.message()).await.expect("no cut").expect("an event");
+        for event in update.events {
+            sequences.push(event.sequence);
+            if is_end(&event) {
+                break 'all;
+            }
+        }
+    }
+    assert!(sequences.iter().copied().eq(1..=sequences.len() as i64), "{sequences:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn any_replica_answers() {
     let place = Place::new(shared());
@@ -57,41 +76,11 @@ async fn any_replica_answers() {
     };
     soon("all ends", async { tokio::join!(waits, opened) }).await;
     assert_eq!(remote::output(&of_b, &id).await, b"begun\nover\n");
-    let mut sequences = Vec::new();
-    let is_end = |event: &v1::SessionEvent| {
-        matches!(&event.payload, Some(v1::session_event::Payload::ToolCallFinished(_)))
-            && event.call_id == call_id
-    };
-    'all: loop {
-        let update = soon("an event", stream.message()).await.expect("no cut").expect("an event");
-        for event in update.events {
-            sequences.push(event.sequence);
-            if is_end(&event) {
-                break 'all;
-            }
-        }
-    }
-    assert!(sequences.iter().copied().eq(1..=sequences.len() as i64), "{sequences:?}");
+    read_to_the_end(&mut stream, &call_id).await;
     // A request that names nothing of this replica, and one for nothing.
     let missing = v1::GetRequest { background_id: id.replace(&id[4..8], "0000") };
     let error = of_b.tasks.clone().get(missing).await.expect_err("no such task");
     assert_eq!(error.code(), tonic::Code::NotFound);
-    // Once the session has been idle, the replica that is asked has it.
-    let idle = async {
-        loop {
-            let held = "SELECT count(*) FROM callpark.sessions WHERE owner IS NOT NULL";
-            if place.cluster.sql(&place.database, held) == "0" {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    drop(stream);
-    soon("free sessions", idle).await;
-    a.kill().await;
-    let call = v1::RunToolRequest { session_id, call_budget: millis(60_000), ..bash("echo b") };
-    let answer = soon("a call", of_b.tools.clone().run_tool(call)).await;
-    answer.expect("the owner is not asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,4 +154,27 @@ async fn follow_ups_are_leased_and_acknowledged_at_any_replica() {
     }
     let request = v1::CancelRequest { background_id: busy, force: true, ..Default::default() };
     soon("an answer", of_b.tasks.clone().cancel(request)).await.expect("cancelled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_is_served_where_it_is_asked_for() {
+    let place = Place::new(shared());
+    let ((_, a), (_, b)) = (place.replica().await, place.replica().await);
+    let of_b = b.connect();
+    let session_id = remote::session(&a.connect()).await;
+    // Once the session has been idle, the replica that is asked has it.
+    let idle = async {
+        loop {
+            let held = "SELECT count(*) FROM callpark.sessions WHERE owner IS NOT NULL";
+            if place.cluster.sql(&place.database, held) == "0" {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    soon("free sessions", idle).await;
+    a.kill().await;
+    let call = v1::RunToolRequest { session_id, call_budget: millis(60_000), ..bash("echo b") };
+    let answer = soon("a call", of_b.tools.clone().run_tool(call)).await;
+    answer.expect("the owner is not asked");
 }

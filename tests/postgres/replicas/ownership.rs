@@ -47,9 +47,9 @@ fn elsewhere(address: &str) -> Claimed {
     Claimed::Other { address: address.to_owned() }
 }
 
-/// Returns an append that creates a session without tasks.
-fn quiet(session: &Session) -> Append {
-    Append { calls: Vec::new(), ..append(session, None) }
+/// Returns an append without tasks.
+fn quiet(session: &Session, head: Option<u64>) -> Append {
+    Append { calls: Vec::new(), ..append(session, head) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,20 +67,25 @@ async fn only_the_owner_of_a_session_appends() {
     let database = cluster.database();
     let (a, b) = (join(cluster, &database, A).await, join(cluster, &database, B).await);
     let session = session();
-    a.append(append(&session, None)).await.expect("its creator owns it");
-    assert_eq!(b.append(append(&session, Some(1))).await, Err(StoreError::NotOwner));
+    a.append(quiet(&session, None)).await.expect("its creator owns it");
+    assert_eq!(b.append(quiet(&session, Some(1))).await, Err(StoreError::NotOwner));
     assert_eq!(claim(&b, session.id).await, elsewhere(A));
-    a.append(append(&session, Some(1))).await.expect("still its own");
+    a.append(quiet(&session, Some(1))).await.expect("still its own");
     release(&a, session.id, 0).await;
     own(&b, session.id).await;
-    assert_eq!(a.append(append(&session, Some(2))).await, Err(StoreError::NotOwner));
-    b.append(append(&session, Some(2))).await.expect("its owner");
+    assert_eq!(a.append(quiet(&session, Some(2))).await, Err(StoreError::NotOwner));
+    b.append(quiet(&session, Some(2))).await.expect("its owner");
     assert_eq!(claim(&a, session.id).await, elsewhere(B));
     assert_eq!(claim(&a, SessionId::random()).await, Claimed::Missing);
+    // One with live calls is never free: nobody would take it over.
+    let busy = crate::load::session();
+    a.append(append(&busy, None)).await.expect("stored");
+    release(&a, busy.id, 0).await;
+    assert_eq!(claim(&b, busy.id).await, elsewhere(A));
     // A batch with appends to own and other sessions refuses the others only.
     let new = crate::load::session();
     let (own, other) =
-        tokio::join!(b.append(append(&new, None)), a.append(append(&session, Some(3))));
+        tokio::join!(b.append(quiet(&new, None)), a.append(quiet(&session, Some(3))));
     assert_eq!((own, other), (Ok(()), Err(StoreError::NotOwner)));
     for store in [a, b] {
         store.close().await;
@@ -93,7 +98,7 @@ async fn a_late_release_does_not_undo_a_newer_claim() {
     let database = cluster.database();
     let (a, b) = (join(cluster, &database, A).await, join(cluster, &database, B).await);
     let session = session();
-    a.append(append(&session, None)).await.expect("stored");
+    a.append(quiet(&session, None)).await.expect("stored");
     let (first, second) = (own(&a, session.id).await, own(&a, session.id).await);
     assert!(0 < first && first < second, "{first} {second}");
     for late in [0, first] {
@@ -116,7 +121,7 @@ async fn a_replica_that_was_declared_dead_writes_nothing_more() {
     let (a, b) = (join(cluster, &database, A).await, join(cluster, &database, B).await);
     let (busy, idle) = (session(), session());
     a.append(append(&busy, None)).await.expect("stored");
-    a.append(quiet(&idle)).await.expect("stored");
+    a.append(quiet(&idle, None)).await.expect("stored");
     let take_over = async || replicas(&b).take_over(10).await.expect("an answer");
     assert_eq!(take_over().await, [], "its lease is valid");
     assert_eq!(claim(&b, busy.id).await, elsewhere(A));
@@ -153,7 +158,7 @@ async fn a_replica_that_restarts_gets_its_sessions_back() {
     let (a, b) = (open(&own_options).await, join(cluster, &database, B).await);
     let (busy, idle) = (session(), session());
     a.append(append(&busy, None)).await.expect("stored");
-    a.append(quiet(&idle)).await.expect("stored");
+    a.append(quiet(&idle, None)).await.expect("stored");
     replicas(&a).leave(Duration::from_secs(120)).await.expect("left");
     a.close().await;
     own(&b, idle.id).await;
@@ -188,7 +193,7 @@ async fn what_a_replica_wrote_last_is_forgotten_when_others_may_have_written() {
         session.labels = labels(value);
         session.description = value.to_owned();
         let head = (number > 0).then_some(number);
-        store.append(append(&session, head)).await.expect("stored");
+        store.append(quiet(&session, head)).await.expect("stored");
         number += 1;
         let stored = store.session(session.id).await.expect("read").expect("a session");
         assert_eq!(stored.description, value, "{number}");
@@ -234,7 +239,7 @@ async fn replicas_hear_of_the_changes_of_others() {
     let (a, b) = (join(cluster, &database, A).await, join(cluster, &database, B).await);
     let (mut of_a, mut of_b) = (replicas(&a).changes(), replicas(&b).changes());
     let (unwatched, busy) = (session(), session());
-    a.append(quiet(&unwatched)).await.expect("stored");
+    a.append(quiet(&unwatched, None)).await.expect("stored");
     a.append(append(&busy, None)).await.expect("stored");
     let heard = of_b.next().await.expect("a change");
     assert_eq!(heard, RemoteChange::Session(busy.tenant.clone(), busy.id));
