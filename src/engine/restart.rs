@@ -83,23 +83,21 @@ pub(super) async fn prepare(calls: &Calls, live: Vec<Call>) -> HashMap<CallId, R
     prepared.buffer_unordered(AT_ONCE).filter_map(async |found| found).collect().await
 }
 
-/// Returns those calls of another server, which is gone, that can be taken up. What it had begun is not known
-/// here, also if its processes had an owner that is there: it was told to end them.
-pub(super) async fn prepare_foreign(calls: &Calls, live: Vec<Call>) -> HashMap<CallId, Restart> {
-    let prepared = iter(live.into_iter().filter(|call| call.kind != ToolKind::Agent));
-    let prepared = prepared.map(|call| async move {
-        let restart = match &call.work_handle {
-            Some(handle) => go_on(calls, &call, handle).await,
-            None => run_again(calls, &call).await,
-        };
-        let restart = logged(call.id, restart)?;
-        if matches!(restart, Restart::Again { .. }) {
-            // The owner of an earlier run must not take the next one for it.
-            calls.shared.runner.release(call.id);
-        }
-        Some((call.id, restart))
-    });
-    prepared.buffer_unordered(AT_ONCE).filter_map(async |found| found).collect().await
+/// Returns the way in which a live call of a server that is gone is taken up, if it can be. What that server had
+/// begun is not known here, also if the process had an owner that is there: it was told to end it.
+pub(super) async fn prepare_taken_over(shared: &Arc<Shared>, call: &Call) -> Option<Restart> {
+    let calls = Calls::new(shared);
+    let restart = match &call.work_handle {
+        _ if call.kind == ToolKind::Agent => return None,
+        Some(handle) => go_on(&calls, call, handle).await,
+        None => run_again(&calls, call).await,
+    };
+    let restart = logged(call.id, restart)?;
+    if matches!(restart, Restart::Again { .. }) {
+        // The owner of an earlier run must not take the next one for it.
+        shared.runner.release(call.id);
+    }
+    Some(restart)
 }
 
 /// Returns the work of a call that is live and whose run is lost, if it can be done again.

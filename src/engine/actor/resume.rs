@@ -3,6 +3,7 @@
 use super::SessionActor;
 use super::batch::Batch;
 use super::inbox::ActorSource;
+use crate::engine::restart::prepare_taken_over;
 use crate::engine::turn::resumed_work;
 use crate::machine::{Command, Loss};
 use crate::model::{Call, CallId, OnRestart, ParkReason, State, Timestamp, TurnLoss};
@@ -25,6 +26,11 @@ impl SessionActor {
         let with_server = Command::Lose { call_id, loss: Loss::with_server(last_known) };
         let session = &self.projection.session;
         let Some(call) = self.projection.call(call_id) else { return Ok(vec![with_server]) };
+        if self.shared.ownership.replicas().is_some()
+            && let Some(restart) = prepare_taken_over(&self.shared, call).await
+        {
+            return Ok(self.hold_restart(call_id, restart));
+        }
         let handle = self.shared.actor(ActorSource::Stored(session.id));
         match resumed_work(&self.shared, handle, session, call).await? {
             Ok(work) => {

@@ -11,7 +11,7 @@ use super::take_over;
 use crate::engine::Shared;
 use crate::store::{REPLICA_LEASE, REPLICA_RUNS_KEPT, Renewed, Replicas};
 
-/// The interval between two looks at the lease.
+/// The interval between two looks at the lease, and for the sessions of replicas that are gone.
 const TICK: Duration = Duration::from_millis(500);
 /// The age of a lease at which it is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(2);
@@ -21,8 +21,6 @@ const ASK_AFTER: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The longest time for a new id.
 const REJOIN_TIMEOUT: Duration = Duration::from_secs(6);
-/// The interval between two searches for the sessions of replicas that are gone.
-const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the task that keeps a lease that has just been renewed, until the engine has stopped. `others` are
 /// the addresses of the other replicas. Does nothing for a server that has its store alone.
@@ -33,7 +31,6 @@ pub(super) fn spawn(shared: &Arc<Shared>, others: Vec<String>) {
         replicas,
         renewed: Instant::now(),
         steady_since: Instant::now(),
-        searched: Instant::now(),
         others,
         is_lost: false,
     };
@@ -49,8 +46,6 @@ struct Keeper {
     /// The time since which no renewal has failed. A server that has just found the store again gives the
     /// others the time to do so, too, before it declares one of them dead.
     steady_since: Instant,
-    /// The time of the last search for sessions to take over.
-    searched: Instant,
     /// The addresses of the other replicas at the last renewal.
     others: Vec<String>,
     is_lost: bool,
@@ -70,8 +65,7 @@ impl Keeper {
                 self.renew().await;
             }
             let is_steady = self.steady_since.elapsed() >= REPLICA_LEASE;
-            if !self.is_lost && is_steady && self.searched.elapsed() >= SEARCH_INTERVAL {
-                self.searched = Instant::now();
+            if !self.is_lost && is_steady {
                 take_over::take_over(&self.shared, self.replicas.as_ref()).await;
             }
         }

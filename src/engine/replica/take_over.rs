@@ -1,21 +1,20 @@
-//! The sessions of replicas that are gone: their calls go on here, are run again, or are lost.
+//! The sessions of replicas that are gone: their actors start here, and take their calls up.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::future::join_all;
+
+use crate::engine::Shared;
 use crate::engine::actor::ActorSource;
-use crate::engine::call::Calls;
-use crate::engine::restart;
-use crate::engine::{Error, Shared};
-use crate::model::{Call, SessionId};
-use crate::store::{Replicas, StoreError};
+use crate::model::SessionId;
+use crate::store::Replicas;
 
 /// The sessions that are claimed in one step: so many that the sessions of agents stay with those of the
 /// agents above them.
 const SESSIONS_PER_CLAIM: u32 = 10_000;
 
-/// The sessions whose calls are prepared in one step.
-const SESSIONS_PER_STEP: usize = 256;
+/// The actors that read their sessions at the same time.
+const ACTORS_PER_STEP: usize = 64;
 
 /// Takes over the sessions with live calls of replicas that are gone, until none is left.
 pub(super) async fn take_over(shared: &Arc<Shared>, replicas: &dyn Replicas) {
@@ -33,32 +32,13 @@ pub(super) async fn take_over(shared: &Arc<Shared>, replicas: &dyn Replicas) {
         let count = sessions.len();
         tracing::warn!(sessions = count, "sessions of a server that is gone are taken over");
         shared.metrics.replicas().sessions_taken_over(count);
-        for sessions in sessions.chunks(SESSIONS_PER_STEP) {
-            if let Err(error) = take_up(shared, sessions).await {
-                // Their actors begin with the next requests, and take the calls up then.
-                tracing::error!(%error, "calls of a server that is gone are not all prepared");
-            }
+        for sessions in sessions.chunks(ACTORS_PER_STEP) {
+            join_all(sessions.iter().map(|id| start(shared, *id))).await;
         }
     }
 }
 
-/// Starts the actors of sessions, with the work of the calls that are run again.
-async fn take_up(shared: &Arc<Shared>, sessions: &[SessionId]) -> Result<(), Error> {
-    let mut calls: HashMap<SessionId, Vec<Call>> = HashMap::new();
-    for id in sessions {
-        match shared.store.live_calls(*id).await {
-            Ok(live) => drop(calls.insert(*id, live)),
-            Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(session_id = %id, %error, "the session is not taken over");
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let live = calls.into_values().flatten().collect();
-    let restarts = restart::prepare_foreign(&Calls::new(shared), live).await;
-    shared.restarts.add(restarts);
-    for id in sessions {
-        shared.actor(ActorSource::Stored(*id));
-    }
-    Ok(())
+/// Starts the actor of a session, and waits until it has read the session.
+async fn start(shared: &Arc<Shared>, id: SessionId) {
+    shared.actor(ActorSource::Stored(id)).loaded().await;
 }
