@@ -81,6 +81,10 @@ crash cycles="10000":
 shims cycles="10000":
     CALLPARK_REPETITIONS={{ cycles }} cargo test --test it program::shim::kills -- --nocapture
 
+# Random faults of three replicas under load, so many.
+replicas faults="1000":
+    CALLPARK_REPETITIONS={{ faults }} cargo test --features postgres,testing --test postgres -- replicas::faults --nocapture
+
 # An upgrade from the program of an earlier commit, which is built first: `just upgrade HEAD~30`.
 upgrade commit='':
     .ci/upgrade {{ commit }}

@@ -20,6 +20,10 @@ pub(super) struct OpenedStore {
 }
 
 /// Opens the store that the configuration names, for a server whose first listener has this port.
+#[cfg_attr(
+    not(feature = "postgres"),
+    expect(unused_variables, reason = "only replicas have a port")
+)]
 pub(super) async fn open_store(
     config: &Config,
     listener_port: u16,

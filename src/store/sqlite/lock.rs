@@ -1,8 +1,10 @@
 //! The lock of the server's files, which one server at a time has.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+#[cfg(feature = "postgres")]
+use std::io::Seek as _;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
 
 use super::files::{Files, private_file};
 use super::open::{OpenError, unwritable};
@@ -16,7 +18,7 @@ pub struct DataLock {
     _file: File,
     /// The file with the id of the folder.
     #[cfg(feature = "postgres")]
-    id_path: PathBuf,
+    id_path: std::path::PathBuf,
 }
 
 impl DataLock {
