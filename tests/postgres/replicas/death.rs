@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use callpark_proto::v1;
 use rustix::process::Signal;
-use tonic::Code;
+use tokio_util::task::TaskTracker;
+use tonic::{Code, Status};
 
 use super::place::Place;
 use crate::cluster::{Cluster, shared};
@@ -239,8 +240,25 @@ async fn a_replica_that_takes_over_from_itself_runs_nothing_twice() {
     let runs = site.folder().join("runs");
     let command = format!("echo run >> {}; exec sleep 1000", runs.display());
     let id = remote::start(&clients, bash(&command)).await.background_id;
-    running(&site, 1).await;
+    // Those that wait for a call, and read its session, are told to come again.
+    let session_id = remote::session(&clients).await;
+    let follow = v1::StreamSessionRequest { session_id: session_id.clone(), ..Default::default() };
+    let stream = soon("a stream", clients.tools.clone().stream_session(follow)).await;
+    let mut stream = stream.expect("a stream").into_inner();
+    let call = v1::RunToolRequest { session_id, ..bash("exec sleep 1000") };
+    let (mut tools, waits) = (clients.tools.clone(), TaskTracker::new());
+    let call = waits.spawn(async move { tools.run_tool(call).await });
+    let read = waits.spawn(async move {
+        while stream.message().await?.is_some() {}
+        Ok::<_, Status>(())
+    });
+    running(&site, 2).await;
     place.cluster.sql(&place.database, "UPDATE callpark.replicas SET state = 3");
+    let error =
+        soon("an answer", call).await.expect("no panic").expect_err("its server has lost it");
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    let error = soon("an end", read).await.expect("no panic").expect_err("its server has lost it");
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
     site.quiet().await;
     // Nobody asks for the session: it is taken over all the same.
     let lost = async {

@@ -156,14 +156,9 @@ async fn follow_ups_are_leased_and_acknowledged_at_any_replica() {
     soon("an answer", of_b.tasks.clone().cancel(request)).await.expect("cancelled");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_idle_session_is_served_where_it_is_asked_for() {
-    let place = Place::new(shared());
-    let ((_, a), (_, b)) = (place.replica().await, place.replica().await);
-    let of_b = b.connect();
-    let session_id = remote::session(&a.connect()).await;
-    // Once the session has been idle, the replica that is asked has it.
-    let idle = async {
+/// Waits until no session belongs to a replica.
+async fn all_free(place: &Place<'_>) {
+    let free = async {
         loop {
             let held = "SELECT count(*) FROM callpark.sessions WHERE owner IS NOT NULL";
             if place.cluster.sql(&place.database, held) == "0" {
@@ -172,9 +167,33 @@ async fn an_idle_session_is_served_where_it_is_asked_for() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    soon("free sessions", idle).await;
+    soon("free sessions", free).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_is_served_where_it_is_asked_for() {
+    let place = Place::new(shared());
+    let ((_, a), (_, b)) = (place.replica().await, place.replica().await);
+    let (of_a, of_b) = (a.connect(), b.connect());
+    let session_id = remote::session(&of_a).await;
+    let call = |command: &str| v1::RunToolRequest {
+        session_id: session_id.clone(),
+        call_budget: millis(60_000),
+        ..bash(command)
+    };
+    // Each reads the newest events from its memory while it has the session, and not what it had before.
+    for clients in [&of_a, &of_b, &of_a, &of_b] {
+        let follow =
+            v1::StreamSessionRequest { session_id: session_id.clone(), ..Default::default() };
+        let stream = soon("a stream", clients.tools.clone().stream_session(follow)).await;
+        let mut stream = stream.expect("a stream").into_inner();
+        let answer = soon("a call", clients.tools.clone().run_tool(call("echo here"))).await;
+        let call_id = answer.expect("an answer").into_inner().call_id;
+        read_to_the_end(&mut stream, &call_id).await;
+        drop(stream);
+        all_free(&place).await;
+    }
     a.kill().await;
-    let call = v1::RunToolRequest { session_id, call_budget: millis(60_000), ..bash("echo b") };
-    let answer = soon("a call", of_b.tools.clone().run_tool(call)).await;
+    let answer = soon("a call", of_b.tools.clone().run_tool(call("echo b"))).await;
     answer.expect("the owner is not asked");
 }
