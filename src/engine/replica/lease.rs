@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::take_over;
 use crate::engine::Shared;
 use crate::store::{REPLICA_LEASE, REPLICA_RUNS_KEPT, Renewed, Replicas};
 
-/// The interval between two looks at the lease, and for the sessions of replicas that are gone.
+/// The interval between two looks at the lease.
 const TICK: Duration = Duration::from_millis(500);
 /// The age of a lease at which it is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(2);
@@ -32,9 +33,12 @@ pub(super) fn spawn(shared: &Arc<Shared>, others: Vec<String>) {
         renewed: Instant::now(),
         steady_since: Instant::now(),
         others,
+        is_judge: watch::channel(false).0,
         is_lost: false,
     };
     keeper.keep_runs(keeper.renewed);
+    // Beside the keeper: a lease is renewed however long a take-over takes.
+    shared.tracker.spawn(take_over::search(shared.clone(), keeper.is_judge.subscribe()));
     shared.tracker.spawn(keeper.run());
 }
 
@@ -48,6 +52,8 @@ struct Keeper {
     steady_since: Instant,
     /// The addresses of the other replicas at the last renewal.
     others: Vec<String>,
+    /// This replica has been steady for long enough to judge others.
+    is_judge: watch::Sender<bool>,
     is_lost: bool,
 }
 
@@ -59,15 +65,11 @@ impl Keeper {
         while closing.run_until_cancelled(ticks.tick()).await.is_some() {
             if self.is_lost {
                 self.rejoin().await;
-                continue;
-            }
-            if self.renewed.elapsed() >= RENEW_AFTER {
+            } else if self.renewed.elapsed() >= RENEW_AFTER {
                 self.renew().await;
             }
             let is_steady = self.steady_since.elapsed() >= REPLICA_LEASE;
-            if !self.is_lost && is_steady {
-                take_over::take_over(&self.shared, self.replicas.as_ref()).await;
-            }
+            self.is_judge.send_replace(is_steady && !self.is_lost);
         }
     }
 

@@ -1,8 +1,11 @@
 //! The sessions of replicas that are gone: their actors start here, and take their calls up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::engine::Shared;
 use crate::engine::actor::ActorSource;
@@ -16,8 +19,25 @@ const SESSIONS_PER_CLAIM: u32 = 10_000;
 /// The actors that read their sessions at the same time.
 const ACTORS_PER_STEP: usize = 64;
 
+/// The interval between two searches.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Searches for the sessions of replicas that are gone while this one may judge others, until the engine
+/// stops.
+pub(super) async fn search(shared: Arc<Shared>, is_judge: watch::Receiver<bool>) {
+    let Some(replicas) = shared.ownership.replicas().cloned() else { return };
+    let mut ticks = interval(SEARCH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let stopping = shared.stopping.clone();
+    while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+        if *is_judge.borrow() {
+            take_over(&shared, replicas.as_ref()).await;
+        }
+    }
+}
+
 /// Takes over the sessions with live calls of replicas that are gone, until none is left.
-pub(super) async fn take_over(shared: &Arc<Shared>, replicas: &dyn Replicas) {
+async fn take_over(shared: &Arc<Shared>, replicas: &dyn Replicas) {
     loop {
         let sessions = match replicas.take_over(SESSIONS_PER_CLAIM).await {
             Ok(sessions) => sessions,
