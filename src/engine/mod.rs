@@ -115,7 +115,7 @@ impl Engine {
     ///
     /// The store's reason.
     pub async fn check(&self) -> Result<(), Error> {
-        self.shared.ownership.check()?;
+        self.shared.ownership.check_lease()?;
         Ok(self.shared.store.check().await?)
     }
 
@@ -183,9 +183,10 @@ impl Engine {
         self.shared.closing.cancel();
         self.shared.tracker.close();
         self.shared.tracker.wait().await;
+        // First of all that takes time: its lease is not renewed any more.
+        replica::leave(&self.shared).await;
         self.shared.tools.close().await;
         join_all(self.shared.models.agents().map(|agent| agent.close())).await;
-        replica::leave(&self.shared).await;
         self.shared.runner.close().await;
         self.shared.store.close().await;
     }

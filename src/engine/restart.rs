@@ -57,6 +57,11 @@ impl Restarts {
         self.lock().extend(restarts);
     }
 
+    /// Forgets all work.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
     /// Takes the work of a call, if there is any.
     pub(super) fn take(&self, call_id: CallId) -> Option<Restart> {
         self.lock().remove(&call_id)

@@ -226,9 +226,9 @@ async fn the_doctor_knows_the_database() {
     assert!(fresh.stdout().contains("there is no schema yet"), "{fresh}");
     let server = place.serve().await;
     let used = doctor().await.exits(0);
-    assert!(used.stdout().contains("schema 1, in use (at 127.0.0.1, process "), "{used}");
+    assert!(used.stdout().contains("schema 2, in use (at 127.0.0.1, process "), "{used}");
     server.terminate().await.0.exits(0);
-    assert!(doctor().await.exits(0).stdout().contains("schema 1, not in use"));
+    assert!(doctor().await.exits(0).stdout().contains("schema 2, not in use"));
     let read_only =
         format!("ALTER DATABASE {} SET default_transaction_read_only = on", place.database);
     cluster.sql("postgres", &read_only);

@@ -12,6 +12,7 @@ impl SessionActor {
         tracing::warn!(session_id = %id, live, "the session is left to another server");
         self.shared.metrics.live_calls_changed(-live);
         self.shared.directory.remove(id);
+        self.is_abandoned = true;
         self.term.end();
     }
 }

@@ -40,6 +40,11 @@ impl Directory {
         (handle, Some(ActorSeed { inbox, snapshot }))
     }
 
+    /// Returns whether a session has an actor.
+    pub(crate) fn has(&self, id: SessionId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
     /// Returns all actors.
     pub(crate) fn all(&self) -> Vec<ActorHandle> {
         self.lock().values().cloned().collect()

@@ -58,6 +58,7 @@ pub(crate) struct SessionActor {
     shared: Arc<Shared>,
     /// The part of the term in which this server has the session. The actor ends with it.
     term: Term,
+    is_abandoned: bool,
     projection: Projection,
     /// The head that the store will have after the appends that are under way, or `None` if the
     /// session has not been sent to the store.
@@ -110,6 +111,7 @@ impl SessionActor {
         let mut actor = Self {
             shared: shared.clone(),
             term: term.clone(),
+            is_abandoned: false,
             projection,
             decided_head: stored_head,
             is_stored: stored_head.is_some(),
@@ -148,7 +150,10 @@ impl SessionActor {
                 Next::Appended(batch, result) => self.complete(batch, result).await,
             };
             if !goes_on {
-                self.shared.directory.remove(self.projection.session.id);
+                // An actor that has left its session is not in the directory any more.
+                if !self.is_abandoned {
+                    self.shared.directory.remove(self.projection.session.id);
+                }
                 return;
             }
         }
@@ -195,6 +200,7 @@ impl SessionActor {
             // Timers go before messages, or a process that writes without end would keep its call
             // from being parked. Messages go before the end, or the last reports would be lost.
             biased;
+            () = self.term.ended() => None,
             (batch, result) = self.appends.next(), if !is_quiet => {
                 Some(Next::Appended(batch, result))
             }
@@ -206,7 +212,6 @@ impl SessionActor {
             Some(report) = self.reports.recv(), if takes_more => Some(Next::Message(report)),
             () = idle, if is_quiet && self.projection.is_idle() => None,
             () = self.shared.closing.cancelled(), if is_quiet => None,
-            () = self.term.ended() => None,
         }
     }
 

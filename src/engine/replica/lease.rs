@@ -13,13 +13,16 @@ use crate::engine::Shared;
 use crate::store::{REPLICA_LEASE, REPLICA_RUNS_KEPT, Renewed, Replicas};
 
 /// The interval between two looks at the lease.
-const TICK: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(250);
 /// The age of a lease at which it is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(2);
+/// The longest time for a renewal. If the store hangs for all, each of the others knows that by the time at
+/// which it is asked: after `RENEW_AFTER`, a tick and this.
+const RENEW_TIMEOUT: Duration = Duration::from_secs(1);
 /// The age of a lease at which the others are asked whether only this server cannot reach the store.
-const ASK_AFTER: Duration = Duration::from_secs(5);
-/// The longest time for an answer of the store, and of the others.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
+const ASK_AFTER: Duration = Duration::from_millis(5_500);
+/// The longest time for the answer of another replica: the processes end a little later.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(750);
 /// The longest time for a new id.
 const REJOIN_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -75,7 +78,9 @@ impl Keeper {
 
     async fn renew(&mut self) {
         let start = Instant::now();
-        match within(ANSWER_TIMEOUT, self.replicas.renew()).await {
+        let renewed = within(RENEW_TIMEOUT, self.replicas.renew()).await;
+        self.shared.ownership.note_renewal(matches!(renewed, Some(Ok(Renewed::Renewed { .. }))));
+        match renewed {
             Some(Ok(Renewed::Renewed { others, .. })) => {
                 self.renewed = start;
                 self.others = others;
@@ -120,6 +125,8 @@ impl Keeper {
         self.shared.metrics.replicas().lease_lost();
         // The owner of the processes kills them, and keeps their ends.
         self.shared.runner.keep_for(Some(Duration::ZERO));
+        // What was prepared for calls that others may have by now.
+        self.shared.restarts.clear();
         self.shared.ownership.end_term();
     }
 
@@ -130,6 +137,7 @@ impl Keeper {
                 self.renewed = start;
                 self.steady_since = start;
                 self.is_lost = false;
+                self.shared.ownership.note_renewal(true);
                 self.shared.ownership.begin_term();
                 self.keep_runs(start);
                 tracing::info!("this server has a lease again, under another id");

@@ -10,20 +10,21 @@ mod term;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Error, Shared};
 use crate::store::{REPLICA_RESTART, Renewed, StoreError};
 
 pub use peers::Peers;
 pub(crate) use term::{Ownership, Term};
 
+/// The time between the end of processes and the moment at which others may take their calls over.
+const MARGIN: Duration = Duration::from_secs(1);
+
 /// Takes the time of the store, and starts the tasks of a replica, until the engine has stopped. Does
 /// nothing for a server that has its store alone.
 pub(super) async fn join(shared: &Arc<Shared>) -> Result<(), Error> {
-    let Some(replicas) = shared.ownership.replicas() else {
-        // A server that was a replica may have set a limit.
-        shared.runner.keep_for(None);
-        return Ok(());
-    };
+    let Some(replicas) = shared.ownership.replicas() else { return Ok(()) };
     let others = match replicas.renew().await? {
         Renewed::Renewed { time, others } => {
             // The clocks of replicas differ, and what is due must be due for all of them.
@@ -44,8 +45,16 @@ pub(super) async fn join(shared: &Arc<Shared>) -> Result<(), Error> {
 pub(super) async fn leave(shared: &Shared) {
     let Some(replicas) = shared.ownership.replicas() else { return };
     let restart = if shared.leaves_runs() { REPLICA_RESTART } else { Duration::ZERO };
-    shared.runner.keep_for(Some(restart));
-    if let Err(error) = replicas.leave(restart).await {
-        tracing::warn!(%error, "the sessions of this server are free only when its lease runs out");
+    let start = Instant::now();
+    let left = match replicas.leave(restart).await {
+        Ok(()) => Ok(()),
+        Err(_) => replicas.leave(restart).await,
+    };
+    match left {
+        // The processes end before others take the calls over.
+        Ok(()) => shared.runner.keep_for(Some(restart.saturating_sub(start.elapsed() + MARGIN))),
+        Err(error) => {
+            tracing::warn!(%error, "the sessions of this server are free only when its lease runs out");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The sessions that this server owns, and the term in which it may own any: until its lease is lost.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,9 +11,14 @@ use crate::model::SessionId;
 use crate::store::{Claimed, Replicas, StoreError};
 use crate::sync::{Mutex, PoisonError};
 
+/// The longest time for a claim.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The ownership of sessions. A server that has its store alone owns all of them, at no cost.
 pub(crate) struct Ownership {
     replicas: Option<Arc<dyn Replicas>>,
+    /// The last attempt to renew the lease has failed.
+    is_unrenewed: AtomicBool,
     term: Mutex<Term>,
 }
 
@@ -49,7 +56,7 @@ impl Term {
 impl Ownership {
     pub(in crate::engine) fn new(replicas: Option<Arc<dyn Replicas>>) -> Self {
         let term = Term(replicas.is_some().then(CancellationToken::new));
-        Self { replicas, term: Mutex::new(term) }
+        Self { replicas, is_unrenewed: AtomicBool::new(false), term: Mutex::new(term) }
     }
 
     /// Returns the replicas of the store, or `None` if this server has it alone.
@@ -60,6 +67,22 @@ impl Ownership {
     /// Returns the present term. Take it before the first claim that must not outlast it.
     pub(crate) fn term(&self) -> Term {
         self.term.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whether the last attempt to renew the lease has succeeded.
+    pub(super) fn note_renewal(&self, is_renewed: bool) {
+        self.is_unrenewed.store(!is_renewed, Ordering::Relaxed);
+    }
+
+    /// Returns an error if this server cannot reach its store, as far as its lease shows, or has lost its
+    /// lease.
+    pub(crate) fn check_lease(&self) -> Result<(), Error> {
+        match self.is_unrenewed.load(Ordering::Relaxed) {
+            false => self.check(),
+            true => {
+                Err(StoreError::Unavailable("the lease could not be renewed".to_owned()).into())
+            }
+        }
     }
 
     /// Returns an error if this server may own no session now.
@@ -88,7 +111,14 @@ impl Ownership {
     /// [`Error::NotOwner`] if it belongs to another replica.
     pub(crate) async fn claim(&self, id: SessionId) -> Result<u64, Error> {
         let Some(replicas) = &self.replicas else { return Ok(0) };
-        match replicas.claim(id).await? {
+        let claimed = tokio::select! {
+            claimed = replicas.claim(id) => claimed?,
+            () = tokio::time::sleep(CLAIM_TIMEOUT) => {
+                let cause = "a session could not be claimed in time".to_owned();
+                return Err(StoreError::Unavailable(cause).into());
+            }
+        };
+        match claimed {
             Claimed::Own { claim } => Ok(claim),
             Claimed::Other { address } => Err(Error::NotOwner { address }),
             Claimed::Missing => Err(Error::SessionNotFound(id.to_string())),

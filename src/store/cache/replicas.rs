@@ -53,9 +53,10 @@ impl Replicas for CachedReplicas {
     }
 
     async fn rejoin(&self) -> Result<(), StoreError> {
+        let rejoined = self.inner.rejoin().await;
         self.lock().clear();
         self.tails.clear();
-        self.inner.rejoin().await
+        rejoined
     }
 
     async fn claim(&self, session_id: SessionId) -> Result<Claimed, StoreError> {

@@ -133,10 +133,10 @@ pub(super) fn timed_out(after: Duration) -> PostgresError {
 
 /// Returns whether the server ends the connection together with the error.
 fn ends_connection(code: &SqlState) -> bool {
-    // 57P01 to 57P05: a shutdown, a crash, a start, a dropped database, an idle session. Class 08 is
-    // about connections.
+    // 57P01 to 57P05: a shutdown, a crash, a start, a dropped database, an idle session. 25P03: an idle
+    // transaction. Class 08 is about connections.
     let code = code.code();
-    code.starts_with("57P") || code.starts_with("08")
+    code.starts_with("57P") || code == "25P03" || code.starts_with("08")
 }
 
 fn is_of_a_value(error: &Error) -> bool {

@@ -132,7 +132,8 @@ impl Round<'_> {
         let sql = format!(
             "SELECT key, head, first, live, calls, id,
                  (SELECT count(*) FROM messages WHERE session_key = expired.key)
-             FROM (SELECT * FROM {SESSIONS} ORDER BY done_time LIMIT $2) expired"
+             FROM (SELECT * FROM {SESSIONS} ORDER BY done_time LIMIT $2 FOR UPDATE SKIP LOCKED)
+                 expired"
         );
         let older_than = self.policy.older_than.as_micros();
         let rows = self.query(&sql, &[&older_than, &number(self.budget)]).await?;
@@ -203,7 +204,8 @@ impl Round<'_> {
     /// Returns a log with too many events.
     async fn long_log(&self) -> Result<Option<SessionRow>, PostgresError> {
         let sql = format!(
-            "SELECT key, head, first, live, calls FROM {LOGS} ORDER BY log_digits DESC LIMIT 1"
+            "SELECT key, head, first, live, calls FROM {LOGS} ORDER BY log_digits DESC LIMIT 1
+             FOR UPDATE SKIP LOCKED"
         );
         let (digits, max) = self.log_bounds();
         let rows = self.query(&sql, &[&digits, &max]).await?;

@@ -19,9 +19,11 @@ use crate::model::SessionId;
 use crate::store::{RemoteChange, Renewed, Replica, ReplicaId, StoreError};
 
 /// The timeout of a statement about leases. A lease is renewed several times before it runs out.
-const LEASE_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// The timeout of the taking over of sessions, which writes many rows.
-const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The timeout of the first connection.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of the taking over of sessions, which writes many rows. A renewal may wait for it.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The changes of others that wait for those who follow them.
 const CHANGES_MAX: usize = 1_024;
 /// The commands that wait for the task.
@@ -120,7 +122,7 @@ impl Membership {
             closing,
         };
         let failed = |error| target.failed(error);
-        task.connect().await.map_err(failed)?;
+        task.connect(JOIN_TIMEOUT).await.map_err(failed)?;
         let Some(connection) = &mut task.connection else {
             return Err(failed(PostgresError::Lost("the connection has ended".to_owned())));
         };
@@ -197,7 +199,7 @@ impl MemberTask {
                     self.connection = None;
                 }
                 () = tokio::time::sleep_until(self.retry), if ended.is_none() => {
-                    if let Err(error) = self.connect().await {
+                    if let Err(error) = self.connect(LEASE_TIMEOUT).await {
                         tracing::debug!(?error, "the database is away");
                     }
                 }
@@ -205,13 +207,13 @@ impl MemberTask {
         }
     }
 
-    /// Connects, and listens. What happened before is not known.
-    async fn connect(&mut self) -> Result<(), PostgresError> {
+    /// Connects within a time, and listens. What happened before is not known.
+    async fn connect(&mut self, bound: Duration) -> Result<(), PostgresError> {
         self.retry = Instant::now() + RETRY_PAUSE;
         let application = format!("callpark replica {}", self.member.id().simple());
         let (config, tls) = self.target.connection(&application, TAKE_OVER_TIMEOUT);
-        let connect = timeout(LEASE_TIMEOUT, config.connect(tls));
-        let (client, mut driver) = connect.await.map_err(|_| timed_out(LEASE_TIMEOUT))??;
+        let connect = timeout(bound, config.connect(tls));
+        let (client, mut driver) = connect.await.map_err(|_| timed_out(bound))??;
         let ended = CancellationToken::new();
         let (end, member) = (ended.clone().drop_guard(), Arc::clone(&self.member));
         // It ends when the client is dropped.
@@ -228,8 +230,8 @@ impl MemberTask {
             }
             drop(end);
         });
-        let listen = timeout(LEASE_TIMEOUT, client.batch_execute(ownership::LISTEN));
-        listen.await.map_err(|_| timed_out(LEASE_TIMEOUT))??;
+        let listen = timeout(bound, client.batch_execute(ownership::LISTEN));
+        listen.await.map_err(|_| timed_out(bound))??;
         self.connection = Some(Connection { client, ended });
         self.member.publish(RemoteChange::Everything);
         Ok(())
@@ -283,7 +285,7 @@ impl MemberTask {
         work: impl AsyncFnOnce(&mut Client) -> Result<T, PostgresError>,
     ) -> Result<T, PostgresError> {
         if self.connection.as_ref().is_none_or(|connection| connection.ended.is_cancelled()) {
-            self.connect().await?;
+            self.connect(LEASE_TIMEOUT).await?;
         }
         let Some(connection) = &mut self.connection else {
             return Err(PostgresError::Lost("the connection has ended".to_owned()));

@@ -15,6 +15,7 @@ use super::columns::get;
 use super::error::PostgresError;
 use super::identity::{self, Keys};
 use super::options::Target;
+use super::ownership;
 use super::schema;
 use crate::store::ReplicaId;
 
@@ -289,6 +290,9 @@ pub(super) async fn open(
     lock.await.map_err(|error| failed(error.into()))?;
     schema::migrate(&mut connection.client, &target.name).await?;
     let keys = identity::load(&mut connection.client).await.map_err(failed)?;
+    if sharing == Sharing::Alone {
+        ownership::forget_all(&connection.client).await.map_err(failed)?;
+    }
     let unlock = connection.client.execute("SELECT pg_advisory_unlock($1)", &[&SCHEMA_LOCK_KEY]);
     unlock.await.map_err(|error| failed(error.into()))?;
     // The commits of servers that have ended. One that waits for the database may still ask for its

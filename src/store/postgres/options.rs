@@ -24,6 +24,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The idle time after which either end probes a connection, and the time within which the other end
 /// must answer.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// The time between two probes that are not answered.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const UNANSWERED_MAX: Duration = Duration::from_secs(20);
 
 /// The database of a store.
@@ -81,6 +83,10 @@ impl fmt::Debug for PostgresOptions {
     }
 }
 
+/// The time after which the database ends a connection whose server stands still inside a transaction: other
+/// replicas wait for its locks.
+const IDLE_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A database, as connections to it need it.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -106,9 +112,11 @@ impl Target {
             config.ssl_mode(SslMode::Disable);
         }
         let settings = format!(
-            "{} -c search_path=callpark -c tcp_keepalives_idle={} -c tcp_user_timeout={}",
+            "{} -c search_path=callpark -c tcp_keepalives_idle={} -c tcp_keepalives_interval={} \
+             -c tcp_keepalives_count=3 -c tcp_user_timeout={}",
             config.get_options().unwrap_or_default(),
             KEEPALIVE_IDLE.as_secs(),
+            KEEPALIVE_INTERVAL.as_secs(),
             UNANSWERED_MAX.as_millis(),
         );
         config
@@ -138,9 +146,10 @@ impl Target {
     ) -> (Config, MakeRustlsConnect) {
         let mut config = self.config.clone();
         let settings = format!(
-            "{} -c statement_timeout={}",
+            "{} -c statement_timeout={} -c idle_in_transaction_session_timeout={}",
             config.get_options().unwrap_or_default(),
-            statement_timeout.as_millis()
+            statement_timeout.as_millis(),
+            IDLE_TRANSACTION_TIMEOUT.as_millis(),
         );
         config.options(settings).application_name(application);
         (config, self.tls.clone())

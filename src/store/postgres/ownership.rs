@@ -58,11 +58,15 @@ pub(super) async fn join(
              WHERE s.live > 0 AND (s.owner IS NULL OR r.home = $2 AND r.address = $3)
              ORDER BY s.key FOR UPDATE OF s)";
     transaction.execute(claim, &[&id, &options.home, &options.address]).await?;
-    let forget =
-        format!("DELETE FROM replicas WHERE state = 3 AND lease_until < now() - {GONE_KEPT}");
-    transaction.execute(&forget, &[]).await?;
     transaction.commit().await?;
     Ok(None)
+}
+
+/// Forgets all replicas: one server has the database alone.
+pub(super) async fn forget_all(client: &Client) -> Result<(), PostgresError> {
+    client.execute("UPDATE sessions SET owner = NULL WHERE owner IS NOT NULL", &[]).await?;
+    client.execute("DELETE FROM replicas", &[]).await?;
+    Ok(())
 }
 
 /// Adds this server to the replicas under a new id.
@@ -90,6 +94,12 @@ async fn insert(
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
         [&id, &options.home, &options.address, &version, &lease];
     transaction.execute(insert, &params).await?;
+    // One that still has sessions is needed: by it they are found.
+    let forget = format!(
+        "DELETE FROM replicas WHERE state = 3 AND lease_until < now() - {GONE_KEPT}
+             AND NOT EXISTS (SELECT FROM sessions s WHERE s.owner = replicas.id)"
+    );
+    transaction.execute(&forget, &[]).await?;
     Ok(())
 }
 
@@ -167,9 +177,11 @@ pub(super) async fn leave(
              lease_until = clock_timestamp() + $3 * interval '1 millisecond'
          WHERE id = $1 AND state = 1";
     transaction.execute(leave, &[&id, &state, &lease_millis(restart)]).await?;
-    transaction
-        .execute("UPDATE sessions SET owner = NULL WHERE owner = $1 AND live = 0", &[&id])
-        .await?;
+    // In the order of their ids, as the writers of others lock them.
+    let free = "UPDATE sessions SET owner = NULL WHERE key IN (
+             SELECT s.key FROM sessions s WHERE s.owner = $1 AND s.live = 0
+             ORDER BY s.id FOR UPDATE)";
+    transaction.execute(free, &[&id]).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -234,8 +246,8 @@ async fn take(
     // In the order of their ids, so that two replicas never wait for each other.
     let claim = "UPDATE sessions SET owner = $1, claim = claim + 1 WHERE key IN (
              SELECT key FROM sessions s WHERE s.id = ANY($2)
-                 AND (s.owner IS NULL OR s.owner = $1 OR NOT EXISTS (
-                     SELECT FROM replicas r WHERE r.id = s.owner AND r.state <> 3))
+                 AND (s.owner IS NULL OR s.owner = $1 OR EXISTS (
+                     SELECT FROM replicas r WHERE r.id = s.owner AND r.state = 3))
                  AND EXISTS (SELECT FROM replicas r WHERE r.id = $1 AND r.state = 1)
              ORDER BY s.id FOR UPDATE)
          RETURNING id, claim";

@@ -164,11 +164,11 @@ impl Writer {
         }
     }
 
-    /// Returns one result for each append. If one of several may have failed the others, each gets
-    /// a transaction of its own.
+    /// Returns one result for each append. If one may have failed the others, or another replica has been
+    /// faster, each gets a transaction of its own.
     async fn write(&mut self, batch: &[PendingAppend]) -> Vec<Result<(), StoreError>> {
         match self.transact(Work::Appends(batch)).await {
-            Err(PostgresError::Refused(refusal)) if batch.len() > 1 && refusal.concerns_one() => {
+            Err(PostgresError::Refused(refusal)) if refusal.concerns_one() => {
                 let mut results = Vec::with_capacity(batch.len());
                 for pending in batch {
                     let alone = self.transact(Work::Appends(std::slice::from_ref(pending))).await;

@@ -214,7 +214,8 @@ async fn a_watch_resumes_at_another_address() {
         links[number % 2].cut().await;
     }
     assert_eq!(ended, 6);
-    assert!(watch.attempts() >= 6, "{} attempts", watch.attempts());
+    // The first cut may be that of the other address, and nothing is read after the last one.
+    assert!(watch.attempts() >= 5, "{} attempts", watch.attempts());
 }
 
 #[tokio::test(flavor = "multi_thread")]
