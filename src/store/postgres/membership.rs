@@ -20,7 +20,7 @@ use crate::store::{RemoteChange, Renewed, Replica, ReplicaId, StoreError};
 
 /// The timeout of a statement about leases. A lease is renewed several times before it runs out.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The timeout of the first connection.
+/// The timeout of the first connection, and of each statement in the database.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout of the taking over of sessions, which writes many rows. A renewal may wait for it.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -211,7 +211,7 @@ impl MemberTask {
     async fn connect(&mut self, bound: Duration) -> Result<(), PostgresError> {
         self.retry = Instant::now() + RETRY_PAUSE;
         let application = format!("callpark replica {}", self.member.id().simple());
-        let (config, tls) = self.target.connection(&application, TAKE_OVER_TIMEOUT);
+        let (config, tls) = self.target.connection(&application, JOIN_TIMEOUT);
         let connect = timeout(bound, config.connect(tls));
         let (client, mut driver) = connect.await.map_err(|_| timed_out(bound))??;
         let ended = CancellationToken::new();
