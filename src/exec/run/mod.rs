@@ -165,7 +165,7 @@ pub trait Runner: Send + Sync + 'static {
     /// Lets the runs go on for this time from now; without another word of this server they are ended
     /// then, with all their descendants. `None` removes the limit, which is the default.
     ///
-    /// It concerns those that outlive this server: their owner applies the time, also while no server is
+    /// The limit is for runs that outlive this server: their owner applies it, also while no server is
     /// connected to it, and starts no run after it until it is given another one. It keeps the ends,
     /// which are reported as [abandoned](RunReport::abandoned). Returns at once. The time does not go on
     /// while the system is suspended.
