@@ -8,7 +8,7 @@ pub mod namespace;
 pub mod nap;
 pub mod notify_socket;
 pub mod npm;
-pub mod pace;
+pub mod processor_time;
 pub mod program;
 pub mod proofs;
 pub mod proxy;
