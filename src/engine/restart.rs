@@ -89,7 +89,7 @@ pub(super) async fn prepare(calls: &Calls, live: Vec<Call>) -> HashMap<CallId, R
 }
 
 /// Returns the way in which a live call of a server that is gone is taken up, if it can be. What that server had
-/// begun is not known here, also if the process had an owner that is there: it was told to end it.
+/// begun is not known here, also if the owner of the process is there: it was ordered to end it.
 pub(super) async fn prepare_taken_over(shared: &Arc<Shared>, call: &Call) -> Option<Restart> {
     let calls = Calls::new(shared);
     let restart = match &call.work_handle {

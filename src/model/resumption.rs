@@ -35,7 +35,7 @@ pub struct Prompt {
     pub attachments: Vec<Content>,
 }
 
-/// A task that the model was told of between two rounds.
+/// A task that was announced to the model between two rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InjectedTask {
     /// The task.

@@ -84,7 +84,7 @@ pub struct Turn {
     /// The messages of a turn that delivers follow-ups. Those of other turns are in the history.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transcript: Vec<Message>,
-    /// The tasks that the model was told of between two rounds, in order.
+    /// The tasks that were announced to the model between two rounds, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub injected: Vec<InjectedTask>,
     /// The number of times that a later server has taken up the turn.

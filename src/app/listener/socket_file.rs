@@ -35,7 +35,7 @@ impl SocketFile {
     /// # Errors
     /// Another server listens on it, or the path names another file.
     pub(super) async fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Self)> {
-        // Between the creation of a file and the look at its identity, nobody may replace it.
+        // Between the creation of a file and the look at its identity, no other server may replace it.
         let _turn = take_turn(path).await;
         let socket = match bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {

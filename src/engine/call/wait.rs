@@ -213,7 +213,7 @@ impl Calls {
     }
 
     /// Waits until a task of the caller in a session of another replica has ended or the deadline has
-    /// passed. That replica tells of each change of the tenant's tasks.
+    /// passed. That replica announces each change of the tenant's tasks.
     async fn wait_for_end_elsewhere(
         &self,
         principal: &Principal,

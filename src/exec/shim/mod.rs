@@ -3,8 +3,8 @@
 //! A server starts one shim, or finds the one that an earlier server has left. It sends orders over a
 //! Unix domain socket, and gets output, exits and refusals ([`message`]). The shim keeps what the server
 //! has not acknowledged as durable: in memory up to a bound, beyond which a process blocks while a
-//! server reads, and a file grows while none does. The next server is told of all runs, and adopts those
-//! of live calls. A shim without runs and without a server exits. A server may limit the time for which the
+//! server reads, and a file grows while none does. The next server gets a list of all runs, and adopts
+//! those of live calls. A shim without runs and without a server exits. A server may limit the time for which the
 //! runs go on without another word of it ([`deadline`]).
 //!
 //! | side | files |

@@ -62,8 +62,8 @@ impl Spool {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or was changed. What is left in it cannot be told from what was
-    /// changed.
+    /// The file cannot be read, or was changed. What is left in it cannot be distinguished from
+    /// what was changed.
     pub(super) fn pop(&mut self) -> io::Result<Option<ToolOutput>> {
         if self.bytes() == 0 {
             return Ok(None);

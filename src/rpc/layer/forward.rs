@@ -156,7 +156,7 @@ impl Forwarding {
         Some(request)
     }
 
-    /// Passes the answer of the owner on, unless it tells that the request was not processed.
+    /// Passes the answer of the owner on, unless it says that the request was not processed.
     fn pass(
         &self,
         owner: &str,

@@ -23,7 +23,7 @@ pub(super) struct ForwardRecorder {
 }
 
 impl ForwardRecorder {
-    /// Creates a recorder for a request that is cancelled unless it is told otherwise.
+    /// Creates a recorder for a request that is cancelled unless another outcome is set.
     pub(super) fn new(metrics: Metrics) -> Self {
         Self { metrics, outcome: ForwardOutcome::Cancelled }
     }

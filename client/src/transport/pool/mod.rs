@@ -236,7 +236,7 @@ impl StdError for Unreachable {
 }
 
 /// A step of a task of the pool. If the task does not come to its end, as when its runtime stops, the
-/// step has failed: nobody waits for it.
+/// step has failed, as nothing waits for it.
 struct Unfinished {
     pool: Weak<Pool>,
     step: Option<Step>,

@@ -93,7 +93,7 @@ impl Notifier {
         let time = format!("EXTEND_TIMEOUT_USEC={}", (self.drain + STOP_TIME).as_micros());
         let sending = self.send(vec!["STOPPING=1".to_owned(), self.stopping(), time]);
         if timeout(SEND_MAX, sending).await.is_err() {
-            tracing::warn!("the service manager does not read: it was not told of the stop");
+            tracing::warn!("the service manager does not read: it was not notified of the stop");
         }
     }
 
