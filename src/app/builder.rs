@@ -16,8 +16,9 @@ use super::server::Server;
 use super::shim::{executor_options, shim_program};
 use super::store::{OpenedStore, open_store};
 use crate::agent::{Agent, AgentBackend, ModelRegistry};
+use crate::auth::keys::{KeyFile, KeyVerifier};
 use crate::auth::{
-    GuardedFile, OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier,
+    GuardedFile, OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier, Verifiers,
 };
 use crate::engine::{Clock, Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{
@@ -139,7 +140,7 @@ impl ServerBuilder {
                 (store, runner, kind)
             }
         };
-        let (verifier, token_file) = verifier(&config)?;
+        let access = Access::open(&config)?;
         let mut all = openai_models(&config)?;
         all.extend(acp_agents(&config, &executor, &metrics, bridge.as_ref()));
         let models = models(&config, all, agents)?;
@@ -157,7 +158,7 @@ impl ServerBuilder {
         });
         engine.recover().await?;
         let layer = RequestLayer::new(RequestOptions {
-            verifier,
+            verifiers: access.verifiers,
             metrics: metrics.clone(),
             read_timeout: config.request_read_timeout,
             forwarder: forwarder.clone(),
@@ -172,7 +173,8 @@ impl ServerBuilder {
             forwarder,
             ready: watch::Sender::new(false),
             metrics,
-            token_file,
+            token_file: access.token_file,
+            keys: access.keys,
             store: store_kind,
             data_lock,
             config,
@@ -247,19 +249,38 @@ async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAd
     Ok(Some((listener, address)))
 }
 
-fn verifier(config: &Config) -> Result<(Arc<dyn Verifier>, Option<PathBuf>), Error> {
-    if config.auth == AuthMode::None {
-        return Ok((Arc::new(OpenVerifier::default()), None));
+/// The ways in which callers show who they are.
+struct Access {
+    verifiers: Verifiers,
+    token_file: Option<PathBuf>,
+    keys: Option<Arc<KeyVerifier>>,
+}
+
+impl Access {
+    fn open(config: &Config) -> Result<Self, Error> {
+        if config.auth == AuthMode::None {
+            let verifiers = Verifiers::new(vec![Arc::new(OpenVerifier::default())]);
+            return Ok(Self { verifiers, token_file: None, keys: None });
+        }
+        let mut verifiers: Vec<Arc<dyn Verifier>> = Vec::new();
+        if config.socket_user_auth {
+            verifiers.push(Arc::new(SocketUserVerifier::of_this_user()));
+        }
+        let keys_file = config.keys_file.as_ref().filter(|file| !file.as_os_str().is_empty());
+        let keys = match keys_file {
+            Some(file) => Some(Arc::new(KeyVerifier::open(KeyFile::new(file))?)),
+            None => None,
+        };
+        verifiers.extend(keys.clone().map(|keys| keys as _));
+        let Some(token_file) = &config.token_file else {
+            return Err(unusable("token_file", "none", "name a file".to_owned()));
+        };
+        let token = TokenFile::load_or_create(token_file)?;
+        // Last: it refuses every token that is not its own.
+        verifiers.push(Arc::new(TokenVerifier::new(token.token().clone())));
+        let (verifiers, token_file) = (Verifiers::new(verifiers), Some(token_file.clone()));
+        Ok(Self { verifiers, token_file, keys })
     }
-    let Some(file) = &config.token_file else {
-        return Err(unusable("token_file", "none", "name a file".to_owned()));
-    };
-    let token = TokenFile::load_or_create(file)?;
-    let mut verifier: Arc<dyn Verifier> = Arc::new(TokenVerifier::new(token.token().clone()));
-    if config.socket_user_auth {
-        verifier = Arc::new(SocketUserVerifier::of_this_user(verifier));
-    }
-    Ok((verifier, Some(file.clone())))
 }
 
 /// Returns the built-in tools, those of the configuration and of the program, and the MCP servers.

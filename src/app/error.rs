@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::app::config::ConfigError;
 use crate::app::listener::BindError;
 use crate::app::tls::TlsError;
+use crate::auth::keys::KeyFileError;
 use crate::auth::{OwnershipError, TokenError};
 use crate::exec::{ProcError, ShimError};
 use crate::store::OpenError;
@@ -40,6 +41,9 @@ pub enum Error {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The API keys.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
     /// The store.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -18,6 +18,7 @@ use super::health::Health;
 use super::listener::Incoming;
 #[cfg(feature = "cli")]
 use super::vitals::Vitals;
+use crate::auth::keys::KeyVerifier;
 use crate::engine::Engine;
 use crate::model::Timestamp;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
@@ -63,6 +64,8 @@ pub struct Server {
     pub(super) ready: watch::Sender<bool>,
     pub(super) metrics: Metrics,
     pub(super) token_file: Option<PathBuf>,
+    /// The API keys, or `None` if callers need no credentials.
+    pub(super) keys: Option<Arc<KeyVerifier>>,
     /// The kind of store, for GetServerInfo.
     pub(super) store: &'static str,
     /// The lock of the data folder, unless the store has it. It is kept until the server has stopped.
@@ -112,7 +115,7 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let forwarder = self.forwarder.clone();
         let Self {
-            engine, incoming, admin, layer, ready, metrics, config, store, data_lock, ..
+            engine, incoming, admin, layer, ready, metrics, config, store, data_lock, keys, ..
         } = self;
         let info = server_info(&config, store, engine.now());
         let (health, routes) = Health::add_to(rpc::routes(&engine, info), ready).await?;
@@ -170,7 +173,13 @@ impl Server {
             over.cancel();
             served
         };
-        let (served, (), ()) = tokio::join!(main, admin, metrics.upkeep(over.clone()));
+        let keys = async {
+            if let Some(keys) = keys {
+                keys.keep_up(over.clone()).await;
+            }
+        };
+        let upkeep = metrics.upkeep(over.clone());
+        let (served, (), (), ()) = tokio::join!(main, admin, keys, upkeep);
         if let Some(forwarder) = &forwarder {
             forwarder.close().await;
         }

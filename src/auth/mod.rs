@@ -1,31 +1,46 @@
 //! The port that verifies the credentials of callers.
 
+pub mod keys;
 mod open;
 mod ownership;
 mod peer;
+mod random;
 mod socket_user;
 mod token;
+mod verifiers;
 
-use crate::model::Principal;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Principal, Scopes, Timestamp};
 
 pub use open::OpenVerifier;
 pub use ownership::{GuardedFile, OwnershipError};
 pub use peer::Peer;
+pub use random::RandomError;
 pub use socket_user::SocketUserVerifier;
 pub use token::{TokenError, TokenFile, TokenVerifier};
+pub use verifiers::Verifiers;
 
 /// The reason why credentials are refused. The message never names the part that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// The request has no credentials.
     #[error(
-        "no credentials: send metadata `authorization: Bearer <token>`; the server wrote its \
-         token to the file that `callpark config` names as token_file"
+        "no credentials: send metadata `authorization: Bearer <token>` with an API key, or with the \
+         token that the server wrote to the file that `callpark config` names as token_file"
     )]
     Missing,
     /// The credentials are unknown to this server.
-    #[error("these credentials are not valid here: check the token")]
+    #[error("these credentials are not valid here: check the token or the API key")]
     Invalid,
+    /// The credentials were right, and their time is over.
+    #[error("this API key has expired: ask the operator of the server for another one")]
+    Expired,
+    /// The credentials were right, and were revoked.
+    #[error("this API key was revoked: ask the operator of the server for another one")]
+    Revoked,
 }
 
 impl AuthError {
@@ -34,6 +49,8 @@ impl AuthError {
         match self {
             Self::Missing => "missing",
             Self::Invalid => "invalid",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -47,12 +64,45 @@ pub struct Credentials<'a> {
     pub peer: Option<Peer>,
 }
 
-/// A verifier of credentials.
+impl<'a> Credentials<'a> {
+    /// Returns the text behind `Bearer`, or `None` if there are no credentials of this kind. The case of
+    /// the scheme is ignored.
+    pub fn bearer(&self) -> Option<&'a str> {
+        let (scheme, text) = self.authorization?.trim_start().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| text.trim())
+    }
+}
+
+/// A caller whose credentials were verified.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The tenant and the name of the caller.
+    pub principal: Principal,
+    /// What the caller may do.
+    pub scopes: Scopes,
+    /// The public id of the credentials, or `None` if they have none.
+    pub credential_id: Option<Arc<str>>,
+    /// The time from which the credentials are refused, or `None` if they do not expire.
+    pub expire_time: Option<Timestamp>,
+    /// Is cancelled when the credentials are no longer valid, which ends the requests that are open.
+    /// `None` for credentials that are valid as long as the server runs.
+    pub ended: Option<CancellationToken>,
+}
+
+impl Caller {
+    /// Returns a caller that may do everything, as long as the server runs.
+    pub fn with_all_scopes(principal: Principal) -> Self {
+        let (scopes, credential_id, expire_time, ended) = (Scopes::ALL, None, None, None);
+        Self { principal, scopes, credential_id, expire_time, ended }
+    }
+}
+
+/// A verifier of one kind of credentials.
 pub trait Verifier: Send + Sync + 'static {
-    /// Returns the principal of a request with these credentials.
+    /// Returns the caller with these credentials, or `None` if they are of another kind.
     ///
     /// # Errors
     ///
-    /// Returns an error if the credentials are missing or invalid.
-    fn verify(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthError>;
+    /// The credentials are of this kind, and are refused.
+    fn verify(&self, credentials: &Credentials<'_>) -> Option<Result<Caller, AuthError>>;
 }

@@ -1,8 +1,6 @@
 //! Access without credentials.
 
-use std::sync::Arc;
-
-use super::{AuthError, Credentials, Verifier};
+use super::{AuthError, Caller, Credentials, Verifier};
 use crate::model::{Principal, Tenant};
 
 /// Accepts every caller as the tenant `local`. It is for addresses that only this machine reaches.
@@ -13,13 +11,12 @@ pub struct OpenVerifier {
 
 impl Default for OpenVerifier {
     fn default() -> Self {
-        let name: Arc<str> = "local".into();
-        Self { principal: Principal { tenant: Tenant::new("local"), name } }
+        Self { principal: Principal { tenant: Tenant::new("local"), name: "local".into() } }
     }
 }
 
 impl Verifier for OpenVerifier {
-    fn verify(&self, _credentials: &Credentials<'_>) -> Result<Principal, AuthError> {
-        Ok(self.principal.clone())
+    fn verify(&self, _credentials: &Credentials<'_>) -> Option<Result<Caller, AuthError>> {
+        Some(Ok(Caller::with_all_scopes(self.principal.clone())))
     }
 }

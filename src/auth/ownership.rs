@@ -18,6 +18,8 @@ pub enum GuardedFile {
     /// The file with the password of the database. Nobody else may read it, except a group that root
     /// has chosen.
     StorePassword,
+    /// The file of API keys. Nobody else may change it.
+    Keys,
     /// The folder of the store. Nobody else may create files there.
     DataFolder,
     /// The folder of a Unix domain socket. Only root, and a group that its owner has chosen, may
@@ -71,6 +73,7 @@ impl GuardedFile {
             Self::Token => "the token file",
             Self::TlsKey => "the key of TLS in",
             Self::StorePassword => "the password of the database in",
+            Self::Keys => "the file of API keys",
             Self::DataFolder => "the data folder",
             Self::SocketFolder => "the folder of the socket,",
         }
@@ -94,7 +97,7 @@ impl GuardedFile {
         }
         let use_of_others = match self {
             Self::Token | Self::TlsKey | Self::StorePassword => "can be read or changed by others",
-            Self::DataFolder | Self::SocketFolder => "can be changed by others",
+            Self::Keys | Self::DataFolder | Self::SocketFolder => "can be changed by others",
         };
         let problem = format!("{use_of_others} (mode {mode:04o})");
         let permissions = match self {
@@ -105,6 +108,7 @@ impl GuardedFile {
             }
             Self::DataFolder => "700",
             Self::SocketFolder => "o-w",
+            Self::Keys => "go-w",
             // The server reads it as a member of the group.
             Self::TlsKey | Self::StorePassword if is_root_s && own_uid != ROOT => "640",
             Self::Token | Self::TlsKey | Self::StorePassword => "600",
@@ -113,7 +117,10 @@ impl GuardedFile {
     }
 
     fn may_be_owned_by(self, uid: u32, own_uid: u32) -> bool {
-        let may_be_root_s = matches!(self, Self::TlsKey | Self::StorePassword | Self::SocketFolder);
+        let may_be_root_s = matches!(
+            self,
+            Self::TlsKey | Self::StorePassword | Self::Keys | Self::SocketFolder
+        );
         uid == own_uid || (may_be_root_s && uid == ROOT)
     }
 
@@ -121,7 +128,7 @@ impl GuardedFile {
         match self {
             Self::TlsKey | Self::StorePassword if is_root_s => 0o037,
             Self::Token | Self::TlsKey | Self::StorePassword => 0o077,
-            Self::DataFolder => 0o022,
+            Self::Keys | Self::DataFolder => 0o022,
             Self::SocketFolder if mode & STICKY != 0 => 0,
             Self::SocketFolder => 0o002,
         }
@@ -132,6 +139,7 @@ impl GuardedFile {
             Self::Token => ", or delete it for a new token, as others may know this one",
             Self::TlsKey => ", and replace the key if others may know it",
             Self::StorePassword => ", and change the password if others may know it",
+            Self::Keys => ", and check that it has no key that you don't know",
             Self::DataFolder => ", or choose another folder with the setting `data-dir`",
             Self::SocketFolder => ", or choose another path with the setting `listen`",
         }
@@ -177,6 +185,7 @@ mod tests {
                 (GuardedFile::Token, 0o400),
                 (GuardedFile::TlsKey, 0o600),
                 (GuardedFile::StorePassword, 0o600),
+                (GuardedFile::Keys, 0o644),
                 (GuardedFile::DataFolder, 0o700),
                 (GuardedFile::DataFolder, 0o755),
                 (GuardedFile::SocketFolder, 0o755),
@@ -195,6 +204,7 @@ mod tests {
             (GuardedFile::TlsKey, 0o644, "`chmod 600 /srv/x`"),
             (GuardedFile::TlsKey, 0o640, "`chmod 600 /srv/x`"),
             (GuardedFile::StorePassword, 0o644, "`chmod 600 /srv/x`"),
+            (GuardedFile::Keys, 0o664, "`chmod go-w /srv/x`"),
             (GuardedFile::DataFolder, 0o777, "`chmod 700 /srv/x`"),
             (GuardedFile::DataFolder, 0o770, "`chmod 700 /srv/x`"),
             (GuardedFile::SocketFolder, 0o777, "`chmod o-w /srv/x`"),

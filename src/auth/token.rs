@@ -5,14 +5,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rand::TryRng;
-use rand::rngs::SysRng;
 use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::ownership::{GuardedFile, OwnershipError};
-use super::{AuthError, Credentials, Verifier};
+use super::random::{RandomError, random_hex};
+use super::{AuthError, Caller, Credentials, Verifier};
 use crate::model::{Principal, Tenant};
 
 /// The tenant and the name of every caller with the token.
@@ -53,8 +52,8 @@ pub enum TokenError {
         reason: &'static str,
     },
     /// The operating system provided no random numbers.
-    #[error("the operating system provides no random numbers for a token: {0}")]
-    Random(String),
+    #[error(transparent)]
+    Random(#[from] RandomError),
 }
 
 /// The file with the token of the server.
@@ -100,7 +99,7 @@ impl TokenFile {
     }
 }
 
-/// Accepts every caller with the token.
+/// Accepts every caller with the token, and refuses every other one that sends a token.
 #[derive(Debug, Clone)]
 pub struct TokenVerifier {
     token: SecretString,
@@ -117,22 +116,15 @@ impl TokenVerifier {
 
 impl Verifier for TokenVerifier {
     /// Compares tokens in constant time, so that the time reveals only the length of the token.
-    fn verify(&self, credentials: &Credentials<'_>) -> Result<Principal, AuthError> {
-        let value = credentials.authorization.map(str::trim).filter(|value| !value.is_empty());
-        let value = value.ok_or(AuthError::Missing)?;
-        let token = bearer(value).ok_or(AuthError::Invalid)?;
+    fn verify(&self, credentials: &Credentials<'_>) -> Option<Result<Caller, AuthError>> {
+        let token = credentials.bearer()?;
         let expected = self.token.expose_secret();
         // An empty token would accept a bare `Bearer`.
         let is_equal =
             !expected.is_empty() && bool::from(token.as_bytes().ct_eq(expected.as_bytes()));
-        if is_equal { Ok(self.principal.clone()) } else { Err(AuthError::Invalid) }
+        let caller = is_equal.then(|| Caller::with_all_scopes(self.principal.clone()));
+        Some(caller.ok_or(AuthError::Invalid))
     }
-}
-
-/// Returns the token of `Bearer <token>`. The case of the scheme is ignored.
-fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }
 
 /// Reads the token in the file, or returns `None` if there is no file.
@@ -184,7 +176,7 @@ fn create(path: &Path) -> Result<(), TokenError> {
         _ => Path::new("."),
     };
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let token = random_token()?;
+    let token = random_hex::<TOKEN_RANDOM_BYTES>()?;
     let draft = tempfile::Builder::new()
         .prefix(".token-")
         .permissions(Permissions::from_mode(0o600))
@@ -198,12 +190,6 @@ fn create(path: &Path) -> Result<(), TokenError> {
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed(error.error)),
     }
-}
-
-fn random_token() -> Result<String, TokenError> {
-    let mut bytes = [0; TOKEN_RANDOM_BYTES];
-    SysRng.try_fill_bytes(&mut bytes).map_err(|error| TokenError::Random(error.to_string()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -225,8 +211,9 @@ mod tests {
     fn verify(
         verifier: &TokenVerifier,
         authorization: Option<&str>,
-    ) -> Result<Principal, AuthError> {
-        verifier.verify(&Credentials { authorization, peer: None })
+    ) -> Option<Result<Principal, AuthError>> {
+        let verified = verifier.verify(&Credentials { authorization, peer: None });
+        verified.map(|verified| verified.map(|caller| caller.principal))
     }
 
     fn mode(path: &Path) -> u32 {
@@ -259,11 +246,6 @@ mod tests {
             files.map(|file| file.token().expose_secret().to_owned()).collect()
         });
         assert!(tokens.iter().all(|token| *token == tokens[0]));
-    }
-
-    #[test]
-    fn tokens_differ() {
-        assert_ne!(random_token().unwrap(), random_token().unwrap());
     }
 
     #[test]
@@ -313,26 +295,27 @@ mod tests {
     fn only_the_token_is_accepted() {
         let verifier = TokenVerifier::new(SecretString::from(TOKEN));
         for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
-            let principal = verify(&verifier, Some(&format!("{scheme} {TOKEN}"))).unwrap();
+            let principal = verify(&verifier, Some(&format!("{scheme} {TOKEN}"))).unwrap().unwrap();
             assert_eq!((principal.tenant.as_str(), &*principal.name), ("local", "local"));
         }
         for missing in [None, Some(""), Some(" ")] {
-            assert_eq!(verify(&verifier, missing), Err(AuthError::Missing));
+            assert_eq!(verify(&verifier, missing), None);
         }
         let upper = TOKEN.to_uppercase();
         for wrong in ["", &TOKEN[1..], &upper, &format!("{TOKEN}0"), "ü", &format!("{TOKEN} x")] {
             let refused = verify(&verifier, Some(&format!("Bearer {wrong}")));
-            assert_eq!(refused, Err(AuthError::Invalid), "{wrong}");
+            assert_eq!(refused, Some(Err(AuthError::Invalid)), "{wrong}");
         }
         for other in [TOKEN.to_owned(), format!("Basic {TOKEN}"), "Bearer".to_owned()] {
-            assert_eq!(verify(&verifier, Some(&other)), Err(AuthError::Invalid), "{other}");
+            assert_eq!(verify(&verifier, Some(&other)), None, "{other}");
         }
     }
 
     #[test]
     fn an_empty_token_is_never_accepted() {
         let verifier = TokenVerifier::new(SecretString::from(""));
-        assert_eq!(verify(&verifier, Some("Bearer ")), Err(AuthError::Invalid));
+        assert_ne!(verify(&verifier, Some("Bearer ")), None);
+        assert!(!matches!(verify(&verifier, Some("Bearer ")), Some(Ok(_))));
     }
 
     #[test]

@@ -149,6 +149,7 @@ impl Cli {
             CliCommand::Replicas(args) => {
                 return command::replicas::run(args, connect, &mut out).await;
             }
+            CliCommand::Keys(args) => return command::keys::run(args, connect, &mut out).await,
             CliCommand::Doctor(args) => return command::doctor::run(args, connect, &mut out).await,
             #[cfg(feature = "acp")]
             CliCommand::Mcp(args) => return command::mcp::run(args).await,

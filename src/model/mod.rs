@@ -17,6 +17,7 @@ mod outcome;
 mod principal;
 mod process;
 mod resumption;
+mod scope;
 mod session;
 pub mod span;
 pub mod terminal;
@@ -48,6 +49,7 @@ pub use outcome::{
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};
 pub use resumption::{InjectedTask, Prompt, TurnLoss, TurnSetup};
+pub use scope::{Scope, ScopeError, Scopes};
 pub use session::{OnRestart, Session, SessionState, SessionUpdate, TaskLimitPolicy};
 pub use time::Timestamp;
 pub use tool::{Tool, ToolKind, ToolSource};

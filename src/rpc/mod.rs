@@ -8,6 +8,7 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod layer;
+mod scopes;
 mod server_info;
 mod status;
 mod tool_runner;

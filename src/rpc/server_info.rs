@@ -6,6 +6,7 @@ use callpark_proto::v1;
 
 use super::MessageLimits;
 use super::convert::{duration, timestamp};
+use crate::auth::Caller;
 use crate::exec::ShimStatus;
 use crate::model::Timestamp;
 use crate::model::limits::{
@@ -48,6 +49,7 @@ impl ServerInfo {
     pub(super) fn response(
         &self,
         shims: Vec<ShimStatus>,
+        caller: &Caller,
         now: Timestamp,
     ) -> v1::GetServerInfoResponse {
         let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -76,6 +78,13 @@ impl ServerInfo {
             start_time: Some(timestamp(self.start_time)),
             current_time: Some(timestamp(now)),
             shims: shims.into_iter().map(shim).collect(),
+            caller: Some(v1::Caller {
+                tenant: caller.principal.tenant.as_str().to_owned(),
+                name: caller.principal.name.to_string(),
+                scopes: caller.scopes.iter().map(|scope| scope.to_string()).collect(),
+                credential_id: caller.credential_id.as_deref().unwrap_or_default().to_owned(),
+                expire_time: caller.expire_time.map(timestamp),
+            }),
         }
     }
 }

@@ -182,6 +182,8 @@ impl From<AuthError> for Status {
         let reason = match error {
             AuthError::Missing => ErrorReason::CredentialsMissing,
             AuthError::Invalid => ErrorReason::CredentialsInvalid,
+            AuthError::Expired => ErrorReason::CredentialsExpired,
+            AuthError::Revoked => ErrorReason::CredentialsRevoked,
         };
         status(Code::Unauthenticated, reason, error.to_string())
     }

@@ -9,12 +9,12 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{self, FieldReader, ToolView, fingerprint};
 use super::deadline::{Deadline, answer_at, bounded};
-use super::layer::principal;
+use super::layer::{caller, principal};
 use super::server_info::ServerInfo;
 use super::updates::{call_updates, session_update, turn_updates};
 use crate::engine::{CallRequest, Engine, Error, Started};
 use crate::model::limits::TEXT_BYTES_MAX;
-use crate::model::{Call, CallId, Session, Tool};
+use crate::model::{Call, CallId, Scope, Session, Tool};
 use crate::store::SessionCursor;
 
 pub(super) struct ToolRunner {
@@ -329,8 +329,10 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         &self,
         request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
-        principal(&request)?;
-        let v1::GetServerInfoRequest {} = request.into_inner();
-        Ok(Response::new(self.info.response(self.engine.shims(), self.engine.now())))
+        let caller = caller(&request)?;
+        // Processes of the machine are of no concern to a tenant.
+        let is_admin = caller.scopes.contains(Scope::Admin);
+        let shims = if is_admin { self.engine.shims() } else { Vec::new() };
+        Ok(Response::new(self.info.response(shims, caller, self.engine.now())))
     }
 }

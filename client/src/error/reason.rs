@@ -57,10 +57,14 @@ reasons! {
     ArgumentsInvalid,
     /// CANCELLED: the caller cancelled the request.
     Cancelled,
+    /// UNAUTHENTICATED: the API key has expired.
+    CredentialsExpired,
     /// UNAUTHENTICATED: the server does not accept the token.
     CredentialsInvalid,
     /// UNAUTHENTICATED: the request carries no token.
     CredentialsMissing,
+    /// UNAUTHENTICATED: the API key was revoked.
+    CredentialsRevoked,
     /// DEADLINE_EXCEEDED: the deadline of the caller passed.
     DeadlineExceeded,
     /// UNAVAILABLE: the server is about to stop, or ends a stream because of its age.
@@ -87,6 +91,8 @@ reasons! {
     PageTokenInvalid,
     /// ALREADY_EXISTS: the request id was used with other content.
     RequestIdReused,
+    /// PERMISSION_DENIED: the credentials lack the scope that the method requires.
+    ScopeMissing,
     /// OUT_OF_RANGE: the requested sequence is beyond the head of the log.
     SequenceAhead,
     /// OUT_OF_RANGE: the requested events are no longer kept.

@@ -84,7 +84,10 @@ settings! {
             => data_dir as "$XDG_STATE_HOME/callpark or ~/.local/state/callpark", "FOLDER";
         /// File with the token that callers must show; created if missing.
         token_file: PathBuf => token_file as "<data-dir>/token", "FILE";
-        /// Authentication of callers; `none` is for loopback addresses and Unix domain sockets only.
+        /// File with API keys, which `callpark keys` creates and revokes. The server reads it again when
+        /// it changes.
+        keys_file: PathBuf => keys_file as "<data-dir>/keys", "FILE";
+        /// Authentication of callers, by the token or an API key; `none` is for loopback addresses and Unix domain sockets only.
         auth: AuthMode = AuthMode::Token, "MODE";
         /// Accept callers on a Unix domain socket without a token if they run as the server's user.
         socket_user_auth: bool = false, "BOOL";
@@ -203,6 +206,11 @@ fn data_dir(_: &Config, environment: &Environment) -> Result<PathBuf, String> {
 fn token_file(config: &Config, _: &Environment) -> Result<PathBuf, String> {
     // Without a data-dir there is an error already, and a second one would say nothing new.
     Ok(config.data_dir.as_deref().unwrap_or(Path::new("")).join("token"))
+}
+
+fn keys_file(config: &Config, _: &Environment) -> Result<PathBuf, String> {
+    // Without a data-dir there is an error already, or a program that has a store of its own and no keys.
+    Ok(config.data_dir.as_deref().map(|folder| folder.join("keys")).unwrap_or_default())
 }
 
 fn max_running_calls(_: &Config, _: &Environment) -> Result<usize, String> {

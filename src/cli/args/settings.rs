@@ -11,6 +11,9 @@ use crate::{
 /// The setting that a global flag sets.
 const TOKEN_FILE: &str = "token-file";
 
+/// The setting of the file of API keys.
+const KEYS_FILE: &str = "keys-file";
+
 /// The setting of the store's folder.
 const DATA_DIR: &str = "data-dir";
 
@@ -34,6 +37,17 @@ impl SettingFlags {
     #[cfg(feature = "postgres")]
     pub(crate) fn store(address: String) -> Self {
         Self(vec![(STORE.to_owned(), address)])
+    }
+
+    /// Returns the flags for the file of API keys and the folder that may have it.
+    pub(crate) fn keys(
+        data_dir: Option<std::path::PathBuf>,
+        keys_file: Option<std::path::PathBuf>,
+    ) -> Self {
+        let mut flags = Self::data_dir(data_dir);
+        let given = keys_file.map(|file| (KEYS_FILE.to_owned(), file.to_string_lossy().into_owned()));
+        flags.0.extend(given);
+        flags
     }
 
     /// Loads the configuration from these flags, the environment and the file.

@@ -12,6 +12,7 @@ pub(super) mod doctor;
 mod events;
 mod follow_ups;
 mod health;
+pub(super) mod keys;
 mod list;
 #[cfg(feature = "acp")]
 pub(super) mod mcp;
@@ -28,6 +29,7 @@ mod show;
 mod start;
 mod tools;
 mod wait;
+mod whoami;
 
 use callpark_client::{Client, Error};
 use futures::{Stream, StreamExt as _, stream};
@@ -55,6 +57,7 @@ pub(super) enum CliCommand {
     Restore(backup::RestoreArgs),
     #[cfg(feature = "postgres")]
     MigrateStore(migrate_store::MigrateStoreArgs),
+    Keys(keys::KeysArgs),
     Doctor(doctor::DoctorArgs),
     #[cfg(feature = "postgres")]
     Replicas(replicas::ReplicasArgs),
@@ -90,6 +93,7 @@ pub(super) enum ClientCommand {
     Close(close::CloseArgs),
     FollowUps(follow_ups::FollowUpsArgs),
     Health(health::HealthArgs),
+    Whoami(whoami::WhoamiArgs),
 }
 
 /// The client, the output and the connection of a command.
@@ -137,6 +141,7 @@ impl ClientCommand {
             Self::Close(args) => close::run(args, context).await,
             Self::FollowUps(args) => follow_ups::run(args, context).await,
             Self::Health(args) => health::run(args, context).await,
+            Self::Whoami(args) => whoami::run(args, context).await,
         }
     }
 }

@@ -46,6 +46,7 @@ macro_rules! json_messages {
 }
 
 json_messages!(
+    Caller,
     CancelResponse,
     CloseSessionResponse,
     DeleteResponse,

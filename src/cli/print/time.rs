@@ -5,6 +5,7 @@ use std::time::Duration;
 use callpark_client::prost_types;
 
 use crate::engine::{Clock as _, SystemClock};
+use crate::model::Timestamp;
 
 const MICROS: i64 = 1_000_000;
 
@@ -42,6 +43,11 @@ pub(crate) fn format_wire_span(span: Option<&prost_types::Duration>) -> String {
 pub(crate) fn relative_time(time: Option<&prost_types::Timestamp>) -> String {
     let now = SystemClock.now().as_micros();
     time.map(|time| relative(now, micros(time))).unwrap_or_default()
+}
+
+/// Returns a time of this machine relative to its clock, as [`relative_time`].
+pub(crate) fn relative_to_now(time: Timestamp) -> String {
+    relative(SystemClock.now().as_micros(), time.as_micros())
 }
 
 /// Returns the local time of day to the millisecond, or an empty text if there is none.

@@ -19,8 +19,8 @@ use super::large::BodySize;
 use super::late::LateBody;
 use super::pass::{ForwardRecorder, PassBody, unreachable};
 use super::request::{GRPC_CONTENT_TYPE, REQUEST_ID, handle};
+use crate::auth::Caller;
 use crate::engine::Error;
-use crate::model::Principal;
 use crate::rpc::deadline::{Deadline, TIMEOUT};
 use crate::rpc::forward::{AnswerBody, Forwarder, KeptBody, SendError, Slot};
 use crate::rpc::status::OWNER_HEADER;
@@ -151,7 +151,7 @@ impl Forwarding {
         if let Some(deadline) = self.head.extensions.get::<Deadline>() {
             headers.insert(TIMEOUT, deadline.forward(Instant::now()));
         }
-        let principal = self.head.extensions.get::<Principal>()?;
+        let principal = &self.head.extensions.get::<Caller>()?.principal;
         self.forwarder.sign(headers, path, principal);
         Some(request)
     }

@@ -3,6 +3,7 @@
 
 mod body;
 mod compression;
+mod ending;
 mod forward;
 mod keep;
 mod large;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 
-use crate::auth::{AuthError, Verifier};
+use crate::auth::{AuthError, Caller, Verifiers};
 use crate::model::Principal;
 use crate::model::limits::LARGE_INPUTS_MAX;
 use crate::rpc::forward::Forwarder;
@@ -36,7 +37,7 @@ const REFLECTION: [&str; 2] = [
 #[derive(Clone)]
 pub struct RequestOptions {
     /// Verifies the credentials of callers.
-    pub verifier: Arc<dyn Verifier>,
+    pub verifiers: Verifiers,
     /// The metrics of the server.
     pub metrics: Metrics,
     /// The time that the body of a request may take to arrive.
@@ -92,6 +93,11 @@ fn is_open(path: &str) -> bool {
 
 /// Returns the principal that sent the request.
 pub(crate) fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
-    let principal = request.extensions().get::<Principal>();
-    principal.cloned().ok_or_else(|| Status::from(AuthError::Missing))
+    caller(request).map(|caller| caller.principal.clone())
+}
+
+/// Returns the caller that sent the request.
+pub(crate) fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
+    let caller = request.extensions().get::<Caller>();
+    caller.ok_or_else(|| Status::from(AuthError::Missing))
 }

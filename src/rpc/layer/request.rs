@@ -18,15 +18,16 @@ use tonic::{Code, Status};
 use tracing::Instrument as _;
 
 use super::body::{OutcomeRecorder, RecordedBody, TimedBody};
+use super::ending::Ending;
 use super::forward::Forwarding;
 use super::keep::Keeper;
 use super::large::{BodySize, Handling};
 use super::reason::add_reason;
 use super::{Shared, compression, is_open};
-use crate::auth::{AuthError, Credentials};
+use crate::auth::{AuthError, Caller, Credentials};
 use crate::engine::Error;
-use crate::model::Principal;
 use crate::rpc::deadline::{Deadline, TIMEOUT};
+use crate::rpc::scopes;
 use crate::rpc::status::{OWNER_HEADER, status};
 
 /// The header with the id of a request in the logs. The server generates one if the caller sends
@@ -78,6 +79,7 @@ where
         let span = tracing::info_span!("rpc", method, request_id = request_id.to_str().ok());
         let recorder = self.recorder(&method, span.clone());
         let is_forwarded = matches!(&admitted, Ok(Admission { is_forwarded: true, .. }));
+        let ending = admitted.as_ref().map(|admitted| admitted.ending.clone()).unwrap_or_default();
         let forwarding = admitted
             .map(|admission| self.forwarding(admission, &request, &method, &request_id, &size));
         let answer = async move {
@@ -90,11 +92,12 @@ where
                             Some(forwarding) => Box::pin(forwarding.run(inner, request)).await,
                         }
                     };
-                    abort_late(std::pin::pin!(handled), abort_at).await
+                    let handled = std::pin::pin!(handled);
+                    ending.bound(abort_late(handled, abort_at)).await
                 }
                 Err(status) => status.into_http(),
             };
-            let response = add_reason(&method, response);
+            let response = add_reason(&method, response).map(|body| ending.body(body));
             Ok(finish(response, request_id, recorder, is_forwarded))
         };
         Box::pin(answer.instrument(span))
@@ -119,9 +122,11 @@ impl<S> RequestService<S> {
         let mut admission = Admission::default();
         let is_open = is_open(request.uri().path());
         if !is_open {
-            let (principal, is_forwarded) = self.principal(request)?;
-            request.extensions_mut().insert(principal);
+            let (caller, is_forwarded) = self.caller(request)?;
+            scopes::check(&caller, method)?;
+            admission.ending = Ending::of(&caller);
             admission.is_forwarded = is_forwarded;
+            request.extensions_mut().insert(caller);
         }
         let timeout = request.headers().get(TIMEOUT).and_then(|value| value.to_str().ok());
         if let Some(deadline) = timeout.and_then(|text| Deadline::parse(text, Instant::now())) {
@@ -140,8 +145,9 @@ impl<S> RequestService<S> {
         Ok(admission)
     }
 
-    /// Returns the principal of a request, and whether another replica has forwarded it.
-    fn principal(&self, request: &Request<Body>) -> Result<(Principal, bool), AuthError> {
+    /// Returns the caller of a request, and whether another replica has forwarded it. That replica has
+    /// checked the scopes.
+    fn caller(&self, request: &Request<Body>) -> Result<(Caller, bool), AuthError> {
         let options = &self.shared.options;
         let authorization = request.headers().get(http::header::AUTHORIZATION);
         let credentials = Credentials {
@@ -154,8 +160,10 @@ impl<S> RequestService<S> {
             .as_ref()
             .and_then(|forwarder| forwarder.verify(request.headers(), request.uri().path()));
         let verified = match forwarded {
-            Some(verified) => verified.map(|principal| (principal, true)),
-            None => options.verifier.verify(&credentials).map(|principal| (principal, false)),
+            Some(verified) => {
+                verified.map(|principal| (Caller::with_all_scopes(principal), true))
+            }
+            None => options.verifiers.verify(&credentials).map(|caller| (caller, false)),
         };
         verified.inspect_err(|error| {
             let peer = credentials.peer.as_ref().map(|peer| peer as &dyn fmt::Display);
@@ -201,6 +209,8 @@ struct Admission {
     keeper: Option<Keeper>,
     /// `true` if another replica has forwarded the request, which then goes no further.
     is_forwarded: bool,
+    /// The end of the credentials.
+    ending: Ending,
 }
 
 /// Returns the response of the service, which is ready. A service that panics has an error as its response.

@@ -1,0 +1,139 @@
+//! API keys: their text, and what is kept of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+
+use crate::auth::random::{RandomError, random_hex};
+
+/// The beginning of every key, by which people and secret scanners recognize one.
+pub(super) const KEY_PREFIX: &str = "cpk_";
+
+/// The number of random bytes in the public part of a key, its id.
+const ID_RANDOM_BYTES: usize = 6;
+
+/// The number of random bytes in the secret part of a key: 256 bits.
+const SECRET_RANDOM_BYTES: usize = 32;
+
+/// The id of a key, such as `cpk_4be0643f1d98`: the public beginning of its text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(String);
+
+/// The error of a text that is no id of a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not the id of a key: it must be {KEY_PREFIX} and {digits} hexadecimal digits, as \
+     `callpark keys list` shows it",
+    digits = 2 * ID_RANDOM_BYTES
+)]
+pub struct KeyIdError(String);
+
+impl KeyId {
+    /// Returns the id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyIdError;
+
+    fn from_str(text: &str) -> Result<Self, KeyIdError> {
+        let digits = text.strip_prefix(KEY_PREFIX).unwrap_or_default();
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if digits.len() == 2 * ID_RANDOM_BYTES && digits.bytes().all(is_digit) {
+            return Ok(Self(text.to_owned()));
+        }
+        // A whole key that was given by mistake is not repeated in a message.
+        Err(KeyIdError(text.chars().take(KEY_PREFIX.len() + 2 * ID_RANDOM_BYTES).collect()))
+    }
+}
+
+/// A key that was just created. Its text is shown once, and not kept.
+pub struct NewKey {
+    /// The id of the key.
+    pub id: KeyId,
+    /// The text that callers send: the id, and a secret of 256 random bits.
+    pub text: SecretString,
+    /// What is kept of the text.
+    pub(super) hash: KeyHash,
+}
+
+impl NewKey {
+    /// Creates a random key.
+    ///
+    /// # Errors
+    ///
+    /// The operating system provides no random numbers.
+    pub(super) fn random() -> Result<Self, RandomError> {
+        let id = format!("{KEY_PREFIX}{}", random_hex::<ID_RANDOM_BYTES>()?);
+        let text = format!("{id}_{}", random_hex::<SECRET_RANDOM_BYTES>()?);
+        let hash = KeyHash::of(&text);
+        Ok(Self { id: KeyId(id), text: text.into(), hash })
+    }
+}
+
+/// The SHA-256 of the text of a key. A slow hash would protect no better: the text has 256 random
+/// bits, which cannot be guessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    /// Returns the hash of the text of a key.
+    pub(super) fn of(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+
+    /// Returns the hash that [`Display`](fmt::Display) has shown as `text`, or `None` if it is not one.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        BASE64.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64.encode(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_begins_with_its_id_and_its_hash_is_that_of_its_text() {
+        let key = NewKey::random().unwrap();
+        let text = key.text.expose_secret();
+        assert!(text.starts_with(&format!("{}_", key.id)), "{text}");
+        assert_eq!(text.len(), key.id.as_str().len() + 1 + 64);
+        assert_eq!(key.id.as_str().parse(), Ok(key.id.clone()));
+        assert_eq!(KeyHash::of(text), key.hash);
+        assert_eq!(KeyHash::parse(&key.hash.to_string()), Some(key.hash));
+        let other = NewKey::random().unwrap();
+        assert!(other.id != key.id && other.hash != key.hash);
+    }
+
+    #[test]
+    fn a_text_that_is_no_id_is_refused_without_its_secret() {
+        for text in ["", "cpk_", "4be0643f1d98", "cpk_4BE0643F1D98", "cpk_4be0643f1d9", "bg-1"] {
+            assert!(text.parse::<KeyId>().is_err(), "{text}");
+        }
+        let key = NewKey::random().unwrap();
+        let error = key.text.expose_secret().parse::<KeyId>().unwrap_err().to_string();
+        let (_, secret) = key.text.expose_secret().rsplit_once('_').unwrap();
+        assert!(error.contains(key.id.as_str()) && !error.contains(secret), "{error}");
+        assert_eq!(KeyHash::parse("AAAA"), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! The times at which keys were last used, in a file beside that of the keys.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::api_key::KeyId;
+use super::file::KeyFile;
+use crate::model::Timestamp;
+
+/// The last use of each key, as servers have written it down: a minute late at most.
+#[derive(Debug, Default)]
+pub struct LastUses(BTreeMap<String, Timestamp>);
+
+/// The content of the file.
+#[derive(Default, Serialize, Deserialize)]
+struct Document {
+    /// The last use of each key, by its id.
+    last_use_times: BTreeMap<String, jiff::Timestamp>,
+}
+
+impl LastUses {
+    /// Reads the times of the keys in a file. Without a readable file of times there are none.
+    pub fn read(keys: &KeyFile) -> Self {
+        let document = read(&path(keys)).unwrap_or_default();
+        let time = |time: jiff::Timestamp| Timestamp::from_micros(time.as_microsecond());
+        Self(document.last_use_times.into_iter().map(|(id, at)| (id, time(at))).collect())
+    }
+
+    /// Returns the last use of a key, or `None` if none is known.
+    pub fn of(&self, id: &KeyId) -> Option<Timestamp> {
+        self.0.get(id.as_str()).copied()
+    }
+
+    /// Adds these uses to the file, in which a later time stays.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub(super) fn add(keys: &KeyFile, uses: &[(KeyId, Timestamp)]) -> io::Result<()> {
+        let path = path(keys);
+        let mut document = read(&path)?;
+        for (id, time) in uses {
+            let time = jiff::Timestamp::from_microsecond(time.as_micros());
+            let time = time.map_err(io::Error::other)?;
+            let known = document.last_use_times.entry(id.to_string()).or_insert(time);
+            *known = time.max(*known);
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut draft = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        draft.write_all(&serde_json::to_vec(&document)?)?;
+        draft.persist(&path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+/// The file of times beside a file of keys.
+fn path(keys: &KeyFile) -> PathBuf {
+    PathBuf::from(format!("{}.used", keys.path().display()))
+}
+
+fn read(path: &Path) -> io::Result<Document> {
+    match std::fs::read(path) {
+        // What is no document of times is begun anew: it is of no use to anyone.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Document::default()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,13 @@
+//! API keys: credentials for tenants, kept in a file as hashes.
+
+mod api_key;
+mod file;
+mod last_use;
+mod record;
+mod verifier;
+
+pub use api_key::{KeyId, KeyIdError, NewKey};
+pub use file::{KeyFile, KeyFileError, KeyList, KeyOptions};
+pub use last_use::LastUses;
+pub use record::{KeyRecord, KeyState};
+pub use verifier::KeyVerifier;
