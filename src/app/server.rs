@@ -115,7 +115,17 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let forwarder = self.forwarder.clone();
         let Self {
-            engine, incoming, admin, layer, ready, metrics, config, store, data_lock, keys, ..
+            engine,
+            incoming,
+            admin,
+            layer,
+            ready,
+            metrics,
+            config,
+            store,
+            data_lock,
+            keys,
+            ..
         } = self;
         let info = server_info(&config, store, engine.now());
         let (health, routes) = Health::add_to(rpc::routes(&engine, info), ready).await?;

@@ -117,10 +117,8 @@ impl GuardedFile {
     }
 
     fn may_be_owned_by(self, uid: u32, own_uid: u32) -> bool {
-        let may_be_root_s = matches!(
-            self,
-            Self::TlsKey | Self::StorePassword | Self::Keys | Self::SocketFolder
-        );
+        let may_be_root_s =
+            matches!(self, Self::TlsKey | Self::StorePassword | Self::Keys | Self::SocketFolder);
         uid == own_uid || (may_be_root_s && uid == ROOT)
     }
 

@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn every_method_but_one_requires_a_scope() {
-        for method in crate::rpc::methods().iter().filter(|method| method.starts_with("callpark.")) {
+        for method in crate::rpc::methods().iter().filter(|method| method.starts_with("callpark."))
+        {
             assert_eq!(required(method).is_none(), method == WITHOUT, "{method}");
         }
         assert_eq!(required("callpark.v1.ToolRunner/NoSuchMethod"), None);
@@ -89,8 +90,10 @@ mod tests {
         for scope in Scope::ALL {
             let methods = crate::rpc::methods();
             let of_scope = methods.iter().filter(|method| required(method) == Some(*scope));
-            let mut names: Vec<_> =
-                of_scope.filter_map(|method| method.rsplit_once('/')).map(|(_, name)| name).collect();
+            let mut names: Vec<_> = of_scope
+                .filter_map(|method| method.rsplit_once('/'))
+                .map(|(_, name)| name)
+                .collect();
             names.sort_unstable();
             assert_eq!(listed(*scope), names, "{scope}");
         }

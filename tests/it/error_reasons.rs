@@ -37,6 +37,10 @@ fn proof(reason: Reason) -> Proof {
             Here(Code::InvalidArgument, &["BadRequest"])
         }
         Reason::CredentialsMissing | Reason::CredentialsInvalid => Here(Code::Unauthenticated, &[]),
+        Reason::CredentialsExpired | Reason::CredentialsRevoked => {
+            Elsewhere("needs a key that ends: keys::ending")
+        }
+        Reason::ScopeMissing => Elsewhere("needs a key without a scope: keys::scopes"),
         Reason::SessionNotFound
         | Reason::TaskNotFound
         | Reason::FollowUpNotFound

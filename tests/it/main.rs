@@ -20,6 +20,7 @@ mod history;
 mod http2;
 mod idempotency;
 mod in_process;
+mod keys;
 mod mcp;
 mod output;
 mod park;

@@ -11,3 +11,6 @@ pub use file::{KeyFile, KeyFileError, KeyList, KeyOptions};
 pub use last_use::LastUses;
 pub use record::{KeyRecord, KeyState};
 pub use verifier::KeyVerifier;
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,8 @@ struct Version(Option<(u64, u64, u64, i64, i64)>);
 
 impl Version {
     fn of(file: &KeyFile) -> io::Result<Self> {
-        let of = |meta: Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        let of =
+            |meta: Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
         match std::fs::metadata(file.path()) {
             Ok(metadata) => Ok(Self(Some(of(metadata)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(None)),

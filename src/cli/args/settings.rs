@@ -45,7 +45,8 @@ impl SettingFlags {
         keys_file: Option<std::path::PathBuf>,
     ) -> Self {
         let mut flags = Self::data_dir(data_dir);
-        let given = keys_file.map(|file| (KEYS_FILE.to_owned(), file.to_string_lossy().into_owned()));
+        let given =
+            keys_file.map(|file| (KEYS_FILE.to_owned(), file.to_string_lossy().into_owned()));
         flags.0.extend(given);
         flags
     }

@@ -31,7 +31,10 @@ impl Ending {
 
     /// Returns the answer to a request, or UNAUTHENTICATED if the credentials end before. The request is
     /// then handled as one whose caller has gone.
-    pub(super) async fn bound(&self, answer: impl Future<Output = Response<Body>>) -> Response<Body> {
+    pub(super) async fn bound(
+        &self,
+        answer: impl Future<Output = Response<Body>>,
+    ) -> Response<Body> {
         let Some(ended) = &self.ended else { return answer.await };
         tokio::select! {
             answer = answer => answer,

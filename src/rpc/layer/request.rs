@@ -160,9 +160,7 @@ impl<S> RequestService<S> {
             .as_ref()
             .and_then(|forwarder| forwarder.verify(request.headers(), request.uri().path()));
         let verified = match forwarded {
-            Some(verified) => {
-                verified.map(|principal| (Caller::with_all_scopes(principal), true))
-            }
+            Some(verified) => verified.map(|principal| (Caller::with_all_scopes(principal), true)),
             None => options.verifiers.verify(&credentials).map(|caller| (caller, false)),
         };
         verified.inspect_err(|error| {

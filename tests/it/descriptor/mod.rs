@@ -9,6 +9,7 @@ mod encode;
 mod structs;
 mod table;
 mod targets;
+mod tenants;
 mod texts;
 mod world;
 

@@ -147,7 +147,8 @@ struct Deliveries {
 impl Deliveries {
     fn of(events: &[v1::SessionEvent]) -> Self {
         let times = |wanted: fn(&Payload) -> bool| {
-            let wanted = move |event: &&v1::SessionEvent| event.payload.as_ref().is_some_and(wanted);
+            let wanted =
+                move |event: &&v1::SessionEvent| event.payload.as_ref().is_some_and(wanted);
             events.iter().filter(wanted).map(time_of).collect::<Vec<_>>()
         };
         // The turn that held the session is the first of all.

@@ -6,6 +6,7 @@ mod errors;
 mod follow_ups;
 mod health;
 mod ids;
+mod keys;
 mod pipes;
 mod run;
 mod terminal;
