@@ -13,7 +13,7 @@ mod descendants;
 mod ignored_signals;
 mod kin;
 mod leader;
-mod left;
+mod left_processes;
 mod mark;
 mod orphans;
 mod output;
@@ -22,7 +22,7 @@ mod process;
 mod procfs;
 mod reaper;
 mod record;
-mod session;
+mod separation;
 mod spawn;
 mod status;
 mod stdin;
@@ -54,7 +54,7 @@ use process::UnixProcess;
 pub use procfs::{ProcError, check_proc};
 use reaper::Reaper;
 use record::Record;
-use session::Separation;
+use separation::Separation;
 
 /// Keeps the descriptors that this process has inherited from its parent away from its children.
 ///

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::leader::Leader;
-use super::left::left_by;
+use super::left_processes::left_by;
 use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;
