@@ -9,6 +9,7 @@ mod content;
 mod conversation;
 mod dialect;
 mod error;
+mod error_report;
 mod error_words;
 mod finish;
 #[cfg(fuzzing)]
@@ -19,8 +20,7 @@ mod names;
 mod overflow;
 mod provider_data;
 mod reading;
-mod reason;
-mod report;
+mod refusal_reason;
 mod request;
 mod retry;
 mod schema;
