@@ -1,4 +1,5 @@
-//! The server that a command talks to, for messages.
+//! The server that a command talks to, as messages of errors name it: its endpoints, and where the token came
+//! from.
 
 use std::path::PathBuf;
 

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::places::{ConnectionPlace, Places};
+use super::connection_places::{ConnectionPlace, Places};
 use crate::model::limits::{ACCEPT_PAUSE_MS, HTTP_STOP_MS};
 use crate::telemetry::{HttpService, Metrics};
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::places::OpenRequest;
+use super::connection_places::OpenRequest;
 use crate::model::limits::{HTTP_BODY_BYTES_MAX, HTTP_BODY_SECONDS};
 
 const BODY_TIMEOUT: Duration = Duration::from_secs(HTTP_BODY_SECONDS);

@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 
 use super::Access;
 use super::body::{AnswerBody, RequestBody};
-use super::places::{ConnectionHandle, ConnectionPlace};
+use super::connection_places::{ConnectionHandle, ConnectionPlace};
 use crate::model::limits::{HTTP_FIRST_REQUEST_SECONDS, HTTP_HEAD_BYTES_MAX, HTTP_IDLE_SECONDS};
 use crate::telemetry::HttpRefusal;
 

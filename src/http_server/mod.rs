@@ -8,7 +8,7 @@
 mod accept;
 mod body;
 mod connection;
-mod places;
+mod connection_places;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::{HttpService, Metrics};
 
 pub use accept::{ConnectionAcceptor, is_of_one_connection};
-pub use places::{ConnectionHandle, ConnectionPlace, OpenRequest};
+pub use connection_places::{ConnectionHandle, ConnectionPlace, OpenRequest};
 
 /// The callers that a service is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use rmcp::service::ServiceError;
 
 use super::connection::ServerConnection;
 use super::convert::{failure, result, service_error};
-use super::parts::ConvertedResult;
 use super::remote_task::follow_new;
 use super::request::{Answer, answer_of};
+use super::result_parts::ConvertedResult;
 use super::task_handle::{ResumedCall, TaskHandle};
 use super::task_only::call_as_task;
 use crate::model::{Tool, ToolResult, WorkHandle};

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::answer_error::OWN_ERROR;
 use super::message::excerpt;
-use super::parts::{ConvertedResult, Parts};
+use super::result_parts::{ConvertedResult, Parts};
 use crate::model::{ContentKind, ResourceBody, ResourceLink, ToolResult};
 
 /// Converts the result of a call. Content other than text that is too large for a record is left

@@ -23,10 +23,10 @@ use super::http_request::{
     Headers, HttpError, Post, PostMethod, is_about_session, is_answer, reason_of, session_in,
     session_of, unexpected, with_session, with_token,
 };
+use super::http_session::{HttpSession, Sent};
 use super::http_stream::common_stream;
 use super::message::{excerpt, read};
 use super::open_requests::OpenRequests;
-use super::session::{Sent, Session};
 use super::token::Token;
 use super::unreadable::Unreadable;
 
@@ -46,7 +46,7 @@ pub(super) struct Inner {
     client: reqwest::Client,
     token: Token,
     pub(super) handler: McpClientHandler,
-    pub(super) session: Session,
+    pub(super) session: HttpSession,
     pub(super) open: OpenRequests,
     pub(super) unreadable: Unreadable,
 }
@@ -58,7 +58,7 @@ impl HttpClient {
         handler: McpClientHandler,
         unreadable: Unreadable,
     ) -> Self {
-        let (open, session) = (OpenRequests::default(), Session::new());
+        let (open, session) = (OpenRequests::default(), HttpSession::new());
         Self(Arc::new(Inner { client, token, handler, session, open, unreadable }))
     }
 

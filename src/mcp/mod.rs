@@ -3,11 +3,13 @@
 //! A server is started when one of its tools is first asked for, and again after it has ended, with
 //! a pause that doubles. Its tools are named `<server>__<tool>`. A server that hangs, exits or sends
 //! invalid messages fails only its own calls.
+//!
+//! `supervisor` and `open` start a server, `tool_list` fetches its tools, `call` calls one of them. `message`,
+//! `tool_page`, `call_result` and `result_forms` read what servers send, `http` and `pipes` carry it.
 
 mod answer_error;
 mod call;
 mod call_result;
-mod catalog;
 mod config;
 mod connection;
 mod convert;
@@ -18,6 +20,7 @@ mod handler;
 mod http;
 mod http_body;
 mod http_request;
+mod http_session;
 mod http_stream;
 mod line_joiner;
 mod mend;
@@ -27,20 +30,21 @@ mod negotiate;
 mod notifications;
 mod open;
 mod open_requests;
-mod parts;
 mod pipes;
 mod polling;
 mod remote;
 mod remote_task;
 mod request;
 mod result_forms;
-mod session;
+mod result_parts;
+mod running_server;
 mod subscriptions;
 mod supervisor;
 mod task_handle;
 mod task_only;
 mod token;
 mod tool_list;
+mod tool_page;
 mod unreadable;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,8 +59,8 @@ use crate::model::{Tool, ToolKind, ToolSource};
 use crate::telemetry::Metrics;
 use crate::tool::{CallBudget, Catalog, ProviderUnavailable, ToolProvider};
 
-use catalog::RunningServer;
 pub use config::ServerConfig;
+use running_server::RunningServer;
 use supervisor::Supervisor;
 
 /// The permits to start a server, which the servers of one callpark share.

@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::catalog::RunningServer;
 use super::config::ServerConfig;
 use super::connection::{CLOSE_TIMEOUT, ConnectionParts, ServerConnection};
 use super::convert::handshake_error;
@@ -20,6 +19,7 @@ use super::negotiate::negotiate;
 use super::notifications::ObservedTransport;
 use super::pipes::Pipes;
 use super::remote;
+use super::running_server::RunningServer;
 use super::unreadable::Unreadable;
 use crate::exec::{FirstError, LastLines, LaunchedProcess, Launcher, ProcessLife, describe_exit};
 use crate::telemetry::Metrics;

@@ -1,4 +1,4 @@
-//! Servers at a URL.
+//! The connection to a server at a URL, up to the end of the handshake.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Tasks of a server: a call that was answered with the handle of a task lasts until the task ends.
+//! Tasks that a server starts by itself, by the protocol of 2026-07-28: a call that was answered with the
+//! handle of a task lasts until the task ends. `task_only` has those of 2025-11-25.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{result, service_error, stopped};
 use super::notifications::TaskUpdates;
-use super::parts::ConvertedResult;
 use super::polling::{
     self, INTERVAL_MIN, POLL_TIMEOUT, PollErrors, StatusReports, forgotten, not_answered, truncate,
 };
+use super::result_parts::ConvertedResult;
 use super::task_handle::{TaskError, TaskHandle, TaskProtocol};
 use crate::tool::ToolContext;
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{service_error, stopped};
-use super::parts::ConvertedResult;
+use super::result_parts::ConvertedResult;
 use crate::tool::ToolContext;
 
 /// The answer to a request.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::call_result;
 use super::message::excerpt;
 use super::open_requests::Method;
-use super::tool_list;
+use super::tool_page;
 
 /// The version of a server that names none: the first one.
 const FIRST_VERSION: &str = "2024-11-05";
@@ -15,7 +15,7 @@ const FIRST_VERSION: &str = "2024-11-05";
 /// Reads the result of a request. The error is the end of a sentence.
 pub(super) fn read(method: Method, result: Value) -> Result<ServerResult, String> {
     match method {
-        Method::ListTools => tool_list::read(result).map(ServerResult::ListToolsResult),
+        Method::ListTools => tool_page::read(result).map(ServerResult::ListToolsResult),
         Method::CallTool => call_result::read(result),
         Method::Initialize => initialized(result).map(ServerResult::InitializeResult),
         Method::GetTask => Ok(any(task(result))),

@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::catalog::RunningServer;
 use super::config::ServerConfig;
 use super::connection::server_error;
 use super::open::open;
+use super::running_server::RunningServer;
 use crate::exec::Launcher;
 use crate::telemetry::Metrics;
 

@@ -15,11 +15,11 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::{CANCEL_TIMEOUT, ServerConnection};
 use super::convert::{result, stopped};
-use super::parts::ConvertedResult;
 use super::polling::{
     self, POLL_TIMEOUT, PollErrors, StatusReports, forgotten, not_answered, truncate,
 };
 use super::request::{Answer, answer_of};
+use super::result_parts::ConvertedResult;
 use super::task_handle::{TaskError, TaskHandle, TaskProtocol};
 use crate::tool::ToolContext;
 

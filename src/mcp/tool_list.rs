@@ -1,302 +1,187 @@
-//! A page of the tools of a server, read tool by tool.
+//! The fetch of the list of a server's tools (`tools/list`), page by page, and the catalog that it becomes.
 //!
-//! The `_meta` of a tool, which rmcp carries to the catalog, has notes on the odd parts of it; that of
-//! the page has the number of entries that are no tools.
+//! `tool_page` reads one page of the list, and `running_server` keeps the catalog until it changes.
 
-use rmcp::model::{ListToolsResult, MetaObject, Tool};
-use serde::Deserialize as _;
-use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
+use rmcp::model::PaginatedRequestParams;
+use rmcp::service::{Peer, RoleClient, ServiceError};
+use serde_json::Value;
+
+use super::call::McpTool;
+use super::config::ServerConfig;
+use super::connection::ServerConnection;
+use super::convert::service_error;
+use super::documents::document_tools;
 use super::message::excerpt;
+use super::names::name_of;
+use super::tool_page::{needs_task, notes};
+use crate::model::limits::{MCP_SCHEMA_BYTES_MAX, MCP_TOOLS_MAX};
+use crate::model::{Tool, ToolKind, ToolSource};
+use crate::tool::{CallBudget, CallableTool, Catalog, Registry, check_schema};
 
-/// The key of the notes in `_meta`. A server cannot write them: its own are removed.
-const NOTES: &str = "callpark/notes";
+/// The sentences about what is left out. Further ones are counted.
+const LEFT_OUT_MAX: usize = 20;
 
-/// The key of a tool that can be called as a task only, by the protocol of 2025-11-25. rmcp knows
-/// nothing of it.
-const NEEDS_TASK: &str = "callpark/needs-task";
-
-/// The entries of a page that are described. Further ones are counted.
-const DESCRIBED_MAX: usize = 3;
-
-/// Reads a page of tools. The error is the end of a sentence.
-pub(super) fn read(page: Value) -> Result<ListToolsResult, String> {
-    let mut page = match page {
-        Value::Object(page) => page,
-        // The list without its frame.
-        Value::Array(_) => Map::from_iter([("tools".to_owned(), page)]),
-        other => return Err(invalid(&other)),
-    };
-    let items = match page.remove("tools") {
-        Some(Value::Array(items)) => items,
-        // An empty list, as some languages write it.
-        Some(Value::Null) => Vec::new(),
-        // A map of tools by their names.
-        Some(Value::Object(tools)) => tools.into_iter().map(named).collect(),
-        Some(other) => return Err(invalid(&other)),
-        None => return Err(invalid(&Value::Object(page))),
-    };
-    let mut odd = Vec::new();
-    let tools: Vec<Tool> = items
-        .into_iter()
-        .filter_map(|item| match tool(item) {
-            Ok(tool) => Some(tool),
-            Err(item) => {
-                odd.push(item);
-                None
+/// Asks a server for its tools. The error is the end of a sentence.
+pub(super) async fn fetch(connection: &Arc<ServerConnection>) -> Result<Catalog, String> {
+    let config = &connection.config;
+    let Listed { tools: listed, mut left_out } = list(&connection.peer)
+        .await
+        .map_err(|error| format!("its tools cannot be listed: {}", service_error(&error)))?;
+    let mut tools: BTreeMap<String, Arc<dyn CallableTool>> = BTreeMap::new();
+    let mut repeated = Vec::new();
+    for tool in listed {
+        let is_wanted =
+            config.tools.is_empty() || config.tools.iter().any(|name| *name == tool.name);
+        if !is_wanted {
+            continue;
+        }
+        let own_name = tool.name.clone().into_owned();
+        let needs_task = needs_task(&tool);
+        let tool = match check_size(to_tool(tool, config)) {
+            Ok(tool) => tool,
+            Err(reason) => {
+                left_out.push(reason);
+                continue;
             }
-        })
-        .collect();
-    let mut read = ListToolsResult::with_all_items(tools);
-    let mut notes = Vec::new();
-    if !odd.is_empty() {
-        let words: Vec<String> = odd.iter().take(DESCRIBED_MAX).map(excerpt_of).collect();
-        let entries = if odd.len() == 1 {
-            "entry of its list is no tool"
-        } else {
-            "entries of its list are no tools"
         };
-        notes.push(format!("{} {entries}: {}", odd.len(), words.join(", ")));
-    }
-    read.next_cursor = match page.remove("nextCursor") {
-        Some(Value::String(cursor)) if !cursor.is_empty() => Some(cursor),
-        Some(Value::Number(number)) => Some(number.to_string()),
-        Some(Value::Null | Value::String(_)) | None => None,
-        Some(other) => {
-            notes.push(format!("the tools after a cursor that is no text: {}", excerpt_of(&other)));
-            None
+        if tools.contains_key(&tool.name) {
+            repeated.push(tool.name);
+        } else if tools.len() == MCP_TOOLS_MAX {
+            left_out.push(format!("more than {MCP_TOOLS_MAX} tools"));
+            break;
+        } else {
+            let name = tool.name.clone();
+            let tool = McpTool::new(tool, own_name, needs_task, Arc::downgrade(connection));
+            tools.insert(name, Arc::new(tool));
         }
-    };
-    read.meta = meta_of(notes);
-    Ok(read)
-}
-
-/// Returns the notes in a `_meta`.
-pub(super) fn notes(meta: Option<&MetaObject>) -> Vec<String> {
-    let notes = meta.and_then(|meta| meta.0.get(NOTES)).and_then(Value::as_array);
-    let texts = notes.into_iter().flatten().filter_map(Value::as_str);
-    texts.map(str::to_owned).collect()
-}
-
-/// Returns `true` for a tool that can be called as a task only, by the protocol of 2025-11-25.
-pub(super) fn needs_task(tool: &Tool) -> bool {
-    tool.meta.as_ref().is_some_and(|meta| meta.0.contains_key(NEEDS_TASK))
-}
-
-fn meta_of(notes: Vec<String>) -> Option<MetaObject> {
-    let notes = (!notes.is_empty()).then(|| (NOTES.to_owned(), json!(notes)))?;
-    Some(MetaObject(Map::from_iter([notes])))
-}
-
-fn named((name, mut tool): (String, Value)) -> Value {
-    if let Value::Object(tool) = &mut tool {
-        tool.entry("name").or_insert(json!(name));
     }
-    tool
+    left_out.extend(repeated_names(&repeated));
+    let added = document_tools(connection).await;
+    left_out.extend(added.left_out);
+    for tool in added.tools {
+        // A tool of the server with this name takes precedence.
+        tools.entry(tool.describe().name.clone()).or_insert(tool);
+    }
+    let (registry, refused) = Registry::of_first(tools.into_values().collect());
+    left_out.extend(refused.into_iter().map(|error| error.to_string()));
+    let left_out = limited(left_out);
+    Ok(Catalog { registry: Arc::new(registry), left_out })
 }
 
-fn invalid(page: &Value) -> String {
-    format!("its answer is not a valid list of tools: {}", excerpt_of(page))
+/// Returns one sentence about names that came more than once.
+fn repeated_names(names: &[String]) -> Option<String> {
+    let first = names.first()?;
+    let times = names.len();
+    let distinct = names.iter().collect::<HashSet<&String>>().len();
+    Some(match (times, distinct) {
+        (1, _) => format!("a second tool named `{first}`"),
+        (_, 1) => format!("{times} more tools named `{first}`"),
+        _ => format!("{times} tools whose names came before, such as `{first}`"),
+    })
 }
 
-fn excerpt_of(value: &Value) -> String {
-    excerpt(&value.to_string())
+/// Returns the first sentences, and the number of the others.
+fn limited(mut sentences: Vec<String>) -> Vec<String> {
+    let more = sentences.len().saturating_sub(LEFT_OUT_MAX);
+    sentences.truncate(LEFT_OUT_MAX);
+    if more > 0 {
+        sentences.push(format!("and {more} more"));
+    }
+    sentences
 }
 
-/// Reads a tool. Returns the entry if it is none.
-fn tool(item: Value) -> Result<Tool, Value> {
-    let mut notes = Vec::new();
-    let mut tool = match (Tool::deserialize(&item), &item) {
-        (Ok(tool), _) => tool,
-        (Err(_), Value::Object(object)) if object.get("name").is_some_and(Value::is_string) => {
-            let simple = Value::Object(simplified(object, &mut notes));
-            Tool::deserialize(&simple).map_err(|_| item.clone())?
+/// The tools of all pages that can be had, and sentences about the others.
+struct Listed {
+    tools: Vec<rmcp::model::Tool>,
+    left_out: Vec<String>,
+}
+
+/// Lists the tools, up to a few more than a catalog holds.
+async fn list(peer: &Peer<RoleClient>) -> Result<Listed, ServiceError> {
+    let mut listed = Listed { tools: Vec::new(), left_out: Vec::new() };
+    let mut cursors: HashSet<String> = HashSet::new();
+    let mut cursor = None;
+    loop {
+        let request = PaginatedRequestParams::default().with_cursor(cursor);
+        let page = match peer.list_tools(Some(request)).await {
+            Ok(page) => page,
+            // The tools of the pages before are known.
+            Err(error @ (ServiceError::McpError(_) | ServiceError::UnexpectedResponse))
+                if !cursors.is_empty() =>
+            {
+                let reason = service_error(&error);
+                listed.left_out.push(format!("the tools after page {}: {reason}", cursors.len()));
+                return Ok(listed);
+            }
+            Err(error) => return Err(error),
+        };
+        listed.left_out.extend(notes(page.meta.as_ref()));
+        listed.tools.extend(page.tools);
+        let Some(next) = page.next_cursor else { return Ok(listed) };
+        // A server must not be able to send pages without end.
+        if !cursors.insert(next.clone()) {
+            let cursor = excerpt(&next);
+            listed
+                .left_out
+                .push(format!("the tools after the cursor `{cursor}`, which comes again"));
+            return Ok(listed);
         }
-        (Err(_), _) => return Err(item),
-    };
-    tool.meta = meta_of(notes);
-    let support = item.get("execution").and_then(|execution| execution.get("taskSupport"));
-    if support.is_some_and(|support| support == "required") {
-        tool.meta.get_or_insert_default().0.insert(NEEDS_TASK.to_owned(), json!(true));
+        if listed.tools.len() > MCP_TOOLS_MAX || cursors.len() > MCP_TOOLS_MAX {
+            listed.left_out.push(format!("the tools after page {}", cursors.len()));
+            return Ok(listed);
+        }
+        cursor = Some(next);
+    }
+}
+
+fn to_tool(tool: rmcp::model::Tool, config: &ServerConfig) -> Tool {
+    let mut warnings = notes(tool.meta.as_ref());
+    let name = name_of(&config.name, &tool.name);
+    if !name.ends_with(&*tool.name) || tool.name.is_empty() {
+        warnings.push(format!("its server names it `{}`", excerpt(&tool.name)));
+    }
+    let input_schema = Value::Object((*tool.input_schema).clone());
+    let unusable = check_schema(&input_schema).err();
+    let arguments_unchecked = unusable.is_some();
+    warnings.extend(unusable.map(|cause| {
+        format!("its arguments are not checked, because its schema cannot be used: {cause}")
+    }));
+    let hints = tool.annotations.unwrap_or_default();
+    let read_only = hints.read_only_hint.unwrap_or(false);
+    Tool {
+        name,
+        description: tool.description.or(tool.title.map(Into::into)).unwrap_or_default().into(),
+        input_schema,
+        output_schema: tool.output_schema.map(|schema| Value::Object((*schema).clone())),
+        kind: ToolKind::Mcp,
+        read_only,
+        // The protocol's default: a tool that is not read-only counts as destructive.
+        destructive: !read_only && hints.destructive_hint.unwrap_or(true),
+        idempotent: read_only || hints.idempotent_hint.unwrap_or(false),
+        concurrent_safe: true,
+        call_budget: match config.call_budget {
+            CallBudget::Never => None,
+            CallBudget::After(budget) => Some(budget),
+        },
+        execution_timeout: config.execution_timeout,
+        source: ToolSource::McpServer(config.name.clone()),
+        arguments_unchecked,
+        warnings,
+    }
+}
+
+/// Refuses a tool whose schemas are too large to be kept and sent.
+fn check_size(tool: Tool) -> Result<Tool, String> {
+    let Tool { name, input_schema, output_schema, .. } = &tool;
+    let size = |schema: &Value| schema.to_string().len();
+    let size = size(input_schema) + output_schema.as_ref().map_or(0, size);
+    if size > MCP_SCHEMA_BYTES_MAX {
+        return Err(format!(
+            "`{name}`: its schemas take {size} bytes, more than {MCP_SCHEMA_BYTES_MAX}"
+        ));
     }
     Ok(tool)
-}
-
-/// Returns a tool without the fields that cannot be read, with a note on each.
-fn simplified(tool: &Map<String, Value>, notes: &mut Vec<String>) -> Map<String, Value> {
-    let name = tool.get("name").cloned().unwrap_or_default();
-    let mut simple = Map::from_iter([
-        ("name".to_owned(), name),
-        ("inputSchema".to_owned(), schema(tool, notes)),
-    ]);
-    for key in ["title", "description", "outputSchema", "annotations", "icons"] {
-        let Some(value) = tool.get(key).filter(|value| !value.is_null()) else { continue };
-        let value = match value {
-            Value::Object(hints) if key == "annotations" => {
-                Value::Object(annotations(hints, notes))
-            }
-            Value::Number(_) | Value::Bool(_) if key == "description" => json!(value.to_string()),
-            other => other.clone(),
-        };
-        let mut tried = simple.clone();
-        tried.insert(key.to_owned(), value);
-        match Tool::deserialize(&Value::Object(tried.clone())) {
-            Ok(_) => simple = tried,
-            Err(_) => notes.push(unusable(key, tool.get(key))),
-        }
-    }
-    simple
-}
-
-/// Returns the schema of the arguments, or one of any object.
-fn schema(tool: &Map<String, Value>, notes: &mut Vec<String>) -> Value {
-    let schemas = ["inputSchema", "input_schema", "parameters"].map(|key| tool.get(key));
-    match schemas.into_iter().flatten().find(|schema| !schema.is_null()) {
-        Some(schema @ Value::Object(_)) => schema.clone(),
-        Some(odd) => {
-            notes.push(unusable("inputSchema", Some(odd)));
-            json!({ "type": "object" })
-        }
-        None => {
-            notes.push("it has no `inputSchema`: it gets any arguments".to_owned());
-            json!({ "type": "object" })
-        }
-    }
-}
-
-/// Returns the hints that can be read.
-fn annotations(hints: &Map<String, Value>, notes: &mut Vec<String>) -> Map<String, Value> {
-    let mut readable = Map::new();
-    for (key, value) in hints {
-        let fits = match key.as_str() {
-            "title" => value.is_string(),
-            hint if hint.ends_with("Hint") => value.is_boolean(),
-            _ => false,
-        };
-        match fits {
-            true => drop(readable.insert(key.clone(), value.clone())),
-            false if value.is_null() || !(key == "title" || key.ends_with("Hint")) => {}
-            false => notes.push(unusable(key, Some(value))),
-        }
-    }
-    readable
-}
-
-fn unusable(key: &str, value: Option<&Value>) -> String {
-    format!("its `{key}` cannot be used: {}", value.map(excerpt_of).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn good() -> Value {
-        json!({ "name": "echo", "inputSchema": { "type": "object" } })
-    }
-
-    /// Reads a page of a good tool and this entry.
-    fn read_with(entry: Value) -> ListToolsResult {
-        let page = read(json!({ "tools": [good(), entry] })).unwrap();
-        assert_eq!(page.tools[0].name, "echo");
-        page
-    }
-
-    #[test]
-    fn an_odd_tool_is_read_with_notes() {
-        for (odd, expected) in [
-            (json!({}), "no `inputSchema`"),
-            (json!({ "inputSchema": null }), "no `inputSchema`"),
-            (json!({ "inputSchema": true }), "`inputSchema` cannot be used: true"),
-            (json!({ "inputSchema": "zork" }), "`inputSchema` cannot be used: \"zork\""),
-            (
-                json!({ "annotations": { "readOnlyHint": "true" } }),
-                "`readOnlyHint` cannot be used: \"true\"",
-            ),
-            (json!({ "annotations": 7 }), "`annotations` cannot be used: 7"),
-            (json!({ "outputSchema": true }), "`outputSchema` cannot be used: true"),
-            (json!({ "description": ["x"] }), "`description` cannot be used: [\"x\"]"),
-            (json!({ "icons": "x" }), "`icons` cannot be used: \"x\""),
-        ] {
-            let mut entry = json!({ "name": "odd", "inputSchema": { "type": "object" } });
-            let (Value::Object(entry_fields), Value::Object(odd_fields)) = (&mut entry, &odd)
-            else {
-                panic!("{odd}");
-            };
-            if odd_fields.is_empty() {
-                entry_fields.remove("inputSchema");
-            }
-            entry_fields.extend(odd_fields.clone());
-            let page = read_with(entry);
-            let notes = notes(page.tools[1].meta.as_ref());
-            assert!(notes.len() == 1 && notes[0].contains(expected), "{odd}: {notes:?}");
-        }
-    }
-
-    #[test]
-    fn fields_that_are_null_or_plain_are_no_oddity() {
-        let mut entry = json!({ "name": "odd", "description": 7, "title": null, "annotations": null,
-            "inputSchema": { "type": "object" }, "outputSchema": null, "_meta": 7, "x": 1 });
-        entry["annotations"] = json!({ "readOnlyHint": true, "title": null, "x": "y" });
-        let page = read_with(entry);
-        let tool = &page.tools[1];
-        assert_eq!(tool.description.as_deref(), Some("7"));
-        assert_eq!(tool.annotations.as_ref().unwrap().read_only_hint, Some(true));
-        assert_eq!(notes(tool.meta.as_ref()), [""; 0]);
-    }
-
-    #[test]
-    fn entries_that_are_no_tools_are_counted() {
-        let odd = vec![json!(null), json!(7), json!({ "inputSchema": {} }), json!({ "name": 7 })];
-        let mut items = vec![good()];
-        items.extend(odd);
-        let page = read(json!({ "tools": items })).unwrap();
-        assert_eq!(page.tools.len(), 1);
-        let notes = notes(page.meta.as_ref());
-        assert_eq!(notes, [r#"4 entries of its list are no tools: null, 7, {"inputSchema":{}}"#]);
-    }
-
-    #[test]
-    fn a_list_without_its_frame_is_read() {
-        for page in [json!([good()]), json!({ "tools": { "echo": { "inputSchema": {} } } })] {
-            assert_eq!(read(page.clone()).unwrap().tools[0].name, "echo", "{page}");
-        }
-        assert!(read(json!({ "tools": null })).unwrap().tools.is_empty());
-        for page in [json!({}), json!("zork"), json!({ "tools": 7 })] {
-            assert!(
-                read(page.clone()).unwrap_err().contains("not a valid list of tools"),
-                "{page}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_cursor_is_read_in_every_form() {
-        for (cursor, expected) in [
-            (json!("x"), Some("x")),
-            (json!(7), Some("7")),
-            (json!(""), None),
-            (json!(null), None),
-            (json!({}), None),
-        ] {
-            let page = read(json!({ "tools": [], "nextCursor": cursor })).unwrap();
-            assert_eq!(page.next_cursor.as_deref(), expected, "{cursor}");
-        }
-    }
-
-    #[test]
-    fn a_tool_that_needs_a_task_is_known() {
-        let mut entry = good();
-        entry["execution"] = json!({ "taskSupport": "required" });
-        assert!(needs_task(&read_with(entry.clone()).tools[1]));
-        entry["execution"] = json!({ "taskSupport": "optional" });
-        assert!(!needs_task(&read_with(entry).tools[1]));
-    }
-
-    #[test]
-    fn a_server_cannot_write_notes() {
-        let mut entry = good();
-        entry["_meta"] = json!({ NOTES: ["forged"] });
-        let page = read_with(entry);
-        assert_eq!(notes(page.tools[1].meta.as_ref()), [""; 0]);
-    }
 }

@@ -1,4 +1,5 @@
-//! The parts of a call's record with which a later server goes on with its run.
+//! The parts of a call's record with which a later server goes on with its run: the owner of its process, and
+//! the handle of work that is done elsewhere.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The part of a turn's record with which a later server goes on.
+//! The part of a turn's record with which a later server goes on, and the reasons why none can.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! Messages of the session streams.
+//! The streams of events of a call or a turn, whose callers may leave, and the messages of all streams of a
+//! session.
 
 use async_stream::try_stream;
 use callpark_proto::stored::SessionUpdate;

@@ -1,4 +1,4 @@
-//! The work of an append that needs neither a database nor its writer.
+//! An append with its checksums and its records as JSON: what is made of it before the writer has its turn.
 
 use super::session_row::body_of;
 use super::{Append, StoreError, event_row, record};

@@ -1,4 +1,5 @@
-//! The rules that all adapters share.
+//! The rules that all adapters share: the checks of an append, the times at which follow-ups are due, and the
+//! messages that fit a page.
 
 use super::{Append, MessagePage, MessageSlice, StoreError, StoredMessage};
 use crate::model::limits::HISTORY_MESSAGES_MAX;

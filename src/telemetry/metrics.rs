@@ -10,8 +10,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::label::{CallCap, ConnectionRefusal, LogSource, RecordKind};
-use super::operations::RejectionLog;
 use super::registry::{MetricRegistry, by_value, increment};
+use super::rejected_credentials::RejectionLog;
 use super::{FollowUpMetrics, ReplicaMetrics, RpcMetrics, name};
 use crate::model::{State, ToolKind};
 

@@ -13,6 +13,7 @@ mod metrics;
 pub mod name;
 pub mod operations;
 mod registry;
+mod rejected_credentials;
 mod replicas;
 mod rpc;
 

@@ -1,20 +1,19 @@
 //! The log of operations: one line at `info` for each park, cancel, eviction and end of a call, for each
-//! follow-up that is given up, and for rejected credentials. `docs/operating.md` has the fields.
+//! follow-up that is given up, and, in `rejected_credentials`, for rejected credentials.
+//! `docs/operating.md` has the fields.
 //!
 //! The lines name calls, sessions, tenants and reasons of a fixed set. They hold no arguments, no output and
 //! no text that a caller, a tool or a model has written.
 
-use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::LogRate;
 use crate::model::{
     Call, CallId, CancelCause, EndReason, FollowUp, FollowUpState, ParkReason, SessionId, State,
     Tenant, Timestamp,
 };
+
+/// The target of all lines, by which a filter chooses them.
+pub(super) const TARGET: &str = module_path!();
 
 /// A step in the life of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,47 +103,14 @@ pub fn follow_up_changed(record: &FollowUp) {
     );
 }
 
-/// The lines about rejected credentials. The first ones of an interval have a line each; the others are
-/// counted, and the next interval begins with their number.
-#[derive(Debug, Default)]
-pub(super) struct RejectionLog(Mutex<LogRate>);
-
-impl RejectionLog {
-    /// Writes a line about credentials that were rejected, or counts them.
-    pub(super) fn rejected(&self, reason: &'static str, peer: Option<&dyn fmt::Display>) {
-        let counted = self.rate().next(Instant::now());
-        let Some(left_out) = counted else { return };
-        write_left_out(left_out);
-        let peer = peer.map(tracing::field::display);
-        tracing::info!(reason, peer, "credentials were rejected");
-    }
-
-    /// Begins an interval: writes the number of rejections that had no line in the one before.
-    pub(super) fn begin_interval(&self) {
-        let ended = std::mem::take(&mut *self.rate());
-        write_left_out(ended.silent());
-    }
-
-    fn rate(&self) -> MutexGuard<'_, LogRate> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Writes the number of rejections that had no line, if there are any.
-fn write_left_out(left_out: u64) {
-    if left_out > 0 {
-        tracing::info!(left_out, "more credentials were rejected");
-    }
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use serde_json::{Value, json};
 
@@ -166,7 +132,7 @@ mod tests {
     }
 
     /// Returns the fields of the lines that the action writes.
-    fn written(action: impl FnOnce()) -> Vec<Value> {
+    pub(in crate::telemetry) fn written(action: impl FnOnce()) -> Vec<Value> {
         let log = Log::default();
         let writer = log.clone();
         let subscriber =
@@ -175,7 +141,7 @@ mod tests {
         let text = String::from_utf8(log.0.lock().expect("a log").clone()).expect("text");
         let line = |line: &str| {
             let line: Value = serde_json::from_str(line).expect("JSON");
-            assert_eq!(line["level"], "INFO");
+            assert_eq!((&line["level"], &line["target"]), (&json!("INFO"), &json!(TARGET)));
             line["fields"].clone()
         };
         text.lines().map(line).collect()
@@ -277,25 +243,5 @@ mod tests {
             "reason": "attempts_used_up", "elapsed_millis": 9000,
         });
         assert_eq!(written(|| follow_up_changed(&record)), [expected]);
-    }
-
-    #[test]
-    fn rejections_are_bounded_and_counted() {
-        let log = RejectionLog::default();
-        let reject = || (0..12).for_each(|_| log.rejected("invalid", Some(&"127.0.0.1:9")));
-        let lines = written(|| {
-            reject();
-            log.begin_interval();
-            log.begin_interval();
-            log.rejected("missing", None);
-        });
-        let each = json!({
-            "message": "credentials were rejected", "reason": "invalid", "peer": "127.0.0.1:9",
-        });
-        let more = json!({ "message": "more credentials were rejected", "left_out": 7 });
-        let missing = json!({ "message": "credentials were rejected", "reason": "missing" });
-        let mut expected = vec![each; 5];
-        expected.extend([more, missing]);
-        assert_eq!(lines, expected);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::images::{self, ImageSet};
 use super::provider_data::{CALL_FIELDS, MESSAGE_FIELDS};
-use super::reason::Reason;
+use super::refusal_reason::RefusalReason;
 use crate::agent::config::{CallIds, MaxTokensField};
 use crate::agent::{ModelConfig, ModelErrorCode};
 
@@ -119,7 +119,7 @@ impl Dialect {
         is_added: impl Fn(&str) -> bool,
     ) -> Vec<Adaptation> {
         let body = refused.body;
-        let reason = Reason::new(refused.reason);
+        let reason = RefusalReason::new(refused.reason);
         let mut result = Vec::new();
         if reason.is_refusal() {
             let sent = |field: &&str| body.get(*field).is_some() && !is_added(field);

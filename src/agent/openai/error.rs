@@ -6,10 +6,10 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde_json::Value;
 
+use super::error_report::{DEPTH_MAX, ErrorReport};
 use super::error_words::{DESCRIPTION_FIELDS, KIND_FIELDS};
 use super::lenient;
 use super::overflow;
-use super::report::{DEPTH_MAX, ErrorReport};
 use crate::agent::{ModelError, ModelErrorCode};
 
 /// The part of an error response that is read, in bytes.

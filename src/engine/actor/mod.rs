@@ -10,12 +10,12 @@ mod batch;
 mod commit;
 mod directory;
 mod effects;
+mod hand_over;
 mod inbox;
 mod live_call;
 mod load;
 mod notify;
 mod pipeline;
-mod resume;
 mod stored_records;
 mod take_up;
 

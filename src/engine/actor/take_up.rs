@@ -1,13 +1,16 @@
-//! Calls that were live before the actor: those whose processes are still there are adopted.
+//! The calls that were live before the actor: those whose processes are still there are adopted, turns are
+//! resumed, and the others are run again or lost. `hand_over` leaves calls to the next server.
 
 use tokio::sync::watch;
 
 use super::effects::limits;
+use super::inbox::ActorSource;
 use super::{LiveCall, SessionActor};
-use crate::engine::restart::Restart;
+use crate::engine::restart::{Restart, prepare_taken_over};
 use crate::engine::run::Run;
-use crate::machine::{Command, Finish};
-use crate::model::{CallId, ParkReason, State, ToolResult};
+use crate::engine::turn::resumed_work;
+use crate::machine::{Command, Finish, Loss};
+use crate::model::{CallId, ParkReason, State, Timestamp, ToolResult};
 use crate::store::{OutputFrom, OutputQuery, OutputSelection, Store, StoreError};
 use crate::tool::Work;
 
@@ -25,6 +28,37 @@ impl SessionActor {
                 // The run stays with its owner until the next server, which tries again.
                 Err(error) => tracing::error!(%call_id, %error, "a call cannot be taken up"),
             }
+        }
+    }
+
+    /// Returns the commands that take up a call of an earlier server, or end it as lost. The work is
+    /// there before a command runs it.
+    async fn take_up_call(
+        &mut self,
+        call_id: CallId,
+        last_known: Timestamp,
+    ) -> Result<Vec<Command>, StoreError> {
+        if self.adopt_run(call_id).await? {
+            return Ok(vec![Command::Adopt { call_id }]);
+        }
+        if let Some(restart) = self.shared.restarts.take(call_id) {
+            return Ok(self.hold_restart(call_id, restart));
+        }
+        let with_server = Command::Lose { call_id, loss: Loss::with_server(last_known) };
+        let session = &self.projection.session;
+        let Some(call) = self.projection.call(call_id) else { return Ok(vec![with_server]) };
+        if self.shared.ownership.replicas().is_some()
+            && let Some(restart) = prepare_taken_over(&self.shared, call).await
+        {
+            return Ok(self.hold_restart(call_id, restart));
+        }
+        let handle = self.shared.actor(ActorSource::Stored(session.id));
+        match resumed_work(&self.shared, handle, session, call).await? {
+            Ok(work) => {
+                self.hold_work(call_id, work, 0);
+                Ok(vec![Command::Resume { call_id }])
+            }
+            Err(cause) => Ok(vec![Command::Lose { call_id, loss: Loss { cause, last_known } }]),
         }
     }
 
@@ -52,7 +86,7 @@ impl SessionActor {
     }
 
     /// Holds the work of a call that goes on, which takes a slot if there is one, and goes on without.
-    pub(super) fn hold_work(&mut self, call_id: CallId, work: Work, logged_bytes: u64) {
+    fn hold_work(&mut self, call_id: CallId, work: Work, logged_bytes: u64) {
         let Some(call) = self.projection.call(call_id) else { return };
         let slots = self.shared.slots_of(call.kind).clone();
         let has_begun = call.state != State::Pending;
@@ -65,7 +99,7 @@ impl SessionActor {
 
     /// Takes up a live call whose process an earlier server has started, if it is still there. Returns
     /// whether it is.
-    pub(super) async fn adopt_run(&mut self, call_id: CallId) -> Result<bool, StoreError> {
+    async fn adopt_run(&mut self, call_id: CallId) -> Result<bool, StoreError> {
         if !self.shared.runner.is_adoptable(call_id) {
             return Ok(false);
         }

@@ -1,4 +1,5 @@
-//! Delivery by consumers outside callpark, which lease follow-ups for a time.
+//! Delivery by consumers outside callpark, which lease follow-ups for a time. `sweep` ends the leases that
+//! expire.
 
 use std::time::Duration;
 

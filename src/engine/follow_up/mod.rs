@@ -2,12 +2,13 @@
 //! delivered at least once.
 //!
 //! `deliver` starts turns of the session's own agent, `lease` hands records to consumers outside
-//! callpark, and `message` loads the tasks that a record is about. `wake_queue` holds the sessions
-//! for which a delivery is due.
+//! callpark, `sweep` ends the leases that expire, and `message` loads the tasks that a record is about.
+//! `wake_queue` holds the sessions for which a delivery is due.
 
 mod deliver;
 mod lease;
 mod message;
+mod sweep;
 mod wake_queue;
 
 use std::sync::Arc;

@@ -1,5 +1,10 @@
 //! One request to the model. Its answer is recorded as it arrives; if the request fails, it is
 //! repeated where that may help.
+//!
+//! The retries of failures that may pass, of empty answers, and of requests that are too long are decided
+//! here; `run` makes the pauses between them. An adapter repeats what only it can judge:
+//! `agent/openai/retry.rs` waits for the end of a rate limit, and sends a request again without the part that
+//! its endpoint refuses.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! The two tools by which a model manages its background tasks. Only turns have them.
+//! The two tools by which a model manages its background tasks: one waits for a task or cancels it, the other
+//! reads its output. Only turns have them. All of their texts are in [`crate::agent::prompts`]: names,
+//! descriptions, schemas and results.
 
 use std::time::Duration;
 

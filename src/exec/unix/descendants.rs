@@ -1,4 +1,5 @@
-//! The search for processes that calls have left behind, by the mark in their environment.
+//! The search for processes that calls have left behind, by the mark in their environment, and their end:
+//! those that are found are killed.
 
 use std::collections::HashSet;
 use std::fs;

@@ -4,12 +4,16 @@
 //! A process has no thread and no task of its own. It is handled while its next event is polled, so
 //! 50,000 silent processes are 50,000 small structs without buffers. One task searches for the
 //! processes that calls have left behind.
+//!
+//! `spawn` starts a process, `process` follows it to its end and stops it on request (TERM, the grace, KILL),
+//! and `descendants` and `orphans` find what it has left behind.
 
 mod children;
 mod descendants;
+mod ignored_signals;
 mod kin;
 mod leader;
-mod left;
+mod left_processes;
 mod mark;
 mod orphans;
 mod output;
@@ -18,8 +22,7 @@ mod process;
 mod procfs;
 mod reaper;
 mod record;
-mod session;
-mod signals;
+mod separation;
 mod spawn;
 mod status;
 mod stdin;
@@ -43,6 +46,7 @@ use super::{Executor, ExecutorOptions, Process, StartError, Survivor};
 use crate::model::{CallId, ProcessSpec};
 
 use descendants::Sweeper;
+pub use ignored_signals::restore_ignored_signals;
 pub use orphans::adopt_orphans;
 pub(in crate::exec) use piped::PipedProcess;
 pub use piped::ProcessLife;
@@ -50,8 +54,7 @@ use process::UnixProcess;
 pub use procfs::{ProcError, check_proc};
 use reaper::Reaper;
 use record::Record;
-use session::Separation;
-pub use signals::restore_ignored_signals;
+use separation::Separation;
 
 /// Keeps the descriptors that this process has inherited from its parent away from its children.
 ///

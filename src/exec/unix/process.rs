@@ -1,4 +1,7 @@
-//! The life of one process, event by event.
+//! The life of one process, event by event: output, a stop, the exit, and the search for what it has left.
+//!
+//! A stop sends TERM to the group and waits for the grace ([`Process::stop`], `stop_running`); at its end,
+//! or at once, `kill` sends KILL.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::leader::Leader;
-use super::left::left_by;
+use super::left_processes::left_by;
 use super::output::OutputPipe;
 use super::spawn::Spawned;
 use super::stdin::StdinPipe;

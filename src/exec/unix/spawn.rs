@@ -16,7 +16,7 @@ use super::mark::{MARK, SERVER_PROCESS, ServerProcess};
 use super::orphans;
 use super::output::OutputPipe;
 use super::reaper::Reaper;
-use super::session::Separation;
+use super::separation::Separation;
 use super::stdin::StdinPipe;
 use crate::exec::StartError;
 use crate::model::{CallId, Environment, ProcessSpec};

@@ -1,17 +1,15 @@
 //! `callpark doctor`: checks of a server's store, files and machine.
 
+mod folder;
 mod machine;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod shims;
 mod store;
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use crate::app::config::{Config, Loaded};
-use crate::auth::{GuardedFile, OwnershipError};
 use crate::cli::args::{connect::ConnectArgs, settings::SettingFlags};
 use crate::cli::error::Failure;
 use crate::cli::exit::Exit;
@@ -89,37 +87,17 @@ pub(crate) async fn run(
 fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(folder) = &config.data_dir {
-        findings.push(guarded("folder", GuardedFile::DataFolder, folder));
+        findings.push(folder::check(folder));
         if config.store.is_sqlite() {
             findings.extend(store::check(folder));
         }
         findings.extend(shims::check(folder));
         findings.push(machine::free_space(folder));
     }
-    let files = [
-        ("token", GuardedFile::Token, &config.token_file),
-        ("TLS key", GuardedFile::TlsKey, &config.tls_key),
-        ("password file", GuardedFile::StorePassword, &config.store_password_file),
-    ];
-    for (check, kind, path) in files {
-        findings.extend(path.as_deref().map(|path| guarded(check, kind, path)));
-    }
+    findings.extend(folder::check_files(config));
     findings.push(machine::descriptors(config));
     findings.push(machine::clock());
     findings
-}
-
-/// Checks the owner and the permissions of a file.
-fn guarded(check: &'static str, kind: GuardedFile, path: &Path) -> Finding {
-    match kind.check_path(path) {
-        Ok(()) if !path.exists() => {
-            Finding::ok(check, format!("{} does not exist yet", path.display()))
-        }
-        Ok(()) => Finding::ok(check, format!("{}: no other user can use it", path.display())),
-        Err(OwnershipError { name, path, problem, remedy }) => {
-            Finding::problem(check, format!("{name} {} {problem}", path.display()), remedy)
-        }
-    }
 }
 
 async fn print(findings: &[Finding], out: &mut Out) -> Result<(), Failure> {

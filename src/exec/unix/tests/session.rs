@@ -1,6 +1,6 @@
 //! Tests of processes in a session of their own, as a server with a terminal starts them.
 
-use super::super::session::Separation;
+use super::super::separation::Separation;
 use super::*;
 
 fn session_executor() -> UnixExecutor {

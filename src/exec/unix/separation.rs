@@ -1,4 +1,5 @@
-//! The start of a process as the leader of a group, away from the terminal of this program.
+//! The separation of a process from this program: a group of its own or, away from a terminal, a session of
+//! the system.
 
 use std::io;
 use std::os::unix::process::CommandExt;

@@ -1,4 +1,4 @@
-//! The places of the connections of a service.
+//! The places for the connections of a service: how many it has, and which one a new connection closes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,46 +1,11 @@
-//! The calls of an earlier server with which this actor goes on, and those that it leaves to the next.
+//! The calls that an actor leaves to the next server: they are parked when this one stops.
 
 use super::SessionActor;
 use super::batch::Batch;
-use super::inbox::ActorSource;
-use crate::engine::restart::prepare_taken_over;
-use crate::engine::turn::resumed_work;
-use crate::machine::{Command, Loss};
-use crate::model::{Call, CallId, OnRestart, ParkReason, State, Timestamp, TurnLoss};
-use crate::store::StoreError;
+use crate::machine::Command;
+use crate::model::{Call, CallId, OnRestart, ParkReason, State, TurnLoss};
 
 impl SessionActor {
-    /// Returns the commands that take up a call of an earlier server, or end it as lost. The work is
-    /// there before a command runs it.
-    pub(super) async fn take_up_call(
-        &mut self,
-        call_id: CallId,
-        last_known: Timestamp,
-    ) -> Result<Vec<Command>, StoreError> {
-        if self.adopt_run(call_id).await? {
-            return Ok(vec![Command::Adopt { call_id }]);
-        }
-        if let Some(restart) = self.shared.restarts.take(call_id) {
-            return Ok(self.hold_restart(call_id, restart));
-        }
-        let with_server = Command::Lose { call_id, loss: Loss::with_server(last_known) };
-        let session = &self.projection.session;
-        let Some(call) = self.projection.call(call_id) else { return Ok(vec![with_server]) };
-        if self.shared.ownership.replicas().is_some()
-            && let Some(restart) = prepare_taken_over(&self.shared, call).await
-        {
-            return Ok(self.hold_restart(call_id, restart));
-        }
-        let handle = self.shared.actor(ActorSource::Stored(session.id));
-        match resumed_work(&self.shared, handle, session, call).await? {
-            Ok(work) => {
-                self.hold_work(call_id, work, 0);
-                Ok(vec![Command::Resume { call_id }])
-            }
-            Err(cause) => Ok(vec![Command::Lose { call_id, loss: Loss { cause, last_known } }]),
-        }
-    }
-
     /// Parks the calls in the foreground whose work goes on when the server stops.
     pub(super) fn park_processes(&mut self, batch: &mut Batch) {
         let leaves_processes = self.shared.leaves_runs();

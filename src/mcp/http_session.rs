@@ -1,4 +1,4 @@
-//! The session of a server at a URL, which can be begun again.
+//! The session of the MCP protocol with a server at a URL, which can be begun again.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::http_request::Headers;
 
 /// The session of one connection. rmcp knows the first one only: requests that are under way in an
 /// earlier one go on when it is begun again.
-pub(super) struct Session {
+pub(super) struct HttpSession {
     current: watch::Sender<Option<Arc<str>>>,
     /// Locked while the session is begun again.
     pub(super) beginning: Mutex<Beginning>,
@@ -33,7 +33,7 @@ pub(super) struct Sent {
     pub(super) headers: Headers,
 }
 
-impl Session {
+impl HttpSession {
     pub(super) fn new() -> Self {
         Self { current: watch::Sender::new(None), beginning: Mutex::default() }
     }

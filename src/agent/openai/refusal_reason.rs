@@ -44,7 +44,7 @@ const IMAGE_COMPLAINTS: [&str; 16] = [
 ];
 
 /// The reason of a refusal, as the endpoint words it.
-pub(super) struct Reason {
+pub(super) struct RefusalReason {
     text: String,
     /// The length of the text before what the endpoint would accept.
     refusal_bytes: usize,
@@ -52,7 +52,7 @@ pub(super) struct Reason {
     field: Option<String>,
 }
 
-impl Reason {
+impl RefusalReason {
     pub(super) fn new(text: &str) -> Self {
         let body = lenient::parse(text).ok();
         let error = body.as_ref().map(|body| body.get("error").unwrap_or(body));

@@ -1,4 +1,4 @@
-//! The signals that this program was started to ignore.
+//! The signals that this program was started to ignore: its tools get back their default actions.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! The processes that a call leaves behind when its main process ends.
+//! The processes that a call leaves behind when its main process ends, counted and named for its result.
+//! `descendants` kills them.
 
 use super::mark::read_mark;
 use super::orphans;
