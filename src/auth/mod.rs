@@ -1,6 +1,8 @@
 //! The port that verifies the credentials of callers.
 
+mod file_version;
 pub mod keys;
+mod names;
 mod open;
 mod ownership;
 mod peer;
@@ -28,18 +30,20 @@ pub use verifiers::Verifiers;
 pub enum AuthError {
     /// The request has no credentials.
     #[error(
-        "no credentials: send metadata `authorization: Bearer <token>` with an API key, or with the \
-         token that the server wrote to the file that `callpark config` names as token_file"
+        "no credentials: send metadata `authorization: Bearer <token>` with an API key, a JSON Web \
+         Token, or the token that the server wrote to the file that `callpark config` names as token_file"
     )]
     Missing,
     /// The credentials are unknown to this server.
     #[error("these credentials are not valid here: check the token or the API key")]
     Invalid,
     /// The credentials were right, and their time is over.
-    #[error("this API key has expired: ask the operator of the server for another one")]
+    #[error(
+        "these credentials have expired: show a new token, or ask the operator of the server for another key"
+    )]
     Expired,
     /// The credentials were right, and were revoked.
-    #[error("this API key was revoked: ask the operator of the server for another one")]
+    #[error("these credentials were revoked: ask the operator of the server for others")]
     Revoked,
 }
 
@@ -82,10 +86,11 @@ pub struct Caller {
     pub scopes: Scopes,
     /// The public id of the credentials, or `None` if they have none.
     pub credential_id: Option<Arc<str>>,
-    /// The time from which the credentials are refused, or `None` if they do not expire.
+    /// The time from which the credentials are refused, and at which the requests that are open end, or
+    /// `None` if they do not expire.
     pub expire_time: Option<Timestamp>,
-    /// Is cancelled when the credentials are no longer valid, which ends the requests that are open.
-    /// `None` for credentials that are valid as long as the server runs.
+    /// Is cancelled when the credentials are revoked, which ends the requests that are open. `None` for
+    /// credentials that nothing revokes.
     pub ended: Option<CancellationToken>,
 }
 

@@ -6,7 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use super::api_key::{KeyId, NewKey};
-use super::record::{KeyRecord, KeyState, check_name};
+use super::record::{KeyRecord, KeyState};
+use crate::auth::names::check_name;
 use crate::auth::ownership::{GuardedFile, OwnershipError};
 use crate::auth::random::RandomError;
 use crate::model::{Scopes, Tenant, Timestamp};

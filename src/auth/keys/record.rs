@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::api_key::{KeyHash, KeyId};
+use crate::auth::names::check_name;
 use crate::model::{Scope, Scopes, Tenant, Timestamp};
 
 /// A key, without its text.
@@ -103,25 +104,6 @@ impl KeyRecord {
             revoke_time: line.revoke_time.map(time),
         })
     }
-}
-
-/// The longest name of a tenant or of a caller, in bytes.
-const NAME_BYTES_MAX: usize = 64;
-
-/// Checks the name of a tenant or of a caller, which stands in logs, metrics and records.
-///
-/// # Errors
-///
-/// The name is empty, too long, or has other characters than letters, digits and `. _ - @`.
-pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
-    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_plain) {
-        return Ok(());
-    }
-    Err(format!(
-        "the {what} must have 1 to {NAME_BYTES_MAX} characters, which are letters of ASCII, digits, or \
-         one of . _ - @"
-    ))
 }
 
 /// A key in JSON.

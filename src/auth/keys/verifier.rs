@@ -1,9 +1,7 @@
 //! Access with API keys.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -15,6 +13,7 @@ use super::api_key::{KEY_PREFIX, KeyHash, KeyId};
 use super::file::{KeyFile, KeyFileError, KeyList};
 use super::last_use::LastUses;
 use super::record::{KeyRecord, KeyState};
+use crate::auth::file_version::FileVersion;
 use crate::auth::{AuthError, Caller, Credentials, Verifier};
 use crate::model::{Principal, Timestamp};
 
@@ -34,10 +33,8 @@ pub struct KeyVerifier {
 #[derive(Default)]
 struct State {
     keys: HashMap<KeyHash, Arc<Key>>,
-    /// The keys with an end that has not come, the next one last.
-    expiring: Vec<(Timestamp, KeyHash)>,
     /// What the file was when it was read.
-    version: Version,
+    version: FileVersion,
 }
 
 /// A key that is known to the server.
@@ -50,22 +47,6 @@ struct Key {
     recorded_micros: AtomicI64,
     /// Ends the requests of the key, once there has been one.
     ended: OnceLock<CancellationToken>,
-}
-
-/// The properties of a file that change with its content: it is replaced, never written to.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Version(Option<(u64, u64, u64, i64, i64)>);
-
-impl Version {
-    fn of(file: &KeyFile) -> io::Result<Self> {
-        let of =
-            |meta: Metadata| (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
-        match std::fs::metadata(file.path()) {
-            Ok(metadata) => Ok(Self(Some(of(metadata)))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(None)),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 impl Key {
@@ -124,7 +105,7 @@ impl KeyVerifier {
     /// Reads the file again.
     fn read(&self) -> Result<(), KeyFileError> {
         // A change between the two is seen at the next look.
-        let version = Version::of(&self.file).unwrap_or_default();
+        let version = FileVersion::of(self.file.path()).unwrap_or_default();
         let list = self.file.read()?;
         for (line, reason) in &list.unreadable {
             let file = self.file.path().display();
@@ -135,8 +116,7 @@ impl KeyVerifier {
         Ok(())
     }
 
-    /// Reads the file again when it changes, ends the requests of keys that are revoked or expire, and
-    /// writes down the last uses of keys, until `over` is cancelled.
+    /// Reads the file again when it changes, ends the requests of keys that are revoked, and writes down the last uses of keys, until `over` is cancelled.
     pub(crate) async fn keep_up(self: Arc<Self>, over: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -160,7 +140,7 @@ impl KeyVerifier {
     fn look(&self, records: bool) {
         let file = self.file.path().display();
         let known = self.state.read().unwrap_or_else(PoisonError::into_inner).version;
-        match Version::of(&self.file) {
+        match FileVersion::of(self.file.path()) {
             Ok(version) if version == known => {}
             Ok(_) => match self.read() {
                 Ok(()) => tracing::info!(%file, "the API keys were read again"),
@@ -168,14 +148,14 @@ impl KeyVerifier {
                 Err(error) => {
                     tracing::error!(%error, "the API keys admit no caller");
                     let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                    state.replace(KeyList::default(), Version::of(&self.file).unwrap_or_default());
+                    state.replace(
+                        KeyList::default(),
+                        FileVersion::of(self.file.path()).unwrap_or_default(),
+                    );
                 }
             },
             Err(error) => tracing::warn!(%file, %error, "the file of API keys cannot be seen"),
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.end_expired(SystemTime::now().into());
-        drop(state);
         if records && let Err(error) = self.record_uses() {
             tracing::warn!(%file, %error, "the last uses of API keys cannot be written down");
         }
@@ -207,7 +187,7 @@ impl KeyVerifier {
 impl State {
     /// Takes the keys of a list. Those that are known and unchanged keep what is known of them; the
     /// requests of others end.
-    fn replace(&mut self, list: KeyList, version: Version) {
+    fn replace(&mut self, list: KeyList, version: FileVersion) {
         let mut before = std::mem::take(&mut self.keys);
         for record in list.records {
             let hash = record.hash;
@@ -222,18 +202,7 @@ impl State {
             self.keys.insert(hash, key);
         }
         before.values().for_each(|key| key.end());
-        let end = |key: &Arc<Key>| Some((key.record.expire_time?, key.record.hash));
-        self.expiring = self.keys.values().filter_map(end).collect();
-        self.expiring.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
         self.version = version;
-    }
-
-    fn end_expired(&mut self, now: Timestamp) {
-        while let Some((_, hash)) = self.expiring.pop_if(|(time, _)| *time <= now) {
-            if let Some(key) = self.keys.get(&hash) {
-                key.end();
-            }
-        }
     }
 }
 

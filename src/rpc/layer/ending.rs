@@ -1,25 +1,32 @@
 //! The end of open requests whose credentials are no longer valid.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::auth::{AuthError, Caller};
 use crate::model::Timestamp;
 
+/// The longest sleep before another look at the clock, which may have been set or have slept itself.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// The end of the credentials of a request, and the status with which the request ends then.
+type End = Pin<Box<dyn Future<Output = Status> + Send>>;
+
 /// The end of the credentials of a request.
 #[derive(Clone, Default)]
 pub(super) struct Ending {
-    /// Is cancelled at the end. `None` for credentials that are valid as long as the server runs.
+    /// Is cancelled when the credentials are revoked. `None` for those that nothing revokes.
     ended: Option<CancellationToken>,
+    /// The time at which the credentials expire, or `None` if they do not.
     expire_time: Option<Timestamp>,
 }
 
@@ -35,36 +42,66 @@ impl Ending {
         &self,
         answer: impl Future<Output = Response<Body>>,
     ) -> Response<Body> {
-        let Some(ended) = &self.ended else { return answer.await };
+        let Some(end) = self.clone().end() else { return answer.await };
         tokio::select! {
             answer = answer => answer,
-            () = ended.cancelled() => self.status().into_http(),
+            status = end => status.into_http(),
         }
     }
 
     /// Returns the body of an answer, which ends with the credentials.
     pub(super) fn body(self, body: Body) -> Body {
-        match self.ended.clone() {
+        match self.end() {
             None => body,
-            Some(ended) => {
-                let ended = Some(Box::pin(ended.cancelled_owned()));
-                Body::new(EndingBody { body, ended, ending: self })
-            }
+            Some(end) => Body::new(EndingBody { body, end: Some(end) }),
         }
     }
 
-    fn status(&self) -> Status {
-        let now = SystemTime::now().into();
-        let is_expired = self.expire_time.is_some_and(|expire_time| expire_time <= now);
-        Status::from(if is_expired { AuthError::Expired } else { AuthError::Revoked })
+    /// Returns the end, or `None` if the credentials are valid as long as the server runs. Each request
+    /// has a timer of its own, which goes with it.
+    fn end(self) -> Option<End> {
+        let Self { ended, expire_time } = self;
+        if ended.is_none() && expire_time.is_none() {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let revoked = async {
+                match ended {
+                    Some(ended) => ended.cancelled_owned().await,
+                    None => pending().await,
+                }
+            };
+            let expired = async {
+                match expire_time {
+                    Some(time) => reach(time).await,
+                    None => pending().await,
+                }
+            };
+            let error = tokio::select! {
+                biased;
+                () = expired => AuthError::Expired,
+                () = revoked => AuthError::Revoked,
+            };
+            Status::from(error)
+        }))
+    }
+}
+
+/// Returns at this time of the wall clock.
+async fn reach(time: Timestamp) {
+    loop {
+        let left = time.since(SystemTime::now().into());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(SLEEP_MAX)).await;
     }
 }
 
 struct EndingBody {
     body: Body,
     /// `None` once the credentials have ended.
-    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    ending: Ending,
+    end: Option<End>,
 }
 
 impl http_body::Body for EndingBody {
@@ -75,14 +112,14 @@ impl http_body::Body for EndingBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let has_ended = self.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready());
-        if !has_ended {
+        let end = self.end.as_mut().map(|end| end.as_mut().poll(cx));
+        let Some(Poll::Ready(status)) = end else {
             return Pin::new(&mut self.body).poll_frame(cx);
-        }
-        self.ended = None;
+        };
+        self.end = None;
         // What is left of the answer goes, and its stream with it.
         self.body = Body::empty();
-        let mut trailers = self.ending.status().into_http::<Body>().into_parts().0.headers;
+        let mut trailers = status.into_http::<Body>().into_parts().0.headers;
         trailers.remove(http::header::CONTENT_TYPE);
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }

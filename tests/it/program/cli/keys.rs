@@ -48,7 +48,7 @@ async fn a_key_is_made_used_and_revoked_while_the_server_runs() {
             break refused.exits(77);
         }
     };
-    assert!(refused.stderr().contains("this API key was revoked"), "{refused}");
+    assert!(refused.stderr().contains("these credentials were revoked"), "{refused}");
     let again = site.run(&["keys", "revoke", id]).await.exits(0);
     assert!(again.stderr().contains("was revoked before"), "{again}");
     let list = site.run(&["keys", "list", "--json"]).await.exits(0).json();
