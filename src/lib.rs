@@ -66,6 +66,8 @@ pub mod config {
         ListenAddress, LoadOptions, Loaded, LogFilter, Origin, Row, Setting, SettingError,
         SocketMode, StoreAddress, TcpAddress, VariableName, settings,
     };
+    #[cfg(feature = "jwt")]
+    pub use crate::auth::jwt::{JwtAlgorithm, JwtIssuerConfig};
     #[cfg(feature = "mcp")]
     #[doc(inline)]
     pub use crate::mcp::ServerConfig as McpServerConfig;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::access::Access;
 use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress, SettingError};
 use super::error::Error;
 use super::listener::{Incoming, Listener, bind, bind_tcp};
@@ -16,10 +17,7 @@ use super::server::Server;
 use super::shim::{executor_options, shim_program};
 use super::store::{OpenedStore, open_store};
 use crate::agent::{Agent, AgentBackend, ModelRegistry};
-use crate::auth::keys::{KeyFile, KeyVerifier};
-use crate::auth::{
-    GuardedFile, OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier, Verifiers,
-};
+use crate::auth::GuardedFile;
 use crate::engine::{Clock, Engine, EngineOptions, EngineParts, SystemClock};
 use crate::exec::{
     LocalRunner, Runner, ShimRunner, UnixExecutor, check_proc, close_inherited_on_exec,
@@ -158,7 +156,7 @@ impl ServerBuilder {
         });
         engine.recover().await?;
         let layer = RequestLayer::new(RequestOptions {
-            verifiers: access.verifiers,
+            verifiers: access.verifiers(),
             metrics: metrics.clone(),
             read_timeout: config.request_read_timeout,
             forwarder: forwarder.clone(),
@@ -173,8 +171,7 @@ impl ServerBuilder {
             forwarder,
             ready: watch::Sender::new(false),
             metrics,
-            token_file: access.token_file,
-            keys: access.keys,
+            access,
             store: store_kind,
             data_lock,
             config,
@@ -247,40 +244,6 @@ async fn admin_listener(config: &Config) -> Result<Option<(TcpListener, SocketAd
     let Some(listener) = listeners.into_iter().next() else { return Ok(None) };
     let address = listener.local_addr().map_err(Error::Address)?;
     Ok(Some((listener, address)))
-}
-
-/// The ways in which callers show who they are.
-struct Access {
-    verifiers: Verifiers,
-    token_file: Option<PathBuf>,
-    keys: Option<Arc<KeyVerifier>>,
-}
-
-impl Access {
-    fn open(config: &Config) -> Result<Self, Error> {
-        if config.auth == AuthMode::None {
-            let verifiers = Verifiers::new(vec![Arc::new(OpenVerifier::default())]);
-            return Ok(Self { verifiers, token_file: None, keys: None });
-        }
-        let mut verifiers: Vec<Arc<dyn Verifier>> = Vec::new();
-        if config.socket_user_auth {
-            verifiers.push(Arc::new(SocketUserVerifier::of_this_user()));
-        }
-        let keys_file = config.keys_file.as_ref().filter(|file| !file.as_os_str().is_empty());
-        let keys = match keys_file {
-            Some(file) => Some(Arc::new(KeyVerifier::open(KeyFile::new(file))?)),
-            None => None,
-        };
-        verifiers.extend(keys.clone().map(|keys| keys as _));
-        let Some(token_file) = &config.token_file else {
-            return Err(unusable("token_file", "none", "name a file".to_owned()));
-        };
-        let token = TokenFile::load_or_create(token_file)?;
-        // Last: it refuses every token that is not its own.
-        verifiers.push(Arc::new(TokenVerifier::new(token.token().clone())));
-        let (verifiers, token_file) = (Verifiers::new(verifiers), Some(token_file.clone()));
-        Ok(Self { verifiers, token_file, keys })
-    }
 }
 
 /// Returns the built-in tools, those of the configuration and of the program, and the MCP servers.
@@ -376,7 +339,7 @@ fn acp_agents(_: &Config, _: &UnixExecutor, _: &Metrics, _: Option<&PathBuf>) ->
     Vec::new()
 }
 
-fn unusable(setting: &'static str, value: &str, reason: String) -> Error {
+pub(super) fn unusable(setting: &'static str, value: &str, reason: String) -> Error {
     Error::Config(SettingError::in_program(setting, value.to_owned(), reason).into())
 }
 

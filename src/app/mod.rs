@@ -1,5 +1,6 @@
 //! The server as a whole: built from a configuration, it serves until it is stopped.
 
+mod access;
 mod admin;
 mod builder;
 pub(crate) mod config;

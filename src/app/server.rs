@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
+use super::access::Access;
 use super::admin;
 use super::config::Config;
 use super::error::Error;
@@ -18,7 +19,6 @@ use super::health::Health;
 use super::listener::Incoming;
 #[cfg(feature = "cli")]
 use super::vitals::Vitals;
-use crate::auth::keys::KeyVerifier;
 use crate::engine::Engine;
 use crate::model::Timestamp;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
@@ -63,9 +63,7 @@ pub struct Server {
     /// True while the server is serving.
     pub(super) ready: watch::Sender<bool>,
     pub(super) metrics: Metrics,
-    pub(super) token_file: Option<PathBuf>,
-    /// The API keys, or `None` if callers need no credentials.
-    pub(super) keys: Option<Arc<KeyVerifier>>,
+    pub(super) access: Access,
     /// The kind of store, for GetServerInfo.
     pub(super) store: &'static str,
     /// The lock of the data folder, unless the store has it. It is kept until the server has stopped.
@@ -91,7 +89,7 @@ impl Server {
 
     /// Returns the file with the token that callers must show, or `None` if they need none.
     pub fn token_file(&self) -> Option<&Path> {
-        self.token_file.as_deref()
+        self.access.token_file()
     }
 
     /// Returns a function that counts the calls that run at the moment, also while the server serves.
@@ -124,7 +122,7 @@ impl Server {
             config,
             store,
             data_lock,
-            keys,
+            access,
             ..
         } = self;
         let info = server_info(&config, store, engine.now());
@@ -183,13 +181,8 @@ impl Server {
             over.cancel();
             served
         };
-        let keys = async {
-            if let Some(keys) = keys {
-                keys.keep_up(over.clone()).await;
-            }
-        };
         let upkeep = metrics.upkeep(over.clone());
-        let (served, (), (), ()) = tokio::join!(main, admin, keys, upkeep);
+        let (served, (), (), ()) = tokio::join!(main, admin, access.keep_up(&over), upkeep);
         if let Some(forwarder) = &forwarder {
             forwarder.close().await;
         }

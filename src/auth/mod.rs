@@ -1,6 +1,8 @@
 //! The port that verifies the credentials of callers.
 
 mod file_version;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 pub mod keys;
 mod names;
 mod open;

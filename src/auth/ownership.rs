@@ -20,6 +20,8 @@ pub enum GuardedFile {
     StorePassword,
     /// The file of API keys. Nobody else may change it.
     Keys,
+    /// The file with the keys of an issuer of tokens. Nobody else may change it.
+    KeySet,
     /// The folder of the store. Nobody else may create files there.
     DataFolder,
     /// The folder of a Unix domain socket. Only root, and a group that its owner has chosen, may
@@ -74,6 +76,7 @@ impl GuardedFile {
             Self::TlsKey => "the key of TLS in",
             Self::StorePassword => "the password of the database in",
             Self::Keys => "the file of API keys",
+            Self::KeySet => "the key set",
             Self::DataFolder => "the data folder",
             Self::SocketFolder => "the folder of the socket,",
         }
@@ -97,7 +100,9 @@ impl GuardedFile {
         }
         let use_of_others = match self {
             Self::Token | Self::TlsKey | Self::StorePassword => "can be read or changed by others",
-            Self::Keys | Self::DataFolder | Self::SocketFolder => "can be changed by others",
+            Self::Keys | Self::KeySet | Self::DataFolder | Self::SocketFolder => {
+                "can be changed by others"
+            }
         };
         let problem = format!("{use_of_others} (mode {mode:04o})");
         let permissions = match self {
@@ -108,7 +113,7 @@ impl GuardedFile {
             }
             Self::DataFolder => "700",
             Self::SocketFolder => "o-w",
-            Self::Keys => "go-w",
+            Self::Keys | Self::KeySet => "go-w",
             // The server reads it as a member of the group.
             Self::TlsKey | Self::StorePassword if is_root_s && own_uid != ROOT => "640",
             Self::Token | Self::TlsKey | Self::StorePassword => "600",
@@ -117,8 +122,7 @@ impl GuardedFile {
     }
 
     fn may_be_owned_by(self, uid: u32, own_uid: u32) -> bool {
-        let may_be_root_s =
-            matches!(self, Self::TlsKey | Self::StorePassword | Self::Keys | Self::SocketFolder);
+        let may_be_root_s = !matches!(self, Self::Token | Self::DataFolder);
         uid == own_uid || (may_be_root_s && uid == ROOT)
     }
 
@@ -126,7 +130,7 @@ impl GuardedFile {
         match self {
             Self::TlsKey | Self::StorePassword if is_root_s => 0o037,
             Self::Token | Self::TlsKey | Self::StorePassword => 0o077,
-            Self::Keys | Self::DataFolder => 0o022,
+            Self::Keys | Self::KeySet | Self::DataFolder => 0o022,
             Self::SocketFolder if mode & STICKY != 0 => 0,
             Self::SocketFolder => 0o002,
         }
@@ -137,7 +141,7 @@ impl GuardedFile {
             Self::Token => ", or delete it for a new token, as others may know this one",
             Self::TlsKey => ", and replace the key if others may know it",
             Self::StorePassword => ", and change the password if others may know it",
-            Self::Keys => ", and check that it has no key that you don't know",
+            Self::Keys | Self::KeySet => ", and check that it has no key that you don't know",
             Self::DataFolder => ", or choose another folder with the setting `data-dir`",
             Self::SocketFolder => ", or choose another path with the setting `listen`",
         }
@@ -184,6 +188,7 @@ mod tests {
                 (GuardedFile::TlsKey, 0o600),
                 (GuardedFile::StorePassword, 0o600),
                 (GuardedFile::Keys, 0o644),
+                (GuardedFile::KeySet, 0o644),
                 (GuardedFile::DataFolder, 0o700),
                 (GuardedFile::DataFolder, 0o755),
                 (GuardedFile::SocketFolder, 0o755),

@@ -37,6 +37,8 @@ pub struct ServerInfo {
 const FEATURES: &[&str] = &[
     #[cfg(feature = "acp")]
     "acp",
+    #[cfg(feature = "jwt")]
+    "jwt",
     #[cfg(feature = "mcp")]
     "mcp",
     #[cfg(feature = "openai")]

@@ -20,6 +20,8 @@ mod history;
 mod http2;
 mod idempotency;
 mod in_process;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod keys;
 mod mcp;
 mod output;

@@ -27,6 +27,7 @@ async fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
     let built_in = [
         ("acp", cfg!(feature = "acp")),
+        ("jwt", cfg!(feature = "jwt")),
         ("mcp", cfg!(feature = "mcp")),
         ("openai", cfg!(feature = "openai")),
         ("postgres", cfg!(feature = "postgres")),

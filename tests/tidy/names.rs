@@ -6,7 +6,7 @@ use crate::paths::paths;
 use crate::{check, rust, sources};
 
 /// A path, and where in `src/` it may be named.
-const HOMES: [(&str, &[&str]); 34] = [
+const HOMES: [(&str, &[&str]); 36] = [
     // The wire. The command line gets messages from callpark-client, and their JSON by reflection.
     ("tonic", &["src/rpc/", "src/app/"]),
     ("tonic_health", &["src/app/", "src/rpc/forward/"]),
@@ -20,7 +20,18 @@ const HOMES: [(&str, &[&str]); 34] = [
     ("axum", &["src/app/", "src/acp/", "src/http_server/"]),
     ("hyper", &["src/http_server/", "src/rpc/forward/"]),
     ("h2", &["src/rpc/forward/"]),
-    ("rustls", &["src/app/", "src/mcp/", "src/agent/openai/", "src/store/postgres/options.rs"]),
+    (
+        "rustls",
+        &[
+            "src/app/",
+            "src/mcp/",
+            "src/agent/openai/",
+            "src/auth/jwt/",
+            "src/store/postgres/options.rs",
+        ],
+    ),
+    ("jsonwebtoken", &["src/auth/jwt/"]),
+    ("ring", &["src/auth/jwt/"]),
     // The databases.
     ("rusqlite", &["src/store/sqlite/"]),
     ("tokio_postgres", &["src/store/postgres/"]),
@@ -28,7 +39,7 @@ const HOMES: [(&str, &[&str]); 34] = [
     ("deadpool_postgres", &["src/store/postgres/"]),
     ("rmcp", &["src/mcp/", "src/acp/"]),
     ("agent_client_protocol", &["src/acp/"]),
-    ("reqwest", &["src/mcp/", "src/agent/"]),
+    ("reqwest", &["src/mcp/", "src/agent/", "src/auth/jwt/"]),
     ("sse_stream", &["src/mcp/"]),
     ("rmcp_sse_stream", &["src/mcp/"]),
     ("refinery", &["src/store/sqlite/", "src/store/postgres/schema.rs"]),

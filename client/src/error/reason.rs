@@ -57,7 +57,7 @@ reasons! {
     ArgumentsInvalid,
     /// CANCELLED: the caller cancelled the request.
     Cancelled,
-    /// UNAUTHENTICATED: the API key has expired.
+    /// UNAUTHENTICATED: the API key or the JSON Web Token has expired.
     CredentialsExpired,
     /// UNAUTHENTICATED: the server does not accept the token.
     CredentialsInvalid,

@@ -26,6 +26,8 @@ pub(super) fn conflicts(config: &Config, has_store: bool) -> Vec<Conflict> {
         conflict(&["store", "advertise", "replica_ca"], replica(config, has_store)),
         conflict(&["advertise", "listen", "tls_cert", "tls_key"], advertise(config)),
         conflict(&["heartbeat", "stream_age"], streams(config)),
+        #[cfg(feature = "jwt")]
+        conflict(&["jwt_issuers"], issuers(config)),
     ]
     .into_iter()
     .flatten()
@@ -45,6 +47,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if let Some(address) = admin.filter(|address| !address.is_loopback()) {
         warnings
             .push(format!("admin-listen {address}: everybody who reaches it can read the metrics"));
+    }
+    #[cfg(feature = "jwt")]
+    if config.auth == AuthMode::None && !config.jwt_issuers.is_empty() {
+        warnings
+            .push("auth = `none`: everybody is let in, and jwt_issuers have no effect".to_owned());
     }
     warnings
 }
@@ -167,6 +174,20 @@ fn data_folder(config: &Config) -> Option<String> {
 fn streams(config: &Config) -> Option<String> {
     (config.heartbeat >= config.stream_age)
         .then(|| "heartbeat must be shorter than stream-age".to_owned())
+}
+
+#[cfg(feature = "jwt")]
+fn issuers(config: &Config) -> Option<String> {
+    let issuers = &config.jwt_issuers;
+    let twice = |index: usize| {
+        let (issuer, before) = (&issuers[index], &issuers[..index]);
+        before.iter().any(|other| other.issuer == issuer.issuer || other.name == issuer.name)
+    };
+    let index = (0..issuers.len()).find(|index| twice(*index))?;
+    Some(format!(
+        "jwt_issuers = `{}` has the name or the issuer of another table: each issuer has one table",
+        issuers[index].name
+    ))
 }
 
 /// Returns the first address that other machines can reach.

@@ -1,4 +1,4 @@
-//! The arrays of tables of a configuration: tools, MCP servers, models and agents.
+//! The arrays of tables of a configuration: tools, MCP servers, models, agents and issuers of tokens.
 
 use serde::de::DeserializeOwned;
 
@@ -51,6 +51,7 @@ entries! {
     "mcp" crate::mcp::ServerConfig = "mcp_servers";
     "openai" crate::agent::ModelConfig = "models";
     "acp" crate::acp::AgentConfig = "agents";
+    "jwt" crate::auth::jwt::JwtIssuerConfig = "jwt_issuers";
 }
 
 impl Config {
@@ -70,6 +71,10 @@ impl Config {
         (self.agents = read(tables, &mut errors));
         #[cfg(not(feature = "acp"))]
         errors.extend(unsupported(tables, "agents", "acp"));
+        #[cfg(feature = "jwt")]
+        (self.jwt_issuers = read(tables, &mut errors));
+        #[cfg(not(feature = "jwt"))]
+        errors.extend(unsupported(tables, "jwt_issuers", "jwt"));
         errors
     }
 
@@ -83,6 +88,8 @@ impl Config {
             wrong(&self.models),
             #[cfg(feature = "acp")]
             wrong(&self.agents),
+            #[cfg(feature = "jwt")]
+            wrong(&self.jwt_issuers),
         ]
         .concat()
     }
@@ -111,7 +118,7 @@ fn wrong<T: Entry>(entries: &[T]) -> Vec<SettingError> {
 }
 
 /// Returns the errors of tables for a feature that this build does not have.
-#[cfg(not(all(feature = "mcp", feature = "openai", feature = "acp")))]
+#[cfg(not(all(feature = "mcp", feature = "openai", feature = "acp", feature = "jwt")))]
 fn unsupported(tables: &[FileTable], key: &str, feature: &str) -> Vec<SettingError> {
     let reason = format!("this build of callpark has no {key}: build it with feature `{feature}`");
     let tables = tables.iter().filter(|table| table.key == key);

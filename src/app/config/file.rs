@@ -15,7 +15,7 @@ use super::nearest::nearest;
 use super::table::Setting;
 
 /// The keys of the arrays of tables.
-const TABLES: [&str; 4] = ["tools", "mcp_servers", "models", "agents"];
+const TABLES: [&str; 5] = ["tools", "mcp_servers", "models", "agents", "jwt_issuers"];
 
 /// The text of a configuration file.
 #[derive(Debug)]

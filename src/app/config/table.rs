@@ -201,6 +201,9 @@ macro_rules! settings {
             /// Agents that speak ACP, one for each `[[agents]]` of the configuration file.
             #[cfg(feature = "acp")]
             pub agents: Vec<$crate::acp::AgentConfig>,
+            /// Issuers of JSON Web Tokens, one for each `[[jwt_issuers]]` of the configuration file.
+            #[cfg(feature = "jwt")]
+            pub jwt_issuers: Vec<$crate::auth::jwt::JwtIssuerConfig>,
         }
 
         impl Default for Config {
@@ -214,6 +217,8 @@ macro_rules! settings {
                     models: Vec::new(),
                     #[cfg(feature = "acp")]
                     agents: Vec::new(),
+                    #[cfg(feature = "jwt")]
+                    jwt_issuers: Vec::new(),
                 }
             }
         }

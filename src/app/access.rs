@@ -1,0 +1,93 @@
+//! The ways in which callers show who they are.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::builder::unusable;
+use super::config::{AuthMode, Config};
+use super::error::Error;
+#[cfg(feature = "jwt")]
+use crate::auth::jwt::JwtVerifier;
+use crate::auth::keys::{KeyFile, KeyVerifier};
+use crate::auth::{
+    OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier, Verifiers,
+};
+
+/// The verifiers of a server, and what they have to keep up to date.
+pub(super) struct Access {
+    verifiers: Verifiers,
+    /// The file with the token, or `None` if callers need no credentials.
+    token_file: Option<PathBuf>,
+    /// The API keys, or `None` if callers need no credentials.
+    keys: Option<Arc<KeyVerifier>>,
+    /// The issuers of tokens, or `None` if there are none.
+    #[cfg(feature = "jwt")]
+    issuers: Option<Arc<JwtVerifier>>,
+}
+
+impl Access {
+    /// Reads what the verifiers need, and creates the token if there is none.
+    pub(super) fn open(config: &Config) -> Result<Self, Error> {
+        let mut access = Self {
+            verifiers: Verifiers::new(vec![Arc::new(OpenVerifier::default())]),
+            token_file: None,
+            keys: None,
+            #[cfg(feature = "jwt")]
+            issuers: None,
+        };
+        if config.auth == AuthMode::None {
+            return Ok(access);
+        }
+        let mut verifiers: Vec<Arc<dyn Verifier>> = Vec::new();
+        if config.socket_user_auth {
+            verifiers.push(Arc::new(SocketUserVerifier::of_this_user()));
+        }
+        let keys_file = config.keys_file.as_ref().filter(|file| !file.as_os_str().is_empty());
+        if let Some(file) = keys_file {
+            access.keys = Some(Arc::new(KeyVerifier::open(KeyFile::new(file))?));
+        }
+        verifiers.extend(access.keys.clone().map(|keys| keys as _));
+        #[cfg(feature = "jwt")]
+        if !config.jwt_issuers.is_empty() {
+            let issuers = JwtVerifier::open(&config.jwt_issuers)
+                .map_err(|(name, reason)| unusable("jwt_issuers", &name, reason))?;
+            access.issuers = Some(Arc::new(issuers));
+            verifiers.extend(access.issuers.clone().map(|issuers| issuers as _));
+        }
+        let Some(token_file) = &config.token_file else {
+            return Err(unusable("token_file", "none", "name a file".to_owned()));
+        };
+        let token = TokenFile::load_or_create(token_file)?;
+        // Last: it refuses every token that is not its own.
+        verifiers.push(Arc::new(TokenVerifier::new(token.token().clone())));
+        access.verifiers = Verifiers::new(verifiers);
+        access.token_file = Some(token_file.clone());
+        Ok(access)
+    }
+
+    pub(super) fn verifiers(&self) -> Verifiers {
+        self.verifiers.clone()
+    }
+
+    pub(super) fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
+
+    /// Keeps up to date what the verifiers know, until `over` is cancelled.
+    pub(super) async fn keep_up(self, over: &CancellationToken) {
+        let keys = async {
+            if let Some(keys) = self.keys {
+                keys.keep_up(over.clone()).await;
+            }
+        };
+        let issuers = async {
+            #[cfg(feature = "jwt")]
+            if let Some(issuers) = self.issuers {
+                issuers.keep_up(over).await;
+            }
+        };
+        tokio::join!(keys, issuers);
+    }
+}
