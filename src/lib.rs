@@ -8,10 +8,11 @@
 //!
 //! # Features
 //!
-//! The first four are on by default; none is needed for a server with tools of the program's own.
+//! All but `testing` are on by default; none is needed for a server with tools of the program's own.
 //!
 //! - `acp`: agents that speak the Agent Client Protocol.
 //! - `cli`: the command line, which is the program `callpark`.
+//! - `jwt`: callers with JSON Web Tokens of an identity provider.
 //! - `mcp`: tools of MCP servers.
 //! - `openai`: models behind an OpenAI-compatible chat endpoint.
 //! - `postgres`: a store in a database of PostgreSQL, for a program that embeds the server.

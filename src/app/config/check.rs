@@ -245,6 +245,21 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "jwt")]
+    #[test]
+    fn an_issuer_of_tokens_has_one_table() {
+        let issuer: crate::auth::jwt::JwtIssuerConfig = toml::from_str(
+            "name = \"one\"\nissuer = \"x\"\naudience = \"y\"\njwks_file = \"z\"\ntenant = \"t\"",
+        )
+        .expect("a table");
+        let mut other = issuer.clone();
+        other.name = "two".into();
+        let with = |tables: &[_]| errors(|config| config.jwt_issuers = tables.to_vec());
+        assert!(with(&[issuer.clone(), other.clone()]).contains("each issuer has one table"));
+        other.issuer = "https://y/".into();
+        assert_eq!(with(&[issuer, other]), "");
+    }
+
     #[test]
     fn a_store_of_the_program_may_have_replicas() {
         let mut config = Config::default();

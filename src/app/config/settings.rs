@@ -87,7 +87,8 @@ settings! {
         /// File with API keys, which `callpark keys` creates and revokes. The server reads it again when
         /// it changes.
         keys_file: PathBuf => keys_file as "<data-dir>/keys", "FILE";
-        /// Authentication of callers, by the token or an API key; `none` is for loopback addresses and Unix domain sockets only.
+        /// Authentication of callers, by the token, an API key, or a JSON Web Token of the tables
+        /// `jwt_issuers`; `none` is for loopback addresses and Unix domain sockets only.
         auth: AuthMode = AuthMode::Token, "MODE";
         /// Accept callers on a Unix domain socket without a token if they run as the server's user.
         socket_user_auth: bool = false, "BOOL";

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, Validation};
 use reqwest::{Client, Url};
@@ -41,7 +42,7 @@ pub(super) struct Issuer {
 /// The source of the keys.
 enum Source {
     File {
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the file was when it was read.
         version: Mutex<FileVersion>,
     },
@@ -196,6 +197,8 @@ impl Issuer {
     ) {
         let issuer = &self.config.name;
         loop {
+            // Tokens that came before are answered by what is fetched from here on.
+            let _ = wanted.notified().now_or_never();
             let fetched = tokio::select! {
                 fetched = fetch(client, url) => fetched,
                 () = over.cancelled() => return,
@@ -207,7 +210,13 @@ impl Issuer {
                 }
                 Err(error) => {
                     let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).len();
-                    tracing::warn!(issuer, %url, error, keys, "the key set was not fetched, and the last good one stays in use");
+                    tracing::warn!(
+                        issuer,
+                        %url,
+                        error,
+                        keys,
+                        "the key set was not fetched: the last one stays in use"
+                    );
                     FETCH_PAUSE
                 }
             };

@@ -1,6 +1,10 @@
-//! Configurations of issuers that are refused, and why.
+//! Configurations of issuers that are refused, and why; and the times of tokens.
 
+use serde_json::json;
+
+use super::claims::{Claims, Refusal};
 use super::{JwtAlgorithm, JwtIssuerConfig};
+use crate::model::Timestamp;
 
 const RIGHT: &str = r#"
     name = "test"
@@ -68,4 +72,20 @@ fn tables_that_would_let_in_others_are_refused_with_the_reason() {
     for url in ["http://127.0.0.1:1/keys", "http://[::1]:1/", "http://localhost/keys"] {
         assert!(config(&format!("jwks_url = {url:?}")).is_ok(), "{url}");
     }
+}
+
+#[test]
+fn a_token_is_valid_from_its_begin_to_its_end_with_the_leeway() {
+    let config = config("leeway = \"10s\"").unwrap();
+    let claims = json!({ "tenant": "acme", "sub": "x", "nbf": 500, "iat": 500.5, "exp": 1000.25 });
+    let claims = claims.as_object().unwrap();
+    let at = |micros| {
+        let caller = Claims { claims, config: &config }.caller(Timestamp::from_micros(micros));
+        caller.map(|caller| caller.expire_time.map(Timestamp::as_micros))
+    };
+    assert_eq!(at(489_999_999), Err(Refusal::Invalid("nbf has not come")));
+    assert_eq!(at(490_499_999), Err(Refusal::Invalid("iat has not come")));
+    let end = 1_010_250_000;
+    assert_eq!((at(490_500_000), at(end - 1)), (Ok(Some(end)), Ok(Some(end))));
+    assert_eq!(at(end), Err(Refusal::Expired));
 }

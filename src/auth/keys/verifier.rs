@@ -116,7 +116,8 @@ impl KeyVerifier {
         Ok(())
     }
 
-    /// Reads the file again when it changes, ends the requests of keys that are revoked, and writes down the last uses of keys, until `over` is cancelled.
+    /// Reads the file again when it changes, ends the requests of keys that are revoked, and writes down
+    /// the last uses of keys, until `over` is cancelled.
     pub(crate) async fn keep_up(self: Arc<Self>, over: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -25,7 +25,8 @@ impl Provider {
     pub async fn start(keys: &[&Signer]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let (answer, requests) = (Arc::new(Mutex::default()), Arc::new(AtomicUsize::new(0)));
+        let (answer, requests) =
+            (Arc::new(Mutex::new(String::new())), Arc::new(AtomicUsize::new(0)));
         let (of_task, counted) = (Arc::clone(&answer), Arc::clone(&requests));
         let serving = TaskTracker::new().spawn(async move {
             loop {
