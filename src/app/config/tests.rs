@@ -78,7 +78,7 @@ fn a_program_has_the_defaults_of_the_command_line() {
     let Loaded { config: loaded, .. } = load(&[], &[]);
     let mut config = Config::default();
     let (derived, errors) = config.derive(&environment(&[]));
-    assert_eq!((derived.len(), errors), (3, vec![]));
+    assert_eq!((derived.len(), errors), (4, vec![]));
     assert_eq!(config, loaded);
     assert_eq!(config.check(), Ok(()));
 }
