@@ -151,7 +151,7 @@ impl ServerBuilder {
             runner,
             tools,
             models,
-            clock,
+            clock: clock.clone(),
             metrics: metrics.clone(),
             peers: forwarder.clone().map(|forwarder| Arc::new(forwarder) as _),
             options: engine_options(&config),
@@ -159,6 +159,7 @@ impl ServerBuilder {
         engine.recover().await?;
         let layer = RequestLayer::new(RequestOptions {
             verifiers: access.verifiers,
+            clock: clock.clone(),
             metrics: metrics.clone(),
             read_timeout: config.request_read_timeout,
             forwarder: forwarder.clone(),
@@ -175,6 +176,7 @@ impl ServerBuilder {
             metrics,
             token_file: access.token_file,
             keys: access.keys,
+            clock,
             store: store_kind,
             data_lock,
             config,

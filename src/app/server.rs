@@ -19,7 +19,7 @@ use super::listener::Incoming;
 #[cfg(feature = "cli")]
 use super::vitals::Vitals;
 use crate::auth::keys::KeyVerifier;
-use crate::engine::Engine;
+use crate::engine::{Clock, Engine};
 use crate::model::Timestamp;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
 use crate::rpc::{self, Forwarder, MessageLimits, RequestLayer, ServerInfo};
@@ -66,6 +66,7 @@ pub struct Server {
     pub(super) token_file: Option<PathBuf>,
     /// The API keys, or `None` if callers need no credentials.
     pub(super) keys: Option<Arc<KeyVerifier>>,
+    pub(super) clock: Arc<dyn Clock>,
     /// The kind of store, for GetServerInfo.
     pub(super) store: &'static str,
     /// The lock of the data folder, unless the store has it. It is kept until the server has stopped.
@@ -125,6 +126,7 @@ impl Server {
             store,
             data_lock,
             keys,
+            clock,
             ..
         } = self;
         let info = server_info(&config, store, engine.now());
@@ -185,7 +187,7 @@ impl Server {
         };
         let keys = async {
             if let Some(keys) = keys {
-                keys.keep_up(over.clone()).await;
+                keys.keep_up(|| clock.now(), over.clone()).await;
             }
         };
         let upkeep = metrics.upkeep(over.clone());

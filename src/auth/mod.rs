@@ -62,6 +62,8 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// The peer of the connection, or `None` if it is not known.
     pub peer: Option<Peer>,
+    /// The time of the request.
+    pub time: Timestamp,
 }
 
 impl<'a> Credentials<'a> {

@@ -212,7 +212,7 @@ mod tests {
         verifier: &TokenVerifier,
         authorization: Option<&str>,
     ) -> Option<Result<Principal, AuthError>> {
-        let verified = verifier.verify(&Credentials { authorization, peer: None });
+        let verified = verifier.verify(&Credentials { authorization, ..Credentials::default() });
         verified.map(|verified| verified.map(|caller| caller.principal))
     }
 

@@ -30,7 +30,7 @@ fn key_file() -> (tempfile::TempDir, KeyFile) {
 
 fn verify(verifier: &KeyVerifier, text: &str) -> Option<Result<String, AuthError>> {
     let authorization = format!("Bearer {text}");
-    let credentials = Credentials { authorization: Some(&authorization), peer: None };
+    let credentials = Credentials { authorization: Some(&authorization), peer: None, time: NOW };
     let verified = verifier.verify(&credentials)?;
     Some(verified.map(|caller| caller.principal.tenant.to_string()))
 }
@@ -158,16 +158,15 @@ async fn the_last_use_of_a_key_is_written_down() {
     let (_folder, file) = key_file();
     let [used, unused] = ["one", "two"].map(|tenant| file.create(options(tenant)).unwrap());
     let verifier = std::sync::Arc::new(KeyVerifier::open(file.clone()).unwrap());
-    let before: Timestamp = std::time::SystemTime::now().into();
     verify(&verifier, used.text.expose_secret()).unwrap().unwrap();
     let over = tokio_util::sync::CancellationToken::new();
     over.cancel();
-    verifier.clone().keep_up(over.clone()).await;
+    verifier.clone().keep_up(|| NOW, over.clone()).await;
     let uses = LastUses::read(&file);
-    assert!(uses.of(&used.id) >= Some(before) && uses.of(&unused.id).is_none(), "{uses:?}");
+    assert_eq!((uses.of(&used.id), uses.of(&unused.id)), (Some(NOW), None));
     // A file that is of no use is begun anew.
     fs::write(format!("{}.used", file.path().display()), "{").unwrap();
     verify(&verifier, unused.text.expose_secret()).unwrap().unwrap();
-    verifier.keep_up(over).await;
+    verifier.keep_up(|| NOW, over).await;
     assert!(LastUses::read(&file).of(&unused.id).is_some());
 }

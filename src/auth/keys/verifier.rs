@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -136,8 +136,12 @@ impl KeyVerifier {
     }
 
     /// Reads the file again when it changes, ends the requests of keys that are revoked or expire, and
-    /// writes down the last uses of keys, until `over` is cancelled.
-    pub(crate) async fn keep_up(self: Arc<Self>, over: CancellationToken) {
+    /// writes down the last uses of keys, until `over` is cancelled. `now` returns the time.
+    pub(crate) async fn keep_up(
+        self: Arc<Self>,
+        now: impl Fn() -> Timestamp,
+        over: CancellationToken,
+    ) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for count in 1_u32.. {
@@ -145,9 +149,10 @@ impl KeyVerifier {
                 _ = looks.tick() => false,
                 () = over.cancelled() => true,
             };
-            let (verifier, records) = (self.clone(), is_over || count % LOOKS_PER_RECORD == 0);
+            let (verifier, now) = (self.clone(), now());
+            let records = is_over || count % LOOKS_PER_RECORD == 0;
             // A large file takes a second to read.
-            let looked = tokio::task::spawn_blocking(move || verifier.look(records)).await;
+            let looked = tokio::task::spawn_blocking(move || verifier.look(now, records)).await;
             if looked.is_err() {
                 tracing::error!("the look at the file of API keys panicked");
             }
@@ -157,7 +162,7 @@ impl KeyVerifier {
         }
     }
 
-    fn look(&self, records: bool) {
+    fn look(&self, now: Timestamp, records: bool) {
         let file = self.file.path().display();
         let known = self.state.read().unwrap_or_else(PoisonError::into_inner).version;
         match Version::of(&self.file) {
@@ -174,7 +179,7 @@ impl KeyVerifier {
             Err(error) => tracing::warn!(%file, %error, "the file of API keys cannot be seen"),
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.end_expired(SystemTime::now().into());
+        state.end_expired(now);
         drop(state);
         if records && let Err(error) = self.record_uses() {
             tracing::warn!(%file, %error, "the last uses of API keys cannot be written down");
@@ -246,6 +251,6 @@ impl Verifier for KeyVerifier {
         let key = state.keys.get(&hash).cloned();
         drop(state);
         let key = key.ok_or(AuthError::Invalid);
-        Some(key.and_then(|key| key.caller(SystemTime::now().into())))
+        Some(key.and_then(|key| key.caller(credentials.time)))
     }
 }

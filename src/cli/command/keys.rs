@@ -1,7 +1,7 @@
 //! `callpark keys`: the API keys of a server.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::cli::exit::Exit;
 use crate::cli::print::output::{Out, eprint_note};
 use crate::cli::print::table::{Column, Table};
 use crate::cli::print::time::relative_to_now;
+use crate::engine::{Clock as _, SystemClock};
 use crate::model::{Scope, Scopes, Timestamp};
 
 /// Create, list and revoke the API keys of a server
@@ -242,7 +243,7 @@ fn parse_lifetime(text: &str) -> Result<Duration, String> {
 }
 
 fn now() -> Timestamp {
-    SystemTime::now().into()
+    SystemClock.now()
 }
 
 fn text_of(time: Timestamp) -> Option<String> {

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Response;
@@ -13,20 +13,24 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::auth::{AuthError, Caller};
+use crate::engine::Clock;
 use crate::model::Timestamp;
 
 /// The end of the credentials of a request.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Ending {
     /// Is cancelled at the end. `None` for credentials that are valid as long as the server runs.
     ended: Option<CancellationToken>,
     expire_time: Option<Timestamp>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Ending {
-    /// Returns the end of the credentials of a caller.
-    pub(super) fn of(caller: &Caller) -> Self {
-        Self { ended: caller.ended.clone(), expire_time: caller.expire_time }
+    /// Returns the end of the credentials of a caller, or that of a request without a caller, which has
+    /// none.
+    pub(super) fn new(caller: Option<&Caller>, clock: Arc<dyn Clock>) -> Self {
+        let ended = caller.and_then(|caller| caller.ended.clone());
+        Self { ended, expire_time: caller.and_then(|caller| caller.expire_time), clock }
     }
 
     /// Returns the answer to a request, or UNAUTHENTICATED if the credentials end before. The request is
@@ -54,8 +58,7 @@ impl Ending {
     }
 
     fn status(&self) -> Status {
-        let now = SystemTime::now().into();
-        let is_expired = self.expire_time.is_some_and(|expire_time| expire_time <= now);
+        let is_expired = self.expire_time.is_some_and(|time| time <= self.clock.now());
         Status::from(if is_expired { AuthError::Expired } else { AuthError::Revoked })
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use callpark::internals::auth::{TokenVerifier, Verifiers};
+use callpark::internals::engine::SystemClock;
 use callpark::internals::rpc::{Forwarder, ForwarderOptions, RequestLayer, RequestOptions};
 use callpark::internals::telemetry::Metrics;
 use callpark::model::{SessionId, Timestamp};
@@ -83,6 +84,7 @@ impl Front {
         let metrics = Metrics::default();
         let forwarder = Forwarder::new(ForwarderOptions { key, tls: None, request_bytes_max });
         let layer = RequestLayer::new(RequestOptions {
+            clock: Arc::new(SystemClock),
             verifiers: Verifiers::new(vec![Arc::new(TokenVerifier::new("of-the-front".into()))]),
             metrics: metrics.clone(),
             read_timeout: Duration::from_secs(30),
