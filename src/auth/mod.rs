@@ -80,7 +80,7 @@ impl<'a> Credentials<'a> {
 pub struct Caller {
     /// The tenant and the name of the caller.
     pub principal: Principal,
-    /// What the caller may do.
+    /// The scopes of the caller.
     pub scopes: Scopes,
     /// The public id of the credentials, or `None` if they have none.
     pub credential_id: Option<Arc<str>>,

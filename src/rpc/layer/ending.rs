@@ -41,8 +41,10 @@ impl Ending {
     ) -> Response<Body> {
         let Some(ended) = &self.ended else { return answer.await };
         tokio::select! {
-            answer = answer => answer,
+            // No work begins for credentials that have ended.
+            biased;
             () = ended.cancelled() => self.status().into_http(),
+            answer = answer => answer,
         }
     }
 
