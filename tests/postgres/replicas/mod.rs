@@ -3,6 +3,7 @@
 mod death;
 mod faults;
 mod forwarding;
+mod lease;
 mod ownership;
 mod place;
 
