@@ -34,8 +34,9 @@ use crate::store::writer_queue::PendingAppend;
 use crate::store::{Claimed, Expired, ExpiryPolicy, StoreError};
 use crate::telemetry::Metrics;
 
-/// The attempts to write a group whose connection is lost each time before the commit is made.
-const ATTEMPTS_MAX: u32 = 3;
+/// The attempts at a transaction whose connection is lost each time before the commit is made, or that the
+/// database ends because of others.
+pub(super) const ATTEMPTS_MAX: u32 = 3;
 
 pub(super) enum WriterCommand {
     /// Writes an append that was made while this server was the replica with this id.

@@ -1,5 +1,6 @@
 //! Several replicas over one database.
 
+mod claims;
 mod death;
 mod faults;
 mod forwarding;
