@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +22,8 @@ use crate::store::{RemoteChange, Renewed, Replica, ReplicaId, StoreError};
 const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timeout of the first connection, and of each statement in the database.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval of the renewals between the join and the first one that is asked for.
+const START_RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
 /// The timeout of the taking over of sessions, which writes many rows. A renewal may wait for it.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The changes of others that wait for those who follow them.
@@ -118,6 +120,7 @@ impl Membership {
             member: Arc::clone(&member),
             connection: None,
             retry: Instant::now(),
+            start_renewal: None,
             tracker: tracker.clone(),
             closing,
         };
@@ -132,6 +135,7 @@ impl Membership {
             return Err(OpenError::AddressTaken { name, address, other });
         }
         log_id(&member);
+        task.start_renewal = Some(Instant::now() + START_RENEWAL_INTERVAL);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         tracker.spawn(task.run(inbox));
         Ok(Self { member, commands })
@@ -180,6 +184,8 @@ struct MemberTask {
     connection: Option<Connection>,
     /// The time of the next attempt to connect.
     retry: Instant,
+    /// The time of the next renewal of a server that starts, or `None` once it asks for them itself.
+    start_renewal: Option<Instant>,
     tracker: TaskTracker,
     closing: CancellationToken,
 }
@@ -195,10 +201,12 @@ impl MemberTask {
                     None => return,
                 },
                 () = self.closing.cancelled() => return,
+                () = sleep_until(self.start_renewal.unwrap_or_else(Instant::now)),
+                    if self.start_renewal.is_some() => self.renew_at_start().await,
                 () = async { ended.clone().unwrap_or_default().cancelled().await } => {
                     self.connection = None;
                 }
-                () = tokio::time::sleep_until(self.retry), if ended.is_none() => {
+                () = sleep_until(self.retry), if ended.is_none() => {
                     if let Err(error) = self.connect(LEASE_TIMEOUT).await {
                         tracing::debug!(?error, "the database is away");
                     }
@@ -237,14 +245,28 @@ impl MemberTask {
         Ok(())
     }
 
+    /// Renews the lease of a server that does not serve yet.
+    async fn renew_at_start(&mut self) {
+        self.start_renewal = Some(Instant::now() + START_RENEWAL_INTERVAL);
+        let renewed = self.renew().await;
+        // One that is dead learns it from the first renewal that it asks for.
+        if !matches!(renewed, Ok(Renewed::Renewed { .. })) {
+            tracing::warn!(?renewed, "the lease was not renewed while the server starts");
+        }
+    }
+
+    async fn renew(&mut self) -> Result<Renewed, PostgresError> {
+        let id = self.member.id();
+        self.run_on(LEASE_TIMEOUT, async |client| ownership::renew(client, id).await).await
+    }
+
     async fn answer(&mut self, command: MemberCommand) {
         let id = self.member.id();
         // Nobody waits for an answer whose caller has gone away.
         match command {
             MemberCommand::Renew(reply) => {
-                let renewed =
-                    self.run_on(LEASE_TIMEOUT, async |client| ownership::renew(client, id).await);
-                drop(reply.send(renewed.await));
+                self.start_renewal = None;
+                drop(reply.send(self.renew().await));
             }
             MemberCommand::Rejoin(reply) => {
                 let (new, options) = (Uuid::new_v4(), self.member.options.clone());

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use callpark::store::{Store, StoreError};
+use callpark::internals::telemetry::Metrics;
+use callpark::store::{PostgresStore, Store, StoreError};
 
 use super::ownership::{quiet, replicas};
-use super::{end_lease, join};
+use super::{end_lease, join, options};
 use crate::cluster::{Cluster, shared};
 use crate::load::{append, session};
 use crate::support::soon;
@@ -53,5 +54,23 @@ async fn what_was_made_under_an_earlier_id_is_not_written_under_the_next_one() {
         assert_eq!(a.session(session.id).await.expect("read"), None);
     }
     a.append(quiet(&busy, Some(1))).await.expect("its own again");
+    a.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_of_a_server_that_starts_is_renewed() {
+    let cluster = shared();
+    let database = cluster.database();
+    let options = options(cluster, &database, A);
+    let a = PostgresStore::open(&options, Metrics::default()).await.expect("a replica");
+    let lease = || cluster.sql(&database, "SELECT lease_until FROM callpark.replicas");
+    let first = lease();
+    // Its server does not ask for a renewal before it has all that it needs for its start.
+    let renewed = async {
+        while lease() == first {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("a renewal", renewed).await;
     a.close().await;
 }
