@@ -7,6 +7,7 @@ mod forwarding;
 mod lease;
 mod ownership;
 mod place;
+mod start;
 
 use callpark::internals::telemetry::Metrics;
 use callpark::store::{PostgresOptions, PostgresStore, ReplicaOptions, Store as _};
