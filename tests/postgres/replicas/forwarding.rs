@@ -1,9 +1,13 @@
 //! Any replica answers: requests reach the owner of their session.
 
+use callpark::store::Store as _;
 use callpark_proto::v1;
 
+use super::join;
+use super::ownership::{own, quiet, release};
 use super::place::Place;
 use crate::cluster::shared;
+use crate::load;
 use crate::support::{bash, millis, remote, soon};
 
 /// Returns a command that runs until the file exists.
@@ -196,4 +200,26 @@ async fn an_idle_session_is_served_where_it_is_asked_for() {
     a.kill().await;
     let answer = soon("a call", of_b.tools.clone().run_tool(call("echo b"))).await;
     answer.expect("the owner is not asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_another_tenant_is_not_touched() {
+    let place = Place::new(shared());
+    let (_site, b) = place.replica().await;
+    // Its address leads nowhere.
+    let a = join(place.cluster, &place.database, "http://127.0.0.1:1").await;
+    let session = load::session();
+    a.append(quiet(&session, None)).await.expect("stored");
+    let session_id = session.id.to_string();
+    let refused = async || {
+        let call = v1::RunToolRequest { session_id: session_id.clone(), ..bash("true") };
+        let answer = soon("an answer", b.connect().tools.run_tool(call)).await;
+        answer.expect_err("it is not there").code()
+    };
+    assert_eq!(refused().await, tonic::Code::NotFound, "its owner is not asked");
+    let claim = own(&a, session.id).await;
+    release(&a, session.id, claim).await;
+    assert_eq!(refused().await, tonic::Code::NotFound, "it is free");
+    assert_eq!(own(&a, session.id).await, claim + 1, "it was not claimed meanwhile");
+    a.close().await;
 }
