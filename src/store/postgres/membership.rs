@@ -15,7 +15,7 @@ use super::error::{PostgresError, timed_out};
 use super::open::{OpenError, RETRY_PAUSE};
 use super::options::Target;
 use super::ownership::{self, Change};
-use crate::model::SessionId;
+use crate::model::{SessionId, Timestamp};
 use crate::store::{RemoteChange, Renewed, Replica, ReplicaId, StoreError};
 
 /// The timeout of a statement about leases. A lease is renewed several times before it runs out.
@@ -45,12 +45,19 @@ pub struct ReplicaOptions {
 pub(super) struct Member {
     pub(super) options: ReplicaOptions,
     id: Mutex<Uuid>,
+    /// The time of the database at the last renewal.
+    renewed: Mutex<(Timestamp, Instant)>,
     changes: broadcast::Sender<RemoteChange>,
 }
 
 impl Member {
     fn new(options: ReplicaOptions) -> Self {
-        Self { options, id: Mutex::new(Uuid::new_v4()), changes: broadcast::channel(CHANGES_MAX).0 }
+        Self {
+            options,
+            id: Mutex::new(Uuid::new_v4()),
+            renewed: Mutex::new((Timestamp::from_micros(0), Instant::now())),
+            changes: broadcast::channel(CHANGES_MAX).0,
+        }
     }
 
     pub(super) fn id(&self) -> Uuid {
@@ -59,6 +66,15 @@ impl Member {
 
     fn set_id(&self, id: Uuid) {
         *self.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
+    }
+
+    pub(super) fn time(&self) -> Timestamp {
+        let (time, at) = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        time.saturating_add(at.elapsed())
+    }
+
+    fn set_time(&self, time: Timestamp) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = (time, Instant::now());
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<RemoteChange> {
@@ -257,7 +273,12 @@ impl MemberTask {
 
     async fn renew(&mut self) -> Result<Renewed, PostgresError> {
         let id = self.member.id();
-        self.run_on(LEASE_TIMEOUT, async |client| ownership::renew(client, id).await).await
+        let renew = self.run_on(LEASE_TIMEOUT, async |client| ownership::renew(client, id).await);
+        let renewed = renew.await?;
+        if let Renewed::Renewed { time, .. } = &renewed {
+            self.member.set_time(*time);
+        }
+        Ok(renewed)
     }
 
     async fn answer(&mut self, command: MemberCommand) {
