@@ -51,7 +51,7 @@ async fn a_server_of_another_store_is_no_owner() {
     assert_eq!((front.requests(), front.forwarded("unreachable")), (2, 2));
 }
 
-/// Somebody who has read what one server has sent to another cannot send it again.
+/// A request that was read between two servers cannot be sent again later.
 #[tokio::test]
 async fn what_was_forwarded_long_ago_is_refused() {
     let owner = owner().await;

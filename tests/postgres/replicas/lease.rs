@@ -1,4 +1,4 @@
-//! What a replica writes and renews before its lease is lost, and afterwards.
+//! Writes and renewals of a replica before its lease is lost, and afterwards.
 
 use std::time::Duration;
 
