@@ -18,7 +18,8 @@ use crate::model::{CallId, FollowUp, Tenant, Timestamp};
 use crate::store::rules::Due;
 use crate::store::{DueFollowUps, DueQuery, DueScope, DueSessions, FollowUpWithTask};
 
-/// The time after which follow-ups are looked for again whose replica was away: nobody says that it is back.
+/// The time after which follow-ups are looked for again whose replica was away: its return is not
+/// announced.
 const ABSENT_RETRY: Duration = Duration::from_secs(2);
 
 /// The rows that are read at a time while a page is filled.
@@ -99,7 +100,7 @@ impl Among {
         self
     }
 
-    /// Leaves out the sessions that nobody can change now: their replica restarts, or is about to be declared
+    /// Leaves out the sessions that no replica can change now: their replica restarts, or is about to be declared
     /// dead.
     fn not_of_absent(mut self) -> Self {
         self.condition += " AND NOT EXISTS (

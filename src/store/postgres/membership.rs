@@ -1,5 +1,5 @@
 //! The place of this server among the replicas of a database: its id, and the task that keeps its lease
-//! and hears of the changes of others, on a connection of its own.
+//! and receives the changes of others, on a connection of its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Member {
     }
 
     /// Publishes what a notification says, unless it is of this replica.
-    fn hear(&self, payload: &str) {
+    fn receive(&self, payload: &str) {
         match Change::parse(payload, self.id()) {
             Change::Own => {}
             Change::Everything => self.publish(RemoteChange::Everything),
@@ -244,7 +244,7 @@ impl MemberTask {
         self.tracker.spawn(async move {
             while let Some(message) = std::future::poll_fn(|cx| driver.poll_message(cx)).await {
                 match message {
-                    Ok(AsyncMessage::Notification(heard)) => member.hear(heard.payload()),
+                    Ok(AsyncMessage::Notification(note)) => member.receive(note.payload()),
                     Ok(_) => {}
                     Err(error) => {
                         tracing::debug!(%error, "the connection of the replica has ended");

@@ -104,7 +104,7 @@ async fn insert(
 }
 
 /// Renews the lease of a replica that has not been declared dead, also if the lease has run out: then
-/// nobody has taken anything of it.
+/// no replica has taken anything of it.
 pub(super) async fn renew(client: &Client, id: Uuid) -> Result<Renewed, PostgresError> {
     let renew = "UPDATE replicas SET
              lease_until = clock_timestamp() + $2 * interval '1 millisecond' WHERE id = $1 AND state = 1
@@ -215,7 +215,7 @@ fn replica(row: &Row) -> Result<Replica, PostgresError> {
 }
 
 /// Claims sessions, unless they belong to another replica that is not gone. There is no answer about those
-/// that nobody has, and that this replica cannot have because it is gone.
+/// that no replica has, and that this replica cannot have because it is gone.
 pub(super) async fn claim(
     client: &ClientWrapper,
     id: Uuid,
@@ -284,7 +284,7 @@ async fn find_owners(
 }
 
 /// Frees sessions, each unless it was claimed again since the claim with this number, or has live calls,
-/// which nobody would take over.
+/// which no replica would take over.
 pub(super) async fn release(
     client: &ClientWrapper,
     id: Uuid,
