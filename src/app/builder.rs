@@ -149,7 +149,7 @@ impl ServerBuilder {
             runner,
             tools,
             models,
-            clock,
+            clock: clock.clone(),
             metrics: metrics.clone(),
             peers: forwarder.clone().map(|forwarder| Arc::new(forwarder) as _),
             options: engine_options(&config),
@@ -157,6 +157,7 @@ impl ServerBuilder {
         engine.recover().await?;
         let layer = RequestLayer::new(RequestOptions {
             verifiers: access.verifiers(),
+            clock: clock.clone(),
             metrics: metrics.clone(),
             read_timeout: config.request_read_timeout,
             forwarder: forwarder.clone(),
@@ -172,6 +173,7 @@ impl ServerBuilder {
             ready: watch::Sender::new(false),
             metrics,
             access,
+            clock,
             store: store_kind,
             data_lock,
             config,

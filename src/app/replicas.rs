@@ -24,5 +24,5 @@ pub(super) fn forwarder(config: &Config, store: &dyn Store) -> Result<Option<For
         None
     };
     let request_bytes_max = config.max_request.as_usize();
-    Ok(Some(Forwarder::new(ForwarderOptions { key: replicas.key(), tls, request_bytes_max })))
+    Ok(Some(Forwarder::new(ForwarderOptions { replicas, tls, request_bytes_max })))
 }

@@ -19,7 +19,7 @@ use super::health::Health;
 use super::listener::Incoming;
 #[cfg(feature = "cli")]
 use super::vitals::Vitals;
-use crate::engine::Engine;
+use crate::engine::{Clock, Engine};
 use crate::model::Timestamp;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
 use crate::rpc::{self, Forwarder, MessageLimits, RequestLayer, ServerInfo};
@@ -64,6 +64,7 @@ pub struct Server {
     pub(super) ready: watch::Sender<bool>,
     pub(super) metrics: Metrics,
     pub(super) access: Access,
+    pub(super) clock: Arc<dyn Clock>,
     /// The kind of store, for GetServerInfo.
     pub(super) store: &'static str,
     /// The lock of the data folder, unless the store has it. It is kept until the server has stopped.
@@ -123,6 +124,7 @@ impl Server {
             store,
             data_lock,
             access,
+            clock,
             ..
         } = self;
         let info = server_info(&config, store, engine.now());
@@ -182,7 +184,7 @@ impl Server {
             served
         };
         let upkeep = metrics.upkeep(over.clone());
-        let (served, (), (), ()) = tokio::join!(main, admin, access.keep_up(&over), upkeep);
+        let (served, (), (), ()) = tokio::join!(main, admin, access.keep_up(&clock, &over), upkeep);
         if let Some(forwarder) = &forwarder {
             forwarder.close().await;
         }

@@ -68,6 +68,8 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// The peer of the connection, or `None` if it is not known.
     pub peer: Option<Peer>,
+    /// The time of the request.
+    pub time: Timestamp,
 }
 
 impl<'a> Credentials<'a> {
@@ -84,7 +86,7 @@ impl<'a> Credentials<'a> {
 pub struct Caller {
     /// The tenant and the name of the caller.
     pub principal: Principal,
-    /// What the caller may do.
+    /// The scopes of the caller.
     pub scopes: Scopes,
     /// The public id of the credentials, or `None` if they have none.
     pub credential_id: Option<Arc<str>>,

@@ -20,7 +20,7 @@ impl SocketUserVerifier {
 impl Verifier for SocketUserVerifier {
     fn verify(&self, credentials: &Credentials<'_>) -> Option<Result<Caller, AuthError>> {
         match credentials {
-            Credentials { authorization: None, peer: Some(Peer::Process { uid }) }
+            Credentials { authorization: None, peer: Some(Peer::Process { uid }), .. }
                 if *uid == self.uid =>
             {
                 self.user.verify(credentials)

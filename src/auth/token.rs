@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use super::keys::KEY_PREFIX;
 use super::ownership::{GuardedFile, OwnershipError};
 use super::random::{RandomError, random_hex};
 use super::{AuthError, Caller, Credentials, Verifier};
@@ -161,6 +162,9 @@ fn check(text: &str) -> Result<SecretString, &'static str> {
     if token.len() < TOKEN_CHARACTERS_MIN {
         return Err("holds a token that is too short to be safe");
     }
+    if token.starts_with(KEY_PREFIX) {
+        return Err("holds an API key, which is for a caller");
+    }
     // Only these characters are safe in a header.
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("holds spaces or characters that are not allowed in a token");
@@ -212,7 +216,7 @@ mod tests {
         verifier: &TokenVerifier,
         authorization: Option<&str>,
     ) -> Option<Result<Principal, AuthError>> {
-        let verified = verifier.verify(&Credentials { authorization, peer: None });
+        let verified = verifier.verify(&Credentials { authorization, ..Credentials::default() });
         verified.map(|verified| verified.map(|caller| caller.principal))
     }
 
@@ -270,12 +274,13 @@ mod tests {
 
     #[test]
     fn a_file_without_a_good_token_is_refused_and_kept() {
-        let contents: [&[u8]; 6] = [
+        let contents: [&[u8]; 7] = [
             b"",
             b" \n",
             b"short",
             b"\xff\xfe",
             &[b'x'; 5000],
+            b"cpk_4be0643f1d98_0123456789abcdef0123456789abcdef",
             b"two words that are long enough 123",
         ];
         for content in contents {

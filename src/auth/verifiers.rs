@@ -44,7 +44,8 @@ mod tests {
         ]);
         let uid = rustix::process::geteuid().as_raw();
         let verify = |authorization, peer| {
-            let answer = verifiers.verify(&Credentials { authorization, peer });
+            let answer =
+                verifiers.verify(&Credentials { authorization, peer, ..Credentials::default() });
             answer.map(|caller| caller.principal.tenant.as_str().to_owned())
         };
         let own = Some(Peer::Process { uid });

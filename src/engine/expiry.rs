@@ -1,4 +1,4 @@
-//! Removal of expired records.
+//! Removal of expired records, and of the oldest events of sessions that have too many.
 
 use std::sync::Arc;
 

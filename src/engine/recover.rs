@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::actor::ActorSource;
 use super::call::{CallWatch, Calls};
@@ -13,6 +16,10 @@ use crate::store::StoreError;
 
 /// Sessions that are read in one step of a recovery.
 const SESSIONS_PER_STEP: u32 = 256;
+
+/// The longest time for which a start waits for the next decision about a call. A store that takes no writes,
+/// or one call that cannot be taken up, does not keep the server from its other work.
+const DECISION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The calls that an earlier server left unfinished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,10 +67,18 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, Error> {
         shared.actor(ActorSource::Stored(id));
     }
     // The owners of runs must be known until it is durable what becomes of the calls.
-    let lost_count = decided(shared, lost.iter().chain(&begun), &revisions).await?;
-    shared.runner.recovered();
-    let adopted = live.len() - lost_count - restarted;
-    let recovered = Recovered { adopted, restarted, lost: lost_count };
+    let (lost, undecided) = decided(shared, lost.iter().chain(&begun), &revisions).await?;
+    match undecided {
+        0 => shared.runner.recovered(),
+        // Their actors go on, and the next start still finds the owners of their runs.
+        calls => tracing::error!(
+            calls,
+            "calls of the last server are not taken up yet: it could not be stored in time what \
+             becomes of them"
+        ),
+    }
+    let adopted = live.len() - lost - restarted - undecided;
+    let recovered = Recovered { adopted, restarted, lost };
     if recovered.adopted > 0 {
         tracing::info!(calls = recovered.adopted, "running calls of the last server are taken up");
     }
@@ -76,23 +91,32 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, Error> {
     Ok(recovered)
 }
 
-/// Waits until actors have decided about calls, which had these revisions. Returns the number of those
-/// that are lost.
+/// Waits until actors have decided about calls, which had these revisions, as long as there are decisions.
+/// Returns the number of those that are lost, and of those that are not decided.
 async fn decided(
     shared: &Arc<Shared>,
     calls: impl Iterator<Item = &CallId>,
     revisions: &HashMap<CallId, u64>,
-) -> Result<usize, Error> {
-    let mut lost = 0;
+) -> Result<(usize, usize), Error> {
+    let (mut lost, mut undecided) = (0, 0);
+    let mut deadline = Instant::now() + DECISION_TIMEOUT;
     for id in calls {
         let mut watch = CallWatch::new(shared, *id);
         // The actor has decided about a call as soon as it has another revision.
         let seen = revisions.get(id).copied().unwrap_or_default();
         let is_decided = |version: CallVersion| version.ended || version.revision > seen;
-        let call = watch.wait_until(is_decided, None, &shared.stopping).await?;
+        let call = watch.wait_until(is_decided, Some(deadline), &shared.stopping).await?;
+        if call.as_ref().is_some_and(|call| !is_decided(CallVersion::from(call))) {
+            undecided += 1;
+            continue;
+        }
         lost += usize::from(call.is_none_or(|call| call.state == State::Lost));
+        // Behind one that is late, the others are only looked at.
+        if Instant::now() < deadline {
+            deadline = Instant::now() + DECISION_TIMEOUT;
+        }
     }
-    Ok(lost)
+    Ok((lost, undecided))
 }
 
 /// Returns the sessions with live calls, and these calls. Those of a session that cannot be read are left

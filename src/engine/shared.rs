@@ -158,6 +158,10 @@ impl Shared {
         principal: &Principal,
         id: SessionId,
     ) -> Result<(ActorHandle, Arc<Session>), Error> {
+        // Only the owner of a session may make this server claim it.
+        if !self.directory.has(id) {
+            self.own_session(principal, id).await?;
+        }
         let mut handle = self.actor(ActorSource::Stored(id));
         match handle.loaded().await {
             SessionSnapshot::Known(session) if session.tenant == principal.tenant => {

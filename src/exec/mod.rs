@@ -1,6 +1,6 @@
 //! The port to processes: starting one, reading its output, stopping it, and its exit.
 
-mod child_process;
+mod child_process_config;
 mod launcher;
 mod lines;
 mod run;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::model::{CallId, Exit, OutputStream, ProcessSpec};
 
 pub use crate::model::{LeftProcesses, Survivor};
-pub use child_process::{ChildProcessConfig, ChildProcessError, variable_name_error};
+pub use child_process_config::{ChildProcessConfig, ChildProcessError, variable_name_error};
 pub use launcher::{LaunchedProcess, Launcher};
 pub use lines::{BoundedLines, FirstError, LINE_BYTES_MAX, LastLines, describe_exit};
 pub use run::{

@@ -1,4 +1,4 @@
-//! What a caller may do.
+//! The rights of callers.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! The streams of events of a call or a turn, whose callers may leave, and the messages of all streams of a
-//! session.
+//! The streams of events of a call or a turn, whose callers may leave, and the conversion of what a stream of
+//! a session has, such as heartbeats, to messages.
 
 use async_stream::try_stream;
 use callpark_proto::stored::SessionUpdate;

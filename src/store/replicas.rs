@@ -155,4 +155,7 @@ pub trait Replicas: Send + Sync + 'static {
 
     /// Returns the key by which the replicas of the store know each other.
     fn key(&self) -> [u8; 32];
+
+    /// Returns the time of the store: that of the last renewal, and what has passed since.
+    fn time(&self) -> Timestamp;
 }

@@ -28,17 +28,21 @@ impl<C> fmt::Debug for WriterQueue<C> {
     }
 }
 
-impl<C: From<PendingAppend>> WriterQueue<C> {
+impl<C> WriterQueue<C> {
     /// Creates a queue. Returns its end for the writer, too.
     pub(super) fn new() -> (Self, mpsc::Receiver<C>) {
         let (sender, commands) = mpsc::channel(STORE_QUEUE_APPENDS_MAX);
         (Self { sender: Mutex::new(Some(sender)) }, commands)
     }
 
-    /// Prepares an append, sends it to the writer, and waits for its result.
-    pub(super) async fn append(&self, append: Append) -> Result<(), StoreError> {
+    /// Prepares an append, sends it to the writer as a command, and waits for its result.
+    pub(super) async fn append(
+        &self,
+        append: Append,
+        command: impl FnOnce(PendingAppend) -> C,
+    ) -> Result<(), StoreError> {
         let prepared = Box::new(Prepared::new(append)?);
-        self.ask(|reply| C::from(PendingAppend { prepared, reply })).await
+        self.ask(|reply| command(PendingAppend { prepared, reply })).await
     }
 
     /// Sends a command to the writer, and waits for its answer.

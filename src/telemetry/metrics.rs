@@ -166,7 +166,8 @@ impl Metrics {
         self.0.rejections.begin_interval();
     }
 
-    /// Logs that the credentials of a request were rejected, `missing` or `invalid`.
+    /// Logs that the credentials of a request were rejected: `missing`, `invalid`, `expired` or
+    /// `revoked`.
     pub fn credentials_rejected(&self, reason: &'static str, peer: Option<&dyn fmt::Display>) {
         self.0.rejections.rejected(reason, peer);
     }

@@ -1,6 +1,7 @@
 //! Clusters of PostgreSQL in temporary folders.
 
 use std::fs::Permissions;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,17 @@ pub(crate) struct Cluster {
     pub(crate) port: u16,
     databases: AtomicU32,
     _guard: Child,
+}
+
+/// A transaction that is open. It is rolled back when this is dropped.
+pub(crate) struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // psql ends at the end of its input.
+        drop(self.0.stdin.take());
+        let _status = self.0.wait();
+    }
 }
 
 /// Returns the cluster of the whole test program. A test that stops a cluster starts its own.
@@ -123,6 +135,27 @@ impl Cluster {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{sql}: {error}");
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    /// Runs SQL as the superuser in a transaction that stays open, with its locks, until it is dropped.
+    pub(crate) fn hold(&self, database: &str, sql: &str) -> Held {
+        let port = self.port.to_string();
+        let mut psql = unprivileged_command("psql")
+            .arg("-h")
+            .arg(&self.folder)
+            .args(["-p", &port, "-U", "postgres", "-d", database])
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("psql");
+        let (input, output) = (psql.stdin.as_mut(), psql.stdout.as_mut());
+        let script = format!("BEGIN;\n{sql};\n\\echo held\n");
+        input.expect("a pipe").write_all(script.as_bytes()).expect("written");
+        let lines = BufReader::new(output.expect("a pipe")).lines();
+        let mut lines = lines.map(|line| line.expect("text"));
+        assert!(lines.any(|line| line == "held"), "{sql}");
+        Held(psql)
     }
 
     /// Creates an empty database, and returns its name.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callpark::internals::auth::OpenVerifier;
+use callpark::internals::auth::{OpenVerifier, Verifiers};
 use callpark::internals::engine::{Clock, Engine, EngineOptions, EngineParts};
 use callpark::internals::exec::{Executor, LocalRunner, Process, StartError, Survivor};
 use callpark::internals::machine::Settings;
@@ -69,7 +69,8 @@ pub async fn serve(site: Site) -> turmoil::Result {
         start_time: SimulatedClock.now(),
     };
     let layer = RequestLayer::new(RequestOptions {
-        verifier: Arc::new(OpenVerifier::default()),
+        verifiers: Verifiers::new(vec![Arc::new(OpenVerifier::default())]),
+        clock: Arc::new(SimulatedClock),
         metrics: site.metrics,
         read_timeout: Duration::from_secs(30),
         forwarder: None,

@@ -113,7 +113,7 @@ impl Error {
             Code::NotFound => "Check the id; the record may have expired.",
             Code::AlreadyExists => "Send different content with a new request_id.",
             Code::PermissionDenied => "Use credentials with the required permission.",
-            Code::Unauthenticated => "Provide a valid token.",
+            Code::Unauthenticated => "Provide a valid token or API key.",
             Code::ResourceExhausted => "Wait until there is capacity, then try again.",
             Code::FailedPrecondition => "Bring the session or task into the required state first.",
             Code::Aborted => "Wait until the session is free, then try again.",

@@ -57,13 +57,13 @@ reasons! {
     ArgumentsInvalid,
     /// CANCELLED: the caller cancelled the request.
     Cancelled,
-    /// UNAUTHENTICATED: the API key or the JSON Web Token has expired.
+    /// UNAUTHENTICATED: the API key or the JSON Web Token has expired. It also ends open streams, for good.
     CredentialsExpired,
-    /// UNAUTHENTICATED: the server does not accept the token.
+    /// UNAUTHENTICATED: the server does not accept the token or the API key.
     CredentialsInvalid,
-    /// UNAUTHENTICATED: the request carries no token.
+    /// UNAUTHENTICATED: the request carries no credentials.
     CredentialsMissing,
-    /// UNAUTHENTICATED: the API key was revoked.
+    /// UNAUTHENTICATED: the API key was revoked. It also ends open streams, for good.
     CredentialsRevoked,
     /// DEADLINE_EXCEEDED: the deadline of the caller passed.
     DeadlineExceeded,

@@ -59,7 +59,7 @@ impl JwtVerifier {
         join_all(self.issuers.iter().map(|issuer| issuer.clone().keep_up(over.clone()))).await;
     }
 
-    fn caller(&self, token: &Token<'_>) -> Result<Caller, Refusal> {
+    fn caller(&self, token: &Token<'_>, now: Timestamp) -> Result<Caller, Refusal> {
         let algorithm = JwtAlgorithm::from_label(&token.header.alg)
             .ok_or(Refusal::Invalid("its algorithm is not supported"))?;
         let claim: IssuerClaim = decoded(token.payload)
@@ -67,14 +67,8 @@ impl JwtVerifier {
         let mut issuers = self.issuers.iter();
         let issuer = issuers.find(|issuer| issuer.config.issuer == claim.iss);
         let issuer = issuer.ok_or(Refusal::Invalid("its iss is not that of a known issuer"))?;
-        let now = Timestamp::from_micros(now_micros());
         issuer.verify(token.text, algorithm, token.header.kid.as_deref(), now)
     }
-}
-
-fn now_micros() -> i64 {
-    i64::try_from(jsonwebtoken::get_current_timestamp())
-        .map_or(i64::MAX, |now| now.saturating_mul(1_000_000))
 }
 
 /// A text in the form of a token.
@@ -112,7 +106,7 @@ impl Verifier for JwtVerifier {
         }
         // Another text with two dots may be the token of the server.
         let token = Token::parse(text)?;
-        Some(self.caller(&token).map_err(|refusal| {
+        Some(self.caller(&token, credentials.time).map_err(|refusal| {
             tracing::debug!(?refusal, "a JSON Web Token is refused");
             refusal.into()
         }))

@@ -8,13 +8,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
+use super::record::KeyRecord;
 use crate::auth::random::{RandomError, random_hex};
 
 /// The beginning of every key, by which people and secret scanners recognize one.
-pub(super) const KEY_PREFIX: &str = "cpk_";
+pub(in crate::auth) const KEY_PREFIX: &str = "cpk_";
 
 /// The number of random bytes in the public part of a key, its id.
 const ID_RANDOM_BYTES: usize = 6;
+
+/// The length of an id.
+const ID_BYTES: usize = KEY_PREFIX.len() + 2 * ID_RANDOM_BYTES;
 
 /// The number of random bytes in the secret part of a key: 256 bits.
 const SECRET_RANDOM_BYTES: usize = 32;
@@ -49,41 +53,42 @@ impl FromStr for KeyId {
     type Err = KeyIdError;
 
     fn from_str(text: &str) -> Result<Self, KeyIdError> {
-        let digits = text.strip_prefix(KEY_PREFIX).unwrap_or_default();
+        // A whole key names itself, too.
+        let id = match text.split_at_checked(ID_BYTES) {
+            Some((id, rest)) if rest.is_empty() || rest.starts_with('_') => id,
+            _ => "",
+        };
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if digits.len() == 2 * ID_RANDOM_BYTES && digits.bytes().all(is_digit) {
-            return Ok(Self(text.to_owned()));
+        if id.strip_prefix(KEY_PREFIX).is_some_and(|digits| digits.bytes().all(is_digit)) {
+            return Ok(Self(id.to_owned()));
         }
-        // A whole key that was given by mistake is not repeated in a message.
-        Err(KeyIdError(text.chars().take(KEY_PREFIX.len() + 2 * ID_RANDOM_BYTES).collect()))
+        // The token, or a secret without its id, is not for a message.
+        Err(KeyIdError(text.chars().take(ID_BYTES).collect()))
     }
 }
 
-/// A key that was just created. Its text is shown once, and not kept.
+/// A key that was just created, with the text that is shown once and not kept.
 pub struct NewKey {
-    /// The id of the key.
-    pub id: KeyId,
+    /// The key, as it is kept.
+    pub record: KeyRecord,
     /// The text that callers send: the id, and a secret of 256 random bits.
     pub text: SecretString,
-    /// What is kept of the text.
-    pub(super) hash: KeyHash,
 }
 
 impl NewKey {
-    /// Creates a random key.
+    /// Returns the id and the text of a random key.
     ///
     /// # Errors
     ///
     /// The operating system provides no random numbers.
-    pub(super) fn random() -> Result<Self, RandomError> {
+    pub(super) fn random() -> Result<(KeyId, String), RandomError> {
         let id = format!("{KEY_PREFIX}{}", random_hex::<ID_RANDOM_BYTES>()?);
         let text = format!("{id}_{}", random_hex::<SECRET_RANDOM_BYTES>()?);
-        let hash = KeyHash::of(&text);
-        Ok(Self { id: KeyId(id), text: text.into(), hash })
+        Ok((KeyId(id), text))
     }
 }
 
-/// The SHA-256 of the text of a key. A slow hash would protect no better: the text has 256 random
+/// A SHA-256 of the text of a key, which is all that is kept of the text. A slow hash would protect no better: the text has 256 random
 /// bits, which cannot be guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct KeyHash([u8; 32]);
@@ -108,32 +113,29 @@ impl fmt::Display for KeyHash {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
     #[test]
     fn a_key_begins_with_its_id_and_its_hash_is_that_of_its_text() {
-        let key = NewKey::random().unwrap();
-        let text = key.text.expose_secret();
-        assert!(text.starts_with(&format!("{}_", key.id)), "{text}");
-        assert_eq!(text.len(), key.id.as_str().len() + 1 + 64);
-        assert_eq!(key.id.as_str().parse(), Ok(key.id.clone()));
-        assert_eq!(KeyHash::of(text), key.hash);
-        assert_eq!(KeyHash::parse(&key.hash.to_string()), Some(key.hash));
-        let other = NewKey::random().unwrap();
-        assert!(other.id != key.id && other.hash != key.hash);
+        let (id, text) = NewKey::random().unwrap();
+        assert!(text.starts_with(&format!("{id}_")), "{text}");
+        assert_eq!(text.len(), id.as_str().len() + 1 + 64);
+        // A person may give the whole key.
+        assert_eq!((id.as_str().parse(), text.parse()), (Ok(id.clone()), Ok(id.clone())));
+        let hash = KeyHash::of(&text);
+        assert_eq!(KeyHash::parse(&hash.to_string()), Some(hash));
+        let (other_id, other) = NewKey::random().unwrap();
+        assert!(other_id != id && KeyHash::of(&other) != hash);
     }
 
     #[test]
-    fn a_text_that_is_no_id_is_refused_without_its_secret() {
+    fn a_text_that_is_no_id_is_refused_and_repeated_in_part_only() {
         for text in ["", "cpk_", "4be0643f1d98", "cpk_4BE0643F1D98", "cpk_4be0643f1d9", "bg-1"] {
             assert!(text.parse::<KeyId>().is_err(), "{text}");
         }
-        let key = NewKey::random().unwrap();
-        let error = key.text.expose_secret().parse::<KeyId>().unwrap_err().to_string();
-        let (_, secret) = key.text.expose_secret().rsplit_once('_').unwrap();
-        assert!(error.contains(key.id.as_str()) && !error.contains(secret), "{error}");
+        let secret = "0123456789abcdef0123456789abcdef";
+        let error = secret.parse::<KeyId>().unwrap_err().to_string();
+        assert!(!error.contains(secret) && error.contains("0123"), "{error}");
         assert_eq!(KeyHash::parse("AAAA"), None);
     }
 }

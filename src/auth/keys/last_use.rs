@@ -10,9 +10,10 @@ use super::api_key::KeyId;
 use super::file::KeyFile;
 use crate::model::Timestamp;
 
-/// The last use of each key, as servers have written it down: a minute late at most.
+/// The last use of each key, as servers have written it down: a minute late at most. `None` if no server
+/// has, or the file cannot be read.
 #[derive(Debug, Default)]
-pub struct LastUses(BTreeMap<String, Timestamp>);
+pub struct LastUses(Option<BTreeMap<String, Timestamp>>);
 
 /// The content of the file.
 #[derive(Default, Serialize, Deserialize)]
@@ -22,16 +23,23 @@ struct Document {
 }
 
 impl LastUses {
-    /// Reads the times of the keys in a file. Without a readable file of times there are none.
+    /// Reads the times of the keys in a file.
     pub fn read(keys: &KeyFile) -> Self {
-        let document = read(&path(keys)).unwrap_or_default();
         let time = |time: jiff::Timestamp| Timestamp::from_micros(time.as_microsecond());
-        Self(document.last_use_times.into_iter().map(|(id, at)| (id, time(at))).collect())
+        let times = |document: Document| {
+            document.last_use_times.into_iter().map(|(id, at)| (id, time(at))).collect()
+        };
+        Self(read(&path(keys)).ok().flatten().map(times))
     }
 
     /// Returns the last use of a key, or `None` if none is known.
     pub fn of(&self, id: &KeyId) -> Option<Timestamp> {
-        self.0.get(id.as_str()).copied()
+        self.0.as_ref()?.get(id.as_str()).copied()
+    }
+
+    /// Returns whether servers have written uses down, so that a key without one was not used.
+    pub fn are_known(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Adds these uses to the file, in which a later time stays.
@@ -41,7 +49,8 @@ impl LastUses {
     /// The file cannot be written.
     pub(super) fn add(keys: &KeyFile, uses: &[(KeyId, Timestamp)]) -> io::Result<()> {
         let path = path(keys);
-        let mut document = read(&path)?;
+        let _lock = keys.lock_file(".used.lock")?;
+        let mut document = read(&path)?.unwrap_or_default();
         for (id, time) in uses {
             let time = jiff::Timestamp::from_microsecond(time.as_micros());
             let time = time.map_err(io::Error::other)?;
@@ -61,11 +70,11 @@ fn path(keys: &KeyFile) -> PathBuf {
     PathBuf::from(format!("{}.used", keys.path().display()))
 }
 
-fn read(path: &Path) -> io::Result<Document> {
+fn read(path: &Path) -> io::Result<Option<Document>> {
     match std::fs::read(path) {
-        // What is no document of times is begun anew: it is of no use to anyone.
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Document::default()),
+        // A damaged document is replaced: the next uses make another one.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -5,7 +5,9 @@ mod file;
 mod last_use;
 mod record;
 mod verifier;
+mod watch;
 
+pub(in crate::auth) use api_key::KEY_PREFIX;
 pub use api_key::{KeyId, KeyIdError, NewKey};
 pub use file::{KeyFile, KeyFileError, KeyList, KeyOptions};
 pub use last_use::LastUses;

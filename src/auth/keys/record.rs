@@ -1,4 +1,4 @@
-//! What is kept of a key: a line of the file.
+//! A key, as the file has it in a line.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,30 +11,30 @@ use crate::model::{Scope, Scopes, Tenant, Timestamp};
 pub struct KeyRecord {
     /// The id of the key.
     pub id: KeyId,
-    /// What is kept of the text of the key.
+    /// The hash of the text of the key.
     pub(super) hash: KeyHash,
-    /// The tenant of its callers.
+    /// The tenant of the key's callers.
     pub tenant: Tenant,
-    /// The name of its callers, for records such as "cancelled by".
+    /// The name of the key's callers, for records such as "cancelled by".
     pub name: String,
-    /// What its callers may do.
+    /// The scopes of the key's callers.
     pub scopes: Scopes,
-    /// The time at which it was created.
+    /// The time at which the key was created.
     pub create_time: Timestamp,
-    /// The time from which it is refused, or `None` if it does not expire.
+    /// The time from which the key is refused, or `None` if it does not expire.
     pub expire_time: Option<Timestamp>,
-    /// The time at which it was revoked, or `None` if it was not.
+    /// The time at which the key was revoked, or `None` if it was not.
     pub revoke_time: Option<Timestamp>,
 }
 
-/// Whether a key is accepted.
+/// The state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
-    /// It is accepted.
+    /// The key is accepted.
     Active,
-    /// Its time is over.
+    /// The time of the key is over.
     Expired,
-    /// It was revoked.
+    /// The key was revoked.
     Revoked,
 }
 
@@ -57,6 +57,29 @@ impl KeyRecord {
             (None, Some(expire_time)) if expire_time <= now => KeyState::Expired,
             (None, _) => KeyState::Active,
         }
+    }
+
+    /// Takes over the end of another record of the same key, if it is an earlier one.
+    pub(super) fn restrict(&mut self, other: Self) {
+        let earlier = |one: Option<Timestamp>, other| one.into_iter().chain(other).min();
+        self.revoke_time = earlier(self.revoke_time, other.revoke_time);
+        self.expire_time = earlier(self.expire_time, other.expire_time);
+    }
+
+    /// Returns `None` if a line has another key, `Some(None)` if its key was revoked before, and otherwise
+    /// the line with its key revoked. Fields of a later version stay.
+    pub(super) fn revoke_line(line: &[u8], id: &KeyId, now: Timestamp) -> Option<Option<String>> {
+        let mut document: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(line).ok()?;
+        if document.get("id")?.as_str()? != id.as_str() {
+            return None;
+        }
+        if document.get("revoke_time").is_some_and(|time| !time.is_null()) {
+            return Some(None);
+        }
+        let time = jiff::Timestamp::from_microsecond(now.as_micros()).unwrap_or_default();
+        document.insert("revoke_time".into(), time.to_string().into());
+        Some(serde_json::to_string(&document).ok())
     }
 
     /// Returns the line of the file.
@@ -87,15 +110,15 @@ impl KeyRecord {
     /// # Errors
     ///
     /// The line is not that of a key. The error says why.
-    pub(super) fn parse(line: &str) -> Result<Self, String> {
-        let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    pub(super) fn parse(line: &[u8]) -> Result<Self, String> {
+        let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         let time = |time: jiff::Timestamp| Timestamp::from_micros(time.as_microsecond());
         let scopes = line.scopes.iter().map(|scope| scope.parse::<Scope>());
         check_name("tenant", &line.tenant)?;
         check_name("name", &line.name)?;
         Ok(Self {
             id: line.id.parse().map_err(|error: super::KeyIdError| error.to_string())?,
-            hash: KeyHash::parse(&line.sha256).ok_or("`sha256` is not one in base64")?,
+            hash: KeyHash::parse(&line.sha256).ok_or("`sha256` is not 32 bytes in base64")?,
             tenant: Tenant::new(&line.tenant),
             name: line.name,
             scopes: scopes.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
@@ -106,8 +129,9 @@ impl KeyRecord {
     }
 }
 
-/// A key in JSON.
+/// A key in JSON. A field that is unknown may be a restriction of a later version, so the key is not accepted.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line {
     id: String,
     sha256: String,

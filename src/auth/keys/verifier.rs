@@ -1,40 +1,33 @@
 //! Access with API keys.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::api_key::{KEY_PREFIX, KeyHash, KeyId};
 use super::file::{KeyFile, KeyFileError, KeyList};
-use super::last_use::LastUses;
 use super::record::{KeyRecord, KeyState};
-use crate::auth::file_version::FileVersion;
+use super::watch::FileWatch;
 use crate::auth::{AuthError, Caller, Credentials, Verifier};
-use crate::model::{Principal, Timestamp};
-
-/// The time between two looks at the file.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The number of looks after which the last uses of keys are written down: a minute.
-const LOOKS_PER_RECORD: u32 = 60;
+use crate::model::{Principal, Scope, Timestamp};
 
 /// Accepts callers with a key of a file, which is read again when it changes.
 pub struct KeyVerifier {
-    file: KeyFile,
-    state: RwLock<State>,
+    pub(super) file: KeyFile,
+    keyring: RwLock<Arc<Keyring>>,
+    /// The state of the file, of which only one task takes notice.
+    pub(super) watch: Mutex<FileWatch>,
 }
 
-/// The keys, as they were last read.
+/// The keys, as they were read together.
 #[derive(Default)]
-struct State {
+struct Keyring {
     keys: HashMap<KeyHash, Arc<Key>>,
-    /// What the file was when it was read.
-    version: FileVersion,
+    /// The keys with an end that has not come, the next one last.
+    expiring: Mutex<Vec<(Timestamp, KeyHash)>>,
 }
 
 /// A key that is known to the server.
@@ -50,27 +43,37 @@ struct Key {
 }
 
 impl Key {
-    fn new(record: KeyRecord) -> Self {
+    /// Creates a key, of which `before` is what was known, if it was known.
+    fn new(record: KeyRecord, before: Option<&Self>) -> Self {
         let principal =
             Principal { tenant: record.tenant.clone(), name: record.name.as_str().into() };
+        let micros = |of: fn(&Self) -> &AtomicI64| {
+            before.map_or(0, |key| of(key).load(Ordering::Relaxed)).into()
+        };
+        // The requests that are open go on, and so do those that are just being admitted.
+        let ended = match before.filter(|key| key.allows(&record)) {
+            Some(key) => key.ended().clone().into(),
+            None => OnceLock::new(),
+        };
         Self {
             record,
             principal,
-            last_use_micros: AtomicI64::default(),
-            recorded_micros: AtomicI64::default(),
-            ended: OnceLock::new(),
+            last_use_micros: micros(|key| &key.last_use_micros),
+            recorded_micros: micros(|key| &key.recorded_micros),
+            ended,
         }
     }
 
-    fn last_use(&self) -> AtomicI64 {
-        self.last_use_micros.load(Ordering::Relaxed).into()
+    /// Returns whether requests that this key has admitted may go on when it is changed to `record`.
+    fn allows(&self, record: &KeyRecord) -> bool {
+        let keeps = |scope: Scope| record.scopes.contains(scope);
+        record.revoke_time.is_none()
+            && record.tenant == self.record.tenant
+            && self.record.scopes.iter().all(keeps)
     }
 
-    /// Ends the requests of the key.
-    fn end(&self) {
-        if let Some(ended) = self.ended.get() {
-            ended.cancel();
-        }
+    fn ended(&self) -> &CancellationToken {
+        self.ended.get_or_init(CancellationToken::new)
     }
 
     fn caller(&self, now: Timestamp) -> Result<Caller, AuthError> {
@@ -79,14 +82,45 @@ impl Key {
             KeyState::Expired => return Err(AuthError::Expired),
             KeyState::Revoked => return Err(AuthError::Revoked),
         }
+        let ended = self.ended().clone();
+        if ended.is_cancelled() {
+            // The clock was set back since, or the key goes at this moment.
+            return Err(AuthError::Expired);
+        }
         self.last_use_micros.fetch_max(now.as_micros(), Ordering::Relaxed);
         Ok(Caller {
             principal: self.principal.clone(),
             scopes: self.record.scopes,
             credential_id: Some(self.record.id.as_str().into()),
             expire_time: self.record.expire_time,
-            ended: Some(self.ended.get_or_init(CancellationToken::new).clone()),
+            ended: Some(ended),
         })
+    }
+}
+
+impl Keyring {
+    /// Returns the keys of a list. Those that are known and unchanged keep what is known of them.
+    fn new(list: KeyList, before: &Self) -> Self {
+        let key = |record: KeyRecord| match before.keys.get(&record.hash) {
+            Some(key) if key.record == record => (record.hash, key.clone()),
+            known => (record.hash, Arc::new(Key::new(record, known.map(|key| &**key)))),
+        };
+        let keys: HashMap<_, _> = list.records.into_iter().map(key).collect();
+        let end = |key: &Arc<Key>| Some((key.record.expire_time?, key.record.hash));
+        let mut expiring: Vec<_> = keys.values().filter_map(end).collect();
+        expiring.sort_unstable_by_key(|(time, _)| Reverse(*time));
+        Self { keys, expiring: expiring.into() }
+    }
+
+    /// Ends the requests of keys of which `after` has nothing, or another key that does not allow them.
+    fn end_those_gone(&self, after: &Self) {
+        for (hash, key) in &self.keys {
+            let goes_on = after.keys.get(hash).is_some_and(|later| key.allows(&later.record));
+            if !goes_on && key.record.revoke_time.is_none() {
+                tracing::info!(key = %key.record.id, "an API key is not valid any more");
+                key.ended().cancel();
+            }
+        }
     }
 }
 
@@ -97,125 +131,73 @@ impl KeyVerifier {
     ///
     /// The file cannot be read, or others could change it.
     pub fn open(file: KeyFile) -> Result<Self, KeyFileError> {
-        let verifier = Self { file, state: RwLock::default() };
-        verifier.read()?;
-        Ok(verifier)
+        let watch = FileWatch::new(&file);
+        let list = file.read()?;
+        list.report(&file);
+        let keyring = Arc::new(Keyring::new(list, &Keyring::default()));
+        Ok(Self { file, keyring: keyring.into(), watch: watch.into() })
     }
 
-    /// Reads the file again.
-    fn read(&self) -> Result<(), KeyFileError> {
-        // A change between the two is seen at the next look.
-        let version = FileVersion::of(self.file.path()).unwrap_or_default();
-        let list = self.file.read()?;
-        for (line, reason) in &list.unreadable {
-            let file = self.file.path().display();
-            tracing::warn!(%file, line, reason, "a line is not an API key, and admits no caller");
-        }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.replace(list, version);
-        Ok(())
+    /// Takes the keys of a list in the place of those that are known. Only one task does so.
+    pub(super) fn replace(&self, list: KeyList) {
+        // A million keys take a second, for which no request waits.
+        let before = self.keyring();
+        let after = Arc::new(Keyring::new(list, &before));
+        let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
+        *keyring = after.clone();
+        drop(keyring);
+        before.end_those_gone(&after);
     }
 
-    /// Reads the file again when it changes, ends the requests of keys that are revoked, and writes down
-    /// the last uses of keys, until `over` is cancelled.
-    pub(crate) async fn keep_up(self: Arc<Self>, over: CancellationToken) {
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for count in 1_u32.. {
-            let is_over = tokio::select! {
-                _ = looks.tick() => false,
-                () = over.cancelled() => true,
-            };
-            let (verifier, records) = (self.clone(), is_over || count % LOOKS_PER_RECORD == 0);
-            // A large file takes a second to read.
-            let looked = tokio::task::spawn_blocking(move || verifier.look(records)).await;
-            if looked.is_err() {
-                tracing::error!("the look at the file of API keys panicked");
-            }
-            if is_over {
-                return;
+    /// Ends the requests of keys that have expired.
+    pub(super) fn end_expired(&self, now: Timestamp) {
+        let keyring = self.keyring();
+        let mut expiring = keyring.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((_, hash)) = expiring.pop_if(|(time, _)| *time <= now) {
+            let key = keyring.keys.get(&hash);
+            if let Some(key) = key.filter(|key| !key.ended().is_cancelled()) {
+                tracing::info!(key = %key.record.id, "an API key has expired");
+                key.ended().cancel();
             }
         }
     }
 
-    fn look(&self, records: bool) {
-        let file = self.file.path().display();
-        let known = self.state.read().unwrap_or_else(PoisonError::into_inner).version;
-        match FileVersion::of(self.file.path()) {
-            Ok(version) if version == known => {}
-            Ok(_) => match self.read() {
-                Ok(()) => tracing::info!(%file, "the API keys were read again"),
-                // Without what it says, nobody can be let in.
-                Err(error) => {
-                    tracing::error!(%error, "the API keys admit no caller");
-                    let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                    state.replace(
-                        KeyList::default(),
-                        FileVersion::of(self.file.path()).unwrap_or_default(),
-                    );
-                }
-            },
-            Err(error) => tracing::warn!(%file, %error, "the file of API keys cannot be seen"),
-        }
-        if records && let Err(error) = self.record_uses() {
-            tracing::warn!(%file, %error, "the last uses of API keys cannot be written down");
-        }
-    }
-
-    fn record_uses(&self) -> io::Result<()> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+    /// Calls `record` with the last uses that were not written down, and takes note if it has done so.
+    pub(super) fn record_uses<E>(
+        &self,
+        record: impl FnOnce(&[(KeyId, Timestamp)]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let keyring = self.keyring();
         let used = |key: &Arc<Key>| {
             let last = key.last_use_micros.load(Ordering::Relaxed);
             let is_new = last > key.recorded_micros.load(Ordering::Relaxed);
             is_new.then(|| (key.clone(), last))
         };
-        let used: Vec<(Arc<Key>, i64)> = state.keys.values().filter_map(used).collect();
-        drop(state);
+        let used: Vec<(Arc<Key>, i64)> = keyring.keys.values().filter_map(used).collect();
         if used.is_empty() {
             return Ok(());
         }
         let id = |key: &Key| key.record.id.clone();
         let uses: Vec<(KeyId, Timestamp)> =
             used.iter().map(|(key, last)| (id(key), Timestamp::from_micros(*last))).collect();
-        LastUses::add(&self.file, &uses)?;
+        record(&uses)?;
         for (key, last) in used {
             key.recorded_micros.fetch_max(last, Ordering::Relaxed);
         }
         Ok(())
     }
-}
 
-impl State {
-    /// Takes the keys of a list. Those that are known and unchanged keep what is known of them; the
-    /// requests of others end.
-    fn replace(&mut self, list: KeyList, version: FileVersion) {
-        let mut before = std::mem::take(&mut self.keys);
-        for record in list.records {
-            let hash = record.hash;
-            let key = match before.remove(&hash) {
-                Some(key) if key.record == record => key,
-                Some(changed) => {
-                    changed.end();
-                    Arc::new(Key { last_use_micros: changed.last_use(), ..Key::new(record) })
-                }
-                None => Arc::new(Key::new(record)),
-            };
-            self.keys.insert(hash, key);
-        }
-        before.values().for_each(|key| key.end());
-        self.version = version;
+    fn keyring(&self) -> Arc<Keyring> {
+        self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Verifier for KeyVerifier {
     fn verify(&self, credentials: &Credentials<'_>) -> Option<Result<Caller, AuthError>> {
         let text = credentials.bearer().filter(|text| text.starts_with(KEY_PREFIX))?;
-        // The time of the lookup says nothing: whoever can choose a hash knows the key.
+        // The time of the lookup reveals nothing: a caller that can choose a hash knows the key.
         let hash = KeyHash::of(text);
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let key = state.keys.get(&hash).cloned();
-        drop(state);
-        let key = key.ok_or(AuthError::Invalid);
-        Some(key.and_then(|key| key.caller(SystemTime::now().into())))
+        let key = self.keyring().keys.get(&hash).cloned().ok_or(AuthError::Invalid);
+        Some(key.and_then(|key| key.caller(credentials.time)))
     }
 }

@@ -1,12 +1,14 @@
 //! `callpark keys`: the API keys of a server.
 
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use crate::auth::keys::{KeyFile, KeyFileError, KeyId, KeyOptions, KeyRecord, LastUses};
+use crate::auth::keys::{
+    KeyFile, KeyFileError, KeyId, KeyIdError, KeyOptions, KeyRecord, LastUses,
+};
 use crate::cli::args::connect::ConnectArgs;
 use crate::cli::args::duration::parse_duration;
 use crate::cli::args::settings::SettingFlags;
@@ -15,6 +17,7 @@ use crate::cli::exit::Exit;
 use crate::cli::print::output::{Out, eprint_note};
 use crate::cli::print::table::{Column, Table};
 use crate::cli::print::time::relative_to_now;
+use crate::engine::{Clock as _, SystemClock};
 use crate::model::{Scope, Scopes, Timestamp};
 
 /// Create, list and revoke the API keys of a server
@@ -48,7 +51,7 @@ struct CreateArgs {
     #[arg(long, value_name = "NAME")]
     name: String,
 
-    /// What the key's callers may do: read, run, cancel, follow_up, admin
+    /// Scopes of the key's callers: read, run, cancel, follow_up, admin
     #[arg(
         long,
         value_name = "SCOPE[,SCOPE]",
@@ -81,7 +84,8 @@ struct ListArgs {
 #[derive(Clone, Debug, clap::Args)]
 struct RevokeArgs {
     /// Id of the key, as `callpark keys list` shows it
-    id: KeyId,
+    // Parsed later: clap would repeat a secret that was given by mistake.
+    id: String,
 
     #[command(flatten)]
     file: FileArgs,
@@ -145,11 +149,13 @@ pub(crate) async fn run(
         KeysCommand::List(args) => list(&args.file.open(connect)?, out).await,
         KeysCommand::Revoke(args) => {
             let file = args.file.open(connect)?;
-            let is_new = file.revoke(&args.id, now()).map_err(failed)?;
-            eprint_note(&match is_new {
-                true => format!("{} is revoked", args.id),
-                false => format!("{} was revoked before", args.id),
-            });
+            let id: KeyId = args
+                .id
+                .parse()
+                .map_err(|error: KeyIdError| Failure::new(Exit::Usage, error.to_string()))?;
+            let is_new = file.revoke(&id, now()).map_err(failed)?;
+            let state = if is_new { "is revoked" } else { "was revoked before" };
+            eprint_note(&format!("{id} {state}"));
             Ok(Exit::Success)
         }
     }
@@ -162,21 +168,20 @@ async fn create(args: CreateArgs, connect: ConnectArgs, out: &mut Out) -> Result
     let (tenant, name) = (args.tenant, args.name);
     let options = KeyOptions { tenant, name, scopes, create_time, expire_time };
     let key = file.create(options).map_err(failed)?;
+    let text = key.text.expose_secret();
     if out.json {
-        let list = file.read().map_err(failed)?;
-        let record = list.records.iter().find(|record| record.id == key.id);
-        let entry = record.map(|record| Entry::of(record, None));
-        let text = key.text.expose_secret().to_owned();
-        out.json(&entry.map(|entry| Entry { key: Some(text), ..entry })).await?;
+        let entry = Entry::of(&key.record, None);
+        out.json(&Entry { key: Some(text.to_owned()), ..entry }).await?;
     } else {
-        eprint_note(&format!("the key {} is shown this once; keep it secret", key.id));
-        out.line(key.text.expose_secret()).await?;
+        let (id, file) = (&key.record.id, file.path().display());
+        eprint_note(&format!("{id} is in {file}; the key is shown this once, keep it secret"));
+        out.line(text).await?;
     }
     Ok(Exit::Success)
 }
 
 async fn list(file: &KeyFile, out: &mut Out) -> Result<Exit, Failure> {
-    let (list, uses) = (file.read().map_err(failed)?, LastUses::read(file));
+    let (list, uses) = (file.list().map_err(failed)?, LastUses::read(file));
     for (line, reason) in &list.unreadable {
         eprint_note(&format!("line {line} of {} is not a key: {reason}", file.path().display()));
     }
@@ -212,7 +217,11 @@ fn table(records: &[KeyRecord], uses: &LastUses) -> Table {
             state.as_str().to_owned(),
             relative_to_now(record.create_time),
             record.expire_time.map_or_else(|| "never".to_owned(), relative_to_now),
-            uses.of(&record.id).map_or_else(|| "never".to_owned(), relative_to_now),
+            match uses.of(&record.id) {
+                Some(time) => relative_to_now(time),
+                None if uses.are_known() => "never".to_owned(),
+                None => "unknown".to_owned(),
+            },
         ]);
     }
     table
@@ -242,7 +251,7 @@ fn parse_lifetime(text: &str) -> Result<Duration, String> {
 }
 
 fn now() -> Timestamp {
-    SystemTime::now().into()
+    SystemClock.now()
 }
 
 fn text_of(time: Timestamp) -> Option<String> {

@@ -78,7 +78,7 @@ fn answered_by_another(error: &Error, connection: &Connection) -> String {
 fn unauthenticated(error: &Error, connection: &Connection) -> String {
     let what = match error.origin() {
         Origin::Token => "the token cannot be read",
-        _ => "the server rejected the token",
+        _ => "the server rejected the credentials",
     };
     let origin = connection.token.describe();
     format!("{what}: {}\n{origin}; pass another file with --token-file", error.message())

@@ -1,4 +1,5 @@
-//! A position in a session's log that moves forward page by page.
+//! A position in a session's log that moves forward page by page, and what wakes its reader: new events, a
+//! heartbeat, the maximum age of a stream, the end of the server.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The part of a replica in an engine: its lease, the sessions that it owns and takes over, and what it
-//! hears of others.
+//! The part of a replica in an engine: its lease, the sessions that it owns and takes over, and the
+//! changes that others announce.
 
 mod changes;
 mod lease;

@@ -1,4 +1,4 @@
-//! The start of a process from its spec.
+//! The start of a process from its spec: its pipes and other descriptors, its environment, its group.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};

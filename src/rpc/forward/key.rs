@@ -1,6 +1,7 @@
 //! The key by which replicas know each other, and the headers that it authenticates.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -10,13 +11,17 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::auth::AuthError;
-use crate::model::{Principal, Tenant};
+use crate::model::{Principal, Tenant, Timestamp};
 
 /// The header with the principal of a forwarded request: JSON in base64.
 const PRINCIPAL: &str = "callpark-principal";
 
 /// The header with the code that authenticates the principal and the method.
 const CODE: &str = "callpark-forwarded";
+
+/// The longest time between the forwarding of a request and its arrival. Replicas know the time of their store
+/// to a few milliseconds, and a new connection takes a second at most.
+const AGE_MAX: Duration = Duration::from_secs(30);
 
 /// The purpose of the codes, in front of what they authenticate: the key may have other uses.
 const PURPOSE: &[u8] = b"callpark forwarded request\0";
@@ -28,6 +33,8 @@ pub(super) struct ForwardKey(Hmac<Sha256>);
 struct Sender {
     tenant: Tenant,
     name: Arc<str>,
+    /// The time of the store, in microseconds.
+    time: i64,
 }
 
 impl ForwardKey {
@@ -50,10 +57,17 @@ impl ForwardKey {
             .chain_update(sender)
     }
 
-    /// Adds the headers of a request from `principal` for the method at `path`.
-    pub(super) fn sign(&self, headers: &mut HeaderMap, path: &str, principal: &Principal) {
+    /// Adds the headers of a request from `principal` for the method at `path`, at this time of the store.
+    pub(super) fn sign(
+        &self,
+        headers: &mut HeaderMap,
+        path: &str,
+        principal: &Principal,
+        now: Timestamp,
+    ) {
         let Principal { tenant, name } = principal;
-        let sender = Sender { tenant: tenant.clone(), name: name.clone() };
+        let time = now.as_micros();
+        let sender = Sender { tenant: tenant.clone(), name: name.clone(), time };
         let sender = BASE64.encode(serde_json::to_vec(&sender).unwrap_or_default());
         let code = BASE64.encode(self.code(path, &sender).finalize().into_bytes());
         for (name, text) in [(PRINCIPAL, sender), (CODE, code)] {
@@ -66,20 +80,23 @@ impl ForwardKey {
         }
     }
 
-    /// Returns the principal of a request, or `None` if it has no code. Compares in constant time.
+    /// Returns the principal of a request that arrives at this time of the store, or `None` if it has no code.
+    /// Compares in constant time.
     pub(super) fn verify(
         &self,
         headers: &HeaderMap,
         path: &str,
+        now: Timestamp,
     ) -> Option<Result<Principal, AuthError>> {
         let code = headers.get(CODE)?;
         let verified = || {
             let code = BASE64.decode(code).ok()?;
             let sender = headers.get(PRINCIPAL)?.to_str().ok()?;
             self.code(path, sender).verify_slice(&code).ok()?;
-            let Sender { tenant, name } =
+            let Sender { tenant, name, time } =
                 serde_json::from_slice(&BASE64.decode(sender).ok()?).ok()?;
-            Some(Principal { tenant, name })
+            let is_recent = now.as_micros().abs_diff(time) <= AGE_MAX.as_micros() as u64;
+            is_recent.then_some(Principal { tenant, name })
         };
         Some(verified().ok_or(AuthError::Invalid))
     }
@@ -91,21 +108,33 @@ mod tests {
 
     const PATH: &str = "/callpark.v1.ToolRunner/RunTool";
 
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
+
     fn signed() -> (HeaderMap, Principal) {
         let principal = Principal { tenant: Tenant::new("Müller & Söhne"), name: "ü\n".into() };
         let mut headers = HeaderMap::new();
-        ForwardKey::new(&[7; 32]).sign(&mut headers, PATH, &principal);
+        ForwardKey::new(&[7; 32]).sign(&mut headers, PATH, &principal, NOW);
         (headers, principal)
     }
 
     #[test]
-    fn a_principal_is_good_for_its_key_and_method_only() {
+    fn a_principal_is_good_for_its_key_method_and_time_only() {
         let (headers, principal) = signed();
-        let verify = |key, path| ForwardKey::new(&[key; 32]).verify(&headers, path);
-        assert_eq!(verify(7, PATH), Some(Ok(principal)));
-        assert_eq!(verify(8, PATH), Some(Err(AuthError::Invalid)));
-        assert_eq!(verify(7, "/callpark.v1.ToolRunner/RunTurn"), Some(Err(AuthError::Invalid)));
-        assert_eq!(ForwardKey::new(&[7; 32]).verify(&HeaderMap::new(), PATH), None);
+        let verify = |key, path, micros| {
+            let now = Timestamp::from_micros(NOW.as_micros() + micros);
+            ForwardKey::new(&[key; 32]).verify(&headers, path, now)
+        };
+        assert_eq!(verify(7, PATH, 0), Some(Ok(principal.clone())));
+        assert_eq!(verify(8, PATH, 0), Some(Err(AuthError::Invalid)));
+        let other = "/callpark.v1.ToolRunner/RunTurn";
+        assert_eq!(verify(7, other, 0), Some(Err(AuthError::Invalid)));
+        for (micros, expected) in
+            [(30_000_000, Ok(principal)), (30_000_001, Err(AuthError::Invalid))]
+        {
+            assert_eq!(verify(7, PATH, micros), Some(expected.clone()), "later by {micros}");
+            assert_eq!(verify(7, PATH, -micros), Some(expected), "earlier by {micros}");
+        }
+        assert_eq!(ForwardKey::new(&[7; 32]).verify(&HeaderMap::new(), PATH, NOW), None);
     }
 
     #[test]
@@ -120,12 +149,16 @@ mod tests {
                 for text in [changed.as_str(), &value[..at]] {
                     let mut headers = headers.clone();
                     headers.insert(name, HeaderValue::try_from(text).expect("a value"));
-                    assert_eq!(key.verify(&headers, PATH), Some(Err(AuthError::Invalid)), "{text}");
+                    assert_eq!(
+                        key.verify(&headers, PATH, NOW),
+                        Some(Err(AuthError::Invalid)),
+                        "{text}"
+                    );
                 }
             }
             let mut headers = headers.clone();
             headers.remove(name);
-            assert!(!matches!(key.verify(&headers, PATH), Some(Ok(_))), "{name}");
+            assert!(!matches!(key.verify(&headers, PATH, NOW), Some(Ok(_))), "{name}");
         }
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::auth::AuthError;
 use crate::model::Principal;
+use crate::store::Replicas;
 
 pub(super) use body::KeptBody;
 pub(super) use connection::Slot;
@@ -26,8 +27,8 @@ use pool::Pool;
 
 /// The options of a [`Forwarder`].
 pub struct ForwarderOptions {
-    /// The key by which the replicas know each other.
-    pub key: [u8; 32],
+    /// The replicas, which have a key and a time in common.
+    pub replicas: Arc<dyn Replicas>,
     /// TLS for replicas whose address begins with `https://`, or `None` if they cannot be reached.
     pub tls: Option<TlsConnector>,
     /// The largest message of a request that is forwarded, in bytes.
@@ -49,6 +50,7 @@ pub struct Forwarder(Arc<Shared>);
 
 struct Shared {
     key: ForwardKey,
+    replicas: Arc<dyn Replicas>,
     pool: Pool,
     request_bytes_max: usize,
     draining: CancellationToken,
@@ -57,9 +59,10 @@ struct Shared {
 impl Forwarder {
     /// Creates a forwarder without connections.
     pub fn new(options: ForwarderOptions) -> Self {
-        let ForwarderOptions { key, tls, request_bytes_max } = options;
+        let ForwarderOptions { replicas, tls, request_bytes_max } = options;
         Self(Arc::new(Shared {
-            key: ForwardKey::new(&key),
+            key: ForwardKey::new(&replicas.key()),
+            replicas,
             pool: Pool::new(tls),
             request_bytes_max,
             draining: CancellationToken::new(),
@@ -89,7 +92,7 @@ impl Forwarder {
 
     /// Adds the headers that tell another replica who has sent the request.
     pub(super) fn sign(&self, headers: &mut HeaderMap, path: &str, principal: &Principal) {
-        self.0.key.sign(headers, path, principal);
+        self.0.key.sign(headers, path, principal, self.0.replicas.time());
     }
 
     /// Returns the principal of a request that another replica has forwarded, or `None` if the caller has
@@ -99,7 +102,7 @@ impl Forwarder {
         headers: &HeaderMap,
         path: &str,
     ) -> Option<Result<Principal, AuthError>> {
-        self.0.key.verify(headers, path)
+        self.0.key.verify(headers, path, self.0.replicas.time())
     }
 
     /// Logs that the replica at this address gives no answer of use.

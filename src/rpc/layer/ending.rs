@@ -2,8 +2,9 @@
 
 use std::future::{Future, pending};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -13,27 +14,30 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::auth::{AuthError, Caller};
+use crate::engine::Clock;
 use crate::model::Timestamp;
 
-/// The longest sleep before another look at the clock, which may have been set or have slept itself.
+/// The longest sleep before another look at the clock, which may have been set.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// The end of the credentials of a request, and the status with which the request ends then.
 type End = Pin<Box<dyn Future<Output = Status> + Send>>;
 
-/// The end of the credentials of a request.
-#[derive(Clone, Default)]
+/// The credentials of a request, as far as their end goes.
+#[derive(Clone)]
 pub(super) struct Ending {
     /// Is cancelled when the credentials are revoked. `None` for those that nothing revokes.
     ended: Option<CancellationToken>,
-    /// The time at which the credentials expire, or `None` if they do not.
     expire_time: Option<Timestamp>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Ending {
-    /// Returns the end of the credentials of a caller.
-    pub(super) fn of(caller: &Caller) -> Self {
-        Self { ended: caller.ended.clone(), expire_time: caller.expire_time }
+    /// Returns the end of the credentials of a caller, or that of a request without a caller, which has
+    /// none.
+    pub(super) fn new(caller: Option<&Caller>, clock: Arc<dyn Clock>) -> Self {
+        let ended = caller.and_then(|caller| caller.ended.clone());
+        Self { ended, expire_time: caller.and_then(|caller| caller.expire_time), clock }
     }
 
     /// Returns the answer to a request, or UNAUTHENTICATED if the credentials end before. The request is
@@ -44,8 +48,10 @@ impl Ending {
     ) -> Response<Body> {
         let Some(end) = self.clone().end() else { return answer.await };
         tokio::select! {
-            answer = answer => answer,
+            // No work begins for credentials that have ended.
+            biased;
             status = end => status.into_http(),
+            answer = answer => answer,
         }
     }
 
@@ -60,7 +66,7 @@ impl Ending {
     /// Returns the end, or `None` if the credentials are valid as long as the server runs. Each request
     /// has a timer of its own, which goes with it.
     fn end(self) -> Option<End> {
-        let Self { ended, expire_time } = self;
+        let Self { ended, expire_time, clock } = self;
         if ended.is_none() && expire_time.is_none() {
             return None;
         }
@@ -73,7 +79,7 @@ impl Ending {
             };
             let expired = async {
                 match expire_time {
-                    Some(time) => reach(time).await,
+                    Some(time) => reach(time, clock.as_ref()).await,
                     None => pending().await,
                 }
             };
@@ -87,10 +93,10 @@ impl Ending {
     }
 }
 
-/// Returns at this time of the wall clock.
-async fn reach(time: Timestamp) {
+/// Returns at this time of the clock.
+async fn reach(time: Timestamp, clock: &dyn Clock) {
     loop {
-        let left = time.since(SystemTime::now().into());
+        let left = time.since(clock.now());
         if left.is_zero() {
             return;
         }

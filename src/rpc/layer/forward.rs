@@ -177,7 +177,8 @@ impl Forwarding {
         }
         if status.as_ref().is_some_and(|status| status.code() == Code::Unauthenticated) {
             // The caller has shown its credentials here: it could do nothing about this error.
-            self.forwarder.log_failure(owner, &"it does not know the key of this server's store");
+            let refused = "it does not know the key of this server's store, or another time of it";
+            self.forwarder.log_failure(owner, &refused);
             recorder.set(ForwardOutcome::Unreachable);
             return Forwarded::Unprocessed;
         }

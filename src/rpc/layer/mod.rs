@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 
 use crate::auth::{AuthError, Caller, Verifiers};
+use crate::engine::Clock;
 use crate::model::Principal;
 use crate::model::limits::LARGE_INPUTS_MAX;
 use crate::rpc::forward::Forwarder;
@@ -38,6 +39,8 @@ const REFLECTION: [&str; 2] = [
 pub struct RequestOptions {
     /// Verifies the credentials of callers.
     pub verifiers: Verifiers,
+    /// The time, at which credentials expire.
+    pub clock: Arc<dyn Clock>,
     /// The metrics of the server.
     pub metrics: Metrics,
     /// The time that the body of a request may take to arrive.

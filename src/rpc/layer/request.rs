@@ -79,7 +79,7 @@ where
         let span = tracing::info_span!("rpc", method, request_id = request_id.to_str().ok());
         let recorder = self.recorder(&method, span.clone());
         let is_forwarded = matches!(&admitted, Ok(Admission { is_forwarded: true, .. }));
-        let ending = admitted.as_ref().map(|admitted| admitted.ending.clone()).unwrap_or_default();
+        let ending = Ending::new(request.extensions().get(), self.shared.options.clock.clone());
         let forwarding = admitted
             .map(|admission| self.forwarding(admission, &request, &method, &request_id, &size));
         let answer = async move {
@@ -124,7 +124,6 @@ impl<S> RequestService<S> {
         if !is_open {
             let (caller, is_forwarded) = self.caller(request)?;
             scopes::check(&caller, method)?;
-            admission.ending = Ending::of(&caller);
             admission.is_forwarded = is_forwarded;
             request.extensions_mut().insert(caller);
         }
@@ -154,6 +153,7 @@ impl<S> RequestService<S> {
             // Bytes that are no text are credentials, too, and wrong ones.
             authorization: authorization.map(|value| value.to_str().unwrap_or("?")),
             peer: request.extensions().get().copied(),
+            time: options.clock.now(),
         };
         let forwarded = options
             .forwarder
@@ -207,8 +207,6 @@ struct Admission {
     keeper: Option<Keeper>,
     /// `true` if another replica has forwarded the request, which then goes no further.
     is_forwarded: bool,
-    /// The end of the credentials.
-    ending: Ending,
 }
 
 /// Returns the response of the service, which is ready. A service that panics has an error as its response.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use super::tails::Tails;
-use crate::model::SessionId;
+use crate::model::{SessionId, Timestamp};
 use crate::store::{Claimed, RemoteChange, Renewed, Replica, Replicas, StoreError};
 
 /// The replicas of a store behind a cache.
@@ -92,5 +92,9 @@ impl Replicas for CachedReplicas {
 
     fn key(&self) -> [u8; 32] {
         self.inner.key()
+    }
+
+    fn time(&self) -> Timestamp {
+        self.inner.time()
     }
 }

@@ -1,4 +1,4 @@
-//! Expiry in memory.
+//! Expiry in memory: what is too old is removed, and logs that are too long are trimmed.
 
 use super::{MemoryState, SessionLog, append};
 use crate::model::{CallId, SessionId, SessionState, Tenant};

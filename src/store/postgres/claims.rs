@@ -1,7 +1,7 @@
 //! The claims of sessions, which the writer makes: so it knows which bodies of sessions others may have
 //! written since it wrote them last.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -11,7 +11,7 @@ use super::membership::Member;
 use super::open::{Sharing, WRITE_TIMEOUT};
 use super::ownership;
 use super::reconnect::describe;
-use super::writer::Writer;
+use super::writer::{ATTEMPTS_MAX, Writer};
 use crate::model::SessionId;
 use crate::store::{Claimed, StoreError};
 
@@ -20,6 +20,13 @@ use crate::store::{Claimed, StoreError};
 pub(super) struct Pending {
     pub(super) claims: Vec<(SessionId, oneshot::Sender<Result<Claimed, StoreError>>)>,
     pub(super) releases: Vec<(SessionId, u64)>,
+}
+
+/// A change of the owners of sessions.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Claim(&'a [SessionId]),
+    Release(&'a [(SessionId, u64)]),
 }
 
 impl Pending {
@@ -37,11 +44,8 @@ impl Writer {
     pub(super) async fn settle(&mut self, pending: &mut Pending) {
         let Some(member) = self.member.clone() else { return };
         let releases = std::mem::take(&mut pending.releases);
-        if !releases.is_empty()
-            && let Err(error) = self.release(&member, &releases).await
-        {
-            // They stay with this replica until it claims them again or is gone.
-            tracing::debug!(cause = describe(&error), "sessions were not released");
+        if !releases.is_empty() {
+            self.release(&member, &releases).await;
         }
         let claims = std::mem::take(&mut pending.claims);
         if claims.is_empty() {
@@ -50,49 +54,98 @@ impl Writer {
         let mut ids: Vec<SessionId> = claims.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.dedup();
-        let claimed = self.claim(&member, &ids).await.map_err(StoreError::from);
+        let claimed = self.claim(&member, &ids).await;
         for (id, reply) in claims {
-            let answer = match &claimed {
-                Ok(claimed) => Ok(claimed.get(&id).cloned().unwrap_or(Claimed::Missing)),
-                Err(error) => Err(error.clone()),
-            };
-            // It fails if the caller has gone away.
-            drop(reply.send(answer));
+            if let Some(answer) = claimed.get(&id) {
+                // It fails if the caller has gone away.
+                drop(reply.send(answer.clone()));
+            }
         }
     }
 
+    /// Returns the answer for each session. If one may have failed the others, each is claimed alone.
     async fn claim(
         &mut self,
-        member: &Arc<Member>,
+        member: &Member,
         ids: &[SessionId],
-    ) -> Result<std::collections::HashMap<SessionId, Claimed>, PostgresError> {
-        self.reconnect_if_lost().await?;
+    ) -> HashMap<SessionId, Result<Claimed, StoreError>> {
         for id in ids {
             self.bodies.remove(*id);
         }
-        let connection = self.connected()?;
-        let claim = ownership::claim(&connection.client, member.id(), ids);
-        let claimed = timeout(WRITE_TIMEOUT, claim).await;
-        self.check_lost(claimed.map_err(|_| timed_out(WRITE_TIMEOUT)).flatten())
-    }
-
-    async fn release(
-        &mut self,
-        member: &Arc<Member>,
-        sessions: &[(SessionId, u64)],
-    ) -> Result<(), PostgresError> {
-        self.reconnect_if_lost().await?;
-        let connection = self.connected()?;
-        let release = ownership::release(&connection.client, member.id(), sessions);
-        let released = timeout(WRITE_TIMEOUT, release).await;
-        self.check_lost(released.map_err(|_| timed_out(WRITE_TIMEOUT)).flatten())
-    }
-
-    /// Drops the connection if the work has failed because it is lost.
-    fn check_lost<T>(&mut self, done: Result<T, PostgresError>) -> Result<T, PostgresError> {
-        if let Err(error @ PostgresError::Lost(_)) = &done {
-            self.lose(&describe(error));
+        let mut answers = HashMap::new();
+        match self.change_owners(member, Change::Claim(ids)).await {
+            Err(PostgresError::Refused(refusal)) if refusal.concerns_one() => {
+                for id in ids.chunks(1) {
+                    let claimed = self.change_owners(member, Change::Claim(id)).await;
+                    add_answers(&mut answers, id, claimed);
+                }
+            }
+            claimed => add_answers(&mut answers, ids, claimed),
         }
-        done
+        answers
     }
+
+    /// Makes releases. If one may have failed the others, each is made alone.
+    async fn release(&mut self, member: &Member, sessions: &[(SessionId, u64)]) {
+        // They stay with this replica until it claims them again or is gone.
+        let log = |error| tracing::debug!(cause = describe(&error), "a session was not released");
+        match self.change_owners(member, Change::Release(sessions)).await {
+            Err(PostgresError::Refused(refusal)) if refusal.concerns_one() => {
+                for session in sessions.chunks(1) {
+                    let released = self.change_owners(member, Change::Release(session)).await;
+                    drop(released.map_err(log));
+                }
+            }
+            released => drop(released.map_err(log)),
+        }
+    }
+
+    /// Changes owners, again if the database has ended the statement because of another transaction. Returns
+    /// the answers to claims. Drops a connection that is lost.
+    async fn change_owners(
+        &mut self,
+        member: &Member,
+        change: Change<'_>,
+    ) -> Result<HashMap<SessionId, Claimed>, PostgresError> {
+        let mut attempt = 1;
+        loop {
+            self.reconnect_if_lost().await?;
+            let client = &self.connected()?.client;
+            let changed = timeout(WRITE_TIMEOUT, async {
+                match change {
+                    Change::Claim(ids) => ownership::claim(client, member.id(), ids).await,
+                    Change::Release(sessions) => {
+                        let released = ownership::release(client, member.id(), sessions).await;
+                        released.map(|()| HashMap::new())
+                    }
+                }
+            });
+            match changed.await.map_err(|_| timed_out(WRITE_TIMEOUT)).flatten() {
+                Err(PostgresError::Refused(refusal))
+                    if refusal.is_transient() && attempt < ATTEMPTS_MAX =>
+                {
+                    attempt += 1;
+                }
+                Err(error @ PostgresError::Lost(_)) => {
+                    self.lose(&describe(&error));
+                    return Err(error);
+                }
+                changed => return changed,
+            }
+        }
+    }
+}
+
+/// Adds the answers of a claim of these sessions.
+fn add_answers(
+    answers: &mut HashMap<SessionId, Result<Claimed, StoreError>>,
+    ids: &[SessionId],
+    claimed: Result<HashMap<SessionId, Claimed>, PostgresError>,
+) {
+    let claimed = claimed.map_err(StoreError::from);
+    let is_gone = || StoreError::Unavailable("the server has lost its lease".to_owned());
+    answers.extend(ids.iter().map(|id| {
+        let answer = claimed.as_ref().map_err(Clone::clone);
+        (*id, answer.and_then(|claimed| claimed.get(id).cloned().ok_or_else(is_gone)))
+    }));
 }

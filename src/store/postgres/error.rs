@@ -28,11 +28,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// Returns whether another append of the same commit may be the cause, so that each should be
-    /// tried alone.
+    /// Returns whether one of several changes that were made together may be the cause, so that each should
+    /// be tried alone.
     pub(super) fn concerns_one(&self) -> bool {
-        // Classes 22 and 23: invalid data, and a violated constraint.
-        self.code.code().starts_with("22") || self.code.code().starts_with("23")
+        // Classes 22, 23 and 40: invalid data, a violated constraint, and a conflict with another transaction.
+        ["22", "23", "40"].iter().any(|class| self.code.code().starts_with(class))
     }
 
     /// Returns whether the transaction may succeed if it is made again.

@@ -1,4 +1,5 @@
-//! One round of expiry, inside a transaction of the writer. The rows of a table are removed together.
+//! One round of expiry, inside a transaction of the writer: what is too old is removed, and logs that are too
+//! long are trimmed. The rows of a table are removed together.
 
 use std::collections::{BTreeMap, HashMap};
 

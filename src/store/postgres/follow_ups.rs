@@ -2,6 +2,7 @@
 //! and does not withhold the others.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Transaction};
 use tokio_postgres::Row;
@@ -16,6 +17,10 @@ use super::read::call_in;
 use crate::model::{CallId, FollowUp, Tenant, Timestamp};
 use crate::store::rules::Due;
 use crate::store::{DueFollowUps, DueQuery, DueScope, DueSessions, FollowUpWithTask};
+
+/// The time after which follow-ups are looked for again whose replica was away: its return is not
+/// announced.
+const ABSENT_RETRY: Duration = Duration::from_secs(2);
 
 /// The rows that are read at a time while a page is filled.
 const ROWS_PER_READ: u64 = 256;
@@ -95,6 +100,15 @@ impl Among {
         self
     }
 
+    /// Leaves out the sessions that no replica can change now: their replica restarts, or is about to be declared
+    /// dead.
+    fn not_of_absent(mut self) -> Self {
+        self.condition += " AND NOT EXISTS (
+                 SELECT FROM sessions s JOIN replicas r ON r.id = s.owner WHERE s.key = session_key
+                     AND (r.state = 2 OR r.state = 1 AND r.lease_until < clock_timestamp()))";
+        self
+    }
+
     /// Returns `count` rows from `offset` on that are due, in the order of their times.
     async fn due(
         &self,
@@ -144,19 +158,27 @@ impl Among {
 /// Returns the follow-ups that are due, in the order of their times. Those that cannot be read back
 /// do not count: they stay due, and would fill the page forever.
 ///
-/// A replica ends only the leases in sessions that do not belong to others.
+/// A replica ends only the leases in sessions that do not belong to others. Among those of a whole tenant,
+/// it passes over the sessions of replicas that are away.
 pub(super) async fn due(
     snapshot: &Transaction<'_>,
     owner: Option<Uuid>,
     query: &DueQuery,
 ) -> Result<DueFollowUps, PostgresError> {
-    let is_of_owner = matches!(query.scope, DueScope::Leased);
-    let among = Among::new(&query.scope).not_of_others(owner.filter(|_| is_of_owner));
+    let mut among = Among::new(&query.scope);
+    let mut present = None;
+    match query.scope {
+        DueScope::Leased => among = among.not_of_others(owner),
+        DueScope::Lease(_, None) if owner.is_some() => {
+            present = Some(Among::new(&query.scope).not_of_absent());
+        }
+        DueScope::Session(_) | DueScope::Lease(..) => {}
+    }
     let mut page = DueFollowUps::default();
-    let mut offset = 0;
+    let mut seen = 0;
     while page.records.len() < query.limit as usize {
-        let chunk = (offset, ROWS_PER_READ);
-        let rows = among.due(snapshot, "body, call_id", query.now, chunk).await?;
+        let (from, chunk) = (present.as_ref().unwrap_or(&among), (seen, ROWS_PER_READ));
+        let rows = from.due(snapshot, "body, call_id", query.now, chunk).await?;
         for row in &rows {
             if page.records.len() >= query.limit as usize {
                 break;
@@ -166,12 +188,17 @@ pub(super) async fn due(
                 None => page.unreadable.push(call_id(row, 1)?),
             }
         }
+        seen += rows.len() as u64;
         if (rows.len() as u64) < ROWS_PER_READ {
             break;
         }
-        offset += ROWS_PER_READ;
     }
     page.next = among.next(snapshot, query.now).await?;
+    if present.is_some() && page.records.is_empty() {
+        let passed_over = among.due(snapshot, "1", query.now, (seen, 1)).await?;
+        let again = (!passed_over.is_empty()).then(|| query.now.saturating_add(ABSENT_RETRY));
+        page.next = page.next.into_iter().chain(again).min();
+    }
     Ok(page)
 }
 

@@ -1,11 +1,11 @@
 //! The place of this server among the replicas of a database: its id, and the task that keeps its lease
-//! and hears of the changes of others, on a connection of its own.
+//! and receives the changes of others, on a connection of its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,13 +15,15 @@ use super::error::{PostgresError, timed_out};
 use super::open::{OpenError, RETRY_PAUSE};
 use super::options::Target;
 use super::ownership::{self, Change};
-use crate::model::SessionId;
+use crate::model::{SessionId, Timestamp};
 use crate::store::{RemoteChange, Renewed, Replica, ReplicaId, StoreError};
 
 /// The timeout of a statement about leases. A lease is renewed several times before it runs out.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timeout of the first connection, and of each statement in the database.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval of the renewals between the join and the first one that is asked for.
+const START_RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
 /// The timeout of the taking over of sessions, which writes many rows. A renewal may wait for it.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The changes of others that wait for those who follow them.
@@ -43,12 +45,19 @@ pub struct ReplicaOptions {
 pub(super) struct Member {
     pub(super) options: ReplicaOptions,
     id: Mutex<Uuid>,
+    /// The time of the database at the last renewal.
+    renewed: Mutex<(Timestamp, Instant)>,
     changes: broadcast::Sender<RemoteChange>,
 }
 
 impl Member {
     fn new(options: ReplicaOptions) -> Self {
-        Self { options, id: Mutex::new(Uuid::new_v4()), changes: broadcast::channel(CHANGES_MAX).0 }
+        Self {
+            options,
+            id: Mutex::new(Uuid::new_v4()),
+            renewed: Mutex::new((Timestamp::from_micros(0), Instant::now())),
+            changes: broadcast::channel(CHANGES_MAX).0,
+        }
     }
 
     pub(super) fn id(&self) -> Uuid {
@@ -57,6 +66,15 @@ impl Member {
 
     fn set_id(&self, id: Uuid) {
         *self.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
+    }
+
+    pub(super) fn time(&self) -> Timestamp {
+        let (time, at) = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        time.saturating_add(at.elapsed())
+    }
+
+    fn set_time(&self, time: Timestamp) {
+        *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = (time, Instant::now());
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<RemoteChange> {
@@ -69,7 +87,7 @@ impl Member {
     }
 
     /// Publishes what a notification says, unless it is of this replica.
-    fn hear(&self, payload: &str) {
+    fn receive(&self, payload: &str) {
         match Change::parse(payload, self.id()) {
             Change::Own => {}
             Change::Everything => self.publish(RemoteChange::Everything),
@@ -118,6 +136,7 @@ impl Membership {
             member: Arc::clone(&member),
             connection: None,
             retry: Instant::now(),
+            start_renewal: None,
             tracker: tracker.clone(),
             closing,
         };
@@ -132,6 +151,7 @@ impl Membership {
             return Err(OpenError::AddressTaken { name, address, other });
         }
         log_id(&member);
+        task.start_renewal = Some(Instant::now() + START_RENEWAL_INTERVAL);
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         tracker.spawn(task.run(inbox));
         Ok(Self { member, commands })
@@ -180,6 +200,8 @@ struct MemberTask {
     connection: Option<Connection>,
     /// The time of the next attempt to connect.
     retry: Instant,
+    /// The time of the next renewal of a server that starts, or `None` once it asks for them itself.
+    start_renewal: Option<Instant>,
     tracker: TaskTracker,
     closing: CancellationToken,
 }
@@ -195,10 +217,12 @@ impl MemberTask {
                     None => return,
                 },
                 () = self.closing.cancelled() => return,
+                () = sleep_until(self.start_renewal.unwrap_or_else(Instant::now)),
+                    if self.start_renewal.is_some() => self.renew_at_start().await,
                 () = async { ended.clone().unwrap_or_default().cancelled().await } => {
                     self.connection = None;
                 }
-                () = tokio::time::sleep_until(self.retry), if ended.is_none() => {
+                () = sleep_until(self.retry), if ended.is_none() => {
                     if let Err(error) = self.connect(LEASE_TIMEOUT).await {
                         tracing::debug!(?error, "the database is away");
                     }
@@ -220,7 +244,7 @@ impl MemberTask {
         self.tracker.spawn(async move {
             while let Some(message) = std::future::poll_fn(|cx| driver.poll_message(cx)).await {
                 match message {
-                    Ok(AsyncMessage::Notification(heard)) => member.hear(heard.payload()),
+                    Ok(AsyncMessage::Notification(note)) => member.receive(note.payload()),
                     Ok(_) => {}
                     Err(error) => {
                         tracing::debug!(%error, "the connection of the replica has ended");
@@ -237,14 +261,33 @@ impl MemberTask {
         Ok(())
     }
 
+    /// Renews the lease of a server that does not serve yet.
+    async fn renew_at_start(&mut self) {
+        self.start_renewal = Some(Instant::now() + START_RENEWAL_INTERVAL);
+        let renewed = self.renew().await;
+        // One that is dead learns it from the first renewal that it asks for.
+        if !matches!(renewed, Ok(Renewed::Renewed { .. })) {
+            tracing::warn!(?renewed, "the lease was not renewed while the server starts");
+        }
+    }
+
+    async fn renew(&mut self) -> Result<Renewed, PostgresError> {
+        let id = self.member.id();
+        let renew = self.run_on(LEASE_TIMEOUT, async |client| ownership::renew(client, id).await);
+        let renewed = renew.await?;
+        if let Renewed::Renewed { time, .. } = &renewed {
+            self.member.set_time(*time);
+        }
+        Ok(renewed)
+    }
+
     async fn answer(&mut self, command: MemberCommand) {
         let id = self.member.id();
         // Nobody waits for an answer whose caller has gone away.
         match command {
             MemberCommand::Renew(reply) => {
-                let renewed =
-                    self.run_on(LEASE_TIMEOUT, async |client| ownership::renew(client, id).await);
-                drop(reply.send(renewed.await));
+                self.start_renewal = None;
+                drop(reply.send(self.renew().await));
             }
             MemberCommand::Rejoin(reply) => {
                 let (new, options) = (Uuid::new_v4(), self.member.options.clone());

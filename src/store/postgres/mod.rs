@@ -161,7 +161,9 @@ impl Store for PostgresStore {
     }
 
     async fn append(&self, append: Append) -> Result<(), StoreError> {
-        self.queue.append(append).await
+        // This replica may have another id by the time at which the append is written.
+        let owner = self.own_id();
+        self.queue.append(append, |pending| WriterCommand::Append(pending, owner)).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {

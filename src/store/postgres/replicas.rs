@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::membership::Membership;
 use super::writer::WriterCommand;
-use crate::model::SessionId;
+use crate::model::{SessionId, Timestamp};
 use crate::store::writer_queue::WriterQueue;
 use crate::store::{Claimed, RemoteChange, Renewed, Replica, Replicas, StoreError};
 
@@ -74,5 +74,9 @@ impl Replicas for PostgresReplicas {
 
     fn key(&self) -> [u8; 32] {
         self.key
+    }
+
+    fn time(&self) -> Timestamp {
+        self.membership.member.time()
     }
 }

@@ -34,21 +34,17 @@ use crate::store::writer_queue::PendingAppend;
 use crate::store::{Claimed, Expired, ExpiryPolicy, StoreError};
 use crate::telemetry::Metrics;
 
-/// The attempts to write a group whose connection is lost each time before the commit is made.
-const ATTEMPTS_MAX: u32 = 3;
+/// The attempts at a transaction whose connection is lost each time before the commit is made, or that the
+/// database ends because of others.
+pub(super) const ATTEMPTS_MAX: u32 = 3;
 
 pub(super) enum WriterCommand {
-    Append(PendingAppend),
+    /// Writes an append that was made while this server was the replica with this id.
+    Append(PendingAppend, Option<Uuid>),
     Expire(ExpiryPolicy, oneshot::Sender<Result<Expired, StoreError>>),
     Claim(SessionId, oneshot::Sender<Result<Claimed, StoreError>>),
     /// Releases a session, unless it was claimed again after the claim with this number.
     Release(SessionId, u64),
-}
-
-impl From<PendingAppend> for WriterCommand {
-    fn from(append: PendingAppend) -> Self {
-        Self::Append(append)
-    }
 }
 
 /// The state of the writer task.
@@ -74,7 +70,8 @@ pub(super) struct Writer {
 /// The work of one transaction.
 #[derive(Clone, Copy)]
 enum Work<'a> {
-    Appends(&'a [PendingAppend]),
+    /// Appends that were made under one id.
+    Appends(&'a [PendingAppend], Option<Uuid>),
     Expire(&'a ExpiryPolicy),
 }
 
@@ -112,6 +109,7 @@ impl Writer {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<WriterCommand>) {
         let mut batch = Vec::with_capacity(STORE_REMOTE_COMMIT_APPENDS_MAX);
         let mut pending = Pending::default();
+        let mut owner = None;
         loop {
             let ended = self.connection.as_ref().map(|connection| connection.ended.clone());
             let command = tokio::select! {
@@ -131,13 +129,17 @@ impl Writer {
             let mut next = Some(command);
             while let Some(command) = next.take() {
                 match command {
-                    WriterCommand::Append(append) => {
+                    WriterCommand::Append(append, id) => {
+                        if id != owner {
+                            self.commit(&mut batch, owner).await;
+                            owner = id;
+                        }
                         batch.push(append);
                     }
                     WriterCommand::Claim(id, reply) => pending.claims.push((id, reply)),
                     WriterCommand::Release(id, claim) => pending.releases.push((id, claim)),
                     WriterCommand::Expire(policy, reply) => {
-                        self.commit(&mut batch).await;
+                        self.commit(&mut batch, owner).await;
                         drop(reply.send(self.expire(&policy).await));
                         continue;
                     }
@@ -146,17 +148,17 @@ impl Writer {
                     next = inbox.try_recv().ok();
                 }
             }
-            self.commit(&mut batch).await;
+            self.commit(&mut batch, owner).await;
             self.settle(&mut pending).await;
         }
     }
 
-    /// Writes a group, and answers its appends.
-    async fn commit(&mut self, batch: &mut Vec<PendingAppend>) {
+    /// Writes a group that was made under one id, and answers its appends.
+    async fn commit(&mut self, batch: &mut Vec<PendingAppend>, owner: Option<Uuid>) {
         if batch.is_empty() {
             return;
         }
-        let results = self.write(batch).await;
+        let results = self.write(batch, owner).await;
         self.metrics.store_committed(batch.len());
         for (pending, result) in batch.drain(..).zip(results) {
             // It fails if the caller has gone away.
@@ -166,12 +168,17 @@ impl Writer {
 
     /// Returns one result for each append. If one may have failed the others, or another replica has been
     /// faster, each gets a transaction of its own.
-    async fn write(&mut self, batch: &[PendingAppend]) -> Vec<Result<(), StoreError>> {
-        match self.transact(Work::Appends(batch)).await {
+    async fn write(
+        &mut self,
+        batch: &[PendingAppend],
+        owner: Option<Uuid>,
+    ) -> Vec<Result<(), StoreError>> {
+        match self.transact(Work::Appends(batch, owner)).await {
             Err(PostgresError::Refused(refusal)) if refusal.concerns_one() => {
                 let mut results = Vec::with_capacity(batch.len());
                 for pending in batch {
-                    let alone = self.transact(Work::Appends(std::slice::from_ref(pending))).await;
+                    let work = Work::Appends(std::slice::from_ref(pending), owner);
+                    let alone = self.transact(work).await;
                     results.extend(results_of(alone, 1));
                 }
                 results
@@ -236,7 +243,6 @@ impl Writer {
 
     async fn attempt(&mut self, work: Work<'_>) -> Result<Done, Failed> {
         let connection = self.connected()?;
-        let owner = self.member.as_ref().map(|member| member.id());
         let statements = Statements::new(&connection.client);
         let mut commit =
             Commit { server: self.server, number: self.commit + 1, change: 0, notification: None };
@@ -248,7 +254,7 @@ impl Writer {
                 let round = timeout(WRITE_TIMEOUT, expire(&connection.client, policy));
                 (Done::Expired(round.await.map_err(late)??), Vec::new(), Vec::new())
             }
-            Work::Appends(batch) => {
+            Work::Appends(batch, owner) => {
                 let prepared: Vec<_> = batch.iter().map(|pending| &*pending.prepared).collect();
                 let loaded = timeout(WRITE_TIMEOUT, load::begin(&statements, &prepared, owner));
                 let loaded = loaded.await.map_err(late)??;

@@ -1,4 +1,5 @@
-//! One round of expiry, inside the writer's transaction.
+//! One round of expiry, inside the writer's transaction: what is too old is removed, and logs that are too
+//! long are trimmed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -139,7 +139,7 @@ impl Store for SqliteStore {
     }
 
     async fn append(&self, append: Append) -> Result<(), StoreError> {
-        self.queue.append(append).await
+        self.queue.append(append, WriterCommand::Append).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {

@@ -40,12 +40,6 @@ pub(super) enum WriterCommand {
     Visit(Box<dyn FnOnce(&mut Connection) + Send>),
 }
 
-impl From<PendingAppend> for WriterCommand {
-    fn from(append: PendingAppend) -> Self {
-        Self::Append(append)
-    }
-}
-
 /// The state of the writer thread. Fields are dropped in their order, the lock last.
 pub(super) struct Writer {
     connection: Connection,

@@ -11,8 +11,9 @@ use super::targets::Target;
 use crate::support::TestServer;
 use crate::support::wire::{bad_fields, first_answer, only_reason, with_token};
 
-/// The longest time for any answer, on a machine with other things to do.
-pub const ANSWER_SECONDS_MAX: u64 = 10;
+/// The longest time for any answer, on a slow machine with other things to do: a request whose cost grows
+/// faster than its size takes minutes.
+pub const ANSWER_SECONDS_MAX: u64 = 25;
 
 /// The largest error, with its text as it is escaped on the wire: clients take 16 KiB of metadata.
 const ERROR_BYTES_MAX: usize = 8 << 10;

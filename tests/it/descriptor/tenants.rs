@@ -24,7 +24,7 @@ fn number(id: &str) -> &str {
     id.split_once('-').expect("a kind").1
 }
 
-/// What a field of this rule is filled with, with the number of an object; `None` if it takes no id.
+/// The id with which a field of this rule is filled, or `None` if it takes no id.
 fn filling(rule: Rule, number: &str) -> Option<String> {
     let kind = match rule {
         Rule::Session { .. } => "sess",
@@ -144,7 +144,7 @@ async fn a_tenant_has_lists_and_request_ids_of_its_own() {
         let listed = tools.list_sessions(v1::ListSessionsRequest::default()).await;
         let listed = listed.expect("a list").into_inner().sessions;
         let ids: Vec<_> = listed.into_iter().map(|session| session.session_id).collect();
-        assert_eq!(ids, [session.session_id.clone()]);
+        assert_eq!(ids, std::slice::from_ref(&session.session_id));
         sessions.push(session.session_id);
     }
     assert_ne!(sessions[0], sessions[1], "one request id of two tenants");

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use super::front::{Front, Local, OWNER, owner};
+use super::front::{Front, Local, OWNER, OwnerOfAll, owner};
 use crate::support::proxy::{Fate, Proxy};
 use crate::support::waiting::{Gate, lines_of};
 use crate::support::{bash, check_reason, result_of, soon, stdout_of, v1};
@@ -132,7 +132,7 @@ async fn an_owner_that_says_nothing_is_noticed_in_a_few_seconds() {
 async fn a_request_that_is_too_large_is_not_forwarded() {
     let owner = owner().await;
     let lines = [Local::Owner(owner.endpoint.clone())];
-    let front = Front::with(&lines, super::front::KEY, 1 << 20).await;
+    let front = Front::with(&lines, OwnerOfAll::default(), 1 << 20).await;
     let call = |bytes| v1::RunToolRequest { stdin: vec![0; bytes].into(), ..bash("wc -c") };
     check_not_owner(&refusal(&front, call(1 << 20)).await);
     front.tools.clone().run_tool(call(1 << 19)).await.expect("an answer");

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use callpark::internals::auth::{TokenVerifier, Verifiers};
+use callpark::internals::engine::SystemClock;
 use callpark::internals::rpc::{Forwarder, ForwarderOptions, RequestLayer, RequestOptions};
 use callpark::internals::telemetry::Metrics;
 use callpark::model::{SessionId, Timestamp};
@@ -38,8 +39,8 @@ use crate::support::appends::{Appends, StoreWith};
 use crate::support::server::WithToken;
 use crate::support::{Additions, AuthorisedChannel, TestServer};
 
-/// The key of all replicas of these tests.
-pub const KEY: [u8; 32] = [7; 32];
+/// The time of the store of these tests.
+pub const TIME: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
 /// The header by which a handler names the owner.
 pub const OWNER: &str = "callpark-owner";
@@ -68,7 +69,7 @@ pub struct Front {
 impl Front {
     /// Starts one with this script.
     pub async fn start(script: &[Local]) -> Self {
-        Self::with(script, KEY, 4 << 20).await
+        Self::with(script, OwnerOfAll::default(), 4 << 20).await
     }
 
     /// Starts one that sends everything to this owner.
@@ -76,13 +77,15 @@ impl Front {
         Self::start(&[Local::Owner(owner.to_owned())]).await
     }
 
-    /// Starts one with this script, this key, and this bound on what it forwards.
-    pub async fn with(script: &[Local], key: [u8; 32], request_bytes_max: usize) -> Self {
+    /// Starts one with this script, this key and time, and this bound on what it forwards.
+    pub async fn with(script: &[Local], replicas: OwnerOfAll, request_bytes_max: usize) -> Self {
         let lines = Arc::new(Mutex::new(script.iter().cloned().collect()));
         let script = Script { lines, requests: Arc::default(), head: Arc::default() };
         let metrics = Metrics::default();
-        let forwarder = Forwarder::new(ForwarderOptions { key, tls: None, request_bytes_max });
+        let replicas = Arc::new(replicas);
+        let forwarder = Forwarder::new(ForwarderOptions { replicas, tls: None, request_bytes_max });
         let layer = RequestLayer::new(RequestOptions {
+            clock: Arc::new(SystemClock),
             verifiers: Verifiers::new(vec![Arc::new(TokenVerifier::new("of-the-front".into()))]),
             metrics: metrics.clone(),
             read_timeout: Duration::from_secs(30),
@@ -243,19 +246,28 @@ impl Appends for Shared {
     }
 
     fn replicas(&self) -> Option<Arc<dyn Replicas>> {
-        Some(Arc::new(OwnerOfAll))
+        Some(Arc::new(OwnerOfAll::default()))
     }
 }
 
-struct OwnerOfAll;
+/// A replica that owns every session.
+pub struct OwnerOfAll {
+    /// The key of the replicas of its store.
+    pub key: [u8; 32],
+    /// The time of its store.
+    pub time: Timestamp,
+}
+
+impl Default for OwnerOfAll {
+    fn default() -> Self {
+        Self { key: [7; 32], time: TIME }
+    }
+}
 
 #[async_trait]
 impl Replicas for OwnerOfAll {
     async fn renew(&self) -> Result<Renewed, StoreError> {
-        Ok(Renewed::Renewed {
-            time: Timestamp::from_micros(1_800_000_000_000_000),
-            others: Vec::new(),
-        })
+        Ok(Renewed::Renewed { time: self.time, others: Vec::new() })
     }
 
     async fn rejoin(&self) -> Result<(), StoreError> {
@@ -287,6 +299,10 @@ impl Replicas for OwnerOfAll {
     }
 
     fn key(&self) -> [u8; 32] {
-        KEY
+        self.key
+    }
+
+    fn time(&self) -> Timestamp {
+        self.time
     }
 }

@@ -1,8 +1,9 @@
 //! Trust in the server that has forwarded a request.
 
+use callpark::model::Timestamp;
 use tonic::{Code, Request};
 
-use super::front::{Front, Local, owner};
+use super::front::{Front, Local, OwnerOfAll, TIME, owner};
 use crate::support::{TestServer, bash, check_reason, soon, v1};
 
 const PRINCIPAL: &str = "callpark-principal";
@@ -43,10 +44,29 @@ async fn a_server_without_others_believes_no_principal() {
 async fn a_server_of_another_store_is_no_owner() {
     let owner = owner().await;
     let lines = [Local::Owner(owner.endpoint.clone())];
-    let front = Front::with(&lines, [8; 32], 4 << 20).await;
+    let replicas = OwnerOfAll { key: [8; 32], ..OwnerOfAll::default() };
+    let front = Front::with(&lines, replicas, 4 << 20).await;
     let status = soon("an answer", front.tools.clone().run_tool(bash("true"))).await;
     check_reason(&status.expect_err("an error"), Code::Unavailable, "NOT_OWNER");
     assert_eq!((front.requests(), front.forwarded("unreachable")), (2, 2));
+}
+
+/// A request that was read between two servers cannot be sent again later.
+#[tokio::test]
+async fn what_was_forwarded_long_ago_is_refused() {
+    let owner = owner().await;
+    let lines = [Local::Owner(owner.endpoint.clone())];
+    for (age_micros, is_good) in [(29_000_000, true), (31_000_000, false)] {
+        let time = Timestamp::from_micros(TIME.as_micros() - age_micros);
+        let replicas = OwnerOfAll { time, ..OwnerOfAll::default() };
+        let front = Front::with(&lines, replicas, 4 << 20).await;
+        let answer = soon("an answer", front.tools.clone().run_tool(bash("true"))).await;
+        match answer {
+            Ok(_) => assert!(is_good),
+            Err(status) if is_good => panic!("{status}"),
+            Err(status) => check_reason(&status, Code::Unavailable, "NOT_OWNER"),
+        }
+    }
 }
 
 /// The caller of the first server is the caller at the owner, whose own token is another one.

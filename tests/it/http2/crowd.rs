@@ -32,7 +32,7 @@ const STAY: Duration = Duration::from_secs(2);
 
 /// The processor time that the server may spend on one connection of a bad peer, in calls of a client that
 /// behaves: most of these connections bring 200 requests, or as many frames.
-const CONNECTION_CALLS_MAX: f64 = 40.0;
+const CONNECTION_CALLS_MAX: f64 = 4.0;
 
 /// The growth of the server's memory while they are connected, and once they are gone.
 const CROWD_BYTES_MAX: usize = 64 << 20;

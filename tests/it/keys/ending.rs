@@ -1,7 +1,8 @@
 //! Keys that are revoked or expire, while requests of theirs are open.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use callpark::internals::engine::{Clock as _, SystemClock};
 use callpark::model::{Scopes, Timestamp};
 use tonic::{Code, Status};
 
@@ -10,7 +11,7 @@ use crate::support::streams::stream_of;
 use crate::support::wire::only_reason;
 use crate::support::{millis, soon, v1};
 
-/// What a caller has open: a stream of a session's events, and a wait for a task.
+/// The open requests of a caller: a stream of a session's events, and a wait for a task.
 struct Open {
     events: tonic::Streaming<v1::SessionUpdate>,
     wait: tokio::task::JoinHandle<Result<tonic::Response<v1::WaitResponse>, Status>>,
@@ -58,7 +59,7 @@ impl Open {
 }
 
 fn in_seconds(seconds: u64) -> Timestamp {
-    Timestamp::from(SystemTime::now()).saturating_add(Duration::from_secs(seconds))
+    SystemClock.now().saturating_add(Duration::from_secs(seconds))
 }
 
 /// The reason with which a key is refused.
@@ -111,9 +112,6 @@ async fn a_file_that_others_could_change_admits_nobody_until_it_is_mended() {
     let mode = |mode| {
         let permissions = std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(keys.file.path(), permissions).expect("a file");
-        // As an editor does, which writes the file anew.
-        let time = std::fs::File::options().append(true).open(keys.file.path());
-        time.and_then(|file| file.set_modified(SystemTime::now())).expect("a time");
     };
     mode(0o666);
     open.end("CREDENTIALS_REVOKED").await;

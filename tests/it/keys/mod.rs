@@ -1,9 +1,8 @@
 //! API keys: who their callers are, what they may do, and how they end.
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use callpark::internals::auth::keys::{KeyFile, KeyId, KeyOptions};
+use callpark::internals::engine::{Clock as _, SystemClock};
 use callpark::model::{Scope, Scopes, Timestamp};
 use secrecy::ExposeSecret as _;
 use tonic::Request;
@@ -54,17 +53,17 @@ impl Keys {
             tenant: tenant.to_owned(),
             name: format!("{tenant}-backend"),
             scopes,
-            create_time: SystemTime::now().into(),
+            create_time: SystemClock.now(),
             expire_time,
         };
         let key = self.file.create(options).expect("a key");
         let text = key.text.expose_secret().to_owned();
         let clients = Clients::new(&self.server.endpoint, &text);
-        Key { id: key.id, text, clients }
+        Key { id: key.record.id, text, clients }
     }
 
     fn revoke(&self, key: &Key) {
-        let is_new = self.file.revoke(&key.id, SystemTime::now().into()).expect("a key");
+        let is_new = self.file.revoke(&key.id, SystemClock.now()).expect("a key");
         assert!(is_new);
     }
 }

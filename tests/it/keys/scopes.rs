@@ -1,4 +1,4 @@
-//! What a key's callers may do.
+//! The rights of a key's callers.
 
 use callpark::model::{Scope, Scopes};
 use tonic::Code;

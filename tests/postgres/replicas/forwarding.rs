@@ -1,9 +1,13 @@
 //! Any replica answers: requests reach the owner of their session.
 
+use callpark::store::Store as _;
 use callpark_proto::v1;
 
+use super::join;
+use super::ownership::{own, quiet, release};
 use super::place::Place;
 use crate::cluster::shared;
+use crate::load;
 use crate::support::{bash, millis, remote, soon};
 
 /// Returns a command that runs until the file exists.
@@ -196,4 +200,74 @@ async fn an_idle_session_is_served_where_it_is_asked_for() {
     a.kill().await;
     let answer = soon("a call", of_b.tools.clone().run_tool(call("echo b"))).await;
     answer.expect("the owner is not asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_another_tenant_is_not_touched() {
+    let place = Place::new(shared());
+    let (_site, b) = place.replica().await;
+    // Its address leads nowhere.
+    let a = join(place.cluster, &place.database, "http://127.0.0.1:1").await;
+    let session = load::session();
+    a.append(quiet(&session, None)).await.expect("stored");
+    let session_id = session.id.to_string();
+    let refused = async || {
+        let call = v1::RunToolRequest { session_id: session_id.clone(), ..bash("true") };
+        let answer = soon("an answer", b.connect().tools.run_tool(call)).await;
+        answer.expect_err("it is not there").code()
+    };
+    assert_eq!(refused().await, tonic::Code::NotFound, "its owner is not asked");
+    let claim = own(&a, session.id).await;
+    release(&a, session.id, claim).await;
+    assert_eq!(refused().await, tonic::Code::NotFound, "it is free");
+    assert_eq!(own(&a, session.id).await, claim + 1, "it was not claimed meanwhile");
+    a.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follow_ups_of_a_replica_that_restarts_are_passed_over() {
+    let place = Place::new(shared());
+    let ((site_a, a), (_site_b, b)) = (place.replica().await, place.replica().await);
+    let (of_a, of_b) = (a.connect(), b.connect());
+    let session_id = remote::session(&of_a).await;
+    let call = |session_id: &str, command| v1::RunToolRequest {
+        session_id: session_id.to_owned(),
+        follow_up: v1::FollowUpPolicy::OnFinish.into(),
+        ..bash(command)
+    };
+    // The session waits for its replica because of this one.
+    remote::start(&of_a, call(&session_id, "exec sleep 1000")).await;
+    let first = remote::start(&of_a, call(&session_id, "true")).await.background_id;
+    remote::ended(&of_a, &first).await;
+    let second = remote::start(&of_b, call("", "true")).await.background_id;
+    remote::ended(&of_b, &second).await;
+    let endpoint = a.endpoint.clone();
+    a.terminate().await.0.exits(0);
+    let lease = async |wait| {
+        let request = v1::LeaseFollowUpsRequest {
+            max_follow_ups: 1,
+            lease_duration: millis(60_000),
+            wait: millis(wait),
+            ..Default::default()
+        };
+        let leased = soon("an answer", of_b.tasks.clone().lease_follow_ups(request)).await;
+        let leased = leased?.into_inner().follow_ups;
+        let tasks = leased.into_iter().filter_map(|leased| leased.follow_up?.task);
+        Ok::<_, tonic::Status>(tasks.map(|task| task.background_id).collect::<Vec<_>>())
+    };
+    let leased = lease(20_000).await.expect("an answer");
+    assert_eq!(leased, [second], "the first one has waited for longer");
+    assert_eq!(lease(0).await.expect("an answer"), Vec::<String>::new(), "nobody can lease it");
+    let back = async {
+        // Those that wait notice it.
+        let is_away = |error: &tonic::Status| error.code() == tonic::Code::Unavailable;
+        loop {
+            match lease(20_000).await {
+                Err(error) if is_away(&error) => {}
+                leased => return leased.expect("an answer"),
+            }
+        }
+    };
+    let (leased, _a) = tokio::join!(back, place.restart(&site_a, &endpoint));
+    assert_eq!(leased, [first]);
 }

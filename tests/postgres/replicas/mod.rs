@@ -1,13 +1,16 @@
 //! Several replicas over one database.
 
+mod claims;
 mod death;
 mod faults;
 mod forwarding;
+mod lease;
 mod ownership;
 mod place;
+mod start;
 
 use callpark::internals::telemetry::Metrics;
-use callpark::store::{PostgresOptions, PostgresStore, ReplicaOptions};
+use callpark::store::{PostgresOptions, PostgresStore, ReplicaOptions, Store as _};
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
@@ -23,8 +26,13 @@ pub(crate) async fn join(cluster: &Cluster, database: &str, address: &str) -> Po
     open(&options(cluster, database, address)).await
 }
 
+/// Opens a store. From then on, its lease is renewed by the test only.
 pub(crate) async fn open(options: &PostgresOptions) -> PostgresStore {
-    PostgresStore::open(options, Metrics::default()).await.expect("a replica")
+    let store = PostgresStore::open(options, Metrics::default()).await.expect("a store");
+    if let Some(replicas) = store.replicas() {
+        replicas.renew().await.expect("a lease");
+    }
+    store
 }
 
 /// Lets the lease of a replica run out.

@@ -20,7 +20,7 @@ use crate::load::{append, session};
 const A: &str = "http://a:1";
 const B: &str = "http://b:1";
 
-fn replicas(store: &PostgresStore) -> Arc<dyn Replicas> {
+pub(super) fn replicas(store: &PostgresStore) -> Arc<dyn Replicas> {
     store.replicas().expect("a replica")
 }
 
@@ -29,7 +29,7 @@ async fn claim(store: &PostgresStore, id: SessionId) -> Claimed {
 }
 
 /// Returns the number of a claim that has succeeded.
-async fn own(store: &PostgresStore, id: SessionId) -> u64 {
+pub(super) async fn own(store: &PostgresStore, id: SessionId) -> u64 {
     match claim(store, id).await {
         Claimed::Own { claim } => claim,
         other => panic!("{other:?}"),
@@ -37,7 +37,7 @@ async fn own(store: &PostgresStore, id: SessionId) -> u64 {
 }
 
 /// Frees a session.
-async fn release(store: &PostgresStore, id: SessionId, number: u64) {
+pub(super) async fn release(store: &PostgresStore, id: SessionId, number: u64) {
     replicas(store).release(id, number).await.expect("sent");
     // The writer answers this after the release.
     assert_eq!(claim(store, SessionId::random()).await, Claimed::Missing);
@@ -48,7 +48,7 @@ fn elsewhere(address: &str) -> Claimed {
 }
 
 /// Returns an append without tasks.
-fn quiet(session: &Session, head: Option<u64>) -> Append {
+pub(super) fn quiet(session: &Session, head: Option<u64>) -> Append {
     Append { calls: Vec::new(), ..append(session, head) }
 }
 

@@ -16,6 +16,7 @@ pub(super) fn check_files(config: &Config) -> Vec<Finding> {
     let files = [
         ("token", GuardedFile::Token, &config.token_file),
         ("TLS key", GuardedFile::TlsKey, &config.tls_key),
+        ("API keys", GuardedFile::Keys, &config.keys_file),
         ("password file", GuardedFile::StorePassword, &config.store_password_file),
     ];
     let check = |(check, kind, path): (_, _, &Option<PathBuf>)| {

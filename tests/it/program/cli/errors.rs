@@ -88,7 +88,7 @@ async fn a_wrong_or_missing_token_is_reported_with_its_source() {
     let server = site.serve(&[]).await;
     let other = site.write("other", "wrong-token-of-another\n").display().to_string();
     let wrong = server.cli(&["list", "--token-file", &other]).await.exits(77);
-    assert!(wrong.stderr().contains("the server rejected the token"), "{wrong}");
+    assert!(wrong.stderr().contains("the server rejected the credentials"), "{wrong}");
     assert!(wrong.stderr().contains(&other), "{wrong}");
     let mut command = server.command(&["run", "bash", "true"]);
     command.env("CALLPARK_TOKEN", "wrong-token-of-another");

@@ -49,7 +49,7 @@ async fn a_key_is_made_used_and_revoked_while_the_server_runs() {
         }
     };
     assert!(refused.stderr().contains("these credentials were revoked"), "{refused}");
-    let again = site.run(&["keys", "revoke", id]).await.exits(0);
+    let again = site.run(&["keys", "revoke", key]).await.exits(0);
     assert!(again.stderr().contains("was revoked before"), "{again}");
     let list = site.run(&["keys", "list", "--json"]).await.exits(0).json();
     let shown = &list["keys"][0];
@@ -82,6 +82,9 @@ async fn what_makes_no_key_is_said_plainly() {
     }
     let none = site.run(&["keys", "list"]).await.exits(0);
     assert!(none.stderr().contains("there are no keys"), "{none}");
+    let secret = "0123456789abcdef0123456789abcdef";
+    let wrong = site.run(&["keys", "revoke", secret]).await.exits(2);
+    assert!(!wrong.stderr().contains(secret) && wrong.stderr().contains("is not the id of a key"));
     let unknown = site.run(&["keys", "revoke", "cpk_000000000000"]).await.exits(66);
     assert!(unknown.stderr().contains("there is no key cpk_000000000000"), "{unknown}");
 }

@@ -1,0 +1,158 @@
+//! The upkeep of a server's keys: changes of their file, their expiry, and the record of their uses.
+
+use std::fs::Metadata;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::file::{KeyFile, KeyFileError, KeyList};
+use super::last_use::LastUses;
+use super::verifier::KeyVerifier;
+use crate::model::Timestamp;
+
+/// The time between two looks at the file.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The number of looks after which the last uses of keys are written down: a minute.
+const LOOKS_PER_RECORD: u32 = 60;
+
+/// The number of looks in a row at which the file cannot be read, after which no key is accepted: one that was
+/// revoked meanwhile would be.
+const FAILED_LOOKS_MAX: u32 = 10;
+
+/// The longest time that the last look may take when the server stops.
+const LAST_LOOK_MAX: Duration = Duration::from_secs(2);
+
+/// The state of a file, as it was last seen.
+pub(super) struct FileWatch {
+    /// The version that was read, or `None` if it is to be read again.
+    read: Option<Version>,
+    /// The version at the last look.
+    seen: Option<Version>,
+    /// The number of looks in a row at which the file could not be read.
+    failed_looks: u32,
+}
+
+/// The properties of a file that change with its content or its permissions. `None`: there is no file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Version(Option<[i128; 8]>);
+
+impl Version {
+    fn of(file: &KeyFile) -> std::io::Result<Self> {
+        let of = |meta: Metadata| {
+            let (modified, changed) = (meta.mtime(), meta.ctime());
+            [
+                meta.dev().into(),
+                meta.ino().into(),
+                meta.len().into(),
+                // Permissions are changed without a change of the content.
+                meta.mode().into(),
+                modified.into(),
+                meta.mtime_nsec().into(),
+                changed.into(),
+                meta.ctime_nsec().into(),
+            ]
+        };
+        match std::fs::metadata(file.path()) {
+            Ok(metadata) => Ok(Self(Some(of(metadata)))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self(None)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl FileWatch {
+    /// Begins with a file that is about to be read: a later change is noticed.
+    pub(super) fn new(file: &KeyFile) -> Self {
+        let version = Version::of(file).ok();
+        Self { read: version, seen: version, failed_looks: 0 }
+    }
+}
+
+impl KeyVerifier {
+    /// Reads the file again when it changes, ends the requests of keys that are revoked or expire, and
+    /// writes down the last uses of keys, until `over` is cancelled. `now` returns the time.
+    pub(crate) async fn keep_up(
+        self: Arc<Self>,
+        now: impl Fn() -> Timestamp,
+        over: CancellationToken,
+    ) {
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = None;
+        for count in 1_u32.. {
+            let is_over = tokio::select! {
+                _ = looks.tick() => false,
+                () = over.cancelled() => true,
+            };
+            self.end_expired(now());
+            // One look at a time: the file may be on a disk that does not answer.
+            let is_busy = |look: &tokio::task::JoinHandle<()>| !look.is_finished();
+            if look.as_ref().is_some_and(is_busy) {
+                if is_over {
+                    return;
+                }
+                continue;
+            }
+            let records = is_over || count % LOOKS_PER_RECORD == 0;
+            let verifier = self.clone();
+            let mut looking = tokio::task::spawn_blocking(move || verifier.look(records));
+            if is_over {
+                if tokio::time::timeout(LAST_LOOK_MAX, &mut looking).await.is_err() {
+                    tracing::warn!("the last uses of API keys were not written down in time");
+                }
+                return;
+            }
+            look = Some(looking);
+        }
+    }
+
+    fn look(&self, records: bool) {
+        let file = self.file.path().display();
+        // Before keys go, and what is known of them.
+        if records && let Err(error) = self.record_uses(|uses| LastUses::add(&self.file, uses)) {
+            tracing::warn!(%file, %error, "the last uses of API keys cannot be written down");
+        }
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = Version::of(&self.file).ok();
+        let is_steady = version == watch.seen;
+        watch.seen = version;
+        if version.is_some() && version == watch.read {
+            return;
+        }
+        // A file that is being written is left until it stays the same.
+        if !is_steady {
+            return;
+        }
+        match self.file.read() {
+            Ok(list) => {
+                watch.failed_looks = 0;
+                watch.read = version;
+                list.report(&self.file);
+                tracing::info!(%file, keys = list.records.len(), "the API keys were read again");
+                self.replace(list);
+            }
+            Err(error) => self.read_failed(&mut watch, &error),
+        }
+    }
+
+    /// Notes that the file could not be read. It is tried again at each look.
+    fn read_failed(&self, watch: &mut FileWatch, error: &KeyFileError) {
+        watch.read = None;
+        watch.failed_looks = watch.failed_looks.saturating_add(1);
+        // What others could have changed says nothing about who may be admitted.
+        let is_final = matches!(error, KeyFileError::Ownership(_));
+        let has_ended = is_final || watch.failed_looks >= FAILED_LOOKS_MAX;
+        if watch.failed_looks == 1 {
+            tracing::error!(%error, "the API keys cannot be read again");
+        }
+        if has_ended && (watch.failed_looks == 1 || watch.failed_looks == FAILED_LOOKS_MAX) {
+            tracing::error!(%error, "no API key is accepted until their file can be read");
+            self.replace(KeyList::default());
+        }
+    }
+}
