@@ -18,9 +18,9 @@ const SECONDS_MAX: f64 = 253_402_300_000.0;
 /// The reason why a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It is valid, except that its time is over.
+    /// A token that is valid, except that its time is over.
     Expired,
-    /// It is not valid. The reason is for the operator's log, never for the caller.
+    /// A token that is not valid. The reason is for the operator's log, never for the caller.
     Invalid(&'static str),
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Issuer {
 enum Source {
     File {
         path: PathBuf,
-        /// What the file was when it was read.
+        /// The version of the file that was read.
         version: Mutex<FileVersion>,
     },
     Url {

@@ -49,7 +49,7 @@ impl Signer {
         Self { id, algorithm: "EdDSA", key: Key::Ed(key) }
     }
 
-    /// Its public key, as a key set has it.
+    /// The public key, as a key set has it.
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.key {
             Key::Rsa(key) => {
