@@ -14,7 +14,6 @@ use crate::auth::keys::{KeyFile, KeyVerifier};
 use crate::auth::{
     OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier, Verifiers,
 };
-use crate::engine::Clock;
 
 /// The verifiers of a server, and what they have to keep up to date.
 pub(super) struct Access {
@@ -77,10 +76,10 @@ impl Access {
     }
 
     /// Keeps up to date what the verifiers know, until `over` is cancelled.
-    pub(super) async fn keep_up(self, clock: &Arc<dyn Clock>, over: &CancellationToken) {
+    pub(super) async fn keep_up(self, over: &CancellationToken) {
         let keys = async {
             if let Some(keys) = self.keys {
-                keys.keep_up(|| clock.now(), over.clone()).await;
+                keys.keep_up(over.clone()).await;
             }
         };
         let issuers = async {

@@ -157,7 +157,7 @@ impl ServerBuilder {
         engine.recover().await?;
         let layer = RequestLayer::new(RequestOptions {
             verifiers: access.verifiers(),
-            clock: clock.clone(),
+            clock,
             metrics: metrics.clone(),
             read_timeout: config.request_read_timeout,
             forwarder: forwarder.clone(),
@@ -173,7 +173,6 @@ impl ServerBuilder {
             ready: watch::Sender::new(false),
             metrics,
             access,
-            clock,
             store: store_kind,
             data_lock,
             config,

@@ -19,7 +19,7 @@ use super::health::Health;
 use super::listener::Incoming;
 #[cfg(feature = "cli")]
 use super::vitals::Vitals;
-use crate::engine::{Clock, Engine};
+use crate::engine::Engine;
 use crate::model::Timestamp;
 use crate::model::limits::{OPEN_REQUEST_BYTES_MAX, RUNNING_CALLS_PER_CORE};
 use crate::rpc::{self, Forwarder, MessageLimits, RequestLayer, ServerInfo};
@@ -64,7 +64,6 @@ pub struct Server {
     pub(super) ready: watch::Sender<bool>,
     pub(super) metrics: Metrics,
     pub(super) access: Access,
-    pub(super) clock: Arc<dyn Clock>,
     /// The kind of store, for GetServerInfo.
     pub(super) store: &'static str,
     /// The lock of the data folder, unless the store has it. It is kept until the server has stopped.
@@ -124,7 +123,6 @@ impl Server {
             store,
             data_lock,
             access,
-            clock,
             ..
         } = self;
         let info = server_info(&config, store, engine.now());
@@ -142,14 +140,8 @@ impl Server {
             forwarder.iter().for_each(Forwarder::drain);
             tokio::time::sleep(config.drain).await;
         };
-        let admin = async {
-            match admin {
-                Some((listener, _)) => {
-                    serve_operators(listener, &engine, &metrics, health.ready(), &over).await;
-                }
-                None => over.cancelled().await,
-            }
-        };
+        let listener = admin.map(|(listener, _)| listener);
+        let admin = serve_operators(listener, &engine, &metrics, health.ready(), &over);
         let main = async {
             let mut serving = std::pin::pin!(serving);
             let served = tokio::select! {
@@ -168,23 +160,12 @@ impl Server {
                     }
                 }
             };
-            let stopped = async {
-                let calls = engine.running_calls();
-                if calls > 0 && engine.leaves_runs() {
-                    tracing::info!(calls, "running calls are left to the next server");
-                } else if calls > 0 {
-                    tracing::warn!(calls, "running calls end with the server: they are lost");
-                }
-                if tokio::time::timeout(STOP_MAX, engine.stop()).await.is_err() {
-                    tracing::warn!("not all work has stopped in time: its calls are lost");
-                }
-            };
-            let (served, ()) = tokio::join!(last, stopped);
+            let (served, ()) = tokio::join!(last, stop_engine(&engine));
             over.cancel();
             served
         };
         let upkeep = metrics.upkeep(over.clone());
-        let (served, (), (), ()) = tokio::join!(main, admin, access.keep_up(&clock, &over), upkeep);
+        let (served, (), (), ()) = tokio::join!(main, admin, access.keep_up(&over), upkeep);
         if let Some(forwarder) = &forwarder {
             forwarder.close().await;
         }
@@ -194,14 +175,28 @@ impl Server {
     }
 }
 
-/// Serves the page for operators until `over` is cancelled.
+/// Stops the engine, and says what becomes of its running calls.
+async fn stop_engine(engine: &Engine) {
+    let calls = engine.running_calls();
+    if calls > 0 && engine.leaves_runs() {
+        tracing::info!(calls, "running calls are left to the next server");
+    } else if calls > 0 {
+        tracing::warn!(calls, "running calls end with the server: they are lost");
+    }
+    if tokio::time::timeout(STOP_MAX, engine.stop()).await.is_err() {
+        tracing::warn!("not all work has stopped in time: its calls are lost");
+    }
+}
+
+/// Serves the page for operators, if there is one, until `over` is cancelled.
 async fn serve_operators(
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     engine: &Engine,
     metrics: &Metrics,
     ready: watch::Receiver<bool>,
     over: &CancellationToken,
 ) {
+    let Some(listener) = listener else { return over.cancelled().await };
     let engine = engine.clone();
     let refresh = Arc::new(move |metrics: &Metrics| show_shims(&engine, metrics));
     admin::serve(listener, metrics.clone(), refresh, ready, over.clone()).await;

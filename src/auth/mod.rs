@@ -1,6 +1,5 @@
 //! The port that verifies the credentials of callers.
 
-#[cfg(feature = "jwt")]
 mod file_version;
 #[cfg(feature = "jwt")]
 pub mod jwt;

@@ -1,6 +1,5 @@
 //! Access with API keys.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -26,8 +25,6 @@ pub struct KeyVerifier {
 #[derive(Default)]
 struct Keyring {
     keys: HashMap<KeyHash, Arc<Key>>,
-    /// The keys with an end that has not come, the next one last.
-    expiring: Mutex<Vec<(Timestamp, KeyHash)>>,
 }
 
 /// A key that is known to the server.
@@ -84,8 +81,8 @@ impl Key {
         }
         let ended = self.ended().clone();
         if ended.is_cancelled() {
-            // The clock was set back since, or the key goes at this moment.
-            return Err(AuthError::Expired);
+            // The key goes at this moment.
+            return Err(AuthError::Revoked);
         }
         self.last_use_micros.fetch_max(now.as_micros(), Ordering::Relaxed);
         Ok(Caller {
@@ -105,11 +102,7 @@ impl Keyring {
             Some(key) if key.record == record => (record.hash, key.clone()),
             known => (record.hash, Arc::new(Key::new(record, known.map(|key| &**key)))),
         };
-        let keys: HashMap<_, _> = list.records.into_iter().map(key).collect();
-        let end = |key: &Arc<Key>| Some((key.record.expire_time?, key.record.hash));
-        let mut expiring: Vec<_> = keys.values().filter_map(end).collect();
-        expiring.sort_unstable_by_key(|(time, _)| Reverse(*time));
-        Self { keys, expiring: expiring.into() }
+        Self { keys: list.records.into_iter().map(key).collect() }
     }
 
     /// Ends the requests of keys of which `after` has nothing, or another key that does not allow them.
@@ -147,19 +140,6 @@ impl KeyVerifier {
         *keyring = after.clone();
         drop(keyring);
         before.end_those_gone(&after);
-    }
-
-    /// Ends the requests of keys that have expired.
-    pub(super) fn end_expired(&self, now: Timestamp) {
-        let keyring = self.keyring();
-        let mut expiring = keyring.expiring.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((_, hash)) = expiring.pop_if(|(time, _)| *time <= now) {
-            let key = keyring.keys.get(&hash);
-            if let Some(key) = key.filter(|key| !key.ended().is_cancelled()) {
-                tracing::info!(key = %key.record.id, "an API key has expired");
-                key.ended().cancel();
-            }
-        }
     }
 
     /// Calls `record` with the last uses that were not written down, and takes note if it has done so.

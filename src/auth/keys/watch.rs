@@ -1,8 +1,5 @@
-//! The upkeep of a server's keys: changes of their file, their expiry, and the record of their uses.
+//! The upkeep of a server's keys: changes of their file, and the record of their uses.
 
-use std::fs::Metadata;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::file::{KeyFile, KeyFileError, KeyList};
 use super::last_use::LastUses;
 use super::verifier::KeyVerifier;
-use crate::model::Timestamp;
+use crate::auth::file_version::FileVersion;
 
 /// The time between two looks at the file.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,57 +27,25 @@ const LAST_LOOK_MAX: Duration = Duration::from_secs(2);
 /// The state of a file, as it was last seen.
 pub(super) struct FileWatch {
     /// The version that was read, or `None` if it is to be read again.
-    read: Option<Version>,
+    read: Option<FileVersion>,
     /// The version at the last look.
-    seen: Option<Version>,
+    seen: Option<FileVersion>,
     /// The number of looks in a row at which the file could not be read.
     failed_looks: u32,
-}
-
-/// The properties of a file that change with its content or its permissions. `None`: there is no file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Version(Option<[i128; 8]>);
-
-impl Version {
-    fn of(file: &KeyFile) -> std::io::Result<Self> {
-        let of = |meta: Metadata| {
-            let (modified, changed) = (meta.mtime(), meta.ctime());
-            [
-                meta.dev().into(),
-                meta.ino().into(),
-                meta.len().into(),
-                // Permissions are changed without a change of the content.
-                meta.mode().into(),
-                modified.into(),
-                meta.mtime_nsec().into(),
-                changed.into(),
-                meta.ctime_nsec().into(),
-            ]
-        };
-        match std::fs::metadata(file.path()) {
-            Ok(metadata) => Ok(Self(Some(of(metadata)))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self(None)),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 impl FileWatch {
     /// Begins with a file that is about to be read: a later change is noticed.
     pub(super) fn new(file: &KeyFile) -> Self {
-        let version = Version::of(file).ok();
+        let version = FileVersion::of(file.path()).ok();
         Self { read: version, seen: version, failed_looks: 0 }
     }
 }
 
 impl KeyVerifier {
-    /// Reads the file again when it changes, ends the requests of keys that are revoked or expire, and
-    /// writes down the last uses of keys, until `over` is cancelled. `now` returns the time.
-    pub(crate) async fn keep_up(
-        self: Arc<Self>,
-        now: impl Fn() -> Timestamp,
-        over: CancellationToken,
-    ) {
+    /// Reads the file again when it changes, ends the requests of keys that are revoked, and writes down the
+    /// last uses of keys, until `over` is cancelled.
+    pub(crate) async fn keep_up(self: Arc<Self>, over: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = None;
@@ -89,7 +54,6 @@ impl KeyVerifier {
                 _ = looks.tick() => false,
                 () = over.cancelled() => true,
             };
-            self.end_expired(now());
             // One look at a time: the file may be on a disk that does not answer.
             let is_busy = |look: &tokio::task::JoinHandle<()>| !look.is_finished();
             if look.as_ref().is_some_and(is_busy) {
@@ -118,7 +82,7 @@ impl KeyVerifier {
             tracing::warn!(%file, %error, "the last uses of API keys cannot be written down");
         }
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = Version::of(&self.file).ok();
+        let version = FileVersion::of(self.file.path()).ok();
         let is_steady = version == watch.seen;
         watch.seen = version;
         if version.is_some() && version == watch.read {
