@@ -204,8 +204,7 @@ fn key_set_url(text: &str) -> Result<Url, String> {
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let is_name = host == "localhost" || host.ends_with(".localhost");
-    address.map_or(is_name, |address| address.to_canonical().is_loopback())
+    address.map_or(host == "localhost", |address| address.to_canonical().is_loopback())
 }
 
 fn default_algorithms() -> Vec<JwtAlgorithm> {

@@ -15,15 +15,18 @@ pub(super) const KEY_SET_BYTES_MAX: usize = 1 << 20;
 /// The longest time that a key set has to arrive.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Returns a client for key sets.
+/// Returns a client for the key set behind a URL.
 ///
 /// # Errors
 ///
 /// The client cannot be created. The error says why.
-pub(super) fn client() -> Result<Client, String> {
+pub(super) fn client(url: &Url) -> Result<Client, String> {
     // reqwest uses the process-wide provider, which may have been installed already.
     let _result = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
+    let builder = Client::builder();
+    // What is meant for this machine must not pass a proxy, which could put in keys of its own.
+    let builder = if url.scheme() == "http" { builder.no_proxy() } else { builder };
+    builder
         .timeout(FETCH_TIMEOUT)
         // A redirect could leave TLS.
         .redirect(Policy::none())

@@ -1,7 +1,8 @@
 //! An issuer of tokens, and its keys.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use futures::FutureExt as _;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, Validation};
 use reqwest::{Client, Url};
+use rustix::fs::OFlags;
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
@@ -44,7 +46,7 @@ enum Source {
     File {
         path: PathBuf,
         /// The version of the file that was read.
-        version: Mutex<FileVersion>,
+        version: Mutex<Option<FileVersion>>,
     },
     Url {
         client: Client,
@@ -64,7 +66,9 @@ impl Issuer {
     pub(super) fn open(config: JwtIssuerConfig) -> Result<Self, String> {
         let source = match config.place()? {
             KeySetPlace::File(path) => Source::File { path, version: Mutex::default() },
-            KeySetPlace::Url(url) => Source::Url { client: client()?, url, wanted: Notify::new() },
+            KeySetPlace::Url(url) => {
+                Source::Url { client: client(&url)?, url, wanted: Notify::new() }
+            }
         };
         let issuer = Self { config, keys: RwLock::default(), source };
         if let Source::File { path, version } = &issuer.source {
@@ -158,8 +162,13 @@ impl Issuer {
                 () = over.cancelled() => return,
             }
             let issuer = self.clone();
-            if tokio::task::spawn_blocking(move || issuer.look()).await.is_err() {
-                tracing::error!("the look at a key set panicked");
+            let looking = tokio::task::spawn_blocking(move || issuer.look());
+            // The file may be on a disk that does not answer.
+            tokio::select! {
+                looked = looking => if looked.is_err() {
+                    tracing::error!("the look at a key set panicked");
+                },
+                () = over.cancelled() => return,
             }
         }
     }
@@ -170,7 +179,7 @@ impl Issuer {
         let (issuer, file) = (&self.config.name, path.display());
         let known = *version.lock().unwrap_or_else(PoisonError::into_inner);
         match FileVersion::of(path) {
-            Ok(found) if found == known => {}
+            Ok(found) if known == Some(found) => {}
             Ok(_) => match read_file(path, version) {
                 Ok(keys) => {
                     tracing::info!(issuer, %file, "the key set was read again");
@@ -180,8 +189,8 @@ impl Issuer {
                     tracing::error!(issuer, error, "no token of the issuer is accepted");
                     self.replace(KeySet::default());
                 }
-                Err(FileError::Unusable(error)) => {
-                    tracing::error!(issuer, %file, error, "the last good key set stays in use");
+                Err(error @ (FileError::Unusable(_) | FileError::Failed(_))) => {
+                    tracing::error!(issuer, %file, %error, "the last good key set stays in use");
                 }
             },
             Err(error) => tracing::warn!(issuer, %file, %error, "the key set cannot be seen"),
@@ -241,20 +250,34 @@ enum FileError {
     Untrusted(String),
     #[error("{0}")]
     Unusable(String),
+    /// The next attempt may succeed, with the same file.
+    #[error("{0}")]
+    Failed(#[from] std::io::Error),
 }
 
-fn read_file(path: &Path, version: &Mutex<FileVersion>) -> Result<KeySet, FileError> {
+/// Reads a file, and notes the version that need not be read again.
+fn read_file(path: &Path, version: &Mutex<Option<FileVersion>>) -> Result<KeySet, FileError> {
     // A change between the two is seen at the next look.
-    *version.lock().unwrap_or_else(PoisonError::into_inner) =
-        FileVersion::of(path).unwrap_or_default();
-    let unusable = |error: std::io::Error| FileError::Unusable(error.to_string());
-    let file = File::open(path).map_err(unusable)?;
+    let found = FileVersion::of(path).ok();
+    let read = read_keys(path);
+    let is_settled = !matches!(read, Err(FileError::Failed(_)));
+    *version.lock().unwrap_or_else(PoisonError::into_inner) = found.filter(|_| is_settled);
+    read
+}
+
+fn read_keys(path: &Path) -> Result<KeySet, FileError> {
+    // A named pipe in the place of the file must not block the server.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     // The opened file, as the path may name another one by now.
-    let metadata = file.metadata().map_err(unusable)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(FileError::Unusable("it is not a regular file".to_owned()));
+    }
     let checked = GuardedFile::KeySet.check(path, &metadata);
     checked.map_err(|error| FileError::Untrusted(error.to_string()))?;
     let mut text = Vec::new();
-    file.take(KEY_SET_BYTES_MAX as u64 + 1).read_to_end(&mut text).map_err(unusable)?;
+    file.take(KEY_SET_BYTES_MAX as u64 + 1).read_to_end(&mut text)?;
     if text.len() > KEY_SET_BYTES_MAX {
         return Err(FileError::Unusable("it is larger than 1 MiB".to_owned()));
     }

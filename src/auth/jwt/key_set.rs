@@ -168,7 +168,7 @@ fn bytes(fields: &Map<String, Value>, name: &str, size: Option<usize>) -> Result
 
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, String> {
     match fields.get(name) {
-        None => Ok(None),
+        None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(format!("`{name}` is not a text")),
     }

@@ -30,6 +30,18 @@ struct Header {
     alg: String,
     #[serde(default)]
     kid: Option<String>,
+    #[serde(default)]
+    typ: Option<String>,
+}
+
+impl Header {
+    /// Returns whether the token may be an access token, and not one for a logout, for example.
+    fn is_of_access_token(&self) -> bool {
+        let typ = self.typ.as_ref().map(|typ| typ.to_ascii_lowercase());
+        typ.is_none_or(|typ| {
+            matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
+        })
+    }
 }
 
 /// The claim that chooses the issuer. It is verified later, together with the others.
@@ -60,6 +72,9 @@ impl JwtVerifier {
     }
 
     fn caller(&self, token: &Token<'_>, now: Timestamp) -> Result<Caller, Refusal> {
+        if !token.header.is_of_access_token() {
+            return Err(Refusal::Invalid("its typ is not that of an access token"));
+        }
         let algorithm = JwtAlgorithm::from_label(&token.header.alg)
             .ok_or(Refusal::Invalid("its algorithm is not supported"))?;
         let claim: IssuerClaim = decoded(token.payload)

@@ -268,10 +268,11 @@ impl KeyFile {
         let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let file = Self { path };
         let lock = file.lock_file(".lock").map_err(self.error("locked"))?;
+        lock.lock().map_err(self.error("locked"))?;
         Ok(Change { file, _lock: lock })
     }
 
-    /// Opens a file beside this one, with this ending of its name, and locks it.
+    /// Opens a file beside this one, with this ending of its name, for a lock.
     pub(super) fn lock_file(&self, ending: &str) -> io::Result<File> {
         // This file itself is replaced: a lock on it would be one on a file that is gone.
         let path = format!("{}{ending}", self.path.display());
@@ -280,7 +281,6 @@ impl KeyFile {
         let file =
             options.create(true).append(true).mode(PRIVATE).custom_flags(flags).open(path)?;
         own_as(&file, &std::fs::metadata(self.folder())?);
-        file.lock()?;
         Ok(file)
     }
 }

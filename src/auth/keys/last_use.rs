@@ -46,10 +46,12 @@ impl LastUses {
     ///
     /// # Errors
     ///
-    /// The file cannot be written.
+    /// The file cannot be written, or another server writes it at this moment.
     pub(super) fn add(keys: &KeyFile, uses: &[(KeyId, Timestamp)]) -> io::Result<()> {
         let path = path(keys);
-        let _lock = keys.lock_file(".used.lock")?;
+        // Another server that is paused must not hold up this one: there is a next time.
+        let lock = keys.lock_file(".used.lock")?;
+        lock.try_lock()?;
         let mut document = read(&path)?.unwrap_or_default();
         for (id, time) in uses {
             let time = jiff::Timestamp::from_microsecond(time.as_micros());

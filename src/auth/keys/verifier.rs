@@ -17,6 +17,8 @@ use crate::model::{Principal, Scope, Timestamp};
 pub struct KeyVerifier {
     pub(super) file: KeyFile,
     keyring: RwLock<Arc<Keyring>>,
+    /// Held while the keys are replaced.
+    replacing: Mutex<()>,
     /// The state of the file, of which only one task takes notice.
     pub(super) watch: Mutex<FileWatch>,
 }
@@ -64,7 +66,14 @@ impl Key {
     /// Returns whether requests that this key has admitted may go on when it is changed to `record`.
     fn allows(&self, record: &KeyRecord) -> bool {
         let keeps = |scope: Scope| record.scopes.contains(scope);
+        // Requests that are open know the end that the key had.
+        let lasts = match (self.record.expire_time, record.expire_time) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(before), Some(after)) => after >= before,
+        };
         record.revoke_time.is_none()
+            && lasts
             && record.tenant == self.record.tenant
             && self.record.scopes.iter().all(keeps)
     }
@@ -128,11 +137,12 @@ impl KeyVerifier {
         let list = file.read()?;
         list.report(&file);
         let keyring = Arc::new(Keyring::new(list, &Keyring::default()));
-        Ok(Self { file, keyring: keyring.into(), watch: watch.into() })
+        Ok(Self { file, keyring: keyring.into(), replacing: Mutex::default(), watch: watch.into() })
     }
 
-    /// Takes the keys of a list in the place of those that are known. Only one task does so.
+    /// Takes the keys of a list in the place of those that are known.
     pub(super) fn replace(&self, list: KeyList) {
+        let _one_at_a_time = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         // A million keys take a second, for which no request waits.
         let before = self.keyring();
         let after = Arc::new(Keyring::new(list, &before));

@@ -21,6 +21,9 @@ const LOOKS_PER_RECORD: u32 = 60;
 /// revoked meanwhile would be.
 const FAILED_LOOKS_MAX: u32 = 10;
 
+/// The number of looks in a row at which the file has changed again, after which it is read all the same.
+const UNSTEADY_LOOKS_MAX: u32 = 3;
+
 /// The longest time that the last look may take when the server stops.
 const LAST_LOOK_MAX: Duration = Duration::from_secs(2);
 
@@ -30,15 +33,25 @@ pub(super) struct FileWatch {
     read: Option<FileVersion>,
     /// The version at the last look.
     seen: Option<FileVersion>,
+    /// The number of looks in a row at which the file had changed again.
+    unsteady_looks: u32,
     /// The number of looks in a row at which the file could not be read.
     failed_looks: u32,
+    /// `true` if no key is accepted until the file can be read.
+    has_given_up: bool,
 }
 
 impl FileWatch {
     /// Begins with a file that is about to be read: a later change is noticed.
     pub(super) fn new(file: &KeyFile) -> Self {
         let version = FileVersion::of(file.path()).ok();
-        Self { read: version, seen: version, failed_looks: 0 }
+        Self {
+            read: version,
+            seen: version,
+            unsteady_looks: 0,
+            failed_looks: 0,
+            has_given_up: false,
+        }
     }
 }
 
@@ -48,7 +61,7 @@ impl KeyVerifier {
     pub(crate) async fn keep_up(self: Arc<Self>, over: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = None;
+        let (mut look, mut busy_looks) = (None, 0);
         for count in 1_u32.. {
             let is_over = tokio::select! {
                 _ = looks.tick() => false,
@@ -60,8 +73,17 @@ impl KeyVerifier {
                 if is_over {
                     return;
                 }
+                busy_looks += 1;
+                if busy_looks == FAILED_LOOKS_MAX {
+                    tracing::error!("no API key is accepted: their file does not answer");
+                    self.replace(KeyList::default());
+                }
                 continue;
             }
+            if busy_looks >= FAILED_LOOKS_MAX {
+                self.watch.lock().unwrap_or_else(PoisonError::into_inner).read = None;
+            }
+            busy_looks = 0;
             let records = is_over || count % LOOKS_PER_RECORD == 0;
             let verifier = self.clone();
             let mut looking = tokio::task::spawn_blocking(move || verifier.look(records));
@@ -86,15 +108,18 @@ impl KeyVerifier {
         let is_steady = version == watch.seen;
         watch.seen = version;
         if version.is_some() && version == watch.read {
+            watch.unsteady_looks = 0;
             return;
         }
-        // A file that is being written is left until it stays the same.
-        if !is_steady {
+        // A file that is being written is left until it stays the same, or changes all the time.
+        if !is_steady && watch.unsteady_looks < UNSTEADY_LOOKS_MAX {
+            watch.unsteady_looks += 1;
             return;
         }
+        watch.unsteady_looks = 0;
         match self.file.read() {
             Ok(list) => {
-                watch.failed_looks = 0;
+                (watch.failed_looks, watch.has_given_up) = (0, false);
                 watch.read = version;
                 list.report(&self.file);
                 tracing::info!(%file, keys = list.records.len(), "the API keys were read again");
@@ -114,7 +139,7 @@ impl KeyVerifier {
         if watch.failed_looks == 1 {
             tracing::error!(%error, "the API keys cannot be read again");
         }
-        if has_ended && (watch.failed_looks == 1 || watch.failed_looks == FAILED_LOOKS_MAX) {
+        if has_ended && !std::mem::replace(&mut watch.has_given_up, true) {
             tracing::error!(%error, "no API key is accepted until their file can be read");
             self.replace(KeyList::default());
         }

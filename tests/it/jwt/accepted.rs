@@ -64,6 +64,34 @@ async fn tenant_name_and_scopes_come_from_where_the_table_says() {
 }
 
 #[tokio::test]
+async fn tokens_of_widespread_providers_are_accepted() {
+    let key = Signer::ec("a", "ES256");
+    let issued = Issued::new(&[&key], TENANT).await;
+    for (changes, tenant, name) in [
+        // Keycloak, without and with the ids of organizations.
+        (json!({ "tenant": ["acme"] }), "acme", "agent-7"),
+        (json!({ "tenant": { "acme": { "id": "7" } } }), "acme", "agent-7"),
+        // Auth0, Kubernetes.
+        (json!({ "sub": "auth0|5f7c8ec7" }), "acme", "auth0|5f7c8ec7"),
+        (json!({ "sub": "system:serviceaccount:a:b" }), "acme", "system:serviceaccount:a:b"),
+    ] {
+        let caller = issued.caller(&key.token(&claims_with(changes))).await.expect("a caller");
+        assert_eq!((&*caller.tenant, &*caller.name), (tenant, name));
+    }
+    for (typ, is_accepted) in [
+        (json!("at+jwt"), true),
+        (json!("application/AT+JWT"), true),
+        (json!(null), true),
+        (json!("logout+jwt"), false),
+        (json!("dpop+jwt"), false),
+    ] {
+        let header = json!({ "alg": "ES256", "kid": "a", "typ": typ });
+        let answer = issued.caller(&key.token_with(&header, &claims())).await;
+        assert_eq!(answer.is_ok(), is_accepted, "{typ}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn without_scopes_a_caller_may_only_ask_who_it_is() {
     let key = Signer::ec("a", "ES256");
     let issued = Issued::new(&[&key], TENANT).await;

@@ -124,11 +124,16 @@ async fn a_token_for_others_or_with_the_wrong_claims_is_refused() {
         json!({ "tenant": "two words" }),
         json!({ "tenant": "a\nb" }),
         json!({ "tenant": "x".repeat(65) }),
-        json!({ "tenant": ["acme"] }),
+        json!({ "tenant": ["acme", "other"] }),
+        json!({ "tenant": { "acme": {}, "other": {} } }),
+        json!({ "tenant": ["local"] }),
         // That of the operator.
         json!({ "tenant": "local" }),
         json!({ "sub": null }),
-        json!({ "sub": "a/b" }),
+        json!({ "sub": "two words" }),
+        json!({ "sub": "x".repeat(256) }),
+        json!({ "cnf": { "jkt": "x" } }),
+        json!({ "events": {} }),
         // An expired token that is wrong otherwise is no expired token.
         json!({ "exp": now() - 100, "tenant": "two words" }),
         json!({ "exp": now() - 100, "aud": "other" }),

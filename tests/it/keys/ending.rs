@@ -103,6 +103,27 @@ async fn a_key_that_expires_is_refused_and_what_it_has_open_ends() {
 }
 
 #[tokio::test]
+async fn what_a_key_has_open_ends_if_the_key_is_restricted() {
+    let keys = Keys::with_config("").await;
+    let [key, other] =
+        [keys.create("acme", Scopes::ALL).await, keys.create("acme", Scopes::ALL).await];
+    let (open, kept) = (Open::of(&key).await, Open::of(&other).await);
+    let text = std::fs::read_to_string(keys.file.path()).expect("a file");
+    // As an operator may do it, with another change that takes nothing from the other key.
+    let (first, second) = text.trim_end().split_once('\n').expect("two lines");
+    let end = ",\"expire_time\":\"9000-01-01T00:00:00Z\"}";
+    let first = first.strip_suffix('}').expect("an object").to_owned() + end;
+    let second = second.replace("acme-backend", "renamed");
+    std::fs::write(keys.file.path(), format!("{first}\n{second}\n")).expect("written");
+    open.end("CREDENTIALS_REVOKED").await;
+    assert_eq!(refusal(&key).await, None, "the key itself is valid");
+    let info = other.clients.tools.clone().get_server_info(v1::GetServerInfoRequest {}).await;
+    let caller = info.expect("an answer").into_inner().caller.expect("a caller");
+    assert_eq!(caller.name, "renamed");
+    assert!(!kept.wait.is_finished(), "the renamed key lost its wait");
+}
+
+#[tokio::test]
 async fn a_file_that_others_could_change_admits_nobody_until_it_is_mended() {
     use std::os::unix::fs::PermissionsExt as _;
 
