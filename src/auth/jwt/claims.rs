@@ -39,7 +39,8 @@ const SUBJECT_BYTES_MAX: usize = 255;
 /// Returns whether a text can be the name of a caller. Providers have names such as `auth0|5f7c` and
 /// `system:serviceaccount:default:shop`.
 fn is_subject(name: &str) -> bool {
-    (1..=SUBJECT_BYTES_MAX).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=SUBJECT_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The claims of a token whose signature is right.
