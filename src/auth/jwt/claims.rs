@@ -58,7 +58,7 @@ impl Claims<'_> {
         };
         self.check_begin(now, leeway)?;
         if self.claims.contains_key("cnf") || self.claims.contains_key("events") {
-            return Err(Refusal::Invalid("it is bound to a key, or tells of an event"));
+            return Err(Refusal::Invalid("it is bound to a key, or describes an event"));
         }
         let tenant = self.tenant()?;
         let name = self.text(&self.config.name_claim).ok_or(Refusal::Invalid("it has no name"))?;

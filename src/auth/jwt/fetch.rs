@@ -39,7 +39,7 @@ pub(super) fn client(url: &Url) -> Result<Client, String> {
 ///
 /// # Errors
 ///
-/// It did not arrive, or is none. The error says why.
+/// The key set did not arrive, or the answer is not one. The error says why.
 pub(super) async fn fetch(client: &Client, url: &Url) -> Result<KeySet, String> {
     let request =
         client.get(url.clone()).header(ACCEPT, "application/jwk-set+json, application/json");
