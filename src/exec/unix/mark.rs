@@ -1,9 +1,11 @@
 //! The mark of a call: variables in the environment of all of its processes.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, getpid};
 
@@ -16,13 +18,33 @@ pub(super) const MARK: &str = "CALLPARK_CALL_ID";
 /// The variable with the process of the server that runs the call.
 pub(super) const SERVER_PROCESS: &str = "CALLPARK_SERVER_PROCESS";
 
+/// The number of times that the environment of a process that is being executed is read, and the pause
+/// between two of them.
+const READS_MAX: usize = 100;
+const READ_PAUSE: Duration = Duration::from_millis(1);
+
 /// Returns the call whose mark the process carries, or `None` if it carries none. A dead process
 /// has no environment any more, even before it is reaped.
+///
+/// Blocks, for a process that is being executed, until its environment is there, with a bound.
 pub(super) fn read_mark(pid: Pid, environment: &mut Vec<u8>) -> Option<CallId> {
-    environment.clear();
-    let mut file = File::open(format!("/proc/{pid}/environ")).ok()?;
-    file.read_to_end(environment).ok()?;
+    for _ in 0..READS_MAX {
+        environment.clear();
+        File::open(format!("/proc/{pid}/environ")).ok()?.read_to_end(environment).ok()?;
+        if !environment.is_empty() || !is_being_executed(pid) {
+            break;
+        }
+        thread::sleep(READ_PAUSE);
+    }
     parse(environment, MARK)
+}
+
+/// Returns whether a process has its program, and not yet its arguments and its environment: `execve`
+/// sets them last, after it has let go on whoever started the process by `vfork`. Threads of the kernel
+/// and dead processes have no program.
+fn is_being_executed(pid: Pid) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+        && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| arguments.is_empty())
 }
 
 /// Returns the process of the server in an environment that was read by [`read_mark`].

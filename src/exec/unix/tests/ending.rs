@@ -1,7 +1,7 @@
 //! Tests of processes that end by themselves, and of the rest of their group.
 
 use super::*;
-use crate::exec::unix::mark::{MARK, SERVER_PROCESS};
+use crate::exec::unix::mark::{MARK, SERVER_PROCESS, read_mark};
 use crate::exec::unix::status::ProcessStatus;
 
 #[tokio::test]
@@ -182,6 +182,19 @@ async fn processes_of_another_server_that_is_alive_are_spared() {
     server.wait().unwrap();
     assert_eq!(executor.kill_leftovers(&[call_id]), []);
     assert_eq!(process.wait().unwrap().code(), None, "a signal ended it");
+}
+
+#[test]
+fn a_process_that_is_being_executed_has_its_mark() {
+    let mut environment = Vec::new();
+    for _ in 0..100 {
+        let call_id = CallId::random();
+        let mut command = std::process::Command::new("sleep");
+        let mut process = command.arg("60").env(MARK, call_id.to_string()).spawn().unwrap();
+        assert_eq!(read_mark(pid_of(&process), &mut environment), Some(call_id));
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
 }
 
 fn pid_of(child: &std::process::Child) -> rustix::process::Pid {
