@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::builder::unusable;
 use super::config::{AuthMode, Config};
 use super::error::Error;
 #[cfg(feature = "jwt")]
 use crate::auth::jwt::JwtVerifier;
-use crate::auth::keys::{KeyFile, KeyVerifier};
+use crate::auth::keys::{KeyFile, KeyUpkeep, KeyVerifier};
 use crate::auth::{
     OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier, Verifiers,
 };
@@ -52,12 +51,12 @@ impl Access {
         #[cfg(feature = "jwt")]
         if !config.jwt_issuers.is_empty() {
             let issuers = JwtVerifier::open(&config.jwt_issuers)
-                .map_err(|(name, reason)| unusable("jwt_issuers", &name, reason))?;
+                .map_err(|(name, reason)| Error::unusable("jwt_issuers", &name, reason))?;
             access.issuers = Some(Arc::new(issuers));
             verifiers.extend(access.issuers.clone().map(|issuers| issuers as _));
         }
         let Some(token_file) = &config.token_file else {
-            return Err(unusable("token_file", "none", "name a file".to_owned()));
+            return Err(Error::unusable("token_file", "none", "name a file".to_owned()));
         };
         let token = TokenFile::load_or_create(token_file)?;
         // Last: it refuses every token that is not its own.
@@ -79,7 +78,7 @@ impl Access {
     pub(super) async fn keep_up(self, over: &CancellationToken) {
         let keys = async {
             if let Some(keys) = self.keys {
-                keys.keep_up(over.clone()).await;
+                KeyUpkeep::new(keys).run(over.clone()).await;
             }
         };
         let issuers = async {

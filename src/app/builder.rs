@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::access::Access;
-use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress, SettingError};
+use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress};
 use super::error::Error;
 use super::listener::{Incoming, Listener, bind, bind_tcp};
 use super::replicas::forwarder;
@@ -261,7 +261,9 @@ fn toolbox(
     let mut tools = vec![tool::bash(built_in.clone()), tool::python(built_in)];
     for config in &config.tools {
         let tool = CommandTool::new(config.clone());
-        tools.push(Arc::new(tool.map_err(|e| unusable("tools", &config.name, e.to_string()))?));
+        tools.push(Arc::new(
+            tool.map_err(|e| Error::unusable("tools", &config.name, e.to_string()))?,
+        ));
     }
     tools.extend(program_tools);
     Ok(Toolbox::new(Registry::new(tools)?, mcp_servers(config, executor, metrics))?)
@@ -308,7 +310,7 @@ fn openai_models(config: &Config) -> Result<Vec<AgentBackend>, Error> {
     let model = |config: &crate::agent::ModelConfig| {
         let environment = Environment::capture().pick(config.environment_names());
         let model = crate::agent::OpenAiModel::new(config.clone(), &environment);
-        let model = model.map_err(|reason| unusable("models", &config.name, reason))?;
+        let model = model.map_err(|reason| Error::unusable("models", &config.name, reason))?;
         Ok(AgentBackend::Model(Arc::new(model)))
     };
     config.models.iter().map(model).collect()
@@ -338,10 +340,6 @@ fn acp_agents(
 #[cfg(not(feature = "acp"))]
 fn acp_agents(_: &Config, _: &UnixExecutor, _: &Metrics, _: Option<&PathBuf>) -> Vec<AgentBackend> {
     Vec::new()
-}
-
-pub(super) fn unusable(setting: &'static str, value: &str, reason: String) -> Error {
-    Error::Config(SettingError::in_program(setting, value.to_owned(), reason).into())
 }
 
 fn engine_options(config: &Config) -> EngineOptions {

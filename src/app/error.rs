@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::app::config::ConfigError;
+use crate::app::config::{ConfigError, SettingError};
 use crate::app::listener::BindError;
 use crate::app::tls::TlsError;
 use crate::auth::keys::KeyFileError;
@@ -78,6 +78,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Creates the error of a setting whose value cannot be used.
+    pub(super) fn unusable(setting: &'static str, value: &str, reason: String) -> Self {
+        Self::Config(SettingError::in_program(setting, value.to_owned(), reason).into())
+    }
+
     /// Returns whether the server may start soon: another process uses an address or the store, or the
     /// database cannot be reached.
     pub fn is_in_use(&self) -> bool {

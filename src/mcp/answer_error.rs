@@ -3,7 +3,7 @@
 use rmcp::model::{ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
 use serde_json::Value;
 
-use super::message::excerpt;
+use super::excerpt::excerpt;
 
 /// The code of an error that callpark makes of an answer. Its message is the end of a sentence.
 pub(super) const OWN_ERROR: ErrorCode = ErrorCode(i32::MIN);

@@ -11,7 +11,8 @@ use super::convert::{failure, result, service_error};
 use super::remote_task::follow_new;
 use super::request::{Answer, answer_of};
 use super::result_parts::ConvertedResult;
-use super::task_handle::{ResumedCall, TaskHandle};
+use super::resumed_call::ResumedCall;
+use super::task_handle::TaskHandle;
 use super::task_only::call_as_task;
 use crate::model::{Tool, ToolResult, WorkHandle};
 use crate::tool::{

@@ -4,8 +4,7 @@ use rmcp::model::{CallToolResult, ContentBlock, ServerResult};
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
-use super::message::excerpt;
-use super::result_forms::any;
+use super::excerpt::excerpt;
 
 /// Reads the result of a call. The error is the end of a sentence.
 pub(super) fn read(result: Value) -> Result<ServerResult, String> {
@@ -49,6 +48,15 @@ pub(super) fn read(result: Value) -> Result<ServerResult, String> {
     read.structured_content = structured;
     read.is_error = Some(is_error.is_some_and(|flag| is_true(&flag)));
     Ok(ServerResult::CallToolResult(read))
+}
+
+/// Reads a result whose form the caller checks.
+pub(super) fn any(result: Value) -> ServerResult {
+    if result.is_null() {
+        return ServerResult::empty(());
+    }
+    let custom = || ServerResult::CustomResult(rmcp::model::CustomResult::new(result.clone()));
+    ServerResult::deserialize(&result).unwrap_or_else(|_| custom())
 }
 
 /// Returns the first of these fields that is not null.

@@ -9,7 +9,7 @@ use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::Value;
 
 use super::answer_error::OWN_ERROR;
-use super::message::excerpt;
+use super::excerpt::excerpt;
 use super::result_parts::{ConvertedResult, Parts};
 use crate::model::{ContentKind, ResourceBody, ResourceLink, ToolResult};
 

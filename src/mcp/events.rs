@@ -1,7 +1,6 @@
 //! The server-sent events of a response: each message in them in its strict form.
 
 use std::pin::pin;
-use std::sync::Arc;
 
 use async_stream::stream;
 use bytes::Bytes;
@@ -15,18 +14,26 @@ use sse_stream::SseByteStream;
 
 use super::answer_error::own_error;
 use super::convert::root_cause;
-use super::http::Inner;
 use super::http_body::too_large;
 use super::message::read;
+use super::open_requests::OpenRequests;
+use super::unreadable::Unreadable;
 use crate::exec::LINE_BYTES_MAX;
+
+/// The events of a response.
+pub(super) type Events = BoxStream<'static, Result<Sse, SseError>>;
+
+/// The state of a connection on which received messages depend.
+pub(super) struct Received {
+    /// The requests that wait for an answer.
+    pub(super) open: OpenRequests,
+    /// The messages that could not be read.
+    pub(super) unreadable: Unreadable,
+}
 
 /// Returns the events of a response. If it ends before `request` is answered, and cannot be resumed,
 /// its last event is an error of the request.
-pub(super) fn events(
-    client: Arc<Inner>,
-    response: Response,
-    request: Option<RequestId>,
-) -> BoxStream<'static, Result<Sse, SseError>> {
+pub(super) fn events(received: Received, response: Response, request: Option<RequestId>) -> Events {
     let events = stream! {
         let mut events = pin!(SseByteStream::new(bounded(response)));
         let mut can_resume = false;
@@ -37,7 +44,7 @@ pub(super) fn events(
                 Some(Err(error)) => break format!("its answer is no stream of events: {error}"),
                 Some(Ok(event)) => {
                     can_resume |= event.id.is_some();
-                    for event in strict(&client, event) {
+                    for event in strict(&received, event) {
                         yield Ok(event);
                     }
                 }
@@ -45,7 +52,7 @@ pub(super) fn events(
         };
         if let Some(id) = request
             && !can_resume
-            && client.open.take(&id).is_some()
+            && received.open.take(&id).is_some()
             && let Some(event) = event_of(&own_error(id, reason))
         {
             yield Ok(event);
@@ -97,14 +104,14 @@ impl EventLength {
 }
 
 /// Returns an event for each message in the data of an event. Its id stays without messages, too.
-fn strict(client: &Inner, event: sse_stream::Sse) -> Vec<Sse> {
+fn strict(received: &Received, event: sse_stream::Sse) -> Vec<Sse> {
     let sse_stream::Sse { event: name, data, id, retry } = event;
     let with = |data| Sse { event: None, data, id: id.clone(), retry };
     let is_message = matches!(name.as_deref(), None | Some("" | "message"));
     // Other events may be anything.
     let data = data.filter(|data| is_message || data.trim_start().starts_with(['{', '[']));
-    let reading = data.map(|data| read(data.as_bytes(), &client.open)).unwrap_or_default();
-    client.unreadable.note(reading.unreadable);
+    let reading = data.map(|data| read(data.as_bytes(), &received.open)).unwrap_or_default();
+    received.unreadable.note(reading.unreadable);
     let messages = reading.messages.iter().filter_map(event_of);
     let events: Vec<Sse> = messages.map(|event| with(event.data)).collect();
     if events.is_empty() { vec![with(None)] } else { events }

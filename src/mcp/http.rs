@@ -4,19 +4,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::stream::BoxStream;
 use http::StatusCode;
 use http::header::ACCEPT;
 use reqwest::{RequestBuilder, Response};
 use rmcp::model::{ClientJsonRpcMessage, JsonRpcMessage};
-use rmcp::transport::streamable_http_client::{
-    SseError, StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
-};
-use rmcp_sse_stream::Sse;
+use rmcp::transport::streamable_http_client::{StreamableHttpError, StreamableHttpPostResponse};
 use tokio::time::timeout;
 
 use super::answer_error::own_error;
-use super::events;
+use super::events::{self, Events, Received};
+use super::excerpt::excerpt;
 use super::handler::McpClientHandler;
 use super::http_body::{describe_status, media_type, read_beginning, read_body};
 use super::http_request::{
@@ -24,8 +21,7 @@ use super::http_request::{
     session_of, unexpected, with_session, with_token,
 };
 use super::http_session::{HttpSession, Sent};
-use super::http_stream::common_stream;
-use super::message::{excerpt, read};
+use super::message::read;
 use super::open_requests::OpenRequests;
 use super::token::Token;
 use super::unreadable::Unreadable;
@@ -36,19 +32,23 @@ const EVENT_STREAM: &str = "text/event-stream";
 /// The timeout for beginning a session again.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) type Events = BoxStream<'static, Result<Sse, SseError>>;
-
 /// The client of one connection.
 #[derive(Clone)]
 pub(super) struct HttpClient(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    client: reqwest::Client,
+    pub(super) client: reqwest::Client,
     token: Token,
     pub(super) handler: McpClientHandler,
     pub(super) session: HttpSession,
     pub(super) open: OpenRequests,
     pub(super) unreadable: Unreadable,
+}
+
+impl Inner {
+    fn received(&self) -> Received {
+        Received { open: self.open.clone(), unreadable: self.unreadable.clone() }
+    }
 }
 
 impl HttpClient {
@@ -63,7 +63,7 @@ impl HttpClient {
     }
 
     /// Sends a request, and again if it was refused and there is a new token.
-    async fn send(&self, request: RequestBuilder) -> Result<Response, HttpError> {
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, HttpError> {
         let again = request.try_clone();
         let used = self.0.token.get();
         let response = with_token(request, used.as_deref()).send().await?;
@@ -78,7 +78,7 @@ impl HttpClient {
     }
 
     /// Sends a message. What goes wrong with a request is the answer to it.
-    async fn post(
+    pub(super) async fn post(
         &self,
         uri: &str,
         message: &ClientJsonRpcMessage,
@@ -228,7 +228,7 @@ impl HttpClient {
         let session = session_of(&response);
         let media_type = media_type(&response);
         if media_type == EVENT_STREAM {
-            let events = events::events(self.0.clone(), response, post.id.clone());
+            let events = events::events(self.0.received(), response, post.id.clone());
             return Ok(StreamableHttpPostResponse::Sse(events, session));
         }
         let Some(id) = &post.id else { return Ok(StreamableHttpPostResponse::Accepted) };
@@ -319,59 +319,8 @@ impl HttpClient {
             return Err(unexpected(describe_status(&response)));
         }
         match media_type(&response) {
-            kind if kind == EVENT_STREAM => Ok(events::events(self.0.clone(), response, None)),
+            kind if kind == EVENT_STREAM => Ok(events::events(self.0.received(), response, None)),
             kind => Err(StreamableHttpError::UnexpectedContentType(Some(kind))),
-        }
-    }
-}
-
-impl StreamableHttpClient for HttpClient {
-    type Error = reqwest::Error;
-
-    async fn post_message(
-        &self,
-        uri: Arc<str>,
-        message: ClientJsonRpcMessage,
-        session_id: Option<Arc<str>>,
-        _auth_header: Option<String>,
-        custom_headers: Headers,
-    ) -> Result<StreamableHttpPostResponse, HttpError> {
-        self.post(&uri, &message, session_id.is_some(), custom_headers).await
-    }
-
-    async fn delete_session(
-        &self,
-        uri: Arc<str>,
-        _session_id: Arc<str>,
-        _auth_header: Option<String>,
-        custom_headers: Headers,
-    ) -> Result<(), HttpError> {
-        let (request, session) = (self.0.client.delete(&*uri), self.0.session.current());
-        let response =
-            self.send(with_session(request, session.as_deref(), &custom_headers)).await?;
-        match response.status() {
-            StatusCode::METHOD_NOT_ALLOWED => {
-                Err(StreamableHttpError::ServerDoesNotSupportDeleteSession)
-            }
-            status if status.is_success() => Ok(()),
-            _ => Err(unexpected(describe_status(&response))),
-        }
-    }
-
-    async fn get_stream(
-        &self,
-        uri: Arc<str>,
-        session_id: Option<Arc<str>>,
-        last_event_id: Option<String>,
-        _auth_header: Option<String>,
-        custom_headers: Headers,
-    ) -> Result<Events, HttpError> {
-        match (&session_id, &last_event_id) {
-            (Some(_), None) => common_stream(self.clone(), uri, custom_headers).await,
-            _ => {
-                let last_event_id = last_event_id.as_deref();
-                self.get(&uri, session_id.is_some(), last_event_id, &custom_headers).await
-            }
         }
     }
 }

@@ -5,8 +5,8 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::Response;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 
+use super::excerpt::excerpt;
 use super::http_request::unexpected;
-use super::message::excerpt;
 use crate::exec::LINE_BYTES_MAX;
 
 /// The part of the body of an error that is read, in bytes.

@@ -8,7 +8,8 @@ use futures::StreamExt as _;
 use futures::stream;
 use tokio::time::timeout;
 
-use super::http::{Events, HttpClient};
+use super::events::Events;
+use super::http::HttpClient;
 use super::http_request::{Headers, HttpError};
 
 /// The timeout for opening the stream. Some servers answer with their first event only, so it is

@@ -9,12 +9,10 @@ use rmcp::model::{JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerNotific
 use serde_json::{Deserializer, Map, Value, json};
 
 use super::answer_error::{error_data, is_empty, own_error};
+use super::excerpt::excerpt;
 use super::mend::{addresses, id_at_end, mended, simplify_progress};
 use super::open_requests::{Method, OpenRequests};
 use super::result_forms;
-
-/// The bytes of a text that a reason repeats.
-const EXCERPT_BYTES: usize = 400;
 
 /// The messages in a text.
 #[derive(Debug, Default)]
@@ -29,16 +27,6 @@ pub(super) fn read(text: &[u8], open: &OpenRequests) -> Reading {
     let mut reader = Reader { open, reading: Reading::default(), only_answers: false };
     reader.text(&String::from_utf8_lossy(text));
     reader.reading
-}
-
-/// Returns the beginning of a text, in one line.
-pub(super) fn excerpt(text: &str) -> String {
-    let beginning = &text[..text.floor_char_boundary(EXCERPT_BYTES)];
-    let mut words = beginning.split_whitespace().collect::<Vec<&str>>().join(" ");
-    if beginning.len() < text.len() {
-        words.push('…');
-    }
-    words
 }
 
 /// Reads a message that is too long to be kept, of which the beginning and the end are left. Returns

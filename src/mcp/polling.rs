@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rmcp::model::ErrorData;
 
-use super::message::excerpt;
+use super::excerpt::excerpt;
 use crate::model::Progress;
 use crate::model::limits::TEXT_BYTES_MAX;
 use crate::tool::ToolContext;

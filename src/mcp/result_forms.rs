@@ -5,7 +5,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::call_result;
-use super::message::excerpt;
+use super::excerpt::excerpt;
 use super::open_requests::Method;
 use super::tool_page;
 
@@ -18,18 +18,9 @@ pub(super) fn read(method: Method, result: Value) -> Result<ServerResult, String
         Method::ListTools => tool_page::read(result).map(ServerResult::ListToolsResult),
         Method::CallTool => call_result::read(result),
         Method::Initialize => initialized(result).map(ServerResult::InitializeResult),
-        Method::GetTask => Ok(any(task(result))),
-        Method::Discover | Method::Other => Ok(any(result)),
+        Method::GetTask => Ok(call_result::any(task(result))),
+        Method::Discover | Method::Other => Ok(call_result::any(result)),
     }
-}
-
-/// Reads a result whose form the caller checks.
-pub(super) fn any(result: Value) -> ServerResult {
-    if result.is_null() {
-        return ServerResult::empty(());
-    }
-    let custom = || ServerResult::CustomResult(rmcp::model::CustomResult::new(result.clone()));
-    ServerResult::deserialize(&result).unwrap_or_else(|_| custom())
 }
 
 /// Gives the result of a call, inside the state of its task, its strict form.

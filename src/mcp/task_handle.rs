@@ -1,15 +1,9 @@
 //! The handles under which later servers find tasks of MCP servers again.
 
-use std::sync::{Arc, Weak};
-
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::connection::ServerConnection;
-use super::convert::failure;
-use super::{remote_task, task_only};
-use crate::model::{ToolResult, WorkHandle};
-use crate::tool::{InProcess, ToolContext};
+use crate::model::WorkHandle;
+use crate::tool::ToolContext;
 
 /// The handle of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,12 +46,6 @@ impl TaskHandle {
     }
 }
 
-/// A call of an earlier server, whose task is polled again.
-pub(super) struct ResumedCall {
-    pub(super) connection: Weak<ServerConnection>,
-    pub(super) handle: TaskHandle,
-}
-
 /// The reason why a task has no result, as the end of a sentence.
 pub(super) enum TaskError {
     /// The task has failed, or cannot be followed.
@@ -71,34 +59,6 @@ impl TaskError {
     pub(super) fn into_reason(self) -> String {
         match self {
             Self::Failed(reason) | Self::Forgotten(reason) => reason,
-        }
-    }
-}
-
-#[async_trait]
-impl InProcess for ResumedCall {
-    async fn run(self: Box<Self>, context: ToolContext) -> ToolResult {
-        let Some(connection) = self.connection.upgrade() else {
-            return failure("the MCP server has ended: try again".to_owned());
-        };
-        self.handle.keep(&context).await;
-        let connection: &Arc<ServerConnection> = &connection;
-        let ended = match self.handle.protocol {
-            TaskProtocol::AskedFor => {
-                task_only::follow(connection, &self.handle.task_id, None, &context).await
-            }
-            TaskProtocol::MadeByServer => {
-                remote_task::follow(connection, &self.handle.task_id, None, &context).await
-            }
-        };
-        match ended {
-            Ok(result) => result.deliver(&context).await,
-            Err(TaskError::Failed(reason)) => failure(connection.error(&reason)),
-            Err(TaskError::Forgotten(reason)) => {
-                tracing::warn!(call_id = %context.call_id(), reason, "a task was forgotten");
-                context.forget_handle().await;
-                failure(connection.error(&reason))
-            }
         }
     }
 }

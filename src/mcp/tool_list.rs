@@ -14,7 +14,7 @@ use super::config::ServerConfig;
 use super::connection::ServerConnection;
 use super::convert::service_error;
 use super::documents::document_tools;
-use super::message::excerpt;
+use super::excerpt::excerpt;
 use super::names::name_of;
 use super::tool_page::{needs_task, notes};
 use crate::model::limits::{MCP_SCHEMA_BYTES_MAX, MCP_TOOLS_MAX};

@@ -7,7 +7,7 @@ use rmcp::model::{ListToolsResult, MetaObject, Tool};
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
-use super::message::excerpt;
+use super::excerpt::excerpt;
 
 /// The key of the notes in `_meta`. A server cannot write them: its own are removed.
 const NOTES: &str = "callpark/notes";

@@ -9,6 +9,7 @@ mod command;
 mod function;
 mod large_input;
 mod provided;
+mod provider;
 mod registry;
 mod schema;
 mod template;
@@ -37,13 +38,13 @@ pub use coerce::{CoercedArguments, coerce_arguments};
 #[doc(hidden)]
 pub use command::{CommandTool, CommandToolError};
 #[doc(hidden)]
+pub use provider::{Catalog, PROVIDER_SEPARATOR, ProviderUnavailable, ResolvedTool, ToolProvider};
+#[doc(hidden)]
 pub use registry::{
     Registry, RegistryError, TOOL_NAME_BYTES_MAX, check_arguments, check_schema, is_tool_name,
 };
 #[doc(hidden)]
-pub use toolbox::{
-    Catalog, PROVIDER_SEPARATOR, ProviderUnavailable, ResolvedTool, ToolProvider, Toolbox,
-};
+pub use toolbox::Toolbox;
 #[doc(hidden)]
 pub use work::WorkReport;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::toolbox::{Catalog, ResolvedTool, ToolProvider};
+use super::provider::{Catalog, ResolvedTool, ToolProvider};
 use super::{
     ArgumentError, Arguments, CallContext, CallableTool, InProcess, Registry, ToolContext, Work,
     coerce_arguments, on_input, rough_size,

@@ -9,7 +9,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use tonic::Code;
 
-use crate::transport::{dial::Ended, fault::ConnectFault, pool::Unreachable};
+use crate::transport::fault::{ConnectFault, Ended, Unreachable};
 
 pub use details::{Details, EndpointFailure, Resource, Violation};
 pub use reason::Reason;

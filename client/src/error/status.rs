@@ -5,7 +5,10 @@ use std::error::Error as StdError;
 use tonic::{Code, Status, TimeoutExpired};
 
 use super::{Error, Origin, details::details};
-use crate::transport::{fault::ConnectFault, http_answer::HttpAnswer, pool::Unreachable};
+use crate::transport::{
+    fault::{ConnectFault, Unreachable},
+    http_answer::HttpAnswer,
+};
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {

@@ -4,6 +4,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use http::{Uri, uri::Scheme};
@@ -15,7 +16,6 @@ use crate::{
     options::ClientOptions,
     transport::{
         connect::Connector,
-        dial::timed_out,
         tls::{Tls, TlsConfig},
     },
 };
@@ -141,6 +141,11 @@ pub(super) fn label(endpoint: &str, address: &SocketAddr) -> String {
 /// Returns the error with the step that failed in front.
 pub(super) fn named(step: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{step}: {error}"))
+}
+
+/// Returns the error of a step that has taken too long.
+pub(super) fn timed_out(what: &str, time_max: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {time_max:?}"))
 }
 
 /// Returns each address once, in order, and at most [`ADDRESSES_MAX`] of them.

@@ -2,10 +2,9 @@
 
 use std::{
     error::Error as StdError,
-    fmt, io,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use http::Uri;
@@ -19,11 +18,11 @@ use tonic::{ConnectError, Status};
 use tower::Service;
 
 use crate::transport::{
-    address::{Endpoint, Target, named},
+    address::{Endpoint, Target, named, timed_out},
     connect::BoxIo,
-    fault::{ConnectFault, Faults},
+    connection_handle::ConnectionHandle,
+    fault::{ConnectFault, Ended, Faults},
     http_answer::{CheckedChannel, of_fault},
-    pool::ConnectionHandle,
 };
 
 /// The first bytes of a connection that are looked at after a write has failed.
@@ -70,11 +69,6 @@ pub(super) fn cannot_connect(error: io::Error) -> Status {
     let mut status = Status::unavailable(error.to_string());
     status.set_source(std::sync::Arc::new(ConnectError(Box::new(error))));
     status
-}
-
-/// Returns the error of a step that has taken too long.
-pub(super) fn timed_out(what: &str, time_max: Duration) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {time_max:?}"))
 }
 
 async fn open(endpoint: &Endpoint, target: &Target, faults: &Faults) -> io::Result<(BoxIo, Layer)> {
@@ -125,18 +119,6 @@ impl Service<Uri> for Once {
         })
     }
 }
-
-/// The connection had ended before the request was sent.
-#[derive(Debug)]
-pub(crate) struct Ended;
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection has ended")
-    }
-}
-
-impl StdError for Ended {}
 
 /// Reports the end of a connection when it is dropped.
 struct End {

@@ -214,3 +214,38 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// The connection had ended before the request was sent.
+#[derive(Debug)]
+pub(crate) struct Ended;
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection has ended")
+    }
+}
+
+impl StdError for Ended {}
+
+/// No address can be reached.
+#[derive(Debug)]
+pub(crate) struct Unreachable {
+    pub(super) addresses: usize,
+    /// The fault that all of them have in common.
+    pub(super) fault: Option<ConnectFault>,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.addresses {
+            1 => f.write_str("the connection was lost"),
+            addresses => write!(f, "none of {addresses} endpoints can be reached"),
+        }
+    }
+}
+
+impl StdError for Unreachable {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.fault.as_ref().map(|fault| fault as &(dyn StdError + 'static))
+    }
+}

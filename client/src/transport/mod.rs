@@ -4,6 +4,7 @@ mod address;
 pub(crate) mod attempts;
 pub(crate) mod connect;
 pub(crate) mod connection;
+mod connection_handle;
 pub(crate) mod dial;
 pub(crate) mod fault;
 pub(crate) mod handle;

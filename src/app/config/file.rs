@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::error::{Origin, SettingError, quoted};
 use super::nearest::nearest;
-use super::table::Setting;
+use super::setting::Setting;
 
 /// The keys of the arrays of tables.
 const TABLES: [&str; 5] = ["tools", "mcp_servers", "models", "agents", "jwt_issuers"];

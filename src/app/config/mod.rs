@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod file;
 mod nearest;
+mod setting;
 mod settings;
 mod store_address;
 mod table;
@@ -38,9 +39,10 @@ pub(crate) use client::{ClientConfig, ClientConfigError, ClientOptions};
 pub use environment::Environment;
 pub use error::{ConfigError, Origin, SettingError};
 pub(crate) use nearest::nearest;
+pub use setting::Setting;
 pub use settings::Config;
 pub use store_address::StoreAddress;
-pub use table::{Row, Setting};
+pub use table::Row;
 pub use value::{AuthMode, ByteSize, InvalidValue, LogFilter, VariableName};
 
 /// The variable that names the configuration file.

@@ -8,7 +8,7 @@ use super::address::{ListenAddress, SocketMode, TcpAddress};
 use super::advertise::AdvertisedAddress;
 use super::environment::Environment;
 use super::store_address::StoreAddress;
-use super::table::settings;
+use super::table::define_settings;
 use super::value::{AuthMode, ByteSize, LogFilter, VariableName};
 use crate::model::limits;
 use crate::telemetry::LogFormat;
@@ -40,7 +40,7 @@ const fn hours(count: u64) -> Duration {
     minutes(60 * count)
 }
 
-settings! {
+define_settings! {
     "Network" {
         /// Addresses that take gRPC: a host and a port (0 is any free one), or a Unix domain socket
         /// such as unix:/run/callpark.sock.

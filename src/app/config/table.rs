@@ -1,4 +1,4 @@
-//! The type of a setting, and the macro that generates `Config` from the table of settings.
+//! The macro that generates `Config` from the table of settings.
 
 use std::ops::RangeInclusive;
 
@@ -7,49 +7,8 @@ use serde::Serialize;
 use super::environment::Environment;
 use super::error::{Origin, SettingError};
 use super::file::FileSettings;
+use super::setting::Setting;
 use super::value::Value;
-
-/// One setting, as flags, variables, files and help show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// The key in the configuration file: `data_dir`.
-    pub key: &'static str,
-    /// The name in messages, and of the flag without its dashes: `data-dir`.
-    pub name: String,
-    /// The environment variable: `CALLPARK_DATA_DIR`.
-    pub variable: String,
-    /// The name of the value in help: `FOLDER`.
-    pub value_name: &'static str,
-    /// The heading of the setting in help.
-    pub group: &'static str,
-    /// The meaning, in one sentence or two.
-    pub help: String,
-    /// The default, or a description of it if it depends on the machine.
-    pub default: String,
-    /// The least and the greatest value, or `None` if there are no bounds.
-    pub bounds: Option<[String; 2]>,
-    /// `true` if the flag may stand without a value, and then means `true`.
-    pub is_switch: bool,
-    /// All values, or none if there are too many to list.
-    pub choices: &'static [&'static str],
-}
-
-impl Setting {
-    pub(super) fn new<T: Value>(key: &'static str, value_name: &'static str) -> Self {
-        Self {
-            key,
-            name: key.replace('_', "-"),
-            variable: format!("CALLPARK_{}", key.to_uppercase()),
-            value_name,
-            group: "",
-            help: String::new(),
-            default: String::new(),
-            bounds: None,
-            is_switch: T::IS_SWITCH,
-            choices: T::CHOICES,
-        }
-    }
-}
 
 /// The value of a setting that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -171,7 +130,7 @@ impl Reader<'_> {
 /// A setting is `/// help`, then `key: Type = default, "VALUE NAME" in bounds;`. If the default depends
 /// on the machine, it is `key: Type => function as "description", "VALUE NAME" in bounds;`, and the
 /// field is an `Option`, which [`Config::derive`] fills in.
-macro_rules! settings {
+macro_rules! define_settings {
     ($($group:literal { $(
         $(#[doc = $help:literal])+
         $key:ident: $type:ty $(= $default:expr)? $(=> $derive:path as $words:literal)?,
@@ -188,7 +147,7 @@ macro_rules! settings {
                 $(#[doc = concat!("\n\nDefault: `", stringify!($default), "`.")])?
                 $(#[doc = concat!("\n\nDefault, for `None`: `", $words, "`.")])?
                 $(#[doc = concat!(" Bounds: `", stringify!($bounds), "`.")])?
-                pub $key: settings!(@type $type $(, $derive)?),
+                pub $key: define_settings!(@type $type $(, $derive)?),
             )+)+
             /// Tools that run programs, one for each `[[tools]]` of the configuration file.
             pub tools: Vec<$crate::tool::CommandToolConfig>,
@@ -209,7 +168,7 @@ macro_rules! settings {
         impl Default for Config {
             fn default() -> Self {
                 Self {
-                    $($($key: settings!(@default $($default)?),)+)+
+                    $($($key: define_settings!(@default $($default)?),)+)+
                     tools: Vec::new(),
                     #[cfg(feature = "mcp")]
                     mcp_servers: Vec::new(),
@@ -226,14 +185,14 @@ macro_rules! settings {
         impl Config {
             /// Reads all settings; the errors stay in the reader.
             pub(super) fn read(reader: &mut $crate::app::config::table::Reader<'_>) -> Self {
-                $($(let $key = settings!(@read reader, $type, [$($default)?], [$($bounds)?]);)+)+
+                $($(let $key = define_settings!(@read reader, $type, [$($default)?], [$($bounds)?]);)+)+
                 Self { $($($key,)+)+ ..Self::default() }
             }
 
             /// Returns the errors of values outside of their bounds.
             pub(super) fn out_of_bounds(&self) -> Vec<$crate::app::config::SettingError> {
                 let mut errors = Vec::new();
-                $($(settings!(@check_field self, errors, $key, [$($derive)?], [$($bounds)?]);)+)+
+                $($(define_settings!(@check_field self, errors, $key, [$($derive)?], [$($bounds)?]);)+)+
                 errors
             }
 
@@ -272,8 +231,8 @@ macro_rules! settings {
                 vec![$($($crate::app::config::Setting {
                     group: $group,
                     help: [$($help),+].map(str::trim).join(" "),
-                    default: settings!(@show $type, [$($default)?] $($words)?),
-                    bounds: settings!(@bounds $type $(, $bounds)?),
+                    default: define_settings!(@show $type, [$($default)?] $($words)?),
+                    bounds: define_settings!(@bounds $type $(, $bounds)?),
                     ..$crate::app::config::Setting::new::<$type>(stringify!($key), $value_name)
                 },)+)+]
             });
@@ -283,10 +242,10 @@ macro_rules! settings {
     (@default) => { None };
     (@default $default:expr) => { $default };
     (@read $reader:ident, $type:ty, [], [$($bounds:expr)?]) => {
-        $reader.next_derived::<$type>(settings!(@check $($bounds)?))
+        $reader.next_derived::<$type>(define_settings!(@check $($bounds)?))
     };
     (@read $reader:ident, $type:ty, [$default:expr], [$($bounds:expr)?]) => {
-        $reader.next::<$type>($default, settings!(@check $($bounds)?))
+        $reader.next::<$type>($default, define_settings!(@check $($bounds)?))
     };
     (@check) => { |_| None };
     (@check $bounds:expr) => {
@@ -315,7 +274,7 @@ macro_rules! settings {
     };
 }
 
-pub(super) use settings;
+pub(super) use define_settings;
 
 /// Returns the name of the setting with this key.
 fn name(key: &str) -> &'static str {

@@ -5,10 +5,8 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
-use super::record::KeyRecord;
 use crate::auth::random::{RandomError, random_hex};
 
 /// The beginning of every key, by which people and secret scanners recognize one.
@@ -37,6 +35,17 @@ pub struct KeyId(String);
 pub struct KeyIdError(String);
 
 impl KeyId {
+    /// Returns the id and the text of a random key.
+    ///
+    /// # Errors
+    ///
+    /// The operating system provides no random numbers.
+    pub(super) fn random() -> Result<(Self, String), RandomError> {
+        let id = format!("{KEY_PREFIX}{}", random_hex::<ID_RANDOM_BYTES>()?);
+        let text = format!("{id}_{}", random_hex::<SECRET_RANDOM_BYTES>()?);
+        Ok((Self(id), text))
+    }
+
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -64,27 +73,6 @@ impl FromStr for KeyId {
         }
         // The token, or a secret without its id, is not for a message.
         Err(KeyIdError(text.chars().take(ID_BYTES).collect()))
-    }
-}
-
-/// A key that was just created, with the text that is shown once and not kept.
-pub struct NewKey {
-    /// The key, as it is kept.
-    pub record: KeyRecord,
-    /// The text that callers send: the id, and a secret of 256 random bits.
-    pub text: SecretString,
-}
-
-impl NewKey {
-    /// Returns the id and the text of a random key.
-    ///
-    /// # Errors
-    ///
-    /// The operating system provides no random numbers.
-    pub(super) fn random() -> Result<(KeyId, String), RandomError> {
-        let id = format!("{KEY_PREFIX}{}", random_hex::<ID_RANDOM_BYTES>()?);
-        let text = format!("{id}_{}", random_hex::<SECRET_RANDOM_BYTES>()?);
-        Ok((KeyId(id), text))
     }
 }
 
@@ -117,14 +105,14 @@ mod tests {
 
     #[test]
     fn a_key_begins_with_its_id_and_its_hash_is_that_of_its_text() {
-        let (id, text) = NewKey::random().unwrap();
+        let (id, text) = KeyId::random().unwrap();
         assert!(text.starts_with(&format!("{id}_")), "{text}");
         assert_eq!(text.len(), id.as_str().len() + 1 + 64);
         // A person may give the whole key.
         assert_eq!((id.as_str().parse(), text.parse()), (Ok(id.clone()), Ok(id.clone())));
         let hash = KeyHash::of(&text);
         assert_eq!(KeyHash::parse(&hash.to_string()), Some(hash));
-        let (other_id, other) = NewKey::random().unwrap();
+        let (other_id, other) = KeyId::random().unwrap();
         assert!(other_id != id && KeyHash::of(&other) != hash);
     }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::api_key::{KeyHash, KeyId, NewKey};
-use super::record::KeyRecord;
+use super::api_key::{KeyHash, KeyId};
+use super::record::{KeyRecord, NewKey};
 use crate::auth::names::check_name;
 use crate::auth::ownership::{GuardedFile, OwnershipError};
 use crate::auth::random::RandomError;
@@ -167,7 +167,7 @@ impl KeyFile {
             let text = format!("a key needs at least one scope of {}", Scopes::ALL);
             return Err(KeyFileError::Invalid(text));
         }
-        let (id, text) = NewKey::random()?;
+        let (id, text) = KeyId::random()?;
         let record = KeyRecord {
             id,
             hash: KeyHash::of(&text),

@@ -8,11 +8,12 @@ mod verifier;
 mod watch;
 
 pub(in crate::auth) use api_key::KEY_PREFIX;
-pub use api_key::{KeyId, KeyIdError, NewKey};
+pub use api_key::{KeyId, KeyIdError};
 pub use file::{KeyFile, KeyFileError, KeyList, KeyOptions};
 pub use last_use::LastUses;
-pub use record::{KeyRecord, KeyState};
+pub use record::{KeyRecord, KeyState, NewKey};
 pub use verifier::KeyVerifier;
+pub(crate) use watch::KeyUpkeep;
 
 #[cfg(test)]
 mod tests;

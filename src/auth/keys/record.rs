@@ -1,5 +1,6 @@
 //! A key, as the file has it in a line.
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::api_key::{KeyHash, KeyId};
@@ -25,6 +26,14 @@ pub struct KeyRecord {
     pub expire_time: Option<Timestamp>,
     /// The time at which the key was revoked, or `None` if it was not.
     pub revoke_time: Option<Timestamp>,
+}
+
+/// A key that was just created, with the text that is shown once and not kept.
+pub struct NewKey {
+    /// The key, as it is kept.
+    pub record: KeyRecord,
+    /// The text that callers send: the id, and a secret of 256 random bits.
+    pub text: SecretString,
 }
 
 /// The state of a key.

@@ -203,13 +203,13 @@ async fn the_last_use_of_a_key_is_written_down() {
     verify(&verifier, used.text.expose_secret()).unwrap().unwrap();
     let over = tokio_util::sync::CancellationToken::new();
     over.cancel();
-    verifier.clone().keep_up(over.clone()).await;
+    KeyUpkeep::new(verifier.clone()).run(over.clone()).await;
     let uses = LastUses::read(&file);
     assert_eq!((uses.of(&used.record.id), uses.of(&unused.record.id)), (Some(NOW), None));
     // A file that is of no use is begun anew.
     fs::write(format!("{}.used", file.path().display()), "{").unwrap();
     verify(&verifier, unused.text.expose_secret()).unwrap().unwrap();
-    verifier.keep_up(over).await;
+    KeyUpkeep::new(verifier).run(over).await;
     let uses = LastUses::read(&file);
     assert!(uses.of(&unused.record.id).is_some() && uses.are_known());
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::api_key::{KEY_PREFIX, KeyHash, KeyId};
 use super::file::{KeyFile, KeyFileError, KeyList};
 use super::record::{KeyRecord, KeyState};
-use super::watch::FileWatch;
+use crate::auth::file_version::FileVersion;
 use crate::auth::{AuthError, Caller, Credentials, Verifier};
 use crate::model::{Principal, Scope, Timestamp};
 
@@ -19,8 +19,8 @@ pub struct KeyVerifier {
     keyring: RwLock<Arc<Keyring>>,
     /// Held while the keys are replaced.
     replacing: Mutex<()>,
-    /// The state of the file, of which only one task takes notice.
-    pub(super) watch: Mutex<FileWatch>,
+    /// The version of the file before it was read first, or `None` if there was none.
+    pub(super) first_version: Option<FileVersion>,
 }
 
 /// The keys, as they were read together.
@@ -133,11 +133,12 @@ impl KeyVerifier {
     ///
     /// The file cannot be read, or others could change it.
     pub fn open(file: KeyFile) -> Result<Self, KeyFileError> {
-        let watch = FileWatch::new(&file);
+        // A later change is noticed.
+        let first_version = FileVersion::of(file.path()).ok();
         let list = file.read()?;
         list.report(&file);
         let keyring = Arc::new(Keyring::new(list, &Keyring::default()));
-        Ok(Self { file, keyring: keyring.into(), replacing: Mutex::default(), watch: watch.into() })
+        Ok(Self { file, keyring: keyring.into(), replacing: Mutex::default(), first_version })
     }
 
     /// Takes the keys of a list in the place of those that are known.

@@ -1,12 +1,12 @@
 //! The upkeep of a server's keys: changes of their file, and the record of their uses.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::file::{KeyFile, KeyFileError, KeyList};
+use super::file::{KeyFileError, KeyList};
 use super::last_use::LastUses;
 use super::verifier::KeyVerifier;
 use crate::auth::file_version::FileVersion;
@@ -27,8 +27,14 @@ const UNSTEADY_LOOKS_MAX: u32 = 3;
 /// The longest time that the last look may take when the server stops.
 const LAST_LOOK_MAX: Duration = Duration::from_secs(2);
 
-/// The state of a file, as it was last seen.
-pub(super) struct FileWatch {
+/// The upkeep of the keys of a verifier.
+pub(crate) struct KeyUpkeep {
+    verifier: Arc<KeyVerifier>,
+    state: Mutex<FileState>,
+}
+
+/// The state of the file, as it was last seen.
+struct FileState {
     /// The version that was read, or `None` if it is to be read again.
     read: Option<FileVersion>,
     /// The version at the last look.
@@ -41,24 +47,23 @@ pub(super) struct FileWatch {
     has_given_up: bool,
 }
 
-impl FileWatch {
-    /// Begins with a file that is about to be read: a later change is noticed.
-    pub(super) fn new(file: &KeyFile) -> Self {
-        let version = FileVersion::of(file.path()).ok();
-        Self {
-            read: version,
-            seen: version,
+impl KeyUpkeep {
+    /// Creates the upkeep of a verifier that has just read its file.
+    pub(crate) fn new(verifier: Arc<KeyVerifier>) -> Self {
+        let state = FileState {
+            read: verifier.first_version,
+            seen: verifier.first_version,
             unsteady_looks: 0,
             failed_looks: 0,
             has_given_up: false,
-        }
+        };
+        Self { verifier, state: state.into() }
     }
-}
 
-impl KeyVerifier {
     /// Reads the file again when it changes, ends the requests of keys that are revoked, and writes down the
     /// last uses of keys, until `over` is cancelled.
-    pub(crate) async fn keep_up(self: Arc<Self>, over: CancellationToken) {
+    pub(crate) async fn run(self, over: CancellationToken) {
+        let this = Arc::new(self);
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut look, mut busy_looks) = (None, 0);
@@ -76,17 +81,17 @@ impl KeyVerifier {
                 busy_looks += 1;
                 if busy_looks == FAILED_LOOKS_MAX {
                     tracing::error!("no API key is accepted: their file does not answer");
-                    self.replace(KeyList::default());
+                    this.verifier.replace(KeyList::default());
                 }
                 continue;
             }
             if busy_looks >= FAILED_LOOKS_MAX {
-                self.watch.lock().unwrap_or_else(PoisonError::into_inner).read = None;
+                this.state.lock().unwrap_or_else(PoisonError::into_inner).read = None;
             }
             busy_looks = 0;
             let records = is_over || count % LOOKS_PER_RECORD == 0;
-            let verifier = self.clone();
-            let mut looking = tokio::task::spawn_blocking(move || verifier.look(records));
+            let upkeep = this.clone();
+            let mut looking = tokio::task::spawn_blocking(move || upkeep.look(records));
             if is_over {
                 if tokio::time::timeout(LAST_LOOK_MAX, &mut looking).await.is_err() {
                     tracing::warn!("the last uses of API keys were not written down in time");
@@ -98,50 +103,53 @@ impl KeyVerifier {
     }
 
     fn look(&self, records: bool) {
-        let file = self.file.path().display();
+        let file = self.verifier.file.path().display();
         // Before keys go, and what is known of them.
-        if records && let Err(error) = self.record_uses(|uses| LastUses::add(&self.file, uses)) {
+        if records
+            && let Err(error) =
+                self.verifier.record_uses(|uses| LastUses::add(&self.verifier.file, uses))
+        {
             tracing::warn!(%file, %error, "the last uses of API keys cannot be written down");
         }
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = FileVersion::of(self.file.path()).ok();
-        let is_steady = version == watch.seen;
-        watch.seen = version;
-        if version.is_some() && version == watch.read {
-            watch.unsteady_looks = 0;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = FileVersion::of(self.verifier.file.path()).ok();
+        let is_steady = version == state.seen;
+        state.seen = version;
+        if version.is_some() && version == state.read {
+            state.unsteady_looks = 0;
             return;
         }
         // A file that is being written is left until it stays the same, or changes all the time.
-        if !is_steady && watch.unsteady_looks < UNSTEADY_LOOKS_MAX {
-            watch.unsteady_looks += 1;
+        if !is_steady && state.unsteady_looks < UNSTEADY_LOOKS_MAX {
+            state.unsteady_looks += 1;
             return;
         }
-        watch.unsteady_looks = 0;
-        match self.file.read() {
+        state.unsteady_looks = 0;
+        match self.verifier.file.read() {
             Ok(list) => {
-                (watch.failed_looks, watch.has_given_up) = (0, false);
-                watch.read = version;
-                list.report(&self.file);
+                (state.failed_looks, state.has_given_up) = (0, false);
+                state.read = version;
+                list.report(&self.verifier.file);
                 tracing::info!(%file, keys = list.records.len(), "the API keys were read again");
-                self.replace(list);
+                self.verifier.replace(list);
             }
-            Err(error) => self.read_failed(&mut watch, &error),
+            Err(error) => self.read_failed(&mut state, &error),
         }
     }
 
     /// Notes that the file could not be read. It is tried again at each look.
-    fn read_failed(&self, watch: &mut FileWatch, error: &KeyFileError) {
-        watch.read = None;
-        watch.failed_looks = watch.failed_looks.saturating_add(1);
+    fn read_failed(&self, state: &mut FileState, error: &KeyFileError) {
+        state.read = None;
+        state.failed_looks = state.failed_looks.saturating_add(1);
         // What others could have changed says nothing about who may be admitted.
         let is_final = matches!(error, KeyFileError::Ownership(_));
-        let has_ended = is_final || watch.failed_looks >= FAILED_LOOKS_MAX;
-        if watch.failed_looks == 1 {
+        let has_ended = is_final || state.failed_looks >= FAILED_LOOKS_MAX;
+        if state.failed_looks == 1 {
             tracing::error!(%error, "the API keys cannot be read again");
         }
-        if has_ended && !std::mem::replace(&mut watch.has_given_up, true) {
+        if has_ended && !std::mem::replace(&mut state.has_given_up, true) {
             tracing::error!(%error, "no API key is accepted until their file can be read");
-            self.replace(KeyList::default());
+            self.verifier.replace(KeyList::default());
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_util::time::DelayQueue;
 
-use super::replica::Term;
+use super::replica::term::Term;
 use super::{Error, Shared};
 use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_REPORTS_MAX};

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Calls;
 use crate::engine::actor::ActorMessage;
-use crate::engine::replica::Term;
+use crate::engine::replica::term::Term;
 use crate::engine::topics::Subscription;
 use crate::engine::{CallVersion, Error, Shared, Watched, sleep_until};
 use crate::model::{Call, CallId, Principal};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::StreamItem;
-use crate::engine::replica::Term;
+use crate::engine::replica::term::Term;
 use crate::engine::topics::Subscription;
 use crate::engine::{Error, Shared, sleep_until};
 use crate::model::SessionId;

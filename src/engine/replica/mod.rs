@@ -5,7 +5,7 @@ mod changes;
 mod lease;
 mod peers;
 mod take_over;
-mod term;
+pub(super) mod term;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::{Error, Shared};
 use crate::store::{REPLICA_RESTART, Renewed, StoreError};
 
 pub use peers::Peers;
-pub(crate) use term::{Ownership, Term};
+pub(crate) use term::Ownership;
 
 /// The time between the end of processes and the moment at which others may take their calls over.
 const MARGIN: Duration = Duration::from_secs(1);

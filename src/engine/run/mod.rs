@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::actor::ActorMessage;
-use super::replica::Term;
+use super::replica::term::Term;
 use super::restart::prepare_lost;
 use crate::agent::prompts::truncate_middle;
 use crate::exec::{OutputBefore, OutputKeeper, ProcessRun, RunLimits, Stop};

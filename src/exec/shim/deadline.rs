@@ -28,7 +28,7 @@ pub(super) struct KeepFor {
 impl KeepFor {
     /// Creates an order that is given now.
     pub(super) fn new(time: Option<Duration>) -> Self {
-        let time_ms = time.map(super::message::millis);
+        let time_ms = time.map(millis);
         Self { time_ms, given_ns: now_ns() }
     }
 
@@ -43,6 +43,10 @@ impl KeepFor {
         // A time that no clock reaches is no limit.
         Instant::now().checked_add(left).map_or(RunDeadline::None, RunDeadline::At)
     }
+}
+
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The deadline of all runs of a shim.

@@ -1,86 +1,36 @@
 //! A run in a shim, as the server follows it.
 
-use std::collections::VecDeque;
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, oneshot};
 
 use super::link::ShimLink;
 use super::message::StopRun;
-use crate::exec::{ProcessRun, RunEvent, StartError, Stop};
+use super::run_inbox::RunInbox;
+use crate::exec::{ProcessRun, RunEvent, RunSpec, StartError, Stop};
 use crate::model::CallId;
-
-/// The events of a run that were not taken yet. The shim bounds them: it sends no more output than its
-/// window until some of it is acknowledged.
-#[derive(Default)]
-pub(super) struct RunInbox {
-    state: Mutex<RunInboxState>,
-    arrived: Notify,
-}
-
-#[derive(Default)]
-struct RunInboxState {
-    events: VecDeque<RunEvent>,
-    /// The answer to the start, until it comes.
-    starting: Option<oneshot::Sender<Result<(), StartError>>>,
-    is_followed: bool,
-}
-
-impl RunInbox {
-    /// Creates the inbox of a run that is about to start, and the receiver of the answer.
-    pub(super) fn of_start() -> (Self, oneshot::Receiver<Result<(), StartError>>) {
-        let (starting, answer) = oneshot::channel();
-        let state =
-            RunInboxState { starting: Some(starting), is_followed: true, ..Default::default() };
-        (Self { state: Mutex::new(state), arrived: Notify::new() }, answer)
-    }
-
-    /// Notes the answer to the start.
-    pub(super) fn answer(&self, answer: Result<(), StartError>) {
-        if let Some(starting) = self.lock().starting.take() {
-            // The receiver may be gone.
-            let _result = starting.send(answer);
-        }
-    }
-
-    /// Adds an event.
-    pub(super) fn push(&self, event: RunEvent) {
-        self.lock().events.push_back(event);
-        self.arrived.notify_one();
-    }
-
-    /// Returns whether the run waits to be adopted.
-    pub(super) fn is_adoptable(&self) -> bool {
-        !self.lock().is_followed
-    }
-
-    /// Marks the run as adopted. Returns `false` if it is followed already.
-    pub(super) fn adopt(&self) -> bool {
-        !std::mem::replace(&mut self.lock().is_followed, true)
-    }
-
-    async fn next(&self) -> RunEvent {
-        loop {
-            let arrived = self.arrived.notified();
-            if let Some(event) = self.lock().events.pop_front() {
-                return event;
-            }
-            arrived.await;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, RunInboxState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A run in a shim. Dropping it leaves the process to the shim.
 pub(super) struct FollowedRun {
-    pub(super) call_id: CallId,
-    pub(super) link: Arc<ShimLink>,
-    pub(super) inbox: Arc<RunInbox>,
+    call_id: CallId,
+    link: Arc<ShimLink>,
+    inbox: Arc<RunInbox>,
+}
+
+impl FollowedRun {
+    /// Starts a run.
+    pub(super) async fn start(link: Arc<ShimLink>, spec: RunSpec) -> Result<Self, StartError> {
+        let call_id = spec.call_id;
+        let inbox = link.start(spec).await?;
+        Ok(Self { call_id, link, inbox })
+    }
+
+    /// Adopts a run, or returns `None` if the shim has none that is not followed.
+    pub(super) fn adopt(link: &Arc<ShimLink>, call_id: CallId, stored_bytes: u64) -> Option<Self> {
+        let inbox = link.adopt(call_id, stored_bytes)?;
+        Some(Self { call_id, link: link.clone(), inbox })
+    }
 }
 
 #[async_trait]

@@ -12,15 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::PROTOCOL;
 use super::deadline::KeepFor;
+use super::error::ShimError;
 use super::folder::ShimFolder;
-use super::followed::{FollowedRun, RunInbox};
 use super::frame::{Inbox, Outbox, is_end};
 use super::message::{
     Leave, Offset, Order, OrderKind, Report, ReportKind, Run, RunStatus, ServerHello, ShimHello,
     StopRun, call_id, id_bytes,
 };
-use super::runner::ShimError;
-use crate::exec::{ProcessRun, RunEvent, RunReport, RunSpec, StartError};
+use super::run_inbox::RunInbox;
+use crate::exec::{RunEvent, RunReport, RunSpec, StartError};
 use crate::model::{CallId, Exit, RunOwner};
 
 /// The longest time until a shim answers a server that connects.
@@ -214,10 +214,7 @@ impl ShimLink {
 
     /// Starts a run. If the shim ends before its answer, the process may have been started: the run is
     /// lost then.
-    pub(super) async fn start(
-        self: &Arc<Self>,
-        spec: RunSpec,
-    ) -> Result<Box<dyn ProcessRun>, StartError> {
+    pub(super) async fn start(&self, spec: RunSpec) -> Result<Arc<RunInbox>, StartError> {
         let call_id = spec.call_id;
         let (inbox, answer) = RunInbox::of_start();
         let inbox = Arc::new(inbox);
@@ -235,7 +232,7 @@ impl ShimLink {
                 inbox.push(RunEvent::OwnerLost);
             }
         }
-        Ok(Box::new(FollowedRun { call_id, link: self.clone(), inbox }))
+        Ok(inbox)
     }
 
     /// Returns the calls of the runs that are not followed.
@@ -249,16 +246,12 @@ impl ShimLink {
         self.lock().get(&call_id).is_some_and(|run| run.is_adoptable())
     }
 
-    /// Adopts a run.
-    pub(super) fn adopt(
-        self: &Arc<Self>,
-        call_id: CallId,
-        stored_bytes: u64,
-    ) -> Option<Box<dyn ProcessRun>> {
+    /// Adopts a run, or returns `None` if there is none that is not followed.
+    pub(super) fn adopt(&self, call_id: CallId, stored_bytes: u64) -> Option<Arc<RunInbox>> {
         let inbox = self.lock().get(&call_id).filter(|run| run.adopt()).cloned()?;
         let offset = Offset { call_id: id_bytes(call_id), bytes: stored_bytes };
         self.outbox.push(&Order::from(OrderKind::Adopt(offset)));
-        Some(Box::new(FollowedRun { call_id, link: self.clone(), inbox }))
+        Some(inbox)
     }
 
     /// Notes that output is durable. Returns `false` if the run is of another shim.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::deadline::KeepFor;
+use super::deadline::{KeepFor, millis};
 use crate::exec::{OutputBefore, RunLimits, RunSpec, StartError, Stop};
 use crate::model::{CallId, OutputPosition, OutputStream, ProcessSpec, StreamSummary, ToolOutput};
 
@@ -224,10 +224,6 @@ pub(super) fn id_bytes(call_id: CallId) -> Bytes {
 /// Reads the bytes of an id, or returns `None` if they are none.
 pub(super) fn call_id(bytes: &[u8]) -> Option<CallId> {
     Some(CallId::from_bytes(bytes.try_into().ok()?))
-}
-
-pub(super) fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl StopRun {

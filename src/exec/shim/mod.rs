@@ -11,12 +11,13 @@
 //! | --- | --- |
 //! | both | [`message`], [`deadline`], [`frame`], [`folder`] |
 //! | operators | [`inspect`] |
-//! | server | [`runner`], [`link`], [`followed`] |
+//! | server | [`runner`], [`link`], [`followed`], [`run_inbox`] |
 //! | shim | [`host`], [`hosted`], [`backlog`], [`spool`], [`delivered`] |
 
 mod backlog;
 mod deadline;
 mod delivered;
+mod error;
 mod folder;
 mod followed;
 mod frame;
@@ -26,14 +27,16 @@ mod inspect;
 mod link;
 mod memory;
 mod message;
+mod run_inbox;
 mod runner;
 mod spool;
 
+pub use error::ShimError;
 pub use folder::ShimFolder;
 pub use host::{HostOptions, host};
 pub use inspect::{ShimReport, inspect_shims};
 pub use link::ShimStatus;
-pub use runner::{ShimError, ShimProgram, ShimRunner};
+pub use runner::{ShimProgram, ShimRunner};
 
 /// The version of the protocol. A server speaks with shims of this version and of older ones.
 const PROTOCOL: u32 = 1;

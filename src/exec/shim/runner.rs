@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::deadline::KeepFor;
+use super::error::ShimError;
 use super::folder::ShimFolder;
+use super::followed::FollowedRun;
 use super::link::{LinkSocket, ShimLink, ShimStatus};
 use crate::exec::{Executor as _, ProcessRun, RunSpec, Runner, StartError, Survivor, UnixExecutor};
 use crate::model::{CallId, RunOwner};
@@ -29,50 +31,6 @@ pub struct ShimProgram {
     pub settings: Vec<String>,
     /// The folder that holds the folders of all shims of a store.
     pub folder: PathBuf,
-}
-
-/// The reason why the shims of a store cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ShimError {
-    /// A shim is newer than this program.
-    #[error(
-        "the running calls belong to a shim of callpark {version} (process {pid}), which is newer than \
-         this program: start that version, or kill the process to give up the calls"
-    )]
-    Newer {
-        /// The process id.
-        pid: u32,
-        /// The version.
-        version: String,
-    },
-    /// A shim does not answer.
-    #[error(
-        "the shim of `{folder}` does not answer: {cause}; if its process is stopped, continue it, or \
-         kill it to give up its calls"
-    )]
-    Unreachable {
-        /// The folder.
-        folder: PathBuf,
-        /// The error of the system.
-        cause: String,
-    },
-    /// A shim is alive, and its socket is not in this network namespace.
-    #[error(
-        "the shim of `{folder}` is in another network namespace: start the server there, or kill the \
-         process to give up its calls"
-    )]
-    OtherNetwork {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The folder of the shims cannot be used.
-    #[error("the folder `{folder}` for running calls cannot be used: {cause}")]
-    Folder {
-        /// The folder.
-        folder: PathBuf,
-        /// The error of the system.
-        cause: String,
-    },
 }
 
 /// Starts runs in shims, and adopts those that are there.
@@ -269,7 +227,7 @@ impl Runner for ShimRunner {
             program: spec.process.argv.first().cloned().unwrap_or_default(),
             cause: format!("no shim can be started to run it: {error}"),
         })?;
-        link.start(spec).await
+        Ok(Box::new(FollowedRun::start(link, spec).await?))
     }
 
     fn outlives_server(&self) -> bool {
@@ -320,7 +278,8 @@ impl Runner for ShimRunner {
     }
 
     fn adopt(&self, call_id: CallId, stored_bytes: u64) -> Option<Box<dyn ProcessRun>> {
-        self.shared.links().iter().find_map(|link| link.adopt(call_id, stored_bytes))
+        let adopt = |link| FollowedRun::adopt(link, call_id, stored_bytes);
+        self.shared.links().iter().find_map(adopt).map(|run| Box::new(run) as _)
     }
 
     fn acknowledge(&self, call_id: CallId, stored_bytes: u64) {

@@ -18,33 +18,38 @@ pub(super) const MARK: &str = "CALLPARK_CALL_ID";
 /// The variable with the process of the server that runs the call.
 pub(super) const SERVER_PROCESS: &str = "CALLPARK_SERVER_PROCESS";
 
-/// The number of times that the environment of a process that is being executed is read, and the pause
-/// between two of them.
+/// The number of times that an empty environment is read: that of a process that is being executed, and
+/// that of one which has its arguments.
 const READS_MAX: usize = 100;
+const READS_WITH_ARGUMENTS_MAX: usize = 2;
+
+/// The pause between two of these reads.
 const READ_PAUSE: Duration = Duration::from_millis(1);
 
 /// Returns the call whose mark the process carries, or `None` if it carries none. A dead process
 /// has no environment any more, even before it is reaped.
 ///
-/// Blocks, for a process that is being executed, until its environment is there, with a bound.
+/// Blocks, for a process that is being executed, until its environment is there, with a bound: `execve`
+/// sets the environment last, behind the arguments, after it has let go on whoever started the process by
+/// `vfork`.
 pub(super) fn read_mark(pid: Pid, environment: &mut Vec<u8>) -> Option<CallId> {
+    let mut reads_with_arguments = 0;
     for _ in 0..READS_MAX {
         environment.clear();
         File::open(format!("/proc/{pid}/environ")).ok()?.read_to_end(environment).ok()?;
-        if !environment.is_empty() || !is_being_executed(pid) {
+        if !environment.is_empty() {
+            return parse(environment, MARK);
+        }
+        // Threads of the kernel and dead processes have no program.
+        fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        reads_with_arguments += usize::from(!arguments.is_empty());
+        if reads_with_arguments == READS_WITH_ARGUMENTS_MAX {
             break;
         }
         thread::sleep(READ_PAUSE);
     }
-    parse(environment, MARK)
-}
-
-/// Returns whether a process has its program, and not yet its arguments and its environment: `execve`
-/// sets them last, after it has let go on whoever started the process by `vfork`. Threads of the kernel
-/// and dead processes have no program.
-fn is_being_executed(pid: Pid) -> bool {
-    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
-        && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| arguments.is_empty())
+    None
 }
 
 /// Returns the process of the server in an environment that was read by [`read_mark`].

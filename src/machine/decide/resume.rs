@@ -2,7 +2,7 @@
 //! whose process was never started or whose work is found again under its handle.
 
 use super::super::{Change, Decision, Effect, Projection, Timer};
-use super::{adopt, disconnect};
+use super::disconnect;
 use crate::model::{Call, CallId, ParkReason, State, Timestamp};
 
 /// Runs the call again from its last durable point, with what is left of its times. One that was being
@@ -25,9 +25,18 @@ pub(super) fn decide(projection: &Projection, call_id: CallId, now: Timestamp) -
     decision.changes.extend(without_caller.changes);
     decision.effects.extend(without_caller.effects);
     if call.state != State::Pending {
-        decision.effects.extend(adopt::timers(call, now));
+        decision.effects.extend(timers(call, now));
     }
     decision
+}
+
+/// Returns the timers of a run that goes on, with what is left of them.
+pub(super) fn timers(call: &Call, now: Timestamp) -> impl Iterator<Item = Effect> + use<> {
+    let (id, elapsed) = (call.id, call.elapsed(now));
+    let execution = call.policy.execution_timeout.map(|span| span.saturating_sub(elapsed));
+    let execution = execution.map(|left| Effect::Arm(id, Timer::Execution, left));
+    let idle = call.policy.idle_timeout.map(|span| Effect::Arm(id, Timer::Idle, span));
+    execution.into_iter().chain(idle)
 }
 
 /// Decides about the callers of a call whose server has gone. Those outside have gone with it, so

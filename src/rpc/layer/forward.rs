@@ -6,19 +6,21 @@
 
 use std::convert::Infallible;
 
+use futures::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderName, TE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::PollSemaphore;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::handle::handle;
+use super::head::{GRPC_CONTENT_TYPE, REQUEST_ID};
 use super::keep::Keeper;
 use super::large::BodySize;
 use super::late::LateBody;
 use super::pass::{ForwardRecorder, PassBody, unreachable};
-use super::request::{GRPC_CONTENT_TYPE, REQUEST_ID, handle};
 use crate::auth::Caller;
 use crate::engine::Error;
 use crate::rpc::deadline::{Deadline, TIMEOUT};
@@ -77,17 +79,33 @@ impl Forwarding {
         let (size, places) = (self.size.clone(), self.places.clone());
         let response = handle(&mut service, request, size, places).await;
         if self.is_stream && !response.headers().contains_key(STATUS) {
-            return LateBody::wrap(response, self, service);
+            let follow = |response| self.follow_in_time(service, response).boxed();
+            return LateBody::wrap(response, Box::new(follow));
         }
         self.follow(&mut service, response).await
     }
 
-    /// Returns the answer of the owner if `response` names one, else `response`.
-    pub(super) async fn follow<S>(
-        &self,
-        service: &mut S,
+    /// Returns the answer of the owner that `response` names, within the caller's deadline.
+    async fn follow_in_time<S>(
+        self: Box<Self>,
+        mut service: S,
         response: Response<Body>,
     ) -> Response<Body>
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        let abort_at = self.head.extensions.get().map(Deadline::abort_at);
+        let answer = self.follow(&mut service, response);
+        match abort_at {
+            Some(abort_at) => timeout_at(abort_at, answer)
+                .await
+                .unwrap_or_else(|_| Status::from(Error::DeadlineExceeded).into_http()),
+            None => answer.await,
+        }
+    }
+
+    /// Returns the answer of the owner if `response` names one, else `response`.
+    async fn follow<S>(&self, service: &mut S, response: Response<Body>) -> Response<Body>
     where
         S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
@@ -194,19 +212,9 @@ impl Forwarding {
         *passed.headers_mut() = head.headers;
         Forwarded::Answered(passed)
     }
-
-    /// Returns the time at which the caller has to have an answer, or `None` if it has no deadline.
-    pub(super) fn abort_at(&self) -> Option<Instant> {
-        self.head.extensions.get().map(Deadline::abort_at)
-    }
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE);
     content_type.is_some_and(|value| value.as_bytes().starts_with(GRPC_CONTENT_TYPE))
-}
-
-/// Returns the answer of a forwarded request that has none in time.
-pub(super) fn too_late() -> Response<Body> {
-    Status::from(Error::DeadlineExceeded).into_http()
 }

@@ -1,70 +1,52 @@
 //! A stream whose handler learns only after its answer has begun that another replica owns the session.
 
-use std::convert::Infallible;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderValue, Response};
 use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::forward::{Forwarding, too_late};
 use super::pass::{trailers, unreachable};
 use crate::rpc::status::OWNER_HEADER;
 
 /// The header of an answer that names its compression.
 const ENCODING: &str = "grpc-encoding";
 
+/// Returns the answer of the owner that the headers of an answer name.
+pub(super) type Follow =
+    Box<dyn FnOnce(Response<Body>) -> BoxFuture<'static, Response<Body>> + Send>;
+
 /// The body of a stream. If it ends with the address of an owner before its first message, the body of the
 /// owner's answer takes its place.
-pub(super) struct LateBody<S> {
-    state: State<S>,
+pub(super) struct LateBody {
+    state: State,
     /// The compression that the head of the answer names.
     encoding: Option<HeaderValue>,
 }
 
-enum State<S> {
+enum State {
     /// There was no message yet.
-    Begin(Body, Box<(Box<Forwarding>, S)>),
+    Begin(Body, Follow),
     /// The owner is asked.
     Following(BoxFuture<'static, Response<Body>>),
     /// Nothing can change any more.
     Settled(Body),
 }
 
-impl<S> LateBody<S> {
+impl LateBody {
     /// Wraps the body of an answer that is not an error.
-    pub(super) fn wrap(
-        response: Response<Body>,
-        forwarding: Box<Forwarding>,
-        service: S,
-    ) -> Response<Body>
-    where
-        S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-            + Send
-            + 'static,
-        S::Future: Send,
-    {
+    pub(super) fn wrap(response: Response<Body>, follow: Follow) -> Response<Body> {
         let encoding = response.headers().get(ENCODING).cloned();
-        response.map(|body| {
-            let state = State::Begin(body, Box::new((forwarding, service)));
-            Body::new(Self { state, encoding })
-        })
+        response.map(|body| Body::new(Self { state: State::Begin(body, follow), encoding }))
     }
 }
 
-impl<S> http_body::Body for LateBody<S>
-where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + Send
-        + 'static,
-    S::Future: Send,
-{
+impl http_body::Body for LateBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -80,13 +62,12 @@ where
                     let frame = ready!(Pin::new(body).poll_frame(cx));
                     let is_elsewhere = frame.as_ref().is_some_and(names_owner);
                     let state = mem::replace(&mut this.state, State::Settled(Body::empty()));
-                    let State::Begin(body, parts) = state else { continue };
+                    let State::Begin(body, follow) = state else { continue };
                     match frame {
                         Some(Ok(frame)) if is_elsewhere => {
-                            let (forwarding, service) = *parts;
-                            let headers = frame.into_trailers().unwrap_or_default();
-                            this.state =
-                                State::Following(follow(forwarding, service, headers).boxed());
+                            let mut response = Response::new(Body::empty());
+                            *response.headers_mut() = frame.into_trailers().unwrap_or_default();
+                            this.state = State::Following(follow(response));
                         }
                         frame => {
                             this.state = State::Settled(body);
@@ -124,25 +105,4 @@ where
 fn names_owner(frame: &Result<Frame<Bytes>, Status>) -> bool {
     let trailers = frame.as_ref().ok().and_then(Frame::trailers_ref);
     trailers.is_some_and(|trailers| trailers.contains_key(OWNER_HEADER))
-}
-
-/// Returns the answer of the owner that the trailers name, within the caller's deadline.
-async fn follow<S>(
-    forwarding: Box<Forwarding>,
-    mut service: S,
-    headers: HeaderMap,
-) -> Response<Body>
-where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    let abort_at = forwarding.abort_at();
-    let mut response = Response::new(Body::empty());
-    *response.headers_mut() = headers;
-    let answer = forwarding.follow(&mut service, response);
-    match abort_at {
-        Some(abort_at) => {
-            tokio::time::timeout_at(abort_at, answer).await.unwrap_or_else(|_| too_late())
-        }
-        None => answer.await,
-    }
 }

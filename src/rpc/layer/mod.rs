@@ -5,6 +5,8 @@ mod body;
 mod compression;
 mod ending;
 mod forward;
+mod handle;
+mod head;
 mod keep;
 mod large;
 mod late;

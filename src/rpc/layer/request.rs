@@ -3,39 +3,32 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use callpark_proto::v1::ErrorReason;
 use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tokio_util::sync::PollSemaphore;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tracing::Instrument as _;
 
 use super::body::{OutcomeRecorder, RecordedBody, TimedBody};
 use super::ending::Ending;
 use super::forward::Forwarding;
+use super::handle::handle;
+use super::head::{GRPC_CONTENT_TYPE, REQUEST_ID};
 use super::keep::Keeper;
-use super::large::{BodySize, Handling};
+use super::large::BodySize;
 use super::reason::add_reason;
 use super::{Shared, compression, is_open};
 use crate::auth::{AuthError, Caller, Credentials};
 use crate::engine::Error;
 use crate::rpc::deadline::{Deadline, TIMEOUT};
 use crate::rpc::scopes;
-use crate::rpc::status::{OWNER_HEADER, status};
-
-/// The header with the id of a request in the logs. The server generates one if the caller sends
-/// none.
-pub(super) const REQUEST_ID: &str = "x-request-id";
-
-/// The prefix of the content type of every gRPC request.
-pub(super) const GRPC_CONTENT_TYPE: &[u8] = b"application/grpc";
+use crate::rpc::status::OWNER_HEADER;
 
 /// The longest request id that is accepted from a caller, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -209,21 +202,6 @@ struct Admission {
     is_forwarded: bool,
 }
 
-/// Returns the response of the service, which is ready. A service that panics has an error as its response.
-pub(super) async fn handle<S>(
-    service: &mut S,
-    request: Request<Body>,
-    size: BodySize,
-    places: PollSemaphore,
-) -> Response<Body>
-where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    let handler = std::pin::pin!(service.call(request));
-    let handler = Handling::new(handler, size, places);
-    answer(AssertUnwindSafe(handler).catch_unwind().await)
-}
-
 /// Returns the response to a request that is not gRPC, or `None` if it is gRPC. The check also stops
 /// web pages: a browser lets a page send plain text to any server without a CORS preflight.
 fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
@@ -257,19 +235,6 @@ async fn abort_late(
         false => tokio::time::timeout_at(abort_at, answer).await.ok(),
     };
     answer.unwrap_or_else(|| Status::from(Error::DeadlineExceeded).into_http())
-}
-
-/// Returns the response of a handler, or INTERNAL if it panicked. The connection stays open.
-fn answer(handled: std::thread::Result<Result<Response<Body>, Infallible>>) -> Response<Body> {
-    match handled {
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
-        Err(_) => {
-            tracing::error!("a handler panicked");
-            status(Code::Internal, ErrorReason::Internal, "internal error: see the server's log")
-                .into_http()
-        }
-    }
 }
 
 /// Adds the request id to the response, and records the outcome when its body has been sent. Only another

@@ -4,6 +4,7 @@
 //! transaction writes them to the target. What it holds is then read back and compared with what was
 //! read from the source.
 
+mod batch;
 mod error;
 mod table;
 mod value;
@@ -16,6 +17,7 @@ use super::PostgresOptions;
 use super::postgres::{Import, ImportTransaction};
 use super::sqlite::Source;
 
+pub(in crate::store) use self::batch::Batch;
 pub use self::error::MigrateError;
 pub(in crate::store) use self::table::{
     CALLS, EVENTS, FOLLOW_UP_TASKS, FOLLOW_UPS, MESSAGES, OUTPUTS, REQUESTS, SESSION_BODIES,
@@ -23,7 +25,7 @@ pub(in crate::store) use self::table::{
 };
 pub(in crate::store) use self::table::{ColumnType, TABLES, Table};
 pub use self::value::TableContents;
-pub(in crate::store) use self::value::{Batch, Value};
+pub(in crate::store) use self::value::Value;
 
 /// The batches between the reader of the source and the writer. When there are so many, reading waits.
 const BATCHES_MAX: usize = 2;

@@ -4,8 +4,6 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::table::Table;
-
 /// A value of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store) enum Value {
@@ -20,7 +18,7 @@ pub(in crate::store) enum Value {
 
 impl Value {
     /// Returns the number of bytes that the value takes, about.
-    fn length(&self) -> usize {
+    pub(super) fn length(&self) -> usize {
         match self {
             Self::Null | Self::Integer(_) | Self::Boolean(_) => 8,
             Self::Id(id) => id.len(),
@@ -78,35 +76,6 @@ impl TableContents {
 impl fmt::Display for TableContents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rows with the checksum {:032x}", self.rows, self.checksum)
-    }
-}
-
-/// The size at which a batch is full: so much of a copy is in memory a few times.
-const BATCH_BYTES_MAX: usize = 1024 * 1024;
-const BATCH_ROWS_MAX: usize = 2_000;
-
-/// Consecutive rows of a table.
-#[derive(Debug)]
-pub(in crate::store) struct Batch {
-    pub(in crate::store) table: &'static Table,
-    pub(in crate::store) rows: Vec<Vec<Value>>,
-    bytes: usize,
-}
-
-impl Batch {
-    pub(in crate::store) fn new(table: &'static Table) -> Self {
-        Self { table, rows: Vec::new(), bytes: 0 }
-    }
-
-    pub(in crate::store) fn push(&mut self, row: Vec<Value>) {
-        self.bytes += row.iter().map(Value::length).sum::<usize>();
-        self.rows.push(row);
-    }
-
-    /// Returns whether no more rows should be added. A row that is larger than a batch is alone, or the
-    /// last.
-    pub(in crate::store) fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES_MAX || self.rows.len() >= BATCH_ROWS_MAX
     }
 }
 

@@ -3,36 +3,22 @@
 
 use std::collections::HashMap;
 
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::error::{PostgresError, timed_out};
 use super::membership::Member;
 use super::open::{Sharing, WRITE_TIMEOUT};
 use super::ownership;
-use super::reconnect::describe;
+use super::pending::Pending;
 use super::writer::{ATTEMPTS_MAX, Writer};
 use crate::model::SessionId;
 use crate::store::{Claimed, StoreError};
-
-/// The claims and releases that wait for the writer.
-#[derive(Default)]
-pub(super) struct Pending {
-    pub(super) claims: Vec<(SessionId, oneshot::Sender<Result<Claimed, StoreError>>)>,
-    pub(super) releases: Vec<(SessionId, u64)>,
-}
 
 /// A change of the owners of sessions.
 #[derive(Clone, Copy)]
 enum Change<'a> {
     Claim(&'a [SessionId]),
     Release(&'a [(SessionId, u64)]),
-}
-
-impl Pending {
-    pub(super) fn len(&self) -> usize {
-        self.claims.len() + self.releases.len()
-    }
 }
 
 impl Writer {
@@ -88,7 +74,9 @@ impl Writer {
     /// Makes releases. If one may have failed the others, each is made alone.
     async fn release(&mut self, member: &Member, sessions: &[(SessionId, u64)]) {
         // They stay with this replica until it claims them again or is gone.
-        let log = |error| tracing::debug!(cause = describe(&error), "a session was not released");
+        let log = |error: PostgresError| {
+            tracing::debug!(cause = error.cause(), "a session was not released")
+        };
         match self.change_owners(member, Change::Release(sessions)).await {
             Err(PostgresError::Refused(refusal)) if refusal.concerns_one() => {
                 for session in sessions.chunks(1) {
@@ -127,7 +115,7 @@ impl Writer {
                     attempt += 1;
                 }
                 Err(error @ PostgresError::Lost(_)) => {
-                    self.lose(&describe(&error));
+                    self.lose(&error.cause());
                     return Err(error);
                 }
                 changed => return changed,

@@ -41,6 +41,17 @@ impl Refusal {
     }
 }
 
+impl PostgresError {
+    /// Returns the cause as text.
+    pub(super) fn cause(&self) -> String {
+        match self {
+            Self::Lost(cause) => cause.clone(),
+            Self::Store(error) => error.to_string(),
+            Self::Refused(refusal) => format!("{refusal:?}"),
+        }
+    }
+}
+
 impl From<StoreError> for PostgresError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)

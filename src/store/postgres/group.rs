@@ -4,19 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::columns::call_uuid;
-use super::load::Loaded;
+use super::load::{CallRow, Loaded};
 use crate::model::{Call, CallId, FollowUp, Session, SessionId, Timestamp};
 use crate::store::prepared::Prepared;
 use crate::store::rules::{self, OutputCounts};
 use crate::store::session_row::SessionRow;
 use crate::store::{RequestRecord, StoreError, StoredEvent, StoredMessage, record};
-
-/// The row of a call before an append.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallRow {
-    pub(super) session_key: i64,
-    pub(super) live: bool,
-}
 
 /// The rows that a group writes: each once, in its last state.
 #[derive(Debug, Default)]

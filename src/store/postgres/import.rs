@@ -16,7 +16,6 @@ use super::columns::get;
 use super::error::{PostgresError, timed_out};
 use super::open::{self, RETRY_PAUSE, Sharing, WRITE_TIMEOUT, WriterConnection};
 use super::options::{PostgresOptions, Target};
-use super::reconnect::describe;
 use super::write::MARKER;
 use super::{identity, schema};
 use crate::store::StoreError;
@@ -176,7 +175,7 @@ impl ImportTransaction<'_> {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(failed(target, PostgresError::Lost(lost))),
                 Err(error) if start.elapsed() + RETRY_PAUSE >= wait => {
-                    let (name, cause) = (target.name.clone(), describe(&error));
+                    let (name, cause) = (target.name.clone(), error.cause());
                     return Err(MigrateError::Unknown { name, cause });
                 }
                 Err(error) => tracing::debug!(?error, "the outcome of a commit is not known"),

@@ -7,13 +7,19 @@ use uuid::Uuid;
 
 use super::columns::{call_id, call_uuid, count, get, session_id, session_uuid};
 use super::error::PostgresError;
-use super::group::CallRow;
 use super::output::{COUNTS_COLUMNS, counts};
 use super::pipeline::{Pipeline, Statements};
 use crate::model::{CallId, SessionId};
 use crate::store::prepared::Prepared;
 use crate::store::rules::OutputCounts;
 use crate::store::session_row::SessionRow;
+
+/// The row of a call before an append.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CallRow {
+    pub(super) session_key: i64,
+    pub(super) live: bool,
+}
 
 /// The rows that the appends of a group name, as they are stored.
 #[derive(Debug, Default)]

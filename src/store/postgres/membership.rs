@@ -12,8 +12,9 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::error::{PostgresError, timed_out};
-use super::open::{OpenError, RETRY_PAUSE};
-use super::options::Target;
+use super::open::RETRY_PAUSE;
+use super::open_error::OpenError;
+use super::options::{ReplicaOptions, Target};
 use super::ownership::{self, Change};
 use crate::model::{SessionId, Timestamp};
 use crate::store::{RemoteChange, Renewed, Replica, ReplicaId, StoreError};
@@ -30,15 +31,6 @@ const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 const CHANGES_MAX: usize = 1_024;
 /// The commands that wait for the task.
 const COMMANDS_MAX: usize = 16;
-
-/// This server as a replica of a database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaOptions {
-    /// The address at which the others reach it, as `http://HOST:PORT`.
-    pub address: String,
-    /// The id of its data folder.
-    pub home: Uuid,
-}
 
 /// The present id of this replica, which the writer, the task and the readers share.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! commits. A few other connections read, and a replica has one for its lease. The tables are in the schema
 //! `callpark`.
 
+mod availability;
 mod claims;
 mod columns;
 mod error;
@@ -17,10 +18,12 @@ mod lists;
 mod load;
 mod membership;
 mod open;
+mod open_error;
 mod options;
 mod output;
 mod ownership;
 mod passfile;
+mod pending;
 mod pipeline;
 mod pool;
 mod read;
@@ -40,11 +43,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use self::availability::Availability;
 use self::membership::Membership;
 use self::open::Sharing;
 use self::options::Target;
 use self::pool::ReaderPool;
-use self::reconnect::Availability;
 use self::replicas::PostgresReplicas;
 use self::writer::{Writer, WriterCommand};
 use super::session_cache::SessionCache;
@@ -60,9 +63,8 @@ use crate::telemetry::Metrics;
 
 pub(super) use self::columns::label_values;
 pub(super) use self::import::{Import, ImportTransaction};
-pub use self::membership::ReplicaOptions;
-pub use self::open::OpenError as PostgresOpenError;
-pub use self::options::PostgresOptions;
+pub use self::open_error::OpenError as PostgresOpenError;
+pub use self::options::{PostgresOptions, ReplicaOptions};
 pub use self::report::{PostgresReport, inspect_postgres, list_replicas};
 
 /// A store in a database of PostgreSQL, in its schema `callpark`.

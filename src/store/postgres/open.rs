@@ -1,7 +1,6 @@
 //! The opening of a store: the first connection, the lock, and the schema.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
@@ -14,10 +13,10 @@ use uuid::Uuid;
 use super::columns::get;
 use super::error::PostgresError;
 use super::identity::{self, Keys};
+use super::open_error::OpenError;
 use super::options::Target;
 use super::ownership;
 use super::schema;
-use crate::store::ReplicaId;
 
 /// The time after which a statement of the writer is given up.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,87 +30,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 const LOCK_KEY: i64 = i64::from_be_bytes(*b"callpark");
 /// The key of the lock of the schema, which one replica at a time migrates.
 const SCHEMA_LOCK_KEY: i64 = i64::from_be_bytes(*b"callpars");
-
-/// An error of the opening of a store. The message says what to do, and does not have the password.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The URL cannot be used.
-    #[error("the URL of the database is not valid: {cause}; write postgres://USER@HOST/DATABASE")]
-    Address {
-        /// The error of the parser.
-        cause: String,
-    },
-    /// The file with root certificates cannot be used.
-    #[error("cannot read the root certificates in {path}: {cause}; name a PEM file")]
-    Certificates {
-        /// The file.
-        path: PathBuf,
-        /// The error.
-        cause: String,
-    },
-    /// Another server has it open.
-    #[error(
-        "the database {name} is used by another server{holder}: stop that one, give this one a \
-         database of its own, or set `advertise` for both, so that they share it"
-    )]
-    Locked {
-        /// The host, the port and the database.
-        name: String,
-        /// The holder of the lock, as ` (at 10.0.0.1, process 123 of the database)`.
-        holder: String,
-    },
-    /// Another replica has the address of this one.
-    #[error(
-        "the database {name} has a replica {other} with the address {address}: give each replica an \
-         address of its own with `advertise`"
-    )]
-    AddressTaken {
-        /// The host, the port and the database.
-        name: String,
-        /// The address of this replica.
-        address: String,
-        /// The id of the other replica.
-        other: ReplicaId,
-    },
-    /// A newer server has written it. It is not changed.
-    #[error(
-        "the database {name} has schema {found}, and this server knows none newer than {known}: \
-         start the newer server again, or choose another database"
-    )]
-    Newer {
-        /// The host, the port and the database.
-        name: String,
-        /// The schema version of the database.
-        found: i32,
-        /// The newest version that this build knows.
-        known: i32,
-    },
-    /// The database has not been reached within the time that is set.
-    #[error(
-        "the database {name} cannot be reached: {cause}; start it, or correct the address of the store"
-    )]
-    Unreachable {
-        /// The host, the port and the database.
-        name: String,
-        /// The error of the connection.
-        cause: String,
-    },
-    /// The database does not do what it should.
-    #[error("cannot open the database {name}: {cause}")]
-    Unusable {
-        /// The host, the port and the database.
-        name: String,
-        /// The error of the database, and what to do.
-        cause: String,
-    },
-}
-
-impl OpenError {
-    /// Returns whether the store may be opened soon: another server has it, or it cannot be reached.
-    pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::Locked { .. } | Self::AddressTaken { .. } | Self::Unreachable { .. })
-    }
-}
 
 /// The connection of the writer, which holds the lock of the store. What is written on it is written
 /// under the lock: the database releases the lock when the connection ends, and not before.

@@ -12,10 +12,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use uuid::Uuid;
 
 use super::error::PostgresError;
-use super::membership::ReplicaOptions;
-use super::open::OpenError;
+use super::open_error::OpenError;
 use super::passfile;
 use crate::store::StoreError;
 
@@ -48,6 +48,15 @@ pub struct PostgresOptions {
     pub wait: Duration,
     /// This server as one of several replicas, or `None` if it has the database alone.
     pub replica: Option<ReplicaOptions>,
+}
+
+/// This server as a replica of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaOptions {
+    /// The address at which the others reach it, as `http://HOST:PORT`.
+    pub address: String,
+    /// The id of its data folder.
+    pub home: Uuid,
 }
 
 impl PostgresOptions {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::columns::{count, get, session_id, session_uuid};
 use super::error::PostgresError;
-use super::membership::ReplicaOptions;
+use super::options::ReplicaOptions;
 use crate::model::{SessionId, Tenant, Timestamp};
 use crate::store::prepared::Prepared;
 use crate::store::{Claimed, REPLICA_LEASE, Renewed, Replica, ReplicaId, ReplicaState};

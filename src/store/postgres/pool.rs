@@ -11,7 +11,7 @@ use tokio_postgres::IsolationLevel;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::error::PostgresError;
-use super::open::OpenError;
+use super::open_error::OpenError;
 use super::options::Target;
 use crate::model::limits::STORE_READERS_MAX;
 use crate::store::StoreError;

@@ -1,7 +1,5 @@
 //! The connection of the writer: its loss, the next one, and the outcome of a commit in between.
 
-use std::sync::{Mutex, PoisonError};
-
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::types::ToSql;
 
@@ -10,20 +8,6 @@ use super::error::{PostgresError, timed_out};
 use super::open::{LockError, RETRY_PAUSE, WRITE_TIMEOUT, WriterConnection, connect};
 use super::writer::Writer;
 use crate::store::StoreError;
-
-/// The reason why nothing can be written now, or `None` if the writer has the lock.
-#[derive(Debug, Default)]
-pub(super) struct Availability(Mutex<Option<String>>);
-
-impl Availability {
-    pub(super) fn cause(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn set(&self, cause: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cause;
-    }
-}
 
 impl Writer {
     /// Drops the connection. The database then releases the lock.
@@ -87,7 +71,7 @@ impl Writer {
             match found {
                 Ok(number) => return Ok(number > self.commit),
                 Err(error) if self.closing.is_cancelled() => {
-                    let cause = describe(&error);
+                    let cause = error.cause();
                     return Err(StoreError::Broken(format!(
                         "the connection was lost during a commit, and the store was closed before \
                          the database was back: {cause}"
@@ -122,9 +106,7 @@ impl Writer {
                 self.connection = Some(connection);
                 self.availability.set(None);
             }
-            Err(LockError::Taken { holder }) => {
-                self.availability.set(Some(describe(&taken(&holder))))
-            }
+            Err(LockError::Taken { holder }) => self.availability.set(Some(taken(&holder).cause())),
             Err(LockError::Failed(_)) => {}
         }
         Ok(number)
@@ -137,13 +119,4 @@ fn taken(holder: &str) -> PostgresError {
         "another server{holder} has taken the database: stop one of them"
     ))
     .into()
-}
-
-/// Returns the cause of an error.
-pub(super) fn describe(error: &PostgresError) -> String {
-    match error {
-        PostgresError::Lost(cause) => cause.clone(),
-        PostgresError::Store(error) => error.to_string(),
-        PostgresError::Refused(refusal) => format!("{refusal:?}"),
-    }
 }

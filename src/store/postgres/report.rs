@@ -2,7 +2,8 @@
 
 use super::PostgresOptions;
 use super::error::PostgresError;
-use super::open::{self, OpenError};
+use super::open;
+use super::open_error::OpenError;
 use super::options::Target;
 use super::{ownership, schema};
 use crate::store::Replica;

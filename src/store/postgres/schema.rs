@@ -4,7 +4,7 @@ use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
 use super::error::PostgresError;
-use super::open::OpenError;
+use super::open_error::OpenError;
 use crate::store::StoreError;
 
 /// The migrations, oldest first, by their names. A migration that has been released never changes, and

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::claims::Pending;
+use super::availability::Availability;
 use super::columns::number;
 use super::error::{PostgresError, timed_out};
 use super::expire::expire;
@@ -24,8 +24,8 @@ use super::membership::Member;
 use super::open::{WRITE_TIMEOUT, WriterConnection};
 use super::options::Target;
 use super::ownership::Change;
+use super::pending::Pending;
 use super::pipeline::Statements;
-use super::reconnect::{Availability, describe};
 use super::write::{self, Commit};
 use crate::model::limits::STORE_REMOTE_COMMIT_APPENDS_MAX;
 use crate::model::{Session, SessionId};
@@ -211,7 +211,7 @@ impl Writer {
                     if !matches!(error, PostgresError::Lost(_)) {
                         error
                     } else {
-                        self.lose(&describe(&error));
+                        self.lose(&error.cause());
                         match self.was_committed().await? {
                             true => return Ok(self.committed(done, bodies)),
                             false => error,
@@ -222,7 +222,7 @@ impl Writer {
             self.bodies.clear();
             let again = match &error {
                 PostgresError::Lost(_) => {
-                    self.lose(&describe(&error));
+                    self.lose(&error.cause());
                     true
                 }
                 PostgresError::Refused(refusal) => {

@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::files::{Files, length, private_file, sync_directory};
-use super::open::OpenError;
+use super::open_error::OpenError;
 use super::schema::{self, DatabaseKind};
 use super::verify::{Verification, VerifyDepth, verify};
 

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use super::files::{Files, private_file};
-use super::open::{OpenError, unwritable};
+use super::open_error::{OpenError, unwritable};
 
 /// The lock of a data folder. It ends when this is dropped.
 ///

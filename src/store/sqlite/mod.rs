@@ -25,6 +25,7 @@ mod lists;
 mod lock;
 mod messages;
 mod open;
+mod open_error;
 mod output;
 mod pool;
 mod read;
@@ -60,7 +61,7 @@ pub use self::backup::{BackupError, RestoreOptions, Restored, backup, restore};
 #[cfg(feature = "postgres")]
 pub(super) use self::export::Source;
 pub use self::lock::DataLock;
-pub use self::open::OpenError;
+pub use self::open_error::OpenError;
 pub use self::report::{StoreReport, inspect_store};
 pub use self::verify::{Verification, VerifyDepth};
 

@@ -11,11 +11,8 @@ mod tests;
 
 use std::{
     error::Error as StdError,
-    fmt, io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
 };
 
@@ -31,8 +28,9 @@ use crate::{
     transport::{
         address::Endpoint,
         connect::Connector,
+        connection_handle::ConnectionHandle,
         dial::{cannot_connect, dial},
-        fault::ConnectFault,
+        fault::{ConnectFault, Unreachable},
         http_answer::{BoxError, CheckedChannel, of_fault},
     },
 };
@@ -142,11 +140,12 @@ impl Pool {
                     tasks.spawn(resolve(endpoints, endpoint, scope, unfinished));
                 }
                 Work::Dial { endpoint, connection, target } => {
-                    let handle = ConnectionHandle {
-                        pool: pool.clone(),
-                        connection,
-                        answered: Arc::default(),
-                    };
+                    let losing = pool.clone();
+                    let handle = ConnectionHandle::new(move |has_answered, fault| {
+                        if let Some(pool) = losing.upgrade() {
+                            pool.lost(connection, has_answered, fault);
+                        }
+                    });
                     let step = Step::Dial { connection };
                     let unfinished = Unfinished { pool, step: Some(step) };
                     tasks.spawn(async move {
@@ -212,29 +211,6 @@ fn unreachable(table: &Table<CheckedChannel>) -> Status {
     status
 }
 
-/// No address can be reached.
-#[derive(Debug)]
-pub(crate) struct Unreachable {
-    addresses: usize,
-    /// The fault that all of them have in common.
-    fault: Option<ConnectFault>,
-}
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.addresses {
-            1 => f.write_str("the connection was lost"),
-            addresses => write!(f, "none of {addresses} endpoints can be reached"),
-        }
-    }
-}
-
-impl StdError for Unreachable {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.fault.as_ref().map(|fault| fault as &(dyn StdError + 'static))
-    }
-}
-
 /// A step of a task of the pool. If the task does not come to its end, as when its runtime stops, the
 /// step has failed, as nothing waits for it.
 struct Unfinished {
@@ -267,28 +243,6 @@ impl Drop for Unfinished {
             }
         }
         pool.changed.notify_waiters();
-    }
-}
-
-/// The way in which a connection reports its end to its pool.
-#[derive(Clone)]
-pub(super) struct ConnectionHandle {
-    pool: Weak<Pool>,
-    connection: ConnectionId,
-    answered: Arc<AtomicBool>,
-}
-
-impl ConnectionHandle {
-    /// Returns the mark of a connection that has answered.
-    pub(super) fn answered(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.answered)
-    }
-
-    /// Reports that the connection takes no further requests, and its fault.
-    pub(super) fn lost(&self, fault: Option<ConnectFault>) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.lost(self.connection, self.answered.load(Ordering::Relaxed), fault);
-        }
     }
 }
 
