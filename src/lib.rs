@@ -67,6 +67,7 @@ pub mod config {
         ListenAddress, LoadOptions, Loaded, LogFilter, Origin, Row, Setting, SettingError,
         SocketMode, StoreAddress, TcpAddress, VariableName, settings,
     };
+    pub use crate::auth::ClientCertificateConfig;
     #[cfg(feature = "jwt")]
     pub use crate::auth::jwt::{JwtAlgorithm, JwtIssuerConfig};
     #[cfg(feature = "mcp")]

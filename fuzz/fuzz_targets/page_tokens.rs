@@ -23,7 +23,7 @@ fn spoil(token: &str, input: &mut Unstructured) -> Result<String> {
 }
 
 fn tasks(input: &mut Unstructured) -> Result<()> {
-    let who = Principal { tenant: Tenant::new("a"), name: "b".into() };
+    let who = Principal { tenant: Tenant::new("a"), name: "b".into(), scopes: Scopes::ALL };
     let create_time = Timestamp::from_micros(input.arbitrary()?);
     let cursor = CallCursor { create_time, id: CallId::from_bytes(input.arbitrary()?) };
     let mut spoilt = Unstructured::new(input.bytes(8)?);
@@ -47,7 +47,7 @@ fn tasks(input: &mut Unstructured) -> Result<()> {
 }
 
 fn sessions(input: &mut Unstructured) -> Result<()> {
-    let who = Principal { tenant: Tenant::new("a"), name: "b".into() };
+    let who = Principal { tenant: Tenant::new("a"), name: "b".into(), scopes: Scopes::ALL };
     let create_time = Timestamp::from_micros(input.arbitrary()?);
     let cursor = SessionCursor { create_time, id: SessionId::from_bytes(input.arbitrary()?) };
     let mut spoilt = Unstructured::new(input.bytes(8)?);

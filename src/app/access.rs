@@ -11,7 +11,8 @@ use super::error::Error;
 use crate::auth::jwt::JwtVerifier;
 use crate::auth::keys::{KeyFile, KeyUpkeep, KeyVerifier};
 use crate::auth::{
-    OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier, Verifiers,
+    CertificateVerifier, OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier,
+    Verifiers,
 };
 
 /// The verifiers of a server, and what they have to keep up to date.
@@ -42,6 +43,9 @@ impl Access {
         let mut verifiers: Vec<Arc<dyn Verifier>> = Vec::new();
         if config.socket_user_auth {
             verifiers.push(Arc::new(SocketUserVerifier::of_this_user()));
+        }
+        if !config.client_certificates.is_empty() {
+            verifiers.push(Arc::new(CertificateVerifier::new(&config.client_certificates)));
         }
         let keys_file = config.keys_file.as_ref().filter(|file| !file.as_os_str().is_empty());
         if let Some(file) = keys_file {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -16,6 +17,7 @@ use super::replicas::forwarder;
 use super::server::Server;
 use super::shim::{executor_options, shim_program};
 use super::store::{OpenedStore, open_store};
+use super::tls::{TlsFiles, TlsRenewal, server_config};
 use crate::agent::{Agent, AgentBackend, ModelRegistry};
 use crate::auth::GuardedFile;
 use crate::engine::{Clock, Engine, EngineOptions, EngineParts, SystemClock};
@@ -24,6 +26,7 @@ use crate::exec::{
     restore_ignored_signals,
 };
 use crate::machine::Settings;
+use crate::model::Grants;
 use crate::model::limits::RUNNING_CALLS_PER_CORE;
 use crate::rpc::{self, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{CachedStore, REPLICA_RUNS_KEPT, Store};
@@ -121,7 +124,9 @@ impl ServerBuilder {
         let executor =
             UnixExecutor::new(executor_options(config.output_drain, config.tool_niceness));
         let tools = toolbox(&config, tools, &executor, &metrics)?;
-        let listener_options = config.listener_options()?;
+        let listener_tls = listener_tls(&config)?;
+        let mut listener_options = config.listener_options();
+        listener_options.tls = listener_tls.as_ref().map(TlsRenewal::subscribe);
         let listeners = bind(&config.listen, config.socket_mode, "listen").await?;
         let (addresses, sockets) = places(&listeners)?;
         let admin = admin_listener(&config).await?;
@@ -142,7 +147,7 @@ impl ServerBuilder {
         let mut all = openai_models(&config)?;
         all.extend(acp_agents(&config, &executor, &metrics, bridge.as_ref()));
         let models = models(&config, all, agents)?;
-        let forwarder = forwarder(&config, store.as_ref())?;
+        let (forwarder, forwarder_tls) = forwarder(&config, store.as_ref())?.unzip();
         let engine = Engine::new(EngineParts {
             store: Arc::new(CachedStore::new(store, metrics.clone())),
             codec: Arc::new(WireCodec),
@@ -173,6 +178,8 @@ impl ServerBuilder {
             ready: watch::Sender::new(false),
             metrics,
             access,
+            listener_tls,
+            forwarder_tls: forwarder_tls.flatten(),
             store: store_kind,
             data_lock,
             config,
@@ -342,6 +349,12 @@ fn acp_agents(_: &Config, _: &UnixExecutor, _: &Metrics, _: Option<&PathBuf>) ->
     Vec::new()
 }
 
+/// Returns the TLS of the listeners, or `None` if they have none.
+fn listener_tls(config: &Config) -> Result<Option<TlsRenewal<Arc<ServerConfig>>>, Error> {
+    let renewal = |files: TlsFiles| TlsRenewal::new(files.paths(), move || server_config(&files));
+    Ok(config.tls_files().map(renewal).transpose()?)
+}
+
 fn engine_options(config: &Config) -> EngineOptions {
     EngineOptions {
         machine: Settings {
@@ -364,5 +377,6 @@ fn engine_options(config: &Config) -> EngineOptions {
         system_message: config.system_message.clone().unwrap_or_default(),
         session_events_max: config.session_events_max,
         sweep_interval: config.sweep_interval,
+        grants: Grants::new(config.grants.clone()),
     }
 }

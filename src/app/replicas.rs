@@ -3,26 +3,33 @@
 use tokio_rustls::TlsConnector;
 
 use super::config::Config;
-use super::error::Error;
-use super::tls::client_config;
+use super::tls::{TlsError, TlsFiles, TlsRenewal, client_config};
 use crate::rpc::{Forwarder, ForwarderOptions};
 use crate::store::Store;
 
-/// Returns the way to the other servers of the store, or `None` if this one has it alone or has no address
-/// for them.
+/// Returns the way to the other servers of the store, and its TLS if it has any, or `None` if this server has
+/// the store alone or has no address for the others.
 ///
 /// # Errors
 /// A file of TLS cannot be used.
-pub(super) fn forwarder(config: &Config, store: &dyn Store) -> Result<Option<Forwarder>, Error> {
+pub(super) fn forwarder(
+    config: &Config,
+    store: &dyn Store,
+) -> Result<Option<(Forwarder, Option<TlsRenewal<TlsConnector>>)>, TlsError> {
     let (Some(_), Some(replicas)) = (&config.advertise, store.replicas()) else { return Ok(None) };
-    let own = config.tls_files();
+    let (own, root_file) = (config.tls_files(), config.replica_ca.clone());
     // The other servers may have TLS before this one does.
-    let tls = if own.is_some() || config.replica_ca.is_some() {
-        let config = client_config(config.replica_ca.as_deref(), own.as_ref())?;
-        Some(TlsConnector::from(config))
+    let renewal = if own.is_some() || root_file.is_some() {
+        let mut paths = own.as_ref().map(TlsFiles::paths).unwrap_or_default();
+        paths.extend(root_file.clone());
+        let make =
+            move || client_config(root_file.as_deref(), own.as_ref()).map(TlsConnector::from);
+        Some(TlsRenewal::new(paths, make)?)
     } else {
         None
     };
+    let tls = renewal.as_ref().map(TlsRenewal::subscribe);
     let request_bytes_max = config.max_request.as_usize();
-    Ok(Some(Forwarder::new(ForwarderOptions { replicas, tls, request_bytes_max })))
+    let forwarder = Forwarder::new(ForwarderOptions { replicas, tls, request_bytes_max });
+    Ok(Some((forwarder, renewal)))
 }

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -17,6 +19,7 @@ use super::config::Config;
 use super::error::Error;
 use super::health::Health;
 use super::listener::Incoming;
+use super::tls::TlsRenewal;
 #[cfg(feature = "cli")]
 use super::vitals::Vitals;
 use crate::engine::Engine;
@@ -64,6 +67,8 @@ pub struct Server {
     pub(super) ready: watch::Sender<bool>,
     pub(super) metrics: Metrics,
     pub(super) access: Access,
+    pub(super) listener_tls: Option<TlsRenewal<Arc<ServerConfig>>>,
+    pub(super) forwarder_tls: Option<TlsRenewal<TlsConnector>>,
     /// The kind of store, for GetServerInfo.
     pub(super) store: &'static str,
     /// The lock of the data folder, unless the store has it. It is kept until the server has stopped.
@@ -123,6 +128,8 @@ impl Server {
             store,
             data_lock,
             access,
+            listener_tls,
+            forwarder_tls,
             ..
         } = self;
         let info = server_info(&config, store, engine.now());
@@ -164,14 +171,28 @@ impl Server {
             over.cancel();
             served
         };
+        let renewal = async {
+            tokio::join!(keep_tls_up(listener_tls, &over), keep_tls_up(forwarder_tls, &over))
+        };
         let upkeep = metrics.upkeep(over.clone());
-        let (served, (), (), ()) = tokio::join!(main, admin, access.keep_up(&over), upkeep);
+        let access = access.keep_up(&over);
+        let (served, (), (), (), _) = tokio::join!(main, admin, access, upkeep, renewal);
         if let Some(forwarder) = &forwarder {
             forwarder.close().await;
         }
         // Another server may have the folder now.
         drop(data_lock);
         Ok(served?)
+    }
+}
+
+/// Follows the files of TLS, if there are any, until `over` is cancelled.
+async fn keep_tls_up<T: Send + Sync + 'static>(
+    renewal: Option<TlsRenewal<T>>,
+    over: &CancellationToken,
+) {
+    if let Some(renewal) = renewal {
+        renewal.keep_up(over.clone()).await;
     }
 }
 

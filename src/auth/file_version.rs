@@ -7,11 +7,11 @@ use std::path::Path;
 
 /// The properties of a file that change with its content or its permissions. `None`: there is no file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct FileVersion(Option<[i128; 8]>);
+pub(crate) struct FileVersion(Option<[i128; 8]>);
 
 impl FileVersion {
     /// Returns the version of the file at a path, which need not exist.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let of = |meta: Metadata| {
             [
                 meta.dev().into(),

@@ -1,5 +1,6 @@
 //! The port that verifies the credentials of callers.
 
+mod certificate;
 mod file_version;
 #[cfg(feature = "jwt")]
 pub mod jwt;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Principal, Scopes, Timestamp};
+use crate::model::{Principal, Timestamp};
 
+pub use certificate::{CertificateVerifier, ClientCertificate, ClientCertificateConfig};
+pub(crate) use file_version::FileVersion;
 pub use open::OpenVerifier;
 pub use ownership::{GuardedFile, OwnershipError};
-pub use peer::Peer;
+pub use peer::{Peer, PeerInfo};
 pub use random::RandomError;
 pub use socket_user::SocketUserVerifier;
 pub use token::{TokenError, TokenFile, TokenVerifier};
@@ -68,6 +71,8 @@ pub struct Credentials<'a> {
     pub authorization: Option<&'a str>,
     /// The peer of the connection, or `None` if it is not known.
     pub peer: Option<Peer>,
+    /// The certificate that the client has shown in the handshake, or `None` if it has shown none.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The time of the request.
     pub time: Timestamp,
 }
@@ -84,10 +89,8 @@ impl<'a> Credentials<'a> {
 /// A caller whose credentials were verified.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The tenant and the name of the caller.
+    /// The tenant, the name and the scopes of the caller.
     pub principal: Principal,
-    /// The scopes of the caller.
-    pub scopes: Scopes,
     /// The public id of the credentials, or `None` if they have none.
     pub credential_id: Option<Arc<str>>,
     /// The time from which the credentials are refused, and at which the requests that are open end, or
@@ -99,10 +102,9 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Returns a caller that may do everything, as long as the server runs.
-    pub fn with_all_scopes(principal: Principal) -> Self {
-        let (scopes, credential_id, expire_time, ended) = (Scopes::ALL, None, None, None);
-        Self { principal, scopes, credential_id, expire_time, ended }
+    /// Returns a caller whose credentials have no id and no end.
+    pub fn unlimited(principal: Principal) -> Self {
+        Self { principal, credential_id: None, expire_time: None, ended: None }
     }
 }
 

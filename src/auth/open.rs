@@ -1,7 +1,7 @@
 //! Access without credentials.
 
 use super::{AuthError, Caller, Credentials, Verifier};
-use crate::model::{Principal, Tenant};
+use crate::model::{Principal, Scopes, Tenant};
 
 /// Accepts every caller as the tenant `local`. It is for addresses that only this machine reaches.
 #[derive(Debug, Clone)]
@@ -11,12 +11,13 @@ pub struct OpenVerifier {
 
 impl Default for OpenVerifier {
     fn default() -> Self {
-        Self { principal: Principal { tenant: Tenant::new("local"), name: "local".into() } }
+        let (tenant, name) = (Tenant::new("local"), "local".into());
+        Self { principal: Principal { tenant, name, scopes: Scopes::ALL } }
     }
 }
 
 impl Verifier for OpenVerifier {
     fn verify(&self, _credentials: &Credentials<'_>) -> Option<Result<Caller, AuthError>> {
-        Some(Ok(Caller::with_all_scopes(self.principal.clone())))
+        Some(Ok(Caller::unlimited(self.principal.clone())))
     }
 }

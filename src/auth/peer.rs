@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::ClientCertificate;
 
 /// The peer of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,4 +25,13 @@ impl fmt::Display for Peer {
             Self::Process { uid } => write!(f, "a process of user {uid}"),
         }
     }
+}
+
+/// The peer of a connection, and the certificate that it has shown. Each request has it in its extensions.
+#[derive(Debug, Clone)]
+pub struct PeerInfo {
+    /// The peer.
+    pub peer: Peer,
+    /// The certificate of the client, or `None` if it has shown none that can be read.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }

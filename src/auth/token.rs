@@ -13,7 +13,7 @@ use super::keys::KEY_PREFIX;
 use super::ownership::{GuardedFile, OwnershipError};
 use super::random::{RandomError, random_hex};
 use super::{AuthError, Caller, Credentials, Verifier};
-use crate::model::{Principal, Tenant};
+use crate::model::{Principal, Scopes, Tenant};
 
 /// The tenant and the name of every caller with the token.
 const LOCAL: &str = "local";
@@ -110,7 +110,8 @@ pub struct TokenVerifier {
 impl TokenVerifier {
     /// Creates a verifier of this token.
     pub fn new(token: SecretString) -> Self {
-        let principal = Principal { tenant: Tenant::new(LOCAL), name: LOCAL.into() };
+        let principal =
+            Principal { tenant: Tenant::new(LOCAL), name: LOCAL.into(), scopes: Scopes::ALL };
         Self { token, principal }
     }
 }
@@ -123,7 +124,7 @@ impl Verifier for TokenVerifier {
         // An empty token would accept a bare `Bearer`.
         let is_equal =
             !expected.is_empty() && bool::from(token.as_bytes().ct_eq(expected.as_bytes()));
-        let caller = is_equal.then(|| Caller::with_all_scopes(self.principal.clone()));
+        let caller = is_equal.then(|| Caller::unlimited(self.principal.clone()));
         Some(caller.ok_or(AuthError::Invalid))
     }
 }

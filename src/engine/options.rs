@@ -9,7 +9,7 @@ use super::{Clock, Peers};
 use crate::agent::ModelRegistry;
 use crate::exec::Runner;
 use crate::machine::Settings;
-use crate::model::EventCodec;
+use crate::model::{EventCodec, Grants};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::tool::Toolbox;
@@ -48,6 +48,8 @@ pub struct EngineOptions {
     pub session_events_max: u64,
     /// The interval at which expired records are removed.
     pub sweep_interval: Duration,
+    /// The tools and models that callers are given.
+    pub grants: Grants,
 }
 
 /// The parts of an engine.

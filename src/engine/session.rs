@@ -144,7 +144,8 @@ impl Sessions {
         new: NewSession,
         request: Option<&RequestKey>,
     ) -> Result<CreatedSession, Error> {
-        self.check_tools(&new.allowed_tools).await?;
+        self.check_tools(principal, &new.allowed_tools).await?;
+        self.check_model(principal, &new.model)?;
         let store = self.shared.store.as_ref();
         let _claim = match self.shared.claims.claim(store, &principal.tenant, request).await? {
             Claimed::First(claim) => claim,
@@ -204,7 +205,9 @@ impl Sessions {
         mut settings: SessionUpdate,
         request: Option<&RequestKey>,
     ) -> Result<UpdatedSession, Error> {
-        self.check_tools(settings.allowed_tools.as_deref().unwrap_or_default()).await?;
+        let tools = settings.allowed_tools.as_deref().unwrap_or_default();
+        self.check_tools(principal, tools).await?;
+        self.check_model(principal, settings.model.as_deref().unwrap_or_default())?;
         if settings.max_live_tasks == Some(0) {
             settings.max_live_tasks = Some(self.shared.options.live_tasks_default);
         }
@@ -253,14 +256,23 @@ impl Sessions {
         Ok(MessageList { messages, next })
     }
 
-    async fn check_tools(&self, names: &[String]) -> Result<(), Error> {
+    async fn check_tools(&self, principal: &Principal, names: &[String]) -> Result<(), Error> {
         // For all names together.
         let deadline = Instant::now() + Duration::from_secs(OFFER_WAIT_SECONDS_MAX);
         for name in names {
             let wait = deadline.saturating_duration_since(Instant::now());
-            if name != AGENT_TOOL && self.shared.tools.find(name, wait).await.is_none() {
-                return Err(Error::ToolNotFound(name.clone()));
+            if name != AGENT_TOOL {
+                self.shared.find_tool(principal, name, wait).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that the caller may use the model, if the server has it.
+    fn check_model(&self, principal: &Principal, name: &str) -> Result<(), Error> {
+        let is_known = self.shared.models.names().any(|known| known == name);
+        if is_known && !self.shared.options.grants.allows_model(principal, name) {
+            return Err(self.shared.model_not_found(principal, name));
         }
         Ok(())
     }

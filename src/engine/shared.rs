@@ -27,7 +27,7 @@ use crate::model::{
 };
 use crate::store::{RequestEffect, RequestRecord, Store};
 use crate::telemetry::Metrics;
-use crate::tool::Toolbox;
+use crate::tool::{ResolvedTool, Toolbox};
 
 /// A version of a call, as it is published to those that wait for the call.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
@@ -137,6 +137,31 @@ impl Shared {
     /// Returns the time, which never steps while the server runs.
     pub(crate) fn now(&self) -> Timestamp {
         self.time.now()
+    }
+
+    /// Returns a tool that the caller may use. Waits for its provider for up to `wait_max`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ToolNotFound`], also for a tool that is given to others only.
+    pub(crate) async fn find_tool(
+        &self,
+        principal: &Principal,
+        name: &str,
+        wait_max: Duration,
+    ) -> Result<ResolvedTool, Error> {
+        let not_found = || Error::ToolNotFound(name.to_owned());
+        if !self.options.grants.allows_tool(principal, name) {
+            return Err(not_found());
+        }
+        self.tools.find(name, wait_max).await.ok_or_else(not_found)
+    }
+
+    /// Returns the error of a model that the caller does not have, with the names of those that it has.
+    pub(crate) fn model_not_found(&self, principal: &Principal, name: &str) -> Error {
+        let grants = &self.options.grants;
+        let models = self.models.names().filter(|model| grants.allows_model(principal, model));
+        Error::ModelNotFound { name: name.to_owned(), models: models.map(str::to_owned).collect() }
     }
 
     /// Returns the session if it belongs to the caller's tenant.

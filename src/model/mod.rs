@@ -10,10 +10,12 @@ mod end_reason;
 mod enum_table;
 mod event;
 mod follow_up;
+mod grant;
 mod id;
 pub mod limits;
 mod origin;
 mod outcome;
+mod pattern;
 mod principal;
 mod process;
 mod resumption;
@@ -40,12 +42,14 @@ pub use event::{
 pub use follow_up::{
     Delivery, DeliveryError, FollowUp, FollowUpNote, FollowUpPut, FollowUpState, Lease, ToolNote,
 };
+pub use grant::{Grant, Grants};
 pub use id::{CallId, IdError, IdRange, SessionId, TurnId};
 pub use origin::Origin;
 pub use outcome::{
     Content, ContentKind, Exit, Failure, FailureCode, LeftProcesses, Outcome, OutputStream,
     OutputSummary, ResourceBody, ResourceLink, StreamSummary, ToolResult,
 };
+pub use pattern::Pattern;
 pub use principal::{Principal, Tenant};
 pub use process::{Environment, ProcessSpec};
 pub use resumption::{InjectedTask, Prompt, TurnLoss, TurnSetup};

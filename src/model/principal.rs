@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Scopes;
+
 /// The owner of sessions, tasks and request ids. Ids of another tenant are treated as unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -35,4 +37,6 @@ pub struct Principal {
     pub tenant: Tenant,
     /// The name of the caller, for records such as "cancelled by".
     pub name: Arc<str>,
+    /// The scopes of the caller. Turns and deliveries, which work for a tenant, have none.
+    pub scopes: Scopes,
 }

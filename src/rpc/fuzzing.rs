@@ -57,7 +57,11 @@ fn read<M: Message + Default, T>(
 }
 
 fn principal() -> Principal {
-    Principal { tenant: crate::model::Tenant::new("fuzz"), name: "fuzz".into() }
+    Principal {
+        tenant: crate::model::Tenant::new("fuzz"),
+        name: "fuzz".into(),
+        scopes: crate::model::Scopes::ALL,
+    }
 }
 
 fn create_session(mut request: v1::CreateSessionRequest) -> Result<(), Status> {

@@ -49,10 +49,11 @@ fn required(method: &str) -> Option<Scope> {
 ///
 /// PERMISSION_DENIED, with the scope that the caller lacks.
 pub(super) fn check(caller: &Caller, method: &str) -> Result<(), Status> {
-    let Some(scope) = required(method).filter(|scope| !caller.scopes.contains(*scope)) else {
+    let Some(scope) = required(method).filter(|scope| !caller.principal.scopes.contains(*scope))
+    else {
         return Ok(());
     };
-    let scopes = caller.scopes;
+    let scopes = caller.principal.scopes;
     let message = format!(
         "{method} requires the scope `{scope}`, and these credentials have: {scopes}. Use others, or \
          ask the operator of the server for a key with that scope"

@@ -83,7 +83,7 @@ impl ServerInfo {
             caller: Some(v1::Caller {
                 tenant: caller.principal.tenant.as_str().to_owned(),
                 name: caller.principal.name.to_string(),
-                scopes: caller.scopes.iter().map(|scope| scope.to_string()).collect(),
+                scopes: caller.principal.scopes.iter().map(|scope| scope.to_string()).collect(),
                 credential_id: caller.credential_id.as_deref().unwrap_or_default().to_owned(),
                 expire_time: caller.expire_time.map(timestamp),
             }),

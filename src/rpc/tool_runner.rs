@@ -331,7 +331,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         let caller = caller(&request)?;
         // Processes of the machine are of no concern to a tenant.
-        let is_admin = caller.scopes.contains(Scope::Admin);
+        let is_admin = caller.principal.scopes.contains(Scope::Admin);
         let shims = if is_admin { self.engine.shims() } else { Vec::new() };
         Ok(Response::new(self.info.response(shims, caller, self.engine.now())))
     }

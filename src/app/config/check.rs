@@ -20,6 +20,7 @@ pub(super) fn conflicts(config: &Config, has_store: bool) -> Vec<Conflict> {
         conflict(&["listen", "admin_listen"], listen(config)),
         conflict(&["listen", "tls_cert", "tls_key", "allow_remote_plaintext"], plain_text(config)),
         conflict(&["tls_cert", "tls_key", "tls_client_ca"], tls(config)),
+        conflict(&["client_certificates", "tls_client_ca"], certificates(config)),
         conflict(&["auth", "listen"], auth(config)),
         conflict(&["store", "store_password_file", "store_ca"], store(config)),
         conflict(&["store", "data_dir"], data_folder(config)),
@@ -47,6 +48,11 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     if let Some(address) = admin.filter(|address| !address.is_loopback()) {
         warnings
             .push(format!("admin-listen {address}: everybody who reaches it can read the metrics"));
+    }
+    if config.auth == AuthMode::None && !config.client_certificates.is_empty() {
+        warnings.push(
+            "auth = `none`: everybody is let in, and client_certificates have no effect".to_owned(),
+        );
     }
     #[cfg(feature = "jwt")]
     if config.auth == AuthMode::None && !config.jwt_issuers.is_empty() {
@@ -168,6 +174,15 @@ fn data_folder(config: &Config) -> Option<String> {
              a folder",
             path.display()
         )
+    })
+}
+
+fn certificates(config: &Config) -> Option<String> {
+    let is_unused = !config.client_certificates.is_empty() && config.tls_client_ca.is_none();
+    is_unused.then(|| {
+        "client_certificates need tls-client-ca, the authority of the certificates: without it no client \
+         is asked for one"
+            .to_owned()
     })
 }
 

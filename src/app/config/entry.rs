@@ -1,10 +1,13 @@
-//! The arrays of tables of a configuration: tools, MCP servers, models, agents and issuers of tokens.
+//! The arrays of tables of a configuration: tools, MCP servers, models, agents, issuers of tokens, callers with
+//! certificates and grants.
 
 use serde::de::DeserializeOwned;
 
 use super::error::SettingError;
 use super::file::FileTable;
 use super::settings::Config;
+use crate::auth::ClientCertificateConfig;
+use crate::model::Grant;
 use crate::tool::{CommandTool, CommandToolConfig};
 
 /// One table of an array, such as one `[[tools]]`.
@@ -16,6 +19,30 @@ pub(super) trait Entry: DeserializeOwned {
 
     /// Checks the values that the type does not constrain. The error names the problem and a valid form.
     fn check(&self) -> Result<(), String>;
+}
+
+impl Entry for Grant {
+    const KEY: &'static str = "grants";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.check()
+    }
+}
+
+impl Entry for ClientCertificateConfig {
+    const KEY: &'static str = "client_certificates";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.check()
+    }
 }
 
 impl Entry for CommandToolConfig {
@@ -59,6 +86,8 @@ impl Config {
     pub(super) fn read_tables(&mut self, tables: &[FileTable]) -> Vec<SettingError> {
         let mut errors = Vec::new();
         self.tools = read(tables, &mut errors);
+        self.client_certificates = read(tables, &mut errors);
+        self.grants = read(tables, &mut errors);
         #[cfg(feature = "mcp")]
         (self.mcp_servers = read(tables, &mut errors));
         #[cfg(not(feature = "mcp"))]
@@ -82,6 +111,8 @@ impl Config {
     pub(super) fn table_errors(&self) -> Vec<SettingError> {
         [
             wrong(&self.tools),
+            wrong(&self.client_certificates),
+            wrong(&self.grants),
             #[cfg(feature = "mcp")]
             wrong(&self.mcp_servers),
             #[cfg(feature = "openai")]

@@ -28,7 +28,7 @@ mod value;
 use std::path::PathBuf;
 
 use crate::app::listener::ListenerOptions;
-use crate::app::tls::{TlsError, TlsFiles, server_config};
+use crate::app::tls::TlsFiles;
 use file::FileSettings;
 use table::Reader;
 
@@ -155,19 +155,15 @@ impl Config {
         Some(TlsFiles { certificate, key, client_ca: self.tls_client_ca.clone() })
     }
 
-    /// Returns the bounds of the gRPC listeners, with TLS from its files.
-    ///
-    /// # Errors
-    /// A file of TLS cannot be used.
-    pub(in crate::app) fn listener_options(&self) -> Result<ListenerOptions, TlsError> {
-        let tls = self.tls_files().map(|files| server_config(&files)).transpose()?;
-        Ok(ListenerOptions {
+    /// Returns the bounds of the gRPC listeners, without TLS.
+    pub(in crate::app) fn listener_options(&self) -> ListenerOptions {
+        ListenerOptions {
             connections_max: self.max_connections,
             connections_per_peer_max: self.max_connections_per_peer,
             pending_handshakes_max: self.max_pending_handshakes,
             handshake_timeout: self.handshake_timeout,
-            tls,
-        })
+            tls: None,
+        }
     }
 }
 

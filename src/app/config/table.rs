@@ -160,6 +160,10 @@ macro_rules! define_settings {
             /// Agents that speak ACP, one for each `[[agents]]` of the configuration file.
             #[cfg(feature = "acp")]
             pub agents: Vec<$crate::acp::AgentConfig>,
+            /// Tools and models for some callers, one for each `[[grants]]` of the configuration file.
+            pub grants: Vec<$crate::model::Grant>,
+            /// Callers with certificates, one for each `[[client_certificates]]` of the configuration file.
+            pub client_certificates: Vec<$crate::auth::ClientCertificateConfig>,
             /// Issuers of JSON Web Tokens, one for each `[[jwt_issuers]]` of the configuration file.
             #[cfg(feature = "jwt")]
             pub jwt_issuers: Vec<$crate::auth::jwt::JwtIssuerConfig>,
@@ -170,6 +174,8 @@ macro_rules! define_settings {
                 Self {
                     $($($key: define_settings!(@default $($default)?),)+)+
                     tools: Vec::new(),
+                    client_certificates: Vec::new(),
+                    grants: Vec::new(),
                     #[cfg(feature = "mcp")]
                     mcp_servers: Vec::new(),
                     #[cfg(feature = "openai")]

@@ -4,19 +4,30 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::gate::ConnectionSlot;
-use crate::auth::Peer;
+use crate::auth::PeerInfo;
 use crate::telemetry::GaugeGuard;
 
 pub(super) enum Io {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+}
+
+impl Io {
+    /// Returns the session of TLS, or `None` without TLS.
+    pub(super) fn tls(&self) -> Option<&ServerConnection> {
+        match self {
+            Self::Tls(stream) => Some(stream.get_ref().1),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
 }
 
 /// Calls a method of the stream, whatever its type is.
@@ -31,12 +42,12 @@ macro_rules! on_stream {
 }
 
 /// A connection for [`tonic::transport::Server`], which is counted until it is dropped. tonic puts its
-/// [`Peer`] into the extensions of each request.
+/// [`PeerInfo`] into the extensions of each request.
 pub(crate) struct Connection {
     io: Io,
     /// The bytes that the handshake has read, for the HTTP/2 server to read again.
     unread: &'static [u8],
-    peer: Peer,
+    peer: PeerInfo,
     _slot: ConnectionSlot,
     _counted: GaugeGuard,
 }
@@ -45,7 +56,7 @@ impl Connection {
     pub(super) fn new(
         io: Io,
         unread: &'static [u8],
-        peer: Peer,
+        peer: PeerInfo,
         slot: ConnectionSlot,
         counted: GaugeGuard,
     ) -> Self {
@@ -54,19 +65,16 @@ impl Connection {
 
     /// Returns the session of TLS, or `None` without TLS.
     #[cfg(test)]
-    pub(super) fn tls(&self) -> Option<&rustls::ServerConnection> {
-        match &self.io {
-            Io::Tls(stream) => Some(stream.get_ref().1),
-            Io::Tcp(_) | Io::Unix(_) => None,
-        }
+    pub(super) fn tls(&self) -> Option<&ServerConnection> {
+        self.io.tls()
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Peer;
+    type ConnectInfo = PeerInfo;
 
-    fn connect_info(&self) -> Peer {
-        self.peer
+    fn connect_info(&self) -> PeerInfo {
+        self.peer.clone()
     }
 }
 

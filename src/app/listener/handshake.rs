@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_rustls::TlsAcceptor;
 
 use super::accept::Socket;
 use super::connection::{Connection, Io};
 use super::gate::ConnectionSlot;
-use crate::auth::Peer;
+use crate::auth::{ClientCertificate, Peer, PeerInfo};
 use crate::telemetry::{ConnectionRefusal, Metrics};
 
 /// The bytes that every client of HTTP/2 sends first (RFC 9113, section 3.4).
@@ -40,6 +40,8 @@ impl Handshake {
         match io {
             Ok(io) => {
                 let counted = metrics.open_connection();
+                let certificate = io.tls().and_then(client_certificate);
+                let peer = PeerInfo { peer, certificate };
                 Some(Connection::new(io, PREFACE, peer, slot, counted))
             }
             Err(reason) => {
@@ -80,6 +82,16 @@ async fn establish(
     })?;
     read_preface(&mut stream).await?;
     Ok(Io::Tls(Box::new(stream)))
+}
+
+/// Returns the certificate of the client, which the handshake has verified.
+fn client_certificate(session: &ServerConnection) -> Option<Arc<ClientCertificate>> {
+    let certificate = session.peer_certificates()?.first()?;
+    let parsed = ClientCertificate::parse(certificate);
+    let parsed = parsed.inspect_err(|error| {
+        tracing::warn!(%error, "the names in the certificate of a client cannot be read");
+    });
+    parsed.ok().map(Arc::new)
 }
 
 /// Reads the preface from the stream, and no byte after it.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use rustls::ServerConfig;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
@@ -52,8 +53,8 @@ pub(super) struct ListenerOptions {
     pub pending_handshakes_max: usize,
     /// The time from the accept to the end of TLS and the first 24 bytes of HTTP/2.
     pub handshake_timeout: Duration,
-    /// The configuration of TLS on addresses of the network, or `None` for plain text.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// The configuration of TLS of new connections on addresses of the network, or `None` for plain text.
+    pub tls: Option<watch::Receiver<Arc<ServerConfig>>>,
 }
 
 /// The connections of one or several addresses, for `serve_with_incoming` of tonic. The stream neither
@@ -139,7 +140,7 @@ impl Incoming {
                     socket,
                     peer,
                     slot,
-                    tls: self.options.tls.clone(),
+                    tls: self.options.tls.as_ref().map(|tls| tls.borrow().clone()),
                     timeout: self.options.handshake_timeout,
                     metrics: self.metrics.clone(),
                 };

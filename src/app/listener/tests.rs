@@ -18,7 +18,7 @@ use tower::ServiceExt;
 
 use super::{Accept, Connection, Incoming, Listener, ListenerOptions, Socket, bind};
 use crate::app::config::SocketMode;
-use crate::auth::Peer;
+use crate::auth::{Peer, PeerInfo};
 use crate::telemetry::Metrics;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -123,7 +123,7 @@ async fn bytes_of_the_handshake_are_read_again() {
     timeout(TIMEOUT, connection.read_exact(&mut all)).await.expect("in time").expect("read");
     assert_eq!(all, [PREFACE, b"more"].concat());
     let own = client.local_addr().expect("an address");
-    assert_eq!(connection.connect_info(), Peer::Network(own));
+    assert_eq!(connection.connect_info().peer, Peer::Network(own));
     connection.write_all(b"hello").await.expect("written");
     let mut answer = [0; 5];
     client.read_exact(&mut answer).await.expect("read");
@@ -240,8 +240,8 @@ async fn a_peer_that_stops_after_the_preface_is_closed_by_keepalive() {
 /// A client of tonic's over a server of tonic's: the handler learns who calls.
 #[tokio::test]
 async fn a_handler_learns_the_address_of_its_peer() {
-    async fn peer(axum::Extension(peer): axum::Extension<Peer>) -> [(&'static str, String); 1] {
-        [("x-peer", peer.to_string())]
+    async fn peer(axum::Extension(info): axum::Extension<PeerInfo>) -> [(&'static str, String); 1] {
+        [("x-peer", info.peer.to_string())]
     }
     let listeners = listeners().await;
     let address = address(&listeners[0]);

@@ -65,7 +65,8 @@ impl Claims<'_> {
         if !is_subject(name) {
             return Err(Refusal::Invalid("its name is too long, or has other characters"));
         }
-        let principal = Principal { tenant: Tenant::new(tenant), name: name.into() };
+        let principal =
+            Principal { tenant: Tenant::new(tenant), name: name.into(), scopes: self.scopes() };
         let expire_time = expire_time.saturating_add(leeway);
         // Last, as only a token that is valid otherwise has expired.
         if expire_time <= now {
@@ -73,7 +74,6 @@ impl Claims<'_> {
         }
         Ok(Caller {
             principal,
-            scopes: self.scopes(),
             credential_id: None,
             expire_time: Some(expire_time),
             // Nothing revokes a token before it expires.

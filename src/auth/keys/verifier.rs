@@ -44,8 +44,11 @@ struct Key {
 impl Key {
     /// Creates a key, of which `before` is what was known, if it was known.
     fn new(record: KeyRecord, before: Option<&Self>) -> Self {
-        let principal =
-            Principal { tenant: record.tenant.clone(), name: record.name.as_str().into() };
+        let principal = Principal {
+            tenant: record.tenant.clone(),
+            name: record.name.as_str().into(),
+            scopes: record.scopes,
+        };
         let micros = |of: fn(&Self) -> &AtomicI64| {
             before.map_or(0, |key| of(key).load(Ordering::Relaxed)).into()
         };
@@ -96,7 +99,6 @@ impl Key {
         self.last_use_micros.fetch_max(now.as_micros(), Ordering::Relaxed);
         Ok(Caller {
             principal: self.principal.clone(),
-            scopes: self.record.scopes,
             credential_id: Some(self.record.id.as_str().into()),
             expire_time: self.record.expire_time,
             ended: Some(ended),

@@ -107,7 +107,11 @@ impl Calls {
             ..tool
         };
         let (tools, unavailable) = self.shared.tools.list().await;
-        let is_allowed = |tool: &Tool| allowed.is_empty() || allowed.contains(&tool.name);
+        let grants = &self.shared.options.grants;
+        let is_allowed = |tool: &Tool| {
+            (allowed.is_empty() || allowed.contains(&tool.name))
+                && grants.allows_tool(principal, &tool.name)
+        };
         Ok((tools.into_iter().filter(is_allowed).map(with_timeout).collect(), unavailable))
     }
 }

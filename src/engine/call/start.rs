@@ -43,8 +43,7 @@ impl Calls {
         }
         let asked = Instant::now();
         let wait = provider_wait(&request, asked);
-        let found = self.shared.tools.find(&request.tool, wait).boxed().await;
-        let found = found.ok_or_else(|| Error::ToolNotFound(request.tool.clone()))?;
+        let found = self.shared.find_tool(principal, &request.tool, wait).boxed().await?;
         let claims = &self.shared.claims;
         let store = self.shared.store.as_ref();
         let key = request.request.as_ref().filter(|_| !request.dry_run);

@@ -13,7 +13,7 @@ use crate::engine::{Error, Started, TurnRequest};
 use crate::machine::{DeliveryOutcome, FollowUpOrder, Refusal, SESSION_CLOSED};
 use crate::model::limits::{FOLLOW_UP_ROUNDS_MAX, FOLLOW_UP_SWEEP_MS, FOLLOW_UPS_DELIVERED_MAX};
 use crate::model::{
-    BusyPolicy, Call, DeliveryError, FollowUp, Lease, Principal, SessionId, Tenant,
+    BusyPolicy, Call, DeliveryError, FollowUp, Lease, Principal, Scopes, SessionId, Tenant,
 };
 use crate::store::{DueQuery, DueScope, StoreError};
 
@@ -93,7 +93,8 @@ impl FollowUps {
         if records.is_empty() {
             return Ok(DeliveryStep::Attempted);
         }
-        let principal = Principal { tenant: tenant.clone(), name: DELIVERER.into() };
+        let principal =
+            Principal { tenant: tenant.clone(), name: DELIVERER.into(), scopes: Scopes::default() };
         let request = TurnRequest {
             session_id: Some(session_id),
             prompt,

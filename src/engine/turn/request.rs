@@ -17,7 +17,7 @@ use crate::model::limits::{
 };
 use crate::model::{
     BusyPolicy, Call, CallId, CallPolicy, Content, FollowUp, FollowUpPolicy, Labels, OnDisconnect,
-    Origin, Principal, Session, SessionId, State, StopReason, ToolKind, TurnError, TurnId,
+    Origin, Principal, Scopes, Session, SessionId, State, StopReason, ToolKind, TurnError, TurnId,
     Unresolved,
 };
 use crate::telemetry::CallCap;
@@ -127,7 +127,7 @@ impl Turns {
             Some(sub) => (None, Arc::new(sub.session.clone().build(&self.shared, principal))),
             None => calls.session_of(principal, request.session_id).await?,
         };
-        let backend = self.backend_for(&session, &request)?;
+        let backend = self.backend_for(principal, &session, &request)?;
         let call_id = new_call_id(&request);
         let mut start = start_command(&request, call_id, backend.name());
         if request.dry_run {
@@ -149,14 +149,23 @@ impl Turns {
         calls.accept(principal, handle, session_id, start, work, claim).await
     }
 
-    fn backend_for(&self, session: &Session, request: &TurnRequest) -> Result<AgentBackend, Error> {
+    fn backend_for(
+        &self,
+        principal: &Principal,
+        session: &Session,
+        request: &TurnRequest,
+    ) -> Result<AgentBackend, Error> {
         let name = [&request.model, &session.model].into_iter().find(|name| !name.is_empty());
         let name = name.map(String::as_str).unwrap_or_default();
-        let models = &self.shared.models;
-        models.find(name, request.background).ok_or_else(|| Error::ModelNotFound {
-            name: name.to_owned(),
-            models: models.names().map(str::to_owned).collect(),
-        })
+        let backend = self.shared.models.find(name, request.background);
+        // A caller with the scopes for it has given the session its model.
+        let is_of_session = request.model.is_empty() && !session.model.is_empty();
+        let scopes = if is_of_session { Scopes::ALL } else { principal.scopes };
+        let caller = Principal { scopes, ..principal.clone() };
+        let grants = &self.shared.options.grants;
+        backend
+            .filter(|backend| grants.allows_model(&caller, backend.name()))
+            .ok_or_else(|| self.shared.model_not_found(principal, name))
     }
 
     fn turn_spec(
@@ -175,7 +184,7 @@ impl Turns {
         let attempts = Some(request.max_attempts).filter(|count| *count > 0);
         TurnSpec {
             engine: Engine { shared: self.shared.clone() },
-            principal: principal.clone(),
+            principal: Principal { scopes: Scopes::default(), ..principal.clone() },
             handle: handle.clone(),
             session_id: session.id,
             session,

@@ -14,7 +14,7 @@ use crate::machine::LossCause;
 use crate::model::limits::{HISTORY_BYTES_MAX, RESUMPTIONS_WITHOUT_PROGRESS_MAX};
 use crate::model::{
     Call, CallId, Exit, InjectedTask, Message, ModelCall, OnRestart, Origin, Outcome, Principal,
-    Prompt, Session, State, StopReason, ToolKind, Turn, TurnError, TurnLoss, TurnSetup,
+    Prompt, Scopes, Session, State, StopReason, ToolKind, Turn, TurnError, TurnLoss, TurnSetup,
 };
 use crate::store::{StoreError, StoredMessage};
 use crate::tool::Work;
@@ -111,6 +111,7 @@ fn turn_spec(
         principal: Principal {
             tenant: session.tenant.clone(),
             name: setup.principal.as_str().into(),
+            scopes: Scopes::default(),
         },
         handle,
         session_id: session.id,

@@ -18,8 +18,8 @@ use crate::engine::{CallHandle, Engine, Error, NewSession, Shared, Started};
 use crate::machine::{Command, final_text};
 use crate::model::limits::{PROMPT_BYTES_MAX, SUB_SESSION_DEPTH_MAX, SUB_SESSIONS_MAX};
 use crate::model::{
-    Call, CallId, Content, ContentKind, ModelCall, Principal, Progress, SessionId, StopReason,
-    Tool, ToolKind, ToolResult, ToolSource, TurnReport,
+    Call, CallId, Content, ContentKind, ModelCall, Principal, Progress, Scopes, SessionId,
+    StopReason, Tool, ToolKind, ToolResult, ToolSource, TurnReport,
 };
 use crate::store::StoreError;
 use crate::tool::{Arguments, InProcess, ToolContext, check_arguments};
@@ -46,7 +46,9 @@ pub(super) fn tool(spec: &TurnSpec, others: &[Tool]) -> Option<Tool> {
     if !is_allowed || is_configured || session.depth >= SUB_SESSION_DEPTH_MAX {
         return None;
     }
-    let models: Vec<&str> = spec.engine.shared.models.names().collect();
+    let shared = &spec.engine.shared;
+    let is_granted = |name: &&str| shared.options.grants.allows_model(&spec.principal, name);
+    let models: Vec<&str> = shared.models.names().filter(is_granted).collect();
     Some(Tool {
         name: AGENT_TOOL.into(),
         description: prompts::AGENT_TOOL_DESCRIPTION.into(),
@@ -123,7 +125,11 @@ impl SubAgent {
         let name = turn.setup.as_ref().map_or(AGENT_TOOL, |setup| &setup.principal);
         Ok(Some(Self {
             engine: Engine { shared: shared.clone() },
-            principal: Principal { tenant: call.tenant.clone(), name: name.into() },
+            principal: Principal {
+                tenant: call.tenant.clone(),
+                name: name.into(),
+                scopes: Scopes::default(),
+            },
             parent,
             call_id: call.id,
             model: turn.model.clone(),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::auth::AuthError;
-use crate::model::{Principal, Tenant, Timestamp};
+use crate::model::{Principal, Scope, Scopes, Tenant, Timestamp};
 
 /// The header with the principal of a forwarded request: JSON in base64.
 const PRINCIPAL: &str = "callpark-principal";
@@ -33,6 +33,9 @@ pub(super) struct ForwardKey(Hmac<Sha256>);
 struct Sender {
     tenant: Tenant,
     name: Arc<str>,
+    /// The scopes. A replica of an earlier version names none, and has compared them itself.
+    #[serde(default)]
+    scopes: Option<Vec<Scope>>,
     /// The time of the store, in microseconds.
     time: i64,
 }
@@ -65,9 +68,10 @@ impl ForwardKey {
         principal: &Principal,
         now: Timestamp,
     ) {
-        let Principal { tenant, name } = principal;
+        let Principal { tenant, name, scopes } = principal;
         let time = now.as_micros();
-        let sender = Sender { tenant: tenant.clone(), name: name.clone(), time };
+        let scopes = Some(scopes.iter().collect());
+        let sender = Sender { tenant: tenant.clone(), name: name.clone(), scopes, time };
         let sender = BASE64.encode(serde_json::to_vec(&sender).unwrap_or_default());
         let code = BASE64.encode(self.code(path, &sender).finalize().into_bytes());
         for (name, text) in [(PRINCIPAL, sender), (CODE, code)] {
@@ -93,10 +97,11 @@ impl ForwardKey {
             let code = BASE64.decode(code).ok()?;
             let sender = headers.get(PRINCIPAL)?.to_str().ok()?;
             self.code(path, sender).verify_slice(&code).ok()?;
-            let Sender { tenant, name, time } =
+            let Sender { tenant, name, scopes, time } =
                 serde_json::from_slice(&BASE64.decode(sender).ok()?).ok()?;
+            let scopes = scopes.map_or(Scopes::ALL, |scopes| scopes.into_iter().collect());
             let is_recent = now.as_micros().abs_diff(time) <= AGE_MAX.as_micros() as u64;
-            is_recent.then_some(Principal { tenant, name })
+            is_recent.then_some(Principal { tenant, name, scopes })
         };
         Some(verified().ok_or(AuthError::Invalid))
     }
@@ -111,7 +116,11 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
 
     fn signed() -> (HeaderMap, Principal) {
-        let principal = Principal { tenant: Tenant::new("Müller & Söhne"), name: "ü\n".into() };
+        let principal = Principal {
+            tenant: Tenant::new("Müller & Söhne"),
+            name: "ü\n".into(),
+            scopes: Scopes::ALL,
+        };
         let mut headers = HeaderMap::new();
         ForwardKey::new(&[7; 32]).sign(&mut headers, PATH, &principal, NOW);
         (headers, principal)

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, Request, Response};
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -29,8 +30,8 @@ use pool::Pool;
 pub struct ForwarderOptions {
     /// The replicas, which have a key and a time in common.
     pub replicas: Arc<dyn Replicas>,
-    /// TLS for replicas whose address begins with `https://`, or `None` if they cannot be reached.
-    pub tls: Option<TlsConnector>,
+    /// TLS of new connections to replicas whose address begins with `https://`, or `None` if they cannot be reached.
+    pub tls: Option<watch::Receiver<TlsConnector>>,
     /// The largest message of a request that is forwarded, in bytes.
     pub request_bytes_max: usize,
 }

@@ -13,6 +13,7 @@ use futures::FutureExt as _;
 use futures::future::Shared;
 use hyper::rt::Executor as _;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -37,7 +38,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Pool(Arc<Inner>);
 
 struct Inner {
-    tls: Option<TlsConnector>,
+    tls: Option<watch::Receiver<TlsConnector>>,
     addresses: Mutex<HashMap<String, Connections>>,
     failures: Mutex<LogRate>,
     tasks: Tasks,
@@ -63,7 +64,7 @@ enum Found {
 
 impl Pool {
     /// Creates a pool without connections.
-    pub(super) fn new(tls: Option<TlsConnector>) -> Self {
+    pub(super) fn new(tls: Option<watch::Receiver<TlsConnector>>) -> Self {
         Self(Arc::new(Inner {
             tls,
             addresses: Mutex::default(),
@@ -141,7 +142,8 @@ impl Inner {
     /// Makes a connection, and moves its bytes until it is closed.
     async fn connect(self: Arc<Self>, address: String, done: oneshot::Sender<bool>) {
         let connected = timeout(CONNECT_TIMEOUT, async {
-            let socket = connect(&address, self.tls.as_ref()).await?;
+            let tls = self.tls.as_ref().map(|tls| tls.borrow().clone());
+            let socket = connect(&address, tls.as_ref()).await?;
             Connection::new(socket, &self.tasks).await.map_err(io::Error::other)
         });
         let connected = connected.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

@@ -24,7 +24,7 @@ use super::keep::Keeper;
 use super::large::BodySize;
 use super::reason::add_reason;
 use super::{Shared, compression, is_open};
-use crate::auth::{AuthError, Caller, Credentials};
+use crate::auth::{AuthError, Caller, Credentials, PeerInfo};
 use crate::engine::Error;
 use crate::rpc::deadline::{Deadline, TIMEOUT};
 use crate::rpc::scopes;
@@ -142,10 +142,12 @@ impl<S> RequestService<S> {
     fn caller(&self, request: &Request<Body>) -> Result<(Caller, bool), AuthError> {
         let options = &self.shared.options;
         let authorization = request.headers().get(http::header::AUTHORIZATION);
+        let peer = request.extensions().get::<PeerInfo>();
         let credentials = Credentials {
             // Bytes that are no text are credentials, too, and wrong ones.
             authorization: authorization.map(|value| value.to_str().unwrap_or("?")),
-            peer: request.extensions().get().copied(),
+            peer: peer.map(|info| info.peer),
+            certificate: peer.and_then(|info| info.certificate.as_deref()),
             time: options.clock.now(),
         };
         let forwarded = options
@@ -153,7 +155,7 @@ impl<S> RequestService<S> {
             .as_ref()
             .and_then(|forwarder| forwarder.verify(request.headers(), request.uri().path()));
         let verified = match forwarded {
-            Some(verified) => verified.map(|principal| (Caller::with_all_scopes(principal), true)),
+            Some(verified) => verified.map(|principal| (Caller::unlimited(principal), true)),
             None => options.verifiers.verify(&credentials).map(|caller| (caller, false)),
         };
         verified.inspect_err(|error| {

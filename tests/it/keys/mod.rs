@@ -11,6 +11,7 @@ use crate::support::program::Clients;
 use crate::support::{TestServer, soon, v1};
 
 mod ending;
+mod grants;
 mod scopes;
 
 /// A file of keys, and a server that reads it.

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod again;
+mod certificates;
 mod cli;
 mod crash;
 mod deploy;

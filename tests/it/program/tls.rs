@@ -1,62 +1,11 @@
 //! Commands that meet TLS where they expect none, and the reverse, and certificates that don't fit.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
+use crate::support::program::certificates::Certificates;
 use crate::support::program::{Ended, Live, Site};
-
-/// Files with certificates, and their keys.
-struct Files<'a> {
-    site: &'a Site,
-    authority: Issuer<'static, KeyPair>,
-}
-
-impl<'a> Files<'a> {
-    /// An authority, whose certificate is in `ca.pem`.
-    fn new(site: &'a Site) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "an authority");
-        let key = KeyPair::generate().expect("a key");
-        site.write("ca.pem", &params.self_signed(&key).expect("signed").pem());
-        Self { site, authority: Issuer::new(params, key) }
-    }
-
-    /// Writes a certificate by the authority.
-    fn issued(&self, name: &str, host: &str) -> [String; 2] {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([host.to_owned()]).expect("parameters");
-        let certificate = params.signed_by(&key, &self.authority).expect("signed");
-        self.write(name, &certificate.pem(), &key)
-    }
-
-    /// Writes a certificate that is signed with its own key.
-    fn self_signed(&self, name: &str, is_ca: bool) -> [String; 2] {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("parameters");
-        if is_ca {
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        }
-        self.write(name, &params.self_signed(&key).expect("signed").pem(), &key)
-    }
-
-    fn write(&self, name: &str, pem: &str, key: &KeyPair) -> [String; 2] {
-        let file = |path: PathBuf| path.display().to_string();
-        let key = self.site.write(&format!("{name}.key"), &key.serialize_pem());
-        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("permissions");
-        [file(self.site.write(&format!("{name}.pem"), pem)), file(key)]
-    }
-
-    fn ca(&self) -> String {
-        self.site.folder().join("ca.pem").display().to_string()
-    }
-}
 
 /// A server with its port.
 struct Server {
@@ -87,7 +36,7 @@ async fn refused(site: &Site, endpoint: &str, flags: &[&str]) -> String {
 #[tokio::test]
 async fn a_scheme_that_is_not_the_servers_is_named() {
     let site = Site::new();
-    let files = Files::new(&site);
+    let files = Certificates::new(&site);
     let [certificate, key] = files.issued("server", "localhost");
     let secure = serve(&site, "secure", &["--tls-cert", &certificate, "--tls-key", &key]).await;
     let text = refused(&site, &format!("http://localhost:{}", secure.port), &[]).await;
@@ -103,7 +52,7 @@ async fn a_scheme_that_is_not_the_servers_is_named() {
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_or_does_not_fit_is_named() {
     let site = Site::new();
-    let files = Files::new(&site);
+    let files = Certificates::new(&site);
     let ca = files.ca();
     let other_ca = files.self_signed("other", true)[0].clone();
     let cases = [
@@ -133,7 +82,7 @@ async fn a_certificate_that_is_not_trusted_or_does_not_fit_is_named() {
 #[tokio::test]
 async fn a_server_that_demands_a_client_certificate_is_named_as_such() {
     let site = Site::new();
-    let files = Files::new(&site);
+    let files = Certificates::new(&site);
     let [certificate, key] = files.issued("server", "localhost");
     let ca = files.ca();
     let flags = ["--tls-cert", &certificate, "--tls-key", &key, "--tls-client-ca", &ca];
@@ -183,13 +132,13 @@ async fn a_program_that_speaks_http1_is_named_as_such() {
 }
 
 fn ca_of(site: &Site) -> String {
-    Files::new(site).ca()
+    Certificates::new(site).ca()
 }
 
 #[tokio::test]
 async fn each_of_several_endpoints_must_have_a_certificate_for_its_own_host() {
     let site = Site::new();
-    let files = Files::new(&site);
+    let files = Certificates::new(&site);
     let [ca, mut endpoints] = [files.ca(), String::new()];
     let mut servers = Vec::new();
     for (host, of) in

@@ -17,6 +17,7 @@ use tonic::{Request, Status};
 use super::soon;
 pub use live::{Ended, Live, run, send};
 
+pub mod certificates;
 mod live;
 
 /// The program.

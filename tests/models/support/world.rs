@@ -162,7 +162,7 @@ impl World {
 
 /// The one caller.
 pub fn who() -> Principal {
-    Principal { tenant: Tenant::new("model"), name: "model".into() }
+    Principal { tenant: Tenant::new("model"), name: "model".into(), scopes: Scopes::ALL }
 }
 
 pub fn millis(millis: u64) -> Duration {

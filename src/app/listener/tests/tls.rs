@@ -8,6 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tonic::transport::server::Connected;
@@ -65,7 +66,8 @@ impl Certificates {
             key: path("key.pem"),
             client_ca: is_mutual.then(|| path("ca.pem")),
         };
-        ListenerOptions { tls: Some(server_config(&files).expect("a configuration")), ..options() }
+        let (_, config) = watch::channel(server_config(&files).expect("a configuration"));
+        ListenerOptions { tls: Some(config), ..options() }
     }
 
     async fn connect(
@@ -170,7 +172,7 @@ async fn a_unix_socket_is_plain_and_names_the_user_of_its_peer() {
     client.write_all(PREFACE).await.expect("written");
     let mut connection = server.next().await;
     let uid = rustix::process::geteuid().as_raw();
-    assert_eq!(connection.connect_info(), Peer::Process { uid });
+    assert_eq!(connection.connect_info().peer, Peer::Process { uid });
     connection.write_all(b"hello").await.expect("written");
     let mut answer = [0; 5];
     timeout(TIMEOUT, client.read_exact(&mut answer)).await.expect("in time").expect("read");

@@ -1,5 +1,7 @@
 //! TLS for the listeners and for connections to other servers: certificates and keys from PEM files.
 
+mod renewal;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::auth::{GuardedFile, OwnershipError};
+
+pub(super) use renewal::TlsRenewal;
 
 /// The PEM files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
