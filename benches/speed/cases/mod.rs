@@ -4,6 +4,7 @@ mod calls;
 mod follow;
 mod follow_ups;
 mod growth;
+mod keys;
 mod memory;
 mod noise;
 mod shim;
@@ -83,6 +84,7 @@ pub(crate) async fn run(rounds: usize, names: &[String]) -> Result<()> {
     case!("parked", growth::parked(&bench));
     case!("long", growth::long(&bench));
     case!("noise", noise::noise(&bench));
+    case!("keys", keys::keys(&bench));
     case!("turns", turns::turns(&bench));
     case!("follow-ups", follow_ups::follow_ups(&bench));
     Ok(())
