@@ -30,7 +30,8 @@ fn key_file() -> (tempfile::TempDir, KeyFile) {
 
 fn verify(verifier: &KeyVerifier, text: &str) -> Option<Result<String, AuthError>> {
     let authorization = format!("Bearer {text}");
-    let credentials = Credentials { authorization: Some(&authorization), peer: None, time: NOW };
+    let authorization = Some(&*authorization);
+    let credentials = Credentials { authorization, time: NOW, ..Credentials::default() };
     let verified = verifier.verify(&credentials)?;
     Some(verified.map(|caller| caller.principal.tenant.to_string()))
 }

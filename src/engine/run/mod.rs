@@ -72,25 +72,24 @@ impl Run {
     /// Runs the work and reports its end, even if its code panics.
     pub(super) async fn execute(mut self, work: Box<Work>) {
         let running = self.shared.metrics.running_call();
-        let run = async {
-            match *work {
-                Work::Process(spec) => self.run_process(spec).await,
-                Work::InProcess(code) => self.run_in_process(code).await,
-                Work::Followed(events) => self.follow_events(events).await,
-            }
+        // Boxes of their own, as most tasks of runs wait for a process, and for long.
+        let run = match *work {
+            Work::Process(spec) => self.run_process(spec).boxed(),
+            Work::InProcess(code) => self.run_in_process(code).boxed(),
+            Work::Followed(events) => self.follow_events(events).boxed(),
         };
         let ended = AssertUnwindSafe(run).catch_unwind().await.ok();
         drop(running);
-        self.conclude(ended).await;
+        self.conclude(ended).boxed().await;
     }
 
     /// Follows a process that an earlier server has started, and reports its end.
     pub(super) async fn follow_adopted(mut self, process: Box<dyn ProcessRun>) {
         let running = self.shared.metrics.running_call();
-        let follow = self.follow_process(process);
+        let follow = self.follow_process(process).boxed();
         let ended = AssertUnwindSafe(follow).catch_unwind().await.ok();
         drop(running);
-        self.conclude(ended).await;
+        self.conclude(ended).boxed().await;
     }
 
     /// Releases the slot and reports the end, or, if there is none, that the code has panicked.

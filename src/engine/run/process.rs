@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Ended, Run, limit_text};
 use crate::engine::actor::ActorMessage;
 use crate::engine::sleep_until;
-use crate::exec::{OutputBefore, ProcessRun, RunEvent, RunReport, RunSpec, Stop};
+use crate::exec::{OutputBefore, ProcessRun, RunEvent, RunReport, RunSpec, StartError, Stop};
 use crate::machine::{Command, Finish, LossCause};
 use crate::model::{ProcessSpec, StopCause, StreamSummary, ToolResult};
 
@@ -25,14 +25,26 @@ enum ProcessEnd {
 
 impl Run {
     /// Starts a process and follows it.
-    pub(super) async fn run_process(&mut self, process: ProcessSpec) -> Ended {
+    pub(super) fn run_process(&mut self, process: ProcessSpec) -> impl Future<Output = Ended> {
+        // What only the start needs has a box of its own, for as long as the start.
+        let start = self.start_process(process).boxed();
+        async move {
+            match start.await {
+                Ok(process) => self.follow_process(process).await,
+                Err(error) => self.failed(error.to_string()).into(),
+            }
+        }
+    }
+
+    fn start_process(
+        &mut self,
+        process: ProcessSpec,
+    ) -> impl Future<Output = Result<Box<dyn ProcessRun>, StartError>> + use<> {
         let output_before = std::mem::take(&mut self.output_before);
         let output_before = output_before.map_or_else(OutputBefore::default, |before| *before);
         let spec = RunSpec { call_id: self.call_id, process, limits: self.limits, output_before };
-        match self.shared.runner.start(spec).await {
-            Ok(process) => self.follow_process(process).await,
-            Err(error) => self.failed(error.to_string()).into(),
-        }
+        let runner = self.shared.runner.clone();
+        async move { runner.start(spec).await }
     }
 
     /// Reports the output of a process and returns its end.
@@ -41,7 +53,7 @@ impl Run {
             ProcessEnd::Exited(report) if report.abandoned => {
                 return Ended::Lost(LossCause::ServerSilent);
             }
-            ProcessEnd::Exited(report) => *report,
+            ProcessEnd::Exited(report) => report,
             ProcessEnd::OwnerLost => return Ended::Lost(LossCause::OwnerEnded),
             ProcessEnd::Left if self.leaves_running() => return Ended::LeftRunning,
             // Another server has the call. The process ends in time, and its owner keeps its end.
@@ -51,18 +63,19 @@ impl Run {
                 return Ended::Interrupted;
             }
         };
-        let RunReport { exit, stopped, timed_out, survivors, left, content, output, .. } = report;
+        if report.timed_out {
+            // The owner of the process was first, while no server was there or this one was slow.
+            let command =
+                Command::Timeout { call_id: self.call_id, cause: StopCause::ExecutionTimeout };
+            self.report(command).boxed().await;
+        }
+        let RunReport { exit, stopped, survivors, left, content, output, .. } = *report;
         let StreamSummary { kept_bytes, dropped_bytes, .. } = output.combined;
         self.shared.metrics.output(kept_bytes, dropped_bytes);
         let call_id = self.call_id;
         if let Some(left) = &left {
             tracing::info!(%call_id, count = left.count, programs = left.programs.join(", "),
                 "processes that a call had left behind were killed");
-        }
-        if timed_out {
-            // The owner of the process was first, while no server was there or this one was slow.
-            let cause = StopCause::ExecutionTimeout;
-            self.report(Command::Timeout { call_id, cause }).boxed().await;
         }
         let is_error = !exit.is_success();
         let exit = Some(exit);
