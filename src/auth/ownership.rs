@@ -22,6 +22,8 @@ pub enum GuardedFile {
     Keys,
     /// The file with the keys of an issuer of tokens. Nobody else may change it.
     KeySet,
+    /// The root certificates of clients or of other servers. Nobody else may change them.
+    Authority,
     /// The folder of the store. Nobody else may create files there.
     DataFolder,
     /// The folder of a Unix domain socket. Only root, and a group that its owner has chosen, may
@@ -77,6 +79,7 @@ impl GuardedFile {
             Self::StorePassword => "the password of the database in",
             Self::Keys => "the file of API keys",
             Self::KeySet => "the key set",
+            Self::Authority => "the certificate authority in",
             Self::DataFolder => "the data folder",
             Self::SocketFolder => "the folder of the socket,",
         }
@@ -100,7 +103,7 @@ impl GuardedFile {
         }
         let use_of_others = match self {
             Self::Token | Self::TlsKey | Self::StorePassword => "can be read or changed by others",
-            Self::Keys | Self::KeySet | Self::DataFolder | Self::SocketFolder => {
+            Self::Keys | Self::KeySet | Self::Authority | Self::DataFolder | Self::SocketFolder => {
                 "can be changed by others"
             }
         };
@@ -113,7 +116,7 @@ impl GuardedFile {
             }
             Self::DataFolder => "700",
             Self::SocketFolder => "o-w",
-            Self::Keys | Self::KeySet => "go-w",
+            Self::Keys | Self::KeySet | Self::Authority => "go-w",
             // The server reads it as a member of the group.
             Self::TlsKey | Self::StorePassword if is_root_s && own_uid != ROOT => "640",
             Self::Token | Self::TlsKey | Self::StorePassword => "600",
@@ -130,7 +133,7 @@ impl GuardedFile {
         match self {
             Self::TlsKey | Self::StorePassword if is_root_s => 0o037,
             Self::Token | Self::TlsKey | Self::StorePassword => 0o077,
-            Self::Keys | Self::KeySet | Self::DataFolder => 0o022,
+            Self::Keys | Self::KeySet | Self::Authority | Self::DataFolder => 0o022,
             Self::SocketFolder if mode & STICKY != 0 => 0,
             Self::SocketFolder => 0o002,
         }
@@ -142,6 +145,7 @@ impl GuardedFile {
             Self::TlsKey => ", and replace the key if others may know it",
             Self::StorePassword => ", and change the password if others may know it",
             Self::Keys | Self::KeySet => ", and check that it has no key that you don't know",
+            Self::Authority => ", and check that it has no certificate that you don't know",
             Self::DataFolder => ", or choose another folder with the setting `data-dir`",
             Self::SocketFolder => ", or choose another path with the setting `listen`",
         }
@@ -189,6 +193,7 @@ mod tests {
                 (GuardedFile::StorePassword, 0o600),
                 (GuardedFile::Keys, 0o644),
                 (GuardedFile::KeySet, 0o644),
+                (GuardedFile::Authority, 0o644),
                 (GuardedFile::DataFolder, 0o700),
                 (GuardedFile::DataFolder, 0o755),
                 (GuardedFile::SocketFolder, 0o755),

@@ -130,7 +130,8 @@ pub enum Error {
 
 fn list_models(models: &[String]) -> String {
     match models {
-        [] => "none: add [[models]] to its configuration".to_owned(),
+        [] => "none for this caller: its configuration needs [[models]], or [[grants]] with them"
+            .to_owned(),
         models => models.join(", "),
     }
 }

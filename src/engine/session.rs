@@ -268,10 +268,9 @@ impl Sessions {
         Ok(())
     }
 
-    /// Checks that the caller may use the model, if the server has it.
+    /// Checks that the caller may use the model, which need not exist yet, if it names one.
     fn check_model(&self, principal: &Principal, name: &str) -> Result<(), Error> {
-        let is_known = self.shared.models.names().any(|known| known == name);
-        if is_known && !self.shared.options.grants.allows_model(principal, name) {
+        if !name.is_empty() && !self.shared.options.grants.allows_model(principal, name) {
             return Err(self.shared.model_not_found(principal, name));
         }
         Ok(())

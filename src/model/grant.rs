@@ -72,22 +72,27 @@ impl Grants {
 
     /// Returns whether the caller may use the tool of this name.
     pub fn allows_tool(&self, principal: &Principal, name: &str) -> bool {
-        self.allows(principal, name, |grant| &grant.tools)
+        self.allows(principal, |grant| &grant.tools, |pattern| pattern.matches(name))
+    }
+
+    /// Returns whether the caller may use tools whose names begin so, if there are any.
+    pub fn allows_some_tool(&self, principal: &Principal, prefix: &str) -> bool {
+        self.allows(principal, |grant| &grant.tools, |pattern| pattern.may_begin_with(prefix))
     }
 
     /// Returns whether the caller may use the model or agent of this name.
     pub fn allows_model(&self, principal: &Principal, name: &str) -> bool {
-        self.allows(principal, name, |grant| &grant.models)
+        self.allows(principal, |grant| &grant.models, |pattern| pattern.matches(name))
     }
 
     fn allows(
         &self,
         principal: &Principal,
-        name: &str,
         names: impl Fn(&Grant) -> &Vec<Pattern>,
+        fits: impl Fn(&Pattern) -> bool,
     ) -> bool {
         let mut grants = self.0.iter().filter(|grant| !names(grant).is_empty()).peekable();
-        let gives = |grant: &Grant| names(grant).iter().any(|pattern| pattern.matches(name));
+        let gives = |grant: &Grant| names(grant).iter().any(&fits);
         grants.peek().is_none() || grants.any(|grant| grant.is_for(principal) && gives(grant))
     }
 }
@@ -122,6 +127,9 @@ mod tests {
         assert!(!grants.allows_tool(&other, "files__read") && !grants.allows_tool(&other, "bash"));
         assert!(grants.allows_tool(&admin, "bash") && !grants.allows_tool(&admin, "files__read"));
         assert!(!grants.allows_tool(&principal("acme", &[Scope::Admin]), "bash"), "without run");
+        let some = |principal, prefix| grants.allows_some_tool(principal, prefix);
+        assert!(some(&shop, "files__") && some(&shop, "fil") && !some(&shop, "other__"));
+        assert!(some(&admin, "ba") && !some(&admin, "bash__"));
         // None of them names models.
         assert!(grants.allows_model(&other, "large"));
     }

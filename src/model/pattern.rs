@@ -33,6 +33,14 @@ impl Pattern {
         }
         left.ends_with(end)
     }
+
+    /// Returns whether a name that begins so may fit the pattern.
+    pub fn may_begin_with(&self, prefix: &str) -> bool {
+        match self.0.split_once('*') {
+            Some((start, _)) => start.starts_with(prefix) || prefix.starts_with(start),
+            None => self.0.starts_with(prefix),
+        }
+    }
 }
 
 impl fmt::Display for Pattern {

@@ -69,6 +69,11 @@ impl Toolbox {
         provided_tool(provider, catalog, true, name)
     }
 
+    /// Returns whether the server has a tool of this name itself.
+    pub fn has_own(&self, name: &str) -> bool {
+        self.own.registry.get(name).is_some()
+    }
+
     /// Returns all tools, sorted by name, and the providers that offer none now. A silent provider is
     /// among these after [`OFFER_WAIT_SECONDS_MAX`], so that it does not hold up the others.
     pub async fn list(&self) -> (Vec<Tool>, Vec<ProviderUnavailable>) {

@@ -38,7 +38,7 @@ pub enum TlsError {
         /// The error, and the expected content.
         reason: String,
     },
-    /// Others could use the key.
+    /// Others could use the key, or change an authority.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),
     /// Certificate and key do not match, or cannot be used.
@@ -159,6 +159,8 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 }
 
 fn roots(what: &'static str, path: &Path) -> Result<RootCertStore, TlsError> {
+    // Others that could add an authority could let anybody in.
+    GuardedFile::Authority.check_path(path)?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates(what, path)? {
         roots.add(certificate).map_err(|error| TlsError::ClientCa {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{TlsError, TlsFiles};
@@ -14,12 +14,17 @@ use crate::auth::FileVersion;
 /// The time between two looks at the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The number of looks in a row at which a file has changed again, after which they are read all the same.
+const UNSTEADY_LOOKS_MAX: u32 = 5;
+
+/// The time after which files that do not answer are named in the log.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// A configuration of TLS that follows its files. Connections that are open keep the one they began with.
 pub(in crate::app) struct TlsRenewal<T> {
     files: Arc<Files<T>>,
     current: watch::Sender<T>,
-    /// The versions of the files that were read last.
-    read: Versions,
+    state: State,
 }
 
 /// The files of a configuration, and how it is made of them.
@@ -31,11 +36,16 @@ struct Files<T> {
 /// The version of each file, or `None` for one that cannot be seen.
 type Versions = Vec<Option<FileVersion>>;
 
-/// The result of a look at files that have changed.
-struct Change<T> {
-    versions: Versions,
-    /// The new configuration, or `None` while the files go on changing.
-    made: Option<Result<T, TlsError>>,
+/// What is known of the files.
+struct State {
+    /// The versions that the configuration was made of.
+    read: Versions,
+    /// The versions at the last look.
+    seen: Versions,
+    /// The number of looks in a row at which a file had changed again.
+    unsteady_looks: u32,
+    /// The error of the last attempt, if it failed.
+    failure: Option<String>,
 }
 
 impl<T: Send + Sync + 'static> Files<T> {
@@ -43,15 +53,28 @@ impl<T: Send + Sync + 'static> Files<T> {
         self.paths.iter().map(|path| FileVersion::of(path).ok()).collect()
     }
 
-    /// Looks at the files, and makes the configuration if they have changed since `read` and not since
-    /// `seen`: a certificate is written before its key, or behind it.
-    fn look(&self, read: &Versions, seen: &Versions) -> Option<Change<T>> {
+    /// Looks at the files, and makes the configuration if they have changed since they were read, and rest: a
+    /// certificate is written before its key, or behind it.
+    fn look(&self, state: &mut State) -> Option<Result<T, TlsError>> {
         let versions = self.versions();
-        if versions == *read {
+        let rests = versions == state.seen;
+        state.seen.clone_from(&versions);
+        if versions == state.read {
+            state.unsteady_looks = 0;
             return None;
         }
-        let made = (versions == *seen).then(|| (self.make)());
-        Some(Change { versions, made })
+        if !rests && state.unsteady_looks < UNSTEADY_LOOKS_MAX {
+            state.unsteady_looks += 1;
+            return None;
+        }
+        state.unsteady_looks = 0;
+        let made = (self.make)();
+        // Files that cannot be used are tried again, as the reason may pass without a change of them.
+        if made.is_ok() {
+            state.read = versions;
+            state.failure = None;
+        }
+        Some(made)
     }
 }
 
@@ -66,9 +89,11 @@ impl<T: Send + Sync + 'static> TlsRenewal<T> {
     ) -> Result<Self, TlsError> {
         let files = Files { paths, make: Box::new(make) };
         // A change from here on is seen at the first look.
-        let read = files.versions();
+        let versions = files.versions();
         let current = watch::Sender::new((files.make)()?);
-        Ok(Self { files: Arc::new(files), current, read })
+        let seen = versions.clone();
+        let state = State { read: versions, seen, unsteady_looks: 0, failure: None };
+        Ok(Self { files: Arc::new(files), current, state })
     }
 
     /// Returns the configuration, as it changes.
@@ -79,8 +104,7 @@ impl<T: Send + Sync + 'static> TlsRenewal<T> {
     /// Follows the files until `over` is cancelled. Files that cannot be used leave the configuration as it
     /// is.
     pub(in crate::app) async fn keep_up(self, over: CancellationToken) {
-        let Self { files, current, mut read } = self;
-        let mut seen = read.clone();
+        let Self { files, current, mut state } = self;
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -88,41 +112,56 @@ impl<T: Send + Sync + 'static> TlsRenewal<T> {
                 _ = looks.tick() => {}
                 () = over.cancelled() => return,
             }
-            let (looker, known, last) = (files.clone(), read.clone(), seen.clone());
-            let looking = tokio::task::spawn_blocking(move || looker.look(&known, &last));
-            // A file may be on a disk that does not answer.
-            let looked = tokio::select! {
-                looked = looking => looked,
+            let looker = files.clone();
+            let mut looking = tokio::task::spawn_blocking(move || {
+                let made = looker.look(&mut state);
+                (state, made)
+            });
+            let in_time = tokio::select! {
+                looked = timeout(SILENCE_MAX, &mut looking) => looked,
                 () = over.cancelled() => return,
             };
-            let change = match looked {
-                Ok(Some(change)) => change,
-                Ok(None) => continue,
+            let looked = match in_time {
+                Ok(looked) => looked,
                 Err(_) => {
-                    tracing::error!("the look at the files of TLS panicked");
-                    continue;
+                    let files = shown(&files.paths);
+                    tracing::warn!(?files, "the files of TLS do not answer: is their disk there?");
+                    tokio::select! {
+                        looked = looking => looked,
+                        () = over.cancelled() => return,
+                    }
                 }
             };
-            seen.clone_from(&change.versions);
-            match change.made {
+            let made;
+            (state, made) = match looked {
+                Ok(looked) => looked,
+                Err(_) => return tracing::error!("the look at the files of TLS panicked"),
+            };
+            match made {
                 None => {}
-                Some(made) => {
-                    read = change.versions;
-                    report(&files.paths, made.map(|made| drop(current.send_replace(made))));
+                Some(Ok(made)) => {
+                    current.send_replace(made);
+                    tracing::info!(files = ?shown(&files.paths), "the files of TLS were read again");
                 }
+                Some(Err(error)) => state.report(&error),
             }
         }
     }
 }
 
-fn report(paths: &[PathBuf], made: Result<(), TlsError>) {
-    let files = || paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-    match made {
-        Ok(()) => tracing::info!(files = ?files(), "the files of TLS were read again"),
-        Err(error) => {
+impl State {
+    /// Logs an error, unless the last attempt had the same.
+    fn report(&mut self, error: &TlsError) {
+        let text = error.to_string();
+        if self.failure.as_ref() != Some(&text) {
             tracing::error!(%error, "the last good files of TLS stay in use for new connections");
         }
+        self.failure = Some(text);
     }
+}
+
+fn shown(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
 }
 
 impl TlsFiles {
@@ -177,17 +216,27 @@ mod tests {
     }
 
     #[test]
-    fn files_that_go_on_changing_are_left_alone() {
+    fn files_that_change_are_read_when_they_rest_or_change_all_the_time() {
         let folder = tempfile::tempdir().unwrap();
         let paths = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
-        paths.iter().for_each(|path| fs::write(path, "one").unwrap());
-        let TlsRenewal { files, read, .. } = renewal(&paths);
-        assert!(files.look(&read, &read).is_none());
-        paths.iter().for_each(|path| fs::write(path, "another").unwrap());
-        let change = files.look(&read, &read).unwrap();
-        assert!(change.made.is_none(), "it has just changed");
-        let change = files.look(&read, &change.versions).unwrap();
-        assert_eq!(change.made.unwrap().unwrap(), "another");
-        assert!(files.look(&change.versions, &change.versions).is_none());
+        let write = |text: &str| paths.iter().for_each(|path| fs::write(path, text).unwrap());
+        write("one");
+        let TlsRenewal { files, mut state, .. } = renewal(&paths);
+        let mut look = || files.look(&mut state).map(|made| made.map_err(drop));
+        assert_eq!(look(), None);
+        write("another");
+        assert_eq!(look(), None, "it has just changed");
+        assert_eq!(look(), Some(Ok("another".to_owned())));
+        assert_eq!(look(), None);
+        // Those that cannot be used are tried again.
+        fs::write(&paths[0], "a third").unwrap();
+        assert_eq!(look(), None);
+        assert_eq!((look(), look()), (Some(Err(())), Some(Err(()))));
+        for number in 0..UNSTEADY_LOOKS_MAX {
+            write(&"x".repeat(number as usize + 10));
+            assert_eq!(look(), None, "{number}");
+        }
+        write("always another");
+        assert_eq!(look(), Some(Ok("always another".to_owned())));
     }
 }

@@ -72,9 +72,9 @@ impl ClientCertificateConfig {
 
     /// Returns whether the table is for this certificate: all names that it gives must fit.
     pub(super) fn fits(&self, certificate: &ClientCertificate) -> bool {
-        let only = |pattern: &Option<Pattern>, names: &[String]| match (pattern, names) {
+        let only = |pattern: &Option<Pattern>, names: &[Option<String>]| match (pattern, names) {
             (None, _) => true,
-            (Some(pattern), [name]) => pattern.matches(name),
+            (Some(pattern), [Some(name)]) => pattern.matches(name),
             (Some(_), _) => false,
         };
         let any = |pattern: &Option<Pattern>, names: &[String]| {

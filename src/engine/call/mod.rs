@@ -16,7 +16,7 @@ use super::{Error, Shared};
 use crate::model::{Call, CallId, Principal, SessionId, Tool};
 use crate::store::{CallPage, CallQuery};
 use crate::telemetry::RecordKind;
-use crate::tool::ProviderUnavailable;
+use crate::tool::{PROVIDER_SEPARATOR, ProviderUnavailable};
 
 pub(crate) use description::of_prompt;
 pub(crate) use handle::turn_of;
@@ -112,6 +112,11 @@ impl Calls {
             (allowed.is_empty() || allowed.contains(&tool.name))
                 && grants.allows_tool(principal, &tool.name)
         };
-        Ok((tools.into_iter().filter(is_allowed).map(with_timeout).collect(), unavailable))
+        let tools = tools.into_iter().filter(is_allowed).map(with_timeout).collect();
+        let is_own = |provider: &ProviderUnavailable| {
+            let prefix = format!("{}{PROVIDER_SEPARATOR}", provider.provider);
+            grants.allows_some_tool(principal, &prefix)
+        };
+        Ok((tools, unavailable.into_iter().filter(is_own).collect()))
     }
 }

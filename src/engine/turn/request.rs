@@ -158,9 +158,11 @@ impl Turns {
         let name = [&request.model, &session.model].into_iter().find(|name| !name.is_empty());
         let name = name.map(String::as_str).unwrap_or_default();
         let backend = self.shared.models.find(name, request.background);
-        // A caller with the scopes for it has given the session its model.
+        // A caller with the scopes for it has given the session its model, or started the turn whose model
+        // the agent has, too.
         let is_of_session = request.model.is_empty() && !session.model.is_empty();
-        let scopes = if is_of_session { Scopes::ALL } else { principal.scopes };
+        let is_inherited = request.sub_session.as_ref().is_some_and(|sub| sub.inherits_model);
+        let scopes = if is_of_session || is_inherited { Scopes::ALL } else { principal.scopes };
         let caller = Principal { scopes, ..principal.clone() };
         let grants = &self.shared.options.grants;
         backend

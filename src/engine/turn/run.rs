@@ -294,7 +294,7 @@ impl TurnRun {
         }
         let others = tools.into_iter().filter(|tool| !task_tools::is_task_tool(&tool.name));
         let mut tools: Vec<Tool> = others.collect();
-        tools.extend(sub_agent::tool(&self.spec, &tools));
+        tools.extend(sub_agent::tool(&self.spec));
         Ok(tools.into_iter().chain(task_tools::tools()).collect())
     }
 

@@ -34,20 +34,24 @@ pub struct SubSession {
     pub session: NewSession,
     /// The call that it works for.
     pub parent: CallId,
+    /// `true` if its model is that of the turn of that call.
+    pub inherits_model: bool,
 }
 
 /// Returns the tool, as the model of a turn is offered it, or `None` if the session must not have it.
-pub(super) fn tool(spec: &TurnSpec, others: &[Tool]) -> Option<Tool> {
+pub(super) fn tool(spec: &TurnSpec) -> Option<Tool> {
     let session = &spec.session;
     let allowed = &session.allowed_tools;
     let is_allowed = allowed.is_empty() || allowed.iter().any(|name| name == AGENT_TOOL);
     // A tool of the configuration with this name takes precedence.
-    let is_configured = others.iter().any(|tool| tool.name == AGENT_TOOL);
+    let is_configured = spec.engine.shared.tools.has_own(AGENT_TOOL);
     if !is_allowed || is_configured || session.depth >= SUB_SESSION_DEPTH_MAX {
         return None;
     }
     let shared = &spec.engine.shared;
-    let is_granted = |name: &&str| shared.options.grants.allows_model(&spec.principal, name);
+    let grants = &shared.options.grants;
+    let own = spec.backend.name();
+    let is_granted = |name: &&str| *name == own || grants.allows_model(&spec.principal, name);
     let models: Vec<&str> = shared.models.names().filter(is_granted).collect();
     Some(Tool {
         name: AGENT_TOOL.into(),
@@ -270,7 +274,11 @@ fn turn_request(
     Ok(TurnRequest {
         prompt,
         model: model.to_owned(),
-        sub_session: Some(Box::new(SubSession { session: new, parent: call.call_id })),
+        sub_session: Some(Box::new(SubSession {
+            session: new,
+            parent: call.call_id,
+            inherits_model: model == run.spec.backend.name(),
+        })),
         ..TurnRequest::default()
     })
 }

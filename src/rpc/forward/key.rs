@@ -1,5 +1,6 @@
 //! The key by which replicas know each other, and the headers that it authenticates.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::auth::AuthError;
-use crate::model::{Principal, Scope, Scopes, Tenant, Timestamp};
+use crate::model::{Principal, Scope, Tenant, Timestamp};
 
 /// The header with the principal of a forwarded request: JSON in base64.
 const PRINCIPAL: &str = "callpark-principal";
@@ -33,9 +34,9 @@ pub(super) struct ForwardKey(Hmac<Sha256>);
 struct Sender {
     tenant: Tenant,
     name: Arc<str>,
-    /// The scopes. A replica of an earlier version names none, and has compared them itself.
+    /// The scopes. A replica of another version may name none, or others.
     #[serde(default)]
-    scopes: Option<Vec<Scope>>,
+    scopes: Vec<Cow<'static, str>>,
     /// The time of the store, in microseconds.
     time: i64,
 }
@@ -70,7 +71,7 @@ impl ForwardKey {
     ) {
         let Principal { tenant, name, scopes } = principal;
         let time = now.as_micros();
-        let scopes = Some(scopes.iter().collect());
+        let scopes = scopes.iter().map(|scope| scope.as_str().into()).collect();
         let sender = Sender { tenant: tenant.clone(), name: name.clone(), scopes, time };
         let sender = BASE64.encode(serde_json::to_vec(&sender).unwrap_or_default());
         let code = BASE64.encode(self.code(path, &sender).finalize().into_bytes());
@@ -99,7 +100,7 @@ impl ForwardKey {
             self.code(path, sender).verify_slice(&code).ok()?;
             let Sender { tenant, name, scopes, time } =
                 serde_json::from_slice(&BASE64.decode(sender).ok()?).ok()?;
-            let scopes = scopes.map_or(Scopes::ALL, |scopes| scopes.into_iter().collect());
+            let scopes = scopes.iter().filter_map(|scope| scope.parse::<Scope>().ok()).collect();
             let is_recent = now.as_micros().abs_diff(time) <= AGE_MAX.as_micros() as u64;
             is_recent.then_some(Principal { tenant, name, scopes })
         };
@@ -110,6 +111,7 @@ impl ForwardKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Scopes;
 
     const PATH: &str = "/callpark.v1.ToolRunner/RunTool";
 

@@ -116,7 +116,10 @@ impl<S> RequestService<S> {
         let is_open = is_open(request.uri().path());
         if !is_open {
             let (caller, is_forwarded) = self.caller(request)?;
-            scopes::check(&caller, method)?;
+            // The replica that has forwarded it has compared the scopes.
+            if !is_forwarded {
+                scopes::check(&caller, method)?;
+            }
             admission.is_forwarded = is_forwarded;
             request.extensions_mut().insert(caller);
         }

@@ -107,9 +107,13 @@ async fn turns_have_the_models_and_tools_that_their_tenant_is_given() {
     assert!(refused.message().ends_with("this server has main"), "{refused}");
     let unknown = turn(&shop, "none").await.expect_err("no such model");
     assert_eq!(unknown.message().replace("none", "large"), refused.message());
-    let named = v1::CreateSessionRequest { model: "large".into(), ..Default::default() };
-    let refused = shop.clients.tools.clone().create_session(named.clone()).await;
-    assert_eq!(reason(&refused.expect_err("of others")).1, "MODEL_NOT_FOUND");
+    let named =
+        |model: &str| v1::CreateSessionRequest { model: model.into(), ..Default::default() };
+    for model in ["large", "none"] {
+        let refused = shop.clients.tools.clone().create_session(named(model)).await;
+        assert_eq!(reason(&refused.expect_err("of others")).1, "MODEL_NOT_FOUND");
+    }
+    let named = named("large");
     admin.clients.tools.clone().create_session(named).await.expect("a session");
 
     // A model works for the tenant, also when its caller may do more.
