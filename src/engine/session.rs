@@ -155,6 +155,9 @@ impl Sessions {
             }
             Claimed::Replay(_) => return Err(unexpected_effect()),
         };
+        let count = async |max| Ok::<_, Error>(store.open_sessions(&principal.tenant, max).await?);
+        // Until the session is stored.
+        let _held = self.shared.quotas.create_session(&principal.tenant, count).await?;
         let session = new.build(&self.shared, principal);
         let record = self.shared.request_record(
             principal,

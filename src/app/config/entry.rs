@@ -1,10 +1,12 @@
-//! The arrays of tables of a configuration: tools, MCP servers, models, agents and issuers of tokens.
+//! The arrays of tables of a configuration: tools, MCP servers, models, agents, issuers of tokens and limits
+//! of tenants.
 
 use serde::de::DeserializeOwned;
 
 use super::error::SettingError;
 use super::file::FileTable;
 use super::settings::Config;
+use crate::quota::TenantLimits;
 use crate::tool::{CommandTool, CommandToolConfig};
 
 /// One table of an array, such as one `[[tools]]`.
@@ -27,6 +29,18 @@ impl Entry for CommandToolConfig {
 
     fn check(&self) -> Result<(), String> {
         CommandTool::new(self.clone()).map(drop).map_err(|error| error.to_string())
+    }
+}
+
+impl Entry for TenantLimits {
+    const KEY: &'static str = "tenant_limits";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.check()
     }
 }
 
@@ -59,6 +73,7 @@ impl Config {
     pub(super) fn read_tables(&mut self, tables: &[FileTable]) -> Vec<SettingError> {
         let mut errors = Vec::new();
         self.tools = read(tables, &mut errors);
+        self.tenant_limits = read(tables, &mut errors);
         #[cfg(feature = "mcp")]
         (self.mcp_servers = read(tables, &mut errors));
         #[cfg(not(feature = "mcp"))]
@@ -82,6 +97,7 @@ impl Config {
     pub(super) fn table_errors(&self) -> Vec<SettingError> {
         [
             wrong(&self.tools),
+            wrong(&self.tenant_limits),
             #[cfg(feature = "mcp")]
             wrong(&self.mcp_servers),
             #[cfg(feature = "openai")]

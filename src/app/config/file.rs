@@ -15,7 +15,8 @@ use super::nearest::nearest;
 use super::table::Setting;
 
 /// The keys of the arrays of tables.
-const TABLES: [&str; 5] = ["tools", "mcp_servers", "models", "agents", "jwt_issuers"];
+const TABLES: [&str; 6] =
+    ["tools", "mcp_servers", "models", "agents", "jwt_issuers", "tenant_limits"];
 
 /// The text of a configuration file.
 #[derive(Debug)]

@@ -201,6 +201,8 @@ macro_rules! settings {
             /// Agents that speak ACP, one for each `[[agents]]` of the configuration file.
             #[cfg(feature = "acp")]
             pub agents: Vec<$crate::acp::AgentConfig>,
+            /// Limits of tenants, one for each `[[tenant_limits]]` of the configuration file.
+            pub tenant_limits: Vec<$crate::quota::TenantLimits>,
             /// Issuers of JSON Web Tokens, one for each `[[jwt_issuers]]` of the configuration file.
             #[cfg(feature = "jwt")]
             pub jwt_issuers: Vec<$crate::auth::jwt::JwtIssuerConfig>,
@@ -211,6 +213,7 @@ macro_rules! settings {
                 Self {
                     $($($key: settings!(@default $($default)?),)+)+
                     tools: Vec::new(),
+                    tenant_limits: Vec::new(),
                     #[cfg(feature = "mcp")]
                     mcp_servers: Vec::new(),
                     #[cfg(feature = "openai")]

@@ -19,7 +19,7 @@ use crate::agent::{
     Agent, AgentEvent, AgentRequest, CallAnswer, CallReply, ModelError, ModelErrorCode, OwnCall,
     OwnCallEvent, RequestedCall,
 };
-use crate::engine::call::StartRequest;
+use crate::engine::call::{CallHold, StartRequest};
 use crate::engine::run::json_depth::are_too_deep;
 use crate::engine::sleep_until;
 use crate::engine::{CallHandle, Error, Started};
@@ -265,7 +265,9 @@ impl Attempt<'_> {
                 };
                 Some((event, (events, details)))
             });
-        let (asked, handle) = (StartRequest { start, request: None }, spec.handle.clone());
+        let hold = CallHold::keep(&spec.engine.shared, &spec.principal.tenant, true);
+        let asked = StartRequest { start, request: None, hold };
+        let handle = spec.handle.clone();
         let work = Work::Followed(events.boxed());
         let calls = spec.engine.calls();
         match calls.accept(&spec.principal, handle, spec.session_id, asked, work, None).await {
