@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::images::ImageBudget;
 use super::round::{DeltaBuffer, DeltaKind, model_turn_error};
-use super::run::{TurnRun, TurnStart, turn_error, with_call_id};
-use super::tool_calls::{ModelVisibleResult, ToolCalls};
+use super::run::{TurnRun, TurnStart, turn_error};
+use super::tool_calls::{ModelVisibleResult, ToolCalls, with_call_id};
 use crate::agent::prompts::{self, truncate_middle};
 use crate::agent::{
     Agent, AgentEvent, AgentRequest, CallAnswer, CallReply, ModelError, ModelErrorCode, OwnCall,

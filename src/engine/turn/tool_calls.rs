@@ -11,8 +11,8 @@ use super::resume;
 use super::run::TurnRun;
 use super::sub_agent::SubAgent;
 use super::task_tools::{TaskTool, is_task_tool};
-use crate::agent::FinishReason;
 use crate::agent::prompts::{self, ResultText};
+use crate::agent::{FinishReason, RequestedCall};
 use crate::engine::call::{CallHold, StartRequest};
 use crate::engine::run::json_depth::are_too_deep;
 use crate::engine::{CallHandle, CallRequest, Error, Started};
@@ -274,6 +274,12 @@ fn read_arguments(tool: &Tool, text: &str) -> Result<CoercedArguments, String> {
         true => Err(prompts::arguments_too_deep()),
         false => Ok(coerced),
     }
+}
+
+/// Gives a call that a model asks for its id in callpark.
+pub(super) fn with_call_id(call: RequestedCall) -> ModelCall {
+    let RequestedCall { id, tool, arguments, provider_data } = call;
+    ModelCall { id, tool, arguments, call_id: CallId::random(), provider_data }
 }
 
 /// Returns the calls whose arguments have no end, in an answer that ends for this reason.

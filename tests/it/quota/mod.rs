@@ -9,6 +9,7 @@ use tonic_types::StatusExt as _;
 use crate::keys::{Key, Keys};
 use crate::support::check_reason;
 
+mod budgets;
 mod calls;
 mod rates;
 mod sessions;
