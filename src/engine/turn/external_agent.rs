@@ -10,6 +10,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::budget;
 use super::images::ImageBudget;
 use super::round::{DeltaBuffer, DeltaKind, model_turn_error};
 use super::run::{TurnRun, TurnStart, turn_error};
@@ -59,6 +60,9 @@ pub(super) async fn run(
     agent: &dyn Agent,
     start: TurnStart,
 ) -> Result<StopReason, TurnError> {
+    if budget::is_used_up(run).await? {
+        return Ok(StopReason::BudgetUsedUp);
+    }
     let request = agent_request(run, start);
     let metrics = run.spec.engine.shared.metrics.clone();
     let mut failures = 0;

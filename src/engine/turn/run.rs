@@ -165,9 +165,6 @@ impl TurnRun {
             }
             (AgentBackend::Agent(agent), _) => {
                 let start = self.begin().await?;
-                if budget::is_used_up(self).await? {
-                    return Ok(StopReason::BudgetUsedUp);
-                }
                 external_agent::run(self, agent.as_ref(), start).await
             }
         }
