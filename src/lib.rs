@@ -43,6 +43,7 @@ mod machine;
 #[doc(hidden)]
 mod mcp;
 pub mod model;
+mod quota;
 #[doc(hidden)]
 mod rpc;
 pub mod store;
@@ -73,6 +74,7 @@ pub mod config {
     #[cfg(feature = "mcp")]
     #[doc(inline)]
     pub use crate::mcp::ServerConfig as McpServerConfig;
+    pub use crate::quota::TenantLimits;
     #[doc(inline)]
     pub use crate::telemetry::LogFormat;
     pub use crate::tool::{CallBudget, CommandToolConfig};
@@ -104,6 +106,9 @@ pub mod internals {
     #[cfg(feature = "mcp")]
     pub mod mcp {
         pub use crate::mcp::*;
+    }
+    pub mod quota {
+        pub use crate::quota::*;
     }
     pub mod rpc {
         pub use crate::rpc::*;

@@ -16,6 +16,7 @@ pub(crate) fn session() -> Session {
         description: String::new(),
         follow_up: callpark::model::FollowUpPolicy::OnFinish,
         on_restart: callpark::model::OnRestart::Resume,
+        budget: Default::default(),
         labels: Labels::new(),
         allowed_tools: Arc::default(),
         model: String::new(),

@@ -28,6 +28,7 @@ use crate::exec::{
 use crate::machine::Settings;
 use crate::model::Grants;
 use crate::model::limits::RUNNING_CALLS_PER_CORE;
+use crate::quota::Quotas;
 use crate::rpc::{self, RequestLayer, RequestOptions, WireCodec};
 use crate::store::{CachedStore, REPLICA_RUNS_KEPT, Store};
 use crate::telemetry::Metrics;
@@ -143,10 +144,9 @@ impl ServerBuilder {
                 (store, runner, kind)
             }
         };
-        let access = Access::open(&config)?;
-        let mut all = openai_models(&config)?;
-        all.extend(acp_agents(&config, &executor, &metrics, bridge.as_ref()));
-        let models = models(&config, all, agents)?;
+        let (access, quotas) = (Access::open(&config)?, quotas(&config, &metrics));
+        let external = acp_agents(&config, &executor, &metrics, bridge.as_ref());
+        let models = models(&config, [openai_models(&config)?, external].concat(), agents)?;
         let (forwarder, forwarder_tls) = forwarder(&config, store.as_ref())?.unzip();
         let engine = Engine::new(EngineParts {
             store: Arc::new(CachedStore::new(store, metrics.clone())),
@@ -157,6 +157,7 @@ impl ServerBuilder {
             clock: clock.clone(),
             metrics: metrics.clone(),
             peers: forwarder.clone().map(|forwarder| Arc::new(forwarder) as _),
+            quotas: quotas.clone(),
             options: engine_options(&config),
         });
         engine.recover().await?;
@@ -164,6 +165,7 @@ impl ServerBuilder {
             verifiers: access.verifiers(),
             clock,
             metrics: metrics.clone(),
+            quotas,
             read_timeout: config.request_read_timeout,
             forwarder: forwarder.clone(),
         });
@@ -185,6 +187,10 @@ impl ServerBuilder {
             config,
         })
     }
+}
+
+fn quotas(config: &Config, metrics: &Metrics) -> Quotas {
+    Quotas::new(config.tenant_limits.clone(), metrics.clone())
 }
 
 /// Fills in the settings whose defaults depend on the machine, and checks all of them.

@@ -2,6 +2,7 @@
 //! differently.
 
 use crate::machine::Refusal;
+use crate::quota::Exceeded;
 use crate::store::StoreError;
 use crate::tool::ArgumentError;
 
@@ -76,6 +77,9 @@ pub enum Error {
     /// The state of the session or task does not allow the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The tenant has reached a limit.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// Events after the requested sequence have been trimmed.
     #[error(
         "events after sequence {after} were requested, but the log begins at {first}: start after \

@@ -10,6 +10,7 @@ use crate::agent::ModelRegistry;
 use crate::exec::Runner;
 use crate::machine::Settings;
 use crate::model::{EventCodec, Grants};
+use crate::quota::Quotas;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::tool::Toolbox;
@@ -70,6 +71,8 @@ pub struct EngineParts {
     pub metrics: Metrics,
     /// The other replicas of the store, or `None` if this server has it alone.
     pub peers: Option<Arc<dyn Peers>>,
+    /// The limits of tenants.
+    pub quotas: Quotas,
     /// The options.
     pub options: EngineOptions,
 }

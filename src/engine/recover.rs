@@ -62,9 +62,15 @@ pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Recovered, Error> {
     let goes_on = |(_, restart): &(&CallId, &Restart)| !matches!(restart, Restart::Again { .. });
     let begun: Vec<CallId> = restarts.iter().filter(goes_on).map(|(id, _)| *id).collect();
     shared.restarts.add(restarts);
-    for id in sessions {
+    for id in sessions.iter().copied() {
         // The actor takes up the calls whose runs are there, and ends the others.
         shared.actor(ActorSource::Stored(id));
+    }
+    if shared.quotas.counts_calls() {
+        // New calls are admitted beside all that are live.
+        for id in sessions {
+            shared.actor(ActorSource::Stored(id)).loaded().await;
+        }
     }
     // The owners of runs must be known until it is durable what becomes of the calls.
     let (lost, undecided) = decided(shared, lost.iter().chain(&begun), &revisions).await?;

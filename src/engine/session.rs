@@ -12,8 +12,8 @@ use super::{Error, RequestKey, Shared};
 use crate::machine::{Close, Command, Reply, SESSION_CLOSED, Update};
 use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, PAGE_BYTES_MAX};
 use crate::model::{
-    FollowUpPolicy, Labels, Message, OnRestart, Principal, Session, SessionId, SessionUpdate,
-    TaskLimitPolicy,
+    Budget, FollowUpPolicy, Labels, Message, OnRestart, Principal, Session, SessionId,
+    SessionUpdate, TaskLimitPolicy,
 };
 use crate::store::{RequestEffect, SessionPage, SessionQuery, StoredMessage};
 use crate::telemetry::RecordKind;
@@ -46,6 +46,8 @@ pub struct NewSession {
     pub follow_up: Option<FollowUpPolicy>,
     /// The fate of its turns when the server goes away.
     pub on_restart: OnRestart,
+    /// The usage of models that it may have.
+    pub budget: Budget,
     /// `true` if the session is created for a call that names none.
     pub implicit: bool,
     /// The number of agents above it.
@@ -75,6 +77,7 @@ impl NewSession {
             task_limit_policy: self.task_limit_policy,
             follow_up: self.follow_up.unwrap_or(session.follow_up),
             on_restart: self.on_restart,
+            budget: self.budget,
             implicit: self.implicit,
             depth: self.depth,
             ..session
@@ -156,6 +159,9 @@ impl Sessions {
             }
             Claimed::Replay(_) => return Err(unexpected_effect()),
         };
+        let count = async |max| Ok::<_, Error>(store.open_sessions(&principal.tenant, max).await?);
+        // Until the session is stored.
+        let _held = self.shared.quotas.create_session(&principal.tenant, count).await?;
         let session = new.build(&self.shared, principal);
         let record = self.shared.request_record(
             principal,

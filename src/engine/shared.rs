@@ -25,6 +25,7 @@ use crate::model::limits::{ACTOR_INBOX_COMMANDS_MAX, ACTOR_REPLACEMENT_MS, RUNNI
 use crate::model::{
     Call, CallId, EventCodec, Principal, Session, SessionId, Tenant, Timestamp, ToolKind,
 };
+use crate::quota::Quotas;
 use crate::store::{RequestEffect, RequestRecord, Store};
 use crate::telemetry::Metrics;
 use crate::tool::{ResolvedTool, Toolbox};
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) append_time: AppendTime,
     pub(crate) options: EngineOptions,
+    /// The limits of tenants.
+    pub(crate) quotas: Quotas,
     pub(crate) directory: Directory,
     pub(crate) claims: Claims,
     /// The newest sequence of each log.
@@ -115,6 +118,7 @@ impl Shared {
             metrics: parts.metrics,
             append_time: AppendTime::new(),
             options: parts.options,
+            quotas: parts.quotas,
             directory: Directory::default(),
             claims: Claims::default(),
             heads: Topics::default(),

@@ -197,7 +197,7 @@ impl Cancel {
 }
 
 /// New settings of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Update {
     /// The name of the requester.
     pub requested_by: String,

@@ -22,6 +22,7 @@ const DEAD_LETTER_RETENTIONS: u32 = 7;
 // Numbers of `google.rpc.Code`.
 const CODE_UNKNOWN: i32 = 2;
 const CODE_DEADLINE_EXCEEDED: i32 = 4;
+const CODE_RESOURCE_EXHAUSTED: i32 = 8;
 const CODE_UNAVAILABLE: i32 = 14;
 
 /// The reason why the follow-ups of a closed session are suppressed.
@@ -107,7 +108,7 @@ impl Projection {
             let (record, event) = step.take(self.settings, now);
             self.put_follow_up(record, Some(event), now, written);
         }
-        let is_delivered = stop.as_ref().is_ok_and(|reason| delivers(*reason));
+        let is_delivered = stop.as_ref().is_ok_and(|reason| delivers(*reason, &turn));
         if turn.delivers && is_delivered {
             let text = final_text(call);
             let origin = if text.is_empty() { Origin::Callpark } else { Origin::Model };
@@ -170,14 +171,21 @@ pub(super) fn after_turn(
     stop: &Result<StopReason, TurnError>,
     session: &Session,
 ) -> DeliveryStep {
-    if session.state != SessionState::Open && !matches!(stop, Ok(reason) if delivers(*reason)) {
+    if session.state != SessionState::Open && !matches!(stop, Ok(reason) if delivers(*reason, turn))
+    {
         return DeliveryStep::Suppress(record, SESSION_CLOSED.to_owned());
     }
     let by_callpark = |call: &Call| {
         call.cancellation.as_ref().is_none_or(|cancelled| cancelled.requested_by == CALLPARK)
     };
     match stop {
-        Ok(reason) if delivers(*reason) => DeliveryStep::Deliver(record),
+        Ok(reason) if delivers(*reason, turn) => DeliveryStep::Deliver(record),
+        // It may get a larger budget.
+        Ok(StopReason::BudgetUsedUp) => {
+            let message = "the session has used up its budget: raise it with UpdateSession";
+            let (code, message) = (CODE_RESOURCE_EXHAUSTED, message.to_owned());
+            DeliveryStep::Fail(record, DeliveryError { code, message })
+        }
         // A caller doesn't want it: another turn at once would be cancelled again.
         Ok(_) if turn.delivers && !by_callpark(call) => {
             DeliveryStep::Suppress(record, "the turn that delivered it was cancelled".to_owned())
@@ -194,12 +202,14 @@ pub(super) fn after_turn(
 }
 
 /// Returns `true` if a turn that ended for this reason has delivered its follow-ups.
-fn delivers(reason: StopReason) -> bool {
+fn delivers(reason: StopReason, turn: &Turn) -> bool {
     match reason {
         StopReason::EndTurn
         | StopReason::MaxRounds
         | StopReason::MaxTokens
         | StopReason::Refusal => true,
+        // Without a round, no model has seen them.
+        StopReason::BudgetUsedUp => turn.rounds > 0,
         StopReason::Cancelled => false,
     }
 }

@@ -142,6 +142,13 @@ pub struct Usage {
     pub cost_usd: f64,
 }
 
+impl Usage {
+    /// Returns the tokens read and written.
+    pub fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
 impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, more: Self) {
         self.input_tokens = self.input_tokens.saturating_add(more.input_tokens);

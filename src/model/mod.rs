@@ -4,6 +4,7 @@
 //! wire format.
 
 mod base64;
+mod budget;
 mod call;
 mod continuation;
 mod end_reason;
@@ -28,6 +29,7 @@ mod tool;
 mod turn;
 pub mod visible;
 
+pub use budget::Budget;
 pub use call::{
     Call, CallPolicy, Cancellation, FollowUpPolicy, OnDisconnect, ParkReason, Progress, State,
     StopCause, Stopping, Survivor, Usage,

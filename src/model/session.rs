@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::limits::LIVE_TASKS_DEFAULT;
-use super::{FollowUpPolicy, Labels, SessionId, Tenant, Timestamp, Usage, enum_table};
+use super::{Budget, FollowUpPolicy, Labels, SessionId, Tenant, Timestamp, Usage, enum_table};
 
 enum_table! {
     /// The state of a session.
@@ -83,6 +83,9 @@ pub struct Session {
     /// The fate of the agent's turns when the server goes away.
     #[serde(default)]
     pub on_restart: OnRestart,
+    /// The usage of models that the session may have.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
     /// `true` if a call that named no session created it. It is removed with its last task.
     #[serde(default)]
     pub implicit: bool,
@@ -146,6 +149,7 @@ impl Session {
             task_limit_policy: TaskLimitPolicy::default(),
             follow_up: FollowUpPolicy::OnFinish,
             on_restart: OnRestart::default(),
+            budget: Budget::default(),
             implicit: false,
             depth: 0,
             stream_epoch: stream_epoch.into(),
@@ -170,7 +174,7 @@ fn follow_up_before_it_was_stored() -> FollowUpPolicy {
 }
 
 /// New settings of a session. `None` leaves a setting as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SessionUpdate {
     /// The description.
     pub description: Option<String>,
@@ -192,6 +196,8 @@ pub struct SessionUpdate {
     pub follow_up: Option<FollowUpPolicy>,
     /// The fate of the agent's turns when the server goes away.
     pub on_restart: Option<OnRestart>,
+    /// The usage of models that the session may have.
+    pub budget: Option<Budget>,
 }
 
 impl Session {
@@ -219,6 +225,7 @@ impl Session {
             task_limit_policy,
             follow_up,
             on_restart,
+            budget,
         } = update;
         let mut names = Vec::new();
         set(&mut names, "description", description, &mut self.description);
@@ -231,6 +238,7 @@ impl Session {
         set(&mut names, "task_limit_policy", task_limit_policy, &mut self.task_limit_policy);
         set(&mut names, "follow_up", follow_up, &mut self.follow_up);
         set(&mut names, "on_restart", on_restart, &mut self.on_restart);
+        set(&mut names, "budget", budget, &mut self.budget);
         names
     }
 }

@@ -38,6 +38,8 @@ enum_table! {
         Refusal => "refusal",
         /// The turn was cancelled.
         Cancelled => "cancelled",
+        /// The session has used up its budget.
+        BudgetUsedUp => "budget_used_up",
     }
 }
 

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use super::status::ErrorStatus;
 use crate::auth::Caller;
 use crate::model::Scope;
+use crate::quota::RequestKind;
 
 /// Returns the scope that a method requires, such as `callpark.v1.ToolRunner/RunTool`. A method that is
 /// missing here requires none: GetServerInfo, which says who the caller is, and those that do not exist.
@@ -41,6 +42,16 @@ fn required(method: &str) -> Option<Scope> {
         _ => return None,
     };
     Some(scope)
+}
+
+/// Returns the kind of a request for this method, as far as rates are concerned.
+pub(super) fn kind(method: &str) -> RequestKind {
+    match required(method) {
+        Some(Scope::Run) => RequestKind::Start,
+        Some(Scope::Read | Scope::Cancel | Scope::FollowUp | Scope::Admin) | None => {
+            RequestKind::Other
+        }
+    }
 }
 
 /// Checks that a caller may use a method.

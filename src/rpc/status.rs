@@ -13,7 +13,9 @@ use crate::auth::AuthError;
 use crate::engine::Error;
 use crate::machine::Refusal;
 use crate::model::limits::{ERROR_NAME_BYTES_MAX, ERROR_TEXT_BYTES_MAX, ERROR_VIOLATIONS_MAX};
+use crate::quota::Exceeded;
 use crate::store::StoreError;
+use crate::telemetry::TenantLimit;
 use crate::tool::ArgumentError;
 
 /// The `domain` of every `ErrorInfo`.
@@ -226,6 +228,7 @@ impl From<Error> for Status {
                     .metadata("request_id", id)
             }
             Error::Refused(refusal) => refused(&refusal, message),
+            Error::Exceeded(exceeded) => return Self::from(exceeded),
             Error::SequenceTrimmed { after, first } => {
                 error_status(Code::OutOfRange, ErrorReason::SequenceTrimmed)
                     .metadata("sequence", after)
@@ -256,6 +259,27 @@ impl From<Error> for Status {
                 ErrorStatus::new(Code::Internal, ErrorReason::Internal, message)
             }
         };
+        status.into()
+    }
+}
+
+impl From<Exceeded> for Status {
+    fn from(exceeded: Exceeded) -> Self {
+        let reason = match exceeded.limit {
+            TenantLimit::StartsPerSecond | TenantLimit::RequestsPerSecond => {
+                ErrorReason::RateLimited
+            }
+            TenantLimit::Streams
+            | TenantLimit::LiveCalls
+            | TenantLimit::RunningCalls
+            | TenantLimit::OpenSessions => ErrorReason::QuotaExceeded,
+        };
+        let mut status = ErrorStatus::new(Code::ResourceExhausted, reason, exceeded.to_string())
+            .retry_after(exceeded.retry_after)
+            .metadata("limit", exceeded.limit)
+            .metadata("maximum", &exceeded.maximum);
+        let subject = format!("tenant:{}", exceeded.tenant);
+        status.details.add_quota_failure_violation(subject, exceeded.description());
         status.into()
     }
 }

@@ -328,6 +328,9 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<SessionId>, StoreError>;
 
+    /// Counts the open sessions of a tenant that are not implicit, up to `count_max`.
+    async fn open_sessions(&self, tenant: &Tenant, count_max: u32) -> Result<u32, StoreError>;
+
     /// Returns the time of the newest change of a session, or `None` if there is no session.
     async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError>;
 

@@ -63,6 +63,24 @@ enum_table! {
 }
 
 enum_table! {
+    /// A limit of a tenant, named as its key in the configuration.
+    pub enum TenantLimit {
+        /// Requests per second that start something.
+        StartsPerSecond => "starts_per_second",
+        /// All other requests per second.
+        RequestsPerSecond => "requests_per_second",
+        /// Open streams.
+        Streams => "max_streams",
+        /// Calls and turns that have not ended.
+        LiveCalls => "max_live_calls",
+        /// Calls that run.
+        RunningCalls => "max_running_calls",
+        /// Open sessions.
+        OpenSessions => "max_open_sessions",
+    }
+}
+
+enum_table! {
     /// The source of a page of a log.
     pub enum LogSource {
         /// The store.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::label::{CallCap, ConnectionRefusal, LogSource, RecordKind};
 use super::registry::{MetricRegistry, by_value, increment};
 use super::rejected_credentials::RejectionLog;
-use super::{FollowUpMetrics, ReplicaMetrics, RpcMetrics, name};
+use super::{FollowUpMetrics, QuotaMetrics, ReplicaMetrics, RpcMetrics, name};
 use crate::model::{State, ToolKind};
 
 /// The pause between two moves of histogram samples into their buckets, and the interval of the lines
@@ -74,6 +74,7 @@ struct Handles {
     rpcs: HashMap<String, RpcMetrics>,
     other_rpcs: RpcMetrics,
     replicas: ReplicaMetrics,
+    quotas: QuotaMetrics,
     streams_open: Gauge,
     connections_open: Gauge,
     connections_accepted: Counter,
@@ -135,6 +136,7 @@ impl Metrics {
                 .collect(),
             other_rpcs: RpcMetrics::new(&registry, OTHER_METHOD),
             replicas: ReplicaMetrics::new(&registry),
+            quotas: QuotaMetrics::new(&registry),
             streams_open: registry.gauge(name::STREAMS_OPEN, &[]),
             connections_open: registry.gauge(name::CONNECTIONS_OPEN, &[]),
             connections_accepted: registry.counter(name::CONNECTIONS_ACCEPTED, &[]),
@@ -279,13 +281,17 @@ impl Metrics {
         &self.0.replicas
     }
 
+    /// Returns the metrics of limits per tenant.
+    pub fn quotas(&self) -> &QuotaMetrics {
+        &self.0.quotas
+    }
+
     /// Counts a response stream as open until the guard is dropped.
     pub fn open_stream(&self) -> GaugeGuard {
         GaugeGuard::new(&self.0.streams_open)
     }
 
-    /// Counts a connection whose handshake succeeded, and counts it as open until the guard is
-    /// dropped.
+    /// Counts a connection whose handshake succeeded, as open until the guard is dropped.
     pub fn open_connection(&self) -> GaugeGuard {
         self.0.connections_accepted.increment(1);
         GaugeGuard::new(&self.0.connections_open)

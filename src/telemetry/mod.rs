@@ -12,6 +12,7 @@ mod log_rate;
 mod metrics;
 pub mod name;
 pub mod operations;
+mod quotas;
 mod registry;
 mod rejected_credentials;
 mod replicas;
@@ -20,9 +21,11 @@ mod rpc;
 pub use follow_ups::FollowUpMetrics;
 pub use label::{
     CallCap, ConnectionRefusal, ForwardOutcome, HttpRefusal, HttpService, LogSource, RecordKind,
+    TenantLimit,
 };
 pub use log::{LogFormat, TelemetryError, init_tracing};
 pub use log_rate::LogRate;
 pub use metrics::{GaugeGuard, Metrics};
+pub use quotas::QuotaMetrics;
 pub use replicas::ReplicaMetrics;
 pub use rpc::RpcMetrics;

@@ -69,6 +69,8 @@ pub const RPC_SECONDS: &str = "callpark_rpc_duration_seconds";
 /// Requests that were forwarded to the server that owns their session. Labels: `outcome`, which is
 /// `answered`, `not_owner`, `unreachable`, `lost` or `cancelled`.
 pub const RPC_FORWARDED: &str = "callpark_rpc_forwarded_total";
+/// Requests, calls and sessions that were refused because of a limit of their tenant. Labels: `limit`.
+pub const QUOTA_REFUSED: &str = "callpark_quota_refused_total";
 /// Losses of the lease of this server.
 pub const LEASES_LOST: &str = "callpark_leases_lost_total";
 /// Sessions with live calls that this server has taken over from others.
@@ -134,6 +136,7 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
         "Calls of agents left out of the log, in turns with too many",
     ),
     (RPC_REQUESTS, Unit::Count, "RPCs that ended, by status code"),
+    (QUOTA_REFUSED, Unit::Count, "Requests, calls and sessions refused by a limit of their tenant"),
     (LEASES_LOST, Unit::Count, "Losses of the lease of this server"),
     (SESSIONS_TAKEN_OVER, Unit::Count, "Sessions that this server has taken over from others"),
     (RPC_FORWARDED, Unit::Count, "Requests forwarded to other servers of the store, by outcome"),

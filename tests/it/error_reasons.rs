@@ -54,6 +54,9 @@ fn proof(reason: Reason) -> Proof {
         | Reason::LeaseExpired => Here(Code::FailedPrecondition, &["PreconditionFailure"]),
         Reason::SessionBusy => Here(Code::Aborted, &["RetryInfo"]),
         Reason::TaskLimit => Here(Code::ResourceExhausted, &["QuotaFailure", "RetryInfo"]),
+        Reason::QuotaExceeded | Reason::RateLimited => {
+            Elsewhere("needs a tenant with limits: quota")
+        }
         Reason::StorageFull => Elsewhere("needs a small disk: faults::disk"),
         Reason::MessageTooLarge => Here(Code::ResourceExhausted, &[]),
         Reason::SequenceAhead | Reason::SequenceTrimmed | Reason::StreamEpochMismatch => {

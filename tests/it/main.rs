@@ -28,6 +28,7 @@ mod output;
 mod park;
 mod processes;
 mod program;
+mod quota;
 mod required_ids;
 mod server_info;
 mod sessions;

@@ -8,6 +8,7 @@ use callpark::internals::auth::{OpenVerifier, Verifiers};
 use callpark::internals::engine::{Clock, Engine, EngineOptions, EngineParts};
 use callpark::internals::exec::{Executor, LocalRunner, Process, StartError, Survivor};
 use callpark::internals::machine::Settings;
+use callpark::internals::quota::Quotas;
 use callpark::internals::rpc::{
     self, MessageLimits, RequestLayer, RequestOptions, ServerInfo, WireCodec,
 };
@@ -50,6 +51,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         clock: Arc::new(SimulatedClock),
         metrics: site.metrics.clone(),
         peers: None,
+        quotas: Quotas::default(),
         options: options(),
     });
     while let Err(error) = engine.recover().await {
@@ -72,6 +74,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         verifiers: Verifiers::new(vec![Arc::new(OpenVerifier::default())]),
         clock: Arc::new(SimulatedClock),
         metrics: site.metrics,
+        quotas: Quotas::default(),
         read_timeout: Duration::from_secs(30),
         forwarder: None,
     });

@@ -6,7 +6,7 @@ use crate::paths::paths;
 use crate::{check, rust, sources};
 
 /// A path, and where in `src/` it may be named.
-const HOMES: [(&str, &[&str]); 36] = [
+const HOMES: [(&str, &[&str]); 37] = [
     // The wire. The command line gets messages from callpark-client, and their JSON by reflection.
     ("tonic", &["src/rpc/", "src/app/"]),
     ("tonic_health", &["src/app/", "src/rpc/forward/"]),
@@ -32,6 +32,7 @@ const HOMES: [(&str, &[&str]); 36] = [
     ),
     ("jsonwebtoken", &["src/auth/jwt/"]),
     ("ring", &["src/auth/jwt/"]),
+    ("governor", &["src/quota/"]),
     // The databases.
     ("rusqlite", &["src/store/sqlite/"]),
     ("tokio_postgres", &["src/store/postgres/"]),

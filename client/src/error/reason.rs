@@ -89,6 +89,10 @@ reasons! {
     NotOwner,
     /// INVALID_ARGUMENT: the page token does not belong to this request.
     PageTokenInvalid,
+    /// RESOURCE_EXHAUSTED: the tenant has reached a limit of what it may have at the same time.
+    QuotaExceeded,
+    /// RESOURCE_EXHAUSTED: the tenant has sent more requests per second than it may.
+    RateLimited,
     /// ALREADY_EXISTS: the request id was used with other content.
     RequestIdReused,
     /// PERMISSION_DENIED: the credentials lack the scope that the method requires.

@@ -41,6 +41,8 @@ builder! {
         /// Sets what happens to its turns when the server goes away. Default: the next start of the
         /// server goes on with them.
         on_restart: choice(v1::OnRestart),
+        /// Sets the usage of models that the session may have. Default: no limit.
+        budget: number(v1::Budget),
     }
 }
 

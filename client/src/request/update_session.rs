@@ -104,6 +104,11 @@ impl UpdateSession {
         self.set("on_restart", |session| session.set_on_restart(on_restart))
     }
 
+    /// Sets the usage of models that the session may have, over its whole life.
+    pub fn budget(self, budget: v1::Budget) -> Self {
+        self.set("budget", |session| session.budget = Some(budget))
+    }
+
     /// Changes a field and adds it to the mask.
     fn set(mut self, path: &str, change: impl FnOnce(&mut v1::Session)) -> Self {
         change(&mut self.session);

@@ -287,6 +287,7 @@ pub fn agent_answer(
         Ok(StopReason::EndTurn | StopReason::Cancelled) | Err(_) => "",
         Ok(StopReason::MaxRounds) => "the agent reached its maximum number of rounds",
         Ok(StopReason::MaxTokens) => "the agent's last answer reached the token limit",
+        Ok(StopReason::BudgetUsedUp) => "the budget for models is used up",
         Ok(StopReason::Refusal) => "the agent's model refused to continue",
     };
     let calls = match cancelled_calls {

@@ -27,6 +27,7 @@ pub(super) fn conflicts(config: &Config, has_store: bool) -> Vec<Conflict> {
         conflict(&["store", "advertise", "replica_ca"], replica(config, has_store)),
         conflict(&["advertise", "listen", "tls_cert", "tls_key"], advertise(config)),
         conflict(&["heartbeat", "stream_age"], streams(config)),
+        conflict(&["tenant_limits"], tenant_limits(config)),
         #[cfg(feature = "jwt")]
         conflict(&["jwt_issuers"], issuers(config)),
     ]
@@ -189,6 +190,16 @@ fn certificates(config: &Config) -> Option<String> {
 fn streams(config: &Config) -> Option<String> {
     (config.heartbeat >= config.stream_age)
         .then(|| "heartbeat must be shorter than stream-age".to_owned())
+}
+
+fn tenant_limits(config: &Config) -> Option<String> {
+    let tables = &config.tenant_limits;
+    let twice = |index: &usize| tables[..*index].iter().any(|t| t.name == tables[*index].name);
+    let index = (0..tables.len()).find(twice)?;
+    Some(format!(
+        "tenant_limits = `{}` has the name of another table: each name has one table",
+        tables[index].name
+    ))
 }
 
 #[cfg(feature = "jwt")]

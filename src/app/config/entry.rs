@@ -1,5 +1,5 @@
 //! The arrays of tables of a configuration: tools, MCP servers, models, agents, issuers of tokens, callers with
-//! certificates and grants.
+//! certificates, grants and limits of tenants.
 
 use serde::de::DeserializeOwned;
 
@@ -8,6 +8,7 @@ use super::file::FileTable;
 use super::settings::Config;
 use crate::auth::ClientCertificateConfig;
 use crate::model::Grant;
+use crate::quota::TenantLimits;
 use crate::tool::{CommandTool, CommandToolConfig};
 
 /// One table of an array, such as one `[[tools]]`.
@@ -57,6 +58,18 @@ impl Entry for CommandToolConfig {
     }
 }
 
+impl Entry for TenantLimits {
+    const KEY: &'static str = "tenant_limits";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.check()
+    }
+}
+
 macro_rules! entries {
     ($($feature:literal $type:ty = $key:literal;)+) => {$(
         #[cfg(feature = $feature)]
@@ -88,6 +101,7 @@ impl Config {
         self.tools = read(tables, &mut errors);
         self.client_certificates = read(tables, &mut errors);
         self.grants = read(tables, &mut errors);
+        self.tenant_limits = read(tables, &mut errors);
         #[cfg(feature = "mcp")]
         (self.mcp_servers = read(tables, &mut errors));
         #[cfg(not(feature = "mcp"))]
@@ -113,6 +127,7 @@ impl Config {
             wrong(&self.tools),
             wrong(&self.client_certificates),
             wrong(&self.grants),
+            wrong(&self.tenant_limits),
             #[cfg(feature = "mcp")]
             wrong(&self.mcp_servers),
             #[cfg(feature = "openai")]

@@ -15,8 +15,16 @@ use super::nearest::nearest;
 use super::setting::Setting;
 
 /// The keys of the arrays of tables.
-const TABLES: [&str; 7] =
-    ["tools", "mcp_servers", "models", "agents", "jwt_issuers", "client_certificates", "grants"];
+const TABLES: [&str; 8] = [
+    "tools",
+    "mcp_servers",
+    "models",
+    "agents",
+    "jwt_issuers",
+    "client_certificates",
+    "grants",
+    "tenant_limits",
+];
 
 /// The text of a configuration file.
 #[derive(Debug)]

@@ -164,6 +164,8 @@ macro_rules! define_settings {
             pub grants: Vec<$crate::model::Grant>,
             /// Callers with certificates, one for each `[[client_certificates]]` of the configuration file.
             pub client_certificates: Vec<$crate::auth::ClientCertificateConfig>,
+            /// Limits of tenants, one for each `[[tenant_limits]]` of the configuration file.
+            pub tenant_limits: Vec<$crate::quota::TenantLimits>,
             /// Issuers of JSON Web Tokens, one for each `[[jwt_issuers]]` of the configuration file.
             #[cfg(feature = "jwt")]
             pub jwt_issuers: Vec<$crate::auth::jwt::JwtIssuerConfig>,
@@ -176,6 +178,7 @@ macro_rules! define_settings {
                     tools: Vec::new(),
                     client_certificates: Vec::new(),
                     grants: Vec::new(),
+                    tenant_limits: Vec::new(),
                     #[cfg(feature = "mcp")]
                     mcp_servers: Vec::new(),
                     #[cfg(feature = "openai")]

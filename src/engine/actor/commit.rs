@@ -58,6 +58,7 @@ impl SessionActor {
             if let Some(live) = self.live_calls.remove(&call.id) {
                 self.release(live);
             }
+            self.holds.remove(&call.id);
             self.shared.runner.release(call.id);
         }
         for (call_id, stored_bytes) in &batch.outputs {
@@ -130,6 +131,7 @@ impl SessionActor {
                     self.publish_snapshot();
                     let projection = &self.projection;
                     self.live_calls.retain(|id, _| projection.call(*id).is_some());
+                    self.holds.retain(|id, _| projection.call(*id).is_some());
                     return true;
                 }
                 Err(Error::SessionNotFound(_)) => return false,

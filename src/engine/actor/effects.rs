@@ -26,9 +26,18 @@ impl SessionActor {
 
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Run(call_id) => self.start_run(call_id),
-            Effect::Reserve(call_id) => self.search_slot(call_id),
+            Effect::Run(call_id) => {
+                self.count_as_running(call_id);
+                self.start_run(call_id);
+            }
+            Effect::Reserve(call_id) => {
+                self.count_as_running(call_id);
+                self.search_slot(call_id);
+            }
             Effect::Release(call_id) => {
+                if let Some(hold) = self.holds.get_mut(&call_id) {
+                    hold.wait();
+                }
                 if let Some(live) = self.live_calls.get_mut(&call_id) {
                     live.slot = None;
                 }
@@ -45,6 +54,15 @@ impl SessionActor {
                     self.timers.try_remove(&key);
                 }
             }
+        }
+    }
+
+    /// Counts a call that runs or waits for a slot for the limit of its tenant.
+    fn count_as_running(&mut self, call_id: CallId) {
+        if let (Some(call), Some(hold)) =
+            (self.projection.call(call_id), self.holds.get_mut(&call_id))
+        {
+            hold.begin(&self.shared, call);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::engine::Error;
+use crate::engine::call::CallHold;
 use crate::engine::idempotency::Claim;
 use crate::engine::restart::Restart;
 use crate::machine::{Command, FollowUpOrder, Reply, Start};
@@ -36,6 +37,8 @@ pub(crate) enum ActorMessage {
         /// The claim on the request id, held until the record is stored, even if the caller leaves
         /// before that.
         claim: Option<Claim>,
+        /// Counts the call for the limits of its tenant.
+        hold: CallHold,
         answer: Answer,
     },
     /// The acknowledgement of the result of a task that has ended.

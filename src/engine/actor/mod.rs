@@ -27,11 +27,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_util::time::DelayQueue;
 
+use super::call::CallHold;
 use super::replica::term::Term;
 use super::{Error, Shared};
 use crate::machine::{Command, Projection, Reply, Start, Timer, decide};
 use crate::model::limits::{ACTOR_BATCH_COMMANDS_MAX, ACTOR_IDLE_MS, ACTOR_REPORTS_MAX};
-use crate::model::{CallId, ParkReason, StopCause};
+use crate::model::{Call, CallId, ParkReason, StopCause};
 use crate::store::RequestRecord;
 use crate::tool::Work;
 use batch::Batch;
@@ -75,6 +76,8 @@ pub(crate) struct SessionActor {
     report_sender: mpsc::Sender<ActorMessage>,
     snapshot: watch::Sender<SessionSnapshot>,
     live_calls: HashMap<CallId, LiveCall>,
+    /// Count the live calls for the limits of the tenant.
+    holds: HashMap<CallId, CallHold>,
     timers: DelayQueue<(CallId, Timer)>,
     /// Reports whose append failed, to be decided again after `retry_delay`.
     unsaved: Vec<Command>,
@@ -101,6 +104,8 @@ impl SessionActor {
                 return;
             }
         };
+        let hold = |call: &Call| (call.id, CallHold::of_live(&shared, call));
+        let holds = projection.live_calls().map(hold).collect();
         let session = Arc::new(projection.session.clone());
         seed.snapshot.send_replace(SessionSnapshot::Known(session));
         // Live calls were started by a server that stopped. This server counts their ends, so it
@@ -122,6 +127,7 @@ impl SessionActor {
             report_sender,
             snapshot: seed.snapshot,
             live_calls: HashMap::new(),
+            holds,
             timers: DelayQueue::new(),
             unsaved: Vec::new(),
             retry_delay: Duration::ZERO,
@@ -304,9 +310,9 @@ impl SessionActor {
                 let now = self.shared.now();
                 batch.decide(&mut self.projection, command, now, Some((answer, request)));
             }
-            ActorMessage::Start { start, work, attach, request, claim, answer } => {
+            ActorMessage::Start { start, work, attach, request, claim, hold, answer } => {
                 batch.claims.extend(claim);
-                self.decide_start(*start, work, attach, batch, (answer, request));
+                self.decide_start(*start, work, (attach, hold), batch, (answer, request));
             }
             ActorMessage::Probe { start, answer } => {
                 let now = self.shared.now();
@@ -365,7 +371,7 @@ impl SessionActor {
         &mut self,
         mut start: Start,
         work: Work,
-        attach: bool,
+        (attach, hold): (bool, CallHold),
         batch: &mut Batch,
         answer: (Answer, Option<RequestRecord>),
     ) {
@@ -382,6 +388,7 @@ impl SessionActor {
             let live =
                 LiveCall { callers, work: Some(Box::new(work)), slot, ..LiveCall::default() };
             self.live_calls.insert(call_id, live);
+            self.holds.insert(call_id, hold);
         }
     }
 }

@@ -36,7 +36,7 @@ impl SessionActor {
                 let command = records.map(take).map_err(Error::from);
                 self.decide_stored(command, answer, None, batch);
             }
-            ActorMessage::Start { mut start, work, attach, request, claim, answer } => {
+            ActorMessage::Start { mut start, work, attach, request, claim, hold, answer } => {
                 batch.claims.extend(claim);
                 let records = start.turn.as_mut().and_then(|turn| turn.follow_ups.as_mut());
                 if let Some(records) = records {
@@ -49,7 +49,7 @@ impl SessionActor {
                         }
                     }
                 }
-                self.decide_start(*start, work, attach, batch, (answer, request));
+                self.decide_start(*start, work, (attach, hold), batch, (answer, request));
             }
             other => self.decide(other, batch),
         }

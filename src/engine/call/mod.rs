@@ -1,5 +1,6 @@
 //! Calls: one use of a tool each, from its acceptance to its terminal state.
 
+mod admission;
 mod cancel;
 mod description;
 mod full_result;
@@ -18,6 +19,7 @@ use crate::store::{CallPage, CallQuery};
 use crate::telemetry::RecordKind;
 use crate::tool::{PROVIDER_SEPARATOR, ProviderUnavailable};
 
+pub(crate) use admission::CallHold;
 pub(crate) use description::of_prompt;
 pub(crate) use handle::turn_of;
 pub(crate) use request::StartRequest;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::CallHandle;
+use super::{CallHandle, CallHold};
 use crate::engine::RequestKey;
 use crate::machine::{Concurrency, Start};
 use crate::model::{CallId, FollowUpPolicy, Labels, OnDisconnect, SessionId, TurnId};
@@ -72,8 +72,10 @@ pub enum Started {
     DryRun(DryRun),
 }
 
-/// A start command with the id of its request.
+/// A start command that is admitted, with the id of its request.
 pub(crate) struct StartRequest {
     pub(crate) start: Start,
     pub(crate) request: Option<RequestKey>,
+    /// Counts the call for the limits of its tenant.
+    pub(crate) hold: CallHold,
 }

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use super::handle::{Attachment, CallHandle};
 use super::wait::CallWatch;
-use super::{CallRequest, Calls, DryRun, StartRequest, Started, description};
+use super::{CallHold, CallRequest, Calls, DryRun, StartRequest, Started, description};
 use crate::engine::actor::{ActorHandle, ActorMessage, ActorSource};
 use crate::engine::idempotency::{Claim, Claimed, unexpected_effect};
 use crate::engine::{Error, NewSession, StdinFault};
 use crate::machine::{Refusal, Start};
 use crate::model::limits::{OFFER_WAIT_SECONDS_MAX, OUTPUT_BYTES_MAX};
-use crate::model::{CallId, CallPolicy, Principal, ProcessSpec, Session, SessionId, Tool};
+use crate::model::{CallId, CallPolicy, Principal, ProcessSpec, Session, SessionId, Tenant, Tool};
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
 use crate::tool::{
@@ -58,7 +58,8 @@ impl Calls {
         let waits = found.waits();
         let bytes = rough_size(&request.arguments);
         let (calls, checked) = (self.clone(), session.clone());
-        let prepare = move || calls.prepare(&checked, &found, request);
+        let tenant = principal.tenant.clone();
+        let prepare = move || calls.prepare(&tenant, &checked, &found, request);
         let (mut start, work) = on_input(bytes, prepare).await?;
         if is_dry_run {
             self.probe(handle, start.start).await?;
@@ -107,16 +108,20 @@ impl Calls {
         Ok(())
     }
 
-    /// Checks the arguments, and returns the start of the call with its work.
+    /// Checks the arguments and the limits of the tenant, and returns the start of the call with its work.
     fn prepare(
         &self,
+        tenant: &Tenant,
         session: &Session,
         found: &ResolvedTool,
         request: CallRequest,
     ) -> Result<(StartRequest, Work), Error> {
         let work = self.work_of(session, found, &request.arguments)?;
         let work = with_stdin(work, &request)?;
-        Ok((self.start_request(found.tool().describe(), request), work))
+        let key = request.request.clone();
+        let start = self.start_command(found.tool().describe(), request);
+        let hold = CallHold::admit(&self.shared, tenant, &start)?;
+        Ok((StartRequest { start, request: key, hold }, work))
     }
 
     pub(in crate::engine) fn work_of(
@@ -156,7 +161,7 @@ impl Calls {
         }
     }
 
-    fn start_request(&self, tool: &Tool, request: CallRequest) -> StartRequest {
+    fn start_command(&self, tool: &Tool, request: CallRequest) -> Start {
         let mut arguments_bytes = ByteCount(0);
         // Writing to a counter cannot fail.
         let _ = serde_json::to_writer(&mut arguments_bytes, &request.arguments);
@@ -180,7 +185,7 @@ impl Calls {
             false => request.description,
         };
         let (turn_id, call_id) = request.of_turn.unzip();
-        let start = Start {
+        Start {
             call_id: call_id.unwrap_or_else(CallId::random),
             tool: request.tool,
             kind: tool.kind,
@@ -197,8 +202,7 @@ impl Calls {
             concurrency: request.concurrency,
             is_control: false,
             has_slot: false,
-        };
-        StartRequest { start, request: request.request }
+        }
     }
 
     /// Sends the start to the session's actor and returns a handle of the call, once it is
@@ -212,7 +216,7 @@ impl Calls {
         work: Work,
         claim: Option<Claim>,
     ) -> Result<Started, Error> {
-        let StartRequest { start, request } = start;
+        let StartRequest { start, request, hold } = start;
         let call_id = start.call_id;
         let attach = !start.background;
         let effect = RequestEffect::CallStarted { session_id, call_id };
@@ -222,7 +226,7 @@ impl Calls {
         let attachment = attach.then(|| Attachment::new(&self.shared, handle.clone(), call_id));
         let start = Box::new(start);
         handle
-            .ask(|answer| ActorMessage::Start { start, work, attach, request, claim, answer })
+            .ask(|answer| ActorMessage::Start { start, work, attach, request, claim, hold, answer })
             .await
             .inspect_err(|error| self.count_refusal(error))?;
         tracing::debug!(%session_id, %call_id, "call accepted");

@@ -10,16 +10,17 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::budget;
 use super::images::ImageBudget;
 use super::round::{DeltaBuffer, DeltaKind, model_turn_error};
-use super::run::{TurnRun, TurnStart, turn_error, with_call_id};
-use super::tool_calls::{ModelVisibleResult, ToolCalls};
+use super::run::{TurnRun, TurnStart, turn_error};
+use super::tool_calls::{ModelVisibleResult, ToolCalls, with_call_id};
 use crate::agent::prompts::{self, truncate_middle};
 use crate::agent::{
     Agent, AgentEvent, AgentRequest, CallAnswer, CallReply, ModelError, ModelErrorCode, OwnCall,
     OwnCallEvent, RequestedCall,
 };
-use crate::engine::call::StartRequest;
+use crate::engine::call::{CallHold, StartRequest};
 use crate::engine::run::json_depth::are_too_deep;
 use crate::engine::sleep_until;
 use crate::engine::{CallHandle, Error, Started};
@@ -59,6 +60,9 @@ pub(super) async fn run(
     agent: &dyn Agent,
     start: TurnStart,
 ) -> Result<StopReason, TurnError> {
+    if budget::is_used_up(run).await? {
+        return Ok(StopReason::BudgetUsedUp);
+    }
     let request = agent_request(run, start);
     let metrics = run.spec.engine.shared.metrics.clone();
     let mut failures = 0;
@@ -265,7 +269,9 @@ impl Attempt<'_> {
                 };
                 Some((event, (events, details)))
             });
-        let (asked, handle) = (StartRequest { start, request: None }, spec.handle.clone());
+        let hold = CallHold::keep(&spec.engine.shared, &spec.principal.tenant, true);
+        let asked = StartRequest { start, request: None, hold };
+        let handle = spec.handle.clone();
         let work = Work::Followed(events.boxed());
         let calls = spec.engine.calls();
         match calls.accept(&spec.principal, handle, spec.session_id, asked, work, None).await {

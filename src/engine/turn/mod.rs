@@ -23,6 +23,7 @@
 //!
 //! The texts that a model is shown are in [`crate::agent::prompts`].
 
+mod budget;
 mod compaction;
 mod external_agent;
 mod follow_ups;

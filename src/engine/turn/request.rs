@@ -7,7 +7,7 @@ use super::run::TurnSpec;
 use super::sub_agent::SubSession;
 use crate::agent::AgentBackend;
 use crate::engine::actor::{ActorHandle, ActorSource};
-use crate::engine::call::{CallWatch, Calls, StartRequest, of_prompt, turn_of};
+use crate::engine::call::{CallHold, CallWatch, Calls, StartRequest, of_prompt, turn_of};
 use crate::engine::idempotency::Claimed;
 use crate::engine::{DryRun, Engine, Error, RequestKey, Shared, Started};
 use crate::machine::{Cancel, Command, Concurrency, Start, StartTurn, turn_stop};
@@ -130,6 +130,7 @@ impl Turns {
         let backend = self.backend_for(principal, &session, &request)?;
         let call_id = new_call_id(&request);
         let mut start = start_command(&request, call_id, backend.name());
+        let hold = CallHold::admit(&self.shared, &principal.tenant, &start)?;
         if request.dry_run {
             calls.probe(handle, start).await?;
             return Ok(Started::DryRun(DryRun { session_id: request.session_id }));
@@ -145,7 +146,7 @@ impl Turns {
             turn.setup = spec.setup();
         }
         let work = Work::InProcess(Box::new(spec));
-        let start = StartRequest { start, request: key };
+        let start = StartRequest { start, request: key, hold };
         calls.accept(principal, handle, session_id, start, work, claim).await
     }
 

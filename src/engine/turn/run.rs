@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::RngExt as _;
 
+use super::budget;
 use super::external_agent;
 use super::follow_ups::{FollowUpNotes, inject_follow_ups};
 use super::history::History;
@@ -14,8 +15,10 @@ use super::resume::{self, DurablePoint};
 use super::round;
 use super::sub_agent;
 use super::task_tools;
-use super::tool_calls::{ModelVisibleResult, Repetitions, ToolCalls, incomplete_calls};
-use crate::agent::{AgentBackend, FinishReason, Model, RequestedCall, prompts};
+use super::tool_calls::{
+    ModelVisibleResult, Repetitions, ToolCalls, incomplete_calls, with_call_id,
+};
+use crate::agent::{AgentBackend, FinishReason, Model, prompts};
 use crate::engine::actor::ActorHandle;
 use crate::engine::{CallHandle, Engine, Error};
 use crate::machine::{Command, Reply, Start};
@@ -181,6 +184,9 @@ impl TurnRun {
         }
         self.attached = None;
         for round in point.rounds + 1..=self.spec.rounds_max {
+            if budget::is_used_up(self).await? {
+                return Ok(StopReason::BudgetUsedUp);
+            }
             inject_follow_ups(self).await?;
             let answer = round::ask(self, model, round).await?;
             let calls: Vec<ModelCall> = answer.calls.into_iter().map(with_call_id).collect();
@@ -380,12 +386,6 @@ impl TurnRun {
             ..ToolResult::default()
         }
     }
-}
-
-/// Gives a call that a model asks for its id in callpark.
-pub(super) fn with_call_id(call: RequestedCall) -> ModelCall {
-    let RequestedCall { id, tool, arguments, provider_data } = call;
-    ModelCall { id, tool, arguments, call_id: CallId::random(), provider_data }
 }
 
 /// Returns the error of a turn that cannot continue because of an error of the server.

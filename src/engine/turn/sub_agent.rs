@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::TurnRequest;
+use super::budget;
 use super::resume::unless_stopping;
 use super::run::{TurnRun, TurnSpec};
 use super::tool_calls::ModelVisibleResult;
@@ -106,7 +107,10 @@ impl SubAgent {
         let spec = &run.spec;
         let invalid = |errors| Error::Arguments { tool: AGENT_TOOL.into(), errors };
         check_arguments(tool, arguments).map_err(invalid)?;
-        let request = turn_request(run, call, arguments).map_err(ModelVisibleResult::error)?;
+        let mut request = turn_request(run, call, arguments).map_err(ModelVisibleResult::error)?;
+        if let Some(sub) = &mut request.sub_session {
+            sub.session.budget = budget::of_sub_agent(run).await?;
+        }
         check_capacity(spec).await?;
         Ok(Self {
             engine: spec.engine.clone(),

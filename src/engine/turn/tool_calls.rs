@@ -11,9 +11,9 @@ use super::resume;
 use super::run::TurnRun;
 use super::sub_agent::SubAgent;
 use super::task_tools::{TaskTool, is_task_tool};
-use crate::agent::FinishReason;
 use crate::agent::prompts::{self, ResultText};
-use crate::engine::call::StartRequest;
+use crate::agent::{FinishReason, RequestedCall};
+use crate::engine::call::{CallHold, StartRequest};
 use crate::engine::run::json_depth::are_too_deep;
 use crate::engine::{CallHandle, CallRequest, Error, Started};
 use crate::machine::Start;
@@ -231,7 +231,9 @@ impl<'a> ToolCalls<'a> {
             is_control: is_task_tool,
             ..spec.call_start(call.call_id, &call.tool, tool.kind, policy)
         };
-        let (asked, handle) = (StartRequest { start, request: None }, spec.handle.clone());
+        let hold = CallHold::admit(&spec.engine.shared, &spec.principal.tenant, &start)?;
+        let asked = StartRequest { start, request: None, hold };
+        let handle = spec.handle.clone();
         spec.engine
             .calls()
             .accept(&spec.principal, handle, spec.session_id, asked, work, None)
@@ -272,6 +274,12 @@ fn read_arguments(tool: &Tool, text: &str) -> Result<CoercedArguments, String> {
         true => Err(prompts::arguments_too_deep()),
         false => Ok(coerced),
     }
+}
+
+/// Gives a call that a model asks for its id in callpark.
+pub(super) fn with_call_id(call: RequestedCall) -> ModelCall {
+    let RequestedCall { id, tool, arguments, provider_data } = call;
+    ModelCall { id, tool, arguments, call_id: CallId::random(), provider_data }
 }
 
 /// Returns the calls whose arguments have no end, in an answer that ends for this reason.

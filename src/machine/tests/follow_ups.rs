@@ -214,6 +214,20 @@ fn a_turn_that_ends_well_has_delivered_and_one_that_fails_has_not() {
 }
 
 #[test]
+fn a_turn_for_which_no_budget_was_left_has_failed_to_deliver() {
+    let mut world = with_agent();
+    let id = ended(&mut world);
+    let turn = delivering(&mut world, id);
+    let turn = world.start(turn);
+    end_turn(&mut world, turn, Ok(StopReason::BudgetUsedUp));
+    let record = record(&world, id);
+    assert_eq!((record.state, record.attempt), (FollowUpState::Pending, 1));
+    assert!(record.due_time > Some(record.update_time), "not at once");
+    let error = record.last_error.expect("an error");
+    assert!(error.code == 8 && error.message.contains("budget"), "{error:?}");
+}
+
+#[test]
 fn a_claimed_one_is_not_delivered_by_another_turn() {
     let mut world = with_agent();
     let id = ended(&mut world);

@@ -13,8 +13,8 @@ use crate::model::limits::{
     ALLOWED_TOOLS_MAX, LIVE_TASKS_MAX, SYSTEM_MESSAGE_BYTES_MAX, TEXT_BYTES_MAX,
 };
 use crate::model::{
-    FollowUpPolicy, OnRestart, PayloadKind, Session, SessionId, SessionState, SessionUpdate,
-    TaskLimitPolicy,
+    Budget, FollowUpPolicy, OnRestart, PayloadKind, Session, SessionId, SessionState,
+    SessionUpdate, TaskLimitPolicy,
 };
 
 fn session_state(state: SessionState) -> v1::SessionState {
@@ -69,6 +69,14 @@ pub(crate) fn session(session: Session) -> v1::Session {
             OnRestart::Resume => v1::OnRestart::Resume.into(),
             OnRestart::Lose => v1::OnRestart::Lose.into(),
         },
+        budget: (!session.budget.is_unlimited()).then(|| budget(session.budget)),
+    }
+}
+
+fn budget(budget: Budget) -> v1::Budget {
+    v1::Budget {
+        max_cost_usd: budget.max_cost_usd.unwrap_or_default(),
+        max_tokens: budget.max_tokens.map(signed).unwrap_or_default(),
     }
 }
 
@@ -96,6 +104,7 @@ pub(crate) fn new_session(
         task_limit_policy,
         follow_up,
         on_restart,
+        budget,
     } = request;
     if !working_directory.is_empty() && !working_directory.starts_with('/') {
         let description = "must be an absolute path, or empty";
@@ -117,6 +126,7 @@ pub(crate) fn new_session(
         task_limit_policy: limit_policy(fields, "task_limit_policy", task_limit_policy),
         follow_up: session_follow_up(fields, "follow_up", follow_up),
         on_restart: read_on_restart(fields, "on_restart", on_restart),
+        budget: read_budget(fields, "budget", budget),
         implicit: false,
         depth: 0,
     }
@@ -188,6 +198,7 @@ fn update_field(
         "on_restart" => {
             update.on_restart = Some(read_on_restart(fields, &at, session.on_restart));
         }
+        "budget" => update.budget = Some(read_budget(fields, &at, session.budget)),
         other => {
             let shown: String = other.chars().take(40).collect();
             let description = format!("`{shown}` is not a field that can be updated");
@@ -230,6 +241,20 @@ fn read_on_restart(fields: &mut FieldReader, path: &str, number: i32) -> OnResta
     match fields.choice::<v1::OnRestart>(path, number) {
         v1::OnRestart::Unspecified | v1::OnRestart::Resume => OnRestart::Resume,
         v1::OnRestart::Lose => OnRestart::Lose,
+    }
+}
+
+fn read_budget(fields: &mut FieldReader, path: &str, budget: Option<v1::Budget>) -> Budget {
+    let v1::Budget { max_cost_usd, max_tokens } = budget.unwrap_or_default();
+    if !max_cost_usd.is_finite() || max_cost_usd < 0.0 {
+        let description = "must be a finite number, zero or more";
+        let path = format!("{path}.max_cost_usd");
+        fields.violation(&path, ViolationReason::OutOfRange, description);
+    }
+    let tokens = fields.unsigned(&format!("{path}.max_tokens"), max_tokens);
+    Budget {
+        max_cost_usd: Some(max_cost_usd).filter(|cost| *cost > 0.0),
+        max_tokens: Some(tokens).filter(|tokens| *tokens > 0),
     }
 }
 

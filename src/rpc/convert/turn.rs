@@ -122,6 +122,7 @@ fn stop_reason(reason: StopReason) -> v1::StopReason {
         StopReason::MaxTokens => v1::StopReason::MaxTokens,
         StopReason::Refusal => v1::StopReason::Refusal,
         StopReason::Cancelled => v1::StopReason::Cancelled,
+        StopReason::BudgetUsedUp => v1::StopReason::BudgetUsedUp,
     }
 }
 

@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 
 use super::keep::Keeper;
 use super::large::BodySize;
+use crate::quota::Held;
 use crate::rpc::convert::{InvalidRequest, ViolationReason};
 use crate::rpc::status::OWNER_HEADER;
 use crate::telemetry::{GaugeGuard, Metrics};
@@ -95,7 +96,8 @@ pub(super) struct OutcomeRecorder {
     start: Instant,
     code: Option<Code>,
     span: tracing::Span,
-    _stream: Option<GaugeGuard>,
+    /// The guards of what counts as an open stream.
+    _stream: (Option<GaugeGuard>, Option<Held>),
 }
 
 impl OutcomeRecorder {
@@ -104,7 +106,7 @@ impl OutcomeRecorder {
         metrics: Metrics,
         method: String,
         span: tracing::Span,
-        stream: Option<GaugeGuard>,
+        stream: (Option<GaugeGuard>, Option<Held>),
     ) -> Self {
         Self { metrics, method, start: Instant::now(), code: None, span, _stream: stream }
     }

@@ -25,6 +25,7 @@ use crate::auth::{AuthError, Caller, Verifiers};
 use crate::engine::Clock;
 use crate::model::Principal;
 use crate::model::limits::LARGE_INPUTS_MAX;
+use crate::quota::Quotas;
 use crate::rpc::forward::Forwarder;
 use crate::telemetry::Metrics;
 
@@ -45,6 +46,8 @@ pub struct RequestOptions {
     pub clock: Arc<dyn Clock>,
     /// The metrics of the server.
     pub metrics: Metrics,
+    /// The limits of tenants.
+    pub quotas: Quotas,
     /// The time that the body of a request may take to arrive.
     pub read_timeout: Duration,
     /// Forwards requests to the replicas that own their sessions, or `None` if this server has its store

@@ -26,6 +26,7 @@ use super::reason::add_reason;
 use super::{Shared, compression, is_open};
 use crate::auth::{AuthError, Caller, Credentials, PeerInfo};
 use crate::engine::Error;
+use crate::quota::{Exceeded, Held, RequestKind, Use};
 use crate::rpc::deadline::{Deadline, TIMEOUT};
 use crate::rpc::scopes;
 use crate::rpc::status::OWNER_HEADER;
@@ -64,14 +65,17 @@ where
         }
         compression::keep_if_asked_for(request.headers_mut());
         let size = BodySize::new(request.headers());
-        let admitted = self.admit(&mut request, &method, &size);
+        let mut admitted = self.admit(&mut request, &method, &size);
         let places = PollSemaphore::new(self.shared.places.clone());
         // Only the service that was polled is ready. Its clone takes the next request.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let span = tracing::info_span!("rpc", method, request_id = request_id.to_str().ok());
-        let recorder = self.recorder(&method, span.clone());
-        let is_forwarded = matches!(&admitted, Ok(Admission { is_forwarded: true, .. }));
+        let (is_forwarded, held) = match &mut admitted {
+            Ok(admission) => (admission.is_forwarded, admission.held.take()),
+            Err(_) => (false, None),
+        };
+        let recorder = self.recorder(&method, span.clone(), held);
         let ending = Ending::new(request.extensions().get(), self.shared.options.clock.clone());
         let forwarding = admitted
             .map(|admission| self.forwarding(admission, &request, &method, &request_id, &size));
@@ -98,10 +102,10 @@ where
 }
 
 impl<S> RequestService<S> {
-    fn recorder(&self, method: &str, span: tracing::Span) -> OutcomeRecorder {
+    fn recorder(&self, method: &str, span: tracing::Span, held: Option<Held>) -> OutcomeRecorder {
         let metrics = &self.shared.options.metrics;
         let stream = self.shared.streams.contains(method).then(|| metrics.open_stream());
-        OutcomeRecorder::new(metrics.clone(), method.to_owned(), span, stream)
+        OutcomeRecorder::new(metrics.clone(), method.to_owned(), span, (stream, held))
     }
 
     /// Authenticates the request and adds its principal and its deadline to its extensions.
@@ -121,6 +125,9 @@ impl<S> RequestService<S> {
                 scopes::check(&caller, method)?;
             }
             admission.is_forwarded = is_forwarded;
+            if !is_forwarded {
+                admission.held = self.within_limits(&caller, method)?;
+            }
             request.extensions_mut().insert(caller);
         }
         let timeout = request.headers().get(TIMEOUT).and_then(|value| value.to_str().ok());
@@ -140,8 +147,21 @@ impl<S> RequestService<S> {
         Ok(admission)
     }
 
+    /// Counts a request for the limits of its tenant. Returns the guard of its stream.
+    fn within_limits(&self, caller: &Caller, method: &str) -> Result<Option<Held>, Exceeded> {
+        let (quotas, tenant) = (&self.shared.options.quotas, &caller.principal.tenant);
+        let kind = scopes::kind(method);
+        quotas.request(tenant, kind)?;
+        let stream = match kind {
+            _ if !self.shared.streams.contains(method) => return Ok(None),
+            RequestKind::Start => Use::StartStream,
+            RequestKind::Other => Use::Stream,
+        };
+        quotas.hold(tenant, stream)
+    }
+
     /// Returns the caller of a request, and whether another replica has forwarded it. That replica has
-    /// checked the scopes.
+    /// checked the scopes and the limits of the tenant.
     fn caller(&self, request: &Request<Body>) -> Result<(Caller, bool), AuthError> {
         let options = &self.shared.options;
         let authorization = request.headers().get(http::header::AUTHORIZATION);
@@ -205,6 +225,8 @@ struct Admission {
     keeper: Option<Keeper>,
     /// `true` if another replica has forwarded the request, which then goes no further.
     is_forwarded: bool,
+    /// Counts the stream of the request for the limit of its tenant.
+    held: Option<Held>,
 }
 
 /// Returns the response to a request that is not gRPC, or `None` if it is gRPC. The check also stops

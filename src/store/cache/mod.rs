@@ -246,6 +246,10 @@ impl Store for CachedStore {
         self.inner.sessions_with_live_calls(after, limit).await
     }
 
+    async fn open_sessions(&self, tenant: &Tenant, count_max: u32) -> Result<u32, StoreError> {
+        self.inner.open_sessions(tenant, count_max).await
+    }
+
     async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         self.inner.newest_time().await
     }

@@ -9,9 +9,10 @@ use super::world::{
     request, sequences, tenant, whole,
 };
 use crate::model::{
-    Call, CallId, CallPolicy, CancelCause, Cancellation, Failure, FailureCode, FollowUpPolicy,
-    OnDisconnect, OnRestart, Outcome, OutputStream, PayloadKind, Progress, Session, SessionState,
-    State, StopCause, Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind, TurnId, Usage,
+    Budget, Call, CallId, CallPolicy, CancelCause, Cancellation, Failure, FailureCode,
+    FollowUpPolicy, OnDisconnect, OnRestart, Outcome, OutputStream, PayloadKind, Progress, Session,
+    SessionState, State, StopCause, Stopping, Survivor, TaskLimitPolicy, Timestamp, ToolKind,
+    TurnId, Usage,
 };
 use crate::store::{
     Append, CallQuery, ChangeQuery, LogEvent, OutputFrom, OutputQuery, OutputSelection,
@@ -73,6 +74,7 @@ fn full_session(session: Session) -> Session {
         task_limit_policy: TaskLimitPolicy::EvictOldest,
         follow_up: FollowUpPolicy::OnFailure,
         on_restart: OnRestart::Lose,
+        budget: Budget { max_cost_usd: Some(0.1), max_tokens: Some(7) },
         implicit: true,
         depth: 2,
         close_time: Some(at(5)),

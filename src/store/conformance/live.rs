@@ -1,7 +1,7 @@
 //! Calls that have not ended, as recovery reads them.
 
-use super::world::{SessionWriter, at};
-use crate::model::{Call, CallId, SessionId, State};
+use super::world::{SessionWriter, at, tenant};
+use crate::model::{Call, CallId, SessionId, SessionState, State, Tenant};
 use crate::store::Store;
 
 pub(super) async fn live_calls_come_oldest_first(store: &dyn Store) {
@@ -54,4 +54,24 @@ pub(super) async fn the_newest_change_is_that_of_any_session(store: &dyn Store) 
     log.session.update_time = at(9);
     log.commit(store, log.append()).await;
     assert_eq!(store.newest_time().await, Ok(Some(at(9))));
+}
+
+pub(super) async fn open_sessions_are_counted_up_to_a_number(store: &dyn Store) {
+    let count = async |count_max| store.open_sessions(&tenant(), count_max).await;
+    assert_eq!(count(9).await, Ok(0));
+    let states = [SessionState::Open, SessionState::Open, SessionState::Open];
+    let others = [SessionState::Closing, SessionState::Closed];
+    for state in states.into_iter().chain(others) {
+        let mut log = SessionWriter::new(0);
+        log.session.state = state;
+        log.put(store, &[]).await;
+    }
+    let mut implicit = SessionWriter::new(0);
+    implicit.session.implicit = true;
+    implicit.put(store, &[]).await;
+    let mut foreign = SessionWriter::new(0);
+    foreign.session.tenant = Tenant::new("somebody else");
+    foreign.put(store, &[]).await;
+    assert_eq!(count(9).await, Ok(3));
+    assert_eq!(count(2).await, Ok(2));
 }

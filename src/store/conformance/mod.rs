@@ -159,6 +159,7 @@ suite! {
     live {
         live_calls_come_oldest_first
         sessions_with_live_calls_are_paged
+        open_sessions_are_counted_up_to_a_number
         the_newest_change_is_that_of_any_session
     }
     messages {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::ops::Bound;
 
 use super::{MemoryState, StoredCall};
-use crate::model::{Call, Session, SessionId, Tenant};
+use crate::model::{Call, Session, SessionId, SessionState, Tenant};
 use crate::store::rules::has_labels;
 use crate::store::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
@@ -85,6 +85,16 @@ pub(super) fn sessions_with_live_calls(
     let sessions = state.sessions.range((start, Bound::Unbounded));
     let live = sessions.filter(|(_, log)| log.session.live_tasks > 0);
     live.map(|(id, _)| *id).take(limit as usize).collect()
+}
+
+/// Counts the open sessions of a tenant that are not implicit.
+pub(super) fn open_sessions(state: &MemoryState, tenant: &Tenant, count_max: u32) -> u32 {
+    let sessions = state.sessions.values().map(|log| &log.session);
+    let is_open = |session: &&Session| {
+        session.tenant == *tenant && session.state == SessionState::Open && !session.implicit
+    };
+    let count = sessions.filter(is_open).take(count_max as usize).count();
+    u32::try_from(count).unwrap_or(count_max)
 }
 
 fn tasks<'a>(

@@ -238,6 +238,10 @@ impl Store for MemoryStore {
         Ok(expire::expire(&mut *self.open()?, &policy))
     }
 
+    async fn open_sessions(&self, tenant: &Tenant, count_max: u32) -> Result<u32, StoreError> {
+        Ok(list::open_sessions(&*self.open()?, tenant, count_max))
+    }
+
     async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.open()?.sessions.values().map(|log| log.session.update_time).max())
     }

@@ -335,6 +335,11 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn open_sessions(&self, tenant: &Tenant, count_max: u32) -> Result<u32, StoreError> {
+        let tenant = tenant.clone();
+        self.pool.read(move |c| Box::pin(read::open_sessions(c, tenant.clone(), count_max))).await
+    }
+
     async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         self.pool.read(|client| Box::pin(read::newest_time(client))).await
     }

@@ -124,6 +124,22 @@ pub(super) async fn sessions_with_live_calls(
     rows.iter().map(|row| session_id(row, 0)).collect()
 }
 
+/// Counts the open sessions of a tenant that are not implicit, up to `count_max`.
+pub(super) async fn open_sessions(
+    client: &ClientWrapper,
+    tenant: Tenant,
+    count_max: u32,
+) -> Result<u32, PostgresError> {
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM sessions
+         WHERE tenant = $1 AND state = $2 AND NOT implicit LIMIT $3) found";
+    let statement = client.prepare_cached(sql).await?;
+    let open = i16::from(SessionState::Open.number());
+    let most = limit(u64::from(count_max));
+    let row = client.query_one(&statement, &[&tenant.as_str(), &open, &most]).await?;
+    let count: i64 = get(&row, 0)?;
+    Ok(u32::try_from(count).unwrap_or(count_max))
+}
+
 /// Returns the time of the newest change of a session.
 pub(super) async fn newest_time(
     client: &ClientWrapper,

@@ -10,7 +10,7 @@ use super::error::{SqliteError, readable};
 use super::read::call_in;
 use super::record;
 use super::session_cache::{self, SESSION_COLUMNS, SESSION_COLUMNS_COUNT};
-use crate::model::{Labels, SessionId, Timestamp};
+use crate::model::{Labels, SessionId, SessionState, Tenant, Timestamp};
 use crate::store::rules::{has_labels, split};
 use crate::store::{
     CallCursor, CallPage, CallQuery, ChangePage, ChangeQuery, SessionCursor, SessionPage,
@@ -39,6 +39,19 @@ pub(super) fn sessions(
     let (sessions, unreadable) = split(found);
     let unreadable = unreadable.into_iter().map(|position| position.id).collect();
     Ok(SessionPage { sessions, unreadable, next })
+}
+
+/// Counts the open sessions of a tenant that are not implicit, up to `count_max`.
+pub(super) fn open_sessions(
+    connection: &Connection,
+    tenant: &Tenant,
+    count_max: u32,
+) -> Result<u32, SqliteError> {
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM sessions
+        WHERE tenant = ?1 AND state = ?2 AND implicit = 0 LIMIT ?3)";
+    let open = SessionState::Open.number();
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row(params![tenant.as_str(), open, count_max], |row| row.get(0))?)
 }
 
 /// Lists background tasks, newest first.

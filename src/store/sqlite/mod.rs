@@ -255,6 +255,11 @@ impl Store for SqliteStore {
         self.pool.read(find).await
     }
 
+    async fn open_sessions(&self, tenant: &Tenant, count_max: u32) -> Result<u32, StoreError> {
+        let tenant = tenant.clone();
+        self.pool.read(move |reader| lists::open_sessions(reader, &tenant, count_max)).await
+    }
+
     async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         self.pool.read(read::newest_time).await
     }

@@ -90,6 +90,12 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         Rule::Arguments => structs::cases(at),
         Rule::Bytes { bytes_max } => bytes(at, bytes_max),
         Rule::Whole { min, max } => whole(field, min, max),
+        Rule::Amount => vec![
+            case("zero", double(at, 0.0), AS_GOOD),
+            case("negative", double(at, -0.1), NAMED),
+            case("not a number", double(at, f64::NAN), NAMED),
+            case("infinite", double(at, f64::INFINITY), NAMED),
+        ],
         Rule::Sequence => vec![
             case("unset", Vec::new(), AS_GOOD),
             case("zero", varint(at, 0), AS_GOOD),

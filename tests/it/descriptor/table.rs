@@ -46,6 +46,8 @@ pub enum Rule {
     Bytes { bytes_max: usize },
     /// A whole number. Without a maximum any number is fine, or is clamped.
     Whole { min: i64, max: Option<i64> },
+    /// A number that is zero or more, and finite.
+    Amount,
     /// The number of an event or a change: what is beyond the newest is out of range.
     Sequence,
     /// A span that is refused when it is out of bounds.
@@ -128,8 +130,10 @@ pub const TABLE: &[Row] = &[
             ("task_limit_policy", CHOICE),
             ("on_restart", CHOICE),
             ("follow_up", CHOICE),
+            ("budget", Optional),
         ],
     ),
+    ("Budget", &[("max_cost_usd", Amount), ("max_tokens", Whole { min: 0, max: None })]),
     ("GetSessionRequest", &[("session_id", SESSION)]),
     (
         "ListSessionsRequest",

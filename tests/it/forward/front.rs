@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use callpark::internals::auth::{TokenVerifier, Verifiers};
 use callpark::internals::engine::SystemClock;
+use callpark::internals::quota::Quotas;
 use callpark::internals::rpc::{Forwarder, ForwarderOptions, RequestLayer, RequestOptions};
 use callpark::internals::telemetry::Metrics;
 use callpark::model::{SessionId, Timestamp};
@@ -88,6 +89,7 @@ impl Front {
             clock: Arc::new(SystemClock),
             verifiers: Verifiers::new(vec![Arc::new(TokenVerifier::new("of-the-front".into()))]),
             metrics: metrics.clone(),
+            quotas: Quotas::default(),
             read_timeout: Duration::from_secs(30),
             forwarder: Some(forwarder.clone()),
         });

@@ -52,6 +52,7 @@ fn set(session_id: &str) -> v1::Session {
         max_live_tasks: 5,
         task_limit_policy: v1::TaskLimitPolicy::EvictOldest.into(),
         follow_up: v1::FollowUpPolicy::OnFailure.into(),
+        budget: Some(v1::Budget { max_cost_usd: 0.5, max_tokens: 1_000 }),
         ..Default::default()
     }
 }
@@ -69,11 +70,12 @@ fn copy(path: &str, from: &v1::Session, to: &mut v1::Session) {
         "max_live_tasks" => to.max_live_tasks = from.max_live_tasks,
         "task_limit_policy" => to.task_limit_policy = from.task_limit_policy,
         "follow_up" => to.follow_up = from.follow_up,
+        "budget" => to.budget = from.budget,
         other => panic!("no setting: {other}"),
     }
 }
 
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 10] = [
     "description",
     "labels",
     "allowed_tools",
@@ -83,6 +85,7 @@ const PATHS: [&str; 9] = [
     "max_live_tasks",
     "task_limit_policy",
     "follow_up",
+    "budget",
 ];
 
 #[tokio::test]

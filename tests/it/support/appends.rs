@@ -144,6 +144,10 @@ impl<A: Appends> Store for StoreWith<A> {
         self.0.store().sessions_with_live_calls(after, limit).await
     }
 
+    async fn open_sessions(&self, tenant: &Tenant, count_max: u32) -> Result<u32, StoreError> {
+        self.0.store().open_sessions(tenant, count_max).await
+    }
+
     async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         self.0.store().newest_time().await
     }

@@ -206,6 +206,10 @@ impl Store for Log {
         between!(self.store.expire(policy))
     }
 
+    async fn open_sessions(&self, tenant: &Tenant, count_max: u32) -> Result<u32, StoreError> {
+        between!(self.store.open_sessions(tenant, count_max))
+    }
+
     async fn newest_time(&self) -> Result<Option<Timestamp>, StoreError> {
         between!(self.store.newest_time())
     }

@@ -57,6 +57,7 @@ impl World {
             clock: Arc::new(ModelClock),
             metrics: METRICS.with(Metrics::clone),
             peers: None,
+            quotas: Default::default(),
             options: EngineOptions {
                 machine: Settings {
                     grace: millis(100),

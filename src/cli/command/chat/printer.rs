@@ -242,6 +242,7 @@ impl<'o> TurnPrinter<'o> {
             | v1::StopReason::EndTurn
             | v1::StopReason::MaxRounds
             | v1::StopReason::MaxTokens
+            | v1::StopReason::BudgetUsedUp
             | v1::StopReason::Refusal => Exit::Success,
         };
         Ok(TurnEnd { exit, leaves_work: !idle.running_background_ids.is_empty() })
