@@ -66,6 +66,7 @@ mod tests {
             ("a*b*c", "aXbXbXc"),
             ("a**c", "abc"),
             ("*a*", "banana"),
+            ("*b*d", "abcd"),
         ];
         for (pattern, name) in fits {
             assert!(Pattern::new(pattern).matches(name), "{pattern} {name}");

@@ -62,7 +62,7 @@ impl Entry for TenantLimits {
     const KEY: &'static str = "tenant_limits";
 
     fn name(&self) -> &str {
-        &self.name
+        self.name.as_str()
     }
 
     fn check(&self) -> Result<(), String> {
