@@ -90,12 +90,7 @@ fn of_rule(rule: Rule, field: &FieldDescriptor) -> Vec<Case> {
         Rule::Arguments => structs::cases(at),
         Rule::Bytes { bytes_max } => bytes(at, bytes_max),
         Rule::Whole { min, max } => whole(field, min, max),
-        Rule::Amount => vec![
-            case("zero", double(at, 0.0), AS_GOOD),
-            case("negative", double(at, -0.1), NAMED),
-            case("not a number", double(at, f64::NAN), NAMED),
-            case("infinite", double(at, f64::INFINITY), NAMED),
-        ],
+        Rule::Amount => amount(at),
         Rule::Sequence => vec![
             case("unset", Vec::new(), AS_GOOD),
             case("zero", varint(at, 0), AS_GOOD),
@@ -145,6 +140,15 @@ fn bytes(at: u32, bytes_max: usize) -> Vec<Case> {
         case("no text", delimited(at, b"\0\xff\xfe"), AS_GOOD),
         case("at the bound", delimited(at, &vec![b'x'; bytes_max]), AS_GOOD),
         case("one above the bound", delimited(at, &vec![b'x'; bytes_max + 1]), NAMED),
+    ]
+}
+
+fn amount(at: u32) -> Vec<Case> {
+    vec![
+        case("zero", double(at, 0.0), AS_GOOD),
+        case("negative", double(at, -0.1), NAMED),
+        case("not a number", double(at, f64::NAN), NAMED),
+        case("infinite", double(at, f64::INFINITY), NAMED),
     ]
 }
 
