@@ -27,6 +27,8 @@ mod acp;
 pub mod agent;
 mod app;
 #[doc(hidden)]
+mod audit;
+#[doc(hidden)]
 mod auth;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -84,6 +86,9 @@ pub mod internals {
     #[cfg(feature = "acp")]
     pub mod acp {
         pub use crate::acp::*;
+    }
+    pub mod audit {
+        pub use crate::audit::*;
     }
     pub mod auth {
         pub use crate::auth::*;

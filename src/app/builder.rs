@@ -138,10 +138,9 @@ impl ServerBuilder {
                 (store, runner, kind)
             }
         };
-        let access = Access::open(&config)?;
-        let mut all = openai_models(&config)?;
-        all.extend(acp_agents(&config, &executor, &metrics, bridge.as_ref()));
-        let models = models(&config, all, agents)?;
+        let access = Access::open(&config, &metrics, &clock)?;
+        let bridged = acp_agents(&config, &executor, &metrics, bridge.as_ref());
+        let models = models(&config, bridged, agents)?;
         let forwarder = forwarder(&config, store.as_ref())?;
         let engine = Engine::new(EngineParts {
             store: Arc::new(CachedStore::new(store, metrics.clone())),
@@ -161,6 +160,7 @@ impl ServerBuilder {
             metrics: metrics.clone(),
             read_timeout: config.request_read_timeout,
             forwarder: forwarder.clone(),
+            audit: access.audit(),
         });
         Ok(Server {
             engine,
@@ -295,9 +295,11 @@ fn mcp_servers(_: &Config, _: &UnixExecutor, _: &Metrics) -> Vec<Arc<dyn ToolPro
 /// Returns the models and agents of the configuration, and the agents of the program.
 fn models(
     config: &Config,
-    mut all: Vec<AgentBackend>,
+    acp_agents: Vec<AgentBackend>,
     program_agents: Vec<Arc<dyn Agent>>,
 ) -> Result<ModelRegistry, Error> {
+    let mut all = openai_models(config)?;
+    all.extend(acp_agents);
     all.extend(program_agents.into_iter().map(AgentBackend::Agent));
     let (default, background) = (config.default_model.clone(), config.background_model.clone());
     ModelRegistry::new(all, default, background).map_err(Error::Models)

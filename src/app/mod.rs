@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod builder;
 pub(crate) mod config;
 mod error;

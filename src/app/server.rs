@@ -111,7 +111,7 @@ impl Server {
     /// # Errors
     /// The transport failed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let forwarder = self.forwarder.clone();
+        let (forwarder, audit) = (self.forwarder.clone(), self.access.audit());
         let Self {
             engine,
             incoming,
@@ -168,6 +168,9 @@ impl Server {
         let (served, (), (), ()) = tokio::join!(main, admin, access.keep_up(&over), upkeep);
         if let Some(forwarder) = &forwarder {
             forwarder.close().await;
+        }
+        if let Some(audit) = &audit {
+            audit.close().await;
         }
         // Another server may have the folder now.
         drop(data_lock);

@@ -7,6 +7,7 @@ mod support;
 
 mod access;
 mod admission;
+mod audit;
 mod calls;
 mod compression;
 mod descriptor;

@@ -124,6 +124,7 @@ impl KeyVerifier {
                 list.report(&self.file);
                 tracing::info!(%file, keys = list.records.len(), "the API keys were read again");
                 self.replace(list);
+                self.report_changes();
             }
             Err(error) => self.read_failed(&mut watch, &error),
         }

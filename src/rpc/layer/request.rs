@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::Instrument as _;
 
+use super::audit::{AuditedRequest, RequestHead, credentials_refused};
 use super::body::{OutcomeRecorder, RecordedBody, TimedBody};
 use super::ending::Ending;
 use super::forward::Forwarding;
@@ -71,14 +72,16 @@ where
         }
         compression::keep_if_asked_for(request.headers_mut());
         let size = BodySize::new(request.headers());
-        let admitted = self.admit(&mut request, &method, &size);
+        let admitted = self.admit(&mut request, &method, &request_id, &size);
         let places = PollSemaphore::new(self.shared.places.clone());
         // Only the service that was polled is ready. Its clone takes the next request.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let span = tracing::info_span!("rpc", method, request_id = request_id.to_str().ok());
-        let recorder = self.recorder(&method, span.clone());
         let is_forwarded = matches!(&admitted, Ok(Admission { is_forwarded: true, .. }));
+        let refusal = admitted.as_ref().err();
+        let audited = self.audited(&mut request, &method, &request_id, is_forwarded, refusal);
+        let recorder = self.recorder(&method, span.clone(), audited);
         let ending = Ending::new(request.extensions().get(), self.shared.options.clock.clone());
         let forwarding = admitted
             .map(|admission| self.forwarding(admission, &request, &method, &request_id, &size));
@@ -105,10 +108,44 @@ where
 }
 
 impl<S> RequestService<S> {
-    fn recorder(&self, method: &str, span: tracing::Span) -> OutcomeRecorder {
+    fn recorder(
+        &self,
+        method: &str,
+        span: tracing::Span,
+        audited: AuditedRequest,
+    ) -> OutcomeRecorder {
         let metrics = &self.shared.options.metrics;
         let stream = self.shared.streams.contains(method).then(|| metrics.open_stream());
-        OutcomeRecorder::new(metrics.clone(), method.to_owned(), span, stream)
+        OutcomeRecorder::new(metrics.clone(), method.to_owned(), span, stream, audited)
+    }
+
+    /// Begins the line of a request in the audit log, if it has one. Its handler finds it in the extensions.
+    fn audited(
+        &self,
+        request: &mut Request<Body>,
+        method: &str,
+        request_id: &HeaderValue,
+        is_forwarded: bool,
+        refusal: Option<&Status>,
+    ) -> AuditedRequest {
+        let options = &self.shared.options;
+        let log = options.audit.as_ref();
+        // Without a caller, there is a line about its credentials.
+        let Some(caller) = request.extensions().get::<Caller>() else {
+            return AuditedRequest::default();
+        };
+        let peer = request.extensions().get().copied();
+        let time = options.clock.now();
+        let head = RequestHead { method, request_id, caller, peer, time, is_forwarded };
+        let Some(audited) = head.begin(log) else {
+            let refusal = refusal.filter(|status| status.code() == Code::PermissionDenied);
+            if let (Some(log), Some(refusal)) = (log, refusal) {
+                head.refused(log, refusal);
+            }
+            return AuditedRequest::default();
+        };
+        request.extensions_mut().insert(audited.clone());
+        audited
     }
 
     /// Authenticates the request and adds its principal and its deadline to its extensions.
@@ -116,16 +153,18 @@ impl<S> RequestService<S> {
         &self,
         request: &mut Request<Body>,
         method: &str,
+        request_id: &HeaderValue,
         size: &BodySize,
     ) -> Result<Admission, Status> {
         let options = &self.shared.options;
         let mut admission = Admission::default();
         let is_open = is_open(request.uri().path());
         if !is_open {
-            let (caller, is_forwarded) = self.caller(request)?;
-            scopes::check(&caller, method)?;
+            let (caller, is_forwarded) = self.caller(request, request_id)?;
+            let checked = scopes::check(&caller, method);
             admission.is_forwarded = is_forwarded;
             request.extensions_mut().insert(caller);
+            checked?;
         }
         let timeout = request.headers().get(TIMEOUT).and_then(|value| value.to_str().ok());
         if let Some(deadline) = timeout.and_then(|text| Deadline::parse(text, Instant::now())) {
@@ -146,7 +185,11 @@ impl<S> RequestService<S> {
 
     /// Returns the caller of a request, and whether another replica has forwarded it. That replica has
     /// checked the scopes.
-    fn caller(&self, request: &Request<Body>) -> Result<(Caller, bool), AuthError> {
+    fn caller(
+        &self,
+        request: &Request<Body>,
+        request_id: &HeaderValue,
+    ) -> Result<(Caller, bool), AuthError> {
         let options = &self.shared.options;
         let authorization = request.headers().get(http::header::AUTHORIZATION);
         let credentials = Credentials {
@@ -166,6 +209,9 @@ impl<S> RequestService<S> {
         verified.inspect_err(|error| {
             let peer = credentials.peer.as_ref().map(|peer| peer as &dyn fmt::Display);
             options.metrics.credentials_rejected(error.as_str(), peer);
+            if let Some(log) = &options.audit {
+                credentials_refused(log, &credentials, &Status::from(*error), request_id);
+            }
         })
     }
 
@@ -282,8 +328,9 @@ fn finish(
 ) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     head.headers.insert(REQUEST_ID, request_id);
+    recorder.pass_id(&mut head.headers, is_forwarded);
     if let Some(status) = Status::from_header_map(&head.headers) {
-        recorder.set_code(status.code());
+        recorder.set_status(&status);
         if !is_forwarded {
             head.headers.remove(OWNER_HEADER);
         }
