@@ -46,6 +46,8 @@ mod machine;
 mod mcp;
 pub mod model;
 #[doc(hidden)]
+mod redact;
+#[doc(hidden)]
 mod rpc;
 pub mod store;
 mod sync;
@@ -108,6 +110,9 @@ pub mod internals {
     #[cfg(feature = "mcp")]
     pub mod mcp {
         pub use crate::mcp::*;
+    }
+    pub mod redact {
+        pub use crate::redact::*;
     }
     pub mod rpc {
         pub use crate::rpc::*;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::{key_observer, open_audit_log};
@@ -17,6 +18,7 @@ use crate::auth::{
     OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier, Verifiers,
 };
 use crate::engine::Clock;
+use crate::redact::remember;
 use crate::telemetry::Metrics;
 
 /// The verifiers of a server, and what they have to keep up to date.
@@ -76,6 +78,7 @@ impl Access {
             return Err(unusable("token_file", "none", "name a file".to_owned()));
         };
         let token = TokenFile::load_or_create(token_file)?;
+        remember(token.token().expose_secret());
         // Last: it refuses every token that is not its own.
         verifiers.push(Arc::new(TokenVerifier::new(token.token().clone())));
         access.verifiers = Verifiers::new(verifiers);

@@ -13,6 +13,7 @@ use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress, S
 use super::error::Error;
 use super::listener::{Incoming, Listener, bind, bind_tcp};
 use super::replicas::forwarder;
+use super::secrets::remember_secrets;
 use super::server::Server;
 use super::shim::{executor_options, shim_program};
 use super::store::{OpenedStore, open_store};
@@ -188,6 +189,7 @@ fn complete(config: &mut Config, has_store: bool) -> Result<(), Error> {
         return Err(ConfigError { errors }.into());
     }
     config.check_with(has_store)?;
+    remember_secrets(config, &Environment::capture());
     match config.working_directory.as_ref().filter(|folder| !folder.is_dir()) {
         Some(folder) => Err(Error::WorkingDirectory(folder.clone())),
         None => Ok(()),

@@ -10,6 +10,7 @@ mod health;
 mod in_use;
 mod listener;
 mod replicas;
+mod secrets;
 mod server;
 mod shim;
 mod store;

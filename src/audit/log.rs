@@ -13,6 +13,7 @@ use super::line::{AuditAction, AuditEntry};
 use super::refusals::Refusals;
 use crate::model::Timestamp;
 use crate::model::limits::AUDIT_QUEUE_MAX;
+use crate::redact::redacted;
 use crate::telemetry::{LogRate, Metrics};
 
 /// The longest time until what was written is on the disk, and until a window of refusals is seen to be over.
@@ -150,6 +151,18 @@ impl Shared {
     }
 }
 
+/// Returns an entry without secrets in the texts that callers choose.
+fn without_secrets(entry: &AuditEntry) -> AuditEntry {
+    let shown = |text: &Option<String>| text.as_deref().map(redacted);
+    AuditEntry {
+        tenant: shown(&entry.tenant),
+        name: shown(&entry.name),
+        request_id: shown(&entry.request_id),
+        reason: shown(&entry.reason),
+        ..entry.clone()
+    }
+}
+
 /// The state of the thread that writes.
 struct Writer {
     file: AuditFile,
@@ -213,7 +226,7 @@ impl Writer {
         {
             self.shared.report(&error, "the audit log cannot begin another file: this one grows");
         }
-        self.file.append(entry)?;
+        self.file.append(&without_secrets(entry))?;
         self.shared.metrics.audit_written();
         self.is_dirty = true;
         Ok(())

@@ -11,6 +11,7 @@ mod large_input;
 mod provided;
 mod registry;
 mod schema;
+mod secret;
 mod template;
 mod toolbox;
 mod values;
@@ -26,6 +27,7 @@ use crate::model::{Tool, WorkHandle};
 
 pub use command::{CallBudget, CommandToolConfig};
 pub(crate) use large_input::{on_input, rough_size};
+pub(crate) use secret::{calls_without_secrets, hidden_argument, without_secrets};
 
 pub use function::{FunctionResult, FunctionTool, ToolError, ToolOutput};
 pub use work::{InProcess, ToolContext, Work, WorkEvent};

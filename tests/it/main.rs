@@ -30,6 +30,7 @@ mod park;
 mod processes;
 mod program;
 mod required_ids;
+mod secrets;
 mod server_info;
 mod sessions;
 mod smoke;
