@@ -27,6 +27,8 @@ mod acp;
 pub mod agent;
 mod app;
 #[doc(hidden)]
+mod audit;
+#[doc(hidden)]
 mod auth;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
@@ -44,6 +46,8 @@ mod machine;
 mod mcp;
 pub mod model;
 mod quota;
+#[doc(hidden)]
+mod redact;
 #[doc(hidden)]
 mod rpc;
 pub mod store;
@@ -88,6 +92,9 @@ pub mod internals {
     pub mod acp {
         pub use crate::acp::*;
     }
+    pub mod audit {
+        pub use crate::audit::*;
+    }
     pub mod auth {
         pub use crate::auth::*;
     }
@@ -109,6 +116,9 @@ pub mod internals {
     }
     pub mod quota {
         pub use crate::quota::*;
+    }
+    pub mod redact {
+        pub use crate::redact::*;
     }
     pub mod rpc {
         pub use crate::rpc::*;

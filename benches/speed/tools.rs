@@ -43,6 +43,7 @@ impl BenchTool {
             execution_timeout: None,
             source: ToolSource::BuiltIn,
             arguments_unchecked: false,
+            secret_arguments: Vec::new(),
             warnings: Vec::new(),
         })
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
+use crate::redact::remember;
+
 /// The value of a header: a text, or the place where it is.
 ///
 /// ```toml
@@ -108,7 +110,10 @@ pub(super) async fn read_value(file: &Path) -> Result<String, String> {
     let text = tokio::fs::read_to_string(file).await.map_err(|error| error.to_string())?;
     match text.trim() {
         "" => Err("it is empty".into()),
-        value => Ok(value.to_owned()),
+        value => {
+            remember(value);
+            Ok(value.to_owned())
+        }
     }
 }
 

@@ -1,12 +1,15 @@
-//! The ways in which callers show who they are.
+//! The ways in which callers show who they are, and the log of what they do.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::{key_observer, open_audit_log};
 use super::config::{AuthMode, Config};
 use super::error::Error;
+use crate::audit::AuditLog;
 #[cfg(feature = "jwt")]
 use crate::auth::jwt::JwtVerifier;
 use crate::auth::keys::{KeyFile, KeyUpkeep, KeyVerifier};
@@ -14,6 +17,9 @@ use crate::auth::{
     CertificateVerifier, OpenVerifier, SocketUserVerifier, TokenFile, TokenVerifier, Verifier,
     Verifiers,
 };
+use crate::engine::Clock;
+use crate::redact::remember;
+use crate::telemetry::Metrics;
 
 /// The verifiers of a server, and what they have to keep up to date.
 pub(super) struct Access {
@@ -22,18 +28,25 @@ pub(super) struct Access {
     token_file: Option<PathBuf>,
     /// The API keys, or `None` if callers need no credentials.
     keys: Option<Arc<KeyVerifier>>,
+    /// The audit log, which also has the changes of the keys, or `None` if there is none.
+    audit: Option<AuditLog>,
     /// The issuers of tokens, or `None` if there are none.
     #[cfg(feature = "jwt")]
     issuers: Option<Arc<JwtVerifier>>,
 }
 
 impl Access {
-    /// Reads what the verifiers need, and creates the token if there is none.
-    pub(super) fn open(config: &Config) -> Result<Self, Error> {
+    /// Opens the audit log, reads what the verifiers need, and creates the token if there is none.
+    pub(super) fn open(
+        config: &Config,
+        metrics: &Metrics,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
         let mut access = Self {
             verifiers: Verifiers::new(vec![Arc::new(OpenVerifier::default())]),
             token_file: None,
             keys: None,
+            audit: open_audit_log(config, metrics, clock)?,
             #[cfg(feature = "jwt")]
             issuers: None,
         };
@@ -49,7 +62,12 @@ impl Access {
         }
         let keys_file = config.keys_file.as_ref().filter(|file| !file.as_os_str().is_empty());
         if let Some(file) = keys_file {
-            access.keys = Some(Arc::new(KeyVerifier::open(KeyFile::new(file))?));
+            let mut keys = KeyVerifier::open(KeyFile::new(file))?;
+            if let Some(log) = &access.audit {
+                let (observer, since) = key_observer(log, clock);
+                keys.observe(observer, since);
+            }
+            access.keys = Some(Arc::new(keys));
         }
         verifiers.extend(access.keys.clone().map(|keys| keys as _));
         #[cfg(feature = "jwt")]
@@ -63,6 +81,7 @@ impl Access {
             return Err(Error::unusable("token_file", "none", "name a file".to_owned()));
         };
         let token = TokenFile::load_or_create(token_file)?;
+        remember(token.token().expose_secret());
         // Last: it refuses every token that is not its own.
         verifiers.push(Arc::new(TokenVerifier::new(token.token().clone())));
         access.verifiers = Verifiers::new(verifiers);
@@ -72,6 +91,10 @@ impl Access {
 
     pub(super) fn verifiers(&self) -> Verifiers {
         self.verifiers.clone()
+    }
+
+    pub(super) fn audit(&self) -> Option<AuditLog> {
+        self.audit.clone()
     }
 
     pub(super) fn token_file(&self) -> Option<&Path> {

@@ -14,6 +14,7 @@ use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress};
 use super::error::Error;
 use super::listener::{Incoming, Listener, bind, bind_tcp};
 use super::replicas::forwarder;
+use super::secrets::remember_secrets;
 use super::server::Server;
 use super::shim::{executor_options, shim_program};
 use super::store::{OpenedStore, open_store};
@@ -144,9 +145,10 @@ impl ServerBuilder {
                 (store, runner, kind)
             }
         };
-        let (access, quotas) = (Access::open(&config)?, quotas(&config, &metrics));
+        let access = Access::open(&config, &metrics, &clock)?;
+        let quotas = quotas(&config, &metrics);
         let external = acp_agents(&config, &executor, &metrics, bridge.as_ref());
-        let models = models(&config, [openai_models(&config)?, external].concat(), agents)?;
+        let models = models(&config, external, agents)?;
         let (forwarder, forwarder_tls) = forwarder(&config, store.as_ref())?.unzip();
         let engine = Engine::new(EngineParts {
             store: Arc::new(CachedStore::new(store, metrics.clone())),
@@ -168,6 +170,7 @@ impl ServerBuilder {
             quotas,
             read_timeout: config.request_read_timeout,
             forwarder: forwarder.clone(),
+            audit: access.audit(),
         });
         Ok(Server {
             engine,
@@ -201,6 +204,7 @@ fn complete(config: &mut Config, has_store: bool) -> Result<(), Error> {
         return Err(ConfigError { errors }.into());
     }
     config.check_with(has_store)?;
+    remember_secrets(config, &Environment::capture());
     match config.working_directory.as_ref().filter(|folder| !folder.is_dir()) {
         Some(folder) => Err(Error::WorkingDirectory(folder.clone())),
         None => Ok(()),
@@ -310,9 +314,11 @@ fn mcp_servers(_: &Config, _: &UnixExecutor, _: &Metrics) -> Vec<Arc<dyn ToolPro
 /// Returns the models and agents of the configuration, and the agents of the program.
 fn models(
     config: &Config,
-    mut all: Vec<AgentBackend>,
+    acp_agents: Vec<AgentBackend>,
     program_agents: Vec<Arc<dyn Agent>>,
 ) -> Result<ModelRegistry, Error> {
+    let mut all = openai_models(config)?;
+    all.extend(acp_agents);
     all.extend(program_agents.into_iter().map(AgentBackend::Agent));
     let (default, background) = (config.default_model.clone(), config.background_model.clone());
     ModelRegistry::new(all, default, background).map_err(Error::Models)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::app::config::{ConfigError, SettingError};
 use crate::app::listener::BindError;
 use crate::app::tls::TlsError;
+use crate::audit::AuditError;
 use crate::auth::keys::KeyFileError;
 use crate::auth::{OwnershipError, TokenError};
 use crate::exec::{ProcError, ShimError};
@@ -44,6 +45,9 @@ pub enum Error {
     /// The API keys.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The store.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -88,6 +92,7 @@ impl Error {
     pub fn is_in_use(&self) -> bool {
         match self {
             Self::Bind(error) => error.is_in_use(),
+            Self::Audit(error) => matches!(error, AuditError::Locked { .. }),
             Self::Open(OpenError::Locked { .. } | OpenError::FolderLocked { .. }) => true,
             #[cfg(feature = "postgres")]
             Self::OpenPostgres(error) => error.is_in_use(),

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod builder;
 pub(crate) mod config;
 mod error;
@@ -9,6 +10,7 @@ mod health;
 mod in_use;
 mod listener;
 mod replicas;
+mod secrets;
 mod server;
 mod shim;
 mod store;

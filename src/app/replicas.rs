@@ -7,6 +7,9 @@ use super::tls::{TlsError, TlsFiles, TlsRenewal, client_config};
 use crate::rpc::{Forwarder, ForwarderOptions};
 use crate::store::Store;
 
+/// The TLS of the connections to the other servers, or `None` if they have none.
+type ForwarderTls = Option<TlsRenewal<TlsConnector>>;
+
 /// Returns the way to the other servers of the store, and its TLS if it has any, or `None` if this server has
 /// the store alone or has no address for the others.
 ///
@@ -15,7 +18,7 @@ use crate::store::Store;
 pub(super) fn forwarder(
     config: &Config,
     store: &dyn Store,
-) -> Result<Option<(Forwarder, Option<TlsRenewal<TlsConnector>>)>, TlsError> {
+) -> Result<Option<(Forwarder, ForwarderTls)>, TlsError> {
     let (Some(_), Some(replicas)) = (&config.advertise, store.replicas()) else { return Ok(None) };
     let (own, root_file) = (config.tls_files(), config.replica_ca.clone());
     // The other servers may have TLS before this one does.

@@ -116,7 +116,7 @@ impl Server {
     /// # Errors
     /// The transport failed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let forwarder = self.forwarder.clone();
+        let (forwarder, audit) = (self.forwarder.clone(), self.access.audit());
         let Self {
             engine,
             incoming,
@@ -179,6 +179,9 @@ impl Server {
         let (served, (), (), (), _) = tokio::join!(main, admin, access, upkeep, renewal);
         if let Some(forwarder) = &forwarder {
             forwarder.close().await;
+        }
+        if let Some(audit) = &audit {
+            audit.close().await;
         }
         // Another server may have the folder now.
         drop(data_lock);

@@ -24,6 +24,8 @@ pub enum GuardedFile {
     KeySet,
     /// The root certificates of clients or of other servers. Nobody else may change them.
     Authority,
+    /// The audit log. Nobody else may change it; a group may read it.
+    Audit,
     /// The folder of the store. Nobody else may create files there.
     DataFolder,
     /// The folder of a Unix domain socket. Only root, and a group that its owner has chosen, may
@@ -80,6 +82,7 @@ impl GuardedFile {
             Self::Keys => "the file of API keys",
             Self::KeySet => "the key set",
             Self::Authority => "the certificate authority in",
+            Self::Audit => "the audit log",
             Self::DataFolder => "the data folder",
             Self::SocketFolder => "the folder of the socket,",
         }
@@ -102,7 +105,9 @@ impl GuardedFile {
             return None;
         }
         let use_of_others = match self {
-            Self::Token | Self::TlsKey | Self::StorePassword => "can be read or changed by others",
+            Self::Token | Self::TlsKey | Self::StorePassword | Self::Audit => {
+                "can be read or changed by others"
+            }
             Self::Keys | Self::KeySet | Self::Authority | Self::DataFolder | Self::SocketFolder => {
                 "can be changed by others"
             }
@@ -120,12 +125,13 @@ impl GuardedFile {
             // The server reads it as a member of the group.
             Self::TlsKey | Self::StorePassword if is_root_s && own_uid != ROOT => "640",
             Self::Token | Self::TlsKey | Self::StorePassword => "600",
+            Self::Audit => "g-w,o-rwx",
         };
         Some((problem, format!("run `chmod {permissions} {word}`{}", self.other_remedy())))
     }
 
     fn may_be_owned_by(self, uid: u32, own_uid: u32) -> bool {
-        let may_be_root_s = !matches!(self, Self::Token | Self::DataFolder);
+        let may_be_root_s = !matches!(self, Self::Token | Self::Audit | Self::DataFolder);
         uid == own_uid || (may_be_root_s && uid == ROOT)
     }
 
@@ -134,6 +140,7 @@ impl GuardedFile {
             Self::TlsKey | Self::StorePassword if is_root_s => 0o037,
             Self::Token | Self::TlsKey | Self::StorePassword => 0o077,
             Self::Keys | Self::KeySet | Self::Authority | Self::DataFolder => 0o022,
+            Self::Audit => 0o027,
             Self::SocketFolder if mode & STICKY != 0 => 0,
             Self::SocketFolder => 0o002,
         }
@@ -146,6 +153,7 @@ impl GuardedFile {
             Self::StorePassword => ", and change the password if others may know it",
             Self::Keys | Self::KeySet => ", and check that it has no key that you don't know",
             Self::Authority => ", and check that it has no certificate that you don't know",
+            Self::Audit => ", and check it with `callpark audit verify`",
             Self::DataFolder => ", or choose another folder with the setting `data-dir`",
             Self::SocketFolder => ", or choose another path with the setting `listen`",
         }
@@ -194,6 +202,7 @@ mod tests {
                 (GuardedFile::Keys, 0o644),
                 (GuardedFile::KeySet, 0o644),
                 (GuardedFile::Authority, 0o644),
+                (GuardedFile::Audit, 0o640),
                 (GuardedFile::DataFolder, 0o700),
                 (GuardedFile::DataFolder, 0o755),
                 (GuardedFile::SocketFolder, 0o755),
@@ -213,6 +222,8 @@ mod tests {
             (GuardedFile::TlsKey, 0o640, "`chmod 600 /srv/x`"),
             (GuardedFile::StorePassword, 0o644, "`chmod 600 /srv/x`"),
             (GuardedFile::Keys, 0o664, "`chmod go-w /srv/x`"),
+            (GuardedFile::Audit, 0o644, "`chmod g-w,o-rwx /srv/x`"),
+            (GuardedFile::Audit, 0o660, "`chmod g-w,o-rwx /srv/x`"),
             (GuardedFile::DataFolder, 0o777, "`chmod 700 /srv/x`"),
             (GuardedFile::DataFolder, 0o770, "`chmod 700 /srv/x`"),
             (GuardedFile::SocketFolder, 0o777, "`chmod o-w /srv/x`"),

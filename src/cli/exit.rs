@@ -14,6 +14,7 @@ Exit codes:
   N    run, wait: the tool's own exit code; 128+N if signal N ended it
   1    the tool failed without an exit code, or one of several ids failed
        doctor, health: there is a problem, or a server is not serving
+       audit verify: the chain is broken
   2    wrong usage, or arguments that the tool or the server rejects
   66   the session, task, tool or follow-up does not exist
   69   no server can be reached, or the server is stopping

@@ -150,6 +150,7 @@ impl Cli {
                 return command::replicas::run(args, connect, &mut out).await;
             }
             CliCommand::Keys(args) => return command::keys::run(args, connect, &mut out).await,
+            CliCommand::Audit(args) => return command::audit::run(args, connect, &mut out).await,
             CliCommand::Doctor(args) => return command::doctor::run(args, connect, &mut out).await,
             #[cfg(feature = "acp")]
             CliCommand::Mcp(args) => return command::mcp::run(args).await,

@@ -16,7 +16,6 @@ mod follow_up;
 mod idempotency;
 mod options;
 mod recover;
-mod redact;
 mod replica;
 mod restart;
 mod run;

@@ -14,6 +14,7 @@ use super::{Error, Shared};
 use crate::exec::OutputBefore;
 use crate::model::limits::RUN_ATTEMPTS_MAX;
 use crate::model::{Call, CallId, OnDisconnect, Session, State, ToolKind, WorkHandle};
+use crate::redact::HIDDEN;
 use crate::store::{EventQuery, OutputFrom, OutputQuery, OutputSelection};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::tool::{Arguments, ResolvedTool, Work};
@@ -214,6 +215,10 @@ async fn arguments(shared: &Shared, call: &Call) -> Result<Arguments, String> {
         return Err("its standard input is not kept".into());
     }
     let arguments = accepted.arguments.ok_or("its arguments are too large to be kept")?;
+    // Also if the tool has other secrets by now.
+    if arguments.values().any(|value| value == HIDDEN) {
+        return Err("a secret argument of it is not kept".into());
+    }
     match arguments.values().all(is_exact) {
         true => Ok(arguments),
         false => Err("its arguments hold a number that is not kept exactly".into()),

@@ -54,6 +54,10 @@ pub struct ServerConfig {
     /// The file with the bearer token for `url`, which is read at each start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// The names of arguments of its tools that are secrets: the server gets their values, and events,
+    /// records and the history of an agent have `[redacted]` in their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_arguments: Vec<String>,
     /// The tools to provide, by the server's own names. Default: all.
     #[serde(default)]
     pub tools: Vec<String>,

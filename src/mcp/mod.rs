@@ -178,6 +178,7 @@ impl ToolProvider for McpServer {
             call_budget,
             execution_timeout: config.execution_timeout,
             arguments_unchecked: true,
+            secret_arguments: config.secret_arguments.clone(),
             ..Tool::new(name, "", json!({}), ToolKind::Mcp, source)
         }
     }

@@ -45,6 +45,9 @@ async fn read_file(file: &std::path::Path) -> Result<String, String> {
     let token = token.map_err(|error| format!("its token_file {}: {error}", file.display()))?;
     match token.trim() {
         "" => Err(format!("its token_file {} is empty", file.display())),
-        token => Ok(token.to_owned()),
+        token => {
+            crate::redact::remember(token);
+            Ok(token.to_owned())
+        }
     }
 }

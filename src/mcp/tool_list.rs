@@ -169,6 +169,7 @@ fn to_tool(tool: rmcp::model::Tool, config: &ServerConfig) -> Tool {
         execution_timeout: config.execution_timeout,
         source: ToolSource::McpServer(config.name.clone()),
         arguments_unchecked,
+        secret_arguments: config.secret_arguments.clone(),
         warnings,
     }
 }

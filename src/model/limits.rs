@@ -342,3 +342,8 @@ pub const FOLLOW_UP_TURNS_TENANT_MAX: usize = 64;
 pub const FOLLOW_UP_SESSIONS_MAX: usize = 10_000;
 /// The pause between two sweeps for due follow-ups, in milliseconds.
 pub const FOLLOW_UP_SWEEP_MS: u64 = 5_000;
+
+// The audit log.
+
+/// The number of entries of the audit log that wait to be written. More are lost, and counted.
+pub const AUDIT_QUEUE_MAX: usize = 8_192;

@@ -61,6 +61,9 @@ pub struct Tool {
     pub source: ToolSource,
     /// `true` if arguments are not checked against the input schema, because it cannot be used.
     pub arguments_unchecked: bool,
+    /// The names of arguments whose values are not kept: the tool gets them, and events, records and
+    /// histories have a replacement.
+    pub secret_arguments: Vec<String>,
     /// The parts of its definition that cannot be used, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -89,6 +92,7 @@ impl Tool {
             execution_timeout: None,
             source,
             arguments_unchecked: false,
+            secret_arguments: Vec::new(),
             warnings: Vec::new(),
         }
     }

@@ -11,7 +11,7 @@ use super::convert::{
     self, Acknowledgement, BackgroundWork, FieldReader, background_id, fingerprint,
 };
 use super::deadline::{Deadline, answer_at, bounded, cap_wait};
-use super::layer::principal;
+use super::layer::{AuditedRequest, principal};
 use crate::engine::{Engine, Started, TaskUpdate, WaitMode, Waited};
 use crate::model::{Call, State, ToolKind};
 use crate::store::{CallCursor, FollowUpWithTask};
@@ -83,6 +83,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::StartRequest>,
     ) -> Result<Response<v1::StartResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let work = convert::start_request(request.into_inner())?;
         let started = match work {
             BackgroundWork::Call(call) => self.engine.calls().start(&principal, *call).await?,
@@ -92,9 +93,11 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         };
         match started {
             Started::DryRun(_) => {
+                audited.changes_nothing();
                 Ok(Response::new(v1::StartResponse { dry_run: true, ..Default::default() }))
             }
             Started::Call(handle) => {
+                audited.done(handle.call_id);
                 let call = self.engine.calls().get_task(&principal, handle.call_id).await?;
                 let task = Some(self.full_task(call).await?);
                 let replayed = handle.replayed;
@@ -185,9 +188,14 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::CancelRequest>,
     ) -> Result<Response<v1::CancelResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let answer_at = answer_at(&self.engine, Deadline::of(&request));
         let cancel = convert::cancel_request(request.into_inner(), answer_at)?;
         let dry_run = cancel.dry_run;
+        match dry_run {
+            true => audited.changes_nothing(),
+            false => audited.about(cancel.id),
+        }
         let mut cancelled = self.engine.calls().cancel(&principal, cancel).await?;
         let survivors = cancelled.call.cancellation.iter_mut().flat_map(|c| c.survivors.drain(..));
         let survivors: Vec<v1::Process> = survivors
@@ -215,6 +223,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let mut request = request.into_inner();
         let (request_id, digest) = fingerprint!("Delete", request);
         let v1::DeleteRequest { background_id, request_id: _ } = request;
@@ -222,6 +231,7 @@ impl stored::background_tasks_server::BackgroundTasks for BackgroundTasks {
         let id = fields.background_id("background_id", &background_id);
         let key = fields.request_id("request_id", request_id, digest);
         let (id, key) = fields.finish((id, key))?;
+        audited.about(id);
         let replayed = self.engine.calls().delete(&principal, id, key.as_ref()).await?;
         Ok(Response::new(v1::DeleteResponse { replayed }))
     }

@@ -1,5 +1,6 @@
 //! The gRPC services over the engine, with conversions, statuses, and the layer around every request.
 
+mod audited;
 mod background_tasks;
 mod convert;
 mod deadline;

@@ -10,7 +10,7 @@ use crate::quota::RequestKind;
 
 /// Returns the scope that a method requires, such as `callpark.v1.ToolRunner/RunTool`. A method that is
 /// missing here requires none: GetServerInfo, which says who the caller is, and those that do not exist.
-fn required(method: &str) -> Option<Scope> {
+pub(super) fn required(method: &str) -> Option<Scope> {
     let scope = match method.strip_prefix("callpark.v1.")? {
         "ToolRunner/ListTools"
         | "ToolRunner/GetSession"

@@ -14,6 +14,7 @@ use crate::engine::Error;
 use crate::machine::Refusal;
 use crate::model::limits::{ERROR_NAME_BYTES_MAX, ERROR_TEXT_BYTES_MAX, ERROR_VIOLATIONS_MAX};
 use crate::quota::Exceeded;
+use crate::redact::redacted;
 use crate::store::StoreError;
 use crate::telemetry::TenantLimit;
 use crate::tool::ArgumentError;
@@ -47,13 +48,15 @@ pub(crate) struct ErrorStatus {
 
 impl ErrorStatus {
     pub(crate) fn new(code: Code, reason: ErrorReason, message: impl Into<String>) -> Self {
-        let (message, metadata) = (message.into(), HashMap::new());
+        // It may repeat what a caller, a tool or a server has sent.
+        let (message, metadata) = (redacted(&message.into()), HashMap::new());
         Self { code, reason, message, metadata, details: ErrorDetails::new(), owner: None }
     }
 
     /// Adds an entry to the metadata of the `ErrorInfo`.
     pub(crate) fn metadata(mut self, key: &str, value: impl ToString) -> Self {
-        self.metadata.insert(key.into(), truncate(&value.to_string(), ERROR_NAME_BYTES_MAX));
+        self.metadata
+            .insert(key.into(), truncate(&redacted(&value.to_string()), ERROR_NAME_BYTES_MAX));
         self
     }
 
@@ -69,7 +72,7 @@ impl ErrorStatus {
     }
 
     fn resource(mut self, kind: &str, name: &str) -> Self {
-        let name = truncate(name, ERROR_NAME_BYTES_MAX);
+        let name = truncate(&redacted(name), ERROR_NAME_BYTES_MAX);
         self.details.set_resource_info(kind, name, "", self.message.clone());
         self
     }
@@ -88,7 +91,7 @@ impl ErrorStatus {
         let mut fields = Vec::with_capacity(violations.len());
         for Violation { field, reason, description } in violations {
             let field = truncate(&field, ERROR_NAME_BYTES_MAX);
-            let description = truncate(&description, ERROR_TEXT_BYTES_MAX);
+            let description = truncate(&redacted(&description), ERROR_TEXT_BYTES_MAX);
             listed.push(match field.as_str() {
                 "" => description.clone(),
                 _ => format!("{field}: {description}"),

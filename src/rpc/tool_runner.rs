@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{self, FieldReader, ToolView, fingerprint};
 use super::deadline::{Deadline, answer_at, bounded};
-use super::layer::{caller, principal};
+use super::layer::{AuditedRequest, caller, principal};
 use super::server_info::ServerInfo;
 use super::updates::{call_updates, session_update, turn_updates};
 use crate::engine::{CallRequest, Engine, Error, Started};
@@ -116,18 +116,21 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::RunToolRequest>,
     ) -> Result<Response<v1::RunToolResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let deadline = Deadline::of(&request);
         let call = convert::call_request(request.into_inner())?;
         let call = CallRequest { answer_at: answer_at(&self.engine, deadline), ..call };
         let mut handle = match self.engine.calls().start(&principal, call).boxed().await? {
             Started::Call(handle) => handle,
             Started::DryRun(dry_run) => {
+                audited.changes_nothing();
                 let session_id = dry_run.session_id.map(|id| id.to_string()).unwrap_or_default();
                 let answer =
                     v1::RunToolResponse { session_id, dry_run: true, ..Default::default() };
                 return Ok(Response::new(answer));
             }
         };
+        audited.done(handle.call_id);
         let call = handle.wait_settled(|| answer_at(&self.engine, deadline)).await?;
         Ok(Response::new(self.call_answer(call, handle.replayed).boxed().await?))
     }
@@ -137,13 +140,18 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::RunToolRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let deadline = Deadline::of(&request);
         let call = convert::call_request(request.into_inner())?;
         let call = CallRequest { answer_at: answer_at(&self.engine, deadline), ..call };
         let handle = match self.engine.calls().start(&principal, call).await? {
             Started::Call(handle) => handle,
-            Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),
+            Started::DryRun(_) => {
+                audited.changes_nothing();
+                return Ok(Response::new(futures::stream::empty().boxed()));
+            }
         };
+        audited.done(handle.call_id);
         let engine = self.engine.clone();
         let leave_at = move || answer_at(&engine, deadline);
         let updates = call_updates(self.engine.clone(), handle, leave_at).await?;
@@ -155,6 +163,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::CreateSessionRequest>,
     ) -> Result<Response<v1::CreateSessionResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let mut request = request.into_inner();
         let (request_id, digest) = fingerprint!("CreateSession", request);
         let mut fields = FieldReader::default();
@@ -162,6 +171,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let session = convert::new_session(&mut fields, request);
         let session = fields.finish(session)?;
         let created = self.engine.sessions().create(&principal, session, key.as_ref()).await?;
+        audited.done(created.session.id);
         Ok(Response::new(v1::CreateSessionResponse {
             session: Some(convert::session(created.session)),
             replayed: created.replayed,
@@ -205,7 +215,9 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::UpdateSessionRequest>,
     ) -> Result<Response<v1::UpdateSessionResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let (session_id, update, key) = convert::update_session_request(request.into_inner())?;
+        audited.about(session_id);
         let updated =
             self.engine.sessions().update(&principal, session_id, update, key.as_ref()).await?;
         Ok(Response::new(v1::UpdateSessionResponse {
@@ -219,6 +231,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::CloseSessionRequest>,
     ) -> Result<Response<v1::CloseSessionResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let mut request = request.into_inner();
         let (request_id, digest) = fingerprint!("CloseSession", request);
         let v1::CloseSessionRequest { session_id, request_id: _, reason } = request;
@@ -227,6 +240,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         let session_id = fields.required_session_id("session_id", &session_id);
         let reason = fields.text("reason", reason, TEXT_BYTES_MAX);
         let (session_id, reason) = fields.finish((session_id, reason))?;
+        audited.about(session_id);
         let closed =
             self.engine.sessions().close(&principal, session_id, reason, key.as_ref()).await?;
         let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
@@ -259,17 +273,20 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<v1::RunTurnResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let deadline = Deadline::of(&request);
         let turn = convert::turn_request(request.into_inner())?;
         let mut handle = match self.engine.turns().start(&principal, turn).boxed().await? {
             Started::Call(handle) => handle,
             Started::DryRun(dry_run) => {
+                audited.changes_nothing();
                 let session_id = dry_run.session_id.map(|id| id.to_string()).unwrap_or_default();
                 let answer =
                     v1::RunTurnResponse { session_id, dry_run: true, ..Default::default() };
                 return Ok(Response::new(answer));
             }
         };
+        audited.done(handle.call_id);
         let call = handle.wait_settled(|| answer_at(&self.engine, deadline)).await?;
         Ok(Response::new(self.turn_answer(call, handle.replayed).boxed().await?))
     }
@@ -279,12 +296,17 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::RunTurnRequest>,
     ) -> Result<Response<UpdateStream>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let deadline = Deadline::of(&request);
         let turn = convert::turn_request(request.into_inner())?;
         let handle = match self.engine.turns().start(&principal, turn).boxed().await? {
             Started::Call(handle) => handle,
-            Started::DryRun(_) => return Ok(Response::new(futures::stream::empty().boxed())),
+            Started::DryRun(_) => {
+                audited.changes_nothing();
+                return Ok(Response::new(futures::stream::empty().boxed()));
+            }
         };
+        audited.done(handle.call_id);
         let engine = self.engine.clone();
         let leave_at = move || answer_at(&engine, deadline);
         let updates = turn_updates(self.engine.clone(), handle, leave_at).await?;
@@ -296,6 +318,7 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         request: Request<v1::CancelTurnRequest>,
     ) -> Result<Response<v1::CancelTurnResponse>, Status> {
         let principal = principal(&request)?;
+        let audited = AuditedRequest::of(&request);
         let v1::CancelTurnRequest { session_id, turn_id, request_id, reason } =
             request.into_inner();
         let mut fields = FieldReader::default();
@@ -305,6 +328,10 @@ impl stored::tool_runner_server::ToolRunner for ToolRunner {
         fields.request_id("request_id", request_id, convert::Fingerprint::none());
         let reason = fields.text("reason", reason, TEXT_BYTES_MAX);
         let (session_id, turn_id, reason) = fields.finish((session_id, turn_id, reason))?;
+        match turn_id {
+            Some(turn_id) => audited.about(turn_id),
+            None => audited.about(session_id),
+        }
         let cancelled = self.engine.turns().cancel(&principal, session_id, turn_id, reason).await?;
         Ok(Response::new(v1::CancelTurnResponse {
             turn_id: cancelled.turn_id.map(|id| id.to_string()).unwrap_or_default(),

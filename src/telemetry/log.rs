@@ -1,8 +1,10 @@
 //! Logs on standard error.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
+
+use crate::redact::redacted;
 
 /// The format of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -41,7 +43,8 @@ pub enum TelemetryError {
 pub fn init_tracing(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Redacted(io::stderr()));
     // An entry that cannot be written, such as one for a file on a full disk, is lost. A report of that
     // would go the same way, and end what is reporting.
     let builder = builder.log_internal_errors(false);
@@ -53,9 +56,73 @@ pub fn init_tracing(format: LogFormat, filter: &str) -> Result<(), TelemetryErro
     Ok(())
 }
 
+/// Writes entries without their secrets. An entry is written at once.
+struct Redacted<W>(W);
+
+impl<W: Write> Write for Redacted<W> {
+    fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(entry);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let mut shown = redacted(line);
+        shown.push_str(&text[line.len()..]);
+        self.0.write_all(shown.as_bytes())?;
+        Ok(entry.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn entries_have_no_secrets_in_either_format() {
+        for is_json in [false, true] {
+            let written = Written::default();
+            let writer = written.clone();
+            let builder = tracing_subscriber::fmt().with_writer(move || Redacted(writer.clone()));
+            let entry = || {
+                let (line, password) = ("got --token abc and Bearer xyz", "hunter");
+                let span = tracing::info_span!("rpc", secret = "rosebud");
+                let _entered = span.enter();
+                tracing::info!(line, password, number = 7, "an entry");
+            };
+            match is_json {
+                true => tracing::subscriber::with_default(builder.json().finish(), entry),
+                false => {
+                    tracing::subscriber::with_default(builder.with_ansi(false).finish(), entry)
+                }
+            }
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).expect("text");
+            for secret in ["abc", "xyz", "hunter", "rosebud"] {
+                assert!(!text.contains(secret), "{text}");
+            }
+            assert!(text.contains("an entry") && text.contains('7') && text.ends_with('\n'));
+            assert_eq!(text.lines().count(), 1);
+            if is_json {
+                serde_json::from_str::<serde_json::Value>(&text).expect("JSON");
+            }
+        }
+    }
 
     #[test]
     fn a_second_set_up_is_accepted() {

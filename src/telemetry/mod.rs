@@ -3,6 +3,7 @@
 //! Every server has a registry of its own in its [`Metrics`]. Only the subscriber of the logs is
 //! global, so several servers in one process have separate metrics.
 
+mod audit;
 mod configured;
 mod follow_ups;
 mod http;

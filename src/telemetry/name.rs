@@ -97,6 +97,11 @@ pub const HTTP_CONNECTIONS_OPEN: &str = "callpark_http_connections_open";
 /// `service`, `reason`.
 pub const HTTP_CONNECTIONS_REFUSED: &str = "callpark_http_connections_refused_total";
 
+/// Lines of the audit log that were written.
+pub const AUDIT_LINES: &str = "callpark_audit_lines_total";
+/// Entries of the audit log that were lost. Labels: `reason`, which is `disk`, `full` or `closed`.
+pub const AUDIT_LOST: &str = "callpark_audit_lost_total";
+
 /// The buckets of RPC times in seconds: from a quick answer from memory to the longest wait.
 pub(super) const RPC_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0];
@@ -148,6 +153,8 @@ const COUNTERS: &[(&str, Unit, &str)] = &[
         "Connections on HTTP/1 that were closed without use, or before their end",
     ),
     (ACCEPT_ERRORS, Unit::Count, "Failures of the system to accept a connection"),
+    (AUDIT_LINES, Unit::Count, "Lines of the audit log that were written"),
+    (AUDIT_LOST, Unit::Count, "Entries of the audit log that were lost, by reason"),
 ];
 
 const GAUGES: &[(&str, &str)] = &[

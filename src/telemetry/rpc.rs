@@ -50,10 +50,15 @@ impl RpcMetrics {
         }
     }
 
+    /// Returns the name of a gRPC code.
+    pub fn code_name(code: i32) -> &'static str {
+        CODES[index(code)]
+    }
+
     /// Counts a request that ended with this gRPC code, `elapsed` after its head had arrived. Numbers
     /// outside of 0 to 16 count as UNKNOWN.
     pub fn finished(&self, code: i32, elapsed: Duration) {
-        let code = usize::try_from(code).ok().filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN);
+        let code = index(code);
         self.requests[code]
             .get_or_init(|| {
                 let labels = [("method", &*self.method), ("code", CODES[code])];
@@ -62,4 +67,9 @@ impl RpcMetrics {
             .increment(1);
         self.seconds.record(elapsed);
     }
+}
+
+/// Returns the index of a code among the names.
+fn index(code: i32) -> usize {
+    usize::try_from(code).ok().filter(|code| *code < CODES.len()).unwrap_or(UNKNOWN)
 }

@@ -102,6 +102,7 @@ impl CommandTool {
         check.process(&process)?;
         let argv = check.argv(&process.argv)?;
         let stdin = config.stdin.as_deref().map(|text| check.stdin(text)).transpose()?;
+        check.secret_arguments(&config.secret_arguments)?;
         let call_budget = check.call_budget(config.call_budget)?;
         let execution_timeout = check.execution_timeout(config.execution_timeout)?;
         Ok(Self {
@@ -122,6 +123,7 @@ impl CommandTool {
                 execution_timeout,
                 source: ToolSource::Config,
                 arguments_unchecked: false,
+                secret_arguments: config.secret_arguments,
                 warnings: Vec::new(),
             },
         })
@@ -234,6 +236,20 @@ impl Check<'_> {
                 Err(CommandToolError::ArgumentUnknown { tool, key, element, argument })
             }
             None => Ok(template),
+        }
+    }
+
+    fn secret_arguments(self, names: &[String]) -> Result<(), CommandToolError> {
+        let properties = self.input_schema.get("properties").and_then(Value::as_object);
+        let is_known = |name: &&String| properties.is_some_and(|known| known.contains_key(*name));
+        match names.iter().find(|name| !is_known(name)) {
+            None => Ok(()),
+            Some(name) => Err(CommandToolError::ArgumentUnknown {
+                tool: self.tool.to_owned(),
+                key: "secret_arguments".to_owned(),
+                element: name.clone(),
+                argument: name.clone(),
+            }),
         }
     }
 

@@ -112,6 +112,7 @@ impl FunctionTool {
             execution_timeout: None,
             source: ToolSource::BuiltIn,
             arguments_unchecked: false,
+            secret_arguments: Vec::new(),
             warnings: Vec::new(),
         };
         Self { tool }

@@ -12,6 +12,7 @@ mod provided;
 mod provider;
 mod registry;
 mod schema;
+mod secret;
 mod template;
 mod toolbox;
 mod values;
@@ -27,6 +28,7 @@ use crate::model::{Tool, WorkHandle};
 
 pub use command::{CallBudget, CommandToolConfig};
 pub(crate) use large_input::{on_input, rough_size};
+pub(crate) use secret::{calls_without_secrets, hidden_argument, without_secrets};
 
 pub use function::{FunctionResult, FunctionTool, ToolError, ToolOutput};
 pub use work::{InProcess, ToolContext, Work, WorkEvent};

@@ -7,6 +7,7 @@ mod support;
 
 mod access;
 mod admission;
+mod audit;
 mod calls;
 mod compression;
 mod descriptor;
@@ -30,6 +31,7 @@ mod processes;
 mod program;
 mod quota;
 mod required_ids;
+mod secrets;
 mod server_info;
 mod sessions;
 mod smoke;

@@ -45,6 +45,6 @@ mod parking;
 mod requests;
 mod waits;
 
-use callpark::internals::{exec, machine, quota, telemetry};
+use callpark::internals::{exec, machine, quota, redact, telemetry};
 use callpark::{agent, model, store};
 use shuttle_tokio::{select, test};

@@ -71,6 +71,7 @@ pub async fn serve(site: Site) -> turmoil::Result {
         start_time: SimulatedClock.now(),
     };
     let layer = RequestLayer::new(RequestOptions {
+        audit: None,
         verifiers: Verifiers::new(vec![Arc::new(OpenVerifier::default())]),
         clock: Arc::new(SimulatedClock),
         metrics: site.metrics,

@@ -30,8 +30,8 @@ pub use documents::{
     get_prompt_schema, prompt_message, read_resource_description, read_resource_schema,
 };
 pub use results::{
-    ResultText, call_result, content_text, or_no_output, output_text, shortened_result,
-    state_label, truncate, truncate_middle,
+    ResultText, argument_hidden, call_result, content_text, or_no_output, output_text,
+    shortened_result, state_label, truncate, truncate_middle,
 };
 pub use tasks::{
     finished_task, follow_up_message, output_page, parked_call, parked_event_message,

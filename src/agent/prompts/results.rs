@@ -11,6 +11,7 @@ use crate::model::{
     Call, Content, ContentKind, Exit, Outcome, ResourceBody, ResourceLink, State, ToolKind,
     ToolResult,
 };
+use crate::redact::HIDDEN;
 
 /// The longest error of a call that is shown beside its result, in bytes.
 const ERROR_BYTES_MAX: usize = 4096;
@@ -306,6 +307,11 @@ pub(super) fn processes_left(call: &Call) -> Option<String> {
         programs.join(", "),
         budget.unwrap_or_default(),
     ))
+}
+
+/// Returns the error for an argument of which the history has only the replacement.
+pub fn argument_hidden(name: &str) -> String {
+    format!("the value of `{name}` is secret and not kept: give the value itself, not {HIDDEN}")
 }
 
 /// Returns the text, or a note if it is blank.

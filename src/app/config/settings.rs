@@ -99,6 +99,16 @@ define_settings! {
         /// Filter of the log: a level, or directives such as info,callpark::engine=debug.
         log_filter: LogFilter = LogFilter::default(), "FILTER";
     }
+    "Audit" {
+        /// File with a line of JSON for everything that callers start, cancel, delete and close, for changes
+        /// of keys and for refused credentials; `none` is no audit log.
+        audit_file: Option<PathBuf> = None, "FILE";
+        /// Size after which the audit log goes on in another file.
+        audit_bytes_max: ByteSize
+            = ByteSize::mib(64), "SIZE" in ByteSize::kib(64)..=ByteSize::mib(1024);
+        /// Number of files of the audit log that are kept, with the one that is written.
+        audit_files: usize = 10, "COUNT" in 2..=10_000;
+    }
     "Connections" {
         /// Maximum number of connections; more are closed.
         max_connections: usize = 10_000, "COUNT" in 1..=1_000_000;

@@ -199,11 +199,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
         let write = |index: usize, text: &str| fs::write(&paths[index], text).unwrap();
-        (write(0, "one"), write(1, "one"));
+        write(0, "one");
+        write(1, "one");
         let renewal = renewal(&paths);
         let mut current = renewal.subscribe();
         let over = CancellationToken::new();
-        let task = tokio::spawn(renewal.keep_up(over.clone()));
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(renewal.keep_up(over.clone()));
         assert_eq!(*current.borrow_and_update(), "one");
         write(0, "another");
         tokio::time::sleep(LOOK_INTERVAL * 5).await;
@@ -212,7 +214,7 @@ mod tests {
         current.changed().await.unwrap();
         assert_eq!(*current.borrow_and_update(), "another");
         over.cancel();
-        task.await.unwrap();
+        task.join_next().await.unwrap().unwrap();
     }
 
     #[test]

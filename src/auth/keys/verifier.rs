@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::api_key::{KEY_PREFIX, KeyHash, KeyId};
+use super::changes::ReportedKeys;
 use super::file::{KeyFile, KeyFileError, KeyList};
 use super::record::{KeyRecord, KeyState};
 use crate::auth::file_version::FileVersion;
@@ -21,11 +22,13 @@ pub struct KeyVerifier {
     replacing: Mutex<()>,
     /// The version of the file before it was read first, or `None` if there was none.
     pub(super) first_version: Option<FileVersion>,
+    /// The keys whose changes were reported, or `None` if nobody asks for them.
+    pub(super) reported: Option<ReportedKeys>,
 }
 
 /// The keys, as they were read together.
 #[derive(Default)]
-struct Keyring {
+pub(super) struct Keyring {
     keys: HashMap<KeyHash, Arc<Key>>,
 }
 
@@ -116,6 +119,15 @@ impl Keyring {
         Self { keys: list.records.into_iter().map(key).collect() }
     }
 
+    pub(super) fn records(&self) -> impl Iterator<Item = &KeyRecord> {
+        self.keys.values().map(|key| &key.record)
+    }
+
+    /// Returns what is known of the same key.
+    pub(super) fn record(&self, record: &KeyRecord) -> Option<&KeyRecord> {
+        self.keys.get(&record.hash).map(|key| &key.record)
+    }
+
     /// Ends the requests of keys of which `after` has nothing, or another key that does not allow them.
     fn end_those_gone(&self, after: &Self) {
         for (hash, key) in &self.keys {
@@ -140,7 +152,13 @@ impl KeyVerifier {
         let list = file.read()?;
         list.report(&file);
         let keyring = Arc::new(Keyring::new(list, &Keyring::default()));
-        Ok(Self { file, keyring: keyring.into(), replacing: Mutex::default(), first_version })
+        Ok(Self {
+            file,
+            keyring: keyring.into(),
+            replacing: Mutex::default(),
+            first_version,
+            reported: None,
+        })
     }
 
     /// Takes the keys of a list in the place of those that are known.
@@ -180,7 +198,7 @@ impl KeyVerifier {
         Ok(())
     }
 
-    fn keyring(&self) -> Arc<Keyring> {
+    pub(super) fn keyring(&self) -> Arc<Keyring> {
         self.keyring.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -132,6 +132,7 @@ impl KeyUpkeep {
                 list.report(&self.verifier.file);
                 tracing::info!(%file, keys = list.records.len(), "the API keys were read again");
                 self.verifier.replace(list);
+                self.verifier.report_changes();
             }
             Err(error) => self.read_failed(&mut state, &error),
         }

@@ -1,5 +1,6 @@
 //! The commands, one in each file.
 
+pub(super) mod audit;
 pub(super) mod backup;
 mod cancel;
 pub(super) mod chat;
@@ -58,6 +59,7 @@ pub(super) enum CliCommand {
     #[cfg(feature = "postgres")]
     MigrateStore(migrate_store::MigrateStoreArgs),
     Keys(keys::KeysArgs),
+    Audit(audit::AuditArgs),
     Doctor(doctor::DoctorArgs),
     #[cfg(feature = "postgres")]
     Replicas(replicas::ReplicasArgs),

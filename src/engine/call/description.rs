@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use crate::engine::redact::redacted_value;
 use crate::model::Tool;
+use crate::redact::redacted_value;
 use crate::tool::Arguments;
 
 /// The longest description, in characters.

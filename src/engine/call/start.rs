@@ -19,6 +19,7 @@ use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
 use crate::tool::{
     ArgumentError, Arguments, CallContext, ResolvedTool, Work, on_input, rough_size,
+    without_secrets,
 };
 
 /// The time for which a call that starts in the background waits for the provider of its tool before
@@ -180,8 +181,9 @@ impl Calls {
             exclusive: !tool.concurrent_safe,
             queued: false,
         };
+        let arguments = without_secrets(tool, request.arguments);
         let description = match request.description.is_empty() {
-            true => description::of_arguments(tool, &request.arguments),
+            true => description::of_arguments(tool, &arguments),
             false => request.description,
         };
         let (turn_id, call_id) = request.of_turn.unzip();
@@ -190,7 +192,7 @@ impl Calls {
             tool: request.tool,
             kind: tool.kind,
             description,
-            arguments: request.arguments,
+            arguments,
             arguments_bytes: arguments_bytes.0,
             stdin_bytes: request.stdin.len() as u64,
             policy,

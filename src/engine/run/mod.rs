@@ -24,6 +24,7 @@ use crate::exec::{OutputBefore, OutputKeeper, ProcessRun, RunLimits, Stop};
 use crate::machine::{Command, Finish, Loss, LossCause};
 use crate::model::limits::{OUTPUT_CHUNK_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::model::{CallId, OutputStream, Progress, ToolOutput, ToolResult, TurnLoss};
+use crate::redact::redacted;
 use crate::tool::{Work, WorkEvent};
 use json_depth::flattened;
 
@@ -108,6 +109,8 @@ impl Run {
         let command = match ended {
             Ended::Finished(mut finish) => {
                 finish.result = flattened(finish.result);
+                // A server may have repeated what it was sent.
+                finish.result.error_message = redacted(&finish.result.error_message);
                 limit_text(&mut finish.result.error_message);
                 Command::Finish(finish)
             }

@@ -3,13 +3,13 @@
 use super::run::{TurnRun, TurnSpec, turn_error};
 use crate::agent::prompts::{follow_up_message, truncate};
 use crate::engine::actor::ActorMessage;
-use crate::engine::redact::redacted;
 use crate::machine::Reply;
 use crate::model::limits::{
     FOLLOW_UP_NOTE_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOL_CHARACTERS_MAX, FOLLOW_UP_NOTE_TOOLS_MAX,
     FOLLOW_UPS_OF_TURN_MAX,
 };
 use crate::model::{FollowUpNote, Message, Origin, ToolNote, TurnError};
+use crate::redact::redacted;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Adds a message about tasks that have ended, if there are any whose follow-ups are not delivered.

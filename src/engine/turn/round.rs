@@ -20,6 +20,7 @@ use crate::agent::{
 use crate::engine::sleep_until;
 use crate::model::limits::{DELTA_BYTES_MAX, DELTA_DELAY_MS};
 use crate::model::{ProviderData, TurnError, TurnReport};
+use crate::redact::redacted;
 
 /// A complete answer of the model.
 pub(super) struct Answer {
@@ -238,6 +239,7 @@ impl<'a> DeltaBuffer<'a> {
 /// Returns the error of a turn whose request to the model failed.
 pub(super) fn model_turn_error(error: &ModelError) -> TurnError {
     let ModelError { code, message } = error;
+    // The endpoint may have repeated what it was sent.
     let retryable = code.is_transient() || *code == ModelErrorCode::RateLimited;
-    TurnError { code: code.name().into(), message: message.clone(), retryable }
+    TurnError { code: code.name().into(), message: redacted(message), retryable }
 }

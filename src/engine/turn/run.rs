@@ -28,7 +28,7 @@ use crate::model::{
     Prompt, Session, SessionId, StopReason, Tool, ToolKind, ToolResult, Turn, TurnEnd, TurnError,
     TurnId, TurnReport, TurnSetup, Usage,
 };
-use crate::tool::{InProcess, ToolContext};
+use crate::tool::{InProcess, ToolContext, calls_without_secrets};
 
 /// The longest pause between two attempts, as a multiple of the first one.
 const RETRY_DELAY_GROWTH_MAX: u32 = 10;
@@ -193,7 +193,7 @@ impl TurnRun {
             if !answer.text.trim().is_empty() {
                 self.final_text.clone_from(&answer.text);
             }
-            let provider_data = answer.provider_data;
+            let (data, shown) = (answer.provider_data, calls_without_secrets(&self.tools, &calls));
             let stop = calls.is_empty().then_some(match answer.finish {
                 FinishReason::Done => StopReason::EndTurn,
                 FinishReason::Length => StopReason::MaxTokens,
@@ -201,16 +201,16 @@ impl TurnRun {
             });
             self.record(TurnReport::Message {
                 text: answer.text.clone(),
-                calls: calls.clone(),
+                calls: shown.clone(),
                 incomplete_call_ids: incomplete_calls(&calls, answer.finish),
-                provider_data: provider_data.clone(),
+                provider_data: data.clone(),
                 stop,
             })
             .await?;
             self.history.push(Message::Assistant {
                 text: answer.text,
-                calls: calls.clone(),
-                provider_data,
+                calls: shown,
+                provider_data: data,
                 note: None,
                 origin: Origin::Model,
             });
@@ -231,12 +231,13 @@ impl TurnRun {
     ) -> Result<(), TurnError> {
         let results = ToolCalls::new(self).run_all(calls).await;
         let mut budget = ImageBudget::default();
-        for (call, result) in calls.iter().zip(results) {
+        let kept = calls_without_secrets(&self.tools, calls).into_iter().zip(results);
+        for (call, (kept, result)) in calls.iter().zip(kept) {
             let shown = result.text.for_people();
-            self.notes.add(round, &call.tool, &call.arguments, &shown, result.exit_code);
+            self.notes.add(round, &call.tool, &kept.arguments, &shown, result.exit_code);
             let result = result.truncated(&mut budget);
             let ModelVisibleResult { text, images, failed, origin, .. } = result;
-            let (id, text) = (call.id.clone(), text.render());
+            let (id, text) = (kept.id, text.render());
             let report = TurnReport::Answered {
                 id: id.clone(),
                 text: text.clone(),

@@ -68,6 +68,7 @@ pub(super) fn tool(spec: &TurnSpec) -> Option<Tool> {
         execution_timeout: None,
         source: ToolSource::BuiltIn,
         arguments_unchecked: false,
+        secret_arguments: Vec::new(),
         warnings: Vec::new(),
     })
 }

@@ -56,6 +56,7 @@ fn tool(name: &str, description: &str, input_schema: Value) -> Tool {
         execution_timeout: Some(EXECUTION_TIMEOUT),
         source: ToolSource::BuiltIn,
         arguments_unchecked: false,
+        secret_arguments: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -22,7 +22,7 @@ use crate::model::{
     Call, CallId, CallPolicy, Exit, FollowUpPolicy, Image, ModelCall, Origin, Outcome, State, Tool,
     ToolKind, TurnError,
 };
-use crate::tool::{Arguments, CoercedArguments, Work, coerce_arguments, on_input};
+use crate::tool::{Arguments, CoercedArguments, Work, coerce_arguments, hidden_argument, on_input};
 
 /// The result of a call as the model is shown it.
 pub(super) struct ModelVisibleResult {
@@ -163,7 +163,11 @@ impl<'a> ToolCalls<'a> {
         };
         let (text, coercing) = (call.arguments.clone(), tool.clone());
         let read = on_input(text.len(), move || read_arguments(&coercing, &text)).await;
-        Ok((tool, read.map_err(ModelVisibleResult::error)?))
+        let read = read.map_err(ModelVisibleResult::error)?;
+        match hidden_argument(tool, &read.arguments) {
+            Some(name) => Err(ModelVisibleResult::error(prompts::argument_hidden(name))),
+            None => Ok((tool, read)),
+        }
     }
 
     async fn start_read(

@@ -7,6 +7,7 @@ use crate::model::{
     Call, Content, ContentKind, EndReason, Exit, Origin, Outcome, OutputStream, OutputSummary,
     ResourceBody, ResourceLink, StreamSummary, Timestamp, Tool, ToolKind, ToolResult, ToolSource,
 };
+use crate::redact::redacted;
 use crate::tool::ProviderUnavailable;
 
 /// Converts a tool.
@@ -45,7 +46,7 @@ pub(crate) fn unavailable(unavailable: ProviderUnavailable) -> v1::UnavailableSo
     let origin = v1::ToolOrigin::McpServer.into();
     v1::UnavailableSource {
         source: Some(v1::ToolSource { origin, name: provider }),
-        message: reason,
+        message: redacted(&reason),
     }
 }
 

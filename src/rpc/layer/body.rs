@@ -5,11 +5,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::audit::{self, AuditedRequest};
 use super::keep::Keeper;
 use super::large::BodySize;
 use crate::quota::Held;
@@ -95,6 +97,8 @@ pub(super) struct OutcomeRecorder {
     method: String,
     start: Instant,
     code: Option<Code>,
+    /// The line in the audit log.
+    audited: AuditedRequest,
     span: tracing::Span,
     /// The guards of what counts as an open stream.
     _stream: (Option<GaugeGuard>, Option<Held>),
@@ -107,13 +111,23 @@ impl OutcomeRecorder {
         method: String,
         span: tracing::Span,
         stream: (Option<GaugeGuard>, Option<Held>),
+        audited: AuditedRequest,
     ) -> Self {
-        Self { metrics, method, start: Instant::now(), code: None, span, _stream: stream }
+        Self { metrics, method, start: Instant::now(), code: None, audited, span, _stream: stream }
     }
 
-    /// Sets the code with which the response ended.
-    pub(super) fn set_code(&mut self, code: Code) {
-        self.code = Some(code);
+    /// Sets the status with which the response ended.
+    pub(super) fn set_status(&mut self, status: &Status) {
+        self.code = Some(status.code());
+        self.audited.finish(status.code(), || audit::reason(status));
+    }
+
+    /// Passes the id of the thing of a request from the replica that owns it to the one that has its caller.
+    pub(super) fn pass_id(&self, headers: &mut HeaderMap, is_forwarded: bool) {
+        match is_forwarded {
+            true => self.audited.add_to(headers),
+            false => self.audited.take_from(headers),
+        }
     }
 }
 
@@ -121,6 +135,7 @@ impl Drop for OutcomeRecorder {
     fn drop(&mut self) {
         // Without a code, the caller or its connection has gone.
         let code = self.code.unwrap_or(Code::Cancelled);
+        self.audited.finish(code, audit::gone);
         let elapsed = self.start.elapsed();
         self.metrics.rpc(&self.method).finished(code as i32, elapsed);
         if code != Code::Ok {
@@ -134,7 +149,7 @@ impl Drop for OutcomeRecorder {
 pub(super) struct RecordedBody {
     body: Body,
     recorder: OutcomeRecorder,
-    /// `true` if the trailers may name the owner of a session.
+    /// `true` if another replica gets the trailers, which may name the owner of a session.
     keeps_owner: bool,
 }
 
@@ -157,7 +172,8 @@ impl http_body::Body for RecordedBody {
             && let Some(trailers) = frame.trailers_mut()
             && let Some(status) = Status::from_header_map(trailers)
         {
-            self.recorder.set_code(status.code());
+            self.recorder.pass_id(trailers, self.keeps_owner);
+            self.recorder.set_status(&status);
             if !self.keeps_owner {
                 trailers.remove(OWNER_HEADER);
             }

@@ -1,6 +1,7 @@
 //! The layer around every request: authentication, a request id for the logs, a time limit for the
-//! body, metrics of the outcome, and the way to the replica that owns the session.
+//! body, metrics of the outcome, its line in the audit log, and the way to the replica that owns the session.
 
+mod audit;
 mod body;
 mod compression;
 mod ending;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tonic::{Request, Status};
 
+use crate::audit::AuditLog;
 use crate::auth::{AuthError, Caller, Verifiers};
 use crate::engine::Clock;
 use crate::model::Principal;
@@ -29,6 +31,7 @@ use crate::quota::Quotas;
 use crate::rpc::forward::Forwarder;
 use crate::telemetry::Metrics;
 
+pub(crate) use audit::AuditedRequest;
 pub use request::RequestService;
 
 /// The methods of reflection. Their requests are streams.
@@ -53,6 +56,8 @@ pub struct RequestOptions {
     /// Forwards requests to the replicas that own their sessions, or `None` if this server has its store
     /// alone.
     pub forwarder: Option<Forwarder>,
+    /// The audit log, or `None` if there is none.
+    pub audit: Option<AuditLog>,
 }
 
 /// The layer around all services.

@@ -11,10 +11,11 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tokio_util::sync::PollSemaphore;
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tracing::Instrument as _;
 
+use super::audit::{AuditedRequest, RequestHead, credentials_refused};
 use super::body::{OutcomeRecorder, RecordedBody, TimedBody};
 use super::ending::Ending;
 use super::forward::Forwarding;
@@ -65,7 +66,7 @@ where
         }
         compression::keep_if_asked_for(request.headers_mut());
         let size = BodySize::new(request.headers());
-        let mut admitted = self.admit(&mut request, &method, &size);
+        let mut admitted = self.admit(&mut request, &method, &request_id, &size);
         let places = PollSemaphore::new(self.shared.places.clone());
         // Only the service that was polled is ready. Its clone takes the next request.
         let clone = self.inner.clone();
@@ -75,7 +76,9 @@ where
             Ok(admission) => (admission.is_forwarded, admission.held.take()),
             Err(_) => (false, None),
         };
-        let recorder = self.recorder(&method, span.clone(), held);
+        let refusal = admitted.as_ref().err();
+        let audited = self.audited(&mut request, &method, &request_id, is_forwarded, refusal);
+        let recorder = self.recorder(&method, span.clone(), held, audited);
         let ending = Ending::new(request.extensions().get(), self.shared.options.clock.clone());
         let forwarding = admitted
             .map(|admission| self.forwarding(admission, &request, &method, &request_id, &size));
@@ -102,10 +105,45 @@ where
 }
 
 impl<S> RequestService<S> {
-    fn recorder(&self, method: &str, span: tracing::Span, held: Option<Held>) -> OutcomeRecorder {
+    fn recorder(
+        &self,
+        method: &str,
+        span: tracing::Span,
+        held: Option<Held>,
+        audited: AuditedRequest,
+    ) -> OutcomeRecorder {
         let metrics = &self.shared.options.metrics;
         let stream = self.shared.streams.contains(method).then(|| metrics.open_stream());
-        OutcomeRecorder::new(metrics.clone(), method.to_owned(), span, (stream, held))
+        OutcomeRecorder::new(metrics.clone(), method.to_owned(), span, (stream, held), audited)
+    }
+
+    /// Begins the line of a request in the audit log, if it has one. Its handler finds it in the extensions.
+    fn audited(
+        &self,
+        request: &mut Request<Body>,
+        method: &str,
+        request_id: &HeaderValue,
+        is_forwarded: bool,
+        refusal: Option<&Status>,
+    ) -> AuditedRequest {
+        let options = &self.shared.options;
+        let log = options.audit.as_ref();
+        // Without a caller, there is a line about its credentials.
+        let Some(caller) = request.extensions().get::<Caller>() else {
+            return AuditedRequest::default();
+        };
+        let peer = request.extensions().get::<PeerInfo>().map(|info| info.peer);
+        let time = options.clock.now();
+        let head = RequestHead { method, request_id, caller, peer, time, is_forwarded };
+        let Some(audited) = head.begin(log) else {
+            let refusal = refusal.filter(|status| status.code() == Code::PermissionDenied);
+            if let (Some(log), Some(refusal)) = (log, refusal) {
+                head.refused(log, refusal);
+            }
+            return AuditedRequest::default();
+        };
+        request.extensions_mut().insert(audited.clone());
+        audited
     }
 
     /// Authenticates the request and adds its principal and its deadline to its extensions.
@@ -113,22 +151,23 @@ impl<S> RequestService<S> {
         &self,
         request: &mut Request<Body>,
         method: &str,
+        request_id: &HeaderValue,
         size: &BodySize,
     ) -> Result<Admission, Status> {
         let options = &self.shared.options;
         let mut admission = Admission::default();
         let is_open = is_open(request.uri().path());
         if !is_open {
-            let (caller, is_forwarded) = self.caller(request)?;
-            // The replica that has forwarded it has compared the scopes.
-            if !is_forwarded {
-                scopes::check(&caller, method)?;
-            }
+            let (caller, is_forwarded) = self.caller(request, request_id)?;
+            // The replica that has forwarded it has compared the scopes, and counted it.
+            let checked = match is_forwarded {
+                true => Ok(None),
+                false => scopes::check(&caller, method)
+                    .and_then(|()| Ok(self.within_limits(&caller, method)?)),
+            };
             admission.is_forwarded = is_forwarded;
-            if !is_forwarded {
-                admission.held = self.within_limits(&caller, method)?;
-            }
             request.extensions_mut().insert(caller);
+            admission.held = checked?;
         }
         let timeout = request.headers().get(TIMEOUT).and_then(|value| value.to_str().ok());
         if let Some(deadline) = timeout.and_then(|text| Deadline::parse(text, Instant::now())) {
@@ -162,7 +201,11 @@ impl<S> RequestService<S> {
 
     /// Returns the caller of a request, and whether another replica has forwarded it. That replica has
     /// checked the scopes and the limits of the tenant.
-    fn caller(&self, request: &Request<Body>) -> Result<(Caller, bool), AuthError> {
+    fn caller(
+        &self,
+        request: &Request<Body>,
+        request_id: &HeaderValue,
+    ) -> Result<(Caller, bool), AuthError> {
         let options = &self.shared.options;
         let authorization = request.headers().get(http::header::AUTHORIZATION);
         let peer = request.extensions().get::<PeerInfo>();
@@ -184,6 +227,9 @@ impl<S> RequestService<S> {
         verified.inspect_err(|error| {
             let peer = credentials.peer.as_ref().map(|peer| peer as &dyn fmt::Display);
             options.metrics.credentials_rejected(error.as_str(), peer);
+            if let Some(log) = &options.audit {
+                credentials_refused(log, &credentials, &Status::from(*error), request_id);
+            }
         })
     }
 
@@ -274,8 +320,9 @@ fn finish(
 ) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     head.headers.insert(REQUEST_ID, request_id);
+    recorder.pass_id(&mut head.headers, is_forwarded);
     if let Some(status) = Status::from_header_map(&head.headers) {
-        recorder.set_code(status.code());
+        recorder.set_status(&status);
         if !is_forwarded {
             head.headers.remove(OWNER_HEADER);
         }

@@ -114,7 +114,10 @@ impl Target {
         let in_file = || options.passfile.as_deref().filter(|_| !in_url);
         let password = options.password.clone().or_else(other);
         let password = password.or_else(|| passfile::password(in_file()?, &config));
+        let known = config.get_password().map(String::from_utf8_lossy);
+        known.into_iter().for_each(|password| crate::redact::remember(&password));
         if let Some(password) = password {
+            crate::redact::remember(password.expose_secret());
             config.password(password.expose_secret());
         }
         if config.get_ssl_mode() != SslMode::Require {

@@ -71,6 +71,12 @@ pub struct CommandToolConfig {
     /// The standard input, as a template; by default empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
+    /// The names of arguments that are secrets. The program gets their values; events, records, descriptions
+    /// and the history of an agent have `[redacted]` in their place. A call of which the value is no longer
+    /// there is not run again after a crash of the server. Let `stdin` take them rather than `argv`, which other
+    /// programs can see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_arguments: Vec<String>,
     /// `true` if it changes nothing.
     #[serde(default)]
     pub read_only: bool,

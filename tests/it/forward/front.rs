@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use callpark::internals::audit::AuditLog;
 use callpark::internals::auth::{TokenVerifier, Verifiers};
 use callpark::internals::engine::SystemClock;
 use callpark::internals::quota::Quotas;
@@ -37,7 +38,7 @@ use tonic::transport::Endpoint;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::support::appends::{Appends, StoreWith};
-use crate::support::server::WithToken;
+use crate::support::server::{Settings, WithToken};
 use crate::support::{Additions, AuthorisedChannel, TestServer};
 
 /// The time of the store of these tests.
@@ -80,6 +81,16 @@ impl Front {
 
     /// Starts one with this script, this key and time, and this bound on what it forwards.
     pub async fn with(script: &[Local], replicas: OwnerOfAll, request_bytes_max: usize) -> Self {
+        Self::with_audit_log(script, replicas, request_bytes_max, None).await
+    }
+
+    /// Starts one that has an audit log, too.
+    pub async fn with_audit_log(
+        script: &[Local],
+        replicas: OwnerOfAll,
+        request_bytes_max: usize,
+        audit: Option<AuditLog>,
+    ) -> Self {
         let lines = Arc::new(Mutex::new(script.iter().cloned().collect()));
         let script = Script { lines, requests: Arc::default(), head: Arc::default() };
         let metrics = Metrics::default();
@@ -92,6 +103,7 @@ impl Front {
             quotas: Quotas::default(),
             read_timeout: Duration::from_secs(30),
             forwarder: Some(forwarder.clone()),
+            audit,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
@@ -226,12 +238,17 @@ impl http_body::Body for Frames {
 
 /// A whole server that has replicas, and owns each session.
 pub async fn owner() -> TestServer {
+    owner_with(&[("admin-listen", "127.0.0.1:0")]).await
+}
+
+/// The same, with these settings.
+pub async fn owner_with(settings: Settings<'_>) -> TestServer {
     let more = Additions {
         store: Some(Arc::new(StoreWith(Shared(Arc::default())))),
         advertise: Some("127.0.0.1:0".parse().expect("an address")),
         ..Additions::default()
     };
-    TestServer::with_more(more, &[("admin-listen", "127.0.0.1:0")]).await
+    TestServer::with_more(more, settings).await
 }
 
 /// A store with replicas, of which one has all sessions.

@@ -1,7 +1,7 @@
 //! Requests for sessions of another server of the store: the owner answers them, and nobody sees it.
 
 mod failures;
-mod front;
+pub mod front;
 mod trust;
 
 use std::time::Duration;

@@ -124,7 +124,7 @@ async fn turns_have_the_models_and_tools_that_their_tenant_is_given() {
         turn(key, "main").await.expect("a turn");
         let request = endpoint.requests().pop().expect("a request");
         let result = request["messages"].as_array().expect("messages").last().expect("one");
-        assert!(result.to_string().contains("tool `bash` was not found"), "{result}");
+        assert!(result.to_string().contains("there is no tool `bash`"), "{result}");
         let offered = request["tools"].as_array().expect("tools").iter();
         let names: Vec<_> = offered.map(|tool| tool["function"]["name"].clone()).collect();
         assert!(names.contains(&json!("files_read")), "{names:?}");

@@ -61,7 +61,7 @@ impl SmallDisk {
     }
 
     /// Returns the folder as this process sees it.
-    fn seen_from_here(&self) -> PathBuf {
+    pub fn seen_from_here(&self) -> PathBuf {
         let root = format!("/proc/{}/root", self.holder.pid());
         Path::new(&root).join(self.folder.strip_prefix("/").expect("a whole path"))
     }

@@ -1,0 +1,129 @@
+//! Values behind names in text that is not JSON: `NAME=value`, `name: value`, `--flag value`.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::name::{is_secret, words};
+
+/// A name.
+static NAME: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"[A-Za-z_][A-Za-z0-9_.\-]*").ok());
+
+/// Words whose value is a secret also where a sentence has a colon behind them.
+const PLAIN: &[&str] =
+    &["authorization", "cookie", "passphrase", "passwd", "password", "pgpassword", "pwd"];
+
+/// Words whose value goes to the end of its line.
+const HEADERS: &[&str] = &["authorization", "cookie", "cookies"];
+
+/// The space between a name and its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Separator {
+    Equals,
+    /// A colon, with the space behind it.
+    Colon {
+        is_spaced: bool,
+        is_quoted: bool,
+    },
+    /// Only space: for flags.
+    Space,
+}
+
+/// Returns the secrets in a text, or `None` if it cannot be searched.
+pub(super) fn find(text: &str) -> Option<Vec<Range<usize>>> {
+    let names = NAME.as_ref()?.find_iter(text);
+    let secret = names.filter(|name| is_secret(name.as_str()));
+    Some(secret.filter_map(|name| value_of(text, name.range())).collect())
+}
+
+/// Returns the value behind a name, or `None` if it has none.
+fn value_of(text: &str, name: Range<usize>) -> Option<Range<usize>> {
+    let (before, rest) = (&text[..name.start], &text[name.end..]);
+    let is_flag = before.ends_with('-');
+    let unquoted = rest.trim_start_matches(['\\', '"', '\'', '`']);
+    let is_quoted = unquoted.len() < rest.len();
+    let spaced = unquoted.trim_start_matches([' ', '\t']);
+    let (separator, value) = match spaced.as_bytes().first() {
+        Some(b'=') => (Separator::Equals, spaced.trim_start_matches(['=', '>', '~'])),
+        Some(b':') => {
+            let value = spaced.trim_start_matches([':', '=']);
+            let is_spaced = value.starts_with(char::is_whitespace);
+            (Separator::Colon { is_spaced, is_quoted }, value)
+        }
+        // An argument of a command line, also as a list of JSON has it.
+        _ if is_flag => (Separator::Space, unquoted.trim_start_matches([' ', '\t', ','])),
+        _ => return None,
+    };
+    let value = value.trim_start_matches([' ', '\t']);
+    let begin = text.len() - value.len();
+    let words = words(&text[name]);
+    let has = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
+    let end = begin + length(value, has(HEADERS) && separator != Separator::Space);
+    let range = trimmed(text, begin..end);
+    let value = &text[range.clone()];
+    let is_shown = value.is_empty()
+        || is_placeholder(value)
+        || match separator {
+            Separator::Equals => false,
+            Separator::Space => value.starts_with('-'),
+            // A sentence, unless the value looks like no word of one.
+            Separator::Colon { is_spaced: true, is_quoted: false } => {
+                !has(PLAIN) && !value.bytes().any(|byte| byte.is_ascii_digit())
+            }
+            Separator::Colon { .. } => false,
+        };
+    (!is_shown).then_some(range)
+}
+
+/// Returns the length of a value: a text in quotes, the rest of a line, or a word.
+fn length(value: &str, is_header: bool) -> usize {
+    let bare = value.trim_start_matches('\\');
+    let escapes = value.len() - bare.len();
+    if let Some(quote) = bare.chars().next().filter(|quote| matches!(quote, '"' | '\'' | '`')) {
+        // A quote behind as many backslashes ends what such a one began.
+        let end = format!("{}{quote}", &value[..escapes]);
+        let begin = escapes + 1;
+        let mut at = begin;
+        while let Some(found) = value[at..].find(&end) {
+            let place = at + found;
+            let is_escaped =
+                value[begin..place].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1;
+            if !is_escaped {
+                return place + end.len();
+            }
+            at = place + end.len();
+        }
+        return value.len();
+    }
+    let ends = |c: char| match is_header {
+        true => matches!(c, '\n' | '\r' | '"' | '\'' | '`'),
+        false => c.is_whitespace() || matches!(c, '"' | '\'' | '`'),
+    };
+    value.find(ends).unwrap_or(value.len())
+}
+
+/// Leaves the quotes around a value where they are.
+fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
+    let quotes = ['\\', '"', '\'', '`'];
+    let value = &text[range.clone()];
+    let inner = value.trim_start_matches(quotes);
+    let begin = range.end - inner.len();
+    let is_quoted = inner.len() < value.len();
+    let end = if is_quoted { begin + inner.trim_end_matches(quotes).len() } else { range.end };
+    begin..end.max(begin)
+}
+
+/// Returns whether a value stands for another one: `<token>`, `$TOKEN`, or what was redacted before.
+fn is_placeholder(value: &str) -> bool {
+    let value = value.strip_prefix("Bearer ").unwrap_or(value).trim_end_matches([';', ',', ')']);
+    let name = value.strip_prefix('$').map(|name| name.trim_matches(['{', '}']));
+    let is_variable = name.is_some_and(|name| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    });
+    is_variable
+        || value.starts_with(super::HIDDEN)
+        || (value.starts_with('<') && value.find('>').is_some_and(|end| end + 1 == value.len()))
+        || matches!(value, "…" | "..." | "null" | "None" | "true" | "false")
+}
