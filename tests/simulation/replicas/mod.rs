@@ -1,0 +1,172 @@
+//! Three engines over one database, with partitions, stalls, kills and skewed clocks, on simulated time.
+//!
+//! The engines are those of the server, with all that a replica does. The database is a store in memory
+//! with the rules of ownership of PostgreSQL's, and each engine reaches it through a [`link`] of its own,
+//! which can fail. What an answer gets lost of may have happened. A process that is paused cannot be
+//! simulated, because all engines have one runtime: the nearest is a link that stalls.
+
+mod check;
+mod clients;
+mod database;
+mod faults;
+mod history;
+mod link;
+mod readers;
+mod tools;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callpark::model::{Principal, Scopes, Tenant};
+use futures::FutureExt as _;
+use futures::future::{join, join_all};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use clients::Client;
+use database::{OwnerCheck, Record};
+use history::Chronicle;
+use world::World;
+
+/// The number of seeds by default.
+const RUNS: u64 = 200;
+
+/// The number of callers, each with a reader of one of its sessions.
+const CALLERS: usize = 3;
+
+/// The number of consumers of follow-ups.
+const CONSUMERS: usize = 2;
+
+/// The time after the last fault within which all must come to rest: that of the longest call, beside
+/// those of the calls behind it.
+const REST: Duration = Duration::from_secs(900);
+
+/// The interval of the looks whether all is at rest.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The counts of a run.
+#[derive(Debug, Clone, Default)]
+struct Report {
+    violations: Vec<String>,
+    record: Record,
+    faults: usize,
+    forwarded: usize,
+    acknowledged: usize,
+    calls: usize,
+}
+
+fn tenant() -> Tenant {
+    Tenant::new("simulation")
+}
+
+fn who() -> Principal {
+    Principal { tenant: tenant(), name: "simulation".into(), scopes: Scopes::ALL }
+}
+
+fn fork(random: &mut StdRng) -> StdRng {
+    StdRng::seed_from_u64(random.random())
+}
+
+/// Runs what the seed says.
+fn run(seed: u64, owner_check: OwnerCheck) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(simulate(StdRng::seed_from_u64(seed), owner_check))
+}
+
+async fn simulate(mut random: StdRng, owner_check: OwnerCheck) -> Report {
+    let world = World::new(&mut random, owner_check);
+    let chronicle = Arc::new(Chronicle::default());
+    let done = CancellationToken::new();
+    world.run();
+    let client = |random: &mut StdRng| Client {
+        world: world.clone(),
+        chronicle: chronicle.clone(),
+        random: fork(random),
+    };
+    let (mut callers, mut followers) = (Vec::new(), Vec::new());
+    for _ in 0..CALLERS {
+        let (own, of_reader) = watch::channel(None);
+        callers.push(clients::call(client(&mut random), own).boxed_local());
+        let reader = readers::read(client(&mut random), of_reader, done.clone());
+        followers.push(reader.boxed_local());
+    }
+    for _ in 0..CONSUMERS {
+        followers.push(clients::consume(client(&mut random), done.clone()).boxed_local());
+    }
+    let faults = faults::make(&world, fork(&mut random));
+    let work = async {
+        let (_, faults) = join(join_all(callers), faults).await;
+        while !world.database.unrest().is_empty() {
+            sleep(LOOK).await;
+        }
+        done.cancel();
+        faults
+    };
+    let all = timeout(faults::FAULTS + REST, join(work, join_all(followers))).await;
+    let history = chronicle.history();
+    let violations = match all {
+        Ok(_) => check::violations(&world, &history),
+        Err(_) => {
+            let mut unrest = world.database.unrest();
+            unrest.insert(0, "it has not come to rest".to_owned());
+            unrest.into_iter().chain(history.wrong.clone()).collect()
+        }
+    };
+    Report {
+        violations,
+        record: world.database.record(),
+        faults: all.map_or(0, |(faults, _)| faults),
+        forwarded: history.forwarded,
+        acknowledged: history.acknowledged.len(),
+        calls: history.accepted.len(),
+    }
+}
+
+/// Returns all that is wrong with the run of this seed.
+fn wrong_with(seed: u64) -> (Option<String>, Report) {
+    let report = std::panic::catch_unwind(|| run(seed, OwnerCheck::On));
+    let report = report.unwrap_or_else(|_| Report {
+        violations: vec!["a panic".to_owned()],
+        ..Report::default()
+    });
+    let is_wrong = !report.violations.is_empty();
+    let wrong =
+        is_wrong.then(|| format!("SIMULATION_SEED={seed}:\n  {}", report.violations.join("\n  ")));
+    (wrong, report)
+}
+
+#[test]
+fn every_invariant_of_replicas_holds_whatever_fails_between_them() {
+    let outcomes = crate::try_seeds(RUNS, wrong_with);
+    let sum = |count: fn(&Report) -> usize| outcomes.iter().map(count).sum::<usize>();
+    let (refused, taken_over) =
+        (sum(|one| one.record.refused), sum(|one| one.record.taken_over));
+    println!(
+        "{} runs: {} faults, {} calls, {} forwarded, {} follow-ups, {} dead, {taken_over} taken \
+         over, {refused} refused",
+        outcomes.len(),
+        sum(|one| one.faults),
+        sum(|one| one.calls),
+        sum(|one| one.forwarded),
+        sum(|one| one.acknowledged),
+        sum(|one| one.record.dead),
+    );
+    // Otherwise the faults are too tame.
+    let is_proof = outcomes.len() as u64 >= RUNS;
+    assert!(!is_proof || (refused > 0 && taken_over > 0), "nobody lost a session");
+}
+
+/// A mistake, by which the checker shows that it sees something.
+#[test]
+fn a_database_that_does_not_check_owners_is_noticed() {
+    let is_noticed = |seed: &u64| !run(*seed, OwnerCheck::Off).violations.is_empty();
+    assert!((0..RUNS).any(|seed| is_noticed(&seed)), "two engines may write in one session");
+}
