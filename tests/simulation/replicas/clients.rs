@@ -10,9 +10,10 @@ use callpark::internals::machine::{DeliveryOutcome, Refusal};
 use callpark::model::{Call, CallId, FollowUpPolicy, SessionId};
 use callpark::store::StoreError;
 use callpark::tool::Arguments;
-use futures::future::join;
-use rand::RngExt as _;
+use futures::FutureExt as _;
+use futures::future::{join, join_all};
 use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -25,7 +26,10 @@ use super::who;
 use super::world::{SITES, World};
 
 /// The calls of one caller.
-const CALLS: usize = 5;
+const CALLS: usize = 8;
+
+/// The time in which calls are started.
+const STARTS_MILLIS_MAX: u64 = 85_000;
 
 /// The time after which a client gives an engine up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,6 +95,12 @@ impl Client {
         let answer = timeout(ANSWER_TIMEOUT, request(serving.engine));
         let answer = serving.ended.run_until_cancelled(answer).await.ok_or_else(away)?;
         answer.map_err(|_| Error::DeadlineExceeded)?
+    }
+
+    /// Returns another client, with randomness of its own.
+    fn fork(&mut self) -> Self {
+        let random = StdRng::seed_from_u64(self.random.random());
+        Self { world: self.world.clone(), chronicle: self.chronicle.clone(), random }
     }
 
     fn key(&mut self) -> RequestKey {
@@ -225,7 +235,7 @@ impl Client {
             0..=3 => (ONCE, self.random.random_range(0.0..8.0)),
             4..=6 => (AGAIN, self.random.random_range(0.0..30.0)),
             7 => (FAIL, self.random.random_range(0.0..3.0)),
-            _ => (LONG, self.random.random_range(60.0..150.0)),
+            _ => (LONG, self.random.random_range(60.0..120.0)),
         };
         // A number that JSON keeps exactly.
         let seconds = f64::floor(seconds * 8.0) / 8.0;
@@ -258,27 +268,36 @@ pub async fn call(mut client: Client, own: watch::Sender<Option<SessionId>>) {
     let Some(own_session) = client.session(own_key).await else { return };
     let Some(common) = client.session(key(1)).await else { return };
     own.send_replace(Some(if client.is_once_in(3) { common } else { own_session }));
-    for number in 0..CALLS {
-        client.pause(12_000).await;
+    let calls = (0..CALLS).map(|number| {
         let session_id = match client.random.random_range(0..4) {
             0 => None,
             1 => Some(common),
             _ => Some(own_session),
         };
-        let request = client.request(session_id, number);
-        let Some((call_id, ended)) = client.start(request).await else { continue };
-        let is_task = ended.as_ref().is_none_or(Call::is_task);
-        if is_task && client.is_once_in(5) {
-            client.pause(8_000).await;
-            client.cancel(call_id).await;
-        }
-        // What was seen is seen again, from any engine.
-        if is_task && client.wait(call_id).await.is_some() && client.is_once_in(2) {
-            client.wait(call_id).await;
-        }
-    }
+        make(client.fork(), session_id, number).boxed_local()
+    });
+    let calls: Vec<_> = calls.collect();
+    join_all(calls).await;
     if client.is_once_in(2) {
         client.close(own_session).await;
+    }
+}
+
+/// Makes one call at some time, and follows it to its end.
+async fn make(mut client: Client, session_id: Option<SessionId>, number: usize) {
+    client.pause(STARTS_MILLIS_MAX).await;
+    let request = client.request(session_id, number);
+    let Some((call_id, ended)) = client.start(request).await else { return };
+    if !ended.as_ref().is_none_or(Call::is_task) {
+        return;
+    }
+    if client.is_once_in(5) {
+        client.pause(8_000).await;
+        client.cancel(call_id).await;
+    }
+    // What was seen is seen again, from any engine.
+    if client.wait(call_id).await.is_some() && client.is_once_in(2) {
+        client.wait(call_id).await;
     }
 }
 

@@ -22,6 +22,8 @@ use super::database::{Database, Id, at_once};
 const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest time for a join and a take-over.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest time for a statement of the writer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The changes of others that wait.
 const CHANGES_MAX: usize = 1_024;
 
@@ -175,6 +177,34 @@ impl Link {
         made.await.map_err(|_| away())?
     }
 
+    /// Changes the log or the sessions' records. The outcome of a commit is always known: a store that has
+    /// no answer to one waits for the database, and looks the commit up.
+    async fn commit<T: Send + 'static>(
+        self: &Arc<Self>,
+        make: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let link = self.clone();
+        let made = self.tracker.spawn(async move {
+            let _turn = link.writer.lock().await;
+            let delay = link.draw(1..5);
+            link.travel(delay).await?;
+            let made = make(&link);
+            sleep(link.draw(1..4)).await;
+            link.answered().await?;
+            made
+        });
+        made.await.map_err(|_| away())?
+    }
+
+    /// Waits until the network lets answers through.
+    async fn answered(&self) -> Result<(), StoreError> {
+        let mut condition = self.condition.clone();
+        let is_there =
+            |condition: &Condition| matches!(condition, Condition::Healthy | Condition::Slow);
+        let there = self.ended.run_until_cancelled(condition.wait_for(is_there)).await;
+        there.and_then(Result::ok).map(drop).ok_or_else(away)
+    }
+
     /// Reads something, once the network lets the request through.
     async fn read(&self) -> Result<&MemoryStore, StoreError> {
         match self.travel(Duration::ZERO).await? {
@@ -213,9 +243,6 @@ impl Link {
         self.ended.run_until_cancelled(pass).await.unwrap_or_else(|| Err(away()))
     }
 }
-
-/// The longest time for a change of the log: long enough for every stall.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A connection as the engine has it.
 pub struct LinkedStore(pub Arc<Link>);
@@ -295,7 +322,7 @@ impl Store for LinkedStore {
         // An append is made under the id at which it was asked for.
         let id = self.0.id();
         let make = move |link: &Link| link.database.append(id, append);
-        self.0.change(Lane::Writer, WRITE_TIMEOUT, make).await
+        self.0.commit(make).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -410,7 +437,7 @@ impl Store for LinkedStore {
 
     async fn expire(&self, policy: ExpiryPolicy) -> Result<Expired, StoreError> {
         let expire = move |link: &Link| at_once(link.database.store.expire(policy));
-        self.0.change(Lane::Writer, WRITE_TIMEOUT, expire).await
+        self.0.commit(expire).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

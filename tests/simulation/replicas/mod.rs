@@ -43,7 +43,7 @@ const CONSUMERS: usize = 2;
 
 /// The time after the last fault within which all must come to rest: that of the longest call, beside
 /// those of the calls behind it.
-const REST: Duration = Duration::from_secs(900);
+const REST: Duration = Duration::from_secs(600);
 
 /// The interval of the looks whether all is at rest.
 const LOOK: Duration = Duration::from_millis(500);
@@ -168,5 +168,7 @@ fn every_invariant_of_replicas_holds_whatever_fails_between_them() {
 #[test]
 fn a_database_that_does_not_check_owners_is_noticed() {
     let is_noticed = |seed: &u64| !run(*seed, OwnerCheck::Off).violations.is_empty();
-    assert!((0..RUNS).any(|seed| is_noticed(&seed)), "two engines may write in one session");
+    let noticed = (0..RUNS).find(is_noticed);
+    println!("noticed with the seed {noticed:?}");
+    assert!(noticed.is_some(), "two engines may write in one session");
 }

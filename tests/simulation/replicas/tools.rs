@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use callpark::tool::{CallableTool, FunctionTool, Registry, ToolOutput};
 use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
 
 use crate::tool::Effects;
 
@@ -20,7 +21,10 @@ pub const LONG: &str = "long";
 /// The time after which a call of [`LONG`] is parked.
 const LONG_BUDGET: Duration = Duration::from_secs(5);
 
-/// Returns the tools, which count their runs by their argument `mark`, and take `milliseconds`.
+/// The interval at which a tool writes.
+const OUTPUT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Returns the tools, which count their runs by their argument `mark`, and take so many `seconds`.
 pub fn registry(effects: &Effects) -> Registry {
     let tools = vec![
         tool(FunctionTool::new(ONCE), effects, true),
@@ -39,8 +43,13 @@ fn tool(tool: FunctionTool, effects: &Effects, succeeds: bool) -> Arc<dyn Callab
             let mark = arguments["mark"].as_str().unwrap_or_default().to_owned();
             effects.count(&mark);
             let span = Duration::from_secs_f64(arguments["seconds"].as_f64().unwrap_or_default());
-            context.output(format!("{mark}\n")).await;
-            let work = tokio::time::sleep(span);
+            let work = async {
+                let until = Instant::now() + span;
+                while Instant::now() < until {
+                    context.output(".\n").await;
+                    sleep_until(until.min(Instant::now() + OUTPUT_INTERVAL)).await;
+                }
+            };
             context.cancellation_token().run_until_cancelled(work).await;
             if succeeds { Ok(ToolOutput::text(mark)) } else { Err("it fails".into()) }
         }
