@@ -7,6 +7,8 @@
 //! After the last fault everything must come to its end, and each invariant of [`invariants`] hold
 //! over what the clients saw and what the log says.
 //!
+//! [`replicas`] does the same with three engines over one database, without a network of HTTP/2.
+//!
 //! A failure prints its seed. `SIMULATION_SEED=7 cargo test --test simulation` runs that one again,
 //! and `SIMULATION_RUNS=5000` so many. The seed decides all faults and all work; the order in
 //! which tokio takes branches that are ready at the same time it doesn't, so try a seed that
@@ -59,10 +61,7 @@ fn wrong_with(seed: u64) -> Option<String> {
 
 /// Tries the seeds of this run: so many by default, or those that variables of the environment name. Panics
 /// with those of them that fail, and returns the other results of each.
-fn try_seeds<T: Send>(
-    runs: u64,
-    wrong_with: impl Fn(u64) -> (Option<String>, T) + Sync,
-) -> Vec<T> {
+fn try_seeds<T: Send>(runs: u64, wrong_with: impl Fn(u64) -> (Option<String>, T) + Sync) -> Vec<T> {
     let seeds: Vec<u64> = match variable("SIMULATION_SEED") {
         Some(seed) => vec![seed],
         None => match variable("SIMULATION_RUNS") {

@@ -8,9 +8,9 @@ use callpark::store::{EventPage, EventQuery, RequestEffect, Store as _};
 
 use super::database::{Database, at_once};
 use super::history::History;
+use super::tenant;
 use super::tools::AGAIN;
 use super::world::World;
-use super::tenant;
 
 /// The most times that an idempotent tool is run for one call.
 const ATTEMPTS_MAX: usize = 3;

@@ -29,7 +29,7 @@ use super::world::{SITES, World};
 const CALLS: usize = 8;
 
 /// The time in which calls are started.
-const STARTS_MILLIS_MAX: u64 = 85_000;
+const STARTS_MILLIS_MAX: u64 = 70_000;
 
 /// The time after which a client gives an engine up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -235,7 +235,7 @@ impl Client {
             0..=3 => (ONCE, self.random.random_range(0.0..8.0)),
             4..=6 => (AGAIN, self.random.random_range(0.0..30.0)),
             7 => (FAIL, self.random.random_range(0.0..3.0)),
-            _ => (LONG, self.random.random_range(60.0..120.0)),
+            _ => (LONG, self.random.random_range(60.0..90.0)),
         };
         // A number that JSON keeps exactly.
         let seconds = f64::floor(seconds * 8.0) / 8.0;
@@ -338,9 +338,7 @@ async fn acknowledge(client: &mut Client, call_id: CallId, token: String) {
         let (token, request) = (token.clone(), request.clone());
         let outcome = DeliveryOutcome::Delivered;
         let follow_ups = engine.follow_ups();
-        async move {
-            follow_ups.acknowledge(&who(), call_id, token, outcome, Some(&request)).await
-        }
+        async move { follow_ups.acknowledge(&who(), call_id, token, outcome, Some(&request)).await }
     });
     match acknowledged.await {
         Ok(changed) => client.chronicle.acknowledged(call_id, changed.replayed),

@@ -11,7 +11,7 @@ use super::link::Condition;
 use super::world::{SITES, World};
 
 /// The time in which faults begin.
-pub const FAULTS: Duration = Duration::from_secs(90);
+pub const FAULTS: Duration = Duration::from_secs(75);
 
 /// Makes faults, and heals all of them at the end. Returns their number.
 pub async fn make(world: &Arc<World>, mut random: StdRng) -> usize {

@@ -19,8 +19,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::database::{Database, OwnerCheck, address};
-use super::link::{Condition, Link, LinkedStore};
+use super::database::{Database, Mistake, address};
+use super::link::{Condition, Link};
+use super::linked_store::LinkedStore;
 use super::tools;
 use crate::server::{NoProcesses, options};
 use crate::tool::Effects;
@@ -77,7 +78,7 @@ thread_local! {
 }
 
 impl World {
-    pub fn new(random: &mut StdRng, owner_check: OwnerCheck) -> Arc<Self> {
+    pub fn new(random: &mut StdRng, mistake: Option<Mistake>) -> Arc<Self> {
         let site = |_| Site {
             condition: watch::channel(Condition::Healthy).0,
             clock: Arc::new(LocalClock::new(random)),
@@ -87,7 +88,7 @@ impl World {
         };
         let sites = (0..SITES).map(site).collect();
         Arc::new(Self {
-            database: Database::new(owner_check),
+            database: Database::new(mistake),
             effects: Effects::default(),
             tracker: TaskTracker::new(),
             metrics: METRICS.with(Metrics::clone),
@@ -175,7 +176,11 @@ impl World {
     pub fn separate(&self, one: usize, other: usize, is_apart: bool) {
         let pair = (one.min(other), one.max(other));
         let mut apart = self.apart.lock().expect("no panic");
-        if is_apart { apart.insert(pair) } else { apart.remove(&pair) };
+        if is_apart {
+            apart.insert(pair)
+        } else {
+            apart.remove(&pair)
+        };
     }
 
     /// Sets the state of the network between a machine and the database.
