@@ -256,7 +256,7 @@ impl Database {
         state.record.appends += 1;
         match self.mistake {
             Some(Mistake::ForgottenAppends)
-                if state.record.appends % APPENDS_PER_FORGOTTEN == 0 =>
+                if state.record.appends.is_multiple_of(APPENDS_PER_FORGOTTEN) =>
             {
                 return Ok(());
             }

@@ -120,14 +120,11 @@ async fn simulate(mut random: StdRng, mistake: Option<Mistake>) -> Report {
     };
     let all = timeout(faults::FAULTS + REST, join(work, join_all(followers))).await;
     let history = chronicle.history();
-    let violations = match all {
-        Ok(_) => check::violations(&world, &history),
-        Err(_) => {
-            let mut unrest = world.database.unrest();
-            unrest.insert(0, "it has not come to rest".to_owned());
-            unrest.into_iter().chain(history.wrong.clone()).collect()
-        }
-    };
+    let mut violations = check::violations(&world, &history);
+    if all.is_err() {
+        violations.insert(0, "it has not come to rest".to_owned());
+        violations.extend(world.database.unrest());
+    }
     Report {
         violations,
         record: world.database.record(),
