@@ -121,7 +121,7 @@ fn logs_have_no_gap(database: &Database, _: &History) -> Vec<String> {
     found
 }
 
-/// What a client has seen is what is stored.
+/// The result that a client has seen is the stored one, and stays.
 fn results_stay(database: &Database, history: &History) -> Vec<String> {
     let mut found = Vec::new();
     for seen in &history.seen {
