@@ -69,7 +69,7 @@ instructions *arguments:
 fuzz target='' seconds='60':
     fuzz/run '{{ target }}' {{ seconds }}
 
-# Client and server in a simulated network, with so many random seeds: `just simulate 100`.
+# Client and server in a simulated network, and three replicas, with so many random seeds: `just simulate 100`.
 simulate runs="5000":
     SIMULATION_RUNS={{ runs }} cargo test --test simulation every -- --nocapture
 

@@ -7,6 +7,8 @@
 //! After the last fault everything must come to its end, and each invariant of [`invariants`] hold
 //! over what the clients saw and what the log says.
 //!
+//! [`replicas`] does the same with three engines over one database, without a network of HTTP/2.
+//!
 //! A failure prints its seed. `SIMULATION_SEED=7 cargo test --test simulation` runs that one again,
 //! and `SIMULATION_RUNS=5000` so many. The seed decides all faults and all work; the order in
 //! which tokio takes branches that are ready at the same time it doesn't, so try a seed that
@@ -23,6 +25,7 @@ mod faults;
 mod history;
 mod invariants;
 mod network;
+mod replicas;
 mod run;
 mod server;
 mod tool;
@@ -56,29 +59,37 @@ fn wrong_with(seed: u64) -> Option<String> {
     found.map(|found| format!("SIMULATION_SEED={seed}:\n  {found}"))
 }
 
-#[test]
-fn every_invariant_holds_whatever_the_network_does() {
+/// Tries the seeds of this run: so many by default, or those that variables of the environment name. Panics
+/// with those of them that fail, and returns the other results of each.
+fn try_seeds<T: Send>(runs: u64, wrong_with: impl Fn(u64) -> (Option<String>, T) + Sync) -> Vec<T> {
     let seeds: Vec<u64> = match variable("SIMULATION_SEED") {
         Some(seed) => vec![seed],
         None => match variable("SIMULATION_RUNS") {
             // Others each time.
             Some(runs) => (rand::random::<u32>().into()..).take(runs as usize).collect(),
-            None => (0..RUNS).collect(),
+            None => (0..runs).collect(),
         },
     };
     println!("{} seeds from {}", seeds.len(), seeds[0]);
     let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                    if let Some(failure) = wrong_with(*seed) {
-                        failures.lock().expect("no panic").push(failure);
-                    }
+                    let (failure, result) = wrong_with(*seed);
+                    failures.lock().expect("no panic").extend(failure);
+                    results.lock().expect("no panic").push(result);
                 }
             });
         }
     });
     let failures = failures.into_inner().expect("no panic");
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), seeds.len(), failures.join("\n"));
+    results.into_inner().expect("no panic")
+}
+
+#[test]
+fn every_invariant_holds_whatever_the_network_does() {
+    try_seeds(RUNS, |seed| (wrong_with(seed), ()));
 }

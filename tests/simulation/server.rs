@@ -13,7 +13,7 @@ use callpark::internals::rpc::{
     self, MessageLimits, RequestLayer, RequestOptions, ServerInfo, WireCodec,
 };
 use callpark::internals::telemetry::Metrics;
-use callpark::model::{CallId, ProcessSpec, Timestamp};
+use callpark::model::{CallId, Grants, ProcessSpec, Timestamp};
 use callpark::store::CachedStore;
 use callpark::tool::Registry;
 use tokio_util::sync::CancellationToken;
@@ -98,7 +98,8 @@ pub async fn serve(site: Site) -> turmoil::Result {
     std::future::pending().await
 }
 
-fn options() -> EngineOptions {
+/// The options of an engine.
+pub fn options() -> EngineOptions {
     EngineOptions {
         machine: Settings {
             grace: Duration::from_millis(100),
@@ -120,6 +121,7 @@ fn options() -> EngineOptions {
         system_message: String::new(),
         session_events_max: 1_000_000,
         sweep_interval: Duration::from_secs(60),
+        grants: Grants::default(),
     }
 }
 
@@ -138,7 +140,7 @@ impl Clock for SimulatedClock {
 }
 
 /// The tool of the simulation has no processes.
-struct NoProcesses;
+pub struct NoProcesses;
 
 #[async_trait]
 impl Executor for NoProcesses {

@@ -24,7 +24,8 @@ impl Effects {
         self.0.lock().expect("no panic").clone()
     }
 
-    fn count(&self, mark: &str) {
+    /// Counts one more beginning.
+    pub fn count(&self, mark: &str) {
         *self.0.lock().expect("no panic").entry(mark.to_owned()).or_default() += 1;
     }
 }
