@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::access::Access;
 use super::config::{AuthMode, Config, ConfigError, Environment, ListenAddress};
 use super::error::Error;
-use super::listener::{Incoming, Listener, bind, bind_tcp};
+use super::listener::{Incoming, Listener, ListenerOptions, bind, bind_tcp};
 use super::replicas::forwarder;
 use super::secrets::remember_secrets;
 use super::server::Server;
@@ -126,9 +126,7 @@ impl ServerBuilder {
         let executor =
             UnixExecutor::new(executor_options(config.output_drain, config.tool_niceness));
         let tools = toolbox(&config, tools, &executor, &metrics)?;
-        let listener_tls = listener_tls(&config)?;
-        let mut listener_options = config.listener_options();
-        listener_options.tls = listener_tls.as_ref().map(TlsRenewal::subscribe);
+        let (listener_options, listener_tls) = listener_options(&config)?;
         let listeners = bind(&config.listen, config.socket_mode, "listen").await?;
         let (addresses, sockets) = places(&listeners)?;
         let admin = admin_listener(&config).await?;
@@ -361,10 +359,15 @@ fn acp_agents(_: &Config, _: &UnixExecutor, _: &Metrics, _: Option<&PathBuf>) ->
     Vec::new()
 }
 
-/// Returns the TLS of the listeners, or `None` if they have none.
-fn listener_tls(config: &Config) -> Result<Option<TlsRenewal<Arc<ServerConfig>>>, Error> {
+/// The TLS of the listeners, or `None` if they have none.
+type ListenerTls = Option<TlsRenewal<Arc<ServerConfig>>>;
+
+/// Returns the bounds of the listeners, and their TLS.
+fn listener_options(config: &Config) -> Result<(ListenerOptions, ListenerTls), Error> {
     let renewal = |files: TlsFiles| TlsRenewal::new(files.paths(), move || server_config(&files));
-    Ok(config.tls_files().map(renewal).transpose()?)
+    let renewal = config.tls_files().map(renewal).transpose()?;
+    let tls = renewal.as_ref().map(TlsRenewal::subscribe);
+    Ok((ListenerOptions { tls, ..config.listener_options() }, renewal))
 }
 
 fn engine_options(config: &Config) -> EngineOptions {

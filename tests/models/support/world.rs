@@ -16,8 +16,9 @@ use crate::engine::{
 use crate::exec::LocalRunner;
 use crate::machine::Settings;
 use crate::model::{
-    Call, CallId, Event, EventCodec, EventCorrupt, ParkReason, PayloadKind, Principal, ProcessSpec,
-    SessionId, StoredAcceptance, Tenant, Timestamp, Tool, ToolKind, ToolOutput, ToolSource, TurnId,
+    Call, CallId, Event, EventCodec, EventCorrupt, Grants, ParkReason, PayloadKind, Principal,
+    ProcessSpec, Scopes, SessionId, StoredAcceptance, Tenant, Timestamp, Tool, ToolKind,
+    ToolOutput, ToolSource, TurnId,
 };
 use crate::telemetry::Metrics;
 use crate::time::Instant;
@@ -79,6 +80,7 @@ impl World {
                 system_message: String::new(),
                 session_events_max: 1000,
                 sweep_interval: Duration::from_secs(60),
+                grants: Grants::default(),
             },
         });
         Self { engine, log, processes }

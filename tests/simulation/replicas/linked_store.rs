@@ -94,6 +94,10 @@ impl Store for LinkedStore {
         self.0.commit(make).await
     }
 
+    async fn open_sessions(&self, tenant: &Tenant, count_max: u32) -> Result<u32, StoreError> {
+        self.0.read().await?.open_sessions(tenant, count_max).await
+    }
+
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
         self.0.read().await?.session(id).await
     }

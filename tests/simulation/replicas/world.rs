@@ -145,6 +145,7 @@ impl World {
             models: Default::default(),
             clock: self.sites[number].clock.clone(),
             metrics: self.metrics.clone(),
+            quotas: Default::default(),
             peers: Some(Arc::new(Neighbours { world: Arc::downgrade(self), number })),
             options: EngineOptions { running_calls_max: RUNNING_CALLS_MAX, ..options() },
         })
