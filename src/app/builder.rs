@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -18,7 +17,7 @@ use super::secrets::remember_secrets;
 use super::server::Server;
 use super::shim::{executor_options, shim_program};
 use super::store::{OpenedStore, open_store};
-use super::tls::{TlsFiles, TlsRenewal, server_config};
+use super::tls::{ServerTls, TlsFiles, TlsRenewal};
 use crate::agent::{Agent, AgentBackend, ModelRegistry};
 use crate::auth::GuardedFile;
 use crate::engine::{Clock, Engine, EngineOptions, EngineParts, SystemClock};
@@ -116,12 +115,7 @@ impl ServerBuilder {
     /// models or agents have one name.
     pub async fn build(self) -> Result<Server, Error> {
         let Self { mut config, store, tools, agents, bridge, shim, clock } = self;
-        complete(&mut config, store.is_some())?;
-        check_folders(&config, store.is_some())?;
-        check_proc()?;
-        // Neither descriptors nor ignored signals of the parent are for tools.
-        close_inherited_on_exec();
-        restore_ignored_signals();
+        prepare(&mut config, store.is_some())?;
         let metrics = Metrics::new(rpc::methods());
         let executor =
             UnixExecutor::new(executor_options(config.output_drain, config.tool_niceness));
@@ -359,13 +353,21 @@ fn acp_agents(_: &Config, _: &UnixExecutor, _: &Metrics, _: Option<&PathBuf>) ->
     Vec::new()
 }
 
-/// The TLS of the listeners, or `None` if they have none.
-type ListenerTls = Option<TlsRenewal<Arc<ServerConfig>>>;
+/// Checks what a server needs before anything of it is there, and keeps from its tools what its parent has
+/// left to it.
+fn prepare(config: &mut Config, has_store: bool) -> Result<(), Error> {
+    complete(config, has_store)?;
+    check_folders(config, has_store)?;
+    check_proc()?;
+    // Neither descriptors nor ignored signals of the parent are for tools.
+    close_inherited_on_exec();
+    restore_ignored_signals();
+    Ok(())
+}
 
-/// Returns the bounds of the listeners, and their TLS.
-fn listener_options(config: &Config) -> Result<(ListenerOptions, ListenerTls), Error> {
-    let renewal = |files: TlsFiles| TlsRenewal::new(files.paths(), move || server_config(&files));
-    let renewal = config.tls_files().map(renewal).transpose()?;
+/// Returns the bounds of the listeners, and their TLS, or `None` if they have none.
+fn listener_options(config: &Config) -> Result<(ListenerOptions, Option<ServerTls>), Error> {
+    let renewal = config.tls_files().map(TlsFiles::serve).transpose()?;
     let tls = renewal.as_ref().map(TlsRenewal::subscribe);
     Ok((ListenerOptions { tls, ..config.listener_options() }, renewal))
 }

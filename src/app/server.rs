@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
@@ -19,7 +20,7 @@ use super::config::Config;
 use super::error::Error;
 use super::health::Health;
 use super::listener::Incoming;
-use super::tls::TlsRenewal;
+use super::tls::{ServerTls, TlsRenewal};
 #[cfg(feature = "cli")]
 use super::vitals::Vitals;
 use crate::engine::Engine;
@@ -67,7 +68,7 @@ pub struct Server {
     pub(super) ready: watch::Sender<bool>,
     pub(super) metrics: Metrics,
     pub(super) access: Access,
-    pub(super) listener_tls: Option<TlsRenewal<Arc<ServerConfig>>>,
+    pub(super) listener_tls: Option<ServerTls>,
     pub(super) forwarder_tls: Option<TlsRenewal<TlsConnector>>,
     /// The kind of store, for GetServerInfo.
     pub(super) store: &'static str,
@@ -171,12 +172,9 @@ impl Server {
             over.cancel();
             served
         };
-        let renewal = async {
-            tokio::join!(keep_tls_up(listener_tls, &over), keep_tls_up(forwarder_tls, &over))
-        };
-        let upkeep = metrics.upkeep(over.clone());
-        let access = access.keep_up(&over);
-        let (served, (), (), (), _) = tokio::join!(main, admin, access, upkeep, renewal);
+        let tls = [keep_up(listener_tls, &over), keep_up(forwarder_tls, &over)];
+        let (upkeep, access) = (metrics.upkeep(over.clone()), access.keep_up(&over));
+        let (served, (), (), (), _) = tokio::join!(main, admin, access, upkeep, join_all(tls));
         if let Some(forwarder) = &forwarder {
             forwarder.close().await;
         }
@@ -190,13 +188,17 @@ impl Server {
 }
 
 /// Follows the files of TLS, if there are any, until `over` is cancelled.
-async fn keep_tls_up<T: Send + Sync + 'static>(
+fn keep_up<T: Clone + Send + Sync + 'static>(
     renewal: Option<TlsRenewal<T>>,
     over: &CancellationToken,
-) {
-    if let Some(renewal) = renewal {
-        renewal.keep_up(over.clone()).await;
+) -> BoxFuture<'static, ()> {
+    let over = over.clone();
+    async move {
+        if let Some(renewal) = renewal {
+            renewal.keep_up(over).await;
+        }
     }
+    .boxed()
 }
 
 /// Stops the engine, and says what becomes of its running calls.

@@ -7,6 +7,9 @@ use crate::model::Pattern;
 /// The longest name of a tenant, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
+/// The longest time that a rate may take for a burst, in seconds.
+const BURST_SECONDS_MAX: f64 = 1e9;
+
 /// The least and the greatest rate, in requests per second.
 const RATES: [f64; 2] = [0.001, 1e6];
 
@@ -113,6 +116,10 @@ fn rate(what: &str, per_second: Option<f64>, burst: Option<u32>) -> Result<(), S
         (Some(rate), _) if !(least..=greatest).contains(&rate) => {
             Err(format!("{what}_per_second must be from {least} to {greatest}"))
         }
+        (Some(rate), Some(burst)) if f64::from(burst) / rate > BURST_SECONDS_MAX => Err(format!(
+            "{what}_burst must be smaller, or {what}_per_second larger: at that rate it takes more than 30 \
+             years until the burst is there again"
+        )),
         (Some(_), Some(0)) => Err(format!("{what}_burst must be at least 1")),
         (None, Some(_)) => Err(format!("{what}_burst needs {what}_per_second")),
         (Some(_) | None, _) => Ok(()),

@@ -1,6 +1,7 @@
 //! The secrets of the configuration, which are hidden wherever they stand.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -8,7 +9,10 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use super::replaced;
 
 /// The shortest secret that is looked for, in bytes. A shorter one would hide parts of words.
-pub(super) const SECRET_BYTES_MIN: usize = 6;
+pub(super) const SECRET_BYTES_MIN: usize = 8;
+
+/// The shortest secret that is hidden inside of a longer word, too, in bytes.
+const SECRET_IN_WORD_BYTES_MIN: usize = 16;
 
 /// The number of texts that are looked for. The oldest make room for new ones.
 const TEXTS_MAX: usize = 4_096;
@@ -80,8 +84,16 @@ pub(super) fn redacted(text: &str) -> Option<String> {
         Search::Nothing => Some(text.to_owned()),
         Search::Impossible => None,
         Search::Texts(search) => {
-            let found = search.find_iter(text).map(|found| found.range()).collect();
-            Some(replaced(text, found))
+            let found = search.find_iter(text).map(|found| found.range());
+            Some(replaced(text, found.filter(|found| is_secret(text, found)).collect()))
         }
     }
+}
+
+/// Returns whether what was found is a secret, and not a part of another word.
+fn is_secret(text: &str, found: &Range<usize>) -> bool {
+    let is_of_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let before = text.get(..found.start).and_then(|before| before.chars().next_back());
+    let after = text.get(found.end..).and_then(|after| after.chars().next());
+    found.len() >= SECRET_IN_WORD_BYTES_MIN || !(is_of_word(before) || is_of_word(after))
 }

@@ -15,6 +15,12 @@ static NAME: LazyLock<Option<Regex>> =
 const PLAIN: &[&str] =
     &["authorization", "cookie", "passphrase", "passwd", "password", "pgpassword", "pwd"];
 
+/// The number of plain words by which a sentence is known.
+const SENTENCE_WORDS: usize = 3;
+
+/// The most digits of a number that is no secret.
+const SHORT_NUMBER_DIGITS: usize = 3;
+
 /// Words whose value goes to the end of its line.
 const HEADERS: &[&str] = &["authorization", "cookie", "cookies"];
 
@@ -33,9 +39,15 @@ enum Separator {
 
 /// Returns the secrets in a text, or `None` if it cannot be searched.
 pub(super) fn find(text: &str) -> Option<Vec<Range<usize>>> {
-    let names = NAME.as_ref()?.find_iter(text);
-    let secret = names.filter(|name| is_secret(name.as_str()));
-    Some(secret.filter_map(|name| value_of(text, name.range())).collect())
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for name in NAME.as_ref()?.find_iter(text) {
+        // Names inside of a value are hidden with it, and not looked at: each of them may be long.
+        let is_in_value = found.last().is_some_and(|value| name.start() < value.end);
+        if !is_in_value && is_secret(name.as_str()) {
+            found.extend(value_of(text, name.range()));
+        }
+    }
+    Some(found)
 }
 
 /// Returns the value behind a name, or `None` if it has none.
@@ -43,7 +55,8 @@ fn value_of(text: &str, name: Range<usize>) -> Option<Range<usize>> {
     let (before, rest) = (&text[..name.start], &text[name.end..]);
     let is_flag = before.ends_with('-');
     let unquoted = rest.trim_start_matches(['\\', '"', '\'', '`']);
-    let is_quoted = unquoted.len() < rest.len();
+    // As in JSON. A sentence has other quotes around a name.
+    let is_quoted = rest[..rest.len() - unquoted.len()].ends_with(['"', '\'']);
     let spaced = unquoted.trim_start_matches([' ', '\t']);
     let (separator, value) = match spaced.as_bytes().first() {
         Some(b'=') => (Separator::Equals, spaced.trim_start_matches(['=', '>', '~'])),
@@ -69,12 +82,25 @@ fn value_of(text: &str, name: Range<usize>) -> Option<Range<usize>> {
             Separator::Equals => false,
             Separator::Space => value.starts_with('-'),
             // A sentence, unless the value looks like no word of one.
+            Separator::Colon { is_spaced: true, is_quoted: false } if has(PLAIN) => {
+                is_sentence(&text[range.start..])
+            }
             Separator::Colon { is_spaced: true, is_quoted: false } => {
-                !has(PLAIN) && !value.bytes().any(|byte| byte.is_ascii_digit())
+                let digits = value.bytes().filter(u8::is_ascii_digit).count();
+                // A short number is a status or a count.
+                digits == 0 || (digits == value.len() && digits <= SHORT_NUMBER_DIGITS)
             }
             Separator::Colon { .. } => false,
         };
     (!is_shown).then_some(range)
+}
+
+/// Returns whether a text begins with several plain words, which no credential does.
+fn is_sentence(text: &str) -> bool {
+    let line = text.lines().next().unwrap_or_default();
+    let is_word = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let mut words = line.split(' ').take(SENTENCE_WORDS);
+    words.clone().count() == SENTENCE_WORDS && words.all(|word| !word.is_empty() && is_word(word))
 }
 
 /// Returns the length of a value: a text in quotes, the rest of a line, or a word.

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use regex::{Regex, RegexSet};
 
-/// The forms, each with the group that is the secret.
+/// The forms, each with the group that is the secret. Borders of words are those of ASCII: others make a search
+/// slow.
 const SHAPES: &[(&str, usize)] = &[
     // PEM, also where it has no end. Certificates and public keys are no secrets.
     (
@@ -15,10 +16,10 @@ const SHAPES: &[(&str, usize)] = &[
     // A JSON Web Token, signed or encrypted.
     (r"eyJ[A-Za-z0-9_-]{4,}(\.[A-Za-z0-9_-]*){1,4}", 0),
     // The user and the password in a URL.
-    (r#"(?i)\b[a-z][a-z0-9+.-]*://([^\s/?#"'<>`\\]+)@"#, 1),
+    (r#"(?i)(?-u:\b)[a-z][a-z0-9+.-]*://([^\s/?#"'<>`\\]+)@"#, 1),
     // Tokens of widespread services.
-    (r"\b[spr]k-[A-Za-z0-9_-]{16,}", 0),
-    (r"\b[sr]k_(live|test)_[A-Za-z0-9]{10,}", 0),
+    (r"(?-u:\b)[spr]k-[A-Za-z0-9_-]{16,}", 0),
+    (r"(?-u:\b)[sr]k_(live|test)_[A-Za-z0-9]{10,}", 0),
     (r"gh[pousr]_[A-Za-z0-9]{20,}", 0),
     (r"github_pat_[A-Za-z0-9_]{20,}", 0),
     (r"gl(pat|dt|rt|cbt|ptt|ft|soat)-[A-Za-z0-9_.-]{16,}", 0),
@@ -26,8 +27,8 @@ const SHAPES: &[(&str, usize)] = &[
     (r"(AKIA|ASIA)[A-Z0-9]{16}", 0),
     (r"AIza[A-Za-z0-9_-]{30,}", 0),
     (r"ya29\.[A-Za-z0-9_-]{20,}", 0),
-    (r"\b(npm|hf|gsk|dop_v1|doo_v1|shpat|figd|lin_api|r8|pplx|tvly)_[A-Za-z0-9]{16,}", 0),
-    (r"\b(nvapi|xai|pplx|tvly|pypi|dckr_pat|sntrys|whsec)[-_][A-Za-z0-9_-]{16,}", 0),
+    (r"(?-u:\b)(npm|hf|gsk|dop_v1|doo_v1|shpat|figd|lin_api|r8|pplx|tvly)_[A-Za-z0-9]{16,}", 0),
+    (r"(?-u:\b)(nvapi|xai|pplx|tvly|pypi|dckr_pat|sntrys|whsec)[-_][A-Za-z0-9_-]{16,}", 0),
     (r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}", 0),
     (r"AGE-SECRET-KEY-1[A-Z0-9]{20,}", 0),
     // A key of callpark, of which the beginning is its public id.
@@ -35,7 +36,7 @@ const SHAPES: &[(&str, usize)] = &[
 ];
 
 /// Credentials behind the name of their scheme.
-const SCHEME: &str = r#"(?i)\b(bearer|basic)[ \t]+(?:["'`]?)([A-Za-z0-9._~+/=:!$%&*@#^-]+)"#;
+const SCHEME: &str = r#"(?i)(?-u:\b)(bearer|basic)[ \t]+(?:["'`]?)([A-Za-z0-9._~+/=:!$%&*@#^-]+)"#;
 
 /// Words that follow the name of a scheme in a sentence.
 const NO_CREDENTIALS: &[&str] = &[

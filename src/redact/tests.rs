@@ -66,6 +66,10 @@ fn words_that_only_resemble_secrets_are_kept() {
         "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----",
         "task-abcdefghijklmnopqrstuvwx",
         "no secret here",
+        "the system could not start `get-token`: No such file",
+        "auth: 401 Unauthorized",
+        "password: must be at least 8 characters",
+        "authorization: token lacks scope repo",
         "",
     ] {
         assert_eq!(redacted(text), text);
@@ -132,6 +136,17 @@ fn secrets_of_the_configuration_are_hidden_wherever_they_stand() {
         assert!(!shown.contains("one") && shown.contains(HIDDEN), "{shown}");
     }
     assert_eq!(redacted("too short to hide"), "too short to hide");
+}
+
+/// A value is searched once, however many names stand in it.
+#[test]
+fn names_within_a_value_are_hidden_with_it() {
+    for name in ["pwd=", "pwd:", "cookie: pwd=", "--pwd="] {
+        let text = name.repeat(TEXT_BYTES_MAX / name.len());
+        let shown = redacted(&text);
+        assert_eq!(shown.matches(HIDDEN).count(), 1, "{name}");
+        assert!(shown.len() < 100, "{name}: {} bytes", shown.len());
+    }
 }
 
 #[test]

@@ -55,8 +55,7 @@ impl ErrorStatus {
 
     /// Adds an entry to the metadata of the `ErrorInfo`.
     pub(crate) fn metadata(mut self, key: &str, value: impl ToString) -> Self {
-        self.metadata
-            .insert(key.into(), truncate(&redacted(&value.to_string()), ERROR_NAME_BYTES_MAX));
+        self.metadata.insert(key.into(), shown_name(&value.to_string()));
         self
     }
 
@@ -72,7 +71,7 @@ impl ErrorStatus {
     }
 
     fn resource(mut self, kind: &str, name: &str) -> Self {
-        let name = truncate(&redacted(name), ERROR_NAME_BYTES_MAX);
+        let name = shown_name(name);
         self.details.set_resource_info(kind, name, "", self.message.clone());
         self
     }
@@ -192,6 +191,12 @@ impl From<AuthError> for Status {
         };
         status(Code::Unauthenticated, reason, error.to_string())
     }
+}
+
+/// Returns a name that a caller may have written, as an error shows it. Only as much of it is searched as may be
+/// shown.
+fn shown_name(name: &str) -> String {
+    truncate(&redacted(&truncate(name, 4 * ERROR_NAME_BYTES_MAX)), ERROR_NAME_BYTES_MAX)
 }
 
 impl From<Error> for Status {

@@ -64,10 +64,10 @@ mod tests {
         let tool = tool(&["pin", "absent"]);
         for text in [r#"{"pin":"rosebud","a":1}"#, r#"{"pin":{"a":["rosebud"]},"a":1}"#] {
             let shown = text_without_secrets(&tool, text);
-            assert_eq!(shown, r#"{"a":1,"pin":"[redacted]"}"#);
             let Ok(Value::Object(arguments)) = serde_json::from_str(&shown) else {
                 panic!("{shown}")
             };
+            assert_eq!(Value::Object(arguments.clone()), json!({ "a": 1, "pin": "[redacted]" }));
             assert_eq!(hidden_argument(&tool, &arguments), Some("pin"));
         }
         assert_eq!(text_without_secrets(&tool, r#"{"pin":"rosebu"#), HIDDEN);

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::auth::{GuardedFile, OwnershipError};
 
-pub(super) use renewal::TlsRenewal;
+pub(super) use renewal::{ServerTls, TlsRenewal};
 
 /// The PEM files of TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]

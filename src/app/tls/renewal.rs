@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{TlsError, TlsFiles};
+use super::{TlsError, TlsFiles, server_config};
 use crate::auth::FileVersion;
 
 /// The time between two looks at the files.
@@ -164,7 +165,18 @@ fn shown(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
 }
 
+/// The configuration of listeners, which follows its files.
+pub(in crate::app) type ServerTls = TlsRenewal<Arc<ServerConfig>>;
+
 impl TlsFiles {
+    /// Returns the configuration of listeners with these files.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub(in crate::app) fn serve(self) -> Result<ServerTls, TlsError> {
+        TlsRenewal::new(self.paths(), move || server_config(&self))
+    }
+
     /// Returns the paths of the files.
     pub(in crate::app) fn paths(&self) -> Vec<PathBuf> {
         let paths = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];

@@ -18,8 +18,8 @@ use crate::model::{CallId, CallPolicy, Principal, ProcessSpec, Session, SessionI
 use crate::store::{RequestEffect, StoreError};
 use crate::telemetry::CallCap;
 use crate::tool::{
-    ArgumentError, Arguments, CallContext, ResolvedTool, Work, on_input, rough_size,
-    without_secrets,
+    ArgumentError, Arguments, CallContext, ResolvedTool, Work, hidden_argument, on_input,
+    rough_size, without_secrets,
 };
 
 /// The time for which a call that starts in the background waits for the provider of its tool before
@@ -117,6 +117,12 @@ impl Calls {
         found: &ResolvedTool,
         request: CallRequest,
     ) -> Result<(StartRequest, Work), Error> {
+        let tool = found.tool().describe();
+        if let Some(name) = hidden_argument(tool, &request.arguments) {
+            let description = "this is the replacement of a secret in a record: send the secret";
+            let error = ArgumentError { path: name.into(), description: description.into() };
+            return Err(Error::Arguments { tool: tool.name.clone(), errors: vec![error] });
+        }
         let work = self.work_of(session, found, &request.arguments)?;
         let work = with_stdin(work, &request)?;
         let key = request.request.clone();

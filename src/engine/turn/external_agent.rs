@@ -31,7 +31,8 @@ use crate::model::limits::{
 use crate::model::{
     CallId, CallPolicy, OnDisconnect, Progress, StopReason, ToolKind, TurnError, TurnReport,
 };
-use crate::tool::{Work, WorkEvent};
+use crate::redact::{HIDDEN, redacted};
+use crate::tool::{Work, WorkEvent, calls_without_secrets};
 
 /// Work that runs beside the reading of an agent's events: the answers to its calls, and the calls of
 /// its own tools.
@@ -201,13 +202,9 @@ impl Attempt<'_> {
             result = result => result,
             () = reply.closed() => return,
         };
-        self.run.notes.add(
-            0,
-            &call.tool,
-            &call.arguments,
-            &result.text.for_people(),
-            result.exit_code,
-        );
+        let kept = calls_without_secrets(&self.run.tools, std::slice::from_ref(&call));
+        let arguments = kept.first().map_or(HIDDEN, |kept| &*kept.arguments);
+        self.run.notes.add(0, &call.tool, arguments, &result.text.for_people(), result.exit_code);
         let result = result.truncated(&mut ImageBudget::default());
         let ModelVisibleResult { text, images, failed, .. } = result;
         // If the agent has stopped waiting, the result is still in the log.
@@ -245,7 +242,7 @@ impl Attempt<'_> {
             ..CallPolicy::default()
         };
         let start = Start {
-            description: truncate_middle(&description, TEXT_BYTES_MAX),
+            description: truncate_middle(&redacted(&description), TEXT_BYTES_MAX),
             arguments_bytes: size_bytes(&arguments),
             arguments,
             // The call is already running, so the session's task limit can't refuse it.

@@ -135,6 +135,12 @@ impl<S> RequestService<S> {
         let peer = request.extensions().get::<PeerInfo>().map(|info| info.peer);
         let time = options.clock.now();
         let head = RequestHead { method, request_id, caller, peer, time, is_forwarded };
+        // A flood over its rate must not fill the log: its refusals are counted together.
+        let exhausted = refusal.filter(|status| status.code() == Code::ResourceExhausted);
+        if let (Some(log), Some(refusal)) = (log, exhausted) {
+            head.refused(log, refusal);
+            return AuditedRequest::default();
+        }
         let Some(audited) = head.begin(log) else {
             let refusal = refusal.filter(|status| status.code() == Code::PermissionDenied);
             if let (Some(log), Some(refusal)) = (log, refusal) {
