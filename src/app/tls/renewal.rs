@@ -37,7 +37,7 @@ struct Files<T> {
 /// The version of each file, or `None` for one that cannot be seen.
 type Versions = Vec<Option<FileVersion>>;
 
-/// What is known of the files.
+/// The state of the files, as far as it is known.
 struct State {
     /// The versions that the configuration was made of.
     read: Versions,
