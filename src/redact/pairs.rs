@@ -60,6 +60,8 @@ fn value_of(text: &str, name: Range<usize>) -> Option<Range<usize>> {
     let spaced = unquoted.trim_start_matches([' ', '\t']);
     let (separator, value) = match spaced.as_bytes().first() {
         Some(b'=') => (Separator::Equals, spaced.trim_start_matches(['=', '>', '~'])),
+        // A path in a program, such as the place of a line of the log.
+        Some(b':') if spaced.starts_with("::") => return None,
         Some(b':') => {
             let value = spaced.trim_start_matches([':', '=']);
             let is_spaced = value.starts_with(char::is_whitespace);

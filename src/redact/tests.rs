@@ -68,6 +68,7 @@ fn words_that_only_resemble_secrets_are_kept() {
         "no secret here",
         "the system could not start `get-token`: No such file",
         "auth: 401 Unauthorized",
+        "INFO callpark::auth::keys::watch: the keys were read again",
         "password: must be at least 8 characters",
         "authorization: token lacks scope repo",
         "",

@@ -125,9 +125,8 @@ async fn show(report: &AuditReport, hash: Option<&str>, out: &mut Out) -> Result
 /// Prints what a person should know beside the last line.
 fn notes(report: &AuditReport) {
     let AuditReport { files, lines, first_sequence, lost_entries, damaged_bytes, .. } = report;
-    eprint_note(&format!(
-        "the chain is whole: {lines} lines in {files} files, from line {first_sequence} on"
-    ));
+    let last = (*first_sequence + *lines).saturating_sub(1);
+    eprint_note(&format!("the chain is whole: lines {first_sequence} to {last}, files: {files}"));
     if *lost_entries > 0 {
         eprint_note(&format!("{lost_entries} entries were lost, as lines `lost` say"));
     }
