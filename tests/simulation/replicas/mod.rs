@@ -41,7 +41,7 @@ use history::Chronicle;
 use world::World;
 
 /// The number of seeds by default.
-const RUNS: u64 = 200;
+const RUNS: u64 = 80;
 
 /// The number of callers, each with a reader of one of its sessions.
 const CALLERS: usize = 3;
