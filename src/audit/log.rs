@@ -85,7 +85,7 @@ impl AuditLog {
         let writer =
             Writer { file, shared: shared.clone(), now, synced: Instant::now(), is_dirty: false };
         let thread = std::thread::Builder::new().name("audit-writer".to_owned());
-        // It ends when it is told to, or when the last handle is gone.
+        // It ends at the message to close, or when the last handle is gone.
         let spawned = thread.spawn(move || writer.run(&receiver));
         spawned.map_err(|cause| AuditError::File { path, cause })?;
         Ok(Self { sender, shared })
@@ -107,7 +107,7 @@ impl AuditLog {
     }
 
     /// Adds an entry about refused credentials from `source`, such as the address of a peer without its port.
-    /// Those of one reason and source have two lines a minute, the second one with their number.
+    /// Refusals of one reason and source have two lines a minute, the second one with their number.
     pub fn record_refusal(&self, entry: AuditEntry, source: &str) {
         let entry = self.shared.refusals().refused(entry, source, Instant::now());
         if let Some(entry) = entry {

@@ -8,7 +8,7 @@ use super::line::AuditEntry;
 /// The time in which refusals of one kind have one line, and another one with their number.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
-/// The number of kinds of refusals that are told apart in that time.
+/// The number of kinds of refusals that have lines of their own in that time.
 pub(super) const KINDS_MAX: usize = 16;
 
 /// The refusals of a window.
@@ -23,7 +23,7 @@ pub(super) struct Refusals {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     reason: Option<String>,
-    /// The source, or `None` for all that are not told apart.
+    /// The source, or `None` for all kinds without lines of their own.
     source: Option<(String, Option<String>)>,
 }
 

@@ -127,7 +127,7 @@ fn each_way_of_breaking_the_chain_is_found_at_its_line() {
     let forged = lines[1].replace("acme", "evil");
     let hash_at = forged.find(r#","hash""#).expect("a hash");
     let rehashed = {
-        // As somebody does who knows how hashes are made, and leaves the later lines as they are.
+        // As an attacker does who knows how hashes are made, and leaves the later lines as they are.
         use sha2::Digest as _;
         let digest = sha2::Sha256::digest(&forged.as_bytes()[..hash_at]);
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

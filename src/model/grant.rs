@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn without_grants_all_callers_have_everything() {
-        let nobody = principal("acme", &[]);
+        let stranger = principal("acme", &[]);
         let grants = Grants::default();
-        assert!(grants.allows_tool(&nobody, "bash") && grants.allows_model(&nobody, "large"));
+        assert!(grants.allows_tool(&stranger, "bash") && grants.allows_model(&stranger, "large"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Limits per tenant: the rates of its requests, and what it may have at the same time.
 //!
 //! [`Quotas`] has an entry for each tenant that a `[[tenant_limits]]` table names and that uses something.
-//! What is counted is held by a guard, [`Held`], so that an error or a caller that leaves gives it back.
+//! A guard, [`Held`], holds each thing that is counted, so that an error or a caller that leaves gives it back.
 //! A limit is compared and counted in one atomic step: of any number of requests at the same time, exactly
 //! as many pass as the limit lets in.
 

@@ -30,7 +30,7 @@ impl Rate {
     ///
     /// # Errors
     ///
-    /// It is empty, and has one again after this time.
+    /// The bucket is empty. The error is the time after which it has a request again.
     pub(super) fn take(&self) -> Result<(), Duration> {
         self.limiter.check().map_err(|until| until.wait_time_from(self.clock.now()))
     }

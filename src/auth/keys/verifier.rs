@@ -22,7 +22,7 @@ pub struct KeyVerifier {
     replacing: Mutex<()>,
     /// The version of the file before it was read first, or `None` if there was none.
     pub(super) first_version: Option<FileVersion>,
-    /// The keys whose changes were reported, or `None` if nobody asks for them.
+    /// The keys whose changes were reported, or `None` without an observer.
     pub(super) reported: Option<ReportedKeys>,
 }
 

@@ -30,8 +30,7 @@ const READ_PAUSE: Duration = Duration::from_millis(1);
 /// has no environment any more, even before it is reaped.
 ///
 /// Blocks, for a process that is being executed, until its environment is there, with a bound: `execve`
-/// sets the environment last, behind the arguments, after it has let go on whoever started the process by
-/// `vfork`.
+/// sets the environment last, behind the arguments, and after a parent that used `vfork` goes on.
 pub(super) fn read_mark(pid: Pid, environment: &mut Vec<u8>) -> Option<CallId> {
     let mut reads_with_arguments = 0;
     for _ in 0..READS_MAX {

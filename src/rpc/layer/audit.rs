@@ -24,7 +24,7 @@ const NOTHING: &str = "-";
 
 /// A request that has a line in the audit log, of which the handler knows the id of its thing.
 ///
-/// It is an extension of the request. A clone is a handle to the same line, which is written once.
+/// Handlers find this in the extensions of the request. A clone is a handle to the same line, which is written once.
 #[derive(Clone, Default)]
 pub(crate) struct AuditedRequest(Option<Arc<Line>>);
 
